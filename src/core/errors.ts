@@ -1,0 +1,43 @@
+// The closed list of error codes. Codes become metric labels and exit messages, so they are never built from input.
+// docs/errors.md lists exactly these (a test compares them).
+
+export const ERROR_CODES = {
+  LOGPIPE_CONFIG_INVALID: 'The configuration was refused; every problem is listed with its path.',
+  LOGPIPE_CONFIG_UNREADABLE: 'A configuration or secret file could not be read.',
+  LOGPIPE_USAGE: 'The command line was not understood.',
+  LOGPIPE_KAFKA_UNREACHABLE: 'No broker answered.',
+  LOGPIPE_KAFKA_FAILED: 'Kafka refused an operation for good.',
+  LOGPIPE_ES_UNREACHABLE: 'No Elasticsearch node answered.',
+  LOGPIPE_ES_REFUSED: 'Elasticsearch answered with an error.',
+  LOGPIPE_TEMPLATE_NEWER: 'The installed index template is newer than this logpipe.',
+  LOGPIPE_SINK_FAILED: 'A file or console sink could not write.',
+  LOGPIPE_SOURCE_FAILED: 'A file or standard input could not be read.',
+  LOGPIPE_SHUTDOWN_FORCED: 'Shutdown ran into its deadline; unfinished records will be delivered again.',
+  LOGPIPE_STACK_MISSING: 'Something the local servers need is not installed.',
+  LOGPIPE_STACK_FAILED: 'A local server did not start.',
+  LOGPIPE_TRANSPORT_OPTIONS: 'The transport was constructed with options it cannot use.',
+  LOGPIPE_TRANSPORT_CLOSED: 'A record was logged after the transport had been closed.',
+} as const;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+/** Every error logpipe throws on purpose: a code of the closed list, a message with place, value and fix, and a cause. */
+export class LogpipeError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = 'LogpipeError';
+    this.code = code;
+  }
+}
+
+/** The text of any thrown value, without assuming it is an Error. */
+export function errorText(error: unknown): string {
+  if (error instanceof Error) return error.message || error.name;
+  try {
+    return String(error);
+  } catch {
+    return 'unprintable error';
+  }
+}
