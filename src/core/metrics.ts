@@ -1,0 +1,53 @@
+// logpipe's own measurements, all named logpipe_*. Labels come from closed lists only.
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+
+export type Metrics = ReturnType<typeof createMetrics>;
+
+/** A fresh registry with every logpipe_* metric; nothing is global, so tests and several pipelines can coexist. */
+export function createMetrics() {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry, prefix: 'logpipe_' });
+  const counter = <L extends string = never>(name: string, help: string, labelNames: L[] = []) =>
+    new Counter<L>({ name, help, labelNames, registers });
+  const gauge = <L extends string = never>(name: string, help: string, labelNames: L[] = []) =>
+    new Gauge<L>({ name, help, labelNames, registers });
+
+  return {
+    registry,
+    consumed: counter('logpipe_consumed_total', 'Records taken from the source, re-deliveries included.'),
+    consumedBytes: counter('logpipe_consumed_bytes_total', 'Bytes of the records taken from the source.'),
+    indexed: counter('logpipe_indexed_total', 'Documents a sink accepted as new.', ['sink']),
+    duplicates: counter('logpipe_duplicates_total', 'Documents that were already there (bulk status 409).'),
+    retried: counter('logpipe_retried_total', 'Bulk items sent again, by reason.', ['reason']),
+    degraded: counter('logpipe_degraded_total', 'Documents whose conflicting values were moved to `extra`.'),
+    tagged: counter('logpipe_tagged_total', 'Documents given a tag, by tag.', ['tag']),
+    deadLettered: counter('logpipe_dead_lettered_total', 'Records that went to the dead letters, by reason.', [
+      'reason',
+    ]),
+    dropped: counter('logpipe_dropped_total', 'Records lost for good, by reason.', ['reason']),
+    sourceRestarts: counter('logpipe_source_restarts_total', 'Times the Kafka consumer was rebuilt after a crash.'),
+    rebalances: counter('logpipe_rebalances_total', 'Consumer group joins (assignment epochs).'),
+    staleAcks: counter(
+      'logpipe_stale_acks_total',
+      'Acknowledged records of an assignment that had ended: not committed.',
+    ),
+    commits: counter('logpipe_commits_total', 'Offset commits, by result.', ['result']),
+    lag: gauge('logpipe_lag_records', 'Records between the committed offset and the end of the log.', ['partition']),
+    inFlightBytes: gauge('logpipe_in_flight_bytes', 'Bytes taken from the source and not yet accounted for.'),
+    paused: gauge('logpipe_paused', '1 while the intake waits for the named reason.', ['reason']),
+    bulkSeconds: new Histogram({
+      name: 'logpipe_bulk_seconds',
+      help: 'Time from sending a bulk request to its answer.',
+      labelNames: ['result'],
+      buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+      registers,
+    }),
+    bulkDocuments: new Histogram({
+      name: 'logpipe_bulk_documents',
+      help: 'Documents per bulk request.',
+      buckets: [1, 10, 50, 100, 250, 500, 1000, 2000, 5000],
+      registers,
+    }),
+  };
+}

@@ -1,0 +1,86 @@
+// The contracts between the stages: what a source delivers, what a sink takes, and how a record is accounted for.
+// Data moves one way (source -> parse -> tag -> indexing); only acknowledgements travel back.
+
+/** Where the records of a chunk come from. */
+export type ChunkOrigin =
+  | { readonly kind: 'kafka'; readonly topic: string; readonly partition: number }
+  | { readonly kind: 'file'; readonly path: string; readonly identity: string };
+
+/** One record as its source delivered it; nothing has been decoded yet. */
+export interface RawRecord {
+  /** The bytes as stored; null for a Kafka tombstone. */
+  readonly value: Buffer | null;
+  /** Kafka offset, or byte offset of the line in its file. */
+  readonly offset: number;
+  /** Record time in ms: the broker's append time, or the time the line was read. */
+  readonly timeMs: number;
+  /** Event id from the transport's record header, format-checked; never taken from the value. */
+  readonly eventId: string | undefined;
+}
+
+/**
+ * Records of one partition (or file) in offset order, with the means to acknowledge them.
+ * Every record is acknowledged exactly once, when it is in its sinks or in the dead letters; the source commits only up
+ * to the highest contiguous acknowledged record and discards acknowledgements of an assignment that has ended.
+ */
+export interface Chunk {
+  readonly origin: ChunkOrigin;
+  readonly records: readonly RawRecord[];
+  /** Sum of the value lengths, for the in-flight limit. */
+  readonly bytes: number;
+  /** `count` more records of this chunk are accounted for; their order within the chunk does not matter. */
+  done(count: number): void;
+}
+
+/** Takes a chunk; resolves as soon as the in-flight limit allows the next one (that is the backpressure). */
+export type Deliver = (chunk: Chunk) => Promise<void>;
+
+/** A place records come from. Two-phase end: `stop` ends the intake, `close` commits what was acknowledged since. */
+export interface Source {
+  /** Resolves once the source delivers (or will as soon as it is assigned something). Rejects when it cannot start. */
+  start(deliver: Deliver): Promise<void>;
+  /** Resolves when there is nothing more to deliver (stdin ended, a file read once); a following source never ends. */
+  readonly ended: Promise<void>;
+  /** No further chunk is delivered after this resolves; acknowledgements are still taken. */
+  stop(): Promise<void>;
+  /** Commits the last acknowledged positions and lets go of everything. */
+  close(): Promise<void>;
+  /** Ready = reading. `detail` says what it waits for otherwise. */
+  status(): { ready: boolean; detail: string };
+}
+
+/** Why a record went to the dead letters. A closed list: it becomes a metric label and a record header. */
+export const DEAD_LETTER_REASONS = [
+  'null_value',
+  'empty_value',
+  'too_large',
+  'document_refused',
+  'processing_failed',
+] as const;
+export type DeadLetterReason = (typeof DEAD_LETTER_REASONS)[number];
+
+/** Why a record was dropped for good, on purpose or not. A closed list. */
+export const DROP_REASONS = ['retention'] as const;
+export type DropReason = (typeof DROP_REASONS)[number];
+
+export interface DeadLetter {
+  readonly reason: DeadLetterReason;
+  /** What refused it, in words (an Elasticsearch reason, a parser message); masked, at most 1,000 characters. */
+  readonly detail: string;
+  /** The record's bytes: masked, unless `dlq.keepRaw`. */
+  readonly value: Buffer | null;
+  readonly origin: ChunkOrigin;
+  readonly offset: number;
+  readonly timeMs: number;
+  /** The document id it has or would have had: a redrive keeps it. */
+  readonly id: string;
+}
+
+export interface DeadLetterSink {
+  /** Resolves when the letters are durable; retries by itself for as long as it takes unless `signal` aborts. */
+  put(letters: readonly DeadLetter[], signal: AbortSignal): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What became of one bulk item; `rejected` is used for a closed list of document errors only. */
+export type ItemOutcome = 'indexed' | 'duplicate' | 'retry' | 'rejected';
