@@ -53,9 +53,9 @@ export interface Masker {
 
 /** @throws SyntaxError for a pattern that is no regular expression (the configuration schema checks that first). */
 export function createMasker(options: MaskOptions = {}): Masker {
-  const escape = (text: string) => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
+  const literal = (text: string) => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
   // Punctuation may stand between any two characters of a custom key, as in `door-code` for `doorCode`.
-  const loose = (key: string) => [...key.replace(/[^\p{L}\p{N}]/gu, '')].map(escape).join('[-_. ]?');
+  const loose = (key: string) => [...key.replace(/[^\p{L}\p{N}]/gu, '')].map(literal).join('[-_. ]?');
   const customKeys = new Set((options.keys ?? []).map(plain));
   const words = [WORDS, ...(options.keys ?? []).map(loose)].join('|');
   // `pin` and `otp` are too short to look for in running text, but as whole keys they are secret.

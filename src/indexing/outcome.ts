@@ -1,0 +1,119 @@
+// What became of a bulk item or a whole bulk request: pure functions over status and error.
+// `rejected` is a closed list of faults of the *document*; every other failure is retried, because dropping or
+// dead-lettering a document for a fault of the cluster, the permissions or the network would lose it.
+import type { ItemOutcome } from '../core/record.ts';
+
+export interface BulkItemError {
+  readonly type?: string;
+  readonly reason?: string;
+  readonly caused_by?: BulkItemError;
+}
+
+export interface BulkItem {
+  readonly status: number;
+  readonly error?: BulkItemError;
+}
+
+/** Error types that name the document itself as the cause. */
+const DOCUMENT_ERRORS = new Set([
+  'document_parsing_exception',
+  'mapper_parsing_exception',
+  'strict_dynamic_mapping_exception',
+  'mapper_exception',
+  'x_content_parse_exception',
+  'json_parse_exception',
+  'invalid_type_name_exception',
+]);
+
+/** `illegal_argument_exception` is used for documents and for cluster limits alike; these reasons mean the document. */
+const DOCUMENT_REASONS = [
+  /immense term/i,
+  /cannot be changed from type/i,
+  /Limit of (?:total fields|mapping depth|nested|field name length)/i,
+  /limit of \[?\d+\]? has been exceeded/i,
+  /object field starting or ending with a \[\.\]/i,
+  /field name cannot (?:be|contain)/i,
+  /can't merge a non[- ]object mapping/i,
+  /can't (?:get text on|merge)/i,
+  /Failed to parse/i,
+  /is too long, must be no longer than 512/i,
+  /\bfailed to parse\b/i,
+  /mapper \[.*\] (?:cannot|conflicts)/i,
+  /document contains/i,
+];
+
+export interface Verdict {
+  readonly outcome: ItemOutcome;
+  /** Closed list, for metrics: why it is retried or refused; empty for what was accepted. */
+  readonly reason: FailureReason | '';
+  /** True when somebody has to act: it will not get better by itself soon. */
+  readonly alarm: boolean;
+}
+
+export const FAILURE_REASONS = [
+  'unreachable',
+  'timeout',
+  'overloaded',
+  'server_error',
+  'unauthorized',
+  'forbidden',
+  'read_only',
+  'index_closed',
+  'index_missing',
+  'shard_limit',
+  'count_mismatch',
+  'unknown_refusal',
+  'document',
+  'request_too_large',
+  'too_many_rejections',
+] as const;
+export type FailureReason = (typeof FAILURE_REASONS)[number];
+
+const INDEXED: Verdict = { outcome: 'indexed', reason: '', alarm: false };
+const DUPLICATE: Verdict = { outcome: 'duplicate', reason: '', alarm: false };
+const REJECTED: Verdict = { outcome: 'rejected', reason: 'document', alarm: false };
+const retry = (reason: FailureReason, alarm: boolean): Verdict => ({ outcome: 'retry', reason, alarm });
+
+/** Classifies one item of a bulk reply. */
+export function classifyItem(item: BulkItem): Verdict {
+  const { status, error } = item;
+  if (status === 201 || status === 200) return INDEXED;
+  if (status === 409) return DUPLICATE;
+  const type = error?.type ?? '';
+  if (type === 'cluster_block_exception') return retry('read_only', true);
+  if (type === 'index_closed_exception') return retry('index_closed', true);
+  if (type === 'validation_exception') return retry('shard_limit', true);
+  if (status === 400) return isDocumentFault(error) ? REJECTED : retry('unknown_refusal', true);
+  return classifyStatus(status);
+}
+
+/** Classifies the status of a whole request that was not answered item by item. 400 and 413 are for the caller to bisect. */
+export function classifyStatus(status: number): Verdict {
+  if (status === 429) return retry('overloaded', false);
+  if (status === 401) return retry('unauthorized', true);
+  if (status === 403) return retry('forbidden', true);
+  if (status === 404) return retry('index_missing', true);
+  if (status === 408 || status === 504) return retry('timeout', false);
+  if (status >= 500) return retry('server_error', false);
+  return retry('unknown_refusal', true);
+}
+
+function isDocumentFault(error: BulkItemError | undefined): boolean {
+  for (let cause = error; cause !== undefined; cause = cause.caused_by) {
+    if (DOCUMENT_ERRORS.has(cause.type ?? '')) return true;
+    if (cause.type === 'illegal_argument_exception' && DOCUMENT_REASONS.some((r) => r.test(cause.reason ?? ''))) {
+      // A shard-level limit speaks of documents too: "number of documents in the index cannot exceed".
+      return !/number of documents in the index/i.test(cause.reason ?? '');
+    }
+  }
+  return false;
+}
+
+/** The server's words, for a dead letter or a log line. */
+export function errorWords(error: BulkItemError | undefined): string {
+  const words: string[] = [];
+  for (let cause = error; cause !== undefined && words.length < 4; cause = cause.caused_by) {
+    words.push(`${cause.type ?? 'error'}: ${cause.reason ?? ''}`);
+  }
+  return words.join(' < ') || 'no reason given';
+}
