@@ -9,7 +9,7 @@ import { conform, isObject, MAX_UNKNOWN_KEYS } from './conform.ts';
 import { FIELD_MAP, type FieldMap, fits } from './field-types.ts';
 import { NORMAL_LEVELS } from './level.ts';
 import { looksLikeObject, normalise, SHAPE_KEYS } from './shapes.ts';
-import { createTimeParser, type TimeParser } from './time.ts';
+import { createTimeParser, isCanonical, type TimeParser } from './time.ts';
 
 export const parseSection = {
   type: 'object',
@@ -87,7 +87,7 @@ export function createParser(config: ParseConfig, deps: { masker: Masker }): Par
   }
 
   /** True when every top-level key may stay as it is. */
-  function isVerbatim(doc: Json): boolean {
+  function isVerbatim(doc: Json, canonicalTime: boolean): boolean {
     let unknown = 0;
     let keys = 0;
     for (const key in doc) {
@@ -98,6 +98,7 @@ export function createParser(config: ParseConfig, deps: { masker: Masker }): Par
         if (unknown > MAX_UNKNOWN_KEYS || !isPlainKey(key)) return false;
       }
       if (SLOW_KEYS.has(key)) return false;
+      if (canonicalTime && key === 'timestamp') continue;
       if (type !== undefined && !matches(type, doc[key])) return false;
     }
     return keys > 0;
@@ -128,12 +129,13 @@ export function createParser(config: ParseConfig, deps: { masker: Masker }): Par
     if (record.eventId !== undefined && record.eventId !== eventId) return undefined;
     const timeMs = time.parse(timestamp);
     if (timeMs === undefined || !inRange(timeMs, record.timeMs)) return undefined;
-    if (!isVerbatim(doc) || masker.suspicious(text)) return undefined;
+    const canonical = isCanonical(timestamp);
+    if (!isVerbatim(doc, canonical) || masker.suspicious(text)) return undefined;
     return {
       doc,
       verbatim: true,
       timeMs,
-      timeText: timestamp.length === 24 ? timestamp : undefined,
+      timeText: canonical ? timestamp : undefined,
       tags: NO_TAGS,
     };
   }

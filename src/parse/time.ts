@@ -70,6 +70,11 @@ export function createTimeParser(): TimeParser {
   };
 }
 
+/** Of a text that `parse` took: is it already written the way `iso` would write it? */
+export function isCanonical(text: string): boolean {
+  return text.length === 24 && text.charCodeAt(10) === 84 && text.charCodeAt(19) === 46 && text.charCodeAt(23) === 90;
+}
+
 function digits(text: string, start: number, count: number): number {
   let value = 0;
   for (let i = start; i < start + count; i++) {

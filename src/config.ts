@@ -1,0 +1,128 @@
+// The whole configuration: each stage's section beside its code, put together here once.
+import { existsSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { type Environment, loadYaml, type Schema } from './core/config-loader.ts';
+import { errorText, LogpipeError } from './core/errors.ts';
+import { LOG_LEVELS, type LogLevel } from './core/log.ts';
+import { packageRoot } from './core/package-root.ts';
+import { type BulkConfig, bulkSection } from './indexing/bulk-writer.ts';
+import { type ElasticsearchConfig, elasticsearchSection } from './indexing/elasticsearch.ts';
+import { type DlqConfig, dlqSection } from './indexing/refused.ts';
+import { type SinksConfig, sinksSection } from './indexing/sinks.ts';
+import { type HttpConfig, httpSection } from './ops/http.ts';
+import { type ParseConfig, parseSection } from './parse/parse.ts';
+import { type FilesConfig, filesSection } from './source/files-config.ts';
+import { type IntakeConfig, intakeSection } from './source/intake-config.ts';
+import { type KafkaConfig, kafkaSection } from './source/kafka-client.ts';
+
+export const ROLES = ['indexer'] as const;
+export type Role = (typeof ROLES)[number];
+
+export interface Config {
+  readonly roles: readonly Role[];
+  readonly source: 'kafka' | 'files' | 'stdin';
+  readonly shutdownTimeoutMs: number;
+  readonly kafka: KafkaConfig;
+  readonly intake: IntakeConfig;
+  readonly files: FilesConfig;
+  readonly parse: ParseConfig;
+  readonly mask: { readonly keys: readonly string[]; readonly patterns: readonly string[] };
+  readonly elasticsearch: ElasticsearchConfig;
+  readonly bulk: BulkConfig;
+  readonly sinks: SinksConfig;
+  readonly dlq: DlqConfig;
+  readonly http: HttpConfig;
+  readonly log: { readonly level: LogLevel; readonly format: 'json' | 'pretty' };
+}
+
+/** Every permitted key with its type, default and meaning; docs/configuration.md is generated from it. */
+export const CONFIG_SCHEMA = {
+  type: 'object',
+  additionalProperties: false,
+  properties: {
+    roles: {
+      type: 'array',
+      minItems: 1,
+      uniqueItems: true,
+      items: { enum: ROLES },
+      default: ['indexer'],
+      description: 'What this process does; `--roles` on the command line wins.',
+    },
+    source: {
+      enum: ['kafka', 'files', 'stdin'],
+      default: 'kafka',
+      description: 'Where records come from; `files` and `stdin` need no Kafka (embedded mode).',
+    },
+    shutdownTimeoutMs: {
+      type: 'integer',
+      minimum: 0,
+      maximum: 600_000,
+      default: 20_000,
+      description: 'How long a shutdown waits for records under way. A second signal ends it at once.',
+    },
+    kafka: kafkaSection,
+    intake: intakeSection,
+    files: filesSection,
+    parse: parseSection,
+    mask: {
+      type: 'object',
+      description: 'Secrets to mask beside the built-in ones.',
+      additionalProperties: false,
+      default: {},
+      properties: {
+        keys: {
+          type: 'array',
+          items: { type: 'string', minLength: 2 },
+          default: [],
+          description: 'Key names whose values are secrets; case and punctuation do not matter.',
+        },
+        patterns: {
+          type: 'array',
+          items: { type: 'string', minLength: 1, format: 'regex' },
+          default: [],
+          description: 'Regular expressions whose matches are secrets.',
+        },
+      },
+    },
+    elasticsearch: elasticsearchSection,
+    bulk: bulkSection,
+    sinks: sinksSection,
+    dlq: dlqSection,
+    http: httpSection,
+    log: {
+      type: 'object',
+      description: 'logpipe’s own log, on standard error.',
+      additionalProperties: false,
+      default: {},
+      properties: {
+        level: { enum: LOG_LEVELS, default: 'info', description: 'Least severe level written.' },
+        format: { enum: ['json', 'pretty'], default: 'json', description: 'JSON lines, or short lines for people.' },
+      },
+    },
+  },
+  $defs: kafkaSection.$defs,
+} as const satisfies Schema;
+
+/**
+ * The frozen configuration from `file`, else `config/logpipe.yml` of the working folder, else the shipped one.
+ * @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE, LOGPIPE_CONFIG_INVALID (all problems at once)
+ */
+export function loadConfig(options: { file?: string | undefined; env: Environment }): Config {
+  const local = resolve('config/logpipe.yml');
+  const file = options.file ?? (existsSync(local) ? local : join(packageRoot(), 'config', 'logpipe.yml'));
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new LogpipeError(
+      'LOGPIPE_CONFIG_UNREADABLE',
+      `${file} cannot be read (${errorText(error)}); name a readable file with --config`,
+    );
+  }
+  return parseConfig(text, options.env, file);
+}
+
+/** The configuration from YAML text; `place` stands in messages. */
+export function parseConfig(text: string, env: Environment, place: string): Config {
+  return loadYaml<Config>(text, CONFIG_SCHEMA, env, place);
+}

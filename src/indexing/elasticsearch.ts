@@ -1,0 +1,183 @@
+// The Elasticsearch client and its configuration. One client (8.19 line) talks to 8.x and 9.x servers.
+// Guarantee: no error that leaves this file carries a credential, and each says which node and what to do.
+import { readFileSync } from 'node:fs';
+import { connect } from 'node:tls';
+import { Client, type ClientOptions, errors } from '@elastic/elasticsearch';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import type { BulkItem } from './outcome.ts';
+
+export const elasticsearchSection = {
+  type: 'object',
+  description: 'Where the documents go.',
+  additionalProperties: false,
+  default: {},
+  properties: {
+    nodes: {
+      type: 'array',
+      minItems: 1,
+      items: { type: 'string', pattern: '^https?://[^\\s]+$' },
+      default: ['http://localhost:9200'],
+      description: 'Addresses of the nodes; several are used in turn. A comma-separated text is taken too.',
+    },
+    apiKey: { type: 'string', minLength: 1, secret: true, description: 'API key (base64 form). Also `apiKeyFile`.' },
+    username: { type: 'string', minLength: 1, description: 'User for basic authentication.' },
+    password: { type: 'string', minLength: 1, secret: true, description: 'Its password. Also `passwordFile`.' },
+    caFile: {
+      type: 'string',
+      minLength: 1,
+      description: 'PEM file of the certificate authority that signed the nodes.',
+    },
+    caFingerprint: {
+      type: 'string',
+      pattern: '^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){31}$',
+      description: 'SHA-256 fingerprint of that authority, as Elasticsearch prints it.',
+    },
+    requestTimeoutMs: {
+      type: 'integer',
+      minimum: 100,
+      maximum: 600_000,
+      default: 30_000,
+      description: 'A request without an answer for this long is sent again.',
+    },
+    installTemplate: {
+      type: 'boolean',
+      default: true,
+      description: 'Install the index template at start (never over a newer one).',
+    },
+  },
+  dependentRequired: { username: ['password'], password: ['username'] },
+} as const;
+
+export interface ElasticsearchConfig {
+  readonly nodes: readonly string[];
+  readonly apiKey?: string;
+  readonly username?: string;
+  readonly password?: string;
+  readonly caFile?: string;
+  readonly caFingerprint?: string;
+  readonly requestTimeoutMs: number;
+  readonly installTemplate: boolean;
+}
+
+/** @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE when `caFile` cannot be read. */
+export function createElasticsearchClient(config: ElasticsearchConfig): Client {
+  const options: ClientOptions = {
+    nodes: [...config.nodes],
+    // Retries are the bulk writer's: only it knows which items are still open.
+    maxRetries: 0,
+    requestTimeout: config.requestTimeoutMs,
+    redaction: { type: 'replace', additionalKeys: ['authorization'] },
+    enableMetaHeader: false,
+  };
+  if (config.apiKey !== undefined) options.auth = { apiKey: config.apiKey };
+  else if (config.username !== undefined) options.auth = { username: config.username, password: config.password ?? '' };
+  if (config.caFingerprint !== undefined) options.caFingerprint = config.caFingerprint;
+  if (config.caFile !== undefined) {
+    try {
+      options.tls = { ca: readFileSync(config.caFile) };
+    } catch (error) {
+      throw new LogpipeError(
+        'LOGPIPE_CONFIG_UNREADABLE',
+        `elasticsearch.caFile: ${config.caFile} cannot be read (${errorText(error)}); name a readable PEM file`,
+      );
+    }
+  }
+  return new Client(options);
+}
+
+/** An answer to a bulk request: item by item, or a status for the whole. */
+export interface BulkReply {
+  readonly status: number;
+  readonly items: readonly BulkItem[];
+  /** The server's words when it refused the whole request. */
+  readonly detail: string;
+}
+
+export type SendBulk = (body: Buffer, signal: AbortSignal) => Promise<BulkReply>;
+
+/** Only what the outcome needs: the reply of a clean bulk shrinks to some 25 bytes per item. */
+const FILTER = 'errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by';
+
+/**
+ * Sends pre-built NDJSON over the official client's transport.
+ * @throws the transport's errors for connections and timeouts; an HTTP answer of any status is returned.
+ */
+export function createSendBulk(client: Client): SendBulk {
+  return async (body, signal) => {
+    try {
+      const { statusCode, body: reply } = await client.transport.request<{ items?: Record<string, BulkItem>[] }>(
+        // The path goes without an index: every action line names its own.
+        { method: 'POST', path: '/_bulk', bulkBody: body as unknown as string, querystring: { filter_path: FILTER } },
+        { meta: true, signal },
+      );
+      const items = (reply?.items ?? []).map((item) => (item.create ?? Object.values(item)[0]) as BulkItem);
+      return { status: statusCode ?? 0, items, detail: '' };
+    } catch (error) {
+      if (error instanceof errors.ResponseError) {
+        return { status: error.statusCode ?? 0, items: [], detail: error.message.slice(0, 500) };
+      }
+      throw error;
+    }
+  };
+}
+
+/** True for the client's time-out, so that it can be told from a refused connection. */
+export function isTimeout(error: unknown): boolean {
+  return error instanceof errors.TimeoutError;
+}
+
+/**
+ * A connection failure in words an operator can act on: names the nodes, and looks whether a TLS server sits behind an
+ * `http://` address, which otherwise shows as a bare "socket hang up".
+ */
+export async function explainFailure(error: unknown, config: ElasticsearchConfig): Promise<LogpipeError> {
+  const nodes = config.nodes.map(withoutCredentials).join(', ');
+  if (error instanceof errors.ResponseError) {
+    const hint =
+      error.statusCode === 401
+        ? 'check elasticsearch.apiKey or username and password'
+        : error.statusCode === 403
+          ? 'the credentials lack a privilege: see docs/operations.md'
+          : 'see the server log';
+    return new LogpipeError(
+      'LOGPIPE_ES_REFUSED',
+      `Elasticsearch at ${nodes} answered ${error.statusCode}: ${error.message.slice(0, 300)}; ${hint}`,
+    );
+  }
+  for (const node of config.nodes) {
+    if (node.startsWith('http://') && (await speaksTls(new URL(node)))) {
+      return new LogpipeError(
+        'LOGPIPE_ES_UNREACHABLE',
+        `elasticsearch.nodes: ${withoutCredentials(node)} speaks TLS; write https:// instead of http://`,
+      );
+    }
+  }
+  const text = errorText(error);
+  const hint = /certificate|self[- ]signed|fingerprint/i.test(text)
+    ? 'set elasticsearch.caFile or elasticsearch.caFingerprint to the authority that signed the node'
+    : 'is it running, and is elasticsearch.nodes right?';
+  return new LogpipeError('LOGPIPE_ES_UNREACHABLE', `Elasticsearch at ${nodes} did not answer (${text}); ${hint}`);
+}
+
+function speaksTls(url: URL): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({
+      host: url.hostname.replace(/^\[|\]$/g, ''),
+      port: Number(url.port || 80),
+      // Nothing is sent: this only asks whether the other side shakes hands.
+      rejectUnauthorized: false,
+      timeout: 1_000,
+    });
+    const answer = (tls: boolean) => {
+      socket.destroy();
+      resolve(tls);
+    };
+    socket.once('secureConnect', () => answer(true));
+    socket.once('error', () => answer(false));
+    socket.once('timeout', () => answer(false));
+  });
+}
+
+function withoutCredentials(node: string): string {
+  return node.replace(/\/\/[^/@]*@/, '//');
+}

@@ -1,0 +1,231 @@
+// How logpipe reaches Kafka. In: the `kafka` section of the configuration. Out: a kafkajs client that logs into our log,
+// knows every codec and retries quickly. Guarantee: no error or log line made here carries a password or a key.
+import { readFileSync } from 'node:fs';
+import kafkajs, { type ICustomPartitioner, type Kafka, type KafkaConfig as KafkaJsConfig } from 'kafkajs';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import { registerCodecs } from '../core/kafka-codecs.ts';
+import type { Log } from '../core/log.ts';
+
+const DAY_MS = 86_400_000;
+
+/** `kafka` section, JSON Schema. */
+export const kafkaSection = {
+  type: 'object',
+  description: 'How to reach Kafka, and which topics and consumer group to use.',
+  additionalProperties: false,
+  default: {},
+  properties: {
+    brokers: {
+      type: 'array',
+      description: 'Addresses asked first for the cluster, as `host:port`.',
+      items: { type: 'string', pattern: '^[^\\s:/]+:\\d{1,5}$|^\\[[0-9a-fA-F:]+\\]:\\d{1,5}$' },
+      minItems: 1,
+      default: ['localhost:9092'],
+    },
+    clientId: { type: 'string', minLength: 1, description: 'Name shown in the brokers’ logs.', default: 'logpipe' },
+    ssl: {
+      description: 'TLS: `false` for none, `{}` for the system’s certificate authorities, or with files of your own.',
+      default: false,
+      anyOf: [
+        { const: false },
+        {
+          type: 'object',
+          additionalProperties: false,
+          properties: {
+            caFile: { type: 'string', description: 'PEM file of the certificate authorities to trust.' },
+            certFile: { type: 'string', description: 'PEM file of the client certificate.' },
+            keyFile: { type: 'string', description: 'PEM file of the client’s private key.' },
+            serverName: { type: 'string', description: 'Name expected in the brokers’ certificates.' },
+          },
+          dependentRequired: { certFile: ['keyFile'], keyFile: ['certFile'] },
+        },
+      ],
+    },
+    sasl: {
+      type: 'object',
+      description: 'User name and password, when the brokers ask for them.',
+      additionalProperties: false,
+      required: ['mechanism', 'username'],
+      dependentRequired: { username: ['password'] },
+      properties: {
+        mechanism: {
+          enum: ['plain', 'scram-sha-256', 'scram-sha-512'],
+          description: 'How to log in; `plain` only together with TLS.',
+        },
+        username: { type: 'string', description: 'User name.' },
+        password: { type: 'string', minLength: 1, secret: true, description: 'Password. Also `passwordFile`.' },
+      },
+    },
+    connectionTimeoutMs: {
+      type: 'integer',
+      minimum: 100,
+      maximum: 120_000,
+      description: 'Longest wait for a connection, TLS included.',
+      default: 3_000,
+    },
+    requestTimeoutMs: {
+      type: 'integer',
+      minimum: 1_000,
+      maximum: 300_000,
+      description: 'Longest wait for a broker’s answer.',
+      default: 30_000,
+    },
+    topics: {
+      type: 'object',
+      description: 'Topic names, and the settings they are created with when missing; existing topics are not altered.',
+      additionalProperties: false,
+      default: {},
+      properties: {
+        logs: { $ref: '#/$defs/topic', description: 'Topic of the log records.', default: 'calling-platform-logs' },
+        dlq: { $ref: '#/$defs/topic', description: 'Topic of the dead letters.', default: 'calling-platform-logs.dlq' },
+        partitions: {
+          type: 'integer',
+          minimum: 1,
+          maximum: 1_000,
+          description: 'Partitions of the log topic: the most instances that can share the work.',
+          default: 4,
+        },
+        replicationFactor: {
+          type: 'integer',
+          minimum: 1,
+          maximum: 15,
+          description: 'Copies of each partition; 3 in production.',
+          default: 1,
+        },
+        minInsyncReplicas: {
+          type: 'integer',
+          minimum: 1,
+          maximum: 15,
+          description: 'Copies that must have a record before it counts as written; 2 in production.',
+          default: 1,
+        },
+        logsRetentionMs: {
+          type: 'integer',
+          minimum: 60_000,
+          description: 'How long log records are kept, which is also how far back a replay reaches.',
+          default: 7 * DAY_MS,
+        },
+        dlqRetentionMs: {
+          type: 'integer',
+          minimum: 60_000,
+          description: 'How long dead letters are kept.',
+          default: 30 * DAY_MS,
+        },
+      },
+    },
+    group: {
+      type: 'string',
+      minLength: 1,
+      maxLength: 249,
+      description: 'Consumer group of the indexer; instances with the same group share the partitions.',
+      default: 'calling-platform-indexer',
+    },
+  },
+  $defs: { topic: { type: 'string', pattern: '^(?!\\.\\.?$)[A-Za-z0-9._-]{1,249}$' } },
+} as const;
+
+export interface KafkaConfig {
+  readonly brokers: readonly string[];
+  readonly clientId: string;
+  readonly ssl:
+    | false
+    | {
+        readonly caFile?: string;
+        readonly certFile?: string;
+        readonly keyFile?: string;
+        readonly serverName?: string;
+      };
+  readonly sasl?: {
+    readonly mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512';
+    readonly username: string;
+    readonly password: string;
+  };
+  readonly connectionTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+  readonly topics: {
+    readonly logs: string;
+    readonly dlq: string;
+    readonly partitions: number;
+    readonly replicationFactor: number;
+    readonly minInsyncReplicas: number;
+    readonly logsRetentionMs: number;
+    readonly dlqRetentionMs: number;
+  };
+  readonly group: string;
+}
+
+/**
+ * A kafkajs client for the configured cluster; nothing is connected yet. Use one client per consumer: consumers of one
+ * client share kafkajs's table of committed offsets.
+ * @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE when a TLS file cannot be read
+ */
+export function createKafka(config: KafkaConfig, log: Log): Kafka {
+  registerCodecs();
+  const options: KafkaJsConfig = {
+    brokers: [...config.brokers],
+    clientId: config.clientId,
+    connectionTimeout: config.connectionTimeoutMs,
+    requestTimeout: config.requestTimeoutMs,
+    // The first retry is the usual one (a coordinator still loading): kafkajs's 300 ms would show up as latency.
+    retry: { initialRetryTime: 30, maxRetryTime: 2_000, retries: 8 },
+    logLevel: kafkajs.logLevel.INFO,
+    logCreator: () => routeKafkaJsLogs(log),
+  };
+  if (config.ssl !== false) options.ssl = tlsOptions(config.ssl);
+  if (config.sasl) options.sasl = { ...config.sasl } as NonNullable<KafkaJsConfig['sasl']>;
+  return new kafkajs.Kafka(options);
+}
+
+/** kafkajs's own default, named because leaving it out makes kafkajs print a migration notice. */
+export const defaultPartitioner: ICustomPartitioner = () => kafkajs.Partitioners.DefaultPartitioner();
+
+function tlsOptions(ssl: Exclude<KafkaConfig['ssl'], false>) {
+  return {
+    ...(ssl.caFile === undefined ? {} : { ca: readPem('kafka.ssl.caFile', ssl.caFile) }),
+    ...(ssl.certFile === undefined ? {} : { cert: readPem('kafka.ssl.certFile', ssl.certFile) }),
+    ...(ssl.keyFile === undefined ? {} : { key: readPem('kafka.ssl.keyFile', ssl.keyFile) }),
+    ...(ssl.serverName === undefined ? {} : { servername: ssl.serverName }),
+  };
+}
+
+function readPem(path: string, file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new LogpipeError(
+      'LOGPIPE_CONFIG_UNREADABLE',
+      `${path}: ${file} cannot be read (${errorText(error)}); name a readable PEM file`,
+      error,
+    );
+  }
+}
+
+const REPEAT_MS = 60_000;
+const MAX_REMEMBERED = 200;
+
+/**
+ * kafkajs repeats a connection error several times a second while a broker is away, so the same message is passed on
+ * once a minute. Its errors become warnings: what they mean for logpipe is said by the one who supervises the client.
+ */
+function routeKafkaJsLogs(
+  log: Log,
+): (entry: {
+  namespace: string;
+  level: number;
+  log: { message: string; error?: unknown; broker?: unknown; groupId?: unknown };
+}) => void {
+  const lastTime = new Map<string, number>();
+  return ({ namespace, level, log: entry }) => {
+    const meta: Record<string, unknown> = { from: `kafkajs ${namespace}`.trim() };
+    if (entry.broker !== undefined) meta.broker = entry.broker;
+    if (entry.groupId !== undefined) meta.groupId = entry.groupId;
+    if (entry.error !== undefined) meta.error = errorText(entry.error);
+    if (level > kafkajs.logLevel.WARN) return log.debug(entry.message, meta);
+    const key = `${namespace}|${entry.message}`;
+    const now = Date.now();
+    if (now - (lastTime.get(key) ?? 0) < REPEAT_MS) return log.debug(entry.message, meta);
+    if (lastTime.size >= MAX_REMEMBERED) lastTime.clear();
+    lastTime.set(key, now);
+    log.warn(entry.message, meta);
+  };
+}

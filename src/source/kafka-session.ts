@@ -1,0 +1,161 @@
+// One kafkajs consumer from its birth to its end. In: settings and handlers. Out: batches and group events, and exactly
+// one end: a crash, a failed start, a consumer that fell silent, or `close`. It never restarts by itself.
+import type { Consumer, EachBatchPayload, Kafka } from 'kafkajs';
+import type { Clock } from '../core/clock.ts';
+
+const CHECK_MS = 5_000;
+const CLOSE_MS = 10_000;
+
+export interface SessionOptions {
+  readonly topic: string;
+  readonly group: string;
+  readonly maxWaitMs: number;
+  readonly fetchMaxBytes: number;
+  readonly fetchMaxBytesPerPartition: number;
+  readonly sessionTimeoutMs: number;
+  readonly heartbeatMs: number;
+  /** Without a fetch, a heartbeat or a join for this long the consumer counts as crashed. */
+  readonly stallMs: number;
+}
+
+export interface SessionHandlers {
+  /** A new assignment, from inside kafkajs's GROUP_JOIN event. */
+  onJoin(partitions: number[]): void;
+  /** The group is about to be left for a rejoin; kafkajs still holds the old assignment. */
+  onRebalancing(): void;
+  onBatch(payload: EachBatchPayload): Promise<void>;
+  /** A batch without any record (transaction markers, aborted records), which `onBatch` never sees. */
+  onEmptyBatch(partition: number, first: number, last: number): void;
+}
+
+export interface KafkaSession {
+  /** What ended it; `undefined` after `close`. Never rejects. */
+  readonly ended: Promise<Error | undefined>;
+  /** Stops fetching, all partitions or some. Membership is kept. */
+  pause(partitions?: readonly number[]): void;
+  /** Reads the partition from this offset; batches fetched before are marked stale by kafkajs. */
+  seek(partition: number, offset: number): void;
+  resume(partitions: readonly number[]): void;
+  /** Ends the session with an error of the pipeline's own. */
+  fail(error: Error): void;
+  /** Leaves the group and disconnects, within ten seconds. */
+  close(): Promise<void>;
+}
+
+export function openKafkaSession(
+  options: SessionOptions,
+  handlers: SessionHandlers,
+  deps: { kafka: Kafka; clock: Clock },
+): KafkaSession {
+  const { topic } = options;
+  const consumer = deps.kafka.consumer({
+    groupId: options.group,
+    sessionTimeout: options.sessionTimeoutMs,
+    // How long the others wait in a rebalance for a member that does not answer: no longer than for a dead one.
+    rebalanceTimeout: options.sessionTimeoutMs,
+    heartbeatInterval: options.heartbeatMs,
+    maxWaitTimeInMs: options.maxWaitMs,
+    maxBytes: options.fetchMaxBytes,
+    maxBytesPerPartition: options.fetchMaxBytesPerPartition,
+    allowAutoTopicCreation: false,
+    // One way back from any failure, the supervisor's: kafkajs would restart after some and stay dead after others.
+    retry: { restartOnFailure: async () => false },
+  });
+
+  let finish: (error: Error | undefined) => void = () => {};
+  let over = false;
+  const ended = new Promise<Error | undefined>((resolve) => {
+    finish = (error) => {
+      over = true;
+      cancelCheck();
+      resolve(error);
+    };
+  });
+
+  let active = true;
+  const onActivity = () => {
+    active = true;
+  };
+  // Counts checks instead of comparing times: after a SIGSTOP the clock has jumped though nothing is wrong.
+  let quietChecks = 0;
+  let cancelCheck = () => {};
+  const check = () => {
+    if (over) return;
+    quietChecks = active ? 0 : quietChecks + 1;
+    active = false;
+    if (quietChecks * CHECK_MS >= options.stallMs) {
+      void disconnect(consumer, deps.clock);
+      return finish(new Error(`the consumer has been silent for ${quietChecks * CHECK_MS} ms`));
+    }
+    cancelCheck = deps.clock.after(CHECK_MS, check);
+  };
+  cancelCheck = deps.clock.after(CHECK_MS, check);
+
+  const { events } = consumer;
+  consumer.on(events.HEARTBEAT, onActivity);
+  consumer.on(events.FETCH, onActivity);
+  consumer.on(events.GROUP_JOIN, ({ payload }) => {
+    onActivity();
+    if (!over) handlers.onJoin([...(payload.memberAssignment[topic] ?? [])]);
+  });
+  consumer.on(events.REBALANCING, () => {
+    if (!over) handlers.onRebalancing();
+  });
+  consumer.on(events.END_BATCH_PROCESS, ({ payload }) => {
+    if (over || payload.batchSize > 0 || payload.firstOffset === null) return;
+    handlers.onEmptyBatch(payload.partition, Number(payload.firstOffset), Number(payload.lastOffset));
+  });
+  // kafkajs has disconnected by the time it says so.
+  consumer.on(events.CRASH, ({ payload }) => finish(payload.error));
+
+  const start = async () => {
+    await consumer.connect();
+    if (over) return disconnect(consumer, deps.clock);
+    await consumer.subscribe({ topics: [topic], fromBeginning: true });
+    if (over) return disconnect(consumer, deps.clock);
+    await consumer.run({
+      autoCommit: false,
+      eachBatchAutoResolve: false,
+      eachBatch: (payload) => (over ? Promise.resolve() : handlers.onBatch(payload)),
+    });
+    if (over) await disconnect(consumer, deps.clock);
+  };
+  start().catch((error: Error) => {
+    void disconnect(consumer, deps.clock);
+    finish(error);
+  });
+
+  // Before the first join and after a crash kafkajs refuses these; there is nothing to act on then.
+  const ifRunning = (act: () => void) => {
+    try {
+      if (!over) act();
+    } catch {}
+  };
+
+  return {
+    ended,
+    pause: (partitions) =>
+      ifRunning(() => consumer.pause([partitions ? { topic, partitions: [...partitions] } : { topic }])),
+    seek: (partition, offset) => ifRunning(() => consumer.seek({ topic, partition, offset: String(offset) })),
+    resume: (partitions) => ifRunning(() => consumer.resume([{ topic, partitions: [...partitions] }])),
+    fail(error) {
+      if (over) return;
+      finish(error);
+      void disconnect(consumer, deps.clock);
+    },
+    async close() {
+      finish(undefined);
+      await disconnect(consumer, deps.clock);
+    },
+  };
+}
+
+/** Leaves the group. A broker that does not answer must not keep the process from ending. */
+async function disconnect(consumer: Consumer, clock: Clock): Promise<void> {
+  let cancel = () => {};
+  const deadline = new Promise<void>((resolve) => {
+    cancel = clock.after(CLOSE_MS, resolve);
+  });
+  await Promise.race([consumer.disconnect().catch(() => {}), deadline]);
+  cancel();
+}

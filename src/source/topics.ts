@@ -1,0 +1,180 @@
+// The topics logpipe needs. In: a client and the wanted settings. Out: the topics exist; what is set otherwise than
+// logpipe would set it is reported. Guarantee: an existing topic is never altered.
+import kafkajs, { type Admin, type Kafka } from 'kafkajs';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import type { KafkaConfig } from './kafka-client.ts';
+
+// The brokers' own default. Records are at most 1,000,000 bytes, so a batch of one always fits.
+const LOGS_MAX_BYTES = 1_048_588;
+// A letter carries its record and headers; larger letters are cut.
+const DLQ_MAX_BYTES = 2_097_152;
+
+interface WantedTopic {
+  readonly name: string;
+  readonly partitions: number;
+  readonly settings: Readonly<Record<string, string>>;
+}
+
+export interface TopicsReport {
+  readonly created: string[];
+  /** One sentence per setting of an existing topic that logpipe would have set otherwise. */
+  readonly differences: string[];
+}
+
+/** The topics and the settings they are created with. */
+export function wantedTopics(topics: KafkaConfig['topics']): WantedTopic[] {
+  const common = {
+    'cleanup.policy': 'delete',
+    // Arrival times must come from the brokers' clock: an application host with a wrong one must not move them.
+    'message.timestamp.type': 'LogAppendTime',
+    'min.insync.replicas': String(topics.minInsyncReplicas),
+  };
+  return [
+    {
+      name: topics.logs,
+      partitions: topics.partitions,
+      settings: {
+        ...common,
+        'retention.ms': String(topics.logsRetentionMs),
+        'max.message.bytes': String(LOGS_MAX_BYTES),
+      },
+    },
+    {
+      name: topics.dlq,
+      partitions: 1,
+      settings: {
+        ...common,
+        'retention.ms': String(topics.dlqRetentionMs),
+        'max.message.bytes': String(DLQ_MAX_BYTES),
+      },
+    },
+  ];
+}
+
+/**
+ * Creates the topics that are missing and reports, as warnings too, how existing ones differ. Idempotent.
+ * @throws LogpipeError LOGPIPE_KAFKA_FAILED when a topic can neither be found nor created
+ */
+export async function ensureTopics(kafka: Kafka, config: KafkaConfig, log: Log): Promise<TopicsReport> {
+  const admin = kafka.admin();
+  const report: TopicsReport = { created: [], differences: [] };
+  try {
+    await admin.connect();
+    const existing = new Set(await admin.listTopics());
+    const wanted = wantedTopics(config.topics);
+    for (const topic of wanted) {
+      if (!existing.has(topic.name) && (await create(admin, topic, config.topics.replicationFactor))) {
+        report.created.push(topic.name);
+        log.info('created topic', { topic: topic.name, partitions: topic.partitions });
+      }
+    }
+    const old = wanted.filter((topic) => !report.created.includes(topic.name));
+    if (old.length > 0) report.differences.push(...(await differences(admin, old, config.topics, log)));
+    for (const difference of report.differences) log.warn(difference);
+  } catch (error) {
+    throw new LogpipeError(
+      'LOGPIPE_KAFKA_FAILED',
+      `kafka.topics: ${config.topics.logs} and ${config.topics.dlq} could not be checked or created at ` +
+        `${config.brokers.join(', ')} (${errorText(error)}); create them by hand or allow the user to`,
+      error,
+    );
+  } finally {
+    await admin.disconnect();
+  }
+  return report;
+}
+
+/** False when somebody else created it in the meantime. */
+function create(admin: Admin, topic: WantedTopic, replicationFactor: number): Promise<boolean> {
+  return admin.createTopics({
+    waitForLeaders: true,
+    topics: [
+      {
+        topic: topic.name,
+        numPartitions: topic.partitions,
+        replicationFactor,
+        configEntries: Object.entries(topic.settings).map(([name, value]) => ({ name, value })),
+      },
+    ],
+  });
+}
+
+async function differences(
+  admin: Admin,
+  wanted: readonly WantedTopic[],
+  topics: KafkaConfig['topics'],
+  log: Log,
+): Promise<string[]> {
+  const found: string[] = [];
+  const { topics: metadata } = await admin.fetchTopicMetadata({ topics: wanted.map(({ name }) => name) });
+  for (const { name, partitions } of metadata) {
+    if (name === topics.logs && partitions.length !== topics.partitions) {
+      found.push(
+        `topic ${name} has ${partitions.length} partitions, kafka.topics.partitions says ${topics.partitions}`,
+      );
+    }
+  }
+  const actual = await readSettings(
+    admin,
+    wanted.map(({ name }) => name),
+    log,
+  );
+  for (const topic of wanted) {
+    const settings = actual.get(topic.name);
+    if (!settings) continue;
+    for (const [name, value] of Object.entries(topic.settings)) {
+      const present = settings.get(name);
+      // A larger limit is no trouble.
+      if (name === 'max.message.bytes' && Number(present) >= Number(value)) continue;
+      if (present !== undefined && present !== value) {
+        found.push(`topic ${topic.name} has ${name}=${present}, logpipe would set ${value}`);
+      }
+    }
+  }
+  const limit = (topic: string) => Number(actual.get(topic)?.get('max.message.bytes'));
+  if (limit(topics.dlq) <= limit(topics.logs)) {
+    found.push(
+      `topic ${topics.dlq} takes at most ${limit(topics.dlq)} bytes per batch and ${topics.logs} ` +
+        `${limit(topics.logs)}: dead letters of large records will be cut`,
+    );
+  }
+  return found;
+}
+
+/** Settings per topic; empty when the user may not read them, which is no reason to stop. */
+async function readSettings(
+  admin: Admin,
+  names: readonly string[],
+  log: Log,
+): Promise<Map<string, Map<string, string>>> {
+  try {
+    const { resources } = await admin.describeConfigs({
+      includeSynonyms: false,
+      resources: names.map((name) => ({ type: kafkajs.ConfigResourceTypes.TOPIC, name })),
+    });
+    return new Map(
+      resources.map(({ resourceName, configEntries }) => [
+        resourceName,
+        new Map(configEntries.map(({ configName, configValue }) => [configName, configValue])),
+      ]),
+    );
+  } catch (error) {
+    log.debug('the settings of the topics could not be read', { error: errorText(error) });
+    return new Map();
+  }
+}
+
+/** The largest batch a topic takes, in bytes; undefined when it cannot be learnt. */
+export async function topicMaxBytes(kafka: Kafka, topic: string, log: Log): Promise<number | undefined> {
+  const admin = kafka.admin();
+  try {
+    await admin.connect();
+    const limit = Number((await readSettings(admin, [topic], log)).get(topic)?.get('max.message.bytes'));
+    return Number.isFinite(limit) && limit > 0 ? limit : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    await admin.disconnect();
+  }
+}

@@ -1,0 +1,158 @@
+// What tests on real servers use: the run's shared Kafka and Elasticsearch, servers and topics of their own,
+// logpipe as a child process, and waiting for a condition. What a test starts ends with the test.
+import { randomUUID } from 'node:crypto';
+import kafkajs from 'kafkajs';
+import { afterAll, inject, onTestFinished } from 'vitest';
+import { sleep } from '../../src/core/clock.ts';
+import { errorText } from '../../src/core/errors.ts';
+import type { EsMajor } from '../../stack/index.ts';
+import {
+  type Backend,
+  startTestElasticsearch,
+  startTestKafka,
+  type TestElasticsearch,
+  type TestElasticsearchOptions,
+  type TestKafka,
+  type TestKafkaOptions,
+} from './backend.ts';
+import { type LogpipeProcess, type SpawnOptions, startProcess } from './process.ts';
+
+declare module 'vitest' {
+  export interface ProvidedContext {
+    brokers: string[];
+    esUrl: string;
+    /** For example 9.5.3. */
+    esVersion: string;
+    /** The Elasticsearch lines to test on, the shared server's first. */
+    esMajors: EsMajor[];
+    /** Where global-setup.ts starts the second Elasticsearch on request. */
+    controlUrl: string;
+    backend: Backend;
+  }
+}
+
+/** The shared Kafka: `['127.0.0.1:<port>']`. Topics and groups of a test need names of their own (`uniqueName`). */
+export function testBrokers(): string[] {
+  return inject('brokers');
+}
+
+/** The shared Elasticsearch, newest line that the machine can run: `http://127.0.0.1:<port>`. */
+export function testEsUrl(): string {
+  return inject('esUrl');
+}
+
+/** The lines a test that touches Elasticsearch runs on: `describe.each(testEsMajors())`. */
+export function testEsMajors(): EsMajor[] {
+  return inject('esMajors');
+}
+
+/** The shared Elasticsearch of one line; the second line's server starts when first asked for (about 5 s). */
+export async function testEsUrlOf(major: EsMajor): Promise<string> {
+  if (inject('esVersion').startsWith(`${major}.`)) return testEsUrl();
+  const response = await fetch(`${inject('controlUrl')}/elasticsearch/${major}`, { method: 'POST' });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`Elasticsearch ${major} did not start: ${text}`);
+  return text;
+}
+
+/** A Kafka that this test may kill. Ends with the test, or with the file when started outside of a test. */
+export async function startKafka(options: TestKafkaOptions = {}): Promise<TestKafka> {
+  return owned(await startTestKafka(inject('backend'), options));
+}
+
+/** An Elasticsearch that this test may kill. Ends with the test, or with the file when started outside of a test. */
+export async function startEs(options: TestElasticsearchOptions = {}): Promise<TestElasticsearch> {
+  return owned(await startTestElasticsearch(inject('backend'), { heap: '512m', ...options }));
+}
+
+/** A name nobody else uses: topic, group, index prefix. */
+export function uniqueName(prefix: string): string {
+  return `${prefix}-${randomUUID().slice(0, 13)}`;
+}
+
+/** Creates a topic as `logpipe setup` would as to time stamps, and waits for its leaders. */
+export async function createTopic(
+  brokers: string[],
+  topic: string,
+  options: { partitions?: number; config?: Readonly<Record<string, string>> } = {},
+): Promise<void> {
+  const config = { 'message.timestamp.type': 'LogAppendTime', ...options.config };
+  const kafka = new kafkajs.Kafka({ clientId: 'logpipe-test', brokers, logLevel: kafkajs.logLevel.ERROR });
+  const admin = kafka.admin();
+  await admin.connect();
+  try {
+    await admin.createTopics({
+      waitForLeaders: true,
+      topics: [
+        {
+          topic,
+          numPartitions: options.partitions ?? 4,
+          replicationFactor: 1,
+          configEntries: Object.entries(config).map(([name, value]) => ({ name, value })),
+        },
+      ],
+    });
+  } finally {
+    await admin.disconnect();
+  }
+}
+
+/**
+ * Polls until `condition` gives something truthy, and returns that. An exception counts as "not yet".
+ * After `timeoutMs` (default 20,000) fails with `what` and the last exception or value.
+ */
+export async function waitFor<T>(
+  condition: () => T | Promise<T>,
+  options: { what: string; timeoutMs?: number; intervalMs?: number },
+): Promise<NonNullable<T>> {
+  const timeoutMs = options.timeoutMs ?? 20_000;
+  const deadline = Date.now() + timeoutMs;
+  let last = 'nothing yet';
+  for (;;) {
+    try {
+      const value = await condition();
+      if (value) return value as NonNullable<T>;
+      last = String(value);
+    } catch (error) {
+      last = errorText(error);
+    }
+    if (Date.now() > deadline) throw new Error(`Not within ${timeoutMs} ms: ${options.what} (last: ${last})`);
+    await sleep(options.intervalMs ?? 50);
+  }
+}
+
+/**
+ * Runs `logpipe <args>` from the compiled files, with none of this process's own settings in its environment.
+ * Killed at the end of the test, or of the file when started outside of a test.
+ */
+export function spawnLogpipe(args: string[], options: SpawnOptions = {}): LogpipeProcess {
+  return spawnScript('src/main.js', args, options);
+}
+
+/** The same for another compiled program, given as its path below dist/. */
+export function spawnScript(script: string, args: string[], options: SpawnOptions = {}): LogpipeProcess {
+  const child = startProcess(script, args, options);
+  atEnd(async () => {
+    child.kill('SIGKILL');
+    await child.exit;
+  });
+  return child;
+}
+
+function owned<T extends { stop(): Promise<void> }>(server: T): T {
+  atEnd(() => server.stop());
+  return server;
+}
+
+/** In a test: when it ends. While a file is collected: after its tests. In a hook: the hook's own business. */
+function atEnd(clean: () => Promise<void>): void {
+  try {
+    onTestFinished(clean);
+  } catch {
+    try {
+      afterAll(clean);
+    } catch {
+      // In beforeAll neither can be registered; child processes and servers still end with this worker.
+    }
+  }
+}

@@ -1,0 +1,39 @@
+// Four tiers of tests. unit and wire need Node alone and run side by side; integration and integrity share one real
+// Kafka and one real Elasticsearch, started only when such a file is part of the run, and go one file at a time.
+import { defineConfig } from 'vitest/config';
+
+const REAL_SERVERS = {
+  globalSetup: ['test/kit/global-setup.ts'],
+  fileParallelism: false,
+  maxWorkers: 1,
+};
+
+/** Twenty kills instead of five: only by `--project integrity-full`, so that a plain run does not take all night. */
+const full = process.argv.some((argument) => argument.endsWith('integrity-full'));
+
+export default defineConfig({
+  test: {
+    projects: [
+      tier('unit', { testTimeout: 10_000, sequence: { groupOrder: 0 } }),
+      tier('wire', { testTimeout: 20_000, sequence: { groupOrder: 0 } }),
+      tier('integration', { ...REAL_SERVERS, testTimeout: 60_000, hookTimeout: 60_000, sequence: { groupOrder: 1 } }),
+      tier('integrity', { ...REAL_SERVERS, testTimeout: 300_000, hookTimeout: 60_000, sequence: { groupOrder: 2 } }),
+      ...(full
+        ? [
+            tier('integrity-full', {
+              ...REAL_SERVERS,
+              include: ['test/integrity/**/*.test.ts'],
+              env: { LOGPIPE_INTEGRITY: 'full' },
+              testTimeout: 1_800_000,
+              hookTimeout: 60_000,
+              sequence: { groupOrder: 3 },
+            }),
+          ]
+        : []),
+    ],
+  },
+});
+
+function tier(name: string, options: object) {
+  return { test: { name, include: [`test/${name}/**/*.test.ts`], ...options } };
+}
