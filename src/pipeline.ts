@@ -149,7 +149,7 @@ function createSource(
 }
 
 function createDeadLetterSink(config: Config, deps: { log: Log; metrics: Metrics }): DeadLetterSink {
-  if (config.source !== 'kafka') return createFileDeadLetters({ path: config.dlq.file });
+  if (config.source !== 'kafka') return createFileDeadLetters({ path: config.dlq.file, ...deps });
   const kafka = createKafka(config.kafka, deps.log);
   return createKafkaDeadLetters({ kafka, topic: config.kafka.topics.dlq, ...deps });
 }

@@ -1,0 +1,116 @@
+// `logpipe run`: the pipeline as a process. First signal drains, second forces; the exit status tells the truth.
+import { type Config, ROLES, type Role } from '../config.ts';
+import { sleep } from '../core/clock.ts';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import { createElasticsearchClient, explainFailure } from '../indexing/elasticsearch.ts';
+import { installTemplate } from '../indexing/template.ts';
+import { startPipeline } from '../pipeline.ts';
+
+export interface RunOptions {
+  /** End when standard input closes: for a parent that must not leave this process behind. */
+  readonly exitWithParent: boolean;
+}
+
+const TEMPLATE_RETRY_MS = 2_000;
+
+/** Runs until a signal or the source's end. Resolves with the exit status: 0 only if every record was accounted for. */
+export async function run(config: Config, options: RunOptions, log: Log): Promise<number> {
+  const ending = new AbortController();
+  const signals = listenForSignals(ending, log);
+  if (options.exitWithParent) endWithParent(ending);
+  try {
+    if (config.sinks.elasticsearch && config.elasticsearch.installTemplate) {
+      await prepareElasticsearch(config, ending.signal, log);
+      if (ending.signal.aborted) return 0;
+    }
+    const pipeline = await startPipeline(config, { log });
+    log.info('running', { source: config.source, roles: config.roles, url: pipeline.url });
+    const stopped = new Promise<'stopped'>((resolve) => {
+      if (ending.signal.aborted) resolve('stopped');
+      ending.signal.addEventListener('abort', () => resolve('stopped'), { once: true });
+    });
+    let failure: unknown;
+    await Promise.race([pipeline.ended, stopped]).catch((error) => {
+      failure = error;
+    });
+    const drained = await pipeline.stop();
+    if (failure !== undefined) throw failure;
+    if (!drained) {
+      throw new LogpipeError(
+        'LOGPIPE_SHUTDOWN_FORCED',
+        `shutdownTimeoutMs: ${config.shutdownTimeoutMs} ms were not enough; unfinished records will be delivered again`,
+      );
+    }
+    log.info('stopped: every record taken was accounted for');
+    return 0;
+  } finally {
+    signals.dispose();
+  }
+}
+
+/**
+ * Daily indices must not be created without the template, so nothing is read before it is in place. A newer template is
+ * left alone and used.
+ */
+async function prepareElasticsearch(config: Config, signal: AbortSignal, log: Log): Promise<void> {
+  const client = createElasticsearchClient(config.elasticsearch);
+  let said = '';
+  try {
+    while (!signal.aborted) {
+      try {
+        const result = await installTemplate(client, log);
+        log.info(`index template ${result}`);
+        return;
+      } catch (error) {
+        if (error instanceof LogpipeError && error.code === 'LOGPIPE_TEMPLATE_NEWER') {
+          log.warn(error.message);
+          return;
+        }
+        const explained = await explainFailure(error, config.elasticsearch);
+        if (explained.message !== said) log.error(`${explained.message}; trying again`);
+        said = explained.message;
+        await sleep(TEMPLATE_RETRY_MS, signal);
+      }
+    }
+  } finally {
+    await client.close();
+  }
+}
+
+function listenForSignals(ending: AbortController, log: Log): { dispose(): void } {
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (ending.signal.aborted) {
+      log.warn(`${signal} again: ending at once; unfinished records will be delivered again`);
+      process.exit(1);
+    }
+    log.info(`${signal}: finishing what is under way; once more ends at once`);
+    ending.abort();
+  };
+  const names = ['SIGTERM', 'SIGINT'] as const;
+  for (const name of names) process.on(name, onSignal);
+  return {
+    dispose() {
+      for (const name of names) process.off(name, onSignal);
+    },
+  };
+}
+
+function endWithParent(ending: AbortController): void {
+  process.stdin.resume();
+  process.stdin.once('end', () => ending.abort());
+  process.stdin.once('error', () => ending.abort());
+  // The pipe alone must not keep the process alive once the pipeline has ended.
+  (process.stdin as { unref?: () => void }).unref?.();
+}
+
+/** The roles named on the command line. @throws LogpipeError LOGPIPE_USAGE for an unknown one. */
+export function parseRoles(text: string): Role[] {
+  return text.split(',').map((name) => {
+    const role = ROLES.find((known) => known === name.trim());
+    if (role === undefined) {
+      throw new LogpipeError('LOGPIPE_USAGE', `--roles: found ${errorText(name)}; permitted: ${ROLES.join(', ')}`);
+    }
+    return role;
+  });
+}

@@ -1,0 +1,152 @@
+#!/usr/bin/env node
+// The command line: every command, its options and examples. Errors end here: one clear message, one exit status.
+import { Command, CommanderError, Option } from 'commander';
+import { dlqList } from './cli/dlq.ts';
+import { processIo } from './cli/io.ts';
+import { createLineParser, parse } from './cli/parse.ts';
+import { parseRoles, run } from './cli/run.ts';
+import { setup } from './cli/setup.ts';
+import { runStack } from './cli/stack.ts';
+import { tail } from './cli/tail.ts';
+import { type Config, loadConfig } from './config.ts';
+import { LogpipeError } from './core/errors.ts';
+import { createLog, type Log } from './core/log.ts';
+import { packageVersion } from './core/package-root.ts';
+
+const EXIT = `
+Exit status: 0 done, 1 failed, 2 wrong command line or configuration.`;
+
+function build(): Command {
+  const io = processIo();
+  const program = new Command('logpipe')
+    .description('Winston logs through Kafka into daily Elasticsearch indices, each record exactly once.')
+    .version(packageVersion())
+    .showHelpAfterError('(see --help)')
+    .exitOverride()
+    .addHelpText('after', EXIT);
+
+  const withConfig = (command: Command) =>
+    command.option('-c, --config <file>', 'YAML file (default: config/logpipe.yml, else the shipped one)');
+  const load = (options: { config?: string }): { config: Config; log: Log } => {
+    const config = loadConfig({ file: options.config ?? process.env.LOGPIPE_CONFIG, env: process.env });
+    return { config, log: createLog(config.log) };
+  };
+  const finish = async (work: Promise<number>) => {
+    process.exitCode = await work;
+  };
+
+  withConfig(program.command('run'))
+    .description('Run the pipeline until it is told to stop (SIGTERM or Ctrl-C; twice forces).')
+    .option('--roles <list>', 'what this process does, comma-separated (default: all of the configuration)')
+    .addOption(new Option('--exit-with-parent', 'end when standard input closes').default(false))
+    .addHelpText('after', '\nExamples:\n  logpipe run\n  logpipe run --config /etc/logpipe.yml --roles indexer')
+    .action((options) => {
+      const { config, log } = load(options);
+      const roles = options.roles === undefined ? config.roles : parseRoles(options.roles);
+      return finish(run({ ...config, roles }, options, log));
+    });
+
+  withConfig(program.command('setup'))
+    .description('Create the topics and install the index template; does nothing to what is there.')
+    .option('--json', 'one JSON object', false)
+    .addHelpText('after', '\nExample:\n  KAFKA_BROKERS=kafka-1:9092 ELASTICSEARCH_URL=https://es:9200 logpipe setup')
+    .action((options) => {
+      const { config, log } = load(options);
+      return finish(setup(config, options, io, log));
+    });
+
+  withConfig(program.command('check-config'))
+    .description('Check the configuration; lists every problem with path, value and what is permitted.')
+    .option('--json', 'print the effective configuration, secrets masked', false)
+    .addHelpText('after', '\nExample:\n  logpipe check-config --config config/logpipe.yml')
+    .action((options) => {
+      const { config } = load(options);
+      io.out(options.json ? JSON.stringify(config, maskSecrets, 2) : 'the configuration is fine');
+    });
+
+  withConfig(program.command('parse [files...]'))
+    .description('Show what lines become: path, tags, index and document. No file, or -, reads standard input.')
+    .option('--json', 'one JSON object per line', false)
+    .addHelpText('after', '\nExamples:\n  tail -1 logs/app.log | logpipe parse\n  logpipe parse --json logs/app.log')
+    .action((files: string[], options) => finish(parse(files, load(options).config, options, io)));
+
+  withConfig(program.command('tail'))
+    .description('Follow the log topic; moves nobody’s offsets.')
+    .option(
+      '--where <condition>',
+      'only matching documents: path=value, path!=value, path~text; repeatable',
+      collect,
+      [],
+    )
+    .option('--since <time>', 'from a time on: -10m, -2h or ISO 8601 (default: from now)')
+    .option('--limit <count>', 'end after this many documents', Number)
+    .option('--json', 'NDJSON instead of readable lines', false)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  logpipe tail --where level=error\n  logpipe tail --since -10m --where callId=CA123 --json',
+    )
+    .action((options) => {
+      const { config, log } = load(options);
+      return finish(tail(config.kafka, options, io, { parse: createLineParser(config), log }));
+    });
+
+  const dlq = program.command('dlq').description('Dead letters: records that could not be indexed.');
+  withConfig(dlq.command('list'))
+    .description('List the dead letters with reason, origin and a preview.')
+    .option('--reason <reason>', 'only this reason')
+    .option('--limit <count>', 'at most this many', Number)
+    .option('--json', 'NDJSON instead of a table', false)
+    .addHelpText('after', '\nExample:\n  logpipe dlq list --reason document_refused --json')
+    .action((options) => {
+      const { config, log } = load(options);
+      return finish(dlqList(config.kafka, options, io, log));
+    });
+
+  const stack = program.command('stack').description('Local Kafka and Elasticsearch for development, without Docker.');
+  for (const [action, what] of [
+    ['up', 'Start them and wait until they answer.'],
+    ['down', 'End them and remove their data.'],
+    ['status', 'Say what runs where; exit status 3 when not everything is up.'],
+  ] as const) {
+    stack
+      .command(action)
+      .description(what)
+      .option('--json', 'one JSON object', false)
+      .option('--kafka-port <port>', 'port of Kafka (default 9092, else a free one)', Number)
+      .option('--es-port <port>', 'port of Elasticsearch (default 9200, else a free one)', Number)
+      .addOption(new Option('--es <major>', 'Elasticsearch 8.19 or 9.x').choices(['8', '9', 'auto']).default('auto'))
+      .action((options) => finish(runStack(action, options, io)));
+  }
+
+  program
+    .command('version')
+    .description('Print the version.')
+    .action(() => io.out(packageVersion()));
+  return program;
+}
+
+function collect(value: string, all: string[]): string[] {
+  return [...all, value];
+}
+
+function maskSecrets(key: string, value: unknown): unknown {
+  return /^(?:apiKey|password)$/.test(key) ? '[masked]' : value;
+}
+
+async function main(): Promise<void> {
+  try {
+    await build().parseAsync();
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      // commander has already said what is wrong; asking for help is no mistake.
+      process.exitCode = error.exitCode === 0 ? 0 : 2;
+      return;
+    }
+    if (!(error instanceof LogpipeError)) throw error;
+    process.stderr.write(`logpipe: ${error.message} [${error.code}]\n`);
+    const usage = ['LOGPIPE_CONFIG_INVALID', 'LOGPIPE_CONFIG_UNREADABLE', 'LOGPIPE_USAGE'].includes(error.code);
+    process.exitCode = usage ? 2 : 1;
+  }
+}
+
+await main();
