@@ -159,8 +159,6 @@ export function createKafkaSource(options: KafkaSourceOptions): Source & { reado
     const { records, bytes } = toRecords(messages);
     // `lastOffset` includes transaction markers and aborted records behind the last record.
     const segment = tracker.open(partition, first, Number(batch.lastOffset()), records.length);
-    metrics.consumed.inc(records.length);
-    metrics.consumedBytes.inc(bytes);
     positions.observe(partition, { end: Number(batch.highWatermark) });
     const chunk: Chunk = { origin, records, bytes, done: segment.done };
     const taken = deliver(chunk);
