@@ -1,6 +1,6 @@
 // Processes known by number only: a number is reused by the system, so it counts only together with its start time.
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { sleep } from '../src/core/clock.ts';
 
 /**
@@ -13,7 +13,9 @@ export function processStart(pid: number): string | undefined {
       // The name in parentheses may hold anything, so fields are counted from its end: state is 3rd, start time 22nd.
       const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
       const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
+      // A zombie with more than one task left is a process whose other threads, and so its ports, still live.
+      const ended = fields[0] === 'X' || (fields[0] === 'Z' && readdirSync(`/proc/${pid}/task`).length <= 1);
+      return ended ? undefined : fields[19];
     } catch {
       return undefined;
     }

@@ -2,6 +2,7 @@
 // value found and what is permitted. Secrets are never repeated in a message.
 import { readFileSync } from 'node:fs';
 import { Ajv, type ErrorObject } from 'ajv';
+import formats from 'ajv-formats';
 import { parseDocument } from 'yaml';
 import { errorText, LogpipeError } from './errors.ts';
 
@@ -34,6 +35,7 @@ export function loadYaml<T>(text: string, schema: Schema, env: Environment, plac
     throw invalid(place, [`${place}: the configuration is a mapping of sections, found ${describe(value)}`]);
   }
   const ajv = new Ajv({ allErrors: true, useDefaults: true, strict: false, verbose: true });
+  formats.default(ajv, ['regex']);
   const validate = ajv.compile(addFileKeys(schema));
   if (!validate(value)) for (const error of validate.errors ?? []) problems.push(explain(error));
   readSecretFiles(value, schema, '', problems);

@@ -116,9 +116,9 @@ export function createSendBulk(client: Client): SendBulk {
       if (error instanceof errors.ResponseError) {
         return { status: error.statusCode ?? 0, items: [], detail: error.message.slice(0, 500) };
       }
-      // A proxy's HTML page: its status still says what is wrong. A 200 that is no JSON counts as no items at all.
-      if (error instanceof errors.DeserializationError && error.meta?.statusCode != null) {
-        return { status: error.meta.statusCode, items: [], detail: 'the answer is not JSON' };
+      // A proxy's HTML page: the client does not tell its status, and no bulk answer looks like it.
+      if (error instanceof errors.DeserializationError) {
+        return { status: 502, items: [], detail: 'the answer is not JSON' };
       }
       throw error;
     }

@@ -200,6 +200,8 @@ function readPem(path: string, file: string): string {
   }
 }
 
+// Said each time a producer is built with limited retries; the one that is knows what it does.
+const EXPECTED = 'Limiting retries for the idempotent producer';
 const REPEAT_MS = 60_000;
 const MAX_REMEMBERED = 200;
 
@@ -220,7 +222,7 @@ function routeKafkaJsLogs(
     if (entry.broker !== undefined) meta.broker = entry.broker;
     if (entry.groupId !== undefined) meta.groupId = entry.groupId;
     if (entry.error !== undefined) meta.error = errorText(entry.error);
-    if (level > kafkajs.logLevel.WARN) return log.debug(entry.message, meta);
+    if (level > kafkajs.logLevel.WARN || entry.message.startsWith(EXPECTED)) return log.debug(entry.message, meta);
     const key = `${namespace}|${entry.message}`;
     const now = Date.now();
     if (now - (lastTime.get(key) ?? 0) < REPEAT_MS) return log.debug(entry.message, meta);

@@ -3,7 +3,7 @@
 import { errorText } from '../core/errors.ts';
 
 const FIRST_BACKOFF_MS = 200;
-const MAX_BACKOFF_MS = 10_000;
+const MAX_BACKOFF_MS = 5_000;
 
 const AWAY = new Set([
   'KafkaJSConnectionError',
@@ -30,7 +30,7 @@ export function isKafkaAway(error: unknown): boolean {
   return false;
 }
 
-/** Milliseconds before attempt `failures` + 1: 200 ms, doubling up to 10 s. */
+/** Milliseconds before attempt `failures` + 1: 200 ms, doubling up to 5 s. */
 export function backoffMs(failures: number): number {
   return Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(failures - 1, 16));
 }

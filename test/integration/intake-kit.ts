@@ -151,7 +151,7 @@ export async function openSource(
       release();
     },
     partitionOf: (chunk: Chunk) => (chunk.origin.kind === 'kafka' ? chunk.origin.partition : -1),
-    metric: async (name: 'staleAcks' | 'dropped' | 'sourceRestarts' | 'consumed' | 'lag') =>
+    metric: async (name: 'staleAcks' | 'dropped' | 'sourceRestarts' | 'lag') =>
       (await metrics[name].get()).values.reduce((sum, { value }) => sum + value, 0),
     starting: undefined as Promise<void> | undefined,
   };

@@ -1,8 +1,9 @@
 // The Kafka source when things break: crashes, a topic that goes away, records deleted before they were read, brokers
 // that do not answer, a process that was stopped for longer than its session.
 import { spawn } from 'node:child_process';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import kafkajs from 'kafkajs';
+import kafkajs, { type Admin } from 'kafkajs';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import { LogpipeError } from '../../src/core/errors.ts';
@@ -31,6 +32,12 @@ async function newTopic(partitions = 1, config: Record<string, string> = {}) {
 
 const until = (what: string, condition: () => unknown) => waitFor(condition, { what });
 
+/** What retention does, at a moment of the test's choice. */
+async function deleteBefore(admin: Admin, topic: string, offset: number) {
+  await admin.fetchTopicOffsets(topic);
+  await admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: String(offset) }] });
+}
+
 /** Collects what is logged, to count how often something is said. */
 function recordingLog() {
   const lines: { level: string; message: string; meta: Record<string, unknown> }[] = [];
@@ -47,7 +54,9 @@ describe('crashes', () => {
 
   const forgetLz4 = () => {
     kafkajs.CompressionCodecs[kafkajs.CompressionTypes.LZ4] = () => {
-      throw new kafkajs.KafkaJSNotImplemented('LZ4 compression not implemented');
+      throw Object.assign(new kafkajs.KafkaJSNonRetriableError('LZ4 compression not implemented'), {
+        name: 'KafkaJSNotImplemented',
+      });
     };
   };
 
@@ -140,7 +149,7 @@ describe('retention', () => {
     await before.source.stop();
     await before.source.close();
     await produce(config.topics.logs, 0, numbered(10, 90));
-    await admin.deleteTopicRecords({ topic: config.topics.logs, partitions: [{ partition: 0, offset: '40' }] });
+    await deleteBefore(admin, config.topics.logs, 40);
 
     const { lines, log } = recordingLog();
     const after = await openSource(config, { log });
@@ -164,7 +173,7 @@ describe('retention', () => {
     await until('a chunk and a waiting batch', async () => {
       return taken.chunks.length === 1 && (await taken.metric('lag')) === 90;
     });
-    await admin.deleteTopicRecords({ topic: config.topics.logs, partitions: [{ partition: 0, offset: '60' }] });
+    await deleteBefore(admin, config.topics.logs, 60);
     taken.release();
     await untilCommitted(admin, config, 0, 100);
     const offsets = taken.records.map(({ offset }) => offset);
@@ -200,7 +209,7 @@ describe('brokers that do not answer', () => {
     await createTopic(kafka.brokers, topic, { partitions: 2 });
     await produce(topic, 0, numbered(0, 10), { brokers: kafka.brokers });
     const { lines, log } = recordingLog();
-    const taken = await openSource(config, { auto: true, log });
+    const taken = await openSource(config, { auto: true, log, intake: { sessionTimeoutMs: 2_000 } });
     await until(
       'the first records to be committed',
       async () => (await taken.metric('lag')) === 0 && taken.records.length === 10,
@@ -224,13 +233,13 @@ describe('a process stopped beyond its session timeout', () => {
     await produce(config.topics.logs, 0, numbered(0, 50));
     // Takes chunks and acknowledges them only when told to on stdin; prints what happens to it.
     const program = `
-      const { createKafkaSource } = await import('./dist/src/source/kafka-intake.js');
-      const { createKafka } = await import('./dist/src/source/kafka-client.js');
-      const { createMetrics } = await import('./dist/src/core/metrics.js');
-      const { silentLog } = await import('./dist/src/core/log.js');
-      const { systemClock } = await import('./dist/src/core/clock.js');
-      const { config, intake } = JSON.parse(process.argv[1]);
-      const metrics = createMetrics();
+      const { config, intake, dist } = JSON.parse(process.argv[1]);
+      const { createKafkaSource } = await import(dist + '/src/source/kafka-intake.js');
+      const { createKafka } = await import(dist + '/src/source/kafka-client.js');
+      const { createMetrics } = await import(dist + '/src/core/metrics.js');
+      const { silentLog } = await import(dist + '/src/core/log.js');
+      const { systemClock } = await import(dist + '/src/core/clock.js');
+            const metrics = createMetrics();
       const source = createKafkaSource({ config, intake,
         deps: { kafka: createKafka(config, silentLog), log: silentLog, metrics, clock: systemClock } });
       const chunks = [];
@@ -241,11 +250,16 @@ describe('a process stopped beyond its session timeout', () => {
         const { values } = await metrics.staleAcks.get();
         console.log('stale ' + (values[0]?.value ?? 0));
       });`;
+    const dist = process.env.LOGPIPE_TEST_DIST ?? join(packageRoot(), 'dist');
     const intake = { ...quickIntake, sessionTimeoutMs: 1_000, heartbeatMs: 200, commitIntervalMs: 20 };
-    const child = spawn(process.execPath, ['--input-type=module', '-e', program, JSON.stringify({ config, intake })], {
-      cwd: packageRoot(),
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
+    const child = spawn(
+      process.execPath,
+      ['--input-type=module', '-e', program, JSON.stringify({ config, intake, dist })],
+      {
+        cwd: packageRoot(),
+        stdio: ['pipe', 'pipe', 'inherit'],
+      },
+    );
     onTestFinished(() => {
       child.kill('SIGKILL');
     });

@@ -1,0 +1,155 @@
+// `logpipe tail`: the log topic as it grows, parsed as the pipeline would. Moves nobody's offsets.
+import { LogpipeError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import type { ChunkOrigin, RawRecord } from '../core/record.ts';
+import type { KafkaConfig } from '../source/kafka-client.ts';
+import { toRecords } from '../source/kafka-records.ts';
+import { readTopic } from '../source/throwaway-reader.ts';
+import type { Io } from './io.ts';
+import { oneLine } from './terminal.ts';
+
+export interface TailOptions {
+  /** Conditions, all of which must hold; see `parseCondition`. */
+  readonly where?: readonly string[];
+  /** See `parseSince`. */
+  readonly since?: string;
+  readonly limit?: number;
+  readonly json?: boolean;
+  /** Ends the following; otherwise SIGINT and SIGTERM do. */
+  readonly signal?: AbortSignal;
+}
+
+/** What a record becomes; `reason` when it would go to the dead letters. */
+export interface TailedRecord {
+  readonly document?: Record<string, unknown>;
+  readonly reason?: string;
+}
+
+export interface TailDeps {
+  readonly parse: (record: RawRecord, origin: ChunkOrigin) => TailedRecord;
+  readonly log: Log;
+  readonly now?: () => number;
+}
+
+/**
+ * Prints matching documents until it is told to end; exit status 0.
+ * @throws LogpipeError LOGPIPE_USAGE, LOGPIPE_KAFKA_UNREACHABLE, LOGPIPE_KAFKA_FAILED
+ */
+export async function tail(config: KafkaConfig, options: TailOptions, io: Io, deps: TailDeps): Promise<number> {
+  const { limit } = options;
+  if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) {
+    throw new LogpipeError('LOGPIPE_USAGE', `--limit: ${limit} is no whole number above 0`);
+  }
+  const conditions = (options.where ?? []).map(parseCondition);
+  const from = options.since === undefined ? 'end' : parseSince(options.since, (deps.now ?? Date.now)());
+  const topic = config.topics.logs;
+  const stop = new AbortController();
+  const end = () => stop.abort();
+  const signals = ['SIGINT', 'SIGTERM'] as const;
+  if (options.signal === undefined) for (const signal of signals) process.once(signal, end);
+  else if (options.signal.aborted) end();
+  else options.signal.addEventListener('abort', end, { once: true });
+
+  let printed = 0;
+  try {
+    await readTopic(
+      config,
+      {
+        topic,
+        purpose: 'tail',
+        from,
+        follow: true,
+        signal: stop.signal,
+        onReady: () => io.err(`following ${topic}; Ctrl-C ends`),
+        onRecord(message, partition) {
+          const record = toRecords([message]).records[0]!;
+          const { document, reason } = deps.parse(record, { kind: 'kafka', topic, partition });
+          if (document === undefined) {
+            // A dead letter has no fields to compare.
+            if (conditions.length === 0)
+              io.err(`${topic}/${partition}@${record.offset}: refused, ${reason ?? 'unknown'}`);
+            return true;
+          }
+          if (!conditions.every((matches) => matches(document))) return true;
+          io.out(options.json ? JSON.stringify(document) : readable(document));
+          printed += 1;
+          return printed !== limit;
+        },
+      },
+      deps.log,
+    );
+  } finally {
+    for (const signal of signals) process.off(signal, end);
+    options.signal?.removeEventListener('abort', end);
+  }
+  return 0;
+}
+
+/**
+ * A condition on a document: `path=value`, `path!=value` (also true where there is no such field), `path~text` (contains,
+ * without regard to case). The path is dotted; of a list one element has to match.
+ * @throws LogpipeError LOGPIPE_USAGE
+ */
+export function parseCondition(text: string): (document: Record<string, unknown>) => boolean {
+  const match = /^\s*([^=!~\s]+)\s*(!=|=|~)\s*(.*?)\s*$/su.exec(text);
+  if (!match) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `--where: ${JSON.stringify(text)} is not path=value, path!=value or path~text`,
+    );
+  }
+  const [, path, operator, wanted] = match as unknown as [string, string, '=' | '!=' | '~', string];
+  const lower = wanted.toLowerCase();
+  const test = (value: unknown): boolean => {
+    if (Array.isArray(value)) return value.some(test);
+    if (value === undefined || value === null) return false;
+    const found = typeof value === 'object' ? JSON.stringify(value) : String(value);
+    return operator === '~' ? found.toLowerCase().includes(lower) : found === wanted;
+  };
+  return (document) => test(valueAt(document, path)) !== (operator === '!=');
+}
+
+/** The value at a dotted path, whether the document nests it or has dots in its keys. */
+function valueAt(value: unknown, path: string): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+  const fields = value as Record<string, unknown>;
+  if (Object.hasOwn(fields, path)) return fields[path];
+  for (let dot = path.indexOf('.'); dot > 0; dot = path.indexOf('.', dot + 1)) {
+    const head = path.slice(0, dot);
+    const found = Object.hasOwn(fields, head) ? valueAt(fields[head], path.slice(dot + 1)) : undefined;
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/**
+ * A time in ms: `-90s`, `-10m`, `-2h`, `-1d` before `now`, or ISO 8601.
+ * @throws LogpipeError LOGPIPE_USAGE
+ */
+export function parseSince(text: string, now: number): number {
+  const relative = /^-(\d{1,9})([smhd])$/.exec(text.trim());
+  if (relative) return Math.max(0, now - Number(relative[1]) * UNIT_MS[relative[2] as keyof typeof UNIT_MS]);
+  const absolute = /^\d{4}-\d\d-\d\d/.test(text.trim()) ? Date.parse(text.trim()) : Number.NaN;
+  if (Number.isNaN(absolute)) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `--since: ${JSON.stringify(text)} is no time; write -10m, -2h, -1d or ISO 8601 like 2026-01-31T08:00:00Z`,
+    );
+  }
+  return absolute;
+}
+
+const SHOWN = ['@timestamp', 'timestamp', 'level', 'service', 'message'];
+const LEFT_OUT = new Set([...SHOWN, 'tags', 'kafka', 'eventId', 'pid', 'host', 'environment', 'version']);
+
+/** `time LEVEL service message key=value …`, on one line. */
+function readable(document: Record<string, unknown>): string {
+  const field = (name: string) => (document[name] === undefined ? '' : String(document[name]));
+  const rest = Object.entries(document)
+    .filter(([name]) => !LEFT_OUT.has(name))
+    .map(([name, value]) => `${name}=${typeof value === 'object' ? JSON.stringify(value) : String(value)}`);
+  const head = [field('@timestamp').padEnd(24), field('level').toUpperCase().padEnd(5), field('service')];
+  return oneLine([...head, field('message'), ...rest].filter((part) => part !== '').join(' '));
+}

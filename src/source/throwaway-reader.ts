@@ -1,0 +1,190 @@
+// Reads a topic without leaving a trace. In: start positions, and whether to end at the present end or to follow. Out:
+// records in partition order. Guarantee: nobody's offsets move; the reader's own group is deleted, and so are groups that
+// killed readers left behind.
+import { randomUUID } from 'node:crypto';
+import type { Admin, KafkaMessage } from 'kafkajs';
+import { sleep } from '../core/clock.ts';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import { createKafka, type KafkaConfig } from './kafka-client.ts';
+import { explainKafkaFailure, isKafkaAway } from './kafka-failures.ts';
+
+const GROUP_PREFIX = 'logpipe-throwaway-';
+/** Nothing for this long before the end was reached: what is missing was deleted in the meantime. */
+const IDLE_MS = 15_000;
+
+export interface ReadTopicOptions {
+  readonly topic: string;
+  /** Part of the group's name, for people who list groups. */
+  readonly purpose: string;
+  /** Where to start: the oldest record, the next one to come, or the first one of this time (ms) or later. */
+  readonly from: 'beginning' | 'end' | number;
+  /** Go on at the present end, until `signal` aborts or `onRecord` says so. */
+  readonly follow: boolean;
+  readonly signal?: AbortSignal | undefined;
+  /** False ends the reading. */
+  readonly onRecord: (message: KafkaMessage, partition: number) => boolean | undefined;
+  /** All positions are known: everything written from now on is seen. */
+  readonly onReady?: () => void;
+}
+
+/**
+ * Resolves when the end is reached, `onRecord` returned false or `signal` aborted; true when every record up to the end
+ * was read.
+ * @throws LogpipeError LOGPIPE_KAFKA_UNREACHABLE, LOGPIPE_KAFKA_FAILED
+ */
+export async function readTopic(
+  config: Pick<KafkaConfig, 'brokers'> & KafkaConfig,
+  options: ReadTopicOptions,
+  log: Log,
+): Promise<boolean> {
+  const { topic, follow, signal } = options;
+  const kafka = createKafka(config, log);
+  const admin = kafka.admin();
+  const group = `${GROUP_PREFIX}${options.purpose}-${randomUUID()}`;
+  const consumer = kafka.consumer({
+    groupId: group,
+    sessionTimeout: 10_000,
+    heartbeatInterval: 3_000,
+    maxWaitTimeInMs: 100,
+    maxBytes: 4 * 1024 * 1024,
+    allowAutoTopicCreation: false,
+    retry: { restartOnFailure: async () => false },
+  });
+  let joined = false;
+  try {
+    await admin.connect();
+    const ranges = await findRanges(admin, options);
+    options.onReady?.();
+    const open = new Set(
+      [...ranges].filter(([, { next, end }]) => follow || next < end).map(([partition]) => partition),
+    );
+    if (open.size === 0) return true;
+    await sweepLeftovers(admin, log);
+    await consumer.connect();
+    await consumer.subscribe({ topics: [topic], fromBeginning: true });
+
+    return await new Promise<boolean>((resolve, reject) => {
+      let over = false;
+      let active = true;
+      const finish = (complete: boolean) => {
+        over = true;
+        clearInterval(watch);
+        signal?.removeEventListener('abort', onAbort);
+        resolve(complete);
+      };
+      const onAbort = () => finish(false);
+      const watch = setInterval(() => {
+        if (!active && !follow) finish(false);
+        active = false;
+      }, IDLE_MS);
+      if (signal?.aborted) return finish(false);
+      signal?.addEventListener('abort', onAbort, { once: true });
+
+      const advance = (partition: number, next: number) => {
+        const range = ranges.get(partition);
+        if (!range) return;
+        active = true;
+        range.next = Math.max(range.next, next);
+        if (follow || range.next < range.end) return;
+        open.delete(partition);
+        if (open.size === 0) finish(true);
+      };
+      const { events } = consumer;
+      consumer.on(events.GROUP_JOIN, () => {
+        joined = true;
+        for (const [partition, { next }] of ranges) consumer.seek({ topic, partition, offset: String(next) });
+      });
+      // Says how far a batch reached even when it held nothing but transaction markers.
+      consumer.on(events.END_BATCH_PROCESS, ({ payload }) => {
+        if (!over) advance(payload.partition, Number(payload.lastOffset) + 1);
+      });
+      consumer.on(events.CRASH, ({ payload }) => {
+        clearInterval(watch);
+        if (!over) reject(payload.error);
+      });
+      consumer
+        .run({
+          autoCommit: false,
+          eachBatchAutoResolve: true,
+          eachBatch: async ({ batch, isStale }) => {
+            for (const message of batch.messages) {
+              if (over || isStale()) return;
+              const offset = Number(message.offset);
+              const range = ranges.get(batch.partition);
+              if (!range || offset < range.next || (!follow && offset >= range.end)) continue;
+              if (options.onRecord(message, batch.partition) === false) return finish(false);
+            }
+          },
+        })
+        .catch(reject);
+    });
+  } catch (error) {
+    throw toLogpipeError(error, config, topic);
+  } finally {
+    await consumer.disconnect().catch(() => {});
+    if (joined) await deleteGroup(admin, group, log);
+    await admin.disconnect().catch(() => {});
+  }
+}
+
+interface Range {
+  next: number;
+  /** The end of the log when the reading began. */
+  readonly end: number;
+}
+
+async function findRanges(admin: Admin, { topic, from }: ReadTopicOptions): Promise<Map<number, Range>> {
+  const rows = await admin.fetchTopicOffsets(topic);
+  const atTime =
+    typeof from === 'number'
+      ? new Map(
+          (await admin.fetchTopicOffsetsByTimestamp(topic, from)).map((row) => [row.partition, Number(row.offset)]),
+        )
+      : undefined;
+  return new Map(
+    rows.map(({ partition, low, high }) => {
+      const start = from === 'end' ? Number(high) : (atTime?.get(partition) ?? Number(low));
+      return [partition, { next: Math.max(start, Number(low)), end: Number(high) }];
+    }),
+  );
+}
+
+/** Groups of readers that were killed: empty by now, and nobody else's. */
+async function sweepLeftovers(admin: Admin, log: Log): Promise<void> {
+  try {
+    const { groups } = await admin.listGroups();
+    const candidates = groups.map(({ groupId }) => groupId).filter((groupId) => groupId.startsWith(GROUP_PREFIX));
+    if (candidates.length === 0) return;
+    const described = await admin.describeGroups(candidates);
+    const empty = described.groups.filter(({ state }) => state === 'Empty').map(({ groupId }) => groupId);
+    if (empty.length > 0) await admin.deleteGroups(empty);
+  } catch (error) {
+    log.debug('leftover reader groups were not removed', { error: errorText(error) });
+  }
+}
+
+async function deleteGroup(admin: Admin, group: string, log: Log): Promise<void> {
+  for (let attempt = 0; attempt < 5; attempt++) {
+    try {
+      await admin.deleteGroups([group]);
+      return;
+    } catch (error) {
+      // The broker may still be taking notice that the only member has left; the next reader sweeps otherwise.
+      log.debug('the reader group was not removed yet', { group, error: errorText(error) });
+      await sleep(100);
+    }
+  }
+}
+
+function toLogpipeError(error: unknown, config: KafkaConfig, topic: string): LogpipeError {
+  if (error instanceof LogpipeError) return error;
+  const brokers = config.brokers.join(', ');
+  return isKafkaAway(error)
+    ? new LogpipeError(
+        'LOGPIPE_KAFKA_UNREACHABLE',
+        `kafka.brokers: ${brokers} cannot be reached (${errorText(error)}); check the addresses and that Kafka runs`,
+        error,
+      )
+    : new LogpipeError('LOGPIPE_KAFKA_FAILED', `topic ${topic}: ${explainKafkaFailure(error)}`, error);
+}
