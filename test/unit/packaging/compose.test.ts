@@ -138,7 +138,9 @@ describe('docker-compose.yml against the code', () => {
   });
 
   test('every address that means another thing inside a container is set', () => {
-    const local = [...variables].filter(([, fallback]) => /localhost|127\.0\.0\.1/.test(fallback)).map(([name]) => name);
+    const local = [...variables]
+      .filter(([, fallback]) => /localhost|127\.0\.0\.1/.test(fallback))
+      .map(([name]) => name);
     expect(local).toContain('KAFKA_BROKERS');
     expect(Object.keys(service('logpipe').environment ?? {})).toEqual(expect.arrayContaining(local));
     const ofServers = local.filter((name) => name !== 'LOGPIPE_HTTP_HOST');
@@ -153,7 +155,8 @@ describe('docker-compose.yml against the code', () => {
     for (const broker of config.kafka.brokers) expect(kafka.KAFKA_ADVERTISED_LISTENERS).toContain(`://${broker}`);
     expect(kafka.KAFKA_ADVERTISED_LISTENERS).toContain(`://${defaults.kafka.brokers[0]}`);
     expect(kafka.KAFKA_AUTO_CREATE_TOPICS_ENABLE).toBe('false');
-    for (const node of config.elasticsearch.nodes) expect(services.map(([name]) => name)).toContain(new URL(node).hostname);
+    for (const node of config.elasticsearch.nodes)
+      expect(services.map(([name]) => name)).toContain(new URL(node).hostname);
   });
 
   test('a stop leaves the time that a shutdown may take', () => {
@@ -168,7 +171,9 @@ describe('Dockerfile', () => {
   test('pinned Node that package.json permits, the same in both stages', () => {
     const { engines } = JSON.parse(read('package.json')) as { engines: { node: string } };
     const least = /^>=(\d+)\.(\d+)/.exec(engines.node)!.slice(1).map(Number);
-    const versions = stages.map((stage) => /^FROM node:(\d+)\.(\d+)\.(\d+)-[a-z-]*slim/.exec(stage)?.slice(1).map(Number));
+    const versions = stages.map((stage) =>
+      /^FROM node:(\d+)\.(\d+)\.(\d+)-[a-z-]*slim/.exec(stage)?.slice(1).map(Number),
+    );
     expect(versions).toHaveLength(2);
     expect(versions[0]).toEqual(versions[1]);
     const [major = 0, minor = 0] = versions[0] ?? [];
@@ -187,8 +192,13 @@ describe('Dockerfile', () => {
   });
 
   test('what it copies exists and is let through by .dockerignore, which lets nothing else through', () => {
-    const copied = [...dockerfile.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, sources]) => sources!.split(' '));
-    const allowed = read('.dockerignore').split('\n').filter((line) => line.startsWith('!')).map((line) => line.slice(1));
+    const copied = [...dockerfile.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, sources]) =>
+      sources!.split(' '),
+    );
+    const allowed = read('.dockerignore')
+      .split('\n')
+      .filter((line) => line.startsWith('!'))
+      .map((line) => line.slice(1));
     expect(new Set(copied)).toEqual(new Set(allowed));
     for (const path of copied) expect(existsSync(join(packageRoot(), path)), path).toBe(true);
   });

@@ -1,0 +1,185 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { LogpipeError } from '../../src/core/errors.ts';
+import { silentLog } from '../../src/core/log.ts';
+import { packageRoot } from '../../src/core/package-root.ts';
+import { createElasticsearchClient, explainFailure } from '../../src/indexing/elasticsearch.ts';
+import { indexTemplate, installTemplate, TEMPLATE_VERSION } from '../../src/indexing/template.ts';
+import { createLedger } from '../kit/ledger.ts';
+import { spawnLogpipe, startEs, testEsMajors, testEsUrl, testEsUrlOf, waitFor } from '../kit/servers.ts';
+import { startTlsFront } from '../kit/tls-front.ts';
+
+const CONFIG = { requestTimeoutMs: 10_000, installTemplate: true };
+
+function clientFor(url: string) {
+  const client = createElasticsearchClient({ ...CONFIG, nodes: [url] });
+  onTestFinished(() => client.close());
+  return client;
+}
+
+describe.each(testEsMajors())('index template on Elasticsearch %s', (major) => {
+  it('is installed, left alone the second time, and never put over a newer one', async () => {
+    const client = clientFor(await testEsUrlOf(major));
+    const path = '/_index_template/calling-platform';
+    await client.transport.request({ method: 'DELETE', path }).catch(() => undefined);
+    expect(await installTemplate(client, silentLog)).toBe('installed');
+    expect(await installTemplate(client, silentLog)).toBe('unchanged');
+
+    const newer = { ...indexTemplate(), version: TEMPLATE_VERSION + 1 };
+    await client.transport.request({ method: 'PUT', path, body: newer });
+    await expect(installTemplate(client, silentLog)).rejects.toMatchObject({ code: 'LOGPIPE_TEMPLATE_NEWER' });
+
+    const older = { ...indexTemplate(), version: TEMPLATE_VERSION - 1 };
+    await client.transport.request({ method: 'PUT', path, body: older });
+    expect(await installTemplate(client, silentLog)).toBe('updated');
+  });
+
+  it('takes every document the catalogue allows and maps it as declared', async () => {
+    const client = clientFor(await testEsUrlOf(major));
+    await installTemplate(client, silentLog);
+    const index = 'calling-platform-1999.12.31';
+    await client.indices.delete({ index, ignore_unavailable: true });
+    onTestFinished(async () => void (await client.indices.delete({ index, ignore_unavailable: true })));
+    await client.index({
+      index,
+      document: { '@timestamp': '1999-12-31T00:00:00.000Z', call: { status: 'busy' }, unknown: { deep: 'x' } },
+    });
+    const mapping = (await client.indices.getMapping({ index }))[index]?.mappings.properties as Record<string, unknown>;
+    expect(mapping).toMatchObject({
+      '@timestamp': { type: 'date' },
+      tags: { type: 'keyword' },
+      message: { type: 'text' },
+      extra: { type: 'flattened' },
+      call: { properties: { status: { type: 'keyword' }, durationMs: { type: 'long' } } },
+      error: { properties: { template: { type: 'keyword' } } },
+      unknown: { properties: { deep: { type: 'keyword', ignore_above: 1024 } } },
+    });
+  });
+});
+
+it('the shipped template file is the one that is installed', () => {
+  const file = join(packageRoot(), 'config/elasticsearch/calling-platform.template.json');
+  expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual(indexTemplate());
+});
+
+describe('security, over a TLS front that refuses wrong credentials', () => {
+  const user = { user: 'logpipe', password: 'right-horse', apiKey: 'a2V5OnNlY3JldA==' };
+
+  it.each([
+    ['basic and caFile', (front: Front) => ({ username: user.user, password: user.password, caFile: front.caFile })],
+    ['API key and fingerprint', (front: Front) => ({ apiKey: user.apiKey, caFingerprint: front.caFingerprint })],
+  ])('%s: documents arrive', async (_, auth) => {
+    const front = await startTlsFront({ target: testEsUrl(), ...user });
+    onTestFinished(front.stop);
+    const client = createElasticsearchClient({ ...CONFIG, nodes: [front.url], ...auth(front) });
+    onTestFinished(() => client.close());
+    expect(['installed', 'updated', 'unchanged']).toContain(await installTemplate(client, silentLog));
+    expect(front.requests.refused).toBe(0);
+  });
+
+  it.each([
+    ['a wrong password', { username: user.user, password: 'wrong-horse' }, 401, /apiKey or username/],
+    ['a wrong API key', { apiKey: 'wrong-key' }, 401, /apiKey or username/],
+  ])('%s is refused, said so, and not repeated in the message', async (_, auth, status, words) => {
+    const front = await startTlsFront({ target: testEsUrl(), ...user });
+    onTestFinished(front.stop);
+    const config = { ...CONFIG, nodes: [front.url], caFile: front.caFile, ...auth };
+    const client = createElasticsearchClient(config);
+    onTestFinished(() => client.close());
+    const error = await installTemplate(client, silentLog).catch((failure: unknown) => explainFailure(failure, config));
+    expect(error).toBeInstanceOf(LogpipeError);
+    expect((error as LogpipeError).message).toContain(String(status));
+    expect((error as LogpipeError).message).toMatch(words);
+    expect(JSON.stringify(error) + String((error as LogpipeError).stack)).not.toMatch(/wrong-horse|wrong-key/);
+  });
+
+  it.each([
+    [
+      'http:// against a TLS port',
+      (front: Front) => ({ nodes: [front.url.replace('https:', 'http:')] }),
+      /speaks TLS; write https/,
+    ],
+    [
+      'an unknown authority',
+      (front: Front) => ({ nodes: [front.url] }),
+      /set elasticsearch\.caFile or elasticsearch\.caFingerprint/,
+    ],
+    ['nobody there', () => ({ nodes: ['http://127.0.0.1:1'] }), /is it running/],
+  ])('%s: the message says what to do', async (_, at, words) => {
+    const front = await startTlsFront({ target: testEsUrl(), ...user });
+    onTestFinished(front.stop);
+    const config = { ...CONFIG, ...at(front) };
+    const client = createElasticsearchClient(config);
+    onTestFinished(() => client.close());
+    const error = await installTemplate(client, silentLog).catch((failure: unknown) => explainFailure(failure, config));
+    expect((error as LogpipeError).message).toMatch(words);
+  });
+
+  it('a password from a file, and 401 while running: nothing is lost, and it goes on with the right one', async () => {
+    const front = await startTlsFront({ target: testEsUrl(), ...user });
+    onTestFinished(front.stop);
+    const ledger = await createLedger();
+    await ledger.produce(500);
+    const folder = mkdtempSync(join(tmpdir(), 'logpipe-secret-'));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const secret = join(folder, 'password');
+    writeFileSync(secret, 'wrong-horse\n');
+    const at = (file: string) =>
+      `elasticsearch: { nodes: ['${front.url}'], username: ${user.user}, passwordFile: '${file}', caFile: '${front.caFile}', installTemplate: false }\n`;
+    const refused = ledger.start({ elasticsearch: at(secret) });
+    await refused.waitForLine(/Elasticsearch: unauthorized/);
+    expect(refused.stderr()).not.toContain('wrong-horse');
+    refused.kill('SIGKILL');
+    writeFileSync(secret, `${user.password}\n`);
+    ledger.start({ elasticsearch: at(secret) });
+    await ledger.settled();
+    expect(await ledger.verify()).toEqual([]);
+  });
+});
+
+describe('outages', () => {
+  it('Elasticsearch gone and back, under load: the ledger is exact and /ready told', async () => {
+    const es = await startEs({});
+    const ledger = await createLedger({ esUrl: es.url });
+    const finish = ledger.produceContinuously(100);
+    const process = ledger.start();
+    const url = JSON.parse(await process.waitForLine(/"message":"running"/)).url as string;
+    await waitFor(() => ledger.produced > 3_000, { what: 'load' });
+    es.kill();
+    await waitFor(async () => (await fetch(`${url}/ready`)).status === 503, { what: 'not ready' });
+    const ready = (await (await fetch(`${url}/ready`)).json()) as { dependencies: { name: string; detail: string }[] };
+    expect(ready.dependencies.find(({ name }) => name === 'elasticsearch')?.detail).toMatch(/unreachable|timeout/);
+    expect((await fetch(`${url}/live`)).status).toBe(200);
+    const during = ledger.produced;
+    await waitFor(() => ledger.produced > during + 3_000, { what: 'load during the outage' });
+    await finish();
+    await es.start();
+    await ledger.settled(90_000);
+    expect((await fetch(`${url}/ready`)).status).toBe(200);
+    expect(await ledger.verify()).toEqual([]);
+  });
+});
+
+describe('the command line on real servers', () => {
+  it('setup is idempotent, and check-config lists every problem', async () => {
+    const ledger = await createLedger();
+    const env = { KAFKA_BROKERS: ledger.brokers.join(','), ELASTICSEARCH_URL: ledger.esUrl };
+    const first = spawnLogpipe(['setup', '--json'], { env });
+    expect((await first.exit).status).toBe(0);
+    const second = spawnLogpipe(['setup', '--json'], { env });
+    expect((await second.exit).status).toBe(0);
+    expect(JSON.parse(second.stdout())).toMatchObject({ topics: { created: [] }, template: 'unchanged' });
+
+    const wrong = spawnLogpipe(['check-config'], {
+      env: { ELASTICSEARCH_URL: 'localhost:9200', LOGPIPE_HTTP_PORT: '99999' },
+    });
+    expect((await wrong.exit).status).toBe(2);
+    expect(wrong.stderr()).toMatch(/2 problem\(s\)/);
+    expect(wrong.stderr()).toMatch(/elasticsearch\.nodes\.0: found "localhost:9200"; must match/);
+    expect(wrong.stderr()).toMatch(/http\.port: found 99999; must be <= 65535/);
+  });
+});
+
+type Front = Awaited<ReturnType<typeof startTlsFront>>;
