@@ -71,7 +71,11 @@ export function createElasticsearchClient(config: ElasticsearchConfig): Client {
   };
   if (config.apiKey !== undefined) options.auth = { apiKey: config.apiKey };
   else if (config.username !== undefined) options.auth = { username: config.username, password: config.password ?? '' };
-  if (config.caFingerprint !== undefined) options.caFingerprint = config.caFingerprint;
+  if (config.caFingerprint !== undefined) {
+    options.caFingerprint = config.caFingerprint;
+    // The pinned fingerprint takes the place of the system's authorities, which do not know a cluster's own.
+    options.tls = { rejectUnauthorized: false };
+  }
   if (config.caFile !== undefined) {
     try {
       options.tls = { ca: readFileSync(config.caFile) };

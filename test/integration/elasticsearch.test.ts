@@ -106,6 +106,14 @@ describe('security, over a TLS front that refuses wrong credentials', () => {
       (front: Front) => ({ nodes: [front.url] }),
       /set elasticsearch\.caFile or elasticsearch\.caFingerprint/,
     ],
+    [
+      'another authority than the pinned one',
+      (front: Front) => ({
+        nodes: [front.url],
+        caFingerprint: front.caFingerprint.replace(/^../, (b) => (b === '00' ? '01' : '00')),
+      }),
+      /set elasticsearch\.caFile or elasticsearch\.caFingerprint/,
+    ],
     ['nobody there', () => ({ nodes: ['http://127.0.0.1:1'] }), /is it running/],
   ])('%s: the message says what to do', async (_, at, words) => {
     const front = await startTlsFront({ target: testEsUrl(), ...user });

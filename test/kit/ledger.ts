@@ -158,7 +158,7 @@ function configYaml(at: { brokers: string[]; topic: string; group: string }, ela
   topics: { logs: ${at.topic}, dlq: ${at.topic}.dlq }
 intake: { sessionTimeoutMs: 2000, heartbeatMs: 500, commitIntervalMs: 100, maxWaitMs: 50 }
 http: { port: 0 }
-bulk: { maxDelayMs: 100, maxDocuments: 500 }
+bulk: { maxDelayMs: 100, maxDocuments: 500, maxBackoffMs: 1000 }
 ${elasticsearch}`;
 }
 

@@ -1,0 +1,222 @@
+// Options of the transport. In: what the application passed. Out: frozen settings with every default filled in.
+// Guarantee: whatever is accepted here can be used; what cannot is refused at once, by option, value and permitted.
+import { hostname } from 'node:os';
+import type { ConnectionOptions } from 'node:tls';
+import type { SASLOptions } from 'kafkajs';
+import type { TransportStreamOptions } from 'winston-transport';
+import { LogpipeError } from '../core/errors.ts';
+
+/** `snappy` is the fast one: about a third of the bytes for a fraction of gzip's CPU time. */
+export const COMPRESSIONS = ['none', 'gzip', 'snappy'] as const;
+export type Compression = (typeof COMPRESSIONS)[number];
+
+export interface BatchOptions {
+  /** Records per send at most. Default 500. */
+  readonly maxRecords?: number;
+  /** Bytes per send at most (one longer record goes alone). Default 500,000. */
+  readonly maxBytes?: number;
+  /** Longest wait for a batch to fill, in ms. Default 100. */
+  readonly maxDelayMs?: number;
+}
+
+export interface QueueOptions {
+  /** Records waiting or being sent, at most; further ones are dropped and counted. Default 100,000. */
+  readonly maxRecords?: number;
+  /** The same in UTF-8 bytes. Default 64 MiB. */
+  readonly maxBytes?: number;
+}
+
+export interface MaskingOptions {
+  /** Further key names whose values are secret. */
+  readonly keys?: readonly string[];
+  /** Further regular expressions (source text) whose matches are secret. */
+  readonly patterns?: readonly string[];
+}
+
+export interface KafkaTransportOptions
+  extends Pick<TransportStreamOptions, 'format' | 'silent' | 'handleExceptions' | 'handleRejections'> {
+  /** Addresses asked first for the cluster: `['kafka-1:9092', …]`. */
+  readonly brokers: readonly string[];
+  /** Default `calling-platform-logs`. */
+  readonly topic?: string;
+  /** Name of the application. Records that carry a `service` of their own keep it; so with the next three. */
+  readonly service: string;
+  /** Default: NODE_ENV, else `development`. */
+  readonly environment?: string;
+  /** Release of the application. */
+  readonly version?: string;
+  readonly tenantId?: string;
+  /** Least severe level that is sent. Default `info`. */
+  readonly level?: string;
+  /** Name shown in the brokers' logs. Default: `service`. */
+  readonly clientId?: string;
+  /** TLS; `true` for the system's certificate authorities. */
+  readonly ssl?: boolean | ConnectionOptions;
+  readonly sasl?: SASLOptions;
+  /** Default `none`. */
+  readonly compression?: Compression;
+  readonly batch?: BatchOptions;
+  readonly queue?: QueueOptions;
+  /** Longer records are cut and tagged `_truncated`. UTF-8 bytes; default and maximum 1,000,000. */
+  readonly maxRecordBytes?: number;
+  /** Longest that `close()` waits for delivery. Default 10,000. */
+  readonly closeTimeoutMs?: number;
+  readonly mask?: MaskingOptions;
+}
+
+/** Options with every default filled in. */
+export interface TransportSettings {
+  readonly brokers: readonly string[];
+  readonly topic: string;
+  readonly service: string;
+  readonly environment: string;
+  readonly version: string | undefined;
+  readonly tenantId: string | undefined;
+  readonly host: string;
+  readonly pid: number;
+  readonly level: string;
+  readonly clientId: string;
+  readonly ssl: boolean | ConnectionOptions;
+  readonly sasl: SASLOptions | undefined;
+  readonly compression: Compression;
+  readonly batch: Required<BatchOptions>;
+  readonly queue: Required<QueueOptions>;
+  readonly maxRecordBytes: number;
+  readonly closeTimeoutMs: number;
+  readonly mask: MaskingOptions;
+}
+
+const KNOWN = new Set([
+  ...['brokers', 'topic', 'service', 'environment', 'version', 'tenantId', 'level', 'clientId', 'ssl', 'sasl'],
+  ...['compression', 'batch', 'queue', 'maxRecordBytes', 'closeTimeoutMs', 'mask'],
+  ...['format', 'silent', 'handleExceptions', 'handleRejections'],
+]);
+const MAX_RECORD_BYTES = 1_000_000;
+/** Room for the tags and the counts that a cut record gets. */
+const MIN_RECORD_BYTES = 1_000;
+const SASL_MECHANISMS = ['plain', 'scram-sha-256', 'scram-sha-512', 'aws', 'oauthbearer'];
+
+/** @throws LogpipeError LOGPIPE_TRANSPORT_OPTIONS naming the option, its value and what is permitted. */
+export function transportSettings(options: KafkaTransportOptions): TransportSettings {
+  if (typeof options !== 'object' || options === null) throw refuse('options', options, 'an object');
+  for (const name of Object.keys(options)) {
+    if (!KNOWN.has(name)) throw refuse(name, undefined, `one of ${[...KNOWN].join(', ')}`, 'is not an option');
+  }
+  const { brokers, batch = {}, queue = {}, mask = {} } = options;
+  if (!Array.isArray(brokers) || brokers.length === 0) throw refuse('brokers', brokers, "a list like ['kafka:9092']");
+  for (const broker of brokers) {
+    if (typeof broker !== 'string' || !/^(?:[^\s:/]+|\[[0-9a-fA-F:]+\]):\d{1,5}$/.test(broker)) {
+      throw refuse('brokers', broker, 'host:port');
+    }
+  }
+  const service = text('service', options.service);
+  const ssl = options.ssl ?? false;
+  if (typeof ssl !== 'boolean' && (typeof ssl !== 'object' || ssl === null)) {
+    throw refuse('ssl', typeof ssl, 'true, false or the options of tls.connect');
+  }
+  checkSasl(options.sasl);
+  const compression = options.compression ?? 'none';
+  if (!COMPRESSIONS.includes(compression)) throw refuse('compression', compression, COMPRESSIONS.join(', '));
+  checkKeys('batch', batch, ['maxRecords', 'maxBytes', 'maxDelayMs']);
+  checkKeys('queue', queue, ['maxRecords', 'maxBytes']);
+  checkKeys('mask', mask, ['keys', 'patterns']);
+  checkMask(mask);
+  return Object.freeze({
+    brokers: [...brokers],
+    topic: topicName(options.topic ?? 'calling-platform-logs'),
+    service,
+    environment: text('environment', options.environment ?? (process.env['NODE_ENV'] || 'development')),
+    version: options.version === undefined ? undefined : text('version', options.version),
+    tenantId: options.tenantId === undefined ? undefined : text('tenantId', options.tenantId),
+    host: hostname(),
+    pid: process.pid,
+    level: text('level', options.level ?? 'info'),
+    clientId: text('clientId', options.clientId ?? service),
+    ssl,
+    sasl: options.sasl,
+    compression,
+    batch: Object.freeze({
+      maxRecords: whole('batch.maxRecords', batch.maxRecords ?? 500, 1, 10_000),
+      maxBytes: whole('batch.maxBytes', batch.maxBytes ?? 500_000, 1_000, MAX_RECORD_BYTES),
+      maxDelayMs: whole('batch.maxDelayMs', batch.maxDelayMs ?? 100, 0, 60_000),
+    }),
+    queue: Object.freeze({
+      maxRecords: whole('queue.maxRecords', queue.maxRecords ?? 100_000, 1, 10_000_000),
+      maxBytes: whole('queue.maxBytes', queue.maxBytes ?? 64 * 1024 * 1024, 1_000, 4_294_967_296),
+    }),
+    maxRecordBytes: whole(
+      'maxRecordBytes',
+      options.maxRecordBytes ?? MAX_RECORD_BYTES,
+      MIN_RECORD_BYTES,
+      MAX_RECORD_BYTES,
+    ),
+    closeTimeoutMs: whole('closeTimeoutMs', options.closeTimeoutMs ?? 10_000, 0, 600_000),
+    mask,
+  });
+}
+
+function checkSasl(sasl: SASLOptions | undefined): void {
+  if (sasl === undefined) return;
+  const mechanism: unknown = sasl?.mechanism;
+  if (typeof mechanism !== 'string' || !SASL_MECHANISMS.includes(mechanism.toLowerCase())) {
+    throw refuse('sasl.mechanism', mechanism, SASL_MECHANISMS.join(', '));
+  }
+  if (!/^(?:plain|scram)/i.test(mechanism)) return;
+  const { username, password } = sasl as { username?: unknown; password?: unknown };
+  if (typeof username !== 'string' || username === '') throw refuse('sasl.username', username, 'a non-empty text');
+  // The value is not shown: it may be the password with a typo.
+  if (typeof password !== 'string' || password === '') throw refuse('sasl.password', typeof password, 'a text');
+}
+
+function checkMask(mask: MaskingOptions): void {
+  for (const name of ['keys', 'patterns'] as const) {
+    const list: unknown = mask[name] ?? [];
+    if (!Array.isArray(list) || list.some((entry) => typeof entry !== 'string' || entry === '')) {
+      throw refuse(`mask.${name}`, list, 'a list of non-empty texts');
+    }
+  }
+  for (const pattern of mask.patterns ?? []) {
+    try {
+      new RegExp(pattern);
+    } catch {
+      throw refuse('mask.patterns', pattern, 'the source of a regular expression');
+    }
+  }
+}
+
+function checkKeys(name: string, section: unknown, known: readonly string[]): void {
+  if (typeof section !== 'object' || section === null) throw refuse(name, section, `an object of ${known.join(', ')}`);
+  for (const key of Object.keys(section)) {
+    if (!known.includes(key)) throw refuse(`${name}.${key}`, undefined, known.join(', '), 'is not an option');
+  }
+}
+
+function text(name: string, value: unknown): string {
+  if (typeof value !== 'string' || value.trim() === '') throw refuse(name, value, 'a non-empty text');
+  return value;
+}
+
+function topicName(value: unknown): string {
+  const valid = typeof value === 'string' && /^[a-zA-Z0-9._-]{1,249}$/.test(value) && value !== '.' && value !== '..';
+  if (!valid) throw refuse('topic', value, 'up to 249 of the characters a-z A-Z 0-9 . _ -');
+  return value;
+}
+
+function whole(name: string, value: unknown, min: number, max: number): number {
+  if (!Number.isSafeInteger(value) || (value as number) < min || (value as number) > max) {
+    throw refuse(name, value, `a whole number from ${min} to ${max}`);
+  }
+  return value as number;
+}
+
+function refuse(option: string, value: unknown, permitted: string, problem = `is ${show(value)}`): LogpipeError {
+  return new LogpipeError('LOGPIPE_TRANSPORT_OPTIONS', `KafkaTransport: ${option} ${problem}; permitted: ${permitted}.`);
+}
+
+function show(value: unknown): string {
+  try {
+    return (JSON.stringify(value) ?? String(value)).slice(0, 100);
+  } catch {
+    return typeof value;
+  }
+}

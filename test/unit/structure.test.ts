@@ -1,0 +1,167 @@
+// The architecture, held by the import graph: stages in flow order, no cycles, short files; and nothing that belongs to
+// one machine or registry in what is published.
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { packageRoot } from '../../src/core/package-root.ts';
+
+/** The order of the flow; a stage imports what stands before it. */
+const ORDER = ['core', 'source', 'parse', 'tag', 'indexing', 'ops', 'root', 'cli', 'main'] as const;
+type Stage = (typeof ORDER)[number] | 'ship';
+
+const MAX_LINES = 350;
+const root = packageRoot();
+const sources = files('src', /\.ts$/);
+
+function files(folder: string, name: RegExp): string[] {
+  const path = join(root, folder);
+  if (!existsSync(path)) return [];
+  return readdirSync(path, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && name.test(entry.name))
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)))
+    .sort();
+}
+
+const read = (path: string) => readFileSync(join(root, path), 'utf8');
+
+interface Import {
+  readonly path: string;
+  /** Of types only: gone at run time. */
+  readonly typeOnly: boolean;
+}
+
+/** Relative imports and re-exports, static and dynamic, as paths below the package's root. */
+function importsOf(file: string): Import[] {
+  const text = read(file);
+  const found: Import[] = [];
+  const add = (specifier: string, typeOnly: boolean) =>
+    found.push({ path: relative(root, join(root, dirname(file), specifier)), typeOnly });
+  for (const [, kind, specifier] of text.matchAll(
+    /^(?:import|export)\s+(type\s)?[^;'"]*?from\s+['"](\.[^'"]+)['"]/gm,
+  )) {
+    add(specifier!, kind !== undefined);
+  }
+  for (const [, specifier] of text.matchAll(/(?:^import\s+|\bimport\()['"](\.[^'"]+)['"]/gm)) add(specifier!, false);
+  return found;
+}
+
+function stageOf(file: string): Stage {
+  const [, first = '', second] = file.split('/');
+  if (second === undefined) return first === 'main.ts' ? 'main' : 'root';
+  if (first !== 'ship' && !(ORDER as readonly string[]).includes(first)) {
+    throw new Error(`${file}: the folder src/${first} has no place in the order of stages; add it to ORDER`);
+  }
+  return first as Stage;
+}
+
+const graph = new Map(sources.map((file) => [file, importsOf(file)]));
+
+describe('src/', () => {
+  test('was found, and its imports were understood', () => {
+    expect(sources).toEqual(expect.arrayContaining(['src/main.ts', 'src/pipeline.ts', 'src/core/catalogue.ts']));
+    expect(graph.get('src/pipeline.ts')?.length).toBeGreaterThan(10);
+    for (const [file, imports] of graph) {
+      for (const { path } of imports) expect(existsSync(join(root, path)), `${file} imports ${path}`).toBe(true);
+    }
+  });
+
+  test('has no import cycle', () => {
+    expect(cycles()).toEqual([]);
+  });
+
+  test('imports go against the flow never', () => {
+    const wrong: string[] = [];
+    for (const [file, imports] of graph) {
+      const stage = stageOf(file);
+      for (const { path } of imports) {
+        if (!path.startsWith('src/')) continue;
+        const target = stageOf(path);
+        const permitted =
+          target === stage ||
+          (stage === 'ship' ? target === 'core' : target !== 'ship' && ORDER.indexOf(target) < ORDER.indexOf(stage));
+        if (!permitted) wrong.push(`${file} (${stage}) imports ${path} (${target})`);
+      }
+    }
+    expect(wrong).toEqual([]);
+  });
+
+  test('outside of src/ only the command line imports, and only the local servers', () => {
+    const outside = [...graph].flatMap(([file, imports]) =>
+      imports.filter(({ path }) => !path.startsWith('src/')).map(({ path }) => ({ file, path })),
+    );
+    for (const { file, path } of outside) {
+      expect(stageOf(file), `${file} imports ${path}`).toBe('cli');
+      expect(path).toMatch(/^stack\//);
+    }
+  });
+
+  test(`no file is longer than ${MAX_LINES} lines`, () => {
+    const long = sources.map((file) => [file, read(file).split('\n').length] as const);
+    expect(long.filter(([, lines]) => lines > MAX_LINES)).toEqual([]);
+  });
+
+  test('every file opens with a comment that says what it is', () => {
+    const silent = sources.filter((file) => !/^(?:#!.*\n)?\/\/ \S/.test(read(file)));
+    expect(silent).toEqual([]);
+  });
+});
+
+describe('what is published', () => {
+  const published = [
+    ...sources,
+    ...files('docs', /\.md$/),
+    ...files('config', /\.(?:yml|json)$/),
+    ...files('stack', /\.(?:ts|java|xml)$/),
+    ...['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'Dockerfile', 'docker-compose.yml', 'package.json'].filter(
+      (file) => existsSync(join(root, file)),
+    ),
+  ];
+
+  test('names no path of one machine', () => {
+    // Folders that exist on the machines of people, not in a description of how to use logpipe.
+    const machine = /(?<![\w.~])\/(?:root|work|home\/\w+|Users\/\w+|tmp\/\w+)\b/;
+    expect(hits(published, machine)).toEqual([]);
+  });
+
+  test('names no package registry, and package-lock.json pins none', () => {
+    const registry = /registry\.(?:npmjs|yarnpkg)\.|npm\.pkg\.github|artifactory|verdaccio|:4873\b|\bnexus\./i;
+    expect(hits(published, registry)).toEqual([]);
+    const resolved = read('package-lock.json').match(/"resolved": "[^"]+"/g) ?? [];
+    expect(resolved.filter((line) => !line.includes('https://registry.npmjs.org/'))).toEqual([]);
+  });
+});
+
+describe('test/', () => {
+  test('skips, focuses and postpones nothing', () => {
+    const tests = files('test', /\.ts$/);
+    expect(tests.length).toBeGreaterThan(10);
+    expect(
+      hits(tests, /\b(?:it|test|describe|suite)\s*\.\s*(?:skip|only|todo|skipIf|runIf)\b|\bx(?:it|describe)\(/),
+    ).toEqual([]);
+  });
+});
+
+function hits(paths: readonly string[], pattern: RegExp): string[] {
+  return paths.flatMap((path) =>
+    read(path)
+      .split('\n')
+      .flatMap((line, i) => (pattern.test(line) ? [`${path}:${i + 1}: ${line.trim().slice(0, 120)}`] : [])),
+  );
+}
+
+/** Every import cycle of values, as the path that closes it. */
+function cycles(): string[] {
+  const found: string[] = [];
+  const finished = new Set<string>();
+  const visit = (file: string, trail: readonly string[]) => {
+    if (trail.includes(file)) {
+      found.push([...trail.slice(trail.indexOf(file)), file].join(' -> '));
+      return;
+    }
+    if (finished.has(file)) return;
+    for (const { path, typeOnly } of graph.get(file) ?? []) if (!typeOnly) visit(path, [...trail, file]);
+    finished.add(file);
+  };
+  for (const file of graph.keys()) visit(file, []);
+  return found;
+}
