@@ -1,5 +1,5 @@
 // `npm run demo` as a user runs it: everything produced arrives, nothing stays behind, nobody else's server is touched.
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -112,6 +112,29 @@ test('outside servers only when named, said first, in topics of its own that are
   const topics = await admin.listTopics().finally(() => admin.disconnect());
   expect(topics.filter((topic) => topic.startsWith('logpipe-demo-'))).toEqual([]);
 }, 120_000);
+
+test('Docker answers but another server holds its port: refused before anything is started or written', async () => {
+  const around = await surroundings();
+  const log = join(around.folder, 'docker.log');
+  const answer = '#!/bin/sh\necho "$@" >> "$(dirname "$0")/docker.log"\n[ "$1" != info ] || echo 27.0\n';
+  writeFileSync(join(around.folder, 'docker'), answer, { mode: 0o755 });
+  let contacts = 0;
+  const other = createServer(() => {
+    contacts++;
+  });
+  onTestFinished(() => void other.close());
+  // When the port is in use already, that is as good.
+  await new Promise<void>((resolve) => {
+    other.once('error', () => resolve());
+    other.listen(9092, '127.0.0.1', resolve);
+  });
+  const env = { ...around.env, PATH: `${around.folder}:${process.env.PATH}` };
+  const demo = spawnScript(DEMO, ['--for', '1s', '--json'], { env });
+  expect((await demo.exit).status).toBe(1);
+  expect(demo.stderr()).toMatch(/Port 9092 .* is in use by somebody else.* --no-docker/);
+  expect(contacts).toBe(0);
+  expect(readFileSync(log, 'utf8').trim().split('\n')).toEqual([expect.stringMatching(/^info /)]);
+});
 
 test('one of two outside servers is a mistake that is explained', async () => {
   const demo = spawnScript(DEMO, ['--kafka', '127.0.0.1:9092', '--json']);

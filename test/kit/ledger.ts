@@ -43,8 +43,9 @@ export interface Ledger {
 
 export interface PipelineOptions {
   readonly group?: string;
-  readonly yaml?: string;
   readonly nodeOptions?: string;
+  /** Shipped limits and waiting times instead of quick ones. */
+  readonly defaults?: boolean;
   /** The `elasticsearch` section as YAML; by default the ledger's server. */
   readonly elasticsearch?: string;
 }
@@ -110,13 +111,11 @@ export async function createLedger(options: { esUrl?: string; brokers?: string[]
     },
     start(pipeline = {}) {
       const file = join(folder, `${uniqueName('config')}.yml`);
-      writeFileSync(
-        file,
-        configYaml(
-          { brokers, topic, group: pipeline.group ?? group },
-          pipeline.elasticsearch ?? `elasticsearch: { nodes: ['${esUrl}'] }\n`,
-        ) + (pipeline.yaml ?? ''),
+      const yaml = configYaml(
+        { brokers, topic, group: pipeline.group ?? group },
+        pipeline.elasticsearch ?? `elasticsearch: { nodes: ['${esUrl}'] }\n`,
       );
+      writeFileSync(file, pipeline.defaults === true ? yaml : yaml + QUICK);
       const env = pipeline.nodeOptions === undefined ? {} : { NODE_OPTIONS: pipeline.nodeOptions };
       return spawnLogpipe(['run', '--config', file, '--exit-with-parent'], { env });
     },
@@ -151,14 +150,17 @@ export async function createLedger(options: { esUrl?: string; brokers?: string[]
   };
 }
 
+/** Quick to notice a dead member, and small batches, so that kills meet many of them. */
+const QUICK = `intake: { sessionTimeoutMs: 2000, heartbeatMs: 500, commitIntervalMs: 100, maxWaitMs: 50 }
+bulk: { maxDelayMs: 100, maxDocuments: 500, maxBackoffMs: 1000 }
+`;
+
 function configYaml(at: { brokers: string[]; topic: string; group: string }, elasticsearch: string): string {
   return `kafka:
   brokers: [${at.brokers.map((broker) => `'${broker}'`).join(', ')}]
   group: ${at.group}
   topics: { logs: ${at.topic}, dlq: ${at.topic}.dlq }
-intake: { sessionTimeoutMs: 2000, heartbeatMs: 500, commitIntervalMs: 100, maxWaitMs: 50 }
 http: { port: 0 }
-bulk: { maxDelayMs: 100, maxDocuments: 500, maxBackoffMs: 1000 }
 ${elasticsearch}`;
 }
 
