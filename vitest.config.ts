@@ -13,6 +13,10 @@ const full = process.argv.some((argument) => argument.endsWith('integrity-full')
 
 export default defineConfig({
   test: {
+    // CI counts the tests from a report beside the readable output.
+    reporters: process.env.LOGPIPE_TEST_REPORT
+      ? ['default', ['json', { outputFile: process.env.LOGPIPE_TEST_REPORT }]]
+      : ['default'],
     projects: [
       tier('unit', { testTimeout: 10_000, sequence: { groupOrder: 0 } }),
       tier('wire', { testTimeout: 20_000, sequence: { groupOrder: 0 } }),

@@ -15,8 +15,8 @@ export function withTag(tags: unknown, tag: string): unknown[] {
 
 /** `record` is changed in place. `maxBytes` counts UTF-8 and is at least 1,000. */
 export function cutRecord(record: Record<string, unknown>, maxBytes: number, originalBytes: number): string {
-  record['originalBytes'] = originalBytes;
-  record['tags'] = withTag(record['tags'], '_truncated');
+  record.originalBytes = originalBytes;
+  record.tags = withTag(record.tags, '_truncated');
   let line = JSON.stringify(record);
   let excess = Buffer.byteLength(line) - maxBytes;
   for (const key of largestFirst(record)) {

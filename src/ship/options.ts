@@ -125,7 +125,7 @@ export function transportSettings(options: KafkaTransportOptions): TransportSett
     brokers: [...brokers],
     topic: topicName(options.topic ?? 'calling-platform-logs'),
     service,
-    environment: text('environment', options.environment ?? (process.env['NODE_ENV'] || 'development')),
+    environment: text('environment', options.environment ?? (process.env.NODE_ENV || 'development')),
     version: options.version === undefined ? undefined : text('version', options.version),
     tenantId: options.tenantId === undefined ? undefined : text('tenantId', options.tenantId),
     host: hostname(),
@@ -210,7 +210,10 @@ function whole(name: string, value: unknown, min: number, max: number): number {
 }
 
 function refuse(option: string, value: unknown, permitted: string, problem = `is ${show(value)}`): LogpipeError {
-  return new LogpipeError('LOGPIPE_TRANSPORT_OPTIONS', `KafkaTransport: ${option} ${problem}; permitted: ${permitted}.`);
+  return new LogpipeError(
+    'LOGPIPE_TRANSPORT_OPTIONS',
+    `KafkaTransport: ${option} ${problem}; permitted: ${permitted}.`,
+  );
 }
 
 function show(value: unknown): string {

@@ -63,8 +63,9 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
     if (typeof line !== 'string' || line.length > settings.maxRecordBytes) return undefined;
     if (!line.startsWith('{"') || line.charCodeAt(line.length - 1) !== 0x7d) return undefined;
     const { message } = info;
-    if (typeof message !== 'string' || info['level'] !== info[LEVEL] || !line.includes('"message":')) return undefined;
-    if (!isPlain(info)) return undefined;
+    if (typeof message !== 'string' || info.level !== info[LEVEL] || !line.includes('"message":')) return undefined;
+    // `stack` is what Winston's own format.errors leaves of an error.
+    if (info.stack !== undefined || !isPlain(info)) return undefined;
     // An escaped newline is fine, a raw one (a template, or `space` given to format.json) is not.
     if (line.includes('\n') || line.includes('"eventId":') || masker.suspicious(line)) return undefined;
     if (!trust.accepts(line, TEMPLATE_CHARS.test(message))) return undefined;
@@ -83,15 +84,15 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
   function rebuilt(info: Info, eventId: string): ShipRecord {
     const normaliser = createNormaliser();
     let record = asRecord(info, normaliser);
-    record['timestamp'] ??= isoNow();
+    record.timestamp ??= isoNow();
     for (const key of baseKeys) record[key] ??= base[key];
-    record['eventId'] = eventId;
-    if (normaliser.cut) record['tags'] = withTag(record['tags'], '_truncated');
+    record.eventId = eventId;
+    if (normaliser.cut) record.tags = withTag(record.tags, '_truncated');
     if (masker.suspicious(JSON.stringify(record))) {
       const masked = masker.value(record) as Record<string, unknown>;
       if (masked !== record) {
         record = masked;
-        record['tags'] = withTag(record['tags'], '_masked');
+        record.tags = withTag(record.tags, '_masked');
       }
     }
     let line = JSON.stringify(record);
@@ -100,7 +101,7 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
       line = cutRecord(record, settings.maxRecordBytes, bytes);
       bytes = Buffer.byteLength(line);
     }
-    return { line, eventId, key: keyOf(record['callId']), bytes };
+    return { line, eventId, key: keyOf(record.callId), bytes };
   }
 
   return (info) => {
@@ -109,7 +110,7 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
       const line = spliced(info, eventId);
       if (line !== undefined) {
         const bytes = Buffer.byteLength(line);
-        if (bytes <= settings.maxRecordBytes) return { line, eventId, key: keyOf(info['callId']), bytes };
+        if (bytes <= settings.maxRecordBytes) return { line, eventId, key: keyOf(info.callId), bytes };
       }
     } catch {
       // A getter or proxy inside; the slow path reads each field on its own.
@@ -132,20 +133,25 @@ function keyOf(callId: unknown): string | null {
 /** The fields of the record, `error` and `message` in their places. */
 function asRecord(info: Info, normaliser: Normaliser): Record<string, unknown> {
   const record = ownLine(info, normaliser) ?? normaliser.fields(info);
-  const level = attempt(() => info[LEVEL]) ?? record['level'];
-  const message = attempt(() => info['message']);
+  const level = attempt(() => info[LEVEL]) ?? record.level;
+  const message = attempt(() => info.message);
   const found = findError(info);
   if (found !== undefined) {
     if (found.key !== undefined && found.key !== 'error') delete record[found.key];
     const error = normaliser.error(found.error);
-    record['error'] = error;
+    record.error = error;
     // Winston copies these three from the error to the record; they are in `error` now.
     for (const key of ['stack', 'cause', 'code'] as const) {
       if (found.spread && !(key === 'code' && error.code === undefined)) delete record[key];
     }
+  } else if (typeof record.stack === 'string' && record.error === undefined) {
+    const stack = record.stack;
+    const name = /^(?:Uncaught )?([A-Za-z_$][\w$]*)/.exec(stack)?.[1] ?? 'Error';
+    record.error = { name, message: messageText(message, normaliser), stack };
+    delete record.stack;
   }
-  record['level'] = typeof level === 'string' ? level : safeString(level ?? 'info');
-  record['message'] = messageText(message, normaliser);
+  record.level = typeof level === 'string' ? level : safeString(level ?? 'info');
+  record.message = messageText(message, normaliser);
   return record;
 }
 
@@ -171,11 +177,11 @@ interface FoundError {
 
 function findError(info: Info): FoundError | undefined {
   if (isError(info)) return { error: info, spread: true };
-  const message = attempt(() => info['message']);
+  const message = attempt(() => info.message);
   if (isError(message)) return { error: message, spread: false };
   const splat = attempt(() => info[SPLAT]);
-  const first = Array.isArray(splat) ? attempt(() => splat[0]) : undefined;
-  if (isError(first)) return { error: first, spread: true };
+  const at = Array.isArray(splat) ? (attempt(() => splat.findIndex(isError)) ?? -1) : -1;
+  if (at >= 0) return { error: (splat as unknown[])[at], spread: at === 0 };
   for (const key of ERROR_KEYS) {
     const error = attempt(() => info[key]);
     if (isError(error)) return { error, key, spread: false };

@@ -24,7 +24,7 @@ async function roundTrip(topicConfig: Record<string, string>, compression: numbe
     { compression },
   );
   await waitFor(() => taken.records.length === values.length, { what: `${values.length} records` });
-  expect(taken.records.map(({ value }) => value)).toEqual(values);
+  expect(taken.records.every(({ value }, i) => value!.equals(values[i]!))).toBe(true);
 }
 
 describe('written by the broker', () => {
@@ -66,13 +66,13 @@ describe('snappy', () => {
   const data = Buffer.from('snappy '.repeat(20_000));
 
   it('without framing, as librdkafka writes it', async () => {
-    expect(await snappyCodec.decompress(snappy.compressSync(data))).toEqual(data);
+    expect((await snappyCodec.decompress(snappy.compressSync(data))).equals(data)).toBe(true);
   });
 
   it('with framing in several blocks, and cut short', async () => {
     const framed = await snappyCodec.compress({ buffer: data });
     expect(framed.subarray(0, 8).toString('latin1')).toBe('\u0082SNAPPY\u0000');
-    expect(await snappyCodec.decompress(framed)).toEqual(data);
+    expect((await snappyCodec.decompress(framed)).equals(data)).toBe(true);
     await expect(snappyCodec.decompress(framed.subarray(0, -1))).rejects.toThrow('does not fit');
   });
 });

@@ -82,12 +82,14 @@ describe('following', () => {
   it('finishes a renamed file, late lines included, before it opens the new one', async () => {
     const { log, config } = newFolder();
     writeFileSync(log, text(lines(0, 2)));
-    const taken = await open(createFileSource(config, deps));
+    const taken = await open(createFileSource({ ...config, pollIntervalMs: 500 }, deps));
     await until('two lines', () => taken.records.length === 2);
     renameSync(log, `${log}.1`);
     writeFileSync(log, text(lines(10, 2)));
     // The writer still has the old file open.
-    appendFileSync(`${log}.1`, `${text(lines(2, 1))}{"n":3}`);
+    appendFileSync(`${log}.1`, text(lines(2, 1)));
+    await until('a late line', () => taken.records.length === 3);
+    appendFileSync(`${log}.1`, '{"n":3}');
     await until('all lines', () => taken.records.length === 6);
     expect(taken.lines()).toEqual([...lines(0, 4), ...lines(10, 2)]);
     expect(new Set(taken.ids()).size).toBe(6);

@@ -1,0 +1,23 @@
+# logpipe alone: compiled in the first stage, production dependencies only in the second, run by an ordinary user.
+FROM node:24.12.0-bookworm-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+# Without scripts: `prepare` would compile before the sources are here.
+RUN npm ci --ignore-scripts
+COPY tsconfig.json tsconfig.build.json ./
+COPY src ./src
+COPY stack ./stack
+RUN npx tsc -p tsconfig.build.json && npm prune --omit=dev --ignore-scripts
+
+FROM node:24.12.0-bookworm-slim
+ENV NODE_ENV=production
+WORKDIR /app
+# Owned by root: the process can read its code, not change it.
+COPY --from=build /app/node_modules ./node_modules
+COPY --from=build /app/dist ./dist
+COPY package.json LICENSE ./
+COPY config ./config
+USER node
+EXPOSE 8780
+ENTRYPOINT ["node", "/app/dist/src/main.js"]
+CMD ["run"]

@@ -1,0 +1,104 @@
+// CPU per record of the Kafka intake alone: everything is acknowledged at once. Beside it, in the same process, kafkajs's
+// eachBatch with the values untouched: the floor. In: brokers; out: microseconds of process CPU per record.
+import { randomUUID } from 'node:crypto';
+import kafkajs from 'kafkajs';
+import { systemClock } from '../src/core/clock.ts';
+import { silentLog } from '../src/core/log.ts';
+import { createMetrics } from '../src/core/metrics.ts';
+import { createKafka, defaultPartitioner, type KafkaConfig } from '../src/source/kafka-client.ts';
+import { createKafkaSource } from '../src/source/kafka-intake.ts';
+import { sampleRecords } from './lines.ts';
+
+const PARTITIONS = 4;
+
+export interface IntakeResult {
+  readonly cpuMicrosPerEvent: number;
+  readonly eventsPerSecond: number;
+}
+
+/** Writes `events` sample lines with event ids in their headers, 1,000 per request, into a new topic; returns its name. */
+export async function fillTopic(config: KafkaConfig, events: number): Promise<string> {
+  const kafka = createKafka(config, silentLog);
+  const topic = `logpipe-bench-${randomUUID()}`;
+  const admin = kafka.admin();
+  await admin.connect();
+  const configEntries = [{ name: 'message.timestamp.type', value: 'LogAppendTime' }];
+  await admin.createTopics({ topics: [{ topic, numPartitions: PARTITIONS, configEntries }], waitForLeaders: true });
+  await admin.disconnect();
+  const producer = kafka.producer({ createPartitioner: defaultPartitioner });
+  await producer.connect();
+  const messages = sampleRecords(10_000, Date.now()).map(({ value, eventId }) => ({
+    value,
+    headers: { eventId: eventId! },
+  }));
+  for (let sent = 0; sent < events; sent += 1_000) {
+    const from = sent % messages.length;
+    const partition = (sent / 1_000) % PARTITIONS;
+    await producer.send({
+      topic,
+      messages: messages.slice(from, from + 1_000).map((message) => ({ ...message, partition })),
+    });
+  }
+  await producer.disconnect();
+  return topic;
+}
+
+/** Our source with a pipeline that acknowledges at once. */
+export async function benchIntake(config: KafkaConfig, events: number): Promise<IntakeResult> {
+  const source = createKafkaSource({
+    config: { ...config, group: `logpipe-bench-${randomUUID()}` },
+    intake: {
+      maxWaitMs: 250,
+      fetchMaxBytes: 4_194_304,
+      fetchMaxBytesPerPartition: 1_048_576,
+      commitIntervalMs: 500,
+      sessionTimeoutMs: 10_000,
+      heartbeatMs: 3_000,
+      giveUpAfter: 1,
+    },
+    deps: { kafka: createKafka(config, silentLog), log: silentLog, metrics: createMetrics(), clock: systemClock },
+  });
+  const result = await measure(events, (count) =>
+    source.start(async (chunk) => {
+      chunk.done(chunk.records.length);
+      count(chunk.records.length);
+    }),
+  );
+  await source.stop();
+  await source.close();
+  return result;
+}
+
+/** kafkajs alone, values untouched. */
+export async function benchKafkaJs(config: KafkaConfig, events: number): Promise<IntakeResult> {
+  const consumer = new kafkajs.Kafka({ brokers: [...config.brokers], logLevel: kafkajs.logLevel.NOTHING }).consumer({
+    groupId: `logpipe-bench-${randomUUID()}`,
+    maxBytes: 4_194_304,
+    maxWaitTimeInMs: 250,
+  });
+  await consumer.connect();
+  await consumer.subscribe({ topics: [config.topics.logs], fromBeginning: true });
+  const result = await measure(events, (count) =>
+    consumer.run({ eachBatch: async ({ batch }) => count(batch.messages.length) }),
+  );
+  await consumer.disconnect();
+  return result;
+}
+
+async function measure(
+  events: number,
+  start: (count: (records: number) => void) => Promise<void>,
+): Promise<IntakeResult> {
+  const cpu = process.cpuUsage();
+  const since = process.hrtime.bigint();
+  await new Promise<void>((resolve, reject) => {
+    let seen = 0;
+    start((records) => {
+      seen += records;
+      if (seen >= events) resolve();
+    }).catch(reject);
+  });
+  const { user, system } = process.cpuUsage(cpu);
+  const seconds = Number(process.hrtime.bigint() - since) / 1e9;
+  return { cpuMicrosPerEvent: (user + system) / events, eventsPerSecond: events / seconds };
+}

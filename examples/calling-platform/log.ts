@@ -1,0 +1,7 @@
+// What the platform's parts need of a logger: a Winston logger is one.
+
+export interface AppLog {
+  error(message: string, meta?: object): void;
+  warn(message: string, meta?: object): void;
+  info(message: string, meta?: object): void;
+}

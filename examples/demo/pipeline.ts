@@ -1,0 +1,171 @@
+// logpipe itself as a child: a generated configuration in, its address and its own counts out.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { LogpipeError } from '../../src/core/errors.ts';
+import { endedMessage, until } from './await.ts';
+import { type Child, startChild } from './child.ts';
+import type { Servers } from './servers.ts';
+import type { Workspace } from './workspace.ts';
+
+export interface PipelineCounts {
+  consumed: number;
+  /** New documents in the sink that counts: Elasticsearch, or the NDJSON files without servers. */
+  indexed: number;
+  duplicates: number;
+  deadLettered: number;
+  dropped: number;
+  /** Records in Kafka that are not yet accounted for. */
+  lag: number;
+}
+
+export interface Pipeline {
+  child: Child;
+  /** Where it serves /metrics and /ready. */
+  url: string;
+  counts(): Promise<PipelineCounts>;
+}
+
+export interface PipelineInput {
+  servers: Servers;
+  workspace: Workspace;
+  /** Topics and consumer group of this demo; nobody else's records are touched. */
+  names: { logs: string; dlq: string; group: string };
+  /** The application's log file, read when there is no Kafka. */
+  logFile: string;
+  /** Folder of the NDJSON files when there is no Elasticsearch. */
+  ndjsonDir: string;
+  /** Each document as a readable line, in the embedded mode. */
+  onDocument: (line: string) => void;
+}
+
+const SETUP_TIMEOUT_MS = 60_000;
+const READY_TIMEOUT_MS = 60_000;
+
+export async function startPipeline(input: PipelineInput, onSpawn: (child: Child) => void): Promise<Pipeline> {
+  const file = join(input.workspace.path, 'logpipe.yml');
+  // An outside address may carry a password.
+  writeFileSync(file, stringify(configuration(input)), { mode: 0o600 });
+  await setUp(file, input);
+  let url: string | undefined;
+  const child = startChild({
+    name: 'logpipe',
+    script: 'src/main.js',
+    args: ['run', '--config', file, '--exit-with-parent'],
+    cwd: input.workspace.path,
+    onStdout: input.onDocument,
+    onStderr: (line) => {
+      url ??= addressIn(line);
+    },
+  });
+  onSpawn(child);
+  const address = await until(() => url, {
+    what: 'the pipeline to say where it listens',
+    timeoutMs: READY_TIMEOUT_MS,
+    child,
+  });
+  const isReady = async () => (await fetch(`${address}/ready`)).status === 200;
+  await until(isReady, { what: `${address}/ready to answer 200`, timeoutMs: READY_TIMEOUT_MS, child });
+  const sink = input.servers.addresses ? 'elasticsearch' : 'ndjson';
+  return {
+    child,
+    url: address,
+    async counts() {
+      if (child.exited()) throw new Error(endedMessage(child));
+      const response = await fetch(`${address}/metrics`, { signal: AbortSignal.timeout(10_000) });
+      return countsIn(await response.text(), sink);
+    },
+  };
+}
+
+/** Topics and index template, by logpipe's own command. */
+async function setUp(file: string, { servers, workspace }: PipelineInput): Promise<void> {
+  if (!servers.addresses) return;
+  const child = startChild({
+    name: 'logpipe setup',
+    script: 'src/main.js',
+    args: ['setup', '--config', file],
+    cwd: workspace.path,
+  });
+  const timer = setTimeout(() => void child.end(0), SETUP_TIMEOUT_MS);
+  const { status } = await child.exit;
+  clearTimeout(timer);
+  if (status !== 0) throw new LogpipeError('LOGPIPE_STACK_FAILED', endedMessage(child));
+}
+
+/** The configuration file as an object. */
+function configuration({ servers, names, workspace, logFile, ndjsonDir }: PipelineInput): object {
+  const common = {
+    roles: ['indexer'],
+    http: { host: '127.0.0.1', port: 0 },
+    log: { level: 'info', format: 'json' },
+  };
+  if (!servers.addresses) {
+    return {
+      ...common,
+      source: 'files',
+      files: { paths: [logFile], follow: true, dataDir: workspace.folder('positions') },
+      dlq: { file: join(workspace.path, 'dead-letters.ndjson') },
+      sinks: {
+        elasticsearch: false,
+        console: { enabled: true, format: 'pretty' },
+        ndjson: { enabled: true, dir: ndjsonDir },
+      },
+    };
+  }
+  return {
+    ...common,
+    source: 'kafka',
+    kafka: {
+      brokers: [servers.addresses.kafka],
+      topics: { logs: names.logs, dlq: names.dlq },
+      group: names.group,
+    },
+    elasticsearch: elasticsearchSection(servers.addresses.elasticsearch),
+    // A person is watching: small, quick bulks.
+    bulk: { maxDelayMs: 250 },
+  };
+}
+
+/** A user name and password in the address go where the client expects them. */
+function elasticsearchSection(address: string): object {
+  const url = new URL(address);
+  const { username, password } = url;
+  url.username = '';
+  url.password = '';
+  const nodes = [url.href.replace(/\/$/, '')];
+  if (username === '') return { nodes };
+  return { nodes, username: decodeURIComponent(username), password: decodeURIComponent(password) };
+}
+
+/** The address in the pipeline's `running` line. */
+function addressIn(line: string): string | undefined {
+  try {
+    const { message, url } = JSON.parse(line) as { message?: unknown; url?: unknown };
+    return message === 'running' && typeof url === 'string' ? url : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Sums over the labels of Prometheus text. */
+export function countsIn(text: string, sink: string): PipelineCounts {
+  const sum = (name: string, label = '') => {
+    let total = 0;
+    for (const line of text.split('\n')) {
+      const next = line.charCodeAt(name.length);
+      // A space or an opening brace ends the name.
+      if (!line.startsWith(name) || (next !== 0x20 && next !== 0x7b) || !line.includes(label)) continue;
+      total += Number(line.slice(line.lastIndexOf(' ') + 1)) || 0;
+    }
+    return total;
+  };
+  return {
+    consumed: sum('logpipe_consumed_total'),
+    indexed: sum('logpipe_indexed_total', `sink="${sink}"`),
+    duplicates: sum('logpipe_duplicates_total'),
+    deadLettered: sum('logpipe_dead_lettered_total'),
+    dropped: sum('logpipe_dropped_total'),
+    lag: sum('logpipe_lag_records'),
+  };
+}

@@ -1,0 +1,153 @@
+// docs/fields.md from the field catalogue, the parser's shapes and the metrics' registry.
+import {
+  CALL_STATUSES,
+  EVENTS,
+  FIELDS,
+  type FieldGroup,
+  type FieldType,
+  TAGS,
+  type Tag,
+} from '../src/core/catalogue.ts';
+import { createMetrics } from '../src/core/metrics.ts';
+import { SHAPE_KEYS } from '../src/parse/shapes.ts';
+import { code, document, table } from './markdown.ts';
+
+const TYPES: Record<FieldType, string> = {
+  date: 'a point in time',
+  keyword: 'a text that is searched whole, filtered and counted; at most 1,024 characters are indexed',
+  text: 'a text that is searched by its words; never aggregated',
+  long: 'a whole number',
+  short: 'a whole number from -32,768 to 32,767',
+  float: 'a number',
+  boolean: 'true or false',
+  flattened: 'an object whose values are all searched as keywords',
+  raw: 'kept in the document, neither searched nor aggregated',
+};
+
+const NOTES: Readonly<Record<string, string>> = {
+  '@timestamp': 'Event time; decides the daily index. Set by logpipe.',
+  timestamp: 'The event time as the producer wrote it.',
+  level: 'Lower-case name; numeric levels are translated.',
+  version: 'Release of the application, so that an alert can say since which one.',
+  eventId: 'Given by the transport; becomes the document id when it comes in the record header.',
+  event: 'Which of the events below this is.',
+  message: 'Never aggregated; `error.template` is what groups.',
+  tags: 'See tags.',
+  originalBytes: 'Length before the transport cut the record (`_truncated`).',
+  'error.template': 'The error message with ids, numbers, addresses and quoted texts replaced.',
+  'error.fingerprint': 'Short hash of what groups an error.',
+  'call.status': CALL_STATUSES.join(', '),
+  'call.attempt': 'From 1; more than 1 is a retry.',
+  'http.durationMs': 'Milliseconds.',
+  'call.durationMs': 'Milliseconds.',
+  'queue.waitMs': 'Milliseconds from enqueuing to being taken.',
+  'kafka.topic': 'Where the record came from. Set by logpipe.',
+  extra: 'Values that do not fit their field’s type (`_mapping_degraded`).',
+  extraRaw: 'What does not fit `extra` either, as bounded text.',
+};
+
+const TAG_MEANINGS: Record<Tag, string> = {
+  error: 'Level `error` or more severe: fatal, crit, alert, emerg, numeric levels from 50. Charts and rates use it.',
+  _parse_failed: 'Not valid UTF-8, or begins like JSON and is none: the text is in `message`.',
+  _time_missing: 'No readable event time: the record time was taken.',
+  _time_out_of_range:
+    'Event time too far from the record time (`parse.maxAheadMs`, `parse.maxBehindMs`): the record time was taken.',
+  _mapping_degraded: 'A value did not fit its field and was moved to `extra`.',
+  _truncated: 'The transport cut the record; `originalBytes` says how long it was.',
+  _masked: 'A secret was replaced.',
+  _event_invalid: 'The event lacks something its contract requires; the document is kept as it is.',
+};
+
+/** What each marking key of a foreign shape leads to. */
+const SHAPES: Record<(typeof SHAPE_KEYS)[number], string> = {
+  ecs: 'Elastic Common Schema (`@elastic/ecs-winston-format`): `log.level`, `service.name`, `error.type`, `http.request.method` and their kin move to the fields above; dotted names become nested.',
+  log: 'The same, recognised by its `log` group.',
+  severity: '`winston-elasticsearch` and cloud loggers: becomes `level` when there is none.',
+  fields: '`winston-elasticsearch`: its contents move to the top level, where they overwrite nothing.',
+  err: 'pino and bunyan: becomes `error`; `type` becomes `error.name`.',
+  exception: 'Becomes `error` when there is none.',
+  stack: 'Winston’s `format.errors`: becomes `error.stack`.',
+  time: 'pino and bunyan: the event time (ISO 8601, epoch milliseconds or seconds).',
+  msg: 'pino: becomes `message` when there is none.',
+};
+
+export function fieldsDocs(): string {
+  return document([
+    `# Fields, tags, events and metrics
+
+One vocabulary, defined in \`src/core/catalogue.ts\`. The index template is generated from it, and the parser checks values
+against it before they are sent.`,
+    '## Fields',
+    table(
+      ['field', 'type', 'note'],
+      fieldPaths().map(([path, type]) => [code(path), type, NOTES[path] ?? '']),
+    ),
+    table(['type', 'is'], Object.entries(TYPES)),
+    'Fields of your own are kept: texts become `keyword`, other values what Elasticsearch makes of them.',
+    '## Tags',
+    'Tags that begin with `_` say what logpipe had to do. Tags of the producer are kept beside them.',
+    table(
+      ['tag', 'meaning'],
+      TAGS.map((tag) => [code(tag), TAG_MEANINGS[tag]]),
+    ),
+    '## Events',
+    'The application names what happened in `event`. A violation is the tag `_event_invalid`, never a loss.',
+    table(
+      ['event', 'when', 'required'],
+      Object.entries(EVENTS).map(([name, { when, required }]) => [code(name), when, required.map(code).join(', ')]),
+    ),
+    `\`call.status\` is one of ${CALL_STATUSES.map(code).join(', ')}.`,
+    '## Shapes that are understood',
+    `Winston’s JSON needs no change. A record is brought to the fields above when one of these keys stands at its top level:`,
+    table(
+      ['key', 'what happens'],
+      SHAPE_KEYS.map((key) => [code(key), SHAPES[key]]),
+    ),
+    `Beside these:
+
+- A **JSON document inside \`message\`** is merged into the record; its fields win, except \`eventId\` and \`kafka\`.
+- **Dotted names** of known groups (\`"call.status"\`) become nested.
+- **Levels** of npm, syslog, pino and bunyan, in any case.
+- **Plain text** becomes \`message\`.
+- What has no place in the catalogue stays where it was.`,
+    '## Metrics of logpipe',
+    'Served at `http://127.0.0.1:8780/metrics`, with the usual figures of a Node.js process as `logpipe_process_…` and `logpipe_nodejs_…`.',
+    metricsTable(),
+  ]);
+}
+
+/** Every leaf of the catalogue with its type. */
+export function fieldPaths(group: FieldGroup = FIELDS, prefix = ''): [path: string, type: FieldType][] {
+  return Object.entries(group).flatMap(([name, inner]): [string, FieldType][] =>
+    typeof inner === 'string' ? [[`${prefix}${name}`, inner]] : fieldPaths(inner, `${prefix}${name}.`),
+  );
+}
+
+/** logpipe's own metrics; Node's differ from one platform to the next and stay out. */
+export function ownMetrics() {
+  return createMetrics()
+    .registry.getMetricsAsArray()
+    .filter(({ name }) => !/^logpipe_(?:process|nodejs)_/.test(name))
+    .map((metric) => {
+      const { name, help, type, labelNames } = metric as unknown as MetricDetails;
+      return { name, help, type: typeof type === 'string' ? type : kindOf(metric), labels: [...(labelNames ?? [])] };
+    });
+}
+
+interface MetricDetails {
+  readonly name: string;
+  readonly help: string;
+  readonly type?: string;
+  readonly labelNames?: readonly string[];
+}
+
+function kindOf(metric: object): string {
+  return metric.constructor.name.toLowerCase();
+}
+
+function metricsTable(): string {
+  return table(
+    ['metric', 'type', 'labels', 'meaning'],
+    ownMetrics().map(({ name, type, labels, help }) => [code(name), type, labels.map(code).join(', '), help]),
+  );
+}

@@ -1,0 +1,86 @@
+// The Kafka producer behind the transport. In: settings. Out: a fresh producer per call of `producer()`.
+// Guarantee: kafkajs's log goes to `warn`, and idle connections do not keep the application's process alive.
+import net from 'node:net';
+import tls from 'node:tls';
+import kafkajs, { type CompressionTypes, type KafkaConfig, type Producer } from 'kafkajs';
+import { registerCodecs } from '../core/kafka-codecs.ts';
+import type { TransportSettings } from './options.ts';
+import { createBatchPartitioner } from './partition.ts';
+
+export interface ShipClient {
+  /** A new, unconnected, idempotent producer with a producer id of its own. */
+  producer(): Producer;
+  /** Before every new batch, not before its repetitions. */
+  nextBatch(): void;
+  /** While busy, sockets keep the process alive. */
+  busy(busy: boolean): void;
+  readonly compression: CompressionTypes;
+}
+
+const CONNECTION_TIMEOUT_MS = 3_000;
+const REQUEST_TIMEOUT_MS = 15_000;
+// kafkajs waits this long after a first failure; its 300 ms would show as latency at every leader change.
+const INITIAL_RETRY_MS = 50;
+const MAX_RETRY_MS = 1_000;
+const RETRIES = 5;
+const KEEP_ALIVE_MS = 60_000;
+
+export function createShipClient(
+  settings: TransportSettings,
+  deps: { warn(source: 'kafkajs', message: string): void },
+): ShipClient {
+  const { Kafka, CompressionTypes, logLevel } = kafkajs;
+  if (settings.compression === 'snappy') registerCodecs();
+  const types = { none: CompressionTypes.None, gzip: CompressionTypes.GZIP, snappy: CompressionTypes.Snappy };
+  const sockets = new Set<net.Socket>();
+  const partitions = createBatchPartitioner();
+  let isBusy = false;
+
+  const config: KafkaConfig = {
+    clientId: settings.clientId,
+    brokers: [...settings.brokers],
+    connectionTimeout: CONNECTION_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    retry: { initialRetryTime: INITIAL_RETRY_MS, maxRetryTime: MAX_RETRY_MS, retries: RETRIES },
+    ...(settings.ssl === false ? {} : { ssl: settings.ssl }),
+    ...(settings.sasl === undefined ? {} : { sasl: settings.sasl }),
+    logLevel: logLevel.WARN,
+    logCreator:
+      () =>
+      ({ namespace, log }) => {
+        // Retries are limited on purpose; see sender.ts for what happens after the last one.
+        if (log.message.startsWith('Limiting retries')) return;
+        const detail = typeof log.error === 'string' ? `: ${log.error}` : '';
+        deps.warn('kafkajs', `[${namespace}] ${log.message}${detail}`);
+      },
+    socketFactory: ({ host, port, ssl, onConnect }) => {
+      const name = net.isIP(host) === 0 ? { servername: host } : {};
+      const socket = ssl
+        ? tls.connect({ host, port, ...name, ...ssl }, onConnect)
+        : net.connect({ host, port }, onConnect);
+      socket.setKeepAlive(true, KEEP_ALIVE_MS);
+      sockets.add(socket);
+      socket.once('close', () => sockets.delete(socket));
+      if (!isBusy) socket.unref();
+      return socket;
+    },
+  };
+  const kafka = new Kafka(config);
+
+  return {
+    compression: types[settings.compression],
+    producer: () =>
+      kafka.producer({
+        idempotent: true,
+        maxInFlightRequests: 1,
+        allowAutoTopicCreation: false,
+        createPartitioner: partitions.partitioner,
+        retry: { initialRetryTime: INITIAL_RETRY_MS, maxRetryTime: MAX_RETRY_MS, retries: RETRIES },
+      }),
+    nextBatch: () => partitions.nextBatch(),
+    busy(busy) {
+      isBusy = busy;
+      for (const socket of sockets) busy ? socket.ref() : socket.unref();
+    },
+  };
+}

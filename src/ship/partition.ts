@@ -1,0 +1,49 @@
+// Which partition a record goes to. In: the topic's partitions and a message. Out: a partition, the same for every attempt.
+import type { ICustomPartitioner, Message } from 'kafkajs';
+
+/**
+ * Keys are placed as Kafka's Java client places them (murmur2), so that producers of one call agree. Records without key
+ * share one partition per batch, which makes few, large batches. The choice is kept on the message: kafkajs asks again for
+ * every retry, and another answer would break the sequence numbers that protect from duplicates.
+ */
+export function createBatchPartitioner(): { partitioner: ICustomPartitioner; nextBatch(): void } {
+  let turn = Math.floor(Math.random() * 1_000);
+  return {
+    nextBatch: () => {
+      turn = (turn + 1) & 0x7fffffff;
+    },
+    partitioner:
+      () =>
+      ({ partitionMetadata, message }) => {
+        message.partition ??= choose(partitionMetadata, message);
+        return message.partition;
+      },
+  };
+
+  function choose(partitions: { partitionId: number; leader: number }[], message: Message): number {
+    if (typeof message.key === 'string') return (murmur2(message.key) & 0x7fffffff) % partitions.length;
+    const led = partitions.filter(({ leader }) => leader >= 0);
+    const usable = led.length > 0 ? led : partitions;
+    return usable[turn % usable.length]!.partitionId;
+  }
+}
+
+/** 32-bit murmur2 with Kafka's seed over the key's UTF-8 bytes. org.apache.kafka.common.utils.Utils#murmur2 */
+export function murmur2(key: string): number {
+  const data = Buffer.from(key);
+  const m = 0x5bd1e995;
+  const length = data.length;
+  let h = 0x9747b28c ^ length;
+  let at = 0;
+  for (; at + 4 <= length; at += 4) {
+    let k = Math.imul(data.readInt32LE(at), m);
+    k = Math.imul(k ^ (k >>> 24), m);
+    h = Math.imul(h, m) ^ k;
+  }
+  const rest = length - at;
+  if (rest === 3) h ^= data[at + 2]! << 16;
+  if (rest >= 2) h ^= data[at + 1]! << 8;
+  if (rest >= 1) h = Math.imul(h ^ data[at]!, m);
+  h = Math.imul(h ^ (h >>> 13), m);
+  return h ^ (h >>> 15);
+}

@@ -1,0 +1,108 @@
+// Records between the application and Kafka. In: records, one at a time. Out: batches in the same order.
+// Guarantee: never holds more than its limits, what is being sent included; says so instead of growing.
+import type { QueueOptions } from './options.ts';
+import type { ShipRecord } from './record.ts';
+
+/**
+ * Where records go that the queue has no room for, and come back from when it has room again. The seam for a spool on disk;
+ * without one they are dropped.
+ */
+export interface Overflow {
+  /** True when it took the record; must not throw or wait. Once it holds records, later ones follow them to keep order. */
+  offer(record: ShipRecord): boolean;
+  /** The oldest records that fit into the room given, removed from the overflow. */
+  refill(room: { records: number; bytes: number }): readonly ShipRecord[];
+  readonly size: number;
+}
+
+export interface ShipQueue {
+  /** False when there is no room. */
+  push(record: ShipRecord): boolean;
+  /** The next batch, empty when there is nothing. Its records keep counting until `release`. */
+  take(maxRecords: number, maxBytes: number): ShipRecord[];
+  /** These records of a batch are delivered or given up. */
+  release(records: readonly ShipRecord[]): void;
+  /** Waiting and being sent. */
+  readonly records: number;
+  readonly bytes: number;
+  /** Waiting only. */
+  readonly waiting: number;
+  readonly waitingBytes: number;
+  /** At most half full. */
+  readonly relaxed: boolean;
+}
+
+/** Memory a record needs besides its text. */
+const RECORD_OVERHEAD_BYTES = 100;
+const COMPACT_AFTER = 4_096;
+
+export function createQueue(limits: Required<QueueOptions>, overflow?: Overflow): ShipQueue {
+  let entries: (ShipRecord | undefined)[] = [];
+  let head = 0;
+  let waitingBytes = 0;
+  let sending = 0;
+  let sendingBytes = 0;
+
+  const records = () => entries.length - head + sending;
+  const bytes = () => waitingBytes + sendingBytes;
+
+  function append(record: ShipRecord): boolean {
+    const size = record.bytes + RECORD_OVERHEAD_BYTES;
+    if (records() >= limits.maxRecords || bytes() + size > limits.maxBytes) return false;
+    entries.push(record);
+    waitingBytes += size;
+    return true;
+  }
+
+  return {
+    push(record) {
+      if (overflow === undefined) return append(record);
+      return (overflow.size === 0 && append(record)) || overflow.offer(record);
+    },
+    take(maxRecords, maxBytes) {
+      const batch: ShipRecord[] = [];
+      let size = 0;
+      while (head < entries.length && batch.length < maxRecords) {
+        const record = entries[head]!;
+        if (batch.length > 0 && size + record.bytes > maxBytes) break;
+        entries[head++] = undefined;
+        batch.push(record);
+        size += record.bytes;
+      }
+      const counted = size + batch.length * RECORD_OVERHEAD_BYTES;
+      waitingBytes -= counted;
+      sending += batch.length;
+      sendingBytes += counted;
+      if (head === entries.length) {
+        entries = [];
+        head = 0;
+      } else if (head >= COMPACT_AFTER && head * 2 >= entries.length) {
+        entries = entries.slice(head);
+        head = 0;
+      }
+      return batch;
+    },
+    release(batch) {
+      sending -= batch.length;
+      for (const record of batch) sendingBytes -= record.bytes + RECORD_OVERHEAD_BYTES;
+      if (overflow === undefined || overflow.size === 0) return;
+      const room = { records: limits.maxRecords - records(), bytes: limits.maxBytes - bytes() };
+      for (const record of overflow.refill(room)) append(record);
+    },
+    get records() {
+      return records();
+    },
+    get bytes() {
+      return bytes();
+    },
+    get waiting() {
+      return entries.length - head;
+    },
+    get waitingBytes() {
+      return waitingBytes;
+    },
+    get relaxed() {
+      return records() * 2 <= limits.maxRecords && bytes() * 2 <= limits.maxBytes;
+    },
+  };
+}

@@ -1,0 +1,163 @@
+// Winston to Kafka. In: info objects from a Winston logger. Out: records in a Kafka topic, and events about them.
+// Guarantee: nothing here throws into the application, makes it wait or grows beyond the queue's limits.
+import TransportStream from 'winston-transport';
+import { errorText } from '../core/errors.ts';
+import { createMasker } from '../core/mask.ts';
+import { createShipClient } from './client.ts';
+import { createDrops, type DropCounts, type DropNotice, type Drops } from './drops.ts';
+import { type KafkaTransportOptions, transportSettings } from './options.ts';
+import { createQueue, type Overflow, type ShipQueue } from './queue.ts';
+import { createRecordBuilder, type Info, RECORD, type RecordBuilder, type ShipRecord } from './record.ts';
+import { createSender, type Sender } from './sender.ts';
+
+export interface CloseResult {
+  /** Records that Kafka has taken since the start. */
+  delivered: number;
+  /** Records dropped since the start; by reason in `stats()`. */
+  dropped: number;
+  /** Records left when the deadline passed. They may or may not be in Kafka. */
+  undelivered: number;
+}
+
+export interface TransportStats {
+  delivered: number;
+  dropped: DropCounts;
+  queuedRecords: number;
+  queuedBytes: number;
+}
+
+/** What listeners receive: `transport.on('dropped', (notice) => …)`. */
+export interface KafkaTransportEvents {
+  /** The first drop of an episode; the running numbers are in `stats()`. */
+  dropped: DropNotice;
+  /** One batch is in Kafka. */
+  delivered: { records: number; bytes: number };
+  /** Kafka cannot be reached or refuses; once per outage. Sending goes on by itself. */
+  'send-failed': { message: string };
+  /** Anything else worth a line in a log: the end of an episode, kafkajs's own warnings. */
+  warn: { source: 'transport' | 'kafkajs'; message: string };
+}
+
+/** Inner pieces for tests and for a spool on disk. */
+export interface KafkaTransportDeps {
+  readonly overflow?: Overflow;
+  /** Wall clock in ms. */
+  readonly now?: () => number;
+}
+
+/**
+ * A Winston transport that writes to Kafka: `createLogger({ format: format.json(), transports: [new KafkaTransport(…)] })`.
+ * Connects when the first record is logged; an unreachable Kafka is an event, not an error.
+ * @throws LogpipeError LOGPIPE_TRANSPORT_OPTIONS
+ */
+export class KafkaTransport extends TransportStream {
+  readonly #build: RecordBuilder;
+  readonly #queue: ShipQueue;
+  readonly #sender: Sender;
+  readonly #drops: Drops;
+  readonly #closeTimeoutMs: number;
+  readonly #atExit: () => void;
+  #waitsForExit = false;
+  #closing: Promise<CloseResult> | undefined;
+
+  constructor(options: KafkaTransportOptions, deps: KafkaTransportDeps = {}) {
+    const settings = transportSettings(options);
+    const { format, silent, handleExceptions, handleRejections } = options;
+    super({
+      level: settings.level,
+      ...(format === undefined ? {} : { format }),
+      ...(silent === undefined ? {} : { silent }),
+      ...(handleExceptions === undefined ? {} : { handleExceptions }),
+      ...(handleRejections === undefined ? {} : { handleRejections }),
+    });
+    const masker = createMasker(settings.mask);
+    const warn = (source: 'transport' | 'kafkajs', message: string) =>
+      this.#tell('warn', { source, message: masker.text(message) });
+    this.#closeTimeoutMs = settings.closeTimeoutMs;
+    this.#build = createRecordBuilder(settings, deps.now);
+    this.#queue = createQueue(settings.queue, deps.overflow);
+    this.#drops = createDrops({
+      onStart: (notice) => this.#tell('dropped', notice),
+      onEnd: (reason, dropped) => warn('transport', `${dropped} records were dropped (${reason}); that is over.`),
+    });
+    this.#sender = createSender(settings.topic, settings.batch, {
+      queue: this.#queue,
+      client: createShipClient(settings, { warn }),
+      drops: this.#drops,
+      onDelivered: (batch) => this.#tell('delivered', batch),
+      onFailed: (error) => this.#tell('send-failed', { message: masker.text(errorText(error)) }),
+    });
+    // A script that just ends has its records delivered all the same.
+    this.#atExit = () => void this.close();
+  }
+
+  override log(info: Info, next: () => void): void {
+    try {
+      if (this.#closing !== undefined) this.#drops.count('closed', 1);
+      else {
+        if (!this.#waitsForExit) {
+          this.#waitsForExit = true;
+          process.once('beforeExit', this.#atExit);
+        }
+        const record = (info[RECORD] as ShipRecord | undefined) ?? this.#build(info);
+        if (this.#queue.push(record)) this.#sender.nudge();
+        else this.#drops.count('queue-full', 1);
+      }
+    } catch (error) {
+      this.#tell('warn', { source: 'transport', message: errorText(error) });
+    }
+    next();
+  }
+
+  /**
+   * Delivers what is queued and disconnects. Resolves, never rejects, at the latest after `closeTimeoutMs`; calling it
+   * again gives the same promise. `logger.end()` does the same and then emits `finish`.
+   */
+  override close(): Promise<CloseResult> {
+    this.#closing ??= this.#finish();
+    return this.#closing;
+  }
+
+  override _final(callback: (error?: Error | null) => void): void {
+    void this.close().then(() => callback());
+  }
+
+  /** Numbers since the start, and what waits now. */
+  stats(): TransportStats {
+    return {
+      delivered: this.#sender.delivered,
+      dropped: this.#drops.counts(),
+      queuedRecords: this.#queue.records,
+      queuedBytes: this.#queue.bytes,
+    };
+  }
+
+  async #finish(): Promise<CloseResult> {
+    process.removeListener('beforeExit', this.#atExit);
+    let timer: NodeJS.Timeout | undefined;
+    // The one timer that keeps the process alive: until it fires, delivery has its chance.
+    const deadline = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, this.#closeTimeoutMs);
+    });
+    await Promise.race([this.#sender.drain(), deadline]);
+    clearTimeout(timer);
+    this.#sender.abort();
+    const undelivered = this.#queue.records;
+    if (undelivered > 0) {
+      this.#tell('warn', {
+        source: 'transport',
+        message: `${undelivered} records were not delivered within ${this.#closeTimeoutMs} ms (closeTimeoutMs).`,
+      });
+    }
+    return { delivered: this.#sender.delivered, dropped: this.#drops.total(), undelivered };
+  }
+
+  /** A listener's mistake stays the listener's. */
+  #tell<E extends keyof KafkaTransportEvents>(event: E, payload: KafkaTransportEvents[E]): void {
+    try {
+      this.emit(event, payload);
+    } catch {
+      // Nobody to tell: the application must not see an error because it logged.
+    }
+  }
+}
