@@ -10,6 +10,7 @@ import {
 } from '../src/core/catalogue.ts';
 import { createMetrics } from '../src/core/metrics.ts';
 import { SHAPE_KEYS } from '../src/parse/shapes.ts';
+import { eventSchema } from '../src/tag/events.ts';
 import { code, document, table } from './markdown.ts';
 
 const TYPES: Record<FieldType, string> = {
@@ -97,6 +98,8 @@ against it before they are sent.`,
       Object.entries(EVENTS).map(([name, { when, required }]) => [code(name), when, required.map(code).join(', ')]),
     ),
     `\`call.status\` is one of ${CALL_STATUSES.map(code).join(', ')}.`,
+    'Each as the JSON schema that a document with this `event` is checked against:',
+    ...eventSchemas().map(([name, schema]) => `### Schema of \`${name}\`\n\n\`\`\`json\n${schema}\n\`\`\``),
     '## Shapes that are understood',
     `Winston’s JSON needs no change. A record is brought to the fields above when one of these keys stands at its top level:`,
     table(
@@ -113,6 +116,14 @@ against it before they are sent.`,
     '## Metrics of logpipe',
     'Served at `http://127.0.0.1:8780/metrics`, with the usual figures of a Node.js process as `logpipe_process_…` and `logpipe_nodejs_…`.',
     metricsTable(),
+  ]);
+}
+
+/** Every event with the schema its documents are checked against, as JSON text. */
+export function eventSchemas(): [event: string, schema: string][] {
+  return Object.entries(EVENTS).map(([name, { required }]) => [
+    name,
+    JSON.stringify(eventSchema(required), undefined, 2),
   ]);
 }
 

@@ -105,7 +105,8 @@ export async function startPipeline(
     ? await startHttp(config.http, { metrics, clock, readiness })
     : undefined;
 
-  await source.start(indexer.accept);
+  // Not awaited: while Kafka is away the process is up, says so under /ready, and can be told to stop.
+  const started = source.start(indexer.accept);
   let stopped: Promise<boolean> | undefined;
 
   async function stop(): Promise<boolean> {
@@ -122,7 +123,7 @@ export async function startPipeline(
   const stopOnce = () => (stopped ??= stop());
 
   return {
-    ended: source.ended.then(async () => {
+    ended: Promise.all([started, source.ended]).then(async () => {
       if (stopped === undefined) await indexer.drain(Number.POSITIVE_INFINITY);
     }),
     metrics,

@@ -2,6 +2,7 @@
 // Counts what the platform logs where it logs it, so that a loss anywhere behind shows.
 import { once } from 'node:events';
 import winston from 'winston';
+import { sleep } from '../../src/core/clock.ts';
 import { createLogger, type KafkaTransport } from '../../src/ship/index.ts';
 import type { AppLog } from './log.ts';
 
@@ -28,6 +29,7 @@ export interface PlatformLogger {
 
 const IDENTITY = { service: 'calling-platform', environment: 'demo', version: '2.14.0' };
 const CLOSE_TIMEOUT_MS = 20_000;
+const POLL_MS = 10;
 
 export function createPlatformLogger(options: PlatformLoggerOptions): PlatformLogger {
   const { brokers, topic, logFile } = options;
@@ -58,12 +60,21 @@ export function createPlatformLogger(options: PlatformLoggerOptions): PlatformLo
     log: { error: counting('error'), warn: counting('warn'), info: counting('info') },
     counts,
     async close() {
+      await handedOver(logger);
       const finished = once(logger, 'finish');
       logger.end();
       await finished;
       return counts();
     },
   };
+}
+
+/**
+ * Winston's `end()` ends the transports at once. What the logger itself still holds, because a transport was slow, would
+ * then be written after their end: lost, with an 'error' event.
+ */
+async function handedOver(logger: winston.Logger): Promise<void> {
+  while (logger.writableLength + logger.readableLength > 0) await sleep(POLL_MS);
 }
 
 /** JSON.stringify writes an Error as {}. */

@@ -2,6 +2,7 @@
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
+import { prettyLine } from '../indexing/sinks.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
 import { toRecords } from '../source/kafka-records.ts';
 import { readTopic } from '../source/throwaway-reader.ts';
@@ -71,7 +72,7 @@ export async function tail(config: KafkaConfig, options: TailOptions, io: Io, de
             return true;
           }
           if (!conditions.every((matches) => matches(document))) return true;
-          io.out(options.json ? JSON.stringify(document) : readable(document));
+          io.out(options.json ? JSON.stringify(document) : oneLine(prettyLine(document)));
           printed += 1;
           return printed !== limit;
         },
@@ -139,17 +140,4 @@ export function parseSince(text: string, now: number): number {
     );
   }
   return absolute;
-}
-
-const SHOWN = ['@timestamp', 'timestamp', 'level', 'service', 'message'];
-const LEFT_OUT = new Set([...SHOWN, 'tags', 'kafka', 'eventId', 'pid', 'host', 'environment', 'version']);
-
-/** `time LEVEL service message key=value …`, on one line. */
-function readable(document: Record<string, unknown>): string {
-  const field = (name: string) => (document[name] === undefined ? '' : String(document[name]));
-  const rest = Object.entries(document)
-    .filter(([name]) => !LEFT_OUT.has(name))
-    .map(([name, value]) => `${name}=${typeof value === 'object' ? JSON.stringify(value) : String(value)}`);
-  const head = [field('@timestamp').padEnd(24), field('level').toUpperCase().padEnd(5), field('service')];
-  return oneLine([...head, field('message'), ...rest].filter((part) => part !== '').join(' '));
 }

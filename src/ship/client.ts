@@ -2,19 +2,20 @@
 // Guarantee: kafkajs's log goes to `warn`, and idle connections do not keep the application's process alive.
 import net from 'node:net';
 import tls from 'node:tls';
-import kafkajs, { type CompressionTypes, type KafkaConfig, type Producer } from 'kafkajs';
-import { registerCodecs } from '../core/kafka-codecs.ts';
+import kafkajs, { type KafkaConfig, type Producer } from 'kafkajs';
+import { createEncodedSend } from './encoded-send.ts';
 import type { TransportSettings } from './options.ts';
-import { createBatchPartitioner } from './partition.ts';
+import type { ShipRecord } from './record.ts';
 
 export interface ShipClient {
   /** A new, unconnected, idempotent producer with a producer id of its own. */
   producer(): Producer;
-  /** Before every new batch, not before its repetitions. */
-  nextBatch(): void;
+  /** Resolves when all in-sync replicas have the records. */
+  send(producer: Producer, records: readonly ShipRecord[], resent: boolean): Promise<void>;
   /** While busy, sockets keep the process alive. */
   busy(busy: boolean): void;
-  readonly compression: CompressionTypes;
+  /** No more sends after this. */
+  dispose(): void;
 }
 
 const CONNECTION_TIMEOUT_MS = 3_000;
@@ -29,11 +30,9 @@ export function createShipClient(
   settings: TransportSettings,
   deps: { warn(source: 'kafkajs', message: string): void },
 ): ShipClient {
-  const { Kafka, CompressionTypes, logLevel } = kafkajs;
-  if (settings.compression === 'snappy') registerCodecs();
-  const types = { none: CompressionTypes.None, gzip: CompressionTypes.GZIP, snappy: CompressionTypes.Snappy };
+  const { Kafka, logLevel } = kafkajs;
   const sockets = new Set<net.Socket>();
-  const partitions = createBatchPartitioner();
+  const encoded = createEncodedSend(settings.compression);
   let isBusy = false;
 
   const config: KafkaConfig = {
@@ -68,16 +67,16 @@ export function createShipClient(
   const kafka = new Kafka(config);
 
   return {
-    compression: types[settings.compression],
     producer: () =>
       kafka.producer({
         idempotent: true,
         maxInFlightRequests: 1,
         allowAutoTopicCreation: false,
-        createPartitioner: partitions.partitioner,
+        createPartitioner: encoded.partitioner,
         retry: { initialRetryTime: INITIAL_RETRY_MS, maxRetryTime: MAX_RETRY_MS, retries: RETRIES },
       }),
-    nextBatch: () => partitions.nextBatch(),
+    send: (producer, records, resent) => encoded.send(producer, settings.topic, records, resent),
+    dispose: () => encoded.dispose(),
     busy(busy) {
       isBusy = busy;
       for (const socket of sockets) busy ? socket.ref() : socket.unref();

@@ -1,31 +1,18 @@
-// Which partition a record goes to. In: the topic's partitions and a message. Out: a partition, the same for every attempt.
-import type { ICustomPartitioner, Message } from 'kafkajs';
+// Which partition a record goes to. In: the topic's partitions and the record's key. Out: a partition number.
 
 /**
- * Keys are placed as Kafka's Java client places them (murmur2), so that producers of one call agree. Records without key
- * share one partition per batch, which makes few, large batches. The choice is kept on the message: kafkajs asks again for
- * every retry, and another answer would break the sequence numbers that protect from duplicates.
+ * Keys are placed as Kafka's Java client places them (murmur2), so that all producers of a call's records agree. Records
+ * without key share one partition per batch (`turn`), which makes few, large batches.
  */
-export function createBatchPartitioner(): { partitioner: ICustomPartitioner; nextBatch(): void } {
-  let turn = Math.floor(Math.random() * 1_000);
-  return {
-    nextBatch: () => {
-      turn = (turn + 1) & 0x7fffffff;
-    },
-    partitioner:
-      () =>
-      ({ partitionMetadata, message }) => {
-        message.partition ??= choose(partitionMetadata, message);
-        return message.partition;
-      },
-  };
-
-  function choose(partitions: { partitionId: number; leader: number }[], message: Message): number {
-    if (typeof message.key === 'string') return (murmur2(message.key) & 0x7fffffff) % partitions.length;
-    const led = partitions.filter(({ leader }) => leader >= 0);
-    const usable = led.length > 0 ? led : partitions;
-    return usable[turn % usable.length]!.partitionId;
-  }
+export function choosePartition(
+  partitions: readonly { partitionId: number; leader: number }[],
+  key: string | null,
+  turn: number,
+): number {
+  if (key !== null) return (murmur2(key) & 0x7fffffff) % partitions.length;
+  const led = partitions.filter(({ leader }) => leader >= 0);
+  const usable = led.length > 0 ? led : partitions;
+  return usable[turn % usable.length]!.partitionId;
 }
 
 /** 32-bit murmur2 with Kafka's seed over the key's UTF-8 bytes. org.apache.kafka.common.utils.Utils#murmur2 */

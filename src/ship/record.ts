@@ -29,7 +29,7 @@ export type RecordBuilder = (info: Info) => ShipRecord;
 
 const BASE = ['service', 'environment', 'version', 'host', 'pid', 'tenantId'] as const;
 const ERROR_KEYS = ['error', 'err', 'exception', 'e', 'cause'];
-const TEMPLATE_CHARS = /["\\\p{Cc}]/u;
+const TEMPLATE_CHARS = /["\\\u0000-\u001f]/;
 
 /** @param now Wall clock in ms, for event ids and missing time stamps. */
 export function createRecordBuilder(settings: TransportSettings, now: () => number = Date.now): RecordBuilder {
@@ -44,7 +44,6 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
   const prefixes = Array.from({ length: 1 << baseKeys.length }, (_, missing) =>
     parts.filter((_part, i) => missing & (1 << i)).join(''),
   );
-  const quoted = baseKeys.map((key) => `"${key}":`);
   let stampMs = -1;
   let stamp = '';
 
@@ -63,20 +62,13 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
     if (typeof line !== 'string' || line.length > settings.maxRecordBytes) return undefined;
     if (!line.startsWith('{"') || line.charCodeAt(line.length - 1) !== 0x7d) return undefined;
     const { message } = info;
-    if (typeof message !== 'string' || info.level !== info[LEVEL] || !line.includes('"message":')) return undefined;
+    if (typeof message !== 'string' || info.level !== info[LEVEL]) return undefined;
     // `stack` is what Winston's own format.errors leaves of an error.
-    if (info.stack !== undefined || !isPlain(info)) return undefined;
-    // An escaped newline is fine, a raw one (a template, or `space` given to format.json) is not.
-    if (line.includes('\n') || line.includes('"eventId":') || masker.suspicious(line)) return undefined;
-    if (!trust.accepts(line, TEMPLATE_CHARS.test(message))) return undefined;
+    if (info.stack !== undefined || info.eventId !== undefined || !isPlain(info)) return undefined;
+    if (masker.suspicious(line) || !trust.accepts(line, info, TEMPLATE_CHARS.test(message))) return undefined;
     let missing = 0;
-    for (let i = 0; i < baseKeys.length; i++) {
-      if (info[baseKeys[i]!] === undefined) {
-        if (line.includes(quoted[i]!)) return undefined;
-        missing |= 1 << i;
-      }
-    }
-    const time = line.includes('"timestamp":') ? '' : `"timestamp":"${isoNow()}",`;
+    for (let i = 0; i < baseKeys.length; i++) if (info[baseKeys[i]!] === undefined) missing |= 1 << i;
+    const time = info.timestamp === undefined ? `"timestamp":"${isoNow()}",` : '';
     return `{${prefixes[missing]}"eventId":"${eventId}",${time}${line.slice(1)}`;
   }
 

@@ -6,7 +6,7 @@
 // the outcome is unknown, and the next batch would reuse numbers that the broker may have seen: a different batch of the
 // same length would be acknowledged and thrown away. So a producer is never used again after a failed send: the same
 // records go out through a new one, with a new producer id, marked `resent: '1'` for the reader to compare ids.
-import type { Message, Producer } from 'kafkajs';
+import type { Producer } from 'kafkajs';
 import type { ShipClient } from './client.ts';
 import type { Drops } from './drops.ts';
 import type { BatchOptions } from './options.ts';
@@ -38,7 +38,7 @@ const MAX_BACKOFF_MS = 5_000;
 const SEND_TIMEOUT_MS = 60_000;
 const REFUSALS = ['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD', 'INVALID_TIMESTAMP'];
 
-export function createSender(topic: string, batchLimits: Required<BatchOptions>, deps: SenderDeps): Sender {
+export function createSender(batchLimits: Required<BatchOptions>, deps: SenderDeps): Sender {
   const { queue, client, drops } = deps;
   let producer: Producer | undefined;
   let timer: NodeJS.Timeout | undefined;
@@ -80,7 +80,6 @@ export function createSender(topic: string, batchLimits: Required<BatchOptions>,
     do {
       const batch = queue.take(batchLimits.maxRecords, batchLimits.maxBytes);
       if (batch.length === 0) return;
-      client.nextBatch();
       await deliver(batch, false);
     } while (!aborted && (full() || draining));
   }
@@ -91,9 +90,9 @@ export function createSender(topic: string, batchLimits: Required<BatchOptions>,
       try {
         producer ??= await connect();
         if (aborted) return discardProducer();
-        const request = { topic, messages: messages(records, unknown), acks: -1, compression: client.compression };
+        const attempted = client.send(producer, records, unknown);
         unknown = true;
-        await withTimeout(producer.send(request));
+        await withTimeout(attempted);
         settle(records);
         return;
       } catch (error) {
@@ -175,19 +174,12 @@ export function createSender(topic: string, batchLimits: Required<BatchOptions>,
       clearTimeout(timer);
       wake();
       discardProducer();
+      client.dispose();
     },
     get delivered() {
       return delivered;
     },
   };
-}
-
-function messages(records: readonly ShipRecord[], resent: boolean): Message[] {
-  return records.map(({ line, key, eventId }) => ({
-    key,
-    value: line,
-    headers: resent ? { eventId, resent: '1' } : { eventId },
-  }));
 }
 
 function isRefusal(error: unknown): boolean {

@@ -80,7 +80,7 @@ export class KafkaTransport extends TransportStream {
       onStart: (notice) => this.#tell('dropped', notice),
       onEnd: (reason, dropped) => warn('transport', `${dropped} records were dropped (${reason}); that is over.`),
     });
-    this.#sender = createSender(settings.topic, settings.batch, {
+    this.#sender = createSender(settings.batch, {
       queue: this.#queue,
       client: createShipClient(settings, { warn }),
       drops: this.#drops,

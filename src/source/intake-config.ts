@@ -21,14 +21,14 @@ export const intakeSection = {
       minimum: 65_536,
       maximum: 256 * MIB,
       description: 'Most bytes of one answer to a fetch; memory use follows it.',
-      default: 4 * MIB,
+      default: MIB,
     },
     fetchMaxBytesPerPartition: {
       type: 'integer',
       minimum: 65_536,
       maximum: 256 * MIB,
       description: 'Most bytes of one partition in an answer.',
-      default: MIB,
+      default: MIB / 4,
     },
     commitIntervalMs: {
       type: 'integer',

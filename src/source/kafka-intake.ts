@@ -11,6 +11,7 @@ import { createGate } from './gate.ts';
 import type { IntakeConfig } from './intake-config.ts';
 import type { KafkaConfig } from './kafka-client.ts';
 import { createCommitter } from './kafka-commits.ts';
+import { createContinuityCheck } from './kafka-continuity.ts';
 import { createKafkaEvents, type KafkaSourceEmitter } from './kafka-events.ts';
 import { createKafkaPositions, type StartPosition } from './kafka-positions.ts';
 import { toRecords } from './kafka-records.ts';
@@ -72,6 +73,7 @@ export function createKafkaSource(options: KafkaSourceOptions): Source & { reado
       },
     },
   );
+  const continuity = createContinuityCheck(tracker, (partition, offset) => session?.seek(partition, offset));
   const origins = new Map<number, ChunkOrigin>();
 
   let deliver: Deliver = async () => {};
@@ -89,6 +91,7 @@ export function createKafkaSource(options: KafkaSourceOptions): Source & { reado
   const newEpoch = (partitions: readonly number[]) => {
     epoch += 1;
     tracker.reset(epoch);
+    continuity.reset();
     ready.clear();
     positions.keep(partitions);
     gate.wake();
@@ -145,6 +148,7 @@ export function createKafkaSource(options: KafkaSourceOptions): Source & { reado
     }
     // `isStale`: fetched before the seek that began this assignment. Not resolved, so kafkajs fetches it again.
     if (since !== epoch || mine !== session || !ready.has(batch.partition) || payload.isStale()) return;
+    if (!continuity.continues(batch)) return;
     committer.use(payload.commitOffsetsIfNecessary);
     take(mine, payload);
   };

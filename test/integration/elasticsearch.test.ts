@@ -191,3 +191,13 @@ describe('the command line on real servers', () => {
 });
 
 type Front = Awaited<ReturnType<typeof startTlsFront>>;
+
+it('Kafka away at start: up, not ready, and SIGTERM still ends it cleanly', async () => {
+  const ledger = await createLedger({ announce: ['127.0.0.1:1'] });
+  const process = ledger.start();
+  const url = JSON.parse(await process.waitForLine(/"message":"running"/)).url as string;
+  expect((await fetch(`${url}/ready`)).status).toBe(503);
+  expect((await fetch(`${url}/live`)).status).toBe(200);
+  process.kill('SIGTERM');
+  expect(await process.exit).toEqual({ status: 0, signal: null });
+});

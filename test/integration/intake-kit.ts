@@ -119,6 +119,7 @@ export async function openSource(
     metrics?: Metrics;
     wait?: boolean;
     hold?: boolean;
+    kafka?: Kafka;
   } = {},
 ) {
   const metrics = options.metrics ?? createMetrics();
@@ -126,7 +127,7 @@ export async function openSource(
   const source = createKafkaSource({
     config,
     intake: { ...quickIntake, ...options.intake },
-    deps: { kafka: createKafka(config, log), log, metrics, clock: systemClock },
+    deps: { kafka: options.kafka ?? createKafka(config, log), log, metrics, clock: systemClock },
   });
   const chunks: Chunk[] = [];
   const records: TakenRecord[] = [];

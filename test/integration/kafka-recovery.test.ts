@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import kafkajs, { type Admin } from 'kafkajs';
+import kafkajs, { type Admin, type Consumer, type Kafka } from 'kafkajs';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import { LogpipeError } from '../../src/core/errors.ts';
@@ -139,6 +139,35 @@ describe('crashes', () => {
   });
 });
 
+describe('a kafkajs that reads on somewhere else', () => {
+  it('is put back to where we are; nothing is skipped or counted as lost', async () => {
+    const config = await newTopic();
+    const admin = await testAdmin();
+    await produce(config.topics.logs, 0, numbered(0, 10));
+    const kafka = createKafka(config, recordingLog().log);
+    let consumer: Consumer | undefined;
+    // The same client; only that the test gets hold of the consumer, to move it behind the source's back.
+    const watched: Kafka = {
+      ...kafka,
+      admin: (options) => kafka.admin(options),
+      consumer(options) {
+        consumer = kafka.consumer(options);
+        return consumer;
+      },
+    } as Kafka;
+    const taken = await openSource(config, { auto: true, kafka: watched });
+    await untilCommitted(admin, config, 0, 10);
+    consumer!.pause([{ topic: config.topics.logs }]);
+    await produce(config.topics.logs, 0, numbered(10, 40), { batchOf: 10 });
+    consumer!.seek({ topic: config.topics.logs, partition: 0, offset: '30' });
+    consumer!.resume([{ topic: config.topics.logs }]);
+    await untilCommitted(admin, config, 0, 50);
+    expect(taken.records.map(({ offset }) => offset)).toEqual(Array.from({ length: 50 }, (_, i) => i));
+    expect(await taken.metric('dropped')).toBe(0);
+    expect(await taken.metric('sourceRestarts')).toBe(0);
+  });
+});
+
 describe('retention', () => {
   it('records deleted between two runs are counted once, and reading goes on behind them', async () => {
     const config = await newTopic();
@@ -239,7 +268,7 @@ describe('a process stopped beyond its session timeout', () => {
       const { createMetrics } = await import(dist + '/src/core/metrics.js');
       const { silentLog } = await import(dist + '/src/core/log.js');
       const { systemClock } = await import(dist + '/src/core/clock.js');
-            const metrics = createMetrics();
+      const metrics = createMetrics();
       const source = createKafkaSource({ config, intake,
         deps: { kafka: createKafka(config, silentLog), log: silentLog, metrics, clock: systemClock } });
       const chunks = [];

@@ -50,8 +50,9 @@ export interface PipelineOptions {
   readonly elasticsearch?: string;
 }
 
-export async function createLedger(options: { esUrl?: string; brokers?: string[] } = {}): Promise<Ledger> {
-  const brokers = options.brokers ?? testBrokers();
+/** @param options.announce brokers named in the pipeline's configuration instead of the real ones */
+export async function createLedger(options: { esUrl?: string; announce?: string[] } = {}): Promise<Ledger> {
+  const brokers = testBrokers();
   const esUrl = options.esUrl ?? testEsUrl();
   const topic = uniqueName('ledger');
   const group = `${topic}-indexer`;
@@ -112,7 +113,7 @@ export async function createLedger(options: { esUrl?: string; brokers?: string[]
     start(pipeline = {}) {
       const file = join(folder, `${uniqueName('config')}.yml`);
       const yaml = configYaml(
-        { brokers, topic, group: pipeline.group ?? group },
+        { brokers: options.announce ?? brokers, topic, group: pipeline.group ?? group },
         pipeline.elasticsearch ?? `elasticsearch: { nodes: ['${esUrl}'] }\n`,
       );
       writeFileSync(file, pipeline.defaults === true ? yaml : yaml + QUICK);

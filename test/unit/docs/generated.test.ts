@@ -1,18 +1,20 @@
 // The generated documents: as committed, and listing exactly what the code's closed lists hold.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Ajv } from 'ajv';
 import { describe, expect, test } from 'vitest';
 import { configurationPaths, variablesByPath } from '../../../scripts/configuration-docs.ts';
 import { EXIT_STATUSES } from '../../../scripts/errors-docs.ts';
 import { fieldPaths, ownMetrics } from '../../../scripts/fields-docs.ts';
 import { outputs } from '../../../scripts/outputs.ts';
 import { CONFIG_SCHEMA } from '../../../src/config.ts';
-import { EVENTS, TAGS } from '../../../src/core/catalogue.ts';
+import { EVENTS, type EventName, TAGS } from '../../../src/core/catalogue.ts';
 import { ERROR_CODES } from '../../../src/core/errors.ts';
 import { packageRoot } from '../../../src/core/package-root.ts';
 import { DEAD_LETTER_REASONS, DROP_REASONS } from '../../../src/core/record.ts';
 import { FAILURE_REASONS } from '../../../src/indexing/outcome.ts';
 import { SHAPE_KEYS } from '../../../src/parse/shapes.ts';
+import { eventSchema } from '../../../src/tag/events.ts';
 
 const read = (path: string) => readFileSync(join(packageRoot(), path), 'utf8');
 
@@ -54,6 +56,16 @@ describe('the documents list exactly', () => {
   ])('%s, %s', (path, heading, names) => {
     expect(names.length).toBeGreaterThan(0);
     expect(firstColumn(path, heading)).toEqual([...names]);
+  });
+
+  test('docs/fields.md, the schema of every event, none of which takes a document that carries nothing', () => {
+    const published = [...read('docs/fields.md').matchAll(/^### Schema of `([^`]+)`\n\n```json\n([\s\S]*?)\n```$/gm)];
+    expect(published.map(([, name]) => name)).toEqual(Object.keys(EVENTS));
+    for (const [, name, text] of published) {
+      const schema = JSON.parse(text!) as { required: string[] };
+      expect(schema).toEqual(eventSchema(EVENTS[name as EventName].required));
+      expect(new Ajv({ strict: true }).compile(schema)({}), name).toBe(false);
+    }
   });
 
   test('docs/errors.md, the exit statuses', () => {

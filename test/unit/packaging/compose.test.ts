@@ -8,6 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 import { parseConfig } from '../../../src/config.ts';
 import { packageRoot, packageVersion } from '../../../src/core/package-root.ts';
+import { wantedTopics } from '../../../src/source/topics.ts';
 import { ELASTICSEARCH, KAFKA } from '../../../stack/versions.ts';
 
 interface Service {
@@ -21,6 +22,7 @@ interface Service {
   healthcheck?: { test: string[]; interval: string; timeout: string; retries: number };
   depends_on?: Record<string, { condition: string }>;
   stop_grace_period?: string;
+  ulimits?: Record<string, { soft: number; hard: number }>;
 }
 interface Compose {
   services: Record<string, Service>;
@@ -157,6 +159,18 @@ describe('docker-compose.yml against the code', () => {
     expect(kafka.KAFKA_AUTO_CREATE_TOPICS_ENABLE).toBe('false');
     for (const node of config.elasticsearch.nodes)
       expect(services.map(([name]) => name)).toContain(new URL(node).hostname);
+  });
+
+  test('the broker stamps records as the topics made by logpipe do', () => {
+    for (const { settings } of wantedTopics(defaults.kafka.topics)) {
+      expect(service('kafka').environment?.KAFKA_LOG_MESSAGE_TIMESTAMP_TYPE).toBe(settings['message.timestamp.type']);
+    }
+  });
+
+  test('Elasticsearch may lock the memory it is told to lock', () => {
+    const { environment, ulimits } = service('elasticsearch');
+    expect(environment?.['bootstrap.memory_lock']).toBe('true');
+    expect(ulimits?.memlock).toEqual({ soft: -1, hard: -1 });
   });
 
   test('a stop leaves the time that a shutdown may take', () => {

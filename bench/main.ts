@@ -1,0 +1,169 @@
+// `npm run bench`: everything side by side in one run. Starts its own Kafka and Elasticsearch, never uses others.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Command, CommanderError } from 'commander';
+import { type Config, loadConfig } from '../src/config.ts';
+import { LogpipeError } from '../src/core/errors.ts';
+import { silentLog } from '../src/core/log.ts';
+import { createElasticsearchClient } from '../src/indexing/elasticsearch.ts';
+import { installTemplate } from '../src/indexing/template.ts';
+import { startElasticsearch, startKafka } from '../stack/index.ts';
+import { type Contender, logpipe, ordinary, rawBulk, rsyslog, rsyslogInstalled, variant } from './contenders.ts';
+import { createTopics, fill } from './fill.ts';
+import { deleteIndices, type MeasureDeps, measureRound, measureStart, type Round } from './measure.ts';
+import { createCostReader } from './process-cost.ts';
+import { type Line, machine, toJson, toLine, toTable } from './report.ts';
+import { benchTransport, type TransportBench } from './transport.ts';
+
+interface Options {
+  json: boolean;
+  events: number;
+  rounds: number;
+  only?: string[];
+  variant: string[];
+}
+
+const NAMES = ['raw-bulk', 'logpipe', 'ordinary', 'rsyslog', 'transport'];
+const TOPIC = 'logpipe-bench';
+
+const say = (line: string) => process.stderr.write(`${line}\n`);
+
+async function bench(options: Options): Promise<void> {
+  const wanted = (name: string) => options.only === undefined || options.only.includes(name);
+  const notes: string[] = [];
+  const contenders: Contender[] = [];
+  if (wanted('raw-bulk')) contenders.push(rawBulk);
+  if (wanted('logpipe')) contenders.push(logpipe('logpipe'));
+  contenders.push(...options.variant.map(variant));
+  if (wanted('ordinary')) contenders.push(ordinary);
+  if (wanted('rsyslog')) {
+    if (rsyslogInstalled()) contenders.push(rsyslog);
+    else notes.push('rsyslog with imkafka and omelasticsearch is not installed: not in this table');
+  }
+  const cost = createCostReader();
+  const folder = mkdtempSync(join(tmpdir(), 'logpipe-bench-'));
+  const cleanUp: (() => Promise<void> | void)[] = [() => rmSync(folder, { recursive: true, force: true })];
+  const stop = async () => {
+    while (cleanUp.length > 0) await cleanUp.pop()!();
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => void stop().then(() => process.exit(1)));
+  try {
+    say('starting Kafka and Elasticsearch …');
+    const kafka = await startKafka({ onProgress: say });
+    cleanUp.push(kafka.stop);
+    let transport: TransportBench | undefined;
+    if (wanted('transport')) {
+      say('the transport beside the File transport …');
+      transport = await benchTransport(kafka.brokers);
+    }
+    const versions = { kafka: kafka.version, elasticsearch: 'not started' };
+    let lines: Line[] = [];
+    if (contenders.length > 0) {
+      const elasticsearch = await startElasticsearch({ heap: '1g', onProgress: say });
+      cleanUp.push(elasticsearch.stop);
+      versions.elasticsearch = elasticsearch.version;
+      const config: Config = loadConfig({
+        env: { KAFKA_BROKERS: kafka.brokers[0], ELASTICSEARCH_URL: elasticsearch.url },
+      });
+      const client = createElasticsearchClient(config.elasticsearch);
+      await installTemplate(client, silentLog);
+      await client.close();
+      await createTopics(config.kafka, TOPIC);
+      say(`filling ${options.events} records …`);
+      const file = join(folder, 'bodies.ndjson');
+      const filled = await fill(config.kafka, { topic: TOPIC, events: options.events, bodiesFile: file });
+      notes.push(
+        `${options.events} lines of ${Math.round(filled.bytesPerLine)} bytes, ${options.rounds} rounds, medians`,
+      );
+      lines = await measure(contenders, options.rounds, {
+        bench: { brokers: kafka.brokers, node: elasticsearch.url, folder, bodies: { file, lengths: filled.bodies } },
+        events: options.events,
+        topic: TOPIC,
+        cost,
+      });
+    }
+    const about = { events: options.events, rounds: options.rounds, machine: machine(versions) };
+    const output = options.json
+      ? JSON.stringify(toJson(lines, transport, about))
+      : toTable(lines, transport, [...notes, JSON.stringify(about.machine)]);
+    process.stdout.write(`${output}\n`);
+  } finally {
+    await stop();
+  }
+}
+
+/** Interleaved, so that what disturbs the machine disturbs all of them. */
+async function measure(contenders: readonly Contender[], rounds: number, deps: MeasureDeps): Promise<Line[]> {
+  const { node } = deps.bench;
+  const starts = new Map<string, number>();
+  for (const [i, contender] of contenders.entries())
+    starts.set(contender.name, await measureStart(contender, `start-${i}`, deps));
+  // Elasticsearch compiles and grows in its first seconds: that is nobody's fault.
+  await measureRound(rawBulk, 'warm-up', deps);
+  const results = new Map<string, Round[]>(contenders.map(({ name }) => [name, []]));
+  for (let round = 1; round <= rounds; round++) {
+    // Each round begins with another one: nobody always follows the same neighbour's leftovers.
+    const order = contenders.map((_, i) => contenders[(i + round) % contenders.length]!);
+    for (const contender of order) {
+      await deleteIndices(node);
+      const id = `round-${round}-${contenders.indexOf(contender)}`;
+      const result = await measureRound(contender, id, deps);
+      results.get(contender.name)!.push(result);
+      const { eventsPerSecond, wholeCpuMicros } = result;
+      say(
+        `round ${round}: ${contender.name} ${Math.round(eventsPerSecond)} events/s, ${wholeCpuMicros.toFixed(1)} µs with start`,
+      );
+    }
+  }
+  await deleteIndices(node);
+  return contenders.map(({ name }) => toLine(name, results.get(name)!, starts.get(name)!, deps.events));
+}
+
+const number = (text: string) => {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0) return value;
+  throw new LogpipeError('LOGPIPE_USAGE', `bench: found ${text}; permitted: a whole number above 0`);
+};
+const names = (text: string) => {
+  const list = text.split(',');
+  const unknown = list.find((name) => !NAMES.includes(name));
+  if (unknown === undefined) return list;
+  throw new LogpipeError('LOGPIPE_USAGE', `bench: --only ${unknown}; permitted: ${NAMES.join(', ')}`);
+};
+
+const program = new Command('bench')
+  .description('Measures logpipe beside a raw bulk, the ordinary way and rsyslog, on servers it starts itself.')
+  .option('--json', 'one JSON object on standard output', false)
+  .option('--events <count>', 'records per round', number, 300_000)
+  .option('--rounds <count>', 'rounds; medians are shown', number, 3)
+  .option('--only <names>', `only these: ${NAMES.join(', ')}`, names)
+  .option(
+    '--variant <text>',
+    'logpipe once more with Node flags and settings; repeatable',
+    (v, all: string[]) => [...all, v],
+    [],
+  )
+  .addHelpText(
+    'after',
+    `
+Examples:
+  npm run bench
+  npm run bench -- --json > bench.json
+  npm run bench -- --events 1000000 --only raw-bulk,logpipe
+  npm run bench -- --only logpipe --variant "--max-semi-space-size=32" --variant "bulk.concurrency=4"
+  npm run bench -- --only raw-bulk --variant "--cpu-prof --cpu-prof-dir=profiles"`,
+  )
+  .exitOverride();
+
+try {
+  await program.parseAsync();
+  await bench(program.opts<Options>());
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+  else if (error instanceof LogpipeError) {
+    say(`bench: ${error.message} [${error.code}]`);
+    process.exitCode = error.code === 'LOGPIPE_USAGE' ? 2 : 1;
+  } else throw error;
+}
