@@ -1,0 +1,35 @@
+// Importing the transport must not load the server: walks every import from its entry.
+import { readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+
+const SOURCE = fileURLToPath(new URL('../../../src/', import.meta.url));
+const IMPORT = /(?:^|\n)\s*(?:import|export)\s(type\s)?[^;'"]*?from\s*'([^']+)'|(?:^|\n)import\s*'([^']+)'/g;
+const LAZY_IMPORT = /\bimport\('([^']+)'\)/g;
+const PACKAGES = ['winston', 'winston-transport', 'kafkajs'];
+const LAZY_PACKAGES = ['snappy', 'lz4-napi', 'fzstd'];
+
+test('the transport loads Winston, kafkajs, Node and a few core files, nothing of the server', () => {
+  const files = new Set<string>();
+  const bare = new Set<string>();
+  const lazy = new Set<string>();
+  const walk = (file: string) => {
+    if (files.has(file)) return;
+    files.add(file);
+    const text = readFileSync(file, 'utf8').replace(/\/\*[^]*?\*\/|^\s*\/\/.*$/gm, '');
+    for (const [, , from, plain] of text.matchAll(IMPORT)) {
+      const name = (from ?? plain)!;
+      if (name.startsWith('.')) walk(join(dirname(file), name));
+      else bare.add(name);
+    }
+    for (const [, name] of text.matchAll(LAZY_IMPORT)) lazy.add(name!);
+  };
+  walk(join(SOURCE, 'ship/index.ts'));
+
+  const outside = [...files].map((file) => relative(SOURCE, file)).filter((file) => !file.startsWith('ship/'));
+  expect(outside.sort()).toEqual(['core/errors.ts', 'core/event-id.ts', 'core/kafka-codecs.ts', 'core/mask.ts']);
+  expect([...bare].filter((name) => !name.startsWith('node:') && !PACKAGES.includes(name))).toEqual([]);
+  expect([...bare]).toEqual(expect.arrayContaining(PACKAGES));
+  expect([...lazy].filter((name) => !LAZY_PACKAGES.includes(name))).toEqual([]);
+});

@@ -1,0 +1,53 @@
+// Options: what is refused and how, what the defaults are.
+import { expect, test } from 'vitest';
+import { LogpipeError } from '../../../src/core/errors.ts';
+import { type KafkaTransportOptions, transportSettings } from '../../../src/ship/options.ts';
+
+const GOOD: KafkaTransportOptions = { brokers: ['kafka:9092'], service: 'api' };
+
+test('defaults', () => {
+  const settings = transportSettings(GOOD);
+  expect(settings).toMatchObject({
+    topic: 'calling-platform-logs',
+    level: 'info',
+    clientId: 'api',
+    compression: 'none',
+    maxRecordBytes: 1_000_000,
+    batch: { maxRecords: 500, maxBytes: 500_000, maxDelayMs: 100 },
+    pid: process.pid,
+  });
+  expect(settings.environment).toBe(process.env['NODE_ENV']);
+  expect(Object.isFrozen(settings)).toBe(true);
+});
+
+const sasl = (value: object) => ({ sasl: value }) as unknown as Partial<KafkaTransportOptions>;
+
+test.each<[Partial<KafkaTransportOptions> | Record<string, unknown>, RegExp]>([
+  [{ brokers: [] }, /brokers is \[\]; permitted: a list/],
+  [{ brokers: ['http://kafka:9092'] }, /brokers is "http:\/\/kafka:9092"; permitted: host:port/],
+  [{ service: ' ' }, /service is " "; permitted: a non-empty text/],
+  [{ topic: 'a b' }, /topic is "a b"; permitted: up to 249/],
+  [{ compression: 'zstd' }, /compression is "zstd"; permitted: none, gzip, snappy/],
+  [{ batch: { maxRecords: 0 } }, /batch\.maxRecords is 0; permitted: a whole number from 1 to 10000/],
+  [{ batch: { maxRecord: 5 } }, /batch\.maxRecord is not an option; permitted: maxRecords, maxBytes, maxDelayMs/],
+  [{ queue: { maxBytes: Number.NaN } }, /queue\.maxBytes is null/],
+  [{ maxRecordBytes: 2_000_000 }, /maxRecordBytes is 2000000; permitted: a whole number from 1000 to 1000000/],
+  [{ mask: { patterns: ['('] } }, /mask\.patterns is "\("; permitted: the source of a regular expression/],
+  [{ brocker: 'x' }, /brocker is not an option/],
+  [{ sasl: { mechanism: 'magic' } }, /sasl\.mechanism is "magic"; permitted: plain/],
+])('%j is refused', (options, message) => {
+  const make = () => transportSettings({ ...GOOD, ...options } as KafkaTransportOptions);
+  expect(make).toThrow(message);
+  expect(make).toThrow(expect.objectContaining({ code: 'LOGPIPE_TRANSPORT_OPTIONS' }));
+});
+
+test('a refused password is not shown', () => {
+  const bad = sasl({ mechanism: 'plain', username: 'u', password: ['hunter2'] });
+  try {
+    transportSettings({ ...GOOD, ...bad });
+    expect.unreachable();
+  } catch (error) {
+    expect(error).toBeInstanceOf(LogpipeError);
+    expect(String(error)).not.toContain('hunter2');
+  }
+});

@@ -1,0 +1,24 @@
+// Records of one key go where every other Kafka client puts them.
+import fc from 'fast-check';
+import kafkajs, { type PartitionMetadata } from 'kafkajs';
+import { expect, test } from 'vitest';
+import { choosePartition } from '../../../src/ship/partition.ts';
+
+const partitions = (count: number, leader = (_n: number) => 1) =>
+  Array.from({ length: count }, (_, n) => ({ partitionId: n, leader: leader(n) }) as PartitionMetadata);
+
+test('keys are placed as the default partitioner places them', () => {
+  const theirs = kafkajs.Partitioners.DefaultPartitioner();
+  fc.assert(
+    fc.property(fc.string({ unit: 'grapheme' }), fc.integer({ min: 1, max: 50 }), (key, count) => {
+      const message = { key, value: '' };
+      const expected = theirs({ topic: 't', partitionMetadata: partitions(count), message });
+      expect(choosePartition(partitions(count), key, 0)).toBe(expected);
+    }),
+  );
+});
+
+test('records without key take turns over the partitions that have a leader', () => {
+  const all = partitions(4, (n) => (n === 2 ? -1 : 1));
+  expect([0, 1, 2, 3].map((turn) => choosePartition(all, null, turn))).toEqual([0, 1, 3, 0]);
+});

@@ -1,0 +1,84 @@
+// The queue's limits and order, with and without an overflow; drops are counted by reason and told once per episode.
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { createDrops, type DropNotice } from '../../../src/ship/drops.ts';
+import { createQueue, type Overflow } from '../../../src/ship/queue.ts';
+import type { ShipRecord } from '../../../src/ship/record.ts';
+
+const record = (n: number, bytes = 10): ShipRecord => ({ line: String(n), eventId: '', key: null, bytes });
+const numbers = (records: readonly ShipRecord[]) => records.map(({ line }) => Number(line));
+
+test('never over its limits, every accepted record comes out once and in order', () => {
+  const steps = fc.array(
+    fc.oneof(
+      fc.record({ push: fc.integer({ min: 1, max: 400 }) }),
+      fc.record({ take: fc.integer({ min: 1, max: 8 }), bytes: fc.integer({ min: 1, max: 900 }) }),
+      fc.constant({ release: true }),
+    ),
+    { maxLength: 200 },
+  );
+  fc.assert(
+    fc.property(steps, (all) => {
+      const queue = createQueue({ maxRecords: 10, maxBytes: 2_000 });
+      const accepted: number[] = [];
+      const out: number[] = [];
+      const sending: ShipRecord[][] = [];
+      all.forEach((step, n) => {
+        if ('push' in step) {
+          if (queue.push(record(n, step.push))) accepted.push(n);
+        } else if ('take' in step) {
+          const batch = queue.take(step.take, step.bytes);
+          if (batch.length > 1) expect(batch.reduce((sum, { bytes }) => sum + bytes, 0)).toBeLessThanOrEqual(step.bytes);
+          sending.push(batch);
+          out.push(...numbers(batch));
+        } else queue.release(sending.shift() ?? []);
+        expect(queue.records).toBeLessThanOrEqual(10);
+        expect(queue.bytes).toBeLessThanOrEqual(2_000);
+      });
+      for (let rest = queue.take(5, 1e9); rest.length > 0; rest = queue.take(5, 1e9)) {
+        out.push(...numbers(rest));
+        queue.release(rest);
+      }
+      for (const batch of sending) queue.release(batch);
+      expect(out).toEqual(accepted);
+      expect([queue.records, queue.bytes]).toEqual([0, 0]);
+    }),
+  );
+});
+
+test('an overflow takes what does not fit and gives it back in order', () => {
+  const spool: ShipRecord[] = [];
+  const overflow: Overflow = {
+    offer: (one) => spool.push(one) > 0,
+    refill: ({ records }) => spool.splice(0, records),
+    get size() {
+      return spool.length;
+    },
+  };
+  const queue = createQueue({ maxRecords: 2, maxBytes: 10_000 }, overflow);
+  for (let n = 0; n < 5; n++) expect(queue.push(record(n))).toBe(true);
+  expect(numbers(spool)).toEqual([2, 3, 4]);
+  const out: number[] = [];
+  for (let batch = queue.take(1, 1e9); batch.length > 0; batch = queue.take(1, 1e9)) {
+    out.push(...numbers(batch));
+    queue.release(batch);
+  }
+  expect(out).toEqual([0, 1, 2, 3, 4]);
+});
+
+test('one notice per episode and reason', () => {
+  const started: DropNotice[] = [];
+  const ended: [string, number][] = [];
+  const drops = createDrops({
+    onStart: (notice) => started.push(notice),
+    onEnd: (reason, dropped) => ended.push([reason, dropped]),
+  });
+  for (let i = 0; i < 5; i++) drops.count('queue-full', 1);
+  drops.count('refused', 1);
+  drops.settle();
+  drops.settle();
+  drops.count('queue-full', 2);
+  expect(started.map(({ reason, total }) => [reason, total])).toEqual([['queue-full', 1], ['refused', 1], ['queue-full', 7]]);
+  expect(ended).toEqual([['queue-full', 5], ['refused', 1]]);
+  expect(drops.counts()).toEqual({ 'queue-full': 7, refused: 1, closed: 0 });
+});
