@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 import { type Config, loadConfig } from '../src/config.ts';
 import { LogpipeError } from '../src/core/errors.ts';
 import { silentLog } from '../src/core/log.ts';
+import { packageRoot } from '../src/core/package-root.ts';
 import { createElasticsearchClient } from '../src/indexing/elasticsearch.ts';
 import { installTemplate } from '../src/indexing/template.ts';
 import { startElasticsearch, startKafka } from '../stack/index.ts';
@@ -65,6 +66,8 @@ async function bench(options: Options): Promise<void> {
       cleanUp.push(elasticsearch.stop);
       versions.elasticsearch = elasticsearch.version;
       const config: Config = loadConfig({
+        // The shipped one: not what lies in the folder this is called from.
+        file: join(packageRoot(), 'config', 'logpipe.yml'),
         env: { KAFKA_BROKERS: kafka.brokers[0], ELASTICSEARCH_URL: elasticsearch.url },
       });
       const client = createElasticsearchClient(config.elasticsearch);

@@ -49,6 +49,9 @@ export async function measureRound(contender: Contender, id: string, deps: Measu
       if (count < events) await sleep(POLL_MS);
     }
     const { cpuMicros, peakMb } = cost(running.pid);
+    // Attempts were counted so far; a contender whose documents were refused has not done the work.
+    const found = await searchableCount(bench.node);
+    if (found < events) throw failed(contender.name, `indexed only ${found} of ${events}`, running.output());
     const seconds = (last.at - first!.at) / 1_000;
     return { eventsPerSecond: (last.count - first!.count) / seconds, wholeCpuMicros: cpuMicros / events, peakMb };
   } finally {
@@ -80,6 +83,11 @@ export async function indexedCount(node: string): Promise<number> {
   const reply = await fetch(`${node}/${path}`);
   const body = (await reply.json()) as { _all?: { primaries?: { indexing?: { index_total?: number } } } };
   return body._all?.primaries?.indexing?.index_total ?? 0;
+}
+
+async function searchableCount(node: string): Promise<number> {
+  await fetch(`${node}/calling-platform-*/_refresh`, { method: 'POST' });
+  return ((await (await fetch(`${node}/calling-platform-*/_count`)).json()) as { count: number }).count;
 }
 
 /** Every round writes into indices of its own: those of the round before go. `node` is the bench's own server. */

@@ -56,6 +56,7 @@ function shortenWithin(error: Record<string, unknown>, excess: number): void {
   let left = excess;
   for (const key of largestFirst(error)) {
     if (left <= 0) return;
+    if (key === 'name' || key === 'code') continue;
     const value = error[key];
     if (typeof value !== 'string') continue;
     const short = shorten(value, left);

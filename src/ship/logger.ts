@@ -13,6 +13,8 @@ export interface CreateLoggerOptions extends Omit<KafkaTransportOptions, 'format
   readonly console?: boolean;
 }
 
+const DRAIN_POLL_MS = 5;
+
 /**
  * Console + file + Kafka. The Kafka transport is the last of `logger.transports`. `logger.end()` delivers what is queued
  * and then emits `finish`.
@@ -35,7 +37,7 @@ export function createLogger(options: CreateLoggerOptions): winston.Logger {
   logger.on('error', (error: unknown) => {
     kafka.emit('warn', { source: 'transport', message: `The log file cannot be written: ${String(error)}` });
   });
-  return survivable(logger);
+  return survivable(endsEmpty(logger, settings.closeTimeoutMs));
 }
 
 /**
@@ -66,6 +68,26 @@ function readable(): winston.Logform.Format {
     const stack = (error as { stack?: string } | undefined)?.stack;
     return `${timestamp} ${String(level).padEnd(5)} ${message}${stack === undefined ? '' : `\n${stack}`}`;
   });
+}
+
+/**
+ * A slow file makes Winston hold records back, and its `end()` would end the transports before they come through.
+ * Waits for that, at most as long as for Kafka.
+ */
+function endsEmpty(logger: winston.Logger, timeoutMs: number): winston.Logger {
+  const end = logger.end.bind(logger) as (...args: unknown[]) => unknown;
+  const held = () =>
+    logger.transports.reduce((sum, one) => sum + one.writableLength, logger.writableLength + logger.readableLength);
+  logger.end = ((...args: unknown[]) => {
+    const deadline = Date.now() + timeoutMs;
+    const attempt = () => {
+      if (held() === 0 || Date.now() >= deadline) end(...args);
+      else setTimeout(attempt, DRAIN_POLL_MS);
+    };
+    attempt();
+    return logger;
+  }) as typeof logger.end;
+  return logger;
 }
 
 /**

@@ -155,10 +155,17 @@ describe('outages', () => {
     const process = ledger.start();
     const url = JSON.parse(await process.waitForLine(/"message":"running"/)).url as string;
     await waitFor(() => ledger.produced > 3_000, { what: 'load' });
+    await waitFor(async () => (await fetch(`${url}/ready`)).status === 200, { what: 'ready' });
     es.kill();
-    await waitFor(async () => (await fetch(`${url}/ready`)).status === 503, { what: 'not ready' });
-    const ready = (await (await fetch(`${url}/ready`)).json()) as { dependencies: { name: string; detail: string }[] };
-    expect(ready.dependencies.find(({ name }) => name === 'elasticsearch')?.detail).toMatch(/unreachable|timeout/);
+    const elasticsearch = async () => {
+      const response = await fetch(`${url}/ready`);
+      const { dependencies } = (await response.json()) as {
+        dependencies: { name: string; ready: boolean; detail: string }[];
+      };
+      return { status: response.status, ...dependencies.find(({ name }) => name === 'elasticsearch')! };
+    };
+    await waitFor(async () => !(await elasticsearch()).ready, { what: 'Elasticsearch is missed' });
+    expect(await elasticsearch()).toMatchObject({ status: 503, detail: expect.stringMatching(/unreachable|timeout/) });
     expect((await fetch(`${url}/live`)).status).toBe(200);
     const during = ledger.produced;
     await waitFor(() => ledger.produced > during + 3_000, { what: 'load during the outage' });

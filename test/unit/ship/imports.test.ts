@@ -17,7 +17,7 @@ test('the transport loads Winston, kafkajs, Node and a few core files, nothing o
   const walk = (file: string) => {
     if (files.has(file)) return;
     files.add(file);
-    const text = readFileSync(file, 'utf8').replace(/\/\*[^]*?\*\/|^\s*\/\/.*$/gm, '');
+    const text = readFileSync(file, 'utf8').replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, '');
     for (const [, , from, plain] of text.matchAll(IMPORT)) {
       const name = (from ?? plain)!;
       if (name.startsWith('.')) walk(join(dirname(file), name));

@@ -16,7 +16,7 @@ test('defaults', () => {
     batch: { maxRecords: 500, maxBytes: 500_000, maxDelayMs: 100 },
     pid: process.pid,
   });
-  expect(settings.environment).toBe(process.env['NODE_ENV']);
+  expect(settings.environment).toBe(process.env.NODE_ENV);
   expect(Object.isFrozen(settings)).toBe(true);
 });
 

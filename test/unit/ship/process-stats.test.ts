@@ -27,9 +27,9 @@ test('both events come with exactly the fields of the catalogue', async () => {
   });
   stop();
   const [process, system] = logged.slice(-2) as [Record<string, any>, Record<string, any>];
-  expect([process['event'], system['event']]).toEqual(['process.stats', 'system.stats']);
-  expect(Object.keys(process['process']).sort()).toEqual(Object.keys(FIELDS.process).sort());
-  for (const key of Object.keys(system['system'])) expect(Object.keys(FIELDS.system)).toContain(key);
+  expect([process.event, system.event]).toEqual(['process.stats', 'system.stats']);
+  expect(Object.keys(process.process).sort()).toEqual(Object.keys(FIELDS.process).sort());
+  for (const key of Object.keys(system.system)) expect(Object.keys(FIELDS.system)).toContain(key);
   for (const name of ['process.stats', 'system.stats'] as const) {
     const event = name === 'process.stats' ? process : system;
     for (const path of EVENTS[name].required) {
@@ -37,7 +37,7 @@ test('both events come with exactly the fields of the catalogue', async () => {
       expect(value, path).toEqual(expect.any(Number));
     }
   }
-  expect(process['process'].heapLimitBytes).toBeGreaterThan(process['process'].heapUsedBytes);
+  expect(process.process.heapLimitBytes).toBeGreaterThan(process.process.heapUsedBytes);
 });
 
 test('network rates from two readings without the loopback, connections in state established', async () => {
@@ -52,13 +52,20 @@ test('network rates from two readings without the loopback, connections in state
   expect(await stats.read()).not.toHaveProperty('networkRxBytesPerSec');
   nowMs = 2_000;
   dev = DEV.replace('eth0:1000', 'eth0:5000');
-  expect(await stats.read()).toMatchObject({ networkRxBytesPerSec: 2_000, networkTxBytesPerSec: 0, activeConnections: 1 });
+  expect(await stats.read()).toMatchObject({
+    networkRxBytesPerSec: 2_000,
+    networkTxBytesPerSec: 0,
+    activeConnections: 1,
+  });
   expect(networkTotals(DEV)).toEqual({ rx: 1_500, tx: 500 });
   expect(establishedConnections(TCP)).toBe(1);
 });
 
 test('without /proc the readings are absent, not 0', async () => {
-  const stats = createSystemStats('/no/such/folder', { readProc: () => Promise.reject(new Error('ENOENT')), nowMs: () => 0 });
+  const stats = createSystemStats('/no/such/folder', {
+    readProc: () => Promise.reject(new Error('ENOENT')),
+    nowMs: () => 0,
+  });
   await stats.read();
   const fields = await stats.read();
   expect(Object.keys(fields).filter((key) => key !== 'cpuPercent')).toEqual(['memoryPercent']);

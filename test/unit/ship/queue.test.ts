@@ -28,7 +28,8 @@ test('never over its limits, every accepted record comes out once and in order',
           if (queue.push(record(n, step.push))) accepted.push(n);
         } else if ('take' in step) {
           const batch = queue.take(step.take, step.bytes);
-          if (batch.length > 1) expect(batch.reduce((sum, { bytes }) => sum + bytes, 0)).toBeLessThanOrEqual(step.bytes);
+          if (batch.length > 1)
+            expect(batch.reduce((sum, { bytes }) => sum + bytes, 0)).toBeLessThanOrEqual(step.bytes);
           sending.push(batch);
           out.push(...numbers(batch));
         } else queue.release(sending.shift() ?? []);
@@ -78,7 +79,14 @@ test('one notice per episode and reason', () => {
   drops.settle();
   drops.settle();
   drops.count('queue-full', 2);
-  expect(started.map(({ reason, total }) => [reason, total])).toEqual([['queue-full', 1], ['refused', 1], ['queue-full', 7]]);
-  expect(ended).toEqual([['queue-full', 5], ['refused', 1]]);
+  expect(started.map(({ reason, total }) => [reason, total])).toEqual([
+    ['queue-full', 1],
+    ['refused', 1],
+    ['queue-full', 7],
+  ]);
+  expect(ended).toEqual([
+    ['queue-full', 5],
+    ['refused', 1],
+  ]);
   expect(drops.counts()).toEqual({ 'queue-full': 7, refused: 1, closed: 0 });
 });
