@@ -87,7 +87,7 @@ export async function fetchLibs(
     } finally {
       rmSync(fresh, { recursive: true, force: true });
     }
-    onProgress?.(`${release.kind} ${release.version}: ready`);
+    onProgress?.(`${release.kind} ${release.version}: fetched`);
     return folder;
   });
 }
@@ -160,7 +160,7 @@ function runMaven(
     const text = chunk.toString();
     tail = (tail + text).slice(-4000);
     files += text.match(/Downloaded from/g)?.length ?? 0;
-    if (Date.now() - told < 2000) return;
+    if (files === 0 || Date.now() - told < 2000) return;
     told = Date.now();
     onProgress?.(`${release.kind} ${release.version}: ${files} files fetched`);
   };
