@@ -18,9 +18,9 @@ export default defineConfig({
       ? ['default', ['json', { outputFile: process.env.LOGPIPE_TEST_REPORT }]]
       : ['default'],
     projects: [
-      tier('unit', { testTimeout: 10_000, sequence: { groupOrder: 0 } }),
-      tier('wire', { testTimeout: 20_000, sequence: { groupOrder: 0 } }),
-      tier('integration', { ...REAL_SERVERS, testTimeout: 60_000, hookTimeout: 60_000, sequence: { groupOrder: 1 } }),
+      tier('unit', { testTimeout: 60_000, sequence: { groupOrder: 0 } }),
+      tier('wire', { testTimeout: 60_000, sequence: { groupOrder: 0 } }),
+      tier('integration', { ...REAL_SERVERS, testTimeout: 120_000, hookTimeout: 60_000, sequence: { groupOrder: 1 } }),
       tier('integrity', { ...REAL_SERVERS, testTimeout: 300_000, hookTimeout: 60_000, sequence: { groupOrder: 2 } }),
       ...(full
         ? [

@@ -60,7 +60,17 @@ export function createEncodedSend(compression: Compression): EncodedSend {
       batches.set(lastId, batch);
       const { id } = batch;
       try {
-        await producer.send({ topic, messages: batch, acks: -1, compression: codec as CompressionTypes });
+        const answers = await producer.send({
+          topic,
+          messages: batch,
+          acks: -1,
+          compression: codec as CompressionTypes,
+        });
+        // When a leader moves to a broker that has already answered, kafkajs forgets the moved partition and still
+        // resolves. What nobody acknowledged is not delivered: the caller sends the batch again.
+        const acknowledged = new Set(answers.map(({ partition }) => partition));
+        const missing = [...batch.partitions.keys()].filter((partition) => !acknowledged.has(partition));
+        if (missing.length > 0) throw new Error(`no broker acknowledged partitions ${missing.join(', ')} of ${topic}`);
       } finally {
         // Only now: when nobody waits any more kafkajs may still be retrying, and must find this batch and no other.
         batches.delete(id);

@@ -36,12 +36,18 @@ const FIRST_BACKOFF_MS = 200;
 const MAX_BACKOFF_MS = 5_000;
 /** Longer than all of kafkajs's own time-outs of one request together with its retries should ever take. */
 const SEND_TIMEOUT_MS = 60_000;
+/**
+ * A connected kafkajs producer re-arms a 1 ms timer for as long as it lives (tulios/kafkajs#1704), and no process with one
+ * ever ends by itself. So an idle one is let go; the next record connects again.
+ */
+const IDLE_MS = 3_000;
 const REFUSALS = ['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD', 'INVALID_TIMESTAMP'];
 
 export function createSender(batchLimits: Required<BatchOptions>, deps: SenderDeps): Sender {
   const { queue, client, drops } = deps;
   let producer: Producer | undefined;
   let timer: NodeJS.Timeout | undefined;
+  let idleTimer: NodeJS.Timeout | undefined;
   let running: Promise<void> | undefined;
   let scheduled = false;
   let draining = false;
@@ -62,7 +68,16 @@ export function createSender(batchLimits: Required<BatchOptions>, deps: SenderDe
       running = undefined;
       client.busy(false);
       if (queue.waiting > 0) nudge();
+      else idle();
     });
+  }
+
+  function idle(): void {
+    clearTimeout(idleTimer);
+    idleTimer = setTimeout(() => {
+      if (running === undefined && queue.records === 0) discardProducer();
+    }, IDLE_MS);
+    idleTimer.unref();
   }
 
   function nudge(): void {
@@ -172,6 +187,7 @@ export function createSender(batchLimits: Required<BatchOptions>, deps: SenderDe
       if (aborted) return;
       aborted = true;
       clearTimeout(timer);
+      clearTimeout(idleTimer);
       wake();
       discardProducer();
       client.dispose();

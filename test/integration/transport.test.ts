@@ -7,7 +7,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import winston from 'winston';
 import { registerCodecs } from '../../src/core/kafka-codecs.ts';
 import { createLogger, KafkaTransport, type KafkaTransportOptions, startProcessStats } from '../../src/ship/index.ts';
-import { createTopic, startKafka, testBrokers, uniqueName, waitFor } from '../kit/servers.ts';
+import { createTopic, spawnScript, startKafka, testBrokers, uniqueName, waitFor } from '../kit/servers.ts';
 
 registerCodecs();
 
@@ -132,6 +132,13 @@ describe('what arrives', () => {
       cpuSecondsTotal: expect.any(Number),
     });
   });
+});
+
+it('a script that logs and simply ends has its records delivered and does end', async () => {
+  const topic = await topicFor();
+  const script = spawnScript('test/kit/log-and-end.js', [testBrokers()[0]!, topic]);
+  expect(await script.exit).toEqual({ status: 0, signal: null });
+  expect(await read(topic, 2)).toHaveLength(2);
 });
 
 describe('Kafka away', () => {
