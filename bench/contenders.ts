@@ -90,40 +90,66 @@ export const ordinary: Contender = {
   },
 };
 
-/**
- * rsyslog doing as little as it can: the line goes into the document by text, `@timestamp` is its own clock's, the index
- * is fixed; no parsing, no ids, no masking.
- */
-export const rsyslog: Contender = {
-  name: 'rsyslog',
-  kind: 'consumer',
-  launch(bench, topic, id) {
-    const folder = join(bench.folder, id);
-    mkdirSync(folder);
-    const { hostname, port } = new URL(bench.node);
-    const file = join(folder, 'rsyslog.conf');
-    writeFileSync(
-      file,
-      `global(workDirectory="${folder}" maxMessageSize="64k")
-module(load="imkafka")
-module(load="omelasticsearch")
+/** rsyslog making the same document: parsed, `@timestamp` and day's index from the event, its id, the error tag. */
+export const rsyslog: Contender = createRsyslog('rsyslog', {
+  modules: 'module(load="mmjsonparse")',
+  templates: `template(name="day" type="string" string="calling-platform-%$.day%")
+template(name="id" type="string" string="%$!eventId%")
 template(name="document" type="list") {
+  constant(value="{\\"@timestamp\\":\\"") property(name="$!timestamp")
+  constant(value="\\",") property(name="$.tags") property(name="$!all-json-plain" position.from="2")
+}`,
+  prepare: `action(type="mmjsonparse" cookie="")
+  set $.day = replace(substring($!timestamp, 0, 10), "-", ".");
+  if $!level == "error" then set $.tags = "\\"tags\\":[\\"error\\"],";`,
+  action: 'searchIndex="day" dynSearchIndex="on" bulkid="id" dynbulkid="on" writeoperation="create"',
+});
+
+/** rsyslog at its least: the line copied as text, its own clock's time, a fixed index, no id; nothing is parsed. */
+export const rsyslogText: Contender = createRsyslog('rsyslog text', {
+  modules: '',
+  templates: `template(name="document" type="list") {
   constant(value="{\\"@timestamp\\":\\"") property(name="timegenerated" dateFormat="rfc3339")
   constant(value="\\",") property(name="msg" position.from="2")
-}
-input(type="imkafka" topic="${topic}" broker=[${bench.brokers.map((b) => `"${b}"`).join(',')}]
-  consumergroup="${id}" confParam=["auto.offset.reset=earliest"] ruleset="index")
+}`,
+  prepare: '',
+  action: 'searchIndex="calling-platform-2026.01.01"',
+});
+
+function createRsyslog(
+  name: string,
+  parts: { modules: string; templates: string; prepare: string; action: string },
+): Contender {
+  return {
+    name,
+    kind: 'consumer',
+    launch(bench, topic, id) {
+      const folder = join(bench.folder, id);
+      mkdirSync(folder);
+      const { hostname, port } = new URL(bench.node);
+      const file = join(folder, 'rsyslog.conf');
+      const brokers = bench.brokers.map((broker) => `"${broker}"`).join(',');
+      writeFileSync(
+        file,
+        `global(workDirectory="${folder}" maxMessageSize="64k")
+module(load="imkafka")
+module(load="omelasticsearch")
+${parts.modules}
+${parts.templates}
+input(type="imkafka" topic="${topic}" broker=[${brokers}] consumergroup="${id}"
+  confParam=["auto.offset.reset=earliest"] ruleset="index")
 ruleset(name="index" queue.type="FixedArray" queue.size="50000" queue.dequeueBatchSize="${BULK.documents}"
   queue.workerThreads="${BULK.concurrency}") {
+  ${parts.prepare}
   action(type="omelasticsearch" server="${hostname}" serverport="${port}" template="document" bulkmode="on"
-    maxbytes="5m" searchIndex="calling-platform-2026.01.01" searchType="" esVersion.major="8"
-    action.resumeRetryCount="-1")
+    maxbytes="5m" searchType="" esVersion.major="8" action.resumeRetryCount="-1" ${parts.action})
 }
 `,
-    );
-    return { command: RSYSLOGD, args: ['-n', '-f', file, '-i', join(folder, 'pid')] };
-  },
-};
+      );
+      return { command: RSYSLOGD, args: ['-n', '-f', file, '-i', join(folder, 'pid')] };
+    },
+  };
+}
 
 const RSYSLOGD = '/usr/sbin/rsyslogd';
 const MODULE_FOLDERS = [

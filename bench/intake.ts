@@ -12,8 +12,62 @@ import { sampleRecords } from './lines.ts';
 const PARTITIONS = 4;
 
 export interface IntakeResult {
+  /** User and system time of the whole process. */
   readonly cpuMicrosPerEvent: number;
   readonly eventsPerSecond: number;
+}
+
+/**
+ * Fills a new topic of these brokers and reads it `rounds` times with our source and with bare kafkajs, by turns. Returns
+ * the medians; the topic is deleted.
+ */
+export async function benchIntake(
+  brokers: readonly string[],
+  options: { events?: number; rounds?: number } = {},
+): Promise<{ ours: IntakeResult; kafkajs: IntakeResult }> {
+  const events = options.events ?? 400_000;
+  const config = benchConfig(brokers);
+  const topic = await fillTopic(config, events);
+  const filled = { ...config, topics: { ...config.topics, logs: topic } };
+  const ours: IntakeResult[] = [];
+  const bare: IntakeResult[] = [];
+  for (let round = 0; round < (options.rounds ?? 3); round++) {
+    bare.push(await readWithKafkaJs(filled, events));
+    ours.push(await readWithSource(filled, events));
+  }
+  const admin = createKafka(config, silentLog).admin();
+  await admin.connect();
+  await admin.deleteTopics({ topics: [topic] });
+  await admin.disconnect();
+  return { ours: median(ours), kafkajs: median(bare) };
+}
+
+function median(results: readonly IntakeResult[]): IntakeResult {
+  const middle = (values: number[]) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
+  return {
+    cpuMicrosPerEvent: middle(results.map((result) => result.cpuMicrosPerEvent)),
+    eventsPerSecond: middle(results.map((result) => result.eventsPerSecond)),
+  };
+}
+
+function benchConfig(brokers: readonly string[]): KafkaConfig {
+  return {
+    brokers,
+    clientId: 'logpipe-bench',
+    ssl: false,
+    connectionTimeoutMs: 3_000,
+    requestTimeoutMs: 30_000,
+    topics: {
+      logs: '',
+      dlq: '',
+      partitions: PARTITIONS,
+      replicationFactor: 1,
+      minInsyncReplicas: 1,
+      logsRetentionMs: 86_400_000,
+      dlqRetentionMs: 86_400_000,
+    },
+    group: '',
+  };
 }
 
 /** Writes `events` sample lines with event ids in their headers, 1,000 per request, into a new topic; returns its name. */
@@ -44,7 +98,7 @@ export async function fillTopic(config: KafkaConfig, events: number): Promise<st
 }
 
 /** Our source with a pipeline that acknowledges at once. */
-export async function benchIntake(config: KafkaConfig, events: number): Promise<IntakeResult> {
+export async function readWithSource(config: KafkaConfig, events: number): Promise<IntakeResult> {
   const source = createKafkaSource({
     config: { ...config, group: `logpipe-bench-${randomUUID()}` },
     intake: {
@@ -70,7 +124,7 @@ export async function benchIntake(config: KafkaConfig, events: number): Promise<
 }
 
 /** kafkajs alone, values untouched. */
-export async function benchKafkaJs(config: KafkaConfig, events: number): Promise<IntakeResult> {
+export async function readWithKafkaJs(config: KafkaConfig, events: number): Promise<IntakeResult> {
   const consumer = new kafkajs.Kafka({ brokers: [...config.brokers], logLevel: kafkajs.logLevel.NOTHING }).consumer({
     groupId: `logpipe-bench-${randomUUID()}`,
     maxBytes: 4_194_304,

@@ -52,6 +52,7 @@ export function toJson(lines: readonly Line[], transport: TransportBench | undef
     ratioToRawBulk: by('raw bulk', 'eventsPerSecond'),
     cpuRatioToRsyslog: by('rsyslog', 'cpuMicros'),
     throughputRatioToRsyslog: by('rsyslog', 'eventsPerSecond'),
+    cpuRatioToRsyslogText: by('rsyslog text', 'cpuMicros'),
     cpuRatioToOrdinary: by('ordinary', 'cpuMicros'),
     transportRatioToFile: transport?.transportRatioToFile ?? null,
     ...about,

@@ -60,7 +60,7 @@ export function createPlatformLogger(options: PlatformLoggerOptions): PlatformLo
     log: { error: counting('error'), warn: counting('warn'), info: counting('info') },
     counts,
     async close() {
-      await handedOver(logger);
+      if (!brokers) await handedOver(logger);
       const finished = once(logger, 'finish');
       logger.end();
       await finished;
@@ -70,7 +70,7 @@ export function createPlatformLogger(options: PlatformLoggerOptions): PlatformLo
 }
 
 /**
- * Winston's `end()` ends the transports at once. What the logger itself still holds, because a transport was slow, would
+ * Plain Winston's `end()` ends the transports at once. What the logger itself still holds, because a transport was slow, would
  * then be written after their end: lost, with an 'error' event.
  */
 async function handedOver(logger: winston.Logger): Promise<void> {

@@ -1,6 +1,7 @@
 // The topics logpipe needs. In: a client and the wanted settings. Out: the topics exist; what is set otherwise than
 // logpipe would set it is reported. Guarantee: an existing topic is never altered.
 import kafkajs, { type Admin, type Kafka } from 'kafkajs';
+import { sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { KafkaConfig } from './kafka-client.ts';
@@ -9,6 +10,8 @@ import type { KafkaConfig } from './kafka-client.ts';
 const LOGS_MAX_BYTES = 1_048_588;
 // A letter carries its record and headers; larger letters are cut.
 const DLQ_MAX_BYTES = 2_097_152;
+
+const LEADERS_MS = 30_000;
 
 interface WantedTopic {
   readonly name: string;
@@ -85,10 +88,11 @@ export async function ensureTopics(kafka: Kafka, config: KafkaConfig, log: Log):
   return report;
 }
 
-/** False when somebody else created it in the meantime. */
-function create(admin: Admin, topic: WantedTopic, replicationFactor: number): Promise<boolean> {
-  return admin.createTopics({
-    waitForLeaders: true,
+/** False when somebody else created it in the meantime. Resolves when every partition can be used. */
+async function create(admin: Admin, topic: WantedTopic, replicationFactor: number): Promise<boolean> {
+  const created = await admin.createTopics({
+    // kafkajs waits for leaders too, but gives up when the broker it asks has not heard of the topic yet.
+    waitForLeaders: false,
     topics: [
       {
         topic: topic.name,
@@ -98,6 +102,18 @@ function create(admin: Admin, topic: WantedTopic, replicationFactor: number): Pr
       },
     ],
   });
+  const deadline = Date.now() + LEADERS_MS;
+  for (;;) {
+    try {
+      const { topics } = await admin.fetchTopicMetadata({ topics: [topic.name] });
+      const partitions = topics.flatMap((row) => row.partitions);
+      if (partitions.length > 0 && partitions.every(({ leader }) => leader >= 0)) return created;
+      if (Date.now() > deadline) throw new Error(`${topic.name} has partitions without a leader`);
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+    }
+    await sleep(100);
+  }
 }
 
 async function differences(

@@ -116,7 +116,8 @@ test('outside servers only when named, said first, in topics of its own that are
 test('Docker answers but another server holds its port: refused before anything is started or written', async () => {
   const around = await surroundings();
   const log = join(around.folder, 'docker.log');
-  const answer = '#!/bin/sh\necho "$@" >> "$(dirname "$0")/docker.log"\n[ "$1" != info ] || echo 27.0\n';
+  // Starts nothing: were the refusal missing, the demo must not get as far as writing to whoever holds the port.
+  const answer = '#!/bin/sh\necho "$@" >> "$(dirname "$0")/docker.log"\n[ "$1" = info ] && echo 27.0\n';
   writeFileSync(join(around.folder, 'docker'), answer, { mode: 0o755 });
   let contacts = 0;
   const other = createServer(() => {
