@@ -125,7 +125,7 @@ function start(launch: Launch, name: string) {
   let output = '';
   for (const stream of [child.stdout!, child.stderr!]) {
     stream.setEncoding('utf8').on('data', (text: string) => {
-      output = (output + text).slice(-4_000);
+      output = (output + text).slice(-600);
     });
   }
   child.stdin!.on('error', () => undefined);

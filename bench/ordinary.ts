@@ -45,9 +45,15 @@ async function flush(): Promise<void> {
     waiting.shift()?.();
   });
   // In order: a later bulk that is done first must not commit past an earlier one.
+  sent.catch(giveUp);
   committed = Promise.all([committed, sent]).then(() =>
     consumer.commitOffsets([...upTo].map(([partition, offset]) => ({ topic: options.topic, partition, offset }))),
   );
+}
+
+function giveUp(error: Error): void {
+  process.stderr.write(`${error.message}\n`);
+  process.exit(1);
 }
 
 await consumer.connect();
