@@ -1,0 +1,69 @@
+// What a rule says of one label set at one evaluation. Contract between evaluating and deciding; data only.
+
+export const PRIORITIES = ['P1', 'P2', 'P3', 'P4'] as const;
+export type Priority = (typeof PRIORITIES)[number];
+
+/** Severity as the operators' guide has it: P1 is critical, P2 and P3 warn, P4 informs. */
+export type Severity = 'critical' | 'warning' | 'info';
+
+/** What deciding and notifying need to know of a rule; frozen, from the rules file. */
+export interface RuleInfo {
+  readonly id: string;
+  readonly title: string;
+  readonly priority: Priority;
+  /** Alerts of one group that fire together are one incident. */
+  readonly group: string;
+  /** How long the condition must hold before the alert fires. */
+  readonly forMs: number;
+  /** How long it keeps firing after the condition was last true (flap hold). */
+  readonly keepFiringMs: number;
+  /** At least this long between two messages about one incident, and until a re-fire is a new incident. */
+  readonly cooldownMs: number;
+  /** Reminder while nobody has acknowledged; 0 = none. */
+  readonly remindMs: number;
+  /** Firing alerts of these rules mute this one (same labels where both have the label). */
+  readonly inhibitedBy: readonly string[];
+  /** Address or path of the runbook. */
+  readonly runbook: string;
+}
+
+export interface TemplateCount {
+  readonly template: string;
+  readonly count: number;
+}
+
+/** Why an alert fired, for people. What is not known is absent. */
+export interface Why {
+  readonly measure: string;
+  readonly windowMs: number;
+  /** Evaluated window, ms. */
+  readonly fromMs: number;
+  readonly toMs: number;
+  readonly value: number;
+  /** `value` with its unit: "23.08 %", "812 ms". */
+  readonly valueText: string;
+  readonly threshold: number;
+  readonly thresholdText: string;
+  /** Events the value was made from. */
+  readonly volume: number;
+  readonly topTemplates: readonly TemplateCount[];
+  /** Up to five event ids. */
+  readonly examples: readonly string[];
+  /** Set when errors stand out in one release. */
+  readonly release?: string;
+}
+
+export interface Observation {
+  readonly ruleId: string;
+  /** Empty for a rule over everything. */
+  readonly labels: Readonly<Record<string, string>>;
+  /**
+   * `breached` may rest on an unfinished bucket; `clear` only on complete ones; `unknown` (no data, too few events)
+   * neither fires nor resolves by itself.
+   */
+  readonly state: 'breached' | 'clear' | 'unknown';
+  /** Present when breached: one sentence with value and threshold, and what the operators' guide wants as metadata. */
+  readonly message?: string;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  readonly why?: Why;
+}
