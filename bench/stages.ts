@@ -14,7 +14,10 @@ import { sampleRecords } from './lines.ts';
 export async function benchStages(events: number): Promise<{ cpuMicrosPerEvent: number; bytesPerLine: number }> {
   const records = sampleRecords(20_000, Date.now());
   const masker = createMasker();
-  const parser = createParser({ maxRecordBytes: 5e6, maxAheadMs: 6e5, maxBehindMs: 2.6e9 }, { masker });
+  const parser = createParser(
+    { maxRecordBytes: 5e6, maxAheadMs: 6e5, maxBehindMs: 2.6e9 },
+    { masker, duplicatesRefused: true },
+  );
   const indexer = createIndexer(
     {
       maxBytes: 5e6,

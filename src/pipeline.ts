@@ -50,7 +50,9 @@ export async function startPipeline(
   const masker = createMasker(config.mask);
 
   const source = createSource(config, { ...deps, clock, metrics });
-  const parser = createParser(config.parse, { masker });
+  const { sinks: wanted } = config;
+  const duplicatesRefused = wanted.elasticsearch && !wanted.console.enabled && !wanted.ndjson.enabled;
+  const parser = createParser(config.parse, { masker, duplicatesRefused });
   const tag = createTagger();
   const documents = createDocumentWriter(parser.time);
   const deadLetters = createDeadLetterSink(config, { log, metrics });

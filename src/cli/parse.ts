@@ -21,8 +21,11 @@ export interface ParsedLine {
 }
 
 /** A function from raw records to documents, with the very stages the pipeline uses. */
-export function createLineParser(config: Pick<Config, 'parse' | 'mask'>) {
-  const parser = createParser(config.parse, { masker: createMasker(config.mask) });
+export function createLineParser(
+  config: Pick<Config, 'parse' | 'mask'>,
+  options: { duplicatesRefused?: boolean } = {},
+) {
+  const parser = createParser(config.parse, { masker: createMasker(config.mask), ...options });
   const tag = createTagger();
   const documents = createDocumentWriter(parser.time);
   const batch = new Batch(64 * 1024);

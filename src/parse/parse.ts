@@ -2,14 +2,14 @@
 // one look at the top-level keys. Everything else takes the slow path: re-shaped, masked, conformed, re-serialised.
 // Guarantee: never throws for any bytes; the result is an event or a refusal with a reason of a closed list.
 import { isUtf8 } from 'node:buffer';
-import type { FieldType, Tag } from '../core/catalogue.ts';
+import type { Tag } from '../core/catalogue.ts';
 import type { Masker } from '../core/mask.ts';
 import type { DeadLetterReason, RawRecord } from '../core/record.ts';
-import { conform, isObject, MAX_UNKNOWN_KEYS } from './conform.ts';
-import { FIELD_MAP, type FieldMap, fits } from './field-types.ts';
+import { conform, isObject } from './conform.ts';
 import { NORMAL_LEVELS } from './level.ts';
-import { looksLikeObject, normalise, SHAPE_KEYS } from './shapes.ts';
+import { looksLikeObject, normalise } from './shapes.ts';
 import { createTimeParser, isCanonical, type TimeParser } from './time.ts';
+import { createVerbatimCheck } from './verbatim.ts';
 
 export const parseSection = {
   type: 'object',
@@ -68,9 +68,6 @@ const NO_TAGS: readonly string[] = Object.freeze([]);
 const MAX_PRODUCER_TAGS = 20;
 const MAX_TAG_LENGTH = 100;
 
-/** Keys that logpipe adds or that mark a foreign shape: with one of them the raw bytes cannot be used. */
-const SLOW_KEYS = new Set<string>(['@timestamp', 'tags', 'kafka', 'extra', 'extraRaw', ...SHAPE_KEYS]);
-
 export interface Parser {
   parse(record: RawRecord): ParseResult;
   /** The slow path's way to make a document acceptable after the server reported a mapping conflict. */
@@ -78,44 +75,14 @@ export interface Parser {
   readonly time: TimeParser;
 }
 
-export function createParser(config: ParseConfig, deps: { masker: Masker }): Parser {
-  const { masker } = deps;
+/** `duplicatesRefused`: records go to Elasticsearch alone, which refuses JSON with a key given twice. */
+export function createParser(config: ParseConfig, deps: { masker: Masker; duplicatesRefused?: boolean }): Parser {
+  const { masker, duplicatesRefused = false } = deps;
   const time = createTimeParser();
+  const isVerbatim = createVerbatimCheck(masker, time, { duplicatesRefused });
 
   function inRange(ms: number, recordMs: number): boolean {
     return ms <= recordMs + config.maxAheadMs && ms >= recordMs - config.maxBehindMs;
-  }
-
-  /** True when every top-level key may stay as it is. */
-  function isVerbatim(doc: Json, canonicalTime: boolean): boolean {
-    let unknown = 0;
-    let keys = 0;
-    for (const key in doc) {
-      keys += 1;
-      const type = FIELD_MAP.get(key);
-      if (type === undefined) {
-        unknown += 1;
-        if (unknown > MAX_UNKNOWN_KEYS || !isPlainKey(key)) return false;
-      }
-      if (SLOW_KEYS.has(key)) return false;
-      if (canonicalTime && key === 'timestamp') continue;
-      if (type !== undefined && !matches(type, doc[key])) return false;
-    }
-    return keys > 0;
-  }
-
-  function matches(type: FieldType | FieldMap, value: unknown): boolean {
-    if (typeof type === 'string') {
-      // The common case by far, without the call.
-      if (typeof value === 'string' && (type === 'keyword' || type === 'text')) return true;
-      return fits(type, value, time);
-    }
-    if (!isObject(value)) return value === null;
-    for (const key in value) {
-      const inner = type.get(key);
-      if (inner === undefined ? key.includes('.') : !matches(inner, value[key])) return false;
-    }
-    return true;
   }
 
   function fast(record: RawRecord, text: string): ParsedEvent | undefined {
@@ -130,7 +97,8 @@ export function createParser(config: ParseConfig, deps: { masker: Masker }): Par
     const timeMs = time.parse(timestamp);
     if (timeMs === undefined || !inRange(timeMs, record.timeMs)) return undefined;
     const canonical = isCanonical(timestamp);
-    if (!isVerbatim(doc, canonical) || masker.suspicious(text)) return undefined;
+    const seen = { canonicalTime: canonical, eventId: record.eventId !== undefined };
+    if (!isVerbatim(text, doc, seen)) return undefined;
     return {
       doc,
       verbatim: true,
@@ -221,11 +189,6 @@ export function createParser(config: ParseConfig, deps: { masker: Masker }): Par
 
 function refusal(reason: DeadLetterReason, detail: string): ParseResult {
   return { ok: false, reason, detail };
-}
-
-/** A key the fast path may leave alone: no dots to resolve, not blank, nothing that could be a prototype. */
-function isPlainKey(key: string): boolean {
-  return key !== '' && !key.includes('.') && key.charCodeAt(0) !== 95 && key.length <= 256 && key.trim() !== '';
 }
 
 function parseObject(text: string): Json | undefined {

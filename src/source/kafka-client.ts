@@ -5,6 +5,7 @@ import kafkajs, { type ICustomPartitioner, type Kafka, type KafkaConfig as Kafka
 import { errorText, LogpipeError } from '../core/errors.ts';
 import { registerCodecs } from '../core/kafka-codecs.ts';
 import type { Log } from '../core/log.ts';
+import { installFetchDecoder } from './fetch-decoder.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -161,6 +162,7 @@ export interface KafkaConfig {
  */
 export function createKafka(config: KafkaConfig, log: Log): Kafka {
   registerCodecs();
+  installFetchDecoder();
   const options: KafkaJsConfig = {
     brokers: [...config.brokers],
     clientId: config.clientId,

@@ -177,6 +177,28 @@ describe('outages', () => {
   });
 });
 
+describe('a line with one key twice', () => {
+  it.each(testEsMajors())(
+    'Elasticsearch %s refuses it as it is, and its first value is stored nowhere',
+    async (major) => {
+      const ledger = await createLedger({ esUrl: await testEsUrlOf(major) });
+      const line = (level: string) =>
+        `{"timestamp":"${new Date().toISOString()}","level":"${level}","message":"pwd=hunter2","message":"twice"}`;
+      await ledger.produceRaw([Buffer.from(line('info')), Buffer.from(line('error'))]);
+      const process = ledger.start();
+      await ledger.settled();
+      process.kill();
+      await process.exit;
+      const query = `q=${encodeURIComponent(`kafka.topic:"${ledger.topic}"`)}`;
+      await fetch(`${ledger.esUrl}/calling-platform-*/_refresh`, { method: 'POST' });
+      const reply = await (await fetch(`${ledger.esUrl}/calling-platform-*/_search?${query}`)).text();
+      expect(reply).toMatch(/"message":"twice".*"message":"twice"/s);
+      expect(reply).toContain('_mapping_degraded');
+      expect(reply).not.toContain('hunter2');
+    },
+  );
+});
+
 describe('the command line on real servers', () => {
   it('setup is idempotent, and check-config lists every problem', async () => {
     const ledger = await createLedger();

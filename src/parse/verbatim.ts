@@ -1,0 +1,93 @@
+// May a record's own bytes go into the document? In: the parsed record. Out: yes or no.
+// Guarantee: yes only when every key is plain, every value fits its catalogue type, and nothing in it looks secret.
+import type { FieldType } from '../core/catalogue.ts';
+import type { Masker } from '../core/mask.ts';
+import { isObject, MAX_UNKNOWN_KEYS } from './conform.ts';
+import { FIELD_MAP, type FieldMap, fits } from './field-types.ts';
+import { SHAPE_KEYS } from './shapes.ts';
+import type { TimeParser } from './time.ts';
+
+type Json = Record<string, unknown>;
+
+/** Keys that logpipe adds or that mark a foreign shape: with one of them the raw bytes cannot be used. */
+const SLOW_KEYS = new Set<string>(['@timestamp', 'tags', 'kafka', 'extra', 'extraRaw', ...SHAPE_KEYS]);
+
+/** Deeper values are left to the slow path, which cuts them. */
+const MAX_HARMLESS_DEPTH = 16;
+
+/** What the caller has looked at already. */
+interface Seen {
+  /** `timestamp` is in the canonical form. */
+  readonly canonicalTime: boolean;
+  /** `eventId` is that of the record's header. */
+  readonly eventId: boolean;
+}
+
+/**
+ * `text` is what `doc` was parsed from. A key given twice is in the text but not in the object, so what its first value
+ * holds is looked at only in the whole text: unless `duplicatesRefused`, where the sink takes no such text anyway.
+ */
+export function createVerbatimCheck(
+  masker: Masker,
+  time: TimeParser,
+  options: { duplicatesRefused: boolean },
+): (text: string, doc: Json, seen: Seen) => boolean {
+  const isSuspicious = options.duplicatesRefused ? masker.suspiciousValue : masker.suspicious;
+
+  function isVerbatim(text: string, doc: Json, seen: Seen): boolean {
+    return isPlain(doc, seen) && !isSuspicious(text);
+  }
+
+  function isPlain(doc: Json, seen: Seen): boolean {
+    let unknown = 0;
+    let keys = 0;
+    for (const key in doc) {
+      keys += 1;
+      const value = doc[key];
+      const type = FIELD_MAP.get(key);
+      if (type === undefined) {
+        unknown += 1;
+        if (unknown > MAX_UNKNOWN_KEYS || !isPlainKey(key) || SLOW_KEYS.has(key)) return false;
+        if (masker.isSecretKey(key) || !isHarmless(value, 0)) return false;
+        continue;
+      }
+      if ((seen.eventId && key === 'eventId') || (seen.canonicalTime && key === 'timestamp')) continue;
+      if (SLOW_KEYS.has(key) || !matches(type, value)) return false;
+    }
+    return keys > 0;
+  }
+
+  function matches(type: FieldType | FieldMap, value: unknown): boolean {
+    if (typeof type === 'string') {
+      // The common case by far, without the call.
+      if (typeof value === 'string' && (type === 'keyword' || type === 'text')) return !masker.suspiciousText(value);
+      return fits(type, value, time) && isHarmless(value, 0);
+    }
+    if (!isObject(value)) return value === null;
+    for (const key in value) {
+      const inner = type.get(key);
+      if (inner !== undefined) {
+        if (!matches(inner, value[key])) return false;
+      } else if (key.includes('.') || masker.isSecretKey(key) || !isHarmless(value[key], 0)) return false;
+    }
+    return true;
+  }
+
+  /** No secret anywhere in the value, as far as words can tell. */
+  function isHarmless(value: unknown, depth: number): boolean {
+    if (typeof value === 'string') return !masker.suspiciousText(value);
+    if (typeof value !== 'object' || value === null) return true;
+    if (depth >= MAX_HARMLESS_DEPTH) return false;
+    for (const key in value) {
+      if (masker.isSecretKey(key) || !isHarmless((value as Json)[key], depth + 1)) return false;
+    }
+    return true;
+  }
+
+  return isVerbatim;
+}
+
+/** A key the fast path may leave alone: no dots to resolve, not blank, nothing that could be a prototype. */
+function isPlainKey(key: string): boolean {
+  return key !== '' && !key.includes('.') && key.charCodeAt(0) !== 95 && key.length <= 256 && key.trim() !== '';
+}
