@@ -165,7 +165,7 @@ const names = (text: string) => {
 const program = new Command('bench')
   .description('Measures logpipe beside a raw bulk, the ordinary way and rsyslog, on servers it starts itself.')
   .option('--json', 'one JSON object on standard output', false)
-  .option('--events <count>', 'records per round', number, 300_000)
+  .option('--events <count>', 'records per round', number, 600_000)
   .option('--rounds <count>', 'rounds; medians are shown', number, 3)
   .option('--only <names>', `only these: ${NAMES.join(', ')}`, names)
   .option(

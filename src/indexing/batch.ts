@@ -41,13 +41,12 @@ export class Batch {
     const most = (action.length + head.length) * (ascii ? 1 : 3) + rest.length + 2;
     if (this.length + most > this.buffer.length) this.grow(this.length + most);
     const { buffer } = this;
-    const encoding = ascii ? 'latin1' : 'utf8';
     let position = this.length;
     this.starts.push(position);
-    position += buffer.write(action, position, encoding);
-    buffer[position++] = NEWLINE;
-    this.documents.push(position);
-    position += buffer.write(head, position, encoding);
+    // One call for both: each one costs as much as the characters it writes.
+    const document = position + (ascii ? action.length : Buffer.byteLength(action)) + 1;
+    this.documents.push(document);
+    position += buffer.write(`${action}\n${head}`, position, ascii ? 'latin1' : 'utf8');
     position += rest.copy(buffer, position, restStart);
     buffer[position++] = NEWLINE;
     this.length = position;
