@@ -233,11 +233,20 @@ async function readDocuments(esUrl: string, topic: string): Promise<Hit[]> {
 }
 
 async function request(esUrl: string, method: string, path: string, body?: unknown): Promise<unknown> {
-  const response = await fetch(`${esUrl}${path}`, {
-    method,
-    headers: { 'content-type': 'application/json' },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-  });
+  const ask = () =>
+    fetch(`${esUrl}${path}`, {
+      method,
+      headers: { 'content-type': 'application/json' },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+  // Right after a load its circuit breaker may refuse for a moment, until the garbage is collected.
+  const response = await waitFor(
+    async () => {
+      const reply = await ask();
+      return reply.status === 429 ? undefined : reply;
+    },
+    { what: `${method} ${path} is not refused with 429`, intervalMs: 500 },
+  );
   if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`);
   return response.json();
 }

@@ -4,6 +4,7 @@
 import { errorText } from '../../src/core/errors.ts';
 import { packageVersion } from '../../src/core/package-root.ts';
 import { dockerAvailable, fetchLibs, INSTALL_JDK_21, stackRequirements } from '../../stack/index.ts';
+import { findRedisServer, INSTALL_REDIS } from './redis-server.ts';
 
 const LEAST_NODE = [20, 19] as const;
 
@@ -18,9 +19,9 @@ async function preflight(): Promise<number> {
     return 0;
   }
   const found = await stackRequirements('both');
-  if (missing.length + found.missing.length > 0) {
-    return refuse([...missing, ...found.missing], found.missing.length > 0);
-  }
+  const redis = findRedisServer() === undefined ? [`redis-server: ${INSTALL_REDIS}`] : [];
+  const lacking = [...missing, ...found.missing, ...redis];
+  if (lacking.length > 0) return refuse(lacking, missing.length === 0);
   const names = found.releases.map((release) => `${release.kind} ${release.version}`).join(', ');
   const java = found.jdks[0]?.version;
   console.log(`preflight: no Docker daemon, so local servers on Java ${java}: ${names}`);
@@ -51,7 +52,7 @@ function nodeProblem(): string[] {
 function refuse(missing: readonly string[], dockerWouldDo = false): number {
   console.error('preflight: the tests on real servers need, and this machine lacks:');
   for (const line of missing) console.error(`  - ${line}`);
-  if (dockerWouldDo) console.error('A running Docker daemon replaces Java and Maven.');
+  if (dockerWouldDo) console.error('A running Docker daemon replaces Java, Maven and redis-server.');
   console.error('Without them: npm run test:unit');
   return 1;
 }

@@ -1,0 +1,102 @@
+// The health monitor: at fixed times it asks every probe, hands the readings to the rules, and logs one line that says how
+// the platform is. Guarantee: a probe that fails or hangs costs its own readings only; two runs never overlap.
+import cron, { type ScheduledTask } from 'node-cron';
+import type { Clock } from '../core/clock.ts';
+import { sleep } from '../core/clock.ts';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import type { MonitorConfig } from './monitor-config.ts';
+import type { Probe, Reading } from './reading.ts';
+
+export interface HealthMonitor {
+  start(): void;
+  /** One run now; resolves with what was found out. */
+  run(): Promise<readonly Reading[]>;
+  /** No further run; ends one under way. */
+  stop(): Promise<void>;
+}
+
+export interface HealthMonitorDeps {
+  readonly probes: readonly Probe[];
+  /** Takes each reading, for the rules. */
+  readonly record: (reading: Reading, atMs: number) => void;
+  /** What the log says of the last five minutes: failed calls, heap, queues, disk. Part of the line that is logged. */
+  readonly summary: () => Readonly<Record<string, unknown>>;
+  /** Hides what a client's message may quote of an address. */
+  readonly mask: (text: string) => string;
+  readonly log: Log;
+  readonly clock: Clock;
+}
+
+/** @throws LogpipeError LOGPIPE_CONFIG_INVALID for a schedule that is no cron expression */
+export function createHealthMonitor(
+  config: Pick<MonitorConfig, 'schedule' | 'timeoutMs'>,
+  deps: HealthMonitorDeps,
+): HealthMonitor {
+  const { log, clock } = deps;
+  if (!cron.validate(config.schedule)) {
+    throw new LogpipeError(
+      'LOGPIPE_CONFIG_INVALID',
+      `monitor.schedule: found "${config.schedule}"; permitted: a cron expression such as */5 * * * *`,
+    );
+  }
+  const ending = new AbortController();
+  let task: ScheduledTask | undefined;
+  let running: Promise<readonly Reading[]> | undefined;
+
+  async function ask(probe: Probe): Promise<readonly Reading[]> {
+    const deadline = new AbortController();
+    const signal = AbortSignal.any([ending.signal, deadline.signal]);
+    const late = sleep(config.timeoutMs, signal).then(() => {
+      deadline.abort();
+      throw new Error(`no answer within ${config.timeoutMs} ms`);
+    });
+    try {
+      return await Promise.race([probe.run(signal), late]);
+    } catch (error) {
+      if (!ending.signal.aborted) {
+        log.warn(`health check: ${probe.name} could not be asked`, { reason: deps.mask(errorText(error)) });
+      }
+      return [];
+    } finally {
+      deadline.abort();
+      late.catch(() => {});
+    }
+  }
+
+  async function runOnce(): Promise<readonly Reading[]> {
+    const readings = (await Promise.all(deps.probes.map(ask))).flat();
+    if (ending.signal.aborted) return readings;
+    const now = clock.now();
+    for (const reading of readings) deps.record(reading, now);
+    log.info('health check', { ...deps.summary(), ...Object.fromEntries(readings.map(nameAndValue)) });
+    return readings;
+  }
+
+  function run(): Promise<readonly Reading[]> {
+    running ??= runOnce().finally(() => {
+      running = undefined;
+    });
+    return running;
+  }
+
+  return {
+    start() {
+      task = cron.schedule(config.schedule, () => run().then(() => undefined), { timezone: 'UTC', noOverlap: true });
+      // The first look is now, not in up to five minutes.
+      void run();
+    },
+    run,
+    async stop() {
+      ending.abort();
+      await task?.destroy();
+      await running?.catch(() => {});
+      await Promise.all(deps.probes.map((probe) => probe.close().catch(() => {})));
+    },
+  };
+}
+
+function nameAndValue({ measure, labels, value }: Reading): [string, number] {
+  const suffix = Object.values(labels).join(',');
+  return [suffix === '' ? measure : `${measure}{${suffix}}`, value];
+}

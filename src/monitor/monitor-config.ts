@@ -1,0 +1,54 @@
+// The `monitor` section of the configuration: the regular look at what the log does not tell.
+
+/** `monitor` section, JSON Schema. */
+export const monitorSection = {
+  type: 'object',
+  description:
+    'The health monitor: looks regularly at Kafka, Elasticsearch, the spool and Bull’s queues. Role alerter.',
+  additionalProperties: false,
+  default: {},
+  properties: {
+    enabled: { type: 'boolean', default: true, description: 'Run it.' },
+    schedule: {
+      type: 'string',
+      minLength: 9,
+      default: '*/5 * * * *',
+      description: 'When, as a cron expression of five or six fields, in UTC.',
+    },
+    timeoutMs: {
+      type: 'integer',
+      minimum: 100,
+      maximum: 120_000,
+      default: 10_000,
+      description: 'A probe without an answer for this long has failed, which is no data.',
+    },
+    redisUrl: {
+      type: 'string',
+      minLength: 1,
+      secret: true,
+      description: 'Redis of the Bull queues, `redis://…` or `rediss://…`; without it the backlog comes from the log.',
+    },
+    bullPrefix: { type: 'string', minLength: 1, default: 'bull', description: 'Key prefix of the queues.' },
+    spoolDir: {
+      type: 'string',
+      minLength: 1,
+      description: 'Folder of a disk spool to watch; not watched without it.',
+    },
+    spoolMaxBytes: {
+      type: 'integer',
+      minimum: 1,
+      default: 536_870_912,
+      description: 'The size at which that spool is full.',
+    },
+  },
+} as const;
+
+export interface MonitorConfig {
+  readonly enabled: boolean;
+  readonly schedule: string;
+  readonly timeoutMs: number;
+  readonly redisUrl?: string;
+  readonly bullPrefix: string;
+  readonly spoolDir?: string;
+  readonly spoolMaxBytes: number;
+}

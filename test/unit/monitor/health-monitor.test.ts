@@ -1,0 +1,69 @@
+// When the health monitor runs: at once, then as the cron expression says; never twice at a time, never after its stop.
+import { expect, it, onTestFinished } from 'vitest';
+import { LogpipeError } from '../../../src/core/errors.ts';
+import { createHealthMonitor, type HealthMonitorDeps } from '../../../src/monitor/health-monitor.ts';
+import type { Reading } from '../../../src/monitor/reading.ts';
+
+const lag = (value: number): Reading => ({ measure: 'kafka.lag', labels: {}, value });
+
+function createDeps(readings: () => Promise<readonly Reading[]>) {
+  const recorded: [number, number][] = [];
+  const lines: string[] = [];
+  const note = (message: string, meta?: object) => void lines.push(`${message} ${JSON.stringify(meta)}`);
+  const deps: HealthMonitorDeps = {
+    probes: [{ name: 'kafka', run: readings, close: async () => {} }],
+    record: ({ value }, atMs) => void recorded.push([value, atMs]),
+    summary: () => ({ calls: 7 }),
+    mask: (text) => text,
+    log: { error: note, warn: note, info: note, debug: note },
+    clock: { now: () => 1_000, after: () => () => {} },
+  };
+  return { deps, recorded, lines };
+}
+
+it('looks at once and then on schedule, until it is stopped', async () => {
+  let runs = 0;
+  let third = () => {};
+  const ran = new Promise<void>((resolve) => {
+    third = resolve;
+  });
+  const { deps, recorded, lines } = createDeps(async () => {
+    runs += 1;
+    if (runs === 3) third();
+    return [lag(runs)];
+  });
+  const monitor = createHealthMonitor({ schedule: '* * * * * *', timeoutMs: 5_000 }, deps);
+  onTestFinished(() => monitor.stop());
+  monitor.start();
+  await ran;
+  await monitor.stop();
+  expect(recorded.slice(0, 2)).toEqual([
+    [1, 1_000],
+    [2, 1_000],
+  ]);
+  expect(lines[0]).toBe('health check {"calls":7,"kafka.lag":1}');
+});
+
+it('a run under way is joined, not repeated', async () => {
+  let release = () => {};
+  let runs = 0;
+  const { deps } = createDeps(() => {
+    runs += 1;
+    return new Promise((resolve) => {
+      release = () => resolve([lag(5)]);
+    });
+  });
+  const monitor = createHealthMonitor({ schedule: '*/5 * * * *', timeoutMs: 5_000 }, deps);
+  const both = Promise.all([monitor.run(), monitor.run()]);
+  release();
+  expect(await both).toEqual([[lag(5)], [lag(5)]]);
+  expect(runs).toBe(1);
+  await monitor.stop();
+});
+
+it('refuses what is no cron expression', () => {
+  const { deps } = createDeps(async () => []);
+  const make = () => createHealthMonitor({ schedule: 'every day', timeoutMs: 1 }, deps);
+  expect(make).toThrow(LogpipeError);
+  expect(make).toThrow(/monitor\.schedule: found "every day"/);
+});
