@@ -47,7 +47,7 @@ export const bulkSection = {
     maxInFlightBytes: {
       type: 'integer',
       minimum: 100_000,
-      default: 8_000_000,
+      default: 6_000_000,
       description: 'The intake pauses while this many bytes of records are not yet accounted for.',
     },
     backoffMs: { type: 'integer', minimum: 1, default: 200, description: 'First wait before sending again; doubles.' },

@@ -32,7 +32,7 @@ export function startProcess(script: string, args: string[], options: SpawnOptio
     const value = process.env[name];
     return value === undefined ? [] : [[name, value]];
   });
-  const child = spawn(process.execPath, ['--enable-source-maps', join(dist, script), ...args], {
+  const child = spawn(process.execPath, [join(dist, script), ...args], {
     cwd: options.cwd ?? packageRoot(),
     env: { ...Object.fromEntries(inherited), ...options.env },
     stdio: ['pipe', 'pipe', 'pipe'],
