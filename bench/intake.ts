@@ -60,6 +60,8 @@ function benchConfig(brokers: readonly string[]): KafkaConfig {
     topics: {
       logs: '',
       dlq: '',
+      counts: '',
+      alerts: '',
       partitions: PARTITIONS,
       replicationFactor: 1,
       minInsyncReplicas: 1,
@@ -67,6 +69,8 @@ function benchConfig(brokers: readonly string[]): KafkaConfig {
       dlqRetentionMs: 86_400_000,
     },
     group: '',
+    counterGroup: '',
+    alerterGroup: '',
   };
 }
 

@@ -1,6 +1,7 @@
 // Every generated file with its content. In: the code and config/logpipe.yml. Out: bytes that are the same everywhere.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { alertsTemplate } from '../src/alerts/history-template.ts';
 import { CONFIG_SCHEMA } from '../src/config.ts';
 import { packageRoot } from '../src/core/package-root.ts';
 import { indexTemplate } from '../src/indexing/template.ts';
@@ -13,6 +14,7 @@ export function outputs(): Readonly<Record<string, string>> {
   const shipped = readFileSync(join(packageRoot(), 'config', 'logpipe.yml'), 'utf8');
   return {
     'config/elasticsearch/calling-platform.template.json': json(indexTemplate()),
+    'config/elasticsearch/logpipe-alerts.template.json': json(alertsTemplate()),
     'docs/configuration.md': configurationDocs(CONFIG_SCHEMA, shipped),
     'docs/errors.md': errorsDocs(),
     'docs/fields.md': fieldsDocs(),

@@ -1,6 +1,7 @@
 // The whole configuration: each stage's section beside its code, put together here once.
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { type AlertsConfig, alertsSection } from './alerts/alerts-config.ts';
 import { type Environment, loadYaml, type Schema } from './core/config-loader.ts';
 import { errorText, LogpipeError } from './core/errors.ts';
 import { LOG_LEVELS, type LogLevel } from './core/log.ts';
@@ -9,13 +10,15 @@ import { type BulkConfig, bulkSection } from './indexing/bulk-writer.ts';
 import { type ElasticsearchConfig, elasticsearchSection } from './indexing/elasticsearch.ts';
 import { type DlqConfig, dlqSection } from './indexing/refused.ts';
 import { type SinksConfig, sinksSection } from './indexing/sinks.ts';
+import { type MonitorConfig, monitorSection } from './monitor/monitor-config.ts';
+import { type NotifyConfig, notifySection } from './notify/notify-config.ts';
 import { type HttpConfig, httpSection } from './ops/http.ts';
 import { type ParseConfig, parseSection } from './parse/parse.ts';
 import { type FilesConfig, filesSection } from './source/files-config.ts';
 import { type IntakeConfig, intakeSection } from './source/intake-config.ts';
 import { type KafkaConfig, kafkaSection } from './source/kafka-client.ts';
 
-export const ROLES = ['indexer'] as const;
+export const ROLES = ['indexer', 'counter', 'alerter'] as const;
 export type Role = (typeof ROLES)[number];
 
 export interface Config {
@@ -31,6 +34,9 @@ export interface Config {
   readonly bulk: BulkConfig;
   readonly sinks: SinksConfig;
   readonly dlq: DlqConfig;
+  readonly alerts: AlertsConfig;
+  readonly monitor: MonitorConfig;
+  readonly notify: NotifyConfig;
   readonly http: HttpConfig;
   readonly log: { readonly level: LogLevel; readonly format: 'json' | 'pretty' };
 }
@@ -45,7 +51,7 @@ export const CONFIG_SCHEMA = {
       minItems: 1,
       uniqueItems: true,
       items: { enum: ROLES },
-      default: ['indexer'],
+      default: [...ROLES],
       description: 'What this process does; `--roles` on the command line wins.',
     },
     source: {
@@ -88,6 +94,9 @@ export const CONFIG_SCHEMA = {
     bulk: bulkSection,
     sinks: sinksSection,
     dlq: dlqSection,
+    alerts: alertsSection,
+    monitor: monitorSection,
+    notify: notifySection,
     http: httpSection,
     log: {
       type: 'object',

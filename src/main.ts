@@ -1,14 +1,18 @@
 #!/usr/bin/env node
 // The command line: every command, its options and examples. Errors end here: one clear message, one exit status.
 import { Command, CommanderError, Option } from 'commander';
+import { alertsList, alertsShow } from './cli/alerts.ts';
 import { dlqList } from './cli/dlq.ts';
-import { processIo } from './cli/io.ts';
+import { type Io, processIo } from './cli/io.ts';
+import { notifyTest } from './cli/notify.ts';
 import { createLineParser, parse } from './cli/parse.ts';
+import { rulesCheck, rulesTest } from './cli/rules.ts';
 import { parseRoles, run } from './cli/run.ts';
 import { setup } from './cli/setup.ts';
 import { runStack } from './cli/stack.ts';
 import { tail } from './cli/tail.ts';
-import { type Config, loadConfig } from './config.ts';
+import { CONFIG_SCHEMA, type Config, loadConfig } from './config.ts';
+import { withoutSecrets } from './core/config-loader.ts';
 import { LogpipeError } from './core/errors.ts';
 import { createLog, type Log } from './core/log.ts';
 import { packageVersion } from './core/package-root.ts';
@@ -39,7 +43,7 @@ function build(): Command {
     .description('Run the pipeline until it is told to stop (SIGTERM or Ctrl-C; twice forces).')
     .option('--roles <list>', 'what this process does, comma-separated (default: all of the configuration)')
     .addOption(new Option('--exit-with-parent', 'end when standard input closes').default(false))
-    .addHelpText('after', '\nExamples:\n  logpipe run\n  logpipe run --config /etc/logpipe.yml --roles indexer')
+    .addHelpText('after', '\nExamples:\n  logpipe run\n  logpipe run --config /etc/logpipe.yml --roles counter,alerter')
     .action((options) => {
       const { config, log } = load(options);
       const roles = options.roles === undefined ? config.roles : parseRoles(options.roles);
@@ -61,7 +65,9 @@ function build(): Command {
     .addHelpText('after', '\nExample:\n  logpipe check-config --config config/logpipe.yml')
     .action((options) => {
       const { config } = load(options);
-      io.out(options.json ? JSON.stringify(config, maskSecrets, 2) : 'the configuration is fine');
+      io.out(
+        options.json ? JSON.stringify(withoutSecrets(config, CONFIG_SCHEMA), null, 2) : 'the configuration is fine',
+      );
     });
 
   withConfig(program.command('parse [files...]'))
@@ -102,6 +108,8 @@ function build(): Command {
       return finish(dlqList(config.kafka, options, io, log));
     });
 
+  addAlerting(program, { io, withConfig, load, finish });
+
   const stack = program.command('stack').description('Local Kafka and Elasticsearch for development, without Docker.');
   for (const [action, what] of [
     ['up', 'Start them and wait until they answer.'],
@@ -125,12 +133,67 @@ function build(): Command {
   return program;
 }
 
-function collect(value: string, all: string[]): string[] {
-  return [...all, value];
+interface Shared {
+  readonly io: Io;
+  readonly withConfig: (command: Command) => Command;
+  readonly load: (options: { config?: string }) => { config: Config; log: Log };
+  readonly finish: (work: Promise<number>) => Promise<void>;
 }
 
-function maskSecrets(key: string, value: unknown): unknown {
-  return /^(?:apiKey|password)$/.test(key) ? '[masked]' : value;
+function addAlerting(program: Command, { io, withConfig, load, finish }: Shared): void {
+  const rules = program.command('rules').description('Rules: when logpipe alerts.');
+  const files = (command: Command) =>
+    withConfig(command)
+      .option('--rules <file>', 'rules to use instead of the configured ones')
+      .option('--measures <file>', 'measures to use instead of the configured ones')
+      .option('--json', 'one JSON object', false);
+  files(rules.command('check'))
+    .description('Check rules and measures; lists every problem, else the rules.')
+    .addHelpText('after', '\nExample:\n  logpipe rules check --rules my-rules.yml')
+    .action((options) => {
+      process.exitCode = rulesCheck(load(options).config, options, io);
+    });
+  files(rules.command('test [files...]'))
+    .description('Run tests of rules: log lines in, expected alerts and messages out. No file: the shipped rules’ own.')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  logpipe rules test\n  logpipe rules test --rules my-rules.yml my-rules.test.yml',
+    )
+    .action((paths: string[], options) => finish(rulesTest(paths, load(options).config, options, io)));
+
+  const alerts = program.command('alerts').description('Alerts that fire, and what became of earlier ones.');
+  withConfig(alerts.command('list'))
+    .description('List open incidents with their alerts, and what is about to fire.')
+    .option('--all', 'resolved incidents of the last 30 days too', false)
+    .option('--json', 'NDJSON, one incident per line', false)
+    .addHelpText('after', '\nExample:\n  logpipe alerts list --all --json')
+    .action((options) => {
+      const { config, log } = load(options);
+      return finish(alertsList(config, options, io, log));
+    });
+  withConfig(alerts.command('show <id>'))
+    .description('Everything about one incident, or about the alert of one rule.')
+    .option('--json', 'on one line', false)
+    .addHelpText('after', '\nExample:\n  logpipe alerts show high-error-rate')
+    .action((id: string, options) => {
+      const { config, log } = load(options);
+      return finish(alertsShow(id, config, options, io, log));
+    });
+
+  const notify = program.command('notify').description('Channels: where alerts are sent.');
+  withConfig(notify.command('test'))
+    .description('Send one test message through each configured channel, and its resolve.')
+    .option('--channel <name>', 'only this one')
+    .option('--json', 'one JSON object', false)
+    .addHelpText('after', '\nExample:\n  logpipe notify test --channel slack')
+    .action((options) => {
+      const { config, log } = load(options);
+      return finish(notifyTest(config, options, io, log));
+    });
+}
+
+function collect(value: string, all: string[]): string[] {
+  return [...all, value];
 }
 
 async function main(): Promise<void> {

@@ -3,15 +3,17 @@
 //   source ─▶ parse ─▶ tag ─▶ indexing (batches) ─▶ sinks ─▶ acknowledge ─▶ source commits
 //                 └── refused ──────────┴── refused ─▶ dead letters ──┘
 //
-// This file only composes; every stage is a factory with its own section of the configuration.
+// This file only composes; every stage is a factory with its own section of the configuration. The second flow, from the log
+// to alerts, is composed in alerting.ts.
 
+import { startAlerting } from './alerting.ts';
 import type { Config } from './config.ts';
 import { type Clock, systemClock } from './core/clock.ts';
-import { errorText } from './core/errors.ts';
+import { errorText, LogpipeError } from './core/errors.ts';
 import type { Log } from './core/log.ts';
 import { createMasker } from './core/mask.ts';
 import { createMetrics, type Metrics } from './core/metrics.ts';
-import type { DeadLetterSink, Source } from './core/record.ts';
+import type { DeadLetterSink, Deliver, Source } from './core/record.ts';
 import { createBulkWriter } from './indexing/bulk-writer.ts';
 import { createFileDeadLetters, createKafkaDeadLetters } from './indexing/dead-letters.ts';
 import { createDocumentWriter } from './indexing/document.ts';
@@ -20,7 +22,8 @@ import { createDegrade, createElasticsearchSink } from './indexing/elasticsearch
 import { createIndexer, type Indexer } from './indexing/indexer.ts';
 import { createDeadLetter } from './indexing/refused.ts';
 import { createConsoleSink, createNdjsonSink, type Sink } from './indexing/sinks.ts';
-import { type HttpServer, type Readiness, startHttp } from './ops/http.ts';
+import { type Readiness, startHttp } from './ops/http.ts';
+import { createPlatformView } from './ops/platform-view.ts';
 import { createParser } from './parse/parse.ts';
 import { createFileSource } from './source/file.ts';
 import { createKafka } from './source/kafka-client.ts';
@@ -29,116 +32,159 @@ import { createStdinSource } from './source/stdin.ts';
 import { createTagger } from './tag/tag.ts';
 
 export interface Pipeline {
-  /** Resolves when a source that can end has ended and everything is accounted for; rejects when the source fails. */
+  /** Resolves when a source that can end has ended and everything is accounted for; rejects when a part fails. */
   readonly ended: Promise<void>;
   readonly metrics: Metrics;
-  readonly source: Source;
   /** Where /metrics and /ready are served; undefined when switched off. */
   readonly url: string | undefined;
   /** Two-phase: no new records, then what is under way; true when all of it was accounted for in time. */
   stop(): Promise<boolean>;
 }
 
-/** Builds every stage and starts the flow. @throws LogpipeError when a stage cannot start. */
-export async function startPipeline(
-  config: Config,
-  deps: { log: Log; clock?: Clock; stdin?: NodeJS.ReadableStream; stdout?: NodeJS.WritableStream },
-): Promise<Pipeline> {
-  const { log } = deps;
-  const clock = deps.clock ?? systemClock;
+export interface PipelineDeps {
+  readonly log: Log;
+  readonly clock?: Clock;
+  readonly stdin?: NodeJS.ReadableStream;
+  readonly stdout?: NodeJS.WritableStream;
+}
+
+interface StageDeps {
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly stdin: NodeJS.ReadableStream;
+  readonly stdout: NodeJS.WritableStream;
+}
+
+/** Builds what this process's roles ask for and starts the flow. @throws LogpipeError when a stage cannot start. */
+export async function startPipeline(config: Config, options: PipelineDeps): Promise<Pipeline> {
   const metrics = createMetrics();
+  const { log, clock = systemClock, stdin = process.stdin, stdout = process.stdout } = options;
+  const deps: StageDeps = { log, clock, metrics, stdin, stdout };
+  if (config.source === 'stdin' && !config.roles.includes('indexer')) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      'roles: standard input is read by the indexer; add that role, or use another source',
+    );
+  }
+
+  const alerting = await startAlerting(config, deps);
+  const indexing = config.roles.includes('indexer') ? startIndexing(config, deps, alerting?.tap) : undefined;
+  const http = config.http.enabled
+    ? await startHttp(config.http, {
+        metrics,
+        clock,
+        readiness: () => [...(indexing?.readiness() ?? []), ...(alerting?.readiness() ?? [])],
+        platform: createPlatformView(() => alerting?.windows(), clock),
+      })
+    : undefined;
+
+  async function stop(): Promise<boolean> {
+    // Side by side: neither flow waits for the other, not even at the end.
+    const [indexed, alerted] = await Promise.all([indexing?.stop(), alerting?.stop()]);
+    await http?.close();
+    return indexed !== false && alerted !== false;
+  }
+  let stopped: Promise<boolean> | undefined;
+
+  return {
+    ended: Promise.all([indexing?.ended, alerting?.ended]).then(() => {}),
+    metrics,
+    url: http?.url,
+    stop() {
+      stopped ??= stop();
+      return stopped;
+    },
+  };
+}
+
+interface Indexing {
+  readonly ended: Promise<void>;
+  readiness(): readonly Readiness[];
+  stop(): Promise<boolean>;
+}
+
+/** @param tap sees every chunk first, for those who cannot read the source themselves */
+function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined): Indexing {
+  const { log, metrics } = deps;
   const masker = createMasker(config.mask);
 
-  const source = createSource(config, { ...deps, clock, metrics });
+  const source = createSource(config, deps);
   const { sinks: wanted } = config;
   const duplicatesRefused = wanted.elasticsearch && !wanted.console.enabled && !wanted.ndjson.enabled;
   const parser = createParser(config.parse, { masker, duplicatesRefused });
   const tag = createTagger();
   const documents = createDocumentWriter(parser.time);
-  const deadLetters = createDeadLetterSink(config, { log, metrics });
+  const deadLetters = createDeadLetterSink(config, deps);
   const toDeadLetter = createDeadLetter(config.dlq, masker);
 
   // The indexer is made after the sinks it fills; the bulk writer buries through it only once records flow.
   const sinks: Sink[] = [];
   const indexer: Indexer = createIndexer(config.bulk, {
+    ...deps,
     parser,
     tag,
     documents,
     sinks,
     deadLetters,
     toDeadLetter,
-    metrics,
-    log,
-    clock,
   });
   let trouble: () => string | undefined = () => undefined;
-  if (config.sinks.elasticsearch) {
+  if (wanted.elasticsearch) {
     const client = createElasticsearchClient(config.elasticsearch);
     const writer = createBulkWriter(config.bulk, {
+      ...deps,
       send: createSendBulk(client),
       degrade: createDegrade({ parser, tag, documents }),
       deadLetter: ({ record, chunk }, reason, detail, signal) => indexer.bury(record, chunk, reason, detail, signal),
-      metrics,
-      log,
-      clock,
       random: Math.random,
     });
     sinks.push(createElasticsearchSink(client, writer));
     trouble = writer.trouble;
   }
-  const out = (deps.stdout ?? process.stdout) as NodeJS.WriteStream;
-  if (config.sinks.console.enabled) sinks.push(createConsoleSink(config.sinks.console.format, { out, metrics }));
-  if (config.sinks.ndjson.enabled) sinks.push(createNdjsonSink(config.sinks.ndjson.dir, { metrics }));
+  const out = deps.stdout as NodeJS.WriteStream;
+  if (wanted.console.enabled) sinks.push(createConsoleSink(wanted.console.format, { out, metrics }));
+  if (wanted.ndjson.enabled) sinks.push(createNdjsonSink(wanted.ndjson.dir, { metrics }));
 
-  const readiness = (): Readiness[] => {
-    const reading = source.status();
-    const dependencies: Readiness[] = [{ name: config.source, ready: reading.ready, detail: reading.detail }];
-    if (config.sinks.elasticsearch) {
-      const reason = trouble();
-      dependencies.push({
-        name: 'elasticsearch',
-        ready: reason === undefined,
-        detail: reason ?? 'accepting documents',
-      });
-    }
-    return dependencies;
-  };
-  const http: HttpServer | undefined = config.http.enabled
-    ? await startHttp(config.http, { metrics, clock, readiness })
-    : undefined;
-
+  const deliver: Deliver =
+    tap === undefined
+      ? indexer.accept
+      : async (chunk) => {
+          await tap(chunk);
+          await indexer.accept(chunk);
+        };
   // Not awaited: while Kafka is away the process is up, says so under /ready, and can be told to stop.
-  const started = source.start(indexer.accept);
-  let stopped: Promise<boolean> | undefined;
-
-  async function stop(): Promise<boolean> {
-    await source.stop();
-    const drained = await indexer.drain(config.shutdownTimeoutMs);
-    await source.close();
-    await deadLetters.close();
-    for (const sink of sinks) {
-      await sink.close().catch((error) => log.warn(`Sink ${sink.name} did not close`, { reason: errorText(error) }));
-    }
-    await http?.close();
-    return drained;
-  }
-  const stopOnce = () => (stopped ??= stop());
+  const started = source.start(deliver);
+  let stopping = false;
 
   return {
     ended: Promise.all([started, source.ended]).then(async () => {
-      if (stopped === undefined) await indexer.drain(Number.POSITIVE_INFINITY);
+      if (!stopping) await indexer.drain(Number.POSITIVE_INFINITY);
     }),
-    metrics,
-    source,
-    url: http?.url,
-    stop: stopOnce,
+    readiness() {
+      const dependencies: Readiness[] = [{ name: config.source, ...source.status() }];
+      if (wanted.elasticsearch) {
+        const reason = trouble();
+        const detail = reason ?? 'accepting documents';
+        dependencies.push({ name: 'elasticsearch', ready: reason === undefined, detail });
+      }
+      return dependencies;
+    },
+    async stop() {
+      stopping = true;
+      await source.stop();
+      const drained = await indexer.drain(config.shutdownTimeoutMs);
+      await source.close();
+      await deadLetters.close();
+      for (const sink of sinks) {
+        await sink.close().catch((error) => log.warn(`Sink ${sink.name} did not close`, { reason: errorText(error) }));
+      }
+      return drained;
+    },
   };
 }
 
-function createSource(
-  config: Config,
-  deps: { log: Log; clock: Clock; metrics: Metrics; stdin?: NodeJS.ReadableStream },
-): Source {
+function createSource(config: Config, deps: StageDeps): Source {
   switch (config.source) {
     case 'kafka': {
       const kafka = createKafka(config.kafka, deps.log);
@@ -147,7 +193,7 @@ function createSource(
     case 'files':
       return createFileSource(config.files, deps);
     case 'stdin':
-      return createStdinSource({ input: deps.stdin ?? process.stdin, maxLineBytes: config.files.maxLineBytes }, deps);
+      return createStdinSource({ input: deps.stdin, maxLineBytes: config.files.maxLineBytes }, deps);
   }
 }
 

@@ -1,6 +1,9 @@
 // Where alert state lives, as keyed records: a compacted Kafka topic, or the embedded mode's journal. Contract only.
 
-/** `kind/id`, for example `incident/01J…`. Kinds: alert, incident, outbox, template, rollup, summary. */
+/**
+ * `kind/id`, for example `incident/01J…`. Kinds of the alert machine: alert, incident, outbox, silence, meta; of
+ * others: template, rollup.
+ */
 export type StateKey = string;
 
 export interface StateChange {
@@ -15,7 +18,9 @@ export interface AlertStore {
   readonly initial: ReadonlyMap<StateKey, object>;
   /**
    * Makes all changes durable, together or not at all.
-   * @throws LostHoldError when another instance has taken over; other errors may pass by themselves (Kafka away).
+   * @throws LostHoldError when another instance has taken over, or when it cannot be known what became of the changes:
+   * this store is over, and what is true must be read by opening another one. Any other error: nothing was written, and
+   * the next commit may succeed.
    */
   commit(changes: readonly StateChange[]): Promise<void>;
   /** Resolves when the hold was confirmed (by a commit, or by asking) within the last `maxAgeMs`. @throws as commit */
@@ -23,9 +28,17 @@ export interface AlertStore {
   close(): Promise<void>;
 }
 
+const WHY = {
+  taken: 'another instance holds the alert state now',
+  unknown: 'it is not known whether the last change of the alert state was written: it has to be read again',
+} as const;
+
 export class LostHoldError extends Error {
-  constructor(cause?: unknown) {
-    super('another instance holds the alert state now', cause === undefined ? undefined : { cause });
+  readonly why: keyof typeof WHY;
+
+  constructor(cause?: unknown, why: keyof typeof WHY = 'taken') {
+    super(WHY[why], cause === undefined ? undefined : { cause });
     this.name = 'LostHoldError';
+    this.why = why;
   }
 }

@@ -1,4 +1,5 @@
 // `logpipe setup`: topics and index template, once per cluster. Idempotent; says what it did and what differs.
+import { ALERTS_TEMPLATE_NAME, installAlertsTemplate } from '../alerts/history-template.ts';
 import type { Config } from '../config.ts';
 import type { Log } from '../core/log.ts';
 import { createElasticsearchClient, explainFailure } from '../indexing/elasticsearch.ts';
@@ -12,10 +13,12 @@ export async function setup(config: Config, options: { json: boolean }, io: Io, 
   const topics =
     config.source === 'kafka' ? await ensureTopics(createKafka(config.kafka, log), config.kafka, log) : undefined;
   let template: string | undefined;
+  let alertsTemplate: string | undefined;
   if (config.sinks.elasticsearch) {
     const client = createElasticsearchClient(config.elasticsearch);
     try {
       template = await installTemplate(client, log);
+      alertsTemplate = await installAlertsTemplate(client, log);
     } catch (error) {
       throw error instanceof Error && error.name === 'LogpipeError'
         ? error
@@ -25,7 +28,7 @@ export async function setup(config: Config, options: { json: boolean }, io: Io, 
     }
   }
   if (options.json) {
-    io.out(JSON.stringify({ topics, template }));
+    io.out(JSON.stringify({ topics, template, alertsTemplate }));
     return 0;
   }
   if (topics !== undefined) {
@@ -34,5 +37,6 @@ export async function setup(config: Config, options: { json: boolean }, io: Io, 
     for (const difference of topics.differences) io.out(`differs: ${difference}`);
   }
   if (template !== undefined) io.out(`index template ${TEMPLATE_NAME} version ${TEMPLATE_VERSION}: ${template}`);
+  if (alertsTemplate !== undefined) io.out(`index template ${ALERTS_TEMPLATE_NAME}: ${alertsTemplate}`);
   return 0;
 }

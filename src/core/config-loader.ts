@@ -5,6 +5,7 @@ import { Ajv, type ErrorObject } from 'ajv';
 import formats from 'ajv-formats';
 import { parseDocument } from 'yaml';
 import { errorText, LogpipeError } from './errors.ts';
+import { MASK } from './mask.ts';
 
 /** The subset of JSON Schema the sections use; `secret` marks values that also come from `<key>File`. */
 export interface Schema {
@@ -141,7 +142,7 @@ function readSecretFiles(value: Json, schema: Schema, path: string, problems: st
 function explain(error: ErrorObject): string {
   const path = error.instancePath.slice(1).replaceAll('/', '.') || '(top level)';
   const secret = (error.parentSchema as Schema | undefined)?.secret === true;
-  const found = secret ? '[masked]' : describe(error.data);
+  const found = secret ? MASK : describe(error.data);
   const params = error.params as Record<string, unknown>;
   switch (error.keyword) {
     case 'additionalProperties': {
@@ -163,6 +164,17 @@ function explain(error: ErrorObject): string {
 function describe(value: unknown): string {
   const text = JSON.stringify(value) ?? 'nothing';
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
+/** A copy of a validated configuration that may be shown: every value the schema calls `secret` is masked. */
+export function withoutSecrets(value: unknown, schema: Schema | undefined): unknown {
+  if (schema?.secret === true) return MASK;
+  if (Array.isArray(value)) return value.map((item) => withoutSecrets(item, schema?.items));
+  if (typeof value !== 'object' || value === null) return value;
+  const others = schema?.additionalProperties as Schema | undefined;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, inner]) => [key, withoutSecrets(inner, schema?.properties?.[key] ?? others)]),
+  );
 }
 
 function deepFreeze(value: unknown): unknown {

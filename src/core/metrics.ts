@@ -28,14 +28,47 @@ export function createMetrics() {
     dropped: counter('logpipe_dropped_total', 'Records lost for good, by reason.', ['reason']),
     sourceRestarts: counter('logpipe_source_restarts_total', 'Times the Kafka consumer was rebuilt after a crash.'),
     rebalances: counter('logpipe_rebalances_total', 'Consumer group joins (assignment epochs).'),
+    counted: counter(
+      'logpipe_counted_total',
+      'Records counted into the measures, those of a repeated reading included.',
+    ),
+    notCounted: counter('logpipe_not_counted_total', 'Records that count in no measure, by reason.', ['reason']),
+    countsWaiting: gauge('logpipe_counts_waiting', 'Closed counting intervals whose totals are not yet published.'),
+    countsPublished: counter('logpipe_counts_published_total', 'Totals and positions published, by result.', [
+      'result',
+    ]),
     staleAcks: counter(
       'logpipe_stale_acks_total',
       'Acknowledged records of an assignment that had ended: not committed.',
     ),
     commits: counter('logpipe_commits_total', 'Offset commits, by result.', ['result']),
-    lag: gauge('logpipe_lag_records', 'Records between the committed offset and the end of the log.', ['partition']),
+    lag: gauge('logpipe_lag_records', 'Records between the committed offset and the end of the log.', [
+      'group',
+      'partition',
+    ]),
     inFlightBytes: gauge('logpipe_in_flight_bytes', 'Bytes taken from the source and not yet accounted for.'),
     paused: gauge('logpipe_paused', '1 while the intake waits for the named reason.', ['reason']),
+    notifications: counter(
+      'logpipe_notifications_total',
+      'Attempts to send a notification, by channel; result: sent, retried, given_up.',
+      ['channel', 'result'],
+    ),
+    alertMessages: counter('logpipe_alert_messages_total', 'Messages decided, however many channels, by reason.', [
+      'reason',
+    ]),
+    outboxDropped: counter(
+      'logpipe_outbox_dropped_total',
+      'Waiting messages given up because their channel took none for too long.',
+      ['channel'],
+    ),
+    evaluationSeconds: new Histogram({
+      name: 'logpipe_evaluation_seconds',
+      help: 'Time one evaluation of all rules took.',
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1],
+      registers,
+    }),
+    evaluationLag: gauge('logpipe_evaluation_lag_seconds', 'How far evaluation is behind the wall clock.'),
+    alertsFiring: gauge('logpipe_alerts_firing', 'Alerts that fire, as their holder sees them.'),
     bulkSeconds: new Histogram({
       name: 'logpipe_bulk_seconds',
       help: 'Time from sending a bulk request to its answer.',

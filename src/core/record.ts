@@ -16,7 +16,16 @@ export interface RawRecord {
   readonly timeMs: number;
   /** Event id from the transport's record header, format-checked; never taken from the value. */
   readonly eventId: string | undefined;
+  /** Set when the record may not be the first of its event. */
+  readonly mark?: RecordMark;
 }
+
+/**
+ * Record headers that say so: `resent` by the transport after an unknown outcome, so it may be there twice; `redriven`
+ * from the dead letters and `replayed` from an older log, both counted when they first arrived.
+ */
+export const RECORD_MARKS = ['resent', 'redriven', 'replayed'] as const;
+export type RecordMark = (typeof RECORD_MARKS)[number];
 
 /**
  * Records of one partition (or file) in offset order, with the means to acknowledge them.

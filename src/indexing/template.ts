@@ -24,14 +24,14 @@ const MAPPINGS: Record<FieldType, object> = {
   raw: { type: 'keyword', index: false, doc_values: false },
 };
 
-interface IndexTemplate {
+export interface IndexTemplate {
   index_patterns: string[];
   priority: number;
   version: number;
   _meta: Record<string, string>;
   template: { settings: { index: IndexSettings }; mappings: object };
 }
-interface IndexSettings {
+export interface IndexSettings {
   number_of_shards: number;
   auto_expand_replicas: string;
   refresh_interval: string;
@@ -77,42 +77,51 @@ function properties(group: FieldGroup): Record<string, object> {
 
 export type TemplateResult = 'installed' | 'updated' | 'unchanged';
 
+/** Puts the template of the live log indices in place. @throws as installIndexTemplate */
+export function installTemplate(client: Client, log: Log): Promise<TemplateResult> {
+  return installIndexTemplate(client, TEMPLATE_NAME, indexTemplate(), log);
+}
+
 /**
- * Puts the template in place. Settings an older server does not know are left out, which is said.
+ * Puts a template in place. Settings an older server does not know are left out, which is said.
  * @throws LogpipeError LOGPIPE_TEMPLATE_NEWER when the server's is newer; the client's errors otherwise.
  */
-export async function installTemplate(client: Client, log: Log): Promise<TemplateResult> {
-  const present = await installedVersion(client);
-  if (present !== undefined && present > TEMPLATE_VERSION) {
+export async function installIndexTemplate(
+  client: Client,
+  name: string,
+  body: IndexTemplate,
+  log: Log,
+): Promise<TemplateResult> {
+  const present = await installedVersion(client, name);
+  if (present !== undefined && present > body.version) {
     throw new LogpipeError(
       'LOGPIPE_TEMPLATE_NEWER',
-      `index template ${TEMPLATE_NAME}: version ${present} is installed, this logpipe brings ${TEMPLATE_VERSION}; it is left alone. Upgrade logpipe`,
+      `index template ${name}: version ${present} is installed, this logpipe brings ${body.version}; it is left alone. Upgrade logpipe`,
     );
   }
-  if (present === TEMPLATE_VERSION) return 'unchanged';
-  const body = indexTemplate();
+  if (present === body.version) return 'unchanged';
   try {
-    await put(client, body);
+    await put(client, name, body);
   } catch (error) {
     if (!(error instanceof errors.ResponseError) || !/ignore_dynamic_beyond_limit/.test(error.message)) throw error;
     delete body.template.settings.index.mapping.total_fields.ignore_dynamic_beyond_limit;
     log.warn('This Elasticsearch does not know index.mapping.total_fields.ignore_dynamic_beyond_limit: left out', {
       effect: 'documents beyond 1,000 fields are degraded instead of losing single fields',
     });
-    await put(client, body);
+    await put(client, name, body);
   }
   return present === undefined ? 'installed' : 'updated';
 }
 
-async function put(client: Client, body: IndexTemplate): Promise<void> {
-  await client.transport.request({ method: 'PUT', path: `/_index_template/${TEMPLATE_NAME}`, body });
+async function put(client: Client, name: string, body: IndexTemplate): Promise<void> {
+  await client.transport.request({ method: 'PUT', path: `/_index_template/${name}`, body });
 }
 
-async function installedVersion(client: Client): Promise<number | undefined> {
+async function installedVersion(client: Client, name: string): Promise<number | undefined> {
   try {
     const reply = await client.transport.request<{ index_templates: { index_template: { version?: number } }[] }>({
       method: 'GET',
-      path: `/_index_template/${TEMPLATE_NAME}`,
+      path: `/_index_template/${name}`,
     });
     return reply.index_templates[0]?.index_template.version ?? 0;
   } catch (error) {

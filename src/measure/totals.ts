@@ -78,8 +78,18 @@ export interface LaneProgress {
   caughtUp: boolean;
 }
 
+/**
+ * `open`: more records of this bucket may come. Totals that are final are the same whoever counted them; open ones are not,
+ * so a compacted topic must never let the ones replace the others (counts-topic.ts).
+ */
 export type CountsMessage =
-  | { readonly kind: 'totals'; readonly totals: BucketTotals }
+  | {
+      readonly kind: 'totals';
+      readonly totals: BucketTotals;
+      readonly open?: boolean;
+      /** `totals` as JSON, when it is at hand: whoever only passes it on need not touch `totals`, which costs more. */
+      readonly written?: { readonly lane: string; readonly arrivalMs: number; readonly json: string };
+    }
   | { readonly kind: 'progress'; readonly progress: LaneProgress };
 
 /** Takes what the counter has to say, in order. Resolves when it is durable. */

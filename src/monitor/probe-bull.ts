@@ -50,7 +50,7 @@ export function createBullProbe(options: { redisUrl: string; prefix: string; tim
         const key = (part: string) => `${prefix}:${name}:${part}`;
         const replies = await redis.pipeline().llen(key('wait')).llen(key('paused')).zcard(key('prioritized')).exec();
         const waiting = (replies ?? []).reduce((sum, [error, count]) => sum + (error ? 0 : Number(count)), 0);
-        readings.push({ measure: 'queue.backlog', labels: { 'queue.name': name }, value: waiting });
+        readings.push({ measure: 'queue.size', labels: { 'queue.name': name }, value: waiting });
       }
       return readings;
     },

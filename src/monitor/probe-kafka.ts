@@ -1,5 +1,5 @@
-// How far the indexer is behind, and what share of the records ends in the dead letters; both from the brokers, so that
-// they hold for all instances together. The share is that of the records since the run before.
+// How far the indexer is behind, what was deleted before it was read, and what share of the records ends in the dead letters:
+// from the brokers, so that it holds for all instances together. The share is that of the records since the run before.
 import type { Admin, Kafka } from 'kafkajs';
 import type { Probe, Reading } from './reading.ts';
 
@@ -34,11 +34,18 @@ export function createKafkaProbe(options: KafkaProbeOptions, deps: { kafka: Kafk
         ]);
         signal.throwIfAborted();
         const offsets = new Map(committed[0]?.partitions.map((row) => [row.partition, Number(row.offset)]));
-        const lag = ends.reduce((sum, { partition, high, low }) => {
+        let lag = 0;
+        let deleted = 0;
+        for (const { partition, high, low } of ends) {
           const at = offsets.get(partition) ?? -1;
-          return sum + Number(high) - Math.max(at, Number(low));
-        }, 0);
-        const readings: Reading[] = [{ measure: 'kafka.lag', labels: {}, value: lag }];
+          lag += Number(high) - Math.max(at, Number(low));
+          if (at >= 0) deleted += Math.max(0, Number(low) - at);
+        }
+        const readings: Reading[] = [
+          { measure: 'kafka.lag', labels: { group: options.group }, value: lag },
+          // Deleted before they were read, as long as nothing was committed behind them.
+          { measure: 'logpipe.dropped', labels: { reason: 'retention' }, value: deleted },
+        ];
         const now = { logs: sumHigh(ends), letters: sumHigh(letterEnds) };
         const logs = now.logs - (before?.logs ?? now.logs);
         // A dead letter may be written twice and a topic re-created: neither may give a share above one or below zero.

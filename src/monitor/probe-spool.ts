@@ -1,5 +1,6 @@
 // How full a disk spool is. In: its folder. Out: used share of the permitted size, 0 to 1 (and above, should it overflow).
 import { readdir, stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Probe } from './reading.ts';
 
@@ -18,7 +19,7 @@ export function createSpoolProbe(options: { dir: string; maxBytes: number }): Pr
         );
         bytes += size;
       }
-      return [{ measure: 'logpipe.spool_used', labels: {}, value: bytes / options.maxBytes }];
+      return [{ measure: 'logpipe.spool_used', labels: { host: hostname() }, value: bytes / options.maxBytes }];
     },
     async close() {},
   };

@@ -5,6 +5,9 @@ import { Hono } from 'hono';
 import type { Clock } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Metrics } from '../core/metrics.ts';
+import { PLATFORM_CONTENT_TYPE } from './platform-metrics.ts';
+import type { PlatformView } from './platform-view.ts';
+import { isStatsWindow, STATS_WINDOWS } from './stats.ts';
 
 export const httpSection = {
   type: 'object',
@@ -46,7 +49,7 @@ export interface HttpServer {
 /** @throws LogpipeError LOGPIPE_USAGE when the address cannot be bound. */
 export async function startHttp(
   config: HttpConfig,
-  deps: { metrics: Metrics; clock: Clock; readiness: () => readonly Readiness[] },
+  deps: { metrics: Metrics; clock: Clock; readiness: () => readonly Readiness[]; platform: PlatformView },
 ): Promise<HttpServer> {
   const app = new Hono();
   app.get('/live', (c) => c.json({ live: true }));
@@ -61,8 +64,29 @@ export async function startHttp(
   app.get('/api/v1/health', (c) =>
     c.json({ success: true, message: 'API is running', timestamp: new Date(deps.clock.now()).toISOString() }),
   );
+  // Only where the alerts are evaluated are all partitions known: everywhere else these say so instead of half the truth.
+  app.get('/metrics/platform', (c) => {
+    const text = deps.platform.metrics();
+    return text === undefined
+      ? c.text('# not the alerter\n', 503, { 'content-type': PLATFORM_CONTENT_TYPE })
+      : c.text(text, 200, { 'content-type': PLATFORM_CONTENT_TYPE });
+  });
+  app.get('/api/v1/stats', (c) => {
+    const window = c.req.query('window') ?? '24h';
+    if (!isStatsWindow(window)) {
+      const permitted = Object.keys(STATS_WINDOWS).join(', ');
+      return c.json({ success: false, message: `window: found "${window}"; permitted: ${permitted}` }, 400);
+    }
+    const stats = deps.platform.stats(window);
+    return stats === undefined
+      ? c.json({ success: false, message: 'the alerts are not evaluated here; ask the instance that does' }, 503)
+      : c.json(stats);
+  });
   app.notFound((c) =>
-    c.json({ error: `${c.req.path} is not served; try /live, /ready, /metrics or /api/v1/health` }, 404),
+    c.json(
+      { error: `${c.req.path} is not served; try /live, /ready, /metrics, /metrics/platform or /api/v1/stats` },
+      404,
+    ),
   );
 
   return new Promise((resolve, reject) => {

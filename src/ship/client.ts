@@ -3,6 +3,8 @@
 import net from 'node:net';
 import tls from 'node:tls';
 import kafkajs, { type KafkaConfig, type Producer } from 'kafkajs';
+import { errorText } from '../core/errors.ts';
+import { calmRequestQueues } from '../core/kafkajs-timer.ts';
 import { createEncodedSend } from './encoded-send.ts';
 import type { TransportSettings } from './options.ts';
 import type { ShipRecord } from './record.ts';
@@ -25,12 +27,15 @@ const INITIAL_RETRY_MS = 50;
 const MAX_RETRY_MS = 1_000;
 const RETRIES = 5;
 const KEEP_ALIVE_MS = 60_000;
+const REPEAT_MS = 60_000;
+const MAX_REMEMBERED = 200;
 
 export function createShipClient(
   settings: TransportSettings,
   deps: { warn(source: 'kafkajs', message: string): void },
 ): ShipClient {
   const { Kafka, logLevel } = kafkajs;
+  calmRequestQueues();
   const sockets = new Set<net.Socket>();
   const encoded = createEncodedSend(settings.compression);
   let isBusy = false;
@@ -42,16 +47,10 @@ export function createShipClient(
     requestTimeout: REQUEST_TIMEOUT_MS,
     retry: { initialRetryTime: INITIAL_RETRY_MS, maxRetryTime: MAX_RETRY_MS, retries: RETRIES },
     ...(settings.ssl === false ? {} : { ssl: settings.ssl }),
-    ...(settings.sasl === undefined ? {} : { sasl: settings.sasl }),
+    // A copy: kafkajs writes into it, and the application's own may be frozen or shared.
+    ...(settings.sasl === undefined ? {} : { sasl: { ...settings.sasl } }),
     logLevel: logLevel.WARN,
-    logCreator:
-      () =>
-      ({ namespace, log }) => {
-        // Retries are limited on purpose; see sender.ts for what happens after the last one.
-        if (log.message.startsWith('Limiting retries')) return;
-        const detail = typeof log.error === 'string' ? `: ${log.error}` : '';
-        deps.warn('kafkajs', `[${namespace}] ${log.message}${detail}`);
-      },
+    logCreator: () => passOn(deps.warn),
     socketFactory: ({ host, port, ssl, onConnect }) => {
       const name = net.isIP(host) === 0 ? { servername: host } : {};
       const socket = ssl
@@ -81,5 +80,28 @@ export function createShipClient(
       isBusy = busy;
       for (const socket of sockets) busy ? socket.ref() : socket.unref();
     },
+  };
+}
+
+/**
+ * kafkajs's warnings and errors as texts. While a broker is away it repeats them several times a second; the same one is
+ * passed on once a minute.
+ */
+export function passOn(
+  warn: (source: 'kafkajs', message: string) => void,
+  now: () => number = Date.now,
+): (entry: { namespace: string; log: { message: unknown; error?: unknown } }) => void {
+  const lastTime = new Map<string, number>();
+  return ({ namespace, log }) => {
+    // For a broker that refuses a login kafkajs gives an error instead of a text.
+    const message = errorText(log.message);
+    // Retries are limited on purpose; see sender.ts for what happens after the last one.
+    if (message.startsWith('Limiting retries')) return;
+    const text = `[${namespace}] ${message}${typeof log.error === 'string' ? `: ${log.error}` : ''}`;
+    const time = now();
+    if (time - (lastTime.get(text) ?? Number.NEGATIVE_INFINITY) < REPEAT_MS) return;
+    if (lastTime.size >= MAX_REMEMBERED) lastTime.clear();
+    lastTime.set(text, time);
+    warn('kafkajs', text);
   };
 }

@@ -1,7 +1,7 @@
 // Records that will not reach Kafka. In: a reason and a number. Out: counts by reason, and one notice per episode.
 
 /** Closed list; reasons become metric labels. */
-export const DROP_REASONS = ['queue-full', 'refused', 'closed'] as const;
+export const DROP_REASONS = ['queue-full', 'refused', 'failed', 'closed'] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 export type DropCounts = Record<DropReason, number>;
 
@@ -25,6 +25,7 @@ const MESSAGES: Record<DropReason, string> = {
   'queue-full':
     'The queue is full, new records are dropped until Kafka takes some; see queue.maxRecords, queue.maxBytes.',
   refused: 'Kafka refuses a record for good; compare the topic’s max.message.bytes with maxRecordBytes.',
+  failed: 'A record could not be logged: reading it failed, or a format did, or a transport in front of this one.',
   closed: 'Records were logged after the transport had been closed.',
 };
 
@@ -33,7 +34,7 @@ export function createDrops(deps: {
   onStart(notice: DropNotice): void;
   onEnd(reason: DropReason, dropped: number): void;
 }): Drops {
-  const counts: DropCounts = { 'queue-full': 0, refused: 0, closed: 0 };
+  const counts: DropCounts = { 'queue-full': 0, refused: 0, failed: 0, closed: 0 };
   const since: Partial<DropCounts> = {};
   return {
     count(reason, records) {
@@ -44,7 +45,7 @@ export function createDrops(deps: {
       deps.onStart({ reason, total: counts[reason], message: MESSAGES[reason] });
     },
     settle() {
-      for (const reason of ['queue-full', 'refused'] as const) {
+      for (const reason of ['queue-full', 'refused', 'failed'] as const) {
         const before = since[reason];
         if (before === undefined) continue;
         delete since[reason];

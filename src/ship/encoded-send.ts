@@ -5,7 +5,7 @@
 // partition: encode.ts writes them. Connections, metadata, leaders, retries and sequence numbers stay with kafkajs.
 // kafkajs puts only the lowest three bits of a codec's number into the batch, so numbers from 8 up are free, and other
 // users of kafkajs in the process see no change. Depends on kafkajs 2.2's way through its arrays (`reduce` to group, `map`
-// to encode); test/integration/transport.test.ts reads every byte back.
+// to encode), so that version is pinned; test/integration/transport.test.ts reads every byte back.
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import kafkajs, { type CompressionTypes, type ICustomPartitioner, type Message, type Producer } from 'kafkajs';

@@ -1,10 +1,12 @@
 // A ready-made logger. In: the transport's options. Out: a Winston logger to the console, `logs/app.log` and Kafka.
 // Guarantee: the line in the file is the record in Kafka, with the same `eventId`.
 import winston from 'winston';
+import { errorText } from '../core/errors.ts';
+import { LogFile } from './log-file.ts';
 import { createNormaliser } from './normalise.ts';
 import { type KafkaTransportOptions, transportSettings } from './options.ts';
 import { createRecordBuilder, type Info, LEVEL, MESSAGE, RECORD, type RecordBuilder } from './record.ts';
-import { KafkaTransport } from './transport.ts';
+import { HANDED, KafkaTransport, LOST } from './transport.ts';
 
 export interface CreateLoggerOptions extends Omit<KafkaTransportOptions, 'format'> {
   /** Path of the JSON lines file; `false` for none. Default `logs/app.log`. */
@@ -26,18 +28,23 @@ export function createLogger(options: CreateLoggerOptions): winston.Logger {
   const settings = transportSettings(transportOptions);
   const transports: winston.transport[] = [];
   if (toConsole) transports.push(new winston.transports.Console({ format: readable() }));
-  if (file !== false) transports.push(new winston.transports.File({ filename: file }));
+  const warn = (message: string) => {
+    try {
+      kafka.emit('warn', { source: 'transport', message });
+    } catch {
+      // A listener's mistake stays the listener's.
+    }
+  };
+  if (file !== false) transports.push(new LogFile({ filename: file, closeTimeoutMs: settings.closeTimeoutMs, warn }));
   transports.push(kafka);
   const logger = winston.createLogger({
     level: settings.level,
     format: recordFormat(createRecordBuilder(settings)),
     transports,
   });
-  // A full disk must not end the application: without a listener Winston's 'error' event would.
-  logger.on('error', (error: unknown) => {
-    kafka.emit('warn', { source: 'transport', message: `The log file cannot be written: ${String(error)}` });
-  });
-  return survivable(endsEmpty(logger, settings.closeTimeoutMs));
+  // Another transport's failure must not end the application: without a listener Winston's 'error' event would.
+  logger.on('error', (error: unknown) => warn(`A transport failed: ${errorText(error)}`));
+  return survivable(endsEmpty(logger, kafka, settings.closeTimeoutMs), kafka);
 }
 
 /**
@@ -71,48 +78,67 @@ function readable(): winston.Logform.Format {
 }
 
 /**
- * A slow file makes Winston hold records back, and its `end()` would end the transports before they come through.
- * Waits for that, at most as long as for Kafka.
+ * What is logged before the transports run, and what another transport holds back, is still in the logger when it ends;
+ * Winston's `end()` would end the transports before it comes through. Waits for that, but not longer than for Kafka.
  */
-function endsEmpty(logger: winston.Logger, timeoutMs: number): winston.Logger {
+function endsEmpty(logger: winston.Logger, kafka: KafkaTransport, timeoutMs: number): winston.Logger {
   const end = logger.end.bind(logger) as (...args: unknown[]) => unknown;
-  const held = () =>
-    logger.transports.reduce((sum, one) => sum + one.writableLength, logger.writableLength + logger.readableLength);
+  const write = logger.write.bind(logger) as (info: Info, ...rest: unknown[]) => boolean;
+  let ended = false;
   logger.end = ((...args: unknown[]) => {
     const deadline = Date.now() + timeoutMs;
     const attempt = () => {
-      if (held() === 0 || Date.now() >= deadline) end(...args);
-      else setTimeout(attempt, DRAIN_POLL_MS);
+      if (logger.writableLength + logger.readableLength > 0 && Date.now() < deadline) {
+        setTimeout(attempt, DRAIN_POLL_MS);
+        return;
+      }
+      ended = true;
+      end(...args);
     };
     attempt();
     return logger;
   }) as typeof logger.end;
+  logger.write = ((info: Info, ...rest: unknown[]) => {
+    if (!ended) return write(info, ...rest);
+    kafka[LOST]('closed', info[LEVEL]);
+    return true;
+  }) as typeof logger.write;
   return logger;
 }
 
 /**
- * Winston itself throws at the caller for a frozen error or a throwing getter at the top of the metadata. Then the call is
- * repeated with plain copies.
+ * Winston itself throws at the caller for a frozen error, a throwing getter at the top of the metadata and the like. Then
+ * the call is repeated with plain copies; a record that is lost all the same is counted.
  */
-function survivable(logger: winston.Logger): winston.Logger {
+function survivable(logger: winston.Logger, kafka: KafkaTransport): winston.Logger {
   const methods = logger as unknown as Record<string, (...args: unknown[]) => unknown>;
   for (const name of [...Object.keys(logger.levels), 'log']) {
     const original = methods[name]!;
     methods[name] = function (this: unknown, ...args: unknown[]) {
-      try {
-        return original.apply(this, args);
-      } catch {
-        const { value } = createNormaliser();
-        const copies = args.map((arg) =>
-          typeof arg === 'object' && arg !== null ? { ...(value(arg) as object) } : arg,
-        );
+      const handed = kafka[HANDED];
+      let given = args;
+      for (let attempt = 0; attempt < 2; attempt++) {
         try {
-          return original.apply(this, copies);
+          return original.apply(this, given);
         } catch {
-          return this;
+          // A transport behind ours threw: the record is in Kafka's queue and must not go there twice.
+          if (kafka[HANDED] !== handed) return this;
         }
+        given = args.map(plainCopy);
       }
+      const [first] = given as [unknown];
+      kafka[LOST]('failed', name !== 'log' ? name : ((first as Info | null)?.level ?? first));
+      return this;
     };
   }
   return logger;
+}
+
+function plainCopy(arg: unknown): unknown {
+  const plain = createNormaliser().value(arg);
+  if (typeof plain !== 'object' || plain === null) return plain;
+  const copy: Record<string, unknown> = { ...plain };
+  // Winston appends it to the text, which objects without prototype do not survive.
+  if (typeof copy.message === 'object' && copy.message !== null) copy.message = JSON.stringify(copy.message);
+  return copy;
 }

@@ -1,10 +1,10 @@
 // Options of the transport. In: what the application passed. Out: frozen settings with every default filled in.
 // Guarantee: whatever is accepted here can be used; what cannot is refused at once, by option, value and permitted.
 import { hostname } from 'node:os';
-import type { ConnectionOptions } from 'node:tls';
+import { type ConnectionOptions, createSecureContext } from 'node:tls';
 import type { SASLOptions } from 'kafkajs';
 import type { TransportStreamOptions } from 'winston-transport';
-import { LogpipeError } from '../core/errors.ts';
+import { errorText, LogpipeError } from '../core/errors.ts';
 
 /** `snappy` is the fast one: about a third of the bytes for a fraction of gzip's CPU time. */
 export const COMPRESSIONS = ['none', 'gzip', 'snappy'] as const;
@@ -114,6 +114,7 @@ export function transportSettings(options: KafkaTransportOptions): TransportSett
   if (typeof ssl !== 'boolean' && (typeof ssl !== 'object' || ssl === null)) {
     throw refuse('ssl', typeof ssl, 'true, false or the options of tls.connect');
   }
+  if (typeof ssl === 'object') checkTls(ssl);
   checkSasl(options.sasl);
   const compression = options.compression ?? 'none';
   if (!COMPRESSIONS.includes(compression)) throw refuse('compression', compression, COMPRESSIONS.join(', '));
@@ -166,6 +167,16 @@ function checkSasl(sasl: SASLOptions | undefined): void {
   if (typeof username !== 'string' || username === '') throw refuse('sasl.username', username, 'a non-empty text');
   // The value is not shown: it may be the password with a typo.
   if (typeof password !== 'string' || password === '') throw refuse('sasl.password', typeof password, 'a text');
+}
+
+function checkTls(ssl: ConnectionOptions): void {
+  try {
+    createSecureContext(ssl);
+  } catch (error) {
+    // Node may show what it received, and that may be a passphrase.
+    const reason = errorText(error).replace(/ Received [\s\S]*/, '');
+    throw refuse('ssl', undefined, 'certificates and keys in PEM that belong together', `fails (${reason})`);
+  }
 }
 
 function checkMask(mask: MaskingOptions): void {

@@ -30,6 +30,8 @@ export interface SenderDeps {
   onDelivered(batch: { records: number; bytes: number }): void;
   /** Once per outage. */
   onFailed(error: unknown): void;
+  /** When to give up on an answer, in ms. Default 60,000. */
+  readonly sendTimeoutMs?: number | undefined;
 }
 
 const FIRST_BACKOFF_MS = 200;
@@ -37,14 +39,14 @@ const MAX_BACKOFF_MS = 5_000;
 /** Longer than all of kafkajs's own time-outs of one request together with its retries should ever take. */
 const SEND_TIMEOUT_MS = 60_000;
 /**
- * A connected kafkajs producer re-arms a 1 ms timer for as long as it lives (tulios/kafkajs#1704), and no process with one
- * ever ends by itself. So an idle one is let go; the next record connects again.
+ * A connected kafkajs producer looks for late answers by a timer for as long as it lives, and no process with one ever ends
+ * by itself. So an idle one is let go; the next record connects again.
  */
 const IDLE_MS = 3_000;
 const REFUSALS = ['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD', 'INVALID_TIMESTAMP'];
 
 export function createSender(batchLimits: Required<BatchOptions>, deps: SenderDeps): Sender {
-  const { queue, client, drops } = deps;
+  const { queue, client, drops, sendTimeoutMs = SEND_TIMEOUT_MS } = deps;
   let producer: Producer | undefined;
   let timer: NodeJS.Timeout | undefined;
   let idleTimer: NodeJS.Timeout | undefined;
@@ -107,7 +109,7 @@ export function createSender(batchLimits: Required<BatchOptions>, deps: SenderDe
         if (aborted) return discardProducer();
         const attempted = client.send(producer, records, unknown);
         unknown = true;
-        await withTimeout(attempted);
+        await withTimeout(attempted, sendTimeoutMs);
         settle(records);
         return;
       } catch (error) {
@@ -147,7 +149,7 @@ export function createSender(batchLimits: Required<BatchOptions>, deps: SenderDe
   async function connect(): Promise<Producer> {
     const fresh = client.producer();
     try {
-      await withTimeout(fresh.connect());
+      await withTimeout(fresh.connect(), sendTimeoutMs);
       return fresh;
     } catch (error) {
       fresh.disconnect().catch(() => {});
@@ -205,10 +207,10 @@ function isRefusal(error: unknown): boolean {
   return false;
 }
 
-async function withTimeout<T>(work: Promise<T>): Promise<T> {
+async function withTimeout<T>(work: Promise<T>, ms: number): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`Kafka did not answer within ${SEND_TIMEOUT_MS} ms`)), SEND_TIMEOUT_MS);
+    timer = setTimeout(() => reject(new Error(`Kafka did not answer within ${ms} ms`)), ms);
     timer.unref();
   });
   try {

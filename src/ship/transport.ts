@@ -2,9 +2,10 @@
 // Guarantee: nothing here throws into the application, makes it wait or grows beyond the queue's limits.
 import TransportStream from 'winston-transport';
 import { errorText } from '../core/errors.ts';
+import { explainConnection } from '../core/kafka-hints.ts';
 import { createMasker } from '../core/mask.ts';
 import { createShipClient } from './client.ts';
-import { createDrops, type DropCounts, type DropNotice, type Drops } from './drops.ts';
+import { createDrops, type DropCounts, type DropNotice, type DropReason, type Drops } from './drops.ts';
 import { type KafkaTransportOptions, transportSettings } from './options.ts';
 import { createQueue, type Overflow, type ShipQueue } from './queue.ts';
 import { createRecordBuilder, type Info, RECORD, type RecordBuilder, type ShipRecord } from './record.ts';
@@ -41,9 +42,16 @@ export interface KafkaTransportEvents {
 /** Inner pieces for tests and for a spool on disk. */
 export interface KafkaTransportDeps {
   readonly overflow?: Overflow;
+  /** When a send whose outcome is unknown is made again through a new producer. Default 60,000. */
+  readonly sendTimeoutMs?: number;
   /** Wall clock in ms. */
   readonly now?: () => number;
 }
+
+/** For createLogger: how many records came as far as `log`, delivered, queued or dropped. */
+export const HANDED = Symbol('logpipe.handed');
+/** For createLogger: a record of this level did not come as far as `log`. */
+export const LOST = Symbol('logpipe.lost');
 
 /**
  * A Winston transport that writes to Kafka: `createLogger({ format: format.json(), transports: [new KafkaTransport(…)] })`.
@@ -58,6 +66,7 @@ export class KafkaTransport extends TransportStream {
   readonly #closeTimeoutMs: number;
   readonly #atExit: () => void;
   #waitsForExit = false;
+  #handed = 0;
   #closing: Promise<CloseResult> | undefined;
 
   constructor(options: KafkaTransportOptions, deps: KafkaTransportDeps = {}) {
@@ -84,14 +93,16 @@ export class KafkaTransport extends TransportStream {
       queue: this.#queue,
       client: createShipClient(settings, { warn }),
       drops: this.#drops,
+      sendTimeoutMs: deps.sendTimeoutMs,
       onDelivered: (batch) => this.#tell('delivered', batch),
-      onFailed: (error) => this.#tell('send-failed', { message: masker.text(errorText(error)) }),
+      onFailed: (error) => this.#tell('send-failed', { message: masker.text(explainConnection(error)) }),
     });
     // A script that just ends has its records delivered all the same.
     this.#atExit = () => void this.close();
   }
 
   override log(info: Info, next: () => void): void {
+    this.#handed++;
     try {
       if (this.#closing !== undefined) this.#drops.count('closed', 1);
       else {
@@ -104,9 +115,23 @@ export class KafkaTransport extends TransportStream {
         else this.#drops.count('queue-full', 1);
       }
     } catch (error) {
+      this.#drops.count('failed', 1);
       this.#tell('warn', { source: 'transport', message: errorText(error) });
     }
     next();
+  }
+
+  get [HANDED](): number {
+    return this.#handed;
+  }
+
+  /** What this transport would not have sent is not lost. */
+  [LOST](reason: DropReason, level: unknown): void {
+    const { levels } = this as unknown as { levels?: Record<string, number> };
+    const severity = typeof level === 'string' ? levels?.[level] : undefined;
+    const least = this.level === undefined ? undefined : levels?.[this.level];
+    if (this.silent || (severity !== undefined && least !== undefined && severity > least)) return;
+    this.#drops.count(reason, 1);
   }
 
   /**

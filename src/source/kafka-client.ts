@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import kafkajs, { type ICustomPartitioner, type Kafka, type KafkaConfig as KafkaJsConfig } from 'kafkajs';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import { registerCodecs } from '../core/kafka-codecs.ts';
+import { calmRequestQueues } from '../core/kafkajs-timer.ts';
 import type { Log } from '../core/log.ts';
 import { installFetchDecoder } from './fetch-decoder.ts';
 
@@ -79,6 +80,16 @@ export const kafkaSection = {
       properties: {
         logs: { $ref: '#/$defs/topic', description: 'Topic of the log records.', default: 'calling-platform-logs' },
         dlq: { $ref: '#/$defs/topic', description: 'Topic of the dead letters.', default: 'calling-platform-logs.dlq' },
+        counts: {
+          $ref: '#/$defs/topic',
+          description: 'Topic of what was counted; one partition, compacted.',
+          default: 'calling-platform-counts',
+        },
+        alerts: {
+          $ref: '#/$defs/topic',
+          description: 'Topic of the alerts’ state; one partition, compacted.',
+          default: 'calling-platform-alerts',
+        },
         partitions: {
           type: 'integer',
           minimum: 1,
@@ -121,6 +132,20 @@ export const kafkaSection = {
       description: 'Consumer group of the indexer; instances with the same group share the partitions.',
       default: 'calling-platform-indexer',
     },
+    counterGroup: {
+      type: 'string',
+      minLength: 1,
+      maxLength: 249,
+      description: 'Consumer group of the counter, which reads the log apart from the indexer.',
+      default: 'calling-platform-counter',
+    },
+    alerterGroup: {
+      type: 'string',
+      minLength: 1,
+      maxLength: 249,
+      description: 'Consumer group of the alerter; one member at a time evaluates and notifies.',
+      default: 'calling-platform-alerter',
+    },
   },
   $defs: { topic: { type: 'string', pattern: '^(?!\\.\\.?$)[A-Za-z0-9._-]{1,249}$' } },
 } as const;
@@ -146,6 +171,8 @@ export interface KafkaConfig {
   readonly topics: {
     readonly logs: string;
     readonly dlq: string;
+    readonly counts: string;
+    readonly alerts: string;
     readonly partitions: number;
     readonly replicationFactor: number;
     readonly minInsyncReplicas: number;
@@ -153,6 +180,8 @@ export interface KafkaConfig {
     readonly dlqRetentionMs: number;
   };
   readonly group: string;
+  readonly counterGroup: string;
+  readonly alerterGroup: string;
 }
 
 /**
@@ -162,6 +191,7 @@ export interface KafkaConfig {
  */
 export function createKafka(config: KafkaConfig, log: Log): Kafka {
   registerCodecs();
+  calmRequestQueues();
   installFetchDecoder();
   const options: KafkaJsConfig = {
     brokers: [...config.brokers],
@@ -211,12 +241,11 @@ const MAX_REMEMBERED = 200;
  * kafkajs repeats a connection error several times a second while a broker is away, so the same message is passed on
  * once a minute. Its errors become warnings: what they mean for logpipe is said by the one who supervises the client.
  */
-function routeKafkaJsLogs(
-  log: Log,
-): (entry: {
+function routeKafkaJsLogs(log: Log): (entry: {
   namespace: string;
   level: number;
-  log: { message: string; error?: unknown; broker?: unknown; groupId?: unknown };
+  /** kafkajs sometimes gives an error where it promises a text. */
+  log: { message: unknown; error?: unknown; broker?: unknown; groupId?: unknown };
 }) => void {
   const lastTime = new Map<string, number>();
   return ({ namespace, level, log: entry }) => {
@@ -224,12 +253,13 @@ function routeKafkaJsLogs(
     if (entry.broker !== undefined) meta.broker = entry.broker;
     if (entry.groupId !== undefined) meta.groupId = entry.groupId;
     if (entry.error !== undefined) meta.error = errorText(entry.error);
-    if (level > kafkajs.logLevel.WARN || entry.message.startsWith(EXPECTED)) return log.debug(entry.message, meta);
-    const key = `${namespace}|${entry.message}`;
+    const message = errorText(entry.message);
+    if (level > kafkajs.logLevel.WARN || message.startsWith(EXPECTED)) return log.debug(message, meta);
+    const key = `${namespace}|${message}`;
     const now = Date.now();
-    if (now - (lastTime.get(key) ?? 0) < REPEAT_MS) return log.debug(entry.message, meta);
+    if (now - (lastTime.get(key) ?? 0) < REPEAT_MS) return log.debug(message, meta);
     if (lastTime.size >= MAX_REMEMBERED) lastTime.clear();
     lastTime.set(key, now);
-    log.warn(entry.message, meta);
+    log.warn(message, meta);
   };
 }

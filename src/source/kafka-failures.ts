@@ -1,6 +1,6 @@
 // What a dead consumer means. In: the error that ended it. Out: whether Kafka is merely away, how long to wait, when to
 // give up, and words for the operator.
-import { errorText } from '../core/errors.ts';
+import { explainConnection } from '../core/kafka-hints.ts';
 
 const FIRST_BACKOFF_MS = 200;
 const MAX_BACKOFF_MS = 5_000;
@@ -41,8 +41,7 @@ export function explainKafkaFailure(error: unknown): string {
     const { name, type } = at as Error & { type?: string };
     if (type === 'UNKNOWN_TOPIC_OR_PARTITION') return 'the topic does not exist; run `logpipe setup` or create it';
     if (name === 'KafkaJSNotImplemented') return `${at.message}; the records use a codec this build does not know`;
-    if (name === 'KafkaJSSASLAuthenticationError') return `${at.message}; check kafka.sasl`;
     if (type?.endsWith('AUTHORIZATION_FAILED')) return `${at.message} (${type}); check the user’s access rights`;
   }
-  return errorText(error);
+  return explainConnection(error, 'kafka.');
 }

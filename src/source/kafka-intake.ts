@@ -6,15 +6,15 @@ import type { Clock } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
-import type { Chunk, ChunkOrigin, Deliver, Source } from '../core/record.ts';
+import type { Deliver, Source } from '../core/record.ts';
 import { createGate } from './gate.ts';
 import type { IntakeConfig } from './intake-config.ts';
 import type { KafkaConfig } from './kafka-client.ts';
 import { createCommitter } from './kafka-commits.ts';
 import { createContinuityCheck } from './kafka-continuity.ts';
+import { createKafkaDelivery } from './kafka-delivery.ts';
 import { createKafkaEvents, type KafkaSourceEmitter } from './kafka-events.ts';
-import { createKafkaPositions, type StartPosition } from './kafka-positions.ts';
-import { toRecords } from './kafka-records.ts';
+import { createKafkaPositions, type PartitionPosition, type StartPosition } from './kafka-positions.ts';
 import { type KafkaSession, openKafkaSession } from './kafka-session.ts';
 import { createSupervisor, HEALTHY_MS } from './kafka-supervisor.ts';
 import { createOffsetTracker } from './offset-tracker.ts';
@@ -22,10 +22,14 @@ import { settleable } from './settleable.ts';
 
 const LAG_INTERVAL_MS = 10_000;
 const POSITION_RETRY_MS = 500;
+/** Beyond the longest wait of a fetch: without an answer for longer nobody knows whether there is more. */
+const FRESH_MS = 5_000;
 
 export interface KafkaSourceOptions {
   readonly config: Pick<KafkaConfig, 'brokers' | 'topics' | 'group' | 'requestTimeoutMs'>;
   readonly intake: IntakeConfig;
+  /** Width of arrival buckets: no chunk reaches over the beginning of one. By default chunks are what a fetch brings. */
+  readonly splitMs?: number;
   readonly deps: {
     readonly kafka: Kafka;
     readonly log: Log;
@@ -34,14 +38,20 @@ export interface KafkaSourceOptions {
   };
 }
 
+export interface KafkaSource extends Source {
+  readonly events: KafkaSourceEmitter;
+  /** Of the partitions that are read at present. */
+  positions(): readonly PartitionPosition[];
+}
+
 /**
  * A source reading `kafka.topics.logs`. `ended` rejects with LOGPIPE_KAFKA_FAILED when the consumer cannot be kept
  * running; a Kafka that is merely away is waited for. After `stop` the member stays in the group so that `close` can
  * still commit what is acknowledged in between.
  * @throws LogpipeError LOGPIPE_CONFIG_INVALID when heartbeats would be further apart than the session timeout allows
  */
-export function createKafkaSource(options: KafkaSourceOptions): Source & { readonly events: KafkaSourceEmitter } {
-  const { config, intake } = options;
+export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
+  const { config, intake, splitMs } = options;
   const { kafka, log, metrics, clock } = options.deps;
   const topic = config.topics.logs;
   if (intake.heartbeatMs * 2 > intake.sessionTimeoutMs) {
@@ -74,13 +84,17 @@ export function createKafkaSource(options: KafkaSourceOptions): Source & { reado
     },
   );
   const continuity = createContinuityCheck(tracker, (partition, offset) => session?.seek(partition, offset));
-  const origins = new Map<number, ChunkOrigin>();
 
   let deliver: Deliver = async () => {};
+  const delivery = createKafkaDelivery(
+    { topic, splitMs },
+    { tracker, deliver: (chunk) => deliver(chunk), isStopping: () => stopping },
+  );
   let session: KafkaSession | undefined;
   let epoch = 0;
   /** Partitions of the present assignment whose start position is known. */
   const ready = new Set<number>();
+  let fetchedMs = Number.NEGATIVE_INFINITY;
   let joined = false;
   let stopping = false;
   let detail = 'not started';
@@ -93,6 +107,7 @@ export function createKafkaSource(options: KafkaSourceOptions): Source & { reado
     tracker.reset(epoch);
     continuity.reset();
     ready.clear();
+    fetchedMs = Number.NEGATIVE_INFINITY;
     positions.keep(partitions);
     gate.wake();
   };
@@ -136,6 +151,8 @@ export function createKafkaSource(options: KafkaSourceOptions): Source & { reado
   const onBatch = async (mine: KafkaSession, payload: EachBatchPayload) => {
     const { batch } = payload;
     const since = epoch;
+    // Also while the batch has to wait: the log is known to be longer.
+    if (ready.has(batch.partition)) positions.observe(batch.partition, { end: Number(batch.highWatermark) });
     // The last chunk is still being taken in. Heartbeats keep the membership meanwhile; one that reports a rebalance
     // throws, kafkajs rejoins, and this batch is read again by whoever then owns it.
     while (!gate.open && !stopping && since === epoch) {
@@ -158,14 +175,8 @@ export function createKafkaSource(options: KafkaSourceOptions): Source & { reado
     const first = Number(batch.firstOffset());
     const expected = tracker.position(partition);
     if (expected !== undefined && first > expected) void positions.gap(partition, expected, first);
-    const origin: ChunkOrigin = origins.get(partition) ?? { kind: 'kafka', topic, partition };
-    origins.set(partition, origin);
-    const { records, bytes } = toRecords(messages);
-    // `lastOffset` includes transaction markers and aborted records behind the last record.
-    const segment = tracker.open(partition, first, Number(batch.lastOffset()), records.length);
     positions.observe(partition, { end: Number(batch.highWatermark) });
-    const chunk: Chunk = { origin, records, bytes, done: segment.done };
-    const taken = deliver(chunk);
+    const taken = delivery.take(batch);
     gate.shutUntil(taken);
     taken.catch((error: unknown) => mine.fail(error instanceof Error ? error : new Error(errorText(error))));
     // The next fetch goes on while this chunk is being worked on.
@@ -185,6 +196,9 @@ export function createKafkaSource(options: KafkaSourceOptions): Source & { reado
         onRebalancing: () => committer.hold(),
         onBatch: (payload) => onBatch(mine, payload),
         onEmptyBatch,
+        onFetch() {
+          fetchedMs = clock.now();
+        },
       },
       { kafka, clock },
     );
@@ -221,6 +235,16 @@ export function createKafkaSource(options: KafkaSourceOptions): Source & { reado
   return {
     events,
     ended: ended.promise,
+
+    positions() {
+      const current = gate.open && joined && clock.now() - fetchedMs <= FRESH_MS + intake.maxWaitMs;
+      return [...ready].map((partition) => {
+        const position = tracker.position(partition) ?? 0;
+        const end = Math.max(positions.endOf(partition), position);
+        const lanes = positions.partitionCount();
+        return { partition, lanes, position, end, caughtUp: current && position === end };
+      });
+    },
 
     start(sink) {
       deliver = sink;

@@ -14,6 +14,18 @@ export interface StartPosition {
   readonly moved: boolean;
 }
 
+/** Where the reading of a partition stands. */
+export interface PartitionPosition {
+  readonly partition: number;
+  /** Partitions of the topic. */
+  readonly lanes: number;
+  /** The next offset to deliver, and the end of the log as last heard of. */
+  readonly position: number;
+  readonly end: number;
+  /** All there was a moment ago has been delivered and taken. */
+  readonly caughtUp: boolean;
+}
+
 export interface KafkaPositions {
   /** Start positions of the given partitions. Rejects when the brokers cannot tell; ask again then. */
   startOf(partitions: readonly number[]): Promise<StartPosition[]>;
@@ -21,6 +33,10 @@ export interface KafkaPositions {
   gap(partition: number, expected: number, found: number): Promise<void>;
   /** What is known of a partition: the end of the log, or the committed offset. */
   observe(partition: number, what: { end?: number; committed?: number }): void;
+  /** The end of the log as last heard of; -1 when nothing is known. */
+  endOf(partition: number): number;
+  /** Partitions of the topic; 0 before the brokers were asked. */
+  partitionCount(): number;
   /** Forgets partitions that are no longer ours, and their lag. */
   keep(partitions: readonly number[]): void;
   close(): Promise<void>;
@@ -38,6 +54,7 @@ export function createKafkaPositions(
   const counted = new Map<number, number>();
   let admin: Promise<Admin> | undefined;
   let closed = false;
+  let partitionCount = 0;
 
   const connect = async () => {
     const client = kafka.admin();
@@ -59,9 +76,10 @@ export function createKafkaPositions(
   };
 
   const ends = (client: Admin) =>
-    client
-      .fetchTopicOffsets(topic)
-      .then((rows) => new Map(rows.map((row) => [row.partition, { low: Number(row.low), high: Number(row.high) }])));
+    client.fetchTopicOffsets(topic).then((rows) => {
+      partitionCount = rows.length;
+      return new Map(rows.map((row) => [row.partition, { low: Number(row.low), high: Number(row.high) }]));
+    });
 
   const lost = (partition: number, from: number, to: number) => {
     const start = Math.max(from, counted.get(partition) ?? 0);
@@ -80,7 +98,8 @@ export function createKafkaPositions(
 
   const publish = (partition: number) => {
     const { end, committed } = known.get(partition)!;
-    if (committed >= 0 && end >= 0) metrics.lag.set({ partition: String(partition) }, Math.max(0, end - committed));
+    if (committed >= 0 && end >= 0)
+      metrics.lag.set({ group, partition: String(partition) }, Math.max(0, end - committed));
   };
 
   const observe: KafkaPositions['observe'] = (partition, { end, committed }) => {
@@ -168,12 +187,14 @@ export function createKafkaPositions(
     },
 
     observe,
+    endOf: (partition) => known.get(partition)?.end ?? -1,
+    partitionCount: () => partitionCount,
 
     keep(partitions) {
       for (const partition of known.keys()) {
         if (partitions.includes(partition)) continue;
         known.delete(partition);
-        metrics.lag.remove({ partition: String(partition) });
+        metrics.lag.remove({ group, partition: String(partition) });
       }
     },
 

@@ -1,7 +1,7 @@
 // kafkajs's messages as raw records. The hot path: one object per record and nothing else.
 import type { KafkaMessage } from 'kafkajs';
 import { isEventId } from '../core/event-id.ts';
-import type { RawRecord } from '../core/record.ts';
+import type { RawRecord, RecordMark } from '../core/record.ts';
 
 const EVENT_ID_LENGTH = 26;
 
@@ -25,7 +25,18 @@ export function toRecords(messages: readonly KafkaMessage[]): { records: RawReco
       const text = header.toString('latin1');
       if (isEventId(text)) eventId = text;
     }
-    records[i] = { value, offset: Number(offset), timeMs, eventId };
+    const mark = headers === undefined ? undefined : markOf(headers);
+    records[i] =
+      mark === undefined
+        ? { value, offset: Number(offset), timeMs, eventId }
+        : { value, offset: Number(offset), timeMs, eventId, mark };
   }
   return { records, bytes };
+}
+
+/** What is not to be counted at all comes first. */
+function markOf(headers: NonNullable<KafkaMessage['headers']>): RecordMark | undefined {
+  if (headers.redriven !== undefined) return 'redriven';
+  if (headers.replayed !== undefined) return 'replayed';
+  return headers.resent !== undefined ? 'resent' : undefined;
 }

@@ -26,6 +26,13 @@ export interface SessionHandlers {
   onBatch(payload: EachBatchPayload): Promise<void>;
   /** A batch without any record (transaction markers, aborted records), which `onBatch` never sees. */
   onEmptyBatch(partition: number, first: number, last: number): void;
+  /**
+   * The group has confirmed the membership, by an answered heartbeat or a join. `sinceMs`: when that was asked, wall clock;
+   * nobody else can have been given the partitions before one session timeout after it.
+   */
+  onMember?(sinceMs: number): void;
+  /** A broker has answered a fetch; batches it may hold come next. */
+  onFetch?(): void;
 }
 
 export interface KafkaSession {
@@ -92,11 +99,27 @@ export function openKafkaSession(
   cancelCheck = deps.clock.after(CHECK_MS, check);
 
   const { events } = consumer;
-  consumer.on(events.HEARTBEAT, onActivity);
-  consumer.on(events.FETCH, onActivity);
+  let askedMs = 0;
+  if (handlers.onMember !== undefined) {
+    // An answer may have waited in the socket while the process was stopped: what counts is when the question was asked.
+    consumer.on(events.REQUEST, ({ payload }) => {
+      if (payload.apiName === 'Heartbeat' || payload.apiName === 'SyncGroup') askedMs = payload.createdAt;
+    });
+  }
+  consumer.on(events.HEARTBEAT, () => {
+    onActivity();
+    if (!over) handlers.onMember?.(askedMs);
+  });
+  consumer.on(events.FETCH, () => {
+    onActivity();
+    if (!over) handlers.onFetch?.();
+  });
   consumer.on(events.GROUP_JOIN, ({ payload }) => {
     onActivity();
-    if (!over) handlers.onJoin([...(payload.memberAssignment[topic] ?? [])]);
+    if (over) return;
+    handlers.onJoin([...(payload.memberAssignment[topic] ?? [])]);
+    // After the assignment: a member that was thrown out and joins again is one, but not of what it had.
+    handlers.onMember?.(askedMs);
   });
   consumer.on(events.REBALANCING, () => {
     if (!over) handlers.onRebalancing();

@@ -26,6 +26,8 @@ export interface ReadTopicOptions {
   readonly onRecord: (message: KafkaMessage, partition: number) => boolean | undefined;
   /** All positions are known: everything written from now on is seen. */
   readonly onReady?: () => void;
+  /** With `follow`: everything that was there when the reading began has been handed over. */
+  readonly onCaughtUp?: () => void;
 }
 
 /**
@@ -56,6 +58,8 @@ export async function readTopic(
     await admin.connect();
     const ranges = await findRanges(admin, options);
     options.onReady?.();
+    const behind = new Set([...ranges].filter(([, { next, end }]) => next < end).map(([partition]) => partition));
+    if (behind.size === 0) options.onCaughtUp?.();
     const open = new Set(
       [...ranges].filter(([, { next, end }]) => follow || next < end).map(([partition]) => partition),
     );
@@ -86,6 +90,7 @@ export async function readTopic(
         if (!range) return;
         active = true;
         range.next = Math.max(range.next, next);
+        if (range.next >= range.end && behind.delete(partition) && behind.size === 0) options.onCaughtUp?.();
         if (follow || range.next < range.end) return;
         open.delete(partition);
         if (open.size === 0) finish(true);
@@ -183,7 +188,7 @@ function toLogpipeError(error: unknown, config: KafkaConfig, topic: string): Log
   return isKafkaAway(error)
     ? new LogpipeError(
         'LOGPIPE_KAFKA_UNREACHABLE',
-        `kafka.brokers: ${brokers} cannot be reached (${errorText(error)}); check the addresses and that Kafka runs`,
+        `kafka.brokers: ${brokers} cannot be reached (${explainKafkaFailure(error)}); check the addresses and that Kafka runs`,
         error,
       )
     : new LogpipeError('LOGPIPE_KAFKA_FAILED', `topic ${topic}: ${explainKafkaFailure(error)}`, error);

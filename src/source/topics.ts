@@ -10,6 +10,11 @@ import type { KafkaConfig } from './kafka-client.ts';
 const LOGS_MAX_BYTES = 1_048_588;
 // A letter carries its record and headers; larger letters are cut.
 const DLQ_MAX_BYTES = 2_097_152;
+// One arrival bucket in one record: what measure/bucket.ts lets it weigh, and the rest of its line.
+const COUNTS_MAX_BYTES = 10_485_760;
+
+const MINUTE_MS = 60_000;
+const HOUR_MS = 3_600_000;
 
 const LEADERS_MS = 30_000;
 
@@ -52,6 +57,34 @@ export function wantedTopics(topics: KafkaConfig['topics']): WantedTopic[] {
         'max.message.bytes': String(DLQ_MAX_BYTES),
       },
     },
+    {
+      name: topics.counts,
+      partitions: 1,
+      settings: {
+        ...common,
+        'cleanup.policy': 'compact,delete',
+        'retention.ms': String(48 * HOUR_MS),
+        'max.message.bytes': String(COUNTS_MAX_BYTES),
+        // Totals of one interval are written some twenty times. Only closed segments are compacted.
+        'segment.ms': String(10 * MINUTE_MS),
+        // The counter repeats an open interval every minute; nothing newer may be compacted away (measure/counts-topic.ts).
+        'min.compaction.lag.ms': String(10 * MINUTE_MS),
+        'max.compaction.lag.ms': String(HOUR_MS),
+      },
+    },
+    {
+      name: topics.alerts,
+      partitions: 1,
+      settings: {
+        ...common,
+        'cleanup.policy': 'compact',
+        'max.message.bytes': String(LOGS_MAX_BYTES),
+        'segment.ms': String(HOUR_MS),
+        // A holder that takes over reads to the end first; what it is about to read stays as it was written.
+        'min.compaction.lag.ms': String(MINUTE_MS),
+        'max.compaction.lag.ms': String(24 * HOUR_MS),
+      },
+    },
   ];
 }
 
@@ -78,7 +111,9 @@ export async function ensureTopics(kafka: Kafka, config: KafkaConfig, log: Log):
   } catch (error) {
     throw new LogpipeError(
       'LOGPIPE_KAFKA_FAILED',
-      `kafka.topics: ${config.topics.logs} and ${config.topics.dlq} could not be checked or created at ` +
+      `kafka.topics: ${wantedTopics(config.topics)
+        .map(({ name }) => name)
+        .join(', ')} could not be checked or created at ` +
         `${config.brokers.join(', ')} (${errorText(error)}); create them by hand or allow the user to`,
       error,
     );

@@ -65,7 +65,8 @@ describe('the topics', () => {
   it('are created once with the right settings, and differences of existing ones are only reported', async () => {
     const config = kafkaConfig({ topic: uniqueName('topics') });
     const kafka = createKafka(config, silentLog);
-    expect((await ensureTopics(kafka, config, silentLog)).created).toEqual([config.topics.logs, config.topics.dlq]);
+    const { logs: logTopic, dlq: dlqTopic, counts, alerts } = config.topics;
+    expect((await ensureTopics(kafka, config, silentLog)).created).toEqual([logTopic, dlqTopic, counts, alerts]);
     expect(await ensureTopics(kafka, config, silentLog)).toEqual({ created: [], differences: [] });
     const other = { ...config, topics: { ...config.topics, partitions: 6, logsRetentionMs: 3_600_000 } };
     const report = await ensureTopics(kafka, other, silentLog);

@@ -26,6 +26,8 @@ export function kafkaConfig(overrides: {
     topics: {
       logs: overrides.topic,
       dlq: overrides.dlq ?? `${overrides.topic}.dlq`,
+      counts: `${overrides.topic}-counts`,
+      alerts: `${overrides.topic}-alerts`,
       partitions: 4,
       replicationFactor: 1,
       minInsyncReplicas: 1,
@@ -33,6 +35,8 @@ export function kafkaConfig(overrides: {
       dlqRetentionMs: 2_592_000_000,
     },
     group: overrides.group ?? `${overrides.topic}-group`,
+    counterGroup: `${overrides.topic}-counter`,
+    alerterGroup: `${overrides.topic}-alerter`,
   };
 }
 

@@ -1,6 +1,6 @@
 // The health monitor's probes at a real Redis with real BullMQ queues, a real Kafka and a real Elasticsearch.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Queue, Worker } from 'bullmq';
 import { expect, it, onTestFinished } from 'vitest';
@@ -83,14 +83,16 @@ it('reads the lag and the share of dead letters from the brokers', async () => {
   const probe = createKafkaProbe({ topic, dlq: `${topic}.dlq`, group }, { kafka });
   onTestFinished(() => probe.close());
   await ledger.produce(970);
-  expect(await run(probe)).toEqual([{ measure: 'kafka.lag', labels: {}, value: 970 }]);
+  const nothingLost = { measure: 'logpipe.dropped', labels: { reason: 'retention' }, value: 0 };
+  expect(await run(probe)).toEqual([{ measure: 'kafka.lag', labels: { group }, value: 970 }, nothingLost]);
   const pipeline = ledger.start();
   await ledger.settled();
   pipeline.kill();
   await pipeline.exit;
   await ledger.produce(30);
   expect(await run(probe)).toEqual([
-    { measure: 'kafka.lag', labels: {}, value: 30 },
+    { measure: 'kafka.lag', labels: { group }, value: 30 },
+    nothingLost,
     // Ten of the first 970 were tombstones; 30 more records have been written since.
     { measure: 'logpipe.dead_letter_ratio', labels: {}, value: 10 / 30 },
   ]);
@@ -118,7 +120,7 @@ it('measures a spool by the files in it, nested ones too', async () => {
   writeFileSync(join(dir, 'index'), Buffer.alloc(100));
   writeFileSync(join(dir, 'segments', '1'), Buffer.alloc(700));
   const probe = createSpoolProbe({ dir, maxBytes: 1_000 });
-  expect(await run(probe)).toEqual([{ measure: 'logpipe.spool_used', labels: {}, value: 0.8 }]);
+  expect(await run(probe)).toEqual([{ measure: 'logpipe.spool_used', labels: { host: hostname() }, value: 0.8 }]);
 });
 
 function run(probe: Probe): Promise<readonly Reading[]> {

@@ -42,7 +42,7 @@ export function createAuthority(name = 'logpipe test CA'): Authority {
         extensions: [
           extension('2.5.29.19', sequence()),
           extension('2.5.29.15', bits(0x80, 7), true),
-          extension('2.5.29.37', sequence(oid('1.3.6.1.5.5.7.3.1'))),
+          extension('2.5.29.37', sequence(oid('1.3.6.1.5.5.7.3.1'), oid('1.3.6.1.5.5.7.3.2'))),
           extension('2.5.29.17', sequence(...names.map(alternativeName))),
         ],
       });

@@ -41,6 +41,15 @@ test.each<[Partial<KafkaTransportOptions> | Record<string, unknown>, RegExp]>([
   expect(make).toThrow(expect.objectContaining({ code: 'LOGPIPE_TRANSPORT_OPTIONS' }));
 });
 
+test.each([
+  [{ cert: 'nonsense' }, /ssl fails \(error:.*\); permitted: certificates and keys in PEM/],
+  [{ pfx: Buffer.from('x'), passphrase: 4711 }, /ssl fails/],
+])('TLS files that cannot be used are refused at once: %j', (ssl, message) => {
+  const make = () => transportSettings({ ...GOOD, ssl } as unknown as KafkaTransportOptions);
+  expect(make).toThrow(message);
+  expect(make).not.toThrow(/4711/);
+});
+
 test('a refused password is not shown', () => {
   const bad = sasl({ mechanism: 'plain', username: 'u', password: ['hunter2'] });
   try {

@@ -88,5 +88,5 @@ test('one notice per episode and reason', () => {
     ['queue-full', 5],
     ['refused', 1],
   ]);
-  expect(drops.counts()).toEqual({ 'queue-full': 7, refused: 1, closed: 0 });
+  expect(drops.counts()).toEqual({ 'queue-full': 7, refused: 1, failed: 0, closed: 0 });
 });

@@ -1,0 +1,176 @@
+// The second flow of logpipe, from the log to people, in the order data takes. It never waits for the first one (pipeline.ts).
+//
+//   source ─▶ parse ─▶ tag ─▶ counter ─▶ counts topic ─▶ windows ─▶ rules ─▶ alert state ─▶ outbox ─▶ channels
+//                                              readings of probes ──┘
+//
+// This file only composes. With Kafka, counter and alerter are roles of any number of processes; without it both are here,
+// and the journal takes the place of the topics.
+import { join } from 'node:path';
+import { type Alerter, createAlerter } from './alerts/alerter.ts';
+import { type BlindWatch, createBlindWatch } from './alerts/blind-watch.ts';
+import { type EmbeddedAlerting, startEmbeddedAlerting } from './alerts/embedded.ts';
+import { createHeartbeat } from './alerts/heartbeat.ts';
+import { installAlertsTemplate } from './alerts/history-template.ts';
+import { beginHold, type Hold, type HoldDeps } from './alerts/hold.ts';
+import type { Config } from './config.ts';
+import type { Clock } from './core/clock.ts';
+import type { Log } from './core/log.ts';
+import { createMasker } from './core/mask.ts';
+import type { Metrics } from './core/metrics.ts';
+import type { Deliver } from './core/record.ts';
+import { createElasticsearchClient, createSendBulk } from './indexing/elasticsearch.ts';
+import { type CountingSource, startCounting } from './measure/counting.ts';
+import { loadMeasures } from './measure/measure-config.ts';
+import { createHealthMonitor } from './monitor/health-monitor.ts';
+import { createProbes } from './monitor/probes.ts';
+import { healthSummary } from './monitor/summary.ts';
+import { channelsFor, createChannels } from './notify/channels.ts';
+import { createDispatcher } from './notify/dispatcher.ts';
+import { createHttpSend } from './notify/http-send.ts';
+import type { Readiness } from './ops/http.ts';
+import { STATS_ROLLUPS } from './ops/stats.ts';
+import { loadRules } from './rules/rule-config.ts';
+import type { WindowStore } from './rules/windows.ts';
+import { createKafka } from './source/kafka-client.ts';
+
+export interface Alerting {
+  /** Rejects when a part cannot be kept running. */
+  readonly ended: Promise<void>;
+  readiness(): readonly Readiness[];
+  /** What is counted, where it is evaluated: in the process that holds the alert state. */
+  windows(): WindowStore | undefined;
+  /** Takes the chunks of a source that can be read only once (standard input), without acknowledging them. */
+  readonly tap: Deliver | undefined;
+  /** Two-phase; false when something under way could not be recorded in time and is settled after the next start. */
+  stop(): Promise<boolean>;
+}
+
+export interface AlertingDeps {
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly stdout: NodeJS.WritableStream;
+}
+
+/** Undefined when this process has neither role. @throws LogpipeError for measures, rules or channels that are none */
+export async function startAlerting(config: Config, deps: AlertingDeps): Promise<Alerting | undefined> {
+  const counts = config.roles.includes('counter');
+  const alerts = config.roles.includes('alerter');
+  if (!counts && !alerts) return undefined;
+  const { log, clock, metrics } = deps;
+  const masker = createMasker(config.mask);
+  const { alerts: settings, notify, kafka } = config;
+  const measures = loadMeasures({ file: settings.measuresFile, env: process.env });
+  const rules = loadRules({ file: settings.rulesFile, env: process.env, measures });
+  const ends: (() => Promise<unknown>)[] = [];
+
+  const channels = alerts ? createChannels(notify, { clock, log, masker, out: deps.stdout as never }) : new Map();
+  const history = alerts ? createHistory(config, ends, log) : undefined;
+  const heartbeat = startHeartbeat(config, { ...deps, masker });
+  const begin = (coveredFromMs: number, own: Pick<HoldDeps, 'store' | 'results' | 'onLost' | 'onTick'>) =>
+    beginHold(
+      {
+        measures,
+        rules,
+        environment: notify.environment,
+        tickMs: settings.tickMs,
+        coveredFromMs,
+        rollups: STATS_ROLLUPS,
+      },
+      { ...deps, ...own, channels, history, masker },
+    );
+  const onHold = (hold: Hold) => startMonitor(config, hold, { ...deps, mask: masker.text });
+
+  let blind: BlindWatch | undefined;
+  const onTick = () => {
+    if (blind?.blind() !== true) heartbeat?.ticked();
+  };
+
+  const counting = (own: Pick<Parameters<typeof startCounting>[1], 'sink' | 'embedded'>): CountingSource =>
+    startCounting({ ...config, measures, dataDir: join(config.files.dataDir, 'counter') }, { ...deps, ...own, masker });
+  let counter: CountingSource | undefined;
+  let alerter: Alerter | undefined;
+  let embedded: EmbeddedAlerting | undefined;
+
+  if (config.source === 'kafka') {
+    if (alerts) {
+      const direct = createDispatcher(
+        {},
+        { ...deps, channels, masker, random: Math.random, mayISend: async () => true, onResult: () => {} },
+      );
+      ends.push(() => direct.close());
+      blind = createBlindWatch(
+        { blindAfterMs: settings.blindAfterMs, brokers: kafka.brokers, environment: notify.environment },
+        { clock, log, channels: channelsFor('P1').filter((name) => channels.has(name)), send: direct.add },
+      );
+      alerter = createAlerter(kafka, {
+        ...deps,
+        createKafka: () => createKafka(kafka, log),
+        begin,
+        onHold,
+        onTick,
+        blind,
+        sessionTimeoutMs: settings.sessionTimeoutMs,
+      });
+      alerter.start();
+    }
+    if (counts) counter = counting({});
+  } else {
+    embedded = await startEmbeddedAlerting(settings, { ...deps, begin, onHold, onTick, counting });
+    counter = embedded.counter;
+  }
+  const ended = Promise.all([alerter?.ended, counter?.ended]).then(() => {});
+
+  return {
+    ended,
+    tap: counter?.tap,
+    windows: () => (alerter?.hold() ?? embedded?.hold)?.windows,
+    readiness() {
+      const states: Readiness[] = [];
+      if (counter !== undefined) states.push({ name: 'counter', ...counter.status() });
+      if (alerter !== undefined) states.push({ name: 'alerter', ...alerter.status() });
+      return states;
+    },
+    async stop() {
+      heartbeat?.stop();
+      // Counting first: what was read is evaluated once more where it can be.
+      const counted = await (counter?.stop(config.shutdownTimeoutMs) ?? true);
+      const told = await (alerter ?? embedded)?.stop(config.shutdownTimeoutMs);
+      for (const end of ends) await end();
+      for (const channel of channels.values()) await channel.close();
+      metrics.alertsFiring.set(0);
+      return counted && told !== false;
+    },
+  };
+}
+
+function createHistory(config: Config, ends: (() => Promise<unknown>)[], log: Log): HoldDeps['history'] {
+  if (!config.sinks.elasticsearch) return undefined;
+  const client = createElasticsearchClient(config.elasticsearch);
+  ends.push(() => client.close());
+  return { send: createSendBulk(client), prepare: () => installAlertsTemplate(client, log) };
+}
+
+function startHeartbeat(config: Config, deps: AlertingDeps & { masker: ReturnType<typeof createMasker> }) {
+  const { heartbeatUrl, heartbeatMs } = config.alerts;
+  if (heartbeatUrl === undefined || !config.roles.includes('alerter')) return undefined;
+  const { timeoutMs } = config.notify;
+  const call = createHttpSend({ url: heartbeatUrl, place: 'alerts.heartbeatUrl', timeoutMs, quote: false }, deps);
+  return createHeartbeat({ everyMs: heartbeatMs }, { ...deps, call });
+}
+
+function startMonitor(
+  config: Config,
+  hold: Hold,
+  deps: AlertingDeps & { mask: (text: string) => string },
+): () => Promise<void> {
+  if (!config.monitor.enabled) return async () => {};
+  const monitor = createHealthMonitor(config.monitor, {
+    ...deps,
+    probes: createProbes(config, deps),
+    record: ({ measure, labels, value }, atMs) => hold.gauge(measure, labels, value, atMs),
+    summary: () => healthSummary(hold.windows, deps.clock.now()),
+  });
+  monitor.start();
+  return () => monitor.stop();
+}

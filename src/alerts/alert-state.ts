@@ -1,0 +1,166 @@
+// One alert through time: inactive → pending → firing → resolved. In: its record, what its rule says now, and the
+// evaluation time. Out: its next record and the transition it made. Pure. An inactive alert has no record, and everything
+// the next step depends on stands in the record: an alert read back after a restart goes on as if nothing had happened.
+import type { Masker } from '../core/mask.ts';
+import type { Observation, Priority, RuleInfo, Why } from '../rules/observation.ts';
+
+/** What the state machine needs of a rule beyond what it tells people. */
+export interface AlertRule extends RuleInfo {
+  /** Alerts of this rule that may be open at a time, one per label set. Default `DEFAULT_MAX_ALERTS`. */
+  readonly maxAlerts?: number;
+}
+
+export const DEFAULT_MAX_ALERTS = 20;
+/** An open alert whose label set the evaluator has stopped speaking of for this long is over. */
+export const FORGET_MS = 3_600_000;
+const MAX_MESSAGE = 2_000;
+const MAX_METADATA = 8_000;
+
+/** Why an alert stands muted. A silence is somebody's will and goes before an inhibition. */
+export type Muted = 'silenced' | 'inhibited';
+/** How a firing alert ended. */
+export type Resolution = 'cleared' | 'unobserved' | 'rule removed';
+
+/** What the alert says to people; masked. */
+export interface Said {
+  readonly message: string;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  readonly why?: Why;
+}
+
+/** `alert/<key>`. Title, priority and group are the rule's at the first breach: the rule may be gone at the end. */
+export interface AlertRecord extends Said {
+  readonly key: string;
+  readonly ruleId: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly title: string;
+  readonly priority: Priority;
+  readonly group: string;
+  readonly runbook: string;
+  readonly phase: 'pending' | 'firing';
+  /** Evaluation time of the first breach. */
+  readonly startedMs: number;
+  /** Evaluation time since when the condition has not been true; absent while it is. */
+  readonly clearSinceMs?: number;
+  /** Evaluation time since when nothing is known of it. */
+  readonly gapSinceMs?: number;
+  readonly incidentId?: string;
+  /** A message has named it. */
+  readonly announced?: true;
+  readonly muted?: Muted;
+}
+
+export type Advance =
+  | { readonly to: 'same' }
+  /** A new record without a transition. */
+  | { readonly to: 'kept'; readonly record: AlertRecord }
+  | { readonly to: 'firing'; readonly record: AlertRecord }
+  /** Pending no longer: it never fired. */
+  | { readonly to: 'inactive' }
+  | { readonly to: 'resolved'; readonly resolution: Resolution };
+
+const SAME: Advance = { to: 'same' };
+
+/** Rule and sorted labels: the same alert has the same key in every process. */
+export function alertKey(ruleId: string, labels: Readonly<Record<string, string>>): string {
+  const names = Object.keys(labels).sort();
+  if (names.length === 0) return ruleId;
+  return `${ruleId}{${names.map((name) => `${name}=${JSON.stringify(labels[name])}`).join(',')}}`;
+}
+
+/** An alert whose condition is true for the first time. */
+export function beginAlert(
+  key: string,
+  labels: Readonly<Record<string, string>>,
+  rule: AlertRule,
+  evalMs: number,
+  said: Said,
+): AlertRecord {
+  const { id: ruleId, title, priority, group, runbook, forMs } = rule;
+  const phase = forMs <= 0 ? 'firing' : 'pending';
+  return { key, ruleId, labels, title, priority, group, runbook, phase, startedMs: evalMs, ...said };
+}
+
+/**
+ * The next step of an open alert. `state` is undefined when the evaluator did not speak of it at all, though it spoke of others.
+ * `said` is asked for only when the alert fires.
+ */
+export function advanceAlert(
+  record: AlertRecord,
+  state: Observation['state'] | undefined,
+  rule: AlertRule,
+  evalMs: number,
+  said: () => Said,
+): Advance {
+  return record.phase === 'pending'
+    ? advancePending(record, state, rule, evalMs, said)
+    : advanceFiring(record, state, rule, evalMs);
+}
+
+function advancePending(
+  record: AlertRecord,
+  state: Observation['state'] | undefined,
+  rule: AlertRule,
+  evalMs: number,
+  said: () => Said,
+): Advance {
+  if (state === 'clear') return { to: 'inactive' };
+  if (state !== 'breached') return gap(record, evalMs, { to: 'inactive' });
+  const { gapSinceMs, ...rest } = record;
+  // The condition has to *hold*: what nobody saw for longer than that begins anew. So does what began in the future: at a
+  // start, before it is known how far the log was read, evaluation time is the wall clock's.
+  if (evalMs < record.startedMs || (gapSinceMs !== undefined && evalMs - gapSinceMs > rule.forMs)) {
+    return { to: 'kept', record: { ...rest, startedMs: evalMs } };
+  }
+  if (evalMs - record.startedMs >= rule.forMs) return { to: 'firing', record: { ...rest, phase: 'firing', ...said() } };
+  return gapSinceMs === undefined ? SAME : { to: 'kept', record: rest };
+}
+
+function advanceFiring(
+  record: AlertRecord,
+  state: Observation['state'] | undefined,
+  rule: AlertRule,
+  evalMs: number,
+): Advance {
+  if (state === undefined) return gap(record, evalMs, { to: 'resolved', resolution: 'unobserved' });
+  const { gapSinceMs, ...rest } = record;
+  const present = gapSinceMs === undefined ? SAME : ({ to: 'kept', record: rest } as const);
+  switch (state) {
+    case 'unknown':
+      return present;
+    case 'breached': {
+      if (record.clearSinceMs === undefined) return present;
+      const { clearSinceMs: _, ...breached } = rest;
+      return { to: 'kept', record: breached };
+    }
+    case 'clear': {
+      const since = Math.min(record.clearSinceMs ?? evalMs, evalMs);
+      if (evalMs - since >= rule.keepFiringMs) return { to: 'resolved', resolution: 'cleared' };
+      return since === record.clearSinceMs ? present : { to: 'kept', record: { ...rest, clearSinceMs: since } };
+    }
+  }
+}
+
+function gap(record: AlertRecord, evalMs: number, end: Advance): Advance {
+  if (record.gapSinceMs === undefined || evalMs < record.gapSinceMs) {
+    return { to: 'kept', record: { ...record, gapSinceMs: evalMs } };
+  }
+  return evalMs - record.gapSinceMs >= FORGET_MS ? end : SAME;
+}
+
+/** What an observation says, masked and bounded, as it is kept and sent. */
+export function saidOf(observation: Observation, rule: RuleInfo, masker: Masker): Said {
+  const { metadata, why } = observation;
+  const message = observation.message ?? rule.title;
+  const said: Said = {
+    message: message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}…` : message,
+    ...(metadata === undefined ? {} : { metadata: bounded(metadata) }),
+    ...(why === undefined ? {} : { why }),
+  };
+  return masker.value(said) as Said;
+}
+
+function bounded(metadata: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const length = JSON.stringify(metadata).length;
+  return length <= MAX_METADATA ? metadata : { truncated: `${length} characters of metadata were left out` };
+}

@@ -1,0 +1,77 @@
+// The counts topic, from a time on and then as it grows. In: brokers. Out: messages in order, with the time each was written.
+// Guarantee: whatever ends the reading, it begins again from the same time until it is closed; what comes twice is harmless,
+// because windows keep the newest version of each bucket.
+import { type Clock, sleep } from '../core/clock.ts';
+import { errorText } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import { decodeCounts } from '../measure/counts-topic.ts';
+import type { CountsMessage } from '../measure/totals.ts';
+import type { KafkaConfig } from '../source/kafka-client.ts';
+import { backoffMs } from '../source/kafka-failures.ts';
+import { readTopic } from '../source/throwaway-reader.ts';
+
+export interface CountsReader {
+  /** Resolves when everything that was there at the start has been handed over. */
+  readonly caughtUp: Promise<void>;
+  close(): Promise<void>;
+}
+
+export function followCounts(
+  options: { readonly kafka: KafkaConfig; readonly fromMs: number },
+  deps: {
+    readonly clock: Clock;
+    readonly log: Log;
+    /** @param recordMs when it was written, by the broker's clock */
+    readonly onMessage: (message: CountsMessage, recordMs: number) => void;
+  },
+): CountsReader {
+  const { kafka, fromMs } = options;
+  const { log, onMessage } = deps;
+  const topic = kafka.topics.counts;
+  const closing = new AbortController();
+  let done = () => {};
+  const caughtUp = new Promise<void>((resolve) => {
+    done = resolve;
+  });
+
+  async function follow(): Promise<void> {
+    for (let failures = 0; !closing.signal.aborted; ) {
+      try {
+        await readTopic(
+          kafka,
+          {
+            topic,
+            purpose: 'counts',
+            from: fromMs,
+            follow: true,
+            signal: closing.signal,
+            onRecord({ value, timestamp }) {
+              const message = decodeCounts(value);
+              if (message !== undefined) onMessage(message, Number(timestamp));
+              return undefined;
+            },
+            onCaughtUp() {
+              failures = 0;
+              done();
+            },
+          },
+          log,
+        );
+      } catch (error) {
+        if (closing.signal.aborted) return;
+        failures += 1;
+        if (failures === 1) log.warn('the counts cannot be read; trying again', { topic, error: errorText(error) });
+        await sleep(backoffMs(failures), closing.signal);
+      }
+    }
+  }
+  const following = follow();
+
+  return {
+    caughtUp,
+    async close() {
+      closing.abort();
+      await following;
+    },
+  };
+}

@@ -1,0 +1,92 @@
+// The evaluator with a memory. In: counts, readings, the wall clock, and the records of the alert store. Out: evaluations for
+// the alert machine, with the records that must become durable with them: new kinds of errors, finished hours.
+// Guarantee: what was learned stands in every evaluation until `accepted` says that it is durable.
+import type { Measures } from '../measure/measure-config.ts';
+import type { CountsMessage } from '../measure/totals.ts';
+import { createEvaluator } from '../rules/evaluator.ts';
+import type { HourRecord, RollupDefinition } from '../rules/hourly.ts';
+import { createKnownSet, type KnownEntry } from '../rules/known-set.ts';
+import type { Observation } from '../rules/observation.ts';
+import type { ProgressStatus } from '../rules/progress.ts';
+import type { Rules } from '../rules/rule-config.ts';
+import type { Labels } from '../rules/series.ts';
+import type { WindowStore } from '../rules/windows.ts';
+import type { StateChange, StateKey } from './store.ts';
+
+export interface Evaluation {
+  readonly observations: readonly Observation[];
+  readonly evalMs: number;
+  readonly wallMs: number;
+  readonly progress: ProgressStatus;
+  readonly records: readonly StateChange[];
+}
+
+export interface Evaluations {
+  readonly store: WindowStore;
+  /** @param recordMs when the message was written, by the brokers' clock */
+  counts(message: CountsMessage, recordMs: number): void;
+  evaluate(wallMs: number): Evaluation;
+  /** The records of the last evaluation are durable. */
+  accepted(): void;
+}
+
+export interface EvaluationOptions {
+  readonly measures: Measures;
+  readonly rules: Rules;
+  /** Hourly sums beyond those the rules need, for statistics over a day. */
+  readonly rollups?: readonly RollupDefinition[];
+  /** The first arrival that counts will be given of, ms: hours that end before it come from the records. */
+  readonly coveredFromMs: number;
+  readonly wallMs: number;
+}
+
+const KNOWN_SINCE = 'known/since';
+const TEMPLATE = 'template/';
+const ROLLUP = 'rollup/';
+/** A little more than trends look back. */
+const ROLLUP_KEPT_MS = 9 * 24 * 3_600_000;
+
+/** @param initial records of the alert store; those of other kinds are left alone */
+export function createEvaluations(
+  options: EvaluationOptions,
+  initial: ReadonlyMap<StateKey, object>,
+  deps: { readonly isFiring: (ruleId: string, labels: Labels) => boolean },
+): Evaluations {
+  const { measures, rules, rollups = [] } = options;
+  const since = initial.get(KNOWN_SINCE) as { sinceMs?: number } | undefined;
+  const sinceMs = since?.sinceMs ?? options.wallMs;
+  const known = createKnownSet(sinceMs, recordsOf<KnownEntry>(initial, TEMPLATE));
+  const evaluator = createEvaluator({ measures, rules, rollups }, { known, isFiring: deps.isFiring });
+  const hours = recordsOf<HourRecord>(initial, ROLLUP);
+  evaluator.store.putHours(hours, options.coveredFromMs);
+  let kept = hours.map(({ hourMs }) => hourMs);
+  let unsaved: StateChange[] = since === undefined ? [{ key: KNOWN_SINCE, value: { sinceMs } }] : [];
+
+  function keepHours(finished: readonly HourRecord[], wallMs: number): void {
+    if (finished.length === 0) return;
+    for (const hour of finished) unsaved.push({ key: `${ROLLUP}${hour.hourMs}`, value: hour });
+    kept.push(...finished.map(({ hourMs }) => hourMs));
+    for (const hourMs of kept.filter((at) => wallMs - at > ROLLUP_KEPT_MS)) {
+      unsaved.push({ key: `${ROLLUP}${hourMs}`, value: null });
+    }
+    kept = kept.filter((at) => wallMs - at <= ROLLUP_KEPT_MS);
+  }
+
+  return {
+    store: evaluator.store,
+    counts: (message, recordMs) => evaluator.apply(message, recordMs),
+    evaluate(wallMs) {
+      const { times, progress, observations, hours: finished } = evaluator.tick(wallMs);
+      for (const entry of known.take()) unsaved.push({ key: `${TEMPLATE}${entry.key}`, value: entry });
+      keepHours(finished, wallMs);
+      return { observations, evalMs: times.evalMs, wallMs, progress, records: unsaved };
+    },
+    accepted() {
+      unsaved = [];
+    },
+  };
+}
+
+function recordsOf<T>(initial: ReadonlyMap<StateKey, object>, prefix: string): T[] {
+  return [...initial].filter(([key]) => key.startsWith(prefix)).map(([, value]) => value as T);
+}

@@ -1,0 +1,142 @@
+// One hold of the alert state: from its records to ticking. In: counts, readings, time. Out: evaluations, decisions, messages.
+// The same for Kafka and for the embedded mode. Guarantee: an evaluation is decided and durable before the next one begins;
+// when the hold is lost nothing more is decided or sent from here.
+import type { Clock } from '../core/clock.ts';
+import { errorText } from '../core/errors.ts';
+import { createEventIds } from '../core/event-id.ts';
+import type { Log } from '../core/log.ts';
+import type { Masker } from '../core/mask.ts';
+import type { Metrics } from '../core/metrics.ts';
+import type { SendBulk } from '../indexing/elasticsearch.ts';
+import type { Measures } from '../measure/measure-config.ts';
+import type { CountsMessage } from '../measure/totals.ts';
+import { channelsFor } from '../notify/channels.ts';
+import { createDispatcher } from '../notify/dispatcher.ts';
+import type { Channel, ChannelName } from '../notify/notification.ts';
+import type { RollupDefinition } from '../rules/hourly.ts';
+import { type Rules, toRuleInfo } from '../rules/rule-config.ts';
+import type { Labels } from '../rules/series.ts';
+import type { WindowStore } from '../rules/windows.ts';
+import { alertKey } from './alert-state.ts';
+import { createEvaluations } from './evaluation.ts';
+import { createHistorySender } from './history.ts';
+import { createAlertMachine } from './machine.ts';
+import { createOutbox } from './outbox.ts';
+import type { OutboxResult } from './outbox-entry.ts';
+import { type AlertStore, LostHoldError } from './store.ts';
+
+export interface HoldOptions {
+  readonly measures: Measures;
+  readonly rules: Rules;
+  readonly environment: string;
+  readonly tickMs: number;
+  /** The first arrival that counts will be given of, ms. */
+  readonly coveredFromMs: number;
+  /** Hourly sums beyond those the rules need. */
+  readonly rollups: readonly RollupDefinition[];
+}
+
+export interface HoldDeps {
+  readonly store: AlertStore;
+  /** Results no commit has taken yet; the same map for every hold of this process. */
+  readonly results: Map<string, OutboxResult>;
+  readonly channels: ReadonlyMap<ChannelName, Channel>;
+  /** Where transitions are indexed; absent: nowhere. */
+  readonly history: { readonly send: SendBulk; readonly prepare: () => Promise<unknown> } | undefined;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly masker: Masker;
+  readonly onLost: (error: LostHoldError) => void;
+  /** An evaluation was decided and is durable. */
+  readonly onTick: () => void;
+}
+
+export interface Hold {
+  counts(message: CountsMessage, recordMs: number): void;
+  gauge(measure: string, labels: Labels, value: number, atMs: number): void;
+  /** Everything that was known before has been given: evaluation begins. */
+  start(): void;
+  readonly windows: WindowStore;
+  /** Ends evaluating, then sending. True when what was under way was recorded in time. */
+  stop(timeoutMs: number): Promise<boolean>;
+}
+
+export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
+  const { rules, environment, tickMs } = options;
+  const { store, channels, clock, log, metrics } = deps;
+  const machine = createAlertMachine(rules.map(toRuleInfo), store.initial, {
+    nextId: createEventIds(clock.now),
+    environment,
+    channelsFor: (priority) => channelsFor(priority).filter((name) => channels.has(name)),
+    masker: deps.masker,
+    history: deps.history !== undefined,
+  });
+  /** Asked for each label set of a late summary: read once per evaluation, not once per question. */
+  let firing: ReadonlySet<string> | undefined;
+  const isFiring = (ruleId: string, labels: Labels) => {
+    firing ??= new Set(machine.alerts().flatMap(({ key, phase }) => (phase === 'firing' ? [key] : [])));
+    return firing.has(alertKey(ruleId, labels));
+  };
+  const evaluations = createEvaluations({ ...options, wallMs: clock.now() }, store.initial, { isFiring });
+  const outbox = createOutbox({}, { ...deps, machine });
+  const dispatcher = createDispatcher(
+    {},
+    { ...deps, random: Math.random, mayISend: outbox.mayISend, onResult: outbox.onResult },
+  );
+  const history = deps.history && createHistorySender({ ...deps.history, onResults: outbox.onResults, clock, log });
+  let cancelTick = () => {};
+  let ticking: Promise<void> = Promise.resolve();
+  let stopped = false;
+  let failing = false;
+
+  async function tick(): Promise<void> {
+    const startedMs = performance.now();
+    firing = undefined;
+    const { observations, evalMs, wallMs, records, progress } = evaluations.evaluate(clock.now());
+    metrics.evaluationSeconds.observe((performance.now() - startedMs) / 1_000);
+    if (progress.lagMs !== undefined) metrics.evaluationLag.set(Math.max(0, progress.lagMs) / 1_000);
+    try {
+      // Before anything was counted rules about logpipe itself are judged by the wall clock.
+      await outbox.step({ observations, evalMs: evalMs === 0 ? wallMs : evalMs, wallMs, records });
+      evaluations.accepted();
+      metrics.alertsFiring.set(machine.alerts().filter(({ phase }) => phase === 'firing').length);
+      if (failing) log.info('alerts are decided again');
+      failing = false;
+      deps.onTick();
+    } catch (error) {
+      if (error instanceof LostHoldError || stopped) return;
+      if (!failing) log.error('alerts cannot be decided; trying again', { error: errorText(error) });
+      failing = true;
+    }
+  }
+
+  function schedule(): void {
+    cancelTick = clock.after(tickMs, () => {
+      ticking = tick().finally(() => {
+        if (!stopped) schedule();
+      });
+    });
+  }
+
+  return {
+    windows: evaluations.store,
+    counts: (message, recordMs) => evaluations.counts(message, recordMs),
+    gauge: (measure, labels, value, atMs) => evaluations.store.setGauge(measure, labels, value, atMs),
+    start() {
+      if (stopped) return;
+      outbox.start(dispatcher, history);
+      schedule();
+    },
+    async stop(timeoutMs) {
+      stopped = true;
+      cancelTick();
+      await ticking;
+      const drained = await dispatcher.drain(timeoutMs);
+      await history?.close();
+      await outbox.stop();
+      await dispatcher.close();
+      return drained;
+    },
+  };
+}

@@ -1,0 +1,167 @@
+// Alerts that belong together are one incident: which one a firing alert joins, what is known of it, and the facts that
+// decide whether it is told. In: incident and alert records. Out: new records. Pure.
+import type { ChannelName, NotifiedAlert } from '../notify/notification.ts';
+import type { Priority } from '../rules/observation.ts';
+import { type AlertRecord, type AlertRule, alertKey, type Said } from './alert-state.ts';
+import { type NotifyFacts, outranks } from './decide.ts';
+
+/** Incidents stay this long after their end. */
+export const KEEP_INCIDENTS_MS = 30 * 86_400_000;
+/** Ended alerts an incident remembers, newest last. */
+const MAX_ENDED = 20;
+
+export interface ChannelState {
+  /** Of the last trigger decided. */
+  readonly triggeredMs: number;
+  /** Of the resolve decided after it. */
+  readonly resolvedMs?: number;
+  /** Last time the channel took a message. */
+  readonly deliveredMs?: number;
+  /** Why the last message was given up; gone after the next one that arrives. */
+  readonly failed?: string;
+}
+
+/** The last trigger: what people know, and what the resolve repeats. */
+export interface Told extends Said {
+  readonly atMs: number;
+  readonly priority: Priority;
+  readonly title: string;
+}
+
+/** `incident/<id>`. Times are wall clock, ms. */
+export interface IncidentRecord {
+  readonly id: string;
+  readonly group: string;
+  readonly dedupKey: string;
+  readonly state: 'open' | 'resolved';
+  readonly openedMs: number;
+  readonly resolvedMs?: number;
+  /** How often it began again inside the cooldown. */
+  readonly reopened: number;
+  readonly channels: Readonly<Partial<Record<ChannelName, ChannelState>>>;
+  readonly told?: Told;
+  readonly acknowledged?: { readonly by: string; readonly atMs: number; readonly told: boolean };
+  readonly ended: readonly NotifiedAlert[];
+  /** Alerts that were named and ended since the last trigger. */
+  readonly endedSinceTold: number;
+}
+
+export interface Joining {
+  readonly incident: IncidentRecord;
+  readonly how: 'opened' | 'joined' | 'reopened';
+}
+
+/**
+ * The incident for an alert of `group` that fires now: the open one, else the last one when it ended less than `cooldownMs` ago,
+ * else a new one.
+ */
+export function joinIncident(
+  incidents: Iterable<IncidentRecord>,
+  group: string,
+  cooldownMs: number,
+  wallMs: number,
+  nextId: () => string,
+): Joining {
+  let last: IncidentRecord | undefined;
+  for (const incident of incidents) {
+    if (incident.group !== group) continue;
+    if (incident.state === 'open') return { incident, how: 'joined' };
+    if (last === undefined || (incident.resolvedMs ?? 0) >= (last.resolvedMs ?? 0)) last = incident;
+  }
+  if (last?.resolvedMs !== undefined && Math.abs(wallMs - last.resolvedMs) < cooldownMs) {
+    const { resolvedMs: _, acknowledged: __, ...rest } = last;
+    return { incident: { ...rest, state: 'open', reopened: last.reopened + 1 }, how: 'reopened' };
+  }
+  const id = nextId();
+  const incident: IncidentRecord = {
+    id,
+    group,
+    dedupKey: `logpipe/${id}`,
+    state: 'open',
+    openedMs: wallMs,
+    reopened: 0,
+    channels: {},
+    ended: [],
+    endedSinceTold: 0,
+  };
+  return { incident, how: 'opened' };
+}
+
+/** The incident without an alert that ended, which it remembers. */
+export function endAlert(incident: IncidentRecord, alert: AlertRecord, ended: NotifiedAlert): IncidentRecord {
+  const key = alert.key;
+  const others = incident.ended.filter((other) => alertKey(other.ruleId, other.labels) !== key);
+  return {
+    ...incident,
+    ended: [...others, ended].slice(-MAX_ENDED),
+    endedSinceTold: incident.endedSinceTold + (alert.announced ? 1 : 0),
+  };
+}
+
+/** @param resolvedMs evaluation time of its end; absent while it fires */
+export function notified(alert: AlertRecord, resolvedMs?: number): NotifiedAlert {
+  const { ruleId, title, priority, labels, startedMs, message, metadata, why, runbook } = alert;
+  return {
+    ruleId,
+    title,
+    priority,
+    labels,
+    state: resolvedMs === undefined ? 'firing' : 'resolved',
+    startedMs,
+    ...(resolvedMs === undefined ? {} : { resolvedMs }),
+    message,
+    ...(metadata === undefined ? {} : { metadata }),
+    ...(why === undefined ? {} : { why }),
+    runbook,
+  };
+}
+
+/** Most urgent first, then the one that began first. */
+export function byUrgency(
+  one: Pick<AlertRecord, 'priority' | 'startedMs'> & { readonly key?: string },
+  other: Pick<AlertRecord, 'priority' | 'startedMs'> & { readonly key?: string },
+): number {
+  if (one.priority !== other.priority) return outranks(one.priority, other.priority) ? -1 : 1;
+  if (one.startedMs !== other.startedMs) return one.startedMs - other.startedMs;
+  return compareText(one.key ?? '', other.key ?? '');
+}
+
+/** Order of code units: the same in every locale. */
+export function compareText(one: string, other: string): number {
+  return one < other ? -1 : one > other ? 1 : 0;
+}
+
+/**
+ * @param firing its alerts, most urgent first
+ * @param rule that of the leading audible alert
+ * @param breached whether the alert's condition is true at present. One that is merely held, or of which nothing is known,
+ *   is not announced: when what inhibited it ends it may be long over.
+ */
+export function factsOf(
+  incident: IncidentRecord,
+  firing: readonly AlertRecord[],
+  rule: Pick<AlertRule, 'cooldownMs' | 'remindMs'> | undefined,
+  breached: (alert: AlertRecord) => boolean,
+): NotifyFacts {
+  const audible = firing.filter(({ muted }) => muted === undefined);
+  return {
+    firing: firing.length,
+    audible: audible.length,
+    joined: audible.filter((alert) => alert.announced !== true && breached(alert)).length,
+    resolved: incident.endedSinceTold,
+    priority: audible[0]?.priority,
+    toldPriority: incident.told?.priority,
+    lastTriggerMs: incident.told?.atMs,
+    open: openChannels(incident).length > 0,
+    acknowledged: incident.acknowledged === undefined ? 'no' : incident.acknowledged.told ? 'told' : 'new',
+    cooldownMs: rule?.cooldownMs ?? 0,
+    remindMs: rule?.remindMs ?? 0,
+  };
+}
+
+/** Channels that got a trigger and no resolve since. */
+export function openChannels(incident: IncidentRecord): ChannelName[] {
+  return (Object.entries(incident.channels) as [ChannelName, ChannelState][])
+    .filter(([, { resolvedMs }]) => resolvedMs === undefined)
+    .map(([name]) => name);
+}

@@ -1,0 +1,165 @@
+// Deciding. In: what the rules say, what people command, what became of messages, and two clocks. Out: a plan: changed
+// records, messages to send, transitions for the history. Guarantee: pure and deterministic; the state moves only when
+// `accept` says that the plan is durable, so a plan whose commit failed is decided again; and everything a decision rests on
+// stands in the records, so a machine built from them goes on exactly where the other one stopped.
+import type { Masker } from '../core/mask.ts';
+import type { ChannelName } from '../notify/notification.ts';
+import type { Observation, Priority } from '../rules/observation.ts';
+import { type AlertRecord, type AlertRule, saidOf } from './alert-state.ts';
+import { type AlertCommand, applyCommand, type RefusedCommand } from './commands.ts';
+import { type IncidentRecord, joinIncident } from './incident.ts';
+import { createMuting, type SilenceRecord } from './mute.ts';
+import { createNotices } from './notice.ts';
+import { endFiring, observe, relevant, type Step } from './observe.ts';
+import { OUTBOX_LIMITS, type OutboxEntry, type OutboxLimits, type OutboxResult, writeOutbox } from './outbox-entry.ts';
+import { createRecords, type Draft } from './records.ts';
+import { prune, settle } from './settle.ts';
+import type { StateChange, StateKey } from './store.ts';
+import { type Decision, tellIncidents } from './telling.ts';
+import type { HistoryDocument } from './transitions.ts';
+
+export interface StepInput {
+  /**
+   * What every rule says at this evaluation; absent when nothing was evaluated. An open alert that it does not mention
+   * counts as no longer observed, unless everything in it is unknown.
+   */
+  readonly observations?: readonly Observation[];
+  /** Evaluation time: drives `for` and keep-firing. */
+  readonly evalMs: number;
+  /** Wall clock: drives cooldown, reminders, silences. */
+  readonly wallMs: number;
+  readonly commands?: readonly AlertCommand[];
+  readonly results?: readonly OutboxResult[];
+  /** Records of others (template/…, rollup/…) that must be durable together with this decision. */
+  readonly records?: readonly StateChange[];
+}
+
+/** What was decided; nothing of it is true before it is durable. */
+export interface Plan {
+  readonly changes: readonly StateChange[];
+  readonly transitions: readonly HistoryDocument[];
+  /** To be sent once the changes are durable, in this order. */
+  readonly enqueued: readonly OutboxEntry[];
+  /** Waiting entries that were given up because their channel has too many. */
+  readonly dropped: readonly OutboxEntry[];
+  /** One per message, however many channels it goes to. */
+  readonly decisions: readonly Decision[];
+  /** Breached label sets that found no place among the rule's alerts. */
+  readonly suppressed: number;
+  readonly refused: readonly RefusedCommand[];
+}
+
+export interface MachineDeps {
+  /** Unique ids for incidents, sorting by time. */
+  readonly nextId: () => string;
+  readonly environment: string;
+  /** Where a message of this priority goes; only channels that are configured. */
+  readonly channelsFor: (priority: Priority) => readonly ChannelName[];
+  readonly masker: Masker;
+  /** False: no transitions in the outbox, neither new ones nor those of before, because nobody takes them. Default true. */
+  readonly history?: boolean;
+  readonly limits?: OutboxLimits;
+}
+
+export interface AlertMachine {
+  step(input: StepInput): Plan;
+  /** The plan of the last step is durable. @throws Error for any other plan */
+  accept(plan: Plan): void;
+  /** Entries of the outbox, in the order of their decisions: what a new holder sends first. */
+  waiting(): OutboxEntry[];
+  alerts(): AlertRecord[];
+  incidents(): IncidentRecord[];
+  silences(): SilenceRecord[];
+}
+
+export function createAlertMachine(
+  ruleList: readonly AlertRule[],
+  initial: ReadonlyMap<StateKey, object>,
+  deps: MachineDeps,
+): AlertMachine {
+  const rules = new Map(ruleList.map((rule) => [rule.id, rule]));
+  const muting = createMuting(ruleList);
+  const notices = createNotices(deps);
+  const records = createRecords(initial);
+  const { environment, limits = OUTBOX_LIMITS, history = true } = deps;
+  const said = (observation: Observation, rule: AlertRule) => saidOf(observation, rule, deps.masker);
+  let latest: { readonly plan: Plan; readonly draft: Draft } | undefined;
+
+  function removeRuleless(step: Step): void {
+    for (const alert of step.draft.values('alert')) {
+      if (rules.has(alert.ruleId)) continue;
+      if (alert.phase === 'firing') endFiring(step, alert, 'rule removed');
+      else step.draft.remove('alert', alert.key);
+    }
+  }
+
+  function join({ draft, outbox, wallMs }: Step, alert: AlertRecord): void {
+    const { cooldownMs } = rules.get(alert.ruleId) as AlertRule;
+    const { incident, how } = joinIncident(draft.values('incident'), alert.group, cooldownMs, wallMs, deps.nextId);
+    const joined = { ...alert, incidentId: incident.id };
+    draft.put('alert', alert.key, joined);
+    draft.put('incident', incident.id, incident);
+    if (how === 'reopened') outbox.record({ name: 'reopened', alert: joined, incident });
+    outbox.record({ name: 'firing', alert: joined, incident });
+  }
+
+  function mute({ draft, outbox }: Step): void {
+    const mutedBy = muting(draft.values('silence'));
+    const firing = draft.values('alert').filter(({ phase }) => phase === 'firing');
+    for (const alert of firing) {
+      const muted = mutedBy(alert, firing);
+      if (muted === alert.muted) continue;
+      const { muted: _, ...rest } = alert;
+      const changed: AlertRecord = muted === undefined ? rest : { ...rest, muted };
+      draft.put('alert', alert.key, changed);
+      if (muted === undefined) continue;
+      const incident = draft.get('incident', alert.incidentId ?? '');
+      outbox.record({ name: muted, alert: changed, ...(incident === undefined ? {} : { incident }) });
+    }
+  }
+
+  return {
+    step(input) {
+      const { evalMs, wallMs, observations = [], results = [], commands = [] } = input;
+      const draft = records.draft();
+      const outbox = writeOutbox(draft, { wallMs, environment, limits, history });
+      const step: Step = { draft, outbox, evalMs, wallMs, rules };
+
+      settle(step, results);
+      const refused = commands.flatMap((command) => applyCommand(step, command) ?? []);
+      prune(draft, wallMs, history);
+      removeRuleless(step);
+      const seen = relevant(observations, draft.values('alert'), rules);
+      const evaluated = observations.some(({ state }) => state !== 'unknown');
+      const { fired, suppressed } = observe(step, seen, evaluated, said);
+      for (const alert of fired) join(step, alert);
+      mute(step);
+      const decisions = tellIncidents(step, {
+        notices,
+        channelsFor: deps.channelsFor,
+        current(alert: AlertRecord): AlertRecord | undefined {
+          const observation = seen.get(alert.key);
+          const rule = rules.get(alert.ruleId);
+          if (observation?.state !== 'breached' || rule === undefined) return undefined;
+          return { ...alert, ...said(observation, rule) };
+        },
+      });
+      const { transitions, enqueued, dropped } = outbox.finish();
+      const changes = [...draft.changes(), ...(input.records ?? [])];
+      const plan: Plan = { changes, transitions, enqueued, dropped, decisions, suppressed, refused };
+      latest = { plan, draft };
+      return plan;
+    },
+
+    accept(plan) {
+      if (latest?.plan !== plan) throw new Error('only the plan of the last step can be accepted, and once');
+      records.apply(latest.draft);
+      latest = undefined;
+    },
+
+    waiting: () => records.draft().values('outbox'),
+    alerts: () => records.draft().values('alert'),
+    incidents: () => records.draft().values('incident'),
+    silences: () => records.draft().values('silence'),
+  };
+}

@@ -1,0 +1,187 @@
+// Alert state on the compacted alerts topic. In: changes. Out: one transaction per commit. Guarantee: whoever opens the store
+// fences off the former holder first, whose open transaction is aborted and whose later writes are refused, and then reads
+// everything that was committed before; a commit of which it is not known what became of it ends the store.
+import { randomUUID } from 'node:crypto';
+import type { Kafka, Message, Producer } from 'kafkajs';
+import type { Clock } from '../core/clock.ts';
+import { errorText } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import { defaultPartitioner, type KafkaConfig } from '../source/kafka-client.ts';
+import { createRecordsReader, HOLDER_KEY } from './records-reader.ts';
+import { type AlertStore, LostHoldError, type StateChange } from './store.ts';
+
+/** Bytes of one request; the broker's default limit for a batch is 1 MiB. */
+const REQUEST_BYTES = 500_000;
+const PARTITION = 0;
+const CLOSE_MS = 5_000;
+
+export interface KafkaStoreOptions {
+  readonly config: KafkaConfig;
+  /** One partition, compacted. */
+  readonly topic: string;
+  /** The same in every instance that may hold the topic: it is what fences. */
+  readonly transactionalId: string;
+  /** A commit that takes longer counts as one of which nothing is known. Default 10 s. */
+  readonly commitTimeoutMs?: number;
+  /** Longest wait for the topic's end at a take-over. Default 30 s. */
+  readonly readTimeoutMs?: number;
+}
+
+export interface KafkaStoreDeps {
+  readonly kafka: Kafka;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Asked right before the former holder is fenced off; rejects when this instance may no longer. See `Holder.assured`. */
+  readonly mayTakeOver: () => Promise<void>;
+}
+
+export interface KafkaStores {
+  /**
+   * Takes over: fences, reads to the end. The store before it, of this process or of another one, is over.
+   * @throws LostHoldError when another instance took over meanwhile; else kafkajs's errors, and it can be tried again
+   */
+  open(): Promise<AlertStore>;
+  close(): Promise<void>;
+}
+
+/** Begins to follow the topic at once, so that a standing-by instance takes over quickly. */
+export function createKafkaStores(options: KafkaStoreOptions, deps: KafkaStoreDeps): KafkaStores {
+  const reader = createRecordsReader({ kafka: options.config, topic: options.topic }, deps);
+  return {
+    open: () => openStore(options, deps, reader),
+    close: () => reader.close(),
+  };
+}
+
+async function openStore(
+  options: KafkaStoreOptions,
+  deps: KafkaStoreDeps,
+  reader: ReturnType<typeof createRecordsReader>,
+): Promise<AlertStore> {
+  const { topic, commitTimeoutMs = 10_000, readTimeoutMs = 30_000 } = options;
+  const { clock, log } = deps;
+  const id = randomUUID();
+  const producer = deps.kafka.producer({
+    transactionalId: options.transactionalId,
+    idempotent: true,
+    maxInFlightRequests: 1,
+    // How long a dead holder's open transaction keeps readers waiting when nobody takes over.
+    transactionTimeout: commitTimeoutMs,
+    createPartitioner: defaultPartitioner,
+    retry: { retries: 5 },
+  });
+  /** Why this store is over. */
+  let over: LostHoldError | undefined;
+  let confirmedMs = Number.NEGATIVE_INFINITY;
+  let tail: Promise<unknown> = Promise.resolve();
+
+  /** kafkajs asks for the producer's epoch at the first `transaction()`: that one fences. */
+  async function transact(messages: readonly Message[]): Promise<void> {
+    const sinceMs = clock.now();
+    const transaction = await producer.transaction();
+    for (const part of inRequests(messages)) await transaction.send({ topic, acks: -1, messages: part });
+    await transaction.commit();
+    confirmedMs = sinceMs;
+  }
+
+  async function write(messages: readonly Message[]): Promise<void> {
+    if (over !== undefined) throw over;
+    try {
+      await within(commitTimeoutMs, transact(messages), clock);
+    } catch (error) {
+      // Not even an error before the commit leaves kafkajs's transaction in a state that can be gone on with.
+      over = isFenced(error) ? new LostHoldError(error) : new LostHoldError(error, 'unknown');
+      log.warn(`The alert state was not written: ${over.message}`, { topic, error: errorText(error) });
+      void disconnect(producer, clock);
+      throw over;
+    }
+  }
+
+  /** One after the other: kafkajs knows one transaction at a time. */
+  function inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const mine = tail.then(act);
+    tail = mine.catch(() => {});
+    return mine;
+  }
+
+  const hold = () => write([{ key: HOLDER_KEY, value: JSON.stringify({ id }), partition: PARTITION }]);
+
+  const beganMs = clock.now();
+  const everything = reader.expect(id);
+  let initial: AlertStore['initial'];
+  try {
+    await producer.connect();
+    await deps.mayTakeOver();
+    // Fences, aborts what the former holder left open, and marks the end of all that was before.
+    await hold();
+    initial = await everything.records(readTimeoutMs);
+  } catch (error) {
+    everything.forget();
+    void disconnect(producer, clock);
+    throw error;
+  }
+  log.info('took over the alert state', { topic, records: initial.size, ms: clock.now() - beganMs });
+
+  return {
+    initial,
+    commit: (changes) => inTurn(async () => (changes.length === 0 ? undefined : write(changes.map(toMessage)))),
+    confirm: (maxAgeMs) =>
+      inTurn(async () => {
+        if (over !== undefined) throw over;
+        const age = clock.now() - confirmedMs;
+        if (age < 0 || age > maxAgeMs) await hold();
+      }),
+    async close() {
+      await tail;
+      over ??= new LostHoldError(undefined, 'unknown');
+      await disconnect(producer, clock);
+    },
+  };
+}
+
+function toMessage({ key, value }: StateChange): Message {
+  return { key, value: value === null ? null : JSON.stringify(value), partition: PARTITION };
+}
+
+function inRequests(messages: readonly Message[]): Message[][] {
+  const parts: Message[][] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const message of messages) {
+    const size = Buffer.byteLength(message.value ?? '') + Buffer.byteLength(message.key ?? '') + 100;
+    if (bytes + size > REQUEST_BYTES) {
+      parts.push([]);
+      bytes = 0;
+    }
+    parts.at(-1)?.push(message);
+    bytes += size;
+  }
+  return parts;
+}
+
+/** kafkajs speaks versions in which a fenced producer is told of its epoch; newer brokers have a code it does not know. */
+function isFenced(error: unknown): boolean {
+  for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {
+    const { type } = at as Error & { type?: string };
+    if (type === 'INVALID_PRODUCER_EPOCH' || type === 'PRODUCER_FENCED') return true;
+    if (type === 'KAFKAJS_UNKNOWN_ERROR_CODE' && /\b90\b/.test(at.message)) return true;
+  }
+  return false;
+}
+
+/** What comes late is of no consequence: the next one who opens the store fences it off. */
+async function within(ms: number, work: Promise<void>, clock: Clock): Promise<void> {
+  let cancel = () => {};
+  const late = new Promise<never>((_, reject) => {
+    cancel = clock.after(ms, () => reject(new Error(`not done within ${ms} ms`)));
+  });
+  work.catch(() => {});
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    cancel();
+  }
+}
+
+async function disconnect(producer: Producer, clock: Clock): Promise<void> {
+  await within(CLOSE_MS, producer.disconnect(), clock).catch(() => {});
+}

@@ -1,0 +1,79 @@
+// `logpipe notify test`: one message to each configured channel, so that a wrong address shows before the first incident.
+import type { Config } from '../config.ts';
+import { systemClock } from '../core/clock.ts';
+import { LogpipeError } from '../core/errors.ts';
+import { createEventIds } from '../core/event-id.ts';
+import type { Log } from '../core/log.ts';
+import { createMasker } from '../core/mask.ts';
+import { createChannels } from '../notify/channels.ts';
+import { CHANNELS, type ChannelName, type Notification, type SendResult } from '../notify/notification.ts';
+import type { Io } from './io.ts';
+
+export interface NotifyTestOptions {
+  readonly channel?: string;
+  readonly json: boolean;
+}
+
+/** Sends and resolves a test incident. Exit status 1 when a channel refused, 2 when none is configured. @throws LogpipeError LOGPIPE_USAGE */
+export async function notifyTest(config: Config, options: NotifyTestOptions, io: Io, log: Log): Promise<number> {
+  const names = CHANNELS.filter((name) => name !== 'history');
+  if (options.channel !== undefined && !(names as readonly string[]).includes(options.channel)) {
+    throw new LogpipeError('LOGPIPE_USAGE', `--channel: found "${options.channel}"; permitted: ${names.join(', ')}`);
+  }
+  const masker = createMasker(config.mask);
+  const channels = createChannels(config.notify, { clock: systemClock, log, masker, out: process.stdout });
+  const id = createEventIds()();
+  const results: Partial<Record<ChannelName, SendResult>> = {};
+  for (const [name, channel] of channels) {
+    if (options.channel !== undefined && options.channel !== name) continue;
+    const signal = new AbortController().signal;
+    const sent = await channel.send(testNotification(id, 'trigger', config.notify.environment), signal);
+    // What rings must not go on ringing.
+    const ended = sent.ok
+      ? await channel.send(testNotification(id, 'resolve', config.notify.environment), signal)
+      : sent;
+    results[name] = ended;
+    if (!options.json) io.out(`${name.padEnd(10)}  ${ended.ok ? 'sent' : `FAILED: ${ended.reason}`}`);
+    await channel.close();
+  }
+  if (options.json) io.out(JSON.stringify(results));
+  const outcomes = Object.values(results);
+  if (outcomes.length === 0) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      'notify: no such channel is configured; see the section notify of the configuration',
+    );
+  }
+  return outcomes.every(({ ok }) => ok) ? 0 : 1;
+}
+
+function testNotification(id: string, action: 'trigger' | 'resolve', environment: string): Notification {
+  const atMs = Date.now();
+  const [title, message] = ['Test of logpipe’s notifications', 'Sent by `logpipe notify test`. Nothing is wrong.'];
+  return {
+    incidentId: id,
+    dedupKey: `logpipe/test-${id}`,
+    action,
+    reason: action === 'trigger' ? 'first' : 'all-resolved',
+    severity: 'warning',
+    priority: 'P3',
+    title,
+    message,
+    atMs,
+    environment,
+    alerts: [
+      {
+        ruleId: 'test',
+        title,
+        priority: 'P3',
+        labels: {},
+        state: action === 'trigger' ? 'firing' : 'resolved',
+        startedMs: atMs,
+        ...(action === 'resolve' ? { resolvedMs: atMs } : {}),
+        message,
+        runbook: 'docs/operations.md',
+      },
+    ],
+    joined: [],
+  };
+}

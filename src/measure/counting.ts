@@ -1,0 +1,99 @@
+// The counter as a part that runs: a source of its own, the counter, and where its totals go. In: configuration. Out: totals
+// in the sink. The source is read apart from the indexer's, so that counting never waits for Elasticsearch; standard input,
+// which cannot be read twice, is tapped instead.
+import type { Clock } from '../core/clock.ts';
+import type { Log } from '../core/log.ts';
+import type { Masker } from '../core/mask.ts';
+import type { Metrics } from '../core/metrics.ts';
+import type { Deliver, Source } from '../core/record.ts';
+import { createParser, type ParseConfig } from '../parse/parse.ts';
+import { createFileSource } from '../source/file.ts';
+import type { FilesConfig } from '../source/files-config.ts';
+import type { IntakeConfig } from '../source/intake-config.ts';
+import { createKafka, type KafkaConfig } from '../source/kafka-client.ts';
+import { createKafkaSource } from '../source/kafka-intake.ts';
+import { createTagger } from '../tag/tag.ts';
+import { COUNTER_DEFAULTS, type Counter, type CounterDeps, createCounter } from './counter.ts';
+import { createKafkaCounts } from './counts-topic.ts';
+import type { Measures } from './measure-config.ts';
+import { BUCKET_MS, type CountsSink } from './totals.ts';
+
+export interface CountingOptions {
+  readonly source: 'kafka' | 'files' | 'stdin';
+  readonly kafka: KafkaConfig;
+  readonly intake: IntakeConfig;
+  readonly files: FilesConfig;
+  readonly parse: ParseConfig;
+  readonly alerts: { readonly publishMs: number };
+  readonly measures: Measures;
+  /** Where the positions of files are kept, apart from the indexer's. */
+  readonly dataDir: string;
+}
+
+export interface CountingDeps {
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly masker: Masker;
+  /** Embedded mode only: where totals go instead of the counts topic, and how far files were counted. */
+  readonly sink?: CountsSink;
+  readonly embedded?: NonNullable<CounterDeps['embedded']>;
+}
+
+export interface CountingSource {
+  readonly ended: Promise<void>;
+  /** Of standard input: chunks to be counted, not acknowledged. */
+  readonly tap: Deliver | undefined;
+  status(): { readonly ready: boolean; readonly detail: string };
+  /** False when not everything that was read could be published in time: it is counted by the next owner. */
+  stop(timeoutMs: number): Promise<boolean>;
+}
+
+export function startCounting(options: CountingOptions, deps: CountingDeps): CountingSource {
+  const { kafka, measures } = options;
+  const { log, clock, metrics } = deps;
+  const parser = createParser(options.parse, { masker: deps.masker, duplicatesRefused: true });
+  const shared = { ...deps, parser, tag: createTagger() };
+  const publishing = { ...COUNTER_DEFAULTS, publishMs: options.alerts.publishMs };
+  let source: Source | undefined;
+  let counter: Counter;
+  let sink: CountsSink;
+
+  if (options.source === 'kafka') {
+    const mine = createKafkaSource({
+      config: { ...kafka, group: kafka.counterGroup },
+      intake: options.intake,
+      splitMs: BUCKET_MS,
+      deps: { kafka: createKafka(kafka, log), log, metrics, clock },
+    });
+    sink = createKafkaCounts({ kafka: createKafka(kafka, log), topic: kafka.topics.counts, log });
+    counter = createCounter(measures, { ...shared, sink, positions: mine.positions }, publishing);
+    mine.events.on('joined', () => counter.assigned());
+    source = mine;
+  } else {
+    if (deps.sink === undefined) throw new Error('without Kafka the counter needs a sink');
+    sink = deps.sink;
+    counter = createCounter(measures, { ...shared, sink }, publishing);
+    if (options.source === 'files') {
+      source = createFileSource({ ...options.files, dataDir: options.dataDir }, { log, clock });
+    }
+  }
+  const started = source?.start(counter.accept);
+
+  return {
+    ended: Promise.all([started, source?.ended]).then(() => {}),
+    tap: source === undefined ? (chunk) => counter.accept({ ...chunk, done() {} }) : undefined,
+    status() {
+      const trouble = counter.trouble();
+      if (trouble !== undefined) return { ready: false, detail: trouble };
+      return source?.status() ?? { ready: true, detail: 'counting what is read' };
+    },
+    async stop(timeoutMs) {
+      await source?.stop();
+      const drained = await counter.drain(timeoutMs);
+      await source?.close();
+      await sink.close();
+      return drained;
+    },
+  };
+}

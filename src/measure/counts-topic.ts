@@ -1,0 +1,188 @@
+// The counts topic. In: totals and progress. Out: records of one partition, in order; and back again.
+// Guarantee: `put` resolves only when every in-sync replica has all of it; it tries until then, or until `close`. Written
+// twice, or by a former owner that wakes up, nothing changes: readers keep the totals with the highest `upToOffset`.
+//
+// Compaction keeps the last record of a key, not the best. Final totals of a bucket are the same whoever wrote them, so they
+// have its key `lane/arrivalMs`. Those of an open bucket are not: a paused former owner may write older ones behind them.
+// They have the key `open/lane`, which can never take the place of final ones, and the owner repeats them every minute,
+// long before `min.compaction.lag.ms` (topics.ts).
+import kafkajs, { type Kafka, type Message, type Producer } from 'kafkajs';
+import { sleep } from '../core/clock.ts';
+import type { Log } from '../core/log.ts';
+import { defaultPartitioner } from '../source/kafka-client.ts';
+import { explainKafkaFailure } from '../source/kafka-failures.ts';
+import type { BucketTotals, CountsMessage, CountsSink, LaneProgress } from './totals.ts';
+
+const FORMAT = 1;
+/** One send is one record batch for the broker. A single message may be larger. */
+const MAX_BATCH_BYTES = 900_000;
+/** Below this a codec costs more than it saves. */
+const MIN_COMPRESSED_BYTES = 2_000;
+const FIRST_RETRY_MS = 100;
+const MAX_RETRY_MS = 5_000;
+/** Longer than kafkajs's own time-outs of one request together with its retries should ever take. */
+const SEND_TIMEOUT_MS = 60_000;
+const CLOSE_MS = 5_000;
+
+export interface KafkaCounts extends CountsSink {
+  /** Why nothing can be written at present; undefined when nothing is wrong. */
+  trouble(): string | undefined;
+}
+
+export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log }): KafkaCounts {
+  const { kafka, topic, log } = deps;
+  const closing = new AbortController();
+  let producer: Producer | undefined;
+  let trouble: string | undefined;
+  let working: Promise<void> = Promise.resolve();
+
+  const connect = async (): Promise<Producer> => {
+    // Limited retries on purpose, as everywhere: after a failed send the producer is thrown away, for its sequence numbers
+    // would let the broker take the next, different batch for a repetition.
+    const fresh = kafka.producer({
+      createPartitioner: defaultPartitioner,
+      idempotent: true,
+      maxInFlightRequests: 1,
+      allowAutoTopicCreation: false,
+      retry: { retries: 5 },
+    });
+    try {
+      await fresh.connect();
+      return fresh;
+    } catch (error) {
+      fresh.disconnect().catch(() => {});
+      throw error;
+    }
+  };
+
+  const discard = () => {
+    producer?.disconnect().catch(() => {});
+    producer = undefined;
+  };
+
+  const fail = (error: unknown, bytes: number) => {
+    discard();
+    const reason = isTooLarge(error)
+      ? `totals of ${bytes} bytes are too large for topic ${topic}; raise its max.message.bytes`
+      : explainKafkaFailure(error);
+    if (trouble === undefined) log.error('counts cannot be written; trying until they can', { topic, error: reason });
+    trouble = reason;
+  };
+
+  const send = async (messages: Message[], bytes: number): Promise<void> => {
+    let retryMs = FIRST_RETRY_MS;
+    const { None, Snappy } = kafkajs.CompressionTypes;
+    for (;;) {
+      closing.signal.throwIfAborted();
+      try {
+        producer ??= await connect();
+        const compression = bytes < MIN_COMPRESSED_BYTES ? None : Snappy;
+        await withTimeout(producer.send({ topic, acks: -1, compression, messages }), SEND_TIMEOUT_MS);
+        break;
+      } catch (error) {
+        if (closing.signal.aborted) throw error;
+        if (isTooLarge(error) && messages.length > 1) {
+          discard();
+          for (const message of messages) await send([message], sizeOf(message));
+          return;
+        }
+        fail(error, bytes);
+        await sleep(retryMs, closing.signal);
+        retryMs = Math.min(retryMs * 2, MAX_RETRY_MS);
+      }
+    }
+    if (trouble !== undefined) log.info('counts are written again', { topic });
+    trouble = undefined;
+  };
+
+  const putAll = async (messages: readonly CountsMessage[]) => {
+    let batch: Message[] = [];
+    let bytes = 0;
+    for (const counts of messages) {
+      const message = encodeCounts(counts);
+      const size = sizeOf(message);
+      if (batch.length > 0 && bytes + size > MAX_BATCH_BYTES) {
+        await send(batch, bytes);
+        batch = [];
+        bytes = 0;
+      }
+      batch.push(message);
+      bytes += size;
+    }
+    if (batch.length > 0) await send(batch, bytes);
+  };
+
+  return {
+    trouble: () => trouble,
+    put(messages) {
+      const mine = working.then(() => putAll(messages));
+      working = mine.catch(() => {});
+      return mine;
+    },
+    async close() {
+      closing.abort(new Error('the counts topic is closed'));
+      // Also ends a send that is under way: whoever cares has waited for it before.
+      const last = producer;
+      producer = undefined;
+      await withTimeout(Promise.all([last?.disconnect(), working]), CLOSE_MS).catch(() => {});
+    },
+  };
+}
+
+/** The record of a message: partition 0, for order. */
+export function encodeCounts(message: CountsMessage): Message & { readonly key: string; readonly value: string } {
+  if (message.kind === 'progress') {
+    const { progress } = message;
+    return { partition: 0, key: `progress/${progress.lane}`, value: JSON.stringify({ v: FORMAT, progress }) };
+  }
+  const { open, written } = message;
+  const { lane, arrivalMs } = written ?? message.totals;
+  const json = written?.json ?? JSON.stringify(message.totals);
+  const key = open ? `open/${lane}` : `${lane}/${arrivalMs}`;
+  return { partition: 0, key, value: `{"v":${FORMAT},${open ? '"open":true,' : ''}"totals":${json}}` };
+}
+
+/** Undefined for a record that is none of these: a tombstone, another format, something strange. */
+export function decodeCounts(value: Buffer | null): CountsMessage | undefined {
+  if (value === null) return undefined;
+  try {
+    const record = JSON.parse(value.toString()) as {
+      v?: unknown;
+      totals?: Partial<BucketTotals>;
+      progress?: Partial<LaneProgress>;
+      open?: boolean;
+    } | null;
+    if (record?.v !== FORMAT) return undefined;
+    const { totals, progress } = record;
+    if (typeof totals?.lane === 'string' && Array.isArray(totals.buckets)) {
+      return { kind: 'totals', totals: totals as BucketTotals, open: record.open === true };
+    }
+    return typeof progress?.lane === 'string' ? { kind: 'progress', progress: progress as LaneProgress } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function sizeOf({ value }: Message): number {
+  return typeof value === 'string' ? Buffer.byteLength(value) + 100 : 100;
+}
+
+function isTooLarge(error: unknown): boolean {
+  for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
+    const { type } = at as { type?: string };
+    if (type === 'MESSAGE_TOO_LARGE' || type === 'RECORD_LIST_TOO_LARGE') return true;
+  }
+  return false;
+}
+
+async function withTimeout<T>(work: Promise<T>, ms: number): Promise<T> {
+  const over = new AbortController();
+  const late = sleep(ms, over.signal).then(() => {
+    throw new Error(`Kafka did not answer within ${ms} ms`);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    over.abort();
+  }
+}

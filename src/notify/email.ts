@@ -1,0 +1,140 @@
+// E-mail over SMTP. In: a notification. Out: one message to all recipients, as plain text and as HTML. Guarantee: never
+// throws; no log data reaches a header unescaped; user and password go over TLS only, or stay on this host; no reason
+// quotes the server.
+import { createHash } from 'node:crypto';
+import { createTransport, type NodemailerError } from 'nodemailer';
+import type { Log } from '../core/log.ts';
+import type { Masker } from '../core/mask.ts';
+import { errorCode, isLoopback, withDeadline } from './attempt.ts';
+import type { Channel, Notification, SendResult } from './notification.ts';
+import type { EmailConfig } from './notify-config.ts';
+import { type LinkOptions, tellStory } from './story.ts';
+import { clean, cut, escapeHtml, isoTime, maskNotification, oneLine, severityWord } from './text.ts';
+
+const MAX_SUBJECT = 250;
+const MAX_BODY = 20_000;
+/** Errors of the message or the configuration: the next attempt would end the same way. */
+const HOPELESS = new Set(['EAUTH', 'ENOAUTH', 'ECONFIG', 'EENVELOPE', 'EMESSAGE', 'EMAXRECIPIENTS', 'EFILEACCESS']);
+const COMMANDS = /^(?:CONN|EHLO|HELO|STARTTLS|AUTH|MAIL FROM|RCPT TO|DATA)/;
+
+export interface EmailOptions extends EmailConfig {
+  readonly host: string;
+  readonly from: string;
+  readonly to: readonly string[];
+  readonly timeoutMs: number;
+  readonly links: LinkOptions;
+}
+
+export function createEmail(options: EmailOptions, deps: { masker: Masker; log: Log }): Channel {
+  const { host, port, secure, username, password, timeoutMs } = options;
+  const transport = createTransport({
+    host,
+    port,
+    secure,
+    ...(username === undefined ? {} : { auth: { user: username, pass: password ?? '' } }),
+    // A relay on this host has a certificate of its own making, if any, and there is no line to listen on.
+    ...(isLoopback(host) ? { ignoreTLS: true } : { requireTLS: username !== undefined }),
+    // The attempt's own deadline comes first; without these a connection could outlive it.
+    dnsTimeout: timeoutMs + 1_000,
+    connectionTimeout: timeoutMs + 1_000,
+    greetingTimeout: timeoutMs + 1_000,
+    socketTimeout: timeoutMs + 1_000,
+    socketCloseTimeout: 0,
+    // A message is text: nothing in it may make the library read a file or fetch an address.
+    disableFileAccess: true,
+    disableUrlAccess: true,
+  });
+
+  async function attempt(notification: Notification, signal: AbortSignal): Promise<SendResult> {
+    const info = await transport.sendMail({
+      from: options.from,
+      to: [...options.to],
+      ...mailContent(maskNotification(notification, deps.masker), options.links),
+      signal,
+    });
+    if (info.rejected.length > 0) {
+      // Sending again would reach the others twice.
+      deps.log.warn('E-mail: some recipients were refused', {
+        refused: info.rejected.length,
+        recipients: options.to.length,
+        replies: [...new Set((info.rejectedErrors ?? []).map(replyText))],
+      });
+    }
+    return { ok: true };
+  }
+
+  return {
+    name: 'email',
+    ratePerSecond: options.ratePerSecond,
+    send: (notification, signal) => withDeadline(timeoutMs, signal, (either) => attempt(notification, either), failure),
+    close: async () => transport.close(),
+  };
+}
+
+function failure(error: unknown): SendResult {
+  const { code, originalCode, responseCode, permanent } = error as NodemailerError;
+  if (responseCode !== undefined) {
+    return { ok: false, retryable: !(permanent ?? responseCode >= 500), reason: replyText(error as NodemailerError) };
+  }
+  const retryable = !HOPELESS.has(String(code));
+  const head = retryable ? 'connection failed' : 'message not sent';
+  return { ok: false, retryable, reason: `${head}: ${errorCode({ code: originalCode ?? code })}` };
+}
+
+/** Codes only: a server's words may name recipients, users and more. */
+function replyText({ responseCode, response, command }: NodemailerError): string {
+  const enhanced = /^\d{3}[ -](\d\.\d{1,3}\.\d{1,3})\b/.exec(response ?? '')?.[1];
+  const stage = COMMANDS.exec(command ?? '')?.[0];
+  return `SMTP ${responseCode ?? 'error'}${enhanced === undefined ? '' : ` ${enhanced}`}${stage === undefined ? '' : ` at ${stage}`}`;
+}
+
+/** @param notification already masked */
+export function mailContent(notification: Notification, options: LinkOptions) {
+  const { incidentId, action, reason, atMs, title, message, metadata, environment, priority } = notification;
+  const heading = oneLine(`${severityWord(notification)}: ${title}`);
+  const { facts, links } = tellStory(notification, options);
+  const body = cut(clean(message), MAX_BODY);
+  const details = metadata === undefined ? undefined : cut(clean(JSON.stringify(metadata, null, 2)), MAX_BODY);
+  const rows = [
+    { label: 'Time', lines: [isoTime(atMs)] },
+    { label: 'Environment', lines: [oneLine(environment)] },
+    { label: 'Priority', lines: [priority] },
+    ...facts,
+  ];
+  const text = [
+    body,
+    '',
+    ...rows.flatMap(({ label, lines }) =>
+      lines.length === 1 ? [`${label}: ${lines[0]}`] : [`${label}:`, ...lines.map((line) => `  - ${line}`)],
+    ),
+    ...(details === undefined ? [] : ['', 'Metadata:', details]),
+    ...(links.length === 0 ? [] : ['', ...links.map(({ label, url }) => `${label}: ${url}`)]),
+    '',
+  ].join('\n');
+  const cells = rows.map(
+    ({ label, lines }) =>
+      `<tr><th align="left" valign="top">${escapeHtml(label)}</th><td>${lines.map(escapeHtml).join('<br>')}</td></tr>`,
+  );
+  const html = [
+    `<h2>${escapeHtml(heading)}</h2>`,
+    `<p>${escapeHtml(body).replaceAll('\n', '<br>')}</p>`,
+    `<table cellpadding="4">${cells.join('')}</table>`,
+    ...(details === undefined ? [] : [`<pre>${escapeHtml(details)}</pre>`]),
+    ...links.map(({ label, url }) => `<p><a href="${escapeHtml(url)}">${escapeHtml(label)}</a></p>`),
+  ].join('\n');
+  return {
+    subject: cut(heading, MAX_SUBJECT),
+    text,
+    html,
+    date: new Date(atMs),
+    // The same for a message that is sent again, so that mailboxes that look at it keep one.
+    messageId: `<${hash(`${incidentId}/${action}/${reason}/${atMs}`)}@logpipe>`,
+    // One thread for each incident.
+    references: `<${hash(incidentId)}@logpipe>`,
+    headers: { 'Auto-Submitted': 'auto-generated' },
+  };
+}
+
+function hash(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 32);
+}

@@ -1,0 +1,244 @@
+// One channel's way out. In: outbox entries. Out: attempts, and their results told to the outbox. Guarantee: messages
+// of one incident keep their order, a later one goes only when the result of the earlier one is recorded; nothing goes
+// without permission.
+import { errorText } from '../core/errors.ts';
+import type { DispatcherDeps, OutboxEntry, Retry } from './dispatcher.ts';
+import type { Channel, ChannelName, SendResult } from './notification.ts';
+import { cut, oneLine } from './text.ts';
+
+/** As the operators' guide writes them in "Failed to send … alert". */
+const LABELS: Readonly<Record<ChannelName, string>> = {
+  slack: 'Slack',
+  pagerduty: 'PagerDuty',
+  email: 'e-mail',
+  webhook: 'webhook',
+  console: 'console',
+  history: 'history',
+};
+
+export interface LaneDeps extends DispatcherDeps {
+  readonly minBackoffMs: number;
+  readonly maxBackoffMs: number;
+  /** False once no further attempt may begin. */
+  mayBegin(): boolean;
+  /** Aborts when everything ends at once. */
+  readonly signal: AbortSignal;
+  /** The hold is lost: every lane ends. */
+  lose(): void;
+}
+
+export interface Lane {
+  add(entry: OutboxEntry): void;
+  pending(): number;
+  /** Resolves when no attempt is under way. */
+  idle(): Promise<void>;
+}
+
+interface Queued {
+  readonly entry: OutboxEntry;
+  readonly order: number;
+  attempts: number;
+  waiting: boolean;
+}
+
+export function createLane(channel: Channel, deps: LaneDeps): Lane {
+  const { clock, log, metrics, signal } = deps;
+  const label = LABELS[channel.name];
+  /** Messages by incident; the first of each is the next. */
+  const incidents = new Map<string, Queued[]>();
+  const ids = new Set<string>();
+  const cancels = new Set<() => void>();
+  /** Reasons for the whole lane to wait: its rate, and the wait the other side asked for. */
+  let holds = 0;
+  let order = 0;
+  let running: Promise<void> | undefined;
+  let asked = true;
+
+  signal.addEventListener('abort', () => {
+    for (const cancel of [...cancels]) cancel();
+    cancels.clear();
+    incidents.clear();
+    ids.clear();
+  });
+
+  function add(entry: OutboxEntry): void {
+    if (signal.aborted || ids.has(entry.id)) return;
+    const { incidentId } = entry.notification;
+    const queued: Queued = { entry, order: order++, attempts: entry.attempts, waiting: false };
+    const queue = incidents.get(incidentId);
+    if (queue === undefined) incidents.set(incidentId, [queued]);
+    else queue.push(queued);
+    ids.add(entry.id);
+    // The stored time is another clock's, perhaps; no wait is longer than the longest backoff.
+    const waitMs = Math.min(entry.nextMs - clock.now(), deps.maxBackoffMs);
+    if (waitMs > 0) waitFor(queued, waitMs);
+    begin();
+  }
+
+  /** Waits are timers, not points in time: a wall clock set back does not hold an alert. */
+  function after(ms: number, fn: () => void): void {
+    const cancel = clock.after(ms, () => {
+      cancels.delete(cancel);
+      fn();
+    });
+    cancels.add(cancel);
+  }
+
+  function waitFor(queued: Queued, ms: number): void {
+    queued.waiting = true;
+    after(ms, () => {
+      queued.waiting = false;
+      begin();
+    });
+  }
+
+  function hold(ms: number): void {
+    holds += 1;
+    after(ms, () => {
+      holds -= 1;
+      begin();
+    });
+  }
+
+  function begin(): void {
+    if (running !== undefined || holds > 0 || !deps.mayBegin()) return;
+    const next = pick();
+    if (next === undefined) return;
+    running = attempt(next).finally(() => {
+      running = undefined;
+      begin();
+    });
+  }
+
+  /** Of the incidents whose next message need not wait, the most urgent; among equals the one that came first. */
+  function pick(): Queued | undefined {
+    let best: Queued | undefined;
+    for (const [head] of incidents.values()) {
+      if (head === undefined || head.waiting) continue;
+      if (best === undefined || before(head, best)) best = head;
+    }
+    return best;
+  }
+
+  async function attempt(queued: Queued): Promise<void> {
+    if (!(await permitted()) || !deps.mayBegin()) return;
+    hold(1_000 / channel.ratePerSecond);
+    const { entry } = queued;
+    const result = await ended(sendSafely(entry));
+    if (result === undefined) return;
+    queued.attempts += 1;
+    const failed = !result.ok;
+    if (failed && result.retryable) {
+      const waitMs = backoffMs(queued.attempts, result.retryAfterMs);
+      waitFor(queued, waitMs);
+      // Asked to come back later, the channel is left alone altogether: the limit is the address's, not the message's.
+      if (result.retryAfterMs !== undefined) hold(waitMs);
+      metrics.notifications.inc({ channel: channel.name, result: 'retried' });
+      sayFailure(queued, result.reason, { retryInMs: Math.round(waitMs) });
+      const retry = { attempts: queued.attempts, nextMs: clock.now() + Math.round(waitMs) };
+      await record(entry.id, result, retry);
+      return;
+    }
+    metrics.notifications.inc({ channel: channel.name, result: failed ? 'given_up' : 'sent' });
+    if (failed) sayFailure(queued, result.reason, { givenUp: true });
+    else log.info(`Sent ${label} alert`, about(queued));
+    if (await record(entry.id, result, undefined)) remove(entry);
+  }
+
+  function remove({ id, notification }: OutboxEntry): void {
+    const queue = incidents.get(notification.incidentId);
+    queue?.shift();
+    if (queue?.length === 0) incidents.delete(notification.incidentId);
+    ids.delete(id);
+  }
+
+  async function sendSafely({ notification }: OutboxEntry): Promise<SendResult> {
+    try {
+      return await channel.send(notification, signal);
+    } catch (error) {
+      return { ok: false, retryable: true, reason: `unexpected: ${errorText(error)}` };
+    }
+  }
+
+  /** Told until it is heard: what was sent but not recorded would be sent again after a restart. */
+  async function record(id: string, result: SendResult, retry: Retry | undefined): Promise<boolean> {
+    for (let tries = 1; !signal.aborted; tries++) {
+      try {
+        await deps.onResult(id, result, retry);
+        return !signal.aborted;
+      } catch (error) {
+        if (signal.aborted) break;
+        log.warn('Result of a notification not recorded yet', {
+          channel: channel.name,
+          error: reasonText(errorText(error)),
+        });
+      }
+      await ended(new Promise<true>((resolve) => after(backoffMs(tries, undefined), () => resolve(true))));
+      await permitted();
+    }
+    return false;
+  }
+
+  /** Asks for the hold. When it cannot be told, the lane waits and asks again. */
+  async function permitted(): Promise<boolean> {
+    let answer: boolean | undefined;
+    try {
+      answer = await ended(deps.mayISend());
+      asked = true;
+    } catch (error) {
+      if (signal.aborted) return false;
+      if (asked) log.warn('Notifications wait: the hold is not confirmed', { error: reasonText(errorText(error)) });
+      asked = false;
+      hold(deps.minBackoffMs);
+      return false;
+    }
+    if (answer === false) deps.lose();
+    return answer === true && !signal.aborted;
+  }
+
+  /** The value, or undefined when everything ends first: a channel that ignores the signal cannot hold up the end. */
+  function ended<T>(value: Promise<T>): Promise<T | undefined> {
+    if (signal.aborted) {
+      value.catch(() => {});
+      return Promise.resolve(undefined);
+    }
+    return new Promise((resolve, reject) => {
+      const abort = () => resolve(undefined);
+      signal.addEventListener('abort', abort, { once: true });
+      value.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+    });
+  }
+
+  /** Exponential with jitter, so that several channels and instances do not come back in step. */
+  function backoffMs(attempts: number, retryAfterMs: number | undefined): number {
+    if (retryAfterMs !== undefined) return Math.max(retryAfterMs, deps.minBackoffMs);
+    const most = Math.min(deps.maxBackoffMs, deps.minBackoffMs * 2 ** Math.min(attempts - 1, 30));
+    return Math.max(deps.minBackoffMs, most * (0.5 + deps.random() / 2));
+  }
+
+  function sayFailure(queued: Queued, reason: string, more: object): void {
+    log.error(`Failed to send ${label} alert`, { error: reasonText(reason), ...about(queued), ...more });
+  }
+
+  function about({ entry, attempts }: Queued) {
+    const { incidentId, action, reason, priority } = entry.notification;
+    return { incidentId, action, reason, priority, attempts };
+  }
+
+  function reasonText(text: string): string {
+    return cut(deps.masker.text(oneLine(text)), 300);
+  }
+
+  return {
+    add,
+    pending: () => ids.size,
+    idle: async () => {
+      while (running !== undefined) await running;
+    },
+  };
+}
+
+function before(one: Queued, other: Queued): boolean {
+  const [a, b] = [one.entry.notification.priority, other.entry.notification.priority];
+  return a === b ? one.order < other.order : a < b;
+}

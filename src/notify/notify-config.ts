@@ -1,0 +1,170 @@
+// The `notify` section: which channels there are and how to reach them. In: YAML. Out: NotifyConfig, frozen. Guarantee:
+// every address or key that lets its holder send is marked secret, so it also comes from a file and stands in no
+// message.
+
+const ADDRESS = '^https?://[^\\s]+$';
+const MAILBOX = '[^\\s@,;<>]+@[^\\s@,;<>]+';
+
+const rate = (value: number) =>
+  ({
+    type: 'number',
+    minimum: 0.01,
+    maximum: 100,
+    default: value,
+    description: 'At most this many messages per second, on average.',
+  }) as const;
+
+export const notifySection = {
+  type: 'object',
+  description: 'Where alerts are sent. A channel without its address or key is skipped.',
+  additionalProperties: false,
+  default: {},
+  properties: {
+    environment: {
+      type: 'string',
+      minLength: 1,
+      maxLength: 200,
+      default: 'development',
+      description: 'Name of the environment, as it stands in every message.',
+    },
+    timeoutMs: {
+      type: 'integer',
+      minimum: 100,
+      maximum: 120_000,
+      default: 10_000,
+      description: 'One attempt to send ends after this long; it is made again later.',
+    },
+    slack: {
+      type: 'object',
+      description: 'Slack, by an incoming webhook.',
+      additionalProperties: false,
+      default: {},
+      properties: {
+        webhookUrl: {
+          type: 'string',
+          pattern: ADDRESS,
+          secret: true,
+          description: 'Address of the incoming webhook. Also `webhookUrlFile`.',
+        },
+        ratePerSecond: rate(1),
+      },
+    },
+    pagerduty: {
+      type: 'object',
+      description: 'PagerDuty, by the Events API v2.',
+      additionalProperties: false,
+      default: {},
+      properties: {
+        url: {
+          type: 'string',
+          pattern: ADDRESS,
+          default: 'https://events.pagerduty.com/v2/enqueue',
+          description: 'Where events are sent; the EU region has an address of its own.',
+        },
+        integrationKey: {
+          type: 'string',
+          minLength: 1,
+          secret: true,
+          description: 'Integration key of the service. Also `integrationKeyFile`.',
+        },
+        ratePerSecond: rate(2),
+      },
+    },
+    email: {
+      type: 'object',
+      description: 'E-mail over SMTP.',
+      additionalProperties: false,
+      default: {},
+      dependentRequired: { host: ['from', 'to'], username: ['password'], password: ['username'] },
+      properties: {
+        host: { type: 'string', pattern: '^[^\\s/]+$', description: 'Name or address of the mail server.' },
+        port: { type: 'integer', minimum: 1, maximum: 65_535, default: 587, description: 'Its port.' },
+        secure: {
+          type: 'boolean',
+          default: false,
+          description:
+            'TLS from the first byte (port 465). Otherwise STARTTLS is used when offered; user and password are never sent without TLS, except to this host itself.',
+        },
+        username: { type: 'string', minLength: 1, description: 'User name, when the server asks for one.' },
+        password: { type: 'string', minLength: 1, secret: true, description: 'Its password. Also `passwordFile`.' },
+        from: {
+          type: 'string',
+          pattern: `^(${MAILBOX}|[^\\r\\n<>]*<${MAILBOX}>)$`,
+          description: 'Sender: an address, or `Name <address>`.',
+        },
+        to: {
+          type: 'array',
+          minItems: 1,
+          items: { type: 'string', pattern: `^${MAILBOX}$` },
+          description: 'Addresses of the recipients. A comma-separated text is taken too.',
+        },
+        ratePerSecond: rate(1),
+      },
+    },
+    webhook: {
+      type: 'object',
+      description: 'A receiver of your own: each message is sent to it as JSON, by POST.',
+      additionalProperties: false,
+      default: {},
+      properties: {
+        url: {
+          type: 'string',
+          pattern: ADDRESS,
+          secret: true,
+          description: 'Its address, a secret because it may hold a token. Also `urlFile`.',
+        },
+        headers: {
+          type: 'object',
+          description: 'Headers sent along, such as `Authorization`.',
+          propertyNames: { pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$" },
+          additionalProperties: { type: 'string', pattern: '^[\\t\\x20-\\x7e]*$', secret: true },
+        },
+        ratePerSecond: rate(5),
+      },
+    },
+    console: {
+      type: 'object',
+      description: 'Messages on standard output, for trying out.',
+      additionalProperties: false,
+      default: {},
+      properties: { enabled: { type: 'boolean', default: false, description: 'Print messages.' } },
+    },
+    kibanaUrl: {
+      type: 'string',
+      pattern: ADDRESS,
+      description: 'Address of Kibana, with its space if any (`…/s/ops`); messages then link to the time in question.',
+    },
+    runbookBaseUrl: {
+      type: 'string',
+      pattern: ADDRESS,
+      description: 'Address that the rules’ runbook paths are put behind; without it the path is named.',
+    },
+  },
+} as const;
+
+export interface NotifyConfig {
+  readonly environment: string;
+  readonly timeoutMs: number;
+  readonly slack: { readonly webhookUrl?: string; readonly ratePerSecond: number };
+  readonly pagerduty: { readonly url: string; readonly integrationKey?: string; readonly ratePerSecond: number };
+  readonly email: EmailConfig;
+  readonly webhook: {
+    readonly url?: string;
+    readonly headers?: Readonly<Record<string, string>>;
+    readonly ratePerSecond: number;
+  };
+  readonly console: { readonly enabled: boolean };
+  readonly kibanaUrl?: string;
+  readonly runbookBaseUrl?: string;
+}
+
+export interface EmailConfig {
+  readonly host?: string;
+  readonly port: number;
+  readonly secure: boolean;
+  readonly username?: string;
+  readonly password?: string;
+  readonly from?: string;
+  readonly to?: readonly string[];
+  readonly ratePerSecond: number;
+}

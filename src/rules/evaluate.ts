@@ -1,0 +1,72 @@
+// All rules at one moment. In: rules, what is held, the times. Out: what each rule says of each of its label sets.
+// Guarantee: the same input gives the same observations; nothing is changed but the known set; while logpipe is behind, no rule
+// about the log says anything that would begin or end an alert.
+import { judgeAbsence } from './absence.ts';
+import { type JudgeContext, toObservations, type Verdict } from './breach.ts';
+import { judgeFirstSeen } from './first-seen.ts';
+import type { KnownSet } from './known-set.ts';
+import { judgeLowVolume } from './low-volume.ts';
+import type { Observation } from './observation.ts';
+import type { EvaluationTimes } from './progress.ts';
+import type { Rules } from './rule-config.ts';
+import type { MeasuredRule, Rule, ThresholdRule } from './rule-types.ts';
+import { judgeSpike } from './spike.ts';
+import { judgeThreshold } from './threshold.ts';
+import { judgeTrend } from './trend.ts';
+import { isInternal } from './why.ts';
+import type { WindowStore } from './windows.ts';
+
+/** Behind the wall clock by more than this, what the log says is history. */
+export const BEHIND_MS = 120_000;
+
+export interface EvaluateDeps {
+  /** For first-seen rules; without it they say nothing. */
+  readonly known?: KnownSet;
+}
+
+export function evaluate(
+  rules: Rules,
+  store: WindowStore,
+  times: EvaluationTimes,
+  deps: EvaluateDeps = {},
+): Observation[] {
+  const held = isBehind(times);
+  const observations: Observation[] = [];
+  for (const rule of rules) {
+    if (rule.kind === 'late') continue;
+    const hold = held && !isInternal(store, rule.measure);
+    // What is new must not be learned while it cannot be said.
+    if (hold && rule.kind === 'first-seen') continue;
+    const verdicts = judge(rule, rules, { store, times }, deps);
+    if (hold) for (const { labels } of verdicts) observations.push({ ruleId: rule.id, labels, state: 'unknown' });
+    else observations.push(...toObservations(rule, verdicts, store));
+  }
+  return observations;
+}
+
+export function isBehind({ evalMs, wallMs }: EvaluationTimes): boolean {
+  return wallMs - evalMs > BEHIND_MS;
+}
+
+export function judge(rule: MeasuredRule, rules: Rules, context: JudgeContext, deps: EvaluateDeps): Verdict[] {
+  switch (rule.kind) {
+    case 'threshold':
+    case 'ratio':
+    case 'percentile':
+      return judgeThreshold(rule, context);
+    case 'absence':
+      return judgeAbsence(rule, context);
+    case 'spike':
+      return judgeSpike(rule, context);
+    case 'low-volume': {
+      const ratioRule = rules.find(
+        (other): other is ThresholdRule & Rule => other.id === rule.insteadOf && 'bound' in other,
+      );
+      return ratioRule === undefined ? [] : judgeLowVolume(rule, ratioRule, context);
+    }
+    case 'first-seen':
+      return deps.known === undefined ? [] : judgeFirstSeen(rule, context, deps.known);
+    case 'trend':
+      return judgeTrend(rule, context);
+  }
+}

@@ -1,0 +1,77 @@
+// Counting's messages in, observations out: windows, progress, rules and the watch for what came late, put together. Kafka, the
+// journal, rule tests and backtests drive this same object. Guarantee: pure but for what it holds; time comes in with each call.
+import type { Measures } from '../measure/measure-config.ts';
+import type { CountsMessage } from '../measure/totals.ts';
+import { evaluate } from './evaluate.ts';
+import type { HourRecord, RollupDefinition } from './hourly.ts';
+import type { KnownSet } from './known-set.ts';
+import { createLateWatch } from './late-watch.ts';
+import type { Observation } from './observation.ts';
+import { createProgress, type EvaluationTimes, type Progress, type ProgressStatus } from './progress.ts';
+import { longestPercentileMs, type Rules, rollupsOf } from './rule-config.ts';
+import type { Labels } from './series.ts';
+import { createWindowStore, type WindowStore } from './windows.ts';
+
+export interface EvaluatorOptions {
+  readonly measures: Measures;
+  readonly rules: Rules;
+  /** Hourly sums beside those the trends need. */
+  readonly rollups?: readonly RollupDefinition[];
+}
+
+export interface EvaluatorDeps {
+  readonly known?: KnownSet;
+  /** Of the alert state: what fires already is not reported late. */
+  readonly isFiring?: (ruleId: string, labels: Labels) => boolean;
+}
+
+export interface Tick {
+  readonly times: EvaluationTimes;
+  readonly progress: ProgressStatus;
+  readonly observations: readonly Observation[];
+  /** Settled hours, to be kept as `rollup/<hourMs>`. */
+  readonly hours: readonly HourRecord[];
+}
+
+export interface Evaluator {
+  readonly store: WindowStore;
+  readonly progress: Progress;
+  /** @param recordMs the broker's (or journal's) time of the message */
+  apply(message: CountsMessage, recordMs: number): void;
+  tick(wallMs: number): Tick;
+}
+
+/** What nothing is known of yet: every rule about the log says so, those about logpipe itself are judged. */
+const NEVER = { evalMs: 0, completeMs: 0 } as const;
+const LAG = 'logpipe.lag_seconds';
+const STALLED = 'logpipe.stalled_seconds';
+
+export function createEvaluator(options: EvaluatorOptions, deps: EvaluatorDeps = {}): Evaluator {
+  const { measures, rules, rollups = [] } = options;
+  const store = createWindowStore({
+    measures,
+    // Three windows: with too few events a percentile looks back that far before it says that nothing is known.
+    binsMs: Math.min(3_600_000, 3 * longestPercentileMs(rules, measures)),
+    rollups: rollupsOf(rules, measures, rollups),
+  });
+  const progress = createProgress();
+  const lateWatch = createLateWatch({ rules, store, ...(deps.isFiring && { isFiring: deps.isFiring }) });
+
+  return {
+    store,
+    progress,
+    apply(message, recordMs) {
+      if (message.kind === 'totals') store.apply(message.totals);
+      else progress.apply(message.progress, recordMs);
+    },
+    tick(wallMs) {
+      const status = progress.status(wallMs);
+      if (status.lagMs !== undefined) store.setGauge(LAG, {}, Math.max(0, status.lagMs) / 1_000, wallMs);
+      for (const { lane, behindMs } of status.lanes) store.setGauge(STALLED, { lane }, behindMs / 1_000, wallMs);
+      const times = status.times ?? { ...NEVER, wallMs };
+      const observations = evaluate(rules, store, times, deps.known === undefined ? {} : { known: deps.known });
+      observations.push(...lateWatch.observe(observations, times));
+      return { times, progress: status, observations, hours: status.times ? store.takeHours(times.evalMs) : [] };
+    },
+  };
+}

@@ -1,0 +1,169 @@
+// Values of gauges: newest, over a window, by one another, added up, and growth. In: tables and groups of series. Out: readings.
+// Guarantee: a reading older than the measure's `staleAfter` is no data; readings after the window's end are not looked at.
+import { BUCKET_MS, type GaugeValue } from '../measure/totals.ts';
+import type { SeriesGroup } from './series.ts';
+import type { GaugeTable } from './tables.ts';
+import type { Query, Reading } from './values.ts';
+
+/** One series as it speaks for its group. */
+interface Candidate {
+  readonly index: number;
+  readonly value: number;
+  readonly numerator?: number;
+  readonly denominator?: number;
+}
+
+export function readGauge(table: GaugeTable, groups: readonly SeriesGroup[], query: Query): Reading[] {
+  return spoken(table, groups, query, (index) => {
+    const value = overWindow(table, index, query);
+    return value === undefined ? undefined : { index, value };
+  });
+}
+
+/** Newest by newest, per label set: both measures have the same labels. */
+export function readGaugeRatio(
+  table: GaugeTable,
+  groups: readonly SeriesGroup[],
+  below: GaugeTable,
+  query: Query,
+): Reading[] {
+  return spoken(table, groups, query, (index) => {
+    const other = below.series.find(table.series.keyOf(index));
+    const numerator = readingAt(table, index, query)?.v;
+    const denominator = other === undefined ? undefined : readingAt(below, other, query)?.v;
+    if (numerator === undefined || denominator === undefined || denominator <= 0) return undefined;
+    return { index, value: numerator / denominator, numerator, denominator };
+  });
+}
+
+/** One reading per group: the candidate that `pick` asks for speaks for it. */
+function spoken(
+  table: GaugeTable,
+  groups: readonly SeriesGroup[],
+  query: Query,
+  candidateOf: (index: number) => Candidate | undefined,
+): Reading[] {
+  const sign = query.pick === 'lowest' ? -1 : 1;
+  let heard = false;
+  const readings = groups.map(({ key, labels, indexes }) => {
+    let best: Candidate | undefined;
+    let volume = 0;
+    for (const index of indexes) {
+      const candidate = candidateOf(index);
+      if (candidate === undefined) continue;
+      volume++;
+      if (best === undefined || sign * candidate.value > sign * best.value) best = candidate;
+    }
+    if (best === undefined) return { key, labels, value: undefined, volume };
+    heard = true;
+    const { index, value, numerator, denominator } = best;
+    const parts = numerator === undefined || denominator === undefined ? {} : { numerator, denominator };
+    return { key, labels, value, volume, source: table.series.labelsOf(index), ...parts };
+  });
+  return markGone(readings, heard, query);
+}
+
+/** While nobody is heard the application may be silent; once others are heard, who is not has gone. */
+function markGone(readings: Reading[], heard: boolean, { by = [] }: Query): Reading[] {
+  if (!heard || by.length === 0) return readings;
+  return readings.map((reading) => (reading.value === undefined ? { ...reading, gone: true } : reading));
+}
+
+export function readGaugeSum(table: GaugeTable, groups: readonly SeriesGroup[], query: Query): Reading[] {
+  return groups.map(({ key, labels, indexes }) => {
+    let sum = 0;
+    let volume = 0;
+    for (const index of indexes) {
+      const reading = readingAt(table, index, query);
+      if (reading === undefined) continue;
+      sum += reading.v;
+      volume++;
+    }
+    return { key, labels, value: volume > 0 ? sum : undefined, volume };
+  });
+}
+
+/** Growth per `perMs` of gauges that only grow, added up over the series of a group. */
+export function readIncrease(
+  table: GaugeTable,
+  groups: readonly SeriesGroup[],
+  query: Query,
+  perMs: number,
+): Reading[] {
+  let heard = false;
+  const readings = groups.map(({ key, labels, indexes }) => {
+    let sum = 0;
+    let volume = 0;
+    for (const index of indexes) {
+      const rate = growth(table, index, query);
+      if (rate === undefined) continue;
+      sum += rate * perMs;
+      volume++;
+    }
+    heard ||= volume > 0;
+    return { key, labels, value: volume > 0 ? sum : undefined, volume };
+  });
+  return markGone(readings, heard, query);
+}
+
+/** Per ms over the window; undefined with readings of less than half of it. */
+function growth(table: GaugeTable, index: number, query: Query): number | undefined {
+  if (readingAt(table, index, query) === undefined) return undefined;
+  // The newest reading before the window is where the growth within it begins.
+  const readings = readingsOf(table, index, query.fromMs - table.measure.staleAfterMs, query.toMs);
+  const first = Math.max(
+    0,
+    readings.findLastIndex(({ at }) => at < query.fromMs),
+  );
+  let grown = 0;
+  for (let i = first + 1; i < readings.length; i++) {
+    const step = readings[i]!.v - readings[i - 1]!.v;
+    // A smaller value: the process began anew, and all it counts happened since.
+    grown += step >= 0 ? step : readings[i]!.v;
+  }
+  const elapsed = (readings.at(-1)?.at ?? 0) - (readings[first]?.at ?? 0);
+  return elapsed > 0 && elapsed >= (query.toMs - query.fromMs) / 2 ? grown / elapsed : undefined;
+}
+
+/** What the series says: its newest value, or the lowest, highest or mean of the window. */
+function overWindow(table: GaugeTable, index: number, query: Query): number | undefined {
+  const newest = readingAt(table, index, query);
+  const { over = 'newest', fromMs, toMs } = query;
+  if (newest === undefined || over === 'newest') return newest?.v;
+  const readings = readingsOf(table, index, fromMs, toMs);
+  // What was not seen for half of the window says nothing about the window.
+  if (readings.length === 0 || readings[0]!.at > fromMs + (toMs - fromMs) / 2) return undefined;
+  const values = readings.map(({ v }) => v);
+  if (over === 'lowest') return Math.min(...values);
+  if (over === 'highest') return Math.max(...values);
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** The newest reading of the series at the end of the window, unless it is stale. */
+function readingAt(table: GaugeTable, index: number, { toMs, nowMs }: Query): GaugeValue | undefined {
+  const freshMs = nowMs - table.measure.staleAfterMs;
+  const newest = table.newest[index];
+  if (newest === undefined || newest.at < freshMs) return undefined;
+  if (newest.at < toMs) return newest;
+  for (let slotMs = toMs - BUCKET_MS; slotMs > freshMs - BUCKET_MS; slotMs -= BUCKET_MS) {
+    const reading = slotReading(table, index, slotMs);
+    if (reading !== undefined) return reading.at >= freshMs ? reading : undefined;
+  }
+  return undefined;
+}
+
+/** One reading per 10 s, oldest first. */
+function readingsOf(table: GaugeTable, index: number, fromMs: number, toMs: number): GaugeValue[] {
+  const result: GaugeValue[] = [];
+  for (let slotMs = Math.floor(fromMs / BUCKET_MS) * BUCKET_MS; slotMs < toMs; slotMs += BUCKET_MS) {
+    const reading = slotReading(table, index, slotMs);
+    if (reading !== undefined) result.push(reading);
+  }
+  return result;
+}
+
+function slotReading(table: GaugeTable, index: number, slotMs: number): GaugeValue | undefined {
+  const row = table.history.row(slotMs);
+  const at = row?.[index * 2 + 1] ?? 0;
+  return at > 0 ? { v: row![index * 2]!, at } : undefined;
+}

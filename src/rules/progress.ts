@@ -1,0 +1,94 @@
+// How far the log was read, over all lanes: the time up to which a window can be judged. In: progress records with the broker's
+// time of each. Out: evaluation time, end of the last complete bucket, lag, stalled lanes.
+// Guarantee: evaluation time never goes back; no host's clock moves it; one stalled lane holds it back at most 30 s.
+import { BUCKET_MS, type LaneProgress } from '../measure/totals.ts';
+
+/** How far the furthest lane may be ahead of the evaluation time. */
+export const MAX_HOLD_MS = 30_000;
+/** A bucket is complete this long after its end: totals are published every 500 ms, and producers send in batches. */
+export const COMPLETE_MS = 5_000;
+
+export interface LaneStatus {
+  readonly lane: string;
+  /** Behind the furthest lane; of a lane that never said anything: since the first one did. */
+  readonly behindMs: number;
+  /** So far behind that evaluation does not wait for it. */
+  readonly stalled: boolean;
+}
+
+/** The times a rule is judged by, ms. */
+export interface EvaluationTimes {
+  /** Everything that arrived before it was counted. */
+  readonly evalMs: number;
+  /** End of the last complete bucket. */
+  readonly completeMs: number;
+  /** The (injected) wall clock. */
+  readonly wallMs: number;
+}
+
+export interface ProgressStatus {
+  /** Undefined until something is known of a lane. */
+  readonly times: EvaluationTimes | undefined;
+  /** Wall clock less evaluation time. */
+  readonly lagMs: number | undefined;
+  readonly lanes: readonly LaneStatus[];
+}
+
+export interface Progress {
+  /** @param recordMs the broker's time of the progress record */
+  apply(progress: LaneProgress, recordMs: number): void;
+  /** The lane has ended (a rotated file was read to its end); it holds nothing back any more. */
+  forget(lane: string): void;
+  status(wallMs: number): ProgressStatus;
+}
+
+const NUMBER = /^\d+$/;
+
+export function createProgress(): Progress {
+  const lanes = new Map<string, number>();
+  let expected = 0;
+  let firstRecordMs: number | undefined;
+  let evalMs: number | undefined;
+
+  /** Lanes of Kafka are numbered; those beyond the topic's partitions belong to a topic that is gone. */
+  const counts = (lane: string) => !NUMBER.test(lane) || Number(lane) < expected;
+  const numbered = () => [...lanes.keys()].some((lane) => NUMBER.test(lane));
+
+  function laneStatuses(furthest: number): LaneStatus[] {
+    const statuses: LaneStatus[] = [];
+    const add = (lane: string, behindMs: number) => statuses.push({ lane, behindMs, stalled: behindMs > MAX_HOLD_MS });
+    for (const [lane, at] of lanes) if (counts(lane)) add(lane, furthest - at);
+    for (let lane = 0; numbered() && lane < expected; lane++) {
+      if (!lanes.has(String(lane))) add(String(lane), Math.max(0, furthest - (firstRecordMs ?? furthest)));
+    }
+    return statuses;
+  }
+
+  return {
+    apply(progress, recordMs) {
+      const { lane, caughtUp, arrivalMs } = progress;
+      expected = progress.lanes;
+      firstRecordMs ??= recordMs;
+      // A reading of one file replaces the former reading of the same file: `<identity>#<run>`.
+      const [identity, run] = lane.split('#');
+      if (run !== undefined) {
+        for (const other of lanes.keys()) if (other !== lane && other.startsWith(`${identity}#`)) lanes.delete(other);
+      }
+      lanes.set(lane, Math.max(lanes.get(lane) ?? 0, caughtUp ? recordMs : arrivalMs));
+    },
+    forget: (lane) => void lanes.delete(lane),
+    status(wallMs) {
+      const known = [...lanes].filter(([lane]) => counts(lane)).map(([, at]) => at);
+      const furthest = Math.max(0, ...known);
+      if (furthest === 0) return { times: undefined, lagMs: undefined, lanes: [] };
+      const least = numbered() && known.length < expected ? 0 : Math.min(...known);
+      evalMs = Math.max(evalMs ?? 0, least, furthest - MAX_HOLD_MS);
+      const completeMs = Math.floor((evalMs - COMPLETE_MS) / BUCKET_MS) * BUCKET_MS;
+      return {
+        times: { evalMs, completeMs, wallMs },
+        lagMs: wallMs - evalMs,
+        lanes: laneStatuses(furthest),
+      };
+    },
+  };
+}

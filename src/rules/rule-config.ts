@@ -1,0 +1,86 @@
+// The rules: definitions of rules.yml. In: YAML and the measures it speaks of. Out: frozen rules, each complete.
+// Guarantee: every measure, label and rule a rule refers to exists and is of a fitting kind; all problems at once.
+import { existsSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { type Environment, loadYaml } from '../core/config-loader.ts';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import { packageRoot } from '../core/package-root.ts';
+import type { Measures } from '../measure/measure-config.ts';
+import type { RollupDefinition } from './hourly.ts';
+import type { RuleInfo } from './observation.ts';
+import { findProblems } from './rule-checks.ts';
+import { complete, type WrittenRule } from './rule-complete.ts';
+import { RULES_SCHEMA } from './rule-schema.ts';
+import type { Rule } from './rule-types.ts';
+import { sourcesOf } from './values.ts';
+
+/** In the order of the file. */
+export type Rules = readonly Rule[];
+
+/** `file`, else `config/rules.yml` of the working folder, else the shipped one. @throws as parseRules, or LOGPIPE_CONFIG_UNREADABLE */
+export function loadRules(options: { file?: string | undefined; env: Environment; measures: Measures }): Rules {
+  const local = resolve('config/rules.yml');
+  const file = options.file ?? (existsSync(local) ? local : join(packageRoot(), 'config', 'rules.yml'));
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new LogpipeError(
+      'LOGPIPE_CONFIG_UNREADABLE',
+      `${file} cannot be read (${errorText(error)}); name a readable file of rules`,
+    );
+  }
+  return parseRules(text, options.env, file, options.measures);
+}
+
+/**
+ * @param place stands in messages
+ * @throws LogpipeError LOGPIPE_CONFIG_INVALID, every problem on a line of its own
+ */
+export function parseRules(text: string, env: Environment, place: string, measures: Measures): Rules {
+  const { rules } = loadYaml<{ rules: Record<string, WrittenRule> }>(text, RULES_SCHEMA, env, place);
+  const problems = findProblems(rules, measures);
+  if (problems.length > 0) {
+    const list = problems.map((problem) => `  - ${problem}`).join('\n');
+    throw new LogpipeError('LOGPIPE_CONFIG_INVALID', `${place}: ${problems.length} problem(s)\n${list}`);
+  }
+  return Object.freeze(Object.entries(rules).map(([id, written]) => complete(id, written, measures)));
+}
+
+/** What deciding and notifying need of a rule. */
+export function toRuleInfo(rule: Rule): RuleInfo & { readonly maxAlerts: number } {
+  const { id, title, priority, group, forMs, keepFiringMs, cooldownMs, remindMs, inhibitedBy, runbook, maxAlerts } =
+    rule;
+  return { id, title, priority, group, forMs, keepFiringMs, cooldownMs, remindMs, inhibitedBy, runbook, maxAlerts };
+}
+
+/** The longest window any rule reads a percentile over: how far back histograms must reach. */
+export function longestPercentileMs(rules: Rules, measures: Measures): number {
+  const windows = rules.flatMap((rule) =>
+    rule.kind !== 'late' && measures.get(rule.measure)?.kind === 'percentile' ? [rule.windowMs] : [],
+  );
+  return Math.max(300_000, ...windows);
+}
+
+/** Hourly sums that the trends need; `more` for statistics over a day. */
+export function rollupsOf(
+  rules: Rules,
+  measures: Measures,
+  more: readonly RollupDefinition[] = [],
+): RollupDefinition[] {
+  const labels = new Map(more.map((definition) => [definition.measure, new Set(definition.labels)] as const));
+  const add = (measure: string, names: readonly string[]) => {
+    const known = labels.get(measure) ?? new Set();
+    for (const name of names) known.add(name);
+    labels.set(measure, known);
+  };
+  for (const rule of rules) {
+    if (rule.kind !== 'trend') continue;
+    const measure = measures.get(rule.measure)!;
+    for (const source of sourcesOf(measure)) add(source, Object.keys(rule.where));
+    const references =
+      measure.kind === 'ratio' ? [measure.numerator, measure.denominator] : 'of' in measure ? [measure.of] : [];
+    for (const { of, where } of references) add(of, Object.keys(where));
+  }
+  return [...labels].map(([measure, names]) => ({ measure, labels: [...names] }));
+}

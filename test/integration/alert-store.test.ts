@@ -1,0 +1,426 @@
+// The alert state on a real Kafka: who takes over is alone, sees everything that was committed and nothing else, and does
+// not wait for the dead.
+import { spawn } from 'node:child_process';
+import { Client } from '@elastic/elasticsearch';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { createHistorySender } from '../../src/alerts/history.ts';
+import { installAlertsTemplate } from '../../src/alerts/history-template.ts';
+import { createHolder, type Holder } from '../../src/alerts/holder.ts';
+import type { OutboxResult } from '../../src/alerts/outbox-entry.ts';
+import { type AlertStore, LostHoldError } from '../../src/alerts/store.ts';
+import { createKafkaStores, type KafkaStores } from '../../src/alerts/store-kafka.ts';
+import { historyDocument } from '../../src/alerts/transitions.ts';
+import { sleep, systemClock } from '../../src/core/clock.ts';
+import { silentLog } from '../../src/core/log.ts';
+import { createMetrics } from '../../src/core/metrics.ts';
+import { packageRoot } from '../../src/core/package-root.ts';
+import { createSendBulk } from '../../src/indexing/elasticsearch.ts';
+import { createKafka, type KafkaConfig } from '../../src/source/kafka-client.ts';
+import type { HoldAlertsOptions } from '../kit/hold-alerts.ts';
+import { createTopic, spawnScript, startKafka, testBrokers, testEsUrl, uniqueName, waitFor } from '../kit/servers.ts';
+import { kafkaConfig, testKafka } from './intake-kit.ts';
+
+interface Place {
+  readonly config: KafkaConfig;
+  readonly topic: string;
+  readonly transactionalId: string;
+}
+
+async function newTopic(brokers = testBrokers(), settings: Record<string, string> = {}): Promise<Place> {
+  const topic = uniqueName('alerts');
+  await createTopic(brokers, topic, { partitions: 1, config: { 'cleanup.policy': 'compact', ...settings } });
+  return { config: kafkaConfig({ topic, brokers }), topic, transactionalId: `${topic}-tx` };
+}
+
+function storesOf(
+  place: Place,
+  more: { commitTimeoutMs?: number; mayTakeOver?: () => Promise<void> } = {},
+): KafkaStores {
+  const { mayTakeOver = async () => {}, ...options } = more;
+  const stores = createKafkaStores(
+    { ...place, ...options },
+    { kafka: createKafka(place.config, silentLog), clock: systemClock, log: silentLog, mayTakeOver },
+  );
+  onTestFinished(() => stores.close());
+  return stores;
+}
+
+async function open(stores: KafkaStores): Promise<AlertStore> {
+  const store = await stores.open();
+  onTestFinished(() => store.close());
+  return store;
+}
+
+/** A store that can write: right after it was frozen a broker refuses now and then. */
+async function steady(stores: KafkaStores): Promise<AlertStore> {
+  const store = await open(stores);
+  await store.confirm(0);
+  return store;
+}
+
+const contents = (store: AlertStore) => Object.fromEntries(store.initial);
+const lost = (why: string) => ({ name: 'LostHoldError', why });
+
+describe('a take-over', () => {
+  it('reads commits whole, in order, without what was removed, of a topic full of transaction markers', async () => {
+    const place = await newTopic();
+    const first = await open(storesOf(place));
+    expect(contents(first)).toEqual({});
+    await first.commit([
+      { key: 'alert/a', value: { n: 1 } },
+      { key: 'alert/b', value: { text: 'é 🚨' } },
+    ]);
+    await first.commit([
+      { key: 'alert/a', value: null },
+      { key: 'alert/c', value: { n: 3 } },
+    ]);
+    await Promise.all([1, 2, 3, 4, 5].map((n) => first.commit([{ key: 'alert/n', value: { n } }])));
+    await first.commit([]);
+    await first.confirm(60_000);
+    await first.confirm(0);
+    const second = await open(storesOf(place));
+    expect(contents(second)).toEqual({ 'alert/b': { text: 'é 🚨' }, 'alert/c': { n: 3 }, 'alert/n': { n: 5 } });
+  });
+
+  it('ends the former holder: it can write nothing, and nothing of what it tried is ever seen', async () => {
+    const place = await newTopic();
+    const old = await open(storesOf(place));
+    await old.commit([{ key: 'alert/a', value: { by: 'old' } }]);
+    const fresh = await open(storesOf(place));
+    await expect(old.commit([{ key: 'alert/a', value: { by: 'nobody' } }])).rejects.toMatchObject(lost('taken'));
+    await expect(old.confirm(0)).rejects.toThrow(LostHoldError);
+    await expect(old.commit([{ key: 'alert/x', value: {} }])).rejects.toThrow(LostHoldError);
+    await fresh.commit([{ key: 'alert/b', value: { by: 'fresh' } }]);
+    await fresh.confirm(0);
+    const third = await open(storesOf(place));
+    expect(contents(third)).toEqual({ 'alert/a': { by: 'old' }, 'alert/b': { by: 'fresh' } });
+    // An instance that has taken over before is as warm as it gets: no group to join, nothing to read twice.
+    const stores = storesOf(place);
+    await open(stores);
+    const since = Date.now();
+    await open(stores);
+    expect(Date.now() - since).toBeLessThan(2_000);
+  });
+
+  it('does not happen when this instance may no longer', async () => {
+    const place = await newTopic();
+    const holder = await open(storesOf(place));
+    const stores = storesOf(place, { mayTakeOver: () => Promise.reject(new LostHoldError()) });
+    await expect(stores.open()).rejects.toThrow(LostHoldError);
+    await holder.commit([{ key: 'alert/a', value: {} }]);
+  });
+
+  it('takes seconds, not a transaction time-out, when the former holder was killed within a transaction', async () => {
+    const place = await newTopic();
+    const before = await open(storesOf(place));
+    await before.commit([{ key: 'alert/a', value: { n: 1 } }]);
+    await killedWithin(place);
+    const since = Date.now();
+    const store = await open(storesOf(place));
+    expect(Date.now() - since).toBeLessThan(5_000);
+    expect(contents(store)).toEqual({ 'alert/a': { n: 1 } });
+    await store.commit([{ key: 'alert/b', value: { n: 2 } }]);
+    // Readers who only look are not held up either.
+    expect(contents(await open(storesOf(place)))).toEqual({ 'alert/a': { n: 1 }, 'alert/b': { n: 2 } });
+  });
+
+  it('reads to the end of a compacted topic, holes, markers and large commits included', {
+    timeout: 240_000,
+  }, async () => {
+    const place = await newTopic(testBrokers(), {
+      'segment.ms': '500',
+      'segment.bytes': '1048576',
+      'min.cleanable.dirty.ratio': '0.01',
+      'delete.retention.ms': '0',
+      'max.compaction.lag.ms': '1000',
+    });
+    const expected = new Map<string, object>();
+    const writer = await open(storesOf(place));
+    const write = async (n: number) => {
+      const big = { n, text: 'x'.repeat(20_000) };
+      const changes = [
+        // 60 × 20 kB: more than one request takes.
+        ...Array.from({ length: n === 0 ? 60 : 2 }, (_, i) => ({ key: `outbox/${i}`, value: big })),
+        { key: `gone/${n}`, value: { n } },
+        { key: `gone/${n - 1}`, value: null },
+      ];
+      await writer.commit(changes);
+      for (const { key, value } of changes) {
+        if (value === null) expected.delete(key);
+        else expected.set(key, value);
+      }
+    };
+    for (let n = 0; n < 40; n++) await write(n);
+    const written = await rawRecords(place.topic);
+    expect(written).toBeGreaterThan(200);
+    await waitFor(
+      async () => {
+        // New segments begin with appends only.
+        await writer.confirm(0);
+        return (await rawRecords(place.topic)) < written / 2;
+      },
+      { what: 'compaction', timeoutMs: 180_000, intervalMs: 1_000 },
+    );
+    const store = await open(storesOf(place));
+    expect(store.initial).toEqual(expected);
+  });
+
+  it('after a commit of which nobody knows: all of it or nothing, and never any more of it', {
+    timeout: 180_000,
+  }, async () => {
+    const kafka = await startKafka();
+    const place = await newTopic(kafka.brokers);
+    const stores = storesOf(place, { commitTimeoutMs: 3_000 });
+    let store = await open(stores);
+    let seen = 0;
+    for (let round = 1; round <= 6; round++) {
+      // Frozen a little later each time: before the first request of the commit, between two, after the last.
+      const freezing = sleep(round * 3 - 3).then(() => kafka.pause());
+      const commits: Promise<number>[] = [];
+      for (let i = 0; i < 5; i++) {
+        const n = round * 100 + i;
+        commits.push(
+          store
+            .commit([
+              { key: 'alert/a', value: { n } },
+              { key: 'alert/b', value: { n } },
+            ])
+            .then(() => n),
+        );
+      }
+      const settled = await Promise.allSettled(commits);
+      await freezing;
+      const done = settled.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+      for (const result of settled) {
+        if (result.status === 'rejected') expect(result.reason).toBeInstanceOf(LostHoldError);
+      }
+      await kafka.resume();
+      const former = store;
+      store = await waitFor(() => steady(stores), { what: 'a new store', timeoutMs: 60_000 });
+      const { 'alert/a': a, 'alert/b': b } = contents(store) as Record<string, { n: number } | undefined>;
+      expect(a).toEqual(b);
+      // What was said to be written is; of the rest at most the one that was under way.
+      const last = done.at(-1) ?? seen;
+      expect([last, done.length < 5 ? round * 100 + done.length : last]).toContain(a?.n ?? 0);
+      seen = a?.n ?? 0;
+      if (done.length < 5) await expect(former.commit([{ key: 'alert/a', value: {} }])).rejects.toThrow(LostHoldError);
+    }
+    await store.commit([{ key: 'alert/end', value: {} }]);
+    const after = await open(stores);
+    expect(contents(after)).toMatchObject({ 'alert/a': { n: seen }, 'alert/b': { n: seen }, 'alert/end': {} });
+  });
+});
+
+describe('holding', () => {
+  const SESSION_MS = 4_000;
+
+  function holderOf(config: KafkaConfig, counts: string, clock = systemClock) {
+    const events: string[] = [];
+    const holder: Holder = createHolder(
+      {
+        brokers: config.brokers,
+        group: config.alerterGroup,
+        topic: counts,
+        requestTimeoutMs: 10_000,
+        sessionTimeoutMs: SESSION_MS,
+        heartbeatMs: 300,
+      },
+      {
+        onHolding: (epoch) => events.push(`holding ${epoch}`),
+        onLost: (epoch, why) => events.push(`lost ${epoch}: ${why}`),
+        onStandby: () => events.push('standby'),
+      },
+      { kafka: createKafka(config, silentLog), clock, log: silentLog, metrics: createMetrics() },
+    );
+    holder.start();
+    onTestFinished(() => holder.close());
+    return { holder, events };
+  }
+
+  async function groupOf() {
+    const counts = uniqueName('counts');
+    await createTopic(testBrokers(), counts, { partitions: 1 });
+    return { counts, config: { ...kafkaConfig({ topic: counts }), alerterGroup: `${counts}-alerter` } };
+  }
+
+  it('is one member’s; the next one has it within a second of its leaving', async () => {
+    const { counts, config } = await groupOf();
+    const one = holderOf(config, counts);
+    await waitFor(() => one.events.includes('holding 1'), { what: 'the first holder' });
+    const two = holderOf(config, counts);
+    await waitFor(() => two.events.length > 0, { what: 'the second member' });
+    // Either may have it now; never both, and whoever has it has it once.
+    await waitFor(() => (one.holder.holding() === undefined) !== (two.holder.holding() === undefined), {
+      what: 'one holder',
+    });
+    const [has, waits] = one.holder.holding() === undefined ? [two, one] : [one, two];
+    await has.holder.assured();
+    await expect(waits.holder.assured()).rejects.toThrow(LostHoldError);
+    const since = Date.now();
+    await has.holder.close();
+    await waitFor(() => waits.holder.holding() !== undefined, { what: 'the other one' });
+    expect(Date.now() - since).toBeLessThan(2_000);
+    expect(has.events.at(-1)).toBe('lost 1: closed');
+    await has.holder.ended;
+  });
+
+  it('is assured only by what the group said lately', async () => {
+    const { counts, config } = await groupOf();
+    let offset = 0;
+    const { holder, events } = holderOf(config, counts, { ...systemClock, now: () => Date.now() + offset });
+    await waitFor(() => events.includes('holding 1'), { what: 'the holder' });
+    // As if the process had slept for an hour: what was said before counts no more, the next heartbeat does.
+    const late = holder.assured();
+    await late;
+    offset = -3_600_000;
+    const since = Date.now();
+    await holder.assured();
+    expect(Date.now() - since).toBeLessThan(2_000);
+    offset = 3_600_000;
+    const waiting = holder.assured();
+    await Promise.all([expect(waiting).rejects.toThrow(LostHoldError), sleep(1_000).then(() => holder.close())]);
+  });
+
+  it('a holder stopped for longer than its session neither writes nor takes the state back when it wakes', {
+    timeout: 120_000,
+  }, async () => {
+    const { counts, config } = await groupOf();
+    const place = await newTopic();
+    const options: HoldAlertsOptions = {
+      config: { ...config, brokers: testBrokers() },
+      counts,
+      alerts: place.topic,
+      transactionalId: place.transactionalId,
+      key: 'old',
+      sessionTimeoutMs: SESSION_MS,
+    };
+    const old = spawnScript('test/kit/hold-alerts.js', [JSON.stringify(options)]);
+    await old.waitForLine(/^committed 20$/);
+    old.kill('SIGSTOP');
+    const since = Date.now();
+    const { holder } = holderOf(config, counts);
+    await waitFor(() => holder.holding() !== undefined, { what: 'the new holder' });
+    const stores = storesOf(place, { mayTakeOver: () => holder.assured() });
+    const store = await open(stores);
+    expect(Date.now() - since).toBeLessThan(SESSION_MS + 4_000);
+    const taken = contents(store);
+    expect(taken).toMatchObject({ 'old/0': { n: expect.any(Number) } });
+    await store.commit([{ key: 'new/1', value: {} }]);
+
+    const lines = old.stdout().split('\n').length;
+    old.kill('SIGCONT');
+    await old.waitForLine(/^refused: taken$|^refused: unknown$/);
+    await waitFor(
+      () =>
+        /^lost |^standby/m.test(
+          old
+            .stdout()
+            .split('\n')
+            .slice(lines - 1)
+            .join('\n'),
+        ),
+      { what: 'the old one to notice' },
+    );
+    // For several sessions: it does not fence its successor off.
+    const until = Date.now() + 2 * SESSION_MS;
+    for (let n = 2; Date.now() < until; n++) {
+      await store.commit([{ key: `new/${n % 10}`, value: { n } }]);
+      await sleep(100);
+    }
+    expect(holder.holding()).toBe(1);
+    const late = old.stdout().split('\n').slice(lines);
+    expect(late.filter((line) => line.startsWith('opened'))).toEqual([]);
+    old.kill('SIGKILL');
+    await old.exit;
+    const after = Object.entries(contents(await open(stores))).filter(([key]) => key.startsWith('old/'));
+    expect(Object.fromEntries(after)).toEqual(taken);
+  });
+});
+
+it('the history is searchable in the month’s index, once, whatever was sent twice', async () => {
+  const client = new Client({ node: testEsUrl() });
+  onTestFinished(() => client.close());
+  const environment = uniqueName('env');
+  const document = historyDocument(
+    { name: 'acknowledged', by: 'ann' },
+    { wallMs: Date.UTC(2026, 2, 2), seq: 7, environment },
+  );
+  const results: OutboxResult[] = [];
+  const sender = createHistorySender({
+    send: createSendBulk(client),
+    prepare: () => installAlertsTemplate(client, silentLog),
+    onResults: (some) => void results.push(...some),
+    clock: systemClock,
+    log: silentLog,
+  });
+  onTestFinished(() => sender.close());
+  for (const id of ['1-history', '2-history']) {
+    sender.add([{ id, channel: 'history', createdMs: 0, attempts: 0, nextMs: 0, document }]);
+  }
+  await waitFor(() => results.length === 2, { what: 'both results' });
+  expect(results.map(({ result }) => result.ok)).toEqual([true, true]);
+  expect(await installAlertsTemplate(client, silentLog)).toBe('unchanged');
+  await client.indices.refresh({ index: 'logpipe-alerts-2026.03' });
+  const found = await client.search({ index: 'logpipe-alerts-*', query: { term: { environment } } });
+  expect(found.hits.hits).toMatchObject([
+    { _index: 'logpipe-alerts-2026.03', _id: document.id, _source: document.source },
+  ]);
+});
+
+/** What a holder leaves that is killed after it has sent and before it has committed, with a time-out of a minute. */
+async function killedWithin({ config, topic, transactionalId }: Place): Promise<void> {
+  const script = `
+    import kafkajs from 'kafkajs';
+    const [brokers, topic, transactionalId] = process.argv.slice(1);
+    const kafka = new kafkajs.Kafka({ brokers: brokers.split(','), logLevel: kafkajs.logLevel.NOTHING });
+    const producer = kafka.producer({ transactionalId, idempotent: true, maxInFlightRequests: 1, transactionTimeout: 60000,
+      createPartitioner: kafkajs.Partitioners.DefaultPartitioner });
+    await producer.connect();
+    const transaction = await producer.transaction();
+    await transaction.send({ topic, messages: [{ key: 'alert/open', value: '{}', partition: 0 }] });
+    console.log('open');
+    setInterval(() => {}, 1000);`;
+  const args = ['--input-type=module', '-e', script, config.brokers.join(','), topic, transactionalId];
+  const child = spawn(process.execPath, args, { cwd: packageRoot(), stdio: ['ignore', 'pipe', 'inherit'] });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const exited = new Promise((resolve) => child.once('exit', resolve));
+  await new Promise<void>((resolve, reject) => {
+    child.stdout.once('data', () => resolve());
+    child.once('exit', () => reject(new Error('the child ended before its transaction was open')));
+  });
+  child.kill('SIGKILL');
+  await exited;
+}
+
+/** Records that a reader from the beginning is given. */
+async function rawRecords(topic: string): Promise<number> {
+  const kafka = testKafka();
+  const admin = kafka.admin();
+  const consumer = kafka.consumer({ groupId: uniqueName('raw'), maxWaitTimeInMs: 100 });
+  await admin.connect();
+  await consumer.connect();
+  try {
+    const [row] = await admin.fetchTopicOffsets(topic);
+    const end = Number(row?.high);
+    let count = 0;
+    await consumer.subscribe({ topics: [topic], fromBeginning: true });
+    await new Promise<void>((resolve, reject) => {
+      consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload }) => {
+        if (Number(payload.lastOffset) >= end - 1) resolve();
+      });
+      consumer.on(consumer.events.CRASH, ({ payload }) => reject(payload.error));
+      consumer
+        .run({
+          autoCommit: false,
+          eachBatch: async ({ batch }) => {
+            count += batch.messages.length;
+          },
+        })
+        .catch(reject);
+    });
+    return count;
+  } finally {
+    await consumer.disconnect();
+    await admin.disconnect();
+  }
+}

@@ -1,0 +1,130 @@
+// From a log line to a page on real servers: exact bodies at real receivers, with Elasticsearch dead, with Kafka dead.
+import { expect, it } from 'vitest';
+import { createAlerting } from '../kit/alerting.ts';
+import { startEs, startKafka, testEsUrl, waitFor } from '../kit/servers.ts';
+
+const ISO = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+const MESSAGE = /^Error rate is \d\d\.\d\d % \(threshold 20 %\): \d+ of \d+ calls failed in 20 s$/;
+
+it('failing calls page Slack and PagerDuty once, with the exact bodies, and resolve', async () => {
+  const kit = await createAlerting();
+  const logpipe = kit.start();
+  await logpipe.waitForLine(/alerts are evaluated here/, 30_000);
+  let failing = 0;
+  const stop = kit.calls(50, () => failing);
+  await waitFor(async () => kit.heartbeats.requests.length > 0, { what: 'a heartbeat' });
+  failing = 4;
+  await kit.pagerduty.received(1);
+  await kit.slack.received(1);
+  failing = 0;
+  await kit.pagerduty.received(2);
+  await kit.slack.received(2);
+  await stop();
+
+  const [trigger, resolve] = kit.pagerduty.requests.map(({ body }) => body);
+  const metadata = { totalCalls: expect.any(Number), failedCalls: expect.any(Number), errorRate: expect.any(Number) };
+  expect(trigger).toEqual({
+    routing_key: 'k3yk3yk3y',
+    event_action: 'trigger',
+    dedup_key: expect.stringMatching(/^logpipe\/[0-9A-Z]{26}$/),
+    payload: {
+      summary: 'High Error Rate Detected',
+      severity: 'critical',
+      source: 'calling-platform',
+      custom_details: { message: expect.stringMatching(MESSAGE), metadata, timestamp: ISO },
+    },
+  });
+  expect(resolve).toEqual({ routing_key: 'k3yk3yk3y', event_action: 'resolve', dedup_key: trigger!.dedup_key });
+  const [slack, recovered] = kit.slack.requests.map(({ body }) => body as unknown) as [SlackBody, SlackBody];
+  expect(slack.text).toBe('🚨 CRITICAL: High Error Rate Detected');
+  expect(slack.attachments[0]).toEqual({
+    color: 'danger',
+    fields: [
+      { title: 'Message', value: expect.stringMatching(MESSAGE), short: false },
+      { title: 'Timestamp', value: ISO, short: true },
+      { title: 'Environment', value: 'test', short: true },
+      { title: 'Metadata', value: expect.stringContaining('"failedCalls"'), short: false },
+    ],
+  });
+  expect(recovered.text).toContain('RESOLVED');
+  expect(JSON.stringify(slack.attachments[1])).toMatch(/provider timeout/);
+
+  // The history in Elasticsearch, and the command line, tell the same.
+  const history = async () => {
+    await fetch(`${testEsUrl()}/logpipe-alerts-*/_refresh?allow_no_indices=true`, { method: 'POST' });
+    const reply = await fetch(`${testEsUrl()}/logpipe-alerts-*/_search?allow_no_indices=true&size=100`);
+    const { hits } = (await reply.json()) as { hits: { hits: { _source: HistoryHit }[] } };
+    return hits.hits
+      .map(({ _source }) => _source)
+      .filter(({ incident }) => `logpipe/${incident?.id}` === trigger!.dedup_key);
+  };
+  await waitFor(async () => (await history()).some(({ transition }) => transition === 'resolved'), {
+    what: 'the history',
+  });
+  const names = (await history()).map(({ transition }) => transition);
+  expect(names.filter((name) => name === 'notified')).toHaveLength(4);
+  expect(new Set(names)).toEqual(new Set(['firing', 'notified', 'resolved']));
+
+  logpipe.kill('SIGTERM');
+  expect((await logpipe.exit).status).toBe(0);
+  expect(kit.pagerduty.requests).toHaveLength(2);
+  expect(kit.slack.requests).toHaveLength(2);
+  expect(logpipe.stderr()).toMatch(
+    /"alert":\{"title":"High Error Rate Detected","message":"Error rate [^}]*"metadata":\{.*"message":"CRITICAL ALERT"/,
+  );
+  expect(logpipe.stderr() + logpipe.stdout()).not.toMatch(/s3cr3t|k3yk3yk3y/);
+});
+
+it('pages with Elasticsearch dead', async () => {
+  const es = await startEs({});
+  const kit = await createAlerting({ esUrl: es.url });
+  const logpipe = kit.start();
+  await logpipe.waitForLine(/alerts are evaluated here/, 30_000);
+  es.kill();
+  const stop = kit.calls(50, () => 5);
+  await kit.pagerduty.received(1);
+  await kit.slack.received(1);
+  await stop();
+  expect(kit.pagerduty.requests[0]!.body).toMatchObject({ event_action: 'trigger' });
+});
+
+it('Kafka dead is told directly and once, the heartbeat stops, and its return resolves it', async () => {
+  const kafka = await startKafka();
+  const kit = await createAlerting({ brokers: kafka.brokers });
+  const logpipe = kit.start('counter,alerter');
+  await logpipe.waitForLine(/alerts are evaluated here/, 30_000);
+  await waitFor(async () => kit.heartbeats.requests.length > 1, { what: 'heartbeats' });
+  kafka.kill();
+  await kit.pagerduty.received(1);
+  await kit.slack.received(1);
+  const beats = kit.heartbeats.requests.length;
+  const dedup = kit.pagerduty.requests[0]!.body.dedup_key;
+  expect(kit.pagerduty.requests[0]!.body).toMatchObject({
+    event_action: 'trigger',
+    payload: { summary: 'Log pipeline blind', severity: 'critical', source: 'calling-platform' },
+  });
+  expect((kit.slack.requests[0]!.body as unknown as SlackBody).text).toBe('🚨 CRITICAL: Log pipeline blind');
+  await kafka.start();
+  await kit.pagerduty.received(2);
+  expect(kit.pagerduty.requests[1]!.body).toMatchObject({ event_action: 'resolve', dedup_key: dedup });
+  expect(kit.heartbeats.requests.length).toBeLessThanOrEqual(beats + 1);
+  await waitFor(async () => kit.heartbeats.requests.length > beats + 1, {
+    what: 'heartbeats again',
+    timeoutMs: 60_000,
+  });
+  // And the rest works again.
+  const stop = kit.calls(50, () => 5);
+  await kit.pagerduty.received(3);
+  await stop();
+  expect(kit.pagerduty.requests[2]!.body).toMatchObject({ payload: { summary: 'High Error Rate Detected' } });
+});
+
+interface SlackBody {
+  readonly text: string;
+  readonly attachments: readonly [object, object];
+}
+
+interface HistoryHit {
+  readonly transition: string;
+  readonly incident?: { readonly id: string };
+}

@@ -1,0 +1,166 @@
+// Alerting end to end: a log topic with calls, logpipe as a process, and real receivers for every channel.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import kafkajs from 'kafkajs';
+import { onTestFinished } from 'vitest';
+import { parseConfig } from '../../src/config.ts';
+import { sleep } from '../../src/core/clock.ts';
+import { createEventIds } from '../../src/core/event-id.ts';
+import { silentLog } from '../../src/core/log.ts';
+import { createKafka } from '../../src/source/kafka-client.ts';
+import { ensureTopics } from '../../src/source/topics.ts';
+import type { LogpipeProcess } from './process.ts';
+import { type Answer, type ReceivedRequest, type Receiver, startReceiver } from './receiver.ts';
+import { spawnLogpipe, testBrokers, testEsUrl, uniqueName } from './servers.ts';
+
+/** Like the shipped rule, with windows that a test can wait for. */
+export const QUICK_RULES = `rules:
+  high-error-rate:
+    title: High Error Rate Detected
+    priority: P1
+    group: calls
+    kind: ratio
+    measure: call.failure_ratio
+    window: 20s
+    above: 20 %
+    minEvents: 20
+    keepFiring: 1s
+    cooldown: 5s
+    message: 'Error rate is {value} (threshold {threshold}): {numerator} of {denominator} calls failed in {window}'
+    metadata: { totalCalls: denominator, failedCalls: numerator, errorRate: value as percent }
+`;
+
+export interface AlertingOptions {
+  readonly rules?: string;
+  readonly esUrl?: string;
+  readonly brokers?: string[];
+  /** More YAML at the end of the configuration. */
+  readonly extra?: string;
+  readonly slack?: (request: ReceivedRequest, n: number) => Answer;
+  readonly pagerduty?: (request: ReceivedRequest, n: number) => Answer;
+}
+
+export interface AlertingKit {
+  readonly slack: Receiver;
+  readonly pagerduty: Receiver;
+  readonly heartbeats: Receiver;
+  readonly service: string;
+  readonly configFile: string;
+  readonly topics: { readonly logs: string; readonly counts: string; readonly alerts: string };
+  /** `--roles`; all of them by default. */
+  start(roles?: string): LogpipeProcess;
+  /** Calls per second until the returned function is called; `failing` of ten fail. */
+  calls(perSecond: number, failing: () => number): () => Promise<void>;
+  produce(events: readonly Record<string, unknown>[]): Promise<void>;
+}
+
+export async function createAlerting(options: AlertingOptions = {}): Promise<AlertingKit> {
+  const brokers = options.brokers ?? testBrokers();
+  const name = uniqueName('alerting');
+  const topics = { logs: name, dlq: `${name}.dlq`, counts: `${name}-counts`, alerts: `${name}-alerts` };
+  const folder = mkdtempSync(join(tmpdir(), 'logpipe-alerting-'));
+  const slack = await startReceiver(options.slack);
+  const pagerduty = await startReceiver(options.pagerduty ?? (() => ({ status: 202, body: '{"status":"success"}' })));
+  const heartbeats = await startReceiver();
+  onTestFinished(async () => {
+    for (const receiver of [slack, pagerduty, heartbeats]) await receiver.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const rulesFile = join(folder, 'rules.yml');
+  writeFileSync(rulesFile, options.rules ?? QUICK_RULES);
+  const configFile = join(folder, 'logpipe.yml');
+  const yaml = `kafka:
+  brokers: [${brokers.map((broker) => `'${broker}'`).join(', ')}]
+  group: ${name}-indexer
+  counterGroup: ${name}-counter
+  alerterGroup: ${name}-alerter
+  topics: { logs: ${topics.logs}, dlq: ${topics.dlq}, counts: ${topics.counts}, alerts: ${topics.alerts} }
+elasticsearch: { nodes: ['${options.esUrl ?? testEsUrl()}'] }
+intake: { sessionTimeoutMs: 2000, heartbeatMs: 500, commitIntervalMs: 100, maxWaitMs: 50 }
+alerts:
+  rulesFile: ${rulesFile}
+  sessionTimeoutMs: 2000
+  heartbeatUrl: ${heartbeats.url}/alive
+  heartbeatMs: 1000
+  blindAfterMs: 5000
+notify:
+  environment: test
+  slack: { webhookUrl: '${slack.url}/services/T0/B0/s3cr3t', ratePerSecond: 100 }
+  pagerduty: { url: '${pagerduty.url}/v2/enqueue', integrationKey: k3yk3yk3y, ratePerSecond: 100 }
+http: { port: 0 }
+${options.extra ?? ''}`;
+  writeFileSync(configFile, yaml);
+  const { kafka: config } = parseConfig(yaml, {}, configFile);
+  await ensureTopics(createKafka(config, silentLog), config, silentLog);
+
+  const kafka = new kafkajs.Kafka({ clientId: 'logpipe-test', brokers, logLevel: kafkajs.logLevel.NOTHING });
+  const producer = kafka.producer({ allowAutoTopicCreation: false });
+  await producer.connect();
+  onTestFinished(() => producer.disconnect());
+  const nextId = createEventIds();
+  let sent = 0;
+
+  async function produce(events: readonly Record<string, unknown>[]): Promise<void> {
+    const messages = events.map((event) => {
+      const eventId = nextId();
+      const base = {
+        timestamp: new Date().toISOString(),
+        level: 'info',
+        message: 'call ended',
+        service: name,
+        eventId,
+      };
+      return { value: JSON.stringify({ ...base, ...event }), headers: { eventId }, partition: sent++ % 4 };
+    });
+    await producer.send({ topic: topics.logs, messages, acks: -1 });
+  }
+
+  return {
+    slack,
+    pagerduty,
+    heartbeats,
+    service: name,
+    configFile,
+    topics,
+    start: (roles) =>
+      spawnLogpipe([
+        'run',
+        '--config',
+        configFile,
+        '--exit-with-parent',
+        ...(roles === undefined ? [] : ['--roles', roles]),
+      ]),
+    calls(perSecond, failing) {
+      const stop = new AbortController();
+      const going = (async () => {
+        for (let n = 0; !stop.signal.aborted; n++) {
+          const events = Array.from({ length: Math.ceil(perSecond / 5) }, (_, i) => call(n * 1_000 + i, failing()));
+          await produce(events).catch(() => {});
+          await sleep(200, stop.signal);
+        }
+      })();
+      return () => {
+        stop.abort();
+        return going;
+      };
+    },
+    produce,
+  };
+}
+
+/** Of ten calls in a row `failing` fail. */
+export function call(n: number, failing: number): Record<string, unknown> {
+  const failed = n % 10 < failing;
+  return {
+    event: 'call.ended',
+    callId: `CA${n}`,
+    ...(failed ? { level: 'error', message: `Call to +4930${1_000_000 + n} failed: provider timeout` } : {}),
+    call: {
+      direction: 'outbound',
+      status: failed ? 'failed' : 'completed',
+      durationMs: failed ? 900 : 90_000,
+      attempt: 1,
+    },
+  };
+}

@@ -1,0 +1,72 @@
+// A process that holds the alert state whenever it is its turn, and commits: `hold-alerts.js <json>` with { config, counts,
+// alerts, transactionalId, key, sessionTimeoutMs }. Prints what happens, a line each. For tests that stop or kill it.
+import { createHolder } from '../../src/alerts/holder.ts';
+import { type AlertStore, LostHoldError } from '../../src/alerts/store.ts';
+import { createKafkaStores } from '../../src/alerts/store-kafka.ts';
+import { systemClock as clock, sleep } from '../../src/core/clock.ts';
+import { errorText } from '../../src/core/errors.ts';
+import { silentLog as log } from '../../src/core/log.ts';
+import { createMetrics } from '../../src/core/metrics.ts';
+import { createKafka, type KafkaConfig } from '../../src/source/kafka-client.ts';
+
+export interface HoldAlertsOptions {
+  readonly config: KafkaConfig;
+  readonly counts: string;
+  readonly alerts: string;
+  readonly transactionalId: string;
+  readonly key: string;
+  readonly sessionTimeoutMs: number;
+}
+
+const options = JSON.parse(process.argv[2] ?? '{}') as HoldAlertsOptions;
+const { config, key } = options;
+const say = (line: string) => process.stdout.write(`${line}\n`);
+
+const holder = createHolder(
+  {
+    brokers: config.brokers,
+    group: config.alerterGroup,
+    topic: options.counts,
+    requestTimeoutMs: config.requestTimeoutMs,
+    sessionTimeoutMs: options.sessionTimeoutMs,
+    heartbeatMs: 300,
+  },
+  {
+    onHolding(epoch) {
+      say(`holding ${epoch}`);
+      void keep(epoch);
+    },
+    onLost: (epoch, why) => say(`lost ${epoch} ${why}`),
+    onStandby: () => say('standby'),
+  },
+  { kafka: createKafka(config, log), clock, log, metrics: createMetrics() },
+);
+const stores = createKafkaStores(
+  { config, topic: options.alerts, transactionalId: options.transactionalId },
+  { kafka: createKafka(config, log), clock, log, mayTakeOver: () => holder.assured() },
+);
+
+async function keep(epoch: number): Promise<void> {
+  while (holder.holding() === epoch) {
+    let store: AlertStore;
+    try {
+      store = await stores.open();
+    } catch (error) {
+      say(`not opened: ${errorText(error)}`);
+      await sleep(100);
+      continue;
+    }
+    say(`opened with ${store.initial.size}`);
+    try {
+      for (let n = 1; ; n++) {
+        await store.commit([{ key: `${key}/${n % 10}`, value: { n } }]);
+        say(`committed ${n}`);
+        await sleep(50);
+      }
+    } catch (error) {
+      say(`refused: ${error instanceof LostHoldError ? error.why : errorText(error)}`);
+    }
+  }
+}
+
+holder.start();

@@ -1,0 +1,96 @@
+// How far the log was read: no host's clock, no stalled lane and no restart may mislead the evaluation time.
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { LaneProgress } from '../../../src/measure/totals.ts';
+import { createProgress, MAX_HOLD_MS } from '../../../src/rules/progress.ts';
+import { HOUR, SECOND, T0 } from './kit.ts';
+
+function lane(name: string, overrides: Partial<LaneProgress> = {}): LaneProgress {
+  return { lane: name, lanes: 2, position: 10, end: 10, arrivalMs: T0 - HOUR, caughtUp: true, ...overrides };
+}
+
+describe('progress', () => {
+  it('knows nothing before anything was said', () => {
+    expect(createProgress().status(T0)).toEqual({ times: undefined, lagMs: undefined, lanes: [] });
+  });
+
+  it('is the broker’s time of the record for an idle lane, the arrival time for one that is behind', () => {
+    const progress = createProgress();
+    progress.apply(lane('0'), T0);
+    progress.apply(lane('1', { caughtUp: false, arrivalMs: T0 - 20 * SECOND }), T0);
+    const { times, lagMs, lanes } = progress.status(T0 + 250);
+    expect(times).toEqual({ evalMs: T0 - 20 * SECOND, completeMs: T0 - 30 * SECOND, wallMs: T0 + 250 });
+    expect(lagMs).toBe(20 * SECOND + 250);
+    expect(lanes).toEqual([
+      { lane: '0', behindMs: 0, stalled: false },
+      { lane: '1', behindMs: 20 * SECOND, stalled: false },
+    ]);
+  });
+
+  it('is held back at most 30 s by a stalled lane, which is named', () => {
+    const progress = createProgress();
+    progress.apply(lane('0'), T0);
+    progress.apply(lane('1', { caughtUp: false, arrivalMs: T0 - HOUR }), T0);
+    const { times, lanes } = progress.status(T0);
+    expect(times?.evalMs).toBe(T0 - MAX_HOLD_MS);
+    expect(lanes[1]).toEqual({ lane: '1', behindMs: HOUR, stalled: true });
+  });
+
+  it('counts a lane that never said anything as the last one, and as stalled after 30 s', () => {
+    const progress = createProgress();
+    progress.apply(lane('0'), T0);
+    expect(progress.status(T0).times?.evalMs).toBe(T0 - MAX_HOLD_MS);
+    expect(progress.status(T0).lanes[1]).toEqual({ lane: '1', behindMs: 0, stalled: false });
+    progress.apply(lane('0'), T0 + 31 * SECOND);
+    expect(progress.status(T0).lanes[1]).toEqual({ lane: '1', behindMs: 31 * SECOND, stalled: true });
+  });
+
+  it('does not wait for partitions of a topic that has fewer now', () => {
+    const progress = createProgress();
+    for (const name of ['0', '1', '2']) progress.apply(lane(name, { lanes: 3 }), T0 - HOUR);
+    for (const name of ['0', '1']) progress.apply(lane(name, { lanes: 2 }), T0);
+    expect(progress.status(T0).times?.evalMs).toBe(T0);
+    expect(progress.status(T0).lanes.map(({ lane: name }) => name)).toEqual(['0', '1']);
+  });
+
+  it('replaces the reading of a file by the next reading of it, and forgets a file that ended', () => {
+    const progress = createProgress();
+    progress.apply(lane('dev:1#first', { lanes: 1 }), T0 - HOUR);
+    progress.apply(lane('dev:1#second', { lanes: 1 }), T0);
+    expect(progress.status(T0).times?.evalMs).toBe(T0);
+    progress.apply(lane('dev:2#second', { lanes: 2 }), T0 + HOUR);
+    progress.forget('dev:1#second');
+    expect(progress.status(T0 + HOUR).times?.evalMs).toBe(T0 + HOUR);
+  });
+
+  it('calls a bucket complete 5 s after its end', () => {
+    const progress = createProgress();
+    const completeAt = (recordMs: number) => {
+      for (const name of ['0', '1']) progress.apply(lane(name), recordMs);
+      return progress.status(recordMs).times?.completeMs;
+    };
+    expect(completeAt(T0 + 14_999)).toBe(T0);
+    expect(completeAt(T0 + 15_000)).toBe(T0 + 10_000);
+  });
+
+  it('never goes back, whatever is said in whatever order', () => {
+    const record = fc.record({
+      name: fc.constantFrom('0', '1'),
+      caughtUp: fc.boolean(),
+      arrival: fc.integer({ min: 0, max: 500_000 }),
+      at: fc.integer({ min: 0, max: 500_000 }),
+    });
+    fc.assert(
+      fc.property(fc.array(record, { minLength: 1 }), (records) => {
+        const progress = createProgress();
+        let last = 0;
+        for (const { name, caughtUp, arrival, at } of records) {
+          progress.apply(lane(name, { caughtUp, arrivalMs: T0 + arrival }), T0 + at);
+          const evalMs = progress.status(T0 + 500_000).times!.evalMs;
+          expect(evalMs).toBeGreaterThanOrEqual(last);
+          last = evalMs;
+        }
+      }),
+    );
+  });
+});
