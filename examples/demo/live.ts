@@ -25,21 +25,28 @@ const EVERY_MS = 1000;
 /** Calm first, so that the incident is seen to begin. */
 const INCIDENT_AFTER_MS = 15_000;
 const INCIDENT_SECONDS = 60;
+/** Of a demo with an end: short enough to see the alert resolve. */
+const INCIDENT_SHARE = 6;
 
 export async function showLive(input: LiveInput, screen: Screen, stop: AbortSignal): Promise<void> {
   const { application, pipeline, results } = input;
   const begin = Date.now();
   const end = input.forMs === undefined ? Number.POSITIVE_INFINITY : begin + input.forMs;
   const incident = input.incident && plan(input.incident, begin, input.forMs);
-  const hints = [...results.hints(), `curl -s ${pipeline.url}/metrics`, ...incidentHint(application, input.incident)];
+  const hints = [
+    ...results.hints(),
+    `curl -s ${pipeline.url}/metrics`,
+    `curl -s '${pipeline.url}/api/v1/stats?window=5m'`,
+    ...incidentHint(application, input.incident),
+  ];
   let before: { at: number; produced: number; indexed: number } | undefined;
   let seen: Results | undefined;
 
   while (!stop.aborted && Date.now() < end) {
     failIfEnded(application, pipeline);
     if (incident?.due(Date.now())) {
-      await application.startIncident(incident.kind, INCIDENT_SECONDS);
-      screen.step(`Incident "${incident.kind}" begins, for ${INCIDENT_SECONDS} s`);
+      await application.startIncident(incident.kind, incident.seconds);
+      screen.step(`Incident "${incident.kind}" begins, for ${incident.seconds} s`);
     }
     const [counts, found] = await Promise.all([
       pipeline.counts(),
@@ -57,6 +64,7 @@ export async function showLive(input: LiveInput, screen: Screen, stop: AbortSign
       rates: { produced: per(produced, before?.produced), indexed: per(counts.indexed, before?.indexed) },
       totals: totals(produced, dropped, counts),
       lag: input.kafka ? counts.lag : undefined,
+      firing: counts.firing,
       results: seen,
       latest: input.latest,
       hints,
@@ -75,10 +83,13 @@ export function totals(produced: number, dropped: number, counts: PipelineCounts
 
 function plan(kind: IncidentKind, begin: number, forMs: number | undefined) {
   const from = begin + Math.min(INCIDENT_AFTER_MS, (forMs ?? Number.POSITIVE_INFINITY) / 3);
-  const until = from + INCIDENT_SECONDS * 1000;
+  const share = Math.round((forMs ?? Number.POSITIVE_INFINITY) / INCIDENT_SHARE / 1000);
+  const seconds = Math.max(1, Math.min(INCIDENT_SECONDS, share));
+  const until = from + seconds * 1000;
   let started = false;
   return {
     kind,
+    seconds,
     /** True once, when its time has come. */
     due(now: number) {
       if (started || now < from) return false;

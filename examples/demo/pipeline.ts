@@ -3,9 +3,12 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { LogpipeError } from '../../src/core/errors.ts';
+import { packageRoot } from '../../src/core/package-root.ts';
 import { endedMessage, until } from './await.ts';
 import { type Child, startChild } from './child.ts';
+import type { Receivers } from './receivers.ts';
 import type { Servers } from './servers.ts';
+import type { DemoNames } from './topics.ts';
 import type { Workspace } from './workspace.ts';
 
 export interface PipelineCounts {
@@ -15,8 +18,10 @@ export interface PipelineCounts {
   duplicates: number;
   deadLettered: number;
   dropped: number;
-  /** Records in Kafka that are not yet accounted for. */
+  /** Records in Kafka that are not yet indexed. */
   lag: number;
+  /** Alerts that fire. */
+  firing: number;
 }
 
 export interface Pipeline {
@@ -29,8 +34,10 @@ export interface Pipeline {
 export interface PipelineInput {
   servers: Servers;
   workspace: Workspace;
-  /** Topics and consumer group of this demo; nobody else's records are touched. */
-  names: { logs: string; dlq: string; group: string };
+  /** Topics and consumer groups of this demo; nobody else's records are touched. */
+  names: DemoNames;
+  /** Where alerts go: nowhere else, whatever the environment says. */
+  receivers: Pick<Receivers, 'slackUrl' | 'pagerdutyUrl'>;
   /** The application's log file, read when there is no Kafka. */
   logFile: string;
   /** Folder of the NDJSON files when there is no Elasticsearch. */
@@ -94,9 +101,19 @@ async function setUp(file: string, { servers, workspace }: PipelineInput): Promi
 }
 
 /** The configuration file as an object. */
-function configuration({ servers, names, workspace, logFile, ndjsonDir }: PipelineInput): object {
+function configuration({ servers, names, workspace, logFile, ndjsonDir, receivers }: PipelineInput): object {
   const common = {
-    roles: ['indexer'],
+    alerts: {
+      measuresFile: join(packageRoot(), 'config', 'measures.yml'),
+      rulesFile: join(packageRoot(), 'examples', 'demo', 'rules.yml'),
+      journalDir: workspace.folder('alerts'),
+    },
+    // The key is none: it only has to be there.
+    notify: {
+      environment: 'demo',
+      slack: { webhookUrl: receivers.slackUrl },
+      pagerduty: { url: receivers.pagerdutyUrl, integrationKey: 'demo' },
+    },
     http: { host: '127.0.0.1', port: 0 },
     log: { level: 'info', format: 'json' },
   };
@@ -118,8 +135,10 @@ function configuration({ servers, names, workspace, logFile, ndjsonDir }: Pipeli
     source: 'kafka',
     kafka: {
       brokers: [servers.addresses.kafka],
-      topics: { logs: names.logs, dlq: names.dlq },
-      group: names.group,
+      topics: { logs: names.logs, dlq: names.dlq, counts: names.counts, alerts: names.alerts },
+      group: names.groups.indexer,
+      counterGroup: names.groups.counter,
+      alerterGroup: names.groups.alerter,
     },
     elasticsearch: elasticsearchSection(servers.addresses.elasticsearch),
     // A person is watching: small, quick bulks.
@@ -166,6 +185,7 @@ export function countsIn(text: string, sink: string): PipelineCounts {
     duplicates: sum('logpipe_duplicates_total'),
     deadLettered: sum('logpipe_dead_lettered_total'),
     dropped: sum('logpipe_dropped_total'),
-    lag: sum('logpipe_lag_records'),
+    lag: sum('logpipe_lag_records', 'indexer"'),
+    firing: sum('logpipe_alerts_firing'),
   };
 }

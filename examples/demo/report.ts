@@ -1,4 +1,5 @@
 // The end of a demo: one object for programs, a few lines for people.
+import type { ReceivedAlert } from './receivers.ts';
 import type { Results } from './results.ts';
 import { count, errorRate } from './screen.ts';
 
@@ -16,6 +17,8 @@ export interface DemoReport {
   indices: Record<string, number>;
   /** Documents tagged `error` as a share of all, 0 to 1; null without documents. */
   errorRate: number | null;
+  /** What Slack and PagerDuty would have got, in order. */
+  alerts: ReceivedAlert[];
 }
 
 export interface FinalCounts {
@@ -26,10 +29,19 @@ export interface FinalCounts {
   dropped: number;
 }
 
-export function finalReport(counts: FinalCounts, results: Results): DemoReport {
+export function finalReport(counts: FinalCounts, results: Results, alerts: readonly ReceivedAlert[] = []): DemoReport {
   const { produced, indexed, duplicates, deadLettered, dropped } = counts;
   const rate = results.total === 0 ? null : Math.round((results.errors / results.total) * 10_000) / 10_000;
-  return { produced, indexed, duplicates, deadLettered, dropped, indices: results.indices, errorRate: rate };
+  return {
+    produced,
+    indexed,
+    duplicates,
+    deadLettered,
+    dropped,
+    indices: results.indices,
+    errorRate: rate,
+    alerts: [...alerts],
+  };
 }
 
 /** True when each event is accounted for and none was given up. */
@@ -47,6 +59,7 @@ export function summary(report: DemoReport, results: Results): string[] {
       `duplicates ${count(report.duplicates)}, dropped ${count(report.dropped)}`,
     `  error rate ${errorRate(results)}`,
     ...Object.entries(report.indices).map(([index, documents]) => `  ${index}: ${count(documents)} documents`),
+    ...report.alerts.map(({ at, channel, action, what }) => `  ${at.slice(11, 19)} ${channel}: ${action} ${what}`),
     ...results.templates.map(({ template, count: times }) => `  ${count(times).padStart(7)} x ${template}`),
   ];
 }

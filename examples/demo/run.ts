@@ -8,6 +8,7 @@ import type { Child } from './child.ts';
 import { showLive, totals } from './live.ts';
 import type { DemoOptions } from './options.ts';
 import { type Pipeline, startPipeline } from './pipeline.ts';
+import { type Receivers, startReceivers } from './receivers.ts';
 import { complete, type DemoReport, finalReport, summary } from './report.ts';
 import type { ResultsReader } from './results.ts';
 import { createElasticsearchResults } from './results-elasticsearch.ts';
@@ -53,6 +54,8 @@ async function demo(
   const { addresses } = servers;
   if (addresses && servers.mode === 'outside') undo.push(() => removeNames(addresses.kafka, names, screen.step));
 
+  const receivers = await startReceivers(screen.step);
+  undo.push(() => receivers.stop());
   const logFile = join(workspace.folder('logs'), 'app.log');
   const ndjsonDir = options.keep ?? workspace.folder('ndjson');
   const latest: string[] = [];
@@ -62,7 +65,7 @@ async function demo(
   };
   const pipeline = await unlessInterrupted(
     startPipeline(
-      { servers, workspace, names, logFile, ndjsonDir, onDocument: (line) => keepLast(latest, line) },
+      { servers, workspace, names, receivers, logFile, ndjsonDir, onDocument: (line) => keepLast(latest, line) },
       started('The pipeline', PIPELINE_GRACE_MS),
     ),
     stop,
@@ -80,16 +83,15 @@ async function demo(
   const view = { title: servers.description, kafka: !!addresses, fresh: servers.mode !== 'outside', forMs, incident };
   await showLive({ ...view, application, pipeline, results, latest }, screen, stop);
   screen.leave();
-  return sumUp(application, pipeline, results, screen);
+  return sumUp({ application, pipeline, results, receivers }, screen);
 }
 
 /** Ends the application, waits until what it produced is accounted for, and counts. */
 async function sumUp(
-  application: Application,
-  pipeline: Pipeline,
-  results: ResultsReader,
+  parts: { application: Application; pipeline: Pipeline; results: ResultsReader; receivers: Receivers },
   screen: Screen,
 ): Promise<DemoReport> {
+  const { application, pipeline, results, receivers } = parts;
   screen.step('Stopping the application, then waiting until all of its events are accounted for');
   const { produced, dropped } = await application.stop();
   const settled = async () => {
@@ -103,7 +105,7 @@ async function sumUp(
   );
   const counts = totals(produced, dropped, await pipeline.counts());
   const found = await results.read({ fresh: true });
-  const report = finalReport(counts, found);
+  const report = finalReport(counts, found, receivers.alerts);
   const { status, signal } = await pipeline.child.end(PIPELINE_GRACE_MS);
   if (status !== 0)
     screen.step(`The pipeline ended with ${signal ?? `status ${status}`}:\n${pipeline.child.lastWords()}`);

@@ -20,6 +20,8 @@ export interface View {
   totals: { produced: number; indexed: number; deadLettered: number; duplicates: number; dropped: number };
   /** Undefined without Kafka. */
   lag: number | undefined;
+  /** Alerts that fire. */
+  firing: number;
   results: Results | undefined;
   /** Newest documents as lines; empty with Elasticsearch. */
   latest: readonly string[];
@@ -68,7 +70,7 @@ export function createScreen(out: ScreenOutput, now: () => number): Screen {
   };
 }
 
-function plain({ rates, totals, lag, results, incident }: View): string {
+function plain({ rates, totals, lag, results, incident, firing }: View): string {
   const parts = [
     `produced ${count(totals.produced)} (${count(rates.produced)}/s)`,
     `indexed ${count(totals.indexed)} (${count(rates.indexed)}/s)`,
@@ -78,6 +80,7 @@ function plain({ rates, totals, lag, results, incident }: View): string {
       ? [`dead letters ${count(totals.deadLettered)}`, `dropped ${count(totals.dropped)}`]
       : []),
     ...(incident === undefined ? [] : [`incident ${incident}`]),
+    ...(firing === 0 ? [] : [`alerts firing ${firing}`]),
   ];
   return parts.join(', ');
 }
@@ -94,6 +97,7 @@ function picture(view: View): string[] {
     `  in all        produced ${wide(totals.produced)}   indexed ${wide(totals.indexed)}`,
     `                dead letters ${count(totals.deadLettered)}, duplicates ${count(totals.duplicates)}, dropped ${count(totals.dropped)}`,
     `  error rate    ${errorRate(results)}${view.incident === undefined ? '' : `   incident: ${view.incident}`}`,
+    `  alerts        ${view.firing === 0 ? 'none is firing' : `${view.firing} firing`}`,
     '',
     '  documents',
     ...table(Object.entries(results?.indices ?? {}), 'none yet'),

@@ -7,29 +7,35 @@ import { errorText } from '../../src/core/errors.ts';
 export interface DemoNames {
   logs: string;
   dlq: string;
-  group: string;
+  counts: string;
+  alerts: string;
+  /** Consumer groups: of the indexer, the counter, the alerter. */
+  groups: { indexer: string; counter: string; alerter: string };
 }
 
 export function demoNames(outside: boolean): DemoNames {
-  if (!outside) {
-    const logs = 'calling-platform-logs';
-    return { logs, dlq: `${logs}.dlq`, group: 'calling-platform-indexer' };
-  }
-  const name = `logpipe-demo-${randomBytes(4).toString('hex')}`;
-  return { logs: `${name}-logs`, dlq: `${name}-logs.dlq`, group: `${name}-indexer` };
+  const name = outside ? `logpipe-demo-${randomBytes(4).toString('hex')}` : 'calling-platform';
+  return {
+    logs: `${name}-logs`,
+    dlq: `${name}-logs.dlq`,
+    counts: `${name}-counts`,
+    alerts: `${name}-alerts`,
+    groups: { indexer: `${name}-indexer`, counter: `${name}-counter`, alerter: `${name}-alerter` },
+  };
 }
 
 /** Removes what the demo created on a Kafka of somebody else; says what it could not. */
 export async function removeNames(broker: string, names: DemoNames, say: (line: string) => void): Promise<void> {
   const kafka = new kafkajs.Kafka({ clientId: 'logpipe-demo', brokers: [broker], logLevel: kafkajs.logLevel.NOTHING });
   const admin = kafka.admin();
+  const topics = [names.logs, names.dlq, names.counts, names.alerts];
   try {
     await admin.connect();
-    await admin.deleteTopics({ topics: [names.logs, names.dlq] });
-    await admin.deleteGroups([names.group]);
-    say(`Removed topics ${names.logs} and ${names.dlq}; the documents stay in Elasticsearch`);
+    await admin.deleteTopics({ topics });
+    await admin.deleteGroups(Object.values(names.groups));
+    say(`Removed topics ${topics.join(', ')}; the documents stay in Elasticsearch`);
   } catch (error) {
-    say(`Topics ${names.logs} and ${names.dlq} could not be removed (${errorText(error)}): remove them by hand`);
+    say(`Topics ${topics.join(', ')} could not be removed (${errorText(error)}): remove them by hand`);
   } finally {
     await admin.disconnect().catch(() => undefined);
   }

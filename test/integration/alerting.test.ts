@@ -69,9 +69,17 @@ it('failing calls page Slack and PagerDuty once, with the exact bodies, and reso
   expect((await logpipe.exit).status).toBe(0);
   expect(kit.pagerduty.requests).toHaveLength(2);
   expect(kit.slack.requests).toHaveLength(2);
-  expect(logpipe.stderr()).toMatch(
-    /"alert":\{"title":"High Error Rate Detected","message":"Error rate [^}]*"metadata":\{.*"message":"CRITICAL ALERT"/,
-  );
+  const said = logpipe
+    .stderr()
+    .split('\n')
+    .filter((line) => line.includes('"CRITICAL ALERT"'))
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  expect(said).toHaveLength(1);
+  expect(said[0]).toMatchObject({
+    level: 'error',
+    message: 'CRITICAL ALERT',
+    alert: { title: 'High Error Rate Detected', message: expect.stringMatching(MESSAGE), metadata },
+  });
   expect(logpipe.stderr() + logpipe.stdout()).not.toMatch(/s3cr3t|k3yk3yk3y/);
 });
 

@@ -113,6 +113,25 @@ test('outside servers only when named, said first, in topics of its own that are
   expect(topics.filter((topic) => topic.startsWith('logpipe-demo-'))).toEqual([]);
 }, 120_000);
 
+test('an incident pages the local receivers, exact bodies shown, and resolves', async () => {
+  const around = await surroundings();
+  const [broker] = testBrokers() as [string];
+  const servers = ['--kafka', broker, '--elasticsearch', testEsUrl()];
+  const demo = spawnScript(DEMO, ['--for', '60s', '--incident', '--json', ...servers], { env: around.env });
+  const { status } = await demo.exit;
+  expect(status, demo.stderr()).toBe(0);
+  const { alerts } = JSON.parse(demo.stdout()) as DemoReport;
+  const of = (channel: string, what: RegExp) =>
+    alerts.filter((alert) => alert.channel === channel && what.test(alert.what)).map(({ action }) => action);
+  expect(of('slack', /High Error Rate Detected/)).toEqual(['trigger', 'resolve']);
+  expect(alerts.filter(({ channel }) => channel === 'pagerduty').map(({ action }) => action)).toEqual([
+    'trigger',
+    'resolve',
+  ]);
+  expect(demo.stderr()).toMatch(/PagerDuty would get \(trigger\):.*"summary": "High Error Rate Detected"/s);
+  expect(around.contacts()).toBe(0);
+}, 180_000);
+
 test('Docker answers but another server holds its port: refused before anything is started or written', async () => {
   const around = await surroundings();
   const log = join(around.folder, 'docker.log');

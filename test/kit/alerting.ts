@@ -53,6 +53,8 @@ export interface AlertingKit {
   /** Calls per second until the returned function is called; `failing` of ten fail. */
   calls(perSecond: number, failing: () => number): () => Promise<void>;
   produce(events: readonly Record<string, unknown>[]): Promise<void>;
+  /** Records produced so far. */
+  produced(): number;
 }
 
 export async function createAlerting(options: AlertingOptions = {}): Promise<AlertingKit> {
@@ -146,6 +148,7 @@ ${options.extra ?? ''}`;
       };
     },
     produce,
+    produced: () => sent,
   };
 }
 

@@ -13,7 +13,13 @@ export interface ReceivedRequest {
 
 /** `hang` never answers, `drop` closes the connection, `endless` sends the status and a body that never ends. */
 export type Answer =
-  | { readonly status: number; readonly headers?: Readonly<Record<string, string>>; readonly body?: string }
+  | {
+      readonly status: number;
+      readonly headers?: Readonly<Record<string, string>>;
+      readonly body?: string;
+      /** Answers this much later. */
+      readonly delayMs?: number;
+    }
   | 'hang'
   | 'drop'
   | 'endless';
@@ -46,7 +52,10 @@ export async function startReceiver(
       };
       requests.push(request);
       for (const one of waiting) if (requests.length >= one.count) one.resolve();
-      reply(response, answer(request, requests.length - 1));
+      const reaction = answer(request, requests.length - 1);
+      if (typeof reaction === 'object' && reaction.delayMs !== undefined) {
+        setTimeout(() => reply(response, reaction), reaction.delayMs);
+      } else reply(response, reaction);
     });
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

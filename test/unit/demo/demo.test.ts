@@ -57,8 +57,10 @@ test('counts are read from the metrics that logpipe really serves', async () => 
   metrics.deadLettered.inc({ reason: 'null_value' }, 1);
   metrics.deadLettered.inc({ reason: 'too_large' }, 2);
   metrics.dropped.inc({ reason: 'retention' }, 4);
-  metrics.lag.set({ partition: '0' }, 5);
-  metrics.lag.set({ partition: '1' }, 6);
+  metrics.lag.set({ group: 'x-indexer', partition: '0' }, 5);
+  metrics.lag.set({ group: 'x-indexer', partition: '1' }, 6);
+  metrics.lag.set({ group: 'x-counter', partition: '0' }, 700);
+  metrics.alertsFiring.set(2);
   expect(countsIn(await metrics.registry.metrics(), 'elasticsearch')).toEqual({
     consumed: 12,
     indexed: 7,
@@ -66,6 +68,7 @@ test('counts are read from the metrics that logpipe really serves', async () => 
     deadLettered: 3,
     dropped: 4,
     lag: 11,
+    firing: 2,
   });
 });
 
@@ -100,7 +103,7 @@ test('the verdict: dropped or missing events are no success', () => {
   expect(complete({ ...counts, indexed: 97 })).toBe(false);
   expect(complete({ ...counts, produced: 101, dropped: 1 })).toBe(false);
   const report = finalReport(counts, { indices: { i: 98 }, total: 98, errors: 7, templates: [] });
-  expect(report).toEqual({ ...counts, indices: { i: 98 }, errorRate: 0.0714 });
+  expect(report).toEqual({ ...counts, indices: { i: 98 }, errorRate: 0.0714, alerts: [] });
   expect(finalReport(counts, { indices: {}, total: 0, errors: 0, templates: [] }).errorRate).toBeNull();
 });
 
@@ -113,6 +116,7 @@ test('the view: drawn in place on a terminal, a line every five seconds elsewher
     rates: { produced: 1, indexed: 1 },
     totals: { produced: 1234, indexed: 1200, deadLettered: 0, duplicates: 0, dropped: 0 },
     lag: 34,
+    firing: 0,
     results: { indices: { a: 10 }, total: 10, errors: 1, templates: [{ template: 'T'.repeat(200), count: 1 }] },
     latest: [],
     hints: ['curl'],
