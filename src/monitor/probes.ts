@@ -1,9 +1,9 @@
 // The probes that this configuration asks for.
-import type { Config } from '../config.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
-import { createElasticsearchClient } from '../indexing/elasticsearch.ts';
-import { createKafka } from '../source/kafka-client.ts';
+import { createElasticsearchClient, type ElasticsearchConfig } from '../indexing/elasticsearch.ts';
+import { createKafka, type KafkaConfig } from '../source/kafka-client.ts';
+import type { MonitorConfig } from './monitor-config.ts';
 import { createBullProbe } from './probe-bull.ts';
 import { createDropsProbe } from './probe-drops.ts';
 import { createElasticsearchProbe } from './probe-elasticsearch.ts';
@@ -11,10 +11,15 @@ import { createKafkaProbe } from './probe-kafka.ts';
 import { createSpoolProbe } from './probe-spool.ts';
 import type { Probe } from './reading.ts';
 
-export function createProbes(
-  config: Pick<Config, 'source' | 'kafka' | 'sinks' | 'elasticsearch' | 'monitor'>,
-  deps: { readonly log: Log; readonly metrics: Metrics },
-): Probe[] {
+export interface ProbesConfig {
+  readonly source: string;
+  readonly kafka: KafkaConfig;
+  readonly sinks: { readonly elasticsearch: boolean };
+  readonly elasticsearch: ElasticsearchConfig;
+  readonly monitor: MonitorConfig;
+}
+
+export function createProbes(config: ProbesConfig, deps: { readonly log: Log; readonly metrics: Metrics }): Probe[] {
   const { monitor, kafka, elasticsearch } = config;
   const { logs, dlq } = kafka.topics;
   const probes: Probe[] = [createDropsProbe(deps.metrics)];

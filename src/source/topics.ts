@@ -5,6 +5,7 @@ import { sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { KafkaConfig } from './kafka-client.ts';
+import { explainKafkaFailure } from './kafka-failures.ts';
 
 // The brokers' own default. Records are at most 1,000,000 bytes, so a batch of one always fits.
 const LOGS_MAX_BYTES = 1_048_588;
@@ -114,7 +115,7 @@ export async function ensureTopics(kafka: Kafka, config: KafkaConfig, log: Log):
       `kafka.topics: ${wantedTopics(config.topics)
         .map(({ name }) => name)
         .join(', ')} could not be checked or created at ` +
-        `${config.brokers.join(', ')} (${errorText(error)}); create them by hand or allow the user to`,
+        `${config.brokers.join(', ')} (${explainKafkaFailure(error)}); create them by hand or allow the user to`,
       error,
     );
   } finally {

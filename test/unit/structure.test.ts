@@ -6,7 +6,10 @@ import { describe, expect, test } from 'vitest';
 import { packageRoot } from '../../src/core/package-root.ts';
 
 /** The order of the flow; a stage imports what stands before it. */
-const ORDER = ['core', 'source', 'parse', 'tag', 'indexing', 'ops', 'root', 'cli', 'main'] as const;
+const ORDER = [
+  ...['core', 'source', 'parse', 'tag', 'indexing', 'measure', 'rules', 'notify', 'alerts', 'simulate', 'monitor'],
+  ...['ops', 'root', 'cli', 'main'],
+] as const;
 type Stage = (typeof ORDER)[number] | 'ship';
 
 const MAX_LINES = 350;

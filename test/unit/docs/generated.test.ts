@@ -92,6 +92,12 @@ describe('the documents list exactly', () => {
       'kafka.sasl.password',
       'elasticsearch.apiKey',
       'elasticsearch.password',
+      'alerts.heartbeatUrl',
+      'monitor.redisUrl',
+      'notify.slack.webhookUrl',
+      'notify.pagerduty.integrationKey',
+      'notify.email.password',
+      'notify.webhook.url',
     ]);
     for (const [line, path] of secrets) expect(line).toContain(`\`${path!.split('.').at(-1)}File\``);
   });
