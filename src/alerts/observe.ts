@@ -68,7 +68,7 @@ export function observe(
     const rule = rules.get(alert.ruleId);
     const observation = seen.get(alert.key);
     if (rule === undefined || (observation === undefined && !evaluated)) continue;
-    const next = advanceAlert(alert, observation?.state, rule, evalMs, () =>
+    const next = advanceAlert(alert, observation?.state, rule, observation?.atMs ?? evalMs, () =>
       observation === undefined ? alert : said(observation, rule),
     );
     switch (next.to) {
@@ -101,7 +101,7 @@ export function observe(
       continue;
     }
     count(rule.id, 1);
-    const alert = beginAlert(key, observation.labels, rule, evalMs, said(observation, rule));
+    const alert = beginAlert(key, observation.labels, rule, observation.atMs ?? evalMs, said(observation, rule));
     if (alert.phase === 'firing') fired.push(alert);
     else {
       draft.put('alert', key, alert);

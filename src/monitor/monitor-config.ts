@@ -26,7 +26,8 @@ export const monitorSection = {
       type: 'string',
       minLength: 1,
       secret: true,
-      description: 'Redis of the Bull queues, `redis://…` or `rediss://…`; without it the backlog comes from the log. Also `redisUrlFile`.',
+      description:
+        'Redis of the Bull queues, `redis://…` or `rediss://…`; without it the backlog comes from the log. Also `redisUrlFile`.',
     },
     bullPrefix: { type: 'string', minLength: 1, default: 'bull', description: 'Key prefix of the queues.' },
     spoolDir: {

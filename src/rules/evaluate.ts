@@ -34,12 +34,16 @@ export function evaluate(
   const observations: Observation[] = [];
   for (const rule of rules) {
     if (rule.kind === 'late') continue;
-    const hold = held && !isInternal(store, rule.measure);
+    const internal = isInternal(store, rule.measure);
+    const hold = held && !internal;
     // What is new must not be learned while it cannot be said.
     if (hold && rule.kind === 'first-seen') continue;
     const verdicts = judge(rule, rules, { store, times }, deps);
     if (hold) for (const { labels } of verdicts) observations.push({ ruleId: rule.id, labels, state: 'unknown' });
-    else observations.push(...toObservations(rule, verdicts, store));
+    else {
+      const said = toObservations(rule, verdicts, store);
+      observations.push(...(internal ? said.map((one) => ({ ...one, atMs: times.wallMs })) : said));
+    }
   }
   return observations;
 }

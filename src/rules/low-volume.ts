@@ -46,7 +46,7 @@ function lastEvents(
   };
   let most = Math.round((whole.toMs - whole.fromMs) / BUCKET_MS);
   const all = read(most);
-  
+  if (all.reading.volume < rule.minEvents) return undefined;
   if (all.reading.volume <= rule.last) return all;
   let least = 0;
   while (most - least > 1) {

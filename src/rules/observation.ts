@@ -62,6 +62,11 @@ export interface Observation {
    * neither fires nor resolves by itself.
    */
   readonly state: 'breached' | 'clear' | 'unknown';
+  /**
+   * Set when it was judged by another clock than the evaluation's, ms: what does not come from the log is judged by the wall
+   * clock, also while nothing is counted.
+   */
+  readonly atMs?: number;
   /** Present when breached: one sentence with value and threshold, and what the operators' guide wants as metadata. */
   readonly message?: string;
   readonly metadata?: Readonly<Record<string, unknown>>;

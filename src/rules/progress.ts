@@ -80,8 +80,9 @@ export function createProgress(): Progress {
     status(wallMs) {
       const known = [...lanes].filter(([lane]) => counts(lane)).map(([, at]) => at);
       const furthest = Math.max(0, ...known);
-      if (furthest === 0) return { times: undefined, lagMs: undefined, lanes: [] };
-      const least = numbered() && known.length < expected ? 0 : Math.min(...known);
+      if (furthest === 0 && evalMs === undefined) return { times: undefined, lagMs: undefined, lanes: [] };
+      const missing = known.length === 0 || (numbered() && known.length < expected);
+      const least = missing ? 0 : Math.min(...known);
       evalMs = Math.max(evalMs ?? 0, least, furthest - MAX_HOLD_MS);
       const completeMs = Math.floor((evalMs - COMPLETE_MS) / BUCKET_MS) * BUCKET_MS;
       return {

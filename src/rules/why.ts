@@ -95,7 +95,7 @@ function standsOut(store: WindowStore, query: Query): string | undefined {
   for (const { key, volume } of errors) {
     const own = events.get(key) ?? 0;
     const others = { errors: all.errors - volume, events: all.events - own };
-    if (key === OTHER || own === 0 || others.events === 0 || volume < all.errors * RELEASE_SHARE) continue;
+    if (key === OTHER || own === 0 || volume < all.errors * RELEASE_SHARE) continue;
     if (volume / own >= RELEASE_FACTOR * (others.errors / others.events)) return key;
   }
   return undefined;

@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { createKnownSet } from '../../../src/rules/known-set.ts';
 import type { SpikeRule } from '../../../src/rules/rule-types.ts';
 import { usualOf } from '../../../src/rules/spike.ts';
-import { calls, createStage, HOUR, MINUTE, of, rulesOf, SECOND, type Stage, stateOf, T0 } from './kit.ts';
+import { readMeasure, windowTo } from '../../../src/rules/values.ts';
+import { calls, createStage, HOUR, MEASURES, MINUTE, of, rulesOf, SECOND, type Stage, stateOf, T0 } from './kit.ts';
 
 const DAY = 24 * HOUR;
 
@@ -194,6 +195,14 @@ describe('low volume', () => {
     expect(stateOf(ticked, 'most-calls-failing')).toBe('clear');
   });
 
+  it('is not comforted by what was well before that', () => {
+    const stage = createStage();
+    for (let i = 0; i < 20; i++) calls(stage, T0 + i * 2 * MINUTE, { ok: 1 });
+    for (let i = 0; i < 10; i++) calls(stage, T0 + 40 * MINUTE + i * 90 * SECOND, { failed: 1 });
+    const [breach] = of(stage.tick(T0 + 54 * MINUTE), 'all-calls-failing');
+    expect(breach).toMatchObject({ state: 'breached', metadata: { totalCalls: 10, failedCalls: 10 } });
+  });
+
   it('leaves the word to the ratio rule as soon as that has its volume', () => {
     const stage = createStage();
     calls(stage, T0, { failed: 40 });
@@ -225,6 +234,12 @@ describe('absence', () => {
       expect(stateOf(ticked, 'application-silent')).not.toBe('breached');
       expect(stateOf(ticked, 'log-processing-behind')).toBe(at > T0 + 140 * SECOND ? 'breached' : 'clear');
     }
+  });
+
+  it('does not count the time logpipe is behind as silence', () => {
+    const stage = createStage();
+    stage.count('log.events', ['info', 'v1'], 1, T0);
+    expect(stateOf(stage.tick(T0 + 190 * SECOND, { readMs: T0 + 100 * SECOND }), 'application-silent')).toBe('clear');
   });
 
   it('counts events of any age: a host with a wrong clock is not silent', () => {
@@ -537,6 +552,31 @@ describe('where the log is read unevenly', () => {
   });
 });
 
+describe('values', () => {
+  const read = (stage: Stage, name: string, atMs: number) =>
+    readMeasure(stage.evaluator.store, name, { ...windowTo(atMs, 5 * MINUTE), nowMs: atMs })[0]!.value;
+
+  it('are unknown where nothing was ever counted, and 0 only where nothing is counted now', () => {
+    const stage = createStage();
+    for (const name of MEASURES.keys()) expect(`${name} ${read(stage, name, T0)}`).toBe(`${name} undefined`);
+    stage.count('http.requests', ['GET', '/', '200'], 600, T0);
+    stage.observe('http.duration', ['GET', '/'], [10, 20, 30], T0);
+    stage.gauge('platform.active_calls', ['a', '1'], 3, T0);
+    stage.gauge('platform.active_calls', ['a', '2'], 4, T0);
+    stage.tick(T0 + SECOND);
+    expect(read(stage, 'http.rate', T0 + SECOND)).toBe(2);
+    expect(read(stage, 'http.error_ratio', T0 + SECOND)).toBe(0);
+    expect(read(stage, 'http.duration', T0 + SECOND)).toBe(20);
+    expect(read(stage, 'http.p95', T0 + SECOND)).toBeCloseTo(20, 0);
+    expect(read(stage, 'calls.active', T0 + SECOND)).toBe(7);
+    const later = T0 + 10 * MINUTE;
+    expect(read(stage, 'http.rate', later)).toBe(0);
+    expect(read(stage, 'http.error_ratio', later)).toBeUndefined();
+    expect(read(stage, 'http.p95', later)).toBeUndefined();
+    expect(read(stage, 'calls.active', later)).toBeUndefined();
+  });
+});
+
 describe('why', () => {
   it('names the commonest templates, examples and the release that stands out', () => {
     const stage = createStage();
@@ -577,6 +617,16 @@ describe('why', () => {
     // As many errors as its share of events explains: it does not stand out.
     stage.count('log.events', ['info', '2.0.0'], 400, T0 + SECOND);
     expect(why()!.release).toBeUndefined();
+  });
+
+  it('names no release that has but a small part of the errors', () => {
+    const stage = createStage();
+    calls(stage, T0, { failed: 40 });
+    stage.count('log.events', ['info', 'canary'], 10, T0);
+    stage.count('log.events', ['info', 'stable'], 1_000, T0);
+    stage.count('log.errors', ['canary', 'api'], 10, T0);
+    stage.count('log.errors', ['stable', 'api'], 100, T0);
+    expect(of(stage.tick(T0 + SECOND), 'high-error-rate')[0]!.why!.release).toBeUndefined();
   });
 
   it('names no release when there is only one', () => {

@@ -103,6 +103,16 @@ describe('late events', () => {
     expect(of(told, 'reported-late')[0]!.message).not.toMatch(/Elevated|Tenant/);
   });
 
+  it('that only add to what was paged in time are not told', () => {
+    const stage = createStage();
+    begin(stage);
+    for (let minute = 0; minute < 5; minute++) calls(stage, T0 + minute * MINUTE, { failed: 400 });
+    for (let at = T0; at < T0 + 5 * MINUTE; at += 10 * SECOND) stage.tick(at);
+    run(stage, T0 + 40 * MINUTE, T0 + 20 * MINUTE);
+    late(stage, 40, T0 + 40 * MINUTE);
+    expect(stateOf(run(stage, T0 + 43 * MINUTE, T0 + 40 * MINUTE), 'reported-late')).toBe('clear');
+  });
+
   it('that change nothing are not told', () => {
     const stage = createStage();
     begin(stage);

@@ -119,7 +119,16 @@ describe('windows', () => {
     fc.assert(
       fc.property(scenario, ([events, sent, fromBucket, width, layer]) => {
         const store = createWindowStore({ measures: MEASURES, binsMs: HOUR });
-        for (const one of sent) store.apply(one);
+        const fromMs = T0 + fromBucket * BUCKET_MS;
+        const toMs = fromMs + width * BUCKET_MS;
+        sent.forEach((one, i) => {
+          store.apply(one);
+          // Reading in between fills every cache; what comes later must still be seen.
+          if (i % 7 === 3) {
+            sumOf(store, fromMs, toMs, layer);
+            readMeasure(store, 'slow.p90', { fromMs, toMs, nowMs: toMs });
+          }
+        });
         // Not every bucket's last version need have been sent.
         const newest = new Map<string, BucketTotals>();
         for (const one of sent) {
@@ -127,8 +136,6 @@ describe('windows', () => {
           if (one.upToOffset > (newest.get(id)?.upToOffset ?? 0)) newest.set(id, one);
         }
         expect(events.length).toBeGreaterThan(0);
-        const fromMs = T0 + fromBucket * BUCKET_MS;
-        const toMs = fromMs + width * BUCKET_MS;
         const buckets = [...newest.values()].flatMap(({ arrivalMs, buckets: own }) =>
           own.map((bucket) => ({ ...bucket, late: arrivalMs - bucket.eventMs > LATE_MS })),
         );
@@ -174,6 +181,19 @@ describe('windows', () => {
     // Another partition's bucket of the same time is another bucket.
     expect(store.apply(totals('1', T0, 3, [hits(T0, key('info', 'a'), 3)]))).toBe('applied');
     expect(sumOf(store, T0, T0 + MINUTE)).toBe(10);
+  });
+
+  it('reads a corrected histogram anew, though it was read before', () => {
+    const store = createWindowStore({ measures: MEASURES });
+    const slow = (upToOffset: number, values: Record<string, number>) => {
+      const cells = Object.entries(values).map(([host, value]) => {
+        return [host, { n: 1, sum: value, min: value, max: value, bins: { [binOf(value)]: 1 } }] as const;
+      });
+      store.apply(totals('0', T0, upToOffset, [{ eventMs: T0, series: { slow: Object.fromEntries(cells) } }]));
+      return readMeasure(store, 'slow.p90', { fromMs: T0, toMs: T0 + MINUTE, nowMs: T0 })[0]!.value;
+    };
+    expect(slow(1, { a: 100, b: 100 })).toBeCloseTo(100, -1);
+    expect(slow(2, { a: 900, b: 900 })).toBeCloseTo(900, -1.3);
   });
 
   it('a bucket that is long closed cannot be corrected, and is not counted twice either', () => {
@@ -298,6 +318,22 @@ describe('hours', () => {
     expect(Object.keys(hours[1]!.measures.hits!)).toEqual([key('info', OTHER), key('error', OTHER)].sort().reverse());
     expect(store.takeHours(T0 + HOUR + 30 * SECOND)).toEqual([]);
     expect(store.takeHours(T0 + HOUR + 11 * MINUTE).map(({ hourMs }) => hourMs)).toEqual([T0]);
+  });
+
+  it('hold what happened in them and came at most ten minutes after their end', () => {
+    for (const { hourMs, measures } of run(T0 - 3 * HOUR).takeHours(now)) {
+      const expected = new Map<string, number>();
+      for (const { arrivalMs, buckets } of day) {
+        for (const { eventMs, series } of buckets) {
+          if (eventMs < hourMs || eventMs >= hourMs + HOUR || arrivalMs >= hourMs + HOUR + 10 * MINUTE) continue;
+          for (const [label, cell] of Object.entries(series.hits!)) {
+            const level = key(label.split(LABEL_SEPARATOR)[0]!, OTHER);
+            expected.set(level, (expected.get(level) ?? 0) + (cell as CounterValue).n);
+          }
+        }
+      }
+      expect(measures.hits).toEqual(Object.fromEntries([...expected].map(([level, n]) => [level, [n, 0]])));
+    }
   });
 
   it('read back after a restart give the same as if there had been none', () => {
