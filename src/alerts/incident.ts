@@ -51,26 +51,35 @@ export interface Joining {
   readonly how: 'opened' | 'joined' | 'reopened';
 }
 
+/** Of each group the open incident, else the one that ended last. */
+export function latestByGroup(incidents: Iterable<IncidentRecord>): Map<string, IncidentRecord> {
+  const latest = new Map<string, IncidentRecord>();
+  for (const incident of incidents) {
+    const known = latest.get(incident.group);
+    if (known === undefined || endOf(incident) >= endOf(known)) latest.set(incident.group, incident);
+  }
+  return latest;
+}
+
+function endOf({ state, resolvedMs }: IncidentRecord): number {
+  return state === 'open' ? Number.POSITIVE_INFINITY : (resolvedMs ?? 0);
+}
+
 /**
- * The incident for an alert of `group` that fires now: the open one, else the last one when it ended less than `cooldownMs` ago,
- * else a new one.
+ * The incident for an alert of `group` that fires now: the group's open one, else its last one when it ended less than
+ * `cooldownMs` ago, else a new one.
  */
 export function joinIncident(
-  incidents: Iterable<IncidentRecord>,
+  latest: IncidentRecord | undefined,
   group: string,
   cooldownMs: number,
   wallMs: number,
   nextId: () => string,
 ): Joining {
-  let last: IncidentRecord | undefined;
-  for (const incident of incidents) {
-    if (incident.group !== group) continue;
-    if (incident.state === 'open') return { incident, how: 'joined' };
-    if (last === undefined || (incident.resolvedMs ?? 0) >= (last.resolvedMs ?? 0)) last = incident;
-  }
-  if (last?.resolvedMs !== undefined && Math.abs(wallMs - last.resolvedMs) < cooldownMs) {
-    const { resolvedMs: _, acknowledged: __, ...rest } = last;
-    return { incident: { ...rest, state: 'open', reopened: last.reopened + 1 }, how: 'reopened' };
+  if (latest?.state === 'open') return { incident: latest, how: 'joined' };
+  if (latest?.resolvedMs !== undefined && Math.abs(wallMs - latest.resolvedMs) < cooldownMs) {
+    const { resolvedMs: _, acknowledged: __, ...rest } = latest;
+    return { incident: { ...rest, state: 'open', reopened: latest.reopened + 1 }, how: 'reopened' };
   }
   const id = nextId();
   const incident: IncidentRecord = {

@@ -7,7 +7,7 @@ import type { ChannelName } from '../notify/notification.ts';
 import type { Observation, Priority } from '../rules/observation.ts';
 import { type AlertRecord, type AlertRule, saidOf } from './alert-state.ts';
 import { type AlertCommand, applyCommand, type RefusedCommand } from './commands.ts';
-import { type IncidentRecord, joinIncident } from './incident.ts';
+import { type IncidentRecord, joinIncident, latestByGroup } from './incident.ts';
 import { createMuting, type SilenceRecord } from './mute.ts';
 import { createNotices } from './notice.ts';
 import { endFiring, observe, relevant, type Step } from './observe.ts';
@@ -93,14 +93,20 @@ export function createAlertMachine(
     }
   }
 
-  function join({ draft, outbox, wallMs }: Step, alert: AlertRecord): void {
-    const { cooldownMs } = rules.get(alert.ruleId) as AlertRule;
-    const { incident, how } = joinIncident(draft.values('incident'), alert.group, cooldownMs, wallMs, deps.nextId);
-    const joined = { ...alert, incidentId: incident.id };
-    draft.put('alert', alert.key, joined);
-    draft.put('incident', incident.id, incident);
-    if (how === 'reopened') outbox.record({ name: 'reopened', alert: joined, incident });
-    outbox.record({ name: 'firing', alert: joined, incident });
+  function join({ draft, outbox, wallMs }: Step, fired: readonly AlertRecord[]): void {
+    if (fired.length === 0) return;
+    const latest = latestByGroup(draft.values('incident'));
+    for (const alert of fired) {
+      const { group } = alert;
+      const { cooldownMs } = rules.get(alert.ruleId) as AlertRule;
+      const { incident, how } = joinIncident(latest.get(group), group, cooldownMs, wallMs, deps.nextId);
+      latest.set(group, incident);
+      const joined = { ...alert, incidentId: incident.id };
+      draft.put('alert', alert.key, joined);
+      if (how !== 'joined') draft.put('incident', incident.id, incident);
+      if (how === 'reopened') outbox.record({ name: 'reopened', alert: joined, incident });
+      outbox.record({ name: 'firing', alert: joined, incident });
+    }
   }
 
   function mute({ draft, outbox }: Step): void {
@@ -132,7 +138,7 @@ export function createAlertMachine(
       const seen = relevant(observations, draft.values('alert'), rules);
       const evaluated = observations.some(({ state }) => state !== 'unknown');
       const { fired, suppressed } = observe(step, seen, evaluated, said);
-      for (const alert of fired) join(step, alert);
+      join(step, fired);
       mute(step);
       const decisions = tellIncidents(step, {
         notices,

@@ -39,25 +39,37 @@ export interface Records {
 /** Records of other kinds in `initial` belong to others and are left alone. */
 export function createRecords(initial: ReadonlyMap<StateKey, object>): Records {
   const tables: Tables = newTables();
+  /** Ids in order, as long as no record came or went: most steps change nothing. */
+  const sorted = new Map<Kind, readonly string[]>();
   for (const [key, value] of initial) {
     const slash = key.indexOf('/');
     const kind = KINDS.find((known) => known === key.slice(0, slash));
     if (kind !== undefined) (tables[kind] as Map<string, object>).set(key.slice(slash + 1), value);
   }
+
+  function idsOf(kind: Kind): readonly string[] {
+    const known = sorted.get(kind) ?? [...tables[kind].keys()].sort(compareText);
+    sorted.set(kind, known);
+    return known;
+  }
+
   return {
-    draft: () => createDraft(tables),
+    draft: () => createDraft(tables, idsOf),
     apply(draft) {
       for (const { key, value } of draft.changes()) {
         const slash = key.indexOf('/');
-        const table = tables[key.slice(0, slash) as Kind] as Map<string, object>;
-        if (value === null) table.delete(key.slice(slash + 1));
-        else table.set(key.slice(slash + 1), value);
+        const kind = key.slice(0, slash) as Kind;
+        const id = key.slice(slash + 1);
+        const table = tables[kind] as Map<string, object>;
+        if (table.has(id) !== (value !== null)) sorted.delete(kind);
+        if (value === null) table.delete(id);
+        else table.set(id, value);
       }
     },
   };
 }
 
-function createDraft(tables: Tables): Draft {
+function createDraft(tables: Tables, idsOf: (kind: Kind) => readonly string[]): Draft {
   const overlay = newTables() as Overlay;
 
   function get<K extends Kind>(kind: K, id: string): Kinds[K] | undefined {
@@ -68,8 +80,9 @@ function createDraft(tables: Tables): Draft {
   return {
     get,
     values(kind) {
-      const ids = new Set([...tables[kind].keys(), ...overlay[kind].keys()]);
-      return [...ids].sort(compareText).flatMap((id) => get(kind, id) ?? []);
+      const added = [...overlay[kind].keys()].filter((id) => !tables[kind].has(id));
+      const ids = added.length === 0 ? idsOf(kind) : [...idsOf(kind), ...added].sort(compareText);
+      return ids.flatMap((id) => get(kind, id) ?? []);
     },
     put(kind, id, value) {
       overlay[kind].set(id, value);

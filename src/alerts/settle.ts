@@ -58,8 +58,10 @@ export function prune(draft: Draft, wallMs: number, history: boolean): void {
   }
   for (const { id, untilMs } of draft.values('silence')) if (untilMs <= wallMs) draft.remove('silence', id);
   const resolved = draft.values('incident').filter(({ state }) => state === 'resolved');
-  const byEnd = resolved.sort((one, other) => (one.resolvedMs ?? 0) - (other.resolvedMs ?? 0));
-  byEnd.forEach(({ id, resolvedMs = 0 }, i) => {
-    if (wallMs - resolvedMs >= KEEP_INCIDENTS_MS || i < byEnd.length - MAX_RESOLVED) draft.remove('incident', id);
-  });
+  for (const { id, resolvedMs = 0 } of resolved) {
+    if (wallMs - resolvedMs >= KEEP_INCIDENTS_MS) draft.remove('incident', id);
+  }
+  if (resolved.length <= MAX_RESOLVED) return;
+  resolved.sort((one, other) => (one.resolvedMs ?? 0) - (other.resolvedMs ?? 0));
+  for (const { id } of resolved.slice(0, resolved.length - MAX_RESOLVED)) draft.remove('incident', id);
 }

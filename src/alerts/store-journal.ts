@@ -76,8 +76,7 @@ export async function openJournalStore(options: JournalOptions, deps: { readonly
 
   async function append(changes: readonly StateChange[]): Promise<void> {
     const line = encode(changes);
-    // A commit before this one may have failed half-way: its rest is overwritten, and cut off when it was longer.
-    await file.truncate(length);
+    // A commit before this one may have failed half-way: it is overwritten, and what then remains of it is no whole line.
     await writeAll(file, line, length);
     await file.datasync();
     length += line.length;

@@ -44,7 +44,7 @@ export function createRecentIds(): RecentIds {
       const back = offset < from || Math.floor(offset / SPAN) < current.number;
       if (goesOn && !back) return;
       // The spans before it are gone; in a topic that was created again the old ids mean nothing.
-      if (false) {
+      if (back) {
         current = new Span(-1);
         former = new Span(-1);
       }

@@ -174,7 +174,7 @@ describe('one alert', () => {
         seen(
           'success',
           'breached',
-          {},
+          { tenantId: 'Bearer abcdef123457' },
           {
             message: `Bearer abcdef123456 ${'x'.repeat(5_000)}`,
             metadata: { apiKey: 'k-123456', ok: 'é'.repeat(9_000) },
@@ -185,6 +185,7 @@ describe('one alert', () => {
     });
     const stored = JSON.stringify([...r.store.values()]);
     expect(stored).not.toMatch(/hunter2|abcdef123456|k-123456/);
+    expect(JSON.stringify(messages(plan))).not.toContain('abcdef123457');
     expect(messages(plan)[0]?.notification.message.length).toBeLessThan(2_100);
     expect(messages(plan)[0]?.notification.metadata).toEqual({ truncated: expect.stringMatching(/^\d+ characters/) });
   });

@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import { createAlertMachine } from '../../../src/alerts/machine.ts';
 import { createOutbox, type Outbox } from '../../../src/alerts/outbox.ts';
-import type { HistoryEntry, OutboxResult } from '../../../src/alerts/outbox-entry.ts';
+import type { HistoryEntry, OutboxEntry, OutboxResult } from '../../../src/alerts/outbox-entry.ts';
 import { type AlertStore, LostHoldError, type StateKey } from '../../../src/alerts/store.ts';
 import type { Log } from '../../../src/core/log.ts';
 import { createMasker } from '../../../src/core/mask.ts';
@@ -155,7 +155,7 @@ describe('the outbox', () => {
     await step('clear');
     const said = w.lines.filter((line) => line.includes('ALERT'));
     expect(said).toEqual([
-      expect.stringMatching(/^error CRITICAL ALERT \{"title":"Title of r","message":"r is over",/),
+      expect.stringMatching(/^error CRITICAL ALERT \{"alert":\{"title":"Title of r","message":"r is over"\}/),
       expect.stringMatching(/^info ALERT RESOLVED /),
     ]);
   });
@@ -194,6 +194,24 @@ describe('the outbox', () => {
     expect(waiting(w.stored)).toEqual([]);
   });
 
+  test('a result counts when it is durable, one that is tried again at once', async () => {
+    const w = world();
+    const { step, outbox, machine } = w.hold();
+    await step('breached');
+    // The history's, which nobody else in this test speaks of.
+    const entry = machine.waiting().find(({ channel }) => channel === 'history') as OutboxEntry;
+    await outbox.onResult(entry.id, DOWN, { attempts: 1, nextMs: 0 });
+    let durable = false;
+    const told = outbox.onResult(entry.id, OK, undefined).then(() => {
+      durable = true;
+    });
+    await Promise.resolve();
+    expect([durable, w.stored.has(`outbox/${entry.id}`)]).toEqual([false, true]);
+    await w.clock.advance(1_000);
+    await told;
+    expect(w.stored.has(`outbox/${entry.id}`)).toBe(false);
+  });
+
   test('a retry is remembered, so that a restart does not begin with a storm', async () => {
     const w = world();
     w.answers.slack = DOWN;
@@ -213,11 +231,13 @@ describe('the outbox', () => {
       const { step, outbox, lost } = w.hold();
       await step('breached');
       w.commitFails = () => new LostHoldError(undefined, why);
+      const waiting = outbox.onResult('000000000001-slack', OK, undefined);
       await expect(step('clear')).rejects.toThrow(LostHoldError);
       await expect(step('clear')).rejects.toThrow(LostHoldError);
       expect(await outbox.mayISend()).toBe(false);
       // Nobody waits for ever.
       await outbox.onResult('x', OK, undefined);
+      await waiting;
       expect(lost).toMatchObject([{ why }]);
     },
   );

@@ -114,6 +114,7 @@ describe('a crash', () => {
         expect(Object.fromEntries(store.initial), `cut at ${cut}`).toEqual(AFTER[whole]);
         if (garbage.length > 0) {
           await store.close();
+          expect(statSync(fileOf(folder)).size).toBe(ends[whole]);
           continue;
         }
         await store.commit([{ key: 'after/crash', value: { cut } }]);

@@ -1,0 +1,93 @@
+// What /api/v1/stats and /metrics/platform say of the same counts: whole answers compared; what is not known is null or absent.
+import { expect, it } from 'vitest';
+import { loadMeasures } from '../../../src/measure/measure-config.ts';
+import { binOf } from '../../../src/measure/sketch.ts';
+import { LABEL_SEPARATOR, type SeriesOfMeasure } from '../../../src/measure/totals.ts';
+import { platformMetrics } from '../../../src/ops/platform-metrics.ts';
+import { statsOf } from '../../../src/ops/stats.ts';
+import { createWindowStore } from '../../../src/rules/windows.ts';
+
+const measures = loadMeasures({ env: {} });
+const NOW = Date.parse('2026-11-25T10:00:05.000Z');
+const BUCKET = Date.parse('2026-11-25T10:00:00.000Z');
+const key = (...values: string[]) => values.join(LABEL_SEPARATOR);
+
+function storeWith(series: Record<string, SeriesOfMeasure>) {
+  const store = createWindowStore({ measures });
+  const buckets = [{ eventMs: BUCKET, series }];
+  store.apply({ lane: '0', arrivalMs: BUCKET, upToOffset: 9, records: 10, buckets });
+  return store;
+}
+
+const bins = (...values: number[]) => {
+  const counts: Record<string, number> = {};
+  for (const value of values) counts[binOf(value)] = (counts[binOf(value)] ?? 0) + 1;
+  return counts;
+};
+const gauge = (v: number) => ({ v, at: NOW - 5_000 });
+
+const platform = () =>
+  storeWith({
+    'calls.ended': {
+      [key('outbound', 'completed', 't-1')]: { n: 6 },
+      [key('outbound', 'voicemail', 't-1')]: { n: 2 },
+      [key('inbound', 'failed', 't-2')]: { n: 2 },
+    },
+    'calls.failed': { [key('t-2', 'inbound')]: { n: 2 } },
+    'calls.voicemail': { outbound: { n: 2 } },
+    'call.duration': {
+      [key('outbound', 'completed')]: { n: 2, sum: 180_000, min: 60_000, max: 120_000, bins: bins(60_000, 120_000) },
+    },
+    'queue.size': { 'scheduled-calls': gauge(12) },
+    'queue.active': { 'scheduled-calls': gauge(3) },
+    'db.pool_size': { [key('mongodb', 'a', '1')]: gauge(40), [key('mongodb', 'a', '2')]: gauge(40) },
+    'db.pool_in_use': { [key('mongodb', 'a', '1')]: gauge(10), [key('mongodb', 'a', '2')]: gauge(30) },
+    'platform.active_calls': { [key('a', '1')]: gauge(4), [key('a', '2')]: gauge(5) },
+  });
+
+it('statistics over a window, in the shape of the operators’ guide', () => {
+  expect(statsOf(platform(), '5m', NOW)).toEqual({
+    success: true,
+    window: '5m',
+    timestamp: '2026-11-25T10:00:05.000Z',
+    data: {
+      calls: { total: 10, inbound: 2, outbound: 8, successRate: 0.8, averageDurationMs: 90_000 },
+      queues: [{ name: 'scheduled-calls', waiting: 12, active: 3, delayed: null, completed: null, failed: null }],
+      connectionPools: [{ system: 'mongodb', size: 80, inUse: 40, usage: 0.5 }],
+      voicemail: { detected: 2, rate: 0.25 },
+    },
+  });
+});
+
+it('what was never counted is null, never 0', () => {
+  expect(statsOf(createWindowStore({ measures }), '24h', NOW).data).toEqual({
+    calls: { total: null, inbound: null, outbound: null, successRate: null, averageDurationMs: null },
+    queues: [],
+    connectionPools: [],
+    voicemail: { detected: null, rate: null },
+  });
+});
+
+it('the same counts for Prometheus; a stale gauge is absent', () => {
+  const text = platformMetrics(platform(), measures, NOW);
+  const lines = text.split('\n');
+  for (const line of [
+    '# TYPE calls_ended_total counter',
+    'calls_ended_total{direction="outbound",status="completed"} 6',
+    'calls_ended_total{direction="inbound",status="failed"} 2',
+    '# TYPE call_duration_seconds histogram',
+    'call_duration_seconds_bucket{direction="outbound",status="completed",le="30"} 0',
+    'call_duration_seconds_bucket{direction="outbound",status="completed",le="60"} 1',
+    'call_duration_seconds_bucket{direction="outbound",status="completed",le="120"} 2',
+    'call_duration_seconds_bucket{direction="outbound",status="completed",le="+Inf"} 2',
+    'call_duration_seconds_sum{direction="outbound",status="completed"} 180',
+    'call_duration_seconds_count{direction="outbound",status="completed"} 2',
+    'bull_queue_waiting_total{queue="scheduled-calls"} 12',
+    'node_active_calls 9',
+    'db_pool_in_use{system="mongodb",host="a",pid="2"} 30',
+  ]) {
+    expect(lines).toContain(line);
+  }
+  expect(text).not.toMatch(/http_requests_total|process_resident/);
+  expect(platformMetrics(platform(), measures, NOW + 600_000)).not.toMatch(/bull_queue|node_active_calls/);
+});
