@@ -30,7 +30,7 @@ export interface Contender {
   launch(bench: Bench, topic: string, id: string): Launch;
 }
 
-/** logpipe as it is started in earnest, with everything switched on. `settings` are paths of its configuration. */
+/** logpipe's indexer as it is started in earnest, with everything switched on. `settings` are paths of its configuration. */
 export function logpipe(
   name: string,
   flags: readonly string[] = [],
@@ -51,7 +51,8 @@ export function logpipe(
         config[section] = { ...config[section], [key]: value };
       }
       const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
-      const args = [...flags, main, 'run', '--config', toFile(bench, id, 'yml', config), '--exit-with-parent'];
+      const file = toFile(bench, id, 'yml', config);
+      const args = [...flags, main, 'run', '--roles', 'indexer', '--config', file, '--exit-with-parent'];
       return { command: process.execPath, args };
     },
   };

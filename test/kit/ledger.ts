@@ -157,7 +157,9 @@ bulk: { maxDelayMs: 100, maxDocuments: 500, maxBackoffMs: 1000 }
 `;
 
 function configYaml(at: { brokers: string[]; topic: string; group: string }, elasticsearch: string): string {
-  return `kafka:
+  // What the ledger proves is the indexer's business.
+  return `roles: [indexer]
+kafka:
   brokers: [${at.brokers.map((broker) => `'${broker}'`).join(', ')}]
   group: ${at.group}
   topics: { logs: ${at.topic}, dlq: ${at.topic}.dlq }
