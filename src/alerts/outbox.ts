@@ -15,6 +15,7 @@ import type { Decision } from './telling.ts';
 /** What the outbox needs of the dispatcher. */
 export interface MessageSender {
   add(entries: readonly MessageEntry[]): void;
+  forget(ids: Iterable<string>): void;
 }
 
 /** What it needs of the history's sender. */
@@ -126,7 +127,9 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
       log.warn('More label sets are over a threshold than a rule may have alerts', { suppressed: plan.suppressed });
     }
     suppressed = plan.suppressed > 0;
-    history?.forget(plan.dropped.map(({ id }) => id));
+    const dropped = plan.dropped.map(({ id }) => id);
+    messages?.forget(dropped);
+    history?.forget(dropped);
     messages?.add(plan.enqueued.filter(isMessage));
     history?.add(plan.enqueued.filter(isHistory));
   }

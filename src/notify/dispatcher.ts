@@ -52,6 +52,8 @@ export interface DispatcherDeps {
 export interface Dispatcher {
   /** Takes entries in the order of the outbox. An entry it already has, or any after the end, is ignored. */
   add(entries: readonly OutboxEntry[]): void;
+  /** Entries that left the outbox unsent: they need not be sent any more. */
+  forget(ids: Iterable<string>): void;
   /** Entries not yet settled, by channel or in all. */
   pending(channel?: ChannelName): number;
   /** False once the hold was lost or `close` was called. */
@@ -101,6 +103,10 @@ export function createDispatcher(options: DispatcherOptions, deps: DispatcherDep
     add(entries) {
       if (draining || end.signal.aborted) return;
       for (const entry of entries) lane(entry.channel).add(entry);
+    },
+    forget(dropped) {
+      const set = new Set(dropped);
+      if (set.size > 0) for (const each of lanes.values()) each.forget(set);
     },
     pending,
     active: () => !end.signal.aborted,

@@ -29,6 +29,8 @@ export interface LaneDeps extends DispatcherDeps {
 
 export interface Lane {
   add(entry: OutboxEntry): void;
+  /** Entries that left the outbox unsent; an attempt under way is not ended. */
+  forget(dropped: ReadonlySet<string>): void;
   pending(): number;
   /** Resolves when no attempt is under way. */
   idle(): Promise<void>;
@@ -52,6 +54,7 @@ export function createLane(channel: Channel, deps: LaneDeps): Lane {
   let holds = 0;
   let order = 0;
   let running: Promise<void> | undefined;
+  let sending: Queued | undefined;
   let asked = true;
 
   signal.addEventListener('abort', () => {
@@ -72,6 +75,16 @@ export function createLane(channel: Channel, deps: LaneDeps): Lane {
     // The stored time is another clock's, perhaps; no wait is longer than the longest backoff.
     const waitMs = Math.min(entry.nextMs - clock.now(), deps.maxBackoffMs);
     if (waitMs > 0) waitFor(queued, waitMs);
+    begin();
+  }
+
+  function forget(dropped: ReadonlySet<string>): void {
+    for (const [incidentId, queue] of incidents) {
+      const kept = queue.filter((queued) => queued === sending || !dropped.has(queued.entry.id));
+      if (kept.length === 0) incidents.delete(incidentId);
+      else incidents.set(incidentId, kept);
+    }
+    for (const id of dropped) if (id !== sending?.entry.id) ids.delete(id);
     begin();
   }
 
@@ -104,8 +117,10 @@ export function createLane(channel: Channel, deps: LaneDeps): Lane {
     if (running !== undefined || holds > 0 || !deps.mayBegin()) return;
     const next = pick();
     if (next === undefined) return;
+    sending = next;
     running = attempt(next).finally(() => {
       running = undefined;
+      sending = undefined;
       begin();
     });
   }
@@ -231,6 +246,7 @@ export function createLane(channel: Channel, deps: LaneDeps): Lane {
 
   return {
     add,
+    forget,
     pending: () => ids.size,
     idle: async () => {
       while (running !== undefined) await running;

@@ -153,6 +153,21 @@ describe('order', () => {
     expect(made.sent.map(brief)).toEqual(['0 slack A trigger', '60000 slack A resolve']);
   });
 
+  test('what left the outbox is forgotten, but for the attempt under way', async () => {
+    const { answer, give } = held();
+    const { add, clock, sent, dispatcher } = rig({ slack: answer });
+    add({ id: 'under-way' }, { id: 'next' }, { id: 'other', incident: 'B' }, { id: 'kept', incident: 'C' });
+    await clock.advance(10);
+    dispatcher.forget(['under-way', 'next', 'other', 'never-there']);
+    expect(dispatcher.pending()).toBe(2);
+    give(OK);
+    await clock.advance(10);
+    give(OK);
+    await clock.advance(60_000);
+    expect(sent.map(brief).map((line) => line.split(' ')[2])).toEqual(['A', 'C']);
+    expect(dispatcher.pending()).toBe(0);
+  });
+
   test('the most urgent first, else as they came', async () => {
     const { add, clock, sent } = rig({ slack: () => OK }, 1);
     add(
