@@ -1,11 +1,8 @@
 // The whole configuration: each stage's section beside its code, put together here once.
-import { existsSync, readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
 import { type AlertsConfig, alertsSection } from './alerts/alerts-config.ts';
+import { readConfigFile } from './core/config-file.ts';
 import { type Environment, loadYaml, type Schema } from './core/config-loader.ts';
-import { errorText, LogpipeError } from './core/errors.ts';
 import { LOG_LEVELS, type LogLevel } from './core/log.ts';
-import { packageRoot } from './core/package-root.ts';
 import { type BulkConfig, bulkSection } from './indexing/bulk-writer.ts';
 import { type ElasticsearchConfig, elasticsearchSection } from './indexing/elasticsearch.ts';
 import { type DlqConfig, dlqSection } from './indexing/refused.ts';
@@ -117,17 +114,7 @@ export const CONFIG_SCHEMA = {
  * @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE, LOGPIPE_CONFIG_INVALID (all problems at once)
  */
 export function loadConfig(options: { file?: string | undefined; env: Environment }): Config {
-  const local = resolve('config/logpipe.yml');
-  const file = options.file ?? (existsSync(local) ? local : join(packageRoot(), 'config', 'logpipe.yml'));
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new LogpipeError(
-      'LOGPIPE_CONFIG_UNREADABLE',
-      `${file} cannot be read (${errorText(error)}); name a readable file with --config`,
-    );
-  }
+  const { file, text } = readConfigFile('logpipe.yml', options.file);
   return parseConfig(text, options.env, file);
 }
 

@@ -1,11 +1,9 @@
 // What is measured: the definitions of measures.yml. In: YAML. Out: frozen definitions by name, each complete.
 // Guarantee: every name, label and field a definition refers to exists and is of a fitting kind; all problems at once.
 // Collected measures are counted from events (collect.ts); derived ones are computed over windows (src/rules/).
-import { existsSync, readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { readConfigFile } from '../core/config-file.ts';
 import { type Environment, loadYaml } from '../core/config-loader.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
-import { packageRoot } from '../core/package-root.ts';
+import { LogpipeError } from '../core/errors.ts';
 import { findProblems } from './measure-checks.ts';
 import { complete, type WrittenMeasure } from './measure-complete.ts';
 import { MEASURES_SCHEMA, type UNITS } from './measure-schema.ts';
@@ -158,17 +156,7 @@ export function collectedOf(measures: Measures): CollectedMeasure[] {
 
 /** `file`, else `config/measures.yml` of the working folder, else the shipped one. @throws as parseMeasures, or LOGPIPE_CONFIG_UNREADABLE */
 export function loadMeasures(options: { file?: string | undefined; env: Environment }): Measures {
-  const local = resolve('config/measures.yml');
-  const file = options.file ?? (existsSync(local) ? local : join(packageRoot(), 'config', 'measures.yml'));
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new LogpipeError(
-      'LOGPIPE_CONFIG_UNREADABLE',
-      `${file} cannot be read (${errorText(error)}); name a readable file of measures`,
-    );
-  }
+  const { file, text } = readConfigFile('measures.yml', options.file);
   return parseMeasures(text, options.env, file);
 }
 

@@ -1,10 +1,8 @@
 // The rules: definitions of rules.yml. In: YAML and the measures it speaks of. Out: frozen rules, each complete.
 // Guarantee: every measure, label and rule a rule refers to exists and is of a fitting kind; all problems at once.
-import { existsSync, readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { readConfigFile } from '../core/config-file.ts';
 import { type Environment, loadYaml } from '../core/config-loader.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
-import { packageRoot } from '../core/package-root.ts';
+import { LogpipeError } from '../core/errors.ts';
 import type { Measures } from '../measure/measure-config.ts';
 import type { RollupDefinition } from './hourly.ts';
 import type { RuleInfo } from './observation.ts';
@@ -19,17 +17,7 @@ export type Rules = readonly Rule[];
 
 /** `file`, else `config/rules.yml` of the working folder, else the shipped one. @throws as parseRules, or LOGPIPE_CONFIG_UNREADABLE */
 export function loadRules(options: { file?: string | undefined; env: Environment; measures: Measures }): Rules {
-  const local = resolve('config/rules.yml');
-  const file = options.file ?? (existsSync(local) ? local : join(packageRoot(), 'config', 'rules.yml'));
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new LogpipeError(
-      'LOGPIPE_CONFIG_UNREADABLE',
-      `${file} cannot be read (${errorText(error)}); name a readable file of rules`,
-    );
-  }
+  const { file, text } = readConfigFile('rules.yml', options.file);
   return parseRules(text, options.env, file, options.measures);
 }
 
