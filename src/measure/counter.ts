@@ -229,7 +229,6 @@ export function createCounter(
     trouble: publisher.trouble,
     assigned() {
       assignment += 1;
-      for (const { open } of lanes.values()) if (open !== undefined) open.dropped = true;
       lanes.clear();
       publisher.forget();
     },

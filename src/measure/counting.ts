@@ -12,6 +12,7 @@ import type { FilesConfig } from '../source/files-config.ts';
 import type { IntakeConfig } from '../source/intake-config.ts';
 import { createKafka, type KafkaConfig } from '../source/kafka-client.ts';
 import { createKafkaSource } from '../source/kafka-intake.ts';
+import { createKafkaRecall } from '../source/kafka-recall.ts';
 import { createTagger } from '../tag/tag.ts';
 import { COUNTER_DEFAULTS, type Counter, type CounterDeps, createCounter } from './counter.ts';
 import { createKafkaCounts } from './counts-topic.ts';
@@ -67,7 +68,8 @@ export function startCounting(options: CountingOptions, deps: CountingDeps): Cou
       deps: { kafka: createKafka(kafka, log), log, metrics, clock },
     });
     sink = createKafkaCounts({ kafka: createKafka(kafka, log), topic: kafka.topics.counts, log });
-    counter = createCounter(measures, { ...shared, sink, positions: mine.positions }, publishing);
+    const recall = createKafkaRecall(kafka, log);
+    counter = createCounter(measures, { ...shared, sink, positions: mine.positions, recall }, publishing);
     mine.events.on('joined', () => counter.assigned());
     source = mine;
   } else {

@@ -27,8 +27,6 @@ export interface LaneBucket {
   publishedMs: number;
   /** The totals are durable as those of a closed bucket. */
   final: boolean;
-  /** Of an assignment that has ended: nothing of it is acknowledged any more. */
-  dropped: boolean;
 }
 
 export interface Lane {
@@ -72,7 +70,6 @@ export function bucketFor(
     publishedTo: -1,
     publishedMs: 0,
     final: false,
-    dropped: false,
   };
   lane.open = fresh;
   return fresh;
@@ -94,6 +91,5 @@ export function isDirty({ totals, closed, final, publishedTo }: LaneBucket): boo
 export function acknowledge(bucket: LaneBucket): void {
   const { parts } = bucket;
   bucket.parts = [];
-  if (bucket.dropped) return;
   for (const { done, count } of parts) done(count);
 }

@@ -60,7 +60,10 @@ function fieldProblems(place: string, measure: WrittenMeasure): string[] {
       problems.push(`${place}.${key}: there is no field ${path} in the catalogue (docs/fields.md)`);
     else if (!types.includes(type)) problems.push(`${place}.${key}: ${path} is ${type}; ${what}`);
   };
-  for (const path of measure.by ?? []) check('by', path, PLAIN, `a label is one of ${PLAIN.join(', ')}`);
+  for (const path of measure.by ?? []) {
+    if (path === 'tags') problems.push(`${place}.by: tags is a list and no label; use it in \`where\``);
+    else check('by', path, PLAIN, `a label is one of ${PLAIN.join(', ')}`);
+  }
   for (const [path, condition] of Object.entries(measure.where ?? {})) {
     const types = compares(condition) ? NUMBERS : PLAIN;
     check('where', path, types, `a condition of this kind wants ${types.join(', ')}`);

@@ -172,10 +172,7 @@ export function createPublisher(options: PublisherOptions, deps: PublisherDeps):
       while (over(1) && !stopped && isCurrent()) await new Promise<void>((resolve) => capacity.push(resolve));
     },
 
-    forget() {
-      for (const bucket of closed) bucket.dropped = true;
-      keepWaiting([]);
-    },
+    forget: () => keepWaiting([]),
 
     async drain(deadlineMs) {
       stopped = true;

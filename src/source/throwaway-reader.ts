@@ -17,8 +17,11 @@ export interface ReadTopicOptions {
   readonly topic: string;
   /** Part of the group's name, for people who list groups. */
   readonly purpose: string;
-  /** Where to start: the oldest record, the next one to come, or the first one of this time (ms) or later. */
-  readonly from: 'beginning' | 'end' | number;
+  /**
+   * Where to start: the oldest record, the next one to come, or the first one of this time (ms) or later. Or, by partition,
+   * the offsets [from, to) that are wanted; other partitions are not read then.
+   */
+  readonly from: 'beginning' | 'end' | number | ReadonlyMap<number, { readonly from: number; readonly to: number }>;
   /** Go on at the present end, until `signal` aborts or `onRecord` says so. */
   readonly follow: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -96,8 +99,10 @@ export async function readTopic(
         if (open.size === 0) finish(true);
       };
       const { events } = consumer;
-      consumer.on(events.GROUP_JOIN, () => {
+      consumer.on(events.GROUP_JOIN, ({ payload }) => {
         joined = true;
+        const unwanted = (payload.memberAssignment[topic] ?? []).filter((partition) => !ranges.has(partition));
+        if (unwanted.length > 0) consumer.pause([{ topic, partitions: unwanted }]);
         for (const [partition, { next }] of ranges) consumer.seek({ topic, partition, offset: String(next) });
       });
       // Says how far a batch reached even when it held nothing but transaction markers.
@@ -141,6 +146,15 @@ interface Range {
 
 async function findRanges(admin: Admin, { topic, from }: ReadTopicOptions): Promise<Map<number, Range>> {
   const rows = await admin.fetchTopicOffsets(topic);
+  if (typeof from === 'object') {
+    return new Map(
+      rows.flatMap(({ partition, low, high }) => {
+        const wanted = from.get(partition);
+        if (wanted === undefined) return [];
+        return [[partition, { next: Math.max(wanted.from, Number(low)), end: Math.min(wanted.to, Number(high)) }]];
+      }),
+    );
+  }
   const atTime =
     typeof from === 'number'
       ? new Map(
