@@ -44,6 +44,8 @@ export interface Pipeline {
 export interface PipelineDeps {
   readonly log: Log;
   readonly clock?: Clock;
+  /** The indexer reads nothing before this resolves: the place where its documents go is made ready. */
+  readonly prepared?: Promise<void>;
   readonly stdin?: NodeJS.ReadableStream;
   readonly stdout?: NodeJS.WritableStream;
 }
@@ -52,6 +54,7 @@ interface StageDeps {
   readonly log: Log;
   readonly clock: Clock;
   readonly metrics: Metrics;
+  readonly prepared: Promise<void>;
   readonly stdin: NodeJS.ReadableStream;
   readonly stdout: NodeJS.WritableStream;
 }
@@ -59,8 +62,9 @@ interface StageDeps {
 /** Builds what this process's roles ask for and starts the flow. @throws LogpipeError when a stage cannot start. */
 export async function startPipeline(config: Config, options: PipelineDeps): Promise<Pipeline> {
   const metrics = createMetrics();
-  const { log, clock = systemClock, stdin = process.stdin, stdout = process.stdout } = options;
-  const deps: StageDeps = { log, clock, metrics, stdin, stdout };
+  const { log, clock = systemClock, prepared = Promise.resolve() } = options;
+  const { stdin = process.stdin, stdout = process.stdout } = options;
+  const deps: StageDeps = { log, clock, metrics, prepared, stdin, stdout };
   if (config.source === 'stdin' && !config.roles.includes('indexer')) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
@@ -153,9 +157,13 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
           await tap(chunk);
           await indexer.accept(chunk);
         };
-  // Not awaited: while Kafka is away the process is up, says so under /ready, and can be told to stop.
-  const started = source.start(deliver);
   let stopping = false;
+  let isPrepared = false;
+  // Not awaited: while a server is away the process is up, says so under /ready, and can be told to stop.
+  const started = deps.prepared.then(() => {
+    isPrepared = true;
+    return stopping ? undefined : source.start(deliver);
+  });
 
   return {
     ended: Promise.all([started, source.ended]).then(async () => {
@@ -164,7 +172,7 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
     readiness() {
       const dependencies: Readiness[] = [{ name: config.source, ...source.status() }];
       if (wanted.elasticsearch) {
-        const reason = trouble();
+        const reason = isPrepared ? trouble() : 'the index template is not in place yet';
         const detail = reason ?? 'accepting documents';
         dependencies.push({ name: 'elasticsearch', ready: reason === undefined, detail });
       }

@@ -20,11 +20,11 @@ export async function run(config: Config, options: RunOptions, log: Log): Promis
   const signals = listenForSignals(ending, log);
   if (options.exitWithParent) endWithParent(ending);
   try {
-    if (config.sinks.elasticsearch && config.elasticsearch.installTemplate) {
-      await prepareElasticsearch(config, ending.signal, log);
-      if (ending.signal.aborted) return 0;
-    }
-    const pipeline = await startPipeline(config, { log });
+    const { sinks, elasticsearch, roles } = config;
+    const installs = sinks.elasticsearch && elasticsearch.installTemplate && roles.includes('indexer');
+    // Not awaited: alerts never wait for Elasticsearch, not even at the start.
+    const prepared = installs ? prepareElasticsearch(config, ending.signal, log) : Promise.resolve();
+    const pipeline = await startPipeline(config, { log, prepared });
     log.info('running', { source: config.source, roles: config.roles, url: pipeline.url });
     const stopped = new Promise<'stopped'>((resolve) => {
       if (ending.signal.aborted) resolve('stopped');
@@ -50,7 +50,7 @@ export async function run(config: Config, options: RunOptions, log: Log): Promis
 }
 
 /**
- * Daily indices must not be created without the template, so nothing is read before it is in place. A newer template is
+ * Daily indices must not be created without the template, so nothing is indexed before it is in place. A newer template is
  * left alone and used.
  */
 async function prepareElasticsearch(config: Config, signal: AbortSignal, log: Log): Promise<void> {

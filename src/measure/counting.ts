@@ -59,6 +59,7 @@ export function startCounting(options: CountingOptions, deps: CountingDeps): Cou
   let source: Source | undefined;
   let counter: Counter;
   let sink: CountsSink;
+  let sinkTrouble: () => string | undefined = () => undefined;
 
   if (options.source === 'kafka') {
     const mine = createKafkaSource({
@@ -67,7 +68,9 @@ export function startCounting(options: CountingOptions, deps: CountingDeps): Cou
       splitMs: BUCKET_MS,
       deps: { kafka: createKafka(kafka, log), log, metrics, clock },
     });
-    sink = createKafkaCounts({ kafka: createKafka(kafka, log), topic: kafka.topics.counts, log });
+    const counts = createKafkaCounts({ kafka: createKafka(kafka, log), topic: kafka.topics.counts, log });
+    sink = counts;
+    sinkTrouble = counts.trouble;
     const recall = createKafkaRecall(kafka, log);
     counter = createCounter(measures, { ...shared, sink, positions: mine.positions, recall }, publishing);
     mine.events.on('joined', () => counter.assigned());
@@ -86,7 +89,7 @@ export function startCounting(options: CountingOptions, deps: CountingDeps): Cou
     ended: Promise.all([started, source?.ended]).then(() => {}),
     tap: source === undefined ? (chunk) => counter.accept({ ...chunk, done() {} }) : undefined,
     status() {
-      const trouble = counter.trouble();
+      const trouble = counter.trouble() ?? sinkTrouble();
       if (trouble !== undefined) return { ready: false, detail: trouble };
       return source?.status() ?? { ready: true, detail: 'counting what is read' };
     },

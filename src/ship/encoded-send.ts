@@ -12,7 +12,7 @@ import kafkajs, { type CompressionTypes, type ICustomPartitioner, type Message, 
 import { snappyCodec } from '../core/kafka-codecs.ts';
 import { encodeRecords } from './encode.ts';
 import type { Compression } from './options.ts';
-import { choosePartition } from './partition.ts';
+import { choosePartition, turnOf } from './partition.ts';
 import type { ShipRecord } from './record.ts';
 
 export interface EncodedSend {
@@ -123,7 +123,8 @@ class Batch extends Array<Message> {
     const probe = new Probe();
     ask(probe);
     for (const record of this.#records) {
-      const partition = choosePartition(probe.partitions, record.key, this.id);
+      const turn = record.key === null ? turnOf(record.eventId) : 0;
+      const partition = choosePartition(probe.partitions, record.key, turn);
       const records = this.partitions.get(partition);
       if (records === undefined) this.partitions.set(partition, [record]);
       else records.push(record);

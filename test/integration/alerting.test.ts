@@ -83,12 +83,17 @@ it('failing calls page Slack and PagerDuty once, with the exact bodies, and reso
   expect(logpipe.stderr() + logpipe.stdout()).not.toMatch(/s3cr3t|k3yk3yk3y/);
 });
 
-it('pages with Elasticsearch dead', async () => {
+it('pages with Elasticsearch dead, also when it was dead at the start', async () => {
   const es = await startEs({});
   const kit = await createAlerting({ esUrl: es.url });
   const logpipe = kit.start();
   await logpipe.waitForLine(/alerts are evaluated here/, 30_000);
   es.kill();
+  logpipe.kill('SIGTERM');
+  await logpipe.exit;
+  const again = kit.start();
+  await again.waitForLine(/alerts are evaluated here/, 30_000);
+  expect(again.stderr()).not.toMatch(/index template/);
   const stop = kit.calls(50, () => 5);
   await kit.pagerduty.received(1);
   await kit.slack.received(1);
