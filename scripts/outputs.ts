@@ -1,23 +1,31 @@
-// Every generated file with its content. In: the code and config/logpipe.yml. Out: bytes that are the same everywhere.
+// Every generated file with its content. In: the code and the shipped configuration, measures and rules. Out: bytes that are the same everywhere.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { alertsTemplate } from '../src/alerts/history-template.ts';
 import { CONFIG_SCHEMA } from '../src/config.ts';
 import { packageRoot } from '../src/core/package-root.ts';
 import { indexTemplate } from '../src/indexing/template.ts';
+import { parseMeasures } from '../src/measure/measure-config.ts';
+import { parseRules } from '../src/rules/rule-config.ts';
 import { configurationDocs } from './configuration-docs.ts';
 import { errorsDocs } from './errors-docs.ts';
+import { eventsDocs } from './events-docs.ts';
 import { fieldsDocs } from './fields-docs.ts';
+import { runbooksDocs } from './runbooks-docs.ts';
 
 /** Path below the package's root -> content. */
 export function outputs(): Readonly<Record<string, string>> {
-  const shipped = readFileSync(join(packageRoot(), 'config', 'logpipe.yml'), 'utf8');
+  const shipped = (name: string) => readFileSync(join(packageRoot(), 'config', name), 'utf8');
+  const measures = parseMeasures(shipped('measures.yml'), {}, 'measures.yml');
+  const rules = parseRules(shipped('rules.yml'), {}, 'rules.yml', measures);
   return {
     'config/elasticsearch/calling-platform.template.json': json(indexTemplate()),
     'config/elasticsearch/logpipe-alerts.template.json': json(alertsTemplate()),
-    'docs/configuration.md': configurationDocs(CONFIG_SCHEMA, shipped),
+    'docs/configuration.md': configurationDocs(CONFIG_SCHEMA, shipped('logpipe.yml')),
     'docs/errors.md': errorsDocs(),
+    'docs/events.md': eventsDocs(measures, rules),
     'docs/fields.md': fieldsDocs(),
+    'docs/runbooks/README.md': runbooksDocs(measures, rules),
   };
 }
 

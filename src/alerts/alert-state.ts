@@ -92,18 +92,15 @@ export function advanceAlert(
   evalMs: number,
   said: () => Said,
 ): Advance {
+  if (state === 'held') return SAME;
   return record.phase === 'pending'
     ? advancePending(record, state, rule, evalMs, said)
     : advanceFiring(record, state, rule, evalMs);
 }
 
-function advancePending(
-  record: AlertRecord,
-  state: Observation['state'] | undefined,
-  rule: AlertRule,
-  evalMs: number,
-  said: () => Said,
-): Advance {
+type Seen = Exclude<Observation['state'], 'held'> | undefined;
+
+function advancePending(record: AlertRecord, state: Seen, rule: AlertRule, evalMs: number, said: () => Said): Advance {
   if (state === 'clear') return { to: 'inactive' };
   if (state !== 'breached') return gap(record, evalMs, { to: 'inactive' });
   const { gapSinceMs, ...rest } = record;
@@ -116,18 +113,13 @@ function advancePending(
   return gapSinceMs === undefined ? SAME : { to: 'kept', record: rest };
 }
 
-function advanceFiring(
-  record: AlertRecord,
-  state: Observation['state'] | undefined,
-  rule: AlertRule,
-  evalMs: number,
-): Advance {
-  if (state === undefined) return gap(record, evalMs, { to: 'resolved', resolution: 'unobserved' });
+function advanceFiring(record: AlertRecord, state: Seen, rule: AlertRule, evalMs: number): Advance {
+  // What nobody can say anything of for an hour is over: a tenant that stopped calling, a night without calls.
+  if (state === undefined || state === 'unknown')
+    return gap(record, evalMs, { to: 'resolved', resolution: 'unobserved' });
   const { gapSinceMs, ...rest } = record;
   const present = gapSinceMs === undefined ? SAME : ({ to: 'kept', record: rest } as const);
   switch (state) {
-    case 'unknown':
-      return present;
     case 'breached': {
       if (record.clearSinceMs === undefined) return present;
       const { clearSinceMs: _, ...breached } = rest;

@@ -1,6 +1,7 @@
 // The counts topic, from a time on and then as it grows. In: brokers. Out: messages in order, with the time each was written.
 // Guarantee: whatever ends the reading, it begins again from the same time until it is closed; what comes twice is harmless,
 // because windows keep the newest version of each bucket.
+import type { KafkaMessage } from 'kafkajs';
 import { type Clock, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -9,6 +10,7 @@ import type { CountsMessage } from '../measure/totals.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
 import { backoffMs } from '../source/kafka-failures.ts';
 import { readTopic } from '../source/throwaway-reader.ts';
+import { type CatchUp, createCatchUp } from './catch-up.ts';
 
 export interface CountsReader {
   /** Resolves when everything that was there at the start has been handed over. */
@@ -34,8 +36,14 @@ export function followCounts(
     done = resolve;
   });
 
+  function hand({ value, timestamp }: Pick<KafkaMessage, 'value' | 'timestamp'>): void {
+    const message = decodeCounts(value);
+    if (message !== undefined) onMessage(message, Number(timestamp));
+  }
+
   async function follow(): Promise<void> {
     for (let failures = 0; !closing.signal.aborted; ) {
+      let catchUp: CatchUp | undefined = createCatchUp(hand);
       try {
         await readTopic(
           kafka,
@@ -45,13 +53,15 @@ export function followCounts(
             from: fromMs,
             follow: true,
             signal: closing.signal,
-            onRecord({ value, timestamp }) {
-              const message = decodeCounts(value);
-              if (message !== undefined) onMessage(message, Number(timestamp));
+            onRecord(record) {
+              if (catchUp === undefined) hand(record);
+              else catchUp.take(record);
               return undefined;
             },
             onCaughtUp() {
               failures = 0;
+              catchUp?.end();
+              catchUp = undefined;
               done();
             },
           },

@@ -136,7 +136,7 @@ export function createAlertMachine(
       prune(draft, wallMs, history);
       removeRuleless(step);
       const seen = relevant(observations, draft.values('alert'), rules);
-      const evaluated = observations.some(({ state }) => state !== 'unknown');
+      const evaluated = observations.some(({ state }) => state === 'breached' || state === 'clear');
       const { fired, suppressed } = observe(step, seen, evaluated, said);
       join(step, fired);
       mute(step);

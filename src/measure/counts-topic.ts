@@ -14,6 +14,11 @@ import { explainKafkaFailure } from '../source/kafka-failures.ts';
 import type { BucketTotals, CountsMessage, CountsSink, LaneProgress } from './totals.ts';
 
 const FORMAT = 1;
+const OPEN = 'open/';
+const PROGRESS = 'progress/';
+/** How open totals begin, as encodeCounts writes them. */
+const OPEN_HEAD = /^\{"v":1,"open":true,"totals":\{"lane":"[^"\\]*","arrivalMs":(\d+),"upToOffset":(-?\d+),/;
+const OPEN_HEAD_BYTES = 120;
 /** One send is one record batch for the broker. A single message may be larger. */
 const MAX_BATCH_BYTES = 900_000;
 /** Below this a codec costs more than it saves. */
@@ -133,13 +138,33 @@ export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log 
 export function encodeCounts(message: CountsMessage): Message & { readonly key: string; readonly value: string } {
   if (message.kind === 'progress') {
     const { progress } = message;
-    return { partition: 0, key: `progress/${progress.lane}`, value: JSON.stringify({ v: FORMAT, progress }) };
+    return { partition: 0, key: `${PROGRESS}${progress.lane}`, value: JSON.stringify({ v: FORMAT, progress }) };
   }
   const { open, written } = message;
   const { lane, arrivalMs } = written ?? message.totals;
   const json = written?.json ?? JSON.stringify(message.totals);
-  const key = open ? `open/${lane}` : `${lane}/${arrivalMs}`;
+  const key = open ? `${OPEN}${lane}` : `${lane}/${arrivalMs}`;
   return { partition: 0, key, value: `{"v":${FORMAT},${open ? '"open":true,' : ''}"totals":${json}}` };
+}
+
+export function isProgress(key: string): boolean {
+  return key.startsWith(PROGRESS);
+}
+
+/**
+ * Which version of which open totals this is, without parsing them; undefined for everything else. `finalKey` is the key that
+ * the final ones will have.
+ */
+export function openVersion(record: {
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+}): { readonly finalKey: string; readonly upToOffset: number } | undefined {
+  const { key, value } = record;
+  if (key === null || value === null || !key.toString().startsWith(OPEN)) return undefined;
+  const lane = key.toString().slice(OPEN.length);
+  const head = OPEN_HEAD.exec(value.toString('latin1', 0, OPEN_HEAD_BYTES + lane.length));
+  if (head === null) return undefined;
+  return { finalKey: `${lane}/${head[1]}`, upToOffset: Number(head[2]) };
 }
 
 /** Undefined for a record that is none of these: a tombstone, another format, something strange. */

@@ -42,7 +42,7 @@ export function toObservations(rule: MeasuredRule, verdicts: readonly Verdict[],
   return verdicts.map((verdict): Observation => {
     const { labels, state, breach } = verdict;
     if (state !== 'breached' || breach === undefined) return { ruleId: rule.id, labels, state };
-    if (spoken?.has(verdict) === false) return { ruleId: rule.id, labels, state: 'unknown' };
+    if (spoken?.has(verdict) === false) return { ruleId: rule.id, labels, state: 'held' };
     const facts = factsOf(rule, breach, store);
     return {
       ruleId: rule.id,

@@ -7,7 +7,7 @@ import { judgeFirstSeen } from './first-seen.ts';
 import type { KnownSet } from './known-set.ts';
 import { judgeLowVolume } from './low-volume.ts';
 import type { Observation } from './observation.ts';
-import type { EvaluationTimes } from './progress.ts';
+import { type EvaluationTimes, isBehind } from './progress.ts';
 import type { Rules } from './rule-config.ts';
 import type { MeasuredRule, Rule, ThresholdRule } from './rule-types.ts';
 import { judgeSpike } from './spike.ts';
@@ -15,9 +15,6 @@ import { judgeThreshold } from './threshold.ts';
 import { judgeTrend } from './trend.ts';
 import { isInternal } from './why.ts';
 import type { WindowStore } from './windows.ts';
-
-/** Behind the wall clock by more than this, what the log says is history. */
-export const BEHIND_MS = 120_000;
 
 export interface EvaluateDeps {
   /** For first-seen rules; without it they say nothing. */
@@ -39,17 +36,13 @@ export function evaluate(
     // What is new must not be learned while it cannot be said.
     if (hold && rule.kind === 'first-seen') continue;
     const verdicts = judge(rule, rules, { store, times }, deps);
-    if (hold) for (const { labels } of verdicts) observations.push({ ruleId: rule.id, labels, state: 'unknown' });
+    if (hold) for (const { labels } of verdicts) observations.push({ ruleId: rule.id, labels, state: 'held' });
     else {
       const said = toObservations(rule, verdicts, store);
       observations.push(...(internal ? said.map((one) => ({ ...one, atMs: times.wallMs })) : said));
     }
   }
   return observations;
-}
-
-export function isBehind({ evalMs, wallMs }: EvaluationTimes): boolean {
-  return wallMs - evalMs > BEHIND_MS;
 }
 
 export function judge(rule: MeasuredRule, rules: Rules, context: JudgeContext, deps: EvaluateDeps): Verdict[] {

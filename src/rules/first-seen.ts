@@ -17,7 +17,8 @@ export function judgeFirstSeen(rule: FirstSeenRule, { store, times }: JudgeConte
     const { key: labelKey, labels, volume } = reading;
     const key = `${measure}/${labelKey}`;
     let entry = known.has(key);
-    if (entry === undefined && volume >= minEvents) {
+    // While it learns, once is enough: what is rare but known of old is no news later.
+    if (entry === undefined && volume >= (learning ? 1 : minEvents)) {
       const fresh = { key, firstMs: evalMs, quiet: learning };
       if (known.learn(fresh)) entry = fresh;
     }

@@ -1,7 +1,7 @@
 // Which rules would have fired, had late events arrived in time. In: rules, what is held, the time the late events are of. Out: rule,
 // labels, from and to. Guarantee: only what the events that came in time did not show already.
 import { BUCKET_MS } from '../measure/totals.ts';
-import { type Happened, note } from './happened.ts';
+import { type Happened, happenedKey, note } from './happened.ts';
 import type { Layer } from './layers.ts';
 import { exceeds, type MeasuredRule, type ThresholdRule } from './rule-types.ts';
 import { type Reading, readMeasure, sourcesOf, windowTo } from './values.ts';
@@ -18,18 +18,25 @@ export function lateBreaches(
   evalMs: number,
 ): Happened[] {
   const found = new Map<string, Happened>();
+  const inTime = new Map<string, Happened>();
   for (const rule of rules) {
     if (!countsEvents(rule, store)) continue;
     const toMs = Math.min(late.toMs + rule.windowMs, evalMs);
     const step = Math.max(STEP_MS, Math.ceil((toMs - late.fromMs) / MAX_STEPS / BUCKET_MS) * BUCKET_MS);
     for (let at = late.fromMs; at <= toMs; at += step) {
       const shown = breached(rule, store, at, 'live');
+      for (const { labels } of shown.values()) note(inTime, rule, labels, at);
       for (const [key, { labels }] of breached(rule, store, at, 'all')) {
         if (!shown.has(key)) note(found, rule, labels, at);
       }
     }
   }
-  return [...found.values()].filter(({ rule, fromMs, toMs }) => toMs - fromMs + STEP_MS >= rule.forMs);
+  return [...found.values()].filter(({ rule, labels, fromMs, toMs }) => {
+    // With late events it only began a little earlier, or ended a little later.
+    const told = inTime.get(happenedKey(rule.id, labels));
+    const same = told !== undefined && told.fromMs <= toMs + rule.windowMs && told.toMs >= fromMs - rule.windowMs;
+    return !same && toMs - fromMs + STEP_MS >= rule.forMs;
+  });
 }
 
 /** Histograms and readings of late events are not kept. */

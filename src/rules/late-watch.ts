@@ -3,12 +3,12 @@
 // or fired before, is not in it; what was read back at the start is not reported again.
 
 import { BUCKET_MS } from '../measure/totals.ts';
-import { type EvaluateDeps, isBehind, judge } from './evaluate.ts';
+import { type EvaluateDeps, judge } from './evaluate.ts';
 import { clockTime } from './format.ts';
 import { type Happened, happenedKey, note } from './happened.ts';
 import { lateBreaches } from './late-events.ts';
 import type { Observation } from './observation.ts';
-import { COMPLETE_MS, type EvaluationTimes } from './progress.ts';
+import { COMPLETE_MS, type EvaluationTimes, isBehind } from './progress.ts';
 import type { Rules } from './rule-config.ts';
 import type { LateRule, MeasuredRule } from './rule-types.ts';
 import type { Labels } from './series.ts';

@@ -58,10 +58,11 @@ export interface Observation {
   /** Empty for a rule over everything. */
   readonly labels: Readonly<Record<string, string>>;
   /**
-   * `breached` may rest on an unfinished bucket; `clear` only on complete ones; `unknown` (no data, too few events)
-   * neither fires nor resolves by itself.
+   * `breached` may rest on an unfinished bucket; `clear` only on complete ones; `unknown` (no data, too few events) does not
+   * fire, and ends an alert only when it lasts; `held` (logpipe is behind, or there are too many to speak of) changes
+   * nothing.
    */
-  readonly state: 'breached' | 'clear' | 'unknown';
+  readonly state: 'breached' | 'clear' | 'unknown' | 'held';
   /**
    * Set when it was judged by another clock than the evaluation's, ms: what does not come from the log is judged by the wall
    * clock, also while nothing is counted.

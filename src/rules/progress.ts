@@ -1,10 +1,16 @@
 // How far the log was read, over all lanes: the time up to which a window can be judged. In: progress records with the broker's
 // time of each. Out: evaluation time, end of the last complete bucket, lag, stalled lanes.
-// Guarantee: evaluation time never goes back; no host's clock moves it; one stalled lane holds it back at most 30 s.
+// Guarantee: evaluation time never goes back; no host's clock moves it; a lane that stalls holds it back for 30 s, then no more.
 import { BUCKET_MS, type LaneProgress } from '../measure/totals.ts';
 
-/** How far the furthest lane may be ahead of the evaluation time. */
+/** A lane that is further behind the furthest one is stalled: evaluation waits no more. */
 export const MAX_HOLD_MS = 30_000;
+/** Behind the wall clock by more than this, what the log says is history. */
+export const BEHIND_MS = 120_000;
+/** Once behind, it is history until it is closer than this: a lag is read up fast, and what is left of it may be over. */
+const HEAD_MS = 40_000;
+/** Or until it has been within BEHIND_MS for so long: the brokers' clock and this one may differ. */
+const HEAD_WAIT_MS = 60_000;
 /** A bucket is complete this long after its end: totals are published every 500 ms, and producers send in batches. */
 export const COMPLETE_MS = 5_000;
 
@@ -24,6 +30,13 @@ export interface EvaluationTimes {
   readonly completeMs: number;
   /** The (injected) wall clock. */
   readonly wallMs: number;
+  /** A lag is being read up. Absent: see BEHIND_MS. */
+  readonly catchingUp?: true;
+}
+
+/** While logpipe is behind, nothing that the log says begins or ends an alert. */
+export function isBehind({ evalMs, wallMs, catchingUp }: EvaluationTimes): boolean {
+  return catchingUp === true || wallMs - evalMs > BEHIND_MS;
 }
 
 export interface ProgressStatus {
@@ -49,6 +62,9 @@ export function createProgress(): Progress {
   let expected = 0;
   let firstRecordMs: number | undefined;
   let evalMs: number | undefined;
+  let behind = false;
+  /** Since when it has been within BEHIND_MS again. */
+  let nearSinceMs: number | undefined;
 
   /** Lanes of Kafka are numbered; those beyond the topic's partitions belong to a topic that is gone. */
   const counts = (lane: string) => !NUMBER.test(lane) || Number(lane) < expected;
@@ -62,6 +78,17 @@ export function createProgress(): Progress {
       if (!lanes.has(String(lane))) add(String(lane), Math.max(0, furthest - (firstRecordMs ?? furthest)));
     }
     return statuses;
+  }
+
+  function isCatchingUp(lagMs: number, wallMs: number): boolean {
+    if (lagMs > BEHIND_MS) {
+      behind = true;
+      nearSinceMs = undefined;
+      return false;
+    }
+    nearSinceMs ??= wallMs;
+    if (lagMs <= HEAD_MS || wallMs - nearSinceMs >= HEAD_WAIT_MS) behind = false;
+    return behind;
   }
 
   return {
@@ -82,11 +109,14 @@ export function createProgress(): Progress {
       const furthest = Math.max(0, ...known);
       if (furthest === 0 && evalMs === undefined) return { times: undefined, lagMs: undefined, lanes: [] };
       const missing = known.length === 0 || (numbered() && known.length < expected);
-      const least = missing ? 0 : Math.min(...known);
-      evalMs = Math.max(evalMs ?? 0, least, furthest - MAX_HOLD_MS);
+      // Of a lane that never said anything it is only known how long it has been silent.
+      const waited = known.filter((at) => furthest - at <= MAX_HOLD_MS);
+      if (missing && furthest - (firstRecordMs ?? furthest) <= MAX_HOLD_MS) waited.push(furthest - MAX_HOLD_MS);
+      evalMs = Math.max(evalMs ?? 0, waited.length === 0 ? 0 : Math.min(...waited));
+      const catchingUp = isCatchingUp(wallMs - evalMs, wallMs);
       const completeMs = Math.floor((evalMs - COMPLETE_MS) / BUCKET_MS) * BUCKET_MS;
       return {
-        times: { evalMs, completeMs, wallMs },
+        times: { evalMs, completeMs, wallMs, ...(catchingUp && { catchingUp }) },
         lagMs: wallMs - evalMs,
         lanes: laneStatuses(furthest),
       };

@@ -4,11 +4,14 @@ import { durationMs } from '../core/duration.ts';
 import { type ChannelName, NOTIFY_REASONS, type NotifyReason } from '../notify/notification.ts';
 import type { DriveReading } from './drive.ts';
 
+/** After the schema's checks. */
+export type Offset = string | 0;
+
 export interface Times {
-  readonly at?: string;
-  readonly from?: string;
-  readonly to?: string;
-  readonly every?: string;
+  readonly at?: Offset;
+  readonly from?: Offset;
+  readonly to?: Offset;
+  readonly every?: Offset;
 }
 
 export interface WrittenMessage {
@@ -24,11 +27,16 @@ export interface WrittenMessage {
 export interface WrittenTest {
   readonly name: string;
   readonly start: string;
-  readonly for: string;
-  readonly tick: string;
-  readonly log: readonly (Times & { readonly late?: string; readonly event?: object; readonly line?: string })[];
+  readonly for: Offset;
+  readonly tick: Offset;
+  readonly log: readonly (Times & {
+    readonly late?: Offset;
+    readonly event?: object;
+    readonly with?: object;
+    readonly line?: string;
+  })[];
   readonly readings: readonly (Times & Omit<DriveReading, 'atMs'>)[];
-  readonly stalls: readonly { readonly from: string; readonly to: string; readonly partition?: number }[];
+  readonly stalls: readonly { readonly from: Offset; readonly to: Offset; readonly partition?: number }[];
   readonly expect: {
     readonly silent: readonly string[];
     readonly alerts: readonly {
@@ -43,12 +51,13 @@ export interface WrittenTest {
 }
 
 /** `90s`, or in parts: `1m30s`. */
-export function offsetMs(text: string): number {
-  const parts = text.match(/\d+(?:ms|[smhd])/g) ?? [];
+export function offsetMs(text: Offset): number {
+  const parts = String(text).match(/\d+(?:ms|[smhd])/g) ?? [];
   return parts.reduce((sum, part) => sum + durationMs(part), 0);
 }
 
-const OFFSET = { type: 'string', pattern: '^(0|(\\d{1,9}(ms|s|m|h|d))+)$' } as const;
+// `0` without a unit is a number in YAML.
+const OFFSET = { anyOf: [{ type: 'string', pattern: '^(0|(\\d{1,9}(ms|s|m|h|d))+)$' }, { const: 0 }] } as const;
 const RANGE = { type: 'string', pattern: '^(0|(\\d{1,9}(ms|s|m|h|d))+)(\\.\\.(\\d{1,9}(ms|s|m|h|d))+)?$' } as const;
 
 /** The file: `tests`, each with what is logged and what is expected. Times are offsets from the test's `start`. */
@@ -90,6 +99,8 @@ export const RULE_TESTS_SCHEMA = {
                 /** Arrives this much later than it happened. */
                 late: { ...OFFSET },
                 event: { type: 'object' },
+                /** Fields over those of `event`, which is often an alias. */
+                with: { type: 'object' },
                 line: { type: 'string' },
               },
             },

@@ -7,7 +7,7 @@ import type { ParseConfig } from '../parse/parse.ts';
 import type { Rules } from '../rules/rule-config.ts';
 import { type DriveRecord, drive } from './drive.ts';
 import { compare } from './rule-tests-compare.ts';
-import { offsetMs, RULE_TESTS_SCHEMA, type Times, type WrittenTest } from './rule-tests-schema.ts';
+import { type Offset, offsetMs, RULE_TESTS_SCHEMA, type Times, type WrittenTest } from './rule-tests-schema.ts';
 
 export interface RuleTestResult {
   readonly name: string;
@@ -80,12 +80,12 @@ function recordsOf(test: WrittenTest, fromMs: number): DriveRecord[] {
 /** `{n}` counts the repetitions of the entry. A `line` is taken as it is; `{time}` in it is the event's time. */
 function lineOf(entry: WrittenTest['log'][number], eventMs: number, n: number): string {
   const time = new Date(eventMs).toISOString();
-  const text =
-    entry.line ?? JSON.stringify({ timestamp: time, level: 'info', message: 'test', service: 'test', ...entry.event });
+  const fields = { timestamp: time, level: 'info', message: 'test', service: 'test', ...entry.event, ...entry.with };
+  const text = entry.line ?? JSON.stringify(fields);
   return text.replaceAll('{n}', String(n)).replaceAll('{time}', time);
 }
 
-function instants({ at, from = '0', to, every }: Times, whole: string): number[] {
+function instants({ at, from = 0, to, every }: Times, whole: Offset): number[] {
   if (at !== undefined || every === undefined) return [offsetMs(at ?? from)];
   const end = offsetMs(to ?? whole);
   const step = Math.max(1, offsetMs(every));

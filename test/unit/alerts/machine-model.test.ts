@@ -29,7 +29,7 @@ const SLOTS = [
 ];
 const CHANNELS: Record<Priority, ChannelName[]> = { P1: ['pagerduty', 'slack'], P2: ['slack'], P3: ['slack'], P4: [] };
 
-type Seen = 'breached' | 'clear' | 'unknown' | 'missing';
+type Seen = 'breached' | 'clear' | 'unknown' | 'held' | 'missing';
 
 interface Round {
   readonly passedMs: number;
@@ -45,7 +45,7 @@ interface Round {
 const state = fc.oneof(
   { weight: 5, arbitrary: fc.constant<Seen>('breached') },
   { weight: 5, arbitrary: fc.constant<Seen>('clear') },
-  { weight: 1, arbitrary: fc.constantFrom<Seen>('unknown', 'missing') },
+  { weight: 1, arbitrary: fc.constantFrom<Seen>('unknown', 'held', 'missing') },
 );
 const round: fc.Arbitrary<Round> = fc.record({
   passedMs: fc.constantFrom(

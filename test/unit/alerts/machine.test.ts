@@ -130,13 +130,22 @@ describe('one alert', () => {
     );
   });
 
-  test('unknown resolves nothing, however long', () => {
+  test('what is held changes nothing, however long; what is unknown for an hour is over, and says so', () => {
     const r = rig([success]);
     r.go({ observations: [seen('success', 'breached')] });
     for (let hour = 0; hour < 48; hour++) {
       r.now += 60 * MINUTE;
-      expect(r.go({ observations: [seen('success', 'unknown')] }).changes).toEqual([]);
+      expect(r.go({ observations: [seen('success', 'held')] }).changes).toEqual([]);
     }
+    expect(r.go({ observations: [seen('success', 'unknown')] }).transitions).toEqual([]);
+    r.now += 59 * MINUTE;
+    expect(r.go({ observations: [seen('success', 'unknown')] }).transitions).toEqual([]);
+    r.now += 1 * MINUTE;
+    const plan = r.go({ observations: [seen('success', 'unknown')] });
+    expect(r.sent(plan)).toEqual(['slack resolve all-resolved', 'email resolve all-resolved']);
+    expect(plan.transitions.map(({ source }) => source)).toMatchObject([
+      { transition: 'resolved', alert: { key: 'success', resolution: 'unobserved' } },
+    ]);
   });
 
   test('a rule that left the rules file: its firing alert resolves and says why, its pending one goes', () => {

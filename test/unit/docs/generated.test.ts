@@ -15,6 +15,7 @@ import { DEAD_LETTER_REASONS, DROP_REASONS } from '../../../src/core/record.ts';
 import { FAILURE_REASONS } from '../../../src/indexing/outcome.ts';
 import { SHAPE_KEYS } from '../../../src/parse/shapes.ts';
 import { eventSchema } from '../../../src/tag/events.ts';
+import { MEASURES, RULES } from '../rules/kit.ts';
 
 const read = (path: string) => readFileSync(join(packageRoot(), path), 'utf8');
 
@@ -42,6 +43,10 @@ describe('generated files', () => {
   });
 });
 
+const readingNames = [...MEASURES.values()]
+  .filter((measure) => 'internal' in measure && measure.internal)
+  .map(({ name }) => name);
+
 describe('the documents list exactly', () => {
   test.each([
     ['docs/errors.md', 'Error codes', Object.keys(ERROR_CODES)],
@@ -53,9 +58,17 @@ describe('the documents list exactly', () => {
     ['docs/fields.md', 'Events', Object.keys(EVENTS)],
     ['docs/fields.md', 'Shapes that are understood', SHAPE_KEYS],
     ['docs/fields.md', 'Metrics of logpipe', ownMetrics().map(({ name }) => name)],
+    ['docs/events.md', 'What each event feeds', Object.keys(EVENTS)],
+    ['docs/events.md', 'Measures', [...MEASURES.keys()].filter((name) => !readingNames.includes(name))],
+    ['docs/events.md', 'Readings that come from no event', readingNames],
   ])('%s, %s', (path, heading, names) => {
     expect(names.length).toBeGreaterThan(0);
     expect(firstColumn(path, heading)).toEqual([...names]);
+  });
+
+  test('docs/events.md, every rule that reads a measure', () => {
+    const text = read('docs/events.md');
+    for (const { id, kind } of RULES) expect(text.includes(`\`${id}\``), id).toBe(kind !== 'late');
   });
 
   test('docs/fields.md, the schema of every event, none of which takes a document that carries nothing', () => {

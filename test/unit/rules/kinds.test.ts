@@ -136,7 +136,7 @@ describe('labels', () => {
       't9',
       't10',
     ]);
-    expect(observations.filter(({ state }) => state === 'unknown')).toHaveLength(7);
+    expect(observations.filter(({ state }) => state === 'held')).toHaveLength(7);
   });
 
   it('never mean what did not fit into the series of a measure', () => {
@@ -327,6 +327,14 @@ describe('first seen', () => {
     expect(of(stage.tick(later + 11 * MINUTE), 'new-error')[0]?.state).toBe('clear');
     errors(stage, 'new fault <n>', 9, later + HOUR);
     expect(of(stage.tick(later + HOUR), 'new-error')).toEqual([]);
+  });
+
+  it('learns what is rare as well: one of a kind is enough while it learns', () => {
+    const stage = createStage(undefined, { known: createKnownSet(T0) });
+    errors(stage, 'rare fault', 1, T0 + MINUTE);
+    stage.tick(T0 + 2 * MINUTE);
+    errors(stage, 'rare fault', 5, T0 + 2 * DAY);
+    expect(of(stage.tick(T0 + 2 * DAY + SECOND), 'new-error')).toEqual([]);
   });
 
   it('does not report again after a restart what was kept', () => {
@@ -538,7 +546,7 @@ describe('where the log is read unevenly', () => {
     stage.tick(T0 + SECOND);
     stage.evaluator.store.setGauge('elasticsearch.status', {}, 2, T0 + 10 * MINUTE);
     const ticked = stage.tick(T0 + 10 * MINUTE, { readMs: T0 + MINUTE });
-    expect(stateOf(ticked, 'high-error-rate')).toBe('unknown');
+    expect(stateOf(ticked, 'high-error-rate')).toBe('held');
     expect(stateOf(ticked, 'log-processing-behind')).toBe('breached');
     expect(stateOf(ticked, 'elasticsearch-red')).toBe('breached');
     expect(stateOf(ticked, 'partition-stalled')).toBe('clear');

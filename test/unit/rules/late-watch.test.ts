@@ -53,6 +53,17 @@ describe('after a lag', () => {
     expect(of(last, 'reported-late')[0]?.message ?? '').not.toContain('High Error Rate');
   });
 
+  it('what is over at the head does not page on the way there, though it held two minutes before', () => {
+    const stage = createStage();
+    begin(stage);
+    unread(stage);
+    const wallMs = T0 + 20 * MINUTE + 50 * SECOND;
+    const states = [T0 + 12 * MINUTE, T0 + 18 * MINUTE + 54 * SECOND, wallMs].map((readMs, step) =>
+      stateOf(stage.tick(wallMs + step * SECOND, { readMs }), 'elevated-error-rate'),
+    );
+    expect(states).toEqual(['held', 'held', 'clear']);
+  });
+
   it('what fired before the lag was told in time', () => {
     const stage = createStage();
     begin(stage);
@@ -107,6 +118,17 @@ describe('late events', () => {
     const stage = createStage();
     begin(stage);
     for (let minute = 0; minute < 5; minute++) calls(stage, T0 + minute * MINUTE, { failed: 400 });
+    for (let at = T0; at < T0 + 5 * MINUTE; at += 10 * SECOND) stage.tick(at);
+    run(stage, T0 + 40 * MINUTE, T0 + 20 * MINUTE);
+    late(stage, 40, T0 + 40 * MINUTE);
+    expect(stateOf(run(stage, T0 + 43 * MINUTE, T0 + 40 * MINUTE), 'reported-late')).toBe('clear');
+  });
+
+  it('that only let begin earlier what was paged in time are not told', () => {
+    const stage = createStage();
+    begin(stage);
+    // In time it is too little for a minute.
+    for (let minute = 0; minute < 5; minute++) calls(stage, T0 + minute * MINUTE, { ok: 8, failed: 4 * minute });
     for (let at = T0; at < T0 + 5 * MINUTE; at += 10 * SECOND) stage.tick(at);
     run(stage, T0 + 40 * MINUTE, T0 + 20 * MINUTE);
     late(stage, 40, T0 + 40 * MINUTE);

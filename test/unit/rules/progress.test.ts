@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { LaneProgress } from '../../../src/measure/totals.ts';
-import { createProgress, MAX_HOLD_MS } from '../../../src/rules/progress.ts';
+import { createProgress, isBehind, MAX_HOLD_MS } from '../../../src/rules/progress.ts';
 import { HOUR, SECOND, T0 } from './kit.ts';
 
 function lane(name: string, overrides: Partial<LaneProgress> = {}): LaneProgress {
@@ -27,13 +27,39 @@ describe('progress', () => {
     ]);
   });
 
-  it('is held back at most 30 s by a stalled lane, which is named', () => {
+  it('waits 30 s for a lane that stalls, which is then named, and no longer', () => {
     const progress = createProgress();
-    progress.apply(lane('0'), T0);
-    progress.apply(lane('1', { caughtUp: false, arrivalMs: T0 - HOUR }), T0);
-    const { times, lanes } = progress.status(T0);
-    expect(times?.evalMs).toBe(T0 - MAX_HOLD_MS);
-    expect(lanes[1]).toEqual({ lane: '1', behindMs: HOUR, stalled: true });
+    for (const name of ['0', '1']) progress.apply(lane(name), T0);
+    const evalAt = (ms: number) => {
+      progress.apply(lane('0'), ms);
+      progress.apply(lane('1', { caughtUp: false, arrivalMs: T0 }), ms);
+      return progress.status(ms);
+    };
+    expect(evalAt(T0 + MAX_HOLD_MS).times?.evalMs).toBe(T0);
+    const { times, lanes } = evalAt(T0 + MAX_HOLD_MS + SECOND);
+    expect(times?.evalMs).toBe(T0 + MAX_HOLD_MS + SECOND);
+    expect(lanes[1]).toEqual({ lane: '1', behindMs: MAX_HOLD_MS + SECOND, stalled: true });
+    // Read up again, it counts again.
+    progress.apply(lane('1', { caughtUp: false, arrivalMs: T0 + 50 * SECOND }), T0 + HOUR);
+    progress.apply(lane('0'), T0 + 70 * SECOND);
+    expect(progress.status(T0 + 70 * SECOND).times?.evalMs).toBe(T0 + 50 * SECOND);
+  });
+
+  it('is behind from two minutes on, until the lag is read up; a clock that differs does not keep it there', () => {
+    const progress = createProgress();
+    const behind = (lagMs: number, wallMs: number) => {
+      for (const name of ['0', '1']) progress.apply(lane(name), wallMs - lagMs);
+      return isBehind(progress.status(wallMs).times!);
+    };
+    expect(behind(120 * SECOND, T0)).toBe(false);
+    expect(behind(121 * SECOND, T0 + 10 * SECOND)).toBe(true);
+    expect(behind(41 * SECOND, T0 + 12 * SECOND)).toBe(true);
+    expect(behind(40 * SECOND, T0 + 13 * SECOND)).toBe(false);
+    expect(behind(100 * SECOND, T0 + 80 * SECOND)).toBe(false);
+    expect(behind(200 * SECOND, T0 + 190 * SECOND)).toBe(true);
+    expect(behind(90 * SECOND, T0 + 200 * SECOND)).toBe(true);
+    expect(behind(90 * SECOND, T0 + 259 * SECOND)).toBe(true);
+    expect(behind(90 * SECOND, T0 + 260 * SECOND)).toBe(false);
   });
 
   it('counts a lane that never said anything as the last one, and as stalled after 30 s', () => {
