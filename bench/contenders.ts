@@ -3,6 +3,7 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { NODE_FLAGS } from '../src/core/node-flags.ts';
 import { BULK } from './fill.ts';
 import type { OrdinaryOptions } from './ordinary.ts';
 import type { RawBulkOptions } from './raw-bulk.ts';
@@ -52,7 +53,7 @@ export function logpipe(
       }
       const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
       const file = toFile(bench, id, 'yml', config);
-      const args = [...flags, main, 'run', '--roles', 'indexer', '--config', file, '--exit-with-parent'];
+      const args = [...NODE_FLAGS, ...flags, main, 'run', '--roles', 'indexer', '--config', file, '--exit-with-parent'];
       return { command: process.execPath, args };
     },
   };

@@ -87,6 +87,7 @@ export function createAlerter(kafka: KafkaConfig, deps: AlerterDeps): Alerter {
       },
       onStandby() {
         detail = 'standing by: another instance decides';
+        if (!standby) log.info('standing by: another instance decides about alerts', { group: kafka.alerterGroup });
         blind.standBy(true);
         standby = true;
       },

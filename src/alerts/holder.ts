@@ -9,6 +9,7 @@ import type { Metrics } from '../core/metrics.ts';
 import { type KafkaSession, openKafkaSession } from '../source/kafka-session.ts';
 import { createSupervisor, HEALTHY_MS } from '../source/kafka-supervisor.ts';
 import { type Settleable, settleable } from '../source/settleable.ts';
+import { createHolderAssigner } from './holder-assigner.ts';
 import { LostHoldError } from './store.ts';
 
 const PARTITION = 0;
@@ -69,6 +70,7 @@ export function createHolder(
   let session: KafkaSession | undefined;
   let epochs = 0;
   let epoch: number | undefined;
+  let heldSinceMs: number | undefined;
   /** When the last answered question was asked. */
   let memberMs = Number.NEGATIVE_INFINITY;
   const waiters = new Set<{ readonly fromMs: number; readonly done: Settleable }>();
@@ -78,6 +80,7 @@ export function createHolder(
     if (epoch === undefined) return;
     const lost = epoch;
     epoch = undefined;
+    heldSinceMs = undefined;
     for (const { done } of waiters) done.reject(new LostHoldError());
     waiters.clear();
     log.info('no longer the alerter', { group, epoch: lost, why });
@@ -107,6 +110,7 @@ export function createHolder(
     // Kept over a rebalance it is one and the same hold; should somebody else have had it in between, the fence tells.
     if (epoch !== undefined) return;
     epoch = ++epochs;
+    heldSinceMs = clock.now();
     log.info('this instance is the alerter', { group, epoch });
     hooks.onHolding(epoch);
   }
@@ -125,6 +129,7 @@ export function createHolder(
             fetchMaxBytes: 65_536,
             fetchMaxBytesPerPartition: 65_536,
             stallMs: HEALTHY_MS + options.requestTimeoutMs,
+            assigner: createHolderAssigner(() => heldSinceMs),
           },
           {
             onJoin: (partitions) => onJoin(mine, partitions),

@@ -1,6 +1,6 @@
 // One kafkajs consumer from its birth to its end. In: settings and handlers. Out: batches and group events, and exactly
 // one end: a crash, a failed start, a consumer that fell silent, or `close`. It never restarts by itself.
-import type { Consumer, EachBatchPayload, Kafka } from 'kafkajs';
+import type { Consumer, EachBatchPayload, Kafka, PartitionAssigner } from 'kafkajs';
 import type { Clock } from '../core/clock.ts';
 
 const CHECK_MS = 5_000;
@@ -16,6 +16,8 @@ export interface SessionOptions {
   readonly heartbeatMs: number;
   /** Without a fetch, a heartbeat or a join for this long the consumer counts as crashed. */
   readonly stallMs: number;
+  /** How partitions are given to members. Default: kafkajs's, in turn. */
+  readonly assigner?: PartitionAssigner;
 }
 
 export interface SessionHandlers {
@@ -57,6 +59,7 @@ export function openKafkaSession(
   const { topic } = options;
   const consumer = deps.kafka.consumer({
     groupId: options.group,
+    ...(options.assigner === undefined ? {} : { partitionAssigners: [options.assigner] }),
     sessionTimeout: options.sessionTimeoutMs,
     // How long the others wait in a rebalance for a member that does not answer: no longer than for a dead one.
     rebalanceTimeout: options.sessionTimeoutMs,

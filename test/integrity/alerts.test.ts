@@ -50,6 +50,14 @@ function open(kit: AlertingKit): string[] {
   return [...last].flatMap(([key, action]) => (action === 'resolve' ? [] : [key]));
 }
 
+const EVALUATES = /alerts are evaluated here/g;
+const times = (one: LogpipeProcess, line: RegExp) => one.stderr().match(line)?.length ?? 0;
+/** By its own word. */
+const holds = (one: LogpipeProcess) => times(one, EVALUATES) > times(one, /no longer the alerter/g);
+const standsBy = (one: LogpipeProcess) =>
+  times(one, /standing by/g) > 0 &&
+  times(one, /this instance is the alerter/g) === times(one, /no longer the alerter/g);
+
 async function evaluating(kit: AlertingKit): Promise<LogpipeProcess> {
   const alerter = kit.start('alerter');
   await alerter.waitForLine(/alerts are evaluated here/, 60_000);
@@ -111,20 +119,24 @@ it('a paused holder that wakes up writes nothing and sends nothing', async () =>
   kit.start('counter');
   let failing = 0;
   const stop = kit.calls(50, () => failing);
-  const sleeper = await evaluating(kit);
-  const other = kit.start('alerter');
-  await other.waitForLine(/joined|standing by|"message":"running"/, 30_000);
+  const both = [await evaluating(kit), kit.start('alerter')] as const;
+  await both[1].waitForLine(/standing by|this instance is the alerter/, 30_000);
+  // Joining may have moved the hold: the one that has it in the end is put to sleep.
+  const settled = () => both.every((one) => holds(one) || standsBy(one)) && both.filter(holds).length === 1;
+  await waitFor(settled, { what: 'one holds, the other stands by', timeoutMs: 60_000 });
+  const [sleeper, other] = holds(both[0]) ? both : [both[1], both[0]];
+  const tookOver = times(other, EVALUATES);
   failing = 6;
   await waitFor(() => open(kit).length === GROUPS.length, { what: 'all groups page', timeoutMs: 60_000 });
   sleeper.kill('SIGSTOP');
   failing = 0;
-  await other.waitForLine(/alerts are evaluated here/, 60_000);
+  await waitFor(() => times(other, EVALUATES) > tookOver, { what: 'the other takes over', timeoutMs: 60_000 });
   await waitFor(() => open(kit).length === 0, { what: 'the successor resolves', timeoutMs: 60_000 });
   const before = kit.pagerduty.requests.length;
   const slackBefore = kit.slack.requests.length;
   // What it slept through would look like news to it.
   sleeper.kill('SIGCONT');
-  await sleeper.waitForLine(/no longer the alerter|another instance holds the alert state/, 60_000);
+  await waitFor(() => !holds(sleeper), { what: 'the sleeper knows', timeoutMs: 60_000 });
   failing = 6;
   await waitFor(() => open(kit).length === GROUPS.length, { what: 'the next incidents', timeoutMs: 60_000 });
   await stop();

