@@ -6,6 +6,7 @@ import { CONFIG_SCHEMA } from '../src/config.ts';
 import { packageRoot } from '../src/core/package-root.ts';
 import { indexTemplate } from '../src/indexing/template.ts';
 import { parseMeasures } from '../src/measure/measure-config.ts';
+import { replayDataView, replayTemplate } from '../src/replay/replay-template.ts';
 import { parseRules } from '../src/rules/rule-config.ts';
 import { configurationDocs } from './configuration-docs.ts';
 import { errorsDocs } from './errors-docs.ts';
@@ -21,11 +22,13 @@ export function outputs(): Readonly<Record<string, string>> {
   return {
     'config/elasticsearch/calling-platform.template.json': json(indexTemplate()),
     'config/elasticsearch/logpipe-alerts.template.json': json(alertsTemplate()),
+    'config/elasticsearch/logpipe-replay.template.json': json(replayTemplate()),
     'docs/configuration.md': configurationDocs(CONFIG_SCHEMA, shipped('logpipe.yml')),
     'docs/errors.md': errorsDocs(),
     'docs/events.md': eventsDocs(measures, rules),
     'docs/fields.md': fieldsDocs(),
     'docs/runbooks/README.md': runbooksDocs(measures, rules),
+    'kibana/logpipe-replay.ndjson': `${JSON.stringify(replayDataView())}\n`,
   };
 }
 

@@ -3,9 +3,11 @@
 import { Command, CommanderError, Option } from 'commander';
 import { alertsList, alertsShow } from './cli/alerts.ts';
 import { dlqList } from './cli/dlq.ts';
+import { addIncidentCommands } from './cli/incident-commands.ts';
 import { type Io, processIo } from './cli/io.ts';
 import { notifyTest } from './cli/notify.ts';
 import { createLineParser, parse } from './cli/parse.ts';
+import { addReplayCommand } from './cli/replay-command.ts';
 import { rulesCheck, rulesTest } from './cli/rules.ts';
 import { parseRoles, run } from './cli/run.ts';
 import { setup } from './cli/setup.ts';
@@ -109,6 +111,8 @@ function build(): Command {
     });
 
   addAlerting(program, { io, withConfig, load, finish });
+  addReplayCommand(program, { io, withConfig, load, finish });
+  addIncidentCommands(program, { io, withConfig, load, finish });
 
   const stack = program.command('stack').description('Local Kafka and Elasticsearch for development, without Docker.');
   for (const [action, what] of [

@@ -3,6 +3,7 @@ import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
 import { prettyLine } from '../indexing/sinks.ts';
+import { parseWhere } from '../replay/where.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
 import { toRecords } from '../source/kafka-records.ts';
 import { readTopic } from '../source/throwaway-reader.ts';
@@ -10,7 +11,7 @@ import type { Io } from './io.ts';
 import { oneLine } from './terminal.ts';
 
 export interface TailOptions {
-  /** Conditions, all of which must hold; see `parseCondition`. */
+  /** Conditions, all of which must hold; see replay/where.ts. */
   readonly where?: readonly string[];
   /** See `parseSince`. */
   readonly since?: string;
@@ -41,7 +42,7 @@ export async function tail(config: KafkaConfig, options: TailOptions, io: Io, de
   if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) {
     throw new LogpipeError('LOGPIPE_USAGE', `--limit: ${limit} is no whole number above 0`);
   }
-  const conditions = (options.where ?? []).map(parseCondition);
+  const matches = parseWhere(options.where);
   const from = options.since === undefined ? 'end' : parseSince(options.since, (deps.now ?? Date.now)());
   const topic = config.topics.logs;
   const stop = new AbortController();
@@ -67,11 +68,11 @@ export async function tail(config: KafkaConfig, options: TailOptions, io: Io, de
           const { document, reason } = deps.parse(record, { kind: 'kafka', topic, partition });
           if (document === undefined) {
             // A dead letter has no fields to compare.
-            if (conditions.length === 0)
+            if (matches === undefined)
               io.err(`${topic}/${partition}@${record.offset}: refused, ${reason ?? 'unknown'}`);
             return true;
           }
-          if (!conditions.every((matches) => matches(document))) return true;
+          if (matches?.(document) === false) return true;
           io.out(options.json ? JSON.stringify(document) : oneLine(prettyLine(document)));
           printed += 1;
           return printed !== limit;
@@ -84,43 +85,6 @@ export async function tail(config: KafkaConfig, options: TailOptions, io: Io, de
     options.signal?.removeEventListener('abort', end);
   }
   return 0;
-}
-
-/**
- * A condition on a document: `path=value`, `path!=value` (also true where there is no such field), `path~text` (contains,
- * without regard to case). The path is dotted; of a list one element has to match.
- * @throws LogpipeError LOGPIPE_USAGE
- */
-export function parseCondition(text: string): (document: Record<string, unknown>) => boolean {
-  const match = /^\s*([^=!~\s]+)\s*(!=|=|~)\s*(.*?)\s*$/su.exec(text);
-  if (!match) {
-    throw new LogpipeError(
-      'LOGPIPE_USAGE',
-      `--where: ${JSON.stringify(text)} is not path=value, path!=value or path~text`,
-    );
-  }
-  const [, path, operator, wanted] = match as unknown as [string, string, '=' | '!=' | '~', string];
-  const lower = wanted.toLowerCase();
-  const test = (value: unknown): boolean => {
-    if (Array.isArray(value)) return value.some(test);
-    if (value === undefined || value === null) return false;
-    const found = typeof value === 'object' ? JSON.stringify(value) : String(value);
-    return operator === '~' ? found.toLowerCase().includes(lower) : found === wanted;
-  };
-  return (document) => test(valueAt(document, path)) !== (operator === '!=');
-}
-
-/** The value at a dotted path, whether the document nests it or has dots in its keys. */
-function valueAt(value: unknown, path: string): unknown {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
-  const fields = value as Record<string, unknown>;
-  if (Object.hasOwn(fields, path)) return fields[path];
-  for (let dot = path.indexOf('.'); dot > 0; dot = path.indexOf('.', dot + 1)) {
-    const head = path.slice(0, dot);
-    const found = Object.hasOwn(fields, head) ? valueAt(fields[head], path.slice(dot + 1)) : undefined;
-    if (found !== undefined) return found;
-  }
-  return undefined;
 }
 
 const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;

@@ -18,6 +18,8 @@ export interface RawRecord {
   readonly eventId: string | undefined;
   /** Set when the record may not be the first of its event. */
   readonly mark?: RecordMark;
+  /** The id its document has already, or was to have: of a dead letter or of an existing document that is read again. */
+  readonly documentId?: string;
 }
 
 /**

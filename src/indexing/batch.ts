@@ -72,8 +72,8 @@ export class Batch {
   /** Index name and document id of item `index`, read back from its action line. */
   action(index: number): { index: string; id: string } {
     const line = this.buffer.toString('utf8', this.starts[index], this.documents[index]);
-    const { create } = JSON.parse(line) as { create: { _index: string; _id: string } };
-    return { index: create._index, id: create._id };
+    const [target] = Object.values(JSON.parse(line) as Record<string, { _index: string; _id: string }>);
+    return { index: target!._index, id: target!._id };
   }
 
   /** Empties the batch for reuse; its buffer must no longer be read by anyone. */

@@ -15,9 +15,22 @@ export interface DocumentWriter {
   rewrite(event: TaggedEvent, doc: Record<string, unknown>, record: RawRecord, chunk: Chunk): Buffer;
 }
 
-export function createDocumentWriter(time: TimeParser): DocumentWriter {
+export interface DocumentOptions {
+  /** Stands before the day; plain characters only. Default: that of the live log indices. */
+  readonly prefix?: string;
+  /** `create` leaves a document with the same id alone, `index` overwrites it. Default: `create`. */
+  readonly action?: 'create' | 'index';
+}
+
+export function createDocumentWriter(time: TimeParser, options: DocumentOptions = {}): DocumentWriter {
+  const { prefix = INDEX_PREFIX, action = 'create' } = options;
+  const head = `{"${action}":{"_index":"${prefix}`;
+
   function actionLine(event: TaggedEvent, record: RawRecord, chunk: Chunk): string {
-    return `{"create":{"_index":"${INDEX_PREFIX}${time.day(event.timeMs)}","_id":"${documentId(record, chunk)}"}}`;
+    // Only an id that somebody else chose can hold what JSON has to escape.
+    const id =
+      record.documentId === undefined ? `"${documentId(record, chunk)}"` : asciiJson(documentId(record, chunk));
+    return `${head}${time.day(event.timeMs)}","_id":${id}}}`;
   }
 
   return {
@@ -51,6 +64,7 @@ export function createDocumentWriter(time: TimeParser): DocumentWriter {
 
 /** The document id; also the dead letter's, so that a redrive cannot index a record twice. */
 export function documentId(record: RawRecord, chunk: Pick<Chunk, 'origin'>): string {
+  if (record.documentId !== undefined) return record.documentId;
   if (record.eventId !== undefined) return record.eventId;
   const { origin } = chunk;
   if (origin.kind === 'file') return `${origin.identity}-${record.offset}`;
@@ -85,6 +99,11 @@ function withGrouping(event: TaggedEvent, doc: Record<string, unknown>): Record<
   if (event.grouping === undefined) return doc;
   const error = typeof doc.error === 'object' && doc.error !== null ? doc.error : {};
   return { ...doc, error: { ...error, ...event.grouping } };
+}
+
+/** Action lines are written as ASCII. */
+function asciiJson(text: string): string {
+  return JSON.stringify(text).replace(/[\u007f-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 function serialise(doc: Record<string, unknown>): Buffer {

@@ -2,22 +2,15 @@
 // Out: which alerts fired when, and what would have been sent. Rule tests and the alert benchmark use it.
 // Guarantee: the same records and rules give the same result; every stage is the one that runs in earnest.
 
-import { createEvaluations } from '../alerts/evaluation.ts';
-import { type AlertMachine, createAlertMachine } from '../alerts/machine.ts';
-import type { OutboxResult } from '../alerts/outbox-entry.ts';
-import { silentLog } from '../core/log.ts';
-import { createMasker } from '../core/mask.ts';
-import { createMetrics } from '../core/metrics.ts';
+import type { StateKey } from '../alerts/store.ts';
 import type { Chunk, RawRecord } from '../core/record.ts';
-import { createCounter } from '../measure/counter.ts';
 import type { Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS } from '../measure/totals.ts';
-import { channelsFor } from '../notify/channels.ts';
-import type { ChannelName, Notification } from '../notify/notification.ts';
-import { createParser, type ParseConfig } from '../parse/parse.ts';
-import { type Rules, toRuleInfo } from '../rules/rule-config.ts';
-import { createTagger } from '../tag/tag.ts';
-import { createSimulatedClock } from './clock.ts';
+import type { ParseConfig } from '../parse/parse.ts';
+import type { Rules } from '../rules/rule-config.ts';
+import { createStages, type Driven } from './stages.ts';
+
+export type { Driven, DrivenAlert, DrivenMessage } from './stages.ts';
 
 export interface DriveRecord {
   /** When the broker appended it, ms. */
@@ -44,79 +37,30 @@ export interface DriveOptions {
   readonly lanes: number;
   readonly fromMs: number;
   readonly toMs: number;
-  /** Between two evaluations. Default 1 s. */
-  readonly tickMs?: number;
+  /** From a moment to the next evaluation. Default 1 s. */
+  readonly tickMs?: number | ((nowMs: number) => number);
   /** Of a lane at a moment: up to which arrival time it may be read. Default: now. */
   readonly readableTo?: (lane: number, nowMs: number) => number;
   readonly readings?: readonly DriveReading[];
+  /** Records of the alert store to begin with: what was learned before. Default: none, learning begins. */
+  readonly initial?: ReadonlyMap<StateKey, object>;
 }
-
-export interface DrivenAlert {
-  readonly ruleId: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly firedMs: number;
-  /** Absent: still firing at the end. */
-  resolvedMs?: number;
-  readonly message: string;
-  /** Never told, because it was inhibited or silenced. */
-  muted: boolean;
-}
-
-export interface DrivenMessage {
-  readonly atMs: number;
-  readonly channels: readonly ChannelName[];
-  readonly notification: Notification;
-}
-
-export interface Driven {
-  readonly alerts: readonly DrivenAlert[];
-  readonly messages: readonly DrivenMessage[];
-}
-
-const CHANNELS: readonly ChannelName[] = ['slack', 'pagerduty', 'email'];
 
 /** @param records in order of arrival within each lane */
 export async function drive(records: Iterable<DriveRecord>, options: DriveOptions): Promise<Driven> {
-  const { measures, rules, fromMs, toMs, tickMs = 1_000, readableTo = (_, now) => now } = options;
-  const clock = createSimulatedClock(fromMs);
-  const masker = createMasker();
+  const { measures, rules, parse, fromMs, toMs } = options;
+  const { tickMs = 1_000, readableTo = (_, now) => now, initial = new Map() } = options;
   const lanes = Array.from({ length: options.lanes }, () => ({ queue: [] as DriveRecord[], next: 0, offset: 0 }));
   for (const record of records) lanes[record.lane % lanes.length]!.queue.push(record);
 
-  const machine = createAlertMachine(rules.map(toRuleInfo), new Map(), {
-    nextId: numbered(),
-    environment: 'simulation',
-    channelsFor: (priority) => channelsFor(priority).filter((name) => CHANNELS.includes(name)),
-    masker,
-    history: false,
-  });
-  const evaluations = createEvaluations({ measures, rules, coveredFromMs: 0, wallMs: fromMs }, new Map(), {
-    isFiring: (ruleId) => machine.alerts().some((alert) => alert.ruleId === ruleId && alert.phase === 'firing'),
-  });
-  const counter = createCounter(measures, {
-    parser: createParser(options.parse, { masker }),
-    tag: createTagger(),
-    metrics: createMetrics(),
-    log: silentLog,
-    clock,
-    sink: {
-      put: async (messages) => {
-        for (const message of messages) evaluations.counts(message, clock.now());
-      },
-      close: async () => {},
-    },
-    positions: () =>
-      lanes.map(({ queue, next, offset }, partition) => {
-        const arrived = queue[next] !== undefined && queue[next]!.arrivalMs <= clock.now();
-        return {
-          partition,
-          lanes: lanes.length,
-          position: offset,
-          end: offset + (arrived ? 1 : 0),
-          caughtUp: !arrived,
-        };
-      }),
-  });
+  const stages = createStages({ measures, ruleSets: [rules], parse, fromMs, initial }, () =>
+    lanes.map(({ queue, next, offset }, partition) => {
+      const arrived = queue[next] !== undefined && queue[next]!.arrivalMs <= clock.now();
+      return { partition, lanes: lanes.length, position: offset, end: offset + (arrived ? 1 : 0), caughtUp: !arrived };
+    }),
+  );
+  const { clock, counter } = stages;
+  const [{ evaluations, alerts, messages }] = stages.ruleSets as [(typeof stages.ruleSets)[number]];
 
   async function read(nowMs: number): Promise<void> {
     for (const [partition, lane] of lanes.entries()) {
@@ -128,11 +72,9 @@ export async function drive(records: Iterable<DriveRecord>, options: DriveOption
     }
   }
 
-  const seen = createTimeline(machine);
   const readings = [...(options.readings ?? [])].sort((one, other) => one.atMs - other.atMs);
-  const messages: DrivenMessage[] = [];
-  let results: OutboxResult[] = [];
-  for (let nowMs = fromMs; nowMs <= toMs; nowMs += tickMs) {
+  const step = typeof tickMs === 'number' ? () => tickMs : tickMs;
+  for (let nowMs = fromMs; nowMs <= toMs; nowMs += step(nowMs)) {
     clock.set(nowMs);
     await read(nowMs);
     await counter.publish();
@@ -140,16 +82,10 @@ export async function drive(records: Iterable<DriveRecord>, options: DriveOption
       const { measure, labels, value, atMs } = readings.shift()!;
       evaluations.store.setGauge(measure, labels, value, atMs);
     }
-    const { observations, evalMs, wallMs } = evaluations.evaluate(nowMs);
-    const plan = machine.step({ observations, evalMs: evalMs === 0 ? wallMs : evalMs, wallMs, results });
-    machine.accept(plan);
-    evaluations.accepted();
-    results = plan.enqueued.map(({ id }) => ({ id, result: { ok: true } }));
-    for (const { notification, channels } of plan.decisions) messages.push({ atMs: nowMs, channels, notification });
-    seen.look(nowMs);
+    stages.judge(nowMs);
   }
   await counter.drain(0);
-  return { alerts: seen.alerts, messages };
+  return { alerts, messages };
 }
 
 /** At most one arrival bucket: as the Kafka source splits what it fetches. */
@@ -170,37 +106,4 @@ function nextChunk(
     lane.offset += 1;
   }
   return { origin: { kind: 'kafka', topic: 'simulation', partition }, records, bytes, done() {} };
-}
-
-function createTimeline(machine: AlertMachine) {
-  const alerts: DrivenAlert[] = [];
-  const open = new Map<string, DrivenAlert>();
-  return {
-    alerts: alerts as readonly DrivenAlert[],
-    look(nowMs: number): void {
-      const firing = new Map(
-        machine.alerts().flatMap((alert) => (alert.phase === 'firing' ? [[alert.key, alert]] : [])),
-      );
-      for (const [key, { ruleId, labels, message, muted }] of firing) {
-        const known = open.get(key);
-        if (known !== undefined) {
-          known.muted &&= muted !== undefined;
-          continue;
-        }
-        const alert = { ruleId, labels, firedMs: nowMs, message, muted: muted !== undefined };
-        open.set(key, alert);
-        alerts.push(alert);
-      }
-      for (const [key, alert] of open) {
-        if (firing.has(key)) continue;
-        alert.resolvedMs = nowMs;
-        open.delete(key);
-      }
-    },
-  };
-}
-
-function numbered(): () => string {
-  let count = 0;
-  return () => String(++count).padStart(8, '0');
 }

@@ -1,5 +1,6 @@
 // What a dead consumer means. In: the error that ended it. Out: whether Kafka is merely away, how long to wait, when to
 // give up, and words for the operator.
+import { LogpipeError } from '../core/errors.ts';
 import { explainConnection } from '../core/kafka-hints.ts';
 
 const FIRST_BACKOFF_MS = 200;
@@ -44,4 +45,17 @@ export function explainKafkaFailure(error: unknown): string {
     if (type?.endsWith('AUTHORIZATION_FAILED')) return `${at.message} (${type}); check the user’s access rights`;
   }
   return explainConnection(error, 'kafka.');
+}
+
+/** What a command says when a topic could not be read. */
+export function failedReading(error: unknown, config: { readonly brokers: readonly string[] }, topic: string) {
+  if (error instanceof LogpipeError) return error;
+  const brokers = config.brokers.join(', ');
+  return isKafkaAway(error)
+    ? new LogpipeError(
+        'LOGPIPE_KAFKA_UNREACHABLE',
+        `kafka.brokers: ${brokers} cannot be reached (${explainKafkaFailure(error)}); check the addresses and that Kafka runs`,
+        error,
+      )
+    : new LogpipeError('LOGPIPE_KAFKA_FAILED', `topic ${topic}: ${explainKafkaFailure(error)}`, error);
 }

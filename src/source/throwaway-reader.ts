@@ -4,11 +4,12 @@
 import { randomUUID } from 'node:crypto';
 import type { Admin, KafkaMessage } from 'kafkajs';
 import { sleep } from '../core/clock.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createKafka, type KafkaConfig } from './kafka-client.ts';
-import { explainKafkaFailure, isKafkaAway } from './kafka-failures.ts';
+import { failedReading } from './kafka-failures.ts';
 
+const HEARTBEAT_MS = 3_000;
 const GROUP_PREFIX = 'logpipe-throwaway-';
 /** Nothing for this long before the end was reached: what is missing was deleted in the meantime. */
 const IDLE_MS = 15_000;
@@ -25,12 +26,27 @@ export interface ReadTopicOptions {
   /** Go on at the present end, until `signal` aborts or `onRecord` says so. */
   readonly follow: boolean;
   readonly signal?: AbortSignal | undefined;
-  /** False ends the reading. */
-  readonly onRecord: (message: KafkaMessage, partition: number) => boolean | undefined;
+  /** Of every record; false ends the reading. */
+  readonly onRecord?: (message: KafkaMessage, partition: number) => boolean | undefined;
+  /**
+   * Instead of `onRecord`, whole batches: the next one of the same partition comes when this resolves, however long it takes.
+   * Partitions do not wait for each other. False ends the reading.
+   */
+  readonly onBatch?: (messages: readonly KafkaMessage[], partition: number) => Promise<boolean>;
   /** All positions are known: everything written from now on is seen. */
   readonly onReady?: () => void;
   /** With `follow`: everything that was there when the reading began has been handed over. */
   readonly onCaughtUp?: () => void;
+  /** Reading has begun: how to hold a partition back when `onRecord` has been given too much of it. */
+  readonly onFlow?: (flow: Flow) => void;
+  /** Without `follow`: everything of this partition has been handed over. */
+  readonly onEnd?: (partition: number) => void;
+}
+
+export interface Flow {
+  /** What has been fetched of it is still handed over. */
+  pause(partition: number): void;
+  resume(partition: number): void;
 }
 
 /**
@@ -50,7 +66,7 @@ export async function readTopic(
   const consumer = kafka.consumer({
     groupId: group,
     sessionTimeout: 10_000,
-    heartbeatInterval: 3_000,
+    heartbeatInterval: HEARTBEAT_MS,
     maxWaitTimeInMs: 100,
     maxBytes: 4 * 1024 * 1024,
     allowAutoTopicCreation: false,
@@ -66,6 +82,7 @@ export async function readTopic(
     const open = new Set(
       [...ranges].filter(([, { next, end }]) => follow || next < end).map(([partition]) => partition),
     );
+    for (const partition of ranges.keys()) if (!open.has(partition)) options.onEnd?.(partition);
     if (open.size === 0) return true;
     await sweepLeftovers(admin, log);
     await consumer.connect();
@@ -81,8 +98,9 @@ export async function readTopic(
         resolve(complete);
       };
       const onAbort = () => finish(false);
+      const held = new Set<number>();
       const watch = setInterval(() => {
-        if (!active && !follow) finish(false);
+        if (!active && !follow && held.size === 0) finish(false);
         active = false;
       }, IDLE_MS);
       if (signal?.aborted) return finish(false);
@@ -95,9 +113,20 @@ export async function readTopic(
         range.next = Math.max(range.next, next);
         if (range.next >= range.end && behind.delete(partition) && behind.size === 0) options.onCaughtUp?.();
         if (follow || range.next < range.end) return;
-        open.delete(partition);
+        if (open.delete(partition)) options.onEnd?.(partition);
         if (open.size === 0) finish(true);
       };
+      options.onFlow?.({
+        pause(partition) {
+          if (over) return;
+          held.add(partition);
+          consumer.pause([{ topic, partitions: [partition] }]);
+        },
+        resume(partition) {
+          active = true;
+          if (held.delete(partition) && !over) consumer.resume([{ topic, partitions: [partition] }]);
+        },
+      });
       const { events } = consumer;
       consumer.on(events.GROUP_JOIN, ({ payload }) => {
         joined = true;
@@ -117,20 +146,43 @@ export async function readTopic(
         .run({
           autoCommit: false,
           eachBatchAutoResolve: true,
-          eachBatch: async ({ batch, isStale }) => {
+          ...(options.onBatch === undefined ? {} : { partitionsConsumedConcurrently: Math.max(1, ranges.size) }),
+          eachBatch: async ({ batch, isStale, heartbeat }) => {
+            const { partition } = batch;
+            const range = ranges.get(partition);
+            if (!range || over || isStale()) return;
+            const wanted = ({ offset }: KafkaMessage) =>
+              Number(offset) >= range.next && (follow || Number(offset) < range.end);
+            if (options.onBatch !== undefined) {
+              const messages = batch.messages.filter(wanted);
+              if (messages.length === 0) return;
+              // Taken from now on: after a rejoin it is not to come again.
+              range.next = Number(messages.at(-1)!.offset) + 1;
+              const alive = setInterval(() => {
+                active = true;
+                heartbeat().catch(() => {});
+              }, HEARTBEAT_MS);
+              try {
+                if (!(await options.onBatch(messages, partition))) finish(false);
+              } catch (error) {
+                over = true;
+                clearInterval(watch);
+                reject(error);
+              } finally {
+                clearInterval(alive);
+              }
+              return;
+            }
             for (const message of batch.messages) {
               if (over || isStale()) return;
-              const offset = Number(message.offset);
-              const range = ranges.get(batch.partition);
-              if (!range || offset < range.next || (!follow && offset >= range.end)) continue;
-              if (options.onRecord(message, batch.partition) === false) return finish(false);
+              if (wanted(message) && options.onRecord?.(message, partition) === false) return finish(false);
             }
           },
         })
         .catch(reject);
     });
   } catch (error) {
-    throw toLogpipeError(error, config, topic);
+    throw failedReading(error, config, topic);
   } finally {
     await consumer.disconnect().catch(() => {});
     if (joined) await deleteGroup(admin, group, log);
@@ -194,16 +246,4 @@ async function deleteGroup(admin: Admin, group: string, log: Log): Promise<void>
       await sleep(100);
     }
   }
-}
-
-function toLogpipeError(error: unknown, config: KafkaConfig, topic: string): LogpipeError {
-  if (error instanceof LogpipeError) return error;
-  const brokers = config.brokers.join(', ');
-  return isKafkaAway(error)
-    ? new LogpipeError(
-        'LOGPIPE_KAFKA_UNREACHABLE',
-        `kafka.brokers: ${brokers} cannot be reached (${explainKafkaFailure(error)}); check the addresses and that Kafka runs`,
-        error,
-      )
-    : new LogpipeError('LOGPIPE_KAFKA_FAILED', `topic ${topic}: ${explainKafkaFailure(error)}`, error);
 }

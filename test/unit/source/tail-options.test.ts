@@ -1,8 +1,9 @@
 // What `logpipe tail` understands on its command line.
 import { expect, it } from 'vitest';
-import { parseCondition, parseSince } from '../../../src/cli/tail.ts';
+import { parseSince } from '../../../src/cli/tail.ts';
 import { oneLine } from '../../../src/cli/terminal.ts';
 import { LogpipeError } from '../../../src/core/errors.ts';
+import { parseCondition } from '../../../src/replay/where.ts';
 
 const document = {
   level: 'error',

@@ -1,0 +1,80 @@
+// The evaluator: its tick and its rebuild alone (bench/evaluator.ts, in a process of its own), and a take-over as it happens: an
+// alerter is started on a counts topic that holds six hours. In: Kafka. Out: milliseconds.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type { EvaluatorBench } from '../evaluator.ts';
+import type { CostReader } from '../process-cost.ts';
+import { FILLED_MS, type FilledCounts, fillCounts } from './counts-fill.ts';
+import { RATE } from './latency.ts';
+import { createRig, evaluates, type Servers } from './rig.ts';
+import { type Summary, summary } from './statistics.ts';
+
+export interface RebuildBench {
+  readonly hours: number;
+  readonly filled: FilledCounts;
+  /** Reading the counts, as the alerter says it itself. */
+  readonly rebuiltMs: Summary;
+  /** From the start of the process to the first evaluation: a new process, its group, the alert state, the counts. */
+  readonly startedMs: Summary;
+  readonly peakMb: number;
+}
+
+/** `bench/evaluator.ts` with its own garbage collected between the measurements. */
+export async function measureEvaluator(): Promise<EvaluatorBench> {
+  const program = fileURLToPath(new URL('../evaluator.js', import.meta.url));
+  const child = spawn(process.execPath, ['--expose-gc', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const kill = () => child.kill('SIGKILL');
+  process.once('exit', kill);
+  let text = '';
+  child.stdout.setEncoding('utf8').on('data', (part: string) => {
+    text += part;
+  });
+  const [status] = await once(child, 'close');
+  process.off('exit', kill);
+  if (status !== 0) throw new Error(`the evaluator's measurement ended with status ${status}`);
+  return JSON.parse(text) as EvaluatorBench;
+}
+
+export async function measureRebuild(
+  trials: number,
+  deps: {
+    readonly servers: Servers;
+    readonly cost: CostReader;
+    readonly run: string;
+    readonly say: (line: string) => void;
+  },
+): Promise<RebuildBench> {
+  const { say, cost } = deps;
+  const settings = { sinks: { elasticsearch: false } };
+  const rig = await createRig({ name: `${deps.run}-rebuild`, settings }, deps.servers);
+  try {
+    say('filling six hours of counts …');
+    const filled = await fillCounts(rig.config.kafka, RATE);
+    say(`${filled.records} records, ${filled.megabytes} MB`);
+    const rebuilt: number[] = [];
+    const started: number[] = [];
+    let peakMb = 0;
+    for (let trial = 1; trial <= trials; trial++) {
+      const began = performance.now();
+      const child = rig.start('alerter');
+      const { rebuiltMs } = await evaluates(child);
+      started.push(performance.now() - began);
+      rebuilt.push(rebuiltMs);
+      peakMb = Math.max(peakMb, cost(child.pid).peakMb);
+      say(`rebuild ${trial}: ${rebuiltMs} ms`);
+      // In order, so that the next one need not wait for the group to miss it.
+      child.kill('SIGTERM');
+      await child.exit;
+    }
+    return {
+      hours: FILLED_MS / 3_600_000,
+      filled,
+      rebuiltMs: summary(rebuilt),
+      startedMs: summary(started),
+      peakMb: Math.round(peakMb),
+    };
+  } finally {
+    await rig.end();
+  }
+}

@@ -1,0 +1,50 @@
+// From what happened to the records of the log topic. In: occurrences. Out: records with the broker's time, partition and event id,
+// in order of arrival. Wrong clocks, slow shipping and repeated sends are made here; what truly happened stays beside them.
+import type { DriveRecord } from '../../src/simulate/drive.ts';
+import type { Occurrence } from './occurrence.ts';
+import type { Random } from './random.ts';
+
+/** A record of the log, with what it tells of; several may tell of the same. */
+export interface Shipped extends DriveRecord {
+  readonly eventId: string;
+  readonly of: Occurrence;
+}
+
+export interface ShippingOptions {
+  readonly random: Random;
+  /** How far a host's clock is ahead, ms. */
+  readonly clockAheadMs?: (host: string) => number;
+  /** What the way to the broker takes beyond the usual, ms. */
+  readonly delayMs?: (occurrence: Occurrence) => number;
+}
+
+export const LANES = 4;
+
+export function ship(occurrences: readonly Occurrence[], options: ShippingOptions): Shipped[] {
+  const { clockAheadMs = () => 0, delayMs = () => 0 } = options;
+  const random = options.random.fork('shipping');
+  return byArrival(
+    occurrences.map((of) => {
+      const { trueMs, host, doc } = of;
+      const timestamp = new Date(trueMs + clockAheadMs(host)).toISOString();
+      return {
+        // Batches of 50 ms, the network, now and then a retry.
+        arrivalMs: Math.ceil(trueMs + random.between(10, 120) + (random.chance(0.01) ? 800 : 0) + delayMs(of)),
+        lane: laneOf(of, random),
+        value: Buffer.from(JSON.stringify({ timestamp, ...doc })),
+        eventId: random.eventId(trueMs),
+        of,
+      };
+    }),
+  );
+}
+
+export function byArrival(records: Shipped[]): Shipped[] {
+  return records.sort((one, other) => one.arrivalMs - other.arrivalMs);
+}
+
+/** Records of one call share a partition; the others go in batches, each to one. */
+function laneOf({ trueMs, host, doc }: Occurrence, random: Random): number {
+  if (typeof doc.callId === 'string') return Math.floor(random.next() * LANES);
+  return (Math.floor(trueMs / 500) + host.charCodeAt(host.length - 1)) % LANES;
+}

@@ -1,0 +1,180 @@
+// `logpipe backtest`: what rules would have done over what was recorded. Reads only: nobody's offsets move, nobody is told anything.
+import type { Config } from '../config.ts';
+import { durationMs, durationSchema } from '../core/duration.ts';
+import { LogpipeError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import { createMasker } from '../core/mask.ts';
+import { loadMeasures } from '../measure/measure-config.ts';
+import { parseTimeRange } from '../replay/time-range.ts';
+import { loadRules, type Rules } from '../rules/rule-config.ts';
+import { type BacktestResult, backtest, warmUpFor } from '../simulate/backtest.ts';
+import { openStored, STORED_SOURCES, type StoredSource } from '../simulate/stored.ts';
+import type { Timeline, TimelineAlert } from '../simulate/timeline.ts';
+import type { Difference } from '../simulate/timeline-diff.ts';
+import type { Io } from './io.ts';
+import { oneLine } from './terminal.ts';
+
+export interface BacktestCommand {
+  readonly from?: string;
+  readonly to?: string;
+  readonly timeZone?: string;
+  readonly source: string;
+  /** The rule set that is judged; the configured one by default. */
+  readonly rules?: string;
+  /** A second rule set to compare it with. */
+  readonly compare?: string;
+  readonly measures?: string;
+  readonly warmUp?: string;
+  readonly tick: string;
+  readonly json: boolean;
+}
+
+const BUCKET_MS = 10_000;
+
+/** Exit status 0, or 1 when part of the range could not be read. @throws LogpipeError */
+export async function runBacktest(
+  files: readonly string[],
+  config: Config,
+  options: BacktestCommand,
+  io: Io,
+  deps: { readonly log: Log; readonly now?: () => number },
+): Promise<number> {
+  const { fromMs, toMs } = parseTimeRange(options, (deps.now ?? Date.now)());
+  const source = sourceOf(options.source);
+  const tickMs = tickOf(options.tick);
+  const { alerts } = config;
+  const measures = loadMeasures({ file: options.measures ?? alerts.measuresFile, env: process.env });
+  const load = (file: string | undefined): Rules => loadRules({ file, env: process.env, measures });
+  const rules = load(options.rules ?? alerts.rulesFile);
+  const compare = options.compare === undefined ? undefined : load(options.compare);
+  const warmUpMs =
+    options.warmUp === undefined ? warmUpFor([...rules, ...(compare ?? [])]) : duration('--warm-up', options.warmUp);
+
+  const stored = await openStored(
+    config,
+    { source, files, fromMs: fromMs - warmUpMs, toMs, purpose: 'backtest' },
+    deps.log,
+  );
+  let result: BacktestResult;
+  try {
+    result = await backtest(stored.batches, {
+      measures,
+      rules,
+      ...(compare === undefined ? {} : { compare }),
+      parse: config.parse,
+      masker: createMasker(config.mask),
+      fromMs,
+      toMs,
+      warmUpMs,
+      tickMs,
+    });
+  } finally {
+    await stored.close();
+  }
+  const gaps = stored.gaps();
+  if (options.json) io.out(JSON.stringify({ source, ...result, gaps }, null, 2));
+  else print(result, source, io);
+  for (const gap of gaps) io.err(gap);
+  return gaps.some((gap) => gap.includes('not reached')) ? 1 : 0;
+}
+
+export function sourceOf(text: string): StoredSource {
+  const found = STORED_SOURCES.find((name) => name === text);
+  if (found !== undefined) return found;
+  throw new LogpipeError(
+    'LOGPIPE_USAGE',
+    `--source: there is no ${JSON.stringify(text)}; write ${STORED_SOURCES.join(', ')}`,
+  );
+}
+
+function tickOf(text: string): number {
+  const ms = duration('--tick', text);
+  if (ms > 0 && ms <= 60_000 && (BUCKET_MS % ms === 0 || ms % BUCKET_MS === 0)) return ms;
+  throw new LogpipeError(
+    'LOGPIPE_USAGE',
+    `--tick: ${text} is no part or multiple of 10s up to 60s; write 1s, 5s or 10s`,
+  );
+}
+
+export function duration(place: string, text: string): number {
+  if (text === '0' || text === '0s') return 0;
+  if (new RegExp(durationSchema.pattern).test(text)) return durationMs(text);
+  throw new LogpipeError('LOGPIPE_USAGE', `${place}: ${JSON.stringify(text)} is no duration; write 30s, 10m or 2h`);
+}
+
+function print(result: BacktestResult, source: StoredSource, io: Io): void {
+  const { from, to, records, warmUpRecords, warmUpSeconds, tickSeconds, timeline, compared, difference } = result;
+  io.out(
+    `${from} to ${to} from ${source}: ${records} records, and ${warmUpRecords} of the ${warmUpSeconds / 60} min before`,
+  );
+  io.out(`judged every ${tickSeconds} s; nobody was told anything`);
+  printTimeline(timeline, io);
+  if (compared === undefined || difference === undefined) return;
+  io.out('');
+  io.out('--- compared rules ---');
+  printTimeline(compared, io);
+  io.out('');
+  printDifference(difference, io);
+}
+
+export function printTimeline({ alerts, messages, pages }: Timeline, io: Io): void {
+  io.out('');
+  for (const alert of alerts) io.out(alertLine(alert));
+  if (alerts.length === 0) io.out('no alert would have fired');
+  io.out('');
+  for (const { at, priority, action, reason, title, channels } of messages) {
+    const to = channels.length === 0 ? 'nobody' : channels.join(', ');
+    io.out(`${clock(at)}  ${priority}  ${`${action} (${reason})`.padEnd(24)}  ${oneLine(title, 60)}  to ${to}`);
+  }
+  const days = Object.entries(pages.perDay).map(([day, count]) => `${day}: ${count}`);
+  const list = (counts: object) =>
+    Object.entries(counts)
+      .map(([name, count]) => `${name} ${count}`)
+      .join(', ') || 'none';
+  io.out(`pages: ${pages.total} (${list(pages.perPriority)}; ${list(pages.perChannel)})`);
+  if (days.length > 0) io.out(`pages per day: ${days.join(', ')}`);
+}
+
+function alertLine({ fired, resolved, before, muted, priority, rule, labels, message }: TimelineAlert): string {
+  const values = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
+  const name = values.length === 0 ? rule : `${rule}{${values.join(',')}}`;
+  const end = resolved === undefined ? 'still firing        ' : clock(resolved);
+  const notes = `${before ? ' (fired before the range)' : ''}${muted ? ' (muted)' : ''}`;
+  return `${clock(fired)}  ${end}  ${priority}  ${oneLine(name, 60)}${notes}: ${oneLine(message, 140)}`;
+}
+
+function printDifference({ alerts, incidents, pages }: Difference, io: Io): void {
+  io.out('--- difference ---');
+  for (const alert of alerts.only) io.out(`only with these rules   ${alertLine(alert)}`);
+  for (const alert of alerts.onlyCompared) io.out(`only with the compared  ${alertLine(alert)}`);
+  for (const { rule, earlierSeconds, fired, comparedFired } of alerts.moved) {
+    io.out(`${rule} fires ${shift(earlierSeconds)}: ${clock(fired)} instead of ${clock(comparedFired)}`);
+  }
+  for (const moved of incidents.moved) {
+    const { group, title, comparedTitle, first, comparedFirst, earlierSeconds, earlierByPriority } = moved;
+    const [here, there] = [`"${title}" (${moved.priority})`, `"${comparedTitle}" (${moved.comparedPriority})`];
+    io.out(`incident in group ${group}: first page ${shift(earlierSeconds)}`);
+    io.out(`  ${clock(first)} ${here} instead of ${clock(comparedFirst)} ${there}`);
+    for (const [priority, by] of Object.entries(earlierByPriority)) io.out(`  first ${priority} page ${shift(by)}`);
+  }
+  for (const { group, first, title } of incidents.only)
+    io.out(`incident only with these rules: ${group}, ${clock(first)} "${title}"`);
+  for (const { group, first, title } of incidents.onlyCompared) {
+    io.out(`incident only with the compared rules: ${group}, ${clock(first)} "${title}"`);
+  }
+  io.out(`unchanged: ${alerts.same} alerts, ${incidents.same} incidents`);
+  io.out(`pages: ${moreOrFewer(pages.total)} the compared rules`);
+}
+
+function moreOrFewer(pages: number): string {
+  return pages === 0 ? 'as many as with' : `${Math.abs(pages)} ${pages > 0 ? 'more' : 'fewer'} than with`;
+}
+
+function shift(earlierSeconds: number): string {
+  if (earlierSeconds === 0) return 'at the same time';
+  return `${Math.abs(earlierSeconds)} s ${earlierSeconds > 0 ? 'earlier' : 'later'}`;
+}
+
+function clock(iso: string): string {
+  return `${iso.slice(0, 19)}Z`;
+}

@@ -1,0 +1,88 @@
+// `logpipe incident export`: a folder with everything about a stretch of time. Reads only, and writes into that folder alone.
+import type { Config } from '../config.ts';
+import type { Log } from '../core/log.ts';
+import { createMasker } from '../core/mask.ts';
+import { type ExportSummary, exportIncident, LATENESS_MS } from '../incident/export.ts';
+import { readHistory } from '../incident/history.ts';
+import { createElasticsearchClient } from '../indexing/elasticsearch.ts';
+import { loadMeasures } from '../measure/measure-config.ts';
+import { parseTimeRange } from '../replay/time-range.ts';
+import { parseWhere } from '../replay/where.ts';
+import { loadRules } from '../rules/rule-config.ts';
+import { warmUpFor } from '../simulate/backtest.ts';
+import { openStored } from '../simulate/stored.ts';
+import { sourceOf } from './backtest.ts';
+import type { Io } from './io.ts';
+
+export interface IncidentExportCommand {
+  readonly from?: string;
+  readonly to?: string;
+  readonly timeZone?: string;
+  readonly out: string;
+  readonly source: string;
+  readonly where: readonly string[];
+  readonly rules?: string;
+  readonly measures?: string;
+  readonly force: boolean;
+  readonly json: boolean;
+}
+
+const TICK_MS = 5_000;
+
+/** Exit status 0, or 1 when part of the range could not be read. @throws LogpipeError */
+export async function runIncidentExport(
+  config: Config,
+  options: IncidentExportCommand,
+  io: Io,
+  deps: { readonly log: Log; readonly now?: () => number },
+): Promise<number> {
+  const { fromMs, toMs } = parseTimeRange(options, (deps.now ?? Date.now)());
+  const source = sourceOf(options.source);
+  const matches = parseWhere(options.where);
+  const masker = createMasker(config.mask);
+  const measures = loadMeasures({ file: options.measures ?? config.alerts.measuresFile, env: process.env });
+  const rules = loadRules({ file: options.rules ?? config.alerts.rulesFile, env: process.env, measures });
+  const warmUpMs = warmUpFor(rules);
+  const client = createElasticsearchClient(config.elasticsearch);
+  const history = await readHistory(client, { fromMs, toMs }, masker).finally(() => client.close());
+
+  // An index knows event times alone: what is later than the stretch there is no part of it.
+  const lateMs = source === 'kafka' ? LATENESS_MS : 0;
+  const range = { fromMs: fromMs - warmUpMs, toMs: toMs + lateMs };
+  const stored = await openStored(config, { source, files: [], ...range, purpose: 'incident-export' }, deps.log);
+  let summary: ExportSummary;
+  try {
+    summary = await exportIncident(
+      stored.batches,
+      {
+        dir: options.out,
+        force: options.force,
+        fromMs,
+        toMs,
+        warmUpMs,
+        tickMs: TICK_MS,
+        source,
+        where: options.where,
+        matches,
+        measures,
+        rules,
+        parse: config.parse,
+        topic: config.kafka.topics.logs,
+      },
+      { masker, history, gaps: stored.gaps },
+    );
+  } finally {
+    await stored.close();
+  }
+  if (options.json) io.out(JSON.stringify(summary));
+  else print(summary, io);
+  for (const gap of summary.gaps) io.err(gap);
+  return summary.gaps.some((gap) => gap.includes('not reached')) ? 1 : 0;
+}
+
+function print({ dir, files, events, errors, rateRows, errorTemplates, alerts }: ExportSummary, io: Io): void {
+  io.out(`${events} events, ${errors} errors of ${errorTemplates} kinds, ${rateRows} rows of rates`);
+  const from = alerts.source === 'history' ? 'from the alert history' : `from a backtest: ${alerts.reason}`;
+  io.out(`${alerts.fired} alerts (${from})`);
+  io.out(`${dir}: ${files.join(', ')}`);
+}

@@ -1,0 +1,116 @@
+// What there is to say about a stretch of logs. In: documents. Out: counts, first and last, releases, frequent errors. Guarantee:
+// bounded: what exceeds the limits is counted as `other`.
+
+export interface ErrorFact {
+  readonly time: string;
+  readonly message: string;
+  readonly eventId?: string;
+}
+
+export interface TemplateFact {
+  readonly template: string;
+  count: number;
+  readonly first: string;
+  last: string;
+  /** Event id of the first one. */
+  readonly example: string;
+  readonly service: string;
+}
+
+export interface ReleaseFact {
+  readonly version: string;
+  events: number;
+  errors: number;
+  readonly first: string;
+}
+
+export interface Facts {
+  readonly events: number;
+  readonly errors: number;
+  readonly firstEvent?: string;
+  readonly lastEvent?: string;
+  readonly firstError?: ErrorFact;
+  readonly lastError?: ErrorFact;
+  /** The most frequent first. */
+  readonly templates: readonly TemplateFact[];
+  readonly releases: readonly ReleaseFact[];
+  readonly levels: Readonly<Record<string, number>>;
+}
+
+const MAX_TEMPLATES = 5_000;
+const MAX_RELEASES = 200;
+const MAX_MESSAGE = 500;
+const OTHER = 'other';
+
+export function createFacts() {
+  const templates = new Map<string, TemplateFact>();
+  const releases = new Map<string, ReleaseFact>();
+  const levels = new Map<string, number>();
+  let events = 0;
+  let errors = 0;
+  let first = Number.POSITIVE_INFINITY;
+  let last = Number.NEGATIVE_INFINITY;
+  let firstError: { ms: number; fact: ErrorFact } | undefined;
+  let lastError: { ms: number; fact: ErrorFact } | undefined;
+
+  function release(version: unknown, time: string, isError: boolean): void {
+    if (typeof version !== 'string') return;
+    const known = releases.get(version);
+    if (known === undefined && releases.size >= MAX_RELEASES) return;
+    const fact = known ?? { version, events: 0, errors: 0, first: time };
+    if (known === undefined) releases.set(version, fact);
+    fact.events += 1;
+    if (isError) fact.errors += 1;
+  }
+
+  function error(document: Readonly<Record<string, unknown>>, ms: number, time: string): void {
+    const { message, eventId, service } = document;
+    const grouping = document.error as { readonly template?: unknown } | undefined;
+    const fact: ErrorFact = {
+      time,
+      message: String(message ?? '').slice(0, MAX_MESSAGE),
+      ...(typeof eventId === 'string' ? { eventId } : {}),
+    };
+    if (firstError === undefined || ms < firstError.ms) firstError = { ms, fact };
+    if (lastError === undefined || ms >= lastError.ms) lastError = { ms, fact };
+    const wanted = typeof grouping?.template === 'string' ? grouping.template : fact.message;
+    const template = templates.has(wanted) || templates.size < MAX_TEMPLATES ? wanted : OTHER;
+    const known = templates.get(template);
+    if (known !== undefined) {
+      known.count += 1;
+      if (time > known.last) known.last = time;
+      return;
+    }
+    const place = { example: fact.eventId ?? '', service: String(service ?? '') };
+    templates.set(template, { template, count: 1, first: time, last: time, ...place });
+  }
+
+  return {
+    add(document: Readonly<Record<string, unknown>>, ms: number): void {
+      const time = new Date(ms).toISOString();
+      const { level, tags, version } = document;
+      const isError = Array.isArray(tags) && tags.includes('error');
+      events += 1;
+      first = Math.min(first, ms);
+      last = Math.max(last, ms);
+      const name = typeof level === 'string' && (levels.has(level) || levels.size < 20) ? level : OTHER;
+      levels.set(name, (levels.get(name) ?? 0) + 1);
+      release(version, time, isError);
+      if (!isError) return;
+      errors += 1;
+      error(document, ms, time);
+    },
+    result(): Facts {
+      return {
+        events,
+        errors,
+        ...(events === 0 ? {} : { firstEvent: new Date(first).toISOString(), lastEvent: new Date(last).toISOString() }),
+        ...(firstError === undefined ? {} : { firstError: firstError.fact }),
+        ...(lastError === undefined ? {} : { lastError: lastError.fact }),
+        templates: [...templates.values()].sort((a, b) => b.count - a.count || (a.template < b.template ? -1 : 1)),
+        releases: [...releases.values()].sort((a, b) => (a.first < b.first ? -1 : 1)),
+        levels: Object.fromEntries([...levels].sort(([a], [b]) => (a < b ? -1 : 1))),
+      };
+    },
+  };
+}

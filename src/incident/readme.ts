@@ -1,0 +1,149 @@
+// The README of an exported incident: the beginning of a post-mortem, with what is known filled in. In: facts, alerts. Out: Markdown.
+import type { Timeline } from '../simulate/timeline.ts';
+import type { Facts } from './facts.ts';
+import type { HistoryResult } from './history.ts';
+
+export interface ReadmeFacts {
+  readonly from: string;
+  readonly to: string;
+  readonly source: string;
+  readonly where: readonly string[];
+  readonly facts: Facts;
+  readonly history: HistoryResult;
+  readonly timeline: Timeline;
+  readonly gaps: readonly string[];
+}
+
+const TOP = 10;
+
+export function readme(known: ReadmeFacts): string {
+  const { from, to, source, where, facts, history, timeline, gaps } = known;
+  const range = `--from ${from} --to ${to}`;
+  const lines = [
+    `# Incident ${from} to ${to}`,
+    '',
+    '| | |',
+    '|---|---|',
+    `| Range (UTC) | ${from} to ${to} |`,
+    `| Read from | ${source}${where.length === 0 ? '' : `, only ${where.map(code).join(' and ')}`} |`,
+    `| Events | ${facts.events}${levelsOf(facts)} |`,
+    `| Errors | ${facts.errors} |`,
+    `| First and last event | ${facts.firstEvent ?? 'none'} to ${facts.lastEvent ?? 'none'} |`,
+    ...(facts.firstError === undefined ? [] : [`| First error | ${errorOf(facts.firstError)} |`]),
+    ...(facts.lastError === undefined ? [] : [`| Last error | ${errorOf(facts.lastError)} |`]),
+    '',
+    ...gaps.map((gap) => `> ${gap}\n`),
+    '## What happened',
+    '',
+    '_One paragraph for people who were not there._',
+    '',
+    '## Alerts',
+    '',
+    ...alertsOf(history, timeline),
+    '',
+    '## Releases seen',
+    '',
+    ...releasesOf(facts),
+    '',
+    '## Most frequent errors',
+    '',
+    ...templatesOf(facts),
+    '',
+    '## Cause, and what is to be done',
+    '',
+    '_Why did it happen? What would have prevented it, or shown it earlier?_',
+    '',
+    '## Files',
+    '',
+    '| file | what |',
+    '|---|---|',
+    '| `logs.ndjson.gz` | the events, one document per line; secrets are masked |',
+    `| \`rates.csv\` | per 10 s, over all events${where.length === 0 ? '' : ' (not only those of `--where`)'}; an empty cell is not known |`,
+    '| `alerts.json` | what the alert history holds, and what the present rules would have done |',
+    '| `errors.csv` | error templates with count, first, last and an example |',
+    '',
+    '## Look further',
+    '',
+    '```sh',
+    `logpipe backtest ${range}`,
+    `logpipe backtest ${range} --rules candidate.yml --compare config/rules.yml`,
+    `logpipe backtest --source file logs.ndjson.gz ${range}`,
+    'gunzip -c logs.ndjson.gz | grep \'"level":"error"\' | head',
+    '```',
+    '',
+    `In Kibana: \`@timestamp >= "${from}" and @timestamp < "${to}" and tags: error\``,
+    '',
+  ];
+  return lines.join('\n');
+}
+
+function alertsOf(history: HistoryResult, { alerts, pages }: Timeline): string[] {
+  const lines: string[] = [];
+  if (history.found) {
+    const told = history.transitions.filter(({ transition }) => transition !== 'pending');
+    lines.push(`From the alert history (${told.length} transitions${history.cut ? ', cut' : ''}):`, '');
+    if (told.length === 0) lines.push('No alert changed its state.');
+    else lines.push('| time | what | priority | alert | message |', '|---|---|---|---|---|');
+    for (const { '@timestamp': time, transition, priority = '', alert, notification } of told) {
+      const what = notification === undefined ? transition : `${transition}: ${notification.channel}`;
+      lines.push(`| ${time} | ${what} | ${priority} | ${cell(alert?.title ?? '')} | ${cell(alert?.message ?? '')} |`);
+    }
+    lines.push('', 'What the present rules would have done (backtest):', '');
+  } else {
+    lines.push(
+      `The alert history could not be read (${cell(history.reason)}). What the present rules would have done (backtest):`,
+      '',
+    );
+  }
+  if (alerts.length === 0) lines.push('No alert.');
+  else lines.push('| fired | resolved | priority | rule | message |', '|---|---|---|---|---|');
+  for (const { fired, resolved = 'still firing', priority, rule, message } of alerts) {
+    lines.push(`| ${fired} | ${resolved} | ${priority} | ${cell(rule)} | ${cell(message)} |`);
+  }
+  lines.push('', `Pages: ${pages.total}.`);
+  return lines;
+}
+
+function releasesOf({ releases }: Facts): string[] {
+  if (releases.length === 0) return ['No event names its version.'];
+  return [
+    '| version | first seen in the range | events | errors |',
+    '|---|---|---|---|',
+    ...releases.map(({ version, first, events, errors }) => `| ${cell(version)} | ${first} | ${events} | ${errors} |`),
+  ];
+}
+
+function templatesOf({ templates }: Facts): string[] {
+  if (templates.length === 0) return ['None.'];
+  return [
+    '| count | error | first | last | example |',
+    '|---|---|---|---|---|',
+    ...templates
+      .slice(0, TOP)
+      .map(
+        ({ count, template, first, last, example }) =>
+          `| ${count} | ${cell(template)} | ${first} | ${last} | ${cell(example)} |`,
+      ),
+  ];
+}
+
+function levelsOf({ levels }: Facts): string {
+  const list = Object.entries(levels).map(([level, count]) => `${cell(level)} ${count}`);
+  return list.length === 0 ? '' : ` (${list.join(', ')})`;
+}
+
+function errorOf({ time, message, eventId }: NonNullable<Facts['firstError']>): string {
+  return `${time} ${cell(message)}${eventId === undefined ? '' : ` (${eventId})`}`;
+}
+
+function code(text: string): string {
+  return `\`${cell(text).replaceAll('`', "'")}\``;
+}
+
+/** Text of log records within a table. */
+function cell(text: string): string {
+  return text
+    .replace(/\s+/g, ' ')
+    .replace(/[\\|<>]/g, (character) => `\\${character}`)
+    .slice(0, 300);
+}

@@ -1,0 +1,275 @@
+// A replay, composed: source -> select -> indexing (the pipeline's own stages) -> target, with positions in a state file.
+// In: a request. Out: a summary. Guarantee: each record of the stretch is written, refused with a reason, or still to come
+// at the saved position; no group's offsets move; nothing is counted, so no alert fires.
+import type { Clock } from '../core/clock.ts';
+import { errorText } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import { createMasker } from '../core/mask.ts';
+import { createMetrics } from '../core/metrics.ts';
+import type { Chunk, ChunkOrigin, RawRecord } from '../core/record.ts';
+import { type DocumentWriter, documentId } from '../indexing/document.ts';
+import { createDegrade } from '../indexing/elasticsearch-sink.ts';
+import { createIndexer, type Indexer } from '../indexing/indexer.ts';
+import { createDeadLetter } from '../indexing/refused.ts';
+import { createParser, type ParseResult } from '../parse/parse.ts';
+import { createTagger, type TaggedEvent } from '../tag/tag.ts';
+import { createPace } from './pace.ts';
+import { createReplayProgress, emptyTally, type Tally } from './progress.ts';
+import { createRefusals } from './refusals.ts';
+import type { ReplayConfig, ReplayOptions, ReplaySummary } from './request.ts';
+import { byOrigin, createSelector } from './select.ts';
+import type { Position, ReplayBatch, ReplaySource, SourcePlan } from './sources.ts';
+import type { ReplayState, StateFile } from './state.ts';
+import type { Target } from './target.ts';
+import { createDryTarget, createTarget } from './targets.ts';
+import type { Yielding } from './yielding.ts';
+
+const SAVE_MS = 1_000;
+const SHUTDOWN_MS = 20_000;
+
+export interface ReplayDeps {
+  readonly source: ReplaySource;
+  /** Undefined: nothing is remembered. */
+  readonly state: StateFile | undefined;
+  /** Undefined: live indexing is not looked at. */
+  readonly yielding: Yielding | undefined;
+  readonly stdout: NodeJS.WritableStream;
+  readonly log: Log;
+  readonly clock: Clock;
+  /** Every event that is wanted, in the order of its lane: where a shadow evaluation listens. */
+  readonly onEvent?: (event: TaggedEvent, record: RawRecord, origin: ChunkOrigin) => void;
+  readonly onPlan?: (plan: SourcePlan) => void;
+  /** Told about once a second. */
+  readonly onProgress?: (tally: Tally, held: boolean) => void;
+}
+
+/** Runs until the end of the stretch, `--limit` or `signal`. @throws LogpipeError when source or target cannot be used */
+export async function replay(
+  config: ReplayConfig,
+  options: ReplayOptions,
+  deps: ReplayDeps,
+  signal: AbortSignal,
+): Promise<ReplaySummary> {
+  const { source, state, yielding, log, clock } = deps;
+  const { range, limit = Number.POSITIVE_INFINITY } = options;
+  const started = performance.now();
+  const found = state?.found;
+  const metrics = createMetrics();
+  const masker = createMasker(config.mask);
+  const toElasticsearch = options.target.kind === 'in-place' || options.target.kind === 'index';
+  const selector = createSelector({
+    parser: createParser(config.parse, { masker, duplicatesRefused: toElasticsearch }),
+    tag: createTagger(),
+    range,
+    matches: options.matches,
+  });
+  const refusals = createRefusals(config, options, { metrics, log });
+  let documents: DocumentWriter | undefined;
+  let indexer: Indexer | undefined;
+  const target: Target = (options.dryRun ? createDryTarget : createTarget)(options, config, {
+    degrade: (item) => createDegrade({ ...selector, documents: documents! })(item),
+    bury: ({ record, chunk }, reason, detail, abort) => indexer!.bury(record, chunk, reason, detail, abort),
+    metrics,
+    stdout: deps.stdout,
+    log,
+    clock,
+  });
+  documents = target.documents(selector.parser.time);
+  const bulk = target.stepwise ? { ...config.bulk, concurrency: 1 } : config.bulk;
+  indexer = createIndexer(bulk, {
+    parser: selector.parser,
+    tag: selector.tag,
+    documents,
+    sinks: [target.sink],
+    deadLetters: refusals.sink,
+    toDeadLetter: createDeadLetter(config.dlq, masker),
+    metrics,
+    log,
+    clock,
+  });
+  const plan = await source.plan();
+  deps.onPlan?.(plan);
+  // Lanes are fixed at the first start, also those that are not begun when it is interrupted.
+  const positions = new Map<string, Position>(
+    found ? Object.entries(found.positions) : plan.lanes.map(({ lane, from }) => [lane, from]),
+  );
+  const progress = createReplayProgress(positions, found?.tally ?? emptyTally());
+  const pace = createPace(options);
+  const stop = new AbortController();
+  const end = () => stop.abort();
+  const onAbort = () => {
+    end();
+    // A server that takes nothing must not keep the replay from ending.
+    void indexer.drain(SHUTDOWN_MS);
+  };
+  if (signal.aborted) onAbort();
+  signal.addEventListener('abort', onAbort, { once: true });
+
+  let targetState: Record<string, number> = found?.target ?? {};
+  const save = async (complete: boolean) => {
+    if (state === undefined) return;
+    // The two belong together: nothing may be acknowledged between them.
+    const { positions, tally } = progress.settled();
+    const written = await writtenSoFar();
+    const next: ReplayState = {
+      version: 1,
+      name: options.name!,
+      request: options.request,
+      range,
+      positions: Object.fromEntries(positions),
+      tally,
+      written,
+      target: targetState,
+      complete,
+    };
+    await state.save(next);
+  };
+  const writtenSoFar = async (): Promise<Record<string, number>> => {
+    const values = async (name: 'indexed' | 'duplicates' | 'degraded') =>
+      (await metrics[name].get()).values.reduce((sum, { value }) => sum + value, 0);
+    const now: Record<string, number> = {
+      new: await values('indexed'),
+      present: await values('duplicates'),
+      degraded: await values('degraded'),
+      refused: refusals.count(),
+      ...target.counts(),
+    };
+    for (const [name, count] of Object.entries(found?.written ?? {})) {
+      // Files are those of the target as a whole.
+      if (name !== 'files') now[name] = (now[name] ?? 0) + count;
+    }
+    return now;
+  };
+
+  let lastSaved = clock.now();
+  let saving: Promise<void> = Promise.resolve();
+  let failure: unknown;
+  const isWhole = () => progress.settled().tally.read === progress.begun.read;
+  /** Stepwise: everything taken is written, so that positions and the target's own state say the same. */
+  const settle = async () => {
+    await indexer.drain(Number.POSITIVE_INFINITY);
+    if (!isWhole() || clock.now() - lastSaved < SAVE_MS) return;
+    lastSaved = clock.now();
+    targetState = await target.checkpoint();
+    await save(false);
+  };
+  const ticker = setInterval(() => {
+    deps.onProgress?.(progress.begun, yielding?.seen().held ?? false);
+    if (target.stepwise) return;
+    saving = saving
+      .then(() => save(false))
+      .catch((error) => {
+        failure ??= error;
+        end();
+      });
+  }, SAVE_MS);
+
+  let turn: Promise<unknown> = Promise.resolve();
+  /** One batch at a time reaches a stepwise target; lanes still read side by side. */
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    if (!target.stepwise) return work();
+    const mine = turn.then(work);
+    turn = mine.catch(() => {});
+    return mine;
+  };
+
+  async function take(batch: ReplayBatch): Promise<boolean> {
+    const { records, lane, next } = batch;
+    const tally = emptyTally();
+    const wanted: Wanted[] = [];
+    for (let i = 0; i < records.length && progress.begun.matched + tally.matched < limit; i++) {
+      const record = records[i]!;
+      tally.read += 1;
+      tally.bytes += record.value?.length ?? 0;
+      const selection = selector.select(record);
+      if (selection === 'outside') tally.outside += 1;
+      else if (selection === 'unmatched') tally.unmatched += 1;
+      else {
+        tally.matched += 1;
+        const origin = batch.origin(i);
+        const { result } = selection;
+        if (result.ok) deps.onEvent?.(result.event as TaggedEvent, record, origin);
+        if (target.has?.(documentId(record, { origin })) !== true) wanted.push({ record, result, origin });
+      }
+    }
+    const done = progress.begin(lane, next, tally, wanted.length);
+    await send(wanted, done);
+    return !stop.signal.aborted && progress.begun.matched < limit;
+  }
+
+  async function send(wanted: readonly Wanted[], done: (count: number) => void): Promise<void> {
+    const times = wanted.map(({ record, result }) => (result.ok ? result.event.timeMs : record.timeMs));
+    for (let from = 0; from < wanted.length; ) {
+      const count = pace.fitting(times, from);
+      await pace.wait(times[from]!, count, stop.signal);
+      await yielding?.pass(stop.signal);
+      // The saved position stays before this batch.
+      if (stop.signal.aborted) return;
+      for (const [origin, items] of byOrigin(wanted.slice(from, from + count), ({ origin }) => origin)) {
+        await accept(origin, items, done);
+      }
+      from += count;
+    }
+  }
+
+  function accept(origin: ChunkOrigin, items: readonly Wanted[], done: (count: number) => void): Promise<void> {
+    const records = items.map(({ record }) => record);
+    let bytes = 0;
+    for (const { value } of records) bytes += value?.length ?? 0;
+    const chunk: Chunk = { origin, records, bytes, done };
+    selector.expect(
+      items.map(({ result }) => result),
+      records,
+    );
+    // Synchronous up to the in-flight limit, so that the selector's results belong to these records.
+    return indexer!.accept(chunk);
+  }
+
+  try {
+    await target.prepare(found?.target);
+    targetState = await target.checkpoint();
+    await save(false);
+    await source.feed(progress.settled().positions, stop.signal, (batch) =>
+      inTurn(async () => {
+        if (stop.signal.aborted) return false;
+        const more = await take(batch);
+        if (target.stepwise) await settle();
+        return more;
+      }),
+    );
+    const drained = await indexer.drain(Number.POSITIVE_INFINITY);
+    clearInterval(ticker);
+    await saving;
+    if (failure !== undefined) throw failure;
+    const complete = !signal.aborted && drained;
+    // A target that keeps what is written twice goes back to the last whole step.
+    if (!target.stepwise || isWhole()) {
+      targetState = await target.checkpoint();
+      await save(complete);
+    }
+    const { tally } = progress.settled();
+    return {
+      complete,
+      gaps: [...plan.gaps, ...source.missing()],
+      tally,
+      written: await writtenSoFar(),
+      plan,
+      indices: target.indices?.() ?? {},
+      refusals: refusals.examples(),
+      seconds: (performance.now() - started) / 1_000,
+      live: yielding?.seen(),
+    };
+  } finally {
+    clearInterval(ticker);
+    signal.removeEventListener('abort', onAbort);
+    await yielding?.close();
+    await refusals.sink.close();
+    await target.sink.close().catch((error) => log.warn('the target did not close', { reason: errorText(error) }));
+  }
+}
+
+interface Wanted {
+  readonly record: RawRecord;
+  readonly result: ParseResult;
+  readonly origin: ChunkOrigin;
+}

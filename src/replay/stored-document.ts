@@ -1,0 +1,63 @@
+// A document as it was indexed or exported -> the record it came from. In: the JSON object and its id. Out: a raw record
+// that the present stages turn into the document again. Guarantee: id and origin stay; the day stays too, unless the parser
+// reads the time otherwise.
+import { isEventId } from '../core/event-id.ts';
+import type { ChunkOrigin, RawRecord } from '../core/record.ts';
+import { isErrorLevel } from '../parse/level.ts';
+
+export interface StoredDocument {
+  readonly record: RawRecord;
+  /** Undefined when the document does not tell. */
+  readonly origin: ChunkOrigin | undefined;
+}
+
+/** `freshTags`: what the present stages can judge anew is left to them. */
+export function fromDocument(
+  id: string,
+  source: Readonly<Record<string, unknown>>,
+  options: { freshTags: boolean; fallbackMs: number },
+): StoredDocument {
+  const { '@timestamp': time, kafka, tags, error, ...doc } = source;
+  const rest: Record<string, unknown> = doc;
+  const found: readonly unknown[] = Array.isArray(tags) ? tags : [];
+  if (rest.timestamp === undefined && time !== undefined && !found.includes('_time_missing')) rest.timestamp = time;
+  // The other tags tell what happened to the record that is no more; `error` comes again with the level.
+  const again = (tag: unknown) =>
+    (tag === 'error' && isErrorLevel(rest.level)) || (options.freshTags && tag === '_event_invalid');
+  const others = found.filter((tag) => !again(tag));
+  if (others.length > 0) rest.tags = others;
+  const bare = withoutGrouping(error);
+  if (bare !== undefined) rest.error = bare;
+  // Relative to the record: an event time out of range then was replaced by the record time, which is this one.
+  const timeMs = Date.parse(String(time));
+  const record: RawRecord = {
+    value: Buffer.from(JSON.stringify(rest)),
+    offset: numberAt(kafka, 'offset') ?? 0,
+    timeMs: Number.isFinite(timeMs) ? timeMs : options.fallbackMs,
+    eventId: isEventId(id) ? id : undefined,
+    documentId: id,
+    mark: 'replayed',
+  };
+  return { record, origin: originOf(kafka) };
+}
+
+function originOf(kafka: unknown): ChunkOrigin | undefined {
+  const topic = typeof kafka === 'object' && kafka !== null ? (kafka as { topic?: unknown }).topic : undefined;
+  const partition = numberAt(kafka, 'partition');
+  // It becomes a part of the document without escapes.
+  return typeof topic === 'string' && /^[\w.-]{1,249}$/.test(topic) && partition !== undefined
+    ? { kind: 'kafka', topic, partition }
+    : undefined;
+}
+
+function numberAt(value: unknown, key: string): number | undefined {
+  const found = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[key] : undefined;
+  return Number.isSafeInteger(found) ? (found as number) : undefined;
+}
+
+/** Template and fingerprint are made again. */
+function withoutGrouping(error: unknown): unknown {
+  if (typeof error !== 'object' || error === null || Array.isArray(error)) return error;
+  const { template: _, fingerprint: __, ...rest } = error as Record<string, unknown>;
+  return Object.keys(rest).length === 0 ? undefined : rest;
+}

@@ -1,0 +1,124 @@
+// Another topic as a target. In: batches. Out: records as a producer would have sent them, masked, with their event id and
+// marked `replayed`, so that nothing counts them. Guarantee: never the topics the pipeline lives on; after a kill, records
+// that had arrived although their position was not saved are recognised by `replay-origin` and not sent again.
+import type { Message, Producer } from 'kafkajs';
+import { LogpipeError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import type { Metrics } from '../core/metrics.ts';
+import { documentId } from '../indexing/document.ts';
+import { createKafka, defaultPartitioner, type KafkaConfig } from '../source/kafka-client.ts';
+import { failedReading } from '../source/kafka-failures.ts';
+import { readTopic } from '../source/throwaway-reader.ts';
+import { plainDocuments } from './plain-documents.ts';
+import type { Target } from './target.ts';
+
+/** @throws LogpipeError LOGPIPE_USAGE for a topic of the pipeline's own */
+export function checkTopic(topic: string, topics: KafkaConfig['topics']): void {
+  const own = (['logs', 'dlq', 'counts', 'alerts'] as const).find((name) => topics[name] === topic);
+  if (own === undefined) return;
+  throw new LogpipeError(
+    'LOGPIPE_USAGE',
+    `--to-topic: ${topic} is kafka.topics.${own}, which the live pipeline works on; name another topic`,
+  );
+}
+
+export function createTopicTarget(
+  topic: string,
+  name: string,
+  config: KafkaConfig,
+  deps: { log: Log; metrics: Metrics },
+): Target {
+  const { log, metrics } = deps;
+  checkTopic(topic, config.topics);
+  const kafka = createKafka(config, log);
+  const arrived = new Set<string>();
+  let producer: Producer | undefined;
+  let partitions: number[] = [];
+  /** Ends of the topic when the last checkpoint was made: what lies behind may be ours. */
+  let ends: Record<string, number> = {};
+
+  async function readEnds(): Promise<Record<string, number>> {
+    const admin = kafka.admin();
+    try {
+      await admin.connect();
+      const rows = await admin.fetchTopicOffsets(topic);
+      partitions = rows.map(({ partition }) => partition).sort((a, b) => a - b);
+      return Object.fromEntries(rows.map(({ partition, high }) => [String(partition), Number(high)]));
+    } catch (error) {
+      throw failedReading(error, config, topic);
+    } finally {
+      await admin.disconnect().catch(() => {});
+    }
+  }
+
+  async function connect(): Promise<Producer> {
+    if (producer) return producer;
+    const fresh = kafka.producer({
+      createPartitioner: defaultPartitioner,
+      idempotent: true,
+      maxInFlightRequests: 1,
+      allowAutoTopicCreation: false,
+    });
+    await fresh.connect();
+    producer = fresh;
+    return fresh;
+  }
+
+  return {
+    documents: plainDocuments,
+    stepwise: true,
+    has: (key) => arrived.delete(key),
+    async prepare(saved) {
+      ends = await readEnds();
+      if (saved === undefined) return;
+      const wanted = new Map(
+        partitions.map((partition) => [
+          partition,
+          { from: saved[partition] ?? 0, to: ends[partition] ?? Number.POSITIVE_INFINITY },
+        ]),
+      );
+      await readTopic(
+        config,
+        {
+          topic,
+          purpose: 'replay-resume',
+          from: wanted,
+          follow: false,
+          onRecord({ headers }) {
+            if (String(headers?.replayed) === name) arrived.add(String(headers?.['replay-origin']));
+            return true;
+          },
+        },
+        log,
+      );
+    },
+    sink: {
+      name: 'topic',
+      async write(batch) {
+        const messages: Message[] = batch.items.map(({ record, chunk }, i) => {
+          const { origin } = chunk;
+          const place = origin.kind === 'kafka' ? origin.partition : 0;
+          return {
+            value: Buffer.from(batch.document(i)),
+            partition: partitions[place % partitions.length]!,
+            headers: {
+              ...(record.eventId === undefined ? {} : { eventId: record.eventId }),
+              replayed: name,
+              'replay-origin': documentId(record, chunk),
+            },
+          };
+        });
+        await (await connect()).send({ topic, acks: -1, messages });
+        metrics.indexed.inc({ sink: 'topic' }, batch.count);
+      },
+      async close() {
+        await producer?.disconnect();
+      },
+    },
+    async checkpoint() {
+      ends = await readEnds();
+      return ends;
+    },
+    counts: () => ({}),
+  };
+}

@@ -1,0 +1,49 @@
+// Conditions on documents, as given with `--where`. In: their texts. Out: one question to a document.
+// Guarantee: all conditions must hold; a text that is no condition is an error that shows the three forms.
+import { LogpipeError } from '../core/errors.ts';
+
+export type Matches = (document: Readonly<Record<string, unknown>>) => boolean;
+
+/** All of them at once; undefined when there are none, so that nothing need be prepared. @throws LogpipeError LOGPIPE_USAGE */
+export function parseWhere(texts: readonly string[] | undefined): Matches | undefined {
+  if (texts === undefined || texts.length === 0) return undefined;
+  const conditions = texts.map(parseCondition);
+  return (document) => conditions.every((matches) => matches(document));
+}
+
+/**
+ * A condition on a document: `path=value`, `path!=value` (also true where there is no such field), `path~text` (contains,
+ * without regard to case). The path is dotted; of a list one element has to match.
+ * @throws LogpipeError LOGPIPE_USAGE
+ */
+export function parseCondition(text: string): Matches {
+  const match = /^\s*([^=!~\s]+)\s*(!=|=|~)\s*(.*?)\s*$/su.exec(text);
+  if (!match) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `--where: ${JSON.stringify(text)} is not path=value, path!=value or path~text`,
+    );
+  }
+  const [, path, operator, wanted] = match as unknown as [string, string, '=' | '!=' | '~', string];
+  const lower = wanted.toLowerCase();
+  const test = (value: unknown): boolean => {
+    if (Array.isArray(value)) return value.some(test);
+    if (value === undefined || value === null) return false;
+    const found = typeof value === 'object' ? JSON.stringify(value) : String(value);
+    return operator === '~' ? found.toLowerCase().includes(lower) : found === wanted;
+  };
+  return (document) => test(valueAt(document, path)) !== (operator === '!=');
+}
+
+/** The value at a dotted path, whether the document nests it or has dots in its keys. */
+function valueAt(value: unknown, path: string): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+  const fields = value as Record<string, unknown>;
+  if (Object.hasOwn(fields, path)) return fields[path];
+  for (let dot = path.indexOf('.'); dot > 0; dot = path.indexOf('.', dot + 1)) {
+    const head = path.slice(0, dot);
+    const found = Object.hasOwn(fields, head) ? valueAt(fields[head], path.slice(dot + 1)) : undefined;
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}

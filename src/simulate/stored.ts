@@ -1,0 +1,170 @@
+// Where a simulation takes its records from: the log topic, the indices, or files. In: a range of arrival times. Out: records in order
+// of arrival. Guarantee: nobody's offsets move, nothing is written; memory does not grow with the range. Indices and files do not
+// tell when a record arrived: there it arrived when it happened.
+import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import { createGunzip } from 'node:zlib';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import { isEventId } from '../core/event-id.ts';
+import type { Log } from '../core/log.ts';
+import { createElasticsearchClient, type ElasticsearchConfig, explainFailure } from '../indexing/elasticsearch.ts';
+import { asWritten, readDocuments, type StoredDocument } from '../indexing/ordered-documents.ts';
+import { createTimeParser } from '../parse/time.ts';
+import type { KafkaConfig } from '../source/kafka-client.ts';
+import { openTopicStreams } from '../source/topic-streams.ts';
+import type { StoredRecord } from './feed.ts';
+import { mergeByArrival } from './merge.ts';
+
+export const STORED_SOURCES = ['kafka', 'index', 'file'] as const;
+export type StoredSource = (typeof STORED_SOURCES)[number];
+
+export interface StoredOptions {
+  readonly source: StoredSource;
+  readonly files: readonly string[];
+  readonly fromMs: number;
+  readonly toMs: number;
+  /** For people who list groups. */
+  readonly purpose: string;
+}
+
+export interface Stored {
+  readonly batches: AsyncIterable<readonly StoredRecord[]>;
+  /** Known when all was read: sentences about what is missing. */
+  gaps(): readonly string[];
+  close(): Promise<void>;
+}
+
+/** @throws LogpipeError when the source cannot be reached; so does reading */
+export async function openStored(
+  config: { readonly kafka: KafkaConfig; readonly elasticsearch: ElasticsearchConfig },
+  options: StoredOptions,
+  log: Log,
+): Promise<Stored> {
+  switch (options.source) {
+    case 'kafka':
+      return openTopic(config.kafka, options, log);
+    case 'index':
+      return openIndices(config.elasticsearch, options);
+    case 'file':
+      return openFiles(options);
+  }
+}
+
+async function openTopic(config: KafkaConfig, { fromMs, toMs, purpose }: StoredOptions, log: Log): Promise<Stored> {
+  const streams = await openTopicStreams(config, { topic: config.topics.logs, purpose, fromMs, toMs }, log);
+  const lanes = [...streams.partitions].sort(([a], [b]) => a - b);
+  return {
+    batches: mergeByArrival(
+      lanes.map(async function* ([lane, batches]): AsyncGenerator<readonly StoredRecord[]> {
+        for await (const batch of batches) {
+          yield batch.map(({ value, timeMs: arrivalMs, eventId, mark, offset }) => {
+            return { arrivalMs, lane, value, eventId, mark, offset };
+          });
+        }
+      }),
+    ),
+    gaps: streams.gaps,
+    close: streams.close,
+  };
+}
+
+function openIndices(config: ElasticsearchConfig, { fromMs, toMs }: StoredOptions): Stored {
+  const client = createElasticsearchClient(config);
+  async function* batches(): AsyncGenerator<readonly StoredRecord[]> {
+    try {
+      for await (const documents of readDocuments(client, { fromMs, toMs })) yield documents.map(toRecord);
+    } catch (error) {
+      throw error instanceof LogpipeError ? error : await explainFailure(error, config);
+    }
+  }
+  return { batches: batches(), gaps: () => [], close: () => client.close() };
+}
+
+const time = createTimeParser();
+
+function toRecord({ id, source }: StoredDocument): StoredRecord {
+  return {
+    arrivalMs: time.parse(source['@timestamp']) ?? 0,
+    lane: laneOf(source),
+    value: Buffer.from(JSON.stringify(asWritten(source))),
+    eventId: isEventId(id) ? id : undefined,
+    document: source,
+  };
+}
+
+/** The partition it came from, where that is known. */
+function laneOf(source: Readonly<Record<string, unknown>>): number {
+  const { kafka } = source as { readonly kafka?: { readonly partition?: unknown } | null };
+  return typeof kafka?.partition === 'number' ? kafka.partition : 0;
+}
+
+function openFiles({ files, fromMs, toMs }: StoredOptions): Stored {
+  if (files.length === 0) throw new LogpipeError('LOGPIPE_USAGE', '--source file: name at least one file to read');
+  const merged = mergeByArrival(files.map((path) => readLines(path)));
+  async function* batches(): AsyncGenerator<readonly StoredRecord[]> {
+    for await (const batch of merged) yield batch.filter(({ arrivalMs }) => arrivalMs >= fromMs && arrivalMs < toMs);
+  }
+  return { batches: batches(), gaps: () => [], close: async () => {} };
+}
+
+const LINES = 1_000;
+
+/** Log lines or exported documents, plain or gzip. */
+async function* readLines(path: string): AsyncGenerator<readonly StoredRecord[]> {
+  let newestMs = 0;
+  let batch: StoredRecord[] = [];
+  try {
+    const input = createReadStream(path);
+    const text = (await isGzip(path)) ? unzip(input) : input;
+    for await (const line of createInterface({ input: text, crlfDelay: Number.POSITIVE_INFINITY })) {
+      if (line.trim() === '') continue;
+      const record = toStored(line, newestMs);
+      newestMs = Math.max(newestMs, record.arrivalMs);
+      batch.push(record);
+      if (batch.length < LINES) continue;
+      yield batch;
+      batch = [];
+    }
+  } catch (error) {
+    throw new LogpipeError('LOGPIPE_SOURCE_FAILED', `${path} cannot be read (${errorText(error)})`, error);
+  }
+  if (batch.length > 0) yield batch;
+}
+
+function unzip(input: NodeJS.ReadableStream): NodeJS.ReadableStream {
+  const gunzip = createGunzip();
+  input.on('error', (error) => gunzip.destroy(error));
+  return input.pipe(gunzip);
+}
+
+async function isGzip(path: string): Promise<boolean> {
+  const file = await open(path);
+  try {
+    const { buffer } = await file.read(Buffer.alloc(2), 0, 2, 0);
+    return buffer[0] === 0x1f && buffer[1] === 0x8b;
+  } finally {
+    await file.close();
+  }
+}
+
+/** A line without a readable time is taken to be of the time of the one before. */
+function toStored(line: string, newestMs: number): StoredRecord {
+  let doc: Record<string, unknown> | undefined;
+  try {
+    const value: unknown = JSON.parse(line);
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) doc = value as Record<string, unknown>;
+  } catch {
+    // A line of plain text, or cut: the parser decides what becomes of it.
+  }
+  if (doc === undefined) return { arrivalMs: newestMs, lane: 0, value: Buffer.from(line) };
+  const arrivalMs = time.parse(doc['@timestamp'] ?? doc.timestamp ?? doc.time) ?? newestMs;
+  const { eventId } = doc;
+  const exported = doc['@timestamp'] !== undefined && (doc.kafka !== undefined || doc.tags !== undefined);
+  return {
+    arrivalMs,
+    lane: laneOf(doc),
+    value: Buffer.from(exported ? JSON.stringify(asWritten(doc)) : line),
+    ...(typeof eventId === 'string' && isEventId(eventId) ? { eventId } : {}),
+  };
+}

@@ -1,0 +1,182 @@
+import { describe, expect, it } from 'vitest';
+import { alertsTemplate } from '../../../src/alerts/history-template.ts';
+import { createMasker } from '../../../src/core/mask.ts';
+import type { RawRecord } from '../../../src/core/record.ts';
+import { Batch } from '../../../src/indexing/batch.ts';
+import { createDocumentWriter, INDEX_PATTERN } from '../../../src/indexing/document.ts';
+import { indexTemplate } from '../../../src/indexing/template.ts';
+import { createParser } from '../../../src/parse/parse.ts';
+import { readable } from '../../../src/replay/feed.ts';
+import { REPLAY_PREFIX, replayTemplate } from '../../../src/replay/replay-template.ts';
+import { byOrigin, createSelector } from '../../../src/replay/select.ts';
+import { fromDocument } from '../../../src/replay/stored-document.ts';
+import { parseWhere } from '../../../src/replay/where.ts';
+import { createTagger } from '../../../src/tag/tag.ts';
+
+const START = Date.parse('2026-01-31T23:59:59.000Z');
+const PARSE = { maxRecordBytes: 5_000_000, maxAheadMs: 600_000, maxBehindMs: 2_592_000_000 };
+const newParser = () => createParser(PARSE, { masker: createMasker(), duplicatesRefused: true });
+
+function record(fields: object, extra: Partial<RawRecord> = {}): RawRecord {
+  const value = Buffer.from(JSON.stringify({ timestamp: new Date(START).toISOString(), level: 'error', ...fields }));
+  return { value, offset: 7, timeMs: START + 50, eventId: undefined, ...extra };
+}
+
+describe('what is wanted', () => {
+  const selector = (where: string[]) =>
+    createSelector({
+      parser: newParser(),
+      tag: createTagger(),
+      range: { fromMs: START, toMs: START + 1_000 },
+      matches: parseWhere(where),
+    });
+
+  it('lies in the stretch by event time: the beginning is part of it, the end is not', () => {
+    const at = (ms: number) => selector([]).select(record({ timestamp: new Date(ms).toISOString(), message: 'm' }));
+    expect(at(START)).toBeTypeOf('object');
+    expect(at(START + 999)).toBeTypeOf('object');
+    expect(at(START - 1)).toBe('outside');
+    expect(at(START + 1_000)).toBe('outside');
+  });
+
+  it('holds every condition, on the document as it will be', () => {
+    const event = record({ message: 'Call 4711 failed', call: { status: 'failed' } });
+    expect(selector(['tags=error', 'call.status=failed', 'error.template~failed']).select(event)).toBeTypeOf('object');
+    expect(selector(['tags=error', 'call.status=busy']).select(event)).toBe('unmatched');
+  });
+
+  it('that no parser takes is wanted by its record time, and by no condition', () => {
+    const poison = { ...record({}), value: null };
+    expect(selector([]).select(poison)).toMatchObject({ result: { ok: false, reason: 'null_value' } });
+    expect(selector(['level=error']).select(poison)).toBe('unmatched');
+    expect(selector([]).select({ ...poison, timeMs: START - 1 })).toBe('outside');
+  });
+
+  it('is parsed once, and again only when the server has refused it', () => {
+    const parser = newParser();
+    let parsed = 0;
+    const parse = (one: RawRecord) => {
+      parsed += 1;
+      return parser.parse(one);
+    };
+    const counting = { ...parser, parse };
+    const chosen = createSelector({ parser: counting, tag: createTagger(), range: undefined, matches: undefined });
+    const one = record({ message: 'm' });
+    const selection = chosen.select(one);
+    if (typeof selection !== 'object') throw new Error('it is wanted');
+    chosen.expect([selection.result], [one]);
+    expect(chosen.parser.parse(one)).toBe(selection.result);
+    expect(parsed).toBe(1);
+    expect(chosen.parser.parse(one)).toMatchObject({ ok: true });
+    expect(parsed).toBe(2);
+  });
+});
+
+describe('a document that is read again', () => {
+  const parser = newParser();
+  const tag = createTagger();
+  const origin = { kind: 'kafka', topic: 'logs', partition: 3 } as const;
+
+  /** As the pipeline writes it. */
+  function indexed(from: RawRecord, place: { kind: 'kafka'; topic: string; partition: number }) {
+    const result = parser.parse(from);
+    if (!result.ok) throw new Error(result.detail);
+    const batch = new Batch(1_024);
+    const chunk = { origin: place, records: [from], bytes: 0, done() {} };
+    createDocumentWriter(parser.time).append(batch, tag(result.event), from, chunk);
+    return { ...batch.action(0), source: JSON.parse(batch.document(0).toString()) as Record<string, unknown> };
+  }
+
+  it.each([
+    ['an error', record({ message: 'Call 1 failed', service: 'a', error: { name: 'E' } })],
+    ['an error without a group of its own', record({ message: 'Call 1 failed' })],
+    ['tags of its producer', record({ level: 'info', message: 'm', tags: ['mine', 'error'] })],
+    ['a secret', record({ level: 'info', message: 'm', password: 'hunter2hunter2' })],
+    ['a value in no type', record({ level: 'info', message: 'm', call: { durationMs: 'long' } })],
+    ['no time', { ...record({}), value: Buffer.from('{"level":"info","message":"m"}') }],
+    ['a time out of range', record({ timestamp: '2020-01-01T00:00:00.000Z', level: 'info', message: 'm' })],
+    ['no JSON', { ...record({}), value: Buffer.from('plain text') }],
+    [
+      'an event id',
+      record({ message: 'm', eventId: '01J00000000000000000000000' }, { eventId: '01J00000000000000000000000' }),
+    ],
+  ])('%s: becomes itself, under its id, on its day', (_, raw) => {
+    const first = indexed(raw, origin);
+    const stored = fromDocument(first.id, first.source, { freshTags: false, fallbackMs: 0 });
+    expect(stored.origin).toEqual(origin);
+    const again = indexed(stored.record, origin);
+    const sorted = (source: Record<string, unknown>) => ({
+      ...source,
+      tags: [...((source.tags as string[]) ?? [])].sort(),
+    });
+    expect({ ...again, source: sorted(again.source) }).toEqual({ ...first, source: sorted(first.source) });
+  });
+
+  it('keeps any id, and the action line stays JSON', () => {
+    const id = 'a"b\\c\nä/😀';
+    const again = indexed(fromDocument(id, { message: 'm' }, { freshTags: false, fallbackMs: START }).record, origin);
+    expect(again.id).toBe(id);
+  });
+});
+
+it('records are handed over by origin, in their order', () => {
+  const a = { kind: 'kafka', topic: 't', partition: 0 } as const;
+  const b = { kind: 'kafka', topic: 't', partition: 1 } as const;
+  const items = [a, b, { ...a }, b, a].map((origin, n) => ({ origin, n }));
+  expect(byOrigin(items, ({ origin }) => origin).map(([, list]) => list.map(({ n }) => n))).toEqual([
+    [0, 2, 4],
+    [1, 3],
+  ]);
+});
+
+it('the replay’s indices are none of the live ones, and its template has a priority of its own', () => {
+  const { index_patterns, priority, template } = replayTemplate();
+  expect(index_patterns).toEqual([`${REPLAY_PREFIX}*`]);
+  expect(INDEX_PATTERN.test(`${REPLAY_PREFIX}x-2026.01.31`)).toBe(false);
+  expect(priority).toBeGreaterThan(200);
+  expect(new Set([priority, alertsTemplate().priority, indexTemplate().priority]).size).toBe(3);
+  expect(template).toEqual(indexTemplate().template);
+});
+
+describe('reading as an iterable', () => {
+  const source = (batches: number, seen: boolean[] = []) =>
+    readable({
+      kind: 'file',
+      plan: async () => ({ lanes: [], records: 0, bytes: 0, gaps: [] }),
+      missing: () => [],
+      async feed(_from, _signal, take) {
+        for (let n = 0; n < batches; n++) {
+          const more = await take({
+            lane: 'l',
+            records: [],
+            origin: () => ({ kind: 'file', path: '', identity: '' }),
+            next: n,
+          });
+          seen.push(more);
+          if (!more) return;
+        }
+        if (batches === 3) throw new Error('the source broke');
+      },
+    });
+  const { signal } = new AbortController();
+
+  it('gives everything in order, holds the source back, and ends it when the loop ends', async () => {
+    const seen: boolean[] = [];
+    const next: unknown[] = [];
+    for await (const batch of source(5, seen).read(new Map(), signal)) {
+      expect(seen.length).toBe(next.length);
+      next.push(batch.next);
+    }
+    expect(next).toEqual([0, 1, 2, 3, 4]);
+    const early: boolean[] = [];
+    for await (const _ of source(5, early).read(new Map(), signal)) break;
+    expect(early.length).toBeLessThanOrEqual(1);
+  });
+
+  it('passes on what the source throws', async () => {
+    const all = async () => {
+      for await (const _ of source(3).read(new Map(), signal));
+    };
+    await expect(all()).rejects.toThrow('the source broke');
+  });
+});
