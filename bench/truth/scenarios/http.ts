@@ -52,18 +52,18 @@ const denied: Scenario = {
 
 const busy: Scenario = {
   name: 'five-thousand-a-second',
-  about: '5,000 events a second for 50 s, and half of the calls fail after 20 s',
+  about: '5,000 events a second for 45 s, and half of the calls fail after 18 s',
   stage(random) {
     const behaviour = {
       callsPerSecond: () => 300,
-      callFails: during(START, 20 / 60, 5, 0.5, 0.02),
+      callFails: during(START, 0.3, 5, 0.5, 0.02),
       requestsPerSecond: () => 4_000,
       linesPerSecond: () => 650,
       jobsPerSecond: () => 25,
       jobsDonePerSecond: () => 40,
       deniedPerSecond: () => 0.3,
     };
-    const stage = createStage({ random, start: START, minutes: 5 / 6, behaviour });
+    const stage = createStage({ random, start: START, minutes: 0.75, behaviour });
     const { occurrences } = stage;
     return {
       ...stage,
