@@ -2,7 +2,7 @@
 
 import type { Priority } from '../../src/rules/observation.ts';
 import type { Driven, DrivenAlert, DrivenMessage } from '../../src/simulate/drive.ts';
-import type { Truth } from './labels.ts';
+import type { Truth } from './label.ts';
 import type { Staged, TrueIncident } from './scenario.ts';
 import type { Interval } from './truth.ts';
 

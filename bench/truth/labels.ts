@@ -1,15 +1,12 @@
 // The shipped rules once more, as the operators' guide says them, and naively: thresholds are written by hand, and of a rule's
-// condition its `for` is a part. In: what happened. Out: when the rule is right to fire.
+// condition its `for` is a part. In: what happened. Out: when the rule is right to fire. Those about calls: call-labels.ts.
+import { type Truth, truth, windowed } from './label.ts';
 import type { Occurrence } from './occurrence.ts';
 import {
   anyNewest,
-  atTenSeconds,
   between,
   type Cut,
-  exactly,
   field,
-  type Interval,
-  joined,
   lasting,
   ofEvent,
   readings,
@@ -19,118 +16,8 @@ import {
   windowOf,
 } from './truth.ts';
 
-/** A rule, its label set, and when its condition is true. */
-export interface Truth {
-  readonly rule: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly when: readonly Interval[];
-  /** The same with windows cut at full 10 s, as logpipe promises them: the alert may come then. */
-  readonly permitted: readonly Interval[];
-}
-
 const MINUTE = 60_000;
-/** An alert that fires is held as long as this: a shorter gap is no end. */
-const HOLD_MS = 2 * MINUTE;
-
-export function truth(rule: string, when: readonly Interval[], labels: Truth['labels'] = {}): Truth {
-  const intervals = joined(when, HOLD_MS);
-  return { rule, labels, when: intervals, permitted: intervals };
-}
-
-/** Of rules over a window of events. */
-function windowed(rule: string, holds: (cut: Cut) => readonly Interval[], labels: Truth['labels'] = {}): Truth {
-  const when = holds(exactly);
-  return { rule, labels, when: joined(when, HOLD_MS), permitted: joined([...when, ...holds(atTenSeconds)], HOLD_MS) };
-}
-
-const status = (event: Occurrence) => String(field(event.doc, 'call.status'));
-const failed = (event: Occurrence) => status(event) === 'failed';
-const reached = (event: Occurrence) => ['completed', 'voicemail'].includes(status(event));
 const httpStatus = (event: Occurrence) => Number(field(event.doc, 'http.status'));
-
-function callShare(
-  rule: string,
-  { minutes, holds, part = failed }: { minutes: number; holds: (share: number) => boolean; part?: typeof failed },
-) {
-  return (events: readonly Occurrence[], span: Span): Truth => {
-    const share = { windowMs: minutes * MINUTE, minEvents: 20, part, holds };
-    return windowed(rule, (cut) => shareOf(ofEvent(events, 'call.ended'), span, share, cut));
-  };
-}
-
-export const highErrorRate = callShare('high-error-rate', { minutes: 5, holds: (share) => share > 0.2 });
-export const elevatedErrorRate = callShare('elevated-error-rate', { minutes: 5, holds: (share) => share > 0.1 });
-export const lowCallSuccess = callShare('low-call-success', {
-  minutes: 15,
-  holds: (share) => share < 0.5,
-  part: reached,
-});
-
-export function lowRetrySuccess(events: readonly Occurrence[], span: Span): Truth {
-  const retried = events.filter(({ doc }) => Number(field(doc, 'call.attempt')) > 1);
-  const rule = callShare('low-retry-success', { minutes: 30, holds: (share) => share < 0.2, part: reached });
-  return rule(retried, span);
-}
-
-/** Of the last ten calls within an hour, while there are fewer than 20 in five minutes. */
-function lastCalls(events: readonly Occurrence[], span: Span, least: number, share: number): Interval[] {
-  const within = windowOf(ofEvent(events, 'call.ended'));
-  return whileTrue(span, (ms) => {
-    if (within(ms, 5 * MINUTE).length >= 20) return false;
-    const last = within(ms, 60 * MINUTE).slice(-10);
-    return last.length >= least && last.filter(failed).length / last.length >= share;
-  });
-}
-
-export const allCallsFailing = (events: readonly Occurrence[], span: Span): Truth =>
-  truth('all-calls-failing', lastCalls(events, span, 10, 1));
-
-export const mostCallsFailing = (events: readonly Occurrence[], span: Span): Truth =>
-  truth('most-calls-failing', lastCalls(events, span, 5, 0.8));
-
-/** Of each tenant: 30 % of at least ten calls in ten minutes, three times as much as of all the others together. */
-function tenantsAhead(calls: readonly Occurrence[], span: Span, cut: Cut): (tenantId: string) => Interval[] {
-  const within = between(calls);
-  const ahead = new Map<number, Set<string>>();
-  for (let ms = span.fromMs; ms <= span.toMs; ms += 1_000) {
-    const tenants = new Map<string, { n: number; failed: number }>();
-    const all = { n: 0, failed: 0 };
-    for (const call of within(cut(ms, 10 * MINUTE), ms)) {
-      const tenantId = String(call.doc.tenantId);
-      const own = tenants.get(tenantId) ?? { n: 0, failed: 0 };
-      tenants.set(tenantId, own);
-      for (const counts of [own, all]) {
-        counts.n += 1;
-        if (failed(call)) counts.failed += 1;
-      }
-    }
-    const standsOut = ([, own]: [string, typeof all]) => {
-      const others = { n: all.n - own.n, failed: all.failed - own.failed };
-      if (own.n < 10 || others.n < 10) return false;
-      return own.failed / own.n > 0.3 && own.failed / own.n >= (3 * others.failed) / others.n;
-    };
-    const names = [...tenants].filter(standsOut).map(([name]) => name);
-    if (names.length > 0) ahead.set(ms, new Set(names));
-  }
-  return (tenantId) => whileTrue(span, (ms) => ahead.get(ms)?.has(tenantId) === true);
-}
-
-/** While calls of all begin to fail, a small tenant may be ahead of the others by chance: that is true, if of little use. */
-export function anyTenant(events: readonly Occurrence[], span: Span): Truth[] {
-  const calls = ofEvent(events, 'call.ended');
-  const [exact, late] = [exactly, atTenSeconds].map((cut) => tenantsAhead(calls, span, cut)) as [
-    (tenantId: string) => Interval[],
-    (tenantId: string) => Interval[],
-  ];
-  const tenants = new Set(calls.map(({ doc }) => String(doc.tenantId)));
-  return [...tenants].map((tenantId) =>
-    windowed('tenant-error-rate', (cut) => (cut === exactly ? exact : late)(tenantId), { tenantId }),
-  );
-}
-
-export function tenantErrorRate(events: readonly Occurrence[], span: Span, tenantId: string): Truth {
-  return anyTenant(events, span).find(({ labels }) => labels.tenantId === tenantId)!;
-}
 
 function httpErrors(rule: string, above: number) {
   return (events: readonly Occurrence[], span: Span): Truth => {

@@ -2,7 +2,7 @@
 import type { DriveOptions, DriveReading, DriveRecord } from '../../src/simulate/drive.ts';
 import type { Behaviour } from './behaviour.ts';
 import type { Fleet } from './fleet.ts';
-import type { Truth } from './labels.ts';
+import type { Truth } from './label.ts';
 import type { Occurrence } from './occurrence.ts';
 import { runPlatform } from './platform.ts';
 import type { Random } from './random.ts';

@@ -79,9 +79,18 @@ export function ofEvent(events: readonly Occurrence[], event: string): Occurrenc
   return events.filter(({ doc }) => doc.event === event);
 }
 
+const PATHS = new Map<string, readonly string[]>();
+
 /** A field by its path; undefined when it is not there. */
 export function field(doc: Occurrence['doc'], path: string): unknown {
-  return path.split('.').reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], doc);
+  let keys = PATHS.get(path);
+  if (keys === undefined) {
+    keys = path.split('.');
+    PATHS.set(path, keys);
+  }
+  let value: unknown = doc;
+  for (const key of keys) value = (value as Record<string, unknown> | undefined)?.[key];
+  return value;
 }
 
 /** Where the window of a moment begins: exactly, or at the full 10 s that logpipe promises, up to 10 s later. */

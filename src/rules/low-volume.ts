@@ -11,12 +11,16 @@ export function judgeLowVolume(rule: LowVolumeRule, ratioRule: ThresholdRule, co
   const { measure, bound, where, labels: by } = rule;
   const queryFor = (window: { fromMs: number; toMs: number }): Query => ({ ...window, nowMs: times.evalMs, where, by });
   const closedMs = times.completeMs;
-  const ratioWindow = { fromMs: closedMs - ratioRule.windowMs, toMs: closedMs };
-  const spokenFor = byKey(readMeasure(store, measure, queryFor(ratioWindow)));
+  // The ratio rule looks at both: at what is complete, and at the unfinished bucket as well.
+  const ratioWindows = [
+    { fromMs: closedMs - ratioRule.windowMs, toMs: closedMs },
+    windowTo(times.evalMs, ratioRule.windowMs),
+  ].map((window) => byKey(readMeasure(store, measure, queryFor(window))));
 
   return readMeasure(store, measure, queryFor(windowTo(times.evalMs, rule.windowMs))).map((whole): Verdict => {
     const { key, labels } = whole;
-    if ((spokenFor.get(key)?.volume ?? 0) >= ratioRule.minEvents) return { labels, state: 'clear' };
+    const spokenFor = ratioWindows.some((readings) => (readings.get(key)?.volume ?? 0) >= ratioRule.minEvents);
+    if (spokenFor) return { labels, state: 'clear' };
     const newest = lastEvents(rule, windowTo(times.evalMs, rule.windowMs), context, labels);
     const value = newest?.reading.value;
     if (newest !== undefined && value !== undefined && exceeds(value, bound)) {

@@ -6,7 +6,7 @@ import {
   lowCallSuccess,
   lowRetrySuccess,
   tenantErrorRate,
-} from '../labels.ts';
+} from '../call-labels.ts';
 import { createStage, during, MINUTE, ramp, type Scenario, SECOND } from '../scenario.ts';
 
 const START = '2026-03-10T09:00:00Z';
@@ -14,7 +14,6 @@ const START = '2026-03-10T09:00:00Z';
 const sharpOutage: Scenario = {
   name: 'sharp-outage',
   about: 'a provider goes down: from one second to the next 70 % of the calls fail, for ten minutes',
-  quick: true,
   stage(random) {
     const stage = createStage({
       random,

@@ -1,14 +1,7 @@
 // Times that are not what they seem: clocks that are off, logs that come late.
-import {
-  anyTenant,
-  criticalDisk,
-  elevatedErrorRate,
-  highDisk,
-  highErrorRate,
-  lowCallSuccess,
-  type Truth,
-  truth,
-} from '../labels.ts';
+import { anyTenant, elevatedErrorRate, highErrorRate, lowCallSuccess } from '../call-labels.ts';
+import { type Truth, truth } from '../label.ts';
+import { criticalDisk, highDisk } from '../labels.ts';
 import type { Occurrence } from '../occurrence.ts';
 import { createStage, during, MINUTE, type Scenario, SECOND, type Stage } from '../scenario.ts';
 import { whileTrue } from '../truth.ts';
@@ -17,11 +10,10 @@ const START = '2026-03-19T13:00:00Z';
 const OFF = 5 * MINUTE;
 
 /** An outage that every host sees, with the clock of one of them off. */
-function outage(name: string, about: string, aheadMs: number, quick?: true): Scenario {
+function outage(name: string, about: string, aheadMs: number): Scenario {
   return {
     name,
     about,
-    ...(quick && { quick }),
     stage(random) {
       const stage = createStage({
         random,
@@ -141,7 +133,7 @@ const slowShipping: Scenario = {
 export const CLOCKS: readonly Scenario[] = [
   lateLogs,
   slowShipping,
-  outage('clock-ahead', 'an outage, while the clock of one of three hosts is five minutes ahead', OFF, true),
+  outage('clock-ahead', 'an outage, while the clock of one of three hosts is five minutes ahead', OFF),
   outage('clock-behind', 'an outage, while the clock of one of three hosts is five minutes behind', -OFF),
   disk('clock-ahead-disk-full', 'the disk of a host whose clock is five minutes ahead fills up', OFF),
   disk('clock-behind-disk-full', 'the disk of a host whose clock is five minutes behind fills up', -OFF),

@@ -20,7 +20,6 @@ function errorsAt(random: Random, seconds: readonly number[], message: string): 
 const fresh: Scenario = {
   name: 'new-error',
   about: 'a fault nobody has seen before: once every 20 s for six minutes',
-  quick: true,
   stage(random) {
     const message = "Cannot read properties of undefined (reading 'tariff')";
     const seconds = Array.from({ length: 18 }, (_, i) => 720 + i * 20);

@@ -36,7 +36,6 @@ const deploy: Scenario = {
 const doubling: Scenario = {
   name: 'traffic-doubles',
   about: 'a campaign begins: twice as many calls, requests and jobs, no more errors than before',
-  quick: true,
   stage(random) {
     const twice = during(START, 45, 70, 2, 1);
     const behaviour = {

@@ -1,14 +1,6 @@
 // Requests: failing, slow, denied; and many events at once.
-import {
-  accessDeniedSpike,
-  anyTenant,
-  elevatedErrorRate,
-  elevatedHttpErrorRate,
-  highErrorRate,
-  highHttpErrorRate,
-  lowCallSuccess,
-  slowResponses,
-} from '../labels.ts';
+import { anyTenant, elevatedErrorRate, highErrorRate, lowCallSuccess } from '../call-labels.ts';
+import { accessDeniedSpike, elevatedHttpErrorRate, highHttpErrorRate, slowResponses } from '../labels.ts';
 import { createStage, during, type Scenario } from '../scenario.ts';
 
 const START = '2026-03-12T14:00:00Z';
@@ -32,7 +24,6 @@ const failing: Scenario = {
 const slow: Scenario = {
   name: 'p95-slow',
   about: 'a slow database: every request takes four to five times as long for ten minutes',
-  quick: true,
   stage(random) {
     const behaviour = { requestMillis: during(START, 12, 22, 320, 70) };
     const stage = createStage({ random, start: START, minutes: 36, behaviour });

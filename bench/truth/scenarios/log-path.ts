@@ -1,6 +1,9 @@
 // What the way of the log does: counting stops, a partition stalls, records come twice or again, nothing comes at all.
+
+import { anyTenant, elevatedErrorRate, highErrorRate, lowCallSuccess } from '../call-labels.ts';
 import { createFleet } from '../fleet.ts';
-import { anyTenant, elevatedErrorRate, highErrorRate, lowCallSuccess, silent, truth } from '../labels.ts';
+import { truth } from '../label.ts';
+import { silent } from '../labels.ts';
 import { createStage, during, MINUTE, type Scenario, SECOND } from '../scenario.ts';
 import { byArrival, type Shipped } from '../shipping.ts';
 
@@ -28,6 +31,7 @@ const lag: Scenario = {
 const lagOver: Scenario = {
   name: 'lag-outage-is-over',
   about: 'calls fail for three minutes while counting is stopped; when it is known it is long over: a summary, no page',
+  quick: true,
   stage(random) {
     const behaviour = { callFails: during(START, 14, 17, 0.7, 0.02) };
     const stage = createStage({ random, start: START, minutes: 38, behaviour });

@@ -1,7 +1,7 @@
 // Few calls: what a ratio cannot judge, and what chance does to it.
 
+import { allCallsFailing, manyCallsFailing, mostCallsFailing } from '../call-labels.ts';
 import { createFleet } from '../fleet.ts';
-import { allCallsFailing, mostCallsFailing } from '../labels.ts';
 import { type Occurrence, occurrence } from '../occurrence.ts';
 import { endOfCall } from '../platform.ts';
 import type { Random } from '../random.ts';
@@ -32,7 +32,6 @@ const every = (minutes: number, from: number, to: number) =>
 const oneFailure: Scenario = {
   name: 'night-one-failure',
   about: 'a call every five minutes, and one of them fails',
-  quick: true,
   stage(random) {
     const more = callsAt(random, every(5, 2, 70), (minute) => minute === 42);
     return { ...createStage({ random, start: NIGHT, minutes: 75, behaviour: ASLEEP, more }), must: [], incidents: [] };
@@ -42,7 +41,6 @@ const oneFailure: Scenario = {
 const eightFailing: Scenario = {
   name: 'night-all-of-eight',
   about: 'no call for hours, then eight within the hour, and all of them fail',
-  quick: true,
   stage(random) {
     const more = callsAt(random, every(5, 10, 50), () => true);
     const stage = createStage({ random, start: NIGHT, minutes: 58, behaviour: ASLEEP, more });
@@ -80,4 +78,21 @@ const chance: Scenario = {
   },
 };
 
-export const QUIET: readonly Scenario[] = [oneFailure, eightFailing, tenFailing, chance];
+const fewCalls: Scenario = {
+  name: 'few-calls-some-fail',
+  about: 'a call every nine seconds, of which from one moment on every sixth fails',
+  stage(random) {
+    const minutes = every(0.15, 1, 75);
+    const failing = (minute: number) => minute >= 25 && minute < 60 && Math.round((minute - 1) / 0.15) % 6 === 0;
+    const stage = createStage({
+      random,
+      start: NIGHT,
+      minutes: 80,
+      behaviour: { ...ASLEEP, requestsPerSecond: () => 0.4 },
+      more: callsAt(random, minutes, failing),
+    });
+    return { ...stage, must: [manyCallsFailing(stage.occurrences, stage)], incidents: [{ group: 'calls' }] };
+  },
+};
+
+export const QUIET: readonly Scenario[] = [oneFailure, eightFailing, tenFailing, chance, fewCalls];

@@ -1,14 +1,11 @@
 // What runs short: memory, disks, pools, processors, queues; and two things at once.
+import { anyTenant, elevatedErrorRate, highErrorRate, lowCallSuccess } from '../call-labels.ts';
 import {
-  anyTenant,
   criticalDisk,
   criticalMemory,
-  elevatedErrorRate,
   highCpu,
   highDisk,
-  highErrorRate,
   highMemory,
-  lowCallSuccess,
   poolExhausted,
   queueBacklog,
   queueSlow,
@@ -69,7 +66,6 @@ const grazing: Scenario = {
 const pool: Scenario = {
   name: 'pool-exhausted',
   about: 'one process holds on to its database connections: 48 of 50 for six minutes',
-  quick: true,
   stage(random) {
     const busy = during(START, 12, 18, 49, 12);
     const poolInUse = (ms: number, { pid }: { pid: number }) => (pid === 4_120 ? busy(ms) : 12);
@@ -94,7 +90,6 @@ const cpu: Scenario = {
 const queue: Scenario = {
   name: 'queue-stuck',
   about: 'nothing is taken from one queue for 14 minutes while jobs go on coming; then it is worked off',
-  quick: true,
   stage(random) {
     const stuck = during(START, 10, 24, true, false);
     const behaviour = {
@@ -115,7 +110,6 @@ const queue: Scenario = {
 const two: Scenario = {
   name: 'two-incidents',
   about: 'calls fail, and two minutes later, for another reason, a database pool is exhausted',
-  quick: true,
   stage(random) {
     const busy = during(START, 14, 22, 50, 12);
     const poolInUse = (ms: number, { pid }: { pid: number }) => (pid === 4_100 ? busy(ms) : 12);

@@ -94,6 +94,7 @@ const ELSEWHERE = [
   'application-silent',
   'all-calls-failing',
   'most-calls-failing',
+  'many-calls-failing',
   'error-trend',
   'call-failure-trend',
   'log-processing-behind',
