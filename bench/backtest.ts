@@ -95,5 +95,9 @@ export async function benchBacktest(minutes: number, warmUpMs?: number): Promise
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   const minutes = Number(process.argv[2] ?? 60);
-  process.stdout.write(`${JSON.stringify(await benchBacktest(minutes), null, 2)}\n`);
+  if (minutes > 0) process.stdout.write(`${JSON.stringify(await benchBacktest(minutes), null, 2)}\n`);
+  else {
+    process.stderr.write('Usage: npm run bench:backtest -- [minutes to judge, 60]\n');
+    process.exitCode = 2;
+  }
 }

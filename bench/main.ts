@@ -36,7 +36,6 @@ interface Options {
 
 const NAMES = ['raw-bulk', 'logpipe', 'ordinary', 'rsyslog', 'transport'];
 const TOPIC = 'logpipe-bench';
-/** With 1 GB it answers 429 again and again: uncollected garbage alone trips its circuit breaker at this rate. */
 const HEAP = '2g';
 
 const say = (line: string) => process.stderr.write(`${line}\n`);

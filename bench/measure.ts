@@ -93,6 +93,7 @@ async function searchableCount(node: string): Promise<number> {
 /** Every round writes into indices of its own: those of the round before go. `node` is the bench's own server. */
 export async function deleteIndices(node: string): Promise<void> {
   const reply = await fetch(`${node}/_cat/indices/calling-platform-*?format=json&h=index`);
+  if (!reply.ok) throw new Error(`listing indices: ${reply.status} ${await reply.text()}`);
   for (const { index } of (await reply.json()) as { index: string }[]) {
     await fetch(`${node}/${index}`, { method: 'DELETE' });
   }

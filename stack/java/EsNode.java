@@ -30,6 +30,8 @@ final class EsNode {
             .put("transport.port", args[4])
             .put("discovery.type", "single-node")
             .put("cluster.routing.allocation.disk.threshold_enabled", false)
+            // The serial collector leaves garbage until memory is short: counted as used, it trips the circuit breaker.
+            .put("indices.breaker.total.use_real_memory", false)
             .build();
         Environment environment = new Environment(settings, home.resolve("config"));
         LogConfigurator.configure(environment, true);
