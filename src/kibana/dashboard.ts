@@ -53,7 +53,9 @@ export function dashboard(
   const named = panels.map((panel, i) => ({ ...panel, index: `p${i + 1}` }));
   const references: Reference[] = [
     ...named.map(({ object, index }) => reference(object.type, object.id, `${index}:panel_${index}`)),
-    ...controls.map((control) => reference('index-pattern', LOGS_VIEW, `controlGroup_${control.id}:optionsListDataView`)),
+    ...controls.map((control) =>
+      reference('index-pattern', LOGS_VIEW, `controlGroup_${control.id}:optionsListDataView`),
+    ),
   ];
   return savedObject(
     'dashboard',
