@@ -51,7 +51,9 @@ export function checkSavedObjects(text: string, templates: readonly IndexTemplat
   // With an object missing, all that refers to it would be called broken.
   if (problems.length > 0) return problems;
   const context: Context = { byKey, fields: fieldsByPattern(templates) };
-  return objects.flatMap((object) => objectProblems(object, context).map((problem) => `${keyOf(object)}: ${problem}`));
+  return objects.flatMap((object) =>
+    [...new Set(objectProblems(object, context))].map((problem) => `${keyOf(object)}: ${problem}`),
+  );
 }
 
 function objectProblems(object: SavedObject, context: Context): string[] {
