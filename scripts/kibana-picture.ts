@@ -25,7 +25,7 @@ export function dashboardPicture(objects: readonly SavedObject[]): string {
     panels: panels.map(({ panelIndex, panelRefName, gridData: { x, y, w, h } }) => {
       const { id } = dashboard.references.find(({ name }) => name === `${panelIndex}:${panelRefName}`)!;
       const shown = objects.find((object) => object.id === id && object.type !== 'index-pattern')!;
-      return { title: shown.attributes.title as string, kind: shown.attributes.description as string, x, y, w, h };
+      return { title: shown.attributes.title as string, note: shown.attributes.description as string, x, y, w, h };
     }),
   });
 }
