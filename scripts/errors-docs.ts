@@ -15,6 +15,10 @@ const ADVICE: Record<ErrorCode, string> = {
   LOGPIPE_ES_UNREACHABLE: 'Check `elasticsearch.nodes` (http or https?), the network and the certificate authority.',
   LOGPIPE_ES_REFUSED: 'Read the server’s words in the message: usually wrong credentials or a missing privilege.',
   LOGPIPE_TEMPLATE_NEWER: 'Upgrade this logpipe. The newer template is left alone; `logpipe run` goes on with it.',
+  LOGPIPE_KIBANA_UNREACHABLE: 'Check `--url` or `kibana.url` (http or https?), the network and `kibana.caFile`.',
+  LOGPIPE_KIBANA_REFUSED:
+    'Read the words in the message: usually wrong credentials, a missing privilege, or an address that is not Kibana’s.',
+  LOGPIPE_KIBANA_OBJECTS: 'Import the shipped files, or correct the listed places in yours.',
   LOGPIPE_SINK_FAILED: 'Check free space and permissions of the folder, or who closed the standard output.',
   LOGPIPE_SOURCE_FAILED: 'Check that the file exists and may be read.',
   LOGPIPE_SHUTDOWN_FORCED: 'Nothing is lost. Raise `shutdownTimeoutMs` when it happens often.',

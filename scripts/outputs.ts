@@ -5,13 +5,17 @@ import { alertsTemplate } from '../src/alerts/history-template.ts';
 import { CONFIG_SCHEMA } from '../src/config.ts';
 import { packageRoot } from '../src/core/package-root.ts';
 import { indexTemplate } from '../src/indexing/template.ts';
+import { checkSavedObjects } from '../src/kibana/check.ts';
+import { shippedObjects } from '../src/kibana/objects.ts';
+import { toNdjson } from '../src/kibana/saved-object.ts';
 import { parseMeasures } from '../src/measure/measure-config.ts';
-import { replayDataView, replayTemplate } from '../src/replay/replay-template.ts';
+import { replayTemplate } from '../src/replay/replay-template.ts';
 import { parseRules } from '../src/rules/rule-config.ts';
 import { configurationDocs } from './configuration-docs.ts';
 import { errorsDocs } from './errors-docs.ts';
 import { eventsDocs } from './events-docs.ts';
 import { fieldsDocs } from './fields-docs.ts';
+import { dashboardPicture } from './kibana-picture.ts';
 import { runbooksDocs } from './runbooks-docs.ts';
 
 /** Path below the package's root -> content. */
@@ -28,8 +32,22 @@ export function outputs(): Readonly<Record<string, string>> {
     'docs/events.md': eventsDocs(measures, rules),
     'docs/fields.md': fieldsDocs(),
     'docs/runbooks/README.md': runbooksDocs(measures, rules),
-    'kibana/logpipe-replay.ndjson': `${JSON.stringify(replayDataView())}\n`,
+    ...kibanaObjects(),
+    'docs/kibana-dashboard.svg': dashboardPicture(shippedObjects()['kibana/calling-platform.ndjson']!),
   };
+}
+
+/** @throws Error with every problem: nothing that Kibana cannot show is ever written */
+function kibanaObjects(): Record<string, string> {
+  const templates = [indexTemplate(), alertsTemplate(), replayTemplate()];
+  return Object.fromEntries(
+    Object.entries(shippedObjects()).map(([path, objects]) => {
+      const text = toNdjson(objects);
+      const problems = checkSavedObjects(text, templates);
+      if (problems.length > 0) throw new Error(`${path}:\n${problems.join('\n')}`);
+      return [path, text];
+    }),
+  );
 }
 
 /** As the project's formatter writes JSON: a list of one text stands on one line. */

@@ -7,6 +7,7 @@ import { type BulkConfig, bulkSection } from './indexing/bulk-writer.ts';
 import { type ElasticsearchConfig, elasticsearchSection } from './indexing/elasticsearch.ts';
 import { type DlqConfig, dlqSection } from './indexing/refused.ts';
 import { type SinksConfig, sinksSection } from './indexing/sinks.ts';
+import { type KibanaConfig, kibanaSection } from './kibana/kibana-config.ts';
 import { type MonitorConfig, monitorSection } from './monitor/monitor-config.ts';
 import { type NotifyConfig, notifySection } from './notify/notify-config.ts';
 import { type HttpConfig, httpSection } from './ops/http.ts';
@@ -34,6 +35,7 @@ export interface Config {
   readonly alerts: AlertsConfig;
   readonly monitor: MonitorConfig;
   readonly notify: NotifyConfig;
+  readonly kibana: KibanaConfig;
   readonly http: HttpConfig;
   readonly log: { readonly level: LogLevel; readonly format: 'json' | 'pretty' };
 }
@@ -94,6 +96,7 @@ export const CONFIG_SCHEMA = {
     alerts: alertsSection,
     monitor: monitorSection,
     notify: notifySection,
+    kibana: kibanaSection,
     http: httpSection,
     log: {
       type: 'object',

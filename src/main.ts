@@ -5,6 +5,7 @@ import { alertsList, alertsShow } from './cli/alerts.ts';
 import { dlqList } from './cli/dlq.ts';
 import { addIncidentCommands } from './cli/incident-commands.ts';
 import { type Io, processIo } from './cli/io.ts';
+import { addKibanaCommand } from './cli/kibana-command.ts';
 import { notifyTest } from './cli/notify.ts';
 import { createLineParser, parse } from './cli/parse.ts';
 import { addReplayCommand } from './cli/replay-command.ts';
@@ -113,6 +114,7 @@ function build(): Command {
   addAlerting(program, { io, withConfig, load, finish });
   addReplayCommand(program, { io, withConfig, load, finish });
   addIncidentCommands(program, { io, withConfig, load, finish });
+  addKibanaCommand(program, { io, withConfig, load, finish });
 
   const stack = program.command('stack').description('Local Kafka and Elasticsearch for development, without Docker.');
   for (const [action, what] of [

@@ -1,9 +1,9 @@
 // The Elasticsearch client and its configuration. One client (8.19 line) talks to 8.x and 9.x servers.
 // Guarantee: no error that leaves this file carries a credential, and each says which node and what to do.
 import { readFileSync } from 'node:fs';
-import { connect } from 'node:tls';
 import { Client, type ClientOptions, errors } from '@elastic/elasticsearch';
 import { errorText, LogpipeError } from '../core/errors.ts';
+import { speaksTls } from '../core/tls-probe.ts';
 import type { BulkItem } from './outcome.ts';
 
 export const elasticsearchSection = {
@@ -167,25 +167,6 @@ export async function explainFailure(error: unknown, config: ElasticsearchConfig
     ? 'set elasticsearch.caFile or elasticsearch.caFingerprint to the authority that signed the node'
     : 'is it running, and is elasticsearch.nodes right?';
   return new LogpipeError('LOGPIPE_ES_UNREACHABLE', `Elasticsearch at ${nodes} did not answer (${text}); ${hint}`);
-}
-
-function speaksTls(url: URL): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({
-      host: url.hostname.replace(/^\[|\]$/g, ''),
-      port: Number(url.port || 80),
-      // Nothing is sent: this only asks whether the other side shakes hands.
-      rejectUnauthorized: false,
-      timeout: 1_000,
-    });
-    const answer = (tls: boolean) => {
-      socket.destroy();
-      resolve(tls);
-    };
-    socket.once('secureConnect', () => answer(true));
-    socket.once('error', () => answer(false));
-    socket.once('timeout', () => answer(false));
-  });
 }
 
 function withoutCredentials(node: string): string {

@@ -23,13 +23,3 @@ export function replayTemplate(): IndexTemplate {
 export function installReplayTemplate(client: Client, log: Log): Promise<TemplateResult> {
   return installIndexTemplate(client, REPLAY_TEMPLATE_NAME, replayTemplate(), log);
 }
-
-/** The data view over all replays, as Kibana imports it. */
-export function replayDataView(): object {
-  return {
-    id: 'logpipe-replay',
-    type: 'index-pattern',
-    attributes: { title: `${REPLAY_PREFIX}*`, name: 'Replayed logs', timeFieldName: '@timestamp' },
-    references: [],
-  };
-}

@@ -111,6 +111,8 @@ describe('the documents list exactly', () => {
       'notify.pagerduty.integrationKey',
       'notify.email.password',
       'notify.webhook.url',
+      'kibana.apiKey',
+      'kibana.password',
     ]);
     for (const [line, path] of secrets) expect(line).toContain(`\`${path!.split('.').at(-1)}File\``);
   });

@@ -1,0 +1,131 @@
+// `logpipe kibana import`: the shipped saved objects, or files of one's own, into Kibana. Nothing is sent that the checker
+// finds wrong. Says what became of every object that was not taken.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { alertsTemplate } from '../alerts/history-template.ts';
+import type { Config } from '../config.ts';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import { packageRoot } from '../core/package-root.ts';
+import { indexTemplate } from '../indexing/template.ts';
+import { checkSavedObjects } from '../kibana/check.ts';
+import { type ImportFailure, type ImportReply, importSavedObjects } from '../kibana/import.ts';
+import { shippedObjects } from '../kibana/objects.ts';
+import type { SavedObject } from '../kibana/saved-object.ts';
+import { kibanaTarget } from '../kibana/target.ts';
+import { replayTemplate } from '../replay/replay-template.ts';
+import type { Io } from './io.ts';
+import { oneLine } from './terminal.ts';
+
+export interface KibanaImportOptions {
+  readonly url?: string;
+  readonly apiKey?: string;
+  readonly space?: string;
+  readonly dryRun: boolean;
+  readonly json: boolean;
+}
+
+/**
+ * Exit status 0, or 1 when an object was not taken.
+ * @param files .ndjson; none: the shipped ones
+ * @throws LogpipeError LOGPIPE_USAGE, LOGPIPE_KIBANA_OBJECTS, LOGPIPE_KIBANA_UNREACHABLE, LOGPIPE_KIBANA_REFUSED
+ */
+export async function kibanaImport(
+  files: readonly string[],
+  config: Config,
+  options: KibanaImportOptions,
+  io: Io,
+): Promise<number> {
+  const target = kibanaTarget(options.url ?? config.kibana.url, options.space ?? config.kibana.space);
+  const paths = files.length > 0 ? files : Object.keys(shippedObjects()).map((path) => join(packageRoot(), path));
+  const ndjson = paths.map(readObjects).join('');
+  const problems = checkSavedObjects(ndjson, [indexTemplate(), alertsTemplate(), replayTemplate()]);
+  if (problems.length > 0) {
+    const list = problems.map((problem) => `  - ${oneLine(problem, 300)}`).join('\n');
+    throw new LogpipeError('LOGPIPE_KIBANA_OBJECTS', `${problems.length} problem(s), nothing was sent\n${list}`);
+  }
+  const objects = ndjson
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as SavedObject);
+  if (options.dryRun) {
+    if (options.json) {
+      const listed = objects.map(({ type, id, attributes }) => ({ type, id, title: attributes.title }));
+      io.out(JSON.stringify({ dryRun: true, url: target.base, space: target.space, objects: listed }));
+    } else {
+      for (const { type, id, attributes } of objects) {
+        io.out(`${type.padEnd(14)}  ${id.padEnd(32)}  ${oneLine(String(attributes.title), 60)}`);
+      }
+      io.err(
+        `${objects.length} objects are fine; nothing was sent. They would go to ${target.base}, space ${target.space}`,
+      );
+    }
+    return 0;
+  }
+  // A key on the command line stands for the whole log-in: no half of another is mixed in.
+  const { apiKey } = options;
+  const reply = await importSavedObjects(ndjson, target, {
+    ...config.kibana,
+    ...(apiKey === undefined ? {} : { apiKey }),
+  });
+  const complete = reply.success && reply.errors.length === 0;
+  if (options.json) {
+    const { successCount, successResults, errors } = reply;
+    io.out(
+      JSON.stringify({
+        success: complete,
+        url: target.base,
+        space: target.space,
+        sent: objects.length,
+        successCount,
+        successResults,
+        errors,
+      }),
+    );
+    return complete ? 0 : 1;
+  }
+  for (const failure of reply.errors)
+    io.err(oneLine(`not taken: ${failure.type} ${failure.id}: ${reasonOf(failure)}`, 400));
+  io.out(`${reply.successCount} of ${objects.length} objects are in ${target.base}, space ${target.space}`);
+  for (const id of dashboards(objects, reply)) io.out(`dashboard: ${target.base}/app/dashboards#/view/${id}`);
+  return complete ? 0 : 1;
+}
+
+function readObjects(path: string): string {
+  try {
+    const text = readFileSync(path, 'utf8');
+    return text === '' || text.endsWith('\n') ? text : `${text}\n`;
+  } catch (error) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `${path} cannot be read (${errorText(error)}); name a readable .ndjson file`,
+    );
+  }
+}
+
+/** Under the ids they have now: in a second space an object gets another one. */
+function dashboards(objects: readonly SavedObject[], { successResults }: ImportReply): string[] {
+  return objects.flatMap(({ type, id }) => {
+    if (type !== 'dashboard') return [];
+    const taken = successResults.find((result) => result.type === type && result.id === id);
+    return taken === undefined ? [] : [taken.destinationId ?? id];
+  });
+}
+
+function reasonOf({ error }: ImportFailure): string {
+  switch (error.type) {
+    case 'conflict':
+      return `conflict: the same object is there${error.destinationId === undefined ? '' : ` as ${error.destinationId}`} and was not overwritten; delete it in Kibana (Stack Management, Saved Objects) or import into another space`;
+    case 'ambiguous_conflict': {
+      const found = (error.destinations ?? []).map(({ id }) => id).join(', ');
+      return `ambiguous conflict: several copies of it are there (${found}); delete all but one in Kibana`;
+    }
+    case 'missing_references': {
+      const missing = (error.references ?? []).map(({ type, id }) => `${type} ${id}`).join(', ');
+      return `refers to what is not there: ${missing}`;
+    }
+    case 'unsupported_type':
+      return 'this Kibana does not know the type';
+    default:
+      return `${error.message ?? error.type}${error.statusCode === undefined ? '' : ` (${error.statusCode})`}`;
+  }
+}
