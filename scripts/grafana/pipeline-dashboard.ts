@@ -211,7 +211,10 @@ function alerting(): Row {
         unit: RecordsPerSecond,
         queries: [
           { expr: 'sum(rate(logpipe_counted_total[5m]))', legend: 'counted' },
-          { expr: 'sum by (reason) (rate(logpipe_not_counted_total[5m]))', legend: 'not counted: {{reason}}' },
+          {
+            expr: 'sum by (reason) (rate(logpipe_not_counted_total[5m])) or vector(0)',
+            legend: 'not counted: {{reason}}',
+          },
         ],
       }),
       lines({
