@@ -5,6 +5,8 @@
 // The same from both ways to the application's metrics: its own /metrics, and logpipe's /metrics/platform, which is behind by
 // what shipping, counting and evaluation take.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadMeasures } from '../../src/measure/measure-config.ts';
+import { RELATIVE_ACCURACY } from '../../src/measure/sketch.ts';
 import { readDashboard, SHIPPED_DASHBOARDS } from '../kit/dashboards.ts';
 import type { Prometheus, Series } from '../kit/prometheus.ts';
 import type { PlatformWay } from '../kit/prometheus-config.ts';
@@ -21,7 +23,11 @@ const DRIVE_SECONDS = 66;
 /** Jobs that are left waiting when the queue is stopped. */
 const STUCK_JOBS = 37;
 
-const BOUNDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2.5, 5, 10];
+/** What is at most this much above a bound may count as below it. */
+const BIN_WIDTH = (1 + RELATIVE_ACCURACY) / (1 - RELATIVE_ACCURACY);
+
+/** Of the buckets, in seconds. */
+const BOUNDS = loadMeasures({ env: {} }).get('http.duration')!.prometheus!.buckets;
 
 let surroundings: Surroundings;
 /** When the driver began, when it ended. */
@@ -88,8 +94,8 @@ describe.each(WAYS)('from /%s', (way, lateMs) => {
       expect(targets, job).toHaveLength(1);
       expect(targets[0], job).toMatchObject({ health: 'up', lastError: '' });
     }
-    const [{ scrapeUrl }] = (await prometheus().targets('calling-platform')) as [{ scrapeUrl: string }];
-    expect(new URL(scrapeUrl).pathname).toBe(way === 'metrics' ? '/metrics' : '/metrics/platform');
+    const [application] = await prometheus().targets('calling-platform');
+    expect(new URL(application!.scrapeUrl).pathname).toBe(way === 'metrics' ? '/metrics' : '/metrics/platform');
   });
 
   it('active calls: node_active_calls', async () => {
@@ -113,13 +119,16 @@ describe.each(WAYS)('from /%s', (way, lateMs) => {
       const durations = surroundings.platform
         .logged()
         .flatMap(({ http, atMs }) =>
-          http?.route === labels.route && http?.method === labels.method && atMs > driven.fromMs
+          http !== undefined && http.route === labels.route && http.method === labels.method && atMs > driven.fromMs
             ? [http.durationMs]
             : [],
         );
       expect(durations.length, labels.route).toBeGreaterThan(50);
-      const own = quantileOfBuckets(0.95, durations);
-      expect(Math.abs(value - own) / own, `${labels.route}: ${value} for ${own} s`).toBeLessThan(0.1);
+      // logpipe's histograms are as exact as their bins; the requests before the driver are a few of a hundred.
+      const least = quantileOfBuckets(0.94, way === 'platform' ? durations.map((ms) => ms / BIN_WIDTH) : durations);
+      const most = quantileOfBuckets(0.96, durations);
+      expect(value, labels.route).toBeGreaterThanOrEqual(least * 0.98);
+      expect(value, labels.route).toBeLessThanOrEqual(most * 1.02);
     }
     // The slow database is in it.
     const calls = compared.find(({ labels }) => labels.method === 'POST')!;
