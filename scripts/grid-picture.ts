@@ -4,8 +4,8 @@
 
 export interface PicturePanel {
   readonly title: string;
-  /** What it is drawn as; in small letters below the title. */
-  readonly kind?: string;
+  /** In small letters below the title. */
+  readonly note?: string;
   /** In cells, from the upper left. */
   readonly x: number;
   readonly y: number;
@@ -53,14 +53,14 @@ export function gridPicture({ title, controls = [], columns, panels }: GridPictu
       const y = MARGIN + TITLE_HEIGHT;
       return [box(x, y, width - 2 * GAP, CONTROLS_HEIGHT - 2 * GAP), text(x + 10, y + 19, 12, `${name} ▾`, '#69707d')];
     }),
-    ...panels.flatMap(({ title: name, kind = '', x, y, w, h }) => {
+    ...panels.flatMap(({ title: name, note = '', x, y, w, h }) => {
       const left = MARGIN + x * cell + GAP;
       const above = top + y * ROW_HEIGHT + GAP;
       const width = w * cell - 2 * GAP;
       return [
         box(left, above, width, h * ROW_HEIGHT - 2 * GAP),
         text(left + 10, above + 20, 13, cut(name, width - 20), '#1a1c21', 'bold'),
-        ...(kind === '' || h < 4 ? [] : [text(left + 10, above + 37, 11, cut(kind, width - 20), '#69707d')]),
+        ...(note === '' || h < 4 ? [] : [text(left + 10, above + 37, 11, cut(note, width - 20), '#69707d')]),
       ];
     }),
     '</svg>',

@@ -14,7 +14,7 @@ export function dashboardPicture({ title, panels = [] }: Dashboard): string {
       const { x, y, w, h } = panel.gridPos!;
       return {
         title: panel.title ?? '',
-        kind: panel.type === 'row' ? '' : (KINDS[panel.type] ?? panel.type),
+        note: panel.type === 'row' ? '' : (KINDS[panel.type] ?? panel.type),
         x,
         y: y * LINES_PER_CELL,
         w,

@@ -1,7 +1,7 @@
 // Everything that the dashboards look at, running together: the example application with a driver that knows what it asked for,
 // the pipeline, exporters, and one real Prometheus for each of the two ways to the application's metrics. And what the
 // application knows of itself without any of it: its log file, its process as the kernel sees it, the driver's own counts.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -45,12 +45,15 @@ export interface Surroundings {
   stop(): Promise<void>;
 }
 
+/** Beside the application lies a spool, filled to a known share. */
+export const SPOOL = { usedBytes: 2_000_000, maxBytes: 8_000_000 };
+
 const CLOCK_TICKS_PER_SECOND = 100;
 const PAGE_BYTES = 4096;
 
 export async function startSurroundings(ways: readonly PlatformWay[]): Promise<Surroundings> {
   const folder = mkdtempSync(join(tmpdir(), 'logpipe-surroundings-'));
-  const ends: (() => Promise<unknown> | void)[] = [() => rmSync(folder, { recursive: true, force: true })];
+  const ends: (() => unknown)[] = [() => rmSync(folder, { recursive: true, force: true })];
   const stop = async () => {
     for (const end of ends.reverse()) await end();
   };
@@ -66,6 +69,8 @@ export async function startSurroundings(ways: readonly PlatformWay[]): Promise<S
 
     const topic = uniqueName('surroundings');
     const configFile = join(folder, 'logpipe.yml');
+    mkdirSync(join(folder, 'spool'));
+    writeFileSync(join(folder, 'spool', '1'), Buffer.alloc(SPOOL.usedBytes));
     writeFileSync(configFile, logpipeConfig(topic, folder));
     const setup = spawnLogpipe(['setup', '--config', configFile]);
     const { status } = await setup.exit;
@@ -120,15 +125,12 @@ function logpipeConfig(topic: string, folder: string): string {
 elasticsearch: { nodes: ['${testEsUrl()}'] }
 intake: { commitIntervalMs: 100, maxWaitMs: 50 }
 files: { dataDir: '${folder}' }
+monitor: { spoolDir: '${folder}/spool', spoolMaxBytes: ${SPOOL.maxBytes} }
 http: { port: 0 }
 `;
 }
 
-async function startPlatform(
-  topic: string,
-  folder: string,
-  ends: (() => Promise<unknown> | void)[],
-): Promise<Platform> {
+async function startPlatform(topic: string, folder: string, ends: (() => unknown)[]): Promise<Platform> {
   const logFile = join(folder, 'app.log');
   const child = spawnScript('examples/calling-platform/main.js', [
     ...['--brokers', testBrokers().join(','), '--topic', topic, '--log-file', logFile, '--port', '0', '--report'],

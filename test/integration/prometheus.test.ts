@@ -11,13 +11,15 @@ import { readDashboard, SHIPPED_DASHBOARDS } from '../kit/dashboards.ts';
 import type { Prometheus, Series } from '../kit/prometheus.ts';
 import type { PlatformWay } from '../kit/prometheus-config.ts';
 import { waitFor } from '../kit/servers.ts';
-import { atRate, type LoggedEvent, type Surroundings, startSurroundings } from './prometheus-kit.ts';
+import { atRate, type LoggedEvent, SPOOL, type Surroundings, startSurroundings } from './prometheus-kit.ts';
 
 /** How late each way may be: one second between scrapes, and what lies in between. */
 const WAYS: readonly (readonly [PlatformWay, number])[] = [
   ['metrics', 2_500],
   ['platform', 8_000],
 ];
+/** A sample bears the time at which its scrape began; the value is read while it goes on. */
+const SCRAPE_MS = 500;
 /** Of the driver. A full minute, for rates over one. */
 const DRIVE_SECONDS = 66;
 /** Jobs that are left waiting when the queue is stopped. */
@@ -104,7 +106,7 @@ describe.each(WAYS)('from /%s', (way, lateMs) => {
     const points = pointsOf(await prometheus().raw(query, '5m'));
     const steps = callsGoingOn(surroundings.platform.logged());
     for (const [atMs, value] of points) {
-      const [least, most] = range(steps, atMs - lateMs, atMs);
+      const [least, most] = range(steps, atMs - lateMs, atMs + SCRAPE_MS);
       expect(value, `at ${new Date(atMs).toISOString()}`).toBeGreaterThanOrEqual(least);
       expect(value, `at ${new Date(atMs).toISOString()}`).toBeLessThanOrEqual(most);
     }
@@ -173,7 +175,7 @@ describe.each(WAYS)('from /%s', (way, lateMs) => {
     expect(points.length).toBeGreaterThan(30);
     const steps = surroundings.platform.readings.map(({ atMs, rssBytes }) => [atMs, rssBytes] as const);
     for (const [atMs, value] of points) {
-      const [least, most] = range(steps, atMs - lateMs, atMs);
+      const [least, most] = range(steps, atMs - lateMs, atMs + SCRAPE_MS);
       expect(value / least, `${value} at ${new Date(atMs).toISOString()}`).toBeGreaterThan(0.97);
       expect(value / most, `${value} at ${new Date(atMs).toISOString()}`).toBeLessThan(1.03);
     }
@@ -204,6 +206,8 @@ describe.each(WAYS)('from /%s', (way, lateMs) => {
     expect(rules.length).toBeGreaterThanOrEqual(15);
     const [read] = await prometheus().query('logpipe:consumed:rate5m');
     expect(read!.value).toBeGreaterThan(1);
+    const [spool] = await prometheus().query('logpipe_spool_used_ratio');
+    expect(spool?.value).toBe(SPOOL.usedBytes / SPOOL.maxBytes);
     expect(await prometheus().query('ALERTS')).toEqual([]);
   });
 
