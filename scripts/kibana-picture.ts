@@ -7,7 +7,7 @@ import { gridPicture } from './grid-picture.ts';
 
 type Attributes = Record<string, string>;
 
-export function dashboardPicture(objects: readonly SavedObject[]): string {
+export function kibanaPicture(objects: readonly SavedObject[]): string {
   const dashboard = objects.find(({ type }) => type === 'dashboard')!;
   const attributes = dashboard.attributes as Attributes & { controlGroupInput: Attributes };
   const panels = JSON.parse(attributes.panelsJSON!) as Panel[];

@@ -15,7 +15,10 @@ import { configurationDocs } from './configuration-docs.ts';
 import { errorsDocs } from './errors-docs.ts';
 import { eventsDocs } from './events-docs.ts';
 import { fieldsDocs } from './fields-docs.ts';
-import { dashboardPicture } from './kibana-picture.ts';
+import { dashboardPicture } from './grafana/picture.ts';
+import { pipelineDashboard } from './grafana/pipeline-dashboard.ts';
+import { platformDashboard } from './grafana/platform-dashboard.ts';
+import { kibanaPicture } from './kibana-picture.ts';
 import { runbooksDocs } from './runbooks-docs.ts';
 
 /** Path below the package's root -> content. */
@@ -27,13 +30,17 @@ export function outputs(): Readonly<Record<string, string>> {
     'config/elasticsearch/calling-platform.template.json': json(indexTemplate()),
     'config/elasticsearch/logpipe-alerts.template.json': json(alertsTemplate()),
     'config/elasticsearch/logpipe-replay.template.json': json(replayTemplate()),
+    'config/grafana/dashboards/calling-platform.json': json(platformDashboard()),
+    'config/grafana/dashboards/logpipe.json': json(pipelineDashboard()),
+    'docs/grafana-calling-platform.svg': dashboardPicture(platformDashboard()),
+    'docs/grafana-logpipe.svg': dashboardPicture(pipelineDashboard()),
     'docs/configuration.md': configurationDocs(CONFIG_SCHEMA, shipped('logpipe.yml')),
     'docs/errors.md': errorsDocs(),
     'docs/events.md': eventsDocs(measures, rules),
     'docs/fields.md': fieldsDocs(),
     'docs/runbooks/README.md': runbooksDocs(measures, rules),
     ...kibanaObjects(),
-    'docs/kibana-dashboard.svg': dashboardPicture(shippedObjects()['kibana/calling-platform.ndjson']!),
+    'docs/kibana-dashboard.svg': kibanaPicture(shippedObjects()['kibana/calling-platform.ndjson']!),
   };
 }
 

@@ -22,6 +22,7 @@ import { createElasticsearchClient, createSendBulk } from './indexing/elasticsea
 import { type CountingSource, startCounting } from './measure/counting.ts';
 import { loadMeasures } from './measure/measure-config.ts';
 import { createHealthMonitor } from './monitor/health-monitor.ts';
+import { SPOOL_MEASURE } from './monitor/probe-spool.ts';
 import { createProbes } from './monitor/probes.ts';
 import { healthSummary } from './monitor/summary.ts';
 import { channelsFor, createChannels } from './notify/channels.ts';
@@ -101,7 +102,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
       ends.push(() => direct.close());
       blind = createBlindWatch(
         { blindAfterMs: settings.blindAfterMs, brokers: kafka.brokers, environment: notify.environment },
-        { clock, log, channels: channelsFor('P1').filter((name) => channels.has(name)), send: direct.add },
+        { clock, log, metrics, channels: channelsFor('P1').filter((name) => channels.has(name)), send: direct.add },
       );
       alerter = createAlerter(kafka, {
         ...deps,
@@ -168,9 +169,16 @@ function startMonitor(
   const monitor = createHealthMonitor(config.monitor, {
     ...deps,
     probes: createProbes(config, deps),
-    record: ({ measure, labels, value }, atMs) => hold.gauge(measure, labels, value, atMs),
+    record: ({ measure, labels, value }, atMs) => {
+      hold.gauge(measure, labels, value, atMs);
+      if (measure === SPOOL_MEASURE) deps.metrics.spoolUsed.set({ host: labels.host ?? '' }, value);
+    },
     summary: () => healthSummary(hold.windows, deps.clock.now()),
   });
   monitor.start();
-  return () => monitor.stop();
+  return async () => {
+    await monitor.stop();
+    // Another instance looks from now on.
+    deps.metrics.spoolUsed.reset();
+  };
 }

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
+import type { Metrics } from '../core/metrics.ts';
 import type { ChannelName, Notification } from '../notify/notification.ts';
 import { type MessageEntry, SEQ_DIGITS } from './outbox-entry.ts';
 
@@ -22,6 +23,7 @@ export interface BlindWatch {
 export interface BlindWatchDeps {
   readonly clock: Clock;
   readonly log: Log;
+  readonly metrics: Metrics;
   /** Channels of a P1, configured ones only. */
   readonly channels: readonly ChannelName[];
   /** Sends without the outbox, with the usual retries. */
@@ -34,7 +36,7 @@ export function createBlindWatch(
   options: { readonly blindAfterMs: number; readonly brokers: readonly string[]; readonly environment: string },
   deps: BlindWatchDeps,
 ): BlindWatch {
-  const { clock, log } = deps;
+  const { clock, log, metrics } = deps;
   const brokers = [...options.brokers].sort().join(',');
   const incidentId = `blind-${createHash('sha1').update(brokers).digest('hex').slice(0, 16)}`;
   let lastMs = clock.now();
@@ -74,6 +76,7 @@ export function createBlindWatch(
     };
     seq += 1;
     const number = String(seq).padStart(SEQ_DIGITS, '0');
+    metrics.blind.set(action === 'trigger' ? 1 : 0);
     deps.send(
       deps.channels.map((channel) => ({
         id: `${number}-${channel}`,

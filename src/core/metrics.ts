@@ -68,6 +68,12 @@ export function createMetrics() {
       registers,
     }),
     evaluationLag: gauge('logpipe_evaluation_lag_seconds', 'How far evaluation is behind the wall clock.'),
+    blind: gauge('logpipe_blind', '1 while Kafka is gone and the alert "Log pipeline blind" stands.'),
+    spoolUsed: gauge(
+      'logpipe_spool_used_ratio',
+      'Used share of a disk spool, at the last look of the health monitor. Only where alerts are evaluated.',
+      ['host'],
+    ),
     alertsFiring: gauge('logpipe_alerts_firing', 'Alerts that fire, as their holder sees them.'),
     bulkSeconds: new Histogram({
       name: 'logpipe_bulk_seconds',

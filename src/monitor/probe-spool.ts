@@ -4,6 +4,8 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Probe } from './reading.ts';
 
+export const SPOOL_MEASURE = 'logpipe.spool_used';
+
 export function createSpoolProbe(options: { dir: string; maxBytes: number }): Probe {
   return {
     name: 'spool',
@@ -19,7 +21,7 @@ export function createSpoolProbe(options: { dir: string; maxBytes: number }): Pr
         );
         bytes += size;
       }
-      return [{ measure: 'logpipe.spool_used', labels: { host: hostname() }, value: bytes / options.maxBytes }];
+      return [{ measure: SPOOL_MEASURE, labels: { host: hostname() }, value: bytes / options.maxBytes }];
     },
     async close() {},
   };

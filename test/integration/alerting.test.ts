@@ -104,7 +104,10 @@ it('Kafka dead is told directly and once, the heartbeat stops, and its return re
   const kit = await createAlerting({ brokers: kafka.brokers });
   const logpipe = kit.start('counter,alerter');
   await logpipe.waitForLine(/alerts are evaluated here/, 30_000);
+  const [url] = /http:\/\/127\.0\.0\.1:\d+/.exec(await logpipe.waitForLine(/http:\/\/127\.0\.0\.1:\d+/))!;
+  const blindGauge = async () => /^logpipe_blind .*$/m.exec(await (await fetch(`${url}/metrics`)).text())?.[0];
   await waitFor(async () => kit.heartbeats.requests.length > 1, { what: 'heartbeats' });
+  expect(await blindGauge()).toBe('logpipe_blind 0');
   kafka.kill();
   await kit.pagerduty.received(1);
   await kit.slack.received(1);
@@ -115,8 +118,10 @@ it('Kafka dead is told directly and once, the heartbeat stops, and its return re
     payload: { summary: 'Log pipeline blind', severity: 'critical', source: 'calling-platform' },
   });
   expect((kit.slack.requests[0]!.body as unknown as SlackBody).text).toBe('🚨 CRITICAL: Log pipeline blind');
+  expect(await blindGauge()).toBe('logpipe_blind 1');
   await kafka.start();
   await kit.pagerduty.received(2);
+  expect(await blindGauge()).toBe('logpipe_blind 0');
   expect(kit.pagerduty.requests[1]!.body).toMatchObject({ event_action: 'resolve', dedup_key: dedup });
   expect(kit.heartbeats.requests.length).toBeLessThanOrEqual(beats + 1);
   await waitFor(async () => kit.heartbeats.requests.length > beats + 1, {

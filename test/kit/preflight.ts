@@ -4,6 +4,7 @@
 import { errorText } from '../../src/core/errors.ts';
 import { packageVersion } from '../../src/core/package-root.ts';
 import { dockerAvailable, fetchLibs, INSTALL_JDK_21, stackRequirements } from '../../stack/index.ts';
+import { missingMonitoring } from './programs.ts';
 import { findRedisServer, INSTALL_REDIS } from './redis-server.ts';
 
 const LEAST_NODE = [20, 19] as const;
@@ -11,7 +12,8 @@ const LEAST_NODE = [20, 19] as const;
 process.exitCode = await preflight();
 
 async function preflight(): Promise<number> {
-  const missing = nodeProblem();
+  // Neither Java nor Docker replaces these: they look at processes of this machine.
+  const missing = [...nodeProblem(), ...missingMonitoring()];
   const docker = await dockerAvailable();
   if (docker) {
     if (missing.length > 0) return refuse(missing);

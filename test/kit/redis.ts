@@ -2,8 +2,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { GenericContainer } from 'testcontainers';
-import { inject, onTestFinished } from 'vitest';
+import { inject } from 'vitest';
 import { freePorts } from '../../stack/ports.ts';
+import { atEnd } from './at-end.ts';
 import { findRedisServer } from './redis-server.ts';
 
 const REDIS_IMAGE = 'redis:8.2-alpine';
@@ -16,7 +17,7 @@ export async function startRedis(): Promise<{ url: string; port: number; stop():
   if (program === undefined && inject('backend') === 'docker') {
     const container = await new GenericContainer(REDIS_IMAGE).withExposedPorts({ container: 6379, host: port }).start();
     const stop = async () => void (await container.stop());
-    onTestFinished(stop);
+    atEnd(stop);
     return { url, port, stop };
   }
   const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
@@ -29,7 +30,7 @@ export async function startRedis(): Promise<{ url: string; port: number; stop():
     child.kill();
     await exited;
   };
-  onTestFinished(stop);
+  atEnd(stop);
   let output = '';
   await new Promise<void>((resolve, reject) => {
     child.stdout.setEncoding('utf8').on('data', (text: string) => {

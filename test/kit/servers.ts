@@ -2,10 +2,11 @@
 // logpipe as a child process, and waiting for a condition. What a test starts ends with the test.
 import { randomUUID } from 'node:crypto';
 import kafkajs from 'kafkajs';
-import { afterAll, inject, onTestFinished } from 'vitest';
+import { inject } from 'vitest';
 import { sleep } from '../../src/core/clock.ts';
 import { errorText } from '../../src/core/errors.ts';
 import type { EsMajor } from '../../stack/index.ts';
+import { atEnd } from './at-end.ts';
 import {
   type Backend,
   startTestElasticsearch,
@@ -142,17 +143,4 @@ export function spawnScript(script: string, args: string[], options: SpawnOption
 function owned<T extends { stop(): Promise<void> }>(server: T): T {
   atEnd(() => server.stop());
   return server;
-}
-
-/** In a test: when it ends. While a file is collected: after its tests. In a hook: the hook's own business. */
-function atEnd(clean: () => Promise<void>): void {
-  try {
-    onTestFinished(clean);
-  } catch {
-    try {
-      afterAll(clean);
-    } catch {
-      // In beforeAll neither can be registered; child processes and servers still end with this worker.
-    }
-  }
 }

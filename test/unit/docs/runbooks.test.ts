@@ -3,6 +3,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { parse as parseYaml } from 'yaml';
 import { fieldPaths } from '../../../scripts/fields-docs.ts';
 import { BLIND_TITLE } from '../../../src/alerts/blind-watch.ts';
 import { parseConfig } from '../../../src/config.ts';
@@ -15,8 +16,15 @@ const read = (path: string) => readFileSync(join(packageRoot(), path), 'utf8');
 const pages = readdirSync(join(packageRoot(), FOLDER)).sort();
 const runbooks = pages.filter((name) => name !== 'README.md').map((name) => `${FOLDER}/${name}`);
 
+/** What Prometheus says of the pipeline; where logpipe has the same alert, they share its runbook. */
+const { groups } = parseYaml(read('config/prometheus/rules/logpipe-alerts.yml')) as {
+  groups: { rules: { annotations: { summary: string; runbook: string } }[] }[];
+};
+const OF_PROMETHEUS = groups.flatMap(({ rules }) => rules.map(({ annotations }) => annotations));
+
 /** Title and priority of everything that can be alerted about. */
 const ALERTS = new Map([
+  ...OF_PROMETHEUS.map(({ runbook, summary: title }) => [runbook, { title, priority: 'P1' }] as const),
   ...RULES.map(({ runbook, title, priority }) => [runbook, { title, priority }] as const),
   [`${FOLDER}/log-pipeline-blind.md`, { title: BLIND_TITLE, priority: 'P1' }] as const,
 ]);

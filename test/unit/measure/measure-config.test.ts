@@ -60,6 +60,7 @@ describe('the shipped measures', () => {
     ['bull_queue_completed_total', 'gauge', ['queue']],
     ['bull_queue_failed_total', 'gauge', ['queue']],
     ['queue_wait_seconds', 'histogram', ['queue']],
+    ['calls_voicemail_total', 'counter', ['direction']],
     ['node_active_connections', 'gauge', ['host']],
     ['db_pool_in_use', 'gauge', ['system', 'host', 'pid']],
     ['db_pool_size', 'gauge', ['system', 'host', 'pid']],

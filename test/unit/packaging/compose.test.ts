@@ -131,7 +131,22 @@ describe('docker-compose.yml against the code', () => {
     expect(service('logpipe').ports).toEqual([`127.0.0.1:${defaults.http.port}:${defaults.http.port}`]);
     expect(service('logpipe').healthcheck?.test.join(' ')).toContain(`:${defaults.http.port}/ready`);
     expect(service('grafana').ports).toEqual(['127.0.0.1:3001:3000']);
-    expect(read('config/prometheus/prometheus.yml')).toContain(`"logpipe:${defaults.http.port}"`);
+    expect(read('config/prometheus/prometheus.compose.yml')).toContain(`"logpipe:${defaults.http.port}"`);
+  });
+
+  test('Prometheus and Grafana read the variants made for containers', () => {
+    const option = /^--config\.file=\/etc\/prometheus\/(.+)$/.exec(service('prometheus').command?.[0] ?? '')?.[1];
+    expect(existsSync(join(packageRoot(), 'config/prometheus', option!))).toBe(true);
+    const mounted = new Map(service('grafana').volumes?.map((volume) => [volume.split(':')[1], volume.split(':')[0]]));
+    const inContainer = (path: string) => read(mounted.get(`/etc/grafana/provisioning/${path}`)!);
+    const { datasources } = parseYaml(inContainer('datasources/prometheus.yml')) as { datasources: { url: string }[] };
+    const outside = parseYaml(read('config/grafana/provisioning/datasources/prometheus.yml')) as object;
+    expect(outside).toMatchObject({ datasources: [{ ...datasources[0], url: 'http://localhost:9090' }] });
+    expect(datasources[0]?.url).toBe('http://prometheus:9090');
+    const { providers } = parseYaml(read('config/grafana/provisioning/dashboards/dashboards.yml')) as {
+      providers: { options: { path: string } }[];
+    };
+    expect(mounted.get(providers[0]!.options.path)).toBe('./config/grafana/dashboards');
   });
 
   test.each(['logpipe', 'logpipe-setup'])('%s: every variable is one that config/logpipe.yml reads', (name) => {

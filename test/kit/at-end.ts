@@ -1,0 +1,15 @@
+// Ends what a test has started.
+import { afterAll, onTestFinished } from 'vitest';
+
+/** In a test: when it ends. While a file is collected: after its tests. In a hook: the hook's own business. */
+export function atEnd(clean: () => Promise<void>): void {
+  try {
+    onTestFinished(clean);
+  } catch {
+    try {
+      afterAll(clean);
+    } catch {
+      // In beforeAll neither can be registered; child processes and servers still end with this worker.
+    }
+  }
+}

@@ -1,0 +1,155 @@
+// A real Prometheus for one test, and the real exporters for node and Redis, on free ports of 127.0.0.1, nothing kept on disk:
+// started and answering; ended with the test, in a hook by whoever started them. Also promtool.
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { stringify } from 'yaml';
+import { sleep } from '../../src/core/clock.ts';
+import { freePorts } from '../../stack/ports.ts';
+import { atEnd } from './at-end.ts';
+import { type MonitoringProgram, monitoringProgram } from './programs.ts';
+import type { PrometheusConfig } from './prometheus-config.ts';
+
+export interface Sample {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+export interface Series {
+  readonly labels: Readonly<Record<string, string>>;
+  /** [seconds since the epoch, value] */
+  readonly points: readonly (readonly [number, number])[];
+}
+
+export interface RunningProgram {
+  readonly url: string;
+  stop(): Promise<void>;
+}
+
+export interface Prometheus extends RunningProgram {
+  /** An instant query. @throws Error with what Prometheus says of a wrong one */
+  query(expr: string, atSeconds?: number): Promise<Sample[]>;
+  /** As scraped, without alignment: `expr` is a selector, `window` as in PromQL. */
+  raw(selector: string, window: string): Promise<Series[]>;
+  /** Health and last error of each target of a job. */
+  targets(job: string): Promise<{ health: string; lastError: string; scrapeUrl: string }[]>;
+}
+
+const READY_MS = 20_000;
+
+export async function startPrometheus(config: PrometheusConfig): Promise<Prometheus> {
+  const folder = mkdtempSync(join(tmpdir(), 'logpipe-prometheus-'));
+  const file = join(folder, 'prometheus.yml');
+  writeFileSync(file, stringify(config));
+  const { url, stop } = await start('prometheus', '/-/ready', (address) => [
+    `--config.file=${file}`,
+    `--storage.tsdb.path=${join(folder, 'data')}`,
+    `--web.listen-address=${address}`,
+    '--log.level=warn',
+  ]);
+
+  async function ask(path: string, parameters: Record<string, string>): Promise<unknown> {
+    const response = await fetch(`${url}/api/v1/${path}?${new URLSearchParams(parameters)}`);
+    const answer = (await response.json()) as { status: string; error?: string; data: unknown };
+    if (answer.status !== 'success') throw new Error(`${parameters.query ?? path}: ${answer.error}`);
+    return answer.data;
+  }
+  const result = async (expr: string, at?: number) => {
+    const time: Record<string, string> = at === undefined ? {} : { time: String(at) };
+    return ((await ask('query', { query: expr, ...time })) as { result: unknown }).result;
+  };
+
+  return {
+    url,
+    async query(expr, at) {
+      const found = (await result(expr, at)) as { metric: Record<string, string>; value: [number, string] }[];
+      return found.map(({ metric, value }) => ({ labels: metric, value: Number(value[1]) }));
+    },
+    async raw(selector, window) {
+      const found = (await result(`${selector}[${window}]`)) as {
+        metric: Record<string, string>;
+        values: [number, string][];
+      }[];
+      return found.map(({ metric, values }) => ({
+        labels: metric,
+        points: values.map(([at, value]) => [at, Number(value)] as const),
+      }));
+    },
+    async targets(job) {
+      type Target = { scrapePool: string; health: string; lastError: string; scrapeUrl: string };
+      const { activeTargets } = (await ask('targets', { state: 'active' })) as { activeTargets: Target[] };
+      return activeTargets.filter(({ scrapePool }) => scrapePool === job);
+    },
+    async stop() {
+      await stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Of this machine. */
+export function startNodeExporter(): Promise<RunningProgram> {
+  return start('prometheus-node-exporter', '/metrics', (address) => [
+    `--web.listen-address=${address}`,
+    '--log.level=error',
+  ]);
+}
+
+export function startRedisExporter(redisUrl: string): Promise<RunningProgram> {
+  return start('prometheus-redis-exporter', '/metrics', (address) => [
+    `-web.listen-address=${address}`,
+    `-redis.addr=${redisUrl}`,
+  ]);
+}
+
+/** What promtool prints; rejects with it when something is wrong. Runs in `folder`, since paths in rule tests are relative. */
+export async function promtool(args: string[], folder: string): Promise<string> {
+  try {
+    const { stdout } = await promisify(execFile)(monitoringProgram('promtool'), args, { cwd: folder });
+    return stdout;
+  } catch (error) {
+    const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string };
+    throw new Error(`promtool ${args.join(' ')}: ${stdout}${stderr}`, { cause: error });
+  }
+}
+
+async function start(
+  program: MonitoringProgram,
+  readyPath: string,
+  argsFor: (address: string) => string[],
+): Promise<RunningProgram> {
+  const [port] = (await freePorts(1)) as [number];
+  const address = `127.0.0.1:${port}`;
+  const url = `http://${address}`;
+  const child = spawn(monitoringProgram(program), argsFor(address), { stdio: ['ignore', 'ignore', 'pipe'] });
+  let output = '';
+  let ended = false;
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    output = (output + text).slice(-4000);
+  });
+  const exited = once(child, 'exit').finally(() => {
+    ended = true;
+  });
+  const killAtExit = () => child.kill('SIGKILL');
+  process.once('exit', killAtExit);
+  const stop = async () => {
+    process.off('exit', killAtExit);
+    if (!ended) child.kill();
+    await exited;
+  };
+  for (const deadline = Date.now() + READY_MS; ; ) {
+    const answer = await fetch(url + readyPath).catch(() => undefined);
+    await answer?.arrayBuffer();
+    if (answer?.ok) break;
+    if (ended || Date.now() > deadline) {
+      await stop();
+      throw new Error(`${program} ${ended ? 'ended' : 'is not ready'}: ${output}`);
+    }
+    await sleep(50);
+  }
+  atEnd(stop);
+  return { url, stop };
+}
