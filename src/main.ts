@@ -7,6 +7,7 @@ import { addIncidentCommands } from './cli/incident-commands.ts';
 import { type Io, processIo } from './cli/io.ts';
 import { notifyTest } from './cli/notify.ts';
 import { createLineParser, parse } from './cli/parse.ts';
+import { addPm2Commands } from './cli/pm2.ts';
 import { addReplayCommand } from './cli/replay-command.ts';
 import { rulesCheck, rulesTest } from './cli/rules.ts';
 import { parseRoles, run } from './cli/run.ts';
@@ -113,6 +114,7 @@ function build(): Command {
   addAlerting(program, { io, withConfig, load, finish });
   addReplayCommand(program, { io, withConfig, load, finish });
   addIncidentCommands(program, { io, withConfig, load, finish });
+  addPm2Commands(program, { io, withConfig, load, finish });
 
   const stack = program.command('stack').description('Local Kafka and Elasticsearch for development, without Docker.');
   for (const [action, what] of [
