@@ -27,8 +27,12 @@ interface Io {
   destroy(): void;
 }
 
-/** Without these it would watch exceptions and wrap `http` on its own account. */
+/**
+ * Otherwise it watches exceptions, wraps `http` and traces on its own account. PM2 7 puts its own edition of `@pm2/io` into the
+ * process, which answers to the same name; with PM2 6 it is the one installed beside logpipe.
+ */
 const NOTHING_ELSE = {
+  tracing: { enabled: false },
   catchExceptions: false,
   profiling: false,
   standalone: false,
