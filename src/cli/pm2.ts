@@ -19,7 +19,7 @@ export function addPm2Commands(program: Command, { withConfig, load, finish }: C
   withConfig(pm2.command('watch'))
     .description('Send a message when an application is started, restarted, reloaded or stopped, or fails.')
     .option('--home <folder>', 'PM2’s folder (default: pm2.home of the configuration, else ~/.pm2)')
-    .addHelpText('after', '\nExample:\n  logpipe pm2 watch --home /home/deploy/.pm2')
+    .addHelpText('after', '\nExample:\n  logpipe pm2 watch --home /var/lib/deploy/.pm2')
     .action((options: { config?: string; home?: string }) => {
       const { config, log } = load(options);
       return finish(pm2Watch(config, options, log));
