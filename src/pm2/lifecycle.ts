@@ -8,10 +8,8 @@ import type { Happening, Pm2Kind } from './happening.ts';
 export const BUS_EVENTS = ['process:event', 'process:exception'] as const;
 
 export interface LifecycleOptions {
-  /** An application's events are told when none has come for this long, ms. A reload of many processes is one message. */
+  /** A failing application's events are told when none has come for this long, ms. */
   readonly quietMs: number;
-  /** And after this long in any case. */
-  readonly longestMs: number;
 }
 
 export interface Lifecycle {
@@ -37,6 +35,11 @@ interface Gathered {
 }
 
 const ASKED: readonly Asked[] = ['start', 'restart', 'reload', 'stop'];
+/** And after this long in any case. */
+const LONGEST_MS = 10_000;
+/** What was asked for is not urgent, and workers that end in order take their time: a reload of many is one message. */
+const CALM_FACTOR = 5;
+const LONGEST_CALM_MS = 60_000;
 const MAX_APPS = 1_000;
 const MAX_EXCEPTION = 500;
 
@@ -53,15 +56,21 @@ export function createLifecycle(
 
   function gatheringOf(app: string): Gathered {
     const known = apps.get(app);
-    const begun: Gathered = known ?? {
+    if (known !== undefined) return known;
+    const begun: Gathered = {
       ...{ sinceMs: clock.now(), cancel: () => {}, crashes: 0, overlimit: false },
       ...{ asked: new Map(), crashed: new Set(), ended: new Set(), online: new Set() },
     };
-    begun.cancel();
-    const leftMs = begun.sinceMs + options.longestMs - clock.now();
-    begun.cancel = clock.after(Math.max(0, Math.min(options.quietMs, leftMs)), () => tell(app));
     apps.set(app, begun);
     return begun;
+  }
+
+  function wait(app: string, gathered: Gathered): void {
+    const failing = gathered.crashes > 0 || gathered.overlimit || gathered.exception !== undefined;
+    const quietMs = options.quietMs * (failing ? 1 : CALM_FACTOR);
+    const leftMs = gathered.sinceMs + (failing ? LONGEST_MS : LONGEST_CALM_MS) - clock.now();
+    gathered.cancel();
+    gathered.cancel = clock.after(Math.max(0, Math.min(quietMs, leftMs)), () => tell(app));
   }
 
   function tell(app: string): void {
@@ -75,45 +84,50 @@ export function createLifecycle(
     for (const happening of happeningsOf(app, gathered, recovered)) onHappening(happening);
   }
 
+  function gather(gathered: Gathered, name: string, event: unknown, subject: unknown, exception: unknown): void {
+    const { name: app, pm_id: number, status, exit_code: exitCode, restart_time: restarts } = object(subject);
+    if (name === 'process:exception') {
+      gathered.exception = exceptionText(exception);
+      return;
+    }
+    const key = `${app}/${number}`;
+    // While a process is replaced the old one is called `_old_3`.
+    const id = String(number).replace('_old_', '');
+    if (typeof restarts === 'number') gathered.restarts = Math.max(gathered.restarts ?? 0, restarts);
+    switch (event) {
+      case 'start':
+      case 'restart':
+      case 'reload':
+      case 'stop':
+        gathered.asked.set(event, (gathered.asked.get(event) ?? new Set()).add(id));
+        return;
+      case 'online':
+        ending.delete(key);
+        gathered.online.add(id);
+        return;
+      case 'restart overlimit':
+        gathered.overlimit = true;
+        return;
+      case 'exit':
+        if (status === 'stopping') {
+          ending.add(key);
+          gathered.ended.add(id);
+        } else if (!ending.delete(key) && !cameToItsEnd(subject)) {
+          gathered.crashed.add(id);
+          gathered.crashes++;
+          if (typeof exitCode === 'number') gathered.exitCode = exitCode;
+        }
+    }
+  }
+
   return {
     take(name, data) {
       const { event, process: subject, data: exception } = object(data);
-      const { name: app, pm_id: number, status, exit_code: exitCode, restart_time: restarts } = object(subject);
+      const { name: app } = object(subject);
       if (typeof app !== 'string' || (!apps.has(app) && apps.size >= MAX_APPS)) return;
-      // While a process is replaced the old one is called `_old_3`.
-      const id = String(number).replace('_old_', '');
-      if (name === 'process:exception') {
-        gatheringOf(app).exception = exceptionText(exception);
-        return;
-      }
-      const key = `${app}/${number}`;
       const gathered = gatheringOf(app);
-      if (typeof restarts === 'number') gathered.restarts = Math.max(gathered.restarts ?? 0, restarts);
-      switch (event) {
-        case 'start':
-        case 'restart':
-        case 'reload':
-        case 'stop':
-          gathered.asked.set(event, (gathered.asked.get(event) ?? new Set()).add(id));
-          return;
-        case 'online':
-          ending.delete(key);
-          gathered.online.add(id);
-          return;
-        case 'restart overlimit':
-          gathered.overlimit = true;
-          return;
-        case 'exit':
-          if (status === 'stopping') {
-            ending.add(key);
-            gathered.ended.add(id);
-          } else if (!ending.delete(key) && !cameToItsEnd(subject)) {
-            gathered.crashed.add(id);
-            gathered.crashes++;
-            if (typeof exitCode === 'number') gathered.exitCode = exitCode;
-          }
-          return;
-      }
+      gather(gathered, name, event, subject, exception);
+      wait(app, gathered);
     },
     flush() {
       for (const app of [...apps.keys()]) tell(app);

@@ -38,10 +38,10 @@ export const pm2Section = {
     quietMs: {
       type: 'integer',
       minimum: 10,
-      maximum: 60_000,
+      maximum: 10_000,
       default: 2_000,
       description:
-        'A message goes out when an application’s events have paused this long; at most 10 s after the first.',
+        'A message about a failure goes out when the application’s events have paused this long (at most 10 s after the first), one about anything else after five times as long (at most 60 s): a reload of many workers is one message.',
     },
     priorities: {
       type: 'object',

@@ -25,7 +25,6 @@ export interface Pm2Watch {
   stop(timeoutMs: number): Promise<boolean>;
 }
 
-const LONGEST_MS = 10_000;
 /** `pm2 update` takes PM2 away for some seconds. */
 const LOST_AFTER_MS = 15_000;
 const POLL_MS = 50;
@@ -53,10 +52,7 @@ export function startPm2Watch(
       },
     },
   );
-  const lifecycle = createLifecycle(
-    { quietMs: config.quietMs, longestMs: Math.max(LONGEST_MS, config.quietMs) },
-    { clock, onHappening: telling.tell },
-  );
+  const lifecycle = createLifecycle(config, { clock, onHappening: telling.tell });
 
   const socket = busSocket(config);
   const daemon = (message: string, more: Pick<Happening, 'ended'> = {}) =>

@@ -81,7 +81,7 @@ beforeAll(async () => {
   writeFileSync(
     config,
     JSON.stringify({
-      pm2: { home, quietMs: 500, cooldownMs: 5_000 },
+      pm2: { home, quietMs: 800, cooldownMs: 5_000 },
       notify: { environment: 'test', slack: { webhookUrl: slack.url, ratePerSecond: 100 } },
     }),
   );
@@ -254,6 +254,8 @@ test('nothing stays behind', async () => {
   expect(seen.size).toBeGreaterThan(4);
   await pm2('kill');
   await vi.waitFor(() => expect([...seen].filter(alive)).toEqual([]), WAIT);
+  // That is more than an application's end: nothing would start them again.
+  await message(/CRITICAL: PM2: Gone/);
   watch.kill('SIGINT');
   expect(await watch.exit).toEqual({ status: 0, signal: null });
   expect(readdirSync(home).filter((name) => name.endsWith('.sock'))).toEqual([]);

@@ -18,10 +18,7 @@ let lifecycle: Lifecycle;
 beforeEach(() => {
   clock = createFakeClock(Date.parse('2026-01-05T10:00:00Z'));
   happenings = [];
-  lifecycle = createLifecycle(
-    { quietMs: 2_000, longestMs: 10_000 },
-    { clock, onHappening: (happening) => happenings.push(happening) },
-  );
+  lifecycle = createLifecycle({ quietMs: 2_000 }, { clock, onHappening: (happening) => happenings.push(happening) });
 });
 
 function see(event: string, status: Status, id: number | string = 0, more: object = {}): void {
@@ -46,7 +43,7 @@ test.each<[string, () => unknown, [string, string][]]>([
         see('exit', 'stopping', `_old_${id}`);
         see('exit', 'stopped', `_old_${id}`);
         see('reload', 'online', id);
-        await clock.advance(1_500);
+        if (id === 0) await clock.advance(8_000);
       }
     },
     [['reload', '0,1']],
@@ -85,7 +82,10 @@ test.each<[string, () => unknown, [string, string][]]>([
 ])('%s', async (_name, events, expected) => {
   await events();
   expect(happenings).toEqual([]);
-  await clock.advance(2_000);
+  const failing = expected.some(([kind]) => kind === 'error' || kind === 'overlimit');
+  await clock.advance(failing ? 2_000 : 9_999);
+  expect(happenings.length > 0).toBe(failing);
+  await clock.advance(1);
   expect(kinds()).toEqual(expected);
 });
 
