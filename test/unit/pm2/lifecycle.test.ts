@@ -1,4 +1,5 @@
-// From PM2's events, as a PM2 7.0.4 sent them, to what people are told: kinds, cooldown, routing. On a fake clock.
+// From PM2's events to what people are told: kinds, cooldown, routing. On a fake clock. The sequences are those a PM2 7.0.4
+// sent, except the memory limit's and those of jobs, which follow from its source.
 import { beforeEach, describe, expect, test } from 'vitest';
 import { parseConfig } from '../../../src/config.ts';
 import { silentLog } from '../../../src/core/log.ts';
