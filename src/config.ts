@@ -12,6 +12,7 @@ import { type MonitorConfig, monitorSection } from './monitor/monitor-config.ts'
 import { type NotifyConfig, notifySection } from './notify/notify-config.ts';
 import { type HttpConfig, httpSection } from './ops/http.ts';
 import { type ParseConfig, parseSection } from './parse/parse.ts';
+import { type Pm2Config, pm2Section } from './pm2/pm2-config.ts';
 import { type FilesConfig, filesSection } from './source/files-config.ts';
 import { type IntakeConfig, intakeSection } from './source/intake-config.ts';
 import { type KafkaConfig, kafkaSection } from './source/kafka-client.ts';
@@ -36,6 +37,7 @@ export interface Config {
   readonly monitor: MonitorConfig;
   readonly notify: NotifyConfig;
   readonly kibana: KibanaConfig;
+  readonly pm2: Pm2Config;
   readonly http: HttpConfig;
   readonly log: { readonly level: LogLevel; readonly format: 'json' | 'pretty' };
 }
@@ -97,6 +99,7 @@ export const CONFIG_SCHEMA = {
     monitor: monitorSection,
     notify: notifySection,
     kibana: kibanaSection,
+    pm2: pm2Section,
     http: httpSection,
     log: {
       type: 'object',

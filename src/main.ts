@@ -8,6 +8,7 @@ import { type Io, processIo } from './cli/io.ts';
 import { addKibanaCommand } from './cli/kibana-command.ts';
 import { notifyTest } from './cli/notify.ts';
 import { createLineParser, parse } from './cli/parse.ts';
+import { addPm2Commands } from './cli/pm2.ts';
 import { addReplayCommand } from './cli/replay-command.ts';
 import { rulesCheck, rulesTest } from './cli/rules.ts';
 import { parseRoles, run } from './cli/run.ts';
@@ -115,6 +116,7 @@ function build(): Command {
   addReplayCommand(program, { io, withConfig, load, finish });
   addIncidentCommands(program, { io, withConfig, load, finish });
   addKibanaCommand(program, { io, withConfig, load, finish });
+  addPm2Commands(program, { io, withConfig, load, finish });
 
   const stack = program.command('stack').description('Local Kafka and Elasticsearch for development, without Docker.');
   for (const [action, what] of [

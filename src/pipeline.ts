@@ -13,6 +13,7 @@ import { errorText, LogpipeError } from './core/errors.ts';
 import type { Log } from './core/log.ts';
 import { createMasker } from './core/mask.ts';
 import { createMetrics, type Metrics } from './core/metrics.ts';
+import { startPm2Metrics } from './core/pm2-metrics.ts';
 import type { DeadLetterSink, Deliver, Source } from './core/record.ts';
 import { createBulkWriter } from './indexing/bulk-writer.ts';
 import { createFileDeadLetters, createKafkaDeadLetters } from './indexing/dead-letters.ts';
@@ -24,6 +25,7 @@ import { createDeadLetter } from './indexing/refused.ts';
 import { createConsoleSink, createNdjsonSink, type Sink } from './indexing/sinks.ts';
 import { type Readiness, startHttp } from './ops/http.ts';
 import { createPlatformView } from './ops/platform-view.ts';
+import { pm2Readings } from './ops/pm2-readings.ts';
 import { createParser } from './parse/parse.ts';
 import { createFileSource } from './source/file.ts';
 import { createKafka } from './source/kafka-client.ts';
@@ -83,7 +85,13 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
       })
     : undefined;
 
+  const endPm2 = await startPm2Metrics(
+    pm2Readings(() => alerting?.windows(), clock),
+    deps,
+  );
+
   async function stop(): Promise<boolean> {
+    endPm2();
     // Side by side: neither flow waits for the other, not even at the end.
     const [indexed, alerted] = await Promise.all([indexing?.stop(), alerting?.stop()]);
     await http?.close();

@@ -2,13 +2,16 @@
 import { Hono } from 'hono';
 import { routePath } from 'hono/route';
 import type { Clock } from '../../src/core/clock.ts';
+import { isStatsWindow, STATS_WINDOWS } from '../../src/ops/stats.ts';
 import type { Call, CallOrder, Calls } from './calls.ts';
 import { PlatformError } from './faults.ts';
 import { INCIDENT_KINDS, type Incident, isIncidentKind } from './incident.ts';
 import type { AppLog } from './log.ts';
+import type { PlatformMetrics } from './metrics.ts';
 import type { Pool } from './pools.ts';
 import type { Queue } from './queues.ts';
 import type { Random } from './random.ts';
+import type { PlatformStats } from './stats.ts';
 
 export interface AppDeps {
   clock: Clock;
@@ -19,6 +22,8 @@ export interface AppDeps {
   scheduled: Queue<Call>;
   mongodb: Pool;
   redis: Pool;
+  metrics: PlatformMetrics;
+  stats: PlatformStats;
 }
 
 interface Env {
@@ -28,10 +33,12 @@ interface Env {
 const MAX_INCIDENT_SECONDS = 86_400;
 
 export function createApp(deps: AppDeps): Hono<Env> {
-  const { clock, random, log, incident, calls, scheduled, mongodb, redis } = deps;
+  const { clock, random, log, incident, calls, scheduled, mongodb, redis, metrics, stats } = deps;
   const app = new Hono<Env>();
 
   app.use(async (c, next) => {
+    // A scraper is no visitor: it would look like traffic on the quietest night.
+    if (c.req.path === '/metrics') return next();
     const begin = clock.now();
     c.set('requestId', c.req.header('x-request-id') ?? `req-${random.hex(16)}`);
     c.set('traceId', c.req.header('x-trace-id') ?? random.hex(32));
@@ -53,6 +60,17 @@ export function createApp(deps: AppDeps): Hono<Env> {
 
   app.get('/api/v1/health', (c) =>
     c.json({ success: true, message: 'API is running', timestamp: new Date(clock.now()).toISOString() }),
+  );
+
+  app.get('/api/v1/stats', (c) => {
+    const window = c.req.query('window') ?? '24h';
+    if (isStatsWindow(window)) return c.json(stats.of(window, clock.now()));
+    const permitted = Object.keys(STATS_WINDOWS).join(', ');
+    return c.json({ success: false, message: `window: must be one of ${permitted}` }, 400);
+  });
+
+  app.get('/metrics', async (c) =>
+    c.text(await metrics.registry.metrics(), 200, { 'content-type': metrics.registry.contentType }),
   );
 
   app.post('/api/v1/calls', async (c) => {

@@ -3,8 +3,10 @@
 import type { AddressInfo } from 'node:net';
 import { serve } from '@hono/node-server';
 import { Command, CommanderError, Option } from 'commander';
+import { collectDefaultMetrics } from 'prom-client';
 import { systemClock } from '../../src/core/clock.ts';
 import { errorText, LogpipeError } from '../../src/core/errors.ts';
+import { startPm2Metrics } from '../../src/core/pm2-metrics.ts';
 import { startProcessStats } from '../../src/ship/index.ts';
 import { INCIDENT_KINDS, type IncidentKind } from './incident.ts';
 import { createPlatformLogger } from './logger.ts';
@@ -18,6 +20,7 @@ interface Flags {
   topic: string;
   logFile: string;
   port: number;
+  metricsPort?: number;
   rate: number;
   incident?: IncidentKind;
   callSpeed: number;
@@ -30,6 +33,9 @@ interface Flags {
 const REPORT_EVERY_MS = 250;
 const INCIDENT_SECONDS = 300;
 const MAX_OPEN_REQUESTS = 256;
+/** Of the figures for PM2: response times of a minute, errors of five as the alerts have them. */
+const RESPONSE_MS = 60_000;
+const ERRORS_MS = 300_000;
 
 const EXAMPLES = `
 Examples:
@@ -45,6 +51,11 @@ function command(): Command {
     .option('--topic <name>', 'topic of the log records', 'calling-platform-logs')
     .option('--log-file <file>', 'JSON lines are appended here', 'logs/app.log')
     .option('--port <port>', 'port on 127.0.0.1; 0 takes a free one', number('--port', 0, 65_535), 3000)
+    .option(
+      '--metrics-port <port>',
+      'serve on this port as well, plus the number of the process under PM2: in cluster mode each worker’s own /metrics',
+      number('--metrics-port', 1, 65_000),
+    )
     .option(
       '--rate <number>',
       'events per second that its own visitors bring about; 0: no visitors',
@@ -85,15 +96,31 @@ async function run(flags: Flags): Promise<void> {
   const stop = stopRequested(flags.exitWithParent);
   const server = await listen(platform, flags.port);
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  shipping.log.info(`Calling platform listens on ${url}`);
+  const { log, metrics, stats } = platform;
+  log.info(`Calling platform listens on ${url}`);
   report({ type: 'listening', url });
+  // PM2 with `wait_ready` takes the old process away only now.
+  process.send?.('ready');
+
+  collectDefaultMetrics({ register: metrics.registry });
+  const metricsServer =
+    flags.metricsPort === undefined ? undefined : await listen(platform, ownPort(flags.metricsPort));
+  const endPm2 = await startPm2Metrics(
+    {
+      activeCalls: platform.activeCalls,
+      queueSize: platform.waitingJobs,
+      averageResponseMs: () => stats.http(RESPONSE_MS, clock.now()).averageMs,
+      errorPercent: () => stats.http(ERRORS_MS, clock.now()).errorPercent,
+    },
+    { log },
+  );
 
   const random = createRandom(flags.seed + 1);
   const traffic = createTraffic(
     { url, rate: flags.rate, maxOpen: MAX_OPEN_REQUESTS },
     { clock, random, logged: () => shipping.counts().produced },
   );
-  const stopProcessStats = startProcessStats({ logger: shipping.log, intervalMs: statsEveryMs });
+  const stopProcessStats = startProcessStats({ logger: log, intervalMs: statsEveryMs });
   if (flags.incident) platform.incident.start(flags.incident, INCIDENT_SECONDS);
   if (flags.rate > 0) traffic.start();
   const reporting = setInterval(() => report({ type: 'progress', ...shipping.counts() }), REPORT_EVERY_MS);
@@ -102,11 +129,18 @@ async function run(flags: Flags): Promise<void> {
   await traffic.stop();
   platform.close();
   stopProcessStats();
+  endPm2();
   server.close();
-  shipping.log.info('Calling platform stopped');
+  metricsServer?.close();
+  log.info('Calling platform stopped');
   const final = await shipping.close();
   clearInterval(reporting);
   report({ type: 'final', ...final });
+}
+
+/** PM2 numbers the instances of an application from 0. */
+function ownPort(base: number): number {
+  return base + Number(process.env.NODE_APP_INSTANCE ?? 0);
 }
 
 function listen(platform: ReturnType<typeof createPlatform>, port: number): Promise<ReturnType<typeof serve>> {

@@ -5,9 +5,11 @@ import { createApp } from './app.ts';
 import { type Call, createCalls } from './calls.ts';
 import { createIncident, type Incident } from './incident.ts';
 import type { AppLog } from './log.ts';
-import { createPool, type Pool } from './pools.ts';
-import { createQueue, type Queue } from './queues.ts';
+import { createPlatformMetrics, type MeteredEvent, type PlatformMetrics } from './metrics.ts';
+import { createPool } from './pools.ts';
+import { createQueue } from './queues.ts';
 import { createRandom } from './random.ts';
+import { createPlatformStats, type PlatformStats } from './stats.ts';
 
 export interface PlatformOptions {
   seed: number;
@@ -20,6 +22,12 @@ export interface PlatformOptions {
 export interface Platform {
   app: ReturnType<typeof createApp>;
   incident: Incident;
+  /** What is logged through it counts in the platform's own metrics and statistics. */
+  log: AppLog;
+  metrics: PlatformMetrics;
+  stats: PlatformStats;
+  activeCalls(): number;
+  waitingJobs(): number;
   /** Takes no further jobs, ends running calls and stops measuring. */
   close(): void;
 }
@@ -32,7 +40,18 @@ const RETRY_SHARE = 0.8;
 const RETRY_AFTER_MS = 120_000;
 
 export function createPlatform(options: PlatformOptions, deps: { clock: Clock; log: AppLog }): Platform {
-  const { clock, log } = deps;
+  const { clock } = deps;
+  const sources = {
+    queues: () => [scheduled, callbacks].map(({ name, stats: read }) => ({ name, ...read() })),
+    pools: () => [mongodb, redis].map(({ system, stats: read }) => ({ system, ...read() })),
+    activeCalls: () => calls.active(),
+  };
+  const metrics = createPlatformMetrics(sources);
+  const stats = createPlatformStats(sources);
+  const log = countedLog(deps.log, (level, event) => {
+    metrics.count(level, event);
+    stats.count(event, clock.now());
+  });
   const random = createRandom(options.seed);
   const incident = createIncident({ clock });
   const shared = { clock, log, random, incident };
@@ -70,11 +89,8 @@ export function createPlatform(options: PlatformOptions, deps: { clock: Clock; l
   );
 
   const measure = () => {
-    for (const { name, stats } of [scheduled, callbacks] as Queue<Call>[]) {
-      log.info('Queue measured', { event: 'queue.stats', queue: { name, ...stats() } });
-    }
-    for (const { system, stats } of [mongodb, redis] as Pool[]) {
-      const { size, inUse, waiting } = stats();
+    for (const queue of sources.queues()) log.info('Queue measured', { event: 'queue.stats', queue });
+    for (const { system, size, inUse, waiting } of sources.pools()) {
       log.info('Pool measured', { event: 'db.pool', db: { system, poolSize: size, poolInUse: inUse } });
       if (waiting > size) log.warn(`${waiting} statements wait for a ${system} connection`, { db: { system } });
     }
@@ -83,8 +99,13 @@ export function createPlatform(options: PlatformOptions, deps: { clock: Clock; l
   const cancelMeasuring = every(clock, options.statsEveryMs, measure);
 
   return {
-    app: createApp({ ...shared, calls, scheduled, mongodb, redis }),
+    app: createApp({ ...shared, calls, scheduled, mongodb, redis, metrics, stats }),
     incident,
+    log,
+    metrics,
+    stats,
+    activeCalls: () => calls.active(),
+    waitingJobs: () => sources.queues().reduce((sum, { waiting }) => sum + waiting, 0),
     close() {
       cancelMeasuring();
       scheduled.stop();
@@ -92,6 +113,15 @@ export function createPlatform(options: PlatformOptions, deps: { clock: Clock; l
       calls.close();
     },
   };
+}
+
+/** One vocabulary: what the metrics and statistics count is what is logged. */
+function countedLog(log: AppLog, count: (level: string, event: MeteredEvent) => void): AppLog {
+  const counted = (level: keyof AppLog) => (message: string, meta?: object) => {
+    count(level, meta ?? {});
+    log[level](message, meta);
+  };
+  return { error: counted('error'), warn: counted('warn'), info: counted('info') };
 }
 
 /** Runs `fn` at once and then every `ms`. */

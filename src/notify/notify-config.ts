@@ -46,6 +46,12 @@ export const notifySection = {
           secret: true,
           description: 'Address of the incoming webhook. Also `webhookUrlFile`.',
         },
+        username: {
+          type: 'string',
+          minLength: 1,
+          maxLength: 80,
+          description: 'Name of the sender. Only older kinds of webhook heed it; those of a Slack app have the app’s.',
+        },
         ratePerSecond: rate(1),
       },
     },
@@ -145,7 +151,7 @@ export const notifySection = {
 export interface NotifyConfig {
   readonly environment: string;
   readonly timeoutMs: number;
-  readonly slack: { readonly webhookUrl?: string; readonly ratePerSecond: number };
+  readonly slack: { readonly webhookUrl?: string; readonly username?: string; readonly ratePerSecond: number };
   readonly pagerduty: { readonly url: string; readonly integrationKey?: string; readonly ratePerSecond: number };
   readonly email: EmailConfig;
   readonly webhook: {

@@ -14,6 +14,7 @@ const MAX_ATTACHMENT = 6_000;
 
 export interface SlackOptions {
   readonly webhookUrl: string;
+  readonly username?: string;
   readonly ratePerSecond: number;
   readonly timeoutMs: number;
   readonly links: LinkOptions;
@@ -27,8 +28,10 @@ export function createSlack(options: SlackOptions, deps: HttpSendDeps): Channel 
   return {
     name: 'slack',
     ratePerSecond: options.ratePerSecond,
-    send: async (notification, signal) =>
-      send(slackMessage(maskNotification(notification, deps.masker), options.links), signal),
+    send: async (notification, signal) => {
+      const message = slackMessage(maskNotification(notification, deps.masker), options.links);
+      return send(options.username === undefined ? message : { username: options.username, ...message }, signal);
+    },
     async close() {},
   };
 }

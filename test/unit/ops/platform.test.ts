@@ -4,6 +4,7 @@ import { loadMeasures } from '../../../src/measure/measure-config.ts';
 import { binOf } from '../../../src/measure/sketch.ts';
 import { LABEL_SEPARATOR, type SeriesOfMeasure } from '../../../src/measure/totals.ts';
 import { platformMetrics } from '../../../src/ops/platform-metrics.ts';
+import { pm2Readings } from '../../../src/ops/pm2-readings.ts';
 import { statsOf } from '../../../src/ops/stats.ts';
 import { createWindowStore } from '../../../src/rules/windows.ts';
 
@@ -90,4 +91,28 @@ it('the same counts for Prometheus; a stale gauge is absent', () => {
   }
   expect(text).not.toMatch(/http_requests_total|process_resident/);
   expect(platformMetrics(platform(), measures, NOW + 600_000)).not.toMatch(/bull_queue|node_active_calls/);
+});
+
+it('the four figures for PM2, of the same counts; what is no data is not shown', () => {
+  const store = storeWith({
+    'platform.active_calls': { [key('a', '1')]: gauge(4), [key('a', '2')]: gauge(5) },
+    'queue.size': { 'scheduled-calls': gauge(12), callbacks: gauge(3) },
+    'http.requests': { [key('GET', '/a', '200')]: { n: 7 }, [key('GET', '/a', '500')]: { n: 1 } },
+    'http.errors': { [key('GET', '/a')]: { n: 1 } },
+    'http.duration': { [key('GET', '/a')]: { n: 2, sum: 300, min: 100, max: 200, bins: bins(100, 200) } },
+  });
+  const figures = (windows: () => ReturnType<typeof storeWith> | undefined, nowMs = NOW) => {
+    const readings = pm2Readings(windows, { now: () => nowMs, after: () => () => {} });
+    return Object.fromEntries(Object.entries(readings).map(([name, read]) => [name, read()]));
+  };
+  expect(figures(() => store)).toEqual({ activeCalls: 9, queueSize: 15, averageResponseMs: 150, errorPercent: 12.5 });
+  const nothing = {
+    activeCalls: undefined,
+    queueSize: undefined,
+    averageResponseMs: undefined,
+    errorPercent: undefined,
+  };
+  expect(figures(() => undefined)).toEqual(nothing);
+  expect(figures(() => createWindowStore({ measures }))).toEqual(nothing);
+  expect(figures(() => store, NOW + 3_600_000)).toEqual(nothing);
 });

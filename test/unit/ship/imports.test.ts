@@ -1,4 +1,4 @@
-// Importing the transport must not load the server: walks every import from its entry.
+// Importing what applications import must not load the server: walks every import from its entry.
 import { readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,7 +10,7 @@ const LAZY_IMPORT = /\bimport\('([^']+)'\)/g;
 const PACKAGES = ['winston', 'winston-transport', 'kafkajs'];
 const LAZY_PACKAGES = ['snappy', 'lz4-napi', 'fzstd'];
 
-test('the transport loads Winston, kafkajs, Node and a few core files, nothing of the server', () => {
+function loadedBy(entry: string) {
   const files = new Set<string>();
   const bare = new Set<string>();
   const lazy = new Set<string>();
@@ -25,14 +25,25 @@ test('the transport loads Winston, kafkajs, Node and a few core files, nothing o
     }
     for (const [, name] of text.matchAll(LAZY_IMPORT)) lazy.add(name!);
   };
-  walk(join(SOURCE, 'ship/index.ts'));
-
+  walk(join(SOURCE, entry));
   const outside = [...files].map((file) => relative(SOURCE, file)).filter((file) => !file.startsWith('ship/'));
+  return { outside: outside.sort(), bare: [...bare], lazy: [...lazy] };
+}
+
+test('the transport loads Winston, kafkajs, Node and a few core files, nothing of the server', () => {
+  const { outside, bare, lazy } = loadedBy('ship/index.ts');
   const core = ['errors', 'event-id', 'kafka-codecs', 'kafka-hints', 'kafkajs-timer', 'mask'].map(
     (name) => `core/${name}.ts`,
   );
-  expect(outside.sort()).toEqual(core);
-  expect([...bare].filter((name) => !name.startsWith('node:') && !PACKAGES.includes(name))).toEqual([]);
-  expect([...bare]).toEqual(expect.arrayContaining(PACKAGES));
-  expect([...lazy].filter((name) => !LAZY_PACKAGES.includes(name))).toEqual([]);
+  expect(outside).toEqual(core);
+  expect(bare.filter((name) => !name.startsWith('node:') && !PACKAGES.includes(name))).toEqual([]);
+  expect(bare).toEqual(expect.arrayContaining(PACKAGES));
+  expect(lazy.filter((name) => !LAZY_PACKAGES.includes(name))).toEqual([]);
+});
+
+test('logpipe/http loads the masking alone: no Winston, no web framework, nothing of the server', () => {
+  const { outside, bare, lazy } = loadedBy('ship/http.ts');
+  expect(outside).toEqual(['core/mask.ts']);
+  expect(bare.filter((name) => name !== 'node:http')).toEqual([]);
+  expect(lazy).toEqual([]);
 });

@@ -1,0 +1,134 @@
+// PM2's event bus, read only. In: the socket `pub.sock` of a PM2 home. Out: chosen events with their data. Guarantee: sends
+// nothing to PM2; comes back by itself when PM2 does; a broken or over-long message ends the connection, never the process.
+//
+// The wire is axon's over AMP: one byte with version (high half) and number of arguments (low half), then each argument as
+// a 32-bit big-endian length and its bytes; `s:` begins a text, `j:` a JSON value. A publisher sends [event, data] to whoever
+// is connected. Written here, since the client on offer (pm2-axon 4.0.1, last of 2024) rests on Node's deprecated
+// `new Buffer` and would bring four packages for these few lines.
+import { connect, type Socket } from 'node:net';
+import type { Clock } from '../core/clock.ts';
+import { errorText } from '../core/errors.ts';
+
+/** An application's log lines travel on the bus too; a longer message is no event we want. */
+const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+const FIRST_RETRY_MS = 500;
+const LAST_RETRY_MS = 15_000;
+
+export interface BusOptions {
+  /** Path of `pub.sock`. */
+  readonly socket: string;
+  /** Names of the events to be read; others are skipped unread. */
+  readonly events: readonly string[];
+}
+
+export interface BusDeps {
+  readonly clock: Clock;
+  onEvent(name: string, data: unknown): void;
+  /** At each connection, and at each loss of one or first failure to get one. */
+  onState(state: { readonly connected: boolean; readonly reason?: string }): void;
+}
+
+/** Connects at once and keeps connected; the returned function ends it. */
+export function followBus(options: BusOptions, deps: BusDeps): () => void {
+  let ended = false;
+  let socket: Socket | undefined;
+  let cancelRetry = () => {};
+  let waitMs = FIRST_RETRY_MS;
+  let told = false;
+
+  function begin(): void {
+    let reason = 'PM2 closed the connection';
+    const read = createBusReader(options.events, deps.onEvent);
+    const current = connect(options.socket);
+    socket = current;
+    current.once('connect', () => {
+      waitMs = FIRST_RETRY_MS;
+      told = false;
+      deps.onState({ connected: true });
+    });
+    current.on('data', (bytes) => {
+      try {
+        read(bytes);
+      } catch (error) {
+        reason = errorText(error);
+        current.destroy();
+      }
+    });
+    current.on('error', (error: NodeJS.ErrnoException) => {
+      reason = error.code ?? errorText(error);
+    });
+    current.once('close', () => {
+      if (ended) return;
+      if (!told) deps.onState({ connected: false, reason });
+      told = true;
+      cancelRetry = deps.clock.after(waitMs, begin);
+      waitMs = Math.min(waitMs * 2, LAST_RETRY_MS);
+    });
+  }
+
+  begin();
+  return () => {
+    ended = true;
+    cancelRetry();
+    socket?.destroy();
+  };
+}
+
+/** Takes the bytes of one connection in whatever pieces. @throws Error for what is no such message. */
+export function createBusReader(
+  events: readonly string[],
+  onEvent: (name: string, data: unknown) => void,
+): (bytes: Buffer) => void {
+  const wanted = new Set(events);
+  const parts: Buffer[] = [];
+  let held = 0;
+  /** Bytes without which looking again is of no use. */
+  let needed = 1;
+
+  return (bytes) => {
+    parts.push(bytes);
+    held += bytes.length;
+    if (held < needed) return;
+    let buffer = parts.length === 1 ? bytes : Buffer.concat(parts);
+    for (;;) {
+      const message = messageIn(buffer);
+      if (typeof message === 'number') {
+        needed = message;
+        break;
+      }
+      buffer = buffer.subarray(message.length);
+      const [name, data] = message.args;
+      if (name === undefined || data === undefined) continue;
+      const event = value(name);
+      if (typeof event === 'string' && wanted.has(event)) onEvent(event, value(data));
+    }
+    parts.splice(0, parts.length, buffer);
+    held = buffer.length;
+  };
+}
+
+/** The first message, or how many bytes it takes at least to tell. */
+function messageIn(buffer: Buffer): { readonly args: readonly Buffer[]; readonly length: number } | number {
+  const meta = buffer[0];
+  if (meta === undefined) return 1;
+  if (meta >> 4 !== 1) throw new Error(`not PM2's bus: protocol version ${meta >> 4}`);
+  const args: Buffer[] = [];
+  let at = 1;
+  for (let n = meta & 0xf; n > 0; n--) {
+    if (buffer.length < at + 4) return at + 4;
+    const length = buffer.readUInt32BE(at);
+    const end = at + 4 + length;
+    if (end > MAX_MESSAGE_BYTES) throw new Error(`a message on PM2's bus is longer than ${MAX_MESSAGE_BYTES} bytes`);
+    if (buffer.length < end) return end;
+    args.push(buffer.subarray(at + 4, end));
+    at = end;
+  }
+  return { args, length: at };
+}
+
+function value(argument: Buffer): unknown {
+  const kind = argument.toString('latin1', 0, 2);
+  if (kind === 's:') return argument.toString('utf8', 2);
+  if (kind === 'j:') return JSON.parse(argument.toString('utf8', 2));
+  return argument;
+}

@@ -1,0 +1,217 @@
+// PM2's single events -> what happened. In: events of the bus, several for each process. Out: one happening per application and
+// kind, once PM2 has been quiet about it for a moment. Guarantee: what PM2 was asked to do is never called a crash, nor a crash a
+// stop; whatever comes on the bus, nothing throws.
+import type { Clock } from '../core/clock.ts';
+import type { Happening, Pm2Kind } from './happening.ts';
+
+/** Events of the bus that are read. */
+export const BUS_EVENTS = ['process:event', 'process:exception'] as const;
+
+export interface LifecycleOptions {
+  /** A failing application's events are told when none has come for this long, ms. */
+  readonly quietMs: number;
+}
+
+export interface Lifecycle {
+  take(name: string, data: unknown): void;
+  /** Tells at once what is being gathered. */
+  flush(): void;
+}
+
+type Asked = 'start' | 'restart' | 'reload' | 'stop';
+
+interface Gathered {
+  readonly sinceMs: number;
+  cancel: () => void;
+  readonly asked: Map<Asked, Set<string>>;
+  readonly crashed: Set<string>;
+  readonly ended: Set<string>;
+  readonly online: Set<string>;
+  crashes: number;
+  overlimit: boolean;
+  exitCode?: number;
+  restarts?: number;
+  exception?: string;
+}
+
+const ASKED: readonly Asked[] = ['start', 'restart', 'reload', 'stop'];
+/** And after this long in any case. */
+const LONGEST_MS = 10_000;
+/** What was asked for is not urgent, and workers that end in order take their time: a reload of many is one message. */
+const CALM_FACTOR = 5;
+const LONGEST_CALM_MS = 60_000;
+const MAX_APPS = 1_000;
+const MAX_EXCEPTION = 500;
+
+export function createLifecycle(
+  options: LifecycleOptions,
+  deps: { clock: Clock; onHappening(happening: Happening): void },
+): Lifecycle {
+  const { clock, onHappening } = deps;
+  const apps = new Map<string, Gathered>();
+  /** Processes that PM2 is ending: it says `exit` once before and once after. */
+  const ending = new Set<string>();
+  /** Applications PM2 has given up. */
+  const down = new Set<string>();
+
+  function gatheringOf(app: string): Gathered {
+    const known = apps.get(app);
+    if (known !== undefined) return known;
+    const begun: Gathered = {
+      ...{ sinceMs: clock.now(), cancel: () => {}, crashes: 0, overlimit: false },
+      ...{ asked: new Map(), crashed: new Set(), ended: new Set(), online: new Set() },
+    };
+    apps.set(app, begun);
+    return begun;
+  }
+
+  function wait(app: string, gathered: Gathered): void {
+    const failing = gathered.crashes > 0 || gathered.overlimit || gathered.exception !== undefined;
+    const quietMs = options.quietMs * (failing ? 1 : CALM_FACTOR);
+    const leftMs = gathered.sinceMs + (failing ? LONGEST_MS : LONGEST_CALM_MS) - clock.now();
+    gathered.cancel();
+    gathered.cancel = clock.after(Math.max(0, Math.min(quietMs, leftMs)), () => tell(app));
+  }
+
+  function tell(app: string): void {
+    const gathered = apps.get(app);
+    if (gathered === undefined) return;
+    gathered.cancel();
+    apps.delete(app);
+    const recovered = down.has(app) && gathered.online.size > 0 && !gathered.overlimit;
+    if (recovered) down.delete(app);
+    if (gathered.overlimit) down.add(app);
+    for (const happening of happeningsOf(app, gathered, recovered)) onHappening(happening);
+  }
+
+  function gather(gathered: Gathered, name: string, event: unknown, subject: unknown, exception: unknown): void {
+    const { name: app, pm_id: number, status, exit_code: exitCode, restart_time: restarts } = object(subject);
+    if (name === 'process:exception') {
+      gathered.exception = exceptionText(exception);
+      return;
+    }
+    const key = `${app}/${number}`;
+    // While a process is replaced the old one is called `_old_3`.
+    const id = String(number).replace('_old_', '');
+    if (typeof restarts === 'number') gathered.restarts = Math.max(gathered.restarts ?? 0, restarts);
+    switch (event) {
+      case 'start':
+      case 'restart':
+      case 'reload':
+      case 'stop':
+        gathered.asked.set(event, (gathered.asked.get(event) ?? new Set()).add(id));
+        return;
+      case 'online':
+        ending.delete(key);
+        gathered.online.add(id);
+        return;
+      case 'restart overlimit':
+        gathered.overlimit = true;
+        return;
+      case 'exit':
+        if (status === 'stopping') {
+          ending.add(key);
+          gathered.ended.add(id);
+        } else if (!ending.delete(key) && !cameToItsEnd(subject)) {
+          gathered.crashed.add(id);
+          gathered.crashes++;
+          if (typeof exitCode === 'number') gathered.exitCode = exitCode;
+        }
+    }
+  }
+
+  return {
+    take(name, data) {
+      const { event, process: subject, data: exception } = object(data);
+      const { name: app } = object(subject);
+      if (typeof app !== 'string' || (!apps.has(app) && apps.size >= MAX_APPS)) return;
+      const gathered = gatheringOf(app);
+      gather(gathered, name, event, subject, exception);
+      wait(app, gathered);
+    },
+    flush() {
+      for (const app of [...apps.keys()]) tell(app);
+    },
+  };
+}
+
+function happeningsOf(app: string, gathered: Gathered, recovered: boolean): Happening[] {
+  const { asked, crashed, ended, online, exception } = gathered;
+  const found: Happening[] = [];
+  const add = (kind: Pm2Kind, processes: ReadonlySet<string>, message: string, more: object = {}) => {
+    const facts = {
+      processes: [...processes].sort().join(', '),
+      ...(gathered.restarts === undefined ? {} : { restarts: gathered.restarts }),
+    };
+    const happening = { app, kind, atMs: gathered.sinceMs, processes: [...processes].sort(), message, facts };
+    found.push({ ...happening, ...more });
+  };
+  const troubleFacts = {
+    processes: [...crashed].sort().join(', '),
+    crashes: gathered.crashes,
+    ...(gathered.exitCode === undefined ? {} : { exitCode: gathered.exitCode }),
+    ...(gathered.restarts === undefined ? {} : { restarts: gathered.restarts }),
+    ...(exception === undefined ? {} : { exception }),
+  };
+  const because = exception === undefined ? '' : `: ${exception}`;
+  if (gathered.overlimit) {
+    const message = `${app} ended ${times(gathered.crashes)} in a row and PM2 has given up starting it${because}`;
+    add('overlimit', crashed, message, { facts: troubleFacts });
+  } else if (crashed.size > 0) {
+    const back = [...crashed].every((id) => online.has(id)) ? ' and was started again' : '';
+    add('error', crashed, `${count(crashed)} of ${app} ended by itself${exitText(gathered)}${back}${because}`, {
+      facts: troubleFacts,
+    });
+  } else if (exception !== undefined) {
+    add('error', new Set(), `${app} reported an exception${because}`, { facts: { exception } });
+  }
+  if (recovered) add('overlimit', online, `${app} runs again`, { ended: true });
+
+  const explained = new Set<string>();
+  for (const kind of ASKED) {
+    const processes = asked.get(kind);
+    if (processes === undefined) continue;
+    for (const id of processes) explained.add(id);
+    add(kind, processes, `${count(processes)} of ${app}: ${kind} was asked for`);
+  }
+  // PM2 ends processes by itself too, and says no more than that.
+  const others = new Set([...ended].filter((id) => !explained.has(id)));
+  const replaced = new Set([...others].filter((id) => online.has(id)));
+  const gone = new Set([...others].filter((id) => !online.has(id)));
+  if (replaced.size > 0) {
+    add('restart', replaced, `PM2 restarted ${count(replaced)} of ${app} by itself: memory limit, schedule or watch`);
+  }
+  if (gone.size > 0)
+    add('stop', gone, `${count(gone)} of ${app} was ended by PM2: deleted, scaled down, or PM2 itself ends`);
+  return found;
+}
+
+/** A program that is not to be restarted and succeeded: a job that is done. */
+function cameToItsEnd(subject: unknown): boolean {
+  const { autorestart, exit_code: exitCode } = object(subject);
+  return (autorestart === false || autorestart === 'false') && exitCode === 0;
+}
+
+/** PM2 gives a process that a signal ended the code 0. */
+function exitText({ exitCode }: Gathered): string {
+  if (exitCode === undefined) return '';
+  return exitCode === 0 ? ' (exit code 0: a signal, or the end of the program)' : ` (exit code ${exitCode})`;
+}
+
+function exceptionText(exception: unknown): string {
+  const { message, name } = object(exception);
+  const text = typeof message === 'string' ? message : 'without a message';
+  return (typeof name === 'string' && name !== 'Error' ? `${name}: ${text}` : text).slice(0, MAX_EXCEPTION);
+}
+
+function count({ size }: ReadonlySet<string>): string {
+  return size === 1 ? 'one process' : `${size} processes`;
+}
+
+function times(n: number): string {
+  return n === 1 ? 'once' : `${n} times`;
+}
+
+function object(value: unknown): Record<string, unknown> {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+}
