@@ -112,6 +112,11 @@ export async function coordinatorAnswers(brokers: string[]): Promise<boolean> {
 /** Kept beside the data: a folder formatted for one cluster refuses another id. */
 function clusterId(folder: string): string {
   const file = join(folder, 'cluster.id');
-  if (!existsSync(file)) writeFileSync(file, randomBytes(16).toString('base64url'));
+  if (!existsSync(file)) {
+    const id = randomBytes(16);
+    // One in 64 would begin with a hyphen, which the formatting tool takes for an option.
+    id[0]! &= 0x7f;
+    writeFileSync(file, id.toString('base64url'));
+  }
   return readFileSync(file, 'utf8').trim();
 }
