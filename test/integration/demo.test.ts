@@ -58,7 +58,8 @@ function expectComplete(result: DemoReport): void {
   expect(indices.length).toBeGreaterThan(0);
   for (const [index] of indices) expect(index).toMatch(/^calling-platform-\d{4}\.\d\d\.\d\d$/);
   expect(indices.reduce((sum, [, documents]) => sum + documents, 0)).toBe(result.produced);
-  expect(result.errorRate).toBeGreaterThan(0);
+  // In a few seconds there may be none.
+  expect(result.errorRate).toBeGreaterThanOrEqual(0);
   expect(result.errorRate).toBeLessThan(0.1);
 }
 
@@ -93,6 +94,8 @@ test('killed, it leaves no process behind; the next demo, without servers, remov
   const files = readdirSync(kept);
   const lines = files.flatMap((file) => readFileSync(join(kept, file), 'utf8').trimEnd().split('\n'));
   expect(lines).toHaveLength(result.produced);
+  const errors = lines.filter((line) => (JSON.parse(line) as { tags?: string[] }).tags?.includes('error'));
+  expect(result.errorRate).toBeCloseTo(errors.length / lines.length, 3);
   expect(around.contacts()).toBe(0);
   await waitFor(() => readdirSync(around.folder).join() === 'kept', { what: 'only the kept files to be left' });
 }, 240_000);
