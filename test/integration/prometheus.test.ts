@@ -57,7 +57,8 @@ beforeAll(async () => {
   const fromMs = Date.now();
   const events = [
     { at: 20, act: () => incident('slow-database', 6) },
-    { at: 40, act: () => incident('provider-outage', 8) },
+    // Long enough for tens of errors on a machine that is slow.
+    { at: 40, act: () => incident('provider-outage', 20) },
   ];
   await Promise.all([
     atRate(16, DRIVE_SECONDS, (n) => {
