@@ -31,12 +31,10 @@ export function createTopicTarget(
   const { log, metrics } = deps;
   checkTopic(topic, config.topics);
   const kafka = createKafka(config, log);
-  const arrived = new Set<string>();
+  /** Where each record lies that an earlier start had sent beyond its saved positions, until its lane comes to it again. */
+  const arrived = new Map<string, { readonly partition: number; readonly offset: number }>();
   let producer: Producer | undefined;
   let partitions: number[] = [];
-  /** Ends of the topic when the last checkpoint was made: what lies behind may be ours. */
-  let ends: Record<string, number> = {};
-
   async function readEnds(): Promise<Record<string, number>> {
     const admin = kafka.admin();
     try {
@@ -69,7 +67,7 @@ export function createTopicTarget(
     stepwise: true,
     has: (key) => arrived.delete(key),
     async prepare(saved) {
-      ends = await readEnds();
+      const ends = await readEnds();
       if (saved === undefined) return;
       const wanted = new Map(
         partitions.map((partition) => [
@@ -84,8 +82,10 @@ export function createTopicTarget(
           purpose: 'replay-resume',
           from: wanted,
           follow: false,
-          onRecord({ headers }) {
-            if (String(headers?.replayed) === name) arrived.add(String(headers?.['replay-origin']));
+          onRecord({ headers, offset }, partition) {
+            if (String(headers?.replayed) === name) {
+              arrived.set(String(headers?.['replay-origin']), { partition, offset: Number(offset) });
+            }
             return true;
           },
         },
@@ -115,9 +115,11 @@ export function createTopicTarget(
         await producer?.disconnect();
       },
     },
+    // From where a later start looks for what had arrived: the ends, or before them what this one has not come to yet.
     async checkpoint() {
-      ends = await readEnds();
-      return ends;
+      const from = await readEnds();
+      for (const { partition, offset } of arrived.values()) from[partition] = Math.min(from[partition]!, offset);
+      return from;
     },
     counts: () => ({}),
   };
