@@ -2,6 +2,9 @@
 // Kafka and one real Elasticsearch, started only when such a file is part of the run, and go one file at a time.
 import { defineConfig } from 'vitest/config';
 
+/** By default one core is left free, which is half of a small machine. */
+const NODE_ALONE = { maxWorkers: '100%' };
+
 const REAL_SERVERS = {
   globalSetup: ['test/kit/global-setup.ts'],
   fileParallelism: false,
@@ -18,8 +21,8 @@ export default defineConfig({
       ? ['default', ['json', { outputFile: process.env.LOGPIPE_TEST_REPORT }]]
       : ['default'],
     projects: [
-      tier('unit', { testTimeout: 60_000, sequence: { groupOrder: 0 } }),
-      tier('wire', { testTimeout: 60_000, sequence: { groupOrder: 0 } }),
+      tier('unit', { ...NODE_ALONE, testTimeout: 60_000, sequence: { groupOrder: 0 } }),
+      tier('wire', { ...NODE_ALONE, testTimeout: 60_000, sequence: { groupOrder: 0 } }),
       tier('integration', { ...REAL_SERVERS, testTimeout: 120_000, hookTimeout: 60_000, sequence: { groupOrder: 1 } }),
       tier('integrity', { ...REAL_SERVERS, testTimeout: 300_000, hookTimeout: 60_000, sequence: { groupOrder: 2 } }),
       ...(full

@@ -35,6 +35,7 @@ export function createTopicTarget(
   const arrived = new Map<string, { readonly partition: number; readonly offset: number }>();
   let producer: Producer | undefined;
   let partitions: number[] = [];
+
   async function readEnds(): Promise<Record<string, number>> {
     const admin = kafka.admin();
     try {
