@@ -5,7 +5,11 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { silentLog } from '../../src/core/log.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
+import type { RawRecord } from '../../src/core/record.ts';
+import { Batch, type BatchItem } from '../../src/indexing/batch.ts';
 import { createKafkaDeadLetters } from '../../src/indexing/dead-letters.ts';
+import { documentId } from '../../src/indexing/document.ts';
+import { createTopicTarget } from '../../src/replay/target-topic.ts';
 import { createKafka } from '../../src/source/kafka-client.ts';
 import { createLedger } from '../kit/ledger.ts';
 import { createTopic, testBrokers, uniqueName } from '../kit/servers.ts';
@@ -262,6 +266,38 @@ describe('--to-topic', () => {
     ]);
     expect(got[1]!.value).toMatchObject({ password: '[masked]', tags: ['mine'], timestamp: at(start + 1) });
     expect(got[0]!.value).not.toHaveProperty('kafka');
+  });
+
+  it('killed twice in a row, it still knows what had arrived before the first kill', async () => {
+    const bench = await createReplayBench();
+    const topic = uniqueName('replayed');
+    await createTopic(testBrokers(), topic, { partitions: 2 });
+    const start = () =>
+      createTopicTarget(topic, 'killed', bench.config.kafka, { log: silentLog, metrics: createMetrics() });
+    const lanes = [0, 1].map((partition): BatchItem => {
+      const record: RawRecord = { value: Buffer.from('{"a":1}'), offset: 7, timeMs: 1, eventId: undefined };
+      const origin = { kind: 'kafka', topic: bench.topic, partition } as const;
+      return { record, chunk: { origin, records: [record], bytes: 7, done() {} } };
+    });
+    const keys = lanes.map(({ record, chunk }) => documentId(record, chunk));
+    const first = start();
+    await first.prepare(undefined);
+    const saved = await first.checkpoint();
+    const batch = new Batch(1_000);
+    for (const item of lanes) batch.add(item, '{}', '{', true, item.record.value!, 1);
+    await first.sink.write(batch, new AbortController().signal);
+    await first.sink.close();
+
+    // It gets as far as a checkpoint, with the second lane not begun.
+    const second = start();
+    await second.prepare(saved);
+    expect(second.has!(keys[0]!)).toBe(true);
+    const savedAgain = await second.checkpoint();
+
+    const third = start();
+    await third.prepare(savedAgain);
+    expect(keys.map((key) => third.has!(key))).toEqual([false, true]);
+    expect(await third.checkpoint()).toEqual({ 0: 1, 1: 1 });
   });
 });
 
