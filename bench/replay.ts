@@ -13,6 +13,7 @@ import { loadConfig } from '../src/config.ts';
 import { sleep } from '../src/core/clock.ts';
 import { errorText, LogpipeError } from '../src/core/errors.ts';
 import { silentLog } from '../src/core/log.ts';
+import { NODE_FLAGS } from '../src/core/node-flags.ts';
 import { packageRoot } from '../src/core/package-root.ts';
 import { createElasticsearchClient } from '../src/indexing/elasticsearch.ts';
 import { installTemplate } from '../src/indexing/template.ts';
@@ -216,7 +217,7 @@ function replayArgs(place: Bench, args: readonly string[]): string[] {
   // JSON is YAML too.
   writeFileSync(file, JSON.stringify(config));
   const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
-  return [main, 'replay', '--config', file, '--json', ...args];
+  return [...NODE_FLAGS, main, 'replay', '--config', file, '--json', ...args];
 }
 
 function start(args: readonly string[]) {
