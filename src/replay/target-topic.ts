@@ -116,7 +116,8 @@ export function createTopicTarget(
         await producer?.disconnect();
       },
     },
-    // From where a later start looks for what had arrived: the ends, or before them what this one has not come to yet.
+    // From where a later start looks for what had arrived: the ends, or before them what this one has not come to yet. What
+    // a later start finds there though its position was saved stays unclaimed: it is read again, never sent again.
     async checkpoint() {
       const from = await readEnds();
       for (const { partition, offset } of arrived.values()) from[partition] = Math.min(from[partition]!, offset);
