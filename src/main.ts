@@ -6,6 +6,7 @@ import { dlqList } from './cli/dlq.ts';
 import { addIncidentCommands } from './cli/incident-commands.ts';
 import { type Io, processIo } from './cli/io.ts';
 import { addKibanaCommand } from './cli/kibana-command.ts';
+import { endDespiteLeftovers } from './cli/leftovers.ts';
 import { notifyTest } from './cli/notify.ts';
 import { createLineParser, parse } from './cli/parse.ts';
 import { addPm2Commands } from './cli/pm2.ts';
@@ -221,3 +222,4 @@ async function main(): Promise<void> {
 }
 
 await main();
+endDespiteLeftovers();
