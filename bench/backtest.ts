@@ -6,8 +6,8 @@ import { parseConfig } from '../src/config.ts';
 import { createEventIds } from '../src/core/event-id.ts';
 import { packageRoot } from '../src/core/package-root.ts';
 import { loadMeasures } from '../src/measure/measure-config.ts';
-import { loadRules } from '../src/rules/rule-config.ts';
-import { backtest, warmUpFor } from '../src/simulate/backtest.ts';
+import { loadRules, reachOf } from '../src/rules/rule-config.ts';
+import { backtest } from '../src/simulate/backtest.ts';
 import type { StoredRecord } from '../src/simulate/feed.ts';
 import { sampleLine } from './lines.ts';
 
@@ -60,7 +60,7 @@ export async function benchBacktest(minutes: number, warmUpMs?: number): Promise
   const file = (name: string) => `${packageRoot()}/config/${name}`;
   const measures = loadMeasures({ env: {}, file: file('measures.yml') });
   const rules = loadRules({ env: {}, file: file('rules.yml'), measures });
-  const warm = warmUpMs ?? warmUpFor(rules);
+  const warm = warmUpMs ?? reachOf(rules);
   const [fromMs, toMs] = [START, START + minutes * 60_000];
 
   let made = 0;

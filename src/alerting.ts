@@ -30,7 +30,7 @@ import { createDispatcher } from './notify/dispatcher.ts';
 import { createHttpSend } from './notify/http-send.ts';
 import type { Readiness } from './ops/http.ts';
 import { STATS_ROLLUPS } from './ops/stats.ts';
-import { loadRules } from './rules/rule-config.ts';
+import { loadRules, reachOf } from './rules/rule-config.ts';
 import type { WindowStore } from './rules/windows.ts';
 import { createKafka } from './source/kafka-client.ts';
 
@@ -107,6 +107,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
       alerter = createAlerter(kafka, {
         ...deps,
         createKafka: () => createKafka(kafka, log),
+        reachMs: reachOf(rules),
         begin,
         onHold,
         onTick,

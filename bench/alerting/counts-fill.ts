@@ -1,7 +1,8 @@
 // Six hours of counts, as the counter of a busy platform would have left them. In: an empty counts topic. Out: the topic filled:
 // final totals of every interval of 10 s and partition, and for the last hour, which the broker has not compacted yet, also
 // every version of the open ones and the progress behind them, twice a second. Guarantee: totals are what the counter
-// itself makes of the mix of events.ts; only times are moved.
+// itself makes of the mix of events.ts; only times are moved, and each record bears the time it would have been written at.
+import kafkajs, { type Kafka } from 'kafkajs';
 import { systemClock } from '../../src/core/clock.ts';
 import { createEventIds } from '../../src/core/event-id.ts';
 import { silentLog } from '../../src/core/log.ts';
@@ -41,8 +42,10 @@ export interface FilledCounts {
 export async function fillCounts(kafka: KafkaConfig, eventsPerSecond: number): Promise<FilledCounts> {
   const patterns: BucketTotals[][][] = [];
   for (let lane = 0; lane < LANES; lane++) patterns.push(await countLane(lane, eventsPerSecond / LANES));
+  let writtenMs = 0;
+  await takeOurTimes(kafka);
   const counts = createKafkaCounts({
-    kafka: createKafka(kafka, silentLog),
+    kafka: stamping(createKafka(kafka, silentLog), () => writtenMs),
     topic: kafka.topics.counts,
     log: silentLog,
   });
@@ -64,6 +67,7 @@ export async function fillCounts(kafka: KafkaConfig, eventsPerSecond: number): P
     for (let version = raw ? 1 : VERSIONS; version <= VERSIONS; version++) {
       const open = version < VERSIONS;
       const nowMs = at + version * PUBLISH_MS;
+      writtenMs = nowMs;
       const totals = patterns.map((lanes) => moved(lanes[pattern]![version - 1]!, at, written + version));
       const messages = totals.map((one): CountsMessage => {
         bytes += JSON.stringify(one).length;
@@ -87,6 +91,41 @@ export async function fillCounts(kafka: KafkaConfig, eventsPerSecond: number): P
     eventsPerSecond,
     seriesPerBucket: series.reduce((sum, one) => sum + Object.keys(one).length, 0),
   };
+}
+
+/** The topic's records have the brokers' time otherwise, and all of them would be of this minute. */
+async function takeOurTimes(kafka: KafkaConfig): Promise<void> {
+  const admin = createKafka(kafka, silentLog).admin();
+  await admin.connect();
+  await admin.alterConfigs({
+    validateOnly: false,
+    resources: [
+      {
+        type: kafkajs.ConfigResourceTypes.TOPIC,
+        name: kafka.topics.counts,
+        configEntries: [
+          { name: 'message.timestamp.type', value: 'CreateTime' },
+          { name: 'max.message.bytes', value: '10485760' },
+        ],
+      },
+    ],
+  });
+  await admin.disconnect();
+}
+
+/** A client whose producers write at that time. */
+function stamping(kafka: Kafka, nowMs: () => number): Kafka {
+  const producer: Kafka['producer'] = (options) => {
+    const real = kafka.producer(options);
+    return {
+      ...real,
+      send: (record) => {
+        const timestamp = String(nowMs());
+        return real.send({ ...record, messages: record.messages.map((message) => ({ ...message, timestamp })) });
+      },
+    };
+  };
+  return Object.assign(Object.create(kafka) as Kafka, { producer });
 }
 
 /** Of one lane: for each of a few intervals its versions, oldest first. */

@@ -12,14 +12,12 @@ import { backoffMs } from '../source/kafka-failures.ts';
 import { settleable } from '../source/settleable.ts';
 import type { BlindWatch } from './blind-watch.ts';
 import { type CountsReader, followCounts } from './counts-reader.ts';
+import { countsFrom } from './evaluation.ts';
 import type { Hold, HoldDeps } from './hold.ts';
 import { createHolder } from './holder.ts';
 import type { AlertStore } from './store.ts';
 import { createKafkaStores } from './store-kafka.ts';
 
-const HOUR_MS = 3_600_000;
-/** How far back the counts are read at a take-over; older hours come from the records. */
-const REBUILD_MS = 6 * HOUR_MS;
 /** Heartbeats per session timeout. */
 const BEATS = 6;
 const LOOK_MS = 1_000;
@@ -43,6 +41,8 @@ export interface AlerterDeps {
   /** The hold evaluates: probes may run. The returned function ends them. */
   readonly onHold: (hold: Hold) => () => Promise<void>;
   readonly blind: BlindWatch;
+  /** How far back the rules look. */
+  readonly reachMs: number;
   readonly sessionTimeoutMs: number;
   readonly onTick: () => void;
   readonly clock: Clock;
@@ -116,7 +116,7 @@ export function createAlerter(kafka: KafkaConfig, deps: AlerterDeps): Alerter {
   }
 
   async function begin(store: AlertStore, epoch: number): Promise<void> {
-    const coveredFromMs = Math.floor((clock.now() - REBUILD_MS) / HOUR_MS) * HOUR_MS;
+    const coveredFromMs = countsFrom(clock.now(), deps.reachMs, store.initial);
     let reader: CountsReader | undefined;
     let endProbes = async () => {};
     let released: Promise<boolean> | undefined;

@@ -5,7 +5,7 @@ import type { KafkaMessage } from 'kafkajs';
 import { type Clock, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { decodeCounts } from '../measure/counts-topic.ts';
+import { decodeCounts, LIVE, LIVE_READ_MS } from '../measure/counts-topic.ts';
 import type { CountsMessage } from '../measure/totals.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
 import { backoffMs } from '../source/kafka-failures.ts';
@@ -28,7 +28,7 @@ export function followCounts(
   },
 ): CountsReader {
   const { kafka, fromMs } = options;
-  const { log, onMessage } = deps;
+  const { clock, log, onMessage } = deps;
   const topic = kafka.topics.counts;
   const closing = new AbortController();
   let done = () => {};
@@ -50,7 +50,7 @@ export function followCounts(
           {
             topic,
             purpose: 'counts',
-            from: fromMs,
+            from: (partition) => (partition === LIVE ? Math.max(fromMs, clock.now() - LIVE_READ_MS) : fromMs),
             follow: true,
             signal: closing.signal,
             onRecord(record) {

@@ -4,11 +4,11 @@
 import type { Measures } from '../measure/measure-config.ts';
 import type { CountsMessage } from '../measure/totals.ts';
 import { createEvaluator } from '../rules/evaluator.ts';
-import type { HourRecord, RollupDefinition } from '../rules/hourly.ts';
+import { HOUR_MS, type HourRecord, type RollupDefinition } from '../rules/hourly.ts';
 import { createKnownSet, type KnownEntry } from '../rules/known-set.ts';
 import type { Observation } from '../rules/observation.ts';
 import type { ProgressStatus } from '../rules/progress.ts';
-import type { Rules } from '../rules/rule-config.ts';
+import { MAX_LOOK_BACK_MS, type Rules } from '../rules/rule-config.ts';
 import type { Labels } from '../rules/series.ts';
 import type { WindowStore } from '../rules/windows.ts';
 import type { StateChange, StateKey } from './store.ts';
@@ -44,7 +44,19 @@ const KNOWN_SINCE = 'known/since';
 const TEMPLATE = 'template/';
 const ROLLUP = 'rollup/';
 /** A little more than trends look back. */
-const ROLLUP_KEPT_MS = 9 * 24 * 3_600_000;
+const ROLLUP_KEPT_MS = 9 * 24 * HOUR_MS;
+
+/**
+ * Since when the counts are to be read at a take-over: from a full hour before all that the rules look at, and from the end of the
+ * last hour on whose sums were kept; at most as far as any window reaches.
+ */
+export function countsFrom(nowMs: number, reachMs: number, initial: ReadonlyMap<StateKey, object>): number {
+  const fullHour = (ms: number) => Math.floor(ms / HOUR_MS) * HOUR_MS;
+  const earliestMs = fullHour(nowMs - MAX_LOOK_BACK_MS);
+  let fromMs = fullHour(nowMs - reachMs);
+  while (fromMs > earliestMs && !initial.has(`${ROLLUP}${fromMs - HOUR_MS}`)) fromMs -= HOUR_MS;
+  return fromMs;
+}
 
 /** @param initial records of the alert store; those of other kinds are left alone */
 export function createEvaluations(

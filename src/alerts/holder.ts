@@ -1,4 +1,4 @@
-// Who decides. In: membership in the alerter's group, on a topic of one partition. Out: whether this instance is the one
+// Who decides. In: membership in the alerter's group, on one partition of a topic. Out: whether this instance is the one
 // member that holds it. Guarantee: none about the others, a member that was stopped believes what it believed; who writes is
 // settled by the store's fence. `assured` keeps a member that slept from fencing off its successor.
 import type { Kafka } from 'kafkajs';
@@ -17,7 +17,7 @@ const PARTITION = 0;
 export interface HolderOptions {
   readonly brokers: readonly string[];
   readonly group: string;
-  /** One partition; it is not read here. */
+  /** Of its partitions the first one is held; nothing is read here. */
   readonly topic: string;
   readonly requestTimeoutMs: number;
   /** How long the group waits for a holder that fell silent. Default 10 s. */

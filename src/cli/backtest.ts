@@ -6,8 +6,8 @@ import type { Log } from '../core/log.ts';
 import { createMasker } from '../core/mask.ts';
 import { loadMeasures } from '../measure/measure-config.ts';
 import { parseTimeRange } from '../replay/time-range.ts';
-import { loadRules, type Rules } from '../rules/rule-config.ts';
-import { type BacktestResult, backtest, warmUpFor } from '../simulate/backtest.ts';
+import { loadRules, type Rules, reachOf } from '../rules/rule-config.ts';
+import { type BacktestResult, backtest } from '../simulate/backtest.ts';
 import { openStored, STORED_SOURCES, type StoredSource } from '../simulate/stored.ts';
 import type { Timeline, TimelineAlert } from '../simulate/timeline.ts';
 import type { Difference } from '../simulate/timeline-diff.ts';
@@ -48,7 +48,7 @@ export async function runBacktest(
   const rules = load(options.rules ?? alerts.rulesFile);
   const compare = options.compare === undefined ? undefined : load(options.compare);
   const warmUpMs =
-    options.warmUp === undefined ? warmUpFor([...rules, ...(compare ?? [])]) : duration('--warm-up', options.warmUp);
+    options.warmUp === undefined ? reachOf([...rules, ...(compare ?? [])]) : duration('--warm-up', options.warmUp);
 
   const stored = await openStored(
     config,

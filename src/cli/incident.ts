@@ -8,8 +8,7 @@ import { createElasticsearchClient } from '../indexing/elasticsearch.ts';
 import { loadMeasures } from '../measure/measure-config.ts';
 import { parseTimeRange } from '../replay/time-range.ts';
 import { parseWhere } from '../replay/where.ts';
-import { loadRules } from '../rules/rule-config.ts';
-import { warmUpFor } from '../simulate/backtest.ts';
+import { loadRules, reachOf } from '../rules/rule-config.ts';
 import { openStored } from '../simulate/stored.ts';
 import { sourceOf } from './backtest.ts';
 import type { Io } from './io.ts';
@@ -42,7 +41,7 @@ export async function runIncidentExport(
   const masker = createMasker(config.mask);
   const measures = loadMeasures({ file: options.measures ?? config.alerts.measuresFile, env: process.env });
   const rules = loadRules({ file: options.rules ?? config.alerts.rulesFile, env: process.env, measures });
-  const warmUpMs = warmUpFor(rules);
+  const warmUpMs = reachOf(rules);
   const client = createElasticsearchClient(config.elasticsearch);
   const history = await readHistory(client, { fromMs, toMs }, masker).finally(() => client.close());
 

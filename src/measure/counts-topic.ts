@@ -1,6 +1,9 @@
-// The counts topic. In: totals and progress. Out: records of one partition, in order; and back again.
+// The counts topic. In: totals and progress. Out: records of two partitions, in order; and back again.
 // Guarantee: `put` resolves only when every in-sync replica has all of it; it tries until then, or until `close`. Written
 // twice, or by a former owner that wakes up, nothing changes: readers keep the totals with the highest `upToOffset`.
+//
+// LIVE has all that is said, in order, twenty versions of each interval: whoever follows needs nothing else. LASTING has the
+// final totals once more, and the progress beside them: what a take-over reads of the hours before, a quarter of the bytes.
 //
 // Compaction keeps the last record of a key, not the best. Final totals of a bucket are the same whoever wrote them, so they
 // have its key `lane/arrivalMs`. Those of an open bucket are not: a paused former owner may write older ones behind them.
@@ -12,6 +15,14 @@ import type { Log } from '../core/log.ts';
 import { defaultPartitioner } from '../source/kafka-client.ts';
 import { explainKafkaFailure } from '../source/kafka-failures.ts';
 import type { BucketTotals, CountsMessage, CountsSink, LaneProgress } from './totals.ts';
+
+const LASTING = 0;
+export const LIVE = 1;
+/**
+ * How far back LIVE is read at a take-over. An owner repeats an open interval every minute, so older ones can only be those of
+ * a counter that died: whoever follows it counts that interval again.
+ */
+export const LIVE_READ_MS = 10 * 60_000;
 
 const FORMAT = 1;
 const OPEN = 'open/';
@@ -82,7 +93,11 @@ export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log 
       try {
         producer ??= await connect();
         const compression = bytes < MIN_COMPRESSED_BYTES ? None : Snappy;
-        await withTimeout(producer.send({ topic, acks: -1, compression, messages }), SEND_TIMEOUT_MS);
+        const answers = await withTimeout(producer.send({ topic, acks: -1, compression, messages }), SEND_TIMEOUT_MS);
+        // When a leader moves to a broker that has already answered, kafkajs forgets its partition and still resolves.
+        const acknowledged = new Set(answers.map(({ partition }) => partition));
+        const missing = messages.find(({ partition }) => !acknowledged.has(partition!));
+        if (missing !== undefined) throw new Error(`no broker acknowledged partition ${missing.partition} of ${topic}`);
         break;
       } catch (error) {
         if (closing.signal.aborted) throw error;
@@ -103,8 +118,7 @@ export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log 
   const putAll = async (messages: readonly CountsMessage[]) => {
     let batch: Message[] = [];
     let bytes = 0;
-    for (const counts of messages) {
-      const message = encodeCounts(counts);
+    for (const message of placed(messages)) {
       const size = sizeOf(message);
       if (batch.length > 0 && bytes + size > MAX_BATCH_BYTES) {
         await send(batch, bytes);
@@ -134,17 +148,36 @@ export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log 
   };
 }
 
-/** The record of a message: partition 0, for order. */
-export function encodeCounts(message: CountsMessage): Message & { readonly key: string; readonly value: string } {
+/**
+ * The records of a publication, in order. Final totals come to LIVE under the key of open ones: there they are no more than the
+ * last version, and nothing is kept twice.
+ */
+function* placed(messages: readonly CountsMessage[]): Generator<Message> {
+  let lasting = false;
+  for (const message of messages) {
+    if (message.kind === 'totals' && message.open !== true) {
+      lasting = true;
+      yield { ...encodeCounts(message), partition: LASTING };
+      yield { ...encodeCounts({ ...message, open: true }), partition: LIVE };
+      continue;
+    }
+    const encoded = encodeCounts(message);
+    // For a take-over when nothing has been counted for longer than LIVE is read.
+    if (lasting && message.kind === 'progress') yield { ...encoded, partition: LASTING };
+    yield { ...encoded, partition: LIVE };
+  }
+}
+
+export function encodeCounts(message: CountsMessage): { readonly key: string; readonly value: string } {
   if (message.kind === 'progress') {
     const { progress } = message;
-    return { partition: 0, key: `${PROGRESS}${progress.lane}`, value: JSON.stringify({ v: FORMAT, progress }) };
+    return { key: `${PROGRESS}${progress.lane}`, value: JSON.stringify({ v: FORMAT, progress }) };
   }
   const { open, written } = message;
   const { lane, arrivalMs } = written ?? message.totals;
   const json = written?.json ?? JSON.stringify(message.totals);
   const key = open ? `${OPEN}${lane}` : `${lane}/${arrivalMs}`;
-  return { partition: 0, key, value: `{"v":${FORMAT},${open ? '"open":true,' : ''}"totals":${json}}` };
+  return { key, value: `{"v":${FORMAT},${open ? '"open":true,' : ''}"totals":${json}}` };
 }
 
 export function isProgress(key: string): boolean {

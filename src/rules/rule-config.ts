@@ -42,6 +42,25 @@ export function toRuleInfo(rule: Rule): RuleInfo & { readonly maxAlerts: number 
   return { id, title, priority, group, forMs, keepFiringMs, cooldownMs, remindMs, inhibitedBy, runbook, maxAlerts };
 }
 
+/** No window reaches further. */
+export const MAX_LOOK_BACK_MS = 6 * 3_600_000;
+const SLACK_MS = 60_000;
+
+/** How far into the past the rules look, at most MAX_LOOK_BACK_MS; trends, which look back days, read hourly sums instead. */
+export function reachOf(rules: Rules): number {
+  let longest = 0;
+  for (const rule of rules) {
+    if (rule.kind === 'late' || rule.kind === 'trend') continue;
+    const baseline = rule.kind === 'spike' ? rule.baselineMs : 0;
+    const absence = rule.kind === 'absence' ? rule.bound.value * 1_000 : 0;
+    // With too few events a percentile reads back three windows.
+    const windows = rule.kind === 'percentile' ? 3 * rule.windowMs : rule.windowMs;
+    const gate = 'onlyWhile' in rule ? (rule.onlyWhile?.windowMs ?? 0) : 0;
+    longest = Math.max(longest, windows + baseline + rule.forMs, absence, gate);
+  }
+  return Math.min(MAX_LOOK_BACK_MS, Math.ceil((longest + SLACK_MS) / 60_000) * 60_000);
+}
+
 /** The longest window any rule reads a percentile over: how far back histograms must reach. */
 export function longestPercentileMs(rules: Rules, measures: Measures): number {
   const windows = rules.flatMap((rule) =>

@@ -87,20 +87,3 @@ export async function backtest(
     ...(compared === undefined ? {} : { compared, difference: difference(timeline, compared) }),
   };
 }
-
-const MAX_WARM_UP_MS = 6 * 3_600_000;
-/** Rules look at what came before their window: with too few events a percentile reads back three windows. */
-const SLACK_MS = 60_000;
-
-/** As much of the past as the rules look at, at most six hours; trends, which look back days, stay silent. */
-export function warmUpFor(rules: Rules): number {
-  let longest = 0;
-  for (const rule of rules) {
-    if (rule.kind === 'late' || rule.kind === 'trend') continue;
-    const baseline = rule.kind === 'spike' ? rule.baselineMs : 0;
-    const absence = rule.kind === 'absence' ? rule.bound.value * 1_000 : 0;
-    const windows = rule.kind === 'percentile' ? 3 * rule.windowMs : rule.windowMs;
-    longest = Math.max(longest, windows + baseline + rule.forMs, absence);
-  }
-  return Math.min(MAX_WARM_UP_MS, Math.ceil((longest + SLACK_MS) / 60_000) * 60_000);
-}

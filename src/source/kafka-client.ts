@@ -82,7 +82,7 @@ export const kafkaSection = {
         dlq: { $ref: '#/$defs/topic', description: 'Topic of the dead letters.', default: 'calling-platform-logs.dlq' },
         counts: {
           $ref: '#/$defs/topic',
-          description: 'Topic of what was counted; one partition, compacted.',
+          description: 'Topic of what was counted; two partitions, compacted.',
           default: 'calling-platform-counts',
         },
         alerts: {

@@ -19,10 +19,15 @@ export interface ReadTopicOptions {
   /** Part of the group's name, for people who list groups. */
   readonly purpose: string;
   /**
-   * Where to start: the oldest record, the next one to come, or the first one of this time (ms) or later. Or, by partition,
-   * the offsets [from, to) that are wanted; other partitions are not read then.
+   * Where to start: the oldest record, the next one to come, or the first one of this time (ms) or later, which may depend on
+   * the partition. Or, by partition, the offsets [from, to) that are wanted; other partitions are not read then.
    */
-  readonly from: 'beginning' | 'end' | number | ReadonlyMap<number, { readonly from: number; readonly to: number }>;
+  readonly from:
+    | 'beginning'
+    | 'end'
+    | number
+    | ((partition: number) => number)
+    | ReadonlyMap<number, { readonly from: number; readonly to: number }>;
   /** Go on at the present end, until `signal` aborts or `onRecord` says so. */
   readonly follow: boolean;
   readonly signal?: AbortSignal | undefined;
@@ -207,18 +212,17 @@ async function findRanges(admin: Admin, { topic, from }: ReadTopicOptions): Prom
       }),
     );
   }
-  const atTime =
-    typeof from === 'number'
-      ? new Map(
-          (await admin.fetchTopicOffsetsByTimestamp(topic, from)).map((row) => [row.partition, Number(row.offset)]),
-        )
-      : undefined;
-  return new Map(
-    rows.map(({ partition, low, high }) => {
-      const start = from === 'end' ? Number(high) : (atTime?.get(partition) ?? Number(low));
-      return [partition, { next: Math.max(start, Number(low)), end: Number(high) }];
-    }),
-  );
+  const ranges = new Map<number, Range>();
+  for (const { partition, low, high } of rows) {
+    let start = Number(from === 'end' ? high : low);
+    const ms = typeof from === 'function' ? from(partition) : from;
+    if (typeof ms === 'number') {
+      const found = await admin.fetchTopicOffsetsByTimestamp(topic, ms);
+      start = Number(found.find((row) => row.partition === partition)?.offset ?? low);
+    }
+    ranges.set(partition, { next: Math.max(start, Number(low)), end: Number(high) });
+  }
+  return ranges;
 }
 
 /** Groups of readers that were killed: empty by now, and nobody else's. */

@@ -14,6 +14,8 @@ const DLQ_MAX_BYTES = 2_097_152;
 // One arrival bucket in one record: what measure/bucket.ts lets it weigh, and the rest of its line.
 const COUNTS_MAX_BYTES = 10_485_760;
 
+const COUNTS_PARTITIONS = 2;
+
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 
@@ -60,7 +62,8 @@ export function wantedTopics(topics: KafkaConfig['topics']): WantedTopic[] {
     },
     {
       name: topics.counts,
-      partitions: 1,
+      // What lasts, and what is said every half second (measure/counts-topic.ts).
+      partitions: COUNTS_PARTITIONS,
       settings: {
         ...common,
         'cleanup.policy': 'compact,delete',
@@ -164,6 +167,12 @@ async function differences(
     if (name === topics.logs && partitions.length !== topics.partitions) {
       found.push(
         `topic ${name} has ${partitions.length} partitions, kafka.topics.partitions says ${topics.partitions}`,
+      );
+    }
+    if (name === topics.counts && partitions.length < COUNTS_PARTITIONS) {
+      found.push(
+        `topic ${name} has ${partitions.length} partition and needs ${COUNTS_PARTITIONS}: nothing can be counted until ` +
+          'one is added (kafka-topics --alter --partitions); nothing is lost by it',
       );
     }
   }

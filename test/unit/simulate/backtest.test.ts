@@ -5,8 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { parseConfig } from '../../../src/config.ts';
 import { createMasker } from '../../../src/core/mask.ts';
 import { createParser } from '../../../src/parse/parse.ts';
-import type { Rules } from '../../../src/rules/rule-config.ts';
-import { type BacktestOptions, backtest, warmUpFor } from '../../../src/simulate/backtest.ts';
+import { type Rules, reachOf } from '../../../src/rules/rule-config.ts';
+import { type BacktestOptions, backtest } from '../../../src/simulate/backtest.ts';
 import { drive } from '../../../src/simulate/drive.ts';
 import type { StoredRecord } from '../../../src/simulate/feed.ts';
 import { mergeByArrival } from '../../../src/simulate/merge.ts';
@@ -148,10 +148,10 @@ describe('a backtest', () => {
       rulesOf(
         `  a: { title: A, priority: P1, kind: ratio, measure: call.failure_ratio, window: ${window}, above: 40 % }`,
       );
-    expect(warmUpFor(ratio('5m'))).toBe(6 * MINUTE);
-    expect(warmUpFor(ratio('1h'))).toBe(61 * MINUTE);
-    expect(warmUpFor(RULES)).toBeGreaterThan(60 * MINUTE);
-    expect(warmUpFor(RULES)).toBeLessThanOrEqual(360 * MINUTE);
+    expect(reachOf(ratio('5m'))).toBe(6 * MINUTE);
+    expect(reachOf(ratio('1h'))).toBe(61 * MINUTE);
+    expect(reachOf(RULES)).toBeGreaterThan(60 * MINUTE);
+    expect(reachOf(RULES)).toBeLessThanOrEqual(360 * MINUTE);
   });
 
   it('learns what is known in the warm-up, and tells what is new after it', async () => {
