@@ -152,11 +152,7 @@ function evaluatorParts({
     rows.push([`rebuild in memory, ${name}, ${Math.round(megabytes)} MB`, ms.toFixed(0), '5000']);
   const { filled, firstMs, rebuiltMs, startedMs } = takeOver;
   rows.push([`first start on ${takeOver.hours} h of counts, ${filled.megabytes} MB`, String(firstMs), '']);
-  rows.push([
-    'take-over, the counts read from Kafka: median',
-    String(rebuiltMs.median),
-    '5000',
-  ]);
+  rows.push(['take-over, the counts read from Kafka: median', String(rebuiltMs.median), '5000']);
   rows.push([`take-over: worst of ${rebuiltMs.trials}`, String(rebuiltMs.max), '5000']);
   rows.push(['start of the process to the first evaluation: median', String(startedMs.median), '']);
   return [table(rows)];

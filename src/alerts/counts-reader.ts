@@ -53,9 +53,10 @@ export function followCounts(
             from: (partition) => (partition === LIVE ? Math.max(fromMs, clock.now() - LIVE_READ_MS) : fromMs),
             follow: true,
             signal: closing.signal,
-            onRecord(record) {
-              if (catchUp === undefined) hand(record);
-              else catchUp.take(record);
+            onRecord(record, partition) {
+              if (catchUp !== undefined) catchUp.take(record);
+              // From now on LIVE says all of it, each progress behind its totals.
+              else if (partition === LIVE) hand(record);
               return undefined;
             },
             onCaughtUp() {

@@ -118,7 +118,7 @@ export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log 
   const putAll = async (messages: readonly CountsMessage[]) => {
     let batch: Message[] = [];
     let bytes = 0;
-    for (const message of placed(messages)) {
+    for (const message of recordsOf(messages)) {
       const size = sizeOf(message);
       if (batch.length > 0 && bytes + size > MAX_BATCH_BYTES) {
         await send(batch, bytes);
@@ -152,13 +152,14 @@ export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log 
  * The records of a publication, in order. Final totals come to LIVE under the key of open ones: there they are no more than the
  * last version, and nothing is kept twice.
  */
-function* placed(messages: readonly CountsMessage[]): Generator<Message> {
+export function* recordsOf(messages: readonly CountsMessage[]): Generator<Message> {
   let lasting = false;
   for (const message of messages) {
     if (message.kind === 'totals' && message.open !== true) {
       lasting = true;
       yield { ...encodeCounts(message), partition: LASTING };
-      yield { ...encodeCounts({ ...message, open: true }), partition: LIVE };
+      // Not a copy of the message: that would look at `totals`.
+      yield { ...encodeCounts(message, true), partition: LIVE };
       continue;
     }
     const encoded = encodeCounts(message);
@@ -168,12 +169,14 @@ function* placed(messages: readonly CountsMessage[]): Generator<Message> {
   }
 }
 
-export function encodeCounts(message: CountsMessage): { readonly key: string; readonly value: string } {
+/** @param asOpen totals that are final, too, as those of an open bucket */
+export function encodeCounts(message: CountsMessage, asOpen = false): { readonly key: string; readonly value: string } {
   if (message.kind === 'progress') {
     const { progress } = message;
     return { key: `${PROGRESS}${progress.lane}`, value: JSON.stringify({ v: FORMAT, progress }) };
   }
-  const { open, written } = message;
+  const { written } = message;
+  const open = asOpen || message.open === true;
   const { lane, arrivalMs } = written ?? message.totals;
   const json = written?.json ?? JSON.stringify(message.totals);
   const key = open ? `${OPEN}${lane}` : `${lane}/${arrivalMs}`;

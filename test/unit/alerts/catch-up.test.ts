@@ -1,8 +1,8 @@
 // What is left out while the counts are read from hours ago: nothing that any later reader would miss.
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { createCatchUp } from '../../../src/alerts/catch-up.ts';
-import { decodeCounts, encodeCounts } from '../../../src/measure/counts-topic.ts';
+import { decodeCounts, encodeCounts, LIVE, recordsOf } from '../../../src/measure/counts-topic.ts';
 import type { BucketTotals, CountsMessage } from '../../../src/measure/totals.ts';
 
 interface Written {
@@ -92,3 +92,85 @@ test('progress stays behind the totals it speaks of', () => {
   ];
   expect(through(records)).toEqual([records[0], records[3], records[4]]);
 });
+
+describe('the two partitions', () => {
+  /** Of one lane: per publication how many records came, and whether a new interval had begun by then. */
+  const course = fc.array(fc.tuple(fc.integer({ min: 1, max: 5 }), fc.boolean()), { minLength: 1, maxLength: 30 });
+
+  function publications(steps: readonly (readonly [number, boolean])[]): CountsMessage[][] {
+    let [bucket, upTo] = [1, 0];
+    return steps.map(([count, isNew]) => {
+      const messages: CountsMessage[] = [];
+      if (isNew && upTo > 0) messages.push({ kind: 'totals', totals: totals('0', bucket++ * 10_000, upTo) });
+      upTo += count;
+      messages.push({ kind: 'totals', totals: totals('0', bucket * 10_000, upTo), open: true });
+      const lane = {
+        lane: '0',
+        lanes: 1,
+        position: upTo + 1,
+        end: upTo + 1,
+        arrivalMs: bucket * 10_000,
+        caughtUp: true,
+      };
+      return [...messages, { kind: 'progress', progress: lane }];
+    });
+  }
+
+  const toWritten = (messages: readonly CountsMessage[]) =>
+    [...recordsOf(messages)].map(({ partition, key, value }) => ({
+      partition: partition!,
+      record: { key: Buffer.from(key as string), value: Buffer.from(value as string), timestamp: '0' } as Written,
+    }));
+
+  test('what lasts and the end of what is live add up to all that was said, in whatever order they come', () => {
+    fc.assert(
+      fc.property(course, fc.nat(29), fc.infiniteStream(fc.boolean()), (steps, seen, turns) => {
+        const all = publications(steps);
+        const lasting = all.flatMap(toWritten).filter(({ partition }) => partition !== LIVE);
+        const live = all.slice(Math.min(seen, all.length - 1)).flatMap(toWritten);
+        const tail = live.filter(({ partition }) => partition === LIVE);
+        const read: Written[] = [];
+        for (const turn of turns) {
+          const next = turn ? (lasting.shift() ?? tail.shift()) : (tail.shift() ?? lasting.shift());
+          if (next === undefined) break;
+          read.push(next.record);
+        }
+        const everything = all.flat().map((message) => written(message, 0));
+        expect(kept(through(read)).best).toEqual(kept(everything).best);
+      }),
+    );
+  });
+
+  test('whoever follows what is live misses nothing, each progress behind its totals', () => {
+    fc.assert(
+      fc.property(course, (steps) => {
+        const all = publications(steps);
+        const live = all.flatMap(toWritten).filter(({ partition }) => partition === LIVE);
+        const everything = all.flat().map((message) => written(message, 0));
+        expect(live.map(({ record }) => kindOf(record))).toEqual(everything.map(kindOf));
+        expect(kept(live.map(({ record }) => record)).best).toEqual(kept(everything).best);
+      }),
+    );
+  });
+
+  test('final totals never share a key with those of an open bucket where they last', () => {
+    const messages = publications([
+      [1, false],
+      [1, true],
+    ])[1]!;
+    expect([...recordsOf(messages)].map(({ partition, key }) => `${partition} ${key}`)).toEqual([
+      '0 0/10000',
+      '1 open/0',
+      '1 open/0',
+      '0 progress/0',
+      '1 progress/0',
+    ]);
+  });
+});
+
+function kindOf({ value }: Written): string {
+  const message = decodeCounts(value)!;
+  return message.kind === 'totals'
+    ? `totals ${message.totals.arrivalMs} ${message.totals.upToOffset}`
+    : `progress ${message.progress.position}`;
+}
