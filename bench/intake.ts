@@ -14,6 +14,8 @@ const PARTITIONS = 4;
 export interface IntakeResult {
   /** User and system time of the whole process. */
   readonly cpuMicrosPerEvent: number;
+  /** Of the second half alone: without the start and what is compiled under load. */
+  readonly steadyMicrosPerEvent: number;
   readonly eventsPerSecond: number;
 }
 
@@ -46,6 +48,7 @@ function median(results: readonly IntakeResult[]): IntakeResult {
   const middle = (values: number[]) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
   return {
     cpuMicrosPerEvent: middle(results.map((result) => result.cpuMicrosPerEvent)),
+    steadyMicrosPerEvent: middle(results.map((result) => result.steadyMicrosPerEvent)),
     eventsPerSecond: middle(results.map((result) => result.eventsPerSecond)),
   };
 }
@@ -149,14 +152,20 @@ async function measure(
 ): Promise<IntakeResult> {
   const cpu = process.cpuUsage();
   const since = process.hrtime.bigint();
+  let half: { seen: number; cpu: NodeJS.CpuUsage } | undefined;
   await new Promise<void>((resolve, reject) => {
     let seen = 0;
     start((records) => {
       seen += records;
+      if (seen * 2 >= events) half ??= { seen, cpu: process.cpuUsage() };
       if (seen >= events) resolve();
     }).catch(reject);
   });
-  const { user, system } = process.cpuUsage(cpu);
+  const sum = ({ user, system }: NodeJS.CpuUsage) => user + system;
   const seconds = Number(process.hrtime.bigint() - since) / 1e9;
-  return { cpuMicrosPerEvent: (user + system) / events, eventsPerSecond: events / seconds };
+  return {
+    cpuMicrosPerEvent: sum(process.cpuUsage(cpu)) / events,
+    steadyMicrosPerEvent: sum(process.cpuUsage(half!.cpu)) / (events - half!.seen),
+    eventsPerSecond: events / seconds,
+  };
 }

@@ -1,6 +1,7 @@
 // What roles cost. In: a filled topic. Out: CPU per event of the process, start subtracted, and its peak memory; reading alone
 // beside them. Rounds are interleaved. A counter has done its work when the counts topic says that all was read; an indexer when
-// Elasticsearch has every document.
+// Elasticsearch has every document. Code is compiled only under load, which the start of an idle process does not show: the
+// second half of the events alone is what a process costs that goes on running.
 import { join } from 'node:path';
 import kafkajs from 'kafkajs';
 import { sleep } from '../../src/core/clock.ts';
@@ -22,6 +23,8 @@ export type CostRoles = (typeof COST_ROLES)[number];
 export interface RoleCost {
   /** Median over the rounds, start subtracted. */
   readonly cpuMicrosPerEvent: number;
+  /** Of the second half of the events alone; null when they were too few to tell. */
+  readonly steadyMicrosPerEvent: number | null;
   readonly eventsPerSecond: number;
   readonly peakMb: number;
   readonly startCpuMs: number;
@@ -34,8 +37,10 @@ export interface CostBench {
   /** kafkajs with the values untouched, and logpipe's intake with everything acknowledged at once. */
   readonly reading: Readonly<Record<ReaderOptions['reader'], IntakeResult>>;
   readonly roles: Readonly<Record<CostRoles, RoleCost>>;
-  /** The counter less bare kafkajs. */
+  /** The counter less logpipe's intake, which it reads with. */
   readonly counterOnTopMicros: number;
+  /** The same of the second halves. */
+  readonly counterOnTopSteadyMicros: number | null;
 }
 
 export interface CostDeps {
@@ -79,14 +84,16 @@ export async function measureCost(options: { events: number; rounds: number }, d
     const roles = Object.fromEntries(
       COST_ROLES.map((its) => [its, toCost(roleRounds.get(its)!, starts.get(its)!, events)]),
     ) as Record<CostRoles, RoleCost>;
-    const bare = middle(reading.bareKafkajs);
+    const ownIntake = middle(reading.ownIntake);
+    const { cpuMicrosPerEvent, steadyMicrosPerEvent: steady } = roles.counter;
     return {
       events,
       rounds,
       bytesPerLine: Math.round(bytesPerLine),
-      reading: { bareKafkajs: bare, ownIntake: middle(reading.ownIntake) },
+      reading: { bareKafkajs: middle(reading.bareKafkajs), ownIntake },
       roles,
-      counterOnTopMicros: round(roles.counter.cpuMicrosPerEvent - bare.cpuMicrosPerEvent, 2),
+      counterOnTopMicros: round(cpuMicrosPerEvent - ownIntake.cpuMicrosPerEvent, 2),
+      counterOnTopSteadyMicros: steady === null ? null : round(steady - ownIntake.steadyMicrosPerEvent, 2),
     };
   } finally {
     await deleteTopics(kafka, [topic, `${topic}-empty`]);
@@ -96,6 +103,7 @@ export async function measureCost(options: { events: number; rounds: number }, d
 
 interface RoleRound {
   readonly cpuMicros: number;
+  readonly steadyMicrosPerEvent: number | null;
   readonly peakMb: number;
   readonly seconds: number;
 }
@@ -114,17 +122,37 @@ async function measureRound(
     const child = rig.start(roles);
     await rig.stable(roles.includes('counter') ? 'counter' : 'indexer', 1);
     const began = performance.now();
-    const done = async () =>
-      (counted === undefined || counted.position() >= events) &&
-      (node === undefined || (await indexedCount(node)) >= events);
+    const seen: Seen[] = [];
+    const done = async () => {
+      const counts = counted?.progress() ?? { position: events, caughtUp: true };
+      const documents = node === undefined ? events : await indexedCount(node);
+      seen.push({ events: Math.min(counts.position, documents), cpuMicros: cost(child.pid).cpuMicros });
+      return counts.caughtUp && counts.position >= events && documents >= events;
+    };
     await until(done, `${roles} to have done its work`, TIMEOUT_MS, 20, () => child.stderr().slice(-2_000));
     const { cpuMicros, peakMb } = cost(child.pid);
-    return { cpuMicros, peakMb, seconds: (performance.now() - began) / 1_000 };
+    const steadyMicrosPerEvent = costOfSecondHalf(seen, events);
+    return { cpuMicros, steadyMicrosPerEvent, peakMb, seconds: (performance.now() - began) / 1_000 };
   } finally {
     await counted?.end();
     await rig.end();
     if (node !== undefined) await deleteIndices(node);
   }
+}
+
+/** How far the work was known to be, and what it had cost by then. */
+interface Seen {
+  readonly events: number;
+  readonly cpuMicros: number;
+}
+
+/** Progress is heard of late, so both ends are taken where it was heard of just then: the delays cancel each other out. */
+function costOfSecondHalf(seen: readonly Seen[], all: number): number | null {
+  const news = seen.filter((one, i) => i > 0 && one.events > seen[i - 1]!.events && one.events < all);
+  const from = news.find((one) => one.events * 2 >= all);
+  const to = news.at(-1);
+  if (from === undefined || to === undefined || to.events - from.events < all / 4) return null;
+  return (to.cpuMicros - from.cpuMicros) / (to.events - from.events);
 }
 
 /** CPU of a start, microseconds: on an empty topic until the work could begin, and a second of idling. */
@@ -150,11 +178,17 @@ async function read(options: ReaderOptions): Promise<IntakeResult> {
   return JSON.parse(line) as IntakeResult;
 }
 
-/** How many records a counter has said to have counted: the sum of the positions of the partitions it has read to their ends. */
-async function followProgress(kafka: KafkaConfig): Promise<{ position(): number; end(): Promise<void> }> {
+interface Progress {
+  /** Records a counter has said to have counted. */
+  readonly position: number;
+  /** Every partition it has told of was read to its end. */
+  readonly caughtUp: boolean;
+}
+
+async function followProgress(kafka: KafkaConfig): Promise<{ progress(): Progress; end(): Promise<void> }> {
   const client = new kafkajs.Kafka({ brokers: [...kafka.brokers], logLevel: kafkajs.logLevel.NOTHING });
   const consumer = client.consumer({ groupId: `${kafka.counterGroup}-watch`, maxWaitTimeInMs: 50 });
-  const positions = new Map<string, number>();
+  const lanes = new Map<string, Progress>();
   await consumer.connect();
   await consumer.subscribe({ topics: [kafka.topics.counts], fromBeginning: true });
   await consumer.run({
@@ -162,13 +196,15 @@ async function followProgress(kafka: KafkaConfig): Promise<{ position(): number;
       // Totals are long, and not looked at.
       if (message.key?.toString().startsWith('progress/') !== true) return;
       const counts = decodeCounts(message.value);
-      if (counts?.kind === 'progress' && counts.progress.caughtUp) {
-        positions.set(counts.progress.lane, counts.progress.position);
-      }
+      if (counts?.kind === 'progress') lanes.set(counts.progress.lane, counts.progress);
     },
   });
   return {
-    position: () => [...positions.values()].reduce((sum, position) => sum + position, 0),
+    progress() {
+      const all = [...lanes.values()];
+      const position = all.reduce((sum, one) => sum + one.position, 0);
+      return { position, caughtUp: all.every(({ caughtUp }) => caughtUp) };
+    },
     end: () => consumer.disconnect(),
   };
 }
@@ -181,8 +217,10 @@ async function deleteTopics(kafka: KafkaConfig, topics: string[]): Promise<void>
 }
 
 function toCost(rounds: readonly RoleRound[], startMicros: number, events: number): RoleCost {
+  const steady = rounds.flatMap(({ steadyMicrosPerEvent: micros }) => (micros === null ? [] : [micros]));
   return {
     cpuMicrosPerEvent: round((median(rounds.map(({ cpuMicros }) => cpuMicros)) - startMicros) / events, 2),
+    steadyMicrosPerEvent: steady.length === 0 ? null : round(median(steady), 2),
     eventsPerSecond: Math.round(events / median(rounds.map(({ seconds }) => seconds))),
     peakMb: Math.round(Math.max(...rounds.map(({ peakMb }) => peakMb))),
     startCpuMs: Math.round(startMicros / 1_000),
@@ -192,6 +230,7 @@ function toCost(rounds: readonly RoleRound[], startMicros: number, events: numbe
 function middle(results: readonly IntakeResult[]): IntakeResult {
   return {
     cpuMicrosPerEvent: round(median(results.map((one) => one.cpuMicrosPerEvent)), 2),
+    steadyMicrosPerEvent: round(median(results.map((one) => one.steadyMicrosPerEvent)), 2),
     eventsPerSecond: Math.round(median(results.map((one) => one.eventsPerSecond))),
   };
 }

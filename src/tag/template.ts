@@ -7,21 +7,19 @@ const MAX_TEMPLATE = 256;
 const MAX_CACHED = 5_000;
 
 // Order matters: the more specific comes first. An apostrophe inside a word (can't) opens no quotation.
-const VARIABLE = new RegExp(
-  [
-    '(?<quoted>"[^"]*"|(?<![\\p{L}\\p{N}])\'[^\']*\'|`[^`]*`)',
-    '(?<url>\\bhttps?://[^\\s]+)',
-    '(?<email>[\\w.+-]+@[\\w-]+\\.[\\w.]+)',
-    '(?<uuid>\\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\\b)',
-    '(?<ip>\\b\\d{1,3}(?:\\.\\d{1,3}){3}(?::\\d+)?\\b)',
-    '(?<phone>\\+\\d[\\d ()-]{6,}\\d)',
-    // An identifier: at least eight characters, letters and digits mixed, or a run of hexadecimal digits.
-    '(?<id>\\b(?=[\\w-]*\\d)(?=[\\w-]*[A-Za-z])[A-Za-z0-9][\\w-]{7,}\\b|\\b0x[0-9a-fA-F]+\\b)',
-    '(?<number>\\d+(?:[.,]\\d+)*)',
-  ].join('|'),
-  'gu',
-);
-const PLACEHOLDERS = ['<quoted>', '<url>', '<email>', '<uuid>', '<ip>', '<phone>', '<id>', '<n>'];
+const VARIABLES: readonly (readonly [placeholder: string, pattern: string])[] = [
+  ['<quoted>', '"[^"]*"|(?<![\\p{L}\\p{N}])\'[^\']*\'|`[^`]*`'],
+  ['<url>', '\\bhttps?://[^\\s]+'],
+  ['<email>', '[\\w.+-]+@[\\w-]+\\.[\\w.]+'],
+  ['<uuid>', '\\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\\b'],
+  ['<ip>', '\\b\\d{1,3}(?:\\.\\d{1,3}){3}(?::\\d+)?\\b'],
+  ['<phone>', '\\+\\d[\\d ()-]{6,}\\d'],
+  // An identifier: at least eight characters, letters and digits mixed, or a run of hexadecimal digits.
+  ['<id>', '\\b(?=[\\w-]*\\d)(?=[\\w-]*[A-Za-z])[A-Za-z0-9][\\w-]{7,}\\b|\\b0x[0-9a-fA-F]+\\b'],
+  ['<n>', '\\d+(?:[.,]\\d+)*'],
+];
+/** One group each, without names: named groups cost an object per match, which doubles the time. */
+const VARIABLE = new RegExp(VARIABLES.map(([, pattern]) => `(${pattern})`).join('|'), 'gu');
 
 /** The first line of `text` with quotations, addresses, ids and numbers replaced by placeholders. */
 export function errorTemplate(text: string): string {
@@ -30,7 +28,7 @@ export function errorTemplate(text: string): string {
   const line = end < 0 ? start : start.slice(0, end);
   const template = line.replace(
     VARIABLE,
-    (...match) => PLACEHOLDERS[match.slice(1, 9).findIndex((g) => g !== undefined)]!,
+    (_, ...groups) => VARIABLES[groups.findIndex((group) => group !== undefined)]![0],
   );
   // A cut surrogate pair would be no valid text any more.
   return template.length <= MAX_TEMPLATE ? template.toWellFormed() : template.slice(0, MAX_TEMPLATE).toWellFormed();
