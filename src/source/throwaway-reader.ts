@@ -9,6 +9,7 @@ import type { Log } from '../core/log.ts';
 import { createKafka, type KafkaConfig } from './kafka-client.ts';
 import { failedReading } from './kafka-failures.ts';
 
+const MIB = 1024 * 1024;
 const HEARTBEAT_MS = 3_000;
 const GROUP_PREFIX = 'logpipe-throwaway-';
 /** Nothing for this long before the end was reached: what is missing was deleted in the meantime. */
@@ -73,7 +74,8 @@ export async function readTopic(
     sessionTimeout: 10_000,
     heartbeatInterval: HEARTBEAT_MS,
     maxWaitTimeInMs: 100,
-    maxBytes: 4 * 1024 * 1024,
+    // Whole batches are worked on for a while: small ones die young, large ones are copied by each garbage collection.
+    ...(options.onBatch === undefined ? { maxBytes: 4 * MIB } : { maxBytes: MIB, maxBytesPerPartition: MIB / 4 }),
     allowAutoTopicCreation: false,
     retry: { restartOnFailure: async () => false },
   });
