@@ -71,22 +71,21 @@ async function bench(options: Options): Promise<void> {
     const live: number[] = [];
     const replayed: number[] = [];
     const cost = createCostReader();
-    // The first round warms Elasticsearch up and is not counted.
+    // The first round warms Elasticsearch up and is not counted. By turns one or the other goes first.
     for (let round = 0; round <= options.rounds; round++) {
-      await deleteIndices(node);
-      const id = `live-${round}`;
-      const one = await measureRound(logpipe('logpipe'), id, {
-        bench: place,
-        events: options.events,
-        topic: TOPIC,
-        cost,
-      });
-      await deleteIndices(node);
-      const two = await measureReplay(place, options.events);
-      say(`round ${round}: live ${Math.round(one.eventsPerSecond)} events/s, replay ${Math.round(two)} events/s`);
+      const rates = { live: 0, replay: 0 };
+      for (const which of round % 2 === 0 ? (['live', 'replay'] as const) : (['replay', 'live'] as const)) {
+        await deleteIndices(node);
+        if (which === 'replay') rates.replay = await measureReplay(place, options.events);
+        else {
+          const work = { bench: place, events: options.events, topic: TOPIC, cost };
+          rates.live = (await measureRound(logpipe('logpipe'), `live-${round}`, work)).eventsPerSecond;
+        }
+      }
+      say(`round ${round}: live ${Math.round(rates.live)} events/s, replay ${Math.round(rates.replay)} events/s`);
       if (round === 0) continue;
-      live.push(one.eventsPerSecond);
-      replayed.push(two);
+      live.push(rates.live);
+      replayed.push(rates.replay);
     }
     const front = await startVersionFront(node, elasticsearch.version);
     cleanUp.push(front.stop);
