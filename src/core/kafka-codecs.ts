@@ -32,15 +32,17 @@ export const snappyCodec: Codec = {
     const { uncompress } = await import('snappy');
     const block = async (bytes: Buffer) => (await uncompress(bytes, { asBuffer: true })) as Buffer;
     if (!data.subarray(0, XERIAL_MAGIC.length).equals(XERIAL_MAGIC)) return block(data);
-    const parts: Buffer[] = [];
+    const blocks: Buffer[] = [];
     for (let at = XERIAL_HEADER.length; at < data.length; ) {
       const length = data.readInt32BE(at);
       if (length < 0 || at + 4 + length > data.length) {
         throw new Error(`snappy: a block of ${length} bytes at byte ${at} does not fit into ${data.length} bytes`);
       }
-      parts.push(await block(data.subarray(at + 4, at + 4 + length)));
+      blocks.push(data.subarray(at + 4, at + 4 + length));
       at += 4 + length;
     }
+    // Side by side, each in a thread of its own: one after the other their ways there and back would add up.
+    const parts = await Promise.all(blocks.map(block));
     return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
   },
 };

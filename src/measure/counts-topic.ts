@@ -22,7 +22,7 @@ export const LIVE = 1;
  * How far back LIVE is read at a take-over. An owner repeats an open interval every minute, so older ones can only be those of
  * a counter that died: whoever follows it counts that interval again.
  */
-export const LIVE_READ_MS = 10 * 60_000;
+export const LIVE_READ_MS = 3 * 60_000;
 
 const FORMAT = 1;
 const OPEN = 'open/';
