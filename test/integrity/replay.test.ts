@@ -11,7 +11,9 @@ import { createLedger, type Ledger } from '../kit/ledger.ts';
 import { createTopic, spawnLogpipe, uniqueName, waitFor } from '../kit/servers.ts';
 
 const KILLS = process.env.LOGPIPE_INTEGRITY === 'full' ? 20 : 5;
-const EVENTS = 20_000;
+/** Between two kills each of the four partitions gets at least one piece of 500 settled. */
+const EVENTS = KILLS * 4_000;
+const THROTTLE = 1_800;
 const POISON = Math.floor(EVENTS / 97);
 
 /** Kills the replay once its saved positions have moved, `KILLS` times; then lets it end. Returns the summary. */
@@ -37,8 +39,7 @@ bulk: { maxDocuments: 200, maxInFlightBytes: 300000 }
   const state = () => JSON.parse(readFileSync(join(folder, '.logpipe/replay/killed.json'), 'utf8'));
   let read = 0;
   for (let kill = 0; kill < KILLS; kill++) {
-    // So slow that it cannot come to its end in between, also where two seconds of it take four.
-    const process = start(Math.ceil((EVENTS / KILLS) * 0.2));
+    const process = start(THROTTLE);
     // Not at a checkpoint, but some time after one: what was written since is not in the file.
     await waitFor(() => state().tally.read > read, { what: 'the replay goes on', timeoutMs: 60_000 });
     await new Promise((resolve) => setTimeout(resolve, 50 + ((kill * 370) % 900)));
