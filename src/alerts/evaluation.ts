@@ -53,7 +53,8 @@ const ROLLUP_KEPT_MS = 9 * 24 * HOUR_MS;
 export function countsFrom(nowMs: number, reachMs: number, initial: ReadonlyMap<StateKey, object>): number {
   const fullHour = (ms: number) => Math.floor(ms / HOUR_MS) * HOUR_MS;
   const earliestMs = fullHour(nowMs - MAX_LOOK_BACK_MS);
-  let fromMs = fullHour(nowMs - reachMs);
+  // With too few events a rule that fires looks back an hour, and statistics show one.
+  let fromMs = fullHour(nowMs - Math.max(reachMs, HOUR_MS));
   while (fromMs > earliestMs && !initial.has(`${ROLLUP}${fromMs - HOUR_MS}`)) fromMs -= HOUR_MS;
   return fromMs;
 }

@@ -1,5 +1,5 @@
-// Who gets the one partition that is held. In: the members of the group, each with the time since when it has held it. Out: an assignment
-// kafkajs distributes. Guarantee: a member that joins does not take the hold from the one that has it; of two that believe they
+// Who gets the one partition that is held. In: the members of the group, each with the time since when it has held it. Out: an
+// assignment kafkajs distributes. Guarantee: a member that joins does not take the hold from the one that has it; of two that believe they
 // have it, the one that took it later is right, for it took it from the other.
 import kafkajs, { type Assigner, type GroupMember, type PartitionAssigner } from 'kafkajs';
 

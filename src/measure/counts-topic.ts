@@ -11,6 +11,7 @@
 // long before `min.compaction.lag.ms` (topics.ts).
 import kafkajs, { type Kafka, type Message, type Producer } from 'kafkajs';
 import { sleep } from '../core/clock.ts';
+import { assertAcknowledged } from '../core/kafka-acks.ts';
 import type { Log } from '../core/log.ts';
 import { defaultPartitioner } from '../source/kafka-client.ts';
 import { explainKafkaFailure } from '../source/kafka-failures.ts';
@@ -94,10 +95,11 @@ export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log 
         producer ??= await connect();
         const compression = bytes < MIN_COMPRESSED_BYTES ? None : Snappy;
         const answers = await withTimeout(producer.send({ topic, acks: -1, compression, messages }), SEND_TIMEOUT_MS);
-        // When a leader moves to a broker that has already answered, kafkajs forgets its partition and still resolves.
-        const acknowledged = new Set(answers.map(({ partition }) => partition));
-        const missing = messages.find(({ partition }) => !acknowledged.has(partition!));
-        if (missing !== undefined) throw new Error(`no broker acknowledged partition ${missing.partition} of ${topic}`);
+        assertAcknowledged(
+          answers,
+          messages.map(({ partition }) => partition!),
+          topic,
+        );
         break;
       } catch (error) {
         if (closing.signal.aborted) throw error;

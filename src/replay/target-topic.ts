@@ -3,6 +3,7 @@
 // that had arrived although their position was not saved are recognised by `replay-origin` and not sent again.
 import type { Message, Producer } from 'kafkajs';
 import { LogpipeError } from '../core/errors.ts';
+import { assertAcknowledged } from '../core/kafka-acks.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { documentId } from '../indexing/document.ts';
@@ -109,7 +110,12 @@ export function createTopicTarget(
             },
           };
         });
-        await (await connect()).send({ topic, acks: -1, messages });
+        const answers = await (await connect()).send({ topic, acks: -1, messages });
+        assertAcknowledged(
+          answers,
+          messages.map(({ partition }) => partition!),
+          topic,
+        );
         metrics.indexed.inc({ sink: 'topic' }, batch.count);
       },
       async close() {

@@ -19,11 +19,13 @@ export function lateBreaches(
 ): Happened[] {
   const found = new Map<string, Happened>();
   const inTime = new Map<string, Happened>();
+  const coveredFromMs = store.coveredFromMs();
   for (const rule of rules) {
     if (!countsEvents(rule, store)) continue;
     const toMs = Math.min(late.toMs + rule.windowMs, evalMs);
     const step = Math.max(STEP_MS, Math.ceil((toMs - late.fromMs) / MAX_STEPS / BUCKET_MS) * BUCKET_MS);
-    for (let at = late.fromMs; at <= toMs; at += step) {
+    // Of a window that begins before what is known only the late part would be seen.
+    for (let at = Math.max(late.fromMs, coveredFromMs + rule.windowMs); at <= toMs; at += step) {
       const shown = breached(rule, store, at, 'live');
       for (const { labels } of shown.values()) note(inTime, rule, labels, at);
       for (const [key, { labels }] of breached(rule, store, at, 'all')) {

@@ -39,6 +39,8 @@ export interface WindowStore {
   readonly hourly: Hourly;
   /** First arrival bucket ever applied: before it nothing is known. */
   sinceMs(): number | undefined;
+  /** Of what arrived before it only the sums of hours are known; 0 where nothing was left out. */
+  coveredFromMs(): number;
   /** Event times of what arrived late since the last call. */
   takeLate(): { readonly fromMs: number; readonly toMs: number } | undefined;
   /** Hours to be kept, each handed out once. */
@@ -75,6 +77,7 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
   /** Label values of a series -> its key in the hourly sums. */
   const collapsed = new WeakMap<readonly string[], string>();
   let sinceMs: number | undefined;
+  let coveredFrom = 0;
   let newestArrival = 0;
   let sweptMs = 0;
   let lateFrom = Number.POSITIVE_INFINITY;
@@ -168,7 +171,9 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
       return range;
     },
     takeHours: (evalMs) => (sinceMs === undefined ? [] : hourly.take(sinceMs, evalMs)),
+    coveredFromMs: () => Math.min(coveredFrom, sinceMs ?? coveredFrom),
     putHours(records, coveredFromMs) {
+      coveredFrom = coveredFromMs;
       for (const record of records) {
         if (record.hourMs + HOUR_MS > coveredFromMs) continue;
         hourly.put(record);

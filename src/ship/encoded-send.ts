@@ -9,6 +9,7 @@
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import kafkajs, { type CompressionTypes, type ICustomPartitioner, type Message, type Producer } from 'kafkajs';
+import { assertAcknowledged } from '../core/kafka-acks.ts';
 import { snappyCodec } from '../core/kafka-codecs.ts';
 import { encodeRecords } from './encode.ts';
 import type { Compression } from './options.ts';
@@ -66,11 +67,8 @@ export function createEncodedSend(compression: Compression): EncodedSend {
           acks: -1,
           compression: codec as CompressionTypes,
         });
-        // When a leader moves to a broker that has already answered, kafkajs forgets the moved partition and still
-        // resolves. What nobody acknowledged is not delivered: the caller sends the batch again.
-        const acknowledged = new Set(answers.map(({ partition }) => partition));
-        const missing = [...batch.partitions.keys()].filter((partition) => !acknowledged.has(partition));
-        if (missing.length > 0) throw new Error(`no broker acknowledged partitions ${missing.join(', ')} of ${topic}`);
+        // What nobody acknowledged is not delivered: the caller sends the batch again.
+        assertAcknowledged(answers, batch.partitions.keys(), topic);
       } finally {
         // Only now: when nobody waits any more kafkajs may still be retrying, and must find this batch and no other.
         batches.delete(id);

@@ -215,11 +215,17 @@ async function findRanges(admin: Admin, { topic, from }: ReadTopicOptions): Prom
     );
   }
   const ranges = new Map<number, Range>();
+  const offsets = new Map<number, ReturnType<Admin['fetchTopicOffsetsByTimestamp']>>();
+  const offsetsAt = (ms: number) => {
+    const known = offsets.get(ms) ?? admin.fetchTopicOffsetsByTimestamp(topic, ms);
+    offsets.set(ms, known);
+    return known;
+  };
   for (const { partition, low, high } of rows) {
     let start = Number(from === 'end' ? high : low);
     const ms = typeof from === 'function' ? from(partition) : from;
     if (typeof ms === 'number') {
-      const found = await admin.fetchTopicOffsetsByTimestamp(topic, ms);
+      const found = await offsetsAt(ms);
       start = Number(found.find((row) => row.partition === partition)?.offset ?? low);
     }
     ranges.set(partition, { next: Math.max(start, Number(low)), end: Number(high) });

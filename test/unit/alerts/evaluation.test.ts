@@ -10,8 +10,8 @@ const kept = (...hours: string[]) => new Map(hours.map((hour) => [`rollup/${at(h
 
 test('a full hour before all that the rules look at', () => {
   const all = kept('06:00', '07:00', '08:00', '09:00', '10:00', '11:00');
-  expect(countsFrom(NOW, 15 * MINUTE, all)).toBe(at('12:00'));
-  expect(countsFrom(NOW, 20 * MINUTE, all)).toBe(at('12:00'));
+  expect(countsFrom(NOW, 15 * MINUTE, all)).toBe(at('11:00'));
+  expect(countsFrom(at('12:00'), 15 * MINUTE, all)).toBe(at('11:00'));
   expect(countsFrom(NOW, 67 * MINUTE, all)).toBe(at('11:00'));
   expect(countsFrom(NOW, 3 * HOUR, all)).toBe(at('09:00'));
 });

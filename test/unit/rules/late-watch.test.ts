@@ -153,6 +153,19 @@ describe('late events', () => {
     expect(of(told, 'reported-late')[0]!.message).toMatch(/High Error Rate Detected happened 12:0\d-12:0\d UTC/);
   });
 
+  it('of before what a take-over has read are not judged: what came in time then is not known', () => {
+    const told = (coveredFromMs: number) => {
+      const stage = createStage();
+      stage.evaluator.store.putHours([], coveredFromMs);
+      const now = T0 + 3 * HOUR;
+      run(stage, now, now - 5 * MINUTE);
+      late(stage, 200, now);
+      return stateOf(run(stage, now + 2 * MINUTE, now + 10 * SECOND), 'reported-late');
+    };
+    expect(told(T0 + 2 * HOUR)).toBe('clear');
+    expect(told(0)).toBe('breached');
+  });
+
   it('read back at the start were reported by whoever evaluated then', () => {
     const stage = createStage();
     late(stage, 40);

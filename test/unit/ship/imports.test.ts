@@ -32,7 +32,7 @@ function loadedBy(entry: string) {
 
 test('the transport loads Winston, kafkajs, Node and a few core files, nothing of the server', () => {
   const { outside, bare, lazy } = loadedBy('ship/index.ts');
-  const core = ['errors', 'event-id', 'kafka-codecs', 'kafka-hints', 'kafkajs-timer', 'mask'].map(
+  const core = ['errors', 'event-id', 'kafka-acks', 'kafka-codecs', 'kafka-hints', 'kafkajs-timer', 'mask'].map(
     (name) => `core/${name}.ts`,
   );
   expect(outside).toEqual(core);
