@@ -1,4 +1,4 @@
-// The architecture, held by the import graph: stages in flow order, no cycles, short files; and nothing that belongs to
+// The architecture, held by the import graph: stages in flow order, no cycles, no file of several concepts; and nothing that belongs to
 // one machine or registry in what is published.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -12,7 +12,8 @@ const ORDER = [
 ] as const;
 type Stage = (typeof ORDER)[number] | 'ship';
 
-const MAX_LINES = 350;
+/** A file is one concept; one this long is more than one. */
+const MAX_LINES = 900;
 const root = packageRoot();
 const sources = files('src', /\.ts$/);
 
