@@ -1,14 +1,15 @@
-// Four tiers of tests. unit and wire need Node alone and run side by side; integration and integrity share one real
-// Kafka and one real Elasticsearch, started only when such a file is part of the run, and go one file at a time.
+// Four tiers of tests. unit and wire need Node alone; integration and integrity need a real Kafka and a real Elasticsearch,
+// started only when such a file is part of the run, a pair for each worker. Two such files run side by side: they wait more
+// than they work.
 import { defineConfig } from 'vitest/config';
+import { WORKERS } from './test/kit/global-setup.ts';
 
 /** By default one core is left free, which is half of a small machine. */
 const NODE_ALONE = { maxWorkers: '100%' };
 
 const REAL_SERVERS = {
   globalSetup: ['test/kit/global-setup.ts'],
-  fileParallelism: false,
-  maxWorkers: 1,
+  maxWorkers: WORKERS,
 };
 
 /** Twenty kills instead of five: only by `--project integrity-full`, so that a plain run does not take all night. */

@@ -1,12 +1,16 @@
-// Starts one Kafka and one Elasticsearch for all tests of the run that use real servers, and a second Elasticsearch
-// line when a test first asks for it. A failure here fails the run: tests on real servers are never skipped.
+// Starts one Kafka and one Elasticsearch for each worker that runs tests on real servers, and a second Elasticsearch line
+// when a test first asks for it. A worker runs its files one after the other, so a file has its servers to itself and the
+// waiting of one file is the working time of another. A failure here fails the run: such tests are never skipped.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { TestProject } from 'vitest/node';
 import { errorText } from '../../src/core/errors.ts';
 import { dockerAvailable, type EsMajor } from '../../stack/index.ts';
 import { type Backend, elasticsearchMajors, startTestElasticsearch, startTestKafka } from './backend.ts';
-import type {} from './servers.ts';
+import type { WorkerServers } from './servers.ts';
+
+/** As many as vitest.config.ts has workers for these tests. */
+export const WORKERS = 2;
 
 type Shared = Awaited<ReturnType<typeof startShared>>;
 
@@ -17,11 +21,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const run = project.vitest as unknown as { [SHARED]?: Promise<Shared> };
   run[SHARED] ??= startShared();
   const shared = await run[SHARED];
-  project.provide('brokers', shared.brokers);
-  project.provide('esUrl', shared.esUrl);
+  project.provide('servers', shared.servers);
   project.provide('esVersion', shared.esVersion);
   project.provide('esMajors', shared.esMajors);
-  project.provide('controlUrl', shared.controlUrl);
   project.provide('backend', shared.backend);
   return shared.stop;
 }
@@ -29,9 +31,32 @@ export default async function setup(project: TestProject): Promise<() => Promise
 async function startShared() {
   const backend: Backend = (await dockerAvailable()) ? 'docker' : 'stack';
   const esMajors = await elasticsearchMajors(backend);
+  // When one fails the others must not stay behind, so all are waited for before any result is looked at.
+  const settled = await Promise.allSettled(Array.from({ length: WORKERS }, () => startPair(backend, esMajors)));
+  const pairs = settled.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  const stop = async () => void (await Promise.all(pairs.map((pair) => pair.stop())));
+  const failed = settled.find((result) => result.status === 'rejected');
+  if (failed) {
+    await stop();
+    throw failed.reason;
+  }
+  let stopping: Promise<void> | undefined;
+  return {
+    backend,
+    esMajors,
+    servers: pairs.map(({ brokers, esUrl, controlUrl }): WorkerServers => ({ brokers, esUrl, controlUrl })),
+    esVersion: pairs[0]!.esVersion,
+    stop: () => {
+      stopping ??= stop();
+      return stopping;
+    },
+  };
+}
+
+/** The servers of one worker. */
+async function startPair(backend: Backend, esMajors: EsMajor[]) {
   const [main] = esMajors as [EsMajor];
   const starting = [startTestKafka(backend), startTestElasticsearch(backend, { version: main })] as const;
-  // When one fails the other must not stay behind, so both are waited for before either result is looked at.
   const settled = await Promise.allSettled(starting);
   const failed = settled.find((result) => result.status === 'rejected');
   if (failed) {
@@ -40,22 +65,12 @@ async function startShared() {
   }
   const [kafka, elasticsearch] = await Promise.all(starting);
   const second = secondElasticsearch(backend, esMajors);
-  const controlUrl = await second.listen();
-  let stopping: Promise<void> | undefined;
-  const stop = async () => {
-    await Promise.all([kafka.stop(), elasticsearch.stop(), second.stop()]);
-  };
   return {
-    backend,
     brokers: kafka.brokers,
     esUrl: elasticsearch.url,
     esVersion: elasticsearch.version,
-    esMajors,
-    controlUrl,
-    stop: () => {
-      stopping ??= stop();
-      return stopping;
-    },
+    controlUrl: await second.listen(),
+    stop: () => Promise.all([kafka.stop(), elasticsearch.stop(), second.stop()]),
   };
 }
 

@@ -1,4 +1,4 @@
-// What tests on real servers use: the run's shared Kafka and Elasticsearch, servers and topics of their own,
+// What tests on real servers use: their worker's Kafka and Elasticsearch, servers and topics of their own,
 // logpipe as a child process, and waiting for a condition. What a test starts ends with the test.
 import { randomUUID } from 'node:crypto';
 import kafkajs from 'kafkajs';
@@ -20,26 +20,39 @@ import { type LogpipeProcess, type SpawnOptions, startProcess } from './process.
 
 declare module 'vitest' {
   export interface ProvidedContext {
-    brokers: string[];
-    esUrl: string;
+    /** One entry for each worker. */
+    servers: WorkerServers[];
     /** For example 9.5.3. */
     esVersion: string;
     /** The Elasticsearch lines to test on, the shared server's first. */
     esMajors: EsMajor[];
-    /** Where global-setup.ts starts the second Elasticsearch on request. */
-    controlUrl: string;
     backend: Backend;
   }
 }
 
-/** The shared Kafka: `['127.0.0.1:<port>']`. Topics and groups of a test need names of their own (`uniqueName`). */
-export function testBrokers(): string[] {
-  return inject('brokers');
+/** Used by one test file at a time. */
+export interface WorkerServers {
+  readonly brokers: string[];
+  readonly esUrl: string;
+  /** Where global-setup.ts starts the second Elasticsearch on request. */
+  readonly controlUrl: string;
 }
 
-/** The shared Elasticsearch, newest line that the machine can run: `http://127.0.0.1:<port>`. */
+function mine(): WorkerServers {
+  // Vitest numbers the workers that are at work, from 1.
+  const server = inject('servers')[Number(process.env.VITEST_POOL_ID) - 1];
+  if (server === undefined) throw new Error(`no servers for worker ${process.env.VITEST_POOL_ID}; see global-setup.ts`);
+  return server;
+}
+
+/** The worker's Kafka: `['127.0.0.1:<port>']`. Topics and groups of a test need names of their own (`uniqueName`). */
+export function testBrokers(): string[] {
+  return mine().brokers;
+}
+
+/** The worker's Elasticsearch, newest line that the machine can run: `http://127.0.0.1:<port>`. */
 export function testEsUrl(): string {
-  return inject('esUrl');
+  return mine().esUrl;
 }
 
 /** The lines a test that touches Elasticsearch runs on: `describe.each(testEsMajors())`. */
@@ -47,10 +60,10 @@ export function testEsMajors(): EsMajor[] {
   return inject('esMajors');
 }
 
-/** The shared Elasticsearch of one line; the second line's server starts when first asked for (about 5 s). */
+/** The worker's Elasticsearch of one line; the second line's server starts when first asked for (about 5 s). */
 export async function testEsUrlOf(major: EsMajor): Promise<string> {
   if (inject('esVersion').startsWith(`${major}.`)) return testEsUrl();
-  const response = await fetch(`${inject('controlUrl')}/elasticsearch/${major}`, { method: 'POST' });
+  const response = await fetch(`${mine().controlUrl}/elasticsearch/${major}`, { method: 'POST' });
   const text = await response.text();
   if (!response.ok) throw new Error(`Elasticsearch ${major} did not start: ${text}`);
   return text;
