@@ -1,6 +1,6 @@
-// Four tiers of tests. unit and wire need Node alone; integration and integrity need a real Kafka and a real Elasticsearch,
+// Five tiers of tests. unit and wire need Node alone; integration and integrity need a real Kafka and a real Elasticsearch,
 // started only when such a file is part of the run, a pair for each worker. Two such files run side by side: they wait more
-// than they work.
+// than they work. Each file of cluster starts several of its own.
 import { defineConfig } from 'vitest/config';
 import { WORKERS } from './test/kit/global-setup.ts';
 
@@ -15,6 +15,12 @@ const REAL_SERVERS = {
 /** Twenty kills instead of five: only by `--project integrity-full`, so that a plain run does not take all night. */
 const full = process.argv.some((argument) => argument.endsWith('integrity-full'));
 
+/** Outages of more than a minute: only by `--project cluster-full`. */
+const fullCluster = process.argv.some((argument) => argument.endsWith('cluster-full'));
+
+/** Six JVMs on a busy machine take minutes to start. */
+const SEVERAL_SERVERS = { fileParallelism: false, maxWorkers: 1, testTimeout: 1_200_000, hookTimeout: 600_000 };
+
 export default defineConfig({
   test: {
     // CI counts the tests from a report beside the readable output.
@@ -26,6 +32,17 @@ export default defineConfig({
       tier('wire', { ...NODE_ALONE, testTimeout: 60_000, sequence: { groupOrder: 0 } }),
       tier('integration', { ...REAL_SERVERS, testTimeout: 120_000, hookTimeout: 60_000, sequence: { groupOrder: 1 } }),
       tier('integrity', { ...REAL_SERVERS, testTimeout: 300_000, hookTimeout: 60_000, sequence: { groupOrder: 2 } }),
+      tier('cluster', { ...SEVERAL_SERVERS, sequence: { groupOrder: 3 } }),
+      ...(fullCluster
+        ? [
+            tier('cluster-full', {
+              ...SEVERAL_SERVERS,
+              include: ['test/cluster/**/*.test.ts'],
+              env: { LOGPIPE_CLUSTER: 'full' },
+              sequence: { groupOrder: 5 },
+            }),
+          ]
+        : []),
       ...(full
         ? [
             tier('integrity-full', {
@@ -34,7 +51,7 @@ export default defineConfig({
               env: { LOGPIPE_INTEGRITY: 'full' },
               testTimeout: 1_800_000,
               hookTimeout: 60_000,
-              sequence: { groupOrder: 3 },
+              sequence: { groupOrder: 4 },
             }),
           ]
         : []),

@@ -121,18 +121,23 @@ function build(): Command {
 
   const stack = program.command('stack').description('Local Kafka and Elasticsearch for development, without Docker.');
   for (const [action, what] of [
-    ['up', 'Start them and wait until they answer.'],
+    ['up', 'Start them and wait until they answer; one that has died since is started again.'],
     ['down', 'End them and remove their data.'],
     ['status', 'Say what runs where; exit status 3 when not everything is up.'],
   ] as const) {
-    stack
+    const command = stack
       .command(action)
       .description(what)
       .option('--json', 'one JSON object', false)
-      .option('--kafka-port <port>', 'port of Kafka (default 9092, else a free one)', Number)
-      .option('--es-port <port>', 'port of Elasticsearch (default 9200, else a free one)', Number)
+      .option('--kafka-port <port>', 'port of the first broker (default 9092, else a free one)', Number)
+      .option('--es-port <port>', 'port of the first node (default 9200, else a free one)', Number)
       .addOption(new Option('--es <major>', 'Elasticsearch 8.19 or 9.x').choices(['8', '9', 'auto']).default('auto'))
       .action((options) => finish(runStack(action, options, io)));
+    if (action !== 'up') continue;
+    command
+      .option('--brokers <count>', 'Kafka brokers, 1 to 5 (default: as many as are up, else 1)', Number)
+      .option('--es-nodes <count>', 'Elasticsearch nodes, 1 to 5 (default: as many as are up, else 1)', Number)
+      .addHelpText('after', STACK_HELP);
   }
 
   program
@@ -141,6 +146,16 @@ function build(): Command {
     .action(() => io.out(packageVersion()));
   return program;
 }
+
+const STACK_HELP = `
+Several of one kind form a cluster: three brokers keep their own topics three times and need two of them, and any one of
+three nodes may be lost. Three and three take about 5 GB of memory; a busy machine may need minutes to start them.
+docker-compose.yml knows one of each only.
+
+Examples:
+  logpipe stack up
+  logpipe stack up --brokers 3 --es-nodes 3 --json
+  kill -9 <pid of one>; logpipe stack up        # that one again, on its data`;
 
 interface Shared {
   readonly io: Io;

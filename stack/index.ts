@@ -1,4 +1,19 @@
 // A real Kafka and a real Elasticsearch on this machine without Docker: what the rest of the project may use of it.
+export {
+  type Cluster,
+  type ClusterLayout,
+  type ClusterMember,
+  type ClusterOptions,
+  type MemberName,
+  type MemberOptions,
+  type MemberPorts,
+  MOST_MEMBERS,
+  memberName,
+  memberNames,
+  planLayout,
+  startCluster,
+  startMember,
+} from './cluster.ts';
 export { dockerAvailable } from './docker.ts';
 export {
   type ElasticsearchOptions,

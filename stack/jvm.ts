@@ -57,6 +57,9 @@ export interface JvmSpec {
   ready(): Promise<boolean>;
 }
 
+/** For members of a cluster: six JVMs that start at once spend most of their time on compiling what soon ends again. */
+export const QUICK_START = ['-XX:TieredStopAtLevel=1'] as const;
+
 export interface ServerFolder {
   path: string;
   temporary: boolean;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import kafkajs from 'kafkajs';
 import { calmRequestQueues } from '../src/core/kafkajs-timer.ts';
 import { findJdks, jdkFor } from './java.ts';
-import { type LocalServer, type ServerOptions, serverFolder, startJvm } from './jvm.ts';
+import { type LocalServer, QUICK_START, type ServerOptions, serverFolder, startJvm } from './jvm.ts';
 import { fetchLibs, launcherClasses, resource } from './libs.ts';
 import { freePorts } from './ports.ts';
 import { KAFKA } from './versions.ts';
@@ -13,6 +13,15 @@ import { KAFKA } from './versions.ts';
 export interface KafkaOptions extends ServerOptions {
   /** Broker settings over ours; a second listener needs `listeners`, `advertised.listeners` and the protocol map. */
   properties?: Readonly<Record<string, string>>;
+  /** One broker of several; alone when not given. */
+  cluster?: {
+    /** 1 to the number of brokers. */
+    node: number;
+    /** The controller port of every broker, in order. */
+    controllerPorts: readonly number[];
+    /** The same for all; a wiped broker comes back under it. */
+    clusterId: string;
+  };
 }
 
 export interface KafkaServer extends LocalServer {
@@ -20,32 +29,42 @@ export interface KafkaServer extends LocalServer {
   brokers: string[];
 }
 
-/** Starts Kafka and resolves when a group coordinator answers. Errors: LOGPIPE_STACK_MISSING, LOGPIPE_STACK_FAILED. */
+/** Starts Kafka and resolves when a group coordinator answers it. Errors: LOGPIPE_STACK_MISSING, LOGPIPE_STACK_FAILED. */
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaServer> {
   const jdk = jdkFor(KAFKA, await findJdks());
   const libs = await fetchLibs(KAFKA, options.onProgress);
   const classes = await launcherClasses(libs, jdk, 'KafkaNode');
-  const [controllerPort, freePort] = (await freePorts(2)) as [number, number];
+  const [freeController, freePort] = (await freePorts(2)) as [number, number];
+  const { cluster } = options;
   const port = options.port ?? freePort;
   const folder = serverFolder('kafka', options);
   const properties = {
-    ...kafkaProperties({ port, controllerPort, logDir: join(folder.path, 'data') }),
+    ...kafkaProperties({
+      port,
+      controllerPorts: cluster?.controllerPorts ?? [freeController],
+      node: cluster?.node ?? 1,
+      logDir: join(folder.path, 'data'),
+    }),
     ...options.properties,
   };
   const file = join(folder.path, 'server.properties');
   const lines = Object.entries(properties).map(([key, value]) => `${key}=${value}\n`);
   writeFileSync(file, lines.join(''), { mode: 0o600 });
   const brokers = [`127.0.0.1:${port}`];
-  const heap = options.heap ?? '512m';
+  const heap = options.heap ?? (cluster ? '384m' : '512m');
   const server = await startJvm(
     {
       name: `Kafka ${KAFKA.version}`,
       version: KAFKA.version,
       jdk,
       classPath: [classes, join(libs, 'jars', '*')],
-      jvmFlags: [`-Xmx${heap}`, `-Dlog4j2.configurationFile=${resource('log4j2.properties')}`],
+      jvmFlags: [
+        ...(cluster ? QUICK_START : []),
+        `-Xmx${heap}`,
+        `-Dlog4j2.configurationFile=${resource('log4j2.properties')}`,
+      ],
       main: 'KafkaNode',
-      args: [file, clusterId(folder.path)],
+      args: [file, cluster?.clusterId ?? keptClusterId(folder.path)],
       port,
       folder,
       ready: () => coordinatorAnswers(brokers),
@@ -55,28 +74,46 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaServe
   return { ...server, brokers };
 }
 
-/** The broker settings both ways of starting Kafka share: one node, quick rebalances, short sessions allowed. */
-export function kafkaProperties(at: { port: number; controllerPort: number; logDir: string }): Record<string, string> {
+/**
+ * The broker settings all ways of starting Kafka share: quick rebalances, short sessions allowed; with several brokers
+ * everything is on up to three of them, and two have to have it.
+ */
+export function kafkaProperties(at: {
+  port: number;
+  /** One per broker. */
+  controllerPorts: readonly number[];
+  /** Which of them this is, from 1. */
+  node: number;
+  logDir: string;
+}): Record<string, string> {
+  const controllerPort = at.controllerPorts[at.node - 1];
+  const copies = String(Math.min(3, at.controllerPorts.length));
+  const leastInSync = copies === '3' ? '2' : '1';
+  const several = at.controllerPorts.length > 1;
   return {
     'process.roles': 'broker,controller',
-    'node.id': '1',
-    'controller.quorum.voters': `1@127.0.0.1:${at.controllerPort}`,
+    'node.id': String(at.node),
+    'controller.quorum.voters': at.controllerPorts.map((port, i) => `${i + 1}@127.0.0.1:${port}`).join(),
     'controller.listener.names': 'CONTROLLER',
-    listeners: `PLAINTEXT://127.0.0.1:${at.port},CONTROLLER://127.0.0.1:${at.controllerPort}`,
+    listeners: `PLAINTEXT://127.0.0.1:${at.port},CONTROLLER://127.0.0.1:${controllerPort}`,
     'advertised.listeners': `PLAINTEXT://127.0.0.1:${at.port}`,
     'listener.security.protocol.map':
       'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL',
     'inter.broker.listener.name': 'PLAINTEXT',
     'log.dirs': at.logDir,
     'auto.create.topics.enable': 'false',
-    'offsets.topic.replication.factor': '1',
-    'transaction.state.log.replication.factor': '1',
-    'transaction.state.log.min.isr': '1',
-    'share.coordinator.state.topic.replication.factor': '1',
-    'share.coordinator.state.topic.min.isr': '1',
-    // The defaults of 50 partitions each only cost start-up time on a single node.
-    'offsets.topic.num.partitions': '4',
-    'transaction.state.log.num.partitions': '4',
+    // For topics created without a word of it; `logpipe setup` says what its configuration says.
+    'default.replication.factor': copies,
+    'min.insync.replicas': leastInSync,
+    'offsets.topic.replication.factor': copies,
+    'transaction.state.log.replication.factor': copies,
+    'transaction.state.log.min.isr': leastInSync,
+    'share.coordinator.state.topic.replication.factor': copies,
+    'share.coordinator.state.topic.min.isr': leastInSync,
+    // The defaults of 50 partitions each only cost start-up time on one machine.
+    'offsets.topic.num.partitions': several ? '6' : '4',
+    'transaction.state.log.num.partitions': several ? '6' : '4',
+    'controlled.shutdown.enable': 'true',
     'group.initial.rebalance.delay.ms': '0',
     // A broker killed and started again is refused until its former self has timed out, 9 s by default.
     'broker.session.timeout.ms': '3000',
@@ -109,14 +146,17 @@ export async function coordinatorAnswers(brokers: string[]): Promise<boolean> {
   }
 }
 
+/** A random UUID in Kafka's own notation. */
+export function newClusterId(): string {
+  const id = randomBytes(16);
+  // One in 64 would begin with a hyphen, which the formatting tool takes for an option.
+  id[0]! &= 0x7f;
+  return id.toString('base64url');
+}
+
 /** Kept beside the data: a folder formatted for one cluster refuses another id. */
-function clusterId(folder: string): string {
+function keptClusterId(folder: string): string {
   const file = join(folder, 'cluster.id');
-  if (!existsSync(file)) {
-    const id = randomBytes(16);
-    // One in 64 would begin with a hyphen, which the formatting tool takes for an option.
-    id[0]! &= 0x7f;
-    writeFileSync(file, id.toString('base64url'));
-  }
+  if (!existsSync(file)) writeFileSync(file, newClusterId());
   return readFileSync(file, 'utf8').trim();
 }

@@ -2,8 +2,8 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../src/core/package-root.ts';
+import type { ClusterLayout, MemberName } from './cluster.ts';
 import { processStart } from './pids.ts';
-import type { ServerKind } from './versions.ts';
 
 export interface StackEntry {
   version: string;
@@ -14,7 +14,8 @@ export interface StackEntry {
   logFile: string;
 }
 
-export type StackState = Partial<Record<ServerKind, StackEntry>>;
+/** One entry per member that was started; the layout from before the first one on. */
+export type StackState = Partial<Record<MemberName, StackEntry>> & { layout?: ClusterLayout };
 
 /** The git-ignored folder of the development servers: state, data and logs. */
 export function stackFolder(): string {

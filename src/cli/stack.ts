@@ -1,25 +1,31 @@
-// `logpipe stack up|down|status`: a local Kafka and Elasticsearch that outlive the command, for development.
-// Whatever fails on the way is ended again; after `down` nothing is left, neither process nor file.
-import { rmSync } from 'node:fs';
+// `logpipe stack up|down|status`: a local Kafka and Elasticsearch that outlive the command, for development; one server
+// each, or several that form a cluster. Whatever fails on the way is ended again; after `down` nothing is left, neither
+// process nor file.
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import {
+  type ClusterLayout,
   coordinatorAnswers,
   type EsChoice,
   endProcess,
   entryAlive,
   freePorts,
   healthYellow,
+  type MemberName,
+  type MemberOptions,
+  MOST_MEMBERS,
+  memberName,
+  memberNames,
+  planLayout,
   portFree,
   processStart,
   readState,
   type ServerKind,
-  type ServerOptions,
   type StackEntry,
   type StackState,
   stackFolder,
   stackRequirements,
-  startElasticsearch,
-  startKafka,
+  startMember,
   withLock,
   writeState,
 } from '../../stack/index.ts';
@@ -29,11 +35,14 @@ import { errorText, LogpipeError } from '../core/errors.ts';
 export interface StackOptions {
   /** One object on standard output and nothing else. */
   json?: boolean;
-  /** Default 9092 and 9200 when free, else any free port. */
+  /** How many of each; by default what is up, else one. */
+  brokers?: number;
+  esNodes?: number;
+  /** Port of the first one, the others take those that follow. Default 9092 and 9200 when free, else any free ports. */
   kafkaPort?: number;
   esPort?: number;
   es?: EsChoice;
-  /** Where state, data and logs go; `.logpipe/stack` of the package when not given. */
+  /** Where state, data and logs lie; default `.logpipe/stack` of the package. */
   folder?: string;
 }
 
@@ -42,14 +51,27 @@ export interface StackIo {
   err(line: string): void;
 }
 
-type ServerStatus = { state: 'up' | 'not answering'; address: string } & StackEntry;
-type StackReport = { up: boolean; alreadyUp?: boolean } & Partial<Record<ServerKind, ServerStatus>>;
+interface MemberStatus {
+  readonly name: MemberName;
+  readonly state: 'up' | 'not answering' | 'down';
+  readonly address: string;
+  /** Undefined when it is down. */
+  readonly entry?: StackEntry;
+}
+
+interface StackReport extends Readonly<Record<ServerKind, readonly MemberStatus[]>> {
+  /** Every member of both answers. */
+  readonly up: boolean;
+}
 
 const KINDS = ['kafka', 'elasticsearch'] as const;
-const GRACE_MS = 10_000;
+const FLAGS = { kafka: '--brokers', elasticsearch: '--es-nodes' } as const;
+const PREFERRED_PORTS = { kafka: 9092, elasticsearch: 9200 } as const;
 const ANSWER_TIMEOUT_MS = 60_000;
 
-/** Runs one action and returns the exit status: 0 done or up, 1 failed, 3 (`status`) not everything is up. */
+/**
+ * Runs one action and returns the exit status: 0 done or up, 1 failed, 2 wrong options, 3 (`status`) not everything is up.
+ */
 export async function runStack(action: 'up' | 'down' | 'status', opts: StackOptions, io: StackIo): Promise<number> {
   const folder = opts.folder ?? stackFolder();
   try {
@@ -65,48 +87,53 @@ export async function runStack(action: 'up' | 'down' | 'status', opts: StackOpti
     const code = error instanceof LogpipeError ? error.code : 'LOGPIPE_STACK_FAILED';
     if (opts.json) io.out(JSON.stringify({ error: { code, message: errorText(error) } }));
     else io.err(`${code}: ${errorText(error)}`);
-    return 1;
+    return code === 'LOGPIPE_USAGE' ? 2 : 1;
   }
 }
 
 async function up(folder: string, opts: StackOptions, io: StackIo): Promise<number> {
+  checkCounts(opts);
   const before = readState(folder);
-  const running = KINDS.filter((kind) => entryAlive(before[kind]));
-  refuseOtherWishes(before, running, opts);
+  refuseOtherWishes(before, opts);
   const report = await look(folder);
   if (report.up) {
-    print({ ...report, alreadyUp: true }, opts, io);
+    print(report, opts, io, { alreadyUp: true });
     return 0;
   }
   const requirements = await stackRequirements(opts.es);
   if (requirements.missing.length > 0) {
     throw new LogpipeError('LOGPIPE_STACK_MISSING', `The local servers need:\n  ${requirements.missing.join('\n  ')}`);
   }
-  const start = async (kind: ServerKind) => {
-    if (running.includes(kind)) return untilAnswers(folder, kind);
-    const common: ServerOptions = {
+  const layout = await chooseLayout(before, opts);
+  writeState(folder, { ...before, layout });
+  // Nodes with data were a cluster before.
+  const bootstrap = !memberNames(layout, 'elasticsearch').some((name) => existsSync(join(folder, name, 'data')));
+  const members = KINDS.flatMap((kind) =>
+    layout[kind].map((_, i) => ({ kind, number: i + 1, name: memberName(kind, i + 1) })),
+  );
+  const running = members.filter(({ name }) => entryAlive(before[name])).map(({ name }) => name);
+  const start = async ({ kind, number, name }: (typeof members)[number]) => {
+    if (running.includes(name)) return untilAnswers(folder, kind, name, layout[kind].length);
+    const options: MemberOptions = {
       detached: true,
-      dataDir: join(folder, kind),
+      dataDir: join(folder, name),
+      bootstrap,
+      es: opts.es ?? 'auto',
       onProgress: (line) => io.err(line),
       onSpawn: ({ pid, ...rest }) => {
         // Written at once: an interrupted `up` is then undone by `down`.
-        writeState(folder, { ...readState(folder), [kind]: { pid, start: processStart(pid) ?? '', ...rest } });
+        writeState(folder, { ...readState(folder), [name]: { pid, start: processStart(pid) ?? '', ...rest } });
       },
     };
-    io.err(`starting ${kind} …`);
-    if (kind === 'kafka') {
-      await startKafka({ ...common, port: await choosePort(opts.kafkaPort, before.kafka?.port ?? 9092) });
-    } else {
-      const port = await choosePort(opts.esPort, before.elasticsearch?.port ?? 9200);
-      await startElasticsearch({ ...common, port, version: opts.es ?? 'auto' });
-    }
+    io.err(`starting ${name} …`);
+    await startMember(layout, kind, number, options);
   };
-  const results = await Promise.allSettled(KINDS.map(start));
+  const results = await Promise.allSettled(members.map(start));
   const failed = results.find((result) => result.status === 'rejected');
   if (failed) {
     await end(
       folder,
-      KINDS.filter((kind) => !running.includes(kind)),
+      members.map(({ name }) => name).filter((name) => !running.includes(name)),
     );
     throw failed.reason;
   }
@@ -115,10 +142,12 @@ async function up(folder: string, opts: StackOptions, io: StackIo): Promise<numb
 }
 
 async function down(folder: string, opts: StackOptions, io: StackIo): Promise<number> {
-  const stopped = KINDS.filter((kind) => entryAlive(readState(folder)[kind]));
-  await end(folder, KINDS);
+  const state = readState(folder);
+  const names = KINDS.flatMap((kind) => namesOf(state, kind));
+  const stopped = names.filter((name) => entryAlive(state[name]));
+  await end(folder, names);
   if (opts.json) io.out(JSON.stringify({ up: false, stopped }));
-  else io.out(stopped.length > 0 ? `stopped ${stopped.join(' and ')}, removed ${folder}` : 'nothing was up');
+  else io.out(stopped.length > 0 ? `stopped ${listed(stopped)}, removed ${folder}` : 'nothing was up');
   return 0;
 }
 
@@ -129,38 +158,111 @@ async function status(folder: string, opts: StackOptions, io: StackIo): Promise<
 }
 
 /** Ends these servers and removes their data; with the last one goes the whole folder. */
-async function end(folder: string, kinds: readonly ServerKind[]): Promise<void> {
+async function end(folder: string, names: readonly MemberName[]): Promise<void> {
   const state = readState(folder);
-  const endOne = async (kind: ServerKind) => {
-    const entry = state[kind];
-    if (entryAlive(entry)) await endProcess(entry.pid, { graceMs: GRACE_MS, start: entry.start });
-    rmSync(join(folder, kind), { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
-    delete state[kind];
+  const endOne = async (name: MemberName) => {
+    const entry = state[name];
+    // Its data go next, so there is nothing it has to write down in order first.
+    if (entryAlive(entry)) await endProcess(entry.pid, { graceMs: 0, start: entry.start });
+    rmSync(join(folder, name), { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+    delete state[name];
   };
-  await Promise.all(kinds.map(endOne));
-  if (Object.keys(state).length > 0) writeState(folder, state);
+  await Promise.all(names.map(endOne));
+  if (Object.keys(state).some((name) => name !== 'layout')) writeState(folder, state);
   else rmSync(folder, { recursive: true, force: true });
 }
 
-/** A server that runs is left as it is, so a different version or port than asked for must not pass silently. */
-function refuseOtherWishes(state: StackState, running: readonly ServerKind[], opts: StackOptions): void {
-  const wrong = (kind: ServerKind, asked: number | undefined) =>
-    running.includes(kind) && asked !== undefined && state[kind]?.port !== asked;
-  const version = state.elasticsearch?.version ?? '';
-  const otherEs =
-    running.includes('elasticsearch') && opts.es && opts.es !== 'auto' && !version.startsWith(`${opts.es}.`);
-  if (!otherEs && !wrong('kafka', opts.kafkaPort) && !wrong('elasticsearch', opts.esPort)) return;
-  const what = running.map((kind) => `${kind} ${state[kind]?.version} on port ${state[kind]?.port}`).join(', ');
-  throw new LogpipeError('LOGPIPE_STACK_FAILED', `Already up: ${what}. Run "logpipe stack down" first.`);
+function checkCounts(opts: StackOptions): void {
+  for (const [flag, count] of [
+    [FLAGS.kafka, opts.brokers],
+    [FLAGS.elasticsearch, opts.esNodes],
+  ] as const) {
+    if (count === undefined || (Number.isInteger(count) && count >= 1 && count <= MOST_MEMBERS)) continue;
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `${flag}: a whole number from 1 to ${MOST_MEMBERS} is needed, not ${count}.`,
+    );
+  }
+}
+
+/** The members of one kind that were started, or were about to be. */
+function namesOf(state: StackState, kind: ServerKind): MemberName[] {
+  return state.layout ? memberNames(state.layout, kind) : [kind];
+}
+
+/** What runs is left as it is, so another number, version or port than asked for must not pass silently. */
+function refuseOtherWishes(state: StackState, opts: StackOptions): void {
+  const wishes = {
+    kafka: { count: opts.brokers, port: opts.kafkaPort },
+    elasticsearch: { count: opts.esNodes, port: opts.esPort },
+  };
+  const wrong: string[] = [];
+  for (const kind of KINDS) {
+    const names = namesOf(state, kind);
+    const known = names.some((name) => state[name] !== undefined);
+    const running = names.some((name) => entryAlive(state[name]));
+    const { count, port } = wishes[kind];
+    if (known && count !== undefined && count !== names.length) wrong.push(`${FLAGS[kind]} ${count}`);
+    if (running && port !== undefined && portOf(state, kind, 0) !== port) wrong.push(`port ${port} for ${kind}`);
+  }
+  const es = namesOf(state, 'elasticsearch').map((name) => state[name]);
+  const version = es.find(entryAlive)?.version;
+  if (opts.es && opts.es !== 'auto' && version && !version.startsWith(`${opts.es}.`)) wrong.push(`--es ${opts.es}`);
+  if (wrong.length === 0) return;
+  const what = KINDS.filter((kind) => namesOf(state, kind).some((name) => state[name] !== undefined)).map((kind) => {
+    const names = namesOf(state, kind);
+    const alive = names.filter((name) => entryAlive(state[name])).length;
+    const ports = names.map((_, i) => portOf(state, kind, i)).join(', ');
+    const entry = names.map((name) => state[name]).find((candidate) => candidate !== undefined);
+    const running = alive === names.length ? '' : ` (${alive} running)`;
+    return `${names.length} ${kind} ${entry?.version}${running} on port ${ports}`;
+  });
+  throw new LogpipeError(
+    'LOGPIPE_STACK_FAILED',
+    `Already up: ${what.join('; ')}. That is not ${listed(wrong)}, and it is not changed while it has data. ` +
+      'Run "logpipe stack down" first (it removes the data), then "logpipe stack up" again.',
+  );
+}
+
+function portOf(state: StackState, kind: ServerKind, index: number): number | undefined {
+  return state[memberName(kind, index + 1)]?.port ?? state.layout?.[kind][index]?.port;
+}
+
+/** The layout from before where there is one, on its ports unless somebody else has taken them meanwhile. */
+async function chooseLayout(before: StackState, opts: StackOptions): Promise<ClusterLayout> {
+  const counts = { kafka: opts.brokers, elasticsearch: opts.esNodes };
+  const asked = { kafka: opts.kafkaPort, elasticsearch: opts.esPort };
+  const ports = { kafka: [] as number[], elasticsearch: [] as number[] };
+  for (const kind of KINDS) {
+    const count = before.layout?.[kind].length ?? counts[kind] ?? 1;
+    for (let i = 0; i < count; i++) {
+      const known = portOf(before, kind, i);
+      const alive = entryAlive(before[memberName(kind, i + 1)]);
+      const first = asked[kind];
+      ports[kind].push(
+        alive && known !== undefined
+          ? known
+          : await choosePort(first === undefined ? undefined : first + i, known ?? PREFERRED_PORTS[kind] + i),
+      );
+    }
+  }
+  const fresh = await planLayout(ports);
+  if (before.layout === undefined) return fresh;
+  // The ports between the members stay: those that run know the others by them.
+  const kept = (kind: ServerKind) =>
+    fresh[kind].map(({ port }, i) => ({ port, innerPort: before.layout![kind][i]!.innerPort }));
+  return { kafka: kept('kafka'), elasticsearch: kept('elasticsearch'), clusterId: before.layout.clusterId };
 }
 
 /** For a server that an interrupted `up` left starting. */
-async function untilAnswers(folder: string, kind: ServerKind): Promise<void> {
-  const deadline = Date.now() + ANSWER_TIMEOUT_MS;
-  while ((await look(folder))[kind]?.state !== 'up') {
+async function untilAnswers(folder: string, kind: ServerKind, name: MemberName, members: number): Promise<void> {
+  const timeoutMs = ANSWER_TIMEOUT_MS * members;
+  const deadline = Date.now() + timeoutMs;
+  const member = async () => (await look(folder))[kind].find((candidate) => candidate.name === name);
+  while ((await member())?.state !== 'up') {
     if (Date.now() > deadline) {
-      const where = readState(folder)[kind]?.logFile ?? folder;
-      const what = `${kind} runs but did not answer within ${ANSWER_TIMEOUT_MS} ms; see ${where}.`;
+      const where = readState(folder)[name]?.logFile ?? folder;
+      const what = `${name} runs but did not answer within ${timeoutMs} ms; see ${where}.`;
       throw new LogpipeError('LOGPIPE_STACK_FAILED', `${what} "logpipe stack down" ends it.`);
     }
     await sleep(200);
@@ -170,45 +272,79 @@ async function untilAnswers(folder: string, kind: ServerKind): Promise<void> {
 /** What runs and answers right now. */
 async function look(folder: string): Promise<StackReport> {
   const state = readState(folder);
-  const report: StackReport = { up: false };
-  const lookAt = async (kind: ServerKind) => {
-    const entry = state[kind];
-    if (!entryAlive(entry)) return;
-    const address = `${kind === 'kafka' ? '' : 'http://'}127.0.0.1:${entry.port}`;
-    const answers = await (kind === 'kafka' ? coordinatorAnswers([address]) : healthYellow(address)).catch(() => false);
-    report[kind] = { state: answers ? 'up' : 'not answering', address, ...entry };
-  };
-  await Promise.all(KINDS.map(lookAt));
-  report.up = KINDS.every((kind) => report[kind]?.state === 'up');
-  return report;
+  const lookAt = (kind: ServerKind) =>
+    Promise.all(
+      namesOf(state, kind).map(async (name, i): Promise<MemberStatus> => {
+        const entry = state[name];
+        const address = `${kind === 'kafka' ? '' : 'http://'}127.0.0.1:${portOf(state, kind, i)}`;
+        if (!entryAlive(entry)) return { name, state: 'down', address };
+        const asked = kind === 'kafka' ? coordinatorAnswers([address]) : healthYellow(address);
+        const answers = await asked.catch(() => false);
+        return { name, state: answers ? 'up' : 'not answering', address, entry };
+      }),
+    );
+  const [kafka, elasticsearch] = await Promise.all([lookAt('kafka'), lookAt('elasticsearch')]);
+  return { kafka, elasticsearch, up: [...kafka, ...elasticsearch].every((member) => member.state === 'up') };
 }
 
-function print(report: StackReport, opts: StackOptions, io: StackIo): void {
+function print(report: StackReport, opts: StackOptions, io: StackIo, { alreadyUp = false } = {}): void {
   if (opts.json) {
-    io.out(JSON.stringify(jsonOf(report)));
+    io.out(JSON.stringify({ up: report.up, ...(alreadyUp ? { alreadyUp } : {}), ...jsonOf(report) }));
     return;
   }
-  if (report.alreadyUp) io.out('already up');
-  for (const kind of KINDS) {
-    const server = report[kind];
-    if (!server) io.out(`${kind.padEnd(13)} down`);
+  if (alreadyUp) io.out('already up');
+  const members = KINDS.flatMap((kind) => report[kind]);
+  const width = Math.max(...members.map(({ name }) => name.length));
+  for (const { name, state, address, entry } of members) {
+    if (entry === undefined) io.out(`${name.padEnd(width)} down`);
     else {
-      const what = `${kind.padEnd(13)} ${server.state.padEnd(4)} ${server.address}`;
-      io.out(`${what}  (version ${server.version}, pid ${server.pid}, log ${server.logFile})`);
+      const what = `${name.padEnd(width)} ${state.padEnd(4)} ${address}`;
+      io.out(`${what}  (version ${entry.version}, pid ${entry.pid}, log ${entry.logFile})`);
     }
   }
-  if (report.up) io.out('logpipe stack down ends both and removes their data');
+  if (!report.up) return;
+  io.out(`KAFKA_BROKERS=${addressesOf(report.kafka)}`);
+  io.out(`ELASTICSEARCH_URL=${addressesOf(report.elasticsearch)}`);
+  io.out('logpipe stack down ends all of them and removes their data');
 }
 
-/** The same facts under the names clients use: `brokers` and `url`. */
-function jsonOf({ up: isUp, alreadyUp, kafka, elasticsearch }: StackReport): object {
-  const common = ({ address: _, start: __, ...rest }: ServerStatus) => rest;
-  return {
-    up: isUp,
-    ...(alreadyUp ? { alreadyUp } : {}),
-    kafka: kafka ? { ...common(kafka), brokers: [kafka.address] } : { state: 'down' },
-    elasticsearch: elasticsearch ? { ...common(elasticsearch), url: elasticsearch.address } : { state: 'down' },
+/** The same facts under the names clients use: `brokers`, and `url` as configurations take it, separated by commas. */
+function jsonOf(report: StackReport): Record<ServerKind, object> {
+  const of = (kind: ServerKind, clients: (addresses: string[]) => object) => {
+    const members = report[kind];
+    const first = members.find(({ entry }) => entry !== undefined)?.entry;
+    if (first === undefined) return { state: 'down' };
+    const state = members.every((member) => member.state === 'up')
+      ? 'up'
+      : members.some((member) => member.state === 'up')
+        ? 'incomplete'
+        : 'not answering';
+    const { version, pid, port, logFile } = first;
+    return {
+      state,
+      version,
+      ...(members.length === 1 ? { pid, port, logFile } : {}),
+      ...clients(members.map(({ address }) => address)),
+      members: members.map(({ name, state: memberState, address, entry }) => ({
+        name,
+        state: memberState,
+        address,
+        ...(entry === undefined ? {} : { pid: entry.pid, port: entry.port, logFile: entry.logFile }),
+      })),
+    };
   };
+  return {
+    kafka: of('kafka', (brokers) => ({ brokers })),
+    elasticsearch: of('elasticsearch', (urls) => ({ url: urls.join(), urls })),
+  };
+}
+
+function addressesOf(members: readonly MemberStatus[]): string {
+  return members.map(({ address }) => address).join();
+}
+
+function listed(names: readonly string[]): string {
+  return names.length < 2 ? names.join() : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
 }
 
 /** A port asked for is taken as it is, so that a busy one is an error; the preferred one only when free. */

@@ -1,5 +1,5 @@
 // Runs one Elasticsearch node in this JVM, from the server's jars on the class path.
-// Arguments: home folder (config/, modules/, plugins/), data folder, log folder, HTTP port, transport port.
+// Arguments: home folder (config/, modules/, plugins/), data folder, log folder, then settings as name=value.
 import java.lang.reflect.Method;
 import java.nio.file.Path;
 import java.util.Map;
@@ -19,21 +19,19 @@ final class EsNode {
     public static void main(String[] args) throws Exception {
         Guard.watchParent();
         Path home = Path.of(args[0]);
-        Settings settings = Settings.builder()
+        Settings.Builder settings = Settings.builder()
             .put("path.home", home.toString())
             .put("path.data", args[1])
             .put("path.logs", args[2])
-            .put("cluster.name", "logpipe-stack")
-            .put("node.name", "logpipe-1")
             .put("network.host", "127.0.0.1")
-            .put("http.port", args[3])
-            .put("transport.port", args[4])
-            .put("discovery.type", "single-node")
             .put("cluster.routing.allocation.disk.threshold_enabled", false)
             // The serial collector leaves garbage until memory is short: counted as used, it trips the circuit breaker.
-            .put("indices.breaker.total.use_real_memory", false)
-            .build();
-        Environment environment = new Environment(settings, home.resolve("config"));
+            .put("indices.breaker.total.use_real_memory", false);
+        for (int i = 3; i < args.length; i++) {
+            int equals = args[i].indexOf('=');
+            settings.put(args[i].substring(0, equals), args[i].substring(equals + 1));
+        }
+        Environment environment = new Environment(settings.build(), home.resolve("config"));
         LogConfigurator.configure(environment, true);
         PluginsLoader loader = PluginsLoader.createPluginsLoader(modules(home.resolve("modules")), Set.of(), Map.of(), false);
         Node node = new Node(environment, loader);

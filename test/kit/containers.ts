@@ -26,7 +26,7 @@ export async function startKafkaContainer(options: TestKafkaOptions): Promise<Te
   const port = options.port ?? freePort;
   const brokers = [`127.0.0.1:${port}`];
   const properties: Record<string, string> = {
-    ...kafkaProperties({ port, controllerPort, logDir: '/tmp/kraft-combined-logs' }),
+    ...kafkaProperties({ port, controllerPorts: [controllerPort], node: 1, logDir: '/tmp/kraft-combined-logs' }),
     ...options.properties,
   };
   const listeners = properties.listeners ?? '';
