@@ -85,7 +85,15 @@ function bodyBuilder(take: (body: Buffer) => void) {
       parser,
       tag: createTagger(),
       documents: createDocumentWriter(parser.time),
-      sinks: [{ name: 'bodies', write: async (batch) => take(batch.body()), async close() {} }],
+      sinks: [
+        {
+          name: 'bodies',
+          async write(batch) {
+            take(batch.body());
+          },
+          async close() {},
+        },
+      ],
       deadLetters: { async put() {}, async close() {} },
       toDeadLetter: () => {
         throw new Error('no record of this measurement is refused');

@@ -68,16 +68,24 @@ const FAILURES: Record<FailureReason, readonly [logpipe: string, operator: strin
     'Alarms and keeps trying: what is not known to be the document’s fault is not dropped.',
     'Read the words in the log; report them.',
   ],
+  not_elasticsearch: [
+    'Alarms and keeps trying: a gateway’s page, a redirect or another server says nothing about a document.',
+    'Correct `elasticsearch.nodes`, or the gateway in between.',
+  ],
   document: [
     'Moves conflicting values to `extra` and sends once more; refused again, it goes to the dead letters.',
     '`logpipe dlq list --reason document_refused`.',
   ],
   request_too_large: [
-    'Halves the bulk until it fits (413, or 400 for the whole); a document too large alone goes to the dead letters.',
+    'Halves the bulk until it fits. A document refused alone goes to the dead letters once something smaller got through; until then it waits, with an alarm.',
     'Lower `bulk.maxBytes`, or raise the server’s limit.',
   ],
+  refused_in_a_row: [
+    'Alarms, sets the index’s documents aside and tries one every 30 s: 50 in a row were refused for one reason.',
+    'Repair the index’s template or mapping; the first document that is taken ends it.',
+  ],
   too_many_rejections: [
-    'Alarms and keeps the documents (`bulk.maxRejectionsPerMinute`): so many refusals have one cause.',
+    'Alarms and keeps the refused documents (`bulk.maxRejectionsPerMinute`): so many refusals have one cause.',
     'Look at what the dead letters have in common.',
   ],
 };

@@ -156,7 +156,7 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
   }
   const out = deps.stdout as NodeJS.WriteStream;
   if (wanted.console.enabled) sinks.push(createConsoleSink(wanted.console.format, { out, metrics }));
-  if (wanted.ndjson.enabled) sinks.push(createNdjsonSink(wanted.ndjson.dir, { metrics }));
+  if (wanted.ndjson.enabled) sinks.push(createNdjsonSink(wanted.ndjson.dir, { metrics, log }));
 
   const deliver: Deliver =
     tap === undefined
@@ -181,7 +181,8 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
       const dependencies: Readiness[] = [{ name: config.source, ...source.status() }];
       if (wanted.elasticsearch) {
         const reason = isPrepared ? trouble() : 'the index template is not in place yet';
-        const detail = reason ?? 'accepting documents';
+        const pauses = reason !== undefined && indexer.paused() !== undefined;
+        const detail = reason === undefined ? 'accepting documents' : `${reason}${pauses ? '; the intake pauses' : ''}`;
         dependencies.push({ name: 'elasticsearch', ready: reason === undefined, detail });
       }
       return dependencies;

@@ -7,6 +7,24 @@ export interface BatchItem {
   readonly chunk: Chunk;
 }
 
+/** Bookkeeping per record that counts against the in-flight limit: tiny records cost memory too. */
+export const RECORD_OVERHEAD = 256;
+
+/** Bytes that a record counts in the in-flight limit. */
+export function weightOf(record: RawRecord): number {
+  return (record.value?.length ?? 0) + RECORD_OVERHEAD;
+}
+
+/**
+ * The item with bytes of its own. A record is a slice of what was fetched with it, and its chunk holds all of that: kept for
+ * minutes, one record would keep megabytes.
+ */
+export function apart({ record, chunk }: BatchItem): BatchItem {
+  const value = record.value === null ? null : Buffer.from(record.value);
+  const { origin, done } = chunk;
+  return { record: { ...record, value }, chunk: { origin, records: [], bytes: 0, done } };
+}
+
 const NEWLINE = 10;
 
 /** A growing bulk body. A class, because one is filled per few thousand records on the hot path. */
@@ -41,14 +59,16 @@ export class Batch {
     const most = (action.length + head.length) * (ascii ? 1 : 3) + rest.length + 2;
     if (this.length + most > this.buffer.length) this.grow(this.length + most);
     const { buffer } = this;
-    let position = this.length;
-    this.starts.push(position);
+    const start = this.length;
+    let position = start;
     // One call for both: each one costs as much as the characters it writes.
     const document = position + (ascii ? action.length : Buffer.byteLength(action)) + 1;
-    this.documents.push(document);
     position += buffer.write(`${action}\n${head}`, position, ascii ? 'latin1' : 'utf8');
     position += rest.copy(buffer, position, restStart);
     buffer[position++] = NEWLINE;
+    // Only now, so that a failure leaves no half item behind.
+    this.starts.push(start);
+    this.documents.push(document);
     this.length = position;
     this.items.push(item);
     this.consumedBytes += item.record.value?.length ?? 0;

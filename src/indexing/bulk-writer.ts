@@ -1,14 +1,27 @@
-// Batches -> Elasticsearch. In: a batch; resolves when every item of it is indexed, a duplicate, or in the dead letters.
-// Guarantee: an item is never given up for a fault that is not its own; nothing is acknowledged on a doubtful reply.
+// Batches -> Elasticsearch. In: a batch. Out: each of its items indexed, found to be a duplicate, in the dead letters, or set
+// aside until it is one of these. Guarantee: an item is never given up for a fault that is not its own; nothing is acknowledged
+// on a doubtful reply; an index that takes no documents holds up its own alone.
+//
+// Two kinds of trouble. A fault of the *path* (no connection, a gateway's page, 401, 503) concerns the request: its batch waits
+// and is sent again. A fault of an *index* concerns documents: those wait in its queue, and the batch is done. While the index
+// will not get better by itself, further documents for it join the queue unsent, and one of them is tried now and then.
 import type { Clock } from '../core/clock.ts';
-import { sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import type { DeadLetterReason } from '../core/record.ts';
-import type { Batch, BatchItem } from './batch.ts';
+import { apart, type Batch, type BatchItem } from './batch.ts';
 import { type BulkReply, isTimeout, type SendBulk } from './elasticsearch.ts';
-import { classifyItem, classifyStatus, errorWords, type FailureReason, type Verdict } from './outcome.ts';
+import {
+  type BulkItemError,
+  classifyItem,
+  classifyStatus,
+  errorWords,
+  type FailureReason,
+  refusalKind,
+  refusalOf,
+} from './outcome.ts';
+import type { SetAside } from './sinks.ts';
 
 export const bulkSection = {
   type: 'object',
@@ -42,13 +55,15 @@ export const bulkSection = {
       minimum: 1,
       maximum: 32,
       default: 3,
-      description: 'Bulk requests on their way at the same time.',
+      description:
+        'Bulk requests on their way at the same time. Documents set aside for an index go in one more, one per such index.',
     },
     maxInFlightBytes: {
       type: 'integer',
       minimum: 100_000,
       default: 6_000_000,
-      description: 'The intake pauses while this many bytes of records are not yet accounted for.',
+      description:
+        'The intake pauses while this many bytes of records are not yet accounted for, or while a quarter of them is set aside for indices that take no documents.',
     },
     backoffMs: { type: 'integer', minimum: 1, default: 200, description: 'First wait before sending again; doubles.' },
     maxBackoffMs: { type: 'integer', minimum: 1, default: 30_000, description: 'Longest wait before sending again.' },
@@ -56,7 +71,7 @@ export const bulkSection = {
       type: 'integer',
       minimum: 1,
       default: 1_000,
-      description: 'More refused documents than this in a minute pause the intake and raise an alarm.',
+      description: 'More refused documents than this in a minute, over all indices, wait and raise an alarm.',
     },
   },
 } as const;
@@ -71,6 +86,24 @@ export interface BulkConfig {
   readonly maxBackoffMs: number;
   readonly maxRejectionsPerMinute: number;
 }
+
+/** So many documents for one index, refused one after the other for one reason, have one cause, and it is not in them. */
+const REFUSALS_IN_A_ROW = 50;
+/** How often one document is tried while an index refuses all. */
+const PROBE_MS = 30_000;
+const MINUTE_MS = 60_000;
+/** Indices named by `trouble`. */
+const MAX_NAMED = 3;
+/** What concerns all documents for an index. Any other reason may be about single ones. */
+const OF_THE_INDEX: ReadonlySet<FailureReason> = new Set([
+  'read_only',
+  'index_closed',
+  'index_missing',
+  'shard_limit',
+  'forbidden',
+  'refused_in_a_row',
+]);
+const NO_BYTES = Buffer.alloc(0);
 
 export interface BulkWriterDeps {
   readonly send: SendBulk;
@@ -91,42 +124,132 @@ export interface BulkWriterDeps {
 }
 
 export interface BulkWriter {
-  /** Resolves when every item is accounted for. Rejects only when `signal` aborts: nothing is acknowledged then. */
-  write(batch: Batch, signal: AbortSignal): Promise<void>;
-  /** What the writer waits for, or undefined while all is well. */
-  trouble(): FailureReason | undefined;
+  /**
+   * Resolves when every item is accounted for or set aside; the batch is no longer read then. Rejects only when `signal`
+   * aborts: nothing is to be acknowledged then.
+   */
+  write(batch: Batch, signal: AbortSignal): Promise<readonly SetAside[]>;
+  /** What the writer waits for and which index is concerned, or undefined while all is well. */
+  trouble(): string | undefined;
+}
+
+/** Why a request or an item has to wait. */
+interface Wait {
+  readonly reason: FailureReason;
+  readonly detail: string;
+  /** True when it will not get better by itself soon. */
+  readonly alarm: boolean;
+}
+
+/** What concerns all the items of one `write`. */
+interface Job {
+  readonly signal: AbortSignal;
+  readonly setAside: SetAside[];
 }
 
 /** An item still to be settled. */
 interface Open {
-  readonly item: BatchItem;
+  readonly job: Job;
+  readonly position: number;
+  item: BatchItem;
   bytes: Buffer;
-  degraded: boolean;
+  /** The bytes before degrading. */
+  original?: Buffer;
+  /** Present once the item is set aside. */
+  promise?: { readonly resolve: () => void; readonly reject: (error: unknown) => void };
+  /** Present once a request with it was refused for its size: true when one smaller than it has been accepted since. */
+  smallerTaken?: boolean;
+  /** It was refused for good before: one document refused again and again is not many. */
+  counted?: boolean;
 }
 
-/** What a request left open; `wait` says why the next one has to wait. */
+/** What a request left open. */
 interface Round {
+  /** To be sent in the next round: at once, or after `wait`. */
   readonly open: Open[];
   readonly wait?: Wait;
+  /** Refused alone for their size. */
+  readonly tooLarge: Open[];
+}
+
+/** Documents that wait for one index. */
+interface Queue {
+  readonly key: string;
+  readonly index: string;
+  readonly signal: AbortSignal;
+  entries: Open[];
+  /** Further documents for the index are not even sent. */
+  holding: boolean;
+  /** The index refuses documents one after the other: tried every 30 s. */
+  probing: boolean;
+  /** Something came back since the last attempt. */
+  again: boolean;
+  /** The index took one of these since the last attempt. */
+  moved: boolean;
+}
+
+interface Trouble {
+  /** Undefined: the path's. */
+  readonly index: string | undefined;
+  reason: FailureReason;
+  readonly since: number;
+  documents: number;
+  /** Reasons already told of. */
+  readonly said: Set<FailureReason>;
 }
 
 export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): BulkWriter {
   const { metrics, log, clock } = deps;
-  let trouble: { reason: FailureReason; detail: string; alarm: boolean; since: number } | undefined;
-  let rejections = { windowStart: Number.NEGATIVE_INFINITY, count: 0 };
+  const queues = new Map<string, Queue>();
+  /** By queue; the path's stands under the empty key. */
+  const troubles = new Map<string, Trouble>();
+  const streaks = new Map<string, { kind: string; count: number }>();
+  const large = new Set<Open>();
+  /** Requests that wait for the path. */
+  let waiting = 0;
+  let rejected = 0;
 
-  async function write(batch: Batch, signal: AbortSignal): Promise<void> {
-    // The first round sends the batch's buffer as it is, and a clean answer ends it without a look at single items.
-    const whole = () => batch.items.map((item, i) => ({ item, bytes: batch.item(i), degraded: false }));
-    let round = await sendRound(batch.count, batch.body(), whole, signal);
-    for (let attempt = 0; round.open.length > 0; attempt++) {
-      if (round.wait !== undefined) await backoff(attempt, round.wait, signal);
-      round = await sendOpen(round.open, signal);
+  async function write(batch: Batch, signal: AbortSignal): Promise<readonly SetAside[]> {
+    const job: Job = { signal, setAside: [] };
+    const all = (): Open[] =>
+      batch.items.map((item, position) => ({ job, position, item, bytes: batch.item(position) }));
+    if (isHolding()) {
+      const open = all().filter((entry) => !hold(entry));
+      if (open.length > 0) await deliver(open.length, bodyOf(open), () => open, signal);
+    } else {
+      // The batch's buffer is sent as it is, and a clean answer ends it without a look at single items.
+      await deliver(batch.count, batch.body(), all, signal);
+    }
+    return job.setAside;
+  }
+
+  /** Sends until every entry is settled or set aside. Faults of the path are waited out here. */
+  async function deliver(count: number, body: Buffer, list: () => Open[], signal: AbortSignal): Promise<void> {
+    let stuck = false;
+    try {
+      let round = await sendRound(count, body, list, signal);
+      for (let attempt = 0; ; ) {
+        const open = [...round.open, ...round.tooLarge.filter(judgeLarge)];
+        if (round.wait === undefined) {
+          if (stuck && --waiting === 0) end('');
+          stuck = false;
+          attempt = 0;
+        } else {
+          if (!stuck) waiting += 1;
+          report('', round.wait, stuck ? 0 : open.length);
+          stuck = true;
+          await pause(backoffMs(attempt++), signal);
+        }
+        if (open.length === 0) return;
+        round = await sendOpen(open, signal);
+      }
+    } finally {
+      if (stuck) waiting -= 1;
     }
   }
 
   function sendOpen(open: Open[], signal: AbortSignal): Promise<Round> {
-    return sendRound(open.length, Buffer.concat(open.map((o) => o.bytes)), () => open, signal);
+    return sendRound(open.length, bodyOf(open), () => open, signal);
   }
 
   /** One request of `count` items and what follows from it; `list` names the items and is called only on trouble. */
@@ -142,147 +265,366 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
       metrics.bulkSeconds.observe({ result: 'failed' }, (performance.now() - started) / 1000);
       return retryAll(list(), { reason, detail: errorText(error), alarm: true });
     }
-    const answered = reply.status === 200;
+    const answered = reply.status === 200 && reply.foreign !== true;
     metrics.bulkSeconds.observe({ result: answered ? 'answered' : 'refused' }, (performance.now() - started) / 1000);
     metrics.bulkDocuments.observe(count);
 
-    if (reply.status === 400 || reply.status === 413) return bisect(list(), reply, signal);
-    if (!answered) return retryAll(list(), toWait(classifyStatus(reply.status), reply.detail));
+    if (!answered) {
+      const refusal = refusalOf(reply);
+      if (refusal !== 'path') return halve(list(), refusal, reply, signal);
+      const { reason, alarm } = classifyStatus(reply.status, reply.foreign);
+      return retryAll(list(), { reason: reason as FailureReason, detail: reply.detail, alarm });
+    }
     if (reply.items.length !== count) {
       const detail = `${count} items were sent, the reply speaks of ${reply.items.length}`;
       return retryAll(list(), { reason: 'count_mismatch', detail, alarm: true });
     }
+    // A document that is too large alone is proven to be by what is smaller and gets through.
+    for (const entry of large) if (body.length < entry.bytes.length) entry.smallerTaken = true;
     if (reply.items.every((item) => item.status === 201)) {
       metrics.indexed.inc({ sink: 'elasticsearch' }, count);
-      recovered();
-      return { open: [] };
+      if (isWatching()) for (const entry of list()) accepted(entry);
+      return NOTHING_LEFT;
     }
-    return settle(list(), reply, signal);
+    return settle(list(), reply);
   }
 
-  async function settle(open: Open[], reply: BulkReply, signal: AbortSignal): Promise<Round> {
+  function settle(open: Open[], reply: BulkReply): Round {
     let indexed = 0;
     let duplicates = 0;
-    let wait: Wait | undefined;
     const still: Open[] = [];
-    for (let i = 0; i < open.length; i++) {
-      const entry = open[i]!;
+    open.forEach((entry, i) => {
       const item = reply.items[i]!;
       const verdict = classifyItem(item);
-      if (verdict.outcome === 'indexed') indexed += 1;
-      else if (verdict.outcome === 'duplicate') duplicates += 1;
-      else if (verdict.outcome === 'rejected') {
-        const held = await reject(entry, 'document_refused', errorWords(item.error), signal);
-        if (held !== undefined) still.push(entry);
-        if (held !== undefined && held !== 'again') wait = worse(wait, held);
-      } else {
-        still.push(entry);
-        wait = worse(wait, toWait(verdict, errorWords(item.error)));
-        metrics.retried.inc({ reason: verdict.reason });
+      switch (verdict.outcome) {
+        case 'indexed':
+          indexed += 1;
+          accepted(entry);
+          break;
+        case 'duplicate':
+          duplicates += 1;
+          accepted(entry);
+          break;
+        case 'rejected':
+          if (refuse(entry, 'document_refused', errorWords(item.error), item.error) === 'again') still.push(entry);
+          break;
+        case 'retry': {
+          const reason = verdict.reason as FailureReason;
+          metrics.retried.inc({ reason });
+          // An unknown error may quote the document.
+          const detail = reason === 'unknown_refusal' ? refusalKind(item.error) : errorWords(item.error);
+          enqueue(entry, { reason, detail, alarm: verdict.alarm });
+        }
       }
-    }
+    });
     metrics.indexed.inc({ sink: 'elasticsearch' }, indexed);
     metrics.duplicates.inc(duplicates);
-    if (wait === undefined) recovered();
-    else report(wait);
-    return wait === undefined ? { open: still } : { open: still, wait };
+    return { open: still, tooLarge: [] };
+  }
+
+  /** A request refused as a whole, for what it holds: halves find the document that is to blame. */
+  async function halve(open: Open[], about: 'body' | 'size', reply: BulkReply, signal: AbortSignal): Promise<Round> {
+    if (about === 'size') {
+      if (open.length === 1 && open[0]!.smallerTaken === true) {
+        const { bytes } = open[0]!;
+        refuse(open[0]!, 'too_large', `a request of ${bytes.length} bytes with this document alone was refused`);
+        return NOTHING_LEFT;
+      }
+      for (const entry of open) {
+        entry.smallerTaken ??= false;
+        large.add(entry);
+      }
+    }
+    if (open.length > 1) {
+      const middle = open.length >> 1;
+      metrics.retried.inc({ reason: 'request_too_large' }, open.length);
+      const first = await sendOpen(open.slice(0, middle), signal);
+      const second = await sendOpen(open.slice(middle), signal);
+      const wait = first.wait ?? second.wait;
+      const both = { open: [...first.open, ...second.open], tooLarge: [...first.tooLarge, ...second.tooLarge] };
+      return wait === undefined ? both : { ...both, wait };
+    }
+    const [entry] = open as [Open];
+    if (about === 'size') return { open: [], tooLarge: open };
+    const detail = `HTTP ${reply.status}: ${reply.detail}`;
+    const again = refuse(entry, 'document_refused', detail, reply.error) === 'again';
+    return { open: again ? open : [], tooLarge: [] };
+  }
+
+  /** Refused alone for its size: tried once more if something smaller got through meanwhile; else it is the path's fault. */
+  function judgeLarge(entry: Open): boolean {
+    metrics.retried.inc({ reason: 'request_too_large' });
+    if (entry.smallerTaken === true) return true;
+    const detail = `${entry.bytes.length} bytes, one document, are refused`;
+    enqueue(entry, { reason: 'request_too_large', detail, alarm: true });
+    return false;
   }
 
   /**
-   * A refused document: degraded and sent again, else to the dead letters. Returns undefined when it is settled,
-   * 'again' when it goes into the next round at once, or what the round has to wait for.
+   * A refused document: degraded ('again': to be sent once more), else buried, unless the refusals are so many that the
+   * cause lies elsewhere.
    */
-  async function reject(entry: Open, reason: DeadLetterReason, detail: string, signal: AbortSignal) {
-    if (!entry.degraded && reason === 'document_refused') {
-      entry.degraded = true;
-      const bytes = deps.degrade(entry.item);
+  function refuse(entry: Open, reason: DeadLetterReason, detail: string, error?: BulkItemError): 'again' | undefined {
+    if (entry.original === undefined && reason === 'document_refused') {
+      entry.original = entry.bytes;
+      const bytes = degraded(entry.item);
       if (bytes !== undefined) {
         entry.bytes = bytes;
         metrics.degraded.inc();
         return 'again';
       }
     }
-    if (tooManyRejections()) {
+    const index = indexOf(entry);
+    const kind = reason === 'too_large' ? reason : refusalKind(error);
+    const inARow = entry.counted === true ? 0 : countRefusal(index, kind);
+    entry.counted = true;
+    forgetSize(entry);
+    if (inARow > REFUSALS_IN_A_ROW || queues.get(index)?.probing === true) {
+      metrics.retried.inc({ reason: 'refused_in_a_row' });
+      // As it was at first: once the index takes documents again, nothing needs to have been moved.
+      entry.bytes = entry.original ?? entry.bytes;
+      delete entry.original;
+      enqueue(entry, { reason: 'refused_in_a_row', detail: kind, alarm: true });
+    } else if (rejected >= config.maxRejectionsPerMinute) {
       metrics.retried.inc({ reason: 'too_many_rejections' });
-      return { reason: 'too_many_rejections', detail, alarm: true } satisfies Wait;
+      enqueue(entry, { reason: 'too_many_rejections', detail: kind, alarm: true });
+    } else {
+      // A timer, for a minute by the wall clock may last an hour.
+      if (rejected === 0) clock.after(MINUTE_MS, () => (rejected = 0));
+      rejected += 1;
+      bury(entry, reason, detail);
     }
-    rejections.count += 1;
-    await deps.deadLetter(entry.item, reason, detail, signal);
     return undefined;
   }
 
-  /** A request refused as a whole: halves find the document that is to blame, if it is one. */
-  async function bisect(open: Open[], reply: BulkReply, signal: AbortSignal): Promise<Round> {
-    if (open.length > 1) {
-      const middle = open.length >> 1;
-      metrics.retried.inc({ reason: 'request_too_large' }, open.length);
-      const still: Open[] = [];
-      let wait: Wait | undefined;
-      for (const half of [open.slice(0, middle), open.slice(middle)]) {
-        const round = await sendOpen(half, signal);
-        still.push(...round.open);
-        if (round.wait !== undefined) wait = worse(wait, round.wait);
-      }
-      return wait === undefined ? { open: still } : { open: still, wait };
+  /** How many documents in a row the index has refused for this reason. */
+  function countRefusal(index: string, kind: string): number {
+    const streak = streaks.get(index);
+    const count = streak?.kind === kind ? streak.count + 1 : 1;
+    streaks.set(index, { kind, count });
+    return count;
+  }
+
+  function degraded(item: BatchItem): Buffer | undefined {
+    try {
+      return deps.degrade(item);
+    } catch {
+      return undefined;
     }
-    const reason = reply.status === 413 ? 'too_large' : 'document_refused';
-    const held = await reject(open[0]!, reason, `HTTP ${reply.status}: ${reply.detail}`, signal);
-    if (held === undefined) return { open: [] };
-    if (held === 'again') return { open };
-    report(held);
-    return { open, wait: held };
+  }
+
+  /** Nobody waits for the letter but its own record. */
+  function bury(entry: Open, reason: DeadLetterReason, detail: string): void {
+    entry.bytes = NO_BYTES;
+    delete entry.original;
+    const { resolve, reject } = setAside(entry);
+    const put = async () => deps.deadLetter(entry.item, reason, detail, entry.job.signal);
+    put().then(resolve, reject);
+  }
+
+  /** Gives the entry bytes of its own, once. */
+  function setAside(entry: Open): NonNullable<Open['promise']> {
+    if (entry.promise !== undefined) return entry.promise;
+    entry.bytes = Buffer.from(entry.bytes);
+    if (entry.original !== undefined) entry.original = Buffer.from(entry.original);
+    entry.item = apart(entry.item);
+    let promise: Open['promise'];
+    const settled = new Promise<void>((resolve, reject) => {
+      promise = { resolve, reject };
+    });
+    // Who is not told of it (the write was aborted) must not end the process.
+    settled.catch(() => {});
+    entry.promise = promise!;
+    entry.job.setAside.push({ position: entry.position, item: entry.item, settled });
+    return promise!;
+  }
+
+  /** True when the entry's index takes nothing at present, so that the entry waits unsent. */
+  function hold(entry: Open): boolean {
+    const queue = queues.get(indexOf(entry));
+    if (queue?.holding !== true) return false;
+    setAside(entry);
+    queue.entries.push(entry);
+    troubles.get(queue.key)!.documents += 1;
+    return true;
+  }
+
+  function enqueue(entry: Open, wait: Wait): void {
+    const index = indexOf(entry);
+    const isLarge = wait.reason === 'request_too_large';
+    const key = isLarge ? `${index} (large)` : index;
+    if (!isLarge) forgetSize(entry);
+    const fresh = entry.promise === undefined;
+    setAside(entry);
+    let queue = queues.get(key);
+    if (queue === undefined) {
+      const { signal } = entry.job;
+      queue = { key, index, signal, entries: [], holding: false, probing: false, again: false, moved: false };
+      queues.set(key, queue);
+      void work(queue);
+    }
+    // In front, so that the next attempt is made with another one.
+    queue.entries.unshift(entry);
+    queue.again = true;
+    queue.probing = wait.reason === 'refused_in_a_row';
+    queue.holding = OF_THE_INDEX.has(wait.reason);
+    report(key, wait, fresh ? 1 : 0, index);
+  }
+
+  /** Tries what waits for an index until nothing is left of it. */
+  async function work(queue: Queue): Promise<void> {
+    const { key, signal } = queue;
+    let sent: Open[] = [];
+    try {
+      // Whoever opened the queue has put something into it by then.
+      await undefined;
+      for (let attempt = 0; queue.entries.length > 0; ) {
+        if (queue.again) await pause(queue.probing ? PROBE_MS : backoffMs(attempt++), signal);
+        queue.again = false;
+        queue.moved = false;
+        sent = take(queue);
+        const open = sent;
+        await deliver(open.length, bodyOf(open), () => open, signal);
+        if (queue.moved) attempt = 0;
+      }
+      queues.delete(key);
+      end(key);
+    } catch (error) {
+      // Only an abort ends the waiting.
+      queues.delete(key);
+      for (const { promise } of [...sent, ...queue.entries]) promise?.reject(error);
+    }
+  }
+
+  /** The newest one while nothing gets through, so that one that is bad itself does not stand for all; else a bulk. */
+  function take(queue: Queue): Open[] {
+    if (queue.holding) return [queue.entries.pop()!];
+    let count = 0;
+    for (let bytes = 0; count < queue.entries.length && count < config.maxDocuments; count++) {
+      bytes += queue.entries[count]!.bytes.length;
+      if (count > 0 && bytes > config.maxBytes) break;
+    }
+    return queue.entries.splice(0, count);
+  }
+
+  function forgetSize(entry: Open): void {
+    if (entry.smallerTaken === undefined) return;
+    large.delete(entry);
+    delete entry.smallerTaken;
+  }
+
+  function accepted(entry: Open): void {
+    forgetSize(entry);
+    entry.promise?.resolve();
+    if (!isWatching()) return;
+    const index = indexOf(entry);
+    streaks.delete(index);
+    const queue = queues.get(index);
+    if (queue === undefined) return;
+    queue.holding = false;
+    queue.probing = false;
+    if (entry.promise !== undefined) queue.moved = true;
+  }
+
+  /** Is it of interest which index took a document? */
+  function isWatching(): boolean {
+    return queues.size > 0 || streaks.size > 0;
+  }
+
+  function isHolding(): boolean {
+    for (const queue of queues.values()) if (queue.holding) return true;
+    return false;
   }
 
   function retryAll(open: Open[], wait: Wait): Round {
     metrics.retried.inc({ reason: wait.reason }, open.length);
-    report(wait);
-    return { open, wait };
+    return { open, wait, tooLarge: [] };
   }
 
-  function tooManyRejections(): boolean {
-    const now = clock.now();
-    if (now - rejections.windowStart > 60_000) rejections = { windowStart: now, count: 0 };
-    return rejections.count >= config.maxRejectionsPerMinute;
+  /** Says a trouble once when it begins, and once more for each further reason it turns out to have. */
+  function report(key: string, { reason, detail, alarm }: Wait, documents: number, index?: string): void {
+    let trouble = troubles.get(key);
+    if (trouble === undefined) {
+      trouble = { index, reason, since: performance.now(), documents: 0, said: new Set() };
+      troubles.set(key, trouble);
+    }
+    trouble.documents += documents;
+    const former = trouble.reason;
+    trouble.reason = reason;
+    if (former !== reason) showPaused(former);
+    showPaused(reason);
+    if (trouble.said.has(reason)) return;
+    trouble.said.add(reason);
+    const say = alarm ? log.error : log.warn;
+    if (index === undefined) {
+      say.call(log, `Elasticsearch: ${reason}; documents are kept and sent again`, { detail });
+    } else {
+      const message = `Elasticsearch: ${reason} for ${index}; the documents concerned wait, the others go on`;
+      say.call(log, message, { index, reason, detail });
+    }
   }
 
-  /** Says a trouble once when it begins or changes, and counts it as a pause of the intake. */
-  function report(wait: Wait): void {
-    if (trouble?.reason === wait.reason) return;
-    if (trouble !== undefined) metrics.paused.set({ reason: trouble.reason }, 0);
-    trouble = { ...wait, since: clock.now() };
-    metrics.paused.set({ reason: wait.reason }, 1);
-    const say = wait.alarm ? log.error : log.warn;
-    say.call(log, `Elasticsearch: ${wait.reason}; documents are kept and sent again`, { detail: wait.detail });
-  }
-
-  function recovered(): void {
+  function end(key: string): void {
+    const trouble = troubles.get(key);
     if (trouble === undefined) return;
-    metrics.paused.set({ reason: trouble.reason }, 0);
-    log.info(`Elasticsearch: recovered from ${trouble.reason}`, { afterMs: clock.now() - trouble.since });
-    trouble = undefined;
+    troubles.delete(key);
+    const { index, reason, since, documents } = trouble;
+    showPaused(reason);
+    const what = index === undefined ? `recovered from ${reason}` : `no document waits for ${index} any more`;
+    log.info(`Elasticsearch: ${what}`, {
+      ...(index === undefined ? {} : { index, reason }),
+      afterMs: Math.round(performance.now() - since),
+      documents,
+    });
+  }
+
+  function showPaused(reason: FailureReason): void {
+    const present = [...troubles.values()].some((trouble) => trouble.reason === reason);
+    metrics.paused.set({ reason }, present ? 1 : 0);
   }
 
   /** Exponential with jitter, so that several instances do not come back in step. */
-  function backoff(attempt: number, wait: Wait, signal: AbortSignal): Promise<void> {
+  function backoffMs(attempt: number): number {
     const most = Math.min(config.maxBackoffMs, config.backoffMs * 2 ** Math.min(attempt, 20));
-    const ms = Math.max(1, most * (0.5 + deps.random() / 2));
-    log.debug('Elasticsearch: waiting before the next attempt', { reason: wait.reason, ms: Math.round(ms) });
-    return sleep(ms, signal);
+    return Math.max(1, most * (0.5 + deps.random() / 2));
   }
 
-  return { write, trouble: () => trouble?.reason };
+  /** @throws the signal's reason */
+  async function pause(ms: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    await new Promise<void>((resolve) => {
+      const wake = () => {
+        cancel();
+        signal.removeEventListener('abort', wake);
+        resolve();
+      };
+      const cancel = clock.after(ms, wake);
+      signal.addEventListener('abort', wake, { once: true });
+    });
+    signal.throwIfAborted();
+  }
+
+  return {
+    write,
+    trouble() {
+      if (troubles.size === 0) return undefined;
+      const named = [...troubles.values()].map(({ index, reason }) =>
+        index === undefined ? reason : `${reason} for ${index}`,
+      );
+      const more = named.length - MAX_NAMED;
+      return named.slice(0, MAX_NAMED).join('; ') + (more > 0 ? `; and ${more} more` : '');
+    },
+  };
 }
 
-interface Wait {
-  readonly reason: FailureReason;
-  readonly detail: string;
-  readonly alarm: boolean;
+const NOTHING_LEFT: Round = { open: [], tooLarge: [] };
+
+function bodyOf(open: readonly Open[]): Buffer {
+  return Buffer.concat(open.map(({ bytes }) => bytes));
 }
 
-function toWait(verdict: Verdict, detail: string): Wait {
-  return { reason: verdict.reason as FailureReason, detail, alarm: verdict.alarm };
-}
-
-function worse(one: Wait | undefined, other: Wait): Wait {
-  return one === undefined || (other.alarm && !one.alarm) ? other : one;
+/** Read back from the action line. */
+function indexOf({ bytes }: Open): string {
+  const action = JSON.parse(bytes.toString('utf8', 0, bytes.indexOf(10))) as Record<string, { _index: string }>;
+  return Object.values(action)[0]!._index;
 }

@@ -1,18 +1,17 @@
 // Where records go that can never be indexed: a Kafka topic, or a file in embedded mode. In: letters whose bytes the
 // caller has masked. Out: durable letters. Guarantee: at least once. `put` resolves only when the letters are safe, and
 // a record delivered again may leave a second letter with the same id and origin, which readers take for one.
-import { mkdirSync } from 'node:fs';
-import { open } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import type { Kafka, Producer } from 'kafkajs';
+import type { ICustomPartitioner, Kafka, Message, Producer } from 'kafkajs';
 import { sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
+import { assertAcknowledged } from '../core/kafka-acks.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import type { DeadLetter, DeadLetterSink } from '../core/record.ts';
 import { defaultPartitioner } from '../source/kafka-client.ts';
 import { topicMaxBytes } from '../source/topics.ts';
 import { cutToFit, sizeOf, toLine, toMessage } from './letter-format.ts';
+import { createLineFile, persist } from './line-file.ts';
 
 const DEFAULT_MAX_BYTES = 1_048_588;
 /** Batch header, with room to spare. */
@@ -28,6 +27,7 @@ interface Queued {
   readonly letter: DeadLetter;
   readonly signal: AbortSignal;
   readonly settled: () => void;
+  readonly failed: (error: unknown) => void;
 }
 
 /** Letters as records of `topic`: key = id, value = the bytes, everything else in headers. */
@@ -47,6 +47,16 @@ export function createKafkaDeadLetters(deps: {
   /** Lowered when the broker finds something too large all the same. */
   let learntLimit = Number.POSITIVE_INFINITY;
   let oneByOne = false;
+  /** Partitions of the present send, as kafkajs chose them. */
+  const chosen = new Set<number>();
+  const noting: ICustomPartitioner = () => {
+    const choose = defaultPartitioner();
+    return (args) => {
+      const partition = choose(args);
+      chosen.add(partition);
+      return partition;
+    };
+  };
   const maxBytes = () => Math.min(topicLimit, learntLimit) - BATCH_OVERHEAD;
 
   const connect = async (): Promise<Producer> => {
@@ -54,7 +64,7 @@ export function createKafkaDeadLetters(deps: {
     // Limited retries on purpose: after a failed send the producer is thrown away. Its sequence numbers would let the
     // broker take the next, different letters for a repetition of the failed ones.
     const fresh = kafka.producer({
-      createPartitioner: defaultPartitioner,
+      createPartitioner: noting,
       idempotent: true,
       maxInFlightRequests: 1,
       allowAutoTopicCreation: false,
@@ -72,35 +82,48 @@ export function createKafkaDeadLetters(deps: {
     await old?.disconnect().catch(() => {});
   };
 
+  /** Nobody waits any more for a letter whose signal has aborted. */
+  const dropAborted = () => {
+    for (let i = queue.length - 1; i >= 0; i--) if (queue[i]!.signal.aborted) queue.splice(i, 1);
+  };
+
   const takeBatch = (): Queued[] => {
+    dropAborted();
     const limit = oneByOne ? 0 : Math.min(maxBytes(), MAX_BATCH_BYTES);
-    const batch: Queued[] = [];
-    let bytes = 0;
-    while (queue.length > 0 && (batch.length === 0 || bytes + queue[0]!.bytes <= limit)) {
-      const next = queue.shift()!;
-      if (next.signal.aborted) continue;
-      bytes += next.bytes;
-      batch.push(next);
+    let count = 0;
+    for (let bytes = 0; count < queue.length; count++) {
+      bytes += queue[count]!.bytes;
+      if (count > 0 && bytes > limit) break;
     }
-    return batch;
+    return queue.splice(0, count);
+  };
+
+  const send = async (batch: readonly Queued[]) => {
+    const present = await connect();
+    const messages = batch.map(({ letter }) => fit(letter, maxBytes()));
+    chosen.clear();
+    const answers = await present.send({ topic, acks: -1, messages });
+    assertAcknowledged(answers, chosen, topic);
   };
 
   const work = async () => {
     active = true;
     let retryMs = FIRST_RETRY_MS;
     let failing = false;
-    while (queue.length > 0 && !closing.signal.aborted) {
+    for (dropAborted(); queue.length > 0 && !closing.signal.aborted; dropAborted()) {
       const batch: Queued[] = [];
       try {
-        const present = await connect();
+        await connect();
         batch.push(...takeBatch());
         if (batch.length === 0) continue;
-        await present.send({ topic, acks: -1, messages: batch.map(({ letter }) => cutToFit(letter, maxBytes())) });
+        await send(batch);
         for (const { settled } of batch) settled();
         retryMs = FIRST_RETRY_MS;
-        if (failing) log.info('dead letters are written again', { topic });
+        if (failing) {
+          log.info('dead letters are written again', { topic });
+          metrics.paused.set({ reason: 'dead_letters' }, 0);
+        }
         failing = false;
-        metrics.paused.set({ reason: 'dead_letters' }, 0);
       } catch (error) {
         queue.unshift(...batch);
         await discard();
@@ -115,12 +138,14 @@ export function createKafkaDeadLetters(deps: {
     }
     // In the same stretch as the last look at the queue, so that no letter is pushed in between and left there.
     active = false;
+    if (closing.signal.aborted) for (const { failed } of queue.splice(0)) failed(closing.signal.reason);
     if (failing) metrics.paused.set({ reason: 'dead_letters' }, 0);
   };
 
   return {
     async put(letters, signal) {
       signal.throwIfAborted();
+      closing.signal.throwIfAborted();
       let give = () => {};
       const aborted = new Promise<void>((_, reject) => {
         give = () => reject(signal.reason);
@@ -128,10 +153,12 @@ export function createKafkaDeadLetters(deps: {
       });
       const written = letters.map(
         (letter) =>
-          new Promise<void>((settled) => {
-            queue.push({ bytes: sizeOf(toMessage(letter)), letter, signal, settled });
+          new Promise<void>((settled, failed) => {
+            queue.push({ bytes: sizeOf(toMessage(letter)), letter, signal, settled, failed });
           }),
       );
+      // The abort may end the waiting first.
+      for (const one of written) one.catch(() => {});
       if (!active) working = work();
       try {
         await Promise.race([Promise.all(written), aborted]);
@@ -141,12 +168,21 @@ export function createKafkaDeadLetters(deps: {
     },
 
     async close() {
-      closing.abort();
+      closing.abort(new Error('the dead letters are closed'));
       await discard();
       await working;
       await discard();
     },
   };
+}
+
+/** A letter whose value cannot be cut (or hashed) goes without it. */
+function fit(letter: DeadLetter, limit: number): Message {
+  try {
+    return cutToFit(letter, limit);
+  } catch {
+    return cutToFit({ ...letter, value: null }, limit);
+  }
 }
 
 function isTooLarge(error: unknown): boolean {
@@ -160,43 +196,29 @@ function isTooLarge(error: unknown): boolean {
 /** Letters as lines of a file, one JSON object each, on disk when `put` resolves. */
 export function createFileDeadLetters(deps: { path: string; log: Log; metrics: Metrics }): DeadLetterSink {
   const { path, log, metrics } = deps;
+  const file = createLineFile(path, { sync: true });
   let last: Promise<unknown> = Promise.resolve();
 
-  const append = async (text: string) => {
-    mkdirSync(dirname(path), { recursive: true });
-    const file = await open(path, 'a');
-    try {
-      await file.appendFile(text);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-  };
-
-  const write = async (letters: readonly DeadLetter[], signal: AbortSignal) => {
-    const text = letters.map((letter) => `${JSON.stringify(toLine(letter))}\n`).join('');
-    for (let retryMs = FIRST_RETRY_MS; ; retryMs = Math.min(retryMs * 2, MAX_RETRY_MS)) {
-      signal.throwIfAborted();
-      try {
-        await append(text);
-        metrics.paused.set({ reason: 'dead_letters' }, 0);
-        return;
-      } catch (error) {
-        log.error('dead letters cannot be written; trying again', { path, error: errorText(error) });
-        metrics.paused.set({ reason: 'dead_letters' }, 1);
-        await sleep(retryMs, signal);
-      }
-    }
-  };
-
   return {
-    put(letters, signal) {
-      const mine = last.then(() => write(letters, signal));
+    async put(letters, signal) {
+      const lines = Buffer.from(letters.map((letter) => `${JSON.stringify(toLine(letter))}\n`).join(''));
+      const mine = last.then(() =>
+        persist(() => file.append(lines), {
+          what: 'dead letters',
+          path,
+          log,
+          signal,
+          firstRetryMs: FIRST_RETRY_MS,
+          maxRetryMs: MAX_RETRY_MS,
+          onFailing: (failing) => metrics.paused.set({ reason: 'dead_letters' }, failing ? 1 : 0),
+        }),
+      );
       last = mine.catch(() => {});
-      return mine;
+      await mine;
     },
     async close() {
       await last;
+      await file.close();
     },
   };
 }

@@ -26,10 +26,10 @@ export function createDegrade(deps: {
   documents: DocumentWriter;
 }): (item: BatchItem) => Buffer | undefined {
   return ({ record, chunk }) => {
-    const result = deps.parser.parse(record);
-    if (!result.ok) return undefined;
-    const event = deps.tag(result.event);
     try {
+      const result = deps.parser.parse(record);
+      if (!result.ok) return undefined;
+      const event = deps.tag(result.event);
       return deps.documents.rewrite(event, deps.parser.degrade(event.doc), record, chunk);
     } catch {
       return undefined;

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { Client, type ClientOptions, errors } from '@elastic/elasticsearch';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import { speaksTls } from '../core/tls-probe.ts';
-import type { BulkItem } from './outcome.ts';
+import { type BulkItem, type BulkItemError, errorWords } from './outcome.ts';
 
 export const elasticsearchSection = {
   type: 'object',
@@ -95,14 +95,21 @@ export function createElasticsearchClient(config: ElasticsearchConfig): Client {
 export interface BulkReply {
   readonly status: number;
   readonly items: readonly BulkItem[];
-  /** The server's words when it refused the whole request. */
+  /** The words of who refused the whole request. */
   readonly detail: string;
+  /** Elasticsearch's own error when it refused the whole request. */
+  readonly error?: BulkItemError;
+  /** True when something else than Elasticsearch answered: a gateway's page, a redirect. */
+  readonly foreign?: boolean;
 }
 
 export type SendBulk = (body: Buffer, signal: AbortSignal) => Promise<BulkReply>;
 
 /** Only what the outcome needs: the reply of a clean bulk shrinks to some 25 bytes per item. */
 const FILTER = 'errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by';
+/** Refusals whose answer is wanted with its headers: the client's error comes without them. */
+const CLIENT_ERRORS = Array.from({ length: 100 }, (_, n) => 400 + n);
+const PRODUCT = 'Elasticsearch';
 
 /**
  * Sends pre-built NDJSON over the official client's transport.
@@ -111,24 +118,51 @@ const FILTER = 'errors,items.*.status,items.*.error.type,items.*.error.reason,it
 export function createSendBulk(client: Client): SendBulk {
   return async (body, signal) => {
     try {
-      const { statusCode, body: reply } = await client.transport.request<{ items?: Record<string, BulkItem>[] }>(
+      const answer = await client.transport.request<BulkBody | string>(
         // The path goes without an index: every action line names its own.
         { method: 'POST', path: '/_bulk', bulkBody: body as unknown as string, querystring: { filter_path: FILTER } },
-        { meta: true, signal },
+        { meta: true, signal, ignore: CLIENT_ERRORS },
       );
-      const items = (reply?.items ?? []).map((item) => (item.create ?? Object.values(item)[0]) as BulkItem);
-      return { status: statusCode ?? 0, items, detail: '' };
+      const status = answer.statusCode ?? 0;
+      const reply = typeof answer.body === 'object' && answer.body !== null ? answer.body : undefined;
+      const foreign = reply === undefined || answer.headers?.['x-elastic-product'] !== PRODUCT;
+      if (status === 200 && !foreign) {
+        const items = Array.isArray(reply.items) ? reply.items.map(itemOf) : [];
+        return { status, items, detail: '' };
+      }
+      const error = typeof reply?.error === 'object' ? (reply.error ?? undefined) : undefined;
+      const detail = error === undefined ? wordsOf(answer.body) : errorWords(error).slice(0, MAX_DETAIL);
+      return { status, items: [], detail, foreign, ...(error === undefined ? {} : { error }) };
     } catch (error) {
       if (error instanceof errors.ResponseError) {
-        return { status: error.statusCode ?? 0, items: [], detail: error.message.slice(0, 500) };
+        return { status: error.statusCode ?? 0, items: [], detail: error.message.slice(0, MAX_DETAIL) };
       }
       // A proxy's HTML page: the client does not tell its status, and no bulk answer looks like it.
       if (error instanceof errors.DeserializationError) {
-        return { status: 502, items: [], detail: 'the answer is not JSON' };
+        return { status: 502, items: [], detail: 'the answer is not JSON', foreign: true };
+      }
+      if (error instanceof errors.ProductNotSupportedError) {
+        return { status: 0, items: [], detail: 'what answers there is not Elasticsearch', foreign: true };
       }
       throw error;
     }
   };
+}
+
+function itemOf(item: Record<string, BulkItem> | null): BulkItem {
+  return item?.create ?? Object.values(item ?? {})[0] ?? { status: 0 };
+}
+
+interface BulkBody {
+  readonly items?: Record<string, BulkItem>[];
+  readonly error?: BulkItemError | string;
+}
+
+const MAX_DETAIL = 500;
+
+function wordsOf(body: unknown): string {
+  const text = typeof body === 'string' ? body.slice(0, MAX_DETAIL * 4) : (JSON.stringify(body) ?? '');
+  return text.replace(/\s+/g, ' ').slice(0, MAX_DETAIL);
 }
 
 /** True for the client's time-out, so that it can be told from a refused connection. */

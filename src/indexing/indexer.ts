@@ -1,5 +1,6 @@
 // Chunks of raw records -> batches in every sink -> acknowledgements. Owns the in-flight limit and the batch limits.
-// Guarantee: a record is acknowledged when all sinks or the dead letters have it, and only then.
+// Guarantee: a record is acknowledged when all sinks or the dead letters have it, only then, and once; whatever is in it, the
+// records behind it go on. What a sink sets aside leaves its batch and waits by itself, within bounds.
 
 import { TAGS } from '../core/catalogue.ts';
 import type { Clock } from '../core/clock.ts';
@@ -10,16 +11,18 @@ import type { Metrics } from '../core/metrics.ts';
 import type { Chunk, DeadLetter, DeadLetterReason, DeadLetterSink, RawRecord } from '../core/record.ts';
 import type { ParsedEvent, Parser } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
-import { Batch } from './batch.ts';
+import { apart, Batch, type BatchItem, RECORD_OVERHEAD, weightOf } from './batch.ts';
 import type { BulkConfig } from './bulk-writer.ts';
-import type { DocumentWriter } from './document.ts';
-import type { Sink } from './sinks.ts';
+import { type DocumentWriter, documentId } from './document.ts';
+import type { SetAside, Sink } from './sinks.ts';
 
-/** Bookkeeping per record that counts against the in-flight limit: tiny records cost memory too. */
-const RECORD_OVERHEAD = 256;
 const KNOWN_TAGS: ReadonlySet<string> = new Set(TAGS);
 const FIRST_CAPACITY = 1 << 20;
-const SINK_RETRY_MS = 1_000;
+const RETRY_MS = 1_000;
+/** What was set aside may hold this share of the bytes in flight, ... */
+const SET_ASIDE_SHARE = 1 / 4;
+/** ... and the committed offset back by so much log, which is what a restart reads again. */
+const SET_ASIDE_SPAN_MS = 15 * 60_000;
 
 export interface IndexerDeps {
   readonly parser: Parser;
@@ -34,69 +37,128 @@ export interface IndexerDeps {
 }
 
 export interface Indexer {
-  /** The pipeline's `Deliver`: resolves when the in-flight limit allows the next chunk. */
+  /** The pipeline's `Deliver`: resolves when the limits allow the next chunk. Never rejects. */
   accept(chunk: Chunk): Promise<void>;
-  /** One record to the dead letters; resolves when it is durable. */
+  /** One record to the dead letters; resolves when it is durable, rejects only when `signal` aborts. */
   bury(record: RawRecord, chunk: Chunk, reason: DeadLetterReason, detail: string, signal: AbortSignal): Promise<void>;
-  /** Sends what is buffered and waits for everything under way; false when `deadlineMs` ran out first. */
+  /**
+   * Sends what is buffered and waits for everything under way. True when every record taken is acknowledged; false when
+   * `deadlineMs` ran out first, or when one was given up.
+   */
   drain(deadlineMs: number): Promise<boolean>;
   inFlightBytes(): number;
+  /** Why the intake waits at present. */
+  paused(): 'in_flight' | 'set_aside' | undefined;
+}
+
+/** A record that waits outside of any batch. */
+interface Waiting {
+  readonly origin: string;
+  readonly timeMs: number;
+  readonly weight: number;
 }
 
 export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
   const { metrics, log, clock } = deps;
   const stop = new AbortController();
-  const waiting: Batch[] = [];
+  const queue: Batch[] = [];
   const pool: Batch[] = [];
   const idle: (() => void)[] = [];
   const capacity: (() => void)[] = [];
+  const setAside = new Set<Waiting>();
+  /** Newest record time seen, by origin; kept while something is set aside. */
+  const newest = new Map<string, number>();
   let current: Batch | undefined;
   let cancelTimer: (() => void) | undefined;
   let active = 0;
-  let burying = 0;
+  let failingSinks = 0;
   let inFlight = 0;
+  let setAsideBytes = 0;
+  let unsettled = 0;
+  let paused: 'in_flight' | 'set_aside' | undefined;
 
   async function accept(chunk: Chunk): Promise<void> {
-    metrics.consumed.inc(chunk.records.length);
+    const { records } = chunk;
+    metrics.consumed.inc(records.length);
     metrics.consumedBytes.inc(chunk.bytes);
-    inFlight += chunk.bytes + chunk.records.length * RECORD_OVERHEAD;
-    for (const record of chunk.records) process(record, chunk);
+    // All of them first: a record may be settled before the next one is looked at.
+    for (const record of records) inFlight += weightOf(record);
+    unsettled += records.length;
+    for (const record of records) process(record, chunk);
     metrics.inFlightBytes.set(inFlight);
-    if (inFlight > config.maxInFlightBytes) {
-      // What waits for company would keep the limit reached.
-      flush();
-      metrics.paused.set({ reason: 'in_flight' }, 1);
-      while (inFlight > config.maxInFlightBytes && !stop.signal.aborted) {
-        await new Promise<void>((resolve) => capacity.push(resolve));
-      }
-      metrics.paused.set({ reason: 'in_flight' }, 0);
+    if (setAside.size > 0 && records.length > 0) {
+      const origin = originKey(chunk);
+      newest.set(origin, Math.max(newest.get(origin) ?? 0, records[records.length - 1]!.timeMs));
     }
+    if (limitReached() !== undefined) await untilBelowLimits();
+  }
+
+  function limitReached(): typeof paused {
+    if (inFlight > config.maxInFlightBytes) return 'in_flight';
+    if (setAsideBytes > config.maxInFlightBytes * SET_ASIDE_SHARE) return 'set_aside';
+    for (const { origin, timeMs } of setAside) {
+      if ((newest.get(origin) ?? timeMs) - timeMs > SET_ASIDE_SPAN_MS) return 'set_aside';
+    }
+    return undefined;
+  }
+
+  async function untilBelowLimits(): Promise<void> {
+    // What waits for company would keep the limit reached.
+    flush();
+    const alive = keepAlive();
+    for (let reason = limitReached(); reason !== undefined && !stop.signal.aborted; reason = limitReached()) {
+      if (paused !== reason) {
+        showPaused(reason);
+        if (reason === 'set_aside') {
+          log.warn('The intake pauses: too much waits for indices that take no documents, or for dead letters', {
+            records: setAside.size,
+            bytes: setAsideBytes,
+          });
+        }
+      }
+      await new Promise<void>((resolve) => capacity.push(resolve));
+    }
+    showPaused(undefined);
+    alive();
+  }
+
+  function showPaused(reason: typeof paused): void {
+    if (paused !== undefined) metrics.paused.set({ reason: paused }, 0);
+    if (reason !== undefined) metrics.paused.set({ reason }, 1);
+    paused = reason;
   }
 
   function process(record: RawRecord, chunk: Chunk): void {
-    const result = deps.parser.parse(record);
-    if (!result.ok) {
-      startBurying(record, chunk, result.reason, result.detail);
+    let event: TaggedEvent;
+    try {
+      const result = deps.parser.parse(record);
+      if (!result.ok) {
+        startBurying(record, chunk, result.reason, result.detail);
+        return;
+      }
+      event = deps.tag(result.event);
+      current ??= pool.pop() ?? new Batch(FIRST_CAPACITY);
+      append(current, event, record, chunk);
+    } catch (error) {
+      startBurying(record, chunk, 'processing_failed', wordsOf(error));
       return;
     }
-    const event = deps.tag(result.event);
-    if (current === undefined) open();
-    const batch = current!;
+    const batch = current;
+    // With its first item: an empty batch has nothing to be in time with.
+    if (batch.count === 1) cancelTimer = clock.after(config.maxDelayMs, flush);
+    if (event.tags.length > 0) for (const tag of event.tags) countTag(tag);
+    if (batch.length >= config.maxBytes || batch.count >= config.maxDocuments) flush();
+  }
+
+  function append(batch: Batch, event: TaggedEvent, record: RawRecord, chunk: Chunk): void {
     try {
       deps.documents.append(batch, event, record, chunk);
     } catch {
       // Nested deeper than can be serialised: only what the catalogue knows can be kept in place.
-      try {
-        const doc = deps.parser.degrade(event.doc);
-        const tags = [...event.tags, '_mapping_degraded'];
-        deps.documents.append(batch, { ...event, doc, tags, verbatim: false }, record, chunk);
-      } catch (error) {
-        startBurying(record, chunk, 'processing_failed', errorText(error));
-        return;
-      }
+      const doc = deps.parser.degrade(event.doc);
+      const tags = [...event.tags, '_mapping_degraded'];
+      deps.documents.append(batch, { ...event, doc, tags, verbatim: false }, record, chunk);
     }
-    if (event.tags.length > 0) for (const tag of event.tags) countTag(tag);
-    if (batch.length >= config.maxBytes || batch.count >= config.maxDocuments) flush();
   }
 
   function countTag(tag: string): void {
@@ -104,33 +166,34 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     if (tag === 'error' || tag.charCodeAt(0) === 95) metrics.tagged.inc({ tag: KNOWN_TAGS.has(tag) ? tag : 'other' });
   }
 
-  function open(): void {
-    current = pool.pop() ?? new Batch(FIRST_CAPACITY);
-    cancelTimer = clock.after(config.maxDelayMs, flush);
-  }
-
   function flush(): void {
     cancelTimer?.();
     cancelTimer = undefined;
     if (current === undefined || current.count === 0) return;
-    waiting.push(current);
+    queue.push(current);
     current = undefined;
     next();
   }
 
   function next(): void {
-    while (active < config.concurrency && waiting.length > 0) {
+    while (active < config.concurrency && queue.length > 0) {
       active += 1;
-      void write(waiting.shift()!);
+      void write(queue.shift()!);
     }
-    if (active === 0 && burying === 0 && waiting.length === 0) for (const resolve of idle.splice(0)) resolve();
+    if (isIdle()) for (const resolve of idle.splice(0)) resolve();
+  }
+
+  function isIdle(): boolean {
+    return active === 0 && queue.length === 0 && setAside.size === 0;
   }
 
   async function write(batch: Batch): Promise<void> {
     try {
-      await Promise.all(deps.sinks.map((sink) => writeTo(sink, batch)));
-      acknowledge(batch);
-      release(batch.consumedBytes + batch.count * RECORD_OVERHEAD);
+      const parts = await Promise.all(deps.sinks.map((sink) => writeTo(sink, batch)));
+      settle(
+        batch,
+        parts.flatMap((part) => part ?? []),
+      );
       if (pool.length <= config.concurrency) {
         batch.clear();
         pool.push(batch);
@@ -144,51 +207,106 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     }
   }
 
-  async function writeTo(sink: Sink, batch: Batch): Promise<void> {
+  async function writeTo(sink: Sink, batch: Batch): Promise<readonly SetAside[] | undefined> {
+    let said: string | undefined;
+    const failing = (change: 1 | -1) => {
+      failingSinks += change;
+      metrics.paused.set({ reason: 'sink' }, failingSinks > 0 ? 1 : 0);
+    };
     for (;;) {
       try {
-        return await sink.write(batch, stop.signal);
+        const setAside = await sink.write(batch, stop.signal);
+        if (said !== undefined) failing(-1);
+        return setAside;
       } catch (error) {
         if (stop.signal.aborted) throw error;
-        metrics.paused.set({ reason: 'sink' }, 1);
-        log.error(`Sink ${sink.name}: writing failed, trying again`, { reason: errorText(error) });
-        await sleep(SINK_RETRY_MS, stop.signal);
-        metrics.paused.set({ reason: 'sink' }, 0);
+        const reason = wordsOf(error);
+        if (said === undefined) failing(1);
+        if (said !== reason) log.error(`Sink ${sink.name}: writing failed, trying until it succeeds`, { reason });
+        said = reason;
+        await sleep(RETRY_MS, stop.signal);
       }
     }
   }
 
-  function acknowledge(batch: Batch): void {
+  /** The batch is written but for what was set aside. */
+  function settle(batch: Batch, waiting: readonly SetAside[]): void {
     const { items } = batch;
-    for (let start = 0; start < items.length; ) {
-      const { chunk } = items[start]!;
-      let end = start + 1;
-      while (end < items.length && items[end]!.chunk === chunk) end += 1;
-      chunk.done(end - start);
-      start = end;
+    let bytes = batch.consumedBytes + batch.count * RECORD_OVERHEAD;
+    if (waiting.length === 0) {
+      for (let start = 0; start < items.length; ) {
+        const { chunk } = items[start]!;
+        let end = start + 1;
+        while (end < items.length && items[end]!.chunk === chunk) end += 1;
+        acknowledge(chunk, end - start);
+        start = end;
+      }
+      release(bytes);
+      return;
+    }
+    const byPosition = new Map<number, SetAside[]>();
+    for (const one of waiting) byPosition.set(one.position, [...(byPosition.get(one.position) ?? []), one]);
+    items.forEach(({ chunk, record }, position) => {
+      const entries = byPosition.get(position);
+      if (entries === undefined) return acknowledge(chunk, 1);
+      bytes -= weightOf(record);
+      const { item } = entries[0]!;
+      keep(item, Promise.all(entries.map(({ settled }) => settled)));
+      return undefined;
+    });
+    release(bytes);
+  }
+
+  /** Accounts for a record that waits outside of any batch; `item` has bytes of its own. */
+  function keep(item: BatchItem, settled: Promise<unknown>): void {
+    const { record, chunk } = item;
+    const waiting: Waiting = { origin: originKey(chunk), timeMs: record.timeMs, weight: weightOf(record) };
+    setAside.add(waiting);
+    setAsideBytes += waiting.weight;
+    const leave = () => {
+      setAside.delete(waiting);
+      setAsideBytes -= waiting.weight;
+      if (setAside.size === 0) newest.clear();
+    };
+    settled
+      .catch((error) => {
+        if (stop.signal.aborted) throw error;
+        return bury(record, chunk, 'processing_failed', wordsOf(error), stop.signal);
+      })
+      .then(
+        () => {
+          leave();
+          acknowledge(chunk, 1);
+          release(waiting.weight);
+        },
+        (error) => {
+          leave();
+          log.warn('A record was given up at shutdown; it will be delivered again', { reason: wordsOf(error) });
+        },
+      )
+      .finally(next);
+  }
+
+  function acknowledge(chunk: Chunk, count: number): void {
+    unsettled -= count;
+    try {
+      chunk.done(count);
+    } catch (error) {
+      log.error('The source refused an acknowledgement; the records will be delivered again', {
+        reason: errorText(error),
+      });
     }
   }
 
   function release(bytes: number): void {
     inFlight -= bytes;
     metrics.inFlightBytes.set(inFlight);
-    if (inFlight <= config.maxInFlightBytes) for (const resolve of capacity.splice(0)) resolve();
+    for (const resolve of capacity.splice(0)) resolve();
   }
 
   function startBurying(record: RawRecord, chunk: Chunk, reason: DeadLetterReason, detail: string): void {
-    burying += 1;
-    bury(record, chunk, reason, detail, stop.signal)
-      .then(
-        () => {
-          chunk.done(1);
-          release((record.value?.length ?? 0) + RECORD_OVERHEAD);
-        },
-        (error) => log.warn('A dead letter was given up at shutdown', { reason: errorText(error) }),
-      )
-      .finally(() => {
-        burying -= 1;
-        next();
-      });
+    const item = apart({ record, chunk });
+    keep(item, bury(item.record, item.chunk, reason, detail, stop.signal));
   }
 
   async function bury(
@@ -198,30 +316,88 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     detail: string,
     signal: AbortSignal,
   ): Promise<void> {
-    await deps.deadLetters.put([deps.toDeadLetter(record, chunk, reason, detail)], signal);
+    let letter = letterOf(record, chunk, reason, detail);
+    for (let attempt = 0; ; attempt++) {
+      try {
+        await deps.deadLetters.put([letter], signal);
+        break;
+      } catch (error) {
+        signal.throwIfAborted();
+        // Dead letters wait by themselves for as long as it takes: so it is this one that cannot be written as it is.
+        const words = wordsOf(error);
+        if (attempt === 0) log.error('A dead letter failed; it is written without its value', { reason, error: words });
+        else await sleep(RETRY_MS, signal);
+        letter = bareLetter(record, chunk, reason);
+      }
+    }
     metrics.deadLettered.inc({ reason });
+  }
+
+  function letterOf(record: RawRecord, chunk: Chunk, reason: DeadLetterReason, detail: string): DeadLetter {
+    try {
+      return deps.toDeadLetter(record, chunk, reason, detail);
+    } catch (error) {
+      log.error('A dead letter failed; it is written without its value', { reason, error: wordsOf(error) });
+      return bareLetter(record, chunk, reason);
+    }
   }
 
   return {
     accept,
     bury,
     inFlightBytes: () => inFlight,
+    paused: () => paused,
     async drain(deadlineMs) {
       flush();
-      if (active === 0 && burying === 0 && waiting.length === 0) return true;
+      if (isIdle()) return unsettled === 0;
+      const alive = keepAlive();
       const finished = new Promise<true>((resolve) => idle.push(() => resolve(true)));
       // A source that has ended is waited for without a deadline (timers know no infinity).
-      if (deadlineMs === Number.POSITIVE_INFINITY) return finished;
       const expired = new AbortController();
-      const late = sleep(deadlineMs, expired.signal).then(() => false);
-      const done = await Promise.race([finished, late]);
+      const done = await (deadlineMs === Number.POSITIVE_INFINITY
+        ? finished
+        : Promise.race([finished, sleep(deadlineMs, expired.signal).then(() => false)]));
       expired.abort();
+      alive();
       if (!done) {
-        waiting.length = 0;
+        queue.length = 0;
         stop.abort(new Error('the shutdown deadline has passed'));
         for (const resolve of capacity.splice(0)) resolve();
       }
-      return done;
+      return done && unsettled === 0;
     },
   };
+}
+
+function originKey({ origin }: Pick<Chunk, 'origin'>): string {
+  return origin.kind === 'kafka' ? `${origin.topic}/${origin.partition}` : origin.path;
+}
+
+/** Without its value and without foreign words, either of which may be what failed. */
+function bareLetter(record: RawRecord, chunk: Chunk, reason: DeadLetterReason): DeadLetter {
+  const bytes = record.value?.length ?? 0;
+  return {
+    reason,
+    detail: `left out, because it could not be masked or written: the value (${bytes} bytes) and the words of the refusal`,
+    value: null,
+    origin: chunk.origin,
+    offset: record.offset,
+    timeMs: record.timeMs,
+    id: documentId(record, chunk),
+  };
+}
+
+/** Of whatever was thrown. */
+function wordsOf(error: unknown): string {
+  try {
+    return errorText(error);
+  } catch {
+    return 'an error that cannot be read';
+  }
+}
+
+/** Timers of the stages do not keep the process alive; what waits here must. */
+function keepAlive(): () => void {
+  const timer = setInterval(() => {}, 2 ** 30);
+  return () => clearInterval(timer);
 }

@@ -1,6 +1,7 @@
 // What became of a bulk item or a whole bulk request: pure functions over status and error.
-// `rejected` is a closed list of faults of the *document*; every other failure is retried, because dropping or
-// dead-lettering a document for a fault of the cluster, the permissions or the network would lose it.
+// `rejected` is a closed list of faults of the *document*, and a whole request is taken apart only when Elasticsearch itself
+// blames its body; every other failure is retried, because dropping or dead-lettering a document for a fault of the cluster,
+// the permissions or the path would lose it.
 import type { ItemOutcome } from '../core/record.ts';
 
 export interface BulkItemError {
@@ -63,8 +64,10 @@ export const FAILURE_REASONS = [
   'shard_limit',
   'count_mismatch',
   'unknown_refusal',
+  'not_elasticsearch',
   'document',
   'request_too_large',
+  'refused_in_a_row',
   'too_many_rejections',
 ] as const;
 export type FailureReason = (typeof FAILURE_REASONS)[number];
@@ -87,14 +90,57 @@ export function classifyItem(item: BulkItem): Verdict {
   return classifyStatus(status);
 }
 
-/** Classifies the status of a whole request that was not answered item by item. 400 and 413 are for the caller to bisect. */
-export function classifyStatus(status: number): Verdict {
+/** A request that was refused as a whole. */
+export interface RequestRefusal {
+  readonly status: number;
+  /** Elasticsearch's own error; absent when something else answered, or in words only. */
+  readonly error?: BulkItemError;
+  /** True when the answer is not Elasticsearch's: a gateway's page, a redirect. */
+  readonly foreign?: boolean;
+}
+
+/** Error types of a bulk body that Elasticsearch cannot read. */
+const BODY_ERRORS = new Set([
+  'x_content_parse_exception',
+  'x_content_e_o_f_exception',
+  'json_parse_exception',
+  'json_e_o_f_exception',
+  'parse_exception',
+  'parsing_exception',
+  'not_x_content_exception',
+  'action_request_validation_exception',
+]);
+/** `illegal_argument_exception` is used for unknown parameters and settings too; these reasons mean a line of the body. */
+const BODY_REASONS = /^(?:Malformed (?:action|content)|Action\/metadata line)/i;
+/** The body did not arrive, so no document in it can be to blame. */
+const BODY_LOST = /request body|no requests added/i;
+/** Every body ends with a newline: this one was cut on its way, as a limit on size would. */
+const BODY_CUT = /must be terminated by a newline/i;
+
+/**
+ * What a whole-request refusal is about: `body`, a document that Elasticsearch cannot read; `size`, smaller requests may get
+ * through; `path`, anything else, and no document's fault.
+ */
+export function refusalOf({ status, error, foreign = false }: RequestRefusal): 'body' | 'size' | 'path' {
+  if (status === 413) return 'size';
+  if (status !== 400 || foreign || error === undefined) return 'path';
+  const { type = '', reason = '' } = error;
+  if (type === 'illegal_argument_exception') {
+    if (BODY_CUT.test(reason)) return 'size';
+    return BODY_REASONS.test(reason) ? 'body' : 'path';
+  }
+  return BODY_ERRORS.has(type) && !BODY_LOST.test(reason) ? 'body' : 'path';
+}
+
+/** Classifies the status of a whole request that was not answered item by item. 400 and 413: see `refusalOf`. */
+export function classifyStatus(status: number, foreign = false): Verdict {
   if (status === 429) return retry('overloaded', false);
   if (status === 401) return retry('unauthorized', true);
   if (status === 403) return retry('forbidden', true);
-  if (status === 404) return retry('index_missing', true);
   if (status === 408 || status === 504) return retry('timeout', false);
   if (status >= 500) return retry('server_error', false);
+  if (foreign) return retry('not_elasticsearch', true);
+  if (status === 404) return retry('index_missing', true);
   return retry('unknown_refusal', true);
 }
 
@@ -116,4 +162,18 @@ export function errorWords(error: BulkItemError | undefined): string {
     words.push(`${cause.type ?? 'error'}: ${cause.reason ?? ''}`);
   }
   return words.join(' < ') || 'no reason given';
+}
+
+/**
+ * What is the same in refusals for one reason: the types, and the words before the first value (field names, ids and values
+ * stand in brackets or quotes). Holds nothing of a document, so it may be logged.
+ */
+export function refusalKind(error: BulkItemError | undefined): string {
+  const kinds: string[] = [];
+  for (let cause = error; cause !== undefined && kinds.length < 4; cause = cause.caused_by) {
+    // `[1:6]` is where in the document it was found.
+    const words = (cause.reason ?? '').slice(0, 200).replace(/^(?:\[-?\d+:-?\d+\]\s*)+/, '');
+    kinds.push(`${cause.type ?? 'error'}: ${words.slice(0, Math.max(0, words.search(/[[\]'"=\d\n]|$/))).trim()}`);
+  }
+  return kinds.join(' < ') || 'no reason given';
 }

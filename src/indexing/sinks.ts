@@ -1,11 +1,13 @@
-// The sinks beside Elasticsearch: console (pretty or NDJSON) and NDJSON files, one per day.
-// Guarantee: `write` resolves when the lines are with the operating system; each document is one line.
-import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs';
+// What a sink is, and the sinks beside Elasticsearch: console (pretty or NDJSON) and NDJSON files, one per day.
+// Guarantee: `write` resolves when the lines are with the operating system; each document is one line, and a full disk leaves
+// neither half a line nor one twice.
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { errorText, LogpipeError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
-import type { Batch } from './batch.ts';
+import type { Batch, BatchItem } from './batch.ts';
+import { createLineFile, type LineFile, persist } from './line-file.ts';
 
 export const sinksSection = {
   type: 'object',
@@ -47,12 +49,30 @@ export interface SinksConfig {
   readonly ndjson: { readonly enabled: boolean; readonly dir: string };
 }
 
-/** Takes whole batches. Resolves when each item of the batch is settled in this sink; rejects only on abort. */
+/** An item that waits while the rest of its batch is done with. */
+export interface SetAside {
+  /** Where in the batch it stood. */
+  readonly position: number;
+  /** Its own copy: the batch is used again meanwhile. */
+  readonly item: BatchItem;
+  /** Resolves when the item is settled; rejects only on abort. */
+  readonly settled: Promise<void>;
+}
+
+/**
+ * Takes whole batches. Resolves when each item of the batch is settled in this sink or set aside, and the batch is no longer
+ * read; rejects only on abort.
+ */
 export interface Sink {
   readonly name: string;
-  write(batch: Batch, signal: AbortSignal): Promise<void>;
+  write(batch: Batch, signal: AbortSignal): Promise<readonly SetAside[] | undefined>;
   close(): Promise<void>;
 }
+
+const CONTROL = /[\u0000-\u001f\u007f-\u009f]/g;
+const NEWLINE = Buffer.from('\n');
+const FIRST_RETRY_MS = 500;
+const MAX_RETRY_MS = 5_000;
 
 export function createConsoleSink(format: 'pretty' | 'ndjson', deps: { out: Writable; metrics: Metrics }): Sink {
   return {
@@ -61,13 +81,23 @@ export function createConsoleSink(format: 'pretty' | 'ndjson', deps: { out: Writ
       const lines: string[] = [];
       for (let i = 0; i < batch.count; i++) {
         const line = batch.document(i).toString();
-        lines.push(format === 'ndjson' ? line : prettyLine(JSON.parse(line)));
+        lines.push(format === 'ndjson' ? line : readable(line));
       }
       await written(deps.out, `${lines.join('\n')}\n`);
       deps.metrics.indexed.inc({ sink: 'console' }, batch.count);
+      return undefined;
     },
     async close() {},
   };
+}
+
+/** A document that is nested too deep to be laid out is shown as it is. */
+function readable(line: string): string {
+  try {
+    return prettyLine(JSON.parse(line) as Record<string, unknown>);
+  } catch {
+    return line.replace(CONTROL, ' ');
+  }
 }
 
 /** One document for people: time, level, service, message, then the rest as key=value. */
@@ -79,45 +109,67 @@ export function prettyLine(doc: Record<string, unknown>): string {
     parts.push(`${key}=${typeof value === 'string' && !/\s/.test(value) ? value : JSON.stringify(value)}`);
   }
   // A control character in log data must not move the reader's cursor.
-  return parts.join(' ').replace(/[\u0000-\u001f\u007f-\u009f]/g, ' ');
+  return parts.join(' ').replace(CONTROL, ' ');
 }
 
-export function createNdjsonSink(dir: string, deps: { metrics: Metrics }): Sink {
-  const files = new Map<string, WriteStream>();
+export function createNdjsonSink(dir: string, deps: { metrics: Metrics; log: Log }): Sink {
+  const { metrics, log } = deps;
+  const files = new Map<string, LineFile>();
+  let last: Promise<unknown> = Promise.resolve();
+  let closed = false;
 
-  function file(index: string): WriteStream {
-    let stream = files.get(index);
-    if (stream === undefined) {
+  async function file(index: string): Promise<LineFile> {
+    let present = files.get(index);
+    if (present === undefined) {
       // Two days are open around midnight; older ones see only stragglers.
       if (files.size >= 4) {
         const [oldest] = [...files.keys()].sort();
-        files.get(oldest!)!.end();
+        const old = files.get(oldest!)!;
         files.delete(oldest!);
+        await old.close();
       }
-      mkdirSync(dir, { recursive: true });
-      stream = createWriteStream(join(dir, `${index}.ndjson`), { flags: 'a' });
-      // Each write reports its own failure; without a listener the stream would end the process.
-      stream.on('error', () => files.delete(index));
-      files.set(index, stream);
+      present = createLineFile(join(dir, `${index}.ndjson`), { sync: false });
+      files.set(index, present);
     }
-    return stream;
+    return present;
+  }
+
+  async function append(lines: ReadonlyMap<string, readonly Buffer[]>, signal: AbortSignal): Promise<void> {
+    for (const [index, parts] of lines) {
+      await persist(async () => (await file(index)).append(Buffer.concat(parts)), {
+        what: 'documents',
+        path: join(dir, `${index}.ndjson`),
+        log,
+        signal,
+        firstRetryMs: FIRST_RETRY_MS,
+        maxRetryMs: MAX_RETRY_MS,
+        onFailing: (failing) => metrics.paused.set({ reason: 'sink' }, failing ? 1 : 0),
+      });
+    }
   }
 
   return {
     name: 'ndjson',
-    async write(batch) {
+    async write(batch, signal) {
       const byIndex = new Map<string, Buffer[]>();
       for (let i = 0; i < batch.count; i++) {
         const { index } = batch.action(i);
         const lines = byIndex.get(index) ?? [];
-        lines.push(batch.document(i), Buffer.from('\n'));
+        lines.push(batch.document(i), NEWLINE);
         byIndex.set(index, lines);
       }
-      for (const [index, lines] of byIndex) await written(file(index), Buffer.concat(lines));
-      deps.metrics.indexed.inc({ sink: 'ndjson' }, batch.count);
+      // One batch at a time: a failed append is taken back, and with it whatever stands behind.
+      const mine = last.then(() => append(byIndex, signal));
+      last = mine.catch(() => {});
+      await mine;
+      metrics.indexed.inc({ sink: 'ndjson' }, batch.count);
+      return undefined;
     },
     async close() {
-      await Promise.all([...files.values()].map((stream) => new Promise((resolve) => stream.end(resolve))));
+      if (closed) return;
+      closed = true;
+      await last;
+      for (const open of files.values()) await open.close();
     },
   };
 }

@@ -7,12 +7,17 @@ export interface BulkRequest {
   readonly headers: IncomingMessage['headers'];
   /** The exact body. */
   readonly body: string;
-  /** The document lines of the body, parsed. */
+  /** Ids of the documents. */
   readonly ids: readonly string[];
+  /** Their indices, in the same order. */
+  readonly indices: readonly string[];
 }
 
-/** Status and body to answer with; `hang` never answers, `drop` closes the connection. */
-export type BulkAnswer = { status: number; body: unknown } | 'hang' | 'drop';
+/**
+ * Status and body to answer with, by default as Elasticsearch does; `headers` take the place of all of its own. `hang` never
+ * answers, `drop` closes the connection.
+ */
+export type BulkAnswer = { status: number; body: unknown; headers?: Record<string, string> } | 'hang' | 'drop';
 
 export interface BulkServer {
   readonly url: string;
@@ -36,7 +41,14 @@ export async function startBulkServer(answer: (request: BulkRequest, n: number) 
     incoming.on('data', (part: Buffer) => parts.push(part));
     incoming.on('end', () => {
       const body = Buffer.concat(parts).toString();
-      const request = { path: incoming.url ?? '', headers: incoming.headers, body, ids: idsOf(body) };
+      const actions = actionsOf(body);
+      const request = {
+        path: incoming.url ?? '',
+        headers: incoming.headers,
+        body,
+        ids: actions.map(({ _id }) => _id),
+        indices: actions.map(({ _index }) => _index),
+      };
       requests.push(request);
       reply(response, answer(request, requests.length - 1));
     });
@@ -53,13 +65,13 @@ export async function startBulkServer(answer: (request: BulkRequest, n: number) 
   };
 }
 
-function idsOf(body: string): string[] {
+function actionsOf(body: string): { _id: string; _index: string }[] {
   const lines = body.split('\n');
-  const ids: string[] = [];
+  const actions: { _id: string; _index: string }[] = [];
   for (let i = 0; i + 1 < lines.length; i += 2) {
-    ids.push((JSON.parse(lines[i]!) as { create: { _id: string } }).create._id);
+    actions.push((JSON.parse(lines[i]!) as { create: { _id: string; _index: string } }).create);
   }
-  return ids;
+  return actions;
 }
 
 function reply(response: ServerResponse, answer: BulkAnswer): void {
@@ -68,6 +80,9 @@ function reply(response: ServerResponse, answer: BulkAnswer): void {
     response.destroy();
     return;
   }
-  response.writeHead(answer.status, { 'content-type': 'application/json', 'x-elastic-product': 'Elasticsearch' });
+  response.writeHead(
+    answer.status,
+    answer.headers ?? { 'content-type': 'application/json', 'x-elastic-product': 'Elasticsearch' },
+  );
   response.end(typeof answer.body === 'string' ? answer.body : JSON.stringify(answer.body));
 }

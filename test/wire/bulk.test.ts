@@ -252,10 +252,10 @@ describe('every item is classified', () => {
     );
     const { acknowledged } = await deliver([line(0), line(1), line(2), line(3)]);
     const draining = indexer.drain(5_000);
-    await expect.poll(() => trouble()).toBe('too_many_rejections');
+    await expect.poll(() => trouble()).toBe('too_many_rejections for calling-platform-2026.11.24');
     await expect.poll(() => server.requests.length).toBeGreaterThan(4);
     expect(letters).toHaveLength(2);
-    expect(acknowledged()).toBe(0);
+    expect(acknowledged()).toBe(2);
     broken = false;
     expect(await draining).toBe(true);
     expect(letters).toHaveLength(2);
@@ -304,21 +304,129 @@ describe('a reply to be doubted acknowledges nothing', () => {
 });
 
 describe('a request refused as a whole', () => {
-  it.each([
-    [413, 'too_large'],
-    [400, 'document_refused'],
-  ])('%s is halved until the one document to blame is alone', async (status, reason) => {
+  const eight = (at: number) => Array.from({ length: 8 }, (_, n) => line(n, n === at ? { custom: 'poison' } : {}));
+  const unreadable = (type: string, reason: string) => ({ status: 400, body: { error: { type, reason } } });
+
+  it.each<[string, BulkAnswer, string]>([
+    ['413', { status: 413, body: '<html>too large</html>', headers: { 'content-type': 'text/html' } }, 'too_large'],
+    [
+      'an unreadable action line',
+      unreadable('illegal_argument_exception', 'Malformed action/metadata line [5], expected START_OBJECT'),
+      'document_refused',
+    ],
+    ['no JSON', unreadable('x_content_parse_exception', "[1:8] Unrecognized token 'a'"), 'document_refused'],
+    [
+      'an id that is too long',
+      unreadable('action_request_validation_exception', 'Validation Failed: 1: id [x] is too long'),
+      'document_refused',
+    ],
+  ])('%s: halved until the one document to blame is alone', async (_, refusal, reason) => {
     const { indexer, server, letters, deliver } = await rig((request) =>
-      request.body.includes('"poison"') ? { status, body: { error: { type: 'x', reason: 'y' } } } : created(request),
+      request.body.includes('"poison"') ? refusal : created(request),
     );
-    const { acknowledged } = await deliver(
-      Array.from({ length: 8 }, (_, n) => line(n, n === 5 ? { custom: 'poison' } : {})),
-    );
+    const { acknowledged } = await deliver(eight(5));
     expect(await indexer.drain(5_000)).toBe(true);
     expect(acknowledged()).toBe(8);
     expect(letters.map((letter) => [letter.reason, letter.offset])).toEqual([[reason, 5]]);
-    // 8, 4, 4, 2, 1(, degraded), 1, 2 …: logarithmic, not one by one.
+    // 8, 4, 4, 2, 1, 1(, degraded or once more), 2: logarithmic, not one by one.
     expect(server.requests.length).toBeLessThanOrEqual(9);
+  });
+
+  const html = { 'content-type': 'text/html' };
+  const foreignJson = { 'content-type': 'application/json' };
+  const page = '<html><body>Bad Request</body></html>';
+
+  it.each<[string, BulkAnswer, string]>([
+    ['a gateway’s page, 400', { status: 400, body: page, headers: html }, 'not_elasticsearch'],
+    [
+      'another server’s 400 that looks like Elasticsearch’s',
+      { status: 400, body: { error: { type: 'x_content_parse_exception', reason: 'x' } }, headers: foreignJson },
+      'not_elasticsearch',
+    ],
+    ['a page that claims to be JSON', { status: 400, body: page }, 'server_error'],
+    ['a wrong path', { status: 400, body: { error: 'no handler found for uri [/x/_bulk]' } }, 'unknown_refusal'],
+    ['the media type', unreadable('media_type_header_exception', 'Invalid media-type value'), 'unknown_refusal'],
+    ['a parameter', unreadable('illegal_argument_exception', 'unrecognized parameter: [a]'), 'unknown_refusal'],
+    ['a reason nobody knows', unreadable('brand_new_exception', 'because'), 'unknown_refusal'],
+    ['a body that got lost', unreadable('parse_exception', 'request body is required'), 'unknown_refusal'],
+    ['no error at all', { status: 400, body: {} }, 'unknown_refusal'],
+    ['a redirect', { status: 301, body: '', headers: { location: 'https://elsewhere.invalid/' } }, 'not_elasticsearch'],
+    ['a gateway’s 404', { status: 404, body: page, headers: html }, 'not_elasticsearch'],
+    ['405', { status: 405, body: page, headers: html }, 'not_elasticsearch'],
+    ['411', { status: 411, body: page, headers: html }, 'not_elasticsearch'],
+    ['415', { status: 415, body: page, headers: html }, 'not_elasticsearch'],
+    ['431', { status: 431, body: page, headers: html }, 'not_elasticsearch'],
+    ['a page with status 200', { status: 200, body: page, headers: html }, 'not_elasticsearch'],
+    ['another server’s 200', { status: 200, body: { ok: true }, headers: foreignJson }, 'not_elasticsearch'],
+    [
+      'another server’s 200 with as many items',
+      { status: 200, body: { items: Array(8).fill({ create: { status: 201 } }) }, headers: foreignJson },
+      'not_elasticsearch',
+    ],
+    ['items that are none', { status: 200, body: { items: 'all' } }, 'count_mismatch'],
+    ['413 for every size', { status: 413, body: page, headers: html }, 'request_too_large'],
+  ])('%s: no document is to blame, all wait', async (_, refusal, reason) => {
+    let broken = true;
+    const { indexer, server, letters, metrics, trouble, deliver } = await rig((request) =>
+      broken ? refusal : created(request),
+    );
+    const { acknowledged } = await deliver(eight(5));
+    const draining = indexer.drain(10_000);
+    await expect.poll(() => server.requests.length).toBeGreaterThan(20);
+    expect(trouble()).toMatch(new RegExp(`^${reason}`));
+    const paused = (await metrics.paused.get()).values.find(({ labels }) => labels.reason === reason);
+    expect(paused?.value).toBe(1);
+    expect([acknowledged(), letters.length]).toEqual([0, 0]);
+    broken = false;
+    expect(await draining).toBe(true);
+    expect([acknowledged(), letters.length]).toEqual([8, 0]);
+    expect(trouble()).toBeUndefined();
+  });
+
+  it('413 for one document alone waits until a smaller request has got through', async () => {
+    const limit = 1_000;
+    const { indexer, server, letters, trouble, deliver } = await rig(
+      (request) => (request.body.length > limit ? { status: 413, body: page, headers: html } : created(request)),
+      { maxDelayMs: 1 },
+    );
+    await deliver([line(0)]);
+    await expect.poll(() => server.requests.length).toBe(1);
+    const { acknowledged } = await deliver([line(1, { custom: 'x'.repeat(limit) })]);
+    await expect.poll(() => server.requests.length).toBeGreaterThan(5);
+    expect(trouble()).toBe('request_too_large for calling-platform-2026.11.24');
+    expect([acknowledged(), letters.length]).toEqual([0, 0]);
+    await deliver([line(2)]);
+    expect(await indexer.drain(5_000)).toBe(true);
+    expect(letters.map(({ reason, value }) => [reason, value!.length > limit])).toEqual([['too_large', true]]);
+    expect([acknowledged(), trouble()]).toEqual([1, undefined]);
+  });
+});
+
+describe('an index that takes no documents', () => {
+  const OLD = '2026-11-20T00:00:00.000Z';
+  const blocked = error(403, 'cluster_block_exception', 'index [x] blocked by: [FORBIDDEN/8/index write (api)];');
+
+  it('holds up its own documents alone, and they follow when it opens', async () => {
+    let open = false;
+    const { indexer, server, trouble, deliver } = await rig(
+      (request) =>
+        bulkReply(request.indices.map((index) => (index.endsWith('11.20') && !open ? blocked : { status: 201 }))),
+      // One at a time: a batch that waited would hold up all others.
+      { concurrency: 1, maxDocuments: 10, backoffMs: 50 },
+    );
+    const batch = (from: number) =>
+      Array.from({ length: 10 }, (_, n) => line(from + n, n < 3 ? { timestamp: OLD } : {}));
+    const results: { acknowledged: () => number }[] = [];
+    for (let from = 0; from < 100; from += 10) results.push(await deliver(batch(from)));
+    await expect.poll(() => results.map(({ acknowledged }) => acknowledged())).toEqual(Array(10).fill(7));
+    expect(trouble()).toBe('read_only for calling-platform-2026.11.20');
+    // Known to be blocked, its documents are not even sent; one of them is tried now and then.
+    const old = server.requests.flatMap(({ indices }) => indices).filter((index) => index.endsWith('11.20'));
+    expect(old.length).toBeLessThan(12);
+    open = true;
+    expect(await indexer.drain(5_000)).toBe(true);
+    expect(results.map(({ acknowledged }) => acknowledged())).toEqual(Array(10).fill(10));
+    expect([trouble(), indexer.inFlightBytes()]).toEqual([undefined, 0]);
   });
 });
 
