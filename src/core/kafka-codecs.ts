@@ -413,10 +413,15 @@ function* zstdFrames(data: Buffer): Generator<ZstdFrame> {
 
 const CODECS: readonly (Codec | undefined)[] = [undefined, gzipCodec, snappyCodec, lz4Codec, zstdCodec];
 
-/** By the number a batch names it with; undefined for 0, not compressed. @throws UnreadableBatchError for unknown ones */
+/**
+ * By the number a batch names it with, from kafkajs's table; undefined for 0, not compressed.
+ * @throws UnreadableBatchError for a number that Kafka does not know
+ */
 export function codecOf(type: number): Codec | undefined {
   if (type >= CODECS.length) throw damaged(`there is no codec ${type}`);
-  return CODECS[type];
+  if (type === 0) return undefined;
+  const registered = (kafkajs.CompressionCodecs as unknown as Record<number, () => Codec>)[type]!();
+  return registered.pieces === undefined ? CODECS[type] : registered;
 }
 
 /** Makes every codec known to kafkajs. Its table is one per process; calling this again changes nothing. */

@@ -8,42 +8,10 @@ import { registerCodecs } from '../../../src/core/kafka-codecs.ts';
 import { createDecode, installFetchDecoder } from '../../../src/source/fetch-decoder.ts';
 import { toRecords } from '../../../src/source/kafka-records.ts';
 import { unpackAll } from '../../../src/source/record-batch.ts';
+import { type Batch, EncoderClass, encodeBatch, type Record, seal } from './batches.ts';
 
 type Decode = (bytes: Buffer) => Promise<object>;
-interface Encoder {
-  readonly buffer: Buffer;
-  writeInt8(value: number): Encoder;
-  writeInt16(value: number): Encoder;
-  writeInt32(value: number): Encoder;
-  writeInt64(value: number): Encoder;
-  writeString(value: string): Encoder;
-  writeEncoder(value: Encoder): Encoder;
-  writeBuffer(value: Buffer): Encoder;
-}
-interface Batch {
-  readonly firstOffset: number;
-  readonly firstTimestamp: number;
-  readonly producerId: number;
-  readonly transactional: boolean;
-  readonly appendTime: boolean;
-  readonly control: boolean;
-  readonly compression: number;
-  readonly records: readonly Record[];
-}
-interface Record {
-  readonly offsetDelta: number;
-  readonly timestampDelta: number;
-  readonly key: Buffer | null;
-  readonly value: Buffer | null;
-  readonly headers: readonly (readonly [string, Buffer | Buffer[]])[];
-}
-
 const require = createRequire(import.meta.url);
-const EncoderClass = require('kafkajs/src/protocol/encoder') as new () => Encoder;
-const { RecordBatch } = require('kafkajs/src/protocol/recordBatch/v0') as {
-  RecordBatch(options: object): Promise<Encoder>;
-};
-const encodeRecord = require('kafkajs/src/protocol/recordBatch/record/v0') as (record: object) => Encoder;
 const response = require('kafkajs/src/protocol/requests/fetch/v11/response') as { decode: Decode };
 
 let theirs: Decode;
@@ -182,7 +150,7 @@ async function harmed(harm: (batch: Buffer) => Buffer | undefined, resealed: boo
   const first = await encodeBatch({ ...SHARED, compression, records: plain(10) });
   const second = await encodeBatch({ ...SHARED, firstOffset: 1_010, compression: 0, records: plain(3) });
   const bad = harm(first) ?? first;
-  if (resealed) bad.writeInt32BE(crc32c(bad.subarray(21)), 17);
+  if (resealed) seal(bad);
   return messagesOf(frame([{ name: 'hurt', partitions: [{ body: Buffer.concat([bad, second]), aborted: [] }] }]));
 }
 
@@ -371,7 +339,7 @@ describe('a batch too large to be held unpacked', () => {
     const batch = Buffer.concat([whole.subarray(0, RECORDS), packed]);
     batch[22] = 1;
     batch.writeInt32BE(batch.length - 12, 8);
-    batch.writeInt32BE(crc32c(batch.subarray(21)), 17);
+    seal(batch);
     const messages = await messagesOf(frame([{ name: 'end', partitions: [{ body: batch, aborted: [] }] }]));
     const slices = await allOf(messages);
     expect(slices.flat().map(({ whole: one }) => one?.failure?.reason)).toEqual(['batch_undecodable']);
@@ -398,22 +366,12 @@ async function allOf(messages: Message[]): Promise<Message[][]> {
   return slices;
 }
 
-/** Bit by bit, as the Castagnoli polynomial is defined. */
-function crc32c(bytes: Buffer): number {
-  let crc = -1;
-  for (const byte of bytes) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
-  }
-  return ~crc;
-}
-
 /** Gives every batch that still looks like one the checksum of its bytes. */
 function sealAll(raw: Buffer): void {
   for (let at = 0; at + 61 <= raw.length; at++) {
     if (raw[at + 16] !== 2 || raw[at + 12] !== 0 || raw[at + 13] !== 0) continue;
     const end = at + 12 + raw.readInt32BE(at + 8);
-    if (end >= at + 61 && end <= raw.length) raw.writeInt32BE(crc32c(raw.subarray(at + 21, end)), at + 17);
+    if (end >= at + 61 && end <= raw.length) seal(raw.subarray(at, end));
   }
 }
 
@@ -459,20 +417,4 @@ function frame(
     }
   }
   return out.buffer;
-}
-
-async function encodeBatch(batch: Batch): Promise<Buffer> {
-  const { appendTime, control, records, ...rest } = batch;
-  const encoder = await RecordBatch({
-    ...rest,
-    maxTimestamp: batch.firstTimestamp + 5,
-    lastOffsetDelta: records.at(-1)!.offsetDelta,
-    records: records.map(({ headers, ...record }) => encodeRecord({ ...record, headers: Object.fromEntries(headers) })),
-  });
-  const { buffer } = encoder;
-  const bits = (appendTime ? 0x8 : 0) | (control ? 0x20 : 0);
-  buffer.writeInt16BE(buffer.readInt16BE(21) | bits, 21);
-  // As the broker does when it sets the time.
-  buffer.writeInt32BE(crc32c(buffer.subarray(21)), 17);
-  return Buffer.from(buffer);
 }
