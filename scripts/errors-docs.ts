@@ -31,6 +31,14 @@ const ADVICE: Record<ErrorCode, string> = {
 const DEAD_LETTERS: Record<DeadLetterReason, readonly [meaning: string, advice: string]> = {
   null_value: ['The record has no value (a Kafka tombstone).', 'Find the producer: a log topic takes no tombstones.'],
   empty_value: ['The record holds nothing but white space.', 'Find the producer.'],
+  batch_undecodable: [
+    'A whole batch of records cannot be read: damaged, or written wrongly. One letter without a value stands for all of it; the detail names partition, offsets and what is wrong.',
+    'Read those offsets with Kafka’s own tools while the log keeps them; look for a broken disk, proxy or producer.',
+  ],
+  batch_too_large: [
+    'A whole batch unpacks to more than 128 MiB. One letter without a value stands for all of it; the detail names partition and offsets.',
+    'Have the producer send smaller batches (`batch.size`, `max.request.size`).',
+  ],
   too_large: [
     'The record is longer than `parse.maxRecordBytes`, or its document than Elasticsearch takes.',
     'Log less, or raise the limit.',

@@ -20,6 +20,8 @@ export interface RawRecord {
   readonly mark?: RecordMark;
   /** The id its document has already, or was to have: of a dead letter or of an existing document that is read again. */
   readonly documentId?: string;
+  /** Why there is nothing to parse: the record stands for a batch that cannot be read. */
+  readonly refusal?: { readonly reason: DeadLetterReason; readonly detail: string };
 }
 
 /**
@@ -65,6 +67,8 @@ export const DEAD_LETTER_REASONS = [
   'null_value',
   'empty_value',
   'too_large',
+  'batch_undecodable',
+  'batch_too_large',
   'document_refused',
   'processing_failed',
 ] as const;

@@ -157,6 +157,7 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
     time,
     parse(record) {
       const { value } = record;
+      if (record.refusal !== undefined) return { ok: false, ...record.refusal };
       if (value === null) return refusal('null_value', 'the record has no value (a tombstone)');
       if (value.length > config.maxRecordBytes) {
         return refusal(

@@ -4,11 +4,15 @@
 import type { Batch } from 'kafkajs';
 import type { ChunkOrigin, Deliver, RawRecord } from '../core/record.ts';
 import { splitAtBuckets } from './bucket-split.ts';
-import { toRecords } from './kafka-records.ts';
+import { firstOffsetOf, toRecords } from './kafka-records.ts';
 import type { OffsetTracker } from './offset-tracker.ts';
+import { hasPacked, unpackAll } from './record-batch.ts';
 
 export interface KafkaDelivery {
-  /** Delivers what the batch holds; the first chunk synchronously. Resolves when all of it was taken. */
+  /**
+   * Delivers what the batch holds; the first chunk synchronously unless it has to be unpacked. Resolves when all of it was
+   * taken. @throws Error for faults of the process while unpacking
+   */
   take(batch: Batch): Promise<void>;
 }
 
@@ -26,36 +30,58 @@ export function createKafkaDelivery(
     return origin;
   };
 
+  const ended = (since: number) => since !== tracker.epoch || isStopping();
+
+  /** Delivers records as one chunk that covers the offsets `first` to `last`. */
+  const hand = (partition: number, records: readonly RawRecord[], bytes: number, first: number, last: number) => {
+    const { done } = tracker.open(partition, first, last, records.length);
+    return deliver({ origin: originOf(partition), records, bytes, done });
+  };
+
   /** What an ended assignment leaves over is read again in the next one. */
-  const takeParts = async (batch: Batch, records: readonly RawRecord[], cuts: readonly number[]) => {
-    const { partition } = batch;
+  const handParts = async (partition: number, records: readonly RawRecord[], first: number, last: number) => {
+    const cuts = splitMs === undefined ? [0, records.length] : splitAtBuckets(records, splitMs);
     const since = tracker.epoch;
-    let first = Number(batch.firstOffset());
+    let from = first;
     for (let i = 0; i + 1 < cuts.length; i++) {
-      if (since !== tracker.epoch || isStopping()) return;
+      if (ended(since)) return;
       const part = records.slice(cuts[i], cuts[i + 1]);
       const next = records[cuts[i + 1]!];
-      const last = next === undefined ? Number(batch.lastOffset()) : next.offset - 1;
-      const { done } = tracker.open(partition, first, last, part.length);
-      first = last + 1;
+      const to = next === undefined ? last : next.offset - 1;
       let bytes = 0;
       for (const { value } of part) bytes += value?.length ?? 0;
-      await deliver({ origin: originOf(partition), records: part, bytes, done });
+      await hand(partition, part, bytes, from, to);
+      from = to + 1;
     }
+  };
+
+  /** Slice by slice: the next one is unpacked when the pipeline has room for it. */
+  const takePacked = async (batch: Batch) => {
+    const { partition } = batch;
+    const since = tracker.epoch;
+    let first = firstOffsetOf(batch);
+    for await (const messages of unpackAll(batch.messages, first)) {
+      if (ended(since)) return;
+      const last = Number(messages[messages.length - 1]!.offset);
+      await handParts(partition, toRecords(messages).records, first, last);
+      first = last + 1;
+    }
+    const last = Number(batch.lastOffset());
+    if (!ended(since) && first <= last) tracker.open(partition, first, last, 0);
   };
 
   return {
     take(batch) {
       const { partition, messages } = batch;
+      if (hasPacked(messages)) return takePacked(batch);
       const { records, bytes } = toRecords(messages);
-      if (splitMs !== undefined) {
-        const cuts = splitAtBuckets(records, splitMs);
-        if (cuts.length > 2) return takeParts(batch, records, cuts);
-      }
-      const first = Number(batch.firstOffset());
+      const first = firstOffsetOf(batch);
       // `lastOffset` includes transaction markers and aborted records behind the last record.
-      const { done } = tracker.open(partition, first, Number(batch.lastOffset()), records.length);
-      return deliver({ origin: originOf(partition), records, bytes, done });
+      const last = Number(batch.lastOffset());
+      if (splitMs !== undefined && splitAtBuckets(records, splitMs).length > 2) {
+        return handParts(partition, records, first, last);
+      }
+      return hand(partition, records, bytes, first, last);
     },
   };
 }

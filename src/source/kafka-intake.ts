@@ -15,6 +15,7 @@ import { createContinuityCheck } from './kafka-continuity.ts';
 import { createKafkaDelivery } from './kafka-delivery.ts';
 import { createKafkaEvents, type KafkaSourceEmitter } from './kafka-events.ts';
 import { createKafkaPositions, type PartitionPosition, type StartPosition } from './kafka-positions.ts';
+import { firstOffsetOf } from './kafka-records.ts';
 import { type KafkaSession, openKafkaSession } from './kafka-session.ts';
 import { createSupervisor, HEALTHY_MS } from './kafka-supervisor.ts';
 import { createOffsetTracker } from './offset-tracker.ts';
@@ -172,7 +173,7 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
 
   const take = (mine: KafkaSession, { batch, resolveOffset }: EachBatchPayload) => {
     const { partition, messages } = batch;
-    const first = Number(batch.firstOffset());
+    const first = firstOffsetOf(batch);
     const expected = tracker.position(partition);
     if (expected !== undefined && first > expected) void positions.gap(partition, expected, first);
     positions.observe(partition, { end: Number(batch.highWatermark) });

@@ -1,11 +1,18 @@
 // kafkajs's messages as raw records. The hot path: one object per record and nothing else.
-import type { KafkaMessage } from 'kafkajs';
+import type { Batch, KafkaMessage } from 'kafkajs';
 import { isEventId } from '../core/event-id.ts';
 import type { RawRecord, RecordMark } from '../core/record.ts';
+import { wholeBatchOf } from './record-batch.ts';
 
 const EVENT_ID_LENGTH = 26;
+/** The end of the year 9999: producers may claim any 64 bits, and no date is written beyond. */
+const MAX_TIME_MS = 253_402_300_799_999;
 
-/** The records of a batch and the sum of their value lengths. An `eventId` header that is no event id is ignored. */
+/**
+ * The records of a batch and the sum of their value lengths. An `eventId` header that is no event id is ignored. What stands
+ * for a batch that cannot be read becomes a record with its refusal, at the batch's first offset; packed batches are to be
+ * unpacked before (record-batch.ts).
+ */
 export function toRecords(messages: readonly KafkaMessage[]): { records: RawRecord[]; bytes: number } {
   const records = new Array<RawRecord>(messages.length);
   let bytes = 0;
@@ -14,10 +21,17 @@ export function toRecords(messages: readonly KafkaMessage[]): { records: RawReco
   let timeMs = 0;
   for (let i = 0; i < messages.length; i++) {
     const { value, offset, timestamp, headers } = messages[i]!;
-    if (value !== null) bytes += value.length;
     if (timestamp !== timeText) {
       timeText = timestamp;
-      timeMs = Number(timestamp);
+      timeMs = Math.min(Math.max(Number(timestamp), 0), MAX_TIME_MS);
+    }
+    if (value !== null) bytes += value.length;
+    else {
+      const whole = wholeBatchOf(messages[i]);
+      if (whole?.failure !== undefined) {
+        records[i] = { value, offset: whole.firstOffset, timeMs, eventId: undefined, refusal: whole.failure };
+        continue;
+      }
     }
     const header = headers?.eventId;
     let eventId: string | undefined;
@@ -32,6 +46,16 @@ export function toRecords(messages: readonly KafkaMessage[]): { records: RawReco
         : { value, offset: Number(offset), timeMs, eventId, mark };
   }
   return { records, bytes };
+}
+
+/** The first offset a batch of kafkajs brings, also where a message stands for several. */
+export function firstOffsetOf(batch: Batch): number {
+  const first = Number(batch.firstOffset());
+  const whole = wholeBatchOf(batch.messages[0]);
+  if (whole === undefined || whole.lastOffset !== first) return first;
+  // Its beginning may have been read before.
+  const { fetchedOffset } = batch as Batch & { readonly fetchedOffset?: string };
+  return Math.max(whole.firstOffset, Number(fetchedOffset ?? whole.firstOffset));
 }
 
 /** What is not to be counted at all comes first. */

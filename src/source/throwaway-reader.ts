@@ -8,6 +8,7 @@ import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createKafka, type KafkaConfig } from './kafka-client.ts';
 import { failedReading } from './kafka-failures.ts';
+import { hasPacked, unpackAll, wholeBatchOf } from './record-batch.ts';
 
 const MIB = 1024 * 1024;
 const HEARTBEAT_MS = 3_000;
@@ -158,31 +159,44 @@ export async function readTopic(
             const { partition } = batch;
             const range = ranges.get(partition);
             if (!range || over || isStale()) return;
-            const wanted = ({ offset }: KafkaMessage) =>
-              Number(offset) >= range.next && (follow || Number(offset) < range.end);
-            if (options.onBatch !== undefined) {
-              const messages = batch.messages.filter(wanted);
-              if (messages.length === 0) return;
-              // Taken from now on: after a rejoin it is not to come again.
-              range.next = Number(messages.at(-1)!.offset) + 1;
-              const alive = setInterval(() => {
-                active = true;
-                heartbeat().catch(() => {});
-              }, HEARTBEAT_MS);
-              try {
-                if (!(await options.onBatch(messages, partition))) finish(false);
-              } catch (error) {
-                over = true;
-                clearInterval(watch);
-                reject(error);
-              } finally {
-                clearInterval(alive);
+            const wanted = (message: KafkaMessage) => {
+              const whole = wholeBatchOf(message);
+              if (whole?.failure !== undefined) log.warn('a batch cannot be read', { detail: whole.failure.detail });
+              const { offset } = message;
+              return Number(offset) >= range.next && (follow || (whole?.firstOffset ?? Number(offset)) < range.end);
+            };
+            const take = async (messages: readonly KafkaMessage[]): Promise<void> => {
+              if (options.onBatch === undefined) {
+                for (const message of messages) {
+                  if (over || isStale()) return;
+                  if (wanted(message) && options.onRecord?.(message, partition) === false) return finish(false);
+                }
+                return;
               }
-              return;
-            }
-            for (const message of batch.messages) {
-              if (over || isStale()) return;
-              if (wanted(message) && options.onRecord?.(message, partition) === false) return finish(false);
+              const taken = messages.filter(wanted);
+              if (taken.length === 0) return;
+              // Taken from now on: after a rejoin it is not to come again.
+              range.next = Number(taken.at(-1)!.offset) + 1;
+              if (!(await options.onBatch(taken, partition))) finish(false);
+            };
+            const packed = hasPacked(batch.messages);
+            if (!packed && options.onBatch === undefined) return take(batch.messages);
+            const alive = setInterval(() => {
+              active = true;
+              heartbeat().catch(() => {});
+            }, HEARTBEAT_MS);
+            try {
+              if (!packed) return await take(batch.messages);
+              for await (const messages of unpackAll(batch.messages, range.next)) {
+                if (over || isStale()) return;
+                await take(messages);
+              }
+            } catch (error) {
+              over = true;
+              clearInterval(watch);
+              reject(error);
+            } finally {
+              clearInterval(alive);
             }
           },
         })
