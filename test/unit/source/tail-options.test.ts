@@ -1,7 +1,7 @@
 // What `logpipe tail` understands on its command line.
 import { expect, it } from 'vitest';
 import { parseSince } from '../../../src/cli/tail.ts';
-import { oneLine } from '../../../src/cli/terminal.ts';
+import { oneLine } from '../../../src/core/terminal-text.ts';
 import { LogpipeError } from '../../../src/core/errors.ts';
 import { parseCondition } from '../../../src/replay/where.ts';
 
