@@ -69,7 +69,10 @@ export async function exportIncident(
   const { dir, fromMs, toMs, warmUpMs, tickMs, measures, rules, parse } = options;
   const { masker, history } = deps;
   prepare(dir, options.force);
-  const logs = begin(() => createLogs({ ...options, where: options.matches, path: join(dir, 'logs.ndjson.gz') }, masker), dir);
+  const logs = begin(
+    () => createLogs({ ...options, where: options.matches, path: join(dir, 'logs.ndjson.gz') }, masker),
+    dir,
+  );
   const rates = createRates(fromMs, toMs);
 
   async function* tapped(): AsyncGenerator<readonly StoredRecord[]> {

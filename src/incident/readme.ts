@@ -143,7 +143,13 @@ function errorOf({ time, message, eventId }: NonNullable<Facts['firstError']>): 
 
 /** Text of log records, within a table or a quotation: on one line, every character stands for itself. */
 function cell(text: string, max = MAX_CELL): string {
-  const plain = visible(text.slice(0, max).replace(/[\ud800-\udbff]$/, '').replace(/\s/g, ' ').trim());
+  const plain = visible(
+    text
+      .slice(0, max)
+      .replace(/[\ud800-\udbff]$/, '')
+      .replace(/\s/g, ' ')
+      .trim(),
+  );
   return (
     plain
       .replaceAll('&', '&amp;')
