@@ -2,6 +2,7 @@
 // The command line: every command, its options and examples. Errors end here: one clear message, one exit status.
 import { Command, CommanderError, Option } from 'commander';
 import { alertsList, alertsShow } from './cli/alerts.ts';
+import { checkConfig } from './cli/check-config.ts';
 import { dlqList } from './cli/dlq.ts';
 import { addIncidentCommands } from './cli/incident-commands.ts';
 import { type Io, processIo } from './cli/io.ts';
@@ -17,28 +18,36 @@ import { setup } from './cli/setup.ts';
 import { runStack } from './cli/stack.ts';
 import { tail } from './cli/tail.ts';
 import { CONFIG_SCHEMA, type Config, loadConfig } from './config.ts';
-import { withoutSecrets } from './core/config-loader.ts';
+import { secretsIn, withKnownSecrets } from './core/config-loader.ts';
 import { LogpipeError } from './core/errors.ts';
 import { createLog, type Log } from './core/log.ts';
+import { createMasker, type Masker } from './core/mask.ts';
 import { packageVersion } from './core/package-root.ts';
+import { visibleLines } from './core/terminal-text.ts';
+import { maskedText } from './replay/record-document.ts';
 
 const EXIT = `
 Exit status: 0 done, 1 failed, 2 wrong command line or configuration.`;
 
-function build(): Command {
+/** @param onMasker gets the masker of the configuration as soon as there is one */
+function build(onMasker: (masker: Masker) => void): Command {
   const io = processIo();
   const program = new Command('logpipe')
     .description('Winston logs through Kafka into daily Elasticsearch indices, each record exactly once.')
     .version(packageVersion())
     .showHelpAfterError('(see --help)')
     .exitOverride()
+    // What is quoted there came from the command line.
+    .configureOutput({ writeErr: (text) => void process.stderr.write(visibleLines(maskedText(text, createMasker()))) })
     .addHelpText('after', EXIT);
 
   const withConfig = (command: Command) =>
     command.option('-c, --config <file>', 'YAML file (default: config/logpipe.yml, else the shipped one)');
   const load = (options: { config?: string }): { config: Config; log: Log } => {
     const config = loadConfig({ file: options.config ?? process.env.LOGPIPE_CONFIG, env: process.env });
-    return { config, log: createLog(config.log) };
+    const masker = withKnownSecrets(createMasker(config.mask), secretsIn(config, CONFIG_SCHEMA));
+    onMasker(masker);
+    return { config, log: createLog(config.log, masker) };
   };
   const finish = async (work: Promise<number>) => {
     process.exitCode = await work;
@@ -69,10 +78,7 @@ function build(): Command {
     .option('--json', 'print the effective configuration, secrets masked', false)
     .addHelpText('after', '\nExample:\n  logpipe check-config --config config/logpipe.yml')
     .action((options) => {
-      const { config } = load(options);
-      io.out(
-        options.json ? JSON.stringify(withoutSecrets(config, CONFIG_SCHEMA), null, 2) : 'the configuration is fine',
-      );
+      checkConfig(load(options).config, options, io);
     });
 
   withConfig(program.command('parse [files...]'))
@@ -98,7 +104,13 @@ function build(): Command {
     )
     .action((options) => {
       const { config, log } = load(options);
-      return finish(tail(config.kafka, options, io, { parse: createLineParser(config), log }));
+      return finish(
+        tail(config.kafka, options, io, {
+          parse: createLineParser(config),
+          masker: createMasker(config.mask),
+          log,
+        }),
+      );
     });
 
   const dlq = program.command('dlq').description('Dead letters: records that could not be indexed.');
@@ -110,7 +122,7 @@ function build(): Command {
     .addHelpText('after', '\nExample:\n  logpipe dlq list --reason document_refused --json')
     .action((options) => {
       const { config, log } = load(options);
-      return finish(dlqList(config.kafka, options, io, log));
+      return finish(dlqList(config.kafka, { ...options, mask: config.mask }, io, log));
     });
 
   addAlerting(program, { io, withConfig, load, finish });
@@ -221,16 +233,26 @@ function collect(value: string, all: string[]): string[] {
 }
 
 async function main(): Promise<void> {
+  let masker = createMasker();
   try {
-    await build().parseAsync();
+    await build((configured) => {
+      masker = configured;
+    }).parseAsync();
   } catch (error) {
     if (error instanceof CommanderError) {
       // commander has already said what is wrong; asking for help is no mistake.
       process.exitCode = error.exitCode === 0 ? 0 : 2;
       return;
     }
-    if (!(error instanceof LogpipeError)) throw error;
-    process.stderr.write(`logpipe: ${error.message} [${error.code}]\n`);
+    if (!(error instanceof LogpipeError)) {
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      process.stderr.write(`logpipe: ${visibleLines(maskedText(text, masker))}\n`);
+      process.exitCode = 1;
+      return;
+    }
+    // The loader's own messages hold no secret, and name keys that announce one.
+    const text = error.code === 'LOGPIPE_CONFIG_INVALID' ? error.message : maskedText(error.message, masker);
+    process.stderr.write(`logpipe: ${visibleLines(text)} [${error.code}]\n`);
     const usage = ['LOGPIPE_CONFIG_INVALID', 'LOGPIPE_CONFIG_UNREADABLE', 'LOGPIPE_USAGE'].includes(error.code);
     process.exitCode = usage ? 2 : 1;
   }

@@ -63,12 +63,17 @@ export function countsFrom(nowMs: number, reachMs: number, initial: ReadonlyMap<
 export function createEvaluations(
   options: EvaluationOptions,
   initial: ReadonlyMap<StateKey, object>,
-  deps: { readonly isFiring: (ruleId: string, labels: Labels) => boolean },
+  deps: {
+    readonly isFiring: (ruleId: string, labels: Labels) => boolean;
+    /** Hears how full the set of first-seen rules is, at the beginning and whenever that changes. */
+    readonly onKnown?: (keys: number, maxKeys: number) => void;
+  },
 ): Evaluations {
   const { measures, rules, rollups = [] } = options;
   const since = initial.get(KNOWN_SINCE) as { sinceMs?: number } | undefined;
   const sinceMs = since?.sinceMs ?? options.wallMs;
   const known = createKnownSet(sinceMs, recordsOf<KnownEntry>(initial, TEMPLATE));
+  deps.onKnown?.(known.size, known.maxKeys);
   const evaluator = createEvaluator({ measures, rules, rollups }, { known, isFiring: deps.isFiring });
   const hours = recordsOf<HourRecord>(initial, ROLLUP);
   evaluator.store.putHours(hours, options.coveredFromMs);
@@ -90,7 +95,9 @@ export function createEvaluations(
     counts: (message, recordMs) => evaluator.apply(message, recordMs),
     evaluate(wallMs) {
       const { times, progress, observations, hours: finished } = evaluator.tick(wallMs);
-      for (const entry of known.take()) unsaved.push({ key: `${TEMPLATE}${entry.key}`, value: entry });
+      const learned = known.take();
+      for (const entry of learned) unsaved.push({ key: `${TEMPLATE}${entry.key}`, value: entry });
+      if (learned.length > 0) deps.onKnown?.(known.size, known.maxKeys);
       keepHours(finished, wallMs);
       return { observations, evalMs: times.evalMs, wallMs, progress, records: unsaved };
     },

@@ -78,7 +78,16 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     firing ??= new Set(machine.alerts().flatMap(({ key, phase }) => (phase === 'firing' ? [key] : [])));
     return firing.has(alertKey(ruleId, labels));
   };
-  const evaluations = createEvaluations({ ...options, wallMs: clock.now() }, store.initial, { isFiring });
+  const evaluations = createEvaluations({ ...options, wallMs: clock.now() }, store.initial, {
+    isFiring,
+    onKnown(keys, maxKeys) {
+      metrics.firstSeenUsed.set(keys / maxKeys);
+      // It never empties, so this is said once in a hold.
+      if (keys >= maxKeys) {
+        log.error('First-seen rules know as many kinds as they can hold: further new ones are not reported', { keys });
+      }
+    },
+  });
   const outbox = createOutbox({}, { ...deps, machine });
   const dispatcher = createDispatcher(
     {},

@@ -1,12 +1,13 @@
 // Alert state of the embedded mode. In: changes. Out: one line of a journal per commit, forced to disk before the commit
 // resolves. Guarantee: after a crash the file holds every commit that resolved, and perhaps the one that was under way, whole
 // or not at all; one process at a time uses it.
-import { constants, mkdirSync, readFileSync, rmSync } from 'node:fs';
-import { type FileHandle, open, rename } from 'node:fs/promises';
+import { constants, readFileSync, rmSync } from 'node:fs';
+import { type FileHandle, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import { makePrivateFolder, openPrivate, syncFolder } from '../core/private-files.ts';
 import { lockFolder } from '../source/folder-lock.ts';
 import { type AlertStore, LostHoldError, type StateChange, type StateKey } from './store.ts';
 
@@ -29,7 +30,8 @@ export interface JournalOptions {
 export async function openJournalStore(options: JournalOptions, deps: { readonly log: Log }): Promise<AlertStore> {
   const { folder, rewriteMinBytes = REWRITE_MIN_BYTES } = options;
   const { log } = deps;
-  mkdirSync(folder, { recursive: true });
+  const loose = makePrivateFolder(folder, { own: true });
+  if (loose !== undefined) log.warn('The alert journal lies in a folder that others can read', { reason: loose });
   const unlock = lockFolder(folder);
   const path = join(folder, FILE);
   const draft = `${path}.new`;
@@ -63,7 +65,7 @@ export async function openJournalStore(options: JournalOptions, deps: { readonly
     for (const change of changes) remember(change);
     if (damaged > 0) log.error('The alert journal is damaged: some of its commits were left out', { path, damaged });
     if (end < bytes.length) log.warn('The alert journal ended within a commit, which is left out', { path });
-    file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+    file = await openPrivate(path, constants.O_RDWR | constants.O_CREAT);
     length = end;
     await file.truncate(length);
     await file.datasync();
@@ -86,7 +88,7 @@ export async function openJournalStore(options: JournalOptions, deps: { readonly
   /** All records as one commit in a new file that takes the place of the old one: a crash leaves one of the two. */
   async function rewrite(): Promise<void> {
     const line = encode([...records].map(([key, value]) => ({ key, value })));
-    const next = await open(draft, 'w+', 0o600);
+    const next = await openPrivate(draft, 'w+');
     try {
       await writeAll(next, line, 0);
       await next.datasync();
@@ -195,15 +197,5 @@ function readIfThere(path: string): Buffer {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return Buffer.alloc(0);
     throw error;
-  }
-}
-
-/** A new name in a folder is durable only when the folder is. */
-async function syncFolder(folder: string): Promise<void> {
-  const directory = await open(folder, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
   }
 }

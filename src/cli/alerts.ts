@@ -1,4 +1,5 @@
-// `logpipe alerts list | show`: the alert state, read from its topic or journal. Moves nobody's offsets and holds nothing.
+// `logpipe alerts list | show`: the alert state, read from its topic or journal. Moves nobody's offsets and holds nothing. Guarantee:
+// masked; a record that cannot be read is counted and said, the others are shown.
 import type { AlertRecord } from '../alerts/alert-state.ts';
 import type { IncidentRecord } from '../alerts/incident.ts';
 import type { StateKey } from '../alerts/store.ts';
@@ -6,9 +7,10 @@ import { readJournal } from '../alerts/store-journal.ts';
 import type { Config } from '../config.ts';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import { createMasker } from '../core/mask.ts';
+import { oneLine, visible } from '../core/terminal-text.ts';
 import { readTopic } from '../source/throwaway-reader.ts';
-import type { Io } from './io.ts';
-import { oneLine } from './terminal.ts';
+import { type Io, jsonBlock, jsonLine, shown as masked } from './io.ts';
 
 export interface AlertsListOptions {
   readonly all: boolean;
@@ -18,15 +20,26 @@ export interface AlertsListOptions {
 interface State {
   readonly alerts: readonly AlertRecord[];
   readonly incidents: readonly IncidentRecord[];
+  /** Records that are no JSON object. */
+  readonly unreadable: number;
+}
+
+function sayUnreadable(count: number, io: Io): void {
+  if (count > 0)
+    io.err(
+      `${count} record${count === 1 ? '' : 's'} of the alert state cannot be read and ${count === 1 ? 'is' : 'are'} left out`,
+    );
 }
 
 /** Open incidents with their alerts; with `all` the resolved ones of the last 30 days too. */
 export async function alertsList(config: Config, options: AlertsListOptions, io: Io, log: Log): Promise<number> {
-  const { alerts, incidents } = await readState(config, log);
+  const masker = createMasker(config.mask);
+  const { alerts, incidents, unreadable } = await readState(config, log, (record) => masked(record, masker));
   const shown = incidents.filter(({ state }) => options.all || state === 'open');
   const pending = alerts.filter(({ phase }) => phase === 'pending');
+  sayUnreadable(unreadable, io);
   if (options.json) {
-    for (const incident of shown) io.out(JSON.stringify({ ...incident, alerts: alertsOf(incident, alerts) }));
+    for (const incident of shown) io.out(jsonLine({ ...incident, alerts: alertsOf(incident, alerts) }, masker));
     return 0;
   }
   for (const incident of shown) {
@@ -34,7 +47,7 @@ export async function alertsList(config: Config, options: AlertsListOptions, io:
     const status = state === 'resolved' ? 'resolved' : acknowledged === undefined ? 'firing' : 'acknowledged';
     const title = told?.title ?? `(${group}: not told)`;
     io.out(
-      `${id}  ${(told?.priority ?? '--').padEnd(2)}  ${status.padEnd(12)}  ${time(openedMs)}  ${oneLine(title, 60)}`,
+      `${visible(id)}  ${visible(String(told?.priority ?? '--')).padEnd(2)}  ${status.padEnd(12)}  ${time(openedMs)}  ${oneLine(String(title), 60)}`,
     );
     for (const { title: name, message } of alertsOf(incident, alerts))
       io.out(`    ${oneLine(`${name}: ${message}`, 140)}`);
@@ -56,7 +69,9 @@ export async function alertsShow(
   io: Io,
   log: Log,
 ): Promise<number> {
-  const { alerts, incidents } = await readState(config, log);
+  const { alerts, incidents, unreadable } = await readState(config, log);
+  const masker = createMasker(config.mask);
+  sayUnreadable(unreadable, io);
   const incident = incidents.find((known) => known.id === id);
   const alert = alerts.find((known) => known.key === id || known.ruleId === id);
   const found = incident === undefined ? alert : { ...incident, alerts: alertsOf(incident, alerts) };
@@ -66,7 +81,7 @@ export async function alertsShow(
       `alerts show: there is no incident or alert "${id}"; see logpipe alerts list --all`,
     );
   }
-  io.out(options.json ? JSON.stringify(found) : JSON.stringify(found, null, 2));
+  io.out(options.json ? jsonLine(found, masker) : jsonBlock(found, masker));
   return 0;
 }
 
@@ -74,16 +89,35 @@ function alertsOf(incident: IncidentRecord, alerts: readonly AlertRecord[]): Ale
   return alerts.filter(({ incidentId, phase }) => incidentId === incident.id && phase === 'firing');
 }
 
-async function readState(config: Config, log: Log): Promise<State> {
-  const records = config.source === 'kafka' ? await fromTopic(config, log) : readJournal(config.alerts.journalDir);
-  const of = <T>(kind: string) =>
-    [...records].flatMap(([key, value]) => (key.startsWith(`${kind}/`) ? [value as T] : []));
-  const incidents = of<IncidentRecord>('incident').sort((one, other) => one.openedMs - other.openedMs);
-  return { alerts: of<AlertRecord>('alert'), incidents };
+async function readState(
+  config: Config,
+  log: Log,
+  view: (record: object) => unknown = (record) => record,
+): Promise<State> {
+  const { records, unreadable } =
+    config.source === 'kafka'
+      ? await fromTopic(config, log)
+      : { records: readJournal(config.alerts.journalDir), unreadable: 0 };
+  let strange = 0;
+  const of = <T>(kind: string, identity: keyof T): T[] =>
+    [...records].flatMap(([key, value]) => {
+      if (!key.startsWith(`${kind}/`)) return [];
+      const record = view(value) as T;
+      if (typeof record?.[identity] === 'string') return [record];
+      strange += 1;
+      return [];
+    });
+  const alerts = of<AlertRecord>('alert', 'key');
+  const incidents = of<IncidentRecord>('incident', 'id').sort((one, other) => one.openedMs - other.openedMs);
+  return { alerts, incidents, unreadable: unreadable + strange };
 }
 
-async function fromTopic(config: Config, log: Log): Promise<Map<StateKey, object>> {
+async function fromTopic(
+  config: Config,
+  log: Log,
+): Promise<{ readonly records: Map<StateKey, object>; readonly unreadable: number }> {
   const records = new Map<StateKey, object>();
+  const unreadable = new Set<StateKey>();
   const options = {
     topic: config.kafka.topics.alerts,
     purpose: 'alerts-list',
@@ -96,16 +130,30 @@ async function fromTopic(config: Config, log: Log): Promise<Map<StateKey, object
       ...options,
       onRecord({ key, value }) {
         const name = key?.toString() ?? '';
-        if (value === null) records.delete(name);
-        else records.set(name, JSON.parse(value.toString()) as object);
+        const record = value === null ? null : objectOf(value);
+        if (record === undefined) unreadable.add(name);
+        else unreadable.delete(name);
+        if (record) records.set(name, record);
+        else records.delete(name);
         return undefined;
       },
     },
     log,
   );
-  return records;
+  return { records, unreadable: unreadable.size };
+}
+
+/** Whoever may write to the topic can write anything. */
+function objectOf(value: Buffer): object | undefined {
+  try {
+    const parsed: unknown = JSON.parse(value.toString());
+    return typeof parsed === 'object' && parsed !== null ? parsed : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function time(ms: number): string {
-  return `${new Date(ms).toISOString().slice(0, 19)}Z`;
+  const date = new Date(ms);
+  return Number.isNaN(date.getTime()) ? 'at an unknown time ' : `${date.toISOString().slice(0, 19)}Z`;
 }

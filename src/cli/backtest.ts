@@ -4,15 +4,16 @@ import { durationMs, durationSchema } from '../core/duration.ts';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createMasker } from '../core/mask.ts';
+import { oneLine, visible } from '../core/terminal-text.ts';
 import { loadMeasures } from '../measure/measure-config.ts';
+import { maskedText } from '../replay/record-document.ts';
 import { parseTimeRange } from '../replay/time-range.ts';
 import { loadRules, type Rules, reachOf } from '../rules/rule-config.ts';
 import { type BacktestResult, backtest } from '../simulate/backtest.ts';
 import { openStored, STORED_SOURCES, type StoredSource } from '../simulate/stored.ts';
 import type { Timeline, TimelineAlert } from '../simulate/timeline.ts';
 import type { Difference } from '../simulate/timeline-diff.ts';
-import type { Io } from './io.ts';
-import { oneLine } from './terminal.ts';
+import { type Io, jsonBlock, shown } from './io.ts';
 
 export interface BacktestCommand {
   readonly from?: string;
@@ -55,6 +56,7 @@ export async function runBacktest(
     { source, files, fromMs: fromMs - warmUpMs, toMs, purpose: 'backtest' },
     deps.log,
   );
+  const masker = createMasker(config.mask);
   let result: BacktestResult;
   try {
     result = await backtest(stored.batches, {
@@ -62,7 +64,7 @@ export async function runBacktest(
       rules,
       ...(compare === undefined ? {} : { compare }),
       parse: config.parse,
-      masker: createMasker(config.mask),
+      masker,
       fromMs,
       toMs,
       warmUpMs,
@@ -72,9 +74,9 @@ export async function runBacktest(
     await stored.close();
   }
   const gaps = stored.gaps();
-  if (options.json) io.out(JSON.stringify({ source, ...result, gaps }, null, 2));
-  else print(result, source, io);
-  for (const gap of gaps) io.err(gap);
+  if (options.json) io.out(jsonBlock({ source, ...result, gaps }, masker));
+  else print(shown(result, masker) as BacktestResult, source, io);
+  for (const gap of gaps) io.err(maskedText(gap, masker));
   return gaps.some((gap) => gap.includes('not reached')) ? 1 : 0;
 }
 
@@ -152,15 +154,18 @@ function printDifference({ alerts, incidents, pages }: Difference, io: Io): void
   }
   for (const moved of incidents.moved) {
     const { group, title, comparedTitle, first, comparedFirst, earlierSeconds, earlierByPriority } = moved;
-    const [here, there] = [`"${title}" (${moved.priority})`, `"${comparedTitle}" (${moved.comparedPriority})`];
+    const [here, there] = [
+      `"${visible(title)}" (${moved.priority})`,
+      `"${visible(comparedTitle)}" (${moved.comparedPriority})`,
+    ];
     io.out(`incident in group ${group}: first page ${shift(earlierSeconds)}`);
     io.out(`  ${clock(first)} ${here} instead of ${clock(comparedFirst)} ${there}`);
     for (const [priority, by] of Object.entries(earlierByPriority)) io.out(`  first ${priority} page ${shift(by)}`);
   }
   for (const { group, first, title } of incidents.only)
-    io.out(`incident only with these rules: ${group}, ${clock(first)} "${title}"`);
+    io.out(`incident only with these rules: ${group}, ${clock(first)} "${visible(title)}"`);
   for (const { group, first, title } of incidents.onlyCompared) {
-    io.out(`incident only with the compared rules: ${group}, ${clock(first)} "${title}"`);
+    io.out(`incident only with the compared rules: ${group}, ${clock(first)} "${visible(title)}"`);
   }
   io.out(`unchanged: ${alerts.same} alerts, ${incidents.same} incidents`);
   io.out(`pages: ${moreOrFewer(pages.total)} the compared rules`);

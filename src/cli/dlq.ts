@@ -3,12 +3,13 @@
 import type { KafkaMessage } from 'kafkajs';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { createMasker } from '../core/mask.ts';
+import { createMasker, type Masker, type MaskOptions } from '../core/mask.ts';
 import { DEAD_LETTER_REASONS } from '../core/record.ts';
+import { oneLine, visible } from '../core/terminal-text.ts';
+import { shownText } from '../replay/record-document.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
 import { readTopic } from '../source/throwaway-reader.ts';
-import type { Io } from './io.ts';
-import { oneLine } from './terminal.ts';
+import { type Io, jsonLine, shown } from './io.ts';
 
 const PREVIEW_CHARACTERS = 2_000;
 const ROW_CHARACTERS = 60;
@@ -19,6 +20,8 @@ export interface DlqListOptions {
   readonly reason?: string;
   readonly limit?: number;
   readonly json?: boolean;
+  /** The configuration's keys and patterns: letters may have been kept raw, or be older than these. */
+  readonly mask?: MaskOptions;
   readonly signal?: AbortSignal;
 }
 
@@ -62,7 +65,7 @@ export async function dlqList(config: KafkaConfig, options: DlqListOptions, io: 
   if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) {
     throw new LogpipeError('LOGPIPE_USAGE', `--limit: ${limit} is no whole number above 0`);
   }
-  const masker = createMasker();
+  const masker = createMasker(options.mask);
   const seen = new Set<string>();
   let listed = 0;
 
@@ -75,7 +78,7 @@ export async function dlqList(config: KafkaConfig, options: DlqListOptions, io: 
       follow: false,
       signal: options.signal,
       onRecord(message) {
-        const letter = toLetter(message, masker.text);
+        const letter = toLetter(message, masker);
         if (reason !== undefined && letter.reason !== reason) return true;
         const { origin } = letter;
         const key = `${letter.id}|${origin.topic ?? origin.identity}|${origin.partition ?? ''}|${origin.offset}`;
@@ -84,7 +87,7 @@ export async function dlqList(config: KafkaConfig, options: DlqListOptions, io: 
         seen.add(key);
         if (!json && listed === 0) io.out(row('time', 'reason', 'origin', 'bytes', 'detail', 'value'));
         listed += 1;
-        io.out(json ? JSON.stringify(letter) : letterRow(letter));
+        io.out(json ? jsonLine(letter, masker) : letterRow(shown(letter, masker) as ListedLetter));
         return listed !== limit;
       },
     },
@@ -96,7 +99,7 @@ export async function dlqList(config: KafkaConfig, options: DlqListOptions, io: 
   return reached ? 0 : 1;
 }
 
-function toLetter(message: KafkaMessage, mask: (text: string) => string): ListedLetter {
+function toLetter(message: KafkaMessage, masker: Masker): ListedLetter {
   const header = (name: string): string | undefined => {
     const value = message.headers?.[name];
     return value === undefined ? undefined : String(Array.isArray(value) ? value[0] : value);
@@ -104,7 +107,6 @@ function toLetter(message: KafkaMessage, mask: (text: string) => string): Listed
   const topic = header('origin-topic');
   const sha256 = header('sha256');
   const { value } = message;
-  const text = value === null ? null : mask(value.toString());
   return {
     id: header('event-id') ?? message.key?.toString() ?? '',
     reason: header('reason') ?? 'unknown',
@@ -119,7 +121,7 @@ function toLetter(message: KafkaMessage, mask: (text: string) => string): Listed
     },
     bytes: Number(header('original-bytes') ?? value?.length ?? 0),
     ...(sha256 === undefined ? {} : { sha256 }),
-    value: text === null ? null : text.slice(0, PREVIEW_CHARACTERS),
+    value: shownText(value, masker, PREVIEW_CHARACTERS),
   };
 }
 
@@ -138,8 +140,8 @@ function letterRow(letter: ListedLetter): string {
 function row(time: string, reason: string, origin: string, bytes: string, detail: string, value: string): string {
   return [
     time.padEnd(24),
-    reason.padEnd(17),
-    origin.padEnd(30),
+    visible(reason).padEnd(17),
+    visible(origin).padEnd(30),
     bytes.padStart(8),
     oneLine(detail, ROW_CHARACTERS).padEnd(ROW_CHARACTERS),
     oneLine(value, ROW_CHARACTERS),

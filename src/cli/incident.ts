@@ -2,16 +2,18 @@
 import type { Config } from '../config.ts';
 import type { Log } from '../core/log.ts';
 import { createMasker } from '../core/mask.ts';
+import { visible } from '../core/terminal-text.ts';
 import { type ExportSummary, exportIncident, LATENESS_MS } from '../incident/export.ts';
 import { readHistory } from '../incident/history.ts';
 import { createElasticsearchClient } from '../indexing/elasticsearch.ts';
 import { loadMeasures } from '../measure/measure-config.ts';
+import { maskedText } from '../replay/record-document.ts';
 import { parseTimeRange } from '../replay/time-range.ts';
 import { parseWhere } from '../replay/where.ts';
 import { loadRules, reachOf } from '../rules/rule-config.ts';
 import { openStored } from '../simulate/stored.ts';
 import { sourceOf } from './backtest.ts';
-import type { Io } from './io.ts';
+import { type Io, jsonLine } from './io.ts';
 
 export interface IncidentExportCommand {
   readonly from?: string;
@@ -73,15 +75,16 @@ export async function runIncidentExport(
   } finally {
     await stored.close();
   }
-  if (options.json) io.out(JSON.stringify(summary));
+  if (options.json) io.out(jsonLine(summary, masker));
   else print(summary, io);
-  for (const gap of summary.gaps) io.err(gap);
+  for (const gap of summary.gaps) io.err(maskedText(gap, masker));
   return summary.gaps.some((gap) => gap.includes('not reached')) ? 1 : 0;
 }
 
 function print({ dir, files, events, errors, rateRows, errorTemplates, alerts }: ExportSummary, io: Io): void {
   io.out(`${events} events, ${errors} errors of ${errorTemplates} kinds, ${rateRows} rows of rates`);
-  const from = alerts.source === 'history' ? 'from the alert history' : `from a backtest: ${alerts.reason}`;
+  const from =
+    alerts.source === 'history' ? 'from the alert history' : `from a backtest: ${visible(alerts.reason ?? '')}`;
   io.out(`${alerts.fired} alerts (${from})`);
   io.out(`${dir}: ${files.join(', ')}`);
 }

@@ -6,6 +6,7 @@ import { alertsTemplate } from '../alerts/history-template.ts';
 import type { Config } from '../config.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import { packageRoot } from '../core/package-root.ts';
+import { oneLine } from '../core/terminal-text.ts';
 import { indexTemplate } from '../indexing/template.ts';
 import { checkSavedObjects } from '../kibana/check.ts';
 import { type ImportFailure, type ImportReply, importSavedObjects } from '../kibana/import.ts';
@@ -14,7 +15,6 @@ import type { SavedObject } from '../kibana/saved-object.ts';
 import { kibanaTarget } from '../kibana/target.ts';
 import { replayTemplate } from '../replay/replay-template.ts';
 import type { Io } from './io.ts';
-import { oneLine } from './terminal.ts';
 
 export interface KibanaImportOptions {
   readonly url?: string;

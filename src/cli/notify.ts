@@ -5,9 +5,10 @@ import { LogpipeError } from '../core/errors.ts';
 import { createEventIds } from '../core/event-id.ts';
 import type { Log } from '../core/log.ts';
 import { createMasker } from '../core/mask.ts';
+import { oneLine } from '../core/terminal-text.ts';
 import { createChannels } from '../notify/channels.ts';
 import { CHANNELS, type ChannelName, type Notification, type SendResult } from '../notify/notification.ts';
-import type { Io } from './io.ts';
+import { type Io, jsonLine } from './io.ts';
 
 export interface NotifyTestOptions {
   readonly channel?: string;
@@ -18,7 +19,10 @@ export interface NotifyTestOptions {
 export async function notifyTest(config: Config, options: NotifyTestOptions, io: Io, log: Log): Promise<number> {
   const names = CHANNELS.filter((name) => name !== 'history');
   if (options.channel !== undefined && !(names as readonly string[]).includes(options.channel)) {
-    throw new LogpipeError('LOGPIPE_USAGE', `--channel: found "${options.channel}"; permitted: ${names.join(', ')}`);
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `--channel: found ${JSON.stringify(options.channel)}; permitted: ${names.join(', ')}`,
+    );
   }
   const masker = createMasker(config.mask);
   const channels = createChannels(config.notify, { clock: systemClock, log, masker, out: process.stdout });
@@ -33,10 +37,11 @@ export async function notifyTest(config: Config, options: NotifyTestOptions, io:
       ? await channel.send(testNotification(id, 'resolve', config.notify.environment), signal)
       : sent;
     results[name] = ended;
-    if (!options.json) io.out(`${name.padEnd(10)}  ${ended.ok ? 'sent' : `FAILED: ${ended.reason}`}`);
+    if (!options.json)
+      io.out(`${name.padEnd(10)}  ${ended.ok ? 'sent' : `FAILED: ${oneLine(masker.text(ended.reason), 300)}`}`);
     await channel.close();
   }
-  if (options.json) io.out(JSON.stringify(results));
+  if (options.json) io.out(jsonLine(results, masker));
   const outcomes = Object.values(results);
   if (outcomes.length === 0) {
     throw new LogpipeError(

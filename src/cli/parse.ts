@@ -1,14 +1,14 @@
-// `logpipe parse`: lines in, documents out, with the path each took and its tags. Touches no server.
+// `logpipe parse`: lines in, documents out, with the path each took and its tags. Touches no server. Guarantee: every line gets an
+// answer, whatever it holds; nothing secret is printed, nothing in a line works on the terminal.
 import { createReadStream } from 'node:fs';
-import { createInterface } from 'node:readline';
 import type { Config } from '../config.ts';
-import { createMasker } from '../core/mask.ts';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import { createMasker, type Masker } from '../core/mask.ts';
 import type { Chunk, RawRecord } from '../core/record.ts';
-import { Batch } from '../indexing/batch.ts';
-import { createDocumentWriter } from '../indexing/document.ts';
-import { createParser } from '../parse/parse.ts';
-import { createTagger } from '../tag/tag.ts';
-import type { Io } from './io.ts';
+import { oneLine, visible } from '../core/terminal-text.ts';
+import { createRecordReader, shownText } from '../replay/record-document.ts';
+import { createLineSplitter } from '../source/lines.ts';
+import { type Io, jsonBlock, jsonLine, shown } from './io.ts';
 
 /** What one line becomes, as the pipeline would have it. */
 export interface ParsedLine {
@@ -20,58 +20,80 @@ export interface ParsedLine {
   readonly detail?: string;
 }
 
-/** A function from raw records to documents, with the very stages the pipeline uses. */
+/** Characters of a refused line that are shown. */
+const SHOWN = 2_000;
+const ROW = 160;
+
+/** A function from raw records to documents, with the very stages the pipeline uses. Never throws. */
 export function createLineParser(
   config: Pick<Config, 'parse' | 'mask'>,
   options: { duplicatesRefused?: boolean } = {},
-) {
-  const parser = createParser(config.parse, { masker: createMasker(config.mask), ...options });
-  const tag = createTagger();
-  const documents = createDocumentWriter(parser.time);
-  const batch = new Batch(64 * 1024);
-
-  return (record: RawRecord, origin: Chunk['origin']): ParsedLine => {
-    const result = parser.parse(record);
+): (record: RawRecord, origin: Chunk['origin']) => ParsedLine {
+  const read = createRecordReader(config.parse, { masker: createMasker(config.mask), ...options });
+  return (record, origin) => {
+    const result = read(record, origin);
     if (!result.ok) return { path: 'refused', tags: [], reason: result.reason, detail: result.detail };
-    const event = tag(result.event);
-    batch.clear();
-    documents.append(batch, event, record, { origin, records: [record], bytes: 0, done() {} });
-    return {
-      path: event.verbatim ? 'fast' : 'slow',
-      tags: event.tags,
-      index: batch.action(0).index,
-      document: JSON.parse(batch.document(0).toString()) as Record<string, unknown>,
-    };
+    const { path, tags, index, document } = result;
+    return { path, tags, index, document };
   };
 }
 
-/** Parses files (or stdin for `-` and none) line by line; prints one object or one readable block per line. */
+/**
+ * Parses files (or stdin for `-` and none) line by line; prints one object or one readable block per line. Exit status 1 when a line
+ * was refused. @throws LogpipeError LOGPIPE_SOURCE_FAILED for a file that cannot be read
+ */
 export async function parse(
   files: readonly string[],
-  config: Config,
+  config: Pick<Config, 'parse' | 'mask'>,
   options: { json: boolean },
   io: Io,
 ): Promise<number> {
   const parseLine = createLineParser(config);
+  const masker = createMasker(config.mask);
   let refused = 0;
   for (const file of files.length === 0 ? ['-'] : files) {
-    const input = file === '-' ? process.stdin : createReadStream(file);
     const origin = { kind: 'file', path: file, identity: file } as const;
-    let offset = 0;
-    for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
-      const value = Buffer.from(line);
-      const result = parseLine({ value, offset, timeMs: Date.now(), eventId: undefined }, origin);
-      offset += value.length + 1;
+    for await (const record of linesOf(file, io)) {
+      const result = parseLine(record, origin);
       if (result.path === 'refused') refused += 1;
-      if (options.json) io.out(JSON.stringify(result));
-      else io.out(readable(result));
+      const text = result.path === 'refused' ? { value: shownText(record.value, masker, SHOWN) } : {};
+      const line: Shown = { ...result, ...text };
+      io.out(options.json ? jsonLine(line, masker) : readable(shown(line, masker) as Shown, masker));
     }
   }
   return refused === 0 ? 0 : 1;
 }
 
-function readable(result: ParsedLine): string {
-  if (result.path === 'refused') return `refused  ${result.reason}: ${result.detail}`;
-  const tags = result.tags.length === 0 ? 'no tags' : result.tags.join(' ');
-  return `${result.path} path  ${result.index}  ${tags}\n${JSON.stringify(result.document, null, 2)}`;
+type Shown = ParsedLine & { readonly value?: string | null };
+
+/** Only a line feed ends a line, as in the pipeline: a record may hold any other separator. */
+async function* linesOf(file: string, io: Io): AsyncGenerator<RawRecord> {
+  const input: AsyncIterable<Buffer> = file === '-' ? process.stdin : createReadStream(file);
+  const lines = createLineSplitter({
+    offset: 0,
+    maxLineBytes: MAX_LINE_BYTES,
+    onCut: (bytes) => io.err(`${visible(file)}: a line of ${bytes} bytes was cut to ${MAX_LINE_BYTES}`),
+  });
+  try {
+    for await (const piece of input) yield* lines.push(Buffer.from(piece), Date.now());
+  } catch (error) {
+    throw new LogpipeError(
+      'LOGPIPE_SOURCE_FAILED',
+      `${file} cannot be read (${errorText(error)}); name a readable file`,
+      error,
+    );
+  }
+  yield* lines.flush(Date.now());
+}
+
+/** Longer than any record the parser takes. */
+const MAX_LINE_BYTES = 64_000_000;
+
+function readable(result: Shown, masker: Masker): string {
+  if (result.path === 'refused') {
+    const text = result.value ? `  ${oneLine(result.value, ROW)}` : '';
+    return `refused  ${result.reason}: ${visible(result.detail ?? '')}${text}`;
+  }
+  const tags = result.tags.length === 0 ? 'no tags' : result.tags.map(visible).join(' ');
+  return `${result.path} path  ${result.index}  ${tags}\n${jsonBlock(result.document, masker)}`;
 }

@@ -8,6 +8,7 @@ import type { Log } from '../core/log.ts';
 import { createMasker } from '../core/mask.ts';
 import { createChannels } from '../notify/channels.ts';
 import { startPm2Watch } from '../pm2/watch.ts';
+import { clearTextWarnings } from './check-config.ts';
 import type { CommandKit } from './command-kit.ts';
 
 /** As the operators' guide names the sender in Slack. */
@@ -31,6 +32,7 @@ export async function pm2Watch(config: Config, options: { home?: string }, log: 
   const stopped = new Promise<void>((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve());
   });
+  for (const warning of clearTextWarnings(config)) log.warn(warning);
   const masker = createMasker(config.mask);
   const { slack } = config.notify;
   const notify = { ...config.notify, slack: { ...slack, username: slack.username ?? SLACK_USERNAME } };

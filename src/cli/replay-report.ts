@@ -1,11 +1,12 @@
 // What `logpipe replay` says: the plan, how far it is, and what became of everything; for people and as JSON.
+
+import { oneLine } from '../core/terminal-text.ts';
 import type { Tally } from '../replay/progress.ts';
 import type { ReplaySummary } from '../replay/request.ts';
 import type { SourcePlan } from '../replay/sources.ts';
 import type { TargetOptions } from '../replay/target.ts';
 import type { TimeRange } from '../replay/time-range.ts';
 import type { Io } from './io.ts';
-import { oneLine } from './terminal.ts';
 
 /** A line on a terminal is overwritten; in a file it is said less often. */
 const TELL_MS = 5_000;

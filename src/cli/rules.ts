@@ -3,11 +3,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
+import { createMasker } from '../core/mask.ts';
 import { packageRoot } from '../core/package-root.ts';
+import { visible } from '../core/terminal-text.ts';
 import { loadMeasures, type Measures } from '../measure/measure-config.ts';
+import { maskedText } from '../replay/record-document.ts';
 import { loadRules, type Rules } from '../rules/rule-config.ts';
 import { runRuleTests } from '../simulate/rule-tests.ts';
-import type { Io } from './io.ts';
+import { type Io, jsonLine } from './io.ts';
 
 export interface RulesOptions {
   readonly rules?: string;
@@ -24,7 +27,7 @@ function load(config: Config, options: RulesOptions): { measures: Measures; rule
 export function rulesCheck(config: Config, options: RulesOptions, io: Io): number {
   const { measures, rules } = load(config, options);
   if (options.json) {
-    io.out(JSON.stringify({ measures: measures.size, rules }));
+    io.out(jsonLine({ measures: measures.size, rules }, createMasker(config.mask)));
     return 0;
   }
   for (const { priority, id, kind, group, title } of rules) {
@@ -42,6 +45,7 @@ export async function rulesTest(
   io: Io,
 ): Promise<number> {
   const { measures, rules } = load(config, options);
+  const masker = createMasker(config.mask);
   const shipped = join(packageRoot(), 'config', 'rules.test.yml');
   const all = [];
   for (const file of files.length === 0 ? [shipped] : files) {
@@ -49,12 +53,12 @@ export async function rulesTest(
     for (const result of results) {
       all.push({ file, ...result });
       if (options.json) continue;
-      io.out(`${result.problems.length === 0 ? 'ok    ' : 'FAILED'}  ${result.name}`);
-      for (const problem of result.problems) io.out(`        ${problem}`);
+      io.out(`${result.problems.length === 0 ? 'ok    ' : 'FAILED'}  ${visible(result.name)}`);
+      for (const problem of result.problems) io.out(`        ${visible(maskedText(problem, masker))}`);
     }
   }
   const failed = all.filter(({ problems }) => problems.length > 0).length;
-  if (options.json) io.out(JSON.stringify({ passed: all.length - failed, failed, tests: all }));
+  if (options.json) io.out(jsonLine({ passed: all.length - failed, failed, tests: all }, masker));
   else io.out(`${all.length - failed} passed, ${failed} failed`);
   return failed === 0 ? 0 : 1;
 }

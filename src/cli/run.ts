@@ -6,6 +6,7 @@ import type { Log } from '../core/log.ts';
 import { createElasticsearchClient, explainFailure } from '../indexing/elasticsearch.ts';
 import { installTemplate } from '../indexing/template.ts';
 import { startPipeline } from '../pipeline.ts';
+import { clearTextWarnings } from './check-config.ts';
 
 export interface RunOptions {
   /** End when standard input closes: for a parent that must not leave this process behind. */
@@ -16,6 +17,7 @@ const TEMPLATE_RETRY_MS = 2_000;
 
 /** Runs until a signal or the source's end. Resolves with the exit status: 0 only if every record was accounted for. */
 export async function run(config: Config, options: RunOptions, log: Log): Promise<number> {
+  for (const warning of clearTextWarnings(config)) log.warn(warning);
   const ending = new AbortController();
   const signals = listenForSignals(ending, log);
   if (options.exitWithParent) endWithParent(ending);

@@ -1,14 +1,16 @@
-// `logpipe tail`: the log topic as it grows, parsed as the pipeline would. Moves nobody's offsets.
-import { LogpipeError } from '../core/errors.ts';
+// `logpipe tail`: the log topic as it grows, parsed as the pipeline would. Moves nobody's offsets. Guarantee: no record ends it;
+// what is printed is masked, and does nothing to the terminal.
+import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import { createMasker, type Masker } from '../core/mask.ts';
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
+import { oneLine, visible } from '../core/terminal-text.ts';
 import { prettyLine } from '../indexing/sinks.ts';
 import { parseWhere } from '../replay/where.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
 import { toRecords } from '../source/kafka-records.ts';
 import { readTopic } from '../source/throwaway-reader.ts';
-import type { Io } from './io.ts';
-import { oneLine } from './terminal.ts';
+import { type Io, jsonLine, shown } from './io.ts';
 
 export interface TailOptions {
   /** Conditions, all of which must hold; see replay/where.ts. */
@@ -30,6 +32,8 @@ export interface TailedRecord {
 export interface TailDeps {
   readonly parse: (record: RawRecord, origin: ChunkOrigin) => TailedRecord;
   readonly log: Log;
+  /** Of the configuration; default: the built-in rules alone. */
+  readonly masker?: Masker;
   readonly now?: () => number;
 }
 
@@ -42,6 +46,7 @@ export async function tail(config: KafkaConfig, options: TailOptions, io: Io, de
   if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) {
     throw new LogpipeError('LOGPIPE_USAGE', `--limit: ${limit} is no whole number above 0`);
   }
+  const { masker = createMasker() } = deps;
   const matches = parseWhere(options.where);
   const from = options.since === undefined ? 'end' : parseSince(options.since, (deps.now ?? Date.now)());
   const topic = config.topics.logs;
@@ -69,11 +74,11 @@ export async function tail(config: KafkaConfig, options: TailOptions, io: Io, de
           if (document === undefined) {
             // A dead letter has no fields to compare.
             if (matches === undefined)
-              io.err(`${topic}/${partition}@${record.offset}: refused, ${reason ?? 'unknown'}`);
+              io.err(`${topic}/${partition}@${record.offset}: refused, ${visible(reason ?? 'unknown')}`);
             return true;
           }
           if (matches?.(document) === false) return true;
-          io.out(options.json ? JSON.stringify(document) : oneLine(prettyLine(document)));
+          io.out(options.json ? jsonLine(document, masker) : lineOf(document, masker));
           printed += 1;
           return printed !== limit;
         },
@@ -85,6 +90,15 @@ export async function tail(config: KafkaConfig, options: TailOptions, io: Io, de
     options.signal?.removeEventListener('abort', end);
   }
   return 0;
+}
+
+/** For people; what cannot be written that way is said, and the next record is shown. */
+function lineOf(document: Record<string, unknown>, masker: Masker): string {
+  try {
+    return oneLine(prettyLine(shown(document, masker) as Record<string, unknown>));
+  } catch (error) {
+    return `(a document that cannot be shown: ${visible(errorText(error))})`;
+  }
 }
 
 const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;

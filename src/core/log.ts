@@ -1,6 +1,11 @@
-// logpipe's own log: to stderr only, so that it can never end up in the topic logpipe reads and stdout stays data.
+// logpipe's own log: to stderr only, so that it can never end up in the topic logpipe reads and stdout stays data. Guarantee: every
+// text in it is masked, and does nothing to a terminal.
 import { inspect } from 'node:util';
 import winston from 'winston';
+import { errorText } from './errors.ts';
+import { createMasker, MASK, type Masker } from './mask.ts';
+import { bounded } from './safe-json.ts';
+import { visible, visibleJson, visibleLines } from './terminal-text.ts';
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -12,20 +17,56 @@ export interface Log {
   debug(message: string, meta?: Record<string, unknown>): void;
 }
 
-/** A logger writing JSON lines, or short readable lines on a terminal, to stderr. */
-export function createLog(options: { level: LogLevel; format: 'json' | 'pretty' }): Log {
+/** Where winston keeps the line that is written. */
+const LINE = Symbol.for('message');
+const MAX_DEPTH = 16;
+
+/**
+ * A logger writing JSON lines, or short readable lines on a terminal, to stderr.
+ * @param masker of the configuration; by default the built-in rules alone
+ */
+export function createLog(
+  options: { readonly level: LogLevel; readonly format: 'json' | 'pretty' },
+  masker: Pick<Masker, 'text' | 'value'> = createMasker(),
+): Log {
   const pretty = winston.format.printf(({ timestamp, level, message, ...meta }) => {
     const rest = Object.keys(meta).length === 0 ? '' : ` ${inspect(meta, { breakLength: Infinity, depth: 4 })}`;
-    return `${timestamp} ${level.padEnd(5)} ${message}${rest}`;
+    return visibleLines(`${timestamp} ${level.padEnd(5)} ${visible(String(message))}${visible(rest)}`);
   });
-  return winston.createLogger({
+  const escaped = winston.format((info) => Object.assign(info, { [LINE]: visibleJson(String(info[LINE])) }));
+  const logger = winston.createLogger({
     level: options.level,
     format: winston.format.combine(
       winston.format.timestamp(),
-      options.format === 'json' ? winston.format.json() : pretty,
+      ...(options.format === 'json' ? [winston.format.json(), escaped()] : [pretty]),
     ),
     transports: [new winston.transports.Console({ stderrLevels: [...LOG_LEVELS], forceConsole: false })],
   });
+
+  const write = (level: LogLevel) => (message: string, meta?: Record<string, unknown>) => {
+    if (!logger.isLevelEnabled(level)) return;
+    logger.log({ ...maskedMeta(meta, masker), level, message: maskedText(message, masker) });
+  };
+  return { error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug') };
+}
+
+function maskedText(text: string, masker: Pick<Masker, 'text'>): string {
+  try {
+    return masker.text(text);
+  } catch {
+    return MASK;
+  }
+}
+
+function maskedMeta(meta: Record<string, unknown> | undefined, masker: Pick<Masker, 'value'>): object {
+  if (meta === undefined) return {};
+  try {
+    // An error shows its stack when it is inspected, and nothing as JSON.
+    const plain = Object.entries(meta).map(([key, value]) => [key, value instanceof Error ? errorText(value) : value]);
+    return masker.value(bounded(Object.fromEntries(plain), MAX_DEPTH)) as object;
+  } catch {
+    return { meta: MASK };
+  }
 }
 
 /** For library use and tests: says nothing. */

@@ -74,6 +74,10 @@ export function createMetrics() {
       'Used share of a disk spool, at the last look of the health monitor. Only where alerts are evaluated.',
       ['host'],
     ),
+    firstSeenUsed: gauge(
+      'logpipe_first_seen_used_ratio',
+      'Used share of what first-seen rules can remember; at 1 new kinds are no longer reported. Only where alerts are evaluated.',
+    ),
     alertsFiring: gauge('logpipe_alerts_firing', 'Alerts that fire, as their holder sees them.'),
     bulkSeconds: new Histogram({
       name: 'logpipe_bulk_seconds',

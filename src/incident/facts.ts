@@ -1,5 +1,6 @@
 // What there is to say about a stretch of logs. In: documents. Out: counts, first and last, releases, frequent errors. Guarantee:
-// bounded: what exceeds the limits is counted as `other`.
+// bounded: what exceeds the limits is counted as `other`; whatever a document holds, nothing throws.
+import { toJson } from '../core/safe-json.ts';
 
 export interface ErrorFact {
   readonly time: string;
@@ -39,7 +40,10 @@ export interface Facts {
 
 const MAX_TEMPLATES = 5_000;
 const MAX_RELEASES = 200;
+const MAX_LEVELS = 20;
 const MAX_MESSAGE = 500;
+/** Of a release, a service, a level. */
+const MAX_NAME = 200;
 const OTHER = 'other';
 
 export function createFacts() {
@@ -53,8 +57,9 @@ export function createFacts() {
   let firstError: { ms: number; fact: ErrorFact } | undefined;
   let lastError: { ms: number; fact: ErrorFact } | undefined;
 
-  function release(version: unknown, time: string, isError: boolean): void {
-    if (typeof version !== 'string') return;
+  function release(name: unknown, time: string, isError: boolean): void {
+    if (typeof name !== 'string') return;
+    const version = name.slice(0, MAX_NAME);
     const known = releases.get(version);
     if (known === undefined && releases.size >= MAX_RELEASES) return;
     const fact = known ?? { version, events: 0, errors: 0, first: time };
@@ -68,12 +73,12 @@ export function createFacts() {
     const grouping = document.error as { readonly template?: unknown } | undefined;
     const fact: ErrorFact = {
       time,
-      message: String(message ?? '').slice(0, MAX_MESSAGE),
-      ...(typeof eventId === 'string' ? { eventId } : {}),
+      message: textOf(message).slice(0, MAX_MESSAGE),
+      ...(typeof eventId === 'string' ? { eventId: eventId.slice(0, MAX_NAME) } : {}),
     };
     if (firstError === undefined || ms < firstError.ms) firstError = { ms, fact };
     if (lastError === undefined || ms >= lastError.ms) lastError = { ms, fact };
-    const wanted = typeof grouping?.template === 'string' ? grouping.template : fact.message;
+    const wanted = typeof grouping?.template === 'string' ? grouping.template.slice(0, MAX_MESSAGE) : fact.message;
     const template = templates.has(wanted) || templates.size < MAX_TEMPLATES ? wanted : OTHER;
     const known = templates.get(template);
     if (known !== undefined) {
@@ -81,7 +86,7 @@ export function createFacts() {
       if (time > known.last) known.last = time;
       return;
     }
-    const place = { example: fact.eventId ?? '', service: String(service ?? '') };
+    const place = { example: fact.eventId ?? '', service: textOf(service).slice(0, MAX_NAME) };
     templates.set(template, { template, count: 1, first: time, last: time, ...place });
   }
 
@@ -93,7 +98,8 @@ export function createFacts() {
       events += 1;
       first = Math.min(first, ms);
       last = Math.max(last, ms);
-      const name = typeof level === 'string' && (levels.has(level) || levels.size < 20) ? level : OTHER;
+      const label = typeof level === 'string' ? level.slice(0, MAX_NAME) : OTHER;
+      const name = levels.has(label) || levels.size < MAX_LEVELS ? label : OTHER;
       levels.set(name, (levels.get(name) ?? 0) + 1);
       release(version, time, isError);
       if (!isError) return;
@@ -113,4 +119,10 @@ export function createFacts() {
       };
     },
   };
+}
+
+/** An object may have a `toString` of its own that is none. */
+function textOf(value: unknown): string {
+  if (typeof value === 'string') return value;
+  return value === undefined || value === null ? '' : toJson(value);
 }

@@ -1,16 +1,19 @@
 // The logs of an incident. In: records as they were stored. Out: matching documents as NDJSON in a gzip file, and what there is to say
-// about them. Guarantee: documents as the pipeline would index them, masked once more; memory does not grow with their number.
-import { createWriteStream } from 'node:fs';
+// about them. Guarantee: documents as the pipeline would index them, masked once more; no record ends it: what is no document is
+// written as the beginning of its text, and counted; memory does not grow with their number; the file has its name only when it is
+// whole.
+import { createWriteStream, renameSync, rmSync } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
+import { errorText } from '../core/errors.ts';
 import type { Masker } from '../core/mask.ts';
-import type { RawRecord } from '../core/record.ts';
-import { Batch } from '../indexing/batch.ts';
-import { createDocumentWriter } from '../indexing/document.ts';
-import { createParser, type ParseConfig } from '../parse/parse.ts';
+import { openPrivateSync } from '../core/private-files.ts';
+import { bounded, toJson } from '../core/safe-json.ts';
+import { visibleJson } from '../core/terminal-text.ts';
+import type { ParseConfig } from '../parse/parse.ts';
+import { createRecordReader, maskedText, shownText } from '../replay/record-document.ts';
 import type { Matches } from '../replay/where.ts';
 import type { StoredRecord } from '../simulate/feed.ts';
-import { createTagger } from '../tag/tag.ts';
 import { createFacts, type Facts } from './facts.ts';
 
 export interface LogsOptions {
@@ -26,61 +29,118 @@ export interface LogsOptions {
 export interface IncidentLogs {
   /** Resolves when there is room for more. */
   take(record: StoredRecord): Promise<void> | undefined;
-  /** Resolves when the file is complete. */
-  close(): Promise<Facts>;
+  /** Resolves when the file is whole and has its name. */
+  close(): Promise<{ readonly facts: Facts; readonly refused: RefusedFacts }>;
+  /** Leaves no file behind. */
+  abandon(): Promise<void>;
+}
+
+/** Records of the stretch, by arrival, that are no documents. */
+export interface RefusedFacts {
+  readonly count: number;
+  readonly byReason: Readonly<Record<string, number>>;
+  /** False when only matching logs were asked for: what has no fields matches nothing. */
+  readonly written: boolean;
 }
 
 type Document = Record<string, unknown>;
+type Read = { readonly document: Document } | { readonly reason: string; readonly detail: string } | undefined;
+
+const MAX_TEXT = 8_192;
 
 export function createLogs(options: LogsOptions, masker: Masker): IncidentLogs {
   const { path, fromMs, toMs, where } = options;
-  const toDocument = createReader(options, masker);
+  const read = createReader(options, masker);
   const facts = createFacts();
+  const refused = new Map<string, number>();
+  const draft = `${path}.part`;
+  rmSync(draft, { force: true });
   const gzip = createGzip();
   // Logs may hold what is nobody else's business, even without secrets.
-  const written = pipeline(gzip, createWriteStream(path, { mode: 0o600 }));
+  const written = pipeline(gzip, createWriteStream(draft, { fd: openPrivateSync(draft, 'wx') }));
+  let waiting: ((error: unknown) => void) | undefined;
   // Looked at in `take` and `close`; until then a failure is no unhandled one.
-  written.catch(() => {});
+  written.catch((error: unknown) => waiting?.(error));
+
+  function write(document: Document): Promise<void> | undefined {
+    if (gzip.write(`${visibleJson(toJson(document))}\n`)) return undefined;
+    return new Promise<void>((resolve, reject) => {
+      waiting = reject;
+      gzip.once('drain', resolve);
+    });
+  }
+
+  function takeDocument(document: Document): Promise<void> | undefined {
+    const time = document['@timestamp'];
+    const timeMs = typeof time === 'string' || typeof time === 'number' ? Date.parse(String(time)) : Number.NaN;
+    if (!(timeMs >= fromMs && timeMs < toMs)) return undefined;
+    if (where !== undefined && !where(document)) return undefined;
+    facts.add(document, timeMs);
+    return write(document);
+  }
+
+  function takeRefused(record: StoredRecord, reason: string, detail: string): Promise<void> | undefined {
+    const { arrivalMs, value, lane, offset = 0 } = record;
+    // It has no event time.
+    if (!(arrivalMs >= fromMs && arrivalMs < toMs)) return undefined;
+    refused.set(reason, (refused.get(reason) ?? 0) + 1);
+    if (where !== undefined) return undefined;
+    return write({
+      '@timestamp': new Date(arrivalMs).toISOString(),
+      tags: ['_parse_failed'],
+      kafka: { topic: options.topic, partition: lane, offset },
+      message: shownText(value, masker, MAX_TEXT),
+      refused: { reason, detail: maskedText(detail, masker), bytes: value?.length ?? 0 },
+    });
+  }
 
   return {
     take(record) {
-      const document = toDocument(record);
-      if (document === undefined) return undefined;
-      const timeMs = Date.parse(String(document['@timestamp']));
-      if (!(timeMs >= fromMs && timeMs < toMs)) return undefined;
-      if (where !== undefined && !where(document)) return undefined;
-      facts.add(document, timeMs);
-      if (gzip.write(`${JSON.stringify(document)}\n`)) return undefined;
-      return Promise.race([new Promise<void>((resolve) => gzip.once('drain', resolve)), written]);
+      const found = read(record);
+      if (found === undefined) return undefined;
+      if ('document' in found) {
+        try {
+          return takeDocument(found.document);
+        } catch (error) {
+          return takeRefused(record, 'processing_failed', errorText(error));
+        }
+      }
+      return takeRefused(record, found.reason, found.detail);
     },
     async close() {
       gzip.end();
       await written;
-      return facts.result();
+      renameSync(draft, path);
+      const byReason = Object.fromEntries([...refused].sort(([a], [b]) => (a < b ? -1 : 1)));
+      const count = [...refused.values()].reduce((sum, value) => sum + value, 0);
+      return { facts: facts.result(), refused: { count, byReason, written: where === undefined } };
+    },
+    async abandon() {
+      gzip.destroy();
+      await written.catch(() => {});
+      rmSync(draft, { force: true });
     },
   };
 }
 
-function createReader({ parse, topic }: LogsOptions, masker: Masker): (record: StoredRecord) => Document | undefined {
-  const parser = createParser(parse, { masker });
-  const tag = createTagger();
-  const documents = createDocumentWriter(parser.time);
-  const batch = new Batch(64 * 1024);
+function createReader({ parse, topic }: LogsOptions, masker: Masker): (record: StoredRecord) => Read {
+  const toDocument = createRecordReader(parse, { masker });
 
-  function read({ arrivalMs, lane, offset = 0, value, eventId, mark }: StoredRecord): Document | undefined {
+  function parsed({ arrivalMs, lane, offset = 0, value, eventId, mark }: StoredRecord): Read {
     // Counted and indexed when they first arrived.
     if (mark === 'redriven' || mark === 'replayed') return undefined;
-    const record: RawRecord = { value, offset, timeMs: arrivalMs, eventId };
-    const result = parser.parse(record);
-    if (!result.ok) return undefined;
-    batch.clear();
     const origin = { kind: 'kafka', topic, partition: lane } as const;
-    documents.append(batch, tag(result.event), record, { origin, records: [record], bytes: 0, done() {} });
-    return JSON.parse(batch.document(0).toString()) as Document;
+    const result = toDocument({ value, offset, timeMs: arrivalMs, eventId }, origin);
+    return result.ok ? { document: result.document } : { reason: result.reason, detail: result.detail };
   }
 
   return (record) => {
-    const document = record.document ?? read(record);
-    return document === undefined ? undefined : (masker.value(document) as Document);
+    const found = record.document === undefined ? parsed(record) : { document: record.document };
+    if (found === undefined || !('document' in found)) return found;
+    try {
+      return { document: masker.value(bounded(found.document)) as Document };
+    } catch (error) {
+      return { reason: 'processing_failed', detail: errorText(error) };
+    }
   };
 }

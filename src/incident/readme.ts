@@ -1,4 +1,6 @@
 // The README of an exported incident: the beginning of a post-mortem, with what is known filled in. In: facts, alerts. Out: Markdown.
+// Guarantee: nothing that a log record holds is rendered as markup.
+import { visible } from '../core/terminal-text.ts';
 import type { Timeline } from '../simulate/timeline.ts';
 import type { Facts } from './facts.ts';
 import type { HistoryResult } from './history.ts';
@@ -15,6 +17,8 @@ export interface ReadmeFacts {
 }
 
 const TOP = 10;
+const MAX_CELL = 300;
+const MAX_GAP = 1_000;
 
 export function readme(known: ReadmeFacts): string {
   const { from, to, source, where, facts, history, timeline, gaps } = known;
@@ -25,14 +29,14 @@ export function readme(known: ReadmeFacts): string {
     '| | |',
     '|---|---|',
     `| Range (UTC) | ${from} to ${to} |`,
-    `| Read from | ${source}${where.length === 0 ? '' : `, only ${where.map(code).join(' and ')}`} |`,
+    `| Read from | ${source}${where.length === 0 ? '' : `, only ${where.map(cell).join(' and ')}`} |`,
     `| Events | ${facts.events}${levelsOf(facts)} |`,
     `| Errors | ${facts.errors} |`,
     `| First and last event | ${facts.firstEvent ?? 'none'} to ${facts.lastEvent ?? 'none'} |`,
     ...(facts.firstError === undefined ? [] : [`| First error | ${errorOf(facts.firstError)} |`]),
     ...(facts.lastError === undefined ? [] : [`| Last error | ${errorOf(facts.lastError)} |`]),
     '',
-    ...gaps.map((gap) => `> ${gap}\n`),
+    ...gaps.map((gap) => `> ${cell(gap, MAX_GAP)}\n`),
     '## What happened',
     '',
     '_One paragraph for people who were not there._',
@@ -84,9 +88,10 @@ function alertsOf(history: HistoryResult, { alerts, pages }: Timeline): string[]
     lines.push(`From the alert history (${told.length} transitions${history.cut ? ', cut' : ''}):`, '');
     if (told.length === 0) lines.push('No alert changed its state.');
     else lines.push('| time | what | priority | alert | message |', '|---|---|---|---|---|');
-    for (const { '@timestamp': time, transition, priority = '', alert, notification } of told) {
+    for (const { '@timestamp': time, transition, priority, alert, notification } of told) {
       const what = notification === undefined ? transition : `${transition}: ${notification.channel}`;
-      lines.push(`| ${time} | ${what} | ${priority} | ${cell(alert?.title ?? '')} | ${cell(alert?.message ?? '')} |`);
+      const cells = [time, what, priority, alert?.title, alert?.message].map((text) => cell(String(text ?? '')));
+      lines.push(`| ${cells.join(' | ')} |`);
     }
     lines.push('', 'What the present rules would have done (backtest):', '');
   } else {
@@ -133,17 +138,28 @@ function levelsOf({ levels }: Facts): string {
 }
 
 function errorOf({ time, message, eventId }: NonNullable<Facts['firstError']>): string {
-  return `${time} ${cell(message)}${eventId === undefined ? '' : ` (${eventId})`}`;
+  return `${time} ${cell(message)}${eventId === undefined ? '' : ` (${cell(eventId)})`}`;
 }
 
-function code(text: string): string {
-  return `\`${cell(text).replaceAll('`', "'")}\``;
-}
-
-/** Text of log records within a table. */
-function cell(text: string): string {
-  return text
-    .replace(/\s+/g, ' ')
-    .replace(/[\\|<>]/g, (character) => `\\${character}`)
-    .slice(0, 300);
+/** Text of log records, within a table or a quotation: on one line, every character stands for itself. */
+function cell(text: string, max = MAX_CELL): string {
+  const plain = visible(
+    text
+      .slice(0, max)
+      .replace(/[\ud800-\udbff]$/, '')
+      .replace(/\s/g, ' ')
+      .trim(),
+  );
+  return (
+    plain
+      .replaceAll('&', '&amp;')
+      .replaceAll('<', '&lt;')
+      .replaceAll('>', '&gt;')
+      .replace(/[\\`*_[\](){}#!|~$^]/g, (character) => `\\${character}`)
+      // Addresses become links by themselves, and some signs are markup at the beginning.
+      .replaceAll('://', '\\://')
+      .replace(/www\./gi, (name) => `${name.slice(0, 3)}\\.`)
+      .replaceAll('@', '&#64;')
+      .replace(/^[-+=:]/, (character) => `\\${character}`)
+  );
 }

@@ -1,6 +1,9 @@
 // The local HTTP server: liveness, readiness, metrics, health. Answers from memory, never from a dependency, so that a
-// slow Elasticsearch cannot make a probe time out.
-import { serve } from '@hono/node-server';
+// slow Elasticsearch cannot make a probe time out. Guarantee: a page that somebody opens in a browser cannot read it by giving its own
+// name this machine's address (DNS rebinding): the Host header is checked, but for the probes /live and /ready.
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { getRequestListener } from '@hono/node-server';
 import { Hono } from 'hono';
 import type { Clock } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
@@ -24,6 +27,14 @@ export const httpSection = {
       default: 8780,
       description: 'Port to bind; 0 takes a free one, which is logged.',
     },
+    allowedHosts: {
+      type: 'array',
+      items: { type: 'string', pattern: '^[A-Za-z0-9._-]+$|^\\[[0-9A-Fa-f:.]+\\]$' },
+      uniqueItems: true,
+      default: [],
+      description:
+        'Names, without a port, under which it is called beside `localhost`, `127.0.0.1` and `[::1]`. Bound to this machine alone (127.0.0.1, ::1), requests for any other name are refused with status 421; bound elsewhere, only when names stand here. Never asked of the probes `/live` and `/ready`.',
+    },
   },
 } as const;
 
@@ -31,6 +42,7 @@ export interface HttpConfig {
   readonly enabled: boolean;
   readonly host: string;
   readonly port: number;
+  readonly allowedHosts: readonly string[];
 }
 
 /** One dependency's state, as /ready shows it. */
@@ -89,19 +101,17 @@ export async function startHttp(
     ),
   );
 
+  const listener = getRequestListener(app.fetch);
+  let mayAsk: HostCheck = () => false;
+  // Without a Host header, which HTTP/1.1 asks for, Node answers 400 itself.
+  const server = createServer((request, response) => {
+    if (!mayAsk(request)) return refuseHost(response);
+    // Nothing here depends on it, and a probe's odd one is no reason to refuse it.
+    request.headers.host = 'localhost';
+    void listener(request, response);
+  });
+
   return new Promise((resolve, reject) => {
-    const server = serve({ fetch: app.fetch, hostname: config.host, port: config.port }, (address) => {
-      const host = address.family === 'IPv6' ? `[${address.address}]` : address.address;
-      resolve({
-        url: `http://${host}:${address.port}`,
-        close: () =>
-          new Promise((done) => {
-            server.close(() => done());
-            // A scraper's kept-alive connection must not hold up the shutdown.
-            if ('closeAllConnections' in server) server.closeAllConnections();
-          }),
-      });
-    });
     server.once('error', (error: Error) =>
       reject(
         new LogpipeError(
@@ -111,5 +121,60 @@ export async function startHttp(
         ),
       ),
     );
+    server.listen(config.port, config.host, () => {
+      const { address, port, family } = server.address() as AddressInfo;
+      const host = family === 'IPv6' ? `[${address}]` : address;
+      mayAsk = createHostCheck(config.allowedHosts, address, host);
+      resolve({
+        url: `http://${host}:${port}`,
+        close: () =>
+          new Promise((done) => {
+            server.close(() => done());
+            // A scraper's kept-alive connection must not hold up the shutdown.
+            server.closeAllConnections();
+          }),
+      });
+    });
   });
+}
+
+type HostCheck = (request: IncomingMessage) => boolean;
+
+const LOOPBACK_NAMES = ['localhost', '127.0.0.1', '[::1]'] as const;
+/** Probes come from machinery that calls a container by its address; they tell no more than whether it works. */
+const UNCHECKED = new Set(['/live', '/ready']);
+
+/** @param bound the address that is listened on, and as it stands in a URL */
+function createHostCheck(allowedHosts: readonly string[], bound: string, boundHost: string): HostCheck {
+  if (!isLoopback(bound) && allowedHosts.length === 0) return () => true;
+  // None of these can be made to mean another machine, or this one for a stranger's page.
+  const names = new Set([...LOOPBACK_NAMES, boundHost, ...allowedHosts].map((name) => name.toLowerCase()));
+  return (request) => {
+    const target = request.url ?? '';
+    if (UNCHECKED.has(target.split('?', 1)[0]!)) return true;
+    // Of several, each reader picks another one; and a target with a host of its own goes before the header.
+    const hosts = request.rawHeaders.filter(
+      (_, i) => i % 2 === 1 && request.rawHeaders[i - 1]!.toLowerCase() === 'host',
+    );
+    if (hosts.length !== 1 || !target.startsWith('/')) return false;
+    const name = hostName(hosts[0]!);
+    return name !== undefined && names.has(name);
+  };
+}
+
+/** Without port and final dot, in lower case; undefined for what is no host. */
+function hostName(header: string): string | undefined {
+  const name = /^(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::\d{1,5})?$/i.exec(header)?.[1]?.toLowerCase();
+  return name?.endsWith('.') ? name.slice(0, -1) : name;
+}
+
+function isLoopback(address: string): boolean {
+  return address === '::1' || /^(?:::ffff:)?127\./i.test(address);
+}
+
+function refuseHost(response: ServerResponse): void {
+  const text =
+    'This server is not called by that name. Call it localhost, 127.0.0.1 or [::1], or add the name to http.allowedHosts.';
+  response.writeHead(421, { 'content-type': 'application/json; charset=utf-8' });
+  response.end(`${JSON.stringify({ error: text })}\n`);
 }

@@ -1,7 +1,9 @@
 // PM2's single events -> what happened. In: events of the bus, several for each process. Out: one happening per application and
 // kind, once PM2 has been quiet about it for a moment. Guarantee: what PM2 was asked to do is never called a crash, nor a crash a
-// stop; whatever comes on the bus, nothing throws.
+// stop; what an application says is masked; whatever comes on the bus, nothing throws.
 import type { Clock } from '../core/clock.ts';
+import { MASK } from '../core/mask.ts';
+import { visible } from '../core/terminal-text.ts';
 import type { Happening, Pm2Kind } from './happening.ts';
 
 /** Events of the bus that are read. */
@@ -45,7 +47,12 @@ const MAX_EXCEPTION = 500;
 
 export function createLifecycle(
   options: LifecycleOptions,
-  deps: { clock: Clock; onHappening(happening: Happening): void },
+  deps: {
+    readonly clock: Clock;
+    /** Applied to what an application says, before it is cut: a cut hides what a secret is known by. */
+    readonly mask: (text: string) => string;
+    onHappening(happening: Happening): void;
+  },
 ): Lifecycle {
   const { clock, onHappening } = deps;
   const apps = new Map<string, Gathered>();
@@ -87,7 +94,7 @@ export function createLifecycle(
   function gather(gathered: Gathered, name: string, event: unknown, subject: unknown, exception: unknown): void {
     const { name: app, pm_id: number, status, exit_code: exitCode, restart_time: restarts } = object(subject);
     if (name === 'process:exception') {
-      gathered.exception = exceptionText(exception);
+      gathered.exception = exceptionText(exception, deps.mask);
       return;
     }
     const key = `${app}/${number}`;
@@ -198,10 +205,15 @@ function exitText({ exitCode }: Gathered): string {
   return exitCode === 0 ? ' (exit code 0: a signal, or the end of the program)' : ` (exit code ${exitCode})`;
 }
 
-function exceptionText(exception: unknown): string {
+function exceptionText(exception: unknown, mask: (text: string) => string): string {
   const { message, name } = object(exception);
   const text = typeof message === 'string' ? message : 'without a message';
-  return (typeof name === 'string' && name !== 'Error' ? `${name}: ${text}` : text).slice(0, MAX_EXCEPTION);
+  const whole = typeof name === 'string' && name !== 'Error' ? `${name}: ${text}` : text;
+  try {
+    return visible(mask(whole).slice(0, MAX_EXCEPTION));
+  } catch {
+    return MASK;
+  }
 }
 
 function count({ size }: ReadonlySet<string>): string {

@@ -52,7 +52,12 @@ export function startPm2Watch(
       },
     },
   );
-  const lifecycle = createLifecycle(config, { clock, onHappening: telling.tell });
+  const lifecycle = createLifecycle(config, {
+    clock,
+    mask: deps.masker.text,
+    // Names and numbers come from the bus as well.
+    onHappening: (happening) => telling.tell(deps.masker.value(happening) as Happening),
+  });
 
   const socket = busSocket(config);
   const daemon = (message: string, more: Pick<Happening, 'ended'> = {}) =>

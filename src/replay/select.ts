@@ -1,5 +1,6 @@
 // Which records a replay wants. In: a record. Out: its tagged event when its event time lies in the stretch and the
 // conditions hold. Guarantee: parsed once; the indexer's stages get the event that was made here.
+import { errorText } from '../core/errors.ts';
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
 import type { ParsedEvent, ParseResult, Parser } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
@@ -41,9 +42,14 @@ export function createSelector(options: {
         return matches === undefined ? { record, result: parsed } : 'unmatched';
       }
       if (!isInside(parsed.event.timeMs)) return 'outside';
-      const event = tag(parsed.event);
-      if (matches !== undefined && !matches(viewOf(event))) return 'unmatched';
-      return { record, result: { ok: true, event } };
+      try {
+        const event = tag(parsed.event);
+        if (matches !== undefined && !matches(viewOf(event))) return 'unmatched';
+        return { record, result: { ok: true, event } };
+      } catch (error) {
+        // No record ends a replay: it is refused, and the summary says so.
+        return { record, result: { ok: false, reason: 'processing_failed', detail: errorText(error) } };
+      }
     },
     parser: {
       time: parser.time,

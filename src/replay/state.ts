@@ -1,10 +1,10 @@
 // What a named replay remembers. In: its request at the first start, then positions. Out: one JSON file, replaced as a
 // whole and forced to disk. Guarantee: after SIGKILL or a power cut the file is the last one saved; one process at a time
-// works under a name; a name cannot be used for another request.
-import { mkdirSync, readFileSync } from 'node:fs';
-import { open, rename } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+// works under a name; a name cannot be used for another request; the file is for this user alone.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { errorText, LogpipeError } from '../core/errors.ts';
+import { makePrivateFolder, replacePrivate } from '../core/private-files.ts';
 import { lockFolder } from '../source/folder-lock.ts';
 import type { Tally } from './progress.ts';
 import type { Position } from './sources.ts';
@@ -49,6 +49,7 @@ export function openState(options: { name: string; folder?: string; request: Rep
   }
   const folder = options.folder ?? STATE_FOLDER;
   const path = join(folder, `${name}.json`);
+  makePrivateFolder(folder, { own: true });
   const unlock = lockFolder(join(folder, `${name}.lock`));
   try {
     const found = load(path);
@@ -59,7 +60,7 @@ export function openState(options: { name: string; folder?: string; request: Rep
       found,
       save(state) {
         const text = `${JSON.stringify(state)}\n`;
-        const mine = saving.then(() => replace(path, text));
+        const mine = saving.then(() => replacePrivate(path, text));
         saving = mine.catch(() => {});
         return mine;
       },
@@ -98,26 +99,6 @@ function load(path: string): ReplayState | undefined {
     return state;
   } catch (error) {
     throw unreadable(path, error);
-  }
-}
-
-async function replace(path: string, text: string): Promise<void> {
-  const folder = dirname(path);
-  mkdirSync(folder, { recursive: true });
-  const draft = `${path}.new`;
-  const file = await open(draft, 'w');
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(draft, path);
-  const directory = await open(folder, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
   }
 }
 

@@ -3,6 +3,7 @@
 // reads the time otherwise.
 import { isEventId } from '../core/event-id.ts';
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
+import { toJson } from '../core/safe-json.ts';
 import { isErrorLevel } from '../parse/level.ts';
 
 export interface StoredDocument {
@@ -31,7 +32,7 @@ export function fromDocument(
   // Relative to the record: an event time out of range then was replaced by the record time, which is this one.
   const timeMs = Date.parse(String(time));
   const record: RawRecord = {
-    value: Buffer.from(JSON.stringify(rest)),
+    value: Buffer.from(toJson(rest)),
     offset: numberAt(kafka, 'offset') ?? 0,
     timeMs: Number.isFinite(timeMs) ? timeMs : options.fallbackMs,
     eventId: isEventId(id) ? id : undefined,

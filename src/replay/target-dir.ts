@@ -1,10 +1,11 @@
 // NDJSON files as a target, one per day: each line a document with its id in front, as `--source file` reads them back.
-// Guarantee: after a kill the files are cut back to what the saved positions stand for, so that no line is there twice.
-import { mkdirSync } from 'node:fs';
-import { type FileHandle, open, readdir, rm, stat } from 'node:fs/promises';
+// Guarantee: after a kill the files are cut back to what the saved positions stand for, so that no line is there twice; they are for
+// this user alone.
+import { type FileHandle, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Metrics } from '../core/metrics.ts';
+import { makePrivateFolder, openPrivate } from '../core/private-files.ts';
 import { createDocumentWriter } from '../indexing/document.ts';
 import type { Target } from './target.ts';
 
@@ -21,8 +22,8 @@ export function createDirTarget(dir: string, deps: { metrics: Metrics }): Target
   async function file(name: string): Promise<OpenFile> {
     const present = files.get(name);
     if (present !== undefined) return present;
-    mkdirSync(dir, { recursive: true });
-    const handle = await open(join(dir, name), 'ax');
+    makePrivateFolder(dir, { own: false });
+    const handle = await openPrivate(join(dir, name), 'ax');
     const opened = { handle, size: 0 };
     files.set(name, opened);
     return opened;
@@ -32,7 +33,7 @@ export function createDirTarget(dir: string, deps: { metrics: Metrics }): Target
     documents: (time) => createDocumentWriter(time),
     stepwise: true,
     async prepare(saved) {
-      mkdirSync(dir, { recursive: true });
+      makePrivateFolder(dir, { own: false });
       for (const name of await readdir(dir)) {
         if (!name.endsWith(ENDING) || saved?.[name] !== undefined) continue;
         // Begun after the last checkpoint: the folder held none at the first start.
@@ -53,7 +54,7 @@ export function createDirTarget(dir: string, deps: { metrics: Metrics }): Target
             `--to-dir: ${path} has lost what this replay wrote (${present} of ${size} bytes); put it back, or begin under another --name`,
           );
         }
-        const handle = await open(path, 'a');
+        const handle = await openPrivate(path, 'a');
         await handle.truncate(size);
         files.set(name, { handle, size });
       }

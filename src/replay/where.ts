@@ -1,8 +1,12 @@
 // Conditions on documents, as given with `--where`. In: their texts. Out: one question to a document.
 // Guarantee: all conditions must hold; a text that is no condition is an error that shows the three forms.
 import { LogpipeError } from '../core/errors.ts';
+import { toJson } from '../core/safe-json.ts';
 
 export type Matches = (document: Readonly<Record<string, unknown>>) => boolean;
+
+/** Lists within lists are looked into so far; what lies deeper is compared as a text. */
+const MAX_LIST_DEPTH = 16;
 
 /** All of them at once; undefined when there are none, so that nothing need be prepared. @throws LogpipeError LOGPIPE_USAGE */
 export function parseWhere(texts: readonly string[] | undefined): Matches | undefined {
@@ -17,19 +21,21 @@ export function parseWhere(texts: readonly string[] | undefined): Matches | unde
  * @throws LogpipeError LOGPIPE_USAGE
  */
 export function parseCondition(text: string): Matches {
-  const match = /^\s*([^=!~\s]+)\s*(!=|=|~)\s*(.*?)\s*$/su.exec(text);
-  if (!match) {
+  const at = text.search(/[=~]/u);
+  const operator = text[at - 1] === '!' && text[at] === '=' ? '!=' : text[at];
+  const path = text.slice(0, operator === '!=' ? at - 1 : Math.max(at, 0)).trim();
+  if (at < 0 || path === '' || /[!\s]/u.test(path)) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
       `--where: ${JSON.stringify(text)} is not path=value, path!=value or path~text`,
     );
   }
-  const [, path, operator, wanted] = match as unknown as [string, string, '=' | '!=' | '~', string];
+  const wanted = text.slice(at + 1).trim();
   const lower = wanted.toLowerCase();
-  const test = (value: unknown): boolean => {
-    if (Array.isArray(value)) return value.some(test);
+  const test = (value: unknown, depth = 0): boolean => {
+    if (Array.isArray(value) && depth < MAX_LIST_DEPTH) return value.some((item) => test(item, depth + 1));
     if (value === undefined || value === null) return false;
-    const found = typeof value === 'object' ? JSON.stringify(value) : String(value);
+    const found = typeof value === 'object' ? toJson(value) : String(value);
     return operator === '~' ? found.toLowerCase().includes(lower) : found === wanted;
   };
   return (document) => test(valueAt(document, path)) !== (operator === '!=');

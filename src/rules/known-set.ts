@@ -1,5 +1,5 @@
 // What was seen before: keys with the time they were first seen. In: what first-seen rules find. Out: whether it is news, and what
-// somebody has to make durable. Guarantee: bounded; when full, nothing more is learned and nothing more is reported.
+// somebody has to make durable. Guarantee: bounded; when full, nothing more is learned and nothing more is reported, and it says so.
 
 export interface KnownEntry {
   readonly key: string;
@@ -19,6 +19,9 @@ export interface KnownSet {
 export interface KeptKnownSet extends KnownSet {
   /** Learned since the last call. */
   take(): KnownEntry[];
+  /** Keys held, and the most that are: at that number what is new is no longer told from what is known. */
+  readonly size: number;
+  readonly maxKeys: number;
 }
 
 const MAX_KEYS = 20_000;
@@ -31,6 +34,10 @@ export function createKnownSet(sinceMs: number, initial: Iterable<KnownEntry> = 
 
   return {
     sinceMs,
+    maxKeys,
+    get size() {
+      return entries.size;
+    },
     has: (key) => entries.get(key),
     learn(entry) {
       if (entries.size >= maxKeys) return false;

@@ -3,15 +3,17 @@
 // tell when a record arrived: there it arrived when it happened.
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { createInterface } from 'node:readline';
 import { createGunzip } from 'node:zlib';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import { isEventId } from '../core/event-id.ts';
 import type { Log } from '../core/log.ts';
+import type { RawRecord } from '../core/record.ts';
+import { toJson } from '../core/safe-json.ts';
 import { createElasticsearchClient, type ElasticsearchConfig, explainFailure } from '../indexing/elasticsearch.ts';
 import { asWritten, readDocuments, type StoredDocument } from '../indexing/ordered-documents.ts';
 import { createTimeParser } from '../parse/time.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
+import { createLineSplitter } from '../source/lines.ts';
 import { openTopicStreams } from '../source/topic-streams.ts';
 import type { StoredRecord } from './feed.ts';
 import { mergeByArrival } from './merge.ts';
@@ -87,7 +89,7 @@ function toRecord({ id, source }: StoredDocument): StoredRecord {
   return {
     arrivalMs: time.parse(source['@timestamp']) ?? 0,
     lane: laneOf(source),
-    value: Buffer.from(JSON.stringify(asWritten(source))),
+    value: Buffer.from(toJson(asWritten(source))),
     eventId: isEventId(id) ? id : undefined,
     document: source,
   };
@@ -109,6 +111,7 @@ function openFiles({ files, fromMs, toMs }: StoredOptions): Stored {
 }
 
 const LINES = 1_000;
+const MAX_LINE_BYTES = 10_000_000;
 
 /** Log lines or exported documents, plain or gzip. */
 async function* readLines(path: string): AsyncGenerator<readonly StoredRecord[]> {
@@ -117,15 +120,22 @@ async function* readLines(path: string): AsyncGenerator<readonly StoredRecord[]>
   try {
     const input = createReadStream(path);
     const text = (await isGzip(path)) ? unzip(input) : input;
-    for await (const line of createInterface({ input: text, crlfDelay: Number.POSITIVE_INFINITY })) {
-      if (line.trim() === '') continue;
-      const record = toStored(line, newestMs);
-      newestMs = Math.max(newestMs, record.arrivalMs);
-      batch.push(record);
-      if (batch.length < LINES) continue;
-      yield batch;
-      batch = [];
+    // Only a line feed ends a line: a record may hold any other separator.
+    const splitter = createLineSplitter({ offset: 0, maxLineBytes: MAX_LINE_BYTES, onCut() {} });
+    const take = (lines: readonly RawRecord[]) => {
+      for (const { value } of lines) {
+        const line = value?.toString() ?? '';
+        if (line.trim() === '') continue;
+        const record = toStored(line, newestMs);
+        newestMs = Math.max(newestMs, record.arrivalMs);
+        batch.push(record);
+      }
+    };
+    for await (const piece of text) {
+      take(splitter.push(Buffer.from(piece as Buffer), 0));
+      for (; batch.length >= LINES; batch = batch.slice(LINES)) yield batch.slice(0, LINES);
     }
+    take(splitter.flush(0));
   } catch (error) {
     throw new LogpipeError('LOGPIPE_SOURCE_FAILED', `${path} cannot be read (${errorText(error)})`, error);
   }
@@ -164,7 +174,7 @@ function toStored(line: string, newestMs: number): StoredRecord {
   return {
     arrivalMs,
     lane: laneOf(doc),
-    value: Buffer.from(exported ? JSON.stringify(asWritten(doc)) : line),
+    value: Buffer.from(exported ? toJson(asWritten(doc)) : line),
     ...(typeof eventId === 'string' && isEventId(eventId) ? { eventId } : {}),
   };
 }

@@ -1,9 +1,9 @@
 // How far each file was read, on disk. In: positions up to which every record is accounted for. Out: `positions.json`,
 // replaced as a whole and forced to disk, so that a crash leaves the old or the new one.
 import { readFileSync } from 'node:fs';
-import { open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorText, LogpipeError } from '../core/errors.ts';
+import { replacePrivate } from '../core/private-files.ts';
 
 export interface JournalEntry {
   /** The path it is read under; a rotated file keeps the path it had. */
@@ -38,21 +38,7 @@ export function openJournal(folder: string): FileJournal {
   const write = async () => {
     const text = JSON.stringify(entries);
     if (text === saved) return;
-    const draft = `${file}.new`;
-    const handle = await open(draft, 'w');
-    try {
-      await handle.writeFile(`{"version":1,"files":${text}}\n`);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(draft, file);
-    const directory = await open(folder, 'r');
-    try {
-      await directory.sync();
-    } finally {
-      await directory.close();
-    }
+    await replacePrivate(file, `{"version":1,"files":${text}}\n`);
     saved = text;
   };
 

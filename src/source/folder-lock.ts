@@ -1,18 +1,19 @@
 // One process per folder. A lock left by a process that has ended is taken over.
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LogpipeError } from '../core/errors.ts';
+import { makePrivateFolder, PRIVATE_FILE } from '../core/private-files.ts';
 
 /**
  * Takes the folder (created when missing) and returns what gives it back.
  * @throws LogpipeError LOGPIPE_SOURCE_FAILED while another living process has it
  */
 export function lockFolder(folder: string): () => void {
-  mkdirSync(folder, { recursive: true });
+  makePrivateFolder(folder, { own: true });
   const lock = join(folder, 'lock');
   const mine = join(folder, `lock.${process.pid}.${process.hrtime.bigint()}`);
   const me = fingerprint(process.pid) ?? String(process.pid);
-  writeFileSync(mine, me);
+  writeFileSync(mine, me, { mode: PRIVATE_FILE });
   try {
     for (;;) {
       try {

@@ -3,6 +3,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { parseConfig } from '../../../src/config.ts';
 import { silentLog } from '../../../src/core/log.ts';
+import { createMasker } from '../../../src/core/mask.ts';
 import { channelsFor } from '../../../src/notify/channels.ts';
 import type { Notification } from '../../../src/notify/notification.ts';
 import type { Happening } from '../../../src/pm2/happening.ts';
@@ -19,7 +20,10 @@ let lifecycle: Lifecycle;
 beforeEach(() => {
   clock = createFakeClock(Date.parse('2026-01-05T10:00:00Z'));
   happenings = [];
-  lifecycle = createLifecycle({ quietMs: 2_000 }, { clock, onHappening: (happening) => happenings.push(happening) });
+  lifecycle = createLifecycle(
+    { quietMs: 2_000 },
+    { clock, mask: createMasker().text, onHappening: (happening) => happenings.push(happening) },
+  );
 });
 
 function see(event: string, status: Status, id: number | string = 0, more: object = {}): void {

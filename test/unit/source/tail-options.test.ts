@@ -1,8 +1,8 @@
 // What `logpipe tail` understands on its command line.
 import { expect, it } from 'vitest';
 import { parseSince } from '../../../src/cli/tail.ts';
-import { oneLine } from '../../../src/cli/terminal.ts';
 import { LogpipeError } from '../../../src/core/errors.ts';
+import { oneLine } from '../../../src/core/terminal-text.ts';
 import { parseCondition } from '../../../src/replay/where.ts';
 
 const document = {
@@ -55,6 +55,6 @@ it('reads times relative to now and absolute ones', () => {
 });
 
 it('keeps a record from moving the cursor', () => {
-  expect(oneLine('a\u001b[2Jb\r\nc\u202ed')).toBe('a [2Jb c d');
+  expect(oneLine('a\u001b[2Jb\r\nc\u202ed')).toBe('a\\u001b[2Jb\\r\\nc\\u202ed');
   expect(oneLine('abcdef', 4)).toBe('abc…');
 });

@@ -1,0 +1,121 @@
+// JSON of values that others made. In: any value, however deep. Out: its JSON. Guarantee: never throws, linear, no recursion that
+// the value's depth decides: `JSON.stringify` overflows the stack at some thousand levels.
+
+export const TOO_DEEP = '[nested too deeply]';
+const CIRCULAR = '[circular]';
+const UNREADABLE = '[unreadable]';
+/** Deeper than any record that is meant for people. With indentation, depth times lines is what a text takes. */
+const MAX_SHOWN_DEPTH = 64;
+
+/** As `JSON.stringify`, at any depth: complete, but for what refers to itself or cannot be read, which is named. */
+export function toJson(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? 'null';
+  } catch {
+    return deepJson(value);
+  }
+}
+
+/** Indented, for people: what lies deeper than 64 levels is named, not shown. */
+export function toPrettyJson(value: unknown): string {
+  const shown = bounded(value);
+  try {
+    return JSON.stringify(shown, null, 2) ?? 'null';
+  } catch {
+    return deepJson(shown);
+  }
+}
+
+/** The same value, or a copy in which `TOO_DEEP` stands for what lies deeper than `maxDepth` levels. */
+export function bounded(value: unknown, maxDepth = MAX_SHOWN_DEPTH): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  if (maxDepth <= 0) return TOO_DEEP;
+  if (Array.isArray(value)) {
+    const copy = value.map((item) => bounded(item, maxDepth - 1));
+    return copy.every((item, i) => item === value[i]) ? value : copy;
+  }
+  let copy: Record<string, unknown> | undefined;
+  for (const key of Object.keys(value)) {
+    const before = (value as Record<string, unknown>)[key];
+    const after = bounded(before, maxDepth - 1);
+    if (after === before) continue;
+    copy ??= { ...value };
+    // Plain assignment to `__proto__` would replace the prototype instead of the field.
+    Object.defineProperty(copy, key, { value: after, enumerable: true, configurable: true, writable: true });
+  }
+  return copy ?? value;
+}
+
+interface Level {
+  readonly source: object;
+  /** Undefined for a list. */
+  readonly keys: readonly string[] | undefined;
+  next: number;
+  empty: boolean;
+}
+
+function deepJson(root: unknown): string {
+  const parts: string[] = [];
+  const levels: Level[] = [];
+  const ancestors = new Set<object>();
+
+  /** Writes a value, or opens a level for it. */
+  function put(given: unknown): void {
+    const value = plain(given);
+    if (typeof value !== 'object' || value === null) {
+      parts.push(leaf(value));
+    } else if (ancestors.has(value)) {
+      parts.push(JSON.stringify(CIRCULAR));
+    } else {
+      ancestors.add(value);
+      const keys = Array.isArray(value) ? undefined : Object.keys(value);
+      levels.push({ source: value, keys, next: 0, empty: true });
+      parts.push(keys === undefined ? '[' : '{');
+    }
+  }
+
+  put(root);
+  for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
+    const { source, keys } = level;
+    const count = keys === undefined ? (source as readonly unknown[]).length : keys.length;
+    if (level.next >= count) {
+      parts.push(keys === undefined ? ']' : '}');
+      ancestors.delete(source);
+      levels.pop();
+      continue;
+    }
+    const key = keys === undefined ? level.next : keys[level.next]!;
+    level.next += 1;
+    const value = read(source, key);
+    // As JSON.stringify has it: left out of an object, null in a list.
+    if (keys !== undefined && (value === undefined || typeof value === 'function' || typeof value === 'symbol'))
+      continue;
+    if (!level.empty) parts.push(',');
+    level.empty = false;
+    if (keys !== undefined) parts.push(JSON.stringify(key), ':');
+    put(value);
+  }
+  return parts.join('');
+}
+
+function read(source: object, key: string | number): unknown {
+  try {
+    return (source as Record<string | number, unknown>)[key];
+  } catch {
+    return UNREADABLE;
+  }
+}
+
+/** A value that says itself how it is to be written, as a date does. */
+function plain(value: unknown): unknown {
+  try {
+    const { toJSON } = (value ?? {}) as { readonly toJSON?: unknown };
+    return typeof toJSON === 'function' ? (toJSON.call(value) as unknown) : value;
+  } catch {
+    return UNREADABLE;
+  }
+}
+
+function leaf(value: unknown): string {
+  return typeof value === 'bigint' ? JSON.stringify(String(value)) : (JSON.stringify(value) ?? 'null');
+}
