@@ -100,7 +100,7 @@ export function createKafkaDeadLetters(deps: {
 
   const send = async (batch: readonly Queued[]) => {
     const present = await connect();
-    const messages = batch.map(({ letter }) => fit(letter, maxBytes()));
+    const messages = batch.map(({ letter }) => fitting(letter, maxBytes()));
     chosen.clear();
     const answers = await present.send({ topic, acks: -1, messages });
     assertAcknowledged(answers, chosen, topic);
@@ -177,7 +177,7 @@ export function createKafkaDeadLetters(deps: {
 }
 
 /** A letter whose value cannot be cut (or hashed) goes without it. */
-function fit(letter: DeadLetter, limit: number): Message {
+function fitting(letter: DeadLetter, limit: number): Message {
   try {
     return cutToFit(letter, limit);
   } catch {
