@@ -69,7 +69,8 @@ export interface Sink {
   close(): Promise<void>;
 }
 
-const CONTROL = /[\u0000-\u001f\u007f-\u009f]/g;
+/** What would move the reader's cursor, or turn the text round (bidi marks). */
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 const NEWLINE = Buffer.from('\n');
 const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 5_000;
@@ -108,7 +109,6 @@ export function prettyLine(doc: Record<string, unknown>): string {
   for (const [key, value] of Object.entries(rest)) {
     parts.push(`${key}=${typeof value === 'string' && !/\s/.test(value) ? value : JSON.stringify(value)}`);
   }
-  // A control character in log data must not move the reader's cursor.
   return parts.join(' ').replace(CONTROL, ' ');
 }
 
