@@ -246,14 +246,14 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     }
     const byPosition = new Map<number, SetAside[]>();
     for (const one of waiting) byPosition.set(one.position, [...(byPosition.get(one.position) ?? []), one]);
-    items.forEach(({ chunk, record }, position) => {
+    for (const [position, { chunk, record }] of items.entries()) {
       const entries = byPosition.get(position);
-      if (entries === undefined) return acknowledge(chunk, 1);
-      bytes -= weightOf(record);
-      const { item } = entries[0]!;
-      keep(item, Promise.all(entries.map(({ settled }) => settled)));
-      return undefined;
-    });
+      if (entries === undefined) acknowledge(chunk, 1);
+      else {
+        bytes -= weightOf(record);
+        keep(entries[0]!.item, Promise.all(entries.map(({ settled }) => settled)));
+      }
+    }
     release(bytes);
   }
 
