@@ -210,7 +210,7 @@ export function createFileDeadLetters(deps: { path: string; log: Log; metrics: M
           signal,
           firstRetryMs: FIRST_RETRY_MS,
           maxRetryMs: MAX_RETRY_MS,
-          onFailing: (failing) => metrics.paused.set({ reason: 'dead_letters' }, failing ? 1 : 0),
+          onFailing: (reason) => metrics.paused.set({ reason: 'dead_letters' }, reason === undefined ? 0 : 1),
         }),
       );
       last = mine.catch(() => {});

@@ -102,20 +102,20 @@ describe('a file of lines', () => {
 
 it('a failure is said once, another one is said too, and so is its end', async () => {
   const { said, log } = listening();
-  const failing: boolean[] = [];
+  const failing: (string | undefined)[] = [];
   const errors = ['full', 'full', 'full', 'gone', 'gone'];
   const attempt = async () => {
     const error = errors.shift();
     if (error !== undefined) throw new Error(error);
   };
-  const retry = { firstRetryMs: 1, maxRetryMs: 1, onFailing: (on: boolean) => failing.push(on) };
+  const retry = { firstRetryMs: 1, maxRetryMs: 1, onFailing: (reason?: string) => failing.push(reason) };
   await persist(attempt, { what: 'letters', path: 'p', log, signal: forever, ...retry });
   expect(said).toEqual([
     'letters cannot be written; trying until they can: full',
     'letters cannot be written; trying until they can: gone',
     'letters are written again',
   ]);
-  expect(failing).toEqual([true, false]);
+  expect(failing).toEqual(['full', 'gone', undefined]);
 });
 
 /** A device that is always full. */
@@ -204,8 +204,10 @@ describe('the NDJSON sink', () => {
       forever,
     );
     await expect.poll(async () => (await metrics.paused.get()).values[0]?.value).toBe(1);
+    expect(sink.trouble?.()).toMatch(/^ENOSPC/);
     rmSync(join(folder, `${NEXT}.ndjson`));
     await writing;
+    expect(sink.trouble?.()).toBeUndefined();
     await sink.close();
     expect(readFileSync(join(folder, `${DAY}.ndjson`), 'utf8')).toBe('{"n":1}\n');
     expect(readFileSync(join(folder, `${NEXT}.ndjson`), 'utf8')).toBe('{"n":2}\n');
