@@ -141,7 +141,6 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
     deadLetters,
     toDeadLetter,
   });
-  let trouble: () => string | undefined = () => undefined;
   if (wanted.elasticsearch) {
     const client = createElasticsearchClient(config.elasticsearch);
     const writer = createBulkWriter(config.bulk, {
@@ -152,7 +151,6 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
       random: Math.random,
     });
     sinks.push(createElasticsearchSink(client, writer));
-    trouble = writer.trouble;
   }
   const out = deps.stdout as NodeJS.WriteStream;
   if (wanted.console.enabled) sinks.push(createConsoleSink(wanted.console.format, { out, metrics }));
@@ -179,11 +177,12 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
     }),
     readiness() {
       const dependencies: Readiness[] = [{ name: config.source, ...source.status() }];
-      if (wanted.elasticsearch) {
-        const reason = isPrepared ? trouble() : 'the index template is not in place yet';
-        const pauses = reason !== undefined && indexer.paused() !== undefined;
-        const detail = reason === undefined ? 'accepting documents' : `${reason}${pauses ? '; the intake pauses' : ''}`;
-        dependencies.push({ name: 'elasticsearch', ready: reason === undefined, detail });
+      const add = (name: string, trouble: string | undefined, well: string) =>
+        dependencies.push({ name, ready: trouble === undefined, detail: trouble ?? well });
+      add('indexer', indexer.trouble(), 'taking records');
+      for (const { name, trouble } of sinks) {
+        const waiting = name === 'elasticsearch' && !isPrepared ? 'the index template is not in place yet' : undefined;
+        if (trouble !== undefined) add(name, waiting ?? trouble(), 'accepting documents');
       }
       return dependencies;
     },

@@ -100,7 +100,7 @@ export function createKafkaDeadLetters(deps: {
 
   const send = async (batch: readonly Queued[]) => {
     const present = await connect();
-    const messages = batch.map(({ letter }) => fit(letter, maxBytes()));
+    const messages = batch.map(({ letter }) => fitting(letter, maxBytes()));
     chosen.clear();
     const answers = await present.send({ topic, acks: -1, messages });
     assertAcknowledged(answers, chosen, topic);
@@ -177,7 +177,7 @@ export function createKafkaDeadLetters(deps: {
 }
 
 /** A letter whose value cannot be cut (or hashed) goes without it. */
-function fit(letter: DeadLetter, limit: number): Message {
+function fitting(letter: DeadLetter, limit: number): Message {
   try {
     return cutToFit(letter, limit);
   } catch {
@@ -210,7 +210,7 @@ export function createFileDeadLetters(deps: { path: string; log: Log; metrics: M
           signal,
           firstRetryMs: FIRST_RETRY_MS,
           maxRetryMs: MAX_RETRY_MS,
-          onFailing: (failing) => metrics.paused.set({ reason: 'dead_letters' }, failing ? 1 : 0),
+          onFailing: (reason) => metrics.paused.set({ reason: 'dead_letters' }, reason === undefined ? 0 : 1),
         }),
       );
       last = mine.catch(() => {});

@@ -12,6 +12,7 @@ export function createElasticsearchSink(client: Client, writer: BulkWriter): Sin
   return {
     name: 'elasticsearch',
     write: (batch, signal) => writer.write(batch, signal),
+    trouble: () => writer.trouble(),
     close: () => client.close(),
   };
 }

@@ -47,8 +47,8 @@ export interface Indexer {
    */
   drain(deadlineMs: number): Promise<boolean>;
   inFlightBytes(): number;
-  /** Why the intake waits at present. */
-  paused(): 'in_flight' | 'set_aside' | undefined;
+  /** What it waits for, in words, that the sinks do not tell of themselves; undefined while all is well. */
+  trouble(): string | undefined;
 }
 
 /** A record that waits outside of any batch. */
@@ -72,6 +72,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
   let cancelTimer: (() => void) | undefined;
   let active = 0;
   let failingSinks = 0;
+  let sinkTrouble: string | undefined;
   let inFlight = 0;
   let setAsideBytes = 0;
   let unsettled = 0;
@@ -222,6 +223,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
         if (stop.signal.aborted) throw error;
         const reason = wordsOf(error);
         if (said === undefined) failing(1);
+        sinkTrouble = `sink ${sink.name}: ${reason}`;
         if (said !== reason) log.error(`Sink ${sink.name}: writing failed, trying until it succeeds`, { reason });
         said = reason;
         await sleep(RETRY_MS, stop.signal);
@@ -246,14 +248,14 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     }
     const byPosition = new Map<number, SetAside[]>();
     for (const one of waiting) byPosition.set(one.position, [...(byPosition.get(one.position) ?? []), one]);
-    items.forEach(({ chunk, record }, position) => {
+    for (const [position, { chunk, record }] of items.entries()) {
       const entries = byPosition.get(position);
-      if (entries === undefined) return acknowledge(chunk, 1);
-      bytes -= weightOf(record);
-      const { item } = entries[0]!;
-      keep(item, Promise.all(entries.map(({ settled }) => settled)));
-      return undefined;
-    });
+      if (entries === undefined) acknowledge(chunk, 1);
+      else {
+        bytes -= weightOf(record);
+        keep(entries[0]!.item, Promise.all(entries.map(({ settled }) => settled)));
+      }
+    }
     release(bytes);
   }
 
@@ -346,7 +348,10 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     accept,
     bury,
     inFlightBytes: () => inFlight,
-    paused: () => paused,
+    trouble() {
+      if (failingSinks > 0) return sinkTrouble;
+      return paused === 'set_aside' ? 'the intake pauses: too much waits to be indexed or buried' : undefined;
+    },
     async drain(deadlineMs) {
       flush();
       if (isIdle()) return unsettled === 0;

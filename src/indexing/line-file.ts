@@ -107,8 +107,8 @@ export interface Persistence {
   readonly signal: AbortSignal;
   readonly firstRetryMs: number;
   readonly maxRetryMs: number;
-  /** Hears true when writing begins to fail and false when it works again. */
-  readonly onFailing: (failing: boolean) => void;
+  /** Hears why writing fails, and undefined when it works again. */
+  readonly onFailing: (reason: string | undefined) => void;
 }
 
 /** Tries until `attempt` succeeds. A failure is said once, and again when it is another one. @throws signal's reason */
@@ -120,13 +120,15 @@ export async function persist(attempt: () => Promise<void>, options: Persistence
     try {
       await attempt();
       if (said === undefined) return;
-      onFailing(false);
+      onFailing(undefined);
       log.info(`${what} are written again`, { path });
       return;
     } catch (error) {
       const reason = errorText(error);
-      if (said === undefined) onFailing(true);
-      if (reason !== said) log.error(`${what} cannot be written; trying until they can`, { path, error: reason });
+      if (reason !== said) {
+        onFailing(reason);
+        log.error(`${what} cannot be written; trying until they can`, { path, error: reason });
+      }
       said = reason;
       await sleep(retryMs, signal);
     }

@@ -66,10 +66,13 @@ export interface SetAside {
 export interface Sink {
   readonly name: string;
   write(batch: Batch, signal: AbortSignal): Promise<readonly SetAside[] | undefined>;
+  /** What it waits for at present, in words; undefined while all is well. */
+  trouble?(): string | undefined;
   close(): Promise<void>;
 }
 
-const CONTROL = /[\u0000-\u001f\u007f-\u009f]/g;
+/** What would move the reader's cursor, or turn the text round (bidi marks). */
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 const NEWLINE = Buffer.from('\n');
 const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 5_000;
@@ -108,7 +111,6 @@ export function prettyLine(doc: Record<string, unknown>): string {
   for (const [key, value] of Object.entries(rest)) {
     parts.push(`${key}=${typeof value === 'string' && !/\s/.test(value) ? value : JSON.stringify(value)}`);
   }
-  // A control character in log data must not move the reader's cursor.
   return parts.join(' ').replace(CONTROL, ' ');
 }
 
@@ -117,6 +119,7 @@ export function createNdjsonSink(dir: string, deps: { metrics: Metrics; log: Log
   const files = new Map<string, LineFile>();
   let last: Promise<unknown> = Promise.resolve();
   let closed = false;
+  let failing: string | undefined;
 
   async function file(index: string): Promise<LineFile> {
     let present = files.get(index);
@@ -143,7 +146,10 @@ export function createNdjsonSink(dir: string, deps: { metrics: Metrics; log: Log
         signal,
         firstRetryMs: FIRST_RETRY_MS,
         maxRetryMs: MAX_RETRY_MS,
-        onFailing: (failing) => metrics.paused.set({ reason: 'sink' }, failing ? 1 : 0),
+        onFailing(reason) {
+          failing = reason;
+          metrics.paused.set({ reason: 'sink' }, reason === undefined ? 0 : 1);
+        },
       });
     }
   }
@@ -165,6 +171,7 @@ export function createNdjsonSink(dir: string, deps: { metrics: Metrics; log: Log
       metrics.indexed.inc({ sink: 'ndjson' }, batch.count);
       return undefined;
     },
+    trouble: () => failing,
     async close() {
       if (closed) return;
       closed = true;

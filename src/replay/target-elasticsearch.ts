@@ -84,10 +84,13 @@ export function createEsTarget(
       ? {
           ...sink,
           async write(batch, signal) {
-            await sink.write(batch, signal);
+            const waiting = await sink.write(batch, signal);
+            // Until a document is written anew, its old copy is all there is of it.
+            await Promise.all((waiting ?? []).map(({ settled }) => settled));
             // Two steps: `+=` would read the sum before the others that are waiting have added theirs.
             const removed = await oldCopies.remove(batch, refused);
             moved += removed;
+            return undefined;
           },
         }
       : sink,
