@@ -47,8 +47,7 @@ for (let c = 0; c < 128; c++) {
 const JOINT = new Uint8Array(128);
 for (const char of ' ,:;./#+-|*x') JOINT[char.charCodeAt(0)] = 1;
 
-const UNITS =
-  /^(?:[mnuµ]?s|min|secs?|[hdkKMGx%CFVWLb]|[kKMGT]i?[Bb]|B|st|nd|rd|th|px|k?Hz|[MG]Hz|rpm|T\d.*|Z)$/;
+const UNITS = /^(?:[mnuµ]?s|min|secs?|[hdkKMGx%CFVWLb]|[kKMGT]i?[Bb]|B|st|nd|rd|th|px|k?Hz|[MG]Hz|rpm|T\d.*|Z)$/;
 const MONTHS = new Set('Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' '));
 const WEEKDAYS = new Set('Mon Tue Wed Thu Fri Sat Sun'.split(' '));
 const ZONES = new Set('AM PM am pm UTC GMT CST CDT PST PDT EST EDT CET CEST'.split(' '));
@@ -258,7 +257,13 @@ class Walk {
     if ((word === 'user' || word === 'User') && this.follows(from) && !NO_NAME.has(present) && end === to) {
       return this.put(from, end, USER);
     }
-    if (word === 'for' && BEFORE_FOR.has(wordBefore) && present !== 'invalid' && present !== 'user' && present !== 'illegal') {
+    if (
+      word === 'for' &&
+      BEFORE_FOR.has(wordBefore) &&
+      present !== 'invalid' &&
+      present !== 'user' &&
+      present !== 'illegal'
+    ) {
       return this.put(from, end, USER) && to;
     }
     switch (present.length) {
@@ -309,7 +314,15 @@ class Walk {
     for (; to < line.length; to++) {
       const code = line.charCodeAt(to);
       // Space, quotation marks, < > ) ] }
-      if (code <= 0x22 || code === 0x27 || code === 0x3c || code === 0x3e || code === 0x29 || code === 0x5d || code === 0x7d) {
+      if (
+        code <= 0x22 ||
+        code === 0x27 ||
+        code === 0x3c ||
+        code === 0x3e ||
+        code === 0x29 ||
+        code === 0x5d ||
+        code === 0x7d
+      ) {
         break;
       }
     }
@@ -333,7 +346,8 @@ class Walk {
     const { line } = this;
     if (line.charCodeAt(to) !== 0x3d) return end;
     let i = to;
-    while (i < line.length && line.charCodeAt(i) > 0x20 && line.charCodeAt(i) !== 0x2c && line.charCodeAt(i) !== 0x29) i++;
+    while (i < line.length && line.charCodeAt(i) > 0x20 && line.charCodeAt(i) !== 0x2c && line.charCodeAt(i) !== 0x29)
+      i++;
     return i;
   }
 
@@ -384,7 +398,8 @@ class Walk {
     if (has.dots >= 3 && isAddress(line, from, end)) return this.put(from, end, HOST) && to;
     if (has.marks > 0) {
       const at = line.indexOf('@', from);
-      if (has.dots > 0 && /^[\w.+-]+@[\w-]+\.[\w.-]*[A-Za-z]$/.test(line.slice(from, end))) return this.put(from, end, EMAIL);
+      if (has.dots > 0 && /^[\w.+-]+@[\w-]+\.[\w.-]*[A-Za-z]$/.test(line.slice(from, end)))
+        return this.put(from, end, EMAIL);
       // Class@1f2e3d: the class stays.
       if (at > from && !/\d/.test(line.slice(from, at))) return this.put(at + 1, end, ID) && to;
       return this.put(from, end, ID) && to;
@@ -410,7 +425,10 @@ class Walk {
   private colons(from: number, to: number, end: number): number {
     const { line } = this;
     const token = line.slice(from, end);
-    if (/^[A-Za-z][\w-]*(?:\.[\w-]+)*:\d{2,5}$/.test(token) && !/\.(?:java|c|h|cc|cpp|ts|js|py|go|rb|scala|rs|kt):/.test(token)) {
+    if (
+      /^[A-Za-z][\w-]*(?:\.[\w-]+)*:\d{2,5}$/.test(token) &&
+      !/\.(?:java|c|h|cc|cpp|ts|js|py|go|rb|scala|rs|kt):/.test(token)
+    ) {
       return this.put(from, end, HOST) && to;
     }
     if (/^[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){3,7}$/.test(token)) return this.put(from, end, HOST) && to;
