@@ -4,8 +4,10 @@ import kafkajs from 'kafkajs';
 import * as snappy from 'snappy';
 import { describe, expect, it } from 'vitest';
 import { snappyCodec, zstdCodec } from '../../src/core/kafka-codecs.ts';
+import { silentLog } from '../../src/core/log.ts';
+import { readTopic } from '../../src/source/throwaway-reader.ts';
 import { createTopic, testBrokers, uniqueName, waitFor } from '../kit/servers.ts';
-import { kafkaConfig, openSource, produce, testAdmin, testKafka } from './intake-kit.ts';
+import { kafkaConfig, numbered, openSource, produce, testAdmin, testKafka, untilCommitted } from './intake-kit.ts';
 
 // Long and repetitive enough for several blocks of every codec, with bytes that are no text.
 const values = Array.from({ length: 300 }, (_, i) =>
@@ -59,6 +61,67 @@ describe('written by us', () => {
     await producer.disconnect();
     expect((await admin.fetchTopicOffsets(topic))[0]!.high).toBe('0');
     await expect(zstdCodec.compress({ buffer: Buffer.from('x') })).rejects.toThrow('zstd');
+  });
+});
+
+describe('batches that unpack to much more', () => {
+  const MIB = 1024 * 1024;
+  const large = (count: number) =>
+    Array.from({ length: count }, (_, i) => ({ value: Buffer.alloc(MIB, 97 + (i % 26)) }));
+
+  it('two of 100 MB each and a bomb: slices and one letter, and the group is not left meanwhile', async () => {
+    const topic = uniqueName('codec');
+    await createTopic(testBrokers(), topic, { partitions: 1, config: { 'compression.type': 'producer' } });
+    for (const count of [100, 140, 100]) {
+      await produce(topic, 0, large(count), { compression: kafkajs.CompressionTypes.GZIP });
+    }
+    await produce(topic, 0, numbered(0, 5));
+    const config = kafkaConfig({ topic });
+    // Shorter than what the unpacking takes in all, on most machines.
+    const taken = await openSource(config, { auto: true, intake: { sessionTimeoutMs: 3_000, heartbeatMs: 500 } });
+    await waitFor(() => taken.records.at(-1)?.offset === 344, { what: 'the last record' });
+    expect(taken.joins).toHaveLength(1);
+    const offsets = [...Array.from({ length: 101 }, (_, i) => i), ...Array.from({ length: 105 }, (_, i) => 240 + i)];
+    expect(taken.records.map(({ offset }) => offset)).toEqual(offsets);
+    expect(taken.records[100]!.refusal).toMatchObject({
+      reason: 'batch_too_large',
+      detail: expect.stringContaining(`${topic}/0, offsets 100 to 239`),
+    });
+    expect(taken.records[339 - 139]!.value!.equals(Buffer.alloc(MIB, 97 + (99 % 26)))).toBe(true);
+    for (const { bytes } of taken.chunks) expect(bytes).toBeLessThanOrEqual(4 * MIB);
+    await untilCommitted(await testAdmin(), config, 0, 345);
+  });
+
+  it('150,000 tiny records in one batch, with and without compression, also for a reader that leaves no trace', async () => {
+    const topic = uniqueName('codec');
+    await createTopic(testBrokers(), topic, { partitions: 1, config: { 'compression.type': 'producer' } });
+    const tiny = Array.from({ length: 150_000 }, () => ({ value: Buffer.from('x') }));
+    for (const compression of [kafkajs.CompressionTypes.GZIP, kafkajs.CompressionTypes.None]) {
+      // Without compression a batch is not to be longer than the broker takes.
+      const count = compression === kafkajs.CompressionTypes.None ? 100_000 : tiny.length;
+      await produce(topic, 0, tiny.slice(0, count), { compression, batchOf: count });
+    }
+    const config = kafkaConfig({ topic });
+    const taken = await openSource(config, { auto: true });
+    await waitFor(() => taken.records.length === 250_000, { what: 'all records' });
+    expect(taken.records.every(({ offset }, i) => offset === i)).toBe(true);
+    let next = 0;
+    await readTopic(
+      config,
+      {
+        topic,
+        purpose: 'test',
+        from: 'beginning',
+        follow: false,
+        onRecord({ offset }) {
+          if (Number(offset) !== next) throw new Error(`offset ${offset} where ${next} was expected`);
+          next += 1;
+          return true;
+        },
+      },
+      silentLog,
+    );
+    expect(next).toBe(250_000);
   });
 });
 
