@@ -1,5 +1,6 @@
 // What the person at the terminal sees: steps with their time, then a view that is redrawn in place, or plain lines
-// when the output is no terminal.
+// when the output is no terminal. Guarantee: log text on it does nothing to the terminal.
+import { visible } from '../../src/core/terminal-text.ts';
 import type { Results } from './results.ts';
 
 export interface Screen {
@@ -47,13 +48,13 @@ export function createScreen(out: ScreenOutput, now: () => number): Screen {
   return {
     step(line) {
       drawn = 0;
-      for (const part of line.split('\n')) out.write(`${elapsed()}${part}\n`);
+      for (const part of line.split('\n')) out.write(`${elapsed()}${visible(part)}\n`);
     },
     show(view) {
       if (out.isTTY !== true) {
         if (now() - lastPlain < PLAIN_EVERY_MS) return;
         lastPlain = now();
-        out.write(`${elapsed()}${plain(view)}\n`);
+        out.write(`${elapsed()}${visible(plain(view))}\n`);
         return;
       }
       const width = (out.columns ?? 100) - 1;
@@ -62,7 +63,7 @@ export function createScreen(out: ScreenOutput, now: () => number): Screen {
       const up = drawn > 0 ? `\u001b[${drawn}A` : '';
       drawn = lines.length;
       // One write, so that nothing flickers; each line clears what stood there, the end what stood below.
-      out.write(`${up}\r${lines.map((line) => `${cut(line, width)}\u001b[K\n`).join('')}\u001b[J`);
+      out.write(`${up}\r${lines.map((line) => `${cut(visible(line), width)}\u001b[K\n`).join('')}\u001b[J`);
     },
     leave() {
       drawn = 0;

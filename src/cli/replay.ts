@@ -4,11 +4,13 @@ import { systemClock } from '../core/clock.ts';
 import { durationMs, durationSchema } from '../core/duration.ts';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import { createMasker } from '../core/mask.ts';
 import { createDlqReplaySource } from '../replay/dlq-source.ts';
 import { createFileReplaySource } from '../replay/file-source.ts';
 import { createIndexReplaySource } from '../replay/index-source.ts';
 import { createKafkaReplaySource } from '../replay/kafka-source.ts';
 import { parseSpeed } from '../replay/pace.ts';
+import { maskedText } from '../replay/record-document.ts';
 import { type ReplayDeps, replay } from '../replay/replay.ts';
 import type { ReplayConfig, ReplayOptions } from '../replay/request.ts';
 import type { ReplaySource } from '../replay/sources.ts';
@@ -17,7 +19,7 @@ import type { TargetOptions } from '../replay/target.ts';
 import { parseTimeRange, type TimeRange } from '../replay/time-range.ts';
 import { parseWhere } from '../replay/where.ts';
 import { createYielding, DEFAULT_YIELD_LAG } from '../replay/yielding.ts';
-import type { Io } from './io.ts';
+import { type Io, jsonLine } from './io.ts';
 import { createProgressLine, planLines, summaryJson, summaryLines } from './replay-report.ts';
 
 export const REPLAY_SOURCES = ['kafka', 'dlq', 'index', 'file'] as const;
@@ -127,8 +129,9 @@ export async function runReplay(
     const about = { source: source.kind, target, range, dryRun: run.dryRun, name };
     // Standard output belongs to the documents where they go there.
     const tell = target.kind === 'console' && !run.dryRun ? io.err : io.out;
-    if (options.json) tell(JSON.stringify(summaryJson(summary, about)));
-    else for (const line of summaryLines(summary, about)) io.err(line);
+    const masker = createMasker(config.mask);
+    if (options.json) tell(jsonLine(summaryJson(summary, about), masker));
+    else for (const line of summaryLines(summary, about)) io.err(maskedText(line, masker));
     return summary.complete ? 0 : 1;
   } finally {
     signals.dispose();

@@ -213,13 +213,14 @@ function explain(error: ErrorObject, hidden: Hidden): string {
   const path = keys.map((key) => nameOf(key, hidden.secrets, hidden.masker)).join('.') || '(top level)';
   const secret =
     (error.parentSchema as Schema | undefined)?.secret === true || keys.some((key) => hidden.masker.isSecretKey(key));
-  const found = secret ? MASK : describe(error.data, hidden);
+  const key = error.propertyName;
+  const found = key !== undefined ? `a key of ${key.length} characters` : secret ? MASK : describe(error.data, hidden);
   const params = error.params as Record<string, unknown>;
   switch (error.keyword) {
     case 'additionalProperties': {
       const permitted = Object.keys((error.parentSchema as Schema).properties ?? {}).join(', ');
-      const key = nameOf(String(params.additionalProperty), hidden.secrets, hidden.masker);
-      return `${path === '(top level)' ? key : `${path}.${key}`}: unknown key; permitted here: ${permitted}`;
+      const unknown = nameOf(String(params.additionalProperty), hidden.secrets, hidden.masker);
+      return `${path === '(top level)' ? unknown : `${path}.${unknown}`}: unknown key; permitted here: ${permitted}`;
     }
     case 'propertyNames':
       return `${path}: a key that is not permitted here`;
@@ -244,7 +245,7 @@ const MAX_NAME = 64;
 
 /** A value as a message may show it: what it holds only when it is a single harmless one. */
 function describe(value: unknown, hidden: Hidden): string {
-  if (hidden.secrets.has(String(value))) return MASK;
+  if (typeof value !== 'object' && hidden.secrets.has(String(value))) return MASK;
   if (typeof value !== 'string') return kindOf(value);
   const text = withoutCredentials(value, hidden);
   return visible(JSON.stringify(text.length > MAX_FOUND ? `${text.slice(0, MAX_FOUND - 3)}...` : text));

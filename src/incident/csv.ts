@@ -10,5 +10,5 @@ function cell(text: string): string {
   // The full-width forms are formulas in some countries' settings.
   const formula = /^[ ]{0,100}[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\n]/.test(text) && !/^-?\d+(?:\.\d+)?$/.test(text);
   const safe = `${formula ? "'" : ''}${visible(text)}`;
-  return /[",;' ]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  return /[",;]|^[' ]| $/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

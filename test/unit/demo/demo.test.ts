@@ -145,3 +145,28 @@ test('the view: drawn in place on a terminal, a line every five seconds elsewher
     '   5.0 s  produced 1,234 (1/s), indexed 1,200 (1/s), lag 34, errors 10.0 %',
   ]);
 });
+
+test('log text on the screen does nothing to the terminal', () => {
+  const written: string[] = [];
+  const out = { write: (text: string) => written.push(text), isTTY: true, columns: 200, rows: 50 };
+  const view: View = {
+    title: 'demo',
+    time: '1 s',
+    rates: { produced: 1, indexed: 1 },
+    totals: { produced: 1, indexed: 1, deadLettered: 0, duplicates: 0, dropped: 0 },
+    lag: undefined,
+    firing: 0,
+    results: undefined,
+    latest: ['a\u001b[2Jb\u202ec'],
+    hints: [],
+    incident: 'x\u009b2J',
+  };
+  const screen = createScreen(out, () => 0);
+  screen.step('step \u001b]0;x\u0007');
+  screen.show(view);
+  const text = written.join('');
+  expect(text).toContain('a\\u001b[2Jb\\u202ec');
+  expect(text.replaceAll('\u001b[K', '').replaceAll('\u001b[J', '')).not.toMatch(
+    /[\u0000-\u0009\u000e-\u001f\u007f-\u009f\u202e]/,
+  );
+});

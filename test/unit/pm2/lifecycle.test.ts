@@ -243,3 +243,17 @@ describe('telling', () => {
     ]);
   });
 });
+
+test('what an application says is masked before it is cut, and works on no terminal', async () => {
+  const password = ['opal', 'heron'].join('-');
+  const message = `${'x'.repeat(480)} postgres://app:${password}@db.example/calls\u001b[2J`;
+  lifecycle.take('process:exception', { process: { name: 'api', pm_id: 0 }, data: { name: 'Error', message } });
+  lifecycle.take('process:exception', {
+    process: { name: 'worker', pm_id: 1 },
+    data: { name: 'Error', message: `token=${password} \u001b]0;x\u0007\u202e` },
+  });
+  await clock.advance(20_000);
+  expect(happenings).toHaveLength(2);
+  expect(JSON.stringify(happenings)).not.toContain('opal');
+  expect(happenings[1]!.facts.exception).toBe('token=[masked] \\u001b]0;x\\u0007\\u202e');
+});

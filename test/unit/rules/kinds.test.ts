@@ -354,6 +354,15 @@ describe('first seen', () => {
     expect(of(stage.tick(T0 + SECOND), 'new-error')).toHaveLength(1);
     expect(of(stage.tick(T0 + 2 * SECOND), 'new-error')).toHaveLength(1);
   });
+
+  it('says how full it is', () => {
+    const known = createKnownSet(T0 - 2 * DAY, [{ key: 'error.templates/kept', firstMs: T0, quiet: true }], 2);
+    expect([known.size, known.maxKeys]).toEqual([1, 2]);
+    const stage = createStage(undefined, { known });
+    for (const template of ['a', 'b']) errors(stage, template, 10, T0);
+    stage.tick(T0 + SECOND);
+    expect([known.size, known.maxKeys]).toEqual([2, 2]);
+  });
 });
 
 describe('trend', () => {
