@@ -8,11 +8,11 @@ import { LogpipeError } from '../core/errors.ts';
  * @throws LogpipeError LOGPIPE_SOURCE_FAILED while another living process has it
  */
 export function lockFolder(folder: string): () => void {
-  mkdirSync(folder, { recursive: true });
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
   const lock = join(folder, 'lock');
   const mine = join(folder, `lock.${process.pid}.${process.hrtime.bigint()}`);
   const me = fingerprint(process.pid) ?? String(process.pid);
-  writeFileSync(mine, me);
+  writeFileSync(mine, me, { mode: 0o600 });
   try {
     for (;;) {
       try {

@@ -13,7 +13,7 @@ import type { JournalEntry } from '../../src/source/files/journal.ts';
 import { waitFor } from './servers.ts';
 
 export const until = (what: string, condition: () => unknown) =>
-  waitFor(condition, { what, timeoutMs: 20_000, intervalMs: 5 });
+  waitFor(condition, { what, timeoutMs: 40_000, intervalMs: 5 });
 
 export const lines = (from: number, count: number) => Array.from({ length: count }, (_, i) => `{"n":${from + i}}`);
 export const text = (all: readonly string[]) => all.map((line) => `${line}\n`).join('');
@@ -55,7 +55,7 @@ export function listen(): Log & { readonly said: { level: string; message: strin
 }
 
 /** A running source; `auto` acknowledges at once. */
-export async function take(source: Source, options: { auto?: boolean } = {}) {
+export async function take(source: Source, options: { auto?: boolean; onChunk?: (chunk: Chunk) => void } = {}) {
   const chunks: Chunk[] = [];
   const records: (RawRecord & { identity: string })[] = [];
   let shut: Promise<void> | undefined;
@@ -91,6 +91,7 @@ export async function take(source: Source, options: { auto?: boolean } = {}) {
   };
   onTestFinished(taken.end);
   await source.start(async (chunk) => {
+    options.onChunk?.(chunk);
     chunks.push(chunk);
     const identity = chunk.origin.kind === 'file' ? chunk.origin.identity : '';
     for (const record of chunk.records) records.push({ ...record, identity });
@@ -105,10 +106,11 @@ export type Taken = Awaited<ReturnType<typeof take>>;
 /** A file source that is read at once. */
 export async function follow(
   config: FilesConfig,
-  deps: { log?: Log; clock?: Clock; metrics?: Metrics; auto?: boolean } = {},
+  deps: { log?: Log; clock?: Clock; metrics?: Metrics; auto?: boolean; onChunk?: (chunk: Chunk) => void } = {},
 ): Promise<Taken & { dropped(): Promise<Record<string, number>> }> {
-  const { log = silentLog, clock = systemClock, metrics = createMetrics(), auto = true } = deps;
-  const taken = await take(createFileSource(config, { log, clock, metrics }), { auto });
+  const { log = silentLog, clock = systemClock, metrics = createMetrics(), auto = true, onChunk } = deps;
+  const source = createFileSource(config, { log, clock, metrics });
+  const taken = await take(source, { auto, ...(onChunk ? { onChunk } : {}) });
   return Object.assign(taken, {
     async dropped() {
       const { values } = await metrics.dropped.get();

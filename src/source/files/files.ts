@@ -20,6 +20,8 @@ const CLOSE_MS = 1_000;
 const MAX_OPEN = 256;
 /** A look at all files takes at most this share of the time. */
 const LOOK_SHARE = 0.1;
+/** Files looked at side by side: what the system does for one must not wait for another. */
+const LOOKERS = 8;
 
 export const filesSection = {
   type: 'object',
@@ -180,11 +182,16 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
     changed.clear();
     const startedAt = performance.now();
     folders.nextRound();
-    for (const follower of due) {
-      if (stopping) return;
-      await follower.look();
-      busy.add(follower);
-    }
+    const queue = due.values();
+    const lookInTurn = async () => {
+      for (const follower of queue) {
+        if (stopping) return;
+        await follower.look();
+        busy.add(follower);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(LOOKERS, due.length) }, lookInTurn));
+    if (stopping) return;
     // Before the first line of a new file is delivered; one write for all of them.
     if (journal?.wanting) await save();
     if (!isRound) return;

@@ -111,6 +111,8 @@ interface Member {
   readonly recent: Mark[];
   size: number;
   mtimeMs: number;
+  /** Its size when this process saw it first. */
+  firstSize: number;
   /** That it holds what was read of it was seen by this process. */
   isVerified: boolean;
   /** Set for a copy that lacks the last bytes, which were read from the original: its size. */
@@ -172,6 +174,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
       recent: [],
       size: 0,
       mtimeMs: 0,
+      firstSize: 0,
       isVerified: false,
       shortBytes: undefined,
       isNews: true,
@@ -374,6 +377,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
       if (isGzip(sighting.name) ? !isFirst && member.size !== sighting.size : sighting.size < member.readAt) {
         return false;
       }
+      if (isFirst) member.firstSize = sighting.size;
       if (isFirst || member.size !== sighting.size || member.mtimeMs !== sighting.mtimeMs) {
         try {
           if (!(await holds(member))) return false;
@@ -457,6 +461,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     member.place = 'there';
     member.content = content;
     member.size = sighting.size;
+    member.firstSize = sighting.size;
     member.mtimeMs = sighting.mtimeMs;
     owners.set(sighting.key, self);
     return member;
@@ -618,8 +623,9 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     if (!follow || member.content?.gzip || member.shortBytes !== undefined) return finish(member);
     if (member.place === 'there') {
       if (isLast) return undefined;
-      // By the file system's clock nobody has written to it for long: no need to wait once more.
-      if (clock.now() - member.mtimeMs > rotationGraceMs) return finish(member);
+      // Nobody has written to it for long, as far as its time tells, nor under our eyes: no need to wait.
+      const isIdle = clock.now() - member.mtimeMs > rotationGraceMs && member.size === member.firstSize;
+      if (isIdle) return finish(member);
     }
     member.cancelHold ??= clock.after(LONGEST_HOLD * rotationGraceMs, () => {
       member.hasPassed = true;

@@ -60,6 +60,8 @@ export function openJournal(folder: string): FileJournal {
   const held = new Set(loaded.bytes === 0 ? [] : loaded.entries.map(({ identity }) => identity));
   let dirty = new Set(loaded.bytes === 0 ? loaded.entries : []);
   let gone = new Set<string>();
+  /** Entries that the disk does not have. */
+  const wanted = new Set<JournalEntry>(dirty);
   /** Of the file, up to its last whole line. */
   let length = loaded.bytes;
   let compactAt = Math.max(COMPACT_BYTES, 4 * length);
@@ -111,7 +113,10 @@ export function openJournal(folder: string): FileJournal {
       for (const identity of removals) gone.add(identity);
       throw error;
     }
-    for (const { identity } of changes) held.add(identity);
+    for (const entry of changes) {
+      held.add(entry.identity);
+      wanted.delete(entry);
+    }
     for (const identity of removals) held.delete(identity);
     if (length > compactAt) await compact();
   };
@@ -122,19 +127,20 @@ export function openJournal(folder: string): FileJournal {
       entries.add(entry);
       identities.add(entry.identity);
       dirty.add(entry);
+      wanted.add(entry);
     },
     changed: (entry) => void dirty.add(entry),
     remove(entry) {
       entries.delete(entry);
       identities.delete(entry.identity);
       dirty.delete(entry);
+      wanted.delete(entry);
       gone.add(entry.identity);
     },
     holds: ({ identity }) => held.has(identity),
     knows: (identity) => identities.has(identity),
     get wanting() {
-      for (const { identity } of dirty) if (!held.has(identity)) return true;
-      return false;
+      return wanted.size > 0;
     },
     save() {
       const mine = saving.then(write);
@@ -164,9 +170,12 @@ function load(folder: string, file: string): { entries: JournalEntry[]; bytes: n
   const found = new Map<string, JournalEntry>();
   let bytes = 0;
   let torn: unknown;
-  for (let end = content.indexOf(0x0a); end >= 0; end = content.indexOf(0x0a, end + 1)) {
+  let begin = 0;
+  for (let end = content.indexOf(0x0a); end >= 0; end = content.indexOf(0x0a, begin)) {
+    const text = content.toString('utf8', begin, end);
+    begin = end + 1;
     try {
-      const line = JSON.parse(content.toString('utf8', bytes, end)) as Partial<JournalEntry> & {
+      const line = JSON.parse(text) as Partial<JournalEntry> & {
         version?: number;
         gone?: true;
       };
@@ -174,7 +183,7 @@ function load(folder: string, file: string): { entries: JournalEntry[]; bytes: n
       if (bytes === 0 && line.version !== VERSION) throw unreadable(file, `version ${line.version} is not known`);
       if (line.gone) found.delete(line.identity!);
       else if (line.identity !== undefined) found.set(line.identity, line as JournalEntry);
-      bytes = end + 1;
+      bytes = begin;
     } catch (error) {
       if (error instanceof LogpipeError) throw error;
       torn ??= error;
