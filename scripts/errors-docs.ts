@@ -55,6 +55,15 @@ const DROPS: Record<DropReason, readonly [meaning: string, advice: string]> = {
     'Kafka deleted records before they were read: the committed position lies before the beginning of the log.',
     'They are gone from Kafka; the application’s file may have them. Raise the retention or add instances.',
   ],
+  file_gone: [
+    'A log file was removed, emptied or overwritten before it had been read, or it cannot be known whether it had. Counted once ' +
+      'per file: how many lines it held is not known.',
+    'logpipe’s log names the file and the bytes. Keep more rotated files, or let logpipe run while they are rotated.',
+  ],
+  file_damaged: [
+    'A compressed rotated file breaks off or cannot be unpacked. Counted once per file.',
+    'Lines up to the fault are indexed; logpipe’s log names the file. Look whether the disk was full when it was compressed.',
+  ],
 };
 
 const FAILURES: Record<FailureReason, readonly [logpipe: string, operator: string]> = {

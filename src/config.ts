@@ -13,7 +13,7 @@ import { type NotifyConfig, notifySection } from './notify/notify-config.ts';
 import { type HttpConfig, httpSection } from './ops/http.ts';
 import { type ParseConfig, parseSection } from './parse/parse.ts';
 import { type Pm2Config, pm2Section } from './pm2/pm2-config.ts';
-import { type FilesConfig, filesSection } from './source/files-config.ts';
+import { type FilesConfig, filesSection } from './source/files/files.ts';
 import { type IntakeConfig, intakeSection } from './source/intake-config.ts';
 import { type KafkaConfig, kafkaSection } from './source/kafka-client.ts';
 

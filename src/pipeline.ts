@@ -27,7 +27,7 @@ import { type Readiness, startHttp } from './ops/http.ts';
 import { createPlatformView } from './ops/platform-view.ts';
 import { pm2Readings } from './ops/pm2-readings.ts';
 import { createParser } from './parse/parse.ts';
-import { createFileSource } from './source/file.ts';
+import { createFileSource } from './source/files/files.ts';
 import { createKafka } from './source/kafka-client.ts';
 import { createKafkaSource } from './source/kafka-intake.ts';
 import { createStdinSource } from './source/stdin.ts';

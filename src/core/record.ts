@@ -75,7 +75,7 @@ export const DEAD_LETTER_REASONS = [
 export type DeadLetterReason = (typeof DEAD_LETTER_REASONS)[number];
 
 /** Why a record was dropped for good, on purpose or not. A closed list. */
-export const DROP_REASONS = ['retention'] as const;
+export const DROP_REASONS = ['retention', 'file_gone', 'file_damaged'] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 
 export interface DeadLetter {

@@ -1,12 +1,15 @@
-// Bytes in, lines out. Guarantee: whatever the pieces the bytes come in, the same lines with the same offsets; memory is
-// bounded by `maxLineBytes`; a line is a view of the piece it arrived in, copied only when it spans pieces.
+// Bytes in, lines out. Guarantee: whatever the pieces the bytes come in, the same lines with the same offsets, each byte
+// looked at and copied at most a fixed number of times; memory is bounded by `maxLineBytes`; a line is a view of the piece
+// it arrived in, copied only when it spans pieces.
 import type { RawRecord } from '../core/record.ts';
 
+const NUL = 0x00;
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
+const FIRST_CAPACITY = 4_096;
 
 export interface LineSplitter {
-  /** The complete lines of this piece. Blank lines are no records. */
+  /** The complete lines of this piece. Lines of nothing but white space are no records. */
   push(piece: Buffer, timeMs: number): RawRecord[];
   /** The line that has no end yet, as if it had one; nothing when there is none. */
   flush(timeMs: number): RawRecord[];
@@ -14,61 +17,139 @@ export interface LineSplitter {
   readonly position: number;
 }
 
-/** `offset` is where the first piece lies in the file; `onCut(bytes)` hears of lines longer than `maxLineBytes`. */
-export function createLineSplitter(options: {
-  offset: number;
-  maxLineBytes: number;
-  onCut: (bytes: number) => void;
-}): LineSplitter {
-  const { maxLineBytes, onCut } = options;
+export interface LineSplitterOptions {
+  /** Where the first piece lies in the file. */
+  readonly offset: number;
+  /** Longer lines are cut, at the end of a character. */
+  readonly maxLineBytes: number;
+  /** Hears how long a line was that is cut. */
+  onCut(bytes: number): void;
+  /**
+   * Hears of bytes that hold nothing: a writer that goes on at its old place in an emptied file leaves a hole of NULs, and so
+   * does a machine that loses power. Two NULs in a row are a hole and end the line before them; a single one (UTF-16) is
+   * part of its line.
+   */
+  onHole?(bytes: number): void;
+}
+
+export function createLineSplitter(options: LineSplitterOptions): LineSplitter {
+  const { maxLineBytes, onCut, onHole = () => {} } = options;
   /** Where the line under way begins. */
   let lineStart = options.offset;
-  let kept: Buffer[] = [];
-  let keptBytes = 0;
-  /** Length of the line under way, dropped bytes included. */
+  /** What is kept of the line under way from earlier pieces, in a buffer that doubles. */
+  let held = Buffer.alloc(0);
+  let heldBytes = 0;
+  /** Length of the line under way, what was not kept included. */
   let length = 0;
+  /** NULs seen last, of which nothing is known yet: the hole goes on, or it is a single one. */
+  let nuls = 0;
 
-  const keep = (part: Buffer) => {
+  const hold = (part: Buffer) => {
     length += part.length;
-    const room = maxLineBytes - keptBytes;
-    if (room <= 0 || part.length === 0) return;
-    const fitting = part.length > room ? part.subarray(0, room) : part;
-    kept.push(fitting);
-    keptBytes += fitting.length;
+    const taken = Math.min(part.length, maxLineBytes - heldBytes);
+    if (taken <= 0) return;
+    if (heldBytes + taken > held.length) {
+      const grown = Buffer.allocUnsafeSlow(
+        Math.min(maxLineBytes, Math.max(FIRST_CAPACITY, 2 * held.length, heldBytes + taken)),
+      );
+      held.copy(grown, 0, 0, heldBytes);
+      held = grown;
+    }
+    part.copy(held, heldBytes, 0, taken);
+    heldBytes += taken;
   };
 
-  const finish = (timeMs: number, into: RawRecord[]) => {
-    let value = kept.length === 1 ? kept[0]! : Buffer.concat(kept);
-    if (length > maxLineBytes) onCut(length);
-    else if (value[value.length - 1] === RETURN) value = value.subarray(0, -1);
-    if (value.length > 0) into.push({ value, offset: lineStart, timeMs, eventId: undefined });
+  /** The line under way ends with `last`. */
+  const finish = (last: Buffer, timeMs: number, into: RawRecord[]) => {
+    let value = last;
+    if (length > 0) {
+      hold(last);
+      value = held.subarray(0, heldBytes);
+      held = Buffer.alloc(0);
+      heldBytes = 0;
+    } else length = last.length;
+    if (length > maxLineBytes) {
+      onCut(length);
+      value = value.subarray(0, endOfCharacter(value, maxLineBytes));
+    } else if (value[value.length - 1] === RETURN) value = value.subarray(0, -1);
+    if (!isBlank(value)) into.push({ value, offset: lineStart, timeMs, eventId: undefined });
     lineStart += length;
-    kept = [];
-    keptBytes = 0;
     length = 0;
+  };
+
+  /** No NULs in here that count. */
+  const take = (piece: Buffer, timeMs: number, into: RawRecord[]) => {
+    let from = 0;
+    for (let at = piece.indexOf(NEWLINE); at >= 0; at = piece.indexOf(NEWLINE, from)) {
+      finish(piece.subarray(from, at), timeMs, into);
+      lineStart += 1;
+      from = at + 1;
+    }
+    // A copy: the rest of the piece would be kept alive by the start of a line that may stay unfinished for hours.
+    if (from < piece.length) hold(piece.subarray(from));
+  };
+
+  /** The NULs seen last are over. */
+  const endHole = (timeMs: number, into: RawRecord[]) => {
+    const count = nuls;
+    nuls = 0;
+    if (count === 1 && length > 0) return hold(Buffer.alloc(1));
+    if (length > 0) finish(Buffer.alloc(0), timeMs, into);
+    lineStart += count;
+    if (count > 1) onHole(count);
+  };
+
+  const takeWithHoles = (piece: Buffer, timeMs: number, into: RawRecord[]) => {
+    let at = 0;
+    while (at < piece.length) {
+      if (piece[at] === NUL) {
+        nuls += 1;
+        at += 1;
+        continue;
+      }
+      if (nuls > 0) endHole(timeMs, into);
+      const next = piece.indexOf(NUL, at);
+      const end = next < 0 ? piece.length : next;
+      take(piece.subarray(at, end), timeMs, into);
+      at = end;
+    }
   };
 
   return {
     push(piece, timeMs) {
       const records: RawRecord[] = [];
-      let from = 0;
-      for (let at = piece.indexOf(NEWLINE); at >= 0; at = piece.indexOf(NEWLINE, from)) {
-        keep(piece.subarray(from, at));
-        finish(timeMs, records);
-        lineStart += 1;
-        from = at + 1;
-      }
-      // A copy: the rest of the piece would be kept alive by the start of a line that may stay unfinished for hours.
-      if (from < piece.length) keep(Buffer.from(piece.subarray(from)));
+      if (nuls === 0 && piece.indexOf(NUL) < 0) take(piece, timeMs, records);
+      else takeWithHoles(piece, timeMs, records);
       return records;
     },
     flush(timeMs) {
       const records: RawRecord[] = [];
-      if (length > 0) finish(timeMs, records);
+      if (nuls > 0) endHole(timeMs, records);
+      if (length > 0) finish(Buffer.alloc(0), timeMs, records);
       return records;
     },
     get position() {
       return lineStart;
     },
   };
+}
+
+/** Spaces, tabs and the like, or nothing. */
+function isBlank(value: Buffer): boolean {
+  for (const byte of value) {
+    if (byte !== 0x20 && (byte < 0x09 || byte > 0x0d)) return false;
+  }
+  return true;
+}
+
+/** The last place up to `end` that does not stand within a UTF-8 character. */
+function endOfCharacter(value: Buffer, end: number): number {
+  for (let at = end; at > end - 4 && at > 0; at--) {
+    const lead = value[at - 1]!;
+    if (lead < 0x80) return at;
+    if (lead < 0xc0) continue;
+    const size = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+    return at - 1 + size <= end ? end : at - 1;
+  }
+  return end;
 }

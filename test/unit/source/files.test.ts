@@ -1,71 +1,16 @@
 // The file source on a real file system: rotations, restarts, and what the position file promises.
-import { appendFileSync, mkdtempSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { appendFileSync, renameSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { describe, expect, it, onTestFinished } from 'vitest';
-import { systemClock } from '../../src/core/clock.ts';
-import { silentLog } from '../../src/core/log.ts';
-import type { Chunk, RawRecord, Source } from '../../src/core/record.ts';
-import { createFileSource } from '../../src/source/file.ts';
-import type { FilesConfig } from '../../src/source/files-config.ts';
-import { createStdinSource } from '../../src/source/stdin.ts';
-import { waitFor } from '../kit/servers.ts';
+import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../../src/core/clock.ts';
+import { silentLog } from '../../../src/core/log.ts';
+import type { Chunk } from '../../../src/core/record.ts';
+import { createFileSource } from '../../../src/source/files/files.ts';
+import { createStdinSource } from '../../../src/source/stdin.ts';
+import { lines, newFolder, take as open, text, until } from '../../kit/log-files.ts';
 
 const deps = { log: silentLog, clock: systemClock };
-const until = (what: string, condition: () => unknown) =>
-  waitFor(condition, { what, timeoutMs: 10_000, intervalMs: 10 });
-
-function newFolder() {
-  const folder = mkdtempSync(join(tmpdir(), 'logpipe-files-'));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  const log = join(folder, 'app.log');
-  const config: FilesConfig = {
-    paths: [log],
-    follow: true,
-    dataDir: join(folder, 'data'),
-    pollIntervalMs: 50,
-    commitIntervalMs: 20,
-    maxLineBytes: 1_000,
-  };
-  const positions = () =>
-    (JSON.parse(readFileSync(join(folder, 'data', 'positions.json'), 'utf8')) as { files: { position: number }[] })
-      .files;
-  return { folder, log, config, positions };
-}
-
-/** A running source; `auto` acknowledges at once. */
-async function open(source: Source, options: { auto?: boolean } = {}) {
-  const chunks: Chunk[] = [];
-  const records: (RawRecord & { identity: string })[] = [];
-  const taken = {
-    source,
-    chunks,
-    records,
-    auto: options.auto ?? true,
-    lines: () => records.map(({ value }) => String(value)),
-    /** What makes a document id: no two records may share it. */
-    ids: () => records.map(({ identity, offset }) => `${identity} ${offset}`),
-    ack() {
-      for (const chunk of chunks.splice(0)) chunk.done(chunk.records.length);
-    },
-    async end() {
-      await source.stop();
-      await source.close();
-    },
-  };
-  await source.start(async (chunk) => {
-    chunks.push(chunk);
-    const identity = chunk.origin.kind === 'file' ? chunk.origin.identity : '';
-    for (const record of chunk.records) records.push({ ...record, identity });
-    if (taken.auto) taken.ack();
-  });
-  onTestFinished(taken.end);
-  return taken;
-}
-
-const lines = (from: number, count: number) => Array.from({ length: count }, (_, i) => `{"n":${from + i}}`);
-const text = (all: string[]) => all.map((line) => `${line}\n`).join('');
 
 describe('following', () => {
   it('reads from the beginning, waits for line ends and for files that do not exist yet', async () => {
@@ -146,7 +91,7 @@ describe('restarting', () => {
   });
 
   it('finishes a file that was rotated while nobody looked', async () => {
-    const { folder, log, config, positions } = newFolder();
+    const { folder, log, config } = newFolder();
     writeFileSync(log, text(lines(0, 3)));
     const first = await open(createFileSource(config, deps));
     await until('three lines', () => first.records.length === 3);
@@ -159,7 +104,6 @@ describe('restarting', () => {
     await until('the rest and the new file', () => second.records.length === 3);
     expect(second.lines()).toEqual([...lines(3, 2), ...lines(10, 1)]);
     expect(second.records[0]!.identity).toBe(first.records[0]!.identity);
-    await until('the old file to be forgotten', () => positions().length === 1);
   });
 
   it('notices a file that was emptied while nobody looked', async () => {

@@ -1,0 +1,194 @@
+// What stands in a file, plain or gzip, and how it is recognised under another name or inode. In: a path. Out: bytes by place;
+// marks, which are hashes of short stretches. Guarantee: a compressed file is unpacked as it is read, a window at a time; its
+// places are those of the text.
+import { createHash } from 'node:crypto';
+import { open } from 'node:fs/promises';
+import { Readable } from 'node:stream';
+import { createGunzip, type Gunzip } from 'node:zlib';
+import type { Mark } from './journal.ts';
+import { isGzip } from './names.ts';
+
+const MARK_BYTES = 256;
+const PIECE_BYTES = 64 * 1024;
+/** A copy that is this long and the same throughout is no coincidence; a shorter one may be a header that files repeat. */
+const TELLING_BYTES = 4_096;
+
+export interface Content {
+  readonly gzip: boolean;
+  /** Up to `bytes` from place `at` on, fewer only at the end. Of gzip, places that rise are cheap. */
+  read(at: number, bytes: number): Promise<Buffer>;
+  /** Of what is open, whatever its name leads to now. */
+  stat(): Promise<{ size: number; mtimeMs: number; dev: number; ino: number }>;
+  /** Nanoseconds; 0 where the system does not tell. */
+  born(): Promise<bigint>;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the file with this inode (`dev ino`). Never call it for a named pipe: opening one waits for a writer.
+ * @throws the system's error; one with ENOENT when the path leads to another file by now
+ */
+export async function openContent(path: string, inode: string): Promise<Content> {
+  const gzip = isGzip(path);
+  const handle = await open(path, 'r');
+  const found = await handle.stat();
+  if (`${found.dev} ${found.ino}` !== inode) {
+    await handle.close();
+    throw Object.assign(new Error(`${path} is another file now`), { code: 'ENOENT' });
+  }
+  const plain: Content = {
+    gzip,
+    async read(at, bytes) {
+      const piece = Buffer.allocUnsafeSlow(bytes);
+      let filled = 0;
+      while (filled < bytes) {
+        const { bytesRead } = await handle.read(piece, filled, bytes - filled, at + filled);
+        if (bytesRead === 0) break;
+        filled += bytesRead;
+      }
+      return piece.subarray(0, filled);
+    },
+    async stat() {
+      const { size, mtimeMs, dev, ino } = await handle.stat();
+      return { size, mtimeMs, dev, ino };
+    },
+    born: async () => (await handle.stat({ bigint: true })).birthtimeNs,
+    close: () => handle.close(),
+  };
+  return gzip ? unpacked(plain) : plain;
+}
+
+async function* piecesOf(content: Content): AsyncGenerator<Buffer> {
+  for (let at = 0; ; ) {
+    const piece = await content.read(at, PIECE_BYTES);
+    if (piece.length === 0) return;
+    at += piece.length;
+    yield piece;
+  }
+}
+
+function unpacked(packed: Content): Content {
+  let stream: { unpack: Gunzip; pieces: AsyncIterator<Buffer> } | undefined;
+  /** Where `rest` begins: the place that was asked for last. */
+  let place = 0;
+  let rest: Buffer = Buffer.alloc(0);
+
+  const end = () => {
+    stream?.unpack.destroy();
+    stream = undefined;
+  };
+
+  const begin = () => {
+    end();
+    place = 0;
+    rest = Buffer.alloc(0);
+    const raw = Readable.from(piecesOf(packed), { objectMode: false, highWaterMark: PIECE_BYTES });
+    const unpack = createGunzip({ chunkSize: PIECE_BYTES });
+    raw.on('error', (error) => unpack.destroy(error));
+    unpack.on('close', () => raw.destroy());
+    raw.pipe(unpack);
+    stream = { unpack, pieces: unpack[Symbol.asyncIterator]() as AsyncIterator<Buffer> };
+    return stream;
+  };
+
+  return {
+    ...packed,
+    async read(at, bytes) {
+      const { pieces } = stream === undefined || at < place ? begin() : stream;
+      const parts: Buffer[] = [];
+      let have = 0;
+      for (;;) {
+        const skipped = Math.min(rest.length, at - place);
+        place += skipped;
+        rest = rest.subarray(skipped);
+        if (rest.length > 0) {
+          parts.push(rest);
+          have += rest.length;
+          rest = Buffer.alloc(0);
+        }
+        if (have >= bytes) break;
+        const { value, done } = await pieces.next();
+        if (done) break;
+        rest = value;
+      }
+      rest = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+      return rest.subarray(0, bytes);
+    },
+    async close() {
+      end();
+      await packed.close();
+    },
+  };
+}
+
+/** The stretch that a mark at `offset` is the hash of. */
+function stretch(offset: number): { from: number; bytes: number } {
+  const bytes = Math.min(offset, MARK_BYTES);
+  return { from: offset - bytes, bytes };
+}
+
+export function hashOf(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('hex').slice(0, 20);
+}
+
+/** The bytes before the next piece, as far as marks need them. */
+export function tailOf(tail: Buffer, piece: Buffer): Buffer {
+  if (piece.length >= MARK_BYTES) return Buffer.from(piece.subarray(-MARK_BYTES));
+  return Buffer.concat([tail, piece]).subarray(-MARK_BYTES);
+}
+
+/** The mark at `offset`, which lies in or at the end of the piece that begins at `at` behind `tail`; undefined elsewhere. */
+export function markAt(offset: number, tail: Buffer, piece: Buffer, at: number): Mark | undefined {
+  const { from, bytes } = stretch(offset);
+  if (bytes === 0 || offset <= at || offset > at + piece.length || from < at - tail.length) return undefined;
+  if (from >= at) return [offset, hashOf(piece.subarray(from - at, offset - at))];
+  const before = tail.subarray(tail.length - (at - from));
+  return [offset, hashOf(Buffer.concat([before, piece.subarray(0, offset - at)]).subarray(0, bytes))];
+}
+
+export function isLasting(offset: number): boolean {
+  return offset >= 64 && Number.isInteger(Math.log2(offset) / 2);
+}
+
+/** The marks at 64, 256, 1024 and so on within a piece: few for any length, dense where files differ first. */
+export function lastingMarks(tail: Buffer, piece: Buffer, at: number): Mark[] {
+  const found: Mark[] = [];
+  for (let offset = 64; offset <= at + piece.length; offset *= 4) {
+    const mark = markAt(offset, tail, piece, at);
+    if (mark) found.push(mark);
+  }
+  return found;
+}
+
+export interface Comparison {
+  /** No mark within its length says otherwise, and there was one. */
+  readonly agrees: boolean;
+  /** The highest place of a mark that agreed. */
+  readonly upTo: number;
+  /** It ends before the last mark. */
+  readonly isShort: boolean;
+}
+
+/** Holds the content against marks. Reads to the last of them at most. */
+export async function compare(content: Content, marks: readonly Mark[]): Promise<Comparison> {
+  let upTo = 0;
+  for (const [offset, hash] of [...marks].sort(([a], [b]) => a - b)) {
+    const { from, bytes } = stretch(offset);
+    const found = await content.read(from, bytes);
+    if (found.length < bytes) return { agrees: upTo > 0, upTo, isShort: true };
+    if (hashOf(found) !== hash) return { agrees: false, upTo, isShort: false };
+    upTo = offset;
+  }
+  return { agrees: upTo > 0, upTo, isShort: false };
+}
+
+/** How a file relates to one that begins in the same way: a copy of it, another one, or too early to tell. */
+export async function isCopy(candidate: Content, original: Content): Promise<'copy' | 'other' | 'unclear'> {
+  for (let at = 0; ; at += PIECE_BYTES) {
+    const mine = await candidate.read(at, PIECE_BYTES);
+    const theirs = await original.read(at, PIECE_BYTES);
+    if (!theirs.subarray(0, mine.length).equals(mine)) return 'other';
+    if (mine.length === PIECE_BYTES) continue;
+    return at + mine.length >= TELLING_BYTES || mine.length === theirs.length ? 'copy' : 'unclear';
+  }
+}

@@ -1,0 +1,362 @@
+// The file source (embedded mode). In: the configured files, followed through rotations. Out: chunks of lines, in turn from all
+// files. Guarantee: the journal never runs ahead of what is acknowledged, and one process at a time uses it; a file that cannot
+// be read holds up no other.
+import { type FSWatcher, watch } from 'node:fs';
+import { basename, dirname, resolve } from 'node:path';
+import { type Clock, sleep } from '../../core/clock.ts';
+import { errorText } from '../../core/errors.ts';
+import type { Log } from '../../core/log.ts';
+import type { Metrics } from '../../core/metrics.ts';
+import type { Deliver, Source } from '../../core/record.ts';
+import { lockFolder } from '../folder-lock.ts';
+import { createOffsetTracker } from '../offset-tracker.ts';
+import { settleable } from '../settleable.ts';
+import { createFolders } from './folders.ts';
+import { createFileFollower, type DescriptorPool, type FileFollower } from './follower.ts';
+import { type FileJournal, type JournalEntry, openJournal } from './journal.ts';
+import { liveNamesOf } from './names.ts';
+
+const CLOSE_MS = 1_000;
+const MAX_OPEN = 256;
+/** A look at all files takes at most this share of the time. */
+const LOOK_SHARE = 0.1;
+/** Files looked at side by side: what the system does for one must not wait for another. */
+const LOOKERS = 8;
+
+export const filesSection = {
+  type: 'object',
+  description: 'Files with one JSON record per line, for `source: files`. Always read from their beginning.',
+  additionalProperties: false,
+  default: {},
+  properties: {
+    paths: {
+      type: 'array',
+      items: { type: 'string', minLength: 1 },
+      minItems: 1,
+      uniqueItems: true,
+      description:
+        'Files to read. Name a file as its writer does; rotated files are found by themselves, see docs/files.md.',
+      default: ['logs/app.log'],
+    },
+    follow: {
+      type: 'boolean',
+      description: 'Wait for more at the end of a file. Off: everything is read once and the process ends.',
+      default: true,
+    },
+    dataDir: {
+      type: 'string',
+      minLength: 1,
+      description: 'Folder that remembers how far each file was read; one running logpipe per folder.',
+      default: '.logpipe/files',
+    },
+    pollIntervalMs: {
+      type: 'integer',
+      minimum: 20,
+      maximum: 60_000,
+      description: 'How often files are looked at when the system does not announce changes.',
+      default: 1_000,
+    },
+    commitIntervalMs: {
+      type: 'integer',
+      minimum: 10,
+      maximum: 60_000,
+      description: 'How often positions are written down.',
+      default: 500,
+    },
+    maxLineBytes: {
+      type: 'integer',
+      minimum: 1_000,
+      maximum: 16_000_000,
+      description:
+        'Longer lines are cut to this many bytes; also for `source: stdin`. Default: the longest record Kafka takes.',
+      default: 1_048_588,
+    },
+  },
+} as const;
+
+export interface FilesConfig {
+  readonly paths: readonly string[];
+  readonly follow: boolean;
+  readonly dataDir: string;
+  readonly pollIntervalMs: number;
+  readonly commitIntervalMs: number;
+  readonly maxLineBytes: number;
+}
+
+export interface FileSourceDeps {
+  readonly log: Log;
+  readonly clock: Clock;
+  /** Hears of lost files. Left out by the second reader of the same files. */
+  readonly metrics?: Pick<Metrics, 'dropped'>;
+}
+
+/**
+ * Reads `files.paths` and what was rotated from them, from their beginning or from where the last run was. With `follow` it
+ * never ends. `start` rejects with LOGPIPE_SOURCE_FAILED when the data folder is in use or unreadable; `ended` with the same
+ * when, without `follow`, a file cannot be read.
+ */
+export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Source {
+  const { log, clock, metrics } = deps;
+  const tracker = createOffsetTracker();
+  const ended = settleable();
+  const watchers: FSWatcher[] = [];
+  const folders = createFolders();
+  let followers: FileFollower[] = [];
+  let journal: FileJournal | undefined;
+  let unlock = () => {};
+  let lanes = 0;
+  let stopping = false;
+  let started = false;
+  let failed: string | undefined;
+  let diskTrouble: string | undefined;
+  let loop: Promise<void> = Promise.resolve();
+  let cancelSave = () => {};
+  let cancelLook = () => {};
+  let isLookDue = true;
+  /** Whose folders have announced a change since the last look. */
+  const changed = new Set<FileFollower>();
+  /** Who may have something to read. */
+  const busy = new Set<FileFollower>();
+  let wake = new AbortController();
+
+  const wakeUp = () => wake.abort();
+
+  const lookSoon = () => {
+    isLookDue = true;
+    wakeUp();
+  };
+
+  /** Until something happens or it is time to look anyway. Keeps the process alive. */
+  const idle = () => {
+    wake = new AbortController();
+    return sleep(config.pollIntervalMs, wake.signal);
+  };
+
+  const watchFolders = () => {
+    const folders = new Map<string, Map<string, FileFollower>>();
+    for (const follower of followers) {
+      const folder = dirname(follower.path);
+      const lives = folders.get(folder) ?? new Map<string, FileFollower>();
+      folders.set(folder, lives.set(basename(follower.path), follower));
+    }
+    for (const [folder, lives] of folders) {
+      try {
+        const watcher = watch(folder, (_event, name) => {
+          if (name === null) return lookSoon();
+          for (const live of [name, ...liveNamesOf(name)]) {
+            const follower = lives.get(live);
+            if (follower) changed.add(follower);
+          }
+          if (changed.size > 0) wakeUp();
+        });
+        // A folder that is removed or a limit of the system: polling goes on.
+        watcher.on('error', () => watcher.close());
+        watchers.push(watcher);
+      } catch (error) {
+        log.debug('changes are not announced; polling', { folder, error: errorText(error) });
+      }
+    }
+  };
+
+  /** A full disk costs positions, never the process: said once, tried again with every commit. */
+  const save = async () => {
+    try {
+      await journal?.save();
+      if (diskTrouble !== undefined) log.info('positions are written down again', { dataDir: config.dataDir });
+      diskTrouble = undefined;
+    } catch (error) {
+      if (diskTrouble === undefined) {
+        log.error('the positions could not be written down; trying again', { error: errorText(error) });
+      }
+      diskTrouble = errorText(error);
+    }
+  };
+
+  const mustLook = () => isLookDue || changed.size > 0;
+
+  /** At all files when it is time, else at those of which a change was announced. */
+  const look = async () => {
+    const isRound = isLookDue;
+    const due = isRound ? followers : [...changed];
+    isLookDue = false;
+    changed.clear();
+    const startedAt = performance.now();
+    folders.nextRound();
+    const queue = due.values();
+    const lookInTurn = async () => {
+      for (const follower of queue) {
+        if (stopping) return;
+        await follower.look();
+        busy.add(follower);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(LOOKERS, due.length) }, lookInTurn));
+    if (stopping) return;
+    // Before the first line of a new file is delivered; one write for all of them.
+    if (journal?.wanting) await save();
+    if (!isRound) return;
+    cancelLook();
+    cancelLook = clock.after(Math.max(config.pollIntervalMs, (performance.now() - startedAt) / LOOK_SHARE), lookSoon);
+  };
+
+  /** Files go on being rotated and removed while nobody takes a chunk: they are looked at, and held open, all the same. */
+  const hand = async (delivered: Promise<void>) => {
+    let isTaken = false;
+    const taken = delivered.finally(() => {
+      isTaken = true;
+      wakeUp();
+    });
+    taken.catch(() => {});
+    while (!isTaken && !stopping) {
+      await Promise.race([taken, idle()]);
+      if (!isTaken && !stopping && mustLook()) await look();
+    }
+    if (isTaken) await taken;
+  };
+
+  const run = async (deliver: Deliver) => {
+    let failure: unknown;
+    while (!stopping) {
+      if (mustLook()) await look();
+      for (const follower of [...busy]) {
+        const chunk = await follower.next().catch((error: unknown) => {
+          failure ??= error;
+          return undefined;
+        });
+        if (stopping) return;
+        if (!chunk) {
+          busy.delete(follower);
+          if (journal?.wanting) {
+            await save();
+            if (diskTrouble === undefined) busy.add(follower);
+          }
+          continue;
+        }
+        await hand(deliver(chunk));
+        if (stopping) return;
+      }
+      if (busy.size > 0 || mustLook()) continue;
+      if (failure !== undefined) throw failure;
+      if (followers.every((follower) => follower.finished)) return ended.resolve();
+      await idle();
+    }
+  };
+
+  const settle = async () => {
+    for (const follower of followers) follower.settle();
+    await save();
+  };
+
+  const scheduleSave = () => {
+    cancelSave = clock.after(config.commitIntervalMs, () => {
+      settle().finally(() => {
+        if (started) scheduleSave();
+      });
+    });
+  };
+
+  const open = () => {
+    const opened = openJournal(config.dataDir);
+    journal = opened;
+    const paths = [...new Set(config.paths.map((path) => resolve(path)))];
+    const entries = new Map<string, JournalEntry[]>(paths.map((path) => [path, []]));
+    for (const entry of opened.entries) entries.get(entry.path)?.push(entry);
+    const shared = {
+      journal: opened,
+      tracker,
+      folders,
+      pool: createPool(),
+      owners: new Map<string, FileFollower>(),
+      paths: new Set(paths),
+      newLane: () => lanes++,
+      wake(follower: FileFollower) {
+        busy.add(follower);
+        wakeUp();
+      },
+      dropped: (reason: 'file_gone' | 'file_damaged') => metrics?.dropped.inc({ reason }),
+      log,
+      clock,
+    };
+    followers = paths.map((path) =>
+      createFileFollower(
+        { path, follow: config.follow, maxLineBytes: config.maxLineBytes, rotationGraceMs: 2 * config.pollIntervalMs },
+        { ...shared, entries: entries.get(path)! },
+      ),
+    );
+  };
+
+  const trouble = () => {
+    if (failed !== undefined) return failed;
+    const troubled = followers.map((follower) => follower.trouble()).filter((text) => text !== undefined);
+    if (diskTrouble !== undefined) troubled.unshift(`positions are not written down: ${diskTrouble}`);
+    const more = troubled.length > 3 ? `, and ${troubled.length - 3} more` : '';
+    return troubled.length === 0 ? undefined : troubled.slice(0, 3).join('; ') + more;
+  };
+
+  return {
+    ended: ended.promise,
+
+    async start(deliver) {
+      unlock = lockFolder(config.dataDir);
+      try {
+        open();
+      } catch (error) {
+        unlock();
+        throw error;
+      }
+      if (config.follow) watchFolders();
+      started = true;
+      scheduleSave();
+      loop = run(deliver).catch((error: Error) => {
+        failed = errorText(error);
+        ended.reject(error);
+      });
+    },
+
+    async stop() {
+      stopping = true;
+      wakeUp();
+    },
+
+    async close() {
+      stopping = true;
+      wakeUp();
+      const wasStarted = started;
+      started = false;
+      cancelSave();
+      cancelLook();
+      for (const watcher of watchers) watcher.close();
+      if (!wasStarted) return;
+      // A chunk that nobody takes any more must not keep the process from ending.
+      await Promise.race([loop, new Promise<void>((done) => clock.after(CLOSE_MS, done))]);
+      await settle();
+      for (const follower of followers) await follower.close();
+      unlock();
+    },
+
+    status() {
+      const detail = trouble();
+      const { length } = config.paths;
+      const reading = length > 10 ? `reading ${length} files` : `reading ${config.paths.join(', ')}`;
+      return { ready: started && !stopping && detail === undefined, detail: detail ?? reading };
+    },
+  };
+}
+
+/** At most `MAX_OPEN` descriptors, whatever the number of files. */
+function createPool(): DescriptorPool {
+  type Member = Parameters<DescriptorPool['use']>[0];
+  /** Longest unused first. */
+  const open = new Set<Member>();
+  return {
+    async use(member) {
+      open.delete(member);
+      open.add(member);
+      if (open.size <= MAX_OPEN) return;
+      const [oldest] = open;
+      open.delete(oldest!);
+      await oldest!.release();
+    },
+    drop: (member) => void open.delete(member),
+  };
+}

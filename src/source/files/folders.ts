@@ -1,0 +1,75 @@
+// What the folders hold. In: folders. Out: the names that belong to a live name, and which of them has an inode; read again
+// only when the folder has changed, once for all files that are followed in it.
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { liveNamesOf } from './names.ts';
+
+/** A folder that changed less than this before it was read may change again without its time telling. */
+const TICK_MS = 50;
+
+export interface Listing {
+  /** Another object for every reading: the same object says that nothing was added, removed or renamed. */
+  readonly names: ReadonlySet<string>;
+  /** The live name itself, if it is there, and what was rotated from it. */
+  siblings(live: string): readonly string[];
+  /** Names by device and inode (`dev ino`), of everything in the folder. */
+  inodes(): Promise<ReadonlyMap<string, string>>;
+}
+
+export interface Folders {
+  /** From now on what is listed is looked at anew. */
+  nextRound(): void;
+  /** As it was at the first look of this round, or as it is `again`. A folder that is not there is empty. */
+  list(folder: string, again?: boolean): Promise<Listing>;
+}
+
+export function createFolders(): Folders {
+  const known = new Map<string, { listing: Listing; mtimeMs: number; isSettled: boolean }>();
+  const checked = new Set<string>();
+  return {
+    nextRound: () => checked.clear(),
+    async list(folder, again = false) {
+      const before = known.get(folder);
+      if (before && checked.has(folder) && !again) return before.listing;
+      checked.add(folder);
+      const now = Date.now();
+      const mtimeMs = await stat(folder).then(
+        (found) => found.mtimeMs,
+        () => 0,
+      );
+      if (before?.mtimeMs === mtimeMs && before.isSettled) return before.listing;
+      const listing = read(folder, await readdir(folder).catch(() => []));
+      known.set(folder, { listing, mtimeMs, isSettled: Math.abs(now - mtimeMs) > TICK_MS });
+      return listing;
+    },
+  };
+}
+
+function read(folder: string, all: readonly string[]): Listing {
+  const names = new Set(all);
+  const rotated = new Map<string, string[]>();
+  for (const name of all) {
+    for (const live of liveNamesOf(name)) {
+      const found = rotated.get(live);
+      if (found) found.push(name);
+      else rotated.set(live, [name]);
+    }
+  }
+  let inodes: Promise<Map<string, string>> | undefined;
+  const readInodes = async () => {
+    const found = new Map<string, string>();
+    for (const name of all) {
+      const file = await stat(join(folder, name)).catch(() => undefined);
+      if (file?.isFile()) found.set(`${file.dev} ${file.ino}`, name);
+    }
+    return found;
+  };
+  return {
+    names,
+    siblings: (live) => [...(names.has(live) ? [live] : []), ...(rotated.get(live) ?? [])],
+    inodes() {
+      inodes ??= readInodes();
+      return inodes;
+    },
+  };
+}
