@@ -1,38 +1,33 @@
 // Secrets out of log data. In: a serialised line, a text or a JSON value; out: the same with secrets replaced by MASK.
-// Guarantee: what is not suspicious is returned as it came (same reference), so callers can compare to learn of a hit.
+// Guarantee: linear in what comes in; never throws; masking twice changes nothing more; what holds no secret is returned
+// as it came (same reference), so that callers can compare to learn of a hit. `docs/secrets.md` lists what is a secret.
+import { createAnchors, GO_ON, STOP } from './anchors.ts';
+import { createPatterns } from './mask-patterns.ts';
+import { type Cut, cutCards, FORM_RULES, looksRandom, MASK, mayHoldCard, type Rule } from './secret-forms.ts';
+import { type KeyKind, kindBelow, kindOfKey } from './secret-keys.ts';
+import {
+  COMMAND_ANCHORS,
+  createTextRules,
+  cutCommands,
+  cutInserts,
+  isAbout,
+  isOpaque,
+  isWorkingFolder,
+  saysNothing,
+  WORD_ANCHORS,
+} from './secret-text.ts';
 
-export const MASK = '[masked]';
+export { MASK };
 
 const MAX_DEPTH = 64;
 const TOO_DEEP = '[nested too deeply]';
-const MAX_CACHED_KEYS = 5_000;
-
-// Words that announce a secret, in keys as well as in text ("password=", "api_key: "). `tokens` counts words, it hides none.
-const WORDS =
-  'passw|passphrase|pwd|secret|token(?!s)|api[-_ ]?key|access[-_]?key|private[-_]?key|authorization|cookie|credential|card[-_]?number|credit[-_]?card|cvv|cvc|ssn';
-
-// A key is secret when it *ends* like this after lower-casing and dropping punctuation: `tokenExpiresAt` is none.
-const SECRET_KEY =
-  /(?:passw(?:or)?d|passphrase|pwd|secret|token|apikey|accesskey|secretkey|privatekey|authorization|cookie|credential|cardnumber|creditcard)(?:s?|value|header|hash)$|^(?:cvv2?|cvc2?|ssn|pin|otp)$/;
-const COUNTED = /tokens$/;
-
-// Values that are secrets wherever they stand. Each keeps its recognisable head so that a reader sees what was there.
-const VALUE_RULES: readonly [source: string, replacement: string][] = [
-  ['\\b(Bearer|Basic) +[A-Za-z0-9+/=._~-]{6,}', `$1 ${MASK}`],
-  ['\\beyJ[A-Za-z0-9_-]{8,}(?:\\.[A-Za-z0-9_-]*)*', MASK],
-  ['(:\\/\\/)[^\\/\\s"@]*:[^\\/\\s"@]+@', `$1${MASK}@`],
-  ['\\bA[KS]IA[A-Z0-9]{12,}', MASK],
-  ['-----BEGIN [A-Z ]*PRIVATE KEY-----[^]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)', MASK],
-  ['(hooks\\.slack\\.com\\/)[^\\s"]+', `$1${MASK}`],
-  ['\\bxox[abeprs]-[A-Za-z0-9-]+', MASK],
-  ['\\bgh[pousr]_[A-Za-z0-9]{16,}', MASK],
-  ['\\bsk[-_][A-Za-z0-9_-]{16,}', MASK],
-  ['\\bSK[0-9a-f]{32}\\b', MASK],
-];
-
-// Cheap stand-ins for VALUE_RULES: they may hit more, never less. Two passes are faster than one big alternation.
-const VALUE_TEST =
-  'Bearer |Basic |eyJ[A-Za-z0-9_-]{8}|:\\/\\/[^\\/\\s"@]*:[^\\/\\s"@]+@|A[KS]IA[A-Z0-9]{12}|-----BEGIN|hooks\\.slack|xox[abeprs]-|gh[pousr]_|sk[-_][A-Za-z0-9_-]{16}|SK[0-9a-f]{32}';
+/** Keys longer than this are not remembered. */
+const MAX_CACHED_KEY = 64;
+const MAX_CACHE_CHARS = 131_072;
+/** Rounds until a text is masked whole: what one round cut may show another secret, but not for ever. */
+const MAX_ROUNDS = 4;
+/** A JSON text in a text in a text: deeper ones are masked by their words alone. */
+const MAX_EMBEDDED = 4;
 
 export interface MaskOptions {
   /** Further key names that hold secrets; compared without case and punctuation. */
@@ -42,14 +37,13 @@ export interface MaskOptions {
 }
 
 export interface Masker {
-  /** May this serialised line hold a secret key or value? Never false when `value` would mask something. */
-  suspicious(line: string): boolean;
   /**
-   * The same question in two parts, which is cheaper for a line that has been parsed anyway: `suspiciousValue` of the
-   * whole line, and `isSecretKey` of every key and `suspiciousText` of every text in it.
+   * May this serialised line hold a secret? One cheap pass. Never false when `value` of what the line holds, or `text` of
+   * the line, would mask something; sometimes true when they would not.
    */
-  suspiciousValue(line: string): boolean;
-  suspiciousText(value: string): boolean;
+  suspicious(line: string): boolean;
+  /** Would masking change the line? `suspicious`, and then the masking itself. Sees a key's first value behind a second one. */
+  holdsSecret(line: string): boolean;
   isSecretKey(key: string): boolean;
   /** The text with secrets masked; the same string when there were none. */
   text(value: string): string;
@@ -57,72 +51,457 @@ export interface Masker {
   value(value: unknown): unknown;
 }
 
+interface KeyFacts {
+  readonly kind: KeyKind | undefined;
+  /** Holds a word that leads to secrets, so it may make one of the key below it: `card` of `code`. */
+  readonly leads: boolean;
+  /** The key with the secrets in it masked, which is almost always the key itself. */
+  readonly shown: string;
+  /** Names an id, a time or a phone number: long digits are no card. */
+  readonly names: boolean;
+}
+
 /** @throws SyntaxError for a pattern that is no regular expression (the configuration schema checks that first). */
 export function createMasker(options: MaskOptions = {}): Masker {
-  const literal = (text: string) => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
-  // Punctuation may stand between any two characters of a custom key, as in `door-code` for `doorCode`.
-  const loose = (key: string) => [...key.replace(/[^\p{L}\p{N}]/gu, '')].map(literal).join('[-_. ]?');
-  const customKeys = new Set((options.keys ?? []).map(plain));
-  const words = [WORDS, ...(options.keys ?? []).map(loose)].join('|');
-  // `pin` and `otp` are too short to look for in running text, but as whole keys they are secret.
-  const wordTest = new RegExp(`${words}|"(?:pin|otp)\\\\*"`, 'i');
-  const valueTest = new RegExp([VALUE_TEST, ...(options.patterns ?? [])].join('|'));
-  const rules = VALUE_RULES.map(([source, replacement]) => ({ pattern: new RegExp(source, 'g'), replacement }));
-  for (const source of options.patterns ?? []) rules.push({ pattern: new RegExp(source, 'g'), replacement: MASK });
-  // word, rest of the name, separator, then a quoted value up to its closing quote or a bare one up to a delimiter
-  const assignment = new RegExp(
-    `((?:${words})[\\w.-]*\\\\*["']?\\s*[:=]\\s*)(?:(\\\\*["'])(?:(?!\\2)[^])*|[^\\s"'\\\\,;&}\\])]+)`,
-    'gi',
-  );
-  const cache = new Map<string, boolean>();
+  const custom = new Set((options.keys ?? []).map(plain).filter((name) => name !== ''));
+  const customTest = custom.size === 0 ? undefined : new RegExp([...custom].map(loose).join('|'), 'i');
+  const patterns = createPatterns(options.patterns ?? []);
+  const rules: Rule[] = [...FORM_RULES, ...createTextRules((name) => custom.has(plain(name)))];
+  const table = anchorTable(rules);
+  const cache = new Map<string, KeyFacts>();
+  let cachedChars = 0;
+  let embedded = 0;
 
-  function isSecretKey(key: string): boolean {
+  /** The cheap test, without the operator's patterns. */
+  function shows(line: string): boolean {
+    return table.reached(line) || mayHoldCard(line) || (customTest?.test(line) ?? false);
+  }
+
+  function suspicious(line: string): boolean {
+    return patterns.present || shows(line);
+  }
+
+  function facts(key: string): KeyFacts {
     const known = cache.get(key);
     if (known !== undefined) return known;
-    const name = plain(key);
-    const secret = (SECRET_KEY.test(name) && !COUNTED.test(name)) || customKeys.has(name);
-    if (cache.size >= MAX_CACHED_KEYS) cache.clear();
-    cache.set(key, secret);
-    return secret;
+    const leads = shows(key);
+    const made: KeyFacts = {
+      kind:
+        (leads ? kindOfKey(key) : undefined) ?? (custom.size > 0 && custom.has(plain(key)) ? 'password' : undefined),
+      leads,
+      shown: leads || patterns.present ? text(key) : key,
+      names: /(?:^|[^a-z])(?:ids?|uuid|time|timestamp|ts|at|ms|phone|tel|offset|seq|sequence|imei|imsi|iccid)$/i.test(
+        key.slice(-16).replace(/([a-z])([A-Z])/g, '$1_$2'),
+      ),
+    };
+    if (key.length <= MAX_CACHED_KEY) {
+      if (cachedChars + key.length > MAX_CACHE_CHARS || cache.size >= 5_000) {
+        cache.clear();
+        cachedChars = 0;
+      }
+      cachedChars += key.length;
+      cache.set(key, made);
+    }
+    return made;
   }
+
+  // ---- texts ----
 
   function text(value: string): string {
-    let masked = value;
-    if (valueTest.test(masked)) for (const rule of rules) masked = masked.replace(rule.pattern, rule.replacement);
-    if (wordTest.test(masked)) masked = masked.replace(assignment, (_, head, quote) => `${head}${quote ?? ''}${MASK}`);
-    return masked;
+    try {
+      if (!suspicious(value)) return value;
+      let masked = value;
+      for (let round = 0; round < MAX_ROUNDS; round++) {
+        const again = once(masked);
+        if (again === masked) return masked;
+        masked = again;
+      }
+      return MASK;
+    } catch {
+      return MASK;
+    }
   }
 
-  function walk(value: unknown, depth: number): unknown {
+  /** One round over a text. */
+  function once(value: string): string {
+    // Two bytes a character, read as one: what a reader of the bytes would see.
+    const read = value.includes('\0') ? value.replaceAll('\0', '') : value;
+    const plainText = rounds(read);
+    if (plainText !== read) return plainText;
+    const unescaped = undoEscapes(read);
+    if (unescaped !== read) {
+      const masked = rounds(unescaped);
+      if (masked !== unescaped) return masked;
+    }
+    return value;
+  }
+
+  function rounds(value: string): string {
+    let masked = cut(value);
+    masked = cutCards(masked);
+    if (/into/i.test(masked))
+      masked = cutInserts(masked, (column) => facts(column.trim().slice(0, MAX_CACHED_KEY)).kind !== undefined);
+    if (COMMAND_ANCHORS.some((anchor) => masked.includes(anchor))) masked = cutCommands(masked);
+    masked = patterns.mask(masked);
+    return embeddedJson(masked);
+  }
+
+  /** A text that is JSON as a whole is looked at once more as what it says. */
+  function embeddedJson(value: string): string {
+    const first = value.charCodeAt(0);
+    const last = value.charCodeAt(value.length - 1);
+    if (!((first === 123 && last === 125) || (first === 91 && last === 93)) || embedded >= MAX_EMBEDDED) return value;
+    embedded += 1;
+    try {
+      const parsed: unknown = JSON.parse(value);
+      const masked = walk(parsed, 0, undefined);
+      return masked === parsed ? value : JSON.stringify(masked);
+    } catch {
+      return value;
+    } finally {
+      embedded -= 1;
+    }
+  }
+
+  function cut(value: string): string {
+    let out = '';
+    let done = 0;
+    table.find(value, (found) => {
+      if (found.from < done) return GO_ON;
+      out += value.slice(done, found.from) + found.put;
+      done = found.to;
+      return found.to;
+    });
+    return done === 0 ? value : out + value.slice(done);
+  }
+
+  // ---- values ----
+
+  function walk(value: unknown, depth: number, above: string | undefined): unknown {
     if (typeof value === 'string') return text(value);
     if (value === null || typeof value !== 'object') return value;
     if (depth >= MAX_DEPTH) return TOO_DEEP;
-    let copy: Record<string, unknown> | undefined;
-    for (const key of Object.keys(value)) {
-      const before = (value as Record<string, unknown>)[key];
-      const after =
-        before !== null && before !== undefined && typeof before !== 'boolean' && isSecretKey(key)
-          ? MASK
-          : walk(before, depth + 1);
+    if (Array.isArray(value)) return walkList(value, depth, above);
+    const source = value as Record<string, unknown>;
+    const keys = Object.keys(source);
+    const named = namedKind(source);
+    let changed: unknown[] | undefined;
+    let renamed = false;
+    for (let i = 0; i < keys.length; i++) {
+      const key = keys[i]!;
+      const before = source[key];
+      const known = facts(key);
+      if (known.shown !== key) renamed = true;
+      const after = member(before, key, known, depth, above, named);
       if (after === before) continue;
-      copy ??= (Array.isArray(value) ? [...value] : { ...value }) as Record<string, unknown>;
-      // Plain assignment to `__proto__` would replace the prototype instead of the field.
-      Object.defineProperty(copy, key, { value: after, enumerable: true, configurable: true, writable: true });
+      changed ??= keys.map((name) => source[name]);
+      changed[i] = after;
+    }
+    if (changed === undefined && !renamed) return value;
+    return rebuilt(
+      keys.map((key) => facts(key).shown),
+      changed ?? keys.map((name) => source[name]),
+    );
+  }
+
+  function member(
+    value: unknown,
+    key: string,
+    known: KeyFacts,
+    depth: number,
+    above: string | undefined,
+    named: KeyKind | undefined,
+  ): unknown {
+    if (value === null || value === undefined || typeof value === 'boolean') return value;
+    let { kind } = known;
+    if (
+      kind === undefined &&
+      above !== undefined &&
+      key.length <= MAX_CACHED_KEY &&
+      (known.leads || facts(above).leads)
+    ) {
+      kind = kindBelow(above, key);
+    }
+    if (kind === undefined && named !== undefined && PAIR_VALUES.has(key)) kind = named;
+    if (kind === undefined) {
+      if (typeof value === 'string' && known.names && /^[\d -]+$/.test(value.slice(0, 40)) && value.length <= 40)
+        return patterns.mask(value);
+      return walk(value, depth + 1, key.length <= MAX_CACHED_KEY ? key : undefined);
+    }
+    return hidden(value, kind, key, depth + 1);
+  }
+
+  /** What stands under a secret key. */
+  function hidden(value: unknown, kind: KeyKind, key: string, depth: number): unknown {
+    if (typeof value === 'string') {
+      if (value === MASK) return value;
+      if (saysNothing(value, kind === 'password')) return value;
+      if (value.startsWith('/') && isWorkingFolder(key)) return text(value);
+      if (kind === 'opaque') return isOpaque(value) ? MASK : text(value);
+      if (kind === 'tokens' && /^\d+$/.test(value.slice(0, 30))) return value;
+      if ((kind === 'secret' || kind === 'cookie') && /^\d{1,3}$/.test(value)) return value;
+      return MASK;
+    }
+    if (typeof value === 'number' || typeof value === 'bigint') {
+      return kind === 'password' || kind === 'code' || (kind === 'secret' && Math.abs(Number(value)) >= 100_000)
+        ? MASK
+        : value;
+    }
+    if (value === null || typeof value !== 'object') return value;
+    if (kind === 'opaque' || /^session$/i.test(key)) return walk(value, depth, key);
+    return leaves(value, kind, depth);
+  }
+
+  /** Every text and number below a secret key; keys that look drawn by lot are secrets themselves. */
+  function leaves(value: unknown, kind: KeyKind, depth: number): unknown {
+    if (value === null || typeof value !== 'object')
+      return hidden(value, kind === 'tokens' || kind === 'secret' ? kind : 'password', '', depth);
+    if (depth >= MAX_DEPTH) return TOO_DEEP;
+    if (Array.isArray(value)) {
+      const masked = value.map((item) => leaves(item, kind, depth + 1));
+      return masked.some((item, i) => item !== value[i]) ? masked : value;
+    }
+    const keys = Object.keys(value);
+    const shown = keys.map((key) =>
+      looksRandom(key, 12) || /^[0-9a-f-]{20,}$/i.test(key.slice(0, 300)) ? MASK : facts(key).shown,
+    );
+    const before = keys.map((key) => (value as Record<string, unknown>)[key]);
+    const after = before.map((item, i) =>
+      isAbout(keys[i]!, kind) ? walk(item, depth + 1, undefined) : leaves(item, kind, depth + 1),
+    );
+    return shown.every((key, i) => key === keys[i]) && after.every((item, i) => item === before[i])
+      ? value
+      : rebuilt(shown, after);
+  }
+
+  /** `{ name: 'X-Api-Key', value: … }`, `{ op: 'replace', path: '/password', value: … }`: the kind of the named one. */
+  function namedKind(source: Record<string, unknown>): KeyKind | undefined {
+    for (const role of PAIR_NAMES) {
+      const given = source[role];
+      if (given === undefined) continue;
+      const name = Array.isArray(given) ? given.at(-1) : given;
+      if (typeof name !== 'string' || name === '' || name.length > MAX_CACHED_KEY) continue;
+      const last = name.slice(name.lastIndexOf('/') + 1);
+      const { kind } = facts(last);
+      if (kind !== undefined) return kind;
+    }
+    return undefined;
+  }
+
+  function walkList(value: readonly unknown[], depth: number, above: string | undefined): unknown {
+    let copy: unknown[] | undefined;
+    for (let i = 0; i < value.length; i++) {
+      const before = value[i];
+      const kind = i > 0 ? kindBefore(value[i - 1], before) : undefined;
+      const after = kind === undefined ? walk(before, depth + 1, above) : hidden(before, kind, '', depth + 1);
+      if (after === before) continue;
+      copy ??= [...value];
+      copy[i] = after;
     }
     return copy ?? value;
   }
 
+  /** `["--password", "x"]`, and Node's rawHeaders: a name followed by what belongs to it. */
+  function kindBefore(name: unknown, value: unknown): KeyKind | undefined {
+    if (typeof name !== 'string' || typeof value !== 'string' || name.length > MAX_CACHED_KEY || name.length < 2)
+      return undefined;
+    if (/[\s=]/.test(name)) return undefined;
+    const flag = name.startsWith('-');
+    const { kind } = facts(name.replace(/^-{1,2}/, '').replace(/:$/, ''));
+    if (kind === undefined) return undefined;
+    if (flag) return value.startsWith('-') ? undefined : kind;
+    return looksRandom(value, 8) || ((kind === 'cookie' || kind === 'header') && /[=\s]/.test(value.slice(0, 300)))
+      ? kind
+      : undefined;
+  }
+
   return {
-    suspicious: (line) => wordTest.test(line) || valueTest.test(line),
-    suspiciousValue: (line) => valueTest.test(line),
-    // Without a colon or an equals sign nothing is assigned to any word.
-    suspiciousText: (value) => (value.includes(':') || value.includes('=')) && wordTest.test(value),
-    isSecretKey,
+    suspicious,
+    holdsSecret(line) {
+      if (!suspicious(line)) return false;
+      let parsed: unknown;
+      try {
+        parsed = JSON.parse(line);
+      } catch {
+        return text(line) !== line;
+      }
+      if (walk(parsed, 0, undefined) !== parsed) return true;
+      return membersOf(line) !== countMembers(parsed, 0) && text(line) !== line;
+    },
+    isSecretKey: (key) => facts(key).kind !== undefined,
     text,
-    value: (value) => walk(value, 0),
+    value: (value) => walk(value, 0, undefined),
   };
+}
+
+const PAIR_NAMES = [
+  'name',
+  'key',
+  'header',
+  'field',
+  'path',
+  'param',
+  'parameter',
+  'property',
+  'attribute',
+  'variable',
+  'label',
+  'k',
+  'headerName',
+  'column',
+] as const;
+const PAIR_VALUES = new Set([
+  'value',
+  'val',
+  'values',
+  'v',
+  'newValue',
+  'oldValue',
+  'new_value',
+  'old_value',
+  'new',
+  'old',
+  'lhs',
+  'rhs',
+  'before',
+  'after',
+  'content',
+  'headerValue',
+  'data',
+  'from',
+  'to',
+]);
+
+/** An object of such keys; a second of the same name is told apart by a number, so that nothing is lost. */
+function rebuilt(keys: readonly string[], values: readonly unknown[]): Record<string, unknown> {
+  const made: Record<string, unknown> = {};
+  const seen = new Map<string, number>();
+  keys.forEach((key, i) => {
+    const times = (seen.get(key) ?? 0) + 1;
+    seen.set(key, times);
+    // Plain assignment to `__proto__` would replace the prototype instead of the field.
+    Object.defineProperty(made, times === 1 ? key : `${key} ${times}`, {
+      value: values[i],
+      enumerable: true,
+      configurable: true,
+      writable: true,
+    });
+  });
+  return made;
+}
+
+/** `\u0070` and its like, also behind several backslashes, as what they stand for; quotes and backslashes stay. */
+function undoEscapes(text: string): string {
+  if (!/\\u00/i.test(text)) return text;
+  return text.replace(/\\u00([2-7][0-9a-f])/gi, (found, hex: string) => {
+    const char = String.fromCharCode(Number.parseInt(hex, 16));
+    return char === '"' || char === '\\' ? found : char;
+  });
+}
+
+/** Colons outside of texts: the members of all objects in a valid JSON text, those given twice included. */
+function membersOf(json: string): number {
+  let count = 0;
+  for (let i = 0; i < json.length; i++) {
+    const code = json.charCodeAt(i);
+    if (code === 58) count += 1;
+    else if (code === 34) {
+      i += 1;
+      while (i < json.length && json.charCodeAt(i) !== 34) i += json.charCodeAt(i) === 92 ? 2 : 1;
+    }
+  }
+  return count;
+}
+
+function countMembers(value: unknown, depth: number): number {
+  if (typeof value !== 'object' || value === null) return 0;
+  // Deeper ones have been cut by then.
+  if (depth > MAX_DEPTH) return 0;
+  const inner = Object.values(value);
+  let count = Array.isArray(value) ? 0 : inner.length;
+  for (const item of inner) count += countMembers(item, depth + 1);
+  return count;
 }
 
 function plain(key: string): string {
   return key.toLowerCase().replace(/[^\p{L}\p{N}]/gu, '');
+}
+
+/** Punctuation may stand between any two characters of a custom key, as in `door-code` for `doorCode`. */
+function loose(name: string): string {
+  return [...name].join('[^\\p{L}\\p{N}]{0,2}');
+}
+
+/** The rules by the anchors that lead to them. */
+function anchorTable(rules: readonly Rule[]) {
+  const literals = new Map<string, number>();
+  const leads: { rules: Rule[]; word: 'start' | 'whole' | undefined; always: boolean }[] = [];
+  const lead = (literal: string) => {
+    const name = literal.toLowerCase();
+    let at = literals.get(name);
+    if (at === undefined) {
+      at = literals.size;
+      literals.set(name, at);
+      leads.push({ rules: [], word: undefined, always: false });
+    }
+    return leads[at]!;
+  };
+  for (const rule of rules) for (const anchor of rule.anchors) lead(anchor).rules.push(rule);
+  for (const { word, at } of WORD_ANCHORS) lead(word).word = at;
+  // Without a rule of their own: what is looked at by line.
+  for (const anchor of COMMAND_ANCHORS) lead(anchor).always = true;
+  const anchors = createAnchors([...literals.keys()]);
+
+  function leadsTo(text: string, start: number, end: number, word: 'start' | 'whole' | undefined): boolean {
+    if (word === undefined) return true;
+    return startsWord(text, start) && (word === 'start' || endsWord(text, end));
+  }
+
+  return {
+    /** Does any rule want to look? */
+    reached(text: string): boolean {
+      // What is undone before the rules look.
+      if (text.includes('\\u') || text.includes('\0')) return true;
+      let reached = false;
+      anchors.scan(text, (index, start, end) => {
+        const { rules: wanted, word, always } = leads[index]!;
+        if (!always) {
+          if (!leadsTo(text, start, end, word)) return GO_ON;
+          if (!wanted.some((rule) => rule.near?.(text, start, end) ?? true)) return GO_ON;
+        }
+        reached = true;
+        return STOP;
+      });
+      return reached;
+    },
+    /** Hands over what the rules find; `take` answers where to go on, or `GO_ON`. */
+    find(text: string, take: (found: Cut) => number): void {
+      anchors.scan(text, (index, start, end) => {
+        const { rules: wanted, word } = leads[index]!;
+        if (!leadsTo(text, start, end, word)) return GO_ON;
+        for (const rule of wanted) {
+          const found = rule.find(text, start, end);
+          if (found !== undefined) return take(found);
+        }
+        return GO_ON;
+      });
+    },
+  };
+}
+
+const isLower = (code: number) => code >= 97 && code <= 122;
+const isUpper = (code: number) => code >= 65 && code <= 90;
+
+function startsWord(text: string, start: number): boolean {
+  const before = text.charCodeAt(start - 1);
+  if (!(isLower(before) || isUpper(before))) return true;
+  const first = text.charCodeAt(start);
+  if (isUpper(first) && (isLower(before) || isLower(text.charCodeAt(start + 1)))) return true;
+  // A line break that is written out, and %3A.
+  return text.charCodeAt(start - 2) === 92 || text.charCodeAt(start - 3) === 37;
+}
+
+function endsWord(text: string, end: number): boolean {
+  const after = text.charCodeAt(end);
+  return !isLower(after) || (after === 115 && !isLower(text.charCodeAt(end + 1)));
 }

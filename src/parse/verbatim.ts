@@ -13,7 +13,7 @@ type Json = Record<string, unknown>;
 const SLOW_KEYS = new Set<string>(['@timestamp', 'tags', 'kafka', 'extra', 'extraRaw', ...SHAPE_KEYS]);
 
 /** Deeper values are left to the slow path, which cuts them. */
-const MAX_HARMLESS_DEPTH = 16;
+const MAX_VERBATIM_DEPTH = 16;
 
 /** What the caller has looked at already. */
 interface Seen {
@@ -32,10 +32,10 @@ export function createVerbatimCheck(
   time: TimeParser,
   options: { duplicatesRefused: boolean },
 ): (text: string, doc: Json, seen: Seen) => boolean {
-  const isSuspicious = options.duplicatesRefused ? masker.suspiciousValue : masker.suspicious;
-
   function isVerbatim(text: string, doc: Json, seen: Seen): boolean {
-    return isPlain(doc, seen) && !isSuspicious(text);
+    if (!isPlain(doc, seen)) return false;
+    if (!masker.suspicious(text)) return true;
+    return options.duplicatesRefused ? masker.value(doc) === doc : !masker.holdsSecret(text);
   }
 
   function isPlain(doc: Json, seen: Seen): boolean {
@@ -48,7 +48,7 @@ export function createVerbatimCheck(
       if (type === undefined) {
         unknown += 1;
         if (unknown > MAX_UNKNOWN_KEYS || !isPlainKey(key) || SLOW_KEYS.has(key)) return false;
-        if (masker.isSecretKey(key) || !isHarmless(value, 0)) return false;
+        if (!isShallow(value, 0)) return false;
         continue;
       }
       if ((seen.eventId && key === 'eventId') || (seen.canonicalTime && key === 'timestamp')) continue;
@@ -60,31 +60,28 @@ export function createVerbatimCheck(
   function matches(type: FieldType | FieldMap, value: unknown): boolean {
     if (typeof type === 'string') {
       // The common case by far, without the call.
-      if (typeof value === 'string' && (type === 'keyword' || type === 'text')) return !masker.suspiciousText(value);
-      return fits(type, value, time) && isHarmless(value, 0);
+      if (typeof value === 'string' && (type === 'keyword' || type === 'text')) return true;
+      return fits(type, value, time) && isShallow(value, 0);
     }
     if (!isObject(value)) return value === null;
     for (const key in value) {
       const inner = type.get(key);
       if (inner !== undefined) {
         if (!matches(inner, value[key])) return false;
-      } else if (key.includes('.') || masker.isSecretKey(key) || !isHarmless(value[key], 0)) return false;
-    }
-    return true;
-  }
-
-  /** No secret anywhere in the value, as far as words can tell. */
-  function isHarmless(value: unknown, depth: number): boolean {
-    if (typeof value === 'string') return !masker.suspiciousText(value);
-    if (typeof value !== 'object' || value === null) return true;
-    if (depth >= MAX_HARMLESS_DEPTH) return false;
-    for (const key in value) {
-      if (masker.isSecretKey(key) || !isHarmless((value as Json)[key], depth + 1)) return false;
+      } else if (key.includes('.') || !isShallow(value[key], 0)) return false;
     }
     return true;
   }
 
   return isVerbatim;
+}
+
+/** Does the value end before the depth that the slow path cuts at? */
+function isShallow(value: unknown, depth: number): boolean {
+  if (typeof value !== 'object' || value === null) return true;
+  if (depth >= MAX_VERBATIM_DEPTH) return false;
+  for (const key in value) if (!isShallow((value as Json)[key], depth + 1)) return false;
+  return true;
 }
 
 /** A key the fast path may leave alone: no dots to resolve, not blank, nothing that could be a prototype. */

@@ -65,7 +65,7 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
     if (typeof message !== 'string' || info.level !== info[LEVEL]) return undefined;
     // `stack` is what Winston's own format.errors leaves of an error.
     if (info.stack !== undefined || info.eventId !== undefined || !isPlain(info)) return undefined;
-    if (masker.suspicious(line) || !trust.accepts(line, info, TEMPLATE_CHARS.test(message))) return undefined;
+    if (masker.holdsSecret(line) || !trust.accepts(line, info, TEMPLATE_CHARS.test(message))) return undefined;
     let missing = 0;
     for (let i = 0; i < baseKeys.length; i++) if (info[baseKeys[i]!] === undefined) missing |= 1 << i;
     const time = info.timestamp === undefined ? `"timestamp":"${isoNow()}",` : '';
