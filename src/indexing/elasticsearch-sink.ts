@@ -26,7 +26,7 @@ export function createDegrade(deps: {
   documents: DocumentWriter;
 }): (item: BatchItem) => Buffer | undefined {
   return ({ record, chunk }) => {
-    const result = deps.parser.parse(record);
+    const result = deps.parser.reparse(record);
     if (!result.ok) return undefined;
     const event = deps.tag(result.event);
     try {
