@@ -47,7 +47,7 @@ const KEY_END = /(?<!\\)"\s*:/g;
 /** Does an object in `text` have a key twice? `value` is what JSON.parse made of it. May say yes for a no, never the reverse. */
 export function mayRepeatKey(text: string, value: unknown): boolean {
   // A key that ends with a backslash is the one that KEY_END misses.
-  return text.includes('\\\\"') || (text.match(KEY_END)?.length ?? 0) !== countKeys(value, MAX_DEPTH);
+  return text.includes('\\\\"') || (text.match(KEY_END)?.length ?? 0) !== countKeys(value, MAX_DEPTH + 2);
 }
 
 /** Not a number when nested deeper than `limit`. */
@@ -92,6 +92,9 @@ const CLOSE_OBJECT = 125;
 
 interface Open {
   readonly holder: Json | unknown[];
+  /** Its own key, when it has one. */
+  readonly name: string | undefined;
+  /** Key of the value that comes next. */
   key: string | undefined;
 }
 
@@ -108,15 +111,16 @@ export function readJson(text: string): { value: unknown; repeated: Repeated[] }
     else if (Array.isArray(top.holder)) top.holder.push(value);
     else {
       const key = top.key!;
-      if (Object.hasOwn(top.holder, key)) repeated.push([pathOf(open), top.holder[key]]);
+      if (Object.hasOwn(top.holder, key)) repeated.push([pathOf(open, key), top.holder[key]]);
       top.holder[key] = value;
       top.key = undefined;
     }
   }
 
   function begin(holder: Json | unknown[]): void {
+    const name = top?.key;
     place(holder);
-    top = { holder, key: undefined };
+    top = { holder, name, key: undefined };
     open.push(top);
     at += 1;
   }
@@ -171,10 +175,10 @@ function isEscaped(text: string, end: number): boolean {
   return (end - start) % 2 === 1;
 }
 
-/** The dotted path of the innermost key; of deep or long ones a part that still tells which it is. */
-function pathOf(open: readonly Open[]): string {
-  const keys = open.slice(-4).flatMap(({ key }) => (key === undefined ? [] : [key.slice(0, 60)]));
-  return keys.join('.');
+/** The dotted path of a key; of a deep or long one a part that still tells which it is. */
+function pathOf(open: readonly Open[], key: string): string {
+  const groups = open.slice(-4).flatMap(({ name }) => name ?? []);
+  return [...groups, key].map((name) => name.slice(0, 50)).join('.');
 }
 
 /**

@@ -25,6 +25,8 @@ const ALIASES: ReadonlyMap<string, string> = new Map([
   ['ftl', 'fatal'],
   ['dbg', 'debug'],
   ['vrb', 'verbose'],
+  ['eror', 'error'],
+  ['dbug', 'debug'],
 ]);
 
 /** Numbers by the name that stands for them: the name of the nearest number below, or exactly that one. */
@@ -54,7 +56,7 @@ export const LEVEL_SCALES = {
     [7, 'debug'],
   ),
   /** https://getpino.io/#/docs/api?id=logger-levels, the same for Bunyan; levels of one's own lie between. */
-  pino: scale(69, [1, 'trace'], [20, 'debug'], [30, 'info'], [40, 'warn'], [50, 'error'], [60, 'fatal']),
+  pino: scale(69, [10, 'trace'], [20, 'debug'], [30, 'info'], [40, 'warn'], [50, 'error'], [60, 'fatal']),
   /** Python's `logging`: 50 is CRITICAL. */
   python: scale(59, [1, 'debug'], [20, 'info'], [30, 'warning'], [40, 'error'], [50, 'critical']),
   /** https://github.com/Seldaek/monolog/blob/main/doc/01-usage.md#log-levels */

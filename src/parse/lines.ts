@@ -31,7 +31,7 @@ const PRIORITY = /^<(\d{1,3})>/;
 const KLOG = /^([IWEF])(\d\d)(\d\d) (\d\d:\d\d:\d\d\.\d{1,9}) {1,10}\d{1,10} [^\s:\]]{1,255}:\d{1,7}\] /;
 const ACCESS = /^\S{1,255} \S{1,64} \S{1,128} \[(\d\d)\/([A-Z][a-z]{2})\/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4})\] "/;
 const TIME_FIRST =
-  /^\[?(\d{4})[-/](\d\d)[-/](\d\d)([T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d)(?![\w:]))?)/;
+  /^\[?(\d{4})[-/](\d\d)[-/](\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?(?: ?(Z|UTC|GMT|[+-]\d\d:?\d\d)(?![\w:]))?/;
 const PYTHON = /^(DEBUG|INFO|WARNING|ERROR|CRITICAL):[\w.-]{1,128}:/;
 const NPM = /^(error|warn|info|http|verbose|debug|silly): /;
 const LEVEL_FIRST = /^\[?(TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|CRITICAL)(?:\]|:|\s)/;
@@ -97,9 +97,9 @@ export const LINE_FORMATS: readonly LineFormat[] = [
     read(text) {
       const match = TIME_FIRST.exec(text);
       if (match === null) return undefined;
-      const [head, year, month, day, rest] = match;
-      const level = levelAfter(text.slice(head.length, head.length + 160));
-      return whole(text, { timestamp: `${year}-${month}-${day}${rest}`, level });
+      const [head, year, month, day, clock, fraction = '0', zone = ''] = match;
+      const timestamp = `${year}-${month}-${day}T${clock}.${fraction}${isoZone(zone)}`;
+      return whole(text, { timestamp, level: levelAfter(text.slice(head.length, head.length + 160)) });
     },
   },
   {
@@ -110,7 +110,9 @@ export const LINE_FORMATS: readonly LineFormat[] = [
       if (match === null) return undefined;
       const [, day, name, year, clock, zone] = match;
       const month = monthOf(name!);
-      return month === undefined ? undefined : whole(text, { timestamp: `${year}-${month}-${day}T${clock}${zone}` });
+      return month === undefined
+        ? undefined
+        : whole(text, { timestamp: `${year}-${month}-${day}T${clock}${isoZone(zone!)}` });
     },
   },
   {
@@ -214,6 +216,11 @@ function syslog3164(text: string, recordMs: number): Line | undefined {
 function withoutCookie(message: string): string {
   const text = message.charCodeAt(0) === 32 ? message.slice(1) : message;
   return text.startsWith('@cee:') ? text.slice(5).trimStart() : text.replace(/^\uFEFF/, '');
+}
+
+/** `+0100` and `UTC` as Elasticsearch takes them. */
+function isoZone(zone: string): string {
+  return /^[+-]\d{4}$/.test(zone) ? `${zone.slice(0, 3)}:${zone.slice(3)}` : zone.replace(/^(?:UTC|GMT)$/, 'Z');
 }
 
 function monthOf(name: string): string | undefined {

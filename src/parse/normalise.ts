@@ -15,6 +15,8 @@ type Json = Record<string, unknown>;
 const MAX_WRAPPERS = 4;
 /** A longer dotted name is no path into one of the catalogue's groups. */
 const MAX_DOTTED = 256;
+/** The year 2000: what calls itself a time and is earlier is something else. */
+const LEAST_MS = 946_684_800_000;
 const LINE_END = /\r?\n$/;
 
 /**
@@ -105,7 +107,8 @@ export function createNormaliser(time: TimeParser): Normaliser {
     for (const path of ['timestamp', '@timestamp', ...paths]) {
       const value = draft.find(path);
       const ms = isObject(value) ? fromParts(value) : isDay(value) ? undefined : time.parse(value);
-      if (ms === undefined) continue;
+      // A small number is a duration.
+      if (ms === undefined || ms < LEAST_MS) continue;
       for (const name of ['timestamp', '@timestamp']) if (name !== path) draft.setAside(name);
       // Kept as it is where the field can hold it; conform.ts writes any other form canonically and keeps the original.
       if (isObject(value)) {
@@ -142,7 +145,7 @@ export function createNormaliser(time: TimeParser): Normaliser {
     }
     if (inner === undefined && shaped) inner = lineDraft(message.replace(LINE_END, ''), context, depth + 1);
     if (inner === undefined) return draft;
-    if (wrapper) fillGaps(inner, draft, message);
+    if (wrapper) fillGaps(inner, draft, message, time);
     else addLacking(draft, inner);
     return wrapper ? inner : draft;
   }
@@ -181,7 +184,9 @@ function isDay(value: unknown): boolean {
 /** The first of the names that holds a level; what stood there is kept where the name for it is another. */
 function settleLevel(draft: Draft, shapes: readonly Shape[]): void {
   const scale = shapes.find((shape) => shape.scale !== undefined)?.scale;
-  const paths = [...shapes.flatMap(({ level }) => level ?? []), 'level', ...USUAL_NAMES.level];
+  const own = normaliseLevel(draft.doc.level, scale);
+  const others = [...shapes.flatMap(({ level }) => level ?? []), 'level', ...USUAL_NAMES.level];
+  const paths = own !== undefined && typeof draft.doc.level === 'string' && NORMAL_LEVELS.has(own) ? ['level'] : others;
   let found: { path: string; name: string } | undefined;
   for (const path of paths) {
     const value = draft.find(path);
@@ -246,8 +251,9 @@ function settleError(draft: Draft): void {
 }
 
 /** The wrapper's own fields into the record it wraps: where something stands there already, into its `extra`. */
-function fillGaps(inner: Draft, wrapper: Draft, message: string): void {
+function fillGaps(inner: Draft, wrapper: Draft, message: string, time: TimeParser): void {
   const { doc } = inner;
+  if (time.parse(doc.timestamp) === undefined) inner.setAside('timestamp');
   inner.repeated ||= wrapper.repeated;
   inner.exact ||= wrapper.exact;
   for (const key of Object.keys(wrapper.doc)) {

@@ -6,8 +6,8 @@ import type { Tag } from '../core/catalogue.ts';
 import type { Masker } from '../core/mask.ts';
 import type { DeadLetterReason, RawRecord } from '../core/record.ts';
 import { conform } from './conform.ts';
-import { hasExactNumbers, readObject, settleNumbers, unsettleNumbers } from './json.ts';
-import { NORMAL_LEVELS } from './level.ts';
+import { hasExactNumbers, isObject, readObject, settleNumbers, unsettleNumbers } from './json.ts';
+import { isErrorLevel, NORMAL_LEVELS } from './level.ts';
 import { createNormaliser, looksLikeObject, type Normalised, setAside } from './normalise.ts';
 import { createTimeParser, isCanonical, type TimeParser } from './time.ts';
 import { createVerbatimCheck } from './verbatim.ts';
@@ -94,10 +94,11 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
     if (text.charCodeAt(0) !== 123 || text.includes('\n') || text.includes('\r') || text.includes('\\u'))
       return undefined;
     const doc = JSON.parse(text) as Json;
-    const { timestamp, level, message, eventId } = doc;
+    const { timestamp, level, message, eventId, error } = doc;
     if (typeof timestamp !== 'string' || typeof level !== 'string' || !NORMAL_LEVELS.has(level)) return undefined;
     if (typeof message !== 'string' || looksLikeObject(message)) return undefined;
     if (record.eventId !== undefined && record.eventId !== eventId) return undefined;
+    if (error !== undefined && isObject(error) && isErrorLevel(level) && isGrouped(error)) return undefined;
     const timeMs = time.parse(timestamp);
     if (timeMs === undefined || !inRange(timeMs, record.timeMs)) return undefined;
     const canonical = isCanonical(timestamp);
@@ -129,9 +130,15 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
 
     const timeMs = eventTime(doc.timestamp, record.timeMs, tag);
     const producerTags = takeTags(doc);
-    // What logpipe itself writes there.
+    // Where logpipe itself writes.
     if (doc.kafka !== undefined) setAside(doc, 'kafka', doc.kafka);
     delete doc.kafka;
+    if (isObject(doc.error) && isErrorLevel(doc.level) && isGrouped(doc.error)) {
+      const { template, fingerprint, ...error } = doc.error;
+      if (template !== undefined) setAside(doc, 'error.template', template);
+      if (fingerprint !== undefined) setAside(doc, 'error.fingerprint', fingerprint);
+      doc.error = error;
+    }
     if (record.eventId !== undefined) {
       if (doc.eventId !== undefined && doc.eventId !== record.eventId) setAside(doc, 'eventId', doc.eventId);
       doc.eventId = record.eventId;
@@ -204,6 +211,11 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
       return conformed.doc;
     },
   };
+}
+
+/** Does an error of the producer's have the fields that logpipe gives each? */
+function isGrouped(error: Json): boolean {
+  return error.template !== undefined || error.fingerprint !== undefined;
 }
 
 function refusal(reason: DeadLetterReason, detail: string): ParseResult {
