@@ -9,7 +9,7 @@ import {
   type Tag,
 } from '../src/core/catalogue.ts';
 import { createMetrics } from '../src/core/metrics.ts';
-import { SHAPE_KEYS } from '../src/parse/shapes.ts';
+import { SHAPE_KEYS, SHAPES } from '../src/parse/shapes.ts';
 import { eventSchema } from '../src/tag/events.ts';
 import { code, document, table } from './markdown.ts';
 
@@ -27,8 +27,10 @@ const TYPES: Record<FieldType, string> = {
 
 const NOTES: Readonly<Record<string, string>> = {
   '@timestamp': 'Event time; decides the daily index. Set by logpipe.',
-  timestamp: 'The event time as the producer wrote it.',
-  level: 'Lower-case name; numeric levels are translated.',
+  timestamp:
+    'The event time as the producer wrote it; a form that Elasticsearch does not take is written canonically, and the original kept in `extra`.',
+  level:
+    'Lower-case name; numeric levels are translated by the scale of their logger. What stood there otherwise is kept in `extra`.',
   version: 'Release of the application, so that an alert can say since which one.',
   eventId: 'Given by the transport; becomes the document id when it comes in the record header.',
   event: 'Which of the events below this is.',
@@ -43,7 +45,8 @@ const NOTES: Readonly<Record<string, string>> = {
   'call.durationMs': 'Milliseconds.',
   'queue.waitMs': 'Milliseconds from enqueuing to being taken.',
   'kafka.topic': 'Where the record came from. Set by logpipe.',
-  extra: 'Values that do not fit their field’s type (`_mapping_degraded`).',
+  extra:
+    'Values that do not fit their field’s type (`_mapping_degraded`), and values whose place was taken or has another form in the catalogue.',
   extraRaw: 'What does not fit `extra` either, as bounded text.',
 };
 
@@ -53,24 +56,18 @@ const TAG_MEANINGS: Record<Tag, string> = {
   _time_missing: 'No readable event time: the record time was taken.',
   _time_out_of_range:
     'Event time too far from the record time (`parse.maxAheadMs`, `parse.maxBehindMs`): the record time was taken.',
-  _mapping_degraded: 'A value did not fit its field and was moved to `extra`.',
+  _mapping_degraded:
+    'A value did not fit its field, or no field at all, and was moved to `extra` or (cut to 8,192 characters) to `extraRaw`; or a key was given twice, whose first value is in `extra`.',
   _truncated: 'The transport cut the record; `originalBytes` says how long it was.',
   _masked: 'A secret was replaced.',
   _event_invalid: 'The event lacks something its contract requires; the document is kept as it is.',
 };
 
-/** What each marking key of a foreign shape leads to. */
-const SHAPES: Record<(typeof SHAPE_KEYS)[number], string> = {
-  ecs: 'Elastic Common Schema (`@elastic/ecs-winston-format`): `log.level`, `service.name`, `error.type`, `http.request.method` and their kin move to the fields above; dotted names become nested.',
-  log: 'The same, recognised by its `log` group.',
-  severity: '`winston-elasticsearch` and cloud loggers: becomes `level` when there is none.',
-  fields: '`winston-elasticsearch`: its contents move to the top level, where they overwrite nothing.',
-  err: 'pino and bunyan: becomes `error`; `type` becomes `error.name`.',
-  exception: 'Becomes `error` when there is none.',
-  stack: 'Winston’s `format.errors`: becomes `error.stack`.',
-  time: 'pino and bunyan: the event time (ISO 8601, epoch milliseconds or seconds).',
-  msg: 'pino: becomes `message` when there is none.',
-};
+/** Whose records have this key. */
+function shapesWith(key: string): string {
+  const names = SHAPES.filter(({ keys }) => keys.includes(key)).map(({ name }) => name);
+  return names.length > 0 ? names.join('; ') : 'An error under another name: becomes `error`.';
+}
 
 export function fieldsDocs(): string {
   return document([
@@ -101,18 +98,12 @@ against it before they are sent.`,
     'Each as the JSON schema that a document with this `event` is checked against:',
     ...eventSchemas().map(([name, schema]) => `### Schema of \`${name}\`\n\n\`\`\`json\n${schema}\n\`\`\``),
     '## Shapes that are understood',
-    `Winston’s JSON needs no change. A record is brought to the fields above when one of these keys stands at its top level:`,
+    `Winston’s JSON needs no change. [shapes.md](shapes.md) says for each kind of foreign logger what its lines become. A record
+with one of these keys at its top level is brought to the fields above:`,
     table(
-      ['key', 'what happens'],
-      SHAPE_KEYS.map((key) => [code(key), SHAPES[key]]),
+      ['key', 'of'],
+      SHAPE_KEYS.map((key) => [code(key), shapesWith(key)]),
     ),
-    `Beside these:
-
-- A **JSON document inside \`message\`** is merged into the record; its fields win, except \`eventId\` and \`kafka\`.
-- **Dotted names** of known groups (\`"call.status"\`) become nested.
-- **Levels** of npm, syslog, pino and bunyan, in any case.
-- **Plain text** becomes \`message\`.
-- What has no place in the catalogue stays where it was.`,
     '## Metrics of logpipe',
     'Served at `http://127.0.0.1:8780/metrics`, with the usual figures of a Node.js process as `logpipe_process_…` and `logpipe_nodejs_…`.',
     metricsTable(),

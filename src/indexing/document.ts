@@ -1,6 +1,7 @@
 // Tagged event -> item of a bulk body. The index is the UTC day of the event time behind a fixed prefix; the id is the
 // event id of the record header or, without one, the record's place in its source: the same record, the same id.
 import type { Chunk, RawRecord } from '../core/record.ts';
+import { documentText } from '../parse/json.ts';
 import type { TimeParser } from '../parse/time.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 import type { Batch } from './batch.ts';
@@ -107,6 +108,5 @@ function asciiJson(text: string): string {
 }
 
 function serialise(doc: Record<string, unknown>): Buffer {
-  // JSON.stringify writes lone surrogates as escapes, which Elasticsearch takes for broken text.
-  return Buffer.from(JSON.stringify(doc).replace(/\\ud[89a-f][0-9a-f]{2}/gi, '\\ufffd'));
+  return Buffer.from(documentText(doc));
 }

@@ -28,7 +28,7 @@ export function createDegrade(deps: {
 }): (item: BatchItem) => Buffer | undefined {
   return ({ record, chunk }) => {
     try {
-      const result = deps.parser.parse(record);
+      const result = deps.parser.reparse(record);
       if (!result.ok) return undefined;
       const event = deps.tag(result.event);
       return deps.documents.rewrite(event, deps.parser.degrade(event.doc), record, chunk);

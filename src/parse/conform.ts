@@ -1,7 +1,9 @@
 // Makes a document acceptable to the index: catalogue fields keep their type, everything that cannot be mapped goes to
 // `extra` (flattened, bounded), what does not fit even there to one bounded string. In: a parsed object; out: a new one.
+// Guarantee: every value is in the new one, or it is said to be degraded; linear, whatever the nesting.
 import type { FieldType } from '../core/catalogue.ts';
 import { coerce, FIELD_MAP, type FieldMap, fits } from './field-types.ts';
+import { isObject, tooDeep, writeJson } from './json.ts';
 import type { TimeParser } from './time.ts';
 
 type Json = Record<string, unknown>;
@@ -11,11 +13,12 @@ export const MAX_UNKNOWN_KEYS = 100;
 const MAX_EXTRA_DEPTH = 8;
 const MAX_EXTRA_LEAVES = 500;
 const MAX_KEY_LENGTH = 256;
+const MAX_KEY_PARTS = 16;
 const MAX_RAW_LENGTH = 8_192;
 
 export interface Conformed {
   readonly doc: Json;
-  /** True when a value had to leave its place. */
+  /** True when a value did not fit its field, or no field at all. */
   readonly degraded: boolean;
 }
 
@@ -39,14 +42,17 @@ function pick(source: Json, known: FieldMap, path: string, moveUnknown: boolean,
     const value = source[key];
     const type = known.get(key);
     if (type === undefined) {
-      if (moveUnknown || !isFieldName(key)) extra.add(path + key, value);
+      if (moveUnknown || !isFieldName(key) || tooDeep(value)) extra.add(path + key, value);
+      else if (known.has(head(key))) extra.keep(path + key, value);
       else kept[key] = value;
     } else if (typeof type !== 'string') {
       if (isObject(value)) kept[key] = pick(value, type, `${path}${key}.`, moveUnknown, extra, time);
-      else if (value !== null) extra.add(path + key, value);
+      else if (value === null) kept[key] = null;
+      else extra.add(path + key, value);
     } else if (type === 'flattened') {
-      if (isObject(value)) for (const [name, inner] of Object.entries(value)) extra.keep(name, inner);
-      else if (value !== null) extra.add(path + key, value);
+      if (isObject(value)) for (const name of Object.keys(value)) extra.keep(name, value[name]);
+      else if (value === null) extra.keep(key, null);
+      else extra.add(path + key, value);
     } else {
       place(kept, key, type, value, path, extra, time);
     }
@@ -60,13 +66,27 @@ function place(kept: Json, key: string, type: FieldType, value: unknown, path: s
     return;
   }
   const coerced = coerce(type, value, time);
-  if (coerced === undefined) extra.add(path + key, value);
-  else kept[key] = coerced;
+  if (coerced === undefined) {
+    extra.add(path + key, value);
+    return;
+  }
+  kept[key] = coerced;
+  // The original is kept where the reading is written otherwise: a date in another form, 007.
+  if (String(coerced) !== value) extra.keep(path + key, value);
 }
 
-/** Names Elasticsearch resolves without ambiguity: no empty part between, before or after dots. */
+/** Names Elasticsearch resolves without ambiguity: no empty part between, before or after dots, few parts. */
 function isFieldName(key: string): boolean {
-  return key.length <= MAX_KEY_LENGTH && key.trim() !== '' && !/^\.|\.$|\.\.|\. *\.|\0/.test(key);
+  if (key.length > MAX_KEY_LENGTH || key.includes('\0')) return false;
+  if (!key.includes('.')) return key.trim() !== '';
+  const parts = key.split('.');
+  return parts.length <= MAX_KEY_PARTS && parts.every((part) => part.trim() !== '');
+}
+
+/** `service` of `service.id`, which has no place beside a text in `service`; nothing for a name without a dot. */
+function head(key: string): string {
+  const dot = key.indexOf('.');
+  return dot < 0 ? '' : key.slice(0, dot);
 }
 
 type Extra = ReturnType<typeof createExtra>;
@@ -74,14 +94,15 @@ type Extra = ReturnType<typeof createExtra>;
 function createExtra() {
   const fields: Json = Object.create(null);
   const overflow: Json = Object.create(null);
+  const names = createFreeNames();
   let leaves = 0;
   let moved = false;
 
   function put(path: string, value: unknown) {
     const name = path.replaceAll('\0', '').trim();
     const bounded = name !== '' && name.length <= MAX_KEY_LENGTH ? bound(value, 1) : undefined;
-    if (bounded === undefined) overflow[path.slice(0, MAX_KEY_LENGTH)] = value;
-    else fields[name] = bounded;
+    if (bounded === undefined) overflow[names.free(overflow, path.slice(0, MAX_KEY_LENGTH))] = value;
+    else fields[names.free(fields, name)] = bounded;
   }
 
   /** The value itself when it is small enough for a flattened field, else undefined. */
@@ -99,31 +120,40 @@ function createExtra() {
   }
 
   return {
-    /** A value that left its place. */
+    /** A value that fits no field: the document is degraded. */
     add(path: string, value: unknown) {
       moved = true;
       put(path, value);
     },
-    /** A value the producer itself put into `extra`. */
+    /** A value that the producer put into `extra`, or that a shape moved there without harm. */
     keep: put,
     mergeInto(doc: Json): Json {
       if (Object.keys(fields).length > 0) doc.extra = fields;
-      if (Object.keys(overflow).length > 0) doc.extraRaw = rawText(overflow);
+      if (Object.keys(overflow).length > 0) {
+        // The producer's own makes room.
+        if (doc.extraRaw !== undefined) overflow[names.free(overflow, 'extraRaw')] = doc.extraRaw;
+        doc.extraRaw = writeJson(overflow, MAX_RAW_LENGTH).slice(0, MAX_RAW_LENGTH);
+      }
       return doc;
     },
     moved: () => moved || Object.keys(overflow).length > 0,
   };
 }
 
-function rawText(value: Json): string {
-  try {
-    return JSON.stringify(value).slice(0, MAX_RAW_LENGTH);
-  } catch {
-    // Nested deeper than the stack: name the keys, the value cannot be written.
-    return JSON.stringify({ nestedTooDeeply: Object.keys(value) }).slice(0, MAX_RAW_LENGTH);
-  }
-}
-
-export function isObject(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+/** Names that overwrite nothing: `a`, then `a_2`, `a_3`. Constant work per name, however often it is asked for. */
+export function createFreeNames() {
+  const last = new Map<string, number>();
+  return {
+    free(holder: Json, name: string): string {
+      if (!Object.hasOwn(holder, name)) return name;
+      let number = last.get(name) ?? 1;
+      let free: string;
+      do {
+        number += 1;
+        free = `${name}_${number}`;
+      } while (Object.hasOwn(holder, free));
+      last.set(name, number);
+      return free;
+    },
+  };
 }

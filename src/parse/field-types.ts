@@ -1,7 +1,8 @@
 // Does a value fit the type its catalogue field is mapped to? Checked before sending, so that a conflict costs no
 // round trip and harms no other document.
 import { FIELDS, type FieldGroup, type FieldType } from '../core/catalogue.ts';
-import type { TimeParser } from './time.ts';
+import { ExactNumber } from './json.ts';
+import { isServerDate, type TimeParser } from './time.ts';
 
 /** The catalogue as maps: constant-time look-ups, and names such as `constructor` are simply not in it. */
 export type FieldMap = Map<string, FieldType | FieldMap>;
@@ -17,6 +18,8 @@ function toMap(group: FieldGroup): FieldMap {
 /** True when Elasticsearch will take `value` (or each value of an array) for a field of this type. null always fits. */
 export function fits(type: FieldType, value: unknown, time: TimeParser): boolean {
   if (value === null) return true;
+  // Its text would be sent: 1795514399123.0 is no date to Elasticsearch.
+  if (value instanceof ExactNumber) return type !== 'date' && fits(type, value.value, time);
   if (Array.isArray(value)) return value.every((item) => !Array.isArray(item) && fits(type, item, time));
   switch (type) {
     case 'keyword':
@@ -37,12 +40,6 @@ export function fits(type: FieldType, value: unknown, time: TimeParser): boolean
     case 'raw':
       return typeof value === 'string';
   }
-}
-
-/** The formats of the mapping: `strict_date_optional_time||epoch_millis` (no blank, no comma, no seconds as numbers). */
-function isServerDate(value: unknown): boolean {
-  if (typeof value === 'number') return Number.isInteger(value) && value >= 1e11;
-  return /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?$/.test(value as string);
 }
 
 /**

@@ -5,9 +5,10 @@ import { isUtf8 } from 'node:buffer';
 import type { Tag } from '../core/catalogue.ts';
 import type { Masker } from '../core/mask.ts';
 import type { DeadLetterReason, RawRecord } from '../core/record.ts';
-import { conform, isObject } from './conform.ts';
-import { NORMAL_LEVELS } from './level.ts';
-import { looksLikeObject, normalise } from './shapes.ts';
+import { conform } from './conform.ts';
+import { hasExactNumbers, isObject, readObject, settleNumbers, unsettleNumbers } from './json.ts';
+import { isErrorLevel, NORMAL_LEVELS } from './level.ts';
+import { createNormaliser, looksLikeObject, type Normalised, setAside } from './normalise.ts';
 import { createTimeParser, isCanonical, type TimeParser } from './time.ts';
 import { createVerbatimCheck } from './verbatim.ts';
 
@@ -70,6 +71,8 @@ const MAX_TAG_LENGTH = 100;
 
 export interface Parser {
   parse(record: RawRecord): ParseResult;
+  /** The same by the slow path alone, for a record whose own bytes the server refused: a key given twice, say. */
+  reparse(record: RawRecord): ParseResult;
   /** The slow path's way to make a document acceptable after the server reported a mapping conflict. */
   degrade(doc: Json): Json;
   readonly time: TimeParser;
@@ -79,6 +82,7 @@ export interface Parser {
 export function createParser(config: ParseConfig, deps: { masker: Masker; duplicatesRefused?: boolean }): Parser {
   const { masker, duplicatesRefused = false } = deps;
   const time = createTimeParser();
+  const normaliser = createNormaliser(time);
   const isVerbatim = createVerbatimCheck(masker, time, { duplicatesRefused });
 
   function inRange(ms: number, recordMs: number): boolean {
@@ -90,10 +94,11 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
     if (text.charCodeAt(0) !== 123 || text.includes('\n') || text.includes('\r') || text.includes('\\u'))
       return undefined;
     const doc = JSON.parse(text) as Json;
-    const { timestamp, level, message, eventId } = doc;
+    const { timestamp, level, message, eventId, error } = doc;
     if (typeof timestamp !== 'string' || typeof level !== 'string' || !NORMAL_LEVELS.has(level)) return undefined;
-    if (typeof message === 'string' && looksLikeObject(message)) return undefined;
+    if (typeof message !== 'string' || looksLikeObject(message)) return undefined;
     if (record.eventId !== undefined && record.eventId !== eventId) return undefined;
+    if (error !== undefined && isObject(error) && isErrorLevel(level) && isGrouped(error)) return undefined;
     const timeMs = time.parse(timestamp);
     if (timeMs === undefined || !inRange(timeMs, record.timeMs)) return undefined;
     const canonical = isCanonical(timestamp);
@@ -112,14 +117,10 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
     const tags = new Set<string>();
     const tag = (name: Tag) => tags.add(name);
     if (!valid) tag('_parse_failed');
-    const plainText = !/^[\s\uFEFF]*[{["]/.test(text);
-    let parsed = parseObject(text);
-    if (parsed === undefined) {
-      if (!plainText) tag('_parse_failed');
-      parsed = { message: text.trimEnd() };
-    }
+    const normalised = read(record, text, tag);
+    if (normalised.repeated) tag('_mapping_degraded');
 
-    let doc = normalise(parsed);
+    let { doc } = normalised;
     if (masker.suspicious(text) || text.includes('\\u') || !valid) {
       const masked = masker.value(doc) as Json;
       if (masked !== doc) tag('_masked');
@@ -127,97 +128,109 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
     }
     doc = Object.assign(Object.create(null), doc) as Json;
 
-    const timeMs = takeTime(doc, record.timeMs, tag);
+    const timeMs = eventTime(doc.timestamp, record.timeMs, tag);
     const producerTags = takeTags(doc);
+    // Where logpipe itself writes.
+    if (doc.kafka !== undefined) setAside(doc, 'kafka', doc.kafka);
     delete doc.kafka;
-    if (record.eventId !== undefined) doc.eventId = record.eventId;
+    if (isObject(doc.error) && isErrorLevel(doc.level) && isGrouped(doc.error)) {
+      const { template, fingerprint, ...error } = doc.error;
+      if (template !== undefined) setAside(doc, 'error.template', template);
+      if (fingerprint !== undefined) setAside(doc, 'error.fingerprint', fingerprint);
+      doc.error = error;
+    }
+    if (record.eventId !== undefined) {
+      if (doc.eventId !== undefined && doc.eventId !== record.eventId) setAside(doc, 'eventId', doc.eventId);
+      doc.eventId = record.eventId;
+    }
 
     const conformed = conform(doc, false, time);
+    if (normalised.exact) settleNumbers(conformed.doc);
     if (conformed.degraded) tag('_mapping_degraded');
     for (const name of producerTags) tags.add(name);
     return { doc: conformed.doc, verbatim: false, timeMs, timeText: undefined, tags: [...tags] };
   }
 
-  /** Takes the event time out of the document's time fields; the original stays in `timestamp`. */
-  function takeTime(doc: Json, recordMs: number, tag: (name: Tag) => void): number {
-    const original = doc.timestamp ?? doc['@timestamp'] ?? doc.time;
-    if (doc.timestamp === undefined && original !== undefined) {
-      doc.timestamp = original;
-      if (doc['@timestamp'] === undefined) delete doc.time;
-    }
-    delete doc['@timestamp'];
-    const ms = time.parse(original);
+  function read(record: RawRecord, text: string, tag: (name: Tag) => void): Normalised {
+    const context = { hasId: record.eventId !== undefined, recordMs: record.timeMs };
+    const json = text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
+    const object = readObject(json);
+    if (object !== undefined) return normaliser.object(object, context);
+    const line = normaliser.line(json.trimEnd(), context);
+    if (line !== undefined) return line;
+    if (/^\s*[{["]/.test(json)) tag('_parse_failed');
+    return { doc: { message: text.trimEnd() }, repeated: false, exact: false };
+  }
+
+  /** The record time stands in for an event time that is missing or out of range. */
+  function eventTime(timestamp: unknown, recordMs: number, tag: (name: Tag) => void): number {
+    const ms = time.parse(timestamp);
     if (ms === undefined) tag('_time_missing');
     else if (!inRange(ms, recordMs)) tag('_time_out_of_range');
     else return ms;
     return recordMs;
   }
 
+  function parse(record: RawRecord, mayBeFast: boolean): ParseResult {
+    const { value } = record;
+    if (record.refusal !== undefined) return { ok: false, ...record.refusal };
+    if (value === null) return refusal('null_value', 'the record has no value (a tombstone)');
+    if (value.length > config.maxRecordBytes) {
+      return refusal(
+        'too_large',
+        `${value.length} bytes, permitted are ${config.maxRecordBytes} (parse.maxRecordBytes)`,
+      );
+    }
+    const text = value.toString();
+    // U+FFFD stands for every undecodable byte, and is instantly absent from the one-byte strings ASCII decodes to.
+    const valid = !text.includes('\uFFFD') || isUtf8(value);
+    try {
+      if (valid && mayBeFast) {
+        const event = fast(record, text);
+        if (event !== undefined) return { ok: true, event };
+      }
+    } catch {
+      // No JSON: the slow path finds out what it is.
+    }
+    if (text.trim() === '') return refusal('empty_value', `the record holds ${value.length} blank bytes`);
+    try {
+      return { ok: true, event: slow(record, text, valid) };
+    } catch (error) {
+      // No way here is known.
+      return refusal('processing_failed', error instanceof Error ? error.message : 'unknown failure');
+    }
+  }
+
   return {
     time,
-    parse(record) {
-      const { value } = record;
-      if (record.refusal !== undefined) return { ok: false, ...record.refusal };
-      if (value === null) return refusal('null_value', 'the record has no value (a tombstone)');
-      if (value.length > config.maxRecordBytes) {
-        return refusal(
-          'too_large',
-          `${value.length} bytes, permitted are ${config.maxRecordBytes} (parse.maxRecordBytes)`,
-        );
-      }
-      const text = value.toString();
-      // U+FFFD stands for every undecodable byte, and is instantly absent from the one-byte strings ASCII decodes to.
-      const valid = !text.includes('\uFFFD') || isUtf8(value);
-      try {
-        if (valid) {
-          const event = fast(record, text);
-          if (event !== undefined) return { ok: true, event };
-        }
-      } catch {
-        // No JSON: the slow path finds out what it is.
-      }
-      if (text.trim() === '') return refusal('empty_value', `the record holds ${value.length} blank bytes`);
-      try {
-        return { ok: true, event: slow(record, text, valid) };
-      } catch (error) {
-        // Nesting deeper than the stack is the one known way here.
-        return refusal('processing_failed', error instanceof Error ? error.message : 'unknown failure');
-      }
+    parse: (record) => parse(record, true),
+    reparse: (record) => parse(record, false),
+    degrade(doc) {
+      if (!hasExactNumbers(doc)) return conform(doc, true, time).doc;
+      const conformed = conform(unsettleNumbers(doc), true, time);
+      settleNumbers(conformed.doc);
+      return conformed.doc;
     },
-    degrade: (doc) => conform(doc, true, time).doc,
   };
+}
+
+/** Does an error of the producer's have the fields that logpipe gives each? */
+function isGrouped(error: Json): boolean {
+  return error.template !== undefined || error.fingerprint !== undefined;
 }
 
 function refusal(reason: DeadLetterReason, detail: string): ParseResult {
   return { ok: false, reason, detail };
 }
 
-function parseObject(text: string): Json | undefined {
-  try {
-    const value: unknown = JSON.parse(text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
-    return isObject(value) ? value : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** The producer's own tags, bounded; values that are no tags stay in the document and are degraded with it. */
+/** The producer's own tags, bounded; what is no such list goes to `extra`, so that logpipe's own tags keep the field. */
 function takeTags(doc: Json): string[] {
   const { tags } = doc;
-  const list = typeof tags === 'string' ? [tags] : tags;
-  if (!Array.isArray(list)) {
-    // No list at all: under another name it is an unknown field like any other.
-    if (tags !== undefined && tags !== null) doc.producerTags = tags;
-    delete doc.tags;
-    return [];
-  }
-  const usable = (tag: unknown): tag is string => typeof tag === 'string' && tag !== '' && tag.length <= MAX_TAG_LENGTH;
-  if (list.length > MAX_PRODUCER_TAGS || !list.every(usable)) {
-    // Under another name, so that logpipe's own tags keep the field.
-    doc.producerTags = tags;
-    delete doc.tags;
-    return [];
-  }
   delete doc.tags;
-  return list;
+  if (tags === undefined || tags === null) return [];
+  const list: unknown = typeof tags === 'string' ? [tags] : tags;
+  const usable = (tag: unknown): tag is string => typeof tag === 'string' && tag !== '' && tag.length <= MAX_TAG_LENGTH;
+  if (Array.isArray(list) && list.length <= MAX_PRODUCER_TAGS && list.every(usable)) return list;
+  setAside(doc, 'tags', tags);
+  return [];
 }

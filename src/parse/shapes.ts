@@ -1,174 +1,566 @@
-// Foreign shapes to the catalogue's: ECS, winston-elasticsearch, pino, JSON inside `message`, plain errors.
-// In: a parsed object of any producer; out: a new object in the catalogue's vocabulary. Nothing is lost: what has no
-// place in the catalogue stays where it was.
-
-import { isObject } from './conform.ts';
-import { FIELD_MAP } from './field-types.ts';
-import { normaliseLevel } from './level.ts';
+// What other loggers write, one short entry each: how a record of theirs is told, and which of its values are ours.
+// normalise.ts works from this table; docs/shapes.md is made of it; lines.ts does the same for lines that are no JSON.
+//
+// To teach it another logger: add an entry with a line of it as `example`, run `npm run generate`, and read what became of
+// the line in docs/shapes.md. A path such as `log.level` finds the nested value as well as the key with a dot in it.
+// Nothing an entry does can lose a value: what is not moved stays where it was, what finds its new place taken goes to
+// `extra`.
+import { EVENTS } from '../core/catalogue.ts';
+import { isObject } from './json.ts';
+import type { LevelScaleName } from './level.ts';
 
 type Json = Record<string, unknown>;
 
-/** Top-level keys that mark a shape of their own; their presence sends a record here. */
-export const SHAPE_KEYS = ['ecs', 'log', 'severity', 'fields', 'err', 'stack', 'time', 'msg', 'exception'] as const;
+export interface Shape {
+  /** Heading in docs/shapes.md. */
+  readonly name: string;
+  readonly example: string;
+  /** Top-level keys; every record of this shape has one of them. */
+  readonly keys: readonly string[];
+  /** Is this record one? Default: every record with one of the keys. */
+  readonly is?: (doc: Json) => boolean;
+  /** Groups whose contents belong to the top level. */
+  readonly unfold?: readonly string[];
+  /** Where the level stands, best first; `level` and the usual names are tried after these. */
+  readonly level?: readonly string[];
+  /** What a number means as a level. */
+  readonly scale?: LevelScaleName;
+  /** The level of a record that gives none. */
+  readonly silent?: string;
+  /** Where the message stands when there is no `message`. */
+  readonly message?: readonly string[];
+  /** Where the event time stands when there is no readable `timestamp` or `@timestamp`; any form and unit that time.ts reads. */
+  readonly time?: readonly string[];
+  /** Other values: where they stand -> where they belong. */
+  readonly moves?: Readonly<Record<string, string>>;
+  /**
+   * A wrapper around what somebody else wrote: a JSON document in its message is the record, and the wrapper's own fields
+   * fill gaps. `always`, also when the wrapper has a level, which then says nothing about the message.
+   */
+  readonly wraps?: 'without a level' | 'always';
+  /** Changes the record's build before everything else; the result is a new object. */
+  readonly rebuild?: (doc: Json) => Json;
+}
 
-/** Fields of the Elastic Common Schema that have a counterpart: https://www.elastic.co/guide/en/ecs/current */
-const ECS_PATHS: readonly [from: string, to: string][] = [
-  ['log.level', 'level'],
-  ['service.name', 'service'],
-  ['service.version', 'version'],
-  ['service.environment', 'environment'],
-  ['host.hostname', 'host'],
-  ['host.name', 'host'],
-  ['process.pid', 'pid'],
-  ['trace.id', 'traceId'],
-  ['user.id', 'userId'],
-  ['error.type', 'error.name'],
-  ['error.stack_trace', 'error.stack'],
-  ['http.request.method', 'http.method'],
-  ['http.response.status_code', 'http.status'],
+const isText = (value: unknown): value is string => typeof value === 'string';
+const has = (doc: Json, ...keys: string[]): boolean => keys.some((key) => doc[key] !== undefined);
+
+/** In the order they are applied; a record may be of several. */
+export const SHAPES: readonly Shape[] = [
+  // Wrappers: what runs containers and ships logs.
+  {
+    name: 'Docker (`json-file`)',
+    example:
+      '{"log":"{\\"level\\":\\"error\\",\\"message\\":\\"call failed\\",\\"callId\\":\\"CA1\\"}\\n","stream":"stdout","time":"2026-11-28T14:22:41.607123456Z"}',
+    keys: ['log'],
+    is: (doc) => isText(doc.log) && !has(doc, 'message', 'msg'),
+    message: ['log'],
+    time: ['time'],
+    wraps: 'without a level',
+  },
+  {
+    name: 'fluent-bit, Fluentd, FireLens',
+    example:
+      '{"date":1795875761.607,"log":"{\\"level\\":\\"warn\\",\\"message\\":\\"queue is long\\"}\\n","stream":"stdout","kubernetes":{"pod_name":"calls-1"}}',
+    keys: ['log'],
+    is: (doc) => isText(doc.log) && has(doc, 'date', 'kubernetes', 'container_name', 'container_id'),
+    time: ['date'],
+    wraps: 'without a level',
+  },
+  {
+    name: 'Filebeat and other Beats',
+    example:
+      '{"@timestamp":"2026-11-28T14:22:42.000Z","@metadata":{"beat":"filebeat"},"agent":{"type":"filebeat"},"log":{"offset":0},"message":"{\\"level\\":\\"error\\",\\"message\\":\\"call failed\\",\\"timestamp\\":\\"2026-11-28T14:22:41.607Z\\"}","ecs":{"version":"8.0.0"},"host":{"name":"web1"}}',
+    keys: ['@metadata', 'ecs', 'beat'],
+    is: ({ '@metadata': metadata, agent, beat }) =>
+      (isObject(metadata) && isText(metadata.beat)) ||
+      (isObject(agent) && isText(agent.type) && agent.type.endsWith('beat')) ||
+      isObject(beat),
+    moves: { 'host.name': 'host' },
+    wraps: 'without a level',
+  },
+  {
+    name: 'journald (`journalctl -o json`)',
+    example:
+      '{"__REALTIME_TIMESTAMP":"1795875761607000","PRIORITY":"3","MESSAGE":"disk failed","_PID":"411","SYSLOG_IDENTIFIER":"kernel","_HOSTNAME":"web1"}',
+    keys: ['MESSAGE', '__REALTIME_TIMESTAMP', 'PRIORITY'],
+    is: (doc) =>
+      has(doc, 'MESSAGE') && has(doc, '__REALTIME_TIMESTAMP', 'PRIORITY', 'SYSLOG_IDENTIFIER') && !has(doc, 'message'),
+    level: ['PRIORITY'],
+    scale: 'syslog',
+    message: ['MESSAGE'],
+    time: ['__REALTIME_TIMESTAMP', '_SOURCE_REALTIME_TIMESTAMP'],
+    moves: { _HOSTNAME: 'host', _PID: 'pid' },
+    wraps: 'always',
+  },
+  {
+    name: 'syslog as JSON (rsyslog, syslog-ng)',
+    example:
+      '{"@timestamp":"2026-11-28T14:22:41.607Z","host":"web1","programname":"sshd","severity":3,"facility":"auth","message":"banner line too long"}',
+    keys: ['programname', 'syslogtag', 'syslogseverity', 'syslog_severity', 'PROGRAM'],
+    level: ['severity', 'syslogseverity-text', 'syslogseverity', 'syslog_severity', 'PRIORITY'],
+    scale: 'syslog',
+    message: ['MESSAGE'],
+    wraps: 'always',
+  },
+
+  // Winston and its formats.
+  {
+    name: 'winston-elasticsearch',
+    example:
+      '{"@timestamp":"2026-11-28T14:22:41.607Z","severity":"error","message":"call failed","fields":{"callId":"CA1"}}',
+    keys: ['fields'],
+    is: ({ fields }) => isObject(fields),
+    unfold: ['fields'],
+  },
+  {
+    name: 'Winston, `format.logstash()`',
+    example:
+      '{"@fields":{"callId":"CA1","level":"error"},"@message":"call failed","@timestamp":"2026-11-28T14:22:41.607Z"}',
+    keys: ['@fields', '@message'],
+    unfold: ['@fields'],
+    message: ['@message'],
+  },
+  {
+    name: 'Winston, `format.metadata()`',
+    example:
+      '{"level":"error","message":"call failed","metadata":{"callId":"CA1","timestamp":"2026-11-28T14:22:41.607Z"}}',
+    keys: ['metadata'],
+    // It leaves nothing else at the top level; any other `metadata` is the application's own.
+    is: (doc) =>
+      isObject(doc.metadata) &&
+      Object.keys(doc).every((key) => ['level', 'message', 'metadata', 'timestamp', 'eventId'].includes(key)),
+    unfold: ['metadata'],
+  },
+  {
+    name: 'Winston, `format.colorize()` before `json()`',
+    example: '{"timestamp":"2026-11-28T14:22:41.607Z","level":"\\u001b[31merror\\u001b[39m","message":"call failed"}',
+    keys: [],
+  },
+
+  // Schemas.
+  {
+    name: 'Elastic Common Schema (`@elastic/ecs-winston-format`)',
+    example:
+      '{"@timestamp":"2026-11-28T14:22:41.607Z","log.level":"error","message":"call failed","ecs":{"version":"8.10.0"},"service":{"name":"calls","version":"1.4.2"},"http":{"request":{"method":"POST"},"response":{"status_code":502}},"error":{"type":"TypeError","message":"x is not a function","stack_trace":"TypeError: x\\n at y"}}',
+    keys: ['ecs', 'ecs.version', 'log', 'log.level'],
+    is: (doc) => has(doc, 'ecs', 'ecs.version', 'log.level') || isObject(doc.log),
+    level: ['level', 'log.level', 'log.syslog.severity.name'],
+    moves: {
+      'service.name': 'service',
+      'service.version': 'version',
+      'service.environment': 'environment',
+      'host.hostname': 'host',
+      'host.name': 'host',
+      'process.pid': 'pid',
+      'trace.id': 'traceId',
+      'user.id': 'userId',
+      'error.type': 'error.name',
+      'error.stack_trace': 'error.stack',
+      'http.request.method': 'http.method',
+      'http.response.status_code': 'http.status',
+    },
+  },
+  {
+    name: 'OpenTelemetry: a line of the OTLP/JSON file exporter',
+    example:
+      '{"resourceLogs":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"calls"}}]},"scopeLogs":[{"scope":{"name":"app"},"logRecords":[{"timeUnixNano":"1795875761607000000","severityNumber":17,"severityText":"ERROR","body":{"stringValue":"call failed"}}]}]}]}',
+    keys: ['resourceLogs'],
+    rebuild: fromOtlp,
+  },
+  {
+    name: 'OpenTelemetry: a log record',
+    example:
+      '{"timeUnixNano":"1795875761607000000","severityNumber":17,"severityText":"Error","body":{"stringValue":"call failed"},"attributes":[{"key":"exception.type","value":{"stringValue":"TypeError"}}],"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174"}',
+    keys: ['severityNumber', 'severityText', 'timeUnixNano', 'observedTimeUnixNano', 'resourceLogs'],
+    rebuild: withPlainAttributes,
+    level: ['severityNumber', 'severityText', 'severity_number', 'severity_text'],
+    scale: 'otel',
+    message: ['body.stringValue', 'body'],
+    time: ['timeUnixNano', 'observedTimeUnixNano', 'timestamp', 'observedTimestamp'],
+    moves: openTelemetryMoves('attributes', 'resource.attributes', 'resource'),
+  },
+  {
+    name: 'OpenTelemetry: names in capitals',
+    example:
+      '{"Timestamp":"1795875761607000000","SeverityText":"ERROR","SeverityNumber":17,"Body":"call failed","TraceId":"5b8efff798038103d269b633813fc60c","Resource":{"service.name":"calls"},"Attributes":{"exception.type":"TypeError"}}',
+    keys: ['SeverityText', 'SeverityNumber', 'Body'],
+    level: ['SeverityNumber', 'SeverityText'],
+    scale: 'otel',
+    message: ['Body.stringValue', 'Body'],
+    time: ['Timestamp', 'TimeUnixNano', 'ObservedTimestamp'],
+    moves: { TraceId: 'traceId', ...openTelemetryMoves('Attributes', 'Resource.Attributes', 'Resource') },
+  },
+  {
+    name: 'GELF (Graylog)',
+    example:
+      '{"version":"1.1","host":"web1","short_message":"call failed","full_message":"call failed\\nat dial","timestamp":1795875761.607,"level":3,"_callId":"CA1"}',
+    keys: ['short_message'],
+    scale: 'syslog',
+    message: ['short_message'],
+    // The version of the format, not of the application.
+    moves: { version: 'extra.gelfVersion' },
+  },
+  {
+    name: 'Google Cloud: structured logs and LogEntry',
+    example:
+      '{"insertId":"1x","jsonPayload":{"message":"call failed","callId":"CA1"},"severity":"ERROR","timestamp":"2026-11-28T14:22:41.607Z","logName":"projects/p/logs/l"}',
+    keys: ['jsonPayload', 'textPayload', 'insertId', 'logName'],
+    unfold: ['jsonPayload'],
+    message: ['textPayload'],
+    time: ['receiveTimestamp'],
+  },
+  {
+    name: 'Datadog',
+    example:
+      '{"ddsource":"nodejs","ddtags":"env:prod","hostname":"web1","service":"calls","status":"error","message":"call failed","date":1795875761607}',
+    keys: ['ddsource', 'ddtags', 'dd'],
+    level: ['level', 'status'],
+    time: ['date'],
+    moves: {
+      hostname: 'host',
+      'dd.service': 'service',
+      'dd.env': 'environment',
+      'dd.version': 'version',
+      'dd.trace_id': 'traceId',
+    },
+  },
+
+  // Node.js.
+  {
+    name: 'Pino and Bunyan',
+    example:
+      '{"name":"calls","hostname":"web1","pid":12,"level":50,"msg":"call failed","err":{"type":"TypeError","message":"x is not a function","stack":"TypeError: x\\n at y"},"time":1795875761607,"v":0}',
+    keys: ['msg', 'time'],
+    is: (doc) => has(doc, 'msg', 'v') && !isText(doc.level),
+    scale: 'pino',
+    moves: { hostname: 'host' },
+  },
+  {
+    name: 'NestJS',
+    example:
+      '{"level":"error","pid":1,"timestamp":1795875761607,"message":"call failed","context":"App","stack":"Error: x\\n at y"}',
+    keys: ['stack'],
+    moves: { stack: 'error.stack' },
+  },
+  {
+    name: 'tslog',
+    example:
+      '{"0":"call failed","_meta":{"date":"2026-11-28T14:22:41.607Z","logLevelId":5,"logLevelName":"ERROR","hostname":"web1"}}',
+    keys: ['_meta'],
+    is: (doc) => isObject(doc._meta) && has(doc._meta, 'logLevelName', 'logLevelId'),
+    level: ['_meta.logLevelName'],
+    message: ['0'],
+    time: ['_meta.date'],
+    moves: { '_meta.hostname': 'host' },
+  },
+  {
+    name: 'Roarr',
+    example:
+      '{"context":{"logLevel":50,"package":"calls"},"message":"call failed","sequence":"0","time":1795875761607,"version":"2.0.0"}',
+    keys: ['sequence'],
+    is: ({ context }) => isObject(context) && typeof context.logLevel === 'number',
+    level: ['context.logLevel'],
+    scale: 'pino',
+    moves: { version: 'extra.roarrVersion' },
+  },
+
+  // Go and Rust.
+  {
+    name: 'zap',
+    example:
+      '{"level":"error","ts":1795875761.607,"caller":"calls/dial.go:10","msg":"call failed","stacktrace":"main.main\\n\\t/calls/dial.go:10"}',
+    keys: ['stacktrace'],
+    moves: { stacktrace: 'error.stack' },
+  },
+  {
+    name: 'zap, development configuration',
+    example: '{"L":"ERROR","T":"2026-11-28T14:22:41.607Z","C":"calls/dial.go:10","M":"call failed","S":"main.main"}',
+    keys: ['L', 'M'],
+    is: (doc) => isText(doc.L) && isText(doc.M),
+    level: ['L'],
+    message: ['M'],
+    time: ['T'],
+    moves: { S: 'error.stack' },
+  },
+  {
+    name: 'slog',
+    example: '{"time":"2026-11-28T14:22:41.607123456Z","level":"ERROR+2","msg":"call failed","callId":"CA1"}',
+    keys: ['msg'],
+    is: (doc) => isText(doc.level),
+  },
+  {
+    name: 'zerolog and logrus',
+    example: '{"level":"error","error":"provider timeout","time":1795875761,"message":"call failed"}',
+    keys: ['time'],
+    is: (doc) => isText(doc.level),
+  },
+  {
+    name: 'hclog (Vault, Consul, Nomad, Terraform)',
+    example:
+      '{"@level":"error","@message":"call failed","@module":"core","@timestamp":"2026-11-28T14:22:41.607123Z","callId":"CA1"}',
+    keys: ['@level', '@message'],
+    level: ['@level'],
+    message: ['@message'],
+  },
+  {
+    name: 'Rust `tracing`',
+    example:
+      '{"timestamp":"2026-11-28T14:22:41.607123Z","level":"ERROR","fields":{"message":"call failed","callId":"CA1"},"target":"calls"}',
+    keys: ['fields'],
+    is: ({ fields }) => isObject(fields),
+    unfold: ['fields'],
+  },
+
+  // Java.
+  {
+    name: 'Log4j 2 (JSON layouts)',
+    example:
+      '{"instant":{"epochSecond":1795875761,"nanoOfSecond":607000000},"thread":"main","level":"ERROR","loggerName":"calls.Dial","message":"call failed","thrown":{"name":"java.io.IOException","message":"reset"}}',
+    keys: ['instant', 'timeMillis', 'loggerName', 'loggerFqcn', 'endOfBatch', 'thrown'],
+    level: ['level.standardLevel', 'level.name'],
+    scale: 'log4j',
+    time: ['instant', 'timeMillis', 'eventTime'],
+    moves: {
+      'thrown.name': 'error.name',
+      'thrown.message': 'error.message',
+      'thrown.extendedStackTrace': 'error.stack',
+    },
+  },
+  {
+    name: 'Logback (its own encoder and logstash-logback-encoder)',
+    example:
+      '{"@timestamp":"2026-11-28T14:22:41.607Z","@version":"1","message":"call failed","logger_name":"calls.Dial","thread_name":"main","level":"ERROR","level_value":40000,"stack_trace":"java.io.IOException: reset\\n\\tat calls.Dial"}',
+    keys: ['stack_trace', 'throwable', 'level_value'],
+    moves: {
+      stack_trace: 'error.stack',
+      'throwable.className': 'error.name',
+      'throwable.message': 'error.message',
+    },
+  },
+  {
+    name: '`java.util.logging` (GlassFish, Payara)',
+    example:
+      '{"Timestamp":"2026-11-28T14:22:41.607+0000","Level":"SEVERE","LoggerName":"calls","LevelValue":"1000","LogMessage":"call failed"}',
+    keys: ['LevelValue', 'LogMessage', 'levelValue'],
+    level: ['Level', 'level', 'LevelValue', 'levelValue'],
+    scale: 'java',
+    message: ['LogMessage'],
+    time: ['Timestamp', 'TimeMillis'],
+  },
+
+  // .NET.
+  {
+    name: 'Serilog, compact',
+    example:
+      '{"@t":"2026-11-28T14:22:41.607Z","@mt":"Call {CallId} failed","@m":"Call CA1 failed","@l":"Error","@x":"System.TimeoutException: …","CallId":"CA1"}',
+    keys: ['@t', '@mt', '@l', '@x'],
+    level: ['@l'],
+    silent: 'info',
+    message: ['@m', '@mt'],
+    time: ['@t'],
+    moves: { '@x': 'error.stack', '@tr': 'traceId' },
+  },
+  {
+    name: 'Serilog, rendered',
+    example:
+      '{"Timestamp":"2026-11-28T14:22:41.6070000+00:00","Level":"Error","MessageTemplate":"Call {CallId} failed","RenderedMessage":"Call CA1 failed","Properties":{"CallId":"CA1"}}',
+    keys: ['MessageTemplate', 'RenderedMessage'],
+    level: ['Level'],
+    message: ['RenderedMessage', 'MessageTemplate'],
+    time: ['Timestamp'],
+    moves: { Exception: 'error.stack', TraceId: 'traceId' },
+  },
+  {
+    name: '.NET console (JSON)',
+    example:
+      '{"EventId":0,"LogLevel":"Critical","Category":"Calls","Message":"call failed","Timestamp":"2026-11-28T14:22:41.607Z"}',
+    keys: ['LogLevel'],
+    level: ['LogLevel'],
+    scale: 'dotnet',
+    message: ['Message'],
+    time: ['Timestamp'],
+    moves: { Exception: 'error.stack' },
+  },
+  {
+    name: 'NLog',
+    example:
+      '{"time":"2026-11-28 14:22:41.607","level":"Error","message":"call failed","exception":"System.TimeoutException: …"}',
+    keys: ['time'],
+    is: (doc) => isText(doc.level),
+  },
+
+  // Python, PHP, Elixir, databases.
+  {
+    name: 'Python, `python-json-logger`',
+    example:
+      '{"asctime":"2026-11-28 14:22:41,607","levelname":"ERROR","name":"calls","message":"call failed","exc_info":"Traceback …\\nValueError: x"}',
+    keys: ['levelname', 'levelno', 'asctime', 'exc_info'],
+    level: ['levelname', 'level', 'levelno'],
+    scale: 'python',
+    time: ['asctime', 'created'],
+    moves: { exc_info: 'error.stack', process: 'pid' },
+  },
+  {
+    name: 'Python, structlog',
+    example: '{"event":"call failed","level":"error","timestamp":"2026-11-28T14:22:41.607Z","callId":"CA1"}',
+    keys: ['event'],
+    is: (doc) => isText(doc.event) && !has(doc, 'message', 'msg') && !Object.hasOwn(EVENTS, doc.event),
+    message: ['event'],
+  },
+  {
+    name: 'Python, loguru (`serialize=True`)',
+    example:
+      '{"text":"call failed\\n","record":{"level":{"name":"ERROR","no":40},"message":"call failed","time":{"repr":"2026-11-28 14:22:41.607000+00:00","timestamp":1795875761.607}}}',
+    keys: ['record'],
+    is: ({ record }) => isObject(record) && isObject(record.level),
+    level: ['record.level.name'],
+    scale: 'python',
+    message: ['record.message'],
+    time: ['record.time.timestamp'],
+  },
+  {
+    name: 'Monolog (Symfony, Laravel)',
+    example:
+      '{"message":"call failed","context":{"callId":"CA1"},"level":400,"level_name":"ERROR","channel":"calls","datetime":"2026-11-28T14:22:41.607123+00:00","extra":{}}',
+    keys: ['level_name', 'datetime'],
+    is: (doc) => has(doc, 'level_name') || (has(doc, 'channel') && has(doc, 'datetime')),
+    level: ['level_name'],
+    scale: 'monolog',
+    time: ['datetime', 'datetime.date'],
+    moves: { 'context.exception.class': 'error.name', 'context.exception.message': 'error.message' },
+  },
+  {
+    name: 'Elixir, LoggerJSON',
+    example: '{"time":"2026-11-28T14:22:41.607Z","severity":"error","message":"call failed","metadata":{}}',
+    keys: ['severity'],
+  },
+  {
+    name: 'MongoDB',
+    example:
+      '{"t":{"$date":"2026-11-28T14:22:41.607+00:00"},"s":"E","c":"NETWORK","id":23016,"ctx":"listener","msg":"connection refused"}',
+    keys: ['t'],
+    is: ({ t, s }) => isObject(t) && isText(s),
+    rebuild: (doc) => ({ level: MONGO_LEVELS[String(doc.s)[0]!] ?? doc.s, ...doc }),
+    time: ['t.$date'],
+  },
+  {
+    name: 'PostgreSQL (`jsonlog`)',
+    example:
+      '{"timestamp":"2026-11-28 14:22:41.607 UTC","pid":411,"error_severity":"ERROR","state_code":"42P01","message":"relation \\"x\\" does not exist"}',
+    keys: ['error_severity'],
+    level: ['error_severity'],
+    moves: { state_code: 'error.code' },
+  },
 ];
 
-/** The record in the catalogue's shape. `text` is parsed where `message` holds a JSON document. */
-export function normalise(input: Json): Json {
-  const doc = expandDots(mergeMessage(input));
-  fromWinstonElasticsearch(doc);
-  if (isObject(doc.ecs) || isObject(doc.log)) for (const [from, to] of ECS_PATHS) movePath(doc, from, to);
-  if (doc.msg !== undefined && doc.message === undefined) rename(doc, 'msg', 'message');
-  const level = normaliseLevel(doc.level);
-  if (level !== undefined) doc.level = level;
-  normaliseError(doc);
-  return doc;
-}
+/** Names that any logger may use for the same three things. */
+export const USUAL_NAMES = {
+  level: ['severity', 'lvl', 'logLevel', 'loglevel', 'log_level', 'levelname', 'Level', '@level', '@l'],
+  message: ['msg', 'Message', '@message', '@m', 'MESSAGE', 'log', 'Body', 'body'],
+  time: [
+    'time',
+    'ts',
+    '@t',
+    'datetime',
+    'dateTime',
+    'date',
+    'Timestamp',
+    'Time',
+    'eventTime',
+    'event_time',
+    'timeMillis',
+    'millis',
+    'instant',
+    '__REALTIME_TIMESTAMP',
+    'timeUnixNano',
+    'asctime',
+  ],
+} as const;
 
-/** A JSON document inside `message` is merged into the record: inner fields win, except the record's identity. */
-function mergeMessage(input: Json): Json {
-  const { message } = input;
-  if (typeof message !== 'string' || !looksLikeObject(message)) return { ...input };
-  const inner = parseObject(message);
-  if (inner === undefined) return { ...input };
-  const { eventId: _, kafka: __, ...fields } = inner;
-  return { ...input, ...fields };
-}
+/** An error given under another name, as an object or as text. */
+export const ERROR_NAMES = ['err', 'exception', 'Exception'] as const;
 
-/** Cheap look before parsing: does the text start with a brace? */
-export function looksLikeObject(text: string): boolean {
-  return text.charCodeAt(0) === 123 || text.trimStart().charCodeAt(0) === 123;
-}
+/** Top-level keys that change what becomes of a record with a level, a message and a time: it takes the slow path. */
+export const SHAPE_KEYS: readonly string[] = [
+  ...new Set([
+    ...SHAPES.filter(({ unfold, moves, wraps, rebuild }) => unfold ?? moves ?? wraps ?? rebuild).flatMap(
+      ({ keys }) => keys,
+    ),
+    ...ERROR_NAMES,
+  ]),
+];
 
-function parseObject(text: string): Json | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    return isObject(value) ? value : undefined;
-  } catch {
-    return undefined;
+/** https://www.mongodb.com/docs/manual/reference/log-messages/ */
+const MONGO_LEVELS: Readonly<Record<string, string>> = { F: 'fatal', E: 'error', W: 'warn', I: 'info', D: 'debug' };
+
+/** https://opentelemetry.io/docs/specs/semconv/ */
+function openTelemetryMoves(attributes: string, ...resources: string[]): Record<string, string> {
+  const moves: Record<string, string> = {
+    [`${attributes}.exception.type`]: 'error.name',
+    [`${attributes}.exception.message`]: 'error.message',
+    [`${attributes}.exception.stacktrace`]: 'error.stack',
+  };
+  for (const resource of resources) {
+    moves[`${resource}.service.name`] = 'service';
+    moves[`${resource}.service.version`] = 'version';
+    moves[`${resource}.deployment.environment`] = 'environment';
+    moves[`${resource}.deployment.environment.name`] = 'environment';
+    moves[`${resource}.host.name`] = 'host';
   }
+  return moves;
 }
 
-/** `"call.status": x` and `"log.level": x` become nested, so that every later stage sees one shape. */
-function expandDots(source: Json): Json {
-  const doc: Json = Object.create(null);
-  for (const key of Object.keys(source)) if (!key.includes('.')) doc[key] = source[key];
-  for (const key of Object.keys(source)) {
-    const dot = key.indexOf('.');
-    if (dot < 0) continue;
-    const [head, rest] = [key.slice(0, dot), key.slice(dot + 1)];
-    const known = FIELD_MAP.get(head) instanceof Map || head === 'log' || head === 'ecs';
-    // `ecs`-shaped names such as service.name start with a field that is a keyword here; only ECS means a group by it.
-    const ecs = source.ecs !== undefined || source['ecs.version'] !== undefined;
-    if (!(known || ecs) || rest === '' || !setPath(doc, [head, ...rest.split('.')], source[key]))
-      doc[key] = source[key];
+/** The one log record of an OTLP line with its resource. Of several the most severe tells level, message and time. */
+function fromOtlp(doc: Json): Json {
+  const scopes = objects(doc.resourceLogs).flatMap((resource) =>
+    objects(resource.scopeLogs).map((scope) => ({ resource, scope })),
+  );
+  const records = scopes.flatMap(({ scope }) => objects(scope.logRecords));
+  if (records.length === 0) return doc;
+  if (records.length === 1 && scopes.length === 1 && objects(doc.resourceLogs).length === 1) {
+    const [{ resource, scope }] = scopes as [{ resource: Json; scope: Json }];
+    const parts = [without(doc, 'resourceLogs'), without(resource, 'scopeLogs'), without(scope, 'logRecords')];
+    const whole = Object.assign({}, ...parts, records[0]) as Json;
+    const keys = [...parts, records[0]!].reduce((count, part) => count + Object.keys(part).length, 0);
+    if (Object.keys(whole).length === keys) return whole;
   }
-  return doc;
+  const severity = (record: Json) => Number(record.severityNumber) || 0;
+  const worst = records.reduce((a, b) => (severity(b) > severity(a) ? b : a));
+  const { timeUnixNano, severityNumber, body } = worst;
+  return { timeUnixNano, severityNumber, body, ...doc };
 }
 
-function setPath(doc: Json, path: string[], value: unknown): boolean {
-  let place = doc;
-  for (const part of path.slice(0, -1)) {
-    if (part === '') return false;
-    const next = Object.hasOwn(place, part) ? place[part] : undefined;
-    if (next !== undefined && !isObject(next)) return false;
-    // Copied, because the inner objects still belong to the input.
-    const copy: Json = Object.assign(Object.create(null), next);
-    place[part] = copy;
-    place = copy;
-  }
-  const last = path.at(-1)!;
-  if (last === '' || Object.hasOwn(place, last)) return false;
-  place[last] = value;
-  return true;
+function objects(list: unknown): Json[] {
+  return Array.isArray(list) ? list.filter(isObject) : [];
 }
 
-/** Moves a value when it is there and its destination is not; empties no group that still holds something. */
-function movePath(doc: Json, from: string, to: string): void {
-  const path = from.split('.');
-  const groups: Json[] = [doc];
-  for (const part of path.slice(0, -1)) {
-    const next = Object.hasOwn(groups.at(-1)!, part) ? groups.at(-1)![part] : undefined;
-    if (!isObject(next)) return;
-    groups.push(next);
+function without(doc: Json, key: string): Json {
+  const { [key]: _, ...rest } = doc;
+  return rest;
+}
+
+/** OTLP writes attributes as a list of `{ key, value: { stringValue } }`. */
+function withPlainAttributes(doc: Json): Json {
+  const { attributes, resource } = doc;
+  const plain: Json = { ...doc };
+  if (Array.isArray(attributes)) plain.attributes = plainAttributes(attributes);
+  if (isObject(resource) && Array.isArray(resource.attributes)) {
+    plain.resource = { ...resource, attributes: plainAttributes(resource.attributes) };
   }
-  const holder = groups.at(-1)!;
-  const leaf = path.at(-1)!;
-  if (!Object.hasOwn(holder, leaf)) return;
-  const value = holder[leaf];
-  const rest: Json = { ...holder };
-  delete rest[leaf];
-  // Taken out first: the destination may be the group itself (service.name -> service).
-  if (groups.length > 1) {
-    if (Object.keys(rest).length === 0) delete doc[path[0]!];
-    else replaceGroup(doc, path.slice(0, -1), rest);
-  }
-  const target = to.split('.');
-  if (!setPath(doc, target, value)) {
-    const [head] = target;
-    // service.name next to service.id: the keyword wins the name, the rest of the group keeps its own.
-    if (target.length === 1 && isObject(doc[head!])) {
-      doc[`${head}Details`] = doc[head!];
-      doc[head!] = value;
+  return plain;
+}
+
+/** The list itself when it is none of attributes, or has a key twice. */
+function plainAttributes(list: readonly unknown[]): unknown {
+  const plain: Json = Object.create(null);
+  for (const item of list) {
+    if (!isObject(item) || !isText(item.key) || Object.keys(item).length !== 2 || Object.hasOwn(plain, item.key)) {
+      return list;
     }
+    const { value } = item;
+    const inner = isObject(value) ? Object.values(value) : [];
+    plain[item.key] = inner.length === 1 ? inner[0] : value;
   }
-}
-
-function replaceGroup(doc: Json, path: string[], value: Json): void {
-  let place = doc;
-  for (const part of path.slice(0, -1)) {
-    place[part] = { ...(place[part] as Json) };
-    place = place[part] as Json;
-  }
-  place[path.at(-1)!] = value;
-}
-
-/** winston-elasticsearch writes `{ @timestamp, message, severity, fields: { …metadata } }`. */
-function fromWinstonElasticsearch(doc: Json): void {
-  if (doc.level === undefined && doc.severity !== undefined) rename(doc, 'severity', 'level');
-  if (!isObject(doc.fields)) return;
-  const { fields } = doc;
-  delete doc.fields;
-  for (const key of Object.keys(fields)) if (!Object.hasOwn(doc, key)) doc[key] = fields[key];
-}
-
-/** `err`, `exception`, a bare `stack`, or an error given as text: all become the `error` group. */
-function normaliseError(doc: Json): void {
-  for (const alias of ['err', 'exception']) {
-    if (doc.error === undefined && isObject(doc[alias])) rename(doc, alias, 'error');
-  }
-  if (typeof doc.error === 'string') doc.error = { message: doc.error };
-  if (typeof doc.stack === 'string' && (doc.error === undefined || isObject(doc.error))) {
-    const error: Json = { ...(doc.error as Json | undefined) };
-    if (error.stack === undefined) {
-      error.stack = doc.stack;
-      doc.error = error;
-      delete doc.stack;
-    }
-  }
-  if (!isObject(doc.error)) return;
-  const { type, stack_trace: trace, ...error } = doc.error;
-  if (type !== undefined) error[error.name === undefined ? 'name' : 'type'] = type;
-  if (trace !== undefined) error[error.stack === undefined ? 'stack' : 'stack_trace'] = trace;
-  doc.error = error;
-}
-
-function rename(doc: Json, from: string, to: string): void {
-  doc[to] = doc[from];
-  delete doc[from];
+  return plain;
 }

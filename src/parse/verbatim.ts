@@ -2,8 +2,9 @@
 // Guarantee: yes only when every key is plain, every value fits its catalogue type, and nothing in it looks secret.
 import type { FieldType } from '../core/catalogue.ts';
 import type { Masker } from '../core/mask.ts';
-import { isObject, MAX_UNKNOWN_KEYS } from './conform.ts';
+import { MAX_UNKNOWN_KEYS } from './conform.ts';
 import { FIELD_MAP, type FieldMap, fits } from './field-types.ts';
+import { MAX_DEPTH, mayRepeatKey } from './json.ts';
 import { SHAPE_KEYS } from './shapes.ts';
 import type { TimeParser } from './time.ts';
 
@@ -11,9 +12,6 @@ type Json = Record<string, unknown>;
 
 /** Keys that logpipe adds or that mark a foreign shape: with one of them the raw bytes cannot be used. */
 const SLOW_KEYS = new Set<string>(['@timestamp', 'tags', 'kafka', 'extra', 'extraRaw', ...SHAPE_KEYS]);
-
-/** Deeper values are left to the slow path, which cuts them. */
-const MAX_VERBATIM_DEPTH = 16;
 
 /** What the caller has looked at already. */
 interface Seen {
@@ -24,8 +22,9 @@ interface Seen {
 }
 
 /**
- * `text` is what `doc` was parsed from. A key given twice is in the text but not in the object, so what its first value
- * holds is looked at only in the whole text: unless `duplicatesRefused`, where the sink takes no such text anyway.
+ * `text` is what `doc` was parsed from. A key given twice is in the text but not in the object: such a line is left to the
+ * slow path, which keeps both values. With `duplicatesRefused` it is not looked for, since the sink takes no such text, and
+ * is then sent what the slow path makes of it (Parser.reparse).
  */
 export function createVerbatimCheck(
   masker: Masker,
@@ -33,7 +32,7 @@ export function createVerbatimCheck(
   options: { duplicatesRefused: boolean },
 ): (text: string, doc: Json, seen: Seen) => boolean {
   function isVerbatim(text: string, doc: Json, seen: Seen): boolean {
-    if (!isPlain(doc, seen)) return false;
+    if (!isPlain(doc, seen) || (!options.duplicatesRefused && mayRepeatKey(text, doc))) return false;
     if (!masker.suspicious(text)) return true;
     return options.duplicatesRefused ? masker.value(doc) === doc : !masker.holdsSecret(text);
   }
@@ -63,12 +62,12 @@ export function createVerbatimCheck(
       if (typeof value === 'string' && (type === 'keyword' || type === 'text')) return true;
       return fits(type, value, time) && isShallow(value, 0);
     }
-    if (!isObject(value)) return value === null;
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value === null;
     for (const key in value) {
       const inner = type.get(key);
       if (inner !== undefined) {
-        if (!matches(inner, value[key])) return false;
-      } else if (key.includes('.') || !isShallow(value[key], 0)) return false;
+        if (!matches(inner, (value as Json)[key])) return false;
+      } else if (key.includes('.') || !isShallow((value as Json)[key], 0)) return false;
     }
     return true;
   }
@@ -79,7 +78,7 @@ export function createVerbatimCheck(
 /** Does the value end before the depth that the slow path cuts at? */
 function isShallow(value: unknown, depth: number): boolean {
   if (typeof value !== 'object' || value === null) return true;
-  if (depth >= MAX_VERBATIM_DEPTH) return false;
+  if (depth >= MAX_DEPTH) return false;
   for (const key in value) if (!isShallow((value as Json)[key], depth + 1)) return false;
   return true;
 }

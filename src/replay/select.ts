@@ -54,6 +54,7 @@ export function createSelector(options: {
     parser: {
       time: parser.time,
       degrade: parser.degrade,
+      reparse: parser.reparse,
       parse(record) {
         // Asked again for a record that was refused by the server: then it is parsed again.
         if (records[at] !== record) return parser.parse(record);

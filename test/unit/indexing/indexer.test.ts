@@ -51,6 +51,9 @@ function rig(options: Options = {}) {
   const hostile = Object.create(null) as unknown;
   const deps: IndexerDeps = {
     parser: {
+      reparse: (): never => {
+        throw new Error('no document of this test is refused');
+      },
       parse(record): ParseResult {
         const kind = kindOf(record);
         if (kind === KINDS.parserThrows || kind === KINDS.maskThrows) throw new RangeError('Maximum call stack');

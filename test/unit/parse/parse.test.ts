@@ -112,20 +112,6 @@ describe('shapes', () => {
     expect(parseJson({ level }).tags.includes('error')).toBe(error);
   });
 
-  it('merges a JSON document inside message: inner fields win, except eventId and kafka', () => {
-    const id = '01J00000000000000000000000';
-    const inner = { level: 'error', callId: 'inner', eventId: 'forged', kafka: { topic: 'x' }, message: 'inner text' };
-    const { document, tags } = parseJson({ message: JSON.stringify(inner), callId: 'outer', eventId: id }, id);
-    expect(document).toMatchObject({
-      level: 'error',
-      callId: 'inner',
-      eventId: id,
-      message: 'inner text',
-      kafka: { offset: 42 },
-    });
-    expect(tags).toEqual(['error']);
-  });
-
   it('keeps plain text as a message, and says when JSON is broken', () => {
     expect(parse('server listening on :3000')).toMatchObject({
       tags: ['_time_missing'],
