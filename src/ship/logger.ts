@@ -135,7 +135,7 @@ function survivable(logger: winston.Logger, kafka: KafkaTransport): winston.Logg
 }
 
 function plainCopy(arg: unknown): unknown {
-  const plain = createNormaliser().value(arg);
+  const plain = createNormaliser(1_000_000).value(arg);
   if (typeof plain !== 'object' || plain === null) return plain;
   const copy: Record<string, unknown> = { ...plain };
   // Winston appends it to the text, which objects without prototype do not survive.

@@ -2,15 +2,14 @@
 // Kafka key. Guarantee: never throws, no raw newline, no secret, at most `maxRecordBytes` bytes.
 import { createEventIds } from '../core/event-id.ts';
 import { createMasker } from '../core/mask.ts';
+import { addExtra, type Info, LEVEL, MESSAGE, recordOfCall, recordOfInfo, SPLAT, saysAll } from './call.ts';
 import { cutRecord, withTag } from './cut.ts';
-import { createNormaliser, isError, type Normaliser, safeString } from './normalise.ts';
+import { createNormaliser, type Normaliser } from './normalise.ts';
 import type { TransportSettings } from './options.ts';
 import { isPlain } from './plain.ts';
 import { createTrust } from './trust.ts';
 
-export const LEVEL = Symbol.for('level');
-export const MESSAGE = Symbol.for('message');
-export const SPLAT = Symbol.for('splat');
+export { type Info, LEVEL, MESSAGE, SPLAT };
 /** Where the format of `createLogger` leaves the finished record for the transport behind it. */
 export const RECORD = Symbol('logpipe.record');
 
@@ -22,13 +21,17 @@ export interface ShipRecord {
   readonly bytes: number;
 }
 
-/** Info objects as they leave Winston's formats; anything may be in them. */
-export type Info = Record<PropertyKey, unknown>;
-
-export type RecordBuilder = (info: Info) => ShipRecord;
+export interface RecordBuilder {
+  /** Of an info object as it leaves Winston's formats. `tag` is added to the record's tags. */
+  (info: Info, tag?: string): ShipRecord;
+  /** Of a call as it was made: `logger.info(…args)`. The others are as in `recordOfCall`. */
+  fromCall(level: string, args: readonly unknown[], below: object, levelInFirst: boolean): ShipRecord;
+}
 
 const BASE = ['service', 'environment', 'version', 'host', 'pid', 'tenantId'] as const;
-const ERROR_KEYS = ['error', 'err', 'exception', 'e', 'cause'];
+const MAX_KEY_CHARS = 256;
+/** Of the format's own line, in records' greatest length: a longer one is not parsed. */
+const MAX_LINES = 4;
 const TEMPLATE_CHARS = /["\\\u0000-\u001f]/;
 
 /** @param now Wall clock in ms, for event ids and missing time stamps. */
@@ -64,7 +67,7 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
     const { message } = info;
     if (typeof message !== 'string' || info.level !== info[LEVEL]) return undefined;
     // `stack` is what Winston's own format.errors leaves of an error.
-    if (info.stack !== undefined || info.eventId !== undefined || !isPlain(info)) return undefined;
+    if (info.stack !== undefined || info.eventId !== undefined || !saysAll(info) || !isPlain(info)) return undefined;
     if (masker.holdsSecret(line) || !trust.accepts(line, info, TEMPLATE_CHARS.test(message))) return undefined;
     let missing = 0;
     for (let i = 0; i < baseKeys.length; i++) if (info[baseKeys[i]!] === undefined) missing |= 1 << i;
@@ -72,34 +75,51 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
     return `{${prefixes[missing]}"eventId":"${eventId}",${time}${line.slice(1)}`;
   }
 
-  /** From the info object itself, however strange: slower, and the reference for what `spliced` must equal. */
-  function rebuilt(info: Info, eventId: string): ShipRecord {
-    const normaliser = createNormaliser();
-    let record = asRecord(info, normaliser);
+  /** The record's line, from its fields: slower than `spliced`, and the reference for what that must equal. */
+  function written(
+    eventId: string,
+    fields: (normaliser: Normaliser) => Record<string, unknown>,
+    tag: string | undefined,
+  ): ShipRecord {
+    const normaliser = createNormaliser(settings.maxRecordBytes);
+    let record = fields(normaliser);
     record.timestamp ??= isoNow();
     for (const key of baseKeys) record[key] ??= base[key];
+    if (record.eventId !== undefined) addExtra(record, 'eventId', record.eventId);
     record.eventId = eventId;
-    if (normaliser.cut) record.tags = withTag(record.tags, '_truncated');
-    if (masker.suspicious(JSON.stringify(record))) {
+    if (tag !== undefined) record.tags = withTag(record.tags, tag);
+    let line = JSON.stringify(record);
+    if (masker.suspicious(line)) {
       const masked = masker.value(record) as Record<string, unknown>;
       if (masked !== record) {
         record = masked;
         record.tags = withTag(record.tags, '_masked');
+        line = JSON.stringify(record);
       }
     }
-    let line = JSON.stringify(record);
     let bytes = Buffer.byteLength(line);
-    if (bytes > settings.maxRecordBytes) {
-      line = cutRecord(record, settings.maxRecordBytes, bytes);
+    if (bytes > settings.maxRecordBytes || normaliser.cut) {
+      if (record.originalBytes !== undefined) addExtra(record, 'originalBytes', record.originalBytes);
+      line = cutRecord(record, settings.maxRecordBytes, bytes + normaliser.leftOut);
       bytes = Buffer.byteLength(line);
     }
     return { line, eventId, key: keyOf(record.callId), bytes };
   }
 
-  return (info) => {
+  function safely(eventId: string, build: () => ShipRecord): ShipRecord {
+    try {
+      return build();
+    } catch {
+      const record = { ...base, level: 'error', message: '[a record that could not be serialised]' };
+      const line = JSON.stringify({ ...record, timestamp: isoNow(), eventId });
+      return { line, eventId, key: null, bytes: Buffer.byteLength(line) };
+    }
+  }
+
+  function fromInfo(info: Info, tag?: string): ShipRecord {
     const eventId = nextId();
     try {
-      const line = spliced(info, eventId);
+      const line = tag === undefined ? spliced(info, eventId) : undefined;
       if (line !== undefined) {
         const bytes = Buffer.byteLength(line);
         if (bytes <= settings.maxRecordBytes) return { line, eventId, key: keyOf(info.callId), bytes };
@@ -107,92 +127,22 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
     } catch {
       // A getter or proxy inside; the slow path reads each field on its own.
     }
-    try {
-      return rebuilt(info, eventId);
-    } catch {
-      const record = { ...base, level: 'error', message: '[a record that could not be serialised]' };
-      const line = JSON.stringify({ ...record, timestamp: isoNow(), eventId });
-      return { line, eventId, key: null, bytes: Buffer.byteLength(line) };
-    }
-  };
+    const maxChars = MAX_LINES * settings.maxRecordBytes;
+    return safely(eventId, () => written(eventId, (normaliser) => recordOfInfo(info, normaliser, maxChars), tag));
+  }
+
+  return Object.assign(fromInfo, {
+    fromCall(level: string, args: readonly unknown[], below: object, levelInFirst: boolean): ShipRecord {
+      const eventId = nextId();
+      return safely(eventId, () =>
+        written(eventId, (normaliser) => recordOfCall(level, args, below, normaliser, levelInFirst), undefined),
+      );
+    },
+  });
 }
 
+/** A longer one is cut: the same call still has the same key. */
 function keyOf(callId: unknown): string | null {
-  if (typeof callId === 'string' && callId !== '') return callId;
+  if (typeof callId === 'string' && callId !== '') return callId.slice(0, MAX_KEY_CHARS);
   return typeof callId === 'number' ? String(callId) : null;
-}
-
-/** The fields of the record, `error` and `message` in their places. */
-function asRecord(info: Info, normaliser: Normaliser): Record<string, unknown> {
-  const record = ownLine(info, normaliser) ?? normaliser.fields(info);
-  const level = attempt(() => info[LEVEL]) ?? record.level;
-  const message = attempt(() => info.message);
-  const found = findError(info);
-  if (found !== undefined) {
-    if (found.key !== undefined && found.key !== 'error') delete record[found.key];
-    const error = normaliser.error(found.error);
-    record.error = error;
-    // Winston copies these three from the error to the record; they are in `error` now.
-    for (const key of ['stack', 'cause', 'code'] as const) {
-      if (found.spread && !(key === 'code' && error.code === undefined)) delete record[key];
-    }
-  } else if (typeof record.stack === 'string' && record.error === undefined) {
-    const stack = record.stack;
-    const name = /^(?:Uncaught )?([A-Za-z_$][\w$]*)/.exec(stack)?.[1] ?? 'Error';
-    record.error = { name, message: messageText(message, normaliser), stack };
-    delete record.stack;
-  }
-  record.level = typeof level === 'string' ? level : safeString(level ?? 'info');
-  record.message = messageText(message, normaliser);
-  return record;
-}
-
-/** What the format wrote, when it wrote JSON and nothing in the info object is lost by that (errors become `{}`). */
-function ownLine(info: Info, normaliser: Normaliser): Record<string, unknown> | undefined {
-  try {
-    const line = info[MESSAGE];
-    if (typeof line !== 'string' || !line.startsWith('{') || !isPlain(info)) return undefined;
-    const parsed: unknown = JSON.parse(line);
-    return normaliser.fields(parsed as object);
-  } catch {
-    return undefined;
-  }
-}
-
-interface FoundError {
-  error: unknown;
-  /** The field it was in; absent when it was the record itself or Winston's second argument. */
-  key?: string;
-  /** Did Winston spread its fields over the record? */
-  spread: boolean;
-}
-
-function findError(info: Info): FoundError | undefined {
-  if (isError(info)) return { error: info, spread: true };
-  const message = attempt(() => info.message);
-  if (isError(message)) return { error: message, spread: false };
-  const splat = attempt(() => info[SPLAT]);
-  const at = Array.isArray(splat) ? (attempt(() => splat.findIndex(isError)) ?? -1) : -1;
-  if (at >= 0) return { error: (splat as unknown[])[at], spread: at === 0 };
-  for (const key of ERROR_KEYS) {
-    const error = attempt(() => info[key]);
-    if (isError(error)) return { error, key, spread: false };
-  }
-  return undefined;
-}
-
-function messageText(message: unknown, normaliser: Normaliser): string {
-  if (typeof message === 'string') return message;
-  if (message === undefined || message === null) return '';
-  if (isError(message)) return normaliser.error(message).message;
-  if (typeof message !== 'object') return safeString(normaliser.value(message));
-  return JSON.stringify(normaliser.value(message));
-}
-
-function attempt<T>(read: () => T): T | undefined {
-  try {
-    return read();
-  } catch {
-    return undefined;
-  }
 }

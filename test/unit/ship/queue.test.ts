@@ -47,6 +47,51 @@ test('never over its limits, every accepted record comes out once and in order',
   );
 });
 
+/** Memory that a record is counted with besides its text. */
+const OVERHEAD = 100;
+
+test('what is being sent counts until it is released: for the limits, the numbers and the end of an episode', () => {
+  const steps = fc.array(
+    fc.oneof(
+      fc.record({ push: fc.integer({ min: 1, max: 400 }) }),
+      fc.record({ take: fc.integer({ min: 1, max: 8 }) }),
+      // Of a batch that is refused the halves are released one after the other, in any order.
+      fc.record({ release: fc.nat(3), half: fc.boolean() }),
+    ),
+    { maxLength: 100 },
+  );
+  fc.assert(
+    fc.property(steps, (all) => {
+      const queue = createQueue({ maxRecords: 10, maxBytes: 2_000 });
+      let held: ShipRecord[] = [];
+      const sending: ShipRecord[][] = [];
+      const bytesHeld = () => held.reduce((sum, { bytes }) => sum + bytes + OVERHEAD, 0);
+      all.forEach((step, n) => {
+        if ('push' in step) {
+          const one = record(n, step.push);
+          const fits = held.length < 10 && bytesHeld() + one.bytes + OVERHEAD <= 2_000;
+          expect(queue.push(one)).toBe(fits);
+          if (fits) held.push(one);
+        } else if ('take' in step) sending.push(queue.take(step.take, 1e9));
+        else {
+          const [batch = []] = sending.splice(step.release % (sending.length || 1), 1);
+          const gone = step.half ? batch.slice(batch.length >> 1) : batch;
+          if (step.half) sending.push(batch.slice(0, batch.length >> 1));
+          queue.release(gone);
+          held = held.filter((one) => !gone.includes(one));
+        }
+        const { records, bytes, relaxed, waiting } = queue;
+        expect({ records, bytes, relaxed, waiting }).toEqual({
+          records: held.length,
+          bytes: bytesHeld(),
+          relaxed: held.length <= 5 && bytesHeld() <= 1_000,
+          waiting: held.length - sending.flat().length,
+        });
+      });
+    }),
+  );
+});
+
 test('an overflow takes what does not fit and gives it back in order', () => {
   const spool: ShipRecord[] = [];
   const overflow: Overflow = {

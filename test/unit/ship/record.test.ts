@@ -53,12 +53,13 @@ test('a plain record: our fields in front, the metadata as logged, key and id', 
   expect(record!.raw.bytes).toBe(Buffer.byteLength(record!.raw.line));
 });
 
-test('without a time stamp in the format one is added; fields of the record win, except eventId', () => {
+test('without a time stamp in the format one is added; fields of the record win, except eventId, which is in extra', () => {
   const log = (logger: winston.Logger) => logger.warn('x', { service: 'worker', eventId: 'mine', version: 2 });
   const [record] = records(log, { format: json(), transport: { version: '1' } });
   expect(record!.json).toMatchObject({ service: 'worker', version: 2, timestamp: new Date(NOW).toISOString() });
   expect(record!.json.eventId).toBe(record!.raw.eventId);
-  expect(record!.raw.line.match(/"eventId"/g)).toHaveLength(1);
+  expect(record!.raw.line.match(/"eventId"/g)).toHaveLength(2);
+  expect(record!.json.extra).toEqual({ eventId: 'mine' });
 });
 
 test('the fast path and the slow path give the same record', () => {
