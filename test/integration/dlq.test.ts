@@ -194,9 +194,28 @@ describe('dlq list', () => {
     expect(err).toEqual(['1 dead letter']);
     expect(out).toHaveLength(2);
     expect(out[1]).toContain('logs/1@1');
-    expect(out[1]).toContain('bad line [31m');
+    expect(out[1]).toContain('bad\\nline\\u001b[31m');
     expect(out.join('')).not.toContain('\u001b');
     expect(out.join('')).not.toContain('hunter22');
+  });
+
+  it('masks by the configured keys and patterns what was kept raw, at any depth', async () => {
+    const config = await newTopics();
+    const { sink } = openSink(config);
+    const deep = `{"x":${'['.repeat(9_000)}${']'.repeat(9_000)},"locker":"opal"}`;
+    const values = ['{"l\\u006fcker":"opal"}', '{"note":"ZZ-1234"}', deep];
+    await sink.put(
+      values.map((value, i) => letter(i, { value: Buffer.from(value) })),
+      forever,
+    );
+    const mask = { keys: ['locker'], patterns: ['ZZ-[0-9]{4}'] };
+    const { letters, out } = await list(config, { json: true, mask });
+    expect(letters().map(({ value }) => value!.slice(0, 20))).toEqual([
+      '{"locker":"[masked]"',
+      '{"note":"[masked]"}',
+      '{"x":[[[[[[[[[[[[[[[',
+    ]);
+    expect(out.join() + (await list(config, { mask })).out.join()).not.toMatch(/opal|ZZ-1234/);
   });
 
   it('ends at the present end behind transaction markers', async () => {
