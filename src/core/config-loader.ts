@@ -214,7 +214,7 @@ function explain(error: ErrorObject, hidden: Hidden): string {
   const secret =
     (error.parentSchema as Schema | undefined)?.secret === true || keys.some((key) => hidden.masker.isSecretKey(key));
   const key = error.propertyName;
-  const found = key !== undefined ? `a key of ${key.length} characters` : secret ? MASK : describe(error.data, hidden);
+  const found = key !== undefined ? keyFound(key, hidden) : secret ? MASK : describe(error.data, hidden);
   const params = error.params as Record<string, unknown>;
   switch (error.keyword) {
     case 'additionalProperties': {
@@ -237,6 +237,11 @@ function explain(error: ErrorObject, hidden: Hidden): string {
       }
   }
   return `${path}: found ${found}; ${error.message ?? 'not permitted'}`;
+}
+
+/** A key with a spelling mistake is shown; whole phrases may be values in the wrong place. */
+function keyFound(key: string, { secrets, masker }: Hidden): string {
+  return /^[\w.-]+$/.test(key) ? `"${nameOf(key, secrets, masker)}"` : `a key of ${key.length} characters`;
 }
 
 const MAX_FOUND = 80;
