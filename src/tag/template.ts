@@ -457,7 +457,8 @@ class Walk {
       let stop = line.indexOf(':', start);
       if (stop < 0 || stop > end) stop = end;
       const part = line.slice(start, stop);
-      if (/\d/.test(part)) this.put(start, stop, /^[+-]?\d[\d.,-]*$/.test(part) ? NUMBER : ID);
+      // Registers and the like: a value may be hexadecimal and hold no letter.
+      if (/\d/.test(part)) this.put(start, stop, start > from || /^[+-]?\d[\d.,-]*$/.test(part) ? NUMBER : ID);
       start = stop + 1;
     }
     return to;
