@@ -11,6 +11,7 @@ import type { ProgressStatus } from '../rules/progress.ts';
 import { MAX_LOOK_BACK_MS, type Rules } from '../rules/rule-config.ts';
 import type { Labels } from '../rules/series.ts';
 import type { WindowStore } from '../rules/windows.ts';
+import { ERROR_TEMPLATE_VERSION } from '../tag/template.ts';
 import type { StateChange, StateKey } from './store.ts';
 
 export interface Evaluation {
@@ -43,6 +44,8 @@ export interface EvaluationOptions {
 const KNOWN_SINCE = 'known/since';
 const TEMPLATE = 'template/';
 const ROLLUP = 'rollup/';
+/** Outdated entries that are removed with one evaluation. */
+const MAX_REMOVED = 500;
 /** A little more than trends look back. */
 const ROLLUP_KEPT_MS = 9 * 24 * HOUR_MS;
 
@@ -70,15 +73,21 @@ export function createEvaluations(
   },
 ): Evaluations {
   const { measures, rules, rollups = [] } = options;
-  const since = initial.get(KNOWN_SINCE) as { sinceMs?: number } | undefined;
-  const sinceMs = since?.sinceMs ?? options.wallMs;
-  const known = createKnownSet(sinceMs, recordsOf<KnownEntry>(initial, TEMPLATE));
+  const since = initial.get(KNOWN_SINCE) as ({ sinceMs?: number } & Versioned) | undefined;
+  // Templates of another version would all be news: everything is learned anew, without a word.
+  const isPresent = since !== undefined && isOfPresent(since);
+  const sinceMs = (isPresent ? since.sinceMs : undefined) ?? options.wallMs;
+  const learned = recordsOf<KnownEntry & Versioned>(initial, TEMPLATE);
+  const known = createKnownSet(sinceMs, learned.filter(isOfPresent));
   deps.onKnown?.(known.size, known.maxKeys);
+  const outdated = new Set(learned.filter((entry) => !isOfPresent(entry)).map(({ key }) => `${TEMPLATE}${key}`));
   const evaluator = createEvaluator({ measures, rules, rollups }, { known, isFiring: deps.isFiring });
   const hours = recordsOf<HourRecord>(initial, ROLLUP);
   evaluator.store.putHours(hours, options.coveredFromMs);
   let kept = hours.map(({ hourMs }) => hourMs);
-  let unsaved: StateChange[] = since === undefined ? [{ key: KNOWN_SINCE, value: { sinceMs } }] : [];
+  let unsaved: StateChange[] = isPresent
+    ? []
+    : [{ key: KNOWN_SINCE, value: { sinceMs, templates: ERROR_TEMPLATE_VERSION } }];
 
   function keepHours(finished: readonly HourRecord[], wallMs: number): void {
     if (finished.length === 0) return;
@@ -95,16 +104,31 @@ export function createEvaluations(
     counts: (message, recordMs) => evaluator.apply(message, recordMs),
     evaluate(wallMs) {
       const { times, progress, observations, hours: finished } = evaluator.tick(wallMs);
-      const learned = known.take();
-      for (const entry of learned) unsaved.push({ key: `${TEMPLATE}${entry.key}`, value: entry });
-      if (learned.length > 0) deps.onKnown?.(known.size, known.maxKeys);
+      const learnt = known.take();
+      for (const entry of learnt) {
+        const key = `${TEMPLATE}${entry.key}`;
+        outdated.delete(key);
+        unsaved.push({ key, value: { ...entry, templates: ERROR_TEMPLATE_VERSION } });
+      }
+      if (learnt.length > 0) deps.onKnown?.(known.size, known.maxKeys);
       keepHours(finished, wallMs);
       return { observations, evalMs: times.evalMs, wallMs, progress, records: unsaved };
     },
     accepted() {
-      unsaved = [];
+      // Not all at once: they would not fit into one request.
+      unsaved = [...outdated].slice(0, MAX_REMOVED).map((key) => ({ key, value: null }));
+      for (const { key } of unsaved) outdated.delete(key);
     },
   };
+}
+
+/** Which templates it was learned with; the first ones had no version. */
+interface Versioned {
+  readonly templates?: number;
+}
+
+function isOfPresent({ templates }: Versioned): boolean {
+  return templates === ERROR_TEMPLATE_VERSION;
 }
 
 function recordsOf<T>(initial: ReadonlyMap<StateKey, object>, prefix: string): T[] {

@@ -15,10 +15,7 @@ const MAX_TEMPLATE = 256;
 const MAX_CACHED = 5_000;
 
 const QUOTED = '<quoted>';
-const URL = '<url>';
-const EMAIL = '<email>';
-const UUID = '<uuid>';
-const HOST = '<host>';
+// Few kinds: where a host may stand an address may, and where a path, a URL.
 const PATH = '<path>';
 const USER = '<user>';
 const VALUE = '<value>';
@@ -51,6 +48,7 @@ const UNITS = /^(?:[mnuµ]?s|min|secs?|[hdkKMGx%CFVWLb]|[kKMGT]i?[Bb]|B|st|nd|rd
 const MONTHS = new Set('Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' '));
 const WEEKDAYS = new Set('Mon Tue Wed Thu Fri Sat Sun'.split(' '));
 const ZONES = new Set('AM PM am pm UTC GMT CST CDT PST PDT EST EDT CET CEST'.split(' '));
+const LEVELS = new Set('TRACE DEBUG INFO WARN WARNING ERROR FATAL'.split(' '));
 /** What may follow `user` without being its name. */
 const NO_NAME = new Set(
   'is was are has had not does did name names id ids from by in on with to and or for of at can cannot could may must will should agent input session sessions account data group interface token'.split(
@@ -62,6 +60,8 @@ const BEFORE_FOR = new Set('password publickey failures failure login logon acce
 const METHODS = /^(?:GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS|CONNECT) /;
 const TOP_LEVEL =
   /\.(?:com|net|org|edu|gov|io|cn|hk|de|uk|tw|jp|ru|info|biz|us|fr|nl|br|in|au|co|eu|dev|local|internal|lan|cloud|pl|it|es|ch|cz|kr)$/;
+/** Names of packages and settings; a class has a capital letter and stays. */
+const PROPERTY = /^(?:com|org|net|system|android|sys|mapred|mapreduce|dfs)(?:\.[a-z\d_]+){2,}$/;
 const PACKAGE = /^(?:com|org|net|java|javax|io|edu|sun|android)\./;
 
 /** The first line of `text` with what varies replaced by placeholders. */
@@ -103,9 +103,15 @@ class Walk {
 
   /** Replaces what lies between; neighbours of one kind become one. */
   private put(from: number, to: number, placeholder: string): number {
-    if (placeholder === this.last && this.joined(from)) {
-      this.done = to;
-      return to;
+    const { last } = this;
+    if (last !== '' && this.joined(from)) {
+      const both = last === placeholder ? last : merged(last, placeholder);
+      if (both !== undefined) {
+        if (both !== last) this.out = this.out.slice(0, -last.length) + both;
+        this.last = both;
+        this.done = to;
+        return to;
+      }
     }
     this.out += this.line.slice(this.done, from) + placeholder;
     this.last = placeholder;
@@ -193,6 +199,14 @@ class Walk {
   /** `[a, b, c]` of plain words. */
   private list(at: number): number {
     const { line } = this;
+    // The thread in a Java logger's layout, and OpenStack's request with who asked.
+    if ((LEVELS.has(this.word) && this.out.length < 200) || line.startsWith('[req-', at)) {
+      const end = closing(line, at);
+      if (end > 0) {
+        this.word = '';
+        return this.put(at + 1, end, ID) && end + 1;
+      }
+    }
     let items = 1;
     for (let i = at + 1; i < line.length; i++) {
       const code = line.charCodeAt(i);
@@ -236,7 +250,7 @@ class Walk {
       // A key says what its value is of: it stays.
       if (line.charCodeAt(to) === 0x3d) return to;
       if (slashes > 0 && this.isPath(from, end, slashes, dots)) return this.put(from, this.pathEnd(to, end), PATH);
-      if (marks > 0 && dots > 0) return this.email(from, end);
+      if (marks > 0 && dots > 0) return this.put(from, end, ID);
       if (dots > 0) return this.dotted(from, to, end);
       return this.plain(from, to, end);
     }
@@ -252,7 +266,7 @@ class Walk {
     this.word = present;
     if (this.hostNext) {
       this.hostNext = false;
-      return this.put(from, end, HOST) && to;
+      return this.put(from, end, ID) && to;
     }
     if ((word === 'user' || word === 'User') && this.follows(from) && !NO_NAME.has(present) && end === to) {
       return this.put(from, end, USER);
@@ -328,7 +342,7 @@ class Walk {
     }
     while (to > slash + 1 && isTrailing(line.charCodeAt(to - 1))) to--;
     if (line.charCodeAt(to - 1) === 0x2c) to--;
-    return this.put(from, to, URL);
+    return this.put(from, to, PATH);
   }
 
   /** Is a token with slashes and no digits a path? */
@@ -351,11 +365,6 @@ class Walk {
     return i;
   }
 
-  private email(from: number, end: number): number {
-    const token = this.line.slice(from, end);
-    return this.put(from, end, /^[\w.+-]+@[\w-]+\.[\w.-]+$/.test(token) ? EMAIL : ID);
-  }
-
   /** Dots and letters: a host, a program, or a name that stays. */
   private dotted(from: number, to: number, end: number): number {
     const token = this.line.slice(from, end);
@@ -365,9 +374,9 @@ class Walk {
       // `*64` of a program in another mode.
       return this.put(from, this.line.startsWith(' *64', end) ? end + 4 : end, PATH);
     }
-    if (this.hostNext || (TOP_LEVEL.test(token) && !PACKAGE.test(token))) {
+    if (this.hostNext || PROPERTY.test(token) || (TOP_LEVEL.test(token) && !PACKAGE.test(token))) {
       this.hostNext = false;
-      return this.put(from, end, HOST) && to;
+      return this.put(from, end, ID) && to;
     }
     return to;
   }
@@ -378,37 +387,37 @@ class Walk {
     end: number,
     has: { digits: number; letters: number; dots: number; slashes: number; marks: number },
   ): number {
-    const { line, word } = this;
+    const { line, word, wordBefore } = this;
     this.wordBefore = word;
     this.word = '';
     if (this.hostNext) {
       this.hostNext = false;
-      return this.put(from, end, HOST) && to;
+      return this.put(from, end, ID) && to;
     }
     if ((word === 'user' || word === 'User') && this.follows(from)) return this.put(from, end, USER) && to;
+    if (word === 'for' && BEFORE_FOR.has(wordBefore)) return this.put(from, end, USER) && to;
     if (has.letters === 0) {
-      if (has.dots >= 3 && isAddress(line, from, end)) return this.put(from, end, HOST) && to;
-      const number = this.put(from, end, NUMBER) && to;
+      if (has.dots >= 3 && isAddress(line, from, end)) return this.put(from, end, ID) && to;
+      // Hexadecimal that happens to hold digits alone.
+      const isHex = end - from >= 8 && has.dots === 0 && line.charCodeAt(from) === 0x30 && has.digits === end - from;
+      const number = this.sized(this.put(from, end, isHex ? ID : NUMBER) && to);
       // `Jun  9 06:06:01 host`, as syslog begins.
       if (from < 20 && this.out === NUMBER && isClock(line, from, end) && MONTHS.has(line.slice(0, 3))) {
         this.hostNext = true;
       }
       return number;
     }
-    if (has.dots >= 3 && isAddress(line, from, end)) return this.put(from, end, HOST) && to;
+    if (has.dots >= 3 && isAddress(line, from, end)) return this.put(from, end, ID) && to;
     if (has.marks > 0) {
-      const at = line.indexOf('@', from);
-      if (has.dots > 0 && /^[\w.+-]+@[\w-]+\.[\w.-]*[A-Za-z]$/.test(line.slice(from, end)))
-        return this.put(from, end, EMAIL);
       // Class@1f2e3d: the class stays.
-      if (at > from && !/\d/.test(line.slice(from, at))) return this.put(at + 1, end, ID) && to;
-      return this.put(from, end, ID) && to;
+      const at = line.indexOf('@', from);
+      const isClass = at > from && /^[A-Za-z$.]+$/.test(line.slice(from, at)) && !line.slice(at, end).includes('.');
+      return this.put(isClass ? at + 1 : from, end, ID) && to;
     }
     if (has.slashes > 0) {
       if (this.isPath(from, end, has.slashes, 0)) return this.put(from, this.pathEnd(to, end), PATH);
       return this.put(from, end, ID) && to;
     }
-    if (end - from === 36 && isUuid(line, from)) return this.put(from, end, UUID) && to;
     // number and unit
     let i = from;
     if (line.charCodeAt(i) === 0x2d || line.charCodeAt(i) === 0x2b) i++;
@@ -421,26 +430,56 @@ class Walk {
     return this.put(from, end, ID) && to;
   }
 
+  /** The unit of a size belongs to its number: 384.0 B is what 1.2 KB is. */
+  private sized(to: number): number {
+    const { line } = this;
+    if (line.charCodeAt(to) !== 0x20) return to;
+    let end = to + 1;
+    if ('KMGTk'.includes(line[end] ?? ' ')) end += 1;
+    if (line[end] === 'i') end += 1;
+    if (line[end] !== 'B' || isWordLike(line.charCodeAt(end + 1))) return to;
+    this.done = end + 1;
+    return end + 1;
+  }
+
   /** `host:port`, an address of version 6, or parts of which some vary. */
   private colons(from: number, to: number, end: number): number {
     const { line } = this;
     const token = line.slice(from, end);
     if (
-      /^[A-Za-z][\w-]*(?:\.[\w-]+)*:\d{2,5}$/.test(token) &&
+      /^[a-z][a-z\d-]*(?:(?:\.[a-z\d-]+)+:\d{2,5}|:\d{4,5})$/.test(token) &&
       !/\.(?:java|c|h|cc|cpp|ts|js|py|go|rb|scala|rs|kt):/.test(token)
     ) {
-      return this.put(from, end, HOST) && to;
+      return this.put(from, end, ID) && to;
     }
-    if (/^[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){3,7}$/.test(token)) return this.put(from, end, HOST) && to;
+    if (/^[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){3,7}$/.test(token)) return this.put(from, end, ID) && to;
     for (let start = from; start < end; ) {
       let stop = line.indexOf(':', start);
       if (stop < 0 || stop > end) stop = end;
       const part = line.slice(start, stop);
-      if (/\d/.test(part)) this.put(start, stop, /^[+-]?\d[\d.,-]*$/.test(part) ? NUMBER : ID);
+      // Registers and the like: a value may be hexadecimal and hold no letter.
+      if (/\d/.test(part)) this.put(start, stop, start > from || /^[+-]?\d[\d.,-]*$/.test(part) ? NUMBER : ID);
       start = stop + 1;
     }
     return to;
   }
+}
+
+/** The bracket that closes the one at `at`; -1 without one. */
+function closing(line: string, at: number): number {
+  let depth = 0;
+  for (let i = at; i < line.length; i++) {
+    const code = line.charCodeAt(i);
+    if (code === 0x5b) depth += 1;
+    else if (code === 0x5d && --depth === 0) return i;
+  }
+  return -1;
+}
+
+/** What a number beside an id becomes: both may be parts of one thing. */
+function merged(one: string, other: string): string | undefined {
+  if (one === VALUE && (other === NUMBER || other === ID)) return VALUE;
+  return (one === NUMBER && other === ID) || (one === ID && other === NUMBER) ? ID : undefined;
 }
 
 function isDigit(code: number): boolean {
@@ -484,9 +523,6 @@ function isClock(line: string, from: number, end: number): boolean {
   return end - from === 8 && line.charCodeAt(from + 2) === 0x3a && line.charCodeAt(from + 5) === 0x3a;
 }
 
-function isUuid(line: string, from: number): boolean {
-  return [8, 13, 18, 23].every((at) => line.charCodeAt(from + at) === 0x2d);
-}
 export interface ErrorGrouping {
   readonly template: string;
   readonly fingerprint: string;

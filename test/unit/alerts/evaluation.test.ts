@@ -1,6 +1,8 @@
-// How far back a take-over reads the counts: what the rules look at, and no hour that nobody has kept.
-import { expect, test } from 'vitest';
-import { countsFrom } from '../../../src/alerts/evaluation.ts';
+// What evaluations remember: how far back a take-over reads the counts, and what was learned of error templates.
+import { describe, expect, test } from 'vitest';
+import { countsFrom, createEvaluations } from '../../../src/alerts/evaluation.ts';
+import { ERROR_TEMPLATE_VERSION } from '../../../src/tag/template.ts';
+import { MEASURES, RULES } from '../rules/kit.ts';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -22,4 +24,58 @@ test('and every hour whose sums were not kept, at most six hours and what is mis
   expect(countsFrom(NOW, 67 * MINUTE, kept('08:00', '10:00'))).toBe(at('11:00'));
   expect(countsFrom(NOW, 67 * MINUTE, new Map())).toBe(at('06:00'));
   expect(countsFrom(NOW, 6 * HOUR, new Map())).toBe(at('06:00'));
+});
+
+describe('what was learned of error templates', () => {
+  const DAY = 24 * HOUR;
+  const old = Array.from({ length: 700 }, (_, i) => [
+    `template/error.templates/fault ${i}`,
+    { key: `error.templates/fault ${i}`, firstMs: NOW - 9 * DAY, quiet: true },
+  ]);
+  const start = (records: ReadonlyMap<string, object>, wallMs: number) =>
+    createEvaluations({ measures: MEASURES, rules: RULES, coveredFromMs: wallMs, wallMs }, records, {
+      isFiring: () => false,
+    });
+  const seen = (evaluations: ReturnType<typeof start>, template: string, atMs: number) => {
+    const bucketMs = Math.floor(atMs / 10_000) * 10_000;
+    const buckets = [{ eventMs: bucketMs, series: { 'error.templates': { [template]: { n: 5 } } } }];
+    const totals = { lane: '0', arrivalMs: bucketMs, upToOffset: atMs, records: 5, buckets };
+    evaluations.counts({ kind: 'totals', totals }, atMs);
+    const progress = { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: atMs, caughtUp: true };
+    evaluations.counts({ kind: 'progress', progress }, atMs);
+  };
+  const news = ({ observations }: { observations: readonly { ruleId: string; state: string }[] }) =>
+    observations.filter(({ ruleId, state }) => ruleId === 'new-error' && state === 'breached');
+
+  test('by another version is forgotten, little by little, and learned anew without a word', () => {
+    const records = new Map<string, object>([['known/since', { sinceMs: NOW - 9 * DAY }], ...(old as [])]);
+    const keep = (changes: readonly { key: string; value: object | null }[]) => {
+      expect(changes.length).toBeLessThanOrEqual(502);
+      for (const { key, value } of changes) value === null ? records.delete(key) : records.set(key, value);
+    };
+    const first = start(records, NOW);
+    seen(first, 'fault 3', NOW + 1_000);
+    const learning = first.evaluate(NOW + 2_000);
+    expect(news(learning)).toEqual([]);
+    keep(learning.records);
+    first.accepted();
+    expect(records.get('known/since')).toEqual({ sinceMs: NOW, templates: ERROR_TEMPLATE_VERSION });
+    for (let i = 3; i < 6; i++) {
+      keep(first.evaluate(NOW + i * 1_000).records);
+      first.accepted();
+    }
+    // What was learned meanwhile is not removed with the old entry of the same name.
+    expect([...records.keys()].filter((key) => key.startsWith('template/'))).toEqual([
+      'template/error.templates/fault 3',
+    ]);
+
+    // A restart of the same version goes on: known is known, the new is news.
+    const later = NOW + 2 * DAY;
+    const second = start(records, later);
+    seen(second, 'fault 3', later + 1_000);
+    seen(second, 'fault 4', later + 11_000);
+    const evaluation = second.evaluate(later + 22_000);
+    expect(news(evaluation)).toMatchObject([{ labels: { 'error.template': 'fault 4' } }]);
+    expect(evaluation.records.filter(({ key }) => key === 'known/since')).toEqual([]);
+  });
 });
