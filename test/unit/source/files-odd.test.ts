@@ -197,10 +197,11 @@ describe('2,500 files', () => {
     const { folder, config } = newFolder();
     const paths = Array.from({ length: count }, (_, i) => join(folder, `worker-${i}.log`));
     for (const [i, path] of paths.entries()) writeFileSync(path, text(lines(i, 1)));
-    const startedAt = performance.now();
-    const taken = await follow({ ...config, paths, pollIntervalMs: 1_000 });
+    const before = process.cpuUsage();
+    const taken = await follow({ ...config, paths, pollIntervalMs: 1_000, commitIntervalMs: 500 });
     await until('a line of each', () => taken.records.length === count);
-    const took = performance.now() - startedAt;
+    const { user, system } = process.cpuUsage(before);
+    const took = user + system;
     const descriptors = readdirSync('/proc/self/fd').length;
     await taken.end();
     expect(new Set(taken.numbers()).size).toBe(count);
@@ -209,13 +210,14 @@ describe('2,500 files', () => {
 
   it('with bounded descriptors, in a time that grows with their number', async () => {
     let best = Number.POSITIVE_INFINITY;
-    for (let attempt = 0; attempt < 3 && best > 8; attempt++) {
+    // Processor time: linear is 8, quadratic 64.
+    for (let attempt = 0; attempt < 3 && best > 16; attempt++) {
       const few = await readAll(312);
       const many = await readAll(2_500);
       expect(many.descriptors).toBeLessThan(400);
       best = Math.min(best, many.took / few.took);
     }
-    expect(best).toBeLessThan(20);
+    expect(best).toBeLessThan(24);
   });
 });
 
