@@ -770,7 +770,9 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
         if (members.length === 0 && !(await isThere(path))) {
           throw failure(`${path} does not exist; name an existing file`);
         }
-        hasEnded = !journal.wanting && !lookNow && members.every(({ isDone, isNews }) => isDone && !isNews);
+        const isOver = ({ place, isForgettable, isDone, isNews }: Member) =>
+          place === 'lost' ? isForgettable : isDone && !isNews;
+        hasEnded = !journal.wanting && !lookNow && members.every(isOver);
       }
       return undefined;
     },

@@ -6,8 +6,10 @@ const GZIP = '.gz';
 const STAMP = /^[-_.]+[\dTZWw:+_.-]*$/;
 const STAMP_LETTER = /[\dTZWw:+_.-]/;
 const OLD = /[._-](old|bak|prev)$/;
+const COUNTER_AT_END = /\.\d{1,5}$/;
 const COUNTER = /^\.\d{1,5}$/;
 const LONGEST = 255;
+const LONGEST_STAMP = 40;
 
 export function isGzip(name: string): boolean {
   return name.endsWith(GZIP);
@@ -25,7 +27,7 @@ export function liveNamesOf(name: string): string[] {
   const plain = isGzip(name) ? name.slice(0, -GZIP.length) : name;
   const found = new Set<string>(isGzip(name) ? [plain] : []);
   const behind = stripped(plain, true);
-  for (const whole of [plain, ...behind]) {
+  for (const whole of new Set([plain, plain.replace(COUNTER_AT_END, '')])) {
     const dot = extensionAt(whole);
     for (const stem of stripped(whole.slice(0, dot), false)) found.add(stem + whole.slice(dot));
   }
@@ -60,7 +62,8 @@ function counterOf(name: string): number {
 function stripped(name: string, isWhole: boolean): string[] {
   const found: string[] = [];
   if (isWhole && OLD.test(name)) found.push(name.replace(OLD, ''));
-  for (let at = name.length - 1; at >= 0 && STAMP_LETTER.test(name[at]!); at--) {
+  const first = Math.max(0, name.length - LONGEST_STAMP);
+  for (let at = name.length - 1; at >= first && STAMP_LETTER.test(name[at]!); at--) {
     const before = name.slice(0, at);
     const rest = name.slice(at);
     if (/[-_.]$/.test(before) || (isWhole && at === 0)) continue;

@@ -197,10 +197,11 @@ describe('2,500 files', () => {
     const { folder, config } = newFolder();
     const paths = Array.from({ length: count }, (_, i) => join(folder, `worker-${i}.log`));
     for (const [i, path] of paths.entries()) writeFileSync(path, text(lines(i, 1)));
-    const startedAt = performance.now();
-    const taken = await follow({ ...config, paths, pollIntervalMs: 1_000 });
+    const before = process.cpuUsage();
+    const taken = await follow({ ...config, paths, pollIntervalMs: 1_000, commitIntervalMs: 500 });
     await until('a line of each', () => taken.records.length === count);
-    const took = performance.now() - startedAt;
+    const { user, system } = process.cpuUsage(before);
+    const took = user + system;
     const descriptors = readdirSync('/proc/self/fd').length;
     await taken.end();
     expect(new Set(taken.numbers()).size).toBe(count);
@@ -209,13 +210,14 @@ describe('2,500 files', () => {
 
   it('with bounded descriptors, in a time that grows with their number', async () => {
     let best = Number.POSITIVE_INFINITY;
-    for (let attempt = 0; attempt < 3 && best > 8; attempt++) {
+    // Processor time: linear is 8, quadratic 64.
+    for (let attempt = 0; attempt < 3 && best > 16; attempt++) {
       const few = await readAll(312);
       const many = await readAll(2_500);
       expect(many.descriptors).toBeLessThan(400);
       best = Math.min(best, many.took / few.took);
     }
-    expect(best).toBeLessThan(20);
+    expect(best).toBeLessThan(24);
   });
 });
 
@@ -308,27 +310,31 @@ describe('with a clock that stands still', () => {
     expect(taken.numbers()).toEqual([0, 1, 2, 3, 10]);
   });
 
-  it('a rotated file is not forgotten before it is accounted for, even when it is gone', async () => {
-    const { log, config, positions } = newFolder();
+  it('a file that is gone is forgotten in time, but not before it is accounted for', async () => {
+    const { folder, log, config, positions } = newFolder();
+    const other = join(folder, 'other.log');
     const clock = createFakeClock(Date.now());
-    writeFileSync(log, text(lines(0, 3)));
-    const taken = await follow({ ...config, ...patient }, { clock, auto: false });
-    await until('three lines', () => taken.records.length === 3);
-    const { identity } = taken.records[0]!;
-    rmSync(log);
-    writeFileSync(log, text(lines(10, 1)));
-    await until('the new file', async () => {
-      await clock.advance(30_000);
-      return taken.records.length === 4;
-    });
-    const isKnown = () => positions().some((entry) => entry.identity === identity);
-    for (let minutes = 0; minutes < 120; minutes++) await clock.advance(60_000);
-    expect(isKnown()).toBe(true);
-    taken.ack();
-    await until('it to be forgotten', async () => {
-      await clock.advance(60_000);
-      return !isKnown();
-    });
+    const taken = await follow({ ...config, ...patient, paths: [log, other] }, { clock, auto: false });
+    const isKnown = (identity: string) => positions().some((entry) => entry.identity === identity);
+    const writeAndRemove = async (path: string, isAcknowledged: boolean) => {
+      const count = taken.records.length + 3;
+      writeFileSync(path, text(lines(count, 3)));
+      await until('three lines', () => taken.records.length === count);
+      if (isAcknowledged) taken.ack();
+      else taken.chunks.length = 0;
+      rmSync(path);
+      return taken.records.at(-1)!.identity;
+    };
+    const kept = await writeAndRemove(other, false);
+    // Twice, one after the other: what is still known after the second has had all the time that the first one needed.
+    for (let round = 0; round < 2; round++) {
+      const identity = await writeAndRemove(log, true);
+      await until('it to be forgotten', async () => {
+        await clock.advance(60_000);
+        return !isKnown(identity);
+      });
+    }
+    expect(isKnown(kept)).toBe(true);
   });
 
   it('nor taken for finished by the next run, when it is still there', async () => {

@@ -132,6 +132,31 @@ describe('rotated twice between two looks', () => {
   });
 });
 
+it('a copy beside its original is not read, however long the truncation takes; what only the copy has left is', async () => {
+  const { log, config } = newFolder();
+  writeFileSync(log, text(lines(0, 5)));
+  const taken = await follow(config);
+  await all(5, taken);
+  copyFileSync(log, `${log}.1`);
+  for (let n = 5; n < 8; n++) {
+    appendFileSync(log, text(lines(n, 1)));
+    await all(n + 1, taken);
+  }
+  taken.goAway();
+  appendFileSync(log, text(lines(8, 1)));
+  await all(9, taken);
+  appendFileSync(log, text(lines(9, 1)));
+  copyFileSync(log, `${log}.1`);
+  truncateSync(log);
+  appendFileSync(log, text(lines(10, 1)));
+  taken.comeBack();
+  await all(11, taken);
+  await taken.end();
+  const again = await follow({ ...config, follow: false });
+  await again.source.ended;
+  expectLedger(11, taken, again);
+});
+
 describe('Winston’s own rotation', () => {
   const kinds = [
     ['maxsize', {}],

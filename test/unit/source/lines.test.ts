@@ -34,6 +34,62 @@ it('gives each line its offset, drops line ends and blank lines, and holds back 
   expect(result.end).toBe(124);
 });
 
+it('takes a line of white space for none, and NULs for a hole that ends a line; a single one belongs to its line', () => {
+  const holes: number[] = [];
+  const splitter = createLineSplitter({
+    offset: 10,
+    maxLineBytes: 1_000,
+    onCut() {},
+    onHole: (bytes) => holes.push(bytes),
+  });
+  const bytes = Buffer.from(` \t \n\0\0\0{"a":1}\nhalf\0\0\0\0{"b":2}\nu\0t\0f\n${'\0'.repeat(5)}`);
+  const records = [...splitter.push(bytes, 5), ...splitter.flush(5)];
+  expect(records.map(({ value, offset }) => [offset, String(value)])).toEqual([
+    [17, '{"a":1}'],
+    [25, 'half'],
+    [33, '{"b":2}'],
+    [41, 'u\0t\0f'],
+  ]);
+  expect(holes).toEqual([3, 4, 5]);
+  expect(splitter.position).toBe(10 + bytes.length);
+});
+
+it('cuts at the end of a character', () => {
+  const lines = ['x€€€', '€€€', '😀😀😀', 'üüüüü', 'x'.repeat(12)].map((line) =>
+    split(Buffer.from(`${line}\n`), [2], 8),
+  );
+  expect(lines.map(({ lines: [line] }) => Buffer.from(line![1] as string, 'latin1').toString())).toEqual([
+    'x€€',
+    '€€',
+    '😀😀',
+    'üüüü',
+    'x'.repeat(8),
+  ]);
+});
+
+it.each([
+  ['64 kB', 65_536],
+  ['100 bytes', 100],
+  ['single bytes', 1],
+])('takes time that grows with the length of a line, in pieces of %s', (_, pieceBytes) => {
+  const small = pieceBytes === 1 ? 250_000 : 2_000_000;
+  const measure = (length: number) => {
+    const bytes = Buffer.alloc(length, 'x');
+    const splitter = createLineSplitter({ offset: 0, maxLineBytes: length, onCut() {} });
+    const startedAt = performance.now();
+    for (let at = 0; at < length; at += pieceBytes) splitter.push(bytes.subarray(at, at + pieceBytes), 5);
+    const [line] = splitter.push(Buffer.from('\n'), 5);
+    const took = performance.now() - startedAt;
+    expect(line!.value!.length).toBe(length);
+    return took;
+  };
+  measure(small);
+  let best = Number.POSITIVE_INFINITY;
+  // Quadratic would be 64.
+  for (let attempt = 0; attempt < 6 && best > 16; attempt++) best = Math.min(best, measure(8 * small) / measure(small));
+  expect(best).toBeLessThan(32);
+});
+
 it('cuts over-long lines and says how long they were', () => {
   const result = split(Buffer.from(`${'x'.repeat(25)}\nshort\n${'y'.repeat(10)}\n`), [3, 11, 24], 10);
   expect(result.lines).toEqual([
@@ -45,7 +101,9 @@ it('cuts over-long lines and says how long they were', () => {
 });
 
 it('is the same in any pieces', () => {
-  const text = fc.array(fc.constantFrom('a', 'bc', '\n', '\r\n', '{"k":"ü"}', 'z'.repeat(30)), { maxLength: 40 });
+  const text = fc.array(fc.constantFrom('a', 'bc', '\n', '\r\n', '{"k":"ü"}', 'z'.repeat(30), '\0', '\0\0', ' ', '€'), {
+    maxLength: 40,
+  });
   fc.assert(
     fc.property(text, fc.array(fc.nat(300), { maxLength: 12 }), fc.integer({ min: 5, max: 40 }), (parts, cuts, max) => {
       const bytes = Buffer.from(parts.join(''));
