@@ -55,6 +55,8 @@ export interface Masker {
   /** Would masking change the line? `suspicious`, and then the masking itself. Sees a key's first value behind a second one. */
   holdsSecret(line: string): boolean;
   isSecretKey(key: string): boolean;
+  /** May the key be secret, by itself or by those around it, or hold a secret? Never false when it is or does. */
+  leads(key: string): boolean;
   /** The text with secrets masked; the same string when there were none. */
   text(value: string): string;
   /** The JSON value with secrets masked and nesting below 64 levels cut; the same reference when nothing was changed. */
@@ -339,6 +341,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
       return membersOf(line) !== countMembers(parsed, 0) && text(line) !== line;
     },
     isSecretKey: (key) => facts(key).kind !== undefined,
+    leads: (key) => facts(key).leads || patterns.present,
     text,
     value: (value) => walk(value, 0, undefined),
   };
