@@ -1,17 +1,20 @@
 // Many literals looked for in one pass. In: literals, later a text. Out: every place where one stands.
-// How: each literal is known by three characters of it that are rare in logs; a table says for any three whether to look
-// closer. Guarantee: one table look-up per character and, where three fit, one comparison per literal that has them.
+// How: the text is read four bytes at a time, and a table of bits says of any four in a row, at every second place,
+// whether a literal may be there; each literal is known by the rarest four it has at an even and at an odd place.
+// Guarantee: two look-ups per four characters and, where four fit, one comparison per literal that has them.
 
 /** What `visit` may answer beside the place to go on from. */
 export const GO_ON = -1;
 export const STOP = -2;
+
+type Visit = (index: number, start: number, end: number) => number;
 
 export interface Anchors {
   /**
    * Calls `visit` for each literal (by index) that stands at `text.slice(start, end)`, in any case. `visit` answers `GO_ON`,
    * `STOP`, or a place further on before which nothing is looked for any more.
    */
-  scan(text: string, visit: (index: number, start: number, end: number) => number): void;
+  scan(text: string, visit: Visit): void;
 }
 
 /** Letters from common to rare in English and in identifiers. */
@@ -21,23 +24,43 @@ interface Candidate {
   readonly index: number;
   /** The literal in small letters. */
   readonly codes: Uint8Array;
-  /** Where in the literal the last of its three characters stands. */
-  readonly last: number;
+  /** Where in the literal the four characters begin; -1 when one before it is among them. */
+  readonly offset: number;
 }
 
-/** @param literals ASCII, two characters or more; capitals are taken as small letters. */
+const LONG_RUN = 14;
+const CHUNK = 16_384;
+/** Chunks overlap by more than any literal is long. */
+const OVERLAP = 128;
+
+/** Stands for four digits: `visit` gets it instead of a literal's index, at least once for every ten or more in a row, parted
+ * or not. */
+export const DIGITS = -1;
+
+/** @param literals ASCII, three characters or more; capitals are taken as small letters. */
 export function createAnchors(literals: readonly string[]): Anchors {
-  const candidates: (Candidate[] | undefined)[] = new Array(32_768);
-  const looks = new Uint8Array(32_768);
+  /** By hash: literals whose four characters have it. The first list is of no literal. */
+  const lists: Candidate[][] = [[]];
+  const listOf = new Uint16Array(1 << 18);
+  // Two tables of bits by two hashes: what has both is almost certainly there, and both stay in the processor's cache.
+  const looks = new Uint32Array(8_192);
+  const looksAgain = new Uint32Array(8_192);
   literals.forEach((literal, index) => {
     const codes = Uint8Array.from(Buffer.from(literal.toLowerCase(), 'latin1'));
-    const last = rarest(codes);
-    for (const three of threes(codes, last)) {
-      candidates[three] ??= [];
-      candidates[three].push({ index, codes, last });
-      looks[three] = 1;
+    for (const parity of [0, 1]) {
+      const offset = rarest(codes, parity);
+      for (const four of fours(codes, offset)) {
+        const bit = hash(four);
+        listOf[bit] ||= lists.push([]) - 1;
+        lists[listOf[bit]!]!.push({ index, codes, offset });
+        looks[bit >>> 5]! |= 1 << (bit & 31);
+        const again = hashAgain(four);
+        looksAgain[again >>> 5]! |= 1 << (again & 31);
+      }
     }
   });
+  const buffer = Buffer.alloc(CHUNK + 8);
+  const quads = new Uint32Array(buffer.buffer, buffer.byteOffset, buffer.length / 4);
 
   function stands(text: string, start: number, { codes }: Candidate): boolean {
     for (let i = 0; i < codes.length; i++) {
@@ -47,57 +70,113 @@ export function createAnchors(literals: readonly string[]): Anchors {
     return true;
   }
 
+  /** Asks about all that may begin at or about `at`. Answers from where to look on, or `STOP`. */
+  function look(text: string, visit: Visit, bit: number, four: number, at: number, from: number): number {
+    if (((looks[bit >>> 5]! >>> (bit & 31)) & 1) === 0) return from;
+    const again = hashAgain(four);
+    if (((looksAgain[again >>> 5]! >>> (again & 31)) & 1) === 0) return from;
+    const list = lists[listOf[bit]!]!;
+    let next = from;
+    for (let c = 0; c < list.length; c++) {
+      const candidate = list[c]!;
+      const start = at - candidate.offset;
+      if (start < next || !stands(text, start, candidate)) continue;
+      const answer = visit(candidate.index, start, start + candidate.codes.length);
+      if (answer === STOP) return STOP;
+      if (answer !== GO_ON) next = answer;
+    }
+    return next;
+  }
+
   return {
     scan(text, visit) {
-      const { length } = text;
-      let three = 0;
-      for (let i = 0; i < length; i++) {
-        three = ((three << 5) & 32_767) | CLASSES[text.charCodeAt(i)]!;
-        if (looks[three] === 0) continue;
-        const list = candidates[three]!;
-        for (let c = 0; c < list.length; c++) {
-          const candidate = list[c]!;
-          const start = i - candidate.last;
-          if (start < 0 || !stands(text, start, candidate)) continue;
-          const answer = visit(candidate.index, start, start + candidate.codes.length);
-          if (answer === GO_ON) continue;
-          if (answer === STOP) return;
-          i = Math.max(i, answer - 1);
-          three = 0;
-          break;
+      let from = 0;
+      for (let base = 0; base < text.length; base += CHUNK - OVERLAP) {
+        // One byte a character: what does not fit into one can only look like a literal, and `stands` asks the text.
+        const part = base === 0 && text.length <= CHUNK ? text : text.slice(base, base + CHUNK);
+        const written = buffer.write(part, 'latin1');
+        for (let i = written; i < written + 8; i++) buffer[i] = 0;
+        const end = (written >> 2) + 1;
+        let before = 0x20202020;
+        for (let i = 0; i < end; i++) {
+          const quad = (quads[i]! | 0x20202020) & 0x7f7f7f7f;
+          const across = (quad << 16) | (before >>> 16);
+          before = quad;
+          const one = hash(across);
+          const two = hash(quad);
+          const seen = (looks[one >>> 5]! >>> (one & 31)) | (looks[two >>> 5]! >>> (two & 31));
+          if ((seen & 1) === 0 && (quad & 0x70707070) !== 0x30303030) continue;
+          const at = base + i * 4;
+          if (at + 4 < from) continue;
+          if (fourDigits(quad) && at >= from && inLongRun(text, at) && visit(DIGITS, at, at + 4) === STOP) return;
+          from = look(text, visit, one, across, at - 2, from);
+          if (from === STOP) return;
+          from = look(text, visit, two, quad, at, from);
+          if (from === STOP) return;
         }
+        if (base + written >= text.length) return;
       }
     },
   };
 }
 
-const DIGIT = 27;
-const OTHER = 31;
-/** Letters 1 to 26 in either case, digits one class, what separates words in names one each. */
-const CLASSES = new Uint8Array(65_536);
-for (let code = 32; code < 127; code++) CLASSES[code] = OTHER;
-for (let code = 0; code < 26; code++) CLASSES[65 + code] = CLASSES[97 + code] = code + 1;
-for (let code = 48; code < 58; code++) CLASSES[code] = DIGIT;
-CLASSES[45] = 28;
-CLASSES[95] = 29;
-CLASSES[46] = 30;
+/** 18 bits of a product with the golden ratio. */
+function hash(four: number): number {
+  return Math.imul(four, 0x9e3779b1) >>> 14;
+}
 
-/** Where the rarest three characters of a literal end. */
-function rarest(codes: Uint8Array): number {
-  const rarity = (code: number) =>
-    code >= 97 ? BY_FREQUENCY.indexOf(String.fromCharCode(code)) : CLASSES[code] === DIGIT ? 2 : 12;
-  let best = codes.length - 1;
-  let most = -1;
-  for (let last = 2; last < codes.length; last++) {
-    const sum = rarity(codes[last]!) + rarity(codes[last - 1]!) + rarity(codes[last - 2]!);
-    if (sum > most) [most, best] = [sum, last];
+function hashAgain(four: number): number {
+  return Math.imul(four, 0x85ebca6b) >>> 14;
+}
+
+/** A byte as the table sees it: letters small, and with them some punctuation, which the comparison tells apart. */
+const folded = (code: number) => (code | 0x20) & 0x7f;
+
+/** Of four folded bytes: all from `0` to `9`. */
+function fourDigits(four: number): boolean {
+  return (four & 0x70707070) === 0x30303030 && ((four + 0x06060606) & 0x40404040) === 0;
+}
+
+/** Do the four stand in a run of digits, spaces and dashes that is longer than a date and hour? */
+function inLongRun(text: string, at: number): boolean {
+  let [from, to] = [at, at + 4];
+  while (to - at < LONG_RUN && parts(text.charCodeAt(to))) to += 1;
+  while (to - from < LONG_RUN && from > 0 && parts(text.charCodeAt(from - 1))) from -= 1;
+  return to - from >= LONG_RUN;
+}
+
+const parts = (code: number) => (code >= 48 && code <= 57) || code === 32 || code === 45;
+
+/** Four bytes as they stand in memory. */
+function packed(four: readonly number[]): number {
+  return new Uint32Array(Uint8Array.from(four, folded).buffer)[0]! | 0;
+}
+
+/** The best place for a literal's four characters among those of one parity: no stranger among them, then the rarest. */
+function rarest(codes: Uint8Array, parity: number): number {
+  const rarity = (code: number | undefined) => {
+    if (code === undefined) return -100;
+    return code >= 97 ? BY_FREQUENCY.indexOf(String.fromCharCode(code)) : code >= 48 && code <= 57 ? 2 : 8;
+  };
+  let best = -1;
+  let most = Number.NEGATIVE_INFINITY;
+  for (let offset = parity === 0 ? 0 : -1; offset < codes.length - 1; offset += 2) {
+    const sum = [0, 1, 2, 3].reduce((total, i) => total + rarity(codes[offset + i]), 0);
+    if (sum > most) [most, best] = [sum, offset];
   }
   return best;
 }
 
-/** The keys in the table; a literal of two characters may stand before anything. */
-function threes(codes: Uint8Array, last: number): number[] {
-  const cls = (i: number) => CLASSES[codes[i]!]!;
-  if (codes.length > 2) return [(cls(last - 2) << 10) | (cls(last - 1) << 5) | cls(last)];
-  return Array.from({ length: 32 }, (_, before) => (before << 10) | (cls(0) << 5) | cls(1));
+/** The keys in the table; any character may stand before and behind the literal. */
+function fours(codes: Uint8Array, offset: number): number[] {
+  let keys: number[][] = [[]];
+  for (let i = 0; i < 4; i++) {
+    const code = codes[offset + i];
+    const choices = code === undefined ? ANY : [code];
+    keys = keys.flatMap((key) => choices.map((choice) => [...key, choice]));
+  }
+  return keys.map(packed);
 }
+
+/** One of each that `folded` tells apart. */
+const ANY = Array.from({ length: 64 }, (_, i) => (i < 32 ? 32 + i : 64 + i));

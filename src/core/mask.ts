@@ -1,9 +1,19 @@
 // Secrets out of log data. In: a serialised line, a text or a JSON value; out: the same with secrets replaced by MASK.
 // Guarantee: linear in what comes in; never throws; masking twice changes nothing more; what holds no secret is returned
 // as it came (same reference), so that callers can compare to learn of a hit. `docs/secrets.md` lists what is a secret.
-import { createAnchors, GO_ON, STOP } from './anchors.ts';
+import { createAnchors, DIGITS, GO_ON, STOP } from './anchors.ts';
 import { createPatterns } from './mask-patterns.ts';
-import { type Cut, cutCards, FORM_RULES, looksRandom, MASK, mayHoldCard, type Rule } from './secret-forms.ts';
+import {
+  type Cut,
+  cutCards,
+  cutDotted,
+  FORM_RULES,
+  looksRandom,
+  MASK,
+  mayHoldCard,
+  mayHoldDotted,
+  type Rule,
+} from './secret-forms.ts';
 import { type KeyKind, kindBelow, kindOfKey } from './secret-keys.ts';
 import {
   COMMAND_ANCHORS,
@@ -45,6 +55,8 @@ export interface Masker {
   /** Would masking change the line? `suspicious`, and then the masking itself. Sees a key's first value behind a second one. */
   holdsSecret(line: string): boolean;
   isSecretKey(key: string): boolean;
+  /** May the key be secret, by itself or by those around it, or hold a secret? Never false when it is or does. */
+  leads(key: string): boolean;
   /** The text with secrets masked; the same string when there were none. */
   text(value: string): string;
   /** The JSON value with secrets masked and nesting below 64 levels cut; the same reference when nothing was changed. */
@@ -74,7 +86,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
 
   /** The cheap test, without the operator's patterns. */
   function shows(line: string): boolean {
-    return table.reached(line) || mayHoldCard(line) || (customTest?.test(line) ?? false);
+    return table.reached(line) || mayHoldDotted(line) || (customTest?.test(line) ?? false);
   }
 
   function suspicious(line: string): boolean {
@@ -138,7 +150,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
 
   function rounds(value: string): string {
     let masked = cut(value);
-    masked = cutCards(masked);
+    masked = cutDotted(cutCards(masked));
     if (/into/i.test(masked))
       masked = cutInserts(masked, (column) => facts(column.trim().slice(0, MAX_CACHED_KEY)).kind !== undefined);
     if (COMMAND_ANCHORS.some((anchor) => masked.includes(anchor))) masked = cutCommands(masked);
@@ -329,6 +341,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
       return membersOf(line) !== countMembers(parsed, 0) && text(line) !== line;
     },
     isSecretKey: (key) => facts(key).kind !== undefined,
+    leads: (key) => facts(key).leads || patterns.present,
     text,
     value: (value) => walk(value, 0, undefined),
   };
@@ -464,6 +477,11 @@ function anchorTable(rules: readonly Rule[]) {
       if (text.includes('\\u') || text.includes('\0')) return true;
       let reached = false;
       anchors.scan(text, (index, start, end) => {
+        if (index === DIGITS) {
+          // A card around these digits reaches no further than its own length.
+          reached = mayHoldCard(text.slice(Math.max(0, start - 24), end + 24));
+          return reached ? STOP : GO_ON;
+        }
         const { rules: wanted, word, always } = leads[index]!;
         if (!always) {
           if (!leadsTo(text, start, end, word)) return GO_ON;
@@ -477,6 +495,7 @@ function anchorTable(rules: readonly Rule[]) {
     /** Hands over what the rules find; `take` answers where to go on, or `GO_ON`. */
     find(text: string, take: (found: Cut) => number): void {
       anchors.scan(text, (index, start, end) => {
+        if (index === DIGITS) return GO_ON;
         const { rules: wanted, word } = leads[index]!;
         if (!leadsTo(text, start, end, word)) return GO_ON;
         for (const rule of wanted) {

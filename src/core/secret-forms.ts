@@ -373,7 +373,7 @@ const HOST = /^(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d+)?(?=[/?#,;\s"'<>`)\]}\\]|$)
 /** `://user:password@host`, whatever the password holds; a user alone when it looks like a token. */
 const URL_CREDENTIALS: Rule = {
   id: 'url-credentials',
-  anchors: ['://', '/\\', '%3A%2F%2F'],
+  anchors: ['://', '%3A%2F%2F', ...[1, 2, 3, 4, 7, 8].map((count) => `/${'\\'.repeat(count)}/`)],
   near(text, _start, end) {
     for (let i = end; i < end + 2 * MAX_AUTHORITY; i++) {
       const code = text.charCodeAt(i);
@@ -456,30 +456,7 @@ const GO_DSN: Rule = {
 
 // ---- heads that are too common alone: a second mark stands at a fixed distance ----
 
-/** How the base64 of a number begins: its first two digits decide three characters. */
-const SNOWFLAKES = Array.from({ length: 90 }, (_, i) =>
-  Buffer.from(`${i + 10}0`)
-    .toString('base64')
-    .slice(0, 3),
-);
-
 const DISTANT: readonly Rule[] = [
-  {
-    id: 'token-discord',
-    anchors: SNOWFLAKES,
-    find(text, start, end) {
-      for (const first of [24, 26, 28]) {
-        if (text.charCodeAt(start + first) !== 46 || !SNOWFLAKES.includes(text.slice(start, end))) continue;
-        if (!beginsWord(text, start)) continue;
-        const dot = start + first;
-        const second = runEnd(text, dot + 1, SETS.dashed, dot + 8);
-        if (second !== dot + 7 || text[second] !== '.' || runEnd(text, start, SETS.dashed, dot) !== dot) continue;
-        const to = runEnd(text, second + 1, SETS.dashed);
-        if (to - second > 20) return { from: start, to, put: MASK };
-      }
-      return undefined;
-    },
-  },
   {
     id: 'token-airtable',
     anchors: ['pat'],
@@ -534,8 +511,9 @@ const DISTANT: readonly Rule[] = [
   },
   {
     id: 'token-azure-client-secret',
-    anchors: ['Q~'],
-    find(text, start, end) {
+    anchors: Array.from({ length: 10 }, (_, digit) => `${digit}Q~`),
+    find(text, digit, end) {
+      const start = digit + 1;
       if (start < 4 || !is(text, start - 1, DIGIT) || text[start] !== 'Q') return undefined;
       let to = end;
       while (to < end + 64 && (is(text, to, SETS.dotted) || text[to] === '~')) to += 1;
@@ -544,12 +522,46 @@ const DISTANT: readonly Rule[] = [
   },
 ];
 
+// ---- three parts with dots between them ----
+
+/** Discord's tokens have no head; their second part has six characters. */
+export function mayHoldDotted(text: string): boolean {
+  for (let dot = text.indexOf('.'); dot >= 0; dot = text.indexOf('.', dot + 1))
+    if (dottedAt(text, dot) !== undefined) return true;
+  return false;
+}
+
+function dottedAt(text: string, dot: number): Cut | undefined {
+  if (text.charCodeAt(dot + 7) !== 46 || runEnd(text, dot + 1, SETS.dashed, dot + 7) !== dot + 7) return undefined;
+  let from = dot;
+  while (
+    from > 0 &&
+    dot - from < 28 &&
+    is(text, from - 1, SETS.dashed) &&
+    !(dot - from >= 23 && beginsWord(text, from))
+  )
+    from -= 1;
+  if (dot - from < 23 || dot - from > 28 || !/[MNO]/.test(text[from]!) || !beginsWord(text, from)) return undefined;
+  if (runEnd(text, dot + 8, SETS.dashed, dot + 28) < dot + 28) return undefined;
+  return { from, to: runEnd(text, dot + 8, SETS.dashed), put: MASK };
+}
+
+export function cutDotted(text: string): string {
+  let out = '';
+  let done = 0;
+  for (let dot = text.indexOf('.'); dot >= 0; dot = text.indexOf('.', Math.max(done, dot + 1))) {
+    const cut = dottedAt(text, dot);
+    if (cut === undefined || cut.from < done) continue;
+    out += text.slice(done, cut.from) + cut.put;
+    done = cut.to;
+  }
+  return done === 0 ? text : out + text.slice(done);
+}
+
 // ---- card numbers ----
 
 /** Digits of a card, as one run or in the groups that are printed on it. Bounded, so that the search is linear. */
 const CARD_DIGITS = /\d{4}(?:\d{10,15}|([ -])(?:\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})?|\d{6}\1\d{4,5}))/g;
-/** Thirteen digits with what may part them: most texts are done with after every thirteenth character. */
-const MANY_DIGITS = /\d[\d -]{12}/;
 const NAMES_AN_ID =
   /(?:id|order|invoice|tracking|trace|ref|reference|sequence|seq|offset|time|timestamp|ts|phone|tel|fax|imei|iccid|imsi|serial|batch|job)(?: ?(?:number|num|no\.?|nr\.?))?\\?["']?\s?[:=#]?\s?\\?["']?$/i;
 
@@ -562,7 +574,6 @@ function isCardAt(text: string, at: number, found: string): boolean {
 
 /** May the text hold a card number? Cheaper than `cutCards`, and true whenever that cuts. */
 export function mayHoldCard(text: string): boolean {
-  if (!MANY_DIGITS.test(text)) return false;
   CARD_DIGITS.lastIndex = 0;
   for (let found = CARD_DIGITS.exec(text); found !== null; found = CARD_DIGITS.exec(text)) {
     if (isCardAt(text, found.index, found[0])) return true;

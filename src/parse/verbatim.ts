@@ -21,6 +21,19 @@ interface Seen {
   readonly eventId: boolean;
 }
 
+/** A catalogue field, or a group of them, as this check knows it. */
+interface Field {
+  readonly type: FieldType | undefined;
+  readonly group: ReadonlyMap<string, Field> | undefined;
+  /** The newest short value that was found without a secret: most fields say the same again and again. */
+  clean: string;
+  /** The value that takes its place when the whole record is found clean. */
+  next: string;
+}
+
+/** Longer values differ from record to record. */
+const MAX_REMEMBERED = 32;
+
 /**
  * `text` is what `doc` was parsed from. A key given twice is in the text but not in the object: such a line is left to the
  * slow path, which keeps both values. With `duplicatesRefused` it is not looked for, since the sink takes no such text, and
@@ -31,10 +44,34 @@ export function createVerbatimCheck(
   time: TimeParser,
   options: { duplicatesRefused: boolean },
 ): (text: string, doc: Json, seen: Seen) => boolean {
+  /** Catalogue fields whose own name leads to secrets; there may be some by the operator's keys. */
+  let ledByCatalogue = false;
+  const fields = copy(FIELD_MAP);
+  /** The record's texts that have to be looked at, one a line; no secret that is found by its form goes over a line's end. */
+  let texts = '';
+  /** Some key leads to secrets: only masking itself can tell. */
+  let led = false;
+  let fresh: Field[] = [];
+
+  function copy(map: FieldMap): ReadonlyMap<string, Field> {
+    const copied = new Map<string, Field>();
+    for (const [name, type] of map) {
+      if (masker.leads(name)) ledByCatalogue = true;
+      const group = typeof type === 'string' ? undefined : copy(type);
+      copied.set(name, { type: typeof type === 'string' ? type : undefined, group, clean: '', next: '' });
+    }
+    return copied;
+  }
+
   function isVerbatim(text: string, doc: Json, seen: Seen): boolean {
-    if (!isPlain(doc, seen) || (!options.duplicatesRefused && mayRepeatKey(text, doc))) return false;
-    if (!masker.suspicious(text)) return true;
-    return options.duplicatesRefused ? masker.value(doc) === doc : !masker.holdsSecret(text);
+    texts = '';
+    led = ledByCatalogue;
+    if (fresh.length > 0) fresh = [];
+    if (!isPlain(doc, seen)) return false;
+    if (!options.duplicatesRefused) return !mayRepeatKey(text, doc) && !masker.holdsSecret(text);
+    if ((led || masker.suspicious(texts)) && masker.value(doc) !== doc) return false;
+    for (const field of fresh) field.clean = field.next;
+    return true;
   }
 
   function isPlain(doc: Json, seen: Seen): boolean {
@@ -43,44 +80,62 @@ export function createVerbatimCheck(
     for (const key in doc) {
       keys += 1;
       const value = doc[key];
-      const type = FIELD_MAP.get(key);
-      if (type === undefined) {
+      const field = fields.get(key);
+      if (field === undefined) {
         unknown += 1;
         if (unknown > MAX_UNKNOWN_KEYS || !isPlainKey(key) || SLOW_KEYS.has(key)) return false;
-        if (!isShallow(value, 0)) return false;
+        if (masker.leads(key)) led = true;
+        if (!gather(value, 0)) return false;
         continue;
       }
       if ((seen.eventId && key === 'eventId') || (seen.canonicalTime && key === 'timestamp')) continue;
-      if (SLOW_KEYS.has(key) || !matches(type, value)) return false;
+      if (SLOW_KEYS.has(key) || !matches(field, value)) return false;
     }
     return keys > 0;
   }
 
-  function matches(type: FieldType | FieldMap, value: unknown): boolean {
-    if (typeof type === 'string') {
+  function matches(field: Field, value: unknown): boolean {
+    const { type, group } = field;
+    if (type !== undefined) {
       // The common case by far, without the call.
-      if (typeof value === 'string' && (type === 'keyword' || type === 'text')) return true;
-      return fits(type, value, time) && isShallow(value, 0);
+      if (typeof value === 'string' && (type === 'keyword' || type === 'text')) {
+        if (value === field.clean) return true;
+        texts += `${value}\n`;
+        if (value.length > MAX_REMEMBERED) return true;
+        field.next = value;
+        fresh.push(field);
+        return true;
+      }
+      return fits(type, value, time) && gather(value, 0);
     }
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return value === null;
     for (const key in value) {
-      const inner = type.get(key);
+      const inner = group!.get(key);
       if (inner !== undefined) {
         if (!matches(inner, (value as Json)[key])) return false;
-      } else if (key.includes('.') || !isShallow((value as Json)[key], 0)) return false;
+      } else {
+        if (key.includes('.')) return false;
+        if (masker.leads(key)) led = true;
+        if (!gather((value as Json)[key], 0)) return false;
+      }
+    }
+    return true;
+  }
+
+  /** Takes note of all texts and keys in the value; false when it is deeper than the slow path would leave it. */
+  function gather(value: unknown, depth: number): boolean {
+    if (typeof value === 'string') texts += `${value}\n`;
+    if (typeof value !== 'object' || value === null) return true;
+    if (depth >= MAX_DEPTH) return false;
+    const isList = Array.isArray(value);
+    for (const key in value) {
+      if (!isList && masker.leads(key)) led = true;
+      if (!gather((value as Json)[key], depth + 1)) return false;
     }
     return true;
   }
 
   return isVerbatim;
-}
-
-/** Does the value end before the depth that the slow path cuts at? */
-function isShallow(value: unknown, depth: number): boolean {
-  if (typeof value !== 'object' || value === null) return true;
-  if (depth >= MAX_DEPTH) return false;
-  for (const key in value) if (!isShallow((value as Json)[key], depth + 1)) return false;
-  return true;
 }
 
 /** A key the fast path may leave alone: no dots to resolve, not blank, nothing that could be a prototype. */
