@@ -58,7 +58,7 @@ export const LEVEL_SCALES = {
   /** https://getpino.io/#/docs/api?id=logger-levels, the same for Bunyan; levels of one's own lie between. */
   pino: scale(69, [10, 'trace'], [20, 'debug'], [30, 'info'], [40, 'warn'], [50, 'error'], [60, 'fatal']),
   /** Python's `logging`: 50 is CRITICAL. */
-  python: scale(59, [1, 'debug'], [20, 'info'], [30, 'warning'], [40, 'error'], [50, 'critical']),
+  python: scale(59, [10, 'debug'], [20, 'info'], [30, 'warning'], [40, 'error'], [50, 'critical']),
   /** https://github.com/Seldaek/monolog/blob/main/doc/01-usage.md#log-levels */
   monolog: scale(
     600,
@@ -72,7 +72,7 @@ export const LEVEL_SCALES = {
     [600, 'emergency'],
   ),
   /** Log4j's `intLevel` falls with severity. */
-  log4j: scale(600, [1, 'fatal'], [200, 'error'], [300, 'warn'], [400, 'info'], [500, 'debug'], [600, 'trace']),
+  log4j: scale(600, [100, 'fatal'], [200, 'error'], [300, 'warn'], [400, 'info'], [500, 'debug'], [600, 'trace']),
   /** `java.util.logging.Level` */
   java: scale(1000, [300, 'trace'], [500, 'debug'], [800, 'info'], [900, 'warning'], [1000, 'error']),
   /** https://opentelemetry.io/docs/specs/otel/logs/data-model/#field-severitynumber */

@@ -25,7 +25,9 @@ const LINE_END = /\r?\n$/;
  */
 const NOT_FROM_A_MESSAGE: ReadonlySet<string> = new Set([
   'level',
+  'severity',
   'timestamp',
+  'time',
   'tags',
   'service',
   'environment',

@@ -1,0 +1,91 @@
+// docs/shapes.md: for each kind of foreign logger what its lines become. The examples stand beside the code that reads them
+// (src/parse/shapes.ts, lines.ts); the documents are made by that code.
+import { createLineParser } from '../src/cli/parse.ts';
+import { parseConfig } from '../src/config.ts';
+import { LEVEL_SCALES } from '../src/parse/level.ts';
+import { LINE_FORMATS } from '../src/parse/lines.ts';
+import { SHAPES, USUAL_NAMES } from '../src/parse/shapes.ts';
+import { code, document, table } from './markdown.ts';
+
+/** The examples were read a moment after they were written. */
+const RECORD_MS = Date.parse('2026-11-28T14:23:00.000Z');
+
+export function shapesDocs(): string {
+  const become = createBecome();
+  const section = ({ name, example }: { name: string; example: string }) =>
+    `### ${name}\n\n\`\`\`\n${example}\n\`\`\`\n\n${become(example)}`;
+  const names = ({ name }: { name: string }) => `- ${name}`;
+  return document([
+    `# Other loggers
+
+Winston’s JSON is taken as it is. What other loggers and log shippers write is brought to [the same fields](fields.md), so
+that one search, one chart and one alert reads them all. This page shows for each kind what its lines become; every
+document below was made by the code. Try your own lines: \`logpipe parse app.log\`.`,
+    `## What is known
+
+${[...LINE_FORMATS, ...SHAPES].map(names).join('\n')}
+
+A logger that is not listed works as well where it uses usual names: for the level \`level\`, ${list(USUAL_NAMES.level)}; for
+the message \`message\`, ${list(USUAL_NAMES.message)}; for the time \`timestamp\`, \`@timestamp\`, ${list(USUAL_NAMES.time)}.`,
+    `## Rules
+
+- **Nothing is deleted.** A value that the catalogue has a place for moves there. Everything else stays where it was. What
+  finds its place taken, or is written in another form there (a level given as a number, a time in seconds), is kept in
+  \`extra\` under its own name, without a tag.
+- **A tag says what was not in order**: \`_mapping_degraded\` for a value that fits no field or was cut, and for a key given
+  twice (its first value is in \`extra\`).
+- **The event time** is the first that can be read: ISO 8601, or seconds, milliseconds, microseconds or nanoseconds since
+  1970 (told apart by their size), as a number or as text. A time without a zone is read as UTC. Where none can be read
+  the record time stands in (\`_time_missing\`).
+- **Values nested more than 16 deep** go to \`extraRaw\` as text of at most 8,192 characters.
+- **Numbers keep their digits**, however long they are.`,
+    `## JSON inside a message
+
+A *wrapper* is a record that says so by its shape (Docker, CRI, fluent-bit, Filebeat, journald, syslog), or one with
+neither a level nor an event id in its Kafka header. The JSON in its message becomes the record; the wrapper’s own fields
+fill gaps, and go to \`extra\` where there is none. A wrapper’s text that is no JSON may be any line of text listed here.
+
+In any other record a JSON text in the message, which a user may have written, only adds fields that are lacking. It never
+sets level, time, tags, service, environment, host, tenantId, eventId, event, error, call, http, queue, db, process or
+system: those go to \`extra\`.`,
+    `## Levels
+
+Names are written in lower case. Numbers mean what the logger’s own scale says; a number of a scale that the record does
+not tell is left as it is and never makes an error.`,
+    table(
+      ['scale', 'numbers'],
+      Object.entries(LEVEL_SCALES).map(([name, { steps }]) => [
+        code(name),
+        steps.map(([number, level]) => `${number} ${level}`).join(', '),
+      ]),
+    ),
+    '## Lines of text',
+    ...LINE_FORMATS.map(section),
+    `### Anything else
+
+The line is the \`message\`.`,
+    '## JSON',
+    ...SHAPES.map(section),
+    `## Teaching it another logger
+
+Add an entry to the table in \`src/parse/shapes.ts\` (or, for lines that are no JSON, \`src/parse/lines.ts\`) with a line of it as
+\`example\`, and run \`npm run generate\`: this page shows what became of the line.`,
+  ]);
+}
+
+function list(names: readonly string[]): string {
+  return names.map(code).join(', ');
+}
+
+/** The document of a line as a block of JSON, without what groups errors (docs/fields.md says how that is made). */
+function createBecome(): (line: string) => string {
+  const parseLine = createLineParser(parseConfig('', {}, 'docs'));
+  return (line) => {
+    const record = { value: Buffer.from(line), offset: 0, timeMs: RECORD_MS, eventId: undefined };
+    const { document: made } = parseLine(record, { kind: 'file', path: 'app.log', identity: 'app.log' });
+    const { error, ...rest } = made ?? {};
+    const { template: _, fingerprint: __, ...group } = (error ?? {}) as Record<string, unknown>;
+    const shown = Object.keys(group).length === 0 ? rest : { ...rest, error: group };
+    return `\`\`\`json\n${JSON.stringify(shown, undefined, 2)}\n\`\`\``;
+  };
+}
