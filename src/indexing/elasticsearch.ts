@@ -1,9 +1,10 @@
 // The Elasticsearch client and its configuration. One client (8.19 line) talks to 8.x and 9.x servers.
 // Guarantee: no error that leaves this file carries a credential, and each says which node and what to do.
 import { readFileSync } from 'node:fs';
-import { Client, type ClientOptions, errors } from '@elastic/elasticsearch';
+import { type BaseConnection, Client, type ClientOptions, errors, SniffingTransport } from '@elastic/elasticsearch';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import { speaksTls } from '../core/tls-probe.ts';
+import { type NodePoolDeps, nodePool } from './node-pool.ts';
 import { type BulkItem, type BulkItemError, errorWords } from './outcome.ts';
 
 export const elasticsearchSection = {
@@ -17,7 +18,9 @@ export const elasticsearchSection = {
       minItems: 1,
       items: { type: 'string', pattern: '^https?://[^\\s]+$' },
       default: ['http://localhost:9200'],
-      description: 'Addresses of the nodes; several are used in turn. A comma-separated text is taken too.',
+      description:
+        'Addresses of the nodes; each request goes to the one with the fewest under way, and a node that does not answer ' +
+        'is left out for 5 s at a time. A comma-separated text is taken too.',
     },
     apiKey: { type: 'string', minLength: 1, secret: true, description: 'API key (base64 form). Also `apiKeyFile`.' },
     username: { type: 'string', minLength: 1, description: 'User for basic authentication.' },
@@ -59,18 +62,29 @@ export interface ElasticsearchConfig {
   readonly installTemplate: boolean;
 }
 
-/** @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE when `caFile` cannot be read. */
-export function createElasticsearchClient(config: ElasticsearchConfig): Client {
+/** What a node's silence and its return are told to; the rest is for tests. */
+export interface ElasticsearchClientDeps extends Partial<NodePoolDeps> {
+  readonly Connection?: typeof BaseConnection;
+}
+
+/**
+ * A request that a node did not answer is sent to each of the others before it fails; only bulks are not.
+ * @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE when `caFile` cannot be read.
+ */
+export function createElasticsearchClient(config: ElasticsearchConfig, deps: ElasticsearchClientDeps = {}): Client {
   const options: ClientOptions = {
-    nodes: [...config.nodes],
-    // Retries are the bulk writer's: only it knows which items are still open.
-    maxRetries: 0,
+    // The same node twice would be two that fail together.
+    nodes: [...new Set(config.nodes)],
+    ConnectionPool: nodePool(deps),
+    Transport: TransportWithRetries,
+    maxRetries: new Set(config.nodes).size - 1,
     requestTimeout: config.requestTimeoutMs,
     // `replace`, the default, clones every failed request key by key, and a Buffer has one key per byte: some 300 MB for
     // one refused bulk. `remove` drops headers and connection instead, and with them every credential.
     redaction: { type: 'remove' },
     enableMetaHeader: false,
   };
+  if (deps.Connection !== undefined) options.Connection = deps.Connection;
   if (config.apiKey !== undefined) options.auth = { apiKey: config.apiKey };
   else if (config.username !== undefined) options.auth = { username: config.username, password: config.password ?? '' };
   if (config.caFingerprint !== undefined) {
@@ -89,6 +103,13 @@ export function createElasticsearchClient(config: ElasticsearchConfig): Client {
     }
   }
   return new Client(options);
+}
+
+/** A node that hangs is no reason to fail either, and the client has no option for it. */
+class TransportWithRetries extends SniffingTransport {
+  constructor(options: ConstructorParameters<typeof SniffingTransport>[0]) {
+    super({ ...options, retryOnTimeout: true });
+  }
 }
 
 /** An answer to a bulk request: item by item, or a status for the whole. */
@@ -121,7 +142,8 @@ export function createSendBulk(client: Client): SendBulk {
       const answer = await client.transport.request<BulkBody | string>(
         // The path goes without an index: every action line names its own.
         { method: 'POST', path: '/_bulk', bulkBody: body as unknown as string, querystring: { filter_path: FILTER } },
-        { meta: true, signal, ignore: CLIENT_ERRORS },
+        // Retries are the bulk writer's: only it knows which items are still open.
+        { meta: true, signal, ignore: CLIENT_ERRORS, maxRetries: 0 },
       );
       const status = answer.statusCode ?? 0;
       const reply = typeof answer.body === 'object' && answer.body !== null ? answer.body : undefined;

@@ -50,9 +50,14 @@ export interface PipelineOptions {
   readonly elasticsearch?: string;
 }
 
-/** @param options.announce brokers named in the pipeline's configuration instead of the real ones */
-export async function createLedger(options: { esUrl?: string; announce?: string[] } = {}): Promise<Ledger> {
-  const brokers = testBrokers();
+/**
+ * @param options.brokers instead of the run's shared Kafka
+ * @param options.announce brokers named in the pipeline's configuration instead of the real ones
+ */
+export async function createLedger(
+  options: { brokers?: string[]; esUrl?: string; announce?: string[] } = {},
+): Promise<Ledger> {
+  const brokers = options.brokers ?? testBrokers();
   const esUrl = options.esUrl ?? testEsUrl();
   const topic = uniqueName('ledger');
   const group = `${topic}-indexer`;

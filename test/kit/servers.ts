@@ -5,7 +5,7 @@ import kafkajs from 'kafkajs';
 import { inject } from 'vitest';
 import { sleep } from '../../src/core/clock.ts';
 import { errorText } from '../../src/core/errors.ts';
-import type { EsMajor } from '../../stack/index.ts';
+import { type Cluster, type ClusterOptions, type EsMajor, startCluster } from '../../stack/index.ts';
 import { atEnd } from './at-end.ts';
 import {
   type Backend,
@@ -79,6 +79,11 @@ export async function startEs(options: TestElasticsearchOptions = {}): Promise<T
   return owned(await startTestElasticsearch(inject('backend'), { heap: '512m', ...options }));
 }
 
+/** Several brokers and nodes that this test, or file, may kill and freeze; without Docker everywhere. */
+export async function startTestCluster(options: ClusterOptions = {}): Promise<Cluster> {
+  return owned(await startCluster(options));
+}
+
 /** A name nobody else uses: topic, group, index prefix. */
 export function uniqueName(prefix: string): string {
   return `${prefix}-${randomUUID().slice(0, 13)}`;
@@ -96,7 +101,8 @@ export async function createTopic(
   await admin.connect();
   try {
     await admin.createTopics({
-      waitForLeaders: true,
+      // kafkajs waits for leaders too, but gives up when the broker it asks has not heard of the topic yet.
+      waitForLeaders: false,
       topics: [
         {
           topic,
@@ -106,6 +112,13 @@ export async function createTopic(
         },
       ],
     });
+    await waitFor(
+      async () => {
+        const [metadata] = (await admin.fetchTopicMetadata({ topics: [topic] })).topics;
+        return metadata?.partitions.every(({ leader, partitionErrorCode }) => leader >= 0 && partitionErrorCode === 0);
+      },
+      { what: `the partitions of ${topic} have leaders`, timeoutMs: 60_000 },
+    );
   } finally {
     await admin.disconnect();
   }
