@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { LogpipeError } from '../../src/core/errors.ts';
 import { silentLog } from '../../src/core/log.ts';
@@ -8,6 +9,7 @@ import { packageRoot } from '../../src/core/package-root.ts';
 import { createElasticsearchClient, explainFailure } from '../../src/indexing/elasticsearch.ts';
 import { indexTemplate, installTemplate, TEMPLATE_VERSION } from '../../src/indexing/template.ts';
 import { createLedger } from '../kit/ledger.ts';
+import type { LogpipeProcess } from '../kit/process.ts';
 import { spawnLogpipe, startEs, testEsMajors, testEsUrl, testEsUrlOf, waitFor } from '../kit/servers.ts';
 import { startTlsFront } from '../kit/tls-front.ts';
 
@@ -175,6 +177,108 @@ describe('outages', () => {
     expect((await fetch(`${url}/ready`)).status).toBe(200);
     expect(await ledger.verify()).toEqual([]);
   });
+});
+
+describe('an index that takes no documents', () => {
+  const DAY_MS = 86_400_000;
+  const indexOf = (timeMs: number) =>
+    `calling-platform-${new Date(timeMs).toISOString().slice(0, 10).replaceAll('-', '.')}`;
+  const line = (timeMs: number, service: string, more = {}) =>
+    Buffer.from(
+      JSON.stringify({ timestamp: new Date(timeMs).toISOString(), level: 'info', message: 'm', service, ...more }),
+    );
+
+  async function call(method: string, path: string, body?: object) {
+    const response = await fetch(`${testEsUrl()}${path}`, {
+      method,
+      headers: { 'content-type': 'application/json' },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`);
+    return response;
+  }
+
+  async function withoutIndex(index: string) {
+    const remove = () => call('DELETE', `/${index}?ignore_unavailable=true`);
+    onTestFinished(async () => void (await remove()));
+    await remove();
+  }
+
+  async function readyOf(process: LogpipeProcess) {
+    const url = JSON.parse(await process.waitForLine(/"message":"running"/)).url as string;
+    return async () => {
+      const response = await fetch(`${url}/ready`);
+      const { dependencies } = (await response.json()) as { dependencies: { name: string; detail: string }[] };
+      return { status: response.status, detail: dependencies.find(({ name }) => name === 'elasticsearch')!.detail };
+    };
+  }
+
+  const messages = (process: LogpipeProcess, name: RegExp) =>
+    process
+      .stderr()
+      .split('\n')
+      .filter((text) => name.test(text));
+
+  it('blocked for writing: the others go on, its three documents follow, and it is said twice in all', async () => {
+    const old = Date.now() - 20 * DAY_MS;
+    await withoutIndex(indexOf(old));
+    const ledger = await createLedger();
+    await call('PUT', `/${indexOf(old)}`);
+    await call('PUT', `/${indexOf(old)}/_block/write`);
+    const process = ledger.start();
+    const ready = await readyOf(process);
+    await ledger.produceRaw(Array(3).fill(line(old, ledger.topic)));
+    const trouble = { status: 503, detail: `read_only for ${indexOf(old)}` };
+    await waitFor(async () => isDeepStrictEqual(await ready(), trouble), { what: 'the trouble', timeoutMs: 60_000 });
+    await ledger.produce(5_000);
+    const poison = Math.floor(5_000 / 97);
+    await waitFor(
+      async () => {
+        await call('POST', '/calling-platform-*/_refresh');
+        const reply = await call('GET', `/calling-platform-*/_count?q=service:${ledger.topic}`);
+        return ((await reply.json()) as { count: number }).count === 5_000 - poison;
+      },
+      { what: 'all others to be indexed', timeoutMs: 60_000 },
+    );
+    await call('PUT', `/${indexOf(old)}/_settings`, { index: { 'blocks.write': false } });
+    await ledger.settled(60_000);
+    expect(await ready()).toEqual({ status: 200, detail: 'accepting documents' });
+    expect(await ledger.verify({ alsoRaw: true })).toEqual([]);
+    expect(messages(process, new RegExp(`Elasticsearch: .*${indexOf(old)}`))).toEqual([
+      expect.stringContaining(`read_only for ${indexOf(old)}`),
+      expect.stringContaining(`no document waits for ${indexOf(old)} any more`),
+    ]);
+    process.kill('SIGTERM');
+    expect(await process.exit).toEqual({ status: 0, signal: null });
+  }, 240_000);
+
+  it('under a strict template of somebody else: fifty dead letters, not thousands, and the rest follows', async () => {
+    const ledger = await createLedger();
+    const day = indexOf(Date.now() - 5 * DAY_MS);
+    await withoutIndex(day);
+    onTestFinished(async () => void (await call('DELETE', '/_index_template/foreign').catch(() => {})));
+    await call('PUT', '/_index_template/foreign', {
+      index_patterns: [day],
+      priority: 9_999,
+      template: { mappings: { dynamic: 'strict', properties: { other: { type: 'keyword' } } } },
+    });
+    const ready = await readyOf(ledger.start());
+    await ledger.produceRaw(Array(3_000).fill(line(Date.now() - 5 * DAY_MS, ledger.topic)));
+    const pause = `refused_in_a_row for ${day}`;
+    await waitFor(async () => (await ready()).detail === pause, { what: 'the pause', timeoutMs: 60_000 });
+    await ledger.produce(500);
+    await waitFor(async () => (await ledger.documents()) >= 400, { what: 'the others to go on' });
+    await call('DELETE', '/_index_template/foreign');
+    await call('DELETE', `/${day}`);
+    await ledger.settled(90_000);
+    const { records, documents, letters } = await ledger.accounts();
+    // What ledger.produce makes on purpose is among the letters too.
+    expect(letters.size).toBe(50 + Math.floor(500 / 97));
+    expect(documents.size).toBe(records.size - letters.size);
+    expect((await ready()).status).toBe(200);
+    const degraded = await call('GET', `/${day}/_count?q=tags:_mapping_degraded`);
+    expect(await degraded.json()).toMatchObject({ count: 0 });
+  }, 240_000);
 });
 
 describe('a line with one key twice', () => {

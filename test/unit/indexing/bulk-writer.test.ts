@@ -41,7 +41,13 @@ interface Seen {
 
 type Answer = (item: Seen) => BulkItem;
 
-function rig(options: { config?: Partial<BulkConfig>; reply?: (items: Seen[]) => BulkReply; answer?: Answer } = {}) {
+interface Options {
+  readonly config?: Partial<BulkConfig>;
+  readonly answer?: Answer;
+  readonly degrade?: (item: BatchItem) => Buffer | undefined;
+}
+
+function rig(options: Options = {}) {
   const clock = createFakeClock();
   const metrics = createMetrics();
   const said: string[] = [];
@@ -51,9 +57,12 @@ function rig(options: { config?: Partial<BulkConfig>; reply?: (items: Seen[]) =>
       said.push(`${level} ${message}`);
     };
   const log: Log = { error: say('error'), warn: say('warn'), info: say('info'), debug() {} };
-  const requests: { atMs: number; items: Seen[] }[] = [];
+  const requests: { atMs: number; items: Seen[]; body: string }[] = [];
   const letters: { id: string; settle: () => void }[] = [];
-  const rules = { reply: options.reply, answer: options.answer ?? ((): BulkItem => ok), durable: true };
+  const rules: { reply?: (() => BulkReply) | undefined; answer: Answer; durable: boolean } = {
+    answer: options.answer ?? (() => ok),
+    durable: true,
+  };
   const started = clock.now();
   const stop = new AbortController();
   const writer = createBulkWriter(
@@ -66,10 +75,10 @@ function rig(options: { config?: Partial<BulkConfig>; reply?: (items: Seen[]) =>
           const { create } = JSON.parse(line) as { create: { _index: string; _id: string } };
           return [{ index: create._index, id: create._id }];
         });
-        requests.push({ atMs: clock.now() - started, items });
-        return rules.reply?.(items) ?? { status: 200, detail: '', items: items.map(rules.answer) };
+        requests.push({ atMs: clock.now() - started, items, body: body.toString() });
+        return rules.reply?.() ?? { status: 200, detail: '', items: items.map(rules.answer) };
       },
-      degrade: () => undefined,
+      degrade: options.degrade ?? (() => undefined),
       deadLetter: ({ record }) =>
         new Promise<void>((settle) => {
           letters.push({ id: `n${record.offset}`, settle });
@@ -232,6 +241,33 @@ describe('documents refused in a row', () => {
     await clock.advance(25_000);
     expect([letters.length, many.open, later.open, writer.trouble()]).toEqual([50, 0, 0, undefined]);
     expect(said).toHaveLength(2);
+  });
+
+  it('what was degraded in vain is sent in its first form once the index takes documents', async () => {
+    const degrade = ({ record }: BatchItem) =>
+      Buffer.from(`{"create":{"_index":"${TODAY}","_id":"n${record.offset}"}}\n{"degraded":true}\n`);
+    const { write, clock, rules, requests, letters } = rig({ answer: () => strict, degrade });
+    const batch = write(Array(60).fill(TODAY));
+    await clock.advance(0);
+    expect(requests.map(({ items, body }) => [items.length, body.includes('degraded')])).toEqual([
+      [60, false],
+      [60, true],
+    ]);
+    const before = requests.length;
+    rules.answer = () => ok;
+    await clock.advance(30_000);
+    expect([letters.length, batch.open]).toEqual([50, 0]);
+    expect(requests.slice(before).some(({ body }) => body.includes('degraded'))).toBe(false);
+  });
+
+  it('a document that cannot even be degraded is a dead letter, and the ones beside it are not sent again', async () => {
+    const degrade = () => {
+      throw new RangeError('Maximum call stack size exceeded');
+    };
+    const { write, requests, letters } = rig({ answer: ({ id }) => (id === 'n1' ? strict : ok), degrade });
+    const batch = write([TODAY, TODAY, TODAY]);
+    await settled();
+    expect([batch.open, requests.length, letters.map(({ id }) => id)]).toEqual([0, 1, ['n1']]);
   });
 
   it('one that is taken in between begins the count anew; so does another reason', async () => {

@@ -246,6 +246,8 @@ describe('drain', () => {
     deliver(['good']);
     expect(await indexer.drain(10)).toBe(false);
     expect(await indexer.drain(Number.POSITIVE_INFINITY)).toBe(false);
+    await settled();
+    expect(await indexer.drain(Number.POSITIVE_INFINITY)).toBe(false);
   });
 });
 
