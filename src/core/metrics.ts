@@ -26,6 +26,10 @@ export function createMetrics() {
       'reason',
     ]),
     dropped: counter('logpipe_dropped_total', 'Records lost for good, by reason.', ['reason']),
+    fileHoleBytes: counter(
+      'logpipe_file_hole_bytes_total',
+      'NUL bytes skipped in log files: holes left by truncation under a writer, or by a loss of power.',
+    ),
     sourceRestarts: counter('logpipe_source_restarts_total', 'Times the Kafka consumer was rebuilt after a crash.'),
     rebalances: counter('logpipe_rebalances_total', 'Consumer group joins (assignment epochs).'),
     counted: counter(

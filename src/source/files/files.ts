@@ -86,8 +86,8 @@ export interface FilesConfig {
 export interface FileSourceDeps {
   readonly log: Log;
   readonly clock: Clock;
-  /** Hears of lost files. Left out by the second reader of the same files. */
-  readonly metrics?: Pick<Metrics, 'dropped'>;
+  /** Hears of what is lost or skipped. Left out by the second reader of the same files. */
+  readonly metrics?: Pick<Metrics, 'dropped' | 'fileHoleBytes'>;
 }
 
 /**
@@ -274,6 +274,7 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
         wakeUp();
       },
       dropped: (reason: 'file_gone' | 'file_damaged') => metrics?.dropped.inc({ reason }),
+      skipped: (bytes: number) => metrics?.fileHoleBytes.inc(bytes),
       log,
       clock,
     };

@@ -73,6 +73,8 @@ export interface FollowerDeps {
   /** The follower may have something to read. */
   wake(follower: FileFollower): void;
   dropped(reason: DropReason): void;
+  /** Bytes of a hole. */
+  skipped(bytes: number): void;
   readonly log: Log;
   readonly clock: Clock;
 }
@@ -153,6 +155,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
   let hasEnded = false;
 
   const createMember = (entry: JournalEntry): Member => {
+    let hasHole = false;
     const member: Member = {
       entry,
       place: 'there',
@@ -167,7 +170,11 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
         offset: entry.position,
         maxLineBytes,
         onCut: (bytes) => log.warn('a line was cut', { path: entry.name, bytes, keptBytes: maxLineBytes }),
-        onHole: (bytes) => log.warn('a stretch of NUL bytes was skipped', { path: entry.name, bytes }),
+        onHole(bytes) {
+          deps.skipped(bytes);
+          if (!hasHole) log.warn('NUL bytes are skipped in this file', { path: entry.name, bytes });
+          hasHole = true;
+        },
       }),
       readAt: entry.position,
       tail: undefined,

@@ -21,6 +21,7 @@ import {
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { createMetrics } from '../../../src/core/metrics.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 import { follow, lines, listen, newFolder, text, until } from '../../kit/log-files.ts';
 
@@ -61,7 +62,8 @@ describe('truncated', () => {
     const writer = openSync(log, 'w');
     onTestFinished(() => closeSync(writer));
     writeSync(writer, text(lines(10, 50)));
-    const taken = await follow(config, { log: said });
+    const metrics = createMetrics();
+    const taken = await follow(config, { log: said, metrics });
     await until('fifty lines', () => taken.records.length === 50);
     truncateSync(log);
     writeSync(writer, text(lines(60, 3)));
@@ -69,6 +71,7 @@ describe('truncated', () => {
     expect(taken.numbers().slice(50)).toEqual([60, 61, 62]);
     expect(new Set(taken.ids()).size).toBe(53);
     expect(said.said.filter(({ message }) => message.includes('NUL'))).toHaveLength(1);
+    expect((await metrics.fileHoleBytes.get()).values[0]!.value).toBe(450);
   });
 });
 
