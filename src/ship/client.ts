@@ -32,7 +32,11 @@ const MAX_REMEMBERED = 200;
 
 export function createShipClient(
   settings: TransportSettings,
-  deps: { warn(source: 'kafkajs', message: string): void },
+  deps: {
+    warn(source: 'kafkajs', message: string): void;
+    /** Once, before the first connection: something that must be seen. */
+    warnLoudly(message: string): void;
+  },
 ): ShipClient {
   const { Kafka, logLevel } = kafkajs;
   calmRequestQueues();
@@ -64,16 +68,24 @@ export function createShipClient(
     },
   };
   const kafka = new Kafka(config);
+  let inClear = clearTextBroker(settings);
 
   return {
-    producer: () =>
-      kafka.producer({
+    producer() {
+      if (inClear !== undefined) {
+        deps.warnLoudly(
+          `The credentials of sasl (${settings.sasl?.mechanism}) go to ${inClear} unencrypted, as all records do; set ssl.`,
+        );
+        inClear = undefined;
+      }
+      return kafka.producer({
         idempotent: true,
         maxInFlightRequests: 1,
         allowAutoTopicCreation: false,
         createPartitioner: encoded.partitioner,
         retry: { initialRetryTime: INITIAL_RETRY_MS, maxRetryTime: MAX_RETRY_MS, retries: RETRIES },
-      }),
+      });
+    },
     send: (producer, records, resent) => encoded.send(producer, settings.topic, records, resent),
     dispose: () => encoded.dispose(),
     busy(busy) {
@@ -81,6 +93,14 @@ export function createShipClient(
       for (const socket of sockets) busy ? socket.ref() : socket.unref();
     },
   };
+}
+
+/** The first broker on another machine that would get credentials without TLS. */
+function clearTextBroker({ brokers, sasl, ssl }: TransportSettings): string | undefined {
+  if (sasl === undefined || ssl !== false) return undefined;
+  return brokers.find(
+    (broker) => !/^(?:localhost|127(?:\.\d{1,3}){3}|\[(?:::1|::ffff:127[\d.a-f:]*)\]):\d+$/i.test(broker),
+  );
 }
 
 /**

@@ -4,9 +4,9 @@
 import fs from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
-import TransportStream from 'winston-transport';
 import { errorText } from '../core/errors.ts';
-import { type Info, MESSAGE } from './record.ts';
+import { AttachedTransport } from './attached.ts';
+import { type Info, MESSAGE } from './call.ts';
 
 export interface LogFileOptions {
   readonly filename: string;
@@ -18,21 +18,40 @@ export interface LogFileOptions {
   readonly maxWaiting?: number;
   /** Default 1,000. */
   readonly retryMs?: number;
+  /** Permissions of a file that is made here. Default: what the process's umask leaves of 666. */
+  readonly mode?: number | undefined;
+  /** How often at most to look whether the file is still the one of that name, in ms. Default 1,000. */
+  readonly lookMs?: number;
+  readonly handleExceptions?: boolean | undefined;
+  readonly handleRejections?: boolean | undefined;
+  /** Monotonic clock in ms. */
+  readonly now?: () => number;
 }
 
 const MAX_WAITING = 16 * 1024 * 1024;
 const RETRY_MS = 1_000;
+const LOOK_MS = 1_000;
 const open = promisify(fs.open);
 const write = promisify(fs.write);
+const fstat = promisify(fs.fstat);
+const fchmod = promisify(fs.fchmod);
+const { stat } = fs.promises;
+
+/** An open file, and which one it is, whatever its name may be by now. */
+interface OpenFile {
+  readonly fd: number;
+  readonly ino: number;
+  readonly dev: number;
+}
 
 /**
  * Not Winston's own File transport: that one never writes again after an error and says nothing about it, and while it cannot
  * write, its logger hands nothing to the other transports and grows.
  */
-export class LogFile extends TransportStream {
+export class LogFile extends AttachedTransport {
   readonly name = 'file';
   readonly filename: string;
-  readonly #options: Required<LogFileOptions>;
+  readonly #options: LogFileOptions & { maxWaiting: number; retryMs: number; lookMs: number; now(): number };
   #lines: string[] = [];
   /** Characters, also of what is being written. */
   #waiting = 0;
@@ -40,18 +59,23 @@ export class LogFile extends TransportStream {
   #missing = 0;
   #failing = false;
   #over = false;
-  #fd: number | undefined;
+  #file: OpenFile | undefined;
+  #lookedAt = 0;
   #writing: Promise<void> | undefined;
   #ending: Promise<void> | undefined;
   #wake = () => {};
 
   constructor(options: LogFileOptions) {
-    super();
+    const { warn, handleExceptions = false, handleRejections = false } = options;
+    super({ warn, handleExceptions, handleRejections });
     this.filename = options.filename;
-    this.#options = { maxWaiting: MAX_WAITING, retryMs: RETRY_MS, ...options };
+    this.#options = {
+      ...{ maxWaiting: MAX_WAITING, retryMs: RETRY_MS, lookMs: LOOK_MS, now: () => performance.now() },
+      ...options,
+    };
   }
 
-  override log(info: Info, next: () => void): void {
+  protected override take(info: Info): void {
     const line = `${info[MESSAGE] as string}\n`;
     if (this.#over || this.#waiting + line.length > this.#options.maxWaiting) {
       if (this.#missing++ === 0) this.#warn('is behind: lines are left out until it can be written');
@@ -61,16 +85,17 @@ export class LogFile extends TransportStream {
       this.#waiting += line.length;
       this.#writing ??= this.#writeAll();
     }
-    next();
+  }
+
+  /** The file is let go; the next line opens it again. */
+  protected override alone(): void {
+    void Promise.resolve(this.#writing).then(() => {
+      if (this.parent === null && this.#writing === undefined) this.#closeFile();
+    });
   }
 
   override _final(callback: (error?: Error | null) => void): void {
     void this.#end().then(() => callback());
-  }
-
-  /** Winston's word for "taken out of the logger". */
-  override close(): void {
-    void this.#end();
   }
 
   async #writeAll(): Promise<void> {
@@ -97,8 +122,10 @@ export class LogFile extends TransportStream {
   async #append(data: Buffer): Promise<void> {
     for (let at = 0; at < data.length && !this.#over; ) {
       try {
-        this.#fd ??= await this.#open();
-        at += (await write(this.#fd, data, at)).bytesWritten;
+        // A line is not torn between two files.
+        if (at === 0) await this.#look();
+        this.#file ??= await this.#open();
+        at += (await write(this.#file.fd, data, at)).bytesWritten;
         this.#failing = false;
       } catch (error) {
         if (!this.#failing) this.#warn(`cannot be written: ${errorText(error)}`);
@@ -109,9 +136,29 @@ export class LogFile extends TransportStream {
     }
   }
 
-  async #open(): Promise<number> {
+  /** A file that was renamed or deleted gets no more lines: one of the name is opened. */
+  async #look(): Promise<void> {
+    if (this.#file === undefined || this.#options.now() - this.#lookedAt < this.#options.lookMs) return;
+    this.#lookedAt = this.#options.now();
+    const there = await stat(this.filename).catch(() => undefined);
+    if (there?.ino !== this.#file.ino || there.dev !== this.#file.dev) this.#closeFile();
+  }
+
+  async #open(): Promise<OpenFile> {
     await fs.promises.mkdir(dirname(this.filename), { recursive: true });
-    return await open(this.filename, 'a');
+    const { mode } = this.#options;
+    const isNew = (await stat(this.filename).catch(() => undefined)) === undefined;
+    const fd = await open(this.filename, 'a', mode ?? 0o666);
+    try {
+      // The umask has taken its bits from it.
+      if (isNew && mode !== undefined) await fchmod(fd, mode);
+      const { ino, dev } = await fstat(fd);
+      this.#lookedAt = this.#options.now();
+      return { fd, ino, dev };
+    } catch (error) {
+      fs.close(fd, () => {});
+      throw error;
+    }
   }
 
   #pause(): Promise<void> {
@@ -147,8 +194,8 @@ export class LogFile extends TransportStream {
   }
 
   #closeFile(): void {
-    if (this.#fd !== undefined) fs.close(this.#fd, () => {});
-    this.#fd = undefined;
+    if (this.#file !== undefined) fs.close(this.#file.fd, () => {});
+    this.#file = undefined;
   }
 
   #warn(what: string): void {

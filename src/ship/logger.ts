@@ -1,31 +1,60 @@
-// A ready-made logger. In: the transport's options. Out: a Winston logger to the console, `logs/app.log` and Kafka.
-// Guarantee: the line in the file is the record in Kafka, with the same `eventId`.
+// A ready-made logger. In: the transport's options. Out: a Winston logger to the console, a log file and Kafka.
+// Guarantee: the line in the file is the record in Kafka, with the same `eventId`; no call of its methods throws, and what
+// it was given is in the record.
 import winston from 'winston';
 import { errorText } from '../core/errors.ts';
+import { FORMAT_FAILED, isOfHandler } from './attached.ts';
+import { type Info, LEVEL, MESSAGE } from './call.ts';
+import { defaultLevel, type Levels, levelNamed, mostSevere } from './levels.ts';
 import { LogFile } from './log-file.ts';
 import { createNormaliser } from './normalise.ts';
-import { type KafkaTransportOptions, transportSettings } from './options.ts';
-import { createRecordBuilder, type Info, LEVEL, MESSAGE, RECORD, type RecordBuilder } from './record.ts';
+import { checkLevels, fileMode, type KafkaTransportOptions, transportSettings, unknownLevel } from './options.ts';
+import { createRecordBuilder, RECORD, type RecordBuilder, readableText, type ShipRecord } from './record.ts';
 import { HANDED, KafkaTransport, LOST } from './transport.ts';
 
 export interface CreateLoggerOptions extends Omit<KafkaTransportOptions, 'format'> {
   /** Path of the JSON lines file; `false` for none. Default `logs/app.log`. */
   readonly file?: string | false;
+  /** Permissions of a log file that is made here, `0o640` or `'640'`. Default: what the umask leaves of 666. */
+  readonly fileMode?: number | string;
   /** Short readable lines on standard output. Default true. */
   readonly console?: boolean;
+  /**
+   * Names of levels and their numbers, as for Winston. Default: Winston's own. Without a `level` the logger begins at
+   * `info`; where there is none, at the least severe that is not called debug, trace, verbose or silly.
+   */
+  readonly levels?: Levels;
 }
 
+/** A call of one of the logger's methods, on its way to the format. */
+const CALL = Symbol('logpipe.call');
+
+interface Call {
+  readonly level: string;
+  readonly args: readonly unknown[];
+  /** Is it `logger.log({ level, … })`? */
+  readonly levelInFirst: boolean;
+}
+
+type Format = winston.Logform.Format;
+
 const DRAIN_POLL_MS = 5;
+const MAX_COPY_CHARS = 1_000_000;
 
 /**
- * Console + file + Kafka. The Kafka transport is the last of `logger.transports`. `logger.end()` delivers what is queued
- * and then emits `finish`.
+ * Console + file + Kafka. The Kafka transport is the last of `logger.transports`. All of them follow `logger.level`.
+ * `logger.end()` delivers what is queued and then emits `finish`.
  * @throws LogpipeError LOGPIPE_TRANSPORT_OPTIONS
  */
 export function createLogger(options: CreateLoggerOptions): winston.Logger {
-  const { file = 'logs/app.log', console: toConsole = true, ...transportOptions } = options;
-  const kafka = new KafkaTransport(transportOptions);
-  const settings = transportSettings(transportOptions);
+  const { file = 'logs/app.log', fileMode: mode, console: toConsole = true, levels: given, level, ...rest } = options;
+  const levels = given === undefined ? winston.config.npm.levels : checkLevels(given);
+  const atFirst = level === undefined ? defaultLevel(levels) : levelNamed(level, levels);
+  if (atFirst === undefined) throw unknownLevel(level, levels);
+  const settings = transportSettings(rest);
+  const permissions = mode === undefined ? undefined : fileMode(mode);
+  const kafka = new KafkaTransport(rest);
+  const { handleExceptions, handleRejections } = rest;
   const transports: winston.transport[] = [];
   if (toConsole) transports.push(new winston.transports.Console({ format: readable() }));
   const warn = (message: string) => {
@@ -35,46 +64,110 @@ export function createLogger(options: CreateLoggerOptions): winston.Logger {
       // A listener's mistake stays the listener's.
     }
   };
-  if (file !== false) transports.push(new LogFile({ filename: file, closeTimeoutMs: settings.closeTimeoutMs, warn }));
+  if (file !== false) {
+    const { closeTimeoutMs } = settings;
+    const handles = { handleExceptions, handleRejections };
+    transports.push(new LogFile({ filename: file, mode: permissions, closeTimeoutMs, warn, ...handles }));
+  }
   transports.push(kafka);
+  const build = createRecordBuilder(settings);
   const logger = winston.createLogger({
-    level: settings.level,
-    format: recordFormat(createRecordBuilder(settings)),
+    levels: { ...levels },
+    level: atFirst,
+    format: recordFormat(build),
     transports,
   });
   // Another transport's failure must not end the application: without a listener Winston's 'error' event would.
   logger.on('error', (error: unknown) => warn(`A transport failed: ${errorText(error)}`));
-  return survivable(endsEmpty(logger, kafka, settings.closeTimeoutMs), kafka);
+  watchLevel(logger, warn);
+  const isOurs = guardFormat(logger, build, warn);
+  return withMethods(endsEmpty(logger, kafka, settings.closeTimeoutMs), kafka, isOurs);
 }
 
-/**
- * Builds the record once for file and Kafka. The info object passed on is a new one: an error or an object that is logged
- * twice must not carry the first record's id into the second.
- */
-function recordFormat(build: RecordBuilder): winston.Logform.Format {
+/** Builds the record once for file and Kafka. */
+function recordFormat(build: RecordBuilder): Format {
   return {
     transform(info) {
-      const record = build(info as Info);
-      const passed: Info = {
-        level: info.level,
-        [LEVEL]: info[LEVEL],
-        [MESSAGE]: record.line,
-        [RECORD]: record,
-      };
-      if (info.exception === true) passed.exception = true;
-      return passed as unknown as winston.Logform.TransformableInfo;
+      const call = (info as Info)[CALL] as Call | undefined;
+      if (call === undefined) return passedOn(info as Info, build(info as Info));
+      const record = build.fromCall(call.level, call.args, info, call.levelInFirst);
+      return passedOn(info as Info, record, call.levelInFirst ? (call.args[0] as Info) : undefined);
     },
   };
 }
 
-/** `2026-01-01T00:00:00.000Z info  message`, with the stack of an error below. */
-function readable(): winston.Logform.Format {
-  return winston.format.printf((info) => {
-    const line = (info as Info)[MESSAGE] as string;
-    const { timestamp, level, message, error } = JSON.parse(line) as Record<string, unknown>;
-    const stack = (error as { stack?: string } | undefined)?.stack;
-    return `${timestamp} ${String(level).padEnd(5)} ${message}${stack === undefined ? '' : `\n${stack}`}`;
+/**
+ * The info object for the transports is a new one: an error or an object that is logged twice must not carry the first
+ * record's id into the second.
+ */
+function passedOn(info: Info, record: ShipRecord, handlers: Info = info): winston.Logform.TransformableInfo {
+  const passed: Info = { level: info[LEVEL], [LEVEL]: info[LEVEL], [MESSAGE]: record.line, [RECORD]: record };
+  if (isOfHandler(handlers)) {
+    if (handlers.exception === true) passed.exception = true;
+    else passed.rejection = true;
+  }
+  return passed as unknown as winston.Logform.TransformableInfo;
+}
+
+/** A format that the application sets comes before the record is built, and may throw. Returns whether there is none. */
+function guardFormat(logger: winston.Logger, build: RecordBuilder, warn: (message: string) => void): () => boolean {
+  const ours = logger.format;
+  const guarded = new WeakSet<Format>([ours]);
+  let current = ours;
+  let fails = false;
+
+  function guard(format: Format): Format {
+    const transform: Format['transform'] = (info) => {
+      let formatted: unknown;
+      try {
+        formatted = format.transform(info, format.options);
+        fails = false;
+      } catch (error) {
+        if (!fails) warn(`The logger's format throws (${errorText(error)}); records go without it.`);
+        fails = true;
+        return passedOn(info as Info, build(info as Info, FORMAT_FAILED));
+      }
+      if (typeof formatted !== 'object' || formatted === null) return false;
+      return passedOn(info as Info, build(formatted as Info));
+    };
+    const wrapped = { transform };
+    guarded.add(wrapped);
+    return wrapped;
+  }
+
+  Object.defineProperty(logger, 'format', {
+    get: () => current,
+    set: (format: Format | undefined) => {
+      if (format === undefined || format === null) current = ours;
+      else current = guarded.has(format) ? format : guard(format);
+    },
+    enumerable: true,
+    configurable: true,
   });
+  return () => current === ours;
+}
+
+/** `logger.level = 'WARN'` means `warn`; a name that is no level changes nothing and is told. */
+function watchLevel(logger: winston.Logger, warn: (message: string) => void): void {
+  let current = logger.level;
+  Object.defineProperty(logger, 'level', {
+    get: () => current,
+    set(this: unknown, level: unknown) {
+      // A child's own level is the child's alone, as in Winston.
+      if (this !== logger) Object.defineProperty(this, 'level', { value: level, writable: true, configurable: true });
+      else {
+        const named = levelNamed(level, logger.levels);
+        if (named === undefined) warn(`${unknownLevel(level, logger.levels).message} It stays ${current}.`);
+        else current = named;
+      }
+    },
+    enumerable: true,
+    configurable: true,
+  });
+}
+
+function readable(): Format {
+  return winston.format.printf((info) => readableText((info as Info)[MESSAGE] as string));
 }
 
 /**
@@ -86,9 +179,9 @@ function endsEmpty(logger: winston.Logger, kafka: KafkaTransport, timeoutMs: num
   const write = logger.write.bind(logger) as (info: Info, ...rest: unknown[]) => boolean;
   let ended = false;
   logger.end = ((...args: unknown[]) => {
-    const deadline = Date.now() + timeoutMs;
+    const deadline = performance.now() + timeoutMs;
     const attempt = () => {
-      if (logger.writableLength + logger.readableLength > 0 && Date.now() < deadline) {
+      if (logger.writableLength + logger.readableLength > 0 && performance.now() < deadline) {
         setTimeout(attempt, DRAIN_POLL_MS);
         return;
       }
@@ -100,42 +193,85 @@ function endsEmpty(logger: winston.Logger, kafka: KafkaTransport, timeoutMs: num
   }) as typeof logger.end;
   logger.write = ((info: Info, ...rest: unknown[]) => {
     if (!ended) return write(info, ...rest);
-    kafka[LOST]('closed', info[LEVEL]);
+    kafka[LOST]('closed', info?.[LEVEL]);
     return true;
   }) as typeof logger.write;
   return logger;
 }
 
 /**
- * Winston itself throws at the caller for a frozen error, a throwing getter at the top of the metadata and the like. Then
- * the call is repeated with plain copies; a record that is lost all the same is counted.
+ * The logger's methods hand the arguments on as they are. Winston's own merge them, lose some, write into the objects
+ * that they are given and throw for a frozen one; they are used only where the application has set a format, which needs
+ * to see Winston's info objects. A record that is lost all the same is counted.
  */
-function survivable(logger: winston.Logger, kafka: KafkaTransport): winston.Logger {
-  const methods = logger as unknown as Record<string, (...args: unknown[]) => unknown>;
-  for (const name of [...Object.keys(logger.levels), 'log']) {
-    const original = methods[name]!;
-    methods[name] = function (this: unknown, ...args: unknown[]) {
-      const handed = kafka[HANDED];
-      let given = args;
-      for (let attempt = 0; attempt < 2; attempt++) {
-        try {
-          return original.apply(this, given);
-        } catch {
-          // A transport behind ours threw: the record is in Kafka's queue and must not go there twice.
-          if (kafka[HANDED] !== handed) return this;
-        }
-        given = args.map(plainCopy);
-      }
-      const [first] = given as [unknown];
-      kafka[LOST]('failed', name !== 'log' ? name : ((first as Info | null)?.level ?? first));
-      return this;
+function withMethods(logger: winston.Logger, kafka: KafkaTransport, isOurs: () => boolean): winston.Logger {
+  type Method = (...args: unknown[]) => unknown;
+  const methods = logger as unknown as Record<string, Method>;
+  const winstonLog = methods.log!;
+
+  function say(self: winston.Logger, name: unknown, args: readonly unknown[], levelInFirst: boolean): void {
+    const { levels } = logger;
+    const isNamed = typeof name === 'string' && name !== '';
+    const known = isNamed ? levelNamed(name, levels) : defaultLevel(levels);
+    // A level that the logger does not know may be a severe one.
+    const level = known ?? mostSevere(levels);
+    if (!logger.isLevelEnabled(level)) return;
+    const handed = kafka[HANDED];
+    try {
+      if (isOurs()) {
+        const call: Call = { level: known ?? (name as string), args, levelInFirst };
+        (self.write as unknown as (info: Info) => void)({ [LEVEL]: level, [CALL]: call });
+      } else throughWinston(self, level, args, levelInFirst);
+    } catch {
+      // A transport behind ours threw: the record is in Kafka's queue.
+      if (kafka[HANDED] === handed) kafka[LOST]('failed', level);
+    }
+  }
+
+  /** Winston throws for a frozen error, a throwing getter and the like; then plain copies do. */
+  function throughWinston(self: winston.Logger, level: string, args: readonly unknown[], levelInFirst: boolean): void {
+    const handed = kafka[HANDED];
+    const log = (given: readonly unknown[]) => {
+      if (levelInFirst) winstonLog.call(self, Object.assign(given[0] as object, { level }));
+      else if (given.length === 0) winstonLog.call(self, level, '');
+      else winstonLog.call(self, level, ...given);
+    };
+    try {
+      log(args);
+    } catch (error) {
+      if (kafka[HANDED] !== handed) throw error;
+      log(args.map(plainCopy));
+    }
+  }
+
+  for (const name of Object.keys(logger.levels)) {
+    if (name === 'log') continue;
+    methods[name] = function (this: winston.Logger | undefined, ...args: unknown[]) {
+      say(this ?? logger, name, args, false);
+      return this ?? logger;
     };
   }
+  methods.log = function (this: winston.Logger | undefined, ...args: unknown[]) {
+    const [first, ...others] = args;
+    const isObject = typeof first === 'object' && first !== null;
+    if (args.length > 1) say(this ?? logger, first, others, false);
+    else if (isObject) say(this ?? logger, levelOf(first), args, true);
+    else kafka[LOST]('failed', first);
+    return this ?? logger;
+  };
   return logger;
 }
 
+function levelOf(first: object): unknown {
+  try {
+    return (first as { level?: unknown }).level;
+  } catch {
+    return undefined;
+  }
+}
+
 function plainCopy(arg: unknown): unknown {
-  const plain = createNormaliser(1_000_000).value(arg);
+  const plain = createNormaliser(MAX_COPY_CHARS).value(arg);
   if (typeof plain !== 'object' || plain === null) return plain;
   const copy: Record<string, unknown> = { ...plain };
   // Winston appends it to the text, which objects without prototype do not survive.

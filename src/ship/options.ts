@@ -5,6 +5,7 @@ import { type ConnectionOptions, createSecureContext } from 'node:tls';
 import type { SASLOptions } from 'kafkajs';
 import type { TransportStreamOptions } from 'winston-transport';
 import { errorText, LogpipeError } from '../core/errors.ts';
+import type { Levels } from './levels.ts';
 
 /** `snappy` is the fast one: about a third of the bytes for a fraction of gzip's CPU time. */
 export const COMPRESSIONS = ['none', 'gzip', 'snappy'] as const;
@@ -46,7 +47,7 @@ export interface KafkaTransportOptions
   /** Release of the application. */
   readonly version?: string;
   readonly tenantId?: string;
-  /** Least severe level that is sent. Default `info`. */
+  /** Least severe level that is sent; capitals do not matter. Default: the logger's own, also when that changes. */
   readonly level?: string;
   /** Name shown in the brokers' logs. Default: `service`. */
   readonly clientId?: string;
@@ -218,6 +219,29 @@ function whole(name: string, value: unknown, min: number, max: number): number {
     throw refuse(name, value, `a whole number from ${min} to ${max}`);
   }
   return value as number;
+}
+
+/** @throws LogpipeError LOGPIPE_TRANSPORT_OPTIONS */
+export function fileMode(value: unknown): number {
+  const mode =
+    typeof value === 'string' && /^(?:0o?)?[0-7]{3}$/.test(value) ? Number.parseInt(value.slice(-3), 8) : value;
+  if (!Number.isInteger(mode) || (mode as number) < 0 || (mode as number) > 0o777 || ((mode as number) & 0o200) === 0) {
+    throw refuse('fileMode', value, "octal permissions with which the owner can write, like 0o640 or '640'");
+  }
+  return mode as number;
+}
+
+/** @throws LogpipeError LOGPIPE_TRANSPORT_OPTIONS */
+export function checkLevels(levels: unknown): Levels {
+  const numbers = typeof levels === 'object' && levels !== null ? Object.values(levels) : [];
+  if (numbers.length === 0 || numbers.some((number) => !Number.isFinite(number))) {
+    throw refuse('levels', levels, 'an object of names and numbers, the most severe with the lowest, as in Winston');
+  }
+  return levels as Levels;
+}
+
+export function unknownLevel(level: unknown, levels: Levels): LogpipeError {
+  return refuse('level', level, Object.keys(levels).join(', '));
 }
 
 function refuse(option: string, value: unknown, permitted: string, problem = `is ${show(value)}`): LogpipeError {

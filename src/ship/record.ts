@@ -141,6 +141,14 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
   });
 }
 
+/** A record's line for people: `2026-01-01T00:00:00.000Z info  message`, with the stack of an error below. */
+export function readableText(line: string): string {
+  const { timestamp, level, message, error } = JSON.parse(line) as Record<string, unknown>;
+  const stack = (error as { stack?: unknown } | undefined)?.stack;
+  const below = typeof stack === 'string' && !String(message).includes(stack) ? `\n${stack}` : '';
+  return `${timestamp} ${String(level).padEnd(5)} ${message}${below}`;
+}
+
 /** A longer one is cut: the same call still has the same key. */
 function keyOf(callId: unknown): string | null {
   if (typeof callId === 'string' && callId !== '') return callId.slice(0, MAX_KEY_CHARS);

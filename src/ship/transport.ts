@@ -1,14 +1,16 @@
 // Winston to Kafka. In: info objects from a Winston logger. Out: records in a Kafka topic, and events about them.
 // Guarantee: nothing here throws into the application, makes it wait or grows beyond the queue's limits.
-import TransportStream from 'winston-transport';
+import { writeSync } from 'node:fs';
 import { errorText } from '../core/errors.ts';
 import { explainConnection } from '../core/kafka-hints.ts';
 import { createMasker } from '../core/mask.ts';
+import { AttachedTransport, isCrash, isOfHandler } from './attached.ts';
+import type { Info } from './call.ts';
 import { createShipClient } from './client.ts';
 import { createDrops, type DropCounts, type DropNotice, type DropReason, type Drops } from './drops.ts';
 import { type KafkaTransportOptions, transportSettings } from './options.ts';
 import { createQueue, type Overflow, type ShipQueue } from './queue.ts';
-import { createRecordBuilder, type Info, RECORD, type RecordBuilder, type ShipRecord } from './record.ts';
+import { createRecordBuilder, RECORD, type RecordBuilder, readableText, type ShipRecord } from './record.ts';
 import { createSender, type Sender } from './sender.ts';
 
 export interface CloseResult {
@@ -48,6 +50,21 @@ export interface KafkaTransportDeps {
   readonly now?: () => number;
 }
 
+/**
+ * Transports that have something to deliver, and one listener for them all. A script that just ends has its records
+ * delivered all the same.
+ */
+const waiting = new Set<KafkaTransport>();
+const closeAll = () => {
+  for (const transport of waiting) void transport.close();
+};
+
+function waitForExit(transport: KafkaTransport, wait: boolean): void {
+  if (wait && waiting.size === 0) process.on('beforeExit', closeAll);
+  if (wait) waiting.add(transport);
+  else if (waiting.delete(transport) && waiting.size === 0) process.removeListener('beforeExit', closeAll);
+}
+
 /** For createLogger: how many records came as far as `log`, delivered, queued or dropped. */
 export const HANDED = Symbol('logpipe.handed');
 /** For createLogger: a record of this level did not come as far as `log`. */
@@ -58,22 +75,22 @@ export const LOST = Symbol('logpipe.lost');
  * Connects when the first record is logged; an unreachable Kafka is an event, not an error.
  * @throws LogpipeError LOGPIPE_TRANSPORT_OPTIONS
  */
-export class KafkaTransport extends TransportStream {
+export class KafkaTransport extends AttachedTransport {
   readonly #build: RecordBuilder;
   readonly #queue: ShipQueue;
   readonly #sender: Sender;
   readonly #drops: Drops;
   readonly #closeTimeoutMs: number;
-  readonly #atExit: () => void;
   #waitsForExit = false;
   #handed = 0;
   #closing: Promise<CloseResult> | undefined;
 
   constructor(options: KafkaTransportOptions, deps: KafkaTransportDeps = {}) {
     const settings = transportSettings(options);
-    const { format, silent, handleExceptions, handleRejections } = options;
+    const { level, format, silent, handleExceptions, handleRejections } = options;
     super({
-      level: settings.level,
+      warn: (message) => this.#tell('warn', { source: 'transport', message }),
+      ...(level === undefined ? {} : { level }),
       ...(format === undefined ? {} : { format }),
       ...(silent === undefined ? {} : { silent }),
       ...(handleExceptions === undefined ? {} : { handleExceptions }),
@@ -91,34 +108,42 @@ export class KafkaTransport extends TransportStream {
     });
     this.#sender = createSender(settings.batch, {
       queue: this.#queue,
-      client: createShipClient(settings, { warn }),
+      client: createShipClient(settings, { warn, warnLoudly: (message) => this.#warnLoudly(message) }),
       drops: this.#drops,
       sendTimeoutMs: deps.sendTimeoutMs,
-      onDelivered: (batch) => this.#tell('delivered', batch),
+      onDelivered: (batch) => {
+        if (this.parent === null) this.alone();
+        this.#tell('delivered', batch);
+      },
       onFailed: (error) => this.#tell('send-failed', { message: masker.text(explainConnection(error)) }),
     });
-    // A script that just ends has its records delivered all the same.
-    this.#atExit = () => void this.close();
   }
 
-  override log(info: Info, next: () => void): void {
+  protected override take(info: Info, tag?: string): void {
     this.#handed++;
     try {
-      if (this.#closing !== undefined) this.#drops.count('closed', 1);
-      else {
-        if (!this.#waitsForExit) {
-          this.#waitsForExit = true;
-          process.once('beforeExit', this.#atExit);
-        }
-        const record = (info[RECORD] as ShipRecord | undefined) ?? this.#build(info);
-        if (this.#queue.push(record)) this.#sender.nudge();
-        else this.#drops.count('queue-full', 1);
+      if (this.#closing !== undefined) {
+        this.#drops.count('closed', 1);
+        return;
       }
+      if (!this.#waitsForExit) {
+        this.#waitsForExit = true;
+        waitForExit(this, true);
+      }
+      const record = (info[RECORD] as ShipRecord | undefined) ?? this.#build(info, tag);
+      if (isCrash(info) || isOfHandler(info)) this.#showCrash(record);
+      if (this.#queue.push(record)) this.#sender.nudge();
+      else this.#drops.count('queue-full', 1);
     } catch (error) {
       this.#drops.count('failed', 1);
       this.#tell('warn', { source: 'transport', message: errorText(error) });
     }
-    next();
+  }
+
+  protected override alone(): void {
+    if (this.#queue.records > 0) return;
+    this.#waitsForExit = false;
+    waitForExit(this, false);
   }
 
   get [HANDED](): number {
@@ -127,11 +152,7 @@ export class KafkaTransport extends TransportStream {
 
   /** What this transport would not have sent is not lost. */
   [LOST](reason: DropReason, level: unknown): void {
-    const { levels } = this as unknown as { levels?: Record<string, number> };
-    const severity = typeof level === 'string' ? levels?.[level] : undefined;
-    const least = this.level === undefined ? undefined : levels?.[this.level];
-    if (this.silent || (severity !== undefined && least !== undefined && severity > least)) return;
-    this.#drops.count(reason, 1);
+    if (!this.silent && this.wants(level)) this.#drops.count(reason, 1);
   }
 
   /**
@@ -158,7 +179,7 @@ export class KafkaTransport extends TransportStream {
   }
 
   async #finish(): Promise<CloseResult> {
-    process.removeListener('beforeExit', this.#atExit);
+    waitForExit(this, false);
     let timer: NodeJS.Timeout | undefined;
     // The one timer that keeps the process alive: until it fires, delivery has its chance.
     const deadline = new Promise<void>((resolve) => {
@@ -175,6 +196,24 @@ export class KafkaTransport extends TransportStream {
       });
     }
     return { delivered: this.#sender.delivered, dropped: this.#drops.total(), undelivered };
+  }
+
+  /** Kafka may be away for the few seconds that a crashed process has; standard error is not. */
+  #showCrash(record: ShipRecord): void {
+    if (this.parent?.transports.some(({ name, handleExceptions }) => name === 'console' && handleExceptions)) return;
+    try {
+      writeSync(process.stderr.fd, `${readableText(record.line)}\n`);
+    } catch {
+      // No standard error; the file and Kafka are left.
+    }
+  }
+
+  /** To whoever listens; to Node's own warnings when nobody does. */
+  #warnLoudly(message: string): void {
+    const passedOn = Object.hasOwn(this, '__winstonwarn') ? 1 : 0;
+    const listeners = this.listenerCount('warn') - passedOn + (this.parent?.listenerCount('warn') ?? 0);
+    if (listeners > 0) this.#tell('warn', { source: 'transport', message });
+    else process.emitWarning(message, { type: 'LogpipeWarning' });
   }
 
   /** A listener's mistake stays the listener's. */

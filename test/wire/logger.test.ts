@@ -81,14 +81,15 @@ test.each<[string, (logger: Loose) => unknown, 'kept' | 'failed']>([
   expect(notices.map(({ reason }) => reason)).toEqual(outcome === 'failed' ? ['failed'] : []);
 });
 
-test('what a level keeps out is not lost', async () => {
-  const { logger, kafka } = loggerOn();
+test('what a level keeps out is not lost; a format that throws costs no record and no exception', async () => {
+  const { logger, kafka, warnings } = loggerOn();
   await turn();
   logger.format = { transform: () => expect.fail('a format of the application') };
   logger.debug('below the level');
   expect(kafka.stats().dropped.failed).toBe(0);
-  logger.warn('above it');
-  expect(kafka.stats()).toMatchObject({ queuedRecords: 0, dropped: { failed: 1 } });
+  for (let n = 0; n < 2; n++) logger.warn('above it', { n });
+  expect(kafka.stats()).toMatchObject({ queuedRecords: 2, dropped: { failed: 0 } });
+  expect(warnings).toEqual([expect.stringMatching(/^The logger's format throws/)]);
 });
 
 test('a transport behind ours that throws makes neither a loss nor a second copy', async () => {

@@ -1,0 +1,186 @@
+// What both transports have in common: how they live with Winston's loggers. In: info objects of any number of loggers that
+// come and go. Out: calls of `take`. Guarantee: leaving one logger ends nothing; a level that a logger does not know, a
+// format that throws and an `exception` that is none cost no record; nothing throws into the caller.
+import TransportStream from 'winston-transport';
+import { errorText } from '../core/errors.ts';
+import { type Info, LEVEL } from './call.ts';
+import { defaultLevel, type Levels, levelNamed } from './levels.ts';
+import { unknownLevel } from './options.ts';
+import { RECORD } from './record.ts';
+
+/** Tag of a record whose format threw: it is what the format was given. */
+export const FORMAT_FAILED = '_format_failed';
+
+/** As much of a Winston logger as is needed here. */
+interface Source {
+  readonly levels: Levels;
+  readonly level: string;
+  readonly transports: readonly { readonly name?: string; readonly handleExceptions?: boolean }[];
+  readonly _writableState: { readonly ending: boolean };
+  listenerCount(event: string): number;
+}
+
+export interface AttachedOptions extends TransportStream.TransportStreamOptions {
+  /** Told when a logger has a level that its own levels do not have, and when `format` begins to throw. */
+  warn(message: string): void;
+}
+
+export abstract class AttachedTransport extends TransportStream {
+  /** The logger that was attached last; null when the last one has let go. Winston's own name. */
+  declare parent: Source | null | undefined;
+  readonly #sources = new Set<Source>();
+  readonly #warn: (message: string) => void;
+  /** The level asked for; undefined follows the logger's. */
+  #wanted: string | undefined;
+  /** What `#wanted` and the logger's level came to, and of which names. */
+  #resolved: { wanted: string; levels: Levels; level: string; severity: number } | undefined;
+  #formatFails = false;
+
+  constructor(options: AttachedOptions) {
+    const { warn, level, ...rest } = options;
+    super(rest);
+    this.#warn = warn;
+    this.#wanted = level;
+    // A transport in many loggers has many listeners; that is no leak.
+    this.setMaxListeners(0);
+    if (options.handleExceptions || options.handleRejections) makeRoomForHandlers();
+    // Winston's own listeners do their work once, and end the transport with the first logger that lets go of it.
+    this.removeAllListeners('pipe');
+    this.removeAllListeners('unpipe');
+    this.on('pipe', (source: unknown) => this.#attach(source as Source));
+    this.on('unpipe', (source: unknown) => this.#detach(source as Source));
+    Object.defineProperty(this, 'level', {
+      get: () => this.#least()?.level ?? this.#wanted,
+      set: (level: string | undefined) => {
+        this.#wanted = level;
+        this.#resolved = undefined;
+      },
+      enumerable: true,
+      configurable: true,
+    });
+  }
+
+  /** One record. `tag` is for its tags. Must not throw. */
+  protected abstract take(info: Info, tag?: string): void;
+
+  /** No logger has this transport any more; one may take it again. */
+  protected abstract alone(): void;
+
+  override log(info: Info, next: () => void): void {
+    this.take(info);
+    next();
+  }
+
+  override _write(info: unknown, _encoding: string, callback: () => void): void {
+    this.#accept(info);
+    callback();
+  }
+
+  override _writev(chunks: readonly { chunk: unknown }[], callback: () => void): void {
+    for (const { chunk } of chunks) this.#accept(chunk);
+    callback();
+  }
+
+  /** While another logger writes here, one that ends must neither end this transport nor wait for its end. */
+  get finished(): boolean {
+    return this.#isShared();
+  }
+
+  override end(...args: unknown[]): this {
+    if (!this.#isShared()) (super.end as (...args: unknown[]) => void)(...args);
+    return this;
+  }
+
+  /** Would a record of this level be taken? True for a level that the logger does not know. */
+  protected wants(level: unknown): boolean {
+    const severity = typeof level === 'string' ? this.#levels()?.[level] : undefined;
+    return severity === undefined || severity <= (this.#least()?.severity ?? severity);
+  }
+
+  #accept(info: unknown): void {
+    // `false` is what a format gives that leaves a record out.
+    if (typeof info !== 'object' || info === null || this.silent) return;
+    const given = info as Info;
+    if (given.exception === true && isCrash(given) && !this.handleExceptions) return;
+    if (!this.wants(given[LEVEL])) return;
+    let formatted: unknown = given;
+    let tag: string | undefined;
+    try {
+      if (this.format !== undefined) {
+        formatted = this.format.transform(Object.assign({}, given) as never, this.format.options);
+        this.#formatFails = false;
+      }
+    } catch (error) {
+      if (!this.#formatFails) this.#warn(`The transport's format throws (${errorText(error)}); records go without it.`);
+      this.#formatFails = true;
+      tag = FORMAT_FAILED;
+    }
+    if (typeof formatted === 'object' && formatted !== null) this.take(formatted as Info, tag);
+  }
+
+  #attach(source: Source): void {
+    this.#sources.add(source);
+    this.#follow(source);
+    if (this.#wanted === undefined || levelNamed(this.#wanted, source.levels) !== undefined) return;
+    const wanted = this.#wanted;
+    this.#wanted = undefined;
+    throw unknownLevel(wanted, source.levels);
+  }
+
+  #detach(source: Source): void {
+    this.#sources.delete(source);
+    if (this.parent !== source) return;
+    const next = [...this.#sources].at(-1);
+    if (next !== undefined) this.#follow(next);
+    else {
+      this.parent = null;
+      this.alone();
+    }
+  }
+
+  #follow(source: Source): void {
+    // Winston's own names: its loggers and formats look for them.
+    Object.assign(this, { parent: source, levels: source.levels });
+    this.#resolved = undefined;
+  }
+
+  #levels(): Levels | undefined {
+    return (this as unknown as { levels?: Levels }).levels;
+  }
+
+  /** The least severe level that is taken; undefined takes all. Asked for every record. */
+  #least(): { level: string; severity: number } | undefined {
+    const levels = this.#levels();
+    const wanted = this.#wanted ?? this.parent?.level;
+    const before = this.#resolved;
+    if (before !== undefined && before.wanted === wanted && before.levels === levels) return before;
+    if (levels === undefined || wanted === undefined) return undefined;
+    const named = levelNamed(wanted, levels);
+    const level = named ?? defaultLevel(levels);
+    this.#resolved = { wanted, levels, level, severity: levels[level]! };
+    if (named === undefined) this.#warn(`${unknownLevel(wanted, levels).message} ${level} is used.`);
+    return this.#resolved;
+  }
+
+  #isShared(): boolean {
+    const ending = [...this.#sources].filter((source) => source._writableState.ending).length;
+    return ending > 0 && ending < this.#sources.size;
+  }
+}
+
+/** What Winston makes of an uncaught exception; an application's own field `exception: true` is none. */
+export function isCrash(info: Info): boolean {
+  return info.exception === true && (info[RECORD] !== undefined || isOfHandler(info));
+}
+
+/** Has it the fields that Winston's handlers put beside an uncaught error? */
+export function isOfHandler(info: Info): boolean {
+  return (info.exception === true || info.rejection === true) && info.trace !== undefined && info.os !== undefined;
+}
+
+/** Each logger that handles exceptions listens to the process; Node takes more than ten for a leak. */
+function makeRoomForHandlers(): void {
+  const most = process.getMaxListeners();
+  const used = Math.max(process.listenerCount('uncaughtException'), process.listenerCount('unhandledRejection'));
+  if (most !== 0 && used + 2 > most) process.setMaxListeners(used + 10);
+}
