@@ -24,6 +24,8 @@ const SINK_RETRY_MS = 1_000;
 export interface IndexerDeps {
   readonly parser: Parser;
   readonly tag: (event: ParsedEvent) => TaggedEvent;
+  /** The event, or one whose new fields are in `extra` (field-budget.ts). */
+  readonly admit?: (event: TaggedEvent) => TaggedEvent;
   readonly documents: DocumentWriter;
   readonly sinks: readonly Sink[];
   readonly deadLetters: DeadLetterSink;
@@ -79,7 +81,8 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
       startBurying(record, chunk, result.reason, result.detail);
       return;
     }
-    const event = deps.tag(result.event);
+    const tagged = deps.tag(result.event);
+    const event = deps.admit === undefined ? tagged : deps.admit(tagged);
     if (current === undefined) open();
     const batch = current!;
     try {

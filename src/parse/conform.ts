@@ -71,7 +71,8 @@ function isFieldName(key: string): boolean {
 
 type Extra = ReturnType<typeof createExtra>;
 
-function createExtra() {
+/** Gathers what goes to `extra`, and to `extraRaw` what does not fit even there. */
+export function createExtra() {
   const fields: Json = Object.create(null);
   const overflow: Json = Object.create(null);
   let leaves = 0;
