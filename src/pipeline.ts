@@ -20,6 +20,7 @@ import { createFileDeadLetters, createKafkaDeadLetters } from './indexing/dead-l
 import { createDocumentWriter } from './indexing/document.ts';
 import { createElasticsearchClient, createSendBulk } from './indexing/elasticsearch.ts';
 import { createDegrade, createElasticsearchSink } from './indexing/elasticsearch-sink.ts';
+import { createFieldBudget, createFieldReader, type FieldBudget } from './indexing/field-budget.ts';
 import { createIndexer, type Indexer } from './indexing/indexer.ts';
 import { createDeadLetter } from './indexing/refused.ts';
 import { createConsoleSink, createNdjsonSink, type Sink } from './indexing/sinks.ts';
@@ -132,17 +133,19 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
 
   // The indexer is made after the sinks it fills; the bulk writer buries through it only once records flow.
   const sinks: Sink[] = [];
+  let budget: FieldBudget | undefined;
   const indexer: Indexer = createIndexer(config.bulk, {
     ...deps,
     parser,
     tag,
+    ...(wanted.elasticsearch ? { admit: (event) => budget!.admit(event) } : {}),
     documents,
     sinks,
     deadLetters,
     toDeadLetter,
   });
   if (wanted.elasticsearch) {
-    const client = createElasticsearchClient(config.elasticsearch);
+    const client = createElasticsearchClient(config.elasticsearch, { log: deps.log });
     const writer = createBulkWriter(config.bulk, {
       ...deps,
       send: createSendBulk(client),
@@ -151,6 +154,7 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
       random: Math.random,
     });
     sinks.push(createElasticsearchSink(client, writer));
+    budget = createFieldBudget({ ...deps, read: createFieldReader(client), day: parser.time.day });
   }
   const out = deps.stdout as NodeJS.WriteStream;
   if (wanted.console.enabled) sinks.push(createConsoleSink(wanted.console.format, { out, metrics }));
@@ -182,7 +186,9 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
       add('indexer', indexer.trouble(), 'taking records');
       for (const { name, trouble } of sinks) {
         const waiting = name === 'elasticsearch' && !isPrepared ? 'the index template is not in place yet' : undefined;
-        if (trouble !== undefined) add(name, waiting ?? trouble(), 'accepting documents');
+        const notice = name === 'elasticsearch' ? budget?.notice() : undefined;
+        const well = notice === undefined ? 'accepting documents' : `accepting documents; ${notice}`;
+        if (trouble !== undefined) add(name, waiting ?? trouble(), well);
       }
       return dependencies;
     },
@@ -192,6 +198,7 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
       const drained = await indexer.drain(config.shutdownTimeoutMs);
       await source.close();
       await deadLetters.close();
+      budget?.close();
       for (const sink of sinks) {
         await sink.close().catch((error) => log.warn(`Sink ${sink.name} did not close`, { reason: errorText(error) }));
       }

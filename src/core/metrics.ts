@@ -21,6 +21,19 @@ export function createMetrics() {
     duplicates: counter('logpipe_duplicates_total', 'Documents that were already there (bulk status 409).'),
     retried: counter('logpipe_retried_total', 'Bulk items sent again, by reason.', ['reason']),
     degraded: counter('logpipe_degraded_total', 'Documents whose conflicting values were moved to `extra`.'),
+    fieldsMoved: counter(
+      'logpipe_fields_moved_total',
+      'Documents whose new fields were moved to `extra`, because the index is near its field limit or they were too many.',
+    ),
+    indexFields: gauge('logpipe_index_fields', 'Fields in the mapping of the newest index, objects included.'),
+    ignoredFields: gauge(
+      'logpipe_ignored_fields',
+      'Fields of the newest index beyond its field limit: Elasticsearch ignores them, they are not searchable.',
+    ),
+    ignoredDocuments: gauge(
+      'logpipe_ignored_documents',
+      'Documents of the newest index with a value that Elasticsearch does not index (`_ignored`), long texts included.',
+    ),
     tagged: counter('logpipe_tagged_total', 'Documents given a tag, by tag.', ['tag']),
     deadLettered: counter('logpipe_dead_lettered_total', 'Records that went to the dead letters, by reason.', [
       'reason',

@@ -27,6 +27,8 @@ const SET_ASIDE_SPAN_MS = 15 * 60_000;
 export interface IndexerDeps {
   readonly parser: Parser;
   readonly tag: (event: ParsedEvent) => TaggedEvent;
+  /** The event, or one whose new fields are in `extra` (field-budget.ts). */
+  readonly admit?: (event: TaggedEvent) => TaggedEvent;
   readonly documents: DocumentWriter;
   readonly sinks: readonly Sink[];
   readonly deadLetters: DeadLetterSink;
@@ -137,7 +139,8 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
         startBurying(record, chunk, result.reason, result.detail);
         return;
       }
-      event = deps.tag(result.event);
+      const tagged = deps.tag(result.event);
+      event = deps.admit === undefined ? tagged : deps.admit(tagged);
       current ??= pool.pop() ?? new Batch(FIRST_CAPACITY);
       append(current, event, record, chunk);
     } catch (error) {

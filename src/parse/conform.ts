@@ -91,7 +91,8 @@ function head(key: string): string {
 
 type Extra = ReturnType<typeof createExtra>;
 
-function createExtra() {
+/** Gathers what goes to `extra`, and to `extraRaw` what does not fit even there. */
+export function createExtra() {
   const fields: Json = Object.create(null);
   const overflow: Json = Object.create(null);
   const names = createFreeNames();

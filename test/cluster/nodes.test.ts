@@ -14,8 +14,8 @@ const FULL = process.env.LOGPIPE_CLUSTER === 'full';
 /** Without any node. The client's own pool gave out none for some 20 minutes after a minute like that. */
 const ALL_LOST_MS = FULL ? 75_000 : 10_000;
 
-/** How long no event may arrive anywhere that Elasticsearch could take it: far less than a request's time-out of 30 s. */
-const LONGEST_GAP_MS = 15_000;
+/** No event for this long is too long wherever Elasticsearch takes them; a request alone times out after 30 s. */
+const LONGEST_GAP_MS = 25_000;
 
 /**
  * Documents that a hung node has to take, first or second, wait until Elasticsearch itself misses it: half a minute by

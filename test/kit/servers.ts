@@ -96,7 +96,7 @@ export async function createTopic(
   options: { partitions?: number; config?: Readonly<Record<string, string>> } = {},
 ): Promise<void> {
   const config = { 'message.timestamp.type': 'LogAppendTime', ...options.config };
-  const kafka = new kafkajs.Kafka({ clientId: 'logpipe-test', brokers, logLevel: kafkajs.logLevel.ERROR });
+  const kafka = new kafkajs.Kafka({ clientId: 'logpipe-test', brokers, logLevel: kafkajs.logLevel.NOTHING });
   const admin = kafka.admin();
   await admin.connect();
   try {
