@@ -2,6 +2,7 @@
 // the reader's cursor; an output that has gone away is not written to for ever.
 import type { Writable } from 'node:stream';
 import type { Masker } from '../core/mask.ts';
+import { visible } from '../core/terminal-text.ts';
 import { errorCode } from './attempt.ts';
 import type { Channel, Notification, SendResult } from './notification.ts';
 import { type LinkOptions, tellStory } from './story.ts';
@@ -39,5 +40,5 @@ function consoleText(notification: Notification, options: LinkOptions): string {
     ]),
     ...links.map(({ label, url }) => `  ${label}: ${url}`),
   ];
-  return lines.map((line) => `${/^ */.exec(line)![0]}${oneLine(line)}\n`).join('');
+  return lines.map((line) => `${/^ */.exec(line)![0]}${visible(oneLine(line))}\n`).join('');
 }

@@ -182,7 +182,7 @@ describe('an import that is not complete', () => {
       expect.stringMatching(/^not taken: lens calling-platform-top-errors: ambiguous conflict: .*\(one, two\)/),
       'not taken: lens calling-platform-call-status: this Kibana does not know the type',
       'not taken: search calling-platform-errors: refers to what is not there: index-pattern calling-platform',
-      'not taken: dashboard calling-platform-overview: Document "x" [2J too new (422)',
+      'not taken: dashboard calling-platform-overview: Document "x"\\u001b[2J too new (422)',
     ]);
 
     const json = await run(['--url', server.url, '--json']);
