@@ -149,8 +149,12 @@ const parts = (code: number) => (code >= 48 && code <= 57) || code === 32 || cod
 
 /** Four bytes as they stand in memory. */
 function packed(four: readonly number[]): number {
-  return new Uint32Array(Uint8Array.from(four, folded).buffer)[0]! | 0;
+  FOUR_BYTES.set(four.map(folded));
+  return FOUR[0]!;
 }
+
+const FOUR_BYTES = new Uint8Array(4);
+const FOUR = new Int32Array(FOUR_BYTES.buffer);
 
 /** The best place for a literal's four characters among those of one parity: no stranger among them, then the rarest. */
 function rarest(codes: Uint8Array, parity: number): number {
