@@ -3,6 +3,7 @@
 // as it came (same reference), so that callers can compare to learn of a hit. `docs/secrets.md` lists what is a secret.
 import { createAnchors, DIGITS, GO_ON, STOP } from './anchors.ts';
 import { createPatterns } from './mask-patterns.ts';
+import { COMMAND_ANCHORS, cutCommands, cutInserts } from './secret-commands.ts';
 import {
   type Cut,
   cutCards,
@@ -15,17 +16,7 @@ import {
   type Rule,
 } from './secret-forms.ts';
 import { type KeyKind, kindBelow, kindOfKey } from './secret-keys.ts';
-import {
-  COMMAND_ANCHORS,
-  createTextRules,
-  cutCommands,
-  cutInserts,
-  isAbout,
-  isOpaque,
-  isWorkingFolder,
-  saysNothing,
-  WORD_ANCHORS,
-} from './secret-text.ts';
+import { createTextRules, isAbout, isOpaque, isWorkingFolder, saysNothing, WORD_ANCHORS } from './secret-text.ts';
 
 export { MASK };
 
