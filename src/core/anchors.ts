@@ -149,8 +149,12 @@ const parts = (code: number) => (code >= 48 && code <= 57) || code === 32 || cod
 
 /** Four bytes as they stand in memory. */
 function packed(four: readonly number[]): number {
-  return new Uint32Array(Uint8Array.from(four, folded).buffer)[0]! | 0;
+  for (let i = 0; i < 4; i++) FOUR_BYTES[i] = folded(four[i]!);
+  return FOUR[0]!;
 }
+
+const FOUR_BYTES = new Uint8Array(4);
+const FOUR = new Int32Array(FOUR_BYTES.buffer);
 
 /** The best place for a literal's four characters among those of one parity: no stranger among them, then the rarest. */
 function rarest(codes: Uint8Array, parity: number): number {
@@ -169,13 +173,14 @@ function rarest(codes: Uint8Array, parity: number): number {
 
 /** The keys in the table; any character may stand before and behind the literal. */
 function fours(codes: Uint8Array, offset: number): number[] {
-  let keys: number[][] = [[]];
-  for (let i = 0; i < 4; i++) {
-    const code = codes[offset + i];
-    const choices = code === undefined ? ANY : [code];
-    keys = keys.flatMap((key) => choices.map((choice) => [...key, choice]));
-  }
-  return keys.map(packed);
+  const free = [0, 1, 2, 3].filter((i) => codes[offset + i] === undefined);
+  const four = [0, 1, 2, 3].map((i) => codes[offset + i] ?? 0);
+  if (free.length === 0) return [packed(four)];
+  // Literals have three characters at least, so that one is free.
+  return ANY.map((any) => {
+    four[free[0]!] = any;
+    return packed(four);
+  });
 }
 
 /** One of each that `folded` tells apart. */

@@ -3,6 +3,7 @@
 // as it came (same reference), so that callers can compare to learn of a hit. `docs/secrets.md` lists what is a secret.
 import { createAnchors, DIGITS, GO_ON, STOP } from './anchors.ts';
 import { createPatterns } from './mask-patterns.ts';
+import { COMMAND_ANCHORS, cutCommands, cutInserts } from './secret-commands.ts';
 import {
   type Cut,
   cutCards,
@@ -15,17 +16,7 @@ import {
   type Rule,
 } from './secret-forms.ts';
 import { type KeyKind, kindBelow, kindOfKey } from './secret-keys.ts';
-import {
-  COMMAND_ANCHORS,
-  createTextRules,
-  cutCommands,
-  cutInserts,
-  isAbout,
-  isOpaque,
-  isWorkingFolder,
-  saysNothing,
-  WORD_ANCHORS,
-} from './secret-text.ts';
+import { createTextRules, isAbout, isOpaque, isWorkingFolder, saysNothing, WORD_ANCHORS } from './secret-text.ts';
 
 export { MASK };
 
@@ -445,25 +436,27 @@ function loose(name: string): string {
   return [...name].join('[^\\p{L}\\p{N}]{0,2}');
 }
 
+/** All literals that lead to a rule; the same for every masker, so that their tables are made once. */
+const LITERALS = [
+  ...new Set(
+    [...[...FORM_RULES, ...createTextRules(() => false)].flatMap((rule) => rule.anchors), ...COMMAND_ANCHORS].map(
+      (literal) => literal.toLowerCase(),
+    ),
+  ),
+];
+const ANCHORS = createAnchors(LITERALS);
+const BOUNDS = new Map(WORD_ANCHORS.map(({ word, at }) => [word, at]));
+
 /** The rules by the anchors that lead to them. */
 function anchorTable(rules: readonly Rule[]) {
-  const literals = new Map<string, number>();
-  const leads: { rules: Rule[]; word: 'start' | 'whole' | undefined; always: boolean }[] = [];
-  const lead = (literal: string) => {
-    const name = literal.toLowerCase();
-    let at = literals.get(name);
-    if (at === undefined) {
-      at = literals.size;
-      literals.set(name, at);
-      leads.push({ rules: [], word: undefined, always: false });
-    }
-    return leads[at]!;
-  };
-  for (const rule of rules) for (const anchor of rule.anchors) lead(anchor).rules.push(rule);
-  for (const { word, at } of WORD_ANCHORS) lead(word).word = at;
-  // Without a rule of their own: what is looked at by line.
-  for (const anchor of COMMAND_ANCHORS) lead(anchor).always = true;
-  const anchors = createAnchors([...literals.keys()]);
+  const wanted = new Map<string, Rule[]>(LITERALS.map((literal) => [literal, []]));
+  for (const rule of rules) for (const anchor of new Set(rule.anchors)) wanted.get(anchor.toLowerCase())?.push(rule);
+  const leads = LITERALS.map((literal) => ({
+    rules: wanted.get(literal)!,
+    word: BOUNDS.get(literal),
+    // Without a rule of their own: what is looked at by line.
+    always: COMMAND_ANCHORS.includes(literal),
+  }));
 
   function leadsTo(text: string, start: number, end: number, word: 'start' | 'whole' | undefined): boolean {
     if (word === undefined) return true;
@@ -476,7 +469,7 @@ function anchorTable(rules: readonly Rule[]) {
       // What is undone before the rules look.
       if (text.includes('\\u') || text.includes('\0')) return true;
       let reached = false;
-      anchors.scan(text, (index, start, end) => {
+      ANCHORS.scan(text, (index, start, end) => {
         if (index === DIGITS) {
           // A card around these digits reaches no further than its own length.
           reached = mayHoldCard(text.slice(Math.max(0, start - 24), end + 24));
@@ -494,7 +487,7 @@ function anchorTable(rules: readonly Rule[]) {
     },
     /** Hands over what the rules find; `take` answers where to go on, or `GO_ON`. */
     find(text: string, take: (found: Cut) => number): void {
-      anchors.scan(text, (index, start, end) => {
+      ANCHORS.scan(text, (index, start, end) => {
         if (index === DIGITS) return GO_ON;
         const { rules: wanted, word } = leads[index]!;
         if (!leadsTo(text, start, end, word)) return GO_ON;

@@ -1,12 +1,24 @@
 // Secrets in running text that show by the word before them: `password=x`, `"api_key": "x"`, `Cookie: a=b`, `--token x`,
 // `Password for bob: x`, `<pin>x</pin>`, in JSON, YAML, query strings, XML, SQL, command lines and any escaping of these.
 // In: a text and the place of a word such as `token`. Out: what to cut. Guarantee: what a rule reads it cuts, or it is bounded.
+import {
+  bareEnd,
+  escapeBefore,
+  groupEnd,
+  isBreak,
+  isKeyChar,
+  isLetter,
+  isSpace,
+  lineEnd,
+  MAX_LOOK,
+  quoteAt,
+  quotedEnd,
+  skipSpaces,
+} from './notation.ts';
 import { type Cut, looksRandom, MASK, type Rule } from './secret-forms.ts';
 import { type KeyKind, keyWords, kindOfWords } from './secret-keys.ts';
 
 const MAX_KEY = 64;
-/** How far a rule looks for a sign before it gives up. */
-const MAX_LOOK = 128;
 
 /** Values that say there is no secret, or that it has been taken out already. */
 const NOTHING =
@@ -135,30 +147,6 @@ function joined(firsts: string, seconds: string): WordAnchor[] {
   return pairs.flatMap(([first, second]) => ['', ' ', '_', '-', '.'].map((by) => ({ word: first + by + second })));
 }
 
-const isSpace = (code: number) => code === 32 || code === 9;
-const isBreak = (code: number) => code === 10 || code === 13;
-
-function isKeyChar(code: number): boolean {
-  return (
-    (code >= 97 && code <= 122) ||
-    (code >= 65 && code <= 90) ||
-    (code >= 48 && code <= 57) ||
-    code === 95 ||
-    code === 45 ||
-    code === 46 ||
-    code === 36 ||
-    code > 127
-  );
-}
-
-const isHex = (code: number) => (code >= 48 && code <= 57) || (code >= 65 && code <= 70) || (code >= 97 && code <= 102);
-
-/** `%` and two digits end before `i`. */
-function escapeBefore(text: string, i: number): boolean {
-  return i >= 3 && text.charCodeAt(i - 3) === 37 && isHex(text.charCodeAt(i - 2)) && isHex(text.charCodeAt(i - 1));
-}
-
-const isLetter = (code: number) => (code >= 97 && code <= 122) || (code >= 65 && code <= 90);
 const MAX_WORD = 20;
 
 /** The end of the next word, one space away. */
@@ -175,152 +163,6 @@ function wordBegin(text: string, at: number): number | undefined {
   let i = at - 1;
   while (i > 0 && at - i <= MAX_WORD && isLetter(text.charCodeAt(i - 1))) i -= 1;
   return i === at - 1 || at - i > MAX_WORD ? undefined : i;
-}
-
-interface Quote {
-  /** Where it ends. */
-  readonly end: number;
-  /** What closes it: a quote with as many backslashes, `%22`, `&quot;`. */
-  readonly close: string;
-  readonly slashes: number;
-}
-
-const NAMED_QUOTES = [
-  '%22',
-  '%27',
-  '%2522',
-  '%2527',
-  '%252522',
-  '&quot;',
-  '&#34;',
-  '&#39;',
-  '&apos;',
-  '\\x22',
-  '\\x27',
-];
-
-function quoteAt(text: string, at: number): Quote | undefined {
-  let i = at;
-  while (text.charCodeAt(i) === 92 && i - at < MAX_LOOK) i += 1;
-  const char = text[i];
-  if (char === '"' || char === "'" || char === '`') return { end: i + 1, close: char, slashes: i - at };
-  if (char === '%' || char === '&' || char === 'x') {
-    for (const name of NAMED_QUOTES) {
-      if (text.startsWith(name, at)) return { end: at + name.length, close: name, slashes: 0 };
-    }
-  }
-  return undefined;
-}
-
-/** Where the value of a quote ends (before what closes it); a quote of an outer text ends it too. */
-function quotedEnd(text: string, from: number, quote: Quote): number {
-  if (quote.close.length > 1) {
-    const at = text.indexOf(quote.close, from);
-    return at < 0 ? text.length : at;
-  }
-  const code = quote.close.charCodeAt(0);
-  let slashes = 0;
-  for (let i = from; i < text.length; i++) {
-    const char = text.charCodeAt(i);
-    if (char === 92) slashes += 1;
-    else {
-      if (char === code) {
-        // Inside k backslashes the value's own quotes have 2k+1 or more, and its own backslashes come in pairs of k+1.
-        // JSON escapes no apostrophe, so around one any backslash may be the value's own.
-        const closes = code === 39 ? slashes === quote.slashes : slashes % (2 * (quote.slashes + 1)) === quote.slashes;
-        if (slashes < quote.slashes) return i - slashes;
-        if (closes) {
-          // SQL and CSV double a quote to write one.
-          if (quote.slashes === 0 && text.charCodeAt(i + 1) === code && i > from) i += 1;
-          else return i - quote.slashes;
-        }
-      }
-      slashes = 0;
-    }
-  }
-  return text.length;
-}
-
-/** Where a group in braces or brackets ends, quotes looked through; the text's end when it is not closed. */
-function groupEnd(text: string, from: number): number {
-  let depth = 0;
-  for (let i = from; i < text.length; i++) {
-    const char = text.charCodeAt(i);
-    if (char === 123 || char === 91) depth += 1;
-    else if (char === 125 || char === 93) {
-      depth -= 1;
-      if (depth === 0) return i + 1;
-    } else if (char === 92 || char === 34) {
-      const quote = quoteAt(text, i);
-      if (quote !== undefined) i = Math.min(text.length, quotedEnd(text, quote.end, quote) + quote.slashes);
-    }
-  }
-  return text.length;
-}
-
-const NEXT_KEY = /^[,;&|\s]*["']?[\w.$-]{1,40}["']?\s?(?:=|:(?!\/\/))/;
-
-/** Where a value without quotes ends. Punctuation belongs to it unless a new key or nothing follows. */
-function bareEnd(text: string, from: number, encoded: boolean): number {
-  let i = from;
-  if (text.startsWith(MASK, from)) i = from + MASK.length;
-  for (; i < text.length; i++) {
-    const char = text.charCodeAt(i);
-    if (char <= 32 || char === 34 || char === 96 || char === 60) break;
-    if (char === 92 && endsAtEscape(text, i)) break;
-    if (char === 39 && !(i > from && isKeyChar(text.charCodeAt(i - 1)) && isKeyChar(text.charCodeAt(i + 1)))) break;
-    if (encoded && char === 37 && /^%(?:25)*(?:2[0267C]|3B|7D|0A|0D|5D)/i.test(text.slice(i, i + 12))) break;
-    if (char === 38 && text.startsWith('&quot;', i)) break;
-    if (char === 44 || char === 59 || char === 38 || char === 124) {
-      const next = text.charCodeAt(i + 1);
-      if (Number.isNaN(next) || next <= 32 || next === 34 || next === 39 || NEXT_KEY.test(text.slice(i, i + 48))) break;
-    }
-    if (char === 41 || char === 93 || char === 125) {
-      const next = text.charCodeAt(i + 1);
-      if (
-        Number.isNaN(next) ||
-        next <= 32 ||
-        next === 44 ||
-        next === 59 ||
-        next === 41 ||
-        next === 93 ||
-        next === 125 ||
-        next === 34 ||
-        next === 39 ||
-        next === 46
-      )
-        break;
-    }
-  }
-  // The full stop of the sentence.
-  while (i > from + 1 && text.charCodeAt(i - 1) === 46 && i > from + MASK.length) i -= 1;
-  return i;
-}
-
-/** A backslash that begins a written-out quote or line break. */
-function endsAtEscape(text: string, at: number): boolean {
-  let i = at;
-  while (text.charCodeAt(i) === 92 && i - at < MAX_LOOK) i += 1;
-  const char = text[i];
-  return char === '"' || char === "'" || ((char === 'n' || char === 'r') && i === at + 1);
-}
-
-/** Where a header's value ends: at the line's end or at a quote of the text around it. Quotes of its own follow a `=`. */
-function lineEnd(text: string, from: number): number {
-  let i = from;
-  for (; i < text.length; i++) {
-    const char = text.charCodeAt(i);
-    if (isBreak(char)) break;
-    if (char !== 92 && char !== 34 && char !== 39 && char !== 38 && char !== 37) continue;
-    if (char === 92 && /^\\+[nr]/.test(text.slice(i, i + 8))) break;
-    if (char === 39 && isLetter(text.charCodeAt(i - 1)) && isLetter(text.charCodeAt(i + 1))) continue;
-    const quote = quoteAt(text, i);
-    if (quote === undefined) continue;
-    if (text.charCodeAt(i - 1) !== 61) break;
-    i = Math.min(text.length, quotedEnd(text, quote.end, quote) + quote.slashes + quote.close.length - 1);
-  }
-  while (i > from && isSpace(text.charCodeAt(i - 1))) i -= 1;
-  return Math.min(i, text.length);
 }
 
 interface Place {
@@ -360,12 +202,6 @@ function separator(text: string, begin: number, end: number): Place | undefined 
   const after = spaces + sign[0].length;
   const at = skipSpaces(text, after, quoted);
   return { at, by: 'assign', quoted, spaced: at > after };
-}
-
-function skipSpaces(text: string, from: number, breaks: boolean): number {
-  let i = from;
-  while (i - from < MAX_LOOK && (isSpace(text.charCodeAt(i)) || (breaks && isBreak(text.charCodeAt(i))))) i += 1;
-  return i;
 }
 
 /** Behind the `>` of `<password>` or `<wsse:Password Type="x">`. */
@@ -730,111 +566,6 @@ const PHRASE_RULES: readonly Rule[] = [
     },
   },
 ];
-
-/** Where the parts of a statement or command stand that are read as a whole: these marks lead there. */
-export const COMMAND_ANCHORS = [' -u', ' -p', ' -a ', ' -w ', ' --user'];
-
-const COMMAND =
-  /\b(?:curl|wget|http|https|mysql\w{0,12}|mariadb\w{0,12}|sshpass|redis-cli|mongo\w{0,10}|ldap\w{2,10}|docker|podman|htpasswd|psql|kinit|smbclient|rabbitmqadmin|mosquitto_(?:pub|sub)|sqlcmd|sqlplus|svn|zip|7z|keytool|cqlsh|influx|etcdctl)\b/;
-
-/** `curl -u user:password`, `mysql -ppassword`, `sshpass -p x`: the arguments of known commands, line by line. */
-export function cutCommands(text: string): string {
-  return text
-    .split('\n')
-    .map((line) => {
-      const command = COMMAND.exec(line);
-      if (command === null) return line;
-      const head = line.slice(0, command.index);
-      return head + cutArguments(line.slice(command.index), command[0]);
-    })
-    .join('\n');
-}
-
-function cutArguments(line: string, command: string): string {
-  const users = /^(?:curl|http|https|wget)$/.test(command);
-  const joinedPassword = /^(?:mysql|mariadb|sshpass|7z|mongo|cqlsh)/.test(command);
-  const flags = users
-    ? ''
-    : command === 'redis-cli'
-      ? '-a'
-      : command.startsWith('ldap')
-        ? '-w'
-        : command === 'sqlcmd' || command === 'mosquitto_pub' || command === 'mosquitto_sub'
-          ? '-P'
-          : '-p';
-  let flag = '';
-  return line.replace(/\S+/g, (word) => {
-    const before = flag;
-    flag = word;
-    if (word.includes(MASK)) return word;
-    if (users) {
-      const joined = /^-u(?=[^\s:]{1,64}:)/.exec(word)?.[0] ?? /^--user=/.exec(word)?.[0];
-      if (
-        joined === undefined &&
-        before !== '-u' &&
-        before !== '--user' &&
-        before !== '--proxy-user' &&
-        before !== '-U'
-      )
-        return word;
-      const colon = word.indexOf(':', joined?.length ?? 0);
-      return colon < 0 || colon === word.length - 1
-        ? word
-        : `${word.slice(0, colon + 1)}${MASK}${/["']$/.exec(word)?.[0] ?? ''}`;
-    }
-    if (
-      flags !== '' &&
-      before === flags &&
-      !word.startsWith('-') &&
-      (joinedPassword ? /^(?:sshpass|mongo|cqlsh)/.test(command) : !/^\d{1,5}(?::|$)/.test(word)) &&
-      !(command === 'docker' || command === 'podman' ? /[:/]/.test(word) : false)
-    ) {
-      return MASK;
-    }
-    if (joinedPassword && /^-p[^\s=]/.test(word) && !/^-p(?:ort|rotocol|ath)\b/.test(word)) return `-p${MASK}`;
-    return word;
-  });
-}
-
-const INSERT =
-  /\b(?:insert|replace)\s{1,8}into\s{1,8}[\w."`[\]]{1,128}\s{0,8}\(([^()]{1,2000})\)\s{0,8}values\s{0,8}/gi;
-
-/** The values of secret columns in `INSERT INTO t (name, password) VALUES ('a', 'x'), …`. */
-export function cutInserts(text: string, isSecret: (column: string) => boolean): string {
-  let out = '';
-  let done = 0;
-  for (const found of text.matchAll(INSERT)) {
-    if (found.index < done) continue;
-    const secret = found[1]!.split(',').map((column) => isSecret(column));
-    if (!secret.includes(true)) continue;
-    let i = found.index + found[0].length;
-    while (text[i] === '(') {
-      i += 1;
-      for (let column = 0; i < text.length; column++) {
-        i = skipSpaces(text, i, true);
-        const quote = quoteAt(text, i);
-        const from = quote?.end ?? i;
-        let to = from;
-        if (quote !== undefined) to = quotedEnd(text, from, quote);
-        else while (to < text.length && !/[,)\s]/.test(text[to]!)) to += 1;
-        const value = text.slice(from, Math.min(to, from + 64));
-        if (secret[column] === true && to > from && !NOTHING.test(value) && !/^[$:?]\w*$/.test(value)) {
-          out += text.slice(done, from) + MASK;
-          done = to;
-        }
-        i = quote === undefined ? to : to + quote.slashes + quote.close.length;
-        i = skipSpaces(text, i, true);
-        if (text[i] !== ',') break;
-        i += 1;
-      }
-      if (text[i] === ')') i += 1;
-      const next = /^\s{0,8},\s{0,8}(?=\()/.exec(text.slice(i, i + 20));
-      if (next === null) break;
-      i += next[0].length;
-    }
-  }
-  return out + text.slice(done);
-}
 
 /** What is told of a token beside the token itself. */
 const ABOUT =
