@@ -3,11 +3,11 @@
 // is the user's alone (0600, in folders 0700).
 
 import type { FileHandle } from 'node:fs/promises';
-import { mkdir, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import { makePrivateFolder, openPrivate } from '../core/private-files.ts';
 
 const NEWLINE = 10;
 const LOOK_BACK = 64 * 1024;
@@ -24,8 +24,8 @@ export function createLineFile(path: string, options: { readonly sync: boolean }
 
   async function opened(): Promise<FileHandle> {
     if (file !== undefined) return file;
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    const fresh = await open(path, 'a+', 0o600);
+    makePrivateFolder(dirname(path), { own: false });
+    const fresh = await openPrivate(path, 'a+');
     try {
       await mend(fresh);
     } catch (error) {

@@ -6,6 +6,8 @@ import type { Writable } from 'node:stream';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
+import { toJson } from '../core/safe-json.ts';
+import { visible } from '../core/terminal-text.ts';
 import type { Batch, BatchItem } from './batch.ts';
 import { createLineFile, type LineFile, persist } from './line-file.ts';
 
@@ -71,8 +73,6 @@ export interface Sink {
   close(): Promise<void>;
 }
 
-/** What would move the reader's cursor, or turn the text round (bidi marks). */
-const CONTROL = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 const NEWLINE = Buffer.from('\n');
 const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 5_000;
@@ -99,7 +99,7 @@ function readable(line: string): string {
   try {
     return prettyLine(JSON.parse(line) as Record<string, unknown>);
   } catch {
-    return line.replace(CONTROL, ' ');
+    return visible(line);
   }
 }
 
@@ -109,9 +109,9 @@ export function prettyLine(doc: Record<string, unknown>): string {
   const parts = [String(time), String(level ?? '-').padEnd(5), String(service ?? '-'), String(message ?? '')];
   if (Array.isArray(tags) && tags.length > 0) parts.push(`[${tags.join(' ')}]`);
   for (const [key, value] of Object.entries(rest)) {
-    parts.push(`${key}=${typeof value === 'string' && !/\s/.test(value) ? value : JSON.stringify(value)}`);
+    parts.push(`${key}=${typeof value === 'string' && !/\s/.test(value) ? value : toJson(value)}`);
   }
-  return parts.join(' ').replace(CONTROL, ' ');
+  return visible(parts.join(' '));
 }
 
 export function createNdjsonSink(dir: string, deps: { metrics: Metrics; log: Log }): Sink {

@@ -26,14 +26,14 @@ export function cutEscaped(text: string, max: number, escaped: (text: string) =>
 }
 
 /**
- * Without control characters, which move a reader's cursor or make a service refuse the message; line ends and tabs
- * stay.
+ * Without control characters, which move a reader's cursor or make a service refuse the message, and without marks that
+ * turn the direction of what follows; line ends and tabs stay.
  */
 export function clean(text: string): string {
   return text
     .toWellFormed()
     .replaceAll('\r\n', '\n')
-    .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029]/g, ' ');
+    .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, ' ');
 }
 
 /** On one line, so that it can stand in a header or a heading. */

@@ -2,9 +2,9 @@
 // line per change, the last one of a file counts; forced to disk before `save` resolves. Guarantee: a crash leaves at worst a
 // torn last line, which is cut; a full disk costs positions, never records.
 import { readFileSync, truncateSync } from 'node:fs';
-import { open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorText, LogpipeError } from '../../core/errors.ts';
+import { openPrivate, replacePrivate, syncFolder } from '../../core/private-files.ts';
 
 const VERSION = 2;
 const HEADER = `${JSON.stringify({ version: VERSION })}\n`;
@@ -68,7 +68,7 @@ export function openJournal(folder: string): FileJournal {
   let saving: Promise<void> = Promise.resolve();
 
   const append = async (text: string) => {
-    const handle = await open(file, 'a', 0o600);
+    const handle = await openPrivate(file, 'a');
     try {
       // What an attempt that failed half-way has left behind.
       if ((await handle.stat()).size > length) await handle.truncate(length);
@@ -82,18 +82,9 @@ export function openJournal(folder: string): FileJournal {
   };
 
   const compact = async () => {
-    const draft = `${file}.new`;
     const all = [...entries].filter(({ identity }) => held.has(identity));
     const text = HEADER + all.map((entry) => `${JSON.stringify(entry)}\n`).join('');
-    const handle = await open(draft, 'w', 0o600);
-    try {
-      await handle.writeFile(text);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(draft, file);
-    await syncFolder(folder);
+    await replacePrivate(file, text);
     length = Buffer.byteLength(text);
     compactAt = Math.max(COMPACT_BYTES, 4 * length);
   };
@@ -148,15 +139,6 @@ export function openJournal(folder: string): FileJournal {
       return mine;
     },
   };
-}
-
-async function syncFolder(folder: string): Promise<void> {
-  const directory = await open(folder, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
 }
 
 function load(folder: string, file: string): { entries: JournalEntry[]; bytes: number } {
