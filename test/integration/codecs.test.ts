@@ -79,7 +79,7 @@ describe('batches that unpack to much more', () => {
     const config = kafkaConfig({ topic });
     // Shorter than what the unpacking takes in all, on most machines.
     const taken = await openSource(config, { auto: true, intake: { sessionTimeoutMs: 3_000, heartbeatMs: 500 } });
-    await waitFor(() => taken.records.at(-1)?.offset === 344, { what: 'the last record' });
+    await waitFor(() => taken.records.at(-1)?.offset === 344, { what: 'the last record', timeoutMs: 100_000 });
     expect(taken.joins).toHaveLength(1);
     const offsets = [...Array.from({ length: 101 }, (_, i) => i), ...Array.from({ length: 105 }, (_, i) => 240 + i)];
     expect(taken.records.map(({ offset }) => offset)).toEqual(offsets);
@@ -92,18 +92,18 @@ describe('batches that unpack to much more', () => {
     await untilCommitted(await testAdmin(), config, 0, 345);
   });
 
-  it('150,000 tiny records in one batch, with and without compression, also for a reader that leaves no trace', async () => {
+  it('90,000 tiny records, with and without compression, also for a reader that leaves no trace', async () => {
     const topic = uniqueName('codec');
     await createTopic(testBrokers(), topic, { partitions: 1, config: { 'compression.type': 'producer' } });
-    const tiny = Array.from({ length: 150_000 }, () => ({ value: Buffer.from('x') }));
-    for (const compression of [kafkajs.CompressionTypes.GZIP, kafkajs.CompressionTypes.None]) {
-      // Without compression a batch is not to be longer than the broker takes.
-      const count = compression === kafkajs.CompressionTypes.None ? 100_000 : tiny.length;
-      await produce(topic, 0, tiny.slice(0, count), { compression, batchOf: count });
+    // In all more than an answer brings unpacked; of larger batches kafkajs's producer copies its list once a message.
+    const tiny = Array.from({ length: 15_000 }, () => ({ value: Buffer.from('x') }));
+    for (let i = 0; i < 6; i++) {
+      const compression = i % 2 === 0 ? kafkajs.CompressionTypes.GZIP : kafkajs.CompressionTypes.None;
+      await produce(topic, 0, tiny, { compression, batchOf: tiny.length });
     }
     const config = kafkaConfig({ topic });
     const taken = await openSource(config, { auto: true });
-    await waitFor(() => taken.records.length === 250_000, { what: 'all records' });
+    await waitFor(() => taken.records.length === 90_000, { what: 'all records', timeoutMs: 60_000 });
     expect(taken.records.every(({ offset }, i) => offset === i)).toBe(true);
     let next = 0;
     await readTopic(
@@ -121,7 +121,7 @@ describe('batches that unpack to much more', () => {
       },
       silentLog,
     );
-    expect(next).toBe(250_000);
+    expect(next).toBe(90_000);
   });
 });
 
