@@ -92,7 +92,8 @@ export function createMasker(options: MaskOptions = {}): Masker {
       kind:
         (leads ? kindOfKey(key) : undefined) ?? (custom.size > 0 && custom.has(plain(key)) ? 'password' : undefined),
       leads,
-      shown: leads || patterns.present ? text(key) : key,
+      // A name alone is no secret; it takes a sign, or the length of a token.
+      shown: patterns.present || (leads && (key.length > 15 || /[=: ]/.test(key))) ? text(key) : key,
       names: /(?:^|[^a-z])(?:ids?|uuid|time|timestamp|ts|at|ms|phone|tel|offset|seq|sequence|imei|imsi|iccid)$/i.test(
         key.slice(-16).replace(/([a-z])([A-Z])/g, '$1_$2'),
       ),

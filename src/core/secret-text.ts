@@ -243,8 +243,9 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
   function keysAround(text: string, start: number, end: number): { begin: number; keys: Key[] } {
     let begin = start;
     while (begin > 0 && isKeyChar(text.charCodeAt(begin - 1)) && !escapeBefore(text, begin)) {
+      // How a longer key begins says nothing.
+      if (start - begin >= MAX_KEY) break;
       begin -= 1;
-      if (start - begin > MAX_KEY) return { begin, keys: [] };
     }
     // A written-out line break before the word is no letter of it.
     if (begin > 0 && text.charCodeAt(begin - 1) === 92 && begin < start && 'nrt'.includes(text[begin]!)) begin += 1;
@@ -452,7 +453,7 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
     if (kind === 'opaque' || kind === 'header' || kind === 'cookie') return undefined;
     const rest = text.slice(key.end, key.end + MAX_LOOK);
     const flag = text[key.begin - 1] === '-' && /^ +(?!-)\S/.test(rest);
-    const gap = flag ? /^ +/.exec(rest) : /^(?:\s+(?:is|was|are|as|of|to|=|:))?\s+/.exec(rest);
+    const gap = flag ? /^ +/.exec(rest) : /^(?:\s+(?:is|was|are|as|of|to|=|:))?\s+/i.exec(rest);
     if (gap === null) {
       const flagPair = /^(\\*["'])\s*,\s*(?=\\*["'])/.exec(rest);
       if (flagPair === null || text[key.begin - 1] !== '-') return undefined;
@@ -475,7 +476,7 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
         ? judged(text, key, at, bareEnd(text, at, false), { ...place, spaced: false }, false)
         : judged(text, key, quote.end, quotedEnd(text, quote.end, quote), place, true);
     }
-    const owner = /^\s+(?:for|of)\s+(?:[\w@.'-]{1,40}\s+){0,2}[\w@.'-]{1,40}\s?[:=]\s?(?=\S)/.exec(rest);
+    const owner = /^\s+(?:for|of)\s+(?:[\w@.'-]{1,40}\s+){0,2}[\w@.'-]{1,40}\s?[:=]\s?(?=\S)/i.exec(rest);
     if (owner !== null && (kind === 'password' || kind === 'code' || kind === 'secret')) {
       const from = key.end + owner[0].length;
       const quoted = quoteAt(text, from);
