@@ -100,9 +100,10 @@ export function createNormaliser(time: TimeParser): Normaliser {
     const own = time.parse(doc.timestamp) === undefined ? '@timestamp' : 'timestamp';
     if (time.parse(draft.find(own)) !== undefined) {
       const other = own === 'timestamp' ? '@timestamp' : 'timestamp';
-      const [chosen, rest] = [draft.take(own), draft.take(other)];
-      if (rest !== undefined && rest !== chosen) draft.aside(other, rest);
-      doc.timestamp = chosen;
+      const rest = draft.take(other);
+      // Not touched where it stands already: both paths write the fields in the same order.
+      if (own === '@timestamp') doc.timestamp = draft.take(own);
+      if (rest !== undefined && rest !== doc.timestamp) draft.aside(other, rest);
       return;
     }
     const paths = [...shapes.flatMap((shape) => shape.time ?? []), ...USUAL_NAMES.time];
@@ -208,8 +209,8 @@ function settleLevel(draft: Draft, shapes: readonly Shape[]): void {
     return;
   }
   const { path, name } = found;
-  const original = draft.take(path);
-  if (doc.level !== undefined && doc.level !== null) draft.aside('level', doc.level);
+  const original = path === 'level' ? doc.level : draft.take(path);
+  if (path !== 'level' && doc.level !== undefined && doc.level !== null) draft.aside('level', doc.level);
   doc.level = name;
   if (original !== name) draft.aside(path, original);
 }
@@ -237,6 +238,11 @@ const ERROR_PARTS: readonly [from: string, to: string][] = [
   ['stacktrace', 'stack'],
   ['stackTrace', 'stack'],
 ];
+
+/** Would an `error` group change here? */
+export function isForeignError(error: Json): boolean {
+  return ERROR_PARTS.some(([from, to]) => error[from] !== undefined && error[to] === undefined);
+}
 
 /** `err`, `exception`, or an error given as text: all become the `error` group. */
 function settleError(draft: Draft): void {

@@ -8,7 +8,7 @@ import type { DeadLetterReason, RawRecord } from '../core/record.ts';
 import { conform } from './conform.ts';
 import { hasExactNumbers, isObject, readObject, settleNumbers, unsettleNumbers } from './json.ts';
 import { isErrorLevel, NORMAL_LEVELS } from './level.ts';
-import { createNormaliser, looksLikeObject, type Normalised, setAside } from './normalise.ts';
+import { createNormaliser, isForeignError, looksLikeObject, type Normalised, setAside } from './normalise.ts';
 import { createTimeParser, isCanonical, type TimeParser } from './time.ts';
 import { createVerbatimCheck } from './verbatim.ts';
 
@@ -98,7 +98,7 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
     if (typeof timestamp !== 'string' || typeof level !== 'string' || !NORMAL_LEVELS.has(level)) return undefined;
     if (typeof message !== 'string' || looksLikeObject(message)) return undefined;
     if (record.eventId !== undefined && record.eventId !== eventId) return undefined;
-    if (error !== undefined && isObject(error) && isErrorLevel(level) && isGrouped(error)) return undefined;
+    if (isObject(error) && (isForeignError(error) || (isErrorLevel(level) && isGrouped(error)))) return undefined;
     const timeMs = time.parse(timestamp);
     if (timeMs === undefined || !inRange(timeMs, record.timeMs)) return undefined;
     const canonical = isCanonical(timestamp);
