@@ -36,7 +36,7 @@ const NOTES: Readonly<Record<string, string>> = {
   event: 'Which of the events below this is.',
   message: 'Never aggregated; `error.template` is what groups.',
   tags: 'See tags.',
-  originalBytes: 'Length before the transport cut the record (`_truncated`).',
+  originalBytes: 'Length before the transport cut the record (`_truncated`); at least this, where it was not read whole.',
   'error.template': 'The error message with ids, numbers, addresses and quoted texts replaced.',
   'error.fingerprint': 'Short hash of what groups an error.',
   'call.status': CALL_STATUSES.join(', '),
@@ -60,6 +60,7 @@ const TAG_MEANINGS: Record<Tag, string> = {
     'A value did not fit its field, or no field at all, and was moved to `extra` or (cut to 8,192 characters) to `extraRaw`; or a key was given twice, whose first value is in `extra`.',
   _truncated: 'The transport cut the record; `originalBytes` says how long it was.',
   _masked: 'A secret was replaced.',
+  _format_failed: 'A format of the application threw; the record is as it was before it.',
   _event_invalid: 'The event lacks something its contract requires; the document is kept as it is.',
 };
 

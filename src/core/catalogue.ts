@@ -88,6 +88,7 @@ export const TAGS = [
   '_truncated',
   '_masked',
   '_event_invalid',
+  '_format_failed',
 ] as const;
 export type Tag = (typeof TAGS)[number];
 

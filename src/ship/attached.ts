@@ -168,9 +168,9 @@ export abstract class AttachedTransport extends TransportStream {
   }
 }
 
-/** What Winston makes of an uncaught exception; an application's own field `exception: true` is none. */
+/** What Winston makes of an uncaught error; an application's own field `exception: true` is none. */
 export function isCrash(info: Info): boolean {
-  return info.exception === true && (info[RECORD] !== undefined || isOfHandler(info));
+  return (info.exception === true || info.rejection === true) && (info[RECORD] !== undefined || isOfHandler(info));
 }
 
 /** Has it the fields that Winston's handlers put beside an uncaught error? */

@@ -24,6 +24,7 @@ const ERROR_KEYS = ['error', 'err', 'exception', 'e', 'cause'];
 const OF_ERROR = new Set(['name', 'message', 'stack', 'cause', 'errors', 'code', 'level']);
 /** What format.metadata() and the usual formats behind it leave at the top. */
 const BESIDE_METADATA = new Set(['level', 'message', 'metadata', 'timestamp', 'label', 'ms']);
+const LOGSTASH = /^\{"@(?:message|timestamp|fields)":/;
 const FIRST_COLOUR = /^\u001b\[[0-9;]{1,20}m/;
 const LAST_COLOUR = /\u001b\[[0-9;]{1,20}m$/;
 /** A line's last colours and the next one's first. */
@@ -86,8 +87,8 @@ export function recordOfCall(
 export function recordOfInfo(given: Info, normaliser: Normaliser, maxChars: number): Fields {
   const info = unfolded(given, maxChars);
   const level = read(info, LEVEL) ?? read(info, 'level') ?? 'info';
-  const call = isError(info)
-    ? { first: info, rest: [], spread: true }
+  const call = isError(given)
+    ? { first: given, rest: [], spread: true }
     : undone(uncoloured(read(info, 'message')), read(info, SPLAT));
   const { first, rest, spread } = call;
   const fields = (errorKey: string | undefined) => {
@@ -132,6 +133,8 @@ function assemble(said: Said, normaliser: Normaliser): Fields {
   const sources = merged === undefined ? [...metas, below] : [merged.info, ...metas];
   const found: Found | undefined = errors.length > 0 ? { error: errors[0] } : errorIn(sources);
   const error = found === undefined ? undefined : normaliser.error(found.error);
+  // format.logstash() takes the text out of an error that is logged alone.
+  if (error?.message === '' && typeof merged?.info.message === 'string') error.message = merged.info.message;
   const errorKeyIn = (holder: object) => (found?.holder === holder ? found.key : undefined);
 
   let record: Fields = Object.create(null);
@@ -273,7 +276,7 @@ function errorIn(sources: readonly object[]): Found | undefined {
 }
 
 function isFirstError(said: Said, error: unknown): boolean {
-  return said.merged?.info === error || said.rest[0] === error;
+  return said.first === error || said.rest[0] === error;
 }
 
 /** Winston writes its own level and message over those of the metadata that it copies. */
@@ -509,11 +512,12 @@ function unfolded(info: Info, maxChars: number): Info {
       return { ...(metadata as object), ...outside };
     }
     const line = info[MESSAGE];
-    if (info.message !== undefined || typeof line !== 'string' || !line.startsWith('{"@')) return info;
+    if (typeof line !== 'string' || !LOGSTASH.test(line)) return info;
     const { '@message': message, '@timestamp': timestamp } = logstashHead(line, maxChars);
+    // It takes both out of the info object, but leaves an empty message.
     return {
       ...info,
-      ...(message === undefined ? {} : { message }),
+      message: Object.hasOwn(info, 'message') ? info.message : message,
       ...(timestamp === undefined ? {} : { timestamp }),
     };
   } catch {

@@ -166,8 +166,10 @@ function watchLevel(logger: winston.Logger, warn: (message: string) => void): vo
   });
 }
 
+/** An uncaught error is on standard error already. */
 function readable(): Format {
-  return winston.format.printf((info) => readableText((info as Info)[MESSAGE] as string));
+  const lines = winston.format.printf((info) => readableText((info as Info)[MESSAGE] as string));
+  return { transform: (info) => info.rejection !== true && lines.transform(info) };
 }
 
 /**

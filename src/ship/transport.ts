@@ -4,7 +4,7 @@ import { writeSync } from 'node:fs';
 import { errorText } from '../core/errors.ts';
 import { explainConnection } from '../core/kafka-hints.ts';
 import { createMasker } from '../core/mask.ts';
-import { AttachedTransport, isCrash, isOfHandler } from './attached.ts';
+import { AttachedTransport, isCrash } from './attached.ts';
 import type { Info } from './call.ts';
 import { createShipClient } from './client.ts';
 import { createDrops, type DropCounts, type DropNotice, type DropReason, type Drops } from './drops.ts';
@@ -131,7 +131,7 @@ export class KafkaTransport extends AttachedTransport {
         waitForExit(this, true);
       }
       const record = (info[RECORD] as ShipRecord | undefined) ?? this.#build(info, tag);
-      if (isCrash(info) || isOfHandler(info)) this.#showCrash(record);
+      if (isCrash(info)) this.#showCrash(record);
       if (this.#queue.push(record)) this.#sender.nudge();
       else this.#drops.count('queue-full', 1);
     } catch (error) {
