@@ -96,6 +96,7 @@ export function createFieldBudget(deps: FieldBudgetDeps): FieldBudget {
   let cancelTimer: (() => void) | undefined;
   let reading = false;
   let closed = false;
+  let saidRefused = false;
 
   function admit(event: TaggedEvent): TaggedEvent {
     const day = Math.floor(event.timeMs / DAY_MS);
@@ -225,7 +226,12 @@ export function createFieldBudget(deps: FieldBudgetDeps): FieldBudget {
         if (use !== undefined && !closed) learn(fields, use);
       } catch (error) {
         fields.active = true;
-        log.debug(`${fields.name}: its fields could not be read`, { reason: errorText(error) });
+        const refused = error instanceof errors.ResponseError && error.statusCode === 403;
+        const say = refused && !saidRefused ? log.warn : log.debug;
+        saidRefused ||= refused;
+        say.call(log, `${fields.name}: its fields could not be read; that takes view_index_metadata and read`, {
+          reason: errorText(error).slice(0, 300),
+        });
       }
     }
     reading = false;
