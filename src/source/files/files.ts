@@ -145,7 +145,9 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
           if (name === null) return lookSoon();
           for (const live of [name, ...liveNamesOf(name)]) {
             const follower = lives.get(live);
-            if (follower) changed.add(follower);
+            if (!follower) continue;
+            follower.hint(name);
+            changed.add(follower);
           }
           if (changed.size > 0) wakeUp();
         });

@@ -39,6 +39,8 @@ const REMEMBER_MS = 600_000;
 /** Reads one configured path. Calls do not overlap. */
 export interface FileFollower {
   readonly path: string;
+  /** Something was announced about a name in its folder: one that it has done with may have been written to again. */
+  hint(name: string): void;
   /** Finds out what is there. Never rejects. */
   look(): Promise<void>;
   /** The next chunk; undefined when there is nothing new at the moment. Rejects for what cannot be read. */
@@ -756,6 +758,10 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
 
   const self: FileFollower = {
     path,
+    hint(name) {
+      const file = join(dirname(path), name);
+      if (members.some(({ isDone, entry }) => isDone && entry.name === file)) mustLook = true;
+    },
     async look() {
       pipe?.look();
       if (pipe || hasEnded) return;

@@ -15,6 +15,7 @@ import {
   symlinkSync,
   truncateSync,
   unlinkSync,
+  utimesSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -311,6 +312,25 @@ describe('with a clock that stands still', () => {
       return taken.records.length === 5;
     });
     expect(taken.numbers()).toEqual([0, 1, 2, 3, 10]);
+  });
+
+  it('what is written to a rotated file long after it was finished still comes', async () => {
+    const { folder, log, config } = newFolder();
+    writeFileSync(`${log}.1`, text(lines(0, 2)));
+    utimesSync(`${log}.1`, 1_700_000_000, 1_700_000_000);
+    writeFileSync(log, text(lines(10, 1)));
+    const taken = await follow({ ...config, ...patient }, { clock: createFakeClock(Date.now()) });
+    await until('both files', () => taken.records.length === 3);
+    // The folder has not changed for long: nothing but the file itself tells.
+    utimesSync(folder, 1_700_000_000, 1_700_000_000);
+    for (let n = 11; n < 13; n++) {
+      appendFileSync(log, text(lines(n, 1)));
+      await until('a line of the live file', () => taken.records.length === n - 7);
+    }
+    appendFileSync(`${log}.1`, text(lines(2, 1)));
+    await until('the late line', () => taken.records.length === 6);
+    expect(taken.numbers()).toEqual([0, 1, 10, 11, 12, 2]);
+    expect(new Set(taken.ids()).size).toBe(6);
   });
 
   it('a file that is gone is forgotten in time, but not before it is accounted for', async () => {
