@@ -78,6 +78,8 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
   let inFlight = 0;
   let setAsideBytes = 0;
   let unsettled = 0;
+  /** Once until nothing is set aside any more: the limit may be reached again with every chunk. */
+  let saidSetAside = false;
   let paused: 'in_flight' | 'set_aside' | undefined;
 
   async function accept(chunk: Chunk): Promise<void> {
@@ -112,7 +114,8 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     for (let reason = limitReached(); reason !== undefined && !stop.signal.aborted; reason = limitReached()) {
       if (paused !== reason) {
         showPaused(reason);
-        if (reason === 'set_aside') {
+        if (reason === 'set_aside' && !saidSetAside) {
+          saidSetAside = true;
           log.warn('The intake pauses: too much waits for indices that take no documents, or for dead letters', {
             records: setAside.size,
             bytes: setAsideBytes,
@@ -271,7 +274,9 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     const leave = () => {
       setAside.delete(waiting);
       setAsideBytes -= waiting.weight;
-      if (setAside.size === 0) newest.clear();
+      if (setAside.size > 0) return;
+      newest.clear();
+      saidSetAside = false;
     };
     settled
       .catch((error) => {
