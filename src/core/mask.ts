@@ -87,7 +87,8 @@ export function createMasker(options: MaskOptions = {}): Masker {
   function facts(key: string): KeyFacts {
     const known = cache.get(key);
     if (known !== undefined) return known;
-    const leads = shows(key);
+    // The quote stands for the end of a key in a line.
+    const leads = shows(`${key}"`);
     const made: KeyFacts = {
       kind:
         (leads ? kindOfKey(key) : undefined) ?? (custom.size > 0 && custom.has(plain(key)) ? 'password' : undefined),
