@@ -67,17 +67,17 @@ interface KeyFacts {
 /** @throws SyntaxError for a pattern that is no regular expression (the configuration schema checks that first). */
 export function createMasker(options: MaskOptions = {}): Masker {
   const custom = new Set((options.keys ?? []).map(plain).filter((name) => name !== ''));
-  const customTest = custom.size === 0 ? undefined : new RegExp([...custom].map(loose).join('|'), 'i');
+  const customTest = custom.size === 0 ? undefined : new RegExp([...custom].map(loose).join('|'), 'giu');
   const patterns = createPatterns(options.patterns ?? []);
-  const rules: Rule[] = [...FORM_RULES, ...createTextRules((name) => custom.has(plain(name)))];
-  const table = anchorTable(rules);
+  const textRules = createTextRules((name) => custom.has(plain(name)));
+  const table = anchorTable([...FORM_RULES, ...textRules]);
   const cache = new Map<string, KeyFacts>();
   let cachedChars = 0;
   let embedded = 0;
 
   /** The cheap test, without the operator's patterns. */
   function shows(line: string): boolean {
-    return table.reached(line) || mayHoldDotted(line) || (customTest?.test(line) ?? false);
+    return table.reached(line) || mayHoldDotted(line) || (customTest !== undefined && line.search(customTest) >= 0);
   }
 
   function suspicious(line: string): boolean {
@@ -87,7 +87,8 @@ export function createMasker(options: MaskOptions = {}): Masker {
   function facts(key: string): KeyFacts {
     const known = cache.get(key);
     if (known !== undefined) return known;
-    const leads = shows(key);
+    // The quote stands for the end of a key in a line.
+    const leads = shows(`${key}"`);
     const made: KeyFacts = {
       kind:
         (leads ? kindOfKey(key) : undefined) ?? (custom.size > 0 && custom.has(plain(key)) ? 'password' : undefined),
@@ -141,7 +142,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
   }
 
   function rounds(value: string): string {
-    let masked = cut(value);
+    let masked = cutCustom(cut(value));
     masked = cutDotted(cutCards(masked));
     if (/into/i.test(masked))
       masked = cutInserts(masked, (column) => facts(column.trim().slice(0, MAX_CACHED_KEY)).kind !== undefined);
@@ -177,6 +178,21 @@ export function createMasker(options: MaskOptions = {}): Masker {
       return found.to;
     });
     return done === 0 ? value : out + value.slice(done);
+  }
+
+  /** The operator's keys in a text: no anchors lead to them. */
+  function cutCustom(value: string): string {
+    if (customTest === undefined) return value;
+    const [byKey] = textRules;
+    let out = '';
+    let done = 0;
+    for (const { index, 0: name } of value.matchAll(customTest)) {
+      const found = index < done ? undefined : byKey!.find(value, index, index + name.length);
+      if (found === undefined) continue;
+      out += value.slice(done, found.from) + found.put;
+      done = found.to;
+    }
+    return out + value.slice(done);
   }
 
   // ---- values ----

@@ -112,11 +112,11 @@ export function groupEnd(text: string, from: number): number {
 
 const NEXT_KEY = /^[,;&|\s]*["']?[\w.$-]{1,40}["']?\s?(?:=|:(?!\/\/))/;
 
-/** Where a value without quotes ends. Punctuation belongs to it unless a new key or nothing follows. */
-export function bareEnd(text: string, from: number, encoded: boolean): number {
+/** Where a value without quotes ends, or `limit`. Punctuation belongs to it unless a new key or nothing follows. */
+export function bareEnd(text: string, from: number, encoded: boolean, limit = text.length): number {
   let i = from;
   if (text.startsWith(MASK, from)) i = from + MASK.length;
-  for (; i < text.length; i++) {
+  for (; i < text.length && i < limit; i++) {
     const char = text.charCodeAt(i);
     if (char <= 32 || char === 34 || char === 96 || char === 60) break;
     if (char === 92 && endsAtEscape(text, i)) break;
@@ -158,9 +158,9 @@ function endsAtEscape(text: string, at: number): boolean {
 }
 
 /** Where a header's value ends: at the line's end or at a quote of the text around it. Quotes of its own follow a `=`. */
-export function lineEnd(text: string, from: number): number {
+export function lineEnd(text: string, from: number, limit = text.length): number {
   let i = from;
-  for (; i < text.length; i++) {
+  for (; i < text.length && i < limit; i++) {
     const char = text.charCodeAt(i);
     if (isBreak(char)) break;
     if (char !== 92 && char !== 34 && char !== 39 && char !== 38 && char !== 37) continue;

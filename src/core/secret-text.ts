@@ -16,9 +16,11 @@ import {
   skipSpaces,
 } from './notation.ts';
 import { type Cut, looksRandom, MASK, type Rule } from './secret-forms.ts';
-import { type KeyKind, keyWords, kindOfWords } from './secret-keys.ts';
+import { type KeyKind, keyWords, kindOfWords, secretNames } from './secret-keys.ts';
 
 const MAX_KEY = 64;
+/** So much of a value is read to judge it; the rest only when it is cut. */
+const MAX_VALUE = 300;
 
 /** Values that say there is no secret, or that it has been taken out already. */
 const NOTHING =
@@ -43,102 +45,51 @@ export interface WordAnchor {
   readonly at?: 'start' | 'whole';
 }
 
+/** Distinct enough to lead here wherever they stand, also inside a word: `userpassword`. */
+const ANYWHERE = (
+  'passw passphrase passcode passkey secret token cookie credential apikey api_key api-key authoriz session sessid mnemonic signature ' +
+  'passwort kennwort contrasena senha motdepasse wachtwoord cardnumber creditcard pwd pswd samlres assertion pass mfa cvv cvc iban jwt'
+).split(' ');
+/** Only as words of a name: `pin` leads here, `spinning` does not. */
+const WHOLE =
+  'pin pins otp otps ssn csc cvn psk psw sid sig key keys auth card cards cred salt hmac sas pan seed csrf xsrf bearer social'.split(
+    ' ',
+  );
+
 export const WORD_ANCHORS: readonly WordAnchor[] = [
-  ...[
-    'passw',
-    'passphrase',
-    'passcode',
-    'passkey',
-    'secret',
-    'token',
-    'cookie',
-    'credential',
-    'apikey',
-    'api_key',
-    'api-key',
-    'authoriz',
-  ].map((word) => ({ word })),
-  ...[
-    'session',
-    'sessid',
-    'mnemonic',
-    'signature',
-    'passwort',
-    'kennwort',
-    'contrasena',
-    'senha',
-    'motdepasse',
-    'wachtwoord',
-  ].map((word) => ({ word })),
-  ...[
-    'accesskey',
-    'secretkey',
-    'privatekey',
-    'authkey',
-    'accountkey',
-    'signingkey',
-    'encryptionkey',
-    'cardnumber',
-    'creditcard',
-  ].map((word) => ({ word })),
-  ...['pwd', 'pswd', 'samlres', 'assertion', 'pass', 'mfa', 'cvv', 'cvc', 'iban', 'jwt'].map((word) => ({ word })),
-  ...[
-    'pw',
-    'pin',
-    'otp',
-    'totp',
-    'ssn',
-    'csc',
-    'cvn',
-    'psk',
-    'psw',
-    'sid',
-    'sig',
-    'key',
-    'auth',
-    'card',
-    'cred',
-    'creds',
-    'jwt',
-  ].map((word) => ({ word, at: 'whole' as const })),
-  ...[
-    'rootpw',
-    'dbpw',
-    'bindpw',
-    'userpw',
-    'adminpw',
-    'ldappw',
-    'mypw',
-    'newpw',
-    'oldpw',
-    'loginpw',
-    'smtppw',
-    'mailpw',
-    'mysqlpw',
-  ].map((word) => ({ word })),
-  ...['bearer', 'csrf', 'xsrf', 'salt', 'hmac', 'sas', 'pan', 'seed', 'otpauth', 'authentication', 'contrase'].map(
-    (word) => ({ word, at: 'whole' as const }),
-  ),
-  ...['ccnumber', 'ccnum', 'ccno', 'cc_n', 'cc-n', 'cc n', 'cc.n', 'social', 'pins', 'keys', 'cards', 'otps'].map(
-    (word) => ({ word, at: 'whole' as const }),
-  ),
+  ...ANYWHERE.map((word) => ({ word })),
+  ...WHOLE.map((word) => ({ word, at: 'whole' as const })),
+  // Two letters are too few to look for without what follows them.
+  ...[...'"=: _-.s\\%1\''].map((after) => ({ word: `pw${after}` })),
   // `code`, `phrase` and `answer` are too common alone.
   ...joined(
-    'security verification verify sms auth authentication authorization access login confirmation reset recovery backup time activation scratch fa card pin otp mfa cvv totp tfa',
+    'security verification verify sms auth authentication authorization access login confirmation reset recovery backup time',
     'code',
   ),
+  ...joined('activation scratch fa card pin otp mfa cvv totp tfa', 'code'),
   ...joined('seed recovery secret wallet backup mnemonic pass', 'phrase'),
-  ...joined('seed', 'words'),
-  ...joined('wallet', 'seed'),
+  ...joined('cc', 'number num no n'),
   ...joined('security secret', 'answer'),
-  ...joined('primary', 'account'),
-  ...joined('time', 'pin'),
-  ...joined('identified', 'by'),
-  ...joined('key private', 'pem'),
-  ...joined('access', 'signature'),
-  ...joined('wpa pre', 'psk shared'),
-  ...joined('code', 'verifier'),
-  ...joined('debit', 'card'),
+  ...[
+    ['seed', 'words'],
+    ['wallet', 'seed'],
+    ['primary', 'account'],
+    ['time', 'pin'],
+    ['identified', 'by'],
+    ['key', 'pem'],
+    ['private', 'pem'],
+  ].flatMap(([first, second]) => joined(first!, second!)),
+  ...[
+    ['wpa', 'psk'],
+    ['pre', 'shared'],
+    ['access', 'signature'],
+    ['code', 'verifier'],
+    ['debit', 'card'],
+  ].flatMap(([first, second]) => joined(first!, second!)),
+  // What is left when a name is written as one word: `masterkey`.
+  ...[...secretNames().keys()]
+    .filter((name) => name.length > 3 && !WHOLE.includes(name) && !ANYWHERE.some((word) => name.includes(word)))
+    .map((word) => ({ word })),
 ];
 
 /** Two words of a name with what may stand between them. */
@@ -318,7 +269,7 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
       const groups = /^\d[\d -]{0,30}\d(?![\w])/.exec(text.slice(at, at + 40));
       if (groups !== null) return { from: at, to: at + groups[0].length, put: numberLike(text, at, place) };
     }
-    return judged(text, key, at, bareEnd(text, at, place.by === 'encoded'), place, false);
+    return judged(text, key, at, bareEnd(text, at, place.by === 'encoded', at + MAX_VALUE), place, false);
   }
 
   /** A group under a secret key, as a whole. */
@@ -334,7 +285,7 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
   /** Is the value a secret of this kind? */
   function judged(text: string, key: Key, from: number, to: number, place: Place, quoted: boolean): Cut | undefined {
     if (to <= from) return undefined;
-    const value = text.slice(from, Math.min(to, from + 300));
+    const value = text.slice(from, Math.min(to, from + MAX_VALUE));
     // `${NAME}` ends behind its brace.
     if (value === MASK || NOTHING.test(value.trim()) || NOTHING.test(text.slice(from, Math.min(to + 1, from + 80))))
       return undefined;
@@ -356,7 +307,9 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
     }
     if (kind === 'secret' && !structured && /^\W*$/.test(value)) return undefined;
     const put = !quoted && place.quoted ? quoteLike(text, from, place) : MASK;
-    return { from, to, put };
+    // Without quotes only as much has been read as it takes to judge.
+    const end = quoted || to - from < MAX_VALUE ? to : Math.max(to, bareEnd(text, from, place.by === 'encoded'));
+    return { from, to: end, put };
   }
 
   /** In a data notation a group or number becomes a text in the same quotes, so that what reads it can still do so. */
@@ -432,19 +385,13 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
   }
 
   function cookie(text: string, at: number, place: Place): Cut | undefined {
-    const to =
-      place.by === 'assign' && text[at - 1] !== '=' ? lineEnd(text, at) : bareEnd(text, at, place.by === 'encoded');
-    const value = text.slice(at, Math.min(to, at + 300));
-    if (
-      to <= at ||
-      value === MASK ||
-      NOTHING.test(value) ||
-      STATES.has(value.toLowerCase()) ||
-      /^[\d.]{1,6}$/.test(value)
-    )
-      return undefined;
-    if (!value.includes('=') && !looksRandom(value, 8)) return undefined;
-    return { from: at, to, put: MASK };
+    const isHeader = place.by === 'assign' && text[at - 1] !== '=';
+    const end = (limit?: number) =>
+      isHeader ? lineEnd(text, at, limit) : bareEnd(text, at, place.by === 'encoded', limit);
+    const value = text.slice(at, end(at + MAX_VALUE));
+    if (value === '' || value === MASK || NOTHING.test(value) || STATES.has(value.toLowerCase())) return undefined;
+    if (/^[\d.]{1,6}$/.test(value) || (!value.includes('=') && !looksRandom(value, 8))) return undefined;
+    return { from: at, to: end(), put: MASK };
   }
 
   /** No sign between word and secret: `password hunter2`, `--token x`, `code is 669446`, `Password for bob: x`. */
@@ -473,7 +420,7 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
     if (flag) {
       const quote = quoteAt(text, at);
       return quote === undefined
-        ? judged(text, key, at, bareEnd(text, at, false), { ...place, spaced: false }, false)
+        ? judged(text, key, at, bareEnd(text, at, false, at + MAX_VALUE), { ...place, spaced: false }, false)
         : judged(text, key, quote.end, quotedEnd(text, quote.end, quote), place, true);
     }
     const owner = /^\s+(?:for|of)\s+(?:[\w@.'-]{1,40}\s+){0,2}[\w@.'-]{1,40}\s?[:=]\s?(?=\S)/i.exec(rest);
@@ -483,7 +430,7 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
       if (quoted !== undefined) {
         return judged(text, key, quoted.end, quotedEnd(text, quoted.end, quoted), { ...place, quoted: true }, true);
       }
-      return judged(text, key, from, bareEnd(text, from, false), place, false);
+      return judged(text, key, from, bareEnd(text, from, false, from + MAX_VALUE), place, false);
     }
     const before = text.slice(Math.max(0, key.begin - 24), key.begin).trimEnd();
     const unexpected = UNEXPECTED.test(before);
@@ -528,9 +475,11 @@ const PHRASE_RULES: readonly Rule[] = [
       `%26${name}`,
     ]),
     find(text, _start, end) {
-      const to = bareEnd(text, end, text[end - 1] !== '=');
-      const value = text.slice(end, Math.min(to, end + 300));
-      return value !== MASK && looksRandom(value, 16) ? { from: end, to, put: MASK } : undefined;
+      const encoded = text[end - 1] !== '=';
+      const value = text.slice(end, bareEnd(text, end, encoded, end + MAX_VALUE));
+      return value !== MASK && looksRandom(value, 16)
+        ? { from: end, to: bareEnd(text, end, encoded), put: MASK }
+        : undefined;
     },
   },
   {
