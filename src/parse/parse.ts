@@ -123,16 +123,19 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
     let { doc } = normalised;
     if (masker.suspicious(text) || text.includes('\\u') || !valid) {
       const masked = masker.value(doc) as Json;
-      if (masked !== doc) tag('_masked');
-      doc = masked;
+      if (masked !== doc) {
+        tag('_masked');
+        doc = Object.assign(Object.create(null), masked) as Json;
+      }
     }
-    doc = Object.assign(Object.create(null), doc) as Json;
 
     const timeMs = eventTime(doc.timestamp, record.timeMs, tag);
     const producerTags = takeTags(doc);
     // Where logpipe itself writes.
-    if (doc.kafka !== undefined) setAside(doc, 'kafka', doc.kafka);
-    delete doc.kafka;
+    if (doc.kafka !== undefined) {
+      setAside(doc, 'kafka', doc.kafka);
+      delete doc.kafka;
+    }
     if (isObject(doc.error) && isErrorLevel(doc.level) && isGrouped(doc.error)) {
       const { template, fingerprint, ...error } = doc.error;
       if (template !== undefined) setAside(doc, 'error.template', template);
@@ -226,8 +229,9 @@ function refusal(reason: DeadLetterReason, detail: string): ParseResult {
 /** The producer's own tags, bounded; what is no such list goes to `extra`, so that logpipe's own tags keep the field. */
 function takeTags(doc: Json): string[] {
   const { tags } = doc;
+  if (tags === undefined) return [];
   delete doc.tags;
-  if (tags === undefined || tags === null) return [];
+  if (tags === null) return [];
   const list: unknown = typeof tags === 'string' ? [tags] : tags;
   const usable = (tag: unknown): tag is string => typeof tag === 'string' && tag !== '' && tag.length <= MAX_TAG_LENGTH;
   if (Array.isArray(list) && list.length <= MAX_PRODUCER_TAGS && list.every(usable)) return list;
