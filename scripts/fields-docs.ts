@@ -34,7 +34,8 @@ const NOTES: Readonly<Record<string, string>> = {
   event: 'Which of the events below this is.',
   message: 'Never aggregated; `error.template` is what groups.',
   tags: 'See tags.',
-  originalBytes: 'Length before the transport cut the record (`_truncated`); at least this, where it was not read whole.',
+  originalBytes:
+    'Length before the transport cut the record (`_truncated`); at least this, where it was not read whole.',
   'error.template': 'The error message with ids, numbers, addresses and quoted texts replaced.',
   'error.fingerprint': 'Short hash of what groups an error.',
   'call.status': CALL_STATUSES.join(', '),
