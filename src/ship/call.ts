@@ -353,7 +353,7 @@ function filled(template: string, given: readonly unknown[], normaliser: Normali
     return any ? nextAny : nextValue;
   };
   const text = template.replace(ALL_TOKENS, (token) => {
-    if (token === '%%') return token;
+    if (token === '%%') return '%';
     const at = next(token === '%j' || token === '%o' || token === '%O');
     if (at >= given.length) return token;
     taken[at] = true;
@@ -364,7 +364,7 @@ function filled(template: string, given: readonly unknown[], normaliser: Normali
   const leftOver = given.filter((one, i) => one !== undefined && !whole[i] && !isMeta[i]);
   // As in util.format a text without arguments is left alone.
   const alone = isMeta.every((meta, i) => meta && !taken[i]);
-  return [alone ? template : text.replaceAll('%%', '%'), leftOver];
+  return [alone ? template : text, leftOver];
 }
 
 function shownAs(token: string, value: unknown, normaliser: Normaliser): string {

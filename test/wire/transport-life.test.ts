@@ -109,12 +109,14 @@ test('a logger that has no such level, and a level that no logger has, lose noth
 test('a transport lives on after remove and add, configure, clear, and a sibling that closes or ends', async () => {
   const kafka = transportOf();
   const one = winston.createLogger({ transports: [kafka] });
-  const two = winston.createLogger({ transports: [kafka] });
   let sent = 0;
   const works = (logger: winston.Logger) => {
     logger.info('m');
     expect(kafka.stats()).toMatchObject({ queuedRecords: ++sent, dropped: { closed: 0 } });
   };
+  one.remove(kafka).add(kafka);
+  works(one);
+  const two = winston.createLogger({ transports: [kafka] });
   one.remove(kafka);
   works(two);
   two.remove(kafka);

@@ -154,9 +154,10 @@ test('tokens are filled as util.format fills them', () => {
       const template = parts.join('');
       const tokens = parts.filter((part) => /^%[sdifoO]$/.test(part)).length;
       const [record] = readyMade((logger) => logger.info(template, ...args));
-      expect(record!.message).toBe(
-        formatText(template, ...args.slice(0, tokens)).replaceAll(tokens ? '\0' : '%%', '%'),
-      );
+      // util.format appends what is over, and needs an argument to look at the text at all.
+      const bare =
+        tokens === 0 ? formatText(template, '').slice(0, -1) : formatText(template, ...args.slice(0, tokens));
+      expect(record!.message).toBe(bare);
     }),
     { numRuns: 200 },
   );
