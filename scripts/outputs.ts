@@ -20,6 +20,7 @@ import { pipelineDashboard } from './grafana/pipeline-dashboard.ts';
 import { platformDashboard } from './grafana/platform-dashboard.ts';
 import { kibanaPicture } from './kibana-picture.ts';
 import { runbooksDocs } from './runbooks-docs.ts';
+import { secretsDocs } from './secrets-docs.ts';
 
 /** Path below the package's root -> content. */
 export function outputs(): Readonly<Record<string, string>> {
@@ -39,6 +40,7 @@ export function outputs(): Readonly<Record<string, string>> {
     'docs/events.md': eventsDocs(measures, rules),
     'docs/fields.md': fieldsDocs(),
     'docs/runbooks/README.md': runbooksDocs(measures, rules),
+    'docs/secrets.md': secretsDocs(),
     ...kibanaObjects(),
     'docs/kibana-dashboard.svg': kibanaPicture(shippedObjects()['kibana/calling-platform.ndjson']!),
   };
