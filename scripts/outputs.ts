@@ -20,6 +20,7 @@ import { pipelineDashboard } from './grafana/pipeline-dashboard.ts';
 import { platformDashboard } from './grafana/platform-dashboard.ts';
 import { kibanaPicture } from './kibana-picture.ts';
 import { runbooksDocs } from './runbooks-docs.ts';
+import { secretsDocs } from './secrets-docs.ts';
 import { shapesDocs } from './shapes-docs.ts';
 
 /** Path below the package's root -> content. */
@@ -41,6 +42,7 @@ export function outputs(): Readonly<Record<string, string>> {
     'docs/fields.md': fieldsDocs(),
     'docs/shapes.md': shapesDocs(),
     'docs/runbooks/README.md': runbooksDocs(measures, rules),
+    'docs/secrets.md': secretsDocs(),
     ...kibanaObjects(),
     'docs/kibana-dashboard.svg': kibanaPicture(shippedObjects()['kibana/calling-platform.ndjson']!),
   };

@@ -2,7 +2,9 @@
 import { type AlertsConfig, alertsSection } from './alerts/alerts-config.ts';
 import { readConfigFile } from './core/config-file.ts';
 import { type Environment, loadYaml, type Schema } from './core/config-loader.ts';
+import { LogpipeError } from './core/errors.ts';
 import { LOG_LEVELS, type LogLevel } from './core/log.ts';
+import { exponentialReason } from './core/regex-ambiguity.ts';
 import { type BulkConfig, bulkSection } from './indexing/bulk-writer.ts';
 import { type ElasticsearchConfig, elasticsearchSection } from './indexing/elasticsearch.ts';
 import { type DlqConfig, dlqSection } from './indexing/refused.ts';
@@ -126,5 +128,21 @@ export function loadConfig(options: { file?: string | undefined; env: Environmen
 
 /** The configuration from YAML text; `place` stands in messages. */
 export function parseConfig(text: string, env: Environment, place: string): Config {
-  return loadYaml<Config>(text, CONFIG_SCHEMA, env, place);
+  const config = loadYaml<Config>(text, CONFIG_SCHEMA, env, place);
+  checkPatterns(config.mask.patterns, place);
+  return config;
+}
+
+/** A pattern that may take exponential time would stop everything at the first text made for it. */
+function checkPatterns(patterns: readonly string[], place: string): void {
+  const problems = patterns.flatMap((pattern, i) => {
+    const reason = exponentialReason(pattern);
+    if (reason === undefined) return [];
+    const fix = 'write what is repeated so that it matches a text in one way only';
+    return [
+      `  - mask.patterns.${i}: found ${JSON.stringify(pattern)}; may take exponential time, since ${reason}: ${fix}`,
+    ];
+  });
+  if (problems.length === 0) return;
+  throw new LogpipeError('LOGPIPE_CONFIG_INVALID', `${place}: ${problems.length} problem(s)\n${problems.join('\n')}`);
 }

@@ -162,7 +162,7 @@ const TOKENS: readonly TokenRow[] = [
   ['new-relic', 'dashed', 16, 'NRAK- NRII- NRAA- NRRA- NRSP- NRIQ-'],
   ['linear', 'alnum', 16, 'lin_api_ lin_oauth_'],
   ['notion', 'alnum', 40, 'secret_'],
-  ['notion', 'alnum', 20, 'ntn_'],
+  ['notion-integration', 'alnum', 20, 'ntn_'],
   ['postman', 'dashed', 16, 'PMAK- PMAT-'],
   ['square', 'dashed', 16, 'sq0atp- sq0csp- sq0idp-'],
   ['square-facebook', 'dashed', 50, 'EAAA EAA'],
@@ -193,8 +193,8 @@ const TOKENS: readonly TokenRow[] = [
     12,
     'rzp_live_ rzp_test_ FLWSECK- FLWSECK_ access-sandbox- access-production- access-development- shpss_ EZAK EZTK',
   ],
-  ['cloud-asia', 'alnum', 12, 'LTAI'],
-  ['cloud-asia', 'alnum', 32, 'AKID'],
+  ['alibaba', 'alnum', 12, 'LTAI'],
+  ['tencent', 'alnum', 32, 'AKID'],
   ['telnyx', 'word', 20, 'KEY0'],
   ['launchdarkly', 'dashed', 32, 'sdk- mob-'],
   ['cloudflare', 'dashed', 24, 'v1.0- cfut_ cfat_ cfk_'],
@@ -491,7 +491,7 @@ const DISTANT: readonly Rule[] = [
   },
   {
     id: 'token-new-relic-license',
-    anchors: ['NRAL', 'NRAL '],
+    anchors: ['NRAL'],
     find(text, start, end) {
       let from = start;
       while (from > 0 && start - from < 48 && is(text, from - 1, ALNUM)) from -= 1;

@@ -5,6 +5,7 @@ import { type ConnectionOptions, createSecureContext } from 'node:tls';
 import type { SASLOptions } from 'kafkajs';
 import type { TransportStreamOptions } from 'winston-transport';
 import { errorText, LogpipeError } from '../core/errors.ts';
+import { exponentialReason } from '../core/regex-ambiguity.ts';
 import type { Levels } from './levels.ts';
 
 /** `snappy` is the fast one: about a third of the bytes for a fraction of gzip's CPU time. */
@@ -192,6 +193,16 @@ function checkMask(mask: MaskingOptions): void {
       new RegExp(pattern);
     } catch {
       throw refuse('mask.patterns', pattern, 'the source of a regular expression');
+    }
+    const reason = exponentialReason(pattern);
+    if (reason !== undefined) {
+      const permitted = 'an expression whose repeated parts match a text in one way only';
+      throw refuse(
+        'mask.patterns',
+        pattern,
+        permitted,
+        `is ${show(pattern)} and may take exponential time, since ${reason}`,
+      );
     }
   }
 }

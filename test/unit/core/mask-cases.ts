@@ -877,7 +877,7 @@ export const INNOCENT: readonly object[] = [
       'password=***',
       'password: [REDACTED]',
       'token=<redacted>',
-      'password=${DB_PASSWORD}',
+      'password=$' + '{DB_PASSWORD}',
       'Cookie: [masked]',
       'seedling: 5',
       'salted caramel: 2',

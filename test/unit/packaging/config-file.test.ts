@@ -34,6 +34,14 @@ function secretFile(name: string, content: string): string {
 }
 
 describe('the shipped file', () => {
+  test('refuses a mask pattern that may take exponential time, and no other', () => {
+    const message = refusal("mask:\n  patterns: ['[A-Z0-9]+@corp', '(a+)+b']");
+    expect(message).toMatch(
+      /mask\.patterns\.1: found "\(a\+\)\+b"; may take exponential time, since .*: write what is repeated/,
+    );
+    expect(message).not.toContain('@corp');
+  });
+
   test('equals the defaults of the code in an empty environment', () => {
     expect(parse(shipped)).toEqual(parse(''));
   });

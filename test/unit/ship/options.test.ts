@@ -33,6 +33,10 @@ test.each<[Partial<KafkaTransportOptions> | Record<string, unknown>, RegExp]>([
   [{ queue: { maxBytes: Number.NaN } }, /queue\.maxBytes is null/],
   [{ maxRecordBytes: 2_000_000 }, /maxRecordBytes is 2000000; permitted: a whole number from 1000 to 1000000/],
   [{ mask: { patterns: ['('] } }, /mask\.patterns is "\("; permitted: the source of a regular expression/],
+  [
+    { mask: { patterns: ['(a+)+b'] } },
+    /mask\.patterns is "\(a\+\)\+b" and may take exponential time, since a repeated part/,
+  ],
   [{ brocker: 'x' }, /brocker is not an option/],
   [{ sasl: { mechanism: 'magic' } }, /sasl\.mechanism is "magic"; permitted: plain/],
 ])('%j is refused', (options, message) => {

@@ -1,0 +1,166 @@
+// docs/secrets.md from the masking rules: what is masked, what cannot be, and how to add to it.
+import { createMasker } from '../src/core/mask.ts';
+import { OVERLAP, WINDOW } from '../src/core/mask-patterns.ts';
+import { FORM_RULES } from '../src/core/secret-forms.ts';
+import { type KeyKind, secretNames } from '../src/core/secret-keys.ts';
+import { createTextRules } from '../src/core/secret-text.ts';
+import { code, document, table } from './markdown.ts';
+
+const KINDS: Readonly<Record<KeyKind, string>> = {
+  password: 'every text but `null`, `***` and the like; every number',
+  secret: 'every text that is not a state (`expired`, `missing`); numbers from 100,000 on',
+  code: 'every text, every number',
+  codes: 'the plural of the above: every text, no number, for that counts them',
+  tokens: 'the plural of a password or secret (`tokens`, `apiKeys`): texts and groups; a number counts them and stays',
+  opaque: 'only what looks drawn by lot: `routingKey: "calls.created"` stays',
+  phrase: 'all its words, to the end of the line',
+  header: 'the whole value; in a text its scheme stays',
+  cookie: 'the whole value, all its pairs',
+};
+
+/** What the other rules find; each example is masked where the dots stand. */
+const FORMS: Readonly<Record<string, readonly [what: string, example: string]>> = {
+  jwt: ['a JSON Web Token, also cut short', '`eyJ….….…`'],
+  pem: ['a private key in PEM, with line breaks of any notation, also cut short', '`-----BEGIN RSA PRIVATE KEY-----…`'],
+  'pem-base64': ['the same in base64; certificates stay', '`LS0tLS1CRUdJTi…`'],
+  'auth-scheme': [
+    'what follows a scheme, unless it is an ordinary word (`Basic authentication`)',
+    '`Bearer …`, `Basic …`',
+  ],
+  'webhook-url': ['the path of a URL that is a credential by itself', '`https://hooks.slack.com/…`'],
+  'url-credentials': [
+    'user and password of any URL; a user alone when it looks like a token',
+    '`postgres://…@db/calls`',
+  ],
+  'go-dsn': ['the password of a Go data source name', '`app:…@tcp(db:3306)/calls`'],
+  'token-airtable': ['personal access tokens of Airtable', '`pat….…`'],
+  'token-telegram': ['bot tokens of Telegram', '`…:AA…`'],
+  'token-terraform': ['tokens of Terraform Cloud', '`….atlasv1.…`'],
+  'token-new-relic-license': ['licence keys of New Relic', '`…NRAL`'],
+  'token-mailchimp': ['keys of Mailchimp', '`…-us12`'],
+  'token-azure-client-secret': ['client secrets of Azure', '`…8Q~…`'],
+};
+
+const TEXTS: readonly (readonly [id: string, what: string, examples: string])[] = [
+  [
+    'key',
+    'a secret name and its value in JSON at any depth of escaping, YAML, ini, logfmt, XML, query strings, form bodies, URL encoding, util.inspect, Ruby hashes, command-line flags, headers, `{name, value}` pairs; also spoken of in a sentence',
+    '`password=…`, `"api_key": "…"`, `--token …`, `Password for bob: …`, `invalid token …`, `<pin>…</pin>`, `Cookie: …`',
+  ],
+  ['query', '`key`, `code` and `ticket` in a query string, when the value looks drawn by lot', '`?key=…`, `&code=…`'],
+  ['code-sentence', 'a code in a sentence', '`Your verification code is …`, `… is your login code`'],
+  ['sql-identified', 'passwords in SQL', "`IDENTIFIED BY '…'`"],
+];
+
+const BY_LINE: readonly (readonly [id: string, what: string, examples: string])[] = [
+  [
+    'card',
+    'card numbers: a known issuer’s prefix and length, a right check digit, standing alone; not behind `id`, `order`, `time`, `phone` and the like',
+    '`4… …`, in one run or in printed groups',
+  ],
+  ['token-discord', 'tokens of Discord: three parts, the second of six characters', '`M….….…`'],
+  ['command', 'arguments of known commands', '`curl -u user:…`, `mysql -p…`, `sshpass -p …`, `redis-cli -a …`'],
+  ['insert', 'values of secret columns', "`INSERT INTO t (name, password) VALUES ('a', '…')`"],
+  ['unicode-escape', 'all of the above behind `\\u0070` escapes and in UTF-16', '`"\\u0070in": "…"`'],
+];
+
+export function secretsDocs(): string {
+  const names = new Map<KeyKind, string[]>();
+  for (const [name, kind] of secretNames()) names.set(kind, [...(names.get(kind) ?? []), name]);
+  const heads = FORM_RULES.filter(({ id }) => FORMS[id] === undefined);
+  check();
+  return document([
+    `# Secrets
+
+What looks like a secret is replaced by \`[masked]\`, and the document gets the tag \`_masked\`. This happens in the
+application’s transport, and again at the intake, since not every record comes through the transport; in dead letters (unless
+\`dlq.keepRaw\` is on); in what the command line shows of records; and in notifications and incident reports. The same rules
+decide everywhere. They cost time in step with the text’s length; a text that cannot be masked for whatever reason becomes
+\`[masked]\` as a whole.
+
+## By the key
+
+A key is split into words where case or punctuation changes, and judged by how it *ends*: \`dbPassword\`, \`db.pass\`, \`X-Api-Key\`
+and \`Pass Word\` are secret; \`passwordReset\`, \`token_count\`, \`apiKeyId\`, \`secretary\` and \`pincode\` are not. Words such as
+\`value\`, \`hash\`, \`new\`, \`confirm\` and digits at the end do not matter. Booleans and \`null\` stay. Lists and objects below a secret
+key are masked in all their texts; keys in them that look drawn by lot, too. Two keys may make one name: \`card: { code }\`,
+\`api: { key }\`, \`session: { id }\`. Of \`{ "name": "X-Api-Key", "value": … }\`, of JSON patches, of \`["--password", "…"]\` and of
+Node’s \`rawHeaders\`, the value is masked.
+
+${table(
+  ['kind', 'what is masked', 'names, without case and punctuation'],
+  Object.entries(KINDS).map(([kind, what]) => [code(kind), what, (names.get(kind as KeyKind) ?? []).sort().join(', ')]),
+)}
+
+## By its form, wherever it stands
+
+Tokens with a known head. Behind the head come as many characters as such a token has at least.
+
+${table(
+  ['rule', 'heads'],
+  heads.map(({ id, anchors }) => [
+    code(id),
+    [...new Set(anchors)].map((anchor) => code(`${anchor.trim()}…`)).join(' '),
+  ]),
+)}
+
+Forms with more to them:
+
+${table(
+  ['rule', 'what', 'example'],
+  Object.entries(FORMS).map(([id, [what, example]]) => [code(id), what, example]),
+)}
+
+## By the words around it
+
+${table(
+  ['rule', 'what', 'examples'],
+  [...TEXTS, ...BY_LINE].map(([id, what, examples]) => [code(id), what, examples]),
+)}
+
+## What cannot be masked
+
+- A secret without a head of its own under a name that says nothing: \`"data": "hunter2"\`, \`"x": "…"\`.
+- A password in a sentence that does not look drawn by lot: \`the password hunter\` (\`password: hunter\` is masked).
+- A secret that was encrypted, compressed or encoded (base64, hexadecimal) before it was logged, except under a secret key and
+  except private keys in PEM; a secret that is split over several records.
+- Numbers: a card number as a JSON number under an ordinary key; a code of digits in a sentence that does not name it.
+- A passphrase of several words behind \`password:\` in a text without quotes: its first word is masked. Under a key all of it is.
+- Names, addresses, phone numbers: they are personal, but no secrets. Leave them out where you log.
+- Field names: what is secret in a *name* shows when the name has no sign of it.
+- The other way round, ordinary text is sometimes masked: what looks drawn by lot behind \`token\` may have been an id.
+
+Masking is the second line of defence. The first is not to log a secret.
+
+## Your own keys and patterns
+
+\`\`\`yaml
+mask:
+  keys: [doorCode]              # doorCode, door-code, DOOR_CODE; as a key and in texts
+  patterns: ['\\bPAT-\\d{6}\\b'] # regular expressions; each whole match is masked
+\`\`\`
+
+The transport takes the same as its option \`mask\`. Give both the same, or a secret that the intake would mask lies in Kafka.
+A key also covers a catalogue field of that name. A pattern sees each text by itself, unescaped, in windows of
+${WINDOW.toLocaleString('en')} characters that overlap by ${OVERLAP.toLocaleString('en')}: that is the longest match which is
+certainly found, and \`^\` and \`$\` match at a window’s ends in a longer text. A pattern that may take exponential time, such as
+\`(a+)+b\`, is refused by \`logpipe check-config\` and by the transport. Several \`.*\` in one pattern are permitted and slow.
+With patterns, every text of every record is tried against each of them: some microseconds per event.`,
+  ]);
+}
+
+/** A rule that is not told of, or is told of and does not exist, is a mistake of this page. */
+function check(): void {
+  const known = new Set([...FORM_RULES, ...createTextRules(() => false)].map(({ id }) => id));
+  const told = [...Object.keys(FORMS), ...TEXTS.map(([id]) => id)];
+  for (const id of told)
+    if (!known.has(id)) throw new Error(`docs/secrets.md tells of the rule ${id}, which does not exist`);
+  for (const { id } of createTextRules(() => false))
+    if (!told.includes(id)) throw new Error(`docs/secrets.md does not tell of the rule ${id}`);
+  const masker = createMasker();
+  for (const name of secretNames().keys()) {
+    const oneWord = name === 'pincode' || name === 'seed' || name === 'pan';
+    if (!oneWord && !masker.isSecretKey(name))
+      throw new Error(`docs/secrets.md names the key ${name}, which is not secret`);
+  }
+}
