@@ -98,7 +98,7 @@ export const LINE_FORMATS: readonly LineFormat[] = [
       const match = TIME_FIRST.exec(text);
       if (match === null) return undefined;
       const [head, year, month, day, clock, fraction = '0', zone = ''] = match;
-      const timestamp = `${year}-${month}-${day}T${clock}.${fraction}${isoZone(zone)}`;
+      const timestamp = `${year}-${month}-${day}T${clock}.${fraction.padEnd(3, '0')}${isoZone(zone)}`;
       return whole(text, { timestamp, level: levelAfter(text.slice(head.length, head.length + 160)) });
     },
   },

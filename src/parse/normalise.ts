@@ -123,6 +123,13 @@ export function createNormaliser(time: TimeParser): Normaliser {
       }
       return;
     }
+    // Google Cloud's other form: two fields of the record itself, which stay where they are.
+    const apart = fromParts({ seconds: draft.find('timestampSeconds'), nanos: draft.find('timestampNanos') });
+    if (apart !== undefined && apart >= LEAST_MS) {
+      for (const name of ['timestamp', '@timestamp']) draft.setAside(name);
+      doc.timestamp = time.iso(apart);
+      return;
+    }
     // None: conform.ts says that what stands there is no time.
     if (doc.timestamp === undefined) doc.timestamp = draft.take('@timestamp');
     else draft.setAside('@timestamp');

@@ -57,6 +57,13 @@ const LINES: [string, string | object, unknown, unknown, string][] = [
     TIME,
   ],
   [
+    'Google Cloud with its time in two fields',
+    { severity: 'ERROR', message: 'x', timestampSeconds: Math.floor(MS / 1000), timestampNanos: (MS % 1000) * 1e6 },
+    'error',
+    'x',
+    TIME,
+  ],
+  [
     'fluent-bit around Winston',
     { date: 1795875762.607, log: INNER, kubernetes: { pod_name: 'p' } },
     'error',

@@ -142,7 +142,9 @@ describe('nothing vanishes', () => {
       fc.property(fc.dictionary(key, value, { maxKeys: 8 }), (record) => {
         const line = JSON.stringify(record);
         const { document, tags } = parse(line);
-        if (!tags.includes('_mapping_degraded')) expect(missing(line, document)).toEqual([]);
+        // A name drawn at random may be that of a secret.
+        if (!tags.includes('_mapping_degraded') && !tags.includes('_masked'))
+          expect(missing(line, document)).toEqual([]);
       }),
       { numRuns: 3_000 },
     );
