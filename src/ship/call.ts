@@ -149,9 +149,9 @@ function assemble(said: Said, normaliser: Normaliser): Fields {
     // Winston copies these from the error to the record; they are in `error` now.
     if (found !== undefined && merged.spread && isFirstError(said, found.error)) {
       delete record.stack;
-      delete record.cause;
-      delete record.name;
-      if (error?.code !== undefined) delete record.code;
+      if (read(found.error, 'cause')) delete record.cause;
+      if (record.name === error?.name) delete record.name;
+      if (typeof record.code !== 'object' && String(record.code) === error?.code) delete record.code;
     }
     if (typeof record.stack === 'string') remains = { holder: merged.info, message };
     lostByWinston(said, record, normaliser);
@@ -190,7 +190,7 @@ function assemble(said: Said, normaliser: Normaliser): Fields {
   if (error !== undefined) {
     if (record.error !== undefined) addExtra(record, 'error', record.error);
     record.error = error;
-    if (record.stack !== undefined && error.stack?.startsWith(String(record.stack))) delete record.stack;
+    if (typeof record.stack === 'string' && error.stack?.startsWith(record.stack)) delete record.stack;
   } else if (remains !== undefined && record.error === undefined) {
     record.error = fromRemains(record, remains, normaliser);
   }

@@ -146,6 +146,17 @@ test('an error keeps its causes in every way it can be logged', () => {
   }
 });
 
+test('beside an error, fields that only have the names of its parts stay', () => {
+  const log: Log = (logger, error) => {
+    logger.child({ name: 'worker', cause: 'mine' }).error('m', new Error('no cause'));
+    logger.error('m', error, { stack: { a: 1 } }, { code: 5 });
+  };
+  for (const records of [readyMade(log), bare(json(), log)]) {
+    expect(records[0]).toMatchObject({ name: 'worker', cause: 'mine', error: { name: 'Error', message: 'no cause' } });
+    expect(records[1]).toMatchObject({ message: 'm', stack: { a: 1 }, code: 5, error: { code: 'E_MUCH' } });
+  }
+});
+
 test('tokens are filled as util.format fills them', () => {
   const value = fc.oneof(fc.string(), fc.integer(), fc.double(), fc.boolean(), fc.constant(null), fc.bigInt());
   const token = fc.constantFrom('%s', '%d', '%i', '%f', '%o', '%O', '%%', 'text', ' ');
