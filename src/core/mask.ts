@@ -74,6 +74,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
   const cache = new Map<string, KeyFacts>();
   let cachedChars = 0;
   let embedded = 0;
+  let renamedAny = false;
 
   /** The cheap test, without the operator's patterns. */
   function shows(line: string): boolean {
@@ -211,7 +212,10 @@ export function createMasker(options: MaskOptions = {}): Masker {
       const key = keys[i]!;
       const before = source[key];
       const known = facts(key);
-      if (known.shown !== key) renamed = true;
+      if (known.shown !== key) {
+        renamed = true;
+        renamedAny = true;
+      }
       const after = member(before, key, known, depth, above, named);
       if (after === before) continue;
       changed ??= keys.map((name) => source[name]);
@@ -287,7 +291,9 @@ export function createMasker(options: MaskOptions = {}): Masker {
     );
     const before = keys.map((key) => (value as Record<string, unknown>)[key]);
     const after = before.map((item, i) =>
-      isAbout(keys[i]!, kind) ? walk(item, depth + 1, undefined) : leaves(item, kind, depth + 1),
+      isAbout(keys[i]!, kind)
+        ? walk(item, depth + 1, undefined)
+        : leaves(item, stricter(facts(keys[i]!).kind, kind), depth + 1),
     );
     return shown.every((key, i) => key === keys[i]) && after.every((item, i) => item === before[i])
       ? value
@@ -351,7 +357,16 @@ export function createMasker(options: MaskOptions = {}): Masker {
     isSecretKey: (key) => facts(key).kind !== undefined,
     leads: (key) => facts(key).leads || patterns.present,
     text,
-    value: (value) => walk(value, 0, undefined),
+    value(value) {
+      let masked = walk(value, 0, undefined);
+      // A key that was masked may have said what stands below it.
+      for (let round = 1; renamedAny && round < MAX_ROUNDS; round++) {
+        renamedAny = false;
+        masked = walk(masked, 0, undefined);
+      }
+      renamedAny = false;
+      return masked;
+    },
   };
 }
 
@@ -392,6 +407,11 @@ const PAIR_VALUES = new Set([
   'from',
   'to',
 ]);
+
+/** Of a key and the one above it, the kind that leaves less. */
+function stricter(own: KeyKind | undefined, above: KeyKind): KeyKind {
+  return own === 'password' || own === 'code' ? own : above;
+}
 
 /** An object of such keys; a second of the same name is told apart by a number, so that nothing is lost. */
 function rebuilt(keys: readonly string[], values: readonly unknown[]): Record<string, unknown> {

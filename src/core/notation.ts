@@ -118,7 +118,7 @@ export function bareEnd(text: string, from: number, encoded: boolean, limit = te
   if (text.startsWith(MASK, from)) i = from + MASK.length;
   for (; i < text.length && i < limit; i++) {
     const char = text.charCodeAt(i);
-    if (char <= 32 || char === 34 || char === 96 || char === 60) break;
+    if (char <= 32 || char === 34 || char === 96 || (char === 60 && i > from)) break;
     if (char === 92 && endsAtEscape(text, i)) break;
     if (char === 39 && !(i > from && isKeyChar(text.charCodeAt(i - 1)) && isKeyChar(text.charCodeAt(i + 1)))) break;
     if (encoded && char === 37 && /^%(?:25)*(?:2[0267C]|3B|7D|0A|0D|5D)/i.test(text.slice(i, i + 12))) break;

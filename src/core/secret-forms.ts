@@ -313,7 +313,7 @@ const SCHEME: Rule = {
       word.length < 6 ||
       !(
         looksRandom(word, 5) ||
-        /^[^a-z]*\d[^a-z]*$/.test(word) ||
+        (/\d/.test(word) && !/[a-z]/.test(word)) ||
         word.length >= 24 ||
         word.endsWith('=') ||
         /[a-z]\d|\d[a-z]/i.test(word)

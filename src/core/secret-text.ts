@@ -24,7 +24,10 @@ const MAX_VALUE = 300;
 
 /** Values that say there is no secret, or that it has been taken out already. */
 const NOTHING =
-  /^(?:null|undefined|none|nil|nan|true|false|yes|no|n\/a|[*x.•-]+|\[[\w :-]{0,40}\]|<[\w :-]{1,40}>|\{\{?[\w .-]{0,40}\}?\}|\$\{[^}]{1,60}\}|\$\w{1,40}|%[sdjoO]|\?|\(?(?:empty|redacted|hidden|masked|filtered|removed)\)?|process\.env\.\w+)$/i;
+  /^(?:null|undefined|none|nil|nan|true|false|yes|no|n\/a|[*x.•-]+|[[<({]{1,2}(?:(?:redacted|filtered|masked|hidden|removed|omitted|sensitive|secret|password|token|circular|object|array|empty|none|null|undefined|your)[a-z _:-]{0,24}(?:Object)?)?[\]>)}]{1,2}|\$\{[^}]{1,60}\}|%[sdjoO]|\?|redacted|hidden|masked|filtered|process\.env\.\w+)$/i;
+/** A variable of a shell or a place in a statement. */
+const VARIABLE = /^\$(?:\d{1,2}|[A-Z][A-Z_]{1,40})$/;
+const isNothing = (value: string) => NOTHING.test(value) || VARIABLE.test(value);
 /** Words that tell of a secret what became of it. */
 const STATES = new Set(
   (
@@ -161,6 +164,8 @@ function elementEnd(text: string, begin: number, end: number): number | undefine
   while (i > 0 && begin - i < 32 && (isKeyChar(text.charCodeAt(i - 1)) || text.charCodeAt(i - 1) === 58)) i -= 1;
   const open = text.charCodeAt(i - 1) === 60 ? 1 : text.slice(Math.max(0, i - 4), i) === '&lt;' ? 4 : 0;
   if (open === 0) return undefined;
+  // `token=<your-token>` is a value in brackets.
+  if (/[=:]\s?$/.test(text.slice(Math.max(0, i - open - 2), i - open))) return undefined;
   const close = open === 1 ? '>' : '&gt;';
   const at = text.slice(end, end + 256).indexOf(close);
   if (at < 0 || text[end + at - 1] === '/') return undefined;
@@ -275,9 +280,8 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
   /** A group under a secret key, as a whole. */
   function group(text: string, key: Key, at: number): Cut | undefined {
     if (key.kind === 'opaque' || /session$/i.test(text.slice(key.begin, key.end))) return undefined;
-    const start = text.slice(at, at + MAX_LOOK);
-    if (/^(?:\[[\w :-]{0,40}\]|\{\{?[\w .-]{0,40}\}?\}|[[{]\s*[\]}])/.test(start) && !/^\[\d/.test(start))
-      return undefined;
+    const short = /^[[{][^\]}]{0,40}[\]}]{1,2}/.exec(text.slice(at, at + 48));
+    if (short !== null && isNothing(short[0])) return undefined;
     const to = groupEnd(text, at);
     return { from: at, to, put: maskedGroup(text.slice(at, to), key.kind) };
   }
@@ -287,7 +291,7 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
     if (to <= from) return undefined;
     const value = text.slice(from, Math.min(to, from + MAX_VALUE));
     // `${NAME}` ends behind its brace.
-    if (value === MASK || NOTHING.test(value.trim()) || NOTHING.test(text.slice(from, Math.min(to + 1, from + 80))))
+    if (value === MASK || isNothing(value.trim()) || isNothing(text.slice(from, Math.min(to + 1, from + 80))))
       return undefined;
     const { kind } = key;
     if (value.startsWith('/') && isWorkingFolder(text.slice(key.begin, key.end))) return undefined;
@@ -348,7 +352,7 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
     const found = data ? text.indexOf(']]>', from) : nextOf(text, from, '<', '&lt;');
     const to = found < 0 ? text.length : found;
     const value = text.slice(from, Math.min(to, from + 64)).trim();
-    return value === '' || NOTHING.test(value) ? undefined : { from, to, put: MASK };
+    return value === '' || isNothing(value) ? undefined : { from, to, put: MASK };
   }
 
   function nextOf(text: string, from: number, a: string, b: string): number {
@@ -362,7 +366,7 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
     if (scheme === undefined) {
       const to = bareEnd(text, at, false);
       const value = text.slice(at, Math.min(to, at + 64));
-      return to === at || value === MASK || NOTHING.test(value) || STATES.has(value.toLowerCase())
+      return to === at || value === MASK || isNothing(value) || STATES.has(value.toLowerCase())
         ? undefined
         : { from: at, to, put: MASK };
     }
@@ -377,7 +381,7 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
       /^(?:bearer|basic|token|api-?key|key|negotiate|ntlm|bot|geniekey|sso-key|jwt|splunk|apptoken|client|kakaoak|zoho-oauthtoken|dsn|flyv1)$/i.test(
         scheme,
       );
-    if (to === from || value === MASK || NOTHING.test(value)) return undefined;
+    if (to === from || value === MASK || isNothing(value)) return undefined;
     if (known && !STATES.has(value.toLowerCase())) return { from, to, put: MASK };
     if (looksRandom(value, 8)) return { from, to, put: MASK };
     // No scheme: the first word is the credential itself, unless it is an ordinary word.
@@ -389,7 +393,7 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
     const end = (limit?: number) =>
       isHeader ? lineEnd(text, at, limit) : bareEnd(text, at, place.by === 'encoded', limit);
     const value = text.slice(at, end(at + MAX_VALUE));
-    if (value === '' || value === MASK || NOTHING.test(value) || STATES.has(value.toLowerCase())) return undefined;
+    if (value === '' || value === MASK || isNothing(value) || STATES.has(value.toLowerCase())) return undefined;
     if (/^[\d.]{1,6}$/.test(value) || (!value.includes('=') && !looksRandom(value, 8))) return undefined;
     return { from: at, to: end(), put: MASK };
   }
@@ -518,12 +522,18 @@ const PHRASE_RULES: readonly Rule[] = [
 ];
 
 /** What is told of a token beside the token itself. */
-const ABOUT =
-  /^(?:token_?)?(?:type|scopes?|expir\w*|exp|iat|ttl|count|limit|length|status|state|alg|algorithm|issued\w*|created\w*|updated\w*|provider|enabled|max\w*|min\w*)$/i;
+const ABOUT = new Set(
+  (
+    'type scope scopes expires expiry expire expiration exp iat ttl count limit length status state alg algorithm issued created ' +
+    'updated provider enabled max min'
+  ).split(' '),
+);
 
 /** Is a member of a token's group about the token, and no secret? */
 export function isAbout(key: string, kind: KeyKind): boolean {
-  return (kind === 'tokens' || kind === 'secret') && ABOUT.test(key.slice(0, 40));
+  return (
+    (kind === 'tokens' || kind === 'secret') && key.length <= MAX_KEY && keyWords(key).some((word) => ABOUT.has(word))
+  );
 }
 
 /** Under a key of the kind `opaque`: does the value look like a secret? Twilio's ids of calls and accounts do not. */
@@ -579,5 +589,5 @@ function maskedGroup(group: string, kind: KeyKind): string {
 export function saysNothing(value: string, strict: boolean): boolean {
   if (value.length > 80) return false;
   const trimmed = value.trim();
-  return trimmed === '' || NOTHING.test(trimmed) || (!strict && STATES.has(trimmed.toLowerCase()));
+  return trimmed === '' || isNothing(trimmed) || (!strict && STATES.has(trimmed.toLowerCase()));
 }
