@@ -4,7 +4,7 @@
 import { defineConfig } from 'vitest/config';
 import { WORKERS } from './test/kit/global-setup.ts';
 
-/** By default one core is left free, which is half of a small machine. */
+/** By default one core is left free, which is half of a small machine. Limits are for a machine that is busy with other things. */
 const NODE_ALONE = { maxWorkers: '100%' };
 
 const REAL_SERVERS = {
@@ -28,10 +28,10 @@ export default defineConfig({
       ? ['default', ['json', { outputFile: process.env.LOGPIPE_TEST_REPORT }]]
       : ['default'],
     projects: [
-      tier('unit', { ...NODE_ALONE, testTimeout: 60_000, sequence: { groupOrder: 0 } }),
-      tier('wire', { ...NODE_ALONE, testTimeout: 60_000, sequence: { groupOrder: 0 } }),
-      tier('integration', { ...REAL_SERVERS, testTimeout: 120_000, hookTimeout: 60_000, sequence: { groupOrder: 1 } }),
-      tier('integrity', { ...REAL_SERVERS, testTimeout: 300_000, hookTimeout: 60_000, sequence: { groupOrder: 2 } }),
+      tier('unit', { ...NODE_ALONE, testTimeout: 240_000, sequence: { groupOrder: 0 } }),
+      tier('wire', { ...NODE_ALONE, testTimeout: 240_000, sequence: { groupOrder: 0 } }),
+      tier('integration', { ...REAL_SERVERS, testTimeout: 240_000, hookTimeout: 120_000, sequence: { groupOrder: 1 } }),
+      tier('integrity', { ...REAL_SERVERS, testTimeout: 600_000, hookTimeout: 120_000, sequence: { groupOrder: 2 } }),
       tier('cluster', { ...SEVERAL_SERVERS, sequence: { groupOrder: 3 } }),
       ...(fullCluster
         ? [

@@ -115,7 +115,7 @@ describe.each(samples)('%s', (_name, codec, compress, plain) => {
       ),
       { numRuns: 60 },
     );
-  }, 60_000);
+  }, 240_000);
 });
 
 describe('lies', () => {

@@ -323,4 +323,4 @@ test('the sums of the counts topic are a plain count of the log', async () => {
   // The property was put to the test.
   expect(kills).toBeGreaterThan(300);
   expect(overlaps).toBeGreaterThan(300);
-}, 180_000);
+}, 400_000);

@@ -268,7 +268,7 @@ describe('a batch that cannot be read', () => {
       }),
       { numRuns: 300 },
     );
-  }, 60_000);
+  }, 240_000);
 });
 
 describe('a batch too large to be held unpacked', () => {
