@@ -295,9 +295,9 @@ export function createMasker(options: MaskOptions = {}): Masker {
         ? walk(item, depth + 1, undefined)
         : leaves(item, stricter(facts(keys[i]!).kind, kind), depth + 1),
     );
-    return shown.every((key, i) => key === keys[i]) && after.every((item, i) => item === before[i])
-      ? value
-      : rebuilt(shown, after);
+    const renamed = shown.some((key, i) => key !== keys[i]);
+    if (renamed) renamedAny = true;
+    return !renamed && after.every((item, i) => item === before[i]) ? value : rebuilt(shown, after);
   }
 
   /** `{ name: 'X-Api-Key', value: … }`, `{ op: 'replace', path: '/password', value: … }`: the kind of the named one. */
