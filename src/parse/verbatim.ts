@@ -25,14 +25,17 @@ interface Seen {
 interface Field {
   readonly type: FieldType | undefined;
   readonly group: ReadonlyMap<string, Field> | undefined;
-  /** The newest short value that was found without a secret: most fields say the same again and again. */
-  clean: string;
-  /** The value that takes its place when the whole record is found clean. */
+  /** Short values that were found without a secret: most fields say the same few again and again. */
+  readonly clean: Set<string>;
+  /** False once it has had more values than are worth remembering. */
+  repeats: boolean;
+  /** The value that joins the clean ones when the whole record is found clean. */
   next: string;
 }
 
 /** Longer values differ from record to record. */
-const MAX_REMEMBERED = 32;
+const MAX_REMEMBERED_LENGTH = 32;
+const MAX_REMEMBERED = 64;
 
 /**
  * `text` is what `doc` was parsed from. A key given twice is in the text but not in the object: such a line is left to the
@@ -58,7 +61,13 @@ export function createVerbatimCheck(
     for (const [name, type] of map) {
       if (masker.leads(name)) ledByCatalogue = true;
       const group = typeof type === 'string' ? undefined : copy(type);
-      copied.set(name, { type: typeof type === 'string' ? type : undefined, group, clean: '', next: '' });
+      copied.set(name, {
+        type: typeof type === 'string' ? type : undefined,
+        group,
+        clean: new Set(),
+        repeats: true,
+        next: '',
+      });
     }
     return copied;
   }
@@ -70,7 +79,7 @@ export function createVerbatimCheck(
     if (!isPlain(doc, seen)) return false;
     if (!options.duplicatesRefused) return !mayRepeatKey(text, doc) && !masker.holdsSecret(text);
     if ((led || masker.suspicious(texts)) && masker.value(doc) !== doc) return false;
-    for (const field of fresh) field.clean = field.next;
+    for (const field of fresh) remember(field);
     return true;
   }
 
@@ -99,9 +108,10 @@ export function createVerbatimCheck(
     if (type !== undefined) {
       // The common case by far, without the call.
       if (typeof value === 'string' && (type === 'keyword' || type === 'text')) {
-        if (value === field.clean) return true;
+        const mayRepeat = field.repeats && value.length <= MAX_REMEMBERED_LENGTH;
+        if (mayRepeat && field.clean.has(value)) return true;
         texts += `${value}\n`;
-        if (value.length > MAX_REMEMBERED) return true;
+        if (!mayRepeat) return true;
         field.next = value;
         fresh.push(field);
         return true;
@@ -120,6 +130,13 @@ export function createVerbatimCheck(
       }
     }
     return true;
+  }
+
+  function remember(field: Field): void {
+    field.clean.add(field.next);
+    if (field.clean.size <= MAX_REMEMBERED) return;
+    field.repeats = false;
+    field.clean.clear();
   }
 
   /** Takes note of all texts and keys in the value; false when it is deeper than the slow path would leave it. */

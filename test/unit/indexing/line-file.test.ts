@@ -239,10 +239,11 @@ function keeping() {
   return { out, stream };
 }
 
-it('the console shows a document that is nested too deep to be laid out as it is', async () => {
+it('the console shows a document of any depth', async () => {
   const { out, stream } = keeping();
   const sink = createConsoleSink('pretty', { out: stream as never, metrics: createMetrics() });
-  const deep = `{"a":${'['.repeat(20_000)}${']'.repeat(20_000)}}`;
+  const value = '['.repeat(20_000) + ']'.repeat(20_000);
+  const deep = `{"a":${value}}`;
   await sink.write(
     batchOf([
       ['i', deep],
@@ -251,7 +252,7 @@ it('the console shows a document that is nested too deep to be laid out as it is
     forever,
   );
   const [first, second] = out.join('').trimEnd().split('\n');
-  expect(first).toBe(deep);
+  expect(first!.endsWith(` a=${value}`)).toBe(true);
   expect(second).toContain('hello');
 });
 
@@ -259,5 +260,5 @@ it('the console moves no cursor and turns no text round for what is in a documen
   const { out, stream } = keeping();
   const sink = createConsoleSink('pretty', { out: stream as never, metrics: createMetrics() });
   await sink.write(batchOf([['i', '{"message":"a\\u001b[2Jb\\u202ec\\u2066d"}']]), forever);
-  expect(out.join('')).toMatch(/ a \[2Jb c d\n$/);
+  expect(out.join('')).toMatch(/ a\\u001b\[2Jb\\u202ec\\u2066d\n$/);
 });
