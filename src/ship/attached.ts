@@ -45,19 +45,24 @@ export abstract class AttachedTransport extends TransportStream {
     this.setMaxListeners(0);
     if (options.handleExceptions || options.handleRejections) makeRoomForHandlers();
     // Winston's own listeners do their work once, and end the transport with the first logger that lets go of it.
-    this.removeAllListeners('pipe');
-    this.removeAllListeners('unpipe');
+    const itsOwn = ['pipe', 'unpipe'].map((event) => [event, this.rawListeners(event)] as const);
     this.on('pipe', (source: unknown) => this.#attach(source as Source));
     this.on('unpipe', (source: unknown) => this.#detach(source as Source));
-    Object.defineProperty(this, 'level', {
-      get: () => this.#least()?.level ?? this.#wanted,
-      set: (level: string | undefined) => {
-        this.#wanted = level;
-        this.#resolved = undefined;
-      },
-      enumerable: true,
-      configurable: true,
-    });
+    for (const [event, listeners] of itsOwn) {
+      for (const listener of listeners) this.removeListener(event, listener as () => void);
+    }
+  }
+
+  /** `level`, as Winston calls it. */
+  static leastOf(transport: AttachedTransport): string | undefined {
+    return transport.#least()?.level ?? transport.#wanted;
+  }
+
+  static setLeast(transport: AttachedTransport, level: string | undefined): void {
+    // Winston's constructor sets it before there is anything to set.
+    if (!(#wanted in transport)) return;
+    transport.#wanted = level;
+    transport.#resolved = undefined;
   }
 
   /** One record. `tag` is for its tags. Must not throw. */
@@ -167,6 +172,17 @@ export abstract class AttachedTransport extends TransportStream {
     return ending > 0 && ending < this.#sources.size;
   }
 }
+
+// On the prototype: a property of its own with a getter makes every access to a transport slower.
+Object.defineProperty(AttachedTransport.prototype, 'level', {
+  get(this: AttachedTransport) {
+    return AttachedTransport.leastOf(this);
+  },
+  set(this: AttachedTransport, level: string | undefined) {
+    AttachedTransport.setLeast(this, level);
+  },
+  configurable: true,
+});
 
 /** What Winston makes of an uncaught error; an application's own field `exception: true` is none. */
 export function isCrash(info: Info): boolean {

@@ -116,6 +116,11 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
     }
   }
 
+  function rebuilt(info: Info, eventId: string, tag: string | undefined): ShipRecord {
+    const maxChars = MAX_LINES * settings.maxRecordBytes;
+    return safely(eventId, () => written(eventId, (normaliser) => recordOfInfo(info, normaliser, maxChars), tag));
+  }
+
   function fromInfo(info: Info, tag?: string): ShipRecord {
     const eventId = nextId();
     try {
@@ -127,8 +132,7 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
     } catch {
       // A getter or proxy inside; the slow path reads each field on its own.
     }
-    const maxChars = MAX_LINES * settings.maxRecordBytes;
-    return safely(eventId, () => written(eventId, (normaliser) => recordOfInfo(info, normaliser, maxChars), tag));
+    return rebuilt(info, eventId, tag);
   }
 
   return Object.assign(fromInfo, {

@@ -131,7 +131,7 @@ export class KafkaTransport extends AttachedTransport {
         waitForExit(this, true);
       }
       const record = (info[RECORD] as ShipRecord | undefined) ?? this.#build(info, tag);
-      if (isCrash(info)) this.#showCrash(record);
+      if ((this.handleExceptions || this.handleRejections) && isCrash(info)) this.#showCrash(record);
       if (this.#queue.push(record)) this.#sender.nudge();
       else this.#drops.count('queue-full', 1);
     } catch (error) {
