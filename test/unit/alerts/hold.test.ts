@@ -4,6 +4,7 @@ import { beginHold } from '../../../src/alerts/hold.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { createMasker } from '../../../src/core/mask.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
+import { ERROR_TEMPLATE_VERSION } from '../../../src/tag/template.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
 test.each([
@@ -16,7 +17,7 @@ test.each([
   const initial = new Map(
     Array.from({ length: count }, (_, i) => {
       const key = `error.templates/fault ${i}`;
-      return [`template/${key}`, { key, firstMs: 0, quiet: true }] as const;
+      return [`template/${key}`, { key, firstMs: 0, quiet: true, templates: ERROR_TEMPLATE_VERSION }] as const;
     }),
   );
   const hold = beginHold(
