@@ -31,11 +31,12 @@ function modes(folder: string): string[] {
     .sort();
 }
 
-test('journals, positions, locks and replays are 0600 in folders 0700', async () => {
+test('journals, positions, locks, documents, dead letters and replays are 0600 in folders 0700', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'logpipe-private-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   const line = { timestamp: new Date().toISOString(), level: 'error', message: 'boom' };
-  writeFileSync(join(folder, 'app.log'), `${JSON.stringify(line)}\n`);
+  const tooLong = { ...line, message: 'x'.repeat(2_000) };
+  writeFileSync(join(folder, 'app.log'), `${JSON.stringify(line)}\n${JSON.stringify(tooLong)}\n`);
   // Left by an earlier version.
   mkdirSync(join(folder, 'state', 'alerts'), { recursive: true });
   writeFileSync(join(folder, 'state', 'alerts', 'alerts.journal'), '');
@@ -45,7 +46,9 @@ test('journals, positions, locks and replays are 0600 in folders 0700', async ()
     join(folder, 'logpipe.yml'),
     `source: files
 files: { paths: [app.log], dataDir: data/files, follow: false }
-sinks: { elasticsearch: false, console: { enabled: true, format: ndjson } }
+sinks: { elasticsearch: false, ndjson: { enabled: true, dir: indexed } }
+dlq: { file: letters/dead.ndjson }
+parse: { maxRecordBytes: 1000 }
 alerts: { journalDir: state/alerts }
 monitor: { enabled: false }
 http: { enabled: false }
@@ -68,7 +71,7 @@ http: { enabled: false }
   );
 
   const found = modes(folder).filter((entry) => !/ (?:app\.log|logpipe\.yml|state)$/.test(entry));
-  for (const name of ['alerts.journal', 'positions.json', 'once.json', '.ndjson']) {
+  for (const name of ['alerts.journal', 'positions.ndjson', 'once.json', 'letters/dead.ndjson', 'indexed', 'out']) {
     expect(
       found.some((entry) => entry.endsWith(name)),
       `${name} was written`,
