@@ -3,6 +3,7 @@
 // permitted, whatever their headers and trailers claim, and none cost more than time linear in what they hold; one batch is
 // unpacked at a time per process, in the order of asking.
 import { promisify } from 'node:util';
+import { type Context, createContext, Script } from 'node:vm';
 import { createUnzip, gzip, unzip } from 'node:zlib';
 import kafkajs from 'kafkajs';
 
@@ -51,11 +52,16 @@ export function oneAtATime<T>(work: () => Promise<T>): Promise<T> {
   return mine;
 }
 
-/** What a codec's package threw: the data's fault, unless the process has run out of memory. */
+/** What a codec's package threw: the data's fault, unless the process has run out of memory or stood still. */
 function dataFault(codec: string, error: unknown): unknown {
   if (error instanceof UnreadableBatchError) return error;
   const { code, message = String(error) } = (error ?? {}) as { code?: string; message?: string };
-  if (code === 'Z_MEM_ERROR' || code === 'ERR_MEMORY_ALLOCATION_FAILED' || /allocation failed/i.test(message)) {
+  if (
+    code === 'ERR_SCRIPT_EXECUTION_TIMEOUT' ||
+    code === 'Z_MEM_ERROR' ||
+    code === 'ERR_MEMORY_ALLOCATION_FAILED' ||
+    /allocation failed/i.test(message)
+  ) {
     return error;
   }
   return damaged(`${codec}: ${message}`);
@@ -322,7 +328,7 @@ export const zstdCodec: Codec = {
     return oneAtATime(async () => {
       const parts: Buffer[] = [];
       let bytes = 0;
-      for await (const piece of zstdPieces(data, maxBytes, false)) {
+      for await (const piece of zstdPieces(data, maxBytes)) {
         bytes += piece.length;
         if (bytes > maxBytes) throw tooLarge(maxBytes);
         parts.push(piece);
@@ -331,23 +337,26 @@ export const zstdCodec: Codec = {
     });
   },
 
-  pieces: (data) => zstdPieces(data, MAX_BATCH_BYTES, true),
+  pieces: (data) => zstdPieces(data, MAX_BATCH_BYTES),
 };
 
-/** Compressed bytes given at a time: they unpack to at most 16 MB, so that other work gets its turn in between. */
-const ZSTD_STEP = 512;
+/** At a time: what unpacks to at most 4 MiB, then other work gets its turn. */
+const ZSTD_MAX_BLOCK = 128 * 1024;
+const ZSTD_STEP_BLOCKS = 32;
+const ZSTD_STEP_BYTES = 16 * 1024;
 const ZSTD_ROOM = 256 * MIB;
 const ZSTD_SHIFTS = 128;
 
-async function* zstdPieces(data: Buffer, maxBytes: number, inSteps: boolean): AsyncGenerator<Buffer> {
+async function* zstdPieces(data: Buffer, maxBytes: number): AsyncGenerator<Buffer> {
   const { Decompress, decompress } = await import('fzstd');
-  for (const { bytes: frame, content, window, single } of zstdFrames(data)) {
+  const within = createWorkLimit('zstd');
+  for (const { bytes: frame, content, window, single, steps } of zstdFrames(data)) {
     if ((content ?? 0) > maxBytes) throw tooLarge(maxBytes);
     // fzstd allocates the window before it has read anything that needs it.
     if (window > MAX_BATCH_BYTES) throw tooLarge(MAX_BATCH_BYTES);
     if (single) {
       // fzstd writes a single segment into its place; as a stream it would move all of it once for each block.
-      const out = await guarded('zstd', () => decompress(frame));
+      const out = await guarded('zstd', () => within(frame.length + content!, () => decompress(frame)));
       yield Buffer.from(out.buffer, out.byteOffset, out.byteLength);
       continue;
     }
@@ -362,14 +371,65 @@ async function* zstdPieces(data: Buffer, maxBytes: number, inSteps: boolean): As
       if (shifted > ZSTD_ROOM + ZSTD_SHIFTS * bytes) throw damaged('zstd: too many blocks for what they hold');
       if (piece.length > 0) ready.push(Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength));
     });
-    const step = inSteps ? ZSTD_STEP : frame.length;
-    for (let at = 0; at < frame.length; at += step) {
-      await guarded('zstd', () => stream.push(frame.subarray(at, at + step), at + step >= frame.length));
+    let at = 0;
+    let known = 0;
+    for (const end of steps) {
+      const step = frame.subarray(at, end);
+      await guarded('zstd', () => within(step.length + bytes - known, () => stream.push(step, end >= frame.length)));
+      at = end;
+      known = bytes;
       const pieces = ready;
       ready = [];
       yield* pieces;
-      if (inSteps && pieces.length > 0) await new Promise((resolve) => setImmediate(resolve));
+      await new Promise((resolve) => setImmediate(resolve));
     }
+  }
+}
+
+const WORK_BASE_MS = 2_000;
+/** Some fifty times what honest data need. */
+const WORK_BYTES_PER_MS = 2_000;
+const WORK_BYTES_PER_CPU_MS = 50_000;
+/** Below the third of a session that a fetch may take without a heartbeat. */
+const WORK_AT_ONCE_MS = 3_000;
+
+/**
+ * For a decoder that trusts its input: a block of ten bytes can keep fzstd busy for hours. Runs `work` and ends it when
+ * this batch has had more than its time, which grows with the bytes it turned out to hold.
+ * @throws UnreadableBatchError; a plain Error, worth another try, when it was the machine that stood still
+ */
+function createWorkLimit(codec: string): <T>(bytes: number, work: () => T) => T {
+  let leftMs = WORK_BASE_MS;
+  return (bytes, work) => {
+    leftMs += bytes / WORK_BYTES_PER_MS;
+    const timeout = Math.max(1, Math.ceil(Math.min(leftMs, WORK_AT_ONCE_MS)));
+    const cpu = process.cpuUsage();
+    const started = performance.now();
+    try {
+      return endedAfter(timeout, work);
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw error;
+      const { user, system } = process.cpuUsage(cpu);
+      // A loaded or stopped machine gives little of that time; honest data need less than a tenth of this.
+      if ((user + system) / 1000 < Math.min(timeout / 2, 200 + bytes / WORK_BYTES_PER_CPU_MS)) throw error;
+      throw damaged(`${codec}: it takes longer than ${timeout} ms to unpack`);
+    } finally {
+      leftMs -= performance.now() - started;
+    }
+  };
+}
+
+const call = new Script('work()');
+let room: Context | undefined;
+
+/** The one means to end a loop that runs in this thread. @throws ERR_SCRIPT_EXECUTION_TIMEOUT, and what `work` throws */
+function endedAfter<T>(timeout: number, work: () => T): T {
+  room ??= createContext({});
+  room.work = work;
+  try {
+    return call.runInContext(room, { timeout }) as T;
+  } finally {
+    room.work = undefined;
   }
 }
 
@@ -379,6 +439,8 @@ interface ZstdFrame {
   readonly content: number | undefined;
   readonly window: number;
   readonly single: boolean;
+  /** Ends of runs of whole blocks. */
+  readonly steps: readonly number[];
 }
 
 /** https://www.rfc-editor.org/rfc/rfc8878 */
@@ -397,16 +459,27 @@ function* zstdFrames(data: Buffer): Generator<ZstdFrame> {
     const base = 2 ** (10 + (data[start + 5]! >> 3));
     const window = single ? content! : base + (base / 8) * (data[start + 5]! & 7);
     at += sizeBytes;
+    const steps: number[] = [];
+    let blocks = 0;
+    let stepStart = start;
     for (let isLast = false; !isLast; ) {
       if (at + 3 > data.length) throw damaged('zstd: the frame is cut off');
       const header = data.readUIntLE(at, 3);
       isLast = (header & 1) === 1;
+      if (header >> 3 > ZSTD_MAX_BLOCK) throw damaged(`zstd: a block of ${header >> 3} bytes is longer than permitted`);
       // A block of one repeated byte tells how often, not how long it is.
       at += 3 + ((header & 6) === 2 ? 1 : header >> 3);
+      blocks++;
+      if (!isLast && (blocks % ZSTD_STEP_BLOCKS === 0 || at - stepStart >= ZSTD_STEP_BYTES)) {
+        steps.push(at - start);
+        stepStart = at;
+        blocks = 0;
+      }
     }
     const end = at + ((flags & 0x04) === 0 ? 0 : 4);
     if (end > data.length) throw damaged('zstd: the frame is cut off');
-    yield { bytes: data.subarray(start, end), content, window, single };
+    steps.push(end - start);
+    yield { bytes: data.subarray(start, end), content, window, single, steps };
     start = end;
   }
 }

@@ -157,13 +157,16 @@ export function createMasker(options: MaskOptions = {}): Masker {
     const first = value.charCodeAt(0);
     const last = value.charCodeAt(value.length - 1);
     if (!((first === 123 && last === 125) || (first === 91 && last === 93)) || embedded >= MAX_EMBEDDED) return value;
-    embedded += 1;
+    let parsed: unknown;
     try {
-      const parsed: unknown = JSON.parse(value);
-      const masked = walk(parsed, 0, undefined);
-      return masked === parsed ? value : JSON.stringify(masked);
+      parsed = JSON.parse(value);
     } catch {
       return value;
+    }
+    embedded += 1;
+    try {
+      const masked = walk(parsed, 0, undefined);
+      return masked === parsed ? value : JSON.stringify(masked);
     } finally {
       embedded -= 1;
     }

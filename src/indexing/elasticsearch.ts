@@ -128,6 +128,11 @@ export type SendBulk = (body: Buffer, signal: AbortSignal) => Promise<BulkReply>
 
 /** Only what the outcome needs: the reply of a clean bulk shrinks to some 25 bytes per item. */
 const FILTER = 'errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by';
+/**
+ * How long Elasticsearch waits for a shard that is not there. Its default of a minute is longer than our own patience: the
+ * whole request would fail for the one index, instead of its items.
+ */
+const SHARD_TIMEOUT = '10s';
 /** Refusals whose answer is wanted with its headers: the client's error comes without them. */
 const CLIENT_ERRORS = Array.from({ length: 100 }, (_, n) => 400 + n);
 const PRODUCT = 'Elasticsearch';
@@ -141,7 +146,12 @@ export function createSendBulk(client: Client): SendBulk {
     try {
       const answer = await client.transport.request<BulkBody | string>(
         // The path goes without an index: every action line names its own.
-        { method: 'POST', path: '/_bulk', bulkBody: body as unknown as string, querystring: { filter_path: FILTER } },
+        {
+          method: 'POST',
+          path: '/_bulk',
+          bulkBody: body as unknown as string,
+          querystring: { filter_path: FILTER, timeout: SHARD_TIMEOUT },
+        },
         // Retries are the bulk writer's: only it knows which items are still open.
         { meta: true, signal, ignore: CLIENT_ERRORS, maxRetries: 0 },
       );

@@ -130,7 +130,7 @@ describe('on the wire', () => {
     expect(server.requests).toHaveLength(1);
     const [request] = server.requests;
     expect(request!.path).toBe(
-      `/_bulk?filter_path=${encodeURIComponent('errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by')}`,
+      `/_bulk?filter_path=${encodeURIComponent('errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by')}&timeout=10s`,
     );
     expect(request!.headers['content-type']).toBe('application/vnd.elasticsearch+x-ndjson; compatible-with=8');
     expect(request!.body).toBe(

@@ -27,13 +27,17 @@ async function rawSnappy(bytes: Buffer): Promise<Buffer> {
 }
 
 /** A zstd frame of raw blocks; `size` as the header is to claim it, or a window instead. */
-function zstdFrame(blocks: readonly { raw?: Buffer; repeat?: [byte: number, times: number] }[], head: Buffer): Buffer {
+function zstdFrame(
+  blocks: readonly { raw?: Buffer; packed?: Buffer; repeat?: [byte: number, times: number] }[],
+  head: Buffer,
+): Buffer {
   const parts = [Buffer.from([0x28, 0xb5, 0x2f, 0xfd]), head];
-  for (const [i, { raw, repeat }] of blocks.entries()) {
+  for (const [i, { raw, packed, repeat }] of blocks.entries()) {
     const header = Buffer.alloc(3);
-    const size = raw?.length ?? repeat![1];
-    header.writeUIntLE((size << 3) | (raw ? 0 : 2) | Number(i === blocks.length - 1), 0, 3);
-    parts.push(header, raw ?? Buffer.from([repeat![0]]));
+    const size = (raw ?? packed)?.length ?? repeat![1];
+    const type = raw ? 0 : packed ? 2 : 1;
+    header.writeUIntLE((size << 3) | (type << 1) | Number(i === blocks.length - 1), 0, 3);
+    parts.push(header, raw ?? packed ?? Buffer.from([repeat![0]]));
   }
   return Buffer.concat(parts);
 }
@@ -146,6 +150,27 @@ describe('lies', () => {
     );
     await expect(zstdCodec.decompress(frame)).rejects.toThrow('too many blocks');
     await expect(inPieces(zstdCodec, frame)).rejects.toThrow('too many blocks');
+  });
+
+  test('ten bytes of zstd that claim 98,303 copies of 65,539 bytes each end in seconds, not in hours', async () => {
+    // One literal; that many sequences, each with the same code for literals (0), offset (2) and length (52) and no bits.
+    const packed = Buffer.from([0x08, 0x61, 255, 0xff, 0xff, 0x54, 0, 2, 52, 1]);
+    const streamed = zstdFrame([{ packed }], STREAMED);
+    const single = zstdFrame([{ packed }], Buffer.from([0xa0, 0, 0, 1, 0]));
+    for (const frame of [streamed, single]) {
+      await expect(inPieces(zstdCodec, frame)).rejects.toMatchObject({
+        reason: 'batch_undecodable',
+        message: expect.stringContaining('longer than'),
+      });
+    }
+    // The next batch is none the worse for it.
+    const healthy = zstdFrame([{ raw: data.subarray(0, 1000) }], STREAMED);
+    expect((await zstdCodec.decompress(healthy)).equals(data.subarray(0, 1000))).toBe(true);
+  });
+
+  test('a zstd block longer than the format permits', async () => {
+    const frame = zstdFrame([{ repeat: [120, 131_073] }], STREAMED);
+    await expect(zstdCodec.decompress(frame)).rejects.toMatchObject({ reason: 'batch_undecodable' });
   });
 
   test('a zstd bomb of many repeated blocks stops at the bound', async () => {

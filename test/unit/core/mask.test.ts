@@ -1,5 +1,7 @@
 // Masking judged from outside: lines go through the parser (both ways), the dead letter and the transport, and what comes
 // out is searched for the secret.
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createMasker, MASK } from '../../../src/core/mask.ts';
@@ -371,4 +373,53 @@ describe('hostile input', () => {
     const ratios = [0, 1, 2].map(() => run(many) / Math.max(run(few), 1_000));
     expect(Math.min(...ratios)).toBeLessThan(24);
   });
+});
+
+describe('a mask that fails', () => {
+  // What a regular expression does that runs out of stack: it throws out of any text function.
+  function failing<T>(work: () => T): T {
+    const original = String.prototype.matchAll;
+    String.prototype.matchAll = () => {
+      throw new RangeError('Maximum call stack size exceeded');
+    };
+    try {
+      return work();
+    } finally {
+      String.prototype.matchAll = original;
+    }
+  }
+  const masker = createMasker({ keys: ['doorCode'] });
+
+  test('masks the whole text', () => {
+    expect(failing(() => masker.text('call 7 doorCode=abc123 answered'))).toBe(MASK);
+  });
+
+  test('also in a text that is JSON, and in a value', () => {
+    const inner = JSON.stringify({ note: 'doorCode: abc123' });
+    expect(failing(() => masker.text(inner))).toBe(MASK);
+    expect(failing(() => masker.value({ callId: 'c1', inner, list: ['doorCode=abc123'] }))).toEqual({
+      callId: 'c1',
+      inner: MASK,
+      list: [MASK],
+    });
+  });
+});
+
+test('what is remembered of keys does not grow with them', () => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const held = () => {
+    collect();
+    return process.memoryUsage().heapUsed;
+  };
+  const masker = createMasker();
+  const feed = (from: number, count: number) => {
+    for (let i = from; i < from + count; i++)
+      masker.value({ [`${'k'.repeat(40)}${i}`]: 1, [`${'long'.repeat(200)}${i}`]: 1 });
+  };
+  feed(0, 20_000);
+  const before = held();
+  feed(20_000, 200_000);
+  // All of them would be more than 180 MB.
+  expect(held() - before).toBeLessThan(20_000_000);
 });
