@@ -28,6 +28,8 @@ interface Candidate {
   readonly offset: number;
 }
 
+/** Above the number of any candidate. */
+const PAIR = 65_536;
 const LONG_RUN = 14;
 const CHUNK = 16_384;
 /** Chunks overlap by more than any literal is long. */
@@ -39,9 +41,9 @@ export const DIGITS = -1;
 
 /** @param literals ASCII, three characters or more; capitals are taken as small letters. */
 export function createAnchors(literals: readonly string[]): Anchors {
-  /** By hash: literals whose four characters have it. The first list is of no literal. */
-  const lists: Candidate[][] = [[]];
-  const listOf = new Uint16Array(1 << 18);
+  const candidates: Candidate[] = [];
+  /** Pairs of a hash and the number of a candidate whose four characters have it. */
+  const pairs: number[] = [];
   // Two tables of bits by two hashes: what has both is almost certainly there, and both stay in the processor's cache.
   const looks = new Uint32Array(8_192);
   const looksAgain = new Uint32Array(8_192);
@@ -51,14 +53,21 @@ export function createAnchors(literals: readonly string[]): Anchors {
       const offset = rarest(codes, parity);
       for (const four of fours(codes, offset)) {
         const bit = hash(four);
-        listOf[bit] ||= lists.push([]) - 1;
-        lists[listOf[bit]!]!.push({ index, codes, offset });
+        pairs.push(bit * PAIR + candidates.length);
         looks[bit >>> 5]! |= 1 << (bit & 31);
         const again = hashAgain(four);
         looksAgain[again >>> 5]! |= 1 << (again & 31);
       }
+      candidates.push({ index, codes, offset });
     }
   });
+  // Sorted by hash, in one array: a list of its own for each hash would be some twenty thousand of them.
+  const sorted = Float64Array.from(pairs).sort();
+  const members = Uint16Array.from(sorted, (pair) => pair % PAIR);
+  const hashes = Uint32Array.from(sorted, (pair) => Math.floor(pair / PAIR));
+  if (hashes.length > PAIR) throw new RangeError(`${literals.length} literals are more than the tables hold`);
+  const starts = new Uint16Array(1 << 18);
+  for (let i = hashes.length - 1; i >= 0; i--) starts[hashes[i]!] = i;
   const buffer = Buffer.alloc(CHUNK + 8);
   const quads = new Uint32Array(buffer.buffer, buffer.byteOffset, buffer.length / 4);
 
@@ -75,10 +84,9 @@ export function createAnchors(literals: readonly string[]): Anchors {
     if (((looks[bit >>> 5]! >>> (bit & 31)) & 1) === 0) return from;
     const again = hashAgain(four);
     if (((looksAgain[again >>> 5]! >>> (again & 31)) & 1) === 0) return from;
-    const list = lists[listOf[bit]!]!;
     let next = from;
-    for (let c = 0; c < list.length; c++) {
-      const candidate = list[c]!;
+    for (let c = starts[bit]!; hashes[c] === bit; c++) {
+      const candidate = candidates[members[c]!]!;
       const start = at - candidate.offset;
       if (start < next || !stands(text, start, candidate)) continue;
       const answer = visit(candidate.index, start, start + candidate.codes.length);

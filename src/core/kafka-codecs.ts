@@ -386,12 +386,11 @@ async function* zstdPieces(data: Buffer, maxBytes: number): AsyncGenerator<Buffe
   }
 }
 
-const WORK_BASE_MS = 2_000;
-/** Some fifty times what honest data need. */
-const WORK_BYTES_PER_MS = 2_000;
-const WORK_BYTES_PER_CPU_MS = 50_000;
 /** Below the third of a session that a fetch may take without a heartbeat. */
 const WORK_AT_ONCE_MS = 3_000;
+/** Processor time that a batch may take, some fifty times what honest data need. */
+const WORK_BASE_MS = 2_000;
+const WORK_BYTES_PER_MS = 2_000;
 
 /**
  * For a decoder that trusts its input: a block of ten bytes can keep fzstd busy for hours. Runs `work` and ends it when
@@ -401,21 +400,21 @@ const WORK_AT_ONCE_MS = 3_000;
 function createWorkLimit(codec: string): <T>(bytes: number, work: () => T) => T {
   let leftMs = WORK_BASE_MS;
   return (bytes, work) => {
-    leftMs += bytes / WORK_BYTES_PER_MS;
-    const timeout = Math.max(1, Math.ceil(Math.min(leftMs, WORK_AT_ONCE_MS)));
-    const cpu = process.cpuUsage();
-    const started = performance.now();
+    const before = process.cpuUsage();
+    const usedMs = () => {
+      const { user, system } = process.cpuUsage(before);
+      return (user + system) / 1000;
+    };
     try {
-      return endedAfter(timeout, work);
+      const done = endedAfter(WORK_AT_ONCE_MS, work);
+      leftMs += bytes / WORK_BYTES_PER_MS - usedMs();
+      if (leftMs > 0) return done;
     } catch (error) {
       if ((error as { code?: string }).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw error;
-      const { user, system } = process.cpuUsage(cpu);
       // A loaded or stopped machine gives little of that time; honest data need less than a tenth of this.
-      if ((user + system) / 1000 < Math.min(timeout / 2, 200 + bytes / WORK_BYTES_PER_CPU_MS)) throw error;
-      throw damaged(`${codec}: it takes longer than ${timeout} ms to unpack`);
-    } finally {
-      leftMs -= performance.now() - started;
+      if (usedMs() < Math.min(WORK_AT_ONCE_MS / 2, 200 + bytes / WORK_BYTES_PER_MS)) throw error;
     }
+    throw damaged(`${codec}: unpacking it takes longer than anything honest`);
   };
 }
 

@@ -160,7 +160,7 @@ describe('lies', () => {
     for (const frame of [streamed, single]) {
       await expect(inPieces(zstdCodec, frame)).rejects.toMatchObject({
         reason: 'batch_undecodable',
-        message: expect.stringContaining('longer than'),
+        message: expect.stringContaining('takes longer than'),
       });
     }
     // The next batch is none the worse for it.
