@@ -68,5 +68,7 @@ export default defineConfig({
 });
 
 function tier(name: string, options: object) {
-  return { test: { name, include: [`test/${name}/**/*.test.ts`], ...options } };
+  return {
+    test: { name, include: [`test/${name}/**/*.test.ts`], setupFiles: ['test/kit/fixed-seed.ts'], ...options },
+  };
 }

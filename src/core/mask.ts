@@ -130,8 +130,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
 
   /** One round over a text. */
   function once(value: string): string {
-    // Two bytes a character, read as one: what a reader of the bytes would see.
-    const read = value.includes('\0') ? value.replaceAll('\0', '') : value;
+    const read = withoutNuls(value);
     const plainText = rounds(read);
     if (plainText !== read) return plainText;
     const unescaped = undoEscapes(read);
@@ -262,11 +261,12 @@ export function createMasker(options: MaskOptions = {}): Masker {
   function hidden(value: unknown, kind: KeyKind, key: string, depth: number): unknown {
     if (typeof value === 'string') {
       if (value === MASK) return value;
-      if (saysNothing(value, kind === 'password')) return value;
-      if (value.startsWith('/') && isWorkingFolder(key)) return text(value);
-      if (kind === 'opaque') return isOpaque(value) ? MASK : text(value);
-      if (kind === 'tokens' && /^\d+$/.test(value.slice(0, 30))) return value;
-      if ((kind === 'secret' || kind === 'cookie') && /^\d{1,3}$/.test(value)) return value;
+      const read = withoutNuls(value);
+      if (saysNothing(read, kind === 'password')) return value;
+      if (read.startsWith('/') && isWorkingFolder(key)) return text(value);
+      if (kind === 'opaque') return isOpaque(read) ? MASK : text(value);
+      if (kind === 'tokens' && /^\d+$/.test(read.slice(0, 30))) return value;
+      if ((kind === 'secret' || kind === 'cookie') && /^\d{1,3}$/.test(read)) return value;
       return MASK;
     }
     if (typeof value === 'number' || typeof value === 'bigint') {
@@ -334,7 +334,8 @@ export function createMasker(options: MaskOptions = {}): Masker {
   function kindBefore(name: unknown, value: unknown): KeyKind | undefined {
     if (typeof name !== 'string' || typeof value !== 'string' || name.length > MAX_CACHED_KEY || name.length < 2)
       return undefined;
-    if (/[\s=]/.test(name)) return undefined;
+    // A name of which a part has been masked was not one before either.
+    if (/[\s=[\]{}]/.test(name)) return undefined;
     const flag = name.startsWith('-');
     const { kind } = facts(name.replace(/^-{1,2}/, '').replace(/:$/, ''));
     if (kind === undefined) return undefined;
@@ -432,6 +433,11 @@ function rebuilt(keys: readonly string[], values: readonly unknown[]): Record<st
     });
   });
   return made;
+}
+
+/** Two bytes a character, read as one: what a reader of the bytes would see. */
+function withoutNuls(text: string): string {
+  return text.includes('\0') ? text.replaceAll('\0', '') : text;
 }
 
 /** `\u0070` and its like, also behind several backslashes, as what they stand for; quotes and backslashes stay. */

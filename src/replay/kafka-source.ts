@@ -3,6 +3,7 @@
 import type { Admin } from 'kafkajs';
 import type { Log } from '../core/log.ts';
 import type { ChunkOrigin } from '../core/record.ts';
+import { withAdmin } from '../source/kafka-admin.ts';
 import { createKafka, type KafkaConfig } from '../source/kafka-client.ts';
 import { failedReading } from '../source/kafka-failures.ts';
 import { toRecords } from '../source/kafka-records.ts';
@@ -29,15 +30,11 @@ export function createKafkaReplaySource(config: KafkaConfig, options: StretchOpt
   const missing: string[] = [];
   const laneOf = (partition: number) => `${topic}/${partition}`;
 
-  async function withAdmin<T>(work: (admin: Admin) => Promise<T>): Promise<T> {
-    const admin = createKafka(config, log).admin();
+  async function asking<T>(work: (admin: Admin) => Promise<T>): Promise<T> {
     try {
-      await admin.connect();
-      return await work(admin);
+      return await withAdmin(createKafka(config, log), work);
     } catch (error) {
       throw failedReading(error, config, topic);
-    } finally {
-      await admin.disconnect().catch(() => {});
     }
   }
 
@@ -75,7 +72,7 @@ export function createKafkaReplaySource(config: KafkaConfig, options: StretchOpt
   return readable({
     kind: 'kafka',
     plan: () =>
-      withAdmin(async (admin): Promise<SourcePlan> => {
+      asking(async (admin): Promise<SourcePlan> => {
         const lanes: PlannedLane[] = [];
         const gaps: string[] = [];
         for (const row of await rows(admin)) {
@@ -90,7 +87,7 @@ export function createKafkaReplaySource(config: KafkaConfig, options: StretchOpt
     async feed(from: Positions, signal, take) {
       const origins = new Map<number, ChunkOrigin>();
       const wanted = new Map<number, { from: number; to: number }>();
-      for (const row of await withAdmin(rows)) {
+      for (const row of await asking(rows)) {
         const at = from.get(laneOf(row.partition));
         const start = typeof at === 'number' ? at : row.from;
         if (start < row.low) {

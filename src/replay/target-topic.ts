@@ -7,6 +7,7 @@ import { assertAcknowledged } from '../core/kafka-acks.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { documentId } from '../indexing/document.ts';
+import { withAdmin } from '../source/kafka-admin.ts';
 import { createKafka, defaultPartitioner, type KafkaConfig } from '../source/kafka-client.ts';
 import { failedReading } from '../source/kafka-failures.ts';
 import { readTopic } from '../source/throwaway-reader.ts';
@@ -38,16 +39,12 @@ export function createTopicTarget(
   let partitions: number[] = [];
 
   async function readEnds(): Promise<Record<string, number>> {
-    const admin = kafka.admin();
     try {
-      await admin.connect();
-      const rows = await admin.fetchTopicOffsets(topic);
+      const rows = await withAdmin(kafka, (admin) => admin.fetchTopicOffsets(topic));
       partitions = rows.map(({ partition }) => partition).sort((a, b) => a - b);
       return Object.fromEntries(rows.map(({ partition, high }) => [String(partition), Number(high)]));
     } catch (error) {
       throw failedReading(error, config, topic);
-    } finally {
-      await admin.disconnect().catch(() => {});
     }
   }
 

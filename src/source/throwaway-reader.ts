@@ -6,6 +6,7 @@ import type { Admin, KafkaMessage } from 'kafkajs';
 import { sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import { withAdmin } from './kafka-admin.ts';
 import { createKafka, type KafkaConfig } from './kafka-client.ts';
 import { failedReading } from './kafka-failures.ts';
 import { hasPacked, unpackAll, wholeBatchOf } from './record-batch.ts';
@@ -83,7 +84,7 @@ export async function readTopic(
   let joined = false;
   try {
     await admin.connect();
-    const ranges = await findRanges(admin, options);
+    const ranges = await withAdmin(kafka, (one) => findRanges(one, options));
     options.onReady?.();
     const behind = new Set([...ranges].filter(([, { next, end }]) => next < end).map(([partition]) => partition));
     if (behind.size === 0) options.onCaughtUp?.();

@@ -3,6 +3,7 @@
 // MAX_HELD_BYTES and one batch of it are held; a stream ends at the range's end, also where no later record was ever written.
 import type { Log } from '../core/log.ts';
 import type { RawRecord } from '../core/record.ts';
+import { withAdmin } from './kafka-admin.ts';
 import { createKafka, type KafkaConfig } from './kafka-client.ts';
 import { toRecords } from './kafka-records.ts';
 import { type Flow, readTopic } from './throwaway-reader.ts';
@@ -78,10 +79,8 @@ export async function openTopicStreams(
   };
 }
 
-async function offsetsOf(config: KafkaConfig, topic: string, fromMs: number, toMs: number, log: Log) {
-  const admin = createKafka(config, log).admin();
-  await admin.connect();
-  try {
+function offsetsOf(config: KafkaConfig, topic: string, fromMs: number, toMs: number, log: Log) {
+  return withAdmin(createKafka(config, log), async (admin) => {
     const rows = await admin.fetchTopicOffsets(topic);
     const [starts, ends] = await Promise.all([
       admin.fetchTopicOffsetsByTimestamp(topic, fromMs),
@@ -96,9 +95,7 @@ async function offsetsOf(config: KafkaConfig, topic: string, fromMs: number, toM
         return [partition, { from, to: at(ends, partition), removed: Number(low) > 0 && from === Number(low) }];
       }),
     );
-  } finally {
-    await admin.disconnect();
-  }
+  });
 }
 
 function createStream() {
