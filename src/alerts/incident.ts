@@ -15,8 +15,10 @@ export interface ChannelState {
   readonly triggeredMs: number;
   /** Of the resolve decided after it. */
   readonly resolvedMs?: number;
-  /** Last time the channel took a message. */
+  /** Last time the channel took a message of the incident since that began, or began again. */
   readonly deliveredMs?: number;
+  /** Last time it may have taken one: its answer proved nothing, or a part of the recipients refused. */
+  readonly perhapsMs?: number;
   /** Why the last message was given up; gone after the next one that arrives. */
   readonly failed?: string;
 }
@@ -166,6 +168,19 @@ export function factsOf(
     cooldownMs: rule?.cooldownMs ?? 0,
     remindMs: rule?.remindMs ?? 0,
   };
+}
+
+/** Has the channel taken a message of the incident, as far as can be told? */
+export function wasReached(state: ChannelState | undefined): boolean {
+  return state?.deliveredMs !== undefined || state?.perhapsMs !== undefined;
+}
+
+/** Of the open channels those that know of the incident, or are about to: not those that have refused every trigger. */
+export function informedChannels(incident: IncidentRecord): ChannelName[] {
+  return openChannels(incident).filter((name) => {
+    const state = incident.channels[name];
+    return state?.failed === undefined || wasReached(state);
+  });
 }
 
 /** Channels that got a trigger and no resolve since. */

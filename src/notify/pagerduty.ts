@@ -1,5 +1,6 @@
 // PagerDuty Events API v2. In: a notification. Out: one event; trigger, acknowledge and resolve of an incident share
-// its dedup key, so that a message sent twice changes nothing. Guarantee: masked, within the API's limits.
+// its dedup key, so that a message sent twice changes nothing. Guarantee: masked, within the API's limits; sent is what the
+// answer calls a success.
 import { createHash } from 'node:crypto';
 import { LogpipeError } from '../core/errors.ts';
 import { createHttpSend, type HttpSendDeps } from './http-send.ts';
@@ -32,6 +33,7 @@ export function createPagerDuty(options: PagerDutyOptions, deps: HttpSendDeps): 
       place: 'notify.pagerduty.url',
       timeoutMs: options.timeoutMs,
       quote: true,
+      confirm: (words) => notAccepted(words, isPagerDutysOwn(options.url)),
       secrets: [integrationKey],
     },
     deps,
@@ -43,6 +45,23 @@ export function createPagerDuty(options: PagerDutyOptions, deps: HttpSendDeps): 
       send(pagerDutyEvent(maskNotification(notification, deps.masker), integrationKey), signal),
     async close() {},
   };
+}
+
+/** Receivers with the same interface may answer with nothing. */
+function isPagerDutysOwn(url: string): boolean {
+  return URL.canParse(url) && /(?:^|\.)pagerduty\.com\.?$/.test(new URL(url).hostname);
+}
+
+/** @param strict an answer without JSON proves nothing */
+function notAccepted(words: string, strict: boolean): string | undefined {
+  let answer: unknown;
+  try {
+    answer = JSON.parse(words);
+  } catch {
+    return strict ? 'something else than its JSON' : undefined;
+  }
+  if (typeof answer !== 'object' || answer === null) return strict ? 'something else than its JSON' : undefined;
+  return (answer as { status?: unknown }).status === 'success' ? undefined : 'JSON without “status: success”';
 }
 
 /** The request body. @param notification already masked */

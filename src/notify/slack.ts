@@ -1,5 +1,6 @@
 // Slack incoming webhook. In: a notification. Out: `text` and a first attachment in the form the operators' guide
-// prescribes, and a second attachment for people. Guarantee: masked, escaped, within Slack's limits.
+// prescribes, and a second attachment for people. Guarantee: masked, escaped, within Slack's limits; sent is what Slack
+// has answered with its `ok`.
 
 import { createHttpSend, type HttpSendDeps } from './http-send.ts';
 import type { Channel, Notification } from './notification.ts';
@@ -22,7 +23,13 @@ export interface SlackOptions {
 
 export function createSlack(options: SlackOptions, deps: HttpSendDeps): Channel {
   const send = createHttpSend(
-    { url: options.webhookUrl, place: 'notify.slack.webhookUrl', timeoutMs: options.timeoutMs, quote: true },
+    {
+      url: options.webhookUrl,
+      place: 'notify.slack.webhookUrl',
+      timeoutMs: options.timeoutMs,
+      quote: true,
+      confirm: isSlacksOwn(options.webhookUrl) ? sayOk : () => undefined,
+    },
     deps,
   );
   return {
@@ -34,6 +41,17 @@ export function createSlack(options: SlackOptions, deps: HttpSendDeps): Channel 
     },
     async close() {},
   };
+}
+
+/** Services with the same interface answer in words of their own. */
+function isSlacksOwn(url: string): boolean {
+  return URL.canParse(url) && /(?:^|\.)slack(?:-gov)?\.com\.?$/.test(new URL(url).hostname);
+}
+
+function sayOk(words: string): string | undefined {
+  const text = words.trim();
+  if (text === 'ok') return undefined;
+  return text === '' ? 'an empty body instead of “ok”' : 'something else than “ok”';
 }
 
 /** The request body. @param notification already masked */

@@ -6,7 +6,7 @@ import type { Masker } from '../core/mask.ts';
 import { createMetrics } from '../core/metrics.ts';
 import { channelsFor } from '../notify/channels.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
-import type { Channel, ChannelName } from '../notify/notification.ts';
+import type { Channel, ChannelName, NotifyAction } from '../notify/notification.ts';
 import { followBus } from './bus.ts';
 import { DAEMON, type Happening } from './happening.ts';
 import { BUS_EVENTS, createLifecycle } from './lifecycle.ts';
@@ -28,6 +28,7 @@ export interface Pm2Watch {
 /** `pm2 update` takes PM2 away for some seconds. */
 const LOST_AFTER_MS = 15_000;
 const POLL_MS = 50;
+const MAX_TOLD = 1_000;
 
 export function startPm2Watch(
   config: Pm2Config,
@@ -36,10 +37,39 @@ export function startPm2Watch(
 ): Pm2Watch {
   const { clock, log, channels } = deps;
   let sent = 0;
+  /** Messages on their way, by entry. */
+  const underWay = new Map<string, { readonly of: string; readonly action: NotifyAction }>();
+  /** Incident and channel, where the channel took the beginning, or may have. */
+  const told = new Set<string>();
   const dispatcher = createDispatcher(
     {},
-    { ...deps, metrics: createMetrics(), random: Math.random, mayISend: async () => true, onResult: () => {} },
+    {
+      ...deps,
+      metrics: createMetrics(),
+      random: Math.random,
+      mayISend: async () => true,
+      onResult(id, result, retry) {
+        const message = underWay.get(id);
+        if (message === undefined || retry !== undefined) return;
+        underWay.delete(id);
+        if (message.action === 'resolve') told.delete(message.of);
+        else if (result.ok || result.doubtful || result.left !== undefined) remember(message.of);
+        else if (!told.has(message.of)) {
+          // Whoever refused the beginning has no use for the end.
+          const ends = [...underWay].filter(([, { of, action }]) => of === message.of && action === 'resolve');
+          for (const [end] of ends) underWay.delete(end);
+          dispatcher.forget(ends.map(([end]) => end));
+        }
+      },
+    },
   );
+  function remember(of: string): void {
+    told.add(of);
+    // Most beginnings have no end: a restart is over when it is told.
+    const [oldest] = told;
+    if (told.size > MAX_TOLD && oldest !== undefined) told.delete(oldest);
+  }
+
   const telling = createTelling(
     { ...config, ...options },
     {
@@ -47,8 +77,15 @@ export function startPm2Watch(
       log,
       channelsFor: (priority) => channelsFor(priority).filter((name) => channels.has(name)),
       send(notification, names) {
-        const shared = { notification, attempts: 0, nextMs: 0 };
-        dispatcher.add(names.map((channel) => ({ id: `${++sent}-${channel}`, channel, ...shared })));
+        const { incidentId, action } = notification;
+        const waiting = new Set([...underWay.values()].map(({ of }) => of));
+        for (const channel of names) {
+          const of = `${channel}/${incidentId}`;
+          if (action === 'resolve' && !told.has(of) && !waiting.has(of)) continue;
+          const id = `${++sent}-${channel}`;
+          underWay.set(id, { of, action });
+          dispatcher.add([{ id, channel, notification, attempts: 0, nextMs: 0 }]);
+        }
       },
     },
   );

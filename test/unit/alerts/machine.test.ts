@@ -4,7 +4,7 @@ import { FORGET_MS } from '../../../src/alerts/alert-state.ts';
 import type { IncidentRecord } from '../../../src/alerts/incident.ts';
 import { createAlertMachine } from '../../../src/alerts/machine.ts';
 import { createMasker } from '../../../src/core/mask.ts';
-import { MINUTE, messages, rig, rule, SECOND, START, seen, transitions } from './machine-kit.ts';
+import { MINUTE, messages, type Rig, rig, rule, SECOND, START, seen, transitions } from './machine-kit.ts';
 
 const DAY = 86_400_000;
 const failures = rule('failures', {
@@ -476,6 +476,64 @@ describe('the outbox', () => {
       email: { triggeredMs: START, failed: 'HTTP 404' },
     });
     expect(r.machine.waiting().filter(({ channel }) => channel !== 'history')).toEqual([]);
+  });
+
+  test('a channel that refused the trigger for good is not told of the end; one that may have it is', () => {
+    const refused = { ok: false, retryable: false, reason: 'HTTP 404' } as const;
+    const doubtful = { ok: false, retryable: false, reason: 'not confirmed: a page', doubtful: true } as const;
+    const end = (r: Rig) => r.go({ observations: [seen('success', 'clear')] });
+    const begin = (r: Rig) => messages(r.go({ observations: [seen('success', 'breached')] }));
+
+    // The refusal is known before the end.
+    const known = rig([success]);
+    const [slack, email] = begin(known);
+    known.go({
+      results: [
+        { id: slack!.id, result: refused },
+        { id: email!.id, result: doubtful },
+      ],
+    });
+    known.restart();
+    const resolved = end(known);
+    expect(known.sent(resolved)).toEqual(['email resolve all-resolved']);
+    expect(resolved.decisions).toHaveLength(1);
+
+    // The end was decided first, and waits behind the trigger.
+    const late = rig([success]);
+    const [first] = begin(late);
+    const waiting = messages(end(late)).find(({ channel }) => channel === 'slack')!;
+    const plan = late.go({ results: [{ id: first!.id, result: refused }] });
+    expect(plan.changes).toContainEqual({ key: `outbox/${waiting.id}`, value: null });
+    expect(plan.transitions.map(({ source }) => source.notification?.failure)).toEqual([
+      'HTTP 404',
+      'not sent: the channel has refused the trigger',
+    ]);
+
+    // It began again meanwhile: that trigger is another one, and so is its end.
+    const again = rig([success]);
+    const [one] = begin(again);
+    again.now += 5 * MINUTE;
+    end(again);
+    again.now += 6 * MINUTE;
+    const two = begin(again).find(({ channel }) => channel === 'slack')!;
+    again.go({ results: [{ id: one!.id, result: refused }] });
+    expect(
+      again.machine
+        .waiting()
+        .filter(({ channel }) => channel === 'slack')
+        .map(({ id }) => id),
+    ).toEqual([two.id]);
+    again.go({ results: [{ id: two.id, result: { ok: true } }] });
+    expect(again.sent(end(again))).toContain('slack resolve all-resolved');
+
+    // What was taken before counts, until it is over.
+    const taken = rig([{ ...success, remindMs: 20 * MINUTE }]);
+    const [told] = begin(taken);
+    taken.go({ results: [{ id: told!.id, result: { ok: true } }] });
+    taken.now += 30 * MINUTE;
+    const reminder = begin(taken).find(({ channel }) => channel === 'slack')!;
+    taken.go({ results: [{ id: reminder.id, result: refused }] });
+    expect(taken.sent(end(taken))).toContain('slack resolve all-resolved');
   });
 
   test('history documents: one per transition, in the month’s index, the same id whenever they are sent', () => {
