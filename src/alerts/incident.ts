@@ -25,6 +25,8 @@ export interface ChannelState {
 
 /** The last trigger: what people know, and what the resolve repeats. */
 export interface Told extends Said {
+  /** Of the alert it led with: another one may have the same title. Absent in incidents of earlier versions. */
+  readonly key?: string;
   readonly atMs: number;
   readonly priority: Priority;
   readonly title: string;
@@ -104,9 +106,15 @@ export function endAlert(incident: IncidentRecord, alert: AlertRecord, ended: No
   const others = incident.ended.filter((other) => alertKey(other.ruleId, other.labels) !== key);
   return {
     ...incident,
-    ended: [...others, ended].slice(-MAX_ENDED),
+    ended: newest([...others, ended], incident.told?.key),
     endedSinceTold: incident.endedSinceTold + (alert.announced ? 1 : 0),
   };
+}
+
+/** Whatever else is forgotten, what the resolve speaks of stays. */
+function newest(ended: readonly NotifiedAlert[], toldKey: string | undefined): NotifiedAlert[] {
+  const over = ended.length - MAX_ENDED;
+  return ended.filter(({ ruleId, labels }, i) => i >= over || alertKey(ruleId, labels) === toldKey);
 }
 
 /** @param resolvedMs evaluation time of its end; absent while it fires */

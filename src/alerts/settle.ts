@@ -26,8 +26,9 @@ export function settle({ draft, outbox, wallMs }: Step, results: readonly Outbox
     const waiting = draft
       .values('outbox')
       .filter((other) => other.channel === channel && other.notification?.incidentId === notification.incidentId);
-    const trigger = waiting.findIndex((other) => other.notification?.action === 'trigger');
-    const next = incident === undefined ? undefined : reached(incident, entry, result, trigger !== -1, wallMs);
+    const isTrigger = (other: OutboxEntry) => other.notification?.action === 'trigger';
+    const trigger = waiting.findIndex(isTrigger);
+    const next = incident === undefined ? undefined : reached(incident, entry, result, waiting, wallMs);
     if (next !== undefined) draft.put('incident', next.id, next);
     const record = ({ action, reason }: Notification, failure?: string) =>
       outbox.record({
@@ -54,24 +55,26 @@ function reachedSomebody(result: SendResult): boolean {
   return result.ok || result.doubtful === true || result.left !== undefined;
 }
 
-/** @param triggers another trigger of the incident waits for the channel */
+/** @param waiting what the channel is to get of the incident after this message */
 function reached(
   incident: IncidentRecord,
   { channel, notification }: OutboxEntry,
   result: SendResult,
-  triggers: boolean,
+  waiting: readonly OutboxEntry[],
   wallMs: number,
 ): IncidentRecord {
   const present = incident.channels[channel];
   if (present === undefined) return incident;
+  const actions = [notification?.action, ...waiting.map((other) => other.notification?.action)];
+  const trigger = actions.lastIndexOf('trigger');
+  // The incident has begun again since: what came before says nothing of that.
+  if (actions.slice(0, Math.max(0, trigger)).includes('resolve')) return incident;
   const { failed: _, ...state } = present;
   let next: ChannelState = present;
-  if (result.ok) {
-    // The end of what has begun again since says nothing of the new beginning.
-    if (notification?.action !== 'resolve' || !triggers) next = { ...state, deliveredMs: wallMs };
-  } else if (reachedSomebody(result)) next = { ...state, failed: result.reason, perhapsMs: wallMs };
-  // Otherwise the next one decides.
-  else if (!triggers) next = { ...state, failed: result.reason };
+  if (result.ok) next = { ...state, deliveredMs: wallMs };
+  else if (reachedSomebody(result)) next = { ...state, failed: result.reason, perhapsMs: wallMs };
+  // Otherwise the next trigger decides.
+  else if (trigger <= 0) next = { ...state, failed: result.reason };
   return { ...incident, channels: { ...incident.channels, [channel]: next } };
 }
 

@@ -94,7 +94,7 @@ function tell(
       const notification = notices.trigger(incident, current, reason, wallMs);
       const channels = deps.channelsFor(notification.priority).filter((name) => name !== 'history');
       for (const alert of current) draft.put('alert', alert.key, { ...alert, announced: true });
-      return say(notification, channels, triggered(incident, notification, channels, wallMs));
+      return say(notification, channels, triggered(incident, notification, current[0]?.key, channels, wallMs));
     }
   }
 }
@@ -102,6 +102,7 @@ function tell(
 function triggered(
   incident: IncidentRecord,
   { priority, title, message, metadata }: Notification,
+  key: string | undefined,
   channels: readonly ChannelName[],
   wallMs: number,
 ): IncidentRecord {
@@ -118,7 +119,11 @@ function triggered(
     ...rest,
     ...(keeps ? { acknowledged } : {}),
     channels: { ...incident.channels, ...Object.fromEntries(states) },
-    told: { atMs: wallMs, priority, title, message, ...(metadata === undefined ? {} : { metadata }) },
+    told: {
+      ...(key === undefined ? {} : { key }),
+      ...{ atMs: wallMs, priority, title, message },
+      ...(metadata === undefined ? {} : { metadata }),
+    },
     endedSinceTold: 0,
   };
 }

@@ -10,7 +10,7 @@ import { errorCode, isLoopback, withDeadline } from './attempt.ts';
 import type { Channel, Notification, SendResult } from './notification.ts';
 import type { EmailConfig } from './notify-config.ts';
 import { type LinkOptions, tellStory } from './story.ts';
-import { clean, cut, escapeHtml, isoTime, maskNotification, oneLine, severityWord } from './text.ts';
+import { clean, cut, escapeHtml, headline, isoTime, maskNotification, oneLine, severityWord } from './text.ts';
 
 const MAX_SUBJECT = 250;
 const MAX_BODY = 20_000;
@@ -136,8 +136,8 @@ function replyText({ responseCode, response, command }: NodemailerError): string
 
 /** @param notification already masked */
 export function mailContent(notification: Notification, options: LinkOptions) {
-  const { incidentId, action, reason, atMs, title, message, metadata, environment, priority } = notification;
-  const heading = oneLine(`${severityWord(notification)}: ${title}`);
+  const { incidentId, action, reason, atMs, message, metadata, environment, priority } = notification;
+  const heading = oneLine(`${severityWord(notification)}: ${headline(notification)}`);
   const { facts, links } = tellStory(notification, options);
   const body = cut(clean(message), MAX_BODY);
   const details = metadata === undefined ? undefined : cut(clean(JSON.stringify(metadata, null, 2)), MAX_BODY);

@@ -52,7 +52,9 @@ export interface Notification {
   readonly environment: string;
   /** All alerts of the incident, leading one first. */
   readonly alerts: readonly NotifiedAlert[];
-  /** Titles of alerts that joined since the last message. */
+  /** Alerts of the incident that `alerts` has no room for. */
+  readonly unnamed?: number;
+  /** Names of alerts that joined since the last message. */
   readonly joined: readonly string[];
 }
 

@@ -5,7 +5,8 @@ import { createHash } from 'node:crypto';
 import { LogpipeError } from '../core/errors.ts';
 import { createHttpSend, type HttpSendDeps } from './http-send.ts';
 import type { Channel, Notification } from './notification.ts';
-import { clean, cut, isoTime, maskNotification, oneLine } from './text.ts';
+import { alertLines, list } from './story.ts';
+import { clean, cut, headline, isoTime, maskNotification, oneLine } from './text.ts';
 
 const MAX_DEDUP_KEY = 255;
 const MAX_SUMMARY = 1_024;
@@ -66,20 +67,23 @@ function notAccepted(words: string, strict: boolean): string | undefined {
 
 /** The request body. @param notification already masked */
 export function pagerDutyEvent(notification: Notification, routingKey: string): object {
-  const { action, title, message, metadata, severity, atMs } = notification;
+  const { action, message, metadata, severity, atMs, alerts, joined } = notification;
   const head = { routing_key: routingKey, event_action: action, dedup_key: dedupKey(notification.dedupKey) };
   // The API takes a payload for triggers only.
   if (action !== 'trigger') return head;
   return {
     ...head,
     payload: {
-      summary: cut(oneLine(title), MAX_SUMMARY),
+      summary: cut(oneLine(headline(notification)), MAX_SUMMARY),
       severity,
       source: 'calling-platform',
       custom_details: {
         message: cut(clean(message), MAX_MESSAGE),
         ...(metadata === undefined ? {} : { metadata: bounded(metadata) }),
         timestamp: isoTime(atMs),
+        // The operators' guide knows incidents of one alert.
+        ...(alerts.length < 2 ? {} : { alerts: list(alertLines(alerts)) }),
+        ...(joined.length === 0 ? {} : { joined: list(joined) }),
       },
     },
   };

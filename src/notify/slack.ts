@@ -5,7 +5,7 @@
 import { createHttpSend, type HttpSendDeps } from './http-send.ts';
 import type { Channel, Notification } from './notification.ts';
 import { type Fact, type LinkOptions, type Story, tellStory } from './story.ts';
-import { CUT, clean, cutEscaped, escapeSlack, isoTime, maskNotification, oneLine } from './text.ts';
+import { CUT, clean, cutEscaped, escapeSlack, headline, isoTime, maskNotification, oneLine } from './text.ts';
 
 // Slack splits a `text` above 4,000 characters into several messages and cuts an attachment's at 8,000; a field has the
 // 2,000 of its newer kind.
@@ -56,7 +56,7 @@ function sayOk(words: string): string | undefined {
 
 /** The request body. @param notification already masked */
 export function slackMessage(notification: Notification, links: LinkOptions): object {
-  const { title, message, metadata, atMs, environment } = notification;
+  const { message, metadata, atMs, environment } = notification;
   const color = colorOf(notification);
   const fields = [
     { title: 'Message', value: field(message), short: false },
@@ -69,7 +69,10 @@ export function slackMessage(notification: Notification, links: LinkOptions): ob
   const attachments: object[] = [{ color, fields }];
   const text = storyText(tellStory(notification, links));
   if (text !== '') attachments.push({ color, mrkdwn_in: ['text'], text });
-  return { text: cutEscaped(oneLine(`${headOf(notification)}: ${title}`), MAX_TEXT, escapeSlack), attachments };
+  return {
+    text: cutEscaped(oneLine(`${headOf(notification)}: ${headline(notification)}`), MAX_TEXT, escapeSlack),
+    attachments,
+  };
 }
 
 function headOf({ action, severity }: Notification): string {

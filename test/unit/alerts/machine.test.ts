@@ -4,6 +4,7 @@ import { FORGET_MS } from '../../../src/alerts/alert-state.ts';
 import type { IncidentRecord } from '../../../src/alerts/incident.ts';
 import { createAlertMachine } from '../../../src/alerts/machine.ts';
 import { createMasker } from '../../../src/core/mask.ts';
+import type { Why } from '../../../src/rules/observation.ts';
 import { MINUTE, messages, type Rig, rig, rule, SECOND, START, seen, transitions } from './machine-kit.ts';
 
 const DAY = 86_400_000;
@@ -448,6 +449,77 @@ describe('muted', () => {
       'there is no silence none',
     ]);
     expect(plan.changes).toEqual([]);
+  });
+});
+
+describe('several alerts in one incident', () => {
+  const hosts = rule('cpu', { title: 'High CPU', group: 'hosts', maxAlerts: 5 });
+  const cpu = (host: string, state: 'breached' | 'clear', more = {}) => seen('cpu', state, { host }, more);
+
+  test('the end of one host never speaks of another with the same title', () => {
+    const r = rig([hosts]);
+    const go = (a: 'breached' | 'clear', b: 'breached' | 'clear') => r.go({ observations: [cpu('a', a), cpu('b', b)] });
+    go('breached', 'clear');
+    r.now += 5 * MINUTE;
+    go('breached', 'breached');
+    r.now += MINUTE;
+    go('clear', 'breached');
+    r.now += 5 * MINUTE;
+    // The cooldown is over: the message is about b from now on.
+    expect(messages(go('clear', 'breached'))[0]?.notification.joined).toEqual(['High CPU (host=b)']);
+    r.restart();
+    r.now += MINUTE;
+    const [resolve] = messages(go('clear', 'clear'));
+    const { action, title, message, alerts } = resolve!.notification;
+    expect({ action, title }).toEqual({ action: 'resolve', title: 'High CPU' });
+    expect(alerts.map(({ labels }) => labels.host)).toEqual(['b', 'a']);
+    expect(message).toContain('cpu{host="b"}');
+    expect(alerts[0]?.message).toBe(message);
+  });
+
+  test('of twenty and more that ended, the one that was told stays', () => {
+    const r = rig([{ ...hosts, maxAlerts: 100, keepFiringMs: 0 }]);
+    const many = (n: number, state: 'breached' | 'clear') => Array.from({ length: n }, (_, i) => cpu(`h${i}`, state));
+    r.go({ observations: [cpu('first', 'breached'), ...many(30, 'breached')] });
+    const lead = (r.store.get('incident/incident1') as IncidentRecord).told?.key;
+    r.now += MINUTE;
+    r.go({ observations: [cpu('first', 'clear'), ...many(30, 'clear')] });
+    const resolve = messages(r.go()).concat(messages(r.go()));
+    expect(resolve).toEqual([]);
+    const { ended } = r.store.get('incident/incident1') as IncidentRecord;
+    expect(ended.map(({ labels }) => `cpu{host=${JSON.stringify(labels.host)}}`)).toContain(lead);
+  });
+
+  test('an end says how it ended: the value now, the worst, how long', () => {
+    const r = rig([hosts]);
+    const why = (value: number): Why => ({
+      ...{ measure: 'cpu', windowMs: MINUTE, fromMs: r.now - MINUTE, toMs: r.now, value, valueText: `${value} %` },
+      ...{ threshold: 80, thresholdText: '80 %', volume: 6, topTemplates: [], examples: [] },
+    });
+    for (const value of [85, 97, 91]) {
+      r.go({ observations: [cpu('a', 'breached', { why: why(value) })] });
+      r.now += MINUTE;
+    }
+    r.restart();
+    const plan = r.go({ observations: [cpu('a', 'clear', { nowText: '12 %' })] });
+    const [resolve] = messages(plan);
+    const message = 'Now 12 % (threshold 80 %), at its worst 97 %; it lasted 3 min. Before: cpu{host="a"} is over';
+    expect(resolve?.notification.message).toBe(message);
+    expect(resolve?.notification.alerts[0]?.message).toBe(message);
+    expect(plan.transitions[0]?.source.alert?.message).toBe(message);
+  });
+
+  test('an acknowledgement speaks of what still fires', () => {
+    const r = rig([hosts]);
+    r.go({ observations: [cpu('a', 'breached'), cpu('b', 'breached')] });
+    r.now += MINUTE;
+    r.go({ observations: [cpu('a', 'clear'), cpu('b', 'breached')] });
+    const plan = r.go({
+      observations: [cpu('a', 'clear'), cpu('b', 'breached')],
+      commands: [{ kind: 'acknowledge', incidentId: 'incident1', by: 'ann' }],
+    });
+    const [acknowledge] = messages(plan);
+    expect(acknowledge?.notification).toMatchObject({ action: 'acknowledge', message: 'cpu{host="b"} is over' });
   });
 });
 
