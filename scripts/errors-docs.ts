@@ -14,6 +14,8 @@ const ADVICE: Record<ErrorCode, string> = {
     'Read the broker’s words in the message: usually a missing permission or an unsupported setting.',
   LOGPIPE_ES_UNREACHABLE: 'Check `elasticsearch.nodes` (http or https?), the network and the certificate authority.',
   LOGPIPE_ES_REFUSED: 'Read the server’s words in the message: usually wrong credentials or a missing privilege.',
+  LOGPIPE_ES_INCOMPLETE:
+    'Shards were missing, or the search timed out: look at `GET _cluster/health`, and repeat the command when it is green or yellow. A replay with `--name` goes on where it was.',
   LOGPIPE_TEMPLATE_NEWER: 'Upgrade this logpipe. The newer template is left alone; `logpipe run` goes on with it.',
   LOGPIPE_KIBANA_UNREACHABLE: 'Check `--url` or `kibana.url` (http or https?), the network and `kibana.caFile`.',
   LOGPIPE_KIBANA_REFUSED:

@@ -13,6 +13,10 @@ export interface AlertRule extends RuleInfo {
 export const DEFAULT_MAX_ALERTS = 20;
 /** An open alert whose label set the evaluator has stopped speaking of for this long is over. */
 export const FORGET_MS = 3_600_000;
+/** A new worst value is written down this long after the one before. */
+const PEAK_EVERY_MS = 5_000;
+/** And when it is this much further beyond the threshold. */
+const PEAK_STEP = 1.01;
 const MAX_MESSAGE = 2_000;
 const MAX_METADATA = 8_000;
 
@@ -26,6 +30,14 @@ export interface Said {
   readonly message: string;
   readonly metadata?: Readonly<Record<string, unknown>>;
   readonly why?: Why;
+}
+
+export interface Peak {
+  readonly valueText: string;
+  /** Distance from the threshold. */
+  readonly beyond: number;
+  /** Evaluation time. */
+  readonly atMs: number;
 }
 
 /** `alert/<key>`. Title, priority and group are the rule's at the first breach: the rule may be gone at the end. */
@@ -44,6 +56,8 @@ export interface AlertRecord extends Said {
   readonly clearSinceMs?: number;
   /** Evaluation time since when nothing is known of it. */
   readonly gapSinceMs?: number;
+  /** The worst value since it fires, when it is worse than that of `why`; looked at every few seconds. */
+  readonly peak?: Peak;
   readonly incidentId?: string;
   /** A message has named it. */
   readonly announced?: true;
@@ -155,4 +169,15 @@ export function saidOf(observation: Observation, rule: RuleInfo, masker: Masker)
 function bounded(metadata: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
   const length = JSON.stringify(metadata).length;
   return length <= MAX_METADATA ? metadata : { truncated: `${length} characters of metadata were left out` };
+}
+
+/** A firing alert with the worst value it has come to; the same record when that has not changed. */
+export function withPeak(record: AlertRecord, why: Why | undefined, evalMs: number): AlertRecord {
+  if (record.phase !== 'firing' || why === undefined) return record;
+  const { peak, why: first } = record;
+  const beyond = Math.abs(why.value - why.threshold);
+  const known = peak?.beyond ?? (first === undefined ? -1 : Math.abs(first.value - first.threshold));
+  // Each change is written: what grows with every event is written now and then, and what grows for a day ever more seldom.
+  if (!(beyond > known * PEAK_STEP) || (peak !== undefined && evalMs - peak.atMs < PEAK_EVERY_MS)) return record;
+  return { ...record, peak: { valueText: why.valueText, beyond, atMs: evalMs } };
 }

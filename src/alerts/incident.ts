@@ -15,14 +15,18 @@ export interface ChannelState {
   readonly triggeredMs: number;
   /** Of the resolve decided after it. */
   readonly resolvedMs?: number;
-  /** Last time the channel took a message. */
+  /** Last time the channel took a message of the incident since that began, or began again. */
   readonly deliveredMs?: number;
+  /** Last time it may have taken one: its answer proved nothing, or a part of the recipients refused. */
+  readonly perhapsMs?: number;
   /** Why the last message was given up; gone after the next one that arrives. */
   readonly failed?: string;
 }
 
 /** The last trigger: what people know, and what the resolve repeats. */
 export interface Told extends Said {
+  /** Of the alert it led with: another one may have the same title. Absent in incidents of earlier versions. */
+  readonly key?: string;
   readonly atMs: number;
   readonly priority: Priority;
   readonly title: string;
@@ -102,9 +106,15 @@ export function endAlert(incident: IncidentRecord, alert: AlertRecord, ended: No
   const others = incident.ended.filter((other) => alertKey(other.ruleId, other.labels) !== key);
   return {
     ...incident,
-    ended: [...others, ended].slice(-MAX_ENDED),
+    ended: newest([...others, ended], incident.told?.key),
     endedSinceTold: incident.endedSinceTold + (alert.announced ? 1 : 0),
   };
+}
+
+/** Whatever else is forgotten, what the resolve speaks of stays. */
+function newest(ended: readonly NotifiedAlert[], toldKey: string | undefined): NotifiedAlert[] {
+  const over = ended.length - MAX_ENDED;
+  return ended.filter(({ ruleId, labels }, i) => i >= over || alertKey(ruleId, labels) === toldKey);
 }
 
 /** @param resolvedMs evaluation time of its end; absent while it fires */
@@ -166,6 +176,19 @@ export function factsOf(
     cooldownMs: rule?.cooldownMs ?? 0,
     remindMs: rule?.remindMs ?? 0,
   };
+}
+
+/** Has the channel taken a message of the incident, as far as can be told? */
+export function wasReached(state: ChannelState | undefined): boolean {
+  return state?.deliveredMs !== undefined || state?.perhapsMs !== undefined;
+}
+
+/** Of the open channels those that know of the incident, or are about to: not those that have refused every trigger. */
+export function informedChannels(incident: IncidentRecord): ChannelName[] {
+  return openChannels(incident).filter((name) => {
+    const state = incident.channels[name];
+    return state?.failed === undefined || wasReached(state);
+  });
 }
 
 /** Channels that got a trigger and no resolve since. */

@@ -2,7 +2,7 @@
 // outbox: masked, and bounded in size, since one that does not fit into a record would block everything behind it.
 import type { Masker } from '../core/mask.ts';
 import type { Notification, NotifiedAlert, NotifyReason } from '../notify/notification.ts';
-import { maskNotification } from '../notify/text.ts';
+import { alertName, durationText, maskNotification } from '../notify/text.ts';
 import { type AlertRecord, alertKey, type Resolution } from './alert-state.ts';
 import { byUrgency, type IncidentRecord, notified, type Told } from './incident.ts';
 import { severityOf } from './transitions.ts';
@@ -33,6 +33,7 @@ export function createNotices(deps: { readonly environment: string; readonly mas
     },
   ): Notification => {
     const { lead, alerts, joined = [], ...rest } = parts;
+    const named = fitting(alerts);
     const notification: Notification = {
       ...rest,
       severity: severityOf(lead.priority),
@@ -41,7 +42,8 @@ export function createNotices(deps: { readonly environment: string; readonly mas
       message: lead.message,
       ...(lead.metadata === undefined ? {} : { metadata: lead.metadata }),
       environment,
-      alerts: fitting(alerts),
+      alerts: named,
+      ...(named.length === alerts.length ? {} : { unnamed: alerts.length - named.length }),
       joined: joined.slice(0, MAX_JOINED),
     };
     return maskNotification(notification, masker);
@@ -59,59 +61,89 @@ export function createNotices(deps: { readonly environment: string; readonly mas
         lead,
         alerts: everyAlert(incident, audible),
         // Of the first message every alert is new: nothing has joined.
-        joined: reason === 'first' ? [] : audible.filter(({ announced }) => announced !== true).map(named),
+        joined: reason === 'first' ? [] : audible.filter(({ announced }) => announced !== true).map(alertName),
       });
     },
 
     acknowledge(incident, firing, wallMs) {
+      const last = told(incident);
+      // The alert that was told may be over, and another one goes on.
+      const present = firing.find(({ key }) => key === last.key) ?? firing[0];
+      const lead = present === undefined || isTold(present, last) ? last : present;
       return build({
         incidentId: incident.id,
         dedupKey: incident.dedupKey,
         action: 'acknowledge',
         reason: 'acknowledged',
         atMs: wallMs,
-        lead: told(incident),
+        lead,
         alerts: everyAlert(incident, firing),
       });
     },
 
     resolve(incident, wallMs) {
       const lead = told(incident);
-      const end = incident.ended.findLast(({ title }) => title === lead.title);
+      const end = incident.ended.findLast((alert) => isTold(alert, lead));
+      const others = everyAlert(incident, []).filter((alert) => alert !== end);
       return build({
         incidentId: incident.id,
         dedupKey: incident.dedupKey,
         action: 'resolve',
         reason: 'all-resolved',
         atMs: wallMs,
-        // Its last words say so when it did not just get better.
+        // Its last words say how it ended.
         lead: { ...lead, message: end?.message ?? lead.message },
-        alerts: everyAlert(incident, []),
+        // What the message is about stands first: nothing in it speaks of another host.
+        alerts: end === undefined ? others : [end, ...others],
       });
     },
   };
 }
 
-/** The last words of an alert that ended. */
-export function lastWords(alert: AlertRecord, resolution: Resolution): string {
+/** By rule and labels; of an incident from before those were kept, by its title. */
+function isTold(alert: Pick<NotifiedAlert, 'ruleId' | 'labels' | 'title'>, { key, title }: Told): boolean {
+  return key === undefined ? alert.title === title : alertKey(alert.ruleId, alert.labels) === key;
+}
+
+/**
+ * The last words of an alert that ended: how long it lasted, the worst it came to, and what is true now.
+ * @param end evaluation time of the end, and the value at it where one is known
+ */
+export function lastWords(
+  alert: AlertRecord,
+  resolution: Resolution,
+  end: { readonly atMs: number; readonly nowText?: string | undefined },
+): string {
+  const before = `Before: ${alert.message}`;
+  const how = courseOf(alert, end);
   switch (resolution) {
     case 'cleared':
-      return alert.message;
+      return how === undefined ? alert.message : `${how} ${before}`;
     case 'unobserved':
-      return `Nothing has been measured for it any more. Before: ${alert.message}`;
+      return ['Nothing has been measured for it any more.', ...(how === undefined ? [] : [how]), before].join(' ');
     case 'rule removed':
-      return `The rule ${alert.ruleId} is no longer in the rules file. Before: ${alert.message}`;
+      return `The rule ${alert.ruleId} is no longer in the rules file. ${before}`;
   }
+}
+
+/** "Now 3.10 % (threshold 20 %), at its worst 45.20 %; it lasted 12 min." Undefined when it is about no value. */
+function courseOf(
+  { startedMs, why, peak }: AlertRecord,
+  { atMs, nowText }: { readonly atMs: number; readonly nowText?: string | undefined },
+): string | undefined {
+  const worst = peak?.valueText ?? why?.valueText;
+  if (nowText === undefined && worst === undefined) return undefined;
+  const threshold = why === undefined ? '' : ` (threshold ${why.thresholdText})`;
+  const values = [
+    ...(nowText === undefined ? [] : [`now ${nowText}${threshold}`]),
+    ...(worst === undefined ? [] : [`at its worst ${worst}${nowText === undefined ? threshold : ''}`]),
+  ].join(', ');
+  return `${values.charAt(0).toUpperCase()}${values.slice(1)}; it lasted ${durationText(atMs - startedMs)}.`;
 }
 
 function told(incident: IncidentRecord): Told {
   if (incident.told === undefined) throw new Error(`incident ${incident.id} was never told`);
   return incident.told;
-}
-
-function named({ title, labels }: AlertRecord): string {
-  const text = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
-  return text.length === 0 ? title : `${title} (${text.join(', ')})`;
 }
 
 /** Firing ones first, then those that ended and did not fire again, the newest first. */

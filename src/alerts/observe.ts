@@ -10,6 +10,7 @@ import {
   DEFAULT_MAX_ALERTS,
   type Resolution,
   type Said,
+  withPeak,
 } from './alert-state.ts';
 import { byUrgency, endAlert, notified } from './incident.ts';
 import { lastWords } from './notice.ts';
@@ -73,10 +74,12 @@ export function observe(
     );
     switch (next.to) {
       case 'same':
+      case 'kept': {
+        const kept = next.to === 'same' ? alert : next.record;
+        const record = withPeak(kept, observation?.why, observation?.atMs ?? evalMs);
+        if (record !== alert) draft.put('alert', alert.key, record);
         break;
-      case 'kept':
-        draft.put('alert', alert.key, next.record);
-        break;
+      }
       case 'firing':
         fired.push(next.record);
         break;
@@ -85,7 +88,7 @@ export function observe(
         count(alert.ruleId, -1);
         break;
       case 'resolved':
-        endFiring(step, alert, next.resolution);
+        endFiring(step, alert, next.resolution, observation?.nowText);
         count(alert.ruleId, -1);
         break;
     }
@@ -112,9 +115,14 @@ export function observe(
 }
 
 /** A firing alert is over: its incident remembers it. */
-export function endFiring({ draft, outbox, evalMs }: Step, alert: AlertRecord, resolution: Resolution): void {
+export function endFiring(
+  { draft, outbox, evalMs }: Step,
+  alert: AlertRecord,
+  resolution: Resolution,
+  nowText?: string,
+): void {
   draft.remove('alert', alert.key);
-  const ended: AlertRecord = { ...alert, message: lastWords(alert, resolution) };
+  const ended: AlertRecord = { ...alert, message: lastWords(alert, resolution, { atMs: evalMs, nowText }) };
   const incident = draft.get('incident', alert.incidentId ?? '');
   outbox.record({ name: 'resolved', alert: ended, resolution, ...(incident === undefined ? {} : { incident }) });
   if (incident === undefined) return;

@@ -1,6 +1,7 @@
 // One message on its way to one channel, as it stands in the store until the channel has taken it. Data, and the writer that
 // numbers and bounds it. Guarantee: numbers never repeat, not even over restarts, and entries of a channel are in the order
 // of their decisions; a channel that is away for days costs its oldest entries, which is said.
+import type { Retry } from '../notify/dispatcher.ts';
 import type { ChannelName, Notification, SendResult } from '../notify/notification.ts';
 import type { Draft } from './records.ts';
 import { type HistoryDocument, historyDocument, type Transition } from './transitions.ts';
@@ -15,6 +16,9 @@ export interface OutboxEntry {
   readonly attempts: number;
   /** Not before this time, ms; 0 for at once. */
   readonly nextMs: number;
+  /** Doubtful answers so far, and recipients that an earlier attempt left over: as the dispatcher has them. */
+  readonly doubts?: number;
+  readonly left?: readonly string[];
   /** Of every channel but `history`. */
   readonly notification?: Notification;
   /** Of `history`. */
@@ -29,7 +33,7 @@ export type HistoryEntry = OutboxEntry & { readonly document: HistoryDocument };
 export interface OutboxResult {
   readonly id: string;
   readonly result: SendResult;
-  readonly retry?: { readonly attempts: number; readonly nextMs: number } | undefined;
+  readonly retry?: Retry | undefined;
 }
 
 export interface OutboxLimits {

@@ -127,7 +127,10 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
       log.warn('More label sets are over a threshold than a rule may have alerts', { suppressed: plan.suppressed });
     }
     suppressed = plan.suppressed > 0;
-    const dropped = plan.dropped.map(({ id }) => id);
+    // Given up for want of room, or not to be sent any more; what was sent is forgotten already.
+    const dropped = plan.changes.flatMap(({ key, value }) =>
+      value === null && key.startsWith('outbox/') ? [key.slice('outbox/'.length)] : [],
+    );
     messages?.forget(dropped);
     history?.forget(dropped);
     messages?.add(plan.enqueued.filter(isMessage));

@@ -1,11 +1,13 @@
 // What became of messages, and what has been kept long enough. In: results of the channels, and the wall clock. Out: entries
 // leave the outbox, incidents know whom the message reached, old records go. Pure over the draft.
 
-import { type ChannelState, type IncidentRecord, KEEP_INCIDENTS_MS } from './incident.ts';
+import type { Notification, SendResult } from '../notify/notification.ts';
+import { type ChannelState, type IncidentRecord, KEEP_INCIDENTS_MS, wasReached } from './incident.ts';
 import type { Step } from './observe.ts';
-import type { OutboxResult } from './outbox-entry.ts';
+import type { OutboxEntry, OutboxResult } from './outbox-entry.ts';
 import type { Draft } from './records.ts';
 
+const NEVER_TOLD = 'not sent: the channel has refused the trigger';
 /** Resolved incidents beyond this go before their time, oldest first. */
 const MAX_RESOLVED = 2_000;
 
@@ -14,40 +16,65 @@ export function settle({ draft, outbox, wallMs }: Step, results: readonly Outbox
     const entry = draft.get('outbox', id);
     if (entry === undefined) continue;
     if (!result.ok && retry !== undefined) {
-      draft.put('outbox', id, { ...entry, attempts: retry.attempts, nextMs: retry.nextMs });
+      draft.put('outbox', id, { ...entry, ...retry });
       continue;
     }
     draft.remove('outbox', id);
     const { channel, notification } = entry;
     if (notification === undefined) continue;
     const incident = draft.get('incident', notification.incidentId);
-    const next =
-      incident === undefined ? undefined : reached(incident, channel, result.ok ? undefined : result.reason, wallMs);
+    const waiting = draft
+      .values('outbox')
+      .filter((other) => other.channel === channel && other.notification?.incidentId === notification.incidentId);
+    const isTrigger = (other: OutboxEntry) => other.notification?.action === 'trigger';
+    const trigger = waiting.findIndex(isTrigger);
+    const next = incident === undefined ? undefined : reached(incident, entry, result, waiting, wallMs);
     if (next !== undefined) draft.put('incident', next.id, next);
-    outbox.record({
-      name: 'notified',
-      ...(next === undefined ? {} : { incident: next }),
-      notification: {
-        channel,
-        action: notification.action,
-        reason: notification.reason,
-        delivered: result.ok,
-        ...(result.ok ? {} : { failure: result.reason }),
-      },
-    });
+    const record = ({ action, reason }: Notification, failure?: string) =>
+      outbox.record({
+        name: 'notified',
+        ...(next === undefined ? {} : { incident: next }),
+        notification: {
+          ...{ channel, action, reason, delivered: failure === undefined },
+          ...(failure === undefined ? {} : { failure }),
+        },
+      });
+    record(notification, result.ok ? undefined : result.reason);
+    const before = incident?.channels[channel];
+    if (notification.action !== 'trigger' || reachedSomebody(result) || wasReached(before)) continue;
+    // Whoever refused the beginning has no use for the end.
+    for (const other of trigger === -1 ? waiting : waiting.slice(0, trigger)) {
+      draft.remove('outbox', other.id);
+      if (other.notification !== undefined) record(other.notification, NEVER_TOLD);
+    }
   }
 }
 
+/** It may have: an answer that proves nothing counts. */
+function reachedSomebody(result: SendResult): boolean {
+  return result.ok || result.doubtful === true || result.left !== undefined;
+}
+
+/** @param waiting what the channel is to get of the incident after this message */
 function reached(
   incident: IncidentRecord,
-  channel: keyof IncidentRecord['channels'],
-  failure: string | undefined,
+  { channel, notification }: OutboxEntry,
+  result: SendResult,
+  waiting: readonly OutboxEntry[],
   wallMs: number,
 ): IncidentRecord {
-  const present: ChannelState | undefined = incident.channels[channel];
+  const present = incident.channels[channel];
   if (present === undefined) return incident;
+  const actions = [notification?.action, ...waiting.map((other) => other.notification?.action)];
+  const trigger = actions.lastIndexOf('trigger');
+  // The incident has begun again since: what came before says nothing of that.
+  if (actions.slice(0, Math.max(0, trigger)).includes('resolve')) return incident;
   const { failed: _, ...state } = present;
-  const next = failure === undefined ? { ...state, deliveredMs: wallMs } : { ...state, failed: failure };
+  let next: ChannelState = present;
+  if (result.ok) next = { ...state, deliveredMs: wallMs };
+  else if (reachedSomebody(result)) next = { ...state, failed: result.reason, perhapsMs: wallMs };
+  // Otherwise the next trigger decides.
+  else if (trigger <= 0) next = { ...state, failed: result.reason };
   return { ...incident, channels: { ...incident.channels, [channel]: next } };
 }
 

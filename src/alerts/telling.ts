@@ -1,10 +1,17 @@
 // Incidents -> messages. In: the open incidents of a draft. Out: messages in the outbox, and incidents that know what they
-// have told. Guarantee: a channel that got a trigger gets exactly one resolve; what is told is written down with it.
+// have told. Guarantee: a channel that got a trigger gets exactly one resolve, one that refused it none; what is told is written down with it.
 import type { ChannelName, Notification } from '../notify/notification.ts';
 import type { Priority } from '../rules/observation.ts';
 import type { AlertRecord } from './alert-state.ts';
 import { decideNotify, outranks } from './decide.ts';
-import { byUrgency, type ChannelState, factsOf, type IncidentRecord, openChannels } from './incident.ts';
+import {
+  byUrgency,
+  type ChannelState,
+  factsOf,
+  type IncidentRecord,
+  informedChannels,
+  openChannels,
+} from './incident.ts';
 import type { Notices } from './notice.ts';
 import type { Step } from './observe.ts';
 
@@ -63,9 +70,12 @@ function tell(
       if (incident !== present) draft.put('incident', incident.id, incident);
       return undefined;
     case 'all-resolved': {
-      const channels = openChannels(incident);
+      const channels = informedChannels(incident);
       const ended = Object.fromEntries(
-        channels.map((name) => [name, { ...(incident.channels[name] as ChannelState), resolvedMs: wallMs }]),
+        openChannels(incident).map((name) => [
+          name,
+          { ...(incident.channels[name] as ChannelState), resolvedMs: wallMs },
+        ]),
       );
       const next = { ...incident, channels: { ...incident.channels, ...ended }, endedSinceTold: 0 };
       return say(notices.resolve(incident, wallMs), channels, next);
@@ -74,7 +84,7 @@ function tell(
       const { acknowledged } = incident;
       const next =
         acknowledged === undefined ? incident : { ...incident, acknowledged: { ...acknowledged, told: true } };
-      return say(notices.acknowledge(incident, firing, wallMs), openChannels(incident), next);
+      return say(notices.acknowledge(incident, firing, wallMs), informedChannels(incident), next);
     }
     case 'first':
     case 'new-alerts':
@@ -84,7 +94,7 @@ function tell(
       const notification = notices.trigger(incident, current, reason, wallMs);
       const channels = deps.channelsFor(notification.priority).filter((name) => name !== 'history');
       for (const alert of current) draft.put('alert', alert.key, { ...alert, announced: true });
-      return say(notification, channels, triggered(incident, notification, channels, wallMs));
+      return say(notification, channels, triggered(incident, notification, current[0]?.key, channels, wallMs));
     }
   }
 }
@@ -92,11 +102,14 @@ function tell(
 function triggered(
   incident: IncidentRecord,
   { priority, title, message, metadata }: Notification,
+  key: string | undefined,
   channels: readonly ChannelName[],
   wallMs: number,
 ): IncidentRecord {
   const states = channels.map((name) => {
-    const { resolvedMs: _, ...state } = incident.channels[name] ?? { triggeredMs: wallMs };
+    const { resolvedMs, failed: _, ...state } = incident.channels[name] ?? { triggeredMs: wallMs };
+    // Whom the first part reached need not be whom this one reaches.
+    if (resolvedMs !== undefined) return [name, { triggeredMs: wallMs }];
     return [name, { ...state, triggeredMs: wallMs }];
   });
   const { acknowledged, ...rest } = incident;
@@ -106,7 +119,11 @@ function triggered(
     ...rest,
     ...(keeps ? { acknowledged } : {}),
     channels: { ...incident.channels, ...Object.fromEntries(states) },
-    told: { atMs: wallMs, priority, title, message, ...(metadata === undefined ? {} : { metadata }) },
+    told: {
+      ...(key === undefined ? {} : { key }),
+      ...{ atMs: wallMs, priority, title, message },
+      ...(metadata === undefined ? {} : { metadata }),
+    },
     endedSinceTold: 0,
   };
 }

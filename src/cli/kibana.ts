@@ -67,7 +67,8 @@ export async function kibanaImport(
     ...config.kibana,
     ...(apiKey === undefined ? {} : { apiKey }),
   });
-  const complete = reply.success && reply.errors.length === 0;
+  // Kibana counts what it took: what it does not speak of it has not.
+  const complete = reply.success && reply.errors.length === 0 && reply.successCount >= objects.length;
   if (options.json) {
     const { successCount, successResults, errors } = reply;
     io.out(

@@ -15,7 +15,7 @@ export interface NotifyTestOptions {
   readonly json: boolean;
 }
 
-/** Sends and resolves a test incident. Exit status 1 when a channel refused, 2 when none is configured. @throws LogpipeError LOGPIPE_USAGE */
+/** Sends and resolves a test incident. Exit status 1 when a channel refused or did not confirm, 2 when none is configured. @throws LogpipeError LOGPIPE_USAGE */
 export async function notifyTest(config: Config, options: NotifyTestOptions, io: Io, log: Log): Promise<number> {
   const names = CHANNELS.filter((name) => name !== 'history');
   if (options.channel !== undefined && !(names as readonly string[]).includes(options.channel)) {
@@ -33,12 +33,13 @@ export async function notifyTest(config: Config, options: NotifyTestOptions, io:
     const signal = new AbortController().signal;
     const sent = await channel.send(testNotification(id, 'trigger', config.notify.environment), signal);
     // What rings must not go on ringing.
-    const ended = sent.ok
+    const arrived = sent.ok || sent.doubtful === true || sent.left !== undefined;
+    const ended = arrived
       ? await channel.send(testNotification(id, 'resolve', config.notify.environment), signal)
       : sent;
-    results[name] = ended;
-    if (!options.json)
-      io.out(`${name.padEnd(10)}  ${ended.ok ? 'sent' : `FAILED: ${oneLine(masker.text(ended.reason), 300)}`}`);
+    const result = sent.ok ? ended : sent;
+    results[name] = result;
+    if (!options.json) io.out(`${name.padEnd(10)}  ${outcomeText(result, (text) => oneLine(masker.text(text), 300))}`);
     await channel.close();
   }
   if (options.json) io.out(jsonLine(results, masker));
@@ -50,6 +51,12 @@ export async function notifyTest(config: Config, options: NotifyTestOptions, io:
     );
   }
   return outcomes.every(({ ok }) => ok) ? 0 : 1;
+}
+
+function outcomeText(result: SendResult, shown: (text: string) => string): string {
+  if (result.ok) return 'sent';
+  if (result.doubtful) return `NOT CONFIRMED: ${shown(result.reason)}`;
+  return `FAILED: ${shown(result.reason)}`;
 }
 
 function testNotification(id: string, action: 'trigger' | 'resolve', environment: string): Notification {

@@ -9,6 +9,7 @@ export const ERROR_CODES = {
   LOGPIPE_KAFKA_FAILED: 'Kafka refused an operation for good.',
   LOGPIPE_ES_UNREACHABLE: 'No Elasticsearch node answered.',
   LOGPIPE_ES_REFUSED: 'Elasticsearch answered with an error.',
+  LOGPIPE_ES_INCOMPLETE: 'Elasticsearch answered with a part of what was asked for.',
   LOGPIPE_TEMPLATE_NEWER: 'The installed index template is newer than this logpipe.',
   LOGPIPE_KIBANA_UNREACHABLE: 'Kibana did not answer.',
   LOGPIPE_KIBANA_REFUSED: 'Kibana answered with an error, or something else than Kibana answered.',

@@ -67,7 +67,7 @@ export function createMetrics() {
     paused: gauge('logpipe_paused', '1 while the intake waits for the named reason.', ['reason']),
     notifications: counter(
       'logpipe_notifications_total',
-      'Attempts to send a notification, by channel; result: sent, retried, given_up.',
+      'Attempts to send a notification, by channel; result: sent, retried, given_up, not_confirmed.',
       ['channel', 'result'],
     ),
     alertMessages: counter('logpipe_alert_messages_total', 'Messages decided, however many channels, by reason.', [

@@ -1,9 +1,11 @@
 // What became of alerts in a stretch, as it was recorded while it happened. In: the alert history. Out: its transitions in order, or
-// why there are none. Guarantee: masked; at most MAX transitions; a server that does not answer is no failure.
+// why there are none. Guarantee: masked; at most MAX transitions; a part of
+// them is none; a server that does not answer is no failure.
 import type { Client } from '@elastic/elasticsearch';
 import { HISTORY_PREFIX, type HistorySource } from '../alerts/transitions.ts';
 import { errorText } from '../core/errors.ts';
 import type { Masker } from '../core/mask.ts';
+import { complete, NO_PARTIAL, totalOf, whole } from '../indexing/whole-answer.ts';
 
 const MAX = 5_000;
 
@@ -22,9 +24,13 @@ export async function readHistory(
       ignore_unavailable: true,
       allow_no_indices: true,
       size: MAX,
+      track_total_hits: true,
+      ...NO_PARTIAL,
       query: { range: { '@timestamp': { gte: fromMs, lt: toMs, format: 'epoch_millis' } } },
       sort: [{ '@timestamp': { order: 'asc', unmapped_type: 'date' } }],
     } as Parameters<Client['search']>[0]);
+    const what = `the search in ${HISTORY_PREFIX}*`;
+    complete(whole(reply, what).hits.hits.length, Math.min(totalOf(reply.hits), MAX), what);
     if ((reply._shards?.total ?? 0) === 0) return { found: false, reason: `there is no index ${HISTORY_PREFIX}*` };
     const hits = reply.hits.hits as unknown as readonly { readonly _source: HistorySource }[];
     const transitions = hits.map(({ _source }) => masker.value(_source) as HistorySource);

@@ -8,10 +8,12 @@ import { createGzip } from 'node:zlib';
 import { errorText } from '../core/errors.ts';
 import type { Masker } from '../core/mask.ts';
 import { openPrivateSync } from '../core/private-files.ts';
-import { bounded, toJson } from '../core/safe-json.ts';
+import { bounded } from '../core/safe-json.ts';
 import { visibleJson } from '../core/terminal-text.ts';
+import { hasExactNumbers, settleNumbers, unsettleNumbers } from '../parse/json.ts';
 import type { ParseConfig } from '../parse/parse.ts';
 import { createRecordReader, maskedText, shownText } from '../replay/record-document.ts';
+import { storedText } from '../replay/stored-document.ts';
 import type { Matches } from '../replay/where.ts';
 import type { StoredRecord } from '../simulate/feed.ts';
 import { createFacts, type Facts } from './facts.ts';
@@ -63,7 +65,7 @@ export function createLogs(options: LogsOptions, masker: Masker): IncidentLogs {
   written.catch((error: unknown) => waiting?.(error));
 
   function write(document: Document): Promise<void> | undefined {
-    if (gzip.write(`${visibleJson(toJson(document))}\n`)) return undefined;
+    if (gzip.write(`${visibleJson(storedText(document))}\n`)) return undefined;
     return new Promise<void>((resolve, reject) => {
       waiting = reject;
       gzip.once('drain', resolve);
@@ -138,7 +140,12 @@ function createReader({ parse, topic }: LogsOptions, masker: Masker): (record: S
     const found = record.document === undefined ? parsed(record) : { document: record.document };
     if (found === undefined || !('document' in found)) return found;
     try {
-      return { document: masker.value(bounded(found.document)) as Document };
+      const { document } = found;
+      if (!hasExactNumbers(document)) return { document: masker.value(bounded(document)) as Document };
+      // What is masked is a copy: the numbers' texts go with the values.
+      const masked = masker.value(bounded(unsettleNumbers(document))) as Document;
+      settleNumbers(masked);
+      return { document: masked };
     } catch (error) {
       return { reason: 'processing_failed', detail: errorText(error) };
     }

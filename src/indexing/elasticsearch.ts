@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { type BaseConnection, Client, type ClientOptions, errors, SniffingTransport } from '@elastic/elasticsearch';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import { speaksTls } from '../core/tls-probe.ts';
+import { readExact } from '../parse/json.ts';
 import { type NodePoolDeps, nodePool } from './node-pool.ts';
 import { type BulkItem, type BulkItemError, errorWords } from './outcome.ts';
 
@@ -103,6 +104,14 @@ export function createElasticsearchClient(config: ElasticsearchConfig, deps: Ela
     }
   }
   return new Client(options);
+}
+
+/**
+ * From now on the client's answers hold numbers that JavaScript would change (9007199254740993, 1e400, -0) as ExactNumbers,
+ * for whoever writes a document again.
+ */
+export function keepNumberTexts(client: Client): void {
+  client.serializer.deserialize = <T>(text: string) => readExact(text) as T;
 }
 
 /** A node that hangs is no reason to fail either, and the client has no option for it. */

@@ -16,6 +16,7 @@ import { FIELD_MAP, type FieldMap } from '../parse/field-types.ts';
 import { isObject } from '../parse/json.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 import { INDEX_PREFIX } from './document.ts';
+import { NO_PARTIAL, WHOLENESS, whole } from './whole-answer.ts';
 
 type Json = Record<string, unknown>;
 
@@ -425,13 +426,13 @@ async function readIgnored(
   client: Client,
   index: string,
 ): Promise<Pick<FieldUse, 'ignoredDocuments' | 'ignoredFields'>> {
-  const { hits, aggregations } = await client.transport.request<{
+  const reply = await client.transport.request<{
     hits: { total: { value: number } };
     aggregations?: { names?: { buckets?: { key: string }[] } };
   }>({
     method: 'POST',
     path: `/${index}/_search`,
-    querystring: { filter_path: 'hits.total.value,aggregations.names.buckets.key' },
+    querystring: { filter_path: `hits.total.value,aggregations.names.buckets.key,${WHOLENESS}`, ...NO_PARTIAL },
     body: {
       size: 0,
       track_total_hits: true,
@@ -439,6 +440,7 @@ async function readIgnored(
       aggs: { names: { terms: { field: '_ignored', size: MAX_IGNORED_NAMES } } },
     },
   });
+  const { hits, aggregations } = whole(reply, `what ${index} ignores`);
   return {
     ignoredDocuments: hits.total.value,
     ignoredFields: (aggregations?.names?.buckets ?? []).map(({ key }) => key),

@@ -1,8 +1,12 @@
 // Documents of the live log indices in order of their event time. In: a range. Out: batches of documents with their ids. Guarantee: a
 // point in time is read, so what is written meanwhile changes nothing; it is closed at the end; equal times are ordered by
-// partition and offset, so that two readings give the same order.
-import type { Client } from '@elastic/elasticsearch';
+// partition and offset, so that two readings give the same order; an answer with a part of the documents is refused, and what
+// was read is counted; numbers keep the text they were indexed with, for `documentText`.
+import { type Client, errors } from '@elastic/elasticsearch';
+import { settleNumbers } from '../parse/json.ts';
 import { INDEX_PREFIX } from './document.ts';
+import { keepNumberTexts } from './elasticsearch.ts';
+import { complete, NO_PARTIAL, totalOf, whole } from './whole-answer.ts';
 
 const PAGE = 5_000;
 const KEEP_ALIVE = '5m';
@@ -14,11 +18,11 @@ export interface StoredDocument {
 
 interface Hit {
   readonly _id: string;
-  readonly _source?: Readonly<Record<string, unknown>>;
+  readonly _source?: Record<string, unknown>;
   readonly sort?: unknown[];
 }
 
-/** @throws the client's errors */
+/** @param client from now on keeps the texts of numbers. @throws LogpipeError LOGPIPE_ES_INCOMPLETE and the client's errors */
 export async function* readDocuments(
   client: Client,
   range: { readonly fromMs: number; readonly toMs: number; readonly index?: string },
@@ -30,7 +34,10 @@ export async function* readDocuments(
     ignore_unavailable: true,
     allow_no_indices: true,
   } as Parameters<Client['openPointInTime']>[0]);
-  let pit = opened.id;
+  const what = `the search in ${index}`;
+  let pit = whole(opened, what).id;
+  keepNumberTexts(client);
+  let [read, announced] = [0, 0];
   const filter = [{ range: { '@timestamp': { gte: fromMs, lt: toMs, format: 'epoch_millis' } } }];
   let after: unknown[] | undefined;
   try {
@@ -38,7 +45,9 @@ export async function* readDocuments(
       const reply = await client.search({
         pit: { id: pit, keep_alive: KEEP_ALIVE },
         size: PAGE,
-        track_total_hits: false,
+        // The first page announces how many are to come.
+        track_total_hits: after === undefined,
+        ...NO_PARTIAL,
         query: { bool: { filter } },
         sort: [
           { '@timestamp': { order: 'asc', format: 'epoch_millis' } },
@@ -47,14 +56,33 @@ export async function* readDocuments(
         ],
         ...(after === undefined ? {} : { search_after: after }),
       } as Parameters<Client['search']>[0]);
-      if (reply.pit_id !== undefined) pit = reply.pit_id;
+      pit = whole(reply, what).pit_id ?? pit;
       const hits = reply.hits.hits as unknown as readonly Hit[];
+      if (after === undefined) announced = totalOf(reply.hits);
+      read += hits.length;
+      if (hits.length < PAGE) complete(read, announced, index);
+      for (const { _source } of hits) if (_source !== undefined) settleNumbers(_source);
       if (hits.length > 0) yield hits.map(({ _id, _source }) => ({ id: _id, source: _source ?? {} }));
       if (hits.length < PAGE) return;
       after = hits.at(-1)!.sort;
     }
   } finally {
     await client.closePointInTime({ id: pit }).catch(() => {});
+  }
+}
+
+/** Sentences about indices of a pattern that cannot be read; none where asking is not permitted. */
+export async function closedIndices(client: Client, pattern = `${INDEX_PREFIX}*`): Promise<string[]> {
+  try {
+    const rows = await client.transport.request<{ index: string; status: string }[]>({
+      method: 'GET',
+      path: `/_cat/indices/${pattern}`,
+      querystring: { format: 'json', h: 'index,status', expand_wildcards: 'all' },
+    });
+    return rows.filter(({ status }) => status === 'close').map(({ index }) => `${index} is closed and cannot be read`);
+  } catch (error) {
+    if (error instanceof errors.ResponseError && (error.statusCode === 403 || error.statusCode === 404)) return [];
+    throw error;
   }
 }
 

@@ -114,7 +114,17 @@ export async function installIndexTemplate(
 }
 
 async function put(client: Client, name: string, body: IndexTemplate): Promise<void> {
-  await client.transport.request({ method: 'PUT', path: `/_index_template/${name}`, body });
+  const reply = await client.transport.request<{ acknowledged?: boolean }>({
+    method: 'PUT',
+    path: `/_index_template/${name}`,
+    body,
+  });
+  // 200 also when a node has not heard of it in time.
+  if (reply.acknowledged !== false) return;
+  throw new LogpipeError(
+    'LOGPIPE_ES_INCOMPLETE',
+    `index template ${name}: not every node has taken it; repeat it when the cluster is green or yellow`,
+  );
 }
 
 async function installedVersion(client: Client, name: string): Promise<number | undefined> {

@@ -6,7 +6,7 @@ import { visible } from '../core/terminal-text.ts';
 import { errorCode } from './attempt.ts';
 import type { Channel, Notification, SendResult } from './notification.ts';
 import { type LinkOptions, tellStory } from './story.ts';
-import { isoTime, maskNotification, oneLine, severityWord } from './text.ts';
+import { headline, isoTime, maskNotification, oneLine, severityWord } from './text.ts';
 
 export function createConsole(
   options: { readonly links: LinkOptions },
@@ -32,7 +32,7 @@ export function createConsole(
 function consoleText(notification: Notification, options: LinkOptions): string {
   const { facts, links } = tellStory(notification, options);
   const lines = [
-    `${isoTime(notification.atMs)} ${severityWord(notification)}: ${notification.title}`,
+    `${isoTime(notification.atMs)} ${severityWord(notification)}: ${headline(notification)}`,
     `  ${notification.message}`,
     ...facts.flatMap(({ label, lines: [first = '', ...more] }) => [
       `  ${label}: ${first}`,

@@ -17,13 +17,14 @@ export interface OutboxEntry {
   readonly attempts: number;
   /** Not before this time, ms; 0 for at once. */
   readonly nextMs: number;
+  /** Doubtful answers so far. */
+  readonly doubts?: number;
+  /** Recipients that an earlier attempt left over. */
+  readonly left?: readonly string[];
 }
 
-/** When the next attempt is made, for the outbox to keep. */
-export interface Retry {
-  readonly attempts: number;
-  readonly nextMs: number;
-}
+/** When the next attempt is made, and of what, for the outbox to keep. */
+export type Retry = Pick<OutboxEntry, 'attempts' | 'nextMs' | 'doubts' | 'left'>;
 
 export interface DispatcherOptions {
   /** First wait after a failed attempt, ms; doubles. Default 1 s. */

@@ -1,7 +1,8 @@
 // E-mail over SMTP. In: a notification. Out: one message to all recipients, as plain text and as HTML. Guarantee: never
-// throws; no log data reaches a header unescaped; user and password go over TLS only, or stay on this host; no reason
-// quotes the server.
+// throws; each recipient has an outcome of its own, and who has the message does not get it again for the others' sake; no
+// log data reaches a header unescaped; user and password go over TLS only, or stay on this host; no reason quotes the server.
 import { createHash } from 'node:crypto';
+import { domainToASCII } from 'node:url';
 import { createTransport, type NodemailerError } from 'nodemailer';
 import type { Log } from '../core/log.ts';
 import type { Masker } from '../core/mask.ts';
@@ -9,7 +10,7 @@ import { errorCode, isLoopback, withDeadline } from './attempt.ts';
 import type { Channel, Notification, SendResult } from './notification.ts';
 import type { EmailConfig } from './notify-config.ts';
 import { type LinkOptions, tellStory } from './story.ts';
-import { clean, cut, escapeHtml, isoTime, maskNotification, oneLine, severityWord } from './text.ts';
+import { clean, cut, escapeHtml, headline, isoTime, maskNotification, oneLine, severityWord } from './text.ts';
 
 const MAX_SUBJECT = 250;
 const MAX_BODY = 20_000;
@@ -45,36 +46,81 @@ export function createEmail(options: EmailOptions, deps: { masker: Masker; log: 
     disableUrlAccess: true,
   });
 
-  async function attempt(notification: Notification, signal: AbortSignal): Promise<SendResult> {
+  async function attempt(
+    notification: Notification,
+    recipients: readonly string[],
+    signal: AbortSignal,
+  ): Promise<SendResult> {
     const info = await transport.sendMail({
       from: options.from,
       to: [...options.to],
+      envelope: { from: options.from, to: [...recipients] },
       ...mailContent(maskNotification(notification, deps.masker), options.links),
       signal,
     });
-    if (info.rejected.length > 0) {
-      // Sending again would reach the others twice.
+    return outcome(info.rejectedErrors ?? [], recipients, true);
+  }
+
+  /** @param taken at least one recipient took it */
+  function outcome(refusals: readonly NodemailerError[], recipients: readonly string[], taken: boolean): SendResult {
+    const later = refusals.filter((error) => !isPermanent(error));
+    const never = refusals.filter(isPermanent);
+    const of = (errors: readonly NodemailerError[]) => [...new Set(errors.map(replyText))].join(', ');
+    if (never.length > 0 && (taken || later.length > 0)) {
       deps.log.warn('E-mail: some recipients were refused', {
-        refused: info.rejected.length,
+        refused: never.length,
         recipients: options.to.length,
-        replies: [...new Set((info.rejectedErrors ?? []).map(replyText))],
+        replies: [...new Set(never.map(replyText))],
       });
     }
-    return { ok: true };
+    if (refusals.length === 0) return { ok: true };
+    if (later.length === 0) return taken ? { ok: true } : { ok: false, retryable: false, reason: of(never) };
+    const named = new Set(later.map(({ recipient = '' }) => wireForm(recipient)));
+    const left = recipients.filter((address) => named.has(wireForm(address)));
+    // Not told whom it means: then everybody is tried again, once more rather than never.
+    if (left.length === 0 || left.length === options.to.length)
+      return { ok: false, retryable: true, reason: of(later) };
+    const reason = `${of(later)} for ${left.length} of ${options.to.length} recipients`;
+    return { ok: false, retryable: true, reason, left };
   }
 
   return {
     name: 'email',
     ratePerSecond: options.ratePerSecond,
-    send: (notification, signal) => withDeadline(timeoutMs, signal, (either) => attempt(notification, either), failure),
+    async send(notification, signal, left) {
+      // One that is no longer configured is not waited for.
+      const recipients = left === undefined ? options.to : options.to.filter((address) => left.includes(address));
+      if (recipients.length === 0) return { ok: true };
+      return withDeadline(
+        timeoutMs,
+        signal,
+        (either) => attempt(notification, recipients, either),
+        (error) => {
+          const refusals = (error as NodemailerError).rejectedErrors ?? [];
+          const all = refusals.length > 0 && refusals.length >= new Set(recipients.map(wireForm)).size;
+          return all ? outcome(refusals, recipients, left !== undefined) : failure(error);
+        },
+      );
+    },
     close: async () => transport.close(),
   };
 }
 
+/** As it stands in the envelope: the domain of an address goes out in ASCII. */
+function wireForm(address: string): string {
+  const at = address.lastIndexOf('@');
+  return `${address.slice(0, at)}@${domainToASCII(address.slice(at + 1)) || address.slice(at + 1)}`;
+}
+
+function isPermanent({ responseCode, permanent }: NodemailerError): boolean {
+  return permanent ?? (responseCode !== undefined && responseCode >= 500);
+}
+
 function failure(error: unknown): SendResult {
-  const { code, originalCode, responseCode, permanent } = error as NodemailerError;
+  const { code, originalCode, responseCode } = error as NodemailerError;
   if (responseCode !== undefined) {
-    return { ok: false, retryable: !(permanent ?? responseCode >= 500), reason: replyText(error as NodemailerError) };
+    const reason = replyText(error as NodemailerError);
+    return { ok: false, retryable: !isPermanent(error as NodemailerError), reason };
   }
   const retryable = !HOPELESS.has(String(code));
   const head = retryable ? 'connection failed' : 'message not sent';
@@ -90,8 +136,8 @@ function replyText({ responseCode, response, command }: NodemailerError): string
 
 /** @param notification already masked */
 export function mailContent(notification: Notification, options: LinkOptions) {
-  const { incidentId, action, reason, atMs, title, message, metadata, environment, priority } = notification;
-  const heading = oneLine(`${severityWord(notification)}: ${title}`);
+  const { incidentId, action, reason, atMs, message, metadata, environment, priority } = notification;
+  const heading = oneLine(`${severityWord(notification)}: ${headline(notification)}`);
   const { facts, links } = tellStory(notification, options);
   const body = cut(clean(message), MAX_BODY);
   const details = metadata === undefined ? undefined : cut(clean(JSON.stringify(metadata, null, 2)), MAX_BODY);

@@ -1,14 +1,16 @@
 // One JSON POST per call, for every channel that speaks HTTP. In: a body. Out: what the answer means. Guarantee: never
-// throws; no reason holds the address, a key or a header; nothing is sent to any other address than the configured one.
+// throws; what is called sent was answered as the address's own service answers; no reason holds the address, a key or a
+// header; nothing is sent to any other address than the configured one.
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import type { Readable } from 'node:stream';
-import axios from 'axios';
+import axios, { type AxiosRequestConfig } from 'axios';
 import type { Clock } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
 import { MASK, type Masker } from '../core/mask.ts';
 import { errorCode, isLoopback, withDeadline } from './attempt.ts';
 import type { SendResult } from './notification.ts';
+import { basicAuth, createTunnelAgent, type HttpProxy, ProxyError, ProxySettingError, proxyFor } from './proxy.ts';
 import { cut, oneLine } from './text.ts';
 
 /** An answer that asks for a longer wait than this is asked again after it all the same. */
@@ -24,6 +26,10 @@ export interface HttpSendOptions {
   readonly timeoutMs: number;
   /** Whether the words of a refusal may be quoted: only for services that are known to answer with words about it. */
   readonly quote: boolean;
+  /**
+   * What else an answer with 2xx must say to be a proof; a text says what is wrong with it. HTML is none in any case.
+   */
+  readonly confirm?: (words: string) => string | undefined;
   /** Further texts that must never be quoted, such as a key within the body. */
   readonly secrets?: readonly string[];
 }
@@ -40,53 +46,120 @@ export function createHttpSend(options: HttpSendOptions, deps: HttpSendDeps): Ht
   if (!/^https?:\/\/\S+$/.test(options.url) || !URL.canParse(options.url)) {
     throw new LogpipeError('LOGPIPE_CONFIG_INVALID', `${options.place}: is no http:// or https:// address`);
   }
-  const secrets = secretsOf(options);
+  const address = new URL(options.url);
   const client = axios.create({
     headers: { ...options.headers, 'Content-Type': 'application/json', 'User-Agent': 'logpipe' },
     // A redirect could carry the message, and a token in its address, to somewhere else.
     maxRedirects: 0,
     responseType: 'stream',
     validateStatus: () => true,
-    // A kept connection that the other side has just closed looks like a failed send: messages are rare, connections
-    // cheap.
-    httpAgent: new HttpAgent({ keepAlive: false }),
-    httpsAgent: new HttpsAgent({ keepAlive: false }),
-    // The environment's proxies apply, but no proxy reaches a receiver on this host.
-    ...(isLoopback(new URL(options.url).hostname) ? { proxy: false as const } : {}),
   });
+  const { proxy, unusable } = isLoopback(address.hostname) ? {} : environmentProxy(address);
+  const secrets = secretsOf(options, proxy);
+  const way = wayTo(address, proxy, options.timeoutMs);
+  const forwarded = proxy !== undefined && address.protocol === 'http:';
 
   async function attempt(body: unknown, signal: AbortSignal): Promise<SendResult> {
+    if (unusable !== undefined) return { ok: false, retryable: true, reason: unusable };
     // Lone surrogates in log data would make the whole message invalid for strict receivers.
     const data = JSON.stringify(body, (_, value) => (typeof value === 'string' ? value.toWellFormed() : value));
-    const response = await client.post<Readable>(options.url, Buffer.from(data), { signal });
-    const words = await readWords(response.data);
-    if (response.status >= 200 && response.status < 300) return { ok: true };
+    const {
+      status,
+      headers,
+      data: stream,
+    } = await client.post<Readable>(options.url, Buffer.from(data), { ...way, signal });
+    const words = await readWords(stream);
+    const html = isHtml(String(headers['content-type'] ?? ''), words);
+    if (status >= 200 && status < 300) {
+      const doubt = html ? 'a web page' : options.confirm?.(words);
+      return doubt === undefined ? { ok: true } : doubtful(`HTTP ${status} with ${doubt}`);
+    }
+    const waitMs = retryAfterMs(headers, deps.clock.now());
+    if (forwarded && status === 407) return proxyAnswered(status, waitMs);
+    // A page where a service answers with words: of a proxy, or of somebody who wants a log-in first.
+    if (forwarded && html && status >= 400 && status < 500) {
+      return doubtful(`HTTP ${status} with a web page, perhaps of the proxy`);
+    }
     const text = options.quote ? quotable(words, secrets, deps.masker) : '';
-    return refusal(response.status, text, retryAfterMs(response.headers, deps.clock.now()));
+    return refusal(status, text, waitMs);
   }
 
-  return (body, signal) =>
-    withDeadline(
-      options.timeoutMs,
-      signal,
-      (either) => attempt(body, either),
-      (error) => ({ ok: false, retryable: true, reason: `connection failed: ${errorCode(error)}` }),
-    );
+  function failure(error: unknown): SendResult {
+    const cause = error instanceof ProxyError ? error : (error as { cause?: unknown } | null | undefined)?.cause;
+    if (!(cause instanceof ProxyError)) {
+      return { ok: false, retryable: true, reason: `connection failed: ${errorCode(error)}` };
+    }
+    if (cause.status !== undefined) return proxyAnswered(cause.status, retryAfterMs(cause.headers, deps.clock.now()));
+    return { ok: false, retryable: true, reason: `connection to the proxy failed: ${errorCode(cause)}` };
+  }
+
+  return (body, signal) => withDeadline(options.timeoutMs, signal, (either) => attempt(body, either), failure);
+}
+
+/** The environment's proxies apply, but no proxy reaches a receiver on this host. */
+function environmentProxy(address: URL): { proxy?: HttpProxy; unusable?: string } {
+  try {
+    const proxy = proxyFor(address, process.env);
+    return proxy === undefined ? {} : { proxy };
+  } catch (error) {
+    if (!(error instanceof ProxySettingError)) throw error;
+    return { unusable: error.message };
+  }
+}
+
+/**
+ * Connections for one address. A kept one that the other side has just closed looks like a failed send: messages are
+ * rare, connections cheap. The library's own way through a proxy would take the proxy's refusal for the address's.
+ */
+function wayTo(address: URL, proxy: HttpProxy | undefined, timeoutMs: number): AxiosRequestConfig {
+  const direct = { httpAgent: new HttpAgent({ keepAlive: false }), proxy: false as const };
+  if (address.protocol === 'http:') {
+    // It sees the message whatever we do, and stands in the address's place.
+    return proxy === undefined ? direct : { ...direct, proxy };
+  }
+  return {
+    ...direct,
+    httpsAgent: proxy === undefined ? new HttpsAgent({ keepAlive: false }) : createTunnelAgent(proxy, timeoutMs),
+  };
+}
+
+function doubtful(reason: string): SendResult {
+  return { ok: false, retryable: true, reason, doubtful: true };
+}
+
+/** Nothing about the message: whatever it says may be otherwise in a moment. */
+function proxyAnswered(status: number, retryAfter: number | undefined): SendResult {
+  const reason = `the proxy answered ${status}`;
+  return { ok: false, retryable: true, reason, ...(retryAfter === undefined ? {} : { retryAfterMs: retryAfter }) };
+}
+
+/** A framework's default type on one word of plain text, or on nothing, is no page. */
+function isHtml(type: string, words: string): boolean {
+  const text = words.replace(/^\ufeff/, '').trim();
+  if (text.startsWith('<') && /<(?:!doctype\s+html|html|head|body)\b/i.test(text)) return true;
+  if (!/^\s*(?:text\/html|application\/xhtml)/i.test(type)) return false;
+  return text !== '' && !/^[\w.!]{1,20}$|^[{[]/.test(text);
 }
 
 function refusal(status: number, text: string, retryAfter: number | undefined): SendResult {
   const note = status >= 300 && status < 400 ? ' (redirects are not followed)' : '';
   const reason = `HTTP ${status}${note}${text === '' ? '' : `: ${text}`}`;
+  // For a moment only: the way to a log-in page. The lasting ones (301, 308) say that the address is wrong.
+  if (status === 302 || status === 303 || status === 307) return doubtful(reason);
   // 408 is the server's word for a time-out.
   if (status !== 429 && status !== 408 && status < 500) return { ok: false, retryable: false, reason };
   return { ok: false, retryable: true, reason, ...(retryAfter === undefined ? {} : { retryAfterMs: retryAfter }) };
 }
 
-/** Retry-After in both forms of RFC 9110, 10.2.3. A date is compared with the server's own clock where it tells it. */
+/**
+ * Retry-After in both forms of RFC 9110, 10.2.3; whatever else it says is not heeded. A date is compared with the server's
+ * own clock where it tells it.
+ */
 function retryAfterMs(headers: Readonly<Record<string, unknown>>, nowMs: number): number | undefined {
   const value = String(headers['retry-after'] ?? '').trim();
   let ms: number;
   if (/^\d+(?:\.\d+)?$/.test(value)) ms = Number(value) * 1_000;
+  else if (!/^[A-Z][a-z]{2,8},? /.test(value)) return undefined;
   else {
     const serverMs = Date.parse(String(headers.date ?? ''));
     ms = Date.parse(value) - (Number.isNaN(serverMs) ? nowMs : serverMs);
@@ -124,9 +197,10 @@ function quotable(words: string, secrets: readonly string[], masker: Masker): st
 }
 
 /** Everything in the request that must not come back in a quoted answer, longest first. */
-function secretsOf({ url, headers = {}, secrets = [] }: HttpSendOptions): string[] {
+function secretsOf({ url, headers = {}, secrets = [] }: HttpSendOptions, proxy: HttpProxy | undefined): string[] {
   const { username, password, pathname, search, host } = new URL(url);
-  const parts = [url, host, username, password, ...pathname.split('/'), ...search.slice(1).split(/[&=]/)];
+  const ofProxy = proxy?.auth === undefined ? [] : [proxy.auth.username, proxy.auth.password, basicAuth(proxy.auth)];
+  const parts = [...ofProxy, url, host, username, password, ...pathname.split('/'), ...search.slice(1).split(/[&=]/)];
   const decoded = parts.map((part) => (part.includes('%') ? safeDecode(part) : part));
   return [...new Set([...parts, ...decoded, ...secrets, ...Object.values(headers)])]
     .filter((text) => text.length >= 6)

@@ -6,6 +6,11 @@ import type { DispatcherDeps, OutboxEntry, Retry } from './dispatcher.ts';
 import type { Channel, ChannelName, SendResult } from './notification.ts';
 import { cut, oneLine } from './text.ts';
 
+/** A doubtful answer is asked for again this often. */
+const MAX_DOUBTS = 3;
+/** The recipients of a message that others have already are tried this often: some eight hours. */
+const MAX_ATTEMPTS_FOR_FEW = 100;
+
 /** As the operators' guide writes them in "Failed to send … alert". */
 const LABELS: Readonly<Record<ChannelName, string>> = {
   slack: 'Slack',
@@ -40,8 +45,12 @@ interface Queued {
   readonly entry: OutboxEntry;
   readonly order: number;
   attempts: number;
+  doubts: number;
+  left: readonly string[] | undefined;
   waiting: boolean;
 }
+
+type Failure = Extract<SendResult, { ok: false }>;
 
 export function createLane(channel: Channel, deps: LaneDeps): Lane {
   const { clock, log, metrics, signal } = deps;
@@ -67,10 +76,16 @@ export function createLane(channel: Channel, deps: LaneDeps): Lane {
   function add(entry: OutboxEntry): void {
     if (signal.aborted || ids.has(entry.id)) return;
     const { incidentId } = entry.notification;
-    const queued: Queued = { entry, order: order++, attempts: entry.attempts, waiting: false };
+    const { attempts, doubts = 0, left } = entry;
+    const queued: Queued = { entry, order: order++, attempts, doubts, left, waiting: false };
     const queue = incidents.get(incidentId);
     if (queue === undefined) incidents.set(incidentId, [queued]);
-    else queue.push(queued);
+    else {
+      queue.push(queued);
+      // It goes to all recipients: the few that the message before it waits for hold nobody up.
+      const [head] = queue as [Queued];
+      if (head.left !== undefined) head.waiting = false;
+    }
     ids.add(entry.id);
     // The stored time is another clock's, perhaps; no wait is longer than the longest backoff.
     const waitMs = Math.min(entry.nextMs - clock.now(), deps.maxBackoffMs);
@@ -137,27 +152,55 @@ export function createLane(channel: Channel, deps: LaneDeps): Lane {
 
   async function attempt(queued: Queued): Promise<void> {
     if (!(await permitted()) || !deps.mayBegin()) return;
-    hold(1_000 / channel.ratePerSecond);
     const { entry } = queued;
-    const result = await ended(sendSafely(entry));
+    if (queued.left !== undefined && superseded(entry)) {
+      const reason = 'not every recipient took it; they get the incident’s next message in its stead';
+      await settle(queued, { ok: false, retryable: false, reason, left: queued.left });
+      return;
+    }
+    hold(1_000 / channel.ratePerSecond);
+    const result = await ended(sendSafely(queued));
     if (result === undefined) return;
     queued.attempts += 1;
-    const failed = !result.ok;
-    if (failed && result.retryable) {
+    if (!result.ok) {
+      if (result.doubtful) queued.doubts += 1;
+      queued.left = result.left ?? queued.left;
+    }
+    if (!result.ok && goesOn(queued, result)) {
       const waitMs = backoffMs(queued.attempts, result.retryAfterMs);
       waitFor(queued, waitMs);
       // Asked to come back later, the channel is left alone altogether: the limit is the address's, not the message's.
       if (result.retryAfterMs !== undefined) hold(waitMs);
       metrics.notifications.inc({ channel: channel.name, result: 'retried' });
       sayFailure(queued, result.reason, { retryInMs: Math.round(waitMs) });
-      const retry = { attempts: queued.attempts, nextMs: clock.now() + Math.round(waitMs) };
+      const { attempts, doubts, left } = queued;
+      const retry = {
+        attempts,
+        nextMs: clock.now() + Math.round(waitMs),
+        ...(doubts === 0 ? {} : { doubts }),
+        ...(left === undefined ? {} : { left }),
+      };
       await record(entry.id, result, retry);
       return;
     }
-    metrics.notifications.inc({ channel: channel.name, result: failed ? 'given_up' : 'sent' });
-    if (failed) sayFailure(queued, result.reason, { givenUp: true });
-    else log.info(`Sent ${label} alert`, about(queued));
-    if (await record(entry.id, result, undefined)) remove(entry);
+    await settle(queued, result.ok || !result.doubtful ? result : notConfirmed(result));
+  }
+
+  function superseded({ id, notification }: OutboxEntry): boolean {
+    return incidents.get(notification.incidentId)?.at(-1)?.entry.id !== id;
+  }
+
+  function goesOn({ doubts, left, attempts }: Queued, { retryable, doubtful }: Failure): boolean {
+    if (doubtful) return doubts <= MAX_DOUBTS;
+    return retryable && (left === undefined || attempts < MAX_ATTEMPTS_FOR_FEW);
+  }
+
+  async function settle(queued: Queued, result: SendResult): Promise<void> {
+    const outcome = result.ok ? 'sent' : result.doubtful ? 'not_confirmed' : 'given_up';
+    metrics.notifications.inc({ channel: channel.name, result: outcome });
+    if (result.ok) log.info(`Sent ${label} alert`, about(queued));
+    else sayFailure(queued, result.reason, result.doubtful ? { notConfirmed: true } : { givenUp: true });
+    if (await record(queued.entry.id, result, undefined)) remove(queued.entry);
   }
 
   function remove({ id, notification }: OutboxEntry): void {
@@ -167,9 +210,9 @@ export function createLane(channel: Channel, deps: LaneDeps): Lane {
     ids.delete(id);
   }
 
-  async function sendSafely({ notification }: OutboxEntry): Promise<SendResult> {
+  async function sendSafely({ entry, left }: Queued): Promise<SendResult> {
     try {
-      return await channel.send(notification, signal);
+      return await channel.send(entry.notification, signal, left);
     } catch (error) {
       return { ok: false, retryable: true, reason: `unexpected: ${errorText(error)}` };
     }
@@ -257,4 +300,9 @@ export function createLane(channel: Channel, deps: LaneDeps): Lane {
 function before(one: Queued, other: Queued): boolean {
   const [a, b] = [one.entry.notification.priority, other.entry.notification.priority];
   return a === b ? one.order < other.order : a < b;
+}
+
+/** Nobody knows whether it arrived: what follows of the incident goes to the channel all the same. */
+function notConfirmed({ reason }: Failure): SendResult {
+  return { ok: false, retryable: false, reason: `not confirmed: ${reason}`, doubtful: true };
 }

@@ -52,20 +52,32 @@ export interface Notification {
   readonly environment: string;
   /** All alerts of the incident, leading one first. */
   readonly alerts: readonly NotifiedAlert[];
-  /** Titles of alerts that joined since the last message. */
+  /** Alerts of the incident that `alerts` has no room for. */
+  readonly unnamed?: number;
+  /** Names of alerts that joined since the last message. */
   readonly joined: readonly string[];
 }
 
 /** What a channel says of one attempt. `reason` is for logs and metrics: it never holds an address or a secret. */
 export type SendResult =
   | { readonly ok: true }
-  | { readonly ok: false; readonly retryable: boolean; readonly retryAfterMs?: number; readonly reason: string };
+  | {
+      readonly ok: false;
+      readonly retryable: boolean;
+      readonly retryAfterMs?: number;
+      readonly reason: string;
+      /** There was an answer, but none that proves delivery: a log-in page with 200. Tried again a few times only. */
+      readonly doubtful?: true;
+      /** Recipients that may still take it; all others have it, or have refused it for good. */
+      readonly left?: readonly string[];
+    };
 
 /** One way out. Never throws; one attempt per call, retries are the dispatcher's. */
 export interface Channel {
   readonly name: ChannelName;
   /** At most this many sends per second, on average; the dispatcher keeps to it. */
   readonly ratePerSecond: number;
-  send(notification: Notification, signal: AbortSignal): Promise<SendResult>;
+  /** @param left as an earlier attempt gave it: nobody else gets the message again */
+  send(notification: Notification, signal: AbortSignal, left?: readonly string[]): Promise<SendResult>;
   close(): Promise<void>;
 }

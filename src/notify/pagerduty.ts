@@ -1,10 +1,12 @@
 // PagerDuty Events API v2. In: a notification. Out: one event; trigger, acknowledge and resolve of an incident share
-// its dedup key, so that a message sent twice changes nothing. Guarantee: masked, within the API's limits.
+// its dedup key, so that a message sent twice changes nothing. Guarantee: masked, within the API's limits; sent is what the
+// answer calls a success.
 import { createHash } from 'node:crypto';
 import { LogpipeError } from '../core/errors.ts';
 import { createHttpSend, type HttpSendDeps } from './http-send.ts';
 import type { Channel, Notification } from './notification.ts';
-import { clean, cut, isoTime, maskNotification, oneLine } from './text.ts';
+import { alertLines, list } from './story.ts';
+import { clean, cut, headline, isoTime, maskNotification, oneLine } from './text.ts';
 
 const MAX_DEDUP_KEY = 255;
 const MAX_SUMMARY = 1_024;
@@ -32,6 +34,7 @@ export function createPagerDuty(options: PagerDutyOptions, deps: HttpSendDeps): 
       place: 'notify.pagerduty.url',
       timeoutMs: options.timeoutMs,
       quote: true,
+      confirm: (words) => notAccepted(words, isPagerDutysOwn(options.url)),
       secrets: [integrationKey],
     },
     deps,
@@ -45,22 +48,42 @@ export function createPagerDuty(options: PagerDutyOptions, deps: HttpSendDeps): 
   };
 }
 
+/** Receivers with the same interface may answer with nothing. */
+function isPagerDutysOwn(url: string): boolean {
+  return URL.canParse(url) && /(?:^|\.)pagerduty\.com\.?$/.test(new URL(url).hostname);
+}
+
+/** @param strict an answer without JSON proves nothing */
+function notAccepted(words: string, strict: boolean): string | undefined {
+  let answer: unknown;
+  try {
+    answer = JSON.parse(words);
+  } catch {
+    return strict ? 'something else than its JSON' : undefined;
+  }
+  if (typeof answer !== 'object' || answer === null) return strict ? 'something else than its JSON' : undefined;
+  return (answer as { status?: unknown }).status === 'success' ? undefined : 'JSON without “status: success”';
+}
+
 /** The request body. @param notification already masked */
 export function pagerDutyEvent(notification: Notification, routingKey: string): object {
-  const { action, title, message, metadata, severity, atMs } = notification;
+  const { action, message, metadata, severity, atMs, alerts, joined } = notification;
   const head = { routing_key: routingKey, event_action: action, dedup_key: dedupKey(notification.dedupKey) };
   // The API takes a payload for triggers only.
   if (action !== 'trigger') return head;
   return {
     ...head,
     payload: {
-      summary: cut(oneLine(title), MAX_SUMMARY),
+      summary: cut(oneLine(headline(notification)), MAX_SUMMARY),
       severity,
       source: 'calling-platform',
       custom_details: {
         message: cut(clean(message), MAX_MESSAGE),
         ...(metadata === undefined ? {} : { metadata: bounded(metadata) }),
         timestamp: isoTime(atMs),
+        // The operators' guide knows incidents of one alert.
+        ...(alerts.length < 2 ? {} : { alerts: list(alertLines(alerts)) }),
+        ...(joined.length === 0 ? {} : { joined: list(joined) }),
       },
     },
   };

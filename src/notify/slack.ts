@@ -1,10 +1,11 @@
 // Slack incoming webhook. In: a notification. Out: `text` and a first attachment in the form the operators' guide
-// prescribes, and a second attachment for people. Guarantee: masked, escaped, within Slack's limits.
+// prescribes, and a second attachment for people. Guarantee: masked, escaped, within Slack's limits; sent is what Slack
+// has answered with its `ok`.
 
 import { createHttpSend, type HttpSendDeps } from './http-send.ts';
 import type { Channel, Notification } from './notification.ts';
 import { type Fact, type LinkOptions, type Story, tellStory } from './story.ts';
-import { CUT, clean, cutEscaped, escapeSlack, isoTime, maskNotification, oneLine } from './text.ts';
+import { CUT, clean, cutEscaped, escapeSlack, headline, isoTime, maskNotification, oneLine } from './text.ts';
 
 // Slack splits a `text` above 4,000 characters into several messages and cuts an attachment's at 8,000; a field has the
 // 2,000 of its newer kind.
@@ -22,7 +23,13 @@ export interface SlackOptions {
 
 export function createSlack(options: SlackOptions, deps: HttpSendDeps): Channel {
   const send = createHttpSend(
-    { url: options.webhookUrl, place: 'notify.slack.webhookUrl', timeoutMs: options.timeoutMs, quote: true },
+    {
+      url: options.webhookUrl,
+      place: 'notify.slack.webhookUrl',
+      timeoutMs: options.timeoutMs,
+      quote: true,
+      confirm: isSlacksOwn(options.webhookUrl) ? sayOk : () => undefined,
+    },
     deps,
   );
   return {
@@ -36,9 +43,20 @@ export function createSlack(options: SlackOptions, deps: HttpSendDeps): Channel 
   };
 }
 
+/** Services with the same interface answer in words of their own. */
+function isSlacksOwn(url: string): boolean {
+  return URL.canParse(url) && /(?:^|\.)slack(?:-gov)?\.com\.?$/.test(new URL(url).hostname);
+}
+
+function sayOk(words: string): string | undefined {
+  const text = words.trim();
+  if (text === 'ok') return undefined;
+  return text === '' ? 'an empty body instead of “ok”' : 'something else than “ok”';
+}
+
 /** The request body. @param notification already masked */
 export function slackMessage(notification: Notification, links: LinkOptions): object {
-  const { title, message, metadata, atMs, environment } = notification;
+  const { message, metadata, atMs, environment } = notification;
   const color = colorOf(notification);
   const fields = [
     { title: 'Message', value: field(message), short: false },
@@ -51,7 +69,10 @@ export function slackMessage(notification: Notification, links: LinkOptions): ob
   const attachments: object[] = [{ color, fields }];
   const text = storyText(tellStory(notification, links));
   if (text !== '') attachments.push({ color, mrkdwn_in: ['text'], text });
-  return { text: cutEscaped(oneLine(`${headOf(notification)}: ${title}`), MAX_TEXT, escapeSlack), attachments };
+  return {
+    text: cutEscaped(oneLine(`${headOf(notification)}: ${headline(notification)}`), MAX_TEXT, escapeSlack),
+    attachments,
+  };
 }
 
 function headOf({ action, severity }: Notification): string {

@@ -2,7 +2,7 @@
 // same for every channel, which escapes them. Guarantee: bounded, whatever the incident; what is not known is not
 // mentioned.
 import type { Notification, NotifiedAlert } from './notification.ts';
-import { cut, durationText, isoTime, oneLine } from './text.ts';
+import { alertName, cut, durationText, isoTime, oneLine } from './text.ts';
 
 const MAX_LIST = 10;
 const MAX_LINE = 300;
@@ -57,7 +57,7 @@ export function tellStory(notification: Notification, options: LinkOptions): Sto
   if (why !== undefined && why.examples.length > 0) add('Example events', [why.examples.join(', ')]);
   if (why?.release !== undefined) add('Release', [`errors stand out in ${why.release}`]);
   add('Joined', notification.joined);
-  if (others.length > 0) add('Alerts of this incident', notification.alerts.map(alertLine));
+  if (others.length > 0) add('Alerts of this incident', alertLines(notification.alerts));
 
   if (options.kibanaUrl !== undefined) {
     links.push({ label: 'Events in Kibana', url: discoverUrl(options.kibanaUrl, notification, leading) });
@@ -68,14 +68,21 @@ export function tellStory(notification: Notification, options: LinkOptions): Sto
   return { facts, links };
 }
 
-function list(lines: readonly string[]): string[] {
+/** One line each, bounded. */
+export function list(lines: readonly string[]): string[] {
   const shown = lines.slice(0, MAX_LIST).map((line) => cut(oneLine(line), MAX_LINE));
   if (lines.length > MAX_LIST) shown.push(`and ${lines.length - MAX_LIST} more`);
   return shown;
 }
 
-function alertLine({ priority, state, title, message }: NotifiedAlert): string {
-  return `${priority} ${state}: ${title}: ${message}`;
+/** All alerts of an incident, one line each; labels tell those of one title apart. */
+export function alertLines(alerts: readonly NotifiedAlert[]): string[] {
+  const titles = new Map<string, number>();
+  for (const { title } of alerts) titles.set(title, (titles.get(title) ?? 0) + 1);
+  return alerts.map((alert) => {
+    const name = (titles.get(alert.title) ?? 0) > 1 ? alertName(alert) : alert.title;
+    return `${alert.priority} ${alert.state}: ${name}: ${alert.message}`;
+  });
 }
 
 /**

@@ -2,9 +2,12 @@
 // character or an escaped one, and whoever reads a cut text sees that it was cut.
 import type { Masker } from '../core/mask.ts';
 import type { Severity } from '../rules/observation.ts';
-import type { Notification } from './notification.ts';
+import type { Notification, NotifiedAlert } from './notification.ts';
 
 export const CUT = '… (cut)';
+/** Alerts a headline names beside its own, and the characters of each. */
+const MAX_NAMES = 3;
+const MAX_NAME = 120;
 
 /** The text in at most `max` UTF-16 units, the marker included. */
 export function cut(text: string, max: number): string {
@@ -54,6 +57,24 @@ export function escapeHtml(text: string): string {
 export function maskNotification(notification: Notification, masker: Masker): Notification {
   const masked = masker.value(notification) as Notification;
   return { ...masked, incidentId: notification.incidentId, dedupKey: notification.dedupKey };
+}
+
+/** "High CPU (host=web-1)": labels tell alerts of one title apart. */
+export function alertName({ title, labels }: Pick<NotifiedAlert, 'title' | 'labels'>): string {
+  const text = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
+  return text.length === 0 ? title : `${title} (${text.join(', ')})`;
+}
+
+/**
+ * The title alone for an incident of one alert, as the operators' guide has it; with more of them "High CPU (+2: Queue Is
+ * Long, High CPU (host=web-2))". Counted are those that fire; at the end, all of them.
+ */
+export function headline({ title, action, alerts, unnamed = 0 }: Notification): string {
+  const others = alerts.slice(1).filter(({ state }) => action === 'resolve' || state === 'firing');
+  const count = others.length + unnamed;
+  if (count === 0) return title;
+  const names = others.slice(0, MAX_NAMES).map((alert) => cut(oneLine(alertName(alert)), MAX_NAME));
+  return `${title} (+${count}: ${names.join(', ')}${count > names.length ? ', …' : ''})`;
 }
 
 /** CRITICAL, WARNING, INFO; or what became of the incident. */

@@ -83,6 +83,12 @@ export function readObject(text: string): ReadObject | undefined {
   return { value: read.value as Json, repeated: read.repeated, exact: true };
 }
 
+/** As JSON.parse, but numbers that JavaScript would change are ExactNumbers. @throws SyntaxError */
+export function readExact(text: string): unknown {
+  const value: unknown = JSON.parse(text);
+  return UNUSUAL_NUMBER.test(text) ? readJson(text).value : value;
+}
+
 const QUOTE = 34;
 const COMMA = 44;
 const OPEN_LIST = 91;

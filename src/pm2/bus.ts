@@ -80,6 +80,15 @@ export function createBusReader(
   onEvent: (name: string, data: unknown) => void,
 ): (bytes: Buffer) => void {
   const wanted = new Set(events);
+  return createFrameReader(([name, data]) => {
+    if (name === undefined || data === undefined) return;
+    const event = argumentValue(name);
+    if (typeof event === 'string' && wanted.has(event)) onEvent(event, argumentValue(data));
+  });
+}
+
+/** The same for any socket of PM2's: its messages with their arguments, unread. */
+export function createFrameReader(onFrame: (args: readonly Buffer[]) => void): (bytes: Buffer) => void {
   const parts: Buffer[] = [];
   let held = 0;
   /** Bytes without which looking again is of no use. */
@@ -97,10 +106,7 @@ export function createBusReader(
         break;
       }
       buffer = buffer.subarray(message.length);
-      const [name, data] = message.args;
-      if (name === undefined || data === undefined) continue;
-      const event = value(name);
-      if (typeof event === 'string' && wanted.has(event)) onEvent(event, value(data));
+      onFrame(message.args);
     }
     parts.splice(0, parts.length, buffer);
     held = buffer.length;
@@ -126,7 +132,8 @@ function messageIn(buffer: Buffer): { readonly args: readonly Buffer[]; readonly
   return { args, length: at };
 }
 
-function value(argument: Buffer): unknown {
+/** @throws SyntaxError for JSON that is none */
+export function argumentValue(argument: Buffer): unknown {
   const kind = argument.toString('latin1', 0, 2);
   if (kind === 's:') return argument.toString('utf8', 2);
   if (kind === 'j:') return JSON.parse(argument.toString('utf8', 2));

@@ -5,6 +5,7 @@ import type { Clock } from '../core/clock.ts';
 import { MASK } from '../core/mask.ts';
 import { visible } from '../core/terminal-text.ts';
 import type { Happening, Pm2Kind } from './happening.ts';
+import type { ProcessList } from './process-list.ts';
 
 /** Events of the bus that are read. */
 export const BUS_EVENTS = ['process:event', 'process:exception'] as const;
@@ -12,10 +13,16 @@ export const BUS_EVENTS = ['process:event', 'process:exception'] as const;
 export interface LifecycleOptions {
   /** A failing application's events are told when none has come for this long, ms. */
   readonly quietMs: number;
+  /** Applications known to be down from before. */
+  readonly down?: readonly string[];
 }
 
 export interface Lifecycle {
   take(name: string, data: unknown): void;
+  /** Applications that PM2 has given up and nothing has ended since. */
+  down(): readonly string[];
+  /** PM2's list says what the bus has not: what is not down any more, or not there at all, has ended. */
+  compare(list: ProcessList): void;
   /** Tells at once what is being gathered. */
   flush(): void;
 }
@@ -59,7 +66,7 @@ export function createLifecycle(
   /** Processes that PM2 is ending: it says `exit` once before and once after. */
   const ending = new Set<string>();
   /** Applications PM2 has given up. */
-  const down = new Set<string>();
+  const down = new Set<string>(options.down);
 
   function gatheringOf(app: string): Gathered {
     const known = apps.get(app);
@@ -136,10 +143,31 @@ export function createLifecycle(
       gather(gathered, name, event, subject, exception);
       wait(app, gathered);
     },
+    down: () => [...down],
+    compare(list) {
+      for (const app of [...down]) {
+        const end = endOf(app, list.get(app) ?? []);
+        // What is being told at this moment is newer than the list.
+        if (end === undefined || apps.has(app)) continue;
+        down.delete(app);
+        onHappening({
+          ...{ app, kind: 'overlimit', atMs: clock.now(), processes: [], message: end, ended: true },
+          facts: {},
+        });
+      }
+    },
     flush() {
       for (const app of [...apps.keys()]) tell(app);
     },
   };
+}
+
+/** Undefined while it is not over: one process that PM2 has given up is enough, and one that is being started says nothing yet. */
+function endOf(app: string, states: readonly string[]): string | undefined {
+  if (states.length === 0) return `${app} is not in PM2’s list any more: it was deleted`;
+  if (states.includes('errored')) return undefined;
+  if (states.includes('online')) return `${app} runs again`;
+  return states.every((state) => state === 'stopped') ? `${app} was stopped` : undefined;
 }
 
 function happeningsOf(app: string, gathered: Gathered, recovered: boolean): Happening[] {

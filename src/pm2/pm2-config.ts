@@ -1,6 +1,8 @@
 // The `pm2` section: which happenings under PM2 are told, and how urgently. In: YAML. Out: Pm2Config, frozen.
+import { readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { LogpipeError } from '../core/errors.ts';
 import { PM2_KINDS, type Pm2Kind } from './happening.ts';
 
 export const PM2_PRIORITIES = ['P1', 'P2', 'P3', 'none'] as const;
@@ -65,7 +67,24 @@ export interface Pm2Config {
   readonly priorities: Readonly<Record<Pm2Kind, Pm2Priority>>;
 }
 
-/** Path of PM2's bus. */
-export function busSocket(config: Pm2Config): string {
-  return join(config.home ?? join(homedir(), '.pm2'), 'pub.sock');
+/** PM2's folder. */
+export function pm2Home(config: Pick<Pm2Config, 'home'>): string {
+  return config.home ?? join(homedir(), '.pm2');
+}
+
+/** Does it look as if PM2 had ever run there? @throws LogpipeError LOGPIPE_CONFIG_INVALID for a folder that cannot be used */
+export function hasRunIn(home: string): boolean {
+  let names: string[];
+  try {
+    names = readdirSync(home);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const what =
+      code === 'ENOENT' ? 'does not exist' : code === 'ENOTDIR' ? 'is no folder' : `cannot be read (${code})`;
+    throw new LogpipeError(
+      'LOGPIPE_CONFIG_INVALID',
+      `pm2.home: ${home} ${what}; name PM2's folder with --home, pm2.home or PM2_HOME, as the user whose PM2 it is`,
+    );
+  }
+  return ['pub.sock', 'pm2.pid', 'pm2.log', 'dump.pm2'].some((name) => names.includes(name));
 }

@@ -7,6 +7,7 @@ import type { Log } from '../core/log.ts';
 import type { ChannelName, Notification, NotifyReason } from '../notify/notification.ts';
 import type { Severity } from '../rules/observation.ts';
 import type { Happening, Pm2Kind } from './happening.ts';
+import type { OpenState } from './open-states.ts';
 import type { Pm2Config } from './pm2-config.ts';
 
 export interface TellingOptions extends Pick<Pm2Config, 'cooldownMs' | 'priorities'> {
@@ -21,9 +22,13 @@ export interface TellingDeps {
   readonly send: (notification: Notification, channels: readonly ChannelName[]) => void;
   /** Channels of a priority, configured ones only. */
   readonly channelsFor: (priority: 'P1' | 'P2' | 'P3') => readonly ChannelName[];
+  /** A state was told; its end has the same incident. */
+  readonly onBegin?: (state: Omit<OpenState, 'channels'>) => void;
 }
 
 export interface Telling {
+  /** States that were told by an earlier watcher: their end is told, and they are not told again. */
+  resume(states: readonly OpenState[]): void;
   tell(happening: Happening): void;
   /** Tells what is held back, and holds nothing back any more. */
   close(): void;
@@ -69,6 +74,9 @@ export function createTelling(options: TellingOptions, deps: TellingDeps): Telli
     const atMs = clock.now();
     const incidentId = `pm2-${createHash('sha1').update(`${options.host}/${key}/${atMs}`).digest('hex').slice(0, 16)}`;
     const entry: Kept = { incidentId, startedMs: happening.atMs, held: 0, newest: happening, cancel: () => {} };
+    if (isState(happening.kind) && options.priorities[happening.kind] !== 'none') {
+      deps.onBegin?.({ app: happening.app, kind: happening.kind, incidentId, startedMs: entry.startedMs });
+    }
     say(happening, entry, reason, held);
     if (closed) return;
     const cooldownMs = options.priorities[happening.kind] === 'P1' ? options.cooldownMs / 2 : options.cooldownMs;
@@ -85,6 +93,12 @@ export function createTelling(options: TellingOptions, deps: TellingDeps): Telli
   }
 
   return {
+    resume(states) {
+      for (const { app, kind, incidentId, startedMs } of states) {
+        const newest = { app, kind, atMs: startedMs, processes: [], message: '', facts: {} };
+        kept.set(`${app}/${kind}`, { incidentId, startedMs, held: 0, newest, cancel: () => {} });
+      }
+    },
     tell(happening) {
       const key = `${happening.app}/${happening.kind}`;
       const known = kept.get(key);

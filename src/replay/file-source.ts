@@ -14,7 +14,7 @@ import { createTimeParser } from '../parse/time.ts';
 import { createLineSplitter } from '../source/lines.ts';
 import { readable } from './feed.ts';
 import type { PlannedLane, ReplaySource } from './sources.ts';
-import { fromDocument } from './stored-document.ts';
+import { fromDocument, settleStored, storedObject } from './stored-document.ts';
 
 const HEAD_BYTES = 4_096;
 const MAX_LINE_BYTES = 10_000_000;
@@ -54,7 +54,7 @@ export function createFileReplaySource(
 
   function toRecord(line: RawRecord, identity: string, file: Opened): { record: RawRecord; origin?: ChunkOrigin } {
     const fallbackMs = file.modifiedMs;
-    const doc = parseObject(line.value!);
+    const doc = storedObject(line.value!.toString());
     if (doc === undefined) return { record: { ...line, timeMs: fallbackMs } };
     const { _id: id, _source: inner, _index: _, ...outer } = doc;
     const isHit = typeof inner === 'object' && inner !== null && !Array.isArray(inner);
@@ -64,6 +64,7 @@ export function createFileReplaySource(
       const stored = fromDocument(own ?? `${identity}-${line.offset}`, fields, { freshTags, fallbackMs });
       return stored.origin === undefined ? { record: stored.record } : { record: stored.record, origin: stored.origin };
     }
+    settleStored(doc);
     // A file tells no record time: the event's own is taken, so that an old file keeps its days.
     const timeMs = time.parse(doc.timestamp ?? doc['@timestamp'] ?? doc.time) ?? fallbackMs;
     // The transport writes the same id into line and record header.
@@ -152,17 +153,6 @@ async function identityOf(file: Opened): Promise<string> {
 
 function eventIdOf(doc: Readonly<Record<string, unknown>>): string | undefined {
   return typeof doc.eventId === 'string' && isEventId(doc.eventId) ? doc.eventId : undefined;
-}
-
-function parseObject(value: Buffer): Record<string, unknown> | undefined {
-  try {
-    const parsed: unknown = JSON.parse(value.toString());
-    return typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed)
-      ? (parsed as Record<string, unknown>)
-      : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 function unreadable(path: string, error: unknown): LogpipeError {

@@ -1,9 +1,10 @@
 // Old copies of documents that a newer parser puts on another day. In: a batch that was written. Out: the same ids are gone
 // from every other live log index. Guarantee: called after the new copy is safe, so that there is never none; what was
-// deleted already counts as deleted, so that it can be repeated.
+// deleted already counts as deleted, so that it can be repeated; an answer with a part of the copies is none.
 import type { Client } from '@elastic/elasticsearch';
 import type { Batch } from '../indexing/batch.ts';
 import { INDEX_PATTERN, INDEX_PREFIX } from '../indexing/document.ts';
+import { complete, NO_PARTIAL, refreshed, totalOf, WHOLENESS, whole } from '../indexing/whole-answer.ts';
 
 const PAGE = 1_000;
 
@@ -21,13 +22,21 @@ export interface OldCopies {
 
 export function createOldCopies(client: Client): OldCopies {
   async function find(ids: readonly string[]): Promise<Hit[]> {
-    const reply = await client.transport.request<{ hits: { hits: Hit[] } }>({
+    const reply = await client.transport.request<{ hits?: { total?: unknown; hits?: Hit[] } }>({
       method: 'POST',
       path: `/${INDEX_PREFIX}*/_search`,
-      querystring: { allow_no_indices: true, ignore_unavailable: true, filter_path: 'hits.hits._index,hits.hits._id' },
-      body: { size: 10 * PAGE, query: { ids: { values: ids } }, _source: false, track_total_hits: false },
+      querystring: {
+        allow_no_indices: true,
+        ignore_unavailable: true,
+        filter_path: `hits.total,hits.hits._index,hits.hits._id,${WHOLENESS}`,
+        ...NO_PARTIAL,
+      },
+      body: { size: 10 * PAGE, query: { ids: { values: ids } }, _source: false, track_total_hits: true },
     });
-    return reply.hits?.hits ?? [];
+    // A copy that is not seen would stay for ever.
+    const found = whole(reply, 'the search for old copies').hits?.hits ?? [];
+    complete(found.length, totalOf(reply.hits), 'old copies');
+    return found;
   }
 
   async function erase(copies: readonly Hit[]): Promise<void> {
@@ -37,17 +46,19 @@ export function createOldCopies(client: Client): OldCopies {
       path: '/_bulk',
       bulkBody: body,
     });
+    complete(reply.items.length, copies.length, 'deleting old copies');
     const failed = reply.items.find(({ delete: item }) => item.status !== 200 && item.status !== 404);
     if (failed) throw new Error(`an old copy in ${failed.delete._index} was not deleted: HTTP ${failed.delete.status}`);
   }
 
   return {
     async refresh() {
-      await client.transport.request({
+      const reply = await client.transport.request<object>({
         method: 'POST',
         path: `/${INDEX_PREFIX}*/_refresh`,
         querystring: { allow_no_indices: true, ignore_unavailable: true },
       });
+      refreshed(reply, `the refresh of ${INDEX_PREFIX}*`);
     },
     async remove(batch, skip) {
       const day = new Map<string, string>();

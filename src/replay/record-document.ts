@@ -9,6 +9,7 @@ import { Batch } from '../indexing/batch.ts';
 import { createDocumentWriter } from '../indexing/document.ts';
 import { createParser, type ParseConfig } from '../parse/parse.ts';
 import { createTagger } from '../tag/tag.ts';
+import { settleStored, storedObject } from './stored-document.ts';
 
 export type RecordDocument =
   | {
@@ -49,7 +50,7 @@ export function createRecordReader(
       path: event.verbatim ? 'fast' : 'slow',
       tags: event.tags,
       index: batch.action(0).index,
-      document: JSON.parse(batch.document(0).toString()) as Record<string, unknown>,
+      document: documentOf(batch.document(0).toString()),
     };
   }
 
@@ -60,6 +61,13 @@ export function createRecordReader(
       return { ok: false, reason: 'processing_failed', detail: errorText(error) };
     }
   };
+}
+
+/** What will be indexed, number by number: `storedText` writes it again as it stands there. */
+function documentOf(text: string): Record<string, unknown> {
+  const document = storedObject(text) ?? {};
+  settleStored(document);
+  return document;
 }
 
 /** The beginning of a record's text, masked; null for a tombstone. Masked as a whole first: a cut may hide what a secret is known by. */

@@ -2,7 +2,7 @@
 // In: a request. Out: a summary. Guarantee: each record of the stretch is written, refused with a reason, or still to come
 // at the saved position; no group's offsets move; nothing is counted, so no alert fires.
 import type { Clock } from '../core/clock.ts';
-import { errorText } from '../core/errors.ts';
+import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createMasker } from '../core/mask.ts';
 import { createMetrics } from '../core/metrics.ts';
@@ -225,18 +225,42 @@ export async function replay(
     return indexer!.accept(chunk);
   }
 
+  /** What was read is written and remembered before the failure is told. */
+  async function brokenOff(error: unknown): Promise<unknown> {
+    // Lanes read side by side: the others end too.
+    end();
+    if (!(error instanceof LogpipeError)) return error;
+    const drained = await indexer!.drain(SHUTDOWN_MS);
+    clearInterval(ticker);
+    await saving;
+    if (target.stepwise && !isWhole()) return error;
+    targetState = await target.checkpoint();
+    await save(false);
+    const { matched } = progress.settled().tally;
+    const written = `${matched} of the stretch ${matched === 1 ? 'is' : 'are'} written${drained ? '' : ', the last ones perhaps'}`;
+    const onward =
+      state === undefined
+        ? 'a replay with --name can go on where it ended'
+        : `the same command line goes on from here (${state.path})`;
+    return new LogpipeError(error.code, `${error.message}. ${written}; ${onward}`, error);
+  }
+
   try {
     await target.prepare(found?.target);
     targetState = await target.checkpoint();
     await save(false);
-    await source.feed(progress.settled().positions, stop.signal, (batch) =>
-      inTurn(async () => {
-        if (stop.signal.aborted) return false;
-        const more = await take(batch);
-        if (target.stepwise) await settle();
-        return more;
-      }),
-    );
+    try {
+      await source.feed(progress.settled().positions, stop.signal, (batch) =>
+        inTurn(async () => {
+          if (stop.signal.aborted) return false;
+          const more = await take(batch);
+          if (target.stepwise) await settle();
+          return more;
+        }),
+      );
+    } catch (error) {
+      throw await brokenOff(error);
+    }
     const drained = await indexer.drain(Number.POSITIVE_INFINITY);
     clearInterval(ticker);
     await saving;

@@ -1,9 +1,10 @@
 // A document as it was indexed or exported -> the record it came from. In: the JSON object and its id. Out: a raw record
 // that the present stages turn into the document again. Guarantee: id and origin stay; the day stays too, unless the parser
-// reads the time otherwise.
+// reads the time otherwise; numbers keep their text, also those that JavaScript has not: 9007199254740993, 1e400, -0.
 import { isEventId } from '../core/event-id.ts';
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
 import { toJson } from '../core/safe-json.ts';
+import { hasExactNumbers, isObject, readExact, settleNumbers, tooDeep, writeJson } from '../parse/json.ts';
 import { isErrorLevel } from '../parse/level.ts';
 
 export interface StoredDocument {
@@ -12,12 +13,37 @@ export interface StoredDocument {
   readonly origin: ChunkOrigin | undefined;
 }
 
-/** `freshTags`: what the present stages can judge anew is left to them. */
+/** No document is nested deeper; what is deeper all the same is written as JavaScript has it. */
+const MAX_DEPTH = 100;
+
+/** The object a line of a file holds, its numbers as `readExact` has them; undefined when it holds none. */
+export function storedObject(line: string): Record<string, unknown> | undefined {
+  try {
+    const value = readExact(line);
+    if (!isObject(value)) return undefined;
+    return tooDeep(value, MAX_DEPTH) ? (JSON.parse(line) as Record<string, unknown>) : value;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Makes its numbers countable, in place; their texts stay with it for `storedText`. */
+export function settleStored(doc: Record<string, unknown>): void {
+  if (!tooDeep(doc, MAX_DEPTH)) settleNumbers(doc);
+}
+
+/** JSON of an object whose numbers were settled, or of a part of it. */
+export function storedText(doc: object): string {
+  return hasExactNumbers(doc) ? writeJson(doc) : toJson(doc);
+}
+
+/** `freshTags`: what the present stages can judge anew is left to them. @param source its numbers are settled in place */
 export function fromDocument(
   id: string,
-  source: Readonly<Record<string, unknown>>,
+  source: Record<string, unknown>,
   options: { freshTags: boolean; fallbackMs: number },
 ): StoredDocument {
+  settleStored(source);
   const { '@timestamp': time, kafka, tags, error, ...doc } = source;
   const rest: Record<string, unknown> = doc;
   const found: readonly unknown[] = Array.isArray(tags) ? tags : [];
@@ -32,7 +58,7 @@ export function fromDocument(
   // Relative to the record: an event time out of range then was replaced by the record time, which is this one.
   const timeMs = Date.parse(String(time));
   const record: RawRecord = {
-    value: Buffer.from(toJson(rest)),
+    value: Buffer.from(storedText(rest)),
     offset: numberAt(kafka, 'offset') ?? 0,
     timeMs: Number.isFinite(timeMs) ? timeMs : options.fallbackMs,
     eventId: isEventId(id) ? id : undefined,

@@ -1,6 +1,7 @@
 // What every kind of rule shares: the clock it is judged by, what it says of a label set, and how many it may speak of.
 // In: a rule, a reading, the window. Out: observations. Pure.
 
+import { formatValue } from './format.ts';
 import { type Facts, renderMessage, renderMetadata } from './message.ts';
 import type { Observation } from './observation.ts';
 import type { EvaluationTimes } from './progress.ts';
@@ -19,6 +20,8 @@ export interface JudgeContext {
 export interface Verdict {
   readonly labels: Labels;
   readonly state: Observation['state'];
+  /** When clear: the value that is. */
+  readonly value?: number | undefined;
   /** Of a breach: what it rests on. */
   readonly breach?: Omit<Breach, 'rule'> & { readonly baseline?: number };
 }
@@ -40,8 +43,11 @@ export function toObservations(rule: MeasuredRule, verdicts: readonly Verdict[],
       ? undefined
       : new Set([...breached].sort((a, b) => volumeOf(b) - volumeOf(a)).slice(0, rule.maxAlerts));
   return verdicts.map((verdict): Observation => {
-    const { labels, state, breach } = verdict;
-    if (state !== 'breached' || breach === undefined) return { ruleId: rule.id, labels, state };
+    const { labels, state, breach, value } = verdict;
+    if (state !== 'breached' || breach === undefined) {
+      const nowText = state === 'clear' && value !== undefined ? { nowText: formatValue(value, rule.unit) } : {};
+      return { ruleId: rule.id, labels, state, ...nowText };
+    }
     if (spoken?.has(verdict) === false) return { ruleId: rule.id, labels, state: 'held' };
     const facts = factsOf(rule, breach, store);
     return {

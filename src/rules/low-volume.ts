@@ -29,7 +29,9 @@ export function judgeLowVolume(rule: LowVolumeRule, ratioRule: ThresholdRule, co
     }
     const closed = lastEvents(rule, { fromMs: closedMs - rule.windowMs, toMs: closedMs }, context, labels);
     if (closed?.reading.value === undefined) return { labels, state: 'unknown' };
-    return { labels, state: exceeds(closed.reading.value, bound) ? 'unknown' : 'clear' };
+    return exceeds(closed.reading.value, bound)
+      ? { labels, state: 'unknown' }
+      : { labels, state: 'clear', value: closed.reading.value };
   });
 }
 

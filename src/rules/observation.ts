@@ -72,4 +72,6 @@ export interface Observation {
   readonly message?: string;
   readonly metadata?: Readonly<Record<string, unknown>>;
   readonly why?: Why;
+  /** Present when clear and the value is known, with its unit: "3.10 %". */
+  readonly nowText?: string;
 }

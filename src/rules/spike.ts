@@ -52,7 +52,11 @@ export function judgeSpike(rule: SpikeRule, context: JudgeContext): Verdict[] {
     const ended = closed.get(key);
     return (
       breach(reading, openWindow) ??
-      breach(ended, closedWindow) ?? { labels, state: ended?.value === undefined ? 'unknown' : 'clear' }
+      breach(ended, closedWindow) ?? {
+        labels,
+        state: ended?.value === undefined ? 'unknown' : 'clear',
+        value: ended?.value,
+      }
     );
   });
 }

@@ -47,7 +47,7 @@ function judgeGauge(rule: ThresholdRule, measure: string, store: WindowStore, ti
     .map((reading) => {
       const { labels, value } = reading;
       if (value === undefined) return { labels, state: 'unknown' };
-      if (!exceeds(value, rule.bound)) return { labels, state: 'clear' };
+      if (!exceeds(value, rule.bound)) return { labels, state: 'clear', value };
       return { labels, state: 'breached', breach: { measure, reading, value, threshold: rule.bound.value, ...window } };
     });
 }
@@ -100,7 +100,8 @@ function judgeEvents(rule: ThresholdRule, measure: string, store: WindowStore, t
   return [...open.readings.values()].map(({ key, labels }) => {
     const breach = (trustOpen ? breachIn(open, key) : undefined) ?? breachIn(closed, key);
     if (breach !== undefined) return breach;
-    return { labels, state: enough(closed.readings.get(key)) ? 'clear' : lookBack(key) };
+    const ended = closed.readings.get(key);
+    return enough(ended) ? { labels, state: 'clear', value: ended.value } : { labels, state: lookBack(key) };
   });
 }
 

@@ -27,7 +27,7 @@ export function judgeTrend(rule: TrendRule, { store, times }: JudgeContext): Ver
 
   const threshold = Math.max(before.value * rule.factor, before.value + rule.floor);
   const { value } = now;
-  if (value < threshold) return [{ labels: {}, state: 'clear' }];
+  if (value < threshold) return [{ labels: {}, state: 'clear', value }];
   const breach = { measure: rule.measure, reading: now, value, threshold, baseline: before.value, fromMs, toMs };
   return [{ labels: {}, state: 'breached', breach }];
 }

@@ -1,5 +1,7 @@
 // Why an alert fired, for people. In: a breach and the window it rests on. Out: measure, value, threshold, volume, the commonest error
-// templates, example event ids, the release that stands out. Guarantee: only what is known; bounded; nothing is changed.
+// templates, example event ids, the release that stands out. Guarantee: only what is known, and of the alert's own events;
+// bounded; nothing is changed.
+import type { MeasureReference, Where } from '../measure/measure-config.ts';
 import { OTHER } from '../measure/totals.ts';
 import { formatThreshold, formatValue } from './format.ts';
 import type { Why } from './observation.ts';
@@ -43,17 +45,42 @@ export function explain(store: WindowStore, breach: Breach): Why {
     threshold,
     thresholdText: formatThreshold(threshold, rule.unit),
     volume: reading.volume,
-    topTemplates: topTemplates(store, query),
+    topTemplates: topTemplates(store, query, breach),
     examples: examplesOf(store, breach),
     ...(release === undefined ? {} : { release }),
   };
 }
 
-function topTemplates(store: WindowStore, query: Query): Why['topTemplates'] {
-  return counts(store, TEMPLATES, query)
+/** Of an alert about errors: those in its measure, and in its label set. Of any other there is nothing to say. */
+function topTemplates(store: WindowStore, query: Query, breach: Breach): Why['topTemplates'] {
+  const table = store.table(TEMPLATES.measure);
+  const own = eventsOf(store, breach);
+  const counted = own === undefined ? undefined : store.table(own.of);
+  if (own === undefined || counted?.kind !== 'counter' || table?.kind !== 'counter') return [];
+  // Both count the same events, and what narrows the alert down narrows the templates down.
+  const same = JSON.stringify(sorted(counted.measure.where)) === JSON.stringify(sorted(table.measure.where));
+  if (!same || !Object.keys(own.where).every((name) => table.measure.by.includes(name))) return [];
+  return counts(store, TEMPLATES, { ...query, where: own.where })
     .sort((a, b) => b.volume - a.volume)
     .slice(0, TOP)
     .map(({ labels, volume }) => ({ template: labels[TEMPLATES.label]!, count: volume }));
+}
+
+function sorted(where: Where): [string, unknown][] {
+  return Object.entries(where).sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+/** What is counted for the alert: a measure, and the part of it that made the value bad. */
+function eventsOf(store: WindowStore, { rule, measure, reading }: Breach): MeasureReference | undefined {
+  const definition = store.measures.get(measure);
+  if (definition === undefined) return undefined;
+  const reference =
+    definition.kind === 'ratio'
+      ? definition.numerator
+      : 'of' in definition
+        ? definition.of
+        : { of: measure, where: {} };
+  return { of: reference.of, where: { ...reference.where, ...rule.where, ...reading.labels } };
 }
 
 /** Groups of a counter that has the label, without empty ones. */
@@ -63,28 +90,13 @@ function counts(store: WindowStore, { measure, label }: { measure: string; label
   return readMeasure(store, measure, { ...query, by: [label] }).filter(({ volume }) => volume > 0);
 }
 
-/** Of the events that made the value bad where they were kept, else of the errors in the window. */
-function examplesOf(store: WindowStore, { rule, measure, reading, fromMs, toMs }: Breach): string[] {
-  const definition = store.measures.get(measure);
-  if (definition === undefined) return [];
-  const reference =
-    definition.kind === 'ratio'
-      ? definition.numerator
-      : 'of' in definition
-        ? definition.of
-        : { of: measure, where: {} };
-  const where = { ...reference.where, ...rule.where };
-  for (const [name, conditions] of [
-    [reference.of, { ...where, ...reading.labels }],
-    [ERRORS.measure, {}],
-  ] as const) {
-    const table = store.table(name);
-    if (table?.kind !== 'counter' || table.measure.examples === 0) continue;
-    const indexes = table.series.select(conditions, []).flatMap((group) => group.indexes);
-    const found = table.examples.list(fromMs, toMs, indexes, MAX_EXAMPLES);
-    if (found.length > 0) return found;
-  }
-  return [];
+/** Of the events that made the value bad, where they were kept. */
+function examplesOf(store: WindowStore, breach: Breach): string[] {
+  const own = eventsOf(store, breach);
+  const table = own === undefined ? undefined : store.table(own.of);
+  if (own === undefined || table?.kind !== 'counter' || table.measure.examples === 0) return [];
+  const indexes = table.series.select(own.where, []).flatMap((group) => group.indexes);
+  return table.examples.list(breach.fromMs, breach.toMs, indexes, MAX_EXAMPLES);
 }
 
 /** The version most errors are of, if its share of errors is far above that of the others. */

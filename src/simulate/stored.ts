@@ -8,10 +8,10 @@ import { errorText, LogpipeError } from '../core/errors.ts';
 import { isEventId } from '../core/event-id.ts';
 import type { Log } from '../core/log.ts';
 import type { RawRecord } from '../core/record.ts';
-import { toJson } from '../core/safe-json.ts';
 import { createElasticsearchClient, type ElasticsearchConfig, explainFailure } from '../indexing/elasticsearch.ts';
-import { asWritten, readDocuments, type StoredDocument } from '../indexing/ordered-documents.ts';
+import { asWritten, closedIndices, readDocuments, type StoredDocument } from '../indexing/ordered-documents.ts';
 import { createTimeParser } from '../parse/time.ts';
+import { settleStored, storedObject, storedText } from '../replay/stored-document.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
 import { createLineSplitter } from '../source/lines.ts';
 import { openTopicStreams } from '../source/topic-streams.ts';
@@ -73,14 +73,16 @@ async function openTopic(config: KafkaConfig, { fromMs, toMs, purpose }: StoredO
 
 function openIndices(config: ElasticsearchConfig, { fromMs, toMs }: StoredOptions): Stored {
   const client = createElasticsearchClient(config);
+  let gaps: readonly string[] = [];
   async function* batches(): AsyncGenerator<readonly StoredRecord[]> {
     try {
+      gaps = await closedIndices(client);
       for await (const documents of readDocuments(client, { fromMs, toMs })) yield documents.map(toRecord);
     } catch (error) {
       throw error instanceof LogpipeError ? error : await explainFailure(error, config);
     }
   }
-  return { batches: batches(), gaps: () => [], close: () => client.close() };
+  return { batches: batches(), gaps: () => gaps, close: () => client.close() };
 }
 
 const time = createTimeParser();
@@ -89,7 +91,7 @@ function toRecord({ id, source }: StoredDocument): StoredRecord {
   return {
     arrivalMs: time.parse(source['@timestamp']) ?? 0,
     lane: laneOf(source),
-    value: Buffer.from(toJson(asWritten(source))),
+    value: Buffer.from(storedText(asWritten(source))),
     eventId: isEventId(id) ? id : undefined,
     document: source,
   };
@@ -160,21 +162,17 @@ async function isGzip(path: string): Promise<boolean> {
 
 /** A line without a readable time is taken to be of the time of the one before. */
 function toStored(line: string, newestMs: number): StoredRecord {
-  let doc: Record<string, unknown> | undefined;
-  try {
-    const value: unknown = JSON.parse(line);
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) doc = value as Record<string, unknown>;
-  } catch {
-    // A line of plain text, or cut: the parser decides what becomes of it.
-  }
+  // A line of plain text, or cut: the parser decides what becomes of it.
+  const doc = storedObject(line);
   if (doc === undefined) return { arrivalMs: newestMs, lane: 0, value: Buffer.from(line) };
+  settleStored(doc);
   const arrivalMs = time.parse(doc['@timestamp'] ?? doc.timestamp ?? doc.time) ?? newestMs;
   const { eventId } = doc;
   const exported = doc['@timestamp'] !== undefined && (doc.kafka !== undefined || doc.tags !== undefined);
   return {
     arrivalMs,
     lane: laneOf(doc),
-    value: Buffer.from(exported ? toJson(asWritten(doc)) : line),
+    value: Buffer.from(exported ? storedText(asWritten(doc)) : line),
     ...(typeof eventId === 'string' && isEventId(eventId) ? { eventId } : {}),
   };
 }

@@ -205,6 +205,56 @@ describe('the server', () => {
     ]);
   });
 
+  test('one recipient greylisted: the others have the message once, and it alone is tried again', async () => {
+    const busy = new Set(['two@ops.example', 'three@münchen.example']);
+    const server = await mailServer({
+      onRcptTo: ({ address }, _session, callback) => {
+        const known = address.replace('xn--mnchen-3ya', 'münchen');
+        if (known.startsWith('gone')) return callback(smtpError(550, '5.1.1 unknown'));
+        callback(busy.delete(known) ? smtpError(450, '4.2.0 greylisted, come back') : null);
+      },
+    });
+    const to = ['one@ops.example', 'two@ops.example', 'three@münchen.example', 'gone@ops.example'];
+    const channel = email(server.port, { to });
+    const first = await channel.send(notification(), never);
+    expect(first).toEqual({
+      ok: false,
+      retryable: true,
+      reason: 'SMTP 450 4.2.0 at RCPT TO for 2 of 4 recipients',
+      left: ['two@ops.example', 'three@münchen.example'],
+    });
+    busy.add('two@ops.example');
+    const left = ['two@ops.example', 'three@münchen.example'];
+    const second = await channel.send(notification(), never, left);
+    expect(second).toMatchObject({ ok: false, retryable: true, left: ['two@ops.example'] });
+    expect(await channel.send(notification(), never, ['two@ops.example'])).toEqual({ ok: true });
+    expect(server.mails.map((mail) => mail.to)).toEqual([
+      ['one@ops.example'],
+      ['three@münchen.example'],
+      ['two@ops.example'],
+    ]);
+    // It is one message, whoever gets it when.
+    expect(new Set(server.mails.map(({ parsed }) => parsed.messageId)).size).toBe(1);
+    expect(lines.filter((line) => line.startsWith('E-mail'))).toEqual([
+      'E-mail: some recipients were refused {"refused":1,"recipients":4,"replies":["SMTP 550 5.1.1 at RCPT TO"]}',
+    ]);
+    expect(await channel.send(notification(), never, ['no-longer@ops.example'])).toEqual({ ok: true });
+    expect(server.mails).toHaveLength(3);
+  });
+
+  test('all refused, one of them for now: that one is tried again', async () => {
+    const server = await mailServer({
+      onRcptTo: ({ address }, _session, callback) =>
+        callback(address.startsWith('one') ? smtpError(451, '4.7.1 later') : smtpError(550, '5.1.1 unknown')),
+    });
+    expect(await email(server.port).send(notification(), never)).toEqual({
+      ok: false,
+      retryable: true,
+      reason: 'SMTP 451 4.7.1 at RCPT TO for 1 of 2 recipients',
+      left: ['one@ops.example'],
+    });
+  });
+
   test('logs in on this host; a wrong password is given up without repeating it', async () => {
     const login = { username: 'logpipe', password: 'smtpSecret42' };
     const server = await mailServer({ authOptional: false });

@@ -96,13 +96,27 @@ class Watch {
   /** Per slot: since when it has been breached, or clear, at every committed step. */
   private readonly since = SLOTS.map(() => ({ state: 'clear' as Seen, ms: Number.NEGATIVE_INFINITY }));
 
+  /** By message: which incident and channel, and how often it had ended there before. */
+  private readonly sent = new Map<string, { readonly key: string; readonly part: string; readonly action: string }>();
+  private readonly ends = new Map<string, number>();
+  /** Of each beginning at a channel: triggers without a result, and whether one was taken. */
+  private readonly parts = new Map<string, { waiting: number; taken: boolean }>();
+
   committed(plan: Plan, input: StepInput, states: readonly Seen[] | undefined): void {
     const before = new Map(this.store);
     save(this.store, plan);
+    for (const { id, result, retry } of input.results ?? []) if (retry === undefined) this.result(id, result.ok);
     for (const { id, channel, notification } of messages(plan)) {
       expect(this.ids.has(id)).toBe(false);
       this.ids.add(id);
       this.message(channel, notification);
+      const key = `${notification.incidentId} ${channel}`;
+      const part = `${key} ${this.ends.get(key) ?? 0}`;
+      this.sent.set(id, { key, part, action: notification.action });
+      if (notification.action === 'resolve') this.ends.set(key, (this.ends.get(key) ?? 0) + 1);
+      if (notification.action !== 'trigger') continue;
+      const state = this.parts.get(part) ?? { waiting: 0, taken: false };
+      this.parts.set(part, { ...state, waiting: state.waiting + 1 });
     }
     for (const { notification } of plan.decisions) this.decision(notification);
     this.incidents(before, input.wallMs);
@@ -111,6 +125,20 @@ class Watch {
       plan.decisions.flatMap(({ notification: n }) => (n.reason === 'acknowledged' ? [n.incidentId] : [])),
     );
     if (states !== undefined) this.alerts(states, input, busy);
+  }
+
+  private result(id: string, ok: boolean): void {
+    const message = this.sent.get(id);
+    const state = message === undefined ? undefined : this.parts.get(message.part);
+    if (message === undefined || state === undefined) return;
+    if (message.action === 'trigger') {
+      state.waiting -= 1;
+      state.taken ||= ok;
+      const [incidentId = '', channel = ''] = message.key.split(' ');
+      const current = message.part === `${message.key} ${this.ends.get(message.key) ?? 0}`;
+      // It has refused all there was: it is not to be told of the end.
+      if (current && state.waiting === 0 && !state.taken) this.open.get(incidentId)?.delete(channel as ChannelName);
+    } else if (ok) expect(state.taken, `${message.action} of what ${message.key} never took`).toBe(true);
   }
 
   private message(channel: ChannelName, { incidentId, action, reason, dedupKey }: Notification): void {

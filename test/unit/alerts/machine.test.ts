@@ -4,7 +4,8 @@ import { FORGET_MS } from '../../../src/alerts/alert-state.ts';
 import type { IncidentRecord } from '../../../src/alerts/incident.ts';
 import { createAlertMachine } from '../../../src/alerts/machine.ts';
 import { createMasker } from '../../../src/core/mask.ts';
-import { MINUTE, messages, rig, rule, SECOND, START, seen, transitions } from './machine-kit.ts';
+import type { Why } from '../../../src/rules/observation.ts';
+import { MINUTE, messages, type Rig, rig, rule, SECOND, START, seen, transitions } from './machine-kit.ts';
 
 const DAY = 86_400_000;
 const failures = rule('failures', {
@@ -451,6 +452,77 @@ describe('muted', () => {
   });
 });
 
+describe('several alerts in one incident', () => {
+  const hosts = rule('cpu', { title: 'High CPU', group: 'hosts', maxAlerts: 5 });
+  const cpu = (host: string, state: 'breached' | 'clear', more = {}) => seen('cpu', state, { host }, more);
+
+  test('the end of one host never speaks of another with the same title', () => {
+    const r = rig([hosts]);
+    const go = (a: 'breached' | 'clear', b: 'breached' | 'clear') => r.go({ observations: [cpu('a', a), cpu('b', b)] });
+    go('breached', 'clear');
+    r.now += 5 * MINUTE;
+    go('breached', 'breached');
+    r.now += MINUTE;
+    go('clear', 'breached');
+    r.now += 5 * MINUTE;
+    // The cooldown is over: the message is about b from now on.
+    expect(messages(go('clear', 'breached'))[0]?.notification.joined).toEqual(['High CPU (host=b)']);
+    r.restart();
+    r.now += MINUTE;
+    const [resolve] = messages(go('clear', 'clear'));
+    const { action, title, message, alerts } = resolve!.notification;
+    expect({ action, title }).toEqual({ action: 'resolve', title: 'High CPU' });
+    expect(alerts.map(({ labels }) => labels.host)).toEqual(['b', 'a']);
+    expect(message).toContain('cpu{host="b"}');
+    expect(alerts[0]?.message).toBe(message);
+  });
+
+  test('of twenty and more that ended, the one that was told stays', () => {
+    const r = rig([{ ...hosts, maxAlerts: 100, keepFiringMs: 0 }]);
+    const many = (n: number, state: 'breached' | 'clear') => Array.from({ length: n }, (_, i) => cpu(`h${i}`, state));
+    r.go({ observations: [cpu('first', 'breached'), ...many(30, 'breached')] });
+    const lead = (r.store.get('incident/incident1') as IncidentRecord).told?.key;
+    r.now += MINUTE;
+    r.go({ observations: [cpu('first', 'clear'), ...many(30, 'clear')] });
+    const resolve = messages(r.go()).concat(messages(r.go()));
+    expect(resolve).toEqual([]);
+    const { ended } = r.store.get('incident/incident1') as IncidentRecord;
+    expect(ended.map(({ labels }) => `cpu{host=${JSON.stringify(labels.host)}}`)).toContain(lead);
+  });
+
+  test('an end says how it ended: the value now, the worst, how long', () => {
+    const r = rig([hosts]);
+    const why = (value: number): Why => ({
+      ...{ measure: 'cpu', windowMs: MINUTE, fromMs: r.now - MINUTE, toMs: r.now, value, valueText: `${value} %` },
+      ...{ threshold: 80, thresholdText: '80 %', volume: 6, topTemplates: [], examples: [] },
+    });
+    for (const value of [85, 97, 91]) {
+      r.go({ observations: [cpu('a', 'breached', { why: why(value) })] });
+      r.now += MINUTE;
+    }
+    r.restart();
+    const plan = r.go({ observations: [cpu('a', 'clear', { nowText: '12 %' })] });
+    const [resolve] = messages(plan);
+    const message = 'Now 12 % (threshold 80 %), at its worst 97 %; it lasted 3 min. Before: cpu{host="a"} is over';
+    expect(resolve?.notification.message).toBe(message);
+    expect(resolve?.notification.alerts[0]?.message).toBe(message);
+    expect(plan.transitions[0]?.source.alert?.message).toBe(message);
+  });
+
+  test('an acknowledgement speaks of what still fires', () => {
+    const r = rig([hosts]);
+    r.go({ observations: [cpu('a', 'breached'), cpu('b', 'breached')] });
+    r.now += MINUTE;
+    r.go({ observations: [cpu('a', 'clear'), cpu('b', 'breached')] });
+    const plan = r.go({
+      observations: [cpu('a', 'clear'), cpu('b', 'breached')],
+      commands: [{ kind: 'acknowledge', incidentId: 'incident1', by: 'ann' }],
+    });
+    const [acknowledge] = messages(plan);
+    expect(acknowledge?.notification).toMatchObject({ action: 'acknowledge', message: 'cpu{host="b"} is over' });
+  });
+});
+
 describe('the outbox', () => {
   test('an entry goes when it was taken or given up; a retry is remembered; the history says which', () => {
     const r = rig([success]);
@@ -476,6 +548,64 @@ describe('the outbox', () => {
       email: { triggeredMs: START, failed: 'HTTP 404' },
     });
     expect(r.machine.waiting().filter(({ channel }) => channel !== 'history')).toEqual([]);
+  });
+
+  test('a channel that refused the trigger for good is not told of the end; one that may have it is', () => {
+    const refused = { ok: false, retryable: false, reason: 'HTTP 404' } as const;
+    const doubtful = { ok: false, retryable: false, reason: 'not confirmed: a page', doubtful: true } as const;
+    const end = (r: Rig) => r.go({ observations: [seen('success', 'clear')] });
+    const begin = (r: Rig) => messages(r.go({ observations: [seen('success', 'breached')] }));
+
+    // The refusal is known before the end.
+    const known = rig([success]);
+    const [slack, email] = begin(known);
+    known.go({
+      results: [
+        { id: slack!.id, result: refused },
+        { id: email!.id, result: doubtful },
+      ],
+    });
+    known.restart();
+    const resolved = end(known);
+    expect(known.sent(resolved)).toEqual(['email resolve all-resolved']);
+    expect(resolved.decisions).toHaveLength(1);
+
+    // The end was decided first, and waits behind the trigger.
+    const late = rig([success]);
+    const [first] = begin(late);
+    const waiting = messages(end(late)).find(({ channel }) => channel === 'slack')!;
+    const plan = late.go({ results: [{ id: first!.id, result: refused }] });
+    expect(plan.changes).toContainEqual({ key: `outbox/${waiting.id}`, value: null });
+    expect(plan.transitions.map(({ source }) => source.notification?.failure)).toEqual([
+      'HTTP 404',
+      'not sent: the channel has refused the trigger',
+    ]);
+
+    // It began again meanwhile: that trigger is another one, and so is its end.
+    const again = rig([success]);
+    const [one] = begin(again);
+    again.now += 5 * MINUTE;
+    end(again);
+    again.now += 6 * MINUTE;
+    const two = begin(again).find(({ channel }) => channel === 'slack')!;
+    again.go({ results: [{ id: one!.id, result: refused }] });
+    expect(
+      again.machine
+        .waiting()
+        .filter(({ channel }) => channel === 'slack')
+        .map(({ id }) => id),
+    ).toEqual([two.id]);
+    again.go({ results: [{ id: two.id, result: { ok: true } }] });
+    expect(again.sent(end(again))).toContain('slack resolve all-resolved');
+
+    // What was taken before counts, until it is over.
+    const taken = rig([{ ...success, remindMs: 20 * MINUTE }]);
+    const [told] = begin(taken);
+    taken.go({ results: [{ id: told!.id, result: { ok: true } }] });
+    taken.now += 30 * MINUTE;
+    const reminder = begin(taken).find(({ channel }) => channel === 'slack')!;
+    taken.go({ results: [{ id: reminder.id, result: refused }] });
+    expect(taken.sent(end(taken))).toContain('slack resolve all-resolved');
   });
 
   test('history documents: one per transition, in the month’s index, the same id whenever they are sent', () => {

@@ -46,7 +46,7 @@ const NOTIFICATION: Notification = {
         threshold: 0.2,
         thresholdText: '20 %',
         volume: 184,
-        topTemplates: [{ template: 'Provider timed out after <n> ms', count: 37 }],
+        topTemplates: [],
         examples: ['01KE70Q0VG0000000000000001', '01KE70Q0VG0000000000000002'],
         release: '1.4.2',
       },

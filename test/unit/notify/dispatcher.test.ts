@@ -11,6 +11,7 @@ import { notification } from '../../kit/notifications.ts';
 
 const OK: SendResult = { ok: true };
 const DOWN: SendResult = { ok: false, retryable: true, reason: 'HTTP 503' };
+const DOUBTFUL: SendResult = { ok: false, retryable: true, reason: 'HTTP 200 with a web page', doubtful: true };
 const REFUSED: SendResult = { ok: false, retryable: false, reason: 'HTTP 404: no_service' };
 const busy = (retryAfterMs: number): SendResult => ({ ok: false, retryable: true, retryAfterMs, reason: 'HTTP 429' });
 
@@ -22,7 +23,11 @@ interface Sent {
   readonly at: number;
 }
 
-type Answer = (message: Notification, signal: AbortSignal) => Promise<SendResult> | SendResult;
+type Answer = (
+  message: Notification,
+  signal: AbortSignal,
+  left?: readonly string[],
+) => Promise<SendResult> | SendResult;
 
 interface Rig {
   readonly dispatcher: Dispatcher;
@@ -56,10 +61,10 @@ function rig(answers: Partial<Record<ChannelName, Answer>>, ratePerSecond = 1_00
     channels.set(name, {
       name,
       ratePerSecond,
-      async send(message, signal) {
+      async send(message, signal, left) {
         const { incidentId, action } = message;
         sent.push({ channel: name, incidentId, action, at: clock.now() - start });
-        return answer(message, signal);
+        return answer(message, signal, left);
       },
       async close() {},
     });
@@ -331,6 +336,63 @@ describe('channels', () => {
     const text = await made.metrics.registry.getSingleMetricAsString('logpipe_notifications_total');
     expect(text).toContain('logpipe_notifications_total{channel="slack",result="given_up"} 1');
     expect(text).toContain('logpipe_notifications_total{channel="slack",result="sent"} 1');
+  });
+
+  test('a doubtful answer is asked for three times more, then it is not confirmed; what comes after it goes', async () => {
+    const made = rig({ slack: inTurn(DOUBTFUL, DOWN, DOUBTFUL, DOUBTFUL, DOUBTFUL, OK) });
+    made.add({ id: 'first' }, { action: 'resolve' });
+    await made.clock.advance(60_000);
+    expect(made.sent.map(({ action }) => action)).toEqual([...Array(5).fill('trigger'), 'resolve']);
+    const retries = made.results.filter(([id]) => id === 'first').map(([, , retry]) => retry?.doubts);
+    expect(retries).toEqual([1, 1, 2, 3, undefined]);
+    expect(made.results.filter(([id]) => id === 'first').at(-1)).toEqual([
+      'first',
+      { ok: false, retryable: false, reason: 'not confirmed: HTTP 200 with a web page', doubtful: true },
+    ]);
+    expect(made.lines.find((line) => line.includes('notConfirmed'))).toMatch(
+      /^error Failed to send Slack alert \{"error":"not confirmed: HTTP 200 with a web page",/,
+    );
+    const text = await made.metrics.registry.getSingleMetricAsString('logpipe_notifications_total');
+    expect(text).toContain('logpipe_notifications_total{channel="slack",result="not_confirmed"} 1');
+    // A successor goes on counting.
+    const next = rig({ slack: inTurn(DOUBTFUL) });
+    next.add({ attempts: 3, doubts: 3 });
+    await next.clock.advance(10);
+    expect(next.results.at(-1)?.[1]).toMatchObject({ doubtful: true, retryable: false });
+  });
+
+  test('who has a message does not get it again for the others’ sake, and a newer one goes to all at once', async () => {
+    const left = ['two@ops.example'];
+    const few: SendResult = { ok: false, retryable: true, reason: 'SMTP 450 at RCPT TO', left };
+    const asked: unknown[] = [];
+    const answers = inTurn(few, DOWN, few, OK);
+    const made = rig({
+      email: (message, signal, only) => {
+        asked.push(only);
+        return answers(message, signal, only);
+      },
+    });
+    made.add({ id: 'first', channel: 'email' });
+    await made.clock.advance(3_000);
+    expect(asked).toEqual([undefined, left, left]);
+    expect(made.results.map(([, , retry]) => retry?.left)).toEqual([left, left, left]);
+    made.add({ id: 'second', channel: 'email', action: 'resolve' });
+    await made.clock.advance(1_100);
+    expect(made.results.slice(3)).toEqual([
+      ['first', expect.objectContaining({ ok: false, retryable: false, left })],
+      ['second', OK],
+    ]);
+    expect(made.sent.map(({ action }) => action)).toEqual(['trigger', 'trigger', 'trigger', 'resolve']);
+    // A successor tries those who are left.
+    const next = rig({
+      email: (_, __, only) => {
+        asked.push(only);
+        return OK;
+      },
+    });
+    next.add({ channel: 'email', attempts: 3, left });
+    await next.clock.advance(10);
+    expect(asked.at(-1)).toEqual(left);
   });
 
   test('a failed attempt is said with its masked reason, and when the next one is', async () => {

@@ -626,17 +626,57 @@ describe('why', () => {
       threshold: 0.2,
       thresholdText: '20 %',
       volume: 40,
-      topTemplates: [
-        { template: 'four', count: 4 },
-        { template: 'three', count: 3 },
-        { template: 'two', count: 2 },
-      ],
+      // Errors of the log are no failed calls.
+      topTemplates: [],
       examples: ['e1', 'e2', 'e3', 'e4', 'e5'],
       release: '2.0.0',
     });
     // As many errors as its share of events explains: it does not stand out.
     stage.count('log.events', ['info', '2.0.0'], 400, T0 + SECOND);
     expect(why()!.release).toBeUndefined();
+  });
+
+  it('names templates and examples only of the alert’s own events', () => {
+    const rules = rulesOf(
+      `
+  errors: { title: T, kind: threshold, priority: P2, measure: log.errors, window: 5m, above: 0 }
+  errors-of-service: { title: T, kind: threshold, priority: P2, measure: log.errors, window: 5m, above: 0, labels: [service] }
+  calls-failing: { title: T, kind: threshold, priority: P2, measure: calls.failed, window: 5m, above: 0, labels: [tenantId] }`,
+    );
+    const stage = createStage(rules);
+    for (const [template, n] of [
+      ['one', 1],
+      ['four', 4],
+      ['two', 2],
+      ['three', 3],
+    ] as const) {
+      stage.count('error.templates', [template], n, T0);
+    }
+    stage.count('log.errors', ['2.0.0', 'api'], 10, T0, { ex: ['e1', 'e2'] });
+    stage.count('calls.failed', ['acme', 'outbound'], 5, T0, { ex: ['a1'] });
+    stage.count('calls.failed', ['globex', 'outbound'], 5, T0, { ex: ['b1'] });
+    const ticked = stage.tick(T0 + SECOND);
+    const said = (id: string) =>
+      of(ticked, id).map(({ why }) => [why!.topTemplates.map(({ template }) => template), why!.examples]);
+    expect(said('errors')).toEqual([
+      [
+        ['four', 'three', 'two'],
+        ['e1', 'e2'],
+      ],
+    ]);
+    // Which templates are that service's nobody has counted.
+    expect(said('errors-of-service')).toEqual([[[], ['e1', 'e2']]]);
+    expect(said('calls-failing')).toEqual([
+      [[], ['a1']],
+      [[], ['b1']],
+    ]);
+  });
+
+  it('tells the value when it is over', () => {
+    const stage = createStage();
+    calls(stage, T0, { ok: 98, failed: 2 });
+    stage.tick(T0 + SECOND);
+    expect(of(stage.tick(T0 + 20 * SECOND), 'high-error-rate')[0]).toMatchObject({ state: 'clear', nowText: '2.00 %' });
   });
 
   it('names no release that has but a small part of the errors', () => {

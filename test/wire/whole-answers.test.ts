@@ -1,0 +1,265 @@
+// What Elasticsearch answers with 200 and is only a part: refused by everything that asks, and numbers that JavaScript has not
+// come through. At a server of our own, since a real one fails a shard when it likes.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { createMasker } from '../../src/core/mask.ts';
+import { readHistory } from '../../src/incident/history.ts';
+import type { Batch } from '../../src/indexing/batch.ts';
+import { createElasticsearchClient } from '../../src/indexing/elasticsearch.ts';
+import { createFieldReader } from '../../src/indexing/field-budget.ts';
+import { readDocuments } from '../../src/indexing/ordered-documents.ts';
+import { installTemplate } from '../../src/indexing/template.ts';
+import { createFileReplaySource } from '../../src/replay/file-source.ts';
+import { createIndexReplaySource } from '../../src/replay/index-source.ts';
+import { createOldCopies } from '../../src/replay/old-copies.ts';
+import type { ReplaySource } from '../../src/replay/sources.ts';
+import { openStored } from '../../src/simulate/stored.ts';
+
+const FROM = Date.parse('2026-11-25T10:00:00.000Z');
+const RANGE = { fromMs: FROM, toMs: FROM + 60_000 };
+const SHARDS = { total: 3, successful: 3, skipped: 0, failed: 0 };
+const quiet = { error() {}, warn() {}, info() {}, debug() {} };
+
+const open: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of open.splice(0).reverse()) await close();
+});
+
+interface Asked {
+  readonly path: string;
+  readonly query: URLSearchParams;
+  readonly body: Record<string, never>;
+}
+
+/** Answers with `answer`'s value as JSON, or with a text as it is. */
+async function elasticsearch(answer: (asked: Asked) => object | string) {
+  const asked: Asked[] = [];
+  const server = createServer((incoming, response) => {
+    const parts: Buffer[] = [];
+    incoming.on('data', (part: Buffer) => parts.push(part));
+    incoming.on('end', () => {
+      const { pathname, searchParams } = new URL(incoming.url ?? '', 'http://x');
+      const text = Buffer.concat(parts).toString();
+      const body = (text.startsWith('{') && !text.includes('\n') ? JSON.parse(text) : {}) as Asked['body'];
+      asked.push({ path: pathname, query: searchParams, body });
+      const reply = answer(asked.at(-1)!);
+      response.writeHead(200, { 'content-type': 'application/json', 'x-elastic-product': 'Elasticsearch' });
+      response.end(typeof reply === 'string' ? reply : JSON.stringify(reply));
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  open.push(() => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  });
+  const nodes = [`http://127.0.0.1:${(server.address() as AddressInfo).port}`];
+  const config = { nodes, requestTimeoutMs: 5_000, installTemplate: false };
+  const client = createElasticsearchClient(config);
+  open.push(() => client.close());
+  return { config, client, asked };
+}
+
+const hit = (i: number) => ({
+  _id: `doc${i}`,
+  _index: 'calling-platform-2026.11.25',
+  _source: { '@timestamp': new Date(FROM + i).toISOString(), message: `m${i}`, level: 'info' },
+  sort: [FROM + i, i],
+});
+
+/** An index of three documents; `change` makes of an answer what is to be tried. */
+function threeDocuments(change: (reply: object, asked: Asked) => object = (reply) => reply) {
+  return (asked: Asked): object => {
+    const { path, body } = asked;
+    const reply = ((): object => {
+      if (path.endsWith('/_count')) return { count: 3, _shards: SHARDS };
+      if (path.endsWith('/_pit')) return { id: 'pit', _shards: SHARDS, succeeded: true };
+      if (path.startsWith('/_cat/')) return [];
+      if (path.endsWith('/_refresh')) return { _shards: { total: 6, successful: 3, failed: 0 } };
+      if (path.endsWith('/_bulk')) return { items: [0, 1, 2].map(() => ({ delete: { status: 200, _index: 'x' } })) };
+      if (!path.endsWith('/_search')) return {};
+      const after = (body as { search_after?: number[] }).search_after;
+      const hits = [0, 1, 2].map(hit).filter(({ sort }) => after === undefined || sort[1]! > after[1]!);
+      const size = Number((body as { size?: number }).size ?? 10);
+      const total = body.track_total_hits ? { total: { value: 3, relation: 'eq' } } : {};
+      const aggregations = { names: { buckets: [] } };
+      return {
+        pit_id: 'pit',
+        timed_out: false,
+        _shards: SHARDS,
+        hits: { ...total, hits: hits.slice(0, size) },
+        aggregations,
+      };
+    })();
+    return change(reply, asked);
+  };
+}
+
+async function readAll(source: ReplaySource): Promise<string[]> {
+  const { lanes } = await source.plan();
+  const texts: string[] = [];
+  const from = new Map(lanes.map(({ lane, from: at }) => [lane, at]));
+  await source.feed(from, new AbortController().signal, async ({ records }) => {
+    texts.push(...records.map(({ value }) => String(value)));
+    return true;
+  });
+  return texts;
+}
+
+type Server = Awaited<ReturnType<typeof elasticsearch>>;
+const batch = {
+  count: 3,
+  action: (i: number) => ({ index: 'calling-platform-2026.11.26', id: `doc${i}` }),
+} as unknown as Batch;
+
+const ASKING: Record<string, (server: Server) => Promise<unknown>> = {
+  replay: ({ config }) =>
+    readAll(createIndexReplaySource(config, { range: RANGE, latenessMs: 0, aheadMs: 0, purpose: 'x', pageSize: 2 })),
+  'backtest and export': async ({ config }) => {
+    const stored = await openStored(
+      { kafka: {} as never, elasticsearch: config },
+      { source: 'index', files: [], purpose: 'x', ...RANGE },
+      quiet,
+    );
+    open.push(stored.close);
+    let count = 0;
+    for await (const records of stored.batches) count += records.length;
+    return count;
+  },
+  history: async ({ client }) => {
+    const result = await readHistory(client, RANGE, createMasker());
+    if (!result.found) throw new Error(result.reason);
+    return result.transitions.length;
+  },
+  'old copies': ({ client }) => createOldCopies(client).remove(batch, new Set()),
+  'ignored fields': ({ client }) => createFieldReader(client)('calling-platform-2026.11.25'),
+};
+
+describe.each(Object.entries(ASKING))('%s', (_, ask) => {
+  test('takes the whole answer, and asks for nothing less', async () => {
+    const server = await elasticsearch(threeDocuments());
+    await ask(server);
+    const searches = server.asked.filter(({ path }) => path.endsWith('/_search'));
+    expect(searches.length).toBeGreaterThan(0);
+    for (const { query, body } of searches) {
+      expect({ ...Object.fromEntries(query), ...body }.allow_partial_search_results).toMatch(/false/);
+    }
+  });
+
+  test.each<[string, object, RegExp]>([
+    ['a failed shard', { _shards: { total: 3, successful: 2, failed: 1 } }, /1 of 3 shards failed/],
+    ['a missing shard', { _shards: { total: 3, successful: 1, failed: 0 } }, /2 of 3 shards are missing/],
+    ['a time-out', { timed_out: true }, /it timed out/],
+    ['an early end', { terminated_early: true }, /it was ended early/],
+    ['a missing cluster', { _clusters: { total: 2, successful: 1, skipped: 1 } }, /1 of 2 clusters are missing/],
+  ])('refuses an answer with %s', async (_name, part, words) => {
+    const server = await elasticsearch(
+      threeDocuments((reply, { path }) => (path.endsWith('/_search') ? { ...reply, ...part } : reply)),
+    );
+    await expect(ask(server)).rejects.toThrow(words);
+  });
+});
+
+describe('counts are held against what was announced', () => {
+  const withoutLast = (reply: object, { path }: Asked): object => {
+    const { hits } = reply as { hits?: { hits: { _id: string }[] } };
+    if (!path.endsWith('/_search') || hits === undefined) return reply;
+    return { ...reply, hits: { ...hits, hits: hits.hits.filter(({ _id }) => _id !== 'doc2') } };
+  };
+
+  test.each(['replay', 'backtest and export', 'history', 'old copies'])('%s: a document less', async (name) => {
+    const server = await elasticsearch(threeDocuments(withoutLast));
+    await expect(ASKING[name]!(server)).rejects.toThrow(/2 of 3 documents came/);
+  });
+
+  test('replay: less than was planned, a partial count, and a partial point in time', async () => {
+    const planned = await elasticsearch(
+      threeDocuments((reply, { path }) => (path.endsWith('/_count') ? { count: 5, _shards: SHARDS } : reply)),
+    );
+    await expect(ASKING.replay!(planned)).rejects.toThrow(/3 of 5 documents came/);
+    for (const part of ['_count', '_pit']) {
+      const server = await elasticsearch(
+        threeDocuments((reply, { path }) =>
+          path.endsWith(`/${part}`) ? { ...reply, _shards: { total: 3, successful: 2, failed: 1 } } : reply,
+        ),
+      );
+      await expect(ASKING.replay!(server)).rejects.toMatchObject({ code: 'LOGPIPE_ES_INCOMPLETE' });
+    }
+  });
+
+  test('old copies: deletions nobody speaks of, and a refresh that failed', async () => {
+    const silent = await elasticsearch(
+      threeDocuments((reply, { path }) =>
+        path === '/_bulk' ? { items: [{ delete: { status: 200, _index: 'x' } }] } : reply,
+      ),
+    );
+    await expect(ASKING['old copies']!(silent)).rejects.toThrow(/1 of 3 documents came/);
+    const whole = await elasticsearch(threeDocuments());
+    await createOldCopies(whole.client).refresh();
+    const failed = await elasticsearch(() => ({ _shards: { total: 6, successful: 3, failed: 1 } }));
+    await expect(createOldCopies(failed.client).refresh()).rejects.toThrow(/1 of 6 shards failed/);
+  });
+
+  test('setup: a template that not every node has taken', async () => {
+    const server = await elasticsearch(({ path }) =>
+      path.includes('_index_template') ? { acknowledged: false, index_templates: [] } : {},
+    );
+    await expect(installTemplate(server.client, quiet)).rejects.toMatchObject({ code: 'LOGPIPE_ES_INCOMPLETE' });
+  });
+});
+
+describe('numbers that JavaScript has not', () => {
+  const NUMBERS =
+    '"callId":9007199254740993,"ratio":1.50,"far":1e400,"zero":-0,"deep":{"list":[12345678901234567890,{"n":-0.0}]}';
+  const TIME = '"@timestamp":"2026-11-25T10:00:00.001Z"';
+
+  test('come out of an index and of files as they went in', async () => {
+    const server = await elasticsearch((asked) => {
+      if (!asked.path.endsWith('/_search')) return threeDocuments()(asked);
+      if (asked.body.size === 0) return threeDocuments()(asked);
+      return `{"pit_id":"pit","timed_out":false,"_shards":{"total":1,"successful":1,"failed":0},"hits":{"total":{"value":1,"relation":"eq"},"hits":[{"_id":"a","_index":"calling-platform-2026.11.25","_source":{${TIME},${NUMBERS}},"sort":[${FROM + 1},0]}]}}`;
+    });
+    const counted = { ...server, config: server.config };
+    // Announced by the count are three: only the text is of interest here.
+    const source = createIndexReplaySource(counted.config, { range: RANGE, latenessMs: 0, aheadMs: 0, purpose: 'x' });
+    const texts: string[] = [];
+    await source.feed(
+      new Map([[`index/${RANGE.fromMs}-${RANGE.toMs}`, [RANGE.fromMs]]]),
+      new AbortController().signal,
+      async ({ records }) => {
+        texts.push(...records.map(({ value }) => String(value)));
+        return true;
+      },
+    );
+    expect(texts).toHaveLength(1);
+    expect(texts[0]).toContain(NUMBERS);
+
+    const documents: object[] = [];
+    for await (const found of readDocuments(server.client, RANGE))
+      documents.push(...found.map(({ source: doc }) => doc));
+    // Countable, and written as they were.
+    expect(documents).toMatchObject([{ callId: 9007199254740992, ratio: 1.5, zero: -0 }]);
+
+    const folder = mkdtempSync(join(tmpdir(), 'logpipe-numbers-'));
+    open.push(() => rmSync(folder, { recursive: true }));
+    const lines = [
+      `{"_id":"a",${TIME},"kafka":{"partition":0},${NUMBERS}}`,
+      `{"_id":"b","_source":{${TIME},${NUMBERS}}}`,
+    ];
+    writeFileSync(join(folder, 'export.ndjson'), `${lines.join('\n')}\n`);
+    const files = await readAll(createFileReplaySource([join(folder, 'export.ndjson')], {}, quiet));
+    expect(files).toHaveLength(2);
+    for (const text of files) expect(text).toContain(NUMBERS);
+
+    const stored = await openStored(
+      { kafka: {} as never, elasticsearch: server.config },
+      { source: 'index', files: [], purpose: 'x', ...RANGE },
+      quiet,
+    );
+    open.push(stored.close);
+    for await (const [record] of stored.batches) expect(String(record!.value)).toContain(NUMBERS);
+  });
+});
