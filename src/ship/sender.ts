@@ -56,6 +56,8 @@ interface Lane {
   /** Whose answer the first attempted batch waits for. */
   askedOf: number | undefined;
   failures: number;
+  /** The broker that failed it by not answering; undefined when it was the partition's own fault. */
+  failedBy: number | undefined;
   /** Not tried again before. */
   notBeforeMs: number;
   /** When it last began to take nothing. */
@@ -212,6 +214,7 @@ export function createSender(
         sequence: 0,
         askedOf: undefined,
         failures: 0,
+        failedBy: undefined,
         notBeforeMs: 0,
         stuckSinceMs: undefined,
       };
@@ -243,10 +246,11 @@ export function createSender(
         sent.map(({ batch }) => batch),
       );
       if (aborted) return;
+      for (const lane of lanes.values()) if (lane.failedBy === nodeId) works(lane);
       settle(sent, codes);
     } catch (error) {
       if (aborted) return;
-      for (const lane of sent.length > 0 ? sent.map((one) => one.lane) : group) failed(lane, error);
+      for (const lane of sent.length > 0 ? sent.map((one) => one.lane) : group) failed(lane, error, nodeId);
     } finally {
       clearInterval(watch);
       for (const { lane } of sent) lane.askedOf = undefined;
@@ -361,7 +365,12 @@ export function createSender(
   function done(lane: Lane): void {
     lane.attempted.shift();
     lane.uncertain = lane.attempted.length > 0;
+    works(lane);
+  }
+
+  function works(lane: Lane): void {
     lane.failures = 0;
+    lane.failedBy = undefined;
     lane.notBeforeMs = 0;
     lane.stuckSinceMs = undefined;
   }
@@ -380,9 +389,11 @@ export function createSender(
     lane.uncertain = true;
   }
 
-  function failed(lane: Lane, error: unknown): void {
+  /** @param by when it was the broker that failed, and with it all of its lanes */
+  function failed(lane: Lane, error: unknown, by?: number): void {
     lastError = error;
     lane.failures += 1;
+    lane.failedBy = by;
     lane.notBeforeMs = now() + backoff(lane.failures);
     lane.stuckSinceMs ??= now();
     if ((error as { retriable?: boolean } | undefined)?.retriable === false) tell(error);
