@@ -47,6 +47,8 @@ interface Lane {
   readonly partition: number;
   /** Never attempted, oldest first. */
   waiting: ShipRecord[];
+  /** Some of those that wait may have no key. */
+  mixed: boolean;
   /** Attempted, oldest first: theirs is this partition. */
   attempted: (readonly ShipRecord[])[];
   /** Of the first attempted batch: an earlier attempt may have arrived. */
@@ -185,19 +187,20 @@ export function createSender(
       turnMs = now();
     }
     for (const lane of lanes.values()) {
-      if (lane.waiting.length === 0 || takes(lane)) continue;
-      const stays: ShipRecord[] = [];
-      for (const record of lane.waiting) {
-        if (record.key !== null) stays.push(record);
-        else laneOf(choosePartition(partitions, choice, null, turn)).waiting.push(record);
+      if (!lane.mixed || takes(lane)) continue;
+      const all = lane.waiting;
+      lane.waiting = [];
+      lane.mixed = false;
+      for (const record of all) {
+        if (record.key !== null) lane.waiting.push(record);
+        else putInto(laneOf(choosePartition(partitions, choice, null, turn)), record);
       }
-      lane.waiting = stays;
     }
     while (queue.waiting > 0) {
       for (const record of queue.take(batchLimits.maxRecords, batchLimits.maxBytes)) {
         const lane = laneOf(choosePartition(partitions, choice, record.key, turn));
         if (lane.waiting.length >= maxStuck && !takes(lane)) giveBack(record);
-        else lane.waiting.push(record);
+        else putInto(lane, record);
       }
     }
   }
@@ -208,6 +211,7 @@ export function createSender(
       lane = {
         partition,
         waiting: [],
+        mixed: false,
         attempted: [],
         uncertain: false,
         producer: undefined,
@@ -221,6 +225,11 @@ export function createSender(
       lanes.set(partition, lane);
     }
     return lane;
+  }
+
+  function putInto(lane: Lane, record: ShipRecord): void {
+    lane.waiting.push(record);
+    if (record.key === null) lane.mixed = true;
   }
 
   /** There is no room for a record whose partition takes nothing. */
@@ -305,6 +314,7 @@ export function createSender(
     if (count === lane.waiting.length) {
       const all = lane.waiting;
       lane.waiting = [];
+      lane.mixed = false;
       return all;
     }
     return lane.waiting.splice(0, count);
@@ -396,7 +406,8 @@ export function createSender(
     lane.failedBy = by;
     lane.notBeforeMs = now() + backoff(lane.failures);
     lane.stuckSinceMs ??= now();
-    if ((error as { retriable?: boolean } | undefined)?.retriable === false) tell(error);
+    // New sequence numbers help against the loss of the old ones.
+    if ((error as { retriable?: boolean } | undefined)?.retriable === false && lane.producer !== undefined) tell(error);
     void look();
   }
 

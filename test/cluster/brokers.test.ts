@@ -3,7 +3,7 @@
 import { beforeAll, expect, it } from 'vitest';
 import { sleep } from '../../src/core/clock.ts';
 import type { Cluster } from '../../stack/index.ts';
-import { type ClusterRun, startClusterRun } from '../kit/cluster.ts';
+import { type ClusterRun, judge } from '../kit/cluster.ts';
 import { startTestCluster, waitFor } from '../kit/servers.ts';
 
 const FULL = process.env.LOGPIPE_CLUSTER === 'full';
@@ -17,20 +17,6 @@ beforeAll(async () => {
   cluster = await startTestCluster({ brokers: 3, esNodes: 1 });
 });
 
-/** While the load runs and an incident is going on, `fault` happens; then everything is counted. */
-async function judge(fault: (run: ClusterRun) => Promise<void>): Promise<void> {
-  const run = await startClusterRun(cluster);
-  const logpipe = run.start();
-  await logpipe.waitForLine(/alerts are evaluated here/, 180_000);
-  await run.incident();
-  await Promise.all([fault(run), run.incident()]);
-  await run.incident();
-  await run.finish();
-  logpipe.kill('SIGTERM');
-  expect(await logpipe.exit).toEqual({ status: 0, signal: null });
-  expect(await run.problems()).toEqual([]);
-}
-
 /** All brokers have all of the topic. */
 async function inSync({ admin, topic }: ClusterRun): Promise<void> {
   await waitFor(
@@ -43,7 +29,7 @@ async function inSync({ admin, topic }: ClusterRun): Promise<void> {
 }
 
 it('each broker killed in turn: leader, coordinator and controller', async () => {
-  await judge(async (run) => {
+  await judge(cluster, async (run) => {
     for (const broker of FULL ? cluster.kafka : cluster.kafka.slice(0, 1)) {
       const pause = await run.longestPause(async () => {
         await broker.kill();
@@ -57,7 +43,7 @@ it('each broker killed in turn: leader, coordinator and controller', async () =>
 });
 
 it.each(FULL ? [40_000, 150_000] : [20_000])('a broker frozen for %d ms', async (ms) => {
-  await judge(async (run) => {
+  await judge(cluster, async (run) => {
     const [, frozen] = cluster.kafka;
     const pause = await run.longestPause(async () => {
       await frozen!.kill('SIGSTOP');
@@ -69,37 +55,39 @@ it.each(FULL ? [40_000, 150_000] : [20_000])('a broker frozen for %d ms', async 
   });
 });
 
-it.runIf(FULL)('a rolling restart of all', async () => {
-  await judge(async (run) => {
-    for (const broker of cluster.kafka) {
-      await broker.kill('SIGTERM');
-      await broker.restart();
+if (FULL) {
+  it('a rolling restart of all', async () => {
+    await judge(cluster, async (run) => {
+      for (const broker of cluster.kafka) {
+        await broker.kill('SIGTERM');
+        await broker.restart();
+        await inSync(run);
+      }
+    });
+  });
+
+  it('two of three gone for 45 s', async () => {
+    await judge(cluster, async (run) => {
+      const [first, second] = cluster.kafka;
+      await Promise.all([first!.kill(), second!.kill()]);
+      await sleep(45_000);
+      await Promise.all([first!.restart(), second!.restart()]);
       await inSync(run);
-    }
+    });
   });
-});
 
-it.runIf(FULL)('two of three gone for 45 s', async () => {
-  await judge(async (run) => {
-    const [first, second] = cluster.kafka;
-    await Promise.all([first!.kill(), second!.kill()]);
-    await sleep(45_000);
-    await Promise.all([first!.restart(), second!.restart()]);
-    await inSync(run);
+  it('a broker that comes back with an empty folder', async () => {
+    await judge(cluster, async (run) => {
+      const [, , third] = cluster.kafka;
+      await third!.kill();
+      await third!.restart({ empty: true });
+      await inSync(run);
+    });
   });
-});
 
-it.runIf(FULL)('a broker that comes back with an empty folder', async () => {
-  await judge(async (run) => {
-    const [, , third] = cluster.kafka;
-    await third!.kill();
-    await third!.restart({ empty: true });
-    await inSync(run);
+  it('partitions that are added', async () => {
+    await judge(cluster, async ({ admin, topic }) => {
+      await admin.createPartitions({ topicPartitions: [{ topic, count: 7 }] });
+    });
   });
-});
-
-it.runIf(FULL)('partitions that are added', async () => {
-  await judge(async ({ admin, topic }) => {
-    await admin.createPartitions({ topicPartitions: [{ topic, count: 7 }] });
-  });
-});
+}

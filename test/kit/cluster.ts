@@ -4,10 +4,12 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { onTestFinished } from 'vitest';
+import { pathToFileURL } from 'node:url';
+import { expect, onTestFinished } from 'vitest';
 import winston from 'winston';
 import { parseConfig } from '../../src/config.ts';
 import { silentLog } from '../../src/core/log.ts';
+import { packageRoot } from '../../src/core/package-root.ts';
 import { decodeCounts } from '../../src/measure/counts-topic.ts';
 import type { CountsMessage } from '../../src/measure/totals.ts';
 import { KafkaTransport } from '../../src/ship/index.ts';
@@ -22,6 +24,7 @@ import type { LogpipeProcess } from './process.ts';
 import { startReceiver } from './receiver.ts';
 import { spawnLogpipe, uniqueName, waitFor } from './servers.ts';
 
+const SHIFTED_CLOCK = pathToFileURL(join(packageRoot(), 'dist', 'test', 'kit', 'shifted-clock.js')).href;
 const PER_SECOND = 100;
 const TICK_MS = 50;
 /** Of ten calls in a row, in an incident; the rule calls people at two. */
@@ -32,8 +35,8 @@ const TOLD_MS = 180_000;
 export interface ClusterRun {
   readonly topic: string;
   readonly admin: ReturnType<ReturnType<typeof createKafka>['admin']>;
-  /** Another process of logpipe, in all roles. */
-  start(): LogpipeProcess;
+  /** Another process of logpipe, in all roles; resolves when it works or stands by. */
+  start(): Promise<ClusterProcess>;
   /** Calls fail until people have been called, then they succeed until people were told that it is over. */
   incident(): Promise<void>;
   /** The longest time in which Kafka took nothing while `work` ran, ms. */
@@ -42,6 +45,34 @@ export interface ClusterRun {
   finish(): Promise<void>;
   /** What is wrong, in words; empty when everything is where it belongs. */
   problems(): Promise<string[]>;
+}
+
+export interface ClusterProcess extends LogpipeProcess {
+  /** Sets its wall clock: so many ms ahead of the machine's. */
+  setClock(aheadMs: number): void;
+}
+
+/**
+ * While the load runs and an incident is going on, `fault` happens; there is one incident before it and one after it. Then all
+ * is ended, and judged.
+ */
+export async function judge(
+  cluster: Cluster,
+  fault: (run: ClusterRun, processes: ClusterProcess[]) => Promise<void>,
+  options: { processes?: number } = {},
+): Promise<void> {
+  const run = await startClusterRun(cluster);
+  const processes: ClusterProcess[] = [];
+  for (let n = 0; n < (options.processes ?? 1); n++) processes.push(await run.start());
+  await run.incident();
+  await Promise.all([fault(run, processes), run.incident()]);
+  await run.incident();
+  await run.finish();
+  for (const one of processes) {
+    one.kill('SIGTERM');
+    expect(await one.exit).toEqual({ status: 0, signal: null });
+  }
+  expect(await run.problems()).toEqual([]);
 }
 
 /** Three copies of everything, two of which must have it. The load runs until `finish`. */
@@ -122,7 +153,14 @@ http: { port: 0 }
   return {
     topic,
     admin,
-    start: () => spawnLogpipe(['run', '--config', file, '--exit-with-parent']),
+    async start() {
+      const clock = join(folder, `${uniqueName('clock')}.txt`);
+      const started = spawnLogpipe(['run', '--config', file, '--exit-with-parent'], {
+        env: { LOGPIPE_TEST_CLOCK: clock, NODE_OPTIONS: `--import ${SHIFTED_CLOCK}` },
+      });
+      await started.waitForLine(/alerts are evaluated here|standing by/, TOLD_MS);
+      return Object.assign(started, { setClock: (aheadMs: number) => writeFileSync(clock, String(aheadMs)) });
+    },
     async incident() {
       const before = incidents++;
       failing = FAILING;

@@ -75,7 +75,7 @@ test('a record that was attempted stays with its partition, whoever leads it and
 
 test('sequence numbers that the cluster has lost: a second copy, in the same partition, marked', async () => {
   const kafka = await startScriptedKafka({ brokers: 1, partitions: 4 });
-  const { transport, logger } = driveTransport(kafka);
+  const { transport, logger, failures } = driveTransport(kafka);
   for (let n = 0; n < 4; n++) {
     logger.info(`before ${n}`);
     await until(() => expect(transport.stats().delivered).toBe(n + 1));
@@ -93,6 +93,7 @@ test('sequence numbers that the cluster has lost: a second copy, in the same par
   const copies = kafka.records.filter((record) => messageOf(record) === 'twice');
   expect(new Set(copies.map(({ partition }) => partition)).size).toBe(1);
   expect(new Set(copies.map(({ headers }) => headers.eventId)).size).toBe(1);
+  expect(failures).toEqual([]);
   // The last copy has lost its sending time, which would be that of the repetition.
   for (const { headers } of copies.slice(1))
     expect(headers).toEqual({ eventId: copies[0]!.headers.eventId, resent: '1' });
