@@ -19,6 +19,7 @@ export interface ShippingOptions {
 }
 
 export const LANES = 4;
+const MAX_WAIT_MS = 60_000;
 
 export function ship(occurrences: readonly Occurrence[], options: ShippingOptions): Shipped[] {
   const { clockAheadMs = () => 0, delayMs = () => 0 } = options;
@@ -27,9 +28,13 @@ export function ship(occurrences: readonly Occurrence[], options: ShippingOption
     occurrences.map((of) => {
       const { trueMs, host, doc } = of;
       const timestamp = new Date(trueMs + clockAheadMs(host)).toISOString();
+      // Batches of 50 ms, the network, now and then a retry.
+      const wayMs = random.between(10, 120) + (random.chance(0.01) ? 800 : 0);
+      const waitMs = delayMs(of);
       return {
-        // Batches of 50 ms, the network, now and then a retry.
-        arrivalMs: Math.ceil(trueMs + random.between(10, 120) + (random.chance(0.01) ? 800 : 0) + delayMs(of)),
+        arrivalMs: Math.ceil(trueMs + wayMs + waitMs),
+        // As the transport does: nothing about what it kept for long.
+        ...(waitMs > MAX_WAIT_MS ? {} : { sentMs: Math.floor(trueMs + waitMs + clockAheadMs(host)) }),
         lane: laneOf(of, random),
         value: Buffer.from(JSON.stringify({ timestamp, ...doc })),
         eventId: random.eventId(trueMs),

@@ -84,6 +84,7 @@ export const TAGS = [
   '_parse_failed',
   '_time_missing',
   '_time_out_of_range',
+  '_clock_corrected',
   '_mapping_degraded',
   '_truncated',
   '_masked',

@@ -12,6 +12,13 @@ export function isEventId(text: string): boolean {
   return text.length === TIME_LENGTH + RANDOM_LENGTH && FORMAT.test(text);
 }
 
+/** When an event id was made, in ms, by the clock of the host that made it. */
+export function timeOfEventId(eventId: string): number {
+  let ms = 0;
+  for (let i = 0; i < TIME_LENGTH; i++) ms = ms * 32 + ALPHABET.indexOf(eventId[i]!);
+  return ms;
+}
+
 function encodeTime(ms: number): string {
   let text = '';
   for (let rest = ms, i = 0; i < TIME_LENGTH; i++) {

@@ -16,6 +16,11 @@ export interface RawRecord {
   readonly timeMs: number;
   /** Event id from the transport's record header, format-checked; never taken from the value. */
   readonly eventId: string | undefined;
+  /**
+   * What to add to times of the host that sent the record, in ms, when its clock is known to be wrong and that matters: see
+   * kafka-records.ts.
+   */
+  readonly clockErrorMs?: number;
   /** Set when the record may not be the first of its event. */
   readonly mark?: RecordMark;
   /** The id its document has already, or was to have: of a dead letter or of an existing document that is read again. */

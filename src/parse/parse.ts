@@ -66,6 +66,9 @@ export type ParseResult =
 type Json = Record<string, unknown>;
 
 const NO_TAGS: readonly string[] = Object.freeze([]);
+const CORRECTED: readonly Tag[] = Object.freeze(['_clock_corrected']);
+/** Between the event and the sending of its record; the transport says nothing of records that waited longer. */
+const MAX_WAIT_MS = 120_000;
 const MAX_PRODUCER_TAGS = 20;
 const MAX_TAG_LENGTH = 100;
 
@@ -99,8 +102,10 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
     if (typeof message !== 'string' || looksLikeObject(message)) return undefined;
     if (record.eventId !== undefined && record.eventId !== eventId) return undefined;
     if (isObject(error) && (isForeignError(error) || (isErrorLevel(level) && isGrouped(error)))) return undefined;
-    const timeMs = time.parse(timestamp);
-    if (timeMs === undefined || !inRange(timeMs, record.timeMs)) return undefined;
+    const ownMs = time.parse(timestamp);
+    if (ownMs === undefined) return undefined;
+    const timeMs = corrected(ownMs, record);
+    if (!inRange(timeMs, record.timeMs)) return undefined;
     const canonical = isCanonical(timestamp);
     const seen = { canonicalTime: canonical, eventId: record.eventId !== undefined };
     if (!isVerbatim(text, doc, seen)) return undefined;
@@ -108,8 +113,8 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
       doc,
       verbatim: true,
       timeMs,
-      timeText: canonical ? timestamp : undefined,
-      tags: NO_TAGS,
+      timeText: canonical && timeMs === ownMs ? timestamp : undefined,
+      tags: timeMs === ownMs ? NO_TAGS : CORRECTED,
     };
   }
 
@@ -129,7 +134,7 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
       }
     }
 
-    const timeMs = eventTime(doc.timestamp, record.timeMs, tag);
+    const timeMs = eventTime(doc.timestamp, record, tag);
     const producerTags = takeTags(doc);
     // Where logpipe itself writes.
     if (doc.kafka !== undefined) {
@@ -166,12 +171,19 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
   }
 
   /** The record time stands in for an event time that is missing or out of range. */
-  function eventTime(timestamp: unknown, recordMs: number, tag: (name: Tag) => void): number {
-    const ms = time.parse(timestamp);
-    if (ms === undefined) tag('_time_missing');
-    else if (!inRange(ms, recordMs)) tag('_time_out_of_range');
-    else return ms;
-    return recordMs;
+  function eventTime(timestamp: unknown, record: RawRecord, tag: (name: Tag) => void): number {
+    const ownMs = time.parse(timestamp);
+    if (ownMs === undefined) {
+      tag('_time_missing');
+      return record.timeMs;
+    }
+    const ms = corrected(ownMs, record);
+    if (!inRange(ms, record.timeMs)) {
+      tag('_time_out_of_range');
+      return record.timeMs;
+    }
+    if (ms !== ownMs) tag('_clock_corrected');
+    return ms;
   }
 
   function parse(record: RawRecord, mayBeFast: boolean): ParseResult {
@@ -215,6 +227,13 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
       return conformed.doc;
     },
   };
+}
+
+/** A time that the sending host's clock gave shortly before sending, by the brokers' clock; any other as it is. */
+function corrected(ms: number, { clockErrorMs, timeMs }: RawRecord): number {
+  if (clockErrorMs === undefined) return ms;
+  const correctedMs = ms + clockErrorMs;
+  return Math.abs(correctedMs - timeMs) <= MAX_WAIT_MS ? correctedMs : ms;
 }
 
 /** Does an error of the producer's have the fields that logpipe gives each? */

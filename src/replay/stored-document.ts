@@ -57,6 +57,8 @@ export function fromDocument(
   if (bare !== undefined) rest.error = bare;
   // Relative to the record: an event time out of range then was replaced by the record time, which is this one.
   const timeMs = Date.parse(String(time));
+  const ownMs = typeof rest.timestamp === 'number' ? rest.timestamp : Date.parse(String(rest.timestamp));
+  const corrected = found.includes('_clock_corrected') && Number.isFinite(timeMs - ownMs);
   const record: RawRecord = {
     value: Buffer.from(storedText(rest)),
     offset: numberAt(kafka, 'offset') ?? 0,
@@ -64,6 +66,8 @@ export function fromDocument(
     eventId: isEventId(id) ? id : undefined,
     documentId: id,
     mark: 'replayed',
+    // The clock of its host was wrong then, and by as much.
+    ...(corrected ? { clockErrorMs: timeMs - ownMs } : {}),
   };
   return { record, origin: originOf(kafka) };
 }

@@ -1,28 +1,19 @@
-// Which partition a record goes to. In: the topic's partitions, the record's key and event id. Out: a partition number.
-// Guarantee: a record that is sent again goes to the same partition, in whatever batch, as long as the partitions are the same:
-// only there can a reader see that it is a copy.
+// Which partition a record goes to when it is sent for the first time. In: the topic's partitions and the record's key. Out: a
+// partition number. What was attempted once stays with its partition: see sender.ts.
 
 /**
  * Keys are placed as Kafka's Java client places them (murmur2), so that all producers of a call's records agree. Records
- * without key share a partition for about a second (`turnOf` their event id), which makes few, large batches.
+ * without key take turns over the partitions that are `usable`: one for a while, which makes few, large batches.
  */
 export function choosePartition(
-  partitions: readonly { partitionId: number; leader: number }[],
+  partitions: readonly { readonly partitionId: number }[],
+  usable: readonly { readonly partitionId: number }[],
   key: string | null,
   turn: number,
 ): number {
   if (key !== null) return (murmur2(key) & 0x7fffffff) % partitions.length;
-  const led = partitions.filter(({ leader }) => leader >= 0);
-  const usable = led.length > 0 ? led : partitions;
-  return usable[turn % usable.length]!.partitionId;
-}
-
-/** Characters of an event id that stay the same for 1,024 ms; the last two of its time do not. */
-const TURN_CHARACTERS = 8;
-
-/** The same number for all event ids of about a second. */
-export function turnOf(eventId: string): number {
-  return murmur2(eventId.slice(0, TURN_CHARACTERS)) & 0x7fffffff;
+  const choice = usable.length > 0 ? usable : partitions;
+  return choice[turn % choice.length]!.partitionId;
 }
 
 /** 32-bit murmur2 with Kafka's seed over the key's UTF-8 bytes. org.apache.kafka.common.utils.Utils#murmur2 */

@@ -1,15 +1,21 @@
-// Batches from the queue to Kafka, one after the other. In: a queue. Out: delivered, refused or still undelivered records.
-// Guarantee: a record leaves the queue only when every in-sync replica has it, or Kafka refuses it for good.
+// Records from the queue to Kafka. In: a queue. Out: delivered, refused or still undelivered records.
+// Guarantee: a record leaves the queue only when every in-sync replica has it, or Kafka refuses it for good. Its partition is
+// fixed by its first attempt; a partition that takes nothing holds up no other one.
 //
-// What kafkajs does to sequence numbers: it adds the batch's length before sending and takes it off again when the request
-// fails. Its own retries therefore repeat the same numbers and the broker drops what it already has. After the last retry
-// the outcome is unknown, and the next batch would reuse numbers that the broker may have seen: a different batch of the
-// same length would be acknowledged and thrown away. So a producer is never used again after a failed send: the same
-// records go out through a new one, with a new producer id, marked `resent: '1'` for the reader to compare ids.
-import type { Producer } from 'kafkajs';
-import type { ShipClient } from './client.ts';
+// Each partition has a lane: what waits for it, and what has been attempted. A batch that was attempted is repeated as it is,
+// with the same producer id and the same sequence number, until the partition's leader of the day has answered: the broker
+// drops what it has already. Only when a broker no longer knows the numbers (an unclean election, data lost) do they begin
+// anew under another producer id, and a second copy is possible; every repetition says `resent`, so that a reader compares
+// ids within the partition. Before its first attempt a record without key can still move to a lane that works.
+//
+// A broker gets one request at a time, for all of its lanes that are ready. One that has not answered for two seconds is
+// watched: as soon as another broker says that its partitions are led elsewhere, it is no longer waited for.
+import errors from 'kafkajs/src/protocol/error.js';
+import type { Brokers, Partition } from './brokers.ts';
 import type { Drops } from './drops.ts';
-import type { BatchOptions } from './options.ts';
+import type { PartitionBatch, ProducerId } from './encode.ts';
+import type { BatchOptions, QueueOptions } from './options.ts';
+import { choosePartition } from './partition.ts';
 import type { ShipQueue } from './queue.ts';
 import type { ShipRecord } from './record.ts';
 
@@ -25,174 +31,501 @@ export interface Sender {
 
 export interface SenderDeps {
   readonly queue: ShipQueue;
-  readonly client: ShipClient;
+  readonly brokers: Brokers;
   readonly drops: Drops;
   onDelivered(batch: { records: number; bytes: number }): void;
   /** Once per outage. */
   onFailed(error: unknown): void;
-  /** When to give up on an answer, in ms. Default 60,000. */
+  /** When to give up on an answer, in ms. Default 15,000. */
   readonly sendTimeoutMs?: number | undefined;
+  /** Monotonic clock in ms. */
+  readonly now?: (() => number) | undefined;
 }
 
-const FIRST_BACKOFF_MS = 200;
-const MAX_BACKOFF_MS = 5_000;
-/** Longer than all of kafkajs's own time-outs of one request together with its retries should ever take. */
-const SEND_TIMEOUT_MS = 60_000;
-/**
- * A connected kafkajs producer looks for late answers by a timer for as long as it lives, and no process with one ever ends
- * by itself. So an idle one is let go; the next record connects again.
- */
-const IDLE_MS = 3_000;
-const REFUSALS = ['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD', 'INVALID_TIMESTAMP'];
+/** One partition of the topic. */
+interface Lane {
+  readonly partition: number;
+  /** Never attempted, oldest first. */
+  waiting: ShipRecord[];
+  /** Some of those that wait may have no key. */
+  mixed: boolean;
+  /** Attempted, oldest first: theirs is this partition. */
+  attempted: (readonly ShipRecord[])[];
+  /** Of the first attempted batch: an earlier attempt may have arrived. */
+  uncertain: boolean;
+  producer: ProducerId | undefined;
+  sequence: number;
+  /** Whose answer the first attempted batch waits for. */
+  askedOf: number | undefined;
+  failures: number;
+  /** The broker that failed it by not answering; undefined when it was the partition's own fault. */
+  failedBy: number | undefined;
+  /** Not tried again before. */
+  notBeforeMs: number;
+  /** When it last began to take nothing. */
+  stuckSinceMs: number | undefined;
+}
 
-export function createSender(batchLimits: Required<BatchOptions>, deps: SenderDeps): Sender {
-  const { queue, client, drops, sendTimeoutMs = SEND_TIMEOUT_MS } = deps;
-  let producer: Producer | undefined;
-  let timer: NodeJS.Timeout | undefined;
+const SEND_TIMEOUT_MS = 15_000;
+/** A broker that has not answered within this may be frozen: the others are asked who leads. */
+const SLOW_MS = 2_000;
+const FIRST_BACKOFF_MS = 50;
+const MAX_BACKOFF_MS = 5_000;
+/** How often at most the partitions are asked for while something is wrong, and how old they get when nothing is. */
+const MAX_LOOK_MS = 1_000;
+const METADATA_MAX_AGE_MS = 30_000;
+/** A change of leaders takes less, and is no outage. */
+const OUTAGE_MS = 2_500;
+/** Records without key go to the same partition for this long. */
+const TURN_MS = 1_000;
+/** An idle connection is let go; the next record connects again. */
+const IDLE_MS = 3_000;
+/** Of the queue, for a partition that takes nothing: the others go on filling the rest. */
+const STUCK_SHARE = 0.5;
+
+const REFUSALS = ['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD', 'INVALID_TIMESTAMP'];
+/** The broker does not know the numbers that it is given. */
+const NUMBERS_LOST = [
+  ...['OUT_OF_ORDER_SEQUENCE_NUMBER', 'UNKNOWN_PRODUCER_ID', 'INVALID_PRODUCER_EPOCH'],
+  'INVALID_PRODUCER_ID_MAPPING',
+];
+const ALREADY_THERE = 'DUPLICATE_SEQUENCE_NUMBER';
+const SEQUENCES = 2 ** 31;
+
+export function createSender(
+  limits: { readonly batch: Required<BatchOptions>; readonly queue: Required<QueueOptions> },
+  deps: SenderDeps,
+): Sender {
+  const { queue, brokers, drops, sendTimeoutMs = SEND_TIMEOUT_MS, now = () => performance.now() } = deps;
+  const { batch: batchLimits } = limits;
+  const maxStuck = Math.ceil(limits.queue.maxRecords * STUCK_SHARE);
+  const lanes = new Map<number, Lane>();
+  /** Brokers that owe an answer, and since when. */
+  const asked = new Map<number, number>();
+  let partitions: readonly Partition[] = [];
+  let leaders = new Map<number, number>();
+  let lookedMs = Number.NEGATIVE_INFINITY;
+  let looking: Promise<void> | undefined;
+  let lookFailures = 0;
+  let blindSinceMs: number | undefined;
+  let turn = Math.floor(Math.random() * 1_000);
+  let turnMs = Number.NEGATIVE_INFINITY;
+  let nextProducer: Promise<ProducerId> | undefined;
+  let fillTimer: NodeJS.Timeout | undefined;
   let idleTimer: NodeJS.Timeout | undefined;
-  let running: Promise<void> | undefined;
+  let troubleTimer: NodeJS.Timeout | undefined;
+  let troubleLooks = 0;
+  let lastError: unknown;
+  let activeMs = 0;
   let scheduled = false;
   let draining = false;
   let aborted = false;
-  let failing = false;
+  let told = false;
   let delivered = 0;
-  let wake = () => {};
+  const drained: (() => void)[] = [];
 
   const full = () => queue.waiting >= batchLimits.maxRecords || queue.waitingBytes >= batchLimits.maxBytes;
+  const hasWork = (lane: Lane) => lane.attempted.length > 0 || lane.waiting.length > 0;
+  const leaderOf = (lane: Lane) => leaders.get(lane.partition) ?? -1;
+  const isSlow = (nodeId: number) => now() - (asked.get(nodeId) ?? Number.POSITIVE_INFINITY) >= SLOW_MS;
 
-  function start(): void {
-    scheduled = false;
-    clearTimeout(timer);
-    timer = undefined;
-    if (running !== undefined || aborted) return;
-    client.busy(true);
-    running = pump().finally(() => {
-      running = undefined;
-      client.busy(false);
-      if (queue.waiting > 0) nudge();
-      else idle();
-    });
-  }
-
-  function idle(): void {
-    clearTimeout(idleTimer);
-    idleTimer = setTimeout(() => {
-      if (running === undefined && queue.records === 0) discardProducer();
-    }, IDLE_MS);
-    idleTimer.unref();
+  function takes(lane: Lane): boolean {
+    if (lane.failures > 0 && (hasWork(lane) || now() < lane.notBeforeMs)) return false;
+    const leader = leaderOf(lane);
+    return leader >= 0 && !isSlow(leader);
   }
 
   function nudge(): void {
-    if (running !== undefined || scheduled || aborted) return;
+    if (scheduled || aborted) return;
     if (full() || draining) {
       scheduled = true;
       setImmediate(start);
-    } else if (timer === undefined) {
-      timer = setTimeout(start, batchLimits.maxDelayMs);
-      timer.unref();
+    } else if (fillTimer === undefined) {
+      fillTimer = setTimeout(start, batchLimits.maxDelayMs);
+      fillTimer.unref();
     }
   }
 
-  async function pump(): Promise<void> {
-    do {
-      const batch = queue.take(batchLimits.maxRecords, batchLimits.maxBytes);
-      if (batch.length === 0) return;
-      await deliver(batch, false);
-    } while (!aborted && (full() || draining));
+  function start(): void {
+    scheduled = false;
+    clearTimeout(fillTimer);
+    fillTimer = undefined;
+    flush();
   }
 
-  async function deliver(records: ShipRecord[], resent: boolean): Promise<void> {
-    let unknown = resent;
-    for (let attempt = 0; !aborted; attempt++) {
-      try {
-        producer ??= await connect();
-        if (aborted) return discardProducer();
-        const attempted = client.send(producer, records, unknown);
-        unknown = true;
-        await withTimeout(attempted, sendTimeoutMs);
-        settle(records);
-        return;
-      } catch (error) {
-        discardProducer();
-        if (isRefusal(error)) return await refused(records);
-        if (!failing) deps.onFailed(error);
-        failing = true;
-        await backoff(attempt);
+  /** Hands to the brokers that are free what is ready for them. */
+  function flush(): void {
+    if (aborted) return;
+    if (now() - lookedMs > METADATA_MAX_AGE_MS && looking === undefined && !inTrouble()) {
+      void look();
+      return;
+    }
+    if (partitions.length === 0) return;
+    place();
+    const ready = new Map<number, Lane[]>();
+    for (const lane of lanes.values()) {
+      if (!hasWork(lane) || lane.askedOf !== undefined || now() < lane.notBeforeMs) continue;
+      const leader = leaderOf(lane);
+      if (leader < 0 || asked.has(leader)) continue;
+      const group = ready.get(leader);
+      if (group === undefined) ready.set(leader, [lane]);
+      else group.push(lane);
+    }
+    for (const [nodeId, group] of ready) void send(nodeId, group);
+    tend();
+    rest();
+  }
+
+  /** From the queue to the lanes, as long as one of them works. */
+  function place(): void {
+    const usable: Lane[] = [];
+    for (const lane of lanes.values()) if (takes(lane)) usable.push(lane);
+    if (usable.length === 0) return;
+    const choice = usable.map(({ partition }) => ({ partitionId: partition }));
+    if (now() - turnMs >= TURN_MS) {
+      turn += 1;
+      turnMs = now();
+    }
+    for (const lane of lanes.values()) {
+      if (!lane.mixed || takes(lane)) continue;
+      const all = lane.waiting;
+      lane.waiting = [];
+      lane.mixed = false;
+      for (const record of all) {
+        if (record.key !== null) lane.waiting.push(record);
+        else putInto(laneOf(choosePartition(partitions, choice, null, turn)), record);
+      }
+    }
+    while (queue.waiting > 0) {
+      for (const record of queue.take(batchLimits.maxRecords, batchLimits.maxBytes)) {
+        const lane = laneOf(choosePartition(partitions, choice, record.key, turn));
+        if (lane.waiting.length >= maxStuck && !takes(lane)) giveBack(record);
+        else putInto(lane, record);
       }
     }
   }
 
-  function settle(records: ShipRecord[]): void {
-    // After `abort` they have been reported as undelivered.
-    if (aborted) return;
-    failing = false;
-    delivered += records.length;
-    queue.release(records);
+  function laneOf(partition: number): Lane {
+    let lane = lanes.get(partition);
+    if (lane === undefined) {
+      lane = {
+        partition,
+        waiting: [],
+        mixed: false,
+        attempted: [],
+        uncertain: false,
+        producer: undefined,
+        sequence: 0,
+        askedOf: undefined,
+        failures: 0,
+        failedBy: undefined,
+        notBeforeMs: 0,
+        stuckSinceMs: undefined,
+      };
+      lanes.set(partition, lane);
+    }
+    return lane;
+  }
+
+  function putInto(lane: Lane, record: ShipRecord): void {
+    lane.waiting.push(record);
+    if (record.key === null) lane.mixed = true;
+  }
+
+  /** There is no room for a record whose partition takes nothing. */
+  function giveBack(record: ShipRecord): void {
+    queue.release([record]);
+    drops.count('queue-full', 1);
+  }
+
+  async function send(nodeId: number, group: Lane[]): Promise<void> {
+    asked.set(nodeId, now());
+    brokers.busy(true);
+    let sent: { lane: Lane; batch: PartitionBatch }[] = [];
+    const watch = watchOver(nodeId);
+    try {
+      await brokers.connect(nodeId);
+      for (const lane of group) lane.producer ??= await producerId();
+      if (aborted) return;
+      sent = takeBatches(nodeId, group);
+      if (sent.length === 0) return;
+      asked.set(nodeId, now());
+      const codes = await brokers.produce(
+        nodeId,
+        sent.map(({ batch }) => batch),
+      );
+      if (aborted) return;
+      for (const lane of lanes.values()) if (lane.failedBy === nodeId) works(lane);
+      settle(sent, codes);
+    } catch (error) {
+      if (aborted) return;
+      for (const lane of sent.length > 0 ? sent.map((one) => one.lane) : group) failed(lane, error, nodeId);
+    } finally {
+      clearInterval(watch);
+      for (const { lane } of sent) lane.askedOf = undefined;
+      asked.delete(nodeId);
+      if (asked.size === 0) brokers.busy(false);
+      if (!aborted) flush();
+    }
+  }
+
+  /** Of the lanes that this broker still leads; synchronous, so that what is taken is attempted. */
+  function takeBatches(nodeId: number, group: Lane[]): { lane: Lane; batch: PartitionBatch }[] {
+    const taken: { lane: Lane; batch: PartitionBatch }[] = [];
+    let records = batchLimits.maxRecords;
+    let bytes = batchLimits.maxBytes;
+    // Whoever comes first leaves room for the others only when there is some.
+    group.sort(() => Math.random() - 0.5);
+    for (const lane of group) {
+      if (leaderOf(lane) !== nodeId || lane.askedOf !== undefined || lane.producer === undefined) continue;
+      if (taken.length > 0 && (records <= 0 || bytes <= 0)) break;
+      const isNew = lane.attempted.length === 0;
+      if (isNew) lane.attempted.push(firstOf(lane, Math.max(records, 1), bytes));
+      const [batch] = lane.attempted;
+      if (batch === undefined || batch.length === 0) {
+        lane.attempted.shift();
+        continue;
+      }
+      records -= batch.length;
+      for (const record of batch) bytes -= record.bytes;
+      taken.push({
+        lane,
+        batch: {
+          partition: lane.partition,
+          records: batch,
+          producer: lane.producer,
+          sequence: lane.sequence,
+          resent: lane.uncertain,
+        },
+      });
+      lane.uncertain = true;
+      lane.askedOf = nodeId;
+    }
+    return taken;
+  }
+
+  function firstOf(lane: Lane, maxRecords: number, maxBytes: number): ShipRecord[] {
+    let count = 0;
+    let size = 0;
+    for (; count < lane.waiting.length && count < maxRecords; count++) {
+      size += lane.waiting[count]!.bytes;
+      if (count > 0 && size > maxBytes) break;
+    }
+    if (count === lane.waiting.length) {
+      const all = lane.waiting;
+      lane.waiting = [];
+      lane.mixed = false;
+      return all;
+    }
+    return lane.waiting.splice(0, count);
+  }
+
+  /** Gives up on a broker that answers too late, or whose partitions are led by another one meanwhile. */
+  function watchOver(nodeId: number): NodeJS.Timeout {
+    const watch = setInterval(
+      () => {
+        const waitedMs = now() - asked.get(nodeId)!;
+        if (waitedMs >= sendTimeoutMs) {
+          brokers.giveUp(nodeId, `broker ${nodeId} has not answered for ${Math.round(waitedMs / 1000)} s`);
+        } else if (waitedMs >= SLOW_MS) {
+          void look();
+          flush();
+        }
+      },
+      Math.min(MAX_LOOK_MS, sendTimeoutMs),
+    );
+    watch.unref();
+    return watch;
+  }
+
+  function settle(sent: readonly { lane: Lane; batch: PartitionBatch }[], codes: ReadonlyMap<number, number>): void {
+    let records = 0;
     let bytes = 0;
-    for (const record of records) bytes += record.bytes;
+    for (const { lane, batch } of sent) {
+      lane.askedOf = undefined;
+      const code = codes.get(lane.partition);
+      const error = code === 0 ? undefined : code === undefined ? unanswered(lane) : errors.createErrorFromCode(code);
+      const type = (error as { type?: string } | undefined)?.type ?? '';
+      if (error === undefined || type === ALREADY_THERE) {
+        lane.sequence = (lane.sequence + batch.records.length) % SEQUENCES;
+        done(lane);
+        queue.release(batch.records);
+        records += batch.records.length;
+        for (const record of batch.records) bytes += record.bytes;
+      } else if (REFUSALS.includes(type)) {
+        refused(lane, batch.records);
+      } else {
+        if (NUMBERS_LOST.includes(type)) {
+          lane.producer = undefined;
+          lane.sequence = 0;
+        }
+        failed(lane, error);
+      }
+    }
+    if (records === 0) return;
+    delivered += records;
     if (queue.relaxed) drops.settle();
-    deps.onDelivered({ records: records.length, bytes });
+    if (told && !inTrouble()) told = false;
+    deps.onDelivered({ records, bytes });
+    if (queue.records === 0) for (const resolve of drained.splice(0)) resolve();
+  }
+
+  const unanswered = ({ partition }: Lane) => new Error(`Kafka has left out partition ${partition} of its answer`);
+
+  function done(lane: Lane): void {
+    lane.attempted.shift();
+    lane.uncertain = lane.attempted.length > 0;
+    works(lane);
+  }
+
+  function works(lane: Lane): void {
+    lane.failures = 0;
+    lane.failedBy = undefined;
+    lane.notBeforeMs = 0;
+    lane.stuckSinceMs = undefined;
   }
 
   /** One record among them is to blame: halves until it is alone. */
-  async function refused(records: ShipRecord[]): Promise<void> {
+  function refused(lane: Lane, records: readonly ShipRecord[]): void {
+    done(lane);
     if (records.length === 1) {
       queue.release(records);
       drops.count('refused', 1);
+      if (queue.records === 0) for (const resolve of drained.splice(0)) resolve();
       return;
     }
     const half = records.length >> 1;
-    await deliver(records.slice(0, half), true);
-    await deliver(records.slice(half), true);
+    lane.attempted.unshift(records.slice(0, half), records.slice(half));
+    lane.uncertain = true;
   }
 
-  async function connect(): Promise<Producer> {
-    const fresh = client.producer();
-    try {
-      await withTimeout(fresh.connect(), sendTimeoutMs);
-      return fresh;
-    } catch (error) {
-      fresh.disconnect().catch(() => {});
-      throw error;
+  /** @param by when it was the broker that failed, and with it all of its lanes */
+  function failed(lane: Lane, error: unknown, by?: number): void {
+    lastError = error;
+    lane.failures += 1;
+    lane.failedBy = by;
+    lane.notBeforeMs = now() + backoff(lane.failures);
+    lane.stuckSinceMs ??= now();
+    // New sequence numbers help against the loss of the old ones.
+    if ((error as { retriable?: boolean } | undefined)?.retriable === false && lane.producer !== undefined) tell(error);
+    void look();
+  }
+
+  function producerId(): Promise<ProducerId> {
+    nextProducer ??= brokers.producerId().finally(() => {
+      nextProducer = undefined;
+    });
+    return nextProducer;
+  }
+
+  /** Asks for the partitions; repeated while something is wrong (`tend`). */
+  function look(): Promise<void> {
+    if (aborted) return Promise.resolve();
+    looking ??= (async () => {
+      if (asked.size === 0) brokers.busy(true);
+      try {
+        learn(await brokers.partitions());
+        lookFailures = 0;
+        blindSinceMs = undefined;
+      } catch (error) {
+        lastError = error;
+        lookFailures += 1;
+        blindSinceMs ??= now();
+        if ((error as { retriable?: boolean } | undefined)?.retriable === false) tell(error);
+      } finally {
+        looking = undefined;
+        if (asked.size === 0) brokers.busy(false);
+      }
+      if (blindSinceMs === undefined) flush();
+      else tend();
+    })();
+    return looking;
+  }
+
+  function learn(fresh: readonly Partition[]): void {
+    partitions = fresh;
+    lookedMs = now();
+    leaders = new Map(fresh.map(({ partitionId, leader }) => [partitionId, leader]));
+    for (const { partitionId } of fresh) laneOf(partitionId);
+    for (const lane of lanes.values()) {
+      const leader = leaderOf(lane);
+      if (leader < 0) lane.stuckSinceMs ??= now();
+      else if (lane.failures === 0) lane.stuckSinceMs = undefined;
+      const { askedOf } = lane;
+      if (askedOf === undefined || leader === askedOf || leader < 0 || !isSlow(askedOf)) continue;
+      brokers.giveUp(askedOf, `broker ${askedOf} does not answer and no longer leads partition ${lane.partition}`);
     }
   }
 
-  function discardProducer(): void {
-    producer?.disconnect().catch(() => {});
-    producer = undefined;
+  function inTrouble(): boolean {
+    if (blindSinceMs !== undefined) return true;
+    let some = false;
+    for (const lane of lanes.values()) {
+      if (takes(lane)) some = true;
+      else if (hasWork(lane)) return true;
+    }
+    return !some && queue.waiting > 0 && lanes.size > 0;
   }
 
-  /** Waits, doubling each time, with jitter so that many applications do not return together. */
-  function backoff(attempt: number): Promise<void> {
-    const ms = Math.min(FIRST_BACKOFF_MS * 2 ** Math.min(attempt, 10), MAX_BACKOFF_MS) * (0.5 + Math.random() / 2);
-    return new Promise((resolve) => {
-      const waiting = setTimeout(resolve, ms);
-      waiting.unref();
-      wake = () => {
-        clearTimeout(waiting);
-        resolve();
-      };
-      if (aborted) wake();
-    });
+  /** Looks and tries again, more and more slowly, until all lanes with records work. */
+  function tend(): void {
+    if (aborted || troubleTimer !== undefined) return;
+    if (!inTrouble()) {
+      troubleLooks = 0;
+      return;
+    }
+    let since = blindSinceMs ?? Number.POSITIVE_INFINITY;
+    let reason = lastError;
+    for (const lane of lanes.values()) {
+      if (lane.stuckSinceMs === undefined || (!hasWork(lane) && queue.waiting === 0)) continue;
+      since = Math.min(since, lane.stuckSinceMs);
+      reason ??= new Error(`partition ${lane.partition} has no leader`);
+    }
+    if (now() - since >= OUTAGE_MS) tell(reason);
+    const delay = blindSinceMs === undefined ? Math.min(backoff(++troubleLooks), MAX_LOOK_MS) : backoff(lookFailures);
+    troubleTimer = setTimeout(() => {
+      troubleTimer = undefined;
+      void look();
+    }, delay);
+    troubleTimer.unref();
+  }
+
+  function tell(error: unknown): void {
+    if (told) return;
+    told = true;
+    deps.onFailed(error);
+  }
+
+  function rest(): void {
+    activeMs = now();
+    if (idleTimer === undefined) waitForRest(IDLE_MS);
+  }
+
+  function waitForRest(ms: number): void {
+    idleTimer = setTimeout(() => {
+      idleTimer = undefined;
+      const restMs = now() - activeMs;
+      const idle = queue.records === 0 && asked.size === 0 && looking === undefined;
+      if (idle && restMs >= IDLE_MS) brokers.disconnect();
+      else if (!aborted) waitForRest(Math.max(IDLE_MS - restMs, IDLE_MS / 3));
+    }, ms);
+    idleTimer.unref();
   }
 
   return {
     nudge,
-    async drain() {
+    drain() {
       draining = true;
-      while (!aborted && queue.records > 0) {
-        start();
-        await running;
-      }
+      if (aborted || queue.records === 0) return Promise.resolve();
+      flush();
+      return new Promise((resolve) => drained.push(resolve));
     },
     abort() {
       if (aborted) return;
       aborted = true;
-      clearTimeout(timer);
-      clearTimeout(idleTimer);
-      wake();
-      discardProducer();
-      client.dispose();
+      for (const timer of [fillTimer, idleTimer, troubleTimer]) clearTimeout(timer);
+      brokers.destroy();
+      for (const resolve of drained.splice(0)) resolve();
     },
     get delivered() {
       return delivered;
@@ -200,22 +533,7 @@ export function createSender(batchLimits: Required<BatchOptions>, deps: SenderDe
   };
 }
 
-function isRefusal(error: unknown): boolean {
-  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
-    if (REFUSALS.includes((at as { type?: string }).type ?? '')) return true;
-  }
-  return false;
-}
-
-async function withTimeout<T>(work: Promise<T>, ms: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`Kafka did not answer within ${ms} ms`)), ms);
-    timer.unref();
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+/** Doubling with each failure, with jitter so that many applications do not return together. */
+function backoff(failures: number): number {
+  return Math.min(FIRST_BACKOFF_MS * 2 ** Math.min(failures - 1, 10), MAX_BACKOFF_MS) * (0.5 + Math.random() / 2);
 }

@@ -5,8 +5,8 @@ import { errorText } from '../core/errors.ts';
 import { explainConnection } from '../core/kafka-hints.ts';
 import { createMasker } from '../core/mask.ts';
 import { AttachedTransport, isCrash } from './attached.ts';
+import { createBrokers } from './brokers.ts';
 import type { Info } from './call.ts';
-import { createShipClient } from './client.ts';
 import { createDrops, type DropCounts, type DropNotice, type DropReason, type Drops } from './drops.ts';
 import { type KafkaTransportOptions, transportSettings } from './options.ts';
 import { createQueue, type Overflow, type ShipQueue } from './queue.ts';
@@ -44,7 +44,7 @@ export interface KafkaTransportEvents {
 /** Inner pieces for tests and for a spool on disk. */
 export interface KafkaTransportDeps {
   readonly overflow?: Overflow;
-  /** When a send whose outcome is unknown is made again through a new producer. Default 60,000. */
+  /** When to give up on a broker's answer and send again. Default 15,000. */
   readonly sendTimeoutMs?: number;
   /** Wall clock in ms. */
   readonly now?: () => number;
@@ -106,9 +106,13 @@ export class KafkaTransport extends AttachedTransport {
       onStart: (notice) => this.#tell('dropped', notice),
       onEnd: (reason, dropped) => warn('transport', `${dropped} records were dropped (${reason}); that is over.`),
     });
-    this.#sender = createSender(settings.batch, {
+    this.#sender = createSender(settings, {
       queue: this.#queue,
-      client: createShipClient(settings, { warn, warnLoudly: (message) => this.#warnLoudly(message) }),
+      brokers: createBrokers(settings, {
+        warn,
+        warnLoudly: (message) => this.#warnLoudly(message),
+        now: deps.now,
+      }),
       drops: this.#drops,
       sendTimeoutMs: deps.sendTimeoutMs,
       onDelivered: (batch) => {

@@ -8,6 +8,7 @@ import type { Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS } from '../measure/totals.ts';
 import type { ParseConfig } from '../parse/parse.ts';
 import type { Rules } from '../rules/rule-config.ts';
+import { clockErrorOf } from '../source/kafka-records.ts';
 import { createStages, type Driven } from './stages.ts';
 
 export type { Driven, DrivenAlert, DrivenMessage } from './stages.ts';
@@ -19,6 +20,8 @@ export interface DriveRecord {
   readonly lane: number;
   readonly value: Buffer;
   readonly eventId?: string;
+  /** When the transport sent it, by its host's clock, ms. */
+  readonly sentMs?: number;
   readonly mark?: RawRecord['mark'];
 }
 
@@ -99,8 +102,13 @@ function nextChunk(
   let bytes = 0;
   for (let record = lane.queue[lane.next]; record !== undefined; record = lane.queue[lane.next]) {
     const { arrivalMs, value, eventId, mark } = record;
+    const clockErrorMs = mark === undefined ? clockErrorOf(record.sentMs ?? arrivalMs, arrivalMs) : 0;
     if (arrivalMs > until || Math.floor(arrivalMs / BUCKET_MS) !== bucket) break;
-    records.push({ value, offset: lane.offset, timeMs: arrivalMs, eventId, ...(mark === undefined ? {} : { mark }) });
+    records.push({
+      ...{ value, offset: lane.offset, timeMs: arrivalMs, eventId },
+      ...(mark === undefined ? {} : { mark }),
+      ...(clockErrorMs === 0 ? {} : { clockErrorMs }),
+    });
     bytes += value.length;
     lane.next += 1;
     lane.offset += 1;

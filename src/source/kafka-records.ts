@@ -7,6 +7,11 @@ import { wholeBatchOf } from './record-batch.ts';
 const EVENT_ID_LENGTH = 26;
 /** The end of the year 9999: producers may claim any 64 bits, and no date is written beyond. */
 const MAX_TIME_MS = 253_402_300_799_999;
+/** Milliseconds since 1970, from 2001 to 2286. */
+const SENT_AT_DIGITS = 13;
+/** A request may well take that long. */
+const LEAST_CLOCK_ERROR_MS = 2_000;
+const MAX_CLOCK_ERROR_MS = 86_400_000;
 
 /**
  * The records of a batch and the sum of their value lengths. An `eventId` header that is no event id is ignored. What stands
@@ -40,12 +45,42 @@ export function toRecords(messages: readonly KafkaMessage[]): { records: RawReco
       if (isEventId(text)) eventId = text;
     }
     const mark = headers === undefined ? undefined : markOf(headers);
+    if (mark === undefined && headers?.sentAt !== undefined) {
+      const clockErrorMs = clockError(headers.sentAt, timeMs);
+      if (clockErrorMs !== 0) {
+        records[i] = { value, offset: Number(offset), timeMs, eventId, clockErrorMs };
+        continue;
+      }
+    }
     records[i] =
       mark === undefined
         ? { value, offset: Number(offset), timeMs, eventId }
         : { value, offset: Number(offset), timeMs, eventId, mark };
   }
   return { records, bytes };
+}
+
+/** Of a record that was sent at `sentMs` by its host's clock and arrived at `arrivedMs` by the broker's; 0 when it does not matter. */
+export function clockErrorOf(sentMs: number, arrivedMs: number): number {
+  const error = arrivedMs - sentMs;
+  const size = Math.abs(error);
+  return size >= LEAST_CLOCK_ERROR_MS && size <= MAX_CLOCK_ERROR_MS ? error : 0;
+}
+
+/**
+ * The transport writes the time at which it sends into the header `sentAt`, and the broker, as the record's time, when it
+ * arrived: what lies between them is the error of that host's clock, and the way. From less than two seconds nothing is
+ * concluded; more than a day is no clock that anybody relied on.
+ */
+function clockError(sentAt: unknown, timeMs: number): number {
+  if (!(sentAt instanceof Buffer) || sentAt.length !== SENT_AT_DIGITS) return 0;
+  let sentMs = 0;
+  for (let i = 0; i < SENT_AT_DIGITS; i++) {
+    const digit = sentAt[i]! - 48;
+    if (digit < 0 || digit > 9) return 0;
+    sentMs = sentMs * 10 + digit;
+  }
+  return clockErrorOf(sentMs, timeMs);
 }
 
 /** The first offset a batch of kafkajs brings, also where a message stands for several. */

@@ -74,6 +74,7 @@ const COUNT_AT = 57;
 /** Length, attributes, two deltas, no key, no value, no headers. */
 const SHORTEST_RECORD = 7;
 const LOG_APPEND_TIME = 1;
+const KEPT_NAMES = 8;
 
 /** What is unpacked at a time. */
 const SLICE_BYTES = 4 * MIB;
@@ -354,10 +355,8 @@ class RecordReader {
   private readonly context: BatchContext;
   private readonly count: number;
   private lastDelta = -1;
-  /** The header name read last and its place: it is nearly always the next one too. */
-  private name = '';
-  private nameAt = 0;
-  private nameLength = -1;
+  /** The header names read last, and where: they are nearly always those of the next record too. */
+  private names: { readonly text: string; readonly at: number; readonly length: number }[] = [];
 
   constructor(context: BatchContext, count: number) {
     this.context = context;
@@ -368,7 +367,7 @@ class RecordReader {
   take(buffer: Buffer): void {
     this.buffer = buffer;
     this.at = 0;
-    this.nameLength = -1;
+    this.names = [];
   }
 
   /** Bytes that the next record needs beyond those at hand. */
@@ -470,7 +469,7 @@ class RecordReader {
       if (length < 0 || this.at + length > end) {
         throw damaged(`record ${this.next} of ${this.count} has a header name of ${length} bytes`);
       }
-      const name = this.headerName(length);
+      const name = this.headerName(i, length);
       const value = this.nullable();
       const before = Object.hasOwn(headers, name) ? headers[name] : undefined;
       if (Array.isArray(before)) {
@@ -486,17 +485,18 @@ class RecordReader {
     return headers;
   }
 
-  private headerName(length: number): string {
-    const { buffer, name, nameAt, at } = this;
+  /** Records of one batch have the same headers at the same places, as a rule. */
+  private headerName(place: number, length: number): string {
+    const { buffer, names, at } = this;
     this.at += length;
-    if (length === this.nameLength) {
+    const known = names[place];
+    if (known !== undefined && length === known.length) {
       let same = 0;
-      while (same < length && buffer[nameAt + same] === buffer[at + same]) same++;
-      if (same === length) return name;
+      while (same < length && buffer[known.at + same] === buffer[at + same]) same++;
+      if (same === length) return known.text;
     }
-    this.name = buffer.toString('utf8', at, at + length);
-    this.nameAt = at;
-    this.nameLength = length;
-    return this.name;
+    const text = buffer.toString('utf8', at, at + length);
+    if (place < KEPT_NAMES) names[place] = { text, at, length };
+    return text;
   }
 }

@@ -100,8 +100,8 @@ it('a broker that freezes beyond the time-out of a request, and goes on', { time
   await load.delivered(500);
   await kafka.pause();
   try {
-    await waitFor(() => load.warnings.some((text) => /Produce.*timed out/.test(text)), {
-      what: 'a request that timed out',
+    await waitFor(() => load.warnings.some((text) => /has not answered for/.test(text)), {
+      what: 'a request that is no longer waited for',
       timeoutMs: 60_000,
     });
     expect(load.transport.stats().queuedRecords).toBe(2_000);
@@ -116,7 +116,7 @@ it('a broker that freezes beyond the time-out of a request, and goes on', { time
   expect(median).toBeLessThan(5);
   const events = await readBack(load.topic);
   expectExactlyOnce(events, closed.delivered);
-  // kafkajs itself repeated the request, with the same numbers: the broker saw that it had it already.
+  // The request was repeated with the same numbers: the broker saw that it had it already.
   expect(events.filter(({ copies }) => copies > 1)).toEqual([]);
 });
 
@@ -135,8 +135,8 @@ it('a broker that freezes until the transport gives up on its answer', { timeout
   expect(median).toBeLessThan(5);
   const events = await readBack(load.topic);
   expectExactlyOnce(events, produced);
-  // The frozen broker had the request all the time, so these are there twice.
-  expect(events.filter(({ copies }) => copies > 1).length).toBeGreaterThan(0);
+  // The frozen broker had the request all the time, and dropped the repetitions.
+  expect(events.filter(({ copies }) => copies > 1)).toEqual([]);
 });
 
 it('a broker that is killed and started again, twice', { timeout: 180_000 }, async () => {

@@ -203,7 +203,7 @@ async function send(
   await producer.send({ topic, messages, acks: -1 });
 }
 
-interface Hit {
+export interface Hit {
   _id: string;
   _index: string;
   fields: { requestId?: [string]; 'kafka.partition': [number]; 'kafka.offset': [number] };
@@ -211,7 +211,7 @@ interface Hit {
 }
 
 /** Every document of the run, page by page over a point in time. */
-async function readDocuments(esUrl: string, topic: string): Promise<Hit[]> {
+export async function readDocuments(esUrl: string, topic: string): Promise<Hit[]> {
   await request(esUrl, 'POST', '/calling-platform-*/_refresh?allow_no_indices=true');
   const { id: pit } = (await request(
     esUrl,

@@ -36,8 +36,9 @@ function decodeAll(bytes: Buffer, count: number): Decoded[] {
 }
 
 function check(records: readonly ShipRecord[], resent: boolean): void {
-  const bytes = encodeRecords(records, resent);
-  const headers = (eventId: string) => ({ eventId, ...(resent ? { resent: '1' } : {}) });
+  const sentAt = resent ? undefined : 1_790_000_000_000;
+  const bytes = encodeRecords(records, { resent, sentAt });
+  const headers = (eventId: string) => ({ ...(resent ? { resent: '1' } : { sentAt: String(sentAt) }), eventId });
   const theirs = records.map(({ key, line, eventId }, offsetDelta) =>
     encodeRecord({ offsetDelta, key, value: line, headers: headers(eventId) }),
   );
@@ -98,7 +99,7 @@ test('every length from 0 to 200 and around each boundary', () => {
   for (const size of [8_192, 1_000_000, 1_048_576]) for (let at = size - 100; at < size + 3; at++) lengths.push(at);
   const one = (bytes: number): ShipRecord => ({ line: 'x'.repeat(bytes), key: null, eventId: '0'.repeat(26), bytes });
   for (const length of lengths) {
-    const bytes = encodeRecords([one(length)], length % 2 === 0);
+    const bytes = encodeRecords([one(length)], { resent: length % 2 === 0 });
     const [decoded] = decodeAll(bytes, 1);
     expect(decoded!.value.length).toBe(length);
   }

@@ -4,8 +4,8 @@ import kafkajs, { type PartitionMetadata } from 'kafkajs';
 import { expect, test } from 'vitest';
 import { choosePartition } from '../../../src/ship/partition.ts';
 
-const partitions = (count: number, leader = (_n: number) => 1) =>
-  Array.from({ length: count }, (_, n) => ({ partitionId: n, leader: leader(n) }) as PartitionMetadata);
+const partitions = (count: number) =>
+  Array.from({ length: count }, (_, n) => ({ partitionId: n, leader: 1 }) as PartitionMetadata);
 
 test('keys are placed as the default partitioner places them', () => {
   const theirs = kafkajs.Partitioners.DefaultPartitioner();
@@ -13,12 +13,14 @@ test('keys are placed as the default partitioner places them', () => {
     fc.property(fc.string({ unit: 'grapheme' }), fc.integer({ min: 1, max: 50 }), (key, count) => {
       const message = { key, value: '' };
       const expected = theirs({ topic: 't', partitionMetadata: partitions(count), message });
-      expect(choosePartition(partitions(count), key, 0)).toBe(expected);
+      expect(choosePartition(partitions(count), [], key, 0)).toBe(expected);
     }),
   );
 });
 
-test('records without key take turns over the partitions that have a leader', () => {
-  const all = partitions(4, (n) => (n === 2 ? -1 : 1));
-  expect([0, 1, 2, 3].map((turn) => choosePartition(all, null, turn))).toEqual([0, 1, 3, 0]);
+test('records without key take turns over the partitions that can be used, over all when none can', () => {
+  const all = partitions(4);
+  const usable = all.filter(({ partitionId }) => partitionId !== 2);
+  expect([0, 1, 2, 3].map((turn) => choosePartition(all, usable, null, turn))).toEqual([0, 1, 3, 0]);
+  expect([0, 1, 2, 3].map((turn) => choosePartition(all, [], null, turn))).toEqual([0, 1, 2, 3]);
 });

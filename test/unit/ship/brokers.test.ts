@@ -1,6 +1,6 @@
 // What kafkajs says, on its way to the transport's `warn` event.
 import { expect, test } from 'vitest';
-import { passOn } from '../../../src/ship/client.ts';
+import { passOn } from '../../../src/ship/brokers.ts';
 
 test('texts, details and errors in place of texts; repetitions once a minute', () => {
   const told: string[] = [];
@@ -10,7 +10,6 @@ test('texts, details and errors in place of texts; repetitions once a minute', (
     () => now,
   );
   const entry = (message: unknown, error?: unknown) => ({ namespace: 'Connection', log: { message, error } });
-  say(entry('Limiting retries for the idempotent producer may invalidate EoS guarantees'));
   say(entry('Response Metadata', 'no leader'));
   say(entry(new Error('SASL PLAIN authentication failed')));
   for (now = 0; now < 150_000; now += 1_000) say(entry('Connection timeout'));

@@ -1,0 +1,218 @@
+// logpipe on a cluster whose members a test kills and freezes: an application logs numbered events through the transport, the
+// whole of logpipe runs as a process, and at the end everything is judged from outside. Each number is in Elasticsearch once,
+// each was counted once, and people were called and told once per incident.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { expect, onTestFinished } from 'vitest';
+import winston from 'winston';
+import { parseConfig } from '../../src/config.ts';
+import { silentLog } from '../../src/core/log.ts';
+import { packageRoot } from '../../src/core/package-root.ts';
+import { decodeCounts } from '../../src/measure/counts-topic.ts';
+import type { CountsMessage } from '../../src/measure/totals.ts';
+import { KafkaTransport } from '../../src/ship/index.ts';
+import { createKafka } from '../../src/source/kafka-client.ts';
+import { readTopic } from '../../src/source/throwaway-reader.ts';
+import { ensureTopics } from '../../src/source/topics.ts';
+import type { Cluster } from '../../stack/index.ts';
+import { call, QUICK_RULES } from './alerting.ts';
+import { sumOfMessages } from './counts.ts';
+import { readDocuments } from './ledger.ts';
+import type { LogpipeProcess } from './process.ts';
+import { startReceiver } from './receiver.ts';
+import { spawnLogpipe, uniqueName, waitFor } from './servers.ts';
+
+const SHIFTED_CLOCK = pathToFileURL(join(packageRoot(), 'dist', 'test', 'kit', 'shifted-clock.js')).href;
+const PER_SECOND = 100;
+const TICK_MS = 50;
+/** Of ten calls in a row, in an incident; the rule calls people at two. */
+const FAILING = 6;
+/** A case with a broker that is away lasts minutes, and the machine may be busy. */
+const TOLD_MS = 180_000;
+
+export interface ClusterRun {
+  readonly topic: string;
+  readonly admin: ReturnType<ReturnType<typeof createKafka>['admin']>;
+  /** Another process of logpipe, in all roles; resolves when it works or stands by. */
+  start(): Promise<ClusterProcess>;
+  /** Calls fail until people have been called, then they succeed until people were told that it is over. */
+  incident(): Promise<void>;
+  /** The longest time in which Kafka took nothing while `work` ran, ms. */
+  longestPause(work: () => Promise<void>): Promise<number>;
+  /** Ends the load and waits until all of it was indexed and counted. */
+  finish(): Promise<void>;
+  /** What is wrong, in words; empty when everything is where it belongs. */
+  problems(): Promise<string[]>;
+}
+
+export interface ClusterProcess extends LogpipeProcess {
+  /** Sets its wall clock: so many ms ahead of the machine's. */
+  setClock(aheadMs: number): void;
+}
+
+/**
+ * While the load runs and an incident is going on, `fault` happens; there is one incident before it and one after it. Then all
+ * is ended, and judged.
+ */
+export async function judge(
+  cluster: Cluster,
+  fault: (run: ClusterRun, processes: ClusterProcess[]) => Promise<void>,
+  options: { processes?: number } = {},
+): Promise<void> {
+  const run = await startClusterRun(cluster);
+  const processes: ClusterProcess[] = [];
+  for (let n = 0; n < (options.processes ?? 1); n++) processes.push(await run.start());
+  await run.incident();
+  await Promise.all([fault(run, processes), run.incident()]);
+  await run.incident();
+  await run.finish();
+  for (const one of processes) {
+    one.kill('SIGTERM');
+    expect(await one.exit).toEqual({ status: 0, signal: null });
+  }
+  expect(await run.problems()).toEqual([]);
+}
+
+/** Three copies of everything, two of which must have it. The load runs until `finish`. */
+export async function startClusterRun(cluster: Cluster): Promise<ClusterRun> {
+  const topic = uniqueName('cluster');
+  const folder = mkdtempSync(join(tmpdir(), 'logpipe-cluster-'));
+  const pagerduty = await startReceiver(() => ({ status: 202, body: '{"status":"success"}' }));
+  const rulesFile = join(folder, 'rules.yml');
+  writeFileSync(rulesFile, QUICK_RULES);
+  const file = join(folder, 'logpipe.yml');
+  const list = (addresses: readonly string[]) => addresses.map((address) => `'${address}'`).join(', ');
+  const yaml = `kafka:
+  brokers: [${list(cluster.brokers)}]
+  group: ${topic}-indexer
+  counterGroup: ${topic}-counter
+  alerterGroup: ${topic}-alerter
+  topics:
+    { logs: ${topic}, dlq: ${topic}.dlq, counts: ${topic}-counts, alerts: ${topic}-alerts, replicationFactor: 3, minInsyncReplicas: 2 }
+elasticsearch: { nodes: [${list(cluster.esUrls)}] }
+alerts: { rulesFile: ${rulesFile} }
+notify:
+  environment: test
+  pagerduty: { url: '${pagerduty.url}/v2/enqueue', integrationKey: k3yk3yk3y, ratePerSecond: 100 }
+http: { port: 0 }
+`;
+  writeFileSync(file, yaml);
+  const { kafka: config } = parseConfig(yaml, {}, file);
+  const kafka = createKafka(config, silentLog);
+  await ensureTopics(kafka, config, silentLog);
+  const admin = kafka.admin();
+  await admin.connect();
+
+  const transport = new KafkaTransport({ brokers: cluster.brokers, topic, service: topic, closeTimeoutMs: 120_000 });
+  const logger = winston.createLogger({ format: winston.format.json(), transports: [transport] });
+  let logged = 0;
+  let failing = 0;
+  let incidents = 0;
+  const deliveries: number[] = [performance.now()];
+  transport.on('delivered', () => deliveries.push(performance.now()));
+  const ticking = setInterval(() => {
+    for (let i = 0; i < (PER_SECOND * TICK_MS) / 1_000; i++) {
+      const n = logged++;
+      const { message = 'call ended', callId, ...fields } = call(n, failing) as { message?: string; callId: string };
+      // Half of them without key.
+      logger.info(message, { ...fields, requestId: String(n), ...(n % 2 === 0 ? { callId } : {}) });
+    }
+  }, TICK_MS);
+  onTestFinished(async () => {
+    clearInterval(ticking);
+    await transport.close();
+    await admin.disconnect();
+    await pagerduty.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  const keysOf = (action: string) =>
+    new Set(
+      pagerduty.requests.filter(({ body }) => body.event_action === action).map(({ body }) => String(body.dedup_key)),
+    );
+
+  async function counted(): Promise<number> {
+    const messages: CountsMessage[] = [];
+    await readTopic(
+      config,
+      {
+        ...{ topic: config.topics.counts, purpose: 'test', from: 'beginning', follow: false },
+        onRecord({ value }) {
+          const message = decodeCounts(value);
+          if (message !== undefined) messages.push(message);
+          return true;
+        },
+      },
+      silentLog,
+    );
+    return sumOfMessages(messages).records;
+  }
+
+  return {
+    topic,
+    admin,
+    async start() {
+      const clock = join(folder, `${uniqueName('clock')}.txt`);
+      const started = spawnLogpipe(['run', '--config', file, '--exit-with-parent'], {
+        env: { LOGPIPE_TEST_CLOCK: clock, NODE_OPTIONS: `--import ${SHIFTED_CLOCK}` },
+      });
+      await started.waitForLine(/alerts are evaluated here|standing by/, TOLD_MS);
+      return Object.assign(started, { setClock: (aheadMs: number) => writeFileSync(clock, String(aheadMs)) });
+    },
+    async incident() {
+      const before = incidents++;
+      failing = FAILING;
+      await waitFor(() => keysOf('trigger').size > before, {
+        what: `incident ${before + 1} is told`,
+        timeoutMs: TOLD_MS,
+      });
+      failing = 0;
+      await waitFor(() => keysOf('resolve').size > before, { what: `its end is told`, timeoutMs: TOLD_MS });
+    },
+    async longestPause(work) {
+      const from = performance.now();
+      await work();
+      const times = [from, ...deliveries.filter((at) => at > from), performance.now()];
+      return Math.max(...times.slice(1).map((at, i) => at - times[i]!));
+    },
+    async finish() {
+      clearInterval(ticking);
+      await waitFor(() => transport.stats().queuedRecords === 0, { what: 'all is in Kafka', timeoutMs: TOLD_MS });
+      await waitFor(async () => (await readDocuments(cluster.esUrls[0]!, topic)).length >= logged, {
+        ...{ what: `${logged} documents`, timeoutMs: TOLD_MS, intervalMs: 1_000 },
+      });
+      await waitFor(async () => (await counted()) >= logged, {
+        ...{ what: `${logged} counted`, timeoutMs: TOLD_MS, intervalMs: 1_000 },
+      });
+    },
+    async problems() {
+      const found: string[] = [];
+      const is = (what: string, value: unknown, expected: unknown) => {
+        if (JSON.stringify(value) !== JSON.stringify(expected))
+          found.push(`${what}: ${JSON.stringify(value)} instead of ${JSON.stringify(expected)}`);
+      };
+      const { delivered, dropped } = transport.stats();
+      is('delivered', delivered, logged);
+      is(
+        'dropped',
+        Object.values(dropped).reduce((sum, count) => sum + count, 0),
+        0,
+      );
+      const times = new Map<string, number>();
+      for (const { fields } of await readDocuments(cluster.esUrls[0]!, topic)) {
+        const n = fields.requestId?.[0] ?? 'none';
+        times.set(n, (times.get(n) ?? 0) + 1);
+      }
+      const wrong = Array.from({ length: logged }, (_, n) => String(n)).filter((n) => times.get(n) !== 1);
+      if (wrong.length > 0)
+        found.push(`${wrong.length} events are not in Elasticsearch once, such as ${wrong.slice(0, 5)}`);
+      is('numbers', times.size, logged);
+      is('counted', await counted(), logged);
+      is('incidents told', keysOf('trigger').size, incidents);
+      is('incidents ended', [...keysOf('resolve')].sort(), [...keysOf('trigger')].sort());
+      return found;
+    },
+  };
+}

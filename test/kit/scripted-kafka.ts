@@ -1,0 +1,231 @@
+// A Kafka cluster of one topic at the wire, in this process: as many brokers as wanted, whose leaders, silence and answers the
+// test decides. It keeps records as brokers do: a partition's leader drops a batch whose producer and sequence numbers it
+// has, and refuses numbers that leave a gap.
+import { createRequire } from 'node:module';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { onTestFinished } from 'vitest';
+
+interface Decoder {
+  readInt16(): number;
+  readInt32(): number;
+  readString(): string;
+  /** Behind their length. */
+  readBytes(): Buffer;
+}
+interface Encoder {
+  readonly buffer: Buffer;
+  writeInt16(value: number): Encoder;
+  writeInt32(value: number): Encoder;
+  writeInt64(value: number): Encoder;
+  writeString(value: string | null): Encoder;
+  writeBoolean(value: boolean): Encoder;
+}
+interface DecodedBatch {
+  readonly producerId: string;
+  readonly firstSequence: number;
+  readonly records: readonly { key: Buffer | null; value: Buffer; headers: Record<string, Buffer> }[];
+}
+
+const require = createRequire(import.meta.url);
+const DecoderClass = require('kafkajs/src/protocol/decoder') as new (bytes: Buffer) => Decoder;
+const EncoderClass = require('kafkajs/src/protocol/encoder') as new () => Encoder;
+const decodeBatch = require('kafkajs/src/protocol/recordBatch/v0/decoder') as (
+  decoder: Decoder,
+) => Promise<DecodedBatch>;
+
+const PRODUCE = 0;
+const METADATA = 3;
+const API_VERSIONS = 18;
+const INIT_PRODUCER_ID = 22;
+/** Highest version of each request that is answered. */
+const VERSIONS = { [PRODUCE]: 5, [METADATA]: 5, [API_VERSIONS]: 2, [INIT_PRODUCER_ID]: 0 };
+
+const LEADER_NOT_AVAILABLE = 5;
+const NOT_LEADER = 6;
+const OUT_OF_ORDER = 45;
+
+export interface StoredRecord {
+  readonly partition: number;
+  readonly key: string | null;
+  readonly value: string;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+export interface ScriptedKafka {
+  /** Addresses of all brokers. */
+  readonly brokers: string[];
+  readonly topic: string;
+  /** What is in the topic. */
+  readonly records: readonly StoredRecord[];
+  /** -1 for none. */
+  lead(partition: number, broker: number): void;
+  addPartitions(count: number): void;
+  /** Takes connections and requests, and answers nothing until `thaw`. */
+  freeze(broker: number): void;
+  thaw(broker: number): void;
+  /** The next produce request for the partition gets this error; with `stored`, its records are kept all the same. */
+  answer(partition: number, errorCode: number, stored?: boolean): void;
+  /** Produce requests so far, as `broker: partition+partition`. */
+  readonly requests: readonly string[];
+}
+
+interface Broker {
+  readonly id: number;
+  readonly server: Server;
+  readonly sockets: Set<Socket>;
+  frozen: boolean;
+  /** Requests that came while it was frozen. */
+  held: (() => Promise<void>)[];
+}
+
+/** Ends with the test. Partition `n` of `partitions` is led by broker `n % brokers`. */
+export async function startScriptedKafka(size: { brokers: number; partitions: number }): Promise<ScriptedKafka> {
+  const topic = 'scripted';
+  const records: StoredRecord[] = [];
+  const requests: string[] = [];
+  const leaders = Array.from({ length: size.partitions }, (_, n) => n % size.brokers);
+  const errors = new Map<number, { code: number; stored: boolean }[]>();
+  const sequences = new Map<string, number>();
+  let lastProducerId = 1_000;
+  const brokers: Broker[] = [];
+  for (let id = 0; id < size.brokers; id++) {
+    const broker: Broker = { id, server: createServer(), sockets: new Set(), frozen: false, held: [] };
+    broker.server.on('connection', (socket) => serve(broker, socket));
+    await new Promise<void>((resolve) => broker.server.listen(0, '127.0.0.1', resolve));
+    brokers.push(broker);
+  }
+  onTestFinished(async () => {
+    for (const { server, sockets } of brokers) {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    }
+  });
+  const portOf = (broker: Broker) => (broker.server.address() as AddressInfo).port;
+
+  function serve(broker: Broker, socket: Socket): void {
+    broker.sockets.add(socket);
+    socket.on('error', () => {}).once('close', () => broker.sockets.delete(socket));
+    let pending = Buffer.alloc(0);
+    let last: Promise<void> = Promise.resolve();
+    socket.on('data', (bytes) => {
+      pending = Buffer.concat([pending, bytes]);
+      while (pending.length >= 4 && pending.length >= 4 + pending.readInt32BE(0)) {
+        const frame = pending.subarray(4, 4 + pending.readInt32BE(0));
+        pending = pending.subarray(4 + frame.length);
+        const handle = async () => {
+          const reply = await answerTo(broker, frame);
+          const head = Buffer.alloc(4);
+          head.writeInt32BE(reply.length);
+          socket.write(Buffer.concat([head, reply]));
+        };
+        if (broker.frozen) broker.held.push(handle);
+        else last = last.then(handle);
+      }
+    });
+  }
+
+  async function answerTo(broker: Broker, frame: Buffer): Promise<Buffer> {
+    const request = new DecoderClass(frame);
+    const [key, version, correlation] = [request.readInt16(), request.readInt16(), request.readInt32()];
+    request.readString();
+    const reply = new EncoderClass().writeInt32(correlation);
+    if (key === API_VERSIONS) {
+      reply.writeInt16(0).writeInt32(Object.keys(VERSIONS).length);
+      for (const [api, highest] of Object.entries(VERSIONS))
+        reply.writeInt16(Number(api)).writeInt16(0).writeInt16(highest);
+      if (version > 0) reply.writeInt32(0);
+    } else if (key === INIT_PRODUCER_ID) {
+      reply.writeInt32(0).writeInt16(0).writeInt64(++lastProducerId).writeInt16(0);
+    } else if (key === METADATA) {
+      writeMetadata(reply);
+    } else {
+      await produce(broker, request, reply);
+    }
+    return reply.buffer;
+  }
+
+  function writeMetadata(reply: Encoder): void {
+    reply.writeInt32(0).writeInt32(brokers.length);
+    for (const broker of brokers)
+      reply.writeInt32(broker.id).writeString('127.0.0.1').writeInt32(portOf(broker)).writeString(null);
+    reply.writeString(null).writeInt32(0).writeInt32(1).writeInt16(0).writeString(topic).writeBoolean(false);
+    reply.writeInt32(leaders.length);
+    leaders.forEach((leader, partition) => {
+      reply
+        .writeInt16(leader < 0 ? LEADER_NOT_AVAILABLE : 0)
+        .writeInt32(partition)
+        .writeInt32(leader);
+      for (let list = 0; list < 3; list++) reply.writeInt32(0);
+    });
+  }
+
+  async function produce(broker: Broker, request: Decoder, reply: Encoder): Promise<void> {
+    request.readString();
+    request.readInt16();
+    request.readInt32();
+    request.readInt32();
+    request.readString();
+    const count = request.readInt32();
+    reply.writeInt32(1).writeString(topic).writeInt32(count);
+    const partitions: number[] = [];
+    for (let i = 0; i < count; i++) {
+      const partition = request.readInt32();
+      const batch = await decodeBatch(new DecoderClass(request.readBytes()));
+      partitions.push(partition);
+      const code = store(broker, partition, batch);
+      reply.writeInt32(partition).writeInt16(code).writeInt64(0).writeInt64(-1).writeInt64(0);
+    }
+    reply.writeInt32(0);
+    requests.push(`${broker.id}: ${partitions.join('+')}`);
+  }
+
+  function store(broker: Broker, partition: number, batch: DecodedBatch): number {
+    if (leaders[partition] !== broker.id) return NOT_LEADER;
+    const scripted = errors.get(partition)?.shift();
+    if (scripted !== undefined && !scripted.stored) return scripted.code;
+    const numbered = `${batch.producerId}/${partition}`;
+    const next = sequences.get(numbered);
+    const first = batch.firstSequence;
+    if (next === undefined || first === next) {
+      sequences.set(numbered, first + batch.records.length);
+      for (const { key, value, headers } of batch.records) {
+        const texts = Object.entries(headers).map(([name, bytes]) => [name, bytes.toString()]);
+        records.push({
+          partition,
+          key: key?.toString() ?? null,
+          value: value.toString(),
+          headers: Object.fromEntries(texts) as Record<string, string>,
+        });
+      }
+    } else if (first + batch.records.length !== next) {
+      return OUT_OF_ORDER;
+    }
+    return scripted?.code ?? 0;
+  }
+
+  return {
+    brokers: brokers.map((broker) => `127.0.0.1:${portOf(broker)}`),
+    topic,
+    records,
+    requests,
+    lead(partition, broker) {
+      leaders[partition] = broker;
+    },
+    addPartitions(count) {
+      for (let i = 0; i < count; i++) leaders.push(leaders.length % size.brokers);
+    },
+    freeze(broker) {
+      brokers[broker]!.frozen = true;
+    },
+    thaw(broker) {
+      const frozen = brokers[broker]!;
+      frozen.frozen = false;
+      void frozen.held.splice(0).reduce((before, handle) => before.then(handle), Promise.resolve());
+    },
+    answer(partition, code, stored = false) {
+      const list = errors.get(partition) ?? [];
+      list.push({ code, stored });
+      errors.set(partition, list);
+    },
+  };
+}

@@ -1,0 +1,28 @@
+// Loaded into a process before anything else: its wall clock, and nothing else of it, goes as far ahead as the file of
+// LOGPIPE_TEST_CLOCK says, in ms. Monotonic clocks and timers go on as they are, as they do when somebody sets the clock.
+import { readFileSync } from 'node:fs';
+
+const file = process.env.LOGPIPE_TEST_CLOCK ?? '';
+const LOOK_MS = 20;
+const Real = Date;
+let shiftMs = 0;
+
+class ShiftedDate extends Real {
+  constructor(...args: []) {
+    if (args.length === 0) super(Real.now() + shiftMs);
+    else super(...args);
+  }
+
+  static override now(): number {
+    return Real.now() + shiftMs;
+  }
+}
+
+globalThis.Date = ShiftedDate as DateConstructor;
+setInterval(() => {
+  try {
+    shiftMs = Number(readFileSync(file, 'utf8'));
+  } catch {
+    // Not written yet.
+  }
+}, LOOK_MS).unref();
