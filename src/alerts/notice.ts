@@ -99,6 +99,14 @@ export function lastWords(alert: AlertRecord, resolution: Resolution): string {
       return alert.message;
     case 'unobserved':
       return `Nothing has been measured for it any more. Before: ${alert.message}`;
+    case 'forgotten':
+      return `Nothing has come of it for as long as the rule waits (forgetAfter): it counts as gone. Before: ${alert.message}`;
+    case 'by hand':
+      return `Resolved by hand. Before: ${alert.message}`;
+    case 'moved':
+      return `The rule ${alert.ruleId} now belongs to another group: it goes on there. Before: ${alert.message}`;
+    case 'rule changed':
+      return `The rule ${alert.ruleId} has changed and no longer watches this. Before: ${alert.message}`;
     case 'rule removed':
       return `The rule ${alert.ruleId} is no longer in the rules file. Before: ${alert.message}`;
   }

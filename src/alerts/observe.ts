@@ -8,6 +8,7 @@ import {
   alertKey,
   beginAlert,
   DEFAULT_MAX_ALERTS,
+  type Dismissed,
   type Resolution,
   type Said,
 } from './alert-state.ts';
@@ -31,13 +32,14 @@ export interface Observed {
   readonly suppressed: number;
 }
 
-/** The observations that can matter, by alert: all breaches, and everything about rules that have open alerts. */
+/** The observations that can matter, by alert: all breaches, and everything about rules that have open or dismissed alerts. */
 export function relevant(
   observations: readonly Observation[],
   open: readonly AlertRecord[],
+  dismissed: readonly Dismissed[],
   rules: ReadonlyMap<string, AlertRule>,
 ): Map<string, Observation> {
-  const openRules = new Set(open.map(({ ruleId }) => ruleId));
+  const openRules = new Set([...open, ...dismissed].map(({ ruleId }) => ruleId));
   const byKey = new Map<string, Observation>();
   for (const observation of observations) {
     const { ruleId, state, labels } = observation;
@@ -91,11 +93,18 @@ export function observe(
     }
   }
 
+  for (const { key, ruleId, watches } of draft.values('dismissed')) {
+    const state = seen.get(key)?.state;
+    const over = state === 'clear' || state === 'forgotten' || watches !== rules.get(ruleId)?.watches;
+    if (over) draft.remove('dismissed', key);
+  }
+
   let suppressed = 0;
   const known = new Set(open.map(({ key }) => key));
   for (const [key, observation] of seen) {
     const rule = rules.get(observation.ruleId);
     if (rule === undefined || observation.state !== 'breached' || known.has(key)) continue;
+    if (draft.get('dismissed', key) !== undefined) continue;
     if ((openOf.get(rule.id) ?? 0) >= (rule.maxAlerts ?? DEFAULT_MAX_ALERTS)) {
       suppressed += 1;
       continue;
@@ -112,11 +121,22 @@ export function observe(
 }
 
 /** A firing alert is over: its incident remembers it. */
-export function endFiring({ draft, outbox, evalMs }: Step, alert: AlertRecord, resolution: Resolution): void {
+export function endFiring(
+  { draft, outbox, evalMs }: Step,
+  alert: AlertRecord,
+  resolution: Resolution,
+  by?: string,
+): void {
   draft.remove('alert', alert.key);
   const ended: AlertRecord = { ...alert, message: lastWords(alert, resolution) };
   const incident = draft.get('incident', alert.incidentId ?? '');
-  outbox.record({ name: 'resolved', alert: ended, resolution, ...(incident === undefined ? {} : { incident }) });
+  outbox.record({
+    name: 'resolved',
+    alert: ended,
+    resolution,
+    ...(incident === undefined ? {} : { incident }),
+    ...(by === undefined ? {} : { by }),
+  });
   if (incident === undefined) return;
   draft.put('incident', incident.id, endAlert(incident, alert, notified(ended, evalMs)));
 }

@@ -13,7 +13,7 @@ import type { Measures } from '../measure/measure-config.ts';
 import { channelsFor } from '../notify/channels.ts';
 import type { ChannelName, Notification } from '../notify/notification.ts';
 import { createParser, type ParseConfig } from '../parse/parse.ts';
-import { type Rules, toRuleInfo } from '../rules/rule-config.ts';
+import { type Rules, toDecidingRule } from '../rules/rule-config.ts';
 import { createTagger } from '../tag/tag.ts';
 import { createSimulatedClock, type SimulatedClock } from './clock.ts';
 
@@ -102,7 +102,7 @@ export function createRuleSet(
   { measures, fromMs, initial }: Pick<StagesOptions, 'measures' | 'fromMs' | 'initial'>,
   masker: Masker,
 ): RuleSetStages & { judge(nowMs: number): void } {
-  const machine = createAlertMachine(rules.map(toRuleInfo), initial, {
+  const machine = createAlertMachine(rules.map(toDecidingRule), initial, {
     nextId: numbered(),
     environment: 'simulation',
     channelsFor: (priority) => channelsFor(priority).filter((name) => CHANNELS.includes(name)),
