@@ -42,6 +42,8 @@ export interface EvaluationOptions {
   /** The first arrival that counts will be given of, ms: hours that end before it come from the records. */
   readonly coveredFromMs: number;
   readonly wallMs: number;
+  /** Of a simulation of readings alone: that nothing arrives is no silence. */
+  readonly withoutLog?: boolean;
 }
 
 const KNOWN_SINCE = 'known/since';
@@ -85,7 +87,10 @@ export function createEvaluations(
   deps.onKnown?.(known.size, known.maxKeys);
   const quiet = createQuietSet(recordsOf<QuietEntry>(initial, QUIET), recordsOf<WatchedEntry>(initial, WATCHED));
   const outdated = new Set(learned.filter((entry) => !isOfPresent(entry)).map(({ key }) => `${TEMPLATE}${key}`));
-  const evaluator = createEvaluator({ measures, rules, rollups }, { known, quiet, isFiring: deps.isFiring });
+  const evaluator = createEvaluator(
+    { measures, rules, rollups },
+    { known, isFiring: deps.isFiring, ...(options.withoutLog ? {} : { quiet }) },
+  );
   const hours = recordsOf<HourRecord>(initial, ROLLUP);
   evaluator.store.putHours(hours, options.coveredFromMs);
   let kept = hours.map(({ hourMs }) => hourMs);

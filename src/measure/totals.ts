@@ -85,8 +85,13 @@ export interface LaneProgress {
   end: number;
   /** Arrival time of the newest record read, ms; 0 before the first one. */
   arrivalMs: number;
-  /** `position` had reached `end` when this was written. */
+  /** `position` had reached `end` when this was said. */
   caughtUp: boolean;
+  /** With `caughtUp`: how long ago the log had last been looked at then, ms. */
+  ageMs?: number;
+  /** Who says it, and when, by a clock of its own that never steps, ms: what is written late was true when it was said. */
+  writer?: string;
+  saidMs?: number;
 }
 
 /**

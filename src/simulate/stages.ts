@@ -48,6 +48,8 @@ export interface StagesOptions {
   /** Records of the alert store to begin with. */
   readonly initial: ReadonlyMap<StateKey, object>;
   readonly masker?: Masker;
+  /** See EvaluationOptions. */
+  readonly withoutLog?: boolean;
 }
 
 export interface Stages {
@@ -99,7 +101,12 @@ export function createStages(options: StagesOptions, positions: () => readonly L
 /** An evaluator and an alert machine alone, for who counts by themselves. */
 export function createRuleSet(
   rules: Rules,
-  { measures, fromMs, initial }: Pick<StagesOptions, 'measures' | 'fromMs' | 'initial'>,
+  {
+    measures,
+    fromMs,
+    initial,
+    withoutLog = false,
+  }: Pick<StagesOptions, 'measures' | 'fromMs' | 'initial' | 'withoutLog'>,
   masker: Masker,
 ): RuleSetStages & { judge(nowMs: number): void } {
   const machine = createAlertMachine(rules.map(toDecidingRule), initial, {
@@ -109,7 +116,7 @@ export function createRuleSet(
     masker,
     history: false,
   });
-  const evaluations = createEvaluations({ measures, rules, coveredFromMs: 0, wallMs: fromMs }, initial, {
+  const evaluations = createEvaluations({ measures, rules, coveredFromMs: 0, wallMs: fromMs, withoutLog }, initial, {
     isFiring: (ruleId) => machine.alerts().some((alert) => alert.ruleId === ruleId && alert.phase === 'firing'),
   });
   const seen = createTimeline(machine);
