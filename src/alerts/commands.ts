@@ -82,7 +82,9 @@ function obey(step: Step, command: GivenCommand, isTrue: (key: string) => boolea
         if (silent) draft.put('dismissed', key, { key, ruleId, ...what, atMs: wallMs });
       }
       if (kept.length === 0) return undefined;
-      return refuse(`the condition of ${kept.join(', ')} is true now: acknowledge or silence it instead`);
+      return refuse(
+        `the condition of ${kept.join(', ')} is true now, or logpipe is behind and cannot tell: acknowledge or silence it instead`,
+      );
     }
     case 'silence': {
       const { silence } = command;

@@ -126,6 +126,9 @@ export function createAlertMachine(
   /** A changed rule takes effect on what is open. @returns alerts that go on in another incident */
   function followRules(step: Step, settled: boolean): AlertRecord[] {
     const moved: AlertRecord[] = [];
+    for (const { key, ruleId } of step.draft.values('dismissed')) {
+      if (settled && !rules.has(ruleId)) step.draft.remove('dismissed', key);
+    }
     for (const alert of step.draft.values('alert')) {
       const rule = rules.get(alert.ruleId);
       const firing = alert.phase === 'firing';

@@ -95,7 +95,8 @@ export function observe(
 
   for (const { key, ruleId, watches } of draft.values('dismissed')) {
     const state = seen.get(key)?.state;
-    const over = state === 'clear' || state === 'forgotten' || watches !== rules.get(ruleId)?.watches;
+    const rule = rules.get(ruleId);
+    const over = state === 'clear' || state === 'forgotten' || (rule !== undefined && watches !== rule.watches);
     if (over) draft.remove('dismissed', key);
   }
 

@@ -62,8 +62,19 @@ export function createQuietSet(quiet: Iterable<QuietEntry> = [], watched: Iterab
   const rules = new Map<string, Map<string, QuietEntry>>();
   const since = new Map<string, WatchedEntry>();
   const changed = new Map<string, QuietChange['entry']>();
+  const texts = new WeakMap<AbsenceRule, string>();
   for (const entry of quiet) entriesOf(entry.ruleId).set(entry.key, entry);
   for (const entry of watched) since.set(entry.ruleId, entry);
+
+  /** Asked for at every evaluation, of every label set. */
+  function whatOf(rule: AbsenceRule): string {
+    let what = texts.get(rule);
+    if (what === undefined) {
+      what = watchedBy(rule);
+      texts.set(rule, what);
+    }
+    return what;
+  }
 
   function entriesOf(ruleId: string): Map<string, QuietEntry> {
     let entries = rules.get(ruleId);
@@ -94,14 +105,14 @@ export function createQuietSet(quiet: Iterable<QuietEntry> = [], watched: Iterab
   }
 
   function of(rule: AbsenceRule): QuietEntry[] {
-    const what = watchedBy(rule);
+    const what = whatOf(rule);
     const entries = [...entriesOf(rule.id).values()];
     for (const entry of entries) if (entry.what !== what) forget(entry);
     return entries.filter((entry) => entry.what === what);
   }
 
   function watch(rule: AbsenceRule, evalMs: number): WatchedEntry {
-    const what = watchedBy(rule);
+    const what = whatOf(rule);
     const known = since.get(rule.id);
     if (known?.what === what) return known;
     return keepWatched({ ruleId: rule.id, what, sinceMs: evalMs });
@@ -115,7 +126,7 @@ export function createQuietSet(quiet: Iterable<QuietEntry> = [], watched: Iterab
 
   return {
     hear(rule, key, labels, lastMs, evalMs) {
-      const what = watchedBy(rule);
+      const what = whatOf(rule);
       if (rule.labels.length === 0) {
         const entry = watch(rule, evalMs);
         if (entry.heard === undefined) keepWatched({ ...entry, heard: true });

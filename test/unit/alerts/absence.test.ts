@@ -131,6 +131,22 @@ describe('a silence', () => {
     expect(w.firing()).toHaveLength(1);
   });
 
+  test.each([
+    ['of everything', ALL],
+    ['of a host', HOSTS],
+  ])('%s that a former version wrote down goes on, though nobody knows since when', (_, which) => {
+    const w = world(which);
+    w.event('beats', 'a');
+    w.pass(8 * HOUR, 5 * MINUTE);
+    for (const key of w.store.keys()) if (/^(quiet|watched)\//.test(key)) w.store.delete(key);
+    w.restart();
+    w.pass(5 * HOUR, 5 * MINUTE, () => w.event('noise', 'a'));
+    expect(w.firing()).toHaveLength(1);
+    expect(w.sent).toHaveLength(1);
+    w.pass(5 * MINUTE, MINUTE, () => w.event('beats', 'a'));
+    expect(w.firing()).toEqual([]);
+  });
+
   test('that begins to count before a take-over is told in its time by the successor', () => {
     const daily = rules(
       '  silent: { title: Daily, priority: P2, kind: absence, measure: beat.silence, above: 26 h, message: "{value}" }',
