@@ -14,13 +14,14 @@ import { installAlertsTemplate } from './alerts/history-template.ts';
 import { beginHold, type Hold, type HoldDeps } from './alerts/hold.ts';
 import type { Config } from './config.ts';
 import type { Clock } from './core/clock.ts';
+import { readConfigFile } from './core/config-file.ts';
 import type { Log } from './core/log.ts';
 import { createMasker } from './core/mask.ts';
 import type { Metrics } from './core/metrics.ts';
 import type { Deliver } from './core/record.ts';
 import { createElasticsearchClient, createSendBulk } from './indexing/elasticsearch.ts';
 import { type CountingSource, startCounting } from './measure/counting.ts';
-import { loadMeasures } from './measure/measure-config.ts';
+import { parseMeasures } from './measure/measure-config.ts';
 import { createHealthMonitor } from './monitor/health-monitor.ts';
 import { SPOOL_MEASURE } from './monitor/probe-spool.ts';
 import { createProbes } from './monitor/probes.ts';
@@ -30,7 +31,8 @@ import { createDispatcher } from './notify/dispatcher.ts';
 import { createHttpSend } from './notify/http-send.ts';
 import type { Readiness } from './ops/http.ts';
 import { STATS_ROLLUPS } from './ops/stats.ts';
-import { loadRules, reachOf } from './rules/rule-config.ts';
+import { parseRules, reachOf } from './rules/rule-config.ts';
+import { watchRulesFile } from './rules/rules-file.ts';
 import type { WindowStore } from './rules/windows.ts';
 import { createKafka } from './source/kafka-client.ts';
 
@@ -61,8 +63,10 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   const { log, clock, metrics } = deps;
   const masker = createMasker(config.mask);
   const { alerts: settings, notify, kafka } = config;
-  const measures = loadMeasures({ file: settings.measuresFile, env: process.env });
-  const rules = loadRules({ file: settings.rulesFile, env: process.env, measures });
+  const measuresFile = readConfigFile('measures.yml', settings.measuresFile);
+  const measures = parseMeasures(measuresFile.text, process.env, measuresFile.file);
+  const rulesFile = readConfigFile('rules.yml', settings.rulesFile);
+  let rules = parseRules(rulesFile.text, process.env, rulesFile.file, measures);
   const ends: (() => Promise<unknown>)[] = [];
 
   const channels = alerts ? createChannels(notify, { clock, log, masker, out: deps.stdout as never }) : new Map();
@@ -107,7 +111,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
       alerter = createAlerter(kafka, {
         ...deps,
         createKafka: () => createKafka(kafka, log),
-        reachMs: reachOf(rules),
+        reachMs: () => reachOf(rules),
         begin,
         onHold,
         onTick,
@@ -120,6 +124,24 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   } else {
     embedded = await startEmbeddedAlerting(settings, { ...deps, begin, onHold, onTick, counting });
     counter = embedded.counter;
+  }
+  if (alerts || embedded !== undefined) {
+    const watched = watchRulesFile(
+      { rules: rulesFile, measures: measuresFile },
+      {
+        ...{ measures, env: process.env, clock, log },
+        onRules(next) {
+          const problem = alerter !== undefined ? alerter.changeRules(next) : embedded?.hold.changeRules(next);
+          if (problem === undefined) rules = next;
+          return problem;
+        },
+      },
+    );
+    process.on('SIGHUP', watched.look);
+    ends.push(async () => {
+      process.off('SIGHUP', watched.look);
+      watched.close();
+    });
   }
   const ended = Promise.all([alerter?.ended, counter?.ended]).then(() => {});
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env -S node --max-semi-space-size=8
 // The command line: every command, its options and examples. Errors end here: one clear message, one exit status.
 import { Command, CommanderError, Option } from 'commander';
-import { alertsList, alertsShow } from './cli/alerts.ts';
+import { alertsList, alertsResolve, alertsShow } from './cli/alerts.ts';
 import { checkConfig } from './cli/check-config.ts';
 import { dlqList } from './cli/dlq.ts';
 import { addIncidentCommands } from './cli/incident-commands.ts';
@@ -214,6 +214,25 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
     .action((id: string, options) => {
       const { config, log } = load(options);
       return finish(alertsShow(id, config, options, io, log));
+    });
+  withConfig(alerts.command('resolve <id>'))
+    .description('End firing alerts by hand: of an incident, a rule, or one label set.')
+    .option('--by <name>', 'who resolves it (default: user and host)')
+    .option('--wait-seconds <seconds>', 'longest wait for the answer', Number, 30)
+    .option('--json', 'one JSON object', false)
+    .addHelpText(
+      'after',
+      `
+What is silent for good, a host that was taken away, ends so; it fires again only after something has arrived from it.
+An alert whose condition is true now is not ended: acknowledge or silence it.
+
+Examples:
+  logpipe alerts resolve application-silent
+  logpipe alerts resolve 'host-silent{host="worker-3"}'`,
+    )
+    .action((id: string, options) => {
+      const { config, log } = load(options);
+      return finish(alertsResolve(id, config, options, io, log));
     });
 
   const notify = program.command('notify').description('Channels: where alerts are sent.');

@@ -2,12 +2,23 @@
 // evaluation time. Out: its next record and the transition it made. Pure. An inactive alert has no record, and everything
 // the next step depends on stands in the record: an alert read back after a restart goes on as if nothing had happened.
 import type { Masker } from '../core/mask.ts';
-import type { Observation, Priority, RuleInfo, Why } from '../rules/observation.ts';
+import type { Where } from '../measure/measure-config.ts';
+import { type Observation, PRIORITIES, type Priority, type RuleInfo, type Why } from '../rules/observation.ts';
+import { labelTest } from '../rules/series.ts';
 
 /** What the state machine needs of a rule beyond what it tells people. */
 export interface AlertRule extends RuleInfo {
   /** Alerts of this rule that may be open at a time, one per label set. Default `DEFAULT_MAX_ALERTS`. */
   readonly maxAlerts?: number;
+  /** Of an absence: silence has no end but an event. Not to be heard of is no end. */
+  readonly endsByEvent?: true;
+  /** Of an absence with labels: how long one of them may be silent. */
+  readonly forgetAfterMs?: number;
+  /** Of an absence: what it listens to, as text. Silence of something else is another alert. */
+  readonly watches?: string;
+  /** The labels its alerts have, and the conditions on them; absent: nothing is known of that. */
+  readonly labelNames?: readonly string[];
+  readonly where?: Where;
 }
 
 export const DEFAULT_MAX_ALERTS = 20;
@@ -23,7 +34,7 @@ const MAX_METADATA = 8_000;
 /** Why an alert stands muted. A silence is somebody's will and goes before an inhibition. */
 export type Muted = 'silenced' | 'inhibited';
 /** How a firing alert ended. */
-export type Resolution = 'cleared' | 'unobserved' | 'rule removed';
+export type Resolution = 'cleared' | 'unobserved' | 'forgotten' | 'rule removed' | 'rule changed' | 'moved' | 'by hand';
 
 /** What the alert says to people; masked. */
 export interface Said {
@@ -40,7 +51,7 @@ export interface Peak {
   readonly atMs: number;
 }
 
-/** `alert/<key>`. Title, priority and group are the rule's at the first breach: the rule may be gone at the end. */
+/** `alert/<key>`. Title, priority and group are the rule's, kept here because the rule may be gone at the end. */
 export interface AlertRecord extends Said {
   readonly key: string;
   readonly ruleId: string;
@@ -49,6 +60,8 @@ export interface AlertRecord extends Said {
   readonly priority: Priority;
   readonly group: string;
   readonly runbook: string;
+  /** As its rule's. */
+  readonly watches?: string;
   readonly phase: 'pending' | 'firing';
   /** Evaluation time of the first breach. */
   readonly startedMs: number;
@@ -62,6 +75,14 @@ export interface AlertRecord extends Said {
   /** A message has named it. */
   readonly announced?: true;
   readonly muted?: Muted;
+}
+
+/** `dismissed/<alert>`: an absence that somebody ended. It fires again only after something has arrived. */
+export interface Dismissed {
+  readonly key: string;
+  readonly ruleId: string;
+  readonly watches?: string;
+  readonly atMs: number;
 }
 
 export type Advance =
@@ -90,9 +111,37 @@ export function beginAlert(
   evalMs: number,
   said: Said,
 ): AlertRecord {
-  const { id: ruleId, title, priority, group, runbook, forMs } = rule;
+  const { id: ruleId, title, priority, group, runbook, forMs, watches } = rule;
   const phase = forMs <= 0 ? 'firing' : 'pending';
-  return { key, ruleId, labels, title, priority, group, runbook, phase, startedMs: evalMs, ...said };
+  const what = watches === undefined ? {} : { watches };
+  return { key, ruleId, labels, title, priority, group, runbook, ...what, phase, startedMs: evalMs, ...said };
+}
+
+/** False when the rule, as it is now, can never speak of the alert again. */
+export function canSpeakOf(rule: AlertRule, { labels, watches }: Pick<AlertRecord, 'labels' | 'watches'>): boolean {
+  if (watches !== undefined && rule.watches !== undefined && watches !== rule.watches) return false;
+  const { labelNames, where = {} } = rule;
+  if (labelNames === undefined) return true;
+  const names = Object.keys(labels);
+  if (names.length !== labelNames.length || !names.every((name) => labelNames.includes(name))) return false;
+  const own = Object.fromEntries(Object.entries(where).filter(([name]) => names.includes(name)));
+  return labelTest(own, names)(names.map((name) => labels[name] as string));
+}
+
+/** The alert as its rule is now. One that has become more urgent is news: nobody was told of it as such. */
+export function adoptRule(record: AlertRecord, rule: AlertRule): AlertRecord {
+  const { title, priority, runbook, watches = record.watches } = rule;
+  const same =
+    title === record.title && priority === record.priority && runbook === record.runbook && watches === record.watches;
+  if (same) return record;
+  const { announced, ...rest } = record;
+  const told = announced === undefined || PRIORITIES.indexOf(priority) < PRIORITIES.indexOf(record.priority);
+  return {
+    ...rest,
+    ...(told ? {} : { announced }),
+    ...(watches === undefined ? {} : { watches }),
+    ...{ title, priority, runbook },
+  };
 }
 
 /**
@@ -115,7 +164,7 @@ export function advanceAlert(
 type Seen = Exclude<Observation['state'], 'held'> | undefined;
 
 function advancePending(record: AlertRecord, state: Seen, rule: AlertRule, evalMs: number, said: () => Said): Advance {
-  if (state === 'clear') return { to: 'inactive' };
+  if (state === 'clear' || state === 'forgotten') return { to: 'inactive' };
   if (state !== 'breached') return gap(record, evalMs, { to: 'inactive' });
   const { gapSinceMs, ...rest } = record;
   // The condition has to *hold*: what nobody saw for longer than that begins anew. So does what began in the future: at a
@@ -129,11 +178,16 @@ function advancePending(record: AlertRecord, state: Seen, rule: AlertRule, evalM
 
 function advanceFiring(record: AlertRecord, state: Seen, rule: AlertRule, evalMs: number): Advance {
   // What nobody can say anything of for an hour is over: a tenant that stopped calling, a night without calls.
-  if (state === undefined || state === 'unknown')
-    return gap(record, evalMs, { to: 'resolved', resolution: 'unobserved' });
+  if (state === undefined || state === 'unknown') {
+    const { endsByEvent, forgetAfterMs = Number.POSITIVE_INFINITY } = rule;
+    if (endsByEvent === undefined) return gap(record, evalMs, { to: 'resolved', resolution: 'unobserved' });
+    return evalMs - record.startedMs >= forgetAfterMs ? { to: 'resolved', resolution: 'forgotten' } : SAME;
+  }
   const { gapSinceMs, ...rest } = record;
   const present = gapSinceMs === undefined ? SAME : ({ to: 'kept', record: rest } as const);
   switch (state) {
+    case 'forgotten':
+      return { to: 'resolved', resolution: 'forgotten' };
     case 'breached': {
       if (record.clearSinceMs === undefined) return present;
       const { clearSinceMs: _, ...breached } = rest;

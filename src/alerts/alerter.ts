@@ -7,10 +7,12 @@ import { type Clock, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
+import type { Rules } from '../rules/rule-config.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
 import { backoffMs } from '../source/kafka-failures.ts';
 import { settleable } from '../source/settleable.ts';
 import type { BlindWatch } from './blind-watch.ts';
+import { type CommandReader, followTopic } from './commands-given.ts';
 import { type CountsReader, followCounts } from './counts-reader.ts';
 import { countsFrom } from './evaluation.ts';
 import type { Hold, HoldDeps } from './hold.ts';
@@ -29,6 +31,8 @@ export interface Alerter {
   readonly ended: Promise<void>;
   /** The present hold, when it has begun to evaluate. */
   hold(): Hold | undefined;
+  /** Of every hold from now on. @returns as Hold.changeRules */
+  changeRules(rules: Rules): string | undefined;
   status(): { readonly ready: boolean; readonly detail: string };
   /** False when something under way could not be recorded in time; the next holder settles it. */
   stop(timeoutMs: number): Promise<boolean>;
@@ -41,8 +45,8 @@ export interface AlerterDeps {
   /** The hold evaluates: probes may run. The returned function ends them. */
   readonly onHold: (hold: Hold) => () => Promise<void>;
   readonly blind: BlindWatch;
-  /** How far back the rules look. */
-  readonly reachMs: number;
+  /** How far back the rules look, as they are now. */
+  readonly reachMs: () => number;
   readonly sessionTimeoutMs: number;
   readonly onTick: () => void;
   readonly clock: Clock;
@@ -116,9 +120,10 @@ export function createAlerter(kafka: KafkaConfig, deps: AlerterDeps): Alerter {
   }
 
   async function begin(store: AlertStore, epoch: number): Promise<void> {
-    const coveredFromMs = countsFrom(clock.now(), deps.reachMs, store.initial);
+    const coveredFromMs = countsFrom(clock.now(), deps.reachMs(), store.initial);
     let reader: CountsReader | undefined;
     let endProbes = async () => {};
+    let commands: CommandReader | undefined;
     let released: Promise<boolean> | undefined;
     const gone = settleable();
     const hold = deps.begin(coveredFromMs, {
@@ -136,6 +141,7 @@ export function createAlerter(kafka: KafkaConfig, deps: AlerterDeps): Alerter {
       if (current?.hold === hold) current = undefined;
       if (evaluating === hold) evaluating = undefined;
       await endProbes();
+      await commands?.close();
       const drained = await hold.stop(timeoutMs);
       await reader?.close();
       await store.close();
@@ -167,6 +173,8 @@ export function createAlerter(kafka: KafkaConfig, deps: AlerterDeps): Alerter {
     evaluating = hold;
     endProbes = deps.onHold(hold);
     hold.start();
+    const { commands: topic } = kafka.topics;
+    if (topic !== undefined) commands = followTopic(kafka, topic, { clock, log, onCommand: hold.command });
   }
 
   function look(): void {
@@ -181,6 +189,8 @@ export function createAlerter(kafka: KafkaConfig, deps: AlerterDeps): Alerter {
     },
     ended: holder.ended,
     hold: () => evaluating,
+    // One that has not begun to evaluate has its records already.
+    changeRules: (rules) => current?.hold.changeRules(rules),
     status: () => ({ ready: evaluating !== undefined || standby, detail }),
     async stop(timeoutMs) {
       stopping.abort();

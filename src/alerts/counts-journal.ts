@@ -55,6 +55,8 @@ export function createJournalCounts(
     resume,
     before,
     async put(messages) {
+      // What is said holds for now, however long it takes to write.
+      const now = clock.now();
       const changes: StateChange[] = [];
       for (const message of messages) {
         if (message.kind !== 'totals') continue;
@@ -64,7 +66,6 @@ export function createJournalCounts(
         changes.push({ key, value: message.totals });
       }
       await store.commit([...changes, ...sweep()]);
-      const now = clock.now();
       for (const message of messages) deps.onMessage(message, now);
     },
     // The store is its owner's to close.

@@ -10,6 +10,8 @@ export interface NotifyFacts {
   readonly audible: number;
   /** Audible alerts whose condition is true at present and that no message has named yet. */
   readonly joined: number;
+  /** Audible alerts whose condition is true at present. */
+  readonly breached: number;
   /** Alerts that a message has named and that ended since the last one. */
   readonly resolved: number;
   /** Highest priority of the audible alerts; undefined when there are none. */
@@ -38,6 +40,8 @@ export function decideNotify(facts: NotifyFacts, wallMs: number): NotifyReason {
   if (facts.joined > 0 && (since >= facts.cooldownMs || outranks(facts.priority, facts.toldPriority))) {
     return 'new-alerts';
   }
+  // What was true before a restart, or of a host that is gone, is no reason to remind anybody.
+  if (facts.breached === 0) return 'none';
   if (facts.acknowledged === 'no' && facts.remindMs > 0 && since >= Math.max(facts.remindMs, facts.cooldownMs)) {
     return facts.resolved > 0 ? 'some-resolved' : 'repeat';
   }

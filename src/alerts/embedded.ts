@@ -3,6 +3,7 @@
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import type { CountingDeps, CountingSource } from '../measure/counting.ts';
+import { followFolder } from './commands-given.ts';
 import { createJournalCounts } from './counts-journal.ts';
 import type { Hold, HoldDeps } from './hold.ts';
 import { openJournalStore } from './store-journal.ts';
@@ -50,12 +51,14 @@ export async function startEmbeddedAlerting(
   const counter = deps.counting({ sink: counts, embedded: { run, resume: counts.resume } });
   const endProbes = deps.onHold(mine);
   mine.start();
+  const commands = followFolder(config.journalDir, { clock, log, onCommand: mine.command });
 
   return {
     hold: mine,
     counter,
     async stop(timeoutMs) {
       await endProbes();
+      await commands.close();
       const drained = await mine.stop(timeoutMs);
       await store.close();
       return drained;

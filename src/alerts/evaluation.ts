@@ -1,5 +1,5 @@
 // The evaluator with a memory. In: counts, readings, the wall clock, and the records of the alert store. Out: evaluations for
-// the alert machine, with the records that must become durable with them: new kinds of errors, finished hours.
+// the alert machine, with the records that must become durable with them: new kinds of errors, who fell silent, finished hours.
 // Guarantee: what was learned stands in every evaluation until `accepted` says that it is durable.
 import type { Measures } from '../measure/measure-config.ts';
 import type { CountsMessage } from '../measure/totals.ts';
@@ -8,6 +8,7 @@ import { HOUR_MS, type HourRecord, type RollupDefinition } from '../rules/hourly
 import { createKnownSet, type KnownEntry } from '../rules/known-set.ts';
 import type { Observation } from '../rules/observation.ts';
 import type { ProgressStatus } from '../rules/progress.ts';
+import { createQuietSet, QUIET, type QuietEntry, WATCHED, type WatchedEntry } from '../rules/quiet-set.ts';
 import { MAX_LOOK_BACK_MS, type Rules } from '../rules/rule-config.ts';
 import type { Labels } from '../rules/series.ts';
 import type { WindowStore } from '../rules/windows.ts';
@@ -29,6 +30,8 @@ export interface Evaluations {
   evaluate(wallMs: number): Evaluation;
   /** The records of the last evaluation are durable. */
   accepted(): void;
+  /** As Evaluator.changeRules. */
+  changeRules(rules: Rules): string | undefined;
 }
 
 export interface EvaluationOptions {
@@ -39,6 +42,8 @@ export interface EvaluationOptions {
   /** The first arrival that counts will be given of, ms: hours that end before it come from the records. */
   readonly coveredFromMs: number;
   readonly wallMs: number;
+  /** Of a simulation of readings alone: that nothing arrives is no silence. */
+  readonly withoutLog?: boolean;
 }
 
 const KNOWN_SINCE = 'known/since';
@@ -80,8 +85,12 @@ export function createEvaluations(
   const learned = recordsOf<KnownEntry & Versioned>(initial, TEMPLATE);
   const known = createKnownSet(sinceMs, learned.filter(isOfPresent));
   deps.onKnown?.(known.size, known.maxKeys);
+  const quiet = createQuietSet(recordsOf<QuietEntry>(initial, QUIET), recordsOf<WatchedEntry>(initial, WATCHED));
   const outdated = new Set(learned.filter((entry) => !isOfPresent(entry)).map(({ key }) => `${TEMPLATE}${key}`));
-  const evaluator = createEvaluator({ measures, rules, rollups }, { known, isFiring: deps.isFiring });
+  const evaluator = createEvaluator(
+    { measures, rules, rollups },
+    { known, isFiring: deps.isFiring, ...(options.withoutLog ? {} : { quiet }) },
+  );
   const hours = recordsOf<HourRecord>(initial, ROLLUP);
   evaluator.store.putHours(hours, options.coveredFromMs);
   let kept = hours.map(({ hourMs }) => hourMs);
@@ -101,6 +110,7 @@ export function createEvaluations(
 
   return {
     store: evaluator.store,
+    changeRules: evaluator.changeRules,
     counts: (message, recordMs) => evaluator.apply(message, recordMs),
     evaluate(wallMs) {
       const { times, progress, observations, hours: finished } = evaluator.tick(wallMs);
@@ -111,6 +121,7 @@ export function createEvaluations(
         unsaved.push({ key, value: { ...entry, templates: ERROR_TEMPLATE_VERSION } });
       }
       if (learnt.length > 0) deps.onKnown?.(known.size, known.maxKeys);
+      for (const { id, entry } of quiet.take()) unsaved.push({ key: id, value: entry });
       keepHours(finished, wallMs);
       return { observations, evalMs: times.evalMs, wallMs, progress, records: unsaved };
     },

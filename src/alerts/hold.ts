@@ -14,10 +14,11 @@ import { channelsFor } from '../notify/channels.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
 import type { Channel, ChannelName } from '../notify/notification.ts';
 import type { RollupDefinition } from '../rules/hourly.ts';
-import { type Rules, toRuleInfo } from '../rules/rule-config.ts';
+import { hashOf, type Rules, toDecidingRule } from '../rules/rule-config.ts';
 import type { Labels } from '../rules/series.ts';
 import type { WindowStore } from '../rules/windows.ts';
 import { alertKey } from './alert-state.ts';
+import type { GivenCommand } from './commands.ts';
 import { createEvaluations } from './evaluation.ts';
 import { createHistorySender } from './history.ts';
 import { createAlertMachine } from './machine.ts';
@@ -55,6 +56,10 @@ export interface HoldDeps {
 export interface Hold {
   counts(message: CountsMessage, recordMs: number): void;
   gauge(measure: string, labels: Labels, value: number, atMs: number): void;
+  /** To be obeyed with the next evaluation. `done`: it has been answered, durably. */
+  command(command: GivenCommand, done: () => void): void;
+  /** From the next evaluation on. @returns why that takes a restart; the rules of before hold then */
+  changeRules(rules: Rules): string | undefined;
   /** Everything that was known before has been given: evaluation begins. */
   start(): void;
   readonly windows: WindowStore;
@@ -65,12 +70,13 @@ export interface Hold {
 export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
   const { rules, environment, tickMs } = options;
   const { store, channels, clock, log, metrics } = deps;
-  const machine = createAlertMachine(rules.map(toRuleInfo), store.initial, {
+  const machine = createAlertMachine(rules.map(toDecidingRule), store.initial, {
     nextId: createEventIds(clock.now),
     environment,
     channelsFor: (priority) => channelsFor(priority).filter((name) => channels.has(name)),
     masker: deps.masker,
     history: deps.history !== undefined,
+    rulesHash: hashOf(rules),
   });
   /** Asked for each label set of a late summary: read once per evaluation, not once per question. */
   let firing: ReadonlySet<string> | undefined;
@@ -98,6 +104,7 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
   let ticking: Promise<void> = Promise.resolve();
   let stopped = false;
   let failing = false;
+  let commands: readonly { readonly command: GivenCommand; readonly done: () => void }[] = [];
 
   async function tick(): Promise<void> {
     const startedMs = performance.now();
@@ -105,9 +112,20 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     const { observations, evalMs, wallMs, records, progress } = evaluations.evaluate(clock.now());
     metrics.evaluationSeconds.observe((performance.now() - startedMs) / 1_000);
     if (progress.lagMs !== undefined) metrics.evaluationLag.set(Math.max(0, progress.lagMs) / 1_000);
+    const given = commands;
     try {
       // Before anything was counted rules about logpipe itself are judged by the wall clock.
-      await outbox.step({ observations, evalMs: evalMs === 0 ? wallMs : evalMs, wallMs, records });
+      const { refused, remarks } = await outbox.step({
+        observations,
+        evalMs: evalMs === 0 ? wallMs : evalMs,
+        wallMs,
+        records,
+        commands: given.map(({ command }) => command),
+      });
+      commands = commands.filter((one) => !given.includes(one));
+      for (const { done } of given) done();
+      for (const remark of remarks) log.warn(remark);
+      for (const { why } of refused) log.warn('A command about alerts was not obeyed', { why });
       evaluations.accepted();
       metrics.alertsFiring.set(machine.alerts().filter(({ phase }) => phase === 'firing').length);
       if (failing) log.info('alerts are decided again');
@@ -132,6 +150,14 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     windows: evaluations.store,
     counts: (message, recordMs) => evaluations.counts(message, recordMs),
     gauge: (measure, labels, value, atMs) => evaluations.store.setGauge(measure, labels, value, atMs),
+    changeRules(next) {
+      const problem = evaluations.changeRules(next);
+      if (problem === undefined) machine.changeRules(next.map(toDecidingRule), hashOf(next));
+      return problem;
+    },
+    command(command, done) {
+      commands = [...commands, { command, done }];
+    },
     start() {
       if (stopped) return;
       outbox.start(dispatcher, history);

@@ -163,10 +163,12 @@ export function factsOf(
   breached: (alert: AlertRecord) => boolean,
 ): NotifyFacts {
   const audible = firing.filter(({ muted }) => muted === undefined);
+  const current = audible.filter(breached);
   return {
     firing: firing.length,
     audible: audible.length,
-    joined: audible.filter((alert) => alert.announced !== true && breached(alert)).length,
+    joined: current.filter((alert) => alert.announced !== true).length,
+    breached: current.length,
     resolved: incident.endedSinceTold,
     priority: audible[0]?.priority,
     toldPriority: incident.told?.priority,

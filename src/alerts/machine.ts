@@ -5,8 +5,8 @@
 import type { Masker } from '../core/mask.ts';
 import type { ChannelName } from '../notify/notification.ts';
 import type { Observation, Priority } from '../rules/observation.ts';
-import { type AlertRecord, type AlertRule, saidOf } from './alert-state.ts';
-import { type AlertCommand, applyCommand, type RefusedCommand } from './commands.ts';
+import { type AlertRecord, type AlertRule, adoptRule, alertKey, canSpeakOf, saidOf } from './alert-state.ts';
+import { applyCommand, type GivenCommand, type RefusedCommand } from './commands.ts';
 import { type IncidentRecord, joinIncident, latestByGroup } from './incident.ts';
 import { createMuting, type SilenceRecord } from './mute.ts';
 import { createNotices } from './notice.ts';
@@ -28,7 +28,8 @@ export interface StepInput {
   readonly evalMs: number;
   /** Wall clock: drives cooldown, reminders, silences. */
   readonly wallMs: number;
-  readonly commands?: readonly AlertCommand[];
+  /** Given together with observations: whether an alert may be ended depends on what its rule says. */
+  readonly commands?: readonly GivenCommand[];
   readonly results?: readonly OutboxResult[];
   /** Records of others (template/…, rollup/…) that must be durable together with this decision. */
   readonly records?: readonly StateChange[];
@@ -46,6 +47,8 @@ export interface Plan {
   readonly decisions: readonly Decision[];
   /** Breached label sets that found no place among the rule's alerts. */
   readonly suppressed: number;
+  /** What there is to say to operators, in sentences. */
+  readonly remarks: readonly string[];
   readonly refused: readonly RefusedCommand[];
 }
 
@@ -59,12 +62,16 @@ export interface MachineDeps {
   /** False: no transitions in the outbox, neither new ones nor those of before, because nobody takes them. Default true. */
   readonly history?: boolean;
   readonly limits?: OutboxLimits;
+  /** Of the rules; without it they count as those that decided before. */
+  readonly rulesHash?: string;
 }
 
 export interface AlertMachine {
   step(input: StepInput): Plan;
   /** The plan of the last step is durable. @throws Error for any other plan */
   accept(plan: Plan): void;
+  /** From the next step on. What these rules do not know ends at once: they were given on purpose. */
+  changeRules(rules: readonly AlertRule[], hash: string): void;
   /** Entries of the outbox, in the order of their decisions: what a new holder sends first. */
   waiting(): OutboxEntry[];
   alerts(): AlertRecord[];
@@ -72,25 +79,75 @@ export interface AlertMachine {
   silences(): SilenceRecord[];
 }
 
+/**
+ * Whoever takes over with other rules keeps what fires for so long: while a new version is rolled out, holders with the old and
+ * the new rules may take turns.
+ */
+const KEEP_FIRING_MS = 5 * 60_000;
+
 export function createAlertMachine(
   ruleList: readonly AlertRule[],
   initial: ReadonlyMap<StateKey, object>,
   deps: MachineDeps,
 ): AlertMachine {
-  const rules = new Map(ruleList.map((rule) => [rule.id, rule]));
-  const muting = createMuting(ruleList);
+  let rules = new Map(ruleList.map((rule) => [rule.id, rule]));
+  let muting = createMuting(ruleList);
+  let { rulesHash } = deps;
+  /** Given to this process, and not merely found by it. */
+  let givenHash: string | undefined;
   const notices = createNotices(deps);
   const records = createRecords(initial);
   const { environment, limits = OUTBOX_LIMITS, history = true } = deps;
   const said = (observation: Observation, rule: AlertRule) => saidOf(observation, rule, deps.masker);
   let latest: { readonly plan: Plan; readonly draft: Draft } | undefined;
 
-  function removeRuleless(step: Step): void {
-    for (const alert of step.draft.values('alert')) {
-      if (rules.has(alert.ruleId)) continue;
-      if (alert.phase === 'firing') endFiring(step, alert, 'rule removed');
-      else step.draft.remove('alert', alert.key);
+  /** True when what these rules do not know may end: see `KEEP_FIRING_MS`. */
+  function settleRules({ draft, wallMs }: Step, remarks: string[]): boolean {
+    if (rulesHash === undefined) return true;
+    const present = draft.get('rules', 'present');
+    if (present === undefined || givenHash === rulesHash || present.hash === rulesHash) {
+      if (present?.hash !== rulesHash || present.next !== undefined) draft.put('rules', 'present', { hash: rulesHash });
+      return true;
     }
+    const { next } = present;
+    if (next?.hash !== rulesHash) {
+      draft.put('rules', 'present', { ...present, next: { hash: rulesHash, sinceMs: wallMs } });
+      remarks.push(
+        'The rules differ from those the alerts were decided by: what fires and they do not know is kept for 5 minutes',
+      );
+      return false;
+    }
+    if (Math.abs(wallMs - next.sinceMs) < KEEP_FIRING_MS) return false;
+    draft.put('rules', 'present', { hash: rulesHash });
+    remarks.push('The rules that differed have held for 5 minutes: what they do not know ends');
+    return true;
+  }
+
+  /** A changed rule takes effect on what is open. @returns alerts that go on in another incident */
+  function followRules(step: Step, settled: boolean): AlertRecord[] {
+    const moved: AlertRecord[] = [];
+    for (const { key, ruleId } of step.draft.values('dismissed')) {
+      if (settled && !rules.has(ruleId)) step.draft.remove('dismissed', key);
+    }
+    for (const alert of step.draft.values('alert')) {
+      const rule = rules.get(alert.ruleId);
+      const firing = alert.phase === 'firing';
+      if (rule === undefined || !canSpeakOf(rule, alert)) {
+        if (!settled) continue;
+        if (firing) endFiring(step, alert, rule === undefined ? 'rule removed' : 'rule changed');
+        else step.draft.remove('alert', alert.key);
+        continue;
+      }
+      const adopted = adoptRule(alert, rule);
+      const { group } = rule;
+      if (firing && group !== alert.group && settled) {
+        endFiring(step, alert, 'moved');
+        const { incidentId: _, announced: __, muted: ___, ...rest } = adopted;
+        moved.push({ ...rest, group });
+      } else if (!firing && group !== alert.group) step.draft.put('alert', alert.key, { ...adopted, group });
+      else if (adopted !== alert) step.draft.put('alert', alert.key, adopted);
+    }
+    return moved;
   }
 
   function join({ draft, outbox, wallMs }: Step, fired: readonly AlertRecord[]): void {
@@ -132,10 +189,16 @@ export function createAlertMachine(
       const step: Step = { draft, outbox, evalMs, wallMs, rules };
 
       settle(step, results);
-      const refused = commands.flatMap((command) => applyCommand(step, command) ?? []);
+      const isTrue = (key: string) =>
+        observations.some(
+          ({ ruleId, labels, state }) => (state === 'breached' || state === 'held') && alertKey(ruleId, labels) === key,
+        );
+      const refused = commands.flatMap((command) => applyCommand(step, command, isTrue) ?? []);
       prune(draft, wallMs, history);
-      removeRuleless(step);
-      const seen = relevant(observations, draft.values('alert'), rules);
+      const remarks: string[] = [];
+      const moved = followRules(step, settleRules(step, remarks));
+      join(step, moved);
+      const seen = relevant(observations, draft.values('alert'), draft.values('dismissed'), rules);
       const evaluated = observations.some(({ state }) => state === 'breached' || state === 'clear');
       const { fired, suppressed } = observe(step, seen, evaluated, said);
       join(step, fired);
@@ -152,7 +215,7 @@ export function createAlertMachine(
       });
       const { transitions, enqueued, dropped } = outbox.finish();
       const changes = [...draft.changes(), ...(input.records ?? [])];
-      const plan: Plan = { changes, transitions, enqueued, dropped, decisions, suppressed, refused };
+      const plan: Plan = { changes, transitions, enqueued, dropped, decisions, suppressed, remarks, refused };
       latest = { plan, draft };
       return plan;
     },
@@ -161,6 +224,13 @@ export function createAlertMachine(
       if (latest?.plan !== plan) throw new Error('only the plan of the last step can be accepted, and once');
       records.apply(latest.draft);
       latest = undefined;
+    },
+
+    changeRules(list, hash) {
+      rules = new Map(list.map((rule) => [rule.id, rule]));
+      muting = createMuting(list);
+      rulesHash = hash;
+      givenHash = hash;
     },
 
     waiting: () => records.draft().values('outbox'),

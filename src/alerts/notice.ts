@@ -116,11 +116,20 @@ export function lastWords(
 ): string {
   const before = `Before: ${alert.message}`;
   const how = courseOf(alert, end);
+  const said = (words: string) => [words, ...(how === undefined ? [] : [how]), before].join(' ');
   switch (resolution) {
     case 'cleared':
       return how === undefined ? alert.message : `${how} ${before}`;
     case 'unobserved':
-      return ['Nothing has been measured for it any more.', ...(how === undefined ? [] : [how]), before].join(' ');
+      return said('Nothing has been measured for it any more.');
+    case 'forgotten':
+      return said('Nothing has come of it for as long as the rule waits (forgetAfter): it counts as gone.');
+    case 'by hand':
+      return said('Resolved by hand.');
+    case 'moved':
+      return `The rule ${alert.ruleId} now belongs to another group: it goes on there. ${before}`;
+    case 'rule changed':
+      return `The rule ${alert.ruleId} has changed and no longer watches this. ${before}`;
     case 'rule removed':
       return `The rule ${alert.ruleId} is no longer in the rules file. ${before}`;
   }

@@ -8,6 +8,7 @@ import {
   alertKey,
   beginAlert,
   DEFAULT_MAX_ALERTS,
+  type Dismissed,
   type Resolution,
   type Said,
   withPeak,
@@ -32,13 +33,14 @@ export interface Observed {
   readonly suppressed: number;
 }
 
-/** The observations that can matter, by alert: all breaches, and everything about rules that have open alerts. */
+/** The observations that can matter, by alert: all breaches, and everything about rules that have open or dismissed alerts. */
 export function relevant(
   observations: readonly Observation[],
   open: readonly AlertRecord[],
+  dismissed: readonly Dismissed[],
   rules: ReadonlyMap<string, AlertRule>,
 ): Map<string, Observation> {
-  const openRules = new Set(open.map(({ ruleId }) => ruleId));
+  const openRules = new Set([...open, ...dismissed].map(({ ruleId }) => ruleId));
   const byKey = new Map<string, Observation>();
   for (const observation of observations) {
     const { ruleId, state, labels } = observation;
@@ -88,10 +90,17 @@ export function observe(
         count(alert.ruleId, -1);
         break;
       case 'resolved':
-        endFiring(step, alert, next.resolution, observation?.nowText);
+        endFiring(step, alert, next.resolution, { nowText: observation?.nowText });
         count(alert.ruleId, -1);
         break;
     }
+  }
+
+  for (const { key, ruleId, watches } of draft.values('dismissed')) {
+    const state = seen.get(key)?.state;
+    const rule = rules.get(ruleId);
+    const over = state === 'clear' || state === 'forgotten' || (rule !== undefined && watches !== rule.watches);
+    if (over) draft.remove('dismissed', key);
   }
 
   let suppressed = 0;
@@ -99,6 +108,7 @@ export function observe(
   for (const [key, observation] of seen) {
     const rule = rules.get(observation.ruleId);
     if (rule === undefined || observation.state !== 'breached' || known.has(key)) continue;
+    if (draft.get('dismissed', key) !== undefined) continue;
     if ((openOf.get(rule.id) ?? 0) >= (rule.maxAlerts ?? DEFAULT_MAX_ALERTS)) {
       suppressed += 1;
       continue;
@@ -119,12 +129,21 @@ export function endFiring(
   { draft, outbox, evalMs }: Step,
   alert: AlertRecord,
   resolution: Resolution,
-  nowText?: string,
+  end: { readonly nowText?: string | undefined; readonly by?: string } = {},
 ): void {
   draft.remove('alert', alert.key);
-  const ended: AlertRecord = { ...alert, message: lastWords(alert, resolution, { atMs: evalMs, nowText }) };
+  const ended: AlertRecord = {
+    ...alert,
+    message: lastWords(alert, resolution, { atMs: evalMs, nowText: end.nowText }),
+  };
   const incident = draft.get('incident', alert.incidentId ?? '');
-  outbox.record({ name: 'resolved', alert: ended, resolution, ...(incident === undefined ? {} : { incident }) });
+  outbox.record({
+    name: 'resolved',
+    alert: ended,
+    resolution,
+    ...(incident === undefined ? {} : { incident }),
+    ...(end.by === undefined ? {} : { by: end.by }),
+  });
   if (incident === undefined) return;
   draft.put('incident', incident.id, endAlert(incident, alert, notified(ended, evalMs)));
 }

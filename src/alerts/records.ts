@@ -1,6 +1,6 @@
 // The records the state machine owns, and changes to them that may be thrown away. In: what the store held. Out: drafts, and
 // the changes of a draft for the store. Guarantee: nothing that a decision depends on is kept outside of these records.
-import type { AlertRecord } from './alert-state.ts';
+import type { AlertRecord, Dismissed } from './alert-state.ts';
 import { compareText, type IncidentRecord } from './incident.ts';
 import type { SilenceRecord } from './mute.ts';
 import type { OutboxEntry } from './outbox-entry.ts';
@@ -11,12 +11,39 @@ export interface Kinds {
   incident: IncidentRecord;
   outbox: OutboxEntry;
   silence: SilenceRecord;
+  dismissed: Dismissed;
+  command: CommandAnswer;
+  /** `rules/present`: the rules that decided last. */
+  rules: RulesRecord;
   /** `meta/outbox`: the last number given to an outbox entry. */
   meta: { readonly seq: number };
 }
+export interface RulesRecord {
+  readonly hash: string;
+  /** Others, by which somebody began to decide then (wall clock); what fires is kept for a while. */
+  readonly next?: { readonly hash: string; readonly sinceMs: number };
+}
+
 export type Kind = keyof Kinds;
 
-const KINDS = ['alert', 'incident', 'outbox', 'silence', 'meta'] as const satisfies readonly Kind[];
+/** `command/<id>`: what became of a command, for whoever gave it; the same one again does nothing. */
+export interface CommandAnswer {
+  readonly id: string;
+  readonly atMs: number;
+  /** Why it was not obeyed. */
+  readonly refused?: string;
+}
+
+const KINDS = [
+  'alert',
+  'incident',
+  'outbox',
+  'silence',
+  'dismissed',
+  'command',
+  'rules',
+  'meta',
+] as const satisfies readonly Kind[];
 
 type Tables = { readonly [K in Kind]: Map<string, Kinds[K]> };
 type Overlay = { readonly [K in Kind]: Map<string, Kinds[K] | null> };
@@ -104,6 +131,9 @@ function newTables(): Tables {
     incident: new Map(),
     outbox: new Map(),
     silence: new Map(),
+    dismissed: new Map(),
+    command: new Map(),
+    rules: new Map(),
     meta: new Map(),
   };
 }

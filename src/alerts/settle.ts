@@ -2,6 +2,7 @@
 // leave the outbox, incidents know whom the message reached, old records go. Pure over the draft.
 
 import type { Notification, SendResult } from '../notify/notification.ts';
+import { pruneAnswers } from './commands.ts';
 import { type ChannelState, type IncidentRecord, KEEP_INCIDENTS_MS, wasReached } from './incident.ts';
 import type { Step } from './observe.ts';
 import type { OutboxEntry, OutboxResult } from './outbox-entry.ts';
@@ -10,6 +11,8 @@ import type { Draft } from './records.ts';
 const NEVER_TOLD = 'not sent: the channel has refused the trigger';
 /** Resolved incidents beyond this go before their time, oldest first. */
 const MAX_RESOLVED = 2_000;
+/** Dismissed absences beyond this go before their time, oldest first. */
+const MAX_DISMISSED = 1_000;
 
 export function settle({ draft, outbox, wallMs }: Step, results: readonly OutboxResult[]): void {
   for (const { id, result, retry } of results) {
@@ -78,11 +81,16 @@ function reached(
   return { ...incident, channels: { ...incident.channels, [channel]: next } };
 }
 
-/** Removes ended silences, incidents that were kept for 30 days, and documents that nobody takes any more. */
+/** Removes ended silences, old answers, incidents that were kept for 30 days, and documents that nobody takes any more. */
 export function prune(draft: Draft, wallMs: number, history: boolean): void {
   if (!history) {
     for (const { id, channel } of draft.values('outbox')) if (channel === 'history') draft.remove('outbox', id);
   }
+  pruneAnswers(draft, wallMs);
+  const dismissed = draft.values('dismissed');
+  dismissed.sort((one, other) => one.atMs - other.atMs);
+  for (const { key } of dismissed.slice(0, Math.max(0, dismissed.length - MAX_DISMISSED)))
+    draft.remove('dismissed', key);
   for (const { id, untilMs } of draft.values('silence')) if (untilMs <= wallMs) draft.remove('silence', id);
   const resolved = draft.values('incident').filter(({ state }) => state === 'resolved');
   for (const { id, resolvedMs = 0 } of resolved) {

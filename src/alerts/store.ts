@@ -1,8 +1,8 @@
 // Where alert state lives, as keyed records: a compacted Kafka topic, or the embedded mode's journal. Contract only.
 
 /**
- * `kind/id`, for example `incident/01J…`. Kinds of the alert machine: alert, incident, outbox, silence, meta; of
- * others: template, rollup.
+ * `kind/id`, for example `incident/01J…`. Kinds of the alert machine: alert, incident, outbox, silence, dismissed, command, meta; of
+ * others: template, quiet, watched, rollup.
  */
 export type StateKey = string;
 

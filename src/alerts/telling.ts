@@ -56,7 +56,9 @@ function tell(
   const audible = firing.filter(({ muted }) => muted === undefined);
   const [lead] = audible;
   const rule = lead === undefined ? undefined : rules.get(lead.ruleId);
-  const facts = factsOf(incident, firing, rule, (alert) => deps.current(alert) !== undefined);
+  const isTrue = (alert: AlertRecord) => deps.current(alert) !== undefined;
+  const { cooldownMs = 0 } = rule ?? {};
+  const facts = factsOf(incident, firing, { cooldownMs, remindMs: remindMs(audible.find(isTrue), rules) }, isTrue);
   const reason = decideNotify(facts, wallMs);
 
   const say = (notification: Notification, channels: readonly ChannelName[], next: IncidentRecord): Decision => {
@@ -90,13 +92,22 @@ function tell(
     case 'new-alerts':
     case 'some-resolved':
     case 'repeat': {
-      const current = audible.map((alert) => deps.current(alert) ?? alert);
+      // Who is reminded is reminded of what is true: that leads, and decides how urgent it is.
+      const reminder = reason === 'repeat' || reason === 'some-resolved';
+      const told = reminder ? [...audible.filter(isTrue), ...audible.filter((alert) => !isTrue(alert))] : audible;
+      const current = told.map((alert) => deps.current(alert) ?? alert);
       const notification = notices.trigger(incident, current, reason, wallMs);
       const channels = deps.channelsFor(notification.priority).filter((name) => name !== 'history');
       for (const alert of current) draft.put('alert', alert.key, { ...alert, announced: true });
       return say(notification, channels, triggered(incident, notification, current[0]?.key, channels, wallMs));
     }
   }
+}
+
+/** Of the alert a reminder would be about; 0 = none. */
+function remindMs(alert: AlertRecord | undefined, rules: Step['rules']): number {
+  const rule = rules.get(alert?.ruleId ?? '');
+  return rule === undefined || rule.remindMs === 0 ? 0 : Math.max(rule.remindMs, rule.cooldownMs);
 }
 
 function triggered(

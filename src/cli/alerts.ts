@@ -1,16 +1,24 @@
-// `logpipe alerts list | show`: the alert state, read from its topic or journal. Moves nobody's offsets and holds nothing. Guarantee:
-// masked; a record that cannot be read is counted and said, the others are shown.
+// `logpipe alerts list | show | resolve`: the alert state, read from its topic or journal, and ending alerts by hand. Moves nobody's
+// offsets and holds nothing: what is commanded is obeyed, and answered, by whoever holds the state. Guarantee: masked; a record that
+// cannot be read is counted and said, the others are shown.
+import { randomUUID } from 'node:crypto';
+import { hostname, userInfo } from 'node:os';
 import type { AlertRecord } from '../alerts/alert-state.ts';
+import { type Command, giveToFolder, giveToTopic } from '../alerts/commands-given.ts';
 import type { IncidentRecord } from '../alerts/incident.ts';
+import type { CommandAnswer } from '../alerts/records.ts';
 import type { StateKey } from '../alerts/store.ts';
 import { readJournal } from '../alerts/store-journal.ts';
 import type { Config } from '../config.ts';
-import { LogpipeError } from '../core/errors.ts';
+import { sleep } from '../core/clock.ts';
+import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createMasker } from '../core/mask.ts';
 import { oneLine, visible } from '../core/terminal-text.ts';
 import { readTopic } from '../source/throwaway-reader.ts';
 import { type Io, jsonBlock, jsonLine, shown as masked } from './io.ts';
+
+const LOOK_MS = 200;
 
 export interface AlertsListOptions {
   readonly all: boolean;
@@ -83,6 +91,126 @@ export async function alertsShow(
   }
   io.out(options.json ? jsonLine(found, masker) : jsonBlock(found, masker));
   return 0;
+}
+
+export interface AlertsResolveOptions {
+  /** Who commands it; default user and host. */
+  readonly by?: string;
+  /** Longest wait for the answer. */
+  readonly waitSeconds: number;
+  readonly json: boolean;
+}
+
+/**
+ * Ends the firing alerts of an incident, a rule or one label set. Exit status 1 when that was refused, or nobody has answered.
+ * @throws LogpipeError LOGPIPE_USAGE when nothing of that name fires, LOGPIPE_KAFKA_FAILED
+ */
+export async function alertsResolve(
+  id: string,
+  config: Config,
+  options: AlertsResolveOptions,
+  io: Io,
+  log: Log,
+): Promise<number> {
+  if (!(options.waitSeconds >= 0)) {
+    throw new LogpipeError('LOGPIPE_USAGE', 'alerts resolve: --wait-seconds takes a number of seconds');
+  }
+  const { alerts, incidents } = await readState(config, log);
+  const incident = incidents.find((known) => known.id === id);
+  const meant =
+    incident === undefined
+      ? alerts.filter(({ phase, key, ruleId }) => phase === 'firing' && (key === id || ruleId === id))
+      : alertsOf(incident, alerts);
+  if (meant.length === 0) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `alerts resolve: no alert of "${id}" is firing; see logpipe alerts list for incidents, rules and alerts`,
+    );
+  }
+  const command: Command = {
+    kind: 'resolve',
+    commandId: randomUUID(),
+    alerts: meant.map(({ key, startedMs }) => ({ key, startedMs })),
+    by: (options.by ?? `${userInfo().username}@${hostname()}`).slice(0, 200),
+  };
+  const waitMs = options.waitSeconds * 1_000;
+  const answer =
+    config.source === 'kafka'
+      ? await overTopics(config, command, waitMs, log)
+      : await overFolder(config.alerts.journalDir, command, waitMs);
+  const masker = createMasker(config.mask);
+  const resolved = answer !== undefined && answer.refused === undefined;
+  const said = resolved
+    ? `${meant.length} alert${meant.length === 1 ? '' : 's'} resolved`
+    : answer === undefined
+      ? `not answered within ${options.waitSeconds} s: it is obeyed as soon as an alerter runs (within a day)`
+      : `refused: ${answer.refused}`;
+  if (options.json) {
+    io.out(jsonLine({ resolved, answered: answer !== undefined, alerts: command.alerts, detail: said }, masker));
+  } else if (resolved) io.out(said);
+  else io.err(masker.text(said));
+  return resolved ? 0 : 1;
+}
+
+/** Given as soon as the answer would be seen. */
+async function overTopics(
+  config: Config,
+  command: Command,
+  waitMs: number,
+  log: Log,
+): Promise<CommandAnswer | undefined> {
+  const key = `command/${command.commandId}`;
+  const topic = config.kafka.topics.commands as string;
+  const waiting = new AbortController();
+  let answer: CommandAnswer | undefined;
+  let failure: unknown;
+  const give = async () => {
+    try {
+      await giveToTopic(config.kafka, topic, command, log);
+    } catch (error) {
+      failure = error;
+      waiting.abort();
+      return;
+    }
+    await sleep(waitMs, waiting.signal);
+    waiting.abort();
+  };
+  await readTopic(
+    config.kafka,
+    {
+      topic: config.kafka.topics.alerts,
+      purpose: 'alerts-resolve',
+      from: 'end',
+      follow: true,
+      signal: waiting.signal,
+      onReady: () => void give(),
+      onRecord({ key: name, value }) {
+        if (name?.toString() !== key || value === null) return undefined;
+        answer = objectOf(value) as CommandAnswer | undefined;
+        return answer === undefined ? undefined : false;
+      },
+    },
+    log,
+  );
+  waiting.abort();
+  if (failure !== undefined) {
+    throw new LogpipeError(
+      'LOGPIPE_KAFKA_FAILED',
+      `the command could not be written to topic ${topic} (${errorText(failure)}); logpipe setup creates it`,
+      failure,
+    );
+  }
+  return answer;
+}
+
+async function overFolder(journalDir: string, command: Command, waitMs: number): Promise<CommandAnswer | undefined> {
+  giveToFolder(journalDir, command);
+  for (let waitedMs = 0; waitedMs < waitMs; waitedMs += LOOK_MS) {
+    await sleep(LOOK_MS);
+    const answer = readJournal(journalDir).get(`command/${command.commandId}`);
+    if (answer !== undefined) return answer as CommandAnswer;
+  }
+  return undefined;
 }
 
 function alertsOf(incident: IncidentRecord, alerts: readonly AlertRecord[]): AlertRecord[] {

@@ -4,7 +4,7 @@
 import type { CollectedMeasure } from './measure-config.ts';
 import { SeriesTable } from './series.ts';
 import { type Bins, binOf } from './sketch.ts';
-import { OLDER_MS } from './totals.ts';
+import { OLDER_MS, TOTALS_FORMAT } from './totals.ts';
 
 /** A record of the counts topic takes a little more (topics.ts). */
 export const MAX_BUCKET_BYTES = 8 * 1024 * 1024;
@@ -143,7 +143,7 @@ export class ArrivalBucket {
   toJson(): string {
     const { arrivalMs, upToOffset, records } = this;
     let text = `{"lane":${JSON.stringify(this.lane)},"arrivalMs":${arrivalMs},"upToOffset":${upToOffset}`;
-    text += `,"records":${records},"buckets":[`;
+    text += `,"records":${records},"format":${TOTALS_FORMAT},"buckets":[`;
     const events = [...this.events.values()].sort((a, b) => a.eventMs - b.eventMs);
     for (let i = 0; i < events.length; i++) text += (i === 0 ? '' : ',') + this.eventJson(events[i]!);
     return `${text}]}`;

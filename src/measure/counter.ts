@@ -2,6 +2,7 @@
 // Out: what publisher.ts makes of the buckets. Guarantee: totals are a pure function of the log; a record of Kafka is
 // acknowledged when its bucket is closed and durable, so that a new owner always begins with a whole bucket. Never throws for
 // any record; memory is bounded by the publisher's limits beside one open bucket per lane.
+import { randomUUID } from 'node:crypto';
 import type { Clock } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -30,6 +31,8 @@ export interface LanePosition {
   readonly position: number;
   readonly end: number;
   readonly caughtUp: boolean;
+  /** How long ago the log was last looked at, ms. */
+  readonly ageMs?: number;
 }
 
 /**
@@ -58,6 +61,8 @@ export interface CounterDeps {
   readonly clock: Clock;
   /** Kafka only: where the source stands. */
   readonly positions?: () => readonly LanePosition[];
+  /** Milliseconds by a clock that never steps; without it what is written late counts as said late. */
+  readonly monotonic?: () => number;
   /** Kafka only: to recognise a record that was sent again when its first copy was read by another owner. */
   readonly recall?: Recall;
   /** Embedded mode only: names this run's lanes; file identity -> last offset that a former run's durable totals hold. */
@@ -88,8 +93,9 @@ export function createCounter(
   const lanes = new Map<string, Lane>();
   /** Survives assignments: what a partition carried does not change. */
   const recentIds = new Map<string, RecentIds>();
-  /** In the middle of a chunk, or waiting for room. */
-  let accepting = false;
+  /** Chunks that are half counted, or wait for room. */
+  let accepting = 0;
+  const writer = randomUUID();
   let assignment = 0;
   let counted = 0;
 
@@ -129,9 +135,12 @@ export function createCounter(
     const since = assignment;
     const resumeAt = origin.kind === 'file' ? (embedded?.resume.get(origin.identity) ?? -1) : -1;
     const before = counted;
-    accepting = true;
+    accepting += 1;
     try {
-      if (lane.next < 0 && records.length > 0) lane.ids?.resume(records[0]!.offset);
+      if (lane.next < 0 && records.length > 0) {
+        lane.ids?.resume(records[0]!.offset);
+        lane.next = records[0]!.offset;
+      }
       for (const record of records) {
         if (record.offset <= resumeAt) {
           lane.next = record.offset + 1;
@@ -151,7 +160,7 @@ export function createCounter(
       metrics.counted.inc(counted - before);
       await publisher.spare(() => since === assignment);
     } finally {
-      accepting = false;
+      accepting -= 1;
     }
   }
 
@@ -206,18 +215,21 @@ export function createCounter(
       let arrivalMs = 0;
       for (const { newestMs } of lanes.values()) arrivalMs = Math.max(arrivalMs, newestMs);
       // Lines are read when they are written: there is no other end than what was read.
-      return [{ lane: EMBEDDED_LANE, lanes: 1, position: counted, end: counted, arrivalMs, caughtUp: !accepting }];
+      return [{ lane: EMBEDDED_LANE, lanes: 1, position: counted, end: counted, arrivalMs, caughtUp: accepting === 0 }];
     }
-    return (deps.positions?.() ?? []).map(({ partition, lanes: all, position, end, caughtUp }) => {
+    const said = deps.monotonic === undefined ? {} : { writer, saidMs: Math.round(deps.monotonic()) };
+    return (deps.positions?.() ?? []).map(({ partition, lanes: all, position, end, caughtUp, ageMs }) => {
       const lane = lanes.get(String(partition));
       return {
         lane: String(partition),
         lanes: all,
         // While a chunk is half counted the source is further than its totals.
-        position: accepting && lane !== undefined && lane.next >= 0 ? lane.next : position,
+        position: accepting > 0 && lane !== undefined && lane.next >= 0 ? lane.next : position,
         end,
         arrivalMs: lane?.newestMs ?? 0,
-        caughtUp: caughtUp && !accepting,
+        caughtUp: caughtUp && accepting === 0,
+        ...(ageMs === undefined ? {} : { ageMs }),
+        ...said,
       };
     });
   }

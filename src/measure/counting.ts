@@ -71,7 +71,11 @@ export function startCounting(options: CountingOptions, deps: CountingDeps): Cou
     sink = counts;
     sinkTrouble = counts.trouble;
     const recall = createKafkaRecall(kafka, log);
-    counter = createCounter(measures, { ...shared, sink, positions: mine.positions, recall }, publishing);
+    counter = createCounter(
+      measures,
+      { ...shared, sink, positions: mine.positions, monotonic: () => performance.now(), recall },
+      publishing,
+    );
     mine.events.on('joined', () => counter.assigned());
     source = mine;
   } else {

@@ -1,7 +1,7 @@
 // The label sets of one measure within one arrival bucket. In: label values. Out: small numbers, 0 for the first set.
 // Guarantee: the first `maxSeries` label sets in the order of the log are kept, everything after them is one set of OTHER:
 // a pure function of the log, in bounded memory.
-import { LABEL_SEPARATOR, OTHER } from './totals.ts';
+import { LABEL_SEPARATOR, OTHER, RESERVED } from './totals.ts';
 
 /** Longer label values are cut: a label is for telling apart, not for reading a document back. */
 const MAX_LABEL = 256;
@@ -47,8 +47,8 @@ export class SeriesTable {
   private add(slots: readonly unknown[], by: readonly number[]): number {
     if (this.kept >= this.maxSeries) return this.other();
     const labels = by.map((slot) => toLabel(slots[slot]));
-    // A separator inside a value would make two labels of it.
-    const key = labels.map((text) => text.replaceAll(LABEL_SEPARATOR, ' ')).join(LABEL_SEPARATOR);
+    // A separator inside a value would make two labels of it; and nothing may be called OTHER.
+    const key = labels.map((text) => text.replaceAll(RESERVED, ' ')).join(LABEL_SEPARATOR);
     const number = this.numbers.get(key) ?? this.keep(key);
     let node = this.tree;
     for (const text of labels.slice(0, -1)) {

@@ -43,8 +43,17 @@ export type SeriesValue = CounterValue | DistributionValue | GaugeValue;
 export type SeriesOfMeasure = Record<string, SeriesValue>;
 
 export const LABEL_SEPARATOR = '\u001f';
-/** Label value of what did not fit into a measure's `maxSeries`, for every label of the series. */
-export const OTHER = 'other';
+/**
+ * Stands for every label of what did not fit into a measure's `maxSeries`. No value of a label is this or holds it
+ * (measure/series.ts), so that nobody's name means it.
+ */
+export const OTHER = '\u001e';
+/** What it is called where people read it. */
+export const OTHER_NAME = 'other';
+/** What no label value holds. */
+export const RESERVED = /[\u001e\u001f]/g;
+/** Of totals since OTHER is no possible name. Before (no `format`) it was the word `other`, in every label of the series. */
+export const TOTALS_FORMAT = 2;
 
 export interface EventBucket {
   /** Start of the event bucket in ms, or OLDER_MS. */
@@ -61,6 +70,8 @@ export interface BucketTotals {
   upToOffset: number;
   /** Records counted in, those without any series included. */
   records: number;
+  /** TOTALS_FORMAT; absent in those of former counters, which may run beside this one. */
+  format?: number;
   buckets: EventBucket[];
 }
 
@@ -74,8 +85,13 @@ export interface LaneProgress {
   end: number;
   /** Arrival time of the newest record read, ms; 0 before the first one. */
   arrivalMs: number;
-  /** `position` had reached `end` when this was written. */
+  /** `position` had reached `end` when this was said. */
   caughtUp: boolean;
+  /** With `caughtUp`: how long ago the log had last been looked at then, ms. */
+  ageMs?: number;
+  /** Who says it, and when, by a clock of its own that never steps, ms: what is written late was true when it was said. */
+  writer?: string;
+  saidMs?: number;
 }
 
 /**

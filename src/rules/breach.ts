@@ -23,7 +23,11 @@ export interface Verdict {
   /** When clear: the value that is. */
   readonly value?: number | undefined;
   /** Of a breach: what it rests on. */
-  readonly breach?: Omit<Breach, 'rule'> & { readonly baseline?: number };
+  readonly breach?: Omit<Breach, 'rule'> & {
+    readonly baseline?: number;
+    /** Stands behind the message. */
+    readonly remark?: string;
+  };
 }
 
 /** Readings that do not come from the log are judged by the wall clock, everything else by how far the log was read. */
@@ -50,11 +54,12 @@ export function toObservations(rule: MeasuredRule, verdicts: readonly Verdict[],
     }
     if (spoken?.has(verdict) === false) return { ruleId: rule.id, labels, state: 'held' };
     const facts = factsOf(rule, breach, store);
+    const message = renderMessage(rule.message, facts);
     return {
       ruleId: rule.id,
       labels,
       state,
-      message: renderMessage(rule.message, facts),
+      message: breach.remark === undefined ? message : `${message}: ${breach.remark}`,
       metadata: renderMetadata(rule.metadata, facts),
       why: explain(store, { ...breach, rule }),
     };

@@ -8,6 +8,7 @@ import type { KnownSet } from './known-set.ts';
 import { createLateWatch } from './late-watch.ts';
 import type { Observation } from './observation.ts';
 import { createProgress, type EvaluationTimes, type Progress, type ProgressStatus } from './progress.ts';
+import type { QuietSet } from './quiet-set.ts';
 import { longestPercentileMs, type Rules, rollupsOf } from './rule-config.ts';
 import type { Labels } from './series.ts';
 import { createWindowStore, type WindowStore } from './windows.ts';
@@ -21,6 +22,7 @@ export interface EvaluatorOptions {
 
 export interface EvaluatorDeps {
   readonly known?: KnownSet;
+  readonly quiet?: QuietSet;
   /** Of the alert state: what fires already is not reported late. */
   readonly isFiring?: (ruleId: string, labels: Labels) => boolean;
 }
@@ -39,6 +41,11 @@ export interface Evaluator {
   /** @param recordMs the broker's (or journal's) time of the message */
   apply(message: CountsMessage, recordMs: number): void;
   tick(wallMs: number): Tick;
+  /**
+   * Judges by other rules from the next tick on; windows longer than what is held fill as time goes by.
+   * @returns why that takes a restart; nothing has changed then
+   */
+  changeRules(rules: Rules): string | undefined;
 }
 
 /** What nothing is known of yet: every rule about the log says so, those about logpipe itself are judged. */
@@ -46,16 +53,22 @@ const NEVER = { evalMs: 0, completeMs: 0 } as const;
 const LAG = 'logpipe.lag_seconds';
 const STALLED = 'logpipe.stalled_seconds';
 
+/** Three windows: with too few events a percentile looks back that far before it says that nothing is known. */
+function binsFor(rules: Rules, measures: Measures): number {
+  return Math.min(3_600_000, 3 * longestPercentileMs(rules, measures));
+}
+
 export function createEvaluator(options: EvaluatorOptions, deps: EvaluatorDeps = {}): Evaluator {
-  const { measures, rules, rollups = [] } = options;
+  const { measures, rollups = [] } = options;
+  let { rules } = options;
   const store = createWindowStore({
     measures,
-    // Three windows: with too few events a percentile looks back that far before it says that nothing is known.
-    binsMs: Math.min(3_600_000, 3 * longestPercentileMs(rules, measures)),
+    binsMs: binsFor(rules, measures),
     rollups: rollupsOf(rules, measures, rollups),
   });
   const progress = createProgress();
-  const lateWatch = createLateWatch({ rules, store, ...(deps.isFiring && { isFiring: deps.isFiring }) });
+  const watchLate = () => createLateWatch({ rules, store, ...(deps.isFiring && { isFiring: deps.isFiring }) });
+  let lateWatch = watchLate();
 
   return {
     store,
@@ -69,9 +82,22 @@ export function createEvaluator(options: EvaluatorOptions, deps: EvaluatorDeps =
       if (status.lagMs !== undefined) store.setGauge(LAG, {}, Math.max(0, status.lagMs) / 1_000, wallMs);
       for (const { lane, behindMs } of status.lanes) store.setGauge(STALLED, { lane }, behindMs / 1_000, wallMs);
       const times = status.times ?? { ...NEVER, wallMs };
-      const observations = evaluate(rules, store, times, deps.known === undefined ? {} : { known: deps.known });
+      const observations = evaluate(rules, store, times, deps);
       observations.push(...lateWatch.observe(observations, times));
       return { times, progress: status, observations, hours: status.times ? store.takeHours(times.evalMs) : [] };
+    },
+    changeRules(next) {
+      if (binsFor(next, measures) > store.binsMs) {
+        return 'a percentile is taken over a longer window than histograms are held for';
+      }
+      const missing = rollupsOf(next, measures, rollups).find(({ measure, labels }) => {
+        const held = store.hourly.tracked.get(measure)?.labels ?? [];
+        return !store.hourly.tracked.has(measure) || !labels.every((label) => held.includes(label));
+      });
+      if (missing !== undefined) return `no sums per hour are kept of ${missing.measure}, which a trend compares`;
+      rules = next;
+      lateWatch = watchLate();
+      return undefined;
     },
   };
 }

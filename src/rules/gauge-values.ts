@@ -5,6 +5,9 @@ import type { SeriesGroup } from './series.ts';
 import type { GaugeTable } from './tables.ts';
 import type { Query, Reading } from './values.ts';
 
+/** Intervals between two readings beyond which nobody knows what was in between. */
+const MAX_GAP = 3;
+
 /** One series as it speaks for its group. */
 interface Candidate {
   readonly index: number;
@@ -31,8 +34,12 @@ export function readGaugeRatio(
     const other = below.series.find(table.series.keyOf(index));
     const numerator = readingAt(table, index, query)?.v;
     const denominator = other === undefined ? undefined : readingAt(below, other, query)?.v;
-    if (numerator === undefined || denominator === undefined || denominator <= 0) return undefined;
-    return { index, value: numerator / denominator, numerator, denominator };
+    if (other === undefined || numerator === undefined || denominator === undefined || denominator <= 0)
+      return undefined;
+    const value = readingsOver(numerator / denominator, query, table, (fromMs) =>
+      ratiosOf(readingsOf(table, index, fromMs, query.toMs), readingsOf(below, other, fromMs, query.toMs)),
+    );
+    return value === undefined ? undefined : { index, value, numerator, denominator };
   });
 }
 
@@ -106,11 +113,12 @@ export function readIncrease(
   return markGone(readings, heard, query);
 }
 
-/** Per ms over the window; undefined with readings of less than half of it. */
+/** Per ms over the window; undefined when the readings do not cover it. */
 function growth(table: GaugeTable, index: number, query: Query): number | undefined {
   if (readingAt(table, index, query) === undefined) return undefined;
   // The newest reading before the window is where the growth within it begins.
   const readings = readingsOf(table, index, query.fromMs - table.measure.staleAfterMs, query.toMs);
+  if (!covers(readings, query)) return undefined;
   const first = Math.max(
     0,
     readings.findLastIndex(({ at }) => at < query.fromMs),
@@ -122,21 +130,54 @@ function growth(table: GaugeTable, index: number, query: Query): number | undefi
     grown += step >= 0 ? step : readings[i]!.v;
   }
   const elapsed = (readings.at(-1)?.at ?? 0) - (readings[first]?.at ?? 0);
-  return elapsed > 0 && elapsed >= (query.toMs - query.fromMs) / 2 ? grown / elapsed : undefined;
+  return elapsed > 0 ? grown / elapsed : undefined;
 }
 
 /** What the series says: its newest value, or the lowest, highest or mean of the window. */
 function overWindow(table: GaugeTable, index: number, query: Query): number | undefined {
   const newest = readingAt(table, index, query);
-  const { over = 'newest', fromMs, toMs } = query;
-  if (newest === undefined || over === 'newest') return newest?.v;
-  const readings = readingsOf(table, index, fromMs, toMs);
-  // What was not seen for half of the window says nothing about the window.
-  if (readings.length === 0 || readings[0]!.at > fromMs + (toMs - fromMs) / 2) return undefined;
-  const values = readings.map(({ v }) => v);
+  if (newest === undefined) return undefined;
+  return readingsOver(newest.v, query, table, (fromMs) => readingsOf(table, index, fromMs, query.toMs));
+}
+
+/** Pairs of the same 10 s. */
+function ratiosOf(above: readonly GaugeValue[], below: readonly GaugeValue[]): GaugeValue[] {
+  const denominators = new Map(below.map(({ at, v }) => [Math.floor(at / BUCKET_MS), v] as const));
+  return above.flatMap(({ at, v }) => {
+    const denominator = denominators.get(Math.floor(at / BUCKET_MS)) ?? 0;
+    return denominator > 0 ? [{ at, v: v / denominator }] : [];
+  });
+}
+
+/** @param since readings from a time on, oldest first */
+function readingsOver(
+  newest: number,
+  query: Query,
+  { measure }: GaugeTable,
+  since: (fromMs: number) => readonly GaugeValue[],
+): number | undefined {
+  const { over = 'newest', fromMs, pick = 'highest' } = query;
+  if (over === 'newest') return newest;
+  const readings = since(fromMs - measure.staleAfterMs);
+  // One high reading is enough for the highest of a window to be high; everything else is said of the whole window.
+  if (over !== pick && !covers(readings, query)) return undefined;
+  const values = readings.filter(({ at }) => at >= fromMs).map(({ v }) => v);
+  if (values.length === 0) return undefined;
   if (over === 'lowest') return Math.min(...values);
   if (over === 'highest') return Math.max(...values);
   return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/**
+ * True when readings speak for all of the window: the first one is at least as old as the window less one interval, and between no
+ * two of them are more than three. The interval is what mostly lies between two readings.
+ * @param readings oldest first, those of some time before the window included
+ */
+function covers(readings: readonly GaugeValue[], { fromMs, toMs, nowMs }: Query): boolean {
+  const gaps = readings.slice(1).map(({ at }, i) => at - readings[i]!.at);
+  const intervalMs = Math.max(BUCKET_MS, gaps.toSorted((a, b) => a - b)[Math.floor(gaps.length / 2)] ?? 0);
+  const begin = readings.findLastIndex(({ at }) => nowMs - at >= toMs - fromMs - intervalMs);
+  return begin >= 0 && gaps.slice(begin).every((gap) => gap <= MAX_GAP * intervalMs);
 }
 
 /** The newest reading of the series at the end of the window, unless it is stale. */

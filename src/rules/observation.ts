@@ -60,9 +60,9 @@ export interface Observation {
   /**
    * `breached` may rest on an unfinished bucket; `clear` only on complete ones; `unknown` (no data, too few events) does not
    * fire, and ends an alert only when it lasts; `held` (logpipe is behind, or there are too many to speak of) changes
-   * nothing.
+   * nothing; `forgotten` (silent for as long as the rule cares) ends an alert at once, in words of its own.
    */
-  readonly state: 'breached' | 'clear' | 'unknown' | 'held';
+  readonly state: 'breached' | 'clear' | 'unknown' | 'held' | 'forgotten';
   /**
    * Set when it was judged by another clock than the evaluation's, ms: what does not come from the log is judged by the wall
    * clock, also while nothing is counted.

@@ -14,6 +14,10 @@ const HEAD_WAIT_MS = 60_000;
 /** A bucket is complete this long after its end: totals are published every 500 ms, and producers send in batches. */
 export const COMPLETE_MS = 5_000;
 
+/** How long the quickest writing of a counter is remembered: what takes longer than that was said earlier. */
+const QUICKEST_MS = 60_000;
+const MAX_WRITERS = 64;
+
 export interface LaneStatus {
   readonly lane: string;
   /** Behind the furthest lane; of a lane that never said anything: since the first one did. */
@@ -66,6 +70,28 @@ export function createProgress(): Progress {
   /** Since when it has been within BEHIND_MS again. */
   let nearSinceMs: number | undefined;
 
+  /** Of each counter the least that the brokers' clock was ahead of its own, in this stretch of time and the one before. */
+  const writers = new Map<string, { startedMs: number; least: number; before: number }>();
+
+  /** How much later than others of the same counter the record was written, after it was said. */
+  function lateBy({ writer, saidMs }: LaneProgress, recordMs: number): number {
+    if (writer === undefined || saidMs === undefined) return 0;
+    const ahead = recordMs - saidMs;
+    const known = writers.get(writer);
+    if (known === undefined) {
+      const [oldest] = writers.keys();
+      if (writers.size >= MAX_WRITERS && oldest !== undefined) writers.delete(oldest);
+      writers.set(writer, { startedMs: saidMs, least: ahead, before: ahead });
+      return 0;
+    }
+    if (saidMs - known.startedMs >= QUICKEST_MS) {
+      known.before = known.least;
+      known.least = ahead;
+      known.startedMs = saidMs;
+    } else known.least = Math.min(known.least, ahead);
+    return ahead - Math.min(known.least, known.before);
+  }
+
   /** Lanes of Kafka are numbered; those beyond the topic's partitions belong to a topic that is gone. */
   const counts = (lane: string) => !NUMBER.test(lane) || Number(lane) < expected;
   const numbered = () => [...lanes.keys()].some((lane) => NUMBER.test(lane));
@@ -101,7 +127,10 @@ export function createProgress(): Progress {
       if (run !== undefined) {
         for (const other of lanes.keys()) if (other !== lane && other.startsWith(`${identity}#`)) lanes.delete(other);
       }
-      lanes.set(lane, Math.max(lanes.get(lane) ?? 0, caughtUp ? recordMs : arrivalMs));
+      const lateMs = lateBy(progress, recordMs);
+      // When it was true, which is earlier than when it stood in the log.
+      const readMs = caughtUp ? Math.max(arrivalMs, recordMs - lateMs - (progress.ageMs ?? 0)) : arrivalMs;
+      lanes.set(lane, Math.max(lanes.get(lane) ?? 0, readMs));
     },
     forget: (lane) => void lanes.delete(lane),
     status(wallMs) {

@@ -8,6 +8,7 @@ import { METADATA_HELP, parseMetadataSource, unknownPlaceholders } from './messa
 import { parseQuantity, type Quantity } from './quantity.ts';
 import { boundsOf, type WrittenBounds, type WrittenRule } from './rule-complete.ts';
 import { KEYS_OF_KIND, type RuleKind } from './rule-schema.ts';
+import type { Over } from './rule-types.ts';
 import { sourcesOf } from './values.ts';
 
 type Written = Readonly<Record<string, WrittenRule>>;
@@ -38,6 +39,9 @@ export function findProblems(rules: Written, measures: Measures): string[] {
     checkQuantities(rule, measure, measures, say);
     checkLabels(rule, measure, measures, say);
     checkCompanions(rule, rules, measures, say);
+    checkOver('over', rule.over, measure, measures, say);
+    const gate = rule.onlyWhile === undefined ? undefined : measures.get(rule.onlyWhile.measure);
+    if (gate !== undefined) checkOver('onlyWhile.over', rule.onlyWhile?.over, gate, measures, say);
   }
   const late = Object.entries(rules).filter(([, { kind }]) => kind === 'late');
   for (const [id] of late.slice(1))
@@ -157,10 +161,22 @@ function checkQuantities(rule: WrittenRule, measure: Measure, measures: Measures
     }
   };
   for (const [op, value] of boundsOf(rule)) check(op, value, measure.unit);
+  if (rule.forgetAfter !== undefined) checkForgetAfter(rule, measure, say);
   if (rule.floor !== undefined) check('floor', rule.floor, measure.unit);
   const gate = rule.onlyWhile === undefined ? undefined : measures.get(rule.onlyWhile.measure);
   if (gate !== undefined)
     for (const [op, value] of boundsOf(rule.onlyWhile!)) check(`onlyWhile.${op}`, value, gate.unit);
+}
+
+function checkForgetAfter(rule: WrittenRule, { unit }: Measure, say: Say): void {
+  if ((rule.labels ?? []).length === 0)
+    say('forgetAfter', 'needs labels: a silence of everything has no end but an event');
+  for (const [op, written] of boundsOf(rule)) {
+    const bound = parseQuantity(written, unit);
+    if (bound.ok && bound.value * 1_000 >= durationMs(rule.forgetAfter!)) {
+      say('forgetAfter', `must be longer than ${op}: such a rule could not fire`);
+    }
+  }
 }
 
 function checkLabels(rule: WrittenRule, measure: Measure, measures: Measures, say: Say): void {
@@ -178,6 +194,13 @@ function checkLabels(rule: WrittenRule, measure: Measure, measures: Measures, sa
   const gate = rule.onlyWhile === undefined ? undefined : measures.get(rule.onlyWhile.measure);
   if (gate !== undefined) check('onlyWhile.where', inWhere(rule.onlyWhile?.where), gate);
   if (rule.kind === 'first-seen' && rule.labels?.length === 0) say('labels', 'at least one is needed');
+}
+
+/** Of what has no readings, or those of several series added up, no single reading can be meant. */
+function checkOver(key: string, over: Over | undefined, measure: Measure, measures: Measures, say: Say): void {
+  if (over === undefined || over === 'newest') return;
+  if (measure.kind === 'gauge' || (measure.kind === 'ratio' && readsGauges(measure, measures))) return;
+  say(key, `${measure.name} is a ${measure.kind}; lowest, highest and mean are for gauges and for ratios of gauges`);
 }
 
 function checkCompanions(rule: WrittenRule, rules: Written, measures: Measures, say: Say): void {

@@ -29,6 +29,7 @@ export interface WrittenRule extends WrittenBounds {
   readonly insteadOf?: string;
   readonly learning?: string;
   readonly offset?: string;
+  readonly forgetAfter?: string;
   readonly for?: string;
   readonly keepFiring?: string;
   readonly cooldown?: string;
@@ -103,7 +104,12 @@ export function complete(id: string, written: WrittenRule, measures: Measures): 
         ...(written.onlyWhile === undefined ? {} : { onlyWhile: gateOf(written.onlyWhile, windowMs, measures) }),
       });
     case 'absence':
-      return freeze({ ...measuring, kind, bound: boundOf(written, unit) });
+      return freeze({
+        ...measuring,
+        kind,
+        bound: boundOf(written, unit),
+        ...(written.forgetAfter === undefined ? {} : { forgetAfterMs: durationMs(written.forgetAfter) }),
+      });
     case 'spike':
       return freeze({
         ...measuring,

@@ -1,15 +1,17 @@
 // The rules: definitions of rules.yml. In: YAML and the measures it speaks of. Out: frozen rules, each complete.
 // Guarantee: every measure, label and rule a rule refers to exists and is of a fitting kind; all problems at once.
+import { createHash } from 'node:crypto';
 import { readConfigFile } from '../core/config-file.ts';
 import { type Environment, loadYaml } from '../core/config-loader.ts';
 import { LogpipeError } from '../core/errors.ts';
-import type { Measures } from '../measure/measure-config.ts';
+import type { Measures, Where } from '../measure/measure-config.ts';
 import type { RollupDefinition } from './hourly.ts';
 import type { RuleInfo } from './observation.ts';
+import { watchedBy } from './quiet-set.ts';
 import { findProblems } from './rule-checks.ts';
 import { complete, type WrittenRule } from './rule-complete.ts';
 import { RULES_SCHEMA } from './rule-schema.ts';
-import type { Rule } from './rule-types.ts';
+import { isUpper, type Rule } from './rule-types.ts';
 import { sourcesOf } from './values.ts';
 
 /** In the order of the file. */
@@ -35,11 +37,44 @@ export function parseRules(text: string, env: Environment, place: string, measur
   return Object.freeze(Object.entries(rules).map(([id, written]) => complete(id, written, measures)));
 }
 
-/** What deciding and notifying need of a rule. */
+/** What telling people needs of a rule. */
 export function toRuleInfo(rule: Rule): RuleInfo & { readonly maxAlerts: number } {
   const { id, title, priority, group, forMs, keepFiringMs, cooldownMs, remindMs, inhibitedBy, runbook, maxAlerts } =
     rule;
   return { id, title, priority, group, forMs, keepFiringMs, cooldownMs, remindMs, inhibitedBy, runbook, maxAlerts };
+}
+
+/** What deciding needs of it beyond that. */
+export interface DecidingRule extends RuleInfo {
+  readonly maxAlerts: number;
+  /** Of an absence: silence has no end but an event. */
+  readonly endsByEvent?: true;
+  readonly forgetAfterMs?: number;
+  /** Of an absence: what it listens to. */
+  readonly watches?: string;
+  readonly labelNames: readonly string[];
+  readonly where?: Where;
+}
+
+export function toDecidingRule(rule: Rule): DecidingRule {
+  const info = {
+    ...toRuleInfo(rule),
+    labelNames: rule.labels,
+    ...(rule.kind === 'late' ? {} : { where: rule.where }),
+  };
+  if (rule.kind !== 'absence' || !isUpper(rule.bound)) return info;
+  const { forgetAfterMs } = rule;
+  return {
+    ...info,
+    endsByEvent: true,
+    watches: watchedBy(rule),
+    ...(forgetAfterMs === undefined ? {} : { forgetAfterMs }),
+  };
+}
+
+/** The same for the same rules, whatever file they stand in and however they are written. */
+export function hashOf(rules: Rules): string {
+  return createHash('sha256').update(JSON.stringify(rules)).digest('base64url').slice(0, 16);
 }
 
 /** No window reaches further. */

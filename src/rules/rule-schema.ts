@@ -45,7 +45,7 @@ export const KEYS_OF_KIND: Readonly<
   ratio: { permitted: [...BOUNDED, 'againstOthers'], required: ['measure'], bound: true },
   percentile: { permitted: BOUNDED, required: ['measure'], bound: true },
   absence: {
-    permitted: [...MEASURED, ...BOUND_KEYS].filter((key) => key !== 'window'),
+    permitted: [...MEASURED, ...BOUND_KEYS, 'forgetAfter'].filter((key) => key !== 'window'),
     required: ['measure'],
     bound: true,
   },
@@ -132,6 +132,9 @@ const rule = {
     last: { type: 'integer', minimum: 1, maximum: 1_000, description: 'How many events are looked at, newest first.' },
     insteadOf: { ...id, description: 'The ratio rule that has too few events while this one is judged.' },
     learning: durationOrNone('For this long after the first start everything is learned without a word.'),
+    forgetAfter: duration(
+      'A label set that nothing has arrived of for so long is over; without it, silence has no end.',
+    ),
     offset: duration('How long ago the time is that a trend is compared with.'),
     for: durationOrNone('How long the condition must hold before the alert fires.'),
     keepFiring: durationOrNone('How long the alert goes on after the condition was last true.'),

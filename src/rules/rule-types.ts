@@ -54,6 +54,8 @@ export interface ThresholdRule extends MeasuringRule {
 export interface AbsenceRule extends MeasuringRule {
   readonly kind: 'absence';
   readonly bound: Bound;
+  /** A label set that nothing has arrived of for so long is over. */
+  readonly forgetAfterMs?: number;
 }
 
 export interface SpikeRule extends MeasuringRule {

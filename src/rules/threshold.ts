@@ -65,6 +65,8 @@ function judgeEvents(rule: ThresholdRule, measure: string, store: WindowStore, t
   const closed = judgeWindow(closedWindow);
   // A count that is not finished is too low, which is no reason to say that it is below something.
   const trustOpen = !(plain && !isUpper(bound));
+  // Nor is one that began within the window: what came before nobody has counted.
+  const whole = ({ fromMs }: { readonly fromMs: number }) => trustOpen || (store.sinceMs() ?? fromMs + 1) <= fromMs;
   const looked = new Map<number, Map<string, Reading>>();
 
   function judgeWindow(window: { fromMs: number; toMs: number }) {
@@ -76,7 +78,8 @@ function judgeEvents(rule: ThresholdRule, measure: string, store: WindowStore, t
 
   function breachIn({ window, readings, all }: ReturnType<typeof judgeWindow>, key: string): Verdict | undefined {
     const reading = readings.get(key);
-    if (!enough(reading) || !exceeds(reading.value, bound) || !standsOut(rule, reading, all)) return undefined;
+    if (!whole(window) || !enough(reading) || !exceeds(reading.value, bound) || !standsOut(rule, reading, all))
+      return undefined;
     const { labels, value } = reading;
     return { labels, state: 'breached', breach: { measure, reading, value, threshold: bound.value, ...window } };
   }
@@ -100,8 +103,11 @@ function judgeEvents(rule: ThresholdRule, measure: string, store: WindowStore, t
   return [...open.readings.values()].map(({ key, labels }) => {
     const breach = (trustOpen ? breachIn(open, key) : undefined) ?? breachIn(closed, key);
     if (breach !== undefined) return breach;
-    const ended = closed.readings.get(key);
-    return enough(ended) ? { labels, state: 'clear', value: ended.value } : { labels, state: lookBack(key) };
+    const reading = closed.readings.get(key);
+    if (!enough(reading)) return { labels, state: lookBack(key) };
+    return whole(closedWindow) || !exceeds(reading.value, bound)
+      ? { labels, state: 'clear', value: reading.value }
+      : { labels, state: 'unknown' };
   });
 }
 

@@ -2,7 +2,15 @@
 // times, and readings that do not come from the log. Out: tables that values.ts reads windows from, totals since the start.
 // Guarantee: what is held equals a recount of the newest version of every bucket, however they came; memory is bounded.
 import { type CollectedMeasure, isCollected, type Measures } from '../measure/measure-config.ts';
-import { type BucketTotals, type CounterValue, LABEL_SEPARATOR, LATE_MS, OLDER_MS } from '../measure/totals.ts';
+import {
+  type BucketTotals,
+  type CounterValue,
+  LABEL_SEPARATOR,
+  LATE_MS,
+  OLDER_MS,
+  OTHER,
+  OTHER_NAME,
+} from '../measure/totals.ts';
 import {
   collapsedKey,
   createHourly,
@@ -102,7 +110,7 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
     hourly.add(name, key, eventMs, arrivalMs, sign * n, sign * sum);
   }
 
-  function entriesOf({ arrivalMs, buckets }: BucketTotals): Entry[] {
+  function entriesOf({ arrivalMs, buckets, format }: BucketTotals): Entry[] {
     const entries: Entry[] = [];
     for (const { eventMs, series } of buckets) {
       const late = arrivalMs - eventMs > LATE_MS;
@@ -110,8 +118,10 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
         const table = tables.get(name);
         if (table === undefined) continue;
         const values = series[name]!;
+        const formerOther = format === undefined ? formerOtherOf(table.measure.by) : undefined;
         for (const key in values) {
-          const place = { index: table.series.indexOf(key, arrivalMs), eventMs, late };
+          const present = key === formerOther ? otherOf(table.measure.by) : key;
+          const place = { index: table.series.indexOf(present, arrivalMs), eventMs, late };
           entries.push({ table, place, value: hold(table.kind, values[key]!) });
         }
       }
@@ -174,14 +184,40 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
     coveredFromMs: () => Math.min(coveredFrom, sinceMs ?? coveredFrom),
     putHours(records, coveredFromMs) {
       coveredFrom = coveredFromMs;
-      for (const record of records) {
-        if (record.hourMs + HOUR_MS > coveredFromMs) continue;
+      for (const written of records) {
+        if (written.hourMs + HOUR_MS > coveredFromMs) continue;
+        const record = asPresent(written, tables, hourly);
         hourly.put(record);
         putBack(record, tables);
       }
     },
     seriesCount: () => [...tables.values()].reduce((sum, { series }) => sum + series.size, 0),
   };
+}
+
+/** The key of OTHER as former counters wrote it. */
+function formerOtherOf(by: readonly string[]): string | undefined {
+  return by.length === 0 ? undefined : by.map(() => OTHER_NAME).join(LABEL_SEPARATOR);
+}
+
+function otherOf(by: readonly string[]): string {
+  return by.map(() => OTHER).join(LABEL_SEPARATOR);
+}
+
+/** The sums of an hour as former alerters kept them: labels that are not told apart were the word `other`. */
+function asPresent(record: HourRecord, tables: ReadonlyMap<string, Table>, hourly: Hourly): HourRecord {
+  const measures = Object.entries(record.measures).map(([name, keys]) => {
+    const by = tables.get(name)?.measure.by;
+    const toldApart = hourly.tracked.get(name)?.labels;
+    if (by === undefined || toldApart === undefined) return [name, keys] as const;
+    const present = Object.entries(keys).map(([key, sums]) => {
+      const parts = key.split(LABEL_SEPARATOR);
+      const values = parts.map((part, i) => (part === OTHER_NAME && !toldApart.includes(by[i] ?? '') ? OTHER : part));
+      return [values.join(LABEL_SEPARATOR), sums] as const;
+    });
+    return [name, Object.fromEntries(present)] as const;
+  });
+  return { ...record, measures: Object.fromEntries(measures) };
 }
 
 /** Events of each late event bucket, over all counters. */

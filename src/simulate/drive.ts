@@ -56,7 +56,8 @@ export async function drive(records: Iterable<DriveRecord>, options: DriveOption
   const lanes = Array.from({ length: options.lanes }, () => ({ queue: [] as DriveRecord[], next: 0, offset: 0 }));
   for (const record of records) lanes[record.lane % lanes.length]!.queue.push(record);
 
-  const stages = createStages({ measures, ruleSets: [rules], parse, fromMs, initial }, () =>
+  const withoutLog = lanes.every(({ queue }) => queue.length === 0);
+  const stages = createStages({ measures, ruleSets: [rules], parse, fromMs, initial, withoutLog }, () =>
     lanes.map(({ queue, next, offset }, partition) => {
       const arrived = queue[next] !== undefined && queue[next]!.arrivalMs <= clock.now();
       return { partition, lanes: lanes.length, position: offset, end: offset + (arrived ? 1 : 0), caughtUp: !arrived };

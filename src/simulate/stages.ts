@@ -13,7 +13,7 @@ import type { Measures } from '../measure/measure-config.ts';
 import { channelsFor } from '../notify/channels.ts';
 import type { ChannelName, Notification } from '../notify/notification.ts';
 import { createParser, type ParseConfig } from '../parse/parse.ts';
-import { type Rules, toRuleInfo } from '../rules/rule-config.ts';
+import { type Rules, toDecidingRule } from '../rules/rule-config.ts';
 import { createTagger } from '../tag/tag.ts';
 import { createSimulatedClock, type SimulatedClock } from './clock.ts';
 
@@ -48,6 +48,8 @@ export interface StagesOptions {
   /** Records of the alert store to begin with. */
   readonly initial: ReadonlyMap<StateKey, object>;
   readonly masker?: Masker;
+  /** See EvaluationOptions. */
+  readonly withoutLog?: boolean;
 }
 
 export interface Stages {
@@ -99,17 +101,22 @@ export function createStages(options: StagesOptions, positions: () => readonly L
 /** An evaluator and an alert machine alone, for who counts by themselves. */
 export function createRuleSet(
   rules: Rules,
-  { measures, fromMs, initial }: Pick<StagesOptions, 'measures' | 'fromMs' | 'initial'>,
+  {
+    measures,
+    fromMs,
+    initial,
+    withoutLog = false,
+  }: Pick<StagesOptions, 'measures' | 'fromMs' | 'initial' | 'withoutLog'>,
   masker: Masker,
 ): RuleSetStages & { judge(nowMs: number): void } {
-  const machine = createAlertMachine(rules.map(toRuleInfo), initial, {
+  const machine = createAlertMachine(rules.map(toDecidingRule), initial, {
     nextId: numbered(),
     environment: 'simulation',
     channelsFor: (priority) => channelsFor(priority).filter((name) => CHANNELS.includes(name)),
     masker,
     history: false,
   });
-  const evaluations = createEvaluations({ measures, rules, coveredFromMs: 0, wallMs: fromMs }, initial, {
+  const evaluations = createEvaluations({ measures, rules, coveredFromMs: 0, wallMs: fromMs, withoutLog }, initial, {
     isFiring: (ruleId) => machine.alerts().some((alert) => alert.ruleId === ruleId && alert.phase === 'firing'),
   });
   const seen = createTimeline(machine);

@@ -90,6 +90,11 @@ export const kafkaSection = {
           description: 'Topic of the alerts’ state; one partition, compacted.',
           default: 'calling-platform-alerts',
         },
+        commands: {
+          $ref: '#/$defs/topic',
+          description: 'Topic of what people command about alerts; one partition, kept for a day.',
+          default: 'calling-platform-alert-commands',
+        },
         partitions: {
           type: 'integer',
           minimum: 1,
@@ -173,6 +178,8 @@ export interface KafkaConfig {
     readonly dlq: string;
     readonly counts: string;
     readonly alerts: string;
+    /** Always there in a configuration that was loaded; who builds one may leave it out: nobody commands anything then. */
+    readonly commands?: string;
     readonly partitions: number;
     readonly replicationFactor: number;
     readonly minInsyncReplicas: number;

@@ -238,12 +238,13 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
     ended: ended.promise,
 
     positions() {
-      const current = gate.open && joined && clock.now() - fetchedMs <= FRESH_MS + intake.maxWaitMs;
+      const ageMs = Math.max(0, clock.now() - fetchedMs);
+      const current = gate.open && joined && ageMs <= FRESH_MS + intake.maxWaitMs;
       return [...ready].map((partition) => {
         const position = tracker.position(partition) ?? 0;
         const end = Math.max(positions.endOf(partition), position);
         const lanes = positions.partitionCount();
-        return { partition, lanes, position, end, caughtUp: current && position === end };
+        return { partition, lanes, position, end, caughtUp: current && position === end, ageMs };
       });
     },
 

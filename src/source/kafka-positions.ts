@@ -24,6 +24,8 @@ export interface PartitionPosition {
   readonly end: number;
   /** All there was a moment ago has been delivered and taken. */
   readonly caughtUp: boolean;
+  /** How long ago an answer of the brokers told so, ms. */
+  readonly ageMs: number;
 }
 
 export interface KafkaPositions {

@@ -89,7 +89,17 @@ export function wantedTopics(topics: KafkaConfig['topics']): WantedTopic[] {
         'max.compaction.lag.ms': String(24 * HOUR_MS),
       },
     },
+    ...(topics.commands === undefined ? [] : [commandsTopic(topics.commands, common)]),
   ];
+}
+
+function commandsTopic(name: string, common: WantedTopic['settings']): WantedTopic {
+  const settings = {
+    ...common,
+    'retention.ms': String(24 * HOUR_MS),
+    'max.message.bytes': String(LOGS_MAX_BYTES),
+  };
+  return { name, partitions: 1, settings };
 }
 
 /**

@@ -11,6 +11,7 @@ const told: NotifyFacts = {
   firing: 1,
   audible: 1,
   joined: 0,
+  breached: 1,
   resolved: 0,
   priority: 'P2',
   toldPriority: 'P2',
@@ -21,8 +22,8 @@ const told: NotifyFacts = {
   remindMs: 0,
 };
 const untold: NotifyFacts = { ...told, joined: 1, toldPriority: undefined, lastTriggerMs: undefined, open: false };
-const gone = { firing: 0, audible: 0, priority: undefined } as const;
-const muted = { audible: 0, joined: 0, priority: undefined } as const;
+const gone = { firing: 0, audible: 0, breached: 0, priority: undefined } as const;
+const muted = { audible: 0, joined: 0, breached: 0, priority: undefined } as const;
 const reminding = { remindMs: 30 * MINUTE, lastTriggerMs: ago(30) } as const;
 
 describe('decideNotify', () => {
@@ -54,6 +55,8 @@ describe('decideNotify', () => {
     ['the last audible one muted', { ...told, ...muted }, 'none'],
 
     ['a reminder is due', { ...told, ...reminding }, 'repeat'],
+    ['due, but its condition is not true at present', { ...told, ...reminding, breached: 0 }, 'none'],
+    ['the same with some resolved', { ...told, ...reminding, breached: 0, resolved: 1 }, 'none'],
     ['a moment before', { ...told, ...reminding, lastTriggerMs: ago(30) + 1 }, 'none'],
     ['due, but somebody has acknowledged', { ...told, ...reminding, acknowledged: 'told' }, 'none'],
     ['due, but muted', { ...told, ...reminding, ...muted }, 'none'],

@@ -47,6 +47,35 @@ describe('what was learned of error templates', () => {
   const news = ({ observations }: { observations: readonly { ruleId: string; state: string }[] }) =>
     observations.filter(({ ruleId, state }) => ruleId === 'new-error' && state === 'breached');
 
+  test('stands in every evaluation until it is durable, and in none after that', () => {
+    const records = new Map<string, object>([
+      ['known/since', { sinceMs: NOW - 9 * DAY, templates: ERROR_TEMPLATE_VERSION }],
+    ]);
+    const evaluations = start(records, NOW);
+    seen(evaluations, 'fault 1', NOW + 1_000);
+    const first = evaluations.evaluate(NOW + 12_000);
+    expect(news(first)).toHaveLength(1);
+    const key = 'template/error.templates/fault 1';
+    const watched = 'watched/application-silent';
+    expect(first.records.map((change) => change.key)).toEqual([key, watched]);
+    // Its commit failed: nothing of it may be lost, and what is new comes to it.
+    seen(evaluations, 'fault 2', NOW + 13_000);
+    const second = evaluations.evaluate(NOW + 24_000);
+    expect(second.records.map((change) => change.key)).toEqual([key, watched, 'template/error.templates/fault 2']);
+    expect(evaluations.evaluate(NOW + 25_000).records).toEqual(second.records);
+    evaluations.accepted();
+    expect(evaluations.evaluate(NOW + 26_000).records).toEqual([]);
+    // A successor of a process that died before that commit has it as news once more; after it, no more.
+    for (const [kept, expected] of [
+      [records, 1],
+      [new Map([...records, ...second.records.map(({ key: id, value }) => [id, value as object] as const)]), 0],
+    ] as const) {
+      const successor = start(kept, NOW + 30 * MINUTE);
+      seen(successor, 'fault 1', NOW + 30 * MINUTE);
+      expect(news(successor.evaluate(NOW + 31 * MINUTE))).toHaveLength(expected);
+    }
+  });
+
   test('by another version is forgotten, little by little, and learned anew without a word', () => {
     const records = new Map<string, object>([['known/since', { sinceMs: NOW - 9 * DAY }], ...(old as [])]);
     const keep = (changes: readonly { key: string; value: object | null }[]) => {

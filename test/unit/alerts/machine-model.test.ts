@@ -35,7 +35,7 @@ interface Round {
   readonly passedMs: number;
   readonly lagMs: number;
   readonly states: readonly Seen[];
-  readonly command: 'none' | 'acknowledge' | 'silence' | 'unsilence';
+  readonly command: 'none' | 'acknowledge' | 'resolve' | 'silence' | 'unsilence';
   /** Picks whom the command is about, and which entries have a result. */
   readonly pick: number;
   readonly result: 'none' | 'ok' | 'failed' | 'retry';
@@ -63,7 +63,10 @@ const round: fc.Arbitrary<Round> = fc.record({
   states: fc.tuple(...SLOTS.map(() => state)),
   command: fc.oneof(
     { weight: 8, arbitrary: fc.constant('none' as const) },
-    { weight: 1, arbitrary: fc.constantFrom('acknowledge' as const, 'silence' as const, 'unsilence' as const) },
+    {
+      weight: 1,
+      arbitrary: fc.constantFrom('acknowledge' as const, 'resolve' as const, 'silence' as const, 'unsilence' as const),
+    },
   ),
   pick: fc.nat(30),
   result: fc.constantFrom('none', 'ok', 'ok', 'failed', 'retry'),
@@ -233,6 +236,10 @@ function commandOf({ command, pick }: Round, current: AlertMachine, wallMs: numb
       const open = current.incidents().filter((incident) => incident.state === 'open');
       const incident = open[pick % Math.max(1, open.length)];
       return incident === undefined ? [] : [{ kind: 'acknowledge', incidentId: incident.id, by: 'ann' }];
+    }
+    case 'resolve': {
+      const alerts = current.alerts().map(({ key, startedMs }) => ({ key, startedMs }));
+      return [{ kind: 'resolve', alerts: alerts.slice(0, 1 + (pick % 3)), by: 'ann' }];
     }
     case 'silence': {
       const { ruleId, labels } = SLOTS[pick % SLOTS.length] as (typeof SLOTS)[number];

@@ -212,6 +212,26 @@ describe('the outbox', () => {
     expect(w.stored.has(`outbox/${entry.id}`)).toBe(false);
   });
 
+  test('a newer result that comes while an older one is written is not dropped with it', async () => {
+    const w = world();
+    const { step, outbox, machine, results } = w.hold();
+    await step('breached');
+    const entry = machine.waiting().find(({ channel }) => channel === 'history') as OutboxEntry;
+    await outbox.onResult(entry.id, DOWN, { attempts: 1, nextMs: 0 });
+    let newer: Promise<void> | undefined;
+    // Between the decision about the older result and its commit.
+    w.reach = (point) => {
+      if (point === 'decided') newer ??= outbox.onResult(entry.id, OK, undefined);
+    };
+    await step('breached');
+    expect(w.stored.get(`outbox/${entry.id}`)).toMatchObject({ attempts: 1 });
+    expect(results.get(entry.id)).toMatchObject({ result: OK });
+    await w.clock.advance(1_000);
+    await newer;
+    expect(w.stored.has(`outbox/${entry.id}`)).toBe(false);
+    expect(results.size).toBe(0);
+  });
+
   test('a retry is remembered, so that a restart does not begin with a storm', async () => {
     const w = world();
     w.answers.slack = DOWN;

@@ -176,6 +176,97 @@ describe('publishing', () => {
   });
 });
 
+describe('progress', () => {
+  /** Behind each progress: no more was read than the totals before it hold. */
+  const checked = (messages: readonly CountsMessage[]) => {
+    let upTo = -1;
+    let newestMs = 0;
+    return messages.flatMap((message) => {
+      if (message.kind === 'totals') {
+        upTo = Math.max(upTo, message.totals.upToOffset);
+        newestMs = Math.max(newestMs, message.totals.arrivalMs + 10_000);
+        return [];
+      }
+      const { position, arrivalMs, caughtUp } = message.progress;
+      expect(position, 'position').toBeLessThanOrEqual(upTo + 1);
+      expect(arrivalMs, 'arrival').toBeLessThan(newestMs + 1);
+      return [{ position, caughtUp }];
+    });
+  };
+
+  test('is never ahead of its totals, while a chunk is half counted and while a publication is under way', async () => {
+    let delivered = 0;
+    const looked: (() => void)[] = [];
+    const { accept, counter, messages, shut, release } = open({
+      positions: () => [{ partition: 0, lanes: 1, position: delivered, end: delivered, caughtUp: true }],
+      recall: () => new Promise<void>((resolve) => void looked.push(resolve)),
+    });
+    // The source has handed the whole chunk over; its second record is still looked up.
+    delivered = 140_003;
+    const accepting = accept([
+      line(140_000, START, { eventId: nextId() }),
+      line(140_001, START + 1, { eventId: nextId(), mark: 'resent' }),
+      line(140_002, START + 15_000),
+    ]);
+    await settled();
+    await counter.publish();
+    expect(checked(messages)).toEqual([{ position: 140_001, caughtUp: false }]);
+    looked[0]!();
+    await accepting;
+    shut();
+    const published = counter.publish();
+    await settled();
+    delivered = 140_005;
+    await accept([line(140_003, START + 30_000), line(140_004, START + 40_000)]);
+    release();
+    await published;
+    expect(checked(messages).at(-1)).toEqual({ position: 140_003, caughtUp: true });
+    await counter.publish();
+    expect(checked(messages).at(-1)).toEqual({ position: 140_005, caughtUp: true });
+  });
+
+  test('of a lane whose first record is looked up is where that one stands', async () => {
+    const { accept, counter, messages } = open({
+      positions: () => [{ partition: 0, lanes: 1, position: 140_001, end: 140_001, caughtUp: true }],
+      recall: () => new Promise<void>(() => {}),
+    });
+    void accept([line(140_000, START, { eventId: nextId(), mark: 'resent' })]);
+    await settled();
+    await counter.publish();
+    expect(messages).toMatchObject([{ progress: { position: 140_000, caughtUp: false, arrivalMs: 0 } }]);
+  });
+
+  test('one of two chunks that are counted at a time does not speak for the other', async () => {
+    const { accept, chunk, counter, messages } = open({
+      positions: () =>
+        [0, 1].map((partition) => ({ partition, lanes: 2, position: 140_001, end: 140_001, caughtUp: true })),
+      recall: () => new Promise<void>(() => {}),
+    });
+    void counter.accept(
+      chunk([line(140_000, START, { eventId: nextId(), mark: 'resent' })], {
+        kind: 'kafka',
+        topic: 'log',
+        partition: 1,
+      }),
+    );
+    await accept([line(140_000, START)]);
+    await counter.publish();
+    expect(messages.at(-1)).toMatchObject({ progress: { lane: '1', position: 140_000, caughtUp: false } });
+  });
+
+  test('totals that could not be written are written before the next progress', async () => {
+    const { accept, counter, messages, fail } = open({
+      positions: () => [{ partition: 0, lanes: 1, position: 2, end: 2, caughtUp: true }],
+    });
+    fail(true);
+    await accept([line(0, START), line(1, START + 10_000)]);
+    await counter.publish();
+    fail(false);
+    await counter.publish();
+    expect(checked(messages)).toEqual([{ position: 2, caughtUp: true }]);
+  });
+});
+
 describe('acknowledging', () => {
   test('a bucket as a whole, when it is closed and durable', async () => {
     const { accept, clock, acknowledged, shut, release } = open();

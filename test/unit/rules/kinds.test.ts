@@ -455,6 +455,86 @@ describe('gauges', () => {
     expect(of(stage.tick(T0 + 271 * SECOND), 'high-cpu')[0]?.state).toBe('breached');
   });
 
+  describe('over a window', () => {
+    const judged = (over: string, bound: string, more = 'measure: system.cpu, labels: [host]') =>
+      rulesOf(`  busy: { title: Busy, priority: P2, kind: threshold, ${more}, window: 2m, over: ${over}, ${bound} }`);
+    const at = (
+      rules: ReturnType<typeof rulesOf>,
+      readings: readonly (readonly [s: number, v: number])[],
+      s: number,
+    ) => {
+      const stage = createStage(rules);
+      for (const [second, v] of readings) stage.gauge('system.cpu', ['a'], v, T0 + second * SECOND);
+      return of(stage.tick(T0 + s * SECOND), 'busy')[0]?.state;
+    };
+    const every = (step: number, from: number, to: number, v = 100) =>
+      Array.from({ length: Math.floor((to - from) / step) + 1 }, (_, i) => [from + i * step, v] as const);
+
+    it.each(['lowest', 'mean'])('says nothing of it before it was seen: %s', (over) => {
+      const rules = judged(over, 'above: 90');
+      for (const seen of [2, 30, 61, 90, 104]) expect(at(rules, every(15, 0, seen), seen), `${seen} s`).toBe('unknown');
+      expect(at(rules, every(2, 0, 2), 2)).toBe('unknown');
+      expect(at(rules, every(5, 0, 100), 100)).toBe('unknown');
+      expect(at(rules, every(15, 0, 105), 106)).toBe('breached');
+      expect(at(rules, every(5, 0, 115), 116)).toBe('breached');
+    });
+
+    it('is judged at every moment, whatever the interval', () => {
+      const rules = judged('lowest', 'above: 90');
+      for (const step of [1, 5, 7, 10, 13, 15, 25, 40]) {
+        for (let s = 200; s < 230; s++)
+          expect(at(rules, every(step, 0, s), s), `every ${step} s, ${s}`).toBe('breached');
+      }
+    });
+
+    it('says nothing across a gap of more than three intervals', () => {
+      const rules = judged('lowest', 'above: 90');
+      expect(at(rules, [...every(15, 0, 60), ...every(15, 105, 180)], 181)).toBe('breached');
+      expect(at(rules, [...every(15, 0, 60), ...every(15, 110, 180)], 181)).toBe('unknown');
+      // Once the window lies behind it, it is of no consequence.
+      expect(at(rules, [...every(15, 0, 60), ...every(15, 120, 240)], 241)).toBe('breached');
+    });
+
+    it('one reading is enough for the highest to be high, and the lowest to be low', () => {
+      expect(at(judged('highest', 'above: 90'), every(15, 0, 0), 1)).toBe('breached');
+      expect(at(judged('lowest', 'below: 5'), every(15, 0, 0, 1), 1)).toBe('breached');
+      expect(at(judged('highest', 'below: 5'), every(15, 0, 30, 1), 31)).toBe('unknown');
+    });
+
+    it('of a ratio of gauges as well', () => {
+      const rules = judged('lowest', 'above: 90 %', 'measure: process.heap_limit');
+      const stage = createStage(rules);
+      for (const [s, v] of [...every(15, 0, 60), [75, 10] as const, ...every(15, 90, 120)]) {
+        stage.gauge('process.heap_used_bytes', ['a', '1'], v, T0 + s * SECOND);
+        stage.gauge('process.heap_limit_bytes', ['a', '1'], 100, T0 + s * SECOND);
+        if (s === 15) expect(of(stage.tick(T0 + 16 * SECOND), 'busy')[0]?.state).toBe('unknown');
+      }
+      expect(of(stage.tick(T0 + 121 * SECOND), 'busy')[0]?.state).toBe('clear');
+    });
+
+    it('nor is growth known, nor a count too low, before the window was seen', () => {
+      const grows = createStage(
+        rulesOf(
+          '  slow: { title: Slow, priority: P2, kind: threshold, measure: queue.rate, window: 5m, below: 5 /min }',
+        ),
+      );
+      for (let s = 0; s <= 330; s += 15) {
+        grows.gauge('queue.completed', ['calls'], s, T0 + s * SECOND);
+        if (s === 180) expect(stateOf(grows.tick(T0 + 181 * SECOND), 'slow')).toBe('unknown');
+      }
+      expect(stateOf(grows.tick(T0 + 331 * SECOND), 'slow')).toBe('clear');
+
+      const few = createStage(
+        rulesOf('  few: { title: Few, priority: P2, kind: threshold, measure: calls.ended, window: 5m, below: 50 }'),
+      );
+      for (let s = 0; s <= 310; s += 10) {
+        calls(few, T0 + s * SECOND, { ok: 1 });
+        const state = stateOf(few.tick(T0 + (s + 16) * SECOND), 'few');
+        expect(state, `${s} s`).toBe(s < 290 ? 'unknown' : 'breached');
+      }
+    });
+  });
+
   it('grow: jobs per minute across a restart of the counter, and only while jobs are waiting', () => {
     const stage = createStage();
     const report = (atMs: number, completed: number, waiting: number) => {

@@ -27,6 +27,38 @@ describe('progress', () => {
     ]);
   });
 
+  it('is the time it was true, not the time it was written: a counter that could not write says nothing of now', () => {
+    const progress = createProgress();
+    // The counter's own clock is hours away from the brokers', and means nothing but distances.
+    const said = (ms: number) => ({ writer: 'a', saidMs: ms - T0 + 77 * HOUR });
+    for (let s = 0; s <= 100; s++) {
+      progress.apply(lane('0', { lanes: 1, ...said(T0 + s * SECOND) }), T0 + s * SECOND + 5);
+    }
+    expect(progress.status(T0 + 100 * SECOND).times?.evalMs).toBe(T0 + 100 * SECOND + 5);
+    // Said at 101 s and 102 s, written when the brokers were back, at 180 s.
+    for (const s of [101, 102]) progress.apply(lane('0', { lanes: 1, ...said(T0 + s * SECOND) }), T0 + 180 * SECOND);
+    expect(progress.status(T0 + 180 * SECOND).times?.evalMs).toBe(T0 + 102 * SECOND + 5);
+    progress.apply(lane('0', { lanes: 1, ...said(T0 + 181 * SECOND) }), T0 + 181 * SECOND + 5);
+    expect(progress.status(T0 + 181 * SECOND).times?.evalMs).toBe(T0 + 181 * SECOND + 5);
+    // It had looked at the log three seconds before; and what it read then is the least that is known.
+    progress.apply(lane('0', { lanes: 1, ageMs: 3_000, ...said(T0 + 200 * SECOND) }), T0 + 200 * SECOND + 5);
+    expect(progress.status(T0 + 200 * SECOND).times?.evalMs).toBe(T0 + 197 * SECOND + 5);
+    const arrived = { lanes: 1, ageMs: 60_000, arrivalMs: T0 + 205 * SECOND };
+    progress.apply(lane('0', { ...arrived, ...said(T0 + 210 * SECOND) }), T0 + 210 * SECOND + 5);
+    expect(progress.status(T0 + 210 * SECOND).times?.evalMs).toBe(T0 + 205 * SECOND);
+  });
+
+  it('one counter after the other, each with a clock of its own, and brokers whose clock steps: never ahead for long', () => {
+    const progress = createProgress();
+    const say = (writer: string, own: number, ms: number) =>
+      progress.apply(lane('0', { lanes: 1, writer, saidMs: own }), ms);
+    for (let i = 0; i < 300; i++) say(`w${i}`, i * 1_000_000, T0 + i * SECOND);
+    expect(progress.status(T0 + 299 * SECOND).times?.evalMs).toBe(T0 + 299 * SECOND);
+    // The brokers' clock is an hour ahead from now on: after two minutes it is the measure.
+    for (let s = 300; s <= 430; s++) say('w299', 299 * 1_000_000 + (s - 299) * SECOND, T0 + HOUR + s * SECOND);
+    expect(progress.status(T0 + HOUR + 430 * SECOND).times?.evalMs).toBe(T0 + HOUR + 430 * SECOND);
+  });
+
   it('waits 30 s for a lane that stalls, which is then named, and no longer', () => {
     const progress = createProgress();
     for (const name of ['0', '1']) progress.apply(lane(name), T0);

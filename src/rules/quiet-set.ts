@@ -1,0 +1,152 @@
+// Who fell silent, remembered for longer than windows are: of each absence rule the label sets that nothing has arrived of for a
+// while, and since when a rule without labels is watched. In: what absence rules find. Out: since when each is silent, and what
+// somebody has to make durable. Guarantee: bounded; what is known of a rule goes when it watches something else.
+import type { AbsenceRule } from './rule-types.ts';
+import type { Labels } from './series.ts';
+
+/** `quiet/<rule and labels>`: nothing has arrived since `lastMs`. */
+export interface QuietEntry {
+  readonly ruleId: string;
+  /** See `watchedBy`. */
+  readonly what: string;
+  readonly key: string;
+  readonly labels: Labels;
+  readonly lastMs: number;
+}
+
+/** `watched/<rule>`, of rules without labels. */
+export interface WatchedEntry {
+  readonly ruleId: string;
+  readonly what: string;
+  /** Evaluation time at which the rule was first seen. */
+  readonly sinceMs: number;
+  /** Something has arrived since. */
+  readonly heard?: true;
+}
+
+export interface QuietChange {
+  readonly id: string;
+  readonly entry: QuietEntry | WatchedEntry | null;
+}
+
+export interface QuietSet {
+  /**
+   * Something of the label set arrived at `lastMs`, or at most so late.
+   * @returns the newest arrival known
+   */
+  hear(rule: AbsenceRule, key: string, labels: Labels, lastMs: number, evalMs: number): number;
+  /** Label sets of the rule that are remembered. */
+  of(rule: AbsenceRule): QuietEntry[];
+  forget(entry: QuietEntry): void;
+  /** Of a rule without labels: since when it is watched; from `evalMs` on when it was not before. */
+  watched(rule: AbsenceRule, evalMs: number): WatchedEntry;
+}
+
+export interface KeptQuietSet extends QuietSet {
+  /** Changed since the last call. */
+  take(): QuietChange[];
+}
+
+export const QUIET = 'quiet/';
+export const WATCHED = 'watched/';
+/** Silence is noted at the latest now: what a take-over reads of the counts reaches an hour back. */
+const NOTE_MS = 15 * 60_000;
+const MAX_PER_RULE = 500;
+
+/** What the rule listens to: an absence of something else is another one. */
+export function watchedBy({ measure, where, labels }: Pick<AbsenceRule, 'measure' | 'where' | 'labels'>): string {
+  return JSON.stringify([measure, where, labels]);
+}
+
+export function createQuietSet(quiet: Iterable<QuietEntry> = [], watched: Iterable<WatchedEntry> = []): KeptQuietSet {
+  const rules = new Map<string, Map<string, QuietEntry>>();
+  const since = new Map<string, WatchedEntry>();
+  const changed = new Map<string, QuietChange['entry']>();
+  const texts = new WeakMap<AbsenceRule, string>();
+  for (const entry of quiet) entriesOf(entry.ruleId).set(entry.key, entry);
+  for (const entry of watched) since.set(entry.ruleId, entry);
+
+  /** Asked for at every evaluation, of every label set. */
+  function whatOf(rule: AbsenceRule): string {
+    let what = texts.get(rule);
+    if (what === undefined) {
+      what = watchedBy(rule);
+      texts.set(rule, what);
+    }
+    return what;
+  }
+
+  function entriesOf(ruleId: string): Map<string, QuietEntry> {
+    let entries = rules.get(ruleId);
+    if (entries === undefined) {
+      entries = new Map();
+      rules.set(ruleId, entries);
+    }
+    return entries;
+  }
+
+  const idOf = ({ ruleId, key }: Pick<QuietEntry, 'ruleId' | 'key'>) => `${QUIET}${ruleId}/${key}`;
+
+  function put(entry: QuietEntry): void {
+    const entries = entriesOf(entry.ruleId);
+    if (!entries.has(entry.key) && entries.size >= MAX_PER_RULE) {
+      const oldest = [...entries.values()].reduce((one, other) => (other.lastMs < one.lastMs ? other : one));
+      // What was let go before is older than all that is held, and so it does not come back.
+      if (oldest.lastMs >= entry.lastMs) return;
+      forget(oldest);
+    }
+    entries.set(entry.key, entry);
+    changed.set(idOf(entry), entry);
+  }
+
+  function forget(entry: QuietEntry): void {
+    if (!entriesOf(entry.ruleId).delete(entry.key)) return;
+    changed.set(idOf(entry), null);
+  }
+
+  function of(rule: AbsenceRule): QuietEntry[] {
+    const what = whatOf(rule);
+    const entries = [...entriesOf(rule.id).values()];
+    for (const entry of entries) if (entry.what !== what) forget(entry);
+    return entries.filter((entry) => entry.what === what);
+  }
+
+  function watch(rule: AbsenceRule, evalMs: number): WatchedEntry {
+    const what = whatOf(rule);
+    const known = since.get(rule.id);
+    if (known?.what === what) return known;
+    return keepWatched({ ruleId: rule.id, what, sinceMs: evalMs });
+  }
+
+  function keepWatched(entry: WatchedEntry): WatchedEntry {
+    since.set(entry.ruleId, entry);
+    changed.set(`${WATCHED}${entry.ruleId}`, entry);
+    return entry;
+  }
+
+  return {
+    hear(rule, key, labels, lastMs, evalMs) {
+      const what = whatOf(rule);
+      if (rule.labels.length === 0) {
+        const entry = watch(rule, evalMs);
+        if (entry.heard === undefined) keepWatched({ ...entry, heard: true });
+      }
+      const found = entriesOf(rule.id).get(key);
+      const known = found?.what === what ? found : undefined;
+      const newestMs = Math.max(lastMs, known?.lastMs ?? lastMs);
+      const silentMs = evalMs - newestMs;
+      if (silentMs < Math.min(rule.bound.value * 1_000, NOTE_MS)) {
+        if (found !== undefined) forget(found);
+      } else if (known?.lastMs !== newestMs) put({ ruleId: rule.id, what, key, labels, lastMs: newestMs });
+      return newestMs;
+    },
+    of,
+    forget,
+    watched: watch,
+    take() {
+      const taken = [...changed].map(([id, entry]) => ({ id, entry }));
+      changed.clear();
+      return taken;
+    },
+  };
+}
