@@ -4,7 +4,7 @@ import net from 'node:net';
 import tls from 'node:tls';
 import kafkajs, { type KafkaConfig, type Producer } from 'kafkajs';
 import { errorText } from '../core/errors.ts';
-import { calmRequestQueues } from '../core/kafkajs-timer.ts';
+import { repairKafkaJsTime } from '../core/kafkajs-timer.ts';
 import { createEncodedSend } from './encoded-send.ts';
 import type { TransportSettings } from './options.ts';
 import type { ShipRecord } from './record.ts';
@@ -39,7 +39,7 @@ export function createShipClient(
   },
 ): ShipClient {
   const { Kafka, logLevel } = kafkajs;
-  calmRequestQueues();
+  repairKafkaJsTime();
   const sockets = new Set<net.Socket>();
   const encoded = createEncodedSend(settings.compression);
   let isBusy = false;

@@ -6,7 +6,13 @@ import { explainConnection } from '../core/kafka-hints.ts';
 const FIRST_BACKOFF_MS = 200;
 const MAX_BACKOFF_MS = 5_000;
 
+/** The one broker that could answer does not: it passes when another one takes its place. */
+export class SilentBrokerError extends Error {
+  override readonly name = 'SilentBrokerError';
+}
+
 const AWAY = new Set([
+  'SilentBrokerError',
   'KafkaJSConnectionError',
   'KafkaJSConnectionClosedError',
   'KafkaJSRequestTimeoutError',
@@ -34,6 +40,11 @@ export function isKafkaAway(error: unknown): boolean {
 /** Milliseconds before attempt `failures` + 1: 200 ms, doubling up to 5 s. */
 export function backoffMs(failures: number): number {
   return Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(failures - 1, 16));
+}
+
+/** Of failures in a row the first is said, and then each time they have doubled. */
+export function isWorthSaying(failures: number): boolean {
+  return (failures & (failures - 1)) === 0;
 }
 
 /** The error in words, with what to do about the ones that are known. */

@@ -1,10 +1,14 @@
 // One kafkajs consumer from its birth to its end. In: settings and handlers. Out: batches and group events, and exactly
 // one end: a crash, a failed start, a consumer that fell silent, or `close`. It never restarts by itself.
 import type { Consumer, EachBatchPayload, Kafka, PartitionAssigner } from 'kafkajs';
-import type { Clock } from '../core/clock.ts';
+import { type Clock, type Moment, momentOf } from '../core/clock.ts';
+import { METADATA_MAX_AGE_MS } from './kafka-client.ts';
+import { SilentBrokerError } from './kafka-failures.ts';
 
 const CHECK_MS = 5_000;
 const CLOSE_MS = 10_000;
+/** Requests that the group's coordinator alone answers, while the member is one. */
+const COORDINATED = new Set(['Heartbeat', 'OffsetCommit']);
 
 export interface SessionOptions {
   readonly topic: string;
@@ -29,10 +33,10 @@ export interface SessionHandlers {
   /** A batch without any record (transaction markers, aborted records), which `onBatch` never sees. */
   onEmptyBatch(partition: number, first: number, last: number): void;
   /**
-   * The group has confirmed the membership, by an answered heartbeat or a join. `sinceMs`: when that was asked, wall clock;
-   * nobody else can have been given the partitions before one session timeout after it.
+   * The group has confirmed the membership, by an answered heartbeat or a join. `asked`: when it was asked; nobody else can have
+   * been given the partitions before one session timeout after it.
    */
-  onMember?(sinceMs: number): void;
+  onMember?(asked: Moment): void;
   /** A broker has answered a fetch; batches it may hold come next. */
   onFetch?(): void;
 }
@@ -64,6 +68,7 @@ export function openKafkaSession(
     // How long the others wait in a rebalance for a member that does not answer: no longer than for a dead one.
     rebalanceTimeout: options.sessionTimeoutMs,
     heartbeatInterval: options.heartbeatMs,
+    metadataMaxAge: METADATA_MAX_AGE_MS,
     maxWaitTimeInMs: options.maxWaitMs,
     maxBytes: options.fetchMaxBytes,
     maxBytesPerPartition: options.fetchMaxBytesPerPartition,
@@ -102,16 +107,22 @@ export function openKafkaSession(
   cancelCheck = deps.clock.after(CHECK_MS, check);
 
   const { events } = consumer;
-  let askedMs = 0;
-  if (handlers.onMember !== undefined) {
-    // An answer may have waited in the socket while the process was stopped: what counts is when the question was asked.
-    consumer.on(events.REQUEST, ({ payload }) => {
-      if (payload.apiName === 'Heartbeat' || payload.apiName === 'SyncGroup') askedMs = payload.createdAt;
-    });
-  }
+  let asked: Moment = { wallMs: 0, monotonicMs: Number.NEGATIVE_INFINITY };
+  // An answer may have waited in the socket while the process was stopped: what counts is when the question was asked. The two
+  // clocks may say different things about that; who has to be certain sees it (core/clock.ts).
+  consumer.on(events.REQUEST, ({ payload }) => {
+    if (payload.apiName !== 'Heartbeat' && payload.apiName !== 'SyncGroup') return;
+    const { wallMs, monotonicMs } = momentOf(deps.clock);
+    asked = { wallMs: wallMs - (Date.now() - payload.createdAt), monotonicMs: monotonicMs - payload.duration };
+  });
+  // kafkajs would ask the same coordinator again and again: a new session looks for it anew.
+  consumer.on(events.REQUEST_TIMEOUT, ({ payload }) => {
+    if (COORDINATED.has(payload.apiName))
+      fail(new SilentBrokerError(`the group’s coordinator does not answer (${payload.apiName})`));
+  });
   consumer.on(events.HEARTBEAT, () => {
     onActivity();
-    if (!over) handlers.onMember?.(askedMs);
+    if (!over) handlers.onMember?.(asked);
   });
   consumer.on(events.FETCH, () => {
     onActivity();
@@ -122,7 +133,7 @@ export function openKafkaSession(
     if (over) return;
     handlers.onJoin([...(payload.memberAssignment[topic] ?? [])]);
     // After the assignment: a member that was thrown out and joins again is one, but not of what it had.
-    handlers.onMember?.(askedMs);
+    handlers.onMember?.(asked);
   });
   consumer.on(events.REBALANCING, () => {
     if (!over) handlers.onRebalancing();
@@ -151,6 +162,12 @@ export function openKafkaSession(
     finish(error);
   });
 
+  function fail(error: Error): void {
+    if (over) return;
+    finish(error);
+    void disconnect(consumer, deps.clock);
+  }
+
   // Before the first join and after a crash kafkajs refuses these; there is nothing to act on then.
   const ifRunning = (act: () => void) => {
     try {
@@ -164,11 +181,7 @@ export function openKafkaSession(
       ifRunning(() => consumer.pause([partitions ? { topic, partitions: [...partitions] } : { topic }])),
     seek: (partition, offset) => ifRunning(() => consumer.seek({ topic, partition, offset: String(offset) })),
     resume: (partitions) => ifRunning(() => consumer.resume([{ topic, partitions: [...partitions] }])),
-    fail(error) {
-      if (over) return;
-      finish(error);
-      void disconnect(consumer, deps.clock);
-    },
+    fail,
     async close() {
       finish(undefined);
       await disconnect(consumer, deps.clock);

@@ -16,7 +16,7 @@ function createDeps(readings: () => Promise<readonly Reading[]>) {
     summary: () => ({ calls: 7 }),
     mask: (text) => text,
     log: { error: note, warn: note, info: note, debug: note },
-    clock: { now: () => 1_000, after: () => () => {} },
+    clock: { now: () => 1_000, monotonicMs: () => 1_000, after: () => () => {} },
   };
   return { deps, recorded, lines };
 }
