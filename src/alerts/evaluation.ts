@@ -26,6 +26,8 @@ export interface Evaluations {
   readonly store: WindowStore;
   /** @param recordMs when the message was written, by the brokers' clock */
   counts(message: CountsMessage, recordMs: number): void;
+  /** The brokers' clock was set back. */
+  setBack(): void;
   evaluate(wallMs: number): Evaluation;
   /** The records of the last evaluation are durable. */
   accepted(): void;
@@ -102,6 +104,7 @@ export function createEvaluations(
   return {
     store: evaluator.store,
     counts: (message, recordMs) => evaluator.apply(message, recordMs),
+    setBack: () => evaluator.progress.setBack(),
     evaluate(wallMs) {
       const { times, progress, observations, hours: finished } = evaluator.tick(wallMs);
       const learnt = known.take();

@@ -151,7 +151,10 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     trouble: () => trouble,
     now: brokersClock.now,
     counts(message, recordMs, live) {
-      if (live) brokersClock.saw(recordMs);
+      if (live && brokersClock.saw(recordMs)) {
+        log.warn('The brokers’ clock was set back: alerts are evaluated in its time', { now: new Date(recordMs) });
+        evaluations.setBack();
+      }
       evaluations.counts(message, recordMs);
     },
     gauge: (measure, labels, value, atMs) => evaluations.store.setGauge(measure, labels, value, atMs),

@@ -37,6 +37,11 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
 
 /** The clocks differ by more than this from what they did: the wall clock was set, or the machine was suspended. */
 export const STEP_MS = 1_000;
+/**
+ * The brokers' times of one partition go back a little when another broker leads it, or hours when a broker's clock is set: by more
+ * than this they begin anew.
+ */
+export const SET_BACK_MS = 60_000;
 const LOOK_MS = 1_000;
 /** What a busy process is late at most, and what counts of a longer sleep. */
 const AWAKE_MS = 3_000;

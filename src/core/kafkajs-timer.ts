@@ -14,6 +14,9 @@
 //   partitions' leaders, and asks the same broker again and again; any client may choose it for what all others wait for. Here a
 //   time-out is the end of the connection and of the metadata, questions that any broker answers are given up early, and they go to
 //   one that owes no answer.
+// - A group's coordinator that does not answer a heartbeat holds up all reading, and is asked again and again. Here reading goes on
+//   meanwhile, and a heartbeat that timed out is the coordinator's "no longer me": it is looked for anew, and the member stays the
+//   one it was, so that nobody waits for the end of its session.
 import { createRequire } from 'node:module';
 
 interface SocketRequest {
@@ -59,6 +62,14 @@ interface Broker {
   readonly connectionPool: { readonly pool: readonly Connection[] };
 }
 
+interface Runner {
+  readonly heartbeatInterval: number;
+  readonly consumerGroup: { readonly lastRequest: number };
+  /** A heartbeat that is under way for longer than others, or what became of it. */
+  [BEATING]?: { error?: unknown } | undefined;
+  heartbeat(): Promise<void>;
+}
+
 interface BrokerPool {
   readonly brokers: Readonly<Record<string, Broker>>;
   metadataExpireAt: number | null;
@@ -71,12 +82,13 @@ interface BrokerPool {
   withBroker<T>(ask: (options: { nodeId: string; broker: Broker }) => Promise<T>): Promise<T | null>;
 }
 
-type ErrorClass = new (text: string, details: object) => Error;
+type ErrorClass = new (what: unknown, details?: object) => Error;
 
 const REPAIRED = Symbol.for('logpipe.kafkajs-time');
 const CONNECTION = Symbol('connection');
 const TIMED_OUT = Symbol('timedOut');
 const REFRESHED = Symbol('refreshed');
+const BEATING = Symbol('beating');
 
 const CHECK_MS = 100;
 /** A look for late answers that is itself later than this was slept through. */
@@ -86,6 +98,9 @@ const QUICK_MS = 4_000;
 const QUICK = new Set([3 /* Metadata */, 10 /* FindCoordinator */, 18 /* ApiVersions */]);
 /** A broker that has owed an answer for this long is asked last. */
 const OWING_MS = 2_000;
+const HEARTBEAT = 12;
+/** Reading waits for a heartbeat's answer no longer than this. */
+const BEAT_MS = 500;
 /** Held back on purpose until all members have come. */
 const HELD = new Set([11 /* JoinGroup */, 14 /* SyncGroup */]);
 
@@ -110,9 +125,13 @@ export function repairKafkaJsTime(): void {
   const connection = prototypeOf<Connection>('network/connection');
   const pool = prototypeOf<BrokerPool>('cluster/brokerPool');
   const errors = load('errors') as Record<string, ErrorClass> | undefined;
-  if (connection === undefined || pool === undefined || errors?.KafkaJSConnectionError === undefined) return;
-  timeOutConnections(queue, connection, errors.KafkaJSConnectionError);
+  const runner = prototypeOf<Runner>('consumer/runner');
+  const { KafkaJSConnectionError, KafkaJSProtocolError } = errors ?? {};
+  if (connection === undefined || pool === undefined || runner === undefined) return;
+  if (KafkaJSConnectionError === undefined || KafkaJSProtocolError === undefined) return;
+  timeOutConnections(queue, connection, { KafkaJSConnectionError, KafkaJSProtocolError });
   leaveSilentBrokers(pool);
+  readWhileBeating(runner);
 }
 
 function armOnlyWhenRequestsWait(prototype: RequestQueue): void {
@@ -146,7 +165,11 @@ function wallLessMonotonic(): number {
 }
 
 /** Looks for late answers as kafkajs does, but for the time that was slept; one that is late ends the connection. */
-function timeOutConnections(queue: RequestQueue, connection: Connection, ConnectionError: ErrorClass): void {
+function timeOutConnections(
+  queue: RequestQueue,
+  connection: Connection,
+  errors: { readonly KafkaJSConnectionError: ErrorClass; readonly KafkaJSProtocolError: ErrorClass },
+): void {
   const connect = connection.connect;
   connection.connect = function (this: Connection) {
     this.requestQueue[CONNECTION] = this;
@@ -157,12 +180,20 @@ function timeOutConnections(queue: RequestQueue, connection: Connection, Connect
     queueOf[TIMED_OUT] = performance.now();
     const silent = queueOf[CONNECTION];
     const broker = silent === undefined ? undefined : `${silent.host}:${silent.port}`;
-    // Not kafkajs's own error of a time-out: that one makes nobody look for another leader.
-    const reject = late.rejected;
-    late.rejected = (error) => reject.call(late, new ConnectionError(error.message, { broker, code: 'ETIMEDOUT' }));
+    // Not kafkajs's own error of a time-out: that one makes nobody look for another leader or coordinator.
+    for (const request of queueOf.inflight.values()) {
+      const reject = request.rejected;
+      request.rejected = ({ message }) =>
+        reject.call(
+          request,
+          request.entry.apiKey === HEARTBEAT
+            ? new errors.KafkaJSProtocolError({ message, type: 'NOT_COORDINATOR_FOR_GROUP', code: 16, retriable: true })
+            : new errors.KafkaJSConnectionError(message, { broker, code: 'ETIMEDOUT' }),
+        );
+    }
     late.timeoutRequest();
     if (silent === undefined) return;
-    silent.rejectRequests(new ConnectionError('The broker has stopped answering', { broker, code: 'ETIMEDOUT' }));
+    silent.rejectRequests(new Error('The broker has stopped answering'));
     silent.disconnect().catch(() => {});
     // What it may still say belongs to nobody, least of all to the next connection.
     silent.socket?.destroy();
@@ -229,6 +260,40 @@ function leaveSilentBrokers(pool: BrokerPool): void {
       }
     }
     return withBroker.call(this, ask) as Promise<T | null>;
+  };
+}
+
+function readWhileBeating(runner: Runner): void {
+  const { heartbeat } = runner;
+  runner.heartbeat = async function () {
+    const before = this[BEATING];
+    if (before !== undefined) {
+      if (!('error' in before)) return;
+      this[BEATING] = undefined;
+      throw before.error;
+    }
+    if (Date.now() < this.consumerGroup.lastRequest + this.heartbeatInterval) return heartbeat.call(this);
+    const beating: { error?: unknown } = {};
+    this[BEATING] = beating;
+    const answered = heartbeat.call(this).then(
+      () => {
+        this[BEATING] = undefined;
+      },
+      (error: unknown) => {
+        beating.error = error;
+      },
+    );
+    let timer: NodeJS.Timeout | undefined;
+    await Promise.race([
+      answered,
+      new Promise((resolve) => {
+        timer = setTimeout(resolve, BEAT_MS);
+      }),
+    ]);
+    clearTimeout(timer);
+    if (!('error' in beating)) return;
+    this[BEATING] = undefined;
+    throw beating.error;
   };
 }
 

@@ -10,7 +10,7 @@ import type { Chunk, ChunkOrigin, RawRecord } from '../core/record.ts';
 import type { ParsedEvent, Parser } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 import { compileCollect } from './collect.ts';
-import { acknowledge, addPart, bucketFor, createLane, isDirty, type Lane } from './lane.ts';
+import { acknowledge, addPart, beginAnew, bucketFor, createLane, isDirty, type Lane } from './lane.ts';
 import { collectedOf, type Measures } from './measure-config.ts';
 import { createPublisher, type PublisherOptions } from './publisher.ts';
 import { createRecentIds, type RecentIds } from './recent-ids.ts';
@@ -130,6 +130,7 @@ export function createCounter(
     const resumeAt = origin.kind === 'file' ? (embedded?.resume.get(origin.identity) ?? -1) : -1;
     const before = counted;
     accepting = true;
+    if (chunk.setBack && (records[0]?.offset ?? 0) >= lane.next) beginAnew(lane, publisher.add);
     try {
       if (lane.next < 0 && records.length > 0) lane.ids?.resume(records[0]!.offset);
       for (const record of records) {

@@ -6,13 +6,7 @@ import { explainConnection } from '../core/kafka-hints.ts';
 const FIRST_BACKOFF_MS = 200;
 const MAX_BACKOFF_MS = 5_000;
 
-/** The one broker that could answer does not: it passes when another one takes its place. */
-export class SilentBrokerError extends Error {
-  override readonly name = 'SilentBrokerError';
-}
-
 const AWAY = new Set([
-  'SilentBrokerError',
   'KafkaJSConnectionError',
   'KafkaJSConnectionClosedError',
   'KafkaJSRequestTimeoutError',

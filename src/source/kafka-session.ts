@@ -3,12 +3,9 @@
 import type { Consumer, EachBatchPayload, Kafka, PartitionAssigner } from 'kafkajs';
 import { type Clock, type Moment, momentOf } from '../core/clock.ts';
 import { METADATA_MAX_AGE_MS } from './kafka-client.ts';
-import { SilentBrokerError } from './kafka-failures.ts';
 
 const CHECK_MS = 5_000;
 const CLOSE_MS = 10_000;
-/** Requests that the group's coordinator alone answers, while the member is one. */
-const COORDINATED = new Set(['Heartbeat', 'OffsetCommit']);
 
 export interface SessionOptions {
   readonly topic: string;
@@ -115,11 +112,6 @@ export function openKafkaSession(
     const { wallMs, monotonicMs } = momentOf(deps.clock);
     asked = { wallMs: wallMs - (Date.now() - payload.createdAt), monotonicMs: monotonicMs - payload.duration };
   });
-  // kafkajs would ask the same coordinator again and again: a new session looks for it anew.
-  consumer.on(events.REQUEST_TIMEOUT, ({ payload }) => {
-    if (COORDINATED.has(payload.apiName))
-      fail(new SilentBrokerError(`the group’s coordinator does not answer (${payload.apiName})`));
-  });
   consumer.on(events.HEARTBEAT, () => {
     onActivity();
     if (!over) handlers.onMember?.(asked);
@@ -162,12 +154,6 @@ export function openKafkaSession(
     finish(error);
   });
 
-  function fail(error: Error): void {
-    if (over) return;
-    finish(error);
-    void disconnect(consumer, deps.clock);
-  }
-
   // Before the first join and after a crash kafkajs refuses these; there is nothing to act on then.
   const ifRunning = (act: () => void) => {
     try {
@@ -181,7 +167,11 @@ export function openKafkaSession(
       ifRunning(() => consumer.pause([partitions ? { topic, partitions: [...partitions] } : { topic }])),
     seek: (partition, offset) => ifRunning(() => consumer.seek({ topic, partition, offset: String(offset) })),
     resume: (partitions) => ifRunning(() => consumer.resume([{ topic, partitions: [...partitions] }])),
-    fail,
+    fail(error) {
+      if (over) return;
+      finish(error);
+      void disconnect(consumer, deps.clock);
+    },
     async close() {
       finish(undefined);
       await disconnect(consumer, deps.clock);

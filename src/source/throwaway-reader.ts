@@ -7,7 +7,7 @@ import { sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createKafka, type KafkaConfig, METADATA_MAX_AGE_MS } from './kafka-client.ts';
-import { failedReading, SilentBrokerError } from './kafka-failures.ts';
+import { failedReading } from './kafka-failures.ts';
 import { hasPacked, unpackAll, wholeBatchOf } from './record-batch.ts';
 
 const MIB = 1024 * 1024;
@@ -155,12 +155,6 @@ export async function readTopic(
       // Says how far a batch reached even when it held nothing but transaction markers.
       consumer.on(events.END_BATCH_PROCESS, ({ payload }) => {
         if (!over) advance(payload.partition, Number(payload.lastOffset) + 1);
-      });
-      // kafkajs would ask the same coordinator again and again: whoever follows begins anew and finds another one.
-      consumer.on(events.REQUEST_TIMEOUT, ({ payload }) => {
-        if (!follow || over || payload.apiName !== 'Heartbeat') return;
-        clearInterval(watch);
-        reject(new SilentBrokerError('the group’s coordinator does not answer'));
       });
       consumer.on(events.CRASH, ({ payload }) => {
         clearInterval(watch);

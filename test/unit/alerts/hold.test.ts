@@ -174,3 +174,30 @@ test('what cannot be decided is a trouble, said with a count that doubles', asyn
   await clock.advance(250);
   expect(hold.trouble()).toBeUndefined();
 });
+
+test('the brokers’ clock set back by an hour, with or without this one: evaluation takes up the new time within a second', async () => {
+  for (const withWall of [true, false]) {
+    const { hold, clock, ticks } = holding();
+    let brokersLess = 0;
+    const second = async () => {
+      for (const lane of ['0', '1']) {
+        const progress = { lane, lanes: 2, position: 7, end: 7, arrivalMs: 1, caughtUp: true };
+        hold.counts({ kind: 'progress', progress }, start + elapsed - brokersLess, true);
+      }
+      elapsed += 1_000;
+      await clock.advance(1_000);
+    };
+    const start = clock.now();
+    let elapsed = 0;
+    hold.start();
+    for (let n = 0; n < 40; n++) await second();
+    expect(ticks.at(-1)).toBe(true);
+    if (withWall) clock.setWall(clock.now() - 3_600_000);
+    brokersLess = 3_600_000;
+    await second();
+    expect(ticks.at(-1)).toBe(true);
+    expect(Math.abs(hold.now() - (start + elapsed - brokersLess))).toBeLessThan(1_500);
+    for (let n = 0; n < 40; n++) await second();
+    expect(ticks.slice(-150).every(Boolean)).toBe(true);
+  }
+});

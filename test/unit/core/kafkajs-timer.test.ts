@@ -210,9 +210,11 @@ describe('a broker that has stopped answering', () => {
     void made.connect();
     made.requestQueue.scheduleRequestTimeoutCheck();
     const failed: string[] = [];
+    const failWith = ({ name, type, message }: Error & { type?: string }) =>
+      void failed.push(`${type ?? name} ${message}`);
     const ask = (apiKey: number, correlationId: number) =>
       made.requestQueue.push({
-        entry: { ...entry(correlationId, apiKey), reject: ({ message }: Error) => void failed.push(message) },
+        entry: { ...entry(correlationId, apiKey), reject: failWith },
         expectResponse: true,
         sendRequest: () => {},
       });
@@ -226,8 +228,14 @@ describe('a broker that has stopped answering', () => {
     ask(1, 1);
     vi.advanceTimersByTime(5_000);
     ask(9, 2);
+    // Of a heartbeat it means that another broker is to be asked: kafkajs looks for the coordinator and joins again as the same member.
+    ask(12, 3);
     vi.advanceTimersByTime(5_200);
-    expect(failed).toEqual(['Request api(key: 1, version: 1) timed out', 'The broker has stopped answering']);
+    expect(failed).toEqual([
+      'KafkaJSConnectionError Request api(key: 1, version: 1) timed out',
+      'KafkaJSConnectionError The broker has stopped answering',
+      'NOT_COORDINATOR_FOR_GROUP The broker has stopped answering',
+    ]);
     await vi.advanceTimersByTimeAsync(0);
     expect(made.isConnected()).toBe(false);
     expect([made.chunks, made.bytesBuffered]).toEqual([[], 0]);
@@ -277,4 +285,36 @@ describe('a broker that has stopped answering', () => {
     vi.advanceTimersByTime(3_000);
     expect(await chosen()).toEqual([1]);
   });
+});
+
+test('reading goes on while a heartbeat waits for its answer, and what became of it is told to the next one', async () => {
+  repairKafkaJsTime();
+  const Runner = require('kafkajs/src/consumer/runner') as new (options: object) => { heartbeat(): Promise<void> };
+  const asked: { answer(): void; fail(error: Error): void }[] = [];
+  const consumerGroup = {
+    lastRequest: Date.now(),
+    heartbeat: () => new Promise<void>((answer, fail) => asked.push({ answer, fail })),
+  };
+  const runner = new Runner({ logger: silent, consumerGroup, heartbeatInterval: 1_000, autoCommit: false });
+  consumerGroup.lastRequest = Date.now() - 1_000;
+  let went = false;
+  const first = runner.heartbeat().then(() => {
+    went = true;
+  });
+  await vi.advanceTimersByTimeAsync(490);
+  expect(went).toBe(false);
+  await vi.advanceTimersByTimeAsync(20);
+  await first;
+  await runner.heartbeat();
+  expect(asked).toHaveLength(1);
+  asked[0]!.fail(new Error('no longer me'));
+  await vi.advanceTimersByTimeAsync(0);
+  await expect(runner.heartbeat()).rejects.toThrow('no longer me');
+  const second = runner.heartbeat();
+  asked[1]!.answer();
+  await second;
+  const third = runner.heartbeat();
+  asked[2]!.fail(new Error('at once'));
+  await expect(third).rejects.toThrow('at once');
+  expect(vi.getTimerCount()).toBe(0);
 });
