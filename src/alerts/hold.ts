@@ -147,13 +147,15 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
   }
 
   return {
-    windows: evaluations.store,
+    get windows() {
+      return evaluations.store;
+    },
     trouble: () => trouble,
     now: brokersClock.now,
     counts(message, recordMs, live) {
       if (live && brokersClock.saw(recordMs)) {
         log.warn('The brokers’ clock was set back: alerts are evaluated in its time', { now: new Date(recordMs) });
-        evaluations.setBack();
+        evaluations.setBack(recordMs);
       }
       evaluations.counts(message, recordMs);
     },

@@ -2,7 +2,7 @@
 // Out: what publisher.ts makes of the buckets. Guarantee: totals are a pure function of the log; a record of Kafka is
 // acknowledged when its bucket is closed and durable, so that a new owner always begins with a whole bucket. Never throws for
 // any record; memory is bounded by the publisher's limits beside one open bucket per lane.
-import type { Clock } from '../core/clock.ts';
+import { type Clock, SET_BACK_MS } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
@@ -130,7 +130,7 @@ export function createCounter(
     const resumeAt = origin.kind === 'file' ? (embedded?.resume.get(origin.identity) ?? -1) : -1;
     const before = counted;
     accepting = true;
-    if (chunk.setBack && (records[0]?.offset ?? 0) >= lane.next) beginAnew(lane, publisher.add);
+    if (wasSetBack(chunk, lane)) beginAnew(lane, publisher.add);
     try {
       if (lane.next < 0 && records.length > 0) lane.ids?.resume(records[0]!.offset);
       for (const record of records) {
@@ -234,4 +234,11 @@ export function createCounter(
       publisher.forget();
     },
   };
+}
+
+/** The clock that dates the chunk's records: a broker's, which the source watches, or that of this machine. */
+function wasSetBack({ setBack, origin, records }: Chunk, lane: Lane): boolean {
+  const [first] = records;
+  if (first === undefined || first.offset < lane.next) return false;
+  return setBack ?? (origin.kind !== 'kafka' && lane.newestMs - first.timeMs > SET_BACK_MS);
 }

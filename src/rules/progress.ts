@@ -1,8 +1,6 @@
 // How far the log was read, over all lanes: the time up to which a window can be judged. In: progress records with the broker's
 // time of each. Out: evaluation time, end of the last complete bucket, lag, stalled lanes.
-// Guarantee: evaluation time never goes back, unless the brokers' clock was set back; no host's clock moves it; a lane that stalls
-// holds it back for 30 s, then no more.
-import { SET_BACK_MS } from '../core/clock.ts';
+// Guarantee: evaluation time never goes back; no host's clock moves it; a lane that stalls holds it back for 30 s, then no more.
 import { BUCKET_MS, type LaneProgress } from '../measure/totals.ts';
 
 /** A lane that is further behind the furthest one is stalled: evaluation waits no more. */
@@ -54,8 +52,6 @@ export interface Progress {
   apply(progress: LaneProgress, recordMs: number): void;
   /** The lane has ended (a rotated file was read to its end); it holds nothing back any more. */
   forget(lane: string): void;
-  /** The brokers' clock was set back: what was known of the time that is over counts no more. */
-  setBack(): void;
   status(wallMs: number): ProgressStatus;
 }
 
@@ -63,8 +59,6 @@ const NUMBER = /^\d+$/;
 
 export function createProgress(): Progress {
   const lanes = new Map<string, number>();
-  /** How far each lane was read, and when that was said. */
-  const said = new Map<string, { readonly position: number; readonly recordMs: number }>();
   let expected = 0;
   let firstRecordMs: number | undefined;
   let evalMs: number | undefined;
@@ -97,23 +91,9 @@ export function createProgress(): Progress {
     return behind;
   }
 
-  function setBack(): void {
-    lanes.clear();
-    said.clear();
-    firstRecordMs = undefined;
-    evalMs = undefined;
-    behind = false;
-    nearSinceMs = undefined;
-  }
-
   return {
-    setBack,
     apply(progress, recordMs) {
-      const { lane, caughtUp, arrivalMs, position } = progress;
-      const before = said.get(lane);
-      // Records may come in any order here; but who has read further has said so later.
-      if (before !== undefined && position > before.position && before.recordMs - recordMs > SET_BACK_MS) setBack();
-      if (position >= (said.get(lane)?.position ?? 0)) said.set(lane, { position, recordMs });
+      const { lane, caughtUp, arrivalMs } = progress;
       expected = progress.lanes;
       firstRecordMs ??= recordMs;
       // A reading of one file replaces the former reading of the same file: `<identity>#<run>`.

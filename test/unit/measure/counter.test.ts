@@ -492,3 +492,17 @@ test('the brokers’ clock set back: a bucket of the new time begins, and the on
   await clock.advance(500);
   expect(totals().at(-1)).toMatchObject({ arrivalMs: START + 10_000 - HOUR, records: 2 });
 });
+
+test('this machine’s clock set back: lines of a file go into a bucket of the new time', async () => {
+  const HOUR = 3_600_000;
+  const { accept, clock, totals } = open({ embedded: { run: 'r', resume: new Map() } });
+  const file: ChunkOrigin = { kind: 'file', path: 'a.log', identity: 'i' };
+  await accept([line(1, START), line(2, START + 9_000)], file);
+  await accept([line(3, START + 8_000)], file);
+  await accept([line(4, START + 9_500 - HOUR)], file);
+  await clock.advance(500);
+  expect(totals().map(({ arrivalMs, records }) => [arrivalMs - START, records])).toEqual([
+    [0, 3],
+    [-HOUR, 1],
+  ]);
+});

@@ -124,34 +124,3 @@ describe('progress', () => {
     );
   });
 });
-
-describe('the brokers’ clock set back by an hour', () => {
-  const evalMs = (progress: ReturnType<typeof createProgress>, wallMs: number) => progress.status(wallMs).times?.evalMs;
-
-  it('is seen by who has read further at an earlier time, and evaluation goes on in the new time', () => {
-    const progress = createProgress();
-    for (const name of ['0', '1']) progress.apply(lane(name), T0);
-    expect(evalMs(progress, T0)).toBe(T0);
-    progress.apply(lane('0', { position: 11, end: 11 }), T0 - HOUR);
-    progress.apply(lane('1'), T0 - HOUR);
-    expect(evalMs(progress, T0 - HOUR)).toBe(T0 - HOUR);
-    for (const name of ['0', '1']) progress.apply(lane(name, { position: 11 }), T0 - HOUR + SECOND);
-    expect(evalMs(progress, T0 - HOUR + SECOND)).toBe(T0 - HOUR + SECOND);
-  });
-
-  it('is not an old record read again', () => {
-    const progress = createProgress();
-    for (const name of ['0', '1']) progress.apply(lane(name), T0);
-    for (const position of [9, 10]) progress.apply(lane('0', { position }), T0 - HOUR);
-    expect(evalMs(progress, T0)).toBe(T0);
-  });
-
-  it('may be told: where nothing is written nobody reads further', () => {
-    const progress = createProgress();
-    for (const name of ['0', '1']) progress.apply(lane(name), T0);
-    progress.setBack();
-    expect(progress.status(T0 - HOUR).times).toBeUndefined();
-    for (const name of ['0', '1']) progress.apply(lane(name), T0 - HOUR);
-    expect(evalMs(progress, T0 - HOUR)).toBe(T0 - HOUR);
-  });
-});
