@@ -6,17 +6,21 @@
 // This file only composes. With Kafka, counter and alerter are roles of any number of processes; without it both are here,
 // and the journal takes the place of the topics.
 import { join } from 'node:path';
-import { type Alerter, createAlerter } from './alerts/alerter.ts';
-import { type BlindWatch, createBlindWatch } from './alerts/blind-watch.ts';
+import { type Alerter, type AlerterDeps, createAlerter } from './alerts/alerter.ts';
+import { type BlindWatch, blindIncidentId, createBlindWatch } from './alerts/blind-watch.ts';
+import { followTopic } from './alerts/commands-given.ts';
+import { followCounts } from './alerts/counts-reader.ts';
 import { type EmbeddedAlerting, startEmbeddedAlerting } from './alerts/embedded.ts';
 import { createHeartbeat } from './alerts/heartbeat.ts';
 import { installAlertsTemplate } from './alerts/history-template.ts';
 import { beginHold, type Hold, type HoldDeps } from './alerts/hold.ts';
+import { createHolder } from './alerts/holder.ts';
+import { createKafkaStores } from './alerts/store-kafka.ts';
 import type { Config } from './config.ts';
-import type { Clock } from './core/clock.ts';
+import { type Clock, type ClockWatch, watchClock } from './core/clock.ts';
 import { readConfigFile } from './core/config-file.ts';
 import type { Log } from './core/log.ts';
-import { createMasker } from './core/mask.ts';
+import { createMasker, type Masker } from './core/mask.ts';
 import type { Metrics } from './core/metrics.ts';
 import type { Deliver } from './core/record.ts';
 import { createElasticsearchClient, createSendBulk } from './indexing/elasticsearch.ts';
@@ -84,10 +88,25 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
       },
       { ...deps, ...own, channels, history, masker },
     );
-  const onHold = (hold: Hold) => startMonitor(config, hold, { ...deps, mask: masker.text });
+  let restartSchedule = () => {};
+  const onHold = (hold: Hold) => {
+    const monitor = startMonitor(config, hold, { ...deps, mask: masker.text });
+    restartSchedule = monitor.restart;
+    return monitor.stop;
+  };
+  const watch = watchClock(clock, {
+    onStep(byMs) {
+      log.warn('The wall clock was set, or the machine was suspended', { byMs: Math.round(byMs) });
+      restartSchedule();
+    },
+    onSlept: (ms) => log.warn('This process was stopped, or had no processor', { ms: Math.round(ms) }),
+  });
+  ends.push(async () => watch.stop());
 
   let blind: BlindWatch | undefined;
-  const onTick = () => {
+  const onTick = (complete: boolean) => {
+    if (!complete) return;
+    blind?.evaluated();
     if (blind?.blind() !== true) heartbeat?.ticked();
   };
 
@@ -99,25 +118,23 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
 
   if (config.source === 'kafka') {
     if (alerts) {
-      const direct = createDispatcher(
-        {},
-        { ...deps, channels, masker, random: Math.random, mayISend: async () => true, onResult: () => {} },
-      );
-      ends.push(() => direct.close());
-      blind = createBlindWatch(
-        { blindAfterMs: settings.blindAfterMs, brokers: kafka.brokers, environment: notify.environment },
-        { clock, log, metrics, channels: channelsFor('P1').filter((name) => channels.has(name)), send: direct.add },
-      );
-      alerter = createAlerter(kafka, {
-        ...deps,
-        createKafka: () => createKafka(kafka, log),
-        reachMs: () => reachOf(rules),
-        begin,
-        onHold,
-        onTick,
-        blind,
-        sessionTimeoutMs: settings.sessionTimeoutMs,
+      const own = startBlindWatch(config, { ...deps, channels, masker, watch }, () => {
+        return counter?.trouble() ?? alerter?.trouble();
       });
+      blind = own.blind;
+      ends.push(own.close);
+      alerter = createAlerter(
+        { group: kafka.alerterGroup },
+        {
+          ...deps,
+          ...kafkaParts(config, deps),
+          reachMs: () => reachOf(rules),
+          begin,
+          onHold,
+          onTick,
+          blind,
+        },
+      );
       alerter.start();
     }
     if (counts) counter = counting({});
@@ -187,21 +204,98 @@ function startMonitor(
   config: Config,
   hold: Hold,
   deps: AlertingDeps & { mask: (text: string) => string },
-): () => Promise<void> {
-  if (!config.monitor.enabled) return async () => {};
+): { readonly restart: () => void; readonly stop: () => Promise<void> } {
+  if (!config.monitor.enabled) return { restart() {}, stop: async () => {} };
   const monitor = createHealthMonitor(config.monitor, {
     ...deps,
     probes: createProbes(config, deps),
-    record: ({ measure, labels, value }, atMs) => {
-      hold.gauge(measure, labels, value, atMs);
+    record: ({ measure, labels, value }) => {
+      hold.gauge(measure, labels, value, hold.now());
       if (measure === SPOOL_MEASURE) deps.metrics.spoolUsed.set({ host: labels.host ?? '' }, value);
     },
-    summary: () => healthSummary(hold.windows, deps.clock.now()),
+    summary: () => healthSummary(hold.windows, hold.now()),
   });
   monitor.start();
-  return async () => {
-    await monitor.stop();
-    // Another instance looks from now on.
-    deps.metrics.spoolUsed.reset();
+  return {
+    restart: monitor.reschedule,
+    async stop() {
+      await monitor.stop();
+      // Another instance looks from now on.
+      deps.metrics.spoolUsed.reset();
+    },
   };
+}
+
+/** Heartbeats per session timeout. */
+const BEATS = 6;
+
+/** Each with a client of its own: kafkajs keeps state in them. */
+function kafkaParts(
+  { kafka, alerts }: Config,
+  deps: AlertingDeps,
+): Pick<AlerterDeps, 'createHolder' | 'createStores' | 'follow' | 'followCommands'> {
+  const { clock, log } = deps;
+  const { counts: topic, alerts: state } = kafka.topics;
+  return {
+    createHolder: (hooks) =>
+      createHolder(
+        {
+          brokers: kafka.brokers,
+          group: kafka.alerterGroup,
+          topic,
+          requestTimeoutMs: kafka.requestTimeoutMs,
+          sessionTimeoutMs: alerts.sessionTimeoutMs,
+          heartbeatMs: Math.floor(alerts.sessionTimeoutMs / BEATS),
+        },
+        hooks,
+        { ...deps, kafka: createKafka(kafka, log) },
+      ),
+    createStores: (mayTakeOver) =>
+      createKafkaStores(
+        { config: kafka, topic: state, transactionalId: `${kafka.alerterGroup}-${state}` },
+        { kafka: createKafka(kafka, log), clock, log, mayTakeOver },
+      ),
+    follow: (fromMs, onMessage) => followCounts({ kafka, fromMs }, { clock, log, onMessage }),
+    followCommands(onCommand) {
+      const { commands } = kafka.topics;
+      return commands === undefined ? undefined : followTopic(kafka, commands, { clock, log, onCommand });
+    },
+  };
+}
+
+function startBlindWatch(
+  config: Config,
+  deps: AlertingDeps & { channels: HoldDeps['channels']; masker: Masker; watch: ClockWatch },
+  trouble: () => string | undefined,
+): { readonly blind: BlindWatch; readonly close: () => Promise<void> } {
+  const { kafka, notify, alerts } = config;
+  const { channels, watch } = deps;
+  const direct = createDispatcher(
+    {},
+    {
+      ...deps,
+      random: Math.random,
+      mayISend: async () => true,
+      onResult: (id, result) => blind.onResult(id, result.ok),
+    },
+  );
+  const { environment } = notify;
+  const pipeline = kafka.topics.alerts;
+  const blind = createBlindWatch(
+    {
+      blindAfterMs: alerts.blindAfterMs,
+      brokers: kafka.brokers,
+      environment,
+      pipeline,
+      noteFile: join(config.files.dataDir, 'alerter', `${blindIncidentId(environment, pipeline)}.json`),
+    },
+    {
+      ...deps,
+      awakeMs: watch.awakeMs,
+      channels: channelsFor('P1').filter((name) => channels.has(name)),
+      send: direct.add,
+      trouble,
+    },
+  );
+  return { blind, close: () => direct.close() };
 }

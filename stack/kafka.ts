@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import kafkajs from 'kafkajs';
-import { calmRequestQueues } from '../src/core/kafkajs-timer.ts';
+import { repairKafkaJsTime } from '../src/core/kafkajs-timer.ts';
 import { findJdks, jdkFor } from './java.ts';
 import { type LocalServer, QUICK_START, type ServerOptions, serverFolder, startJvm } from './jvm.ts';
 import { fetchLibs, launcherClasses, resource } from './libs.ts';
@@ -126,7 +126,7 @@ export function kafkaProperties(at: {
 
 /** True when metadata and the group coordinator answer; right after start the latter says "loading" for a second. */
 export async function coordinatorAnswers(brokers: string[]): Promise<boolean> {
-  calmRequestQueues();
+  repairKafkaJsTime();
   const kafka = new kafkajs.Kafka({
     clientId: 'logpipe-stack',
     brokers,

@@ -2,27 +2,24 @@
 // the counts topic, the alerts topic. Out: one hold after the other.
 // Guarantee: one hold at a time in this process, begun only after the former holder was fenced off; Kafka gone for long is
 // told directly, because nothing else can be.
-import type { Kafka } from 'kafkajs';
 import { type Clock, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import type { Metrics } from '../core/metrics.ts';
 import type { Rules } from '../rules/rule-config.ts';
-import type { KafkaConfig } from '../source/kafka-client.ts';
-import { backoffMs } from '../source/kafka-failures.ts';
+import { backoffMs, isWorthSaying } from '../source/kafka-failures.ts';
 import { settleable } from '../source/settleable.ts';
 import type { BlindWatch } from './blind-watch.ts';
-import { type CommandReader, followTopic } from './commands-given.ts';
-import { type CountsReader, followCounts } from './counts-reader.ts';
+import type { CommandReader } from './commands-given.ts';
+import type { CountsReader, followCounts } from './counts-reader.ts';
 import { countsFrom } from './evaluation.ts';
 import type { Hold, HoldDeps } from './hold.ts';
-import { createHolder } from './holder.ts';
+import type { Holder, HolderHooks } from './holder.ts';
 import type { AlertStore } from './store.ts';
-import { createKafkaStores } from './store-kafka.ts';
+import type { KafkaStores } from './store-kafka.ts';
 
-/** Heartbeats per session timeout. */
-const BEATS = 6;
 const LOOK_MS = 1_000;
+/** Two heartbeats missed, and some patience for a busy process. */
+const SILENT_MS = 10_000;
 const RELEASE_MS = 5_000;
 
 export interface Alerter {
@@ -34,86 +31,88 @@ export interface Alerter {
   /** Of every hold from now on. @returns as Hold.changeRules */
   changeRules(rules: Rules): string | undefined;
   status(): { readonly ready: boolean; readonly detail: string };
+  /** Why alerts cannot be decided although it is this instance's turn; undefined when they can, or it is not. */
+  trouble(): string | undefined;
   /** False when something under way could not be recorded in time; the next holder settles it. */
   stop(timeoutMs: number): Promise<boolean>;
 }
 
 export interface AlerterDeps {
-  /** A client per consumer and producer: kafkajs keeps state in them. */
-  readonly createKafka: () => Kafka;
+  readonly createHolder: (hooks: HolderHooks) => Holder;
+  readonly createStores: (mayTakeOver: () => Promise<void>) => KafkaStores;
+  readonly follow: (fromMs: number, onMessage: Parameters<typeof followCounts>[1]['onMessage']) => CountsReader;
+  /** Undefined where there is no way to give commands. */
+  readonly followCommands: (onCommand: Hold['command']) => CommandReader | undefined;
   readonly begin: (coveredFromMs: number, deps: Pick<HoldDeps, 'store' | 'results' | 'onLost' | 'onTick'>) => Hold;
   /** The hold evaluates: probes may run. The returned function ends them. */
   readonly onHold: (hold: Hold) => () => Promise<void>;
-  readonly blind: BlindWatch;
+  readonly blind: Pick<BlindWatch, 'alive' | 'leads' | 'look' | 'silentMs'>;
   /** How far back the rules look, as they are now. */
   readonly reachMs: () => number;
-  readonly sessionTimeoutMs: number;
-  readonly onTick: () => void;
+  readonly onTick: HoldDeps['onTick'];
   readonly clock: Clock;
   readonly log: Log;
-  readonly metrics: Metrics;
 }
 
-export function createAlerter(kafka: KafkaConfig, deps: AlerterDeps): Alerter {
+export function createAlerter(options: { readonly group: string }, deps: AlerterDeps): Alerter {
+  const { group } = options;
   const { clock, log, blind } = deps;
-  const { counts, alerts } = kafka.topics;
   const results: HoldDeps['results'] = new Map();
   const stopping = new AbortController();
   let detail = 'not started';
   let current: { readonly hold: Hold; release(timeoutMs: number): Promise<boolean> } | undefined;
   let evaluating: Hold | undefined;
   let standby = false;
+  let trouble: string | undefined;
   let holding: Promise<void> = Promise.resolve();
   let cancelLook = () => {};
 
-  const holder = createHolder(
-    {
-      brokers: kafka.brokers,
-      group: kafka.alerterGroup,
-      topic: counts,
-      requestTimeoutMs: kafka.requestTimeoutMs,
-      sessionTimeoutMs: deps.sessionTimeoutMs,
-      heartbeatMs: Math.floor(deps.sessionTimeoutMs / BEATS),
+  const holder = deps.createHolder({
+    onHolding(epoch) {
+      blind.leads(true);
+      standby = false;
+      detail = 'taking over';
+      holding = holding.then(() => keep(epoch));
     },
-    {
-      onHolding(epoch) {
-        blind.standBy(false);
-        standby = false;
-        detail = 'taking over';
-        holding = holding.then(() => keep(epoch));
-      },
-      onLost(_epoch, why) {
-        detail = why;
-        standby = false;
-        const mine = current;
-        // At once, for the take-over may be what it waits for; the next hold begins behind it.
-        if (mine !== undefined) holding = Promise.all([holding, mine.release(RELEASE_MS)]).then(() => {});
-      },
-      onStandby() {
-        detail = 'standing by: another instance decides';
-        if (!standby) log.info('standing by: another instance decides about alerts', { group: kafka.alerterGroup });
-        blind.standBy(true);
-        standby = true;
-      },
-      onMember: () => blind.alive(),
+    onLost(_epoch, why) {
+      detail = why;
+      standby = false;
+      trouble = undefined;
+      const mine = current;
+      // At once, for the take-over may be what it waits for; the next hold begins behind it.
+      if (mine !== undefined) holding = Promise.all([holding, mine.release(RELEASE_MS)]).then(() => {});
     },
-    { kafka: deps.createKafka(), clock, log, metrics: deps.metrics },
-  );
-  const stores = createKafkaStores(
-    { config: kafka, topic: alerts, transactionalId: `${kafka.alerterGroup}-${alerts}` },
-    { kafka: deps.createKafka(), clock, log, mayTakeOver: () => holder.assured() },
-  );
+    onStandby() {
+      detail = 'standing by: another instance decides';
+      if (!standby) log.info('standing by: another instance decides about alerts', { group });
+      blind.leads(false);
+      standby = true;
+    },
+    onMember: () => blind.alive(),
+    onAway(why) {
+      detail = `waiting for Kafka: ${why}`;
+      standby = false;
+    },
+  });
+  const stores = deps.createStores(() => holder.assured());
 
   /** Opens the store until it is open or somebody else's turn; a lost store of a hold that goes on is opened again. */
   async function keep(epoch: number): Promise<void> {
     for (let failures = 0; holder.holding() === epoch && !stopping.signal.aborted; ) {
       try {
-        await begin(await stores.open(), epoch);
+        const store = await stores.open();
+        // Lost meanwhile: whoever has it now has fenced this store off, and a second hold must not begin beside its own.
+        if (holder.holding() !== epoch || stopping.signal.aborted) return await store.close();
+        trouble = undefined;
+        await begin(store, epoch);
         return;
       } catch (error) {
         failures += 1;
-        if (failures === 1) log.warn('the alert state cannot be read; trying again', { error: errorText(error) });
-        detail = `the alert state cannot be read: ${errorText(error)}`;
+        const text = errorText(error);
+        if (isWorthSaying(failures))
+          log.warn('the alert state cannot be read; trying again', { error: text, failures });
+        if (holder.holding() === epoch) trouble = `the alert state cannot be read: ${text}`;
+        detail = trouble ?? detail;
         await sleep(backoffMs(failures), stopping.signal);
       }
     }
@@ -154,27 +153,19 @@ export function createAlerter(kafka: KafkaConfig, deps: AlerterDeps): Alerter {
     };
 
     current = { hold, release };
-    const startedMs = clock.now();
-    reader = followCounts(
-      { kafka, fromMs: coveredFromMs },
-      {
-        clock,
-        log,
-        onMessage(message, recordMs) {
-          blind.alive();
-          hold.counts(message, recordMs);
-        },
-      },
-    );
+    const startedMs = clock.monotonicMs();
+    reader = deps.follow(coveredFromMs, (message, recordMs, live) => {
+      blind.alive();
+      hold.counts(message, recordMs, live);
+    });
     await Promise.race([reader.caughtUp, gone.promise]);
     if (released !== undefined) return;
-    log.info('alerts are evaluated here', { rebuiltMs: clock.now() - startedMs });
+    log.info('alerts are evaluated here', { rebuiltMs: Math.round(clock.monotonicMs() - startedMs) });
     detail = 'evaluating';
     evaluating = hold;
     endProbes = deps.onHold(hold);
     hold.start();
-    const { commands: topic } = kafka.topics;
-    if (topic !== undefined) commands = followTopic(kafka, topic, { clock, log, onCommand: hold.command });
+    commands = deps.followCommands(hold.command);
   }
 
   function look(): void {
@@ -191,7 +182,16 @@ export function createAlerter(kafka: KafkaConfig, deps: AlerterDeps): Alerter {
     hold: () => evaluating,
     // One that has not begun to evaluate has its records already.
     changeRules: (rules) => current?.hold.changeRules(rules),
-    status: () => ({ ready: evaluating !== undefined || standby, detail }),
+    trouble: () => trouble ?? evaluating?.trouble(),
+    status() {
+      const silentMs = blind.silentMs();
+      if (silentMs > SILENT_MS) {
+        return { ready: false, detail: `Kafka has not answered for ${Math.round(silentMs / 1_000)} s (${detail})` };
+      }
+      const why = trouble ?? evaluating?.trouble();
+      if (why !== undefined) return { ready: false, detail: why };
+      return { ready: evaluating !== undefined || standby, detail };
+    },
     async stop(timeoutMs) {
       stopping.abort();
       cancelLook();

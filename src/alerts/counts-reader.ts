@@ -8,7 +8,7 @@ import type { Log } from '../core/log.ts';
 import { decodeCounts, LIVE, LIVE_READ_MS } from '../measure/counts-topic.ts';
 import type { CountsMessage } from '../measure/totals.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
-import { backoffMs } from '../source/kafka-failures.ts';
+import { backoffMs, isWorthSaying } from '../source/kafka-failures.ts';
 import { readTopic } from '../source/throwaway-reader.ts';
 import { type CatchUp, createCatchUp } from './catch-up.ts';
 
@@ -23,8 +23,11 @@ export function followCounts(
   deps: {
     readonly clock: Clock;
     readonly log: Log;
-    /** @param recordMs when it was written, by the broker's clock */
-    readonly onMessage: (message: CountsMessage, recordMs: number) => void;
+    /**
+     * @param recordMs when it was written, by the broker's clock
+     * @param live that was just now: everything before it has been handed over
+     */
+    readonly onMessage: (message: CountsMessage, recordMs: number, live: boolean) => void;
   },
 ): CountsReader {
   const { kafka, fromMs } = options;
@@ -36,14 +39,18 @@ export function followCounts(
     done = resolve;
   });
 
-  function hand({ value, timestamp }: Pick<KafkaMessage, 'value' | 'timestamp'>): void {
-    const message = decodeCounts(value);
-    if (message !== undefined) onMessage(message, Number(timestamp));
-  }
+  const hand =
+    (live: boolean) =>
+    ({ value, timestamp }: Pick<KafkaMessage, 'value' | 'timestamp'>): void => {
+      const message = decodeCounts(value);
+      if (message !== undefined) onMessage(message, Number(timestamp), live);
+    };
+  const handPast = hand(false);
+  const handLive = hand(true);
 
   async function follow(): Promise<void> {
     for (let failures = 0; !closing.signal.aborted; ) {
-      let catchUp: CatchUp | undefined = createCatchUp(hand);
+      let catchUp: CatchUp | undefined = createCatchUp(handPast);
       try {
         await readTopic(
           kafka,
@@ -56,7 +63,7 @@ export function followCounts(
             onRecord(record, partition) {
               if (catchUp !== undefined) catchUp.take(record);
               // From now on LIVE says all of it, each progress behind its totals.
-              else if (partition === LIVE) hand(record);
+              else if (partition === LIVE) handLive(record);
               return undefined;
             },
             onCaughtUp() {
@@ -71,7 +78,9 @@ export function followCounts(
       } catch (error) {
         if (closing.signal.aborted) return;
         failures += 1;
-        if (failures === 1) log.warn('the counts cannot be read; trying again', { topic, error: errorText(error) });
+        if (isWorthSaying(failures)) {
+          log.warn('the counts cannot be read; trying again', { topic, error: errorText(error), failures });
+        }
         await sleep(backoffMs(failures), closing.signal);
       }
     }

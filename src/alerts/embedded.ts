@@ -19,7 +19,7 @@ export interface EmbeddedDeps {
   readonly log: Log;
   readonly begin: (coveredFromMs: number, deps: Pick<HoldDeps, 'store' | 'results' | 'onLost' | 'onTick'>) => Hold;
   readonly onHold: (hold: Hold) => () => Promise<void>;
-  readonly onTick: () => void;
+  readonly onTick: HoldDeps['onTick'];
   readonly counting: (deps: Required<Pick<CountingDeps, 'sink' | 'embedded'>>) => CountingSource;
 }
 
@@ -35,7 +35,7 @@ export async function startEmbeddedAlerting(
   let hold: Hold | undefined;
   const counts = createJournalCounts(store, {
     clock,
-    onMessage: (message, recordMs) => hold?.counts(message, recordMs),
+    onMessage: (message, recordMs) => hold?.counts(message, recordMs, true),
   });
   const [oldest] = counts.before;
   const coveredFromMs = Math.ceil((oldest?.arrivalMs ?? clock.now()) / HOUR_MS) * HOUR_MS;
@@ -46,7 +46,7 @@ export async function startEmbeddedAlerting(
     onLost: (error) => log.error('the alert journal can no longer be written', { error: error.message }),
   });
   hold = mine;
-  for (const totals of counts.before) mine.counts({ kind: 'totals', totals }, totals.arrivalMs);
+  for (const totals of counts.before) mine.counts({ kind: 'totals', totals }, totals.arrivalMs, false);
   const run = clock.now().toString(36);
   const counter = deps.counting({ sink: counts, embedded: { run, resume: counts.resume } });
   const endProbes = deps.onHold(mine);

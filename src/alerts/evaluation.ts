@@ -1,8 +1,10 @@
 // The evaluator with a memory. In: counts, readings, the wall clock, and the records of the alert store. Out: evaluations for
 // the alert machine, with the records that must become durable with them: new kinds of errors, who fell silent, finished hours.
-// Guarantee: what was learned stands in every evaluation until `accepted` says that it is durable.
+// Guarantee: what was learned stands in every evaluation until `accepted` says that it is durable. When the brokers' clock was set
+// back, evaluation begins anew in the new time: what was counted in the time that comes again would be counted twice.
+import { SET_BACK_MS } from '../core/clock.ts';
 import type { Measures } from '../measure/measure-config.ts';
-import type { CountsMessage } from '../measure/totals.ts';
+import type { BucketTotals, CountsMessage } from '../measure/totals.ts';
 import { createEvaluator } from '../rules/evaluator.ts';
 import { HOUR_MS, type HourRecord, type RollupDefinition } from '../rules/hourly.ts';
 import { createKnownSet, type KnownEntry } from '../rules/known-set.ts';
@@ -24,9 +26,12 @@ export interface Evaluation {
 }
 
 export interface Evaluations {
+  /** Another one after the brokers' clock was set back. */
   readonly store: WindowStore;
   /** @param recordMs when the message was written, by the brokers' clock */
   counts(message: CountsMessage, recordMs: number): void;
+  /** The brokers' clock was set back, which totals show by themselves; where nothing is counted somebody has to say it. */
+  setBack(nowMs: number): void;
   evaluate(wallMs: number): Evaluation;
   /** The records of the last evaluation are durable. */
   accepted(): void;
@@ -59,7 +64,6 @@ const ROLLUP_KEPT_MS = 9 * 24 * HOUR_MS;
  * last hour on whose sums were kept; at most as far as any window reaches.
  */
 export function countsFrom(nowMs: number, reachMs: number, initial: ReadonlyMap<StateKey, object>): number {
-  const fullHour = (ms: number) => Math.floor(ms / HOUR_MS) * HOUR_MS;
   const earliestMs = fullHour(nowMs - MAX_LOOK_BACK_MS);
   // With too few events a rule that fires looks back an hour, and statistics show one.
   let fromMs = fullHour(nowMs - Math.max(reachMs, HOUR_MS));
@@ -77,7 +81,8 @@ export function createEvaluations(
     readonly onKnown?: (keys: number, maxKeys: number) => void;
   },
 ): Evaluations {
-  const { measures, rules, rollups = [] } = options;
+  const { measures, rollups = [] } = options;
+  let { rules } = options;
   const since = initial.get(KNOWN_SINCE) as ({ sinceMs?: number } & Versioned) | undefined;
   // Templates of another version would all be news: everything is learned anew, without a word.
   const isPresent = since !== undefined && isOfPresent(since);
@@ -87,12 +92,36 @@ export function createEvaluations(
   deps.onKnown?.(known.size, known.maxKeys);
   const quiet = createQuietSet(recordsOf<QuietEntry>(initial, QUIET), recordsOf<WatchedEntry>(initial, WATCHED));
   const outdated = new Set(learned.filter((entry) => !isOfPresent(entry)).map(({ key }) => `${TEMPLATE}${key}`));
-  const evaluator = createEvaluator(
-    { measures, rules, rollups },
-    { known, isFiring: deps.isFiring, ...(options.withoutLog ? {} : { quiet }) },
-  );
   const hours = recordsOf<HourRecord>(initial, ROLLUP);
-  evaluator.store.putHours(hours, options.coveredFromMs);
+  /** Of each lane, how far its totals reach and in which bucket. */
+  const reached = new Map<string, { readonly upToOffset: number; readonly arrivalMs: number }>();
+  /** Of each lane, up to where its totals belong to a time that is over. */
+  const over = new Map<string, number>();
+
+  function begin(coveredFromMs: number) {
+    const fresh = createEvaluator(
+      { measures, rules, rollups },
+      { known, isFiring: deps.isFiring, ...(options.withoutLog ? {} : { quiet }) },
+    );
+    fresh.store.putHours(hours, coveredFromMs);
+    for (const [lane, { upToOffset }] of reached) over.set(lane, upToOffset);
+    reached.clear();
+    return fresh;
+  }
+  let evaluator = begin(options.coveredFromMs);
+
+  /** False for totals of a time that is over. Begins anew where offsets go on and arrivals go back. */
+  function isOfPresentTime({ lane, upToOffset, arrivalMs }: BucketTotals): boolean {
+    const before = reached.get(lane);
+    if (before !== undefined && upToOffset > before.upToOffset && before.arrivalMs - arrivalMs > SET_BACK_MS) {
+      evaluator = begin(fullHour(arrivalMs));
+    }
+    if (upToOffset <= (over.get(lane) ?? Number.NEGATIVE_INFINITY)) return false;
+    if (upToOffset > (reached.get(lane)?.upToOffset ?? Number.NEGATIVE_INFINITY)) {
+      reached.set(lane, { upToOffset, arrivalMs });
+    }
+    return true;
+  }
   let kept = hours.map(({ hourMs }) => hourMs);
   let unsaved: StateChange[] = isPresent
     ? []
@@ -109,9 +138,20 @@ export function createEvaluations(
   }
 
   return {
-    store: evaluator.store,
-    changeRules: evaluator.changeRules,
-    counts: (message, recordMs) => evaluator.apply(message, recordMs),
+    get store() {
+      return evaluator.store;
+    },
+    changeRules(next) {
+      const problem = evaluator.changeRules(next);
+      if (problem === undefined) rules = next;
+      return problem;
+    },
+    counts(message, recordMs) {
+      if (message.kind === 'progress' || isOfPresentTime(message.totals)) evaluator.apply(message, recordMs);
+    },
+    setBack(nowMs) {
+      evaluator = begin(fullHour(nowMs));
+    },
     evaluate(wallMs) {
       const { times, progress, observations, hours: finished } = evaluator.tick(wallMs);
       const learnt = known.take();
@@ -131,6 +171,10 @@ export function createEvaluations(
       for (const { key } of unsaved) outdated.delete(key);
     },
   };
+}
+
+function fullHour(ms: number): number {
+  return Math.floor(ms / HOUR_MS) * HOUR_MS;
 }
 
 /** Which templates it was learned with; the first ones had no version. */

@@ -14,10 +14,13 @@ import { channelsFor } from '../notify/channels.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
 import type { Channel, ChannelName } from '../notify/notification.ts';
 import type { RollupDefinition } from '../rules/hourly.ts';
+import type { ProgressStatus } from '../rules/progress.ts';
 import { hashOf, type Rules, toDecidingRule } from '../rules/rule-config.ts';
 import type { Labels } from '../rules/series.ts';
 import type { WindowStore } from '../rules/windows.ts';
+import { isWorthSaying } from '../source/kafka-failures.ts';
 import { alertKey } from './alert-state.ts';
+import { createBrokersClock } from './brokers-clock.ts';
 import type { GivenCommand } from './commands.ts';
 import { createEvaluations } from './evaluation.ts';
 import { createHistorySender } from './history.ts';
@@ -25,6 +28,9 @@ import { createAlertMachine } from './machine.ts';
 import { createOutbox } from './outbox.ts';
 import type { OutboxResult } from './outbox-entry.ts';
 import { type AlertStore, LostHoldError } from './store.ts';
+
+/** Progress older than this is none. */
+const YOUNG_MS = 30_000;
 
 export interface HoldOptions {
   readonly measures: Measures;
@@ -49,20 +55,25 @@ export interface HoldDeps {
   readonly metrics: Metrics;
   readonly masker: Masker;
   readonly onLost: (error: LostHoldError) => void;
-  /** An evaluation was decided and is durable. */
-  readonly onTick: () => void;
+  /** An evaluation was decided and is durable. `complete`: the counts of every partition in it are younger than 30 s. */
+  readonly onTick: (complete: boolean) => void;
 }
 
 export interface Hold {
-  counts(message: CountsMessage, recordMs: number): void;
+  /** @param live it was written just now, not read back */
+  counts(message: CountsMessage, recordMs: number, live: boolean): void;
   gauge(measure: string, labels: Labels, value: number, atMs: number): void;
   /** To be obeyed with the next evaluation. `done`: it has been answered, durably. */
   command(command: GivenCommand, done: () => void): void;
   /** From the next evaluation on. @returns why that takes a restart; the rules of before hold then */
   changeRules(rules: Rules): string | undefined;
+  /** The time that evaluations go by, ms: the brokers', as far as it is known. */
+  now(): number;
   /** Everything that was known before has been given: evaluation begins. */
   start(): void;
   readonly windows: WindowStore;
+  /** Why nothing is decided at present; undefined when all is well. */
+  trouble(): string | undefined;
   /** Ends evaluating, then sending. True when what was under way was recorded in time. */
   stop(timeoutMs: number): Promise<boolean>;
 }
@@ -84,7 +95,8 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     firing ??= new Set(machine.alerts().flatMap(({ key, phase }) => (phase === 'firing' ? [key] : [])));
     return firing.has(alertKey(ruleId, labels));
   };
-  const evaluations = createEvaluations({ ...options, wallMs: clock.now() }, store.initial, {
+  const brokersClock = createBrokersClock(clock);
+  const evaluations = createEvaluations({ ...options, wallMs: brokersClock.now() }, store.initial, {
     isFiring,
     onKnown(keys, maxKeys) {
       metrics.firstSeenUsed.set(keys / maxKeys);
@@ -103,13 +115,15 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
   let cancelTick = () => {};
   let ticking: Promise<void> = Promise.resolve();
   let stopped = false;
-  let failing = false;
+  let trouble: string | undefined;
+  /** Attempts in a row that could not be decided. */
+  let failures = 0;
   let commands: readonly { readonly command: GivenCommand; readonly done: () => void }[] = [];
 
   async function tick(): Promise<void> {
     const startedMs = performance.now();
     firing = undefined;
-    const { observations, evalMs, wallMs, records, progress } = evaluations.evaluate(clock.now());
+    const { observations, evalMs, wallMs, records, progress } = evaluations.evaluate(brokersClock.now());
     metrics.evaluationSeconds.observe((performance.now() - startedMs) / 1_000);
     if (progress.lagMs !== undefined) metrics.evaluationLag.set(Math.max(0, progress.lagMs) / 1_000);
     const given = commands;
@@ -128,13 +142,17 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
       for (const { why } of refused) log.warn('A command about alerts was not obeyed', { why });
       evaluations.accepted();
       metrics.alertsFiring.set(machine.alerts().filter(({ phase }) => phase === 'firing').length);
-      if (failing) log.info('alerts are decided again');
-      failing = false;
-      deps.onTick();
+      if (failures > 0) log.info('alerts are decided again', { failures });
+      failures = 0;
+      trouble = undefined;
+      deps.onTick(isComplete(progress));
     } catch (error) {
       if (error instanceof LostHoldError || stopped) return;
-      if (!failing) log.error('alerts cannot be decided; trying again', { error: errorText(error) });
-      failing = true;
+      failures += 1;
+      trouble = `alerts cannot be decided: ${errorText(error)}`;
+      if (isWorthSaying(failures)) {
+        log.error('alerts cannot be decided; trying again', { error: errorText(error), failures });
+      }
     }
   }
 
@@ -147,8 +165,18 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
   }
 
   return {
-    windows: evaluations.store,
-    counts: (message, recordMs) => evaluations.counts(message, recordMs),
+    get windows() {
+      return evaluations.store;
+    },
+    trouble: () => trouble,
+    now: brokersClock.now,
+    counts(message, recordMs, live) {
+      if (live && brokersClock.saw(recordMs)) {
+        log.warn('The brokers’ clock was set back: alerts are evaluated in its time', { now: new Date(recordMs) });
+        evaluations.setBack(recordMs);
+      }
+      evaluations.counts(message, recordMs);
+    },
     gauge: (measure, labels, value, atMs) => evaluations.store.setGauge(measure, labels, value, atMs),
     changeRules(next) {
       const problem = evaluations.changeRules(next);
@@ -174,4 +202,9 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
       return drained;
     },
   };
+}
+
+/** However few events there are: of a partition without any, the counter says every half second that it has read it to its end. */
+function isComplete({ lagMs, lanes }: ProgressStatus): boolean {
+  return lagMs !== undefined && lagMs < YOUNG_MS && lanes.every(({ stalled }) => !stalled);
 }

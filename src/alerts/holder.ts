@@ -2,7 +2,7 @@
 // member that holds it. Guarantee: none about the others, a member that was stopped believes what it believed; who writes is
 // settled by the store's fence. `assured` keeps a member that slept from fencing off its successor.
 import type { Kafka } from 'kafkajs';
-import type { Clock } from '../core/clock.ts';
+import { type Clock, certainAgeMs, type Moment } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
@@ -37,6 +37,8 @@ export interface HolderHooks {
   onStandby?(): void;
   /** The group has answered. */
   onMember?(): void;
+  /** The membership ended, or never began: Kafka is away or refuses it. It is tried again. */
+  onAway?(why: string): void;
 }
 
 export interface Holder {
@@ -72,7 +74,7 @@ export function createHolder(
   let epoch: number | undefined;
   let heldSinceMs: number | undefined;
   /** When the last answered question was asked. */
-  let memberMs = Number.NEGATIVE_INFINITY;
+  let member: Moment | undefined;
   const waiters = new Set<{ readonly fromMs: number; readonly done: Settleable }>();
   const ended = settleable();
 
@@ -87,12 +89,12 @@ export function createHolder(
     hooks.onLost(lost, why);
   }
 
-  function onMember(sinceMs: number): void {
-    memberMs = sinceMs;
+  function onMember(asked: Moment): void {
+    member = asked;
     hooks.onMember?.();
     for (const waiter of waiters) {
       // Asked before it was waited for, the answer may be as old as the doubt.
-      if (sinceMs < waiter.fromMs) continue;
+      if (asked.monotonicMs < waiter.fromMs || certainAgeMs(clock, asked) >= sessionTimeoutMs) continue;
       waiters.delete(waiter);
       waiter.done.resolve();
     }
@@ -145,9 +147,10 @@ export function createHolder(
         session = mine;
         return mine;
       },
-      onEnd(_, why) {
+      onEnd(error, why) {
         session = undefined;
         lose(why);
+        if (error !== undefined) hooks.onAway?.(why);
       },
       onRestarted() {},
     },
@@ -162,10 +165,9 @@ export function createHolder(
     holding: () => epoch,
     async assured() {
       if (epoch === undefined) throw new LostHoldError();
-      const age = clock.now() - memberMs;
-      if (age >= 0 && age < sessionTimeoutMs / 2) return;
+      if (member !== undefined && certainAgeMs(clock, member) < sessionTimeoutMs / 2) return;
       const done = settleable();
-      waiters.add({ fromMs: clock.now(), done });
+      waiters.add({ fromMs: clock.monotonicMs(), done });
       await done.promise;
     },
     async close() {

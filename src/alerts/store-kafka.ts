@@ -3,7 +3,7 @@
 // everything that was committed before; a commit of which it is not known what became of it ends the store.
 import { randomUUID } from 'node:crypto';
 import type { Kafka, Message, Producer } from 'kafkajs';
-import type { Clock } from '../core/clock.ts';
+import { type Clock, certainAgeMs, type Moment, momentOf } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { defaultPartitioner, type KafkaConfig } from '../source/kafka-client.ts';
@@ -72,16 +72,16 @@ async function openStore(
   });
   /** Why this store is over. */
   let over: LostHoldError | undefined;
-  let confirmedMs = Number.NEGATIVE_INFINITY;
+  let confirmed: Moment | undefined;
   let tail: Promise<unknown> = Promise.resolve();
 
   /** kafkajs asks for the producer's epoch at the first `transaction()`: that one fences. */
   async function transact(messages: readonly Message[]): Promise<void> {
-    const sinceMs = clock.now();
+    const since = momentOf(clock);
     const transaction = await producer.transaction();
     for (const part of inRequests(messages)) await transaction.send({ topic, acks: -1, messages: part });
     await transaction.commit();
-    confirmedMs = sinceMs;
+    confirmed = since;
   }
 
   async function write(messages: readonly Message[]): Promise<void> {
@@ -106,7 +106,7 @@ async function openStore(
 
   const hold = () => write([{ key: HOLDER_KEY, value: JSON.stringify({ id }), partition: PARTITION }]);
 
-  const beganMs = clock.now();
+  const beganMs = clock.monotonicMs();
   const everything = reader.expect(id);
   let initial: AlertStore['initial'];
   try {
@@ -120,7 +120,11 @@ async function openStore(
     void disconnect(producer, clock);
     throw error;
   }
-  log.info('took over the alert state', { topic, records: initial.size, ms: clock.now() - beganMs });
+  log.info('took over the alert state', {
+    topic,
+    records: initial.size,
+    ms: Math.round(clock.monotonicMs() - beganMs),
+  });
 
   return {
     initial,
@@ -128,8 +132,7 @@ async function openStore(
     confirm: (maxAgeMs) =>
       inTurn(async () => {
         if (over !== undefined) throw over;
-        const age = clock.now() - confirmedMs;
-        if (age < 0 || age > maxAgeMs) await hold();
+        if (confirmed === undefined || certainAgeMs(clock, confirmed) > maxAgeMs) await hold();
       }),
     async close() {
       await tail;

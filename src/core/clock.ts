@@ -1,14 +1,19 @@
-// Time as a dependency, so that nothing in the pipeline reads the wall clock directly and tests can drive it.
+// Time as a dependency, so that nothing in the pipeline reads a clock directly and tests can drive it. Two clocks, because each
+// is wrong about something: the wall clock is set by people and NTP, the monotonic one stands still while the machine is
+// suspended. Guarantee of the watch: a step of the wall clock and time that this process slept through are noticed within a second.
 
 export interface Clock {
-  /** Wall clock, milliseconds since the epoch. */
+  /** Wall clock, milliseconds since the epoch: for what people read and for what other machines say. May jump. */
   now(): number;
+  /** For how long something lasts: milliseconds since some moment, never set and never going back. */
+  monotonicMs(): number;
   /** Runs `fn` once after `ms`; the returned function cancels it. Does not keep the process alive. */
   after(ms: number, fn: () => void): () => void;
 }
 
 export const systemClock: Clock = {
   now: () => Date.now(),
+  monotonicMs: () => performance.now(),
   after(ms, fn) {
     const timer = setTimeout(fn, ms);
     timer.unref();
@@ -28,4 +33,74 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
     const timer = setTimeout(done, ms);
     signal?.addEventListener('abort', done, { once: true });
   });
+}
+
+/** The clocks differ by more than this from what they did: the wall clock was set, or the machine was suspended. */
+export const STEP_MS = 1_000;
+/**
+ * The brokers' times of one partition go back a little when another broker leads it, or hours when a broker's clock is set: by more
+ * than this they begin anew.
+ */
+export const SET_BACK_MS = 60_000;
+const LOOK_MS = 1_000;
+/** What a busy process is late at most, and what counts of a longer sleep. */
+const AWAKE_MS = 3_000;
+
+/** A moment, by both clocks. */
+export interface Moment {
+  readonly wallMs: number;
+  readonly monotonicMs: number;
+}
+
+export function momentOf(clock: Clock): Moment {
+  return { wallMs: clock.now(), monotonicMs: clock.monotonicMs() };
+}
+
+/**
+ * How long ago that was, ms, for what must be certain: infinite when the clocks disagree by more than a second, since nobody knows
+ * then which of the two is right about the time in between.
+ */
+export function certainAgeMs(clock: Clock, since: Moment): number {
+  const lasted = clock.monotonicMs() - since.monotonicMs;
+  return Math.abs(clock.now() - since.wallMs - lasted) > STEP_MS ? Number.POSITIVE_INFINITY : lasted;
+}
+
+export interface ClockWatch {
+  /**
+   * How long this process has been awake, ms: what it slept through (SIGSTOP, suspend) is left out, so that nobody is said to have
+   * been silent meanwhile. Of one sleep three seconds count at most, of a busy spell all of it.
+   */
+  awakeMs(): number;
+  stop(): void;
+}
+
+export interface ClockHooks {
+  /** The wall clock was set forward (more than zero) or back by `byMs`; a suspended machine wakes up with a step forward. */
+  onStep?(byMs: number): void;
+  /** A look came late: nothing ran here for `ms`. */
+  onSlept?(ms: number): void;
+}
+
+/** Looks once a second at both clocks. */
+export function watchClock(clock: Clock, hooks: ClockHooks = {}): ClockWatch {
+  let last = momentOf(clock);
+  let awake = 0;
+  const since = () => clock.monotonicMs() - last.monotonicMs;
+
+  function look(): void {
+    const lasted = since();
+    const stepMs = clock.now() - last.wallMs - lasted;
+    awake += Math.min(lasted, AWAKE_MS);
+    last = momentOf(clock);
+    cancel = clock.after(LOOK_MS, look);
+    if (lasted > AWAKE_MS) hooks.onSlept?.(lasted - LOOK_MS);
+    if (Math.abs(stepMs) > STEP_MS) hooks.onStep?.(stepMs);
+  }
+  let cancel = clock.after(LOOK_MS, look);
+
+  return {
+    // Who asks before the late look has come must not take the sleep for silence either.
+    awakeMs: () => awake + Math.min(since(), AWAKE_MS),
+    stop: () => cancel(),
+  };
 }

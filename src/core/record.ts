@@ -46,6 +46,8 @@ export interface Chunk {
   readonly records: readonly RawRecord[];
   /** Sum of the value lengths, for the in-flight limit. */
   readonly bytes: number;
+  /** Before the first record the clock of the broker that dated it was set back. Only where chunks end at arrival buckets. */
+  readonly setBack?: true;
   /** `count` more records of this chunk are accounted for; their order within the chunk does not matter. */
   done(count: number): void;
 }

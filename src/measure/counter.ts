@@ -3,7 +3,7 @@
 // acknowledged when its bucket is closed and durable, so that a new owner always begins with a whole bucket. Never throws for
 // any record; memory is bounded by the publisher's limits beside one open bucket per lane.
 import { randomUUID } from 'node:crypto';
-import type { Clock } from '../core/clock.ts';
+import { type Clock, SET_BACK_MS } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
@@ -11,7 +11,7 @@ import type { Chunk, ChunkOrigin, RawRecord } from '../core/record.ts';
 import type { ParsedEvent, Parser } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 import { compileCollect } from './collect.ts';
-import { acknowledge, addPart, bucketFor, createLane, isDirty, type Lane } from './lane.ts';
+import { acknowledge, addPart, beginAnew, bucketFor, createLane, isDirty, type Lane } from './lane.ts';
 import { collectedOf, type Measures } from './measure-config.ts';
 import { createPublisher, type PublisherOptions } from './publisher.ts';
 import { createRecentIds, type RecentIds } from './recent-ids.ts';
@@ -136,6 +136,7 @@ export function createCounter(
     const resumeAt = origin.kind === 'file' ? (embedded?.resume.get(origin.identity) ?? -1) : -1;
     const before = counted;
     accepting += 1;
+    if (wasSetBack(chunk, lane)) beginAnew(lane, publisher.add);
     try {
       if (lane.next < 0 && records.length > 0) {
         lane.ids?.resume(records[0]!.offset);
@@ -245,4 +246,11 @@ export function createCounter(
       publisher.forget();
     },
   };
+}
+
+/** The clock that dates the chunk's records: a broker's, which the source watches, or that of this machine. */
+function wasSetBack({ setBack, origin, records }: Chunk, lane: Lane): boolean {
+  const [first] = records;
+  if (first === undefined || first.offset < lane.next) return false;
+  return setBack ?? (origin.kind !== 'kafka' && lane.newestMs - first.timeMs > SET_BACK_MS);
 }

@@ -45,6 +45,8 @@ export interface CountingSource {
   /** Of standard input: chunks to be counted, not acknowledged. */
   readonly tap: Deliver | undefined;
   status(): { readonly ready: boolean; readonly detail: string };
+  /** Why nothing can be published; undefined when it can. */
+  trouble(): string | undefined;
   /** False when not everything that was read could be published in time: it is counted by the next owner. */
   stop(timeoutMs: number): Promise<boolean>;
 }
@@ -91,6 +93,7 @@ export function startCounting(options: CountingOptions, deps: CountingDeps): Cou
   return {
     ended: Promise.all([started, source?.ended]).then(() => {}),
     tap: source === undefined ? (chunk) => counter.accept({ ...chunk, done() {} }) : undefined,
+    trouble: () => counter.trouble() ?? sinkTrouble(),
     status() {
       const trouble = counter.trouble() ?? sinkTrouble();
       if (trouble !== undefined) return { ready: false, detail: trouble };

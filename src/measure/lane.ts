@@ -75,6 +75,16 @@ export function bucketFor(
   return fresh;
 }
 
+/** The clock of the broker that dates the lane's records was set back: what comes now begins a bucket in the new time. */
+export function beginAnew(lane: Lane, onClosed: (bucket: LaneBucket) => void): void {
+  const { open } = lane;
+  lane.open = undefined;
+  lane.newestMs = 0;
+  if (open === undefined) return;
+  open.closed = true;
+  onClosed(open);
+}
+
 /** One more record of `chunk` waits for the bucket. */
 export function addPart(bucket: LaneBucket, chunk: Chunk): void {
   const last = bucket.parts[bucket.parts.length - 1];

@@ -12,6 +12,8 @@ export interface HealthMonitor {
   start(): void;
   /** One run now; resolves with what was found out. */
   run(): Promise<readonly Reading[]>;
+  /** The wall clock was set: what is planned is planned anew. */
+  reschedule(): void;
   /** No further run; ends one under way. */
   stop(): Promise<void>;
 }
@@ -80,13 +82,21 @@ export function createHealthMonitor(
     return running;
   }
 
+  function plan(): void {
+    void task?.destroy();
+    task = cron.schedule(config.schedule, () => run().then(() => undefined), { timezone: 'UTC', noOverlap: true });
+  }
+
   return {
     start() {
-      task = cron.schedule(config.schedule, () => run().then(() => undefined), { timezone: 'UTC', noOverlap: true });
+      plan();
       // The first look is now, not in up to five minutes.
       void run();
     },
     run,
+    reschedule() {
+      if (task !== undefined && !ending.signal.aborted) plan();
+    },
     async stop() {
       ending.abort();
       await task?.destroy();

@@ -15,7 +15,7 @@ import errors from 'kafkajs/src/protocol/error.js';
 import apiKeys from 'kafkajs/src/protocol/requests/apiKeys.js';
 import table from 'kafkajs/src/protocol/requests/index.js';
 import { errorText } from '../core/errors.ts';
-import { calmRequestQueues } from '../core/kafkajs-timer.ts';
+import { repairKafkaJsTime } from '../core/kafkajs-timer.ts';
 import { encodeProduce, type PartitionBatch, type ProducerId } from './encode.ts';
 import type { TransportSettings } from './options.ts';
 
@@ -91,7 +91,7 @@ export function createBrokers(
   },
 ): Brokers {
   const { now = Date.now } = deps;
-  calmRequestQueues();
+  repairKafkaJsTime();
   let destroyed = false;
   const warn = (source: 'kafkajs', message: string) => {
     if (!destroyed) deps.warn(source, message);

@@ -9,6 +9,7 @@ export function createSimulatedClock(startMs: number): SimulatedClock {
   let nowMs = startMs;
   return {
     now: () => nowMs,
+    monotonicMs: () => nowMs,
     after: () => () => {},
     set(ms) {
       nowMs = ms;

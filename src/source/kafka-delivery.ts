@@ -1,12 +1,13 @@
 // One kafkajs batch -> chunks for the pipeline, each with its segment of the offset tracker. With `splitMs` no chunk reaches
-// over the beginning of an arrival bucket. Guarantee: chunks of a batch are delivered one after the other; none of an
-// assignment that has ended.
-import type { Batch } from 'kafkajs';
+// over the beginning of an arrival bucket, nor over a moment when the brokers' clock was set back. Guarantee: chunks of a batch are
+// delivered one after the other; none of an assignment that has ended.
+import type { Batch, KafkaMessage } from 'kafkajs';
+import { SET_BACK_MS } from '../core/clock.ts';
 import type { ChunkOrigin, Deliver, RawRecord } from '../core/record.ts';
 import { splitAtBuckets } from './bucket-split.ts';
 import { firstOffsetOf, toRecords } from './kafka-records.ts';
 import type { OffsetTracker } from './offset-tracker.ts';
-import { hasPacked, unpackAll } from './record-batch.ts';
+import { hasPacked, isAppendTime, unpackAll } from './record-batch.ts';
 
 export interface KafkaDelivery {
   /**
@@ -33,14 +34,59 @@ export function createKafkaDelivery(
   const ended = (since: number) => since !== tracker.epoch || isStopping();
 
   /** Delivers records as one chunk that covers the offsets `first` to `last`. */
-  const hand = (partition: number, records: readonly RawRecord[], bytes: number, first: number, last: number) => {
+  const hand = (
+    partition: number,
+    records: readonly RawRecord[],
+    bytes: number,
+    first: number,
+    last: number,
+    setBack = false,
+  ) => {
     const { done } = tracker.open(partition, first, last, records.length);
-    return deliver({ origin: originOf(partition), records, bytes, done });
+    return deliver({ origin: originOf(partition), records, bytes, done, ...(setBack && { setBack }) });
+  };
+
+  /** The newest time that a broker gave in this assignment, by partition. */
+  const newest = new Map<number, number>();
+  let newestEpoch = tracker.epoch;
+
+  /**
+   * Indexes of records before which the clock was set back. Producers' times say nothing of the kind: they go back whenever hosts
+   * differ.
+   */
+  const setBacks = (partition: number, messages: readonly KafkaMessage[]): ReadonlySet<number> => {
+    const found = new Set<number>();
+    if (splitMs === undefined) return found;
+    if (newestEpoch !== tracker.epoch) newest.clear();
+    newestEpoch = tracker.epoch;
+    let newestMs = newest.get(partition) ?? 0;
+    let text = '';
+    for (let i = 0; i < messages.length; i++) {
+      const message = messages[i]!;
+      // All records of a batch have the very same time.
+      if (message.timestamp === text) continue;
+      text = message.timestamp;
+      if (!isAppendTime(message)) continue;
+      const timeMs = Number(text);
+      if (newestMs - timeMs > SET_BACK_MS) {
+        found.add(i);
+        newestMs = timeMs;
+      }
+      newestMs = Math.max(newestMs, timeMs);
+    }
+    newest.set(partition, newestMs);
+    return found;
   };
 
   /** What an ended assignment leaves over is read again in the next one. */
-  const handParts = async (partition: number, records: readonly RawRecord[], first: number, last: number) => {
-    const cuts = splitMs === undefined ? [0, records.length] : splitAtBuckets(records, splitMs);
+  const handParts = async (
+    partition: number,
+    records: readonly RawRecord[],
+    first: number,
+    last: number,
+    backs: ReadonlySet<number>,
+  ) => {
+    const cuts = cutsOf(records, splitMs, backs);
     const since = tracker.epoch;
     let from = first;
     for (let i = 0; i + 1 < cuts.length; i++) {
@@ -50,7 +96,7 @@ export function createKafkaDelivery(
       const to = next === undefined ? last : next.offset - 1;
       let bytes = 0;
       for (const { value } of part) bytes += value?.length ?? 0;
-      await hand(partition, part, bytes, from, to);
+      await hand(partition, part, bytes, from, to, backs.has(cuts[i]!));
       from = to + 1;
     }
   };
@@ -63,7 +109,7 @@ export function createKafkaDelivery(
     for await (const messages of unpackAll(batch.messages, first)) {
       if (ended(since)) return;
       const last = Number(messages[messages.length - 1]!.offset);
-      await handParts(partition, toRecords(messages).records, first, last);
+      await handParts(partition, toRecords(messages).records, first, last, setBacks(partition, messages));
       first = last + 1;
     }
     const last = Number(batch.lastOffset());
@@ -78,10 +124,32 @@ export function createKafkaDelivery(
       const first = firstOffsetOf(batch);
       // `lastOffset` includes transaction markers and aborted records behind the last record.
       const last = Number(batch.lastOffset());
-      if (splitMs !== undefined && splitAtBuckets(records, splitMs).length > 2) {
-        return handParts(partition, records, first, last);
+      const backs = setBacks(partition, messages);
+      if (splitMs !== undefined && (backs.size > 0 || splitAtBuckets(records, splitMs).length > 2)) {
+        return handParts(partition, records, first, last, backs);
       }
       return hand(partition, records, bytes, first, last);
     },
   };
+}
+
+function cutsOf(
+  records: readonly RawRecord[],
+  splitMs: number | undefined,
+  backs: ReadonlySet<number>,
+): readonly number[] {
+  if (splitMs === undefined) return [0, records.length];
+  if (backs.size === 0) return splitAtBuckets(records, splitMs);
+  // Each stretch of its own: what lies before does not make its buckets late.
+  const cuts = [0];
+  const bounds = [...backs].filter((at) => at > 0).concat(records.length);
+  for (const bound of bounds) {
+    const from = cuts.at(-1)!;
+    cuts.push(
+      ...splitAtBuckets(records.slice(from, bound), splitMs)
+        .slice(1)
+        .map((at) => from + at),
+    );
+  }
+  return cuts;
 }

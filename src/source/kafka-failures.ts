@@ -36,6 +36,11 @@ export function backoffMs(failures: number): number {
   return Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(failures - 1, 16));
 }
 
+/** Of failures in a row the first is said, and then each time they have doubled. */
+export function isWorthSaying(failures: number): boolean {
+  return (failures & (failures - 1)) === 0;
+}
+
 /** The error in words, with what to do about the ones that are known. */
 export function explainKafkaFailure(error: unknown): string {
   for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {

@@ -2,7 +2,7 @@
 // committed offsets. Guarantee: an offset is committed only when it and everything before it has been acknowledged
 // within the present assignment; whatever ends the consumer, it is rebuilt or the process is told.
 import type { EachBatchPayload, Kafka } from 'kafkajs';
-import type { Clock } from '../core/clock.ts';
+import { type Clock, certainAgeMs, type Moment, momentOf } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
@@ -95,7 +95,9 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
   let epoch = 0;
   /** Partitions of the present assignment whose start position is known. */
   const ready = new Set<number>();
-  let fetchedMs = Number.NEGATIVE_INFINITY;
+  let fetched: Moment | undefined;
+  /** The group’s last answer, monotonic. */
+  let answeredMs = Number.NEGATIVE_INFINITY;
   let joined = false;
   let stopping = false;
   let detail = 'not started';
@@ -108,7 +110,7 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
     tracker.reset(epoch);
     continuity.reset();
     ready.clear();
-    fetchedMs = Number.NEGATIVE_INFINITY;
+    fetched = undefined;
     positions.keep(partitions);
     gate.wake();
   };
@@ -198,7 +200,10 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
         onBatch: (payload) => onBatch(mine, payload),
         onEmptyBatch,
         onFetch() {
-          fetchedMs = clock.now();
+          fetched = momentOf(clock);
+        },
+        onMember() {
+          answeredMs = clock.monotonicMs();
         },
       },
       { kafka, clock },
@@ -238,7 +243,7 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
     ended: ended.promise,
 
     positions() {
-      const ageMs = Math.max(0, clock.now() - fetchedMs);
+      const ageMs = fetched === undefined ? Number.POSITIVE_INFINITY : certainAgeMs(clock, fetched);
       const current = gate.open && joined && ageMs <= FRESH_MS + intake.maxWaitMs;
       return [...ready].map((partition) => {
         const position = tracker.position(partition) ?? 0;
@@ -274,6 +279,16 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
       await positions.close();
     },
 
-    status: () => ({ ready: joined && !stopping, detail }),
+    status() {
+      if (!joined || stopping) return { ready: false, detail };
+      const silentMs = clock.monotonicMs() - answeredMs;
+      if (silentMs > Math.max(intake.sessionTimeoutMs, FRESH_MS)) {
+        return { ready: false, detail: `Kafka has not answered for ${Math.round(silentMs / 1_000)} s` };
+      }
+      const unread = positions.unread();
+      return unread.length === 0
+        ? { ready: true, detail }
+        : { ready: false, detail: `${detail}; partition ${unread.join(', ')} is read by no instance yet` };
+    },
   };
 }

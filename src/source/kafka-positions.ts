@@ -1,6 +1,6 @@
-// Where a group stands in a topic. In: committed offsets and the ends of the log, from the brokers. Out: start positions,
-// records lost to retention (counted once), and the lag per partition.
-import type { Admin, Kafka } from 'kafkajs';
+// Where a group stands in a topic. In: committed offsets, the ends of the log and the group's assignment, from the brokers. Out:
+// start positions, records lost to retention (counted once), the lag per partition, and partitions that nobody reads.
+import kafkajs, { type Admin, type Kafka } from 'kafkajs';
 import type { Clock } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -39,6 +39,8 @@ export interface KafkaPositions {
   endOf(partition: number): number;
   /** Partitions of the topic; 0 before the brokers were asked. */
   partitionCount(): number;
+  /** Partitions that no member of the group reads, as last heard of: new ones, until the group has noticed. */
+  unread(): readonly number[];
   /** Forgets partitions that are no longer ours, and their lag. */
   keep(partitions: readonly number[]): void;
   close(): Promise<void>;
@@ -57,6 +59,7 @@ export function createKafkaPositions(
   let admin: Promise<Admin> | undefined;
   let closed = false;
   let partitionCount = 0;
+  let unread: readonly number[] = [];
 
   const connect = async () => {
     const client = kafka.admin();
@@ -112,6 +115,26 @@ export function createKafkaPositions(
     publish(partition);
   };
 
+  const lagOf = (partition: number) => ({ group, partition: String(partition) });
+
+  /** Their lag is all there is of them, or what was not committed. Every member says it, for no member has them. */
+  const lookForUnread = async (client: Admin, rows: Awaited<ReturnType<typeof ends>>): Promise<void> => {
+    const read = await assignedIn(client, group, topic);
+    const found = read === undefined ? [] : [...rows.keys()].filter((partition) => !read.has(partition));
+    const before = unread;
+    unread = found;
+    for (const partition of before) {
+      if (!found.includes(partition) && !known.has(partition)) metrics.lag.remove(lagOf(partition));
+    }
+    if (found.length === 0) return;
+    const committed = await committedIn(client, group, topic);
+    for (const partition of found) {
+      const { low, high } = rows.get(partition)!;
+      metrics.lag.set(lagOf(partition), Math.max(0, high - Math.max(low, committed.get(partition) ?? -1)));
+    }
+    if (before.length === 0) log.warn('partitions are read by no instance', { topic, group, partitions: found });
+  };
+
   let cancelPoll = () => {};
   const poll = () => {
     if (closed) return;
@@ -119,11 +142,13 @@ export function createKafkaPositions(
       if (!closed) cancelPoll = clock.after(lagIntervalMs, poll);
     };
     if (known.size === 0) return next();
-    withAdmin(ends)
+    withAdmin(async (client) => {
+      const rows = await ends(client);
+      for (const [partition, { high }] of rows) if (known.has(partition)) observe(partition, { end: high });
+      await lookForUnread(client, rows);
+    })
       .then(
-        (rows) => {
-          for (const [partition, { high }] of rows) if (known.has(partition)) observe(partition, { end: high });
-        },
+        () => {},
         (error: unknown) => log.debug('the lag could not be measured', { topic, error: errorText(error) }),
       )
       .finally(next);
@@ -134,13 +159,7 @@ export function createKafkaPositions(
     async startOf(partitions) {
       if (partitions.length === 0) return [];
       const { committed, rows } = await withAdmin(async (client) => {
-        const [fetched, rows] = await Promise.all([
-          client.fetchOffsets({ groupId: group, topics: [topic] }),
-          ends(client),
-        ]);
-        const committed = new Map(
-          fetched.flatMap((entry) => entry.partitions.map((row) => [row.partition, Number(row.offset)] as const)),
-        );
+        const [committed, rows] = await Promise.all([committedIn(client, group, topic), ends(client)]);
         const unknown = partitions.filter((partition) => !rows.has(partition) || !committed.has(partition));
         if (unknown.length > 0) throw new Error(`partition ${unknown.join(', ')} of ${topic} is not known yet`);
         return { committed, rows };
@@ -191,6 +210,7 @@ export function createKafkaPositions(
     observe,
     endOf: (partition) => known.get(partition)?.end ?? -1,
     partitionCount: () => partitionCount,
+    unread: () => unread,
 
     keep(partitions) {
       for (const partition of known.keys()) {
@@ -208,4 +228,25 @@ export function createKafkaPositions(
       await client?.then((connected) => connected.disconnect()).catch(() => {});
     },
   };
+}
+
+/** By partition; -1 where nothing was committed. */
+async function committedIn(client: Admin, group: string, topic: string): Promise<Map<number, number>> {
+  const fetched = await client.fetchOffsets({ groupId: group, topics: [topic] });
+  return new Map(
+    fetched.flatMap((entry) => entry.partitions.map((row) => [row.partition, Number(row.offset)] as const)),
+  );
+}
+
+/** Partitions that some member has; undefined while the group is sorting itself out. */
+async function assignedIn(client: Admin, group: string, topic: string): Promise<Set<number> | undefined> {
+  const { groups } = await client.describeGroups([group]);
+  const [described] = groups;
+  if (described?.state !== 'Stable') return undefined;
+  return new Set(
+    described.members.flatMap(({ memberAssignment }) => {
+      const decoded = kafkajs.AssignerProtocol.MemberAssignment.decode(memberAssignment);
+      return decoded?.assignment[topic] ?? [];
+    }),
+  );
 }

@@ -1,7 +1,8 @@
 // One kafkajs consumer from its birth to its end. In: settings and handlers. Out: batches and group events, and exactly
 // one end: a crash, a failed start, a consumer that fell silent, or `close`. It never restarts by itself.
 import type { Consumer, EachBatchPayload, Kafka, PartitionAssigner } from 'kafkajs';
-import type { Clock } from '../core/clock.ts';
+import { type Clock, type Moment, momentOf } from '../core/clock.ts';
+import { METADATA_MAX_AGE_MS } from './kafka-client.ts';
 
 const CHECK_MS = 5_000;
 const CLOSE_MS = 10_000;
@@ -29,10 +30,10 @@ export interface SessionHandlers {
   /** A batch without any record (transaction markers, aborted records), which `onBatch` never sees. */
   onEmptyBatch(partition: number, first: number, last: number): void;
   /**
-   * The group has confirmed the membership, by an answered heartbeat or a join. `sinceMs`: when that was asked, wall clock;
-   * nobody else can have been given the partitions before one session timeout after it.
+   * The group has confirmed the membership, by an answered heartbeat or a join. `asked`: when it was asked; nobody else can have
+   * been given the partitions before one session timeout after it.
    */
-  onMember?(sinceMs: number): void;
+  onMember?(asked: Moment): void;
   /** A broker has answered a fetch; batches it may hold come next. */
   onFetch?(): void;
 }
@@ -64,6 +65,7 @@ export function openKafkaSession(
     // How long the others wait in a rebalance for a member that does not answer: no longer than for a dead one.
     rebalanceTimeout: options.sessionTimeoutMs,
     heartbeatInterval: options.heartbeatMs,
+    metadataMaxAge: METADATA_MAX_AGE_MS,
     maxWaitTimeInMs: options.maxWaitMs,
     maxBytes: options.fetchMaxBytes,
     maxBytesPerPartition: options.fetchMaxBytesPerPartition,
@@ -102,16 +104,17 @@ export function openKafkaSession(
   cancelCheck = deps.clock.after(CHECK_MS, check);
 
   const { events } = consumer;
-  let askedMs = 0;
-  if (handlers.onMember !== undefined) {
-    // An answer may have waited in the socket while the process was stopped: what counts is when the question was asked.
-    consumer.on(events.REQUEST, ({ payload }) => {
-      if (payload.apiName === 'Heartbeat' || payload.apiName === 'SyncGroup') askedMs = payload.createdAt;
-    });
-  }
+  let asked: Moment = { wallMs: 0, monotonicMs: Number.NEGATIVE_INFINITY };
+  // An answer may have waited in the socket while the process was stopped: what counts is when the question was asked. The two
+  // clocks may say different things about that; who has to be certain sees it (core/clock.ts).
+  consumer.on(events.REQUEST, ({ payload }) => {
+    if (payload.apiName !== 'Heartbeat' && payload.apiName !== 'SyncGroup') return;
+    const { wallMs, monotonicMs } = momentOf(deps.clock);
+    asked = { wallMs: wallMs - (Date.now() - payload.createdAt), monotonicMs: monotonicMs - payload.duration };
+  });
   consumer.on(events.HEARTBEAT, () => {
     onActivity();
-    if (!over) handlers.onMember?.(askedMs);
+    if (!over) handlers.onMember?.(asked);
   });
   consumer.on(events.FETCH, () => {
     onActivity();
@@ -122,7 +125,7 @@ export function openKafkaSession(
     if (over) return;
     handlers.onJoin([...(payload.memberAssignment[topic] ?? [])]);
     // After the assignment: a member that was thrown out and joins again is one, but not of what it had.
-    handlers.onMember?.(askedMs);
+    handlers.onMember?.(asked);
   });
   consumer.on(events.REBALANCING, () => {
     if (!over) handlers.onRebalancing();

@@ -43,7 +43,7 @@ export function createSupervisor(
   let absences = 0;
 
   const afterCrash = async (error: Error): Promise<void> => {
-    const healthy = readingSince !== undefined && clock.now() - readingSince >= HEALTHY_MS;
+    const healthy = readingSince !== undefined && clock.monotonicMs() - readingSince >= HEALTHY_MS;
     if (readingSince !== undefined) {
       absences = 0;
       metrics.sourceRestarts.inc();
@@ -78,7 +78,7 @@ export function createSupervisor(
       }
     },
     reading() {
-      readingSince ??= clock.now();
+      readingSince ??= clock.monotonicMs();
       if (absences > 0) log.info('Kafka answers again', { topic });
       absences = 0;
       if (crashed) hooks.onRestarted();

@@ -94,6 +94,11 @@ export function batchLength(bytes: Buffer, start: number): number | undefined {
   return length < BATCH_HEADER ? undefined : length;
 }
 
+/** The record's time is the broker's, not its producer's. */
+export function isAppendTime(message: object): boolean {
+  return (message as Partial<FetchedRecord>).batchContext?.timestampType === LOG_APPEND_TIME;
+}
+
 /** The whole batch a message stands for, if it does. */
 export function wholeBatchOf(message: object | undefined): WholeBatch | undefined {
   return (message as Partial<FetchedRecord> | undefined)?.whole;

@@ -7,7 +7,7 @@ import { sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { withAdmin } from './kafka-admin.ts';
-import { createKafka, type KafkaConfig } from './kafka-client.ts';
+import { createKafka, type KafkaConfig, METADATA_MAX_AGE_MS } from './kafka-client.ts';
 import { failedReading } from './kafka-failures.ts';
 import { hasPacked, unpackAll, wholeBatchOf } from './record-batch.ts';
 
@@ -76,12 +76,21 @@ export async function readTopic(
     sessionTimeout: 10_000,
     heartbeatInterval: HEARTBEAT_MS,
     maxWaitTimeInMs: 100,
+    metadataMaxAge: METADATA_MAX_AGE_MS,
     // Whole batches are worked on for a while: small ones die young, large ones are copied by each garbage collection.
     ...(options.onBatch === undefined ? { maxBytes: 4 * MIB } : { maxBytes: MIB, maxBytesPerPartition: MIB / 4 }),
     allowAutoTopicCreation: false,
     retry: { restartOnFailure: async () => false },
   });
   let joined = false;
+  let sweeping: Promise<void> | undefined;
+  async function cleanUp(): Promise<void> {
+    await consumer.disconnect().catch(() => {});
+    await sweeping;
+    if (joined) await deleteGroup(admin, group, log);
+    await admin.disconnect().catch(() => {});
+  }
+  let failed = false;
   try {
     await admin.connect();
     const ranges = await withAdmin(kafka, (one) => findRanges(one, options));
@@ -93,7 +102,8 @@ export async function readTopic(
     );
     for (const partition of ranges.keys()) if (!open.has(partition)) options.onEnd?.(partition);
     if (open.size === 0) return true;
-    await sweepLeftovers(admin, log);
+    // Asks every broker, and one of them may be frozen: nobody waits for it.
+    sweeping = sweepLeftovers(admin, log);
     await consumer.connect();
     await consumer.subscribe({ topics: [topic], fromBeginning: true });
 
@@ -204,11 +214,12 @@ export async function readTopic(
         .catch(reject);
     });
   } catch (error) {
+    failed = true;
     throw failedReading(error, config, topic);
   } finally {
-    await consumer.disconnect().catch(() => {});
-    if (joined) await deleteGroup(admin, group, log);
-    await admin.disconnect().catch(() => {});
+    const cleaned = cleanUp();
+    // Whoever follows begins anew at once: a broker that does not answer would hold it up for as long as it takes to give it up.
+    if (!failed || !follow) await cleaned;
   }
 }
 

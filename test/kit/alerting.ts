@@ -10,7 +10,7 @@ import { createEventIds } from '../../src/core/event-id.ts';
 import { silentLog } from '../../src/core/log.ts';
 import { createKafka } from '../../src/source/kafka-client.ts';
 import { ensureTopics } from '../../src/source/topics.ts';
-import type { LogpipeProcess } from './process.ts';
+import type { LogpipeProcess, SpawnOptions } from './process.ts';
 import { type Answer, type ReceivedRequest, type Receiver, startReceiver } from './receiver.ts';
 import { spawnLogpipe, testBrokers, testEsUrl, uniqueName } from './servers.ts';
 
@@ -49,7 +49,7 @@ export interface AlertingKit {
   readonly configFile: string;
   readonly topics: { readonly logs: string; readonly counts: string; readonly alerts: string };
   /** `--roles`; all of them by default. */
-  start(roles?: string): LogpipeProcess;
+  start(roles?: string, options?: SpawnOptions): LogpipeProcess;
   /** Calls per second until the returned function is called; `failing` of ten fail. */
   calls(perSecond: number, failing: () => number): () => Promise<void>;
   produce(events: readonly Record<string, unknown>[]): Promise<void>;
@@ -125,14 +125,11 @@ ${options.extra ?? ''}`;
     service: name,
     configFile,
     topics,
-    start: (roles) =>
-      spawnLogpipe([
-        'run',
-        '--config',
-        configFile,
-        '--exit-with-parent',
-        ...(roles === undefined ? [] : ['--roles', roles]),
-      ]),
+    start: (roles, options) =>
+      spawnLogpipe(
+        ['run', '--config', configFile, '--exit-with-parent', ...(roles === undefined ? [] : ['--roles', roles])],
+        options,
+      ),
     calls(perSecond, failing) {
       const stop = new AbortController();
       const going = (async () => {

@@ -7,6 +7,8 @@ export interface FakeClock extends Clock {
   advance(ms: number): Promise<void>;
   /** Sets the wall clock alone, as an operator or NTP would; timers do not notice. */
   setWall(ms: number): void;
+  /** The process is stopped for `ms`: what was due meanwhile goes off late, all at once, and once. */
+  sleep(ms: number): Promise<void>;
   timers(): number;
 }
 
@@ -16,8 +18,9 @@ export function createFakeClock(startMs = Date.parse('2026-11-25T10:00:00.000Z')
   let order = 0;
   const timers = new Set<{ at: number; order: number; fn: () => void }>();
 
-  return {
+  const clock: FakeClock = {
     now: () => wallOffset + elapsed,
+    monotonicMs: () => elapsed,
     after(ms, fn) {
       const timer = { at: elapsed + Math.max(0, ms), order: order++, fn };
       timers.add(timer);
@@ -39,8 +42,14 @@ export function createFakeClock(startMs = Date.parse('2026-11-25T10:00:00.000Z')
     setWall(ms) {
       wallOffset = ms - elapsed;
     },
+    async sleep(ms) {
+      await settled();
+      elapsed += ms;
+      await clock.advance(0);
+    },
     timers: () => timers.size,
   };
+  return clock;
 }
 
 /** Every promise that could resolve without time passing has. */

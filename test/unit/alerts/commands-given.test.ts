@@ -126,9 +126,9 @@ describe('logpipe alerts resolve', () => {
       ...{ lane: '0', arrivalMs: Math.floor(at / 10_000) * 10_000, upToOffset: 1, records: 1, format: 2 },
       buckets: [{ eventMs: Math.floor(at / 10_000) * 10_000, series: { 'log.events': { 'info\u001fv1': { n: 1 } } } }],
     };
-    hold.counts({ kind: 'totals', totals }, at);
+    hold.counts({ kind: 'totals', totals }, at, true);
     const progress = { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: at, caughtUp: true };
-    hold.counts({ kind: 'progress', progress }, clock.now());
+    hold.counts({ kind: 'progress', progress }, clock.now(), true);
     hold.gauge('elasticsearch.status', {}, 2, clock.now());
     const commands = followFolder(journalDir, { clock: systemClock, log: silentLog, onCommand: hold.command });
     hold.start();

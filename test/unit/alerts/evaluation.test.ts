@@ -1,8 +1,9 @@
 // What evaluations remember: how far back a take-over reads the counts, and what was learned of error templates.
 import { describe, expect, test } from 'vitest';
 import { countsFrom, createEvaluations } from '../../../src/alerts/evaluation.ts';
+import type { CountsMessage } from '../../../src/measure/totals.ts';
 import { ERROR_TEMPLATE_VERSION } from '../../../src/tag/template.ts';
-import { MEASURES, RULES } from '../rules/kit.ts';
+import { MEASURES, RULES, rulesOf } from '../rules/kit.ts';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -106,5 +107,93 @@ describe('what was learned of error templates', () => {
     const evaluation = second.evaluate(later + 22_000);
     expect(news(evaluation)).toMatchObject([{ labels: { 'error.template': 'fault 4' } }]);
     expect(evaluation.records.filter(({ key }) => key === 'known/since')).toEqual([]);
+  });
+});
+
+describe('the brokers’ clock set back by an hour', () => {
+  const SECOND = 1_000;
+  const rules = rulesOf(`  many:
+    title: Many errors
+    priority: P1
+    group: g
+    kind: threshold
+    measure: error.templates
+    window: 2m
+    above: 50
+`);
+
+  /** Two lanes that are read to their ends every ten seconds, ten events in each; what a crowd of `errors` adds falls into lane 0. */
+  function log() {
+    const written: { message: CountsMessage; recordMs: number }[] = [];
+    let offset = 0;
+    return {
+      written,
+      interval(atMs: number, errors = 1) {
+        for (const lane of ['0', '1']) {
+          offset += 10;
+          const n = lane === '0' ? errors : 1;
+          const buckets = [{ eventMs: atMs, series: { 'error.templates': { fault: { n } } } }];
+          const totals = { lane, arrivalMs: atMs, upToOffset: offset, records: 10, buckets };
+          const recordMs = atMs + 9 * SECOND;
+          const progress = { lane, lanes: 2, position: offset + 1, end: offset + 1, arrivalMs: atMs, caughtUp: true };
+          written.push(
+            { message: { kind: 'totals', totals }, recordMs },
+            { message: { kind: 'progress', progress }, recordMs },
+          );
+        }
+      },
+    };
+  }
+
+  const evaluator = (wallMs: number) =>
+    createEvaluations({ measures: MEASURES, rules, coveredFromMs: wallMs - HOUR, wallMs }, new Map(), {
+      isFiring: () => false,
+    });
+  const breached = (evaluations: ReturnType<typeof evaluator>, wallMs: number) =>
+    evaluations.evaluate(wallMs).observations.some(({ state }) => state === 'breached');
+
+  /** A crowd is seen for as long as the window is, and one interval more. */
+  const within = (s: number, crowd: number) => s >= crowd && s <= crowd + 120;
+
+  test('the hour that comes again is counted once, and pages again', () => {
+    const { written, interval } = log();
+    const evaluations = evaluator(NOW);
+    let fed = 0;
+    const feed = () => {
+      for (; fed < written.length; fed++) evaluations.counts(written[fed]!.message, written[fed]!.recordMs);
+    };
+    // The first life of the hour, with a crowd in the middle and one at the end.
+    for (let s = 0; s < 3_600; s += 10) {
+      interval(NOW + s * SECOND, s === 1_800 || s === 3_590 ? 100 : 1);
+      feed();
+      expect(breached(evaluations, NOW + (s + 10) * SECOND), String(s)).toBe(within(s, 1_800) || s === 3_590);
+    }
+    // The second one: nothing of the first is seen, a crowd of its own is.
+    for (let s = 0; s < 3_600; s += 10) {
+      interval(NOW + s * SECOND, s === 600 ? 100 : 1);
+      feed();
+      expect(breached(evaluations, NOW + (s + 10) * SECOND), String(s)).toBe(within(s, 600));
+    }
+    // And read from the beginning, by a successor or after a failure, it is the same.
+    for (const again of [evaluations, evaluator(NOW)]) {
+      for (const { message, recordMs } of written) again.counts(message, recordMs);
+      expect(breached(again, NOW + HOUR)).toBe(false);
+      expect(again.evaluate(NOW + HOUR).evalMs).toBe(NOW + HOUR - SECOND);
+    }
+  });
+
+  test('where nothing is counted it has to be said', () => {
+    const { written, interval } = log();
+    const evaluations = evaluator(NOW);
+    interval(NOW, 100);
+    for (const { message, recordMs } of written) evaluations.counts(message, recordMs);
+    expect(breached(evaluations, NOW + 10 * SECOND)).toBe(true);
+    evaluations.setBack(NOW - HOUR);
+    expect(evaluations.evaluate(NOW - HOUR).evalMs).toBe(0);
+    for (const { message } of written.filter(({ message }) => message.kind === 'progress')) {
+      evaluations.counts(message, NOW - HOUR);
+    }
+    expect(evaluations.evaluate(NOW - HOUR).evalMs).toBe(NOW - HOUR);
+    expect(breached(evaluations, NOW - HOUR)).toBe(false);
   });
 });

@@ -1,9 +1,12 @@
-// A hold says when first-seen rules know as many kinds as they can: from then on a new error is no news.
-import { expect, test } from 'vitest';
+// One hold: it is confirmed before anything is sent; its evaluations are complete only with recent counts of every partition; it says
+// when first-seen rules know as many kinds as they can, since from then on a new error is no news.
+import { expect, onTestFinished, test } from 'vitest';
 import { beginHold } from '../../../src/alerts/hold.ts';
+import { LostHoldError } from '../../../src/alerts/store.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { createMasker } from '../../../src/core/mask.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
+import type { Channel } from '../../../src/notify/notification.ts';
 import { ERROR_TEMPLATE_VERSION } from '../../../src/tag/template.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
@@ -38,4 +41,163 @@ test.each([
   expect((await metrics.firstSeenUsed.get()).values[0]?.value).toBe(share);
   expect(said).toHaveLength(share === 1 ? 1 : 0);
   await hold.stop(0);
+});
+
+/** A hold over a store that can be told to answer no more, with one message from before that waits to be sent. */
+function holding(initial: ReadonlyMap<string, object> = new Map()) {
+  const clock = createFakeClock();
+  const events: string[] = [];
+  const ticks: boolean[] = [];
+  const state = { confirm: async (): Promise<void> => {}, commit: async (): Promise<void> => {} };
+  const channel: Channel = {
+    name: 'pagerduty',
+    ratePerSecond: 100,
+    async send() {
+      events.push('sent');
+      return { ok: true };
+    },
+    close: async () => {},
+  };
+  const hold = beginHold(
+    { measures: new Map(), rules: [], environment: 'test', tickMs: 250, coveredFromMs: 0, rollups: [] },
+    {
+      store: {
+        initial,
+        commit: () => state.commit(),
+        async confirm() {
+          events.push('asked');
+          await state.confirm();
+          events.push('confirmed');
+        },
+        close: async () => {},
+      },
+      results: new Map(),
+      channels: new Map([['pagerduty', channel]]),
+      history: undefined,
+      clock,
+      log: { ...silentLog, error: (message, meta) => void events.push(`${message} ${JSON.stringify(meta)}`) },
+      metrics: createMetrics(),
+      masker: createMasker(),
+      onLost: ({ why }) => events.push(`lost: ${why}`),
+      onTick: (complete) => ticks.push(complete),
+    },
+  );
+  onTestFinished(async () => {
+    const stopped = hold.stop(0);
+    await clock.advance(10_000);
+    await stopped;
+  });
+  return { hold, clock, events, ticks, state };
+}
+
+const WAITING = new Map([
+  [
+    'outbox/000000000001-pagerduty',
+    {
+      id: '000000000001-pagerduty',
+      channel: 'pagerduty',
+      createdMs: 1,
+      attempts: 0,
+      nextMs: 0,
+      notification: { incidentId: 'i', priority: 'P1', action: 'trigger', title: 'a page from before' },
+    },
+  ],
+]);
+
+test('nothing is sent before the hold is confirmed, and nothing when it is lost', async () => {
+  const kept = holding(WAITING);
+  let confirm = () => {};
+  kept.state.confirm = () => new Promise((resolve) => (confirm = resolve));
+  kept.hold.start();
+  await kept.clock.advance(2_000);
+  expect(kept.events).toEqual(['asked']);
+  confirm();
+  await kept.clock.advance(0);
+  expect(kept.events).toEqual(['asked', 'confirmed', 'sent']);
+
+  const lost = holding(WAITING);
+  lost.state.confirm = async () => {
+    throw new LostHoldError();
+  };
+  lost.hold.start();
+  await lost.clock.advance(2_000);
+  expect(lost.events).toEqual(['asked', 'lost: taken']);
+});
+
+test('an evaluation is complete when the counts of every partition are younger than half a minute, however few', async () => {
+  const { hold, clock, ticks } = holding();
+  const told = (lane: string, atMs = clock.now()) =>
+    hold.counts(
+      { kind: 'progress', progress: { lane, lanes: 2, position: 7, end: 7, arrivalMs: 1, caughtUp: true } },
+      atMs,
+      true,
+    );
+  const last = async (ms: number) => {
+    await clock.advance(ms);
+    return ticks.at(-1);
+  };
+  hold.start();
+  expect(await last(1_000)).toBe(false);
+  told('0');
+  expect(await last(250)).toBe(false);
+  told('1');
+  expect(await last(250)).toBe(true);
+  // The wall clock of this process is none of the brokers' business.
+  for (const byMs of [3_600_000, -7_200_000]) {
+    clock.setWall(clock.now() + byMs);
+    expect(await last(1_000)).toBe(true);
+  }
+  const { now } = hold;
+  expect(await last(26_000)).toBe(true);
+  expect(await last(2_000)).toBe(false);
+  told('0', now());
+  told('1', now());
+  expect(await last(250)).toBe(true);
+  for (let n = 0; n < 32; n++) {
+    told('0', now());
+    await clock.advance(1_000);
+  }
+  expect(ticks.at(-1)).toBe(false);
+});
+
+test('what cannot be decided is a trouble, said with a count that doubles', async () => {
+  const { hold, clock, events, state } = holding();
+  state.commit = async () => {
+    throw new Error('no answer');
+  };
+  hold.start();
+  await clock.advance(250 * 9);
+  expect(hold.trouble()).toBe('alerts cannot be decided: no answer');
+  const said = events.map((line) => JSON.parse(line.slice(line.indexOf('{'))) as { failures: number });
+  expect(said.map(({ failures }) => failures)).toEqual([1, 2, 4, 8]);
+  state.commit = async () => {};
+  await clock.advance(250);
+  expect(hold.trouble()).toBeUndefined();
+});
+
+test('the brokers’ clock set back by an hour, with or without this one: evaluation takes up the new time within a second', async () => {
+  for (const withWall of [true, false]) {
+    const { hold, clock, ticks } = holding();
+    let brokersLess = 0;
+    const second = async () => {
+      for (const lane of ['0', '1']) {
+        const progress = { lane, lanes: 2, position: 7, end: 7, arrivalMs: 1, caughtUp: true };
+        hold.counts({ kind: 'progress', progress }, start + elapsed - brokersLess, true);
+      }
+      elapsed += 1_000;
+      await clock.advance(1_000);
+    };
+    const start = clock.now();
+    let elapsed = 0;
+    hold.start();
+    for (let n = 0; n < 40; n++) await second();
+    expect(ticks.at(-1)).toBe(true);
+    if (withWall) clock.setWall(clock.now() - 3_600_000);
+    brokersLess = 3_600_000;
+    await second();
+    expect(ticks.at(-1)).toBe(true);
+    expect(Math.abs(hold.now() - (start + elapsed - brokersLess))).toBeLessThan(1_500);
+    for (let n = 0; n < 40; n++) await second();
+    expect(ticks.slice(-150).every(Boolean)).toBe(true);
+  }
 });

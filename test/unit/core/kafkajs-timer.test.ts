@@ -1,32 +1,78 @@
-// kafkajs's request queue without its needless timer: nothing is armed while nothing waits, what waits is sent in time.
+// kafkajs's time, repaired: no needless timer, no trust in the wall clock, no time-out for what was slept through, and a broker
+// that has stopped answering is left.
 import { createRequire } from 'node:module';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { calmRequestQueues } from '../../../src/core/kafkajs-timer.ts';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { repairKafkaJsTime } from '../../../src/core/kafkajs-timer.ts';
 
 interface Queue {
   push(request: object): void;
   fulfillRequest(response: object): void;
   maybeThrottle(ms: number): void;
+  scheduleRequestTimeoutCheck(): void;
+  destroy(): void;
+}
+
+interface Group {
+  heartbeat(options: { interval: number }): Promise<void>;
+}
+
+interface ConnectionLike {
+  connectionStatus: string;
+  chunks: Buffer[];
+  bytesBuffered: number;
+  readonly requestQueue: Queue;
+  connect(): Promise<unknown>;
+  isConnected(): boolean;
+}
+
+interface Pool {
+  metadata: object;
+  metadataExpireAt: number;
+  refreshMetadata(topics: readonly string[]): Promise<void>;
+  refreshMetadataIfNecessary(topics: readonly string[]): Promise<void>;
+  findConnectedBroker(): Promise<{ id: number }>;
+  withBroker(ask: (options: { nodeId: string }) => Promise<string>): Promise<string>;
 }
 
 const require = createRequire(import.meta.url);
 const RequestQueue = require('kafkajs/src/network/requestQueue') as new (options: object) => Queue;
+
+const silent = { debug() {}, warn() {}, error() {}, namespace: () => silent };
+const entry = (correlationId: number, apiKey: number) => ({
+  ...{ correlationId, apiKey, apiName: 'api', apiVersion: 1 },
+  ...{ resolve: () => {}, reject: (_: Error) => {} },
+});
+
+function brokerPool(brokers: object): Pool {
+  const BrokerPool = require('kafkajs/src/cluster/brokerPool') as new (options: object) => Pool;
+  return Object.assign(new BrokerPool({ logger: silent }), { brokers });
+}
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
 function queue() {
   const logger = { debug: () => {}, warn: () => {} };
-  const made = new RequestQueue({ maxInFlightRequests: 1, requestTimeout: 30_000, clientId: 'c', broker: 'b', logger });
+  const made = new RequestQueue({
+    maxInFlightRequests: 1,
+    requestTimeout: 30_000,
+    enforceRequestTimeout: true,
+    clientId: 'c',
+    broker: 'b',
+    logger,
+  });
   const sent: number[] = [];
-  const push = (correlationId: number) =>
+  const failed: string[] = [];
+  const push = (correlationId: number) => {
+    const reject = ({ name, message }: Error) => void failed.push(`${correlationId} ${name} ${message}`);
     made.push({
-      entry: { correlationId, apiKey: 0, apiName: 'Produce', apiVersion: 7, resolve: () => {}, reject: () => {} },
+      entry: { correlationId, apiKey: 0, apiName: 'Produce', apiVersion: 7, resolve: () => {}, reject },
       expectResponse: true,
       sendRequest: () => sent.push(correlationId),
     });
+  };
   const answer = (correlationId: number) => made.fulfillRequest({ correlationId, size: 0, payload: Buffer.alloc(0) });
-  return { made, sent, push, answer };
+  return { made, sent, failed, push, answer };
 }
 
 test('idle: no timer; without us there is one', () => {
@@ -36,8 +82,8 @@ test('idle: no timer; without us there is one', () => {
   expect(vi.getTimerCount()).toBe(1);
   vi.clearAllTimers();
 
-  calmRequestQueues();
-  calmRequestQueues();
+  repairKafkaJsTime();
+  repairKafkaJsTime();
   const { push, answer, sent } = queue();
   push(1);
   answer(1);
@@ -46,7 +92,7 @@ test('idle: no timer; without us there is one', () => {
 });
 
 test('what waits is sent with the answer before it, or when the broker’s throttling is over', () => {
-  calmRequestQueues();
+  repairKafkaJsTime();
   const { made, push, answer, sent } = queue();
   push(1);
   push(2);
@@ -60,4 +106,215 @@ test('what waits is sent with the answer before it, or when the broker’s throt
   expect(sent).toEqual([1, 2]);
   vi.advanceTimersByTime(20);
   expect(sent).toEqual([1, 2, 3]);
+});
+
+const HOUR = 3_600_000;
+/** Date alone is set; timers and the monotonic clock go on, as on a real machine. */
+const stepWall = (byMs: number) => {
+  const real = Date.now;
+  vi.spyOn(Date, 'now').mockImplementation(() => real() + byMs);
+};
+
+describe.each([HOUR, -HOUR])('the wall clock is set by %d ms', (byMs) => {
+  beforeEach(() => repairKafkaJsTime());
+  afterEach(() => void vi.restoreAllMocks());
+
+  test('heartbeats go on at their interval', async () => {
+    const ConsumerGroup = require('kafkajs/src/consumer/consumerGroup') as new (options: object) => Group;
+    const group = new ConsumerGroup({ logger: { namespace: () => ({}) }, instrumentationEmitter: { emit() {} } });
+    let beats = 0;
+    Object.assign(group, { memberId: 'm', coordinator: { heartbeat: async () => void beats++ } });
+    await group.heartbeat({ interval: 1_000 });
+    expect(beats).toBe(0);
+    stepWall(byMs);
+    vi.advanceTimersByTime(900);
+    await group.heartbeat({ interval: 1_000 });
+    expect(beats).toBe(0);
+    vi.advanceTimersByTime(100);
+    await group.heartbeat({ interval: 1_000 });
+    expect(beats).toBe(1);
+    await group.heartbeat({ interval: 1_000 });
+    expect(beats).toBe(1);
+  });
+
+  test('requests time out when they are late, not before and not an hour later', () => {
+    const { made, push, failed } = queue();
+    made.scheduleRequestTimeoutCheck();
+    push(1);
+    stepWall(byMs);
+    vi.advanceTimersByTime(29_900);
+    expect(failed).toEqual([]);
+    vi.advanceTimersByTime(400);
+    expect(failed).toEqual(['1 KafkaJSConnectionError Request Produce(key: 0, version: 7) timed out']);
+    made.destroy();
+  });
+
+  test('metadata grow old as they should', async () => {
+    const pool = brokerPool({});
+    let asked = 0;
+    pool.refreshMetadata = async () => void asked++;
+    pool.metadata = { topicMetadata: [] };
+    pool.metadataExpireAt = Date.now() + 12_000;
+    stepWall(byMs);
+    vi.advanceTimersByTime(11_900);
+    await pool.refreshMetadataIfNecessary([]);
+    expect(asked).toBe(0);
+    vi.advanceTimersByTime(200);
+    await pool.refreshMetadataIfNecessary([]);
+    expect(asked).toBe(1);
+  });
+
+  test('what a broker throttles waits as long as it said', () => {
+    const { made, push, sent } = queue();
+    made.maybeThrottle(500);
+    stepWall(byMs);
+    push(1);
+    vi.advanceTimersByTime(490);
+    expect(sent).toEqual([]);
+    vi.advanceTimersByTime(20);
+    expect(sent).toEqual([1]);
+  });
+});
+
+test('a process that was stopped reads the answers that wait before it calls them late', () => {
+  repairKafkaJsTime();
+  const { made, push, answer, failed } = queue();
+  made.scheduleRequestTimeoutCheck();
+  push(1);
+  vi.advanceTimersByTime(1_000);
+  // Stopped for a minute: both clocks go on, no timer does.
+  const { now } = performance;
+  const { now: wall } = Date;
+  vi.spyOn(performance, 'now').mockImplementation(() => now.call(performance) + 60_000);
+  vi.spyOn(Date, 'now').mockImplementation(() => wall() + 60_000);
+  vi.advanceTimersByTime(100);
+  expect(failed).toEqual([]);
+  answer(1);
+  push(2);
+  vi.advanceTimersByTime(30_500);
+  expect(failed).toHaveLength(1);
+  made.destroy();
+  vi.restoreAllMocks();
+});
+
+describe('a broker that has stopped answering', () => {
+  beforeEach(() => repairKafkaJsTime());
+
+  const Connection = require('kafkajs/src/network/connection') as new (options: object) => ConnectionLike;
+  const connection = (port: number) =>
+    new Connection({ host: 'h', port, logger: silent, requestTimeout: 10_000, connectionTimeout: 1_000 });
+  /** Connected, without a socket: what is asked waits for ever. */
+  function open(port: number) {
+    const made = connection(port);
+    made.connectionStatus = 'connected';
+    void made.connect();
+    made.requestQueue.scheduleRequestTimeoutCheck();
+    const failed: string[] = [];
+    const failWith = ({ name, type, message }: Error & { type?: string }) =>
+      void failed.push(`${type ?? name} ${message}`);
+    const ask = (apiKey: number, correlationId: number) =>
+      made.requestQueue.push({
+        entry: { ...entry(correlationId, apiKey), reject: failWith },
+        expectResponse: true,
+        sendRequest: () => {},
+      });
+    return { made, ask, failed };
+  }
+
+  test('is hung up on: all it owes fails at once, and a part of an answer does not reach the next connection', async () => {
+    const { made, ask, failed } = open(1);
+    made.chunks = [Buffer.from('half')];
+    made.bytesBuffered = 4;
+    ask(1, 1);
+    vi.advanceTimersByTime(5_000);
+    ask(9, 2);
+    // Of a heartbeat it means that another broker is to be asked: kafkajs looks for the coordinator and joins again as the same member.
+    ask(12, 3);
+    vi.advanceTimersByTime(5_200);
+    expect(failed).toEqual([
+      'KafkaJSConnectionError Request api(key: 1, version: 1) timed out',
+      'KafkaJSConnectionError The broker has stopped answering',
+      'NOT_COORDINATOR_FOR_GROUP The broker has stopped answering',
+    ]);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(made.isConnected()).toBe(false);
+    expect([made.chunks, made.bytesBuffered]).toEqual([[], 0]);
+  });
+
+  test.each([3, 10, 18])('is given 4 s for what any broker answers from memory (api %d)', async (apiKey) => {
+    const { ask, failed } = open(1);
+    ask(apiKey, 1);
+    vi.advanceTimersByTime(3_900);
+    expect(failed).toEqual([]);
+    vi.advanceTimersByTime(300);
+    expect(failed).toHaveLength(1);
+  });
+
+  test('is asked last, and what is known of leaders is asked anew once it has timed out', async () => {
+    const [frozen, well] = [open(1), open(2)];
+    const brokers = Object.fromEntries(
+      [frozen, well].map(({ made }, id) => [
+        id,
+        { id, isConnected: () => made.isConnected(), connectionPool: { pool: [made] } },
+      ]),
+    );
+    const pool = brokerPool(brokers);
+    let asked = 0;
+    const base = Object.getPrototypeOf(pool).refreshMetadata as unknown;
+    expect(base).toBeTypeOf('function');
+    pool.metadata = { topicMetadata: [] };
+    pool.metadataExpireAt = Date.now() + HOUR;
+    pool.refreshMetadata = async () => void asked++;
+    const chosen = async () => {
+      const ids = new Set<number>();
+      for (let i = 0; i < 50; i++) ids.add((await pool.findConnectedBroker()).id);
+      return [...ids].sort();
+    };
+    expect(await chosen()).toEqual([0, 1]);
+    frozen.ask(1, 1);
+    vi.advanceTimersByTime(2_500);
+    expect(await chosen()).toEqual([1]);
+    expect(await pool.withBroker(async ({ nodeId }) => nodeId)).toBe('1');
+    await pool.refreshMetadataIfNecessary([]);
+    expect(asked).toBe(0);
+    vi.advanceTimersByTime(8_000);
+    await pool.refreshMetadataIfNecessary([]);
+    expect(asked).toBe(1);
+    // A join waits for the others on purpose.
+    well.ask(11, 1);
+    vi.advanceTimersByTime(3_000);
+    expect(await chosen()).toEqual([1]);
+  });
+});
+
+test('reading goes on while a heartbeat waits for its answer, and what became of it is told to the next one', async () => {
+  repairKafkaJsTime();
+  const Runner = require('kafkajs/src/consumer/runner') as new (options: object) => { heartbeat(): Promise<void> };
+  const asked: { answer(): void; fail(error: Error): void }[] = [];
+  const consumerGroup = {
+    lastRequest: Date.now(),
+    heartbeat: () => new Promise<void>((answer, fail) => asked.push({ answer, fail })),
+  };
+  const runner = new Runner({ logger: silent, consumerGroup, heartbeatInterval: 1_000, autoCommit: false });
+  consumerGroup.lastRequest = Date.now() - 1_000;
+  let went = false;
+  const first = runner.heartbeat().then(() => {
+    went = true;
+  });
+  await vi.advanceTimersByTimeAsync(490);
+  expect(went).toBe(false);
+  await vi.advanceTimersByTimeAsync(20);
+  await first;
+  await runner.heartbeat();
+  expect(asked).toHaveLength(1);
+  asked[0]!.fail(new Error('no longer me'));
+  await vi.advanceTimersByTimeAsync(0);
+  await expect(runner.heartbeat()).rejects.toThrow('no longer me');
+  const second = runner.heartbeat();
+  asked[1]!.answer();
+  await second;
+  const third = runner.heartbeat();
+  asked[2]!.fail(new Error('at once'));
+  await expect(third).rejects.toThrow('at once');
+  expect(vi.getTimerCount()).toBe(0);
 });

@@ -558,3 +558,42 @@ describe('the end', () => {
     expect(await counter.drain(20)).toBe(false);
   });
 });
+
+test('the brokers’ clock set back: a bucket of the new time begins, and the one before is closed and acknowledged', async () => {
+  const HOUR = 3_600_000;
+  const { counter, accept, chunk, clock, totals, progress, acknowledged } = open({
+    positions: () => [{ partition: 0, lanes: 1, position: 4, end: 9, caughtUp: false }],
+  });
+  await accept([line(1, START), line(2, START + 1_000)]);
+  const anew = { ...chunk([line(3, START + 1_500 - HOUR)]), setBack: true } as const;
+  await counter.accept(anew);
+  await accept([line(4, START + 15_000 - HOUR)]);
+  await clock.advance(500);
+  expect(totals().map(({ arrivalMs, records }) => [arrivalMs - START, records])).toEqual([
+    [0, 2],
+    [-HOUR, 1],
+    [10_000 - HOUR, 1],
+  ]);
+  expect(progress().at(-1)!.arrivalMs).toBe(START + 15_000 - HOUR);
+  await clock.advance(500);
+  expect(acknowledged.reduce((sum, n) => sum + n, 0)).toBe(3);
+  // Delivered again within the assignment, it begins nothing.
+  await counter.accept(anew);
+  await accept([line(5, START + 16_000 - HOUR)]);
+  await clock.advance(500);
+  expect(totals().at(-1)).toMatchObject({ arrivalMs: START + 10_000 - HOUR, records: 2 });
+});
+
+test('this machine’s clock set back: lines of a file go into a bucket of the new time', async () => {
+  const HOUR = 3_600_000;
+  const { accept, clock, totals } = open({ embedded: { run: 'r', resume: new Map() } });
+  const file: ChunkOrigin = { kind: 'file', path: 'a.log', identity: 'i' };
+  await accept([line(1, START), line(2, START + 9_000)], file);
+  await accept([line(3, START + 8_000)], file);
+  await accept([line(4, START + 9_500 - HOUR)], file);
+  await clock.advance(500);
+  expect(totals().map(({ arrivalMs, records }) => [arrivalMs - START, records])).toEqual([
+    [0, 3],
+    [-HOUR, 1],
+  ]);
+});

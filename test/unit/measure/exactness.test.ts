@@ -138,7 +138,7 @@ type Cluster = ReturnType<typeof createCluster>;
 /** One process of the counter's group. */
 function createOwner(cluster: Cluster) {
   const tracker = createOffsetTracker();
-  const clock: Clock = { now: () => cluster.nowMs, after: () => () => {} };
+  const clock: Clock = { now: () => cluster.nowMs, monotonicMs: () => cluster.nowMs, after: () => () => {} };
   let holding = false;
   const held: { batch: Written[]; resolve: () => void }[] = [];
   let epoch = 0;

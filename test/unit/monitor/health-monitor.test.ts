@@ -1,5 +1,5 @@
 // When the health monitor runs: at once, then as the cron expression says; never twice at a time, never after its stop.
-import { expect, it, onTestFinished } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { LogpipeError } from '../../../src/core/errors.ts';
 import { createHealthMonitor, type HealthMonitorDeps } from '../../../src/monitor/health-monitor.ts';
 import type { Reading } from '../../../src/monitor/reading.ts';
@@ -16,7 +16,7 @@ function createDeps(readings: () => Promise<readonly Reading[]>) {
     summary: () => ({ calls: 7 }),
     mask: (text) => text,
     log: { error: note, warn: note, info: note, debug: note },
-    clock: { now: () => 1_000, after: () => () => {} },
+    clock: { now: () => 1_000, monotonicMs: () => 1_000, after: () => () => {} },
   };
   return { deps, recorded, lines };
 }
@@ -66,4 +66,31 @@ it('refuses what is no cron expression', () => {
   const make = () => createHealthMonitor({ schedule: 'every day', timeoutMs: 1 }, deps);
   expect(make).toThrow(LogpipeError);
   expect(make).toThrow(/monitor\.schedule: found "every day"/);
+});
+
+it('goes on when the wall clock is set back, once it is told; node-cron alone would wait for the time to come again', async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  let runs = 0;
+  const { deps } = createDeps(async () => {
+    runs += 1;
+    return [];
+  });
+  const monitor = createHealthMonitor({ schedule: '*/5 * * * * *', timeoutMs: 5_000 }, deps);
+  onTestFinished(() => monitor.stop());
+  monitor.start();
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(runs).toBeGreaterThanOrEqual(4);
+  vi.setSystemTime(Date.now() - 3_600_000);
+  await vi.advanceTimersByTimeAsync(6_000);
+  const before = runs;
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(runs).toBe(before);
+  monitor.reschedule();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(runs).toBeGreaterThanOrEqual(before + 11);
+  await monitor.stop();
+  monitor.reschedule();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(runs).toBeLessThanOrEqual(before + 13);
 });

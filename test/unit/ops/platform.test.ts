@@ -102,7 +102,7 @@ it('the four figures for PM2, of the same counts; what is no data is not shown',
     'http.duration': { [key('GET', '/a')]: { n: 2, sum: 300, min: 100, max: 200, bins: bins(100, 200) } },
   });
   const figures = (windows: () => ReturnType<typeof storeWith> | undefined, nowMs = NOW) => {
-    const readings = pm2Readings(windows, { now: () => nowMs, after: () => () => {} });
+    const readings = pm2Readings(windows, { now: () => nowMs, monotonicMs: () => nowMs, after: () => () => {} });
     return Object.fromEntries(Object.entries(readings).map(([name, read]) => [name, read()]));
   };
   expect(figures(() => store)).toEqual({ activeCalls: 9, queueSize: 15, averageResponseMs: 150, errorPercent: 12.5 });

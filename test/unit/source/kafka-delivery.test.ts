@@ -195,3 +195,46 @@ test('a record time that no date can hold is brought into range', async () => {
   const { records } = toRecords(times);
   expect(records.map(({ timeMs }) => new Date(timeMs).toISOString().slice(0, 4))).toEqual(['1970', '9999', '2023']);
 });
+
+describe('the brokers’ clock set back by an hour', () => {
+  const HOUR = 3_600_000;
+  const dated = (firstOffset: number, firstTimestamp: number, appendTime = true) =>
+    encodeBatch({
+      ...SHARED,
+      firstOffset,
+      firstTimestamp,
+      appendTime,
+      compression: 0,
+      records: [0, 1].map((i) => record(i, Buffer.from('x'), i)),
+    });
+  const setBacks = async (batches: readonly (readonly Buffer[])[], splitMs?: number) => {
+    const { chunks, waiting, delivery, until } = setUp(splitMs);
+    let fetched = 0;
+    for (const bodies of batches) {
+      let over = false;
+      void delivery.take(await batchOf(bodies, fetched)).then(() => (over = true));
+      while (!over) {
+        await until(() => waiting.length > 0 || over);
+        waiting.pop()?.();
+      }
+      fetched += bodies.length * 2;
+    }
+    return chunks.map(({ records, setBack }) => `${records[0]!.offset}${setBack ? ' set back' : ''}`);
+  };
+
+  test('begins a chunk that says so, within a fetch and between two', async () => {
+    const now = 10 * HOUR;
+    expect(await setBacks([[await dated(0, now), await dated(2, now - HOUR)]], 10_000)).toEqual(['0', '2 set back']);
+    const apart = [[await dated(0, now)], [await dated(2, now - HOUR), await dated(4, now - HOUR + 20_000)]];
+    expect(await setBacks(apart, 10_000)).toEqual(['0', '2 set back', '4']);
+    // Another leader's clock, a little behind; and whoever needs no buckets needs no word.
+    expect(await setBacks([[await dated(0, now), await dated(2, now - 30_000)]], 10_000)).toEqual(['0']);
+    expect(await setBacks([[await dated(0, now), await dated(2, now - HOUR)]])).toEqual(['0']);
+  });
+
+  test('is not what producers’ clocks say', async () => {
+    const now = 10 * HOUR;
+    const bodies = [await dated(0, now, false), await dated(2, now - HOUR, false), await dated(4, now, false)];
+    expect(await setBacks([bodies], 10_000)).toEqual(['0']);
+  });
+});

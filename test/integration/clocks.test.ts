@@ -1,0 +1,71 @@
+// Clocks that are set and a process that is stopped, on real servers: the groups are kept, pages go out and end, nobody is said to
+// have been silent.
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import kafkajs from 'kafkajs';
+import { expect, it, onTestFinished } from 'vitest';
+import { sleep } from '../../src/core/clock.ts';
+import { packageRoot } from '../../src/core/package-root.ts';
+import { createAlerting } from '../kit/alerting.ts';
+import { testBrokers, waitFor } from '../kit/servers.ts';
+
+const HOUR = 3_600_000;
+const SET_DATE = pathToFileURL(
+  join(process.env.LOGPIPE_TEST_DIST ?? join(packageRoot(), 'dist'), 'test/kit/set-date.js'),
+);
+
+it('an hour back, two forward, and a stop longer than it takes to be blind: one incident for each that there was', {
+  timeout: 240_000,
+}, async () => {
+  const kit = await createAlerting();
+  const logpipe = kit.start(undefined, {
+    env: { NODE_OPTIONS: `--import=${SET_DATE}`, LOGPIPE_TEST_SET_DATE: `${-HOUR},${2 * HOUR}` },
+  });
+  await logpipe.waitForLine(/alerts are evaluated here/, 30_000);
+  let failing = 0;
+  const stop = kit.calls(50, () => failing);
+  await waitFor(async () => kit.heartbeats.requests.length > 1, { what: 'heartbeats' });
+  const joins = () => logpipe.stderr().match(/joined the consumer group|this instance is the alerter/g)?.length;
+  const before = joins();
+
+  for (const [n, step] of ['back', 'forward'].entries()) {
+    logpipe.kill('SIGUSR2');
+    await logpipe.waitForLine(
+      n === 0 ? /"byMs":-3[56]\d{5},.*The wall clock was set/ : /"byMs":7[12]\d{5},.*The wall clock was set/,
+    );
+    const beats = kit.heartbeats.requests.length;
+    // Longer than a session: who sends no heartbeats is out of its group by now.
+    await sleep(5_000);
+    expect(await members([kit.service]), step).toEqual([1, 1, 1]);
+    expect(joins(), step).toBe(before);
+    expect(kit.heartbeats.requests.length, step).toBeGreaterThan(beats + 2);
+    const said = kit.pagerduty.requests.length;
+    failing = 5;
+    await kit.pagerduty.received(said + 1);
+    failing = 0;
+    await kit.pagerduty.received(said + 2);
+  }
+
+  logpipe.kill('SIGSTOP');
+  await sleep(8_000);
+  logpipe.kill('SIGCONT');
+  await logpipe.waitForLine(/This process was stopped/);
+  const beats = kit.heartbeats.requests.length;
+  await waitFor(async () => kit.heartbeats.requests.length > beats + 1, { what: 'heartbeats again' });
+  await stop();
+  logpipe.kill('SIGTERM');
+  expect((await logpipe.exit).status).toBe(0);
+  expect(logpipe.stderr()).not.toContain('Log pipeline blind');
+  const actions = kit.pagerduty.requests.map(({ body }) => body.event_action);
+  expect(actions).toEqual(['trigger', 'resolve', 'trigger', 'resolve']);
+});
+
+/** Of the groups of this pipeline. */
+async function members([name]: readonly [string]): Promise<number[]> {
+  const kafka = new kafkajs.Kafka({ clientId: 'look', brokers: testBrokers(), logLevel: kafkajs.logLevel.NOTHING });
+  const admin = kafka.admin();
+  await admin.connect();
+  onTestFinished(() => admin.disconnect());
+  const { groups } = await admin.describeGroups(['indexer', 'counter', 'alerter'].map((role) => `${name}-${role}`));
+  return groups.map(({ members }) => members.length);
+}
