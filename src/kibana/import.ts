@@ -1,12 +1,11 @@
 // One import of saved objects into Kibana. In: the text of an .ndjson file. Out: Kibana's reply, object by object.
 // Guarantee: nothing else is asked of the server; no error holds a key or password, and each says what to do.
 import { readFileSync } from 'node:fs';
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
 import axios, { AxiosError, type AxiosResponse } from 'axios';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import { speaksTls } from '../core/tls-probe.ts';
-import { errorCode, isLoopback } from '../notify/attempt.ts';
+import { errorCode } from '../notify/attempt.ts';
+import { proxyErrorOf, wayTo } from '../notify/proxy.ts';
 import type { KibanaConfig } from './kibana-config.ts';
 import { refusal } from './refusal.ts';
 import type { KibanaTarget } from './target.ts';
@@ -48,7 +47,10 @@ export async function importSavedObjects(
 ): Promise<ImportReply> {
   const form = new FormData();
   form.append('file', new Blob([ndjson], { type: 'application/ndjson' }), 'logpipe.ndjson');
-  const { hostname } = new URL(target.base);
+  const way = wayTo(new URL(target.base), config.requestTimeoutMs, authority(config));
+  if (way.unusable !== undefined) {
+    throw new LogpipeError('LOGPIPE_KIBANA_UNREACHABLE', `Kibana at ${target.base} was not asked: ${way.unusable}`);
+  }
   let response: AxiosResponse<string>;
   try {
     response = await axios.post<string>(`${target.base}${IMPORT_PATH}`, form, {
@@ -59,10 +61,7 @@ export async function importSavedObjects(
       responseType: 'text',
       transformResponse: (text: string) => text,
       validateStatus: () => true,
-      httpAgent: new HttpAgent({ keepAlive: false }),
-      httpsAgent: new HttpsAgent({ keepAlive: false, ...authority(config) }),
-      // The environment's proxies apply, but none reaches a server on this host.
-      ...(isLoopback(hostname) ? { proxy: false as const } : {}),
+      ...way.connections,
     });
   } catch (error) {
     throw await unreachable(error, target, config);
@@ -106,6 +105,14 @@ function readReply(text: string): ImportReply | undefined {
 /** The error is made anew: axios's own carries the request with its headers. */
 async function unreachable(error: unknown, { base }: KibanaTarget, config: KibanaConfig): Promise<LogpipeError> {
   if (error instanceof LogpipeError) return error;
+  const ofProxy = proxyErrorOf(error);
+  if (ofProxy !== undefined) {
+    const said = ofProxy.status === undefined ? `${ofProxy.message} (${errorCode(ofProxy)})` : ofProxy.message;
+    return new LogpipeError(
+      'LOGPIPE_KIBANA_UNREACHABLE',
+      `Kibana at ${base} was not reached: ${said}; check HTTPS_PROXY with its user and password, or except the host in NO_PROXY`,
+    );
+  }
   const code = errorCode(error);
   const failed = (hint: string) =>
     new LogpipeError('LOGPIPE_KIBANA_UNREACHABLE', `Kibana at ${base} did not answer (${code}); ${hint}`);

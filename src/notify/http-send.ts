@@ -1,16 +1,14 @@
 // One JSON POST per call, for every channel that speaks HTTP. In: a body. Out: what the answer means. Guarantee: never
 // throws; what is called sent was answered as the address's own service answers; no reason holds the address, a key or a
 // header; nothing is sent to any other address than the configured one.
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
 import type { Readable } from 'node:stream';
-import axios, { type AxiosRequestConfig } from 'axios';
+import axios from 'axios';
 import type { Clock } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
 import { MASK, type Masker } from '../core/mask.ts';
-import { errorCode, isLoopback, withDeadline } from './attempt.ts';
+import { errorCode, withDeadline } from './attempt.ts';
 import type { SendResult } from './notification.ts';
-import { basicAuth, createTunnelAgent, type HttpProxy, ProxyError, ProxySettingError, proxyFor } from './proxy.ts';
+import { basicAuth, type HttpProxy, proxyErrorOf, wayTo } from './proxy.ts';
 import { cut, oneLine } from './text.ts';
 
 /** An answer that asks for a longer wait than this is asked again after it all the same. */
@@ -54,9 +52,8 @@ export function createHttpSend(options: HttpSendOptions, deps: HttpSendDeps): Ht
     responseType: 'stream',
     validateStatus: () => true,
   });
-  const { proxy, unusable } = isLoopback(address.hostname) ? {} : environmentProxy(address);
+  const { proxy, unusable, connections } = wayTo(address, options.timeoutMs);
   const secrets = secretsOf(options, proxy);
-  const way = wayTo(address, proxy, options.timeoutMs);
   const forwarded = proxy !== undefined && address.protocol === 'http:';
 
   async function attempt(body: unknown, signal: AbortSignal): Promise<SendResult> {
@@ -67,7 +64,7 @@ export function createHttpSend(options: HttpSendOptions, deps: HttpSendDeps): Ht
       status,
       headers,
       data: stream,
-    } = await client.post<Readable>(options.url, Buffer.from(data), { ...way, signal });
+    } = await client.post<Readable>(options.url, Buffer.from(data), { ...connections, signal });
     const words = await readWords(stream);
     const html = isHtml(String(headers['content-type'] ?? ''), words);
     if (status >= 200 && status < 300) {
@@ -85,42 +82,13 @@ export function createHttpSend(options: HttpSendOptions, deps: HttpSendDeps): Ht
   }
 
   function failure(error: unknown): SendResult {
-    const cause = error instanceof ProxyError ? error : (error as { cause?: unknown } | null | undefined)?.cause;
-    if (!(cause instanceof ProxyError)) {
-      return { ok: false, retryable: true, reason: `connection failed: ${errorCode(error)}` };
-    }
+    const cause = proxyErrorOf(error);
+    if (cause === undefined) return { ok: false, retryable: true, reason: `connection failed: ${errorCode(error)}` };
     if (cause.status !== undefined) return proxyAnswered(cause.status, retryAfterMs(cause.headers, deps.clock.now()));
     return { ok: false, retryable: true, reason: `connection to the proxy failed: ${errorCode(cause)}` };
   }
 
   return (body, signal) => withDeadline(options.timeoutMs, signal, (either) => attempt(body, either), failure);
-}
-
-/** The environment's proxies apply, but no proxy reaches a receiver on this host. */
-function environmentProxy(address: URL): { proxy?: HttpProxy; unusable?: string } {
-  try {
-    const proxy = proxyFor(address, process.env);
-    return proxy === undefined ? {} : { proxy };
-  } catch (error) {
-    if (!(error instanceof ProxySettingError)) throw error;
-    return { unusable: error.message };
-  }
-}
-
-/**
- * Connections for one address. A kept one that the other side has just closed looks like a failed send: messages are
- * rare, connections cheap. The library's own way through a proxy would take the proxy's refusal for the address's.
- */
-function wayTo(address: URL, proxy: HttpProxy | undefined, timeoutMs: number): AxiosRequestConfig {
-  const direct = { httpAgent: new HttpAgent({ keepAlive: false }), proxy: false as const };
-  if (address.protocol === 'http:') {
-    // It sees the message whatever we do, and stands in the address's place.
-    return proxy === undefined ? direct : { ...direct, proxy };
-  }
-  return {
-    ...direct,
-    httpsAgent: proxy === undefined ? new HttpsAgent({ keepAlive: false }) : createTunnelAgent(proxy, timeoutMs),
-  };
 }
 
 function doubtful(reason: string): SendResult {

@@ -2,11 +2,12 @@
 // ALL_PROXY and NO_PROXY (lower case goes first); an https:// address. Out: a connection that is encrypted up to the address.
 // Guarantee: what the proxy itself answers is never taken for an answer of the address; the proxy sees neither message nor
 // token; its user and password stand in no error.
-import { type IncomingMessage, request as requestHttp } from 'node:http';
+import { Agent as HttpAgent, type IncomingMessage, request as requestHttp } from 'node:http';
 import { Agent as HttpsAgent, type RequestOptions, request as requestHttps } from 'node:https';
 import { isIP, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
+import { isLoopback } from './attempt.ts';
 
 export interface HttpProxy {
   readonly protocol: 'http:' | 'https:';
@@ -101,17 +102,53 @@ export function basicAuth({ username, password }: NonNullable<HttpProxy['auth']>
   return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 }
 
-/** For https:// addresses: each connection is a tunnel of its own. @param timeoutMs for the proxy's answer */
-export function createTunnelAgent(proxy: HttpProxy, timeoutMs: number): HttpsAgent {
-  return new TunnelAgent(proxy, timeoutMs);
+/** How an address is reached. */
+export interface Way {
+  readonly proxy?: HttpProxy;
+  /** Why nothing can be sent. */
+  readonly unusable?: string;
+  /** For axios. */
+  readonly connections: {
+    readonly httpAgent: HttpAgent;
+    readonly httpsAgent: HttpsAgent;
+    readonly proxy: HttpProxy | false;
+  };
 }
 
+/**
+ * Each connection is new: a kept one that the other side has just closed looks like a failed send. The environment's proxies
+ * apply, but none reaches a server on this host. axios's own way through a proxy would take its refusal for the address's.
+ * @param timeoutMs for the proxy's answer
+ */
+export function wayTo(address: URL, timeoutMs: number, tls: ConnectionOptions = {}): Way {
+  const httpAgent = new HttpAgent({ keepAlive: false });
+  const direct = { httpAgent, httpsAgent: new HttpsAgent({ keepAlive: false, ...tls }), proxy: false } as const;
+  let proxy: HttpProxy | undefined;
+  try {
+    proxy = isLoopback(address.hostname) ? undefined : proxyFor(address, process.env);
+  } catch (error) {
+    if (!(error instanceof ProxySettingError)) throw error;
+    return { unusable: error.message, connections: direct };
+  }
+  if (proxy === undefined) return { connections: direct };
+  // For plain http it stands in the address's place, and sees all whatever we do.
+  if (address.protocol === 'http:') return { proxy, connections: { ...direct, proxy } };
+  return { proxy, connections: { ...direct, httpsAgent: new TunnelAgent(proxy, timeoutMs, tls) } };
+}
+
+/** What the proxy itself said or did, of an error that axios gave. */
+export function proxyErrorOf(error: unknown): ProxyError | undefined {
+  const cause = error instanceof ProxyError ? error : (error as { cause?: unknown } | null | undefined)?.cause;
+  return cause instanceof ProxyError ? cause : undefined;
+}
+
+/** For https:// addresses: each connection is a tunnel of its own. */
 class TunnelAgent extends HttpsAgent {
   readonly #proxy: HttpProxy;
   readonly #timeoutMs: number;
 
-  constructor(proxy: HttpProxy, timeoutMs: number) {
-    super({ keepAlive: false });
+  constructor(proxy: HttpProxy, timeoutMs: number, tls: ConnectionOptions) {
+    super({ keepAlive: false, ...tls });
     this.#proxy = proxy;
     this.#timeoutMs = timeoutMs;
   }

@@ -4,9 +4,9 @@ import { errorText } from '../core/errors.ts';
 import type { Masker } from '../core/mask.ts';
 import { MASK } from '../core/mask.ts';
 import type { Chunk, DeadLetterReason, RawRecord } from '../core/record.ts';
-import { toJson } from '../core/safe-json.ts';
 import { Batch } from '../indexing/batch.ts';
 import { createDocumentWriter } from '../indexing/document.ts';
+import { readExact, writeJson } from '../parse/json.ts';
 import { createParser, type ParseConfig } from '../parse/parse.ts';
 import { createTagger } from '../tag/tag.ts';
 import { settleStored, storedObject } from './stored-document.ts';
@@ -91,9 +91,9 @@ export function maskedText(text: string, masker: Masker): string {
 /** By its keys, which a text does not show when they are escaped. Undefined for what is no JSON object, or has nothing to mask. */
 function maskedJson(text: string, masker: Masker): string | undefined {
   try {
-    const value: unknown = JSON.parse(text);
+    const value = readExact(text);
     const masked = masker.value(value);
-    return masked === value ? undefined : toJson(masked);
+    return masked === value ? undefined : writeJson(masked);
   } catch {
     return undefined;
   }

@@ -2,6 +2,7 @@
 // Guarantee: all conditions must hold; a text that is no condition is an error that shows the three forms.
 import { LogpipeError } from '../core/errors.ts';
 import { toJson } from '../core/safe-json.ts';
+import { ExactNumber, hasExactNumbers, unsettleNumbers, writeJson } from '../parse/json.ts';
 
 export type Matches = (document: Readonly<Record<string, unknown>>) => boolean;
 
@@ -32,13 +33,26 @@ export function parseCondition(text: string): Matches {
   }
   const wanted = text.slice(at + 1).trim();
   const lower = wanted.toLowerCase();
-  const test = (value: unknown, depth = 0): boolean => {
-    if (Array.isArray(value) && depth < MAX_LIST_DEPTH) return value.some((item) => test(item, depth + 1));
+  const test = (value: unknown, json: (value: unknown) => string, depth = 0): boolean => {
+    if (Array.isArray(value) && depth < MAX_LIST_DEPTH) return value.some((item) => test(item, json, depth + 1));
     if (value === undefined || value === null) return false;
-    const found = typeof value === 'object' ? toJson(value) : String(value);
-    return operator === '~' ? found.toLowerCase().includes(lower) : found === wanted;
+    return textsOf(value, json).some((found) =>
+      operator === '~' ? found.toLowerCase().includes(lower) : found === wanted,
+    );
   };
-  return (document) => test(valueAt(document, path)) !== (operator === '!=');
+  return (document) => {
+    const exact = hasExactNumbers(document);
+    const fields = exact ? unsettleNumbers(document as Record<string, unknown>) : document;
+    return test(valueAt(fields, path), exact ? writeJson : toJson) !== (operator === '!=');
+  };
+}
+
+/** A number as it was logged, and as JavaScript has it where that is the same number. */
+function textsOf(value: unknown, json: (value: unknown) => string): string[] {
+  if (value instanceof ExactNumber) {
+    return Math.abs(value.value) <= Number.MAX_SAFE_INTEGER ? [value.text, String(value.value)] : [value.text];
+  }
+  return [typeof value === 'object' ? json(value) : String(value)];
 }
 
 /** The value at a dotted path, whether the document nests it or has dots in its keys. */

@@ -6,6 +6,8 @@ import { PassThrough } from 'node:stream';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import { createMasker } from '../../src/core/mask.ts';
+import { importSavedObjects } from '../../src/kibana/import.ts';
+import { kibanaTarget } from '../../src/kibana/target.ts';
 import { createChannels } from '../../src/notify/channels.ts';
 import type { Channel, SendResult } from '../../src/notify/notification.ts';
 import { proxyFor } from '../../src/notify/proxy.ts';
@@ -298,6 +300,29 @@ describe('a proxy', () => {
     vi.stubEnv('https_proxy', `socks5://user:${word}@127.0.0.1:1080`);
     const result = await channel('webhook', url).send(notification(), never);
     expect(result).toEqual(later('HTTPS_PROXY is no http:// or https:// address of a proxy'));
+  });
+
+  test('before Kibana: its refusal is not called Kibana’s', async () => {
+    const ask = () =>
+      importSavedObjects('', kibanaTarget('https://kibana.example.org', 'default'), {
+        url: '',
+        space: '',
+        requestTimeoutMs: 5_000,
+      });
+    const proxy = await startProxy(1, 'HTTP/1.1 407 No\r\n\r\n');
+    vi.stubEnv('https_proxy', `http://127.0.0.1:${proxy.port}`);
+    const code = 'LOGPIPE_KIBANA_UNREACHABLE';
+    await expect(ask()).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(/the proxy answered 407; check HTTPS_PROXY/),
+    });
+    vi.stubEnv('https_proxy', 'http://127.0.0.1:1');
+    await expect(ask()).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(/the proxy cannot be reached \(ECONNREFUSED\)/),
+    });
+    vi.stubEnv('https_proxy', 'socks5://127.0.0.1:1');
+    await expect(ask()).rejects.toMatchObject({ code, message: expect.stringMatching(/HTTPS_PROXY is no http/) });
   });
 
   test('which addresses go through it', () => {

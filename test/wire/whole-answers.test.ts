@@ -1,11 +1,13 @@
 // What Elasticsearch answers with 200 and is only a part: refused by everything that asks, and numbers that JavaScript has not
 // come through. At a server of our own, since a real one fails a shard when it likes.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import { runReplay } from '../../src/cli/replay.ts';
+import { parseConfig } from '../../src/config.ts';
 import { createMasker } from '../../src/core/mask.ts';
 import { readHistory } from '../../src/incident/history.ts';
 import type { Batch } from '../../src/indexing/batch.ts';
@@ -209,6 +211,46 @@ describe('counts are held against what was announced', () => {
     );
     await expect(installTemplate(server.client, quiet)).rejects.toMatchObject({ code: 'LOGPIPE_ES_INCOMPLETE' });
   });
+});
+
+test('a replay that breaks off says where it goes on, and goes on there', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'logpipe-whole-'));
+  open.push(() => rmSync(folder, { recursive: true }));
+  let whole = false;
+  const server = await elasticsearch(
+    threeDocuments((reply, { path }) => (path.endsWith('/_search') && !whole ? { ...reply, timed_out: true } : reply)),
+  );
+  const config = parseConfig(JSON.stringify({ elasticsearch: { nodes: server.config.nodes } }), {}, 'test.yml');
+  const err: string[] = [];
+  const io = { out() {}, err: (line: string) => void err.push(line) } as never;
+  const run = () =>
+    runReplay(
+      [],
+      config,
+      {
+        ...{ source: 'index', from: '2026-11-25T10:00:00Z', to: '2026-11-25T10:01:00Z' },
+        ...{ toDir: join(folder, 'out'), name: 'again', signal: new AbortController().signal },
+      },
+      io,
+      { log: quiet, stateFolder: join(folder, 'state') },
+    );
+  const written = () =>
+    readdirSync(join(folder, 'out')).flatMap((name) =>
+      readFileSync(join(folder, 'out', name), 'utf8')
+        .trim()
+        .split('\n'),
+    );
+  await expect(run()).rejects.toMatchObject({
+    code: 'LOGPIPE_ES_INCOMPLETE',
+    message: expect.stringMatching(
+      /in part only: it timed out; .*\. \d of the stretch (?:is|are) written; the same command line goes on from here/,
+    ),
+  });
+  whole = true;
+  expect(await run()).toBe(0);
+  expect(err).toContain('replay again goes on where it was');
+  const ids = written().map((line) => (JSON.parse(line) as { _id: string })._id);
+  expect(ids.sort()).toEqual(['doc0', 'doc1', 'doc2']);
 });
 
 describe('numbers that JavaScript has not', () => {

@@ -97,6 +97,26 @@ it('no record ends it, and what is no document is written as text and said', asy
   expect(readdirSync(dir).sort()).toEqual(summary.files);
 });
 
+it('numbers stand in it as they were logged, also beside what is masked', async () => {
+  const numbers = '"big":9007199254740993,"list":[1.50,{"far":1e400}],"zero":-0';
+  const line = (more: object) => event({ message: 'a', ...more }).replace(/\}$/, `,"extra":{${numbers}}}`);
+  await run(batches([record(line({})), record(line({ locker: KEYWORD }), 1)]));
+  const written = gunzipSync(readFileSync(join(dir, 'logs.ndjson.gz')))
+    .toString()
+    .trimEnd()
+    .split('\n');
+  expect(written).toHaveLength(2);
+  for (const text of written) expect(text).toContain(`"extra":{${numbers}}`);
+  expect(written.join()).not.toContain(KEYWORD);
+  // And are found as they were logged, not as the number next to them.
+  const found = async (where: string) =>
+    (await run(batches([record(line({}))]), { where: [where], force: true })).events;
+  for (const where of ['extra.big=9007199254740993', 'extra.list=1.5', 'extra.list=1.50', 'extra.list~1e400']) {
+    expect(await found(where), where).toBe(1);
+  }
+  expect(await found('extra.big=9007199254740992')).toBe(0);
+});
+
 it('with conditions, what has no fields is left out, which is said', async () => {
   const summary = await run(batches([record(event({ message: 'a' })), record(null)]), { where: ['message=a'] });
   expect(logs()).toHaveLength(1);
