@@ -143,7 +143,10 @@ describe('a silence', () => {
     w.pass(5 * HOUR, MINUTE, () => w.event(others, 'b'));
     expect(w.firing()).toHaveLength(1);
     expect(w.sent).toHaveLength(1);
-    w.pass(5 * MINUTE, MINUTE, () => w.event('beats', 'a'));
+    w.pass(5 * MINUTE, MINUTE, () => {
+      w.event('beats', 'a');
+      w.event(others, 'b');
+    });
     expect(w.firing()).toEqual([]);
   });
 
