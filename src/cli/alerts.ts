@@ -131,7 +131,7 @@ export async function alertsResolve(
     kind: 'resolve',
     commandId: randomUUID(),
     alerts: meant.map(({ key, startedMs }) => ({ key, startedMs })),
-    by: (options.by ?? `${userInfo().username}@${hostname()}`).slice(0, 200),
+    by: (options.by ?? `${userName()}@${hostname()}`).slice(0, 200),
   };
   const waitMs = options.waitSeconds * 1_000;
   const answer =
@@ -150,6 +150,15 @@ export async function alertsResolve(
   } else if (resolved) io.out(said);
   else io.err(masker.text(said));
   return resolved ? 0 : 1;
+}
+
+/** In a container the user often has no name. */
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid ${process.getuid?.() ?? '?'}`;
+  }
 }
 
 /** Given as soon as the answer would be seen. */
@@ -204,7 +213,15 @@ async function overTopics(
 }
 
 async function overFolder(journalDir: string, command: Command, waitMs: number): Promise<CommandAnswer | undefined> {
-  giveToFolder(journalDir, command);
+  try {
+    giveToFolder(journalDir, command);
+  } catch (error) {
+    throw new LogpipeError(
+      'LOGPIPE_SOURCE_FAILED',
+      `the command could not be written to ${journalDir} (${errorText(error)}); run it as the user of logpipe`,
+      error,
+    );
+  }
   for (let waitedMs = 0; waitedMs < waitMs; waitedMs += LOOK_MS) {
     await sleep(LOOK_MS);
     const answer = readJournal(journalDir).get(`command/${command.commandId}`);

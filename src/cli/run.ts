@@ -91,9 +91,13 @@ function listenForSignals(ending: AbortController, log: Log): { dispose(): void 
   };
   const names = ['SIGTERM', 'SIGINT'] as const;
   for (const name of names) process.on(name, onSignal);
+  // It makes the alerter read its rules again (alerting.ts); whoever has no such role must not end of it.
+  const onHangUp = () => log.info('SIGHUP: rules are read again where alerts are evaluated');
+  process.on('SIGHUP', onHangUp);
   return {
     dispose() {
       for (const name of names) process.off(name, onSignal);
+      process.off('SIGHUP', onHangUp);
     },
   };
 }

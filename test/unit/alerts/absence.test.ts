@@ -132,18 +132,21 @@ describe('a silence', () => {
   });
 
   test.each([
-    ['of everything', ALL],
-    ['of a host', HOSTS],
-  ])('%s that a former version wrote down goes on, though nobody knows since when', (_, which) => {
+    ['of everything', ALL, 'noise'],
+    ['of a host', HOSTS, 'beats'],
+  ])('%s that a former version wrote down goes on, though nobody knows since when', (_, which, others) => {
     const w = world(which);
     w.event('beats', 'a');
     w.pass(8 * HOUR, 5 * MINUTE);
     for (const key of w.store.keys()) if (/^(quiet|watched)\//.test(key)) w.store.delete(key);
     w.restart();
-    w.pass(5 * HOUR, 5 * MINUTE, () => w.event('noise', 'a'));
+    w.pass(5 * HOUR, MINUTE, () => w.event(others, 'b'));
     expect(w.firing()).toHaveLength(1);
     expect(w.sent).toHaveLength(1);
-    w.pass(5 * MINUTE, MINUTE, () => w.event('beats', 'a'));
+    w.pass(5 * MINUTE, MINUTE, () => {
+      w.event('beats', 'a');
+      w.event(others, 'b');
+    });
     expect(w.firing()).toEqual([]);
   });
 

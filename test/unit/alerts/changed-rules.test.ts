@@ -157,6 +157,34 @@ describe('a successor with another file', () => {
     }
   });
 
+  test('nor do they bring back a silence that somebody ended, until the rule is really gone', () => {
+    const silent = rule('silent', { endsByEvent: true, watches: 'calls', labelNames: ['host'] });
+    const h = holders();
+    const on = [seen('silent', 'breached', host('a'))];
+    const old = h.begin([silent, disk], 'old');
+    h.go(old, on);
+    const alerts = old.alerts().map(({ key, startedMs }) => ({ key, startedMs }));
+    const plan = old.step({
+      evalMs: START,
+      wallMs: START,
+      observations: on,
+      commands: [{ kind: 'resolve', alerts, by: 'ann' }],
+    });
+    save(h.store, plan);
+    for (let turn = 0; turn < 4; turn++) {
+      h.pass(2 * MINUTE);
+      h.go(h.begin([disk], 'new'), kept);
+      h.pass(MINUTE);
+      const again = h.begin([silent, disk], 'old');
+      expect(sent(h.go(again, [...on, ...kept]))).toEqual([]);
+    }
+    const gone = h.begin([disk], 'new');
+    h.go(gone, kept);
+    h.pass(5 * MINUTE);
+    h.go(gone, kept);
+    expect([...h.store.keys()].filter((key) => key.startsWith('dismissed/'))).toEqual([]);
+  });
+
   test('the same rules, or a state from before hashes, are no change', () => {
     const h = holders();
     h.go(h.begin([disk, queue], 'same'), [seen('queue', 'breached')]);

@@ -195,5 +195,35 @@ describe('the brokers’ clock set back by an hour', () => {
     }
     expect(evaluations.evaluate(NOW - HOUR).evalMs).toBe(NOW - HOUR);
     expect(breached(evaluations, NOW - HOUR)).toBe(false);
+
+describe('other rules', () => {
+  const cpu = (more: string) => rulesOf(`  rule: { title: T, priority: P3, kind: ${more} }`);
+
+  test('hold from the next evaluation on, over what is held already', () => {
+    const first = cpu('threshold, measure: calls.ended, window: 5m, above: 100');
+    const evaluations = createEvaluations(
+      { measures: MEASURES, rules: first, coveredFromMs: NOW, wallMs: NOW },
+      new Map(),
+      { isFiring: () => false },
+    );
+    const buckets = [
+      { eventMs: NOW, series: { 'calls.ended': { [['outbound', 'failed', 'a'].join('\u001f')]: { n: 50 } } } },
+    ];
+    const totals = { lane: '0', arrivalMs: NOW, upToOffset: 1, records: 50, format: 2, buckets };
+    evaluations.counts({ kind: 'totals', totals }, NOW);
+    const progress = { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: NOW, caughtUp: true };
+    evaluations.counts({ kind: 'progress', progress }, NOW + 20_000);
+    const state = () => evaluations.evaluate(NOW + 20_000).observations.map((one) => one.state);
+    expect(state()).toEqual(['clear']);
+    expect(evaluations.changeRules(cpu('threshold, measure: calls.ended, window: 5m, above: 10'))).toBeUndefined();
+    expect(state()).toEqual(['breached']);
+    // What cannot be told from what is held takes a restart, in words; nothing has changed then.
+    for (const [rule, why] of [
+      ['percentile, measure: http.p95, window: 30m, above: 1 s', /longer window than histograms are held/],
+      ['trend, measure: http.error_ratio, floor: 1 %', /no sums per hour are kept of http/],
+    ] as const) {
+      expect(evaluations.changeRules(cpu(rule))).toMatch(why);
+      expect(state()).toEqual(['breached']);
+    }
   });
 });

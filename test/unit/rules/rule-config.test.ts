@@ -113,6 +113,23 @@ describe('mistakes', () => {
 
   it.each([
     ['unknown keys', 'kind: ratio, measure: call.failure_ratio, above: 10 %, cooldwon: 5m', /cooldwon: unknown key/],
+    ['forgetting without anybody', 'kind: absence, measure: log.silence, above: 2 m, forgetAfter: 1d', /needs labels/],
+    [
+      'forgetting before it could fire',
+      'kind: absence, measure: log.silence, above: 2 m, forgetAfter: 1m, labels: [version]',
+      /must be longer than above: such a rule could not fire/,
+    ],
+    ['forgetting elsewhere', 'kind: ratio, measure: call.failure_ratio, above: 1 %, forgetAfter: 1d', /not for a rule/],
+    [
+      'a reading of what has none',
+      'kind: threshold, measure: calls.ended, above: 5, over: lowest',
+      /calls.ended is a counter; lowest, highest and mean are for gauges/,
+    ],
+    [
+      'the same of a gate',
+      'kind: threshold, measure: system.cpu, above: 5, onlyWhile: { measure: calls.active, over: mean, above: 1 }',
+      /onlyWhile.over: calls.active is a sum/,
+    ],
     ['thresholds that never happen', 'kind: ratio, measure: call.failure_ratio, above: 100 %', /that never happens/],
     ['windows that are not kept', 'kind: ratio, measure: call.failure_ratio, above: 1 %, window: 2h', /at most 1h/],
     [
