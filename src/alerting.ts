@@ -232,7 +232,7 @@ function kafkaParts(
         { config: kafka, topic: state, transactionalId: `${kafka.alerterGroup}-${state}` },
         { kafka: createKafka(kafka, log), clock, log, mayTakeOver },
       ),
-    follow: (fromMs, onMessage) => followCounts({ kafka, fromMs }, { clock, log, onMessage }),
+    follow: (fromMs, own) => followCounts({ kafka, fromMs }, { log, ...own }),
   };
 }
 

@@ -8,6 +8,7 @@ import type { Log } from '../core/log.ts';
 import { backoffMs, isWorthSaying } from '../source/kafka-failures.ts';
 import { settleable } from '../source/settleable.ts';
 import type { BlindWatch } from './blind-watch.ts';
+import { createBrokersClock } from './brokers-clock.ts';
 import type { CountsReader, followCounts } from './counts-reader.ts';
 import { countsFrom } from './evaluation.ts';
 import type { Hold, HoldDeps } from './hold.ts';
@@ -36,7 +37,7 @@ export interface Alerter {
 export interface AlerterDeps {
   readonly createHolder: (hooks: HolderHooks) => Holder;
   readonly createStores: (mayTakeOver: () => Promise<void>) => KafkaStores;
-  readonly follow: (fromMs: number, onMessage: Parameters<typeof followCounts>[1]['onMessage']) => CountsReader;
+  readonly follow: (fromMs: number, own: Pick<Parameters<typeof followCounts>[1], 'now' | 'onMessage'>) => CountsReader;
   readonly begin: (coveredFromMs: number, deps: Pick<HoldDeps, 'store' | 'results' | 'onLost' | 'onTick'>) => Hold;
   /** The hold evaluates: probes may run. The returned function ends them. */
   readonly onHold: (hold: Hold) => () => Promise<void>;
@@ -113,7 +114,8 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
   }
 
   async function begin(store: AlertStore, epoch: number): Promise<void> {
-    const coveredFromMs = countsFrom(clock.now(), deps.reachMs, store.initial);
+    const { now } = createBrokersClock(clock, store.dated);
+    const coveredFromMs = countsFrom(now(), deps.reachMs, store.initial);
     let reader: CountsReader | undefined;
     let endProbes = async () => {};
     let released: Promise<boolean> | undefined;
@@ -146,9 +148,12 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
 
     current = { hold, release };
     const startedMs = clock.monotonicMs();
-    reader = deps.follow(coveredFromMs, (message, recordMs, live) => {
-      blind.alive();
-      hold.counts(message, recordMs, live);
+    reader = deps.follow(coveredFromMs, {
+      now: hold.now,
+      onMessage(message, recordMs, live) {
+        blind.alive();
+        hold.counts(message, recordMs, live);
+      },
     });
     await Promise.race([reader.caughtUp, gone.promise]);
     if (released !== undefined) return;
