@@ -255,7 +255,7 @@ function kafkaParts(
         { config: kafka, topic: state, transactionalId: `${kafka.alerterGroup}-${state}` },
         { kafka: createKafka(kafka, log), clock, log, mayTakeOver },
       ),
-    follow: (fromMs, onMessage) => followCounts({ kafka, fromMs }, { clock, log, onMessage }),
+    follow: (fromMs, own) => followCounts({ kafka, fromMs }, { log, ...own }),
     followCommands(onCommand) {
       const { commands } = kafka.topics;
       return commands === undefined ? undefined : followTopic(kafka, commands, { clock, log, onCommand });

@@ -9,6 +9,7 @@ import type { Rules } from '../rules/rule-config.ts';
 import { backoffMs, isWorthSaying } from '../source/kafka-failures.ts';
 import { settleable } from '../source/settleable.ts';
 import type { BlindWatch } from './blind-watch.ts';
+import { createBrokersClock } from './brokers-clock.ts';
 import type { CommandReader } from './commands-given.ts';
 import type { CountsReader, followCounts } from './counts-reader.ts';
 import { countsFrom } from './evaluation.ts';
@@ -40,7 +41,7 @@ export interface Alerter {
 export interface AlerterDeps {
   readonly createHolder: (hooks: HolderHooks) => Holder;
   readonly createStores: (mayTakeOver: () => Promise<void>) => KafkaStores;
-  readonly follow: (fromMs: number, onMessage: Parameters<typeof followCounts>[1]['onMessage']) => CountsReader;
+  readonly follow: (fromMs: number, own: Pick<Parameters<typeof followCounts>[1], 'now' | 'onMessage'>) => CountsReader;
   /** Undefined where there is no way to give commands. */
   readonly followCommands: (onCommand: Hold['command']) => CommandReader | undefined;
   readonly begin: (coveredFromMs: number, deps: Pick<HoldDeps, 'store' | 'results' | 'onLost' | 'onTick'>) => Hold;
@@ -119,7 +120,8 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
   }
 
   async function begin(store: AlertStore, epoch: number): Promise<void> {
-    const coveredFromMs = countsFrom(clock.now(), deps.reachMs(), store.initial);
+    const { now } = createBrokersClock(clock, store.dated);
+    const coveredFromMs = countsFrom(now(), deps.reachMs(), store.initial);
     let reader: CountsReader | undefined;
     let endProbes = async () => {};
     let commands: CommandReader | undefined;
@@ -154,9 +156,12 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
 
     current = { hold, release };
     const startedMs = clock.monotonicMs();
-    reader = deps.follow(coveredFromMs, (message, recordMs, live) => {
-      blind.alive();
-      hold.counts(message, recordMs, live);
+    reader = deps.follow(coveredFromMs, {
+      now: hold.now,
+      onMessage(message, recordMs, live) {
+        blind.alive();
+        hold.counts(message, recordMs, live);
+      },
     });
     await Promise.race([reader.caughtUp, gone.promise]);
     if (released !== undefined) return;

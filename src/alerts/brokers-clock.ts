@@ -3,6 +3,7 @@
 // Guarantee: an alerter whose wall clock is set forward does not take the log for history, and one whose clock is set back does not
 // wait: a step is believed only when the brokers made it too, and then at once.
 import { type Clock, momentOf, SET_BACK_MS, STEP_MS } from '../core/clock.ts';
+import type { AlertStore } from './store.ts';
 
 export interface BrokersClock {
   /** Milliseconds since the epoch. */
@@ -11,9 +12,10 @@ export interface BrokersClock {
   saw(recordMs: number): boolean;
 }
 
-export function createBrokersClock(clock: Clock): BrokersClock {
+/** @param dated the brokers' time at a moment of this process, where it is known: its own wall clock may be wrong by hours */
+export function createBrokersClock(clock: Clock, dated?: AlertStore['dated']): BrokersClock {
   let last = momentOf(clock);
-  let present = last.wallMs;
+  let present = dated === undefined ? last.wallMs : dated.brokersMs + last.monotonicMs - dated.monotonicMs;
   let sawMs = Number.NEGATIVE_INFINITY;
 
   function now(): number {

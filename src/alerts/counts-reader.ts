@@ -2,7 +2,7 @@
 // Guarantee: whatever ends the reading, it begins again from the same time until it is closed; what comes twice is harmless,
 // because windows keep the newest version of each bucket.
 import type { KafkaMessage } from 'kafkajs';
-import { type Clock, sleep } from '../core/clock.ts';
+import { sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { decodeCounts, LIVE, LIVE_READ_MS } from '../measure/counts-topic.ts';
@@ -21,7 +21,8 @@ export interface CountsReader {
 export function followCounts(
   options: { readonly kafka: KafkaConfig; readonly fromMs: number },
   deps: {
-    readonly clock: Clock;
+    /** The brokers' time. */
+    readonly now: () => number;
     readonly log: Log;
     /**
      * @param recordMs when it was written, by the broker's clock
@@ -31,7 +32,7 @@ export function followCounts(
   },
 ): CountsReader {
   const { kafka, fromMs } = options;
-  const { clock, log, onMessage } = deps;
+  const { now, log, onMessage } = deps;
   const topic = kafka.topics.counts;
   const closing = new AbortController();
   let done = () => {};
@@ -57,7 +58,7 @@ export function followCounts(
           {
             topic,
             purpose: 'counts',
-            from: (partition) => (partition === LIVE ? Math.max(fromMs, clock.now() - LIVE_READ_MS) : fromMs),
+            from: (partition) => (partition === LIVE ? Math.max(fromMs, now() - LIVE_READ_MS) : fromMs),
             follow: true,
             signal: closing.signal,
             onRecord(record, partition) {

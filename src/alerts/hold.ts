@@ -95,7 +95,7 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     firing ??= new Set(machine.alerts().flatMap(({ key, phase }) => (phase === 'firing' ? [key] : [])));
     return firing.has(alertKey(ruleId, labels));
   };
-  const brokersClock = createBrokersClock(clock);
+  const brokersClock = createBrokersClock(clock, store.dated);
   const evaluations = createEvaluations({ ...options, wallMs: brokersClock.now() }, store.initial, {
     isFiring,
     onKnown(keys, maxKeys) {

@@ -18,6 +18,8 @@ export const HOLDER_KEY = 'meta/holder';
 export interface Expected {
   /** @throws Error when the record has not come within `timeoutMs` from now */
   records(timeoutMs: number): Promise<ReadonlyMap<StateKey, object>>;
+  /** The brokers' time of the expected record, once it has come. */
+  readonly brokersMs: number | undefined;
   /** It will not be written. */
   forget(): void;
 }
@@ -28,6 +30,12 @@ export interface RecordsReader {
   close(): Promise<void>;
 }
 
+interface Waiting {
+  found?: ReadonlyMap<StateKey, object>;
+  brokersMs?: number;
+  readonly done: Settleable;
+}
+
 export function createRecordsReader(
   options: { readonly kafka: KafkaConfig; readonly topic: string },
   deps: { readonly log: Log; readonly clock: Clock },
@@ -35,11 +43,11 @@ export function createRecordsReader(
   const { topic } = options;
   const { log, clock } = deps;
   const records = new Map<StateKey, object>();
-  const expected = new Map<string, { found?: ReadonlyMap<StateKey, object>; readonly done: Settleable }>();
+  const expected = new Map<string, Waiting>();
   let closed = false;
   let current = new AbortController();
 
-  function take({ key, value }: KafkaMessage): undefined {
+  function take({ key, value, timestamp }: KafkaMessage): undefined {
     if (key === null || key === undefined) return;
     const name = key.toString();
     if (value === null) {
@@ -55,6 +63,7 @@ export function createRecordsReader(
     const waiting = expected.get(String((record as { id?: unknown }).id));
     if (waiting === undefined || waiting.found !== undefined) return;
     waiting.found = new Map(records);
+    waiting.brokersMs = Number(timestamp);
     waiting.done.resolve();
   }
 
@@ -98,7 +107,7 @@ export function createRecordsReader(
 
   return {
     expect(id) {
-      const waiting = { done: settleable() } as { found?: ReadonlyMap<StateKey, object>; readonly done: Settleable };
+      const waiting: Waiting = { done: settleable() };
       expected.set(id, waiting);
       return {
         async records(timeoutMs) {
@@ -114,6 +123,9 @@ export function createRecordsReader(
             expected.delete(id);
           }
           return waiting.found ?? new Map();
+        },
+        get brokersMs() {
+          return waiting.brokersMs;
         },
         forget() {
           expected.delete(id);

@@ -109,12 +109,17 @@ async function openStore(
   const beganMs = clock.monotonicMs();
   const everything = reader.expect(id);
   let initial: AlertStore['initial'];
+  let dated: AlertStore['dated'];
   try {
     await producer.connect();
     await deps.mayTakeOver();
     // Fences, aborts what the former holder left open, and marks the end of all that was before.
     await hold();
+    const { monotonicMs } = momentOf(clock);
     initial = await everything.records(readTimeoutMs);
+    // Written a moment before: what is missing of it makes this process's time later by no more than that.
+    const { brokersMs } = everything;
+    if (brokersMs !== undefined && brokersMs > 0) dated = { brokersMs, monotonicMs };
   } catch (error) {
     everything.forget();
     void disconnect(producer, clock);
@@ -128,6 +133,7 @@ async function openStore(
 
   return {
     initial,
+    ...(dated && { dated }),
     commit: (changes) => inTurn(async () => (changes.length === 0 ? undefined : write(changes.map(toMessage)))),
     confirm: (maxAgeMs) =>
       inTurn(async () => {

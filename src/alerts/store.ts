@@ -16,6 +16,8 @@ export interface StateChange {
 export interface AlertStore {
   /** Every record at the moment the hold began, read to the end after the former holder was fenced off. */
   readonly initial: ReadonlyMap<StateKey, object>;
+  /** The brokers' time at a moment of this process; undefined where there are no brokers. */
+  readonly dated?: { readonly brokersMs: number; readonly monotonicMs: number };
   /**
    * Makes all changes durable, together or not at all.
    * @throws LostHoldError when another instance has taken over, or when it cannot be known what became of the changes:

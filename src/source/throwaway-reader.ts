@@ -16,6 +16,7 @@ const HEARTBEAT_MS = 3_000;
 const GROUP_PREFIX = 'logpipe-throwaway-';
 /** Nothing for this long before the end was reached: what is missing was deleted in the meantime. */
 const IDLE_MS = 15_000;
+const IDLE_LOOKS = 3;
 
 export interface ReadTopicOptions {
   readonly topic: string;
@@ -118,10 +119,13 @@ export async function readTopic(
       };
       const onAbort = () => finish(false);
       const held = new Set<number>();
+      // Counts looks instead of comparing times: after a SIGSTOP the late one comes before what waits in the socket is read.
+      let quiet = 0;
       const watch = setInterval(() => {
-        if (!active && !follow && held.size === 0) finish(false);
+        quiet = active || held.size > 0 ? 0 : quiet + 1;
         active = false;
-      }, IDLE_MS);
+        if (quiet >= IDLE_LOOKS && !follow) finish(false);
+      }, IDLE_MS / IDLE_LOOKS);
       if (signal?.aborted) return finish(false);
       signal?.addEventListener('abort', onAbort, { once: true });
 

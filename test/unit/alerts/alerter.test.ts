@@ -11,11 +11,13 @@ import { createFakeClock, settled } from '../../kit/fake-clock.ts';
 function running() {
   const clock = createFakeClock();
   const events: string[] = [];
+  const followed: number[] = [];
+  let dated: AlertStore['dated'];
   let hooks: HolderHooks | undefined;
   let epoch: number | undefined;
   let silentMs = 0;
   let trouble: string | undefined;
-  let onMessage: Parameters<AlerterDeps['follow']>[1] | undefined;
+  let onMessage: Parameters<AlerterDeps['follow']>[1]['onMessage'] | undefined;
   /** Stores that are being opened. */
   const opening: { give(): void; fail(error: Error): void }[] = [];
   let stores = 0;
@@ -40,6 +42,7 @@ function running() {
           await ready.promise;
           const store: AlertStore = {
             initial: new Map(),
+            ...(dated && { dated }),
             commit: async () => {},
             confirm: async () => {},
             close: async () => void events.push(`store ${id} closed`),
@@ -48,8 +51,9 @@ function running() {
         },
         close: async () => {},
       }),
-      follow(_, own) {
-        onMessage = own;
+      follow(fromMs, own) {
+        followed.push(fromMs);
+        onMessage = own.onMessage;
         return { caughtUp: Promise.resolve(), close: async () => {} };
       },
       begin() {
@@ -92,11 +96,12 @@ function running() {
     away: (why: string) => hooks!.onAway!(why),
     standsBy: () => hooks!.onStandby!(),
   };
-  const set = (values: { silentMs?: number; trouble?: string | undefined }) => {
+  const set = (values: { silentMs?: number; trouble?: string | undefined; dated?: AlertStore['dated'] }) => {
+    dated = values.dated;
     silentMs = values.silentMs ?? 0;
     trouble = values.trouble;
   };
-  return { alerter, member, opening, events, clock, set, message: () => onMessage! };
+  return { alerter, member, opening, events, followed, clock, set, message: () => onMessage! };
 }
 
 test('a hold that is lost while its state is opened does not begin, and the next one is the only one', async () => {
@@ -167,4 +172,21 @@ test('what was written just now is told apart from what is read back', async () 
   message()({ kind: 'progress', progress }, 1, false);
   message()({ kind: 'progress', progress }, 2, true);
   expect(events.slice(-2)).toEqual(['counts past', 'counts live']);
+});
+
+test('how far back the counts are read is a matter of the brokers’ time, whatever this host’s clock says', async () => {
+  const { member, opening, followed, clock, set } = running();
+  const brokersMs = clock.now() - 5 * 3_600_000;
+  set({ dated: { brokersMs, monotonicMs: clock.monotonicMs() } });
+  member.holds(1);
+  await settled();
+  opening[0]!.give();
+  await settled();
+  member.loses();
+  set({});
+  member.holds(2);
+  await settled();
+  opening[1]!.give();
+  await settled();
+  expect(followed[1]! - followed[0]!).toBe(5 * 3_600_000);
 });

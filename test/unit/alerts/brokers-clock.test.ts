@@ -1,6 +1,7 @@
 // The time of evaluations: a step of this process alone is not believed, a step of the brokers is, and slewing is followed.
 import { expect, test } from 'vitest';
 import { createBrokersClock } from '../../../src/alerts/brokers-clock.ts';
+import { momentOf } from '../../../src/core/clock.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
 const HOUR = 3_600_000;
@@ -46,6 +47,18 @@ test('a clock that was wrong from the start is corrected: by a record of the fut
   ahead.setWall(right + 100);
   fast.saw(right + 100);
   expect(fast.now()).toBe(right + 100);
+});
+
+test('at a take-over it is known from the first record: a host whose clock is an hour off is no worse', async () => {
+  const clock = createFakeClock();
+  const brokersMs = clock.now() - HOUR;
+  const { monotonicMs } = momentOf(clock);
+  await clock.advance(700);
+  const brokers = createBrokersClock(clock, { brokersMs, monotonicMs });
+  expect(brokers.now()).toBe(brokersMs + 700);
+  await clock.advance(60_000);
+  brokers.saw(brokersMs + 60_600);
+  expect(brokers.now()).toBe(brokersMs + 60_700);
 });
 
 test('while nothing is counted time goes on, and slewing is followed', async () => {

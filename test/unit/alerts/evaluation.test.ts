@@ -195,6 +195,8 @@ describe('the brokers’ clock set back by an hour', () => {
     }
     expect(evaluations.evaluate(NOW - HOUR).evalMs).toBe(NOW - HOUR);
     expect(breached(evaluations, NOW - HOUR)).toBe(false);
+  });
+});
 
 describe('other rules', () => {
   const cpu = (more: string) => rulesOf(`  rule: { title: T, priority: P3, kind: ${more} }`);
