@@ -5,6 +5,7 @@ import { isEventId } from '../core/event-id.ts';
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
 import { toJson } from '../core/safe-json.ts';
 import { isErrorLevel } from '../parse/level.ts';
+import { correctionOf } from '../parse/parse.ts';
 
 export interface StoredDocument {
   readonly record: RawRecord;
@@ -31,8 +32,7 @@ export function fromDocument(
   if (bare !== undefined) rest.error = bare;
   // Relative to the record: an event time out of range then was replaced by the record time, which is this one.
   const timeMs = Date.parse(String(time));
-  const ownMs = typeof rest.timestamp === 'number' ? rest.timestamp : Date.parse(String(rest.timestamp));
-  const corrected = found.includes('_clock_corrected') && Number.isFinite(timeMs - ownMs);
+  const clockErrorMs = correctionOf(source);
   const record: RawRecord = {
     value: Buffer.from(toJson(rest)),
     offset: numberAt(kafka, 'offset') ?? 0,
@@ -41,7 +41,7 @@ export function fromDocument(
     documentId: id,
     mark: 'replayed',
     // The clock of its host was wrong then, and by as much.
-    ...(corrected ? { clockErrorMs: timeMs - ownMs } : {}),
+    ...(clockErrorMs === undefined ? {} : { clockErrorMs }),
   };
   return { record, origin: originOf(kafka) };
 }

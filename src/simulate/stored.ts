@@ -11,6 +11,7 @@ import type { RawRecord } from '../core/record.ts';
 import { toJson } from '../core/safe-json.ts';
 import { createElasticsearchClient, type ElasticsearchConfig, explainFailure } from '../indexing/elasticsearch.ts';
 import { asWritten, readDocuments, type StoredDocument } from '../indexing/ordered-documents.ts';
+import { correctionOf } from '../parse/parse.ts';
 import { createTimeParser } from '../parse/time.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
 import { createLineSplitter } from '../source/lines.ts';
@@ -60,8 +61,8 @@ async function openTopic(config: KafkaConfig, { fromMs, toMs, purpose }: StoredO
     batches: mergeByArrival(
       lanes.map(async function* ([lane, batches]): AsyncGenerator<readonly StoredRecord[]> {
         for await (const batch of batches) {
-          yield batch.map(({ value, timeMs: arrivalMs, eventId, mark, offset }) => {
-            return { arrivalMs, lane, value, eventId, mark, offset };
+          yield batch.map(({ value, timeMs: arrivalMs, eventId, mark, offset, clockErrorMs }) => {
+            return { arrivalMs, lane, value, eventId, mark, offset, clockErrorMs };
           });
         }
       }),
@@ -91,6 +92,7 @@ function toRecord({ id, source }: StoredDocument): StoredRecord {
     lane: laneOf(source),
     value: Buffer.from(toJson(asWritten(source))),
     eventId: isEventId(id) ? id : undefined,
+    clockErrorMs: correctionOf(source),
     document: source,
   };
 }
@@ -175,6 +177,7 @@ function toStored(line: string, newestMs: number): StoredRecord {
     arrivalMs,
     lane: laneOf(doc),
     value: Buffer.from(exported ? toJson(asWritten(doc)) : line),
+    ...(exported ? { clockErrorMs: correctionOf(doc) } : {}),
     ...(typeof eventId === 'string' && isEventId(eventId) ? { eventId } : {}),
   };
 }
