@@ -128,11 +128,12 @@ export function createLogs(options: LogsOptions, masker: Masker): IncidentLogs {
 function createReader({ parse, topic }: LogsOptions, masker: Masker): (record: StoredRecord) => Read {
   const toDocument = createRecordReader(parse, { masker });
 
-  function parsed({ arrivalMs, lane, offset = 0, value, eventId, mark }: StoredRecord): Read {
+  function parsed({ arrivalMs, lane, offset = 0, value, eventId, mark, clockErrorMs }: StoredRecord): Read {
     // Counted and indexed when they first arrived.
     if (mark === 'redriven' || mark === 'replayed') return undefined;
     const origin = { kind: 'kafka', topic, partition: lane } as const;
-    const result = toDocument({ value, offset, timeMs: arrivalMs, eventId }, origin);
+    const known = clockErrorMs === undefined ? {} : { clockErrorMs };
+    const result = toDocument({ value, offset, timeMs: arrivalMs, eventId, ...known }, origin);
     return result.ok ? { document: result.document } : { reason: result.reason, detail: result.detail };
   }
 

@@ -236,6 +236,15 @@ function corrected(ms: number, { clockErrorMs, timeMs }: RawRecord): number {
   return Math.abs(correctedMs - timeMs) <= MAX_WAIT_MS ? correctedMs : ms;
 }
 
+/** Of a document that was made here: what was added to its host's time; undefined when nothing was. */
+export function correctionOf(document: Readonly<Json>): number | undefined {
+  const { '@timestamp': time, timestamp, tags } = document;
+  if (!Array.isArray(tags) || !tags.includes(CORRECTED[0])) return undefined;
+  const correction =
+    Date.parse(String(time)) - (typeof timestamp === 'number' ? timestamp : Date.parse(String(timestamp)));
+  return Number.isFinite(correction) ? correction : undefined;
+}
+
 /** Does an error of the producer's have the fields that logpipe gives each? */
 function isGrouped(error: Json): boolean {
   return error.template !== undefined || error.fingerprint !== undefined;

@@ -6,6 +6,7 @@ import type { ChunkOrigin, RawRecord } from '../core/record.ts';
 import { toJson } from '../core/safe-json.ts';
 import { hasExactNumbers, isObject, readExact, settleNumbers, tooDeep, writeJson } from '../parse/json.ts';
 import { isErrorLevel } from '../parse/level.ts';
+import { correctionOf } from '../parse/parse.ts';
 
 export interface StoredDocument {
   readonly record: RawRecord;
@@ -57,8 +58,7 @@ export function fromDocument(
   if (bare !== undefined) rest.error = bare;
   // Relative to the record: an event time out of range then was replaced by the record time, which is this one.
   const timeMs = Date.parse(String(time));
-  const ownMs = typeof rest.timestamp === 'number' ? rest.timestamp : Date.parse(String(rest.timestamp));
-  const corrected = found.includes('_clock_corrected') && Number.isFinite(timeMs - ownMs);
+  const clockErrorMs = correctionOf(source);
   const record: RawRecord = {
     value: Buffer.from(storedText(rest)),
     offset: numberAt(kafka, 'offset') ?? 0,
@@ -67,7 +67,7 @@ export function fromDocument(
     documentId: id,
     mark: 'replayed',
     // The clock of its host was wrong then, and by as much.
-    ...(corrected ? { clockErrorMs: timeMs - ownMs } : {}),
+    ...(clockErrorMs === undefined ? {} : { clockErrorMs }),
   };
   return { record, origin: originOf(kafka) };
 }

@@ -247,7 +247,9 @@ export function createBrokers(
       const answer = await askAny((node) => ask<Metadata>(node, 'Metadata', options, asItIs));
       const known = new Map(answer.brokers.map(({ nodeId, host, port }) => [nodeId, nodeAt(host, port)]));
       // A broker that moved, or is no longer there: nobody shall wait for its old address.
+      const present = new Set([...known.values(), ...seeds]);
       for (const node of byId.values()) if (![...known.values()].includes(node)) letGo(node);
+      for (const [address, node] of nodes) if (!present.has(node)) nodes.delete(address);
       byId = known;
       const topic = answer.topicMetadata[0];
       if (topic !== undefined && topic.topicErrorCode !== 0) throw errors.createErrorFromCode(topic.topicErrorCode);

@@ -19,6 +19,8 @@ export interface StoredRecord {
   readonly mark?: RawRecord['mark'] | undefined;
   /** Of a record of the log topic. */
   readonly offset?: number;
+  /** As in a raw record. */
+  readonly clockErrorMs?: number | undefined;
   /** Of a record that was read as a document: as it is stored. */
   readonly document?: Readonly<Record<string, unknown>>;
 }
@@ -95,7 +97,7 @@ export function createFeed(options: FeedOptions): Feed {
   }
 
   function take(record: StoredRecord, arrivalMs: number): void {
-    const { value, eventId, mark } = record;
+    const { value, eventId, mark, clockErrorMs } = record;
     let lane = lanes.get(record.lane);
     if (lane === undefined) {
       lane = { offset: 0, records: [], bytes: 0 };
@@ -107,6 +109,7 @@ export function createFeed(options: FeedOptions): Feed {
       timeMs: arrivalMs,
       eventId,
       ...(mark === undefined ? {} : { mark }),
+      ...(clockErrorMs === undefined ? {} : { clockErrorMs }),
     });
     lane.offset += 1;
     lane.bytes += value?.length ?? 0;

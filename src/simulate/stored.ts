@@ -10,6 +10,7 @@ import type { Log } from '../core/log.ts';
 import type { RawRecord } from '../core/record.ts';
 import { createElasticsearchClient, type ElasticsearchConfig, explainFailure } from '../indexing/elasticsearch.ts';
 import { asWritten, closedIndices, readDocuments, type StoredDocument } from '../indexing/ordered-documents.ts';
+import { correctionOf } from '../parse/parse.ts';
 import { createTimeParser } from '../parse/time.ts';
 import { settleStored, storedObject, storedText } from '../replay/stored-document.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
@@ -60,8 +61,8 @@ async function openTopic(config: KafkaConfig, { fromMs, toMs, purpose }: StoredO
     batches: mergeByArrival(
       lanes.map(async function* ([lane, batches]): AsyncGenerator<readonly StoredRecord[]> {
         for await (const batch of batches) {
-          yield batch.map(({ value, timeMs: arrivalMs, eventId, mark, offset }) => {
-            return { arrivalMs, lane, value, eventId, mark, offset };
+          yield batch.map(({ value, timeMs: arrivalMs, eventId, mark, offset, clockErrorMs }) => {
+            return { arrivalMs, lane, value, eventId, mark, offset, clockErrorMs };
           });
         }
       }),
@@ -93,6 +94,7 @@ function toRecord({ id, source }: StoredDocument): StoredRecord {
     lane: laneOf(source),
     value: Buffer.from(storedText(asWritten(source))),
     eventId: isEventId(id) ? id : undefined,
+    clockErrorMs: correctionOf(source),
     document: source,
   };
 }
@@ -173,6 +175,7 @@ function toStored(line: string, newestMs: number): StoredRecord {
     arrivalMs,
     lane: laneOf(doc),
     value: Buffer.from(exported ? storedText(asWritten(doc)) : line),
+    ...(exported ? { clockErrorMs: correctionOf(doc) } : {}),
     ...(typeof eventId === 'string' && isEventId(eventId) ? { eventId } : {}),
   };
 }

@@ -1,5 +1,6 @@
 // Three brokers with everything on all of them, each in turn leader, coordinator and controller, and what becomes of them:
-// killed, restarted, frozen, emptied. Whatever it is, each event is indexed and counted once, and each incident told once.
+// killed, restarted, frozen, emptied; then one of two processes of logpipe, frozen, killed, replaced, its clock set. Whatever it
+// is, each event is indexed and counted once, each incident told once, and nothing else is told.
 import { beforeAll, expect, it } from 'vitest';
 import { sleep } from '../../src/core/clock.ts';
 import type { Cluster } from '../../stack/index.ts';
@@ -7,6 +8,7 @@ import { type ClusterRun, judge } from '../kit/cluster.ts';
 import { startTestCluster, waitFor } from '../kit/servers.ts';
 
 const FULL = process.env.LOGPIPE_CLUSTER === 'full';
+const HOUR_MS = 3_600_000;
 
 /** From a broker's last answer to the first record that its partitions' new leaders take. */
 const LONGEST_PAUSE_MS = 20_000;
@@ -35,9 +37,9 @@ it('each broker killed in turn: leader, coordinator and controller', async () =>
         await broker.kill();
         await sleep(10_000);
       });
-      expect(pause, broker.name).toBeLessThan(LONGEST_PAUSE_MS);
       await broker.restart();
       await inSync(run);
+      expect(pause, broker.name).toBeLessThan(LONGEST_PAUSE_MS);
     }
   });
 });
@@ -53,6 +55,18 @@ it.each(FULL ? [40_000, 150_000] : [20_000])('a broker frozen for %d ms', async 
     expect(pause).toBeLessThan(LONGEST_PAUSE_MS);
     await inSync(run);
   });
+});
+
+it.each(FULL ? [40_000, 150_000] : [20_000])('the process that alerts, frozen for %d ms', async (ms) => {
+  await judge(
+    cluster,
+    async (_run, [first]) => {
+      first!.kill('SIGSTOP');
+      await sleep(ms);
+      first!.kill('SIGCONT');
+    },
+    { processes: 2 },
+  );
 });
 
 if (FULL) {
@@ -88,6 +102,34 @@ if (FULL) {
   it('partitions that are added', async () => {
     await judge(cluster, async ({ admin, topic }) => {
       await admin.createPartitions({ topicPartitions: [{ topic, count: 7 }] });
+    });
+  });
+
+  it('one killed, then both replaced', async () => {
+    await judge(
+      cluster,
+      async (run, processes) => {
+        const [first, second] = processes.splice(0);
+        first!.kill('SIGKILL');
+        await first!.exit;
+        processes.push(await run.start());
+        second!.kill('SIGTERM');
+        expect(await second!.exit).toEqual({ status: 0, signal: null });
+        processes.push(await run.start());
+      },
+      { processes: 2 },
+    );
+  });
+
+  it.each([
+    ['an hour back', -HOUR_MS],
+    ['an hour ahead', HOUR_MS],
+    ['five seconds back', -5_000],
+  ])('the clock of the only process is set: %s', async (_name, aheadMs) => {
+    await judge(cluster, async (_run, [only]) => {
+      only!.setClock(aheadMs);
+      await sleep(30_000);
+      only!.setClock(0);
     });
   });
 }
