@@ -32,6 +32,9 @@ export interface Told extends Said {
   readonly title: string;
 }
 
+/** `untold`: no message has named it, because it was muted or ended too soon. */
+export type EndedAlert = NotifiedAlert & { readonly untold?: true };
+
 /** `incident/<id>`. Times are wall clock, ms. */
 export interface IncidentRecord {
   readonly id: string;
@@ -45,7 +48,7 @@ export interface IncidentRecord {
   readonly channels: Readonly<Partial<Record<ChannelName, ChannelState>>>;
   readonly told?: Told;
   readonly acknowledged?: { readonly by: string; readonly atMs: number; readonly told: boolean };
-  readonly ended: readonly NotifiedAlert[];
+  readonly ended: readonly EndedAlert[];
   /** Alerts that were named and ended since the last trigger. */
   readonly endedSinceTold: number;
 }
@@ -103,16 +106,20 @@ export function joinIncident(
 /** The incident without an alert that ended, which it remembers. */
 export function endAlert(incident: IncidentRecord, alert: AlertRecord, ended: NotifiedAlert): IncidentRecord {
   const key = alert.key;
-  const others = incident.ended.filter((other) => alertKey(other.ruleId, other.labels) !== key);
+  const isSame = (other: EndedAlert) => alertKey(other.ruleId, other.labels) === key;
+  const others = incident.ended.filter((other) => !isSame(other));
+  const before = incident.ended.find(isSame);
+  // Once told it stays told, though it fired again in silence.
+  const told = alert.announced === true || (before !== undefined && before.untold !== true);
   return {
     ...incident,
-    ended: newest([...others, ended], incident.told?.key),
+    ended: newest([...others, told ? ended : { ...ended, untold: true }], incident.told?.key),
     endedSinceTold: incident.endedSinceTold + (alert.announced ? 1 : 0),
   };
 }
 
 /** Whatever else is forgotten, what the resolve speaks of stays. */
-function newest(ended: readonly NotifiedAlert[], toldKey: string | undefined): NotifiedAlert[] {
+function newest(ended: readonly EndedAlert[], toldKey: string | undefined): EndedAlert[] {
   const over = ended.length - MAX_ENDED;
   return ended.filter(({ ruleId, labels }, i) => i >= over || alertKey(ruleId, labels) === toldKey);
 }

@@ -83,8 +83,9 @@ export function createNotices(deps: { readonly environment: string; readonly mas
 
     resolve(incident, wallMs) {
       const lead = told(incident);
-      const end = incident.ended.findLast((alert) => isTold(alert, lead));
-      const others = everyAlert(incident, []).filter((alert) => alert !== end);
+      const alerts = everyAlert(incident, []);
+      const end = alerts.find((alert) => isTold(alert, lead));
+      const others = alerts.filter((alert) => alert !== end);
       return build({
         incidentId: incident.id,
         dedupKey: incident.dedupKey,
@@ -155,10 +156,15 @@ function told(incident: IncidentRecord): Told {
   return incident.told;
 }
 
-/** Firing ones first, then those that ended and did not fire again, the newest first. */
+/** Firing ones first, then those that ended and did not fire again, the newest first; at the end those that were told. */
 function everyAlert(incident: IncidentRecord, firing: readonly AlertRecord[]): NotifiedAlert[] {
   const again = new Set(firing.map(({ key }) => key));
-  const ended = incident.ended.filter(({ ruleId, labels }) => !again.has(alertKey(ruleId, labels))).toReversed();
+  const ended = incident.ended
+    .filter(({ ruleId, labels, untold }) => {
+      return !again.has(alertKey(ruleId, labels)) && (firing.length > 0 || untold !== true);
+    })
+    .map(({ untold: _, ...alert }) => alert)
+    .toReversed();
   if (firing.length > 0) return [...firing.map((alert) => notified(alert)), ...ended];
   return ended.toSorted(byUrgency);
 }

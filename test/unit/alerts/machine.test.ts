@@ -477,6 +477,16 @@ describe('several alerts in one incident', () => {
     expect(alerts[0]?.message).toBe(message);
   });
 
+  test('an end does not name what nobody was told of', () => {
+    const other = rule('disk', { title: 'Disk Full', group: 'hosts', inhibitedBy: ['cpu'] });
+    const r = rig([hosts, other]);
+    r.go({ observations: [cpu('a', 'breached'), seen('disk', 'breached')] });
+    r.now += MINUTE;
+    const [resolve] = messages(r.go({ observations: [cpu('a', 'clear'), seen('disk', 'clear')] }));
+    expect(resolve?.notification).toMatchObject({ action: 'resolve', title: 'High CPU' });
+    expect(resolve?.notification.alerts.map(({ ruleId }) => ruleId)).toEqual(['cpu']);
+  });
+
   test('of twenty and more that ended, the one that was told stays', () => {
     const r = rig([{ ...hosts, maxAlerts: 100, keepFiringMs: 0 }]);
     const many = (n: number, state: 'breached' | 'clear') => Array.from({ length: n }, (_, i) => cpu(`h${i}`, state));
