@@ -154,7 +154,9 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     now: brokersClock.now,
     counts(message, recordMs, live) {
       if (live && brokersClock.saw(recordMs)) {
-        log.warn('The brokers’ clock was set back: alerts are evaluated in its time', { now: new Date(recordMs) });
+        log.warn('The brokers’ clock was set back: alerts are evaluated in its time', {
+          now: new Date(recordMs).toISOString(),
+        });
         evaluations.setBack(recordMs);
       }
       evaluations.counts(message, recordMs);
