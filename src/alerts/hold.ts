@@ -100,7 +100,8 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
       }
     },
   });
-  const outbox = createOutbox({}, { ...deps, machine });
+  // The machine is to hear of one time alone: of two, an hour apart, each message would be a reminder of the one before.
+  const outbox = createOutbox({}, { ...deps, machine, clock: { ...clock, now: brokersClock.now } });
   const dispatcher = createDispatcher(
     {},
     { ...deps, random: Math.random, mayISend: outbox.mayISend, onResult: outbox.onResult },
