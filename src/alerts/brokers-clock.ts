@@ -6,7 +6,7 @@ import { type Clock, momentOf, SET_BACK_MS, STEP_MS } from '../core/clock.ts';
 import type { AlertStore } from './store.ts';
 
 export interface BrokersClock {
-  /** Milliseconds since the epoch. */
+  /** Whole milliseconds since the epoch. */
   now(): number;
   /** The brokers' time of a record that was written just now, in the order of its partition. True: their clock was set back. */
   saw(recordMs: number): boolean;
@@ -25,7 +25,8 @@ export function createBrokersClock(clock: Clock, dated?: AlertStore['dated']): B
     // Slewed, the wall clock is the better one: the brokers' are slewed too.
     present += Math.abs(byWall - lasted) > STEP_MS ? lasted : byWall;
     last = at;
-    return present;
+    // The monotonic clock has fractions; offsets are looked up by whole milliseconds.
+    return Math.round(present);
   }
 
   return {

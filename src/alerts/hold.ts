@@ -106,7 +106,8 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
       }
     },
   });
-  const outbox = createOutbox({}, { ...deps, machine });
+  // The machine is to hear of one time alone: of two, an hour apart, each message would be a reminder of the one before.
+  const outbox = createOutbox({}, { ...deps, machine, clock: { ...clock, now: brokersClock.now } });
   const dispatcher = createDispatcher(
     {},
     { ...deps, random: Math.random, mayISend: outbox.mayISend, onResult: outbox.onResult },
@@ -172,7 +173,9 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     now: brokersClock.now,
     counts(message, recordMs, live) {
       if (live && brokersClock.saw(recordMs)) {
-        log.warn('The brokers’ clock was set back: alerts are evaluated in its time', { now: new Date(recordMs) });
+        log.warn('The brokers’ clock was set back: alerts are evaluated in its time', {
+          now: new Date(recordMs).toISOString(),
+        });
         evaluations.setBack(recordMs);
       }
       evaluations.counts(message, recordMs);

@@ -59,6 +59,8 @@ test('at a take-over it is known from the first record: a host whose clock is an
   await clock.advance(60_000);
   brokers.saw(brokersMs + 60_600);
   expect(brokers.now()).toBe(brokersMs + 60_700);
+  const fraction = createBrokersClock(clock, { brokersMs, monotonicMs: monotonicMs + 0.3 });
+  expect(Number.isInteger(fraction.now())).toBe(true);
 });
 
 test('while nothing is counted time goes on, and slewing is followed', async () => {
