@@ -75,7 +75,8 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
 
   const channels = alerts ? createChannels(notify, { clock, log, masker, out: deps.stdout as never }) : new Map();
   const history = alerts ? createHistory(config, ends, log) : undefined;
-  const heartbeat = startHeartbeat(config, { ...deps, masker });
+  let blind: BlindWatch | undefined;
+  const heartbeat = startHeartbeat(config, { ...deps, masker, isBlind: () => blind?.blind() === true });
   const begin = (coveredFromMs: number, own: Pick<HoldDeps, 'store' | 'results' | 'onLost' | 'onTick'>) =>
     beginHold(
       {
@@ -103,11 +104,10 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   });
   ends.push(async () => watch.stop());
 
-  let blind: BlindWatch | undefined;
   const onTick = (complete: boolean) => {
     if (!complete) return;
     blind?.evaluated();
-    if (blind?.blind() !== true) heartbeat?.ticked();
+    heartbeat?.ticked();
   };
 
   const counting = (own: Pick<Parameters<typeof startCounting>[1], 'sink' | 'embedded'>): CountingSource =>
@@ -192,7 +192,7 @@ function createHistory(config: Config, ends: (() => Promise<unknown>)[], log: Lo
   return { send: createSendBulk(client), prepare: () => installAlertsTemplate(client, log) };
 }
 
-function startHeartbeat(config: Config, deps: AlertingDeps & { masker: ReturnType<typeof createMasker> }) {
+function startHeartbeat(config: Config, deps: AlertingDeps & { masker: Masker; isBlind: () => boolean }) {
   const { heartbeatUrl, heartbeatMs } = config.alerts;
   if (heartbeatUrl === undefined || !config.roles.includes('alerter')) return undefined;
   const { timeoutMs } = config.notify;

@@ -1,6 +1,7 @@
 // The dead man's switch. In: ticks of the evaluator that saw recent counts of every partition. Out: a call of an address of yours
 // every minute, as long as there are such ticks. Whoever listens there (a monitoring service, a second logpipe's log) raises the
-// alarm when the calls stop. Guarantee: no call when the last such tick is older than half a minute.
+// alarm when the calls stop. Guarantee: no call when the last such tick is older than half a minute, nor while
+// this process is blind.
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import type { HttpSend } from '../notify/http-send.ts';
@@ -15,7 +16,13 @@ export interface Heartbeat {
 
 export function createHeartbeat(
   options: { readonly everyMs: number },
-  deps: { readonly clock: Clock; readonly log: Log; readonly call: HttpSend },
+  deps: {
+    readonly clock: Clock;
+    readonly log: Log;
+    readonly call: HttpSend;
+    /** Somebody has been told, or is being told, that this process sees nothing. */
+    readonly isBlind: () => boolean;
+  },
 ): Heartbeat {
   const { clock, log } = deps;
   const ending = new AbortController();
@@ -27,7 +34,7 @@ export function createHeartbeat(
   let cancel = () => {};
 
   async function beat(): Promise<void> {
-    missed = clock.monotonicMs() - tickedMs > YOUNG_MS;
+    missed = deps.isBlind() || clock.monotonicMs() - tickedMs > YOUNG_MS;
     if (missed) return;
     const result = await deps.call({ status: 'ok', at: new Date(clock.now()).toISOString() }, ending.signal);
     if (ending.signal.aborted) return;

@@ -11,7 +11,8 @@ function running() {
     calls += 1;
     return { ok: true } as const;
   };
-  const heartbeat = createHeartbeat({ everyMs: 60_000 }, { clock, log: silentLog, call });
+  let isBlind = false;
+  const heartbeat = createHeartbeat({ everyMs: 60_000 }, { clock, log: silentLog, call, isBlind: () => isBlind });
   /** Ticks every quarter of a second for so long. */
   const tick = async (ms: number) => {
     for (let passed = 0; passed < ms; passed += 250) {
@@ -24,7 +25,10 @@ function running() {
     calls = 0;
     return before;
   };
-  return { clock, heartbeat, tick, called };
+  const blind = (is: boolean) => {
+    isBlind = is;
+  };
+  return { clock, heartbeat, tick, called, blind };
 }
 
 test('with the first tick, then every minute; with the first one after a silence at once again', async () => {
@@ -49,6 +53,20 @@ test('a tick of more than half a minute ago is no sign of life', async () => {
   expect(called()).toBe(1);
   await clock.advance(41_000);
   expect(called()).toBe(0);
+});
+
+test('who is blind calls nobody, however young its last tick; with the first one after that at once again', async () => {
+  const { clock, tick, called, blind } = running();
+  await tick(50_000);
+  expect(called()).toBe(1);
+  blind(true);
+  await clock.advance(20_000);
+  expect(called()).toBe(0);
+  await tick(60_000);
+  expect(called()).toBe(0);
+  blind(false);
+  await tick(1_000);
+  expect(called()).toBe(1);
 });
 
 test('a clock set back does not make an old tick young', async () => {
