@@ -8,7 +8,6 @@ import { addIncidentCommands } from './cli/incident-commands.ts';
 import { type Io, processIo } from './cli/io.ts';
 import { addKibanaCommand } from './cli/kibana-command.ts';
 import { endDespiteLeftovers } from './cli/leftovers.ts';
-import { notifyTest } from './cli/notify.ts';
 import { createLineParser, parse } from './cli/parse.ts';
 import { addPm2Commands } from './cli/pm2.ts';
 import { addReplayCommand } from './cli/replay-command.ts';
@@ -241,8 +240,9 @@ Examples:
     .option('--channel <name>', 'only this one')
     .option('--json', 'one JSON object', false)
     .addHelpText('after', '\nExample:\n  logpipe notify test --channel slack')
-    .action((options) => {
+    .action(async (options) => {
       const { config, log } = load(options);
+      const { notifyTest } = await import('./cli/notify.ts');
       return finish(notifyTest(config, options, io, log));
     });
 }

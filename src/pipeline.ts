@@ -6,7 +6,6 @@
 // This file only composes; every stage is a factory with its own section of the configuration. The second flow, from the log
 // to alerts, is composed in alerting.ts.
 
-import { startAlerting } from './alerting.ts';
 import type { Config } from './config.ts';
 import { type Clock, systemClock } from './core/clock.ts';
 import { errorText, LogpipeError } from './core/errors.ts';
@@ -75,7 +74,9 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
     );
   }
 
-  const alerting = await startAlerting(config, deps);
+  // Loaded by who needs it: what sends messages and looks at queues is a tenth of the indexer's memory.
+  const alerts = config.roles.some((role) => role !== 'indexer');
+  const alerting = alerts ? await (await import('./alerting.ts')).startAlerting(config, deps) : undefined;
   const indexing = config.roles.includes('indexer') ? startIndexing(config, deps, alerting?.tap) : undefined;
   const http = config.http.enabled
     ? await startHttp(config.http, {

@@ -1,7 +1,6 @@
 // `logpipe kibana`: its options and examples.
 import type { Command } from 'commander';
 import type { CommandKit } from './command-kit.ts';
-import { kibanaImport } from './kibana.ts';
 
 export function addKibanaCommand(program: Command, { io, withConfig, load, finish }: CommandKit): void {
   const kibana = program.command('kibana').description('Kibana: dashboard, charts and data views.');
@@ -26,5 +25,8 @@ Examples:
 The log-in comes from KIBANA_API_KEY, or KIBANA_USERNAME and KIBANA_PASSWORD, or their _FILE forms.
 Exit status: 0 all objects are there, 1 some or all were not taken, 2 wrong command line or configuration.`,
     )
-    .action((files: string[], options) => finish(kibanaImport(files, load(options).config, options, io)));
+    .action(async (files: string[], options) => {
+      const { kibanaImport } = await import('./kibana.ts');
+      return finish(kibanaImport(files, load(options).config, options, io));
+    });
 }

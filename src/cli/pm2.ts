@@ -6,8 +6,6 @@ import { systemClock } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createMasker } from '../core/mask.ts';
-import { createChannels } from '../notify/channels.ts';
-import { startPm2Watch } from '../pm2/watch.ts';
 import { clearTextWarnings } from './check-config.ts';
 import type { CommandKit } from './command-kit.ts';
 
@@ -33,6 +31,10 @@ export async function pm2Watch(config: Config, options: { home?: string }, log: 
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve());
   });
   for (const warning of clearTextWarnings(config)) log.warn(warning);
+  const [{ createChannels }, { startPm2Watch }] = await Promise.all([
+    import('../notify/channels.ts'),
+    import('../pm2/watch.ts'),
+  ]);
   const masker = createMasker(config.mask);
   const { slack } = config.notify;
   const notify = { ...config.notify, slack: { ...slack, username: slack.username ?? SLACK_USERNAME } };
