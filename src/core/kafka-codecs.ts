@@ -340,8 +340,9 @@ export const zstdCodec: Codec = {
   pieces: (data) => zstdPieces(data, MAX_BATCH_BYTES),
 };
 
-/** At a time: what unpacks to at most 4 MiB, then other work gets its turn. */
+/** What the format permits. */
 const ZSTD_MAX_BLOCK = 128 * 1024;
+/** At a time: what unpacks to at most 4 MiB, then other work gets its turn. */
 const ZSTD_STEP_BLOCKS = 32;
 const ZSTD_STEP_BYTES = 16 * 1024;
 const ZSTD_ROOM = 256 * MIB;
