@@ -257,6 +257,11 @@ export function createSender(
       if (aborted) return;
       for (const lane of lanes.values()) if (lane.failedBy === nodeId) works(lane);
       settle(sent, codes);
+      if (blindSinceMs !== undefined) {
+        // Whoever takes records answers questions too: not only when the next look is due, or the next outage would be this one.
+        lookFailures = 0;
+        void look();
+      }
     } catch (error) {
       if (aborted) return;
       for (const lane of sent.length > 0 ? sent.map((one) => one.lane) : group) failed(lane, error, nodeId);
@@ -365,7 +370,7 @@ export function createSender(
     if (records === 0) return;
     delivered += records;
     if (queue.relaxed) drops.settle();
-    if (told && !inTrouble()) told = false;
+    outageOver();
     deps.onDelivered({ records, bytes });
     if (queue.records === 0) for (const resolve of drained.splice(0)) resolve();
   }
@@ -427,6 +432,7 @@ export function createSender(
         learn(await brokers.partitions());
         lookFailures = 0;
         blindSinceMs = undefined;
+        outageOver();
       } catch (error) {
         lastError = error;
         lookFailures += 1;
@@ -494,6 +500,10 @@ export function createSender(
     if (told) return;
     told = true;
     deps.onFailed(error);
+  }
+
+  function outageOver(): void {
+    if (told && !inTrouble()) told = false;
   }
 
   function rest(): void {

@@ -153,6 +153,7 @@ it('a broker that is killed and started again, twice', { timeout: 180_000 }, asy
     }
     // All partitions, not only those that came back first: what is not over is not told again.
     await load.caughtUp();
+    await load.delivered(100);
   }
   const { produced, closed, median } = await load.stop();
   expect(closed).toEqual({ delivered: produced, dropped: 0, undelivered: 0 });
