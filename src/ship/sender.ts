@@ -11,7 +11,8 @@
 // A broker gets one request at a time, for all of its lanes that are ready. One that has not answered for two seconds is
 // watched: as soon as another broker says that its partitions are led elsewhere, it is no longer waited for.
 import errors from 'kafkajs/src/protocol/error.js';
-import type { Brokers, Partition } from './brokers.ts';
+import type { Partition } from '../core/broker-connections.ts';
+import type { Brokers } from './brokers.ts';
 import type { Drops } from './drops.ts';
 import type { PartitionBatch, ProducerId } from './encode.ts';
 import type { BatchOptions, QueueOptions } from './options.ts';

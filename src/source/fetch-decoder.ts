@@ -14,6 +14,7 @@ import {
   decodeBatch,
   type FetchedRecord,
   int64,
+  LAST_OFFSET_DELTA_AT,
   MAGIC,
   MAGIC_AT,
 } from './record-batch.ts';
@@ -55,6 +56,19 @@ export function installFetchDecoder(): boolean {
   const response = require(RESPONSE) as { decode: Decode };
   if (response.decode.name !== decodeFetch.name) response.decode = createDecode(response.decode);
   return true;
+}
+
+/** Offset behind the last batch, of messages that this decoder made. */
+const ends = new WeakMap<readonly unknown[], number>();
+
+/**
+ * The first offset behind what was fetched. A batch that compaction has emptied shows it nowhere else.
+ * @param messages of one partition, as they came
+ * @returns undefined when nothing was fetched
+ */
+export function endOfFetched(messages: readonly { readonly offset: string }[]): number | undefined {
+  const last = messages.at(-1);
+  return ends.get(messages) ?? (last && Number(last.offset) + 1);
 }
 
 /** `original` takes what this decoder does not know. */
@@ -108,6 +122,7 @@ async function decodeBatches(
     const where = { place: `${topic}/${partition}`, end: Number(highWatermark), isFirst };
     const goOn = await decodeBatch(bytes.subarray(start, end), where, left, records);
     if (!goOn || length === undefined) break;
+    ends.set(records, Number(int64(bytes, start)) + bytes.readInt32BE(start + LAST_OFFSET_DELTA_AT) + 1);
     start = end;
   }
   return records;

@@ -2,6 +2,7 @@
 // knows every codec and retries quickly. Guarantee: no error or log line made here carries a password or a key.
 import { readFileSync } from 'node:fs';
 import kafkajs, { type ICustomPartitioner, type Kafka, type KafkaConfig as KafkaJsConfig } from 'kafkajs';
+import type { BrokerAddresses } from '../core/broker-connections.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import { registerCodecs } from '../core/kafka-codecs.ts';
 import { repairKafkaJsTime } from '../core/kafkajs-timer.ts';
@@ -194,15 +195,31 @@ export interface KafkaConfig {
   readonly alerterGroup: string;
 }
 
+/** For readers without a group. @throws as createKafka */
+export function addressesOf(config: KafkaConfig): BrokerAddresses {
+  prepareKafkaJs();
+  const { brokers, clientId, ssl, sasl, connectionTimeoutMs, requestTimeoutMs } = config;
+  return {
+    ...{ brokers, clientId, connectionTimeoutMs, answerTimeoutMs: requestTimeoutMs },
+    ssl: ssl !== false && tlsOptions(ssl),
+    sasl: sasl && ({ ...sasl } as NonNullable<BrokerAddresses['sasl']>),
+  };
+}
+
+/** Codecs, clocks and the decoder of fetch answers: for the whole process. */
+function prepareKafkaJs(): void {
+  registerCodecs();
+  repairKafkaJsTime();
+  installFetchDecoder();
+}
+
 /**
  * A kafkajs client for the configured cluster; nothing is connected yet. Use one client per consumer: consumers of one
  * client share kafkajs's table of committed offsets.
  * @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE when a TLS file cannot be read
  */
 export function createKafka(config: KafkaConfig, log: Log): Kafka {
-  registerCodecs();
-  repairKafkaJsTime();
-  installFetchDecoder();
+  prepareKafkaJs();
   const options: KafkaJsConfig = {
     brokers: [...config.brokers],
     clientId: config.clientId,

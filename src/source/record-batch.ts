@@ -70,6 +70,8 @@ export const BATCH_HEADER = 61;
 const LENGTH_AT = 8;
 const CRC_AT = 17;
 const ATTRIBUTES_AT = 21;
+/** From the first offset to the last one. */
+export const LAST_OFFSET_DELTA_AT = 23;
 const COUNT_AT = 57;
 /** Length, attributes, two deltas, no key, no value, no headers. */
 const SHORTEST_RECORD = 7;
@@ -265,7 +267,7 @@ function contextOf(batch: Buffer): BatchContext {
     partitionLeaderEpoch: batch.readInt32BE(12),
     inTransaction: (attributes & 0x10) > 0,
     isControlBatch: (attributes & 0x20) > 0,
-    lastOffsetDelta: batch.readInt32BE(23),
+    lastOffsetDelta: batch.readInt32BE(LAST_OFFSET_DELTA_AT),
     producerId: int64(batch, 43),
     producerEpoch: batch.readInt16BE(51),
     firstSequence: batch.readInt32BE(53),

@@ -1,4 +1,4 @@
-// The parts of kafkajs 2.2.4 (the version is pinned) that have no types, as far as brokers.ts uses them.
+// The parts of kafkajs 2.2.4 (the version is pinned) that have no types, as far as they are used.
 declare module 'kafkajs/src/broker/index.js' {
   export interface Protocol {
     readonly request: { readonly apiVersion: number; encode(): Promise<unknown> };
@@ -27,11 +27,13 @@ declare module 'kafkajs/src/loggers/index.js' {
   export default loggers;
 }
 declare module 'kafkajs/src/protocol/requests/index.js' {
-  const table: { requests: Readonly<Record<'InitProducerId' | 'Metadata' | 'Produce', unknown>> };
+  const table: {
+    requests: Readonly<Record<'Fetch' | 'InitProducerId' | 'ListOffsets' | 'Metadata' | 'Produce', unknown>>;
+  };
   export default table;
 }
 declare module 'kafkajs/src/protocol/requests/apiKeys.js' {
-  const keys: Readonly<Record<'InitProducerId' | 'Metadata' | 'Produce', number>>;
+  const keys: Readonly<Record<'Fetch' | 'InitProducerId' | 'ListOffsets' | 'Metadata' | 'Produce', number>>;
   export default keys;
 }
 declare module 'kafkajs/src/protocol/error.js' {
@@ -45,4 +47,10 @@ declare module 'kafkajs/src/protocol/encoder.js' {
 }
 declare module 'kafkajs/src/protocol/recordBatch/crc32C/index.js' {
   export default function crc32C(bytes: Buffer): number;
+}
+declare module 'kafkajs/src/consumer/filterAbortedMessages.js' {
+  export default function filterAbortedMessages<T>(fetched: {
+    readonly messages: T[];
+    readonly abortedTransactions: readonly { producerId: string; firstOffset: string }[];
+  }): T[];
 }

@@ -1,12 +1,12 @@
 // What kafkajs says, on its way to the transport's `warn` event.
 import { expect, test } from 'vitest';
-import { passOn } from '../../../src/ship/brokers.ts';
+import { passOn } from '../../../src/core/broker-connections.ts';
 
 test('texts, details and errors in place of texts; repetitions once a minute', () => {
   const told: string[] = [];
   let now = 0;
   const say = passOn(
-    (_source, message) => told.push(message),
+    (message) => void told.push(message),
     () => now,
   );
   const entry = (message: unknown, error?: unknown) => ({ namespace: 'Connection', log: { message, error } });
