@@ -18,7 +18,7 @@ export interface NotifyFacts {
   readonly priority: Priority | undefined;
   /** Priority of the last trigger. */
   readonly toldPriority: Priority | undefined;
-  /** When the last trigger was decided, ms; undefined before the first one. */
+  /** When the last trigger was decided, ms, not ahead of the wall clock by more than a minute (`redated`); undefined before it. */
   readonly lastTriggerMs: number | undefined;
   /** Some channel got a trigger that no resolve has followed. */
   readonly open: boolean;
@@ -35,8 +35,7 @@ export function decideNotify(facts: NotifyFacts, wallMs: number): NotifyReason {
   if (facts.acknowledged === 'new' && facts.open) return 'acknowledged';
   if (facts.audible === 0 || facts.priority === undefined) return 'none';
   if (facts.lastTriggerMs === undefined) return facts.joined > 0 ? 'first' : 'none';
-  // The distance, not the difference: after the clock was set back an incident must not stay mute until it catches up.
-  const since = Math.abs(wallMs - facts.lastTriggerMs);
+  const since = wallMs - facts.lastTriggerMs;
   if (facts.joined > 0 && (since >= facts.cooldownMs || outranks(facts.priority, facts.toldPriority))) {
     return 'new-alerts';
   }

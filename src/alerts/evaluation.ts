@@ -1,7 +1,8 @@
 // The evaluator with a memory. In: counts, readings, the wall clock, and the records of the alert store. Out: evaluations for
 // the alert machine, with the records that must become durable with them: new kinds of errors, who fell silent, finished hours.
 // Guarantee: what was learned stands in every evaluation until `accepted` says that it is durable. When the brokers' clock was set
-// back, evaluation begins anew in the new time: what was counted in the time that comes again would be counted twice.
+// back, evaluation begins anew in the new time: what was counted in the time that comes again would be counted twice. What has ended
+// in it is told as soon as a whole window of it shows so.
 import { SET_BACK_MS } from '../core/clock.ts';
 import type { Measures } from '../measure/measure-config.ts';
 import type { BucketTotals, CountsMessage } from '../measure/totals.ts';
@@ -110,11 +111,19 @@ export function createEvaluations(
   }
   let evaluator = begin(options.coveredFromMs);
 
+  /** In the time that began at `nowMs`: who was heard of, and when, goes on. */
+  function beginAnew(nowMs: number): void {
+    const { store, progress } = evaluator;
+    const formerMs = progress.status(nowMs).times?.evalMs ?? nowMs;
+    evaluator = begin(fullHour(nowMs));
+    evaluator.store.putSeries(store, Math.max(0, formerMs - nowMs), nowMs);
+  }
+
   /** False for totals of a time that is over. Begins anew where offsets go on and arrivals go back. */
   function isOfPresentTime({ lane, upToOffset, arrivalMs }: BucketTotals): boolean {
     const before = reached.get(lane);
     if (before !== undefined && upToOffset > before.upToOffset && before.arrivalMs - arrivalMs > SET_BACK_MS) {
-      evaluator = begin(fullHour(arrivalMs));
+      beginAnew(arrivalMs);
     }
     if (upToOffset <= (over.get(lane) ?? Number.NEGATIVE_INFINITY)) return false;
     if (upToOffset > (reached.get(lane)?.upToOffset ?? Number.NEGATIVE_INFINITY)) {
@@ -149,9 +158,7 @@ export function createEvaluations(
     counts(message, recordMs) {
       if (message.kind === 'progress' || isOfPresentTime(message.totals)) evaluator.apply(message, recordMs);
     },
-    setBack(nowMs) {
-      evaluator = begin(fullHour(nowMs));
-    },
+    setBack: beginAnew,
     evaluate(wallMs) {
       const { times, progress, observations, hours: finished } = evaluator.tick(wallMs);
       const learnt = known.take();

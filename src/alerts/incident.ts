@@ -1,5 +1,6 @@
 // Alerts that belong together are one incident: which one a firing alert joins, what is known of it, and the facts that
 // decide whether it is told. In: incident and alert records. Out: new records. Pure.
+import { SET_BACK_MS } from '../core/clock.ts';
 import type { ChannelName, NotifiedAlert } from '../notify/notification.ts';
 import type { Priority } from '../rules/observation.ts';
 import { type AlertRecord, type AlertRule, alertKey, type Said } from './alert-state.ts';
@@ -84,7 +85,7 @@ export function joinIncident(
   nextId: () => string,
 ): Joining {
   if (latest?.state === 'open') return { incident: latest, how: 'joined' };
-  if (latest?.resolvedMs !== undefined && Math.abs(wallMs - latest.resolvedMs) < cooldownMs) {
+  if (latest?.resolvedMs !== undefined && wallMs - latest.resolvedMs < cooldownMs) {
     const { resolvedMs: _, acknowledged: __, ...rest } = latest;
     return { incident: { ...rest, state: 'open', reopened: latest.reopened + 1 }, how: 'reopened' };
   }
@@ -101,6 +102,22 @@ export function joinIncident(
     endedSinceTold: 0,
   };
   return { incident, how: 'opened' };
+}
+
+/**
+ * The incident with no moment that decides anything in a time that the clock has left: what lies ahead by more than a minute was
+ * told, or ended, just now. A step back is so no reason to remind anybody, nor to stay mute until the clock catches up.
+ * @returns the same object when nothing lies ahead
+ */
+export function redated(incident: IncidentRecord, wallMs: number): IncidentRecord {
+  const { told, resolvedMs } = incident;
+  const isOver = (ms: number | undefined) => ms !== undefined && ms - wallMs > SET_BACK_MS;
+  if (!isOver(told?.atMs) && !isOver(resolvedMs)) return incident;
+  return {
+    ...incident,
+    ...(told !== undefined && isOver(told.atMs) ? { told: { ...told, atMs: wallMs } } : {}),
+    ...(isOver(resolvedMs) ? { resolvedMs: wallMs } : {}),
+  };
 }
 
 /** The incident without an alert that ended, which it remembers. */

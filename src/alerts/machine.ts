@@ -2,12 +2,13 @@
 // records, messages to send, transitions for the history. Guarantee: pure and deterministic; the state moves only when
 // `accept` says that the plan is durable, so a plan whose commit failed is decided again; and everything a decision rests on
 // stands in the records, so a machine built from them goes on exactly where the other one stopped.
+import { SET_BACK_MS } from '../core/clock.ts';
 import type { Masker } from '../core/mask.ts';
 import type { ChannelName } from '../notify/notification.ts';
 import type { Observation, Priority } from '../rules/observation.ts';
 import { type AlertRecord, type AlertRule, adoptRule, alertKey, canSpeakOf, saidOf } from './alert-state.ts';
 import { applyCommand, type GivenCommand, type RefusedCommand } from './commands.ts';
-import { type IncidentRecord, joinIncident, latestByGroup } from './incident.ts';
+import { type IncidentRecord, joinIncident, latestByGroup, redated } from './incident.ts';
 import { createMuting, type SilenceRecord } from './mute.ts';
 import { createNotices } from './notice.ts';
 import { endFiring, observe, relevant, type Step } from './observe.ts';
@@ -117,7 +118,12 @@ export function createAlertMachine(
       );
       return false;
     }
-    if (Math.abs(wallMs - next.sinceMs) < KEEP_FIRING_MS) return false;
+    // The clock was set back meanwhile.
+    if (next.sinceMs - wallMs > SET_BACK_MS) {
+      draft.put('rules', 'present', { ...present, next: { ...next, sinceMs: wallMs } });
+      return false;
+    }
+    if (wallMs - next.sinceMs < KEEP_FIRING_MS) return false;
     draft.put('rules', 'present', { hash: rulesHash });
     remarks.push('The rules that differed have held for 5 minutes: what they do not know ends');
     return true;
@@ -189,6 +195,10 @@ export function createAlertMachine(
       const step: Step = { draft, outbox, evalMs, wallMs, rules };
 
       settle(step, results);
+      for (const incident of draft.values('incident')) {
+        const present = redated(incident, wallMs);
+        if (present !== incident) draft.put('incident', incident.id, present);
+      }
       const isTrue = (key: string) =>
         observations.some(
           ({ ruleId, labels, state }) => (state === 'breached' || state === 'held') && alertKey(ruleId, labels) === key,

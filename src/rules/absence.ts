@@ -3,7 +3,7 @@
 // so nobody is called silent whom logpipe merely does not hear. Who is silent stays so, however long it lasts, until something
 // arrives or the rule's `forgetAfter` is over.
 import type { JudgeContext, Verdict } from './breach.ts';
-import type { QuietSet } from './quiet-set.ts';
+import { isOver, type QuietSet } from './quiet-set.ts';
 import { type AbsenceRule, exceeds } from './rule-types.ts';
 import type { Labels } from './series.ts';
 import { readMeasure, windowTo } from './values.ts';
@@ -28,7 +28,9 @@ export function judgeAbsence(rule: AbsenceRule, { store, times }: JudgeContext, 
   for (const entry of quiet?.of(rule) ?? []) {
     const { key, labels, lastMs } = entry;
     if (heard.has(key)) continue;
-    if (rule.forgetAfterMs !== undefined && evalMs - lastMs >= rule.forgetAfterMs + TELL_MS) quiet?.forget(entry);
+    // Silent at least since the clock was set back, and nobody knows for how long before.
+    if (isOver(lastMs, evalMs)) verdicts.push({ labels, state: 'unknown' });
+    else if (rule.forgetAfterMs !== undefined && evalMs - lastMs >= rule.forgetAfterMs + TELL_MS) quiet?.forget(entry);
     else verdicts.push(judgeSilence(rule, evalMs, key, labels, lastMs));
   }
   if (by.length > 0 || verdicts.length > 0) return verdicts;

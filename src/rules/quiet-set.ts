@@ -1,6 +1,7 @@
 // Who fell silent, remembered for longer than windows are: of each absence rule the label sets that nothing has arrived of for a
 // while, and since when a rule without labels is watched. In: what absence rules find. Out: since when each is silent, and what
 // somebody has to make durable. Guarantee: bounded; what is known of a rule goes when it watches something else.
+import { SET_BACK_MS } from '../core/clock.ts';
 import type { AbsenceRule } from './rule-types.ts';
 import type { Labels } from './series.ts';
 
@@ -52,6 +53,11 @@ export const WATCHED = 'watched/';
 /** Silence is noted at the latest now: what a take-over reads of the counts reaches an hour back. */
 const NOTE_MS = 15 * 60_000;
 const MAX_PER_RULE = 500;
+
+/** A moment of a time that the brokers' clock has left: it was set back. */
+export function isOver(ms: number, evalMs: number): boolean {
+  return ms - evalMs > SET_BACK_MS;
+}
 
 /** What the rule listens to: an absence of something else is another one. */
 export function watchedBy({ measure, where, labels }: Pick<AbsenceRule, 'measure' | 'where' | 'labels'>): string {
@@ -114,7 +120,7 @@ export function createQuietSet(quiet: Iterable<QuietEntry> = [], watched: Iterab
   function watch(rule: AbsenceRule, evalMs: number): WatchedEntry {
     const what = whatOf(rule);
     const known = since.get(rule.id);
-    if (known?.what === what) return known;
+    if (known?.what === what) return isOver(known.sinceMs, evalMs) ? keepWatched({ ...known, sinceMs: evalMs }) : known;
     return keepWatched({ ruleId: rule.id, what, sinceMs: evalMs });
   }
 
@@ -132,7 +138,7 @@ export function createQuietSet(quiet: Iterable<QuietEntry> = [], watched: Iterab
         if (entry.heard === undefined) keepWatched({ ...entry, heard: true });
       }
       const found = entriesOf(rule.id).get(key);
-      const known = found?.what === what ? found : undefined;
+      const known = found?.what === what && !isOver(found.lastMs, evalMs) ? found : undefined;
       const newestMs = Math.max(lastMs, known?.lastMs ?? lastMs);
       const silentMs = evalMs - newestMs;
       if (silentMs < Math.min(rule.bound.value * 1_000, NOTE_MS)) {

@@ -67,6 +67,8 @@ function judgeEvents(rule: ThresholdRule, measure: string, store: WindowStore, t
   const trustOpen = !(plain && !isUpper(bound));
   // Nor is one that began within the window: what came before nobody has counted.
   const whole = ({ fromMs }: { readonly fromMs: number }) => trustOpen || (store.sinceMs() ?? fromMs + 1) <= fromMs;
+  // Nor that it is above no more, when the clock was set back within the window: what had come before is counted no more.
+  const toldEnd = ({ fromMs }: { readonly fromMs: number }) => !plain || !trustOpen || store.anewMs() <= fromMs;
   const looked = new Map<number, Map<string, Reading>>();
 
   function judgeWindow(window: { fromMs: number; toMs: number }) {
@@ -105,9 +107,8 @@ function judgeEvents(rule: ThresholdRule, measure: string, store: WindowStore, t
     if (breach !== undefined) return breach;
     const reading = closed.readings.get(key);
     if (!enough(reading)) return { labels, state: lookBack(key) };
-    return whole(closedWindow) || !exceeds(reading.value, bound)
-      ? { labels, state: 'clear', value: reading.value }
-      : { labels, state: 'unknown' };
+    const ended = exceeds(reading.value, bound) ? whole(closedWindow) : toldEnd(closedWindow);
+    return ended ? { labels, state: 'clear', value: reading.value } : { labels, state: 'unknown' };
   });
 }
 

@@ -47,6 +47,8 @@ export interface WindowStore {
   readonly hourly: Hourly;
   /** First arrival bucket ever applied: before it nothing is known. */
   sinceMs(): number | undefined;
+  /** The brokers' clock was set back: what arrived before it was counted in a time that is over, and is not held. 0 where it was not. */
+  anewMs(): number;
   /** Of what arrived before it only the sums of hours are known; 0 where nothing was left out. */
   coveredFromMs(): number;
   /** Event times of what arrived late since the last call. */
@@ -58,6 +60,12 @@ export interface WindowStore {
    * arrival that totals will be applied of, are used: begin reading the counts at a full hour.
    */
   putHours(records: Iterable<HourRecord>, coveredFromMs: number): void;
+  /**
+   * The label sets of a store whose time is over, without their counts: who was heard of then has not vanished now, and has been
+   * silent for as long. To be called before any totals are applied.
+   * @param byMs how far the clock was set back, to `nowMs`
+   */
+  putSeries(former: WindowStore, byMs: number, nowMs: number): void;
   /** Series held, over all measures. */
   seriesCount(): number;
 }
@@ -86,6 +94,7 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
   const collapsed = new WeakMap<readonly string[], string>();
   let sinceMs: number | undefined;
   let coveredFrom = 0;
+  let anewMs = 0;
   let newestArrival = 0;
   let sweptMs = 0;
   let lateFrom = Number.POSITIVE_INFINITY;
@@ -191,6 +200,17 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
         putBack(record, tables);
       }
     },
+    putSeries(former, byMs, nowMs) {
+      anewMs = nowMs;
+      for (const [name, { kind, series }] of tables) {
+        const before = former.table(name)?.series;
+        if (kind === 'gauge' || before === undefined) continue;
+        for (const index of before.indexes()) {
+          series.indexOf(before.keyOf(index), Math.min(before.lastArrivalMs(index) - byMs, nowMs));
+        }
+      }
+    },
+    anewMs: () => anewMs,
     seriesCount: () => [...tables.values()].reduce((sum, { series }) => sum + series.size, 0),
   };
 }

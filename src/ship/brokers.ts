@@ -2,8 +2,10 @@
 // Guarantee: that of core/broker-connections.ts; credentials that go over the network unencrypted are warned of.
 import Encoder from 'kafkajs/src/protocol/encoder.js';
 import { type BrokerConnections, createBrokerConnections, type Partition } from '../core/broker-connections.ts';
+import { systemClock } from '../core/clock.ts';
 import { encodeProduce, type PartitionBatch, type ProducerId } from './encode.ts';
 import type { TransportSettings } from './options.ts';
+import { createOwnClock, type OwnClock } from './own-clock.ts';
 
 export interface Brokers extends Pick<BrokerConnections, 'busy' | 'connect' | 'destroy' | 'disconnect' | 'giveUp'> {
   /** As BrokerConnections.partitions, of the transport's topic. */
@@ -30,6 +32,8 @@ export function createBrokers(
   },
 ): Brokers {
   const { now = Date.now } = deps;
+  /** By broker: of several the clocks differ. */
+  const clocks = new Map<number, OwnClock>();
   const inClear = clearTextBroker(settings);
   const connections = createBrokerConnections(settings, {
     warn: (message) => deps.warn('kafkajs', message),
@@ -52,13 +56,19 @@ export function createBrokers(
       return { id: String(producerId), epoch: producerEpoch };
     },
     async produce(nodeId, batches) {
+      const clock = clocks.get(nodeId) ?? createOwnClock({ ...systemClock, now });
+      clocks.set(nodeId, clock);
       const body = await encodeProduce(settings.topic, batches, {
         compression: settings.compression,
         timeoutMs: REPLICAS_TIMEOUT_MS,
         nowMs: now(),
+        isClockRight: clock.isRight(),
       });
+      const sent = clock.moment();
       const answer = await connections.ask<{
-        topics: readonly { partitions: readonly { partition: number; errorCode: number }[] }[];
+        topics: readonly {
+          partitions: readonly { partition: number; errorCode: number; logAppendTime: string }[];
+        }[];
       }>(nodeId, 'Produce', { acks: -1, topicData: [] }, ({ request, response }) => {
         if (request.apiVersion < 3) throw new Error('this Kafka is older than 0.11 and knows no record headers');
         return {
@@ -67,7 +77,11 @@ export function createBrokers(
         };
       });
       const codes = new Map<number, number>();
-      for (const { partition, errorCode } of answer.topics[0]?.partitions ?? []) codes.set(partition, errorCode);
+      const again = new Set(batches.flatMap(({ partition, resent }) => (resent ? [partition] : [])));
+      for (const { partition, errorCode, logAppendTime } of answer.topics[0]?.partitions ?? []) {
+        codes.set(partition, errorCode);
+        if (errorCode === 0 && !again.has(partition)) clock.answered(sent, Number(logAppendTime));
+      }
       return codes;
     },
   };

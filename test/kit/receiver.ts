@@ -28,8 +28,8 @@ export interface Receiver {
   readonly url: string;
   readonly port: number;
   readonly requests: ReceivedRequest[];
-  /** Resolves when `count` requests have come in. */
-  received(count: number): Promise<void>;
+  /** Resolves when `count` requests have come in; after `timeoutMs` (default 90,000) fails with those that have. */
+  received(count: number, timeoutMs?: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -64,10 +64,20 @@ export async function startReceiver(
     url: `http://127.0.0.1:${port}`,
     port,
     requests,
-    received: (count) =>
-      new Promise((resolve) => {
-        if (requests.length >= count) resolve();
-        else waiting.push({ count, resolve });
+    received: (count, timeoutMs = 90_000) =>
+      new Promise((resolve, reject) => {
+        if (requests.length >= count) return resolve();
+        const timer = setTimeout(() => {
+          const came = requests.map(({ path, body, atMs }) => ({ at: new Date(atMs).toISOString(), path, body }));
+          reject(new Error(`Not ${count} requests within ${timeoutMs} ms, but: ${JSON.stringify(came).slice(-4_000)}`));
+        }, timeoutMs);
+        waiting.push({
+          count,
+          resolve() {
+            clearTimeout(timer);
+            resolve();
+          },
+        });
       }),
     close: () =>
       new Promise((resolve) => {

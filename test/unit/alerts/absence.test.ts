@@ -86,6 +86,11 @@ function world(first: Rules) {
       for (const { notification: n } of messages(plan)) sent.push(`${n.action}: ${n.message}`);
       return plan;
     },
+    /** The brokers’ clock is set back, and the next record tells. */
+    setBack(ms: number) {
+      nowMs -= ms;
+      evaluations.setBack(nowMs);
+    },
     /** Time passes, each step seen. */
     pass(ms: number, stepMs = MINUTE, each = () => {}) {
       for (const end = nowMs + ms; nowMs < end; ) {
@@ -129,6 +134,29 @@ describe('a silence', () => {
     w.pass(3 * HOUR);
     expect(w.sent).toHaveLength(1);
     expect(w.firing()).toHaveLength(1);
+  });
+
+  test('goes on when the brokers’ clock is set back, over a take-over too; who falls silent then is called silent in time', () => {
+    const w = world(HOSTS);
+    const firing = () => w.firing().map(({ labels }) => labels.host);
+    w.event('beats', 'gone');
+    w.pass(10 * MINUTE, MINUTE, () => w.event('beats', 'there'));
+    w.event('beats', 'late');
+    w.setBack(HOUR);
+    w.tick();
+    w.pass(2 * MINUTE, MINUTE, () => w.event('beats', 'there'));
+    expect(firing()).toEqual(['gone']);
+    w.pass(2 * MINUTE, MINUTE, () => w.event('beats', 'there'));
+    expect(firing()).toEqual(['gone', 'late']);
+    w.pass(20 * MINUTE, MINUTE, () => w.event('beats', 'there'));
+    w.restart();
+    w.pass(20 * MINUTE, MINUTE, () => w.event('beats', 'there'));
+    expect(firing()).toEqual(['gone', 'late']);
+    expect(w.sent).toHaveLength(2);
+    w.pass(5 * MINUTE, MINUTE, () => {
+      for (const host of ['gone', 'there']) w.event('beats', host);
+    });
+    expect(firing()).toEqual(['late']);
   });
 
   test.each([

@@ -144,6 +144,20 @@ describe('a successor with another file', () => {
     expect(machine.alerts().map(({ ruleId }) => ruleId)).toEqual(['disk']);
   });
 
+  test('and the five minutes are not over because the clock was set back', () => {
+    const h = holders();
+    h.go(h.begin([disk, queue], 'old'), [seen('disk', 'breached', host('a')), seen('queue', 'breached')]);
+    const machine = h.begin([disk], 'new');
+    const go = () => sent(h.go(machine, [seen('disk', 'breached', host('a')), ...kept]));
+    expect(go()).toEqual([]);
+    h.pass(MINUTE - 60 * MINUTE);
+    expect(go()).toEqual([]);
+    h.pass(4 * MINUTE);
+    expect(go()).toEqual([]);
+    h.pass(MINUTE);
+    expect(go()).toEqual(['slack resolve all-resolved: Title of queue']);
+  });
+
   test('holders that take turns while a version is rolled out end nothing and page nothing twice', () => {
     const h = holders();
     h.go(h.begin([disk, queue], 'old'), [seen('disk', 'breached', host('a')), seen('queue', 'breached')]);

@@ -72,7 +72,11 @@ describe('decideNotify', () => {
     ['acknowledged before anybody was told', { ...untold, acknowledged: 'new' }, 'first'],
     ['acknowledged, others joined', { ...told, acknowledged: 'told', joined: 1, lastTriggerMs: ago(10) }, 'new-alerts'],
 
-    ['the clock was set back an hour', { ...told, joined: 1, lastTriggerMs: ago(-60) }, 'new-alerts'],
+    [
+      'the clock was set back an hour, which is no reminder',
+      { ...told, ...reminding, lastTriggerMs: ago(-60) },
+      'none',
+    ],
     ['the clock was set back a second', { ...told, joined: 1, lastTriggerMs: NOW + 1_000 }, 'none'],
   ])('%s', (_, facts, reason) => {
     expect(decideNotify(facts, NOW)).toBe(reason);

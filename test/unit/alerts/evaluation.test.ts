@@ -196,6 +196,38 @@ describe('the brokers’ clock set back by an hour', () => {
     expect(evaluations.evaluate(NOW - HOUR).evalMs).toBe(NOW - HOUR);
     expect(breached(evaluations, NOW - HOUR)).toBe(false);
   });
+
+  test('what fired is neither over at once nor unknown for an hour: a whole window of the new time tells', () => {
+    const each = rulesOf(`  one:
+    title: Many errors
+    priority: P1
+    kind: threshold
+    measure: error.templates
+    labels: [error.template]
+    window: 2m
+    above: 50
+`);
+    const { written, interval } = log();
+    const evaluations = createEvaluations(
+      { measures: MEASURES, rules: each, coveredFromMs: NOW - HOUR, wallMs: NOW },
+      new Map(),
+      { isFiring: () => false },
+    );
+    interval(NOW, 100);
+    for (const { message, recordMs } of written) evaluations.counts(message, recordMs);
+    const state = (atMs: number) => {
+      for (const lane of ['0', '1']) {
+        const progress = { lane, lanes: 2, position: 1, end: 1, arrivalMs: NOW - HOUR, caughtUp: true };
+        evaluations.counts({ kind: 'progress', progress }, atMs);
+      }
+      return evaluations.evaluate(atMs).observations.map((one) => one.state);
+    };
+    expect(state(NOW + 10 * SECOND)).toEqual(['breached']);
+    const backMs = NOW + 10 * SECOND - HOUR;
+    evaluations.setBack(backMs);
+    for (const s of [1, 60, 120]) expect(state(backMs + s * SECOND), String(s)).toEqual(['unknown']);
+    expect(state(backMs + 140 * SECOND)).toEqual(['clear']);
+  });
 });
 
 describe('other rules', () => {

@@ -277,6 +277,26 @@ describe('an incident', () => {
     ]);
   });
 
+  test('a clock that is set back reminds nobody, and then reminds as before; what joins waits for a cooldown at most', () => {
+    const r = rig([{ ...failures, forMs: 0, cooldownMs: 10 * MINUTE, labelNames: ['host'] }]);
+    const on = (...hosts: string[]) => ({ observations: hosts.map((host) => seen('failures', 'breached', { host })) });
+    const paged = (...hosts: string[]) => r.sent(r.go(on(...hosts))).filter((text) => text.startsWith('pagerduty'));
+    expect(paged('a')).toEqual(['pagerduty trigger first']);
+    r.now += 10 * MINUTE - 60 * MINUTE;
+    expect(paged('a')).toEqual([]);
+    // A successor reads what was re-dated.
+    r.restart();
+    r.now += 9 * MINUTE;
+    expect(paged('a', 'b')).toEqual([]);
+    r.now += MINUTE;
+    expect(paged('a', 'b')).toEqual(['pagerduty trigger new-alerts']);
+    r.now += 29 * MINUTE;
+    expect(paged('a', 'b')).toEqual([]);
+    r.now += MINUTE;
+    expect(paged('a', 'b')).toEqual(['pagerduty trigger repeat']);
+    expect(r.machine.incidents()).toHaveLength(1);
+  });
+
   test('flapping for two hours beyond the hold: one incident, at most one trigger per cooldown, each with its resolve', () => {
     const flappy = rule('flappy', { keepFiringMs: 30 * SECOND });
     const r = rig([flappy]);
