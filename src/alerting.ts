@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { type Alerter, type AlerterDeps, createAlerter } from './alerts/alerter.ts';
 import { type BlindWatch, blindIncidentId, createBlindWatch } from './alerts/blind-watch.ts';
 import { followTopic } from './alerts/commands-given.ts';
+import { createCountedWindows } from './alerts/counted-windows.ts';
 import { followCounts } from './alerts/counts-reader.ts';
 import { type EmbeddedAlerting, startEmbeddedAlerting } from './alerts/embedded.ts';
 import { createHeartbeat } from './alerts/heartbeat.ts';
@@ -35,6 +36,7 @@ import { createDispatcher } from './notify/dispatcher.ts';
 import { createHttpSend } from './notify/http-send.ts';
 import type { Readiness } from './ops/http.ts';
 import { STATS_ROLLUPS } from './ops/stats.ts';
+import type { HourRecord } from './rules/hourly.ts';
 import { parseRules, reachOf } from './rules/rule-config.ts';
 import { watchRulesFile } from './rules/rules-file.ts';
 import type { WindowStore } from './rules/windows.ts';
@@ -77,16 +79,11 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   const history = alerts ? createHistory(config, ends, log) : undefined;
   let blind: BlindWatch | undefined;
   const heartbeat = startHeartbeat(config, { ...deps, masker, isBlind: () => blind?.blind() === true });
-  const begin = (coveredFromMs: number, own: Pick<HoldDeps, 'store' | 'results' | 'onLost' | 'onTick'>) =>
+  const createWindows = (coveredFromMs: number, hours: readonly HourRecord[]) =>
+    createCountedWindows({ measures, rules, rollups: STATS_ROLLUPS, coveredFromMs }, hours);
+  const begin = (own: Pick<HoldDeps, 'windows' | 'store' | 'results' | 'onLost' | 'onTick'>) =>
     beginHold(
-      {
-        measures,
-        rules,
-        environment: notify.environment,
-        tickMs: settings.tickMs,
-        coveredFromMs,
-        rollups: STATS_ROLLUPS,
-      },
+      { rules, environment: notify.environment, tickMs: settings.tickMs },
       { ...deps, ...own, channels, history, masker },
     );
   let restartSchedule = () => {};
@@ -129,6 +126,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
           ...deps,
           ...kafkaParts(config, deps),
           reachMs: () => reachOf(rules),
+          createWindows,
           begin,
           onHold,
           onTick,
@@ -139,7 +137,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     }
     if (counts) counter = counting({});
   } else {
-    embedded = await startEmbeddedAlerting(settings, { ...deps, begin, onHold, onTick, counting });
+    embedded = await startEmbeddedAlerting(settings, { ...deps, createWindows, begin, onHold, onTick, counting });
     counter = embedded.counter;
   }
   if (alerts || embedded !== undefined) {

@@ -1,21 +1,24 @@
 // The alerter on Kafka: who holds the alert state evaluates, decides and notifies; everybody else stands by. In: membership,
 // the counts topic, the alerts topic. Out: one hold after the other.
-// Guarantee: one hold at a time in this process, begun only after the former holder was fenced off; Kafka gone for long is
-// told directly, because nothing else can be.
-import { type Clock, sleep } from '../core/clock.ts';
+// Guarantee: one hold at a time in this process, begun only after the former holder was fenced off; who stands by follows the
+// counts as who decides does, so that a take-over need not read them again; Kafka gone for long is told directly, because nothing
+// else can be.
+import { type Clock, SET_BACK_MS, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import type { HourRecord } from '../rules/hourly.ts';
 import type { Rules } from '../rules/rule-config.ts';
 import { backoffMs, isWorthSaying } from '../source/kafka-failures.ts';
 import { settleable } from '../source/settleable.ts';
 import type { BlindWatch } from './blind-watch.ts';
 import { createBrokersClock } from './brokers-clock.ts';
 import type { CommandReader } from './commands-given.ts';
+import type { CountedWindows } from './counted-windows.ts';
 import type { CountsReader, followCounts } from './counts-reader.ts';
-import { countsFrom } from './evaluation.ts';
+import { countsFrom, hoursOf } from './evaluation.ts';
 import type { Hold, HoldDeps } from './hold.ts';
 import type { Holder, HolderHooks } from './holder.ts';
-import type { AlertStore } from './store.ts';
+import type { AlertStore, StateKey } from './store.ts';
 import type { KafkaStores } from './store-kafka.ts';
 
 const LOOK_MS = 1_000;
@@ -44,7 +47,8 @@ export interface AlerterDeps {
   readonly follow: (fromMs: number, own: Pick<Parameters<typeof followCounts>[1], 'now' | 'onMessage'>) => CountsReader;
   /** Undefined where there is no way to give commands. */
   readonly followCommands: (onCommand: Hold['command']) => CommandReader | undefined;
-  readonly begin: (coveredFromMs: number, deps: Pick<HoldDeps, 'store' | 'results' | 'onLost' | 'onTick'>) => Hold;
+  readonly createWindows: (coveredFromMs: number, hours: readonly HourRecord[]) => CountedWindows;
+  readonly begin: (deps: Pick<HoldDeps, 'windows' | 'store' | 'results' | 'onLost' | 'onTick'>) => Hold;
   /** The hold evaluates: probes may run. The returned function ends them. */
   readonly onHold: (hold: Hold) => () => Promise<void>;
   readonly blind: Pick<BlindWatch, 'alive' | 'leads' | 'look' | 'silentMs'>;
@@ -55,6 +59,14 @@ export interface AlerterDeps {
   readonly log: Log;
 }
 
+/** What was counted, followed whoever decides. */
+interface Warm {
+  readonly windows: CountedWindows;
+  readonly reader: CountsReader;
+  /** The time it was when it began, less the monotonic clock. */
+  readonly assumedMs: number;
+}
+
 export function createAlerter(options: { readonly group: string }, deps: AlerterDeps): Alerter {
   const { group } = options;
   const { clock, log, blind } = deps;
@@ -63,6 +75,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
   let detail = 'not started';
   let current: { readonly hold: Hold; release(timeoutMs: number): Promise<boolean> } | undefined;
   let evaluating: Hold | undefined;
+  let warm: Warm | undefined;
   let standby = false;
   let trouble: string | undefined;
   let holding: Promise<void> = Promise.resolve();
@@ -119,15 +132,46 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
     }
   }
 
+  /** From now on counts are read, and go to the hold where there is one. */
+  function warmUp(nowMs: number, records: ReadonlyMap<StateKey, object>): Warm {
+    const coveredFromMs = countsFrom(nowMs, deps.reachMs(), records);
+    const windows = deps.createWindows(coveredFromMs, hoursOf(records));
+    const brokersClock = createBrokersClock(clock);
+    const reader = deps.follow(coveredFromMs, {
+      now: () => current?.hold.now() ?? nowMs + clock.monotonicMs() - startedMs,
+      onMessage(message, recordMs, live) {
+        blind.alive();
+        const isSetBack = live && brokersClock.saw(recordMs);
+        if (current !== undefined) return current.hold.counts(message, recordMs, live);
+        if (isSetBack) windows.setBack(recordMs);
+        windows.counts(message, recordMs);
+      },
+    });
+    const startedMs = clock.monotonicMs();
+    return { windows, reader, assumedMs: nowMs - startedMs };
+  }
+
+  /** Standing by, so that a take-over has little left to read. */
+  async function standBy(): Promise<void> {
+    const records = await stores.known;
+    if (!stopping.signal.aborted) warm ??= warmUp(clock.now(), records);
+  }
+
   async function begin(store: AlertStore, epoch: number): Promise<void> {
-    const { now } = createBrokersClock(clock, store.dated);
-    const coveredFromMs = countsFrom(now(), deps.reachMs(), store.initial);
-    let reader: CountsReader | undefined;
+    const nowMs = createBrokersClock(clock, store.dated).now();
+    // This host's clock was ahead of the brokers' by that much: what it should have read is missing.
+    const former = warm;
+    if (former === undefined || former.assumedMs - (nowMs - clock.monotonicMs()) > SET_BACK_MS) {
+      warm = warmUp(nowMs, store.initial);
+      await former?.reader.close();
+    }
+    const { windows, reader } = warm!;
     let endProbes = async () => {};
     let commands: CommandReader | undefined;
     let released: Promise<boolean> | undefined;
     const gone = settleable();
-    const hold = deps.begin(coveredFromMs, {
+    const hold = deps.begin({
+      windows,
       store,
       results,
       onTick: deps.onTick,
@@ -144,7 +188,6 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
       await endProbes();
       await commands?.close();
       const drained = await hold.stop(timeoutMs);
-      await reader?.close();
       await store.close();
       return drained;
     }
@@ -156,16 +199,9 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
 
     current = { hold, release };
     const startedMs = clock.monotonicMs();
-    reader = deps.follow(coveredFromMs, {
-      now: hold.now,
-      onMessage(message, recordMs, live) {
-        blind.alive();
-        hold.counts(message, recordMs, live);
-      },
-    });
-    await Promise.race([reader.caughtUp, gone.promise]);
+    await Promise.race([reader.caughtUp(), gone.promise]);
     if (released !== undefined) return;
-    log.info('alerts are evaluated here', { rebuiltMs: Math.round(clock.monotonicMs() - startedMs) });
+    log.info('alerts are evaluated here', { caughtUpMs: Math.round(clock.monotonicMs() - startedMs) });
     detail = 'evaluating';
     evaluating = hold;
     endProbes = deps.onHold(hold);
@@ -181,12 +217,14 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
   return {
     start() {
       holder.start();
+      void standBy();
       look();
     },
     ended: holder.ended,
     hold: () => evaluating,
     // One that has not begun to evaluate has its records already.
-    changeRules: (rules) => current?.hold.changeRules(rules),
+    changeRules: (rules) =>
+      current === undefined ? warm?.windows.changeRules(rules) : current.hold.changeRules(rules),
     trouble: () => trouble ?? evaluating?.trouble(),
     status() {
       const silentMs = blind.silentMs();
@@ -203,6 +241,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
       const drained = await (current?.release(timeoutMs) ?? true);
       await holder.close();
       await holding.catch(() => {});
+      await warm?.reader.close();
       await stores.close();
       return drained;
     },

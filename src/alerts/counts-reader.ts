@@ -1,6 +1,6 @@
 // The counts topic, from a time on and then as it grows. In: brokers. Out: messages in order, with the time each was written.
-// Guarantee: whatever ends the reading, it begins again from the same time until it is closed; what comes twice is harmless,
-// because windows keep the newest version of each bucket.
+// Guarantee: whatever ends the reading, it begins again, a little before where it was, until it is closed; what comes twice is
+// harmless, because windows keep the newest version of each bucket.
 import type { KafkaMessage } from 'kafkajs';
 import { sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
@@ -9,12 +9,13 @@ import { decodeCounts, LIVE, LIVE_READ_MS } from '../measure/counts-topic.ts';
 import type { CountsMessage } from '../measure/totals.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
 import { backoffMs, isWorthSaying } from '../source/kafka-failures.ts';
+import { type Settleable, settleable } from '../source/settleable.ts';
 import { readTopic } from '../source/throwaway-reader.ts';
 import { type CatchUp, createCatchUp } from './catch-up.ts';
 
 export interface CountsReader {
-  /** Resolves when everything that was there at the start has been handed over. */
-  readonly caughtUp: Promise<void>;
+  /** Resolves when everything that is there now has been handed over. */
+  caughtUp(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -35,16 +36,17 @@ export function followCounts(
   const { now, log, onMessage } = deps;
   const topic = kafka.topics.counts;
   const closing = new AbortController();
-  let done = () => {};
-  const caughtUp = new Promise<void>((resolve) => {
-    done = resolve;
-  });
+  const waiting = new Set<{ readonly sinceMs: number; readonly done: Settleable }>();
+  /** Where it would begin again. */
+  let againMs = fromMs;
+  let newestMs = fromMs;
 
   const hand =
     (live: boolean) =>
     ({ value, timestamp }: Pick<KafkaMessage, 'value' | 'timestamp'>): void => {
       const message = decodeCounts(value);
-      if (message !== undefined) onMessage(message, Number(timestamp), live);
+      newestMs = Number(timestamp);
+      if (message !== undefined) onMessage(message, newestMs, live);
     };
   const handPast = hand(false);
   const handLive = hand(true);
@@ -58,7 +60,7 @@ export function followCounts(
           {
             topic,
             purpose: 'counts',
-            from: (partition) => (partition === LIVE ? Math.max(fromMs, now() - LIVE_READ_MS) : fromMs),
+            from: (partition) => (partition === LIVE ? Math.max(againMs, now() - LIVE_READ_MS) : againMs),
             follow: true,
             signal: closing.signal,
             onRecord(record, partition) {
@@ -71,7 +73,16 @@ export function followCounts(
               failures = 0;
               catchUp?.end();
               catchUp = undefined;
-              done();
+            },
+            onAnswer({ atEnd, askedMs }) {
+              if (!atEnd || catchUp !== undefined) return;
+              // All before it has been handed over, and an owner repeats an open interval every minute.
+              againMs = Math.max(fromMs, newestMs - LIVE_READ_MS);
+              for (const one of waiting) {
+                if (askedMs < one.sinceMs) continue;
+                waiting.delete(one);
+                one.done.resolve();
+              }
             },
           },
           log,
@@ -89,10 +100,15 @@ export function followCounts(
   const following = follow();
 
   return {
-    caughtUp,
+    caughtUp() {
+      const done = settleable();
+      waiting.add({ sinceMs: performance.now(), done });
+      return done.promise;
+    },
     async close() {
       closing.abort();
       await following;
+      for (const { done } of waiting) done.resolve();
     },
   };
 }

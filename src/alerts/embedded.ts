@@ -3,8 +3,11 @@
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import type { CountingDeps, CountingSource } from '../measure/counting.ts';
+import { HOUR_MS, type HourRecord } from '../rules/hourly.ts';
 import { followFolder } from './commands-given.ts';
+import type { CountedWindows } from './counted-windows.ts';
 import { createJournalCounts } from './counts-journal.ts';
+import { hoursOf } from './evaluation.ts';
 import type { Hold, HoldDeps } from './hold.ts';
 import { openJournalStore } from './store-journal.ts';
 
@@ -17,13 +20,12 @@ export interface EmbeddedAlerting {
 export interface EmbeddedDeps {
   readonly clock: Clock;
   readonly log: Log;
-  readonly begin: (coveredFromMs: number, deps: Pick<HoldDeps, 'store' | 'results' | 'onLost' | 'onTick'>) => Hold;
+  readonly createWindows: (coveredFromMs: number, hours: readonly HourRecord[]) => CountedWindows;
+  readonly begin: (deps: Pick<HoldDeps, 'windows' | 'store' | 'results' | 'onLost' | 'onTick'>) => Hold;
   readonly onHold: (hold: Hold) => () => Promise<void>;
   readonly onTick: HoldDeps['onTick'];
   readonly counting: (deps: Required<Pick<CountingDeps, 'sink' | 'embedded'>>) => CountingSource;
 }
-
-const HOUR_MS = 3_600_000;
 
 /** @throws LogpipeError LOGPIPE_SOURCE_FAILED when another process has the journal's folder, or it cannot be read */
 export async function startEmbeddedAlerting(
@@ -39,7 +41,8 @@ export async function startEmbeddedAlerting(
   });
   const [oldest] = counts.before;
   const coveredFromMs = Math.ceil((oldest?.arrivalMs ?? clock.now()) / HOUR_MS) * HOUR_MS;
-  const mine = deps.begin(coveredFromMs, {
+  const mine = deps.begin({
+    windows: deps.createWindows(coveredFromMs, hoursOf(store.initial)),
     store,
     results: new Map(),
     onTick: deps.onTick,

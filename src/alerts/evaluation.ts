@@ -1,21 +1,15 @@
-// The evaluator with a memory. In: counts, readings, the wall clock, and the records of the alert store. Out: evaluations for
-// the alert machine, with the records that must become durable with them: new kinds of errors, who fell silent, finished hours.
-// Guarantee: what was learned stands in every evaluation until `accepted` says that it is durable. When the brokers' clock was set
-// back, evaluation begins anew in the new time: what was counted in the time that comes again would be counted twice. What has ended
-// in it is told as soon as a whole window of it shows so.
-import { SET_BACK_MS } from '../core/clock.ts';
-import type { Measures } from '../measure/measure-config.ts';
-import type { BucketTotals, CountsMessage } from '../measure/totals.ts';
-import { createEvaluator } from '../rules/evaluator.ts';
-import { HOUR_MS, type HourRecord, type RollupDefinition } from '../rules/hourly.ts';
+// Windows judged with a memory. In: windows of what was counted, the wall clock, and the records of the alert store. Out: evaluations
+// for the alert machine, with the records that must become durable with them: new kinds of errors, who fell silent, finished hours.
+// Guarantee: what was learned stands in every evaluation until `accepted` says that it is durable.
+import { HOUR_MS, type HourRecord } from '../rules/hourly.ts';
 import { createKnownSet, type KnownEntry } from '../rules/known-set.ts';
 import type { Observation } from '../rules/observation.ts';
 import type { ProgressStatus } from '../rules/progress.ts';
 import { createQuietSet, QUIET, type QuietEntry, WATCHED, type WatchedEntry } from '../rules/quiet-set.ts';
-import { MAX_LOOK_BACK_MS, type Rules } from '../rules/rule-config.ts';
+import { MAX_LOOK_BACK_MS } from '../rules/rule-config.ts';
 import type { Labels } from '../rules/series.ts';
-import type { WindowStore } from '../rules/windows.ts';
 import { ERROR_TEMPLATE_VERSION } from '../tag/template.ts';
+import { type CountedWindows, type CountedWindowsOptions, createCountedWindows, fullHour } from './counted-windows.ts';
 import type { StateChange, StateKey } from './store.ts';
 
 export interface Evaluation {
@@ -27,26 +21,13 @@ export interface Evaluation {
 }
 
 export interface Evaluations {
-  /** Another one after the brokers' clock was set back. */
-  readonly store: WindowStore;
-  /** @param recordMs when the message was written, by the brokers' clock */
-  counts(message: CountsMessage, recordMs: number): void;
-  /** The brokers' clock was set back, which totals show by themselves; where nothing is counted somebody has to say it. */
-  setBack(nowMs: number): void;
   evaluate(wallMs: number): Evaluation;
   /** The records of the last evaluation are durable. */
   accepted(): void;
-  /** As Evaluator.changeRules. */
-  changeRules(rules: Rules): string | undefined;
 }
 
 export interface EvaluationOptions {
-  readonly measures: Measures;
-  readonly rules: Rules;
-  /** Hourly sums beyond those the rules need, for statistics over a day. */
-  readonly rollups?: readonly RollupDefinition[];
-  /** The first arrival that counts will be given of, ms: hours that end before it come from the records. */
-  readonly coveredFromMs: number;
+  readonly windows: CountedWindows;
   readonly wallMs: number;
   /** Of a simulation of readings alone: that nothing arrives is no silence. */
   readonly withoutLog?: boolean;
@@ -72,6 +53,11 @@ export function countsFrom(nowMs: number, reachMs: number, initial: ReadonlyMap<
   return fromMs;
 }
 
+/** Hours whose sums were kept. */
+export function hoursOf(initial: ReadonlyMap<StateKey, object>): HourRecord[] {
+  return recordsOf<HourRecord>(initial, ROLLUP);
+}
+
 /** @param initial records of the alert store; those of other kinds are left alone */
 export function createEvaluations(
   options: EvaluationOptions,
@@ -82,8 +68,7 @@ export function createEvaluations(
     readonly onKnown?: (keys: number, maxKeys: number) => void;
   },
 ): Evaluations {
-  const { measures, rollups = [] } = options;
-  let { rules } = options;
+  const { windows } = options;
   const since = initial.get(KNOWN_SINCE) as ({ sinceMs?: number } & Versioned) | undefined;
   // Templates of another version would all be news: everything is learned anew, without a word.
   const isPresent = since !== undefined && isOfPresent(since);
@@ -93,50 +78,16 @@ export function createEvaluations(
   deps.onKnown?.(known.size, known.maxKeys);
   const quiet = createQuietSet(recordsOf<QuietEntry>(initial, QUIET), recordsOf<WatchedEntry>(initial, WATCHED));
   const outdated = new Set(learned.filter((entry) => !isOfPresent(entry)).map(({ key }) => `${TEMPLATE}${key}`));
-  const hours = recordsOf<HourRecord>(initial, ROLLUP);
-  /** Of each lane, how far its totals reach and in which bucket. */
-  const reached = new Map<string, { readonly upToOffset: number; readonly arrivalMs: number }>();
-  /** Of each lane, up to where its totals belong to a time that is over. */
-  const over = new Map<string, number>();
-
-  function begin(coveredFromMs: number) {
-    const fresh = createEvaluator(
-      { measures, rules, rollups },
-      { known, isFiring: deps.isFiring, ...(options.withoutLog ? {} : { quiet }) },
-    );
-    fresh.store.putHours(hours, coveredFromMs);
-    for (const [lane, { upToOffset }] of reached) over.set(lane, upToOffset);
-    reached.clear();
-    return fresh;
-  }
-  let evaluator = begin(options.coveredFromMs);
-
-  /** In the time that began at `nowMs`: who was heard of, and when, goes on. */
-  function beginAnew(nowMs: number): void {
-    const { store, progress } = evaluator;
-    const formerMs = progress.status(nowMs).times?.evalMs ?? nowMs;
-    evaluator = begin(fullHour(nowMs));
-    evaluator.store.putSeries(store, Math.max(0, formerMs - nowMs), nowMs);
-  }
-
-  /** False for totals of a time that is over. Begins anew where offsets go on and arrivals go back. */
-  function isOfPresentTime({ lane, upToOffset, arrivalMs }: BucketTotals): boolean {
-    const before = reached.get(lane);
-    if (before !== undefined && upToOffset > before.upToOffset && before.arrivalMs - arrivalMs > SET_BACK_MS) {
-      beginAnew(arrivalMs);
-    }
-    if (upToOffset <= (over.get(lane) ?? Number.NEGATIVE_INFINITY)) return false;
-    if (upToOffset > (reached.get(lane)?.upToOffset ?? Number.NEGATIVE_INFINITY)) {
-      reached.set(lane, { upToOffset, arrivalMs });
-    }
-    return true;
-  }
-  let kept = hours.map(({ hourMs }) => hourMs);
+  windows.remember({ known, isFiring: deps.isFiring, ...(options.withoutLog ? {} : { quiet }) });
+  let kept = hoursOf(initial).map(({ hourMs }) => hourMs);
+  /** An instance that stood by finishes hours that the former one has kept. */
+  const before = new Set(kept);
   let unsaved: StateChange[] = isPresent
     ? []
     : [{ key: KNOWN_SINCE, value: { sinceMs, templates: ERROR_TEMPLATE_VERSION } }];
 
-  function keepHours(finished: readonly HourRecord[], wallMs: number): void {
+  function keepHours(all: readonly HourRecord[], wallMs: number): void {
+    const finished = all.filter(({ hourMs }) => !before.has(hourMs));
     if (finished.length === 0) return;
     for (const hour of finished) unsaved.push({ key: `${ROLLUP}${hour.hourMs}`, value: hour });
     kept.push(...finished.map(({ hourMs }) => hourMs));
@@ -147,20 +98,8 @@ export function createEvaluations(
   }
 
   return {
-    get store() {
-      return evaluator.store;
-    },
-    changeRules(next) {
-      const problem = evaluator.changeRules(next);
-      if (problem === undefined) rules = next;
-      return problem;
-    },
-    counts(message, recordMs) {
-      if (message.kind === 'progress' || isOfPresentTime(message.totals)) evaluator.apply(message, recordMs);
-    },
-    setBack: beginAnew,
     evaluate(wallMs) {
-      const { times, progress, observations, hours: finished } = evaluator.tick(wallMs);
+      const { times, progress, observations, hours: finished } = windows.tick(wallMs);
       const learnt = known.take();
       for (const entry of learnt) {
         const key = `${TEMPLATE}${entry.key}`;
@@ -180,8 +119,25 @@ export function createEvaluations(
   };
 }
 
-function fullHour(ms: number): number {
-  return Math.floor(ms / HOUR_MS) * HOUR_MS;
+export interface CountedEvaluations
+  extends Evaluations,
+    Pick<CountedWindows, 'store' | 'counts' | 'setBack' | 'changeRules'> {}
+
+/** Windows of their own, and what judges them: for one who neither stands by nor takes over, such as a simulation. */
+export function createCountedEvaluations(
+  options: CountedWindowsOptions & Omit<EvaluationOptions, 'windows'>,
+  initial: ReadonlyMap<StateKey, object>,
+  deps: Parameters<typeof createEvaluations>[2],
+): CountedEvaluations {
+  const windows = createCountedWindows(options, hoursOf(initial));
+  const { counts, setBack, changeRules } = windows;
+  return {
+    ...createEvaluations({ ...options, windows }, initial, deps),
+    ...{ counts, setBack, changeRules },
+    get store() {
+      return windows.store;
+    },
+  };
 }
 
 /** Which templates it was learned with; the first ones had no version. */

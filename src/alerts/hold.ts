@@ -8,12 +8,10 @@ import type { Log } from '../core/log.ts';
 import type { Masker } from '../core/mask.ts';
 import type { Metrics } from '../core/metrics.ts';
 import type { SendBulk } from '../indexing/elasticsearch.ts';
-import type { Measures } from '../measure/measure-config.ts';
 import type { CountsMessage } from '../measure/totals.ts';
 import { channelsFor } from '../notify/channels.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
 import type { Channel, ChannelName } from '../notify/notification.ts';
-import type { RollupDefinition } from '../rules/hourly.ts';
 import type { ProgressStatus } from '../rules/progress.ts';
 import { hashOf, type Rules, toDecidingRule } from '../rules/rule-config.ts';
 import type { Labels } from '../rules/series.ts';
@@ -22,6 +20,7 @@ import { isWorthSaying } from '../source/kafka-failures.ts';
 import { alertKey } from './alert-state.ts';
 import { createBrokersClock } from './brokers-clock.ts';
 import type { GivenCommand } from './commands.ts';
+import type { CountedWindows } from './counted-windows.ts';
 import { createEvaluations } from './evaluation.ts';
 import { createHistorySender } from './history.ts';
 import { createAlertMachine } from './machine.ts';
@@ -33,17 +32,14 @@ import { type AlertStore, LostHoldError } from './store.ts';
 const YOUNG_MS = 30_000;
 
 export interface HoldOptions {
-  readonly measures: Measures;
   readonly rules: Rules;
   readonly environment: string;
   readonly tickMs: number;
-  /** The first arrival that counts will be given of, ms. */
-  readonly coveredFromMs: number;
-  /** Hourly sums beyond those the rules need. */
-  readonly rollups: readonly RollupDefinition[];
 }
 
 export interface HoldDeps {
+  /** For those same rules. They may know of counts already, and live on when the hold is over. */
+  readonly windows: CountedWindows;
   readonly store: AlertStore;
   /** Results no commit has taken yet; the same map for every hold of this process. */
   readonly results: Map<string, OutboxResult>;
@@ -80,7 +76,7 @@ export interface Hold {
 
 export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
   const { rules, environment, tickMs } = options;
-  const { store, channels, clock, log, metrics } = deps;
+  const { store, windows, channels, clock, log, metrics } = deps;
   const machine = createAlertMachine(rules.map(toDecidingRule), store.initial, {
     nextId: createEventIds(clock.now),
     environment,
@@ -96,7 +92,7 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     return firing.has(alertKey(ruleId, labels));
   };
   const brokersClock = createBrokersClock(clock, store.dated);
-  const evaluations = createEvaluations({ ...options, wallMs: brokersClock.now() }, store.initial, {
+  const evaluations = createEvaluations({ windows, wallMs: brokersClock.now() }, store.initial, {
     isFiring,
     onKnown(keys, maxKeys) {
       metrics.firstSeenUsed.set(keys / maxKeys);
@@ -167,7 +163,7 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
 
   return {
     get windows() {
-      return evaluations.store;
+      return windows.store;
     },
     trouble: () => trouble,
     now: brokersClock.now,
@@ -176,13 +172,13 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
         log.warn('The brokers’ clock was set back: alerts are evaluated in its time', {
           now: new Date(recordMs).toISOString(),
         });
-        evaluations.setBack(recordMs);
+        windows.setBack(recordMs);
       }
-      evaluations.counts(message, recordMs);
+      windows.counts(message, recordMs);
     },
-    gauge: (measure, labels, value, atMs) => evaluations.store.setGauge(measure, labels, value, atMs),
+    gauge: (measure, labels, value, atMs) => windows.store.setGauge(measure, labels, value, atMs),
     changeRules(next) {
-      const problem = evaluations.changeRules(next);
+      const problem = windows.changeRules(next);
       if (problem === undefined) machine.changeRules(next.map(toDecidingRule), hashOf(next));
       return problem;
     },

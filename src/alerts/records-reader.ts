@@ -25,6 +25,8 @@ export interface Expected {
 }
 
 export interface RecordsReader {
+  /** What is in the topic, when it has been read to its end for the first time; nothing when it was closed before. */
+  readonly known: Promise<ReadonlyMap<StateKey, object>>;
   /** To be called before the holder record with this id is written. */
   expect(id: string): Expected;
   close(): Promise<void>;
@@ -44,6 +46,7 @@ export function createRecordsReader(
   const { log, clock } = deps;
   const records = new Map<StateKey, object>();
   const expected = new Map<string, Waiting>();
+  const atEnd = settleable();
   let closed = false;
   let current = new AbortController();
 
@@ -92,6 +95,7 @@ export function createRecordsReader(
             signal,
             onRecord: take,
             onReady: () => (failures = 0),
+            onCaughtUp: atEnd.resolve,
           },
           log,
         );
@@ -106,6 +110,7 @@ export function createRecordsReader(
   const following = follow();
 
   return {
+    known: atEnd.promise.then(() => records),
     expect(id) {
       const waiting: Waiting = { done: settleable() };
       expected.set(id, waiting);
@@ -137,6 +142,7 @@ export function createRecordsReader(
       current.abort();
       for (const { done } of expected.values()) done.reject(new Error('closed'));
       await following;
+      atEnd.resolve();
     },
   };
 }

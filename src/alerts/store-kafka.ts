@@ -8,7 +8,7 @@ import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { defaultPartitioner, type KafkaConfig } from '../source/kafka-client.ts';
 import { createRecordsReader, HOLDER_KEY } from './records-reader.ts';
-import { type AlertStore, LostHoldError, type StateChange } from './store.ts';
+import { type AlertStore, LostHoldError, type StateChange, type StateKey } from './store.ts';
 
 /** Bytes of one request; the broker's default limit for a batch is 1 MiB. */
 const REQUEST_BYTES = 500_000;
@@ -41,6 +41,8 @@ export interface KafkaStores {
    * @throws LostHoldError when another instance took over meanwhile; else kafkajs's errors, and it can be tried again
    */
   open(): Promise<AlertStore>;
+  /** For who stands by: what the holder has written, as far as it is known here; later records come to it. */
+  readonly known: Promise<ReadonlyMap<StateKey, object>>;
   close(): Promise<void>;
 }
 
@@ -49,6 +51,7 @@ export function createKafkaStores(options: KafkaStoreOptions, deps: KafkaStoreDe
   const reader = createRecordsReader({ kafka: options.config, topic: options.topic }, deps);
   return {
     open: () => openStore(options, deps, reader),
+    known: reader.known,
     close: () => reader.close(),
   };
 }

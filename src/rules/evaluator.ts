@@ -41,6 +41,8 @@ export interface Evaluator {
   /** @param recordMs the broker's (or journal's) time of the message */
   apply(message: CountsMessage, recordMs: number): void;
   tick(wallMs: number): Tick;
+  /** Judges with this memory from the next tick on, instead of the one before. */
+  remember(memory: EvaluatorDeps): void;
   /**
    * Judges by other rules from the next tick on; windows longer than what is held fill as time goes by.
    * @returns why that takes a restart; nothing has changed then
@@ -58,16 +60,18 @@ function binsFor(rules: Rules, measures: Measures): number {
   return Math.min(3_600_000, 3 * longestPercentileMs(rules, measures));
 }
 
-export function createEvaluator(options: EvaluatorOptions, deps: EvaluatorDeps = {}): Evaluator {
+export function createEvaluator(options: EvaluatorOptions, first: EvaluatorDeps = {}): Evaluator {
   const { measures, rollups = [] } = options;
   let { rules } = options;
+  let memory = first;
   const store = createWindowStore({
     measures,
     binsMs: binsFor(rules, measures),
     rollups: rollupsOf(rules, measures, rollups),
   });
   const progress = createProgress();
-  const watchLate = () => createLateWatch({ rules, store, ...(deps.isFiring && { isFiring: deps.isFiring }) });
+  const isFiring = (ruleId: string, labels: Labels) => memory.isFiring?.(ruleId, labels) === true;
+  const watchLate = () => createLateWatch({ rules, store, isFiring });
   let lateWatch = watchLate();
 
   return {
@@ -82,9 +86,12 @@ export function createEvaluator(options: EvaluatorOptions, deps: EvaluatorDeps =
       if (status.lagMs !== undefined) store.setGauge(LAG, {}, Math.max(0, status.lagMs) / 1_000, wallMs);
       for (const { lane, behindMs } of status.lanes) store.setGauge(STALLED, { lane }, behindMs / 1_000, wallMs);
       const times = status.times ?? { ...NEVER, wallMs };
-      const observations = evaluate(rules, store, times, deps);
+      const observations = evaluate(rules, store, times, memory);
       observations.push(...lateWatch.observe(observations, times));
       return { times, progress: status, observations, hours: status.times ? store.takeHours(times.evalMs) : [] };
+    },
+    remember(next) {
+      memory = next;
     },
     changeRules(next) {
       if (binsFor(next, measures) > store.binsMs) {

@@ -1,7 +1,7 @@
 // The stages between records and messages, on a clock of their own: one counter, and for each rule set an evaluator and an alert
 // machine. In: chunks of records, moments to judge. Out: per rule set the alerts that fired and the messages that would have been
 // sent. Guarantee: every stage is the one that runs in earnest; ids are numbers in order; nothing is sent to anybody.
-import { createEvaluations, type Evaluations } from '../alerts/evaluation.ts';
+import { type CountedEvaluations, createCountedEvaluations } from '../alerts/evaluation.ts';
 import { type AlertMachine, createAlertMachine } from '../alerts/machine.ts';
 import type { OutboxResult } from '../alerts/outbox-entry.ts';
 import type { StateKey } from '../alerts/store.ts';
@@ -61,7 +61,7 @@ export interface Stages {
 }
 
 export interface RuleSetStages extends Driven {
-  readonly evaluations: Evaluations;
+  readonly evaluations: CountedEvaluations;
 }
 
 const CHANNELS: readonly ChannelName[] = ['slack', 'pagerduty', 'email'];
@@ -116,9 +116,13 @@ export function createRuleSet(
     masker,
     history: false,
   });
-  const evaluations = createEvaluations({ measures, rules, coveredFromMs: 0, wallMs: fromMs, withoutLog }, initial, {
-    isFiring: (ruleId) => machine.alerts().some((alert) => alert.ruleId === ruleId && alert.phase === 'firing'),
-  });
+  const evaluations = createCountedEvaluations(
+    { measures, rules, coveredFromMs: 0, wallMs: fromMs, withoutLog },
+    initial,
+    {
+      isFiring: (ruleId) => machine.alerts().some((alert) => alert.ruleId === ruleId && alert.phase === 'firing'),
+    },
+  );
   const seen = createTimeline(machine);
   const messages: DrivenMessage[] = [];
   let results: OutboxResult[] = [];

@@ -1,7 +1,7 @@
 // Absence over days and restarts: evaluator and machine together, on a store that is a map. Nothing but an event, a changed rule, a
 // command or `forgetAfter` ends a silence.
 import { describe, expect, test } from 'vitest';
-import { countsFrom, createEvaluations } from '../../../src/alerts/evaluation.ts';
+import { countsFrom, createCountedEvaluations } from '../../../src/alerts/evaluation.ts';
 import { type AlertMachine, createAlertMachine } from '../../../src/alerts/machine.ts';
 import { createMasker } from '../../../src/core/mask.ts';
 import { parseMeasures } from '../../../src/measure/measure-config.ts';
@@ -38,7 +38,7 @@ function world(first: Rules) {
   let nowMs = T0;
   let ruleSet = first;
   let machine: AlertMachine;
-  let evaluations: ReturnType<typeof createEvaluations>;
+  let evaluations: ReturnType<typeof createCountedEvaluations>;
   const sent: string[] = [];
 
   const self = {
@@ -60,9 +60,13 @@ function world(first: Rules) {
         history: false,
       });
       const coveredFromMs = countsFrom(nowMs, reachOf(next), initial);
-      evaluations = createEvaluations({ measures: MEASURES, rules: next, coveredFromMs, wallMs: nowMs }, initial, {
-        isFiring: () => false,
-      });
+      evaluations = createCountedEvaluations(
+        { measures: MEASURES, rules: next, coveredFromMs, wallMs: nowMs },
+        initial,
+        {
+          isFiring: () => false,
+        },
+      );
       for (const totals of log) {
         if (totals.arrivalMs >= coveredFromMs) evaluations.counts({ kind: 'totals', totals }, totals.arrivalMs);
       }

@@ -1,6 +1,7 @@
 // One hold after the other: none begins that was lost while its state was opened, and /ready says when Kafka is silent.
 import { expect, test, vi } from 'vitest';
 import { type AlerterDeps, createAlerter } from '../../../src/alerts/alerter.ts';
+import { createCountedWindows } from '../../../src/alerts/counted-windows.ts';
 import type { Hold } from '../../../src/alerts/hold.ts';
 import type { HolderHooks } from '../../../src/alerts/holder.ts';
 import { type AlertStore, LostHoldError } from '../../../src/alerts/store.ts';
@@ -20,6 +21,7 @@ function running() {
   let onMessage: Parameters<AlerterDeps['follow']>[1]['onMessage'] | undefined;
   /** Stores that are being opened. */
   const opening: { give(): void; fail(error: Error): void }[] = [];
+  const known = settleable();
   let stores = 0;
   const alerter = createAlerter(
     { group: 'alerter' },
@@ -49,12 +51,20 @@ function running() {
           };
           return store;
         },
+        known: known.promise.then(() => new Map()),
         close: async () => {},
       }),
       follow(fromMs, own) {
         followed.push(fromMs);
         onMessage = own.onMessage;
-        return { caughtUp: Promise.resolve(), close: async () => {} };
+        return {
+          caughtUp: async () => void events.push('asked to catch up'),
+          close: async () => void events.push('reader closed'),
+        };
+      },
+      createWindows(fromMs) {
+        const windows = createCountedWindows({ measures: new Map(), rules: [], coveredFromMs: fromMs });
+        return { ...windows, counts: () => void events.push('counts while standing by') };
       },
       begin() {
         const id = stores;
@@ -101,7 +111,7 @@ function running() {
     silentMs = values.silentMs ?? 0;
     trouble = values.trouble;
   };
-  return { alerter, member, opening, events, followed, clock, set, message: () => onMessage! };
+  return { alerter, member, opening, events, followed, clock, set, known, message: () => onMessage! };
 }
 
 test('a hold that is lost while its state is opened does not begin, and the next one is the only one', async () => {
@@ -117,10 +127,10 @@ test('a hold that is lost while its state is opened does not begin, and the next
   expect(events).toEqual(['leads', 'leads', 'store 1 closed']);
   opening[1]!.give();
   await settled();
-  expect(events.slice(3)).toEqual(['hold 2 begins', 'hold 2 evaluates']);
+  expect(events.slice(3)).toEqual(['hold 2 begins', 'asked to catch up', 'hold 2 evaluates']);
   member.loses();
   await settled();
-  expect(events.slice(5)).toEqual(['hold 2 ends', 'store 2 closed']);
+  expect(events.slice(6)).toEqual(['hold 2 ends', 'store 2 closed']);
 });
 
 test('nor does one whose process is told to stop meanwhile', async () => {
@@ -174,19 +184,58 @@ test('what was written just now is told apart from what is read back', async () 
   expect(events.slice(-2)).toEqual(['counts past', 'counts live']);
 });
 
+const PROGRESS = {
+  kind: 'progress',
+  progress: { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: 0, caughtUp: true },
+} as const;
+
+test('who stands by follows the counts, and reads nothing again when it takes over, again and again', async () => {
+  const { alerter, member, opening, events, followed, known, message } = running();
+  alerter.start();
+  member.standsBy();
+  known.resolve();
+  await settled();
+  expect(followed).toHaveLength(1);
+  message()(PROGRESS, 1, true);
+  for (const hold of [1, 2]) {
+    member.holds(hold);
+    await settled();
+    opening[hold - 1]!.give();
+    await settled();
+    message()(PROGRESS, 2, true);
+    member.loses();
+    await settled();
+    message()(PROGRESS, 3, true);
+  }
+  const holdOf = (id: number) => [
+    ...['leads', `hold ${id} begins`, 'asked to catch up', `hold ${id} evaluates`, 'counts live'],
+    ...[`hold ${id} ends`, `store ${id} closed`, 'counts while standing by'],
+  ];
+  expect(events).toEqual(['stands by', 'counts while standing by', ...holdOf(1), ...holdOf(2)]);
+  expect(followed).toHaveLength(1);
+});
+
 test('how far back the counts are read is a matter of the brokers’ time, whatever this host’s clock says', async () => {
-  const { member, opening, followed, clock, set } = running();
-  const brokersMs = clock.now() - 5 * 3_600_000;
-  set({ dated: { brokersMs, monotonicMs: clock.monotonicMs() } });
-  member.holds(1);
+  const { alerter, member, opening, events, followed, clock, set, known } = running();
+  alerter.start();
+  known.resolve();
   await settled();
-  opening[0]!.give();
-  await settled();
-  member.loses();
-  set({});
-  member.holds(2);
-  await settled();
-  opening[1]!.give();
-  await settled();
-  expect(followed[1]! - followed[0]!).toBe(5 * 3_600_000);
+  const takeOver = async (brokersMs: number) => {
+    set({ dated: { brokersMs, monotonicMs: clock.monotonicMs() } });
+    const id = opening.length + 1;
+    member.holds(id);
+    await settled();
+    opening[id - 1]!.give();
+    await settled();
+    member.loses();
+    await settled();
+  };
+  // Behind the brokers it has read more than it needs.
+  await takeOver(clock.now() + 2 * 3_600_000);
+  expect(followed).toHaveLength(1);
+  await takeOver(clock.now() - 5 * 3_600_000);
+  expect(events).toContain('reader closed');
+  expect(followed[0]! - followed[1]!).toBe(5 * 3_600_000);
+  await takeOver(clock.now() - 5 * 3_600_000);
+  expect(followed).toHaveLength(2);
 });

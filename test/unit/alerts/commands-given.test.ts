@@ -12,6 +12,7 @@ import {
   followFolder,
   giveToFolder,
 } from '../../../src/alerts/commands-given.ts';
+import { createCountedWindows } from '../../../src/alerts/counted-windows.ts';
 import { beginHold } from '../../../src/alerts/hold.ts';
 import { openJournalStore } from '../../../src/alerts/store-journal.ts';
 import { alertsResolve } from '../../../src/cli/alerts.ts';
@@ -108,9 +109,10 @@ describe('logpipe alerts resolve', () => {
     const store = await openJournalStore({ folder: journalDir }, { log: silentLog });
     const clock = { ...systemClock, now: () => T0 + Math.round(performance.now()) };
     const hold = beginHold(
-      { measures: MEASURES, rules: RULES, environment: 'test', tickMs: 20, coveredFromMs: T0, rollups: [] },
+      { rules: RULES, environment: 'test', tickMs: 20 },
       {
         ...{ store, clock, log: silentLog, metrics: createMetrics(), masker: createMasker() },
+        windows: createCountedWindows({ measures: MEASURES, rules: RULES, coveredFromMs: T0 }),
         ...{ results: new Map(), channels: new Map(), history: undefined, onLost() {} },
         onTick: () => ticked(),
       },

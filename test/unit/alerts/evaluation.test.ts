@@ -1,6 +1,6 @@
 // What evaluations remember: how far back a take-over reads the counts, and what was learned of error templates.
 import { describe, expect, test } from 'vitest';
-import { countsFrom, createEvaluations } from '../../../src/alerts/evaluation.ts';
+import { countsFrom, createCountedEvaluations } from '../../../src/alerts/evaluation.ts';
 import type { CountsMessage } from '../../../src/measure/totals.ts';
 import { ERROR_TEMPLATE_VERSION } from '../../../src/tag/template.ts';
 import { MEASURES, RULES, rulesOf } from '../rules/kit.ts';
@@ -34,7 +34,7 @@ describe('what was learned of error templates', () => {
     { key: `error.templates/fault ${i}`, firstMs: NOW - 9 * DAY, quiet: true },
   ]);
   const start = (records: ReadonlyMap<string, object>, wallMs: number) =>
-    createEvaluations({ measures: MEASURES, rules: RULES, coveredFromMs: wallMs, wallMs }, records, {
+    createCountedEvaluations({ measures: MEASURES, rules: RULES, coveredFromMs: wallMs, wallMs }, records, {
       isFiring: () => false,
     });
   const seen = (evaluations: ReturnType<typeof start>, template: string, atMs: number) => {
@@ -146,7 +146,7 @@ describe('the brokers’ clock set back by an hour', () => {
   }
 
   const evaluator = (wallMs: number) =>
-    createEvaluations({ measures: MEASURES, rules, coveredFromMs: wallMs - HOUR, wallMs }, new Map(), {
+    createCountedEvaluations({ measures: MEASURES, rules, coveredFromMs: wallMs - HOUR, wallMs }, new Map(), {
       isFiring: () => false,
     });
   const breached = (evaluations: ReturnType<typeof evaluator>, wallMs: number) =>
@@ -208,7 +208,7 @@ describe('the brokers’ clock set back by an hour', () => {
     above: 50
 `);
     const { written, interval } = log();
-    const evaluations = createEvaluations(
+    const evaluations = createCountedEvaluations(
       { measures: MEASURES, rules: each, coveredFromMs: NOW - HOUR, wallMs: NOW },
       new Map(),
       { isFiring: () => false },
@@ -235,7 +235,7 @@ describe('other rules', () => {
 
   test('hold from the next evaluation on, over what is held already', () => {
     const first = cpu('threshold, measure: calls.ended, window: 5m, above: 100');
-    const evaluations = createEvaluations(
+    const evaluations = createCountedEvaluations(
       { measures: MEASURES, rules: first, coveredFromMs: NOW, wallMs: NOW },
       new Map(),
       { isFiring: () => false },

@@ -1,6 +1,7 @@
 // One hold: it is confirmed before anything is sent; its evaluations are complete only with recent counts of every partition; it says
 // when first-seen rules know as many kinds as they can, since from then on a new error is no news.
 import { expect, onTestFinished, test } from 'vitest';
+import { createCountedWindows } from '../../../src/alerts/counted-windows.ts';
 import { beginHold } from '../../../src/alerts/hold.ts';
 import { LostHoldError } from '../../../src/alerts/store.ts';
 import { silentLog } from '../../../src/core/log.ts';
@@ -24,9 +25,10 @@ test.each([
     }),
   );
   const hold = beginHold(
-    { measures: new Map(), rules: [], environment: 'test', tickMs: 1_000, coveredFromMs: 0, rollups: [] },
+    { rules: [], environment: 'test', tickMs: 1_000 },
     {
       store: { initial, commit: async () => {}, confirm: async () => {}, close: async () => {} },
+      windows: createCountedWindows({ measures: new Map(), rules: [], coveredFromMs: 0 }),
       results: new Map(),
       channels: new Map(),
       history: undefined,
@@ -59,7 +61,7 @@ function holding(initial: ReadonlyMap<string, object> = new Map()) {
     close: async () => {},
   };
   const hold = beginHold(
-    { measures: new Map(), rules: [], environment: 'test', tickMs: 250, coveredFromMs: 0, rollups: [] },
+    { rules: [], environment: 'test', tickMs: 250 },
     {
       store: {
         initial,
@@ -71,6 +73,7 @@ function holding(initial: ReadonlyMap<string, object> = new Map()) {
         },
         close: async () => {},
       },
+      windows: createCountedWindows({ measures: new Map(), rules: [], coveredFromMs: 0 }),
       results: new Map(),
       channels: new Map([['pagerduty', channel]]),
       history: undefined,
