@@ -15,8 +15,8 @@ import { type EmbeddedAlerting, startEmbeddedAlerting } from './alerts/embedded.
 import { createHeartbeat } from './alerts/heartbeat.ts';
 import { installAlertsTemplate } from './alerts/history-template.ts';
 import { beginHold, type Hold, type HoldDeps } from './alerts/hold.ts';
-import { createHolder } from './alerts/holder.ts';
 import { createKafkaStores } from './alerts/store-kafka.ts';
+import { createThreadedHolder } from './alerts/threaded-holder.ts';
 import type { Config } from './config.ts';
 import { type Clock, type ClockWatch, watchClock } from './core/clock.ts';
 import { readConfigFile } from './core/config-file.ts';
@@ -236,8 +236,9 @@ function kafkaParts(
   const { counts: topic, alerts: state } = kafka.topics;
   return {
     createHolder: (hooks) =>
-      createHolder(
+      createThreadedHolder(
         {
+          kafka,
           brokers: kafka.brokers,
           group: kafka.alerterGroup,
           topic,
@@ -246,7 +247,7 @@ function kafkaParts(
           heartbeatMs: Math.floor(alerts.sessionTimeoutMs / BEATS),
         },
         hooks,
-        { ...deps, kafka: createKafka(kafka, log) },
+        deps,
       ),
     createStores: (mayTakeOver) =>
       createKafkaStores(

@@ -5,9 +5,8 @@ import type { Kafka } from 'kafkajs';
 import { type Clock, certainAgeMs, type Moment } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import type { Metrics } from '../core/metrics.ts';
 import { type KafkaSession, openKafkaSession } from '../source/kafka-session.ts';
-import { createSupervisor, HEALTHY_MS } from '../source/kafka-supervisor.ts';
+import { createSupervisor, HEALTHY_MS, type RestartMetrics } from '../source/kafka-supervisor.ts';
 import { type Settleable, settleable } from '../source/settleable.ts';
 import { createHolderAssigner } from './holder-assigner.ts';
 import { LostHoldError } from './store.ts';
@@ -59,7 +58,7 @@ export interface Holder {
 export function createHolder(
   options: HolderOptions,
   hooks: HolderHooks,
-  deps: { readonly kafka: Kafka; readonly clock: Clock; readonly log: Log; readonly metrics: Metrics },
+  deps: { readonly kafka: Kafka; readonly clock: Clock; readonly log: Log; readonly metrics: RestartMetrics },
 ): Holder {
   const { topic, group, brokers, sessionTimeoutMs = 10_000, heartbeatMs = 1_000, giveUpAfter = 8 } = options;
   const { kafka, clock, log, metrics } = deps;

@@ -4,13 +4,17 @@
 import type { Clock } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import type { Metrics } from '../core/metrics.ts';
 import { createGate } from './gate.ts';
 import { backoffMs, explainKafkaFailure, isKafkaAway } from './kafka-failures.ts';
 import type { KafkaSession } from './kafka-session.ts';
 
 /** A consumer that read this long was healthy: its crash is not one of a row. */
 export const HEALTHY_MS = 60_000;
+
+/** What it counts; a part of core/metrics.ts that can be had in another thread. */
+export interface RestartMetrics {
+  readonly sourceRestarts: { inc(): void };
+}
 
 export interface Supervisor {
   /** Resolves after `stop` or `close` of the session; rejects with LogpipeError LOGPIPE_KAFKA_FAILED when giving up. */
@@ -29,7 +33,7 @@ export function createSupervisor(
     onEnd(error: Error | undefined, detail: string): void;
     onRestarted(): void;
   },
-  deps: { log: Log; metrics: Metrics; clock: Clock },
+  deps: { log: Log; metrics: RestartMetrics; clock: Clock },
 ): Supervisor {
   const { topic, brokers, giveUpAfter } = options;
   const { log, metrics, clock } = deps;

@@ -1,6 +1,8 @@
 // The alert state on a real Kafka: who takes over is alone, sees everything that was committed and nothing else, and does
 // not wait for the dead.
 import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { Client } from '@elastic/elasticsearch';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createHistorySender } from '../../src/alerts/history.ts';
@@ -9,6 +11,7 @@ import { createHolder, type Holder } from '../../src/alerts/holder.ts';
 import type { OutboxResult } from '../../src/alerts/outbox-entry.ts';
 import { type AlertStore, LostHoldError } from '../../src/alerts/store.ts';
 import { createKafkaStores, type KafkaStores } from '../../src/alerts/store-kafka.ts';
+import { createThreadedHolder } from '../../src/alerts/threaded-holder.ts';
 import { historyDocument } from '../../src/alerts/transitions.ts';
 import { sleep, systemClock } from '../../src/core/clock.ts';
 import { silentLog } from '../../src/core/log.ts';
@@ -273,6 +276,78 @@ describe('holding', () => {
     offset = 0;
     const waiting = holder.assured();
     await Promise.all([expect(waiting).rejects.toThrow(LostHoldError), holder.close()]);
+  });
+
+  describe('in a thread of its own', () => {
+    const SHORT_MS = 3_000;
+    const thread = pathToFileURL(join(packageRoot(), 'dist/src/alerts/holder-thread.js'));
+
+    function threaded(config: KafkaConfig, counts: string, more: { hungAfterMs?: number } = {}) {
+      const events: string[] = [];
+      const holder = createThreadedHolder(
+        {
+          ...{ kafka: config, brokers: config.brokers, group: config.alerterGroup, topic: counts, ...more },
+          ...{ requestTimeoutMs: 10_000, sessionTimeoutMs: SHORT_MS, heartbeatMs: 300 },
+        },
+        {
+          onHolding: (epoch) => events.push(`holding ${epoch}`),
+          onLost: (epoch, why) => events.push(`lost ${epoch}: ${why}`),
+          onStandby: () => events.push('standby'),
+        },
+        { clock: systemClock, log: silentLog, metrics: createMetrics(), entry: thread },
+      );
+      holder.start();
+      onTestFinished(() => holder.close());
+      return { holder, events };
+    }
+
+    /** Another process, and what it says. */
+    async function standby(config: KafkaConfig, counts: string) {
+      const { topic: alerts, transactionalId } = await newTopic();
+      const options: HoldAlertsOptions = {
+        ...{ config: { ...config, clientId: 'z-other' }, counts, alerts, transactionalId },
+        ...{ key: 'other', sessionTimeoutMs: SHORT_MS },
+      };
+      const other = spawnScript('test/kit/hold-alerts.js', [JSON.stringify(options)]);
+      await other.waitForLine(/^standby$/);
+      return other;
+    }
+
+    /** Nothing else runs in this thread. */
+    function busy(ms: number): void {
+      for (const until = performance.now() + ms; performance.now() < until; );
+    }
+
+    it('is kept while the process is busy for longer than a session', async () => {
+      const { counts, config } = await groupOf();
+      const { holder, events } = threaded(config, counts);
+      await waitFor(() => events.includes('holding 1'), { what: 'the holder' });
+      const other = await standby(config, counts);
+      await waitFor(() => holder.assured().then(() => true), { what: 'one holder' });
+      const asked = holder.assured();
+      busy(SHORT_MS + 5_000);
+      await asked;
+      await holder.assured();
+      expect(events).toEqual(['holding 1']);
+      expect(other.stdout()).toBe('standby\n');
+    });
+
+    it('is given up by a process that hangs, and may be had again by one that does no more', async () => {
+      const { counts, config } = await groupOf();
+      const { holder, events } = threaded(config, counts, { hungAfterMs: 1_500 });
+      await waitFor(() => events.includes('holding 1'), { what: 'the holder' });
+      const other = await standby(config, counts);
+      await waitFor(() => holder.assured().then(() => true), { what: 'one holder' });
+      const asked = holder.assured();
+      busy(7_000);
+      await expect(asked).rejects.toThrow(LostHoldError);
+      expect(events).toEqual(['holding 1', 'lost 1: this process hung']);
+      await other.waitForLine(/^committed 1$/);
+      await waitFor(() => events.includes('standby'), { what: 'it is a member again' });
+      other.kill('SIGKILL');
+      await waitFor(() => events.at(-1) === 'holding 2', { what: 'it holds again' });
+      await holder.assured();
+    });
   });
 
   it('a holder stopped for longer than its session neither writes nor takes the state back when it wakes', {

@@ -1,8 +1,8 @@
 // A process that holds the alert state whenever it is its turn, and commits: `hold-alerts.js <json>` with { config, counts,
 // alerts, transactionalId, key, sessionTimeoutMs }. Prints what happens, a line each. For tests that stop or kill it.
-import { createHolder } from '../../src/alerts/holder.ts';
 import { type AlertStore, LostHoldError } from '../../src/alerts/store.ts';
 import { createKafkaStores } from '../../src/alerts/store-kafka.ts';
+import { createThreadedHolder } from '../../src/alerts/threaded-holder.ts';
 import { systemClock as clock, sleep } from '../../src/core/clock.ts';
 import { errorText } from '../../src/core/errors.ts';
 import { silentLog as log } from '../../src/core/log.ts';
@@ -22,8 +22,9 @@ const options = JSON.parse(process.argv[2] ?? '{}') as HoldAlertsOptions;
 const { config, key } = options;
 const say = (line: string) => process.stdout.write(`${line}\n`);
 
-const holder = createHolder(
+const holder = createThreadedHolder(
   {
+    kafka: config,
     brokers: config.brokers,
     group: config.alerterGroup,
     topic: options.counts,
@@ -39,7 +40,7 @@ const holder = createHolder(
     onLost: (epoch, why) => say(`lost ${epoch} ${why}`),
     onStandby: () => say('standby'),
   },
-  { kafka: createKafka(config, log), clock, log, metrics: createMetrics() },
+  { clock, log, metrics: createMetrics() },
 );
 const stores = createKafkaStores(
   { config, topic: options.alerts, transactionalId: options.transactionalId },
