@@ -14,10 +14,12 @@ import Encoder from 'kafkajs/src/protocol/encoder.js';
 import errors from 'kafkajs/src/protocol/error.js';
 import apiKeys from 'kafkajs/src/protocol/requests/apiKeys.js';
 import table from 'kafkajs/src/protocol/requests/index.js';
+import { systemClock } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import { repairKafkaJsTime } from '../core/kafkajs-timer.ts';
 import { encodeProduce, type PartitionBatch, type ProducerId } from './encode.ts';
 import type { TransportSettings } from './options.ts';
+import { createOwnClock, type OwnClock } from './own-clock.ts';
 
 export interface Partition {
   readonly partitionId: number;
@@ -104,6 +106,8 @@ export function createBrokers(
     return nodeAt(broker.slice(0, at).replace(/^\[(.*)\]$/, '$1'), Number(broker.slice(at + 1)));
   });
   let byId = new Map<number, Node>();
+  /** By broker: of several the clocks differ. */
+  const clocks = new Map<number, OwnClock>();
   let isBusy = false;
   let inClear = clearTextBroker(settings);
 
@@ -271,20 +275,30 @@ export function createBrokers(
       await ready(nodeOf(nodeId));
     },
     async produce(nodeId, batches) {
+      const clock = clocks.get(nodeId) ?? createOwnClock({ ...systemClock, now });
+      clocks.set(nodeId, clock);
       const body = await encodeProduce(settings.topic, batches, {
         compression: settings.compression,
         timeoutMs: REPLICAS_TIMEOUT_MS,
         nowMs: now(),
+        isClockRight: clock.isRight(),
       });
+      const sent = clock.moment();
       const answer = await ask<{
-        topics: readonly { partitions: readonly { partition: number; errorCode: number }[] }[];
+        topics: readonly {
+          partitions: readonly { partition: number; errorCode: number; logAppendTime: string }[];
+        }[];
       }>(nodeOf(nodeId), 'Produce', { acks: -1, topicData: [] }, (protocol) => {
         const { request, response } = asItIs(protocol);
         if (request.apiVersion < 3) throw new Error('this Kafka is older than 0.11 and knows no record headers');
         return { request: { ...request, encode: async () => new Encoder().writeBuffer(body) }, response };
       });
       const codes = new Map<number, number>();
-      for (const { partition, errorCode } of answer.topics[0]?.partitions ?? []) codes.set(partition, errorCode);
+      const again = new Set(batches.flatMap(({ partition, resent }) => (resent ? [partition] : [])));
+      for (const { partition, errorCode, logAppendTime } of answer.topics[0]?.partitions ?? []) {
+        codes.set(partition, errorCode);
+        if (errorCode === 0 && !again.has(partition)) clock.answered(sent, Number(logAppendTime));
+      }
       return codes;
     },
     giveUp(nodeId, reason) {

@@ -44,15 +44,21 @@ const CODEC_BITS = { none: 0, gzip: 1, snappy: 2 } as const;
 const ALL_IN_SYNC = -1;
 const gzipped = promisify(gzip);
 
-/**
- * The body of a produce request, versions 3 to 8.
- * @param timeoutMs how long the broker waits for the replicas
- * @param nowMs wall clock
- */
+export interface ProduceOptions {
+  readonly compression: Compression;
+  /** How long the broker waits for the replicas. */
+  readonly timeoutMs: number;
+  /** Wall clock. */
+  readonly nowMs: number;
+  /** The wall clock is known to be right: no record need say when it was sent. */
+  readonly isClockRight?: boolean;
+}
+
+/** The body of a produce request, versions 3 to 8. */
 export async function encodeProduce(
   topic: string,
   batches: readonly PartitionBatch[],
-  options: { compression: Compression; timeoutMs: number; nowMs: number },
+  options: ProduceOptions,
 ): Promise<Buffer> {
   const name = Buffer.from(topic);
   const head = Buffer.alloc(2 + 2 + 4 + 4 + 2 + name.length + 4);
@@ -65,7 +71,7 @@ export async function encodeProduce(
   head.writeInt32BE(batches.length, at);
   const parts: Buffer[] = [head];
   for (const batch of batches) {
-    const bytes = await encodeBatch(batch, options.compression, options.nowMs);
+    const bytes = await encodeBatch(batch, options);
     const prefix = Buffer.allocUnsafe(8);
     prefix.writeInt32BE(batch.partition, 0);
     prefix.writeInt32BE(bytes.length, 4);
@@ -74,10 +80,11 @@ export async function encodeProduce(
   return Buffer.concat(parts);
 }
 
-async function encodeBatch(batch: PartitionBatch, compression: Compression, nowMs: number): Promise<Buffer> {
+async function encodeBatch(batch: PartitionBatch, options: ProduceOptions): Promise<Buffer> {
   const { records, producer } = batch;
+  const { compression, nowMs, isClockRight = false } = options;
   const waited = Math.abs(nowMs - timeOfEventId(records[0]!.eventId));
-  const sentAt = batch.resent || waited > MAX_WAIT_MS ? undefined : nowMs;
+  const sentAt = batch.resent || isClockRight || waited > MAX_WAIT_MS ? undefined : nowMs;
   let out: Buffer = encodeRecords(records, { resent: batch.resent, sentAt }, BATCH_HEADER);
   if (compression !== 'none') {
     const plain = out.subarray(BATCH_HEADER);
@@ -101,8 +108,8 @@ async function encodeBatch(batch: PartitionBatch, compression: Compression, nowM
 }
 
 /**
- * Headers `eventId` on every record, `sentAt` (wall clock in ms) on those of a first attempt, `resent: 1` on those of a
- * later one. All records get the batch's time.
+ * Headers `eventId` on every record, `sentAt` (wall clock in ms) on those of a first attempt by a clock that is not known to be
+ * right, `resent: 1` on those of a later one. All records get the batch's time.
  * @param reserve bytes left free in front
  */
 export function encodeRecords(

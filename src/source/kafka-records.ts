@@ -70,7 +70,9 @@ export function clockErrorOf(sentMs: number, arrivedMs: number): number {
 /**
  * The transport writes the time at which it sends into the header `sentAt`, and the broker, as the record's time, when it
  * arrived: what lies between them is the error of that host's clock, and the way. From less than two seconds nothing is
- * concluded; more than a day is no clock that anybody relied on.
+ * concluded; more than a day is no clock that anybody relied on. A host that knows its clock to be right sends no `sentAt`
+ * (ship/own-clock.ts). Nothing is remembered here from record to record: the same record must always get the same time, and with
+ * it the same index and the same totals, whoever reads it again.
  */
 function clockError(sentAt: unknown, timeMs: number): number {
   if (!(sentAt instanceof Buffer) || sentAt.length !== SENT_AT_DIGITS) return 0;

@@ -59,6 +59,8 @@ export interface ScriptedKafka {
   readonly records: readonly StoredRecord[];
   /** -1 for none. */
   lead(partition: number, broker: number): void;
+  /** Answers say by this clock when records were written; before, they do not say it. */
+  writeAt(clock: () => number): void;
   addPartitions(count: number): void;
   /** Takes connections and requests, and answers nothing until `thaw`. */
   freeze(broker: number): void;
@@ -87,6 +89,7 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
   const errors = new Map<number, { code: number; stored: boolean }[]>();
   const sequences = new Map<string, number>();
   let lastProducerId = 1_000;
+  let writtenAt = () => -1;
   const brokers: Broker[] = [];
   for (let id = 0; id < size.brokers; id++) {
     const broker: Broker = { id, server: createServer(), sockets: new Set(), frozen: false, held: [] };
@@ -173,7 +176,7 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
       const batch = await decodeBatch(new DecoderClass(request.readBytes()));
       partitions.push(partition);
       const code = store(broker, partition, batch);
-      reply.writeInt32(partition).writeInt16(code).writeInt64(0).writeInt64(-1).writeInt64(0);
+      reply.writeInt32(partition).writeInt16(code).writeInt64(0).writeInt64(writtenAt()).writeInt64(0);
     }
     reply.writeInt32(0);
     requests.push(`${broker.id}: ${partitions.join('+')}`);
@@ -210,6 +213,9 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
     requests,
     lead(partition, broker) {
       leaders[partition] = broker;
+    },
+    writeAt(clock) {
+      writtenAt = clock;
     },
     addPartitions(count) {
       for (let i = 0; i < count; i++) leaders.push(leaders.length % size.brokers);

@@ -99,6 +99,23 @@ test('sequence numbers that the cluster has lost: a second copy, in the same par
     expect(headers).toEqual({ eventId: copies[0]!.headers.eventId, resent: '1' });
 });
 
+test('who has shown that its clock is right no longer says when it sent; who is behind the brokers goes on saying so', async () => {
+  for (const [behindMs, last] of [
+    [0, undefined],
+    [60_000, expect.stringMatching(/^\d{13}$/)],
+  ] as const) {
+    const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
+    kafka.writeAt(() => Date.now() + behindMs);
+    const { transport, logger } = driveTransport(kafka);
+    for (let n = 0; n < 3; n++) {
+      logger.info(`m${n}`);
+      await until(() => expect(transport.stats().delivered).toBe(n + 1));
+    }
+    const sentAt = kafka.records.map(({ headers }) => headers.sentAt);
+    expect(sentAt).toEqual([expect.stringMatching(/^\d{13}$/), last, last]);
+  }
+});
+
 test('a frozen broker: the others take what they are given, and its partitions go on with their new leader', async () => {
   const kafka = await startScriptedKafka({ brokers: 3, partitions: 3 });
   const { transport, logger } = driveTransport(kafka);
