@@ -58,7 +58,7 @@ const TAG_MEANINGS: Record<Tag, string> = {
   _time_out_of_range:
     'Event time too far from the record time (`parse.maxAheadMs`, `parse.maxBehindMs`): the record time was taken.',
   _clock_corrected:
-    'The clock of the sending host was wrong by two seconds or more, up to a day: `@timestamp` is the event time by the brokers’ clock, `timestamp` what the host said. See [the transport](transport.md#what-a-record-is).',
+    'The clock of the sending host was wrong by two seconds or more, up to a day: `@timestamp` is the event time by the brokers’ clock, `timestamp` what the host said. A host whose clock is known to be right is never corrected, however long a request takes; of one whose clock is wrong, the time on the way (seconds, on a busy broker) is part of the correction. See [the transport](transport.md#what-a-record-is).',
   _mapping_degraded:
     'A value did not fit its field, or no field at all, and was moved to `extra` or (cut to 8,192 characters) to `extraRaw`; or a key was given twice, whose first value is in `extra`.',
   _truncated: 'The transport cut the record; `originalBytes` says how long it was.',

@@ -48,6 +48,8 @@ export interface Alerting {
   readiness(): readonly Readiness[];
   /** What is counted, where it is evaluated: in the process that holds the alert state. */
   windows(): WindowStore | undefined;
+  /** The time that evaluations go by, ms: the brokers'; undefined in other processes. */
+  now(): number | undefined;
   /** Takes the chunks of a source that can be read only once (standard input), without acknowledging them. */
   readonly tap: Deliver | undefined;
   /** Two-phase; false when something under way could not be recorded in time and is settled after the next start. */
@@ -164,6 +166,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     ended,
     tap: counter?.tap,
     windows: () => (alerter?.hold() ?? embedded?.hold)?.windows,
+    now: () => (alerter?.hold() ?? embedded?.hold)?.now(),
     readiness() {
       const states: Readiness[] = [];
       if (counter !== undefined) states.push({ name: 'counter', ...counter.status() });

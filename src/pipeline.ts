@@ -77,18 +77,20 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   // Loaded by who needs it: what sends messages and looks at queues is a tenth of the indexer's memory.
   const alerts = config.roles.some((role) => role !== 'indexer');
   const alerting = alerts ? await (await import('./alerting.ts')).startAlerting(config, deps) : undefined;
+  // What was counted lies in the brokers' time; this machine's clock may be wrong by hours.
+  const brokersTime = { ...clock, now: () => alerting?.now() ?? clock.now() };
   const indexing = config.roles.includes('indexer') ? startIndexing(config, deps, alerting?.tap) : undefined;
   const http = config.http.enabled
     ? await startHttp(config.http, {
         metrics,
         clock,
         readiness: () => [...(indexing?.readiness() ?? []), ...(alerting?.readiness() ?? [])],
-        platform: createPlatformView(() => alerting?.windows(), clock),
+        platform: createPlatformView(() => alerting?.windows(), brokersTime),
       })
     : undefined;
 
   const endPm2 = await startPm2Metrics(
-    pm2Readings(() => alerting?.windows(), clock),
+    pm2Readings(() => alerting?.windows(), brokersTime),
     deps,
   );
 

@@ -32,20 +32,20 @@ export function createJournalCounts(
     resume.set(identity, Math.max(resume.get(identity) ?? -1, upToOffset));
     kept.set(keyOf(lane, arrivalMs), arrivalMs);
   }
-  let sweptMs = clock.now();
+  let sweptMs = clock.monotonicMs();
 
   /** What no window reaches goes, but for each file's newest totals: they say how far it was counted. */
   function sweep(): StateChange[] {
-    if (clock.now() - sweptMs < SWEEP_MS) return [];
-    sweptMs = clock.now();
+    if (clock.monotonicMs() - sweptMs < SWEEP_MS) return [];
+    sweptMs = clock.monotonicMs();
+    const now = clock.now();
     const newest = new Map<string, number>();
     for (const [key, arrivalMs] of kept) {
       const identity = key.slice(0, key.lastIndexOf('#'));
       newest.set(identity, Math.max(newest.get(identity) ?? 0, arrivalMs));
     }
     const old = [...kept].filter(
-      ([key, arrivalMs]) =>
-        sweptMs - arrivalMs > KEPT_MS && newest.get(key.slice(0, key.lastIndexOf('#'))) !== arrivalMs,
+      ([key, arrivalMs]) => now - arrivalMs > KEPT_MS && newest.get(key.slice(0, key.lastIndexOf('#'))) !== arrivalMs,
     );
     for (const [key] of old) kept.delete(key);
     return old.map(([key]) => ({ key, value: null }));

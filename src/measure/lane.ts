@@ -23,7 +23,7 @@ export interface LaneBucket {
   closed: boolean;
   /** Totals up to this offset are durable. */
   publishedTo: number;
-  /** Wall clock of that. */
+  /** When that was, monotonic. */
   publishedMs: number;
   /** The totals are durable as those of a closed bucket. */
   final: boolean;

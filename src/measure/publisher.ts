@@ -94,7 +94,7 @@ export function createPublisher(options: PublisherOptions, deps: PublisherDeps):
     for (const { open } of deps.lanes()) {
       if (open === undefined) continue;
       const { replayable, publishedTo, publishedMs } = open;
-      const stale = replayable && publishedTo >= 0 && clock.now() - publishedMs >= REFRESH_MS;
+      const stale = replayable && publishedTo >= 0 && clock.monotonicMs() - publishedMs >= REFRESH_MS;
       if (isDirty(open) || stale) add(open);
       // Lines that count nowhere have nothing to wait for.
       else if (!replayable) acknowledge(open);
@@ -107,7 +107,7 @@ export function createPublisher(options: PublisherOptions, deps: PublisherDeps):
     settle();
     const { messages, snapshots } = snapshot();
     if (messages.length === 0) return;
-    const startedMs = clock.now();
+    const startedMs = clock.monotonicMs();
     try {
       await sink.put(messages);
     } catch (error) {

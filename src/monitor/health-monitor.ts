@@ -4,7 +4,7 @@ import cron, { type ScheduledTask } from 'node-cron';
 import type { Clock } from '../core/clock.ts';
 import { sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
-import type { Log } from '../core/log.ts';
+import type { Log, LogLevel } from '../core/log.ts';
 import type { MonitorConfig } from './monitor-config.ts';
 import type { Probe, Reading } from './reading.ts';
 
@@ -82,9 +82,19 @@ export function createHealthMonitor(
     return running;
   }
 
+  const say = (level: LogLevel) => (text: string | Error) =>
+    log[level](`health check: ${text instanceof Error ? errorText(text) : text}`);
+
   function plan(): void {
     void task?.destroy();
-    task = cron.schedule(config.schedule, () => run().then(() => undefined), { timezone: 'UTC', noOverlap: true });
+    task = cron.schedule(config.schedule, () => run().then(() => undefined), {
+      timezone: 'UTC',
+      noOverlap: true,
+      // By default a look that a busy or stopped process comes to a second late is left out.
+      missedExecutionTolerance: Number.POSITIVE_INFINITY,
+      // By default to the console, in colours, between our lines of JSON.
+      logger: { info: say('info'), warn: say('warn'), error: say('error'), debug: say('debug') },
+    });
   }
 
   return {

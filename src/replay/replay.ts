@@ -141,15 +141,15 @@ export async function replay(
     return now;
   };
 
-  let lastSaved = clock.now();
+  let lastSaved = clock.monotonicMs();
   let saving: Promise<void> = Promise.resolve();
   let failure: unknown;
   const isWhole = () => progress.settled().tally.read === progress.begun.read;
   /** Stepwise: everything taken is written, so that positions and the target's own state say the same. */
   const settle = async () => {
     await indexer.drain(Number.POSITIVE_INFINITY);
-    if (!isWhole() || clock.now() - lastSaved < SAVE_MS) return;
-    lastSaved = clock.now();
+    if (!isWhole() || clock.monotonicMs() - lastSaved < SAVE_MS) return;
+    lastSaved = clock.monotonicMs();
     targetState = await target.checkpoint();
     await save(false);
   };

@@ -50,9 +50,9 @@ export function createYielding(
   const set = (now: boolean) => {
     if (now === closed) return;
     closed = now;
-    if (now) since = clock.now();
+    if (now) since = clock.monotonicMs();
     else {
-      heldMs += clock.now() - since;
+      heldMs += clock.monotonicMs() - since;
       for (const resolve of waiting.splice(0)) resolve();
     }
   };
@@ -110,7 +110,7 @@ export function createYielding(
         });
       }
     },
-    seen: () => ({ maxLiveLag, heldMs: heldMs + (closed ? clock.now() - since : 0), held: closed }),
+    seen: () => ({ maxLiveLag, heldMs: heldMs + (closed ? clock.monotonicMs() - since : 0), held: closed }),
     async close() {
       stop.abort();
       set(false);

@@ -62,6 +62,15 @@ export interface Progress {
 
 const NUMBER = /^\d+$/;
 
+interface Writer {
+  startedMs: number;
+  least: number;
+  before: number;
+  /** Of the newest publication, the first record of it: what is sent again comes later. */
+  saidMs: number;
+  recordMs: number;
+}
+
 export function createProgress(): Progress {
   const lanes = new Map<string, number>();
   let expected = 0;
@@ -72,7 +81,7 @@ export function createProgress(): Progress {
   let nearSinceMs: number | undefined;
 
   /** Of each counter the least that the brokers' clock was ahead of its own, in this stretch of time and the one before. */
-  const writers = new Map<string, { startedMs: number; least: number; before: number }>();
+  const writers = new Map<string, Writer>();
 
   /** How much later than others of the same counter the record was written, after it was said. */
   function lateBy({ writer, saidMs }: LaneProgress, recordMs: number): number {
@@ -82,7 +91,7 @@ export function createProgress(): Progress {
     if (known === undefined) {
       const [oldest] = writers.keys();
       if (writers.size >= MAX_WRITERS && oldest !== undefined) writers.delete(oldest);
-      writers.set(writer, { startedMs: saidMs, least: ahead, before: ahead });
+      writers.set(writer, { startedMs: saidMs, least: ahead, before: ahead, saidMs, recordMs });
       return 0;
     }
     if (saidMs - known.startedMs >= QUICKEST_MS) {
@@ -90,6 +99,15 @@ export function createProgress(): Progress {
       known.least = ahead;
       known.startedMs = saidMs;
     } else known.least = Math.min(known.least, ahead);
+    if (saidMs > known.saidMs) {
+      // What a counter said before was written before it said this: by no less is the brokers' clock ahead. More than was known
+      // means that it was set forward.
+      const certain = known.recordMs - saidMs;
+      known.least = Math.max(known.least, certain);
+      known.before = Math.max(known.before, certain);
+      known.saidMs = saidMs;
+      known.recordMs = recordMs;
+    }
     return ahead - Math.min(known.least, known.before);
   }
 

@@ -283,8 +283,8 @@ function routeKafkaJsLogs(log: Log): (entry: {
     const message = errorText(entry.message);
     if (level > kafkajs.logLevel.WARN || message.startsWith(EXPECTED)) return log.debug(message, meta);
     const key = `${namespace}|${message}`;
-    const now = Date.now();
-    if (now - (lastTime.get(key) ?? 0) < REPEAT_MS) return log.debug(message, meta);
+    const now = performance.now();
+    if (now - (lastTime.get(key) ?? Number.NEGATIVE_INFINITY) < REPEAT_MS) return log.debug(message, meta);
     if (lastTime.size >= MAX_REMEMBERED) lastTime.clear();
     lastTime.set(key, now);
     log.warn(message, meta);

@@ -151,15 +151,15 @@ async function create(admin: Admin, topic: WantedTopic, replicationFactor: numbe
       },
     ],
   });
-  const deadline = Date.now() + LEADERS_MS;
+  const deadline = performance.now() + LEADERS_MS;
   for (;;) {
     try {
       const { topics } = await admin.fetchTopicMetadata({ topics: [topic.name] });
       const partitions = topics.flatMap((row) => row.partitions);
       if (partitions.length > 0 && partitions.every(({ leader }) => leader >= 0)) return created;
-      if (Date.now() > deadline) throw new Error(`${topic.name} has partitions without a leader`);
+      if (performance.now() > deadline) throw new Error(`${topic.name} has partitions without a leader`);
     } catch (error) {
-      if (Date.now() > deadline) throw error;
+      if (performance.now() > deadline) throw error;
     }
     await sleep(100);
   }

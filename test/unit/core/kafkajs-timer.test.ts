@@ -1,6 +1,8 @@
 // kafkajs's time, repaired: no needless timer, no trust in the wall clock, no time-out for what was slept through, and a broker
 // that has stopped answering is left.
+import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { dirname, join, sep } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { repairKafkaJsTime } from '../../../src/core/kafkajs-timer.ts';
 
@@ -317,4 +319,33 @@ test('reading goes on while a heartbeat waits for its answer, and what became of
   asked[2]!.fail(new Error('at once'));
   await expect(third).rejects.toThrow('at once');
   expect(vi.getTimerCount()).toBe(0);
+});
+
+test('every place where kafkajs reads the wall clock is known: repaired, or of no consequence', () => {
+  const root = dirname(require.resolve('kafkajs/package.json'));
+  const uses: Record<string, number> = {};
+  for (const name of readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' })) {
+    if (!name.endsWith('.js') || /\.spec\.js$|__tests__/.test(name)) continue;
+    const found = readFileSync(join(root, 'src', name), 'utf8').match(/\bDate\.now\b|\bnew Date\b/g);
+    if (found !== null) uses[name.split(sep).join('/')] = found.length;
+  }
+  expect(uses).toEqual({
+    // Repaired: moments by the monotonic clock, and the look for late answers is ours.
+    'cluster/brokerPool.js': 2, // when metadata grow old
+    'network/requestQueue/index.js': 4, // late answers, a broker's throttling
+    'network/requestQueue/socketRequest.js': 4, // when a request was sent; `createdAt` is only told (kafka-session.ts)
+    // Repaired: `lastRequest`, the heartbeats' interval. The others: how long a join took, told only; when a preferred replica is
+    // forgotten, which brokers name only to clients that give a rack, and ours give none.
+    'consumer/consumerGroup.js': 7,
+    // Told only, or the client's own times of records: topics have the brokers' (LogAppendTime).
+    'consumer/runner.js': 5,
+    'instrumentation/event.js': 1,
+    'loggers/index.js': 1,
+    'protocol/message/v1/index.js': 1,
+    'protocol/recordBatch/v0/index.js': 2,
+    'protocol/requests/produce/v2/request.js': 1,
+    'protocol/requests/produce/v3/request.js': 1,
+    'protocol/requests/offsetCommit/v1/request.js': 1, // a version that brokers since 0.9 are not asked in
+    'consumer/offsetManager/index.js': 4, // when to commit by itself, which no consumer here does
+  });
 });

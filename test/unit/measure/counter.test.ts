@@ -116,6 +116,18 @@ describe('publishing', () => {
     expect(messages.slice(2).map(({ kind }) => kind)).toEqual(['progress']);
   });
 
+  test('an open bucket that does not change is repeated every minute, whatever the wall clock is set to', async () => {
+    const { accept, clock, messages, totals } = open();
+    await accept([line(1, START)]);
+    await clock.advance(500);
+    clock.setWall(clock.now() - 3_600_000);
+    await clock.advance(59_000);
+    expect(totals()).toHaveLength(1);
+    await clock.advance(61_000);
+    expect(totals().map(({ records }) => records)).toEqual([1, 1, 1]);
+    expect(messages.every((message) => message.kind === 'progress' || message.open === true)).toBe(true);
+  });
+
   test('totals are absolute, and final ones say so, whether or not anything was added to the open ones', async () => {
     const { accept, clock, messages } = open();
     await accept([line(1, START)]);

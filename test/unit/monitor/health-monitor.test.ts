@@ -94,3 +94,23 @@ it('goes on when the wall clock is set back, once it is told; node-cron alone wo
   await vi.advanceTimersByTimeAsync(60_000);
   expect(runs).toBeLessThanOrEqual(before + 13);
 });
+
+it('a look that is due while the process has no processor comes late; it is not left out', async () => {
+  vi.useFakeTimers({ now: Date.parse('2026-11-25T10:00:30Z') });
+  onTestFinished(() => void vi.useRealTimers());
+  let runs = 0;
+  const { deps } = createDeps(async () => {
+    runs += 1;
+    return [];
+  });
+  const monitor = createHealthMonitor({ schedule: '*/5 * * * *', timeoutMs: 5_000 }, deps);
+  onTestFinished(() => monitor.stop());
+  monitor.start();
+  expect(runs).toBe(1);
+  // Stopped for twelve minutes: three looks were due, one is made.
+  vi.setSystemTime(Date.now() + 12 * 60_000);
+  await vi.advanceTimersByTimeAsync(5 * 60_000);
+  expect(runs).toBe(2);
+  await vi.advanceTimersByTimeAsync(5 * 60_000);
+  expect(runs).toBe(3);
+});

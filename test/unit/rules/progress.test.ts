@@ -35,11 +35,14 @@ describe('progress', () => {
       progress.apply(lane('0', { lanes: 1, ...said(T0 + s * SECOND) }), T0 + s * SECOND + 5);
     }
     expect(progress.status(T0 + 100 * SECOND).times?.evalMs).toBe(T0 + 100 * SECOND + 5);
-    // Said at 101 s and 102 s, written when the brokers were back, at 180 s.
-    for (const s of [101, 102]) progress.apply(lane('0', { lanes: 1, ...said(T0 + s * SECOND) }), T0 + 180 * SECOND);
+    // Said at 102 s, written when the brokers were back, at 180 s; and once more, by one that had been frozen, at 185 s.
+    progress.apply(lane('0', { lanes: 1, ...said(T0 + 102 * SECOND) }), T0 + 180 * SECOND);
     expect(progress.status(T0 + 180 * SECOND).times?.evalMs).toBe(T0 + 102 * SECOND + 5);
-    progress.apply(lane('0', { lanes: 1, ...said(T0 + 181 * SECOND) }), T0 + 181 * SECOND + 5);
-    expect(progress.status(T0 + 181 * SECOND).times?.evalMs).toBe(T0 + 181 * SECOND + 5);
+    progress.apply(lane('0', { lanes: 1, ...said(T0 + 102 * SECOND) }), T0 + 185 * SECOND);
+    progress.apply(lane('0', { lanes: 1, ...said(T0 + 180.5 * SECOND) }), T0 + 185 * SECOND);
+    expect(progress.status(T0 + 185 * SECOND).times?.evalMs).toBe(T0 + 180.5 * SECOND + 5);
+    progress.apply(lane('0', { lanes: 1, ...said(T0 + 186 * SECOND) }), T0 + 186 * SECOND + 5);
+    expect(progress.status(T0 + 186 * SECOND).times?.evalMs).toBe(T0 + 186 * SECOND + 5);
     // It had looked at the log three seconds before; and what it read then is the least that is known.
     progress.apply(lane('0', { lanes: 1, ageMs: 3_000, ...said(T0 + 200 * SECOND) }), T0 + 200 * SECOND + 5);
     expect(progress.status(T0 + 200 * SECOND).times?.evalMs).toBe(T0 + 197 * SECOND + 5);
@@ -54,8 +57,14 @@ describe('progress', () => {
       progress.apply(lane('0', { lanes: 1, writer, saidMs: own }), ms);
     for (let i = 0; i < 300; i++) say(`w${i}`, i * 1_000_000, T0 + i * SECOND);
     expect(progress.status(T0 + 299 * SECOND).times?.evalMs).toBe(T0 + 299 * SECOND);
-    // The brokers' clock is an hour ahead from now on: after two minutes it is the measure.
-    for (let s = 300; s <= 430; s++) say('w299', 299 * 1_000_000 + (s - 299) * SECOND, T0 + HOUR + s * SECOND);
+    // The brokers' clock is an hour ahead from now on. The first record that says so may as well be late; the next one was said when
+    // it had been written.
+    const saidAt = (s: number) => say('w299', 299 * 1_000_000 + (s - 299) * SECOND, T0 + HOUR + s * SECOND);
+    saidAt(300);
+    expect(progress.status(T0 + HOUR + 300 * SECOND).times?.evalMs).toBe(T0 + 300 * SECOND);
+    saidAt(300.5);
+    expect(progress.status(T0 + HOUR + 300.5 * SECOND).times?.evalMs).toBe(T0 + HOUR + 300 * SECOND);
+    for (let s = 301; s <= 430; s++) saidAt(s);
     expect(progress.status(T0 + HOUR + 430 * SECOND).times?.evalMs).toBe(T0 + HOUR + 430 * SECOND);
   });
 
