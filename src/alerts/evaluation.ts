@@ -6,12 +6,14 @@ import { SET_BACK_MS } from '../core/clock.ts';
 import type { Measures } from '../measure/measure-config.ts';
 import type { BucketTotals, CountsMessage } from '../measure/totals.ts';
 import { createEvaluator } from '../rules/evaluator.ts';
+import { watchedBy } from '../rules/first-seen.ts';
 import { HOUR_MS, type HourRecord, type RollupDefinition } from '../rules/hourly.ts';
 import { createKnownSet, type KnownEntry } from '../rules/known-set.ts';
 import type { Observation } from '../rules/observation.ts';
 import type { ProgressStatus } from '../rules/progress.ts';
 import { createQuietSet, QUIET, type QuietEntry, WATCHED, type WatchedEntry } from '../rules/quiet-set.ts';
 import { MAX_LOOK_BACK_MS, type Rules } from '../rules/rule-config.ts';
+import type { FirstSeenRule } from '../rules/rule-types.ts';
 import type { Labels } from '../rules/series.ts';
 import type { WindowStore } from '../rules/windows.ts';
 import { ERROR_TEMPLATE_VERSION } from '../tag/template.ts';
@@ -52,6 +54,8 @@ export interface EvaluationOptions {
 }
 
 const KNOWN_SINCE = 'known/since';
+/** Since when each first-seen rule has learned, by what it watches. */
+const KNOWN_RULES = 'known/rules';
 const TEMPLATE = 'template/';
 const ROLLUP = 'rollup/';
 /** Outdated entries that are removed with one evaluation. */
@@ -88,7 +92,9 @@ export function createEvaluations(
   const isPresent = since !== undefined && isOfPresent(since);
   const sinceMs = (isPresent ? since.sinceMs : undefined) ?? options.wallMs;
   const learned = recordsOf<KnownEntry & Versioned>(initial, TEMPLATE);
-  const known = createKnownSet(sinceMs, learned.filter(isOfPresent));
+  const valid = learned.filter(isOfPresent);
+  const watched = isPresent ? watchedSince(initial, firstSeen(rules), valid, sinceMs) : new Map<string, number>();
+  const known = createKnownSet(sinceMs, valid, undefined, watched);
   deps.onKnown?.(known.size, known.maxKeys);
   const quiet = createQuietSet(recordsOf<QuietEntry>(initial, QUIET), recordsOf<WatchedEntry>(initial, WATCHED));
   const outdated = new Set(learned.filter((entry) => !isOfPresent(entry)).map(({ key }) => `${TEMPLATE}${key}`));
@@ -143,8 +149,10 @@ export function createEvaluations(
     },
     changeRules(next) {
       const problem = evaluator.changeRules(next);
-      if (problem === undefined) rules = next;
-      return problem;
+      if (problem !== undefined) return problem;
+      rules = next;
+      known.watchOnly(firstSeen(next).map(watchedBy));
+      return undefined;
     },
     counts(message, recordMs) {
       if (message.kind === 'progress' || isOfPresentTime(message.totals)) evaluator.apply(message, recordMs);
@@ -160,6 +168,11 @@ export function createEvaluations(
         outdated.delete(key);
         unsaved.push({ key, value: { ...entry, templates: ERROR_TEMPLATE_VERSION } });
       }
+      const since = known.takeSince();
+      if (since !== undefined) {
+        unsaved = unsaved.filter(({ key }) => key !== KNOWN_RULES);
+        unsaved.push({ key: KNOWN_RULES, value: { since } });
+      }
       if (learnt.length > 0) deps.onKnown?.(known.size, known.maxKeys);
       for (const { id, entry } of quiet.take()) unsaved.push({ key: id, value: entry });
       keepHours(finished, wallMs);
@@ -171,6 +184,29 @@ export function createEvaluations(
       for (const { key } of unsaved) outdated.delete(key);
     },
   };
+}
+
+function firstSeen(rules: Rules): FirstSeenRule[] {
+  return rules.filter((rule): rule is (typeof rules)[number] & FirstSeenRule => rule.kind === 'first-seen');
+}
+
+/** Of these rules, as it was kept. Earlier versions kept it of all rules together: one of whose measure nothing is known is new. */
+function watchedSince(
+  initial: ReadonlyMap<StateKey, object>,
+  rules: readonly FirstSeenRule[],
+  known: readonly KnownEntry[],
+  sinceMs: number,
+): Map<string, number> {
+  const kept = (initial.get(KNOWN_RULES) as { readonly since?: Readonly<Record<string, number>> } | undefined)?.since;
+  const isLearned = ({ measure }: FirstSeenRule) =>
+    known.length === 0 || known.some(({ key }) => key.startsWith(`${measure}/`));
+  return new Map(
+    rules.flatMap((rule) => {
+      const what = watchedBy(rule);
+      const at = kept === undefined ? (isLearned(rule) ? sinceMs : undefined) : kept[what];
+      return typeof at === 'number' ? [[what, at] as const] : [];
+    }),
+  );
 }
 
 function fullHour(ms: number): number {
