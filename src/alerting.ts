@@ -5,10 +5,11 @@
 //
 // This file only composes. With Kafka, counter and alerter are roles of any number of processes; without it both are here,
 // and the journal takes the place of the topics.
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { type Alerter, type AlerterDeps, createAlerter } from './alerts/alerter.ts';
 import { type BlindWatch, blindIncidentId, createBlindWatch } from './alerts/blind-watch.ts';
-import { followTopic } from './alerts/commands-given.ts';
+import { followTopic, giveToTopic } from './alerts/commands-given.ts';
 import { createCountedWindows } from './alerts/counted-windows.ts';
 import { followCounts } from './alerts/counts-reader.ts';
 import { type EmbeddedAlerting, startEmbeddedAlerting } from './alerts/embedded.ts';
@@ -20,6 +21,7 @@ import { createThreadedHolder } from './alerts/threaded-holder.ts';
 import type { Config } from './config.ts';
 import { type Clock, type ClockWatch, watchClock } from './core/clock.ts';
 import { readConfigFile } from './core/config-file.ts';
+import { createEventIds } from './core/event-id.ts';
 import type { Log } from './core/log.ts';
 import { createMasker, type Masker } from './core/mask.ts';
 import type { Metrics } from './core/metrics.ts';
@@ -278,11 +280,15 @@ function startBlindWatch(
       ...deps,
       random: Math.random,
       mayISend: async () => true,
-      onResult: (id, result) => blind.onResult(id, result.ok),
+      onResult(id, result, retry) {
+        if (retry === undefined) blind.onResult(id, result.ok || result.doubtful === true || result.left !== undefined);
+      },
     },
   );
   const { environment } = notify;
   const pipeline = kafka.topics.alerts;
+  const { commands } = kafka.topics;
+  const nextId = createEventIds(deps.clock.now);
   const blind = createBlindWatch(
     {
       blindAfterMs: alerts.blindAfterMs,
@@ -296,6 +302,18 @@ function startBlindWatch(
       awakeMs: watch.awakeMs,
       channels: channelsFor('P1').filter((name) => channels.has(name)),
       send: direct.add,
+      forget: direct.forget,
+      ...(commands === undefined
+        ? {}
+        : {
+            handOver: (told) =>
+              giveToTopic(
+                kafka,
+                commands,
+                { kind: 'blind-over', commandId: nextId(), by: hostname(), ...told },
+                deps.log,
+              ),
+          }),
       trouble,
     },
   );

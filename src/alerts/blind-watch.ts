@@ -1,7 +1,8 @@
 // "Log pipeline blind": the one alert that cannot go through Kafka. In: signs of life of Kafka, what this process cannot write, a
 // regular look. Out: a P1 straight to the channels after `blindAfterMs`, and its resolve when alerts are evaluated again.
 // Guarantee: one dedup key per environment and pipeline, whoever tells and however often, so that a service that knows such keys
-// shows one incident; time that this process slept through is nobody's silence; who told remembers it over a restart.
+// shows one incident; time that this process slept through is nobody's silence; who told remembers it over a restart. The end is
+// told where the beginning may have arrived, and by the instance that decides: one that stood by hands over to it whom it told.
 //
 // Who tells whom: every blind instance tells PagerDuty, which knows the key. The others would show each message, so they are told by
 // the instance that decided last, and by one that stood by only two minutes later: the decider may be dead. Then there can be two.
@@ -13,7 +14,8 @@ import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
-import { CHANNELS, type ChannelName, type Notification } from '../notify/notification.ts';
+import { CHANNELS, type ChannelName } from '../notify/notification.ts';
+import { BLIND_ENDED, BLIND_TITLE, blindNotice } from './blind-notice.ts';
 import { type MessageEntry, SEQ_DIGITS } from './outbox-entry.ts';
 
 export interface BlindWatch {
@@ -23,8 +25,8 @@ export interface BlindWatch {
   leads(leading: boolean): void;
   /** An evaluation of this instance is durable, and the counts of every partition in it were recent. */
   evaluated(): void;
-  /** What became of a message, by its entry's id. */
-  onResult(id: string, ok: boolean): void;
+  /** What became of a message in the end, by its entry's id. `reached`: the channel took it, or may have. */
+  onResult(id: string, reached: boolean): void;
   /** To be called every second or so. */
   look(): void;
   /** True from the moment that an alert is due to its resolve. */
@@ -55,14 +57,28 @@ export interface BlindWatchDeps {
   readonly channels: readonly ChannelName[];
   /** Sends without the outbox, with the usual retries. */
   readonly send: (entries: readonly MessageEntry[]) => void;
+  /** Of what was given to `send`: it need not be sent any more. */
+  readonly forget: (ids: readonly string[]) => void;
+  /** Tells the instance that decides whom this one told: it ends that. Rejects when it is not known to be written. */
+  readonly handOver?: (told: BlindTold) => Promise<void>;
   /** Why counts cannot be written or alerts not be decided here, although Kafka answers; undefined when they can. */
   readonly trouble: () => string | undefined;
+}
+
+/** Whom an instance told that does not decide. */
+export interface BlindTold {
+  readonly incidentId: string;
+  readonly environment: string;
+  /** Wall clock, ms. */
+  readonly sinceMs: number;
+  readonly channels: readonly ChannelName[];
 }
 
 /** Of them it is known that they show one incident for one key. */
 const KEYED: ReadonlySet<ChannelName> = new Set(['pagerduty']);
 
-export const BLIND_TITLE = 'Log pipeline blind';
+/** After a failure to hand over. */
+const HAND_OVER_AGAIN_MS = 5_000;
 
 /** The same from every instance and every restart. */
 export function blindIncidentId(environment: string, pipeline: string): string {
@@ -86,9 +102,12 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
   const before = readNote(options.noteFile);
   /** Channels that have a message, or are about to. */
   const telling = new Set<ChannelName>(before?.told);
-  /** Of these it is known that they took it. */
+  /** Of these it is known that they took it, or may have. */
   const told = new Set<ChannelName>(before?.told);
-  const entries = new Map<string, ChannelName>();
+  /** Of these it is known that they never will. */
+  const refused = new Set<ChannelName>();
+  /** Messages on their way. */
+  const entries = new Map<string, { readonly channel: ChannelName; readonly action: 'trigger' | 'resolve' }>();
   let led = before?.led ?? false;
   let standing = false;
   let lastAwakeMs = awakeMs();
@@ -97,40 +116,17 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
   /** When it began, wall clock; what was told before a restart stands until it is resolved. */
   let sinceMs = before?.sinceMs;
   let blindSinceMs: number | undefined;
-  let wellSinceMs: number | undefined;
+  let handing = false;
+  let handAgainMs = 0;
   let seq = 0;
   if (before !== undefined) metrics.blind.set(1);
 
   function tell(action: 'trigger' | 'resolve', channels: readonly ChannelName[], message: string): void {
     const atMs = clock.now();
-    const metadata = metadataNow();
-    const alert = {
-      ruleId: 'log-pipeline-blind',
-      title: BLIND_TITLE,
-      priority: 'P1' as const,
-      labels: {},
-      state: action === 'trigger' ? ('firing' as const) : ('resolved' as const),
-      startedMs: sinceMs ?? atMs,
-      ...(action === 'resolve' ? { resolvedMs: atMs } : {}),
-      message,
-      metadata,
-      runbook: 'docs/runbooks/log-pipeline-blind.md',
-    };
-    const notification: Notification = {
-      incidentId,
-      dedupKey: `logpipe/${incidentId}`,
-      action,
-      reason: action === 'trigger' ? 'first' : 'all-resolved',
-      severity: 'critical',
-      priority: 'P1',
-      title: BLIND_TITLE,
-      message,
-      metadata,
-      atMs,
-      environment: options.environment,
-      alerts: [alert],
-      joined: [],
-    };
+    const notification = blindNotice(action, {
+      ...{ incidentId, environment: options.environment, sinceMs: sinceMs ?? atMs, atMs, message },
+      metadata: metadataNow(),
+    });
     seq += 1;
     const number = String(seq).padStart(SEQ_DIGITS, '0');
     const added = channels.map((channel) => ({
@@ -141,7 +137,7 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
       nextMs: 0,
       notification,
     }));
-    if (action === 'trigger') for (const { id, channel } of added) entries.set(id, channel);
+    for (const { id, channel } of added) entries.set(id, { channel, action });
     deps.send(added);
   }
 
@@ -168,18 +164,58 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
     const mayTellAll = led || awake - blindSinceMs >= standbyWaitMs;
     const due = deps.channels.filter((name) => !telling.has(name) && (KEYED.has(name) || mayTellAll));
     for (const name of due) telling.add(name);
-    if (due.length > 0) {
-      tell('trigger', due, `${why}: what is logged is not seen, and no other alert can fire.`);
-    }
+    if (due.length === 0) return;
+    const again = led || due.every((name) => KEYED.has(name)) ? '' : ' Another instance may have told you already.';
+    tell('trigger', due, `${why}: what is logged is not seen, and no other alert can fire.${again}`);
   }
 
-  function resolve(message: string): void {
-    if (telling.size > 0) tell('resolve', [...telling], message);
+  function resolve(): void {
+    // Whoever refused the beginning has no use for the end.
+    const channels = [...telling].filter((name) => !refused.has(name));
+    if (channels.length > 0) tell('resolve', channels, BLIND_ENDED);
+    over(BLIND_ENDED);
+  }
+
+  /** What other instances are blind to is not known here, so this one does not say that it is over. */
+  function handOver(hand: NonNullable<BlindWatchDeps['handOver']>): void {
+    deps.forget(idsOf('trigger'));
+    const words = 'This instance reaches Kafka again; the one that evaluates the alerts tells that it is over.';
+    if (told.size === 0) {
+      over(words);
+      return;
+    }
+    handing = true;
+    const about = {
+      incidentId,
+      environment: options.environment,
+      sinceMs: sinceMs ?? clock.now(),
+      channels: [...told],
+    };
+    hand(about)
+      .then(
+        () => over(words),
+        (error) => {
+          handAgainMs = awakeMs() + HAND_OVER_AGAIN_MS;
+          log.warn('It cannot be handed over yet who was told', { error: errorText(error) });
+        },
+      )
+      .finally(() => {
+        handing = false;
+      });
+  }
+
+  function idsOf(action: 'trigger' | 'resolve', of?: ChannelName): string[] {
+    return [...entries].flatMap(([id, entry]) =>
+      entry.action === action && (of === undefined || entry.channel === of) ? [id] : [],
+    );
+  }
+
+  function over(message: string): void {
     log.info(`ALERT RESOLVED: ${BLIND_TITLE}`, { message, blindForMs: clock.now() - (sinceMs ?? clock.now()) });
     metrics.blind.set(0);
     telling.clear();
     told.clear();
-    entries.clear();
+    refused.clear();
     sinceMs = undefined;
     blindSinceMs = undefined;
     removeNote(options.noteFile, log);
@@ -195,29 +231,35 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
       standing = !leading;
     },
     evaluated() {
-      if ((sinceMs !== undefined || telling.size > 0) && whyBlind() === undefined) {
-        resolve('Kafka answers again; alerts are evaluated.');
-      }
+      if (!handing && sinceMs !== undefined && whyBlind() === undefined) resolve();
     },
-    onResult(id, ok) {
-      const channel = entries.get(id);
-      if (!ok || channel === undefined || told.has(channel)) return;
+    onResult(id, reached) {
+      const entry = entries.get(id);
+      entries.delete(id);
+      if (entry?.action !== 'trigger') return;
+      const { channel } = entry;
+      const ends = idsOf('resolve', channel);
+      if (!reached) {
+        if (told.has(channel)) return;
+        refused.add(channel);
+        for (const end of ends) entries.delete(end);
+        deps.forget(ends);
+        return;
+      }
+      if (ends.length > 0) return;
+      telling.add(channel);
       told.add(channel);
-      writeNote(options.noteFile, { sinceMs: sinceMs ?? clock.now(), told: [...told], led }, log);
+      // Given up when it was handed over, and arrived after all: that is handed over as well.
+      if (sinceMs === undefined) metrics.blind.set(1);
+      sinceMs ??= clock.now();
+      writeNote(options.noteFile, { sinceMs, told: [...told], led }, log);
     },
     look() {
       const why = whyBlind();
-      if (why !== undefined) {
-        wellSinceMs = undefined;
-        return trigger(why);
-      }
-      wellSinceMs ??= awakeMs();
-      if (sinceMs === undefined && telling.size === 0) return;
-      // The one that decides resolves. It does not know of an instance that was cut off alone: that one takes back what it told
-      // when it has stood by for as long as it takes to be blind.
-      if (standing && awakeMs() - wellSinceMs >= blindAfterMs) {
-        resolve('This instance reaches Kafka again; another one evaluates the alerts.');
-      }
+      if (why !== undefined) return trigger(why);
+      if (sinceMs === undefined || handing || awakeMs() < handAgainMs) return;
+      // The one that decides resolves. It does not know of an instance that was cut off alone.
+      if (standing && deps.handOver !== undefined) handOver(deps.handOver);
     },
     blind: () => sinceMs !== undefined,
     silentMs: () => awakeMs() - lastAwakeMs,

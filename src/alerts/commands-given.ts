@@ -1,5 +1,5 @@
 // How commands reach whoever holds the alert state: a topic, or in embedded mode a folder beside the journal. In: commands of
-// `logpipe alerts resolve`. Out: the same, handed to the hold. Guarantee: nobody's offsets move; what is given is handed over at
+// `logpipe alerts resolve`, and of instances that were cut off. Out: the same, handed to the hold. Guarantee: nobody's offsets move; what is given is handed over at
 // least once, and obeyed once, because the hold answers each by its id in the alert state; what is no command is said and left out.
 import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,6 +7,7 @@ import { type Clock, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
+import { CHANNELS } from '../notify/notification.ts';
 import { createKafka, defaultPartitioner, type KafkaConfig } from '../source/kafka-client.ts';
 import { backoffMs } from '../source/kafka-failures.ts';
 import { readTopic } from '../source/throwaway-reader.ts';
@@ -20,7 +21,7 @@ const MAX_ALERTS = 500;
 /** A command nobody took for so long is no longer meant. */
 const KEPT_MS = 86_400_000;
 
-export type Command = GivenCommand & { readonly kind: 'resolve'; readonly commandId: string };
+export type Command = GivenCommand & { readonly kind: 'resolve' | 'blind-over'; readonly commandId: string };
 
 export interface CommandReader {
   close(): Promise<void>;
@@ -46,13 +47,29 @@ export function decodeCommand(value: Buffer | null): Command | undefined {
   } catch {
     return undefined;
   }
-  const { v, command } = (parsed ?? {}) as { v?: unknown; command?: Partial<Command> | null };
+  const { v, command } = (parsed ?? {}) as { v?: unknown; command?: { readonly [name: string]: unknown } | null };
   if (v !== FORMAT || typeof command !== 'object' || command === null) return undefined;
-  const { kind, commandId, by, alerts } = command;
-  if (kind !== 'resolve' || !isText(commandId, 64) || !isText(by, 200)) return undefined;
+  const { kind, commandId, by } = command;
+  if (!isText(commandId, 64) || !isText(by, 200)) return undefined;
+  if (kind === 'blind-over') return blindOver(command, commandId, by);
+  const { alerts } = command as { readonly alerts?: readonly { readonly key: string; readonly startedMs: number }[] };
+  if (kind !== 'resolve') return undefined;
   if (!Array.isArray(alerts) || alerts.length === 0 || alerts.length > MAX_ALERTS) return undefined;
   if (!alerts.every((alert) => isText(alert?.key, 4_000) && Number.isFinite(alert.startedMs))) return undefined;
   return { kind, commandId, by, alerts: alerts.map(({ key, startedMs }) => ({ key, startedMs })) };
+}
+
+function blindOver(
+  { incidentId, environment, sinceMs, channels }: { readonly [name: string]: unknown },
+  commandId: string,
+  by: string,
+): Command | undefined {
+  if (!isText(incidentId, 64) || !/^blind-[0-9a-f]{16}$/.test(incidentId) || !isText(environment, 200))
+    return undefined;
+  if (typeof sinceMs !== 'number' || !Number.isFinite(sinceMs) || !Array.isArray(channels)) return undefined;
+  const known = CHANNELS.filter((name) => name !== 'history' && channels.includes(name));
+  if (known.length === 0) return undefined;
+  return { kind: 'blind-over', commandId, by, incidentId, environment, sinceMs, channels: known };
 }
 
 function isText(value: unknown, longest: number): value is string {

@@ -1,6 +1,9 @@
-// What people command: acknowledge an incident, end alerts, silence alerts, end a silence. In: commands, however they were given.
+// What people command: acknowledge an incident, end alerts, silence alerts, end a silence; and what another instance asks for: to end
+// what it told while it was cut off. In: commands, however they were given.
 // Out: changed records, and an answer to each that has an id. Guarantee: the same command twice changes nothing the second time;
 // one that cannot be obeyed is said.
+import type { ChannelName } from '../notify/notification.ts';
+import { BLIND_ENDED, blindNotice } from './blind-notice.ts';
 import { isSpecific, type SilenceRecord } from './mute.ts';
 import { endFiring, type Step } from './observe.ts';
 import type { Draft } from './records.ts';
@@ -16,7 +19,17 @@ export type AlertCommand =
       readonly by: string;
     }
   | { readonly kind: 'silence'; readonly silence: SilenceRecord }
-  | { readonly kind: 'unsilence'; readonly id: string };
+  | { readonly kind: 'unsilence'; readonly id: string }
+  | {
+      /** "Log pipeline blind" was told by an instance that does not decide. */
+      readonly kind: 'blind-over';
+      readonly incidentId: string;
+      readonly environment: string;
+      readonly sinceMs: number;
+      readonly channels: readonly ChannelName[];
+      /** The instance's host. */
+      readonly by: string;
+    };
 
 /** A command with the id that its answer will have. */
 export type GivenCommand = AlertCommand & { readonly commandId?: string };
@@ -101,5 +114,13 @@ function obey(step: Step, command: GivenCommand, isTrue: (key: string) => boolea
       if (draft.get('silence', command.id) === undefined) return refuse(`there is no silence ${command.id}`);
       draft.remove('silence', command.id);
       return undefined;
+    case 'blind-over': {
+      const { incidentId, environment, sinceMs, channels } = command;
+      outbox.send(
+        channels,
+        blindNotice('resolve', { incidentId, environment, sinceMs, atMs: wallMs, message: BLIND_ENDED }),
+      );
+      return undefined;
+    }
   }
 }

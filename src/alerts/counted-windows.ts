@@ -22,6 +22,8 @@ export interface CountedWindowsOptions {
 export interface CountedWindows {
   /** Another one after the brokers' clock was set back. */
   readonly store: WindowStore;
+  /** What it is judged by now. */
+  readonly rules: Rules;
   /** @param recordMs when the message was written, by the brokers' clock */
   counts(message: CountsMessage, recordMs: number): void;
   /** The brokers' clock was set back, which totals show by themselves; where nothing is counted somebody has to say it. */
@@ -79,6 +81,9 @@ export function createCountedWindows(
   return {
     get store() {
       return evaluator.store;
+    },
+    get rules() {
+      return rules;
     },
     counts(message, recordMs) {
       if (message.kind === 'progress' || isOfPresentTime(message.totals)) evaluator.apply(message, recordMs);

@@ -1,12 +1,14 @@
 // Windows judged with a memory. In: windows of what was counted, the wall clock, and the records of the alert store. Out: evaluations
 // for the alert machine, with the records that must become durable with them: new kinds of errors, who fell silent, finished hours.
 // Guarantee: what was learned stands in every evaluation until `accepted` says that it is durable.
+import { watchedBy } from '../rules/first-seen.ts';
 import { HOUR_MS, type HourRecord } from '../rules/hourly.ts';
 import { createKnownSet, type KnownEntry } from '../rules/known-set.ts';
 import type { Observation } from '../rules/observation.ts';
 import type { ProgressStatus } from '../rules/progress.ts';
 import { createQuietSet, QUIET, type QuietEntry, WATCHED, type WatchedEntry } from '../rules/quiet-set.ts';
-import { MAX_LOOK_BACK_MS } from '../rules/rule-config.ts';
+import { MAX_LOOK_BACK_MS, type Rules } from '../rules/rule-config.ts';
+import type { FirstSeenRule } from '../rules/rule-types.ts';
 import type { Labels } from '../rules/series.ts';
 import { ERROR_TEMPLATE_VERSION } from '../tag/template.ts';
 import { type CountedWindows, type CountedWindowsOptions, createCountedWindows, fullHour } from './counted-windows.ts';
@@ -24,6 +26,8 @@ export interface Evaluations {
   evaluate(wallMs: number): Evaluation;
   /** The records of the last evaluation are durable. */
   accepted(): void;
+  /** As Evaluator.changeRules. */
+  changeRules(rules: Rules): string | undefined;
 }
 
 export interface EvaluationOptions {
@@ -34,6 +38,8 @@ export interface EvaluationOptions {
 }
 
 const KNOWN_SINCE = 'known/since';
+/** Since when each first-seen rule has learned, by what it watches. */
+const KNOWN_RULES = 'known/rules';
 const TEMPLATE = 'template/';
 const ROLLUP = 'rollup/';
 /** Outdated entries that are removed with one evaluation. */
@@ -74,7 +80,11 @@ export function createEvaluations(
   const isPresent = since !== undefined && isOfPresent(since);
   const sinceMs = (isPresent ? since.sinceMs : undefined) ?? options.wallMs;
   const learned = recordsOf<KnownEntry & Versioned>(initial, TEMPLATE);
-  const known = createKnownSet(sinceMs, learned.filter(isOfPresent));
+  const valid = learned.filter(isOfPresent);
+  const watched = isPresent
+    ? watchedSince(initial, firstSeen(windows.rules), valid, sinceMs)
+    : new Map<string, number>();
+  const known = createKnownSet(sinceMs, valid, undefined, watched);
   deps.onKnown?.(known.size, known.maxKeys);
   const quiet = createQuietSet(recordsOf<QuietEntry>(initial, QUIET), recordsOf<WatchedEntry>(initial, WATCHED));
   const outdated = new Set(learned.filter((entry) => !isOfPresent(entry)).map(({ key }) => `${TEMPLATE}${key}`));
@@ -98,6 +108,11 @@ export function createEvaluations(
   }
 
   return {
+    changeRules(next) {
+      const problem = windows.changeRules(next);
+      if (problem === undefined) known.watchOnly(firstSeen(next).map(watchedBy));
+      return problem;
+    },
     evaluate(wallMs) {
       const { times, progress, observations, hours: finished } = windows.tick(wallMs);
       const learnt = known.take();
@@ -105,6 +120,11 @@ export function createEvaluations(
         const key = `${TEMPLATE}${entry.key}`;
         outdated.delete(key);
         unsaved.push({ key, value: { ...entry, templates: ERROR_TEMPLATE_VERSION } });
+      }
+      const since = known.takeSince();
+      if (since !== undefined) {
+        unsaved = unsaved.filter(({ key }) => key !== KNOWN_RULES);
+        unsaved.push({ key: KNOWN_RULES, value: { since } });
       }
       if (learnt.length > 0) deps.onKnown?.(known.size, known.maxKeys);
       for (const { id, entry } of quiet.take()) unsaved.push({ key: id, value: entry });
@@ -119,9 +139,7 @@ export function createEvaluations(
   };
 }
 
-export interface CountedEvaluations
-  extends Evaluations,
-    Pick<CountedWindows, 'store' | 'counts' | 'setBack' | 'changeRules'> {}
+export interface CountedEvaluations extends Evaluations, Pick<CountedWindows, 'store' | 'counts' | 'setBack'> {}
 
 /** Windows of their own, and what judges them: for one who neither stands by nor takes over, such as a simulation. */
 export function createCountedEvaluations(
@@ -130,14 +148,37 @@ export function createCountedEvaluations(
   deps: Parameters<typeof createEvaluations>[2],
 ): CountedEvaluations {
   const windows = createCountedWindows(options, hoursOf(initial));
-  const { counts, setBack, changeRules } = windows;
+  const { counts, setBack } = windows;
   return {
     ...createEvaluations({ ...options, windows }, initial, deps),
-    ...{ counts, setBack, changeRules },
+    ...{ counts, setBack },
     get store() {
       return windows.store;
     },
   };
+}
+
+function firstSeen(rules: Rules): FirstSeenRule[] {
+  return rules.filter((rule): rule is (typeof rules)[number] & FirstSeenRule => rule.kind === 'first-seen');
+}
+
+/** Of these rules, as it was kept. Earlier versions kept it of all rules together: one of whose measure nothing is known is new. */
+function watchedSince(
+  initial: ReadonlyMap<StateKey, object>,
+  rules: readonly FirstSeenRule[],
+  known: readonly KnownEntry[],
+  sinceMs: number,
+): Map<string, number> {
+  const kept = (initial.get(KNOWN_RULES) as { readonly since?: Readonly<Record<string, number>> } | undefined)?.since;
+  const isLearned = ({ measure }: FirstSeenRule) =>
+    known.length === 0 || known.some(({ key }) => key.startsWith(`${measure}/`));
+  return new Map(
+    rules.flatMap((rule) => {
+      const what = watchedBy(rule);
+      const at = kept === undefined ? (isLearned(rule) ? sinceMs : undefined) : kept[what];
+      return typeof at === 'number' ? [[what, at] as const] : [];
+    }),
+  );
 }
 
 /** Which templates it was learned with; the first ones had no version. */

@@ -123,7 +123,8 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     const { observations, evalMs, wallMs, records, progress } = evaluations.evaluate(brokersClock.now());
     metrics.evaluationSeconds.observe((performance.now() - startedMs) / 1_000);
     if (progress.lagMs !== undefined) metrics.evaluationLag.set(Math.max(0, progress.lagMs) / 1_000);
-    const given = commands;
+    // An instance was cut off and told so: that is over when all that it did not see is known here.
+    const given = commands.filter(({ command: { kind } }) => kind !== 'blind-over' || isComplete(progress));
     try {
       // Before anything was counted rules about logpipe itself are judged by the wall clock.
       const { refused, remarks } = await outbox.step({
@@ -178,7 +179,7 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     },
     gauge: (measure, labels, value, atMs) => windows.store.setGauge(measure, labels, value, atMs),
     changeRules(next) {
-      const problem = windows.changeRules(next);
+      const problem = evaluations.changeRules(next);
       if (problem === undefined) machine.changeRules(next.map(toDecidingRule), hashOf(next));
       return problem;
     },

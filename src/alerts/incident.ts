@@ -22,6 +22,8 @@ export interface ChannelState {
   readonly perhapsMs?: number;
   /** Why the last message was given up; gone after the next one that arrives. */
   readonly failed?: string;
+  /** Entry of the last trigger that was given up for want of room: it may have been under way, and arrive. */
+  readonly givenUp?: string;
 }
 
 /** The last trigger: what people know, and what the resolve repeats. */

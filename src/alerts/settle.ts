@@ -5,7 +5,7 @@ import type { Notification, SendResult } from '../notify/notification.ts';
 import { pruneAnswers } from './commands.ts';
 import { type ChannelState, type IncidentRecord, KEEP_INCIDENTS_MS, wasReached } from './incident.ts';
 import type { Step } from './observe.ts';
-import type { OutboxEntry, OutboxResult } from './outbox-entry.ts';
+import { type OutboxEntry, type OutboxResult, waitingFor } from './outbox-entry.ts';
 import type { Draft } from './records.ts';
 
 const NEVER_TOLD = 'not sent: the channel has refused the trigger';
@@ -17,7 +17,10 @@ const MAX_DISMISSED = 1_000;
 export function settle({ draft, outbox, wallMs }: Step, results: readonly OutboxResult[]): void {
   for (const { id, result, retry } of results) {
     const entry = draft.get('outbox', id);
-    if (entry === undefined) continue;
+    if (entry === undefined) {
+      if (reachedSomebody(result)) arrivedAfterAll(draft, id, wallMs);
+      continue;
+    }
     if (!result.ok && retry !== undefined) {
       draft.put('outbox', id, { ...entry, ...retry });
       continue;
@@ -26,11 +29,7 @@ export function settle({ draft, outbox, wallMs }: Step, results: readonly Outbox
     const { channel, notification } = entry;
     if (notification === undefined) continue;
     const incident = draft.get('incident', notification.incidentId);
-    const waiting = draft
-      .values('outbox')
-      .filter((other) => other.channel === channel && other.notification?.incidentId === notification.incidentId);
-    const isTrigger = (other: OutboxEntry) => other.notification?.action === 'trigger';
-    const trigger = waiting.findIndex(isTrigger);
+    const { waiting, trigger } = waitingFor(draft, channel, notification.incidentId);
     const next = incident === undefined ? undefined : reached(incident, entry, result, waiting, wallMs);
     if (next !== undefined) draft.put('incident', next.id, next);
     const record = ({ action, reason }: Notification, failure?: string) =>
@@ -49,6 +48,19 @@ export function settle({ draft, outbox, wallMs }: Step, results: readonly Outbox
     for (const other of trigger === -1 ? waiting : waiting.slice(0, trigger)) {
       draft.remove('outbox', other.id);
       if (other.notification !== undefined) record(other.notification, NEVER_TOLD);
+    }
+  }
+}
+
+/** A trigger that was given up for want of room while it was under way: the channel knows of the incident, and is owed its end. */
+function arrivedAfterAll(draft: Draft, id: string, wallMs: number): void {
+  for (const incident of draft.values('incident')) {
+    for (const [name, state] of Object.entries(incident.channels)) {
+      if (state.givenUp !== id) continue;
+      const { givenUp: _, failed: __, resolvedMs: ___, ...rest } = state;
+      const next = { ...rest, deliveredMs: wallMs };
+      draft.put('incident', incident.id, { ...incident, channels: { ...incident.channels, [name]: next } });
+      return;
     }
   }
 }

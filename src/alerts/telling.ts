@@ -28,7 +28,7 @@ export interface TellDeps {
   readonly current: (alert: AlertRecord) => AlertRecord | undefined;
 }
 
-/** Closes incidents without firing alerts, and tells what there is to tell. */
+/** Closes incidents without firing alerts, and tells what there is to tell; also the end that a channel is still owed. */
 export function tellIncidents(step: Step, deps: TellDeps): Decision[] {
   const firingOf = new Map<string, AlertRecord[]>();
   for (const alert of step.draft.values('alert')) {
@@ -39,7 +39,7 @@ export function tellIncidents(step: Step, deps: TellDeps): Decision[] {
   }
   return step.draft
     .values('incident')
-    .filter(({ state }) => state === 'open')
+    .filter((incident) => incident.state === 'open' || openChannels(incident).length > 0)
     .flatMap((incident) => tell(step, deps, incident, (firingOf.get(incident.id) ?? []).sort(byUrgency)) ?? []);
 }
 
@@ -52,7 +52,7 @@ function tell(
   const { draft, outbox, wallMs, rules } = step;
   const { notices } = deps;
   const incident: IncidentRecord =
-    firing.length === 0 ? { ...present, state: 'resolved', resolvedMs: wallMs } : present;
+    firing.length === 0 && present.state === 'open' ? { ...present, state: 'resolved', resolvedMs: wallMs } : present;
   const audible = firing.filter(({ muted }) => muted === undefined);
   const [lead] = audible;
   const rule = lead === undefined ? undefined : rules.get(lead.ruleId);

@@ -1,5 +1,5 @@
 // What there is to say about a stretch of logs. In: documents. Out: counts, first and last, releases, frequent errors. Guarantee:
-// bounded: what exceeds the limits is counted as `other`; whatever a document holds, nothing throws.
+// bounded: what exceeds the limits is counted apart, under no name that a record can have; whatever a document holds, nothing throws.
 import { toJson } from '../core/safe-json.ts';
 
 export interface ErrorFact {
@@ -36,6 +36,16 @@ export interface Facts {
   readonly templates: readonly TemplateFact[];
   readonly releases: readonly ReleaseFact[];
   readonly levels: Readonly<Record<string, number>>;
+  /** What is in none of the lists: they were full, or there is no level. */
+  readonly untold: {
+    /** Errors whose template came after MAX_TEMPLATES others. */
+    readonly errors: number;
+    /** Events of releases after MAX_RELEASES others. */
+    readonly ofReleases: number;
+    /** Events of levels after MAX_LEVELS others. */
+    readonly ofLevels: number;
+    readonly withoutLevel: number;
+  };
 }
 
 const MAX_TEMPLATES = 5_000;
@@ -44,12 +54,12 @@ const MAX_LEVELS = 20;
 const MAX_MESSAGE = 500;
 /** Of a release, a service, a level. */
 const MAX_NAME = 200;
-const OTHER = 'other';
 
 export function createFacts() {
   const templates = new Map<string, TemplateFact>();
   const releases = new Map<string, ReleaseFact>();
   const levels = new Map<string, number>();
+  const untold = { errors: 0, ofReleases: 0, ofLevels: 0, withoutLevel: 0 };
   let events = 0;
   let errors = 0;
   let first = Number.POSITIVE_INFINITY;
@@ -61,7 +71,10 @@ export function createFacts() {
     if (typeof name !== 'string') return;
     const version = name.slice(0, MAX_NAME);
     const known = releases.get(version);
-    if (known === undefined && releases.size >= MAX_RELEASES) return;
+    if (known === undefined && releases.size >= MAX_RELEASES) {
+      untold.ofReleases += 1;
+      return;
+    }
     const fact = known ?? { version, events: 0, errors: 0, first: time };
     if (known === undefined) releases.set(version, fact);
     fact.events += 1;
@@ -78,16 +91,29 @@ export function createFacts() {
     };
     if (firstError === undefined || ms < firstError.ms) firstError = { ms, fact };
     if (lastError === undefined || ms >= lastError.ms) lastError = { ms, fact };
-    const wanted = typeof grouping?.template === 'string' ? grouping.template.slice(0, MAX_MESSAGE) : fact.message;
-    const template = templates.has(wanted) || templates.size < MAX_TEMPLATES ? wanted : OTHER;
+    const template = typeof grouping?.template === 'string' ? grouping.template.slice(0, MAX_MESSAGE) : fact.message;
     const known = templates.get(template);
     if (known !== undefined) {
       known.count += 1;
       if (time > known.last) known.last = time;
       return;
     }
+    if (templates.size >= MAX_TEMPLATES) {
+      untold.errors += 1;
+      return;
+    }
     const place = { example: fact.eventId ?? '', service: textOf(service).slice(0, MAX_NAME) };
     templates.set(template, { template, count: 1, first: time, last: time, ...place });
+  }
+
+  function countLevel(level: unknown): void {
+    if (typeof level !== 'string') {
+      untold.withoutLevel += 1;
+      return;
+    }
+    const name = level.slice(0, MAX_NAME);
+    if (levels.has(name) || levels.size < MAX_LEVELS) levels.set(name, (levels.get(name) ?? 0) + 1);
+    else untold.ofLevels += 1;
   }
 
   return {
@@ -98,9 +124,7 @@ export function createFacts() {
       events += 1;
       first = Math.min(first, ms);
       last = Math.max(last, ms);
-      const label = typeof level === 'string' ? level.slice(0, MAX_NAME) : OTHER;
-      const name = levels.has(label) || levels.size < MAX_LEVELS ? label : OTHER;
-      levels.set(name, (levels.get(name) ?? 0) + 1);
+      countLevel(level);
       release(version, time, isError);
       if (!isError) return;
       errors += 1;
@@ -116,6 +140,7 @@ export function createFacts() {
         templates: [...templates.values()].sort((a, b) => b.count - a.count || (a.template < b.template ? -1 : 1)),
         releases: [...releases.values()].sort((a, b) => (a.first < b.first ? -1 : 1)),
         levels: Object.fromEntries([...levels].sort(([a], [b]) => (a < b ? -1 : 1))),
+        untold: { ...untold },
       };
     },
   };

@@ -109,16 +109,17 @@ function alertsOf(history: HistoryResult, { alerts, pages }: Timeline): string[]
   return lines;
 }
 
-function releasesOf({ releases }: Facts): string[] {
+function releasesOf({ releases, untold }: Facts): string[] {
   if (releases.length === 0) return ['No event names its version.'];
   return [
     '| version | first seen in the range | events | errors |',
     '|---|---|---|---|',
     ...releases.map(({ version, first, events, errors }) => `| ${cell(version)} | ${first} | ${events} | ${errors} |`),
+    ...(untold.ofReleases === 0 ? [] : ['', `${eventsText(untold.ofReleases)} of further releases.`]),
   ];
 }
 
-function templatesOf({ templates }: Facts): string[] {
+function templatesOf({ templates, untold }: Facts): string[] {
   if (templates.length === 0) return ['None.'];
   return [
     '| count | error | first | last | example |',
@@ -129,12 +130,25 @@ function templatesOf({ templates }: Facts): string[] {
         ({ count, template, first, last, example }) =>
           `| ${count} | ${cell(template)} | ${first} | ${last} | ${cell(example)} |`,
       ),
+    ...(untold.errors === 0
+      ? []
+      : ['', `Of ${untold.errors} more errors the text is not told apart: there were too many different ones.`]),
   ];
 }
 
-function levelsOf({ levels }: Facts): string {
+function levelsOf({ levels, untold }: Facts): string {
   const list = Object.entries(levels).map(([level, count]) => `${cell(level)} ${count}`);
-  return list.length === 0 ? '' : ` (${list.join(', ')})`;
+  const rest = [
+    ...(untold.ofLevels === 0 ? [] : [`${untold.ofLevels} of further levels`]),
+    ...(untold.withoutLevel === 0 ? [] : [`${untold.withoutLevel} without a level`]),
+  ];
+  // A semicolon: whatever a level is called, it is not one of these.
+  const told = [list.join(', '), rest.join(', ')].filter((part) => part !== '').join('; ');
+  return told === '' ? '' : ` (${told})`;
+}
+
+function eventsText(count: number): string {
+  return count === 1 ? '1 event' : `${count} events`;
 }
 
 function errorOf({ time, message, eventId }: NonNullable<Facts['firstError']>): string {

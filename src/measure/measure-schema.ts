@@ -122,7 +122,7 @@ const measure = {
       type: 'integer',
       minimum: 1,
       maximum: 5_000,
-      description: 'Label sets kept per partition and 10 s; the rest counts as `other`.',
+      description: 'Label sets kept per partition and 10 s; the rest counts together.',
     },
     examples: {
       type: 'integer',

@@ -48,7 +48,7 @@ export const LABEL_SEPARATOR = '\u001f';
  * (measure/series.ts), so that nobody's name means it.
  */
 export const OTHER = '\u001e';
-/** What it is called where people read it. */
+/** What former versions called it, and Prometheus is shown. */
 export const OTHER_NAME = 'other';
 /** What no label value holds. */
 export const RESERVED = /[\u001e\u001f]/g;

@@ -1,9 +1,11 @@
 // `/metrics/platform`: the application's measures for Prometheus, from its log. In: the evaluator's windows. Out: the text
 // exposition format, https://prometheus.io/docs/instrumenting/exposition_formats/. Written here rather than by the metrics
 // library, because these values are counted elsewhere and only have to be said.
-// Guarantee: a gauge that is no data is absent; counters are cumulative as long as one instance holds the alerts.
+// Guarantee: a gauge that is no data is absent; counters are cumulative as long as one instance holds the alerts; what is counted
+// together because it did not fit is a series of its own, whatever somebody is called.
 import { isCollected, type Measure, type Measures, type PrometheusName } from '../measure/measure-config.ts';
 import { countAtMost } from '../measure/sketch.ts';
+import { OTHER, OTHER_NAME } from '../measure/totals.ts';
 import { type TotalSeries, type TotalValue, totalsOf } from '../rules/totals-view.ts';
 import { readMeasure, windowTo } from '../rules/values.ts';
 import type { WindowStore } from '../rules/windows.ts';
@@ -11,6 +13,8 @@ import type { WindowStore } from '../rules/windows.ts';
 export const PLATFORM_CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
 const GAUGE_WINDOW_MS = 60_000;
+/** Beside the name that stands for all that did not fit: a host or queue may have that name. */
+const REST = 'logpipe_rest="true"';
 
 export function platformMetrics(store: WindowStore, measures: Measures, nowMs: number): string {
   const lines: string[] = [];
@@ -77,9 +81,10 @@ function derivedLines(store: WindowStore, measure: Measure, prometheus: Promethe
 }
 
 function labelsOf({ values }: TotalSeries, by: readonly string[], { labels }: PrometheusName): string {
-  return Object.entries(labels)
-    .map(([label, field]) => `${label}="${escapeLabel(values[by.indexOf(field)] ?? '')}"`)
-    .join(',');
+  const shown = Object.entries(labels).map(([label, field]) => [label, values[by.indexOf(field)] ?? ''] as const);
+  const parts = shown.map(([label, value]) => `${label}="${value === OTHER ? OTHER_NAME : escapeLabel(value)}"`);
+  if (shown.some(([, value]) => value === OTHER)) parts.push(REST);
+  return parts.join(',');
 }
 
 function joined(labels: string, more: string): string {

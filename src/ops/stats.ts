@@ -1,5 +1,6 @@
 // `GET /api/v1/stats`: what the platform did in a window, from the measures. In: the evaluator's windows. Out: the shape the
 // operators' guide asks for. Guarantee: what is not known is null, never 0.
+import { OTHER } from '../measure/totals.ts';
 import type { RollupDefinition } from '../rules/hourly.ts';
 import { totalsOf } from '../rules/totals-view.ts';
 import { type Query, type Reading, readMeasure, windowTo } from '../rules/values.ts';
@@ -111,7 +112,7 @@ function poolsOf(store: WindowStore, nowMs: number): Stats['data']['connectionPo
     const bySystem = new Map<string, number>();
     for (const { values, value } of totalsOf(store, measure)) {
       const [system = ''] = values;
-      if (value.kind !== 'gauge' || nowMs - value.at > STALE_MS) continue;
+      if (value.kind !== 'gauge' || nowMs - value.at > STALE_MS || system === OTHER) continue;
       bySystem.set(system, (bySystem.get(system) ?? 0) + value.v);
     }
     return bySystem;

@@ -21,8 +21,12 @@ export interface Lifecycle {
   take(name: string, data: unknown): void;
   /** Applications that PM2 has given up and nothing has ended since. */
   down(): readonly string[];
-  /** PM2's list says what the bus has not: what is not down any more, or not there at all, has ended. */
-  compare(list: ProcessList): void;
+  /**
+   * PM2's list says what the bus has not: what is not down any more, or not there at all, has ended; what PM2 had given up before
+   * anybody listened is down.
+   * @returns false when it speaks of an application that is being told of at this moment: to be looked at again
+   */
+  compare(list: ProcessList): boolean;
   /** Tells at once what is being gathered. */
   flush(): void;
 }
@@ -50,6 +54,8 @@ const LONGEST_MS = 10_000;
 const CALM_FACTOR = 5;
 const LONGEST_CALM_MS = 60_000;
 const MAX_APPS = 1_000;
+/** As PM2 calls a process that it does not start any more. One that was stopped by hand is `stopped`. */
+const GIVEN_UP = 'errored';
 const MAX_EXCEPTION = 500;
 
 export function createLifecycle(
@@ -155,6 +161,18 @@ export function createLifecycle(
           facts: {},
         });
       }
+      let settled = true;
+      for (const [app, states] of list) {
+        if (!states.includes(GIVEN_UP) || down.has(app)) continue;
+        if (apps.has(app) || apps.size >= MAX_APPS) {
+          settled = false;
+          continue;
+        }
+        const gathered = gatheringOf(app);
+        gathered.overlimit = true;
+        wait(app, gathered);
+      }
+      return settled;
     },
     flush() {
       for (const app of [...apps.keys()]) tell(app);
@@ -165,7 +183,7 @@ export function createLifecycle(
 /** Undefined while it is not over: one process that PM2 has given up is enough, and one that is being started says nothing yet. */
 function endOf(app: string, states: readonly string[]): string | undefined {
   if (states.length === 0) return `${app} is not in PM2’s list any more: it was deleted`;
-  if (states.includes('errored')) return undefined;
+  if (states.includes(GIVEN_UP)) return undefined;
   if (states.includes('online')) return `${app} runs again`;
   return states.every((state) => state === 'stopped') ? `${app} was stopped` : undefined;
 }
@@ -190,8 +208,11 @@ function happeningsOf(app: string, gathered: Gathered, recovered: boolean): Happ
   };
   const because = exception === undefined ? '' : `: ${exception}`;
   if (gathered.overlimit) {
-    const message = `${app} ended ${times(gathered.crashes)} in a row and PM2 has given up starting it${because}`;
-    add('overlimit', crashed, message, { facts: troubleFacts });
+    const message =
+      gathered.crashes > 0
+        ? `${app} ended ${times(gathered.crashes)} in a row and PM2 has given up starting it${because}`
+        : `PM2 has given up starting ${app}${because}`;
+    add('overlimit', crashed, message, { facts: gathered.crashes > 0 ? troubleFacts : {} });
   } else if (crashed.size > 0) {
     const back = [...crashed].every((id) => online.has(id)) ? ' and was started again' : '';
     add('error', crashed, `${count(crashed)} of ${app} ended by itself${exitText(gathered)}${back}${because}`, {

@@ -30,10 +30,20 @@ export interface OpenStates {
   ended(incidentId: string, channel: string): void;
 }
 
-/** @param home of the PM2 that is watched: each has a file of its own */
-export function createOpenStates(home: string, log: Log, folder = STATE_FOLDER): OpenStates {
+/**
+ * @param home of the PM2 that is watched: each has a file of its own
+ * @param isChannel whether there is such a channel now: what only others were told of, nobody here knows
+ */
+export function createOpenStates(
+  home: string,
+  log: Log,
+  folder = STATE_FOLDER,
+  isChannel: (name: string) => boolean = () => true,
+): OpenStates {
   const path = join(folder, `${createHash('sha256').update(resolve(home)).digest('hex').slice(0, 16)}.json`);
-  const found = load(path, log);
+  const found = load(path, log)
+    .map((state) => ({ ...state, channels: state.channels.filter(isChannel) }))
+    .filter((state) => state.channels.length > 0);
   const states = new Map(found.map((state) => [state.incidentId, state]));
   let said = false;
 

@@ -58,7 +58,9 @@ export function createTelling(options: TellingOptions, deps: TellingDeps): Telli
   let closed = false;
 
   function say(happening: Happening, entry: Kept, reason: NotifyReason, held: number): void {
-    const priority = options.priorities[happening.kind];
+    const written = options.priorities[happening.kind];
+    // Its beginning was told by a watcher with another configuration.
+    const priority = written === 'none' && reason === 'all-resolved' ? 'P1' : written;
     if (priority === 'none') return;
     const notification = notificationOf({ ...options, priority, reason, held }, happening, entry, clock.now());
     const { title, message, metadata } = notification;

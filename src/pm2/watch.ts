@@ -55,7 +55,7 @@ export function startPm2Watch(
   const home = pm2Home(config);
   // A typo must not page anybody: the folder is there, and where PM2 has never been it is not missed.
   let seen = hasRunIn(home);
-  const open = createOpenStates(home, log, options.stateFolder);
+  const open = createOpenStates(home, log, options.stateFolder, (name) => channels.has(name as ChannelName));
   let sent = 0;
   /** Messages on their way, by entry. */
   const underWay = new Map<string, UnderWay>();
@@ -103,7 +103,8 @@ export function startPm2Watch(
       send(notification, names) {
         const { incidentId, action } = notification;
         const waiting = new Set([...underWay.values()].map(({ of }) => of));
-        for (const channel of names) {
+        // An end goes where the beginning went, whatever the priority is by now.
+        for (const channel of action === 'resolve' ? channels.keys() : names) {
           const of = `${channel}/${incidentId}`;
           if (action === 'resolve' && !told.has(of) && !waiting.has(of)) continue;
           const id = `${++sent}-${channel}`;
@@ -132,12 +133,15 @@ export function startPm2Watch(
   const socket = join(home, 'pub.sock');
   let stopped = false;
   let cancelCompare = () => {};
+  /** Connected, and PM2's list has not been read since. */
+  let unread = false;
   /** While something is down, and at each connection: what happened meanwhile is on no bus. */
   async function compare(): Promise<void> {
     cancelCompare();
-    if (stopped || lifecycle.down().length === 0) return;
+    if (stopped || (!unread && lifecycle.down().length === 0)) return;
     try {
-      lifecycle.compare(await readProcessList(join(home, 'rpc.sock'), LIST_TIMEOUT_MS));
+      const list = await readProcessList(join(home, 'rpc.sock'), LIST_TIMEOUT_MS);
+      if (lifecycle.compare(list)) unread = false;
     } catch (error) {
       log.debug('PM2 did not give its list', { reason: errorText(error) });
     }
@@ -163,10 +167,12 @@ export function startPm2Watch(
         if (connected) {
           log.info('watching PM2', { socket });
           seen = true;
+          unread = true;
           void compare();
           daemon('PM2 answers again', { ended: true });
           return;
         }
+        unread = false;
         log.warn('PM2 cannot be watched; trying again', { socket, reason });
         // Where it has never been it may yet come.
         if (!seen) return;

@@ -6,11 +6,16 @@ import type { KnownSet } from './known-set.ts';
 import type { FirstSeenRule } from './rule-types.ts';
 import { readMeasure, windowTo } from './values.ts';
 
+/** What a rule learns of: the same text as long as it speaks of the same label sets. */
+export function watchedBy({ measure, labels, where }: FirstSeenRule): string {
+  return JSON.stringify([measure, labels, where]);
+}
+
 export function judgeFirstSeen(rule: FirstSeenRule, { store, times }: JudgeContext, known: KnownSet): Verdict[] {
   const { measure, windowMs, where, labels: by, minEvents } = rule;
   const { evalMs } = times;
   const window = windowTo(evalMs, windowMs);
-  const learning = evalMs < known.sinceMs + rule.learningMs;
+  const learning = evalMs < known.since(watchedBy(rule), evalMs) + rule.learningMs;
   const verdicts: Verdict[] = [];
 
   for (const reading of readMeasure(store, measure, { ...window, nowMs: evalMs, where, by })) {

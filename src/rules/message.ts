@@ -6,7 +6,7 @@
 // Metadata is `<what>` or `<what> as <form>`: a placeholder's name, `label.<name>`, `source.<label>`, or `measure.<name>`: another
 // measure, read for the same label set. Forms: percent (of a ratio), MB (of bytes, 2^20), seconds (of ms), text.
 import type { Unit } from '../measure/measure-config.ts';
-import { OTHER, OTHER_NAME } from '../measure/totals.ts';
+import { OTHER } from '../measure/totals.ts';
 import { formatDuration, formatThreshold, formatValue, round2 } from './format.ts';
 import type { Labels } from './series.ts';
 
@@ -104,7 +104,7 @@ function sourceValue(source: MetadataSource, facts: Facts): unknown {
     case 'label':
       return facts.labels[name];
     case 'source':
-      return shown(facts.source?.[name] ?? facts.labels[name]);
+      return known(facts.source?.[name] ?? facts.labels[name]);
     case 'measure':
       return formed(facts.read(name), form);
     case 'fact':
@@ -172,13 +172,13 @@ function factText(name: Placeholder, facts: Facts): string {
   }
 }
 
-/** Of several readings one of which did not fit into the measure. */
-function shown(value: string | undefined): string | undefined {
-  return value === OTHER ? OTHER_NAME : value;
+/** What did not fit into the measure has no name. */
+function known(value: string | undefined): string | undefined {
+  return value === OTHER ? undefined : value;
 }
 
 function labelText(labels: Labels): string {
   return Object.entries(labels)
-    .map(([name, value]) => `${name} ${shown(value)}`)
+    .map(([name, value]) => (value === OTHER ? `a ${name} that is not told apart` : `${name} ${value}`))
     .join(', ');
 }

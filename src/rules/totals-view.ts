@@ -1,6 +1,5 @@
 // Everything counted since this process began to hold it, for Prometheus and statistics. In: the store. Out: one value per
 // series of a collected measure. Guarantee: counts never go down while a series is held; a reading says how old it is.
-import { OTHER, OTHER_NAME } from '../measure/totals.ts';
 import { binsAsMap } from './bins.ts';
 import type { WindowStore } from './windows.ts';
 
@@ -10,7 +9,7 @@ export type TotalValue =
   | { readonly kind: 'gauge'; readonly v: number; readonly at: number };
 
 export interface TotalSeries {
-  /** In the order of the measure's `by`; of what did not fit into the measure all are `other`, which may be somebody's name too. */
+  /** In the order of the measure's `by`; OTHER where what did not fit into the measure is counted together. */
   readonly values: readonly string[];
   readonly value: TotalValue;
 }
@@ -20,7 +19,7 @@ export function* totalsOf(store: WindowStore, measure: string): Generator<TotalS
   const table = store.table(measure);
   if (table === undefined) return;
   for (const index of table.series.indexes()) {
-    const values = table.series.valuesOf(index).map((value) => (value === OTHER ? OTHER_NAME : value));
+    const values = table.series.valuesOf(index);
     switch (table.kind) {
       case 'counter':
         yield { values, value: { kind: 'counter', n: table.totals[index] ?? 0 } };

@@ -86,9 +86,9 @@ async function startPm2(list: { name: string; status: string }[]) {
   };
 }
 
-function watcher(): Pm2Watch {
+function watcher(written = '{}', name: ChannelName = 'pagerduty'): Pm2Watch {
   const channel: Channel = {
-    name: 'pagerduty',
+    name,
     ratePerSecond: 1_000,
     async send(notification) {
       sent.push(notification);
@@ -96,7 +96,7 @@ function watcher(): Pm2Watch {
     },
     async close() {},
   };
-  const config = parseConfig('{}', {}, 'test.yml').pm2;
+  const config = parseConfig(written, {}, 'test.yml').pm2;
   const watch = startPm2Watch(
     { ...config, home },
     { environment: 'test', host: 'web-1', stateFolder: join(folder, 'state') },
@@ -104,7 +104,7 @@ function watcher(): Pm2Watch {
       clock,
       log: silentLog,
       masker: createMasker(),
-      channels: new Map<ChannelName, Channel>([['pagerduty', channel]]),
+      channels: new Map<ChannelName, Channel>([[name, channel]]),
     },
   );
   open.push(() => watch.stop(1_000));
@@ -127,6 +127,8 @@ const states = () =>
   );
 
 async function giveUp(pm2: Awaited<ReturnType<typeof startPm2>>) {
+  await vi.waitFor(() => expect(pm2.asked()).toBeGreaterThan(0));
+  pm2.list[0]!.status = 'errored';
   await pm2.say('exit', 'stopped');
   await pm2.say('restart overlimit', 'errored');
   await until(() => expect(sent).toHaveLength(1));
@@ -134,7 +136,7 @@ async function giveUp(pm2: Awaited<ReturnType<typeof startPm2>>) {
 }
 
 test('given up, and deleted: no event says so, the list does', async () => {
-  const pm2 = await startPm2([{ name: 'api', status: 'errored' }]);
+  const pm2 = await startPm2([{ name: 'api', status: 'online' }]);
   watcher();
   await giveUp(pm2);
   await until(() => expect(pm2.asked()).toBeGreaterThan(1));
@@ -157,7 +159,7 @@ test.each([
   ['repaired', [{ name: 'api', status: 'online' }], 'api runs again'],
   ['stopped', [{ name: 'api', status: 'stopped' }], 'api was stopped'],
 ])('given up, and %s while the watcher was away', async (_, list, words) => {
-  const pm2 = await startPm2([{ name: 'api', status: 'errored' }]);
+  const pm2 = await startPm2([{ name: 'api', status: 'online' }]);
   const first = watcher();
   await giveUp(pm2);
   await vi.waitFor(() => expect(states()).toHaveLength(1));
@@ -171,7 +173,7 @@ test.each([
 
 test('what is still down after a restart is neither told again nor ended; its recovery on the bus ends it', async () => {
   const pm2 = await startPm2([
-    { name: 'api', status: 'errored' },
+    { name: 'api', status: 'online' },
     { name: 'api', status: 'online' },
   ]);
   const first = watcher();
@@ -183,6 +185,54 @@ test('what is still down after a restart is neither told again nor ended; its re
   expect(sent).toHaveLength(1);
   await pm2.say('online', 'launching');
   await until(() => expect(told().filter((text) => text.startsWith('resolve'))).toHaveLength(1));
+});
+
+test('what PM2 had given up before anybody watched is paged once, over a restart of the watcher too, until it ends', async () => {
+  const pm2 = await startPm2([
+    { name: 'api', status: 'online' },
+    { name: 'api', status: 'errored' },
+    { name: 'stopped-by-hand', status: 'stopped' },
+    { name: 'job', status: 'one-launch-status' },
+    { name: 'being-started', status: 'launching' },
+  ]);
+  const first = watcher();
+  await until(() => expect(sent).toHaveLength(1));
+  expect(told()).toEqual(['trigger api: Down: PM2 Gave Up Restarting: PM2 has given up starting api']);
+  expect(sent[0]).toMatchObject({ priority: 'P1', dedupKey: 'logpipe/pm2/web-1/api/overlimit' });
+  await vi.waitFor(() => expect(states()).toHaveLength(1));
+  await first.stop(1_000);
+  watcher();
+  const asked = pm2.asked();
+  await until(() => expect(pm2.asked()).toBeGreaterThan(asked + 2));
+  await clock.advance(15 * 60_000);
+  expect(sent).toHaveLength(1);
+  pm2.list[1]!.status = 'stopped';
+  await until(() => expect(sent).toHaveLength(2));
+  expect(sent[1]).toMatchObject({ action: 'resolve', incidentId: sent[0]!.incidentId, dedupKey: sent[0]!.dedupKey });
+  pm2.list.splice(0, 2);
+});
+
+test('the end goes where the beginning went, though the priority has another by now', async () => {
+  const pm2 = await startPm2([{ name: 'api', status: 'errored' }]);
+  const first = watcher();
+  await until(() => expect(sent).toHaveLength(1));
+  await vi.waitFor(() => expect(states()).toHaveLength(1));
+  await first.stop(1_000);
+  pm2.list.length = 0;
+  watcher('pm2: { priorities: { overlimit: none } }');
+  await until(() => expect(sent).toHaveLength(2));
+  expect(sent[1]).toMatchObject({ action: 'resolve', dedupKey: sent[0]!.dedupKey });
+});
+
+test('what only a channel was told of that is gone is told to those that are there', async () => {
+  await startPm2([{ name: 'api', status: 'errored' }]);
+  const first = watcher();
+  await until(() => expect(sent).toHaveLength(1));
+  await vi.waitFor(() => expect(states()).toHaveLength(1));
+  await first.stop(1_000);
+  watcher('{}', 'slack');
+  await until(() => expect(sent).toHaveLength(2));
+  expect(sent.map(({ action }) => action)).toEqual(['trigger', 'trigger']);
 });
 
 test('PM2 gone, and back while the watcher was away', async () => {
@@ -202,7 +252,7 @@ test('PM2 gone, and back while the watcher was away', async () => {
 
 test('a channel that refused the page is not told of the end', async () => {
   answer = { ok: false, retryable: false, reason: 'HTTP 404' };
-  const pm2 = await startPm2([{ name: 'api', status: 'errored' }]);
+  const pm2 = await startPm2([{ name: 'api', status: 'online' }]);
   watcher();
   await giveUp(pm2);
   pm2.list.length = 0;

@@ -4,10 +4,11 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import { blindIncidentId, createBlindWatch } from '../../../src/alerts/blind-watch.ts';
+import { type BlindTold, blindIncidentId, createBlindWatch } from '../../../src/alerts/blind-watch.ts';
 import { watchClock } from '../../../src/core/clock.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
+import type { ChannelName } from '../../../src/notify/notification.ts';
 import { createFakeClock, type FakeClock } from '../../kit/fake-clock.ts';
 
 const SECOND = 1_000;
@@ -19,13 +20,15 @@ beforeEach(() => {
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
 });
 
-/** An instance that is looked at every second; its channels take what they are given unless `refuse` says otherwise. */
-function instance(clock: FakeClock = createFakeClock(), { refuse = false } = {}) {
+/** An instance that is looked at every second; its channels take what they are given, or `later` when the test says what they answer. */
+function instance(clock: FakeClock = createFakeClock(), { refuse = [] as readonly ChannelName[], later = false } = {}) {
   const watch = watchClock(clock);
   const sent: string[] = [];
   const said: string[] = [];
   const keys = new Set<string>();
-  const state = { trouble: undefined as string | undefined, answers: false };
+  const state = { trouble: undefined as string | undefined, answers: false, commands: true };
+  const waiting = new Map<string, string>();
+  const handed: BlindTold[] = [];
   const metrics = createMetrics();
   const blind = createBlindWatch(
     {
@@ -46,8 +49,16 @@ function instance(clock: FakeClock = createFakeClock(), { refuse = false } = {})
           sent.push(`${notification.action} ${channel}`);
           said.push(notification.message);
           keys.add(notification.dedupKey);
-          blind.onResult(id, !refuse);
+          waiting.set(id, `${notification.action} ${channel}`);
+          if (!later) blind.onResult(id, !refuse.includes(channel));
         }
+      },
+      forget: (ids) => {
+        for (const id of ids) waiting.delete(id);
+      },
+      handOver: async (told) => {
+        if (!state.commands) throw new Error('the commands topic takes nothing');
+        handed.push(told);
       },
       trouble: () => state.trouble,
     },
@@ -65,7 +76,7 @@ function instance(clock: FakeClock = createFakeClock(), { refuse = false } = {})
     ended = true;
     watch.stop();
   };
-  return { clock, blind, sent, said, keys, state, gauge, end };
+  return { clock, blind, sent, said, keys, state, waiting, handed, gauge, end };
 }
 
 const TOLD = ['trigger pagerduty', 'trigger slack', 'trigger email'];
@@ -90,6 +101,27 @@ describe('the one that decided last', () => {
     blind.evaluated();
     expect([sent, blind.blind(), await gauge()]).toEqual([[...TOLD, ...TAKEN_BACK], false, 0]);
     expect(readdirSync(join(folder, 'alerter'))).toEqual([]);
+  });
+
+  test('tells nobody of the end who refused the beginning, whether that is known before or after the end', async () => {
+    const early = instance(undefined, { refuse: ['slack'] });
+    early.blind.leads(true);
+    await early.clock.advance(HOUR);
+    expect(early.sent).toEqual(TOLD);
+    early.state.answers = true;
+    await early.clock.advance(SECOND);
+    early.blind.evaluated();
+    expect(early.sent).toEqual([...TOLD, 'resolve pagerduty', 'resolve email']);
+
+    const late = instance(undefined, { later: true });
+    late.blind.leads(true);
+    await late.clock.advance(60 * SECOND);
+    late.state.answers = true;
+    await late.clock.advance(SECOND);
+    late.blind.evaluated();
+    expect([...late.waiting.values()]).toEqual([...TOLD, ...TAKEN_BACK]);
+    for (const [id, what] of [...late.waiting].slice(0, 3)) late.blind.onResult(id, what !== 'trigger slack');
+    expect([...late.waiting.values()].slice(3)).toEqual(['resolve pagerduty', 'resolve email']);
   });
 
   test('is blind, too, while counts cannot be written although Kafka answers', async () => {
@@ -128,15 +160,66 @@ describe('one that stands by', () => {
     expect(sent).toEqual(TOLD);
   });
 
-  test('and was cut off alone takes it back when it has stood by again for a minute', async () => {
-    const { clock, blind, sent, state } = instance();
+  test('says to those who are told late that it may be the second message', async () => {
+    const { clock, blind, said } = instance();
+    blind.leads(false);
+    await clock.advance(180 * SECOND);
+    expect(said).toHaveLength(3);
+    expect(said[0]).not.toMatch(/Another instance/);
+    for (const words of said.slice(1)) expect(words).toMatch(/Another instance may have told you already\.$/);
+  });
+
+  test('and was cut off alone takes nothing back: it hands over to the one that decides, until that is written', async () => {
+    const { clock, blind, sent, state, handed, gauge } = instance();
+    blind.leads(false);
+    state.commands = false;
+    const since = clock.now() + 60 * SECOND;
+    await clock.advance(200 * SECOND);
+    expect(sent).toEqual(TOLD);
+    state.answers = true;
+    await clock.advance(30 * SECOND);
+    expect([handed, blind.blind(), readdirSync(join(folder, 'alerter'))]).toEqual([[], true, ['blind.json']]);
+    state.commands = true;
+    await clock.advance(6 * SECOND);
+    expect(handed).toEqual([
+      {
+        incidentId: blindIncidentId('test', 'calling-platform-alerts'),
+        environment: 'test',
+        sinceMs: since,
+        channels: expect.toSatisfy((names: string[]) => names.sort().join() === 'email,pagerduty,slack'),
+      },
+    ]);
+    expect([blind.blind(), await gauge(), readdirSync(join(folder, 'alerter'))]).toEqual([false, 0, []]);
+    await clock.advance(HOUR);
+    expect([sent, handed.length]).toEqual([TOLD, 1]);
+  });
+
+  test('hands over only what arrived; what arrives afterwards is handed over as well', async () => {
+    const { clock, blind, waiting, state, handed } = instance(undefined, { later: true });
+    blind.leads(false);
+    await clock.advance(200 * SECOND);
+    const [pagerduty, slack, email] = [...waiting.keys()] as [string, string, string];
+    blind.onResult(slack, true);
+    blind.onResult(email, false);
+    state.answers = true;
+    await clock.advance(2 * SECOND);
+    expect(handed.map(({ channels }) => channels)).toEqual([['slack']]);
+    expect([...waiting.keys()]).not.toContain(pagerduty);
+    expect(blind.blind()).toBe(false);
+    blind.onResult(pagerduty, true);
+    await clock.advance(2 * SECOND);
+    expect(handed.map(({ channels }) => channels)).toEqual([['slack'], ['pagerduty']]);
+  });
+
+  test('that decides by the time it reaches Kafka ends it itself', async () => {
+    const { clock, blind, sent, state, handed } = instance();
     blind.leads(false);
     await clock.advance(70 * SECOND);
     state.answers = true;
-    await clock.advance(60 * SECOND);
-    expect(sent).toEqual(['trigger pagerduty']);
-    await clock.advance(SECOND);
-    expect(sent).toEqual(['trigger pagerduty', 'resolve pagerduty']);
+    blind.leads(true);
+    await clock.advance(10 * SECOND);
+    blind.evaluated();
+    expect([sent, handed]).toEqual([['trigger pagerduty', 'resolve pagerduty'], []]);
   });
 
   test('has the same key as all the others of its pipeline and environment, and no other', () => {
@@ -174,7 +257,7 @@ describe('a restart while blind', () => {
   });
 
   test('tells again what nobody took', async () => {
-    const before = instance(undefined, { refuse: true });
+    const before = instance(undefined, { refuse: ['pagerduty', 'slack', 'email'] });
     before.blind.leads(true);
     await before.clock.advance(60 * SECOND);
     before.end();

@@ -41,6 +41,27 @@ describe('a command as it is written', () => {
     expect(decodeCommand(Buffer.from(encodeCommand(COMMAND)))).toEqual(COMMAND);
   });
 
+  const blind: Command = {
+    ...{ kind: 'blind-over', commandId: 'c2', by: 'host-1', incidentId: 'blind-0123456789abcdef' },
+    ...{ environment: 'production', sinceMs: 5, channels: ['slack', 'pagerduty'] },
+  };
+
+  test('of an instance that was cut off, too; it can end nothing but what such an instance tells', () => {
+    expect(decodeCommand(Buffer.from(encodeCommand(blind)))).toEqual(blind);
+    for (const wrong of [
+      { incidentId: '01KBG7' },
+      { incidentId: 'blind-x' },
+      { environment: 7 },
+      { sinceMs: null },
+      { channels: [] },
+      { channels: 'slack' },
+      { channels: ['history', 'fax'] },
+    ]) {
+      const value = Buffer.from(JSON.stringify({ v: 1, command: { ...blind, ...wrong } }));
+      expect(decodeCommand(value), JSON.stringify(wrong)).toBeUndefined();
+    }
+  });
+
   test('anything else is no command', () => {
     fc.assert(
       fc.property(

@@ -110,6 +110,97 @@ describe('what was learned of error templates', () => {
   });
 });
 
+describe('a first-seen rule that is added later', () => {
+  const DAY = 24 * HOUR;
+  const errorRule = (more = '') =>
+    `  new-error: { title: New Error, priority: P3, kind: first-seen, measure: error.templates, labels: [error.template], minEvents: 3, learning: 24h${more} }`;
+  const routeRule = (id = 'new-route', labels = 'http.route') =>
+    `  ${id}: { title: New Route, priority: P3, kind: first-seen, measure: http.errors, labels: [${labels}], minEvents: 3, learning: 24h }`;
+  const BEFORE = rulesOf(errorRule(), MEASURES);
+  const AFTER = rulesOf(`${errorRule()}\n${routeRule()}`, MEASURES);
+  /** As a version left it that kept one beginning for all rules. */
+  const former = new Map<string, object>([
+    ['known/since', { sinceMs: NOW - 90 * DAY, templates: ERROR_TEMPLATE_VERSION }],
+    [
+      'template/error.templates/old fault',
+      { key: 'error.templates/old fault', firstMs: NOW - 9 * DAY, quiet: true, templates: ERROR_TEMPLATE_VERSION },
+    ],
+  ]);
+  let offset = 0;
+
+  function process(records: Map<string, object>, rules: typeof BEFORE, wallMs: number) {
+    const evaluations = createCountedEvaluations({ measures: MEASURES, rules, coveredFromMs: wallMs, wallMs }, records, {
+      isFiring: () => false,
+    });
+    return {
+      evaluations,
+      /** Errors of these kinds, and what is reported of them. */
+      see(atMs: number, kinds: { template?: string; route?: string }) {
+        const bucketMs = Math.floor(atMs / 10_000) * 10_000;
+        const series = {
+          ...(kinds.template === undefined ? {} : { 'error.templates': { [kinds.template]: { n: 5 } } }),
+          ...(kinds.route === undefined ? {} : { 'http.errors': { [`${kinds.route}\u001f500`]: { n: 5 } } }),
+        };
+        offset += 1;
+        const totals = {
+          lane: '0',
+          arrivalMs: bucketMs,
+          upToOffset: offset,
+          records: 5,
+          format: 2,
+          buckets: [{ eventMs: bucketMs, series }],
+        };
+        evaluations.counts({ kind: 'totals', totals }, atMs);
+        const progress = { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: atMs, caughtUp: true };
+        evaluations.counts({ kind: 'progress', progress }, atMs);
+        const { observations, records: changes } = evaluations.evaluate(atMs + 1_000);
+        for (const { key, value } of changes) value === null ? records.delete(key) : records.set(key, value);
+        evaluations.accepted();
+        return observations
+          .filter(({ state }) => state === 'breached')
+          .map(({ labels }) => Object.values(labels).join());
+      },
+    };
+  }
+
+  test.each<[string, () => Map<string, object>]>([
+    ['in state of this version', () => new Map()],
+    ['in state of a former version', () => new Map(former)],
+  ])('learns silently first, as all do at the first start: by a reload and by a restart, %s', (name, begin) => {
+    for (const way of ['reload', 'restart']) {
+      const records = begin();
+      const first = process(records, BEFORE, NOW);
+      first.see(NOW + MINUTE, { template: 'old fault' });
+      let at = NOW + 10 * DAY;
+      expect(first.see(at, { template: 'new fault', route: '/calls' }), name).toEqual(['new fault']);
+      at += HOUR;
+      let now = first;
+      if (way === 'reload') expect(first.evaluations.changeRules(AFTER)).toBeUndefined();
+      else now = process(records, AFTER, at);
+      // The rule that was there goes on; the new one learns, whatever was counted before it came.
+      expect(now.see(at + MINUTE, { template: 'second new fault', route: '/calls' }), way).toEqual([
+        'second new fault',
+      ]);
+      expect(now.see(at + 23 * HOUR, { route: '/stats' }), way).toEqual([]);
+      // Over a restart it goes on learning where it was, and is done a day after it came.
+      now = process(records, AFTER, at + 23.5 * HOUR);
+      expect(now.see(at + 23.5 * HOUR, { route: '/users' }), way).toEqual([]);
+      expect(now.see(at + 25 * HOUR, { route: '/calls' }), way).toEqual([]);
+      expect(now.see(at + 25 * HOUR + MINUTE, { route: '/new' }), way).toEqual(['/new']);
+    }
+  });
+
+  test('and one that watches something else by now learns anew; one that only says something else does not', () => {
+    const records = new Map<string, object>();
+    process(records, AFTER, NOW).see(NOW + MINUTE, { template: 'old fault', route: '/calls' });
+    const at = NOW + 10 * DAY;
+    const renamed = rulesOf(`${errorRule(', window: 20m')}\n${routeRule('renamed')}`, MEASURES);
+    expect(process(records, renamed, at).see(at, { template: 'a', route: '/a' })).toEqual(['a', '/a']);
+    const byStatus = rulesOf(`${errorRule()}\n${routeRule('new-route', 'http.status, http.route')}`, MEASURES);
+    expect(process(records, byStatus, at + HOUR).see(at + HOUR, { template: 'b', route: '/b' })).toEqual(['b']);
+  });
+});
+
 describe('the brokers’ clock set back by an hour', () => {
   const SECOND = 1_000;
   const rules = rulesOf(`  many:

@@ -1,6 +1,7 @@
 // One hold: it is confirmed before anything is sent; its evaluations are complete only with recent counts of every partition; it says
 // when first-seen rules know as many kinds as they can, since from then on a new error is no news.
 import { expect, onTestFinished, test } from 'vitest';
+import { decodeCommand, encodeCommand } from '../../../src/alerts/commands-given.ts';
 import { createCountedWindows } from '../../../src/alerts/counted-windows.ts';
 import { beginHold } from '../../../src/alerts/hold.ts';
 import { LostHoldError } from '../../../src/alerts/store.ts';
@@ -50,12 +51,18 @@ function holding(initial: ReadonlyMap<string, object> = new Map()) {
   const clock = createFakeClock();
   const events: string[] = [];
   const ticks: boolean[] = [];
-  const state = { confirm: async (): Promise<void> => {}, commit: async (): Promise<void> => {} };
+  const kept = new Map(initial);
+  const state = {
+    confirm: async (): Promise<void> => {},
+    async commit(changes: readonly { readonly key: string; readonly value: object | null }[]): Promise<void> {
+      for (const { key, value } of changes) value === null ? kept.delete(key) : kept.set(key, value);
+    },
+  };
   const channel: Channel = {
     name: 'pagerduty',
     ratePerSecond: 100,
-    async send() {
-      events.push('sent');
+    async send({ action, dedupKey }) {
+      events.push(dedupKey === undefined ? 'sent' : `sent ${action} ${dedupKey}`);
       return { ok: true };
     },
     close: async () => {},
@@ -65,7 +72,7 @@ function holding(initial: ReadonlyMap<string, object> = new Map()) {
     {
       store: {
         initial,
-        commit: () => state.commit(),
+        commit: (changes) => state.commit(changes),
         async confirm() {
           events.push('asked');
           await state.confirm();
@@ -90,7 +97,7 @@ function holding(initial: ReadonlyMap<string, object> = new Map()) {
     await clock.advance(10_000);
     await stopped;
   });
-  return { hold, clock, events, ticks, state };
+  return { hold, clock, events, ticks, state, kept };
 }
 
 const WAITING = new Map([
@@ -161,6 +168,37 @@ test('an evaluation is complete when the counts of every partition are younger t
     await clock.advance(1_000);
   }
   expect(ticks.at(-1)).toBe(false);
+});
+
+test('what an instance told that was cut off alone is ended once, when everything is evaluated here', async () => {
+  const command = decodeCommand(
+    Buffer.from(
+      encodeCommand({
+        ...{ kind: 'blind-over', commandId: 'c1', by: 'host-2', incidentId: 'blind-0123456789abcdef' },
+        ...{ environment: 'test', sinceMs: 5, channels: ['pagerduty'] },
+      }),
+    ),
+  )!;
+  const first = holding();
+  const complete = async ({ hold, clock }: typeof first) => {
+    const progress = { lane: '0', lanes: 1, position: 7, end: 7, arrivalMs: 1, caughtUp: true };
+    hold.counts({ kind: 'progress', progress }, hold.now(), true);
+    await clock.advance(1_000);
+  };
+  const sent = ({ events }: typeof first) => events.filter((event) => event.startsWith('sent'));
+  let answered = 0;
+  first.hold.start();
+  first.hold.command(command, () => answered++);
+  await first.clock.advance(5_000);
+  expect([sent(first), answered]).toEqual([[], 0]);
+  await complete(first);
+  expect([sent(first), answered]).toEqual([['sent resolve logpipe/blind-0123456789abcdef'], 1]);
+  // The topic is read anew by whoever decides next.
+  const second = holding(first.kept);
+  second.hold.start();
+  second.hold.command(command, () => answered++);
+  await complete(second);
+  expect([sent(second), answered]).toEqual([[], 2]);
 });
 
 test('what cannot be decided is a trouble, said with a count that doubles', async () => {

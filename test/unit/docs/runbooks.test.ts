@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 import { fieldPaths } from '../../../scripts/fields-docs.ts';
-import { BLIND_TITLE } from '../../../src/alerts/blind-watch.ts';
+import { BLIND_TITLE } from '../../../src/alerts/blind-notice.ts';
 import { parseConfig } from '../../../src/config.ts';
 import { packageRoot } from '../../../src/core/package-root.ts';
 import { parseCondition } from '../../../src/replay/where.ts';

@@ -123,6 +123,32 @@ it('with conditions, what has no fields is left out, which is said', async () =>
   expect(summary.gaps.join()).toContain('1 record is no document (null_value 1)');
 });
 
+it('a level, a release or an error called `other` is its own; what did not fit is said apart', async () => {
+  const lines = [
+    JSON.stringify({ timestamp: '2026-01-05T10:00:01.000Z', message: 'no level at all' }),
+    event({ level: 'other', message: 'of that level' }),
+    ...Array.from({ length: 19 }, (_, i) =>
+      event({ level: `strange${'abcdefghijklmnopqrs'[i]}`, message: 'of many levels' }),
+    ),
+    event({ level: 'strangez', message: 'no level beyond twenty' }),
+    ...Array.from({ length: 201 }, (_, i) => event({ level: 'other', version: `v${i}` })),
+    ...[1, 2].map(() => event({ level: 'error', message: 'other' })),
+    ...Array.from({ length: 5_002 }, (_, i) => {
+      const word = [...String(i)].map((digit) => 'abcdefghij'[Number(digit)]).join('');
+      return event({ level: 'fatal', message: `${word} is broken` });
+    }),
+  ];
+  await run(batches(lines.map((line, i) => record(line, i))));
+  const text = read('README.md');
+  const errors = read('errors.csv')
+    .split('\n')
+    .filter((row) => /^"?2"?,"?other"?,/.test(row));
+  expect(errors).toHaveLength(1);
+  expect(text).toContain('1 event of further releases.');
+  expect(text).toMatch(/Of \d+ more errors the text is not told apart/);
+  expect(text).toMatch(/\| Events \| \d+ \(.*; \d+ of further levels, 1 without a level\) \|/);
+});
+
 it('one that fails leaves no file that looks whole', async () => {
   await expect(run(batches([record(event({ message: 'a' }))], new Error('the log is gone')))).rejects.toThrow(
     'the log is gone',

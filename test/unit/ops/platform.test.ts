@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest';
 import { loadMeasures } from '../../../src/measure/measure-config.ts';
 import { binOf } from '../../../src/measure/sketch.ts';
-import { LABEL_SEPARATOR, type SeriesOfMeasure } from '../../../src/measure/totals.ts';
+import { LABEL_SEPARATOR, OTHER, type SeriesOfMeasure, TOTALS_FORMAT } from '../../../src/measure/totals.ts';
 import { platformMetrics } from '../../../src/ops/platform-metrics.ts';
 import { pm2Readings } from '../../../src/ops/pm2-readings.ts';
 import { statsOf } from '../../../src/ops/stats.ts';
@@ -16,7 +16,7 @@ const key = (...values: string[]) => values.join(LABEL_SEPARATOR);
 function storeWith(series: Record<string, SeriesOfMeasure>) {
   const store = createWindowStore({ measures });
   const buckets = [{ eventMs: BUCKET, series }];
-  store.apply({ lane: '0', arrivalMs: BUCKET, upToOffset: 9, records: 10, buckets });
+  store.apply({ lane: '0', arrivalMs: BUCKET, upToOffset: 9, records: 10, format: TOTALS_FORMAT, buckets });
   return store;
 }
 
@@ -91,6 +91,20 @@ it('the same counts for Prometheus; a stale gauge is absent', () => {
   }
   expect(text).not.toMatch(/http_requests_total|process_resident/);
   expect(platformMetrics(platform(), measures, NOW + 600_000)).not.toMatch(/bull_queue|node_active_calls/);
+});
+
+it('a queue or system called `other` is its own: what did not fit is beside it, and in no statistics', () => {
+  const store = storeWith({
+    'queue.size': { other: gauge(12), [OTHER]: gauge(500) },
+    'db.pool_size': { [key('other', 'a', '1')]: gauge(40), [key(OTHER, OTHER, OTHER)]: gauge(4_000) },
+    'db.pool_in_use': { [key('other', 'a', '1')]: gauge(10) },
+  });
+  const { queues, connectionPools } = statsOf(store, '5m', NOW).data;
+  expect(queues.map(({ name, waiting }) => [name, waiting])).toEqual([['other', 12]]);
+  expect(connectionPools).toEqual([{ system: 'other', size: 40, inUse: 10, usage: 0.25 }]);
+  const lines = platformMetrics(store, measures, NOW).split('\n');
+  expect(lines).toContain('bull_queue_waiting_total{queue="other"} 12');
+  expect(lines).toContain('bull_queue_waiting_total{queue="other",logpipe_rest="true"} 500');
 });
 
 it('the four figures for PM2, of the same counts; what is no data is not shown', () => {

@@ -125,6 +125,34 @@ test('endless events are told after ten seconds all the same', async () => {
   expect(happenings).toHaveLength(2);
 });
 
+test('PM2’s list and its bus say the same of what was given up: it happened once, whoever speaks first', async () => {
+  const list = new Map([
+    ['api', ['online', 'errored']],
+    ['stopped-by-hand', ['stopped']],
+    ['job', ['one-launch-status']],
+  ]);
+  expect(lifecycle.compare(list)).toBe(true);
+  see('exit', 'stopped', 0, { exit_code: 3 });
+  see('restart overlimit', 'errored');
+  await clock.advance(2_000);
+  expect(kinds()).toEqual([['overlimit', '0']]);
+  expect(lifecycle.compare(list)).toBe(true);
+
+  happenings = [];
+  lifecycle.compare(new Map([['api', ['online']]]));
+  expect(happenings).toMatchObject([{ kind: 'overlimit', ended: true }]);
+  see('exit', 'stopped', 0, { exit_code: 3 });
+  // Not known yet what comes of it: to be looked at again.
+  expect(lifecycle.compare(list)).toBe(false);
+  see('restart overlimit', 'errored');
+  await clock.advance(20_000);
+  expect(happenings.map(({ kind, ended }) => [kind, ended])).toEqual([
+    ['overlimit', true],
+    ['overlimit', undefined],
+  ]);
+  expect(lifecycle.compare(list)).toBe(true);
+});
+
 test('whatever comes on the bus, nothing throws and nothing is told', async () => {
   for (const data of [
     null,
