@@ -10,6 +10,12 @@ const PAUSE_MS = 200;
 /** Answers of a broker that does not lead the partition, or not yet. kafkajs gives these questions up at once. */
 const ELECTING = new Set(['NOT_LEADER_FOR_PARTITION', 'LEADER_NOT_AVAILABLE', 'REPLICA_NOT_AVAILABLE']);
 
+/** kafkajs puts what it tried again in vain into an error without a type. */
+function isElecting(error: unknown): boolean {
+  const { type = '', cause } = (error ?? {}) as { readonly type?: string; readonly cause?: unknown };
+  return ELECTING.has(type) || (cause !== undefined && cause !== error && isElecting(cause));
+}
+
 /**
  * Does `work` with an admin client of its own, again with a new one (and so with fresh metadata) while leaders are elected.
  * @throws what `work` and the connection throw
@@ -22,8 +28,7 @@ export async function withAdmin<T>(kafka: Kafka, work: (admin: Admin) => Promise
       await admin.connect();
       return await work(admin);
     } catch (error) {
-      if (!ELECTING.has((error as { type?: string }).type ?? '') || performance.now() - started > PATIENCE_MS)
-        throw error;
+      if (!isElecting(error) || performance.now() - started > PATIENCE_MS) throw error;
     } finally {
       await admin.disconnect().catch(() => {});
     }
