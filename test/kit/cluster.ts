@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { expect, onTestFinished } from 'vitest';
+import { expect, onTestFailed, onTestFinished } from 'vitest';
 import winston from 'winston';
 import { parseConfig } from '../../src/config.ts';
 import { sleep } from '../../src/core/clock.ts';
@@ -78,6 +78,13 @@ export async function judge(
     expect(await one.exit).toEqual({ status: 0, signal: null });
   }
   expect(await run.problems()).toEqual([]);
+}
+
+/** What it said, in a file that stays: a failure of minutes ago cannot be told from the last lines. */
+function keepOutput(of: LogpipeProcess): void {
+  const file = join(tmpdir(), `${uniqueName('logpipe-failed')}.log`);
+  writeFileSync(file, `${of.stdout()}\n${of.stderr()}`);
+  console.log(`what process ${of.pid} said: ${file}`);
 }
 
 /** Three copies of everything, two of which must have it. The load runs until `finish`. */
@@ -163,6 +170,7 @@ http: { port: 0 }
       const started = spawnLogpipe(['run', '--config', file, '--exit-with-parent'], {
         env: { LOGPIPE_TEST_CLOCK: clock, NODE_OPTIONS: `--import ${SHIFTED_CLOCK}` },
       });
+      onTestFailed(() => keepOutput(started));
       await started.waitForLine(/alerts are evaluated here|standing by/, TOLD_MS);
       return Object.assign(started, { setClock: (aheadMs: number) => writeFileSync(clock, String(aheadMs)) });
     },
