@@ -269,12 +269,13 @@ function timeOutLogins(connection: Connection, authenticator: Authenticator, Con
 
   const { authenticate } = authenticator;
   authenticator.authenticate = async function () {
-    const { host, port } = this.connection;
-    this.connection[BROKEN] = undefined;
+    const { connection: mine } = this;
+    const { host, port } = mine;
+    Object.assign(mine, { [BROKEN]: undefined });
     try {
       await authenticate.call(this);
     } catch (error) {
-      const broken = this.connection[BROKEN];
+      const broken = mine[BROKEN];
       if (broken === undefined) throw error;
       throw new ConnectionError(`Log-in: ${broken.message}`, { broker: `${host}:${port}`, code: 'ETIMEDOUT' });
     }
