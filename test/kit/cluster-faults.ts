@@ -81,11 +81,13 @@ export async function brokerDiskFull(place: Place, broker: ClusterMember): Promi
 /** The disks of Elasticsearch have less left than its own watermark asks for: it makes the indices read-only by itself, and ends that. */
 export async function elasticsearchDiskFull({ cluster: { esUrls } }: Place, ms: number): Promise<void> {
   const [url] = esUrls;
-  const watermarks = async (left: string | null) => {
+  /** What it asks to be left; undefined: the stack's way, that no disk is looked at. */
+  const watermarks = async (left?: string) => {
     const names = ['low', 'high', 'flood_stage'].map((name) => `cluster.routing.allocation.disk.watermark.${name}`);
     const settings = {
-      ...Object.fromEntries(names.map((name) => [name, left])),
-      'cluster.info.update.interval': '10s',
+      ...Object.fromEntries(names.map((name) => [name, left ?? null])),
+      'cluster.routing.allocation.disk.threshold_enabled': left === undefined ? null : true,
+      'cluster.info.update.interval': left === undefined ? null : '10s',
     };
     const reply = await fetch(`${url}/_cluster/settings`, {
       ...{ method: 'PUT', headers: { 'content-type': 'application/json' } },
