@@ -103,7 +103,8 @@ export interface ClusterOptions {
   /** Default 3; 0 for none. */
   esNodes?: number;
   es?: EsChoice;
-  properties?: Readonly<Record<string, string>>;
+  /** Broker settings over ours; given by broker (from 1) when they are to differ. */
+  properties?: Readonly<Record<string, string>> | ((node: number, ports: MemberPorts) => Record<string, string>);
   settings?: Readonly<Record<string, string>>;
 }
 
@@ -170,15 +171,20 @@ function createMember(
   layout: ClusterLayout,
   kind: ServerKind,
   number: number,
-  options: Pick<MemberOptions, 'es' | 'properties' | 'settings'>,
+  options: Pick<ClusterOptions, 'es' | 'properties' | 'settings'>,
 ) {
+  const { properties, ...rest } = options;
   const name = memberName(kind, number);
   const { port } = layout[kind][number - 1]!;
   const dataDir = mkdtempSync(join(tmpdir(), `logpipe-${name}-`));
   let server: LocalServer | undefined;
+  const own: MemberOptions = { ...rest, dataDir, disposable: true, bootstrap: false };
+  if (properties !== undefined) {
+    own.properties = typeof properties === 'function' ? properties(number, layout[kind][number - 1]!) : properties;
+  }
 
   async function start(bootstrap: boolean): Promise<void> {
-    server = await startMember(layout, kind, number, { ...options, dataDir, disposable: true, bootstrap });
+    server = await startMember(layout, kind, number, { ...own, bootstrap });
   }
 
   function removeData(): void {

@@ -14,6 +14,8 @@
 //   partitions' leaders, and asks the same broker again and again; any client may choose it for what all others wait for. Here a
 //   time-out is the end of the connection and of the metadata, questions that any broker answers are given up early, and they go to
 //   one that owes no answer.
+// - A log-in that a broker does not answer, or whose connection breaks, is "wrong password" to kafkajs: nobody tries again. Before
+//   Kafka 1.0 its steps are no requests and are waited for without end. Here it is a connection that broke, in the time of a request.
 // - A group's coordinator that does not answer a heartbeat holds up all reading, and is asked again and again. Here reading goes on
 //   meanwhile, and a heartbeat that timed out is the coordinator's "no longer me": it is looked for anew, and the member stays the
 //   one it was, so that nobody waits for the end of its session.
@@ -36,7 +38,12 @@ interface Connection {
   chunks: Buffer[];
   bytesBuffered: number;
   bytesNeeded: number;
+  /** While a step of a log-in waits that is no request. */
+  readonly authHandlers?: { onError(): void } | null;
+  /** What ended it while a log-in was under way. */
+  [BROKEN]?: Error | undefined;
   connect(): Promise<unknown>;
+  sendAuthRequest(step: object): Promise<unknown>;
   disconnect(): Promise<unknown>;
   rejectRequests(error: Error): void;
 }
@@ -60,6 +67,11 @@ interface RequestQueue {
 interface Broker {
   isConnected(): boolean;
   readonly connectionPool: { readonly pool: readonly Connection[] };
+}
+
+interface Authenticator {
+  readonly connection: Connection;
+  authenticate(): Promise<void>;
 }
 
 interface Runner {
@@ -89,13 +101,14 @@ const CONNECTION = Symbol('connection');
 const TIMED_OUT = Symbol('timedOut');
 const REFRESHED = Symbol('refreshed');
 const BEATING = Symbol('beating');
+const BROKEN = Symbol('broken');
 
 const CHECK_MS = 100;
 /** A look for late answers that is itself later than this was slept through. */
 const LATE_MS = 1_000;
 /** Any broker answers these from memory: who takes longer answers nothing. */
 const QUICK_MS = 4_000;
-const QUICK = new Set([3 /* Metadata */, 10 /* FindCoordinator */, 18 /* ApiVersions */]);
+const QUICK = new Set([3 /* Metadata */, 10 /* FindCoordinator */, 17 /* SaslHandshake */, 18 /* ApiVersions */]);
 /** A broker that has owed an answer for this long is asked last. */
 const OWING_MS = 2_000;
 const HEARTBEAT = 12;
@@ -130,6 +143,8 @@ export function repairKafkaJsTime(): void {
   if (connection === undefined || pool === undefined || runner === undefined) return;
   if (KafkaJSConnectionError === undefined || KafkaJSProtocolError === undefined) return;
   timeOutConnections(queue, connection, { KafkaJSConnectionError, KafkaJSProtocolError });
+  const authenticator = prototypeOf<Authenticator>('broker/saslAuthenticator');
+  if (authenticator !== undefined) timeOutLogins(connection, authenticator, KafkaJSConnectionError);
   leaveSilentBrokers(pool);
   readWhileBeating(runner);
 }
@@ -227,6 +242,43 @@ function timeOutConnections(
       if (silent !== undefined) endSilent(silent, this);
       if (!this.isConnected()) this.destroy();
     }, everyMs);
+  };
+}
+
+/** A refusal stays one: a broker answers with it, or before Kafka 1.0 hangs up. */
+function timeOutLogins(connection: Connection, authenticator: Authenticator, ConnectionError: ErrorClass): void {
+  const { rejectRequests, sendAuthRequest } = connection;
+  connection.rejectRequests = function (error) {
+    this[BROKEN] = error;
+    rejectRequests.call(this, error);
+    this.authHandlers?.onError();
+  };
+
+  connection.sendAuthRequest = async function (step) {
+    const timer = setTimeout(() => {
+      this.rejectRequests(new Error('The log-in timed out'));
+      this.disconnect().catch(() => {});
+      this.socket?.destroy();
+    }, this.requestQueue.requestTimeout);
+    try {
+      return await sendAuthRequest.call(this, step);
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+
+  const { authenticate } = authenticator;
+  authenticator.authenticate = async function () {
+    const { connection: mine } = this;
+    const { host, port } = mine;
+    Object.assign(mine, { [BROKEN]: undefined });
+    try {
+      await authenticate.call(this);
+    } catch (error) {
+      const broken = mine[BROKEN];
+      if (broken === undefined) throw error;
+      throw new ConnectionError(`Log-in: ${broken.message}`, { broker: `${host}:${port}`, code: 'ETIMEDOUT' });
+    }
   };
 }
 

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { expect, onTestFinished } from 'vitest';
+import { expect, onTestFailed, onTestFinished } from 'vitest';
 import winston from 'winston';
 import { parseConfig } from '../../src/config.ts';
 import { sleep } from '../../src/core/clock.ts';
@@ -40,8 +40,12 @@ const TOLD_MS = 180_000;
 export interface ClusterRun {
   readonly topic: string;
   readonly admin: ReturnType<ReturnType<typeof createKafka>['admin']>;
+  /** All topics that logpipe uses. */
+  readonly topics: readonly string[];
   /** Another process of logpipe, in all roles; resolves when it works or stands by. */
-  start(): Promise<ClusterProcess>;
+  start(brokers?: readonly string[]): Promise<ClusterProcess>;
+  /** Resolves with the next record that Kafka has taken; after how many ms. */
+  nextDelivery(): Promise<number>;
   /** Calls fail until people have been called, then they succeed until people were told that it is over. */
   incident(): Promise<void>;
   /** The longest time in which Kafka took nothing while `work` ran, ms. */
@@ -57,20 +61,36 @@ export interface ClusterProcess extends LogpipeProcess {
   setClock(aheadMs: number): void;
 }
 
+export interface JudgeOptions {
+  /** The ways by which its processes reach the brokers, one for each. Default: one process, as the cluster says. */
+  readonly processes?: readonly (readonly string[])[];
+  /** The way by which the application reaches them. */
+  readonly application?: readonly string[];
+}
+
 /**
- * While the load runs and an incident is going on, `fault` happens; there is one incident before it and one after it. Then all
- * is ended, and judged.
+ * While the load runs and incidents follow each other, `fault` happens; there is one incident before it and one after it. Then
+ * all is ended, and judged.
  */
 export async function judge(
   cluster: Cluster,
   fault: (run: ClusterRun, processes: ClusterProcess[]) => Promise<void>,
-  options: { processes?: number } = {},
+  options: JudgeOptions = {},
 ): Promise<void> {
-  const run = await startClusterRun(cluster);
+  const run = await startClusterRun(cluster, options.application);
   const processes: ClusterProcess[] = [];
-  for (let n = 0; n < (options.processes ?? 1); n++) processes.push(await run.start());
+  for (const brokers of options.processes ?? [cluster.brokers]) processes.push(await run.start(brokers));
   await run.incident();
-  await Promise.all([fault(run, processes), run.incident()]);
+  let over = false;
+  const incidents = async () => {
+    do await run.incident();
+    while (!over);
+  };
+  const faults = async () => {
+    await fault(run, processes);
+    over = true;
+  };
+  await Promise.all([faults(), incidents()]);
   await run.incident();
   await run.finish();
   for (const one of processes) {
@@ -80,17 +100,26 @@ export async function judge(
   expect(await run.problems()).toEqual([]);
 }
 
+/** What it said, in a file that stays: a failure of minutes ago cannot be told from the last lines. */
+function keepOutput(of: LogpipeProcess): void {
+  const file = join(tmpdir(), `${uniqueName('logpipe-failed')}.log`);
+  writeFileSync(file, `${of.stdout()}\n${of.stderr()}`);
+  console.log(`what process ${of.pid} said: ${file}`);
+}
+
 /** Three copies of everything, two of which must have it. The load runs until `finish`. */
-export async function startClusterRun(cluster: Cluster): Promise<ClusterRun> {
+export async function startClusterRun(
+  cluster: Cluster,
+  application: readonly string[] = cluster.brokers,
+): Promise<ClusterRun> {
   const topic = uniqueName('cluster');
   const folder = mkdtempSync(join(tmpdir(), 'logpipe-cluster-'));
   const pagerduty = await startReceiver(() => ({ status: 202, body: '{"status":"success"}' }));
   const rulesFile = join(folder, 'rules.yml');
   writeFileSync(rulesFile, RULES);
-  const file = join(folder, 'logpipe.yml');
   const list = (addresses: readonly string[]) => addresses.map((address) => `'${address}'`).join(', ');
-  const yaml = `kafka:
-  brokers: [${list(cluster.brokers)}]
+  const yaml = (brokers: readonly string[]) => `kafka:
+  brokers: [${list(brokers)}]
   group: ${topic}-indexer
   counterGroup: ${topic}-counter
   alerterGroup: ${topic}-alerter
@@ -103,14 +132,13 @@ notify:
   pagerduty: { url: '${pagerduty.url}/v2/enqueue', integrationKey: k3yk3yk3y, ratePerSecond: 100 }
 http: { port: 0 }
 `;
-  writeFileSync(file, yaml);
-  const { kafka: config } = parseConfig(yaml, {}, file);
+  const { kafka: config } = parseConfig(yaml(cluster.brokers), {}, join(folder, 'logpipe.yml'));
   const kafka = createKafka(config, silentLog);
   await ensureTopics(kafka, config, silentLog);
   const admin = kafka.admin();
   await admin.connect();
 
-  const transport = new KafkaTransport({ brokers: cluster.brokers, topic, service: topic, closeTimeoutMs: 120_000 });
+  const transport = new KafkaTransport({ brokers: application, topic, service: topic, closeTimeoutMs: 120_000 });
   const logger = winston.createLogger({ format: winston.format.json(), transports: [transport] });
   let logged = 0;
   let failing = 0;
@@ -158,11 +186,15 @@ http: { port: 0 }
   return {
     topic,
     admin,
-    async start() {
+    topics: [config.topics.logs, config.topics.dlq, config.topics.counts, config.topics.alerts],
+    async start(brokers = cluster.brokers) {
+      const file = join(folder, `${uniqueName('logpipe')}.yml`);
+      writeFileSync(file, yaml(brokers));
       const clock = join(folder, `${uniqueName('clock')}.txt`);
       const started = spawnLogpipe(['run', '--config', file, '--exit-with-parent'], {
         env: { LOGPIPE_TEST_CLOCK: clock, NODE_OPTIONS: `--import ${SHIFTED_CLOCK}` },
       });
+      onTestFailed(() => keepOutput(started));
       await started.waitForLine(/alerts are evaluated here|standing by/, TOLD_MS);
       return Object.assign(started, { setClock: (aheadMs: number) => writeFileSync(clock, String(aheadMs)) });
     },
@@ -176,6 +208,16 @@ http: { port: 0 }
       await sleep(GOES_ON_MS);
       failing = 0;
       await waitFor(() => keysOf('resolve').size > before, { what: `its end is told`, timeoutMs: TOLD_MS });
+    },
+    async nextDelivery() {
+      const from = performance.now();
+      const { length } = deliveries;
+      await waitFor(() => deliveries.length > length, {
+        what: 'Kafka takes records',
+        timeoutMs: TOLD_MS,
+        intervalMs: 10,
+      });
+      return deliveries[length]! - from;
     },
     async longestPause(work) {
       const from = performance.now();
