@@ -11,7 +11,15 @@ import { HOUR_MS, type HourRecord, type RollupDefinition } from '../rules/hourly
 import { createKnownSet, type KnownEntry } from '../rules/known-set.ts';
 import type { Observation } from '../rules/observation.ts';
 import type { ProgressStatus } from '../rules/progress.ts';
-import { createQuietSet, QUIET, type QuietEntry, WATCHED, type WatchedEntry } from '../rules/quiet-set.ts';
+import {
+  createQuietSet,
+  QUIET,
+  type QuietEntry,
+  SKIPPED,
+  type SkippedEntry,
+  WATCHED,
+  type WatchedEntry,
+} from '../rules/quiet-set.ts';
 import { MAX_LOOK_BACK_MS, type Rules } from '../rules/rule-config.ts';
 import type { Labels } from '../rules/series.ts';
 import type { WindowStore } from '../rules/windows.ts';
@@ -91,7 +99,11 @@ export function createEvaluations(
   const learned = recordsOf<KnownEntry & Versioned>(initial, TEMPLATE);
   const known = createKnownSet(sinceMs, learned.filter(isOfPresent));
   deps.onKnown?.(known.size, known.maxKeys);
-  const quiet = createQuietSet(recordsOf<QuietEntry>(initial, QUIET), recordsOf<WatchedEntry>(initial, WATCHED));
+  const quiet = createQuietSet(
+    recordsOf<QuietEntry>(initial, QUIET),
+    recordsOf<WatchedEntry>(initial, WATCHED),
+    initial.get(SKIPPED) as SkippedEntry | undefined,
+  );
   const outdated = new Set(learned.filter((entry) => !isOfPresent(entry)).map(({ key }) => `${TEMPLATE}${key}`));
   const hours = recordsOf<HourRecord>(initial, ROLLUP);
   /** Of each lane, how far its totals reach and in which bucket. */
@@ -115,6 +127,7 @@ export function createEvaluations(
   function beginAnew(nowMs: number): void {
     const { store, progress } = evaluator;
     const formerMs = progress.status(nowMs).times?.evalMs ?? nowMs;
+    quiet.begin(nowMs);
     evaluator = begin(fullHour(nowMs));
     evaluator.store.putSeries(store, Math.max(0, formerMs - nowMs), nowMs);
   }

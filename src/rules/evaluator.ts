@@ -66,7 +66,7 @@ export function createEvaluator(options: EvaluatorOptions, deps: EvaluatorDeps =
     binsMs: binsFor(rules, measures),
     rollups: rollupsOf(rules, measures, rollups),
   });
-  const progress = createProgress();
+  const progress = createProgress((fromMs, toMs) => deps.quiet?.skip(fromMs, toMs));
   const watchLate = () => createLateWatch({ rules, store, ...(deps.isFiring && { isFiring: deps.isFiring }) });
   let lateWatch = watchLate();
 
