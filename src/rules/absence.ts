@@ -2,8 +2,9 @@
 // label set. Guarantee: judged by how far the log was read: while logpipe is behind, or Kafka is away, that time stands still, and
 // so nobody is called silent whom logpipe merely does not hear. Who is silent stays so, however long it lasts, until something
 // arrives or the rule's `forgetAfter` is over.
+import { isOver } from '../core/clock.ts';
 import type { JudgeContext, Verdict } from './breach.ts';
-import { isOver, type QuietSet } from './quiet-set.ts';
+import type { QuietSet } from './quiet-set.ts';
 import { type AbsenceRule, exceeds } from './rule-types.ts';
 import type { Labels } from './series.ts';
 import { readMeasure, windowTo } from './values.ts';

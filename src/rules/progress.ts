@@ -1,7 +1,7 @@
 // How far the log was read, over all lanes: the time up to which a window can be judged. In: progress records with the broker's
 // time of each. Out: evaluation time, end of the last complete bucket, lag, stalled lanes.
 // Guarantee: evaluation time never goes back; no host's clock moves it; a lane that stalls holds it back for 30 s, then no more.
-import { SET_BACK_MS, STEP_MS } from '../core/clock.ts';
+import { isOver, STEP_MS } from '../core/clock.ts';
 import { BUCKET_MS, type LaneProgress } from '../measure/totals.ts';
 
 /** A lane that is further behind the furthest one is stalled: evaluation waits no more. */
@@ -153,8 +153,8 @@ export function createProgress(onSkipped: (fromMs: number, toMs: number) => void
       // When it was true, which is earlier than when it stood in the log.
       const trueMs = recordMs - lateMs - (progress.ageMs ?? 0);
       // An arrival that lies ahead by more is of a time that the brokers' clock has left.
-      const isOver = arrivalMs - recordMs > SET_BACK_MS;
-      const readMs = caughtUp ? (isOver ? trueMs : Math.max(arrivalMs, trueMs)) : arrivalMs;
+      const ofFormerTime = isOver(arrivalMs, recordMs);
+      const readMs = caughtUp ? (ofFormerTime ? trueMs : Math.max(arrivalMs, trueMs)) : arrivalMs;
       lanes.set(lane, Math.max(lanes.get(lane) ?? 0, readMs));
     },
     forget: (lane) => void lanes.delete(lane),

@@ -1,7 +1,7 @@
 // Who fell silent, remembered for longer than windows are: of each absence rule the label sets that nothing has arrived of for a
 // while, and since when a rule without labels is watched. In: what absence rules find. Out: since when each is silent, and what
 // somebody has to make durable. Guarantee: bounded; what is known of a rule goes when it watches something else.
-import { SET_BACK_MS } from '../core/clock.ts';
+import { isOver } from '../core/clock.ts';
 import type { AbsenceRule } from './rule-types.ts';
 import type { Labels } from './series.ts';
 
@@ -66,11 +66,6 @@ export const SKIPPED = 'skipped/times';
 const NOTE_MS = 15 * 60_000;
 const MAX_PER_RULE = 500;
 const MAX_SKIPPED = 16;
-
-/** A moment of a time that the brokers' clock has left: it was set back. */
-export function isOver(ms: number, evalMs: number): boolean {
-  return ms - evalMs > SET_BACK_MS;
-}
 
 /** What the rule listens to: an absence of something else is another one. */
 export function watchedBy({ measure, where, labels }: Pick<AbsenceRule, 'measure' | 'where' | 'labels'>): string {
