@@ -14,8 +14,7 @@ const REAL_SERVERS = {
   retry: 1,
 };
 
-/** Twenty kills instead of five, and clocks that are set: only by `--project integrity-full`, so that a plain run does not take all
- * night. */
+/** Twenty kills instead of five: only by `--project integrity-full`, so that a plain run does not take all night. */
 const full = process.argv.some((argument) => argument.endsWith('integrity-full'));
 
 /** Outages of more than a minute, and every broker frozen in turn: only by `--project cluster-full`. */
@@ -42,7 +41,6 @@ export default defineConfig({
       tier('integration', { ...REAL_SERVERS, testTimeout: 240_000, hookTimeout: 120_000, sequence: { groupOrder: 1 } }),
       tier('integrity', {
         ...REAL_SERVERS,
-        exclude: ['test/integrity/clocks.test.ts'],
         testTimeout: 600_000,
         hookTimeout: 120_000,
         sequence: { groupOrder: 2 },

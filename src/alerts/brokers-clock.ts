@@ -8,7 +8,7 @@ import type { AlertStore } from './store.ts';
 export interface BrokersClock {
   /** Whole milliseconds since the epoch. */
   now(): number;
-  /** The brokers' time of a record that was written just now, in the order of its partition. True: their clock was set back. */
+  /** The brokers' time of a record that was written just now, in the order of its partition. True: their clock was set back by a lot. */
   saw(recordMs: number): boolean;
 }
 
@@ -33,15 +33,16 @@ export function createBrokersClock(clock: Clock, dated?: AlertStore['dated']): B
     now,
     saw(recordMs) {
       now();
-      const isSetBack = sawMs - recordMs > SET_BACK_MS;
-      if (isSetBack) present = recordMs;
+      const backMs = sawMs - recordMs;
+      // Also by a little, as by another leader: ahead of what is written, all would look late for ever, and the heartbeat end.
+      if (backMs > STEP_MS) present = recordMs;
       sawMs = recordMs;
       // Set right, or set together with theirs: the wall clock is nearer now.
       const isNearer = Math.abs(last.wallMs - recordMs) < Math.abs(present - recordMs);
       if (Math.abs(last.wallMs - present) > STEP_MS && isNearer) present = last.wallMs;
       // Nothing was written in the future.
       present = Math.max(present, recordMs);
-      return isSetBack;
+      return backMs > SET_BACK_MS;
     },
   };
 }

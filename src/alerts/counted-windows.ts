@@ -61,6 +61,7 @@ export function createCountedWindows(
   function beginAnew(nowMs: number): void {
     const { store, progress } = evaluator;
     const formerMs = progress.status(nowMs).times?.evalMs ?? nowMs;
+    memory.quiet?.begin(nowMs);
     evaluator = begin(fullHour(nowMs));
     evaluator.store.putSeries(store, Math.max(0, formerMs - nowMs), nowMs);
   }

@@ -6,7 +6,15 @@ import { HOUR_MS, type HourRecord } from '../rules/hourly.ts';
 import { createKnownSet, type KnownEntry } from '../rules/known-set.ts';
 import type { Observation } from '../rules/observation.ts';
 import type { ProgressStatus } from '../rules/progress.ts';
-import { createQuietSet, QUIET, type QuietEntry, WATCHED, type WatchedEntry } from '../rules/quiet-set.ts';
+import {
+  createQuietSet,
+  QUIET,
+  type QuietEntry,
+  SKIPPED,
+  type SkippedEntry,
+  WATCHED,
+  type WatchedEntry,
+} from '../rules/quiet-set.ts';
 import { MAX_LOOK_BACK_MS, type Rules } from '../rules/rule-config.ts';
 import type { FirstSeenRule } from '../rules/rule-types.ts';
 import type { Labels } from '../rules/series.ts';
@@ -86,7 +94,11 @@ export function createEvaluations(
     : new Map<string, number>();
   const known = createKnownSet(sinceMs, valid, undefined, watched);
   deps.onKnown?.(known.size, known.maxKeys);
-  const quiet = createQuietSet(recordsOf<QuietEntry>(initial, QUIET), recordsOf<WatchedEntry>(initial, WATCHED));
+  const quiet = createQuietSet(
+    recordsOf<QuietEntry>(initial, QUIET),
+    recordsOf<WatchedEntry>(initial, WATCHED),
+    initial.get(SKIPPED) as SkippedEntry | undefined,
+  );
   const outdated = new Set(learned.filter((entry) => !isOfPresent(entry)).map(({ key }) => `${TEMPLATE}${key}`));
   windows.remember({ known, isFiring: deps.isFiring, ...(options.withoutLog ? {} : { quiet }) });
   let kept = hoursOf(initial).map(({ hourMs }) => hourMs);

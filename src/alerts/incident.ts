@@ -1,6 +1,6 @@
 // Alerts that belong together are one incident: which one a firing alert joins, what is known of it, and the facts that
 // decide whether it is told. In: incident and alert records. Out: new records. Pure.
-import { SET_BACK_MS } from '../core/clock.ts';
+import { isOver } from '../core/clock.ts';
 import type { ChannelName, NotifiedAlert } from '../notify/notification.ts';
 import type { Priority } from '../rules/observation.ts';
 import { type AlertRecord, type AlertRule, alertKey, type Said } from './alert-state.ts';
@@ -113,12 +113,13 @@ export function joinIncident(
  */
 export function redated(incident: IncidentRecord, wallMs: number): IncidentRecord {
   const { told, resolvedMs } = incident;
-  const isOver = (ms: number | undefined) => ms !== undefined && ms - wallMs > SET_BACK_MS;
-  if (!isOver(told?.atMs) && !isOver(resolvedMs)) return incident;
+  const isTold = told !== undefined && isOver(told.atMs, wallMs);
+  const hasEnded = resolvedMs !== undefined && isOver(resolvedMs, wallMs);
+  if (!isTold && !hasEnded) return incident;
   return {
     ...incident,
-    ...(told !== undefined && isOver(told.atMs) ? { told: { ...told, atMs: wallMs } } : {}),
-    ...(isOver(resolvedMs) ? { resolvedMs: wallMs } : {}),
+    ...(isTold ? { told: { ...told, atMs: wallMs } } : {}),
+    ...(hasEnded ? { resolvedMs: wallMs } : {}),
   };
 }
 

@@ -2,7 +2,7 @@
 // records, messages to send, transitions for the history. Guarantee: pure and deterministic; the state moves only when
 // `accept` says that the plan is durable, so a plan whose commit failed is decided again; and everything a decision rests on
 // stands in the records, so a machine built from them goes on exactly where the other one stopped.
-import { SET_BACK_MS } from '../core/clock.ts';
+import { isOver } from '../core/clock.ts';
 import type { Masker } from '../core/mask.ts';
 import type { ChannelName } from '../notify/notification.ts';
 import type { Observation, Priority } from '../rules/observation.ts';
@@ -119,7 +119,7 @@ export function createAlertMachine(
       return false;
     }
     // The clock was set back meanwhile.
-    if (next.sinceMs - wallMs > SET_BACK_MS) {
+    if (isOver(next.sinceMs, wallMs)) {
       draft.put('rules', 'present', { ...present, next: { ...next, sinceMs: wallMs } });
       return false;
     }

@@ -42,6 +42,10 @@ export const STEP_MS = 1_000;
  * than this they begin anew.
  */
 export const SET_BACK_MS = 60_000;
+/** A moment of a time that the clock has left: it was set back to `nowMs` or before. */
+export function isOver(ms: number, nowMs: number): boolean {
+  return ms - nowMs > SET_BACK_MS;
+}
 const LOOK_MS = 1_000;
 /** What a busy process is late at most, and what counts of a longer sleep. */
 const AWAKE_MS = 3_000;

@@ -212,13 +212,23 @@ export function createCounter(
   }
 
   function progress(): LaneProgress[] {
+    const said = deps.monotonic === undefined ? {} : { writer, saidMs: Math.round(deps.monotonic()) };
     if (embedded !== undefined) {
       let arrivalMs = 0;
       for (const { newestMs } of lanes.values()) arrivalMs = Math.max(arrivalMs, newestMs);
       // Lines are read when they are written: there is no other end than what was read.
-      return [{ lane: EMBEDDED_LANE, lanes: 1, position: counted, end: counted, arrivalMs, caughtUp: accepting === 0 }];
+      return [
+        {
+          lane: EMBEDDED_LANE,
+          lanes: 1,
+          position: counted,
+          end: counted,
+          arrivalMs,
+          caughtUp: accepting === 0,
+          ...said,
+        },
+      ];
     }
-    const said = deps.monotonic === undefined ? {} : { writer, saidMs: Math.round(deps.monotonic()) };
     return (deps.positions?.() ?? []).map(({ partition, lanes: all, position, end, caughtUp, ageMs }) => {
       const lane = lanes.get(String(partition));
       return {

@@ -83,7 +83,7 @@ export function startCounting(options: CountingOptions, deps: CountingDeps): Cou
   } else {
     if (deps.sink === undefined) throw new Error('without Kafka the counter needs a sink');
     sink = deps.sink;
-    counter = createCounter(measures, { ...shared, sink }, publishing);
+    counter = createCounter(measures, { ...shared, sink, monotonic: () => performance.now() }, publishing);
     if (options.source === 'files') {
       source = createFileSource({ ...options.files, dataDir: options.dataDir }, { log, clock });
     }

@@ -2,8 +2,9 @@
 // label set. Guarantee: judged by how far the log was read: while logpipe is behind, or Kafka is away, that time stands still, and
 // so nobody is called silent whom logpipe merely does not hear. Who is silent stays so, however long it lasts, until something
 // arrives or the rule's `forgetAfter` is over.
+import { isOver } from '../core/clock.ts';
 import type { JudgeContext, Verdict } from './breach.ts';
-import { isOver, type QuietSet } from './quiet-set.ts';
+import type { QuietSet } from './quiet-set.ts';
 import { type AbsenceRule, exceeds } from './rule-types.ts';
 import type { Labels } from './series.ts';
 import { readMeasure, windowTo } from './values.ts';
@@ -23,7 +24,9 @@ export function judgeAbsence(rule: AbsenceRule, { store, times }: JudgeContext, 
     if (value === undefined) continue;
     heard.add(key);
     const lastMs = evalMs - value * 1_000;
-    verdicts.push(judgeSilence(rule, evalMs, key, labels, quiet?.hear(rule, key, labels, lastMs, evalMs) ?? lastMs));
+    verdicts.push(
+      judgeSilence(rule, evalMs, key, labels, quiet?.hear(rule, key, labels, lastMs, evalMs) ?? lastMs, quiet),
+    );
   }
   for (const entry of quiet?.of(rule) ?? []) {
     const { key, labels, lastMs } = entry;
@@ -31,7 +34,7 @@ export function judgeAbsence(rule: AbsenceRule, { store, times }: JudgeContext, 
     // Silent at least since the clock was set back, and nobody knows for how long before.
     if (isOver(lastMs, evalMs)) verdicts.push({ labels, state: 'unknown' });
     else if (rule.forgetAfterMs !== undefined && evalMs - lastMs >= rule.forgetAfterMs + TELL_MS) quiet?.forget(entry);
-    else verdicts.push(judgeSilence(rule, evalMs, key, labels, lastMs));
+    else verdicts.push(judgeSilence(rule, evalMs, key, labels, lastMs, quiet));
   }
   if (by.length > 0 || verdicts.length > 0) return verdicts;
 
@@ -39,7 +42,7 @@ export function judgeAbsence(rule: AbsenceRule, { store, times }: JudgeContext, 
   const { sinceMs, heard: before } = quiet.watched(rule, evalMs);
   // What it heard once is older than all that was read back.
   const fromMs = before ? Math.max(sinceMs, store.coveredFromMs()) : sinceMs;
-  const verdict = judgeSilence(rule, evalMs, '', {}, fromMs, before ? undefined : NEVER);
+  const verdict = judgeSilence(rule, evalMs, '', {}, fromMs, quiet, before ? undefined : NEVER);
   // Nothing has arrived: that is no end of anything.
   return [verdict.state === 'clear' ? { labels: {}, state: 'unknown' } : verdict];
 }
@@ -50,10 +53,11 @@ function judgeSilence(
   key: string,
   labels: Labels,
   lastMs: number,
+  quiet: QuietSet | undefined,
   remark?: string,
 ): Verdict {
   const { measure, bound, windowMs, forgetAfterMs } = rule;
-  const value = Math.max(0, evalMs - lastMs) / 1_000;
+  const value = Math.max(0, evalMs - lastMs - (quiet?.skippedMs(lastMs, evalMs) ?? 0)) / 1_000;
   if (forgetAfterMs !== undefined && value * 1_000 >= forgetAfterMs) return { labels, state: 'forgotten' };
   if (!exceeds(value, bound)) return { labels, state: 'clear' };
   const reading = { key, labels, value, volume: 0 };

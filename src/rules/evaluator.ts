@@ -69,7 +69,7 @@ export function createEvaluator(options: EvaluatorOptions, first: EvaluatorDeps 
     binsMs: binsFor(rules, measures),
     rollups: rollupsOf(rules, measures, rollups),
   });
-  const progress = createProgress();
+  const progress = createProgress((fromMs, toMs) => memory.quiet?.skip(fromMs, toMs));
   const isFiring = (ruleId: string, labels: Labels) => memory.isFiring?.(ruleId, labels) === true;
   const watchLate = () => createLateWatch({ rules, store, isFiring });
   let lateWatch = watchLate();

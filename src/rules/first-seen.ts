@@ -1,6 +1,7 @@
 // Rules of the kind first-seen: a label set that was never there before, as a new error template. In: a rule, what is held, the set
 // of what is known. Out: a breach for one window after something was first seen, then an end, then nothing.
 // Guarantee: in the learning period everything is learned without a word; what is known is never reported again.
+import { isOver } from '../core/clock.ts';
 import type { JudgeContext, Verdict } from './breach.ts';
 import type { KnownSet } from './known-set.ts';
 import type { FirstSeenRule } from './rule-types.ts';
@@ -29,7 +30,9 @@ export function judgeFirstSeen(rule: FirstSeenRule, { store, times }: JudgeConte
     }
     if (entry === undefined || entry.quiet) continue;
     const age = evalMs - entry.firstMs;
-    if (age < windowMs) {
+    // First seen in a time that the clock has left: news no more.
+    if (isOver(entry.firstMs, evalMs)) verdicts.push({ labels, state: 'clear' });
+    else if (age < windowMs) {
       const breach = { measure, reading, value: volume, threshold: minEvents, ...window };
       verdicts.push({ labels, state: 'breached', breach });
     } else if (age < 2 * windowMs + rule.keepFiringMs) {

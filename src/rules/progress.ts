@@ -1,7 +1,7 @@
 // How far the log was read, over all lanes: the time up to which a window can be judged. In: progress records with the broker's
 // time of each. Out: evaluation time, end of the last complete bucket, lag, stalled lanes.
 // Guarantee: evaluation time never goes back; no host's clock moves it; a lane that stalls holds it back for 30 s, then no more.
-import { SET_BACK_MS } from '../core/clock.ts';
+import { isOver, STEP_MS } from '../core/clock.ts';
 import { BUCKET_MS, type LaneProgress } from '../measure/totals.ts';
 
 /** A lane that is further behind the furthest one is stalled: evaluation waits no more. */
@@ -71,7 +71,8 @@ interface Writer {
   recordMs: number;
 }
 
-export function createProgress(): Progress {
+/** @param onSkipped hears of time that never was: the brokers' clock was set forward, from the one moment to the other */
+export function createProgress(onSkipped: (fromMs: number, toMs: number) => void = () => {}): Progress {
   const lanes = new Map<string, number>();
   let expected = 0;
   let firstRecordMs: number | undefined;
@@ -103,6 +104,8 @@ export function createProgress(): Progress {
       // What a counter said before was written before it said this: by no less is the brokers' clock ahead. More than was known
       // means that it was set forward.
       const certain = known.recordMs - saidMs;
+      const byMs = certain - Math.min(known.least, known.before);
+      if (byMs > STEP_MS) onSkipped(known.recordMs - byMs, known.recordMs);
       known.least = Math.max(known.least, certain);
       known.before = Math.max(known.before, certain);
       known.saidMs = saidMs;
@@ -150,8 +153,8 @@ export function createProgress(): Progress {
       // When it was true, which is earlier than when it stood in the log.
       const trueMs = recordMs - lateMs - (progress.ageMs ?? 0);
       // An arrival that lies ahead by more is of a time that the brokers' clock has left.
-      const isOver = arrivalMs - recordMs > SET_BACK_MS;
-      const readMs = caughtUp ? (isOver ? trueMs : Math.max(arrivalMs, trueMs)) : arrivalMs;
+      const ofFormerTime = isOver(arrivalMs, recordMs);
+      const readMs = caughtUp ? (ofFormerTime ? trueMs : Math.max(arrivalMs, trueMs)) : arrivalMs;
       lanes.set(lane, Math.max(lanes.get(lane) ?? 0, readMs));
     },
     forget: (lane) => void lanes.delete(lane),

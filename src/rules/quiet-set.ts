@@ -1,7 +1,7 @@
 // Who fell silent, remembered for longer than windows are: of each absence rule the label sets that nothing has arrived of for a
 // while, and since when a rule without labels is watched. In: what absence rules find. Out: since when each is silent, and what
 // somebody has to make durable. Guarantee: bounded; what is known of a rule goes when it watches something else.
-import { SET_BACK_MS } from '../core/clock.ts';
+import { isOver } from '../core/clock.ts';
 import type { AbsenceRule } from './rule-types.ts';
 import type { Labels } from './series.ts';
 
@@ -25,9 +25,14 @@ export interface WatchedEntry {
   readonly heard?: true;
 }
 
+/** `skipped/times`: the brokers' clock was set forward over these, [from, to) in ms, oldest first. Nobody was silent then. */
+export interface SkippedEntry {
+  readonly times: readonly (readonly [number, number])[];
+}
+
 export interface QuietChange {
   readonly id: string;
-  readonly entry: QuietEntry | WatchedEntry | null;
+  readonly entry: QuietEntry | WatchedEntry | SkippedEntry | null;
 }
 
 export interface QuietSet {
@@ -39,6 +44,12 @@ export interface QuietSet {
   /** Label sets of the rule that are remembered. */
   of(rule: AbsenceRule): QuietEntry[];
   forget(entry: QuietEntry): void;
+  /** The brokers' clock was set forward. */
+  skip(fromMs: number, toMs: number): void;
+  /** It was set back: what was skipped after that comes now. */
+  begin(nowMs: number): void;
+  /** How much of the time between never was, ms. */
+  skippedMs(fromMs: number, toMs: number): number;
   /** Of a rule without labels: since when it is watched; from `evalMs` on when it was not before. */
   watched(rule: AbsenceRule, evalMs: number): WatchedEntry;
 }
@@ -50,21 +61,23 @@ export interface KeptQuietSet extends QuietSet {
 
 export const QUIET = 'quiet/';
 export const WATCHED = 'watched/';
+export const SKIPPED = 'skipped/times';
 /** Silence is noted at the latest now: what a take-over reads of the counts reaches an hour back. */
 const NOTE_MS = 15 * 60_000;
 const MAX_PER_RULE = 500;
-
-/** A moment of a time that the brokers' clock has left: it was set back. */
-export function isOver(ms: number, evalMs: number): boolean {
-  return ms - evalMs > SET_BACK_MS;
-}
+const MAX_SKIPPED = 16;
 
 /** What the rule listens to: an absence of something else is another one. */
 export function watchedBy({ measure, where, labels }: Pick<AbsenceRule, 'measure' | 'where' | 'labels'>): string {
   return JSON.stringify([measure, where, labels]);
 }
 
-export function createQuietSet(quiet: Iterable<QuietEntry> = [], watched: Iterable<WatchedEntry> = []): KeptQuietSet {
+export function createQuietSet(
+  quiet: Iterable<QuietEntry> = [],
+  watched: Iterable<WatchedEntry> = [],
+  skipped: SkippedEntry = { times: [] },
+): KeptQuietSet {
+  let { times } = skipped;
   const rules = new Map<string, Map<string, QuietEntry>>();
   const since = new Map<string, WatchedEntry>();
   const changed = new Map<string, QuietChange['entry']>();
@@ -110,6 +123,17 @@ export function createQuietSet(quiet: Iterable<QuietEntry> = [], watched: Iterab
     changed.set(idOf(entry), null);
   }
 
+  function keepSkipped(next: SkippedEntry['times']): void {
+    times = next;
+    changed.set(SKIPPED, { times });
+  }
+
+  function skippedMs(fromMs: number, toMs: number): number {
+    let sum = 0;
+    for (const [from, to] of times) sum += Math.max(0, Math.min(to, toMs) - Math.max(from, fromMs));
+    return sum;
+  }
+
   function of(rule: AbsenceRule): QuietEntry[] {
     const what = whatOf(rule);
     const entries = [...entriesOf(rule.id).values()];
@@ -140,7 +164,7 @@ export function createQuietSet(quiet: Iterable<QuietEntry> = [], watched: Iterab
       const found = entriesOf(rule.id).get(key);
       const known = found?.what === what && !isOver(found.lastMs, evalMs) ? found : undefined;
       const newestMs = Math.max(lastMs, known?.lastMs ?? lastMs);
-      const silentMs = evalMs - newestMs;
+      const silentMs = evalMs - newestMs - skippedMs(newestMs, evalMs);
       if (silentMs < Math.min(rule.bound.value * 1_000, NOTE_MS)) {
         if (found !== undefined) forget(found);
       } else if (known?.lastMs !== newestMs) put({ ruleId: rule.id, what, key, labels, lastMs: newestMs });
@@ -149,6 +173,17 @@ export function createQuietSet(quiet: Iterable<QuietEntry> = [], watched: Iterab
     of,
     forget,
     watched: watch,
+    skip(fromMs, toMs) {
+      // Each counter tells of the same step.
+      const same = times.filter(([from, to]) => from <= toMs && to >= fromMs);
+      const merged = [Math.min(fromMs, ...same.map(([from]) => from)), Math.max(toMs, ...same.map(([, to]) => to))];
+      const others = times.filter((time) => !same.includes(time));
+      keepSkipped([...others, merged as [number, number]].sort(([a], [b]) => a - b).slice(-MAX_SKIPPED));
+    },
+    begin(nowMs) {
+      if (times.some(([, to]) => to > nowMs)) keepSkipped(times.filter(([, to]) => to <= nowMs));
+    },
+    skippedMs,
     take() {
       const taken = [...changed].map(([id, entry]) => ({ id, entry }));
       changed.clear();

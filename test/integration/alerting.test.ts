@@ -16,6 +16,7 @@ it('failing calls page Slack and PagerDuty once, with the exact bodies, and reso
   failing = 4;
   await kit.pagerduty.received(1);
   await kit.slack.received(1);
+  await kit.goOn();
   failing = 0;
   await kit.pagerduty.received(2);
   await kit.slack.received(2);

@@ -12,7 +12,7 @@ import { createKafka } from '../../src/source/kafka-client.ts';
 import { ensureTopics } from '../../src/source/topics.ts';
 import type { LogpipeProcess, SpawnOptions } from './process.ts';
 import { type Answer, type ReceivedRequest, type Receiver, startReceiver } from './receiver.ts';
-import { spawnLogpipe, testBrokers, testEsUrl, uniqueName } from './servers.ts';
+import { spawnLogpipe, testBrokers, testEsUrl, uniqueName, waitFor } from './servers.ts';
 
 /** Like the shipped rule, with windows that a test can wait for. */
 export const QUICK_RULES = `rules:
@@ -55,6 +55,12 @@ export interface AlertingKit {
   produce(events: readonly Record<string, unknown>[]): Promise<void>;
   /** Records produced so far. */
   produced(): number;
+  /**
+   * Resolves when 300 more have been produced. To be waited for between a page and the end of the failures: where a few calls more
+   * or less decide, the share is below the threshold for a moment and above it again, as soon as ten seconds of good calls before
+   * the failures are no longer part of the window: two alerts where the test expects one.
+   */
+  goOn(): Promise<void>;
 }
 
 export async function createAlerting(options: AlertingOptions = {}): Promise<AlertingKit> {
@@ -146,6 +152,10 @@ ${options.extra ?? ''}`;
     },
     produce,
     produced: () => sent,
+    async goOn() {
+      const before = sent;
+      await waitFor(() => sent >= before + 300, { what: '300 more calls', timeoutMs: 60_000 });
+    },
   };
 }
 

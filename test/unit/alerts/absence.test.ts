@@ -36,6 +36,8 @@ function world(first: Rules) {
   let ids = 0;
   let offset = 0;
   let nowMs = T0;
+  /** The counter's own clock. */
+  let ownMs = 0;
   let ruleSet = first;
   let machine: AlertMachine;
   let evaluations: ReturnType<typeof createCountedEvaluations>;
@@ -79,9 +81,13 @@ function world(first: Rules) {
       log.push(totals);
       evaluations.counts({ kind: 'totals', totals }, nowMs);
     },
-    tick(commands: Parameters<AlertMachine['step']>[0]['commands'] = []) {
-      const progress = { lane: '0', lanes: 1, position: offset, end: offset, arrivalMs: nowMs, caughtUp: true };
+    publish() {
+      const said = { writer: 'counter', saidMs: ownMs };
+      const progress = { lane: '0', lanes: 1, position: offset, end: offset, arrivalMs: 0, caughtUp: true, ...said };
       evaluations.counts({ kind: 'progress', progress }, nowMs);
+    },
+    tick(commands: Parameters<AlertMachine['step']>[0]['commands'] = []) {
+      self.publish();
       const { observations, evalMs, wallMs, records } = evaluations.evaluate(nowMs);
       const plan = machine.step({ observations, evalMs, wallMs, records, commands });
       save(store, plan);
@@ -95,10 +101,20 @@ function world(first: Rules) {
       nowMs -= ms;
       evaluations.setBack(nowMs);
     },
+    /** The brokers’ clock is set forward, and two publications come. */
+    setForward(ms: number) {
+      nowMs += ms;
+      for (let i = 0; i < 2; i++) {
+        nowMs += 500;
+        ownMs += 500;
+        self.publish();
+      }
+    },
     /** Time passes, each step seen. */
     pass(ms: number, stepMs = MINUTE, each = () => {}) {
       for (const end = nowMs + ms; nowMs < end; ) {
         nowMs += stepMs;
+        ownMs += stepMs;
         each();
         self.tick();
       }
@@ -161,6 +177,24 @@ describe('a silence', () => {
       for (const host of ['gone', 'there']) w.event('beats', host);
     });
     expect(firing()).toEqual(['late']);
+  });
+
+  test('is not what the brokers’ clock was set forward over, nor for a successor; what was silent before stays so', () => {
+    const w = world(HOSTS);
+    const firing = () => w.firing().map(({ labels }) => labels.host);
+    w.event('beats', 'gone');
+    w.pass(10 * MINUTE, MINUTE, () => w.event('beats', 'there'));
+    w.event('beats', 'late');
+    w.setForward(HOUR);
+    w.tick();
+    expect(firing()).toEqual(['gone']);
+    w.pass(MINUTE, 10 * SECOND);
+    expect(firing()).toEqual(['gone']);
+    w.restart();
+    expect(firing()).toEqual(['gone']);
+    w.pass(3 * MINUTE, 10 * SECOND, () => w.event('beats', 'there'));
+    expect(firing()).toEqual(['gone', 'late']);
+    expect(w.sent).toHaveLength(2);
   });
 
   test.each([

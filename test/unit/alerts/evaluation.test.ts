@@ -37,10 +37,12 @@ describe('what was learned of error templates', () => {
     createCountedEvaluations({ measures: MEASURES, rules: RULES, coveredFromMs: wallMs, wallMs }, records, {
       isFiring: () => false,
     });
+  let offset = 0;
   const seen = (evaluations: ReturnType<typeof start>, template: string, atMs: number) => {
     const bucketMs = Math.floor(atMs / 10_000) * 10_000;
     const buckets = [{ eventMs: bucketMs, series: { 'error.templates': { [template]: { n: 5 } } } }];
-    const totals = { lane: '0', arrivalMs: bucketMs, upToOffset: atMs, records: 5, buckets };
+    offset += 1;
+    const totals = { lane: '0', arrivalMs: bucketMs, upToOffset: offset, records: 5, buckets };
     evaluations.counts({ kind: 'totals', totals }, atMs);
     const progress = { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: atMs, caughtUp: true };
     evaluations.counts({ kind: 'progress', progress }, atMs);
@@ -75,6 +77,24 @@ describe('what was learned of error templates', () => {
       seen(successor, 'fault 1', NOW + 30 * MINUTE);
       expect(news(successor.evaluate(NOW + 31 * MINUTE))).toHaveLength(expected);
     }
+  });
+
+  test('is no news again when the brokers’ clock is set back', () => {
+    const evaluations = start(
+      new Map([['known/since', { sinceMs: NOW - 9 * DAY, templates: ERROR_TEMPLATE_VERSION }]]),
+      NOW,
+    );
+    seen(evaluations, 'fault 1', NOW + 1_000);
+    expect(news(evaluations.evaluate(NOW + 12_000))).toHaveLength(1);
+    const later = NOW + 50 * MINUTE;
+    seen(evaluations, 'fault 2', later);
+    expect(news(evaluations.evaluate(later))).toHaveLength(1);
+    const back = later - HOUR;
+    evaluations.setBack(back);
+    seen(evaluations, 'fault 1', back + 1_000);
+    expect(news(evaluations.evaluate(back + 12_000))).toEqual([]);
+    seen(evaluations, 'fault 3', back + 20_000);
+    expect(news(evaluations.evaluate(back + 32_000))).toMatchObject([{ labels: { 'error.template': 'fault 3' } }]);
   });
 
   test('by another version is forgotten, little by little, and learned anew without a word', () => {

@@ -77,7 +77,8 @@ async function silentServer(): Promise<{ address: string; connections: Set<Socke
   const connections = new Set<Socket>();
   const server = createServer((socket) => {
     connections.add(socket);
-    socket.on('error', () => {});
+    // What is not read hides the end.
+    socket.on('error', () => {}).resume();
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => {
