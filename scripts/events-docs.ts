@@ -33,7 +33,7 @@ which [rules](rules.md) read those.
 - **\`version\`** lets an alert say with which release errors began; the transport puts it into every record when it is given.
   **\`tenantId\`** lets it say whose calls fail.
 - **Labels have bounds.** Where a label is new every time (an id in \`http.route\`), the first \`maxSeries\` label sets per partition
-  and 10 s are told apart; the rest counts as \`other\`. The count over everything stays right.`;
+  and 10 s are told apart; the rest counts together. The count over everything stays right.`;
 
 interface Row {
   /** Event, or what stands for records of any event. */

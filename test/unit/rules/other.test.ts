@@ -83,6 +83,38 @@ describe('a label set', () => {
   });
 });
 
+test('an alert whose value comes from what did not fit names nobody for it', () => {
+  const measures = parseMeasures(
+    'measures:\n  fill: { kind: gauge, field: pid, by: [host], maxSeries: 1 }',
+    {},
+    'measures.yml',
+  );
+  const rules = rulesOf(
+    '  full: { title: Full, priority: P2, kind: threshold, measure: fill, over: highest, above: 90, message: "{value} at {source}", metadata: { host: source.host } }',
+    measures,
+  );
+  for (const [host, words, metadata] of [
+    ['other', '95 at host other', { host: 'other' }],
+    [OTHER, '95 at a host that is not told apart', {}],
+  ] as const) {
+    const evaluator = createEvaluator({ measures, rules });
+    const series = { fill: { [host]: { v: 95, at: T0 + SECOND } } };
+    const totals = {
+      lane: '0',
+      arrivalMs: T0,
+      upToOffset: 1,
+      records: 1,
+      format: 2,
+      buckets: [{ eventMs: T0, series }],
+    };
+    evaluator.apply({ kind: 'totals', totals }, T0);
+    const progress = { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: T0 + 2 * SECOND, caughtUp: true };
+    evaluator.apply({ kind: 'progress', progress }, T0 + 2 * SECOND);
+    const [said] = evaluator.tick(T0 + 2 * SECOND).observations.filter(({ state }) => state === 'breached');
+    expect([said?.message, said?.metadata ?? {}]).toEqual([words, metadata]);
+  }
+});
+
 describe('beside former versions', () => {
   const old = (series: Record<string, { n: number }>, arrivalMs = T0): BucketTotals => ({
     lane: '0',
