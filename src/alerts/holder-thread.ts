@@ -107,7 +107,7 @@ function keepMembership(port: MessagePort, { kafka: config, holder: options, hun
     quietLooks = heard ? 0 : quietLooks + 1;
     heard = false;
     if (quietLooks === LOOKS && holder !== undefined) {
-      log.error('the alerter left its group: nothing else ran in this process', { forMs: hungAfterMs });
+      log.error('the alerter leaves its group: the rest of this process hangs', { forMs: hungAfterMs });
       leave();
     }
     clock.after(hungAfterMs / LOOKS, look);

@@ -1,5 +1,7 @@
 // Clocks that are set and a process that is stopped, on real servers: the groups are kept, pages go out and end, nobody is said to
 // have been silent.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import kafkajs from 'kafkajs';
@@ -11,16 +13,19 @@ import { createAlerting } from '../kit/alerting.ts';
 import { testBrokers, waitFor } from '../kit/servers.ts';
 
 const HOUR = 3_600_000;
-const SET_DATE = pathToFileURL(
-  join(process.env.LOGPIPE_TEST_DIST ?? join(packageRoot(), 'dist'), 'test/kit/set-date.js'),
+const SHIFTED_CLOCK = pathToFileURL(
+  join(process.env.LOGPIPE_TEST_DIST ?? join(packageRoot(), 'dist'), 'test/kit/shifted-clock.js'),
 );
 
 it('an hour back, two forward, and a stop longer than it takes to be blind: one incident for each that there was', {
   timeout: 240_000,
 }, async () => {
   const kit = await createAlerting();
+  const folder = mkdtempSync(join(tmpdir(), 'logpipe-clocks-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const clock = join(folder, 'clock.txt');
   const logpipe = kit.start(undefined, {
-    env: { NODE_OPTIONS: `--import=${SET_DATE}`, LOGPIPE_TEST_SET_DATE: `${-HOUR},${2 * HOUR}` },
+    env: { NODE_OPTIONS: `--import=${SHIFTED_CLOCK}`, LOGPIPE_TEST_CLOCK: clock },
   });
   await logpipe.waitForLine(/alerts are evaluated here/, 30_000);
   const url = /http:\/\/127\.0\.0\.1:\d+/.exec(await logpipe.waitForLine(/"message":"running"/))?.[0];
@@ -42,7 +47,7 @@ it('an hour back, two forward, and a stop longer than it takes to be blind: one 
   const before = joins();
 
   for (const [n, step] of ['back', 'forward'].entries()) {
-    logpipe.kill('SIGUSR2');
+    writeFileSync(clock, String(n === 0 ? -HOUR : HOUR));
     await logpipe.waitForLine(
       n === 0 ? /"byMs":-3[56]\d{5},.*The wall clock was set/ : /"byMs":7[12]\d{5},.*The wall clock was set/,
     );

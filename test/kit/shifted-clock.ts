@@ -1,4 +1,4 @@
-// Loaded into a process before anything else: its wall clock, and nothing else of it, goes as far ahead as the file of
+// Loaded into a process, and each of its threads, before anything else: its wall clock, and nothing else of it, goes as far ahead as the file of
 // LOGPIPE_TEST_CLOCK says, in ms. Monotonic clocks and timers go on as they are, as they do when somebody sets the clock.
 import { readFileSync } from 'node:fs';
 
@@ -21,7 +21,9 @@ class ShiftedDate extends Real {
 globalThis.Date = ShiftedDate as DateConstructor;
 setInterval(() => {
   try {
-    shiftMs = Number(readFileSync(file, 'utf8'));
+    const text = readFileSync(file, 'utf8');
+    // Else it is just being written.
+    if (text !== '') shiftMs = Number(text);
   } catch {
     // Not written yet.
   }
