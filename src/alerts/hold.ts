@@ -124,7 +124,7 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
   async function tick(): Promise<void> {
     const startedMs = performance.now();
     firing = undefined;
-    const { observations, evalMs, wallMs, records, progress } = evaluations.evaluate(brokersClock.now());
+    const { observations, evalMs, wallMs, records, progress, skippedMs } = evaluations.evaluate(brokersClock.now());
     metrics.evaluationSeconds.observe((performance.now() - startedMs) / 1_000);
     if (progress.lagMs !== undefined) metrics.evaluationLag.set(Math.max(0, progress.lagMs) / 1_000);
     const given = commands;
@@ -134,6 +134,7 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
         observations,
         evalMs: evalMs === 0 ? wallMs : evalMs,
         wallMs,
+        skippedMs,
         records,
         commands: given.map(({ command }) => command),
       });
