@@ -66,7 +66,11 @@ export function createEvaluator(options: EvaluatorOptions, deps: EvaluatorDeps =
     binsMs: binsFor(rules, measures),
     rollups: rollupsOf(rules, measures, rollups),
   });
-  const progress = createProgress((fromMs, toMs) => deps.quiet?.skip(fromMs, toMs));
+  store.setForward(deps.quiet?.unbrokenSinceMs() ?? 0);
+  const progress = createProgress((fromMs, toMs) => {
+    deps.quiet?.skip(fromMs, toMs);
+    store.setForward(toMs);
+  });
   const watchLate = () => createLateWatch({ rules, store, ...(deps.isFiring && { isFiring: deps.isFiring }) });
   let lateWatch = watchLate();
 
