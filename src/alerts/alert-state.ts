@@ -144,6 +144,12 @@ export function adoptRule(record: AlertRecord, rule: AlertRule): AlertRecord {
   };
 }
 
+/** Evaluation time: the present, and how long something has lasted that began at `fromMs`, without what a clock was set forward over. */
+export interface EvaluationClock {
+  readonly nowMs: number;
+  lastedMs(fromMs: number): number;
+}
+
 /**
  * The next step of an open alert. `state` is undefined when the evaluator did not speak of it at all, though it spoke of others.
  * `said` is asked for only when the alert fires.
@@ -152,36 +158,45 @@ export function advanceAlert(
   record: AlertRecord,
   state: Observation['state'] | undefined,
   rule: AlertRule,
-  evalMs: number,
+  clock: EvaluationClock,
   said: () => Said,
 ): Advance {
   if (state === 'held') return SAME;
   return record.phase === 'pending'
-    ? advancePending(record, state, rule, evalMs, said)
-    : advanceFiring(record, state, rule, evalMs);
+    ? advancePending(record, state, rule, clock, said)
+    : advanceFiring(record, state, rule, clock);
 }
 
 type Seen = Exclude<Observation['state'], 'held'> | undefined;
 
-function advancePending(record: AlertRecord, state: Seen, rule: AlertRule, evalMs: number, said: () => Said): Advance {
+function advancePending(
+  record: AlertRecord,
+  state: Seen,
+  rule: AlertRule,
+  clock: EvaluationClock,
+  said: () => Said,
+): Advance {
+  const { nowMs: evalMs, lastedMs } = clock;
   if (state === 'clear' || state === 'forgotten') return { to: 'inactive' };
-  if (state !== 'breached') return gap(record, evalMs, { to: 'inactive' });
+  if (state !== 'breached') return gap(record, clock, { to: 'inactive' });
   const { gapSinceMs, ...rest } = record;
   // The condition has to *hold*: what nobody saw for longer than that begins anew. So does what began in the future: at a
   // start, before it is known how far the log was read, evaluation time is the wall clock's.
-  if (evalMs < record.startedMs || (gapSinceMs !== undefined && evalMs - gapSinceMs > rule.forMs)) {
+  if (evalMs < record.startedMs || (gapSinceMs !== undefined && lastedMs(gapSinceMs) > rule.forMs)) {
     return { to: 'kept', record: { ...rest, startedMs: evalMs } };
   }
-  if (evalMs - record.startedMs >= rule.forMs) return { to: 'firing', record: { ...rest, phase: 'firing', ...said() } };
+  if (lastedMs(record.startedMs) >= rule.forMs)
+    return { to: 'firing', record: { ...rest, phase: 'firing', ...said() } };
   return gapSinceMs === undefined ? SAME : { to: 'kept', record: rest };
 }
 
-function advanceFiring(record: AlertRecord, state: Seen, rule: AlertRule, evalMs: number): Advance {
+function advanceFiring(record: AlertRecord, state: Seen, rule: AlertRule, clock: EvaluationClock): Advance {
+  const { nowMs: evalMs, lastedMs } = clock;
   // What nobody can say anything of for an hour is over: a tenant that stopped calling, a night without calls.
   if (state === undefined || state === 'unknown') {
     const { endsByEvent, forgetAfterMs = Number.POSITIVE_INFINITY } = rule;
-    if (endsByEvent === undefined) return gap(record, evalMs, { to: 'resolved', resolution: 'unobserved' });
-    return evalMs - record.startedMs >= forgetAfterMs ? { to: 'resolved', resolution: 'forgotten' } : SAME;
+    if (endsByEvent === undefined) return gap(record, clock, { to: 'resolved', resolution: 'unobserved' });
+    return lastedMs(record.startedMs) >= forgetAfterMs ? { to: 'resolved', resolution: 'forgotten' } : SAME;
   }
   const { gapSinceMs, ...rest } = record;
   const present = gapSinceMs === undefined ? SAME : ({ to: 'kept', record: rest } as const);
@@ -195,17 +210,17 @@ function advanceFiring(record: AlertRecord, state: Seen, rule: AlertRule, evalMs
     }
     case 'clear': {
       const since = Math.min(record.clearSinceMs ?? evalMs, evalMs);
-      if (evalMs - since >= rule.keepFiringMs) return { to: 'resolved', resolution: 'cleared' };
+      if (lastedMs(since) >= rule.keepFiringMs) return { to: 'resolved', resolution: 'cleared' };
       return since === record.clearSinceMs ? present : { to: 'kept', record: { ...rest, clearSinceMs: since } };
     }
   }
 }
 
-function gap(record: AlertRecord, evalMs: number, end: Advance): Advance {
+function gap(record: AlertRecord, { nowMs: evalMs, lastedMs }: EvaluationClock, end: Advance): Advance {
   if (record.gapSinceMs === undefined || evalMs < record.gapSinceMs) {
     return { to: 'kept', record: { ...record, gapSinceMs: evalMs } };
   }
-  return evalMs - record.gapSinceMs >= FORGET_MS ? end : SAME;
+  return lastedMs(record.gapSinceMs) >= FORGET_MS ? end : SAME;
 }
 
 /** What an observation says, masked and bounded, as it is kept and sent. */

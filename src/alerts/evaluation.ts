@@ -27,6 +27,8 @@ export interface Evaluation {
   readonly evalMs: number;
   readonly wallMs: number;
   readonly progress: ProgressStatus;
+  /** How much of the time between never was: the brokers' clock was set forward. */
+  readonly skippedMs: (fromMs: number, toMs: number) => number;
   readonly records: readonly StateChange[];
 }
 
@@ -141,7 +143,7 @@ export function createEvaluations(
       if (learnt.length > 0) deps.onKnown?.(known.size, known.maxKeys);
       for (const { id, entry } of quiet.take()) unsaved.push({ key: id, value: entry });
       keepHours(finished, wallMs);
-      return { observations, evalMs: times.evalMs, wallMs, progress, records: unsaved };
+      return { observations, evalMs: times.evalMs, wallMs, progress, skippedMs: quiet.skippedMs, records: unsaved };
     },
     accepted() {
       // Not all at once: they would not fit into one request.

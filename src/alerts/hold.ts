@@ -120,7 +120,7 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
   async function tick(): Promise<void> {
     const startedMs = performance.now();
     firing = undefined;
-    const { observations, evalMs, wallMs, records, progress } = evaluations.evaluate(brokersClock.now());
+    const { observations, evalMs, wallMs, records, progress, skippedMs } = evaluations.evaluate(brokersClock.now());
     metrics.evaluationSeconds.observe((performance.now() - startedMs) / 1_000);
     if (progress.lagMs !== undefined) metrics.evaluationLag.set(Math.max(0, progress.lagMs) / 1_000);
     // An instance was cut off and told so: that is over when all that it did not see is known here.
@@ -131,6 +131,7 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
         observations,
         evalMs: evalMs === 0 ? wallMs : evalMs,
         wallMs,
+        skippedMs,
         records,
         commands: given.map(({ command }) => command),
       });

@@ -29,6 +29,8 @@ export interface StepInput {
   readonly evalMs: number;
   /** Wall clock: drives cooldown, reminders, silences. */
   readonly wallMs: number;
+  /** How much of the time between never was, because the brokers' clock was set forward, ms. Default: nothing. */
+  readonly skippedMs?: (fromMs: number, toMs: number) => number;
   /** Given together with observations: whether an alert may be ended depends on what its rule says. */
   readonly commands?: readonly GivenCommand[];
   readonly results?: readonly OutboxResult[];
@@ -189,10 +191,10 @@ export function createAlertMachine(
 
   return {
     step(input) {
-      const { evalMs, wallMs, observations = [], results = [], commands = [] } = input;
+      const { evalMs, wallMs, observations = [], results = [], commands = [], skippedMs = () => 0 } = input;
       const draft = records.draft();
       const outbox = writeOutbox(draft, { wallMs, environment, limits, history });
-      const step: Step = { draft, outbox, evalMs, wallMs, rules };
+      const step: Step = { draft, outbox, evalMs, wallMs, skippedMs, rules };
 
       settle(step, results);
       for (const incident of draft.values('incident')) {

@@ -24,6 +24,8 @@ export interface Step {
   readonly outbox: OutboxWriter;
   readonly evalMs: number;
   readonly wallMs: number;
+  /** As StepInput's. */
+  readonly skippedMs: (fromMs: number, toMs: number) => number;
   readonly rules: ReadonlyMap<string, AlertRule>;
 }
 
@@ -61,7 +63,7 @@ export function observe(
   evaluated: boolean,
   said: (observation: Observation, rule: AlertRule) => Said,
 ): Observed {
-  const { draft, outbox, evalMs, rules } = step;
+  const { draft, outbox, evalMs, rules, skippedMs } = step;
   const open = draft.values('alert');
   const openOf = new Map<string, number>();
   const count = (ruleId: string, by: number) => openOf.set(ruleId, (openOf.get(ruleId) ?? 0) + by);
@@ -71,7 +73,9 @@ export function observe(
     const rule = rules.get(alert.ruleId);
     const observation = seen.get(alert.key);
     if (rule === undefined || (observation === undefined && !evaluated)) continue;
-    const next = advanceAlert(alert, observation?.state, rule, observation?.atMs ?? evalMs, () =>
+    const nowMs = observation?.atMs ?? evalMs;
+    const clock = { nowMs, lastedMs: (fromMs: number) => nowMs - fromMs - skippedMs(fromMs, nowMs) };
+    const next = advanceAlert(alert, observation?.state, rule, clock, () =>
       observation === undefined ? alert : said(observation, rule),
     );
     switch (next.to) {

@@ -49,7 +49,7 @@ function tell(
   present: IncidentRecord,
   firing: readonly AlertRecord[],
 ): Decision | undefined {
-  const { draft, outbox, wallMs, rules } = step;
+  const { draft, outbox, wallMs, rules, skippedMs } = step;
   const { notices } = deps;
   const incident: IncidentRecord =
     firing.length === 0 && present.state === 'open' ? { ...present, state: 'resolved', resolvedMs: wallMs } : present;
@@ -59,7 +59,8 @@ function tell(
   const isTrue = (alert: AlertRecord) => deps.current(alert) !== undefined;
   const { cooldownMs = 0 } = rule ?? {};
   const facts = factsOf(incident, firing, { cooldownMs, remindMs: remindMs(audible.find(isTrue), rules) }, isTrue);
-  const reason = decideNotify(facts, wallMs);
+  const { lastTriggerMs } = facts;
+  const reason = decideNotify(facts, lastTriggerMs === undefined ? wallMs : wallMs - skippedMs(lastTriggerMs, wallMs));
 
   const say = (notification: Notification, channels: readonly ChannelName[], next: IncidentRecord): Decision => {
     outbox.send(channels, notification);

@@ -69,7 +69,11 @@ export function createEvaluator(options: EvaluatorOptions, first: EvaluatorDeps 
     binsMs: binsFor(rules, measures),
     rollups: rollupsOf(rules, measures, rollups),
   });
-  const progress = createProgress((fromMs, toMs) => memory.quiet?.skip(fromMs, toMs));
+  store.setForward(memory.quiet?.unbrokenSinceMs() ?? 0);
+  const progress = createProgress((fromMs, toMs) => {
+    memory.quiet?.skip(fromMs, toMs);
+    store.setForward(toMs);
+  });
   const isFiring = (ruleId: string, labels: Labels) => memory.isFiring?.(ruleId, labels) === true;
   const watchLate = () => createLateWatch({ rules, store, isFiring });
   let lateWatch = watchLate();
@@ -92,6 +96,7 @@ export function createEvaluator(options: EvaluatorOptions, first: EvaluatorDeps 
     },
     remember(next) {
       memory = next;
+      store.setForward(memory.quiet?.unbrokenSinceMs() ?? 0);
     },
     changeRules(next) {
       if (binsFor(next, measures) > store.binsMs) {

@@ -1,7 +1,7 @@
 // How far the log was read, over all lanes: the time up to which a window can be judged. In: progress records with the broker's
 // time of each. Out: evaluation time, end of the last complete bucket, lag, stalled lanes.
 // Guarantee: evaluation time never goes back; no host's clock moves it; a lane that stalls holds it back for 30 s, then no more.
-import { isOver, STEP_MS } from '../core/clock.ts';
+import { isOver, SET_BACK_MS, STEP_MS } from '../core/clock.ts';
 import { BUCKET_MS, type LaneProgress } from '../measure/totals.ts';
 
 /** A lane that is further behind the furthest one is stalled: evaluation waits no more. */
@@ -84,8 +84,26 @@ export function createProgress(onSkipped: (fromMs: number, toMs: number) => void
   /** Of each counter the least that the brokers' clock was ahead of its own, in this stretch of time and the one before. */
   const writers = new Map<string, Writer>();
 
+  /**
+   * What a counter said before was written before it says this, and what it has read had arrived: by no less is the brokers' clock
+   * ahead of its own. More than was known means that it was set forward. Of arrivals only a lot counts: other brokers take them.
+   */
+  function noteSetForward(known: Writer, now: { saidMs: number; recordMs: number; arrivalMs: number }): void {
+    const least = Math.min(known.least, known.before);
+    const byWritten = known.recordMs - now.saidMs - least;
+    const byRead = Math.min(now.arrivalMs, now.recordMs) - now.saidMs - least;
+    const byMs = Math.max(byWritten, byRead > SET_BACK_MS ? byRead : 0);
+    if (byMs <= 0) return;
+    known.least = Math.max(known.least, least + byMs);
+    known.before = Math.max(known.before, least + byMs);
+    if (byMs <= STEP_MS) return;
+    // The record before is the first of the new time, or the last of the former one.
+    const fromMs = byMs === byWritten ? known.recordMs - byMs : known.recordMs;
+    onSkipped(fromMs, fromMs + byMs);
+  }
+
   /** How much later than others of the same counter the record was written, after it was said. */
-  function lateBy({ writer, saidMs }: LaneProgress, recordMs: number): number {
+  function lateBy({ writer, saidMs, arrivalMs }: LaneProgress, recordMs: number): number {
     if (writer === undefined || saidMs === undefined) return 0;
     const ahead = recordMs - saidMs;
     const known = writers.get(writer);
@@ -101,13 +119,7 @@ export function createProgress(onSkipped: (fromMs: number, toMs: number) => void
       known.startedMs = saidMs;
     } else known.least = Math.min(known.least, ahead);
     if (saidMs > known.saidMs) {
-      // What a counter said before was written before it said this: by no less is the brokers' clock ahead. More than was known
-      // means that it was set forward.
-      const certain = known.recordMs - saidMs;
-      const byMs = certain - Math.min(known.least, known.before);
-      if (byMs > STEP_MS) onSkipped(known.recordMs - byMs, known.recordMs);
-      known.least = Math.max(known.least, certain);
-      known.before = Math.max(known.before, certain);
+      noteSetForward(known, { saidMs, recordMs, arrivalMs });
       known.saidMs = saidMs;
       known.recordMs = recordMs;
     }

@@ -50,6 +50,8 @@ export interface QuietSet {
   begin(nowMs: number): void;
   /** How much of the time between never was, ms. */
   skippedMs(fromMs: number, toMs: number): number;
+  /** Since when nothing was skipped, ms; 0 when nothing ever was. */
+  unbrokenSinceMs(): number;
   /** Of a rule without labels: since when it is watched; from `evalMs` on when it was not before. */
   watched(rule: AbsenceRule, evalMs: number): WatchedEntry;
 }
@@ -184,6 +186,7 @@ export function createQuietSet(
       if (times.some(([, to]) => to > nowMs)) keepSkipped(times.filter(([, to]) => to <= nowMs));
     },
     skippedMs,
+    unbrokenSinceMs: () => times.at(-1)?.[1] ?? 0,
     take() {
       const taken = [...changed].map(([id, entry]) => ({ id, entry }));
       changed.clear();

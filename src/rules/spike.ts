@@ -66,9 +66,9 @@ function queryOf(rule: SpikeRule, window: { fromMs: number; toMs: number }): Que
   return { ...window, nowMs: window.toMs, where: rule.where, by: rule.labels, over: 'mean' };
 }
 
-/** Before the first totals nothing is known: a count of those times would be 0 without being one. */
+/** Before the first totals, and over a step of the clock, nothing is known: a count of those times would be 0 without being one. */
 function pastWindows(rule: SpikeRule, endMs: number, store: WindowStore): { fromMs: number; toMs: number }[] {
-  const sinceMs = store.sinceMs() ?? Number.POSITIVE_INFINITY;
+  const sinceMs = Math.max(store.sinceMs() ?? Number.POSITIVE_INFINITY, store.unbrokenSinceMs());
   const windows: { fromMs: number; toMs: number }[] = [];
   for (let toMs = endMs; toMs - rule.windowMs >= endMs - rule.baselineMs; toMs -= rule.windowMs) {
     const fromMs = toMs - rule.windowMs;

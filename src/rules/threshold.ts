@@ -66,9 +66,11 @@ function judgeEvents(rule: ThresholdRule, measure: string, store: WindowStore, t
   // A count that is not finished is too low, which is no reason to say that it is below something.
   const trustOpen = !(plain && !isUpper(bound));
   // Nor is one that began within the window: what came before nobody has counted.
-  const whole = ({ fromMs }: { readonly fromMs: number }) => trustOpen || (store.sinceMs() ?? fromMs + 1) <= fromMs;
-  // Nor that it is above no more, when the clock was set back within the window: what had come before is counted no more.
-  const toldEnd = ({ fromMs }: { readonly fromMs: number }) => !plain || !trustOpen || store.anewMs() <= fromMs;
+  const whole = ({ fromMs }: { readonly fromMs: number }) =>
+    trustOpen || ((store.sinceMs() ?? fromMs + 1) <= fromMs && store.unbrokenSinceMs() <= fromMs);
+  // Nor that it is above no more, when the clock was set within the window: what had come before is not in it.
+  const toldEnd = ({ fromMs }: { readonly fromMs: number }) =>
+    !plain || !trustOpen || store.unbrokenSinceMs() <= fromMs;
   const looked = new Map<number, Map<string, Reading>>();
 
   function judgeWindow(window: { fromMs: number; toMs: number }) {

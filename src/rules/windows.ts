@@ -47,8 +47,10 @@ export interface WindowStore {
   readonly hourly: Hourly;
   /** First arrival bucket ever applied: before it nothing is known. */
   sinceMs(): number | undefined;
-  /** The brokers' clock was set back: what arrived before it was counted in a time that is over, and is not held. 0 where it was not. */
-  anewMs(): number;
+  /** Since when the brokers' clock has not been set, as far as is known: a window that begins before does not hold all of its time. */
+  unbrokenSinceMs(): number;
+  /** The brokers' clock was set forward to `toMs`. */
+  setForward(toMs: number): void;
   /** Of what arrived before it only the sums of hours are known; 0 where nothing was left out. */
   coveredFromMs(): number;
   /** Event times of what arrived late since the last call. */
@@ -94,7 +96,7 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
   const collapsed = new WeakMap<readonly string[], string>();
   let sinceMs: number | undefined;
   let coveredFrom = 0;
-  let anewMs = 0;
+  let unbrokenSince = 0;
   let newestArrival = 0;
   let sweptMs = 0;
   let lateFrom = Number.POSITIVE_INFINITY;
@@ -201,7 +203,7 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
       }
     },
     putSeries(former, byMs, nowMs) {
-      anewMs = nowMs;
+      unbrokenSince = nowMs;
       for (const [name, { kind, series }] of tables) {
         const before = former.table(name)?.series;
         if (kind === 'gauge' || before === undefined) continue;
@@ -210,7 +212,10 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
         }
       }
     },
-    anewMs: () => anewMs,
+    unbrokenSinceMs: () => unbrokenSince,
+    setForward(toMs) {
+      unbrokenSince = Math.max(unbrokenSince, toMs);
+    },
     seriesCount: () => [...tables.values()].reduce((sum, { series }) => sum + series.size, 0),
   };
 }

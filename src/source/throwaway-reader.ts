@@ -25,6 +25,8 @@ const IDLE_LOOKS = 3;
 const START_PATIENCE_MS = 6_000;
 const ELECTION_PATIENCE_MS = 20_000;
 const START_PAUSE_MS = 200;
+/** A broker that has not answered for so long may be frozen: the others are asked who leads. */
+const SLOW_MS = 2_000;
 /** Longest pause between two questions about who leads a partition. */
 const MAX_LOOK_MS = 1_000;
 
@@ -147,8 +149,8 @@ function read(
   const open = new Map(start.ranges.map((range) => [range.partition, range]));
   const behind = new Set(start.ranges.filter(({ next, end }) => next < end).map(({ partition }) => partition));
   let leaders = start.leaders;
-  /** Brokers that owe an answer. */
-  const asked = new Set<number>();
+  /** Brokers that owe an answer, since when (monotonic ms), and about what. */
+  const asked = new Map<number, { readonly sinceMs: number; readonly ranges: readonly Range[] }>();
   let over = false;
   let active = true;
   let looking = false;
@@ -223,8 +225,9 @@ function read(
     }
 
     async function fetchFrom(nodeId: number, ranges: readonly Range[]): Promise<void> {
-      asked.add(nodeId);
       const askedMs = performance.now();
+      asked.set(nodeId, { sinceMs: askedMs, ranges });
+      const slow = setInterval(() => void look(), SLOW_MS);
       try {
         // In turn, for a broker fills its answer from the first one on.
         const from = turn++ % ranges.length;
@@ -259,6 +262,7 @@ function read(
         connections.giveUp(nodeId, errorText(error));
         failed(error, ranges);
       } finally {
+        clearInterval(slow);
         asked.delete(nodeId);
         ask();
       }
@@ -298,6 +302,7 @@ function read(
       looking = true;
       try {
         leaders = leadersOf(await connections.partitions(topic));
+        leaveFormer();
       } catch (error) {
         failures += 1;
         lastError = error;
@@ -307,6 +312,18 @@ function read(
       await sleep(Math.min(backoffMs(Math.max(1, failures)), MAX_LOOK_MS), signal);
       looking = false;
       ask();
+    }
+
+    /** Whoever leads something no more and does not answer is no longer waited for. */
+    function leaveFormer(): void {
+      for (const [nodeId, { sinceMs, ranges }] of asked) {
+        if (performance.now() - sinceMs < SLOW_MS) continue;
+        const lost = ranges.find(
+          ({ partition }) => (leaders.get(partition) ?? -1) >= 0 && leaders.get(partition) !== nodeId,
+        );
+        if (lost === undefined) continue;
+        connections.giveUp(nodeId, `broker ${nodeId} does not answer and no longer leads partition ${lost.partition}`);
+      }
     }
 
     function take(part: FetchedPartition, askedMs: number): void {

@@ -3,11 +3,15 @@
 // has, and refuses numbers that leave a gap.
 import { createRequire } from 'node:module';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import crc32C from 'kafkajs/src/protocol/recordBatch/crc32C/index.js';
 import { onTestFinished } from 'vitest';
+import { sleep } from '../../src/core/clock.ts';
 
 interface Decoder {
   readInt16(): number;
   readInt32(): number;
+  readInt64(): { toString(): string };
+  readInt8(): number;
   readString(): string;
   /** Behind their length. */
   readBytes(): Buffer;
@@ -15,6 +19,7 @@ interface Decoder {
 interface Encoder {
   readonly buffer: Buffer;
   writeInt16(value: number): Encoder;
+  writeBuffer(value: Buffer): Encoder;
   writeInt32(value: number): Encoder;
   writeInt64(value: number): Encoder;
   writeString(value: string | null): Encoder;
@@ -34,12 +39,17 @@ const decodeBatch = require('kafkajs/src/protocol/recordBatch/v0/decoder') as (
 ) => Promise<DecodedBatch>;
 
 const PRODUCE = 0;
+const FETCH = 1;
+const LIST_OFFSETS = 2;
 const METADATA = 3;
 const API_VERSIONS = 18;
 const INIT_PRODUCER_ID = 22;
 /** Highest version of each request that is answered. */
-const VERSIONS = { [PRODUCE]: 5, [METADATA]: 5, [API_VERSIONS]: 2, [INIT_PRODUCER_ID]: 0 };
+const VERSIONS = {
+  ...{ [PRODUCE]: 5, [FETCH]: 11, [LIST_OFFSETS]: 2, [METADATA]: 5, [API_VERSIONS]: 2, [INIT_PRODUCER_ID]: 0 },
+};
 
+const OFFSET_OUT_OF_RANGE = 1;
 const LEADER_NOT_AVAILABLE = 5;
 const NOT_LEADER = 6;
 const OUT_OF_ORDER = 45;
@@ -69,6 +79,17 @@ export interface ScriptedKafka {
   answer(partition: number, errorCode: number, stored?: boolean): void;
   /** Produce requests so far, as `broker: partition+partition`. */
   readonly requests: readonly string[];
+  /** Retention: the partition's records before the offset are gone. */
+  removeBefore(partition: number, offset: number): void;
+  /** Compaction: the batches stay, without their records. */
+  emptyBatches(partition: number): void;
+}
+
+/** As a leader keeps it. */
+interface Log {
+  low: number;
+  next: number;
+  batches: { readonly first: number; readonly last: number; bytes: Buffer }[];
 }
 
 interface Broker {
@@ -88,6 +109,12 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
   const leaders = Array.from({ length: size.partitions }, (_, n) => n % size.brokers);
   const errors = new Map<number, { code: number; stored: boolean }[]>();
   const sequences = new Map<string, number>();
+  const logs = new Map<number, Log>();
+  const logOf = (partition: number): Log => {
+    const log = logs.get(partition) ?? { low: 0, next: 0, batches: [] };
+    logs.set(partition, log);
+    return log;
+  };
   let lastProducerId = 1_000;
   let writtenAt = () => -1;
   const brokers: Broker[] = [];
@@ -141,6 +168,10 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
       reply.writeInt32(0).writeInt16(0).writeInt64(++lastProducerId).writeInt16(0);
     } else if (key === METADATA) {
       writeMetadata(reply);
+    } else if (key === LIST_OFFSETS) {
+      listOffsets(broker, request, reply);
+    } else if (key === FETCH) {
+      await fetch(broker, request, reply);
     } else {
       await produce(broker, request, reply);
     }
@@ -173,16 +204,17 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
     const partitions: number[] = [];
     for (let i = 0; i < count; i++) {
       const partition = request.readInt32();
-      const batch = await decodeBatch(new DecoderClass(request.readBytes()));
+      const bytes = request.readBytes();
+      const batch = await decodeBatch(new DecoderClass(bytes));
       partitions.push(partition);
-      const code = store(broker, partition, batch);
+      const code = store(broker, partition, batch, bytes);
       reply.writeInt32(partition).writeInt16(code).writeInt64(0).writeInt64(writtenAt()).writeInt64(0);
     }
     reply.writeInt32(0);
     requests.push(`${broker.id}: ${partitions.join('+')}`);
   }
 
-  function store(broker: Broker, partition: number, batch: DecodedBatch): number {
+  function store(broker: Broker, partition: number, batch: DecodedBatch, bytes: Buffer): number {
     if (leaders[partition] !== broker.id) return NOT_LEADER;
     const scripted = errors.get(partition)?.shift();
     if (scripted !== undefined && !scripted.stored) return scripted.code;
@@ -191,6 +223,7 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
     const first = batch.firstSequence;
     if (next === undefined || first === next) {
       sequences.set(numbered, first + batch.records.length);
+      append(logOf(partition), batch.records.length, bytes);
       for (const { key, value, headers } of batch.records) {
         const texts = Object.entries(headers).map(([name, bytes]) => [name, bytes.toString()]);
         records.push({
@@ -206,6 +239,60 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
     return scripted?.code ?? 0;
   }
 
+  function append(log: Log, count: number, bytes: Buffer): void {
+    // Offsets stand outside of what the checksum covers.
+    const kept = Buffer.from(bytes);
+    kept.writeBigInt64BE(BigInt(log.next), 0);
+    log.batches.push({ first: log.next, last: log.next + count - 1, bytes: kept });
+    log.next += count;
+  }
+
+  function listOffsets(broker: Broker, request: Decoder, reply: Encoder): void {
+    request.readInt32();
+    request.readInt8();
+    request.readInt32();
+    request.readString();
+    const count = request.readInt32();
+    reply.writeInt32(0).writeInt32(1).writeString(topic).writeInt32(count);
+    for (let i = 0; i < count; i++) {
+      const partition = request.readInt32();
+      const log = logOf(partition);
+      const offset = request.readInt64().toString() === '-2' ? log.low : log.next;
+      const code = leaders[partition] === broker.id ? 0 : NOT_LEADER;
+      reply.writeInt32(partition).writeInt16(code).writeInt64(-1).writeInt64(offset);
+    }
+  }
+
+  /** Waits a little when there is nothing, as a broker does. */
+  async function fetch(broker: Broker, request: Decoder, reply: Encoder): Promise<void> {
+    for (let field = 0; field < 4; field++) request.readInt32();
+    request.readInt8();
+    for (let field = 0; field < 3; field++) request.readInt32();
+    request.readString();
+    const wanted: { partition: number; offset: number }[] = [];
+    for (let count = request.readInt32(); count > 0; count--) {
+      const partition = request.readInt32();
+      request.readInt32();
+      wanted.push({ partition, offset: Number(request.readInt64().toString()) });
+      request.readInt64();
+      request.readInt32();
+    }
+    const found = ({ partition, offset }: (typeof wanted)[number]) => {
+      const { low, next, batches } = logOf(partition);
+      if (leaders[partition] !== broker.id) return { code: NOT_LEADER, bytes: Buffer.alloc(0) };
+      if (offset < low || offset > next) return { code: OFFSET_OUT_OF_RANGE, bytes: Buffer.alloc(0) };
+      return { code: 0, bytes: batches.find(({ last }) => last >= offset)?.bytes ?? Buffer.alloc(0) };
+    };
+    if (wanted.every((one) => found(one).code === 0 && found(one).bytes.length === 0)) await sleep(50);
+    reply.writeInt32(0).writeInt16(0).writeInt32(0).writeInt32(1).writeString(topic).writeInt32(wanted.length);
+    for (const one of wanted) {
+      const { code, bytes } = found(one);
+      const { low, next } = logOf(one.partition);
+      reply.writeInt32(one.partition).writeInt16(code).writeInt64(next).writeInt64(next).writeInt64(low);
+      reply.writeInt32(0).writeInt32(-1).writeInt32(bytes.length).writeBuffer(bytes);
+    }
+  }
+
   return {
     brokers: brokers.map((broker) => `127.0.0.1:${portOf(broker)}`),
     topic,
@@ -216,6 +303,14 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
     },
     writeAt(clock) {
       writtenAt = clock;
+    },
+    removeBefore(partition, offset) {
+      const log = logOf(partition);
+      log.low = offset;
+      log.batches = log.batches.filter(({ last }) => last >= offset);
+    },
+    emptyBatches(partition) {
+      for (const batch of logOf(partition).batches) batch.bytes = emptied(batch.bytes);
     },
     addPartitions(count) {
       for (let i = 0; i < count; i++) leaders.push(leaders.length % size.brokers);
@@ -234,4 +329,13 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
       errors.set(partition, list);
     },
   };
+}
+
+/** The batch as compaction leaves it when none of its records is wanted any more: its header alone, with the same offsets. */
+function emptied(batch: Buffer): Buffer {
+  const header = Buffer.from(batch.subarray(0, 61));
+  header.writeInt32BE(61 - 12, 8);
+  header.writeInt32BE(0, 57);
+  header.writeUInt32BE(crc32C(header.subarray(21)) >>> 0, 17);
+  return header;
 }

@@ -341,6 +341,73 @@ describe('the brokers’ clock set back by an hour', () => {
   });
 });
 
+test('the brokers’ clock set forward by an hour: what is missing in the windows begins nothing and ends nothing', () => {
+  const SECOND = 1_000;
+  const own =
+    rulesOf(`  many: { title: M, priority: P1, kind: threshold, measure: error.templates, window: 2m, above: 500 }
+  few: { title: F, priority: P1, kind: threshold, measure: error.templates, window: 2m, below: 500 }
+  spike: { title: S, priority: P1, kind: spike, measure: error.templates, window: 5m, baseline: 1h, floor: 50, factor: 3 }
+`);
+  const records = new Map<string, object>();
+  const begin = () =>
+    createEvaluations({ measures: MEASURES, rules: own, coveredFromMs: NOW - 2 * HOUR, wallMs: NOW }, records, {
+      isFiring: () => false,
+    });
+  let evaluations = begin();
+  const totals: CountsMessage[] = [];
+  let saidMs = 0;
+  /** Ten seconds with a hundred errors. */
+  const pass = (atMs: number) => {
+    const buckets = [{ eventMs: atMs, series: { 'error.templates': { fault: { n: 100 } } } }];
+    totals.push({
+      kind: 'totals',
+      totals: { lane: '0', arrivalMs: atMs, upToOffset: totals.length + 1, records: 100, buckets },
+    });
+    evaluations.counts(totals.at(-1)!, atMs + 9 * SECOND);
+    const states: string[] = [];
+    for (const ms of [9_000, 9_500]) {
+      const said = { writer: 'w', saidMs: saidMs + ms };
+      const progress = { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: atMs, caughtUp: true, ...said };
+      evaluations.counts({ kind: 'progress', progress }, atMs + ms);
+      const { observations, records: changed } = evaluations.evaluate(atMs + ms);
+      for (const { key, value } of changed) if (value !== null) records.set(key, value);
+      evaluations.accepted();
+      for (const { ruleId, state } of observations) states.push(`${ruleId} ${state}`);
+    }
+    saidMs += 10 * SECOND;
+    return new Set(states);
+  };
+  for (let s = 0; s < 3_600; s += 10) pass(NOW - HOUR + s * SECOND);
+  const calm = new Set(['many breached', 'few clear', 'spike clear']);
+  expect(pass(NOW)).toEqual(calm);
+  const unsaid = new Set([
+    'many held',
+    'many unknown',
+    'many breached',
+    'few held',
+    'few unknown',
+    'few clear',
+    'spike held',
+    'spike unknown',
+  ]);
+  const after = NOW + HOUR + 10 * SECOND;
+  for (let s = 0; s < 3_600; s += 10) {
+    if (s === 60) {
+      // A successor reads the counts.
+      evaluations = begin();
+      for (const message of totals) evaluations.counts(message, after);
+    }
+    const said = [...pass(after + s * SECOND)].filter((state) => !unsaid.has(state));
+    if (s < 1_500) expect(said, String(s)).toEqual([]);
+    else
+      expect(
+        said.every((state) => state === 'spike clear'),
+        String(s),
+      ).toBe(true);
+  }
+  expect(pass(after + HOUR)).toEqual(calm);
+});
+
 describe('other rules', () => {
   const cpu = (more: string) => rulesOf(`  rule: { title: T, priority: P3, kind: ${more} }`);
 

@@ -297,6 +297,33 @@ describe('an incident', () => {
     expect(r.machine.incidents()).toHaveLength(1);
   });
 
+  test('a clock that is set forward reminds nobody, fires nothing early and ends nothing', () => {
+    const r = rig([{ ...failures, forMs: 0 }, rule('slow', { forMs: 5 * MINUTE }), rule('quiet')]);
+    const step = () => {
+      const at = r.now;
+      r.now += 60 * MINUTE;
+      return { skippedMs: (from: number, to: number) => (from <= at && to >= r.now ? 60 * MINUTE : 0) };
+    };
+    const slack = (plan: ReturnType<typeof r.go>) => r.sent(plan).filter((text) => text.startsWith('slack'));
+    const now = (...states: ('breached' | 'unknown')[]) => ({
+      observations: ['failures', 'slow', 'quiet'].map((id, i) => seen(id, states[i]!)),
+    });
+    expect(slack(r.go(now('breached', 'breached', 'breached')))).toHaveLength(2);
+    r.now += MINUTE;
+    r.go(now('breached', 'breached', 'unknown'));
+    const { skippedMs } = step();
+    r.now += MINUTE;
+    expect(r.sent(r.go({ ...now('breached', 'breached', 'unknown'), skippedMs }))).toEqual([]);
+    r.now += 3 * MINUTE;
+    expect(slack(r.go({ ...now('breached', 'breached', 'unknown'), skippedMs }))).toEqual(['slack trigger first']);
+    r.now += 25 * MINUTE;
+    expect(slack(r.go({ ...now('breached', 'breached', 'unknown'), skippedMs }))).toEqual(['slack trigger repeat']);
+    r.now += 31 * MINUTE;
+    expect(slack(r.go({ ...now('breached', 'breached', 'unknown'), skippedMs }))).toContain(
+      'slack resolve all-resolved',
+    );
+  });
+
   test('flapping for two hours beyond the hold: one incident, at most one trigger per cooldown, each with its resolve', () => {
     const flappy = rule('flappy', { keepFiringMs: 30 * SECOND });
     const r = rig([flappy]);
