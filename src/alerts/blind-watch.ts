@@ -15,6 +15,7 @@ import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
 import { CHANNELS, type ChannelName } from '../notify/notification.ts';
+import { isWorthSaying } from '../source/kafka-failures.ts';
 import { BLIND_ENDED, BLIND_TITLE, blindNotice } from './blind-notice.ts';
 import { type MessageEntry, SEQ_DIGITS } from './outbox-entry.ts';
 
@@ -118,6 +119,8 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
   let blindSinceMs: number | undefined;
   let handing = false;
   let handAgainMs = 0;
+  /** To hand over, in a row. */
+  let failures = 0;
   let seq = 0;
   if (before !== undefined) metrics.blind.set(1);
 
@@ -196,7 +199,10 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
         () => over(words),
         (error) => {
           handAgainMs = awakeMs() + HAND_OVER_AGAIN_MS;
-          log.warn('It cannot be handed over yet who was told', { error: errorText(error) });
+          failures += 1;
+          if (isWorthSaying(failures)) {
+            log.warn('It cannot be handed over yet who was told', { error: errorText(error), failures });
+          }
         },
       )
       .finally(() => {
@@ -216,6 +222,7 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
     telling.clear();
     told.clear();
     refused.clear();
+    failures = 0;
     sinceMs = undefined;
     blindSinceMs = undefined;
     removeNote(options.noteFile, log);

@@ -1,5 +1,5 @@
 // Incidents -> messages. In: the open incidents of a draft. Out: messages in the outbox, and incidents that know what they
-// have told. Guarantee: a channel that got a trigger gets exactly one resolve, one that refused it none; what is told is written down with it.
+// have told. Guarantee: a channel that got a trigger gets exactly one resolve, one that never got it none; what is told is written down with it.
 import type { ChannelName, Notification } from '../notify/notification.ts';
 import type { Priority } from '../rules/observation.ts';
 import type { AlertRecord } from './alert-state.ts';

@@ -50,6 +50,18 @@ test('a partition without leader: the others go on, what belongs to it waits, an
   for (const { partition, key } of kafka.records) if (key !== null) expect(key).toBe(keys[partition]);
 });
 
+test('one of sixty partitions has a leader: records without key go there at once, and do not try each of the others first', async () => {
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 60 });
+  for (let partition = 0; partition < 59; partition++) kafka.lead(partition, -1);
+  const { transport, logger } = driveTransport(kafka);
+  for (let n = 0; n < 3; n++) {
+    logger.info(`m${n}`);
+    // Each of the others would cost its turn, a second.
+    await vi.waitFor(() => expect(transport.stats().delivered).toBe(n + 1), { timeout: 10_000, interval: 5 });
+  }
+  expect(partitionsOf(kafka)).toEqual([59]);
+});
+
 test('a record that was attempted stays with its partition, whoever leads it and however many there are by then', async () => {
   const kafka = await startScriptedKafka({ brokers: 3, partitions: 4 });
   const { transport, logger } = driveTransport(kafka);

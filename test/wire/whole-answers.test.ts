@@ -37,8 +37,8 @@ interface Asked {
   readonly body: Record<string, never>;
 }
 
-/** Answers with `answer`'s value as JSON, or with a text as it is. */
-async function elasticsearch(answer: (asked: Asked) => object | string) {
+/** Answers with `answer`'s value as JSON, or with a text as it is; `refused` paths are not there. */
+async function elasticsearch(answer: (asked: Asked) => object | string, refused?: RegExp) {
   const asked: Asked[] = [];
   const server = createServer((incoming, response) => {
     const parts: Buffer[] = [];
@@ -48,8 +48,12 @@ async function elasticsearch(answer: (asked: Asked) => object | string) {
       const text = Buffer.concat(parts).toString();
       const body = (text.startsWith('{') && !text.includes('\n') ? JSON.parse(text) : {}) as Asked['body'];
       asked.push({ path: pathname, query: searchParams, body });
-      const reply = answer(asked.at(-1)!);
-      response.writeHead(200, { 'content-type': 'application/json', 'x-elastic-product': 'Elasticsearch' });
+      const gone = refused?.test(pathname) === true;
+      const reply = gone ? { error: { type: 'index_not_found_exception' } } : answer(asked.at(-1)!);
+      response.writeHead(gone ? 404 : 200, {
+        'content-type': 'application/json',
+        'x-elastic-product': 'Elasticsearch',
+      });
       response.end(typeof reply === 'string' ? reply : JSON.stringify(reply));
     });
   });
@@ -190,6 +194,12 @@ describe('counts are held against what was announced', () => {
       );
       await expect(ASKING.replay!(server)).rejects.toMatchObject({ code: 'LOGPIPE_ES_INCOMPLETE' });
     }
+  });
+
+  test('replay: an index that was counted and is gone when it is read', async () => {
+    await expect(ASKING.replay!(await elasticsearch(threeDocuments(), /_pit$/))).rejects.toThrow(
+      /0 of 3 documents came/,
+    );
   });
 
   test('old copies: deletions nobody speaks of, and a refresh that failed', async () => {

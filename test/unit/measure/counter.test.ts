@@ -31,7 +31,7 @@ function line(offset: number, timeMs: number, more: Partial<RawRecord> = {}): Ra
 }
 
 function open(
-  options: Partial<Pick<CounterDeps, 'embedded' | 'recall' | 'positions' | 'parser'>> & {
+  options: Partial<Pick<CounterDeps, 'embedded' | 'recall' | 'positions' | 'parser' | 'monotonic'>> & {
     maxWaitingBuckets?: number;
   } = {},
 ) {
@@ -235,6 +235,27 @@ describe('progress', () => {
     expect(checked(messages).at(-1)).toEqual({ position: 140_003, caughtUp: true });
     await counter.publish();
     expect(checked(messages).at(-1)).toEqual({ position: 140_005, caughtUp: true });
+  });
+
+  test('says when it was true: how long ago the log was looked at, and when that is said, also through the topic', async () => {
+    let monotonicMs = 7_000_000.4;
+    const { counter, progress } = open({
+      positions: () => [{ partition: 0, lanes: 1, position: 5, end: 5, caughtUp: true, ageMs: 4_321 }],
+      monotonic: () => monotonicMs,
+    });
+    await counter.publish();
+    monotonicMs += 90_000;
+    await counter.publish();
+    const said = progress().map((one) =>
+      decodeCounts(Buffer.from(encodeCounts({ kind: 'progress', progress: one }).value)),
+    );
+    expect(said).toMatchObject([
+      { progress: { caughtUp: true, ageMs: 4_321, saidMs: 7_000_000 } },
+      { progress: { caughtUp: true, ageMs: 4_321, saidMs: 7_090_000 } },
+    ]);
+    const [first, second] = progress();
+    expect(first?.writer).toMatch(/./);
+    expect(second?.writer).toBe(first?.writer);
   });
 
   test('of a lane whose first record is looked up is where that one stands', async () => {
