@@ -22,7 +22,7 @@ const CLOSE_MS = 12_000;
 const TERMINATE_MS = 2_000;
 /** Signs of life in the time after which this thread counts as hung. */
 const BEATS = 12;
-/** The whole of kafkajs needs 10 MB of the heap; what the first fetch brings is at most 16 MiB, unpacked outside of it. */
+/** Of the heap, kafkajs needs some 10 MB; what the first fetch brings is at most 16 MiB, unpacked outside of it. */
 const LIMITS = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 };
 
 export interface ThreadedHolderOptions extends HolderOptions {
