@@ -84,9 +84,14 @@ interface Runner {
 
 interface BrokerPool {
   readonly brokers: Readonly<Record<string, Broker>>;
+  readonly seedBroker?: Broker;
   metadataExpireAt: number | null;
   /** When metadata last came, monotonic. */
   [REFRESHED]?: number;
+  hasConnectedBrokers(): boolean;
+  connect(): Promise<void>;
+  /** The next address of the list. */
+  createSeedBroker(): Promise<void>;
   findBroker(options: { nodeId: string }): Promise<Broker>;
   findConnectedBroker(): Promise<Broker>;
   refreshMetadata(topics: unknown): Promise<unknown>;
@@ -283,7 +288,14 @@ function timeOutLogins(connection: Connection, authenticator: Authenticator, Con
 }
 
 function leaveSilentBrokers(pool: BrokerPool): void {
-  const { findConnectedBroker, refreshMetadata, refreshMetadataIfNecessary, withBroker } = pool;
+  const { connect, findConnectedBroker, refreshMetadata, refreshMetadataIfNecessary, withBroker } = pool;
+
+  // A frozen one takes the connection, and is then asked for what all wait for.
+  pool.connect = async function () {
+    const { seedBroker } = this;
+    if (seedBroker !== undefined && isSilent(seedBroker) && !this.hasConnectedBrokers()) await this.createSeedBroker();
+    return connect.call(this);
+  };
 
   pool.refreshMetadata = async function (topics) {
     const answer = await refreshMetadata.call(this, topics);
@@ -298,9 +310,15 @@ function leaveSilentBrokers(pool: BrokerPool): void {
     return refreshMetadataIfNecessary.call(this, topics);
   };
 
-  pool.findConnectedBroker = function () {
-    const [chosen] = answering(this);
-    return chosen === undefined ? findConnectedBroker.call(this) : this.findBroker({ nodeId: chosen });
+  pool.findConnectedBroker = async function () {
+    for (const nodeId of answering(this)) {
+      try {
+        return await this.findBroker({ nodeId });
+      } catch {
+        // The next one; kafkajs says nothing here either.
+      }
+    }
+    return findConnectedBroker.call(this);
   };
 
   pool.withBroker = async function <T>(this: BrokerPool, ask: Parameters<BrokerPool['withBroker']>[0]) {
@@ -349,11 +367,11 @@ function readWhileBeating(runner: Runner): void {
   };
 }
 
-/** Brokers that are connected and owe nothing, in any order. */
+/** Brokers that owe nothing: those that are connected, then the others, each in any order. */
 function answering({ brokers }: BrokerPool): string[] {
-  return Object.keys(brokers)
-    .filter((id) => brokers[id]!.isConnected() && !isSilent(brokers[id]!))
-    .sort(() => Math.random() - 0.5);
+  const rank = (id: string) => (brokers[id]!.isConnected() ? 0 : 1) + Math.random() / 2;
+  const ranks = new Map(Object.keys(brokers).map((id) => [id, rank(id)]));
+  return [...ranks.keys()].filter((id) => !isSilent(brokers[id]!)).sort((a, b) => ranks.get(a)! - ranks.get(b)!);
 }
 
 /** It owes an answer that others would have given long ago, or still owed one when it was given up. */

@@ -102,12 +102,13 @@ export async function elasticsearchDiskFull({ cluster: { esUrls } }: Place, ms: 
   await watermarks('900tb');
   await waitFor(isReadOnly, { what: 'Elasticsearch has made the index read-only', timeoutMs: 90_000, intervalMs: 500 });
   await sleep(ms);
-  await watermarks(null);
+  await watermarks('1b');
   await waitFor(async () => !(await isReadOnly()), {
     what: 'it is writable again',
     timeoutMs: 90_000,
     intervalMs: 500,
   });
+  await watermarks();
 }
 
 export async function elasticsearchKilled({ cluster }: Place, ms: number): Promise<void> {

@@ -259,6 +259,13 @@ http: { port: 0 }
       is('numbers', times.size, logged);
       is('counted', await counted(), logged);
       is('incidents told', keysOf('trigger').size, incidents);
+      if (keysOf('trigger').size !== incidents) {
+        const told = pagerduty.requests.map(({ body, atMs }) => {
+          const { summary = '' } = (body.payload ?? {}) as { summary?: string };
+          return `${new Date(atMs).toISOString()} ${body.event_action} ${body.dedup_key} ${summary}`;
+        });
+        found.push(`told: ${told.join('\n')}`);
+      }
       is('incidents ended', [...keysOf('resolve')].sort(), [...keysOf('trigger')].sort());
       return found;
     },

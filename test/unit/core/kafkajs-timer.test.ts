@@ -32,6 +32,8 @@ interface Pool {
   metadataExpireAt: number;
   refreshMetadata(topics: readonly string[]): Promise<void>;
   refreshMetadataIfNecessary(topics: readonly string[]): Promise<void>;
+  connect(): Promise<void>;
+  createSeedBroker(): Promise<void>;
   findConnectedBroker(): Promise<{ id: number }>;
   withBroker(ask: (options: { nodeId: string }) => Promise<string>): Promise<string>;
 }
@@ -250,6 +252,30 @@ describe('a broker that has stopped answering', () => {
     expect(failed).toEqual([]);
     vi.advanceTimersByTime(300);
     expect(failed).toHaveLength(1);
+  });
+
+  test('is not asked though it is the only one that is connected, be it the address that was asked first', async () => {
+    const [frozen, well] = [open(1), open(2)];
+    well.made.connectionStatus = 'disconnected';
+    const broker = (id: number, { made }: typeof frozen) => ({
+      id,
+      isConnected: () => made.isConnected(),
+      connect: async () => void Object.assign(made, { connectionStatus: 'connected' }),
+      connectionPool: { pool: [made] },
+    });
+    const brokers = [broker(0, frozen), broker(1, well)];
+    const pool = Object.assign(brokerPool({ ...brokers }), { seedBroker: brokers[0] });
+    frozen.ask(1, 1);
+    vi.advanceTimersByTime(10_200);
+    await vi.advanceTimersByTimeAsync(0);
+    // It takes connections.
+    frozen.made.connectionStatus = 'connected';
+    expect((await pool.findConnectedBroker()).id).toBe(1);
+    for (const { made } of [frozen, well]) made.connectionStatus = 'disconnected';
+    let seeds = 0;
+    pool.createSeedBroker = async () => void Object.assign(pool, { seedBroker: brokers[++seeds] });
+    await pool.connect();
+    expect([seeds, frozen.made.isConnected(), well.made.isConnected()]).toEqual([1, false, true]);
   });
 
   test('is asked last, and what is known of leaders is asked anew once it has timed out', async () => {
