@@ -350,7 +350,7 @@ test('the brokers’ clock set forward by an hour: what is missing in the window
 `);
   const records = new Map<string, object>();
   const begin = () =>
-    createEvaluations({ measures: MEASURES, rules: own, coveredFromMs: NOW - 2 * HOUR, wallMs: NOW }, records, {
+    createCountedEvaluations({ measures: MEASURES, rules: own, coveredFromMs: NOW - 2 * HOUR, wallMs: NOW }, records, {
       isFiring: () => false,
     });
   let evaluations = begin();
