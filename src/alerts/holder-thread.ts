@@ -53,30 +53,35 @@ function keepMembership(port: MessagePort, { kafka: config, holder: options, hun
   let kafka: Kafka | undefined;
   let holder: Holder | undefined;
   let left: Promise<void> = Promise.resolve();
-  let closing = false;
+  /** Closed, or failed for good: nothing is joined any more. */
+  let over = false;
   /** Over all memberships. */
   let epochs = 0;
   let heard = true;
   let quietLooks = 0;
 
   function join(): void {
-    kafka ??= createKafka(config, log);
-    holder = createHolder(
-      options,
-      {
-        onHolding() {
-          epochs += 1;
-          post({ type: 'holding', epoch: epochs });
+    try {
+      kafka ??= createKafka(config, log);
+      holder = createHolder(
+        options,
+        {
+          onHolding() {
+            epochs += 1;
+            post({ type: 'holding', epoch: epochs });
+          },
+          onLost: (_epoch, why) => post({ type: 'lost', epoch: epochs, why: quietLooks < LOOKS ? why : HUNG }),
+          onStandby: () => post({ type: 'standby' }),
+          onMember: () => post({ type: 'member' }),
+          onAway: (why) => post({ type: 'away', why }),
         },
-        onLost: (_epoch, why) => post({ type: 'lost', epoch: epochs, why: quietLooks < LOOKS ? why : HUNG }),
-        onStandby: () => post({ type: 'standby' }),
-        onMember: () => post({ type: 'member' }),
-        onAway: (why) => post({ type: 'away', why }),
-      },
-      { kafka, clock, log, metrics: { sourceRestarts: { inc: () => post({ type: 'restarted' }) } } },
-    );
-    holder.ended.catch(fail);
-    holder.start();
+        { kafka, clock, log, metrics: { sourceRestarts: { inc: () => post({ type: 'restarted' }) } } },
+      );
+      holder.ended.catch(fail);
+      holder.start();
+    } catch (error) {
+      fail(error);
+    }
   }
 
   function leave(): void {
@@ -86,6 +91,7 @@ function keepMembership(port: MessagePort, { kafka: config, holder: options, hun
   }
 
   function fail(error: unknown): void {
+    over = true;
     const code = error instanceof LogpipeError ? error.code : 'LOGPIPE_KAFKA_FAILED';
     const from = error instanceof Error ? error.cause : undefined;
     const cause = from === undefined ? undefined : new Error(errorText(from));
@@ -116,7 +122,7 @@ function keepMembership(port: MessagePort, { kafka: config, holder: options, hun
   /** With what the main thread says first after it hung. */
   async function joinAgain(): Promise<void> {
     await left;
-    if (holder !== undefined || closing) return;
+    if (holder !== undefined || over) return;
     quietLooks = 0;
     join();
   }
@@ -130,16 +136,12 @@ function keepMembership(port: MessagePort, { kafka: config, holder: options, hun
       case 'assured':
         return void answer(message.question);
       case 'close':
-        closing = true;
+        over = true;
         leave();
         return void left.then(() => post({ type: 'closed' }));
     }
   });
-  try {
-    join();
-  } catch (error) {
-    fail(error);
-  }
+  join();
   look();
 }
 

@@ -1,6 +1,8 @@
 // Both sides of the thread that keeps the membership: the real one against a Kafka that is not there or says nothing, and threads
 // that break off, fall silent or answer late, which are written out here.
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect, onTestFinished, test, vi } from 'vitest';
@@ -20,7 +22,8 @@ const SESSION_MS = 6_000;
 const scripted = (script: string) =>
   new URL(
     `data:text/javascript,${encodeURIComponent(
-      `import { parentPort } from 'node:worker_threads';
+      `import { writeFileSync } from 'node:fs';
+       import { parentPort } from 'node:worker_threads';
        let onMessage = () => {};
        const say = (message) => parentPort.postMessage(message);
        parentPort.on('message', (message) => {
@@ -77,7 +80,7 @@ async function silentServer(): Promise<{ address: string; connections: Set<Socke
   const connections = new Set<Socket>();
   const server = createServer((socket) => {
     connections.add(socket);
-    // What is not read hides the end.
+    // Read, or its end would never be seen.
     socket.on('error', () => {}).resume();
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -114,17 +117,20 @@ test('a Kafka that takes connections and says nothing does not keep it from clos
 });
 
 test('what is wrong with the options or the files is told with its code', async () => {
-  await expect(run({ heartbeatMs: 5_000 }).holder.ended).rejects.toMatchObject({
-    name: 'LogpipeError',
-    code: 'LOGPIPE_CONFIG_INVALID',
-    message: expect.stringContaining('more than half of its session timeout'),
-  });
-  const missing = run({ kafka: { ssl: { caFile: join(packageRoot(), 'no-such.pem') } } });
-  await expect(missing.holder.ended).rejects.toMatchObject({
-    code: 'LOGPIPE_CONFIG_UNREADABLE',
-    message: expect.stringMatching(/^kafka\.ssl\.caFile: .*no-such\.pem cannot be read/),
-    cause: expect.objectContaining({ message: expect.stringContaining('ENOENT') }),
-  });
+  // Several times: the thread ends of it soon after, and what it said last must come first.
+  for (let n = 0; n < 4; n++) {
+    await expect(run({ heartbeatMs: 5_000 }).holder.ended).rejects.toMatchObject({
+      name: 'LogpipeError',
+      code: 'LOGPIPE_CONFIG_INVALID',
+      message: expect.stringMatching(/^the alerter's heartbeats .* more than half of its session timeout/),
+    });
+    const missing = run({ kafka: { ssl: { caFile: join(packageRoot(), 'no-such.pem') } } });
+    await expect(missing.holder.ended).rejects.toMatchObject({
+      code: 'LOGPIPE_CONFIG_UNREADABLE',
+      message: expect.stringMatching(/^kafka\.ssl\.caFile: .*no-such\.pem cannot be read/),
+      cause: expect.objectContaining({ message: expect.stringContaining('ENOENT') }),
+    });
+  }
 });
 
 test.each([
@@ -156,6 +162,9 @@ test('a thread that cannot be started ends the membership', async () => {
 });
 
 test('a loss that was said before an answer, or behind it while this thread was busy, counts before it', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'logpipe-thread-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const done = join(folder, 'done');
   for (const said of [
     "say({ type: 'lost', epoch: 1, why: 'taken' }); answer(true);",
     "answer(true); say({ type: 'lost', epoch: 1, why: 'taken' });",
@@ -166,13 +175,16 @@ test('a loss that was said before an answer, or behind it while this thread was 
       entry: scripted(`say({ type: 'holding', epoch: 1 });
         onMessage = ({ type, question }) => {
           const answer = (assured) => say({ type: 'answer', question, assured });
-          if (type === 'assured') { ${said} }
+          if (type !== 'assured') return;
+          ${said}
+          writeFileSync(${JSON.stringify(done)}, '');
         };`),
     });
     await until(() => expect(events).toEqual(['holding 1']));
     const asked = holder.assured();
-    // Busy meanwhile, so that all of it waits.
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+    // Busy until all of it waits here.
+    while (!existsSync(done));
+    rmSync(done);
     await expect(asked, said).rejects.toMatchObject({ name: 'LostHoldError' });
   }
 });
