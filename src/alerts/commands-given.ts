@@ -10,7 +10,7 @@ import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
 import { CHANNELS } from '../notify/notification.ts';
 import { createKafka, defaultPartitioner, type KafkaConfig } from '../source/kafka-client.ts';
 import { backoffMs } from '../source/kafka-failures.ts';
-import { readTopic } from '../source/throwaway-reader.ts';
+import { readTopic } from '../source/topic-reader.ts';
 import type { GivenCommand } from './commands.ts';
 
 const FORMAT = 1;

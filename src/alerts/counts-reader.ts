@@ -10,7 +10,7 @@ import type { CountsMessage } from '../measure/totals.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
 import { backoffMs, isWorthSaying } from '../source/kafka-failures.ts';
 import { type Settleable, settleable } from '../source/settleable.ts';
-import { readTopic } from '../source/throwaway-reader.ts';
+import { readTopic } from '../source/topic-reader.ts';
 import { type CatchUp, createCatchUp } from './catch-up.ts';
 
 export interface CountsReader {

@@ -9,7 +9,7 @@ import type { Log } from '../core/log.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
 import { backoffMs } from '../source/kafka-failures.ts';
 import { type Settleable, settleable } from '../source/settleable.ts';
-import { readTopic } from '../source/throwaway-reader.ts';
+import { readTopic } from '../source/topic-reader.ts';
 import type { StateKey } from './store.ts';
 
 /** Written by each take-over, and to confirm a hold: `{ id }`. */

@@ -15,7 +15,7 @@ import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createMasker } from '../core/mask.ts';
 import { oneLine, visible } from '../core/terminal-text.ts';
-import { readTopic } from '../source/throwaway-reader.ts';
+import { readTopic } from '../source/topic-reader.ts';
 import { type Io, jsonBlock, jsonLine, shown as masked } from './io.ts';
 
 const LOOK_MS = 200;

@@ -8,7 +8,7 @@ import { DEAD_LETTER_REASONS } from '../core/record.ts';
 import { oneLine, visible } from '../core/terminal-text.ts';
 import { shownText } from '../replay/record-document.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
-import { readTopic } from '../source/throwaway-reader.ts';
+import { readTopic } from '../source/topic-reader.ts';
 import { type Io, jsonLine, shown } from './io.ts';
 
 const PREVIEW_CHARACTERS = 2_000;

@@ -9,7 +9,7 @@ import { prettyLine } from '../indexing/sinks.ts';
 import { parseWhere } from '../replay/where.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
 import { toRecords } from '../source/kafka-records.ts';
-import { readTopic } from '../source/throwaway-reader.ts';
+import { readTopic } from '../source/topic-reader.ts';
 import { type Io, jsonLine, shown } from './io.ts';
 
 export interface TailOptions {

@@ -6,7 +6,7 @@ import { isEventId } from '../core/event-id.ts';
 import type { Log } from '../core/log.ts';
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
 import type { KafkaConfig } from '../source/kafka-client.ts';
-import { readTopic } from '../source/throwaway-reader.ts';
+import { readTopic } from '../source/topic-reader.ts';
 import { readable } from './feed.ts';
 import { createKafkaReplaySource } from './kafka-source.ts';
 import type { ReplaySource, StretchOptions } from './sources.ts';

@@ -7,7 +7,7 @@ import { withAdmin } from '../source/kafka-admin.ts';
 import { createKafka, type KafkaConfig } from '../source/kafka-client.ts';
 import { failedReading } from '../source/kafka-failures.ts';
 import { toRecords } from '../source/kafka-records.ts';
-import { readTopic } from '../source/throwaway-reader.ts';
+import { readTopic } from '../source/topic-reader.ts';
 import { readable } from './feed.ts';
 import type { PlannedLane, Positions, ReplaySource, SourcePlan, StretchOptions } from './sources.ts';
 

@@ -10,7 +10,7 @@ import { documentId } from '../indexing/document.ts';
 import { withAdmin } from '../source/kafka-admin.ts';
 import { createKafka, defaultPartitioner, type KafkaConfig } from '../source/kafka-client.ts';
 import { failedReading } from '../source/kafka-failures.ts';
-import { readTopic } from '../source/throwaway-reader.ts';
+import { readTopic } from '../source/topic-reader.ts';
 import { plainDocuments } from './plain-documents.ts';
 import type { Target } from './target.ts';
 

@@ -4,7 +4,7 @@
 import type { Log } from '../core/log.ts';
 import type { KafkaConfig } from './kafka-client.ts';
 import { toRecords } from './kafka-records.ts';
-import { readTopic } from './throwaway-reader.ts';
+import { readTopic } from './topic-reader.ts';
 
 /** Records marked `redriven` or `replayed` are left out: they count nowhere. Rejects as `readTopic`. */
 export function createKafkaRecall(

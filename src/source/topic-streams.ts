@@ -6,7 +6,7 @@ import type { RawRecord } from '../core/record.ts';
 import { withAdmin } from './kafka-admin.ts';
 import { createKafka, type KafkaConfig } from './kafka-client.ts';
 import { toRecords } from './kafka-records.ts';
-import { type Flow, readTopic } from './throwaway-reader.ts';
+import { type Flow, readTopic } from './topic-reader.ts';
 
 const MAX_HELD_BYTES = 4 * 1024 * 1024;
 const BATCH = 1_000;

@@ -45,7 +45,10 @@ async function underLoad(maxRecords: number, deps: KafkaTransportDeps = {}) {
       await waitFor(() => transport.stats().delivered >= goal, { what: `${goal} delivered`, timeoutMs: 60_000 });
     },
     caughtUp: () =>
-      waitFor(() => transport.stats().queuedRecords < EVERY_MS * PER_TICK, { what: 'an empty queue', timeoutMs: 60_000 }),
+      waitFor(() => transport.stats().queuedRecords < EVERY_MS * PER_TICK, {
+        what: 'an empty queue',
+        timeoutMs: 60_000,
+      }),
     stop: async () => {
       clearInterval(timer);
       return {

@@ -18,7 +18,7 @@ import { BUCKET_MS, type CountsMessage, type LaneProgress } from '../../src/meas
 import { createParser } from '../../src/parse/parse.ts';
 import { createKafka } from '../../src/source/kafka-client.ts';
 import { toRecords } from '../../src/source/kafka-records.ts';
-import { readTopic } from '../../src/source/throwaway-reader.ts';
+import { readTopic } from '../../src/source/topic-reader.ts';
 import { ensureTopics } from '../../src/source/topics.ts';
 import { createTagger } from '../../src/tag/tag.ts';
 import { keepBest, plainCount, sumOfMessages } from '../kit/counts.ts';

@@ -15,7 +15,7 @@ import { decodeCounts } from '../../src/measure/counts-topic.ts';
 import type { CountsMessage } from '../../src/measure/totals.ts';
 import { KafkaTransport } from '../../src/ship/index.ts';
 import { createKafka } from '../../src/source/kafka-client.ts';
-import { readTopic } from '../../src/source/throwaway-reader.ts';
+import { readTopic } from '../../src/source/topic-reader.ts';
 import { ensureTopics } from '../../src/source/topics.ts';
 import type { Cluster } from '../../stack/index.ts';
 import { call, QUICK_RULES } from './alerting.ts';
