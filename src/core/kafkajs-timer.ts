@@ -55,8 +55,6 @@ interface RequestQueue {
   readonly enforceRequestTimeout: boolean;
   requestTimeoutIntervalId?: NodeJS.Timeout;
   [CONNECTION]?: Connection;
-  /** When a request timed out, monotonic; undefined again with the next answer. */
-  [TIMED_OUT]?: number | undefined;
   isConnected(): boolean;
   destroy(): void;
   fulfillRequest(answer: object): void;
@@ -103,10 +101,13 @@ type ErrorClass = new (what: unknown, details?: object) => Error;
 
 const REPAIRED = Symbol.for('logpipe.kafkajs-time');
 const CONNECTION = Symbol('connection');
-const TIMED_OUT = Symbol('timedOut');
 const REFRESHED = Symbol('refreshed');
 const BEATING = Symbol('beating');
 const BROKEN = Symbol('broken');
+
+/** When a request last timed out, monotonic, by the broker's address; gone with its next answer. What one client has waited for, no
+ * other one of this process has to. */
+const timedOut = new Map<string, number>();
 
 const CHECK_MS = 100;
 /** A look for late answers that is itself later than this was slept through. */
@@ -197,9 +198,9 @@ function timeOutConnections(
   };
 
   function endSilent(late: SocketRequest, queueOf: RequestQueue): void {
-    queueOf[TIMED_OUT] = performance.now();
     const silent = queueOf[CONNECTION];
-    const broker = silent === undefined ? undefined : `${silent.host}:${silent.port}`;
+    const broker = silent === undefined ? undefined : addressOf(silent);
+    if (broker !== undefined) timedOut.set(broker, performance.now());
     // Not kafkajs's own error of a time-out: that one makes nobody look for another leader or coordinator.
     for (const request of queueOf.inflight.values()) {
       const reject = request.rejected;
@@ -224,7 +225,7 @@ function timeOutConnections(
 
   const fulfill = queue.fulfillRequest;
   queue.fulfillRequest = function (this: RequestQueue, answer) {
-    this[TIMED_OUT] = undefined;
+    if (timedOut.size > 0 && this[CONNECTION] !== undefined) timedOut.delete(addressOf(this[CONNECTION]));
     fulfill.call(this, answer);
   };
 
@@ -305,8 +306,10 @@ function leaveSilentBrokers(pool: BrokerPool): void {
 
   pool.refreshMetadataIfNecessary = function (topics) {
     const refreshedMs = this[REFRESHED] ?? 0;
-    const timedOut = queuesOf(Object.values(this.brokers)).some((queue) => (queue[TIMED_OUT] ?? 0) > refreshedMs);
-    if (timedOut) this.metadataExpireAt = null;
+    const isOlder = connectionsOf(Object.values(this.brokers)).some(
+      (connection) => (timedOut.get(addressOf(connection)) ?? 0) > refreshedMs,
+    );
+    if (isOlder) this.metadataExpireAt = null;
     return refreshMetadataIfNecessary.call(this, topics);
   };
 
@@ -376,17 +379,21 @@ function answering({ brokers }: BrokerPool): string[] {
 
 /** It owes an answer that others would have given long ago, or still owed one when it was given up. */
 function isSilent(broker: Broker): boolean {
-  return queuesOf([broker]).some(
-    (queue) =>
-      queue[TIMED_OUT] !== undefined ||
-      [...queue.inflight.values()].some(
+  return connectionsOf([broker]).some(
+    (connection) =>
+      timedOut.has(addressOf(connection)) ||
+      [...connection.requestQueue.inflight.values()].some(
         ({ sentAt, entry }) => sentAt !== null && !HELD.has(entry.apiKey) && Date.now() - sentAt > OWING_MS,
       ),
   );
 }
 
-function queuesOf(brokers: readonly Broker[]): RequestQueue[] {
-  return brokers.flatMap(({ connectionPool }) => connectionPool.pool.map(({ requestQueue }) => requestQueue));
+function connectionsOf(brokers: readonly Broker[]): Connection[] {
+  return brokers.flatMap(({ connectionPool }) => connectionPool.pool);
+}
+
+function addressOf({ host, port }: Connection): string {
+  return `${host}:${port}`;
 }
 
 function prototypeOf<T>(module: string): T | undefined {

@@ -208,8 +208,9 @@ describe('a broker that has stopped answering', () => {
   const connection = (port: number) =>
     new Connection({ host: 'h', port, logger: silent, requestTimeout: 10_000, connectionTimeout: 1_000 });
   /** Connected, without a socket: what is asked waits for ever. */
-  function open(port: number) {
-    const made = connection(port);
+  let ports = 0;
+  function open() {
+    const made = connection(++ports);
     made.connectionStatus = 'connected';
     void made.connect();
     made.requestQueue.scheduleRequestTimeoutCheck();
@@ -226,7 +227,7 @@ describe('a broker that has stopped answering', () => {
   }
 
   test('is hung up on: all it owes fails at once, and a part of an answer does not reach the next connection', async () => {
-    const { made, ask, failed } = open(1);
+    const { made, ask, failed } = open();
     made.chunks = [Buffer.from('half')];
     made.bytesBuffered = 4;
     ask(1, 1);
@@ -246,7 +247,7 @@ describe('a broker that has stopped answering', () => {
   });
 
   test.each([3, 10, 17, 18])('is given 4 s for what any broker answers from memory (api %d)', async (apiKey) => {
-    const { ask, failed } = open(1);
+    const { ask, failed } = open();
     ask(apiKey, 1);
     vi.advanceTimersByTime(3_900);
     expect(failed).toEqual([]);
@@ -255,7 +256,7 @@ describe('a broker that has stopped answering', () => {
   });
 
   test('is not asked though it is the only one that is connected, be it the address that was asked first', async () => {
-    const [frozen, well] = [open(1), open(2)];
+    const [frozen, well] = [open(), open()];
     well.made.connectionStatus = 'disconnected';
     const broker = (id: number, { made }: typeof frozen) => ({
       id,
@@ -278,8 +279,38 @@ describe('a broker that has stopped answering', () => {
     expect([seeds, frozen.made.isConnected(), well.made.isConnected()]).toEqual([1, false, true]);
   });
 
+  test('is known to every client of the process, until it answers one of them', async () => {
+    const [owing, other] = [open(), open()];
+    const same = Object.assign(connection(ports - 1), { connectionStatus: 'connected' });
+    void same.connect();
+    const brokers = Object.fromEntries(
+      [same, other.made].map((made, id) => [
+        id,
+        { id, isConnected: () => made.isConnected(), connectionPool: { pool: [made] } },
+      ]),
+    );
+    const pool = brokerPool(brokers);
+    let asked = 0;
+    pool.metadata = { topicMetadata: [] };
+    pool.metadataExpireAt = Date.now() + HOUR;
+    pool.refreshMetadata = async () => void asked++;
+    owing.ask(1, 1);
+    vi.advanceTimersByTime(10_200);
+    for (let i = 0; i < 20; i++) expect((await pool.findConnectedBroker()).id).toBe(1);
+    await pool.refreshMetadataIfNecessary([]);
+    expect(asked).toBe(1);
+    pool.metadataExpireAt = Date.now() + HOUR;
+    same.requestQueue.push({ entry: entry(7, 3), expectResponse: true, sendRequest: () => {} });
+    same.requestQueue.fulfillRequest({ correlationId: 7, size: 0, payload: Buffer.alloc(0) });
+    await pool.refreshMetadataIfNecessary([]);
+    expect(asked).toBe(1);
+    const chosen = new Set<number>();
+    for (let i = 0; i < 50; i++) chosen.add((await pool.findConnectedBroker()).id);
+    expect(chosen.size).toBe(2);
+  });
+
   test('is asked last, and what is known of leaders is asked anew once it has timed out', async () => {
-    const [frozen, well] = [open(1), open(2)];
+    const [frozen, well] = [open(), open()];
     const brokers = Object.fromEntries(
       [frozen, well].map(({ made }, id) => [
         id,
