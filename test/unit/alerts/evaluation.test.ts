@@ -149,9 +149,13 @@ describe('a first-seen rule that is added later', () => {
   let offset = 0;
 
   function process(records: Map<string, object>, rules: typeof BEFORE, wallMs: number) {
-    const evaluations = createCountedEvaluations({ measures: MEASURES, rules, coveredFromMs: wallMs, wallMs }, records, {
-      isFiring: () => false,
-    });
+    const evaluations = createCountedEvaluations(
+      { measures: MEASURES, rules, coveredFromMs: wallMs, wallMs },
+      records,
+      {
+        isFiring: () => false,
+      },
+    );
     return {
       evaluations,
       /** Errors of these kinds, and what is reported of them. */
