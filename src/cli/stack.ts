@@ -257,10 +257,10 @@ async function chooseLayout(before: StackState, opts: StackOptions): Promise<Clu
 /** For a server that an interrupted `up` left starting. */
 async function untilAnswers(folder: string, kind: ServerKind, name: MemberName, members: number): Promise<void> {
   const timeoutMs = ANSWER_TIMEOUT_MS * members;
-  const deadline = Date.now() + timeoutMs;
+  const deadline = performance.now() + timeoutMs;
   const member = async () => (await look(folder))[kind].find((candidate) => candidate.name === name);
   while ((await member())?.state !== 'up') {
-    if (Date.now() > deadline) {
+    if (performance.now() > deadline) {
       const where = readState(folder)[name]?.logFile ?? folder;
       const what = `${name} runs but did not answer within ${timeoutMs} ms; see ${where}.`;
       throw new LogpipeError('LOGPIPE_STACK_FAILED', `${what} "logpipe stack down" ends it.`);

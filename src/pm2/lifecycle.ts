@@ -35,6 +35,8 @@ type Asked = 'start' | 'restart' | 'reload' | 'stop';
 
 interface Gathered {
   readonly sinceMs: number;
+  /** The same moment, monotonic. */
+  readonly beganMs: number;
   cancel: () => void;
   readonly asked: Map<Asked, Set<string>>;
   readonly crashed: Set<string>;
@@ -78,7 +80,7 @@ export function createLifecycle(
     const known = apps.get(app);
     if (known !== undefined) return known;
     const begun: Gathered = {
-      ...{ sinceMs: clock.now(), cancel: () => {}, crashes: 0, overlimit: false },
+      ...{ sinceMs: clock.now(), beganMs: clock.monotonicMs(), cancel: () => {}, crashes: 0, overlimit: false },
       ...{ asked: new Map(), crashed: new Set(), ended: new Set(), online: new Set() },
     };
     apps.set(app, begun);
@@ -88,7 +90,7 @@ export function createLifecycle(
   function wait(app: string, gathered: Gathered): void {
     const failing = gathered.crashes > 0 || gathered.overlimit || gathered.exception !== undefined;
     const quietMs = options.quietMs * (failing ? 1 : CALM_FACTOR);
-    const leftMs = gathered.sinceMs + (failing ? LONGEST_MS : LONGEST_CALM_MS) - clock.now();
+    const leftMs = gathered.beganMs + (failing ? LONGEST_MS : LONGEST_CALM_MS) - clock.monotonicMs();
     gathered.cancel();
     gathered.cancel = clock.after(Math.max(0, Math.min(quietMs, leftMs)), () => tell(app));
   }

@@ -193,8 +193,8 @@ export function startPm2Watch(
       cancelCompare();
       lifecycle.flush();
       telling.close();
-      const deadline = Date.now() + timeoutMs;
-      while (dispatcher.pending() > 0 && Date.now() < deadline) {
+      const deadline = clock.monotonicMs() + timeoutMs;
+      while (dispatcher.pending() > 0 && clock.monotonicMs() < deadline) {
         await new Promise((resolve) => setTimeout(resolve, POLL_MS));
       }
       const told = dispatcher.pending() === 0;
