@@ -33,6 +33,7 @@ const EVENT_ID_BYTES = 26;
 /** The last header up to its value. Lengths are zigzag: 14 stands for 7. */
 const EVENT_ID = '\x0eeventId\x34';
 const RESENT = '\x0cresent\x021';
+const CLOCK_RIGHT = '\x0aclock\x0aright';
 /** Records that waited longer were logged by a clock that may have been set since. */
 const MAX_WAIT_MS = 60_000;
 /** Length, attributes, time, offset, the lengths of key and value, at most. */
@@ -50,7 +51,7 @@ export interface ProduceOptions {
   readonly timeoutMs: number;
   /** Wall clock. */
   readonly nowMs: number;
-  /** The wall clock is known to be right: no record need say when it was sent. */
+  /** The wall clock is known to be right: a batch that is long on its way is no sign of the contrary. */
   readonly isClockRight?: boolean;
 }
 
@@ -84,8 +85,8 @@ async function encodeBatch(batch: PartitionBatch, options: ProduceOptions): Prom
   const { records, producer } = batch;
   const { compression, nowMs, isClockRight = false } = options;
   const waited = Math.abs(nowMs - timeOfEventId(records[0]!.eventId));
-  const sentAt = batch.resent || isClockRight || waited > MAX_WAIT_MS ? undefined : nowMs;
-  let out: Buffer = encodeRecords(records, { resent: batch.resent, sentAt }, BATCH_HEADER);
+  const sentAt = batch.resent || waited > MAX_WAIT_MS ? undefined : nowMs;
+  let out: Buffer = encodeRecords(records, { resent: batch.resent, sentAt, isClockRight }, BATCH_HEADER);
   if (compression !== 'none') {
     const plain = out.subarray(BATCH_HEADER);
     const packed = compression === 'gzip' ? await gzipped(plain) : await snappyCodec.compress({ buffer: plain });
@@ -108,21 +109,22 @@ async function encodeBatch(batch: PartitionBatch, options: ProduceOptions): Prom
 }
 
 /**
- * Headers `eventId` on every record, `sentAt` (wall clock in ms) on those of a first attempt by a clock that is not known to be
- * right, `resent: 1` on those of a later one. All records get the batch's time.
+ * Headers `eventId` on every record, `sentAt` (wall clock in ms) on those of a first attempt, with `clock: right` where
+ * that is known, `resent: 1` on those of a later one. All records get the batch's time.
  * @param reserve bytes left free in front
  */
 export function encodeRecords(
   records: readonly ShipRecord[],
-  headers: { readonly resent: boolean; readonly sentAt?: number | undefined },
+  headers: { readonly resent: boolean; readonly sentAt?: number | undefined; readonly isClockRight?: boolean },
   reserve = 0,
 ): Buffer {
-  const { resent, sentAt } = headers;
+  const { resent, sentAt, isClockRight = false } = headers;
   const sent = sentAt === undefined ? '' : String(sentAt);
   const sentHeader = sent === '' ? '' : `\x0csentAt${String.fromCharCode(sent.length * 2)}${sent}`;
-  const count = 1 + (resent ? 1 : 0) + (sent === '' ? 0 : 1);
+  const clock = sent !== '' && isClockRight ? CLOCK_RIGHT : '';
+  const count = 1 + [resent, sent !== '', clock !== ''].filter(Boolean).length;
   const head = Buffer.from(
-    `${String.fromCharCode(count * 2)}${resent ? RESENT : ''}${sentHeader}${EVENT_ID}`,
+    `${String.fromCharCode(count * 2)}${resent ? RESENT : ''}${sentHeader}${clock}${EVENT_ID}`,
     'latin1',
   );
   const headerBytes = head.length + EVENT_ID_BYTES;

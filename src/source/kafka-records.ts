@@ -45,7 +45,7 @@ export function toRecords(messages: readonly KafkaMessage[]): { records: RawReco
       if (isEventId(text)) eventId = text;
     }
     const mark = headers === undefined ? undefined : markOf(headers);
-    if (mark === undefined && headers?.sentAt !== undefined) {
+    if (mark === undefined && headers?.sentAt !== undefined && headers.clock === undefined) {
       const clockErrorMs = clockError(headers.sentAt, timeMs);
       if (clockErrorMs !== 0) {
         records[i] = { value, offset: Number(offset), timeMs, eventId, clockErrorMs };
@@ -70,8 +70,8 @@ export function clockErrorOf(sentMs: number, arrivedMs: number): number {
 /**
  * The transport writes the time at which it sends into the header `sentAt`, and the broker, as the record's time, when it
  * arrived: what lies between them is the error of that host's clock, and the way. From less than two seconds nothing is
- * concluded; more than a day is no clock that anybody relied on. A host that knows its clock to be right sends no `sentAt`
- * (ship/own-clock.ts). Nothing is remembered here from record to record: the same record must always get the same time, and with
+ * concluded; more than a day is no clock that anybody relied on. A host that knows its clock to be right says so in the
+ * header `clock` (ship/own-clock.ts). Nothing is remembered here from record to record: the same record must always get the same time, and with
  * it the same index and the same totals, whoever reads it again.
  */
 function clockError(sentAt: unknown, timeMs: number): number {

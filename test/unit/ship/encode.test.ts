@@ -37,8 +37,13 @@ function decodeAll(bytes: Buffer, count: number): Decoded[] {
 
 function check(records: readonly ShipRecord[], resent: boolean): void {
   const sentAt = resent ? undefined : 1_790_000_000_000;
-  const bytes = encodeRecords(records, { resent, sentAt });
-  const headers = (eventId: string) => ({ ...(resent ? { resent: '1' } : { sentAt: String(sentAt) }), eventId });
+  const isClockRight = records.length % 2 === 0;
+  const bytes = encodeRecords(records, { resent, sentAt, isClockRight });
+  const clock = isClockRight ? { clock: 'right' } : {};
+  const headers = (eventId: string) => ({
+    ...(resent ? { resent: '1' } : { sentAt: String(sentAt), ...clock }),
+    eventId,
+  });
   const theirs = records.map(({ key, line, eventId }, offsetDelta) =>
     encodeRecord({ offsetDelta, key, value: line, headers: headers(eventId) }),
   );

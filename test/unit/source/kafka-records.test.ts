@@ -36,6 +36,7 @@ test.each([
   [{ sentAt: '179562960000x' }],
   [{ sentAt: '' }],
   [{ sentAt: [Buffer.from(String(ARRIVED_MS - 300_000))] }],
+  [{ sentAt: ARRIVED_MS - 300_000, clock: 'right' }],
   [{ sentAt: ARRIVED_MS - 300_000, resent: '1' }],
   [{ sentAt: ARRIVED_MS - 300_000, replayed: 'x' }],
   [{ sentAt: ARRIVED_MS - 300_000, redriven: 'x' }],
