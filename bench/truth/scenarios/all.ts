@@ -2,6 +2,7 @@
 import type { Scenario } from '../scenario.ts';
 import { CALLS } from './calls.ts';
 import { CLOCKS } from './clocks.ts';
+import { CLUSTERS } from './clusters.ts';
 import { ERRORS } from './errors.ts';
 import { HARMLESS } from './harmless.ts';
 import { HTTP } from './http.ts';
@@ -17,5 +18,6 @@ export const SCENARIOS: readonly Scenario[] = [
   ...RESOURCES,
   ...LOG_PATH,
   ...CLOCKS,
+  ...CLUSTERS,
   ...HARMLESS,
 ];
