@@ -134,6 +134,8 @@ describe('a take-over', () => {
     });
     const expected = new Map<string, object>();
     const writer = await open(storesOf(place));
+    // Counted here: the broker may begin to compact before all is written.
+    let written = 0;
     const write = async (n: number) => {
       const big = { n, text: 'x'.repeat(20_000) };
       const changes = [
@@ -143,14 +145,14 @@ describe('a take-over', () => {
         { key: `gone/${n - 1}`, value: null },
       ];
       await writer.commit(changes);
+      // And a marker.
+      written += changes.length + 1;
       for (const { key, value } of changes) {
         if (value === null) expected.delete(key);
         else expected.set(key, value);
       }
     };
     for (let n = 0; n < 40; n++) await write(n);
-    const written = await rawRecords(place.topic);
-    expect(written).toBeGreaterThan(200);
     await waitFor(
       async () => {
         // New segments begin with appends only.
