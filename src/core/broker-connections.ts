@@ -322,7 +322,8 @@ function shuffled<T>(list: T[]): T[] {
   return list;
 }
 
-async function within<T>(work: Promise<T>, ms: number, what: string): Promise<T> {
+/** @throws Error when `work` has not ended within `ms` */
+export async function within<T>(work: Promise<T>, ms: number, what: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`${what}: Kafka did not answer within ${ms} ms`)), ms);

@@ -6,7 +6,7 @@
 import type { KafkaMessage } from 'kafkajs';
 import filterAborted from 'kafkajs/src/consumer/filterAbortedMessages.js';
 import errors from 'kafkajs/src/protocol/error.js';
-import { type BrokerConnections, createBrokerConnections, type Partition } from '../core/broker-connections.ts';
+import { type BrokerConnections, createBrokerConnections, type Partition, within } from '../core/broker-connections.ts';
 import { sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -25,6 +25,8 @@ const IDLE_LOOKS = 3;
 const START_PATIENCE_MS = 6_000;
 const ELECTION_PATIENCE_MS = 20_000;
 const START_PAUSE_MS = 200;
+/** Who has not answered a question by then never will. */
+const ANSWER_MS = 10_000 + WAIT_MS;
 /** A broker that has not answered for so long may be frozen: the others are asked who leads. */
 const SLOW_MS = 2_000;
 /** Longest pause between two questions about who leads a partition. */
@@ -249,7 +251,8 @@ function read(
               },
             ],
           }),
-          answerMs,
+          ANSWER_MS,
+          `broker ${nodeId}`,
         );
         if (over) return;
         if (answer.errorCode !== 0) throw errors.createErrorFromCode(answer.errorCode);
@@ -425,9 +428,6 @@ function read(
   });
 }
 
-/** A broker that has not answered a question by then never will. */
-const answerMs = 10_000 + WAIT_MS;
-
 /** True for what another broker, or the same one later, may answer. */
 function passes(error: unknown): boolean {
   const { type, retriable } = (error ?? {}) as { type?: string; retriable?: boolean };
@@ -500,7 +500,7 @@ async function offsetsAt(
     type Answer = { responses: { partitions: { partition: number; errorCode: number; offset: string }[] }[] };
     const topics = [{ topic, partitions: mine.map((partition) => ({ partition, timestamp: when })) }];
     const question = connections.ask<Answer>(nodeId, 'ListOffsets', { topics });
-    const { responses } = await within(question, answerMs).catch((error) => {
+    const { responses } = await within(question, ANSWER_MS, `broker ${nodeId}`).catch((error) => {
       connections.giveUp(nodeId, errorText(error));
       throw error;
     });
@@ -513,16 +513,4 @@ async function offsetsAt(
   const missing = partitions.find((partition) => !found.has(partition));
   if (missing !== undefined) throw new Error(`Kafka has left out partition ${missing} of ${topic} of its answer`);
   return found;
-}
-
-async function within<T>(work: Promise<T>, ms: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -1,7 +1,7 @@
 // One page per incident and channel, whatever is killed when: kills between deciding, committing, sending and recording, and
 // a paused holder that wakes up after another one has taken over.
 import { expect, it } from 'vitest';
-import { type AlertingKit, createAlerting } from '../kit/alerting.ts';
+import { type AlertingKit, createAlerting, groupRules } from '../kit/alerting.ts';
 import type { LogpipeProcess } from '../kit/process.ts';
 import type { ReceivedRequest } from '../kit/receiver.ts';
 import { waitFor } from '../kit/servers.ts';
@@ -12,22 +12,7 @@ const RECORDED_MS = 2_000;
 
 /** Several incidents at once, so that most moments are in the middle of something. */
 const GROUPS = ['alpha', 'beta', 'gamma', 'delta'];
-const RULES = `rules:
-${GROUPS.map(
-  (group) => `  failing-${group}:
-    title: Failing ${group}
-    priority: P1
-    group: ${group}
-    kind: ratio
-    measure: call.failure_ratio
-    window: 10s
-    above: 20 %
-    minEvents: 10
-    keepFiring: 1s
-    cooldown: 1s
-    message: '{value}'`,
-).join('\n')}
-`;
+const RULES = groupRules(GROUPS);
 
 interface Sent {
   readonly key: string;

@@ -2,28 +2,13 @@
 import { spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { expect, it, onTestFinished } from 'vitest';
-import { createAlerting } from '../kit/alerting.ts';
+import { createAlerting, groupRules } from '../kit/alerting.ts';
 import type { LogpipeProcess } from '../kit/process.ts';
 import { waitFor } from '../kit/servers.ts';
 
 const FULL = process.env.LOGPIPE_INTEGRITY === 'full';
 const GROUPS = ['alpha', 'beta', 'gamma'];
-const RULES = `rules:
-${GROUPS.map(
-  (group) => `  failing-${group}:
-    title: Failing ${group}
-    priority: P1
-    group: ${group}
-    kind: ratio
-    measure: call.failure_ratio
-    window: 10s
-    above: 20 %
-    minEvents: 10
-    keepFiring: 1s
-    cooldown: 1s
-    message: '{value}'`,
-).join('\n')}
-`;
+const RULES = groupRules(GROUPS);
 const ROUNDS = FULL ? 5 : 2;
 const TAKE_OVER_MS = 10_000;
 const SLICE_MS = 10;

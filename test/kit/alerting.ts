@@ -31,6 +31,25 @@ export const QUICK_RULES = `rules:
     metadata: { totalCalls: denominator, failedCalls: numerator, errorRate: value as percent }
 `;
 
+/** One rule about failing calls for each name, so that as many incidents begin and end at once. */
+export function groupRules(groups: readonly string[]): string {
+  const rules = groups.map(
+    (group) => `  failing-${group}:
+    title: Failing ${group}
+    priority: P1
+    group: ${group}
+    kind: ratio
+    measure: call.failure_ratio
+    window: 10s
+    above: 20 %
+    minEvents: 10
+    keepFiring: 1s
+    cooldown: 1s
+    message: '{value}'`,
+  );
+  return `rules:\n${rules.join('\n')}\n`;
+}
+
 export interface AlertingOptions {
   readonly rules?: string;
   readonly esUrl?: string;
