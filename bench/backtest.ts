@@ -3,12 +3,11 @@
 // them alone costs is measured beside it.
 import { pathToFileURL } from 'node:url';
 import { parseConfig } from '../src/config.ts';
-import { createEventIds } from '../src/core/event-id.ts';
 import { packageRoot } from '../src/core/package-root.ts';
+import { createEventIds } from '../src/core/record.ts';
 import { loadMeasures } from '../src/measure/measure-config.ts';
+import { backtest, type StoredRecord } from '../src/replay/backtest.ts';
 import { loadRules, reachOf } from '../src/rules/rule-config.ts';
-import { backtest } from '../src/simulate/backtest.ts';
-import type { StoredRecord } from '../src/simulate/feed.ts';
 import { sampleLine } from './lines.ts';
 
 const START = Date.parse('2026-11-24T08:00:00.000Z');

@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { NODE_FLAGS } from '../src/core/node-flags.ts';
+import { NODE_FLAGS } from '../src/core/package-root.ts';
 import { BULK } from './fill.ts';
 import type { OrdinaryOptions } from './ordinary.ts';
 import type { RawBulkOptions } from './raw-bulk.ts';

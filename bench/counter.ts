@@ -2,11 +2,10 @@
 // and tagging, and of a whole counter whose totals go into a sink that writes them as JSON and forgets them.
 // `node dist/bench/counter.js [events]` prints a table.
 import { systemClock } from '../src/core/clock.ts';
-import { createEventIds } from '../src/core/event-id.ts';
 import { silentLog } from '../src/core/log.ts';
-import { createMasker } from '../src/core/mask.ts';
 import { createMetrics } from '../src/core/metrics.ts';
-import type { RawRecord } from '../src/core/record.ts';
+import { createEventIds, type RawRecord } from '../src/core/record.ts';
+import { createMasker } from '../src/core/secrets/mask.ts';
 import { createCounter } from '../src/measure/counter.ts';
 import { encodeCounts } from '../src/measure/counts-topic.ts';
 import { loadMeasures } from '../src/measure/measure-config.ts';

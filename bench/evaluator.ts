@@ -3,8 +3,7 @@
 import { pathToFileURL } from 'node:url';
 import { packageRoot } from '../src/core/package-root.ts';
 import { loadMeasures, type Measures } from '../src/measure/measure-config.ts';
-import { binOf } from '../src/measure/sketch.ts';
-import { BUCKET_MS, type BucketTotals, LABEL_SEPARATOR, type SeriesOfMeasure } from '../src/measure/totals.ts';
+import { BUCKET_MS, type BucketTotals, binOf, LABEL_SEPARATOR, type SeriesOfMeasure } from '../src/measure/totals.ts';
 import { createEvaluator, type Evaluator } from '../src/rules/evaluator.ts';
 import { loadRules, parseRules, type Rules } from '../src/rules/rule-config.ts';
 

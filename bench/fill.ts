@@ -4,13 +4,13 @@ import { createWriteStream } from 'node:fs';
 import { finished } from 'node:stream/promises';
 import { systemClock } from '../src/core/clock.ts';
 import { silentLog } from '../src/core/log.ts';
-import { createMasker } from '../src/core/mask.ts';
 import { createMetrics } from '../src/core/metrics.ts';
 import type { Chunk, RawRecord } from '../src/core/record.ts';
+import { createMasker } from '../src/core/secrets/mask.ts';
 import { createDocumentWriter } from '../src/indexing/document.ts';
 import { createIndexer } from '../src/indexing/indexer.ts';
 import { createParser } from '../src/parse/parse.ts';
-import { createKafka, defaultPartitioner, type KafkaConfig } from '../src/source/kafka-client.ts';
+import { createKafka, defaultPartitioner, type KafkaConfig } from '../src/source/kafka/client.ts';
 import { createTagger } from '../src/tag/tag.ts';
 import { sampleRecords } from './lines.ts';
 

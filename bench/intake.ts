@@ -5,8 +5,8 @@ import kafkajs from 'kafkajs';
 import { systemClock } from '../src/core/clock.ts';
 import { silentLog } from '../src/core/log.ts';
 import { createMetrics } from '../src/core/metrics.ts';
-import { createKafka, defaultPartitioner, type KafkaConfig } from '../src/source/kafka-client.ts';
-import { createKafkaSource } from '../src/source/kafka-intake.ts';
+import { createKafka, defaultPartitioner, type KafkaConfig } from '../src/source/kafka/client.ts';
+import { createKafkaSource } from '../src/source/kafka/intake.ts';
 import { sampleRecords } from './lines.ts';
 
 const PARTITIONS = 4;

@@ -1,6 +1,5 @@
 // Sample lines for the measurements: what the example application logs, about 372 bytes each.
-import { createEventIds } from '../src/core/event-id.ts';
-import type { RawRecord } from '../src/core/record.ts';
+import { createEventIds, type RawRecord } from '../src/core/record.ts';
 
 const STATUSES = ['completed', 'completed', 'completed', 'voicemail', 'busy', 'no-answer'];
 

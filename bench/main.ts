@@ -8,7 +8,7 @@ import { errorText, LogpipeError } from '../src/core/errors.ts';
 import { silentLog } from '../src/core/log.ts';
 import { packageRoot } from '../src/core/package-root.ts';
 import { createElasticsearchClient } from '../src/indexing/elasticsearch.ts';
-import { installTemplate } from '../src/indexing/template.ts';
+import { installTemplate } from '../src/indexing/index-template.ts';
 import { startElasticsearch, startKafka } from '../stack/index.ts';
 import {
   type Contender,

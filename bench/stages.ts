@@ -1,9 +1,9 @@
 // CPU per event of the stages alone: no Kafka, no Elasticsearch. In: nothing; out: microseconds per event.
 import { systemClock } from '../src/core/clock.ts';
 import { silentLog } from '../src/core/log.ts';
-import { createMasker } from '../src/core/mask.ts';
 import { createMetrics } from '../src/core/metrics.ts';
 import type { Chunk } from '../src/core/record.ts';
+import { createMasker } from '../src/core/secrets/mask.ts';
 import { createDocumentWriter } from '../src/indexing/document.ts';
 import { createIndexer } from '../src/indexing/indexer.ts';
 import { createParser } from '../src/parse/parse.ts';

@@ -10,7 +10,7 @@ import {
   type Where,
 } from '../src/measure/measure-config.ts';
 import type { Rules } from '../src/rules/rule-config.ts';
-import { sourcesOf } from '../src/rules/values.ts';
+import { sourcesOf } from '../src/windows/values.ts';
 import { code, document, table } from './markdown.ts';
 
 const INTRO = `# Events

@@ -10,7 +10,7 @@ import {
 } from '../src/core/catalogue.ts';
 import { createMetrics } from '../src/core/metrics.ts';
 import { SHAPE_KEYS, SHAPES } from '../src/parse/shapes.ts';
-import { eventSchema } from '../src/tag/events.ts';
+import { eventSchema } from '../src/tag/tag.ts';
 import { code, document, table } from './markdown.ts';
 
 const TYPES: Record<FieldType, string> = {

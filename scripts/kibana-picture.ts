@@ -1,8 +1,6 @@
 // The picture of Kibana's dashboard in the docs. In: the saved objects of its file. Out: SVG text. Everything in it is read
 // from the objects as they are imported.
-import type { ControlPanel, Panel } from '../src/kibana/check-dashboard.ts';
-import { GRID_COLUMNS } from '../src/kibana/dashboard.ts';
-import type { SavedObject } from '../src/kibana/saved-object.ts';
+import { type ControlPanel, GRID_COLUMNS, type Panel, type SavedObject } from '../src/kibana/check.ts';
 import { gridPicture } from './grid-picture.ts';
 
 type Attributes = Record<string, string>;

@@ -1,15 +1,13 @@
 // Every generated file with its content. In: the code and the shipped configuration, measures and rules. Out: bytes that are the same everywhere.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { alertsTemplate } from '../src/alerts/history-template.ts';
+import { alertsTemplate } from '../src/alerter/history.ts';
 import { CONFIG_SCHEMA } from '../src/config.ts';
 import { packageRoot } from '../src/core/package-root.ts';
-import { indexTemplate } from '../src/indexing/template.ts';
-import { checkSavedObjects } from '../src/kibana/check.ts';
-import { shippedObjects } from '../src/kibana/objects.ts';
-import { toNdjson } from '../src/kibana/saved-object.ts';
+import { indexTemplate } from '../src/indexing/index-template.ts';
+import { checkSavedObjects, toNdjson } from '../src/kibana/check.ts';
 import { parseMeasures } from '../src/measure/measure-config.ts';
-import { replayTemplate } from '../src/replay/replay-template.ts';
+import { replayTemplate } from '../src/replay/targets.ts';
 import { parseRules } from '../src/rules/rule-config.ts';
 import { configurationDocs } from './configuration-docs.ts';
 import { errorsDocs } from './errors-docs.ts';
@@ -18,6 +16,7 @@ import { fieldsDocs } from './fields-docs.ts';
 import { dashboardPicture } from './grafana/picture.ts';
 import { pipelineDashboard } from './grafana/pipeline-dashboard.ts';
 import { platformDashboard } from './grafana/platform-dashboard.ts';
+import { shippedObjects } from './kibana-objects.ts';
 import { kibanaPicture } from './kibana-picture.ts';
 import { runbooksDocs } from './runbooks-docs.ts';
 import { secretsDocs } from './secrets-docs.ts';

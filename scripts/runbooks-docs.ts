@@ -1,9 +1,9 @@
 // docs/runbooks/README.md from the shipped rules: each with its condition in one line and a link to its runbook.
 
 import type { Measures } from '../src/measure/measure-config.ts';
-import { formatDuration, formatThreshold } from '../src/rules/format.ts';
 import type { Rules } from '../src/rules/rule-config.ts';
 import type { Bound, MeasuredRule, Rule } from '../src/rules/rule-types.ts';
+import { formatDuration, formatThreshold } from '../src/rules/words.ts';
 import { code, document, table } from './markdown.ts';
 
 const INTRO = `# Runbooks

@@ -1,9 +1,8 @@
 // docs/secrets.md from the masking rules: what is masked, what cannot be, and how to add to it.
-import { createMasker } from '../src/core/mask.ts';
-import { OVERLAP, WINDOW } from '../src/core/mask-patterns.ts';
-import { FORM_RULES } from '../src/core/secret-forms.ts';
-import { type KeyKind, secretNames } from '../src/core/secret-keys.ts';
-import { createTextRules } from '../src/core/secret-text.ts';
+import { createMasker, OVERLAP, WINDOW } from '../src/core/secrets/mask.ts';
+import { FORM_RULES } from '../src/core/secrets/secret-forms.ts';
+import { type KeyKind, secretNames } from '../src/core/secrets/secret-keys.ts';
+import { createTextRules } from '../src/core/secrets/secret-text.ts';
 import { code, document, table } from './markdown.ts';
 
 const KINDS: Readonly<Record<KeyKind, string>> = {

@@ -3,7 +3,7 @@
 import { createLineParser } from '../src/cli/parse.ts';
 import { parseConfig } from '../src/config.ts';
 import { LEVEL_SCALES } from '../src/parse/level.ts';
-import { LINE_FORMATS } from '../src/parse/lines.ts';
+import { LINE_FORMATS } from '../src/parse/normalise.ts';
 import { SHAPES, USUAL_NAMES } from '../src/parse/shapes.ts';
 import { code, document, table } from './markdown.ts';
 
@@ -68,7 +68,7 @@ The line is the \`message\`.`,
     ...SHAPES.map(section),
     `## Teaching it another logger
 
-Add an entry to the table in \`src/parse/shapes.ts\` (or, for lines that are no JSON, \`src/parse/lines.ts\`) with a line of it as
+Add an entry to the table in \`src/parse/shapes.ts\` (or, for lines that are no JSON, \`src/parse/normalise.ts\`) with a line of it as
 \`example\`, and run \`npm run generate\`: this page shows what became of the line.`,
   ]);
 }

@@ -7,42 +7,42 @@
 // and the journal takes the place of the topics.
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { type Alerter, type AlerterDeps, createAlerter } from './alerts/alerter.ts';
-import { type BlindWatch, blindIncidentId, createBlindWatch } from './alerts/blind-watch.ts';
-import { followTopic, giveToTopic } from './alerts/commands-given.ts';
-import { createCountedWindows } from './alerts/counted-windows.ts';
-import { followCounts } from './alerts/counts-reader.ts';
-import { type EmbeddedAlerting, startEmbeddedAlerting } from './alerts/embedded.ts';
-import { createHeartbeat } from './alerts/heartbeat.ts';
-import { installAlertsTemplate } from './alerts/history-template.ts';
-import { beginHold, type Hold, type HoldDeps } from './alerts/hold.ts';
-import { createKafkaStores } from './alerts/store-kafka.ts';
-import { createThreadedHolder } from './alerts/threaded-holder.ts';
+import {
+  type Alerter,
+  type AlerterDeps,
+  beginHold,
+  createAlerter,
+  type Hold,
+  type HoldDeps,
+} from './alerter/alerter.ts';
+import { type BlindWatch, blindIncidentId, createBlindWatch, createHeartbeat } from './alerter/blindness.ts';
+import { followTopic, giveToTopic } from './alerter/commands-given.ts';
+import { createCountedWindows, followCounts } from './alerter/counts-follower.ts';
+import { type EmbeddedAlerting, startEmbeddedAlerting } from './alerter/embedded.ts';
+import { installAlertsTemplate } from './alerter/history.ts';
+import { createKafkaStores } from './alerter/store-kafka.ts';
+import { createThreadedHolder } from './alerter/threaded-leadership.ts';
 import type { Config } from './config.ts';
 import { type Clock, type ClockWatch, watchClock } from './core/clock.ts';
-import { readConfigFile } from './core/config-file.ts';
-import { createEventIds } from './core/event-id.ts';
+import { readConfigFile } from './core/config-loader.ts';
 import type { Log } from './core/log.ts';
-import { createMasker, type Masker } from './core/mask.ts';
 import type { Metrics } from './core/metrics.ts';
-import type { Deliver } from './core/record.ts';
+import { createEventIds, type Deliver } from './core/record.ts';
+import { createMasker, type Masker } from './core/secrets/mask.ts';
 import { createElasticsearchClient, createSendBulk } from './indexing/elasticsearch.ts';
 import { type CountingSource, startCounting } from './measure/counting.ts';
 import { parseMeasures } from './measure/measure-config.ts';
-import { createHealthMonitor } from './monitor/health-monitor.ts';
-import { SPOOL_MEASURE } from './monitor/probe-spool.ts';
-import { createProbes } from './monitor/probes.ts';
-import { healthSummary } from './monitor/summary.ts';
+import { createHealthMonitor, healthSummary } from './monitor/health-monitor.ts';
+import { createProbes, SPOOL_MEASURE } from './monitor/probes.ts';
 import { channelsFor, createChannels } from './notify/channels.ts';
 import { createDispatcher } from './notify/dispatcher.ts';
 import { createHttpSend } from './notify/http-send.ts';
 import type { Readiness } from './ops/http.ts';
 import { STATS_ROLLUPS } from './ops/stats.ts';
-import type { HourRecord } from './rules/hourly.ts';
-import { parseRules, reachOf } from './rules/rule-config.ts';
-import { watchRulesFile } from './rules/rules-file.ts';
-import type { WindowStore } from './rules/windows.ts';
-import { createKafka } from './source/kafka-client.ts';
+import { parseRules, reachOf, watchRulesFile } from './rules/rule-config.ts';
+import { createKafka } from './source/kafka/client.ts';
+import type { HourRecord } from './windows/hourly.ts';
+import type { WindowStore } from './windows/windows.ts';
 
 export interface Alerting {
   /** Rejects when a part cannot be kept running. */

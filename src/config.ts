@@ -1,13 +1,12 @@
 // The whole configuration: each stage's section beside its code, put together here once.
-import { type AlertsConfig, alertsSection } from './alerts/alerts-config.ts';
-import { readConfigFile } from './core/config-file.ts';
-import { type Environment, loadYaml, type Schema } from './core/config-loader.ts';
+import { type AlertsConfig, alertsSection } from './alerter/alerts-config.ts';
+import { type Environment, loadYaml, readConfigFile, type Schema } from './core/config-loader.ts';
 import { LogpipeError } from './core/errors.ts';
 import { LOG_LEVELS, type LogLevel } from './core/log.ts';
 import { exponentialReason } from './core/regex-ambiguity.ts';
 import { type BulkConfig, bulkSection } from './indexing/bulk-writer.ts';
+import { type DlqConfig, dlqSection } from './indexing/dead-letters.ts';
 import { type ElasticsearchConfig, elasticsearchSection } from './indexing/elasticsearch.ts';
-import { type DlqConfig, dlqSection } from './indexing/refused.ts';
 import { type SinksConfig, sinksSection } from './indexing/sinks.ts';
 import { type KibanaConfig, kibanaSection } from './kibana/kibana-config.ts';
 import { type MonitorConfig, monitorSection } from './monitor/monitor-config.ts';
@@ -16,8 +15,7 @@ import { type HttpConfig, httpSection } from './ops/http.ts';
 import { type ParseConfig, parseSection } from './parse/parse.ts';
 import { type Pm2Config, pm2Section } from './pm2/pm2-config.ts';
 import { type FilesConfig, filesSection } from './source/files/files.ts';
-import { type IntakeConfig, intakeSection } from './source/intake-config.ts';
-import { type KafkaConfig, kafkaSection } from './source/kafka-client.ts';
+import { type IntakeConfig, intakeSection, type KafkaConfig, kafkaSection } from './source/kafka/client.ts';
 
 export const ROLES = ['indexer', 'counter', 'alerter'] as const;
 export type Role = (typeof ROLES)[number];

@@ -3,14 +3,10 @@
 import { Command, CommanderError, Option } from 'commander';
 import { alertsList, alertsResolve, alertsShow } from './cli/alerts.ts';
 import { checkConfig } from './cli/check-config.ts';
+import { addIncidentCommands, addKibanaCommand, addPm2Commands, addReplayCommand } from './cli/commands.ts';
 import { dlqList } from './cli/dlq.ts';
-import { addIncidentCommands } from './cli/incident-commands.ts';
-import { type Io, processIo } from './cli/io.ts';
-import { addKibanaCommand } from './cli/kibana-command.ts';
-import { endDespiteLeftovers } from './cli/leftovers.ts';
+import { endDespiteLeftovers, type Io, processIo } from './cli/io.ts';
 import { createLineParser, parse } from './cli/parse.ts';
-import { addPm2Commands } from './cli/pm2.ts';
-import { addReplayCommand } from './cli/replay-command.ts';
 import { rulesCheck, rulesTest } from './cli/rules.ts';
 import { parseRoles, run } from './cli/run.ts';
 import { setup } from './cli/setup.ts';
@@ -20,9 +16,9 @@ import { CONFIG_SCHEMA, type Config, loadConfig } from './config.ts';
 import { secretsIn, withKnownSecrets } from './core/config-loader.ts';
 import { LogpipeError } from './core/errors.ts';
 import { createLog, type Log } from './core/log.ts';
-import { createMasker, type Masker } from './core/mask.ts';
 import { packageVersion } from './core/package-root.ts';
-import { visibleLines } from './core/terminal-text.ts';
+import { visibleLines } from './core/safe-json.ts';
+import { createMasker, type Masker } from './core/secrets/mask.ts';
 import { maskedText } from './replay/record-document.ts';
 
 const EXIT = `

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import kafkajs from 'kafkajs';
-import { repairKafkaJsTime } from '../src/core/kafkajs-timer.ts';
+import { repairKafkaJsTime } from '../src/core/kafka/kafkajs-timer.ts';
 import { findJdks, jdkFor } from './java.ts';
 import { type LocalServer, QUICK_START, type ServerOptions, serverFolder, startJvm } from './jvm.ts';
 import { fetchLibs, launcherClasses, resource } from './libs.ts';

@@ -2,19 +2,20 @@
 // final totals of every interval of 10 s and partition, and for the last hour, which the broker has not compacted yet, also
 // every version of the open ones and the progress behind them, twice a second. Guarantee: totals are what the counter
 // itself makes of the mix of events.ts; only times are moved, and each record bears the time it would have been written at.
-import kafkajs, { type Kafka } from 'kafkajs';
+
+import type { Kafka } from 'kafkajs';
+import kafkajs from 'kafkajs';
 import { systemClock } from '../../src/core/clock.ts';
-import { createEventIds } from '../../src/core/event-id.ts';
 import { silentLog } from '../../src/core/log.ts';
-import { createMasker } from '../../src/core/mask.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
-import type { RawRecord } from '../../src/core/record.ts';
+import { createEventIds, type RawRecord } from '../../src/core/record.ts';
+import { createMasker } from '../../src/core/secrets/mask.ts';
 import { createCounter } from '../../src/measure/counter.ts';
 import { createKafkaCounts } from '../../src/measure/counts-topic.ts';
 import { loadMeasures } from '../../src/measure/measure-config.ts';
 import { BUCKET_MS, type BucketTotals, type CountsMessage } from '../../src/measure/totals.ts';
 import { createParser } from '../../src/parse/parse.ts';
-import { createKafka, type KafkaConfig } from '../../src/source/kafka-client.ts';
+import { createKafka, type KafkaConfig } from '../../src/source/kafka/client.ts';
 import { createTagger } from '../../src/tag/tag.ts';
 import { eventOf, statistics } from './events.ts';
 

@@ -8,7 +8,7 @@ import { Command, CommanderError } from 'commander';
 import { errorText, LogpipeError } from '../../src/core/errors.ts';
 import { silentLog } from '../../src/core/log.ts';
 import { createElasticsearchClient } from '../../src/indexing/elasticsearch.ts';
-import { installTemplate } from '../../src/indexing/template.ts';
+import { installTemplate } from '../../src/indexing/index-template.ts';
 import { startElasticsearch, startKafka } from '../../stack/index.ts';
 import { createCostReader } from '../process-cost.ts';
 import { machine } from '../report.ts';

@@ -1,5 +1,5 @@
 // Reading alone, as a process of its own. In: ReaderOptions on the command line. Out: one line with what it cost.
-import type { KafkaConfig } from '../../src/source/kafka-client.ts';
+import type { KafkaConfig } from '../../src/source/kafka/client.ts';
 import { readWithKafkaJs, readWithSource } from '../intake.ts';
 
 export interface ReaderOptions {

@@ -1,7 +1,7 @@
 // What the simulation did against the labels. In: alerts and messages, what is right. Out: missed, false, time to detect, pages.
 
+import type { Driven, DrivenAlert, DrivenMessage } from '../../src/replay/simulate.ts';
 import type { Priority } from '../../src/rules/observation.ts';
-import type { Driven, DrivenAlert, DrivenMessage } from '../../src/simulate/drive.ts';
 import type { Truth } from './label.ts';
 import type { Staged, TrueIncident } from './scenario.ts';
 import type { Interval } from './truth.ts';

@@ -2,9 +2,9 @@
 import { join } from 'node:path';
 import { packageRoot } from '../../src/core/package-root.ts';
 import { loadMeasures, type Measures } from '../../src/measure/measure-config.ts';
+import { type Driven, drive } from '../../src/replay/simulate.ts';
 import { loadRules, type Rules } from '../../src/rules/rule-config.ts';
-import { type Driven, drive } from '../../src/simulate/drive.ts';
-import { errorTemplate } from '../../src/tag/template.ts';
+import { errorTemplate } from '../../src/tag/error-template.ts';
 import { type Judgement, judge, type RuleFacts } from './judge.ts';
 import { createRandom } from './random.ts';
 import type { Scenario, Staged } from './scenario.ts';

@@ -1,5 +1,5 @@
 // What a labelled scenario is, and the ordinary way to make one. In: how the platform behaves. Out: records, and what is right.
-import type { DriveOptions, DriveReading, DriveRecord } from '../../src/simulate/drive.ts';
+import type { DriveOptions, DriveReading, DriveRecord } from '../../src/replay/simulate.ts';
 import type { Behaviour } from './behaviour.ts';
 import type { Fleet } from './fleet.ts';
 import type { Truth } from './label.ts';

@@ -1,6 +1,6 @@
 // What the person at the terminal sees: steps with their time, then a view that is redrawn in place, or plain lines
 // when the output is no terminal. Guarantee: log text on it does nothing to the terminal.
-import { visible } from '../../src/core/terminal-text.ts';
+import { visible } from '../../src/core/safe-json.ts';
 import type { Results } from './results.ts';
 
 export interface Screen {

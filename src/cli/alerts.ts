@@ -3,19 +3,17 @@
 // cannot be read is counted and said, the others are shown.
 import { randomUUID } from 'node:crypto';
 import { hostname, userInfo } from 'node:os';
-import type { AlertRecord } from '../alerts/alert-state.ts';
-import { type Command, giveToFolder, giveToTopic } from '../alerts/commands-given.ts';
-import type { IncidentRecord } from '../alerts/incident.ts';
-import type { CommandAnswer } from '../alerts/records.ts';
-import type { StateKey } from '../alerts/store.ts';
-import { readJournal } from '../alerts/store-journal.ts';
+import { type Command, giveToFolder, giveToTopic } from '../alerter/commands-given.ts';
+import { readJournal } from '../alerter/store-journal.ts';
 import type { Config } from '../config.ts';
 import { sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { createMasker } from '../core/mask.ts';
-import { oneLine, visible } from '../core/terminal-text.ts';
-import { readTopic } from '../source/topic-reader.ts';
+import { oneLine, visible } from '../core/safe-json.ts';
+import { createMasker } from '../core/secrets/mask.ts';
+import type { AlertRecord, IncidentRecord } from '../incidents/incident.ts';
+import type { CommandAnswer, StateKey } from '../incidents/records.ts';
+import { readTopic } from '../source/kafka/topic-reader.ts';
 import { type Io, jsonBlock, jsonLine, shown as masked } from './io.ts';
 
 const LOOK_MS = 200;

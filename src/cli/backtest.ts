@@ -1,21 +1,21 @@
 // `logpipe backtest`: what rules would have done over what was recorded. Reads only: nobody's offsets move, nobody is told anything.
 import type { Config } from '../config.ts';
-import { durationMs, durationSchema } from '../core/duration.ts';
+import { durationMs, durationSchema } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { createMasker } from '../core/mask.ts';
-import { oneLine, visible } from '../core/terminal-text.ts';
+import { oneLine, visible } from '../core/safe-json.ts';
+import { createMasker } from '../core/secrets/mask.ts';
 import { loadMeasures } from '../measure/measure-config.ts';
+import { type BacktestResult, backtest, createShadowAlerts } from '../replay/backtest.ts';
+import { openStored, STORED_SOURCES, type StoredSource } from '../replay/readers/stored.ts';
 import { maskedText } from '../replay/record-document.ts';
-import { parseTimeRange } from '../replay/time-range.ts';
+import type { ReplayDeps } from '../replay/replay.ts';
+import { parseTimeRange } from '../replay/selection.ts';
+import type { Difference, Timeline, TimelineAlert } from '../replay/timeline.ts';
 import { loadRules, type Rules, reachOf } from '../rules/rule-config.ts';
-import { type BacktestResult, backtest } from '../simulate/backtest.ts';
-import { openStored, STORED_SOURCES, type StoredSource } from '../simulate/stored.ts';
-import type { Timeline, TimelineAlert } from '../simulate/timeline.ts';
-import type { Difference } from '../simulate/timeline-diff.ts';
 import { type Io, jsonBlock, shown } from './io.ts';
 
-export interface BacktestCommand {
+interface BacktestCommand {
   readonly from?: string;
   readonly to?: string;
   readonly timeZone?: string;
@@ -98,7 +98,7 @@ function tickOf(text: string): number {
   );
 }
 
-export function duration(place: string, text: string): number {
+function duration(place: string, text: string): number {
   if (text === '0' || text === '0s') return 0;
   if (new RegExp(durationSchema.pattern).test(text)) return durationMs(text);
   throw new LogpipeError('LOGPIPE_USAGE', `${place}: ${JSON.stringify(text)} is no duration; write 30s, 10m or 2h`);
@@ -119,7 +119,7 @@ function print(result: BacktestResult, source: StoredSource, io: Io): void {
   printDifference(difference, io);
 }
 
-export function printTimeline({ alerts, messages, pages }: Timeline, io: Io): void {
+function printTimeline({ alerts, messages, pages }: Timeline, io: Io): void {
   io.out('');
   for (const alert of alerts) io.out(alertLine(alert));
   if (alerts.length === 0) io.out('no alert would have fired');
@@ -182,4 +182,22 @@ function shift(earlierSeconds: number): string {
 
 function clock(iso: string): string {
   return `${iso.slice(0, 19)}Z`;
+}
+
+// `--alerts shadow`: what the rules would have said about what is replayed. Printed beside the summary; nobody is told.
+
+/** Runs `work` and prints on standard error what the configured rules say of the events it gives. */
+export async function withShadowAlerts(
+  config: Config,
+  io: Io,
+  work: (onEvent: NonNullable<ReplayDeps['onEvent']>) => Promise<number>,
+): Promise<number> {
+  const { measuresFile, rulesFile } = config.alerts;
+  const measures = loadMeasures({ file: measuresFile, env: process.env });
+  const rules = loadRules({ file: rulesFile, env: process.env, measures });
+  const shadow = createShadowAlerts(rules, measures, createMasker(config.mask));
+  const status = await work((event, record) => shadow.see(event, record, record.timeMs));
+  io.err('alerts that the rules would have raised; nobody was told:');
+  printTimeline(shadow.finish(), { out: io.err, err: io.err });
+  return status;
 }

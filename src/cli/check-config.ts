@@ -1,8 +1,8 @@
 // `logpipe check-config`, and what is to be said about a configuration that is valid: credentials that would travel in clear text.
 import { CONFIG_SCHEMA, type Config } from '../config.ts';
 import { withoutSecrets } from '../core/config-loader.ts';
-import { createMasker } from '../core/mask.ts';
-import { visibleJson } from '../core/terminal-text.ts';
+import { visibleJson } from '../core/safe-json.ts';
+import { createMasker } from '../core/secrets/mask.ts';
 import type { Io } from './io.ts';
 
 /** Prints that it is fine, or the effective configuration without its secrets. Warnings go to standard error. */

@@ -3,12 +3,12 @@
 import type { KafkaMessage } from 'kafkajs';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { createMasker, type Masker, type MaskOptions } from '../core/mask.ts';
 import { DEAD_LETTER_REASONS } from '../core/record.ts';
-import { oneLine, visible } from '../core/terminal-text.ts';
+import { oneLine, visible } from '../core/safe-json.ts';
+import { createMasker, type Masker, type MaskOptions } from '../core/secrets/mask.ts';
 import { shownText } from '../replay/record-document.ts';
-import type { KafkaConfig } from '../source/kafka-client.ts';
-import { readTopic } from '../source/topic-reader.ts';
+import type { KafkaConfig } from '../source/kafka/client.ts';
+import { readTopic } from '../source/kafka/topic-reader.ts';
 import { type Io, jsonLine, shown } from './io.ts';
 
 const PREVIEW_CHARACTERS = 2_000;

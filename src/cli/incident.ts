@@ -1,17 +1,16 @@
 // `logpipe incident export`: a folder with everything about a stretch of time. Reads only, and writes into that folder alone.
 import type { Config } from '../config.ts';
 import type { Log } from '../core/log.ts';
-import { createMasker } from '../core/mask.ts';
-import { visible } from '../core/terminal-text.ts';
-import { type ExportSummary, exportIncident, LATENESS_MS } from '../incident/export.ts';
-import { readHistory } from '../incident/history.ts';
+import { visible } from '../core/safe-json.ts';
+import { createMasker } from '../core/secrets/mask.ts';
 import { createElasticsearchClient } from '../indexing/elasticsearch.ts';
 import { loadMeasures } from '../measure/measure-config.ts';
+import { type ExportSummary, exportIncident, LATENESS_MS } from '../replay/export.ts';
+import { readHistory } from '../replay/export-readme.ts';
+import { openStored } from '../replay/readers/stored.ts';
 import { maskedText } from '../replay/record-document.ts';
-import { parseTimeRange } from '../replay/time-range.ts';
-import { parseWhere } from '../replay/where.ts';
+import { parseTimeRange, parseWhere } from '../replay/selection.ts';
 import { loadRules, reachOf } from '../rules/rule-config.ts';
-import { openStored } from '../simulate/stored.ts';
 import { sourceOf } from './backtest.ts';
 import { type Io, jsonLine } from './io.ts';
 

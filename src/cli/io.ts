@@ -1,8 +1,8 @@
 // Where commands write: results to `out`, everything said about them to `err`. Guarantee: whatever a value holds, printing it does
 // not fail, shows no secret the masker knows, and does nothing to the terminal.
-import { MASK, type Masker } from '../core/mask.ts';
-import { bounded, toJson, toPrettyJson } from '../core/safe-json.ts';
-import { visibleJson, visibleLines } from '../core/terminal-text.ts';
+
+import { bounded, toJson, toPrettyJson, visibleJson, visibleLines } from '../core/safe-json.ts';
+import { MASK, type Masker } from '../core/secrets/mask.ts';
 
 export interface Io {
   out(line: string): void;
@@ -41,4 +41,18 @@ export function jsonLine(value: unknown, masker: Masker): string {
 /** Indented, for people. */
 export function jsonBlock(value: unknown, masker: Masker): string {
   return visibleJson(toPrettyJson(shown(value, masker)));
+}
+
+// The end of the process after the end of the work. In: a command that is done. Out: an end of the process, also when a library
+// has left something open. Guarantee: a process that can end by itself does so at once, with the same status.
+
+/** Enough to write what is on its way to a slow terminal; whoever stops a process waits longer before it kills. */
+const GRACE_MS = 2_000;
+
+/**
+ * kafkajs loses sight of a connection that breaks while it is being closed, and the socket's timers keep the process alive for
+ * ever. Call it when nothing is left to be done.
+ */
+export function endDespiteLeftovers(graceMs = GRACE_MS): void {
+  setTimeout(() => process.exit(), graceMs).unref();
 }

@@ -1,19 +1,16 @@
 // `logpipe kibana import`: the shipped saved objects, or files of one's own, into Kibana. Nothing is sent that the checker
 // finds wrong. Says what became of every object that was not taken.
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { alertsTemplate } from '../alerts/history-template.ts';
+import { alertsTemplate } from '../alerter/history.ts';
 import type { Config } from '../config.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import { packageRoot } from '../core/package-root.ts';
-import { oneLine } from '../core/terminal-text.ts';
-import { indexTemplate } from '../indexing/template.ts';
-import { checkSavedObjects } from '../kibana/check.ts';
-import { type ImportFailure, type ImportReply, importSavedObjects } from '../kibana/import.ts';
-import { shippedObjects } from '../kibana/objects.ts';
-import type { SavedObject } from '../kibana/saved-object.ts';
-import { kibanaTarget } from '../kibana/target.ts';
-import { replayTemplate } from '../replay/replay-template.ts';
+import { oneLine } from '../core/safe-json.ts';
+import { indexTemplate } from '../indexing/index-template.ts';
+import { checkSavedObjects, type SavedObject } from '../kibana/check.ts';
+import { type ImportFailure, type ImportReply, importSavedObjects, kibanaTarget } from '../kibana/import.ts';
+import { replayTemplate } from '../replay/targets.ts';
 import type { Io } from './io.ts';
 
 export interface KibanaImportOptions {
@@ -36,7 +33,7 @@ export async function kibanaImport(
   io: Io,
 ): Promise<number> {
   const target = kibanaTarget(options.url ?? config.kibana.url, options.space ?? config.kibana.space);
-  const paths = files.length > 0 ? files : Object.keys(shippedObjects()).map((path) => join(packageRoot(), path));
+  const paths = files.length > 0 ? files : shippedFiles();
   const ndjson = paths.map(readObjects).join('');
   const problems = checkSavedObjects(ndjson, [indexTemplate(), alertsTemplate(), replayTemplate()]);
   if (problems.length > 0) {
@@ -89,6 +86,14 @@ export async function kibanaImport(
   io.out(`${reply.successCount} of ${objects.length} objects are in ${target.base}, space ${target.space}`);
   for (const id of dashboards(objects, reply)) io.out(`dashboard: ${target.base}/app/dashboards#/view/${id}`);
   return complete ? 0 : 1;
+}
+
+function shippedFiles(): string[] {
+  const folder = join(packageRoot(), 'kibana');
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.ndjson'))
+    .sort()
+    .map((name) => join(folder, name));
 }
 
 function readObjects(path: string): string {

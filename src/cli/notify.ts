@@ -2,12 +2,12 @@
 import type { Config } from '../config.ts';
 import { systemClock } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
-import { createEventIds } from '../core/event-id.ts';
 import type { Log } from '../core/log.ts';
-import { createMasker } from '../core/mask.ts';
-import { oneLine } from '../core/terminal-text.ts';
+import { createEventIds } from '../core/record.ts';
+import { oneLine } from '../core/safe-json.ts';
+import { createMasker } from '../core/secrets/mask.ts';
+import { CHANNELS, type ChannelName, type Notification, type SendResult } from '../incidents/notification.ts';
 import { createChannels } from '../notify/channels.ts';
-import { CHANNELS, type ChannelName, type Notification, type SendResult } from '../notify/notification.ts';
 import { type Io, jsonLine } from './io.ts';
 
 export interface NotifyTestOptions {

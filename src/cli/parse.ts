@@ -3,9 +3,9 @@
 import { createReadStream } from 'node:fs';
 import type { Config } from '../config.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
-import { createMasker, type Masker } from '../core/mask.ts';
 import type { Chunk, RawRecord } from '../core/record.ts';
-import { oneLine, visible } from '../core/terminal-text.ts';
+import { oneLine, visible } from '../core/safe-json.ts';
+import { createMasker, type Masker } from '../core/secrets/mask.ts';
 import { createRecordReader, shownText } from '../replay/record-document.ts';
 import { createLineSplitter } from '../source/lines.ts';
 import { type Io, jsonBlock, jsonLine, shown } from './io.ts';

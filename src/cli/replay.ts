@@ -1,26 +1,27 @@
 // `logpipe replay`: a stretch of logs once more, from where they still are to where they are wanted.
-
-import { systemClock } from '../core/clock.ts';
-import { durationMs, durationSchema } from '../core/duration.ts';
+import { durationMs, durationSchema, systemClock } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { createMasker } from '../core/mask.ts';
-import { createDlqReplaySource } from '../replay/dlq-source.ts';
-import { createFileReplaySource } from '../replay/file-source.ts';
-import { createIndexReplaySource } from '../replay/index-source.ts';
-import { createKafkaReplaySource } from '../replay/kafka-source.ts';
-import { parseSpeed } from '../replay/pace.ts';
+import { oneLine } from '../core/safe-json.ts';
+import { createMasker } from '../core/secrets/mask.ts';
+import { createYielding, DEFAULT_YIELD_LAG, parseSpeed } from '../replay/pace.ts';
+import { createIndexReplaySource } from '../replay/readers/indices.ts';
+import { createDlqReplaySource, createKafkaReplaySource } from '../replay/readers/kafka.ts';
+import { createFileReplaySource } from '../replay/readers/log-files.ts';
 import { maskedText } from '../replay/record-document.ts';
 import { type ReplayDeps, replay } from '../replay/replay.ts';
-import type { ReplayConfig, ReplayOptions } from '../replay/request.ts';
-import type { ReplaySource } from '../replay/sources.ts';
-import { openState, type ReplayRequest } from '../replay/state.ts';
-import type { TargetOptions } from '../replay/target.ts';
-import { parseTimeRange, type TimeRange } from '../replay/time-range.ts';
-import { parseWhere } from '../replay/where.ts';
-import { createYielding, DEFAULT_YIELD_LAG } from '../replay/yielding.ts';
+import {
+  openState,
+  type ReplayConfig,
+  type ReplayOptions,
+  type ReplayRequest,
+  type ReplaySummary,
+  type Tally,
+  type TargetOptions,
+} from '../replay/request.ts';
+import { parseTimeRange, parseWhere, type TimeRange } from '../replay/selection.ts';
+import type { ReplaySource, SourcePlan } from '../replay/sources.ts';
 import { type Io, jsonLine } from './io.ts';
-import { createProgressLine, planLines, summaryJson, summaryLines } from './replay-report.ts';
 
 export const REPLAY_SOURCES = ['kafka', 'dlq', 'index', 'file'] as const;
 
@@ -271,4 +272,123 @@ function listenForSignals(given: AbortSignal | undefined, io: Io): { signal: Abo
       for (const name of names) process.off(name, onSignal);
     },
   };
+}
+
+// What `logpipe replay` says: the plan, how far it is, and what became of everything; for people and as JSON.
+
+/** A line on a terminal is overwritten; in a file it is said less often. */
+const TELL_MS = 5_000;
+const DETAIL_CHARACTERS = 200;
+
+interface About {
+  readonly source: string;
+  readonly target: TargetOptions;
+  readonly range: TimeRange | undefined;
+  readonly dryRun: boolean;
+  readonly name: string | undefined;
+}
+
+function planLines(plan: SourcePlan, range: TimeRange | undefined): string[] {
+  const stretch = range === undefined ? 'everything' : `${iso(range.fromMs)} to ${iso(range.toMs)} by event time`;
+  const size = plan.records === undefined ? `${plan.bytes ?? 0} bytes` : `at most ${plan.records} records`;
+  return [
+    `${stretch}: ${size} to read`,
+    ...plan.lanes.map(({ lane, from, to }) => `  ${lane}${place(from, to)}`),
+    ...plan.gaps.map((gap) => `missing: ${gap}`),
+  ];
+}
+
+function place(from: unknown, to: unknown): string {
+  return typeof from === 'number' && typeof to === 'number' ? ` from offset ${from} to ${to}` : '';
+}
+
+function createProgressLine(io: Io): {
+  expect(plan: SourcePlan): void;
+  tell(tally: Tally, held: boolean): void;
+} {
+  let total: number | undefined;
+  let first: { at: number; read: number } | undefined;
+  let last = performance.now();
+  return {
+    expect(plan) {
+      total = plan.records;
+    },
+    tell(tally, held) {
+      const at = performance.now();
+      first ??= { at, read: tally.read };
+      if (at - last < TELL_MS) return;
+      last = at;
+      const rate = ((tally.read - first.read) * 1_000) / Math.max(1, at - first.at);
+      const left = total === undefined || rate < 1 ? undefined : Math.max(0, total - tally.read) / rate;
+      const of = total === undefined ? '' : ` of at most ${total}`;
+      io.err(
+        `read ${tally.read}${of}, to write ${tally.matched}; ${Math.round(rate)} per second` +
+          (left === undefined ? '' : `, ${Math.ceil(left)} s left`) +
+          (held ? '; waiting for live indexing' : ''),
+      );
+    },
+  };
+}
+
+function summaryJson(summary: ReplaySummary, about: About): object {
+  const { complete, gaps, tally, written, plan, indices, refusals, seconds, live } = summary;
+  const { range } = about;
+  return {
+    complete,
+    dryRun: about.dryRun,
+    ...(about.name === undefined ? {} : { name: about.name }),
+    source: about.source,
+    target: about.target,
+    range: range === undefined ? null : { from: iso(range.fromMs), to: iso(range.toMs) },
+    ...tally,
+    written,
+    refused: refusals,
+    gaps,
+    seconds: Math.round(seconds * 1_000) / 1_000,
+    eventsPerSecond: Math.round(tally.matched / Math.max(seconds, 0.001)),
+    liveLag: live === undefined ? null : { max: live.maxLiveLag, heldMs: Math.round(live.heldMs) },
+    ...(about.dryRun ? { lanes: plan.lanes, indices } : {}),
+  };
+}
+
+function summaryLines(summary: ReplaySummary, about: About): string[] {
+  const { tally, written, refusals, seconds } = summary;
+  const lines = [
+    `${summary.complete ? 'done' : 'ended early'} in ${seconds.toFixed(1)} s: ${tally.read} records read, ` +
+      `${tally.outside} outside of the stretch, ${tally.unmatched} without what --where asks for, ${tally.matched} ` +
+      `${about.dryRun ? 'would be written' : 'to write'}`,
+  ];
+  if (about.dryRun) {
+    for (const [index, { documents, bytes }] of Object.entries(summary.indices).sort()) {
+      lines.push(`  ${index}: ${documents} documents, ${bytes} bytes`);
+    }
+  } else {
+    const names: Record<string, string> = { new: 'written', present: 'there already', moved: 'old copies deleted' };
+    lines.push(
+      `  ${Object.entries(written)
+        .filter(([, count]) => count > 0)
+        .map(([name, count]) => `${count} ${names[name] ?? name}`)
+        .join(', ')}`,
+    );
+  }
+  for (const [reason, count] of Object.entries(refusals.byReason)) lines.push(`refused: ${count} for ${reason}`);
+  for (const { id, detail, origin } of refusals.examples.slice(0, 5)) {
+    lines.push(`  ${oneLine(`${origin} ${id}: ${detail}`, DETAIL_CHARACTERS)}`);
+  }
+  for (const gap of summary.gaps) lines.push(`missing: ${gap}`);
+  if (summary.live) {
+    lines.push(
+      `live indexing: lag at most ${summary.live.maxLiveLag} records, held back for ${(summary.live.heldMs / 1_000).toFixed(1)} s`,
+    );
+  }
+  if (!summary.complete) {
+    lines.push(
+      about.name === undefined ? 'without --name it cannot go on from here' : 'the same command line goes on from here',
+    );
+  }
+  return lines;
+}
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString();
 }

@@ -3,13 +3,13 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
-import { createMasker } from '../core/mask.ts';
 import { packageRoot } from '../core/package-root.ts';
-import { visible } from '../core/terminal-text.ts';
+import { visible } from '../core/safe-json.ts';
+import { createMasker } from '../core/secrets/mask.ts';
 import { loadMeasures, type Measures } from '../measure/measure-config.ts';
 import { maskedText } from '../replay/record-document.ts';
+import { runRuleTests } from '../replay/rule-tests.ts';
 import { loadRules, type Rules } from '../rules/rule-config.ts';
-import { runRuleTests } from '../simulate/rule-tests.ts';
 import { type Io, jsonLine } from './io.ts';
 
 export interface RulesOptions {

@@ -4,7 +4,7 @@ import { sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createElasticsearchClient, explainFailure } from '../indexing/elasticsearch.ts';
-import { installTemplate } from '../indexing/template.ts';
+import { installTemplate } from '../indexing/index-template.ts';
 import { startPipeline } from '../pipeline.ts';
 import { clearTextWarnings } from './check-config.ts';
 

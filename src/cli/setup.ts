@@ -1,11 +1,11 @@
 // `logpipe setup`: topics and index template, once per cluster. Idempotent; says what it did and what differs.
-import { ALERTS_TEMPLATE_NAME, installAlertsTemplate } from '../alerts/history-template.ts';
+import { ALERTS_TEMPLATE_NAME, installAlertsTemplate } from '../alerter/history.ts';
 import type { Config } from '../config.ts';
 import type { Log } from '../core/log.ts';
 import { createElasticsearchClient, explainFailure } from '../indexing/elasticsearch.ts';
-import { installTemplate, TEMPLATE_NAME, TEMPLATE_VERSION } from '../indexing/template.ts';
-import { createKafka } from '../source/kafka-client.ts';
-import { ensureTopics } from '../source/topics.ts';
+import { installTemplate, TEMPLATE_NAME, TEMPLATE_VERSION } from '../indexing/index-template.ts';
+import { createKafka } from '../source/kafka/client.ts';
+import { ensureTopics } from '../source/kafka/topics.ts';
 import type { Io } from './io.ts';
 
 /** @throws LogpipeError when a server cannot be reached or refuses. */

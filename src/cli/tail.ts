@@ -2,18 +2,18 @@
 // what is printed is masked, and does nothing to the terminal.
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { createMasker, type Masker } from '../core/mask.ts';
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
-import { oneLine, visible } from '../core/terminal-text.ts';
+import { oneLine, visible } from '../core/safe-json.ts';
+import { createMasker, type Masker } from '../core/secrets/mask.ts';
 import { prettyLine } from '../indexing/sinks.ts';
-import { parseWhere } from '../replay/where.ts';
-import type { KafkaConfig } from '../source/kafka-client.ts';
-import { toRecords } from '../source/kafka-records.ts';
-import { readTopic } from '../source/topic-reader.ts';
+import { parseWhere } from '../replay/selection.ts';
+import type { KafkaConfig } from '../source/kafka/client.ts';
+import { toRecords } from '../source/kafka/record-batch.ts';
+import { readTopic } from '../source/kafka/topic-reader.ts';
 import { type Io, jsonLine, shown } from './io.ts';
 
 export interface TailOptions {
-  /** Conditions, all of which must hold; see replay/where.ts. */
+  /** Conditions, all of which must hold; see replay/selection.ts. */
   readonly where?: readonly string[];
   /** See `parseSince`. */
   readonly since?: string;

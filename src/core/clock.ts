@@ -1,7 +1,6 @@
 // Time as a dependency, so that nothing in the pipeline reads a clock directly and tests can drive it. Two clocks, because each
 // is wrong about something: the wall clock is set by people and NTP, the monotonic one stands still while the machine is
 // suspended. Guarantee of the watch: a step of the wall clock and time that this process slept through are noticed within a second.
-
 export interface Clock {
   /** Wall clock, milliseconds since the epoch: for what people read and for what other machines say. May jump. */
   now(): number;
@@ -78,7 +77,7 @@ export interface ClockWatch {
   stop(): void;
 }
 
-export interface ClockHooks {
+interface ClockHooks {
   /** The wall clock was set forward (more than zero) or back by `byMs`; a suspended machine wakes up with a step forward. */
   onStep?(byMs: number): void;
   /** A look came late: nothing ran here for `ms`. */
@@ -107,4 +106,40 @@ export function watchClock(clock: Clock, hooks: ClockHooks = {}): ClockWatch {
     awakeMs: () => awake + Math.min(since(), AWAKE_MS),
     stop: () => cancel(),
   };
+}
+
+// Durations as people write them in YAML: `500ms`, `30s`, `5m`, `1h`, `7d`. Guarantee: what the pattern takes, durationMs reads.
+
+const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/** JSON Schema of a duration. */
+export const durationSchema = {
+  type: 'string',
+  pattern: '^[1-9]\\d{0,8}(ms|s|m|h|d)$',
+} as const;
+
+/** @param text what `durationSchema` takes; anything else is a bug and gives NaN */
+export function durationMs(text: string): number {
+  const unit = /(?:ms|[smhd])$/.exec(text)?.[0] as keyof typeof UNIT_MS;
+  return Number.parseInt(text, 10) * UNIT_MS[unit];
+}
+
+// A promise settled from outside, for sources whose end is decided in several places.
+
+export interface Settleable {
+  readonly promise: Promise<void>;
+  resolve(): void;
+  reject(error: Error): void;
+}
+
+/** The first call counts. Nobody has to listen to the rejection. */
+export function settleable(): Settleable {
+  let resolve: () => void = () => {};
+  let reject: (error: Error) => void = () => {};
+  const promise = new Promise<void>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  promise.catch(() => {});
+  return { promise, resolve, reject };
 }

@@ -2,13 +2,14 @@
 // value found and what is permitted. Guarantee: no secret is repeated in a message, wherever in the file it stands; the parser's own
 // messages, which quote the file, are not used.
 import { existsSync, readFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { Ajv, type ErrorObject } from 'ajv';
 import formats from 'ajv-formats';
 import { type Document, parseDocument } from 'yaml';
-import { LogpipeError } from './errors.ts';
-import { createMasker, MASK, type Masker } from './mask.ts';
-import { visible } from './terminal-text.ts';
+import { errorText, LogpipeError } from './errors.ts';
+import { packageRoot } from './package-root.ts';
+import { visible } from './safe-json.ts';
+import { createMasker, MASK, type Masker } from './secrets/mask.ts';
 
 /** The subset of JSON Schema the sections use; `secret` marks values that also come from `<key>File`. */
 export interface Schema {
@@ -371,4 +372,28 @@ function deepFreeze(value: unknown): unknown {
     Object.freeze(value);
   }
   return value;
+}
+
+// Which of the configuration files is meant, and what stands in it: one that was named, else the working folder's, else the
+// shipped one.
+
+/**
+ * @param name of the file below config/
+ * @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE
+ */
+export function readConfigFile(
+  name: string,
+  named: string | undefined,
+): { readonly file: string; readonly text: string } {
+  const local = resolve('config', name);
+  const file = named ?? (existsSync(local) ? local : join(packageRoot(), 'config', name));
+  try {
+    return { file, text: readFileSync(file, 'utf8') };
+  } catch (error) {
+    throw new LogpipeError(
+      'LOGPIPE_CONFIG_UNREADABLE',
+      `${file} cannot be read (${errorText(error)}); name a readable YAML file`,
+      error,
+    );
+  }
 }

@@ -1,6 +1,5 @@
 // The closed list of error codes. Codes become metric labels and exit messages, so they are never built from input.
 // docs/errors.md lists exactly these (a test compares them).
-
 export const ERROR_CODES = {
   LOGPIPE_CONFIG_INVALID: 'The configuration was refused; every problem is listed with its path.',
   LOGPIPE_CONFIG_UNREADABLE: 'A configuration or secret file could not be read.',

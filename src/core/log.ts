@@ -3,9 +3,8 @@
 import { inspect } from 'node:util';
 import winston from 'winston';
 import { errorText } from './errors.ts';
-import { createMasker, MASK, type Masker } from './mask.ts';
-import { bounded } from './safe-json.ts';
-import { visible, visibleJson, visibleLines } from './terminal-text.ts';
+import { bounded, visible, visibleJson, visibleLines } from './safe-json.ts';
+import { createMasker, MASK, type Masker } from './secrets/mask.ts';
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];

@@ -5,12 +5,17 @@
 // Two kinds of trouble. A fault of the *path* (no connection, a gateway's page, 401, 503) concerns the request: its batch waits
 // and is sent again. A fault of an *index* concerns documents: those wait in its queue, and the batch is done. While the index
 // will not get better by itself, further documents for it join the queue unsent, and one of them is tried now and then.
+
+import type { Client } from '@elastic/elasticsearch';
 import type { Clock } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import type { DeadLetterReason } from '../core/record.ts';
+import type { ParsedEvent, Parser } from '../parse/parse.ts';
+import type { TaggedEvent } from '../tag/tag.ts';
 import { apart, type Batch, type BatchItem } from './batch.ts';
+import type { DocumentWriter } from './document.ts';
 import { type BulkReply, isTimeout, type SendBulk } from './elasticsearch.ts';
 import {
   type BulkItemError,
@@ -21,7 +26,7 @@ import {
   refusalKind,
   refusalOf,
 } from './outcome.ts';
-import type { SetAside } from './sinks.ts';
+import type { SetAside, Sink } from './sinks.ts';
 
 export const bulkSection = {
   type: 'object',
@@ -123,7 +128,7 @@ export interface BulkWriterDeps {
   readonly random: () => number;
 }
 
-export interface BulkWriter {
+interface BulkWriter {
   /**
    * Resolves when every item is accounted for or set aside; the batch is no longer read then. Rejects only when `signal`
    * aborts: nothing is to be acknowledged then.
@@ -627,4 +632,36 @@ function bodyOf(open: readonly Open[]): Buffer {
 function indexOf({ bytes }: Open): string {
   const action = JSON.parse(bytes.toString('utf8', 0, bytes.indexOf(10))) as Record<string, { _index: string }>;
   return Object.values(action)[0]!._index;
+}
+
+// The bulk writer as a sink: connects it to the parser (for degraded documents) and to the dead letters.
+
+export function createElasticsearchSink(client: Client, writer: BulkWriter): Sink {
+  return {
+    name: 'elasticsearch',
+    write: (batch, signal) => writer.write(batch, signal),
+    trouble: () => writer.trouble(),
+    close: () => client.close(),
+  };
+}
+
+/**
+ * What is sent after the server refused a document: the catalogue's fields in place, everything else in `extra`.
+ * Parsed again from the record's bytes, because refusals are rare and parsed documents are not kept.
+ */
+export function createDegrade(deps: {
+  parser: Parser;
+  tag: (event: ParsedEvent) => TaggedEvent;
+  documents: DocumentWriter;
+}): (item: BatchItem) => Buffer | undefined {
+  return ({ record, chunk }) => {
+    try {
+      const result = deps.parser.reparse(record);
+      if (!result.ok) return undefined;
+      const event = deps.tag(result.event);
+      return deps.documents.rewrite(event, deps.parser.degrade(event.doc), record, chunk);
+    } catch {
+      return undefined;
+    }
+  };
 }

@@ -1,17 +1,20 @@
 // Where records go that can never be indexed: a Kafka topic, or a file in embedded mode. In: letters whose bytes the
 // caller has masked. Out: durable letters. Guarantee: at least once. `put` resolves only when the letters are safe, and
 // a record delivered again may leave a second letter with the same id and origin, which readers take for one.
+
+import { createHash } from 'node:crypto';
 import type { ICustomPartitioner, Kafka, Message, Producer } from 'kafkajs';
 import { sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
-import { assertAcknowledged } from '../core/kafka-acks.ts';
+import { assertAcknowledged } from '../core/kafka/broker-connections.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
-import type { DeadLetter, DeadLetterSink } from '../core/record.ts';
-import { defaultPartitioner } from '../source/kafka-client.ts';
-import { topicMaxBytes } from '../source/topics.ts';
-import { cutToFit, sizeOf, toLine, toMessage } from './letter-format.ts';
-import { createLineFile, persist } from './line-file.ts';
+import type { Chunk, DeadLetter, DeadLetterReason, DeadLetterSink, RawRecord } from '../core/record.ts';
+import type { Masker } from '../core/secrets/mask.ts';
+import { defaultPartitioner } from '../source/kafka/client.ts';
+import { topicMaxBytes } from '../source/kafka/topics.ts';
+import { documentId } from './document.ts';
+import { createLineFile, persist } from './sinks.ts';
 
 const DEFAULT_MAX_BYTES = 1_048_588;
 /** Batch header, with room to spare. */
@@ -221,4 +224,117 @@ export function createFileDeadLetters(deps: { path: string; log: Log; metrics: M
       await file.close();
     },
   };
+}
+
+// How a dead letter is written down: as a Kafka record, or as a line of a file.
+
+/** Length fields of a record and its headers. */
+const RECORD_OVERHEAD = 128;
+
+/** Key = id, value = the bytes, everything else in headers. */
+function toMessage(letter: DeadLetter): Message {
+  const { origin } = letter;
+  const place =
+    origin.kind === 'kafka'
+      ? { 'origin-topic': origin.topic, 'origin-partition': String(origin.partition) }
+      : { 'origin-file': origin.path, 'origin-identity': origin.identity };
+  return {
+    key: letter.id,
+    value: letter.value,
+    headers: {
+      reason: letter.reason,
+      detail: letter.detail,
+      ...place,
+      'origin-offset': String(letter.offset),
+      'origin-timestamp': String(letter.timeMs),
+      'event-id': letter.id,
+    },
+  };
+}
+
+/** An upper bound of what the message adds to a batch. */
+function sizeOf({ key, value, headers }: Message): number {
+  let bytes = RECORD_OVERHEAD + Buffer.byteLength(key ?? '') + (value === null ? 0 : Buffer.byteLength(value));
+  for (const [name, text] of Object.entries(headers ?? {})) bytes += name.length + Buffer.byteLength(String(text)) + 8;
+  return bytes;
+}
+
+/** The letter with its value cut so that it needs at most `limit` bytes; its full bytes stay recognisable by a hash. */
+function cutToFit(letter: DeadLetter, limit: number): Message {
+  const message = toMessage(letter);
+  const { value } = letter;
+  if (value === null || value.length === 0 || sizeOf(message) <= limit) return message;
+  message.headers = {
+    ...message.headers,
+    sha256: createHash('sha256').update(value).digest('hex'),
+    'original-bytes': String(value.length),
+  };
+  const rest = sizeOf({ ...message, value: null });
+  return { ...message, value: value.subarray(0, Math.max(0, Math.floor(limit - rest))) };
+}
+
+/** Bytes that are no UTF-8 go into `valueBase64`, because they would not survive as text. */
+function toLine(letter: DeadLetter): Record<string, unknown> {
+  const { origin, value } = letter;
+  const text = value?.toString() ?? null;
+  const exact = value === null || Buffer.from(text!).equals(value);
+  return {
+    id: letter.id,
+    reason: letter.reason,
+    detail: letter.detail,
+    origin: { ...origin, offset: letter.offset, time: new Date(letter.timeMs).toISOString() },
+    ...(exact ? { value: text } : { valueBase64: value!.toString('base64') }),
+  };
+}
+
+// A refused record -> dead letter: masked bytes, the id the document would have had, and why.
+
+export const dlqSection = {
+  type: 'object',
+  description: 'Dead letters: records that can never be indexed.',
+  additionalProperties: false,
+  default: {},
+  properties: {
+    keepRaw: {
+      type: 'boolean',
+      default: false,
+      description: 'Keep the original bytes, secrets included. Off: dead letters are masked like documents.',
+    },
+    file: {
+      type: 'string',
+      minLength: 1,
+      default: 'logs/dead-letters.ndjson',
+      description: 'Where dead letters go without Kafka (sources `files` and `stdin`).',
+    },
+  },
+} as const;
+
+export interface DlqConfig {
+  readonly keepRaw: boolean;
+  readonly file: string;
+}
+
+const MAX_DETAIL = 1_000;
+
+export function createDeadLetter(config: DlqConfig, masker: Masker) {
+  return (record: RawRecord, chunk: Pick<Chunk, 'origin'>, reason: DeadLetterReason, detail: string): DeadLetter => ({
+    reason,
+    detail: masker.text(detail).slice(0, MAX_DETAIL),
+    value: config.keepRaw ? record.value : maskedBytes(record.value, masker),
+    origin: chunk.origin,
+    offset: record.offset,
+    timeMs: record.timeMs,
+    id: documentId(record, chunk),
+  });
+}
+
+/**
+ * The same bytes when they hold no secret. Masked as text and then as what it says, so that a key given twice, a broken
+ * line and an escaped key keep nothing; a secret's neighbours stay as they were written.
+ */
+function maskedBytes(value: Buffer | null, masker: Masker): Buffer | null {
+  if (value === null) return null;
+  const text = value.toString();
+  const masked = masker.text(text);
+  return masked === text ? value : Buffer.from(masked);
 }

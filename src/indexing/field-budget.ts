@@ -11,12 +11,11 @@ import type { Clock } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
-import { createExtra } from '../parse/conform.ts';
-import { FIELD_MAP, type FieldMap } from '../parse/field-types.ts';
+import { createExtra, FIELD_MAP, type FieldMap } from '../parse/conform.ts';
 import { isObject } from '../parse/json.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 import { INDEX_PREFIX } from './document.ts';
-import { NO_PARTIAL, WHOLENESS, whole } from './whole-answer.ts';
+import { NO_PARTIAL, WHOLENESS, whole } from './whole-answers.ts';
 
 type Json = Record<string, unknown>;
 

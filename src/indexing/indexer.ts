@@ -3,8 +3,7 @@
 // records behind it go on. What a sink sets aside leaves its batch and waits by itself, within bounds.
 
 import { TAGS } from '../core/catalogue.ts';
-import type { Clock } from '../core/clock.ts';
-import { sleep } from '../core/clock.ts';
+import { type Clock, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';

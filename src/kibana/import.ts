@@ -3,12 +3,10 @@
 import { readFileSync } from 'node:fs';
 import axios, { AxiosError, type AxiosResponse } from 'axios';
 import { errorText, LogpipeError } from '../core/errors.ts';
-import { speaksTls } from '../core/tls-probe.ts';
-import { errorCode } from '../notify/attempt.ts';
-import { proxyErrorOf, wayTo } from '../notify/proxy.ts';
+import { createMasker, MASK } from '../core/secrets/mask.ts';
+import { speaksTls } from '../indexing/elasticsearch.ts';
+import { errorCode, proxyErrorOf, wayTo } from '../notify/http-send.ts';
 import type { KibanaConfig } from './kibana-config.ts';
-import { refusal } from './refusal.ts';
-import type { KibanaTarget } from './target.ts';
 
 /** An object that Kibana did not take. */
 export interface ImportFailure {
@@ -34,7 +32,7 @@ export interface ImportReply {
   readonly errors: readonly ImportFailure[];
 }
 
-export const IMPORT_PATH = '/api/saved_objects/_import?overwrite=true';
+const IMPORT_PATH = '/api/saved_objects/_import?overwrite=true';
 
 /**
  * Sends the objects; those that are there already are overwritten, so that repeating it changes nothing.
@@ -127,4 +125,131 @@ async function unreachable(error: unknown, { base }: KibanaTarget, config: Kiban
     return failed('set kibana.caFile (KIBANA_CA_FILE) to the authority that signed its certificate');
   }
   return failed('is it running, and is the address right? (--url, kibana.url, KIBANA_URL)');
+}
+
+// What an HTTP answer of Kibana means that is no reply to an import. In: status and body. Out: an error that says what to do.
+// Guarantee: the server's words are quoted without any key or password of ours.
+
+const MAX_QUOTED = 300;
+
+function refusal(
+  response: AxiosResponse<string>,
+  target: KibanaTarget,
+  config: KibanaConfig,
+  bytes: number,
+): LogpipeError {
+  const { status } = response;
+  const words = quotable(response.data, config);
+  const said = words === '' ? '' : `: ${words}`;
+  return new LogpipeError(
+    'LOGPIPE_KIBANA_REFUSED',
+    `Kibana at ${target.base} answered ${status}${said}; ${hintOf(response, target, config, bytes)}`,
+  );
+}
+
+function hintOf(
+  { status, headers, data }: AxiosResponse<string>,
+  { space }: KibanaTarget,
+  config: KibanaConfig,
+  bytes: number,
+): string {
+  const given =
+    config.apiKey !== undefined ? 'the API key' : config.username !== undefined ? 'user and password' : undefined;
+  if (/no handler found for uri|"cluster_name"|_security_exception/.test(data)) {
+    return 'this looks like Elasticsearch; give the address of Kibana (port 5601 unless changed)';
+  }
+  if (status >= 300 && status < 400) {
+    return `it leads on to ${place(headers.location)}, which is not followed; give the final address, with its base path`;
+  }
+  switch (status) {
+    case 200:
+      return 'that is no reply to an import: is it the address of Kibana?';
+    case 401:
+      return given === undefined
+        ? 'no credentials were given: set KIBANA_API_KEY, or KIBANA_USERNAME and KIBANA_PASSWORD'
+        : `check ${given}`;
+    case 403:
+      return `the credentials need the privilege "Saved Objects Management: All" in the space ${space}`;
+    case 404:
+      return `is it the address of Kibana, with its base path, and is there a space ${space}?`;
+    case 409:
+      return 'somebody changed the same objects at the same time; import again';
+    case 413:
+      return `the objects are ${bytes} bytes: raise savedObjects.maxImportPayloadBytes of Kibana, or the limit of a proxy before it (nginx: client_max_body_size)`;
+    case 415:
+      return 'a proxy on the way has changed the request';
+    case 422:
+      return 'this Kibana is older than the objects; 8.9 and later take them';
+    case 502:
+    case 503:
+    case 504:
+      return 'it is starting, or a proxy does not reach it; try again in a moment';
+    default:
+      return status >= 500 ? 'see the log of Kibana' : 'the words above are Kibana’s';
+  }
+}
+
+/** Without a query: some log-in pages are given a token there. */
+function place(location: unknown): string {
+  return typeof location === 'string' ? location.replace(/[?#].*$/, '').slice(0, 200) : 'nowhere';
+}
+
+function quotable(data: string, { apiKey, password }: KibanaConfig): string {
+  let text = data;
+  try {
+    const { message } = JSON.parse(data) as { message?: unknown };
+    if (typeof message === 'string') text = message;
+  } catch {
+    // A page of some proxy says nothing that its status does not.
+    if (data.trimStart().startsWith('<')) return '';
+  }
+  for (const secret of [apiKey, password]) if (secret) text = text.replaceAll(secret, MASK);
+  const plain = createMasker()
+    .text(text)
+    .replace(/[\u0000-\u001f\u007f-\u009f\u2028-\u202e]+/g, ' ')
+    .trim();
+  return plain.length > MAX_QUOTED ? `${plain.slice(0, MAX_QUOTED)}…` : plain;
+}
+
+// Where an import goes. In: the address as people have it, perhaps copied from a browser, and a space. Out: the base of all
+// requests. Guarantee: no error repeats a user or password that stood in the address.
+
+interface KibanaTarget {
+  /** Address with base path and space, without a slash at its end: `http://kibana:5601/s/ops`. */
+  readonly base: string;
+  /** `default` for the default space. */
+  readonly space: string;
+}
+
+/** @throws LogpipeError LOGPIPE_USAGE */
+export function kibanaTarget(address: string, space: string | undefined): KibanaTarget {
+  if (!/^https?:\/\//.test(address) || !URL.canParse(address)) {
+    throw new LogpipeError('LOGPIPE_USAGE', 'kibana.url or --url: is no http:// or https:// address');
+  }
+  const url = new URL(address);
+  if (url.username !== '' || url.password !== '') {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `kibana.url or --url: ${url.host} comes with a user or password in the address; set KIBANA_USERNAME and KIBANA_PASSWORD instead`,
+    );
+  }
+  if (space !== undefined && !/^[a-z0-9_-]+$/.test(space)) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `--space: found ${JSON.stringify(space)}; the id of a space has lower-case letters, digits, - and _ (it stands in its address)`,
+    );
+  }
+  // What a browser shows ends in the page: …/s/ops/app/discover#/…
+  const path = url.pathname.replace(/\/app(?:\/.*)?$/, '').replace(/\/+$/, '');
+  const named = /\/s\/([a-z0-9_-]+)$/.exec(path);
+  const inAddress = named?.[1];
+  if (space !== undefined && inAddress !== undefined && space !== inAddress) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `--space: found ${space}, but the address is that of the space ${inAddress}`,
+    );
+  }
+  const into = space ?? inAddress ?? 'default';
+  const root = `${url.origin}${named === null ? path : path.slice(0, named.index)}`;
+  return { base: into === 'default' ? root : `${root}/s/${into}`, space: into };
 }

@@ -4,18 +4,22 @@
 //
 // The hot path: an event's fields are read once into slots, which conditions and labels then share.
 import type { TaggedEvent } from '../tag/tag.ts';
-import type { ArrivalBucket, EventCells } from './bucket.ts';
-import { compileCondition, type Test } from './conditions.ts';
-import type { CollectedMeasure, Condition } from './measure-config.ts';
-import { BUCKET_MS, MAX_AGE_MS, MAX_AHEAD_MS, OLDER_MS } from './totals.ts';
+import type { CollectedMeasure, Comparison, Condition, Scalar, Where } from './measure-config.ts';
+import {
+  type Bins,
+  BUCKET_MS,
+  binOf,
+  LABEL_SEPARATOR,
+  MAX_AGE_MS,
+  MAX_AHEAD_MS,
+  OLDER_MS,
+  OTHER,
+  RESERVED,
+  TOTALS_FORMAT,
+} from './totals.ts';
 
 /** Counts one event into the bucket it arrived in. `arrivalMs` is the record time, not before the bucket's start. */
-export type Collect = (
-  event: TaggedEvent,
-  eventId: string | undefined,
-  arrivalMs: number,
-  bucket: ArrivalBucket,
-) => void;
+type Collect = (event: TaggedEvent, eventId: string | undefined, arrivalMs: number, bucket: ArrivalBucket) => void;
 
 type Getter = (event: TaggedEvent) => unknown;
 type Step = (
@@ -131,4 +135,381 @@ function compileGetter(path: string): Getter {
     const group = event.doc[head];
     return typeof group === 'object' && group !== null ? (group as Record<string, unknown>)[leaf] : undefined;
   };
+}
+
+// Conditions of measures.yml as tests. In: a field's value as it stands in a document, or a label's text. Out: holds or
+// not. Guarantee: never throws for any value; a number and its text are the same value, so that labels can be compared.
+
+type Test = (value: unknown) => boolean;
+
+/** Of a field with several values (tags) one that fulfils the condition is enough; for `not`, none may be among them. */
+export function compileCondition(condition: Condition): Test {
+  if (typeof condition !== 'object') return equals(condition);
+  if (isList(condition)) return isOneOf(condition);
+  const tests = compare(condition);
+  return tests.length === 1 ? tests[0]! : (value) => tests.every((test) => test(value));
+}
+
+/** Do labels, in the order of `by`, fulfil `where`? */
+export function compileLabelTest(where: Where, by: readonly string[]): (labels: readonly string[]) => boolean {
+  const tests = Object.entries(where).map(([label, condition]) => ({
+    at: by.indexOf(label),
+    test: compileCondition(condition),
+  }));
+  return (labels) => tests.every(({ at, test }) => test(labels[at]));
+}
+
+function isList(condition: Exclude<Condition, Scalar>): condition is readonly Scalar[] {
+  return Array.isArray(condition);
+}
+
+function compare({ gt, gte, lt, lte, exists, not }: Comparison): Test[] {
+  const tests: Test[] = [];
+  if (gt !== undefined) tests.push((value) => toNumber(value) > gt);
+  if (gte !== undefined) tests.push((value) => toNumber(value) >= gte);
+  if (lt !== undefined) tests.push((value) => toNumber(value) < lt);
+  if (lte !== undefined) tests.push((value) => toNumber(value) <= lte);
+  if (exists !== undefined) tests.push((value) => isPresent(value) === exists);
+  if (not !== undefined) {
+    const among = typeof not === 'object' ? isOneOf(not) : equals(not);
+    tests.push((value) => !among(value));
+  }
+  return tests;
+}
+
+function equals(wanted: Scalar): Test {
+  const text = String(wanted);
+  const one = (value: unknown) =>
+    typeof value === 'string' ? value === text : value === wanted || (isScalar(value) && String(value) === text);
+  return (value) => (typeof value === 'object' && Array.isArray(value) ? value.some(one) : one(value));
+}
+
+function isOneOf(wanted: readonly Scalar[]): Test {
+  const texts = new Set(wanted.map(String));
+  const one = (value: unknown) =>
+    typeof value === 'string' ? texts.has(value) : isScalar(value) && texts.has(String(value));
+  return (value) => (typeof value === 'object' && Array.isArray(value) ? value.some(one) : one(value));
+}
+
+function isScalar(value: unknown): boolean {
+  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean';
+}
+
+function isPresent(value: unknown): boolean {
+  return value !== undefined && value !== null && value !== '';
+}
+
+/** NaN, which no comparison holds for, for everything that is no number. */
+function toNumber(value: unknown): number {
+  if (typeof value === 'number') return value;
+  return typeof value === 'string' && value.trim() !== '' ? Number(value) : Number.NaN;
+}
+
+// The totals of one lane and one arrival bucket, split by event bucket, while they are counted. In: what collect.ts finds
+// in an event. Out: BucketTotals. Guarantee: a pure function of the records counted in, in their order; what it weighs as
+// JSON stays near MAX_BYTES, whatever the records hold.
+
+/** A record of the counts topic takes a little more (topics.ts). */
+const MAX_BUCKET_BYTES = 8 * 1024 * 1024;
+const EVENT_BYTES = 40;
+const BIN_BYTES = 12;
+const EXAMPLE_BYTES = 32;
+const MAX_EXAMPLE = 64;
+/** A series' numbers as JSON, at most nearly always. */
+const CELL_BYTES = { counter: 24, distribution: 110, gauge: 50 } as const;
+
+interface CounterCell {
+  n: number;
+  ex: string[] | undefined;
+}
+
+interface DistributionCell {
+  n: number;
+  sum: number;
+  min: number;
+  max: number;
+  readonly bins: Bins;
+}
+
+interface GaugeCell {
+  v: number;
+  at: number;
+}
+
+type Cell = CounterCell | DistributionCell | GaugeCell;
+
+/** What happened in one event bucket: measure -> series -> cell, by their numbers. */
+interface EventCells {
+  readonly eventMs: number;
+  readonly cells: ((Cell | undefined)[] | undefined)[];
+}
+
+export class ArrivalBucket {
+  readonly lane: string;
+  /** Start of the bucket, ms. */
+  readonly arrivalMs: number;
+  upToOffset = -1;
+  /** Records counted in. */
+  records = 0;
+  /** What `toTotals` weighs as JSON, about. */
+  bytes = 100;
+  private readonly measures: readonly CollectedMeasure[];
+  private readonly maxBytes: number;
+  /** By measure; made when first needed, for most buckets touch few measures. */
+  private readonly tables: (SeriesTable | undefined)[];
+  private readonly events = new Map<number, EventCells>();
+  private latest: EventCells | undefined;
+
+  constructor(lane: string, arrivalMs: number, measures: readonly CollectedMeasure[], maxBytes = MAX_BUCKET_BYTES) {
+    this.lane = lane;
+    this.arrivalMs = arrivalMs;
+    this.measures = measures;
+    this.maxBytes = maxBytes;
+    this.tables = new Array(measures.length).fill(undefined);
+  }
+
+  /** Consecutive events mostly share their event bucket. */
+  at(eventMs: number): EventCells {
+    const { latest } = this;
+    if (latest !== undefined && latest.eventMs === eventMs) return latest;
+    let found = this.events.get(eventMs);
+    if (found === undefined) {
+      if (this.full() && eventMs !== OLDER_MS) return this.at(OLDER_MS);
+      found = { eventMs, cells: new Array(this.measures.length).fill(undefined) };
+      this.events.set(eventMs, found);
+      this.bytes += EVENT_BYTES;
+    }
+    this.latest = found;
+    return found;
+  }
+
+  count(measure: number, slots: readonly unknown[], by: readonly number[], events: EventCells): CounterCell {
+    const series = this.table(measure).find(slots, by);
+    const cell = events.cells[measure]?.[series] as CounterCell | undefined;
+    if (cell !== undefined) {
+      cell.n += 1;
+      return cell;
+    }
+    const fresh = this.place(measure, series, events, () => ({ n: 0, ex: undefined })) as CounterCell;
+    fresh.n += 1;
+    return fresh;
+  }
+
+  /** Keeps `id` as one of at most `limit` examples. */
+  example(cell: CounterCell, id: string, limit: number): void {
+    if (id.length > MAX_EXAMPLE || this.full()) return;
+    cell.ex ??= [];
+    if (cell.ex.length >= limit) return;
+    cell.ex.push(id);
+    this.bytes += EXAMPLE_BYTES;
+  }
+
+  observe(measure: number, slots: readonly unknown[], by: readonly number[], events: EventCells, value: number): void {
+    const series = this.table(measure).find(slots, by);
+    let cell = events.cells[measure]?.[series] as DistributionCell | undefined;
+    cell ??= this.place(measure, series, events, emptyDistribution) as DistributionCell;
+    const bin = binOf(value);
+    let count = cell.bins.get(bin);
+    if (count === undefined) {
+      // A fresh cell takes its first value, else it would stay behind empty.
+      if (cell.n > 0 && this.full()) {
+        cell = this.overflow(measure, emptyDistribution) as DistributionCell;
+        count = cell.bins.get(bin);
+      }
+      this.bytes += BIN_BYTES;
+    }
+    cell.bins.set(bin, (count ?? 0) + 1);
+    cell.n += 1;
+    cell.sum += value;
+    if (value < cell.min) cell.min = value;
+    if (value > cell.max) cell.max = value;
+  }
+
+  /** The newest value stays; of two with the same event time the later one in the log. */
+  set(
+    measure: number,
+    slots: readonly unknown[],
+    by: readonly number[],
+    events: EventCells,
+    v: number,
+    at: number,
+  ): void {
+    const series = this.table(measure).find(slots, by);
+    let cell = events.cells[measure]?.[series] as GaugeCell | undefined;
+    cell ??= this.place(measure, series, events, () => ({ v, at })) as GaugeCell;
+    if (at < cell.at) return;
+    cell.v = v;
+    cell.at = at;
+  }
+
+  /** BucketTotals as JSON, written by hand: this is done every half second, and objects with so many keys are slow. */
+  toJson(): string {
+    const { arrivalMs, upToOffset, records } = this;
+    let text = `{"lane":${JSON.stringify(this.lane)},"arrivalMs":${arrivalMs},"upToOffset":${upToOffset}`;
+    text += `,"records":${records},"format":${TOTALS_FORMAT},"buckets":[`;
+    const events = [...this.events.values()].sort((a, b) => a.eventMs - b.eventMs);
+    for (let i = 0; i < events.length; i++) text += (i === 0 ? '' : ',') + this.eventJson(events[i]!);
+    return `${text}]}`;
+  }
+
+  private eventJson({ eventMs, cells }: EventCells): string {
+    let text = `{"eventMs":${eventMs},"series":{`;
+    let comma = '';
+    for (let measure = 0; measure < cells.length; measure++) {
+      const ofMeasure = cells[measure];
+      if (ofMeasure === undefined) continue;
+      const { keys } = this.table(measure);
+      // Names of measures have no character that JSON would escape (measure-schema.ts).
+      text += `${comma}"${this.measures[measure]!.name}":{`;
+      comma = '';
+      for (let series = 0; series < ofMeasure.length; series++) {
+        const cell = ofMeasure[series];
+        if (cell === undefined) continue;
+        text += `${comma}${keys[series]!}:${cellJson(cell)}`;
+        comma = ',';
+      }
+      text += '}';
+      comma = ',';
+    }
+    return `${text}}}`;
+  }
+
+  private table(measure: number): SeriesTable {
+    const known = this.tables[measure];
+    if (known !== undefined) return known;
+    const { by, maxSeries } = this.measures[measure]!;
+    const table = new SeriesTable(by.length, maxSeries);
+    this.tables[measure] = table;
+    return table;
+  }
+
+  private full(): boolean {
+    return this.bytes >= this.maxBytes;
+  }
+
+  /** A new cell in its place or, when the bucket weighs too much already, in the one for all that no longer fits. */
+  private place(measure: number, series: number, events: EventCells, make: () => Cell): Cell {
+    if (this.full()) return this.overflow(measure, make);
+    return this.insert(measure, series, events, make);
+  }
+
+  /** Event bucket OLDER_MS, series OTHER: no window reaches it, but totals stay right. At most one cell per measure. */
+  private overflow(measure: number, make: () => Cell): Cell {
+    const events = this.at(OLDER_MS);
+    const other = this.table(measure).other();
+    return events.cells[measure]?.[other] ?? this.insert(measure, other, events, make);
+  }
+
+  private insert(measure: number, series: number, events: EventCells, make: () => Cell): Cell {
+    const { name, kind } = this.measures[measure]!;
+    let ofMeasure = events.cells[measure];
+    if (ofMeasure === undefined) {
+      ofMeasure = [];
+      events.cells[measure] = ofMeasure;
+      this.bytes += name.length + 6;
+    }
+    this.bytes += CELL_BYTES[kind] + Buffer.byteLength(this.table(measure).keys[series]!);
+    const cell = make();
+    ofMeasure[series] = cell;
+    return cell;
+  }
+}
+
+function emptyDistribution(): DistributionCell {
+  return { n: 0, sum: 0, min: Number.POSITIVE_INFINITY, max: Number.NEGATIVE_INFINITY, bins: new Map() };
+}
+
+function cellJson(cell: Cell): string {
+  if ('bins' in cell) {
+    let bins = '';
+    for (const [bin, count] of cell.bins) bins += `${bins === '' ? '"' : ',"'}${bin}":${count}`;
+    return `{"n":${cell.n},"sum":${cell.sum},"min":${cell.min},"max":${cell.max},"bins":{${bins}}}`;
+  }
+  if ('at' in cell) return `{"v":${cell.v},"at":${cell.at}}`;
+  return cell.ex === undefined ? `{"n":${cell.n}}` : `{"n":${cell.n},"ex":${JSON.stringify(cell.ex)}}`;
+}
+
+// The label sets of one measure within one arrival bucket. In: label values. Out: small numbers, 0 for the first set.
+// Guarantee: the first `maxSeries` label sets in the order of the log are kept, everything after them is one set of OTHER:
+// a pure function of the log, in bounded memory.
+
+/** Longer label values are cut: a label is for telling apart, not for reading a document back. */
+const MAX_LABEL = 256;
+
+/** Label values one below the other; the last level holds numbers. Looking up needs no joined text. */
+type Tree = Map<string, Tree | number>;
+
+class SeriesTable {
+  /** Joined label values by number, as JSON texts. */
+  readonly keys: string[] = [];
+  private readonly width: number;
+  private readonly maxSeries: number;
+  private readonly tree: Tree = new Map();
+  private readonly numbers = new Map<string, number>();
+  private kept = 0;
+  private otherNumber = -1;
+
+  constructor(width: number, maxSeries: number) {
+    this.width = width;
+    this.maxSeries = maxSeries;
+  }
+
+  /** The number of the label set that stands in `slots` at the places `by`. */
+  find(slots: readonly unknown[], by: readonly number[]): number {
+    const { width } = this;
+    if (width === 0) return this.keys.length > 0 ? 0 : this.keep('');
+    let node = this.tree;
+    for (let i = 0; i < width - 1; i++) {
+      const next = node.get(toLabel(slots[by[i]!]));
+      if (next === undefined) return this.add(slots, by);
+      node = next as Tree;
+    }
+    const found = node.get(toLabel(slots[by[width - 1]!]));
+    return found === undefined ? this.add(slots, by) : (found as number);
+  }
+
+  /** The number of the set that stands for all others. */
+  other(): number {
+    if (this.otherNumber < 0) this.otherNumber = this.keep(new Array(this.width).fill(OTHER).join(LABEL_SEPARATOR));
+    return this.otherNumber;
+  }
+
+  private add(slots: readonly unknown[], by: readonly number[]): number {
+    if (this.kept >= this.maxSeries) return this.other();
+    const labels = by.map((slot) => toLabel(slots[slot]));
+    // A separator inside a value would make two labels of it; and nothing may be called OTHER.
+    const key = labels.map((text) => text.replaceAll(RESERVED, ' ')).join(LABEL_SEPARATOR);
+    const number = this.numbers.get(key) ?? this.keep(key);
+    let node = this.tree;
+    for (const text of labels.slice(0, -1)) {
+      let next = node.get(text) as Tree | undefined;
+      if (next === undefined) {
+        next = new Map();
+        node.set(text, next);
+      }
+      node = next;
+    }
+    node.set(labels[labels.length - 1]!, number);
+    // Counted by places in the tree, so that its memory is bounded too.
+    this.kept += 1;
+    return number;
+  }
+
+  private keep(key: string): number {
+    const known = this.numbers.get(key);
+    if (known !== undefined) return known;
+    this.numbers.set(key, this.keys.length);
+    return this.keys.push(JSON.stringify(key)) - 1;
+  }
+}
+
+/** A value as a label; empty for what is missing, a list or an object. */
+function toLabel(value: unknown): string {
+  if (typeof value === 'string') return value.length <= MAX_LABEL ? value : cut(value);
+  return typeof value === 'number' || typeof value === 'boolean' ? String(value) : '';
+}
+
+/** A copy: a slice would keep the whole text alive. */
+function cut(text: string): string {
+  return Buffer.from(text.slice(0, MAX_LABEL)).toString();
 }

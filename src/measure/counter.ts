@@ -3,22 +3,19 @@
 // acknowledged when its bucket is closed and durable, so that a new owner always begins with a whole bucket. Never throws for
 // any record; memory is bounded by the publisher's limits beside one open bucket per lane.
 import { randomUUID } from 'node:crypto';
-import { type Clock, SET_BACK_MS } from '../core/clock.ts';
+import { type Clock, SET_BACK_MS, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import type { Chunk, ChunkOrigin, RawRecord } from '../core/record.ts';
 import type { ParsedEvent, Parser } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
-import { compileCollect } from './collect.ts';
-import { acknowledge, addPart, beginAnew, bucketFor, createLane, isDirty, type Lane } from './lane.ts';
-import { collectedOf, type Measures } from './measure-config.ts';
-import { createPublisher, type PublisherOptions } from './publisher.ts';
-import { createRecentIds, type RecentIds } from './recent-ids.ts';
-import type { CountsSink, LaneProgress } from './totals.ts';
+import { ArrivalBucket, compileCollect } from './collect.ts';
+import { type CollectedMeasure, collectedOf, type Measures } from './measure-config.ts';
+import { BUCKET_MS, type BucketTotals, type CountsMessage, type CountsSink, type LaneProgress } from './totals.ts';
 
 /** Progress of embedded mode: one lane over all files and runs, though totals have a lane per file and run. */
-export const EMBEDDED_LANE = 'embedded';
+const EMBEDDED_LANE = 'embedded';
 /** Files whose lanes are held at a time; a rotated one is let go when it has been silent longest. */
 const MAX_EMBEDDED_LANES = 100;
 
@@ -39,7 +36,7 @@ export interface LanePosition {
  * Tells the event ids of a partition's records with offsets in [from, to), as far as they still exist; not those of records
  * marked `redriven` or `replayed`.
  */
-export type Recall = (
+type Recall = (
   partition: number,
   from: number,
   to: number,
@@ -264,3 +261,455 @@ function wasSetBack({ setBack, origin, records }: Chunk, lane: Lane): boolean {
   if (first === undefined || first.offset < lane.next) return false;
   return setBack ?? (origin.kind !== 'kafka' && lane.newestMs - first.timeMs > SET_BACK_MS);
 }
+
+// Buckets -> messages for a CountsSink, and acknowledgements when they are durable. In: lanes with their open buckets, and
+// buckets that were closed. Out: every `publishMs` what has changed, oldest first, and behind it how far each lane was read.
+// Guarantee: one publication at a time; what failed is published again; all records of a closed bucket are acknowledged in
+// one synchronous step.
+
+/** An open bucket that does not change is published again after this time: see counts-topic.ts. */
+const REFRESH_MS = 60_000;
+/** From this share of the limits on, publishing does not wait for its time. */
+const EARLY = 0.25;
+
+interface PublisherOptions {
+  readonly publishMs: number;
+  /** Closed buckets that are not durable: above this the intake waits. */
+  readonly maxWaitingBytes: number;
+  readonly maxWaitingBuckets: number;
+}
+
+interface PublisherDeps {
+  readonly sink: CountsSink;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly lanes: () => Iterable<Lane>;
+  /** How far the lanes are read, at the moment of asking. */
+  readonly progress: () => readonly LaneProgress[];
+}
+
+interface Publisher {
+  /** The bucket is closed and waits. */
+  add(bucket: LaneBucket): void;
+  /** Backpressure: resolves when there is room, or `isCurrent` no longer holds. */
+  spare(isCurrent: () => boolean): Promise<void>;
+  /** Resolves when all that had changed is durable, or could not be made so. */
+  publish(): Promise<void>;
+  /** Forgets closed buckets: their records are read again. */
+  forget(): void;
+  drain(deadlineMs: number): Promise<boolean>;
+  trouble(): string | undefined;
+}
+
+interface Snapshot {
+  readonly bucket: LaneBucket;
+  readonly upTo: number;
+  readonly closed: boolean;
+  /** What can be acknowledged as soon as this is durable. */
+  readonly parts: readonly Part[];
+}
+
+function createPublisher(options: PublisherOptions, deps: PublisherDeps): Publisher {
+  const { sink, metrics, log, clock } = deps;
+  /** Oldest first, until their records are acknowledged. */
+  let closed: LaneBucket[] = [];
+  let waitingBytes = 0;
+  let capacity: (() => void)[] = [];
+  let stopped = false;
+  let trouble: string | undefined;
+  let running: Promise<void> | undefined;
+  let queued: Promise<void> | undefined;
+  let cancelTimer = () => {};
+
+  function keepWaiting(buckets: LaneBucket[]): void {
+    closed = buckets;
+    waitingBytes = 0;
+    for (const { totals } of closed) waitingBytes += totals.bytes;
+    metrics.countsWaiting.set(closed.length);
+    const waiting = capacity;
+    capacity = [];
+    for (const resolve of waiting) resolve();
+  }
+
+  /** Acknowledges closed buckets that are durable. */
+  function settle(): void {
+    for (const bucket of closed) if (!isDirty(bucket)) acknowledge(bucket);
+    keepWaiting(closed.filter(isDirty));
+  }
+
+  function snapshot(): { messages: CountsMessage[]; snapshots: Snapshot[] } {
+    const messages: CountsMessage[] = [];
+    const snapshots: Snapshot[] = [];
+    const add = (bucket: LaneBucket) => {
+      const { totals, replayable } = bucket;
+      messages.push(totalsMessage(totals, !bucket.closed));
+      const parts = replayable ? [] : bucket.parts.splice(0);
+      snapshots.push({ bucket, upTo: totals.upToOffset, closed: bucket.closed, parts });
+    };
+    closed.forEach(add);
+    for (const { open } of deps.lanes()) {
+      if (open === undefined) continue;
+      const { replayable, publishedTo, publishedMs } = open;
+      const stale = replayable && publishedTo >= 0 && clock.monotonicMs() - publishedMs >= REFRESH_MS;
+      if (isDirty(open) || stale) add(open);
+      // Lines that count nowhere have nothing to wait for.
+      else if (!replayable) acknowledge(open);
+    }
+    for (const progress of deps.progress()) messages.push({ kind: 'progress', progress });
+    return { messages, snapshots };
+  }
+
+  async function publishOnce(): Promise<void> {
+    settle();
+    const { messages, snapshots } = snapshot();
+    if (messages.length === 0) return;
+    const startedMs = clock.monotonicMs();
+    try {
+      await sink.put(messages);
+    } catch (error) {
+      metrics.countsPublished.inc({ result: 'failed' }, messages.length);
+      if (trouble === undefined) log.error('totals could not be published; trying again', { error: errorText(error) });
+      trouble = errorText(error);
+      for (const { bucket, parts } of snapshots) bucket.parts.unshift(...parts);
+      return;
+    }
+    trouble = undefined;
+    metrics.countsPublished.inc({ result: 'ok' }, messages.length);
+    for (const { bucket, upTo, closed: wasClosed, parts } of snapshots) {
+      bucket.publishedTo = upTo;
+      bucket.publishedMs = startedMs;
+      bucket.final = wasClosed;
+      for (const { done, count } of parts) done(count);
+    }
+    settle();
+  }
+
+  function publish(): Promise<void> {
+    if (running === undefined) {
+      running = publishOnce().finally(() => {
+        running = undefined;
+      });
+      return running;
+    }
+    // One more behind the one under way serves all who ask meanwhile.
+    queued ??= running.then(() => {
+      queued = undefined;
+      return publish();
+    });
+    return queued;
+  }
+
+  function schedule(): void {
+    if (stopped) return;
+    cancelTimer = clock.after(options.publishMs, () => void publish().finally(schedule));
+  }
+  schedule();
+
+  const over = (share: number) =>
+    waitingBytes > options.maxWaitingBytes * share || closed.length > options.maxWaitingBuckets * share;
+
+  const allDurable = () => {
+    for (const { open } of deps.lanes()) if (open !== undefined && isDirty(open)) return false;
+    return closed.length === 0;
+  };
+
+  return {
+    publish,
+    trouble: () => trouble,
+
+    add(bucket) {
+      closed.push(bucket);
+      waitingBytes += bucket.totals.bytes;
+      metrics.countsWaiting.set(closed.length);
+    },
+
+    async spare(isCurrent) {
+      if (over(EARLY)) void publish();
+      while (over(1) && !stopped && isCurrent()) await new Promise<void>((resolve) => capacity.push(resolve));
+    },
+
+    forget: () => keepWaiting([]),
+
+    async drain(deadlineMs) {
+      stopped = true;
+      cancelTimer();
+      keepWaiting(closed);
+      const published = publish().then(allDurable);
+      if (deadlineMs === Number.POSITIVE_INFINITY) return published;
+      const expired = new AbortController();
+      const late = sleep(deadlineMs, expired.signal).then(() => false);
+      const done = await Promise.race([published, late]);
+      expired.abort();
+      return done;
+    },
+  };
+}
+
+/** The objects are made only for a sink that looks at them. */
+function totalsMessage(bucket: ArrivalBucket, open: boolean): CountsMessage {
+  const { lane, arrivalMs } = bucket;
+  const json = bucket.toJson();
+  let totals: BucketTotals | undefined;
+  return {
+    kind: 'totals',
+    open,
+    written: { lane, arrivalMs, json },
+    get totals() {
+      totals ??= JSON.parse(json) as BucketTotals;
+      return totals;
+    },
+  };
+}
+
+// One lane while it is read: its arrival buckets, oldest first, and the acknowledgements that wait for them. In: records in
+// offset order. Out: buckets, each closed by the first record of a later one. Guarantee: a bucket's totals depend on the
+// lane's records alone; a record that is delivered twice within an assignment is counted once.
+
+/** Acknowledges `count` records. Not the chunk itself: that would keep the bytes of its records in memory. */
+interface Part {
+  readonly done: Chunk['done'];
+  count: number;
+}
+
+/** An arrival bucket with what is known of its publication. */
+interface LaneBucket {
+  readonly totals: ArrivalBucket;
+  /** As of its lane. */
+  readonly replayable: boolean;
+  parts: Part[];
+  /** A later bucket began: no more records. */
+  closed: boolean;
+  /** Totals up to this offset are durable. */
+  publishedTo: number;
+  /** When that was, monotonic. */
+  publishedMs: number;
+  /** The totals are durable as those of a closed bucket. */
+  final: boolean;
+}
+
+interface Lane {
+  readonly name: string;
+  /** A log that can be read again acknowledges closed buckets only; a journal of totals, everything that is durable. */
+  readonly replayable: boolean;
+  /** The offset after the last record seen; -1 before the first. */
+  next: number;
+  /** Arrival time of the newest record, ms. */
+  newestMs: number;
+  open: LaneBucket | undefined;
+  readonly ids: RecentIds | undefined;
+}
+
+function createLane(name: string, replayable: boolean, ids?: RecentIds): Lane {
+  return { name, replayable, next: -1, newestMs: 0, open: undefined, ids };
+}
+
+/**
+ * The bucket a record belongs to: that of its time, but never an earlier one than the lane has reached. Closes the open
+ * one where it must.
+ */
+function bucketFor(
+  lane: Lane,
+  record: RawRecord,
+  measures: readonly CollectedMeasure[],
+  onClosed: (bucket: LaneBucket) => void,
+): LaneBucket {
+  const { open } = lane;
+  if (open !== undefined && !(record.timeMs >= open.totals.arrivalMs + BUCKET_MS)) return open;
+  const arrivalMs = Math.floor(record.timeMs / BUCKET_MS) * BUCKET_MS;
+  if (open !== undefined) {
+    open.closed = true;
+    onClosed(open);
+  }
+  const fresh: LaneBucket = {
+    totals: new ArrivalBucket(lane.name, arrivalMs, measures),
+    replayable: lane.replayable,
+    parts: [],
+    closed: false,
+    publishedTo: -1,
+    publishedMs: 0,
+    final: false,
+  };
+  lane.open = fresh;
+  return fresh;
+}
+
+/** The clock of the broker that dates the lane's records was set back: what comes now begins a bucket in the new time. */
+function beginAnew(lane: Lane, onClosed: (bucket: LaneBucket) => void): void {
+  const { open } = lane;
+  lane.open = undefined;
+  lane.newestMs = 0;
+  if (open === undefined) return;
+  open.closed = true;
+  onClosed(open);
+}
+
+/** One more record of `chunk` waits for the bucket. */
+function addPart(bucket: LaneBucket, chunk: Chunk): void {
+  const last = bucket.parts[bucket.parts.length - 1];
+  if (last !== undefined && last.done === chunk.done) last.count += 1;
+  else bucket.parts.push({ done: chunk.done, count: 1 });
+}
+
+/** Has it anything to say that is not durable? Records that count nowhere need no totals. */
+function isDirty({ totals, closed, final, publishedTo }: LaneBucket): boolean {
+  return totals.records > 0 && (closed ? !final : totals.upToOffset > publishedTo);
+}
+
+/** Acknowledges everything that waits, in one go: no commit falls between two of them. */
+function acknowledge(bucket: LaneBucket): void {
+  const { parts } = bucket;
+  bucket.parts = [];
+  for (const { done, count } of parts) done(count);
+}
+
+// Which event ids a lane carried lately, to recognise records that the transport sent again. In: ids with their offsets.
+// Out: seen before, new, or not known because that part of the log was read by somebody else.
+// Guarantee: the answer depends on the log alone (two spans of offsets are remembered, cut at fixed offsets), never on when
+// reading began; memory is bounded: at most 3 MB a lane.
+
+/** Offsets that are forgotten together. What is asked for is found in the same span or in the one before it. */
+export const SPAN = 65_536;
+
+const FIRST_SLOTS = 1_024;
+const LOW = 0x200_0000;
+
+interface RecentIds {
+  /** Reading goes on at `offset`: not necessarily where it stopped. */
+  resume(offset: number): void;
+  add(eventId: string, offset: number): void;
+  /** Was the id carried by an earlier record? `undefined`: ask again when `missing(offset)` has been added. */
+  seenBefore(eventId: string, offset: number): boolean | undefined;
+  /** Offsets [from, to) that must be known to answer for a record at `offset`. */
+  missing(offset: number): { from: number; to: number };
+  /** Everything from `offset` on has been added. */
+  completed(offset: number): void;
+}
+
+export function createRecentIds(): RecentIds {
+  let current = new Span(-1);
+  let former = new Span(-1);
+  /** Everything in [from, to) was added. */
+  let from = 0;
+  let to = -1;
+
+  const spanOf = (offset: number): Span | undefined => {
+    const number = Math.floor(offset / SPAN);
+    if (number > current.number) {
+      former = number === current.number + 1 ? current : new Span(number - 1);
+      current = new Span(number);
+    }
+    return number === current.number ? current : number === former.number ? former : undefined;
+  };
+  const wantedFrom = (offset: number) => Math.max(0, (Math.floor(offset / SPAN) - 1) * SPAN);
+
+  return {
+    resume(offset) {
+      const goesOn = to >= 0 && offset >= from && offset <= to;
+      const back = offset < from || Math.floor(offset / SPAN) < current.number;
+      if (goesOn && !back) return;
+      // The spans before it are gone; in a topic that was created again the old ids mean nothing.
+      if (back) {
+        current = new Span(-1);
+        former = new Span(-1);
+      }
+      from = offset;
+      to = offset;
+    },
+    add(eventId, offset) {
+      if (offset >= to) to = offset + 1;
+      spanOf(offset)?.add(eventId, offset);
+    },
+    seenBefore(eventId, offset) {
+      const span = spanOf(offset);
+      for (const place of span === current ? [former, current] : [former]) {
+        const at = place.offsetOf(eventId);
+        if (at >= 0 && at < offset) return true;
+      }
+      return from <= wantedFrom(offset) ? false : undefined;
+    },
+    missing: (offset) => ({ from: wantedFrom(offset), to: from }),
+    completed(offset) {
+      from = Math.min(from, offset);
+    },
+  };
+}
+
+/** Ids of one span of offsets: an open-addressed table of numbers, which costs a fifth of a Map of strings. */
+class Span {
+  readonly number: number;
+  private readonly start: number;
+  private keys = new Float64Array(FIRST_SLOTS);
+  private offsets = new Uint16Array(FIRST_SLOTS);
+  private size = 0;
+
+  constructor(number: number) {
+    this.number = number;
+    this.start = number * SPAN;
+  }
+
+  /** Of an id that is there twice the first offset stays. */
+  add(eventId: string, offset: number): void {
+    if (this.size * 2 >= this.keys.length) this.grow();
+    this.insert(keyOf(eventId), offset - this.start);
+  }
+
+  offsetOf(eventId: string): number {
+    const key = keyOf(eventId);
+    const slot = this.slotOf(key);
+    return this.keys[slot] === key ? this.offsets[slot]! + this.start : -1;
+  }
+
+  private insert(key: number, offset: number): void {
+    const slot = this.slotOf(key);
+    if (this.keys[slot] === key) {
+      if (offset < this.offsets[slot]!) this.offsets[slot] = offset;
+      return;
+    }
+    this.keys[slot] = key;
+    this.offsets[slot] = offset;
+    this.size += 1;
+  }
+
+  /** Where the key is, or where it belongs. */
+  private slotOf(key: number): number {
+    const mask = this.keys.length - 1;
+    const high = Math.floor(key / LOW);
+    let slot = (Math.imul(high, 0x9e3779b1) ^ Math.imul(key - high * LOW, 0x85ebca6b)) >>> 12;
+    for (slot &= mask; ; slot = (slot + 1) & mask) {
+      const found = this.keys[slot];
+      if (found === key || found === 0) return slot;
+    }
+  }
+
+  private grow(): void {
+    const { keys, offsets } = this;
+    this.keys = new Float64Array(keys.length * 2);
+    this.offsets = new Uint16Array(keys.length * 2);
+    this.size = 0;
+    for (let i = 0; i < keys.length; i++) if (keys[i] !== 0) this.insert(keys[i]!, offsets[i]!);
+  }
+}
+
+/**
+ * 50 bits of the id: its last ten characters, which are random and count up within a millisecond, and part of its time.
+ * Two ids of a span fall together once in some hundred thousand spans. Never 0.
+ */
+function keyOf(eventId: string): number {
+  let high = 0;
+  let low = 0;
+  for (let i = 16; i < 21; i++) {
+    high = (high << 5) | (valueOfCharacter(eventId, i) ^ valueOfCharacter(eventId, i - 11));
+    low = (low << 5) | valueOfCharacter(eventId, i + 5);
+  }
+  return high * LOW + low + 1;
+}
+
+function valueOfCharacter(text: string, at: number): number {
+  return VALUES[text.charCodeAt(at) & 127]!;
+}
+
+/** Crockford's base 32, as event-id.ts writes it. */
+const VALUES = Uint8Array.from({ length: 128 }, (_, code) =>
+  Math.max(0, '0123456789ABCDEFGHJKMNPQRSTVWXYZ'.indexOf(String.fromCharCode(code))),
+);

@@ -3,22 +3,22 @@
 // which cannot be read twice, is tapped instead.
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
-import type { Masker } from '../core/mask.ts';
 import type { Metrics } from '../core/metrics.ts';
 import type { Deliver, Source } from '../core/record.ts';
+import type { Masker } from '../core/secrets/mask.ts';
 import { createParser, type ParseConfig } from '../parse/parse.ts';
 import { createFileSource, type FilesConfig } from '../source/files/files.ts';
-import type { IntakeConfig } from '../source/intake-config.ts';
-import { createKafka, type KafkaConfig } from '../source/kafka-client.ts';
-import { createKafkaSource } from '../source/kafka-intake.ts';
-import { createKafkaRecall } from '../source/kafka-recall.ts';
+import { createKafka, type IntakeConfig, type KafkaConfig } from '../source/kafka/client.ts';
+import { createKafkaSource } from '../source/kafka/intake.ts';
+import { toRecords } from '../source/kafka/record-batch.ts';
+import { readTopic } from '../source/kafka/topic-reader.ts';
 import { createTagger } from '../tag/tag.ts';
 import { COUNTER_DEFAULTS, type Counter, type CounterDeps, createCounter } from './counter.ts';
 import { createKafkaCounts } from './counts-topic.ts';
 import type { Measures } from './measure-config.ts';
 import { BUCKET_MS, type CountsSink } from './totals.ts';
 
-export interface CountingOptions {
+interface CountingOptions {
   readonly source: 'kafka' | 'files' | 'stdin';
   readonly kafka: KafkaConfig;
   readonly intake: IntakeConfig;
@@ -106,5 +106,45 @@ export function startCounting(options: CountingOptions, deps: CountingDeps): Cou
       await sink.close();
       return drained;
     },
+  };
+}
+
+// What a partition carried before this process began to read it. In: a span of offsets. Out: the event ids of its records.
+// The counter asks when it meets a record that the transport sent again and may have counted elsewhere. Moves nobody's
+// offsets.
+
+/** Records marked `redriven` or `replayed` are left out: they count nowhere. Rejects as `readTopic`. */
+function createKafkaRecall(
+  config: KafkaConfig,
+  log: Log,
+): (partition: number, from: number, to: number, onId: (eventId: string, offset: number) => void) => Promise<void> {
+  return async (partition, from, to, onId) => {
+    const started = performance.now();
+    let ids = 0;
+    await readTopic(
+      config,
+      {
+        topic: config.topics.logs,
+        purpose: 'recall',
+        from: new Map([[partition, { from, to }]]),
+        follow: false,
+        onRecord(message) {
+          const [record] = toRecords([message]).records;
+          const { eventId, offset, mark } = record!;
+          if (eventId === undefined || mark === 'redriven' || mark === 'replayed') return true;
+          onId(eventId, offset);
+          ids += 1;
+          return true;
+        },
+      },
+      log,
+    );
+    log.info('looked back for records that were sent again', {
+      partition,
+      from,
+      to,
+      ids,
+      ms: Math.round(performance.now() - started),
+    });
   };
 }

@@ -9,12 +9,13 @@
 // have its key `lane/arrivalMs`. Those of an open bucket are not: a paused former owner may write older ones behind them.
 // They have the key `open/lane`, which can never take the place of final ones, and the owner repeats them every minute,
 // long before `min.compaction.lag.ms` (topics.ts).
-import kafkajs, { type Kafka, type Message, type Producer } from 'kafkajs';
+
+import type { Kafka, Message, Producer } from 'kafkajs';
+import kafkajs from 'kafkajs';
 import { sleep } from '../core/clock.ts';
-import { assertAcknowledged } from '../core/kafka-acks.ts';
+import { assertAcknowledged } from '../core/kafka/broker-connections.ts';
 import type { Log } from '../core/log.ts';
-import { defaultPartitioner } from '../source/kafka-client.ts';
-import { explainKafkaFailure } from '../source/kafka-failures.ts';
+import { defaultPartitioner, explainKafkaFailure } from '../source/kafka/client.ts';
 import type { BucketTotals, CountsMessage, CountsSink, LaneProgress } from './totals.ts';
 
 const LASTING = 0;
@@ -41,7 +42,7 @@ const MAX_RETRY_MS = 5_000;
 const SEND_TIMEOUT_MS = 60_000;
 const CLOSE_MS = 5_000;
 
-export interface KafkaCounts extends CountsSink {
+interface KafkaCounts extends CountsSink {
   /** Why nothing can be written at present; undefined when nothing is wrong. */
   trouble(): string | undefined;
 }

@@ -1,17 +1,20 @@
 // The health monitor: at fixed times it asks every probe, hands the readings to the rules, and logs one line that says how
 // the platform is. Guarantee: a probe that fails or hangs costs its own readings only; two runs never overlap.
-import cron, { type ScheduledTask } from 'node-cron';
-import type { Clock } from '../core/clock.ts';
-import { sleep } from '../core/clock.ts';
+
+import type { ScheduledTask } from 'node-cron';
+import cron from 'node-cron';
+import { type Clock, sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/log.ts';
+import { type Reading, readMeasure, windowTo } from '../windows/values.ts';
+import type { WindowStore } from '../windows/windows.ts';
 import type { MonitorConfig } from './monitor-config.ts';
-import type { Probe, Reading } from './reading.ts';
+import type { Probe, ProbeReading } from './probes.ts';
 
-export interface HealthMonitor {
+interface HealthMonitor {
   start(): void;
   /** One run now; resolves with what was found out. */
-  run(): Promise<readonly Reading[]>;
+  run(): Promise<readonly ProbeReading[]>;
   /** The wall clock was set: what is planned is planned anew. */
   reschedule(): void;
   /** No further run; ends one under way. */
@@ -21,7 +24,7 @@ export interface HealthMonitor {
 export interface HealthMonitorDeps {
   readonly probes: readonly Probe[];
   /** Takes each reading, for the rules. */
-  readonly record: (reading: Reading, atMs: number) => void;
+  readonly record: (reading: ProbeReading, atMs: number) => void;
   /** What the log says of the last five minutes: failed calls, heap, queues, disk. Part of the line that is logged. */
   readonly summary: () => Readonly<Record<string, unknown>>;
   /** Hides what a client's message may quote of an address. */
@@ -44,9 +47,9 @@ export function createHealthMonitor(
   }
   const ending = new AbortController();
   let task: ScheduledTask | undefined;
-  let running: Promise<readonly Reading[]> | undefined;
+  let running: Promise<readonly ProbeReading[]> | undefined;
 
-  async function ask(probe: Probe): Promise<readonly Reading[]> {
+  async function ask(probe: Probe): Promise<readonly ProbeReading[]> {
     const deadline = new AbortController();
     const signal = AbortSignal.any([ending.signal, deadline.signal]);
     const late = sleep(config.timeoutMs, signal).then(() => {
@@ -66,7 +69,7 @@ export function createHealthMonitor(
     }
   }
 
-  async function runOnce(): Promise<readonly Reading[]> {
+  async function runOnce(): Promise<readonly ProbeReading[]> {
     const readings = (await Promise.all(deps.probes.map(ask))).flat();
     if (ending.signal.aborted) return readings;
     const now = clock.now();
@@ -75,7 +78,7 @@ export function createHealthMonitor(
     return readings;
   }
 
-  function run(): Promise<readonly Reading[]> {
+  function run(): Promise<readonly ProbeReading[]> {
     running ??= runOnce().finally(() => {
       running = undefined;
     });
@@ -116,7 +119,47 @@ export function createHealthMonitor(
   };
 }
 
-function nameAndValue({ measure, labels, value }: Reading): [string, number] {
+function nameAndValue({ measure, labels, value }: ProbeReading): [string, number] {
   const suffix = Object.values(labels).join(',');
   return [suffix === '' ? measure : `${measure}{${suffix}}`, value];
+}
+
+// What the health monitor's line says of the platform's last five minutes, as the operators' guide lists it. In: the
+// evaluator's windows. Out: a few numbers; what is not known is left out.
+
+const WINDOW_MS = 300_000;
+const MEGABYTE = 1_048_576;
+
+export function healthSummary(store: WindowStore, nowMs: number): Record<string, unknown> {
+  const query = { ...windowTo(nowMs, WINDOW_MS), nowMs };
+  const one = (measure: string) => readMeasure(store, measure, query)[0];
+  const worst = (measure: string, label: string): Reading | undefined =>
+    readMeasure(store, measure, { ...query, by: [label] })
+      .filter(({ value }) => value !== undefined)
+      .sort((a, b) => (b.value ?? 0) - (a.value ?? 0))[0];
+
+  const summary: Record<string, unknown> = {};
+  const calls = one('call.failure_ratio');
+  if (calls?.denominator !== undefined) {
+    summary.totalCalls = calls.denominator;
+    summary.failedCalls = calls.numerator ?? 0;
+    summary.errorRate = percent(calls.value ?? 0);
+  }
+  const heap = one('process.heap_limit') ?? one('process.heap');
+  if (heap?.value !== undefined) {
+    summary.heapUsedMB = Math.round((heap.numerator ?? 0) / MEGABYTE);
+    summary.heapUsagePercent = percent(heap.value);
+  }
+  const queue = worst('queue.size', 'queue.name');
+  if (queue?.value !== undefined) {
+    summary.longestQueue = queue.labels['queue.name'];
+    summary.waiting = queue.value;
+  }
+  const disk = worst('system.disk', 'host');
+  if (disk?.value !== undefined) summary.diskPercent = disk.value;
+  return summary;
+}
+
+function percent(ratio: number): number {
+  return Math.round(ratio * 10_000) / 100;
 }

@@ -1,17 +1,18 @@
 // The probes that this configuration asks for.
+
+import { readdir, stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import type { Client } from '@elastic/elasticsearch';
+import { Redis } from 'ioredis';
+import type { Admin, Kafka } from 'kafkajs';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { createElasticsearchClient, type ElasticsearchConfig } from '../indexing/elasticsearch.ts';
-import { createKafka, type KafkaConfig } from '../source/kafka-client.ts';
+import { createKafka, type KafkaConfig } from '../source/kafka/client.ts';
 import type { MonitorConfig } from './monitor-config.ts';
-import { createBullProbe } from './probe-bull.ts';
-import { createDropsProbe } from './probe-drops.ts';
-import { createElasticsearchProbe } from './probe-elasticsearch.ts';
-import { createKafkaProbe } from './probe-kafka.ts';
-import { createSpoolProbe } from './probe-spool.ts';
-import type { Probe } from './reading.ts';
 
-export interface ProbesConfig {
+interface ProbesConfig {
   readonly source: string;
   readonly kafka: KafkaConfig;
   readonly sinks: { readonly elasticsearch: boolean };
@@ -38,4 +39,221 @@ export function createProbes(config: ProbesConfig, deps: { readonly log: Log; re
     probes.push(createSpoolProbe({ dir: monitor.spoolDir, maxBytes: monitor.spoolMaxBytes }));
   }
   return probes;
+}
+
+// Backlog of Bull and BullMQ queues, from their Redis. In: an address. Out: jobs waiting per queue.
+// Reads only: list and set lengths, and a bounded scan for the names of the queues. Keys as both libraries lay them out:
+// https://docs.bullmq.io/guide/architecture and https://github.com/OptimalBits/bull (lib/queue.js).
+
+const MAX_QUEUES = 200;
+const MAX_SCANS = 1_000;
+
+export function createBullProbe(options: { redisUrl: string; prefix: string; timeoutMs: number }): Probe {
+  const { prefix } = options;
+  const redis = new Redis(options.redisUrl, {
+    lazyConnect: true,
+    maxRetriesPerRequest: 1,
+    enableOfflineQueue: false,
+    connectTimeout: options.timeoutMs,
+    // One attempt per run: the next run is the retry.
+    retryStrategy: () => null,
+  });
+  // Its message may hold the address; the run that fails says what matters.
+  redis.on('error', () => {});
+
+  async function queueNames(signal: AbortSignal): Promise<string[]> {
+    const names = new Set<string>();
+    // BullMQ keeps `meta` and Bull `id` per queue.
+    for (const ending of ['meta', 'id']) {
+      let cursor = '0';
+      for (let scans = 0; scans < MAX_SCANS && names.size < MAX_QUEUES; scans++) {
+        signal.throwIfAborted();
+        const [next, keys] = await redis.scan(cursor, 'MATCH', `${prefix}:*:${ending}`, 'COUNT', 500);
+        for (const key of keys) {
+          const name = key.slice(prefix.length + 1, -ending.length - 1);
+          // `bull:<queue>:<job>:…` is a job of a queue, not a queue.
+          if (!name.includes(':')) names.add(name);
+        }
+        cursor = next;
+        if (cursor === '0') break;
+      }
+    }
+    return [...names].slice(0, MAX_QUEUES);
+  }
+
+  return {
+    name: 'redis',
+    async run(signal) {
+      if (redis.status !== 'ready') await redis.connect();
+      const readings: ProbeReading[] = [];
+      for (const name of await queueNames(signal)) {
+        signal.throwIfAborted();
+        const key = (part: string) => `${prefix}:${name}:${part}`;
+        const replies = await redis.pipeline().llen(key('wait')).llen(key('paused')).zcard(key('prioritized')).exec();
+        const waiting = (replies ?? []).reduce((sum, [error, count]) => sum + (error ? 0 : Number(count)), 0);
+        readings.push({ measure: 'queue.size', labels: { 'queue.name': name }, value: waiting });
+      }
+      return readings;
+    },
+    async close() {
+      redis.disconnect();
+    },
+  };
+}
+
+// What this process lost for good since the last look, by reason.
+
+function createDropsProbe(metrics: Pick<Metrics, 'dropped'>): Probe {
+  const before = new Map<string, number>();
+  return {
+    name: 'drops',
+    async run() {
+      const { values } = await metrics.dropped.get();
+      return values.map(({ labels, value }) => {
+        const reason = `${String(labels.reason)} (this process)`;
+        const lost = value - (before.get(reason) ?? 0);
+        before.set(reason, value);
+        return { measure: 'logpipe.dropped', labels: { reason }, value: lost };
+      });
+    },
+    async close() {},
+  };
+}
+
+// Health of the Elasticsearch cluster as a number: 0 green, 1 yellow, 2 red, 3 no answer.
+
+const STATUS: Readonly<Record<string, number>> = { green: 0, yellow: 1, red: 2 };
+/** No answer is an answer here: it is what the alert is about. */
+const UNREACHABLE = 3;
+
+export function createElasticsearchProbe(client: Client): Probe {
+  return {
+    name: 'elasticsearch',
+    async run(signal) {
+      const value = await client.transport
+        .request<{ status?: string }>(
+          { method: 'GET', path: '/_cluster/health', querystring: { filter_path: 'status' } },
+          { signal },
+        )
+        .then(
+          ({ status }) => STATUS[status ?? ''] ?? UNREACHABLE,
+          () => UNREACHABLE,
+        );
+      return [{ measure: 'elasticsearch.status', labels: {}, value }];
+    },
+    close: () => client.close(),
+  };
+}
+
+// How far the indexer is behind, what was deleted before it was read, and what share of the records ends in the dead letters:
+// from the brokers, so that it holds for all instances together. The share is that of the records since the run before.
+
+interface KafkaProbeOptions {
+  readonly topic: string;
+  readonly dlq: string;
+  readonly group: string;
+}
+
+export function createKafkaProbe(options: KafkaProbeOptions, deps: { kafka: Kafka }): Probe {
+  let admin: Promise<Admin> | undefined;
+  let before: { logs: number; letters: number } | undefined;
+
+  const connected = () => {
+    admin ??= (async () => {
+      const client = deps.kafka.admin();
+      await client.connect();
+      return client;
+    })();
+    return admin;
+  };
+
+  return {
+    name: 'kafka',
+    async run(signal) {
+      try {
+        const client = await connected();
+        const [ends, committed, letterEnds] = await Promise.all([
+          client.fetchTopicOffsets(options.topic),
+          client.fetchOffsets({ groupId: options.group, topics: [options.topic] }),
+          client.fetchTopicOffsets(options.dlq),
+        ]);
+        signal.throwIfAborted();
+        const offsets = new Map(committed[0]?.partitions.map((row) => [row.partition, Number(row.offset)]));
+        let lag = 0;
+        let deleted = 0;
+        for (const { partition, high, low } of ends) {
+          const at = offsets.get(partition) ?? -1;
+          lag += Number(high) - Math.max(at, Number(low));
+          if (at >= 0) deleted += Math.max(0, Number(low) - at);
+        }
+        const readings: ProbeReading[] = [
+          { measure: 'kafka.lag', labels: { group: options.group }, value: lag },
+          // Deleted before they were read, as long as nothing was committed behind them.
+          { measure: 'logpipe.dropped', labels: { reason: 'retention' }, value: deleted },
+        ];
+        const now = { logs: sumHigh(ends), letters: sumHigh(letterEnds) };
+        const logs = now.logs - (before?.logs ?? now.logs);
+        // A dead letter may be written twice and a topic re-created: neither may give a share above one or below zero.
+        const letters = Math.max(0, now.letters - (before?.letters ?? now.letters));
+        before = now;
+        if (logs > 0) {
+          readings.push({ measure: 'logpipe.dead_letter_ratio', labels: {}, value: Math.min(1, letters / logs) });
+        }
+        return readings;
+      } catch (error) {
+        const client = admin;
+        admin = undefined;
+        await client?.then((connection) => connection.disconnect()).catch(() => {});
+        throw error;
+      }
+    },
+    async close() {
+      await admin?.then((client) => client.disconnect()).catch(() => {});
+    },
+  };
+}
+
+function sumHigh(rows: readonly { high: string }[]): number {
+  return rows.reduce((sum, { high }) => sum + Number(high), 0);
+}
+
+// How full a disk spool is. In: its folder. Out: used share of the permitted size, 0 to 1 (and above, should it overflow).
+
+export const SPOOL_MEASURE = 'logpipe.spool_used';
+
+export function createSpoolProbe(options: { dir: string; maxBytes: number }): Probe {
+  return {
+    name: 'spool',
+    async run(signal) {
+      let bytes = 0;
+      for (const entry of await readdir(options.dir, { withFileTypes: true, recursive: true })) {
+        signal.throwIfAborted();
+        if (!entry.isFile()) continue;
+        // Delivered segments are removed at any time.
+        const size = await stat(join(entry.parentPath, entry.name)).then(
+          (found) => found.size,
+          () => 0,
+        );
+        bytes += size;
+      }
+      return [{ measure: SPOOL_MEASURE, labels: { host: hostname() }, value: bytes / options.maxBytes }];
+    },
+    async close() {},
+  };
+}
+
+// What a probe finds out: readings of internal gauges, named as in measures.yml.
+
+export interface ProbeReading {
+  readonly measure: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+/** Asks one dependency. Rejects when it cannot tell; absent readings are no data, never 0. */
+export interface Probe {
+  /** For the log and the summary. */
+  readonly name: string;
+  run(signal: AbortSignal): Promise<readonly ProbeReading[]>;
+  close(): Promise<void>;
 }

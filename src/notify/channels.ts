@@ -3,16 +3,25 @@
 import type { Writable } from 'node:stream';
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
-import type { Masker } from '../core/mask.ts';
+import { visible } from '../core/safe-json.ts';
+import type { Masker } from '../core/secrets/mask.ts';
+import {
+  type Channel,
+  type ChannelName,
+  headline,
+  isoTime,
+  maskNotification,
+  type Notification,
+  oneLine,
+  type SendResult,
+  severityWord,
+} from '../incidents/notification.ts';
 import type { Priority } from '../rules/observation.ts';
-import { createConsole } from './console.ts';
 import { createEmail } from './email.ts';
-import type { Channel, ChannelName } from './notification.ts';
+import { createPagerDuty, createSlack, createWebhook } from './http-channels.ts';
+import { errorCode } from './http-send.ts';
 import type { NotifyConfig } from './notify-config.ts';
-import { createPagerDuty } from './pagerduty.ts';
-import { createSlack } from './slack.ts';
-import type { LinkOptions } from './story.ts';
-import { createWebhook } from './webhook.ts';
+import { type LinkOptions, tellStory } from './story.ts';
 
 export interface ChannelsDeps {
   readonly clock: Clock;
@@ -66,4 +75,39 @@ export function createChannels(config: NotifyConfig, deps: ChannelsDeps): Readon
   if (config.console.enabled) add(createConsole({ links }, deps));
   if (channels.size === 0) deps.log.warn('No notification channel is configured: alerts are only logged');
   return channels;
+}
+
+// Messages on standard output. In: a notification. Out: a few lines for people. Guarantee: nothing in a message moves
+// the reader's cursor; an output that has gone away is not written to for ever.
+
+function createConsole(options: { readonly links: LinkOptions }, deps: { out: Writable; masker: Masker }): Channel {
+  return {
+    name: 'console',
+    ratePerSecond: 1_000,
+    send(notification) {
+      const text = consoleText(maskNotification(notification, deps.masker), options.links);
+      return new Promise<SendResult>((resolve) => {
+        deps.out.write(text, (error) => {
+          if (error == null) return resolve({ ok: true });
+          // A closed pipe does not open again.
+          resolve({ ok: false, retryable: false, reason: `output failed: ${errorCode(error)}` });
+        });
+      });
+    },
+    async close() {},
+  };
+}
+
+function consoleText(notification: Notification, options: LinkOptions): string {
+  const { facts, links } = tellStory(notification, options);
+  const lines = [
+    `${isoTime(notification.atMs)} ${severityWord(notification)}: ${headline(notification)}`,
+    `  ${notification.message}`,
+    ...facts.flatMap(({ label, lines: [first = '', ...more] }) => [
+      `  ${label}: ${first}`,
+      ...more.map((line) => `    ${line}`),
+    ]),
+    ...links.map(({ label, url }) => `  ${label}: ${url}`),
+  ];
+  return lines.map((line) => `${/^ */.exec(line)![0]}${visible(oneLine(line))}\n`).join('');
 }

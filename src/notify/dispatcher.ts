@@ -3,11 +3,19 @@
 // lost hold forgets everything.
 import { setMaxListeners } from 'node:events';
 import type { Clock } from '../core/clock.ts';
+import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import type { Masker } from '../core/mask.ts';
 import type { Metrics } from '../core/metrics.ts';
-import { createLane, type Lane } from './lane.ts';
-import type { Channel, ChannelName, Notification, SendResult } from './notification.ts';
+import type { Masker } from '../core/secrets/mask.ts';
+import {
+  type Channel,
+  type ChannelName,
+  cut,
+  type Notification,
+  oneLine,
+  type Retry,
+  type SendResult,
+} from '../incidents/notification.ts';
 
 export interface OutboxEntry {
   readonly id: string;
@@ -23,17 +31,14 @@ export interface OutboxEntry {
   readonly left?: readonly string[];
 }
 
-/** When the next attempt is made, and of what, for the outbox to keep. */
-export type Retry = Pick<OutboxEntry, 'attempts' | 'nextMs' | 'doubts' | 'left'>;
-
-export interface DispatcherOptions {
+interface DispatcherOptions {
   /** First wait after a failed attempt, ms; doubles. Default 1 s. */
   readonly minBackoffMs?: number;
   /** Longest wait, ms. Default 5 min. */
   readonly maxBackoffMs?: number;
 }
 
-export interface DispatcherDeps {
+interface DispatcherDeps {
   readonly channels: ReadonlyMap<ChannelName, Channel>;
   readonly clock: Clock;
   readonly log: Log;
@@ -137,4 +142,309 @@ function notConfigured(name: ChannelName): Channel {
     send: async () => ({ ok: false, retryable: false, reason: 'the channel is no longer configured' }),
     async close() {},
   };
+}
+
+// One channel's way out. In: outbox entries. Out: attempts, and their results told to the outbox. Guarantee: messages
+// of one incident keep their order, a later one goes only when the result of the earlier one is recorded; nothing goes
+// without permission.
+
+/** A doubtful answer is asked for again this often. */
+const MAX_DOUBTS = 3;
+/** The recipients of a message that others have already are tried this often: some eight hours. */
+const MAX_ATTEMPTS_FOR_FEW = 100;
+
+/** As the operators' guide writes them in "Failed to send … alert". */
+const LABELS: Readonly<Record<ChannelName, string>> = {
+  slack: 'Slack',
+  pagerduty: 'PagerDuty',
+  email: 'e-mail',
+  webhook: 'webhook',
+  console: 'console',
+  history: 'history',
+};
+
+interface LaneDeps extends DispatcherDeps {
+  readonly minBackoffMs: number;
+  readonly maxBackoffMs: number;
+  /** False once no further attempt may begin. */
+  mayBegin(): boolean;
+  /** Aborts when everything ends at once. */
+  readonly signal: AbortSignal;
+  /** The hold is lost: every lane ends. */
+  lose(): void;
+}
+
+interface Lane {
+  add(entry: OutboxEntry): void;
+  /** Entries that left the outbox unsent; an attempt under way is not ended. */
+  forget(dropped: ReadonlySet<string>): void;
+  pending(): number;
+  /** Resolves when no attempt is under way. */
+  idle(): Promise<void>;
+}
+
+interface Queued {
+  readonly entry: OutboxEntry;
+  readonly order: number;
+  attempts: number;
+  doubts: number;
+  left: readonly string[] | undefined;
+  waiting: boolean;
+}
+
+type Failure = Extract<SendResult, { ok: false }>;
+
+function createLane(channel: Channel, deps: LaneDeps): Lane {
+  const { clock, log, metrics, signal } = deps;
+  const label = LABELS[channel.name];
+  /** Messages by incident; the first of each is the next. */
+  const incidents = new Map<string, Queued[]>();
+  const ids = new Set<string>();
+  const cancels = new Set<() => void>();
+  /** Reasons for the whole lane to wait: its rate, and the wait the other side asked for. */
+  let holds = 0;
+  let order = 0;
+  let running: Promise<void> | undefined;
+  let sending: Queued | undefined;
+  let asked = true;
+
+  signal.addEventListener('abort', () => {
+    for (const cancel of [...cancels]) cancel();
+    cancels.clear();
+    incidents.clear();
+    ids.clear();
+  });
+
+  function add(entry: OutboxEntry): void {
+    if (signal.aborted || ids.has(entry.id)) return;
+    const { incidentId } = entry.notification;
+    const { attempts, doubts = 0, left } = entry;
+    const queued: Queued = { entry, order: order++, attempts, doubts, left, waiting: false };
+    const queue = incidents.get(incidentId);
+    if (queue === undefined) incidents.set(incidentId, [queued]);
+    else {
+      queue.push(queued);
+      // It goes to all recipients: the few that the message before it waits for hold nobody up.
+      const [head] = queue as [Queued];
+      if (head.left !== undefined) head.waiting = false;
+    }
+    ids.add(entry.id);
+    // The stored time is another clock's, perhaps; no wait is longer than the longest backoff.
+    const waitMs = Math.min(entry.nextMs - clock.now(), deps.maxBackoffMs);
+    if (waitMs > 0) waitFor(queued, waitMs);
+    begin();
+  }
+
+  function forget(dropped: ReadonlySet<string>): void {
+    for (const [incidentId, queue] of incidents) {
+      const kept = queue.filter((queued) => queued === sending || !dropped.has(queued.entry.id));
+      if (kept.length === 0) incidents.delete(incidentId);
+      else incidents.set(incidentId, kept);
+    }
+    for (const id of dropped) if (id !== sending?.entry.id) ids.delete(id);
+    begin();
+  }
+
+  /** Waits are timers, not points in time: a wall clock set back does not hold an alert. */
+  function after(ms: number, fn: () => void): void {
+    const cancel = clock.after(ms, () => {
+      cancels.delete(cancel);
+      fn();
+    });
+    cancels.add(cancel);
+  }
+
+  function waitFor(queued: Queued, ms: number): void {
+    queued.waiting = true;
+    after(ms, () => {
+      queued.waiting = false;
+      begin();
+    });
+  }
+
+  function hold(ms: number): void {
+    holds += 1;
+    after(ms, () => {
+      holds -= 1;
+      begin();
+    });
+  }
+
+  function begin(): void {
+    if (running !== undefined || holds > 0 || !deps.mayBegin()) return;
+    const next = pick();
+    if (next === undefined) return;
+    sending = next;
+    running = attempt(next).finally(() => {
+      running = undefined;
+      sending = undefined;
+      begin();
+    });
+  }
+
+  /** Of the incidents whose next message need not wait, the most urgent; among equals the one that came first. */
+  function pick(): Queued | undefined {
+    let best: Queued | undefined;
+    for (const [head] of incidents.values()) {
+      if (head === undefined || head.waiting) continue;
+      if (best === undefined || before(head, best)) best = head;
+    }
+    return best;
+  }
+
+  async function attempt(queued: Queued): Promise<void> {
+    if (!(await permitted()) || !deps.mayBegin()) return;
+    const { entry } = queued;
+    if (queued.left !== undefined && superseded(entry)) {
+      const reason = 'not every recipient took it; they get the incident’s next message in its stead';
+      await settle(queued, { ok: false, retryable: false, reason, left: queued.left });
+      return;
+    }
+    hold(1_000 / channel.ratePerSecond);
+    const result = await ended(sendSafely(queued));
+    if (result === undefined) return;
+    queued.attempts += 1;
+    if (!result.ok) {
+      if (result.doubtful) queued.doubts += 1;
+      queued.left = result.left ?? queued.left;
+    }
+    if (!result.ok && goesOn(queued, result)) {
+      const waitMs = backoffMs(queued.attempts, result.retryAfterMs);
+      waitFor(queued, waitMs);
+      // Asked to come back later, the channel is left alone altogether: the limit is the address's, not the message's.
+      if (result.retryAfterMs !== undefined) hold(waitMs);
+      metrics.notifications.inc({ channel: channel.name, result: 'retried' });
+      sayFailure(queued, result.reason, { retryInMs: Math.round(waitMs) });
+      const { attempts, doubts, left } = queued;
+      const retry = {
+        attempts,
+        nextMs: clock.now() + Math.round(waitMs),
+        ...(doubts === 0 ? {} : { doubts }),
+        ...(left === undefined ? {} : { left }),
+      };
+      await record(entry.id, result, retry);
+      return;
+    }
+    await settle(queued, result.ok || !result.doubtful ? result : notConfirmed(result));
+  }
+
+  function superseded({ id, notification }: OutboxEntry): boolean {
+    return incidents.get(notification.incidentId)?.at(-1)?.entry.id !== id;
+  }
+
+  function goesOn({ doubts, left, attempts }: Queued, { retryable, doubtful }: Failure): boolean {
+    if (doubtful) return doubts <= MAX_DOUBTS;
+    return retryable && (left === undefined || attempts < MAX_ATTEMPTS_FOR_FEW);
+  }
+
+  async function settle(queued: Queued, result: SendResult): Promise<void> {
+    const outcome = result.ok ? 'sent' : result.doubtful ? 'not_confirmed' : 'given_up';
+    metrics.notifications.inc({ channel: channel.name, result: outcome });
+    if (result.ok) log.info(`Sent ${label} alert`, about(queued));
+    else sayFailure(queued, result.reason, result.doubtful ? { notConfirmed: true } : { givenUp: true });
+    if (await record(queued.entry.id, result, undefined)) remove(queued.entry);
+  }
+
+  function remove({ id, notification }: OutboxEntry): void {
+    const queue = incidents.get(notification.incidentId);
+    queue?.shift();
+    if (queue?.length === 0) incidents.delete(notification.incidentId);
+    ids.delete(id);
+  }
+
+  async function sendSafely({ entry, left }: Queued): Promise<SendResult> {
+    try {
+      return await channel.send(entry.notification, signal, left);
+    } catch (error) {
+      return { ok: false, retryable: true, reason: `unexpected: ${errorText(error)}` };
+    }
+  }
+
+  /** Told until it is heard: what was sent but not recorded would be sent again after a restart. */
+  async function record(id: string, result: SendResult, retry: Retry | undefined): Promise<boolean> {
+    for (let tries = 1; !signal.aborted; tries++) {
+      try {
+        await deps.onResult(id, result, retry);
+        return !signal.aborted;
+      } catch (error) {
+        if (signal.aborted) break;
+        log.warn('Result of a notification not recorded yet', {
+          channel: channel.name,
+          error: reasonText(errorText(error)),
+        });
+      }
+      await ended(new Promise<true>((resolve) => after(backoffMs(tries, undefined), () => resolve(true))));
+      await permitted();
+    }
+    return false;
+  }
+
+  /** Asks for the hold. When it cannot be told, the lane waits and asks again. */
+  async function permitted(): Promise<boolean> {
+    let answer: boolean | undefined;
+    try {
+      answer = await ended(deps.mayISend());
+      asked = true;
+    } catch (error) {
+      if (signal.aborted) return false;
+      if (asked) log.warn('Notifications wait: the hold is not confirmed', { error: reasonText(errorText(error)) });
+      asked = false;
+      hold(deps.minBackoffMs);
+      return false;
+    }
+    if (answer === false) deps.lose();
+    return answer === true && !signal.aborted;
+  }
+
+  /** The value, or undefined when everything ends first: a channel that ignores the signal cannot hold up the end. */
+  function ended<T>(value: Promise<T>): Promise<T | undefined> {
+    if (signal.aborted) {
+      value.catch(() => {});
+      return Promise.resolve(undefined);
+    }
+    return new Promise((resolve, reject) => {
+      const abort = () => resolve(undefined);
+      signal.addEventListener('abort', abort, { once: true });
+      value.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+    });
+  }
+
+  /** Exponential with jitter, so that several channels and instances do not come back in step. */
+  function backoffMs(attempts: number, retryAfterMs: number | undefined): number {
+    if (retryAfterMs !== undefined) return Math.max(retryAfterMs, deps.minBackoffMs);
+    const most = Math.min(deps.maxBackoffMs, deps.minBackoffMs * 2 ** Math.min(attempts - 1, 30));
+    return Math.max(deps.minBackoffMs, most * (0.5 + deps.random() / 2));
+  }
+
+  function sayFailure(queued: Queued, reason: string, more: object): void {
+    log.error(`Failed to send ${label} alert`, { error: reasonText(reason), ...about(queued), ...more });
+  }
+
+  function about({ entry, attempts }: Queued) {
+    const { incidentId, action, reason, priority } = entry.notification;
+    return { incidentId, action, reason, priority, attempts };
+  }
+
+  function reasonText(text: string): string {
+    return cut(deps.masker.text(oneLine(text)), 300);
+  }
+
+  return {
+    add,
+    forget,
+    pending: () => ids.size,
+    idle: async () => {
+      while (running !== undefined) await running;
+    },
+  };
+}
+
+function before(one: Queued, other: Queued): boolean {
+  const [a, b] = [one.entry.notification.priority, other.entry.notification.priority];
+  return a === b ? one.order < other.order : a < b;
+}
+
+/** Nobody knows whether it arrived: what follows of the incident goes to the channel all the same. */
+function notConfirmed({ reason }: Failure): SendResult {
+  return { ok: false, retryable: false, reason: `not confirmed: ${reason}`, doubtful: true };
 }

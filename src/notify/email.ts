@@ -5,12 +5,23 @@ import { createHash } from 'node:crypto';
 import { domainToASCII } from 'node:url';
 import { createTransport, type NodemailerError } from 'nodemailer';
 import type { Log } from '../core/log.ts';
-import type { Masker } from '../core/mask.ts';
-import { errorCode, isLoopback, withDeadline } from './attempt.ts';
-import type { Channel, Notification, SendResult } from './notification.ts';
+import type { Masker } from '../core/secrets/mask.ts';
+import {
+  type Channel,
+  clean,
+  cut,
+  escapeHtml,
+  headline,
+  isoTime,
+  maskNotification,
+  type Notification,
+  oneLine,
+  type SendResult,
+  severityWord,
+} from '../incidents/notification.ts';
+import { errorCode, isLoopback, withDeadline } from './http-send.ts';
 import type { EmailConfig } from './notify-config.ts';
 import { type LinkOptions, tellStory } from './story.ts';
-import { clean, cut, escapeHtml, headline, isoTime, maskNotification, oneLine, severityWord } from './text.ts';
 
 const MAX_SUBJECT = 250;
 const MAX_BODY = 20_000;

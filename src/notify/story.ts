@@ -1,8 +1,15 @@
 // What people want to know beside title and message. In: a masked notification. Out: facts and links as plain text, the
 // same for every channel, which escapes them. Guarantee: bounded, whatever the incident; what is not known is not
 // mentioned.
-import type { Notification, NotifiedAlert } from './notification.ts';
-import { alertName, cut, durationText, isoTime, oneLine } from './text.ts';
+import {
+  alertName,
+  cut,
+  durationText,
+  isoTime,
+  type Notification,
+  type NotifiedAlert,
+  oneLine,
+} from '../incidents/notification.ts';
 
 const MAX_LIST = 10;
 const MAX_LINE = 300;

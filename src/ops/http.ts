@@ -8,9 +8,7 @@ import { Hono } from 'hono';
 import type { Clock } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Metrics } from '../core/metrics.ts';
-import { PLATFORM_CONTENT_TYPE } from './platform-metrics.ts';
-import type { PlatformView } from './platform-view.ts';
-import { isStatsWindow, STATS_WINDOWS } from './stats.ts';
+import { isStatsWindow, PLATFORM_CONTENT_TYPE, type PlatformView, STATS_WINDOWS } from './stats.ts';
 
 export const httpSection = {
   type: 'object',

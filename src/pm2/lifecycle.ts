@@ -2,15 +2,14 @@
 // kind, once PM2 has been quiet about it for a moment. Guarantee: what PM2 was asked to do is never called a crash, nor a crash a
 // stop; what an application says is masked; whatever comes on the bus, nothing throws.
 import type { Clock } from '../core/clock.ts';
-import { MASK } from '../core/mask.ts';
-import { visible } from '../core/terminal-text.ts';
-import type { Happening, Pm2Kind } from './happening.ts';
-import type { ProcessList } from './process-list.ts';
+import { visible } from '../core/safe-json.ts';
+import { MASK } from '../core/secrets/mask.ts';
+import type { ProcessList } from './bus.ts';
 
 /** Events of the bus that are read. */
 export const BUS_EVENTS = ['process:event', 'process:exception'] as const;
 
-export interface LifecycleOptions {
+interface LifecycleOptions {
   /** A failing application's events are told when none has come for this long, ms. */
   readonly quietMs: number;
   /** Applications known to be down from before. */
@@ -278,3 +277,30 @@ function times(n: number): string {
 function object(value: unknown): Record<string, unknown> {
   return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 }
+
+// What happened to an application under PM2: the contract between watching and telling. Data only.
+
+export const PM2_KINDS = ['start', 'restart', 'reload', 'stop', 'error', 'overlimit', 'daemonLost'] as const;
+/**
+ * `error`: a process ended by itself, or reported an exception. `overlimit`: PM2 has given up restarting. `daemonLost`: PM2
+ * itself is gone.
+ */
+export type Pm2Kind = (typeof PM2_KINDS)[number];
+
+export interface Happening {
+  /** Name of the application; of PM2 itself `PM2`. */
+  readonly app: string;
+  readonly kind: Pm2Kind;
+  readonly atMs: number;
+  /** Numbers of the processes it happened to; empty when it is PM2 itself. */
+  readonly processes: readonly string[];
+  /** One sentence for people. */
+  readonly message: string;
+  /** The state that `overlimit` and `daemonLost` began has ended. */
+  readonly ended?: true;
+  /** What is known of it, for the message's metadata. */
+  readonly facts: Readonly<Record<string, string | number>>;
+}
+
+/** Of PM2 itself. */
+export const DAEMON = 'PM2';

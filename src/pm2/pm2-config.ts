@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { LogpipeError } from '../core/errors.ts';
-import { PM2_KINDS, type Pm2Kind } from './happening.ts';
+import { PM2_KINDS, type Pm2Kind } from './lifecycle.ts';
 
 export const PM2_PRIORITIES = ['P1', 'P2', 'P3', 'none'] as const;
 export type Pm2Priority = (typeof PM2_PRIORITIES)[number];

@@ -1,21 +1,22 @@
 // PM2's bus -> people. In: the bus of one PM2, the channels of the configuration. Out: messages. Guarantee: reads only; PM2 may
 // come and go; what is under way at the end is sent, as far as the channels take it.
-import { join } from 'node:path';
+
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import type { Clock } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import type { Masker } from '../core/mask.ts';
 import { createMetrics } from '../core/metrics.ts';
+import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
+import type { Masker } from '../core/secrets/mask.ts';
+import type { Channel, ChannelName, Notification, NotifyAction, NotifyReason } from '../incidents/notification.ts';
 import { channelsFor } from '../notify/channels.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
-import type { Channel, ChannelName, NotifyAction } from '../notify/notification.ts';
-import { followBus } from './bus.ts';
-import { DAEMON, type Happening } from './happening.ts';
-import { BUS_EVENTS, createLifecycle } from './lifecycle.ts';
-import { createOpenStates } from './open-states.ts';
+import type { Severity } from '../rules/observation.ts';
+import { followBus, readProcessList } from './bus.ts';
+import { BUS_EVENTS, createLifecycle, DAEMON, type Happening, type Pm2Kind } from './lifecycle.ts';
 import { hasRunIn, type Pm2Config, pm2Home } from './pm2-config.ts';
-import { readProcessList } from './process-list.ts';
-import { createTelling, type TellingOptions } from './telling.ts';
 
 export interface Pm2WatchDeps {
   readonly clock: Clock;
@@ -203,4 +204,263 @@ export function startPm2Watch(
       return told;
     },
   };
+}
+
+// Happenings -> messages. In: what happened under PM2. Out: notifications, to the channels of their priority. Guarantee: one
+// message per application and kind in a cooldown, and nothing is swallowed: what was held back is told, with its number, when
+// the cooldown ends; the end of a state reaches the channels that were told of its beginning.
+
+interface TellingOptions extends Pick<Pm2Config, 'cooldownMs' | 'priorities'> {
+  readonly environment: string;
+  /** Of this machine; two hosts' incidents must not become one. */
+  readonly host: string;
+}
+
+interface TellingDeps {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly send: (notification: Notification, channels: readonly ChannelName[]) => void;
+  /** Channels of a priority, configured ones only. */
+  readonly channelsFor: (priority: 'P1' | 'P2' | 'P3') => readonly ChannelName[];
+  /** A state was told; its end has the same incident. */
+  readonly onBegin?: (state: Omit<OpenState, 'channels'>) => void;
+}
+
+export interface Telling {
+  /** States that were told by an earlier watcher: their end is told, and they are not told again. */
+  resume(states: readonly OpenState[]): void;
+  tell(happening: Happening): void;
+  /** Tells what is held back, and holds nothing back any more. */
+  close(): void;
+}
+
+interface Kept {
+  readonly incidentId: string;
+  readonly startedMs: number;
+  held: number;
+  newest: Happening;
+  cancel: () => void;
+}
+
+const TITLES: Readonly<Record<Pm2Kind, string>> = {
+  start: 'Started',
+  restart: 'Restarted',
+  reload: 'Reloaded',
+  stop: 'Stopped',
+  error: 'Process Ended by Itself',
+  overlimit: 'Down: PM2 Gave Up Restarting',
+  daemonLost: 'Gone: Nothing Restarts the Applications',
+};
+
+export function createTelling(options: TellingOptions, deps: TellingDeps): Telling {
+  const { clock, log } = deps;
+  const kept = new Map<string, Kept>();
+  let closed = false;
+
+  function say(happening: Happening, entry: Kept, reason: NotifyReason, held: number): void {
+    const written = options.priorities[happening.kind];
+    // Its beginning was told by a watcher with another configuration.
+    const priority = written === 'none' && reason === 'all-resolved' ? 'P1' : written;
+    if (priority === 'none') return;
+    const notification = notificationOf({ ...options, priority, reason, held }, happening, entry, clock.now());
+    const { title, message, metadata } = notification;
+    const alert = { alert: { title, message, metadata } };
+    if (reason === 'all-resolved') log.info(`${title}: ended`, { incidentId: entry.incidentId });
+    else if (priority === 'P1') log.error('CRITICAL ALERT', alert);
+    else if (notification.severity === 'warning') log.warn('WARNING ALERT', alert);
+    else log.info('INFO ALERT', alert);
+    deps.send(notification, deps.channelsFor(priority));
+  }
+
+  function begin(key: string, happening: Happening, reason: NotifyReason, held: number): void {
+    const atMs = clock.now();
+    const incidentId = `pm2-${createHash('sha1').update(`${options.host}/${key}/${atMs}`).digest('hex').slice(0, 16)}`;
+    const entry: Kept = { incidentId, startedMs: happening.atMs, held: 0, newest: happening, cancel: () => {} };
+    if (isState(happening.kind) && options.priorities[happening.kind] !== 'none') {
+      deps.onBegin?.({ app: happening.app, kind: happening.kind, incidentId, startedMs: entry.startedMs });
+    }
+    say(happening, entry, reason, held);
+    if (closed) return;
+    const cooldownMs = options.priorities[happening.kind] === 'P1' ? options.cooldownMs / 2 : options.cooldownMs;
+    entry.cancel = clock.after(cooldownMs, () => ended(key, entry));
+    kept.set(key, entry);
+  }
+
+  function ended(key: string, entry: Kept): void {
+    entry.cancel();
+    if (entry.held > 0) {
+      kept.delete(key);
+      begin(key, entry.newest, 'repeat', entry.held);
+    } else if (!isState(entry.newest.kind)) kept.delete(key);
+  }
+
+  return {
+    resume(states) {
+      for (const { app, kind, incidentId, startedMs } of states) {
+        const newest = { app, kind, atMs: startedMs, processes: [], message: '', facts: {} };
+        kept.set(`${app}/${kind}`, { incidentId, startedMs, held: 0, newest, cancel: () => {} });
+      }
+    },
+    tell(happening) {
+      const key = `${happening.app}/${happening.kind}`;
+      const known = kept.get(key);
+      if (happening.ended) {
+        if (known === undefined) return;
+        known.cancel();
+        kept.delete(key);
+        say(happening, known, 'all-resolved', 0);
+      } else if (known === undefined) begin(key, happening, 'first', 0);
+      else {
+        known.held++;
+        known.newest = happening;
+      }
+    },
+    close() {
+      closed = true;
+      for (const [key, entry] of [...kept]) ended(key, entry);
+      kept.clear();
+    },
+  };
+}
+
+/** Lasts until it is said to have ended; the other kinds are over when they are told. */
+function isState(kind: Pm2Kind): boolean {
+  return kind === 'overlimit' || kind === 'daemonLost';
+}
+
+function severityOf(kind: Pm2Kind, priority: 'P1' | 'P2' | 'P3'): Severity {
+  if (priority === 'P1') return 'critical';
+  return kind === 'error' || isState(kind) ? 'warning' : 'info';
+}
+
+function notificationOf(
+  options: TellingOptions & { priority: 'P1' | 'P2' | 'P3'; reason: NotifyReason; held: number },
+  { app, kind, message: text, facts, ended }: Happening,
+  { incidentId, startedMs }: Kept,
+  atMs: number,
+): Notification {
+  const { priority, reason, held, host, environment } = options;
+  const title = `${app}: ${TITLES[kind]}`;
+  const again = held === 0 ? '' : ` (${held} more since the last message)`;
+  const message = `${text}${again}`;
+  const metadata = { application: app, event: kind, host, ...facts };
+  const state = ended ? ('resolved' as const) : ('firing' as const);
+  const alert = {
+    ...{
+      ruleId: `pm2-${kind}`,
+      title,
+      priority,
+      labels: { application: app, host },
+      state,
+      startedMs,
+      message,
+      metadata,
+    },
+    ...(ended ? { resolvedMs: atMs } : {}),
+    runbook: 'docs/pm2.md',
+  };
+  return {
+    incidentId,
+    dedupKey: dedupKey(host, app, kind),
+    action: ended ? 'resolve' : 'trigger',
+    // A repetition here is news, not a reminder.
+    reason: reason === 'repeat' ? 'new-alerts' : reason,
+    severity: severityOf(kind, priority),
+    ...{ priority, title, message, metadata, atMs, environment, alerts: [alert], joined: [] },
+  };
+}
+
+/** PagerDuty takes 255 characters. */
+function dedupKey(host: string, app: string, kind: Pm2Kind): string {
+  const key = `logpipe/pm2/${host}/${app}/${kind}`;
+  return key.length <= 255 ? key : `logpipe/pm2/${createHash('sha1').update(key).digest('hex')}`;
+}
+
+// What was told and is not over, for the watcher that comes after this one. In: states as they begin, channels as they take the
+// message, ends as they are taken. Out: one JSON file. Guarantee: replaced as a whole, for this user alone; a folder that cannot be
+// written is said once and costs the memory, nothing else.
+
+/** In the working folder, as a replay's. */
+const STATE_FOLDER = '.logpipe/pm2';
+
+interface OpenState {
+  readonly app: string;
+  readonly kind: Pm2Kind;
+  readonly incidentId: string;
+  readonly startedMs: number;
+  /** Channels that took the message, or may have. */
+  readonly channels: readonly string[];
+}
+
+interface OpenStates {
+  /** Of the watcher before this one. */
+  readonly found: readonly OpenState[];
+  began(state: Omit<OpenState, 'channels'>): void;
+  took(incidentId: string, channel: string): void;
+  /** The channel has the end. */
+  ended(incidentId: string, channel: string): void;
+}
+
+/**
+ * @param home of the PM2 that is watched: each has a file of its own
+ * @param isChannel whether there is such a channel now: what only others were told of, nobody here knows
+ */
+function createOpenStates(
+  home: string,
+  log: Log,
+  folder = STATE_FOLDER,
+  isChannel: (name: string) => boolean = () => true,
+): OpenStates {
+  const path = join(folder, `${createHash('sha256').update(resolve(home)).digest('hex').slice(0, 16)}.json`);
+  const found = load(path, log)
+    .map((state) => ({ ...state, channels: state.channels.filter(isChannel) }))
+    .filter((state) => state.channels.length > 0);
+  const states = new Map(found.map((state) => [state.incidentId, state]));
+  let said = false;
+
+  function save(): void {
+    try {
+      makePrivateFolder(folder, { own: true });
+      writePrivateSync(path, `${JSON.stringify([...states.values()])}\n`);
+    } catch (error) {
+      if (!said)
+        log.warn('What is open cannot be remembered over a restart of the watcher', { path, reason: errorText(error) });
+      said = true;
+    }
+  }
+
+  return {
+    found,
+    began(state) {
+      states.set(state.incidentId, { ...state, channels: [] });
+    },
+    took(incidentId, channel) {
+      const state = states.get(incidentId);
+      if (state === undefined || state.channels.includes(channel)) return;
+      states.set(incidentId, { ...state, channels: [...state.channels, channel] });
+      save();
+    },
+    ended(incidentId, channel) {
+      const state = states.get(incidentId);
+      if (state === undefined) return;
+      const channels = state.channels.filter((name) => name !== channel);
+      if (channels.length === 0) states.delete(incidentId);
+      else states.set(incidentId, { ...state, channels });
+      save();
+    },
+  };
+}
+
+function load(path: string, log: Log): OpenState[] {
+  try {
+    const list = JSON.parse(readFileSync(path, 'utf8')) as OpenState[];
+    return list.filter(({ app, kind, incidentId, startedMs, channels }) => {
+      return [app, kind, incidentId].every((text) => typeof text === 'string') && startedMs > 0 && channels.length > 0;
+    });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
+      log.warn('What was open before cannot be read', { path, reason: errorText(error) });
+    }
+    return [];
+  }
 }

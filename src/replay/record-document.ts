@@ -1,17 +1,17 @@
 // A record -> the document it becomes, for commands that show or export records. In: a raw record and its origin. Out: the document
 // with the path it took, or why there is none. Guarantee: the pipeline's own stages; whatever the record holds, nothing throws.
 import { errorText } from '../core/errors.ts';
-import type { Masker } from '../core/mask.ts';
-import { MASK } from '../core/mask.ts';
-import type { Chunk, DeadLetterReason, RawRecord } from '../core/record.ts';
+import { type Chunk, type ChunkOrigin, type DeadLetterReason, isEventId, type RawRecord } from '../core/record.ts';
+import { toJson } from '../core/safe-json.ts';
+import { MASK, type Masker } from '../core/secrets/mask.ts';
 import { Batch } from '../indexing/batch.ts';
 import { createDocumentWriter } from '../indexing/document.ts';
-import { readExact, writeJson } from '../parse/json.ts';
-import { createParser, type ParseConfig } from '../parse/parse.ts';
+import { hasExactNumbers, isObject, readExact, settleNumbers, tooDeep, writeJson } from '../parse/json.ts';
+import { isErrorLevel } from '../parse/level.ts';
+import { correctionOf, createParser, type ParseConfig } from '../parse/parse.ts';
 import { createTagger } from '../tag/tag.ts';
-import { settleStored, storedObject } from './stored-document.ts';
 
-export type RecordDocument =
+type RecordDocument =
   | {
       readonly ok: true;
       readonly path: 'fast' | 'slow';
@@ -97,4 +97,93 @@ function maskedJson(text: string, masker: Masker): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+// A document as it was indexed or exported -> the record it came from. In: the JSON object and its id. Out: a raw record
+// that the present stages turn into the document again. Guarantee: id and origin stay; the day stays too, unless the parser
+// reads the time otherwise; numbers keep their text, also those that JavaScript has not: 9007199254740993, 1e400, -0.
+
+interface StoredDocument {
+  readonly record: RawRecord;
+  /** Undefined when the document does not tell. */
+  readonly origin: ChunkOrigin | undefined;
+}
+
+/** No document is nested deeper; what is deeper all the same is written as JavaScript has it. */
+const MAX_DEPTH = 100;
+
+/** The object a line of a file holds, its numbers as `readExact` has them; undefined when it holds none. */
+export function storedObject(line: string): Record<string, unknown> | undefined {
+  try {
+    const value = readExact(line);
+    if (!isObject(value)) return undefined;
+    return tooDeep(value, MAX_DEPTH) ? (JSON.parse(line) as Record<string, unknown>) : value;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Makes its numbers countable, in place; their texts stay with it for `storedText`. */
+export function settleStored(doc: Record<string, unknown>): void {
+  if (!tooDeep(doc, MAX_DEPTH)) settleNumbers(doc);
+}
+
+/** JSON of an object whose numbers were settled, or of a part of it. */
+export function storedText(doc: object): string {
+  return hasExactNumbers(doc) ? writeJson(doc) : toJson(doc);
+}
+
+/** `freshTags`: what the present stages can judge anew is left to them. @param source its numbers are settled in place */
+export function fromDocument(
+  id: string,
+  source: Record<string, unknown>,
+  options: { freshTags: boolean; fallbackMs: number },
+): StoredDocument {
+  settleStored(source);
+  const { '@timestamp': time, kafka, tags, error, ...doc } = source;
+  const rest: Record<string, unknown> = doc;
+  const found: readonly unknown[] = Array.isArray(tags) ? tags : [];
+  if (rest.timestamp === undefined && time !== undefined && !found.includes('_time_missing')) rest.timestamp = time;
+  // The other tags tell what happened to the record that is no more; `error` comes again with the level.
+  const again = (tag: unknown) =>
+    (tag === 'error' && isErrorLevel(rest.level)) || (options.freshTags && tag === '_event_invalid');
+  const others = found.filter((tag) => !again(tag));
+  if (others.length > 0) rest.tags = others;
+  const bare = withoutGrouping(error);
+  if (bare !== undefined) rest.error = bare;
+  // Relative to the record: an event time out of range then was replaced by the record time, which is this one.
+  const timeMs = Date.parse(String(time));
+  const clockErrorMs = correctionOf(source);
+  const record: RawRecord = {
+    value: Buffer.from(storedText(rest)),
+    offset: numberAt(kafka, 'offset') ?? 0,
+    timeMs: Number.isFinite(timeMs) ? timeMs : options.fallbackMs,
+    eventId: isEventId(id) ? id : undefined,
+    documentId: id,
+    mark: 'replayed',
+    // The clock of its host was wrong then, and by as much.
+    ...(clockErrorMs === undefined ? {} : { clockErrorMs }),
+  };
+  return { record, origin: originOf(kafka) };
+}
+
+function originOf(kafka: unknown): ChunkOrigin | undefined {
+  const topic = typeof kafka === 'object' && kafka !== null ? (kafka as { topic?: unknown }).topic : undefined;
+  const partition = numberAt(kafka, 'partition');
+  // It becomes a part of the document without escapes.
+  return typeof topic === 'string' && /^[\w.-]{1,249}$/.test(topic) && partition !== undefined
+    ? { kind: 'kafka', topic, partition }
+    : undefined;
+}
+
+function numberAt(value: unknown, key: string): number | undefined {
+  const found = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[key] : undefined;
+  return Number.isSafeInteger(found) ? (found as number) : undefined;
+}
+
+/** Template and fingerprint are made again. */
+function withoutGrouping(error: unknown): unknown {
+  if (typeof error !== 'object' || error === null || Array.isArray(error)) return error;
+  const { template: _, fingerprint: __, ...rest } = error as Record<string, unknown>;
+  return Object.keys(rest).length === 0 ? undefined : rest;
 }

@@ -4,25 +4,32 @@
 import type { Clock } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { createMasker } from '../core/mask.ts';
-import { createMetrics } from '../core/metrics.ts';
-import type { Chunk, ChunkOrigin, RawRecord } from '../core/record.ts';
+import { createMetrics, type Metrics } from '../core/metrics.ts';
+import type { Chunk, ChunkOrigin, DeadLetter, DeadLetterSink, RawRecord } from '../core/record.ts';
+import { createMasker } from '../core/secrets/mask.ts';
+import { createDegrade } from '../indexing/bulk-writer.ts';
+import { createDeadLetter, createKafkaDeadLetters } from '../indexing/dead-letters.ts';
 import { type DocumentWriter, documentId } from '../indexing/document.ts';
-import { createDegrade } from '../indexing/elasticsearch-sink.ts';
 import { createIndexer, type Indexer } from '../indexing/indexer.ts';
-import { createDeadLetter } from '../indexing/refused.ts';
 import { createParser, type ParseResult } from '../parse/parse.ts';
+import { createKafka } from '../source/kafka/client.ts';
 import { createTagger, type TaggedEvent } from '../tag/tag.ts';
-import { createPace } from './pace.ts';
-import { createReplayProgress, emptyTally, type Tally } from './progress.ts';
-import { createRefusals } from './refusals.ts';
-import type { ReplayConfig, ReplayOptions, ReplaySummary } from './request.ts';
-import { byOrigin, createSelector } from './select.ts';
+import { createPace, type Yielding } from './pace.ts';
+import {
+  createReplayProgress,
+  emptyTally,
+  type Refusal,
+  type ReplayConfig,
+  type ReplayOptions,
+  type ReplayState,
+  type ReplaySummary,
+  type StateFile,
+  type Tally,
+  type Target,
+} from './request.ts';
+import { byOrigin, createSelector } from './selection.ts';
 import type { Position, ReplayBatch, ReplaySource, SourcePlan } from './sources.ts';
-import type { ReplayState, StateFile } from './state.ts';
-import type { Target } from './target.ts';
 import { createDryTarget, createTarget } from './targets.ts';
-import type { Yielding } from './yielding.ts';
 
 const SAVE_MS = 1_000;
 const SHUTDOWN_MS = 20_000;
@@ -296,4 +303,51 @@ interface Wanted {
   readonly record: RawRecord;
   readonly result: ParseResult;
   readonly origin: ChunkOrigin;
+}
+
+// Documents a replay could not write. In: dead letters. Out: counts by reason and a few examples for the summary; the topic
+// of the dead letters gets them only when that is asked for. Guarantee: texts are masked already.
+
+const MAX_EXAMPLES = 20;
+
+interface Refusals {
+  readonly sink: DeadLetterSink;
+  count(): number;
+  examples(): { byReason: Record<string, number>; examples: readonly Refusal[] };
+}
+
+function createRefusals(
+  config: ReplayConfig,
+  options: Pick<ReplayOptions, 'deadLetters'>,
+  deps: { metrics: Metrics; log: Log },
+): Refusals {
+  const topic = options.deadLetters
+    ? createKafkaDeadLetters({ kafka: createKafka(config.kafka, deps.log), topic: config.kafka.topics.dlq, ...deps })
+    : undefined;
+  const byReason: Record<string, number> = {};
+  const examples: Refusal[] = [];
+  let count = 0;
+
+  return {
+    sink: {
+      async put(letters, signal) {
+        await topic?.put(letters, signal);
+        for (const letter of letters) {
+          count += 1;
+          byReason[letter.reason] = (byReason[letter.reason] ?? 0) + 1;
+          if (examples.length < MAX_EXAMPLES) examples.push(toRefusal(letter));
+        }
+      },
+      async close() {
+        await topic?.close();
+      },
+    },
+    count: () => count,
+    examples: () => ({ byReason, examples }),
+  };
+}
+
+function toRefusal({ reason, detail, id, origin, offset }: DeadLetter): Refusal {
+  const place = origin.kind === 'kafka' ? `${origin.topic}/${origin.partition}` : origin.path;
+  return { reason, detail, id, origin: `${place}@${offset}` };
 }

@@ -1,15 +1,20 @@
 // What a replay is asked to do, and what it tells at the end.
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import { makePrivateFolder, replacePrivate } from '../core/private-files.ts';
 import type { BulkConfig } from '../indexing/bulk-writer.ts';
+import type { DlqConfig } from '../indexing/dead-letters.ts';
+import type { DocumentWriter } from '../indexing/document.ts';
 import type { ElasticsearchConfig } from '../indexing/elasticsearch.ts';
-import type { DlqConfig } from '../indexing/refused.ts';
+import type { Sink } from '../indexing/sinks.ts';
 import type { ParseConfig } from '../parse/parse.ts';
-import type { KafkaConfig } from '../source/kafka-client.ts';
-import type { Tally } from './progress.ts';
-import type { SourcePlan } from './sources.ts';
-import type { ReplayRequest } from './state.ts';
-import type { TargetOptions } from './target.ts';
-import type { TimeRange } from './time-range.ts';
-import type { Matches } from './where.ts';
+import type { TimeParser } from '../parse/time.ts';
+import { lockFolder } from '../source/folder-lock.ts';
+import type { KafkaConfig } from '../source/kafka/client.ts';
+import type { Matches, TimeRange } from './selection.ts';
+import type { Position, Positions, SourcePlan } from './sources.ts';
 
 /** The sections of the configuration that a replay uses. */
 export interface ReplayConfig {
@@ -62,4 +67,206 @@ export interface ReplaySummary {
   readonly refusals: { readonly byReason: Readonly<Record<string, number>>; readonly examples: readonly Refusal[] };
   readonly seconds: number;
   readonly live: { readonly maxLiveLag: number; readonly heldMs: number } | undefined;
+}
+
+// The contract of where a replay writes. In: batches of the indexer. Out: written documents.
+
+export type TargetOptions =
+  | { readonly kind: 'in-place'; readonly reparse: boolean }
+  | { readonly kind: 'index'; readonly name: string }
+  | { readonly kind: 'topic'; readonly topic: string }
+  | { readonly kind: 'dir'; readonly dir: string }
+  | { readonly kind: 'console'; readonly format: 'pretty' | 'ndjson' };
+
+export interface Target {
+  documents(time: TimeParser): DocumentWriter;
+  /** True when the target keeps what is written twice: positions then count only between whole batches. */
+  readonly stepwise: boolean;
+  /** Makes the place ready; `saved`: takes up the work where the last checkpoint says it was. */
+  prepare(saved: Readonly<Record<string, number>> | undefined): Promise<void>;
+  readonly sink: Sink;
+  /** True for a record the target has already though its position was not saved. */
+  has?(key: string): boolean;
+  /** Forces what is written to disk, and says what `prepare` needs to know. */
+  checkpoint(): Promise<Record<string, number>>;
+  /** Of a dry run: documents and bytes by index. */
+  indices?(): Readonly<Record<string, { readonly documents: number; readonly bytes: number }>>;
+  /** What is counted beside new documents and those already there. */
+  counts(): Readonly<Record<string, number>>;
+}
+
+// What a named replay remembers. In: its request at the first start, then positions. Out: one JSON file, replaced as a
+// whole and forced to disk. Guarantee: after SIGKILL or a power cut the file is the last one saved; one process at a time
+// works under a name; a name cannot be used for another request; the file is for this user alone.
+
+const STATE_FOLDER = '.logpipe/replay';
+
+/** What a first start decides and a later one has to ask for again. */
+export type ReplayRequest = Readonly<Record<string, string | number | boolean | readonly string[] | undefined>>;
+
+export interface ReplayState {
+  readonly version: 1;
+  readonly name: string;
+  readonly request: ReplayRequest;
+  /** Fixed at the first start: `-2h` means the same after a break. */
+  readonly range: TimeRange | undefined;
+  positions: Record<string, Position>;
+  tally: Tally;
+  /** New, already there, refused; as far as they had been told when the file was written. */
+  written: Record<string, number>;
+  /** What the target needs to take up its work: lengths of files, ends of partitions. */
+  target: Record<string, number>;
+  complete: boolean;
+}
+
+export interface StateFile {
+  readonly path: string;
+  /** Undefined at the first start. */
+  readonly found: ReplayState | undefined;
+  save(state: ReplayState): Promise<void>;
+  close(): void;
+}
+
+/** @throws LogpipeError LOGPIPE_USAGE (bad name, another request), LOGPIPE_SOURCE_FAILED (in use, unreadable) */
+export function openState(options: { name: string; folder?: string; request: ReplayRequest }): StateFile {
+  const { name, request } = options;
+  if (!/^[a-z0-9][a-z0-9._-]{0,99}$/.test(name)) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `--name: found ${JSON.stringify(name)}; permitted: lower-case letters, digits, dots, hyphens and underscores`,
+    );
+  }
+  const folder = options.folder ?? STATE_FOLDER;
+  const path = join(folder, `${name}.json`);
+  makePrivateFolder(folder, { own: true });
+  const unlock = lockFolder(join(folder, `${name}.lock`));
+  try {
+    const found = load(path);
+    if (found !== undefined) checkSame(found, request, path);
+    let saving: Promise<unknown> = Promise.resolve();
+    return {
+      path,
+      found,
+      save(state) {
+        const text = `${JSON.stringify(state)}\n`;
+        const mine = saving.then(() => replacePrivate(path, text));
+        saving = mine.catch(() => {});
+        return mine;
+      },
+      close: unlock,
+    };
+  } catch (error) {
+    unlock();
+    throw error;
+  }
+}
+
+function checkSame(found: ReplayState, request: ReplayRequest, path: string): void {
+  const names = [...new Set([...Object.keys(found.request), ...Object.keys(request)])];
+  const different = names.filter((name) => JSON.stringify(found.request[name]) !== JSON.stringify(request[name]));
+  if (different.length === 0) return;
+  const [first] = different;
+  const text = (value: unknown) => JSON.stringify(value) ?? 'nothing';
+  throw new LogpipeError(
+    'LOGPIPE_USAGE',
+    `--name ${found.name}: began with another ${first} (${text(found.request[first!])}, now ${text(request[first!])}); ` +
+      `repeat the first command line, choose another name, or remove ${path} to begin anew`,
+  );
+}
+
+function load(path: string): ReplayState | undefined {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw unreadable(path, error);
+  }
+  try {
+    const state = JSON.parse(text) as ReplayState;
+    if (state.version !== 1) throw new Error(`version ${state.version} is not known`);
+    return state;
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+}
+
+function unreadable(path: string, error: unknown): LogpipeError {
+  return new LogpipeError(
+    'LOGPIPE_SOURCE_FAILED',
+    `${path}: the state of the replay cannot be used (${errorText(error)}); repair it, or remove it to begin anew`,
+    error,
+  );
+}
+
+// How far a replay is. In: batches as they are begun, and acknowledgements in any order. Out: per lane the position after
+// the last batch of an unbroken row of finished ones, and the counts that belong to exactly these batches. Pure.
+
+/** What became of the records of a batch. `matched` = those that were to be written. */
+export interface Tally {
+  read: number;
+  bytes: number;
+  /** Outside of the stretch by event time. */
+  outside: number;
+  /** In the stretch, but without what `--where` asks for. */
+  unmatched: number;
+  matched: number;
+}
+
+const TALLY_KEYS = ['read', 'bytes', 'outside', 'unmatched', 'matched'] as const satisfies (keyof Tally)[];
+
+interface ReplayProgress {
+  /** `count` records of the batch are still to be acknowledged. */
+  begin(lane: string, next: Position, tally: Tally, count: number): (done: number) => void;
+  /** Everything finished, and nothing else. */
+  settled(): { positions: Map<string, Position>; tally: Tally };
+  /** Counts of everything begun, finished or not. */
+  readonly begun: Tally;
+}
+
+interface Open {
+  readonly next: Position;
+  readonly tally: Tally;
+  left: number;
+}
+
+export function createReplayProgress(positions: Positions, start: Tally): ReplayProgress {
+  const at = new Map(positions);
+  const settled = { ...start };
+  const begun = { ...start };
+  const lanes = new Map<string, Open[]>();
+
+  function advance(lane: string, open: Open[]): void {
+    while (open.length > 0 && open[0]!.left === 0) {
+      const { next, tally } = open.shift()!;
+      at.set(lane, next);
+      add(settled, tally);
+    }
+  }
+
+  return {
+    begun,
+    begin(lane, next, tally, count) {
+      const open = lanes.get(lane) ?? [];
+      lanes.set(lane, open);
+      const entry = { next, tally, left: count };
+      open.push(entry);
+      add(begun, tally);
+      if (count === 0) advance(lane, open);
+      return (done) => {
+        entry.left -= done;
+        if (entry.left < 0) throw new RangeError(`${lane}: ${-entry.left} records too many were acknowledged`);
+        if (entry.left === 0) advance(lane, open);
+      };
+    },
+    settled: () => ({ positions: new Map(at), tally: { ...settled } }),
+  };
+}
+
+export function emptyTally(): Tally {
+  return { read: 0, bytes: 0, outside: 0, unmatched: 0, matched: 0 };
+}
+
+function add(to: Tally, more: Tally): void {
+  for (const key of TALLY_KEYS) to[key] += more[key];
 }

@@ -2,7 +2,7 @@
 // lane by lane, each batch with the position to go on from once it is accounted for.
 // Guarantee of every source: it moves nobody's offsets and changes nothing; the same lane and position give the same records.
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
-import type { TimeRange } from './time-range.ts';
+import type { TimeRange } from './selection.ts';
 
 /** Where a lane goes on: an offset, a byte, or the sort values of a search. Fit for JSON. */
 export type Position = number | readonly unknown[];
@@ -44,7 +44,7 @@ export interface PlannedLane {
 export type Take = (batch: ReplayBatch) => Promise<boolean>;
 
 /** Hands over batches until the end, `signal`, or a `false`. Lanes do not wait for each other. */
-export type Feed = (from: Positions, signal: AbortSignal, take: Take) => Promise<void>;
+type Feed = (from: Positions, signal: AbortSignal, take: Take) => Promise<void>;
 
 export interface ReplaySource {
   readonly kind: 'kafka' | 'dlq' | 'index' | 'file';
@@ -72,4 +72,60 @@ export interface StretchOptions {
   readonly aheadMs: number;
   /** Name part of throw-away groups, for people who list groups. */
   readonly purpose: string;
+}
+
+// The two ways to take batches from a source. In: a source that hands over. Out: the same as an async iterable.
+// Guarantee: a source is held back while its batch has not been taken; ending the loop ends the reading.
+
+/** Gives a source that hands over its `read`. */
+export function readable(source: Omit<ReplaySource, 'read'>): ReplaySource {
+  return { ...source, read: (from, signal) => iterate(source.feed, from, signal) };
+}
+
+async function* iterate(feed: Feed, from: Positions, signal: AbortSignal): AsyncGenerator<ReplayBatch> {
+  const waiting: { batch: ReplayBatch; taken: (more: boolean) => void }[] = [];
+  let wake = () => {};
+  let over = false;
+  let failure: unknown;
+  let current: { taken: (more: boolean) => void } | undefined;
+  const finished = feed(from, signal, (batch) => {
+    if (over) return Promise.resolve(false);
+    return new Promise((taken) => {
+      waiting.push({ batch, taken });
+      wake();
+    });
+  }).then(
+    () => {
+      over = true;
+      wake();
+    },
+    (error: unknown) => {
+      over = true;
+      failure = error;
+      wake();
+    },
+  );
+  try {
+    for (;;) {
+      const next = waiting.shift();
+      if (next !== undefined) {
+        current = next;
+        yield next.batch;
+        current = undefined;
+        next.taken(true);
+        continue;
+      }
+      if (over) break;
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+    if (failure !== undefined) throw failure;
+  } finally {
+    over = true;
+    // The loop was left with this batch in hand.
+    current?.taken(false);
+    for (const { taken } of waiting.splice(0)) taken(false);
+    await finished;
+  }
 }

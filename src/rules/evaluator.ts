@@ -1,19 +1,28 @@
 // Counting's messages in, observations out: windows, progress, rules and the watch for what came late, put together. Kafka, the
 // journal, rule tests and backtests drive this same object. Guarantee: pure but for what it holds; time comes in with each call.
 import type { Measures } from '../measure/measure-config.ts';
-import type { CountsMessage } from '../measure/totals.ts';
-import { evaluate } from './evaluate.ts';
-import type { HourRecord, RollupDefinition } from './hourly.ts';
-import type { KnownSet } from './known-set.ts';
-import { createLateWatch } from './late-watch.ts';
+import { BUCKET_MS, type CountsMessage } from '../measure/totals.ts';
+import type { HourRecord, RollupDefinition } from '../windows/hourly.ts';
+import {
+  COMPLETE_MS,
+  createProgress,
+  type EvaluationTimes,
+  isBehind,
+  type Progress,
+  type ProgressStatus,
+} from '../windows/progress.ts';
+import type { Labels } from '../windows/series.ts';
+import type { Layer } from '../windows/tables.ts';
+import { type Reading, readMeasure, sourcesOf, windowTo } from '../windows/values.ts';
+import { createWindowStore, type WindowStore } from '../windows/windows.ts';
+import { type EvaluateDeps, evaluate, judge } from './kinds.ts';
+import type { KnownSet, QuietSet } from './known-sets.ts';
 import type { Observation } from './observation.ts';
-import { createProgress, type EvaluationTimes, type Progress, type ProgressStatus } from './progress.ts';
-import type { QuietSet } from './quiet-set.ts';
 import { longestPercentileMs, type Rules, rollupsOf } from './rule-config.ts';
-import type { Labels } from './series.ts';
-import { createWindowStore, type WindowStore } from './windows.ts';
+import { exceeds, type LateRule, type MeasuredRule, type ThresholdRule } from './rule-types.ts';
+import { clockTime, isInternal } from './words.ts';
 
-export interface EvaluatorOptions {
+interface EvaluatorOptions {
   readonly measures: Measures;
   readonly rules: Rules;
   /** Hourly sums beside those the trends need. */
@@ -112,4 +121,230 @@ export function createEvaluator(options: EvaluatorOptions, first: EvaluatorDeps 
       return undefined;
     },
   };
+}
+
+// What would have fired, had it been known in time: while logpipe was behind, or because events arrived late. In: each evaluation,
+// and what is held. Out: the observation of the `late` rule: one summary. Guarantee: nothing of it pages; what fires at the head,
+// or fired before, is not in it; what was read back at the start is not reported again.
+
+interface LateWatchDeps {
+  readonly rules: Rules;
+  readonly store: WindowStore;
+  /** True when the alert has been firing already: it was told in time. */
+  readonly isFiring?: (ruleId: string, labels: Labels) => boolean;
+}
+
+interface LateWatch {
+  /** To be called with the observations of every evaluation. */
+  observe(observations: readonly Observation[], times: EvaluationTimes): Observation[];
+}
+
+const STEP_MS = 60_000;
+/** Evaluations of the past per tick: catching up must not make logpipe later still. */
+const MAX_STEPS = 60;
+/** Late events come in bursts: wait until the burst is over, but not for ever. */
+const QUIET_MS = 60_000;
+const MAX_WAIT_MS = 600_000;
+const MAX_NAMED = 5;
+/** Kinds that can be judged at a past time from what is held. */
+const REPEATABLE: readonly string[] = ['threshold', 'ratio', 'percentile', 'low-volume', 'spike'];
+
+function createLateWatch(deps: LateWatchDeps): LateWatch {
+  const { rules, store, isFiring = () => false } = deps;
+  const lateRule = rules.find((rule): rule is LateRule => rule.kind === 'late');
+  const judged = rules.filter(
+    (rule): rule is MeasuredRule =>
+      rule.kind !== 'late' &&
+      rule.priority !== 'P4' &&
+      REPEATABLE.includes(rule.kind) &&
+      !isInternal(store, rule.measure),
+  );
+  const none: EvaluateDeps = {};
+  let missed = new Map<string, Happened>();
+  let catchingUp = false;
+  let judgedMs: number | undefined;
+  let toldAtHead = new Set<string>();
+  let late: { fromMs: number; toMs: number; firstMs: number; lastMs: number } | undefined;
+  let started = false;
+  let summary: { happened: readonly Happened[]; atMs: number } | undefined;
+
+  /** Judges the past between two evaluations as it would have been judged then. */
+  function catchUp(evalMs: number): void {
+    const from = judgedMs ?? evalMs;
+    const step = Math.max(STEP_MS, Math.ceil((evalMs - from) / MAX_STEPS / BUCKET_MS) * BUCKET_MS);
+    for (let at = from + step; at <= evalMs; at += step) {
+      const completeMs = Math.floor((at - COMPLETE_MS) / BUCKET_MS) * BUCKET_MS;
+      const times = { evalMs: at, completeMs, wallMs: at };
+      for (const rule of judged) {
+        for (const { state, labels } of judge(rule, rules, { store, times }, none)) {
+          if (state === 'breached') note(missed, rule, labels, at);
+        }
+      }
+      judgedMs = at;
+    }
+    judgedMs ??= evalMs;
+  }
+
+  /** At the head again: what fires now pages as usual, the rest is told in one summary. */
+  function settle(breached: ReadonlySet<string>, wallMs: number): void {
+    const happened = [...missed]
+      .filter(([key, { rule, labels, fromMs, toMs }]) => {
+        const told = breached.has(key) || toldAtHead.has(key) || isFiring(rule.id, labels);
+        return !told && toMs - fromMs + STEP_MS >= rule.forMs;
+      })
+      .map(([, entry]) => entry);
+    missed = new Map();
+    tell(happened, wallMs);
+  }
+
+  function tell(found: readonly Happened[], wallMs: number): void {
+    // What would have been muted is not told either.
+    const happened = found.filter(({ rule }) => !found.some((other) => rule.inhibitedBy.includes(other.rule.id)));
+    if (happened.length === 0) return;
+    const current = summary !== undefined && wallMs - summary.atMs < (lateRule?.windowMs ?? 0) ? summary.happened : [];
+    summary = { happened: [...current, ...happened], atMs: wallMs };
+  }
+
+  function watchLate({ wallMs, evalMs }: EvaluationTimes): void {
+    const range = store.takeLate();
+    // The first call: what was read back at the start was reported by whoever evaluated then.
+    if (range !== undefined && started) {
+      late = {
+        fromMs: Math.min(late?.fromMs ?? range.fromMs, range.fromMs),
+        toMs: Math.max(late?.toMs ?? range.toMs, range.toMs),
+        firstMs: late?.firstMs ?? wallMs,
+        lastMs: wallMs,
+      };
+    }
+    started = true;
+    if (late === undefined || (wallMs - late.lastMs < QUIET_MS && wallMs - late.firstMs < MAX_WAIT_MS)) return;
+    const found = lateBreaches(judged, store, late, evalMs);
+    late = undefined;
+    tell(
+      found.filter(({ rule, labels }) => !isFiring(rule.id, labels)),
+      wallMs,
+    );
+  }
+
+  return {
+    observe(observations, times) {
+      if (lateRule === undefined) return [];
+      const { evalMs, wallMs } = times;
+      if (isBehind(times)) {
+        catchingUp ||= evalMs > 0;
+        if (catchingUp) catchUp(evalMs);
+      } else {
+        const breached = new Set(
+          observations
+            .filter(({ state }) => state === 'breached')
+            .map(({ ruleId, labels }) => happenedKey(ruleId, labels)),
+        );
+        if (catchingUp) {
+          catchUp(evalMs);
+          settle(breached, wallMs);
+          catchingUp = false;
+        }
+        judgedMs = evalMs;
+        toldAtHead = breached;
+        watchLate(times);
+      }
+      return [summaryOf(lateRule, summary, wallMs)];
+    },
+  };
+}
+
+function summaryOf(
+  rule: LateRule,
+  summary: { happened: readonly Happened[]; atMs: number } | undefined,
+  wallMs: number,
+): Observation {
+  if (summary === undefined || wallMs - summary.atMs >= rule.windowMs) {
+    return { ruleId: rule.id, labels: {}, state: 'clear' };
+  }
+  const lines = summary.happened.map(({ rule: { title }, labels, fromMs, toMs }) => {
+    const of = Object.values(labels).join(', ');
+    return `${title}${of === '' ? '' : ` (${of})`} happened ${clockTime(fromMs)}-${clockTime(toMs)} UTC`;
+  });
+  const more = lines.length > MAX_NAMED ? ` and ${lines.length - MAX_NAMED} more` : '';
+  return {
+    ruleId: rule.id,
+    labels: {},
+    state: 'breached',
+    message: `${lines.slice(0, MAX_NAMED).join('; ')}${more}, reported late`,
+    metadata: { happened: lines.slice(0, 20), count: lines.length },
+  };
+}
+
+// Which rules would have fired, had late events arrived in time. In: rules, what is held, the time the late events are of. Out: rule,
+// labels, from and to. Guarantee: only what the events that came in time did not show already.
+
+/** One look at six hours of late events must not hold up the evaluation of now. */
+const MAX_LATE_STEPS = 120;
+
+function lateBreaches(
+  rules: readonly MeasuredRule[],
+  store: WindowStore,
+  late: { readonly fromMs: number; readonly toMs: number },
+  evalMs: number,
+): Happened[] {
+  const found = new Map<string, Happened>();
+  const inTime = new Map<string, Happened>();
+  const coveredFromMs = store.coveredFromMs();
+  for (const rule of rules) {
+    if (!countsEvents(rule, store)) continue;
+    const toMs = Math.min(late.toMs + rule.windowMs, evalMs);
+    const step = Math.max(STEP_MS, Math.ceil((toMs - late.fromMs) / MAX_LATE_STEPS / BUCKET_MS) * BUCKET_MS);
+    // Of a window that begins before what is known only the late part would be seen.
+    for (let at = Math.max(late.fromMs, coveredFromMs + rule.windowMs); at <= toMs; at += step) {
+      const shown = breached(rule, store, at, 'live');
+      for (const { labels } of shown.values()) note(inTime, rule, labels, at);
+      for (const [key, { labels }] of breached(rule, store, at, 'all')) {
+        if (!shown.has(key)) note(found, rule, labels, at);
+      }
+    }
+  }
+  return [...found.values()].filter(({ rule, labels, fromMs, toMs }) => {
+    // With late events it only began a little earlier, or ended a little later.
+    const told = inTime.get(happenedKey(rule.id, labels));
+    const same = told !== undefined && told.fromMs <= toMs + rule.windowMs && told.toMs >= fromMs - rule.windowMs;
+    return !same && toMs - fromMs + STEP_MS >= rule.forMs;
+  });
+}
+
+/** Histograms and readings of late events are not kept. */
+function countsEvents(rule: MeasuredRule, store: WindowStore): rule is ThresholdRule {
+  if ((rule.kind !== 'ratio' && rule.kind !== 'threshold') || rule.againstOthers !== undefined) return false;
+  const measure = store.measures.get(rule.measure);
+  if (measure === undefined) return false;
+  return sourcesOf(measure).every((name) => store.table(name)?.kind === 'counter');
+}
+
+function breached(rule: ThresholdRule, store: WindowStore, atMs: number, layer: Layer): Map<string, Reading> {
+  const query = { ...windowTo(atMs, rule.windowMs), nowMs: atMs, where: rule.where, by: rule.labels, layer };
+  const readings = readMeasure(store, rule.measure, query).filter(
+    ({ value, volume }) => value !== undefined && volume >= rule.minEvents && exceeds(value, rule.bound),
+  );
+  return new Map(readings.map((reading) => [reading.key, reading] as const));
+}
+
+// Something that a rule would have said at a time, remembered until it can be told. Data and the one way to extend it.
+
+interface Happened {
+  readonly rule: MeasuredRule;
+  readonly labels: Labels;
+  readonly fromMs: number;
+  toMs: number;
+}
+
+/** Rule and sorted labels. */
+function happenedKey(ruleId: string, labels: Labels): string {
+  return JSON.stringify([ruleId, ...Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1))]);
+}
+
+/** From the first time it was noted to the last one. */
+function note(into: Map<string, Happened>, rule: MeasuredRule, labels: Labels, atMs: number): void {
+  const key = happenedKey(rule.id, labels);
+  const known = into.get(key);
+  if (known === undefined) into.set(key, { rule, labels, fromMs: atMs, toMs: atMs });
+  else known.toMs = atMs;
 }

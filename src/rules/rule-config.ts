@@ -1,18 +1,30 @@
 // The rules: definitions of rules.yml. In: YAML and the measures it speaks of. Out: frozen rules, each complete.
 // Guarantee: every measure, label and rule a rule refers to exists and is of a fitting kind; all problems at once.
 import { createHash } from 'node:crypto';
-import { readConfigFile } from '../core/config-file.ts';
-import { type Environment, loadYaml } from '../core/config-loader.ts';
-import { LogpipeError } from '../core/errors.ts';
-import type { Measures, Where } from '../measure/measure-config.ts';
-import type { RollupDefinition } from './hourly.ts';
-import type { RuleInfo } from './observation.ts';
-import { watchedBy } from './quiet-set.ts';
-import { findProblems } from './rule-checks.ts';
-import { complete, type WrittenRule } from './rule-complete.ts';
-import { RULES_SCHEMA } from './rule-schema.ts';
-import { isUpper, type Rule } from './rule-types.ts';
-import { sourcesOf } from './values.ts';
+import { readFileSync, statSync } from 'node:fs';
+import { type Clock, durationMs } from '../core/clock.ts';
+import { type Environment, loadYaml, readConfigFile } from '../core/config-loader.ts';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import { isCollected, type Measure, type Measures, type Unit, type Where } from '../measure/measure-config.ts';
+import { BUCKET_MS } from '../measure/totals.ts';
+import { HOUR_MS, MAX_REACH_MS, type RollupDefinition } from '../windows/hourly.ts';
+import { FINE_MS } from '../windows/tables.ts';
+import { sourcesOf } from '../windows/values.ts';
+import { watchedBy } from './known-sets.ts';
+import type { Priority, RuleInfo } from './observation.ts';
+import {
+  BOUND_KEYS,
+  type Bound,
+  type Gate,
+  isUpper,
+  KEYS_OF_KIND,
+  type Over,
+  RULES_SCHEMA,
+  type Rule,
+  type RuleKind,
+} from './rule-types.ts';
+import { METADATA_HELP, parseMetadataSource, unknownPlaceholders } from './words.ts';
 
 /** In the order of the file. */
 export type Rules = readonly Rule[];
@@ -45,7 +57,7 @@ export function toRuleInfo(rule: Rule): RuleInfo & { readonly maxAlerts: number 
 }
 
 /** What deciding needs of it beyond that. */
-export interface DecidingRule extends RuleInfo {
+interface DecidingRule extends RuleInfo {
   readonly maxAlerts: number;
   /** Of an absence: silence has no end but an event. */
   readonly endsByEvent?: true;
@@ -125,4 +137,566 @@ export function rollupsOf(
     for (const { of, where } of references) add(of, Object.keys(where));
   }
   return [...labels].map(([measure, names]) => ({ measure, labels: [...names] }));
+}
+
+// One rule of rules.yml as it is written -> the same with every default filled in. Pure; the checks come before.
+
+/** After the schema's checks. */
+interface WrittenRule extends WrittenBounds {
+  readonly title: string;
+  readonly priority: Priority;
+  readonly kind: RuleKind;
+  readonly group?: string;
+  readonly measure?: string;
+  readonly where?: Where;
+  readonly window?: string;
+  readonly minEvents?: number;
+  readonly over?: Over;
+  readonly fallback?: string;
+  readonly onlyWhile?: WrittenGate;
+  readonly againstOthers?: number;
+  readonly baseline?: string;
+  readonly factor?: number;
+  readonly deviations?: number;
+  readonly floor?: Quantity;
+  readonly last?: number;
+  readonly insteadOf?: string;
+  readonly learning?: string;
+  readonly offset?: string;
+  readonly forgetAfter?: string;
+  readonly for?: string;
+  readonly keepFiring?: string;
+  readonly cooldown?: string;
+  readonly remind?: string;
+  readonly labels?: readonly string[];
+  readonly maxAlerts?: number;
+  readonly inhibitedBy?: readonly string[];
+  readonly runbook?: string;
+  readonly message?: string;
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+type WrittenBounds = { readonly [key in (typeof BOUND_KEYS)[number]]?: Quantity };
+
+interface WrittenGate extends WrittenBounds {
+  readonly measure: string;
+  readonly where?: Where;
+  readonly window?: string;
+  readonly over?: Over;
+}
+
+const COOLDOWN: Readonly<Record<Priority, string>> = { P1: '5m', P2: '10m', P3: '10m', P4: '10m' };
+const REMIND: Readonly<Record<Priority, string>> = { P1: '30m', P2: '0s', P3: '0s', P4: '0s' };
+const KEEP_FIRING = '2m';
+const WINDOW: Partial<Record<RuleKind, string>> = { 'first-seen': '10m', trend: '24h', late: '10m' };
+const MIN_EVENTS = 20;
+const MAX_ALERTS = 20;
+
+const MESSAGES: Readonly<Record<RuleKind, string>> = {
+  threshold: '{measure} is {value} (threshold {threshold})',
+  ratio: '{measure} is {value} (threshold {threshold}): {numerator} of {denominator} in {window}',
+  percentile: '{measure} is {value} (threshold {threshold}) over {window}',
+  absence: 'Nothing for {value} (threshold {threshold})',
+  spike: '{measure} is {value}, usually {baseline} (threshold {threshold})',
+  'low-volume': '{numerator} of the last {denominator}: {value} (threshold {threshold})',
+  'first-seen': 'Never seen before: {labels}, {volume} times in {window}',
+  trend: '{measure} is {value}, a week ago {baseline}',
+  late: '',
+};
+
+function complete(id: string, written: WrittenRule, measures: Measures): Rule {
+  const { kind, measure: name } = written;
+  const info = { ...infoOf(id, written), message: written.message ?? MESSAGES[kind] };
+  const windowMs = durationMs(written.window ?? WINDOW[kind] ?? '5m');
+  if (kind === 'late') return freeze({ ...info, kind, windowMs, labels: [], maxAlerts: 1, metadata: {} });
+
+  const measure = measures.get(name!)!;
+  const { unit } = measure;
+  const measuring = {
+    ...info,
+    measure: measure.name,
+    unit,
+    where: written.where ?? {},
+    windowMs,
+    labels: written.labels ?? [],
+    maxAlerts: written.maxAlerts ?? MAX_ALERTS,
+    metadata: written.metadata ?? defaultMetadata(kind, written.labels ?? []),
+    minEvents: written.minEvents ?? (countsEvents(name!, kind, measures) ? MIN_EVENTS : 1),
+  };
+  const quantity = (value: Quantity | undefined) => quantityOf(value ?? 0, unit);
+  switch (kind) {
+    case 'threshold':
+    case 'ratio':
+    case 'percentile':
+      return freeze({
+        ...measuring,
+        kind,
+        bound: boundOf(written, unit),
+        over: written.over ?? 'newest',
+        ...(written.fallback === undefined ? {} : { fallback: written.fallback }),
+        ...(written.againstOthers === undefined ? {} : { againstOthers: written.againstOthers }),
+        ...(written.onlyWhile === undefined ? {} : { onlyWhile: gateOf(written.onlyWhile, windowMs, measures) }),
+      });
+    case 'absence':
+      return freeze({
+        ...measuring,
+        kind,
+        bound: boundOf(written, unit),
+        ...(written.forgetAfter === undefined ? {} : { forgetAfterMs: durationMs(written.forgetAfter) }),
+      });
+    case 'spike':
+      return freeze({
+        ...measuring,
+        kind,
+        baselineMs: durationMs(written.baseline ?? '1h'),
+        factor: written.factor ?? 3,
+        deviations: written.deviations ?? 4,
+        floor: quantity(written.floor),
+      });
+    case 'low-volume':
+      return freeze({
+        ...measuring,
+        kind,
+        last: written.last!,
+        insteadOf: written.insteadOf!,
+        minEvents: written.minEvents ?? written.last!,
+        bound: boundOf(written, unit),
+      });
+    case 'first-seen':
+      return freeze({ ...measuring, kind, learningMs: durationMs(written.learning ?? '24h') });
+    case 'trend':
+      return freeze({
+        ...measuring,
+        kind,
+        offsetMs: durationMs(written.offset ?? '7d'),
+        factor: written.factor ?? 1.5,
+        floor: quantity(written.floor),
+      });
+  }
+}
+
+/** The bounds that were written; exactly one in a checked rule. */
+function boundsOf(written: WrittenBounds): readonly (readonly [Bound['op'], Quantity])[] {
+  return BOUND_KEYS.flatMap((op) => (written[op] === undefined ? [] : [[op, written[op]] as const]));
+}
+
+function boundOf(written: WrittenBounds, unit: Unit): Bound {
+  const [op, value] = boundsOf(written)[0]!;
+  return { op, value: quantityOf(value, unit) };
+}
+
+function quantityOf(written: Quantity, unit: Unit): number {
+  const parsed = parseQuantity(written, unit);
+  return parsed.ok ? parsed.value : Number.NaN;
+}
+
+function gateOf(written: WrittenGate, windowMs: number, measures: Measures): Gate {
+  return {
+    measure: written.measure,
+    windowMs: written.window === undefined ? windowMs : durationMs(written.window),
+    over: written.over ?? 'newest',
+    where: written.where ?? {},
+    bound: boundOf(written, measures.get(written.measure)!.unit),
+  };
+}
+
+function infoOf(id: string, written: WrittenRule): RuleInfo {
+  const { title, priority } = written;
+  return {
+    id,
+    title,
+    priority,
+    group: written.group ?? id,
+    forMs: durationMs(written.for ?? '0s'),
+    keepFiringMs: durationMs(written.keepFiring ?? KEEP_FIRING),
+    cooldownMs: durationMs(written.cooldown ?? COOLDOWN[priority]),
+    remindMs: durationMs(written.remind ?? REMIND[priority]),
+    inhibitedBy: written.inhibitedBy ?? [],
+    runbook: written.runbook ?? `docs/runbooks/${id}.md`,
+  };
+}
+
+/** True when the value rests on a number of events: with few of them it is chance. */
+function countsEvents(name: string, kind: RuleKind, measures: Measures): boolean {
+  const measure = measures.get(name)!;
+  if (kind === 'first-seen') return false;
+  return (
+    ['ratio', 'percentile', 'mean'].includes(measure.kind) && measures.get(sourcesOf(measure)[0]!)?.kind !== 'gauge'
+  );
+}
+
+function defaultMetadata(kind: RuleKind, labels: readonly string[]): Record<string, string> {
+  const named = Object.fromEntries(labels.map((label) => [label.split('.').at(-1)!, `label.${label}`]));
+  if (kind === 'first-seen') return { ...named, count: 'volume' };
+  return { ...named, value: 'value as text', threshold: 'threshold as text' };
+}
+
+function freeze(rule: Rule): Rule {
+  return Object.freeze(rule);
+}
+
+// What the schema of rules.yml cannot say. In: rules as written, and the measures. Out: problems in words, each with its place.
+
+type Written = Readonly<Record<string, WrittenRule>>;
+type Say = (key: string, problem: string) => void;
+
+/** Which kinds of measure a rule can judge. */
+const JUDGES: Partial<Record<RuleKind, readonly Measure['kind'][]>> = {
+  threshold: ['counter', 'gauge', 'ratio', 'percentile', 'mean', 'rate', 'increase', 'sum'],
+  ratio: ['ratio'],
+  percentile: ['percentile'],
+  absence: ['absence'],
+  spike: ['counter', 'rate', 'gauge'],
+  'low-volume': ['ratio'],
+  'first-seen': ['counter'],
+  trend: ['counter', 'ratio', 'rate', 'mean'],
+};
+
+function findProblems(rules: Written, measures: Measures): string[] {
+  const problems: string[] = [];
+  for (const [id, rule] of Object.entries(rules)) {
+    const say: Say = (key, problem) => problems.push(`rules.${id}${key === '' ? '' : `.${key}`}: ${problem}`);
+    checkKeys(rule, say);
+    checkInhibition(id, rule, rules, say);
+    const measure = checkMeasure(rule, measures, say);
+    checkTexts(rule, measures, say);
+    checkDurations(rule, say);
+    if (measure === undefined) continue;
+    checkQuantities(rule, measure, measures, say);
+    checkLabels(rule, measure, measures, say);
+    checkCompanions(rule, rules, measures, say);
+    checkOver('over', rule.over, measure, measures, say);
+    const gate = rule.onlyWhile === undefined ? undefined : measures.get(rule.onlyWhile.measure);
+    if (gate !== undefined) checkOver('onlyWhile.over', rule.onlyWhile?.over, gate, measures, say);
+  }
+  const late = Object.entries(rules).filter(([, { kind }]) => kind === 'late');
+  for (const [id] of late.slice(1))
+    problems.push(`rules.${id}: one rule of kind late is enough, ${late[0]![0]} is one`);
+  return problems;
+}
+
+function checkKeys(rule: WrittenRule, say: Say): void {
+  const { permitted, required, bound } = KEYS_OF_KIND[rule.kind];
+  for (const key of required)
+    if (!(key in rule)) say(key, `missing; a rule of kind ${rule.kind} needs ${required.join(', ')}`);
+  for (const key of Object.keys(rule)) {
+    if (!permitted.includes(key)) say(key, `not for a rule of kind ${rule.kind}; permitted: ${permitted.join(', ')}`);
+  }
+  if (bound) checkOneBound('', rule, say);
+  if (rule.onlyWhile !== undefined) checkOneBound('onlyWhile', rule.onlyWhile, say);
+}
+
+function checkOneBound(key: string, written: WrittenBounds, say: Say): void {
+  const found = boundsOf(written).map(([op]) => op);
+  if (found.length !== 1) {
+    say(key, `exactly one of above, below, atLeast, atMost is needed, found ${found.join(' and ') || 'none'}`);
+  }
+}
+
+function checkInhibition(id: string, rule: WrittenRule, rules: Written, say: Say): void {
+  for (const other of rule.inhibitedBy ?? []) {
+    if (!Object.hasOwn(rules, other)) say('inhibitedBy', `there is no rule ${other}`);
+    else if (other === id) say('inhibitedBy', 'a rule cannot mute itself');
+    else if (mutes(other, id, rules))
+      say('inhibitedBy', `${other} and this rule mute each other: nobody would be told`);
+  }
+}
+
+/** True when `rule` is muted by `by`, directly or through others. */
+function mutes(rule: string, by: string, rules: Written, seen = new Set<string>()): boolean {
+  if (seen.has(rule) || !Object.hasOwn(rules, rule)) return false;
+  seen.add(rule);
+  return (rules[rule]!.inhibitedBy ?? []).some((other) => other === by || mutes(other, by, rules, seen));
+}
+
+function checkMeasure(rule: WrittenRule, measures: Measures, say: Say): Measure | undefined {
+  if (rule.measure === undefined) return undefined;
+  const measure = measures.get(rule.measure);
+  const kinds = JUDGES[rule.kind];
+  if (measure === undefined) say('measure', `there is no measure ${rule.measure}`);
+  else if (kinds !== undefined && !kinds.includes(measure.kind)) {
+    say('measure', `${measure.name} is a ${measure.kind}; a rule of kind ${rule.kind} judges: ${kinds.join(', ')}`);
+  } else if ((rule.kind === 'low-volume' || rule.kind === 'trend') && readsGauges(measure, measures)) {
+    say('measure', `${measure.name} is made from gauges; a rule of kind ${rule.kind} counts events`);
+  } else if (measure.kind === 'ratio' && !sameLabels(measure, measures) && readsGauges(measure, measures)) {
+    say('measure', `${measure.name} divides gauges of different labels`);
+  } else return measure;
+  return undefined;
+}
+
+function readsGauges(measure: Measure, measures: Measures): boolean {
+  return sourcesOf(measure).some((name) => measures.get(name)?.kind === 'gauge');
+}
+
+function sameLabels(measure: Measure, measures: Measures): boolean {
+  const all = sourcesOf(measure).map((name) => labelsOf(name, measures).join());
+  return all.every((labels) => labels === all[0]);
+}
+
+function labelsOf(name: string, measures: Measures): readonly string[] {
+  const measure = measures.get(name);
+  return measure !== undefined && isCollected(measure) ? measure.by : [];
+}
+
+function checkTexts(rule: WrittenRule, measures: Measures, say: Say): void {
+  for (const name of unknownPlaceholders(rule.message ?? '', rule.labels ?? [])) {
+    say('message', `{${name}} is neither a placeholder nor a label of the rule`);
+  }
+  for (const [name, text] of Object.entries(rule.metadata ?? {})) {
+    const source = parseMetadataSource(text);
+    if (source === undefined) say(`metadata.${name}`, `found "${text}"; permitted: ${METADATA_HELP}`);
+    else if (source.kind === 'measure' && !measures.has(source.name)) {
+      say(`metadata.${name}`, `there is no measure ${source.name}`);
+    } else if (source.kind === 'label' && !rule.labels?.includes(source.name)) {
+      say(`metadata.${name}`, `${source.name} is no label of the rule`);
+    }
+  }
+}
+
+function checkDurations(rule: WrittenRule, say: Say): void {
+  const { kind, window, baseline, offset, onlyWhile } = rule;
+  const windowMs = durationMs(window ?? (kind === 'trend' ? '24h' : '5m'));
+  if (kind === 'trend') {
+    const offsetMs = durationMs(offset ?? '7d');
+    if (windowMs % HOUR_MS !== 0 || offsetMs % HOUR_MS !== 0) say('window', 'trends are made of whole hours');
+    if (windowMs > offsetMs) say('offset', 'the two times a trend compares must not overlap');
+    if (windowMs + offsetMs > MAX_REACH_MS) say('offset', 'hours are kept for eight days');
+    return;
+  }
+  const reachMs = windowMs + (kind === 'spike' ? durationMs(baseline ?? '1h') : 0);
+  for (const [key, ms] of [
+    ['window', windowMs],
+    ['onlyWhile.window', durationMs(onlyWhile?.window ?? '5m')],
+  ] as const) {
+    if (ms % BUCKET_MS !== 0) say(key, 'must be a multiple of 10 s');
+    if (ms > 3_600_000) say(key, 'must be at most 1h');
+  }
+  if (reachMs > FINE_MS) say('baseline', 'window and baseline together reach at most 65 minutes back');
+  if (kind === 'spike' && durationMs(baseline ?? '1h') < 5 * windowMs) {
+    say('baseline', 'must be at least five times the window: fewer samples say nothing');
+  }
+}
+
+function checkQuantities(rule: WrittenRule, measure: Measure, measures: Measures, say: Say): void {
+  const check = (key: string, written: Quantity, unit: Measure['unit']) => {
+    const parsed = parseQuantity(written, unit);
+    if (!parsed.ok) say(key, parsed.problem);
+    // A ratio is never above 100 % or below 0 %: such a rule could not fire.
+    else if (unit === 'ratio' && ((key === 'above' && parsed.value >= 1) || (key === 'below' && parsed.value <= 0))) {
+      say(key, `found ${written}: that never happens`);
+    }
+  };
+  for (const [op, value] of boundsOf(rule)) check(op, value, measure.unit);
+  if (rule.forgetAfter !== undefined) checkForgetAfter(rule, measure, say);
+  if (rule.floor !== undefined) check('floor', rule.floor, measure.unit);
+  const gate = rule.onlyWhile === undefined ? undefined : measures.get(rule.onlyWhile.measure);
+  if (gate !== undefined)
+    for (const [op, value] of boundsOf(rule.onlyWhile!)) check(`onlyWhile.${op}`, value, gate.unit);
+}
+
+function checkForgetAfter(rule: WrittenRule, { unit }: Measure, say: Say): void {
+  if ((rule.labels ?? []).length === 0)
+    say('forgetAfter', 'needs labels: a silence of everything has no end but an event');
+  for (const [op, written] of boundsOf(rule)) {
+    const bound = parseQuantity(written, unit);
+    if (bound.ok && bound.value * 1_000 >= durationMs(rule.forgetAfter!)) {
+      say('forgetAfter', `must be longer than ${op}: such a rule could not fire`);
+    }
+  }
+}
+
+function checkLabels(rule: WrittenRule, measure: Measure, measures: Measures, say: Say): void {
+  const check = (key: string, names: readonly string[], of: Measure) => {
+    for (const source of sourcesOf(of)) {
+      const known = labelsOf(source, measures);
+      for (const name of names) {
+        if (!known.includes(name)) say(key, `${source} has no label ${name}; it has: ${known.join(', ') || 'none'}`);
+      }
+    }
+  };
+  const inWhere = (where: Where | undefined) => Object.keys(where ?? {});
+  check('labels', rule.labels ?? [], measure);
+  check('where', inWhere(rule.where), measure);
+  const gate = rule.onlyWhile === undefined ? undefined : measures.get(rule.onlyWhile.measure);
+  if (gate !== undefined) check('onlyWhile.where', inWhere(rule.onlyWhile?.where), gate);
+  if (rule.kind === 'first-seen' && rule.labels?.length === 0) say('labels', 'at least one is needed');
+}
+
+/** Of what has no readings, or those of several series added up, no single reading can be meant. */
+function checkOver(key: string, over: Over | undefined, measure: Measure, measures: Measures, say: Say): void {
+  if (over === undefined || over === 'newest') return;
+  if (measure.kind === 'gauge' || (measure.kind === 'ratio' && readsGauges(measure, measures))) return;
+  say(key, `${measure.name} is a ${measure.kind}; lowest, highest and mean are for gauges and for ratios of gauges`);
+}
+
+function checkCompanions(rule: WrittenRule, rules: Written, measures: Measures, say: Say): void {
+  const { insteadOf, fallback, onlyWhile, measure, labels = [], againstOthers } = rule;
+  if (fallback !== undefined) {
+    const other = measures.get(fallback);
+    if (other === undefined) say('fallback', `there is no measure ${fallback}`);
+    else if (other.unit !== measures.get(measure!)!.unit) say('fallback', `${fallback} is in another unit`);
+  }
+  if (onlyWhile !== undefined && !measures.has(onlyWhile.measure)) {
+    say('onlyWhile.measure', `there is no measure ${onlyWhile.measure}`);
+  }
+  if (insteadOf !== undefined) {
+    const other = Object.hasOwn(rules, insteadOf) ? rules[insteadOf] : undefined;
+    if (other?.kind !== 'ratio') say('insteadOf', `${insteadOf} is no rule of kind ratio`);
+    else if (other.measure !== measure) say('insteadOf', `${insteadOf} judges another measure`);
+    if ((rule.minEvents ?? 0) > (rule.last ?? 0)) say('minEvents', 'must be at most `last`');
+  }
+  if (againstOthers !== undefined && labels.length === 0) say('againstOthers', 'needs labels: others of what?');
+}
+
+// Thresholds as people write them. In: a number or a text with a unit, and the unit of the measure. Out: the number in the
+// measure's unit, or what is wrong.
+
+type Quantity = number | string;
+
+/** Written unit -> for a measure in which unit -> factor. */
+const FACTORS: Readonly<Record<string, Partial<Record<Unit, number>>>> = {
+  '%': { ratio: 0.01, percent: 1 },
+  ms: { ms: 1, s: 0.001 },
+  s: { ms: 1_000, s: 1 },
+  m: { ms: 60_000, s: 60 },
+  h: { ms: 3_600_000, s: 3_600 },
+  kB: { bytes: 1e3 },
+  MB: { bytes: 1e6 },
+  GB: { bytes: 1e9 },
+  'kB/s': { 'bytes/s': 1e3 },
+  'MB/s': { 'bytes/s': 1e6 },
+  '/s': { 'per-second': 1, 'per-minute': 60 },
+  '/min': { 'per-minute': 1, 'per-second': 1 / 60 },
+};
+
+function parseQuantity(written: Quantity, unit: Unit): { ok: true; value: number } | { ok: false; problem: string } {
+  const [, digits, suffix] = typeof written === 'number' ? [] : (/^(-?[\d.]+) ?(.*)$/.exec(written) ?? []);
+  const factor = suffix === undefined ? 1 : FACTORS[suffix]?.[unit];
+  if (factor === undefined) {
+    const fitting = Object.keys(FACTORS).filter((name) => FACTORS[name]?.[unit] !== undefined);
+    const instead = fitting.length > 0 ? fitting.join(', ') : 'a plain number';
+    return { ok: false, problem: `found ${written}; the measure is in ${unit}, which takes ${instead}` };
+  }
+  // Rounded: 10 % is 0.1, not 0.1000…1.
+  const value = Number((Number(digits ?? written) * factor).toPrecision(12));
+  if (unit === 'ratio' && (value < 0 || value > 1)) {
+    const hint = typeof written === 'number' ? `; did you mean ${written} %?` : '';
+    return { ok: false, problem: `found ${written}; permitted: 0 to 100 %${hint}` };
+  }
+  return { ok: true, value };
+}
+
+// The rules file while logpipe runs. In: the file, looked at every second and when somebody asks. Out: rules whenever its text has
+// changed and is right. Guarantee: a wrong file changes nothing and is said once; a file that is being written, or is away for a
+// moment, is waited for; what it leads to through symbolic links is what counts, so that a swapped link is a change.
+
+const LOOK_MS = 1_000;
+
+interface RulesFileOptions {
+  readonly rules: WatchedFile;
+  /** Read at the start only: a change of it is said. */
+  readonly measures: WatchedFile;
+}
+
+/** A file and the text of it that holds. */
+interface WatchedFile {
+  readonly file: string;
+  readonly text: string;
+}
+
+interface RulesFileDeps {
+  readonly measures: Measures;
+  readonly env: Environment;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Takes rules that are right. @returns why they take a restart; the rules of before hold then */
+  readonly onRules: (rules: Rules) => string | undefined;
+}
+
+export interface RulesFile {
+  /** Looks at once, and says what came of it, also when nothing has changed. */
+  look(): void;
+  close(): void;
+}
+
+export function watchRulesFile(options: RulesFileOptions, deps: RulesFileDeps): RulesFile {
+  const { clock, log, measures, env } = deps;
+  const { file } = options.rules;
+  /** The last text that was looked at, right or wrong. */
+  let seen = options.rules.text;
+  let refused = false;
+  let measuresText = options.measures.text;
+  const states = new Map<string, string>();
+  let away = false;
+  let cancel = () => {};
+
+  /** The text when it is another one than `known`, and, unless `now`, has not been written to for a second. */
+  function changed(path: string, known: string, now: boolean): string | undefined {
+    const { dev, ino, size, mtimeMs, ctimeMs } = statSync(path);
+    const state = [dev, ino, size, mtimeMs, ctimeMs].join();
+    const [before, settled] = (states.get(path) ?? '').split(' ');
+    if (!now && before !== state) {
+      states.set(path, `${state} moving`);
+      return undefined;
+    }
+    if (!now && settled !== 'moving') return undefined;
+    states.set(path, state);
+    const text = readFileSync(path, 'utf8');
+    return text === known ? undefined : text;
+  }
+
+  function take(text: string): void {
+    seen = text;
+    refused = true;
+    let rules: Rules;
+    try {
+      rules = parseRules(text, env, file, measures);
+    } catch (error) {
+      log.error('The changed rules file is refused as a whole; the rules of before hold', { error: errorText(error) });
+      return;
+    }
+    const problem = deps.onRules(rules);
+    if (problem !== undefined) {
+      log.error('The changed rules take effect after a restart; until then the rules of before hold', { why: problem });
+      return;
+    }
+    refused = false;
+    log.info('The rules were read again', { file, rules: rules.length });
+  }
+
+  function lookAt(now: boolean): void {
+    try {
+      const text = changed(file, seen, now);
+      if (text !== undefined) take(text);
+      else if (now)
+        log.info(refused ? 'The rules file is still the one that was refused' : 'The rules have not changed', { file });
+      away = false;
+    } catch (error) {
+      if (!away || now) log.warn('The rules file cannot be read; the rules hold', { file, error: errorText(error) });
+      away = true;
+    }
+    try {
+      const text = changed(options.measures.file, measuresText, now);
+      if (text === undefined) return;
+      measuresText = text;
+      log.warn('The measures file has changed: measures take effect after a restart of every counter and alerter', {
+        file: options.measures.file,
+      });
+    } catch {
+      // Nothing is read of it.
+    }
+  }
+
+  function schedule(): void {
+    cancel = clock.after(LOOK_MS, () => {
+      lookAt(false);
+      schedule();
+    });
+  }
+  schedule();
+
+  return {
+    look: () => lookAt(true),
+    close: () => cancel(),
+  };
 }

@@ -4,9 +4,8 @@
 import TransportStream from 'winston-transport';
 import { errorText } from '../core/errors.ts';
 import { type Info, LEVEL } from './call.ts';
-import { defaultLevel, type Levels, levelNamed } from './levels.ts';
-import { unknownLevel } from './options.ts';
-import { RECORD } from './record.ts';
+import { RECORD } from './log-record.ts';
+import { defaultLevel, type Levels, levelNamed, unknownLevel } from './options.ts';
 
 /** Tag of a record whose format threw: it is what the format was given. */
 export const FORMAT_FAILED = '_format_failed';

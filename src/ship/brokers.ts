@@ -1,11 +1,16 @@
 // What the transport asks Kafka's brokers. In: its settings. Out: the topic's partitions, producer ids, produce requests.
-// Guarantee: that of core/broker-connections.ts; credentials that go over the network unencrypted are warned of.
+// Guarantee: that of core/kafka/broker-connections.ts; credentials that go over the network unencrypted are warned of.
+
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
 import Encoder from 'kafkajs/src/protocol/encoder.js';
-import { type BrokerConnections, createBrokerConnections, type Partition } from '../core/broker-connections.ts';
-import { systemClock } from '../core/clock.ts';
-import { encodeProduce, type PartitionBatch, type ProducerId } from './encode.ts';
-import type { TransportSettings } from './options.ts';
-import { createOwnClock, type OwnClock } from './own-clock.ts';
+import crc32C from 'kafkajs/src/protocol/recordBatch/crc32C/index.js';
+import { type Clock, type Moment, momentOf, STEP_MS, systemClock } from '../core/clock.ts';
+import { type BrokerConnections, createBrokerConnections, type Partition } from '../core/kafka/broker-connections.ts';
+import { snappyCodec } from '../core/kafka/codecs.ts';
+import { timeOfEventId } from '../core/record.ts';
+import type { ShipRecord } from './log-record.ts';
+import type { Compression, TransportSettings } from './options.ts';
 
 export interface Brokers extends Pick<BrokerConnections, 'busy' | 'connect' | 'destroy' | 'disconnect' | 'giveUp'> {
   /** As BrokerConnections.partitions, of the transport's topic. */
@@ -93,4 +98,215 @@ function clearTextBroker({ brokers, sasl, ssl }: TransportSettings): string | un
   return brokers.find(
     (broker) => !/^(?:localhost|127(?:\.\d{1,3}){3}|\[(?:::1|::ffff:127[\d.a-f:]*)\]):\d+$/i.test(broker),
   );
+}
+
+// What a produce request says, in Kafka's own format. In: the records of each partition. Out: the request's bytes.
+// Guarantee: the same records give the same batch but for the headers that tell a first attempt from a later one.
+// https://kafka.apache.org/documentation/#recordbatch (message format 2), https://kafka.apache.org/protocol#The_Messages_Produce
+//
+// kafkajs builds every record from a dozen small buffers, more than half of the CPU time of a log line.
+
+/** Whom the broker knows the numbers of a partition's records from. */
+export interface ProducerId {
+  /** 64 bits, as a decimal text. */
+  readonly id: string;
+  readonly epoch: number;
+}
+
+/** What one partition gets with one request. */
+export interface PartitionBatch {
+  readonly partition: number;
+  readonly records: readonly ShipRecord[];
+  readonly producer: ProducerId;
+  /** Number of the first record, counted per producer and partition. */
+  readonly sequence: number;
+  /** An earlier attempt may have arrived. */
+  readonly resent: boolean;
+}
+
+const EVENT_ID_BYTES = 26;
+/** The last header up to its value. Lengths are zigzag: 14 stands for 7. */
+const EVENT_ID = '\x0eeventId\x34';
+const RESENT = '\x0cresent\x021';
+const CLOCK_RIGHT = '\x0aclock\x0aright';
+/** Records that waited longer were logged by a clock that may have been set since. */
+const MAX_WAIT_MS = 60_000;
+/** Length, attributes, time, offset, the lengths of key and value, at most. */
+const FIXED_BYTES = 5 + 1 + 1 + 5 + 5 + 5;
+/** A record batch without its records; its checksum covers what comes after the first 21 bytes. */
+const BATCH_HEADER = 61;
+const CHECKED_FROM = 21;
+const CODEC_BITS = { none: 0, gzip: 1, snappy: 2 } as const;
+const ALL_IN_SYNC = -1;
+const gzipped = promisify(gzip);
+
+interface ProduceOptions {
+  readonly compression: Compression;
+  /** How long the broker waits for the replicas. */
+  readonly timeoutMs: number;
+  /** Wall clock. */
+  readonly nowMs: number;
+  /** The wall clock is known to be right: a batch that is long on its way is no sign of the contrary. */
+  readonly isClockRight?: boolean;
+}
+
+/** The body of a produce request, versions 3 to 8. */
+async function encodeProduce(
+  topic: string,
+  batches: readonly PartitionBatch[],
+  options: ProduceOptions,
+): Promise<Buffer> {
+  const name = Buffer.from(topic);
+  const head = Buffer.alloc(2 + 2 + 4 + 4 + 2 + name.length + 4);
+  let at = head.writeInt16BE(-1, 0);
+  at = head.writeInt16BE(ALL_IN_SYNC, at);
+  at = head.writeInt32BE(options.timeoutMs, at);
+  at = head.writeInt32BE(1, at);
+  at = head.writeInt16BE(name.length, at);
+  at += name.copy(head, at);
+  head.writeInt32BE(batches.length, at);
+  const parts: Buffer[] = [head];
+  for (const batch of batches) {
+    const bytes = await encodeBatch(batch, options);
+    const prefix = Buffer.allocUnsafe(8);
+    prefix.writeInt32BE(batch.partition, 0);
+    prefix.writeInt32BE(bytes.length, 4);
+    parts.push(prefix, bytes);
+  }
+  return Buffer.concat(parts);
+}
+
+async function encodeBatch(batch: PartitionBatch, options: ProduceOptions): Promise<Buffer> {
+  const { records, producer } = batch;
+  const { compression, nowMs, isClockRight = false } = options;
+  const waited = Math.abs(nowMs - timeOfEventId(records[0]!.eventId));
+  const sentAt = batch.resent || waited > MAX_WAIT_MS ? undefined : nowMs;
+  let out: Buffer = encodeRecords(records, { resent: batch.resent, sentAt, isClockRight }, BATCH_HEADER);
+  if (compression !== 'none') {
+    const plain = out.subarray(BATCH_HEADER);
+    const packed = compression === 'gzip' ? await gzipped(plain) : await snappyCodec.compress({ buffer: plain });
+    out = Buffer.concat([out.subarray(0, BATCH_HEADER), packed]);
+  }
+  let at = out.writeBigInt64BE(0n, 0);
+  at = out.writeInt32BE(out.length - 12, at);
+  at = out.writeInt32BE(-1, at);
+  out[at++] = 2;
+  at = out.writeInt16BE(CODEC_BITS[compression], CHECKED_FROM);
+  at = out.writeInt32BE(records.length - 1, at);
+  at = out.writeBigInt64BE(BigInt(nowMs), at);
+  at = out.writeBigInt64BE(BigInt(nowMs), at);
+  at = out.writeBigInt64BE(BigInt(producer.id), at);
+  at = out.writeInt16BE(producer.epoch, at);
+  at = out.writeInt32BE(batch.sequence, at);
+  out.writeInt32BE(records.length, at);
+  out.writeUInt32BE(crc32C(out.subarray(CHECKED_FROM)), 17);
+  return out;
+}
+
+/**
+ * Headers `eventId` on every record, `sentAt` (wall clock in ms) on those of a first attempt, with `clock: right` where
+ * that is known, `resent: 1` on those of a later one. All records get the batch's time.
+ * @param reserve bytes left free in front
+ */
+export function encodeRecords(
+  records: readonly ShipRecord[],
+  headers: { readonly resent: boolean; readonly sentAt?: number | undefined; readonly isClockRight?: boolean },
+  reserve = 0,
+): Buffer {
+  const { resent, sentAt, isClockRight = false } = headers;
+  const sent = sentAt === undefined ? '' : String(sentAt);
+  const sentHeader = sent === '' ? '' : `\x0csentAt${String.fromCharCode(sent.length * 2)}${sent}`;
+  const clock = sent !== '' && isClockRight ? CLOCK_RIGHT : '';
+  const count = 1 + [resent, sent !== '', clock !== ''].filter(Boolean).length;
+  const head = Buffer.from(
+    `${String.fromCharCode(count * 2)}${resent ? RESENT : ''}${sentHeader}${clock}${EVENT_ID}`,
+    'latin1',
+  );
+  const headerBytes = head.length + EVENT_ID_BYTES;
+  let capacity = reserve;
+  for (const { key, bytes } of records) capacity += FIXED_BYTES + headerBytes + bytes + (key?.length ?? 0) * 3;
+  const out = Buffer.allocUnsafe(capacity);
+  let at = reserve;
+  for (let offset = 0; offset < records.length; offset++) {
+    const { line, key, bytes, eventId } = records[offset]!;
+    const keyBytes = key === null ? -1 : Buffer.byteLength(key);
+    const body =
+      1 +
+      1 +
+      varintSize(offset) +
+      varintSize(keyBytes) +
+      Math.max(keyBytes, 0) +
+      varintSize(bytes) +
+      bytes +
+      headerBytes;
+    at = varint(out, at, body);
+    out[at++] = 0;
+    out[at++] = 0;
+    at = varint(out, at, offset);
+    at = varint(out, at, keyBytes);
+    if (key !== null) at += out.write(key, at);
+    at = varint(out, at, bytes);
+    at += out.write(line, at);
+    at += head.copy(out, at);
+    at += out.write(eventId, at, 'latin1');
+  }
+  return out.subarray(0, at);
+}
+
+/** Signed integer, zigzag and 7 bits per byte. */
+function varint(out: Buffer, at: number, value: number): number {
+  let rest = ((value << 1) ^ (value >> 31)) >>> 0;
+  let next = at;
+  while (rest > 127) {
+    out[next++] = (rest & 127) | 128;
+    rest >>>= 7;
+  }
+  out[next++] = rest;
+  return next;
+}
+
+function varintSize(value: number): number {
+  const rest = ((value << 1) ^ (value >> 31)) >>> 0;
+  if (rest < 1 << 7) return 1;
+  if (rest < 1 << 14) return 2;
+  if (rest < 1 << 21) return 3;
+  return rest < 1 << 28 ? 4 : 5;
+}
+
+// Whether this host's clock agrees with a broker's, as far as its answers prove it. In: when a batch was sent and answered by this
+// host's clocks, and when the broker wrote it, by its own. Out: whether batches have to say when they were sent.
+// Guarantee: a batch that was long on its way is not taken for a wrong clock once one quick answer has shown that the clock is
+// right; nothing is concluded from a slow answer, nor over a step of this host's clock.
+
+interface OwnClock {
+  /** By this host's clocks; to be given back with the answer. */
+  moment(): Moment;
+  /** A batch that left at `sent`, for the first time, was answered just now. @param writtenMs the broker's time; -1: it does not say */
+  answered(sent: Moment, writtenMs: number): void;
+  /** It is right to two seconds, and has not been set since that was known. */
+  isRight(): boolean;
+}
+
+/** From an error of this size on logpipe corrects event times (kafka-records.ts). */
+const RIGHT_MS = 2_000;
+
+export function createOwnClock(clock: Clock): OwnClock {
+  let proof: Moment | undefined;
+
+  const moment = () => momentOf(clock);
+  /** How far the wall clock was set between them. */
+  const setBy = (from: Moment, to: Moment) => Math.abs(to.wallMs - from.wallMs - (to.monotonicMs - from.monotonicMs));
+
+  return {
+    moment,
+    answered(sent, writtenMs) {
+      const answered = moment();
+      if (writtenMs < 0 || setBy(sent, answered) > STEP_MS) return;
+      // It was written after it was sent and before it was answered: what the clock is behind lies between these two.
+      const [least, most] = [writtenMs - answered.wallMs, writtenMs - sent.wallMs];
+      if (least > -RIGHT_MS && most < RIGHT_MS) proof = answered;
+      else if (least >= RIGHT_MS || most <= -RIGHT_MS) proof = undefined;
+    },
+    isRight: () => proof !== undefined && setBy(proof, moment()) <= STEP_MS,
+  };
 }

@@ -4,8 +4,7 @@
 // `extra`. The first error is `error`. What is no object fills the `%` tokens of the message; what is left is in
 // `extra.args`.
 import { inspect, types } from 'node:util';
-import { isError, type Normaliser, read, safeString } from './normalise.ts';
-import { isPlain } from './plain.ts';
+import { isError, isPlain, type Normaliser, read, safeString } from './serialise.ts';
 
 export const LEVEL = Symbol.for('level');
 export const MESSAGE = Symbol.for('message');

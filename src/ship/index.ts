@@ -1,9 +1,9 @@
 // What applications import as `logpipe/transport`. Loads Winston and kafkajs, and none of the pipeline's own modules.
 
-export type { DropCounts, DropNotice, DropReason } from './drops.ts';
 export { type CreateLoggerOptions, createLogger } from './logger.ts';
 export type { BatchOptions, Compression, KafkaTransportOptions, MaskingOptions, QueueOptions } from './options.ts';
 export { type ProcessStatsOptions, startProcessStats } from './process-stats.ts';
+export type { DropCounts, DropNotice, DropReason } from './queue.ts';
 export {
   type CloseResult,
   KafkaTransport,

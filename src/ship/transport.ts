@@ -2,15 +2,23 @@
 // Guarantee: nothing here throws into the application, makes it wait or grows beyond the queue's limits.
 import { writeSync } from 'node:fs';
 import { errorText } from '../core/errors.ts';
-import { explainConnection } from '../core/kafka-hints.ts';
-import { createMasker } from '../core/mask.ts';
+import { explainConnection } from '../core/kafka/broker-connections.ts';
+import { createMasker } from '../core/secrets/mask.ts';
 import { AttachedTransport, isCrash } from './attached.ts';
 import { createBrokers } from './brokers.ts';
 import type { Info } from './call.ts';
-import { createDrops, type DropCounts, type DropNotice, type DropReason, type Drops } from './drops.ts';
+import { createRecordBuilder, RECORD, type RecordBuilder, readableText, type ShipRecord } from './log-record.ts';
 import { type KafkaTransportOptions, transportSettings } from './options.ts';
-import { createQueue, type Overflow, type ShipQueue } from './queue.ts';
-import { createRecordBuilder, RECORD, type RecordBuilder, readableText, type ShipRecord } from './record.ts';
+import {
+  createDrops,
+  createQueue,
+  type DropCounts,
+  type DropNotice,
+  type DropReason,
+  type Drops,
+  type Overflow,
+  type ShipQueue,
+} from './queue.ts';
 import { createSender, type Sender } from './sender.ts';
 
 export interface CloseResult {

@@ -1,7 +1,15 @@
 // Bytes in, lines out. Guarantee: whatever the pieces the bytes come in, the same lines with the same offsets, each byte
 // looked at and copied at most a fixed number of times; memory is bounded by `maxLineBytes`; a line is a view of the piece
 // it arrived in, copied only when it spans pieces.
-import type { RawRecord } from '../core/record.ts';
+
+import { randomUUID } from 'node:crypto';
+import { constants, open } from 'node:fs';
+import { Socket } from 'node:net';
+import { promisify } from 'node:util';
+import { type Clock, settleable } from '../core/clock.ts';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import type { Chunk, ChunkOrigin, Deliver, RawRecord, Source } from '../core/record.ts';
 
 const NUL = 0x00;
 const NEWLINE = 0x0a;
@@ -17,7 +25,7 @@ export interface LineSplitter {
   readonly position: number;
 }
 
-export interface LineSplitterOptions {
+interface LineSplitterOptions {
   /** Where the first piece lies in the file. */
   readonly offset: number;
   /** Longer lines are cut, at the end of a character. */
@@ -152,4 +160,163 @@ function endOfCharacter(value: Buffer, end: number): number {
     return at - 1 + size <= end ? end : at - 1;
   }
   return end;
+}
+
+// Standard input as a source: one record per line, until it ends. Nothing is remembered between runs: whoever pipes
+// data in decides what is sent again.
+
+/** `ended` resolves at the end of input; it rejects with LOGPIPE_SOURCE_FAILED when reading fails. */
+export function createStdinSource(
+  options: { input: NodeJS.ReadableStream; maxLineBytes: number },
+  deps: { log: Log; clock: Clock },
+): Source {
+  const { input, maxLineBytes } = options;
+  const { log, clock } = deps;
+  // A run of its own: the third line of one run is not the third line of the next.
+  const origin: ChunkOrigin = { kind: 'file', path: 'stdin', identity: randomUUID() };
+  const splitter = createLineSplitter({
+    offset: 0,
+    maxLineBytes,
+    onCut: (bytes) => log.warn('a line was cut', { path: 'stdin', bytes, keptBytes: maxLineBytes }),
+  });
+  const ended = settleable();
+  let detail = 'not started';
+  let reading = false;
+
+  const run = async (deliver: Deliver) => {
+    const take = async (records: RawRecord[]) => {
+      if (records.length === 0) return;
+      let bytes = 0;
+      for (const { value } of records) bytes += value?.length ?? 0;
+      await deliver({ origin, records, bytes, done() {} });
+    };
+    for await (const piece of input) {
+      if (!reading) return;
+      await take(splitter.push(Buffer.isBuffer(piece) ? piece : Buffer.from(piece), clock.now()));
+    }
+    if (reading) await take(splitter.flush(clock.now()));
+    detail = 'standard input has ended';
+    reading = false;
+    ended.resolve();
+  };
+
+  const letGo = () => {
+    reading = false;
+    // Ends the loop, and the process with it: an open pipe would keep both alive.
+    if ('destroy' in input && typeof input.destroy === 'function') input.destroy();
+  };
+
+  return {
+    ended: ended.promise,
+    async start(deliver) {
+      reading = true;
+      detail = 'reading standard input';
+      run(deliver).catch((error: unknown) => {
+        if (!reading) return;
+        reading = false;
+        detail = errorText(error);
+        ended.reject(
+          new LogpipeError('LOGPIPE_SOURCE_FAILED', `standard input cannot be read: ${errorText(error)}`, error),
+        );
+      });
+    },
+    async stop() {
+      letGo();
+      detail = 'stopped';
+    },
+    async close() {
+      letGo();
+    },
+    status: () => ({ ready: reading, detail }),
+  };
+}
+
+// A named pipe among the files. In: what its writers write, one after the other. Out: chunks of lines. What was read cannot be
+// read again, so nothing is remembered between runs. Guarantee: a pipe without a writer holds up nobody.
+
+export interface PipeReader {
+  /** Time to see whether a writer has come. */
+  look(): void;
+  /** What has arrived; undefined when that is nothing. Rejects when the pipe cannot be opened. */
+  next(): Promise<Chunk | undefined>;
+  /** A writer was there, and the last one has left. */
+  readonly hasEnded: boolean;
+  close(): Promise<void>;
+}
+
+export function createPipeReader(
+  options: { path: string; maxLineBytes: number },
+  deps: { wake(): void; log: Log; clock: Clock },
+): PipeReader {
+  const { path, maxLineBytes } = options;
+  const { wake, log, clock } = deps;
+  const origin = { kind: 'file', path, identity: randomUUID() } as const;
+  const splitter = createLineSplitter({
+    offset: 0,
+    maxLineBytes,
+    onCut: (bytes) => log.warn('a line was cut', { path, bytes, keptBytes: maxLineBytes }),
+  });
+  let socket: Socket | undefined;
+  let piece: Buffer | undefined;
+  let hasLeft = false;
+  let hasRead = false;
+  let mayConnect = true;
+
+  const connect = async () => {
+    // Without NONBLOCK opening would wait for a writer, and with it a thread that all file operations share.
+    const fd = await promisify(open)(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const mine = new Socket({ fd, readable: true, writable: false });
+    socket = mine;
+    mine.on('data', (data) => {
+      piece = data;
+      hasRead = true;
+      mine.pause();
+      wake();
+    });
+    const end = () => {
+      if (socket !== mine) return;
+      socket = undefined;
+      hasLeft = hasRead;
+      mine.destroy();
+      if (!hasRead) return;
+      mayConnect = true;
+      wake();
+    };
+    mine.on('end', end);
+    mine.on('error', end);
+  };
+
+  const toChunk = (records: RawRecord[]): Chunk | undefined => {
+    if (records.length === 0) return undefined;
+    let bytes = 0;
+    for (const { value } of records) bytes += value?.length ?? 0;
+    return { origin, records, bytes, done() {} };
+  };
+
+  return {
+    look() {
+      mayConnect = true;
+    },
+    async next() {
+      const data = piece;
+      if (data) {
+        piece = undefined;
+        socket?.resume();
+        return toChunk(splitter.push(data, clock.now()));
+      }
+      if (socket) return undefined;
+      const last = hasLeft ? toChunk(splitter.flush(clock.now())) : undefined;
+      if (last || !mayConnect) return last;
+      mayConnect = false;
+      await connect();
+      return undefined;
+    },
+    get hasEnded() {
+      return hasLeft && piece === undefined;
+    },
+    async close() {
+      socket?.destroy();
+      socket = undefined;
+    },
+  };
 }

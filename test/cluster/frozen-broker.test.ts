@@ -3,13 +3,15 @@
 // does: with acks=all a write is confirmed by all replicas that count as in sync, which the frozen one does until the controller
 // misses it; what is confirmed is read at once, at the latest after the time-out of one request. A partition that is added is
 // read within 30 s.
-import kafkajs, { type Producer } from 'kafkajs';
+
+import type { Producer } from 'kafkajs';
+import kafkajs from 'kafkajs';
 import { expect, it, onTestFinished } from 'vitest';
 import { sleep, systemClock } from '../../src/core/clock.ts';
 import { silentLog } from '../../src/core/log.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
-import { createKafka, defaultPartitioner, type KafkaConfig } from '../../src/source/kafka-client.ts';
-import { createKafkaSource } from '../../src/source/kafka-intake.ts';
+import { createKafka, defaultPartitioner, type KafkaConfig } from '../../src/source/kafka/client.ts';
+import { createKafkaSource } from '../../src/source/kafka/intake.ts';
 import type { ClusterMember } from '../../stack/index.ts';
 import { kafkaConfig, quickIntake } from '../integration/intake-kit.ts';
 import { startTestCluster, uniqueName, waitFor } from '../kit/servers.ts';

@@ -5,20 +5,18 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Client } from '@elastic/elasticsearch';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { createHistorySender } from '../../src/alerts/history.ts';
-import { installAlertsTemplate } from '../../src/alerts/history-template.ts';
-import { createHolder, type Holder } from '../../src/alerts/holder.ts';
-import type { OutboxResult } from '../../src/alerts/outbox-entry.ts';
-import { type AlertStore, LostHoldError } from '../../src/alerts/store.ts';
-import { createKafkaStores, type KafkaStores } from '../../src/alerts/store-kafka.ts';
-import { createThreadedHolder } from '../../src/alerts/threaded-holder.ts';
-import { historyDocument } from '../../src/alerts/transitions.ts';
+import { createHistorySender, installAlertsTemplate } from '../../src/alerter/history.ts';
+import { createHolder, type Holder } from '../../src/alerter/leadership.ts';
+import { type AlertStore, LostHoldError } from '../../src/alerter/store.ts';
+import { createKafkaStores, type KafkaStores } from '../../src/alerter/store-kafka.ts';
+import { createThreadedHolder } from '../../src/alerter/threaded-leadership.ts';
 import { sleep, systemClock } from '../../src/core/clock.ts';
 import { silentLog } from '../../src/core/log.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
 import { packageRoot } from '../../src/core/package-root.ts';
+import { historyDocument, type OutboxResult } from '../../src/incidents/records.ts';
 import { createSendBulk } from '../../src/indexing/elasticsearch.ts';
-import { createKafka, type KafkaConfig } from '../../src/source/kafka-client.ts';
+import { createKafka, type KafkaConfig } from '../../src/source/kafka/client.ts';
 import { settled } from '../kit/fake-clock.ts';
 import type { HoldAlertsOptions } from '../kit/hold-alerts.ts';
 import { startKafkaFront } from '../kit/kafka-front.ts';
@@ -282,7 +280,7 @@ describe('holding', () => {
 
   describe('in a thread of its own', () => {
     const SHORT_MS = 3_000;
-    const thread = pathToFileURL(join(packageRoot(), 'dist/src/alerts/holder-thread.js'));
+    const thread = pathToFileURL(join(packageRoot(), 'dist/src/alerter/leader-thread.js'));
 
     function threaded(config: KafkaConfig, counts: string, more: { hungAfterMs?: number } = {}) {
       const events: string[] = [];

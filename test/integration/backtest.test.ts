@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { BacktestResult } from '../../src/simulate/backtest.ts';
+import type { BacktestResult } from '../../src/replay/backtest.ts';
 import { incidentLog } from '../kit/incident-log.ts';
 import { committedOffsets, testAdmin } from './intake-kit.ts';
 import { type StoredIncident, storeIncident, workspace } from './stored-incident-kit.ts';

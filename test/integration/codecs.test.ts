@@ -3,9 +3,9 @@
 import kafkajs from 'kafkajs';
 import * as snappy from 'snappy';
 import { describe, expect, it } from 'vitest';
-import { snappyCodec, zstdCodec } from '../../src/core/kafka-codecs.ts';
+import { snappyCodec, zstdCodec } from '../../src/core/kafka/codecs.ts';
 import { silentLog } from '../../src/core/log.ts';
-import { readTopic } from '../../src/source/topic-reader.ts';
+import { readTopic } from '../../src/source/kafka/topic-reader.ts';
 import { createTopic, testBrokers, uniqueName, waitFor } from '../kit/servers.ts';
 import { kafkaConfig, numbered, openSource, produce, testAdmin, testKafka, untilCommitted } from './intake-kit.ts';
 

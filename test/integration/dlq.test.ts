@@ -11,8 +11,8 @@ import { silentLog } from '../../src/core/log.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
 import type { DeadLetter } from '../../src/core/record.ts';
 import { createFileDeadLetters, createKafkaDeadLetters } from '../../src/indexing/dead-letters.ts';
-import { createKafka, type KafkaConfig } from '../../src/source/kafka-client.ts';
-import { ensureTopics } from '../../src/source/topics.ts';
+import { createKafka, type KafkaConfig } from '../../src/source/kafka/client.ts';
+import { ensureTopics } from '../../src/source/kafka/topics.ts';
 import { startKafka, testBrokers, uniqueName, waitFor } from '../kit/servers.ts';
 import { kafkaConfig, numbered, produce, testAdmin, testKafka } from './intake-kit.ts';
 

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { packageRoot } from '../../src/core/package-root.ts';
-import type { BacktestResult } from '../../src/simulate/backtest.ts';
+import type { BacktestResult } from '../../src/replay/backtest.ts';
 import { incidentLog } from '../kit/incident-log.ts';
 import { committedOffsets, testAdmin } from './intake-kit.ts';
 import { storeIncident, workspace } from './stored-incident-kit.ts';

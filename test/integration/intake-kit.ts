@@ -1,14 +1,15 @@
 // For the tests of the Kafka intake: a source whose chunks are acknowledged when the test says so, and the group's
 // committed offsets as the broker has them.
-import kafkajs, { type Admin, type Kafka } from 'kafkajs';
+
+import type { Admin, Kafka } from 'kafkajs';
+import kafkajs from 'kafkajs';
 import { onTestFinished } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import { type Log, silentLog } from '../../src/core/log.ts';
 import { createMetrics, type Metrics } from '../../src/core/metrics.ts';
 import type { Chunk, RawRecord } from '../../src/core/record.ts';
-import type { IntakeConfig } from '../../src/source/intake-config.ts';
-import { createKafka, type KafkaConfig } from '../../src/source/kafka-client.ts';
-import { createKafkaSource } from '../../src/source/kafka-intake.ts';
+import { createKafka, type IntakeConfig, type KafkaConfig } from '../../src/source/kafka/client.ts';
+import { createKafkaSource } from '../../src/source/kafka/intake.ts';
 import { testBrokers, waitFor } from '../kit/servers.ts';
 
 export function kafkaConfig(overrides: {

@@ -1,6 +1,6 @@
 // The Kafka source on a real broker: what is committed, and when.
 import { describe, expect, it } from 'vitest';
-import { createEventIds } from '../../src/core/event-id.ts';
+import { createEventIds } from '../../src/core/record.ts';
 import { createTopic, testBrokers, uniqueName, waitFor } from '../kit/servers.ts';
 import {
   committedOffsets,

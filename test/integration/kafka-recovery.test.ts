@@ -3,15 +3,16 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import kafkajs, { type Admin, type Consumer, type Kafka } from 'kafkajs';
+import type { Admin, Consumer, Kafka } from 'kafkajs';
+import kafkajs from 'kafkajs';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import { LogpipeError } from '../../src/core/errors.ts';
-import { registerCodecs } from '../../src/core/kafka-codecs.ts';
+import { registerCodecs } from '../../src/core/kafka/codecs.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
 import { packageRoot } from '../../src/core/package-root.ts';
-import { createKafka } from '../../src/source/kafka-client.ts';
-import { createKafkaSource } from '../../src/source/kafka-intake.ts';
+import { createKafka } from '../../src/source/kafka/client.ts';
+import { createKafkaSource } from '../../src/source/kafka/intake.ts';
 import { createTopic, startKafka, testBrokers, uniqueName, waitFor } from '../kit/servers.ts';
 import {
   committedOffsets,
@@ -263,8 +264,8 @@ describe('a process stopped beyond its session timeout', () => {
     // Takes chunks and acknowledges them only when told to on stdin; prints what happens to it.
     const program = `
       const { config, intake, dist } = JSON.parse(process.argv[1]);
-      const { createKafkaSource } = await import(dist + '/src/source/kafka-intake.js');
-      const { createKafka } = await import(dist + '/src/source/kafka-client.js');
+      const { createKafkaSource } = await import(dist + '/src/source/kafka/intake.js');
+      const { createKafka } = await import(dist + '/src/source/kafka/client.js');
       const { createMetrics } = await import(dist + '/src/core/metrics.js');
       const { silentLog } = await import(dist + '/src/core/log.js');
       const { systemClock } = await import(dist + '/src/core/clock.js');

@@ -5,14 +5,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Client } from '@elastic/elasticsearch';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { installAlertsTemplate } from '../../src/alerts/history-template.ts';
+import { installAlertsTemplate } from '../../src/alerter/history.ts';
 import { createLineParser } from '../../src/cli/parse.ts';
 import { parseConfig } from '../../src/config.ts';
 import { silentLog } from '../../src/core/log.ts';
 import { packageRoot } from '../../src/core/package-root.ts';
 import { createElasticsearchClient } from '../../src/indexing/elasticsearch.ts';
-import { installTemplate } from '../../src/indexing/template.ts';
-import type { SavedObject } from '../../src/kibana/saved-object.ts';
+import { installTemplate } from '../../src/indexing/index-template.ts';
+import type { SavedObject } from '../../src/kibana/check.ts';
 import { kqlQuery, type LensContext, type LensLayer, OTHER, type Row, runLensLayer } from '../kit/lens-query.ts';
 import { testEsMajors, testEsUrlOf } from '../kit/servers.ts';
 

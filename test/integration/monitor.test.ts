@@ -5,14 +5,17 @@ import { join } from 'node:path';
 import { Queue, Worker } from 'bullmq';
 import { expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
-import { createMasker } from '../../src/core/mask.ts';
+import { createMasker } from '../../src/core/secrets/mask.ts';
 import { createElasticsearchClient } from '../../src/indexing/elasticsearch.ts';
 import { createHealthMonitor } from '../../src/monitor/health-monitor.ts';
-import { createBullProbe } from '../../src/monitor/probe-bull.ts';
-import { createElasticsearchProbe } from '../../src/monitor/probe-elasticsearch.ts';
-import { createKafkaProbe } from '../../src/monitor/probe-kafka.ts';
-import { createSpoolProbe } from '../../src/monitor/probe-spool.ts';
-import type { Probe, Reading } from '../../src/monitor/reading.ts';
+import {
+  createBullProbe,
+  createElasticsearchProbe,
+  createKafkaProbe,
+  createSpoolProbe,
+  type Probe,
+  type ProbeReading,
+} from '../../src/monitor/probes.ts';
 import { createLedger } from '../kit/ledger.ts';
 import { startRedis } from '../kit/redis.ts';
 import { startEs, testEsUrl } from '../kit/servers.ts';
@@ -50,7 +53,7 @@ it('counts the jobs that wait in BullMQ queues, paused and prioritized ones too,
 it('a Redis that is gone and comes back costs the readings of the runs in between, and no password shows', async () => {
   const first = await startRedis();
   const logged: string[] = [];
-  const recorded: Reading[] = [];
+  const recorded: ProbeReading[] = [];
   const probe = createBullProbe({
     redisUrl: `redis://:s3cr3t@127.0.0.1:${first.port}`,
     prefix: 'bull',
@@ -123,6 +126,6 @@ it('measures a spool by the files in it, nested ones too', async () => {
   expect(await run(probe)).toEqual([{ measure: 'logpipe.spool_used', labels: { host: hostname() }, value: 0.8 }]);
 });
 
-function run(probe: Probe): Promise<readonly Reading[]> {
+function run(probe: Probe): Promise<readonly ProbeReading[]> {
   return probe.run(new AbortController().signal);
 }

@@ -6,7 +6,7 @@
 // what shipping, counting and evaluation take.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadMeasures } from '../../src/measure/measure-config.ts';
-import { RELATIVE_ACCURACY } from '../../src/measure/sketch.ts';
+import { RELATIVE_ACCURACY } from '../../src/measure/totals.ts';
 import { readDashboard, SHIPPED_DASHBOARDS } from '../kit/dashboards.ts';
 import type { Prometheus, Series } from '../kit/prometheus.ts';
 import type { PlatformWay } from '../kit/prometheus-config.ts';

@@ -7,8 +7,8 @@ import kafkajs from 'kafkajs';
 import { onTestFinished } from 'vitest';
 import { type ReplayCommandDeps, type ReplayCommandOptions, runReplay } from '../../src/cli/replay.ts';
 import { type Config, parseConfig } from '../../src/config.ts';
-import { createEventIds } from '../../src/core/event-id.ts';
 import { silentLog } from '../../src/core/log.ts';
+import { createEventIds } from '../../src/core/record.ts';
 import { createTopic, testBrokers, testEsUrl, uniqueName } from '../kit/servers.ts';
 import { testKafka } from './intake-kit.ts';
 

@@ -9,8 +9,8 @@ import type { RawRecord } from '../../src/core/record.ts';
 import { Batch, type BatchItem } from '../../src/indexing/batch.ts';
 import { createKafkaDeadLetters } from '../../src/indexing/dead-letters.ts';
 import { documentId } from '../../src/indexing/document.ts';
-import { createTopicTarget } from '../../src/replay/target-topic.ts';
-import { createKafka } from '../../src/source/kafka-client.ts';
+import { createTopicTarget } from '../../src/replay/targets.ts';
+import { createKafka } from '../../src/source/kafka/client.ts';
 import { createLedger } from '../kit/ledger.ts';
 import { createTopic, testBrokers, uniqueName } from '../kit/servers.ts';
 import { committedOffsets, testAdmin } from './intake-kit.ts';
@@ -243,7 +243,7 @@ describe('--to-topic', () => {
     await createTopic(testBrokers(), topic, { partitions: 3 });
     const { summary } = await bench.run({ from: at(start), to: at(start + 1_000), toTopic: topic });
     expect(summary).toMatchObject({ matched: 2 });
-    const { readTopic } = await import('../../src/source/topic-reader.ts');
+    const { readTopic } = await import('../../src/source/kafka/topic-reader.ts');
     const got: { id: string; mark: string; value: Record<string, unknown>; partition: number }[] = [];
     await readTopic(
       bench.config.kafka,

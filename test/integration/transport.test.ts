@@ -2,10 +2,11 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import kafkajs, { type KafkaMessage } from 'kafkajs';
+import type { KafkaMessage } from 'kafkajs';
+import kafkajs from 'kafkajs';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import winston from 'winston';
-import { registerCodecs } from '../../src/core/kafka-codecs.ts';
+import { registerCodecs } from '../../src/core/kafka/codecs.ts';
 import { createLogger, KafkaTransport, type KafkaTransportOptions, startProcessStats } from '../../src/ship/index.ts';
 import { createTopic, spawnScript, startKafka, testBrokers, uniqueName, waitFor } from '../kit/servers.ts';
 

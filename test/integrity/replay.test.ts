@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { silentLog } from '../../src/core/log.ts';
-import { readTopic } from '../../src/source/topic-reader.ts';
+import { readTopic } from '../../src/source/kafka/topic-reader.ts';
 import { kafkaConfig } from '../integration/intake-kit.ts';
 import { createLedger, type Ledger } from '../kit/ledger.ts';
 import { createTopic, spawnLogpipe, uniqueName, waitFor } from '../kit/servers.ts';

@@ -1,13 +1,15 @@
 // What counting must come to, twice: as the messages of a counts topic add up, and as a plain count of the log says. The
 // plain count knows no buckets in memory, no offsets and no restarts; it shares only parser and tagger with the counter.
 import type { RawRecord } from '../../src/core/record.ts';
-import { compileCondition } from '../../src/measure/conditions.ts';
+import { compileCondition } from '../../src/measure/collect.ts';
+import { SPAN } from '../../src/measure/counter.ts';
 import { type CollectedMeasure, collectedOf, type Measures } from '../../src/measure/measure-config.ts';
-import { SPAN } from '../../src/measure/recent-ids.ts';
-import { addBins, type Bins, binOf } from '../../src/measure/sketch.ts';
 import {
+  addBins,
+  type Bins,
   BUCKET_MS,
   type BucketTotals,
+  binOf,
   type CountsMessage,
   LABEL_SEPARATOR,
   MAX_AGE_MS,

@@ -1,13 +1,13 @@
 // A process that holds the alert state whenever it is its turn, and commits: `hold-alerts.js <json>` with { config, counts,
 // alerts, transactionalId, key, sessionTimeoutMs }. Prints what happens, a line each. For tests that stop or kill it.
-import { type AlertStore, LostHoldError } from '../../src/alerts/store.ts';
-import { createKafkaStores } from '../../src/alerts/store-kafka.ts';
-import { createThreadedHolder } from '../../src/alerts/threaded-holder.ts';
+import { type AlertStore, LostHoldError } from '../../src/alerter/store.ts';
+import { createKafkaStores } from '../../src/alerter/store-kafka.ts';
+import { createThreadedHolder } from '../../src/alerter/threaded-leadership.ts';
 import { systemClock as clock, sleep } from '../../src/core/clock.ts';
 import { errorText } from '../../src/core/errors.ts';
 import { silentLog as log } from '../../src/core/log.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
-import { createKafka, type KafkaConfig } from '../../src/source/kafka-client.ts';
+import { createKafka, type KafkaConfig } from '../../src/source/kafka/client.ts';
 
 export interface HoldAlertsOptions {
   readonly config: KafkaConfig;

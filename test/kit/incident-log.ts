@@ -1,6 +1,6 @@
 // The log of a small incident, the same at every call: calls and HTTP requests of a quiet platform, and ten minutes in which calls
 // fail. Out: events with their times, in order.
-import { createEventIds } from '../../src/core/event-id.ts';
+import { createEventIds } from '../../src/core/record.ts';
 
 export interface LoggedEvent {
   readonly timeMs: number;

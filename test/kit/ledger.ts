@@ -3,9 +3,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import kafkajs, { type Kafka, type Producer } from 'kafkajs';
+import type { Kafka, Producer } from 'kafkajs';
+import kafkajs from 'kafkajs';
 import { onTestFinished } from 'vitest';
-import { createEventIds } from '../../src/core/event-id.ts';
+import { createEventIds } from '../../src/core/record.ts';
 import type { LogpipeProcess } from './process.ts';
 import { createTopic, spawnLogpipe, testBrokers, testEsUrl, uniqueName, waitFor } from './servers.ts';
 

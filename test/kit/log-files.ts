@@ -8,8 +8,8 @@ import { type Clock, systemClock } from '../../src/core/clock.ts';
 import { type Log, silentLog } from '../../src/core/log.ts';
 import { createMetrics, type Metrics } from '../../src/core/metrics.ts';
 import type { Chunk, RawRecord, Source } from '../../src/core/record.ts';
+import type { JournalEntry } from '../../src/source/files/checkpoints.ts';
 import { createFileSource, type FilesConfig } from '../../src/source/files/files.ts';
-import type { JournalEntry } from '../../src/source/files/journal.ts';
 import { waitFor } from './servers.ts';
 
 export const until = (what: string, condition: () => unknown) =>

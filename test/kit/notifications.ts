@@ -1,5 +1,5 @@
 // One incident as the alerts' code would send it, for tests of the channels.
-import type { Notification } from '../../src/notify/notification.ts';
+import type { Notification } from '../../src/incidents/notification.ts';
 
 export const AT_MS = Date.parse('2026-11-25T10:05:00.000Z');
 

@@ -2,8 +2,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
-import { NODE_FLAGS } from '../../src/core/node-flags.ts';
-import { packageRoot } from '../../src/core/package-root.ts';
+import { NODE_FLAGS, packageRoot } from '../../src/core/package-root.ts';
 
 export interface SpawnOptions {
   env?: Readonly<Record<string, string>>;

@@ -7,8 +7,8 @@ import { packageRoot } from '../../src/core/package-root.ts';
 
 /** The order of the flow; a stage imports what stands before it. */
 const ORDER = [
-  ...['core', 'source', 'parse', 'tag', 'indexing', 'replay', 'measure', 'rules', 'notify', 'alerts', 'simulate'],
-  ...['incident', 'monitor', 'ops', 'kibana', 'pm2', 'root', 'cli', 'main'],
+  ...['core', 'source', 'parse', 'tag', 'indexing', 'measure', 'windows', 'rules', 'incidents', 'notify', 'alerter'],
+  ...['replay', 'monitor', 'ops', 'kibana', 'pm2', 'root', 'cli', 'main'],
 ] as const;
 type Stage = (typeof ORDER)[number] | 'ship';
 

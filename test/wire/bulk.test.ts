@@ -1,15 +1,14 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import { silentLog } from '../../src/core/log.ts';
-import { createMasker } from '../../src/core/mask.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
 import type { Chunk, DeadLetter, RawRecord } from '../../src/core/record.ts';
-import { createBulkWriter } from '../../src/indexing/bulk-writer.ts';
+import { createMasker } from '../../src/core/secrets/mask.ts';
+import { createBulkWriter, createDegrade, createElasticsearchSink } from '../../src/indexing/bulk-writer.ts';
+import { createDeadLetter } from '../../src/indexing/dead-letters.ts';
 import { createDocumentWriter } from '../../src/indexing/document.ts';
 import { createElasticsearchClient, createSendBulk } from '../../src/indexing/elasticsearch.ts';
-import { createDegrade, createElasticsearchSink } from '../../src/indexing/elasticsearch-sink.ts';
 import { createIndexer, type Indexer } from '../../src/indexing/indexer.ts';
-import { createDeadLetter } from '../../src/indexing/refused.ts';
 import type { Sink } from '../../src/indexing/sinks.ts';
 import { createParser } from '../../src/parse/parse.ts';
 import { createTagger } from '../../src/tag/tag.ts';

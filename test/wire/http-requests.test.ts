@@ -3,11 +3,12 @@
 import { once } from 'node:events';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
-import express, { type NextFunction, type Request, type Response } from 'express';
+import type { NextFunction, Request, Response } from 'express';
+import express from 'express';
 import fastify from 'fastify';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { expressRequests, fastifyRequests, type HttpRequestsOptions } from '../../src/ship/http.ts';
-import { createEventCheck } from '../../src/tag/events.ts';
+import { expressRequests, fastifyRequests, type HttpRequestsOptions } from '../../src/ship/http-requests.ts';
+import { createEventCheck } from '../../src/tag/tag.ts';
 
 type Logged = Record<string, unknown> & { http: { durationMs: number } };
 

@@ -4,8 +4,8 @@ import { createRequire } from 'node:module';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import kafkajs from 'kafkajs';
 import { expect, onTestFinished, test } from 'vitest';
-import { repairKafkaJsTime } from '../../src/core/kafkajs-timer.ts';
-import { isKafkaAway } from '../../src/source/kafka-failures.ts';
+import { repairKafkaJsTime } from '../../src/core/kafka/kafkajs-timer.ts';
+import { isKafkaAway } from '../../src/source/kafka/client.ts';
 
 interface Reply {
   readonly buffer: Buffer;

@@ -7,7 +7,7 @@ import { pathToFileURL } from 'node:url';
 import { expect, it } from 'vitest';
 import { packageRoot } from '../../src/core/package-root.ts';
 
-const MODULE = pathToFileURL(join(packageRoot(), 'dist', 'src', 'cli', 'leftovers.js')).href;
+const MODULE = pathToFileURL(join(packageRoot(), 'dist', 'src', 'cli', 'io.js')).href;
 
 async function statusOf(program: string): Promise<{ status: number | null; ms: number }> {
   const text = `import { endDespiteLeftovers } from ${JSON.stringify(MODULE)};\n${program}`;

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import Transport from 'winston-transport';
 import { type CreateLoggerOptions, createLogger, type DropNotice, type KafkaTransport } from '../../src/ship/index.ts';
-import { LogFile } from '../../src/ship/log-file.ts';
-import { type Info, MESSAGE } from '../../src/ship/record.ts';
+import { type Info, MESSAGE } from '../../src/ship/log-record.ts';
+import { LogFile } from '../../src/ship/logger.ts';
 
 function folderOfTest(): string {
   const folder = mkdtempSync(join(tmpdir(), 'logpipe-logger-'));

@@ -1,17 +1,15 @@
 // E-mail at a real SMTP server: the whole message as parsed at the other end, every class of reply, and no way into a
 // header.
 
-import type { AddressInfo } from 'node:net';
-import { type connect, createServer, type Server } from 'node:net';
+import { type AddressInfo, type connect, createServer, type Server } from 'node:net';
 import { PassThrough } from 'node:stream';
 import { afterEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import type { Log } from '../../src/core/log.ts';
-import { createMasker } from '../../src/core/mask.ts';
+import { createMasker } from '../../src/core/secrets/mask.ts';
+import { type Channel, CUT } from '../../src/incidents/notification.ts';
 import { createChannels } from '../../src/notify/channels.ts';
-import type { Channel } from '../../src/notify/notification.ts';
 import type { EmailConfig } from '../../src/notify/notify-config.ts';
-import { CUT } from '../../src/notify/text.ts';
 import { type MailReceiver, smtpError, startMailReceiver } from '../kit/mail-receiver.ts';
 import { AT_MS, notification } from '../kit/notifications.ts';
 

@@ -2,12 +2,11 @@
 import { afterEach, expect, test } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import type { Log } from '../../src/core/log.ts';
-import { createMasker } from '../../src/core/mask.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
+import { createMasker } from '../../src/core/secrets/mask.ts';
+import type { Channel, ChannelName } from '../../src/incidents/notification.ts';
 import { createDispatcher } from '../../src/notify/dispatcher.ts';
-import type { Channel, ChannelName } from '../../src/notify/notification.ts';
-import { createPagerDuty } from '../../src/notify/pagerduty.ts';
-import { createSlack } from '../../src/notify/slack.ts';
+import { createPagerDuty, createSlack } from '../../src/notify/http-channels.ts';
 import { notification } from '../kit/notifications.ts';
 import { type Answer, startReceiver } from '../kit/receiver.ts';
 

@@ -6,12 +6,18 @@ import { afterEach, describe, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import { loadYaml } from '../../src/core/config-loader.ts';
 import type { Log } from '../../src/core/log.ts';
-import { createMasker } from '../../src/core/mask.ts';
+import { createMasker } from '../../src/core/secrets/mask.ts';
+import {
+  type Channel,
+  type ChannelName,
+  CUT,
+  headline,
+  type Notification,
+  type SendResult,
+} from '../../src/incidents/notification.ts';
 import { channelsFor, createChannels } from '../../src/notify/channels.ts';
 import { mailContent } from '../../src/notify/email.ts';
-import type { Channel, ChannelName, Notification, SendResult } from '../../src/notify/notification.ts';
 import { type NotifyConfig, notifySection } from '../../src/notify/notify-config.ts';
-import { CUT, headline } from '../../src/notify/text.ts';
 import { createFakeClock } from '../kit/fake-clock.ts';
 import { AT_MS, notification } from '../kit/notifications.ts';
 import { type Answer, type Receiver, startReceiver } from '../kit/receiver.ts';

@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { parseConfig } from '../../src/config.ts';
 import { silentLog } from '../../src/core/log.ts';
-import { createMasker } from '../../src/core/mask.ts';
-import type { Channel, ChannelName, Notification, SendResult } from '../../src/notify/notification.ts';
+import { createMasker } from '../../src/core/secrets/mask.ts';
+import type { Channel, ChannelName, Notification, SendResult } from '../../src/incidents/notification.ts';
 import { type Pm2Watch, startPm2Watch } from '../../src/pm2/watch.ts';
 import { createFakeClock } from '../kit/fake-clock.ts';
 

@@ -4,8 +4,8 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import winston from 'winston';
 import { silentLog } from '../../src/core/log.ts';
 import { KafkaTransport } from '../../src/ship/index.ts';
-import type { KafkaConfig } from '../../src/source/kafka-client.ts';
-import { type Flow, type ReadTopicOptions, readTopic } from '../../src/source/topic-reader.ts';
+import type { KafkaConfig } from '../../src/source/kafka/client.ts';
+import { type Flow, type ReadTopicOptions, readTopic } from '../../src/source/kafka/topic-reader.ts';
 import { type ScriptedKafka, startScriptedKafka } from '../kit/scripted-kafka.ts';
 
 const until = (check: () => void) => vi.waitFor(check, { timeout: 20_000, interval: 5 });

@@ -13,8 +13,8 @@ import {
   KafkaTransport,
   type KafkaTransportOptions,
 } from '../../src/ship/index.ts';
-import { LogFile } from '../../src/ship/log-file.ts';
-import { type Info, MESSAGE } from '../../src/ship/record.ts';
+import { type Info, MESSAGE } from '../../src/ship/log-record.ts';
+import { LogFile } from '../../src/ship/logger.ts';
 
 const NOWHERE = { brokers: ['127.0.0.1:1'], service: 'api', closeTimeoutMs: 50 };
 type Loose = Record<string, (...args: unknown[]) => unknown>;

@@ -3,18 +3,17 @@
 // be read holds up no other.
 import { type FSWatcher, watch } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
-import { type Clock, sleep } from '../../core/clock.ts';
+import { type Clock, settleable, sleep } from '../../core/clock.ts';
 import { errorText } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { Metrics } from '../../core/metrics.ts';
 import type { Deliver, Source } from '../../core/record.ts';
 import { lockFolder } from '../folder-lock.ts';
-import { createOffsetTracker } from '../offset-tracker.ts';
-import { settleable } from '../settleable.ts';
+import { createOffsetTracker } from '../kafka/offset-tracker.ts';
+import { type FileJournal, type JournalEntry, openJournal } from './checkpoints.ts';
+import { liveNamesOf } from './content.ts';
 import { createFolders } from './folders.ts';
 import { createFileFollower, type DescriptorPool, type FileFollower } from './follower.ts';
-import { type FileJournal, type JournalEntry, openJournal } from './journal.ts';
-import { liveNamesOf } from './names.ts';
 
 const CLOSE_MS = 1_000;
 const MAX_OPEN = 256;

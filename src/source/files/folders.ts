@@ -2,7 +2,7 @@
 // only when the folder has changed, once for all files that are followed in it.
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { liveNamesOf } from './names.ts';
+import { liveNamesOf } from './content.ts';
 
 /** A folder that changed less than this before it was read may change again without its time telling. */
 const TICK_MS = 50;

@@ -11,13 +11,24 @@ import type { Clock } from '../../core/clock.ts';
 import { errorText, LogpipeError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { Chunk, DropReason, RawRecord } from '../../core/record.ts';
-import { createLineSplitter, type LineSplitter } from '../lines.ts';
-import type { OffsetTracker } from '../offset-tracker.ts';
-import { type Content, compare, isCopy, isLasting, lastingMarks, markAt, openContent, tailOf } from './content.ts';
+import type { OffsetTracker } from '../kafka/offset-tracker.ts';
+import { createLineSplitter, createPipeReader, type LineSplitter, type PipeReader } from '../lines.ts';
+import type { FileJournal, JournalEntry, Mark } from './checkpoints.ts';
+import {
+  type Content,
+  compare,
+  isCopy,
+  isGzip,
+  isLasting,
+  lastingMarks,
+  liveNamesOf,
+  markAt,
+  olderByName,
+  openContent,
+  tailOf,
+  turnsOf,
+} from './content.ts';
 import type { Folders, Listing } from './folders.ts';
-import type { FileJournal, JournalEntry, Mark } from './journal.ts';
-import { isGzip, liveNamesOf, olderByName, turnsOf } from './names.ts';
-import { createPipeReader, type PipeReader } from './pipe.ts';
 
 const READ_BYTES = 256 * 1024;
 const MARK_BYTES = 256;

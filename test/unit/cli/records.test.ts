@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it, test } from 'vitest';
 import { parse } from '../../../src/cli/parse.ts';
 import { parseConfig } from '../../../src/config.ts';
-import { createMasker } from '../../../src/core/mask.ts';
+import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { shownText } from '../../../src/replay/record-document.ts';
-import { parseCondition } from '../../../src/replay/where.ts';
+import { parseCondition } from '../../../src/replay/selection.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'logpipe-records-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -1,6 +1,6 @@
 // What kafkajs says, on its way to the transport's `warn` event.
 import { expect, test } from 'vitest';
-import { passOn } from '../../../src/core/broker-connections.ts';
+import { passOn } from '../../../src/core/kafka/broker-connections.ts';
 
 test('texts, details and errors in place of texts; repetitions once a minute', () => {
   const told: string[] = [];

@@ -5,7 +5,7 @@ import { checkConfig, clearTextWarnings } from '../../../src/cli/check-config.ts
 import { CONFIG_SCHEMA, parseConfig } from '../../../src/config.ts';
 import { secretsIn, withKnownSecrets, withoutSecrets } from '../../../src/core/config-loader.ts';
 import { createLog } from '../../../src/core/log.ts';
-import { createMasker } from '../../../src/core/mask.ts';
+import { createMasker } from '../../../src/core/secrets/mask.ts';
 
 /** Looks like no secret that a pattern knows: only its place says what it is. */
 const SECRET = ['opal', 'heron', '17'].join('-');

@@ -10,7 +10,7 @@ import {
   snappyCodec,
   UnreadableBatchError,
   zstdCodec,
-} from '../../../src/core/kafka-codecs.ts';
+} from '../../../src/core/kafka/codecs.ts';
 
 const MIB = 1024 * 1024;
 // Noise and repetition, longer than a block of any codec.

@@ -1,7 +1,7 @@
 // The words for failed connections. Which broker causes which error is proven in test/integration/transport-tls.test.ts.
 import { createRequire } from 'node:module';
 import { expect, test } from 'vitest';
-import { explainConnection } from '../../../src/core/kafka-hints.ts';
+import { explainConnection } from '../../../src/core/kafka/broker-connections.ts';
 
 const errors = createRequire(import.meta.url)('kafkajs/src/errors') as Record<
   string,

@@ -1,8 +1,16 @@
 // Somebody else's text on a terminal, and somebody else's values as JSON.
 import fc from 'fast-check';
 import { describe, expect, it, test } from 'vitest';
-import { bounded, TOO_DEEP, toJson, toPrettyJson } from '../../../src/core/safe-json.ts';
-import { oneLine, visible, visibleJson, visibleLines } from '../../../src/core/terminal-text.ts';
+import {
+  bounded,
+  oneLine,
+  TOO_DEEP,
+  toJson,
+  toPrettyJson,
+  visible,
+  visibleJson,
+  visibleLines,
+} from '../../../src/core/safe-json.ts';
 
 /** What a terminal acts upon or nobody sees. */
 const WORKS = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|\p{Surrogate}/u;

@@ -7,14 +7,13 @@ import { createPlatformStats } from '../../../examples/calling-platform/stats.ts
 import { parseConfig } from '../../../src/config.ts';
 import { systemClock } from '../../../src/core/clock.ts';
 import { silentLog } from '../../../src/core/log.ts';
-import { createMasker } from '../../../src/core/mask.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
+import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { createCounter } from '../../../src/measure/counter.ts';
-import { platformMetrics } from '../../../src/ops/platform-metrics.ts';
-import { statsOf } from '../../../src/ops/stats.ts';
+import { platformMetrics, statsOf } from '../../../src/ops/stats.ts';
 import { createParser } from '../../../src/parse/parse.ts';
-import { createWindowStore, type WindowStore } from '../../../src/rules/windows.ts';
 import { createTagger } from '../../../src/tag/tag.ts';
+import { createWindowStore, type WindowStore } from '../../../src/windows/windows.ts';
 import { MEASURES } from '../rules/kit.ts';
 
 const NOW = Date.parse('2026-01-05T10:00:00Z');

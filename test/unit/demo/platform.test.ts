@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { createPlatform, type Platform } from '../../../examples/calling-platform/platform.ts';
 import { systemClock } from '../../../src/core/clock.ts';
-import { createEventCheck } from '../../../src/tag/events.ts';
+import { createEventCheck } from '../../../src/tag/tag.ts';
 
 type Line = Record<string, unknown> & {
   level: string;

@@ -3,10 +3,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { packageRoot } from '../../../src/core/package-root.ts';
+import { NOTIFY_REASONS, type Notification } from '../../../src/incidents/notification.ts';
 import { channelsFor } from '../../../src/notify/channels.ts';
-import { NOTIFY_REASONS, type Notification } from '../../../src/notify/notification.ts';
-import { pagerDutyEvent } from '../../../src/notify/pagerduty.ts';
-import { slackMessage } from '../../../src/notify/slack.ts';
+import { pagerDutyEvent, slackMessage } from '../../../src/notify/http-channels.ts';
 import { PRIORITIES } from '../../../src/rules/observation.ts';
 
 const text = readFileSync(join(packageRoot(), 'docs/alerting.md'), 'utf8');

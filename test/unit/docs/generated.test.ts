@@ -14,7 +14,7 @@ import { packageRoot } from '../../../src/core/package-root.ts';
 import { DEAD_LETTER_REASONS, DROP_REASONS } from '../../../src/core/record.ts';
 import { FAILURE_REASONS } from '../../../src/indexing/outcome.ts';
 import { SHAPE_KEYS } from '../../../src/parse/shapes.ts';
-import { eventSchema } from '../../../src/tag/events.ts';
+import { eventSchema } from '../../../src/tag/tag.ts';
 import { MEASURES, RULES } from '../rules/kit.ts';
 
 const read = (path: string) => readFileSync(join(packageRoot(), path), 'utf8');

@@ -5,9 +5,9 @@ import { expect, it } from 'vitest';
 import { parseConfig } from '../../../src/config.ts';
 import { packageRoot } from '../../../src/core/package-root.ts';
 import { parseMeasures } from '../../../src/measure/measure-config.ts';
+import { runRuleTests } from '../../../src/replay/rule-tests.ts';
 import { parseRules } from '../../../src/rules/rule-config.ts';
-import { RULE_KINDS } from '../../../src/rules/rule-schema.ts';
-import { runRuleTests } from '../../../src/simulate/rule-tests.ts';
+import { RULE_KINDS } from '../../../src/rules/rule-types.ts';
 
 const read = (path: string) => readFileSync(join(packageRoot(), path), 'utf8');
 const blocks = [...read('docs/rules.md').matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, text]) => text!);

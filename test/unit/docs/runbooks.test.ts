@@ -5,10 +5,10 @@ import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 import { fieldPaths } from '../../../scripts/fields-docs.ts';
-import { BLIND_TITLE } from '../../../src/alerts/blind-notice.ts';
 import { parseConfig } from '../../../src/config.ts';
 import { packageRoot } from '../../../src/core/package-root.ts';
-import { parseCondition } from '../../../src/replay/where.ts';
+import { BLIND_TITLE } from '../../../src/incidents/notification.ts';
+import { parseCondition } from '../../../src/replay/selection.ts';
 import { RULES } from '../rules/kit.ts';
 
 const FOLDER = 'docs/runbooks';

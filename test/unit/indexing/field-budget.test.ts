@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createMetrics } from '../../../src/core/metrics.ts';
 import { createFieldBudget, type FieldUse, MAX_NEW_FIELDS } from '../../../src/indexing/field-budget.ts';
-import { FIELD_MAP, type FieldMap } from '../../../src/parse/field-types.ts';
+import { FIELD_MAP, type FieldMap } from '../../../src/parse/conform.ts';
 import type { TaggedEvent } from '../../../src/tag/tag.ts';
 import { createFakeClock, settled } from '../../kit/fake-clock.ts';
 

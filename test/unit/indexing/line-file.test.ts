@@ -5,14 +5,12 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import type { Log } from '../../../src/core/log.ts';
-import { silentLog } from '../../../src/core/log.ts';
+import { type Log, silentLog } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
 import type { DeadLetter } from '../../../src/core/record.ts';
 import { Batch } from '../../../src/indexing/batch.ts';
 import { createFileDeadLetters } from '../../../src/indexing/dead-letters.ts';
-import { createLineFile, persist } from '../../../src/indexing/line-file.ts';
-import { createConsoleSink, createNdjsonSink } from '../../../src/indexing/sinks.ts';
+import { createConsoleSink, createLineFile, createNdjsonSink, persist } from '../../../src/indexing/sinks.ts';
 
 let folder: string;
 beforeEach(() => {

@@ -1,10 +1,8 @@
 // What one event adds to the measures: kinds, conditions, labels and their bound, event time, and the bound of a bucket.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { createMasker } from '../../../src/core/mask.ts';
-import { ArrivalBucket } from '../../../src/measure/bucket.ts';
-import { compileCollect } from '../../../src/measure/collect.ts';
-import { compileCondition, compileLabelTest } from '../../../src/measure/conditions.ts';
+import { createMasker } from '../../../src/core/secrets/mask.ts';
+import { ArrivalBucket, compileCollect, compileCondition, compileLabelTest } from '../../../src/measure/collect.ts';
 import {
   type CollectedMeasure,
   type Condition,

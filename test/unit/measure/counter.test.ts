@@ -2,15 +2,19 @@
 // a record holds can stop it. That the sums are right whatever happens is exactness.test.ts.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { createEventIds } from '../../../src/core/event-id.ts';
 import { silentLog } from '../../../src/core/log.ts';
-import { createMasker } from '../../../src/core/mask.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
-import type { Chunk, ChunkOrigin, RawRecord } from '../../../src/core/record.ts';
-import { type CounterDeps, createCounter, type LanePosition } from '../../../src/measure/counter.ts';
+import { type Chunk, type ChunkOrigin, createEventIds, type RawRecord } from '../../../src/core/record.ts';
+import { createMasker } from '../../../src/core/secrets/mask.ts';
+import {
+  type CounterDeps,
+  createCounter,
+  createRecentIds,
+  type LanePosition,
+  SPAN,
+} from '../../../src/measure/counter.ts';
 import { decodeCounts, encodeCounts } from '../../../src/measure/counts-topic.ts';
 import { parseMeasures } from '../../../src/measure/measure-config.ts';
-import { createRecentIds, SPAN } from '../../../src/measure/recent-ids.ts';
 import type { BucketTotals, CountsMessage, LaneProgress } from '../../../src/measure/totals.ts';
 import { createParser } from '../../../src/parse/parse.ts';
 import { createTagger } from '../../../src/tag/tag.ts';

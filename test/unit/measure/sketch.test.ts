@@ -11,7 +11,7 @@ import {
   RELATIVE_ACCURACY,
   SMALLEST,
   valueOfBin,
-} from '../../../src/measure/sketch.ts';
+} from '../../../src/measure/totals.ts';
 
 /** Durations, both signs, zero, and whatever a producer may log. */
 const value = fc.oneof(

@@ -2,11 +2,11 @@
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { LogpipeError } from '../../../src/core/errors.ts';
 import { createHealthMonitor, type HealthMonitorDeps } from '../../../src/monitor/health-monitor.ts';
-import type { Reading } from '../../../src/monitor/reading.ts';
+import type { ProbeReading } from '../../../src/monitor/probes.ts';
 
-const lag = (value: number): Reading => ({ measure: 'kafka.lag', labels: {}, value });
+const lag = (value: number): ProbeReading => ({ measure: 'kafka.lag', labels: {}, value });
 
-function createDeps(readings: () => Promise<readonly Reading[]>) {
+function createDeps(readings: () => Promise<readonly ProbeReading[]>) {
   const recorded: [number, number][] = [];
   const lines: string[] = [];
   const note = (message: string, meta?: object) => void lines.push(`${message} ${JSON.stringify(meta)}`);

@@ -2,10 +2,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Log } from '../../../src/core/log.ts';
-import { createMasker } from '../../../src/core/mask.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
-import { createDispatcher, type Dispatcher, type OutboxEntry, type Retry } from '../../../src/notify/dispatcher.ts';
-import type { Channel, ChannelName, Notification, SendResult } from '../../../src/notify/notification.ts';
+import { createMasker } from '../../../src/core/secrets/mask.ts';
+import type { Channel, ChannelName, Notification, Retry, SendResult } from '../../../src/incidents/notification.ts';
+import { createDispatcher, type Dispatcher, type OutboxEntry } from '../../../src/notify/dispatcher.ts';
 import { createFakeClock, type FakeClock, settled } from '../../kit/fake-clock.ts';
 import { notification } from '../../kit/notifications.ts';
 

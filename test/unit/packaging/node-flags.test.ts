@@ -2,8 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { NODE_FLAGS } from '../../../src/core/node-flags.ts';
-import { packageRoot } from '../../../src/core/package-root.ts';
+import { NODE_FLAGS, packageRoot } from '../../../src/core/package-root.ts';
 
 const firstLine = (file: string) => readFileSync(join(packageRoot(), file), 'utf8').split('\n')[0];
 

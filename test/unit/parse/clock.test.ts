@@ -1,9 +1,9 @@
 // Events of a host whose clock is wrong, by an error that is known: their time, their day, and what stays as it was.
 import { expect, test } from 'vitest';
-import { createMasker } from '../../../src/core/mask.ts';
 import type { RawRecord } from '../../../src/core/record.ts';
+import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { createParser } from '../../../src/parse/parse.ts';
-import { fromDocument } from '../../../src/replay/stored-document.ts';
+import { fromDocument } from '../../../src/replay/record-document.ts';
 
 const PARSE = { maxRecordBytes: 1_000_000, maxAheadMs: 600_000, maxBehindMs: 2_592_000_000 };
 const ARRIVED = '2026-11-25T00:01:00.000Z';

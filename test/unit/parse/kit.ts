@@ -1,7 +1,7 @@
 // The parser as the pipeline has it, for one line at a time; and the leaves of JSON values, to see that none is gone.
 import { createLineParser, type ParsedLine } from '../../../src/cli/parse.ts';
-import { createMasker } from '../../../src/core/mask.ts';
 import type { RawRecord } from '../../../src/core/record.ts';
+import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { Batch } from '../../../src/indexing/batch.ts';
 import { createDocumentWriter } from '../../../src/indexing/document.ts';
 import { createParser } from '../../../src/parse/parse.ts';

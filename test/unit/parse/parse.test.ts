@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createLineParser, type ParsedLine } from '../../../src/cli/parse.ts';
-import { createMasker } from '../../../src/core/mask.ts';
+import { createMasker } from '../../../src/core/secrets/mask.ts';
 
 const RECORD_MS = Date.parse('2026-11-24T10:00:00.000Z');
 const CONFIG = {

@@ -1,7 +1,7 @@
 // Lines of other loggers: what their level, message and time become, and that a text inside a message forges nothing.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { LINE_FORMATS } from '../../../src/parse/lines.ts';
+import { LINE_FORMATS } from '../../../src/parse/normalise.ts';
 import { SHAPES } from '../../../src/parse/shapes.ts';
 import { leaves, parse, TIME, winston } from './kit.ts';
 

@@ -3,12 +3,11 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { parseConfig } from '../../../src/config.ts';
 import { silentLog } from '../../../src/core/log.ts';
-import { createMasker } from '../../../src/core/mask.ts';
+import { createMasker } from '../../../src/core/secrets/mask.ts';
+import type { Notification } from '../../../src/incidents/notification.ts';
 import { channelsFor } from '../../../src/notify/channels.ts';
-import type { Notification } from '../../../src/notify/notification.ts';
-import type { Happening } from '../../../src/pm2/happening.ts';
-import { createLifecycle, type Lifecycle } from '../../../src/pm2/lifecycle.ts';
-import { createTelling, type Telling } from '../../../src/pm2/telling.ts';
+import { createLifecycle, type Happening, type Lifecycle } from '../../../src/pm2/lifecycle.ts';
+import { createTelling, type Telling } from '../../../src/pm2/watch.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
 type Status = 'launching' | 'online' | 'stopping' | 'stopped' | 'errored';

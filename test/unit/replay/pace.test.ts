@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createPace, parseSpeed } from '../../../src/replay/pace.ts';
-import { createGate } from '../../../src/replay/yielding.ts';
+import { createGate, createPace, parseSpeed } from '../../../src/replay/pace.ts';
 
 describe('--speed', () => {
   it('is a factor or max', () => {

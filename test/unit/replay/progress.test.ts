@@ -3,8 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { createReplayProgress, emptyTally } from '../../../src/replay/progress.ts';
-import { openState, type ReplayState } from '../../../src/replay/state.ts';
+import { createReplayProgress, emptyTally, openState, type ReplayState } from '../../../src/replay/request.ts';
 
 describe('positions', () => {
   it('never lie behind a record that is open, and the counts are exactly those of what lies before them', () => {

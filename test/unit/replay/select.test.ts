@@ -1,16 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { alertsTemplate } from '../../../src/alerts/history-template.ts';
-import { createMasker } from '../../../src/core/mask.ts';
+import { alertsTemplate } from '../../../src/alerter/history.ts';
 import type { RawRecord } from '../../../src/core/record.ts';
+import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { Batch } from '../../../src/indexing/batch.ts';
 import { createDocumentWriter, INDEX_PATTERN } from '../../../src/indexing/document.ts';
-import { indexTemplate } from '../../../src/indexing/template.ts';
+import { indexTemplate } from '../../../src/indexing/index-template.ts';
 import { createParser } from '../../../src/parse/parse.ts';
-import { readable } from '../../../src/replay/feed.ts';
-import { REPLAY_PREFIX, replayTemplate } from '../../../src/replay/replay-template.ts';
-import { byOrigin, createSelector } from '../../../src/replay/select.ts';
-import { fromDocument } from '../../../src/replay/stored-document.ts';
-import { parseWhere } from '../../../src/replay/where.ts';
+import { fromDocument } from '../../../src/replay/record-document.ts';
+import { byOrigin, createSelector, parseWhere } from '../../../src/replay/selection.ts';
+import { readable } from '../../../src/replay/sources.ts';
+import { REPLAY_PREFIX, replayTemplate } from '../../../src/replay/targets.ts';
 import { createTagger } from '../../../src/tag/tag.ts';
 
 const START = Date.parse('2026-01-31T23:59:59.000Z');

@@ -1,9 +1,9 @@
 // Each kind of rule at its edges: what breaches, what ends it, and what says nothing.
 import { describe, expect, it } from 'vitest';
-import { createKnownSet } from '../../../src/rules/known-set.ts';
+import { usualOf } from '../../../src/rules/kinds.ts';
+import { createKnownSet } from '../../../src/rules/known-sets.ts';
 import type { SpikeRule } from '../../../src/rules/rule-types.ts';
-import { usualOf } from '../../../src/rules/spike.ts';
-import { readMeasure, windowTo } from '../../../src/rules/values.ts';
+import { readMeasure, windowTo } from '../../../src/windows/values.ts';
 import { calls, createStage, HOUR, MEASURES, MINUTE, of, rulesOf, SECOND, type Stage, stateOf, T0 } from './kit.ts';
 
 const DAY = 24 * HOUR;

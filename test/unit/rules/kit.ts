@@ -4,10 +4,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../../src/core/package-root.ts';
 import { type Measures, parseMeasures } from '../../../src/measure/measure-config.ts';
-import { binOf } from '../../../src/measure/sketch.ts';
 import {
   BUCKET_MS,
   type BucketTotals,
+  binOf,
   type CounterValue,
   type DistributionValue,
   LABEL_SEPARATOR,

@@ -1,9 +1,9 @@
 // Rules as they are read: defaults by priority and kind, and every mistake named at once with its place.
 import { describe, expect, it } from 'vitest';
 import { parseMeasures } from '../../../src/measure/measure-config.ts';
-import { formatThreshold, formatValue } from '../../../src/rules/format.ts';
 import { rollupsOf, toRuleInfo } from '../../../src/rules/rule-config.ts';
 import type { SpikeRule, ThresholdRule } from '../../../src/rules/rule-types.ts';
+import { formatThreshold, formatValue } from '../../../src/rules/words.ts';
 import { MEASURES, RULES, rulesOf } from './kit.ts';
 
 /** The lines of the error. */

@@ -4,8 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Log } from '../../../src/core/log.ts';
-import type { Rules } from '../../../src/rules/rule-config.ts';
-import { type RulesFile, watchRulesFile } from '../../../src/rules/rules-file.ts';
+import { type Rules, type RulesFile, watchRulesFile } from '../../../src/rules/rule-config.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 import { MEASURES } from './kit.ts';
 

@@ -2,8 +2,8 @@
 // linear at most, and not at all where the input is beyond what a record may hold; and what is left of the record.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { createRecordBuilder, type Info, LEVEL } from '../../../src/ship/log-record.ts';
 import { transportSettings } from '../../../src/ship/options.ts';
-import { createRecordBuilder, type Info, LEVEL } from '../../../src/ship/record.ts';
 
 const MAX_BYTES = 20_000;
 

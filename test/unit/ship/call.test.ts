@@ -10,8 +10,8 @@ import Transport from 'winston-transport';
 import { packageRoot } from '../../../src/core/package-root.ts';
 import { AttachedTransport } from '../../../src/ship/attached.ts';
 import { createLogger, type KafkaTransport } from '../../../src/ship/index.ts';
+import { createRecordBuilder, type Info, MESSAGE } from '../../../src/ship/log-record.ts';
 import { transportSettings } from '../../../src/ship/options.ts';
-import { createRecordBuilder, type Info, MESSAGE } from '../../../src/ship/record.ts';
 
 const { combine, timestamp, json, errors, splat, metadata, logstash, colorize } = winston.format;
 type Log = (logger: any, error: Error, other: Error) => void;

@@ -2,8 +2,8 @@
 import { createRequire } from 'node:module';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { encodeRecords } from '../../../src/ship/encode.ts';
-import type { ShipRecord } from '../../../src/ship/record.ts';
+import { encodeRecords } from '../../../src/ship/brokers.ts';
+import type { ShipRecord } from '../../../src/ship/log-record.ts';
 
 interface Decoder {
   readonly offset: number;

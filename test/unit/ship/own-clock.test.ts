@@ -1,6 +1,6 @@
 // What the brokers' answers prove about this host's clock: a quick one everything, a slow one nothing.
 import { expect, test } from 'vitest';
-import { createOwnClock } from '../../../src/ship/own-clock.ts';
+import { createOwnClock } from '../../../src/ship/brokers.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
 const HOUR = 3_600_000;

@@ -1,8 +1,9 @@
 // Records of one key go where every other Kafka client puts them.
 import fc from 'fast-check';
-import kafkajs, { type PartitionMetadata } from 'kafkajs';
+import type { PartitionMetadata } from 'kafkajs';
+import kafkajs from 'kafkajs';
 import { expect, test } from 'vitest';
-import { choosePartition } from '../../../src/ship/partition.ts';
+import { choosePartition } from '../../../src/ship/sender.ts';
 
 const partitions = (count: number) =>
   Array.from({ length: count }, (_, n) => ({ partitionId: n, leader: 1 }) as PartitionMetadata);

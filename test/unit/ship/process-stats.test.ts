@@ -1,8 +1,12 @@
 // process.stats and system.stats: the catalogue's fields, readings absent where they cannot be had.
 import { expect, test } from 'vitest';
 import { EVENTS, FIELDS } from '../../../src/core/catalogue.ts';
-import { startProcessStats } from '../../../src/ship/process-stats.ts';
-import { createSystemStats, establishedConnections, networkTotals } from '../../../src/ship/system-stats.ts';
+import {
+  createSystemStats,
+  establishedConnections,
+  networkTotals,
+  startProcessStats,
+} from '../../../src/ship/process-stats.ts';
 
 const DEV = `Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed

@@ -1,9 +1,8 @@
 // The queue's limits and order, with and without an overflow; drops are counted by reason and told once per episode.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { createDrops, type DropNotice } from '../../../src/ship/drops.ts';
-import { createQueue, type Overflow } from '../../../src/ship/queue.ts';
-import type { ShipRecord } from '../../../src/ship/record.ts';
+import type { ShipRecord } from '../../../src/ship/log-record.ts';
+import { createDrops, createQueue, type DropNotice, type Overflow } from '../../../src/ship/queue.ts';
 
 const record = (n: number, bytes = 10): ShipRecord => ({ line: String(n), eventId: '', key: null, bytes });
 const numbers = (records: readonly ShipRecord[]) => records.map(({ line }) => Number(line));

@@ -3,9 +3,16 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import winston from 'winston';
 import Transport from 'winston-transport';
-import { isEventId } from '../../../src/core/event-id.ts';
+import { isEventId } from '../../../src/core/record.ts';
+import {
+  createRecordBuilder,
+  type Info,
+  LEVEL,
+  MESSAGE,
+  type ShipRecord,
+  SPLAT,
+} from '../../../src/ship/log-record.ts';
 import { type KafkaTransportOptions, transportSettings } from '../../../src/ship/options.ts';
-import { createRecordBuilder, type Info, LEVEL, MESSAGE, type ShipRecord, SPLAT } from '../../../src/ship/record.ts';
 
 const NOW = Date.UTC(2026, 0, 2, 3, 4, 5, 6);
 const { combine, timestamp, json, printf, colorize, errors } = winston.format;

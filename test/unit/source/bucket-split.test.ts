@@ -4,10 +4,9 @@ import fc from 'fast-check';
 import type { Batch, KafkaMessage } from 'kafkajs';
 import { expect, test } from 'vitest';
 import type { Chunk } from '../../../src/core/record.ts';
-import { splitAtBuckets } from '../../../src/source/bucket-split.ts';
-import { createKafkaDelivery } from '../../../src/source/kafka-delivery.ts';
-import { toRecords } from '../../../src/source/kafka-records.ts';
-import { createOffsetTracker } from '../../../src/source/offset-tracker.ts';
+import { createKafkaDelivery, splitAtBuckets } from '../../../src/source/kafka/intake.ts';
+import { createOffsetTracker } from '../../../src/source/kafka/offset-tracker.ts';
+import { toRecords } from '../../../src/source/kafka/record-batch.ts';
 
 const WIDTH = 10_000;
 const at = (timeMs: number, offset = 0) => ({ value: null, offset, timeMs, eventId: undefined });

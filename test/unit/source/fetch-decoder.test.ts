@@ -4,10 +4,9 @@ import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import kafkajs from 'kafkajs';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { registerCodecs } from '../../../src/core/kafka-codecs.ts';
-import { createDecode, installFetchDecoder } from '../../../src/source/fetch-decoder.ts';
-import { toRecords } from '../../../src/source/kafka-records.ts';
-import { unpackAll } from '../../../src/source/record-batch.ts';
+import { registerCodecs } from '../../../src/core/kafka/codecs.ts';
+import { createDecode, installFetchDecoder } from '../../../src/source/kafka/fetch-decoder.ts';
+import { toRecords, unpackAll } from '../../../src/source/kafka/record-batch.ts';
 import { type Batch, EncoderClass, encodeBatch, type Record, seal } from './batches.ts';
 
 type Decode = (bytes: Buffer) => Promise<object>;

@@ -1,6 +1,6 @@
 // Which names belong to which live file, and which of two is older.
 import { expect, it } from 'vitest';
-import { liveNamesOf, olderByName, turnsOf } from '../../../src/source/files/names.ts';
+import { liveNamesOf, olderByName, turnsOf } from '../../../src/source/files/content.ts';
 
 it.each([
   ['app.log.1', 'logrotate'],

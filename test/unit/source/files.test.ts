@@ -7,7 +7,7 @@ import { systemClock } from '../../../src/core/clock.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import type { Chunk } from '../../../src/core/record.ts';
 import { createFileSource } from '../../../src/source/files/files.ts';
-import { createStdinSource } from '../../../src/source/stdin.ts';
+import { createStdinSource } from '../../../src/source/lines.ts';
 import { lines, newFolder, take as open, text, until } from '../../kit/log-files.ts';
 
 const deps = { log: silentLog, clock: systemClock };

@@ -3,7 +3,7 @@
 import { createRequire } from 'node:module';
 import type { Admin, Kafka } from 'kafkajs';
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { withAdmin } from '../../../src/source/kafka-admin.ts';
+import { withAdmin } from '../../../src/source/kafka/topics.ts';
 
 const { KafkaJSConnectionError, KafkaJSNumberOfRetriesExceeded, KafkaJSProtocolError } = createRequire(import.meta.url)(
   'kafkajs/src/errors',

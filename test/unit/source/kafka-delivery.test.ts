@@ -3,12 +3,16 @@ import { createRequire } from 'node:module';
 import { gzipSync } from 'node:zlib';
 import type { Batch, KafkaMessage } from 'kafkajs';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { registerCodecs } from '../../../src/core/kafka-codecs.ts';
+import { registerCodecs } from '../../../src/core/kafka/codecs.ts';
 import type { Chunk } from '../../../src/core/record.ts';
-import { createKafkaDelivery } from '../../../src/source/kafka-delivery.ts';
-import { firstOffsetOf } from '../../../src/source/kafka-records.ts';
-import { createOffsetTracker } from '../../../src/source/offset-tracker.ts';
-import { createAllowance, decodeBatch, type FetchedRecord } from '../../../src/source/record-batch.ts';
+import { createKafkaDelivery } from '../../../src/source/kafka/intake.ts';
+import { createOffsetTracker } from '../../../src/source/kafka/offset-tracker.ts';
+import {
+  createAllowance,
+  decodeBatch,
+  type FetchedRecord,
+  firstOffsetOf,
+} from '../../../src/source/kafka/record-batch.ts';
 import { encodeBatch } from './batches.ts';
 
 const require = createRequire(import.meta.url);
@@ -187,7 +191,7 @@ describe('a batch that cannot be read', () => {
 });
 
 test('a record time that no date can hold is brought into range', async () => {
-  const { toRecords } = await import('../../../src/source/kafka-records.ts');
+  const { toRecords } = await import('../../../src/source/kafka/record-batch.ts');
   const times = ['-1', '9223372036854775807', '1700000000000'].map(
     (timestamp) =>
       ({ offset: '1', timestamp, value: Buffer.from('x'), key: null, headers: {} }) as unknown as KafkaMessage,

@@ -1,9 +1,11 @@
 // Partitions that no member of the group reads: they show in the lag of every member, until somebody reads them.
-import kafkajs, { type Kafka } from 'kafkajs';
+
+import type { Kafka } from 'kafkajs';
+import kafkajs from 'kafkajs';
 import { expect, test } from 'vitest';
 import { silentLog } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
-import { createKafkaPositions } from '../../../src/source/kafka-positions.ts';
+import { createKafkaPositions } from '../../../src/source/kafka/positions.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
 const { MemberAssignment } = kafkajs.AssignerProtocol;

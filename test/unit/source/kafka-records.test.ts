@@ -1,7 +1,7 @@
 // What the headers of a record say, on its way from kafkajs to a raw record.
 import type { KafkaMessage } from 'kafkajs';
 import { expect, test } from 'vitest';
-import { toRecords } from '../../../src/source/kafka-records.ts';
+import { toRecords } from '../../../src/source/kafka/record-batch.ts';
 
 const ARRIVED_MS = Date.parse('2026-11-24T10:00:00.000Z');
 const DAY_MS = 86_400_000;

@@ -2,8 +2,8 @@
 import { expect, it } from 'vitest';
 import { parseSince } from '../../../src/cli/tail.ts';
 import { LogpipeError } from '../../../src/core/errors.ts';
-import { oneLine } from '../../../src/core/terminal-text.ts';
-import { parseCondition } from '../../../src/replay/where.ts';
+import { oneLine } from '../../../src/core/safe-json.ts';
+import { parseCondition } from '../../../src/replay/selection.ts';
 
 const document = {
   level: 'error',

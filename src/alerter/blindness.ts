@@ -1,0 +1,371 @@
+// "Log pipeline blind": the one alert that cannot go through Kafka. In: signs of life of Kafka, what this process cannot write, a
+// regular look. Out: a P1 straight to the channels after `blindAfterMs`, and its resolve when alerts are evaluated again.
+// Guarantee: one dedup key per environment and pipeline, whoever tells and however often, so that a service that knows such keys
+// shows one incident; time that this process slept through is nobody's silence; who told remembers it over a restart. The end is
+// told where the beginning may have arrived, and by the instance that decides: one that stood by hands over to it whom it told.
+//
+// Who tells whom: every blind instance tells PagerDuty, which knows the key. The others would show each message, so they are told by
+// the instance that decided last, and by one that stood by only two minutes later: the decider may be dead. Then there can be two.
+import { createHash } from 'node:crypto';
+import { readFileSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { Clock } from '../core/clock.ts';
+import { errorText } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import type { Metrics } from '../core/metrics.ts';
+import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
+import { BLIND_ENDED, BLIND_TITLE, blindNotice, CHANNELS, type ChannelName } from '../incidents/notification.ts';
+import { type MessageEntry, SEQ_DIGITS } from '../incidents/records.ts';
+import type { HttpSend } from '../notify/http-send.ts';
+import { isWorthSaying } from '../source/kafka/client.ts';
+
+export interface BlindWatch {
+  /** Kafka did something for us: confirmed the membership, took a commit, delivered totals. */
+  alive(): void;
+  /** This instance decides (true), or another one does (false). While neither is known, what was last known counts. */
+  leads(leading: boolean): void;
+  /** An evaluation of this instance is durable, and the counts of every partition in it were recent. */
+  evaluated(): void;
+  /** What became of a message in the end, by its entry's id. `reached`: the channel took it, or may have. */
+  onResult(id: string, reached: boolean): void;
+  /** To be called every second or so. */
+  look(): void;
+  /** True from the moment that an alert is due to its resolve. */
+  blind(): boolean;
+  /** How long Kafka has been silent while this process was awake, ms. */
+  silentMs(): number;
+}
+
+interface BlindWatchOptions {
+  readonly blindAfterMs: number;
+  readonly brokers: readonly string[];
+  readonly environment: string;
+  /** Tells pipelines on the same brokers apart: the alerts topic. */
+  readonly pipeline: string;
+  /** Where it is kept who was told: `noteFile(folder, …)`. */
+  readonly noteFile: string;
+  /** How much longer an instance waits that stood by, ms. Default 120 s. */
+  readonly standbyWaitMs?: number;
+}
+
+interface BlindWatchDeps {
+  readonly clock: Clock;
+  /** How long this process has been awake, ms: see core/clock.ts. */
+  readonly awakeMs: () => number;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** Channels of a P1, configured ones only. */
+  readonly channels: readonly ChannelName[];
+  /** Sends without the outbox, with the usual retries. */
+  readonly send: (entries: readonly MessageEntry[]) => void;
+  /** Of what was given to `send`: it need not be sent any more. */
+  readonly forget: (ids: readonly string[]) => void;
+  /** Tells the instance that decides whom this one told: it ends that. Rejects when it is not known to be written. */
+  readonly handOver?: (told: BlindTold) => Promise<void>;
+  /** Why counts cannot be written or alerts not be decided here, although Kafka answers; undefined when they can. */
+  readonly trouble: () => string | undefined;
+}
+
+/** Whom an instance told that does not decide. */
+export interface BlindTold {
+  readonly incidentId: string;
+  readonly environment: string;
+  /** Wall clock, ms. */
+  readonly sinceMs: number;
+  readonly channels: readonly ChannelName[];
+}
+
+/** Of them it is known that they show one incident for one key. */
+const KEYED: ReadonlySet<ChannelName> = new Set(['pagerduty']);
+
+/** After a failure to hand over. */
+const HAND_OVER_AGAIN_MS = 5_000;
+
+/** The same from every instance and every restart. */
+export function blindIncidentId(environment: string, pipeline: string): string {
+  const hash = createHash('sha1')
+    .update(JSON.stringify([environment, pipeline]))
+    .digest('hex');
+  return `blind-${hash.slice(0, 16)}`;
+}
+
+interface Note {
+  /** Wall clock, ms. */
+  readonly sinceMs: number;
+  readonly told: readonly ChannelName[];
+  readonly led: boolean;
+}
+
+export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDeps): BlindWatch {
+  const { blindAfterMs, standbyWaitMs = 120_000 } = options;
+  const { clock, awakeMs, log, metrics } = deps;
+  const incidentId = blindIncidentId(options.environment, options.pipeline);
+  const before = readNote(options.noteFile);
+  /** Channels that have a message, or are about to. */
+  const telling = new Set<ChannelName>(before?.told);
+  /** Of these it is known that they took it, or may have. */
+  const told = new Set<ChannelName>(before?.told);
+  /** Of these it is known that they never will. */
+  const refused = new Set<ChannelName>();
+  /** Messages on their way. */
+  const entries = new Map<string, { readonly channel: ChannelName; readonly action: 'trigger' | 'resolve' }>();
+  let led = before?.led ?? false;
+  let standing = false;
+  let lastAwakeMs = awakeMs();
+  let lastWallMs = clock.now();
+  let troubleSinceMs: number | undefined;
+  /** When it began, wall clock; what was told before a restart stands until it is resolved. */
+  let sinceMs = before?.sinceMs;
+  let blindSinceMs: number | undefined;
+  let handing = false;
+  let handAgainMs = 0;
+  /** To hand over, in a row. */
+  let failures = 0;
+  let seq = 0;
+  if (before !== undefined) metrics.blind.set(1);
+
+  function tell(action: 'trigger' | 'resolve', channels: readonly ChannelName[], message: string): void {
+    const atMs = clock.now();
+    const notification = blindNotice(action, {
+      ...{ incidentId, environment: options.environment, sinceMs: sinceMs ?? atMs, atMs, message },
+      metadata: metadataNow(),
+    });
+    seq += 1;
+    const number = String(seq).padStart(SEQ_DIGITS, '0');
+    const added = channels.map((channel) => ({
+      id: `${number}-${channel}`,
+      channel,
+      createdMs: atMs,
+      attempts: 0,
+      nextMs: 0,
+      notification,
+    }));
+    for (const { id, channel } of added) entries.set(id, { channel, action });
+    deps.send(added);
+  }
+
+  const metadataNow = () => ({ brokers: [...options.brokers], lastSignOfLife: new Date(lastWallMs).toISOString() });
+
+  function whyBlind(): string | undefined {
+    const awake = awakeMs();
+    const trouble = deps.trouble();
+    troubleSinceMs = trouble === undefined ? undefined : (troubleSinceMs ?? awake);
+    const silentMs = awake - lastAwakeMs;
+    if (silentMs >= blindAfterMs) return `Kafka has not answered for ${seconds(silentMs)} s`;
+    const troubledMs = troubleSinceMs === undefined ? 0 : awake - troubleSinceMs;
+    return troubledMs >= blindAfterMs ? `For ${seconds(troubledMs)} s: ${trouble}` : undefined;
+  }
+
+  function trigger(why: string): void {
+    const awake = awakeMs();
+    if (blindSinceMs === undefined) {
+      blindSinceMs = awake;
+      sinceMs ??= clock.now();
+      metrics.blind.set(1);
+      log.error('CRITICAL ALERT', { alert: { title: BLIND_TITLE, message: why, metadata: metadataNow() } });
+    }
+    const mayTellAll = led || awake - blindSinceMs >= standbyWaitMs;
+    const due = deps.channels.filter((name) => !telling.has(name) && (KEYED.has(name) || mayTellAll));
+    for (const name of due) telling.add(name);
+    if (due.length === 0) return;
+    const again = led || due.every((name) => KEYED.has(name)) ? '' : ' Another instance may have told you already.';
+    tell('trigger', due, `${why}: what is logged is not seen, and no other alert can fire.${again}`);
+  }
+
+  function resolve(): void {
+    // Whoever refused the beginning has no use for the end.
+    const channels = [...telling].filter((name) => !refused.has(name));
+    if (channels.length > 0) tell('resolve', channels, BLIND_ENDED);
+    over(BLIND_ENDED);
+  }
+
+  /** What other instances are blind to is not known here, so this one does not say that it is over. */
+  function handOver(hand: NonNullable<BlindWatchDeps['handOver']>): void {
+    deps.forget(idsOf('trigger'));
+    const words = 'This instance reaches Kafka again; the one that evaluates the alerts tells that it is over.';
+    if (told.size === 0) {
+      over(words);
+      return;
+    }
+    handing = true;
+    const about = {
+      incidentId,
+      environment: options.environment,
+      sinceMs: sinceMs ?? clock.now(),
+      channels: [...told],
+    };
+    hand(about)
+      .then(
+        () => over(words),
+        (error) => {
+          handAgainMs = awakeMs() + HAND_OVER_AGAIN_MS;
+          failures += 1;
+          if (isWorthSaying(failures)) {
+            log.warn('It cannot be handed over yet who was told', { error: errorText(error), failures });
+          }
+        },
+      )
+      .finally(() => {
+        handing = false;
+      });
+  }
+
+  function idsOf(action: 'trigger' | 'resolve', of?: ChannelName): string[] {
+    return [...entries].flatMap(([id, entry]) =>
+      entry.action === action && (of === undefined || entry.channel === of) ? [id] : [],
+    );
+  }
+
+  function over(message: string): void {
+    log.info(`ALERT RESOLVED: ${BLIND_TITLE}`, { message, blindForMs: clock.now() - (sinceMs ?? clock.now()) });
+    metrics.blind.set(0);
+    telling.clear();
+    told.clear();
+    refused.clear();
+    failures = 0;
+    sinceMs = undefined;
+    blindSinceMs = undefined;
+    removeNote(options.noteFile, log);
+  }
+
+  return {
+    alive() {
+      lastAwakeMs = awakeMs();
+      lastWallMs = clock.now();
+    },
+    leads(leading) {
+      led = leading;
+      standing = !leading;
+    },
+    evaluated() {
+      if (!handing && sinceMs !== undefined && whyBlind() === undefined) resolve();
+    },
+    onResult(id, reached) {
+      const entry = entries.get(id);
+      entries.delete(id);
+      if (entry?.action !== 'trigger') return;
+      const { channel } = entry;
+      const ends = idsOf('resolve', channel);
+      if (!reached) {
+        if (told.has(channel)) return;
+        refused.add(channel);
+        for (const end of ends) entries.delete(end);
+        deps.forget(ends);
+        return;
+      }
+      if (ends.length > 0) return;
+      telling.add(channel);
+      told.add(channel);
+      // Given up when it was handed over, and arrived after all: that is handed over as well.
+      if (sinceMs === undefined) metrics.blind.set(1);
+      sinceMs ??= clock.now();
+      writeNote(options.noteFile, { sinceMs, told: [...told], led }, log);
+    },
+    look() {
+      const why = whyBlind();
+      if (why !== undefined) return trigger(why);
+      if (sinceMs === undefined || handing || awakeMs() < handAgainMs) return;
+      // The one that decides resolves. It does not know of an instance that was cut off alone.
+      if (standing && deps.handOver !== undefined) handOver(deps.handOver);
+    },
+    blind: () => sinceMs !== undefined,
+    silentMs: () => awakeMs() - lastAwakeMs,
+  };
+}
+
+function seconds(ms: number): number {
+  return Math.round(ms / 1_000);
+}
+
+/** Undefined when nobody was told, or it cannot be read: then it is told once more. */
+function readNote(file: string): Note | undefined {
+  try {
+    const { sinceMs, told, led } = JSON.parse(readFileSync(file, 'utf8')) as Partial<Note>;
+    if (typeof sinceMs !== 'number' || !Array.isArray(told)) return undefined;
+    return { sinceMs, told: CHANNELS.filter((name) => told.includes(name)), led: led === true };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Instances of one folder share it: what another one told stays in it. */
+function writeNote(file: string, note: Note, log: Log): void {
+  try {
+    const other = readNote(file);
+    makePrivateFolder(dirname(file), { own: false });
+    const told = [...new Set([...(other?.told ?? []), ...note.told])];
+    writePrivateSync(file, `${JSON.stringify({ ...note, told, led: note.led || other?.led === true })}\n`);
+  } catch (error) {
+    log.warn('It cannot be kept who was told: after a restart it may be told twice', { error: errorText(error) });
+  }
+}
+
+function removeNote(file: string, log: Log): void {
+  try {
+    rmSync(file, { force: true });
+  } catch (error) {
+    log.warn('The note of who was told cannot be removed', { file, error: errorText(error) });
+  }
+}
+
+// The dead man's switch. In: ticks of the evaluator that saw recent counts of every partition. Out: a call of an address of yours
+// every minute, as long as there are such ticks. Whoever listens there (a monitoring service, a second logpipe's log) raises the
+// alarm when the calls stop. Guarantee: no call when the last such tick is older than half a minute, nor while
+// this process is blind.
+
+const YOUNG_MS = 30_000;
+
+interface Heartbeat {
+  /** The evaluator has evaluated everything. */
+  ticked(): void;
+  stop(): void;
+}
+
+export function createHeartbeat(
+  options: { readonly everyMs: number },
+  deps: {
+    readonly clock: Clock;
+    readonly log: Log;
+    readonly call: HttpSend;
+    /** Somebody has been told, or is being told, that this process sees nothing. */
+    readonly isBlind: () => boolean;
+  },
+): Heartbeat {
+  const { clock, log } = deps;
+  const ending = new AbortController();
+  let tickedMs = Number.NEGATIVE_INFINITY;
+  /** The last call was due while there was nothing to tell: the next sign of life is worth a call at once. */
+  let missed = true;
+  /** Calls in a row that nobody answered. */
+  let failures = 0;
+  let cancel = () => {};
+
+  async function beat(): Promise<void> {
+    missed = deps.isBlind() || clock.monotonicMs() - tickedMs > YOUNG_MS;
+    if (missed) return;
+    const result = await deps.call({ status: 'ok', at: new Date(clock.now()).toISOString() }, ending.signal);
+    if (ending.signal.aborted) return;
+    if (!result.ok && failures === 0) log.warn('The heartbeat address does not answer', { reason: result.reason });
+    if (result.ok && failures > 0) log.info('The heartbeat address answers again', { failures });
+    failures = result.ok ? 0 : failures + 1;
+  }
+
+  const schedule = () => {
+    cancel = clock.after(options.everyMs, () => {
+      void beat();
+      schedule();
+    });
+  };
+  schedule();
+
+  return {
+    ticked() {
+      tickedMs = clock.monotonicMs();
+      if (missed) void beat();
+    },
+    stop() {
+      cancel();
+      ending.abort();
+    },
+  };
+}

@@ -1,0 +1,197 @@
+// How commands reach whoever holds the alert state: a topic, or in embedded mode a folder beside the journal. In: commands of
+// `logpipe alerts resolve`, and of instances that were cut off. Out: the same, handed to the hold. Guarantee: nobody's offsets move; what is given is handed over at
+// least once, and obeyed once, because the hold answers each by its id in the alert state; what is no command is said and left out.
+import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Clock, sleep } from '../core/clock.ts';
+import { errorText } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
+import type { GivenCommand } from '../incidents/machine.ts';
+import { CHANNELS } from '../incidents/notification.ts';
+import { backoffMs, createKafka, defaultPartitioner, type KafkaConfig } from '../source/kafka/client.ts';
+import { readTopic } from '../source/kafka/topic-reader.ts';
+
+const FORMAT = 1;
+const FOLDER = 'commands';
+const LOOK_MS = 500;
+const MAX_BYTES = 256 * 1024;
+const MAX_ALERTS = 500;
+/** A command nobody took for so long is no longer meant. */
+const KEPT_MS = 86_400_000;
+
+export type Command = GivenCommand & { readonly kind: 'resolve' | 'blind-over'; readonly commandId: string };
+
+export interface CommandReader {
+  close(): Promise<void>;
+}
+
+interface CommandReaderDeps {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** `done`: it has been answered, durably. */
+  readonly onCommand: (command: Command, done: () => void) => void;
+}
+
+export function encodeCommand(command: Command): string {
+  return JSON.stringify({ v: FORMAT, command });
+}
+
+/** Whoever may write to the topic can write anything. */
+export function decodeCommand(value: Buffer | null): Command | undefined {
+  if (value === null || value.length > MAX_BYTES) return undefined;
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(value.toString());
+  } catch {
+    return undefined;
+  }
+  const { v, command } = (parsed ?? {}) as { v?: unknown; command?: { readonly [name: string]: unknown } | null };
+  if (v !== FORMAT || typeof command !== 'object' || command === null) return undefined;
+  const { kind, commandId, by } = command;
+  if (!isText(commandId, 64) || !isText(by, 200)) return undefined;
+  if (kind === 'blind-over') return blindOver(command, commandId, by);
+  const { alerts } = command as { readonly alerts?: readonly { readonly key: string; readonly startedMs: number }[] };
+  if (kind !== 'resolve') return undefined;
+  if (!Array.isArray(alerts) || alerts.length === 0 || alerts.length > MAX_ALERTS) return undefined;
+  if (!alerts.every((alert) => isText(alert?.key, 4_000) && Number.isFinite(alert.startedMs))) return undefined;
+  return { kind, commandId, by, alerts: alerts.map(({ key, startedMs }) => ({ key, startedMs })) };
+}
+
+function blindOver(
+  { incidentId, environment, sinceMs, channels }: { readonly [name: string]: unknown },
+  commandId: string,
+  by: string,
+): Command | undefined {
+  if (!isText(incidentId, 64) || !/^blind-[0-9a-f]{16}$/.test(incidentId) || !isText(environment, 200))
+    return undefined;
+  if (typeof sinceMs !== 'number' || !Number.isFinite(sinceMs) || !Array.isArray(channels)) return undefined;
+  const known = CHANNELS.filter((name) => name !== 'history' && channels.includes(name));
+  if (known.length === 0) return undefined;
+  return { kind: 'blind-over', commandId, by, incidentId, environment, sinceMs, channels: known };
+}
+
+function isText(value: unknown, longest: number): value is string {
+  return typeof value === 'string' && value !== '' && value.length <= longest;
+}
+
+/** @throws kafkajs's errors when it is not known to be written */
+export async function giveToTopic(kafka: KafkaConfig, topic: string, command: Command, log: Log): Promise<void> {
+  const producer = createKafka(kafka, log).producer({
+    createPartitioner: defaultPartitioner,
+    allowAutoTopicCreation: false,
+    idempotent: true,
+    maxInFlightRequests: 1,
+    retry: { retries: 5 },
+  });
+  try {
+    await producer.connect();
+    const message = { key: command.commandId, value: encodeCommand(command) };
+    await producer.send({ topic, acks: -1, messages: [message] });
+  } finally {
+    await producer.disconnect().catch(() => {});
+  }
+}
+
+/** What was given within the last day, and then what comes. */
+export function followTopic(kafka: KafkaConfig, topic: string, deps: CommandReaderDeps): CommandReader {
+  const { clock, log, onCommand } = deps;
+  const closing = new AbortController();
+
+  async function follow(): Promise<void> {
+    for (let failures = 0; !closing.signal.aborted; ) {
+      try {
+        await readTopic(
+          kafka,
+          {
+            topic,
+            purpose: 'alert-commands',
+            from: clock.now() - KEPT_MS,
+            follow: true,
+            signal: closing.signal,
+            onReady: () => (failures = 0),
+            onRecord({ value }) {
+              const command = decodeCommand(value);
+              if (command !== undefined) onCommand(command, () => {});
+              else if (value !== null) log.warn('A record of the commands topic is no command: left out', { topic });
+              return undefined;
+            },
+          },
+          log,
+        );
+      } catch (error) {
+        if (closing.signal.aborted) return;
+        failures += 1;
+        if (failures === 1) log.warn('Commands cannot be read; trying again', { topic, error: errorText(error) });
+        await sleep(backoffMs(failures), closing.signal);
+      }
+    }
+  }
+  const following = follow();
+
+  return {
+    async close() {
+      closing.abort();
+      await following;
+    },
+  };
+}
+
+/** @param journalDir the folder of the alert journal @throws the system's error when it cannot be written */
+export function giveToFolder(journalDir: string, command: Command): void {
+  const folder = join(journalDir, FOLDER);
+  makePrivateFolder(folder, { own: true });
+  writePrivateSync(join(folder, `${command.commandId}.json`), encodeCommand(command));
+}
+
+/** Looks twice a second; a file goes when its command has been answered. */
+export function followFolder(journalDir: string, deps: CommandReaderDeps): CommandReader {
+  const { clock, log, onCommand } = deps;
+  const folder = join(journalDir, FOLDER);
+  const taken = new Set<string>();
+  let failing = false;
+  let cancel = () => {};
+
+  function take(name: string): void {
+    const path = join(folder, name);
+    const { size, mtimeMs } = statSync(path);
+    const command = size > MAX_BYTES ? undefined : decodeCommand(readFileSync(path));
+    if (command === undefined || clock.now() - mtimeMs > KEPT_MS) {
+      log.warn('A file of the commands folder is no command, or a day old: removed', { path });
+      rmSync(path, { force: true });
+      return;
+    }
+    taken.add(name);
+    onCommand(command, () => {
+      rmSync(path, { force: true });
+      taken.delete(name);
+    });
+  }
+
+  function look(): void {
+    try {
+      for (const name of namesIn(folder)) if (name.endsWith('.json') && !taken.has(name)) take(name);
+      failing = false;
+    } catch (error) {
+      if (!failing) log.warn('Commands cannot be read; trying again', { folder, error: errorText(error) });
+      failing = true;
+    }
+    cancel = clock.after(LOOK_MS, look);
+  }
+  look();
+
+  return {
+    async close() {
+      cancel();
+    },
+  };
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).sort();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}

@@ -1,0 +1,130 @@
+// The thread that keeps the membership: the entry of a worker, run by threaded-holder.ts and imported by nobody. In: how to reach
+// Kafka, questions, signs of life of the main thread. Out: what createHolder says, as messages, in the order it was said.
+// Guarantee: whether it holds is answered by what is known here when the question is read. No monotonic time goes from thread to
+// thread, each counts from a moment of its own. When the main thread has hung for long the group is left, so that another
+// instance decides; it is joined again with the next sign of life.
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import type { Kafka } from 'kafkajs';
+import { systemClock as clock } from '../core/clock.ts';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import type { Log, LogLevel } from '../core/log.ts';
+import { toJson } from '../core/safe-json.ts';
+import { createKafka } from '../source/kafka/client.ts';
+import { createHolder, type Holder } from './leadership.ts';
+import type { FromHolderThread, HolderThreadData, ToHolderThread } from './threaded-leadership.ts';
+
+/** How often it is looked for signs of life in the time after which the main thread counts as hung. */
+const LOOKS = 6;
+const HUNG = 'this process hung';
+
+if (parentPort !== null) keepMembership(parentPort, workerData as HolderThreadData);
+
+function keepMembership(port: MessagePort, { kafka: config, holder: options, hungAfterMs }: HolderThreadData): void {
+  const post = (message: FromHolderThread) => port.postMessage(message);
+  const log = createPostedLog(post);
+  let kafka: Kafka | undefined;
+  let holder: Holder | undefined;
+  let left: Promise<void> = Promise.resolve();
+  /** Closed, or failed for good: nothing is joined any more. */
+  let over = false;
+  /** Over all memberships. */
+  let epochs = 0;
+  let heard = true;
+  let quietLooks = 0;
+
+  function join(): void {
+    try {
+      kafka ??= createKafka(config, log);
+      holder = createHolder(
+        options,
+        {
+          onHolding() {
+            epochs += 1;
+            post({ type: 'holding', epoch: epochs });
+          },
+          onLost: (_epoch, why) => post({ type: 'lost', epoch: epochs, why: quietLooks < LOOKS ? why : HUNG }),
+          onStandby: () => post({ type: 'standby' }),
+          onMember: () => post({ type: 'member' }),
+          onAway: (why) => post({ type: 'away', why }),
+        },
+        { kafka, clock, log, metrics: { sourceRestarts: { inc: () => post({ type: 'restarted' }) } } },
+      );
+      holder.ended.catch(fail);
+      holder.start();
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  function leave(): void {
+    const mine = holder;
+    holder = undefined;
+    if (mine !== undefined) left = mine.close();
+  }
+
+  function fail(error: unknown): void {
+    over = true;
+    const code = error instanceof LogpipeError ? error.code : 'LOGPIPE_KAFKA_FAILED';
+    const from = error instanceof Error ? error.cause : undefined;
+    const cause = from === undefined ? undefined : new Error(errorText(from));
+    if (cause !== undefined && from instanceof Error && from.stack !== undefined) cause.stack = from.stack;
+    post({ type: 'failed', code, message: errorText(error), ...(cause && { cause }) });
+  }
+
+  async function answer(question: number): Promise<void> {
+    const assured =
+      (await holder?.assured().then(
+        () => true,
+        () => false,
+      )) ?? false;
+    post({ type: 'answer', question, assured });
+  }
+
+  /** Counts looks, not time: a process that was stopped as a whole has not hung. */
+  function look(): void {
+    quietLooks = heard ? 0 : quietLooks + 1;
+    heard = false;
+    if (quietLooks === LOOKS && holder !== undefined) {
+      log.error('the alerter leaves its group: the rest of this process hangs', { forMs: hungAfterMs });
+      leave();
+    }
+    clock.after(hungAfterMs / LOOKS, look);
+  }
+
+  /** With what the main thread says first after it hung. */
+  async function joinAgain(): Promise<void> {
+    await left;
+    if (holder !== undefined || over) return;
+    quietLooks = 0;
+    join();
+  }
+
+  port.on('message', (message: ToHolderThread) => {
+    heard = true;
+    switch (message.type) {
+      case 'alive':
+        if (holder === undefined) void joinAgain();
+        return;
+      case 'assured':
+        return void answer(message.question);
+      case 'close':
+        over = true;
+        leave();
+        return void left.then(() => post({ type: 'closed' }));
+    }
+  });
+  join();
+  look();
+}
+
+function createPostedLog(post: (message: FromHolderThread) => void): Log {
+  const write = (level: LogLevel) => (message: string, meta?: Record<string, unknown>) =>
+    post({ type: 'log', level, message, ...(meta && { meta: sendable(meta) }) });
+  return { error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug') };
+}
+
+/** Whatever is in it can be sent. */
+function sendable(meta: Record<string, unknown>): Record<string, unknown> {
+  const texts = Object.entries(meta).map(([key, value]) => [key, value instanceof Error ? errorText(value) : value]);
+  return JSON.parse(toJson(Object.fromEntries(texts)));
+}

@@ -1,0 +1,229 @@
+// Who decides. In: membership in the alerter's group, on one partition of a topic. Out: whether this instance is the one
+// member that holds it. Guarantee: none about the others, a member that was stopped believes what it believed; who writes is
+// settled by the store's fence. `assured` keeps a member that slept from fencing off its successor.
+
+import type { Assigner, GroupMember, Kafka, PartitionAssigner } from 'kafkajs';
+import kafkajs from 'kafkajs';
+import { type Clock, certainAgeMs, type Moment, type Settleable, settleable } from '../core/clock.ts';
+import { LogpipeError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import {
+  createSupervisor,
+  HEALTHY_MS,
+  type KafkaSession,
+  openKafkaSession,
+  type RestartMetrics,
+} from '../source/kafka/session.ts';
+import { LostHoldError } from './store.ts';
+
+const PARTITION = 0;
+
+export interface HolderOptions {
+  readonly brokers: readonly string[];
+  readonly group: string;
+  /** Of its partitions the first one is held; nothing is read here. */
+  readonly topic: string;
+  readonly requestTimeoutMs: number;
+  /** How long the group waits for a holder that fell silent. Default 10 s. */
+  readonly sessionTimeoutMs?: number;
+  /** How soon a standing-by member notices that it has to take over. Default 1 s. */
+  readonly heartbeatMs?: number;
+  /** Crashes in a row after which the supervision ends. Default 8. */
+  readonly giveUpAfter?: number;
+}
+
+export interface HolderHooks {
+  /** This member holds the partition now; `epoch` counts its holds. */
+  onHolding(epoch: number): void;
+  /** It no longer does: another member has it, or the membership ended. */
+  onLost(epoch: number, why: string): void;
+  /** A member that does not hold: somebody else does. */
+  onStandby?(): void;
+  /** The group has answered. */
+  onMember?(): void;
+  /** The membership ended, or never began: Kafka is away or refuses it. It is tried again. */
+  onAway?(why: string): void;
+}
+
+export interface Holder {
+  start(): void;
+  /** Resolves after `close`; rejects with LOGPIPE_KAFKA_FAILED when the membership cannot be kept. */
+  readonly ended: Promise<void>;
+  holding(): number | undefined;
+  /**
+   * Resolves when the group is known to have seen this member so lately that nobody else can hold; waits for its answer
+   * if need be.
+   * @throws LostHoldError when it does not hold, or loses the hold meanwhile
+   */
+  assured(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** @throws LogpipeError LOGPIPE_CONFIG_INVALID when heartbeats would be too far apart for the session timeout */
+export function createHolder(
+  options: HolderOptions,
+  hooks: HolderHooks,
+  deps: { readonly kafka: Kafka; readonly clock: Clock; readonly log: Log; readonly metrics: RestartMetrics },
+): Holder {
+  const { topic, group, brokers, sessionTimeoutMs = 10_000, heartbeatMs = 1_000, giveUpAfter = 8 } = options;
+  const { kafka, clock, log, metrics } = deps;
+  if (heartbeatMs * 2 > sessionTimeoutMs) {
+    throw new LogpipeError(
+      'LOGPIPE_CONFIG_INVALID',
+      `the alerter's heartbeats (${heartbeatMs} ms) are more than half of its session timeout (${sessionTimeoutMs} ms) apart`,
+    );
+  }
+  let session: KafkaSession | undefined;
+  let epochs = 0;
+  let epoch: number | undefined;
+  let heldSinceMs: number | undefined;
+  /** When the last answered question was asked. */
+  let member: Moment | undefined;
+  const waiters = new Set<{ readonly fromMs: number; readonly done: Settleable }>();
+  const ended = settleable();
+
+  function lose(why: string): void {
+    if (epoch === undefined) return;
+    const lost = epoch;
+    epoch = undefined;
+    heldSinceMs = undefined;
+    for (const { done } of waiters) done.reject(new LostHoldError());
+    waiters.clear();
+    log.info('no longer the alerter', { group, epoch: lost, why });
+    hooks.onLost(lost, why);
+  }
+
+  function onMember(asked: Moment): void {
+    member = asked;
+    hooks.onMember?.();
+    for (const waiter of waiters) {
+      // Asked before it was waited for, the answer may be as old as the doubt.
+      if (asked.monotonicMs < waiter.fromMs || certainAgeMs(clock, asked) >= sessionTimeoutMs) continue;
+      waiters.delete(waiter);
+      waiter.done.resolve();
+    }
+  }
+
+  function onJoin(mine: KafkaSession, partitions: readonly number[]): void {
+    // Nothing is read: the membership is all that is wanted.
+    mine.pause(partitions);
+    supervisor.reading();
+    if (!partitions.includes(PARTITION)) {
+      lose('another member holds');
+      hooks.onStandby?.();
+      return;
+    }
+    // Kept over a rebalance it is one and the same hold; should somebody else have had it in between, the fence tells.
+    if (epoch !== undefined) return;
+    epoch = ++epochs;
+    heldSinceMs = clock.now();
+    log.info('this instance is the alerter', { group, epoch });
+    hooks.onHolding(epoch);
+  }
+
+  const supervisor = createSupervisor(
+    { topic, brokers, giveUpAfter },
+    {
+      open() {
+        const mine: KafkaSession = openKafkaSession(
+          {
+            topic,
+            group,
+            sessionTimeoutMs,
+            heartbeatMs,
+            maxWaitMs: Math.min(250, heartbeatMs),
+            fetchMaxBytes: 65_536,
+            fetchMaxBytesPerPartition: 65_536,
+            stallMs: HEALTHY_MS + options.requestTimeoutMs,
+            assigner: createHolderAssigner(() => heldSinceMs),
+          },
+          {
+            onJoin: (partitions) => onJoin(mine, partitions),
+            onRebalancing() {},
+            // What was fetched before the pause; not resolved.
+            onBatch: async () => {},
+            onEmptyBatch() {},
+            onFetch() {},
+            onMember,
+          },
+          { kafka, clock },
+        );
+        session = mine;
+        return mine;
+      },
+      onEnd(error, why) {
+        session = undefined;
+        lose(why);
+        if (error !== undefined) hooks.onAway?.(why);
+      },
+      onRestarted() {},
+    },
+    { log, metrics, clock },
+  );
+
+  return {
+    start() {
+      supervisor.run().then(ended.resolve, ended.reject);
+    },
+    ended: ended.promise,
+    holding: () => epoch,
+    async assured() {
+      if (epoch === undefined) throw new LostHoldError();
+      if (member !== undefined && certainAgeMs(clock, member) < sessionTimeoutMs / 2) return;
+      const done = settleable();
+      waiters.add({ fromMs: clock.monotonicMs(), done });
+      await done.promise;
+    },
+    async close() {
+      supervisor.stop();
+      const last = session;
+      lose('closed');
+      await last?.close();
+    },
+  };
+}
+
+// Who gets the one partition that is held. In: the members of the group, each with the time since when it has held it. Out: an
+// assignment kafkajs distributes. Guarantee: a member that joins does not take the hold from the one that has it; of two that believe they
+// have it, the one that took it later is right, for it took it from the other.
+
+const NAME = 'LogpipeHolderAssigner';
+const VERSION = 1;
+
+/** @param heldSinceMs when this member became the holder; undefined while it is not */
+export function createHolderAssigner(heldSinceMs: () => number | undefined): PartitionAssigner {
+  const { MemberMetadata, MemberAssignment } = kafkajs.AssignerProtocol;
+
+  return (): Assigner => ({
+    name: NAME,
+    version: VERSION,
+    async assign({ members, topics }) {
+      const chosen = chooseHolder(members);
+      return members.map(({ memberId }) => ({
+        memberId,
+        memberAssignment: MemberAssignment.encode({
+          version: VERSION,
+          assignment: memberId === chosen ? Object.fromEntries(topics.map((topic) => [topic, [PARTITION]])) : {},
+          userData: Buffer.alloc(0),
+        }),
+      }));
+    },
+    protocol({ topics }) {
+      const userData = Buffer.from(String(heldSinceMs() ?? ''));
+      return { name: NAME, metadata: MemberMetadata.encode({ version: VERSION, topics, userData }) };
+    },
+  });
+}
+
+/** The member that took the hold last; without one, the first by name. */
+export function chooseHolder(members: readonly GroupMember[]): string | undefined {
+  const sorted = members
+    .map(({ memberId, memberMetadata }) => ({ memberId, sinceMs: heldSince(memberMetadata) }))
+    .sort((one, other) => other.sinceMs - one.sinceMs || (one.memberId < other.memberId ? -1 : 1));
+  return sorted[0]?.memberId;
+}
+
+function heldSince(metadata: Buffer): number {
+  const text = kafkajs.AssignerProtocol.MemberMetadata.decode(metadata)?.userData?.toString() ?? '';
+  return text === '' ? 0 : Number(text) || 0;
+}

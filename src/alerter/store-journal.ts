@@ -1,0 +1,202 @@
+// Alert state of the embedded mode. In: changes. Out: one line of a journal per commit, forced to disk before the commit
+// resolves. Guarantee: after a crash the file holds every commit that resolved, and perhaps the one that was under way, whole
+// or not at all; one process at a time uses it.
+import { constants, readFileSync, rmSync } from 'node:fs';
+import { type FileHandle, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { errorText, LogpipeError } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import { makePrivateFolder, openPrivate, syncFolder } from '../core/private-files.ts';
+import type { StateChange, StateKey } from '../incidents/records.ts';
+import { lockFolder } from '../source/folder-lock.ts';
+import { type AlertStore, LostHoldError } from './store.ts';
+
+const FILE = 'alerts.journal';
+/** Rewritten when it is this many times as long as its records, and not before it has this many bytes. */
+const REWRITE_FACTOR = 4;
+const REWRITE_MIN_BYTES = 1024 * 1024;
+const CRC_DIGITS = 8;
+const NEWLINE = 0x0a;
+
+interface JournalOptions {
+  /** Made when missing; nothing else may live in it. */
+  readonly folder: string;
+  readonly rewriteMinBytes?: number;
+}
+
+/**
+ * @throws LogpipeError LOGPIPE_SOURCE_FAILED when another process has the folder or the journal cannot be read
+ */
+export async function openJournalStore(options: JournalOptions, deps: { readonly log: Log }): Promise<AlertStore> {
+  const { folder, rewriteMinBytes = REWRITE_MIN_BYTES } = options;
+  const { log } = deps;
+  const loose = makePrivateFolder(folder, { own: true });
+  if (loose !== undefined) log.warn('The alert journal lies in a folder that others can read', { reason: loose });
+  const unlock = lockFolder(folder);
+  const path = join(folder, FILE);
+  const draft = `${path}.new`;
+  let file: FileHandle;
+  /** Bytes of whole commits; what lies behind them is the rest of one that failed. */
+  let length: number;
+  const records = new Map<StateKey, object>();
+  /** Bytes that the present records would take. */
+  let liveBytes = 0;
+  const sizes = new Map<StateKey, number>();
+  let closed = false;
+  let tail: Promise<unknown> = Promise.resolve();
+
+  const remember = ({ key, value }: StateChange) => {
+    liveBytes -= sizes.get(key) ?? 0;
+    if (value === null) {
+      records.delete(key);
+      sizes.delete(key);
+      return;
+    }
+    records.set(key, value);
+    const size = JSON.stringify(value).length + key.length;
+    sizes.set(key, size);
+    liveBytes += size;
+  };
+
+  try {
+    rmSync(draft, { force: true });
+    const bytes = readIfThere(path);
+    const { changes, end, damaged } = parse(bytes);
+    for (const change of changes) remember(change);
+    if (damaged > 0) log.error('The alert journal is damaged: some of its commits were left out', { path, damaged });
+    if (end < bytes.length) log.warn('The alert journal ended within a commit, which is left out', { path });
+    file = await openPrivate(path, constants.O_RDWR | constants.O_CREAT);
+    length = end;
+    await file.truncate(length);
+    await file.datasync();
+    await syncFolder(folder);
+  } catch (error) {
+    unlock();
+    throw new LogpipeError('LOGPIPE_SOURCE_FAILED', `${path} cannot be used (${errorText(error)}); repair it`, error);
+  }
+  const initial: ReadonlyMap<StateKey, object> = new Map(records);
+
+  async function append(changes: readonly StateChange[]): Promise<void> {
+    const line = encode(changes);
+    // A commit before this one may have failed half-way: it is overwritten, and what then remains of it is no whole line.
+    await writeAll(file, line, length);
+    await file.datasync();
+    length += line.length;
+    for (const change of changes) remember(change);
+  }
+
+  /** All records as one commit in a new file that takes the place of the old one: a crash leaves one of the two. */
+  async function rewrite(): Promise<void> {
+    const line = encode([...records].map(([key, value]) => ({ key, value })));
+    const next = await openPrivate(draft, 'w+');
+    try {
+      await writeAll(next, line, 0);
+      await next.datasync();
+      await rename(draft, path);
+    } catch (error) {
+      await next.close().catch(() => {});
+      throw error;
+    }
+    await file.close().catch(() => {});
+    file = next;
+    length = line.length;
+    await syncFolder(folder);
+  }
+
+  async function commit(changes: readonly StateChange[]): Promise<void> {
+    if (closed) throw new LostHoldError();
+    if (changes.length === 0) return;
+    await append(changes);
+    if (length < rewriteMinBytes || length < liveBytes * REWRITE_FACTOR) return;
+    // The commit itself is safe: a journal that cannot be shortened only stays long.
+    await rewrite().catch((error: unknown) => {
+      log.warn('The alert journal could not be rewritten; it grows on', { path, error: errorText(error) });
+    });
+  }
+
+  return {
+    initial,
+    commit(changes) {
+      const mine = tail.then(() => commit(changes));
+      tail = mine.catch(() => {});
+      return mine;
+    },
+    async confirm() {
+      if (closed) throw new LostHoldError();
+    },
+    async close() {
+      if (closed) return;
+      closed = true;
+      await tail;
+      await file.close();
+      unlock();
+    },
+  };
+}
+
+/** `<checksum> <JSON of the changes>\n`: JSON has no line ends, so a line is a commit. */
+/** The records of a journal, without taking it: another process may be writing. */
+export function readJournal(folder: string): Map<StateKey, object> {
+  const records = new Map<StateKey, object>();
+  for (const { key, value } of parse(readIfThere(join(folder, FILE))).changes) {
+    if (value === null) records.delete(key);
+    else records.set(key, value);
+  }
+  return records;
+}
+
+function encode(changes: readonly StateChange[]): Buffer {
+  const json = Buffer.from(JSON.stringify(changes.map(({ key, value }) => [key, value])));
+  return Buffer.concat([Buffer.from(`${checksum(json)} `), json, Buffer.from('\n')]);
+}
+
+function parse(bytes: Buffer): { changes: StateChange[]; end: number; damaged: number } {
+  const changes: StateChange[] = [];
+  let end = 0;
+  let damaged = 0;
+  let torn = 0;
+  for (let at = 0; at < bytes.length; ) {
+    const newline = bytes.indexOf(NEWLINE, at);
+    if (newline === -1) break;
+    const line = decode(bytes.subarray(at, newline));
+    at = newline + 1;
+    if (line === undefined) {
+      torn += 1;
+      continue;
+    }
+    // A bad line with good ones behind it was whole once: that is not a crash but a damaged disk.
+    damaged += torn;
+    torn = 0;
+    changes.push(...line);
+    end = at;
+  }
+  return { changes, end, damaged };
+}
+
+function decode(line: Buffer): StateChange[] | undefined {
+  const json = line.subarray(CRC_DIGITS + 1);
+  if (line.length <= CRC_DIGITS || line.subarray(0, CRC_DIGITS).toString('latin1') !== checksum(json)) return undefined;
+  const pairs = JSON.parse(json.toString()) as [StateKey, object | null][];
+  return pairs.map(([key, value]) => ({ key, value }));
+}
+
+function checksum(bytes: Buffer): string {
+  return crc32(bytes).toString(16).padStart(CRC_DIGITS, '0');
+}
+
+async function writeAll(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
+    done += bytesWritten;
+  }
+}
+
+function readIfThere(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return Buffer.alloc(0);
+    throw error;
+  }
+}

@@ -1,0 +1,340 @@
+// Alert state on the compacted alerts topic. In: changes. Out: one transaction per commit. Guarantee: whoever opens the store
+// fences off the former holder first, whose open transaction is aborted and whose later writes are refused, and then reads
+// everything that was committed before; a commit of which it is not known what became of it ends the store.
+import { randomUUID } from 'node:crypto';
+import type { Kafka, KafkaMessage, Message, Producer } from 'kafkajs';
+import { type Clock, certainAgeMs, type Moment, momentOf, type Settleable, settleable, sleep } from '../core/clock.ts';
+import { errorText } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import type { StateChange, StateKey } from '../incidents/records.ts';
+import { backoffMs, defaultPartitioner, type KafkaConfig } from '../source/kafka/client.ts';
+import { readTopic } from '../source/kafka/topic-reader.ts';
+import { type AlertStore, LostHoldError } from './store.ts';
+
+/** Bytes of one request; the broker's default limit for a batch is 1 MiB. */
+const REQUEST_BYTES = 500_000;
+const PARTITION = 0;
+const CLOSE_MS = 5_000;
+
+interface KafkaStoreOptions {
+  readonly config: KafkaConfig;
+  /** One partition, compacted. */
+  readonly topic: string;
+  /** The same in every instance that may hold the topic: it is what fences. */
+  readonly transactionalId: string;
+  /** A commit that takes longer counts as one of which nothing is known. Default 10 s. */
+  readonly commitTimeoutMs?: number;
+  /** Longest wait for the topic's end at a take-over. Default 30 s. */
+  readonly readTimeoutMs?: number;
+}
+
+interface KafkaStoreDeps {
+  readonly kafka: Kafka;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Asked right before the former holder is fenced off; rejects when this instance may no longer. See `Holder.assured`. */
+  readonly mayTakeOver: () => Promise<void>;
+}
+
+export interface KafkaStores {
+  /**
+   * Takes over: fences, reads to the end. The store before it, of this process or of another one, is over.
+   * @throws LostHoldError when another instance took over meanwhile; else kafkajs's errors, and it can be tried again
+   */
+  open(): Promise<AlertStore>;
+  /** For who stands by: what the holder has written, as far as it is known here; later records come to it. */
+  readonly known: Promise<ReadonlyMap<StateKey, object>>;
+  close(): Promise<void>;
+}
+
+/** Begins to follow the topic at once, so that a standing-by instance takes over quickly. */
+export function createKafkaStores(options: KafkaStoreOptions, deps: KafkaStoreDeps): KafkaStores {
+  const reader = createRecordsReader({ kafka: options.config, topic: options.topic }, deps);
+  return {
+    open: () => openStore(options, deps, reader),
+    known: reader.known,
+    close: () => reader.close(),
+  };
+}
+
+async function openStore(
+  options: KafkaStoreOptions,
+  deps: KafkaStoreDeps,
+  reader: ReturnType<typeof createRecordsReader>,
+): Promise<AlertStore> {
+  const { topic, commitTimeoutMs = 10_000, readTimeoutMs = 30_000 } = options;
+  const { clock, log } = deps;
+  const id = randomUUID();
+  const producer = deps.kafka.producer({
+    transactionalId: options.transactionalId,
+    idempotent: true,
+    maxInFlightRequests: 1,
+    // How long a dead holder's open transaction keeps readers waiting when nobody takes over.
+    transactionTimeout: commitTimeoutMs,
+    createPartitioner: defaultPartitioner,
+    retry: { retries: 5 },
+  });
+  /** Why this store is over. */
+  let over: LostHoldError | undefined;
+  let confirmed: Moment | undefined;
+  let tail: Promise<unknown> = Promise.resolve();
+
+  /** kafkajs asks for the producer's epoch at the first `transaction()`: that one fences. */
+  async function transact(messages: readonly Message[]): Promise<void> {
+    const since = momentOf(clock);
+    const transaction = await producer.transaction();
+    for (const part of inRequests(messages)) await transaction.send({ topic, acks: -1, messages: part });
+    await transaction.commit();
+    confirmed = since;
+  }
+
+  async function write(messages: readonly Message[]): Promise<void> {
+    if (over !== undefined) throw over;
+    try {
+      await within(commitTimeoutMs, transact(messages), clock);
+    } catch (error) {
+      // Not even an error before the commit leaves kafkajs's transaction in a state that can be gone on with.
+      over = isFenced(error) ? new LostHoldError(error) : new LostHoldError(error, 'unknown');
+      log.warn(`The alert state was not written: ${over.message}`, { topic, error: errorText(error) });
+      void disconnect(producer, clock);
+      throw over;
+    }
+  }
+
+  /** One after the other: kafkajs knows one transaction at a time. */
+  function inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const mine = tail.then(act);
+    tail = mine.catch(() => {});
+    return mine;
+  }
+
+  const hold = () => write([{ key: HOLDER_KEY, value: JSON.stringify({ id }), partition: PARTITION }]);
+
+  const beganMs = clock.monotonicMs();
+  const everything = reader.expect(id);
+  let initial: AlertStore['initial'];
+  let dated: AlertStore['dated'];
+  try {
+    await producer.connect();
+    await deps.mayTakeOver();
+    // Fences, aborts what the former holder left open, and marks the end of all that was before.
+    await hold();
+    const { monotonicMs } = momentOf(clock);
+    initial = await everything.records(readTimeoutMs);
+    // Written a moment before: what is missing of it makes this process's time later by no more than that.
+    const { brokersMs } = everything;
+    if (brokersMs !== undefined && brokersMs > 0) dated = { brokersMs, monotonicMs };
+  } catch (error) {
+    everything.forget();
+    void disconnect(producer, clock);
+    throw error;
+  }
+  log.info('took over the alert state', {
+    topic,
+    records: initial.size,
+    ms: Math.round(clock.monotonicMs() - beganMs),
+  });
+
+  return {
+    initial,
+    ...(dated && { dated }),
+    commit: (changes) => inTurn(async () => (changes.length === 0 ? undefined : write(changes.map(toMessage)))),
+    confirm: (maxAgeMs) =>
+      inTurn(async () => {
+        if (over !== undefined) throw over;
+        if (confirmed === undefined || certainAgeMs(clock, confirmed) > maxAgeMs) await hold();
+      }),
+    async close() {
+      await tail;
+      over ??= new LostHoldError(undefined, 'unknown');
+      await disconnect(producer, clock);
+    },
+  };
+}
+
+function toMessage({ key, value }: StateChange): Message {
+  return { key, value: value === null ? null : JSON.stringify(value), partition: PARTITION };
+}
+
+function inRequests(messages: readonly Message[]): Message[][] {
+  const parts: Message[][] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const message of messages) {
+    const size = Buffer.byteLength(message.value ?? '') + Buffer.byteLength(message.key ?? '') + 100;
+    if (bytes + size > REQUEST_BYTES) {
+      parts.push([]);
+      bytes = 0;
+    }
+    parts.at(-1)?.push(message);
+    bytes += size;
+  }
+  return parts;
+}
+
+/** kafkajs speaks versions in which a fenced producer is told of its epoch; newer brokers have a code it does not know. */
+function isFenced(error: unknown): boolean {
+  for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {
+    const { type } = at as Error & { type?: string };
+    if (type === 'INVALID_PRODUCER_EPOCH' || type === 'PRODUCER_FENCED') return true;
+    if (type === 'KAFKAJS_UNKNOWN_ERROR_CODE' && /\b90\b/.test(at.message)) return true;
+  }
+  return false;
+}
+
+/** What comes late is of no consequence: the next one who opens the store fences it off. */
+async function within(ms: number, work: Promise<void>, clock: Clock): Promise<void> {
+  let cancel = () => {};
+  const late = new Promise<never>((_, reject) => {
+    cancel = clock.after(ms, () => reject(new Error(`not done within ${ms} ms`)));
+  });
+  work.catch(() => {});
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    cancel();
+  }
+}
+
+async function disconnect(producer: Producer, clock: Clock): Promise<void> {
+  await within(CLOSE_MS, producer.disconnect(), clock).catch(() => {});
+}
+
+// Follows the alerts topic from its beginning, so that a take-over need not read it first. In: the topic. Out: all records as
+// they were when a certain record was written. Guarantee: nothing that was committed before that record is missing and
+// nothing of an aborted or open transaction is in it. The end is found by content, not by offset: compaction and transaction
+// markers leave holes, and a batch that compaction has emptied shows no offset at all.
+
+/** Written by each take-over, and to confirm a hold: `{ id }`. */
+const HOLDER_KEY = 'meta/holder';
+
+interface Expected {
+  /** @throws Error when the record has not come within `timeoutMs` from now */
+  records(timeoutMs: number): Promise<ReadonlyMap<StateKey, object>>;
+  /** The brokers' time of the expected record, once it has come. */
+  readonly brokersMs: number | undefined;
+  /** It will not be written. */
+  forget(): void;
+}
+
+interface RecordsReader {
+  /** What is in the topic, when it has been read to its end for the first time; nothing when it was closed before. */
+  readonly known: Promise<ReadonlyMap<StateKey, object>>;
+  /** To be called before the holder record with this id is written. */
+  expect(id: string): Expected;
+  close(): Promise<void>;
+}
+
+interface Waiting {
+  found?: ReadonlyMap<StateKey, object>;
+  brokersMs?: number;
+  readonly done: Settleable;
+}
+
+function createRecordsReader(
+  options: { readonly kafka: KafkaConfig; readonly topic: string },
+  deps: { readonly log: Log; readonly clock: Clock },
+): RecordsReader {
+  const { topic } = options;
+  const { log, clock } = deps;
+  const records = new Map<StateKey, object>();
+  const expected = new Map<string, Waiting>();
+  const atEnd = settleable();
+  let closed = false;
+  let current = new AbortController();
+
+  function take({ key, value, timestamp }: KafkaMessage): undefined {
+    if (key === null || key === undefined) return;
+    const name = key.toString();
+    if (value === null) {
+      records.delete(name);
+      return;
+    }
+    const record = parse(value, name);
+    if (record === undefined) return;
+    if (name !== HOLDER_KEY) {
+      records.set(name, record);
+      return;
+    }
+    const waiting = expected.get(String((record as { id?: unknown }).id));
+    if (waiting === undefined || waiting.found !== undefined) return;
+    waiting.found = new Map(records);
+    waiting.brokersMs = Number(timestamp);
+    waiting.done.resolve();
+  }
+
+  function parse(value: Buffer, key: string): object | undefined {
+    try {
+      const parsed: unknown = JSON.parse(value.toString());
+      if (typeof parsed === 'object' && parsed !== null) return parsed;
+    } catch {}
+    log.error('A record of the alert state cannot be read: left out', { topic, key });
+    return undefined;
+  }
+
+  async function follow(): Promise<void> {
+    for (let failures = 0; !closed; ) {
+      records.clear();
+      current = new AbortController();
+      const { signal } = current;
+      try {
+        await readTopic(
+          options.kafka,
+          {
+            topic,
+            purpose: 'alerts',
+            from: 'beginning',
+            follow: true,
+            signal,
+            onRecord: take,
+            onReady: () => (failures = 0),
+            onCaughtUp: atEnd.resolve,
+          },
+          log,
+        );
+      } catch (error) {
+        failures += 1;
+        if (failures === 1)
+          log.warn('The alert state cannot be followed; trying again', { topic, error: errorText(error) });
+        await sleep(backoffMs(failures), signal);
+      }
+    }
+  }
+  const following = follow();
+
+  return {
+    known: atEnd.promise.then(() => records),
+    expect(id) {
+      const waiting: Waiting = { done: settleable() };
+      expected.set(id, waiting);
+      return {
+        async records(timeoutMs) {
+          const cancel = clock.after(timeoutMs, () => {
+            waiting.done.reject(new Error(`topic ${topic} was not read to its end within ${timeoutMs} ms`));
+            // Perhaps it is stuck: from the beginning.
+            current.abort();
+          });
+          try {
+            await waiting.done.promise;
+          } finally {
+            cancel();
+            expected.delete(id);
+          }
+          return waiting.found ?? new Map();
+        },
+        get brokersMs() {
+          return waiting.brokersMs;
+        },
+        forget() {
+          expected.delete(id);
+        },
+      };
+    },
+    async close() {
+      closed = true;
+      current.abort();
+      for (const { done } of expected.values()) done.reject(new Error('closed'));
+      await following;
+      atEnd.resolve();
+    },
+  };
+}

@@ -1,0 +1,229 @@
+// The membership, kept in a thread of its own (holder-thread.ts): heartbeats go on while this thread catches up on a busy machine.
+// In: what createHolder takes. Out: the same Holder, a mirror of the one in the thread. Guarantee: `assured` is answered by the
+// thread, and an answer that was long on its way, over a busy spell, a stop or a step of the clock, counts as none: it is asked
+// again. What the thread said before its answer is known before the answer is. A thread that dies ends the hold and `ended`; one
+// that hangs does not keep `close` from ending.
+//
+// Between two messages this thread may believe that it holds when it no longer does, as any member may: the store's fence settles
+// who writes. A main thread that hangs for good must not hold for good: without its signs of life the thread leaves the group.
+import { Worker } from 'node:worker_threads';
+import { type Clock, certainAgeMs, momentOf, type Settleable, settleable } from '../core/clock.ts';
+import { type ErrorCode, errorText, LogpipeError } from '../core/errors.ts';
+import type { Log, LogLevel } from '../core/log.ts';
+import type { KafkaConfig } from '../source/kafka/client.ts';
+import type { RestartMetrics } from '../source/kafka/session.ts';
+import type { Holder, HolderHooks, HolderOptions } from './leadership.ts';
+import { LostHoldError } from './store.ts';
+
+export interface HolderThreadData {
+  readonly kafka: KafkaConfig;
+  readonly holder: HolderOptions;
+  readonly hungAfterMs: number;
+}
+
+export type ToHolderThread =
+  | { readonly type: 'alive' }
+  | { readonly type: 'assured'; readonly question: number }
+  | { readonly type: 'close' };
+
+export type FromHolderThread =
+  | { readonly type: 'holding'; readonly epoch: number }
+  | { readonly type: 'lost'; readonly epoch: number; readonly why: string }
+  | { readonly type: 'standby' }
+  | { readonly type: 'member' }
+  | { readonly type: 'away'; readonly why: string }
+  | { readonly type: 'answer'; readonly question: number; readonly assured: boolean }
+  | { readonly type: 'restarted' }
+  | {
+      readonly type: 'log';
+      readonly level: LogLevel;
+      readonly message: string;
+      readonly meta?: Record<string, unknown>;
+    }
+  /** In parts: an error loses its own properties between threads, and its cause may not be sendable at all. */
+  | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string; readonly cause?: Error }
+  | { readonly type: 'closed' };
+
+/** Longer than the membership needs to end (kafka-session.ts). */
+const CLOSE_MS = 12_000;
+const TERMINATE_MS = 2_000;
+/** Signs of life in the time after which this thread counts as hung. */
+const BEATS = 12;
+/** Of the heap, kafkajs needs some 10 MB; what the first fetch brings is at most 16 MiB, unpacked outside of it. */
+const LIMITS = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 };
+
+interface ThreadedHolderOptions extends HolderOptions {
+  readonly kafka: KafkaConfig;
+  /** The group is left when this thread has not run for so long, and joined again when it does. Default 60 s. */
+  readonly hungAfterMs?: number;
+}
+
+/**
+ * Starts its thread with `start`; until `close` has ended, it keeps the process alive. As createHolder, but what is wrong with
+ * the options (LOGPIPE_CONFIG_INVALID) or a TLS file (LOGPIPE_CONFIG_UNREADABLE) is found in the thread and rejects `ended`.
+ */
+export function createThreadedHolder(
+  options: ThreadedHolderOptions,
+  hooks: HolderHooks,
+  deps: {
+    readonly clock: Clock;
+    readonly log: Log;
+    readonly metrics: RestartMetrics;
+    /** The compiled holder-thread.ts. Default: the one beside this file, compiled too. */
+    readonly entry?: URL;
+  },
+): Holder {
+  const { kafka, hungAfterMs = 60_000, ...holder } = options;
+  const { sessionTimeoutMs = 10_000 } = holder;
+  const { clock, log, metrics, entry = new URL('./leader-thread.js', import.meta.url) } = deps;
+  let thread: Worker | undefined;
+  let epoch: number | undefined;
+  let asked = 0;
+  const questions = new Map<number, Settleable>();
+  let cancelBeat = () => {};
+  let closing = false;
+  let gone: Promise<void> | undefined;
+  const closed = settleable();
+  const ended = settleable();
+
+  const send = (message: ToHolderThread) => thread?.postMessage(message);
+
+  function lose(why: string): void {
+    if (epoch === undefined) return;
+    const lost = epoch;
+    epoch = undefined;
+    for (const question of questions.values()) question.reject(new LostHoldError());
+    questions.clear();
+    hooks.onLost(lost, why);
+  }
+
+  /** Why the membership cannot be kept. */
+  function fail(error: LogpipeError): void {
+    cancelBeat();
+    if (closing) return;
+    lose(error.message);
+    ended.reject(error);
+  }
+
+  function died(why: string, cause?: unknown): void {
+    const message = `the thread that keeps the alerter's membership ended: ${why}`;
+    fail(new LogpipeError('LOGPIPE_KAFKA_FAILED', message, cause));
+    closed.resolve();
+  }
+
+  function settle(question: number, assured: boolean): void {
+    const asking = questions.get(question);
+    questions.delete(question);
+    if (assured) asking?.resolve();
+    else asking?.reject(new LostHoldError());
+  }
+
+  function onMessage(message: FromHolderThread): void {
+    switch (message.type) {
+      case 'log':
+        log[message.level](message.message, message.meta);
+        break;
+      case 'closed':
+        closed.resolve();
+        break;
+      default:
+        if (!closing) onNews(message);
+    }
+  }
+
+  function onNews(message: Exclude<FromHolderThread, { readonly type: 'log' | 'closed' }>): void {
+    switch (message.type) {
+      case 'holding':
+        epoch = message.epoch;
+        hooks.onHolding(epoch);
+        break;
+      case 'lost':
+        lose(message.why);
+        break;
+      case 'standby':
+        hooks.onStandby?.();
+        break;
+      case 'member':
+        hooks.onMember?.();
+        break;
+      case 'away':
+        hooks.onAway?.(message.why);
+        break;
+      case 'restarted':
+        metrics.sourceRestarts.inc();
+        break;
+      case 'answer':
+        // Behind every message that is here by now: one of them may say that the hold was lost meanwhile.
+        setImmediate(settle, message.question, message.assured);
+        break;
+      case 'failed':
+        fail(new LogpipeError(message.code, message.message, message.cause));
+        void thread?.terminate();
+    }
+  }
+
+  function beat(): void {
+    send({ type: 'alive' });
+    cancelBeat = clock.after(hungAfterMs / BEATS, beat);
+  }
+
+  async function close(): Promise<void> {
+    closing = true;
+    cancelBeat();
+    lose('closed');
+    if (thread !== undefined) {
+      send({ type: 'close' });
+      await within(CLOSE_MS, closed.promise, clock);
+      const terminated = thread.terminate();
+      thread.unref();
+      await within(TERMINATE_MS, terminated, clock);
+    }
+    ended.resolve();
+  }
+
+  return {
+    start() {
+      if (closing || thread !== undefined) return;
+      const workerData: HolderThreadData = { kafka, holder, hungAfterMs };
+      try {
+        thread = new Worker(entry, { name: 'alerter-membership', workerData, resourceLimits: LIMITS });
+      } catch (error) {
+        return died(errorText(error), error);
+      }
+      thread.on('message', onMessage);
+      // A message that cannot be read may have been the one that said that the hold was lost.
+      thread.on('messageerror', (error) => died(errorText(error), error));
+      thread.on('error', (error) => died(errorText(error), error));
+      thread.on('exit', (status) => died(`exit status ${status}`));
+      beat();
+    },
+    ended: ended.promise,
+    holding: () => epoch,
+    async assured() {
+      for (;;) {
+        if (epoch === undefined) throw new LostHoldError();
+        const since = momentOf(clock);
+        asked += 1;
+        const answer = settleable();
+        questions.set(asked, answer);
+        send({ type: 'assured', question: asked });
+        await answer.promise;
+        // At the question the group had seen this member within half a session, or has since: with the way here, within one.
+        if (certainAgeMs(clock, since) < sessionTimeoutMs / 2) return;
+      }
+    },
+    close() {
+      gone ??= close();
+      return gone;
+    },
+  };
+}
+
+async function within(ms: number, work: Promise<unknown>, clock: Clock): Promise<void> {
+  let cancel = () => {};
+  const late = new Promise<void>((resolve) => {
+    cancel = clock.after(ms, resolve);
+  });
+  await Promise.race([work, late]);
+  cancel();
+}

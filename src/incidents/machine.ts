@@ -1,0 +1,636 @@
+// Deciding. In: what the rules say, what people command, what became of messages, and two clocks. Out: a plan: changed
+// records, messages to send, transitions for the history. Guarantee: pure and deterministic; the state moves only when
+// `accept` says that the plan is durable, so a plan whose commit failed is decided again; and everything a decision rests on
+// stands in the records, so a machine built from them goes on exactly where the other one stopped.
+import { isOver } from '../core/clock.ts';
+import type { Masker } from '../core/secrets/mask.ts';
+import type { Observation, Priority } from '../rules/observation.ts';
+import {
+  type AlertRecord,
+  type AlertRule,
+  adoptRule,
+  advanceAlert,
+  alertKey,
+  beginAlert,
+  byUrgency,
+  type ChannelState,
+  canSpeakOf,
+  createMuting,
+  DEFAULT_MAX_ALERTS,
+  type Dismissed,
+  endAlert,
+  type IncidentRecord,
+  isSpecific,
+  joinIncident,
+  KEEP_INCIDENTS_MS,
+  latestByGroup,
+  notified,
+  type Resolution,
+  redated,
+  type Said,
+  type SilenceRecord,
+  saidOf,
+  wasReached,
+  withPeak,
+} from './incident.ts';
+import { createNotices, type Decision, lastWords, tellIncidents } from './notices.ts';
+import { BLIND_ENDED, blindNotice, type ChannelName, type Notification, type SendResult } from './notification.ts';
+import {
+  createRecords,
+  type Draft,
+  type HistoryDocument,
+  OUTBOX_LIMITS,
+  type OutboxEntry,
+  type OutboxLimits,
+  type OutboxResult,
+  type StateChange,
+  type StateKey,
+  type Step,
+  waitingFor,
+  writeOutbox,
+} from './records.ts';
+
+export interface StepInput {
+  /**
+   * What every rule says at this evaluation; absent when nothing was evaluated. An open alert that it does not mention
+   * counts as no longer observed, unless everything in it is unknown.
+   */
+  readonly observations?: readonly Observation[];
+  /** Evaluation time: drives `for` and keep-firing. */
+  readonly evalMs: number;
+  /** Wall clock: drives cooldown, reminders, silences. */
+  readonly wallMs: number;
+  /** How much of the time between never was, because the brokers' clock was set forward, ms. Default: nothing. */
+  readonly skippedMs?: (fromMs: number, toMs: number) => number;
+  /** Given together with observations: whether an alert may be ended depends on what its rule says. */
+  readonly commands?: readonly GivenCommand[];
+  readonly results?: readonly OutboxResult[];
+  /** Records of others (template/…, rollup/…) that must be durable together with this decision. */
+  readonly records?: readonly StateChange[];
+}
+
+/** What was decided; nothing of it is true before it is durable. */
+export interface Plan {
+  readonly changes: readonly StateChange[];
+  readonly transitions: readonly HistoryDocument[];
+  /** To be sent once the changes are durable, in this order. */
+  readonly enqueued: readonly OutboxEntry[];
+  /** Waiting entries that were given up because their channel has too many. */
+  readonly dropped: readonly OutboxEntry[];
+  /** One per message, however many channels it goes to. */
+  readonly decisions: readonly Decision[];
+  /** Breached label sets that found no place among the rule's alerts. */
+  readonly suppressed: number;
+  /** What there is to say to operators, in sentences. */
+  readonly remarks: readonly string[];
+  readonly refused: readonly RefusedCommand[];
+}
+
+interface MachineDeps {
+  /** Unique ids for incidents, sorting by time. */
+  readonly nextId: () => string;
+  readonly environment: string;
+  /** Where a message of this priority goes; only channels that are configured. */
+  readonly channelsFor: (priority: Priority) => readonly ChannelName[];
+  readonly masker: Masker;
+  /** False: no transitions in the outbox, neither new ones nor those of before, because nobody takes them. Default true. */
+  readonly history?: boolean;
+  readonly limits?: OutboxLimits;
+  /** Of the rules; without it they count as those that decided before. */
+  readonly rulesHash?: string;
+}
+
+export interface AlertMachine {
+  step(input: StepInput): Plan;
+  /** The plan of the last step is durable. @throws Error for any other plan */
+  accept(plan: Plan): void;
+  /** From the next step on. What these rules do not know ends at once: they were given on purpose. */
+  changeRules(rules: readonly AlertRule[], hash: string): void;
+  /** Entries of the outbox, in the order of their decisions: what a new holder sends first. */
+  waiting(): OutboxEntry[];
+  alerts(): AlertRecord[];
+  incidents(): IncidentRecord[];
+  silences(): SilenceRecord[];
+}
+
+/**
+ * Whoever takes over with other rules keeps what fires for so long: while a new version is rolled out, holders with the old and
+ * the new rules may take turns.
+ */
+const KEEP_FIRING_MS = 5 * 60_000;
+
+export function createAlertMachine(
+  ruleList: readonly AlertRule[],
+  initial: ReadonlyMap<StateKey, object>,
+  deps: MachineDeps,
+): AlertMachine {
+  let rules = new Map(ruleList.map((rule) => [rule.id, rule]));
+  let muting = createMuting(ruleList);
+  let { rulesHash } = deps;
+  /** Given to this process, and not merely found by it. */
+  let givenHash: string | undefined;
+  const notices = createNotices(deps);
+  const records = createRecords(initial);
+  const { environment, limits = OUTBOX_LIMITS, history = true } = deps;
+  const said = (observation: Observation, rule: AlertRule) => saidOf(observation, rule, deps.masker);
+  let latest: { readonly plan: Plan; readonly draft: Draft } | undefined;
+
+  /** True when what these rules do not know may end: see `KEEP_FIRING_MS`. */
+  function settleRules({ draft, wallMs }: Step, remarks: string[]): boolean {
+    if (rulesHash === undefined) return true;
+    const present = draft.get('rules', 'present');
+    if (present === undefined || givenHash === rulesHash || present.hash === rulesHash) {
+      if (present?.hash !== rulesHash || present.next !== undefined) draft.put('rules', 'present', { hash: rulesHash });
+      return true;
+    }
+    const { next } = present;
+    if (next?.hash !== rulesHash) {
+      draft.put('rules', 'present', { ...present, next: { hash: rulesHash, sinceMs: wallMs } });
+      remarks.push(
+        'The rules differ from those the alerts were decided by: what fires and they do not know is kept for 5 minutes',
+      );
+      return false;
+    }
+    // The clock was set back meanwhile.
+    if (isOver(next.sinceMs, wallMs)) {
+      draft.put('rules', 'present', { ...present, next: { ...next, sinceMs: wallMs } });
+      return false;
+    }
+    if (wallMs - next.sinceMs < KEEP_FIRING_MS) return false;
+    draft.put('rules', 'present', { hash: rulesHash });
+    remarks.push('The rules that differed have held for 5 minutes: what they do not know ends');
+    return true;
+  }
+
+  /** A changed rule takes effect on what is open. @returns alerts that go on in another incident */
+  function followRules(step: Step, settled: boolean): AlertRecord[] {
+    const moved: AlertRecord[] = [];
+    for (const { key, ruleId } of step.draft.values('dismissed')) {
+      if (settled && !rules.has(ruleId)) step.draft.remove('dismissed', key);
+    }
+    for (const alert of step.draft.values('alert')) {
+      const rule = rules.get(alert.ruleId);
+      const firing = alert.phase === 'firing';
+      if (rule === undefined || !canSpeakOf(rule, alert)) {
+        if (!settled) continue;
+        if (firing) endFiring(step, alert, rule === undefined ? 'rule removed' : 'rule changed');
+        else step.draft.remove('alert', alert.key);
+        continue;
+      }
+      const adopted = adoptRule(alert, rule);
+      const { group } = rule;
+      if (firing && group !== alert.group && settled) {
+        endFiring(step, alert, 'moved');
+        const { incidentId: _, announced: __, muted: ___, ...rest } = adopted;
+        moved.push({ ...rest, group });
+      } else if (!firing && group !== alert.group) step.draft.put('alert', alert.key, { ...adopted, group });
+      else if (adopted !== alert) step.draft.put('alert', alert.key, adopted);
+    }
+    return moved;
+  }
+
+  function join({ draft, outbox, wallMs }: Step, fired: readonly AlertRecord[]): void {
+    if (fired.length === 0) return;
+    const latest = latestByGroup(draft.values('incident'));
+    for (const alert of fired) {
+      const { group } = alert;
+      const { cooldownMs } = rules.get(alert.ruleId) as AlertRule;
+      const { incident, how } = joinIncident(latest.get(group), group, cooldownMs, wallMs, deps.nextId);
+      latest.set(group, incident);
+      const joined = { ...alert, incidentId: incident.id };
+      draft.put('alert', alert.key, joined);
+      if (how !== 'joined') draft.put('incident', incident.id, incident);
+      if (how === 'reopened') outbox.record({ name: 'reopened', alert: joined, incident });
+      outbox.record({ name: 'firing', alert: joined, incident });
+    }
+  }
+
+  function mute({ draft, outbox }: Step): void {
+    const mutedBy = muting(draft.values('silence'));
+    const firing = draft.values('alert').filter(({ phase }) => phase === 'firing');
+    for (const alert of firing) {
+      const muted = mutedBy(alert, firing);
+      if (muted === alert.muted) continue;
+      const { muted: _, ...rest } = alert;
+      const changed: AlertRecord = muted === undefined ? rest : { ...rest, muted };
+      draft.put('alert', alert.key, changed);
+      if (muted === undefined) continue;
+      const incident = draft.get('incident', alert.incidentId ?? '');
+      outbox.record({ name: muted, alert: changed, ...(incident === undefined ? {} : { incident }) });
+    }
+  }
+
+  return {
+    step(input) {
+      const { evalMs, wallMs, observations = [], results = [], commands = [], skippedMs = () => 0 } = input;
+      const draft = records.draft();
+      const outbox = writeOutbox(draft, { wallMs, environment, limits, history });
+      const step: Step = { draft, outbox, evalMs, wallMs, skippedMs, rules };
+
+      settle(step, results);
+      for (const incident of draft.values('incident')) {
+        const present = redated(incident, wallMs);
+        if (present !== incident) draft.put('incident', incident.id, present);
+      }
+      const isTrue = (key: string) =>
+        observations.some(
+          ({ ruleId, labels, state }) => (state === 'breached' || state === 'held') && alertKey(ruleId, labels) === key,
+        );
+      const refused = commands.flatMap((command) => applyCommand(step, command, isTrue) ?? []);
+      prune(draft, wallMs, history);
+      const remarks: string[] = [];
+      const moved = followRules(step, settleRules(step, remarks));
+      join(step, moved);
+      const seen = relevant(observations, draft.values('alert'), draft.values('dismissed'), rules);
+      const evaluated = observations.some(({ state }) => state === 'breached' || state === 'clear');
+      const { fired, suppressed } = observe(step, seen, evaluated, said);
+      join(step, fired);
+      mute(step);
+      const decisions = tellIncidents(step, {
+        notices,
+        channelsFor: deps.channelsFor,
+        current(alert: AlertRecord): AlertRecord | undefined {
+          const observation = seen.get(alert.key);
+          const rule = rules.get(alert.ruleId);
+          if (observation?.state !== 'breached' || rule === undefined) return undefined;
+          return { ...alert, ...said(observation, rule) };
+        },
+      });
+      const { transitions, enqueued, dropped } = outbox.finish();
+      const changes = [...draft.changes(), ...(input.records ?? [])];
+      const plan: Plan = { changes, transitions, enqueued, dropped, decisions, suppressed, remarks, refused };
+      latest = { plan, draft };
+      return plan;
+    },
+
+    accept(plan) {
+      if (latest?.plan !== plan) throw new Error('only the plan of the last step can be accepted, and once');
+      records.apply(latest.draft);
+      latest = undefined;
+    },
+
+    changeRules(list, hash) {
+      rules = new Map(list.map((rule) => [rule.id, rule]));
+      muting = createMuting(list);
+      rulesHash = hash;
+      givenHash = hash;
+    },
+
+    waiting: () => records.draft().values('outbox'),
+    alerts: () => records.draft().values('alert'),
+    incidents: () => records.draft().values('incident'),
+    silences: () => records.draft().values('silence'),
+  };
+}
+
+// Observations -> alerts. In: what the rules say at one evaluation. Out: the alerts' next records, in the draft, and those
+// that fire now. Guarantee: at most `maxAlerts` alerts of a rule are open, whatever label sets the log invents.
+
+interface Observed {
+  /** Alerts that fire now, most urgent first; their records are not written yet. */
+  readonly fired: AlertRecord[];
+  readonly suppressed: number;
+}
+
+/** The observations that can matter, by alert: all breaches, and everything about rules that have open or dismissed alerts. */
+function relevant(
+  observations: readonly Observation[],
+  open: readonly AlertRecord[],
+  dismissed: readonly Dismissed[],
+  rules: ReadonlyMap<string, AlertRule>,
+): Map<string, Observation> {
+  const openRules = new Set([...open, ...dismissed].map(({ ruleId }) => ruleId));
+  const byKey = new Map<string, Observation>();
+  for (const observation of observations) {
+    const { ruleId, state, labels } = observation;
+    if (!rules.has(ruleId) || (state !== 'breached' && !openRules.has(ruleId))) continue;
+    const key = alertKey(ruleId, labels);
+    if (!byKey.has(key)) byKey.set(key, observation);
+  }
+  return byKey;
+}
+
+/**
+ * @param seen from `relevant`
+ * @param evaluated false when nothing at all is known at present: then silence about an alert says nothing
+ */
+function observe(
+  step: Step,
+  seen: ReadonlyMap<string, Observation>,
+  evaluated: boolean,
+  said: (observation: Observation, rule: AlertRule) => Said,
+): Observed {
+  const { draft, outbox, evalMs, rules, skippedMs } = step;
+  const open = draft.values('alert');
+  const openOf = new Map<string, number>();
+  const count = (ruleId: string, by: number) => openOf.set(ruleId, (openOf.get(ruleId) ?? 0) + by);
+  const fired: AlertRecord[] = [];
+  for (const alert of open) {
+    count(alert.ruleId, 1);
+    const rule = rules.get(alert.ruleId);
+    const observation = seen.get(alert.key);
+    if (rule === undefined || (observation === undefined && !evaluated)) continue;
+    const nowMs = observation?.atMs ?? evalMs;
+    const clock = { nowMs, lastedMs: (fromMs: number) => nowMs - fromMs - skippedMs(fromMs, nowMs) };
+    const next = advanceAlert(alert, observation?.state, rule, clock, () =>
+      observation === undefined ? alert : said(observation, rule),
+    );
+    switch (next.to) {
+      case 'same':
+      case 'kept': {
+        const kept = next.to === 'same' ? alert : next.record;
+        const record = withPeak(kept, observation?.why, observation?.atMs ?? evalMs);
+        if (record !== alert) draft.put('alert', alert.key, record);
+        break;
+      }
+      case 'firing':
+        fired.push(next.record);
+        break;
+      case 'inactive':
+        draft.remove('alert', alert.key);
+        count(alert.ruleId, -1);
+        break;
+      case 'resolved':
+        endFiring(step, alert, next.resolution, { nowText: observation?.nowText });
+        count(alert.ruleId, -1);
+        break;
+    }
+  }
+
+  for (const { key, ruleId, watches } of draft.values('dismissed')) {
+    const state = seen.get(key)?.state;
+    const rule = rules.get(ruleId);
+    const over = state === 'clear' || state === 'forgotten' || (rule !== undefined && watches !== rule.watches);
+    if (over) draft.remove('dismissed', key);
+  }
+
+  let suppressed = 0;
+  const known = new Set(open.map(({ key }) => key));
+  for (const [key, observation] of seen) {
+    const rule = rules.get(observation.ruleId);
+    if (rule === undefined || observation.state !== 'breached' || known.has(key)) continue;
+    if (draft.get('dismissed', key) !== undefined) continue;
+    if ((openOf.get(rule.id) ?? 0) >= (rule.maxAlerts ?? DEFAULT_MAX_ALERTS)) {
+      suppressed += 1;
+      continue;
+    }
+    count(rule.id, 1);
+    const alert = beginAlert(key, observation.labels, rule, observation.atMs ?? evalMs, said(observation, rule));
+    if (alert.phase === 'firing') fired.push(alert);
+    else {
+      draft.put('alert', key, alert);
+      outbox.record({ name: 'pending', alert });
+    }
+  }
+  return { fired: fired.sort(byUrgency), suppressed };
+}
+
+/** A firing alert is over: its incident remembers it. */
+function endFiring(
+  { draft, outbox, evalMs }: Step,
+  alert: AlertRecord,
+  resolution: Resolution,
+  end: { readonly nowText?: string | undefined; readonly by?: string } = {},
+): void {
+  draft.remove('alert', alert.key);
+  const ended: AlertRecord = {
+    ...alert,
+    message: lastWords(alert, resolution, { atMs: evalMs, nowText: end.nowText }),
+  };
+  const incident = draft.get('incident', alert.incidentId ?? '');
+  outbox.record({
+    name: 'resolved',
+    alert: ended,
+    resolution,
+    ...(incident === undefined ? {} : { incident }),
+    ...(end.by === undefined ? {} : { by: end.by }),
+  });
+  if (incident === undefined) return;
+  draft.put('incident', incident.id, endAlert(incident, alert, notified(ended, evalMs)));
+}
+
+// What became of messages, and what has been kept long enough. In: results of the channels, and the wall clock. Out: entries
+// leave the outbox, incidents know whom the message reached, old records go. Pure over the draft.
+
+const NEVER_TOLD = 'not sent: the channel has refused the trigger';
+/** Resolved incidents beyond this go before their time, oldest first. */
+const MAX_RESOLVED = 2_000;
+/** Dismissed absences beyond this go before their time, oldest first. */
+const MAX_DISMISSED = 1_000;
+
+function settle({ draft, outbox, wallMs }: Step, results: readonly OutboxResult[]): void {
+  for (const { id, result, retry } of results) {
+    const entry = draft.get('outbox', id);
+    if (entry === undefined) {
+      if (reachedSomebody(result)) arrivedAfterAll(draft, id, wallMs);
+      continue;
+    }
+    if (!result.ok && retry !== undefined) {
+      draft.put('outbox', id, { ...entry, ...retry });
+      continue;
+    }
+    draft.remove('outbox', id);
+    const { channel, notification } = entry;
+    if (notification === undefined) continue;
+    const incident = draft.get('incident', notification.incidentId);
+    const { waiting, trigger } = waitingFor(draft, channel, notification.incidentId);
+    const next = incident === undefined ? undefined : reached(incident, entry, result, waiting, wallMs);
+    if (next !== undefined) draft.put('incident', next.id, next);
+    const record = ({ action, reason }: Notification, failure?: string) =>
+      outbox.record({
+        name: 'notified',
+        ...(next === undefined ? {} : { incident: next }),
+        notification: {
+          ...{ channel, action, reason, delivered: failure === undefined },
+          ...(failure === undefined ? {} : { failure }),
+        },
+      });
+    record(notification, result.ok ? undefined : result.reason);
+    const before = incident?.channels[channel];
+    if (notification.action !== 'trigger' || reachedSomebody(result) || wasReached(before)) continue;
+    // Whoever refused the beginning has no use for the end.
+    for (const other of trigger === -1 ? waiting : waiting.slice(0, trigger)) {
+      draft.remove('outbox', other.id);
+      if (other.notification !== undefined) record(other.notification, NEVER_TOLD);
+    }
+  }
+}
+
+/** A trigger that was given up for want of room while it was under way: the channel knows of the incident, and is owed its end. */
+function arrivedAfterAll(draft: Draft, id: string, wallMs: number): void {
+  for (const incident of draft.values('incident')) {
+    for (const [name, state] of Object.entries(incident.channels)) {
+      if (state.givenUp !== id) continue;
+      const { givenUp: _, failed: __, resolvedMs: ___, ...rest } = state;
+      const next = { ...rest, deliveredMs: wallMs };
+      draft.put('incident', incident.id, { ...incident, channels: { ...incident.channels, [name]: next } });
+      return;
+    }
+  }
+}
+
+/** It may have: an answer that proves nothing counts. */
+function reachedSomebody(result: SendResult): boolean {
+  return result.ok || result.doubtful === true || result.left !== undefined;
+}
+
+/** @param waiting what the channel is to get of the incident after this message */
+function reached(
+  incident: IncidentRecord,
+  { channel, notification }: OutboxEntry,
+  result: SendResult,
+  waiting: readonly OutboxEntry[],
+  wallMs: number,
+): IncidentRecord {
+  const present = incident.channels[channel];
+  if (present === undefined) return incident;
+  const actions = [notification?.action, ...waiting.map((other) => other.notification?.action)];
+  const trigger = actions.lastIndexOf('trigger');
+  // The incident has begun again since: what came before says nothing of that.
+  if (actions.slice(0, Math.max(0, trigger)).includes('resolve')) return incident;
+  const { failed: _, ...state } = present;
+  let next: ChannelState = present;
+  if (result.ok) next = { ...state, deliveredMs: wallMs };
+  else if (reachedSomebody(result)) next = { ...state, failed: result.reason, perhapsMs: wallMs };
+  // Otherwise the next trigger decides.
+  else if (trigger <= 0) next = { ...state, failed: result.reason };
+  return { ...incident, channels: { ...incident.channels, [channel]: next } };
+}
+
+/** Removes ended silences, old answers, incidents that were kept for 30 days, and documents that nobody takes any more. */
+function prune(draft: Draft, wallMs: number, history: boolean): void {
+  if (!history) {
+    for (const { id, channel } of draft.values('outbox')) if (channel === 'history') draft.remove('outbox', id);
+  }
+  pruneAnswers(draft, wallMs);
+  const dismissed = draft.values('dismissed');
+  dismissed.sort((one, other) => one.atMs - other.atMs);
+  for (const { key } of dismissed.slice(0, Math.max(0, dismissed.length - MAX_DISMISSED)))
+    draft.remove('dismissed', key);
+  for (const { id, untilMs } of draft.values('silence')) if (untilMs <= wallMs) draft.remove('silence', id);
+  const resolved = draft.values('incident').filter(({ state }) => state === 'resolved');
+  for (const { id, resolvedMs = 0 } of resolved) {
+    if (wallMs - resolvedMs >= KEEP_INCIDENTS_MS) draft.remove('incident', id);
+  }
+  if (resolved.length <= MAX_RESOLVED) return;
+  resolved.sort((one, other) => (one.resolvedMs ?? 0) - (other.resolvedMs ?? 0));
+  for (const { id } of resolved.slice(0, resolved.length - MAX_RESOLVED)) draft.remove('incident', id);
+}
+
+// What people command: acknowledge an incident, end alerts, silence alerts, end a silence; and what another instance asks for: to end
+// what it told while it was cut off. In: commands, however they were given.
+// Out: changed records, and an answer to each that has an id. Guarantee: the same command twice changes nothing the second time;
+// one that cannot be obeyed is said.
+
+const MAX_SILENCES = 500;
+
+export type AlertCommand =
+  | { readonly kind: 'acknowledge'; readonly incidentId: string; readonly by: string }
+  | {
+      readonly kind: 'resolve';
+      /** Which alerts, and since when each has been one: what began later is another one. */
+      readonly alerts: readonly { readonly key: string; readonly startedMs: number }[];
+      readonly by: string;
+    }
+  | { readonly kind: 'silence'; readonly silence: SilenceRecord }
+  | { readonly kind: 'unsilence'; readonly id: string }
+  | {
+      /** "Log pipeline blind" was told by an instance that does not decide. */
+      readonly kind: 'blind-over';
+      readonly incidentId: string;
+      readonly environment: string;
+      readonly sinceMs: number;
+      readonly channels: readonly ChannelName[];
+      /** The instance's host. */
+      readonly by: string;
+    };
+
+/** A command with the id that its answer will have. */
+export type GivenCommand = AlertCommand & { readonly commandId?: string };
+
+interface RefusedCommand {
+  readonly command: GivenCommand;
+  readonly why: string;
+}
+
+/** Longer than commands are kept where they are given. */
+const KEEP_ANSWERS_MS = 2 * 86_400_000;
+
+/** @param isTrue whether the condition of an alert is true at present */
+function applyCommand(step: Step, command: GivenCommand, isTrue: (key: string) => boolean): RefusedCommand | undefined {
+  const { commandId: id } = command;
+  const { draft, wallMs } = step;
+  if (id !== undefined && draft.get('command', id) !== undefined) return undefined;
+  const refused = obey(step, command, isTrue);
+  if (id !== undefined) {
+    draft.put('command', id, { id, atMs: wallMs, ...(refused === undefined ? {} : { refused: refused.why }) });
+  }
+  return refused;
+}
+
+function pruneAnswers(draft: Draft, wallMs: number): void {
+  for (const { id, atMs } of draft.values('command')) {
+    if (Math.abs(wallMs - atMs) >= KEEP_ANSWERS_MS) draft.remove('command', id);
+  }
+}
+
+function obey(step: Step, command: GivenCommand, isTrue: (key: string) => boolean): RefusedCommand | undefined {
+  const { draft, outbox, wallMs, rules } = step;
+  const refuse = (why: string): RefusedCommand => ({ command, why });
+  switch (command.kind) {
+    case 'acknowledge': {
+      const incident = draft.get('incident', command.incidentId);
+      if (incident === undefined) return refuse(`there is no incident ${command.incidentId}`);
+      if (incident.state !== 'open') return refuse(`incident ${incident.id} is resolved`);
+      if (incident.acknowledged !== undefined) return undefined;
+      const next = { ...incident, acknowledged: { by: command.by, atMs: wallMs, told: false } };
+      draft.put('incident', incident.id, next);
+      outbox.record({ name: 'acknowledged', incident: next, by: command.by });
+      return undefined;
+    }
+    case 'resolve': {
+      const kept: string[] = [];
+      for (const { key, startedMs } of command.alerts) {
+        const alert = draft.get('alert', key);
+        if (alert?.phase !== 'firing' || alert.startedMs !== startedMs) continue;
+        const silent = rules.get(alert.ruleId)?.endsByEvent === true;
+        // It would fire again at once, and page again.
+        if (!silent && isTrue(key)) {
+          kept.push(key);
+          continue;
+        }
+        endFiring(step, alert, 'by hand', { by: command.by });
+        const { ruleId, watches } = alert;
+        const what = watches === undefined ? {} : { watches };
+        if (silent) draft.put('dismissed', key, { key, ruleId, ...what, atMs: wallMs });
+      }
+      if (kept.length === 0) return undefined;
+      return refuse(
+        `the condition of ${kept.join(', ')} is true now, or logpipe is behind and cannot tell: acknowledge or silence it instead`,
+      );
+    }
+    case 'silence': {
+      const { silence } = command;
+      if (!isSpecific(silence)) return refuse('a silence names a rule, a group or labels');
+      if (silence.untilMs <= wallMs) return refuse('the silence has ended already');
+      const present = draft.get('silence', silence.id);
+      if (present === undefined && draft.values('silence').length >= MAX_SILENCES) {
+        return refuse(`there are ${MAX_SILENCES} silences already`);
+      }
+      draft.put('silence', silence.id, silence);
+      return undefined;
+    }
+    case 'unsilence':
+      if (draft.get('silence', command.id) === undefined) return refuse(`there is no silence ${command.id}`);
+      draft.remove('silence', command.id);
+      return undefined;
+    case 'blind-over': {
+      const { incidentId, environment, sinceMs, channels } = command;
+      outbox.send(
+        channels,
+        blindNotice('resolve', { incidentId, environment, sinceMs, atMs: wallMs, message: BLIND_ENDED }),
+      );
+      return undefined;
+    }
+  }
+}

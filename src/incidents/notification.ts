@@ -1,0 +1,249 @@
+// What is sent, and what came of it: the contract between the outbox and the channels. Plain data, kept in the outbox as
+// JSON; secrets in it are masked before it gets there.
+
+import type { Masker } from '../core/secrets/mask.ts';
+import type { Priority, Severity, Why } from '../rules/observation.ts';
+
+export const CHANNELS = ['slack', 'pagerduty', 'email', 'webhook', 'console', 'history'] as const;
+export type ChannelName = (typeof CHANNELS)[number];
+
+/** `trigger` opens or updates, `resolve` ends; `acknowledge` is sent when a person has taken the incident. */
+export type NotifyAction = 'trigger' | 'acknowledge' | 'resolve';
+
+/** Why a message goes out, or that none does. Closed: it is a metric label and stands in the history. */
+export const NOTIFY_REASONS = [
+  'first',
+  'new-alerts',
+  'some-resolved',
+  'all-resolved',
+  'repeat',
+  'acknowledged',
+  'none',
+] as const;
+export type NotifyReason = (typeof NOTIFY_REASONS)[number];
+
+/** One alert within a message. */
+export interface NotifiedAlert {
+  readonly ruleId: string;
+  readonly title: string;
+  readonly priority: Priority;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly state: 'firing' | 'resolved';
+  readonly startedMs: number;
+  readonly resolvedMs?: number;
+  readonly message: string;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  readonly why?: Why;
+  readonly runbook: string;
+}
+
+export interface Notification {
+  readonly incidentId: string;
+  /** Same for every message about one incident; at most 255 characters. */
+  readonly dedupKey: string;
+  readonly action: NotifyAction;
+  readonly reason: NotifyReason;
+  readonly severity: Severity;
+  readonly priority: Priority;
+  /** The leading alert's title, message and metadata: what Slack's first attachment and PagerDuty's body carry. */
+  readonly title: string;
+  readonly message: string;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  /** When the decision was taken, ms. */
+  readonly atMs: number;
+  readonly environment: string;
+  /** All alerts of the incident, leading one first. */
+  readonly alerts: readonly NotifiedAlert[];
+  /** Alerts of the incident that `alerts` has no room for. */
+  readonly unnamed?: number;
+  /** Names of alerts that joined since the last message. */
+  readonly joined: readonly string[];
+}
+
+/** What a channel says of one attempt. `reason` is for logs and metrics: it never holds an address or a secret. */
+export type SendResult =
+  | { readonly ok: true }
+  | {
+      readonly ok: false;
+      readonly retryable: boolean;
+      readonly retryAfterMs?: number;
+      readonly reason: string;
+      /** There was an answer, but none that proves delivery: a log-in page with 200. Tried again a few times only. */
+      readonly doubtful?: true;
+      /** Recipients that may still take it; all others have it, or have refused it for good. */
+      readonly left?: readonly string[];
+    };
+
+/** When the next attempt is made, and of what, for the outbox to keep. */
+export interface Retry {
+  /** Failed attempts so far. */
+  readonly attempts: number;
+  /** Not before this time, ms; 0 for at once. */
+  readonly nextMs: number;
+  /** Doubtful answers so far. */
+  readonly doubts?: number;
+  /** Recipients that an earlier attempt left over. */
+  readonly left?: readonly string[];
+}
+
+/** One way out. Never throws; one attempt per call, retries are the dispatcher's. */
+export interface Channel {
+  readonly name: ChannelName;
+  /** At most this many sends per second, on average; the dispatcher keeps to it. */
+  readonly ratePerSecond: number;
+  /** @param left as an earlier attempt gave it: nobody else gets the message again */
+  send(notification: Notification, signal: AbortSignal, left?: readonly string[]): Promise<SendResult>;
+  close(): Promise<void>;
+}
+
+// Texts for channels: cut with a marker, cleaned of control characters, escaped. Guarantee: a cut never splits a
+// character or an escaped one, and whoever reads a cut text sees that it was cut.
+
+export const CUT = '… (cut)';
+/** Alerts a headline names beside its own, and the characters of each. */
+const MAX_NAMES = 3;
+const MAX_NAME = 120;
+
+/** The text in at most `max` UTF-16 units, the marker included. */
+export function cut(text: string, max: number): string {
+  if (text.length <= max) return text;
+  return text.slice(0, max - CUT.length).replace(/[\ud800-\udbff]$/, '') + CUT;
+}
+
+/** Escaped, in at most `max` units of the escaped form: an entity is kept whole. */
+export function cutEscaped(text: string, max: number, escaped: (text: string) => string): string {
+  const whole = escaped(text);
+  if (whole.length <= max) return whole;
+  let result = '';
+  for (const character of text) {
+    const next = escaped(character);
+    if (result.length + next.length > max - CUT.length) break;
+    result += next;
+  }
+  return result + CUT;
+}
+
+/**
+ * Without control characters, which move a reader's cursor or make a service refuse the message, and without marks that
+ * turn the direction of what follows; line ends and tabs stay.
+ */
+export function clean(text: string): string {
+  return text
+    .toWellFormed()
+    .replaceAll('\r\n', '\n')
+    .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, ' ');
+}
+
+/** On one line, so that it can stand in a header or a heading. */
+export function oneLine(text: string): string {
+  return clean(text).replace(/\s+/g, ' ').trim();
+}
+
+/** The three characters Slack gives a meaning; with them a log line could mention a channel or hide an address. */
+export function escapeSlack(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
+}
+
+export function escapeHtml(text: string): string {
+  return escapeSlack(text).replaceAll('"', '&quot;').replaceAll("'", '&#39;');
+}
+
+/** Masked throughout, except what identifies it: two incidents must not become one because a pattern hits their ids. */
+export function maskNotification(notification: Notification, masker: Masker): Notification {
+  const masked = masker.value(notification) as Notification;
+  return { ...masked, incidentId: notification.incidentId, dedupKey: notification.dedupKey };
+}
+
+/** "High CPU (host=web-1)": labels tell alerts of one title apart. */
+export function alertName({ title, labels }: Pick<NotifiedAlert, 'title' | 'labels'>): string {
+  const text = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
+  return text.length === 0 ? title : `${title} (${text.join(', ')})`;
+}
+
+/**
+ * The title alone for an incident of one alert, as the operators' guide has it; with more of them "High CPU (+2: Queue Is
+ * Long, High CPU (host=web-2))". Counted are those that fire; at the end, all of them.
+ */
+export function headline({ title, action, alerts, unnamed = 0 }: Notification): string {
+  const others = alerts.slice(1).filter(({ state }) => action === 'resolve' || state === 'firing');
+  const count = others.length + unnamed;
+  if (count === 0) return title;
+  const names = others.slice(0, MAX_NAMES).map((alert) => cut(oneLine(alertName(alert)), MAX_NAME));
+  return `${title} (+${count}: ${names.join(', ')}${count > names.length ? ', …' : ''})`;
+}
+
+/** CRITICAL, WARNING, INFO; or what became of the incident. */
+export function severityWord({ action, severity }: Pick<Notification, 'action' | 'severity'>): string {
+  if (action === 'resolve') return 'RESOLVED';
+  if (action === 'acknowledge') return 'ACKNOWLEDGED';
+  return (severity satisfies Severity).toUpperCase();
+}
+
+export function isoTime(ms: number): string {
+  const time = new Date(ms);
+  return Number.isNaN(time.getTime()) ? 'at an unknown time' : time.toISOString();
+}
+
+/** "45 s", "5 min", "1 h 10 min", "2 d 3 h": two units are enough for people. */
+export function durationText(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1_000));
+  const units = [
+    [Math.floor(seconds / 86_400), 'd'],
+    [Math.floor(seconds / 3_600) % 24, 'h'],
+    [Math.floor(seconds / 60) % 60, 'min'],
+    [seconds % 60, 's'],
+  ] as const;
+  const first = units.findIndex(([count]) => count > 0);
+  if (first === -1) return '0 s';
+  const shown = units.slice(first, first + 2).filter(([count]) => count > 0);
+  return shown.map(([count, unit]) => `${count} ${unit}`).join(' ');
+}
+
+// The words of "Log pipeline blind". In: who was told since when. Out: a notification. Pure. Whoever tells, begins or ends it, it has
+// the same key, so that a service that knows such keys shows one incident.
+
+export const BLIND_TITLE = 'Log pipeline blind';
+export const BLIND_ENDED = 'Kafka answers again; alerts are evaluated.';
+
+/** @param atMs wall clock, as `sinceMs` */
+export function blindNotice(
+  action: 'trigger' | 'resolve',
+  about: {
+    readonly incidentId: string;
+    readonly environment: string;
+    readonly sinceMs: number;
+    readonly atMs: number;
+    readonly message: string;
+    readonly metadata?: Readonly<Record<string, unknown>>;
+  },
+): Notification {
+  const { incidentId, environment, sinceMs, atMs, message } = about;
+  const metadata = about.metadata === undefined ? {} : { metadata: about.metadata };
+  const alert = {
+    ruleId: 'log-pipeline-blind',
+    title: BLIND_TITLE,
+    priority: 'P1' as const,
+    labels: {},
+    state: action === 'trigger' ? ('firing' as const) : ('resolved' as const),
+    startedMs: sinceMs,
+    ...(action === 'resolve' ? { resolvedMs: atMs } : {}),
+    message,
+    ...metadata,
+    runbook: 'docs/runbooks/log-pipeline-blind.md',
+  };
+  return {
+    incidentId,
+    dedupKey: `logpipe/${incidentId}`,
+    action,
+    reason: action === 'trigger' ? 'first' : 'all-resolved',
+    severity: 'critical',
+    priority: 'P1',
+    title: BLIND_TITLE,
+    message,
+    ...metadata,
+    atMs,
+    environment,
+    alerts: [alert],
+    joined: [],
+  };
+}

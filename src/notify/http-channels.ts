@@ -1,0 +1,257 @@
+// Slack incoming webhook. In: a notification. Out: `text` and a first attachment in the form the operators' guide
+// prescribes, and a second attachment for people. Guarantee: masked, escaped, within Slack's limits; sent is what Slack
+// has answered with its `ok`.
+
+import { createHash } from 'node:crypto';
+import { LogpipeError } from '../core/errors.ts';
+import {
+  type Channel,
+  CUT,
+  clean,
+  cut,
+  cutEscaped,
+  escapeSlack,
+  headline,
+  isoTime,
+  maskNotification,
+  type Notification,
+  oneLine,
+} from '../incidents/notification.ts';
+import { createHttpSend, type HttpSendDeps } from './http-send.ts';
+import { alertLines, type Fact, type LinkOptions, list, type Story, tellStory } from './story.ts';
+
+// Slack splits a `text` above 4,000 characters into several messages and cuts an attachment's at 8,000; a field has the
+// 2,000 of its newer kind.
+const MAX_TEXT = 3_000;
+const MAX_FIELD = 2_000;
+const MAX_ATTACHMENT = 6_000;
+
+interface SlackOptions {
+  readonly webhookUrl: string;
+  readonly username?: string;
+  readonly ratePerSecond: number;
+  readonly timeoutMs: number;
+  readonly links: LinkOptions;
+}
+
+export function createSlack(options: SlackOptions, deps: HttpSendDeps): Channel {
+  const send = createHttpSend(
+    {
+      url: options.webhookUrl,
+      place: 'notify.slack.webhookUrl',
+      timeoutMs: options.timeoutMs,
+      quote: true,
+      confirm: isSlacksOwn(options.webhookUrl) ? sayOk : () => undefined,
+    },
+    deps,
+  );
+  return {
+    name: 'slack',
+    ratePerSecond: options.ratePerSecond,
+    send: async (notification, signal) => {
+      const message = slackMessage(maskNotification(notification, deps.masker), options.links);
+      return send(options.username === undefined ? message : { username: options.username, ...message }, signal);
+    },
+    async close() {},
+  };
+}
+
+/** Services with the same interface answer in words of their own. */
+function isSlacksOwn(url: string): boolean {
+  return URL.canParse(url) && /(?:^|\.)slack(?:-gov)?\.com\.?$/.test(new URL(url).hostname);
+}
+
+function sayOk(words: string): string | undefined {
+  const text = words.trim();
+  if (text === 'ok') return undefined;
+  return text === '' ? 'an empty body instead of “ok”' : 'something else than “ok”';
+}
+
+/** The request body. @param notification already masked */
+export function slackMessage(notification: Notification, links: LinkOptions): object {
+  const { message, metadata, atMs, environment } = notification;
+  const color = colorOf(notification);
+  const fields = [
+    { title: 'Message', value: field(message), short: false },
+    { title: 'Timestamp', value: isoTime(atMs), short: true },
+    { title: 'Environment', value: field(environment), short: true },
+  ];
+  if (metadata !== undefined) {
+    fields.push({ title: 'Metadata', value: field(JSON.stringify(metadata, null, 2)), short: false });
+  }
+  const attachments: object[] = [{ color, fields }];
+  const text = storyText(tellStory(notification, links));
+  if (text !== '') attachments.push({ color, mrkdwn_in: ['text'], text });
+  return {
+    text: cutEscaped(oneLine(`${headOf(notification)}: ${headline(notification)}`), MAX_TEXT, escapeSlack),
+    attachments,
+  };
+}
+
+function headOf({ action, severity }: Notification): string {
+  if (action === 'resolve') return '✅ RESOLVED';
+  if (action === 'acknowledge') return '👀 ACKNOWLEDGED';
+  return { critical: '🚨 CRITICAL', warning: '⚠️ WARNING', info: 'ℹ️ INFO' }[severity];
+}
+
+function colorOf({ action, severity }: Notification): string {
+  if (action === 'resolve') return 'good';
+  return { critical: 'danger', warning: 'warning', info: '#439FE0' }[severity];
+}
+
+function field(text: string): string {
+  return cutEscaped(clean(text), MAX_FIELD, escapeSlack);
+}
+
+/** Line by line, so that no cut falls into an entity or an address; the links keep their place at the end. */
+function storyText({ facts, links }: Story): string {
+  const tail = links.map(({ label, url }) => `<${address(url)}|${label}>`).join(' · ');
+  const lines: string[] = [];
+  let length = tail.length + CUT.length + 2;
+  for (const line of facts.flatMap(factLines)) {
+    length += line.length + 1;
+    if (length > MAX_ATTACHMENT) {
+      lines.push(CUT);
+      break;
+    }
+    lines.push(line);
+  }
+  if (tail !== '') lines.push(tail);
+  return lines.join('\n');
+}
+
+function factLines({ label, lines }: Fact): string[] {
+  const [first = '', ...more] = lines.map(escapeSlack);
+  if (more.length === 0) return [`*${label}:* ${first}`];
+  return [`*${label}:*`, ...[first, ...more].map((line) => `• ${line}`)];
+}
+
+function address(url: string): string {
+  return escapeSlack(url.replace(/[<>|"]/g, encodeURIComponent));
+}
+
+// PagerDuty Events API v2. In: a notification. Out: one event; trigger, acknowledge and resolve of an incident share
+// its dedup key, so that a message sent twice changes nothing. Guarantee: masked, within the API's limits; sent is what the
+// answer calls a success.
+
+const MAX_DEDUP_KEY = 255;
+const MAX_SUMMARY = 1_024;
+const MAX_MESSAGE = 10_000;
+// An event may have 512 kB in all, and a character up to 6 bytes (as \uXXXX).
+const MAX_METADATA = 50_000;
+const HASH_LENGTH = 64;
+
+interface PagerDutyOptions {
+  readonly url: string;
+  readonly integrationKey: string;
+  readonly ratePerSecond: number;
+  readonly timeoutMs: number;
+}
+
+/** @throws LogpipeError LOGPIPE_CONFIG_INVALID when the key (perhaps from a secret file) is empty. */
+export function createPagerDuty(options: PagerDutyOptions, deps: HttpSendDeps): Channel {
+  const { integrationKey } = options;
+  if (integrationKey === '') {
+    throw new LogpipeError('LOGPIPE_CONFIG_INVALID', 'notify.pagerduty.integrationKey: is empty; name the key');
+  }
+  const send = createHttpSend(
+    {
+      url: options.url,
+      place: 'notify.pagerduty.url',
+      timeoutMs: options.timeoutMs,
+      quote: true,
+      confirm: (words) => notAccepted(words, isPagerDutysOwn(options.url)),
+      secrets: [integrationKey],
+    },
+    deps,
+  );
+  return {
+    name: 'pagerduty',
+    ratePerSecond: options.ratePerSecond,
+    send: async (notification, signal) =>
+      send(pagerDutyEvent(maskNotification(notification, deps.masker), integrationKey), signal),
+    async close() {},
+  };
+}
+
+/** Receivers with the same interface may answer with nothing. */
+function isPagerDutysOwn(url: string): boolean {
+  return URL.canParse(url) && /(?:^|\.)pagerduty\.com\.?$/.test(new URL(url).hostname);
+}
+
+/** @param strict an answer without JSON proves nothing */
+function notAccepted(words: string, strict: boolean): string | undefined {
+  let answer: unknown;
+  try {
+    answer = JSON.parse(words);
+  } catch {
+    return strict ? 'something else than its JSON' : undefined;
+  }
+  if (typeof answer !== 'object' || answer === null) return strict ? 'something else than its JSON' : undefined;
+  return (answer as { status?: unknown }).status === 'success' ? undefined : 'JSON without “status: success”';
+}
+
+/** The request body. @param notification already masked */
+export function pagerDutyEvent(notification: Notification, routingKey: string): object {
+  const { action, message, metadata, severity, atMs, alerts, joined } = notification;
+  const head = { routing_key: routingKey, event_action: action, dedup_key: dedupKey(notification.dedupKey) };
+  // The API takes a payload for triggers only.
+  if (action !== 'trigger') return head;
+  return {
+    ...head,
+    payload: {
+      summary: cut(oneLine(headline(notification)), MAX_SUMMARY),
+      severity,
+      source: 'calling-platform',
+      custom_details: {
+        message: cut(clean(message), MAX_MESSAGE),
+        ...(metadata === undefined ? {} : { metadata: bounded(metadata) }),
+        timestamp: isoTime(atMs),
+        // The operators' guide knows incidents of one alert.
+        ...(alerts.length < 2 ? {} : { alerts: list(alertLines(alerts)) }),
+        ...(joined.length === 0 ? {} : { joined: list(joined) }),
+      },
+    },
+  };
+}
+
+/** Always the same short key for the same long one. */
+function dedupKey(key: string): string {
+  if (key.length <= MAX_DEDUP_KEY) return key;
+  const hash = createHash('sha256').update(key).digest('hex');
+  return `${key.slice(0, MAX_DEDUP_KEY - HASH_LENGTH - 1)}-${hash}`;
+}
+
+function bounded(metadata: Readonly<Record<string, unknown>>): unknown {
+  const text = JSON.stringify(metadata);
+  return text.length <= MAX_METADATA ? metadata : cut(text, MAX_METADATA);
+}
+
+// A receiver of the operator's own. In: a notification. Out: the same as JSON, masked. Guarantee: nothing of the
+// receiver's answer is repeated, since it may hold anything.
+
+interface WebhookOptions {
+  readonly url: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly ratePerSecond: number;
+  readonly timeoutMs: number;
+}
+
+export function createWebhook(options: WebhookOptions, deps: HttpSendDeps): Channel {
+  const send = createHttpSend(
+    {
+      url: options.url,
+      place: 'notify.webhook.url',
+      timeoutMs: options.timeoutMs,
+      quote: false,
+      ...(options.headers === undefined ? {} : { headers: options.headers }),
+    },
+    deps,
+  );
+  return {
+    name: 'webhook',
+    ratePerSecond: options.ratePerSecond,
+    send: async (notification, signal) => send(maskNotification(notification, deps.masker), signal),
+    async close() {},
+  };
+}

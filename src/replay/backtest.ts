@@ -1,0 +1,313 @@
+// Rules over what was recorded. In: records in order of arrival, one or two rule sets, a range. Out: per rule set the alerts that
+// would have fired, the messages and pages; of two the difference. Guarantee: deterministic, byte for byte; memory does not grow
+// with the number of records.
+
+import type { RawRecord } from '../core/record.ts';
+import { createMasker, type Masker } from '../core/secrets/mask.ts';
+import { ArrivalBucket, compileCollect } from '../measure/collect.ts';
+import type { LanePosition } from '../measure/counter.ts';
+import { collectedOf, type Measures } from '../measure/measure-config.ts';
+import { BUCKET_MS, type BucketTotals } from '../measure/totals.ts';
+import type { ParseConfig } from '../parse/parse.ts';
+import type { Rules } from '../rules/rule-config.ts';
+import type { Rule } from '../rules/rule-types.ts';
+import type { TaggedEvent } from '../tag/tag.ts';
+import { createRuleSet, createStages, type RuleSetStages, type Stages } from './simulate.ts';
+import { type Difference, difference, type Timeline, timelineOf } from './timeline.ts';
+
+export interface BacktestOptions {
+  readonly measures: Measures;
+  readonly rules: Rules;
+  /** A second rule set, judged over the same counts. */
+  readonly compare?: Rules;
+  readonly parse: ParseConfig;
+  readonly masker?: Masker;
+  readonly fromMs: number;
+  readonly toMs: number;
+  /** Driven on until then, for the sake of what arrives late; the timeline ends at `toMs` all the same. */
+  readonly untilMs?: number;
+  /** So long before `fromMs` the records begin, so that windows are filled. */
+  readonly warmUpMs: number;
+  /** From one evaluation to the next. */
+  readonly tickMs: number;
+  readonly onTick?: FeedOptions['onTick'];
+}
+
+export interface BacktestResult {
+  readonly from: string;
+  readonly to: string;
+  readonly warmUpSeconds: number;
+  readonly tickSeconds: number;
+  /** Records from `from` on, and those of the warm-up. */
+  readonly records: number;
+  readonly warmUpRecords: number;
+  readonly timeline: Timeline;
+  /** With two rule sets. */
+  readonly compared?: Timeline;
+  readonly difference?: Difference;
+}
+
+/** @param batches records in order of arrival; those outside of the warm-up and the range are passed over */
+export async function backtest(
+  batches: AsyncIterable<readonly StoredRecord[]>,
+  options: BacktestOptions,
+): Promise<BacktestResult> {
+  const { rules, compare, fromMs, toMs, untilMs = toMs, warmUpMs, tickMs } = options;
+  const beginMs = fromMs - warmUpMs;
+  const feed = createFeed({
+    measures: options.measures,
+    ruleSets: compare === undefined ? [rules] : [rules, compare],
+    parse: options.parse,
+    ...(options.masker === undefined ? {} : { masker: options.masker }),
+    fromMs: beginMs,
+    learnedMs: fromMs,
+    tickMs,
+    ...(options.onTick === undefined ? {} : { onTick: options.onTick }),
+  });
+  let warmUpRecords = 0;
+  let inRange = 0;
+  for await (const batch of batches) {
+    for (const record of batch) {
+      const { arrivalMs } = record;
+      if (arrivalMs < beginMs || arrivalMs >= untilMs) continue;
+      if (arrivalMs < fromMs) warmUpRecords += 1;
+      else if (arrivalMs < toMs) inRange += 1;
+      const pending = feed.see(record);
+      if (pending !== undefined) await pending;
+    }
+  }
+  await feed.finish(untilMs);
+
+  const [first, second] = feed.ruleSets;
+  const timeline = timelineOf(first!, rules, { fromMs, toMs });
+  const compared =
+    second === undefined || compare === undefined ? undefined : timelineOf(second, compare, { fromMs, toMs });
+  return {
+    from: new Date(fromMs).toISOString(),
+    to: new Date(toMs).toISOString(),
+    warmUpSeconds: warmUpMs / 1_000,
+    tickSeconds: tickMs / 1_000,
+    records: inRange,
+    warmUpRecords,
+    timeline,
+    ...(compared === undefined ? {} : { compared, difference: difference(timeline, compared) }),
+  };
+}
+
+// Records one by one, in order of their arrival, through the stages. In: records and where they arrived. Out: what fired, and what
+// would have been sent. Guarantee: judged every `tickMs` of the records' own time, never of the wall clock, and after exactly the
+// records that had arrived by then; at most one chunk of records is held, however long the range.
+
+/** What was recorded of a record; `lane` is its partition where that is known. */
+export interface StoredRecord {
+  readonly arrivalMs: number;
+  readonly lane: number;
+  readonly value: Buffer | null;
+  readonly eventId?: string | undefined;
+  readonly mark?: RawRecord['mark'] | undefined;
+  /** Of a record of the log topic. */
+  readonly offset?: number;
+  /** As in a raw record. */
+  readonly clockErrorMs?: number | undefined;
+  /** Of a record that was read as a document: as it is stored. */
+  readonly document?: Readonly<Record<string, unknown>>;
+}
+
+interface FeedOptions {
+  readonly measures: Measures;
+  readonly ruleSets: readonly (readonly Rule[])[];
+  readonly parse: ParseConfig;
+  readonly masker?: Masker;
+  /** Learning and judging begin here. */
+  readonly fromMs: number;
+  /** Everything that is new until then is learned without a word, whatever a first-seen rule says. */
+  readonly learnedMs: number;
+  /** A whole part or a multiple of 10 s. */
+  readonly tickMs: number;
+  /** Called after each evaluation. */
+  readonly onTick?: (nowMs: number, stages: Stages) => void;
+}
+
+interface Feed {
+  readonly ruleSets: readonly RuleSetStages[];
+  /** The latest arrival of a record taken, or the beginning. */
+  readonly nowMs: () => number;
+  /** A record that is older than the one before it counts as arrived with that one. */
+  see(record: StoredRecord): Promise<void> | undefined;
+  /** Judges up to `toMs`, and takes nothing more. */
+  finish(toMs: number): Promise<void>;
+}
+
+const MAX_CHUNK = 2_000;
+
+function createFeed(options: FeedOptions): Feed {
+  const { measures, parse, fromMs, learnedMs, tickMs } = options;
+  const ruleSets = options.ruleSets.map((rules) => rules.map((rule) => learningUntil(rule, learnedMs - fromMs)));
+  let read = 0;
+  // Records come in one order over all partitions: one reader that is never behind.
+  const positions = (): LanePosition[] => [{ partition: 0, lanes: 1, position: read, end: read, caughtUp: true }];
+  const stages = createStages(
+    { measures, ruleSets, parse, fromMs, initial: new Map(), ...(options.masker && { masker: options.masker }) },
+    positions,
+  );
+  const { clock, counter } = stages;
+  const lanes = new Map<number, { offset: number; records: RawRecord[]; bytes: number }>();
+  let held = 0;
+  let bucket = 0;
+  let newestMs = fromMs;
+  let nextTick = tickAfter(fromMs, tickMs);
+
+  async function flush(): Promise<void> {
+    if (held === 0) return;
+    held = 0;
+    for (const [partition, lane] of lanes) {
+      const { records, bytes } = lane;
+      if (records.length === 0) continue;
+      lane.records = [];
+      lane.bytes = 0;
+      await counter.accept({ origin: { kind: 'kafka', topic: 'records', partition }, records, bytes, done() {} });
+    }
+  }
+
+  async function tick(): Promise<void> {
+    await flush();
+    clock.set(nextTick);
+    await counter.publish();
+    stages.judge(nextTick);
+    options.onTick?.(nextTick, stages);
+    nextTick += tickMs;
+  }
+
+  async function advance(toMs: number): Promise<void> {
+    while (nextTick < toMs) await tick();
+    if (held >= MAX_CHUNK || Math.floor(toMs / BUCKET_MS) !== bucket) await flush();
+    bucket = Math.floor(toMs / BUCKET_MS);
+  }
+
+  function take(record: StoredRecord, arrivalMs: number): void {
+    const { value, eventId, mark, clockErrorMs } = record;
+    let lane = lanes.get(record.lane);
+    if (lane === undefined) {
+      lane = { offset: 0, records: [], bytes: 0 };
+      lanes.set(record.lane, lane);
+    }
+    lane.records.push({
+      value,
+      offset: lane.offset,
+      timeMs: arrivalMs,
+      eventId,
+      ...(mark === undefined ? {} : { mark }),
+      ...(clockErrorMs === undefined ? {} : { clockErrorMs }),
+    });
+    lane.offset += 1;
+    lane.bytes += value?.length ?? 0;
+    held += 1;
+    read += 1;
+  }
+
+  return {
+    ruleSets: stages.ruleSets,
+    nowMs: () => newestMs,
+    see(record) {
+      const arrivalMs = Math.max(newestMs, record.arrivalMs);
+      newestMs = arrivalMs;
+      // Without a promise where there is nothing to wait for: this is done for every record.
+      if (arrivalMs <= nextTick && held < MAX_CHUNK && Math.floor(arrivalMs / BUCKET_MS) === bucket) {
+        take(record, arrivalMs);
+        return undefined;
+      }
+      return advance(arrivalMs).then(() => take(record, arrivalMs));
+    },
+    async finish(toMs) {
+      while (nextTick <= toMs) await tick();
+      await flush();
+      await counter.drain(0);
+    },
+  };
+}
+
+/** Just before a bucket begins, when windows are as full as they get: at full seconds the newest bucket would be empty. */
+function tickAfter(fromMs: number, tickMs: number): number {
+  return Math.floor(fromMs / tickMs) * tickMs + tickMs - 1;
+}
+
+function learningUntil(rule: Rule, learningMs: number): Rule {
+  return rule.kind === 'first-seen' ? { ...rule, learningMs } : rule;
+}
+
+// What rules would have said about events that are replayed: evaluated, told to nobody. In: events with the times they arrived, in
+// any order. Out: a timeline. Guarantee: the order in which events come does not matter as long as they are less than two hours of
+// arrival apart; memory is bounded by that; nothing leaves the process.
+
+interface ShadowAlerts {
+  /** Records that were counted when they first arrived (`redriven`, `replayed`) count nowhere, as in earnest. */
+  see(event: TaggedEvent, record: Pick<RawRecord, 'eventId' | 'mark'>, arrivalMs: number): void;
+  /** Evaluates what is left, and `afterMs` more in which nothing arrives, so that what is over is seen to be over. */
+  finish(afterMs?: number): Timeline;
+}
+
+/** Two hours. */
+const MAX_BUCKETS = 720;
+const AFTER_MS = 120_000;
+
+export function createShadowAlerts(rules: Rules, measures: Measures, masker: Masker = createMasker()): ShadowAlerts {
+  const collected = collectedOf(measures);
+  const collect = compileCollect(collected);
+  /** Start -> what arrived in it; those that were evaluated are gone. */
+  const buckets = new Map<number, ArrivalBucket>();
+  let ruleSet: ReturnType<typeof createRuleSet> | undefined;
+  let firstMs = 0;
+  /** Start of the next bucket to evaluate. */
+  let nextMs = Number.NEGATIVE_INFINITY;
+
+  /** Evaluates up to and including the bucket that starts at `lastMs`. */
+  function evaluateTo(lastMs: number): void {
+    if (ruleSet === undefined) {
+      firstMs = Math.min(...buckets.keys());
+      nextMs = firstMs;
+      ruleSet = createRuleSet(rules, { measures, fromMs: firstMs, initial: new Map() }, masker);
+    }
+    for (; nextMs <= lastMs; nextMs += BUCKET_MS) {
+      // Just before the next one begins, as in a backtest.
+      const atMs = nextMs + BUCKET_MS - 1;
+      const bucket = buckets.get(nextMs);
+      buckets.delete(nextMs);
+      if (bucket !== undefined) {
+        const totals = JSON.parse(bucket.toJson()) as BucketTotals;
+        ruleSet.evaluations.counts({ kind: 'totals', totals }, atMs);
+      }
+      const progress = { lane: '0', lanes: 1, position: 0, end: 0, arrivalMs: atMs, caughtUp: true };
+      ruleSet.evaluations.counts({ kind: 'progress', progress }, atMs);
+      ruleSet.judge(atMs);
+    }
+  }
+
+  function bucketAt(arrivalMs: number): ArrivalBucket {
+    const startMs = Math.max(nextMs, Math.floor(arrivalMs / BUCKET_MS) * BUCKET_MS);
+    let bucket = buckets.get(startMs);
+    if (bucket === undefined) {
+      if (buckets.size >= MAX_BUCKETS) evaluateTo(Math.min(...buckets.keys()));
+      bucket = new ArrivalBucket('0', startMs, collected);
+      buckets.set(startMs, bucket);
+    }
+    return bucket;
+  }
+
+  return {
+    see(event, { eventId, mark }, arrivalMs) {
+      if (mark === 'redriven' || mark === 'replayed') return;
+      const bucket = bucketAt(arrivalMs);
+      bucket.records += 1;
+      bucket.upToOffset += 1;
+      collect(event, eventId, Math.max(arrivalMs, bucket.arrivalMs), bucket);
+    },
+    finish(afterMs = AFTER_MS) {
+      if (buckets.size === 0 && ruleSet === undefined) {
+        return timelineOf({ alerts: [], messages: [] }, rules, { fromMs: 0, toMs: 0 });
+      }
+      const lastMs = Math.max(nextMs - BUCKET_MS, ...buckets.keys()) + afterMs;
+      evaluateTo(Math.floor(lastMs / BUCKET_MS) * BUCKET_MS);
+      return timelineOf(ruleSet!, rules, { fromMs: firstMs, toMs: nextMs });
+    },
+  };
+}

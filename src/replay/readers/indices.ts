@@ -1,0 +1,257 @@
+// Existing indices as a source. In: a pattern and a stretch of time. Out: their documents as records, with the ids they have.
+// The stretch is cut into slices of about equal size that are read side by side, each in the order of event time, over one
+// point in time. Guarantee: a position holds beyond the point in time (a time, and the ids of that very millisecond that
+// are done), so a replay goes on after a restart of either side; an answer with a part of the documents is refused, and
+// what was read is counted against what was announced; numbers keep the text they were indexed with.
+import { type Client, errors } from '@elastic/elasticsearch';
+import { LogpipeError } from '../../core/errors.ts';
+import type { ChunkOrigin } from '../../core/record.ts';
+import {
+  createElasticsearchClient,
+  type ElasticsearchConfig,
+  explainFailure,
+  keepNumberTexts,
+} from '../../indexing/elasticsearch.ts';
+import { closedIndices, complete, NO_PARTIAL, totalOf, WHOLENESS, whole } from '../../indexing/whole-answers.ts';
+import { fromDocument } from '../record-document.ts';
+import type { TimeRange } from '../selection.ts';
+import {
+  type PlannedLane,
+  type Position,
+  type ReplaySource,
+  readable,
+  type SourcePlan,
+  type StretchOptions,
+  type Take,
+} from '../sources.ts';
+
+const PAGE = 2_000;
+const SLICES = 4;
+const KEEP_ALIVE = '5m';
+const FILTER = `pit_id,hits.total,hits.hits._id,hits.hits._index,hits.hits._source,hits.hits.sort,${WHOLENESS}`;
+/** A few documents are not worth slices. */
+const WORTH_SLICING = 20_000;
+
+interface IndexSourceOptions extends StretchOptions {
+  readonly range: TimeRange;
+  /** Default: the live log indices. */
+  readonly pattern?: string;
+  readonly freshTags?: boolean;
+  /** 1 keeps the order of time over everything. */
+  readonly slices?: number;
+  readonly pageSize?: number;
+}
+
+interface Hit {
+  readonly _id: string;
+  readonly _index: string;
+  readonly _source: Record<string, unknown>;
+  readonly sort: readonly [number, number];
+}
+
+export function createIndexReplaySource(config: ElasticsearchConfig, options: IndexSourceOptions): ReplaySource {
+  const { pattern = 'calling-platform-*', range, freshTags = false, slices = SLICES, pageSize = PAGE } = options;
+  const missing: string[] = [];
+  const what = `the search in ${pattern}`;
+  /** Documents of the stretch when it was planned. */
+  let counted: number | undefined;
+
+  async function withClient<T>(work: (client: Client) => Promise<T>): Promise<T> {
+    const client = createElasticsearchClient(config);
+    try {
+      return await work(client);
+    } catch (error) {
+      throw error instanceof LogpipeError ? error : await explainFailure(error, config);
+    } finally {
+      await client.close();
+    }
+  }
+
+  async function planned(client: Client): Promise<SourcePlan> {
+    const { count } = whole(
+      await client.transport.request<{ count: number }>({
+        method: 'POST',
+        path: `/${pattern}/_count`,
+        querystring: { allow_no_indices: true, ignore_unavailable: true },
+        body: { query: inRange(range.fromMs, range.toMs) },
+      }),
+      `the count of ${pattern}`,
+    );
+    counted = count;
+    const bounds = count < WORTH_SLICING || slices === 1 ? [] : await quantiles(client);
+    const edges = [...new Set([range.fromMs, ...bounds, range.toMs])].sort((a, b) => a - b);
+    const lanes: PlannedLane[] = edges.slice(0, -1).map((from, i) => {
+      const to = edges[i + 1]!;
+      return { lane: laneName(from, to), from: [from], to: [to], records: undefined };
+    });
+    const closed = await closedIndices(client, pattern);
+    return { lanes, records: count, bytes: undefined, gaps: closed };
+  }
+
+  /** Times between which about equally many documents lie. */
+  async function quantiles(client: Client): Promise<number[]> {
+    const percents = Array.from({ length: slices - 1 }, (_, i) => ((i + 1) * 100) / slices);
+    const reply = await client.transport.request<{ aggregations: { at: { values: Record<string, number | null> } } }>({
+      method: 'POST',
+      path: `/${pattern}/_search`,
+      querystring: { allow_no_indices: true, ignore_unavailable: true, ...NO_PARTIAL },
+      body: {
+        size: 0,
+        query: inRange(range.fromMs, range.toMs),
+        aggs: { at: { percentiles: { field: '@timestamp', percents, keyed: true } } },
+      },
+    });
+    return Object.values(whole(reply, what).aggregations.at.values)
+      .filter((value): value is number => typeof value === 'number')
+      .map(Math.floor)
+      .filter((ms) => ms > range.fromMs && ms < range.toMs);
+  }
+
+  /** Resolves with the number of documents the lane has from `at` on; undefined when it was not read to its end. */
+  async function readLane(
+    client: Client,
+    pit: Pit,
+    lane: string,
+    at: Position,
+    signal: AbortSignal,
+    take: Take,
+  ): Promise<number | undefined> {
+    const toMs = Number(lane.slice(lane.lastIndexOf('-') + 1));
+    const [fromMs, ...done] = at as [number, ...string[]];
+    const skip = new Set(done);
+    let position: { ms: number; ids: string[] } = { ms: fromMs, ids: [...done] };
+    let page = search(client, pit, fromMs, toMs, undefined, signal);
+    const announced = (await page).total;
+    for (let read = 0; ; ) {
+      const { hits } = await page;
+      if (signal.aborted) return undefined;
+      read += hits.length;
+      if (hits.length < pageSize) complete(read, announced, `${pattern}, ${lane}`);
+      if (hits.length === 0) return announced;
+      // The next page is fetched while this one is taken.
+      const more = hits.length === pageSize;
+      if (more) page = search(client, pit, fromMs, toMs, hits.at(-1)!.sort, signal);
+      page.catch(() => {});
+      const fresh = hits.filter(({ _id, sort }) => !(sort[0] === fromMs && skip.has(_id)));
+      const stored = fresh.map((hit) => fromDocument(hit._id, hit._source, { freshTags, fallbackMs: hit.sort[0] }));
+      const origins = fresh.map(({ _index }, i) => stored[i]!.origin ?? fileOrigin(_index));
+      position = advance(position, hits);
+      const next = [position.ms, ...position.ids];
+      if (!(await take({ lane, records: stored.map(({ record }) => record), origin: (i) => origins[i]!, next })))
+        return undefined;
+      if (!more) return announced;
+    }
+  }
+
+  async function search(
+    client: Client,
+    pit: Pit,
+    fromMs: number,
+    toMs: number,
+    after: readonly unknown[] | undefined,
+    signal: AbortSignal,
+  ): Promise<{ readonly hits: readonly Hit[]; readonly total: number }> {
+    try {
+      const reply = await client.transport.request<{ pit_id: string; hits?: { total?: unknown; hits?: Hit[] } }>(
+        {
+          method: 'POST',
+          path: '/_search',
+          querystring: { filter_path: FILTER, ...NO_PARTIAL },
+          body: {
+            size: pageSize,
+            pit: { id: pit.id, keep_alive: KEEP_ALIVE },
+            query: inRange(fromMs, toMs),
+            sort: [{ '@timestamp': { order: 'asc', format: 'epoch_millis', numeric_type: 'date' } }, '_shard_doc'],
+            // The first page announces how many are to come.
+            track_total_hits: after === undefined,
+            ...(after === undefined ? {} : { search_after: after }),
+          },
+        },
+        { signal },
+      );
+      pit.id = whole(reply, what).pit_id ?? pit.id;
+      const hits = reply.hits?.hits ?? [];
+      return {
+        hits: hits.map((hit) => ({ ...hit, sort: [Number(hit.sort[0]), Number(hit.sort[1])] as const })),
+        total: totalOf(reply.hits),
+      };
+    } catch (error) {
+      if (signal.aborted) return { hits: [], total: 0 };
+      throw error;
+    }
+  }
+
+  return readable({
+    kind: 'index',
+    plan: () => withClient(planned),
+    feed: (from, signal, take) =>
+      withClient(async (client) => {
+        // Slices are cut once: after a break the ones that were cut first go on.
+        const plan = from.size > 0 ? undefined : await withClient(planned);
+        const lanes = plan?.lanes.map(({ lane, from: at }) => [lane, at] as const) ?? [...from];
+        // What is there from the beginning on can be held against the plan; of a rest nobody has counted anything.
+        const fresh = lanes.every(([lane, at]) => isBeginning(lane, at)) ? counted : undefined;
+        const pit = await openPit(client, pattern);
+        if (pit === undefined) {
+          complete(0, fresh ?? 0, pattern);
+          return;
+        }
+        keepNumberTexts(client);
+        try {
+          const found = await Promise.all(lanes.map(([lane, at]) => readLane(client, pit, lane, at, signal, take)));
+          const sum = found.reduce<number | undefined>(
+            (a, b) => (a === undefined || b === undefined ? undefined : a + b),
+            0,
+          );
+          if (fresh !== undefined && sum !== undefined) complete(sum, fresh, pattern);
+        } finally {
+          await client.transport
+            .request({ method: 'DELETE', path: '/_pit', body: { id: pit.id } })
+            .catch(() => undefined);
+        }
+      }),
+    missing: () => missing,
+  });
+}
+
+interface Pit {
+  id: string;
+}
+
+async function openPit(client: Client, pattern: string): Promise<Pit | undefined> {
+  try {
+    const pit = await client.transport.request<Pit>({
+      method: 'POST',
+      path: `/${pattern}/_pit`,
+      querystring: { keep_alive: KEEP_ALIVE, ignore_unavailable: true, allow_no_indices: true },
+    });
+    return whole(pit, `the point in time of ${pattern}`);
+  } catch (error) {
+    if (error instanceof errors.ResponseError && error.statusCode === 404) return undefined;
+    throw error;
+  }
+}
+
+/** Of the documents of the last millisecond the ids are kept: the next point in time orders them otherwise. */
+function advance(before: { ms: number; ids: string[] }, hits: readonly Hit[]): { ms: number; ids: string[] } {
+  const ms = hits.at(-1)!.sort[0];
+  const ids = ms === before.ms ? [...before.ids] : [];
+  for (const { _id, sort } of hits) if (sort[0] === ms && !ids.includes(_id)) ids.push(_id);
+  return { ms, ids };
+}
+
+function isBeginning(lane: string, at: Position): boolean {
+  return Array.isArray(at) && at.length === 1 && lane.startsWith(`index/${at[0]}-`);
+}
+
+function laneName(fromMs: number, toMs: number): string {
+  return `index/${fromMs}-${toMs}`;
+}
+
+function fileOrigin(index: string): ChunkOrigin {
+  return { kind: 'file', path: index, identity: index };
+}
+
+function inRange(fromMs: number, toMs: number): object {
+  return { range: { '@timestamp': { gte: fromMs, lt: toMs, format: 'epoch_millis' } } };
+}

@@ -1,0 +1,305 @@
+// The whole way from log records to messages, without servers and on a clock of its own. In: records with arrival times.
+// Out: which alerts fired when, and what would have been sent. Rule tests and the alert benchmark use it.
+// Guarantee: the same records and rules give the same result; every stage is the one that runs in earnest.
+
+import { type CountedEvaluations, createCountedEvaluations } from '../alerter/evaluation.ts';
+import type { Clock } from '../core/clock.ts';
+import { silentLog } from '../core/log.ts';
+import { createMetrics } from '../core/metrics.ts';
+import type { Chunk, RawRecord } from '../core/record.ts';
+import { createMasker, type Masker } from '../core/secrets/mask.ts';
+import { type AlertMachine, createAlertMachine } from '../incidents/machine.ts';
+import type { ChannelName, Notification } from '../incidents/notification.ts';
+import type { OutboxResult, StateKey } from '../incidents/records.ts';
+import { type Counter, createCounter, type LanePosition } from '../measure/counter.ts';
+import type { Measures } from '../measure/measure-config.ts';
+import { BUCKET_MS } from '../measure/totals.ts';
+import { channelsFor } from '../notify/channels.ts';
+import { createParser, type ParseConfig } from '../parse/parse.ts';
+import { type Rules, toDecidingRule } from '../rules/rule-config.ts';
+import { clockErrorOf } from '../source/kafka/record-batch.ts';
+import { createTagger } from '../tag/tag.ts';
+
+export interface DriveRecord {
+  /** When the broker appended it, ms. */
+  readonly arrivalMs: number;
+  /** Partition. */
+  readonly lane: number;
+  readonly value: Buffer;
+  readonly eventId?: string;
+  /** When the transport sent it, by its host's clock, ms. */
+  readonly sentMs?: number;
+  readonly mark?: RawRecord['mark'];
+}
+
+/** A reading that does not come from the log. */
+export interface DriveReading {
+  readonly atMs: number;
+  readonly measure: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+export interface DriveOptions {
+  readonly measures: Measures;
+  readonly rules: Rules;
+  readonly parse: ParseConfig;
+  readonly lanes: number;
+  readonly fromMs: number;
+  readonly toMs: number;
+  /** From a moment to the next evaluation. Default 1 s. */
+  readonly tickMs?: number | ((nowMs: number) => number);
+  /** Of a lane at a moment: up to which arrival time it may be read. Default: now. */
+  readonly readableTo?: (lane: number, nowMs: number) => number;
+  readonly readings?: readonly DriveReading[];
+  /** Records of the alert store to begin with: what was learned before. Default: none, learning begins. */
+  readonly initial?: ReadonlyMap<StateKey, object>;
+}
+
+/** @param records in order of arrival within each lane */
+export async function drive(records: Iterable<DriveRecord>, options: DriveOptions): Promise<Driven> {
+  const { measures, rules, parse, fromMs, toMs } = options;
+  const { tickMs = 1_000, readableTo = (_, now) => now, initial = new Map() } = options;
+  const lanes = Array.from({ length: options.lanes }, () => ({ queue: [] as DriveRecord[], next: 0, offset: 0 }));
+  for (const record of records) lanes[record.lane % lanes.length]!.queue.push(record);
+
+  const withoutLog = lanes.every(({ queue }) => queue.length === 0);
+  const stages = createStages({ measures, ruleSets: [rules], parse, fromMs, initial, withoutLog }, () =>
+    lanes.map(({ queue, next, offset }, partition) => {
+      const arrived = queue[next] !== undefined && queue[next]!.arrivalMs <= clock.now();
+      return { partition, lanes: lanes.length, position: offset, end: offset + (arrived ? 1 : 0), caughtUp: !arrived };
+    }),
+  );
+  const { clock, counter } = stages;
+  const [{ evaluations, alerts, messages }] = stages.ruleSets as [(typeof stages.ruleSets)[number]];
+
+  async function read(nowMs: number): Promise<void> {
+    for (const [partition, lane] of lanes.entries()) {
+      const until = Math.min(nowMs, readableTo(partition, nowMs));
+      while (lane.next < lane.queue.length && lane.queue[lane.next]!.arrivalMs <= until) {
+        const chunk = nextChunk(lane, partition, until);
+        await counter.accept(chunk);
+      }
+    }
+  }
+
+  const readings = [...(options.readings ?? [])].sort((one, other) => one.atMs - other.atMs);
+  const step = typeof tickMs === 'number' ? () => tickMs : tickMs;
+  for (let nowMs = fromMs; nowMs <= toMs; nowMs += step(nowMs)) {
+    clock.set(nowMs);
+    await read(nowMs);
+    await counter.publish();
+    while (readings.length > 0 && readings[0]!.atMs <= nowMs) {
+      const { measure, labels, value, atMs } = readings.shift()!;
+      evaluations.store.setGauge(measure, labels, value, atMs);
+    }
+    stages.judge(nowMs);
+  }
+  await counter.drain(0);
+  return { alerts, messages };
+}
+
+/** At most one arrival bucket: as the Kafka source splits what it fetches. */
+function nextChunk(
+  lane: { readonly queue: readonly DriveRecord[]; next: number; offset: number },
+  partition: number,
+  until: number,
+): Chunk {
+  const bucket = Math.floor(lane.queue[lane.next]!.arrivalMs / BUCKET_MS);
+  const records: RawRecord[] = [];
+  let bytes = 0;
+  for (let record = lane.queue[lane.next]; record !== undefined; record = lane.queue[lane.next]) {
+    const { arrivalMs, value, eventId, mark } = record;
+    const clockErrorMs = mark === undefined ? clockErrorOf(record.sentMs ?? arrivalMs, arrivalMs) : 0;
+    if (arrivalMs > until || Math.floor(arrivalMs / BUCKET_MS) !== bucket) break;
+    records.push({
+      ...{ value, offset: lane.offset, timeMs: arrivalMs, eventId },
+      ...(mark === undefined ? {} : { mark }),
+      ...(clockErrorMs === 0 ? {} : { clockErrorMs }),
+    });
+    bytes += value.length;
+    lane.next += 1;
+    lane.offset += 1;
+  }
+  return { origin: { kind: 'kafka', topic: 'simulation', partition }, records, bytes, done() {} };
+}
+
+// The stages between records and messages, on a clock of their own: one counter, and for each rule set an evaluator and an alert
+// machine. In: chunks of records, moments to judge. Out: per rule set the alerts that fired and the messages that would have been
+// sent. Guarantee: every stage is the one that runs in earnest; ids are numbers in order; nothing is sent to anybody.
+
+export interface DrivenAlert {
+  readonly ruleId: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly firedMs: number;
+  /** Absent: still firing at the end. */
+  resolvedMs?: number;
+  readonly message: string;
+  /** Never told, because it was inhibited or silenced. */
+  muted: boolean;
+}
+
+export interface DrivenMessage {
+  readonly atMs: number;
+  readonly channels: readonly ChannelName[];
+  readonly notification: Notification;
+}
+
+export interface Driven {
+  readonly alerts: readonly DrivenAlert[];
+  readonly messages: readonly DrivenMessage[];
+}
+
+interface StagesOptions {
+  readonly measures: Measures;
+  /** Each is judged by itself over the same counts. */
+  readonly ruleSets: readonly Rules[];
+  readonly parse: ParseConfig;
+  readonly fromMs: number;
+  /** Records of the alert store to begin with. */
+  readonly initial: ReadonlyMap<StateKey, object>;
+  readonly masker?: Masker;
+  /** See EvaluationOptions. */
+  readonly withoutLog?: boolean;
+}
+
+export interface Stages {
+  readonly clock: SimulatedClock;
+  readonly counter: Counter;
+  readonly ruleSets: readonly RuleSetStages[];
+  /** Judges every rule set at a moment, after what was counted has been published. */
+  judge(nowMs: number): void;
+}
+
+export interface RuleSetStages extends Driven {
+  readonly evaluations: CountedEvaluations;
+}
+
+const CHANNELS: readonly ChannelName[] = ['slack', 'pagerduty', 'email'];
+
+/** @param positions where reading stands, as the Kafka source would say */
+export function createStages(options: StagesOptions, positions: () => readonly LanePosition[]): Stages {
+  const { measures, parse, fromMs, masker = createMasker() } = options;
+  const clock = createSimulatedClock(fromMs);
+  const ruleSets = options.ruleSets.map((rules) => createRuleSet(rules, options, masker));
+  const counter = createCounter(measures, {
+    // What is counted is never written anywhere: a key that stands twice in a line need not be looked for.
+    parser: createParser(parse, { masker, duplicatesRefused: true }),
+    tag: createTagger(),
+    metrics: createMetrics(),
+    log: silentLog,
+    clock,
+    sink: {
+      put: async (messages) => {
+        for (const message of messages) {
+          for (const { evaluations } of ruleSets) evaluations.counts(message, clock.now());
+        }
+      },
+      close: async () => {},
+    },
+    positions,
+  });
+  return {
+    clock,
+    counter,
+    ruleSets,
+    judge(nowMs) {
+      for (const ruleSet of ruleSets) ruleSet.judge(nowMs);
+    },
+  };
+}
+
+/** An evaluator and an alert machine alone, for who counts by themselves. */
+export function createRuleSet(
+  rules: Rules,
+  {
+    measures,
+    fromMs,
+    initial,
+    withoutLog = false,
+  }: Pick<StagesOptions, 'measures' | 'fromMs' | 'initial' | 'withoutLog'>,
+  masker: Masker,
+): RuleSetStages & { judge(nowMs: number): void } {
+  const machine = createAlertMachine(rules.map(toDecidingRule), initial, {
+    nextId: numbered(),
+    environment: 'simulation',
+    channelsFor: (priority) => channelsFor(priority).filter((name) => CHANNELS.includes(name)),
+    masker,
+    history: false,
+  });
+  const evaluations = createCountedEvaluations(
+    { measures, rules, coveredFromMs: 0, wallMs: fromMs, withoutLog },
+    initial,
+    {
+      isFiring: (ruleId) => machine.alerts().some((alert) => alert.ruleId === ruleId && alert.phase === 'firing'),
+    },
+  );
+  const seen = createTimeline(machine);
+  const messages: DrivenMessage[] = [];
+  let results: OutboxResult[] = [];
+  return {
+    alerts: seen.alerts,
+    messages,
+    evaluations,
+    judge(nowMs) {
+      const { observations, evalMs, wallMs } = evaluations.evaluate(nowMs);
+      const plan = machine.step({ observations, evalMs: evalMs === 0 ? wallMs : evalMs, wallMs, results });
+      machine.accept(plan);
+      evaluations.accepted();
+      results = plan.enqueued.map(({ id }) => ({ id, result: { ok: true } }));
+      for (const { notification, channels } of plan.decisions) messages.push({ atMs: nowMs, channels, notification });
+      seen.look(nowMs);
+    },
+  };
+}
+
+function createTimeline(machine: AlertMachine) {
+  const alerts: DrivenAlert[] = [];
+  const open = new Map<string, DrivenAlert>();
+  return {
+    alerts: alerts as readonly DrivenAlert[],
+    look(nowMs: number): void {
+      const firing = new Map(
+        machine.alerts().flatMap((alert) => (alert.phase === 'firing' ? [[alert.key, alert]] : [])),
+      );
+      for (const [key, { ruleId, labels, message, muted }] of firing) {
+        const known = open.get(key);
+        if (known !== undefined) {
+          known.muted &&= muted !== undefined;
+          continue;
+        }
+        const alert = { ruleId, labels, firedMs: nowMs, message, muted: muted !== undefined };
+        open.set(key, alert);
+        alerts.push(alert);
+      }
+      for (const [key, alert] of open) {
+        if (firing.has(key)) continue;
+        alert.resolvedMs = nowMs;
+        open.delete(key);
+      }
+    },
+  };
+}
+
+function numbered(): () => string {
+  let count = 0;
+  return () => String(++count).padStart(8, '0');
+}
+
+// A clock that stands still until it is set. Timers never run by themselves: whoever drives a simulation does their work.
+
+interface SimulatedClock extends Clock {
+  set(nowMs: number): void;
+}
+
+function createSimulatedClock(startMs: number): SimulatedClock {
+  let nowMs = startMs;
+  return {
+    now: () => nowMs,
+    monotonicMs: () => nowMs,
+    after: () => () => {},
+    set(ms) {
+      nowMs = ms;
+    },
+  };
+}

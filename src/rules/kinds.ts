@@ -1,0 +1,555 @@
+// All rules at one moment. In: rules, what is held, the times. Out: what each rule says of each of its label sets.
+// Guarantee: the same input gives the same observations; nothing is changed but what is known and who is silent; while logpipe is behind, no rule
+// about the log says anything that would begin or end an alert.
+
+import { isOver } from '../core/clock.ts';
+import type { Measure, MeasureReference } from '../measure/measure-config.ts';
+import { BUCKET_MS, LABEL_SEPARATOR } from '../measure/totals.ts';
+import { HOUR_MS } from '../windows/hourly.ts';
+import { type EvaluationTimes, isBehind } from '../windows/progress.ts';
+import { type Labels, labelTest } from '../windows/series.ts';
+import { type Query, type Reading, readMeasure, sourcesOf, windowTo } from '../windows/values.ts';
+import type { WindowStore } from '../windows/windows.ts';
+import type { KnownSet, QuietSet } from './known-sets.ts';
+import type { Observation } from './observation.ts';
+import type { Rules } from './rule-config.ts';
+import {
+  type AbsenceRule,
+  exceeds,
+  type FirstSeenRule,
+  isUpper,
+  type LowVolumeRule,
+  type MeasuredRule,
+  type Rule,
+  type SpikeRule,
+  type ThresholdRule,
+  type TrendRule,
+} from './rule-types.ts';
+import { byKey, isInternal, type JudgeContext, timesFor, toObservations, type Verdict } from './words.ts';
+
+export interface EvaluateDeps {
+  /** For first-seen rules; without it they say nothing. */
+  readonly known?: KnownSet;
+  /** For absence rules; without it they know what the windows hold. */
+  readonly quiet?: QuietSet | undefined;
+}
+
+export function evaluate(
+  rules: Rules,
+  store: WindowStore,
+  times: EvaluationTimes,
+  deps: EvaluateDeps = {},
+): Observation[] {
+  const held = isBehind(times);
+  const observations: Observation[] = [];
+  for (const rule of rules) {
+    if (rule.kind === 'late') continue;
+    const internal = isInternal(store, rule.measure);
+    const hold = held && !internal;
+    // What is new must not be learned while it cannot be said.
+    if (hold && rule.kind === 'first-seen') continue;
+    // What is silent is not learned from a log that is read up.
+    const verdicts = judge(rule, rules, { store, times }, hold ? { ...deps, quiet: undefined } : deps);
+    if (hold) for (const { labels } of verdicts) observations.push({ ruleId: rule.id, labels, state: 'held' });
+    else {
+      const said = toObservations(rule, verdicts, store);
+      observations.push(...(internal ? said.map((one) => ({ ...one, atMs: times.wallMs })) : said));
+    }
+  }
+  return observations;
+}
+
+export function judge(rule: MeasuredRule, rules: Rules, context: JudgeContext, deps: EvaluateDeps): Verdict[] {
+  switch (rule.kind) {
+    case 'threshold':
+    case 'ratio':
+    case 'percentile':
+      return judgeThreshold(rule, context);
+    case 'absence':
+      return judgeAbsence(rule, context, deps.quiet);
+    case 'spike':
+      return judgeSpike(rule, context);
+    case 'low-volume': {
+      const ratioRule = rules.find(
+        (other): other is ThresholdRule & Rule => other.id === rule.insteadOf && 'bound' in other,
+      );
+      return ratioRule === undefined ? [] : judgeLowVolume(rule, ratioRule, context);
+    }
+    case 'first-seen':
+      return deps.known === undefined ? [] : judgeFirstSeen(rule, context, deps.known);
+    case 'trend':
+      return judgeTrend(rule, context);
+  }
+}
+
+// Rules of the kinds threshold, ratio and percentile: a value above or below a bound. In: a rule and what is held. Out: verdicts.
+// Guarantee: a breach may rest on the unfinished bucket, an end only on complete ones; too few events say nothing, except that
+// the last hour may show that all is well again; a label set that has gone is not spoken of.
+
+/** With too few events in its window a rule that fires looks back as far as this to end. */
+const LOOK_BACK_MS = [900_000, 1_800_000, 2_700_000, 3_600_000] as const;
+
+function judgeThreshold(rule: ThresholdRule, context: JudgeContext): Verdict[] {
+  const { store } = context;
+  const times = timesFor(rule, context);
+  const gauge = readsGauge(store, rule.measure);
+  const measure = gauge ? measureWithData(rule, store, times) : rule.measure;
+  const verdicts = gauge ? judgeGauge(rule, measure, store, times) : judgeEvents(rule, measure, store, times);
+  return rule.onlyWhile === undefined ? verdicts : verdicts.map((verdict) => gated(rule, verdict, store, times));
+}
+
+function readsGauge(store: WindowStore, measure: string): boolean {
+  const definition = store.measures.get(measure);
+  return definition !== undefined && sourcesOf(definition).some((name) => store.table(name)?.kind === 'gauge');
+}
+
+function queryOf(rule: ThresholdRule, window: { fromMs: number; toMs: number }, nowMs: number): Query {
+  const { where, labels: by, bound, over } = rule;
+  return { ...window, nowMs, where, by, over, pick: isUpper(bound) ? 'highest' : 'lowest' };
+}
+
+/** The rule's measure, or its fallback while nobody at all reports the measure itself. */
+function measureWithData(rule: ThresholdRule, store: WindowStore, times: EvaluationTimes): string {
+  const { measure, fallback, windowMs } = rule;
+  if (fallback === undefined) return measure;
+  const query = queryOf(rule, windowTo(times.evalMs, windowMs), times.evalMs);
+  return readMeasure(store, measure, query).some(({ value }) => value !== undefined) ? measure : fallback;
+}
+
+/** Gauges are readings, not parts of a count: the newest one counts, whether its bucket is complete or not. */
+function judgeGauge(rule: ThresholdRule, measure: string, store: WindowStore, times: EvaluationTimes): Verdict[] {
+  const window = windowTo(times.evalMs, rule.windowMs);
+  return readMeasure(store, measure, queryOf(rule, window, times.evalMs))
+    .filter(({ gone }) => gone !== true)
+    .map((reading) => {
+      const { labels, value } = reading;
+      if (value === undefined) return { labels, state: 'unknown' };
+      if (!exceeds(value, rule.bound)) return { labels, state: 'clear', value };
+      return { labels, state: 'breached', breach: { measure, reading, value, threshold: rule.bound.value, ...window } };
+    });
+}
+
+function judgeEvents(rule: ThresholdRule, measure: string, store: WindowStore, times: EvaluationTimes): Verdict[] {
+  const { windowMs, bound } = rule;
+  const kind = store.measures.get(measure)?.kind;
+  const plain = kind === 'counter' || kind === 'rate';
+  const enough = (reading: Reading | undefined): reading is Reading & { value: number } =>
+    reading?.value !== undefined && (plain || reading.volume >= rule.minEvents);
+
+  const openWindow = windowTo(times.evalMs, windowMs);
+  const closedWindow = { fromMs: times.completeMs - windowMs, toMs: times.completeMs };
+  const open = judgeWindow(openWindow);
+  const closed = judgeWindow(closedWindow);
+  // A count that is not finished is too low, which is no reason to say that it is below something.
+  const trustOpen = !(plain && !isUpper(bound));
+  // Nor is one that began within the window: what came before nobody has counted.
+  const whole = ({ fromMs }: { readonly fromMs: number }) =>
+    trustOpen || ((store.sinceMs() ?? fromMs + 1) <= fromMs && store.unbrokenSinceMs() <= fromMs);
+  // Nor that it is above no more, when the clock was set within the window: what had come before is not in it.
+  const toldEnd = ({ fromMs }: { readonly fromMs: number }) =>
+    !plain || !trustOpen || store.unbrokenSinceMs() <= fromMs;
+  const looked = new Map<number, Map<string, Reading>>();
+
+  function judgeWindow(window: { fromMs: number; toMs: number }) {
+    const query = queryOf(rule, window, times.evalMs);
+    const readings = byKey(readMeasure(store, measure, query));
+    const all = rule.againstOthers === undefined ? undefined : readMeasure(store, measure, { ...query, by: [] })[0];
+    return { window, readings, all };
+  }
+
+  function breachIn({ window, readings, all }: ReturnType<typeof judgeWindow>, key: string): Verdict | undefined {
+    const reading = readings.get(key);
+    if (!whole(window) || !enough(reading) || !exceeds(reading.value, bound) || !standsOut(rule, reading, all))
+      return undefined;
+    const { labels, value } = reading;
+    return { labels, state: 'breached', breach: { measure, reading, value, threshold: bound.value, ...window } };
+  }
+
+  /** Too few events in the window: `clear` when enough of the last hour show it, else nothing is known. */
+  function lookBack(key: string): Observation['state'] {
+    for (const reachMs of LOOK_BACK_MS) {
+      if (reachMs <= windowMs || (kind === 'percentile' && reachMs > store.binsMs)) continue;
+      let readings = looked.get(reachMs);
+      if (readings === undefined) {
+        const window = { fromMs: times.completeMs - reachMs, toMs: times.completeMs };
+        readings = byKey(readMeasure(store, measure, queryOf(rule, window, times.evalMs)));
+        looked.set(reachMs, readings);
+      }
+      const reading = readings.get(key);
+      if (enough(reading)) return exceeds(reading.value, bound) ? 'unknown' : 'clear';
+    }
+    return 'unknown';
+  }
+
+  return [...open.readings.values()].map(({ key, labels }) => {
+    const breach = (trustOpen ? breachIn(open, key) : undefined) ?? breachIn(closed, key);
+    if (breach !== undefined) return breach;
+    const reading = closed.readings.get(key);
+    if (!enough(reading)) return { labels, state: lookBack(key) };
+    const ended = exceeds(reading.value, bound) ? whole(closedWindow) : toldEnd(closedWindow);
+    return ended ? { labels, state: 'clear', value: reading.value } : { labels, state: 'unknown' };
+  });
+}
+
+/** Compared with all other label sets together; with too few events of others there is nothing to stand out from. */
+function standsOut(rule: ThresholdRule, reading: Reading, all: Reading | undefined): boolean {
+  const { againstOthers, minEvents } = rule;
+  if (againstOthers === undefined) return true;
+  const volume = (all?.denominator ?? 0) - (reading.denominator ?? 0);
+  if (volume < minEvents) return false;
+  const others = ((all?.numerator ?? 0) - (reading.numerator ?? 0)) / volume;
+  return (reading.value ?? 0) >= againstOthers * others;
+}
+
+function gated(rule: ThresholdRule, verdict: Verdict, store: WindowStore, times: EvaluationTimes): Verdict {
+  const gate = rule.onlyWhile!;
+  const { labels, state } = verdict;
+  if (state === 'clear') return verdict;
+  const definition = store.measures.get(gate.measure)!;
+  const known = sourcesOf(definition).map((name) => store.table(name)?.measure.by ?? []);
+  // Labels the gate's measure does not have say nothing about it.
+  const own = Object.entries(labels).filter(([name]) => known.every((by) => by.includes(name)));
+  const toMs = Math.floor(times.evalMs / BUCKET_MS) * BUCKET_MS + BUCKET_MS;
+  const query = {
+    fromMs: toMs - gate.windowMs,
+    toMs,
+    nowMs: times.evalMs,
+    where: { ...gate.where, ...Object.fromEntries(own) },
+    over: gate.over,
+    pick: isUpper(gate.bound) ? 'highest' : 'lowest',
+  } as const;
+  const value = readMeasure(store, gate.measure, query)[0]?.value;
+  if (value === undefined) return { labels, state: 'unknown' };
+  return exceeds(value, gate.bound) ? verdict : { labels, state: 'clear' };
+}
+
+// Rules of the kind spike: a value far above its own recent past. In: a rule and what is held. Out: a verdict per label set.
+//
+// The past before the window is cut into pieces of the window's length. What is usual is their median, how much it varies the
+// median distance from it: both stay what they were while a spike that goes on fills up to half of the past, where mean and
+// standard deviation would follow it and end the alert. Breached above all of: `floor`, `factor` × usual,
+// usual + `deviations` × spread. On a flat past the factor decides, on a noisy one the deviations, on a past of zeros the floor.
+
+const MIN_SAMPLES = 3;
+/** Makes the median distance comparable with a standard deviation. */
+const MAD_TO_SIGMA = 1.4826;
+
+interface Usual {
+  readonly median: number;
+  readonly threshold: number;
+}
+
+function judgeSpike(rule: SpikeRule, context: JudgeContext): Verdict[] {
+  const { store } = context;
+  const times = timesFor(rule, context);
+  const { measure, windowMs } = rule;
+  const openWindow = windowTo(times.evalMs, windowMs);
+  const closedWindow = { fromMs: times.completeMs - windowMs, toMs: times.completeMs };
+  const read = (window: { fromMs: number; toMs: number }) => readMeasure(store, measure, spikeQueryOf(rule, window));
+  const closed = byKey(read(closedWindow));
+  const past = pastWindows(rule, closedWindow.fromMs, store).map((window) => byKey(read(window)));
+  const least = Math.max(MIN_SAMPLES, Math.ceil(rule.baselineMs / windowMs / 2));
+
+  return read(openWindow).map((reading): Verdict => {
+    const { key, labels, gone } = reading;
+    const samples = past.map((piece) => piece.get(key)?.value).filter((value) => value !== undefined);
+    if (gone === true || samples.length < least) return { labels, state: 'unknown' };
+    const usual = usualOf(samples, rule);
+    const breach = (of: Reading | undefined, window: { fromMs: number; toMs: number }): Verdict | undefined =>
+      of?.value !== undefined && of.value > usual.threshold
+        ? {
+            labels,
+            state: 'breached',
+            breach: {
+              measure,
+              reading: of,
+              value: of.value,
+              threshold: usual.threshold,
+              baseline: usual.median,
+              ...window,
+            },
+          }
+        : undefined;
+    const ended = closed.get(key);
+    return (
+      breach(reading, openWindow) ??
+      breach(ended, closedWindow) ?? {
+        labels,
+        state: ended?.value === undefined ? 'unknown' : 'clear',
+        value: ended?.value,
+      }
+    );
+  });
+}
+
+/** The newest reading of a gauge for what is now, means for the past: one window, one number. */
+function spikeQueryOf(rule: SpikeRule, window: { fromMs: number; toMs: number }): Query {
+  return { ...window, nowMs: window.toMs, where: rule.where, by: rule.labels, over: 'mean' };
+}
+
+/** Before the first totals, and over a step of the clock, nothing is known: a count of those times would be 0 without being one. */
+function pastWindows(rule: SpikeRule, endMs: number, store: WindowStore): { fromMs: number; toMs: number }[] {
+  const sinceMs = Math.max(store.sinceMs() ?? Number.POSITIVE_INFINITY, store.unbrokenSinceMs());
+  const windows: { fromMs: number; toMs: number }[] = [];
+  for (let toMs = endMs; toMs - rule.windowMs >= endMs - rule.baselineMs; toMs -= rule.windowMs) {
+    const fromMs = toMs - rule.windowMs;
+    if (fromMs >= sinceMs) windows.push({ fromMs, toMs });
+  }
+  return windows;
+}
+
+export function usualOf(samples: readonly number[], { factor, deviations, floor }: SpikeRule): Usual {
+  const median = medianOf(samples);
+  const spread = MAD_TO_SIGMA * medianOf(samples.map((value) => Math.abs(value - median)));
+  return { median, threshold: Math.max(floor, factor * median, median + deviations * spread) };
+}
+
+function medianOf(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+// Rules of the kind trend: the last day against the same day a week ago, from hourly sums. In: a rule and the hours held. Out: one
+// verdict. Guarantee: nothing is said while too few hours of either time are known.
+
+/** Share of the hours that must be known. */
+const COVERAGE = 0.8;
+
+interface Sum {
+  readonly n: number;
+  readonly sum: number;
+}
+
+function judgeTrend(rule: TrendRule, { store, times }: JudgeContext): Verdict[] {
+  const toMs = store.hourly.settledEndMs(times.evalMs);
+  const fromMs = toMs - rule.windowMs;
+  const now = valueOver(rule, store, fromMs, toMs);
+  const before = valueOver(rule, store, fromMs - rule.offsetMs, toMs - rule.offsetMs);
+  if (now?.value === undefined || before?.value === undefined) return [{ labels: {}, state: 'unknown' }];
+  if (now.volume < rule.minEvents || before.volume < rule.minEvents) return [{ labels: {}, state: 'unknown' }];
+
+  const threshold = Math.max(before.value * rule.factor, before.value + rule.floor);
+  const { value } = now;
+  if (value < threshold) return [{ labels: {}, state: 'clear', value }];
+  const breach = { measure: rule.measure, reading: now, value, threshold, baseline: before.value, fromMs, toMs };
+  return [{ labels: {}, state: 'breached', breach }];
+}
+
+function valueOver(rule: TrendRule, store: WindowStore, fromMs: number, toMs: number): Reading | undefined {
+  const measure = store.measures.get(rule.measure)!;
+  const sumOf = (reference: MeasureReference) => sumHours(rule, store, reference, fromMs, toMs);
+  const reading = (value: number | undefined, volume: number, parts: Partial<Reading> = {}): Reading => ({
+    key: '',
+    labels: {},
+    value,
+    volume,
+    ...parts,
+  });
+  if (measure.kind === 'ratio') {
+    const [above, below] = [sumOf(measure.numerator), sumOf(measure.denominator)];
+    if (above === undefined || below === undefined) return undefined;
+    const parts = { numerator: above.n, denominator: below.n };
+    return reading(below.n > 0 ? above.n / below.n : undefined, below.n, parts);
+  }
+  const total = sumOf(referenceOf(measure));
+  if (total === undefined) return undefined;
+  if (measure.kind === 'mean') return reading(total.n > 0 ? total.sum / total.n : undefined, total.n);
+  return reading(measure.kind === 'rate' ? (total.n * measure.perMs) / (toMs - fromMs) : total.n, total.n);
+}
+
+function referenceOf(measure: Measure): MeasureReference {
+  return 'of' in measure ? measure.of : { of: measure.name, where: {} };
+}
+
+/** Undefined when too few hours are known. */
+function sumHours(
+  rule: TrendRule,
+  store: WindowStore,
+  { of, where }: MeasureReference,
+  fromMs: number,
+  toMs: number,
+): Sum | undefined {
+  const by = store.table(of)?.measure.by ?? [];
+  const matches = labelTest({ ...where, ...rule.where }, by);
+  let known = 0;
+  let n = 0;
+  let sum = 0;
+  for (let hourMs = fromMs; hourMs < toMs; hourMs += HOUR_MS) {
+    const keys = store.hourly.hour(of, hourMs);
+    if (keys === undefined) continue;
+    known++;
+    for (const [key, [count, total]] of keys) {
+      if (!matches(key.split(LABEL_SEPARATOR))) continue;
+      n += count;
+      sum += total;
+    }
+  }
+  return known >= (COVERAGE * (toMs - fromMs)) / HOUR_MS ? { n, sum } : undefined;
+}
+
+// Rules of the kind low-volume: the last few events when there are too few for a ratio, as in a quiet night. In: a rule, the ratio
+// rule it stands in for, what is held. Out: a verdict per label set. Guarantee: while the ratio rule has enough events it alone
+// speaks, and this one is clear, so that one fault never fires twice for one reason.
+
+function judgeLowVolume(rule: LowVolumeRule, ratioRule: ThresholdRule, context: JudgeContext): Verdict[] {
+  const { store, times } = context;
+  const { measure, bound, where, labels: by } = rule;
+  const queryFor = (window: { fromMs: number; toMs: number }): Query => ({ ...window, nowMs: times.evalMs, where, by });
+  const closedMs = times.completeMs;
+  // The ratio rule looks at both: at what is complete, and at the unfinished bucket as well.
+  const ratioWindows = [
+    { fromMs: closedMs - ratioRule.windowMs, toMs: closedMs },
+    windowTo(times.evalMs, ratioRule.windowMs),
+  ].map((window) => byKey(readMeasure(store, measure, queryFor(window))));
+
+  return readMeasure(store, measure, queryFor(windowTo(times.evalMs, rule.windowMs))).map((whole): Verdict => {
+    const { key, labels } = whole;
+    const spokenFor = ratioWindows.some((readings) => (readings.get(key)?.volume ?? 0) >= ratioRule.minEvents);
+    if (spokenFor) return { labels, state: 'clear' };
+    const newest = lastEvents(rule, windowTo(times.evalMs, rule.windowMs), context, labels);
+    const value = newest?.reading.value;
+    if (newest !== undefined && value !== undefined && exceeds(value, bound)) {
+      const { reading, window } = newest;
+      return { labels, state: 'breached', breach: { measure, reading, value, threshold: bound.value, ...window } };
+    }
+    const closed = lastEvents(rule, { fromMs: closedMs - rule.windowMs, toMs: closedMs }, context, labels);
+    if (closed?.reading.value === undefined) return { labels, state: 'unknown' };
+    return exceeds(closed.reading.value, bound)
+      ? { labels, state: 'unknown' }
+      : { labels, state: 'clear', value: closed.reading.value };
+  });
+}
+
+/**
+ * The newest events of the window: whole buckets until there are at least `last`. Undefined with fewer than `minEvents`.
+ * The shortest window with that many is found by halving: volume only grows with the window.
+ */
+function lastEvents(
+  rule: LowVolumeRule,
+  whole: { fromMs: number; toMs: number },
+  { store, times }: JudgeContext,
+  labels: Readonly<Record<string, string>>,
+): { reading: Reading; window: { fromMs: number; toMs: number } } | undefined {
+  const read = (buckets: number) => {
+    const window = { fromMs: whole.toMs - buckets * BUCKET_MS, toMs: whole.toMs };
+    const query = { ...window, nowMs: times.evalMs, where: { ...rule.where, ...labels } };
+    return { reading: { ...readMeasure(store, rule.measure, query)[0]!, labels }, window };
+  };
+  let most = Math.round((whole.toMs - whole.fromMs) / BUCKET_MS);
+  const all = read(most);
+  if (all.reading.volume < rule.minEvents) return undefined;
+  if (all.reading.volume <= rule.last) return all;
+  let least = 0;
+  while (most - least > 1) {
+    const middle = Math.floor((least + most) / 2);
+    if (read(middle).reading.volume >= rule.last) most = middle;
+    else least = middle;
+  }
+  return read(most);
+}
+
+// Rules of the kind absence: nothing arrived for too long. In: a rule, what is held, who is known to be silent. Out: a verdict per
+// label set. Guarantee: judged by how far the log was read: while logpipe is behind, or Kafka is away, that time stands still, and
+// so nobody is called silent whom logpipe merely does not hear. Who is silent stays so, however long it lasts, until something
+// arrives or the rule's `forgetAfter` is over.
+
+const NEVER = 'no event has ever arrived';
+/** A label set is spoken of for so long after it was forgotten, so that its alert ends. */
+const TELL_MS = 3_600_000;
+
+/** @param quiet without it nothing is known but what the windows hold */
+function judgeAbsence(rule: AbsenceRule, { store, times }: JudgeContext, quiet?: QuietSet): Verdict[] {
+  const { measure, where, labels: by } = rule;
+  const { evalMs } = times;
+  const verdicts: Verdict[] = [];
+  const heard = new Set<string>();
+
+  for (const { key, labels, value } of readMeasure(store, measure, { ...at(evalMs), where, by })) {
+    if (value === undefined) continue;
+    heard.add(key);
+    const lastMs = evalMs - value * 1_000;
+    verdicts.push(
+      judgeSilence(rule, evalMs, key, labels, quiet?.hear(rule, key, labels, lastMs, evalMs) ?? lastMs, quiet),
+    );
+  }
+  for (const entry of quiet?.of(rule) ?? []) {
+    const { key, labels, lastMs } = entry;
+    if (heard.has(key)) continue;
+    // Silent at least since the clock was set back, and nobody knows for how long before.
+    if (isOver(lastMs, evalMs)) verdicts.push({ labels, state: 'unknown' });
+    else if (rule.forgetAfterMs !== undefined && evalMs - lastMs >= rule.forgetAfterMs + TELL_MS) quiet?.forget(entry);
+    else verdicts.push(judgeSilence(rule, evalMs, key, labels, lastMs, quiet));
+  }
+  if (by.length > 0 || verdicts.length > 0) return verdicts;
+
+  if (quiet === undefined) return [{ labels: {}, state: 'unknown' }];
+  const { sinceMs, heard: before } = quiet.watched(rule, evalMs);
+  // What it heard once is older than all that was read back.
+  const fromMs = before ? Math.max(sinceMs, store.coveredFromMs()) : sinceMs;
+  const verdict = judgeSilence(rule, evalMs, '', {}, fromMs, quiet, before ? undefined : NEVER);
+  // Nothing has arrived: that is no end of anything.
+  return [verdict.state === 'clear' ? { labels: {}, state: 'unknown' } : verdict];
+}
+
+function judgeSilence(
+  rule: AbsenceRule,
+  evalMs: number,
+  key: string,
+  labels: Labels,
+  lastMs: number,
+  quiet: QuietSet | undefined,
+  remark?: string,
+): Verdict {
+  const { measure, bound, windowMs, forgetAfterMs } = rule;
+  const value = Math.max(0, evalMs - lastMs - (quiet?.skippedMs(lastMs, evalMs) ?? 0)) / 1_000;
+  if (forgetAfterMs !== undefined && value * 1_000 >= forgetAfterMs) return { labels, state: 'forgotten' };
+  if (!exceeds(value, bound)) return { labels, state: 'clear' };
+  const reading = { key, labels, value, volume: 0 };
+  const window = windowTo(evalMs, Math.max(windowMs, value * 1_000));
+  const breach = { measure, reading, value, threshold: bound.value, ...window };
+  return { labels, state: 'breached', breach: remark === undefined ? breach : { ...breach, remark } };
+}
+
+function at(evalMs: number): { fromMs: number; toMs: number; nowMs: number } {
+  return { fromMs: evalMs, toMs: evalMs, nowMs: evalMs };
+}
+
+// Rules of the kind first-seen: a label set that was never there before, as a new error template. In: a rule, what is held, the set
+// of what is known. Out: a breach for one window after something was first seen, then an end, then nothing.
+// Guarantee: in the learning period everything is learned without a word; what is known is never reported again.
+
+/** What a rule learns of: the same text as long as it speaks of the same label sets. */
+export function watchedBy({ measure, labels, where }: FirstSeenRule): string {
+  return JSON.stringify([measure, labels, where]);
+}
+
+function judgeFirstSeen(rule: FirstSeenRule, { store, times }: JudgeContext, known: KnownSet): Verdict[] {
+  const { measure, windowMs, where, labels: by, minEvents } = rule;
+  const { evalMs } = times;
+  const window = windowTo(evalMs, windowMs);
+  const learning = evalMs < known.since(watchedBy(rule), evalMs) + rule.learningMs;
+  const verdicts: Verdict[] = [];
+
+  for (const reading of readMeasure(store, measure, { ...window, nowMs: evalMs, where, by })) {
+    const { key: labelKey, labels, volume } = reading;
+    const key = `${measure}/${labelKey}`;
+    let entry = known.has(key);
+    // While it learns, once is enough: what is rare but known of old is no news later.
+    if (entry === undefined && volume >= (learning ? 1 : minEvents)) {
+      const fresh = { key, firstMs: evalMs, quiet: learning };
+      if (known.learn(fresh)) entry = fresh;
+    }
+    if (entry === undefined || entry.quiet) continue;
+    const age = evalMs - entry.firstMs;
+    // First seen in a time that the clock has left: news no more.
+    if (isOver(entry.firstMs, evalMs)) verdicts.push({ labels, state: 'clear' });
+    else if (age < windowMs) {
+      const breach = { measure, reading, value: volume, threshold: minEvents, ...window };
+      verdicts.push({ labels, state: 'breached', breach });
+    } else if (age < 2 * windowMs + rule.keepFiringMs) {
+      verdicts.push({ labels, state: 'clear' });
+    }
+  }
+  return verdicts;
+}

@@ -1,0 +1,201 @@
+// kafkajs's decoding of fetch answers, done faster. In: the bytes of a fetch response, version 11. Out: the very objects
+// kafkajs makes of them. https://kafka.apache.org/protocol#The_Messages_Fetch
+//
+// kafkajs reads each record through a dozen small objects and two big integers, which costs more than all of logpipe's
+// parsing. Everything around it (connections, groups, sessions, transactions) stays kafkajs's. Its versions are looked up
+// anew for every request, so replacing one function is enough. Installed only into the very version it was compared
+// with (test/unit/source/fetch-decoder.test.ts); message formats older than 2 go to kafkajs's own decoder.
+import { createRequire } from 'node:module';
+import {
+  type Allowance,
+  BATCH_HEADER,
+  batchLength,
+  createAllowance,
+  decodeBatch,
+  type FetchedRecord,
+  int64,
+  LAST_OFFSET_DELTA_AT,
+  MAGIC,
+  MAGIC_AT,
+} from './record-batch.ts';
+
+const KAFKAJS_VERSION = '2.2.4';
+const RESPONSE = 'kafkajs/src/protocol/requests/fetch/v11/response.js';
+
+type Decode = (bytes: Buffer) => Promise<FetchResponse>;
+
+interface FetchResponse {
+  readonly throttleTime: number;
+  readonly clientSideThrottleTime: number;
+  readonly errorCode: number;
+  readonly sessionId: number;
+  readonly responses: { topicName: string; partitions: FetchedPartition[] }[];
+}
+
+interface FetchedPartition {
+  readonly partition: number;
+  readonly errorCode: number;
+  readonly highWatermark: string;
+  readonly lastStableOffset: string;
+  readonly lastStartOffset: string;
+  readonly abortedTransactions: { producerId: string; firstOffset: string }[];
+  readonly preferredReadReplica: number;
+  messages: FetchedRecord[];
+}
+
+/** The answer is not what a broker sends: asked for again, it may be. Not for what is stored; see record-batch.ts. */
+class FetchResponseError extends Error {
+  override readonly name = 'FetchResponseError';
+}
+
+/** Replaces kafkajs's decoder for the whole process; false when this is another kafkajs and nothing was replaced. */
+export function installFetchDecoder(): boolean {
+  const require = createRequire(import.meta.url);
+  const { version } = require('kafkajs/package.json') as { version: string };
+  if (version !== KAFKAJS_VERSION) return false;
+  const response = require(RESPONSE) as { decode: Decode };
+  if (response.decode.name !== decodeFetch.name) response.decode = createDecode(response.decode);
+  return true;
+}
+
+/** Offset behind the last batch, of messages that this decoder made. */
+const ends = new WeakMap<readonly unknown[], number>();
+
+/**
+ * The first offset behind what was fetched. A batch that compaction has emptied shows it nowhere else.
+ * @param messages of one partition, as they came
+ * @returns undefined when nothing was fetched
+ */
+export function endOfFetched(messages: readonly { readonly offset: string }[]): number | undefined {
+  const last = messages.at(-1);
+  return ends.get(messages) ?? (last && Number(last.offset) + 1);
+}
+
+/** `original` takes what this decoder does not know. */
+export function createDecode(original: Decode): Decode {
+  return async function decodeFetch(bytes) {
+    return (await decode(new Reader(bytes))) ?? original(bytes);
+  };
+}
+
+/** Only its name is used: to recognise a decoder that is already in place. */
+function decodeFetch(): void {}
+
+async function decode(reader: Reader): Promise<FetchResponse | undefined> {
+  const clientSideThrottleTime = reader.int32();
+  const errorCode = reader.int16();
+  const sessionId = reader.int32();
+  const responses: FetchResponse['responses'] = [];
+  const left = createAllowance();
+  for (let topics = reader.count('topics', TOPIC_BYTES); topics > 0; topics--) {
+    const topicName = reader.text(reader.int16());
+    const partitions: FetchedPartition[] = [];
+    for (let count = reader.count('partitions', PARTITION_BYTES); count > 0; count--) {
+      const partition = reader.partition();
+      const bytes = reader.bytes(Math.max(reader.int32(), 0));
+      const records = await decodeBatches(bytes, topicName, partition, left);
+      if (records === undefined) return undefined;
+      partition.messages = records;
+      partitions.push(partition);
+    }
+    responses.push({ topicName, partitions });
+  }
+  // The broker has not throttled this request, but asks the client to: kafkajs's convention.
+  return { throttleTime: 0, clientSideThrottleTime, errorCode, sessionId, responses };
+}
+
+/** Undefined for message formats before version 2. A batch that was cut off at the end is left out. */
+async function decodeBatches(
+  bytes: Buffer,
+  topic: string,
+  { partition, highWatermark }: FetchedPartition,
+  left: Allowance,
+): Promise<FetchedRecord[] | undefined> {
+  const records: FetchedRecord[] = [];
+  for (let start = 0; start + BATCH_HEADER <= bytes.length; ) {
+    const magic = bytes[start + MAGIC_AT]!;
+    const isFirst = start === 0;
+    if (isFirst && magic < MAGIC) return undefined;
+    const length = batchLength(bytes, start);
+    const end = start + (length ?? BATCH_HEADER);
+    if (end > bytes.length) break;
+    const where = { place: `${topic}/${partition}`, end: Number(highWatermark), isFirst };
+    const goOn = await decodeBatch(bytes.subarray(start, end), where, left, records);
+    if (!goOn || length === undefined) break;
+    ends.set(records, Number(int64(bytes, start)) + bytes.readInt32BE(start + LAST_OFFSET_DELTA_AT) + 1);
+    start = end;
+  }
+  return records;
+}
+
+/** Name and number of partitions. */
+const TOPIC_BYTES = 6;
+/** From its number to the length of its records. */
+const PARTITION_BYTES = 42;
+const TRANSACTION_BYTES = 16;
+
+/** A cursor over the frame around the batches. @throws FetchResponseError where it would read beyond the end */
+class Reader {
+  private at = 0;
+  private readonly buffer: Buffer;
+
+  constructor(buffer: Buffer) {
+    this.buffer = buffer;
+  }
+
+  private step(length: number): number {
+    const from = this.at;
+    if (length < 0 || from + length > this.buffer.length) {
+      throw new FetchResponseError(
+        `an answer of ${this.buffer.length} bytes to a fetch claims ${length} bytes at byte ${from}`,
+      );
+    }
+    this.at = from + length;
+    return from;
+  }
+
+  int16(): number {
+    return this.buffer.readInt16BE(this.step(2));
+  }
+
+  int32(): number {
+    return this.buffer.readInt32BE(this.step(4));
+  }
+
+  int64(): string {
+    return int64(this.buffer, this.step(8));
+  }
+
+  bytes(length: number): Buffer {
+    const from = this.step(length);
+    return this.buffer.subarray(from, this.at);
+  }
+
+  text(length: number): string {
+    return this.bytes(length).toString();
+  }
+
+  /** How many of something follow, each of at least `size` bytes; null means none. */
+  count(what: string, size: number): number {
+    const count = this.int32();
+    if (count < -1 || count > (this.buffer.length - this.at) / size) {
+      throw new FetchResponseError(`an answer of ${this.buffer.length} bytes to a fetch claims ${count} ${what}`);
+    }
+    return count;
+  }
+
+  partition(): FetchedPartition {
+    const head = {
+      partition: this.int32(),
+      errorCode: this.int16(),
+      highWatermark: this.int64(),
+      lastStableOffset: this.int64(),
+      lastStartOffset: this.int64(),
+    };
+    const abortedTransactions: FetchedPartition['abortedTransactions'] = [];
+    for (let count = this.count('aborted transactions', TRANSACTION_BYTES); count > 0; count--) {
+      abortedTransactions.push({ producerId: this.int64(), firstOffset: this.int64() });
+    }
+    return { ...head, abortedTransactions, preferredReadReplica: this.int32(), messages: [] };
+  }
+}

@@ -1,0 +1,254 @@
+// Where a group stands in a topic. In: committed offsets, the ends of the log and the group's assignment, from the brokers. Out:
+// start positions, records lost to retention (counted once), the lag per partition, and partitions that nobody reads.
+
+import type { Admin, Kafka } from 'kafkajs';
+import kafkajs from 'kafkajs';
+import type { Clock } from '../../core/clock.ts';
+import { errorText } from '../../core/errors.ts';
+import type { Log } from '../../core/log.ts';
+import type { Metrics } from '../../core/metrics.ts';
+
+export interface StartPosition {
+  readonly partition: number;
+  /** The first offset to read. */
+  readonly offset: number;
+  /** The committed offset no longer exists: `offset` is to be committed in its place. */
+  readonly moved: boolean;
+}
+
+/** Where the reading of a partition stands. */
+export interface PartitionPosition {
+  readonly partition: number;
+  /** Partitions of the topic. */
+  readonly lanes: number;
+  /** The next offset to deliver, and the end of the log as last heard of. */
+  readonly position: number;
+  readonly end: number;
+  /** All there was a moment ago has been delivered and taken. */
+  readonly caughtUp: boolean;
+  /** How long ago an answer of the brokers told so, ms. */
+  readonly ageMs: number;
+}
+
+interface KafkaPositions {
+  /** Start positions of the given partitions. Rejects when the brokers cannot tell; ask again then. */
+  startOf(partitions: readonly number[]): Promise<StartPosition[]>;
+  /** A batch began at `found` although `expected` came next: counts what retention took in between. */
+  gap(partition: number, expected: number, found: number): Promise<void>;
+  /** What is known of a partition: the end of the log, or the committed offset. */
+  observe(partition: number, what: { end?: number; committed?: number }): void;
+  /** The end of the log as last heard of; -1 when nothing is known. */
+  endOf(partition: number): number;
+  /** Partitions of the topic; 0 before the brokers were asked. */
+  partitionCount(): number;
+  /** Partitions that no member of the group reads, as last heard of: new ones, until the group has noticed. */
+  unread(): readonly number[];
+  /** Forgets partitions that are no longer ours, and their lag. */
+  keep(partitions: readonly number[]): void;
+  close(): Promise<void>;
+}
+
+/** Asks every `lagIntervalMs` for the ends of the log, because while the intake is held back no batch tells them. */
+export function createKafkaPositions(
+  options: { topic: string; group: string; lagIntervalMs: number },
+  deps: { kafka: Kafka; metrics: Metrics; log: Log; clock: Clock },
+): KafkaPositions {
+  const { topic, group, lagIntervalMs } = options;
+  const { kafka, metrics, log, clock } = deps;
+  const known = new Map<number, { end: number; committed: number }>();
+  // Up to where a loss was counted: a second look before the first commit must not count it again.
+  const counted = new Map<number, number>();
+  let admin: Promise<Admin> | undefined;
+  let closed = false;
+  let partitionCount = 0;
+  let unread: readonly number[] = [];
+
+  const connect = async () => {
+    const client = kafka.admin();
+    await client.connect();
+    return client;
+  };
+
+  const withAdmin = async <T>(work: (admin: Admin) => Promise<T>): Promise<T> => {
+    admin ??= connect();
+    const mine = admin;
+    try {
+      return await work(await mine);
+    } catch (error) {
+      // A new client also means fresh metadata: the topic may have been re-created.
+      if (admin === mine) admin = undefined;
+      await mine.then((client) => client.disconnect()).catch(() => {});
+      throw error;
+    }
+  };
+
+  const ends = (client: Admin) =>
+    client.fetchTopicOffsets(topic).then((rows) => {
+      partitionCount = rows.length;
+      return new Map(rows.map((row) => [row.partition, { low: Number(row.low), high: Number(row.high) }]));
+    });
+
+  const lost = (partition: number, from: number, to: number) => {
+    const start = Math.max(from, counted.get(partition) ?? 0);
+    if (to <= start) return;
+    counted.set(partition, to);
+    metrics.dropped.inc({ reason: 'retention' }, to - start);
+    log.error('records were deleted by retention before they were read', {
+      topic,
+      partition,
+      from: start,
+      to,
+      records: to - start,
+      fix: 'raise the retention of the topic, or find out why the pipeline was behind',
+    });
+  };
+
+  const publish = (partition: number) => {
+    const { end, committed } = known.get(partition)!;
+    if (committed >= 0 && end >= 0)
+      metrics.lag.set({ group, partition: String(partition) }, Math.max(0, end - committed));
+  };
+
+  const observe: KafkaPositions['observe'] = (partition, { end, committed }) => {
+    const entry = known.get(partition) ?? { end: -1, committed: -1 };
+    known.set(partition, entry);
+    if (end !== undefined) entry.end = end;
+    if (committed !== undefined) entry.committed = committed;
+    publish(partition);
+  };
+
+  const lagOf = (partition: number) => ({ group, partition: String(partition) });
+
+  /** Their lag is all there is of them, or what was not committed. Every member says it, for no member has them. */
+  const lookForUnread = async (client: Admin, rows: Awaited<ReturnType<typeof ends>>): Promise<void> => {
+    const read = await assignedIn(client, group, topic);
+    const found = read === undefined ? [] : [...rows.keys()].filter((partition) => !read.has(partition));
+    const before = unread;
+    unread = found;
+    for (const partition of before) {
+      if (!found.includes(partition) && !known.has(partition)) metrics.lag.remove(lagOf(partition));
+    }
+    if (found.length === 0) return;
+    const committed = await committedIn(client, group, topic);
+    for (const partition of found) {
+      const { low, high } = rows.get(partition)!;
+      metrics.lag.set(lagOf(partition), Math.max(0, high - Math.max(low, committed.get(partition) ?? -1)));
+    }
+    if (before.length === 0) log.warn('partitions are read by no instance', { topic, group, partitions: found });
+  };
+
+  let cancelPoll = () => {};
+  const poll = () => {
+    if (closed) return;
+    const next = () => {
+      if (!closed) cancelPoll = clock.after(lagIntervalMs, poll);
+    };
+    if (known.size === 0) return next();
+    withAdmin(async (client) => {
+      const rows = await ends(client);
+      for (const [partition, { high }] of rows) if (known.has(partition)) observe(partition, { end: high });
+      await lookForUnread(client, rows);
+    })
+      .then(
+        () => {},
+        (error: unknown) => log.debug('the lag could not be measured', { topic, error: errorText(error) }),
+      )
+      .finally(next);
+  };
+  cancelPoll = clock.after(lagIntervalMs, poll);
+
+  return {
+    async startOf(partitions) {
+      if (partitions.length === 0) return [];
+      const { committed, rows } = await withAdmin(async (client) => {
+        const [committed, rows] = await Promise.all([committedIn(client, group, topic), ends(client)]);
+        const unknown = partitions.filter((partition) => !rows.has(partition) || !committed.has(partition));
+        if (unknown.length > 0) throw new Error(`partition ${unknown.join(', ')} of ${topic} is not known yet`);
+        return { committed, rows };
+      });
+      return partitions.map((partition) => {
+        const { low, high } = rows.get(partition)!;
+        const at = committed.get(partition)!;
+        let start = { partition, offset: at, moved: false };
+        if (at < 0) {
+          counted.delete(partition);
+          start = { partition, offset: low, moved: false };
+        } else if (at > high) {
+          log.warn('the committed offset lies behind the end of the log; reading from its beginning', {
+            topic,
+            partition,
+            committed: at,
+            end: high,
+            hint: 'the topic was probably deleted and created again',
+          });
+          counted.delete(partition);
+          start = { partition, offset: low, moved: true };
+        } else if (at < low) {
+          lost(partition, at, low);
+          start = { partition, offset: low, moved: true };
+        }
+        observe(partition, { end: high, committed: start.offset });
+        return start;
+      });
+    },
+
+    async gap(partition, expected, found) {
+      try {
+        const row = (await withAdmin(ends)).get(partition);
+        // Between the two there may also have been transaction markers or compacted records: only what lies before the
+        // start of the log was lost.
+        if (row) lost(partition, expected, Math.min(row.low, found));
+      } catch (error) {
+        log.warn('a gap in the offsets could not be explained', {
+          topic,
+          partition,
+          expected,
+          found,
+          error: errorText(error),
+        });
+      }
+    },
+
+    observe,
+    endOf: (partition) => known.get(partition)?.end ?? -1,
+    partitionCount: () => partitionCount,
+    unread: () => unread,
+
+    keep(partitions) {
+      for (const partition of known.keys()) {
+        if (partitions.includes(partition)) continue;
+        known.delete(partition);
+        metrics.lag.remove({ group, partition: String(partition) });
+      }
+    },
+
+    async close() {
+      closed = true;
+      cancelPoll();
+      const client = admin;
+      admin = undefined;
+      await client?.then((connected) => connected.disconnect()).catch(() => {});
+    },
+  };
+}
+
+/** By partition; -1 where nothing was committed. */
+async function committedIn(client: Admin, group: string, topic: string): Promise<Map<number, number>> {
+  const fetched = await client.fetchOffsets({ groupId: group, topics: [topic] });
+  return new Map(
+    fetched.flatMap((entry) => entry.partitions.map((row) => [row.partition, Number(row.offset)] as const)),
+  );
+}
+
+/** Partitions that some member has; undefined while the group is sorting itself out. */
+async function assignedIn(client: Admin, group: string, topic: string): Promise<Set<number> | undefined> {
+  const { groups } = await client.describeGroups([group]);
+  const [described] = groups;
+  if (described?.state !== 'Stable') return undefined;
+  return new Set(
+    described.members.flatMap(({ memberAssignment }) => {
+      const decoded = kafkajs.AssignerProtocol.MemberAssignment.decode(memberAssignment);
+      return decoded?.assignment[topic] ?? [];
+    }),
+  );
+}

@@ -1,0 +1,610 @@
+// One record batch of Kafka's message format 2. In: its bytes as a broker sent them. Out: kafkajs's messages.
+// https://kafka.apache.org/documentation/#recordbatch
+//
+// Guarantee: linear in the bytes, whatever they are; nothing is read beyond them and nothing allocated on their word.
+// A batch becomes its records or, as ONE message in place of all of them,
+// - a packed batch: too large to be held unpacked, `unpack` makes slices of it when they are wanted;
+// - an unreadable batch: what is wrong is said, and the offsets it stood for. `toRecords` makes a refused record of it.
+// Either stands at its last offset, so that kafkajs, which knows nothing of this, reads on behind it; it drops such a message
+// with its transaction when that was aborted, as it does with records.
+import type { Batch, KafkaMessage } from 'kafkajs';
+import { codecOf, MAX_BATCH_BYTES, oneAtATime, tooLarge, UnreadableBatchError } from '../../core/kafka/codecs.ts';
+import { isEventId, type RawRecord, type RecordMark } from '../../core/record.ts';
+
+const MIB = 1024 * 1024;
+
+/** What every record of a batch shares; the names are kafkajs's. */
+interface BatchContext {
+  readonly firstOffset: string;
+  readonly firstTimestamp: string;
+  readonly partitionLeaderEpoch: number;
+  readonly inTransaction: boolean;
+  readonly isControlBatch: boolean;
+  readonly lastOffsetDelta: number;
+  readonly producerId: string;
+  readonly producerEpoch: number;
+  readonly firstSequence: number;
+  readonly maxTimestamp: string;
+  readonly timestampType: number;
+  readonly magicByte: number;
+}
+
+export interface FetchedRecord {
+  readonly magicByte: number;
+  readonly attributes: number;
+  readonly timestamp: string;
+  readonly offset: string;
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  readonly headers: Headers;
+  readonly isControlRecord: boolean;
+  readonly batchContext: BatchContext;
+  readonly whole?: WholeBatch;
+}
+
+/** A batch that a single message stands for. */
+interface WholeBatch {
+  readonly firstOffset: number;
+  readonly lastOffset: number;
+  /** It cannot be read. */
+  readonly failure?: { readonly reason: UnreadableBatchError['reason']; readonly detail: string };
+  /** It is to be unpacked. */
+  readonly packed?: PackedBatch;
+}
+
+interface PackedBatch {
+  readonly place: string;
+  readonly context: BatchContext;
+  readonly codec: number;
+  readonly count: number;
+  /** The whole batch, header included. */
+  readonly bytes: Buffer;
+}
+
+/** A name that occurs more than once has a list. */
+type Headers = Record<string, Buffer | null | (Buffer | null)[]>;
+
+export const MAGIC = 2;
+export const MAGIC_AT = 16;
+/** From the first offset to the number of records. */
+export const BATCH_HEADER = 61;
+const LENGTH_AT = 8;
+const CRC_AT = 17;
+const ATTRIBUTES_AT = 21;
+/** From the first offset to the last one. */
+export const LAST_OFFSET_DELTA_AT = 23;
+const COUNT_AT = 57;
+/** Length, attributes, two deltas, no key, no value, no headers. */
+const SHORTEST_RECORD = 7;
+const LOG_APPEND_TIME = 1;
+const KEPT_NAMES = 8;
+
+/** What is unpacked at a time. */
+const SLICE_BYTES = 4 * MIB;
+const SLICE_RECORDS = 20_000;
+
+/** What an answer may still bring unpacked; the batches beyond it stay packed. */
+export interface Allowance {
+  bytes: number;
+  records: number;
+}
+
+export const createAllowance = (): Allowance => ({ bytes: 16 * MIB, records: 50_000 });
+
+/** The bytes that a batch takes, from its header; undefined when that is damaged. */
+export function batchLength(bytes: Buffer, start: number): number | undefined {
+  const length = bytes.readInt32BE(start + LENGTH_AT) + LENGTH_AT + 4;
+  return length < BATCH_HEADER ? undefined : length;
+}
+
+/** The record's time is the broker's, not its producer's. */
+export function isAppendTime(message: object): boolean {
+  return (message as Partial<FetchedRecord>).batchContext?.timestampType === LOG_APPEND_TIME;
+}
+
+/** The whole batch a message stands for, if it does. */
+export function wholeBatchOf(message: object | undefined): WholeBatch | undefined {
+  return (message as Partial<FetchedRecord> | undefined)?.whole;
+}
+
+/**
+ * Appends what the batch becomes to `to`. False: its bytes were damaged on their way or on a disk, so nothing behind it can
+ * be trusted to begin where it seems to.
+ * @param batch all of its bytes
+ * @param partition what the answer says of the partition
+ * @param isFirst a damaged batch is judged only as the first of an answer, where the broker's index says it begins
+ * @throws Error for faults of the process, never for what the batch holds
+ */
+export async function decodeBatch(
+  batch: Buffer,
+  partition: { readonly place: string; readonly end: number; readonly isFirst: boolean },
+  left: Allowance,
+  to: FetchedRecord[],
+): Promise<boolean> {
+  const context = contextOf(batch);
+  const before = to.length;
+  try {
+    await decode();
+    return true;
+  } catch (error) {
+    if (!(error instanceof UnreadableBatchError)) throw error;
+    to.length = before;
+    const intact = checksumMatches(batch);
+    if (intact || partition.isFirst) to.push(unreadable(batch, partition, context, error, intact));
+    return intact;
+  }
+
+  async function decode(): Promise<void> {
+    const type = batch.readInt16BE(ATTRIBUTES_AT) & 7;
+    const count = batch.readInt32BE(COUNT_AT);
+    if (batch[MAGIC_AT] !== MAGIC) throw damaged(`there is no message format ${batch[MAGIC_AT]}`);
+    const codec = codecOf(type);
+    if (context.lastOffsetDelta < 0) throw damaged(`its last offset would be its first ${context.lastOffsetDelta}`);
+    let records = batch.subarray(BATCH_HEADER);
+    checkCount(count, codec ? MAX_BATCH_BYTES : records.length);
+    if (count === 0) return;
+    if (count > left.records || (codec && left.bytes === 0)) return pack(type, count);
+    if (codec !== undefined) {
+      try {
+        records = await codec.decompress(records, left.bytes);
+      } catch (error) {
+        if (!(error instanceof UnreadableBatchError) || error.reason !== 'batch_too_large') throw error;
+        // The next ones would be tried in vain, each at the same cost.
+        left.bytes = 0;
+        return pack(type, count);
+      }
+      left.bytes -= records.length;
+      checkCount(count, records.length);
+    }
+    left.records -= count;
+    const reader = new RecordReader(context, count);
+    reader.take(records);
+    reader.decode(to, count);
+    if (reader.next < count) throw damaged(`record ${reader.next} of ${count} reaches beyond its batch`);
+  }
+
+  function pack(codec: number, count: number): void {
+    if (!checksumMatches(batch)) throw damaged('its bytes are not those that were written');
+    const packed = { place: partition.place, context, codec, count, bytes: batch };
+    const firstOffset = Number(context.firstOffset);
+    to.push(standIn(context, { firstOffset, lastOffset: firstOffset + context.lastOffsetDelta, packed }));
+  }
+}
+
+/** Messages as they are, with the records of packed batches in their place, from offset `from` on. See `unpack`. */
+export async function* unpackAll(
+  messages: readonly KafkaMessage[],
+  from: number,
+): AsyncGenerator<readonly KafkaMessage[]> {
+  let start = 0;
+  for (let i = 0; i < messages.length; i++) {
+    const whole = wholeBatchOf(messages[i]);
+    if (whole?.packed === undefined) continue;
+    if (i > start) yield messages.slice(start, i);
+    yield* unpack(whole, from);
+    start = i + 1;
+  }
+  if (start < messages.length) yield start === 0 ? messages : messages.slice(start);
+}
+
+/** Is any of them a packed batch? */
+export function hasPacked(messages: readonly KafkaMessage[]): boolean {
+  for (let i = 0; i < messages.length; i++) {
+    const message = messages[i]!;
+    if (message.value === null && wholeBatchOf(message)?.packed !== undefined) return true;
+  }
+  return false;
+}
+
+/**
+ * The records of a packed batch from offset `from` on, in slices of some 4 MiB; or one message that stands for all of it
+ * when it turns out that it cannot be read. It is unpacked twice: nothing of an unreadable batch is handed out.
+ * @throws Error for faults of the process
+ */
+async function* unpack(whole: WholeBatch, from: number): AsyncGenerator<KafkaMessage[]> {
+  const { packed } = whole;
+  if (packed === undefined) return;
+  const { bytes, place, context } = packed;
+  try {
+    await oneAtATime(async () => {
+      for await (const _ of slices(packed));
+    });
+  } catch (error) {
+    if (!(error instanceof UnreadableBatchError)) throw error;
+    yield [unreadable(bytes, { place, end: Number.MAX_SAFE_INTEGER }, context, error, true) as KafkaMessage];
+    return;
+  }
+  for await (const slice of slices(packed)) {
+    const wanted = Number(slice[0]!.offset) >= from ? slice : slice.filter(({ offset }) => Number(offset) >= from);
+    if (wanted.length > 0) yield wanted as KafkaMessage[];
+  }
+}
+
+async function* slices({ context, codec: type, count, bytes }: PackedBatch): AsyncGenerator<FetchedRecord[]> {
+  const codec = codecOf(type);
+  const body = bytes.subarray(BATCH_HEADER);
+  const reader = new RecordReader(context, count);
+  let all = 0;
+  // Records refer to the bytes they were read from, so each slice has bytes of its own: none keeps the others in memory.
+  let room = Buffer.allocUnsafeSlow(SLICE_BYTES);
+  let used = 0;
+  for await (let piece of codec?.pieces(body) ?? [body]) {
+    all += piece.length;
+    if (all > MAX_BATCH_BYTES) throw tooLarge(MAX_BATCH_BYTES);
+    while (piece.length > 0) {
+      const taken = piece.copy(room, used);
+      used += taken;
+      piece = piece.subarray(taken);
+      if (used < room.length) continue;
+      reader.take(room);
+      yield* cut();
+      const rest = room.subarray(reader.at);
+      // Twice as much at most: a length is not believed before there is something to it.
+      room = Buffer.allocUnsafeSlow(Math.max(SLICE_BYTES, Math.min(rest.length + reader.missing(), 2 * rest.length)));
+      used = rest.copy(room);
+    }
+  }
+  reader.take(room.subarray(0, used));
+  yield* cut();
+  if (reader.next < count) throw damaged(`record ${reader.next} of ${count} reaches beyond its batch`);
+
+  async function* cut(): AsyncGenerator<FetchedRecord[]> {
+    for (;;) {
+      const slice: FetchedRecord[] = [];
+      reader.decode(slice, SLICE_RECORDS);
+      if (slice.length === 0) return;
+      yield slice;
+      // Some codecs never wait, and no heartbeat is sent until somebody does.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+}
+
+function contextOf(batch: Buffer): BatchContext {
+  const attributes = batch.readInt16BE(ATTRIBUTES_AT);
+  return {
+    firstOffset: int64(batch, 0),
+    firstTimestamp: int64(batch, 27),
+    partitionLeaderEpoch: batch.readInt32BE(12),
+    inTransaction: (attributes & 0x10) > 0,
+    isControlBatch: (attributes & 0x20) > 0,
+    lastOffsetDelta: batch.readInt32BE(LAST_OFFSET_DELTA_AT),
+    producerId: int64(batch, 43),
+    producerEpoch: batch.readInt16BE(51),
+    firstSequence: batch.readInt32BE(53),
+    maxTimestamp: int64(batch, 35),
+    timestampType: (attributes & 0x8) >> 3,
+    magicByte: MAGIC,
+  };
+}
+
+function standIn(context: BatchContext, whole: WholeBatch): FetchedRecord {
+  return {
+    magicByte: MAGIC,
+    attributes: 0,
+    timestamp: context.maxTimestamp,
+    offset: String(whole.lastOffset),
+    key: null,
+    value: null,
+    headers: {},
+    isControlRecord: false,
+    batchContext: context,
+    whole,
+  };
+}
+
+function unreadable(
+  batch: Buffer,
+  { place, end }: { readonly place: string; readonly end: number },
+  context: BatchContext,
+  { reason, message }: UnreadableBatchError,
+  intact: boolean,
+): FetchedRecord {
+  const firstOffset = Number(context.firstOffset);
+  if (firstOffset < 0) throw new Error(`${place}: a batch begins at offset ${firstOffset}`);
+  const count = batch.readInt32BE(COUNT_AT);
+  const { lastOffsetDelta: delta } = context;
+  let last = Math.max(delta, 0);
+  if (!intact) {
+    // Rather too little: what is left of the batch is fetched again. Too much would pass over records that are well.
+    if (count > 0) last = delta < 0 ? count - 1 : Math.min(last, count - 1);
+    last = Math.max(0, Math.min(last, end - 1 - firstOffset, batch.length));
+  }
+  const lastOffset = firstOffset + last;
+  const checksum = intact
+    ? 'The checksum matches: it was written like this'
+    : 'The checksum does not match: it was damaged';
+  const detail = `${place}, offsets ${firstOffset} to ${lastOffset}, ${batch.length} bytes as stored: ${message}. ${checksum}.`;
+  return standIn(context, { firstOffset, lastOffset, failure: { reason, detail } });
+}
+
+function damaged(message: string): UnreadableBatchError {
+  return new UnreadableBatchError('batch_undecodable', message);
+}
+
+/** Every record takes some bytes, also one that says nothing. */
+function checkCount(count: number, bytes: number): void {
+  if (count < 0 || count > bytes / SHORTEST_RECORD) throw damaged(`it cannot hold ${count} records`);
+}
+
+let crcTable: Int32Array | undefined;
+
+/**
+ * CRC-32C over all behind the checksum. Looked at only when something is wrong, to name the cause, and for batches that stay
+ * packed: at 3.4 µs/kB it would cost more than the decoding itself.
+ */
+function checksumMatches(batch: Buffer): boolean {
+  crcTable ??= Int32Array.from({ length: 256 }, (_, i) => {
+    let crc = i;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+    return crc;
+  });
+  let crc = -1;
+  for (let i = ATTRIBUTES_AT; i < batch.length; i++) crc = crcTable[(crc ^ batch[i]!) & 255]! ^ (crc >>> 8);
+  return ~crc === batch.readInt32BE(CRC_AT);
+}
+
+/** Offsets, times and ids of a broker stay below 2^53 for some thousand years; what does not is written as it is. */
+export function int64(bytes: Buffer, at: number): string {
+  const high = bytes.readInt32BE(at);
+  if (high >= 0x200000 || high < -0x200000) return bytes.readBigInt64BE(at).toString();
+  return String(high * 0x100000000 + bytes.readUInt32BE(at + 4));
+}
+
+/**
+ * A cursor over the records of a batch. A class, because one is used for hundreds of records on the hot path. Bytes beyond the
+ * end read as undefined, which ends every number; that it happened shows when the record is complete.
+ */
+class RecordReader {
+  at = 0;
+  /** The index of the record that comes next. */
+  next = 0;
+  private buffer: Buffer = Buffer.alloc(0);
+  private readonly context: BatchContext;
+  private readonly count: number;
+  private lastDelta = -1;
+  /** The header names read last, and where: they are nearly always those of the next record too. */
+  private names: { readonly text: string; readonly at: number; readonly length: number }[] = [];
+
+  constructor(context: BatchContext, count: number) {
+    this.context = context;
+    this.count = count;
+  }
+
+  /** Reads on in these bytes, which begin with a record. */
+  take(buffer: Buffer): void {
+    this.buffer = buffer;
+    this.at = 0;
+    this.names = [];
+  }
+
+  /** Bytes that the next record needs beyond those at hand. */
+  missing(): number {
+    const { at, buffer } = this;
+    // Its length itself may be cut off.
+    if (buffer.length - at < 5) return 5;
+    const length = this.varint();
+    const end = this.at + length;
+    this.at = at;
+    return Math.max(0, end - buffer.length);
+  }
+
+  /** Appends at most `most` records to `to`, as far as they are complete. @throws UnreadableBatchError */
+  decode(to: FetchedRecord[], most: number): void {
+    const { buffer, context, count } = this;
+    const { isControlBatch, maxTimestamp, lastOffsetDelta } = context;
+    const appendTime = context.timestampType === LOG_APPEND_TIME;
+    const firstOffset = Number(context.firstOffset);
+    const firstTimestamp = Number(context.firstTimestamp);
+    const stop = Math.min(count, this.next + most);
+    for (; this.next < stop; this.next++) {
+      const start = this.at;
+      const length = this.varint();
+      if (length < SHORTEST_RECORD - 1 && this.at <= buffer.length) {
+        throw damaged(`record ${this.next} of ${count} has a length of ${length} bytes`);
+      }
+      const end = this.at + length;
+      if (end > buffer.length) {
+        this.at = start;
+        return;
+      }
+      const attributes = (buffer[this.at++]! << 24) >> 24;
+      const timestampDelta = this.varlong();
+      const delta = this.varint();
+      if (delta <= this.lastDelta || delta > lastOffsetDelta) {
+        throw damaged(`record ${this.next} of ${count} has the offset ${firstOffset + delta}`);
+      }
+      this.lastDelta = delta;
+      const key = this.nullable();
+      const value = this.nullable();
+      const headers = this.headers(end);
+      if (this.at > end) throw damaged(`record ${this.next} of ${count} reaches beyond its end`);
+      to.push({
+        magicByte: MAGIC,
+        attributes,
+        timestamp: appendTime ? maxTimestamp : String(firstTimestamp + timestampDelta),
+        offset: String(firstOffset + delta),
+        key,
+        value,
+        headers,
+        isControlRecord: isControlBatch,
+        batchContext: context,
+      });
+      this.at = end;
+    }
+  }
+
+  /** Zigzag, 32 bits, in at most 5 bytes. */
+  private varint(): number {
+    const { buffer } = this;
+    let byte = buffer[this.at++]!;
+    let value = byte & 127;
+    for (let shift = 7; byte > 127; shift += 7) {
+      if (shift > 28) throw damaged(`record ${this.next} of ${this.count} holds a number that does not end`);
+      byte = buffer[this.at++]!;
+      value |= (byte & 127) << shift;
+    }
+    return (value >>> 1) ^ -(value & 1);
+  }
+
+  /** Zigzag, 64 bits in at most 10 bytes, as far as a number holds them. */
+  private varlong(): number {
+    const { buffer } = this;
+    let byte = buffer[this.at++]!;
+    let value = byte & 127;
+    for (let factor = 128; byte > 127; factor *= 128) {
+      if (factor > 2 ** 63) throw damaged(`record ${this.next} of ${this.count} holds a number that does not end`);
+      byte = buffer[this.at++]!;
+      value += (byte & 127) * factor;
+    }
+    return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
+  }
+
+  private nullable(): Buffer | null {
+    const length = this.varint();
+    if (length < 0) return null;
+    this.at += length;
+    return this.buffer.subarray(this.at - length, this.at);
+  }
+
+  private headers(end: number): Headers {
+    const headers: Headers = {};
+    const count = this.varint();
+    // Each takes two bytes or more.
+    if (count > (end - this.at) / 2) throw damaged(`record ${this.next} of ${this.count} cannot hold ${count} headers`);
+    for (let i = 0; i < count; i++) {
+      const length = this.varint();
+      if (length < 0 || this.at + length > end) {
+        throw damaged(`record ${this.next} of ${this.count} has a header name of ${length} bytes`);
+      }
+      const name = this.headerName(i, length);
+      const value = this.nullable();
+      const before = Object.hasOwn(headers, name) ? headers[name] : undefined;
+      if (Array.isArray(before)) {
+        before.push(value);
+        continue;
+      }
+      const all = before === undefined ? value : [before, value];
+      // Plain assignment to `__proto__` would replace the prototype.
+      if (name === '__proto__')
+        Object.defineProperty(headers, name, { value: all, enumerable: true, writable: true, configurable: true });
+      else headers[name] = all;
+    }
+    return headers;
+  }
+
+  /** Records of one batch have the same headers at the same places, as a rule. */
+  private headerName(place: number, length: number): string {
+    const { buffer, names, at } = this;
+    this.at += length;
+    const known = names[place];
+    if (known !== undefined && length === known.length) {
+      let same = 0;
+      while (same < length && buffer[known.at + same] === buffer[at + same]) same++;
+      if (same === length) return known.text;
+    }
+    const text = buffer.toString('utf8', at, at + length);
+    if (place < KEPT_NAMES) names[place] = { text, at, length };
+    return text;
+  }
+}
+
+// kafkajs's messages as raw records. The hot path: one object per record and nothing else.
+
+const EVENT_ID_LENGTH = 26;
+/** The end of the year 9999: producers may claim any 64 bits, and no date is written beyond. */
+const MAX_TIME_MS = 253_402_300_799_999;
+/** Milliseconds since 1970, from 2001 to 2286. */
+const SENT_AT_DIGITS = 13;
+/** A request may well take that long. */
+const LEAST_CLOCK_ERROR_MS = 2_000;
+const MAX_CLOCK_ERROR_MS = 86_400_000;
+
+/**
+ * The records of a batch and the sum of their value lengths. An `eventId` header that is no event id is ignored. What stands
+ * for a batch that cannot be read becomes a record with its refusal, at the batch's first offset; packed batches are to be
+ * unpacked before (record-batch.ts).
+ */
+export function toRecords(messages: readonly KafkaMessage[]): { records: RawRecord[]; bytes: number } {
+  const records = new Array<RawRecord>(messages.length);
+  let bytes = 0;
+  // Records of one batch usually share their append time, and then the very same string.
+  let timeText = '';
+  let timeMs = 0;
+  for (let i = 0; i < messages.length; i++) {
+    const { value, offset, timestamp, headers } = messages[i]!;
+    if (timestamp !== timeText) {
+      timeText = timestamp;
+      timeMs = Math.min(Math.max(Number(timestamp), 0), MAX_TIME_MS);
+    }
+    if (value !== null) bytes += value.length;
+    else {
+      const whole = wholeBatchOf(messages[i]);
+      if (whole?.failure !== undefined) {
+        records[i] = { value, offset: whole.firstOffset, timeMs, eventId: undefined, refusal: whole.failure };
+        continue;
+      }
+    }
+    const header = headers?.eventId;
+    let eventId: string | undefined;
+    if (header instanceof Buffer && header.length === EVENT_ID_LENGTH) {
+      const text = header.toString('latin1');
+      if (isEventId(text)) eventId = text;
+    }
+    const mark = headers === undefined ? undefined : markOf(headers);
+    if (mark === undefined && headers?.sentAt !== undefined && headers.clock === undefined) {
+      const clockErrorMs = clockError(headers.sentAt, timeMs);
+      if (clockErrorMs !== 0) {
+        records[i] = { value, offset: Number(offset), timeMs, eventId, clockErrorMs };
+        continue;
+      }
+    }
+    records[i] =
+      mark === undefined
+        ? { value, offset: Number(offset), timeMs, eventId }
+        : { value, offset: Number(offset), timeMs, eventId, mark };
+  }
+  return { records, bytes };
+}
+
+/** Of a record that was sent at `sentMs` by its host's clock and arrived at `arrivedMs` by the broker's; 0 when it does not matter. */
+export function clockErrorOf(sentMs: number, arrivedMs: number): number {
+  const error = arrivedMs - sentMs;
+  const size = Math.abs(error);
+  return size >= LEAST_CLOCK_ERROR_MS && size <= MAX_CLOCK_ERROR_MS ? error : 0;
+}
+
+/**
+ * The transport writes the time at which it sends into the header `sentAt`, and the broker, as the record's time, when it
+ * arrived: what lies between them is the error of that host's clock, and the way. From less than two seconds nothing is
+ * concluded; more than a day is no clock that anybody relied on. A host that knows its clock to be right says so in the
+ * header `clock` (ship/brokers.ts). Nothing is remembered here from record to record: the same record must always get the same time, and with
+ * it the same index and the same totals, whoever reads it again.
+ */
+function clockError(sentAt: unknown, timeMs: number): number {
+  if (!(sentAt instanceof Buffer) || sentAt.length !== SENT_AT_DIGITS) return 0;
+  let sentMs = 0;
+  for (let i = 0; i < SENT_AT_DIGITS; i++) {
+    const digit = sentAt[i]! - 48;
+    if (digit < 0 || digit > 9) return 0;
+    sentMs = sentMs * 10 + digit;
+  }
+  return clockErrorOf(sentMs, timeMs);
+}
+
+/** The first offset a batch of kafkajs brings, also where a message stands for several. */
+export function firstOffsetOf(batch: Batch): number {
+  const first = Number(batch.firstOffset());
+  const whole = wholeBatchOf(batch.messages[0]);
+  if (whole === undefined || whole.lastOffset !== first) return first;
+  // Its beginning may have been read before.
+  const { fetchedOffset } = batch as Batch & { readonly fetchedOffset?: string };
+  return Math.max(whole.firstOffset, Number(fetchedOffset ?? whole.firstOffset));
+}
+
+/** What is not to be counted at all comes first. */
+function markOf(headers: NonNullable<KafkaMessage['headers']>): RecordMark | undefined {
+  if (headers.redriven !== undefined) return 'redriven';
+  if (headers.replayed !== undefined) return 'replayed';
+  return headers.resent !== undefined ? 'resent' : undefined;
+}

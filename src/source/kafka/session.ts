@@ -1,0 +1,329 @@
+// One kafkajs consumer from its birth to its end. In: settings and handlers. Out: batches and group events, and exactly
+// one end: a crash, a failed start, a consumer that fell silent, or `close`. It never restarts by itself.
+import type { Consumer, EachBatchPayload, Kafka, PartitionAssigner } from 'kafkajs';
+import { type Clock, type Moment, momentOf } from '../../core/clock.ts';
+import { LogpipeError } from '../../core/errors.ts';
+import type { Log } from '../../core/log.ts';
+import { backoffMs, explainKafkaFailure, isKafkaAway, METADATA_MAX_AGE_MS } from './client.ts';
+
+const CHECK_MS = 5_000;
+const CLOSE_MS = 10_000;
+
+interface SessionOptions {
+  readonly topic: string;
+  readonly group: string;
+  readonly maxWaitMs: number;
+  readonly fetchMaxBytes: number;
+  readonly fetchMaxBytesPerPartition: number;
+  readonly sessionTimeoutMs: number;
+  readonly heartbeatMs: number;
+  /** Without a fetch, a heartbeat or a join for this long the consumer counts as crashed. */
+  readonly stallMs: number;
+  /** How partitions are given to members. Default: kafkajs's, in turn. */
+  readonly assigner?: PartitionAssigner;
+}
+
+interface SessionHandlers {
+  /** A new assignment, from inside kafkajs's GROUP_JOIN event. */
+  onJoin(partitions: number[]): void;
+  /** The group is about to be left for a rejoin; kafkajs still holds the old assignment. */
+  onRebalancing(): void;
+  onBatch(payload: EachBatchPayload): Promise<void>;
+  /** A batch without any record (transaction markers, aborted records), which `onBatch` never sees. */
+  onEmptyBatch(partition: number, first: number, last: number): void;
+  /**
+   * The group has confirmed the membership, by an answered heartbeat or a join. `asked`: when it was asked; nobody else can have
+   * been given the partitions before one session timeout after it.
+   */
+  onMember?(asked: Moment): void;
+  /** A broker has answered a fetch; batches it may hold come next. */
+  onFetch?(): void;
+}
+
+export interface KafkaSession {
+  /** What ended it; `undefined` after `close`. Never rejects. */
+  readonly ended: Promise<Error | undefined>;
+  /** Stops fetching, all partitions or some. Membership is kept. */
+  pause(partitions?: readonly number[]): void;
+  /** Reads the partition from this offset; batches fetched before are marked stale by kafkajs. */
+  seek(partition: number, offset: number): void;
+  resume(partitions: readonly number[]): void;
+  /** Ends the session with an error of the pipeline's own. */
+  fail(error: Error): void;
+  /** Leaves the group and disconnects, within ten seconds. */
+  close(): Promise<void>;
+}
+
+export function openKafkaSession(
+  options: SessionOptions,
+  handlers: SessionHandlers,
+  deps: { kafka: Kafka; clock: Clock },
+): KafkaSession {
+  const { topic } = options;
+  const consumer = deps.kafka.consumer({
+    groupId: options.group,
+    ...(options.assigner === undefined ? {} : { partitionAssigners: [options.assigner] }),
+    sessionTimeout: options.sessionTimeoutMs,
+    // How long the others wait in a rebalance for a member that does not answer: no longer than for a dead one.
+    rebalanceTimeout: options.sessionTimeoutMs,
+    heartbeatInterval: options.heartbeatMs,
+    metadataMaxAge: METADATA_MAX_AGE_MS,
+    maxWaitTimeInMs: options.maxWaitMs,
+    maxBytes: options.fetchMaxBytes,
+    maxBytesPerPartition: options.fetchMaxBytesPerPartition,
+    allowAutoTopicCreation: false,
+    // One way back from any failure, the supervisor's: kafkajs would restart after some and stay dead after others.
+    retry: { restartOnFailure: async () => false },
+  });
+
+  let finish: (error: Error | undefined) => void = () => {};
+  let over = false;
+  const ended = new Promise<Error | undefined>((resolve) => {
+    finish = (error) => {
+      over = true;
+      cancelCheck();
+      resolve(error);
+    };
+  });
+
+  let active = true;
+  const onActivity = () => {
+    active = true;
+  };
+  // Counts checks instead of comparing times: after a SIGSTOP the clock has jumped though nothing is wrong.
+  let quietChecks = 0;
+  let cancelCheck = () => {};
+  const check = () => {
+    if (over) return;
+    quietChecks = active ? 0 : quietChecks + 1;
+    active = false;
+    if (quietChecks * CHECK_MS >= options.stallMs) {
+      void disconnect(consumer, deps.clock);
+      return finish(new Error(`the consumer has been silent for ${quietChecks * CHECK_MS} ms`));
+    }
+    cancelCheck = deps.clock.after(CHECK_MS, check);
+  };
+  cancelCheck = deps.clock.after(CHECK_MS, check);
+
+  const { events } = consumer;
+  let asked: Moment = { wallMs: 0, monotonicMs: Number.NEGATIVE_INFINITY };
+  // An answer may have waited in the socket while the process was stopped: what counts is when the question was asked. The two
+  // clocks may say different things about that; who has to be certain sees it (core/clock.ts).
+  consumer.on(events.REQUEST, ({ payload }) => {
+    if (payload.apiName !== 'Heartbeat' && payload.apiName !== 'SyncGroup') return;
+    const { wallMs, monotonicMs } = momentOf(deps.clock);
+    asked = { wallMs: wallMs - (Date.now() - payload.createdAt), monotonicMs: monotonicMs - payload.duration };
+  });
+  consumer.on(events.HEARTBEAT, () => {
+    onActivity();
+    if (!over) handlers.onMember?.(asked);
+  });
+  consumer.on(events.FETCH, () => {
+    onActivity();
+    if (!over) handlers.onFetch?.();
+  });
+  consumer.on(events.GROUP_JOIN, ({ payload }) => {
+    onActivity();
+    if (over) return;
+    handlers.onJoin([...(payload.memberAssignment[topic] ?? [])]);
+    // After the assignment: a member that was thrown out and joins again is one, but not of what it had.
+    handlers.onMember?.(asked);
+  });
+  consumer.on(events.REBALANCING, () => {
+    if (!over) handlers.onRebalancing();
+  });
+  consumer.on(events.END_BATCH_PROCESS, ({ payload }) => {
+    if (over || payload.batchSize > 0 || payload.firstOffset === null) return;
+    handlers.onEmptyBatch(payload.partition, Number(payload.firstOffset), Number(payload.lastOffset));
+  });
+  // kafkajs has disconnected by the time it says so.
+  consumer.on(events.CRASH, ({ payload }) => finish(payload.error));
+
+  const start = async () => {
+    await consumer.connect();
+    if (over) return disconnect(consumer, deps.clock);
+    await consumer.subscribe({ topics: [topic], fromBeginning: true });
+    if (over) return disconnect(consumer, deps.clock);
+    await consumer.run({
+      autoCommit: false,
+      eachBatchAutoResolve: false,
+      eachBatch: (payload) => (over ? Promise.resolve() : handlers.onBatch(payload)),
+    });
+    if (over) await disconnect(consumer, deps.clock);
+  };
+  start().catch((error: Error) => {
+    void disconnect(consumer, deps.clock);
+    finish(error);
+  });
+
+  // Before the first join and after a crash kafkajs refuses these; there is nothing to act on then.
+  const ifRunning = (act: () => void) => {
+    try {
+      if (!over) act();
+    } catch {}
+  };
+
+  return {
+    ended,
+    pause: (partitions) =>
+      ifRunning(() => consumer.pause([partitions ? { topic, partitions: [...partitions] } : { topic }])),
+    seek: (partition, offset) => ifRunning(() => consumer.seek({ topic, partition, offset: String(offset) })),
+    resume: (partitions) => ifRunning(() => consumer.resume([{ topic, partitions: [...partitions] }])),
+    fail(error) {
+      if (over) return;
+      finish(error);
+      void disconnect(consumer, deps.clock);
+    },
+    async close() {
+      finish(undefined);
+      await disconnect(consumer, deps.clock);
+    },
+  };
+}
+
+/** Leaves the group. A broker that does not answer must not keep the process from ending. */
+async function disconnect(consumer: Consumer, clock: Clock): Promise<void> {
+  let cancel = () => {};
+  const deadline = new Promise<void>((resolve) => {
+    cancel = clock.after(CLOSE_MS, resolve);
+  });
+  await Promise.race([consumer.disconnect().catch(() => {}), deadline]);
+  cancel();
+}
+
+// Keeps one consumer session running. In: a way to open a session. Out: a new session after every crash, with backoff.
+// Guarantee: a Kafka that is away is waited for and logged once per episode; a consumer that keeps failing for another
+// reason ends the supervision with LOGPIPE_KAFKA_FAILED instead of being silently dead.
+
+/** A consumer that read this long was healthy: its crash is not one of a row. */
+export const HEALTHY_MS = 60_000;
+
+/** What it counts; a part of core/metrics.ts that can be had in another thread. */
+export interface RestartMetrics {
+  readonly sourceRestarts: { inc(): void };
+}
+
+interface Supervisor {
+  /** Resolves after `stop` or `close` of the session; rejects with LogpipeError LOGPIPE_KAFKA_FAILED when giving up. */
+  run(): Promise<void>;
+  /** The session has joined its group and reads. */
+  reading(): void;
+  /** The last session is the last one. */
+  stop(): void;
+}
+
+export function createSupervisor(
+  options: { topic: string; brokers: readonly string[]; giveUpAfter: number },
+  hooks: {
+    open(): KafkaSession;
+    /** The session is over; nothing of its assignment counts any more. */
+    onEnd(error: Error | undefined, detail: string): void;
+    onRestarted(): void;
+  },
+  deps: { log: Log; metrics: RestartMetrics; clock: Clock },
+): Supervisor {
+  const { topic, brokers, giveUpAfter } = options;
+  const { log, metrics, clock } = deps;
+  const waiting = createGate(clock);
+  let stopped = false;
+  let readingSince: number | undefined;
+  let crashed = false;
+  /** Sessions in a row that failed for a reason that does not pass by itself. */
+  let failures = 0;
+  /** Sessions in a row that found no Kafka. */
+  let absences = 0;
+
+  const afterCrash = async (error: Error): Promise<void> => {
+    const healthy = readingSince !== undefined && clock.monotonicMs() - readingSince >= HEALTHY_MS;
+    if (readingSince !== undefined) {
+      absences = 0;
+      metrics.sourceRestarts.inc();
+    }
+    const what = explainKafkaFailure(error);
+    if (isKafkaAway(error)) {
+      absences += 1;
+      if (absences === 1) log.error('Kafka is unreachable; trying until it answers', { topic, brokers, error: what });
+      return waiting.wait(backoffMs(absences));
+    }
+    failures = healthy ? 1 : failures + 1;
+    log.error('the Kafka consumer failed', { topic, error: what, failures, giveUpAfter });
+    if (failures >= giveUpAfter) {
+      throw new LogpipeError(
+        'LOGPIPE_KAFKA_FAILED',
+        `topic ${topic}: the consumer failed ${failures} times in a row: ${what}`,
+        error,
+      );
+    }
+    await waiting.wait(backoffMs(failures));
+  };
+
+  return {
+    async run() {
+      while (!stopped) {
+        readingSince = undefined;
+        const error = await hooks.open().ended;
+        hooks.onEnd(error, error === undefined ? 'closed' : explainKafkaFailure(error));
+        if (error === undefined || stopped) return;
+        crashed = true;
+        await afterCrash(error);
+      }
+    },
+    reading() {
+      readingSince ??= clock.monotonicMs();
+      if (absences > 0) log.info('Kafka answers again', { topic });
+      absences = 0;
+      if (crashed) hooks.onRestarted();
+      crashed = false;
+    },
+    stop() {
+      stopped = true;
+      waiting.wake();
+    },
+  };
+}
+
+// The backpressure valve. Shut while the pipeline still takes in the last chunk; waiting can be cut short.
+
+interface Gate {
+  readonly open: boolean;
+  /** Shut until the promise settles. What a rejection means is the caller's business. */
+  shutUntil(done: Promise<void>): void;
+  /** Resolves when the gate opens, when `wake` is called, or after `ms`. */
+  wait(ms: number): Promise<void>;
+  /** Lets every waiter look again. */
+  wake(): void;
+}
+
+export function createGate(clock: Clock): Gate {
+  let shutBy: Promise<void> | undefined;
+  const waiters = new Set<() => void>();
+  const wake = () => {
+    for (const waiter of [...waiters]) waiter();
+  };
+  return {
+    get open() {
+      return shutBy === undefined;
+    },
+    shutUntil(done) {
+      shutBy = done;
+      const open = () => {
+        if (shutBy !== done) return;
+        shutBy = undefined;
+        wake();
+      };
+      done.then(open, open);
+    },
+    wait(ms) {
+      return new Promise((resolve) => {
+        const finish = () => {
+          cancel();
+          waiters.delete(finish);
+          resolve();
+        };
+        const cancel = clock.after(ms, finish);
+        waiters.add(finish);
+      });
+    },
+    wake,
+  };
+}

@@ -1,0 +1,288 @@
+// The topics logpipe needs. In: a client and the wanted settings. Out: the topics exist; what is set otherwise than
+// logpipe would set it is reported. Guarantee: an existing topic is never altered.
+
+import type { Admin, Kafka } from 'kafkajs';
+import kafkajs from 'kafkajs';
+import { sleep } from '../../core/clock.ts';
+import { errorText, LogpipeError } from '../../core/errors.ts';
+import type { Log } from '../../core/log.ts';
+import { explainKafkaFailure, type KafkaConfig } from './client.ts';
+
+// The brokers' own default. Records are at most 1,000,000 bytes, so a batch of one always fits.
+const LOGS_MAX_BYTES = 1_048_588;
+// A letter carries its record and headers; larger letters are cut.
+const DLQ_MAX_BYTES = 2_097_152;
+// One arrival bucket in one record: what measure/collect.ts lets it weigh, and the rest of its line.
+const COUNTS_MAX_BYTES = 10_485_760;
+
+const COUNTS_PARTITIONS = 2;
+
+const MINUTE_MS = 60_000;
+const HOUR_MS = 3_600_000;
+
+const LEADERS_MS = 30_000;
+
+interface WantedTopic {
+  readonly name: string;
+  readonly partitions: number;
+  readonly settings: Readonly<Record<string, string>>;
+}
+
+interface TopicsReport {
+  readonly created: string[];
+  /** One sentence per setting of an existing topic that logpipe would have set otherwise. */
+  readonly differences: string[];
+}
+
+/** The topics and the settings they are created with. */
+export function wantedTopics(topics: KafkaConfig['topics']): WantedTopic[] {
+  const common = {
+    'cleanup.policy': 'delete',
+    // Arrival times must come from the brokers' clock: an application host with a wrong one must not move them.
+    'message.timestamp.type': 'LogAppendTime',
+    'min.insync.replicas': String(topics.minInsyncReplicas),
+  };
+  return [
+    {
+      name: topics.logs,
+      partitions: topics.partitions,
+      settings: {
+        ...common,
+        'retention.ms': String(topics.logsRetentionMs),
+        'max.message.bytes': String(LOGS_MAX_BYTES),
+      },
+    },
+    {
+      name: topics.dlq,
+      partitions: 1,
+      settings: {
+        ...common,
+        'retention.ms': String(topics.dlqRetentionMs),
+        'max.message.bytes': String(DLQ_MAX_BYTES),
+      },
+    },
+    {
+      name: topics.counts,
+      // What lasts, and what is said every half second (measure/counts-topic.ts).
+      partitions: COUNTS_PARTITIONS,
+      settings: {
+        ...common,
+        'cleanup.policy': 'compact,delete',
+        'retention.ms': String(48 * HOUR_MS),
+        'max.message.bytes': String(COUNTS_MAX_BYTES),
+        // Totals of one interval are written some twenty times. Only closed segments are compacted.
+        'segment.ms': String(10 * MINUTE_MS),
+        // The counter repeats an open interval every minute; nothing newer may be compacted away (measure/counts-topic.ts).
+        'min.compaction.lag.ms': String(10 * MINUTE_MS),
+        'max.compaction.lag.ms': String(HOUR_MS),
+      },
+    },
+    {
+      name: topics.alerts,
+      partitions: 1,
+      settings: {
+        ...common,
+        'cleanup.policy': 'compact',
+        'max.message.bytes': String(LOGS_MAX_BYTES),
+        'segment.ms': String(HOUR_MS),
+        // A holder that takes over reads to the end first; what it is about to read stays as it was written.
+        'min.compaction.lag.ms': String(MINUTE_MS),
+        'max.compaction.lag.ms': String(24 * HOUR_MS),
+      },
+    },
+    ...(topics.commands === undefined ? [] : [commandsTopic(topics.commands, common)]),
+  ];
+}
+
+function commandsTopic(name: string, common: WantedTopic['settings']): WantedTopic {
+  const settings = {
+    ...common,
+    'retention.ms': String(24 * HOUR_MS),
+    'max.message.bytes': String(LOGS_MAX_BYTES),
+  };
+  return { name, partitions: 1, settings };
+}
+
+/**
+ * Creates the topics that are missing and reports, as warnings too, how existing ones differ. Idempotent.
+ * @throws LogpipeError LOGPIPE_KAFKA_FAILED when a topic can neither be found nor created
+ */
+export async function ensureTopics(kafka: Kafka, config: KafkaConfig, log: Log): Promise<TopicsReport> {
+  const admin = kafka.admin();
+  const report: TopicsReport = { created: [], differences: [] };
+  try {
+    await admin.connect();
+    const existing = new Set(await admin.listTopics());
+    const wanted = wantedTopics(config.topics);
+    for (const topic of wanted) {
+      if (!existing.has(topic.name) && (await create(admin, topic, config.topics.replicationFactor))) {
+        report.created.push(topic.name);
+        log.info('created topic', { topic: topic.name, partitions: topic.partitions });
+      }
+    }
+    const old = wanted.filter((topic) => !report.created.includes(topic.name));
+    if (old.length > 0) report.differences.push(...(await differences(admin, old, config.topics, log)));
+    for (const difference of report.differences) log.warn(difference);
+  } catch (error) {
+    throw new LogpipeError(
+      'LOGPIPE_KAFKA_FAILED',
+      `kafka.topics: ${wantedTopics(config.topics)
+        .map(({ name }) => name)
+        .join(', ')} could not be checked or created at ` +
+        `${config.brokers.join(', ')} (${explainKafkaFailure(error)}); create them by hand or allow the user to`,
+      error,
+    );
+  } finally {
+    await admin.disconnect();
+  }
+  return report;
+}
+
+/** False when somebody else created it in the meantime. Resolves when every partition can be used. */
+async function create(admin: Admin, topic: WantedTopic, replicationFactor: number): Promise<boolean> {
+  const created = await admin.createTopics({
+    // kafkajs waits for leaders too, but gives up when the broker it asks has not heard of the topic yet.
+    waitForLeaders: false,
+    topics: [
+      {
+        topic: topic.name,
+        numPartitions: topic.partitions,
+        replicationFactor,
+        configEntries: Object.entries(topic.settings).map(([name, value]) => ({ name, value })),
+      },
+    ],
+  });
+  const deadline = performance.now() + LEADERS_MS;
+  for (;;) {
+    try {
+      const { topics } = await admin.fetchTopicMetadata({ topics: [topic.name] });
+      const partitions = topics.flatMap((row) => row.partitions);
+      if (partitions.length > 0 && partitions.every(({ leader }) => leader >= 0)) return created;
+      if (performance.now() > deadline) throw new Error(`${topic.name} has partitions without a leader`);
+    } catch (error) {
+      if (performance.now() > deadline) throw error;
+    }
+    await sleep(100);
+  }
+}
+
+async function differences(
+  admin: Admin,
+  wanted: readonly WantedTopic[],
+  topics: KafkaConfig['topics'],
+  log: Log,
+): Promise<string[]> {
+  const found: string[] = [];
+  const { topics: metadata } = await admin.fetchTopicMetadata({ topics: wanted.map(({ name }) => name) });
+  for (const { name, partitions } of metadata) {
+    if (name === topics.logs && partitions.length !== topics.partitions) {
+      found.push(
+        `topic ${name} has ${partitions.length} partitions, kafka.topics.partitions says ${topics.partitions}`,
+      );
+    }
+    if (name === topics.counts && partitions.length < COUNTS_PARTITIONS) {
+      found.push(
+        `topic ${name} has ${partitions.length} partition and needs ${COUNTS_PARTITIONS}: nothing can be counted until ` +
+          'one is added (kafka-topics --alter --partitions); nothing is lost by it',
+      );
+    }
+  }
+  const actual = await readSettings(
+    admin,
+    wanted.map(({ name }) => name),
+    log,
+  );
+  for (const topic of wanted) {
+    const settings = actual.get(topic.name);
+    if (!settings) continue;
+    for (const [name, value] of Object.entries(topic.settings)) {
+      const present = settings.get(name);
+      // A larger limit is no trouble.
+      if (name === 'max.message.bytes' && Number(present) >= Number(value)) continue;
+      if (present !== undefined && present !== value) {
+        found.push(`topic ${topic.name} has ${name}=${present}, logpipe would set ${value}`);
+      }
+    }
+  }
+  const limit = (topic: string) => Number(actual.get(topic)?.get('max.message.bytes'));
+  if (limit(topics.dlq) <= limit(topics.logs)) {
+    found.push(
+      `topic ${topics.dlq} takes at most ${limit(topics.dlq)} bytes per batch and ${topics.logs} ` +
+        `${limit(topics.logs)}: dead letters of large records will be cut`,
+    );
+  }
+  return found;
+}
+
+/** Settings per topic; empty when the user may not read them, which is no reason to stop. */
+async function readSettings(
+  admin: Admin,
+  names: readonly string[],
+  log: Log,
+): Promise<Map<string, Map<string, string>>> {
+  try {
+    const { resources } = await admin.describeConfigs({
+      includeSynonyms: false,
+      resources: names.map((name) => ({ type: kafkajs.ConfigResourceTypes.TOPIC, name })),
+    });
+    return new Map(
+      resources.map(({ resourceName, configEntries }) => [
+        resourceName,
+        new Map(configEntries.map(({ configName, configValue }) => [configName, configValue])),
+      ]),
+    );
+  } catch (error) {
+    log.debug('the settings of the topics could not be read', { error: errorText(error) });
+    return new Map();
+  }
+}
+
+/** The largest batch a topic takes, in bytes; undefined when it cannot be learnt. */
+export async function topicMaxBytes(kafka: Kafka, topic: string, log: Log): Promise<number | undefined> {
+  const admin = kafka.admin();
+  try {
+    await admin.connect();
+    const limit = Number((await readSettings(admin, [topic], log)).get(topic)?.get('max.message.bytes'));
+    return Number.isFinite(limit) && limit > 0 ? limit : undefined;
+  } catch {
+    return undefined;
+  } finally {
+    await admin.disconnect();
+  }
+}
+
+// Questions to the cluster about a topic. In: a client and the work. Out: what the work gives. Guarantee: the connection is
+// closed again; a partition whose leader is just being elected costs patience, not the answer.
+
+/** An election takes a second or two; with a dead broker, as long as the cluster takes to notice it. */
+const PATIENCE_MS = 20_000;
+const PAUSE_MS = 200;
+
+/** Answers of a broker that does not lead the partition, or not yet. kafkajs gives these questions up at once. */
+const ELECTING = new Set(['NOT_LEADER_FOR_PARTITION', 'LEADER_NOT_AVAILABLE', 'REPLICA_NOT_AVAILABLE']);
+
+/** kafkajs puts what it tried again in vain into an error without a type. */
+function isElecting(error: unknown): boolean {
+  const { type = '', cause } = (error ?? {}) as { readonly type?: string; readonly cause?: unknown };
+  return ELECTING.has(type) || (cause !== undefined && cause !== error && isElecting(cause));
+}
+
+/**
+ * Does `work` with an admin client of its own, again with a new one (and so with fresh metadata) while leaders are elected.
+ * @throws what `work` and the connection throw
+ */
+export async function withAdmin<T>(kafka: Kafka, work: (admin: Admin) => Promise<T>): Promise<T> {
+  const started = performance.now();
+  for (;;) {
+    const admin = kafka.admin();
+    try {
+      await admin.connect();
+      return await work(admin);
+    } catch (error) {
+      if (!isElecting(error) || performance.now() - started > PATIENCE_MS) throw error;
+    } finally {
+      await admin.disconnect().catch(() => {});
+    }
+    await sleep(PAUSE_MS);
+  }
+}

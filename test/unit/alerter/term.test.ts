@@ -1,0 +1,244 @@
+// One hold: it is confirmed before anything is sent; its evaluations are complete only with recent counts of every partition; it says
+// when first-seen rules know as many kinds as they can, since from then on a new error is no news.
+import { expect, onTestFinished, test } from 'vitest';
+import { beginHold } from '../../../src/alerter/alerter.ts';
+import { decodeCommand, encodeCommand } from '../../../src/alerter/commands-given.ts';
+import { createCountedWindows } from '../../../src/alerter/counts-follower.ts';
+import { LostHoldError } from '../../../src/alerter/store.ts';
+import { silentLog } from '../../../src/core/log.ts';
+import { createMetrics } from '../../../src/core/metrics.ts';
+import { createMasker } from '../../../src/core/secrets/mask.ts';
+import type { Channel } from '../../../src/incidents/notification.ts';
+import { ERROR_TEMPLATE_VERSION } from '../../../src/tag/error-template.ts';
+import { createFakeClock } from '../../kit/fake-clock.ts';
+
+test.each([
+  [0, 0],
+  [10_000, 0.5],
+  [20_000, 1],
+])('%d kinds known', async (count, share) => {
+  const said: string[] = [];
+  const metrics = createMetrics();
+  const initial = new Map(
+    Array.from({ length: count }, (_, i) => {
+      const key = `error.templates/fault ${i}`;
+      return [`template/${key}`, { key, firstMs: 0, quiet: true, templates: ERROR_TEMPLATE_VERSION }] as const;
+    }),
+  );
+  const hold = beginHold(
+    { rules: [], environment: 'test', tickMs: 1_000 },
+    {
+      store: { initial, commit: async () => {}, confirm: async () => {}, close: async () => {} },
+      windows: createCountedWindows({ measures: new Map(), rules: [], coveredFromMs: 0 }),
+      results: new Map(),
+      channels: new Map(),
+      history: undefined,
+      clock: createFakeClock(Date.parse('2026-01-05T10:00:00Z')),
+      log: { ...silentLog, error: (message) => void said.push(message) },
+      metrics,
+      masker: createMasker(),
+      onLost: () => {},
+      onTick: () => {},
+    },
+  );
+  expect((await metrics.firstSeenUsed.get()).values[0]?.value).toBe(share);
+  expect(said).toHaveLength(share === 1 ? 1 : 0);
+  await hold.stop(0);
+});
+
+/** A hold over a store that can be told to answer no more, with one message from before that waits to be sent. */
+function holding(initial: ReadonlyMap<string, object> = new Map()) {
+  const clock = createFakeClock();
+  const events: string[] = [];
+  const ticks: boolean[] = [];
+  const kept = new Map(initial);
+  const state = {
+    confirm: async (): Promise<void> => {},
+    async commit(changes: readonly { readonly key: string; readonly value: object | null }[]): Promise<void> {
+      for (const { key, value } of changes) value === null ? kept.delete(key) : kept.set(key, value);
+    },
+  };
+  const channel: Channel = {
+    name: 'pagerduty',
+    ratePerSecond: 100,
+    async send({ action, dedupKey }) {
+      events.push(dedupKey === undefined ? 'sent' : `sent ${action} ${dedupKey}`);
+      return { ok: true };
+    },
+    close: async () => {},
+  };
+  const hold = beginHold(
+    { rules: [], environment: 'test', tickMs: 250 },
+    {
+      store: {
+        initial,
+        commit: (changes) => state.commit(changes),
+        async confirm() {
+          events.push('asked');
+          await state.confirm();
+          events.push('confirmed');
+        },
+        close: async () => {},
+      },
+      windows: createCountedWindows({ measures: new Map(), rules: [], coveredFromMs: 0 }),
+      results: new Map(),
+      channels: new Map([['pagerduty', channel]]),
+      history: undefined,
+      clock,
+      log: { ...silentLog, error: (message, meta) => void events.push(`${message} ${JSON.stringify(meta)}`) },
+      metrics: createMetrics(),
+      masker: createMasker(),
+      onLost: ({ why }) => events.push(`lost: ${why}`),
+      onTick: (complete) => ticks.push(complete),
+    },
+  );
+  onTestFinished(async () => {
+    const stopped = hold.stop(0);
+    await clock.advance(10_000);
+    await stopped;
+  });
+  return { hold, clock, events, ticks, state, kept };
+}
+
+const WAITING = new Map([
+  [
+    'outbox/000000000001-pagerduty',
+    {
+      id: '000000000001-pagerduty',
+      channel: 'pagerduty',
+      createdMs: 1,
+      attempts: 0,
+      nextMs: 0,
+      notification: { incidentId: 'i', priority: 'P1', action: 'trigger', title: 'a page from before' },
+    },
+  ],
+]);
+
+test('nothing is sent before the hold is confirmed, and nothing when it is lost', async () => {
+  const kept = holding(WAITING);
+  let confirm = () => {};
+  kept.state.confirm = () => new Promise((resolve) => (confirm = resolve));
+  kept.hold.start();
+  await kept.clock.advance(2_000);
+  expect(kept.events).toEqual(['asked']);
+  confirm();
+  await kept.clock.advance(0);
+  expect(kept.events).toEqual(['asked', 'confirmed', 'sent']);
+
+  const lost = holding(WAITING);
+  lost.state.confirm = async () => {
+    throw new LostHoldError();
+  };
+  lost.hold.start();
+  await lost.clock.advance(2_000);
+  expect(lost.events).toEqual(['asked', 'lost: taken']);
+});
+
+test('an evaluation is complete when the counts of every partition are younger than half a minute, however few', async () => {
+  const { hold, clock, ticks } = holding();
+  const told = (lane: string, atMs = clock.now()) =>
+    hold.counts(
+      { kind: 'progress', progress: { lane, lanes: 2, position: 7, end: 7, arrivalMs: 1, caughtUp: true } },
+      atMs,
+      true,
+    );
+  const last = async (ms: number) => {
+    await clock.advance(ms);
+    return ticks.at(-1);
+  };
+  hold.start();
+  expect(await last(1_000)).toBe(false);
+  told('0');
+  expect(await last(250)).toBe(false);
+  told('1');
+  expect(await last(250)).toBe(true);
+  // The wall clock of this process is none of the brokers' business.
+  for (const byMs of [3_600_000, -7_200_000]) {
+    clock.setWall(clock.now() + byMs);
+    expect(await last(1_000)).toBe(true);
+  }
+  const { now } = hold;
+  expect(await last(26_000)).toBe(true);
+  expect(await last(2_000)).toBe(false);
+  told('0', now());
+  told('1', now());
+  expect(await last(250)).toBe(true);
+  for (let n = 0; n < 32; n++) {
+    told('0', now());
+    await clock.advance(1_000);
+  }
+  expect(ticks.at(-1)).toBe(false);
+});
+
+test('what an instance told that was cut off alone is ended once, when everything is evaluated here', async () => {
+  const command = decodeCommand(
+    Buffer.from(
+      encodeCommand({
+        ...{ kind: 'blind-over', commandId: 'c1', by: 'host-2', incidentId: 'blind-0123456789abcdef' },
+        ...{ environment: 'test', sinceMs: 5, channels: ['pagerduty'] },
+      }),
+    ),
+  )!;
+  const first = holding();
+  const complete = async ({ hold, clock }: typeof first) => {
+    const progress = { lane: '0', lanes: 1, position: 7, end: 7, arrivalMs: 1, caughtUp: true };
+    hold.counts({ kind: 'progress', progress }, hold.now(), true);
+    await clock.advance(1_000);
+  };
+  const sent = ({ events }: typeof first) => events.filter((event) => event.startsWith('sent'));
+  let answered = 0;
+  first.hold.start();
+  first.hold.command(command, () => answered++);
+  await first.clock.advance(5_000);
+  expect([sent(first), answered]).toEqual([[], 0]);
+  await complete(first);
+  expect([sent(first), answered]).toEqual([['sent resolve logpipe/blind-0123456789abcdef'], 1]);
+  // The topic is read anew by whoever decides next.
+  const second = holding(first.kept);
+  second.hold.start();
+  second.hold.command(command, () => answered++);
+  await complete(second);
+  expect([sent(second), answered]).toEqual([[], 2]);
+});
+
+test('what cannot be decided is a trouble, said with a count that doubles', async () => {
+  const { hold, clock, events, state } = holding();
+  state.commit = async () => {
+    throw new Error('no answer');
+  };
+  hold.start();
+  await clock.advance(250 * 9);
+  expect(hold.trouble()).toBe('alerts cannot be decided: no answer');
+  const said = events.map((line) => JSON.parse(line.slice(line.indexOf('{'))) as { failures: number });
+  expect(said.map(({ failures }) => failures)).toEqual([1, 2, 4, 8]);
+  state.commit = async () => {};
+  await clock.advance(250);
+  expect(hold.trouble()).toBeUndefined();
+});
+
+test('the brokers’ clock set back by an hour, with or without this one: evaluation takes up the new time within a second', async () => {
+  for (const withWall of [true, false]) {
+    const { hold, clock, ticks } = holding();
+    let brokersLess = 0;
+    const second = async () => {
+      for (const lane of ['0', '1']) {
+        const progress = { lane, lanes: 2, position: 7, end: 7, arrivalMs: 1, caughtUp: true };
+        hold.counts({ kind: 'progress', progress }, start + elapsed - brokersLess, true);
+      }
+      elapsed += 1_000;
+      await clock.advance(1_000);
+    };
+    const start = clock.now();
+    let elapsed = 0;
+    hold.start();
+    for (let n = 0; n < 40; n++) await second();
+    expect(ticks.at(-1)).toBe(true);
+    if (withWall) clock.setWall(clock.now() - 3_600_000);
+    brokersLess = 3_600_000;
+    await second();
+    expect(ticks.at(-1)).toBe(true);
+    expect(Math.abs(hold.now() - (start + elapsed - brokersLess))).toBeLessThan(1_500);
+    for (let n = 0; n < 40; n++) await second();
+    expect(ticks.slice(-150).every(Boolean)).toBe(true);
+  }
+});
