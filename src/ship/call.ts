@@ -398,6 +398,7 @@ function showsAll(token: string, value: unknown, shown: string): boolean {
 
 function inspected(value: unknown, showHidden: boolean, normaliser: Normaliser): string {
   if (typeof value === 'bigint') return `${safeString(value)}n`;
+  if (typeof value === 'number') return numberText(value);
   if (typeof value !== 'string' && typeof value !== 'object') return textOf(value, normaliser);
   // Through JSON: only that has a bounded size and ordinary prototypes.
   const plain: unknown = JSON.parse(JSON.stringify(normaliser.value(value)) ?? 'null');

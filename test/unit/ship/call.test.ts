@@ -170,7 +170,7 @@ test('tokens are filled as util.format fills them', () => {
         tokens === 0 ? formatText(template, '').slice(0, -1) : formatText(template, ...args.slice(0, tokens));
       expect(record!.message).toBe(bare);
     }),
-    { numRuns: 200 },
+    { numRuns: 200, examples: [[['%O'], [-0]]] },
   );
 });
 
