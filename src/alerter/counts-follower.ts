@@ -36,7 +36,7 @@ export interface CountedWindows {
   counts(message: CountsMessage, recordMs: number): void;
   /** The brokers' clock was set back, which totals show by themselves; where nothing is counted somebody has to say it. */
   setBack(nowMs: number): void;
-  /** What is judged with from now on: of the hold that begins. */
+  /** What is judged with from now on: of the term that begins. */
   remember(memory: EvaluatorDeps): void;
   tick(wallMs: number): Tick;
   /** As Evaluator.changeRules. */
@@ -51,15 +51,15 @@ export function createCountedWindows(
   const { measures, rollups = [] } = options;
   let { rules } = options;
   let memory: EvaluatorDeps = {};
-  /** Of each lane, how far its totals reach and in which bucket. */
+  /** Of each partition, how far its totals reach and in which bucket. */
   const reached = new Map<string, { readonly upToOffset: number; readonly arrivalMs: number }>();
-  /** Of each lane, up to where its totals belong to a time that is over. */
+  /** Of each partition, up to where its totals belong to a time that is over. */
   const over = new Map<string, number>();
 
   function begin(coveredFromMs: number) {
     const fresh = createEvaluator({ measures, rules, rollups }, memory);
     fresh.store.putHours(hours, coveredFromMs);
-    for (const [lane, { upToOffset }] of reached) over.set(lane, upToOffset);
+    for (const [partition, { upToOffset }] of reached) over.set(partition, upToOffset);
     reached.clear();
     return fresh;
   }
@@ -75,14 +75,14 @@ export function createCountedWindows(
   }
 
   /** False for totals of a time that is over. Begins anew where offsets go on and arrivals go back. */
-  function isOfPresentTime({ lane, upToOffset, arrivalMs }: BucketTotals): boolean {
-    const before = reached.get(lane);
+  function isOfPresentTime({ lane: partition, upToOffset, arrivalMs }: BucketTotals): boolean {
+    const before = reached.get(partition);
     if (before !== undefined && upToOffset > before.upToOffset && before.arrivalMs - arrivalMs > SET_BACK_MS) {
       beginAnew(arrivalMs);
     }
-    if (upToOffset <= (over.get(lane) ?? Number.NEGATIVE_INFINITY)) return false;
-    if (upToOffset > (reached.get(lane)?.upToOffset ?? Number.NEGATIVE_INFINITY)) {
-      reached.set(lane, { upToOffset, arrivalMs });
+    if (upToOffset <= (over.get(partition) ?? Number.NEGATIVE_INFINITY)) return false;
+    if (upToOffset > (reached.get(partition)?.upToOffset ?? Number.NEGATIVE_INFINITY)) {
+      reached.set(partition, { upToOffset, arrivalMs });
     }
     return true;
   }
@@ -235,8 +235,8 @@ export function createCatchUp(hand: (record: CountsRecord) => void): CatchUp {
   /** By the key of the final totals, or of the progress; undefined where one has been handed over and none came since. */
   const held = new Map<string, { readonly record: CountsRecord; readonly upToOffset: number } | undefined>();
 
-  /** To the end of the order, so that a lane's progress stays behind its totals. */
-  function hold(key: string, record: CountsRecord, upToOffset: number): void {
+  /** To the end of the order, so that a partition's progress stays behind its totals. */
+  function holdBack(key: string, record: CountsRecord, upToOffset: number): void {
     held.delete(key);
     held.set(key, { record, upToOffset });
   }
@@ -245,8 +245,8 @@ export function createCatchUp(hand: (record: CountsRecord) => void): CatchUp {
     take(record) {
       const key = record.key?.toString() ?? '';
       if (isProgress(key)) {
-        if (held.has(key)) return hold(key, record, 0);
-        // The first one tells since when something is known of the lane.
+        if (held.has(key)) return holdBack(key, record, 0);
+        // The first one tells since when something is known of the partition.
         held.set(key, undefined);
         return hand(record);
       }
@@ -259,7 +259,7 @@ export function createCatchUp(hand: (record: CountsRecord) => void): CatchUp {
       const { finalKey, upToOffset } = version;
       // A former owner that was paused may write an older version behind a newer one.
       if (upToOffset >= (held.get(finalKey)?.upToOffset ?? Number.NEGATIVE_INFINITY))
-        hold(finalKey, record, upToOffset);
+        holdBack(finalKey, record, upToOffset);
     },
     end() {
       for (const one of held.values()) if (one !== undefined) hand(one.record);

@@ -1,6 +1,6 @@
 // The alert history's way to Elasticsearch. In: `history` entries of the outbox. Out: documents in the monthly index, and a
 // result for each entry. Guarantee: nothing is given up but what Elasticsearch refuses as a document; sending twice leaves
-// one document (`create` with an id of its own), so it needs no hold; and it has its own queue: no message waits for it.
+// one document (`create` with an id of its own), so it needs no term; and it has its own queue: no message waits for it.
 
 import type { Client } from '@elastic/elasticsearch';
 import type { Clock } from '../core/clock.ts';

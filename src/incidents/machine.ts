@@ -33,7 +33,7 @@ import {
   wasReached,
   withPeak,
 } from './incident.ts';
-import { createNotices, type Decision, lastWords, tellIncidents } from './notices.ts';
+import { createNotices, type Decision, lastWords, notifyIncidents } from './notices.ts';
 import { BLIND_ENDED, blindNotice, type ChannelName, type Notification, type SendResult } from './notification.ts';
 import {
   createRecords,
@@ -136,7 +136,7 @@ export function createAlertMachine(
   let latest: { readonly plan: Plan; readonly draft: Draft } | undefined;
 
   /** True when what these rules do not know may end: see `KEEP_FIRING_MS`. */
-  function settleRules({ draft, wallMs }: Step, remarks: string[]): boolean {
+  function rulesAreCertain({ draft, wallMs }: Step, remarks: string[]): boolean {
     if (rulesHash === undefined) return true;
     const present = draft.get('rules', 'present');
     if (present === undefined || givenHash === rulesHash || present.hash === rulesHash) {
@@ -163,23 +163,23 @@ export function createAlertMachine(
   }
 
   /** A changed rule takes effect on what is open. @returns alerts that go on in another incident */
-  function followRules(step: Step, settled: boolean): AlertRecord[] {
+  function followRules(step: Step, certain: boolean): AlertRecord[] {
     const moved: AlertRecord[] = [];
     for (const { key, ruleId } of step.draft.values('dismissed')) {
-      if (settled && !rules.has(ruleId)) step.draft.remove('dismissed', key);
+      if (certain && !rules.has(ruleId)) step.draft.remove('dismissed', key);
     }
     for (const alert of step.draft.values('alert')) {
       const rule = rules.get(alert.ruleId);
       const firing = alert.phase === 'firing';
       if (rule === undefined || !canSpeakOf(rule, alert)) {
-        if (!settled) continue;
+        if (!certain) continue;
         if (firing) endFiring(step, alert, rule === undefined ? 'rule removed' : 'rule changed');
         else step.draft.remove('alert', alert.key);
         continue;
       }
       const adopted = adoptRule(alert, rule);
       const { group } = rule;
-      if (firing && group !== alert.group && settled) {
+      if (firing && group !== alert.group && certain) {
         endFiring(step, alert, 'moved');
         const { incidentId: _, announced: __, muted: ___, ...rest } = adopted;
         moved.push({ ...rest, group });
@@ -227,7 +227,7 @@ export function createAlertMachine(
       const outbox = writeOutbox(draft, { wallMs, environment, limits, history });
       const step: Step = { draft, outbox, evalMs, wallMs, skippedMs, rules };
 
-      settle(step, results);
+      settleResults(step, results);
       for (const incident of draft.values('incident')) {
         const present = redated(incident, wallMs);
         if (present !== incident) draft.put('incident', incident.id, present);
@@ -239,14 +239,14 @@ export function createAlertMachine(
       const refused = commands.flatMap((command) => applyCommand(step, command, isTrue) ?? []);
       prune(draft, wallMs, history);
       const remarks: string[] = [];
-      const moved = followRules(step, settleRules(step, remarks));
+      const moved = followRules(step, rulesAreCertain(step, remarks));
       join(step, moved);
       const seen = relevant(observations, draft.values('alert'), draft.values('dismissed'), rules);
       const evaluated = observations.some(({ state }) => state === 'breached' || state === 'clear');
       const { fired, suppressed } = observe(step, seen, evaluated, said);
       join(step, fired);
       mute(step);
-      const decisions = tellIncidents(step, {
+      const decisions = notifyIncidents(step, {
         notices,
         channelsFor: deps.channelsFor,
         current(alert: AlertRecord): AlertRecord | undefined {
@@ -418,7 +418,7 @@ const MAX_RESOLVED = 2_000;
 /** Dismissed absences beyond this go before their time, oldest first. */
 const MAX_DISMISSED = 1_000;
 
-function settle({ draft, outbox, wallMs }: Step, results: readonly OutboxResult[]): void {
+function settleResults({ draft, outbox, wallMs }: Step, results: readonly OutboxResult[]): void {
   for (const { id, result, retry } of results) {
     const entry = draft.get('outbox', id);
     if (entry === undefined) {

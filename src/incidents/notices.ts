@@ -35,15 +35,15 @@ export interface Decision {
   readonly channels: readonly ChannelName[];
 }
 
-interface TellDeps {
+interface NotifyDeps {
   readonly notices: Notices;
   readonly channelsFor: (priority: Priority) => readonly ChannelName[];
   /** The alert with what its rule says at present; undefined when that is not that the condition is true. */
   readonly current: (alert: AlertRecord) => AlertRecord | undefined;
 }
 
-/** Closes incidents without firing alerts, and tells what there is to tell; also the end that a channel is still owed. */
-export function tellIncidents(step: Step, deps: TellDeps): Decision[] {
+/** Closes incidents without firing alerts, and notifies of what there is to say; also of the end that a channel is still owed. */
+export function notifyIncidents(step: Step, deps: NotifyDeps): Decision[] {
   const firingOf = new Map<string, AlertRecord[]>();
   for (const alert of step.draft.values('alert')) {
     if (alert.phase !== 'firing' || alert.incidentId === undefined) continue;
@@ -54,12 +54,12 @@ export function tellIncidents(step: Step, deps: TellDeps): Decision[] {
   return step.draft
     .values('incident')
     .filter((incident) => incident.state === 'open' || openChannels(incident).length > 0)
-    .flatMap((incident) => tell(step, deps, incident, (firingOf.get(incident.id) ?? []).sort(byUrgency)) ?? []);
+    .flatMap((incident) => notify(step, deps, incident, (firingOf.get(incident.id) ?? []).sort(byUrgency)) ?? []);
 }
 
-function tell(
+function notify(
   step: Step,
-  deps: TellDeps,
+  deps: NotifyDeps,
   present: IncidentRecord,
   firing: readonly AlertRecord[],
 ): Decision | undefined {
@@ -162,7 +162,7 @@ const MAX_BYTES = 150_000;
 const MAX_JOINED = 20;
 
 interface Notices {
-  /** `audible`: the alerts to tell, most urgent first, at least one. */
+  /** `audible`: the alerts to name, most urgent first, at least one. */
   trigger(
     incident: IncidentRecord,
     audible: readonly AlertRecord[],

@@ -205,7 +205,7 @@ function toNumber(value: unknown): number {
   return typeof value === 'string' && value.trim() !== '' ? Number(value) : Number.NaN;
 }
 
-// The totals of one lane and one arrival bucket, split by event bucket, while they are counted. In: what collect.ts finds
+// The totals of one partition and one arrival bucket, split by event bucket, while they are counted. In: what collect.ts finds
 // in an event. Out: BucketTotals. Guarantee: a pure function of the records counted in, in their order; what it weighs as
 // JSON stays near MAX_BYTES, whatever the records hold.
 
@@ -245,7 +245,7 @@ interface EventCells {
 }
 
 export class ArrivalBucket {
-  readonly lane: string;
+  readonly partition: string;
   /** Start of the bucket, ms. */
   readonly arrivalMs: number;
   upToOffset = -1;
@@ -260,8 +260,13 @@ export class ArrivalBucket {
   private readonly events = new Map<number, EventCells>();
   private latest: EventCells | undefined;
 
-  constructor(lane: string, arrivalMs: number, measures: readonly CollectedMeasure[], maxBytes = MAX_BUCKET_BYTES) {
-    this.lane = lane;
+  constructor(
+    partition: string,
+    arrivalMs: number,
+    measures: readonly CollectedMeasure[],
+    maxBytes = MAX_BUCKET_BYTES,
+  ) {
+    this.partition = partition;
     this.arrivalMs = arrivalMs;
     this.measures = measures;
     this.maxBytes = maxBytes;
@@ -345,7 +350,7 @@ export class ArrivalBucket {
   /** BucketTotals as JSON, written by hand: this is done every half second, and objects with so many keys are slow. */
   toJson(): string {
     const { arrivalMs, upToOffset, records } = this;
-    let text = `{"lane":${JSON.stringify(this.lane)},"arrivalMs":${arrivalMs},"upToOffset":${upToOffset}`;
+    let text = `{"lane":${JSON.stringify(this.partition)},"arrivalMs":${arrivalMs},"upToOffset":${upToOffset}`;
     text += `,"records":${records},"format":${TOTALS_FORMAT},"buckets":[`;
     const events = [...this.events.values()].sort((a, b) => a.eventMs - b.eventMs);
     for (let i = 0; i < events.length; i++) text += (i === 0 ? '' : ',') + this.eventJson(events[i]!);

@@ -51,7 +51,7 @@ interface CollectedBase extends MeasureBase {
   readonly where: Where;
   /** Field paths whose values are the labels of a series, in this order. */
   readonly by: readonly string[];
-  /** Label sets kept per lane and arrival bucket; later ones count as OTHER. */
+  /** Label sets kept per partition and arrival bucket; later ones count as OTHER. */
   readonly maxSeries: number;
   /** Event ids kept per series and bucket. */
   readonly examples: number;

@@ -1,8 +1,9 @@
 // What the counter publishes and the evaluator adds up. Contracts only: the counter fills them, windows read them.
 //
-// For each (lane, arrival bucket) the counter publishes the absolute totals of that bucket's records so far. A value is a
+// For each (partition, arrival bucket) the counter publishes the absolute totals of that bucket's records so far. A value is a
 // pure function of the log up to `upToOffset`: written twice it changes nothing, and a reader keeps the one with the
-// highest `upToOffset`. A lane is a partition of the log topic, or in embedded mode one reading of one file.
+// highest `upToOffset`. A partition is one of the log topic, or in embedded mode one reading of one file.
+// In what is written it is called `lane`, the name the format began with.
 import { DDSketch } from '@datadog/sketches-js';
 
 /** Width of arrival and event buckets, in ms. */
@@ -64,6 +65,7 @@ export interface EventBucket {
 }
 
 export interface BucketTotals {
+  /** The partition. */
   lane: string;
   /** Start of the arrival bucket in ms. */
   arrivalMs: number;
@@ -76,10 +78,11 @@ export interface BucketTotals {
   buckets: EventBucket[];
 }
 
-/** How far a lane was read; published behind its totals, so that a reader who sees it has seen those too. */
-export interface LaneProgress {
+/** How far a partition was read; published behind its totals, so that a reader who sees it has seen those too. */
+export interface PartitionProgress {
+  /** The partition. */
   lane: string;
-  /** How many lanes there are in all; lanes are numbered from 0 with Kafka. */
+  /** How many partitions there are in all; they are numbered from 0 with Kafka. */
   lanes: number;
   /** The next offset to read, and the end of the log as far as known. */
   position: number;
@@ -107,7 +110,7 @@ export type CountsMessage =
       /** `totals` as JSON, when it is at hand: whoever only passes it on need not touch `totals`, which costs more. */
       readonly written?: { readonly lane: string; readonly arrivalMs: number; readonly json: string };
     }
-  | { readonly kind: 'progress'; readonly progress: LaneProgress };
+  | { readonly kind: 'progress'; readonly progress: PartitionProgress };
 
 /** Takes what the counter has to say, in order. Resolves when it is durable. */
 export interface CountsSink {

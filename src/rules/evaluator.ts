@@ -15,7 +15,7 @@ import type { Labels } from '../windows/series.ts';
 import type { Layer } from '../windows/tables.ts';
 import { type Reading, readMeasure, sourcesOf, windowTo } from '../windows/values.ts';
 import { createWindowStore, type WindowStore } from '../windows/windows.ts';
-import { type EvaluateDeps, evaluate, judge } from './kinds.ts';
+import { type JudgeDeps, judge, judgeRules } from './kinds.ts';
 import type { KnownSet, QuietSet } from './known-sets.ts';
 import type { Observation } from './observation.ts';
 import { longestPercentileMs, type Rules, rollupsOf } from './rule-config.ts';
@@ -40,7 +40,7 @@ export interface Tick {
   readonly times: EvaluationTimes;
   readonly progress: ProgressStatus;
   readonly observations: readonly Observation[];
-  /** Settled hours, to be kept as `rollup/<hourMs>`. */
+  /** Finished hours, to be kept as `rollup/<hourMs>`. */
   readonly hours: readonly HourRecord[];
 }
 
@@ -97,9 +97,10 @@ export function createEvaluator(options: EvaluatorOptions, first: EvaluatorDeps 
     tick(wallMs) {
       const status = progress.status(wallMs);
       if (status.lagMs !== undefined) store.setGauge(LAG, {}, Math.max(0, status.lagMs) / 1_000, wallMs);
-      for (const { lane, behindMs } of status.lanes) store.setGauge(STALLED, { lane }, behindMs / 1_000, wallMs);
+      for (const { partition, behindMs } of status.partitions)
+        store.setGauge(STALLED, { lane: partition }, behindMs / 1_000, wallMs);
       const times = status.times ?? { ...NEVER, wallMs };
-      const observations = evaluate(rules, store, times, memory);
+      const observations = judgeRules(rules, store, times, memory);
       observations.push(...lateWatch.observe(observations, times));
       return { times, progress: status, observations, hours: status.times ? store.takeHours(times.evalMs) : [] };
     },
@@ -159,11 +160,11 @@ function createLateWatch(deps: LateWatchDeps): LateWatch {
       REPEATABLE.includes(rule.kind) &&
       !isInternal(store, rule.measure),
   );
-  const none: EvaluateDeps = {};
+  const none: JudgeDeps = {};
   let missed = new Map<string, Happened>();
   let catchingUp = false;
   let judgedMs: number | undefined;
-  let toldAtHead = new Set<string>();
+  let breachedAtHead = new Set<string>();
   let late: { fromMs: number; toMs: number; firstMs: number; lastMs: number } | undefined;
   let started = false;
   let summary: { happened: readonly Happened[]; atMs: number } | undefined;
@@ -186,18 +187,18 @@ function createLateWatch(deps: LateWatchDeps): LateWatch {
   }
 
   /** At the head again: what fires now pages as usual, the rest is told in one summary. */
-  function settle(breached: ReadonlySet<string>, wallMs: number): void {
+  function reportMissed(breached: ReadonlySet<string>, wallMs: number): void {
     const happened = [...missed]
       .filter(([key, { rule, labels, fromMs, toMs }]) => {
-        const told = breached.has(key) || toldAtHead.has(key) || isFiring(rule.id, labels);
+        const told = breached.has(key) || breachedAtHead.has(key) || isFiring(rule.id, labels);
         return !told && toMs - fromMs + STEP_MS >= rule.forMs;
       })
       .map(([, entry]) => entry);
     missed = new Map();
-    tell(happened, wallMs);
+    summarise(happened, wallMs);
   }
 
-  function tell(found: readonly Happened[], wallMs: number): void {
+  function summarise(found: readonly Happened[], wallMs: number): void {
     // What would have been muted is not told either.
     const happened = found.filter(({ rule }) => !found.some((other) => rule.inhibitedBy.includes(other.rule.id)));
     if (happened.length === 0) return;
@@ -220,7 +221,7 @@ function createLateWatch(deps: LateWatchDeps): LateWatch {
     if (late === undefined || (wallMs - late.lastMs < QUIET_MS && wallMs - late.firstMs < MAX_WAIT_MS)) return;
     const found = lateBreaches(judged, store, late, evalMs);
     late = undefined;
-    tell(
+    summarise(
       found.filter(({ rule, labels }) => !isFiring(rule.id, labels)),
       wallMs,
     );
@@ -241,11 +242,11 @@ function createLateWatch(deps: LateWatchDeps): LateWatch {
         );
         if (catchingUp) {
           catchUp(evalMs);
-          settle(breached, wallMs);
+          reportMissed(breached, wallMs);
           catchingUp = false;
         }
         judgedMs = evalMs;
-        toldAtHead = breached;
+        breachedAtHead = breached;
         watchLate(times);
       }
       return [summaryOf(lateRule, summary, wallMs)];

@@ -27,18 +27,18 @@ import {
 } from './rule-types.ts';
 import { byKey, isInternal, type JudgeContext, timesFor, toObservations, type Verdict } from './words.ts';
 
-export interface EvaluateDeps {
+export interface JudgeDeps {
   /** For first-seen rules; without it they say nothing. */
   readonly known?: KnownSet;
   /** For absence rules; without it they know what the windows hold. */
   readonly quiet?: QuietSet | undefined;
 }
 
-export function evaluate(
+export function judgeRules(
   rules: Rules,
   store: WindowStore,
   times: EvaluationTimes,
-  deps: EvaluateDeps = {},
+  deps: JudgeDeps = {},
 ): Observation[] {
   const held = isBehind(times);
   const observations: Observation[] = [];
@@ -59,7 +59,7 @@ export function evaluate(
   return observations;
 }
 
-export function judge(rule: MeasuredRule, rules: Rules, context: JudgeContext, deps: EvaluateDeps): Verdict[] {
+export function judge(rule: MeasuredRule, rules: Rules, context: JudgeContext, deps: JudgeDeps): Verdict[] {
   switch (rule.kind) {
     case 'threshold':
     case 'ratio':
@@ -322,7 +322,7 @@ interface Sum {
 }
 
 function judgeTrend(rule: TrendRule, { store, times }: JudgeContext): Verdict[] {
-  const toMs = store.hourly.settledEndMs(times.evalMs);
+  const toMs = store.hourly.finishedEndMs(times.evalMs);
   const fromMs = toMs - rule.windowMs;
   const now = valueOver(rule, store, fromMs, toMs);
   const before = valueOver(rule, store, fromMs - rule.offsetMs, toMs - rule.offsetMs);
@@ -456,7 +456,7 @@ function lastEvents(
 
 const NEVER = 'no event has ever arrived';
 /** A label set is spoken of for so long after it was forgotten, so that its alert ends. */
-const TELL_MS = 3_600_000;
+const SPOKEN_OF_MS = 3_600_000;
 
 /** @param quiet without it nothing is known but what the windows hold */
 function judgeAbsence(rule: AbsenceRule, { store, times }: JudgeContext, quiet?: QuietSet): Verdict[] {
@@ -478,7 +478,8 @@ function judgeAbsence(rule: AbsenceRule, { store, times }: JudgeContext, quiet?:
     if (heard.has(key)) continue;
     // Silent at least since the clock was set back, and nobody knows for how long before.
     if (isOver(lastMs, evalMs)) verdicts.push({ labels, state: 'unknown' });
-    else if (rule.forgetAfterMs !== undefined && evalMs - lastMs >= rule.forgetAfterMs + TELL_MS) quiet?.forget(entry);
+    else if (rule.forgetAfterMs !== undefined && evalMs - lastMs >= rule.forgetAfterMs + SPOKEN_OF_MS)
+      quiet?.forget(entry);
     else verdicts.push(judgeSilence(rule, evalMs, key, labels, lastMs, quiet));
   }
   if (by.length > 0 || verdicts.length > 0) return verdicts;
