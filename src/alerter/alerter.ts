@@ -1,8 +1,8 @@
-// The alerter on Kafka: who leads evaluates, decides and notifies; everybody else stands by. In: membership,
-// the counts topic, the alerts topic. Out: one term after the other.
-// Guarantee: one term at a time in this process, begun only after the former leader was fenced off; who stands by follows the
-// counts as who decides does, so that a take-over need not read them again; Kafka gone for long is told directly, because nothing
-// else can be.
+// The alerter on Kafka, and one term of the alert state. In: membership, the counts topic, the alerts topic. Out: one term after the other,
+// each from its records to ticking: evaluations, decisions, messages.
+// Guarantee: who leads evaluates, decides and notifies; everybody else stands by, and follows the counts as who decides does, so that a
+// take-over need not read them again. One term at a time in this process, begun only after the former leader was fenced off; when it is
+// lost nothing more is decided or sent from it. Kafka gone for long is told directly (blindness.ts), because nothing else can be.
 import { type Clock, SET_BACK_MS, settleable, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -260,9 +260,8 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
   };
 }
 
-// One term of the alert state: from its records to ticking. In: counts, readings, time. Out: evaluator, decisions, messages.
-// The same for Kafka and for the embedded mode. Guarantee: an evaluation is decided and durable before the next one begins;
-// when the term is lost nothing more is decided or sent from here.
+// ---- one term: the same with Kafka and in the embedded mode ----
+// An evaluation is decided and durable before the next one begins.
 
 /** Progress older than this is none. */
 const YOUNG_MS = 30_000;

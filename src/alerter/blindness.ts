@@ -1,5 +1,6 @@
-// "Log pipeline blind": the one alert that cannot go through Kafka. In: signs of life of Kafka, what this process cannot write, a
-// regular look. Out: a P1 straight to the channels after `blindAfterMs`, and its resolve when alerts are evaluated again.
+// When logpipe itself is what fails: "Log pipeline blind", the one alert that cannot go through Kafka, and the heartbeat. In: signs of
+// life of Kafka, what this process cannot write, evaluations, a regular look. Out: a P1 straight to the channels after `blindAfterMs`,
+// and its resolve when alerts are evaluated again; a call of an address of yours as long as there are evaluations.
 // Guarantee: one dedup key per environment and pipeline, whoever notifies and however often, so that a service that knows such keys
 // shows one incident; time that this process slept through is nobody's silence; who told remembers it over a restart. The end is
 // told where the beginning may have arrived, and by the instance that decides: one that stood by hands over to it whom it told.
@@ -308,10 +309,9 @@ function removeNote(file: string, log: Log): void {
   }
 }
 
-// The dead man's switch. In: ticks of the evaluator that saw recent counts of every partition. Out: a call of an address of yours
-// every minute, as long as there are such ticks. Whoever listens there (a monitoring service, a second logpipe's log) raises the
-// alarm when the calls stop. Guarantee: no call when the last such tick is older than half a minute, nor while
-// this process is blind.
+// ---- the heartbeat, a dead man's switch: a call of an address every minute ----
+// Whoever listens there (a monitoring service, a second logpipe) raises the alarm when the calls stop. No call when the last evaluation
+// that saw recent counts of every partition is older than half a minute, nor while this process is blind.
 
 const YOUNG_MS = 30_000;
 

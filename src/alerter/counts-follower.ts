@@ -1,7 +1,7 @@
-// What was counted, ready to be judged. In: the counter's messages. Out: windows and an evaluator on top of them. Guarantee: the same
-// in an instance that decides and in one that stands by, so that a take-over need not read the counts again; when the brokers' clock
-// was set back it begins anew in the new time, for what was counted in the time that comes again would be counted twice. What has
-// ended in it is told as soon as a whole window of it shows so.
+// What was counted, followed and ready to be judged, by the brokers' time. In: the counts topic. Out: windows with an evaluator on top, and
+// the time that rules and messages go by. Guarantee: the same in an instance that decides and in one that stands by, so that a take-over
+// need not read the counts again; when the brokers' clock was set back it begins anew in the new time, for what was counted in the time
+// that comes again would be counted twice. What has ended in it is told as soon as a whole window of it shows so.
 
 import type { KafkaMessage } from 'kafkajs';
 import { type Clock, momentOf, SET_BACK_MS, type Settleable, STEP_MS, settleable, sleep } from '../core/clock.ts';
@@ -115,8 +115,8 @@ export function fullHour(ms: number): number {
   return Math.floor(ms / HOUR_MS) * HOUR_MS;
 }
 
-// The counts topic, from a time on and then as it grows. In: brokers. Out: messages in order, with the time each was written.
-// Guarantee: whatever ends the reading, it begins again, a little before where it was, until it is closed; what comes twice is
+// ---- the counts topic, from a time on and then as it grows ----
+// Whatever ends the reading, it begins again, a little before where it was, until it is closed; what comes twice is
 // harmless, because windows keep the newest version of each bucket.
 
 export interface CountsReader {
@@ -219,9 +219,9 @@ export function followCounts(
   };
 }
 
-// The counts topic while it is read from hours ago. In: its records in order. Out: those that still say something, in order.
-// Guarantee: what is handed over adds up to the same as all records would; versions of an interval that is over, or that a later
-// version has replaced, are not even parsed. There are some twenty of each until the broker compacts them, after up to an hour.
+// ---- the counts topic while it is read from hours ago ----
+// What is handed over adds up to the same as all records would; versions of an interval that is over, or that a later version has
+// replaced, are not even parsed. There are some twenty of each until the broker compacts them, after up to an hour.
 
 type CountsRecord = Pick<KafkaMessage, 'key' | 'value' | 'timestamp'>;
 
@@ -268,9 +268,8 @@ export function createCatchUp(hand: (record: CountsRecord) => void): CatchUp {
   };
 }
 
-// What time it is for the rules: the brokers' time, as far as it is known here. In: this process's clocks, and the brokers' time of
-// each record that is read while it is written. Out: the present time that lag and messages go by.
-// Guarantee: an alerter whose wall clock is set forward does not take the log for history, and one whose clock is set back does not
+// ---- what time it is for the rules: the brokers' time, as far as it is known here ----
+// An alerter whose wall clock is set forward does not take the log for history, and one whose clock is set back does not
 // wait: a step is believed only when the brokers made it too, and then at once.
 
 interface BrokersClock {

@@ -1,6 +1,6 @@
-// Windows judged with a memory. In: windows of what was counted, the wall clock, and the records of the alert store. Out: evaluations
-// for the alert machine, with the records that must become durable with them: new kinds of errors, who fell silent, finished hours.
-// Guarantee: what was learned stands in every evaluation until `accepted` says that it is durable.
+// The evaluator with what must outlive it. In: windows of what was counted, the wall clock, and the records of the alert store. Out:
+// evaluations for the alert machine, with the records that must become durable with them: new kinds of errors, who fell silent, finished
+// hours. Guarantee: what was learned stands in every evaluation until `accepted` says that it is durable.
 
 import type { StateChange, StateKey } from '../incidents/records.ts';
 import { watchedBy } from '../rules/kinds.ts';

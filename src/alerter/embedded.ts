@@ -1,5 +1,6 @@
 // Counting and alerting in one process without Kafka: the journal holds counts and alert state. In: files or standard input.
-// Out: one term, from start to stop. Guarantee: after a crash everything goes on where the journal ends.
+// Out: one term, from start to stop. Guarantee: after a crash everything goes on where the journal ends; totals and how far each file was
+// counted are one record, so that no line counts twice.
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
@@ -71,9 +72,7 @@ export async function startEmbeddedAlerting(
   };
 }
 
-// Counts of the embedded mode: in the journal of the alert state. In: the counter's messages. Out: durable totals, and the
-// same messages to the evaluator of this process. Guarantee: totals and how far each file was counted are one record, so that
-// no line counts twice after a crash.
+// ---- counts in the journal of the alert state ----
 
 const PREFIX = 'counts/';
 /** As far back as a take-over with Kafka reads them. */

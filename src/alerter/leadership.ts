@@ -1,4 +1,4 @@
-// Who decides. In: membership in the alerter's group, on one partition of a topic. Out: whether this instance is the one
+// Who leads, and so decides. In: membership in the alerter's group, on one partition of a topic. Out: whether this instance is the one
 // member that leads. Guarantee: none about the others, a member that was stopped believes what it believed; who writes is
 // decided by the store's fence. `assured` keeps a member that slept from fencing off its successor.
 
@@ -183,9 +183,9 @@ export function createLeadership(
   };
 }
 
-// Who gets the partition that makes a leader. In: the members of the group, each with the time since when it has led. Out: an
-// assignment kafkajs distributes. Guarantee: a member that joins does not take the lead from the one that has it; of two that believe they
-// have it, the one that took it later is right, for it took it from the other.
+// ---- which member gets the partition that makes it the leader ----
+// A member that joins does not take the lead from the one that has it; of two that believe they have it, the one that took it later is
+// right, for it took it from the other.
 
 const NAME = 'LogpipeHolderAssigner';
 const VERSION = 1;

@@ -1,5 +1,5 @@
-// Alert state on the compacted alerts topic. In: changes. Out: one transaction per commit. Guarantee: whoever opens the store
-// fences off the former leader first, whose open transaction is aborted and whose later writes are refused, and then reads
+// Alert state on the compacted alerts topic. In: changes. Out: one transaction per commit, and all records at a take-over. Guarantee: whoever
+// opens the store fences off the former leader first, whose open transaction is aborted and whose later writes are refused, and then has
 // everything that was committed before; a commit of which it is not known what became of it ends the store.
 import { randomUUID } from 'node:crypto';
 import type { Kafka, KafkaMessage, Message, Producer } from 'kafkajs';
@@ -199,10 +199,10 @@ async function disconnect(producer: Producer, clock: Clock): Promise<void> {
   await within(CLOSE_MS, producer.disconnect(), clock).catch(() => {});
 }
 
-// Follows the alerts topic from its beginning, so that a take-over need not read it first. In: the topic. Out: all records as
-// they were when a certain record was written. Guarantee: nothing that was committed before that record is missing and
-// nothing of an aborted or open transaction is in it. The end is found by content, not by offset: compaction and transaction
-// markers leave holes, and a batch that compaction has emptied shows no offset at all.
+// ---- the records, followed from the beginning of the topic so that a take-over need not read it first ----
+// All records as they were when a certain record was written: nothing that was committed before it is missing, and nothing of an
+// aborted or open transaction is in it. The end is found by content, not by offset: compaction and transaction markers leave holes,
+// and a batch that compaction has emptied shows no offset at all.
 
 /** Written by each take-over, and to confirm a term: `{ id }`. */
 const LEADER_KEY = 'meta/holder';

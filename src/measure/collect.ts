@@ -1,6 +1,6 @@
-// What an event adds to the measures. In: collected measures, compiled once; then tagged events. Out: cells of a bucket.
-// Guarantee: an event touches only the measures that ask for its `event`; a field that is missing or of another type adds
-// nothing; never throws for any document.
+// What an event adds to the measures. In: collected measures, compiled once; then tagged events. Out: the cells of an arrival bucket, and
+// its totals as JSON. Guarantee: an event touches only the measures that ask for its `event`; a field that is missing or of another type
+// adds nothing; never throws for any document; totals are a pure function of the records counted in, in their order, in bounded memory.
 //
 // The hot path: an event's fields are read once into slots, which conditions and labels then share.
 import type { TaggedEvent } from '../tag/tag.ts';
@@ -137,8 +137,8 @@ function compileGetter(path: string): Getter {
   };
 }
 
-// Conditions of measures.yml as tests. In: a field's value as it stands in a document, or a label's text. Out: holds or
-// not. Guarantee: never throws for any value; a number and its text are the same value, so that labels can be compared.
+// ---- conditions of measures.yml as tests ----
+// A number and its text are the same value, so that labels can be compared.
 
 type Test = (value: unknown) => boolean;
 
@@ -205,9 +205,8 @@ function toNumber(value: unknown): number {
   return typeof value === 'string' && value.trim() !== '' ? Number(value) : Number.NaN;
 }
 
-// The totals of one partition and one arrival bucket, split by event bucket, while they are counted. In: what collect.ts finds
-// in an event. Out: BucketTotals. Guarantee: a pure function of the records counted in, in their order; what it weighs as
-// JSON stays near MAX_BYTES, whatever the records hold.
+// ---- the totals of one partition and one arrival bucket, split by event bucket, while they are counted ----
+// What they weigh as JSON stays near MAX_BUCKET_BYTES, whatever the records hold.
 
 /** A record of the counts topic takes a little more (topics.ts). */
 const MAX_BUCKET_BYTES = 8 * 1024 * 1024;
@@ -434,9 +433,8 @@ function cellJson(cell: Cell): string {
   return cell.ex === undefined ? `{"n":${cell.n}}` : `{"n":${cell.n},"ex":${JSON.stringify(cell.ex)}}`;
 }
 
-// The label sets of one measure within one arrival bucket. In: label values. Out: small numbers, 0 for the first set.
-// Guarantee: the first `maxSeries` label sets in the order of the log are kept, everything after them is one set of OTHER:
-// a pure function of the log, in bounded memory.
+// ---- the label sets of one measure within one arrival bucket, as small numbers ----
+// The first `maxSeries` of them in the order of the log are kept; everything after them is one set of OTHER.
 
 /** Longer label values are cut: a label is for telling apart, not for reading a document back. */
 const MAX_LABEL = 256;

@@ -1,7 +1,8 @@
-// Chunks of raw records -> totals per partition and arrival bucket -> a CountsSink -> acknowledgements. In: the log, partition by partition.
-// Out: what publisher.ts makes of the buckets. Guarantee: totals are a pure function of the log; a record of Kafka is
-// acknowledged when its bucket is closed and durable, so that a new owner always begins with a whole bucket. Never throws for
-// any record; memory is bounded by the publisher's limits beside one open bucket per partition.
+// Chunks of raw records -> totals per partition and arrival bucket -> a CountsSink -> acknowledgements. In: the log, partition by
+// partition. Out: every `publishMs` the totals that have changed, oldest first, and behind them how far each partition was read.
+// Guarantee: totals are a pure function of the log; a record of Kafka is acknowledged when its bucket is closed and durable, all of
+// a bucket in one synchronous step, so that a new owner always begins with a whole bucket. Never throws for any record; memory is
+// bounded by the publisher's limits beside one open bucket per partition and 3 MB of event ids for each.
 import { randomUUID } from 'node:crypto';
 import { type Clock, SET_BACK_MS, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
@@ -266,10 +267,8 @@ function wasSetBack({ setBack, origin, records }: Chunk, partition: Partition): 
   return setBack ?? (origin.kind !== 'kafka' && partition.newestMs - first.timeMs > SET_BACK_MS);
 }
 
-// Buckets -> messages for a CountsSink, and acknowledgements when they are durable. In: partitions with their open buckets, and
-// buckets that were closed. Out: every `publishMs` what has changed, oldest first, and behind it how far each partition was read.
-// Guarantee: one publication at a time; what failed is published again; all records of a closed bucket are acknowledged in
-// one synchronous step.
+// ---- publishing: what has changed goes to the sink, and what is durable is acknowledged ----
+// One publication at a time; what failed is published again.
 
 /** An open bucket that does not change is published again after this time: see counts-topic.ts. */
 const REFRESH_MS = 60_000;
@@ -466,9 +465,9 @@ function totalsMessage(bucket: ArrivalBucket, open: boolean): CountsMessage {
   };
 }
 
-// One partition while it is read: its arrival buckets, oldest first, and the acknowledgements that wait for them. In: records in
-// offset order. Out: buckets, each closed by the first record of a later one. Guarantee: a bucket's totals depend on the
-// partition's records alone; a record that is delivered twice within an assignment is counted once.
+// ---- one partition while it is read: its open bucket, and the acknowledgements that wait ----
+// A bucket is closed by the first record of a later one. Its totals depend on the partition's records alone; a record that is
+// delivered twice within an assignment is counted once.
 
 /** Acknowledges `count` records. Not the chunk itself: that would keep the bytes of its records in memory. */
 interface Part {
@@ -567,10 +566,9 @@ function acknowledge(bucket: PartitionBucket): void {
   for (const { done, count } of parts) done(count);
 }
 
-// Which event ids a partition carried lately, to recognise records that the transport sent again. In: ids with their offsets.
-// Out: seen before, new, or not known because that part of the log was read by somebody else.
-// Guarantee: the answer depends on the log alone (two spans of offsets are remembered, cut at fixed offsets), never on when
-// reading began; memory is bounded: at most 3 MB a partition.
+// ---- which event ids a partition carried lately, to recognise records that the transport sent again ----
+// Seen before, new, or not known because that part of the log was read by somebody else. The answer depends on the log alone (two
+// spans of offsets are remembered, cut at fixed offsets), never on when reading began.
 
 /** Offsets that are forgotten together. What is asked for is found in the same span or in the one before it. */
 export const SPAN = 65_536;

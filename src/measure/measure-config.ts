@@ -173,8 +173,7 @@ export function parseMeasures(text: string, env: Environment, place: string): Me
   return new Map(Object.keys(measures).map((name) => [name, complete(name, measures)]));
 }
 
-// The shape of measures.yml as JSON Schema: which keys there are, which values they take, which kind needs what.
-// What one schema cannot say (names, labels and fields that must exist) is in measure-checks.ts.
+// ---- the shape of measures.yml as JSON Schema ----
 
 const UNITS = ['count', 'ratio', 'percent', 'ms', 's', 'bytes', 'bytes/s', 'per-second', 'per-minute'] as const;
 
@@ -333,7 +332,7 @@ export const MEASURES_SCHEMA = {
   },
 } as const satisfies Schema;
 
-// One definition of measures.yml -> the same with every default filled in, durations in ms. Pure; the checks come before.
+// ---- a definition with every default filled in, durations in ms ----
 
 const MAX_SERIES = 200;
 const STALE_AFTER = '60s';
@@ -425,7 +424,7 @@ function exposed({ kind, prometheus }: WrittenMeasure): { prometheus?: Prometheu
   return { prometheus: Object.freeze({ name, help, type: type ?? usual, labels, scale, buckets }) };
 }
 
-// What the schema of measures.yml cannot say. In: definitions as written. Out: problems in words, each with its place.
+// ---- what the schema cannot say: problems in words, each with its place ----
 
 const NUMBERS: readonly FieldType[] = ['long', 'short', 'float'];
 /** Types whose values are short and exact enough to be a label or to be compared. */

@@ -1,4 +1,5 @@
-// What the counter publishes and the evaluator adds up. Contracts only: the counter fills them, windows read them.
+// What the counter publishes and the evaluator adds up: the contract between them, and the histograms in it. The counter fills them,
+// windows read them.
 //
 // For each (partition, arrival bucket) the counter publishes the absolute totals of that bucket's records so far. A value is a
 // pure function of the log up to `upToOffset`: written twice it changes nothing, and a reader keeps the one with the
@@ -118,10 +119,10 @@ export interface CountsSink {
   close(): Promise<void>;
 }
 
-// A histogram of relative accuracy: which bin a value belongs to, and what a histogram says of quantiles. In: finite
-// numbers. Out: bins as plain counts, so that histograms can be added and taken away again exactly.
-// Guarantee: a quantile is within RELATIVE_ACCURACY of the value at its rank (DDSketch, https://arxiv.org/abs/1908.10693)
-// for absolute values from SMALLEST to LARGEST; below is zero, above is LARGEST. So bin numbers are small and close together.
+// ---- a histogram of relative accuracy: which bin a value belongs to, and what the bins say of quantiles ----
+// Bins are plain counts, so that histograms can be added and taken away again exactly.
+// A quantile is within RELATIVE_ACCURACY of the value at its rank (DDSketch, https://arxiv.org/abs/1908.10693) for absolute values
+// from SMALLEST to LARGEST; below is zero, above is LARGEST. So bin numbers are small and close together.
 
 export const RELATIVE_ACCURACY = 0.01;
 

@@ -1,5 +1,6 @@
 // Counting's messages in, observations out: windows, progress, rules and the watch for what came late, put together. Kafka, the
-// journal, rule tests and backtests drive this same object. Guarantee: pure but for what it holds; time comes in with each call.
+// journal, rule tests and backtests drive this same object. Guarantee: pure but for what it holds; time comes in with each call; of what
+// was only known late nothing pages, and what fires at the head, or fired before, is not told as late.
 import type { Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS, type CountsMessage } from '../measure/totals.ts';
 import type { HourRecord, RollupDefinition } from '../windows/hourly.ts';
@@ -124,9 +125,9 @@ export function createEvaluator(options: EvaluatorOptions, first: EvaluatorDeps 
   };
 }
 
-// What would have fired, had it been known in time: while logpipe was behind, or because events arrived late. In: each evaluation,
-// and what is held. Out: the observation of the `late` rule: one summary. Guarantee: nothing of it pages; what fires at the head,
-// or fired before, is not in it; what was read back at the start is not reported again.
+// ---- what would have fired, had it been known in time ----
+// While logpipe was behind, or because events arrived late: one summary, the observation of the `late` rule. What was read back at
+// the start is not reported again.
 
 interface LateWatchDeps {
   readonly rules: Rules;
@@ -276,8 +277,8 @@ function summaryOf(
   };
 }
 
-// Which rules would have fired, had late events arrived in time. In: rules, what is held, the time the late events are of. Out: rule,
-// labels, from and to. Guarantee: only what the events that came in time did not show already.
+// ---- which rules late events would have made fire ----
+// Only what the events that came in time did not show already.
 
 /** One look at six hours of late events must not hold up the evaluation of now. */
 const MAX_LATE_STEPS = 120;
@@ -328,7 +329,7 @@ function breached(rule: ThresholdRule, store: WindowStore, atMs: number, layer: 
   return new Map(readings.map((reading) => [reading.key, reading] as const));
 }
 
-// Something that a rule would have said at a time, remembered until it can be told. Data and the one way to extend it.
+// ---- what a rule would have said at a time, remembered until it can be said ----
 
 interface Happened {
   readonly rule: MeasuredRule;

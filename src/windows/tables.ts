@@ -1,5 +1,7 @@
 // What is held of one collected measure: its series and, by its kind, counts, sums, histograms or readings over time, and the
-// totals since this process began. In: series values of an event bucket, added or taken away again. Out: see layers.ts, bins.ts.
+// totals since this process began. In: series values of an event bucket, added or taken away again. Out: sums, histograms, readings and
+// examples of a window. Guarantee: bounded by slots × series; sums and merged histograms are exact; a slot that fell out of its ring is
+// forgotten as a whole; nothing late is ever part of the live layer.
 import type { CollectedMeasure, CounterMeasure, DistributionMeasure, GaugeMeasure } from '../measure/measure-config.ts';
 import {
   BUCKET_MS,
@@ -168,9 +170,8 @@ function createGaugeTable(measure: GaugeMeasure, options: TableOptions): GaugeTa
   };
 }
 
-// Sums of one measure over time: 10 s slots for a bit more than an hour, 5 min slots for a day, each for what arrived in time
-// and for what arrived late. In: additions by event bucket. Out: per-series sums of a window.
-// Guarantee: nothing late is ever part of the live layer.
+// ---- layers: 10 s slots for a bit more than an hour, 5 min slots for a day ----
+// Each of them twice: for what arrived in time, and for what arrived late.
 
 /** The longest window of a rule that reads 10 s slots. */
 export const FINE_MS = 65 * 60_000;
@@ -224,9 +225,7 @@ function createLayers(width: number): Layers {
   };
 }
 
-// Numbers per time slot and series: a ring of typed rows. In: additions to (slot, series). Out: per-series sums over a range.
-// Guarantee: bounded by slots × series; a slot that fell out of the ring is forgotten as a whole; sums are exact.
-//
+// ---- a ring of typed rows: numbers per time slot and series ----
 // Rows lie slot by slot, not series by series: a window over a thousand series is a few dozen straight passes, and the sums
 // of one window are kept until something changes, so that rules over the same window share them.
 
@@ -330,9 +329,7 @@ function rowLength(position: number, atLeast: number): number {
   return length;
 }
 
-// Histograms of one distribution per time slot and series. In: bin counts to add or take away. Out: merged bins of a range, and
-// quantiles of them. Guarantee: merging is exact; a slot that fell out is forgotten as a whole.
-//
+// ---- a ring of histograms: bin counts per time slot and series ----
 // Dense arrays between the lowest and the highest bin: bins of durations lie close together, and adding arrays is much
 // cheaper than walking maps. Zero and negative values lie far from the rest, so they have a map of their own.
 
@@ -539,8 +536,8 @@ function createBinRing(options: { readonly slotMs: number; readonly slots: numbe
   };
 }
 
-// Event ids by which people find what was counted. In: the first ids of a series in a bucket. Out: up to a few of a window.
-// Guarantee: bounded per bucket and series and over all series of a bucket.
+// ---- examples: the event ids by which people find what was counted ----
+// A few of each series in a bucket, bounded over all series of a bucket.
 
 const MAX_PER_SERIES = 10;
 const MAX_PER_SLOT = 200;

@@ -1,5 +1,5 @@
-// The evaluator's memory. In: totals per (partition, arrival bucket) as the counter publishes them, in any order and any number of
-// times, and readings that do not come from the log. Out: tables that values.ts reads windows from, totals since the start.
+// What is held of the counts. In: totals per (partition, arrival bucket) as the counter publishes them, in any order and any number of
+// times, and readings that do not come from the log. Out: tables that values.ts reads windows from, and sums of whole hours to be kept.
 // Guarantee: what is held equals a recount of the newest version of every bucket, however they came; memory is bounded.
 import { type CollectedMeasure, isCollected, type Measures } from '../measure/measure-config.ts';
 import {
@@ -278,9 +278,8 @@ function putBack({ hourMs, measures }: HourRecord, tables: ReadonlyMap<string, T
   }
 }
 
-// Which version of each (partition, arrival bucket) was counted. In: partition, bucket and how far its totals reach. Out: whether it is
-// news, and what the version before had added. Guarantee: bounded; a version is never counted twice, an older one never after
-// a newer one.
+// ---- which version of each bucket was counted ----
+// A version is never counted twice, an older one never after a newer one; what the version before had added is taken away.
 
 /**
  * `applied`: counted. `known`: this or a later version was counted already. `too-old`: a later version of a bucket that is
