@@ -3,7 +3,7 @@
 // hours. Guarantee: what was learned stands in every evaluation until `accepted` says that it is durable.
 
 import type { StateChange, StateKey } from '../incidents/records.ts';
-import { watchedBy } from '../rules/kinds.ts';
+import { learnedBy } from '../rules/kinds.ts';
 import {
   createKnownSet,
   createQuietSet,
@@ -126,7 +126,7 @@ export function createDurableEvaluator(
   return {
     changeRules(next) {
       const problem = windows.changeRules(next);
-      if (problem === undefined) known.watchOnly(firstSeen(next).map(watchedBy));
+      if (problem === undefined) known.watchOnly(firstSeen(next).map(learnedBy));
       return problem;
     },
     evaluate(wallMs) {
@@ -190,7 +190,7 @@ function watchedSince(
     known.length === 0 || known.some(({ key }) => key.startsWith(`${measure}/`));
   return new Map(
     rules.flatMap((rule) => {
-      const what = watchedBy(rule);
+      const what = learnedBy(rule);
       const at = kept === undefined ? (isLearned(rule) ? sinceMs : undefined) : kept[what];
       return typeof at === 'number' ? [[what, at] as const] : [];
     }),

@@ -22,7 +22,7 @@ import {
 type Collect = (event: TaggedEvent, eventId: string | undefined, arrivalMs: number, bucket: ArrivalBucket) => void;
 
 type Getter = (event: TaggedEvent) => unknown;
-type Step = (
+type CountStep = (
   slots: readonly unknown[],
   bucket: ArrivalBucket,
   events: EventCells,
@@ -31,9 +31,9 @@ type Step = (
 ) => void;
 
 /** All that events of one name add to. */
-interface Plan {
+interface EventPlan {
   readonly getters: readonly Getter[];
-  readonly steps: readonly Step[];
+  readonly steps: readonly CountStep[];
 }
 
 /** `measures` in the order in which the buckets know them. */
@@ -67,13 +67,13 @@ function eventsOf(condition: Condition | undefined): readonly string[] | undefin
   return condition.map(String);
 }
 
-function compilePlan(measures: readonly CollectedMeasure[], eventName: string | undefined): Plan {
+function compilePlan(measures: readonly CollectedMeasure[], eventName: string | undefined): EventPlan {
   const paths: string[] = [];
   const slotOf = (path: string) => {
     const known = paths.indexOf(path);
     return known >= 0 ? known : paths.push(path) - 1;
   };
-  const steps: Step[] = [];
+  const steps: CountStep[] = [];
   measures.forEach((measure, number) => {
     const names = eventsOf(measure.where.event);
     if (names !== undefined && (eventName === undefined || !names.includes(eventName))) return;
@@ -87,7 +87,7 @@ function compilePlan(measures: readonly CollectedMeasure[], eventName: string | 
   return { getters: paths.map(compileGetter), steps };
 }
 
-function guarded(step: Step, conditions: readonly { slot: number; test: Test }[]): Step {
+function guarded(step: CountStep, conditions: readonly { slot: number; test: Test }[]): CountStep {
   return (slots, bucket, events, at, eventId) => {
     for (let i = 0; i < conditions.length; i++) {
       const { slot, test } = conditions[i]!;
@@ -102,7 +102,7 @@ function compileStep(
   number: number,
   by: readonly number[],
   slotOf: (path: string) => number,
-): Step {
+): CountStep {
   const { examples } = measure;
   if (measure.kind === 'counter') {
     if (examples === 0) return (slots, bucket, events) => void bucket.count(number, slots, by, events);

@@ -520,7 +520,7 @@ function at(evalMs: number): { fromMs: number; toMs: number; nowMs: number } {
 // without a word; what is known is never reported again.
 
 /** What a rule learns of: the same text as long as it speaks of the same label sets. */
-export function watchedBy({ measure, labels, where }: FirstSeenRule): string {
+export function learnedBy({ measure, labels, where }: FirstSeenRule): string {
   return JSON.stringify([measure, labels, where]);
 }
 
@@ -528,7 +528,7 @@ function judgeFirstSeen(rule: FirstSeenRule, { store, times }: JudgeContext, kno
   const { measure, windowMs, where, labels: by, minEvents } = rule;
   const { evalMs } = times;
   const window = windowTo(evalMs, windowMs);
-  const learning = evalMs < known.since(watchedBy(rule), evalMs) + rule.learningMs;
+  const learning = evalMs < known.since(learnedBy(rule), evalMs) + rule.learningMs;
   const verdicts: Verdict[] = [];
 
   for (const reading of readMeasure(store, measure, { ...window, nowMs: evalMs, where, by })) {

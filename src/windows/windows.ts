@@ -26,9 +26,9 @@ import {
   createTable,
   type HeldDistribution,
   type HeldValue,
-  hold,
   type Place,
   type Table,
+  toHeld,
 } from './tables.ts';
 
 interface WindowStoreOptions {
@@ -139,7 +139,7 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
         for (const key in values) {
           const present = key === formerOther ? otherOf(table.measure.by) : key;
           const place = { index: table.series.indexOf(present, arrivalMs), eventMs, late };
-          entries.push({ table, place, value: hold(table.kind, values[key]!) });
+          entries.push({ table, place, value: toHeld(table.kind, values[key]!) });
         }
       }
     }
