@@ -10,10 +10,10 @@ import { join } from 'node:path';
 import {
   type Alerter,
   type AlerterDeps,
-  beginHold,
+  beginTerm,
   createAlerter,
-  type Hold,
-  type HoldDeps,
+  type Term,
+  type TermDeps,
 } from './alerter/alerter.ts';
 import { type BlindWatch, blindIncidentId, createBlindWatch, createHeartbeat } from './alerter/blindness.ts';
 import { followTopic, giveToTopic } from './alerter/commands-given.ts';
@@ -21,7 +21,7 @@ import { createCountedWindows, followCounts } from './alerter/counts-follower.ts
 import { type EmbeddedAlerting, startEmbeddedAlerting } from './alerter/embedded.ts';
 import { installAlertsTemplate } from './alerter/history.ts';
 import { createKafkaStores } from './alerter/store-kafka.ts';
-import { createThreadedHolder } from './alerter/threaded-leadership.ts';
+import { createThreadedLeadership } from './alerter/threaded-leadership.ts';
 import type { Config } from './config.ts';
 import { type Clock, type ClockWatch, watchClock } from './core/clock.ts';
 import { readConfigFile } from './core/config-loader.ts';
@@ -85,14 +85,14 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   const heartbeat = startHeartbeat(config, { ...deps, masker, isBlind: () => blind?.blind() === true });
   const createWindows = (coveredFromMs: number, hours: readonly HourRecord[]) =>
     createCountedWindows({ measures, rules, rollups: STATS_ROLLUPS, coveredFromMs }, hours);
-  const begin = (own: Pick<HoldDeps, 'windows' | 'store' | 'results' | 'onLost' | 'onTick'>) =>
-    beginHold(
+  const begin = (own: Pick<TermDeps, 'windows' | 'store' | 'results' | 'onLost' | 'onTick'>) =>
+    beginTerm(
       { rules, environment: notify.environment, tickMs: settings.tickMs },
       { ...deps, ...own, channels, history, masker },
     );
   let restartSchedule = () => {};
-  const onHold = (hold: Hold) => {
-    const monitor = startMonitor(config, hold, { ...deps, mask: masker.text });
+  const startProbes = (term: Term) => {
+    const monitor = startMonitor(config, term, { ...deps, mask: masker.text });
     restartSchedule = monitor.restart;
     return monitor.stop;
   };
@@ -132,7 +132,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
           reachMs: () => reachOf(rules),
           createWindows,
           begin,
-          onHold,
+          startProbes,
           onTick,
           blind,
         },
@@ -141,7 +141,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     }
     if (counts) counter = counting({});
   } else {
-    embedded = await startEmbeddedAlerting(settings, { ...deps, createWindows, begin, onHold, onTick, counting });
+    embedded = await startEmbeddedAlerting(settings, { ...deps, createWindows, begin, startProbes, onTick, counting });
     counter = embedded.counter;
   }
   if (alerts || embedded !== undefined) {
@@ -150,7 +150,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
       {
         ...{ measures, env: process.env, clock, log },
         onRules(next) {
-          const problem = alerter !== undefined ? alerter.changeRules(next) : embedded?.hold.changeRules(next);
+          const problem = alerter !== undefined ? alerter.changeRules(next) : embedded?.term.changeRules(next);
           if (problem === undefined) rules = next;
           return problem;
         },
@@ -167,8 +167,8 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   return {
     ended,
     tap: counter?.tap,
-    windows: () => (alerter?.hold() ?? embedded?.hold)?.windows,
-    now: () => (alerter?.hold() ?? embedded?.hold)?.now(),
+    windows: () => (alerter?.term() ?? embedded?.term)?.windows,
+    now: () => (alerter?.term() ?? embedded?.term)?.now(),
     readiness() {
       const states: Readiness[] = [];
       if (counter !== undefined) states.push({ name: 'counter', ...counter.status() });
@@ -188,7 +188,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   };
 }
 
-function createHistory(config: Config, ends: (() => Promise<unknown>)[], log: Log): HoldDeps['history'] {
+function createHistory(config: Config, ends: (() => Promise<unknown>)[], log: Log): TermDeps['history'] {
   if (!config.sinks.elasticsearch) return undefined;
   const client = createElasticsearchClient(config.elasticsearch);
   ends.push(() => client.close());
@@ -205,7 +205,7 @@ function startHeartbeat(config: Config, deps: AlertingDeps & { masker: Masker; i
 
 function startMonitor(
   config: Config,
-  hold: Hold,
+  term: Term,
   deps: AlertingDeps & { mask: (text: string) => string },
 ): { readonly restart: () => void; readonly stop: () => Promise<void> } {
   if (!config.monitor.enabled) return { restart() {}, stop: async () => {} };
@@ -213,10 +213,10 @@ function startMonitor(
     ...deps,
     probes: createProbes(config, deps),
     record: ({ measure, labels, value }) => {
-      hold.gauge(measure, labels, value, hold.now());
+      term.gauge(measure, labels, value, term.now());
       if (measure === SPOOL_MEASURE) deps.metrics.spoolUsed.set({ host: labels.host ?? '' }, value);
     },
-    summary: () => healthSummary(hold.windows, hold.now()),
+    summary: () => healthSummary(term.windows, term.now()),
   });
   monitor.start();
   return {
@@ -236,12 +236,12 @@ const BEATS = 6;
 function kafkaParts(
   { kafka, alerts }: Config,
   deps: AlertingDeps,
-): Pick<AlerterDeps, 'createHolder' | 'createStores' | 'follow' | 'followCommands'> {
+): Pick<AlerterDeps, 'createLeadership' | 'createStores' | 'follow' | 'followCommands'> {
   const { clock, log } = deps;
   const { counts: topic, alerts: state } = kafka.topics;
   return {
-    createHolder: (hooks) =>
-      createThreadedHolder(
+    createLeadership: (hooks) =>
+      createThreadedLeadership(
         {
           kafka,
           brokers: kafka.brokers,
@@ -269,7 +269,7 @@ function kafkaParts(
 
 function startBlindWatch(
   config: Config,
-  deps: AlertingDeps & { channels: HoldDeps['channels']; masker: Masker; watch: ClockWatch },
+  deps: AlertingDeps & { channels: TermDeps['channels']; masker: Masker; watch: ClockWatch },
   trouble: () => string | undefined,
 ): { readonly blind: BlindWatch; readonly close: () => Promise<void> } {
   const { kafka, notify, alerts } = config;

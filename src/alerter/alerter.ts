@@ -1,8 +1,8 @@
-// The alerter on Kafka: who holds the alert state evaluates, decides and notifies; everybody else stands by. In: membership,
-// the counts topic, the alerts topic. Out: one hold after the other.
-// Guarantee: one hold at a time in this process, begun only after the former holder was fenced off; who stands by follows the
-// counts as who decides does, so that a take-over need not read them again; Kafka gone for long is told directly, because nothing
-// else can be.
+// The alerter on Kafka, and one term of the alert state. In: membership, the counts topic, the alerts topic. Out: one term after the other,
+// each from its records to ticking: evaluations, decisions, messages.
+// Guarantee: who leads evaluates, decides and notifies; everybody else stands by, and follows the counts as who decides does, so that a
+// take-over need not read them again. One term at a time in this process, begun only after the former leader was fenced off; when it is
+// lost nothing more is decided or sent from it. Kafka gone for long is told directly (blindness.ts), because nothing else can be.
 import { type Clock, SET_BACK_MS, settleable, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -26,11 +26,11 @@ import type { WindowStore } from '../windows/windows.ts';
 import type { BlindWatch } from './blindness.ts';
 import type { CommandReader } from './commands-given.ts';
 import { type CountedWindows, type CountsReader, createBrokersClock, type followCounts } from './counts-follower.ts';
-import { countsFrom, createEvaluations, hoursOf } from './evaluation.ts';
+import { countsFrom, createDurableEvaluator, hoursOf } from './durable-evaluator.ts';
 import { createHistorySender } from './history.ts';
-import type { Holder, HolderHooks } from './leadership.ts';
+import type { Leadership, LeadershipHooks } from './leadership.ts';
 import { createOutbox } from './outbox.ts';
-import { type AlertStore, LostHoldError } from './store.ts';
+import { type AlertStore, LostTermError } from './store.ts';
 import type { KafkaStores } from './store-kafka.ts';
 
 const LOOK_MS = 1_000;
@@ -42,31 +42,31 @@ export interface Alerter {
   start(): void;
   /** Rejects when the membership cannot be kept for a reason that does not pass. */
   readonly ended: Promise<void>;
-  /** The present hold, when it has begun to evaluate. */
-  hold(): Hold | undefined;
-  /** Of every hold from now on. @returns as Hold.changeRules */
+  /** The present term, when it has begun to evaluate. */
+  term(): Term | undefined;
+  /** Of every term from now on. @returns as Term.changeRules */
   changeRules(rules: Rules): string | undefined;
   status(): { readonly ready: boolean; readonly detail: string };
   /** Why alerts cannot be decided although it is this instance's turn; undefined when they can, or it is not. */
   trouble(): string | undefined;
-  /** False when something under way could not be recorded in time; the next holder settles it. */
+  /** False when something under way could not be recorded in time; the next leader settles it. */
   stop(timeoutMs: number): Promise<boolean>;
 }
 
 export interface AlerterDeps {
-  readonly createHolder: (hooks: HolderHooks) => Holder;
+  readonly createLeadership: (hooks: LeadershipHooks) => Leadership;
   readonly createStores: (mayTakeOver: () => Promise<void>) => KafkaStores;
   readonly follow: (fromMs: number, own: Pick<Parameters<typeof followCounts>[1], 'now' | 'onMessage'>) => CountsReader;
   /** Undefined where there is no way to give commands. */
-  readonly followCommands: (onCommand: Hold['command']) => CommandReader | undefined;
+  readonly followCommands: (onCommand: Term['command']) => CommandReader | undefined;
   readonly createWindows: (coveredFromMs: number, hours: readonly HourRecord[]) => CountedWindows;
-  readonly begin: (deps: Pick<HoldDeps, 'windows' | 'store' | 'results' | 'onLost' | 'onTick'>) => Hold;
-  /** The hold evaluates: probes may run. The returned function ends them. */
-  readonly onHold: (hold: Hold) => () => Promise<void>;
+  readonly begin: (deps: Pick<TermDeps, 'windows' | 'store' | 'results' | 'onLost' | 'onTick'>) => Term;
+  /** The term evaluates: probes may run. The returned function ends them. */
+  readonly startProbes: (term: Term) => () => Promise<void>;
   readonly blind: Pick<BlindWatch, 'alive' | 'leads' | 'look' | 'silentMs'>;
   /** How far back the rules look, as they are now. */
   readonly reachMs: () => number;
-  readonly onTick: HoldDeps['onTick'];
+  readonly onTick: TermDeps['onTick'];
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -82,31 +82,31 @@ interface Warm {
 export function createAlerter(options: { readonly group: string }, deps: AlerterDeps): Alerter {
   const { group } = options;
   const { clock, log, blind } = deps;
-  const results: HoldDeps['results'] = new Map();
+  const results: TermDeps['results'] = new Map();
   const stopping = new AbortController();
   let detail = 'not started';
-  let current: { readonly hold: Hold; release(timeoutMs: number): Promise<boolean> } | undefined;
-  let evaluating: Hold | undefined;
+  let current: { readonly term: Term; release(timeoutMs: number): Promise<boolean> } | undefined;
+  let evaluating: Term | undefined;
   let warm: Warm | undefined;
   let standby = false;
   let trouble: string | undefined;
-  let holding: Promise<void> = Promise.resolve();
+  let terms: Promise<void> = Promise.resolve();
   let cancelLook = () => {};
 
-  const holder = deps.createHolder({
-    onHolding(epoch) {
+  const leadership = deps.createLeadership({
+    onTerm(epoch) {
       blind.leads(true);
       standby = false;
       detail = 'taking over';
-      holding = holding.then(() => keep(epoch));
+      terms = terms.then(() => keep(epoch));
     },
     onLost(_epoch, why) {
       detail = why;
       standby = false;
       trouble = undefined;
       const mine = current;
-      // At once, for the take-over may be what it waits for; the next hold begins behind it.
-      if (mine !== undefined) holding = Promise.all([holding, mine.release(RELEASE_MS)]).then(() => {});
+      // At once, for the take-over may be what it waits for; the next term begins behind it.
+      if (mine !== undefined) terms = Promise.all([terms, mine.release(RELEASE_MS)]).then(() => {});
     },
     onStandby() {
       detail = 'standing by: another instance decides';
@@ -120,15 +120,15 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
       standby = false;
     },
   });
-  const stores = deps.createStores(() => holder.assured());
+  const stores = deps.createStores(() => leadership.assured());
 
-  /** Opens the store until it is open or somebody else's turn; a lost store of a hold that goes on is opened again. */
+  /** Opens the store until it is open or somebody else's turn; a lost store of a term that goes on is opened again. */
   async function keep(epoch: number): Promise<void> {
-    for (let failures = 0; holder.holding() === epoch && !stopping.signal.aborted; ) {
+    for (let failures = 0; leadership.epoch() === epoch && !stopping.signal.aborted; ) {
       try {
         const store = await stores.open();
-        // Lost meanwhile: whoever has it now has fenced this store off, and a second hold must not begin beside its own.
-        if (holder.holding() !== epoch || stopping.signal.aborted) return await store.close();
+        // Lost meanwhile: whoever has it now has fenced this store off, and a second term must not begin beside its own.
+        if (leadership.epoch() !== epoch || stopping.signal.aborted) return await store.close();
         trouble = undefined;
         await begin(store, epoch);
         return;
@@ -137,24 +137,24 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
         const text = errorText(error);
         if (isWorthSaying(failures))
           log.warn('the alert state cannot be read; trying again', { error: text, failures });
-        if (holder.holding() === epoch) trouble = `the alert state cannot be read: ${text}`;
+        if (leadership.epoch() === epoch) trouble = `the alert state cannot be read: ${text}`;
         detail = trouble ?? detail;
         await sleep(backoffMs(failures), stopping.signal);
       }
     }
   }
 
-  /** From now on counts are read, and go to the hold where there is one. */
+  /** From now on counts are read, and go to the term where there is one. */
   function warmUp(nowMs: number, records: ReadonlyMap<StateKey, object>): Warm {
     const coveredFromMs = countsFrom(nowMs, deps.reachMs(), records);
     const windows = deps.createWindows(coveredFromMs, hoursOf(records));
     const brokersClock = createBrokersClock(clock);
     const reader = deps.follow(coveredFromMs, {
-      now: () => current?.hold.now() ?? nowMs + clock.monotonicMs() - startedMs,
+      now: () => current?.term.now() ?? nowMs + clock.monotonicMs() - startedMs,
       onMessage(message, recordMs, live) {
         blind.alive();
         const isSetBack = live && brokersClock.saw(recordMs);
-        if (current !== undefined) return current.hold.counts(message, recordMs, live);
+        if (current !== undefined) return current.term.counts(message, recordMs, live);
         if (isSetBack) windows.setBack(recordMs);
         windows.counts(message, recordMs);
       },
@@ -182,24 +182,24 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
     let commands: CommandReader | undefined;
     let released: Promise<boolean> | undefined;
     const gone = settleable();
-    const hold = deps.begin({
+    const term = deps.begin({
       windows,
       store,
       results,
       onTick: deps.onTick,
       onLost() {
         void release(RELEASE_MS).then(() => {
-          if (holder.holding() === epoch) holding = holding.then(() => keep(epoch));
+          if (leadership.epoch() === epoch) terms = terms.then(() => keep(epoch));
         });
       },
     });
 
     async function end(timeoutMs: number): Promise<boolean> {
-      if (current?.hold === hold) current = undefined;
-      if (evaluating === hold) evaluating = undefined;
+      if (current?.term === term) current = undefined;
+      if (evaluating === term) evaluating = undefined;
       await endProbes();
       await commands?.close();
-      const drained = await hold.stop(timeoutMs);
+      const drained = await term.stop(timeoutMs);
       await store.close();
       return drained;
     }
@@ -209,16 +209,16 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
       return released;
     };
 
-    current = { hold, release };
+    current = { term, release };
     const startedMs = clock.monotonicMs();
     await Promise.race([reader.caughtUp(), gone.promise]);
     if (released !== undefined) return;
     log.info('alerts are evaluated here', { caughtUpMs: Math.round(clock.monotonicMs() - startedMs) });
     detail = 'evaluating';
-    evaluating = hold;
-    endProbes = deps.onHold(hold);
-    hold.start();
-    commands = deps.followCommands(hold.command);
+    evaluating = term;
+    endProbes = deps.startProbes(term);
+    term.start();
+    commands = deps.followCommands(term.command);
   }
 
   function look(): void {
@@ -228,15 +228,15 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
 
   return {
     start() {
-      holder.start();
+      leadership.start();
       void standBy();
       look();
     },
-    ended: holder.ended,
-    hold: () => evaluating,
+    ended: leadership.ended,
+    term: () => evaluating,
     // One that has not begun to evaluate has its records already.
     changeRules: (rules) =>
-      current === undefined ? warm?.windows.changeRules(rules) : current.hold.changeRules(rules),
+      current === undefined ? warm?.windows.changeRules(rules) : current.term.changeRules(rules),
     trouble: () => trouble ?? evaluating?.trouble(),
     status() {
       const silentMs = blind.silentMs();
@@ -251,8 +251,8 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
       stopping.abort();
       cancelLook();
       const drained = await (current?.release(timeoutMs) ?? true);
-      await holder.close();
-      await holding.catch(() => {});
+      await leadership.close();
+      await terms.catch(() => {});
       await warm?.reader.close();
       await stores.close();
       return drained;
@@ -260,24 +260,23 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
   };
 }
 
-// One hold of the alert state: from its records to ticking. In: counts, readings, time. Out: evaluations, decisions, messages.
-// The same for Kafka and for the embedded mode. Guarantee: an evaluation is decided and durable before the next one begins;
-// when the hold is lost nothing more is decided or sent from here.
+// ---- one term: the same with Kafka and in the embedded mode ----
+// An evaluation is decided and durable before the next one begins.
 
 /** Progress older than this is none. */
 const YOUNG_MS = 30_000;
 
-interface HoldOptions {
+interface TermOptions {
   readonly rules: Rules;
   readonly environment: string;
   readonly tickMs: number;
 }
 
-export interface HoldDeps {
-  /** For those same rules. They may know of counts already, and live on when the hold is over. */
+export interface TermDeps {
+  /** For those same rules. They may know of counts already, and live on when the term is over. */
   readonly windows: CountedWindows;
   readonly store: AlertStore;
-  /** Results no commit has taken yet; the same map for every hold of this process. */
+  /** Results no commit has taken yet; the same map for every term of this process. */
   readonly results: Map<string, OutboxResult>;
   readonly channels: ReadonlyMap<ChannelName, Channel>;
   /** Where transitions are indexed; absent: nowhere. */
@@ -286,12 +285,12 @@ export interface HoldDeps {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly masker: Masker;
-  readonly onLost: (error: LostHoldError) => void;
+  readonly onLost: (error: LostTermError) => void;
   /** An evaluation was decided and is durable. `complete`: the counts of every partition in it are younger than 30 s. */
   readonly onTick: (complete: boolean) => void;
 }
 
-export interface Hold {
+export interface Term {
   /** @param live it was written just now, not read back */
   counts(message: CountsMessage, recordMs: number, live: boolean): void;
   gauge(measure: string, labels: Labels, value: number, atMs: number): void;
@@ -310,7 +309,7 @@ export interface Hold {
   stop(timeoutMs: number): Promise<boolean>;
 }
 
-export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
+export function beginTerm(options: TermOptions, deps: TermDeps): Term {
   const { rules, environment, tickMs } = options;
   const { store, windows, channels, clock, log, metrics } = deps;
   const machine = createAlertMachine(rules.map(toDecidingRule), store.initial, {
@@ -328,11 +327,11 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     return firing.has(alertKey(ruleId, labels));
   };
   const brokersClock = createBrokersClock(clock, store.dated);
-  const evaluations = createEvaluations({ windows, wallMs: brokersClock.now() }, store.initial, {
+  const evaluator = createDurableEvaluator({ windows, wallMs: brokersClock.now() }, store.initial, {
     isFiring,
     onKnown(keys, maxKeys) {
       metrics.firstSeenUsed.set(keys / maxKeys);
-      // It never empties, so this is said once in a hold.
+      // It never empties, so this is said once in a term.
       if (keys >= maxKeys) {
         log.error('First-seen rules know as many kinds as they can hold: further new ones are not reported', { keys });
       }
@@ -356,7 +355,7 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
   async function tick(): Promise<void> {
     const startedMs = performance.now();
     firing = undefined;
-    const { observations, evalMs, wallMs, records, progress, skippedMs } = evaluations.evaluate(brokersClock.now());
+    const { observations, evalMs, wallMs, records, progress, skippedMs } = evaluator.evaluate(brokersClock.now());
     metrics.evaluationSeconds.observe((performance.now() - startedMs) / 1_000);
     if (progress.lagMs !== undefined) metrics.evaluationLag.set(Math.max(0, progress.lagMs) / 1_000);
     // An instance was cut off and told so: that is over when all that it did not see is known here.
@@ -375,14 +374,14 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
       for (const { done } of given) done();
       for (const remark of remarks) log.warn(remark);
       for (const { why } of refused) log.warn('A command about alerts was not obeyed', { why });
-      evaluations.accepted();
+      evaluator.accepted();
       metrics.alertsFiring.set(machine.alerts().filter(({ phase }) => phase === 'firing').length);
       if (failures > 0) log.info('alerts are decided again', { failures });
       failures = 0;
       trouble = undefined;
       deps.onTick(isComplete(progress));
     } catch (error) {
-      if (error instanceof LostHoldError || stopped) return;
+      if (error instanceof LostTermError || stopped) return;
       failures += 1;
       trouble = `alerts cannot be decided: ${errorText(error)}`;
       if (isWorthSaying(failures)) {
@@ -416,7 +415,7 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     },
     gauge: (measure, labels, value, atMs) => windows.store.setGauge(measure, labels, value, atMs),
     changeRules(next) {
-      const problem = evaluations.changeRules(next);
+      const problem = evaluator.changeRules(next);
       if (problem === undefined) machine.changeRules(next.map(toDecidingRule), hashOf(next));
       return problem;
     },
@@ -442,6 +441,6 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
 }
 
 /** However few events there are: of a partition without any, the counter says every half second that it has read it to its end. */
-function isComplete({ lagMs, lanes }: ProgressStatus): boolean {
-  return lagMs !== undefined && lagMs < YOUNG_MS && lanes.every(({ stalled }) => !stalled);
+function isComplete({ lagMs, partitions }: ProgressStatus): boolean {
+  return lagMs !== undefined && lagMs < YOUNG_MS && partitions.every(({ stalled }) => !stalled);
 }

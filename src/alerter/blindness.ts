@@ -1,10 +1,11 @@
-// "Log pipeline blind": the one alert that cannot go through Kafka. In: signs of life of Kafka, what this process cannot write, a
-// regular look. Out: a P1 straight to the channels after `blindAfterMs`, and its resolve when alerts are evaluated again.
-// Guarantee: one dedup key per environment and pipeline, whoever tells and however often, so that a service that knows such keys
+// When logpipe itself is what fails: "Log pipeline blind", the one alert that cannot go through Kafka, and the heartbeat. In: signs of
+// life of Kafka, what this process cannot write, evaluations, a regular look. Out: a P1 straight to the channels after `blindAfterMs`,
+// and its resolve when alerts are evaluated again; a call of an address of yours as long as there are evaluations.
+// Guarantee: one dedup key per environment and pipeline, whoever notifies and however often, so that a service that knows such keys
 // shows one incident; time that this process slept through is nobody's silence; who told remembers it over a restart. The end is
 // told where the beginning may have arrived, and by the instance that decides: one that stood by hands over to it whom it told.
 //
-// Who tells whom: every blind instance tells PagerDuty, which knows the key. The others would show each message, so they are told by
+// Who notifies whom: every blind instance notifies PagerDuty, which knows the key. The others would show each message, so they are told by
 // the instance that decided last, and by one that stood by only two minutes later: the decider may be dead. Then there can be two.
 import { createHash } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
@@ -102,7 +103,7 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
   const incidentId = blindIncidentId(options.environment, options.pipeline);
   const before = readNote(options.noteFile);
   /** Channels that have a message, or are about to. */
-  const telling = new Set<ChannelName>(before?.told);
+  const notified = new Set<ChannelName>(before?.told);
   /** Of these it is known that they took it, or may have. */
   const told = new Set<ChannelName>(before?.told);
   /** Of these it is known that they never will. */
@@ -124,7 +125,7 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
   let seq = 0;
   if (before !== undefined) metrics.blind.set(1);
 
-  function tell(action: 'trigger' | 'resolve', channels: readonly ChannelName[], message: string): void {
+  function notify(action: 'trigger' | 'resolve', channels: readonly ChannelName[], message: string): void {
     const atMs = clock.now();
     const notification = blindNotice(action, {
       ...{ incidentId, environment: options.environment, sinceMs: sinceMs ?? atMs, atMs, message },
@@ -164,18 +165,18 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
       metrics.blind.set(1);
       log.error('CRITICAL ALERT', { alert: { title: BLIND_TITLE, message: why, metadata: metadataNow() } });
     }
-    const mayTellAll = led || awake - blindSinceMs >= standbyWaitMs;
-    const due = deps.channels.filter((name) => !telling.has(name) && (KEYED.has(name) || mayTellAll));
-    for (const name of due) telling.add(name);
+    const mayNotifyAll = led || awake - blindSinceMs >= standbyWaitMs;
+    const due = deps.channels.filter((name) => !notified.has(name) && (KEYED.has(name) || mayNotifyAll));
+    for (const name of due) notified.add(name);
     if (due.length === 0) return;
     const again = led || due.every((name) => KEYED.has(name)) ? '' : ' Another instance may have told you already.';
-    tell('trigger', due, `${why}: what is logged is not seen, and no other alert can fire.${again}`);
+    notify('trigger', due, `${why}: what is logged is not seen, and no other alert can fire.${again}`);
   }
 
   function resolve(): void {
     // Whoever refused the beginning has no use for the end.
-    const channels = [...telling].filter((name) => !refused.has(name));
-    if (channels.length > 0) tell('resolve', channels, BLIND_ENDED);
+    const channels = [...notified].filter((name) => !refused.has(name));
+    if (channels.length > 0) notify('resolve', channels, BLIND_ENDED);
     over(BLIND_ENDED);
   }
 
@@ -219,7 +220,7 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
   function over(message: string): void {
     log.info(`ALERT RESOLVED: ${BLIND_TITLE}`, { message, blindForMs: clock.now() - (sinceMs ?? clock.now()) });
     metrics.blind.set(0);
-    telling.clear();
+    notified.clear();
     told.clear();
     refused.clear();
     failures = 0;
@@ -254,7 +255,7 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
         return;
       }
       if (ends.length > 0) return;
-      telling.add(channel);
+      notified.add(channel);
       told.add(channel);
       // Given up when it was handed over, and arrived after all: that is handed over as well.
       if (sinceMs === undefined) metrics.blind.set(1);
@@ -308,10 +309,9 @@ function removeNote(file: string, log: Log): void {
   }
 }
 
-// The dead man's switch. In: ticks of the evaluator that saw recent counts of every partition. Out: a call of an address of yours
-// every minute, as long as there are such ticks. Whoever listens there (a monitoring service, a second logpipe's log) raises the
-// alarm when the calls stop. Guarantee: no call when the last such tick is older than half a minute, nor while
-// this process is blind.
+// ---- the heartbeat, a dead man's switch: a call of an address every minute ----
+// Whoever listens there (a monitoring service, a second logpipe) raises the alarm when the calls stop. No call when the last evaluation
+// that saw recent counts of every partition is older than half a minute, nor while this process is blind.
 
 const YOUNG_MS = 30_000;
 

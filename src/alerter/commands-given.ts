@@ -1,6 +1,6 @@
-// How commands reach whoever holds the alert state: a topic, or in embedded mode a folder beside the journal. In: commands of
-// `logpipe alerts resolve`, and of instances that were cut off. Out: the same, handed to the hold. Guarantee: nobody's offsets move; what is given is handed over at
-// least once, and obeyed once, because the hold answers each by its id in the alert state; what is no command is said and left out.
+// How commands reach whoever leads: a topic, or in embedded mode a folder beside the journal. In: commands of `logpipe alerts resolve`, and
+// of instances that were cut off. Out: the same, handed to the term. Guarantee: nobody's offsets move; what is given is handed over at
+// least once, and obeyed once, because the term answers each by its id in the alert state; what is no command is said and left out.
 import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, sleep } from '../core/clock.ts';

@@ -1,7 +1,7 @@
-// What was counted, ready to be judged. In: the counter's messages. Out: windows and an evaluator on top of them. Guarantee: the same
-// in an instance that decides and in one that stands by, so that a take-over need not read the counts again; when the brokers' clock
-// was set back it begins anew in the new time, for what was counted in the time that comes again would be counted twice. What has
-// ended in it is told as soon as a whole window of it shows so.
+// What was counted, followed and ready to be judged, by the brokers' time. In: the counts topic. Out: windows with an evaluator on top, and
+// the time that rules and messages go by. Guarantee: the same in an instance that decides and in one that stands by, so that a take-over
+// need not read the counts again; when the brokers' clock was set back it begins anew in the new time, for what was counted in the time
+// that comes again would be counted twice. What has ended in it is told as soon as a whole window of it shows so.
 
 import type { KafkaMessage } from 'kafkajs';
 import { type Clock, momentOf, SET_BACK_MS, type Settleable, STEP_MS, settleable, sleep } from '../core/clock.ts';
@@ -36,7 +36,7 @@ export interface CountedWindows {
   counts(message: CountsMessage, recordMs: number): void;
   /** The brokers' clock was set back, which totals show by themselves; where nothing is counted somebody has to say it. */
   setBack(nowMs: number): void;
-  /** What is judged with from now on: of the hold that begins. */
+  /** What is judged with from now on: of the term that begins. */
   remember(memory: EvaluatorDeps): void;
   tick(wallMs: number): Tick;
   /** As Evaluator.changeRules. */
@@ -51,15 +51,15 @@ export function createCountedWindows(
   const { measures, rollups = [] } = options;
   let { rules } = options;
   let memory: EvaluatorDeps = {};
-  /** Of each lane, how far its totals reach and in which bucket. */
+  /** Of each partition, how far its totals reach and in which bucket. */
   const reached = new Map<string, { readonly upToOffset: number; readonly arrivalMs: number }>();
-  /** Of each lane, up to where its totals belong to a time that is over. */
+  /** Of each partition, up to where its totals belong to a time that is over. */
   const over = new Map<string, number>();
 
   function begin(coveredFromMs: number) {
     const fresh = createEvaluator({ measures, rules, rollups }, memory);
     fresh.store.putHours(hours, coveredFromMs);
-    for (const [lane, { upToOffset }] of reached) over.set(lane, upToOffset);
+    for (const [partition, { upToOffset }] of reached) over.set(partition, upToOffset);
     reached.clear();
     return fresh;
   }
@@ -75,14 +75,14 @@ export function createCountedWindows(
   }
 
   /** False for totals of a time that is over. Begins anew where offsets go on and arrivals go back. */
-  function isOfPresentTime({ lane, upToOffset, arrivalMs }: BucketTotals): boolean {
-    const before = reached.get(lane);
+  function isOfPresentTime({ lane: partition, upToOffset, arrivalMs }: BucketTotals): boolean {
+    const before = reached.get(partition);
     if (before !== undefined && upToOffset > before.upToOffset && before.arrivalMs - arrivalMs > SET_BACK_MS) {
       beginAnew(arrivalMs);
     }
-    if (upToOffset <= (over.get(lane) ?? Number.NEGATIVE_INFINITY)) return false;
-    if (upToOffset > (reached.get(lane)?.upToOffset ?? Number.NEGATIVE_INFINITY)) {
-      reached.set(lane, { upToOffset, arrivalMs });
+    if (upToOffset <= (over.get(partition) ?? Number.NEGATIVE_INFINITY)) return false;
+    if (upToOffset > (reached.get(partition)?.upToOffset ?? Number.NEGATIVE_INFINITY)) {
+      reached.set(partition, { upToOffset, arrivalMs });
     }
     return true;
   }
@@ -115,8 +115,8 @@ export function fullHour(ms: number): number {
   return Math.floor(ms / HOUR_MS) * HOUR_MS;
 }
 
-// The counts topic, from a time on and then as it grows. In: brokers. Out: messages in order, with the time each was written.
-// Guarantee: whatever ends the reading, it begins again, a little before where it was, until it is closed; what comes twice is
+// ---- the counts topic, from a time on and then as it grows ----
+// Whatever ends the reading, it begins again, a little before where it was, until it is closed; what comes twice is
 // harmless, because windows keep the newest version of each bucket.
 
 export interface CountsReader {
@@ -219,9 +219,9 @@ export function followCounts(
   };
 }
 
-// The counts topic while it is read from hours ago. In: its records in order. Out: those that still say something, in order.
-// Guarantee: what is handed over adds up to the same as all records would; versions of an interval that is over, or that a later
-// version has replaced, are not even parsed. There are some twenty of each until the broker compacts them, after up to an hour.
+// ---- the counts topic while it is read from hours ago ----
+// What is handed over adds up to the same as all records would; versions of an interval that is over, or that a later version has
+// replaced, are not even parsed. There are some twenty of each until the broker compacts them, after up to an hour.
 
 type CountsRecord = Pick<KafkaMessage, 'key' | 'value' | 'timestamp'>;
 
@@ -235,8 +235,8 @@ export function createCatchUp(hand: (record: CountsRecord) => void): CatchUp {
   /** By the key of the final totals, or of the progress; undefined where one has been handed over and none came since. */
   const held = new Map<string, { readonly record: CountsRecord; readonly upToOffset: number } | undefined>();
 
-  /** To the end of the order, so that a lane's progress stays behind its totals. */
-  function hold(key: string, record: CountsRecord, upToOffset: number): void {
+  /** To the end of the order, so that a partition's progress stays behind its totals. */
+  function holdBack(key: string, record: CountsRecord, upToOffset: number): void {
     held.delete(key);
     held.set(key, { record, upToOffset });
   }
@@ -245,8 +245,8 @@ export function createCatchUp(hand: (record: CountsRecord) => void): CatchUp {
     take(record) {
       const key = record.key?.toString() ?? '';
       if (isProgress(key)) {
-        if (held.has(key)) return hold(key, record, 0);
-        // The first one tells since when something is known of the lane.
+        if (held.has(key)) return holdBack(key, record, 0);
+        // The first one tells since when something is known of the partition.
         held.set(key, undefined);
         return hand(record);
       }
@@ -259,7 +259,7 @@ export function createCatchUp(hand: (record: CountsRecord) => void): CatchUp {
       const { finalKey, upToOffset } = version;
       // A former owner that was paused may write an older version behind a newer one.
       if (upToOffset >= (held.get(finalKey)?.upToOffset ?? Number.NEGATIVE_INFINITY))
-        hold(finalKey, record, upToOffset);
+        holdBack(finalKey, record, upToOffset);
     },
     end() {
       for (const one of held.values()) if (one !== undefined) hand(one.record);
@@ -268,9 +268,8 @@ export function createCatchUp(hand: (record: CountsRecord) => void): CatchUp {
   };
 }
 
-// What time it is for the rules: the brokers' time, as far as it is known here. In: this process's clocks, and the brokers' time of
-// each record that is read while it is written. Out: the present time that lag and messages go by.
-// Guarantee: an alerter whose wall clock is set forward does not take the log for history, and one whose clock is set back does not
+// ---- what time it is for the rules: the brokers' time, as far as it is known here ----
+// An alerter whose wall clock is set forward does not take the log for history, and one whose clock is set back does not
 // wait: a step is believed only when the brokers made it too, and then at once.
 
 interface BrokersClock {

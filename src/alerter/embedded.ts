@@ -1,20 +1,21 @@
 // Counting and alerting in one process without Kafka: the journal holds counts and alert state. In: files or standard input.
-// Out: one hold, from start to stop. Guarantee: after a crash everything goes on where the journal ends.
+// Out: one term, from start to stop. Guarantee: after a crash everything goes on where the journal ends; totals and how far each file was
+// counted are one record, so that no line counts twice.
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
 import type { CountingDeps, CountingSource } from '../measure/counting.ts';
 import type { BucketTotals, CountsMessage, CountsSink } from '../measure/totals.ts';
 import { HOUR_MS, type HourRecord } from '../windows/hourly.ts';
-import type { Hold, HoldDeps } from './alerter.ts';
+import type { Term, TermDeps } from './alerter.ts';
 import { followFolder } from './commands-given.ts';
 import type { CountedWindows } from './counts-follower.ts';
-import { hoursOf } from './evaluation.ts';
+import { hoursOf } from './durable-evaluator.ts';
 import type { AlertStore } from './store.ts';
 import { openJournalStore } from './store-journal.ts';
 
 export interface EmbeddedAlerting {
-  readonly hold: Hold;
+  readonly term: Term;
   readonly counter: CountingSource;
   stop(timeoutMs: number): Promise<boolean>;
 }
@@ -23,9 +24,9 @@ interface EmbeddedDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly createWindows: (coveredFromMs: number, hours: readonly HourRecord[]) => CountedWindows;
-  readonly begin: (deps: Pick<HoldDeps, 'windows' | 'store' | 'results' | 'onLost' | 'onTick'>) => Hold;
-  readonly onHold: (hold: Hold) => () => Promise<void>;
-  readonly onTick: HoldDeps['onTick'];
+  readonly begin: (deps: Pick<TermDeps, 'windows' | 'store' | 'results' | 'onLost' | 'onTick'>) => Term;
+  readonly startProbes: (term: Term) => () => Promise<void>;
+  readonly onTick: TermDeps['onTick'];
   readonly counting: (deps: Required<Pick<CountingDeps, 'sink' | 'embedded'>>) => CountingSource;
 }
 
@@ -36,10 +37,10 @@ export async function startEmbeddedAlerting(
 ): Promise<EmbeddedAlerting> {
   const { clock, log } = deps;
   const store = await openJournalStore({ folder: config.journalDir }, { log });
-  let hold: Hold | undefined;
+  let term: Term | undefined;
   const counts = createJournalCounts(store, {
     clock,
-    onMessage: (message, recordMs) => hold?.counts(message, recordMs, true),
+    onMessage: (message, recordMs) => term?.counts(message, recordMs, true),
   });
   const [oldest] = counts.before;
   const coveredFromMs = Math.ceil((oldest?.arrivalMs ?? clock.now()) / HOUR_MS) * HOUR_MS;
@@ -50,16 +51,16 @@ export async function startEmbeddedAlerting(
     onTick: deps.onTick,
     onLost: (error) => log.error('the alert journal can no longer be written', { error: error.message }),
   });
-  hold = mine;
+  term = mine;
   for (const totals of counts.before) mine.counts({ kind: 'totals', totals }, totals.arrivalMs, false);
   const run = clock.now().toString(36);
   const counter = deps.counting({ sink: counts, embedded: { run, resume: counts.resume } });
-  const endProbes = deps.onHold(mine);
+  const endProbes = deps.startProbes(mine);
   mine.start();
   const commands = followFolder(config.journalDir, { clock, log, onCommand: mine.command });
 
   return {
-    hold: mine,
+    term: mine,
     counter,
     async stop(timeoutMs) {
       await endProbes();
@@ -71,9 +72,7 @@ export async function startEmbeddedAlerting(
   };
 }
 
-// Counts of the embedded mode: in the journal of the alert state. In: the counter's messages. Out: durable totals, and the
-// same messages to the evaluator of this process. Guarantee: totals and how far each file was counted are one record, so that
-// no line counts twice after a crash.
+// ---- counts in the journal of the alert state ----
 
 const PREFIX = 'counts/';
 /** As far back as a take-over with Kafka reads them. */
@@ -97,10 +96,10 @@ function createJournalCounts(
     .sort((one, other) => one.arrivalMs - other.arrivalMs);
   const resume = new Map<string, number>();
   const kept = new Map<StateKey, number>();
-  for (const { lane, arrivalMs, upToOffset } of before) {
-    const identity = lane.slice(0, lane.lastIndexOf('#'));
+  for (const { lane: partition, arrivalMs, upToOffset } of before) {
+    const identity = partition.slice(0, partition.lastIndexOf('#'));
     resume.set(identity, Math.max(resume.get(identity) ?? -1, upToOffset));
-    kept.set(keyOf(lane, arrivalMs), arrivalMs);
+    kept.set(keyOf(partition, arrivalMs), arrivalMs);
   }
   let sweptMs = clock.monotonicMs();
 
@@ -130,8 +129,8 @@ function createJournalCounts(
       const changes: StateChange[] = [];
       for (const message of messages) {
         if (message.kind !== 'totals') continue;
-        const { lane, arrivalMs } = message.totals;
-        const key = keyOf(lane, arrivalMs);
+        const { lane: partition, arrivalMs } = message.totals;
+        const key = keyOf(partition, arrivalMs);
         kept.set(key, arrivalMs);
         changes.push({ key, value: message.totals });
       }
@@ -143,6 +142,6 @@ function createJournalCounts(
   };
 }
 
-function keyOf(lane: string, arrivalMs: number): StateKey {
-  return `${PREFIX}${lane}/${arrivalMs}`;
+function keyOf(partition: string, arrivalMs: number): StateKey {
+  return `${PREFIX}${partition}/${arrivalMs}`;
 }

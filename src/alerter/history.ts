@@ -1,6 +1,6 @@
-// The alert history's way to Elasticsearch. In: `history` entries of the outbox. Out: documents in the monthly index, and a
-// result for each entry. Guarantee: nothing is given up but what Elasticsearch refuses as a document; sending twice leaves
-// one document (`create` with an id of its own), so it needs no hold; and it has its own queue: no message waits for it.
+// The alert history's way to Elasticsearch, and its index template. In: `history` entries of the outbox. Out: documents in the monthly index,
+// and a result for each entry. Guarantee: nothing is given up but what Elasticsearch refuses as a document; sending twice leaves
+// one document (`create` with an id of its own), so it needs no term; and it has its own queue: no message waits for it.
 
 import type { Client } from '@elastic/elasticsearch';
 import type { Clock } from '../core/clock.ts';
@@ -174,8 +174,8 @@ function bodyOf(entries: readonly HistoryEntry[]): Buffer {
   return Buffer.from(`${lines.join('\n')}\n`);
 }
 
-// The index template of the alert history, one index per month, and its installation. Its pattern is none of the live log
-// indices', and its priority is its own. Guarantee: what the history holds is what is mapped here; nothing is guessed.
+// ---- the index template, one index per month ----
+// Its pattern is none of the live log indices', and its priority is its own. What the history holds is what is mapped here.
 
 export const ALERTS_TEMPLATE_NAME = 'logpipe-alerts';
 /** Raise with every change of the template: a server keeps the highest it has seen. */

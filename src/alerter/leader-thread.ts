@@ -1,6 +1,6 @@
-// The thread that keeps the membership: the entry of a worker, run by threaded-holder.ts and imported by nobody. In: how to reach
-// Kafka, questions, signs of life of the main thread. Out: what createHolder says, as messages, in the order it was said.
-// Guarantee: whether it holds is answered by what is known here when the question is read. No monotonic time goes from thread to
+// The thread that keeps the membership: the entry of a worker, run by threaded-leadership.ts and imported by nobody. In: how to reach
+// Kafka, questions, signs of life of the main thread. Out: what createLeadership says, as messages, in the order it was said.
+// Guarantee: whether it leads is answered by what is known here when the question is read. No monotonic time goes from thread to
 // thread, each counts from a moment of its own. When the main thread has hung for long the group is left, so that another
 // instance decides; it is joined again with the next sign of life.
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
@@ -10,20 +10,23 @@ import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/log.ts';
 import { toJson } from '../core/safe-json.ts';
 import { createKafka } from '../source/kafka/client.ts';
-import { createHolder, type Holder } from './leadership.ts';
-import type { FromHolderThread, HolderThreadData, ToHolderThread } from './threaded-leadership.ts';
+import { createLeadership, type Leadership } from './leadership.ts';
+import type { FromLeaderThread, LeaderThreadData, ToLeaderThread } from './threaded-leadership.ts';
 
 /** How often it is looked for signs of life in the time after which the main thread counts as hung. */
 const LOOKS = 6;
 const HUNG = 'this process hung';
 
-if (parentPort !== null) keepMembership(parentPort, workerData as HolderThreadData);
+if (parentPort !== null) keepMembership(parentPort, workerData as LeaderThreadData);
 
-function keepMembership(port: MessagePort, { kafka: config, holder: options, hungAfterMs }: HolderThreadData): void {
-  const post = (message: FromHolderThread) => port.postMessage(message);
+function keepMembership(
+  port: MessagePort,
+  { kafka: config, leadership: options, hungAfterMs }: LeaderThreadData,
+): void {
+  const post = (message: FromLeaderThread) => port.postMessage(message);
   const log = createPostedLog(post);
   let kafka: Kafka | undefined;
-  let holder: Holder | undefined;
+  let leadership: Leadership | undefined;
   let left: Promise<void> = Promise.resolve();
   /** Closed, or failed for good: nothing is joined any more. */
   let over = false;
@@ -35,12 +38,12 @@ function keepMembership(port: MessagePort, { kafka: config, holder: options, hun
   function join(): void {
     try {
       kafka ??= createKafka(config, log);
-      holder = createHolder(
+      leadership = createLeadership(
         options,
         {
-          onHolding() {
+          onTerm() {
             epochs += 1;
-            post({ type: 'holding', epoch: epochs });
+            post({ type: 'term', epoch: epochs });
           },
           onLost: (_epoch, why) => post({ type: 'lost', epoch: epochs, why: quietLooks < LOOKS ? why : HUNG }),
           onStandby: () => post({ type: 'standby' }),
@@ -49,16 +52,16 @@ function keepMembership(port: MessagePort, { kafka: config, holder: options, hun
         },
         { kafka, clock, log, metrics: { sourceRestarts: { inc: () => post({ type: 'restarted' }) } } },
       );
-      holder.ended.catch(fail);
-      holder.start();
+      leadership.ended.catch(fail);
+      leadership.start();
     } catch (error) {
       fail(error);
     }
   }
 
   function leave(): void {
-    const mine = holder;
-    holder = undefined;
+    const mine = leadership;
+    leadership = undefined;
     if (mine !== undefined) left = mine.close();
   }
 
@@ -73,7 +76,7 @@ function keepMembership(port: MessagePort, { kafka: config, holder: options, hun
 
   async function answer(question: number): Promise<void> {
     const assured =
-      (await holder?.assured().then(
+      (await leadership?.assured().then(
         () => true,
         () => false,
       )) ?? false;
@@ -84,7 +87,7 @@ function keepMembership(port: MessagePort, { kafka: config, holder: options, hun
   function look(): void {
     quietLooks = heard ? 0 : quietLooks + 1;
     heard = false;
-    if (quietLooks === LOOKS && holder !== undefined) {
+    if (quietLooks === LOOKS && leadership !== undefined) {
       log.error('the alerter leaves its group: the rest of this process hangs', { forMs: hungAfterMs });
       leave();
     }
@@ -94,16 +97,16 @@ function keepMembership(port: MessagePort, { kafka: config, holder: options, hun
   /** With what the main thread says first after it hung. */
   async function joinAgain(): Promise<void> {
     await left;
-    if (holder !== undefined || over) return;
+    if (leadership !== undefined || over) return;
     quietLooks = 0;
     join();
   }
 
-  port.on('message', (message: ToHolderThread) => {
+  port.on('message', (message: ToLeaderThread) => {
     heard = true;
     switch (message.type) {
       case 'alive':
-        if (holder === undefined) void joinAgain();
+        if (leadership === undefined) void joinAgain();
         return;
       case 'assured':
         return void answer(message.question);
@@ -117,7 +120,7 @@ function keepMembership(port: MessagePort, { kafka: config, holder: options, hun
   look();
 }
 
-function createPostedLog(post: (message: FromHolderThread) => void): Log {
+function createPostedLog(post: (message: FromLeaderThread) => void): Log {
   const write = (level: LogLevel) => (message: string, meta?: Record<string, unknown>) =>
     post({ type: 'log', level, message, ...(meta && { meta: sendable(meta) }) });
   return { error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug') };

@@ -1,6 +1,6 @@
-// Who decides. In: membership in the alerter's group, on one partition of a topic. Out: whether this instance is the one
-// member that holds it. Guarantee: none about the others, a member that was stopped believes what it believed; who writes is
-// settled by the store's fence. `assured` keeps a member that slept from fencing off its successor.
+// Who leads, and so decides. In: membership in the alerter's group, on one partition of a topic. Out: whether this instance is the one
+// member that leads. Guarantee: none about the others, a member that was stopped believes what it believed; who writes is
+// decided by the store's fence. `assured` keeps a member that slept from fencing off its successor.
 
 import type { Assigner, GroupMember, Kafka, PartitionAssigner } from 'kafkajs';
 import kafkajs from 'kafkajs';
@@ -14,17 +14,17 @@ import {
   openKafkaSession,
   type RestartMetrics,
 } from '../source/kafka/session.ts';
-import { LostHoldError } from './store.ts';
+import { LostTermError } from './store.ts';
 
 const PARTITION = 0;
 
-export interface HolderOptions {
+export interface LeadershipOptions {
   readonly brokers: readonly string[];
   readonly group: string;
-  /** Of its partitions the first one is held; nothing is read here. */
+  /** Of its partitions the first one is the leader's; nothing is read here. */
   readonly topic: string;
   readonly requestTimeoutMs: number;
-  /** How long the group waits for a holder that fell silent. Default 10 s. */
+  /** How long the group waits for a leader that fell silent. Default 10 s. */
   readonly sessionTimeoutMs?: number;
   /** How soon a standing-by member notices that it has to take over. Default 1 s. */
   readonly heartbeatMs?: number;
@@ -32,12 +32,12 @@ export interface HolderOptions {
   readonly giveUpAfter?: number;
 }
 
-export interface HolderHooks {
-  /** This member holds the partition now; `epoch` counts its holds. */
-  onHolding(epoch: number): void;
+export interface LeadershipHooks {
+  /** This member leads now; `epoch` counts its terms. */
+  onTerm(epoch: number): void;
   /** It no longer does: another member has it, or the membership ended. */
   onLost(epoch: number, why: string): void;
-  /** A member that does not hold: somebody else does. */
+  /** A member that does not lead: somebody else does. */
   onStandby?(): void;
   /** The group has answered. */
   onMember?(): void;
@@ -45,26 +45,26 @@ export interface HolderHooks {
   onAway?(why: string): void;
 }
 
-export interface Holder {
+export interface Leadership {
   start(): void;
   /** Resolves after `close`; rejects with LOGPIPE_KAFKA_FAILED when the membership cannot be kept. */
   readonly ended: Promise<void>;
-  holding(): number | undefined;
+  epoch(): number | undefined;
   /**
-   * Resolves when the group is known to have seen this member so lately that nobody else can hold; waits for its answer
+   * Resolves when the group is known to have seen this member so lately that nobody else can lead; waits for its answer
    * if need be.
-   * @throws LostHoldError when it does not hold, or loses the hold meanwhile
+   * @throws LostTermError when it does not lead, or loses the term meanwhile
    */
   assured(): Promise<void>;
   close(): Promise<void>;
 }
 
 /** @throws LogpipeError LOGPIPE_CONFIG_INVALID when heartbeats would be too far apart for the session timeout */
-export function createHolder(
-  options: HolderOptions,
-  hooks: HolderHooks,
+export function createLeadership(
+  options: LeadershipOptions,
+  hooks: LeadershipHooks,
   deps: { readonly kafka: Kafka; readonly clock: Clock; readonly log: Log; readonly metrics: RestartMetrics },
-): Holder {
+): Leadership {
   const { topic, group, brokers, sessionTimeoutMs = 10_000, heartbeatMs = 1_000, giveUpAfter = 8 } = options;
   const { kafka, clock, log, metrics } = deps;
   if (heartbeatMs * 2 > sessionTimeoutMs) {
@@ -76,7 +76,7 @@ export function createHolder(
   let session: KafkaSession | undefined;
   let epochs = 0;
   let epoch: number | undefined;
-  let heldSinceMs: number | undefined;
+  let ledSinceMs: number | undefined;
   /** When the last answered question was asked. */
   let member: Moment | undefined;
   const waiters = new Set<{ readonly fromMs: number; readonly done: Settleable }>();
@@ -86,8 +86,8 @@ export function createHolder(
     if (epoch === undefined) return;
     const lost = epoch;
     epoch = undefined;
-    heldSinceMs = undefined;
-    for (const { done } of waiters) done.reject(new LostHoldError());
+    ledSinceMs = undefined;
+    for (const { done } of waiters) done.reject(new LostTermError());
     waiters.clear();
     log.info('no longer the alerter', { group, epoch: lost, why });
     hooks.onLost(lost, why);
@@ -113,12 +113,12 @@ export function createHolder(
       hooks.onStandby?.();
       return;
     }
-    // Kept over a rebalance it is one and the same hold; should somebody else have had it in between, the fence tells.
+    // Kept over a rebalance it is one and the same term; should somebody else have had it in between, the fence tells.
     if (epoch !== undefined) return;
     epoch = ++epochs;
-    heldSinceMs = clock.now();
+    ledSinceMs = clock.now();
     log.info('this instance is the alerter', { group, epoch });
-    hooks.onHolding(epoch);
+    hooks.onTerm(epoch);
   }
 
   const supervisor = createSupervisor(
@@ -135,7 +135,7 @@ export function createHolder(
             fetchMaxBytes: 65_536,
             fetchMaxBytesPerPartition: 65_536,
             stallMs: HEALTHY_MS + options.requestTimeoutMs,
-            assigner: createHolderAssigner(() => heldSinceMs),
+            assigner: createLeaderAssigner(() => ledSinceMs),
           },
           {
             onJoin: (partitions) => onJoin(mine, partitions),
@@ -166,9 +166,9 @@ export function createHolder(
       supervisor.run().then(ended.resolve, ended.reject);
     },
     ended: ended.promise,
-    holding: () => epoch,
+    epoch: () => epoch,
     async assured() {
-      if (epoch === undefined) throw new LostHoldError();
+      if (epoch === undefined) throw new LostTermError();
       if (member !== undefined && certainAgeMs(clock, member) < sessionTimeoutMs / 2) return;
       const done = settleable();
       waiters.add({ fromMs: clock.monotonicMs(), done });
@@ -183,22 +183,22 @@ export function createHolder(
   };
 }
 
-// Who gets the one partition that is held. In: the members of the group, each with the time since when it has held it. Out: an
-// assignment kafkajs distributes. Guarantee: a member that joins does not take the hold from the one that has it; of two that believe they
-// have it, the one that took it later is right, for it took it from the other.
+// ---- which member gets the partition that makes it the leader ----
+// A member that joins does not take the lead from the one that has it; of two that believe they have it, the one that took it later is
+// right, for it took it from the other.
 
 const NAME = 'LogpipeHolderAssigner';
 const VERSION = 1;
 
-/** @param heldSinceMs when this member became the holder; undefined while it is not */
-export function createHolderAssigner(heldSinceMs: () => number | undefined): PartitionAssigner {
+/** @param ledSinceMs when this member became the leader; undefined while it is not */
+export function createLeaderAssigner(ledSinceMs: () => number | undefined): PartitionAssigner {
   const { MemberMetadata, MemberAssignment } = kafkajs.AssignerProtocol;
 
   return (): Assigner => ({
     name: NAME,
     version: VERSION,
     async assign({ members, topics }) {
-      const chosen = chooseHolder(members);
+      const chosen = chooseLeader(members);
       return members.map(({ memberId }) => ({
         memberId,
         memberAssignment: MemberAssignment.encode({
@@ -209,21 +209,21 @@ export function createHolderAssigner(heldSinceMs: () => number | undefined): Par
       }));
     },
     protocol({ topics }) {
-      const userData = Buffer.from(String(heldSinceMs() ?? ''));
+      const userData = Buffer.from(String(ledSinceMs() ?? ''));
       return { name: NAME, metadata: MemberMetadata.encode({ version: VERSION, topics, userData }) };
     },
   });
 }
 
-/** The member that took the hold last; without one, the first by name. */
-export function chooseHolder(members: readonly GroupMember[]): string | undefined {
+/** The member that took the lead last; without one, the first by name. */
+export function chooseLeader(members: readonly GroupMember[]): string | undefined {
   const sorted = members
-    .map(({ memberId, memberMetadata }) => ({ memberId, sinceMs: heldSince(memberMetadata) }))
+    .map(({ memberId, memberMetadata }) => ({ memberId, sinceMs: ledSince(memberMetadata) }))
     .sort((one, other) => other.sinceMs - one.sinceMs || (one.memberId < other.memberId ? -1 : 1));
   return sorted[0]?.memberId;
 }
 
-function heldSince(metadata: Buffer): number {
+function ledSince(metadata: Buffer): number {
   const text = kafkajs.AssignerProtocol.MemberMetadata.decode(metadata)?.userData?.toString() ?? '';
   return text === '' ? 0 : Number(text) || 0;
 }

@@ -1,6 +1,6 @@
-// One hold, from decision to delivery. In: observations, and the results of channels. Out: commits, and what was committed
+// One term, from decision to delivery. In: observations, and the results of channels. Out: commits, and what was committed
 // handed to the senders. Guarantee: nothing is sent that is not durable, nothing is decided on what is not; a result is told
-// to the state before the next message of its incident goes; results survive the hold, so that what was sent is not sent
+// to the state before the next message of its incident goes; results survive the term, so that what was sent is not sent
 // again by the next one.
 import type { Clock } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
@@ -10,7 +10,7 @@ import type { AlertMachine, Plan, StepInput } from '../incidents/machine.ts';
 import type { Decision } from '../incidents/notices.ts';
 import type { SendResult } from '../incidents/notification.ts';
 import { type HistoryEntry, isHistory, isMessage, type MessageEntry, type OutboxResult } from '../incidents/records.ts';
-import { type AlertStore, LostHoldError } from './store.ts';
+import { type AlertStore, LostTermError } from './store.ts';
 
 /** What the outbox needs of the dispatcher. */
 interface MessageSender {
@@ -26,8 +26,8 @@ interface DocumentSender {
 
 interface OutboxOptions {
   /**
-   * A hold confirmed this lately needs no asking before a message is sent. Default 3 s: less than the session timeout
-   * without a heartbeat, so that nobody else can hold yet.
+   * A term confirmed this lately needs no asking before a message is sent. Default 3 s: less than the session timeout
+   * without a heartbeat, so that nobody else can lead yet.
    */
   readonly confirmWithinMs?: number;
   /** Results are committed at most this much later than they came. Default 100 ms. */
@@ -37,13 +37,13 @@ interface OutboxOptions {
 interface OutboxDeps {
   readonly machine: AlertMachine;
   readonly store: AlertStore;
-  /** Results by entry that no commit has taken yet; the same map for every hold of this process. */
+  /** Results by entry that no commit has taken yet; the same map for every term of this process. */
   readonly results: Map<string, OutboxResult>;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** The hold is over: let go, and open the store again if this instance still may. Called once. */
-  readonly onLost: (error: LostHoldError) => void;
+  /** The term is over: let go, and open the store again if this instance still may. Called once. */
+  readonly onLost: (error: LostTermError) => void;
 }
 
 export interface Outbox {
@@ -54,9 +54,9 @@ export interface Outbox {
    * @throws as AlertStore.commit; nothing was decided then
    */
   step(input: Omit<StepInput, 'results'>): Promise<Plan>;
-  /** For the dispatcher: false when the hold is lost; rejects when that cannot be known now. */
+  /** For the dispatcher: false when the term is lost; rejects when that cannot be known now. */
   mayISend(): Promise<boolean>;
-  /** For the dispatcher: resolves when the result is durable, or when the hold is over and the next one will settle it. */
+  /** For the dispatcher: resolves when the result is durable, or when the term is over and the next one will settle it. */
   onResult(id: string, result: SendResult, retry: OutboxResult['retry']): Promise<void>;
   /** For the history's sender. */
   onResults(results: readonly OutboxResult[]): Promise<void>;
@@ -69,7 +69,7 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
   const { machine, store, results, clock, log, metrics } = deps;
   let messages: MessageSender | undefined;
   let history: DocumentSender | undefined;
-  let lost: LostHoldError | undefined;
+  let lost: LostTermError | undefined;
   let stopped = false;
   let evalMs: number | undefined;
   let suppressed = false;
@@ -78,7 +78,7 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
   /** Those who wait for a result to be durable. */
   const waiters = new Map<string, (() => void)[]>();
 
-  function lose(error: LostHoldError): void {
+  function lose(error: LostTermError): void {
     if (lost !== undefined) return;
     lost = error;
     release([...waiters.keys()]);
@@ -101,7 +101,7 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
     try {
       await store.commit(plan.changes);
     } catch (error) {
-      if (error instanceof LostHoldError) lose(error);
+      if (error instanceof LostTermError) lose(error);
       throw error;
     }
     machine.accept(plan);
@@ -153,7 +153,7 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
       try {
         await step({ evalMs: evalMs ?? wallMs, wallMs });
       } catch (error) {
-        if (error instanceof LostHoldError || stopped) return;
+        if (error instanceof LostTermError || stopped) return;
         log.warn('What became of messages could not be written; trying again', { error: errorText(error) });
         settleSoon();
       }
@@ -173,7 +173,7 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
       history = toHistory;
       const waiting = machine.waiting().filter(({ id }) => {
         const known = results.get(id);
-        // Sent by this process in an earlier hold, which could not write it down.
+        // Sent by this process in an earlier term, which could not write it down.
         return known === undefined || known.retry !== undefined;
       });
       messages.add(waiting.filter(isMessage));
@@ -187,7 +187,7 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
         await store.confirm(confirmWithinMs);
         return true;
       } catch (error) {
-        if (!(error instanceof LostHoldError)) throw error;
+        if (!(error instanceof LostTermError)) throw error;
         lose(error);
         return false;
       }

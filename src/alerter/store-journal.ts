@@ -10,7 +10,7 @@ import type { Log } from '../core/log.ts';
 import { makePrivateFolder, openPrivate, syncFolder } from '../core/private-files.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
 import { lockFolder } from '../source/folder-lock.ts';
-import { type AlertStore, LostHoldError } from './store.ts';
+import { type AlertStore, LostTermError } from './store.ts';
 
 const FILE = 'alerts.journal';
 /** Rewritten when it is this many times as long as its records, and not before it has this many bytes. */
@@ -105,7 +105,7 @@ export async function openJournalStore(options: JournalOptions, deps: { readonly
   }
 
   async function commit(changes: readonly StateChange[]): Promise<void> {
-    if (closed) throw new LostHoldError();
+    if (closed) throw new LostTermError();
     if (changes.length === 0) return;
     await append(changes);
     if (length < rewriteMinBytes || length < liveBytes * REWRITE_FACTOR) return;
@@ -123,7 +123,7 @@ export async function openJournalStore(options: JournalOptions, deps: { readonly
       return mine;
     },
     async confirm() {
-      if (closed) throw new LostHoldError();
+      if (closed) throw new LostTermError();
     },
     async close() {
       if (closed) return;

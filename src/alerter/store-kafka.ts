@@ -1,5 +1,5 @@
-// Alert state on the compacted alerts topic. In: changes. Out: one transaction per commit. Guarantee: whoever opens the store
-// fences off the former holder first, whose open transaction is aborted and whose later writes are refused, and then reads
+// Alert state on the compacted alerts topic. In: changes. Out: one transaction per commit, and all records at a take-over. Guarantee: whoever
+// opens the store fences off the former leader first, whose open transaction is aborted and whose later writes are refused, and then has
 // everything that was committed before; a commit of which it is not known what became of it ends the store.
 import { randomUUID } from 'node:crypto';
 import type { Kafka, KafkaMessage, Message, Producer } from 'kafkajs';
@@ -9,7 +9,7 @@ import type { Log } from '../core/log.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
 import { backoffMs, defaultPartitioner, type KafkaConfig } from '../source/kafka/client.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
-import { type AlertStore, LostHoldError } from './store.ts';
+import { type AlertStore, LostTermError } from './store.ts';
 
 /** Bytes of one request; the broker's default limit for a batch is 1 MiB. */
 const REQUEST_BYTES = 500_000;
@@ -20,7 +20,7 @@ interface KafkaStoreOptions {
   readonly config: KafkaConfig;
   /** One partition, compacted. */
   readonly topic: string;
-  /** The same in every instance that may hold the topic: it is what fences. */
+  /** The same in every instance that may lead: it is what fences. */
   readonly transactionalId: string;
   /** A commit that takes longer counts as one of which nothing is known. Default 10 s. */
   readonly commitTimeoutMs?: number;
@@ -32,17 +32,17 @@ interface KafkaStoreDeps {
   readonly kafka: Kafka;
   readonly clock: Clock;
   readonly log: Log;
-  /** Asked right before the former holder is fenced off; rejects when this instance may no longer. See `Holder.assured`. */
+  /** Asked right before the former leader is fenced off; rejects when this instance may no longer. See `Leadership.assured`. */
   readonly mayTakeOver: () => Promise<void>;
 }
 
 export interface KafkaStores {
   /**
    * Takes over: fences, reads to the end. The store before it, of this process or of another one, is over.
-   * @throws LostHoldError when another instance took over meanwhile; else kafkajs's errors, and it can be tried again
+   * @throws LostTermError when another instance took over meanwhile; else kafkajs's errors, and it can be tried again
    */
   open(): Promise<AlertStore>;
-  /** For who stands by: what the holder has written, as far as it is known here; later records come to it. */
+  /** For who stands by: what the leader has written, as far as it is known here; later records come to it. */
   readonly known: Promise<ReadonlyMap<StateKey, object>>;
   close(): Promise<void>;
 }
@@ -69,13 +69,13 @@ async function openStore(
     transactionalId: options.transactionalId,
     idempotent: true,
     maxInFlightRequests: 1,
-    // How long a dead holder's open transaction keeps readers waiting when nobody takes over.
+    // How long a dead leader's open transaction keeps readers waiting when nobody takes over.
     transactionTimeout: commitTimeoutMs,
     createPartitioner: defaultPartitioner,
     retry: { retries: 5 },
   });
   /** Why this store is over. */
-  let over: LostHoldError | undefined;
+  let over: LostTermError | undefined;
   let confirmed: Moment | undefined;
   let tail: Promise<unknown> = Promise.resolve();
 
@@ -94,7 +94,7 @@ async function openStore(
       await within(commitTimeoutMs, transact(messages), clock);
     } catch (error) {
       // Not even an error before the commit leaves kafkajs's transaction in a state that can be gone on with.
-      over = isFenced(error) ? new LostHoldError(error) : new LostHoldError(error, 'unknown');
+      over = isFenced(error) ? new LostTermError(error) : new LostTermError(error, 'unknown');
       log.warn(`The alert state was not written: ${over.message}`, { topic, error: errorText(error) });
       void disconnect(producer, clock);
       throw over;
@@ -108,7 +108,7 @@ async function openStore(
     return mine;
   }
 
-  const hold = () => write([{ key: HOLDER_KEY, value: JSON.stringify({ id }), partition: PARTITION }]);
+  const claim = () => write([{ key: LEADER_KEY, value: JSON.stringify({ id }), partition: PARTITION }]);
 
   const beganMs = clock.monotonicMs();
   const everything = reader.expect(id);
@@ -117,8 +117,8 @@ async function openStore(
   try {
     await producer.connect();
     await deps.mayTakeOver();
-    // Fences, aborts what the former holder left open, and marks the end of all that was before.
-    await hold();
+    // Fences, aborts what the former leader left open, and marks the end of all that was before.
+    await claim();
     const { monotonicMs } = momentOf(clock);
     initial = await everything.records(readTimeoutMs);
     // Written a moment before: what is missing of it makes this process's time later by no more than that.
@@ -142,11 +142,11 @@ async function openStore(
     confirm: (maxAgeMs) =>
       inTurn(async () => {
         if (over !== undefined) throw over;
-        if (confirmed === undefined || certainAgeMs(clock, confirmed) > maxAgeMs) await hold();
+        if (confirmed === undefined || certainAgeMs(clock, confirmed) > maxAgeMs) await claim();
       }),
     async close() {
       await tail;
-      over ??= new LostHoldError(undefined, 'unknown');
+      over ??= new LostTermError(undefined, 'unknown');
       await disconnect(producer, clock);
     },
   };
@@ -199,13 +199,13 @@ async function disconnect(producer: Producer, clock: Clock): Promise<void> {
   await within(CLOSE_MS, producer.disconnect(), clock).catch(() => {});
 }
 
-// Follows the alerts topic from its beginning, so that a take-over need not read it first. In: the topic. Out: all records as
-// they were when a certain record was written. Guarantee: nothing that was committed before that record is missing and
-// nothing of an aborted or open transaction is in it. The end is found by content, not by offset: compaction and transaction
-// markers leave holes, and a batch that compaction has emptied shows no offset at all.
+// ---- the records, followed from the beginning of the topic so that a take-over need not read it first ----
+// All records as they were when a certain record was written: nothing that was committed before it is missing, and nothing of an
+// aborted or open transaction is in it. The end is found by content, not by offset: compaction and transaction markers leave holes,
+// and a batch that compaction has emptied shows no offset at all.
 
-/** Written by each take-over, and to confirm a hold: `{ id }`. */
-const HOLDER_KEY = 'meta/holder';
+/** Written by each take-over, and to confirm a term: `{ id }`. */
+const LEADER_KEY = 'meta/holder';
 
 interface Expected {
   /** @throws Error when the record has not come within `timeoutMs` from now */
@@ -219,7 +219,7 @@ interface Expected {
 interface RecordsReader {
   /** What is in the topic, when it has been read to its end for the first time; nothing when it was closed before. */
   readonly known: Promise<ReadonlyMap<StateKey, object>>;
-  /** To be called before the holder record with this id is written. */
+  /** To be called before the leader record with this id is written. */
   expect(id: string): Expected;
   close(): Promise<void>;
 }
@@ -251,7 +251,7 @@ function createRecordsReader(
     }
     const record = parse(value, name);
     if (record === undefined) return;
-    if (name !== HOLDER_KEY) {
+    if (name !== LEADER_KEY) {
       records.set(name, record);
       return;
     }

@@ -1,20 +1,20 @@
 // Where alert state lives, as keyed records: a compacted Kafka topic, or the embedded mode's journal. Contract only.
 import type { StateChange, StateKey } from '../incidents/records.ts';
 
-/** The store as its present holder sees it. Only the holder can write; a former one gets `LostHoldError`. */
+/** The store as its present leader sees it. Only the leader can write; a former one gets `LostTermError`. */
 export interface AlertStore {
-  /** Every record at the moment the hold began, read to the end after the former holder was fenced off. */
+  /** Every record at the moment the term began, read to the end after the former leader was fenced off. */
   readonly initial: ReadonlyMap<StateKey, object>;
   /** The brokers' time at a moment of this process; undefined where there are no brokers. */
   readonly dated?: { readonly brokersMs: number; readonly monotonicMs: number };
   /**
    * Makes all changes durable, together or not at all.
-   * @throws LostHoldError when another instance has taken over, or when it cannot be known what became of the changes:
+   * @throws LostTermError when another instance has taken over, or when it cannot be known what became of the changes:
    * this store is over, and what is true must be read by opening another one. Any other error: nothing was written, and
    * the next commit may succeed.
    */
   commit(changes: readonly StateChange[]): Promise<void>;
-  /** Resolves when the hold was confirmed (by a commit, or by asking) within the last `maxAgeMs`. @throws as commit */
+  /** Resolves when the term was confirmed (by a commit, or by asking) within the last `maxAgeMs`. @throws as commit */
   confirm(maxAgeMs: number): Promise<void>;
   close(): Promise<void>;
 }
@@ -24,12 +24,12 @@ const WHY = {
   unknown: 'it is not known whether the last change of the alert state was written: it has to be read again',
 } as const;
 
-export class LostHoldError extends Error {
+export class LostTermError extends Error {
   readonly why: keyof typeof WHY;
 
   constructor(cause?: unknown, why: keyof typeof WHY = 'taken') {
     super(WHY[why], cause === undefined ? undefined : { cause });
-    this.name = 'LostHoldError';
+    this.name = 'LostTermError';
     this.why = why;
   }
 }

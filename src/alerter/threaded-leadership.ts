@@ -1,33 +1,33 @@
-// The membership, kept in a thread of its own (holder-thread.ts): heartbeats go on while this thread catches up on a busy machine.
-// In: what createHolder takes. Out: the same Holder, a mirror of the one in the thread. Guarantee: `assured` is answered by the
+// The membership, kept in a thread of its own (leader-thread.ts): heartbeats go on while this thread catches up on a busy machine.
+// In: what createLeadership takes. Out: the same Leadership, a mirror of the one in the thread. Guarantee: `assured` is answered by the
 // thread, and an answer that was long on its way, over a busy spell, a stop or a step of the clock, counts as none: it is asked
-// again. What the thread said before its answer is known before the answer is. A thread that dies ends the hold and `ended`; one
+// again. What the thread said before its answer is known before the answer is. A thread that dies ends the term and `ended`; one
 // that hangs does not keep `close` from ending.
 //
-// Between two messages this thread may believe that it holds when it no longer does, as any member may: the store's fence settles
-// who writes. A main thread that hangs for good must not hold for good: without its signs of life the thread leaves the group.
+// Between two messages this thread may believe that it leads when it no longer does, as any member may: the store's fence decides
+// who writes. A main thread that hangs for good must not lead for good: without its signs of life the thread leaves the group.
 import { Worker } from 'node:worker_threads';
 import { type Clock, certainAgeMs, momentOf, type Settleable, settleable } from '../core/clock.ts';
 import { type ErrorCode, errorText, LogpipeError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/log.ts';
 import type { KafkaConfig } from '../source/kafka/client.ts';
 import type { RestartMetrics } from '../source/kafka/session.ts';
-import type { Holder, HolderHooks, HolderOptions } from './leadership.ts';
-import { LostHoldError } from './store.ts';
+import type { Leadership, LeadershipHooks, LeadershipOptions } from './leadership.ts';
+import { LostTermError } from './store.ts';
 
-export interface HolderThreadData {
+export interface LeaderThreadData {
   readonly kafka: KafkaConfig;
-  readonly holder: HolderOptions;
+  readonly leadership: LeadershipOptions;
   readonly hungAfterMs: number;
 }
 
-export type ToHolderThread =
+export type ToLeaderThread =
   | { readonly type: 'alive' }
   | { readonly type: 'assured'; readonly question: number }
   | { readonly type: 'close' };
 
-export type FromHolderThread =
-  | { readonly type: 'holding'; readonly epoch: number }
+export type FromLeaderThread =
+  | { readonly type: 'term'; readonly epoch: number }
   | { readonly type: 'lost'; readonly epoch: number; readonly why: string }
   | { readonly type: 'standby' }
   | { readonly type: 'member' }
@@ -52,29 +52,29 @@ const BEATS = 12;
 /** Of the heap, kafkajs needs some 10 MB; what the first fetch brings is at most 16 MiB, unpacked outside of it. */
 const LIMITS = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 };
 
-interface ThreadedHolderOptions extends HolderOptions {
+interface ThreadedLeadershipOptions extends LeadershipOptions {
   readonly kafka: KafkaConfig;
   /** The group is left when this thread has not run for so long, and joined again when it does. Default 60 s. */
   readonly hungAfterMs?: number;
 }
 
 /**
- * Starts its thread with `start`; until `close` has ended, it keeps the process alive. As createHolder, but what is wrong with
+ * Starts its thread with `start`; until `close` has ended, it keeps the process alive. As createLeadership, but what is wrong with
  * the options (LOGPIPE_CONFIG_INVALID) or a TLS file (LOGPIPE_CONFIG_UNREADABLE) is found in the thread and rejects `ended`.
  */
-export function createThreadedHolder(
-  options: ThreadedHolderOptions,
-  hooks: HolderHooks,
+export function createThreadedLeadership(
+  options: ThreadedLeadershipOptions,
+  hooks: LeadershipHooks,
   deps: {
     readonly clock: Clock;
     readonly log: Log;
     readonly metrics: RestartMetrics;
-    /** The compiled holder-thread.ts. Default: the one beside this file, compiled too. */
+    /** The compiled leader-thread.ts. Default: the one beside this file, compiled too. */
     readonly entry?: URL;
   },
-): Holder {
-  const { kafka, hungAfterMs = 60_000, ...holder } = options;
-  const { sessionTimeoutMs = 10_000 } = holder;
+): Leadership {
+  const { kafka, hungAfterMs = 60_000, ...leadership } = options;
+  const { sessionTimeoutMs = 10_000 } = leadership;
   const { clock, log, metrics, entry = new URL('./leader-thread.js', import.meta.url) } = deps;
   let thread: Worker | undefined;
   let epoch: number | undefined;
@@ -86,13 +86,13 @@ export function createThreadedHolder(
   const closed = settleable();
   const ended = settleable();
 
-  const send = (message: ToHolderThread) => thread?.postMessage(message);
+  const send = (message: ToLeaderThread) => thread?.postMessage(message);
 
   function lose(why: string): void {
     if (epoch === undefined) return;
     const lost = epoch;
     epoch = undefined;
-    for (const question of questions.values()) question.reject(new LostHoldError());
+    for (const question of questions.values()) question.reject(new LostTermError());
     questions.clear();
     hooks.onLost(lost, why);
   }
@@ -111,14 +111,14 @@ export function createThreadedHolder(
     closed.resolve();
   }
 
-  function settle(question: number, assured: boolean): void {
+  function answered(question: number, assured: boolean): void {
     const asking = questions.get(question);
     questions.delete(question);
     if (assured) asking?.resolve();
-    else asking?.reject(new LostHoldError());
+    else asking?.reject(new LostTermError());
   }
 
-  function onMessage(message: FromHolderThread): void {
+  function onMessage(message: FromLeaderThread): void {
     switch (message.type) {
       case 'log':
         log[message.level](message.message, message.meta);
@@ -131,11 +131,11 @@ export function createThreadedHolder(
     }
   }
 
-  function onNews(message: Exclude<FromHolderThread, { readonly type: 'log' | 'closed' }>): void {
+  function onNews(message: Exclude<FromLeaderThread, { readonly type: 'log' | 'closed' }>): void {
     switch (message.type) {
-      case 'holding':
+      case 'term':
         epoch = message.epoch;
-        hooks.onHolding(epoch);
+        hooks.onTerm(epoch);
         break;
       case 'lost':
         lose(message.why);
@@ -153,8 +153,8 @@ export function createThreadedHolder(
         metrics.sourceRestarts.inc();
         break;
       case 'answer':
-        // Behind every message that is here by now: one of them may say that the hold was lost meanwhile.
-        setImmediate(settle, message.question, message.assured);
+        // Behind every message that is here by now: one of them may say that the term was lost meanwhile.
+        setImmediate(answered, message.question, message.assured);
         break;
       case 'failed':
         fail(new LogpipeError(message.code, message.message, message.cause));
@@ -184,24 +184,24 @@ export function createThreadedHolder(
   return {
     start() {
       if (closing || thread !== undefined) return;
-      const workerData: HolderThreadData = { kafka, holder, hungAfterMs };
+      const workerData: LeaderThreadData = { kafka, leadership, hungAfterMs };
       try {
         thread = new Worker(entry, { name: 'alerter-membership', workerData, resourceLimits: LIMITS });
       } catch (error) {
         return died(errorText(error), error);
       }
       thread.on('message', onMessage);
-      // A message that cannot be read may have been the one that said that the hold was lost.
+      // A message that cannot be read may have been the one that said that the term was lost.
       thread.on('messageerror', (error) => died(errorText(error), error));
       thread.on('error', (error) => died(errorText(error), error));
       thread.on('exit', (status) => died(`exit status ${status}`));
       beat();
     },
     ended: ended.promise,
-    holding: () => epoch,
+    epoch: () => epoch,
     async assured() {
       for (;;) {
-        if (epoch === undefined) throw new LostHoldError();
+        if (epoch === undefined) throw new LostTermError();
         const since = momentOf(clock);
         asked += 1;
         const answer = settleable();

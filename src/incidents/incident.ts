@@ -1,5 +1,8 @@
-// Alerts that belong together are one incident: which one a firing alert joins, what is known of it, and the facts that
-// decide whether it is told. In: incident and alert records. Out: new records. Pure.
+// What an alert is and what an incident is. In: the records of each, what rules say, and two clocks. Out: their next records,
+// and whether an incident has something to say. Guarantee: pure; an inactive alert has no record, and everything that the next step
+// depends on stands in the records, so an alert read back after a restart goes on as if nothing had happened.
+//
+// Read on: machine.ts takes one step of all of them, notices.ts makes messages of what there is to say, records.ts keeps them.
 import { isOver } from '../core/clock.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Where } from '../measure/measure-config.ts';
@@ -7,275 +10,7 @@ import { type Observation, PRIORITIES, type Priority, type RuleInfo, type Why } 
 import { labelTest } from '../windows/series.ts';
 import type { ChannelName, NotifiedAlert, NotifyReason } from './notification.ts';
 
-/** Incidents stay this long after their end. */
-export const KEEP_INCIDENTS_MS = 30 * 86_400_000;
-/** Ended alerts an incident remembers, newest last. */
-const MAX_ENDED = 20;
-
-export interface ChannelState {
-  /** Of the last trigger decided. */
-  readonly triggeredMs: number;
-  /** Of the resolve decided after it. */
-  readonly resolvedMs?: number;
-  /** Last time the channel took a message of the incident since that began, or began again. */
-  readonly deliveredMs?: number;
-  /** Last time it may have taken one: its answer proved nothing, or a part of the recipients refused. */
-  readonly perhapsMs?: number;
-  /** Why the last message was given up; gone after the next one that arrives. */
-  readonly failed?: string;
-  /** Entry of the last trigger that was given up for want of room: it may have been under way, and arrive. */
-  readonly givenUp?: string;
-}
-
-/** The last trigger: what people know, and what the resolve repeats. */
-export interface Told extends Said {
-  /** Of the alert it led with: another one may have the same title. Absent in incidents of earlier versions. */
-  readonly key?: string;
-  readonly atMs: number;
-  readonly priority: Priority;
-  readonly title: string;
-}
-
-/** `untold`: no message has named it, because it was muted or ended too soon. */
-type EndedAlert = NotifiedAlert & { readonly untold?: true };
-
-/** `incident/<id>`. Times are wall clock, ms. */
-export interface IncidentRecord {
-  readonly id: string;
-  readonly group: string;
-  readonly dedupKey: string;
-  readonly state: 'open' | 'resolved';
-  readonly openedMs: number;
-  readonly resolvedMs?: number;
-  /** How often it began again inside the cooldown. */
-  readonly reopened: number;
-  readonly channels: Readonly<Partial<Record<ChannelName, ChannelState>>>;
-  readonly told?: Told;
-  readonly acknowledged?: { readonly by: string; readonly atMs: number; readonly told: boolean };
-  readonly ended: readonly EndedAlert[];
-  /** Alerts that were named and ended since the last trigger. */
-  readonly endedSinceTold: number;
-}
-
-interface Joining {
-  readonly incident: IncidentRecord;
-  readonly how: 'opened' | 'joined' | 'reopened';
-}
-
-/** Of each group the open incident, else the one that ended last. */
-export function latestByGroup(incidents: Iterable<IncidentRecord>): Map<string, IncidentRecord> {
-  const latest = new Map<string, IncidentRecord>();
-  for (const incident of incidents) {
-    const known = latest.get(incident.group);
-    if (known === undefined || endOf(incident) >= endOf(known)) latest.set(incident.group, incident);
-  }
-  return latest;
-}
-
-function endOf({ state, resolvedMs }: IncidentRecord): number {
-  return state === 'open' ? Number.POSITIVE_INFINITY : (resolvedMs ?? 0);
-}
-
-/**
- * The incident for an alert of `group` that fires now: the group's open one, else its last one when it ended less than
- * `cooldownMs` ago, else a new one.
- */
-export function joinIncident(
-  latest: IncidentRecord | undefined,
-  group: string,
-  cooldownMs: number,
-  wallMs: number,
-  nextId: () => string,
-): Joining {
-  if (latest?.state === 'open') return { incident: latest, how: 'joined' };
-  if (latest?.resolvedMs !== undefined && wallMs - latest.resolvedMs < cooldownMs) {
-    const { resolvedMs: _, acknowledged: __, ...rest } = latest;
-    return { incident: { ...rest, state: 'open', reopened: latest.reopened + 1 }, how: 'reopened' };
-  }
-  const id = nextId();
-  const incident: IncidentRecord = {
-    id,
-    group,
-    dedupKey: `logpipe/${id}`,
-    state: 'open',
-    openedMs: wallMs,
-    reopened: 0,
-    channels: {},
-    ended: [],
-    endedSinceTold: 0,
-  };
-  return { incident, how: 'opened' };
-}
-
-/**
- * The incident with no moment that decides anything in a time that the clock has left: what lies ahead by more than a minute was
- * told, or ended, just now. A step back is so no reason to remind anybody, nor to stay mute until the clock catches up.
- * @returns the same object when nothing lies ahead
- */
-export function redated(incident: IncidentRecord, wallMs: number): IncidentRecord {
-  const { told, resolvedMs } = incident;
-  const isTold = told !== undefined && isOver(told.atMs, wallMs);
-  const hasEnded = resolvedMs !== undefined && isOver(resolvedMs, wallMs);
-  if (!isTold && !hasEnded) return incident;
-  return {
-    ...incident,
-    ...(isTold ? { told: { ...told, atMs: wallMs } } : {}),
-    ...(hasEnded ? { resolvedMs: wallMs } : {}),
-  };
-}
-
-/** The incident without an alert that ended, which it remembers. */
-export function endAlert(incident: IncidentRecord, alert: AlertRecord, ended: NotifiedAlert): IncidentRecord {
-  const key = alert.key;
-  const isSame = (other: EndedAlert) => alertKey(other.ruleId, other.labels) === key;
-  const others = incident.ended.filter((other) => !isSame(other));
-  const before = incident.ended.find(isSame);
-  // Once told it stays told, though it fired again in silence.
-  const told = alert.announced === true || (before !== undefined && before.untold !== true);
-  return {
-    ...incident,
-    ended: newest([...others, told ? ended : { ...ended, untold: true }], incident.told?.key),
-    endedSinceTold: incident.endedSinceTold + (alert.announced ? 1 : 0),
-  };
-}
-
-/** Whatever else is forgotten, what the resolve speaks of stays. */
-function newest(ended: readonly EndedAlert[], toldKey: string | undefined): EndedAlert[] {
-  const over = ended.length - MAX_ENDED;
-  return ended.filter(({ ruleId, labels }, i) => i >= over || alertKey(ruleId, labels) === toldKey);
-}
-
-/** @param resolvedMs evaluation time of its end; absent while it fires */
-export function notified(alert: AlertRecord, resolvedMs?: number): NotifiedAlert {
-  const { ruleId, title, priority, labels, startedMs, message, metadata, why, runbook } = alert;
-  return {
-    ruleId,
-    title,
-    priority,
-    labels,
-    state: resolvedMs === undefined ? 'firing' : 'resolved',
-    startedMs,
-    ...(resolvedMs === undefined ? {} : { resolvedMs }),
-    message,
-    ...(metadata === undefined ? {} : { metadata }),
-    ...(why === undefined ? {} : { why }),
-    runbook,
-  };
-}
-
-/** Most urgent first, then the one that began first. */
-export function byUrgency(
-  one: Pick<AlertRecord, 'priority' | 'startedMs'> & { readonly key?: string },
-  other: Pick<AlertRecord, 'priority' | 'startedMs'> & { readonly key?: string },
-): number {
-  if (one.priority !== other.priority) return outranks(one.priority, other.priority) ? -1 : 1;
-  if (one.startedMs !== other.startedMs) return one.startedMs - other.startedMs;
-  return compareText(one.key ?? '', other.key ?? '');
-}
-
-/** Order of code units: the same in every locale. */
-export function compareText(one: string, other: string): number {
-  return one < other ? -1 : one > other ? 1 : 0;
-}
-
-/**
- * @param firing its alerts, most urgent first
- * @param rule that of the leading audible alert
- * @param breached whether the alert's condition is true at present. One that is merely held, or of which nothing is known,
- *   is not announced: when what inhibited it ends it may be long over.
- */
-export function factsOf(
-  incident: IncidentRecord,
-  firing: readonly AlertRecord[],
-  rule: Pick<AlertRule, 'cooldownMs' | 'remindMs'> | undefined,
-  breached: (alert: AlertRecord) => boolean,
-): NotifyFacts {
-  const audible = firing.filter(({ muted }) => muted === undefined);
-  const current = audible.filter(breached);
-  return {
-    firing: firing.length,
-    audible: audible.length,
-    joined: current.filter((alert) => alert.announced !== true).length,
-    breached: current.length,
-    resolved: incident.endedSinceTold,
-    priority: audible[0]?.priority,
-    toldPriority: incident.told?.priority,
-    lastTriggerMs: incident.told?.atMs,
-    open: openChannels(incident).length > 0,
-    acknowledged: incident.acknowledged === undefined ? 'no' : incident.acknowledged.told ? 'told' : 'new',
-    cooldownMs: rule?.cooldownMs ?? 0,
-    remindMs: rule?.remindMs ?? 0,
-  };
-}
-
-/** Has the channel taken a message of the incident, as far as can be told? */
-export function wasReached(state: ChannelState | undefined): boolean {
-  return state?.deliveredMs !== undefined || state?.perhapsMs !== undefined;
-}
-
-/** Of the open channels those that know of the incident, or are about to: not those that have refused every trigger. */
-export function informedChannels(incident: IncidentRecord): ChannelName[] {
-  return openChannels(incident).filter((name) => {
-    const state = incident.channels[name];
-    return state?.failed === undefined || wasReached(state);
-  });
-}
-
-/** Channels that got a trigger and no resolve since. */
-export function openChannels(incident: IncidentRecord): ChannelName[] {
-  return (Object.entries(incident.channels) as [ChannelName, ChannelState][])
-    .filter(([, { resolvedMs }]) => resolvedMs === undefined)
-    .map(([name]) => name);
-}
-
-// One alert through time: inactive → pending → firing → resolved. In: its record, what its rule says now, and the
-// evaluation time. Out: its next record and the transition it made. Pure. An inactive alert has no record, and everything
-// the next step depends on stands in the record: an alert read back after a restart goes on as if nothing had happened.
-
-/** What the state machine needs of a rule beyond what it tells people. */
-export interface AlertRule extends RuleInfo {
-  /** Alerts of this rule that may be open at a time, one per label set. Default `DEFAULT_MAX_ALERTS`. */
-  readonly maxAlerts?: number;
-  /** Of an absence: silence has no end but an event. Not to be heard of is no end. */
-  readonly endsByEvent?: true;
-  /** Of an absence with labels: how long one of them may be silent. */
-  readonly forgetAfterMs?: number;
-  /** Of an absence: what it listens to, as text. Silence of something else is another alert. */
-  readonly watches?: string;
-  /** The labels its alerts have, and the conditions on them; absent: nothing is known of that. */
-  readonly labelNames?: readonly string[];
-  readonly where?: Where;
-}
-
-export const DEFAULT_MAX_ALERTS = 20;
-/** An open alert whose label set the evaluator has stopped speaking of for this long is over. */
-export const FORGET_MS = 3_600_000;
-/** A new worst value is written down this long after the one before. */
-const PEAK_EVERY_MS = 5_000;
-/** And when it is this much further beyond the threshold. */
-const PEAK_STEP = 1.01;
-const MAX_MESSAGE = 2_000;
-const MAX_METADATA = 8_000;
-
-/** Why an alert stands muted. A silence is somebody's will and goes before an inhibition. */
-type Muted = 'silenced' | 'inhibited';
-/** How a firing alert ended. */
-export type Resolution = 'cleared' | 'unobserved' | 'forgotten' | 'rule removed' | 'rule changed' | 'moved' | 'by hand';
-
-/** What the alert says to people; masked. */
-export interface Said {
-  readonly message: string;
-  readonly metadata?: Readonly<Record<string, unknown>>;
-  readonly why?: Why;
-}
-
-interface Peak {
-  readonly valueText: string;
-  /** Distance from the threshold. */
-  readonly beyond: number;
-  /** Evaluation time. */
-  readonly atMs: number;
-}
+// ---- one alert through time: inactive -> pending -> firing -> resolved ----
 
 /** `alert/<key>`. Title, priority and group are the rule's, kept here because the rule may be gone at the end. */
 export interface AlertRecord extends Said {
@@ -303,6 +38,24 @@ export interface AlertRecord extends Said {
   readonly muted?: Muted;
 }
 
+/** What the alert says to people; masked. */
+export interface Said {
+  readonly message: string;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  readonly why?: Why;
+}
+
+interface Peak {
+  readonly valueText: string;
+  /** Distance from the threshold. */
+  readonly beyond: number;
+  /** Evaluation time. */
+  readonly atMs: number;
+}
+
+/** How a firing alert ended. */
+export type Resolution = 'cleared' | 'unobserved' | 'forgotten' | 'rule removed' | 'rule changed' | 'moved' | 'by hand';
+
 /** `dismissed/<alert>`: an absence that somebody ended. It fires again only after something has arrived. */
 export interface Dismissed {
   readonly key: string;
@@ -311,16 +64,22 @@ export interface Dismissed {
   readonly atMs: number;
 }
 
-type Advance =
-  | { readonly to: 'same' }
-  /** A new record without a transition. */
-  | { readonly to: 'kept'; readonly record: AlertRecord }
-  | { readonly to: 'firing'; readonly record: AlertRecord }
-  /** Pending no longer: it never fired. */
-  | { readonly to: 'inactive' }
-  | { readonly to: 'resolved'; readonly resolution: Resolution };
+/** What the state machine needs of a rule beyond what it tells people. */
+export interface AlertRule extends RuleInfo {
+  /** Alerts of this rule that may be open at a time, one per label set. Default `DEFAULT_MAX_ALERTS`. */
+  readonly maxAlerts?: number;
+  /** Of an absence: silence has no end but an event. Not to be heard of is no end. */
+  readonly endsByEvent?: true;
+  /** Of an absence with labels: how long one of them may be silent. */
+  readonly forgetAfterMs?: number;
+  /** Of an absence: what it listens to, as text. Silence of something else is another alert. */
+  readonly watches?: string;
+  /** The labels its alerts have, and the conditions on them; absent: nothing is known of that. */
+  readonly labelNames?: readonly string[];
+  readonly where?: Where;
+}
 
-const SAME: Advance = { to: 'same' };
+export const DEFAULT_MAX_ALERTS = 20;
 
 /** Rule and sorted labels: the same alert has the same key in every process. */
 export function alertKey(ruleId: string, labels: Readonly<Record<string, string>>): string {
@@ -343,32 +102,16 @@ export function beginAlert(
   return { key, ruleId, labels, title, priority, group, runbook, ...what, phase, startedMs: evalMs, ...said };
 }
 
-/** False when the rule, as it is now, can never speak of the alert again. */
-export function canSpeakOf(rule: AlertRule, { labels, watches }: Pick<AlertRecord, 'labels' | 'watches'>): boolean {
-  if (watches !== undefined && rule.watches !== undefined && watches !== rule.watches) return false;
-  const { labelNames, where = {} } = rule;
-  if (labelNames === undefined) return true;
-  const names = Object.keys(labels);
-  if (names.length !== labelNames.length || !names.every((name) => labelNames.includes(name))) return false;
-  const own = Object.fromEntries(Object.entries(where).filter(([name]) => names.includes(name)));
-  return labelTest(own, names)(names.map((name) => labels[name] as string));
-}
+type Advance =
+  | { readonly to: 'same' }
+  /** A new record without a transition. */
+  | { readonly to: 'kept'; readonly record: AlertRecord }
+  | { readonly to: 'firing'; readonly record: AlertRecord }
+  /** Pending no longer: it never fired. */
+  | { readonly to: 'inactive' }
+  | { readonly to: 'resolved'; readonly resolution: Resolution };
 
-/** The alert as its rule is now. One that has become more urgent is news: nobody was told of it as such. */
-export function adoptRule(record: AlertRecord, rule: AlertRule): AlertRecord {
-  const { title, priority, runbook, watches = record.watches } = rule;
-  const same =
-    title === record.title && priority === record.priority && runbook === record.runbook && watches === record.watches;
-  if (same) return record;
-  const { announced, ...rest } = record;
-  const told = announced === undefined || PRIORITIES.indexOf(priority) < PRIORITIES.indexOf(record.priority);
-  return {
-    ...rest,
-    ...(told ? {} : { announced }),
-    ...(watches === undefined ? {} : { watches }),
-    ...{ title, priority, runbook },
-  };
-}
+const SAME: Advance = { to: 'same' };
 
 /** Evaluation time: the present, and how long something has lasted that began at `fromMs`, without what a clock was set forward over. */
 interface EvaluationClock {
@@ -442,12 +185,18 @@ function advanceFiring(record: AlertRecord, state: Seen, rule: AlertRule, clock:
   }
 }
 
+/** An open alert whose label set the evaluator has stopped speaking of for this long is over. */
+export const FORGET_MS = 3_600_000;
+
 function gap(record: AlertRecord, { nowMs: evalMs, lastedMs }: EvaluationClock, end: Advance): Advance {
   if (record.gapSinceMs === undefined || evalMs < record.gapSinceMs) {
     return { to: 'kept', record: { ...record, gapSinceMs: evalMs } };
   }
   return lastedMs(record.gapSinceMs) >= FORGET_MS ? end : SAME;
 }
+
+const MAX_MESSAGE = 2_000;
+const MAX_METADATA = 8_000;
 
 /** What an observation says, masked and bounded, as it is kept and sent. */
 export function saidOf(observation: Observation, rule: RuleInfo, masker: Masker): Said {
@@ -466,6 +215,11 @@ function bounded(metadata: Readonly<Record<string, unknown>>): Readonly<Record<s
   return length <= MAX_METADATA ? metadata : { truncated: `${length} characters of metadata were left out` };
 }
 
+/** A new worst value is written down this long after the one before. */
+const PEAK_EVERY_MS = 5_000;
+/** And when it is this much further beyond the threshold. */
+const PEAK_STEP = 1.01;
+
 /** A firing alert with the worst value it has come to; the same record when that has not changed. */
 export function withPeak(record: AlertRecord, why: Why | undefined, evalMs: number): AlertRecord {
   if (record.phase !== 'firing' || why === undefined) return record;
@@ -477,60 +231,40 @@ export function withPeak(record: AlertRecord, why: Why | undefined, evalMs: numb
   return { ...record, peak: { valueText: why.valueText, beyond, atMs: evalMs } };
 }
 
-// Whether an incident has something to say now, and why. In: counted facts about one incident and the wall clock. Out: one
-// reason of the closed list. Pure: the same facts give the same reason, wherever and whenever they are looked at.
+// ---- an alert whose rule has changed ----
 
-export interface NotifyFacts {
-  /** Firing alerts of the incident, muted ones included. */
-  readonly firing: number;
-  /** Those of them that are neither silenced nor inhibited. */
-  readonly audible: number;
-  /** Audible alerts whose condition is true at present and that no message has named yet. */
-  readonly joined: number;
-  /** Audible alerts whose condition is true at present. */
-  readonly breached: number;
-  /** Alerts that a message has named and that ended since the last one. */
-  readonly resolved: number;
-  /** Highest priority of the audible alerts; undefined when there are none. */
-  readonly priority: Priority | undefined;
-  /** Priority of the last trigger. */
-  readonly toldPriority: Priority | undefined;
-  /** When the last trigger was decided, ms, not ahead of the wall clock by more than a minute (`redated`); undefined before it. */
-  readonly lastTriggerMs: number | undefined;
-  /** Some channel got a trigger that no resolve has followed. */
-  readonly open: boolean;
-  /** `new`: a person has taken the incident and the channels have not been told. */
-  readonly acknowledged: 'no' | 'new' | 'told';
-  readonly cooldownMs: number;
-  /** 0 = no reminders. */
-  readonly remindMs: number;
+/** False when the rule, as it is now, can never speak of the alert again. */
+export function canSpeakOf(rule: AlertRule, { labels, watches }: Pick<AlertRecord, 'labels' | 'watches'>): boolean {
+  if (watches !== undefined && rule.watches !== undefined && watches !== rule.watches) return false;
+  const { labelNames, where = {} } = rule;
+  if (labelNames === undefined) return true;
+  const names = Object.keys(labels);
+  if (names.length !== labelNames.length || !names.every((name) => labelNames.includes(name))) return false;
+  const own = Object.fromEntries(Object.entries(where).filter(([name]) => names.includes(name)));
+  return labelTest(own, names)(names.map((name) => labels[name] as string));
 }
 
-export function decideNotify(facts: NotifyFacts, wallMs: number): NotifyReason {
-  // The end is told even when everything is muted: whoever got the trigger would wait for ever otherwise.
-  if (facts.firing === 0) return facts.open ? 'all-resolved' : 'none';
-  if (facts.acknowledged === 'new' && facts.open) return 'acknowledged';
-  if (facts.audible === 0 || facts.priority === undefined) return 'none';
-  if (facts.lastTriggerMs === undefined) return facts.joined > 0 ? 'first' : 'none';
-  const since = wallMs - facts.lastTriggerMs;
-  if (facts.joined > 0 && (since >= facts.cooldownMs || outranks(facts.priority, facts.toldPriority))) {
-    return 'new-alerts';
-  }
-  // What was true before a restart, or of a host that is gone, is no reason to remind anybody.
-  if (facts.breached === 0) return 'none';
-  if (facts.acknowledged === 'no' && facts.remindMs > 0 && since >= Math.max(facts.remindMs, facts.cooldownMs)) {
-    return facts.resolved > 0 ? 'some-resolved' : 'repeat';
-  }
-  return 'none';
+/** The alert as its rule is now. One that has become more urgent is news: nobody was told of it as such. */
+export function adoptRule(record: AlertRecord, rule: AlertRule): AlertRecord {
+  const { title, priority, runbook, watches = record.watches } = rule;
+  const same =
+    title === record.title && priority === record.priority && runbook === record.runbook && watches === record.watches;
+  if (same) return record;
+  const { announced, ...rest } = record;
+  const told = announced === undefined || PRIORITIES.indexOf(priority) < PRIORITIES.indexOf(record.priority);
+  return {
+    ...rest,
+    ...(told ? {} : { announced }),
+    ...(watches === undefined ? {} : { watches }),
+    ...{ title, priority, runbook },
+  };
 }
 
-/** True when `one` is more urgent than `other`; anything is more urgent than nothing. */
-export function outranks(one: Priority, other: Priority | undefined): boolean {
-  return other === undefined || PRIORITIES.indexOf(one) < PRIORITIES.indexOf(other);
-}
+// ---- what keeps a firing alert unsaid: silences, which people set, and inhibition, which rules declare ----
+// Inhibition never mutes in a circle, so behind every inhibited alert stands one that is not.
 
-// What keeps a firing alert from being told: silences, which people set, and inhibition, which rules declare. Pure.
-// Guarantee: inhibition never mutes in a circle, so behind every inhibited alert stands one that is not.
+/** Why an alert stands muted. A silence is somebody's will and goes before an inhibition. */
+type Muted = 'silenced' | 'inhibited';
 
 /** `silence/<id>`: what matches is not told until it ends. Every part that is given must match; one must be given. */
 export interface SilenceRecord {
@@ -587,4 +321,281 @@ function withoutCircles(rules: readonly RuleInfo[]): Map<string, ReadonlySet<str
   }
   for (const [id, by] of result) if (by.size === 0) result.delete(id);
   return result;
+}
+
+// ---- one incident: alerts that belong together ----
+
+/** `incident/<id>`. Times are wall clock, ms. */
+export interface IncidentRecord {
+  readonly id: string;
+  readonly group: string;
+  readonly dedupKey: string;
+  readonly state: 'open' | 'resolved';
+  readonly openedMs: number;
+  readonly resolvedMs?: number;
+  /** How often it began again inside the cooldown. */
+  readonly reopened: number;
+  readonly channels: Readonly<Partial<Record<ChannelName, ChannelState>>>;
+  readonly told?: Told;
+  readonly acknowledged?: { readonly by: string; readonly atMs: number; readonly told: boolean };
+  readonly ended: readonly EndedAlert[];
+  /** Alerts that were named and ended since the last trigger. */
+  readonly endedSinceTold: number;
+}
+
+export interface ChannelState {
+  /** Of the last trigger decided. */
+  readonly triggeredMs: number;
+  /** Of the resolve decided after it. */
+  readonly resolvedMs?: number;
+  /** Last time the channel took a message of the incident since that began, or began again. */
+  readonly deliveredMs?: number;
+  /** Last time it may have taken one: its answer proved nothing, or a part of the recipients refused. */
+  readonly perhapsMs?: number;
+  /** Why the last message was given up; gone after the next one that arrives. */
+  readonly failed?: string;
+  /** Entry of the last trigger that was given up for want of room: it may have been under way, and arrive. */
+  readonly givenUp?: string;
+}
+
+/** The last trigger: what people know, and what the resolve repeats. */
+export interface Told extends Said {
+  /** Of the alert it led with: another one may have the same title. Absent in incidents of earlier versions. */
+  readonly key?: string;
+  readonly atMs: number;
+  readonly priority: Priority;
+  readonly title: string;
+}
+
+/** `untold`: no message has named it, because it was muted or ended too soon. */
+type EndedAlert = NotifiedAlert & { readonly untold?: true };
+/** Incidents stay this long after their end. */
+export const KEEP_INCIDENTS_MS = 30 * 86_400_000;
+
+/** Of each group the open incident, else the one that ended last. */
+export function latestByGroup(incidents: Iterable<IncidentRecord>): Map<string, IncidentRecord> {
+  const latest = new Map<string, IncidentRecord>();
+  for (const incident of incidents) {
+    const known = latest.get(incident.group);
+    if (known === undefined || endOf(incident) >= endOf(known)) latest.set(incident.group, incident);
+  }
+  return latest;
+}
+
+function endOf({ state, resolvedMs }: IncidentRecord): number {
+  return state === 'open' ? Number.POSITIVE_INFINITY : (resolvedMs ?? 0);
+}
+
+interface Joining {
+  readonly incident: IncidentRecord;
+  readonly how: 'opened' | 'joined' | 'reopened';
+}
+
+/**
+ * The incident for an alert of `group` that fires now: the group's open one, else its last one when it ended less than
+ * `cooldownMs` ago, else a new one.
+ */
+export function joinIncident(
+  latest: IncidentRecord | undefined,
+  group: string,
+  cooldownMs: number,
+  wallMs: number,
+  nextId: () => string,
+): Joining {
+  if (latest?.state === 'open') return { incident: latest, how: 'joined' };
+  if (latest?.resolvedMs !== undefined && wallMs - latest.resolvedMs < cooldownMs) {
+    const { resolvedMs: _, acknowledged: __, ...rest } = latest;
+    return { incident: { ...rest, state: 'open', reopened: latest.reopened + 1 }, how: 'reopened' };
+  }
+  const id = nextId();
+  const incident: IncidentRecord = {
+    id,
+    group,
+    dedupKey: `logpipe/${id}`,
+    state: 'open',
+    openedMs: wallMs,
+    reopened: 0,
+    channels: {},
+    ended: [],
+    endedSinceTold: 0,
+  };
+  return { incident, how: 'opened' };
+}
+
+/**
+ * The incident with no moment that decides anything in a time that the clock has left: what lies ahead by more than a minute was
+ * told, or ended, just now. A step back is so no reason to remind anybody, nor to stay mute until the clock catches up.
+ * @returns the same object when nothing lies ahead
+ */
+export function redated(incident: IncidentRecord, wallMs: number): IncidentRecord {
+  const { told, resolvedMs } = incident;
+  const isTold = told !== undefined && isOver(told.atMs, wallMs);
+  const hasEnded = resolvedMs !== undefined && isOver(resolvedMs, wallMs);
+  if (!isTold && !hasEnded) return incident;
+  return {
+    ...incident,
+    ...(isTold ? { told: { ...told, atMs: wallMs } } : {}),
+    ...(hasEnded ? { resolvedMs: wallMs } : {}),
+  };
+}
+
+/** Ended alerts an incident remembers, newest last. */
+const MAX_ENDED = 20;
+
+/** The incident without an alert that ended, which it remembers. */
+export function endAlert(incident: IncidentRecord, alert: AlertRecord, ended: NotifiedAlert): IncidentRecord {
+  const key = alert.key;
+  const isSame = (other: EndedAlert) => alertKey(other.ruleId, other.labels) === key;
+  const others = incident.ended.filter((other) => !isSame(other));
+  const before = incident.ended.find(isSame);
+  // Once told it stays told, though it fired again in silence.
+  const told = alert.announced === true || (before !== undefined && before.untold !== true);
+  return {
+    ...incident,
+    ended: newest([...others, told ? ended : { ...ended, untold: true }], incident.told?.key),
+    endedSinceTold: incident.endedSinceTold + (alert.announced ? 1 : 0),
+  };
+}
+
+/** Whatever else is forgotten, what the resolve speaks of stays. */
+function newest(ended: readonly EndedAlert[], toldKey: string | undefined): EndedAlert[] {
+  const over = ended.length - MAX_ENDED;
+  return ended.filter(({ ruleId, labels }, i) => i >= over || alertKey(ruleId, labels) === toldKey);
+}
+
+/** @param resolvedMs evaluation time of its end; absent while it fires */
+export function notified(alert: AlertRecord, resolvedMs?: number): NotifiedAlert {
+  const { ruleId, title, priority, labels, startedMs, message, metadata, why, runbook } = alert;
+  return {
+    ruleId,
+    title,
+    priority,
+    labels,
+    state: resolvedMs === undefined ? 'firing' : 'resolved',
+    startedMs,
+    ...(resolvedMs === undefined ? {} : { resolvedMs }),
+    message,
+    ...(metadata === undefined ? {} : { metadata }),
+    ...(why === undefined ? {} : { why }),
+    runbook,
+  };
+}
+
+/** Has the channel taken a message of the incident, as far as can be told? */
+export function wasReached(state: ChannelState | undefined): boolean {
+  return state?.deliveredMs !== undefined || state?.perhapsMs !== undefined;
+}
+
+/** Of the open channels those that know of the incident, or are about to: not those that have refused every trigger. */
+export function informedChannels(incident: IncidentRecord): ChannelName[] {
+  return openChannels(incident).filter((name) => {
+    const state = incident.channels[name];
+    return state?.failed === undefined || wasReached(state);
+  });
+}
+
+/** Channels that got a trigger and no resolve since. */
+export function openChannels(incident: IncidentRecord): ChannelName[] {
+  return (Object.entries(incident.channels) as [ChannelName, ChannelState][])
+    .filter(([, { resolvedMs }]) => resolvedMs === undefined)
+    .map(([name]) => name);
+}
+
+// ---- whether an incident has something to say now, and why ----
+// The same facts give the same reason, wherever and whenever they are looked at.
+
+export interface NotifyFacts {
+  /** Firing alerts of the incident, muted ones included. */
+  readonly firing: number;
+  /** Those of them that are neither silenced nor inhibited. */
+  readonly audible: number;
+  /** Audible alerts whose condition is true at present and that no message has named yet. */
+  readonly joined: number;
+  /** Audible alerts whose condition is true at present. */
+  readonly breached: number;
+  /** Alerts that a message has named and that ended since the last one. */
+  readonly resolved: number;
+  /** Highest priority of the audible alerts; undefined when there are none. */
+  readonly priority: Priority | undefined;
+  /** Priority of the last trigger. */
+  readonly toldPriority: Priority | undefined;
+  /** When the last trigger was decided, ms, not ahead of the wall clock by more than a minute (`redated`); undefined before it. */
+  readonly lastTriggerMs: number | undefined;
+  /** Some channel got a trigger that no resolve has followed. */
+  readonly open: boolean;
+  /** `new`: a person has taken the incident and the channels have not been told. */
+  readonly acknowledged: 'no' | 'new' | 'told';
+  readonly cooldownMs: number;
+  /** 0 = no reminders. */
+  readonly remindMs: number;
+}
+
+/**
+ * @param firing its alerts, most urgent first
+ * @param rule that of the leading audible alert
+ * @param breached whether the alert's condition is true at present. One that is merely held, or of which nothing is known,
+ *   is not announced: when what inhibited it ends it may be long over.
+ */
+export function factsOf(
+  incident: IncidentRecord,
+  firing: readonly AlertRecord[],
+  rule: Pick<AlertRule, 'cooldownMs' | 'remindMs'> | undefined,
+  breached: (alert: AlertRecord) => boolean,
+): NotifyFacts {
+  const audible = firing.filter(({ muted }) => muted === undefined);
+  const current = audible.filter(breached);
+  return {
+    firing: firing.length,
+    audible: audible.length,
+    joined: current.filter((alert) => alert.announced !== true).length,
+    breached: current.length,
+    resolved: incident.endedSinceTold,
+    priority: audible[0]?.priority,
+    toldPriority: incident.told?.priority,
+    lastTriggerMs: incident.told?.atMs,
+    open: openChannels(incident).length > 0,
+    acknowledged: incident.acknowledged === undefined ? 'no' : incident.acknowledged.told ? 'told' : 'new',
+    cooldownMs: rule?.cooldownMs ?? 0,
+    remindMs: rule?.remindMs ?? 0,
+  };
+}
+
+export function decideNotify(facts: NotifyFacts, wallMs: number): NotifyReason {
+  // The end is told even when everything is muted: whoever got the trigger would wait for ever otherwise.
+  if (facts.firing === 0) return facts.open ? 'all-resolved' : 'none';
+  if (facts.acknowledged === 'new' && facts.open) return 'acknowledged';
+  if (facts.audible === 0 || facts.priority === undefined) return 'none';
+  if (facts.lastTriggerMs === undefined) return facts.joined > 0 ? 'first' : 'none';
+  const since = wallMs - facts.lastTriggerMs;
+  if (facts.joined > 0 && (since >= facts.cooldownMs || outranks(facts.priority, facts.toldPriority))) {
+    return 'new-alerts';
+  }
+  // What was true before a restart, or of a host that is gone, is no reason to remind anybody.
+  if (facts.breached === 0) return 'none';
+  if (facts.acknowledged === 'no' && facts.remindMs > 0 && since >= Math.max(facts.remindMs, facts.cooldownMs)) {
+    return facts.resolved > 0 ? 'some-resolved' : 'repeat';
+  }
+  return 'none';
+}
+
+// ---- order ----
+
+/** True when `one` is more urgent than `other`; anything is more urgent than nothing. */
+export function outranks(one: Priority, other: Priority | undefined): boolean {
+  return other === undefined || PRIORITIES.indexOf(one) < PRIORITIES.indexOf(other);
+}
+
+/** Most urgent first, then the one that began first. */
+export function byUrgency(
+  one: Pick<AlertRecord, 'priority' | 'startedMs'> & { readonly key?: string },
+  other: Pick<AlertRecord, 'priority' | 'startedMs'> & { readonly key?: string },
+): number {
+  if (one.priority !== other.priority) return outranks(one.priority, other.priority) ? -1 : 1;
+  if (one.startedMs !== other.startedMs) return one.startedMs - other.startedMs;
+  return compareText(one.key ?? '', other.key ?? '');
+}
+
+/** Order of code units: the same in every locale. */
+export function compareText(one: string, other: string): number {
+  return one < other ? -1 : one > other ? 1 : 0;
 }

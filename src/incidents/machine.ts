@@ -1,7 +1,9 @@
-// Deciding. In: what the rules say, what people command, what became of messages, and two clocks. Out: a plan: changed
-// records, messages to send, transitions for the history. Guarantee: pure and deterministic; the state moves only when
+// One step of all alerts and incidents. In: what the rules say, what people command, what became of messages, and two clocks. Out: a
+// plan: changed records, messages to send, transitions for the history. Guarantee: pure and deterministic; the state moves only when
 // `accept` says that the plan is durable, so a plan whose commit failed is decided again; and everything a decision rests on
 // stands in the records, so a machine built from them goes on exactly where the other one stopped.
+//
+// The sections stand in the order of a step: results, commands, what was kept long enough, changed rules, observations; then notices.ts.
 import { isOver } from '../core/clock.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Observation, Priority } from '../rules/observation.ts';
@@ -33,7 +35,7 @@ import {
   wasReached,
   withPeak,
 } from './incident.ts';
-import { createNotices, type Decision, lastWords, tellIncidents } from './notices.ts';
+import { createNotices, type Decision, lastWords, notifyIncidents } from './notices.ts';
 import { BLIND_ENDED, blindNotice, type ChannelName, type Notification, type SendResult } from './notification.ts';
 import {
   createRecords,
@@ -86,6 +88,19 @@ export interface Plan {
   readonly refused: readonly RefusedCommand[];
 }
 
+export interface AlertMachine {
+  step(input: StepInput): Plan;
+  /** The plan of the last step is durable. @throws Error for any other plan */
+  accept(plan: Plan): void;
+  /** From the next step on. What these rules do not know ends at once: they were given on purpose. */
+  changeRules(rules: readonly AlertRule[], hash: string): void;
+  /** Entries of the outbox, in the order of their decisions: what a new leader sends first. */
+  waiting(): OutboxEntry[];
+  alerts(): AlertRecord[];
+  incidents(): IncidentRecord[];
+  silences(): SilenceRecord[];
+}
+
 interface MachineDeps {
   /** Unique ids for incidents, sorting by time. */
   readonly nextId: () => string;
@@ -100,21 +115,8 @@ interface MachineDeps {
   readonly rulesHash?: string;
 }
 
-export interface AlertMachine {
-  step(input: StepInput): Plan;
-  /** The plan of the last step is durable. @throws Error for any other plan */
-  accept(plan: Plan): void;
-  /** From the next step on. What these rules do not know ends at once: they were given on purpose. */
-  changeRules(rules: readonly AlertRule[], hash: string): void;
-  /** Entries of the outbox, in the order of their decisions: what a new holder sends first. */
-  waiting(): OutboxEntry[];
-  alerts(): AlertRecord[];
-  incidents(): IncidentRecord[];
-  silences(): SilenceRecord[];
-}
-
 /**
- * Whoever takes over with other rules keeps what fires for so long: while a new version is rolled out, holders with the old and
+ * Whoever takes over with other rules keeps what fires for so long: while a new version is rolled out, leaders with the old and
  * the new rules may take turns.
  */
 const KEEP_FIRING_MS = 5 * 60_000;
@@ -136,7 +138,7 @@ export function createAlertMachine(
   let latest: { readonly plan: Plan; readonly draft: Draft } | undefined;
 
   /** True when what these rules do not know may end: see `KEEP_FIRING_MS`. */
-  function settleRules({ draft, wallMs }: Step, remarks: string[]): boolean {
+  function rulesAreCertain({ draft, wallMs }: Step, remarks: string[]): boolean {
     if (rulesHash === undefined) return true;
     const present = draft.get('rules', 'present');
     if (present === undefined || givenHash === rulesHash || present.hash === rulesHash) {
@@ -163,23 +165,23 @@ export function createAlertMachine(
   }
 
   /** A changed rule takes effect on what is open. @returns alerts that go on in another incident */
-  function followRules(step: Step, settled: boolean): AlertRecord[] {
+  function followRules(step: Step, certain: boolean): AlertRecord[] {
     const moved: AlertRecord[] = [];
     for (const { key, ruleId } of step.draft.values('dismissed')) {
-      if (settled && !rules.has(ruleId)) step.draft.remove('dismissed', key);
+      if (certain && !rules.has(ruleId)) step.draft.remove('dismissed', key);
     }
     for (const alert of step.draft.values('alert')) {
       const rule = rules.get(alert.ruleId);
       const firing = alert.phase === 'firing';
       if (rule === undefined || !canSpeakOf(rule, alert)) {
-        if (!settled) continue;
+        if (!certain) continue;
         if (firing) endFiring(step, alert, rule === undefined ? 'rule removed' : 'rule changed');
         else step.draft.remove('alert', alert.key);
         continue;
       }
       const adopted = adoptRule(alert, rule);
       const { group } = rule;
-      if (firing && group !== alert.group && settled) {
+      if (firing && group !== alert.group && certain) {
         endFiring(step, alert, 'moved');
         const { incidentId: _, announced: __, muted: ___, ...rest } = adopted;
         moved.push({ ...rest, group });
@@ -227,7 +229,7 @@ export function createAlertMachine(
       const outbox = writeOutbox(draft, { wallMs, environment, limits, history });
       const step: Step = { draft, outbox, evalMs, wallMs, skippedMs, rules };
 
-      settle(step, results);
+      settleResults(step, results);
       for (const incident of draft.values('incident')) {
         const present = redated(incident, wallMs);
         if (present !== incident) draft.put('incident', incident.id, present);
@@ -239,14 +241,14 @@ export function createAlertMachine(
       const refused = commands.flatMap((command) => applyCommand(step, command, isTrue) ?? []);
       prune(draft, wallMs, history);
       const remarks: string[] = [];
-      const moved = followRules(step, settleRules(step, remarks));
+      const moved = followRules(step, rulesAreCertain(step, remarks));
       join(step, moved);
       const seen = relevant(observations, draft.values('alert'), draft.values('dismissed'), rules);
       const evaluated = observations.some(({ state }) => state === 'breached' || state === 'clear');
       const { fired, suppressed } = observe(step, seen, evaluated, said);
       join(step, fired);
       mute(step);
-      const decisions = tellIncidents(step, {
+      const decisions = notifyIncidents(step, {
         notices,
         channelsFor: deps.channelsFor,
         current(alert: AlertRecord): AlertRecord | undefined {
@@ -283,14 +285,234 @@ export function createAlertMachine(
   };
 }
 
-// Observations -> alerts. In: what the rules say at one evaluation. Out: the alerts' next records, in the draft, and those
-// that fire now. Guarantee: at most `maxAlerts` alerts of a rule are open, whatever label sets the log invents.
+// ---- what became of messages ----
+// Their entries leave the outbox, and incidents know whom the message reached.
 
-interface Observed {
-  /** Alerts that fire now, most urgent first; their records are not written yet. */
-  readonly fired: AlertRecord[];
-  readonly suppressed: number;
+const REFUSED_TRIGGER = 'not sent: the channel has refused the trigger';
+
+function settleResults({ draft, outbox, wallMs }: Step, results: readonly OutboxResult[]): void {
+  for (const { id, result, retry } of results) {
+    const entry = draft.get('outbox', id);
+    if (entry === undefined) {
+      if (reachedSomebody(result)) arrivedAfterAll(draft, id, wallMs);
+      continue;
+    }
+    if (!result.ok && retry !== undefined) {
+      draft.put('outbox', id, { ...entry, ...retry });
+      continue;
+    }
+    draft.remove('outbox', id);
+    const { channel, notification } = entry;
+    if (notification === undefined) continue;
+    const incident = draft.get('incident', notification.incidentId);
+    const { waiting, trigger } = waitingFor(draft, channel, notification.incidentId);
+    const next = incident === undefined ? undefined : reached(incident, entry, result, waiting, wallMs);
+    if (next !== undefined) draft.put('incident', next.id, next);
+    const record = ({ action, reason }: Notification, failure?: string) =>
+      outbox.record({
+        name: 'notified',
+        ...(next === undefined ? {} : { incident: next }),
+        notification: {
+          ...{ channel, action, reason, delivered: failure === undefined },
+          ...(failure === undefined ? {} : { failure }),
+        },
+      });
+    record(notification, result.ok ? undefined : result.reason);
+    const before = incident?.channels[channel];
+    if (notification.action !== 'trigger' || reachedSomebody(result) || wasReached(before)) continue;
+    // Whoever refused the beginning has no use for the end.
+    for (const other of trigger === -1 ? waiting : waiting.slice(0, trigger)) {
+      draft.remove('outbox', other.id);
+      if (other.notification !== undefined) record(other.notification, REFUSED_TRIGGER);
+    }
+  }
 }
+
+/** A trigger that was given up for want of room while it was under way: the channel knows of the incident, and is owed its end. */
+function arrivedAfterAll(draft: Draft, id: string, wallMs: number): void {
+  for (const incident of draft.values('incident')) {
+    for (const [name, state] of Object.entries(incident.channels)) {
+      if (state.givenUp !== id) continue;
+      const { givenUp: _, failed: __, resolvedMs: ___, ...rest } = state;
+      const next = { ...rest, deliveredMs: wallMs };
+      draft.put('incident', incident.id, { ...incident, channels: { ...incident.channels, [name]: next } });
+      return;
+    }
+  }
+}
+
+/** It may have: an answer that proves nothing counts. */
+function reachedSomebody(result: SendResult): boolean {
+  return result.ok || result.doubtful === true || result.left !== undefined;
+}
+
+/** @param waiting what the channel is to get of the incident after this message */
+function reached(
+  incident: IncidentRecord,
+  { channel, notification }: OutboxEntry,
+  result: SendResult,
+  waiting: readonly OutboxEntry[],
+  wallMs: number,
+): IncidentRecord {
+  const present = incident.channels[channel];
+  if (present === undefined) return incident;
+  const actions = [notification?.action, ...waiting.map((other) => other.notification?.action)];
+  const trigger = actions.lastIndexOf('trigger');
+  // The incident has begun again since: what came before says nothing of that.
+  if (actions.slice(0, Math.max(0, trigger)).includes('resolve')) return incident;
+  const { failed: _, ...state } = present;
+  let next: ChannelState = present;
+  if (result.ok) next = { ...state, deliveredMs: wallMs };
+  else if (reachedSomebody(result)) next = { ...state, failed: result.reason, perhapsMs: wallMs };
+  // Otherwise the next trigger decides.
+  else if (trigger <= 0) next = { ...state, failed: result.reason };
+  return { ...incident, channels: { ...incident.channels, [channel]: next } };
+}
+
+// ---- what people command, and what another instance asks for: to end what it said while it was cut off ----
+// The same command twice changes nothing the second time; one that cannot be obeyed is answered with why.
+
+export type AlertCommand =
+  | { readonly kind: 'acknowledge'; readonly incidentId: string; readonly by: string }
+  | {
+      readonly kind: 'resolve';
+      /** Which alerts, and since when each has been one: what began later is another one. */
+      readonly alerts: readonly { readonly key: string; readonly startedMs: number }[];
+      readonly by: string;
+    }
+  | { readonly kind: 'silence'; readonly silence: SilenceRecord }
+  | { readonly kind: 'unsilence'; readonly id: string }
+  | {
+      /** "Log pipeline blind" was told by an instance that does not decide. */
+      readonly kind: 'blind-over';
+      readonly incidentId: string;
+      readonly environment: string;
+      readonly sinceMs: number;
+      readonly channels: readonly ChannelName[];
+      /** The instance's host. */
+      readonly by: string;
+    };
+
+/** A command with the id that its answer will have. */
+export type GivenCommand = AlertCommand & { readonly commandId?: string };
+
+interface RefusedCommand {
+  readonly command: GivenCommand;
+  readonly why: string;
+}
+
+const MAX_SILENCES = 500;
+
+/** @param isTrue whether the condition of an alert is true at present */
+function applyCommand(step: Step, command: GivenCommand, isTrue: (key: string) => boolean): RefusedCommand | undefined {
+  const { commandId: id } = command;
+  const { draft, wallMs } = step;
+  if (id !== undefined && draft.get('command', id) !== undefined) return undefined;
+  const refused = obey(step, command, isTrue);
+  if (id !== undefined) {
+    draft.put('command', id, { id, atMs: wallMs, ...(refused === undefined ? {} : { refused: refused.why }) });
+  }
+  return refused;
+}
+
+function obey(step: Step, command: GivenCommand, isTrue: (key: string) => boolean): RefusedCommand | undefined {
+  const { draft, outbox, wallMs, rules } = step;
+  const refuse = (why: string): RefusedCommand => ({ command, why });
+  switch (command.kind) {
+    case 'acknowledge': {
+      const incident = draft.get('incident', command.incidentId);
+      if (incident === undefined) return refuse(`there is no incident ${command.incidentId}`);
+      if (incident.state !== 'open') return refuse(`incident ${incident.id} is resolved`);
+      if (incident.acknowledged !== undefined) return undefined;
+      const next = { ...incident, acknowledged: { by: command.by, atMs: wallMs, told: false } };
+      draft.put('incident', incident.id, next);
+      outbox.record({ name: 'acknowledged', incident: next, by: command.by });
+      return undefined;
+    }
+    case 'resolve': {
+      const kept: string[] = [];
+      for (const { key, startedMs } of command.alerts) {
+        const alert = draft.get('alert', key);
+        if (alert?.phase !== 'firing' || alert.startedMs !== startedMs) continue;
+        const silent = rules.get(alert.ruleId)?.endsByEvent === true;
+        // It would fire again at once, and page again.
+        if (!silent && isTrue(key)) {
+          kept.push(key);
+          continue;
+        }
+        endFiring(step, alert, 'by hand', { by: command.by });
+        const { ruleId, watches } = alert;
+        const what = watches === undefined ? {} : { watches };
+        if (silent) draft.put('dismissed', key, { key, ruleId, ...what, atMs: wallMs });
+      }
+      if (kept.length === 0) return undefined;
+      return refuse(
+        `the condition of ${kept.join(', ')} is true now, or logpipe is behind and cannot tell: acknowledge or silence it instead`,
+      );
+    }
+    case 'silence': {
+      const { silence } = command;
+      if (!isSpecific(silence)) return refuse('a silence names a rule, a group or labels');
+      if (silence.untilMs <= wallMs) return refuse('the silence has ended already');
+      const present = draft.get('silence', silence.id);
+      if (present === undefined && draft.values('silence').length >= MAX_SILENCES) {
+        return refuse(`there are ${MAX_SILENCES} silences already`);
+      }
+      draft.put('silence', silence.id, silence);
+      return undefined;
+    }
+    case 'unsilence':
+      if (draft.get('silence', command.id) === undefined) return refuse(`there is no silence ${command.id}`);
+      draft.remove('silence', command.id);
+      return undefined;
+    case 'blind-over': {
+      const { incidentId, environment, sinceMs, channels } = command;
+      outbox.send(
+        channels,
+        blindNotice('resolve', { incidentId, environment, sinceMs, atMs: wallMs, message: BLIND_ENDED }),
+      );
+      return undefined;
+    }
+  }
+}
+
+// ---- what has been kept long enough ----
+
+/** Resolved incidents beyond this go before their time, oldest first. */
+const MAX_RESOLVED = 2_000;
+/** Dismissed absences beyond this go before their time, oldest first. */
+const MAX_DISMISSED = 1_000;
+/** Longer than commands are kept where they are given. */
+const KEEP_ANSWERS_MS = 2 * 86_400_000;
+
+/** Removes ended silences, old answers, incidents that were kept for 30 days, and documents that nobody takes any more. */
+function prune(draft: Draft, wallMs: number, history: boolean): void {
+  if (!history) {
+    for (const { id, channel } of draft.values('outbox')) if (channel === 'history') draft.remove('outbox', id);
+  }
+  pruneAnswers(draft, wallMs);
+  const dismissed = draft.values('dismissed');
+  dismissed.sort((one, other) => one.atMs - other.atMs);
+  for (const { key } of dismissed.slice(0, Math.max(0, dismissed.length - MAX_DISMISSED)))
+    draft.remove('dismissed', key);
+  for (const { id, untilMs } of draft.values('silence')) if (untilMs <= wallMs) draft.remove('silence', id);
+  const resolved = draft.values('incident').filter(({ state }) => state === 'resolved');
+  for (const { id, resolvedMs = 0 } of resolved) {
+    if (wallMs - resolvedMs >= KEEP_INCIDENTS_MS) draft.remove('incident', id);
+  }
+  if (resolved.length <= MAX_RESOLVED) return;
+  resolved.sort((one, other) => (one.resolvedMs ?? 0) - (other.resolvedMs ?? 0));
+  for (const { id } of resolved.slice(0, resolved.length - MAX_RESOLVED)) draft.remove('incident', id);
+}
+
+function pruneAnswers(draft: Draft, wallMs: number): void {
+  for (const { id, atMs } of draft.values('command')) {
+    if (Math.abs(wallMs - atMs) >= KEEP_ANSWERS_MS) draft.remove('command', id);
+  }
+}
+
+// ---- observations -> alerts ----
+// At most `maxAlerts` alerts of a rule are open, whatever label sets the log invents.
 
 /** The observations that can matter, by alert: all breaches, and everything about rules that have open or dismissed alerts. */
 function relevant(
@@ -308,6 +530,12 @@ function relevant(
     if (!byKey.has(key)) byKey.set(key, observation);
   }
   return byKey;
+}
+
+interface Observed {
+  /** Alerts that fire now, most urgent first; their records are not written yet. */
+  readonly fired: AlertRecord[];
+  readonly suppressed: number;
 }
 
 /**
@@ -407,230 +635,4 @@ function endFiring(
   });
   if (incident === undefined) return;
   draft.put('incident', incident.id, endAlert(incident, alert, notified(ended, evalMs)));
-}
-
-// What became of messages, and what has been kept long enough. In: results of the channels, and the wall clock. Out: entries
-// leave the outbox, incidents know whom the message reached, old records go. Pure over the draft.
-
-const NEVER_TOLD = 'not sent: the channel has refused the trigger';
-/** Resolved incidents beyond this go before their time, oldest first. */
-const MAX_RESOLVED = 2_000;
-/** Dismissed absences beyond this go before their time, oldest first. */
-const MAX_DISMISSED = 1_000;
-
-function settle({ draft, outbox, wallMs }: Step, results: readonly OutboxResult[]): void {
-  for (const { id, result, retry } of results) {
-    const entry = draft.get('outbox', id);
-    if (entry === undefined) {
-      if (reachedSomebody(result)) arrivedAfterAll(draft, id, wallMs);
-      continue;
-    }
-    if (!result.ok && retry !== undefined) {
-      draft.put('outbox', id, { ...entry, ...retry });
-      continue;
-    }
-    draft.remove('outbox', id);
-    const { channel, notification } = entry;
-    if (notification === undefined) continue;
-    const incident = draft.get('incident', notification.incidentId);
-    const { waiting, trigger } = waitingFor(draft, channel, notification.incidentId);
-    const next = incident === undefined ? undefined : reached(incident, entry, result, waiting, wallMs);
-    if (next !== undefined) draft.put('incident', next.id, next);
-    const record = ({ action, reason }: Notification, failure?: string) =>
-      outbox.record({
-        name: 'notified',
-        ...(next === undefined ? {} : { incident: next }),
-        notification: {
-          ...{ channel, action, reason, delivered: failure === undefined },
-          ...(failure === undefined ? {} : { failure }),
-        },
-      });
-    record(notification, result.ok ? undefined : result.reason);
-    const before = incident?.channels[channel];
-    if (notification.action !== 'trigger' || reachedSomebody(result) || wasReached(before)) continue;
-    // Whoever refused the beginning has no use for the end.
-    for (const other of trigger === -1 ? waiting : waiting.slice(0, trigger)) {
-      draft.remove('outbox', other.id);
-      if (other.notification !== undefined) record(other.notification, NEVER_TOLD);
-    }
-  }
-}
-
-/** A trigger that was given up for want of room while it was under way: the channel knows of the incident, and is owed its end. */
-function arrivedAfterAll(draft: Draft, id: string, wallMs: number): void {
-  for (const incident of draft.values('incident')) {
-    for (const [name, state] of Object.entries(incident.channels)) {
-      if (state.givenUp !== id) continue;
-      const { givenUp: _, failed: __, resolvedMs: ___, ...rest } = state;
-      const next = { ...rest, deliveredMs: wallMs };
-      draft.put('incident', incident.id, { ...incident, channels: { ...incident.channels, [name]: next } });
-      return;
-    }
-  }
-}
-
-/** It may have: an answer that proves nothing counts. */
-function reachedSomebody(result: SendResult): boolean {
-  return result.ok || result.doubtful === true || result.left !== undefined;
-}
-
-/** @param waiting what the channel is to get of the incident after this message */
-function reached(
-  incident: IncidentRecord,
-  { channel, notification }: OutboxEntry,
-  result: SendResult,
-  waiting: readonly OutboxEntry[],
-  wallMs: number,
-): IncidentRecord {
-  const present = incident.channels[channel];
-  if (present === undefined) return incident;
-  const actions = [notification?.action, ...waiting.map((other) => other.notification?.action)];
-  const trigger = actions.lastIndexOf('trigger');
-  // The incident has begun again since: what came before says nothing of that.
-  if (actions.slice(0, Math.max(0, trigger)).includes('resolve')) return incident;
-  const { failed: _, ...state } = present;
-  let next: ChannelState = present;
-  if (result.ok) next = { ...state, deliveredMs: wallMs };
-  else if (reachedSomebody(result)) next = { ...state, failed: result.reason, perhapsMs: wallMs };
-  // Otherwise the next trigger decides.
-  else if (trigger <= 0) next = { ...state, failed: result.reason };
-  return { ...incident, channels: { ...incident.channels, [channel]: next } };
-}
-
-/** Removes ended silences, old answers, incidents that were kept for 30 days, and documents that nobody takes any more. */
-function prune(draft: Draft, wallMs: number, history: boolean): void {
-  if (!history) {
-    for (const { id, channel } of draft.values('outbox')) if (channel === 'history') draft.remove('outbox', id);
-  }
-  pruneAnswers(draft, wallMs);
-  const dismissed = draft.values('dismissed');
-  dismissed.sort((one, other) => one.atMs - other.atMs);
-  for (const { key } of dismissed.slice(0, Math.max(0, dismissed.length - MAX_DISMISSED)))
-    draft.remove('dismissed', key);
-  for (const { id, untilMs } of draft.values('silence')) if (untilMs <= wallMs) draft.remove('silence', id);
-  const resolved = draft.values('incident').filter(({ state }) => state === 'resolved');
-  for (const { id, resolvedMs = 0 } of resolved) {
-    if (wallMs - resolvedMs >= KEEP_INCIDENTS_MS) draft.remove('incident', id);
-  }
-  if (resolved.length <= MAX_RESOLVED) return;
-  resolved.sort((one, other) => (one.resolvedMs ?? 0) - (other.resolvedMs ?? 0));
-  for (const { id } of resolved.slice(0, resolved.length - MAX_RESOLVED)) draft.remove('incident', id);
-}
-
-// What people command: acknowledge an incident, end alerts, silence alerts, end a silence; and what another instance asks for: to end
-// what it told while it was cut off. In: commands, however they were given.
-// Out: changed records, and an answer to each that has an id. Guarantee: the same command twice changes nothing the second time;
-// one that cannot be obeyed is said.
-
-const MAX_SILENCES = 500;
-
-export type AlertCommand =
-  | { readonly kind: 'acknowledge'; readonly incidentId: string; readonly by: string }
-  | {
-      readonly kind: 'resolve';
-      /** Which alerts, and since when each has been one: what began later is another one. */
-      readonly alerts: readonly { readonly key: string; readonly startedMs: number }[];
-      readonly by: string;
-    }
-  | { readonly kind: 'silence'; readonly silence: SilenceRecord }
-  | { readonly kind: 'unsilence'; readonly id: string }
-  | {
-      /** "Log pipeline blind" was told by an instance that does not decide. */
-      readonly kind: 'blind-over';
-      readonly incidentId: string;
-      readonly environment: string;
-      readonly sinceMs: number;
-      readonly channels: readonly ChannelName[];
-      /** The instance's host. */
-      readonly by: string;
-    };
-
-/** A command with the id that its answer will have. */
-export type GivenCommand = AlertCommand & { readonly commandId?: string };
-
-interface RefusedCommand {
-  readonly command: GivenCommand;
-  readonly why: string;
-}
-
-/** Longer than commands are kept where they are given. */
-const KEEP_ANSWERS_MS = 2 * 86_400_000;
-
-/** @param isTrue whether the condition of an alert is true at present */
-function applyCommand(step: Step, command: GivenCommand, isTrue: (key: string) => boolean): RefusedCommand | undefined {
-  const { commandId: id } = command;
-  const { draft, wallMs } = step;
-  if (id !== undefined && draft.get('command', id) !== undefined) return undefined;
-  const refused = obey(step, command, isTrue);
-  if (id !== undefined) {
-    draft.put('command', id, { id, atMs: wallMs, ...(refused === undefined ? {} : { refused: refused.why }) });
-  }
-  return refused;
-}
-
-function pruneAnswers(draft: Draft, wallMs: number): void {
-  for (const { id, atMs } of draft.values('command')) {
-    if (Math.abs(wallMs - atMs) >= KEEP_ANSWERS_MS) draft.remove('command', id);
-  }
-}
-
-function obey(step: Step, command: GivenCommand, isTrue: (key: string) => boolean): RefusedCommand | undefined {
-  const { draft, outbox, wallMs, rules } = step;
-  const refuse = (why: string): RefusedCommand => ({ command, why });
-  switch (command.kind) {
-    case 'acknowledge': {
-      const incident = draft.get('incident', command.incidentId);
-      if (incident === undefined) return refuse(`there is no incident ${command.incidentId}`);
-      if (incident.state !== 'open') return refuse(`incident ${incident.id} is resolved`);
-      if (incident.acknowledged !== undefined) return undefined;
-      const next = { ...incident, acknowledged: { by: command.by, atMs: wallMs, told: false } };
-      draft.put('incident', incident.id, next);
-      outbox.record({ name: 'acknowledged', incident: next, by: command.by });
-      return undefined;
-    }
-    case 'resolve': {
-      const kept: string[] = [];
-      for (const { key, startedMs } of command.alerts) {
-        const alert = draft.get('alert', key);
-        if (alert?.phase !== 'firing' || alert.startedMs !== startedMs) continue;
-        const silent = rules.get(alert.ruleId)?.endsByEvent === true;
-        // It would fire again at once, and page again.
-        if (!silent && isTrue(key)) {
-          kept.push(key);
-          continue;
-        }
-        endFiring(step, alert, 'by hand', { by: command.by });
-        const { ruleId, watches } = alert;
-        const what = watches === undefined ? {} : { watches };
-        if (silent) draft.put('dismissed', key, { key, ruleId, ...what, atMs: wallMs });
-      }
-      if (kept.length === 0) return undefined;
-      return refuse(
-        `the condition of ${kept.join(', ')} is true now, or logpipe is behind and cannot tell: acknowledge or silence it instead`,
-      );
-    }
-    case 'silence': {
-      const { silence } = command;
-      if (!isSpecific(silence)) return refuse('a silence names a rule, a group or labels');
-      if (silence.untilMs <= wallMs) return refuse('the silence has ended already');
-      const present = draft.get('silence', silence.id);
-      if (present === undefined && draft.values('silence').length >= MAX_SILENCES) {
-        return refuse(`there are ${MAX_SILENCES} silences already`);
-      }
-      draft.put('silence', silence.id, silence);
-      return undefined;
-    }
-    case 'unsilence':
-      if (draft.get('silence', command.id) === undefined) return refuse(`there is no silence ${command.id}`);
-      draft.remove('silence', command.id);
-      return undefined;
-    case 'blind-over': {
-      const { incidentId, environment, sinceMs, channels } = command;
-      outbox.send(
-        channels,
-        blindNotice('resolve', { incidentId, environment, sinceMs, atMs: wallMs, message: BLIND_ENDED }),
-      );
-      return undefined;
-    }
-  }
 }

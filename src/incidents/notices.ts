@@ -1,6 +1,6 @@
-// Incidents -> messages. In: the open incidents of a draft. Out: messages in the outbox, and incidents that know what they
-// have told. Guarantee: a channel that got a trigger gets exactly one resolve, one that never got it none; what is told is written down with it.
-
+// Incidents -> messages. In: the open incidents of a draft. Out: messages in the outbox, and incidents that know what they have said.
+// Guarantee: a channel that got a trigger gets exactly one resolve, one that never got it none; what is said is written down with
+// it. Messages are masked, and bounded in size, since one that does not fit into a record would block everything behind it.
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Priority } from '../rules/observation.ts';
 import {
@@ -35,15 +35,15 @@ export interface Decision {
   readonly channels: readonly ChannelName[];
 }
 
-interface TellDeps {
+interface NotifyDeps {
   readonly notices: Notices;
   readonly channelsFor: (priority: Priority) => readonly ChannelName[];
   /** The alert with what its rule says at present; undefined when that is not that the condition is true. */
   readonly current: (alert: AlertRecord) => AlertRecord | undefined;
 }
 
-/** Closes incidents without firing alerts, and tells what there is to tell; also the end that a channel is still owed. */
-export function tellIncidents(step: Step, deps: TellDeps): Decision[] {
+/** Closes incidents without firing alerts, and notifies of what there is to say; also of the end that a channel is still owed. */
+export function notifyIncidents(step: Step, deps: NotifyDeps): Decision[] {
   const firingOf = new Map<string, AlertRecord[]>();
   for (const alert of step.draft.values('alert')) {
     if (alert.phase !== 'firing' || alert.incidentId === undefined) continue;
@@ -54,12 +54,12 @@ export function tellIncidents(step: Step, deps: TellDeps): Decision[] {
   return step.draft
     .values('incident')
     .filter((incident) => incident.state === 'open' || openChannels(incident).length > 0)
-    .flatMap((incident) => tell(step, deps, incident, (firingOf.get(incident.id) ?? []).sort(byUrgency)) ?? []);
+    .flatMap((incident) => notify(step, deps, incident, (firingOf.get(incident.id) ?? []).sort(byUrgency)) ?? []);
 }
 
-function tell(
+function notify(
   step: Step,
-  deps: TellDeps,
+  deps: NotifyDeps,
   present: IncidentRecord,
   firing: readonly AlertRecord[],
 ): Decision | undefined {
@@ -154,15 +154,10 @@ function triggered(
   };
 }
 
-// The messages an incident gives rise to. In: an incident, its alerts and the reason. Out: notifications as they stand in the
-// outbox: masked, and bounded in size, since one that does not fit into a record would block everything behind it.
-
-const MAX_ALERTS = 30;
-const MAX_BYTES = 150_000;
-const MAX_JOINED = 20;
+// ---- the message for each reason ----
 
 interface Notices {
-  /** `audible`: the alerts to tell, most urgent first, at least one. */
+  /** `audible`: the alerts to name, most urgent first, at least one. */
   trigger(
     incident: IncidentRecord,
     audible: readonly AlertRecord[],
@@ -172,6 +167,8 @@ interface Notices {
   acknowledge(incident: IncidentRecord, firing: readonly AlertRecord[], wallMs: number): Notification;
   resolve(incident: IncidentRecord, wallMs: number): Notification;
 }
+
+const MAX_JOINED = 20;
 
 export function createNotices(deps: { readonly environment: string; readonly masker: Masker }): Notices {
   const { environment, masker } = deps;
@@ -251,10 +248,41 @@ export function createNotices(deps: { readonly environment: string; readonly mas
   };
 }
 
+function told(incident: IncidentRecord): Told {
+  if (incident.told === undefined) throw new Error(`incident ${incident.id} was never told`);
+  return incident.told;
+}
+
 /** By rule and labels; of an incident from before those were kept, by its title. */
 function isTold(alert: Pick<NotifiedAlert, 'ruleId' | 'labels' | 'title'>, { key, title }: Told): boolean {
   return key === undefined ? alert.title === title : alertKey(alert.ruleId, alert.labels) === key;
 }
+
+/** Firing ones first, then those that ended and did not fire again, the newest first; at the end those that were told. */
+function everyAlert(incident: IncidentRecord, firing: readonly AlertRecord[]): NotifiedAlert[] {
+  const again = new Set(firing.map(({ key }) => key));
+  const ended = incident.ended
+    .filter(({ ruleId, labels, untold }) => {
+      return !again.has(alertKey(ruleId, labels)) && (firing.length > 0 || untold !== true);
+    })
+    .map(({ untold: _, ...alert }) => alert)
+    .toReversed();
+  if (firing.length > 0) return [...firing.map((alert) => notified(alert)), ...ended];
+  return ended.toSorted(byUrgency);
+}
+
+const MAX_ALERTS = 30;
+const MAX_BYTES = 150_000;
+
+function fitting(alerts: readonly NotifiedAlert[]): NotifiedAlert[] {
+  let bytes = 0;
+  return alerts.slice(0, MAX_ALERTS).filter((alert) => {
+    bytes += JSON.stringify(alert).length;
+    return bytes <= MAX_BYTES;
+  });
+}
+
+// ---- the last words of an alert ----
 
 /**
  * The last words of an alert that ended: how long it lasted, the worst it came to, and what is true now.
@@ -299,30 +327,4 @@ function courseOf(
     ...(worst === undefined ? [] : [`at its worst ${worst}${nowText === undefined ? threshold : ''}`]),
   ].join(', ');
   return `${values.charAt(0).toUpperCase()}${values.slice(1)}; it lasted ${durationText(atMs - startedMs)}.`;
-}
-
-function told(incident: IncidentRecord): Told {
-  if (incident.told === undefined) throw new Error(`incident ${incident.id} was never told`);
-  return incident.told;
-}
-
-/** Firing ones first, then those that ended and did not fire again, the newest first; at the end those that were told. */
-function everyAlert(incident: IncidentRecord, firing: readonly AlertRecord[]): NotifiedAlert[] {
-  const again = new Set(firing.map(({ key }) => key));
-  const ended = incident.ended
-    .filter(({ ruleId, labels, untold }) => {
-      return !again.has(alertKey(ruleId, labels)) && (firing.length > 0 || untold !== true);
-    })
-    .map(({ untold: _, ...alert }) => alert)
-    .toReversed();
-  if (firing.length > 0) return [...firing.map((alert) => notified(alert)), ...ended];
-  return ended.toSorted(byUrgency);
-}
-
-function fitting(alerts: readonly NotifiedAlert[]): NotifiedAlert[] {
-  let bytes = 0;
-  return alerts.slice(0, MAX_ALERTS).filter((alert) => {
-    bytes += JSON.stringify(alert).length;
-    return bytes <= MAX_BYTES;
-  });
 }

@@ -1,12 +1,11 @@
-// What is sent, and what came of it: the contract between the outbox and the channels. Plain data, kept in the outbox as
-// JSON; secrets in it are masked before it gets there.
-
+// What is sent, and what came of it: the contract between the outbox and the channels, and the texts that channels share. Plain data, kept
+// in the outbox as JSON; secrets in it are masked before it gets there. Guarantee of the texts: a cut never splits a character or an
+// escaped one, and whoever reads a cut text sees that it was cut.
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Priority, Severity, Why } from '../rules/observation.ts';
 
 export const CHANNELS = ['slack', 'pagerduty', 'email', 'webhook', 'console', 'history'] as const;
 export type ChannelName = (typeof CHANNELS)[number];
-
 /** `trigger` opens or updates, `resolve` ends; `acknowledge` is sent when a person has taken the incident. */
 export type NotifyAction = 'trigger' | 'acknowledge' | 'resolve';
 
@@ -20,22 +19,8 @@ export const NOTIFY_REASONS = [
   'acknowledged',
   'none',
 ] as const;
-export type NotifyReason = (typeof NOTIFY_REASONS)[number];
 
-/** One alert within a message. */
-export interface NotifiedAlert {
-  readonly ruleId: string;
-  readonly title: string;
-  readonly priority: Priority;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly state: 'firing' | 'resolved';
-  readonly startedMs: number;
-  readonly resolvedMs?: number;
-  readonly message: string;
-  readonly metadata?: Readonly<Record<string, unknown>>;
-  readonly why?: Why;
-  readonly runbook: string;
-}
+export type NotifyReason = (typeof NOTIFY_REASONS)[number];
 
 export interface Notification {
   readonly incidentId: string;
@@ -58,6 +43,31 @@ export interface Notification {
   readonly unnamed?: number;
   /** Names of alerts that joined since the last message. */
   readonly joined: readonly string[];
+}
+
+/** One alert within a message. */
+export interface NotifiedAlert {
+  readonly ruleId: string;
+  readonly title: string;
+  readonly priority: Priority;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly state: 'firing' | 'resolved';
+  readonly startedMs: number;
+  readonly resolvedMs?: number;
+  readonly message: string;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  readonly why?: Why;
+  readonly runbook: string;
+}
+
+/** One way out. Never throws; one attempt per call, retries are the dispatcher's. */
+export interface Channel {
+  readonly name: ChannelName;
+  /** At most this many sends per second, on average; the dispatcher keeps to it. */
+  readonly ratePerSecond: number;
+  /** @param left as an earlier attempt gave it: nobody else gets the message again */
+  send(notification: Notification, signal: AbortSignal, left?: readonly string[]): Promise<SendResult>;
+  close(): Promise<void>;
 }
 
 /** What a channel says of one attempt. `reason` is for logs and metrics: it never holds an address or a secret. */
@@ -86,79 +96,17 @@ export interface Retry {
   readonly left?: readonly string[];
 }
 
-/** One way out. Never throws; one attempt per call, retries are the dispatcher's. */
-export interface Channel {
-  readonly name: ChannelName;
-  /** At most this many sends per second, on average; the dispatcher keeps to it. */
-  readonly ratePerSecond: number;
-  /** @param left as an earlier attempt gave it: nobody else gets the message again */
-  send(notification: Notification, signal: AbortSignal, left?: readonly string[]): Promise<SendResult>;
-  close(): Promise<void>;
-}
-
-// Texts for channels: cut with a marker, cleaned of control characters, escaped. Guarantee: a cut never splits a
-// character or an escaped one, and whoever reads a cut text sees that it was cut.
-
-export const CUT = '… (cut)';
-/** Alerts a headline names beside its own, and the characters of each. */
-const MAX_NAMES = 3;
-const MAX_NAME = 120;
-
-/** The text in at most `max` UTF-16 units, the marker included. */
-export function cut(text: string, max: number): string {
-  if (text.length <= max) return text;
-  return text.slice(0, max - CUT.length).replace(/[\ud800-\udbff]$/, '') + CUT;
-}
-
-/** Escaped, in at most `max` units of the escaped form: an entity is kept whole. */
-export function cutEscaped(text: string, max: number, escaped: (text: string) => string): string {
-  const whole = escaped(text);
-  if (whole.length <= max) return whole;
-  let result = '';
-  for (const character of text) {
-    const next = escaped(character);
-    if (result.length + next.length > max - CUT.length) break;
-    result += next;
-  }
-  return result + CUT;
-}
-
-/**
- * Without control characters, which move a reader's cursor or make a service refuse the message, and without marks that
- * turn the direction of what follows; line ends and tabs stay.
- */
-export function clean(text: string): string {
-  return text
-    .toWellFormed()
-    .replaceAll('\r\n', '\n')
-    .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, ' ');
-}
-
-/** On one line, so that it can stand in a header or a heading. */
-export function oneLine(text: string): string {
-  return clean(text).replace(/\s+/g, ' ').trim();
-}
-
-/** The three characters Slack gives a meaning; with them a log line could mention a channel or hide an address. */
-export function escapeSlack(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
-}
-
-export function escapeHtml(text: string): string {
-  return escapeSlack(text).replaceAll('"', '&quot;').replaceAll("'", '&#39;');
-}
-
 /** Masked throughout, except what identifies it: two incidents must not become one because a pattern hits their ids. */
 export function maskNotification(notification: Notification, masker: Masker): Notification {
   const masked = masker.value(notification) as Notification;
   return { ...masked, incidentId: notification.incidentId, dedupKey: notification.dedupKey };
 }
 
-/** "High CPU (host=web-1)": labels tell alerts of one title apart. */
-export function alertName({ title, labels }: Pick<NotifiedAlert, 'title' | 'labels'>): string {
-  const text = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
-  return text.length === 0 ? title : `${title} (${text.join(', ')})`;
-}
+// ---- what a message says: headline, severity, times ----
+
+/** Alerts a headline names beside its own, and the characters of each. */
+const MAX_NAMES = 3;
+const MAX_NAME = 120;
 
 /**
  * The title alone for an incident of one alert, as the operators' guide has it; with more of them "High CPU (+2: Queue Is
@@ -170,6 +118,12 @@ export function headline({ title, action, alerts, unnamed = 0 }: Notification): 
   if (count === 0) return title;
   const names = others.slice(0, MAX_NAMES).map((alert) => cut(oneLine(alertName(alert)), MAX_NAME));
   return `${title} (+${count}: ${names.join(', ')}${count > names.length ? ', …' : ''})`;
+}
+
+/** "High CPU (host=web-1)": labels tell alerts of one title apart. */
+export function alertName({ title, labels }: Pick<NotifiedAlert, 'title' | 'labels'>): string {
+  const text = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
+  return text.length === 0 ? title : `${title} (${text.join(', ')})`;
 }
 
 /** CRITICAL, WARNING, INFO; or what became of the incident. */
@@ -199,8 +153,56 @@ export function durationText(ms: number): string {
   return shown.map(([count, unit]) => `${count} ${unit}`).join(' ');
 }
 
-// The words of "Log pipeline blind". In: who was told since when. Out: a notification. Pure. Whoever tells, begins or ends it, it has
-// the same key, so that a service that knows such keys shows one incident.
+// ---- texts for channels: cleaned, escaped, cut with a marker ----
+
+/**
+ * Without control characters, which move a reader's cursor or make a service refuse the message, and without marks that
+ * turn the direction of what follows; line ends and tabs stay.
+ */
+export function clean(text: string): string {
+  return text
+    .toWellFormed()
+    .replaceAll('\r\n', '\n')
+    .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, ' ');
+}
+
+/** On one line, so that it can stand in a header or a heading. */
+export function oneLine(text: string): string {
+  return clean(text).replace(/\s+/g, ' ').trim();
+}
+
+/** The three characters Slack gives a meaning; with them a log line could mention a channel or hide an address. */
+export function escapeSlack(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
+}
+
+export function escapeHtml(text: string): string {
+  return escapeSlack(text).replaceAll('"', '&quot;').replaceAll("'", '&#39;');
+}
+
+export const CUT = '… (cut)';
+
+/** The text in at most `max` UTF-16 units, the marker included. */
+export function cut(text: string, max: number): string {
+  if (text.length <= max) return text;
+  return text.slice(0, max - CUT.length).replace(/[\ud800-\udbff]$/, '') + CUT;
+}
+
+/** Escaped, in at most `max` units of the escaped form: an entity is kept whole. */
+export function cutEscaped(text: string, max: number, escaped: (text: string) => string): string {
+  const whole = escaped(text);
+  if (whole.length <= max) return whole;
+  let result = '';
+  for (const character of text) {
+    const next = escaped(character);
+    if (result.length + next.length > max - CUT.length) break;
+    result += next;
+  }
+  return result + CUT;
+}
+
+// ---- "Log pipeline blind" ----
+// Whoever begins or ends it, it has the same key, so that a service that knows such keys shows one incident.
 
 export const BLIND_TITLE = 'Log pipeline blind';
 export const BLIND_ENDED = 'Kafka answers again; alerts are evaluated.';

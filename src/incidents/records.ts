@@ -1,6 +1,9 @@
-// The records the state machine owns, and changes to them that may be thrown away. In: what the store held. Out: drafts, and
-// the changes of a draft for the store. Guarantee: nothing that a decision depends on is kept outside of these records.
-
+// What the machine writes down: its records, drafts of them, the outbox, and the history's documents. In: what the store held. Out: drafts
+// that may be thrown away, and the changes of one for the store.
+// Guarantee: nothing that a decision depends on is kept outside of these records. The numbers of outbox entries never repeat, not even over
+// restarts, and the entries of a channel are in the order of their decisions; a channel that is away for days costs its oldest entries,
+// which is said: with a beginning its end goes, and of what has begun the end goes last. The id of a history document is made when the
+// decision is taken and kept with it, so that sending it twice leaves one document.
 import { createHash } from 'node:crypto';
 import type { Priority, Severity, Why } from '../rules/observation.ts';
 import {
@@ -15,6 +18,18 @@ import {
 } from './incident.ts';
 import type { ChannelName, Notification, NotifyAction, NotifyReason, Retry, SendResult } from './notification.ts';
 
+/**
+ * `kind/id`, for example `incident/01J…`. Kinds of the alert machine: alert, incident, outbox, silence, dismissed, command, meta; of
+ * others: template, quiet, watched, rollup.
+ */
+export type StateKey = string;
+
+export interface StateChange {
+  readonly key: StateKey;
+  /** null removes the record. */
+  readonly value: object | null;
+}
+
 interface Kinds {
   alert: AlertRecord;
   incident: IncidentRecord;
@@ -27,13 +42,12 @@ interface Kinds {
   /** `meta/outbox`: the last number given to an outbox entry. */
   meta: { readonly seq: number };
 }
+
 interface RulesRecord {
   readonly hash: string;
   /** Others, by which somebody began to decide then (wall clock); what fires is kept for a while. */
   readonly next?: { readonly hash: string; readonly sinceMs: number };
 }
-
-type Kind = keyof Kinds;
 
 /** `command/<id>`: what became of a command, for whoever gave it; the same one again does nothing. */
 export interface CommandAnswer {
@@ -42,6 +56,8 @@ export interface CommandAnswer {
   /** Why it was not obeyed. */
   readonly refused?: string;
 }
+
+type Kind = keyof Kinds;
 
 const KINDS = [
   'alert',
@@ -56,6 +72,21 @@ const KINDS = [
 
 type Tables = { readonly [K in Kind]: Map<string, Kinds[K]> };
 type Overlay = { readonly [K in Kind]: Map<string, Kinds[K] | null> };
+
+function newTables(): Tables {
+  return {
+    alert: new Map(),
+    incident: new Map(),
+    outbox: new Map(),
+    silence: new Map(),
+    dismissed: new Map(),
+    command: new Map(),
+    rules: new Map(),
+    meta: new Map(),
+  };
+}
+
+// ---- records, and drafts of them ----
 
 export interface Draft {
   get<K extends Kind>(kind: K, id: string): Kinds[K] | undefined;
@@ -134,20 +165,7 @@ function createDraft(tables: Tables, idsOf: (kind: Kind) => readonly string[]): 
   };
 }
 
-function newTables(): Tables {
-  return {
-    alert: new Map(),
-    incident: new Map(),
-    outbox: new Map(),
-    silence: new Map(),
-    dismissed: new Map(),
-    command: new Map(),
-    rules: new Map(),
-    meta: new Map(),
-  };
-}
-
-// One step of the alert machine, as its parts see it.
+// ---- one step, as its parts see it ----
 
 /** What every part of one step of the machine works on. */
 export interface Step {
@@ -160,10 +178,7 @@ export interface Step {
   readonly rules: ReadonlyMap<string, AlertRule>;
 }
 
-// One message on its way to one channel, as it stands in the store until the channel has taken it. Data, and the writer that
-// numbers and bounds it. Guarantee: numbers never repeat, not even over restarts, and entries of a channel are in the order
-// of their decisions; a channel that is away for days costs its oldest entries, which is said: with a beginning its end goes, and
-// of what has begun the end goes last.
+// ---- the outbox: one message on its way to one channel, until the channel has taken it ----
 
 /** `outbox/<id>`. */
 export interface OutboxEntry {
@@ -188,6 +203,14 @@ export interface OutboxEntry {
 export type MessageEntry = OutboxEntry & { readonly notification: Notification };
 export type HistoryEntry = OutboxEntry & { readonly document: HistoryDocument };
 
+export function isMessage(entry: OutboxEntry): entry is MessageEntry {
+  return entry.notification !== undefined;
+}
+
+export function isHistory(entry: OutboxEntry): entry is HistoryEntry {
+  return entry.document !== undefined;
+}
+
 /** What became of an attempt. With `retry` another one follows; without, the entry is done: taken, or given up. */
 export interface OutboxResult {
   readonly id: string;
@@ -203,11 +226,9 @@ export interface OutboxLimits {
 }
 
 export const OUTBOX_LIMITS: OutboxLimits = { perChannel: 500, history: 2_000 };
-
 export const SEQ_DIGITS = 12;
-
 const NO_ROOM = 'given up: the channel has taken none for too long';
-const NEVER_TOLD = 'not sent: the channel has not had the trigger';
+const NEVER_TRIGGERED = 'not sent: the channel has not had the trigger';
 
 interface OutboxWriter {
   send(channels: readonly ChannelName[], notification: Notification): void;
@@ -273,7 +294,7 @@ export function writeOutbox(
           const entry = waiting.find(({ notification }) => notification?.action !== 'resolve') ?? oldest;
           if (entry === undefined) break;
           drop(entry, NO_ROOM);
-          for (const orphan of orphansOf(draft, entry)) drop(orphan, NEVER_TOLD);
+          for (const orphan of orphansOf(draft, entry)) drop(orphan, NEVER_TRIGGERED);
         }
       }
       const documents = draft.values('outbox').filter((entry) => entry.channel === 'history');
@@ -322,31 +343,7 @@ function undelivered(draft: Draft, { channel, notification }: OutboxEntry, failu
   };
 }
 
-export function isMessage(entry: OutboxEntry): entry is MessageEntry {
-  return entry.notification !== undefined;
-}
-
-export function isHistory(entry: OutboxEntry): entry is HistoryEntry {
-  return entry.document !== undefined;
-}
-
-// One record of the alert state, as it is written.
-
-/**
- * `kind/id`, for example `incident/01J…`. Kinds of the alert machine: alert, incident, outbox, silence, dismissed, command, meta; of
- * others: template, quiet, watched, rollup.
- */
-export type StateKey = string;
-
-export interface StateChange {
-  readonly key: StateKey;
-  /** null removes the record. */
-  readonly value: object | null;
-}
-
-// What happened to alerts, as documents. In: a transition with the alert or incident it belongs to. Out: a document for the
-// monthly history index. Guarantee: its id is made when the decision is taken and kept with it, so that sending it twice
-// leaves one document.
+// ---- the history: what happened to alerts, as documents of a monthly index ----
 
 const TRANSITIONS = [
   'pending',
@@ -358,7 +355,17 @@ const TRANSITIONS = [
   'reopened',
   'notified',
 ] as const;
+
 type TransitionName = (typeof TRANSITIONS)[number];
+
+interface Transition {
+  readonly name: TransitionName;
+  readonly alert?: AlertRecord;
+  readonly incident?: IncidentRecord;
+  readonly resolution?: Resolution;
+  readonly notification?: HistorySource['notification'];
+  readonly by?: string;
+}
 
 export const HISTORY_PREFIX = 'logpipe-alerts-';
 
@@ -398,27 +405,6 @@ export interface HistorySource {
   };
   /** Who acknowledged. */
   readonly by?: string;
-}
-
-interface Transition {
-  readonly name: TransitionName;
-  readonly alert?: AlertRecord;
-  readonly incident?: IncidentRecord;
-  readonly resolution?: Resolution;
-  readonly notification?: HistorySource['notification'];
-  readonly by?: string;
-}
-
-export function severityOf(priority: Priority): Severity {
-  switch (priority) {
-    case 'P1':
-      return 'critical';
-    case 'P2':
-    case 'P3':
-      return 'warning';
-    case 'P4':
-      return 'info';
-  }
 }
 
 /** @param seq number of the outbox entry that carries it: two transitions of one millisecond stay two documents */
@@ -470,4 +456,16 @@ function describe(alert: AlertRecord, resolution: Resolution | undefined): NonNu
     ...(why === undefined ? {} : { why }),
     ...(resolution === undefined ? {} : { resolution }),
   };
+}
+
+export function severityOf(priority: Priority): Severity {
+  switch (priority) {
+    case 'P1':
+      return 'critical';
+    case 'P2':
+    case 'P3':
+      return 'warning';
+    case 'P4':
+      return 'info';
+  }
 }

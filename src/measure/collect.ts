@@ -1,6 +1,6 @@
-// What an event adds to the measures. In: collected measures, compiled once; then tagged events. Out: cells of a bucket.
-// Guarantee: an event touches only the measures that ask for its `event`; a field that is missing or of another type adds
-// nothing; never throws for any document.
+// What an event adds to the measures. In: collected measures, compiled once; then tagged events. Out: the cells of an arrival bucket, and
+// its totals as JSON. Guarantee: an event touches only the measures that ask for its `event`; a field that is missing or of another type
+// adds nothing; never throws for any document; totals are a pure function of the records counted in, in their order, in bounded memory.
 //
 // The hot path: an event's fields are read once into slots, which conditions and labels then share.
 import type { TaggedEvent } from '../tag/tag.ts';
@@ -22,7 +22,7 @@ import {
 type Collect = (event: TaggedEvent, eventId: string | undefined, arrivalMs: number, bucket: ArrivalBucket) => void;
 
 type Getter = (event: TaggedEvent) => unknown;
-type Step = (
+type CountStep = (
   slots: readonly unknown[],
   bucket: ArrivalBucket,
   events: EventCells,
@@ -31,9 +31,9 @@ type Step = (
 ) => void;
 
 /** All that events of one name add to. */
-interface Plan {
+interface EventPlan {
   readonly getters: readonly Getter[];
-  readonly steps: readonly Step[];
+  readonly steps: readonly CountStep[];
 }
 
 /** `measures` in the order in which the buckets know them. */
@@ -67,13 +67,13 @@ function eventsOf(condition: Condition | undefined): readonly string[] | undefin
   return condition.map(String);
 }
 
-function compilePlan(measures: readonly CollectedMeasure[], eventName: string | undefined): Plan {
+function compilePlan(measures: readonly CollectedMeasure[], eventName: string | undefined): EventPlan {
   const paths: string[] = [];
   const slotOf = (path: string) => {
     const known = paths.indexOf(path);
     return known >= 0 ? known : paths.push(path) - 1;
   };
-  const steps: Step[] = [];
+  const steps: CountStep[] = [];
   measures.forEach((measure, number) => {
     const names = eventsOf(measure.where.event);
     if (names !== undefined && (eventName === undefined || !names.includes(eventName))) return;
@@ -87,7 +87,7 @@ function compilePlan(measures: readonly CollectedMeasure[], eventName: string | 
   return { getters: paths.map(compileGetter), steps };
 }
 
-function guarded(step: Step, conditions: readonly { slot: number; test: Test }[]): Step {
+function guarded(step: CountStep, conditions: readonly { slot: number; test: Test }[]): CountStep {
   return (slots, bucket, events, at, eventId) => {
     for (let i = 0; i < conditions.length; i++) {
       const { slot, test } = conditions[i]!;
@@ -102,7 +102,7 @@ function compileStep(
   number: number,
   by: readonly number[],
   slotOf: (path: string) => number,
-): Step {
+): CountStep {
   const { examples } = measure;
   if (measure.kind === 'counter') {
     if (examples === 0) return (slots, bucket, events) => void bucket.count(number, slots, by, events);
@@ -137,8 +137,8 @@ function compileGetter(path: string): Getter {
   };
 }
 
-// Conditions of measures.yml as tests. In: a field's value as it stands in a document, or a label's text. Out: holds or
-// not. Guarantee: never throws for any value; a number and its text are the same value, so that labels can be compared.
+// ---- conditions of measures.yml as tests ----
+// A number and its text are the same value, so that labels can be compared.
 
 type Test = (value: unknown) => boolean;
 
@@ -205,9 +205,8 @@ function toNumber(value: unknown): number {
   return typeof value === 'string' && value.trim() !== '' ? Number(value) : Number.NaN;
 }
 
-// The totals of one lane and one arrival bucket, split by event bucket, while they are counted. In: what collect.ts finds
-// in an event. Out: BucketTotals. Guarantee: a pure function of the records counted in, in their order; what it weighs as
-// JSON stays near MAX_BYTES, whatever the records hold.
+// ---- the totals of one partition and one arrival bucket, split by event bucket, while they are counted ----
+// What they weigh as JSON stays near MAX_BUCKET_BYTES, whatever the records hold.
 
 /** A record of the counts topic takes a little more (topics.ts). */
 const MAX_BUCKET_BYTES = 8 * 1024 * 1024;
@@ -245,7 +244,7 @@ interface EventCells {
 }
 
 export class ArrivalBucket {
-  readonly lane: string;
+  readonly partition: string;
   /** Start of the bucket, ms. */
   readonly arrivalMs: number;
   upToOffset = -1;
@@ -260,8 +259,13 @@ export class ArrivalBucket {
   private readonly events = new Map<number, EventCells>();
   private latest: EventCells | undefined;
 
-  constructor(lane: string, arrivalMs: number, measures: readonly CollectedMeasure[], maxBytes = MAX_BUCKET_BYTES) {
-    this.lane = lane;
+  constructor(
+    partition: string,
+    arrivalMs: number,
+    measures: readonly CollectedMeasure[],
+    maxBytes = MAX_BUCKET_BYTES,
+  ) {
+    this.partition = partition;
     this.arrivalMs = arrivalMs;
     this.measures = measures;
     this.maxBytes = maxBytes;
@@ -345,7 +349,7 @@ export class ArrivalBucket {
   /** BucketTotals as JSON, written by hand: this is done every half second, and objects with so many keys are slow. */
   toJson(): string {
     const { arrivalMs, upToOffset, records } = this;
-    let text = `{"lane":${JSON.stringify(this.lane)},"arrivalMs":${arrivalMs},"upToOffset":${upToOffset}`;
+    let text = `{"lane":${JSON.stringify(this.partition)},"arrivalMs":${arrivalMs},"upToOffset":${upToOffset}`;
     text += `,"records":${records},"format":${TOTALS_FORMAT},"buckets":[`;
     const events = [...this.events.values()].sort((a, b) => a.eventMs - b.eventMs);
     for (let i = 0; i < events.length; i++) text += (i === 0 ? '' : ',') + this.eventJson(events[i]!);
@@ -429,9 +433,8 @@ function cellJson(cell: Cell): string {
   return cell.ex === undefined ? `{"n":${cell.n}}` : `{"n":${cell.n},"ex":${JSON.stringify(cell.ex)}}`;
 }
 
-// The label sets of one measure within one arrival bucket. In: label values. Out: small numbers, 0 for the first set.
-// Guarantee: the first `maxSeries` label sets in the order of the log are kept, everything after them is one set of OTHER:
-// a pure function of the log, in bounded memory.
+// ---- the label sets of one measure within one arrival bucket, as small numbers ----
+// The first `maxSeries` of them in the order of the log are kept; everything after them is one set of OTHER.
 
 /** Longer label values are cut: a label is for telling apart, not for reading a document back. */
 const MAX_LABEL = 256;

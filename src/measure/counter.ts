@@ -1,7 +1,8 @@
-// Chunks of raw records -> totals per lane and arrival bucket -> a CountsSink -> acknowledgements. In: the log, lane by lane.
-// Out: what publisher.ts makes of the buckets. Guarantee: totals are a pure function of the log; a record of Kafka is
-// acknowledged when its bucket is closed and durable, so that a new owner always begins with a whole bucket. Never throws for
-// any record; memory is bounded by the publisher's limits beside one open bucket per lane.
+// Chunks of raw records -> totals per partition and arrival bucket -> a CountsSink -> acknowledgements. In: the log, partition by
+// partition. Out: every `publishMs` the totals that have changed, oldest first, and behind them how far each partition was read.
+// Guarantee: totals are a pure function of the log; a record of Kafka is acknowledged when its bucket is closed and durable, all of
+// a bucket in one synchronous step, so that a new owner always begins with a whole bucket. Never throws for any record; memory is
+// bounded by the publisher's limits beside one open bucket per partition and 3 MB of event ids for each.
 import { randomUUID } from 'node:crypto';
 import { type Clock, SET_BACK_MS, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
@@ -12,18 +13,18 @@ import type { ParsedEvent, Parser } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 import { ArrivalBucket, compileCollect } from './collect.ts';
 import { type CollectedMeasure, collectedOf, type Measures } from './measure-config.ts';
-import { BUCKET_MS, type BucketTotals, type CountsMessage, type CountsSink, type LaneProgress } from './totals.ts';
+import { BUCKET_MS, type BucketTotals, type CountsMessage, type CountsSink, type PartitionProgress } from './totals.ts';
 
-/** Progress of embedded mode: one lane over all files and runs, though totals have a lane per file and run. */
-const EMBEDDED_LANE = 'embedded';
-/** Files whose lanes are held at a time; a rotated one is let go when it has been silent longest. */
-const MAX_EMBEDDED_LANES = 100;
+/** Progress of embedded mode: one partition over all files and runs, though totals have a partition per file and run. */
+const EMBEDDED_PARTITION = 'embedded';
+/** Files whose partitions are held at a time; a rotated one is let go when it has been silent longest. */
+const MAX_EMBEDDED_PARTITIONS = 100;
 
 /** What a Kafka source knows of a partition it reads (kafka-intake.ts). */
-export interface LanePosition {
+export interface SourcePosition {
   readonly partition: number;
   /** Partitions of the topic. */
-  readonly lanes: number;
+  readonly partitions: number;
   /** The next offset to read. */
   readonly position: number;
   readonly end: number;
@@ -57,12 +58,12 @@ export interface CounterDeps {
   readonly log: Log;
   readonly clock: Clock;
   /** Kafka only: where the source stands. */
-  readonly positions?: () => readonly LanePosition[];
+  readonly positions?: () => readonly SourcePosition[];
   /** Milliseconds by a clock that never steps; without it what is written late counts as said late. */
   readonly monotonic?: () => number;
   /** Kafka only: to recognise a record that was sent again when its first copy was read by another owner. */
   readonly recall?: Recall;
-  /** Embedded mode only: names this run's lanes; file identity -> last offset that a former run's durable totals hold. */
+  /** Embedded mode only: names this run's partitions; file identity -> last offset that a former run's durable totals hold. */
   readonly embedded?: { readonly run: string; readonly resume: ReadonlyMap<string, number> };
 }
 
@@ -87,7 +88,7 @@ export function createCounter(
   const { parser, tag, metrics, log, embedded } = deps;
   const collected = collectedOf(measures);
   const collect = compileCollect(collected);
-  const lanes = new Map<string, Lane>();
+  const partitions = new Map<string, Partition>();
   /** Survives assignments: what a partition carried does not change. */
   const recentIds = new Map<string, RecentIds>();
   /** Chunks that are half counted, or wait for room. */
@@ -96,17 +97,17 @@ export function createCounter(
   let assignment = 0;
   let counted = 0;
 
-  const publisher = createPublisher(options, { ...deps, lanes: () => lanes.values(), progress });
+  const publisher = createPublisher(options, { ...deps, partitions: () => partitions.values(), progress });
 
-  function laneOf(origin: ChunkOrigin): Lane {
+  function partitionOf(origin: ChunkOrigin): Partition {
     const kafka = origin.kind === 'kafka';
     const name = kafka ? String(origin.partition) : `${origin.identity}#${embedded?.run ?? ''}`;
-    const known = lanes.get(name);
+    const known = partitions.get(name);
     if (known !== undefined) return known;
     if (!kafka) letGo();
-    const lane = kafka ? createLane(name, true, idsOf(name)) : createLane(name, false);
-    lanes.set(name, lane);
-    return lane;
+    const partition = kafka ? createPartition(name, true, idsOf(name)) : createPartition(name, false);
+    partitions.set(name, partition);
+    return partition;
   }
 
   function idsOf(name: string): RecentIds {
@@ -119,41 +120,41 @@ export function createCounter(
   }
 
   function letGo(): void {
-    const quiet = [...lanes.values()].filter(({ open }) => open === undefined || !isDirty(open));
-    if (lanes.size < MAX_EMBEDDED_LANES || quiet.length === 0) return;
+    const quiet = [...partitions.values()].filter(({ open }) => open === undefined || !isDirty(open));
+    if (partitions.size < MAX_EMBEDDED_PARTITIONS || quiet.length === 0) return;
     const oldest = quiet.reduce((a, b) => (b.newestMs < a.newestMs ? b : a));
     if (oldest.open !== undefined) acknowledge(oldest.open);
-    lanes.delete(oldest.name);
+    partitions.delete(oldest.name);
   }
 
   async function accept(chunk: Chunk): Promise<void> {
     const { origin, records } = chunk;
-    const lane = laneOf(origin);
+    const partition = partitionOf(origin);
     const since = assignment;
     const resumeAt = origin.kind === 'file' ? (embedded?.resume.get(origin.identity) ?? -1) : -1;
     const before = counted;
     accepting += 1;
-    if (wasSetBack(chunk, lane)) beginAnew(lane, publisher.add);
+    if (wasSetBack(chunk, partition)) beginAnew(partition, publisher.add);
     try {
-      if (lane.next < 0 && records.length > 0) {
-        lane.ids?.resume(records[0]!.offset);
-        lane.next = records[0]!.offset;
+      if (partition.next < 0 && records.length > 0) {
+        partition.ids?.resume(records[0]!.offset);
+        partition.next = records[0]!.offset;
       }
       for (const record of records) {
         if (record.offset <= resumeAt) {
-          lane.next = record.offset + 1;
+          partition.next = record.offset + 1;
           chunk.done(1);
           continue;
         }
         let repeated: boolean | undefined = false;
-        if (record.mark === 'resent' && record.eventId !== undefined && lane.ids !== undefined) {
-          repeated = lane.ids.seenBefore(record.eventId, record.offset);
+        if (record.mark === 'resent' && record.eventId !== undefined && partition.ids !== undefined) {
+          repeated = partition.ids.seenBefore(record.eventId, record.offset);
           if (repeated === undefined) {
-            repeated = await recall(origin, lane.ids, record.eventId, record.offset);
+            repeated = await recall(origin, partition.ids, record.eventId, record.offset);
             if (since !== assignment) return;
           }
         }
-        take(lane, record, chunk, repeated);
+        take(partition, record, chunk, repeated);
       }
       metrics.counted.inc(counted - before);
       await publisher.spare(() => since === assignment);
@@ -162,22 +163,22 @@ export function createCounter(
     }
   }
 
-  function take(lane: Lane, record: RawRecord, chunk: Chunk, repeated: boolean): void {
-    if (record.offset < lane.next && lane.open !== undefined) {
+  function take(partition: Partition, record: RawRecord, chunk: Chunk, repeated: boolean): void {
+    if (record.offset < partition.next && partition.open !== undefined) {
       // Delivered again within the assignment: counted already, acknowledged with what is counted now.
-      addPart(lane.open, chunk);
+      addPart(partition.open, chunk);
       return;
     }
-    const bucket = bucketFor(lane, record, collected, publisher.add);
+    const bucket = bucketFor(partition, record, collected, publisher.add);
     const { totals } = bucket;
     addPart(bucket, chunk);
-    lane.next = record.offset + 1;
+    partition.next = record.offset + 1;
     totals.upToOffset = record.offset;
-    if (record.timeMs > lane.newestMs) lane.newestMs = record.timeMs;
+    if (record.timeMs > partition.newestMs) partition.newestMs = record.timeMs;
     const { mark, eventId } = record;
     const copied = mark === 'redriven' || mark === 'replayed';
     // Also of a repeated record, as `recall` would: the answer for a third one must be the same.
-    if (eventId !== undefined && !copied) lane.ids?.add(eventId, record.offset);
+    if (eventId !== undefined && !copied) partition.ids?.add(eventId, record.offset);
     if (copied || repeated) {
       metrics.notCounted.inc({ reason: mark ?? 'resent' });
       return;
@@ -190,7 +191,11 @@ export function createCounter(
       else metrics.notCounted.inc({ reason: result.reason });
     } catch (error) {
       metrics.notCounted.inc({ reason: 'processing_failed' });
-      log.debug('a record could not be counted', { lane: lane.name, offset: record.offset, error: errorText(error) });
+      log.debug('a record could not be counted', {
+        partition: partition.name,
+        offset: record.offset,
+        error: errorText(error),
+      });
     }
   }
 
@@ -208,15 +213,15 @@ export function createCounter(
     return ids.seenBefore(eventId, offset) ?? false;
   }
 
-  function progress(): LaneProgress[] {
+  function progress(): PartitionProgress[] {
     const said = deps.monotonic === undefined ? {} : { writer, saidMs: Math.round(deps.monotonic()) };
     if (embedded !== undefined) {
       let arrivalMs = 0;
-      for (const { newestMs } of lanes.values()) arrivalMs = Math.max(arrivalMs, newestMs);
+      for (const { newestMs } of partitions.values()) arrivalMs = Math.max(arrivalMs, newestMs);
       // Lines are read when they are written: there is no other end than what was read.
       return [
         {
-          lane: EMBEDDED_LANE,
+          lane: EMBEDDED_PARTITION,
           lanes: 1,
           position: counted,
           end: counted,
@@ -226,15 +231,15 @@ export function createCounter(
         },
       ];
     }
-    return (deps.positions?.() ?? []).map(({ partition, lanes: all, position, end, caughtUp, ageMs }) => {
-      const lane = lanes.get(String(partition));
+    return (deps.positions?.() ?? []).map(({ partition: number, partitions: all, position, end, caughtUp, ageMs }) => {
+      const partition = partitions.get(String(number));
       return {
-        lane: String(partition),
+        lane: String(number),
         lanes: all,
         // While a chunk is half counted the source is further than its totals.
-        position: accepting > 0 && lane !== undefined && lane.next >= 0 ? lane.next : position,
+        position: accepting > 0 && partition !== undefined && partition.next >= 0 ? partition.next : position,
         end,
-        arrivalMs: lane?.newestMs ?? 0,
+        arrivalMs: partition?.newestMs ?? 0,
         caughtUp: caughtUp && accepting === 0,
         ...(ageMs === undefined ? {} : { ageMs }),
         ...said,
@@ -249,23 +254,21 @@ export function createCounter(
     trouble: publisher.trouble,
     assigned() {
       assignment += 1;
-      lanes.clear();
+      partitions.clear();
       publisher.forget();
     },
   };
 }
 
 /** The clock that dates the chunk's records: a broker's, which the source watches, or that of this machine. */
-function wasSetBack({ setBack, origin, records }: Chunk, lane: Lane): boolean {
+function wasSetBack({ setBack, origin, records }: Chunk, partition: Partition): boolean {
   const [first] = records;
-  if (first === undefined || first.offset < lane.next) return false;
-  return setBack ?? (origin.kind !== 'kafka' && lane.newestMs - first.timeMs > SET_BACK_MS);
+  if (first === undefined || first.offset < partition.next) return false;
+  return setBack ?? (origin.kind !== 'kafka' && partition.newestMs - first.timeMs > SET_BACK_MS);
 }
 
-// Buckets -> messages for a CountsSink, and acknowledgements when they are durable. In: lanes with their open buckets, and
-// buckets that were closed. Out: every `publishMs` what has changed, oldest first, and behind it how far each lane was read.
-// Guarantee: one publication at a time; what failed is published again; all records of a closed bucket are acknowledged in
-// one synchronous step.
+// ---- publishing: what has changed goes to the sink, and what is durable is acknowledged ----
+// One publication at a time; what failed is published again.
 
 /** An open bucket that does not change is published again after this time: see counts-topic.ts. */
 const REFRESH_MS = 60_000;
@@ -284,14 +287,14 @@ interface PublisherDeps {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly clock: Clock;
-  readonly lanes: () => Iterable<Lane>;
-  /** How far the lanes are read, at the moment of asking. */
-  readonly progress: () => readonly LaneProgress[];
+  readonly partitions: () => Iterable<Partition>;
+  /** How far the partitions are read, at the moment of asking. */
+  readonly progress: () => readonly PartitionProgress[];
 }
 
 interface Publisher {
   /** The bucket is closed and waits. */
-  add(bucket: LaneBucket): void;
+  add(bucket: PartitionBucket): void;
   /** Backpressure: resolves when there is room, or `isCurrent` no longer holds. */
   spare(isCurrent: () => boolean): Promise<void>;
   /** Resolves when all that had changed is durable, or could not be made so. */
@@ -303,7 +306,7 @@ interface Publisher {
 }
 
 interface Snapshot {
-  readonly bucket: LaneBucket;
+  readonly bucket: PartitionBucket;
   readonly upTo: number;
   readonly closed: boolean;
   /** What can be acknowledged as soon as this is durable. */
@@ -313,7 +316,7 @@ interface Snapshot {
 function createPublisher(options: PublisherOptions, deps: PublisherDeps): Publisher {
   const { sink, metrics, log, clock } = deps;
   /** Oldest first, until their records are acknowledged. */
-  let closed: LaneBucket[] = [];
+  let closed: PartitionBucket[] = [];
   let waitingBytes = 0;
   let capacity: (() => void)[] = [];
   let stopped = false;
@@ -322,7 +325,7 @@ function createPublisher(options: PublisherOptions, deps: PublisherDeps): Publis
   let queued: Promise<void> | undefined;
   let cancelTimer = () => {};
 
-  function keepWaiting(buckets: LaneBucket[]): void {
+  function keepWaiting(buckets: PartitionBucket[]): void {
     closed = buckets;
     waitingBytes = 0;
     for (const { totals } of closed) waitingBytes += totals.bytes;
@@ -333,7 +336,7 @@ function createPublisher(options: PublisherOptions, deps: PublisherDeps): Publis
   }
 
   /** Acknowledges closed buckets that are durable. */
-  function settle(): void {
+  function acknowledgeDurable(): void {
     for (const bucket of closed) if (!isDirty(bucket)) acknowledge(bucket);
     keepWaiting(closed.filter(isDirty));
   }
@@ -341,14 +344,14 @@ function createPublisher(options: PublisherOptions, deps: PublisherDeps): Publis
   function snapshot(): { messages: CountsMessage[]; snapshots: Snapshot[] } {
     const messages: CountsMessage[] = [];
     const snapshots: Snapshot[] = [];
-    const add = (bucket: LaneBucket) => {
+    const add = (bucket: PartitionBucket) => {
       const { totals, replayable } = bucket;
       messages.push(totalsMessage(totals, !bucket.closed));
       const parts = replayable ? [] : bucket.parts.splice(0);
       snapshots.push({ bucket, upTo: totals.upToOffset, closed: bucket.closed, parts });
     };
     closed.forEach(add);
-    for (const { open } of deps.lanes()) {
+    for (const { open } of deps.partitions()) {
       if (open === undefined) continue;
       const { replayable, publishedTo, publishedMs } = open;
       const stale = replayable && publishedTo >= 0 && clock.monotonicMs() - publishedMs >= REFRESH_MS;
@@ -361,7 +364,7 @@ function createPublisher(options: PublisherOptions, deps: PublisherDeps): Publis
   }
 
   async function publishOnce(): Promise<void> {
-    settle();
+    acknowledgeDurable();
     const { messages, snapshots } = snapshot();
     if (messages.length === 0) return;
     const startedMs = clock.monotonicMs();
@@ -382,7 +385,7 @@ function createPublisher(options: PublisherOptions, deps: PublisherDeps): Publis
       bucket.final = wasClosed;
       for (const { done, count } of parts) done(count);
     }
-    settle();
+    acknowledgeDurable();
   }
 
   function publish(): Promise<void> {
@@ -410,7 +413,7 @@ function createPublisher(options: PublisherOptions, deps: PublisherDeps): Publis
     waitingBytes > options.maxWaitingBytes * share || closed.length > options.maxWaitingBuckets * share;
 
   const allDurable = () => {
-    for (const { open } of deps.lanes()) if (open !== undefined && isDirty(open)) return false;
+    for (const { open } of deps.partitions()) if (open !== undefined && isDirty(open)) return false;
     return closed.length === 0;
   };
 
@@ -448,13 +451,13 @@ function createPublisher(options: PublisherOptions, deps: PublisherDeps): Publis
 
 /** The objects are made only for a sink that looks at them. */
 function totalsMessage(bucket: ArrivalBucket, open: boolean): CountsMessage {
-  const { lane, arrivalMs } = bucket;
+  const { partition, arrivalMs } = bucket;
   const json = bucket.toJson();
   let totals: BucketTotals | undefined;
   return {
     kind: 'totals',
     open,
-    written: { lane, arrivalMs, json },
+    written: { lane: partition, arrivalMs, json },
     get totals() {
       totals ??= JSON.parse(json) as BucketTotals;
       return totals;
@@ -462,9 +465,9 @@ function totalsMessage(bucket: ArrivalBucket, open: boolean): CountsMessage {
   };
 }
 
-// One lane while it is read: its arrival buckets, oldest first, and the acknowledgements that wait for them. In: records in
-// offset order. Out: buckets, each closed by the first record of a later one. Guarantee: a bucket's totals depend on the
-// lane's records alone; a record that is delivered twice within an assignment is counted once.
+// ---- one partition while it is read: its open bucket, and the acknowledgements that wait ----
+// A bucket is closed by the first record of a later one. Its totals depend on the partition's records alone; a record that is
+// delivered twice within an assignment is counted once.
 
 /** Acknowledges `count` records. Not the chunk itself: that would keep the bytes of its records in memory. */
 interface Part {
@@ -473,9 +476,9 @@ interface Part {
 }
 
 /** An arrival bucket with what is known of its publication. */
-interface LaneBucket {
+interface PartitionBucket {
   readonly totals: ArrivalBucket;
-  /** As of its lane. */
+  /** As of its partition. */
   readonly replayable: boolean;
   parts: Part[];
   /** A later bucket began: no more records. */
@@ -488,7 +491,7 @@ interface LaneBucket {
   final: boolean;
 }
 
-interface Lane {
+interface Partition {
   readonly name: string;
   /** A log that can be read again acknowledges closed buckets only; a journal of totals, everything that is durable. */
   readonly replayable: boolean;
@@ -496,77 +499,76 @@ interface Lane {
   next: number;
   /** Arrival time of the newest record, ms. */
   newestMs: number;
-  open: LaneBucket | undefined;
+  open: PartitionBucket | undefined;
   readonly ids: RecentIds | undefined;
 }
 
-function createLane(name: string, replayable: boolean, ids?: RecentIds): Lane {
+function createPartition(name: string, replayable: boolean, ids?: RecentIds): Partition {
   return { name, replayable, next: -1, newestMs: 0, open: undefined, ids };
 }
 
 /**
- * The bucket a record belongs to: that of its time, but never an earlier one than the lane has reached. Closes the open
+ * The bucket a record belongs to: that of its time, but never an earlier one than the partition has reached. Closes the open
  * one where it must.
  */
 function bucketFor(
-  lane: Lane,
+  partition: Partition,
   record: RawRecord,
   measures: readonly CollectedMeasure[],
-  onClosed: (bucket: LaneBucket) => void,
-): LaneBucket {
-  const { open } = lane;
+  onClosed: (bucket: PartitionBucket) => void,
+): PartitionBucket {
+  const { open } = partition;
   if (open !== undefined && !(record.timeMs >= open.totals.arrivalMs + BUCKET_MS)) return open;
   const arrivalMs = Math.floor(record.timeMs / BUCKET_MS) * BUCKET_MS;
   if (open !== undefined) {
     open.closed = true;
     onClosed(open);
   }
-  const fresh: LaneBucket = {
-    totals: new ArrivalBucket(lane.name, arrivalMs, measures),
-    replayable: lane.replayable,
+  const fresh: PartitionBucket = {
+    totals: new ArrivalBucket(partition.name, arrivalMs, measures),
+    replayable: partition.replayable,
     parts: [],
     closed: false,
     publishedTo: -1,
     publishedMs: 0,
     final: false,
   };
-  lane.open = fresh;
+  partition.open = fresh;
   return fresh;
 }
 
-/** The clock of the broker that dates the lane's records was set back: what comes now begins a bucket in the new time. */
-function beginAnew(lane: Lane, onClosed: (bucket: LaneBucket) => void): void {
-  const { open } = lane;
-  lane.open = undefined;
-  lane.newestMs = 0;
+/** The clock of the broker that dates the partition's records was set back: what comes now begins a bucket in the new time. */
+function beginAnew(partition: Partition, onClosed: (bucket: PartitionBucket) => void): void {
+  const { open } = partition;
+  partition.open = undefined;
+  partition.newestMs = 0;
   if (open === undefined) return;
   open.closed = true;
   onClosed(open);
 }
 
 /** One more record of `chunk` waits for the bucket. */
-function addPart(bucket: LaneBucket, chunk: Chunk): void {
+function addPart(bucket: PartitionBucket, chunk: Chunk): void {
   const last = bucket.parts[bucket.parts.length - 1];
   if (last !== undefined && last.done === chunk.done) last.count += 1;
   else bucket.parts.push({ done: chunk.done, count: 1 });
 }
 
 /** Has it anything to say that is not durable? Records that count nowhere need no totals. */
-function isDirty({ totals, closed, final, publishedTo }: LaneBucket): boolean {
+function isDirty({ totals, closed, final, publishedTo }: PartitionBucket): boolean {
   return totals.records > 0 && (closed ? !final : totals.upToOffset > publishedTo);
 }
 
 /** Acknowledges everything that waits, in one go: no commit falls between two of them. */
-function acknowledge(bucket: LaneBucket): void {
+function acknowledge(bucket: PartitionBucket): void {
   const { parts } = bucket;
   bucket.parts = [];
   for (const { done, count } of parts) done(count);
 }
 
-// Which event ids a lane carried lately, to recognise records that the transport sent again. In: ids with their offsets.
-// Out: seen before, new, or not known because that part of the log was read by somebody else.
-// Guarantee: the answer depends on the log alone (two spans of offsets are remembered, cut at fixed offsets), never on when
-// reading began; memory is bounded: at most 3 MB a lane.
+// ---- which event ids a partition carried lately, to recognise records that the transport sent again ----
+// Seen before, new, or not known because that part of the log was read by somebody else. The answer depends on the log alone (two
+// spans of offsets are remembered, cut at fixed offsets), never on when reading began.
 
 /** Offsets that are forgotten together. What is asked for is found in the same span or in the one before it. */
 export const SPAN = 65_536;

@@ -109,9 +109,8 @@ export function startCounting(options: CountingOptions, deps: CountingDeps): Cou
   };
 }
 
-// What a partition carried before this process began to read it. In: a span of offsets. Out: the event ids of its records.
-// The counter asks when it meets a record that the transport sent again and may have counted elsewhere. Moves nobody's
-// offsets.
+// ---- what a partition carried before this process began to read it ----
+// The counter asks when it meets a record that the transport sent again and may have counted elsewhere. It moves no offsets.
 
 /** Records marked `redriven` or `replayed` are left out: they count nowhere. Rejects as `readTopic`. */
 function createKafkaRecall(

@@ -6,8 +6,8 @@
 // final totals once more, and the progress beside them: what a take-over reads of the hours before, a quarter of the bytes.
 //
 // Compaction keeps the last record of a key, not the best. Final totals of a bucket are the same whoever wrote them, so they
-// have its key `lane/arrivalMs`. Those of an open bucket are not: a paused former owner may write older ones behind them.
-// They have the key `open/lane`, which can never take the place of final ones, and the owner repeats them every minute,
+// have its key `partition/arrivalMs`. Those of an open bucket are not: a paused former owner may write older ones behind them.
+// They have the key `open/partition`, which can never take the place of final ones, and the owner repeats them every minute,
 // long before `min.compaction.lag.ms` (topics.ts).
 
 import type { Kafka, Message, Producer } from 'kafkajs';
@@ -16,7 +16,7 @@ import { sleep } from '../core/clock.ts';
 import { assertAcknowledged } from '../core/kafka/broker-connections.ts';
 import type { Log } from '../core/log.ts';
 import { defaultPartitioner, explainKafkaFailure } from '../source/kafka/client.ts';
-import type { BucketTotals, CountsMessage, CountsSink, LaneProgress } from './totals.ts';
+import type { BucketTotals, CountsMessage, CountsSink, PartitionProgress } from './totals.ts';
 
 const LASTING = 0;
 export const LIVE = 1;
@@ -180,9 +180,9 @@ export function encodeCounts(message: CountsMessage, asOpen = false): { readonly
   }
   const { written } = message;
   const open = asOpen || message.open === true;
-  const { lane, arrivalMs } = written ?? message.totals;
+  const { lane: partition, arrivalMs } = written ?? message.totals;
   const json = written?.json ?? JSON.stringify(message.totals);
-  const key = open ? `${OPEN}${lane}` : `${lane}/${arrivalMs}`;
+  const key = open ? `${OPEN}${partition}` : `${partition}/${arrivalMs}`;
   return { key, value: `{"v":${FORMAT},${open ? '"open":true,' : ''}"totals":${json}}` };
 }
 
@@ -200,10 +200,10 @@ export function openVersion(record: {
 }): { readonly finalKey: string; readonly upToOffset: number } | undefined {
   const { key, value } = record;
   if (key === null || value === null || !key.toString().startsWith(OPEN)) return undefined;
-  const lane = key.toString().slice(OPEN.length);
-  const head = OPEN_HEAD.exec(value.toString('latin1', 0, OPEN_HEAD_BYTES + lane.length));
+  const partition = key.toString().slice(OPEN.length);
+  const head = OPEN_HEAD.exec(value.toString('latin1', 0, OPEN_HEAD_BYTES + partition.length));
   if (head === null) return undefined;
-  return { finalKey: `${lane}/${head[1]}`, upToOffset: Number(head[2]) };
+  return { finalKey: `${partition}/${head[1]}`, upToOffset: Number(head[2]) };
 }
 
 /** Undefined for a record that is none of these: a tombstone, another format, something strange. */
@@ -213,7 +213,7 @@ export function decodeCounts(value: Buffer | null): CountsMessage | undefined {
     const record = JSON.parse(value.toString()) as {
       v?: unknown;
       totals?: Partial<BucketTotals>;
-      progress?: Partial<LaneProgress>;
+      progress?: Partial<PartitionProgress>;
       open?: boolean;
     } | null;
     if (record?.v !== FORMAT) return undefined;
@@ -221,7 +221,9 @@ export function decodeCounts(value: Buffer | null): CountsMessage | undefined {
     if (typeof totals?.lane === 'string' && Array.isArray(totals.buckets)) {
       return { kind: 'totals', totals: totals as BucketTotals, open: record.open === true };
     }
-    return typeof progress?.lane === 'string' ? { kind: 'progress', progress: progress as LaneProgress } : undefined;
+    return typeof progress?.lane === 'string'
+      ? { kind: 'progress', progress: progress as PartitionProgress }
+      : undefined;
   } catch {
     return undefined;
   }

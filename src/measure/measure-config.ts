@@ -51,7 +51,7 @@ interface CollectedBase extends MeasureBase {
   readonly where: Where;
   /** Field paths whose values are the labels of a series, in this order. */
   readonly by: readonly string[];
-  /** Label sets kept per lane and arrival bucket; later ones count as OTHER. */
+  /** Label sets kept per partition and arrival bucket; later ones count as OTHER. */
   readonly maxSeries: number;
   /** Event ids kept per series and bucket. */
   readonly examples: number;
@@ -173,8 +173,7 @@ export function parseMeasures(text: string, env: Environment, place: string): Me
   return new Map(Object.keys(measures).map((name) => [name, complete(name, measures)]));
 }
 
-// The shape of measures.yml as JSON Schema: which keys there are, which values they take, which kind needs what.
-// What one schema cannot say (names, labels and fields that must exist) is in measure-checks.ts.
+// ---- the shape of measures.yml as JSON Schema ----
 
 const UNITS = ['count', 'ratio', 'percent', 'ms', 's', 'bytes', 'bytes/s', 'per-second', 'per-minute'] as const;
 
@@ -333,7 +332,7 @@ export const MEASURES_SCHEMA = {
   },
 } as const satisfies Schema;
 
-// One definition of measures.yml -> the same with every default filled in, durations in ms. Pure; the checks come before.
+// ---- a definition with every default filled in, durations in ms ----
 
 const MAX_SERIES = 200;
 const STALE_AFTER = '60s';
@@ -425,7 +424,7 @@ function exposed({ kind, prometheus }: WrittenMeasure): { prometheus?: Prometheu
   return { prometheus: Object.freeze({ name, help, type: type ?? usual, labels, scale, buckets }) };
 }
 
-// What the schema of measures.yml cannot say. In: definitions as written. Out: problems in words, each with its place.
+// ---- what the schema cannot say: problems in words, each with its place ----
 
 const NUMBERS: readonly FieldType[] = ['long', 'short', 'float'];
 /** Types whose values are short and exact enough to be a label or to be compared. */

@@ -1,8 +1,10 @@
-// What the counter publishes and the evaluator adds up. Contracts only: the counter fills them, windows read them.
+// What the counter publishes and the evaluator adds up: the contract between them, and the histograms in it. The counter fills them,
+// windows read them.
 //
-// For each (lane, arrival bucket) the counter publishes the absolute totals of that bucket's records so far. A value is a
+// For each (partition, arrival bucket) the counter publishes the absolute totals of that bucket's records so far. A value is a
 // pure function of the log up to `upToOffset`: written twice it changes nothing, and a reader keeps the one with the
-// highest `upToOffset`. A lane is a partition of the log topic, or in embedded mode one reading of one file.
+// highest `upToOffset`. A partition is one of the log topic, or in embedded mode one reading of one file.
+// In what is written it is called `lane`, the name the format began with.
 import { DDSketch } from '@datadog/sketches-js';
 
 /** Width of arrival and event buckets, in ms. */
@@ -64,6 +66,7 @@ export interface EventBucket {
 }
 
 export interface BucketTotals {
+  /** The partition. */
   lane: string;
   /** Start of the arrival bucket in ms. */
   arrivalMs: number;
@@ -76,10 +79,11 @@ export interface BucketTotals {
   buckets: EventBucket[];
 }
 
-/** How far a lane was read; published behind its totals, so that a reader who sees it has seen those too. */
-export interface LaneProgress {
+/** How far a partition was read; published behind its totals, so that a reader who sees it has seen those too. */
+export interface PartitionProgress {
+  /** The partition. */
   lane: string;
-  /** How many lanes there are in all; lanes are numbered from 0 with Kafka. */
+  /** How many partitions there are in all; they are numbered from 0 with Kafka. */
   lanes: number;
   /** The next offset to read, and the end of the log as far as known. */
   position: number;
@@ -107,7 +111,7 @@ export type CountsMessage =
       /** `totals` as JSON, when it is at hand: whoever only passes it on need not touch `totals`, which costs more. */
       readonly written?: { readonly lane: string; readonly arrivalMs: number; readonly json: string };
     }
-  | { readonly kind: 'progress'; readonly progress: LaneProgress };
+  | { readonly kind: 'progress'; readonly progress: PartitionProgress };
 
 /** Takes what the counter has to say, in order. Resolves when it is durable. */
 export interface CountsSink {
@@ -115,10 +119,10 @@ export interface CountsSink {
   close(): Promise<void>;
 }
 
-// A histogram of relative accuracy: which bin a value belongs to, and what a histogram says of quantiles. In: finite
-// numbers. Out: bins as plain counts, so that histograms can be added and taken away again exactly.
-// Guarantee: a quantile is within RELATIVE_ACCURACY of the value at its rank (DDSketch, https://arxiv.org/abs/1908.10693)
-// for absolute values from SMALLEST to LARGEST; below is zero, above is LARGEST. So bin numbers are small and close together.
+// ---- a histogram of relative accuracy: which bin a value belongs to, and what the bins say of quantiles ----
+// Bins are plain counts, so that histograms can be added and taken away again exactly.
+// A quantile is within RELATIVE_ACCURACY of the value at its rank (DDSketch, https://arxiv.org/abs/1908.10693) for absolute values
+// from SMALLEST to LARGEST; below is zero, above is LARGEST. So bin numbers are small and close together.
 
 export const RELATIVE_ACCURACY = 0.01;
 

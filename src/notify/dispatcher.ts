@@ -1,6 +1,6 @@
-// Outbox entries -> channels. In: what was decided and made durable. Out: attempts over independent lanes, one for each
-// channel, and their results. Guarantee: given up only for what can never be sent; nothing is sent without the hold; a
-// lost hold forgets everything.
+// Outbox entries -> channels. In: what was decided and made durable. Out: attempts over independent queues, one for each
+// channel, and their results. Guarantee: given up only for what can never be sent; nothing is sent without the term; a
+// lost term forgets everything.
 import { setMaxListeners } from 'node:events';
 import type { Clock } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
@@ -46,7 +46,7 @@ interface DispatcherDeps {
   readonly masker: Masker;
   /** A number in [0, 1) for the jitter. */
   readonly random: () => number;
-  /** Asked right before each attempt. False: the hold is lost, for good. A rejection: not known, asked again later. */
+  /** Asked right before each attempt. False: the term is lost, for good. A rejection: not known, asked again later. */
   mayISend(): Promise<boolean>;
   /**
    * Told after each attempt; `retry` is set when another one follows. The next message of the incident to this channel
@@ -62,7 +62,7 @@ export interface Dispatcher {
   forget(ids: Iterable<string>): void;
   /** Entries not yet settled, by channel or in all. */
   pending(channel?: ChannelName): number;
-  /** False once the hold was lost or `close` was called. */
+  /** False once the term was lost or `close` was called. */
   active(): boolean;
   /** First phase of a stop: no attempt begins; true when those under way ended and were recorded within `timeoutMs`. */
   drain(timeoutMs: number): Promise<boolean>;
@@ -71,9 +71,9 @@ export interface Dispatcher {
 }
 
 export function createDispatcher(options: DispatcherOptions, deps: DispatcherDeps): Dispatcher {
-  const lanes = new Map<ChannelName, Lane>();
+  const queues = new Map<ChannelName, ChannelQueue>();
   const end = new AbortController();
-  // Every lane listens, and every attempt while it lasts: no leak.
+  // Every queue listens, and every attempt while it lasts: no leak.
   setMaxListeners(0, end.signal);
   let draining = false;
 
@@ -83,10 +83,10 @@ export function createDispatcher(options: DispatcherOptions, deps: DispatcherDep
     end.abort();
   }
 
-  function lane(name: ChannelName): Lane {
-    const known = lanes.get(name);
+  function queueOf(name: ChannelName): ChannelQueue {
+    const known = queues.get(name);
     if (known !== undefined) return known;
-    const created = createLane(deps.channels.get(name) ?? notConfigured(name), {
+    const created = createChannelQueue(deps.channels.get(name) ?? notConfigured(name), {
       ...deps,
       minBackoffMs: options.minBackoffMs ?? 1_000,
       maxBackoffMs: options.maxBackoffMs ?? 300_000,
@@ -94,25 +94,25 @@ export function createDispatcher(options: DispatcherOptions, deps: DispatcherDep
       signal: end.signal,
       lose,
     });
-    lanes.set(name, created);
+    queues.set(name, created);
     return created;
   }
 
   function pending(channel?: ChannelName): number {
-    if (channel !== undefined) return lanes.get(channel)?.pending() ?? 0;
-    return [...lanes.values()].reduce((sum, each) => sum + each.pending(), 0);
+    if (channel !== undefined) return queues.get(channel)?.pending() ?? 0;
+    return [...queues.values()].reduce((sum, each) => sum + each.pending(), 0);
   }
 
-  const idle = () => Promise.all([...lanes.values()].map((each) => each.idle()));
+  const idle = () => Promise.all([...queues.values()].map((each) => each.idle()));
 
   return {
     add(entries) {
       if (draining || end.signal.aborted) return;
-      for (const entry of entries) lane(entry.channel).add(entry);
+      for (const entry of entries) queueOf(entry.channel).add(entry);
     },
     forget(dropped) {
       const set = new Set(dropped);
-      if (set.size > 0) for (const each of lanes.values()) each.forget(set);
+      if (set.size > 0) for (const each of queues.values()) each.forget(set);
     },
     pending,
     active: () => !end.signal.aborted,
@@ -163,18 +163,18 @@ const LABELS: Readonly<Record<ChannelName, string>> = {
   history: 'history',
 };
 
-interface LaneDeps extends DispatcherDeps {
+interface ChannelQueueDeps extends DispatcherDeps {
   readonly minBackoffMs: number;
   readonly maxBackoffMs: number;
   /** False once no further attempt may begin. */
   mayBegin(): boolean;
   /** Aborts when everything ends at once. */
   readonly signal: AbortSignal;
-  /** The hold is lost: every lane ends. */
+  /** The term is lost: every queue ends. */
   lose(): void;
 }
 
-interface Lane {
+interface ChannelQueue {
   add(entry: OutboxEntry): void;
   /** Entries that left the outbox unsent; an attempt under way is not ended. */
   forget(dropped: ReadonlySet<string>): void;
@@ -194,15 +194,15 @@ interface Queued {
 
 type Failure = Extract<SendResult, { ok: false }>;
 
-function createLane(channel: Channel, deps: LaneDeps): Lane {
+function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQueue {
   const { clock, log, metrics, signal } = deps;
   const label = LABELS[channel.name];
   /** Messages by incident; the first of each is the next. */
   const incidents = new Map<string, Queued[]>();
   const ids = new Set<string>();
   const cancels = new Set<() => void>();
-  /** Reasons for the whole lane to wait: its rate, and the wait the other side asked for. */
-  let holds = 0;
+  /** Reasons for the whole channel to wait: its rate, and the wait the other side asked for. */
+  let pauses = 0;
   let order = 0;
   let running: Promise<void> | undefined;
   let sending: Queued | undefined;
@@ -262,16 +262,16 @@ function createLane(channel: Channel, deps: LaneDeps): Lane {
     });
   }
 
-  function hold(ms: number): void {
-    holds += 1;
+  function pause(ms: number): void {
+    pauses += 1;
     after(ms, () => {
-      holds -= 1;
+      pauses -= 1;
       begin();
     });
   }
 
   function begin(): void {
-    if (running !== undefined || holds > 0 || !deps.mayBegin()) return;
+    if (running !== undefined || pauses > 0 || !deps.mayBegin()) return;
     const next = pick();
     if (next === undefined) return;
     sending = next;
@@ -300,7 +300,7 @@ function createLane(channel: Channel, deps: LaneDeps): Lane {
       await settle(queued, { ok: false, retryable: false, reason, left: queued.left });
       return;
     }
-    hold(1_000 / channel.ratePerSecond);
+    pause(1_000 / channel.ratePerSecond);
     const result = await ended(sendSafely(queued));
     if (result === undefined) return;
     queued.attempts += 1;
@@ -312,7 +312,7 @@ function createLane(channel: Channel, deps: LaneDeps): Lane {
       const waitMs = backoffMs(queued.attempts, result.retryAfterMs);
       waitFor(queued, waitMs);
       // Asked to come back later, the channel is left alone altogether: the limit is the address's, not the message's.
-      if (result.retryAfterMs !== undefined) hold(waitMs);
+      if (result.retryAfterMs !== undefined) pause(waitMs);
       metrics.notifications.inc({ channel: channel.name, result: 'retried' });
       sayFailure(queued, result.reason, { retryInMs: Math.round(waitMs) });
       const { attempts, doubts, left } = queued;
@@ -379,7 +379,7 @@ function createLane(channel: Channel, deps: LaneDeps): Lane {
     return false;
   }
 
-  /** Asks for the hold. When it cannot be told, the lane waits and asks again. */
+  /** Asks whether the term goes on. When that cannot be told, the channel waits and asks again. */
   async function permitted(): Promise<boolean> {
     let answer: boolean | undefined;
     try {
@@ -389,7 +389,7 @@ function createLane(channel: Channel, deps: LaneDeps): Lane {
       if (signal.aborted) return false;
       if (asked) log.warn('Notifications wait: the hold is not confirmed', { error: reasonText(errorText(error)) });
       asked = false;
-      hold(deps.minBackoffMs);
+      pause(deps.minBackoffMs);
       return false;
     }
     if (answer === false) deps.lose();

@@ -5,7 +5,7 @@
 import type { RawRecord } from '../core/record.ts';
 import { createMasker, type Masker } from '../core/secrets/mask.ts';
 import { ArrivalBucket, compileCollect } from '../measure/collect.ts';
-import type { LanePosition } from '../measure/counter.ts';
+import type { SourcePosition } from '../measure/counter.ts';
 import { collectedOf, type Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS, type BucketTotals } from '../measure/totals.ts';
 import type { ParseConfig } from '../parse/parse.ts';
@@ -145,7 +145,9 @@ function createFeed(options: FeedOptions): Feed {
   const ruleSets = options.ruleSets.map((rules) => rules.map((rule) => learningUntil(rule, learnedMs - fromMs)));
   let read = 0;
   // Records come in one order over all partitions: one reader that is never behind.
-  const positions = (): LanePosition[] => [{ partition: 0, lanes: 1, position: read, end: read, caughtUp: true }];
+  const positions = (): SourcePosition[] => [
+    { partition: 0, partitions: 1, position: read, end: read, caughtUp: true },
+  ];
   const stages = createStages(
     { measures, ruleSets, parse, fromMs, initial: new Map(), ...(options.masker && { masker: options.masker }) },
     positions,
@@ -274,10 +276,10 @@ export function createShadowAlerts(rules: Rules, measures: Measures, masker: Mas
       buckets.delete(nextMs);
       if (bucket !== undefined) {
         const totals = JSON.parse(bucket.toJson()) as BucketTotals;
-        ruleSet.evaluations.counts({ kind: 'totals', totals }, atMs);
+        ruleSet.evaluator.counts({ kind: 'totals', totals }, atMs);
       }
       const progress = { lane: '0', lanes: 1, position: 0, end: 0, arrivalMs: atMs, caughtUp: true };
-      ruleSet.evaluations.counts({ kind: 'progress', progress }, atMs);
+      ruleSet.evaluator.counts({ kind: 'progress', progress }, atMs);
       ruleSet.judge(atMs);
     }
   }

@@ -97,7 +97,7 @@ export async function exportIncident(
       untilMs: toMs + Math.max(LATE_MS + 2 * tickMs, LATENESS_MS),
       warmUpMs,
       tickMs,
-      onTick: (nowMs, { ruleSets }) => rates.look(nowMs, ruleSets[0]!.evaluations.store),
+      onTick: (nowMs, { ruleSets }) => rates.look(nowMs, ruleSets[0]!.evaluator.store),
     });
     const { facts, refused } = await logs.close();
     const from = new Date(fromMs).toISOString();

@@ -2,7 +2,7 @@
 // Out: which alerts fired when, and what would have been sent. Rule tests and the alert benchmark use it.
 // Guarantee: the same records and rules give the same result; every stage is the one that runs in earnest.
 
-import { type CountedEvaluations, createCountedEvaluations } from '../alerter/evaluation.ts';
+import { createStandaloneEvaluator, type StandaloneEvaluator } from '../alerter/durable-evaluator.ts';
 import type { Clock } from '../core/clock.ts';
 import { silentLog } from '../core/log.ts';
 import { createMetrics } from '../core/metrics.ts';
@@ -11,7 +11,7 @@ import { createMasker, type Masker } from '../core/secrets/mask.ts';
 import { type AlertMachine, createAlertMachine } from '../incidents/machine.ts';
 import type { ChannelName, Notification } from '../incidents/notification.ts';
 import type { OutboxResult, StateKey } from '../incidents/records.ts';
-import { type Counter, createCounter, type LanePosition } from '../measure/counter.ts';
+import { type Counter, createCounter, type SourcePosition } from '../measure/counter.ts';
 import type { Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS } from '../measure/totals.ts';
 import { channelsFor } from '../notify/channels.ts';
@@ -67,11 +67,17 @@ export async function drive(records: Iterable<DriveRecord>, options: DriveOption
   const stages = createStages({ measures, ruleSets: [rules], parse, fromMs, initial, withoutLog }, () =>
     lanes.map(({ queue, next, offset }, partition) => {
       const arrived = queue[next] !== undefined && queue[next]!.arrivalMs <= clock.now();
-      return { partition, lanes: lanes.length, position: offset, end: offset + (arrived ? 1 : 0), caughtUp: !arrived };
+      return {
+        partition,
+        partitions: lanes.length,
+        position: offset,
+        end: offset + (arrived ? 1 : 0),
+        caughtUp: !arrived,
+      };
     }),
   );
   const { clock, counter } = stages;
-  const [{ evaluations, alerts, messages }] = stages.ruleSets as [(typeof stages.ruleSets)[number]];
+  const [{ evaluator, alerts, messages }] = stages.ruleSets as [(typeof stages.ruleSets)[number]];
 
   async function read(nowMs: number): Promise<void> {
     for (const [partition, lane] of lanes.entries()) {
@@ -91,7 +97,7 @@ export async function drive(records: Iterable<DriveRecord>, options: DriveOption
     await counter.publish();
     while (readings.length > 0 && readings[0]!.atMs <= nowMs) {
       const { measure, labels, value, atMs } = readings.shift()!;
-      evaluations.store.setGauge(measure, labels, value, atMs);
+      evaluator.store.setGauge(measure, labels, value, atMs);
     }
     stages.judge(nowMs);
   }
@@ -159,7 +165,7 @@ interface StagesOptions {
   /** Records of the alert store to begin with. */
   readonly initial: ReadonlyMap<StateKey, object>;
   readonly masker?: Masker;
-  /** See EvaluationOptions. */
+  /** See DurableEvaluatorOptions. */
   readonly withoutLog?: boolean;
 }
 
@@ -172,13 +178,13 @@ export interface Stages {
 }
 
 export interface RuleSetStages extends Driven {
-  readonly evaluations: CountedEvaluations;
+  readonly evaluator: StandaloneEvaluator;
 }
 
 const CHANNELS: readonly ChannelName[] = ['slack', 'pagerduty', 'email'];
 
 /** @param positions where reading stands, as the Kafka source would say */
-export function createStages(options: StagesOptions, positions: () => readonly LanePosition[]): Stages {
+export function createStages(options: StagesOptions, positions: () => readonly SourcePosition[]): Stages {
   const { measures, parse, fromMs, masker = createMasker() } = options;
   const clock = createSimulatedClock(fromMs);
   const ruleSets = options.ruleSets.map((rules) => createRuleSet(rules, options, masker));
@@ -192,7 +198,7 @@ export function createStages(options: StagesOptions, positions: () => readonly L
     sink: {
       put: async (messages) => {
         for (const message of messages) {
-          for (const { evaluations } of ruleSets) evaluations.counts(message, clock.now());
+          for (const { evaluator } of ruleSets) evaluator.counts(message, clock.now());
         }
       },
       close: async () => {},
@@ -227,7 +233,7 @@ export function createRuleSet(
     masker,
     history: false,
   });
-  const evaluations = createCountedEvaluations(
+  const evaluator = createStandaloneEvaluator(
     { measures, rules, coveredFromMs: 0, wallMs: fromMs, withoutLog },
     initial,
     {
@@ -240,12 +246,12 @@ export function createRuleSet(
   return {
     alerts: seen.alerts,
     messages,
-    evaluations,
+    evaluator,
     judge(nowMs) {
-      const { observations, evalMs, wallMs } = evaluations.evaluate(nowMs);
+      const { observations, evalMs, wallMs } = evaluator.evaluate(nowMs);
       const plan = machine.step({ observations, evalMs: evalMs === 0 ? wallMs : evalMs, wallMs, results });
       machine.accept(plan);
-      evaluations.accepted();
+      evaluator.accepted();
       results = plan.enqueued.map(({ id }) => ({ id, result: { ok: true } }));
       for (const { notification, channels } of plan.decisions) messages.push({ atMs: nowMs, channels, notification });
       seen.look(nowMs);

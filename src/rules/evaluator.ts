@@ -1,5 +1,6 @@
 // Counting's messages in, observations out: windows, progress, rules and the watch for what came late, put together. Kafka, the
-// journal, rule tests and backtests drive this same object. Guarantee: pure but for what it holds; time comes in with each call.
+// journal, rule tests and backtests drive this same object. Guarantee: pure but for what it holds; time comes in with each call; of what
+// was only known late nothing pages, and what fires at the head, or fired before, is not told as late.
 import type { Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS, type CountsMessage } from '../measure/totals.ts';
 import type { HourRecord, RollupDefinition } from '../windows/hourly.ts';
@@ -15,7 +16,7 @@ import type { Labels } from '../windows/series.ts';
 import type { Layer } from '../windows/tables.ts';
 import { type Reading, readMeasure, sourcesOf, windowTo } from '../windows/values.ts';
 import { createWindowStore, type WindowStore } from '../windows/windows.ts';
-import { type EvaluateDeps, evaluate, judge } from './kinds.ts';
+import { type JudgeDeps, judge, judgeRules } from './kinds.ts';
 import type { KnownSet, QuietSet } from './known-sets.ts';
 import type { Observation } from './observation.ts';
 import { longestPercentileMs, type Rules, rollupsOf } from './rule-config.ts';
@@ -40,7 +41,7 @@ export interface Tick {
   readonly times: EvaluationTimes;
   readonly progress: ProgressStatus;
   readonly observations: readonly Observation[];
-  /** Settled hours, to be kept as `rollup/<hourMs>`. */
+  /** Finished hours, to be kept as `rollup/<hourMs>`. */
   readonly hours: readonly HourRecord[];
 }
 
@@ -97,9 +98,10 @@ export function createEvaluator(options: EvaluatorOptions, first: EvaluatorDeps 
     tick(wallMs) {
       const status = progress.status(wallMs);
       if (status.lagMs !== undefined) store.setGauge(LAG, {}, Math.max(0, status.lagMs) / 1_000, wallMs);
-      for (const { lane, behindMs } of status.lanes) store.setGauge(STALLED, { lane }, behindMs / 1_000, wallMs);
+      for (const { partition, behindMs } of status.partitions)
+        store.setGauge(STALLED, { lane: partition }, behindMs / 1_000, wallMs);
       const times = status.times ?? { ...NEVER, wallMs };
-      const observations = evaluate(rules, store, times, memory);
+      const observations = judgeRules(rules, store, times, memory);
       observations.push(...lateWatch.observe(observations, times));
       return { times, progress: status, observations, hours: status.times ? store.takeHours(times.evalMs) : [] };
     },
@@ -123,9 +125,9 @@ export function createEvaluator(options: EvaluatorOptions, first: EvaluatorDeps 
   };
 }
 
-// What would have fired, had it been known in time: while logpipe was behind, or because events arrived late. In: each evaluation,
-// and what is held. Out: the observation of the `late` rule: one summary. Guarantee: nothing of it pages; what fires at the head,
-// or fired before, is not in it; what was read back at the start is not reported again.
+// ---- what would have fired, had it been known in time ----
+// While logpipe was behind, or because events arrived late: one summary, the observation of the `late` rule. What was read back at
+// the start is not reported again.
 
 interface LateWatchDeps {
   readonly rules: Rules;
@@ -159,11 +161,11 @@ function createLateWatch(deps: LateWatchDeps): LateWatch {
       REPEATABLE.includes(rule.kind) &&
       !isInternal(store, rule.measure),
   );
-  const none: EvaluateDeps = {};
+  const none: JudgeDeps = {};
   let missed = new Map<string, Happened>();
   let catchingUp = false;
   let judgedMs: number | undefined;
-  let toldAtHead = new Set<string>();
+  let breachedAtHead = new Set<string>();
   let late: { fromMs: number; toMs: number; firstMs: number; lastMs: number } | undefined;
   let started = false;
   let summary: { happened: readonly Happened[]; atMs: number } | undefined;
@@ -186,18 +188,18 @@ function createLateWatch(deps: LateWatchDeps): LateWatch {
   }
 
   /** At the head again: what fires now pages as usual, the rest is told in one summary. */
-  function settle(breached: ReadonlySet<string>, wallMs: number): void {
+  function reportMissed(breached: ReadonlySet<string>, wallMs: number): void {
     const happened = [...missed]
       .filter(([key, { rule, labels, fromMs, toMs }]) => {
-        const told = breached.has(key) || toldAtHead.has(key) || isFiring(rule.id, labels);
+        const told = breached.has(key) || breachedAtHead.has(key) || isFiring(rule.id, labels);
         return !told && toMs - fromMs + STEP_MS >= rule.forMs;
       })
       .map(([, entry]) => entry);
     missed = new Map();
-    tell(happened, wallMs);
+    summarise(happened, wallMs);
   }
 
-  function tell(found: readonly Happened[], wallMs: number): void {
+  function summarise(found: readonly Happened[], wallMs: number): void {
     // What would have been muted is not told either.
     const happened = found.filter(({ rule }) => !found.some((other) => rule.inhibitedBy.includes(other.rule.id)));
     if (happened.length === 0) return;
@@ -220,7 +222,7 @@ function createLateWatch(deps: LateWatchDeps): LateWatch {
     if (late === undefined || (wallMs - late.lastMs < QUIET_MS && wallMs - late.firstMs < MAX_WAIT_MS)) return;
     const found = lateBreaches(judged, store, late, evalMs);
     late = undefined;
-    tell(
+    summarise(
       found.filter(({ rule, labels }) => !isFiring(rule.id, labels)),
       wallMs,
     );
@@ -241,11 +243,11 @@ function createLateWatch(deps: LateWatchDeps): LateWatch {
         );
         if (catchingUp) {
           catchUp(evalMs);
-          settle(breached, wallMs);
+          reportMissed(breached, wallMs);
           catchingUp = false;
         }
         judgedMs = evalMs;
-        toldAtHead = breached;
+        breachedAtHead = breached;
         watchLate(times);
       }
       return [summaryOf(lateRule, summary, wallMs)];
@@ -275,8 +277,8 @@ function summaryOf(
   };
 }
 
-// Which rules would have fired, had late events arrived in time. In: rules, what is held, the time the late events are of. Out: rule,
-// labels, from and to. Guarantee: only what the events that came in time did not show already.
+// ---- which rules late events would have made fire ----
+// Only what the events that came in time did not show already.
 
 /** One look at six hours of late events must not hold up the evaluation of now. */
 const MAX_LATE_STEPS = 120;
@@ -327,7 +329,7 @@ function breached(rule: ThresholdRule, store: WindowStore, atMs: number, layer: 
   return new Map(readings.map((reading) => [reading.key, reading] as const));
 }
 
-// Something that a rule would have said at a time, remembered until it can be told. Data and the one way to extend it.
+// ---- what a rule would have said at a time, remembered until it can be said ----
 
 interface Happened {
   readonly rule: MeasuredRule;

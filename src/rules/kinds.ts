@@ -1,6 +1,6 @@
-// All rules at one moment. In: rules, what is held, the times. Out: what each rule says of each of its label sets.
-// Guarantee: the same input gives the same observations; nothing is changed but what is known and who is silent; while logpipe is behind, no rule
-// about the log says anything that would begin or end an alert.
+// All rules at one moment, kind by kind. In: rules, what is held, the times. Out: what each rule says of each of its label sets.
+// Guarantee: the same input gives the same observations; nothing is changed but what is known and who is silent; while logpipe is behind,
+// no rule about the log says anything that would begin or end an alert.
 
 import { isOver } from '../core/clock.ts';
 import type { Measure, MeasureReference } from '../measure/measure-config.ts';
@@ -27,18 +27,18 @@ import {
 } from './rule-types.ts';
 import { byKey, isInternal, type JudgeContext, timesFor, toObservations, type Verdict } from './words.ts';
 
-export interface EvaluateDeps {
+export interface JudgeDeps {
   /** For first-seen rules; without it they say nothing. */
   readonly known?: KnownSet;
   /** For absence rules; without it they know what the windows hold. */
   readonly quiet?: QuietSet | undefined;
 }
 
-export function evaluate(
+export function judgeRules(
   rules: Rules,
   store: WindowStore,
   times: EvaluationTimes,
-  deps: EvaluateDeps = {},
+  deps: JudgeDeps = {},
 ): Observation[] {
   const held = isBehind(times);
   const observations: Observation[] = [];
@@ -59,7 +59,7 @@ export function evaluate(
   return observations;
 }
 
-export function judge(rule: MeasuredRule, rules: Rules, context: JudgeContext, deps: EvaluateDeps): Verdict[] {
+export function judge(rule: MeasuredRule, rules: Rules, context: JudgeContext, deps: JudgeDeps): Verdict[] {
   switch (rule.kind) {
     case 'threshold':
     case 'ratio':
@@ -82,8 +82,8 @@ export function judge(rule: MeasuredRule, rules: Rules, context: JudgeContext, d
   }
 }
 
-// Rules of the kinds threshold, ratio and percentile: a value above or below a bound. In: a rule and what is held. Out: verdicts.
-// Guarantee: a breach may rest on the unfinished bucket, an end only on complete ones; too few events say nothing, except that
+// ---- threshold, ratio and percentile: a value above or below a bound ----
+// A breach may rest on the unfinished bucket, an end only on complete ones; too few events say nothing, except that
 // the last hour may show that all is well again; a label set that has gone is not spoken of.
 
 /** With too few events in its window a rule that fires looks back as far as this to end. */
@@ -223,8 +223,7 @@ function gated(rule: ThresholdRule, verdict: Verdict, store: WindowStore, times:
   return exceeds(value, gate.bound) ? verdict : { labels, state: 'clear' };
 }
 
-// Rules of the kind spike: a value far above its own recent past. In: a rule and what is held. Out: a verdict per label set.
-//
+// ---- spike: a value far above its own recent past ----
 // The past before the window is cut into pieces of the window's length. What is usual is their median, how much it varies the
 // median distance from it: both stay what they were while a spike that goes on fills up to half of the past, where mean and
 // standard deviation would follow it and end the alert. Breached above all of: `floor`, `factor` × usual,
@@ -310,8 +309,8 @@ function medianOf(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-// Rules of the kind trend: the last day against the same day a week ago, from hourly sums. In: a rule and the hours held. Out: one
-// verdict. Guarantee: nothing is said while too few hours of either time are known.
+// ---- trend: the last day against the same day a week ago, from hourly sums ----
+// Nothing is said while too few hours of either time are known.
 
 /** Share of the hours that must be known. */
 const COVERAGE = 0.8;
@@ -322,7 +321,7 @@ interface Sum {
 }
 
 function judgeTrend(rule: TrendRule, { store, times }: JudgeContext): Verdict[] {
-  const toMs = store.hourly.settledEndMs(times.evalMs);
+  const toMs = store.hourly.finishedEndMs(times.evalMs);
   const fromMs = toMs - rule.windowMs;
   const now = valueOver(rule, store, fromMs, toMs);
   const before = valueOver(rule, store, fromMs - rule.offsetMs, toMs - rule.offsetMs);
@@ -388,9 +387,9 @@ function sumHours(
   return known >= (COVERAGE * (toMs - fromMs)) / HOUR_MS ? { n, sum } : undefined;
 }
 
-// Rules of the kind low-volume: the last few events when there are too few for a ratio, as in a quiet night. In: a rule, the ratio
-// rule it stands in for, what is held. Out: a verdict per label set. Guarantee: while the ratio rule has enough events it alone
-// speaks, and this one is clear, so that one fault never fires twice for one reason.
+// ---- low-volume: the last few events when there are too few for a ratio, as in a quiet night ----
+// While the ratio rule it stands in for has enough events that one alone speaks, and this one is clear, so that one fault never
+// fires twice for one reason.
 
 function judgeLowVolume(rule: LowVolumeRule, ratioRule: ThresholdRule, context: JudgeContext): Verdict[] {
   const { store, times } = context;
@@ -449,14 +448,14 @@ function lastEvents(
   return read(most);
 }
 
-// Rules of the kind absence: nothing arrived for too long. In: a rule, what is held, who is known to be silent. Out: a verdict per
-// label set. Guarantee: judged by how far the log was read: while logpipe is behind, or Kafka is away, that time stands still, and
-// so nobody is called silent whom logpipe merely does not hear. Who is silent stays so, however long it lasts, until something
-// arrives or the rule's `forgetAfter` is over.
+// ---- absence: nothing arrived for too long ----
+// Judged by how far the log was read: while logpipe is behind, or Kafka is away, that time stands still, and so nobody is called
+// silent whom logpipe merely does not hear. Who is silent stays so, however long it lasts, until something arrives or the
+// rule's `forgetAfter` is over.
 
 const NEVER = 'no event has ever arrived';
 /** A label set is spoken of for so long after it was forgotten, so that its alert ends. */
-const TELL_MS = 3_600_000;
+const SPOKEN_OF_MS = 3_600_000;
 
 /** @param quiet without it nothing is known but what the windows hold */
 function judgeAbsence(rule: AbsenceRule, { store, times }: JudgeContext, quiet?: QuietSet): Verdict[] {
@@ -478,7 +477,8 @@ function judgeAbsence(rule: AbsenceRule, { store, times }: JudgeContext, quiet?:
     if (heard.has(key)) continue;
     // Silent at least since the clock was set back, and nobody knows for how long before.
     if (isOver(lastMs, evalMs)) verdicts.push({ labels, state: 'unknown' });
-    else if (rule.forgetAfterMs !== undefined && evalMs - lastMs >= rule.forgetAfterMs + TELL_MS) quiet?.forget(entry);
+    else if (rule.forgetAfterMs !== undefined && evalMs - lastMs >= rule.forgetAfterMs + SPOKEN_OF_MS)
+      quiet?.forget(entry);
     else verdicts.push(judgeSilence(rule, evalMs, key, labels, lastMs, quiet));
   }
   if (by.length > 0 || verdicts.length > 0) return verdicts;
@@ -515,12 +515,12 @@ function at(evalMs: number): { fromMs: number; toMs: number; nowMs: number } {
   return { fromMs: evalMs, toMs: evalMs, nowMs: evalMs };
 }
 
-// Rules of the kind first-seen: a label set that was never there before, as a new error template. In: a rule, what is held, the set
-// of what is known. Out: a breach for one window after something was first seen, then an end, then nothing.
-// Guarantee: in the learning period everything is learned without a word; what is known is never reported again.
+// ---- first-seen: a label set that was never there before, as a new error template ----
+// A breach for one window after something was first seen, then an end, then nothing. In the learning period everything is learned
+// without a word; what is known is never reported again.
 
 /** What a rule learns of: the same text as long as it speaks of the same label sets. */
-export function watchedBy({ measure, labels, where }: FirstSeenRule): string {
+export function learnedBy({ measure, labels, where }: FirstSeenRule): string {
   return JSON.stringify([measure, labels, where]);
 }
 
@@ -528,7 +528,7 @@ function judgeFirstSeen(rule: FirstSeenRule, { store, times }: JudgeContext, kno
   const { measure, windowMs, where, labels: by, minEvents } = rule;
   const { evalMs } = times;
   const window = windowTo(evalMs, windowMs);
-  const learning = evalMs < known.since(watchedBy(rule), evalMs) + rule.learningMs;
+  const learning = evalMs < known.since(learnedBy(rule), evalMs) + rule.learningMs;
   const verdicts: Verdict[] = [];
 
   for (const reading of readMeasure(store, measure, { ...window, nowMs: evalMs, where, by })) {

@@ -1,6 +1,7 @@
-// What was seen before: keys with the time they were first seen, and since when each rule has looked. In: what first-seen rules find.
-// Out: whether it is news, and what somebody has to make durable. Guarantee: bounded; when full, nothing more is learned and nothing
-// more is reported, and it says so; a rule that comes later learns first, as all do after the first start.
+// What rules remember for longer than windows reach: what was seen before, and who fell silent. In: what first-seen and absence rules find.
+// Out: whether it is news, since when each is silent, and what somebody has to make durable. Guarantee: bounded; when the set of known
+// things is full, nothing more is learned and nothing more is reported, and it says so; a rule that comes later learns first, as all do
+// after the first start; what is known of a rule goes when it watches something else.
 import { isOver } from '../core/clock.ts';
 import type { Labels } from '../windows/series.ts';
 import type { AbsenceRule } from './rule-types.ts';
@@ -93,9 +94,7 @@ export function createKnownSet(
   };
 }
 
-// Who fell silent, remembered for longer than windows are: of each absence rule the label sets that nothing has arrived of for a
-// while, and since when a rule without labels is watched. In: what absence rules find. Out: since when each is silent, and what
-// somebody has to make durable. Guarantee: bounded; what is known of a rule goes when it watches something else.
+// ---- who fell silent: the label sets nothing has arrived of for a while, and since when a rule without labels is watched ----
 
 /** `quiet/<rule and labels>`: nothing has arrived since `lastMs`. */
 export interface QuietEntry {

@@ -634,12 +634,12 @@ export function watchRulesFile(options: RulesFileOptions, deps: RulesFileDeps): 
   function changed(path: string, known: string, now: boolean): string | undefined {
     const { dev, ino, size, mtimeMs, ctimeMs } = statSync(path);
     const state = [dev, ino, size, mtimeMs, ctimeMs].join();
-    const [before, settled] = (states.get(path) ?? '').split(' ');
+    const [before, phase] = (states.get(path) ?? '').split(' ');
     if (!now && before !== state) {
       states.set(path, `${state} moving`);
       return undefined;
     }
-    if (!now && settled !== 'moving') return undefined;
+    if (!now && phase !== 'moving') return undefined;
     states.set(path, state);
     const text = readFileSync(path, 'utf8');
     return text === known ? undefined : text;

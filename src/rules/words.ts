@@ -1,5 +1,6 @@
-// What an alert says: its sentence and its metadata. In: the templates of a rule, checked once, and the facts of an evaluation.
-// Out: text and plain data. Guarantee: an unknown placeholder is found when the rules are read, not when an alert fires.
+// What rules say to people: the sentence and the metadata of an alert, why it fired, and numbers as people read them. In: templates of a
+// rule, checked once; facts, readings and the window of an evaluation. Out: observations, text, plain data. Guarantee: pure; an unknown
+// placeholder is found when the rules are read, not when an alert fires; only what is known is said, and of the alert's own events.
 //
 // A message holds placeholders in braces: `{value}`, `{threshold}`, `{window}`, `{measure}`, `{title}`, `{volume}`, `{numerator}`,
 // `{denominator}`, `{baseline}`, `{basis}`, `{source}`, `{labels}`, and each label of the rule by its name.
@@ -184,8 +185,7 @@ function labelText(labels: Labels): string {
     .join(', ');
 }
 
-// What every kind of rule shares: the clock it is judged by, what it says of a label set, and how many it may speak of.
-// In: a rule, a reading, the window. Out: observations. Pure.
+// ---- from verdicts to observations: what every kind of rule shares ----
 
 export interface JudgeContext {
   readonly store: WindowStore;
@@ -271,9 +271,7 @@ export function byKey(readings: readonly Reading[]): Map<string, Reading> {
   return new Map(readings.map((reading) => [reading.key, reading] as const));
 }
 
-// Why an alert fired, for people. In: a breach and the window it rests on. Out: measure, value, threshold, volume, the commonest error
-// templates, example event ids, the release that stands out. Guarantee: only what is known, and of the alert's own events;
-// bounded; nothing is changed.
+// ---- why an alert fired: measure, value, threshold, volume, the commonest error templates, examples, the release that stands out ----
 
 /** Measures and labels the explanation is taken from; what a configuration does not have is not said. */
 const TEMPLATES = { measure: 'error.templates', label: 'error.template' } as const;
@@ -395,7 +393,7 @@ export function isInternal(store: WindowStore, measure: string): boolean {
   });
 }
 
-// Numbers as people read them. In: a value and its unit. Out: short text: "23.08 %", "812 ms", "1.4 GB", "3 min".
+// ---- numbers as people read them: "23.08 %", "812 ms", "1.4 GB", "3 min" ----
 
 const BYTES = ['B', 'kB', 'MB', 'GB', 'TB'] as const;
 

@@ -1,11 +1,11 @@
 // Sums per hour, for comparisons over days and for statistics after a restart. In: series values of chosen measures. Out: one
 // small record per hour for somebody to keep, and back in again. Guarantee: an hour is a pure function of the log: it holds
-// what happened in it and arrived at most SETTLE_MS after its end, so that writing it twice writes the same.
+// what happened in it and arrived at most ARRIVES_WITHIN_MS after its end, so that writing it twice writes the same.
 import { LABEL_SEPARATOR, OTHER } from '../measure/totals.ts';
 
 export const HOUR_MS = 3_600_000;
 /** What arrives later than this after the end of an hour is not part of it. */
-export const SETTLE_MS = 600_000;
+export const ARRIVES_WITHIN_MS = 600_000;
 /** How far back trends reach. */
 export const MAX_REACH_MS = 8 * 24 * HOUR_MS;
 /** Eight days and a bit: this hour against the same hour of last week. */
@@ -31,15 +31,15 @@ export interface HourRecord {
 export interface Hourly {
   readonly tracked: ReadonlyMap<string, RollupDefinition>;
   add(measure: string, key: string, eventMs: number, arrivalMs: number, n: number, sum: number): void;
-  /** True when the sums of this hour were read back, so that what arrived within SETTLE_MS of it is counted in already. */
+  /** True when the sums of this hour were read back, so that what arrived within ARRIVES_WITHIN_MS of it is counted in already. */
   imported(eventMs: number): boolean;
   put(record: HourRecord): void;
-  /** Settled hours whose log was seen from its beginning (`sinceMs`) and that were not handed out before. */
+  /** Finished hours whose log was seen from its beginning (`sinceMs`) and that were not handed out before. */
   take(sinceMs: number, evalMs: number): HourRecord[];
   /** Sums by label key; undefined when nothing is known of the hour. */
   hour(measure: string, hourMs: number): ReadonlyMap<string, HourSum> | undefined;
-  /** Start of the hour after the last one that is settled at `evalMs`. */
-  settledEndMs(evalMs: number): number;
+  /** Start of the hour after the last one that is finished at `evalMs`. */
+  finishedEndMs(evalMs: number): number;
 }
 
 interface Hour {
@@ -68,7 +68,7 @@ export function createHourly(definitions: readonly RollupDefinition[]): Hourly {
     tracked,
     add(measure, key, eventMs, arrivalMs, n, sum) {
       const hourMs = startOf(eventMs);
-      if (arrivalMs >= hourMs + HOUR_MS + SETTLE_MS || hourMs <= newest - KEPT_HOURS * HOUR_MS) return;
+      if (arrivalMs >= hourMs + HOUR_MS + ARRIVES_WITHIN_MS || hourMs <= newest - KEPT_HOURS * HOUR_MS) return;
       const hour = hourAt(hourMs);
       if (hour.imported) return;
       let keys = hour.measures.get(measure);
@@ -92,7 +92,7 @@ export function createHourly(definitions: readonly RollupDefinition[]): Hourly {
     },
     take(sinceMs, evalMs) {
       const result: HourRecord[] = [];
-      const end = this.settledEndMs(evalMs);
+      const end = this.finishedEndMs(evalMs);
       const first = Math.max(Math.ceil(sinceMs / HOUR_MS) * HOUR_MS, end - 24 * HOUR_MS);
       for (let hourMs = first; hourMs < end; hourMs += HOUR_MS) {
         const hour = hourAt(hourMs);
@@ -111,7 +111,7 @@ export function createHourly(definitions: readonly RollupDefinition[]): Hourly {
       if (hour === undefined || !tracked.has(measure)) return undefined;
       return hour.measures.get(measure) ?? NO_SUMS;
     },
-    settledEndMs: (evalMs) => startOf(evalMs - SETTLE_MS - GRACE_MS),
+    finishedEndMs: (evalMs) => startOf(evalMs - ARRIVES_WITHIN_MS - GRACE_MS),
   };
 }
 

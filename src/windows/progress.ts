@@ -1,11 +1,11 @@
-// How far the log was read, over all lanes: the time up to which a window can be judged. In: progress records with the broker's
-// time of each. Out: evaluation time, end of the last complete bucket, lag, stalled lanes.
-// Guarantee: evaluation time never goes back; no host's clock moves it; a lane that stalls holds it back for 30 s, then no more.
+// How far the log was read, over all partitions: the time up to which a window can be judged. In: progress records with the broker's
+// time of each. Out: evaluation time, end of the last complete bucket, lag, stalled partitions.
+// Guarantee: evaluation time never goes back; no host's clock moves it; a partition that stalls holds it back for 30 s, then no more.
 import { isOver, SET_BACK_MS, STEP_MS } from '../core/clock.ts';
-import { BUCKET_MS, type LaneProgress } from '../measure/totals.ts';
+import { BUCKET_MS, type PartitionProgress } from '../measure/totals.ts';
 
-/** A lane that is further behind the furthest one is stalled: evaluation waits no more. */
-export const MAX_HOLD_MS = 30_000;
+/** A partition that is further behind the furthest one is stalled: evaluation waits no more. */
+export const STALLED_MS = 30_000;
 /** Behind the wall clock by more than this, what the log says is history. */
 const BEHIND_MS = 120_000;
 /** Once behind, it is history until it is closer than this: a lag is read up fast, and what is left of it may be over. */
@@ -19,9 +19,9 @@ export const COMPLETE_MS = 5_000;
 const QUICKEST_MS = 60_000;
 const MAX_WRITERS = 64;
 
-interface LaneStatus {
-  readonly lane: string;
-  /** Behind the furthest lane; of a lane that never said anything: since the first one did. */
+interface PartitionStatus {
+  readonly partition: string;
+  /** Behind the furthest partition; of a partition that never said anything: since the first one did. */
   readonly behindMs: number;
   /** So far behind that evaluation does not wait for it. */
   readonly stalled: boolean;
@@ -45,18 +45,18 @@ export function isBehind({ evalMs, wallMs, catchingUp }: EvaluationTimes): boole
 }
 
 export interface ProgressStatus {
-  /** Undefined until something is known of a lane. */
+  /** Undefined until something is known of a partition. */
   readonly times: EvaluationTimes | undefined;
   /** Wall clock less evaluation time. */
   readonly lagMs: number | undefined;
-  readonly lanes: readonly LaneStatus[];
+  readonly partitions: readonly PartitionStatus[];
 }
 
 export interface Progress {
   /** @param recordMs the broker's time of the progress record */
-  apply(progress: LaneProgress, recordMs: number): void;
-  /** The lane has ended (a rotated file was read to its end); it holds nothing back any more. */
-  forget(lane: string): void;
+  apply(progress: PartitionProgress, recordMs: number): void;
+  /** The partition has ended (a rotated file was read to its end); it holds nothing back any more. */
+  forget(partition: string): void;
   status(wallMs: number): ProgressStatus;
 }
 
@@ -73,7 +73,7 @@ interface Writer {
 
 /** @param onSkipped hears of time that never was: the brokers' clock was set forward, from the one moment to the other */
 export function createProgress(onSkipped: (fromMs: number, toMs: number) => void = () => {}): Progress {
-  const lanes = new Map<string, number>();
+  const partitions = new Map<string, number>();
   let expected = 0;
   let firstRecordMs: number | undefined;
   let evalMs: number | undefined;
@@ -103,7 +103,7 @@ export function createProgress(onSkipped: (fromMs: number, toMs: number) => void
   }
 
   /** How much later than others of the same counter the record was written, after it was said. */
-  function lateBy({ writer, saidMs, arrivalMs }: LaneProgress, recordMs: number): number {
+  function lateBy({ writer, saidMs, arrivalMs }: PartitionProgress, recordMs: number): number {
     if (writer === undefined || saidMs === undefined) return 0;
     const ahead = recordMs - saidMs;
     const known = writers.get(writer);
@@ -126,16 +126,18 @@ export function createProgress(onSkipped: (fromMs: number, toMs: number) => void
     return ahead - Math.min(known.least, known.before);
   }
 
-  /** Lanes of Kafka are numbered; those beyond the topic's partitions belong to a topic that is gone. */
-  const counts = (lane: string) => !NUMBER.test(lane) || Number(lane) < expected;
-  const numbered = () => [...lanes.keys()].some((lane) => NUMBER.test(lane));
+  /** Partitions of Kafka are numbered; those beyond the topic's partitions belong to a topic that is gone. */
+  const counts = (partition: string) => !NUMBER.test(partition) || Number(partition) < expected;
+  const numbered = () => [...partitions.keys()].some((partition) => NUMBER.test(partition));
 
-  function laneStatuses(furthest: number): LaneStatus[] {
-    const statuses: LaneStatus[] = [];
-    const add = (lane: string, behindMs: number) => statuses.push({ lane, behindMs, stalled: behindMs > MAX_HOLD_MS });
-    for (const [lane, at] of lanes) if (counts(lane)) add(lane, furthest - at);
-    for (let lane = 0; numbered() && lane < expected; lane++) {
-      if (!lanes.has(String(lane))) add(String(lane), Math.max(0, furthest - (firstRecordMs ?? furthest)));
+  function partitionStatuses(furthest: number): PartitionStatus[] {
+    const statuses: PartitionStatus[] = [];
+    const add = (partition: string, behindMs: number) =>
+      statuses.push({ partition, behindMs, stalled: behindMs > STALLED_MS });
+    for (const [partition, at] of partitions) if (counts(partition)) add(partition, furthest - at);
+    for (let partition = 0; numbered() && partition < expected; partition++) {
+      if (!partitions.has(String(partition)))
+        add(String(partition), Math.max(0, furthest - (firstRecordMs ?? furthest)));
     }
     return statuses;
   }
@@ -153,13 +155,14 @@ export function createProgress(onSkipped: (fromMs: number, toMs: number) => void
 
   return {
     apply(progress, recordMs) {
-      const { lane, caughtUp, arrivalMs } = progress;
+      const { lane: partition, caughtUp, arrivalMs } = progress;
       expected = progress.lanes;
       firstRecordMs ??= recordMs;
       // A reading of one file replaces the former reading of the same file: `<identity>#<run>`.
-      const [identity, run] = lane.split('#');
+      const [identity, run] = partition.split('#');
       if (run !== undefined) {
-        for (const other of lanes.keys()) if (other !== lane && other.startsWith(`${identity}#`)) lanes.delete(other);
+        for (const other of partitions.keys())
+          if (other !== partition && other.startsWith(`${identity}#`)) partitions.delete(other);
       }
       const lateMs = lateBy(progress, recordMs);
       // When it was true, which is earlier than when it stood in the log.
@@ -167,24 +170,24 @@ export function createProgress(onSkipped: (fromMs: number, toMs: number) => void
       // An arrival that lies ahead by more is of a time that the brokers' clock has left.
       const ofFormerTime = isOver(arrivalMs, recordMs);
       const readMs = caughtUp ? (ofFormerTime ? trueMs : Math.max(arrivalMs, trueMs)) : arrivalMs;
-      lanes.set(lane, Math.max(lanes.get(lane) ?? 0, readMs));
+      partitions.set(partition, Math.max(partitions.get(partition) ?? 0, readMs));
     },
-    forget: (lane) => void lanes.delete(lane),
+    forget: (partition) => void partitions.delete(partition),
     status(wallMs) {
-      const known = [...lanes].filter(([lane]) => counts(lane)).map(([, at]) => at);
+      const known = [...partitions].filter(([partition]) => counts(partition)).map(([, at]) => at);
       const furthest = Math.max(0, ...known);
-      if (furthest === 0 && evalMs === undefined) return { times: undefined, lagMs: undefined, lanes: [] };
+      if (furthest === 0 && evalMs === undefined) return { times: undefined, lagMs: undefined, partitions: [] };
       const missing = known.length === 0 || (numbered() && known.length < expected);
-      // Of a lane that never said anything it is only known how long it has been silent.
-      const waited = known.filter((at) => furthest - at <= MAX_HOLD_MS);
-      if (missing && furthest - (firstRecordMs ?? furthest) <= MAX_HOLD_MS) waited.push(furthest - MAX_HOLD_MS);
+      // Of a partition that never said anything it is only known how long it has been silent.
+      const waited = known.filter((at) => furthest - at <= STALLED_MS);
+      if (missing && furthest - (firstRecordMs ?? furthest) <= STALLED_MS) waited.push(furthest - STALLED_MS);
       evalMs = Math.max(evalMs ?? 0, waited.length === 0 ? 0 : Math.min(...waited));
       const catchingUp = isCatchingUp(wallMs - evalMs, wallMs);
       const completeMs = Math.floor((evalMs - COMPLETE_MS) / BUCKET_MS) * BUCKET_MS;
       return {
         times: { evalMs, completeMs, wallMs, ...(catchingUp && { catchingUp }) },
         lagMs: wallMs - evalMs,
-        lanes: laneStatuses(furthest),
+        partitions: partitionStatuses(furthest),
       };
     },
   };

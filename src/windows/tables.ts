@@ -1,5 +1,7 @@
 // What is held of one collected measure: its series and, by its kind, counts, sums, histograms or readings over time, and the
-// totals since this process began. In: series values of an event bucket, added or taken away again. Out: see layers.ts, bins.ts.
+// totals since this process began. In: series values of an event bucket, added or taken away again. Out: sums, histograms, readings and
+// examples of a window. Guarantee: bounded by slots × series; sums and merged histograms are exact; a slot that fell out of its ring is
+// forgotten as a whole; nothing late is ever part of the live layer.
 import type { CollectedMeasure, CounterMeasure, DistributionMeasure, GaugeMeasure } from '../measure/measure-config.ts';
 import {
   BUCKET_MS,
@@ -52,7 +54,7 @@ export interface DistributionTable extends TableBase {
   /** Two numbers per series: count and sum. */
   readonly layers: Layers;
   readonly bins: BinRing;
-  readonly totals: { n: number; sum: number; bins: Bins }[];
+  readonly totals: { n: number; sum: number; bins: DenseBins }[];
 }
 
 export interface GaugeTable extends TableBase {
@@ -65,7 +67,7 @@ export interface GaugeTable extends TableBase {
 
 export type Table = CounterTable | DistributionTable | GaugeTable;
 
-export function hold(kind: Table['kind'], value: SeriesValue): HeldValue {
+export function toHeld(kind: Table['kind'], value: SeriesValue): HeldValue {
   if (kind !== 'distribution') return value as CounterValue | GaugeValue;
   const { n, sum, bins } = value as DistributionValue;
   return { n, sum, bins: packBins(bins) };
@@ -168,9 +170,8 @@ function createGaugeTable(measure: GaugeMeasure, options: TableOptions): GaugeTa
   };
 }
 
-// Sums of one measure over time: 10 s slots for a bit more than an hour, 5 min slots for a day, each for what arrived in time
-// and for what arrived late. In: additions by event bucket. Out: per-series sums of a window.
-// Guarantee: nothing late is ever part of the live layer.
+// ---- layers: 10 s slots for a bit more than an hour, 5 min slots for a day ----
+// Each of them twice: for what arrived in time, and for what arrived late.
 
 /** The longest window of a rule that reads 10 s slots. */
 export const FINE_MS = 65 * 60_000;
@@ -224,9 +225,7 @@ function createLayers(width: number): Layers {
   };
 }
 
-// Numbers per time slot and series: a ring of typed rows. In: additions to (slot, series). Out: per-series sums over a range.
-// Guarantee: bounded by slots × series; a slot that fell out of the ring is forgotten as a whole; sums are exact.
-//
+// ---- a ring of typed rows: numbers per time slot and series ----
 // Rows lie slot by slot, not series by series: a window over a thousand series is a few dozen straight passes, and the sums
 // of one window are kept until something changes, so that rules over the same window share them.
 
@@ -330,13 +329,11 @@ function rowLength(position: number, atLeast: number): number {
   return length;
 }
 
-// Histograms of one distribution per time slot and series. In: bin counts to add or take away. Out: merged bins of a range, and
-// quantiles of them. Guarantee: merging is exact; a slot that fell out is forgotten as a whole.
-//
+// ---- a ring of histograms: bin counts per time slot and series ----
 // Dense arrays between the lowest and the highest bin: bins of durations lie close together, and adding arrays is much
 // cheaper than walking maps. Zero and negative values lie far from the rest, so they have a map of their own.
 
-interface Bins {
+interface DenseBins {
   /** Counts of the bins from `base` on; `base` is positive. */
   base: number;
   counts: Uint32Array;
@@ -360,12 +357,12 @@ interface BinRing {
    * All bins of the series in the slots that start in [fromMs, toMs). Shared: read only. The same list of series again (the
    * same object) is cheaper: what each slot holds of it is remembered.
    */
-  merge(fromMs: number, toMs: number, indexes: readonly number[]): Bins;
+  merge(fromMs: number, toMs: number, indexes: readonly number[]): DenseBins;
 }
 
 const SLACK = 8;
 
-function createBins(): Bins {
+function createBins(): DenseBins {
   return { base: 0, counts: new Uint32Array(0), low: undefined };
 }
 
@@ -386,7 +383,7 @@ function packBins(written: Readonly<Record<string, number>>): PackedBins {
 }
 
 /** Adds `sign` times the counts, widening the array once where needed. */
-function addPacked(into: Bins, { bins, counts, lowest, highest }: PackedBins, sign: 1 | -1): void {
+function addPacked(into: DenseBins, { bins, counts, lowest, highest }: PackedBins, sign: 1 | -1): void {
   if (highest > 0) reach(into, lowest, highest);
   const { base, counts: dense } = into;
   for (let i = 0; i < bins.length; i++) {
@@ -396,17 +393,17 @@ function addPacked(into: Bins, { bins, counts, lowest, highest }: PackedBins, si
   }
 }
 
-function addLow(into: Bins, bin: number, delta: number): void {
+function addLow(into: DenseBins, bin: number, delta: number): void {
   into.low ??= new Map();
   into.low.set(bin, (into.low.get(bin) ?? 0) + delta);
 }
 
-function reach(bins: Bins, lowest: number, highest: number): void {
+function reach(bins: DenseBins, lowest: number, highest: number): void {
   const { base, counts } = bins;
   if (counts.length === 0 || lowest < base || highest >= base + counts.length) widen(bins, lowest, highest);
 }
 
-function widen(bins: Bins, lowest: number, highest: number): void {
+function widen(bins: DenseBins, lowest: number, highest: number): void {
   const { base, counts } = bins;
   const last = base + counts.length - 1;
   const from = counts.length === 0 || lowest < base ? Math.max(1, lowest - SLACK) : base;
@@ -417,7 +414,7 @@ function widen(bins: Bins, lowest: number, highest: number): void {
   bins.counts = wider;
 }
 
-function addAll(into: Bins, other: Bins): void {
+function addAll(into: DenseBins, other: DenseBins): void {
   if (other.counts.length > 0) {
     reach(into, other.base, other.base + other.counts.length - 1);
     const { base, counts } = other;
@@ -429,7 +426,7 @@ function addAll(into: Bins, other: Bins): void {
 }
 
 /** @param q between 0 and 1 @returns undefined when nothing was counted; the same value as measure/totals.ts gives */
-export function binQuantile(bins: Bins, q: number): number | undefined {
+export function binQuantile(bins: DenseBins, q: number): number | undefined {
   const low = [...(bins.low ?? [])].sort(([a], [b]) => a - b);
   let count = 0;
   for (const [, n] of low) count += n;
@@ -449,7 +446,7 @@ export function binQuantile(bins: Bins, q: number): number | undefined {
 }
 
 /** Bin -> count, without empty ones, as measure/totals.ts reads them. */
-export function binsAsMap(bins: Bins): Map<number, number> {
+export function binsAsMap(bins: DenseBins): Map<number, number> {
   const map = new Map([...(bins.low ?? [])].filter(([, n]) => n > 0));
   for (let i = 0; i < bins.counts.length; i++) if (bins.counts[i]! > 0) map.set(bins.base + i, bins.counts[i]!);
   return map;
@@ -458,14 +455,14 @@ export function binsAsMap(bins: Bins): Map<number, number> {
 /** What each slot holds of several series together, and the windows asked for since the last change. */
 interface Merged {
   readonly versions: Float64Array;
-  readonly slots: (Bins | undefined)[];
-  readonly windows: Map<string, Bins>;
+  readonly slots: (DenseBins | undefined)[];
+  readonly windows: Map<string, DenseBins>;
   at: number;
 }
 
 function createBinRing(options: { readonly slotMs: number; readonly slots: number }): BinRing {
   const { slotMs, slots } = options;
-  const cells: Map<number, Bins>[] = Array.from({ length: slots }, () => new Map());
+  const cells: Map<number, DenseBins>[] = Array.from({ length: slots }, () => new Map());
   const numbers = new Float64Array(slots).fill(-1);
   /** Of each place in the ring: when it was changed last, counted in changes. */
   const versions = new Float64Array(slots);
@@ -486,7 +483,7 @@ function createBinRing(options: { readonly slotMs: number; readonly slots: numbe
     return own;
   }
 
-  function slotOf(place: number, indexes: readonly number[], own: Merged): Bins | undefined {
+  function slotOf(place: number, indexes: readonly number[], own: Merged): DenseBins | undefined {
     const cell = cells[place]!;
     if (indexes.length === 1) return cell.get(indexes[0]!);
     if (own.versions[place] !== versions[place]) {
@@ -539,8 +536,8 @@ function createBinRing(options: { readonly slotMs: number; readonly slots: numbe
   };
 }
 
-// Event ids by which people find what was counted. In: the first ids of a series in a bucket. Out: up to a few of a window.
-// Guarantee: bounded per bucket and series and over all series of a bucket.
+// ---- examples: the event ids by which people find what was counted ----
+// A few of each series in a bucket, bounded over all series of a bucket.
 
 const MAX_PER_SERIES = 10;
 const MAX_PER_SLOT = 200;

@@ -1,6 +1,6 @@
 // The value of any measure over a window. In: a measure's name and a window, labels to filter and to group by. Out: one reading per
-// group, with what it was made from. Guarantee: no data is `undefined`, never 0; a count is 0 only where the measure itself is
-// known to be counted. Nothing is changed by reading.
+// group, with what it was made from; and the totals since this process began. Guarantee: no data is `undefined`, never 0; a count is 0 only
+// where the measure itself is known to be counted. Nothing is changed by reading.
 import type { Measure, MeasureReference, Where } from '../measure/measure-config.ts';
 import { BUCKET_MS, type GaugeValue } from '../measure/totals.ts';
 import type { Labels, SeriesGroup } from './series.ts';
@@ -189,8 +189,8 @@ function withGauge(
   return table?.kind === 'gauge' ? read(table, groupsOf(table, reference, query), query) : [];
 }
 
-// Values of gauges: newest, over a window, by one another, added up, and growth. In: tables and groups of series. Out: readings.
-// Guarantee: a reading older than the measure's `staleAfter` is no data; readings after the window's end are not looked at.
+// ---- gauges: newest, over a window, by one another, added up, and growth ----
+// A reading older than the measure's `staleAfter` is no data; readings after the window's end are not looked at.
 
 /** Intervals between two readings beyond which nobody knows what was in between. */
 const MAX_GAP = 3;
@@ -386,8 +386,8 @@ function slotReading(table: GaugeTable, index: number, slotMs: number): GaugeVal
   return at > 0 ? { v: row![index * 2]!, at } : undefined;
 }
 
-// Everything counted since this process began to hold it, for Prometheus and statistics. In: the store. Out: one value per
-// series of a collected measure. Guarantee: counts never go down while a series is held; a reading says how old it is.
+// ---- everything counted since this process began, for Prometheus and statistics ----
+// Counts never go down while a series is held; a reading says how old it is.
 
 export type TotalValue =
   | { readonly kind: 'counter'; readonly n: number }

@@ -1,5 +1,5 @@
-// The evaluator's memory. In: totals per (lane, arrival bucket) as the counter publishes them, in any order and any number of
-// times, and readings that do not come from the log. Out: tables that values.ts reads windows from, totals since the start.
+// What is held of the counts. In: totals per (partition, arrival bucket) as the counter publishes them, in any order and any number of
+// times, and readings that do not come from the log. Out: tables that values.ts reads windows from, and sums of whole hours to be kept.
 // Guarantee: what is held equals a recount of the newest version of every bucket, however they came; memory is bounded.
 import { type CollectedMeasure, isCollected, type Measures } from '../measure/measure-config.ts';
 import {
@@ -12,13 +12,13 @@ import {
   OTHER_NAME,
 } from '../measure/totals.ts';
 import {
+  ARRIVES_WITHIN_MS,
   collapsedKey,
   createHourly,
   HOUR_MS,
   type Hourly,
   type HourRecord,
   type RollupDefinition,
-  SETTLE_MS,
 } from './hourly.ts';
 import type { Labels } from './series.ts';
 import {
@@ -26,9 +26,9 @@ import {
   createTable,
   type HeldDistribution,
   type HeldValue,
-  hold,
   type Place,
   type Table,
+  toHeld,
 } from './tables.ts';
 
 interface WindowStoreOptions {
@@ -37,7 +37,7 @@ interface WindowStoreOptions {
   readonly rollups?: readonly RollupDefinition[];
   /** Longest window of percentiles, ms. Default: 15 minutes. */
   readonly binsMs?: number;
-  /** Series of one measure in all lanes and buckets together. Default: five times the measure's `maxSeries`. */
+  /** Series of one measure in all partitions and buckets together. Default: five times the measure's `maxSeries`. */
   readonly maxSeries?: (measure: CollectedMeasure) => number;
 }
 
@@ -111,7 +111,7 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
   function count({ table, place, value }: Entry, arrivalMs: number, sign: 1 | -1): void {
     const { eventMs } = place;
     // The sums of an hour that was read back hold what arrived in time for it.
-    const inHour = eventMs !== OLDER_MS && hourly.imported(eventMs) && arrivalMs < hourEnd(eventMs) + SETTLE_MS;
+    const inHour = eventMs !== OLDER_MS && hourly.imported(eventMs) && arrivalMs < hourEnd(eventMs) + ARRIVES_WITHIN_MS;
     table.add(inHour ? { ...place, eventMs: OLDER_MS } : place, value, sign);
     if (table.kind === 'gauge' || eventMs === OLDER_MS) return;
     const name = table.measure.name;
@@ -139,7 +139,7 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
         for (const key in values) {
           const present = key === formerOther ? otherOf(table.measure.by) : key;
           const place = { index: table.series.indexOf(present, arrivalMs), eventMs, late };
-          entries.push({ table, place, value: hold(table.kind, values[key]!) });
+          entries.push({ table, place, value: toHeld(table.kind, values[key]!) });
         }
       }
     }
@@ -168,13 +168,13 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
     binsMs,
     hourly,
     apply(totals) {
-      const { lane, arrivalMs, upToOffset } = totals;
-      const known = versions.check(lane, arrivalMs, upToOffset);
+      const { lane: partition, arrivalMs, upToOffset } = totals;
+      const known = versions.check(partition, arrivalMs, upToOffset);
       if (known !== 'new') return known;
       sinceMs = Math.min(sinceMs ?? arrivalMs, arrivalMs);
       newestArrival = Math.max(newestArrival, arrivalMs);
       const entries = entriesOf(totals);
-      const before = versions.replace(lane, arrivalMs, upToOffset, entries) ?? [];
+      const before = versions.replace(partition, arrivalMs, upToOffset, entries) ?? [];
       noteLate(entries, before);
       for (const entry of before) count(entry, arrivalMs, -1);
       for (const entry of entries) count(entry, arrivalMs, 1);
@@ -278,9 +278,8 @@ function putBack({ hourMs, measures }: HourRecord, tables: ReadonlyMap<string, T
   }
 }
 
-// Which version of each (lane, arrival bucket) was counted. In: lane, bucket and how far its totals reach. Out: whether it is
-// news, and what the version before had added. Guarantee: bounded; a version is never counted twice, an older one never after
-// a newer one.
+// ---- which version of each bucket was counted ----
+// A version is never counted twice, an older one never after a newer one; what the version before had added is taken away.
 
 /**
  * `applied`: counted. `known`: this or a later version was counted already. `too-old`: a later version of a bucket that is
@@ -289,62 +288,62 @@ function putBack({ hourMs, measures }: HourRecord, tables: ReadonlyMap<string, T
 type Applied = 'applied' | 'known' | 'too-old';
 
 /**
- * How long what a version added is held. A new version of a bucket comes only while it is the newest of its lane, or when a
+ * How long what a version added is held. A new version of a bucket comes only while it is the newest of its partition, or when a
  * new owner reads it again: that is at most one bucket back, so this is generous.
  */
 const CORRECTABLE_MS = 10 * 60_000;
 /** How long it is known that a bucket was counted: longer than a counts topic is read back. */
 const KNOWN_MS = 25 * 3_600_000;
-/** A lane of which nothing came for this long is gone. */
-const LANE_MS = 25 * 3_600_000;
+/** A partition of which nothing came for this long is gone. */
+const PARTITION_MS = 25 * 3_600_000;
 
 interface Versions<T> {
-  check(lane: string, arrivalMs: number, upToOffset: number): 'new' | Exclude<Applied, 'applied'>;
+  check(partition: string, arrivalMs: number, upToOffset: number): 'new' | Exclude<Applied, 'applied'>;
   /** Remembers the version; returns what the one before had added. */
-  replace(lane: string, arrivalMs: number, upToOffset: number, added: T): T | undefined;
+  replace(partition: string, arrivalMs: number, upToOffset: number, added: T): T | undefined;
 }
 
-interface Lane<T> {
+interface PartitionVersions<T> {
   newestMs: number;
   readonly upTo: Map<number, number>;
   readonly added: Map<number, T>;
 }
 
 function createVersions<T>(): Versions<T> {
-  const lanes = new Map<string, Lane<T>>();
+  const partitions = new Map<string, PartitionVersions<T>>();
   let newestMs = 0;
 
-  function laneOf(name: string): Lane<T> {
-    let lane = lanes.get(name);
-    if (lane === undefined) {
-      lane = { newestMs: 0, upTo: new Map(), added: new Map() };
-      lanes.set(name, lane);
-      for (const [other, { newestMs: last }] of lanes) {
-        if (other !== name && last < newestMs - LANE_MS) lanes.delete(other);
+  function versionsOf(name: string): PartitionVersions<T> {
+    let partition = partitions.get(name);
+    if (partition === undefined) {
+      partition = { newestMs: 0, upTo: new Map(), added: new Map() };
+      partitions.set(name, partition);
+      for (const [other, { newestMs: last }] of partitions) {
+        if (other !== name && last < newestMs - PARTITION_MS) partitions.delete(other);
       }
     }
-    return lane;
+    return partition;
   }
 
   return {
     check(name, arrivalMs, upToOffset) {
-      const lane = laneOf(name);
-      if (arrivalMs < lane.newestMs - KNOWN_MS) return 'too-old';
-      const known = lane.upTo.get(arrivalMs);
+      const partition = versionsOf(name);
+      if (arrivalMs < partition.newestMs - KNOWN_MS) return 'too-old';
+      const known = partition.upTo.get(arrivalMs);
       if (known === undefined) return 'new';
       if (upToOffset <= known) return 'known';
-      return lane.added.has(arrivalMs) ? 'new' : 'too-old';
+      return partition.added.has(arrivalMs) ? 'new' : 'too-old';
     },
     replace(name, arrivalMs, upToOffset, added) {
-      const lane = laneOf(name);
-      const before = lane.added.get(arrivalMs);
-      lane.upTo.set(arrivalMs, upToOffset);
-      lane.added.set(arrivalMs, added);
-      if (arrivalMs > lane.newestMs) {
-        lane.newestMs = arrivalMs;
+      const partition = versionsOf(name);
+      const before = partition.added.get(arrivalMs);
+      partition.upTo.set(arrivalMs, upToOffset);
+      partition.added.set(arrivalMs, added);
+      if (arrivalMs > partition.newestMs) {
+        partition.newestMs = arrivalMs;
         newestMs = Math.max(newestMs, arrivalMs);
-        prune(lane.added, arrivalMs - CORRECTABLE_MS);
-        prune(lane.upTo, arrivalMs - KNOWN_MS);
+        prune(partition.added, arrivalMs - CORRECTABLE_MS);
+        prune(partition.upTo, arrivalMs - KNOWN_MS);
       }
       return before;
     },

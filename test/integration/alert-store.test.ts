@@ -6,10 +6,10 @@ import { pathToFileURL } from 'node:url';
 import { Client } from '@elastic/elasticsearch';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createHistorySender, installAlertsTemplate } from '../../src/alerter/history.ts';
-import { createHolder, type Holder } from '../../src/alerter/leadership.ts';
-import { type AlertStore, LostHoldError } from '../../src/alerter/store.ts';
+import { createLeadership, type Leadership } from '../../src/alerter/leadership.ts';
+import { type AlertStore, LostTermError } from '../../src/alerter/store.ts';
 import { createKafkaStores, type KafkaStores } from '../../src/alerter/store-kafka.ts';
-import { createThreadedHolder } from '../../src/alerter/threaded-leadership.ts';
+import { createThreadedLeadership } from '../../src/alerter/threaded-leadership.ts';
 import { sleep, systemClock } from '../../src/core/clock.ts';
 import { silentLog } from '../../src/core/log.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
@@ -55,7 +55,7 @@ async function open(stores: KafkaStores): Promise<AlertStore> {
 }
 
 const contents = (store: AlertStore) => Object.fromEntries(store.initial);
-const lost = (why: string) => ({ name: 'LostHoldError', why });
+const lost = (why: string) => ({ name: 'LostTermError', why });
 
 describe('a take-over', () => {
   it('reads commits whole, in order, without what was removed, of a topic full of transaction markers', async () => {
@@ -78,14 +78,14 @@ describe('a take-over', () => {
     expect(contents(second)).toEqual({ 'alert/b': { text: 'é 🚨' }, 'alert/c': { n: 3 }, 'alert/n': { n: 5 } });
   });
 
-  it('ends the former holder: it can write nothing, and nothing of what it tried is ever seen', async () => {
+  it('ends the former leader: it can write nothing, and nothing of what it tried is ever seen', async () => {
     const place = await newTopic();
     const old = await open(storesOf(place));
     await old.commit([{ key: 'alert/a', value: { by: 'old' } }]);
     const fresh = await open(storesOf(place));
     await expect(old.commit([{ key: 'alert/a', value: { by: 'nobody' } }])).rejects.toMatchObject(lost('taken'));
-    await expect(old.confirm(0)).rejects.toThrow(LostHoldError);
-    await expect(old.commit([{ key: 'alert/x', value: {} }])).rejects.toThrow(LostHoldError);
+    await expect(old.confirm(0)).rejects.toThrow(LostTermError);
+    await expect(old.commit([{ key: 'alert/x', value: {} }])).rejects.toThrow(LostTermError);
     await fresh.commit([{ key: 'alert/b', value: { by: 'fresh' } }]);
     await fresh.confirm(0);
     const third = await open(storesOf(place));
@@ -100,13 +100,13 @@ describe('a take-over', () => {
 
   it('does not happen when this instance may no longer', async () => {
     const place = await newTopic();
-    const holder = await open(storesOf(place));
-    const stores = storesOf(place, { mayTakeOver: () => Promise.reject(new LostHoldError()) });
-    await expect(stores.open()).rejects.toThrow(LostHoldError);
-    await holder.commit([{ key: 'alert/a', value: {} }]);
+    const leader = await open(storesOf(place));
+    const stores = storesOf(place, { mayTakeOver: () => Promise.reject(new LostTermError()) });
+    await expect(stores.open()).rejects.toThrow(LostTermError);
+    await leader.commit([{ key: 'alert/a', value: {} }]);
   });
 
-  it('takes seconds, not a transaction time-out, when the former holder was killed within a transaction', async () => {
+  it('takes seconds, not a transaction time-out, when the former leader was killed within a transaction', async () => {
     const place = await newTopic();
     const before = await open(storesOf(place));
     await before.commit([{ key: 'alert/a', value: { n: 1 } }]);
@@ -180,7 +180,7 @@ describe('a take-over', () => {
     // Written, but the answer never came.
     front.lose('answer');
     await expect(store.commit(both(2))).rejects.toMatchObject(lost('unknown'));
-    await expect(store.commit(both(0))).rejects.toThrow(LostHoldError);
+    await expect(store.commit(both(0))).rejects.toThrow(LostTermError);
     store = await open(stores);
     expect(contents(store)).toEqual(is(2));
 
@@ -201,12 +201,12 @@ describe('a take-over', () => {
   });
 });
 
-describe('holding', () => {
+describe('leadership', () => {
   const SESSION_MS = 4_000;
 
-  function holderOf(config: KafkaConfig, counts: string, clock = systemClock) {
+  function leadershipOf(config: KafkaConfig, counts: string, clock = systemClock) {
     const events: string[] = [];
-    const holder: Holder = createHolder(
+    const leadership: Leadership = createLeadership(
       {
         brokers: config.brokers,
         group: config.alerterGroup,
@@ -216,15 +216,15 @@ describe('holding', () => {
         heartbeatMs: 300,
       },
       {
-        onHolding: (epoch) => events.push(`holding ${epoch}`),
+        onTerm: (epoch) => events.push(`holding ${epoch}`),
         onLost: (epoch, why) => events.push(`lost ${epoch}: ${why}`),
         onStandby: () => events.push('standby'),
       },
       { kafka: createKafka(config, silentLog), clock, log: silentLog, metrics: createMetrics() },
     );
-    holder.start();
-    onTestFinished(() => holder.close());
-    return { holder, events };
+    leadership.start();
+    onTestFinished(() => leadership.close());
+    return { leadership, events };
   }
 
   async function groupOf() {
@@ -235,37 +235,37 @@ describe('holding', () => {
 
   it('is one member’s; the next one has it within a second of its leaving', async () => {
     const { counts, config } = await groupOf();
-    const one = holderOf(config, counts);
-    await waitFor(() => one.events.includes('holding 1'), { what: 'the first holder' });
-    const two = holderOf(config, counts);
+    const one = leadershipOf(config, counts);
+    await waitFor(() => one.events.includes('holding 1'), { what: 'the first leader' });
+    const two = leadershipOf(config, counts);
     await waitFor(() => two.events.length > 0, { what: 'the second member' });
     // Either may have it now; never both, and whoever has it has it once.
-    await waitFor(() => (one.holder.holding() === undefined) !== (two.holder.holding() === undefined), {
-      what: 'one holder',
+    await waitFor(() => (one.leadership.epoch() === undefined) !== (two.leadership.epoch() === undefined), {
+      what: 'one leader',
     });
-    const [has, waits] = one.holder.holding() === undefined ? [two, one] : [one, two];
-    await has.holder.assured();
-    await expect(waits.holder.assured()).rejects.toThrow(LostHoldError);
+    const [has, waits] = one.leadership.epoch() === undefined ? [two, one] : [one, two];
+    await has.leadership.assured();
+    await expect(waits.leadership.assured()).rejects.toThrow(LostTermError);
     const since = Date.now();
-    await has.holder.close();
-    await waitFor(() => waits.holder.holding() !== undefined, { what: 'the other one' });
+    await has.leadership.close();
+    await waitFor(() => waits.leadership.epoch() !== undefined, { what: 'the other one' });
     expect(Date.now() - since).toBeLessThan(2_000);
     expect(has.events.at(-1)).toBe('lost 1: closed');
-    await has.holder.ended;
+    await has.leadership.ended;
   });
 
   it('is assured only by what the group said lately', async () => {
     const { counts, config } = await groupOf();
     let offset = 0;
-    const { holder, events } = holderOf(config, counts, { ...systemClock, now: () => Date.now() + offset });
-    await waitFor(() => events.includes('holding 1'), { what: 'the holder' });
-    const late = holder.assured();
+    const { leadership, events } = leadershipOf(config, counts, { ...systemClock, now: () => Date.now() + offset });
+    await waitFor(() => events.includes('holding 1'), { what: 'the leader' });
+    const late = leadership.assured();
     await late;
     // Set back, or suspended for an hour: what was said before counts no more, the next heartbeat does.
     for (const wall of [-3_600_000, 3_600_000]) {
       offset = wall;
       const since = Date.now();
-      const assured = holder.assured();
+      const assured = leadership.assured();
       let known = false;
       void assured.then(() => (known = true));
       await settled();
@@ -274,8 +274,8 @@ describe('holding', () => {
       expect(Date.now() - since).toBeLessThan(2_000);
     }
     offset = 0;
-    const waiting = holder.assured();
-    await Promise.all([expect(waiting).rejects.toThrow(LostHoldError), holder.close()]);
+    const waiting = leadership.assured();
+    await Promise.all([expect(waiting).rejects.toThrow(LostTermError), leadership.close()]);
   });
 
   describe('in a thread of its own', () => {
@@ -284,21 +284,21 @@ describe('holding', () => {
 
     function threaded(config: KafkaConfig, counts: string, more: { hungAfterMs?: number } = {}) {
       const events: string[] = [];
-      const holder = createThreadedHolder(
+      const leadership = createThreadedLeadership(
         {
           ...{ kafka: config, brokers: config.brokers, group: config.alerterGroup, topic: counts, ...more },
           ...{ requestTimeoutMs: 10_000, sessionTimeoutMs: SHORT_MS, heartbeatMs: 300 },
         },
         {
-          onHolding: (epoch) => events.push(`holding ${epoch}`),
+          onTerm: (epoch) => events.push(`holding ${epoch}`),
           onLost: (epoch, why) => events.push(`lost ${epoch}: ${why}`),
           onStandby: () => events.push('standby'),
         },
         { clock: systemClock, log: silentLog, metrics: createMetrics(), entry: thread },
       );
-      holder.start();
-      onTestFinished(() => holder.close());
-      return { holder, events };
+      leadership.start();
+      onTestFinished(() => leadership.close());
+      return { leadership, events };
     }
 
     /** Another process, and what it says. */
@@ -320,37 +320,37 @@ describe('holding', () => {
 
     it('is kept while the process is busy for longer than a session', async () => {
       const { counts, config } = await groupOf();
-      const { holder, events } = threaded(config, counts);
-      await waitFor(() => events.includes('holding 1'), { what: 'the holder' });
+      const { leadership, events } = threaded(config, counts);
+      await waitFor(() => events.includes('holding 1'), { what: 'the leader' });
       const other = await standby(config, counts);
-      await waitFor(() => holder.assured().then(() => true), { what: 'one holder' });
-      const asked = holder.assured();
+      await waitFor(() => leadership.assured().then(() => true), { what: 'one leader' });
+      const asked = leadership.assured();
       busy(SHORT_MS + 5_000);
       await asked;
-      await holder.assured();
+      await leadership.assured();
       expect(events).toEqual(['holding 1']);
       expect(other.stdout()).toBe('standby\n');
     });
 
     it('is given up by a process that hangs, and may be had again by one that does no more', async () => {
       const { counts, config } = await groupOf();
-      const { holder, events } = threaded(config, counts, { hungAfterMs: 1_500 });
-      await waitFor(() => events.includes('holding 1'), { what: 'the holder' });
+      const { leadership, events } = threaded(config, counts, { hungAfterMs: 1_500 });
+      await waitFor(() => events.includes('holding 1'), { what: 'the leader' });
       const other = await standby(config, counts);
-      await waitFor(() => holder.assured().then(() => true), { what: 'one holder' });
-      const asked = holder.assured();
+      await waitFor(() => leadership.assured().then(() => true), { what: 'one leader' });
+      const asked = leadership.assured();
       busy(7_000);
-      await expect(asked).rejects.toThrow(LostHoldError);
+      await expect(asked).rejects.toThrow(LostTermError);
       expect(events).toEqual(['holding 1', 'lost 1: this process hung']);
       await other.waitForLine(/^committed 1$/);
       await waitFor(() => events.includes('standby'), { what: 'it is a member again' });
       other.kill('SIGKILL');
-      await waitFor(() => events.at(-1) === 'holding 2', { what: 'it holds again' });
-      await holder.assured();
+      await waitFor(() => events.at(-1) === 'holding 2', { what: 'it leads again' });
+      await leadership.assured();
     });
   });
 
-  it('a holder stopped for longer than its session neither writes nor takes the state back when it wakes', {
+  it('a leader stopped for longer than its session neither writes nor takes the state back when it wakes', {
     timeout: 120_000,
   }, async () => {
     const { counts, config } = await groupOf();
@@ -368,9 +368,9 @@ describe('holding', () => {
     await old.waitForLine(/^committed 20$/);
     old.kill('SIGSTOP');
     const stoppedMs = Date.now();
-    const { holder } = holderOf({ ...config, clientId: 'a-new' }, counts);
-    await waitFor(() => holder.holding() !== undefined, { what: 'the new holder' });
-    const stores = storesOf(place, { mayTakeOver: () => holder.assured() });
+    const { leadership } = leadershipOf({ ...config, clientId: 'a-new' }, counts);
+    await waitFor(() => leadership.epoch() !== undefined, { what: 'the new leader' });
+    const stores = storesOf(place, { mayTakeOver: () => leadership.assured() });
     const store = await open(stores);
     expect(Date.now() - stoppedMs).toBeLessThan(SESSION_MS + 4_000);
     const taken = contents(store);
@@ -392,7 +392,7 @@ describe('holding', () => {
       await store.commit([{ key: `new/${n % 10}`, value: { n } }]);
       await sleep(100);
     }
-    expect(holder.holding()).toBe(1);
+    expect(leadership.epoch()).toBe(1);
     expect(since().filter((line) => line.startsWith('opened'))).toEqual([]);
     old.kill('SIGKILL');
     await old.exit;
@@ -431,7 +431,7 @@ it('the history is searchable in the month’s index, once, whatever was sent tw
   ]);
 });
 
-/** What a holder leaves that is killed after it has sent and before it has committed, with a time-out of a minute. */
+/** What a leader leaves that is killed after it has sent and before it has committed, with a time-out of a minute. */
 async function killedWithin({ config, topic, transactionalId }: Place): Promise<void> {
   const script = `
     import kafkajs from 'kafkajs';

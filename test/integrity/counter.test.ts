@@ -14,7 +14,7 @@ import { createEventIds, type RawRecord } from '../../src/core/record.ts';
 import { createMasker } from '../../src/core/secrets/mask.ts';
 import { decodeCounts } from '../../src/measure/counts-topic.ts';
 import { loadMeasures } from '../../src/measure/measure-config.ts';
-import { BUCKET_MS, type CountsMessage, type LaneProgress } from '../../src/measure/totals.ts';
+import { BUCKET_MS, type CountsMessage, type PartitionProgress } from '../../src/measure/totals.ts';
 import { createParser } from '../../src/parse/parse.ts';
 import { createKafka } from '../../src/source/kafka/client.ts';
 import { toRecords } from '../../src/source/kafka/record-batch.ts';
@@ -165,7 +165,7 @@ http: { enabled: false }
       const wanted = await ends();
       await waitFor(
         () => {
-          const newest = new Map<string, LaneProgress>();
+          const newest = new Map<string, PartitionProgress>();
           for (const message of counts)
             if (message.kind === 'progress') newest.set(message.progress.lane, message.progress);
           return [...wanted].every(([partition, end]) => {

@@ -1,8 +1,8 @@
 // A process that holds the alert state whenever it is its turn, and commits: `hold-alerts.js <json>` with { config, counts,
 // alerts, transactionalId, key, sessionTimeoutMs }. Prints what happens, a line each. For tests that stop or kill it.
-import { type AlertStore, LostHoldError } from '../../src/alerter/store.ts';
+import { type AlertStore, LostTermError } from '../../src/alerter/store.ts';
 import { createKafkaStores } from '../../src/alerter/store-kafka.ts';
-import { createThreadedHolder } from '../../src/alerter/threaded-leadership.ts';
+import { createThreadedLeadership } from '../../src/alerter/threaded-leadership.ts';
 import { systemClock as clock, sleep } from '../../src/core/clock.ts';
 import { errorText } from '../../src/core/errors.ts';
 import { silentLog as log } from '../../src/core/log.ts';
@@ -22,7 +22,7 @@ const options = JSON.parse(process.argv[2] ?? '{}') as HoldAlertsOptions;
 const { config, key } = options;
 const say = (line: string) => process.stdout.write(`${line}\n`);
 
-const holder = createThreadedHolder(
+const leadership = createThreadedLeadership(
   {
     kafka: config,
     brokers: config.brokers,
@@ -33,7 +33,7 @@ const holder = createThreadedHolder(
     heartbeatMs: 300,
   },
   {
-    onHolding(epoch) {
+    onTerm(epoch) {
       say(`holding ${epoch}`);
       void keep(epoch);
     },
@@ -44,11 +44,11 @@ const holder = createThreadedHolder(
 );
 const stores = createKafkaStores(
   { config, topic: options.alerts, transactionalId: options.transactionalId },
-  { kafka: createKafka(config, log), clock, log, mayTakeOver: () => holder.assured() },
+  { kafka: createKafka(config, log), clock, log, mayTakeOver: () => leadership.assured() },
 );
 
 async function keep(epoch: number): Promise<void> {
-  while (holder.holding() === epoch) {
+  while (leadership.epoch() === epoch) {
     let store: AlertStore;
     try {
       store = await stores.open();
@@ -65,9 +65,9 @@ async function keep(epoch: number): Promise<void> {
         await sleep(50);
       }
     } catch (error) {
-      say(`refused: ${error instanceof LostHoldError ? error.why : errorText(error)}`);
+      say(`refused: ${error instanceof LostTermError ? error.why : errorText(error)}`);
     }
   }
 }
 
-holder.start();
+leadership.start();

@@ -243,8 +243,8 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
       return [...ready].map((partition) => {
         const position = tracker.position(partition) ?? 0;
         const end = Math.max(positions.endOf(partition), position);
-        const lanes = positions.partitionCount();
-        return { partition, lanes, position, end, caughtUp: current && position === end, ageMs };
+        const partitions = positions.partitionCount();
+        return { partition, partitions, position, end, caughtUp: current && position === end, ageMs };
       });
     },
 

@@ -20,7 +20,7 @@ export interface StartPosition {
 export interface PartitionPosition {
   readonly partition: number;
   /** Partitions of the topic. */
-  readonly lanes: number;
+  readonly partitions: number;
   /** The next offset to deliver, and the end of the log as last heard of. */
   readonly position: number;
   readonly end: number;

@@ -1,7 +1,7 @@
 // Absence over days and restarts: evaluator and machine together, on a store that is a map. Nothing but an event, a changed rule, a
 // command or `forgetAfter` ends a silence.
 import { describe, expect, test } from 'vitest';
-import { countsFrom, createCountedEvaluations } from '../../../src/alerter/evaluation.ts';
+import { countsFrom, createStandaloneEvaluator } from '../../../src/alerter/durable-evaluator.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { type AlertMachine, createAlertMachine } from '../../../src/incidents/machine.ts';
 import { parseMeasures } from '../../../src/measure/measure-config.ts';
@@ -40,7 +40,7 @@ function world(first: Rules) {
   let ownMs = 0;
   let ruleSet = first;
   let machine: AlertMachine;
-  let evaluations: ReturnType<typeof createCountedEvaluations>;
+  let evaluator: ReturnType<typeof createStandaloneEvaluator>;
   const sent: string[] = [];
 
   const self = {
@@ -62,7 +62,7 @@ function world(first: Rules) {
         history: false,
       });
       const coveredFromMs = countsFrom(nowMs, reachOf(next), initial);
-      evaluations = createCountedEvaluations(
+      evaluator = createStandaloneEvaluator(
         { measures: MEASURES, rules: next, coveredFromMs, wallMs: nowMs },
         initial,
         {
@@ -70,7 +70,7 @@ function world(first: Rules) {
         },
       );
       for (const totals of log) {
-        if (totals.arrivalMs >= coveredFromMs) evaluations.counts({ kind: 'totals', totals }, totals.arrivalMs);
+        if (totals.arrivalMs >= coveredFromMs) evaluator.counts({ kind: 'totals', totals }, totals.arrivalMs);
       }
       self.tick();
     },
@@ -79,27 +79,27 @@ function world(first: Rules) {
       const buckets = [{ eventMs: arrivalMs, series: { [measure]: { [host]: { n: 1 } } } }];
       const totals = { lane: '0', arrivalMs, upToOffset: ++offset, records: 1, format: 2, buckets };
       log.push(totals);
-      evaluations.counts({ kind: 'totals', totals }, nowMs);
+      evaluator.counts({ kind: 'totals', totals }, nowMs);
     },
     publish() {
       const said = { writer: 'counter', saidMs: ownMs };
       const progress = { lane: '0', lanes: 1, position: offset, end: offset, arrivalMs: 0, caughtUp: true, ...said };
-      evaluations.counts({ kind: 'progress', progress }, nowMs);
+      evaluator.counts({ kind: 'progress', progress }, nowMs);
     },
     tick(commands: Parameters<AlertMachine['step']>[0]['commands'] = []) {
       self.publish();
-      const { observations, evalMs, wallMs, records } = evaluations.evaluate(nowMs);
+      const { observations, evalMs, wallMs, records } = evaluator.evaluate(nowMs);
       const plan = machine.step({ observations, evalMs, wallMs, records, commands });
       save(store, plan);
       machine.accept(plan);
-      evaluations.accepted();
+      evaluator.accepted();
       for (const { notification: n } of messages(plan)) sent.push(`${n.action}: ${n.message}`);
       return plan;
     },
     /** The brokers’ clock is set back, and the next record tells. */
     setBack(ms: number) {
       nowMs -= ms;
-      evaluations.setBack(nowMs);
+      evaluator.setBack(nowMs);
     },
     /** The brokers’ clock is set forward, and two publications come. */
     setForward(ms: number) {

@@ -1,9 +1,9 @@
-// One hold after the other: none begins that was lost while its state was opened, and /ready says when Kafka is silent.
+// One term after the other: none begins that was lost while its state was opened, and /ready says when Kafka is silent.
 import { expect, test, vi } from 'vitest';
-import { type AlerterDeps, createAlerter, type Hold } from '../../../src/alerter/alerter.ts';
+import { type AlerterDeps, createAlerter, type Term } from '../../../src/alerter/alerter.ts';
 import { createCountedWindows } from '../../../src/alerter/counts-follower.ts';
-import type { HolderHooks } from '../../../src/alerter/leadership.ts';
-import { type AlertStore, LostHoldError } from '../../../src/alerter/store.ts';
+import type { LeadershipHooks } from '../../../src/alerter/leadership.ts';
+import { type AlertStore, LostTermError } from '../../../src/alerter/store.ts';
 import { settleable } from '../../../src/core/clock.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { createFakeClock, settled } from '../../kit/fake-clock.ts';
@@ -13,7 +13,7 @@ function running() {
   const events: string[] = [];
   const followed: number[] = [];
   let dated: AlertStore['dated'];
-  let hooks: HolderHooks | undefined;
+  let hooks: LeadershipHooks | undefined;
   let epoch: number | undefined;
   let silentMs = 0;
   let trouble: string | undefined;
@@ -25,12 +25,12 @@ function running() {
   const alerter = createAlerter(
     { group: 'alerter' },
     {
-      createHolder(own) {
+      createLeadership(own) {
         hooks = own;
         return {
           start: () => {},
           ended: new Promise(() => {}),
-          holding: () => epoch,
+          epoch: () => epoch,
           assured: async () => {},
           close: async () => {},
         };
@@ -67,18 +67,18 @@ function running() {
       },
       begin() {
         const id = stores;
-        events.push(`hold ${id} begins`);
+        events.push(`term ${id} begins`);
         return {
           counts: (_message, _recordMs, live) => events.push(`counts ${live ? 'live' : 'past'}`),
-          start: () => events.push(`hold ${id} evaluates`),
+          start: () => events.push(`term ${id} evaluates`),
           trouble: () => trouble,
           stop: async () => {
-            events.push(`hold ${id} ends`);
+            events.push(`term ${id} ends`);
             return true;
           },
-        } as Partial<Hold> as Hold;
+        } as Partial<Term> as Term;
       },
-      onHold: () => async () => {},
+      startProbes: () => async () => {},
       blind: {
         alive: () => {},
         leads: (is) => events.push(is ? 'leads' : 'stands by'),
@@ -93,9 +93,9 @@ function running() {
     },
   );
   const member = {
-    holds(number: number) {
+    leads(number: number) {
       epoch = number;
-      hooks!.onHolding(number);
+      hooks!.onTerm(number);
     },
     loses(why = 'another member holds') {
       const lost = epoch!;
@@ -113,12 +113,12 @@ function running() {
   return { alerter, member, opening, events, followed, clock, set, known, message: () => onMessage! };
 }
 
-test('a hold that is lost while its state is opened does not begin, and the next one is the only one', async () => {
+test('a term that is lost while its state is opened does not begin, and the next one is the only one', async () => {
   const { member, opening, events } = running();
-  member.holds(1);
+  member.leads(1);
   await settled();
   member.loses();
-  member.holds(2);
+  member.leads(2);
   await settled();
   expect(opening).toHaveLength(1);
   opening[0]!.give();
@@ -126,15 +126,15 @@ test('a hold that is lost while its state is opened does not begin, and the next
   expect(events).toEqual(['leads', 'leads', 'store 1 closed']);
   opening[1]!.give();
   await settled();
-  expect(events.slice(3)).toEqual(['hold 2 begins', 'asked to catch up', 'hold 2 evaluates']);
+  expect(events.slice(3)).toEqual(['term 2 begins', 'asked to catch up', 'term 2 evaluates']);
   member.loses();
   await settled();
-  expect(events.slice(6)).toEqual(['hold 2 ends', 'store 2 closed']);
+  expect(events.slice(6)).toEqual(['term 2 ends', 'store 2 closed']);
 });
 
 test('nor does one whose process is told to stop meanwhile', async () => {
   const { alerter, member, opening, events } = running();
-  member.holds(1);
+  member.leads(1);
   await settled();
   const stopped = alerter.stop(1_000);
   opening[0]!.give();
@@ -155,9 +155,9 @@ test('/ready: false while Kafka is away or silent, while the state cannot be rea
   set({});
   member.away('connection refused');
   expect(alerter.status()).toEqual({ ready: false, detail: 'waiting for Kafka: connection refused' });
-  member.holds(1);
+  member.leads(1);
   await settled();
-  opening[0]!.fail(new LostHoldError(undefined, 'unknown'));
+  opening[0]!.fail(new LostTermError(undefined, 'unknown'));
   await settled();
   expect(alerter.status().ready).toBe(false);
   expect(alerter.trouble()).toMatch(/^the alert state cannot be read: /);
@@ -173,7 +173,7 @@ test('/ready: false while Kafka is away or silent, while the state cannot be rea
 
 test('what was written just now is told apart from what is read back', async () => {
   const { member, opening, events, message } = running();
-  member.holds(1);
+  member.leads(1);
   await settled();
   opening[0]!.give();
   await settled();
@@ -196,10 +196,10 @@ test('who stands by follows the counts, and reads nothing again when it takes ov
   await settled();
   expect(followed).toHaveLength(1);
   message()(PROGRESS, 1, true);
-  for (const hold of [1, 2]) {
-    member.holds(hold);
+  for (const epoch of [1, 2]) {
+    member.leads(epoch);
     await settled();
-    opening[hold - 1]!.give();
+    opening[epoch - 1]!.give();
     await settled();
     message()(PROGRESS, 2, true);
     member.loses();
@@ -207,8 +207,8 @@ test('who stands by follows the counts, and reads nothing again when it takes ov
     message()(PROGRESS, 3, true);
   }
   const holdOf = (id: number) => [
-    ...['leads', `hold ${id} begins`, 'asked to catch up', `hold ${id} evaluates`, 'counts live'],
-    ...[`hold ${id} ends`, `store ${id} closed`, 'counts while standing by'],
+    ...['leads', `term ${id} begins`, 'asked to catch up', `term ${id} evaluates`, 'counts live'],
+    ...[`term ${id} ends`, `store ${id} closed`, 'counts while standing by'],
   ];
   expect(events).toEqual(['stands by', 'counts while standing by', ...holdOf(1), ...holdOf(2)]);
   expect(followed).toHaveLength(1);
@@ -222,7 +222,7 @@ test('how far back the counts are read is a matter of the brokers’ time, whate
   const takeOver = async (brokersMs: number) => {
     set({ dated: { brokersMs, monotonicMs: clock.monotonicMs() } });
     const id = opening.length + 1;
-    member.holds(id);
+    member.leads(id);
     await settled();
     opening[id - 1]!.give();
     await settled();

@@ -1,11 +1,11 @@
-// `logpipe alerts resolve` without Kafka, from the command to the answer, over the real journal and the real hold; and what is no
+// `logpipe alerts resolve` without Kafka, from the command to the answer, over the real journal and the real term; and what is no
 // command.
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { beginHold } from '../../../src/alerter/alerter.ts';
+import { beginTerm } from '../../../src/alerter/alerter.ts';
 import {
   type Command,
   decodeCommand,
@@ -129,7 +129,7 @@ describe('logpipe alerts resolve', () => {
     const journalDir = folder();
     const store = await openJournalStore({ folder: journalDir }, { log: silentLog });
     const clock = { ...systemClock, now: () => T0 + Math.round(performance.now()) };
-    const hold = beginHold(
+    const term = beginTerm(
       { rules: RULES, environment: 'test', tickMs: 20 },
       {
         ...{ store, clock, log: silentLog, metrics: createMetrics(), masker: createMasker() },
@@ -149,16 +149,16 @@ describe('logpipe alerts resolve', () => {
       ...{ lane: '0', arrivalMs: Math.floor(at / 10_000) * 10_000, upToOffset: 1, records: 1, format: 2 },
       buckets: [{ eventMs: Math.floor(at / 10_000) * 10_000, series: { 'log.events': { 'info\u001fv1': { n: 1 } } } }],
     };
-    hold.counts({ kind: 'totals', totals }, at, true);
+    term.counts({ kind: 'totals', totals }, at, true);
     const progress = { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: at, caughtUp: true };
-    hold.counts({ kind: 'progress', progress }, clock.now(), true);
-    hold.gauge('elasticsearch.status', {}, 2, clock.now());
-    const commands = followFolder(journalDir, { clock: systemClock, log: silentLog, onCommand: hold.command });
-    hold.start();
+    term.counts({ kind: 'progress', progress }, clock.now(), true);
+    term.gauge('elasticsearch.status', {}, 2, clock.now());
+    const commands = followFolder(journalDir, { clock: systemClock, log: silentLog, onCommand: term.command });
+    term.start();
     await tick();
     onTestFinished(async () => {
       await commands.close();
-      await hold.stop(0);
+      await term.stop(0);
       await store.close();
     });
     const config = { source: 'files', alerts: { journalDir }, mask: {} } as never;

@@ -2,7 +2,7 @@
 // between them.
 import { describe, expect, test } from 'vitest';
 import { createOutbox, type Outbox } from '../../../src/alerter/outbox.ts';
-import { type AlertStore, LostHoldError } from '../../../src/alerter/store.ts';
+import { type AlertStore, LostTermError } from '../../../src/alerter/store.ts';
 import type { Log } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
@@ -41,11 +41,11 @@ function world() {
     reach: (_: string) => {},
     commits: 0,
 
-    /** One hold. `results` is shared by the holds of one process. */
-    hold(results = new Map<string, OutboxResult>()) {
+    /** One term. `results` is shared by the terms of one process. */
+    term(results = new Map<string, OutboxResult>()) {
       const self = this;
       let alive = true;
-      const lost: LostHoldError[] = [];
+      const lost: LostTermError[] = [];
       const point = (name: string) => {
         if (!alive) throw new Error('dead');
         try {
@@ -133,7 +133,7 @@ const waiting = (stored: ReadonlyMap<StateKey, object>) =>
 describe('the outbox', () => {
   test('sends when it is durable, writes down what became of it, and logs what was decided', async () => {
     const w = world();
-    const { step, documents, outbox } = w.hold();
+    const { step, documents, outbox } = w.term();
     const deciding = step('breached');
     await Promise.resolve();
     expect(w.received).toEqual([]);
@@ -150,7 +150,7 @@ describe('the outbox', () => {
 
   test('logs every alert as the operators’ guide has it', async () => {
     const w = world();
-    const { step } = w.hold();
+    const { step } = w.term();
     await step('breached');
     await step('clear');
     const said = w.lines.filter((line) => line.includes('ALERT'));
@@ -162,7 +162,7 @@ describe('the outbox', () => {
 
   test('a commit that fails is decided again, with one message in the end', async () => {
     const w = world();
-    const { step } = w.hold();
+    const { step } = w.term();
     w.commitFails = () => new Error('ENOSPC');
     await expect(step('breached')).rejects.toThrow('ENOSPC');
     await expect(step('breached')).rejects.toThrow('ENOSPC');
@@ -176,7 +176,7 @@ describe('the outbox', () => {
 
   test('a result whose commit fails is written later; the next message of the incident waits for it', async () => {
     const w = world();
-    const { step } = w.hold();
+    const { step } = w.term();
     await step('breached');
     w.commitFails = () => new Error('ENOSPC');
     await w.clock.advance(1_000);
@@ -196,7 +196,7 @@ describe('the outbox', () => {
 
   test('a result counts when it is durable, one that is tried again at once', async () => {
     const w = world();
-    const { step, outbox, machine } = w.hold();
+    const { step, outbox, machine } = w.term();
     await step('breached');
     // The history's, which nobody else in this test speaks of.
     const entry = machine.waiting().find(({ channel }) => channel === 'history') as OutboxEntry;
@@ -214,7 +214,7 @@ describe('the outbox', () => {
 
   test('a newer result that comes while an older one is written is not dropped with it', async () => {
     const w = world();
-    const { step, outbox, machine, results } = w.hold();
+    const { step, outbox, machine, results } = w.term();
     await step('breached');
     const entry = machine.waiting().find(({ channel }) => channel === 'history') as OutboxEntry;
     await outbox.onResult(entry.id, DOWN, { attempts: 1, nextMs: 0 });
@@ -235,7 +235,7 @@ describe('the outbox', () => {
   test('a retry is remembered, so that a restart does not begin with a storm', async () => {
     const w = world();
     w.answers.slack = DOWN;
-    const first = w.hold();
+    const first = w.term();
     await first.step('breached');
     await w.clock.advance(10_000);
     const [entry] = [...w.stored].filter(([key]) => key.endsWith('-slack')).map(([, value]) => value);
@@ -245,15 +245,15 @@ describe('the outbox', () => {
   });
 
   test.each(['taken', 'unknown'] as const)(
-    'a hold that is lost (%s) sends and decides nothing more, and says so once',
+    'a term that is lost (%s) sends and decides nothing more, and says so once',
     async (why) => {
       const w = world();
-      const { step, outbox, lost } = w.hold();
+      const { step, outbox, lost } = w.term();
       await step('breached');
-      w.commitFails = () => new LostHoldError(undefined, why);
+      w.commitFails = () => new LostTermError(undefined, why);
       const waiting = outbox.onResult('000000000001-slack', OK, undefined);
-      await expect(step('clear')).rejects.toThrow(LostHoldError);
-      await expect(step('clear')).rejects.toThrow(LostHoldError);
+      await expect(step('clear')).rejects.toThrow(LostTermError);
+      await expect(step('clear')).rejects.toThrow(LostTermError);
       expect(await outbox.mayISend()).toBe(false);
       // Nobody waits for ever.
       await outbox.onResult('x', OK, undefined);
@@ -262,17 +262,17 @@ describe('the outbox', () => {
     },
   );
 
-  test('what a hold sent and could not write down is not sent by the next one of the same process', async () => {
+  test('what a term sent and could not write down is not sent by the next one of the same process', async () => {
     const w = world();
     const results = new Map<string, OutboxResult>();
-    const first = w.hold(results);
+    const first = w.term(results);
     await first.step('breached');
-    w.commitFails = () => new LostHoldError(undefined, 'unknown');
+    w.commitFails = () => new LostTermError(undefined, 'unknown');
     await w.clock.advance(1_000);
     expect(w.received).toHaveLength(2);
     await first.end();
     w.commitFails = undefined;
-    w.hold(results);
+    w.term(results);
     await w.clock.advance(60_000);
     expect(w.received).toHaveLength(2);
     expect(waiting(w.stored)).toEqual([]);
@@ -310,7 +310,7 @@ describe('a process killed', () => {
       // The process starts again whenever it was killed; the incident fires, then ends.
       for (const state of ['breached', 'clear'] as const) {
         for (let life = 0; life < 3; life++) {
-          const { step, end } = w.hold();
+          const { step, end } = w.term();
           await step(state).catch(() => {});
           await w.clock.advance(5_000);
           await end();

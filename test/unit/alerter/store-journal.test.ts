@@ -4,7 +4,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { LostHoldError } from '../../../src/alerter/store.ts';
+import { LostTermError } from '../../../src/alerter/store.ts';
 import { openJournalStore, readJournal } from '../../../src/alerter/store-journal.ts';
 import { type Log, silentLog } from '../../../src/core/log.ts';
 import type { StateChange } from '../../../src/incidents/records.ts';
@@ -217,8 +217,8 @@ describe('the journal', () => {
     await store.commit([{ key: 'b', value: null }]);
     await store.close();
     await store.close();
-    await expect(store.commit([{ key: 'a', value: {} }])).rejects.toThrow(LostHoldError);
-    await expect(store.confirm(1_000)).rejects.toThrow(LostHoldError);
+    await expect(store.commit([{ key: 'a', value: {} }])).rejects.toThrow(LostTermError);
+    await expect(store.confirm(1_000)).rejects.toThrow(LostTermError);
     expect(await contents(folder)).toEqual({});
   });
 

@@ -1,10 +1,10 @@
-// One hold: it is confirmed before anything is sent; its evaluations are complete only with recent counts of every partition; it says
+// One term: it is confirmed before anything is sent; its evaluations are complete only with recent counts of every partition; it says
 // when first-seen rules know as many kinds as they can, since from then on a new error is no news.
 import { expect, onTestFinished, test } from 'vitest';
-import { beginHold } from '../../../src/alerter/alerter.ts';
+import { beginTerm } from '../../../src/alerter/alerter.ts';
 import { decodeCommand, encodeCommand } from '../../../src/alerter/commands-given.ts';
 import { createCountedWindows } from '../../../src/alerter/counts-follower.ts';
-import { LostHoldError } from '../../../src/alerter/store.ts';
+import { LostTermError } from '../../../src/alerter/store.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
@@ -25,7 +25,7 @@ test.each([
       return [`template/${key}`, { key, firstMs: 0, quiet: true, templates: ERROR_TEMPLATE_VERSION }] as const;
     }),
   );
-  const hold = beginHold(
+  const term = beginTerm(
     { rules: [], environment: 'test', tickMs: 1_000 },
     {
       store: { initial, commit: async () => {}, confirm: async () => {}, close: async () => {} },
@@ -43,11 +43,11 @@ test.each([
   );
   expect((await metrics.firstSeenUsed.get()).values[0]?.value).toBe(share);
   expect(said).toHaveLength(share === 1 ? 1 : 0);
-  await hold.stop(0);
+  await term.stop(0);
 });
 
-/** A hold over a store that can be told to answer no more, with one message from before that waits to be sent. */
-function holding(initial: ReadonlyMap<string, object> = new Map()) {
+/** A term over a store that can be told to answer no more, with one message from before that waits to be sent. */
+function begun(initial: ReadonlyMap<string, object> = new Map()) {
   const clock = createFakeClock();
   const events: string[] = [];
   const ticks: boolean[] = [];
@@ -67,7 +67,7 @@ function holding(initial: ReadonlyMap<string, object> = new Map()) {
     },
     close: async () => {},
   };
-  const hold = beginHold(
+  const term = beginTerm(
     { rules: [], environment: 'test', tickMs: 250 },
     {
       store: {
@@ -93,11 +93,11 @@ function holding(initial: ReadonlyMap<string, object> = new Map()) {
     },
   );
   onTestFinished(async () => {
-    const stopped = hold.stop(0);
+    const stopped = term.stop(0);
     await clock.advance(10_000);
     await stopped;
   });
-  return { hold, clock, events, ticks, state, kept };
+  return { term, clock, events, ticks, state, kept };
 }
 
 const WAITING = new Map([
@@ -114,30 +114,30 @@ const WAITING = new Map([
   ],
 ]);
 
-test('nothing is sent before the hold is confirmed, and nothing when it is lost', async () => {
-  const kept = holding(WAITING);
+test('nothing is sent before the term is confirmed, and nothing when it is lost', async () => {
+  const kept = begun(WAITING);
   let confirm = () => {};
   kept.state.confirm = () => new Promise((resolve) => (confirm = resolve));
-  kept.hold.start();
+  kept.term.start();
   await kept.clock.advance(2_000);
   expect(kept.events).toEqual(['asked']);
   confirm();
   await kept.clock.advance(0);
   expect(kept.events).toEqual(['asked', 'confirmed', 'sent']);
 
-  const lost = holding(WAITING);
+  const lost = begun(WAITING);
   lost.state.confirm = async () => {
-    throw new LostHoldError();
+    throw new LostTermError();
   };
-  lost.hold.start();
+  lost.term.start();
   await lost.clock.advance(2_000);
   expect(lost.events).toEqual(['asked', 'lost: taken']);
 });
 
 test('an evaluation is complete when the counts of every partition are younger than half a minute, however few', async () => {
-  const { hold, clock, ticks } = holding();
+  const { term, clock, ticks } = begun();
   const told = (lane: string, atMs = clock.now()) =>
-    hold.counts(
+    term.counts(
       { kind: 'progress', progress: { lane, lanes: 2, position: 7, end: 7, arrivalMs: 1, caughtUp: true } },
       atMs,
       true,
@@ -146,7 +146,7 @@ test('an evaluation is complete when the counts of every partition are younger t
     await clock.advance(ms);
     return ticks.at(-1);
   };
-  hold.start();
+  term.start();
   expect(await last(1_000)).toBe(false);
   told('0');
   expect(await last(250)).toBe(false);
@@ -157,7 +157,7 @@ test('an evaluation is complete when the counts of every partition are younger t
     clock.setWall(clock.now() + byMs);
     expect(await last(1_000)).toBe(true);
   }
-  const { now } = hold;
+  const { now } = term;
   expect(await last(26_000)).toBe(true);
   expect(await last(2_000)).toBe(false);
   told('0', now());
@@ -179,65 +179,65 @@ test('what an instance told that was cut off alone is ended once, when everythin
       }),
     ),
   )!;
-  const first = holding();
-  const complete = async ({ hold, clock }: typeof first) => {
+  const first = begun();
+  const complete = async ({ term, clock }: typeof first) => {
     const progress = { lane: '0', lanes: 1, position: 7, end: 7, arrivalMs: 1, caughtUp: true };
-    hold.counts({ kind: 'progress', progress }, hold.now(), true);
+    term.counts({ kind: 'progress', progress }, term.now(), true);
     await clock.advance(1_000);
   };
   const sent = ({ events }: typeof first) => events.filter((event) => event.startsWith('sent'));
   let answered = 0;
-  first.hold.start();
-  first.hold.command(command, () => answered++);
+  first.term.start();
+  first.term.command(command, () => answered++);
   await first.clock.advance(5_000);
   expect([sent(first), answered]).toEqual([[], 0]);
   await complete(first);
   expect([sent(first), answered]).toEqual([['sent resolve logpipe/blind-0123456789abcdef'], 1]);
   // The topic is read anew by whoever decides next.
-  const second = holding(first.kept);
-  second.hold.start();
-  second.hold.command(command, () => answered++);
+  const second = begun(first.kept);
+  second.term.start();
+  second.term.command(command, () => answered++);
   await complete(second);
   expect([sent(second), answered]).toEqual([[], 2]);
 });
 
 test('what cannot be decided is a trouble, said with a count that doubles', async () => {
-  const { hold, clock, events, state } = holding();
+  const { term, clock, events, state } = begun();
   state.commit = async () => {
     throw new Error('no answer');
   };
-  hold.start();
+  term.start();
   await clock.advance(250 * 9);
-  expect(hold.trouble()).toBe('alerts cannot be decided: no answer');
+  expect(term.trouble()).toBe('alerts cannot be decided: no answer');
   const said = events.map((line) => JSON.parse(line.slice(line.indexOf('{'))) as { failures: number });
   expect(said.map(({ failures }) => failures)).toEqual([1, 2, 4, 8]);
   state.commit = async () => {};
   await clock.advance(250);
-  expect(hold.trouble()).toBeUndefined();
+  expect(term.trouble()).toBeUndefined();
 });
 
 test('the brokers’ clock set back by an hour, with or without this one: evaluation takes up the new time within a second', async () => {
   for (const withWall of [true, false]) {
-    const { hold, clock, ticks } = holding();
+    const { term, clock, ticks } = begun();
     let brokersLess = 0;
     const second = async () => {
       for (const lane of ['0', '1']) {
         const progress = { lane, lanes: 2, position: 7, end: 7, arrivalMs: 1, caughtUp: true };
-        hold.counts({ kind: 'progress', progress }, start + elapsed - brokersLess, true);
+        term.counts({ kind: 'progress', progress }, start + elapsed - brokersLess, true);
       }
       elapsed += 1_000;
       await clock.advance(1_000);
     };
     const start = clock.now();
     let elapsed = 0;
-    hold.start();
+    term.start();
     for (let n = 0; n < 40; n++) await second();
     expect(ticks.at(-1)).toBe(true);
     if (withWall) clock.setWall(clock.now() - 3_600_000);
     brokersLess = 3_600_000;
     await second();
     expect(ticks.at(-1)).toBe(true);
-    expect(Math.abs(hold.now() - (start + elapsed - brokersLess))).toBeLessThan(1_500);
+    expect(Math.abs(term.now() - (start + elapsed - brokersLess))).toBeLessThan(1_500);
     for (let n = 0; n < 40; n++) await second();
     expect(ticks.slice(-150).every(Boolean)).toBe(true);
   }

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { createThreadedHolder } from '../../../src/alerter/threaded-leadership.ts';
+import { createThreadedLeadership } from '../../../src/alerter/threaded-leadership.ts';
 import { type Clock, systemClock } from '../../../src/core/clock.ts';
 import type { Log } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
@@ -52,7 +52,7 @@ function run(
     requestTimeoutMs: 1_000,
     ...options.kafka,
   } as KafkaConfig;
-  const holder = createThreadedHolder(
+  const leadership = createThreadedLeadership(
     {
       kafka,
       brokers,
@@ -63,7 +63,7 @@ function run(
       heartbeatMs: options.heartbeatMs ?? 1_000,
     },
     {
-      onHolding: (epoch) => events.push(`holding ${epoch}`),
+      onTerm: (epoch) => events.push(`holding ${epoch}`),
       onLost: (epoch, why) => events.push(`lost ${epoch}: ${why}`),
       onStandby: () => events.push('standby'),
       onMember: () => events.push('member'),
@@ -71,9 +71,14 @@ function run(
     },
     { clock, log, metrics: createMetrics(), entry },
   );
-  holder.start();
-  onTestFinished(() => holder.close());
-  return { holder, events, said, until: (check: () => void) => vi.waitFor(check, { timeout: 30_000, interval: 10 }) };
+  leadership.start();
+  onTestFinished(() => leadership.close());
+  return {
+    leadership,
+    events,
+    said,
+    until: (check: () => void) => vi.waitFor(check, { timeout: 30_000, interval: 10 }),
+  };
 }
 
 async function silentServer(): Promise<{ address: string; connections: Set<Socket> }> {
@@ -92,26 +97,26 @@ async function silentServer(): Promise<{ address: string; connections: Set<Socke
 }
 
 test('a Kafka that refuses: it is away, said in this process’s log, tried again; closed at once', async () => {
-  const { holder, events, said, until } = run();
+  const { leadership, events, said, until } = run();
   await until(() => expect(events.filter((event) => event.startsWith('away: ')).length).toBeGreaterThan(1));
   expect(events[0]).toMatch(/ECONNREFUSED/);
   expect(said.filter((line) => /^error Kafka is unreachable.*"brokers":\["127\.0\.0\.1:9"\]/.test(line))).toHaveLength(
     1,
   );
-  expect(holder.holding()).toBeUndefined();
-  await expect(holder.assured()).rejects.toMatchObject({ name: 'LostHoldError' });
-  await holder.close();
-  await holder.ended;
+  expect(leadership.epoch()).toBeUndefined();
+  await expect(leadership.assured()).rejects.toMatchObject({ name: 'LostTermError' });
+  await leadership.close();
+  await leadership.ended;
 });
 
 test('a Kafka that takes connections and says nothing does not keep it from closing', async () => {
   const { address, connections } = await silentServer();
-  const { holder, until } = run({ brokers: [address], kafka: { requestTimeoutMs: 300_000 } });
+  const { leadership, until } = run({ brokers: [address], kafka: { requestTimeoutMs: 300_000 } });
   await until(() => expect(connections.size).toBeGreaterThan(0));
   const since = performance.now();
-  await holder.close();
+  await leadership.close();
   expect(performance.now() - since).toBeLessThan(13_000);
-  await holder.ended;
+  await leadership.ended;
   // Nothing of it is left: the thread had the only connections.
   await until(() => expect([...connections].every((socket) => socket.destroyed)).toBe(true));
 });
@@ -119,13 +124,13 @@ test('a Kafka that takes connections and says nothing does not keep it from clos
 test('what is wrong with the options or the files is told with its code', async () => {
   // Several times: the thread ends of it soon after, and what it said last must come first.
   for (let n = 0; n < 4; n++) {
-    await expect(run({ heartbeatMs: 5_000 }).holder.ended).rejects.toMatchObject({
+    await expect(run({ heartbeatMs: 5_000 }).leadership.ended).rejects.toMatchObject({
       name: 'LogpipeError',
       code: 'LOGPIPE_CONFIG_INVALID',
       message: expect.stringMatching(/^the alerter's heartbeats .* more than half of its session timeout/),
     });
     const missing = run({ kafka: { ssl: { caFile: join(packageRoot(), 'no-such.pem') } } });
-    await expect(missing.holder.ended).rejects.toMatchObject({
+    await expect(missing.leadership.ended).rejects.toMatchObject({
       code: 'LOGPIPE_CONFIG_UNREADABLE',
       message: expect.stringMatching(/^kafka\.ssl\.caFile: .*no-such\.pem cannot be read/),
       cause: expect.objectContaining({ message: expect.stringContaining('ENOENT') }),
@@ -136,15 +141,15 @@ test('what is wrong with the options or the files is told with its code', async 
 test.each([
   ['throws', "setTimeout(() => { throw new Error('broken') })", /broken$/, 'broken'],
   ['exits', 'setTimeout(() => process.exit(3))', /exit status 3$/, undefined],
-])('a thread that %s ends the hold, who waits to be assured, and the membership', async (_what, end, why, cause) => {
-  const { holder, events, until } = run({
+])('a thread that %s ends the term, who waits to be assured, and the membership', async (_what, end, why, cause) => {
+  const { leadership, events, until } = run({
     entry: scripted(
-      `say({ type: 'holding', epoch: 1 }); onMessage = ({ type }) => { if (type === 'assured') { ${end} } };`,
+      `say({ type: 'term', epoch: 1 }); onMessage = ({ type }) => { if (type === 'assured') { ${end} } };`,
     ),
   });
   await until(() => expect(events).toEqual(['holding 1']));
-  await expect(holder.assured()).rejects.toMatchObject({ name: 'LostHoldError' });
-  await expect(holder.ended).rejects.toMatchObject({
+  await expect(leadership.assured()).rejects.toMatchObject({ name: 'LostTermError' });
+  await expect(leadership.ended).rejects.toMatchObject({
     code: 'LOGPIPE_KAFKA_FAILED',
     message: expect.stringMatching(why),
     ...(cause === undefined ? {} : { cause: expect.objectContaining({ message: cause }) }),
@@ -152,13 +157,13 @@ test.each([
   expect(events.slice(1)).toEqual([
     expect.stringMatching(/^lost 1: the thread that keeps the alerter's membership ended/),
   ]);
-  expect(holder.holding()).toBeUndefined();
-  await holder.close();
+  expect(leadership.epoch()).toBeUndefined();
+  await leadership.close();
 });
 
 test('a thread that cannot be started ends the membership', async () => {
-  const { holder } = run({ entry: new URL('./no-such-thread.js', import.meta.url) });
-  await expect(holder.ended).rejects.toMatchObject({ code: 'LOGPIPE_KAFKA_FAILED', cause: expect.any(Error) });
+  const { leadership } = run({ entry: new URL('./no-such-thread.js', import.meta.url) });
+  await expect(leadership.ended).rejects.toMatchObject({ code: 'LOGPIPE_KAFKA_FAILED', cause: expect.any(Error) });
 });
 
 test('a loss that was said before an answer, or behind it while this thread was busy, counts before it', async () => {
@@ -168,11 +173,11 @@ test('a loss that was said before an answer, or behind it while this thread was 
   for (const said of [
     "say({ type: 'lost', epoch: 1, why: 'taken' }); answer(true);",
     "answer(true); say({ type: 'lost', epoch: 1, why: 'taken' });",
-    "say({ type: 'lost', epoch: 1, why: 'taken' }); say({ type: 'holding', epoch: 2 }); answer(true);",
+    "say({ type: 'lost', epoch: 1, why: 'taken' }); say({ type: 'term', epoch: 2 }); answer(true);",
     'answer(false);',
   ]) {
-    const { holder, events, until } = run({
-      entry: scripted(`say({ type: 'holding', epoch: 1 });
+    const { leadership, events, until } = run({
+      entry: scripted(`say({ type: 'term', epoch: 1 });
         onMessage = ({ type, question }) => {
           const answer = (assured) => say({ type: 'answer', question, assured });
           if (type !== 'assured') return;
@@ -181,20 +186,20 @@ test('a loss that was said before an answer, or behind it while this thread was 
         };`),
     });
     await until(() => expect(events).toEqual(['holding 1']));
-    const asked = holder.assured();
+    const asked = leadership.assured();
     // Busy until all of it waits here.
     while (!existsSync(done));
     rmSync(done);
-    await expect(asked, said).rejects.toMatchObject({ name: 'LostHoldError' });
+    await expect(asked, said).rejects.toMatchObject({ name: 'LostTermError' });
   }
 });
 
 test('an answer that was long on its way, or over a step of the clock, is asked for again', async () => {
   const clock = createFakeClock();
-  const { holder, events, said, until } = run({
+  const { leadership, events, said, until } = run({
     clock,
     // The first two wait until they are called for.
-    entry: scripted(`say({ type: 'holding', epoch: 1 });
+    entry: scripted(`say({ type: 'term', epoch: 1 });
       const held = [];
       onMessage = ({ type, question }) => {
         if (type === 'assured') {
@@ -207,7 +212,7 @@ test('an answer that was long on its way, or over a step of the clock, is asked 
   });
   await until(() => expect(events).toEqual(['holding 1']));
   let assured = false;
-  const asking = holder.assured().then(() => {
+  const asking = leadership.assured().then(() => {
     assured = true;
   });
   await until(() => expect(said.at(-1)).toContain('asked 1'));
@@ -221,22 +226,22 @@ test('an answer that was long on its way, or over a step of the clock, is asked 
   await asking;
 });
 
-test('closed: the hold ends at once, what the thread says is no news, and one that hangs is ended all the same', async () => {
+test('closed: the term ends at once, what the thread says is no news, and one that hangs is ended all the same', async () => {
   const clock = createFakeClock();
-  const { holder, events, until } = run({
+  const { leadership, events, until } = run({
     clock,
-    entry: scripted(`say({ type: 'holding', epoch: 1 });
+    entry: scripted(`say({ type: 'term', epoch: 1 });
       onMessage = ({ type }) => {
         if (type !== 'close') return;
         say({ type: 'lost', epoch: 1, why: 'closed' });
-        say({ type: 'holding', epoch: 2 });
+        say({ type: 'term', epoch: 2 });
         for (;;);
       };`),
   });
   await until(() => expect(events).toEqual(['holding 1']));
-  const waiting = holder.assured();
-  const closing = holder.close();
-  await expect(waiting).rejects.toMatchObject({ name: 'LostHoldError' });
+  const waiting = leadership.assured();
+  const closing = leadership.close();
+  await expect(waiting).rejects.toMatchObject({ name: 'LostTermError' });
   expect(events).toEqual(['holding 1', 'lost 1: closed']);
   let closed = false;
   void closing.then(() => {
@@ -246,7 +251,7 @@ test('closed: the hold ends at once, what the thread says is no news, and one th
   expect(closed).toBe(false);
   await clock.advance(200);
   await closing;
-  await holder.ended;
+  await leadership.ended;
   expect(events).toHaveLength(2);
-  await holder.close();
+  await leadership.close();
 });

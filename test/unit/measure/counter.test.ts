@@ -10,12 +10,12 @@ import {
   type CounterDeps,
   createCounter,
   createRecentIds,
-  type LanePosition,
+  type SourcePosition,
   SPAN,
 } from '../../../src/measure/counter.ts';
 import { decodeCounts, encodeCounts } from '../../../src/measure/counts-topic.ts';
 import { parseMeasures } from '../../../src/measure/measure-config.ts';
-import type { BucketTotals, CountsMessage, LaneProgress } from '../../../src/measure/totals.ts';
+import type { BucketTotals, CountsMessage, PartitionProgress } from '../../../src/measure/totals.ts';
 import { createParser } from '../../../src/parse/parse.ts';
 import { createTagger } from '../../../src/tag/tag.ts';
 import { createFakeClock, settled } from '../../kit/fake-clock.ts';
@@ -106,7 +106,7 @@ const count = (totals: BucketTotals | undefined) =>
 
 describe('publishing', () => {
   test('every 500 ms what has changed, totals before the progress that covers them', async () => {
-    const position: LanePosition = { partition: 0, lanes: 4, position: 7, end: 9, caughtUp: false };
+    const position: SourcePosition = { partition: 0, partitions: 4, position: 7, end: 9, caughtUp: false };
     const { accept, clock, messages } = open({ positions: () => [position] });
     await accept([line(5, START + 1), line(6, START + 2)]);
     expect(messages).toEqual([]);
@@ -157,7 +157,7 @@ describe('publishing', () => {
 
   test('what the counts topic holds is what was published', async () => {
     const { accept, counter, messages } = open({
-      positions: () => [{ partition: 0, lanes: 1, position: 3, end: 3, caughtUp: true }],
+      positions: () => [{ partition: 0, partitions: 1, position: 3, end: 3, caughtUp: true }],
     });
     await accept([line(1, START), line(2, START + 10_000)]);
     await counter.publish();
@@ -167,7 +167,7 @@ describe('publishing', () => {
     expect(read).toEqual([
       { kind: 'totals', totals: (messages[0] as { totals: BucketTotals }).totals, open: false },
       { kind: 'totals', totals: (messages[1] as { totals: BucketTotals }).totals, open: true },
-      { kind: 'progress', progress: (messages[2] as { progress: LaneProgress }).progress },
+      { kind: 'progress', progress: (messages[2] as { progress: PartitionProgress }).progress },
     ]);
     // The same from a sink that was given objects instead of JSON.
     for (const message of messages) {
@@ -214,7 +214,7 @@ describe('progress', () => {
     let delivered = 0;
     const looked: (() => void)[] = [];
     const { accept, counter, messages, shut, release } = open({
-      positions: () => [{ partition: 0, lanes: 1, position: delivered, end: delivered, caughtUp: true }],
+      positions: () => [{ partition: 0, partitions: 1, position: delivered, end: delivered, caughtUp: true }],
       recall: () => new Promise<void>((resolve) => void looked.push(resolve)),
     });
     // The source has handed the whole chunk over; its second record is still looked up.
@@ -244,7 +244,7 @@ describe('progress', () => {
   test('says when it was true: how long ago the log was looked at, and when that is said, also through the topic', async () => {
     let monotonicMs = 7_000_000.4;
     const { counter, progress } = open({
-      positions: () => [{ partition: 0, lanes: 1, position: 5, end: 5, caughtUp: true, ageMs: 4_321 }],
+      positions: () => [{ partition: 0, partitions: 1, position: 5, end: 5, caughtUp: true, ageMs: 4_321 }],
       monotonic: () => monotonicMs,
     });
     await counter.publish();
@@ -262,9 +262,9 @@ describe('progress', () => {
     expect(second?.writer).toBe(first?.writer);
   });
 
-  test('of a lane whose first record is looked up is where that one stands', async () => {
+  test('of a partition whose first record is looked up is where that one stands', async () => {
     const { accept, counter, messages } = open({
-      positions: () => [{ partition: 0, lanes: 1, position: 140_001, end: 140_001, caughtUp: true }],
+      positions: () => [{ partition: 0, partitions: 1, position: 140_001, end: 140_001, caughtUp: true }],
       recall: () => new Promise<void>(() => {}),
     });
     void accept([line(140_000, START, { eventId: nextId(), mark: 'resent' })]);
@@ -276,7 +276,7 @@ describe('progress', () => {
   test('one of two chunks that are counted at a time does not speak for the other', async () => {
     const { accept, chunk, counter, messages } = open({
       positions: () =>
-        [0, 1].map((partition) => ({ partition, lanes: 2, position: 140_001, end: 140_001, caughtUp: true })),
+        [0, 1].map((partition) => ({ partition, partitions: 2, position: 140_001, end: 140_001, caughtUp: true })),
       recall: () => new Promise<void>(() => {}),
     });
     void counter.accept(
@@ -293,7 +293,7 @@ describe('progress', () => {
 
   test('totals that could not be written are written before the next progress', async () => {
     const { accept, counter, messages, fail } = open({
-      positions: () => [{ partition: 0, lanes: 1, position: 2, end: 2, caughtUp: true }],
+      positions: () => [{ partition: 0, partitions: 1, position: 2, end: 2, caughtUp: true }],
     });
     fail(true);
     await accept([line(0, START), line(1, START + 10_000)]);
@@ -540,7 +540,7 @@ describe('strange records', () => {
 describe('embedded mode', () => {
   const file = (identity: string): ChunkOrigin => ({ kind: 'file', path: 'app.log', identity });
 
-  test('goes on behind what a former run made durable, in lanes of its own, and acknowledges what is durable', async () => {
+  test('goes on behind what a former run made durable, in partitions of its own, and acknowledges what is durable', async () => {
     const embedded = { run: 'r2', resume: new Map([['f', 200]]) };
     const { accept, clock, totals, progress, acknowledged } = open({ embedded });
     await accept([line(100, START), line(200, START), line(300, START)], file('f'));
@@ -571,7 +571,7 @@ describe('embedded mode', () => {
       await counter.publish();
     }
     messages.length = 0;
-    // A lane that is held knows that this line was counted; one that was let go does not.
+    // A partition that is held knows that this line was counted; one that was let go does not.
     await accept([line(0, START + 1_000)], file('f499'));
     await accept([line(0, START + 1_000)], file('f0'));
     await counter.publish();
@@ -599,7 +599,7 @@ describe('the end', () => {
 test('the brokers’ clock set back: a bucket of the new time begins, and the one before is closed and acknowledged', async () => {
   const HOUR = 3_600_000;
   const { counter, accept, chunk, clock, totals, progress, acknowledged } = open({
-    positions: () => [{ partition: 0, lanes: 1, position: 4, end: 9, caughtUp: false }],
+    positions: () => [{ partition: 0, partitions: 1, position: 4, end: 9, caughtUp: false }],
   });
   await accept([line(1, START), line(2, START + 1_000)]);
   const anew = { ...chunk([line(3, START + 1_500 - HOUR)]), setBack: true } as const;

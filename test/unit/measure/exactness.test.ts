@@ -20,7 +20,7 @@ import { toRecords } from '../../../src/source/kafka/record-batch.ts';
 import { createTagger } from '../../../src/tag/tag.ts';
 import { plainCount, sumOfMessages } from '../../kit/counts.ts';
 
-const LANES = 2;
+const PARTITIONS = 2;
 const START_MS = Date.UTC(2026, 0, 2, 3, 4, 5);
 
 const measures = parseMeasures(
@@ -129,7 +129,7 @@ function createCluster(log: readonly (readonly Message[])[]) {
   const topic: Written[] = [];
   /** Requests of processes that are gone; they may still arrive. */
   const limbo: Written[][] = [];
-  return { log, topic, limbo, committed: new Array<number>(LANES).fill(0), generation: 0, nowMs: START_MS };
+  return { log, topic, limbo, committed: new Array<number>(PARTITIONS).fill(0), generation: 0, nowMs: START_MS };
 }
 
 type Cluster = ReturnType<typeof createCluster>;
@@ -143,7 +143,7 @@ function createOwner(cluster: Cluster) {
   let epoch = 0;
   let generation = -1;
   let busy: Promise<void> | undefined;
-  const next = new Array<number>(LANES).fill(0);
+  const next = new Array<number>(PARTITIONS).fill(0);
 
   const counter = createCounter(
     measures,
@@ -185,19 +185,22 @@ function createOwner(cluster: Cluster) {
       tracker.reset(++epoch);
       counter.assigned();
       busy = undefined;
-      for (let lane = 0; lane < LANES; lane++) {
-        next[lane] = cluster.committed[lane]!;
-        tracker.start(lane, next[lane]!);
+      for (let partition = 0; partition < PARTITIONS; partition++) {
+        next[partition] = cluster.committed[partition]!;
+        tracker.start(partition, next[partition]!);
       }
     },
     /** One fetch of at most `count` records, unless the last one is still being taken. */
-    read(lane: number, count: number) {
+    read(partition: number, count: number) {
       if (busy !== undefined || generation < 0) return;
-      const messages = cluster.log[lane]!.filter(({ offset }) => Number(offset) >= next[lane]!).slice(0, count);
+      const messages = cluster.log[partition]!.filter(({ offset }) => Number(offset) >= next[partition]!).slice(
+        0,
+        count,
+      );
       if (messages.length === 0) return;
-      next[lane] = Number(messages.at(-1)!.offset) + 1;
+      next[partition] = Number(messages.at(-1)!.offset) + 1;
       const batch = {
-        partition: lane,
+        partition,
         messages,
         firstOffset: () => messages[0]!.offset,
         lastOffset: () => messages.at(-1)!.offset,
@@ -229,7 +232,7 @@ function createOwner(cluster: Cluster) {
     die() {
       cluster.limbo.push(...held.splice(0).map(({ batch }) => batch));
     },
-    position: (lane: number) => next[lane]!,
+    position: (partition: number) => next[partition]!,
     idle: () => busy === undefined,
   };
   return owner;
@@ -242,7 +245,7 @@ const step = fc.oneof(
     arbitrary: fc.tuple(
       fc.constant('read' as const),
       owner,
-      fc.integer({ min: 0, max: LANES - 1 }),
+      fc.integer({ min: 0, max: PARTITIONS - 1 }),
       fc.integer({ min: 1, max: 30 }),
     ),
   },
@@ -259,15 +262,15 @@ test('the sums of the counts topic are a plain count of the log', async () => {
   let overlaps = 0;
   await fc.assert(
     fc.asyncProperty(
-      fc.array(fc.array(spec, { maxLength: 80, size: 'max' }), { minLength: LANES, maxLength: LANES }),
+      fc.array(fc.array(spec, { maxLength: 80, size: 'max' }), { minLength: PARTITIONS, maxLength: PARTITIONS }),
       fc.array(step, { maxLength: 60, size: 'max' }),
       async (specs, steps) => {
         const cluster = createCluster(specs.map(toLog));
         const owners = [createOwner(cluster), createOwner(cluster)];
         owners[0]!.join();
-        for (const [what, which = 0, lane = 0, count = 0] of steps) {
+        for (const [what, which = 0, partition = 0, count = 0] of steps) {
           const one = owners[which]!;
-          if (what === 'read') one.read(lane, count);
+          if (what === 'read') one.read(partition, count);
           else if (what === 'land') cluster.topic.push(...(cluster.limbo.shift() ?? []));
           else if (what === 'lose') cluster.limbo.shift();
           else if (what === 'minute') cluster.nowMs += 61_000;
@@ -285,10 +288,10 @@ test('the sums of the counts topic are a plain count of the log', async () => {
 
         const last = createOwner(cluster);
         last.join();
-        for (let lane = 0; lane < LANES; lane++) {
-          const end = Number(cluster.log[lane]!.at(-1)?.offset ?? -1) + 1;
-          while (last.position(lane) < end) {
-            last.read(lane, 17);
+        for (let partition = 0; partition < PARTITIONS; partition++) {
+          const end = Number(cluster.log[partition]!.at(-1)?.offset ?? -1) + 1;
+          while (last.position(partition) < end) {
+            last.read(partition, 17);
             last.publish();
             await turn();
             last.commit();
@@ -305,8 +308,8 @@ test('the sums of the counts topic are a plain count of the log', async () => {
         }
         for (const batch of cluster.limbo) cluster.topic.push(...batch);
 
-        const lanes: RawRecord[][] = cluster.log.map((messages) => toRecords(messages as never).records);
-        const expected = plainCount(measures, lanes, { parser, tag });
+        const partitions: RawRecord[][] = cluster.log.map((messages) => toRecords(messages as never).records);
+        const expected = plainCount(measures, partitions, { parser, tag });
         expect(sumOfMessages(cluster.topic.map(({ message }) => message))).toEqual(expected);
 
         // Compaction keeps the last record of each key, after the owner has repeated what is open.

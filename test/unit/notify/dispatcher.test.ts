@@ -1,4 +1,4 @@
-// The dispatcher on a clock of its own: order, rate, independence, backoff, the hold, and the two phases of a stop.
+// The dispatcher on a clock of its own: order, rate, independence, backoff, the term, and the two phases of a stop.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Log } from '../../../src/core/log.ts';
@@ -36,7 +36,7 @@ interface Rig {
   readonly results: [id: string, result: SendResult, retry?: Retry][];
   readonly lines: string[];
   readonly metrics: ReturnType<typeof createMetrics>;
-  hold: () => Promise<boolean>;
+  confirm: () => Promise<boolean>;
   onResult: (id: string) => Promise<void> | void;
   asked: number;
   add(
@@ -75,7 +75,7 @@ function rig(answers: Partial<Record<ChannelName, Answer>>, ratePerSecond = 1_00
     results,
     lines,
     metrics,
-    hold: async () => true,
+    confirm: async () => true,
     onResult: () => {},
     asked: 0,
     dispatcher: createDispatcher(
@@ -89,7 +89,7 @@ function rig(answers: Partial<Record<ChannelName, Answer>>, ratePerSecond = 1_00
         random: () => 0.5,
         mayISend: () => {
           made.asked += 1;
-          return made.hold();
+          return made.confirm();
         },
         async onResult(id, result, retry) {
           await made.onResult(id);
@@ -429,7 +429,7 @@ describe('channels', () => {
   });
 });
 
-describe('the hold', () => {
+describe('the term', () => {
   test('is asked for before each attempt; when it is lost nothing more is sent, told or kept', async () => {
     const slack = held();
     const signals: AbortSignal[] = [];
@@ -443,15 +443,15 @@ describe('the hold', () => {
     made.add({}, { action: 'resolve' }, { id: 'pd', channel: 'pagerduty' });
     await made.clock.advance(500);
     expect(made.asked).toBe(2);
-    made.hold = async () => false;
+    made.confirm = async () => false;
     await made.clock.advance(500);
     expect(made.asked).toBe(3);
     expect(made.dispatcher.active()).toBe(false);
     expect(made.dispatcher.pending()).toBe(0);
-    // What was under way is cut off, and its result is the new holder's to find out.
+    // What was under way is cut off, and its result is the new leader's to find out.
     expect(signals[0]!.aborted).toBe(true);
     slack.give(OK);
-    made.hold = async () => true;
+    made.confirm = async () => true;
     made.add({ incident: 'C' });
     await made.clock.advance(3_600_000);
     expect(made.sent.map(brief)).toEqual(['0 slack A trigger', '0 pagerduty A trigger']);
@@ -462,7 +462,7 @@ describe('the hold', () => {
 
   test('that cannot be confirmed now makes everything wait, and is asked for again', async () => {
     const made = rig({ slack: () => OK });
-    made.hold = async () => {
+    made.confirm = async () => {
       throw new Error('no broker');
     };
     made.add({});
@@ -470,7 +470,7 @@ describe('the hold', () => {
     expect(made.sent).toEqual([]);
     expect(made.asked).toBe(6);
     expect(made.lines).toEqual(['warn Notifications wait: the hold is not confirmed {"error":"no broker"}']);
-    made.hold = async () => true;
+    made.confirm = async () => true;
     await made.clock.advance(1_000);
     expect(made.sent.map(brief)).toEqual(['6000 slack A trigger']);
   });
@@ -478,7 +478,7 @@ describe('the hold', () => {
   test('that is confirmed only after the stop began sends nothing', async () => {
     const made = rig({ slack: () => OK });
     let confirm = (_: boolean) => {};
-    made.hold = () => new Promise((resolve) => (confirm = resolve));
+    made.confirm = () => new Promise((resolve) => (confirm = resolve));
     made.add({});
     await settled();
     const drained = made.dispatcher.drain(1_000);
@@ -505,10 +505,10 @@ describe('recording', () => {
     ]);
   });
 
-  test('stops when the hold is lost meanwhile', async () => {
+  test('stops when the term is lost meanwhile', async () => {
     const made = rig({ slack: () => OK });
     made.onResult = () => {
-      made.hold = async () => false;
+      made.confirm = async () => false;
       throw new Error('fenced');
     };
     made.add({});

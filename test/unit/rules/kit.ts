@@ -45,7 +45,7 @@ export interface Stage {
   count(measure: string, labels: readonly string[], n: number, atMs: number, where?: Where & { ex?: string[] }): void;
   observe(measure: string, labels: readonly string[], values: readonly number[], atMs: number, where?: Where): void;
   gauge(measure: string, labels: readonly string[], value: number, atMs: number, where?: Where): void;
-  /** Publishes what was counted and how far every lane was read, then evaluates. */
+  /** Publishes what was counted and how far every partition was read, then evaluates. */
   tick(wallMs: number, options?: { readMs?: number; lanes?: Readonly<Record<string, number>> }): Tick;
   /** Publishes what was counted. */
   publish(): void;

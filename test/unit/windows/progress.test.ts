@@ -1,29 +1,29 @@
-// How far the log was read: no host's clock, no stalled lane and no restart may mislead the evaluation time.
+// How far the log was read: no host's clock, no stalled partition and no restart may mislead the evaluation time.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { LaneProgress } from '../../../src/measure/totals.ts';
-import { createProgress, isBehind, MAX_HOLD_MS } from '../../../src/windows/progress.ts';
+import type { PartitionProgress } from '../../../src/measure/totals.ts';
+import { createProgress, isBehind, STALLED_MS } from '../../../src/windows/progress.ts';
 import { HOUR, SECOND, T0 } from '../rules/kit.ts';
 
-function lane(name: string, overrides: Partial<LaneProgress> = {}): LaneProgress {
+function read(name: string, overrides: Partial<PartitionProgress> = {}): PartitionProgress {
   return { lane: name, lanes: 2, position: 10, end: 10, arrivalMs: T0 - HOUR, caughtUp: true, ...overrides };
 }
 
 describe('progress', () => {
   it('knows nothing before anything was said', () => {
-    expect(createProgress().status(T0)).toEqual({ times: undefined, lagMs: undefined, lanes: [] });
+    expect(createProgress().status(T0)).toEqual({ times: undefined, lagMs: undefined, partitions: [] });
   });
 
-  it('is the broker’s time of the record for an idle lane, the arrival time for one that is behind', () => {
+  it('is the broker’s time of the record for an idle partition, the arrival time for one that is behind', () => {
     const progress = createProgress();
-    progress.apply(lane('0'), T0);
-    progress.apply(lane('1', { caughtUp: false, arrivalMs: T0 - 20 * SECOND }), T0);
-    const { times, lagMs, lanes } = progress.status(T0 + 250);
+    progress.apply(read('0'), T0);
+    progress.apply(read('1', { caughtUp: false, arrivalMs: T0 - 20 * SECOND }), T0);
+    const { times, lagMs, partitions } = progress.status(T0 + 250);
     expect(times).toEqual({ evalMs: T0 - 20 * SECOND, completeMs: T0 - 30 * SECOND, wallMs: T0 + 250 });
     expect(lagMs).toBe(20 * SECOND + 250);
-    expect(lanes).toEqual([
-      { lane: '0', behindMs: 0, stalled: false },
-      { lane: '1', behindMs: 20 * SECOND, stalled: false },
+    expect(partitions).toEqual([
+      { partition: '0', behindMs: 0, stalled: false },
+      { partition: '1', behindMs: 20 * SECOND, stalled: false },
     ]);
   });
 
@@ -32,29 +32,29 @@ describe('progress', () => {
     // The counter's own clock is hours away from the brokers', and means nothing but distances.
     const said = (ms: number) => ({ writer: 'a', saidMs: ms - T0 + 77 * HOUR });
     for (let s = 0; s <= 100; s++) {
-      progress.apply(lane('0', { lanes: 1, ...said(T0 + s * SECOND) }), T0 + s * SECOND + 5);
+      progress.apply(read('0', { lanes: 1, ...said(T0 + s * SECOND) }), T0 + s * SECOND + 5);
     }
     expect(progress.status(T0 + 100 * SECOND).times?.evalMs).toBe(T0 + 100 * SECOND + 5);
     // Said at 102 s, written when the brokers were back, at 180 s; and once more, by one that had been frozen, at 185 s.
-    progress.apply(lane('0', { lanes: 1, ...said(T0 + 102 * SECOND) }), T0 + 180 * SECOND);
+    progress.apply(read('0', { lanes: 1, ...said(T0 + 102 * SECOND) }), T0 + 180 * SECOND);
     expect(progress.status(T0 + 180 * SECOND).times?.evalMs).toBe(T0 + 102 * SECOND + 5);
-    progress.apply(lane('0', { lanes: 1, ...said(T0 + 102 * SECOND) }), T0 + 185 * SECOND);
-    progress.apply(lane('0', { lanes: 1, ...said(T0 + 180.5 * SECOND) }), T0 + 185 * SECOND);
+    progress.apply(read('0', { lanes: 1, ...said(T0 + 102 * SECOND) }), T0 + 185 * SECOND);
+    progress.apply(read('0', { lanes: 1, ...said(T0 + 180.5 * SECOND) }), T0 + 185 * SECOND);
     expect(progress.status(T0 + 185 * SECOND).times?.evalMs).toBe(T0 + 180.5 * SECOND + 5);
-    progress.apply(lane('0', { lanes: 1, ...said(T0 + 186 * SECOND) }), T0 + 186 * SECOND + 5);
+    progress.apply(read('0', { lanes: 1, ...said(T0 + 186 * SECOND) }), T0 + 186 * SECOND + 5);
     expect(progress.status(T0 + 186 * SECOND).times?.evalMs).toBe(T0 + 186 * SECOND + 5);
     // It had looked at the log three seconds before; and what it read then is the least that is known.
-    progress.apply(lane('0', { lanes: 1, ageMs: 3_000, ...said(T0 + 200 * SECOND) }), T0 + 200 * SECOND + 5);
+    progress.apply(read('0', { lanes: 1, ageMs: 3_000, ...said(T0 + 200 * SECOND) }), T0 + 200 * SECOND + 5);
     expect(progress.status(T0 + 200 * SECOND).times?.evalMs).toBe(T0 + 197 * SECOND + 5);
     const arrived = { lanes: 1, ageMs: 60_000, arrivalMs: T0 + 205 * SECOND };
-    progress.apply(lane('0', { ...arrived, ...said(T0 + 210 * SECOND) }), T0 + 210 * SECOND + 5);
+    progress.apply(read('0', { ...arrived, ...said(T0 + 210 * SECOND) }), T0 + 210 * SECOND + 5);
     expect(progress.status(T0 + 210 * SECOND).times?.evalMs).toBe(T0 + 205 * SECOND);
   });
 
   it('one counter after the other, each with a clock of its own, and brokers whose clock steps: never ahead for long', () => {
     const progress = createProgress();
     const say = (writer: string, own: number, ms: number) =>
-      progress.apply(lane('0', { lanes: 1, writer, saidMs: own }), ms);
+      progress.apply(read('0', { lanes: 1, writer, saidMs: own }), ms);
     for (let i = 0; i < 300; i++) say(`w${i}`, i * 1_000_000, T0 + i * SECOND);
     expect(progress.status(T0 + 299 * SECOND).times?.evalMs).toBe(T0 + 299 * SECOND);
     // The brokers' clock is an hour ahead from now on. The first record that says so may as well be late; the next one was said when
@@ -68,28 +68,28 @@ describe('progress', () => {
     expect(progress.status(T0 + HOUR + 430 * SECOND).times?.evalMs).toBe(T0 + HOUR + 430 * SECOND);
   });
 
-  it('waits 30 s for a lane that stalls, which is then named, and no longer', () => {
+  it('waits 30 s for a partition that stalls, which is then named, and no longer', () => {
     const progress = createProgress();
-    for (const name of ['0', '1']) progress.apply(lane(name), T0);
+    for (const name of ['0', '1']) progress.apply(read(name), T0);
     const evalAt = (ms: number) => {
-      progress.apply(lane('0'), ms);
-      progress.apply(lane('1', { caughtUp: false, arrivalMs: T0 }), ms);
+      progress.apply(read('0'), ms);
+      progress.apply(read('1', { caughtUp: false, arrivalMs: T0 }), ms);
       return progress.status(ms);
     };
-    expect(evalAt(T0 + MAX_HOLD_MS).times?.evalMs).toBe(T0);
-    const { times, lanes } = evalAt(T0 + MAX_HOLD_MS + SECOND);
-    expect(times?.evalMs).toBe(T0 + MAX_HOLD_MS + SECOND);
-    expect(lanes[1]).toEqual({ lane: '1', behindMs: MAX_HOLD_MS + SECOND, stalled: true });
+    expect(evalAt(T0 + STALLED_MS).times?.evalMs).toBe(T0);
+    const { times, partitions } = evalAt(T0 + STALLED_MS + SECOND);
+    expect(times?.evalMs).toBe(T0 + STALLED_MS + SECOND);
+    expect(partitions[1]).toEqual({ partition: '1', behindMs: STALLED_MS + SECOND, stalled: true });
     // Read up again, it counts again.
-    progress.apply(lane('1', { caughtUp: false, arrivalMs: T0 + 50 * SECOND }), T0 + HOUR);
-    progress.apply(lane('0'), T0 + 70 * SECOND);
+    progress.apply(read('1', { caughtUp: false, arrivalMs: T0 + 50 * SECOND }), T0 + HOUR);
+    progress.apply(read('0'), T0 + 70 * SECOND);
     expect(progress.status(T0 + 70 * SECOND).times?.evalMs).toBe(T0 + 50 * SECOND);
   });
 
   it('is behind from two minutes on, until the lag is read up; a clock that differs does not keep it there', () => {
     const progress = createProgress();
     const behind = (lagMs: number, wallMs: number) => {
-      for (const name of ['0', '1']) progress.apply(lane(name), wallMs - lagMs);
+      for (const name of ['0', '1']) progress.apply(read(name), wallMs - lagMs);
       return isBehind(progress.status(wallMs).times!);
     };
     expect(behind(120 * SECOND, T0)).toBe(false);
@@ -103,29 +103,29 @@ describe('progress', () => {
     expect(behind(90 * SECOND, T0 + 260 * SECOND)).toBe(false);
   });
 
-  it('counts a lane that never said anything as the last one, and as stalled after 30 s', () => {
+  it('counts a partition that never said anything as the last one, and as stalled after 30 s', () => {
     const progress = createProgress();
-    progress.apply(lane('0'), T0);
-    expect(progress.status(T0).times?.evalMs).toBe(T0 - MAX_HOLD_MS);
-    expect(progress.status(T0).lanes[1]).toEqual({ lane: '1', behindMs: 0, stalled: false });
-    progress.apply(lane('0'), T0 + 31 * SECOND);
-    expect(progress.status(T0).lanes[1]).toEqual({ lane: '1', behindMs: 31 * SECOND, stalled: true });
+    progress.apply(read('0'), T0);
+    expect(progress.status(T0).times?.evalMs).toBe(T0 - STALLED_MS);
+    expect(progress.status(T0).partitions[1]).toEqual({ partition: '1', behindMs: 0, stalled: false });
+    progress.apply(read('0'), T0 + 31 * SECOND);
+    expect(progress.status(T0).partitions[1]).toEqual({ partition: '1', behindMs: 31 * SECOND, stalled: true });
   });
 
   it('does not wait for partitions of a topic that has fewer now', () => {
     const progress = createProgress();
-    for (const name of ['0', '1', '2']) progress.apply(lane(name, { lanes: 3 }), T0 - HOUR);
-    for (const name of ['0', '1']) progress.apply(lane(name, { lanes: 2 }), T0);
+    for (const name of ['0', '1', '2']) progress.apply(read(name, { lanes: 3 }), T0 - HOUR);
+    for (const name of ['0', '1']) progress.apply(read(name, { lanes: 2 }), T0);
     expect(progress.status(T0).times?.evalMs).toBe(T0);
-    expect(progress.status(T0).lanes.map(({ lane: name }) => name)).toEqual(['0', '1']);
+    expect(progress.status(T0).partitions.map(({ partition: name }) => name)).toEqual(['0', '1']);
   });
 
   it('replaces the reading of a file by the next reading of it, and forgets a file that ended', () => {
     const progress = createProgress();
-    progress.apply(lane('dev:1#first', { lanes: 1 }), T0 - HOUR);
-    progress.apply(lane('dev:1#second', { lanes: 1 }), T0);
+    progress.apply(read('dev:1#first', { lanes: 1 }), T0 - HOUR);
+    progress.apply(read('dev:1#second', { lanes: 1 }), T0);
     expect(progress.status(T0).times?.evalMs).toBe(T0);
-    progress.apply(lane('dev:2#second', { lanes: 2 }), T0 + HOUR);
+    progress.apply(read('dev:2#second', { lanes: 2 }), T0 + HOUR);
     progress.forget('dev:1#second');
     expect(progress.status(T0 + HOUR).times?.evalMs).toBe(T0 + HOUR);
     progress.forget('dev:2#second');
@@ -135,7 +135,7 @@ describe('progress', () => {
   it('calls a bucket complete 5 s after its end', () => {
     const progress = createProgress();
     const completeAt = (recordMs: number) => {
-      for (const name of ['0', '1']) progress.apply(lane(name), recordMs);
+      for (const name of ['0', '1']) progress.apply(read(name), recordMs);
       return progress.status(recordMs).times?.completeMs;
     };
     expect(completeAt(T0 + 14_999)).toBe(T0);
@@ -156,7 +156,7 @@ describe('progress', () => {
         const progress = createProgress();
         let last = 0;
         for (const { name, lanes, caughtUp, arrival, at } of records) {
-          progress.apply(lane(name, { lanes, caughtUp, arrivalMs: T0 + arrival }), T0 + at);
+          progress.apply(read(name, { lanes, caughtUp, arrivalMs: T0 + arrival }), T0 + at);
           const evalMs = progress.status(T0 + 500_000).times?.evalMs ?? 0;
           expect(evalMs).toBeGreaterThanOrEqual(last);
           last = evalMs;

@@ -278,7 +278,7 @@ describe('windows', () => {
     expect(sumOf(store, at, at + MINUTE)).toBe(2);
   });
 
-  it('keeps the newest reading of a gauge, whichever lane and order it came in', () => {
+  it('keeps the newest reading of a gauge, whichever partition and order it came in', () => {
     const store = createWindowStore({ measures: MEASURES });
     const fill = (lane: string, arrivalMs: number, v: number, at: number) =>
       store.apply(totals(lane, arrivalMs, at, [{ eventMs: arrivalMs, series: { fill: { a: { v, at } } } }]));
@@ -298,7 +298,7 @@ describe('hours', () => {
   const rollups = [{ measure: 'hits', labels: ['level'] }];
   const day: BucketTotals[] = [];
   for (let at = T0 - 3 * HOUR; at < T0 + 5 * HOUR; at += 90 * SECOND) {
-    // Some arrive three minutes late, some fifteen: those are not part of a settled hour.
+    // Some arrive three minutes late, some fifteen: those are not part of a finished hour.
     const age = [0, 180, 900][day.length % 3]! * SECOND;
     day.push(
       totals('0', at, at, [hits(at - age, key(LEVELS[day.length % 2]!, HOSTS[day.length % 3]!), 1 + (day.length % 5))]),
@@ -313,7 +313,7 @@ describe('hours', () => {
     return store;
   }
 
-  it('are handed out once, settled, with the labels that matter only', () => {
+  it('are handed out once, finished, with the labels that matter only', () => {
     const store = run(T0 - 3 * HOUR);
     const hours = store.takeHours(T0 + HOUR + 30 * SECOND);
     expect(hours.map(({ hourMs }) => hourMs)).toEqual([T0 - 3 * HOUR, T0 - 2 * HOUR, T0 - HOUR]);
@@ -343,8 +343,8 @@ describe('hours', () => {
     const kept = whole.takeHours(now);
     for (const from of [T0, T0 + HOUR, T0 + 4 * HOUR]) {
       const restarted = run(from, kept);
-      const settled = whole.hourly.settledEndMs(now);
-      for (let hourMs = T0 - 3 * HOUR; hourMs < settled; hourMs += HOUR) {
+      const finished = whole.hourly.finishedEndMs(now);
+      for (let hourMs = T0 - 3 * HOUR; hourMs < finished; hourMs += HOUR) {
         expect(
           restarted.hourly.hour('hits', hourMs),
           `hour ${(hourMs - T0) / HOUR} from ${(from - T0) / HOUR}`,
@@ -360,8 +360,8 @@ describe('hours', () => {
   it('carry statistics over a day across a restart', () => {
     const kept = run(T0 - 3 * HOUR).takeHours(now);
     const restarted = run(T0 + HOUR, kept);
-    const settled = kept.filter(({ hourMs }) => hourMs < T0 + HOUR);
-    const before = settled.reduce(
+    const finished = kept.filter(({ hourMs }) => hourMs < T0 + HOUR);
+    const before = finished.reduce(
       (sum, { measures }) => sum + Object.values(measures.hits!).reduce((n, [count]) => n + count, 0),
       0,
     );

@@ -1,6 +1,6 @@
-// What evaluations remember: how far back a take-over reads the counts, and what was learned of error templates.
+// What the evaluator remembers: how far back a take-over reads the counts, and what was learned of error templates.
 import { describe, expect, test } from 'vitest';
-import { countsFrom, createCountedEvaluations } from '../../../src/alerter/evaluation.ts';
+import { countsFrom, createStandaloneEvaluator } from '../../../src/alerter/durable-evaluator.ts';
 import type { CountsMessage } from '../../../src/measure/totals.ts';
 import { ERROR_TEMPLATE_VERSION } from '../../../src/tag/error-template.ts';
 import { MEASURES, RULES, rulesOf } from '../rules/kit.ts';
@@ -34,18 +34,18 @@ describe('what was learned of error templates', () => {
     { key: `error.templates/fault ${i}`, firstMs: NOW - 9 * DAY, quiet: true },
   ]);
   const start = (records: ReadonlyMap<string, object>, wallMs: number) =>
-    createCountedEvaluations({ measures: MEASURES, rules: RULES, coveredFromMs: wallMs, wallMs }, records, {
+    createStandaloneEvaluator({ measures: MEASURES, rules: RULES, coveredFromMs: wallMs, wallMs }, records, {
       isFiring: () => false,
     });
   let offset = 0;
-  const seen = (evaluations: ReturnType<typeof start>, template: string, atMs: number) => {
+  const seen = (evaluator: ReturnType<typeof start>, template: string, atMs: number) => {
     const bucketMs = Math.floor(atMs / 10_000) * 10_000;
     const buckets = [{ eventMs: bucketMs, series: { 'error.templates': { [template]: { n: 5 } } } }];
     offset += 1;
     const totals = { lane: '0', arrivalMs: bucketMs, upToOffset: offset, records: 5, buckets };
-    evaluations.counts({ kind: 'totals', totals }, atMs);
+    evaluator.counts({ kind: 'totals', totals }, atMs);
     const progress = { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: atMs, caughtUp: true };
-    evaluations.counts({ kind: 'progress', progress }, atMs);
+    evaluator.counts({ kind: 'progress', progress }, atMs);
   };
   const news = ({ observations }: { observations: readonly { ruleId: string; state: string }[] }) =>
     observations.filter(({ ruleId, state }) => ruleId === 'new-error' && state === 'breached');
@@ -54,20 +54,20 @@ describe('what was learned of error templates', () => {
     const records = new Map<string, object>([
       ['known/since', { sinceMs: NOW - 9 * DAY, templates: ERROR_TEMPLATE_VERSION }],
     ]);
-    const evaluations = start(records, NOW);
-    seen(evaluations, 'fault 1', NOW + 1_000);
-    const first = evaluations.evaluate(NOW + 12_000);
+    const evaluator = start(records, NOW);
+    seen(evaluator, 'fault 1', NOW + 1_000);
+    const first = evaluator.evaluate(NOW + 12_000);
     expect(news(first)).toHaveLength(1);
     const key = 'template/error.templates/fault 1';
     const watched = 'watched/application-silent';
     expect(first.records.map((change) => change.key)).toEqual([key, watched]);
     // Its commit failed: nothing of it may be lost, and what is new comes to it.
-    seen(evaluations, 'fault 2', NOW + 13_000);
-    const second = evaluations.evaluate(NOW + 24_000);
+    seen(evaluator, 'fault 2', NOW + 13_000);
+    const second = evaluator.evaluate(NOW + 24_000);
     expect(second.records.map((change) => change.key)).toEqual([key, watched, 'template/error.templates/fault 2']);
-    expect(evaluations.evaluate(NOW + 25_000).records).toEqual(second.records);
-    evaluations.accepted();
-    expect(evaluations.evaluate(NOW + 26_000).records).toEqual([]);
+    expect(evaluator.evaluate(NOW + 25_000).records).toEqual(second.records);
+    evaluator.accepted();
+    expect(evaluator.evaluate(NOW + 26_000).records).toEqual([]);
     // A successor of a process that died before that commit has it as news once more; after it, no more.
     for (const [kept, expected] of [
       [records, 1],
@@ -80,21 +80,21 @@ describe('what was learned of error templates', () => {
   });
 
   test('is no news again when the brokers’ clock is set back', () => {
-    const evaluations = start(
+    const evaluator = start(
       new Map([['known/since', { sinceMs: NOW - 9 * DAY, templates: ERROR_TEMPLATE_VERSION }]]),
       NOW,
     );
-    seen(evaluations, 'fault 1', NOW + 1_000);
-    expect(news(evaluations.evaluate(NOW + 12_000))).toHaveLength(1);
+    seen(evaluator, 'fault 1', NOW + 1_000);
+    expect(news(evaluator.evaluate(NOW + 12_000))).toHaveLength(1);
     const later = NOW + 50 * MINUTE;
-    seen(evaluations, 'fault 2', later);
-    expect(news(evaluations.evaluate(later))).toHaveLength(1);
+    seen(evaluator, 'fault 2', later);
+    expect(news(evaluator.evaluate(later))).toHaveLength(1);
     const back = later - HOUR;
-    evaluations.setBack(back);
-    seen(evaluations, 'fault 1', back + 1_000);
-    expect(news(evaluations.evaluate(back + 12_000))).toEqual([]);
-    seen(evaluations, 'fault 3', back + 20_000);
-    expect(news(evaluations.evaluate(back + 32_000))).toMatchObject([{ labels: { 'error.template': 'fault 3' } }]);
+    evaluator.setBack(back);
+    seen(evaluator, 'fault 1', back + 1_000);
+    expect(news(evaluator.evaluate(back + 12_000))).toEqual([]);
+    seen(evaluator, 'fault 3', back + 20_000);
+    expect(news(evaluator.evaluate(back + 32_000))).toMatchObject([{ labels: { 'error.template': 'fault 3' } }]);
   });
 
   test('by another version is forgotten, little by little, and learned anew without a word', () => {
@@ -149,15 +149,11 @@ describe('a first-seen rule that is added later', () => {
   let offset = 0;
 
   function process(records: Map<string, object>, rules: typeof BEFORE, wallMs: number) {
-    const evaluations = createCountedEvaluations(
-      { measures: MEASURES, rules, coveredFromMs: wallMs, wallMs },
-      records,
-      {
-        isFiring: () => false,
-      },
-    );
+    const evaluator = createStandaloneEvaluator({ measures: MEASURES, rules, coveredFromMs: wallMs, wallMs }, records, {
+      isFiring: () => false,
+    });
     return {
-      evaluations,
+      evaluator,
       /** Errors of these kinds, and what is reported of them. */
       see(atMs: number, kinds: { template?: string; route?: string }) {
         const bucketMs = Math.floor(atMs / 10_000) * 10_000;
@@ -174,12 +170,12 @@ describe('a first-seen rule that is added later', () => {
           format: 2,
           buckets: [{ eventMs: bucketMs, series }],
         };
-        evaluations.counts({ kind: 'totals', totals }, atMs);
+        evaluator.counts({ kind: 'totals', totals }, atMs);
         const progress = { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: atMs, caughtUp: true };
-        evaluations.counts({ kind: 'progress', progress }, atMs);
-        const { observations, records: changes } = evaluations.evaluate(atMs + 1_000);
+        evaluator.counts({ kind: 'progress', progress }, atMs);
+        const { observations, records: changes } = evaluator.evaluate(atMs + 1_000);
         for (const { key, value } of changes) value === null ? records.delete(key) : records.set(key, value);
-        evaluations.accepted();
+        evaluator.accepted();
         return observations
           .filter(({ state }) => state === 'breached')
           .map(({ labels }) => Object.values(labels).join());
@@ -199,7 +195,7 @@ describe('a first-seen rule that is added later', () => {
       expect(first.see(at, { template: 'new fault', route: '/calls' }), name).toEqual(['new fault']);
       at += HOUR;
       let now = first;
-      if (way === 'reload') expect(first.evaluations.changeRules(AFTER)).toBeUndefined();
+      if (way === 'reload') expect(first.evaluator.changeRules(AFTER)).toBeUndefined();
       else now = process(records, AFTER, at);
       // The rule that was there goes on; the new one learns, whatever was counted before it came.
       expect(now.see(at + MINUTE, { template: 'second new fault', route: '/calls' }), way).toEqual([
@@ -237,7 +233,7 @@ describe('the brokers’ clock set back by an hour', () => {
     above: 50
 `);
 
-  /** Two lanes that are read to their ends every ten seconds, ten events in each; what a crowd of `errors` adds falls into lane 0. */
+  /** Two partitions that are read to their ends every ten seconds, ten events in each; what a crowd of `errors` adds falls into lane 0. */
   function log() {
     const written: { message: CountsMessage; recordMs: number }[] = [];
     let offset = 0;
@@ -260,37 +256,37 @@ describe('the brokers’ clock set back by an hour', () => {
     };
   }
 
-  const evaluator = (wallMs: number) =>
-    createCountedEvaluations({ measures: MEASURES, rules, coveredFromMs: wallMs - HOUR, wallMs }, new Map(), {
+  const evaluatorFrom = (wallMs: number) =>
+    createStandaloneEvaluator({ measures: MEASURES, rules, coveredFromMs: wallMs - HOUR, wallMs }, new Map(), {
       isFiring: () => false,
     });
-  const breached = (evaluations: ReturnType<typeof evaluator>, wallMs: number) =>
-    evaluations.evaluate(wallMs).observations.some(({ state }) => state === 'breached');
+  const breached = (evaluator: ReturnType<typeof evaluatorFrom>, wallMs: number) =>
+    evaluator.evaluate(wallMs).observations.some(({ state }) => state === 'breached');
 
   /** A crowd is seen for as long as the window is, and one interval more. */
   const within = (s: number, crowd: number) => s >= crowd && s <= crowd + 120;
 
   test('the hour that comes again is counted once, and pages again', () => {
     const { written, interval } = log();
-    const evaluations = evaluator(NOW);
+    const evaluator = evaluatorFrom(NOW);
     let fed = 0;
     const feed = () => {
-      for (; fed < written.length; fed++) evaluations.counts(written[fed]!.message, written[fed]!.recordMs);
+      for (; fed < written.length; fed++) evaluator.counts(written[fed]!.message, written[fed]!.recordMs);
     };
     // The first life of the hour, with a crowd in the middle and one at the end.
     for (let s = 0; s < 3_600; s += 10) {
       interval(NOW + s * SECOND, s === 1_800 || s === 3_590 ? 100 : 1);
       feed();
-      expect(breached(evaluations, NOW + (s + 10) * SECOND), String(s)).toBe(within(s, 1_800) || s === 3_590);
+      expect(breached(evaluator, NOW + (s + 10) * SECOND), String(s)).toBe(within(s, 1_800) || s === 3_590);
     }
     // The second one: nothing of the first is seen, a crowd of its own is.
     for (let s = 0; s < 3_600; s += 10) {
       interval(NOW + s * SECOND, s === 600 ? 100 : 1);
       feed();
-      expect(breached(evaluations, NOW + (s + 10) * SECOND), String(s)).toBe(within(s, 600));
+      expect(breached(evaluator, NOW + (s + 10) * SECOND), String(s)).toBe(within(s, 600));
     }
     // And read from the beginning, by a successor or after a failure, it is the same.
-    for (const again of [evaluations, evaluator(NOW)]) {
+    for (const again of [evaluator, evaluatorFrom(NOW)]) {
       for (const { message, recordMs } of written) again.counts(message, recordMs);
       expect(breached(again, NOW + HOUR)).toBe(false);
       expect(again.evaluate(NOW + HOUR).evalMs).toBe(NOW + HOUR - SECOND);
@@ -299,17 +295,17 @@ describe('the brokers’ clock set back by an hour', () => {
 
   test('where nothing is counted it has to be said', () => {
     const { written, interval } = log();
-    const evaluations = evaluator(NOW);
+    const evaluator = evaluatorFrom(NOW);
     interval(NOW, 100);
-    for (const { message, recordMs } of written) evaluations.counts(message, recordMs);
-    expect(breached(evaluations, NOW + 10 * SECOND)).toBe(true);
-    evaluations.setBack(NOW - HOUR);
-    expect(evaluations.evaluate(NOW - HOUR).evalMs).toBe(0);
+    for (const { message, recordMs } of written) evaluator.counts(message, recordMs);
+    expect(breached(evaluator, NOW + 10 * SECOND)).toBe(true);
+    evaluator.setBack(NOW - HOUR);
+    expect(evaluator.evaluate(NOW - HOUR).evalMs).toBe(0);
     for (const { message } of written.filter(({ message }) => message.kind === 'progress')) {
-      evaluations.counts(message, NOW - HOUR);
+      evaluator.counts(message, NOW - HOUR);
     }
-    expect(evaluations.evaluate(NOW - HOUR).evalMs).toBe(NOW - HOUR);
-    expect(breached(evaluations, NOW - HOUR)).toBe(false);
+    expect(evaluator.evaluate(NOW - HOUR).evalMs).toBe(NOW - HOUR);
+    expect(breached(evaluator, NOW - HOUR)).toBe(false);
   });
 
   test('what fired is neither over at once nor unknown for an hour: a whole window of the new time tells', () => {
@@ -323,23 +319,23 @@ describe('the brokers’ clock set back by an hour', () => {
     above: 50
 `);
     const { written, interval } = log();
-    const evaluations = createCountedEvaluations(
+    const evaluator = createStandaloneEvaluator(
       { measures: MEASURES, rules: each, coveredFromMs: NOW - HOUR, wallMs: NOW },
       new Map(),
       { isFiring: () => false },
     );
     interval(NOW, 100);
-    for (const { message, recordMs } of written) evaluations.counts(message, recordMs);
+    for (const { message, recordMs } of written) evaluator.counts(message, recordMs);
     const state = (atMs: number) => {
       for (const lane of ['0', '1']) {
         const progress = { lane, lanes: 2, position: 1, end: 1, arrivalMs: NOW - HOUR, caughtUp: true };
-        evaluations.counts({ kind: 'progress', progress }, atMs);
+        evaluator.counts({ kind: 'progress', progress }, atMs);
       }
-      return evaluations.evaluate(atMs).observations.map((one) => one.state);
+      return evaluator.evaluate(atMs).observations.map((one) => one.state);
     };
     expect(state(NOW + 10 * SECOND)).toEqual(['breached']);
     const backMs = NOW + 10 * SECOND - HOUR;
-    evaluations.setBack(backMs);
+    evaluator.setBack(backMs);
     for (const s of [1, 60, 120]) expect(state(backMs + s * SECOND), String(s)).toEqual(['unknown']);
     expect(state(backMs + 140 * SECOND)).toEqual(['clear']);
   });
@@ -354,10 +350,10 @@ test('the brokers’ clock set forward by an hour: what is missing in the window
 `);
   const records = new Map<string, object>();
   const begin = () =>
-    createCountedEvaluations({ measures: MEASURES, rules: own, coveredFromMs: NOW - 2 * HOUR, wallMs: NOW }, records, {
+    createStandaloneEvaluator({ measures: MEASURES, rules: own, coveredFromMs: NOW - 2 * HOUR, wallMs: NOW }, records, {
       isFiring: () => false,
     });
-  let evaluations = begin();
+  let evaluator = begin();
   const totals: CountsMessage[] = [];
   let saidMs = 0;
   /** Ten seconds with a hundred errors. */
@@ -367,15 +363,15 @@ test('the brokers’ clock set forward by an hour: what is missing in the window
       kind: 'totals',
       totals: { lane: '0', arrivalMs: atMs, upToOffset: totals.length + 1, records: 100, buckets },
     });
-    evaluations.counts(totals.at(-1)!, atMs + 9 * SECOND);
+    evaluator.counts(totals.at(-1)!, atMs + 9 * SECOND);
     const states: string[] = [];
     for (const ms of [9_000, 9_500]) {
       const said = { writer: 'w', saidMs: saidMs + ms };
       const progress = { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: atMs, caughtUp: true, ...said };
-      evaluations.counts({ kind: 'progress', progress }, atMs + ms);
-      const { observations, records: changed } = evaluations.evaluate(atMs + ms);
+      evaluator.counts({ kind: 'progress', progress }, atMs + ms);
+      const { observations, records: changed } = evaluator.evaluate(atMs + ms);
       for (const { key, value } of changed) if (value !== null) records.set(key, value);
-      evaluations.accepted();
+      evaluator.accepted();
       for (const { ruleId, state } of observations) states.push(`${ruleId} ${state}`);
     }
     saidMs += 10 * SECOND;
@@ -398,8 +394,8 @@ test('the brokers’ clock set forward by an hour: what is missing in the window
   for (let s = 0; s < 3_600; s += 10) {
     if (s === 60) {
       // A successor reads the counts.
-      evaluations = begin();
-      for (const message of totals) evaluations.counts(message, after);
+      evaluator = begin();
+      for (const message of totals) evaluator.counts(message, after);
     }
     const said = [...pass(after + s * SECOND)].filter((state) => !unsaid.has(state));
     if (s < 1_500) expect(said, String(s)).toEqual([]);
@@ -417,7 +413,7 @@ describe('other rules', () => {
 
   test('hold from the next evaluation on, over what is held already', () => {
     const first = cpu('threshold, measure: calls.ended, window: 5m, above: 100');
-    const evaluations = createCountedEvaluations(
+    const evaluator = createStandaloneEvaluator(
       { measures: MEASURES, rules: first, coveredFromMs: NOW, wallMs: NOW },
       new Map(),
       { isFiring: () => false },
@@ -426,19 +422,19 @@ describe('other rules', () => {
       { eventMs: NOW, series: { 'calls.ended': { [['outbound', 'failed', 'a'].join('\u001f')]: { n: 50 } } } },
     ];
     const totals = { lane: '0', arrivalMs: NOW, upToOffset: 1, records: 50, format: 2, buckets };
-    evaluations.counts({ kind: 'totals', totals }, NOW);
+    evaluator.counts({ kind: 'totals', totals }, NOW);
     const progress = { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: NOW, caughtUp: true };
-    evaluations.counts({ kind: 'progress', progress }, NOW + 20_000);
-    const state = () => evaluations.evaluate(NOW + 20_000).observations.map((one) => one.state);
+    evaluator.counts({ kind: 'progress', progress }, NOW + 20_000);
+    const state = () => evaluator.evaluate(NOW + 20_000).observations.map((one) => one.state);
     expect(state()).toEqual(['clear']);
-    expect(evaluations.changeRules(cpu('threshold, measure: calls.ended, window: 5m, above: 10'))).toBeUndefined();
+    expect(evaluator.changeRules(cpu('threshold, measure: calls.ended, window: 5m, above: 10'))).toBeUndefined();
     expect(state()).toEqual(['breached']);
     // What cannot be told from what is held takes a restart, in words; nothing has changed then.
     for (const [rule, why] of [
       ['percentile, measure: http.p95, window: 30m, above: 1 s', /longer window than histograms are held/],
       ['trend, measure: http.error_ratio, floor: 1 %', /no sums per hour are kept of http/],
     ] as const) {
-      expect(evaluations.changeRules(cpu(rule))).toMatch(why);
+      expect(evaluator.changeRules(cpu(rule))).toMatch(why);
       expect(state()).toEqual(['breached']);
     }
   });

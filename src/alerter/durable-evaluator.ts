@@ -1,9 +1,9 @@
-// Windows judged with a memory. In: windows of what was counted, the wall clock, and the records of the alert store. Out: evaluations
-// for the alert machine, with the records that must become durable with them: new kinds of errors, who fell silent, finished hours.
-// Guarantee: what was learned stands in every evaluation until `accepted` says that it is durable.
+// The evaluator with what must outlive it. In: windows of what was counted, the wall clock, and the records of the alert store. Out:
+// evaluations for the alert machine, with the records that must become durable with them: new kinds of errors, who fell silent, finished
+// hours. Guarantee: what was learned stands in every evaluation until `accepted` says that it is durable.
 
 import type { StateChange, StateKey } from '../incidents/records.ts';
-import { watchedBy } from '../rules/kinds.ts';
+import { learnedBy } from '../rules/kinds.ts';
 import {
   createKnownSet,
   createQuietSet,
@@ -34,7 +34,7 @@ interface Evaluation {
   readonly records: readonly StateChange[];
 }
 
-interface Evaluations {
+interface DurableEvaluator {
   evaluate(wallMs: number): Evaluation;
   /** The records of the last evaluation are durable. */
   accepted(): void;
@@ -42,7 +42,7 @@ interface Evaluations {
   changeRules(rules: Rules): string | undefined;
 }
 
-interface EvaluationOptions {
+interface DurableEvaluatorOptions {
   readonly windows: CountedWindows;
   readonly wallMs: number;
   /** Of a simulation of readings alone: that nothing arrives is no silence. */
@@ -77,15 +77,15 @@ export function hoursOf(initial: ReadonlyMap<StateKey, object>): HourRecord[] {
 }
 
 /** @param initial records of the alert store; those of other kinds are left alone */
-export function createEvaluations(
-  options: EvaluationOptions,
+export function createDurableEvaluator(
+  options: DurableEvaluatorOptions,
   initial: ReadonlyMap<StateKey, object>,
   deps: {
     readonly isFiring: (ruleId: string, labels: Labels) => boolean;
     /** Hears how full the set of first-seen rules is, at the beginning and whenever that changes. */
     readonly onKnown?: (keys: number, maxKeys: number) => void;
   },
-): Evaluations {
+): DurableEvaluator {
   const { windows } = options;
   const since = initial.get(KNOWN_SINCE) as ({ sinceMs?: number } & Versioned) | undefined;
   // Templates of another version would all be news: everything is learned anew, without a word.
@@ -126,7 +126,7 @@ export function createEvaluations(
   return {
     changeRules(next) {
       const problem = windows.changeRules(next);
-      if (problem === undefined) known.watchOnly(firstSeen(next).map(watchedBy));
+      if (problem === undefined) known.watchOnly(firstSeen(next).map(learnedBy));
       return problem;
     },
     evaluate(wallMs) {
@@ -155,18 +155,18 @@ export function createEvaluations(
   };
 }
 
-export interface CountedEvaluations extends Evaluations, Pick<CountedWindows, 'store' | 'counts' | 'setBack'> {}
+export interface StandaloneEvaluator extends DurableEvaluator, Pick<CountedWindows, 'store' | 'counts' | 'setBack'> {}
 
 /** Windows of their own, and what judges them: for one who neither stands by nor takes over, such as a simulation. */
-export function createCountedEvaluations(
-  options: CountedWindowsOptions & Omit<EvaluationOptions, 'windows'>,
+export function createStandaloneEvaluator(
+  options: CountedWindowsOptions & Omit<DurableEvaluatorOptions, 'windows'>,
   initial: ReadonlyMap<StateKey, object>,
-  deps: Parameters<typeof createEvaluations>[2],
-): CountedEvaluations {
+  deps: Parameters<typeof createDurableEvaluator>[2],
+): StandaloneEvaluator {
   const windows = createCountedWindows(options, hoursOf(initial));
   const { counts, setBack } = windows;
   return {
-    ...createEvaluations({ ...options, windows }, initial, deps),
+    ...createDurableEvaluator({ ...options, windows }, initial, deps),
     ...{ counts, setBack },
     get store() {
       return windows.store;
@@ -190,7 +190,7 @@ function watchedSince(
     known.length === 0 || known.some(({ key }) => key.startsWith(`${measure}/`));
   return new Map(
     rules.flatMap((rule) => {
-      const what = watchedBy(rule);
+      const what = learnedBy(rule);
       const at = kept === undefined ? (isLearned(rule) ? sinceMs : undefined) : kept[what];
       return typeof at === 'number' ? [[what, at] as const] : [];
     }),
