@@ -4,7 +4,7 @@
 
 import { EventEmitter } from 'node:events';
 import type { Batch, EachBatchPayload, Kafka, KafkaMessage } from 'kafkajs';
-import { type Clock, certainAgeMs, type Moment, momentOf, SET_BACK_MS, settleable } from '../../core/clock.ts';
+import { type Clock, certainAgeMs, deferred, type Moment, momentOf, SET_BACK_MS } from '../../core/clock.ts';
 import { errorText, LogpipeError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { Metrics } from '../../core/metrics.ts';
@@ -97,8 +97,8 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
   let stopping = false;
   let detail = 'not started';
 
-  const started = settleable();
-  const ended = settleable();
+  const started = deferred();
+  const ended = deferred();
 
   const newEpoch = (partitions: readonly number[]) => {
     epoch += 1;

@@ -1,10 +1,10 @@
 // One kafkajs consumer from its birth to its end. In: settings and handlers. Out: batches and group events, and exactly
 // one end: a crash, a failed start, a consumer that fell silent, or `close`. It never restarts by itself.
 import type { Consumer, EachBatchPayload, Kafka, PartitionAssigner } from 'kafkajs';
-import { type Clock, type Moment, momentOf } from '../../core/clock.ts';
+import { backoffMs, type Clock, endsWithin, type Moment, momentOf } from '../../core/clock.ts';
 import { LogpipeError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
-import { backoffMs, explainKafkaFailure, isKafkaAway, METADATA_MAX_AGE_MS } from './client.ts';
+import { explainKafkaFailure, isKafkaAway, METADATA_MAX_AGE_MS } from './client.ts';
 
 const CHECK_MS = 5_000;
 const CLOSE_MS = 10_000;
@@ -183,12 +183,7 @@ export function openKafkaSession(
 
 /** Leaves the group. A broker that does not answer must not keep the process from ending. */
 async function disconnect(consumer: Consumer, clock: Clock): Promise<void> {
-  let cancel = () => {};
-  const deadline = new Promise<void>((resolve) => {
-    cancel = clock.after(CLOSE_MS, resolve);
-  });
-  await Promise.race([consumer.disconnect().catch(() => {}), deadline]);
-  cancel();
+  await endsWithin(consumer.disconnect(), CLOSE_MS, clock.after).catch(() => {});
 }
 
 // Keeps one consumer session running. In: a way to open a session. Out: a new session after every crash, with backoff.
