@@ -118,8 +118,11 @@ export const afterAlive: Clock['after'] = (ms, fn) => {
   return () => clearTimeout(timer);
 };
 
-/** Resolves after `ms`, or at once when `signal` aborts (never rejects). Keeps the process alive while waiting. */
-export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+/**
+ * Resolves after `ms`, or at once when `signal` aborts (never rejects).
+ * @param after whose time is meant; by default real time that keeps the process alive
+ */
+export function sleep(ms: number, signal?: AbortSignal, after = afterAlive): Promise<void> {
   return new Promise((resolve) => {
     if (signal?.aborted) return resolve();
     const done = () => {
@@ -127,7 +130,7 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener('abort', done);
       resolve();
     };
-    const cancel = afterAlive(ms, done);
+    const cancel = after(ms, done);
     signal?.addEventListener('abort', done, { once: true });
   });
 }
@@ -151,7 +154,7 @@ async function raced<T>(work: Promise<T>, ms: number, after: Clock['after']): Pr
 /**
  * What `work` gives, if it does so within `ms`. What comes of it later is ignored, errors included.
  * @param reason the error's text when it is late
- * @param after whose time is meant; by default real time that keeps the process alive
+ * @param after as for `sleep`
  * @throws Error when it is late, or what `work` throws
  */
 export async function within<T>(work: Promise<T>, ms: number, reason: string, after = afterAlive): Promise<T> {

@@ -7,7 +7,7 @@
 // will not get better by itself, further documents for it join the queue unsent, and one of them is tried now and then.
 
 import type { Client } from '@elastic/elasticsearch';
-import { backoffMs, type Clock } from '../core/clock.ts';
+import { backoffMs, type Clock, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
@@ -595,15 +595,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
   /** @throws the signal's reason */
   async function pause(ms: number, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    await new Promise<void>((resolve) => {
-      const wake = () => {
-        cancel();
-        signal.removeEventListener('abort', wake);
-        resolve();
-      };
-      const cancel = clock.after(ms, wake);
-      signal.addEventListener('abort', wake, { once: true });
-    });
+    await sleep(ms, signal, clock.after);
     signal.throwIfAborted();
   }
 
