@@ -1,7 +1,6 @@
 // The whole configuration: each stage's section beside its code, put together here once.
 import { type AlertsConfig, alertsSection } from './alerter/alerts-config.ts';
-import { type Environment, loadYaml, readConfigFile, type Schema } from './core/config-loader.ts';
-import { LogpipeError } from './core/errors.ts';
+import { type Environment, invalidConfig, loadYaml, readConfigFile, type Schema } from './core/config-loader.ts';
 import { LOG_LEVELS, type LogLevel } from './core/log.ts';
 import { exponentialReason } from './core/regex-ambiguity.ts';
 import { type BulkConfig, bulkSection } from './indexing/bulk-writer.ts';
@@ -137,10 +136,7 @@ function checkPatterns(patterns: readonly string[], place: string): void {
     const reason = exponentialReason(pattern);
     if (reason === undefined) return [];
     const fix = 'write what is repeated so that it matches a text in one way only';
-    return [
-      `  - mask.patterns.${i}: found ${JSON.stringify(pattern)}; may take exponential time, since ${reason}: ${fix}`,
-    ];
+    return [`mask.patterns.${i}: found ${JSON.stringify(pattern)}; may take exponential time, since ${reason}: ${fix}`];
   });
-  if (problems.length === 0) return;
-  throw new LogpipeError('LOGPIPE_CONFIG_INVALID', `${place}: ${problems.length} problem(s)\n${problems.join('\n')}`);
+  if (problems.length > 0) throw invalidConfig(place, problems);
 }

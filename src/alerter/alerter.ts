@@ -3,7 +3,7 @@
 // Guarantee: who leads evaluates, decides and notifies; everybody else stands by, and follows the counts as who decides does, so that a
 // take-over need not read them again. One term at a time in this process, begun only after the former leader was fenced off; when it is
 // lost nothing more is decided or sent from it. Kafka gone for long is told directly (blindness.ts), because nothing else can be.
-import { type Clock, SET_BACK_MS, settleable, sleep } from '../core/clock.ts';
+import { backoffMs, type Clock, deferred, isWorthSaying, SET_BACK_MS, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
@@ -18,7 +18,6 @@ import type { CountsMessage } from '../measure/totals.ts';
 import { channelsFor } from '../notify/channels.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
 import { hashOf, type Rules, toDecidingRule } from '../rules/rule-config.ts';
-import { backoffMs, isWorthSaying } from '../source/kafka/client.ts';
 import type { HourRecord } from '../windows/hourly.ts';
 import type { ProgressStatus } from '../windows/progress.ts';
 import type { Labels } from '../windows/series.ts';
@@ -181,7 +180,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
     let endProbes = async () => {};
     let commands: CommandReader | undefined;
     let released: Promise<boolean> | undefined;
-    const gone = settleable();
+    const gone = deferred();
     const term = deps.begin({
       windows,
       store,

@@ -10,7 +10,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
-import type { Clock } from '../core/clock.ts';
+import { type Clock, isWorthSaying } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
@@ -18,7 +18,6 @@ import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
 import { BLIND_ENDED, BLIND_TITLE, blindNotice, CHANNELS, type ChannelName } from '../incidents/notification.ts';
 import { type MessageEntry, SEQ_DIGITS } from '../incidents/records.ts';
 import type { HttpSend } from '../notify/http-send.ts';
-import { isWorthSaying } from '../source/kafka/client.ts';
 
 export interface BlindWatch {
   /** Kafka did something for us: confirmed the membership, took a commit, delivered totals. */

@@ -3,13 +3,13 @@
 // least once, and obeyed once, because the term answers each by its id in the alert state; what is no command is said and left out.
 import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Clock, sleep } from '../core/clock.ts';
+import { backoffMs, type Clock, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
 import type { GivenCommand } from '../incidents/machine.ts';
 import { CHANNELS } from '../incidents/notification.ts';
-import { backoffMs, createKafka, defaultPartitioner, type KafkaConfig } from '../source/kafka/client.ts';
+import { createKafka, defaultPartitioner, type KafkaConfig } from '../source/kafka/client.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
 
 const FORMAT = 1;

@@ -4,7 +4,17 @@
 // that comes again would be counted twice. What has ended in it is told as soon as a whole window of it shows so.
 
 import type { KafkaMessage } from 'kafkajs';
-import { type Clock, momentOf, SET_BACK_MS, type Settleable, STEP_MS, settleable, sleep } from '../core/clock.ts';
+import {
+  backoffMs,
+  type Clock,
+  type Deferred,
+  deferred,
+  isWorthSaying,
+  momentOf,
+  SET_BACK_MS,
+  STEP_MS,
+  sleep,
+} from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { decodeCounts, isProgress, LIVE, LIVE_READ_MS, openVersion } from '../measure/counts-topic.ts';
@@ -12,7 +22,7 @@ import type { Measures } from '../measure/measure-config.ts';
 import type { BucketTotals, CountsMessage } from '../measure/totals.ts';
 import { createEvaluator, type EvaluatorDeps, type Tick } from '../rules/evaluator.ts';
 import type { Rules } from '../rules/rule-config.ts';
-import { backoffMs, isWorthSaying, type KafkaConfig } from '../source/kafka/client.ts';
+import type { KafkaConfig } from '../source/kafka/client.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
 import { HOUR_MS, type HourRecord, type RollupDefinition } from '../windows/hourly.ts';
 import type { WindowStore } from '../windows/windows.ts';
@@ -142,7 +152,7 @@ export function followCounts(
   const { now, log, onMessage } = deps;
   const topic = kafka.topics.counts;
   const closing = new AbortController();
-  const waiting = new Set<{ readonly sinceMs: number; readonly done: Settleable }>();
+  const waiting = new Set<{ readonly sinceMs: number; readonly done: Deferred }>();
   /** Where it would begin again. */
   let againMs = fromMs;
   let newestMs = fromMs;
@@ -207,7 +217,7 @@ export function followCounts(
 
   return {
     caughtUp() {
-      const done = settleable();
+      const done = deferred();
       waiting.add({ sinceMs: performance.now(), done });
       return done.promise;
     },

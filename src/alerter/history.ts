@@ -3,7 +3,7 @@
 // one document (`create` with an id of its own), so it needs no term; and it has its own queue: no message waits for it.
 
 import type { Client } from '@elastic/elasticsearch';
-import type { Clock } from '../core/clock.ts';
+import { backoffMs, type Clock, unlessAborted } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { HISTORY_PREFIX, type HistoryEntry, type OutboxResult } from '../incidents/records.ts';
@@ -12,8 +12,7 @@ import { type IndexTemplate, installIndexTemplate, type TemplateResult } from '.
 import { classifyItem, classifyStatus, errorWords } from '../indexing/outcome.ts';
 
 const BATCH = 100;
-const MIN_BACKOFF_MS = 1_000;
-const MAX_BACKOFF_MS = 60_000;
+const BACKOFF = { firstMs: 1_000, maxMs: 60_000 };
 
 interface HistoryDeps {
   readonly send: SendBulk;
@@ -39,9 +38,6 @@ export function createHistorySender(deps: HistoryDeps): HistorySender {
   const { clock, log } = deps;
   const queue = new Map<string, HistoryEntry>();
   const end = new AbortController();
-  const aborted = new Promise<void>((resolve) => {
-    end.signal.addEventListener('abort', () => resolve(), { once: true });
-  });
   let running: Promise<void> | undefined;
   let prepared = false;
   let failures = 0;
@@ -67,7 +63,7 @@ export function createHistorySender(deps: HistoryDeps): HistorySender {
       if (end.signal.aborted) return;
       failures += 1;
       if (failures === 1) log.warn('The alert history waits', { reason: failure, waiting: queue.size });
-      await wait(Math.min(MAX_BACKOFF_MS, MIN_BACKOFF_MS * 2 ** Math.min(failures - 1, 16)));
+      await wait(backoffMs(failures, BACKOFF));
     }
   }
 
@@ -81,8 +77,7 @@ export function createHistorySender(deps: HistoryDeps): HistorySender {
       // Too much for one request: with a single document there is nothing left to halve.
       if (reply.status === 413 && entries.length > 1) batch = Math.max(1, Math.floor(entries.length / 2));
       if (results.length > 0) {
-        await Promise.race([deps.onResults(results), aborted]);
-        if (end.signal.aborted) return undefined;
+        await unlessAborted(Promise.resolve(deps.onResults(results)), end.signal);
         for (const { id } of results) queue.delete(id);
       }
       return failure;

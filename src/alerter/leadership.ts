@@ -4,7 +4,7 @@
 
 import type { Assigner, GroupMember, Kafka, PartitionAssigner } from 'kafkajs';
 import kafkajs from 'kafkajs';
-import { type Clock, certainAgeMs, type Moment, type Settleable, settleable } from '../core/clock.ts';
+import { type Clock, certainAgeMs, type Deferred, deferred, type Moment } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import {
@@ -79,8 +79,8 @@ export function createLeadership(
   let ledSinceMs: number | undefined;
   /** When the last answered question was asked. */
   let member: Moment | undefined;
-  const waiters = new Set<{ readonly fromMs: number; readonly done: Settleable }>();
-  const ended = settleable();
+  const waiters = new Set<{ readonly fromMs: number; readonly done: Deferred }>();
+  const ended = deferred();
 
   function lose(why: string): void {
     if (epoch === undefined) return;
@@ -170,7 +170,7 @@ export function createLeadership(
     async assured() {
       if (epoch === undefined) throw new LostTermError();
       if (member !== undefined && certainAgeMs(clock, member) < sessionTimeoutMs / 2) return;
-      const done = settleable();
+      const done = deferred();
       waiters.add({ fromMs: clock.monotonicMs(), done });
       await done.promise;
     },

@@ -3,11 +3,22 @@
 // everything that was committed before; a commit of which it is not known what became of it ends the store.
 import { randomUUID } from 'node:crypto';
 import type { Kafka, KafkaMessage, Message, Producer } from 'kafkajs';
-import { type Clock, certainAgeMs, type Moment, momentOf, type Settleable, settleable, sleep } from '../core/clock.ts';
-import { errorText } from '../core/errors.ts';
+import {
+  backoffMs,
+  type Clock,
+  certainAgeMs,
+  type Deferred,
+  deferred,
+  endsWithin,
+  type Moment,
+  momentOf,
+  sleep,
+  within,
+} from '../core/clock.ts';
+import { causeChain, errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
-import { backoffMs, defaultPartitioner, type KafkaConfig } from '../source/kafka/client.ts';
+import { defaultPartitioner, type KafkaConfig } from '../source/kafka/client.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
 import { type AlertStore, LostTermError } from './store.ts';
 
@@ -91,7 +102,8 @@ async function openStore(
   async function write(messages: readonly Message[]): Promise<void> {
     if (over !== undefined) throw over;
     try {
-      await within(commitTimeoutMs, transact(messages), clock);
+      // What comes late is of no consequence: the next one who opens the store fences it off.
+      await within(transact(messages), commitTimeoutMs, `not done within ${commitTimeoutMs} ms`, clock.after);
     } catch (error) {
       // Not even an error before the commit leaves kafkajs's transaction in a state that can be gone on with.
       over = isFenced(error) ? new LostTermError(error) : new LostTermError(error, 'unknown');
@@ -173,7 +185,7 @@ function inRequests(messages: readonly Message[]): Message[][] {
 
 /** kafkajs speaks versions in which a fenced producer is told of its epoch; newer brokers have a code it does not know. */
 function isFenced(error: unknown): boolean {
-  for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {
+  for (const at of causeChain(error)) {
     const { type } = at as Error & { type?: string };
     if (type === 'INVALID_PRODUCER_EPOCH' || type === 'PRODUCER_FENCED') return true;
     if (type === 'KAFKAJS_UNKNOWN_ERROR_CODE' && /\b90\b/.test(at.message)) return true;
@@ -181,22 +193,8 @@ function isFenced(error: unknown): boolean {
   return false;
 }
 
-/** What comes late is of no consequence: the next one who opens the store fences it off. */
-async function within(ms: number, work: Promise<void>, clock: Clock): Promise<void> {
-  let cancel = () => {};
-  const late = new Promise<never>((_, reject) => {
-    cancel = clock.after(ms, () => reject(new Error(`not done within ${ms} ms`)));
-  });
-  work.catch(() => {});
-  try {
-    await Promise.race([work, late]);
-  } finally {
-    cancel();
-  }
-}
-
 async function disconnect(producer: Producer, clock: Clock): Promise<void> {
-  await within(CLOSE_MS, producer.disconnect(), clock).catch(() => {});
+  await endsWithin(producer.disconnect(), CLOSE_MS, clock.after).catch(() => {});
 }
 
 // ---- the records, followed from the beginning of the topic so that a take-over need not read it first ----
@@ -227,7 +225,7 @@ interface RecordsReader {
 interface Waiting {
   found?: ReadonlyMap<StateKey, object>;
   brokersMs?: number;
-  readonly done: Settleable;
+  readonly done: Deferred;
 }
 
 function createRecordsReader(
@@ -238,7 +236,7 @@ function createRecordsReader(
   const { log, clock } = deps;
   const records = new Map<StateKey, object>();
   const expected = new Map<string, Waiting>();
-  const atEnd = settleable();
+  const atEnd = deferred();
   let closed = false;
   let current = new AbortController();
 
@@ -304,7 +302,7 @@ function createRecordsReader(
   return {
     known: atEnd.promise.then(() => records),
     expect(id) {
-      const waiting: Waiting = { done: settleable() };
+      const waiting: Waiting = { done: deferred() };
       expected.set(id, waiting);
       return {
         async records(timeoutMs) {

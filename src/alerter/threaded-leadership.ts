@@ -7,7 +7,7 @@
 // Between two messages this thread may believe that it leads when it no longer does, as any member may: the store's fence decides
 // who writes. A main thread that hangs for good must not lead for good: without its signs of life the thread leaves the group.
 import { Worker } from 'node:worker_threads';
-import { type Clock, certainAgeMs, momentOf, type Settleable, settleable } from '../core/clock.ts';
+import { type Clock, certainAgeMs, type Deferred, deferred, endsWithin, momentOf } from '../core/clock.ts';
 import { type ErrorCode, errorText, LogpipeError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/log.ts';
 import type { KafkaConfig } from '../source/kafka/client.ts';
@@ -79,12 +79,12 @@ export function createThreadedLeadership(
   let thread: Worker | undefined;
   let epoch: number | undefined;
   let asked = 0;
-  const questions = new Map<number, Settleable>();
+  const questions = new Map<number, Deferred>();
   let cancelBeat = () => {};
   let closing = false;
   let gone: Promise<void> | undefined;
-  const closed = settleable();
-  const ended = settleable();
+  const closed = deferred();
+  const ended = deferred();
 
   const send = (message: ToLeaderThread) => thread?.postMessage(message);
 
@@ -173,10 +173,10 @@ export function createThreadedLeadership(
     lose('closed');
     if (thread !== undefined) {
       send({ type: 'close' });
-      await within(CLOSE_MS, closed.promise, clock);
+      await endsWithin(closed.promise, CLOSE_MS, clock.after);
       const terminated = thread.terminate();
       thread.unref();
-      await within(TERMINATE_MS, terminated, clock);
+      await endsWithin(terminated, TERMINATE_MS, clock.after);
     }
     ended.resolve();
   }
@@ -204,7 +204,7 @@ export function createThreadedLeadership(
         if (epoch === undefined) throw new LostTermError();
         const since = momentOf(clock);
         asked += 1;
-        const answer = settleable();
+        const answer = deferred();
         questions.set(asked, answer);
         send({ type: 'assured', question: asked });
         await answer.promise;
@@ -217,13 +217,4 @@ export function createThreadedLeadership(
       return gone;
     },
   };
-}
-
-async function within(ms: number, work: Promise<unknown>, clock: Clock): Promise<void> {
-  let cancel = () => {};
-  const late = new Promise<void>((resolve) => {
-    cancel = clock.after(ms, resolve);
-  });
-  await Promise.race([work, late]);
-  cancel();
 }

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { alertsTemplate } from '../alerter/history.ts';
 import type { Config } from '../config.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { errorText, LogpipeError, listOfProblems } from '../core/errors.ts';
 import { packageRoot } from '../core/package-root.ts';
 import { oneLine } from '../core/safe-json.ts';
 import { indexTemplate } from '../indexing/index-template.ts';
@@ -37,7 +37,7 @@ export async function kibanaImport(
   const ndjson = paths.map(readObjects).join('');
   const problems = checkSavedObjects(ndjson, [indexTemplate(), alertsTemplate(), replayTemplate()]);
   if (problems.length > 0) {
-    const list = problems.map((problem) => `  - ${oneLine(problem, 300)}`).join('\n');
+    const list = listOfProblems(problems.map((problem) => oneLine(problem, 300)));
     throw new LogpipeError('LOGPIPE_KIBANA_OBJECTS', `${problems.length} problem(s), nothing was sent\n${list}`);
   }
   const objects = ndjson

@@ -20,20 +20,6 @@ export const systemClock: Clock = {
   },
 };
 
-/** Resolves after `ms`, or at once when `signal` aborts (never rejects). Keeps the process alive while waiting. */
-export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal?.aborted) return resolve();
-    const done = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal?.addEventListener('abort', done, { once: true });
-  });
-}
-
 /** The clocks differ by more than this from what they did: the wall clock was set, or the machine was suspended. */
 export const STEP_MS = 1_000;
 /**
@@ -124,16 +110,128 @@ export function durationMs(text: string): number {
   return Number.parseInt(text, 10) * UNIT_MS[unit];
 }
 
-// A promise settled from outside, for sources whose end is decided in several places.
+// Waiting, always for a bounded time or until somebody ends it.
 
-export interface Settleable {
+/** As `Clock.after`, but keeps the process alive until then. */
+export const afterAlive: Clock['after'] = (ms, fn) => {
+  const timer = setTimeout(fn, ms);
+  return () => clearTimeout(timer);
+};
+
+/**
+ * Resolves after `ms`, or at once when `signal` aborts (never rejects).
+ * @param after whose time is meant; by default real time that keeps the process alive
+ */
+export function sleep(ms: number, signal?: AbortSignal, after = afterAlive): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted) return resolve();
+    const done = () => {
+      cancel();
+      signal?.removeEventListener('abort', done);
+      resolve();
+    };
+    const cancel = after(ms, done);
+    signal?.addEventListener('abort', done, { once: true });
+  });
+}
+
+const LATE = Symbol('late');
+
+async function raced<T>(work: Promise<T>, ms: number, after: Clock['after']): Promise<T | typeof LATE> {
+  // Timers know no infinity.
+  if (ms === Number.POSITIVE_INFINITY) return work;
+  let cancel = () => {};
+  const late = new Promise<typeof LATE>((resolve) => {
+    cancel = after(ms, () => resolve(LATE));
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    cancel();
+  }
+}
+
+/**
+ * What `work` gives, if it does so within `ms`. What comes of it later is ignored, errors included.
+ * @param reason the error's text when it is late
+ * @param after as for `sleep`
+ * @throws Error when it is late, or what `work` throws
+ */
+export async function within<T>(work: Promise<T>, ms: number, reason: string, after = afterAlive): Promise<T> {
+  const result = await raced(work, ms, after);
+  if (result === LATE) throw new Error(reason);
+  return result;
+}
+
+/** Whether `work` ends within `ms`; see `within`. @throws what `work` throws in time */
+export async function endsWithin(work: Promise<unknown>, ms: number, after = afterAlive): Promise<boolean> {
+  return (await raced(work, ms, after)) !== LATE;
+}
+
+/** What `work` gives, unless the signal aborts first: work that ignores it holds nobody up. @throws the signal's reason */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  let give = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    give = () => reject(signal.reason);
+    if (signal.aborted) give();
+    else signal.addEventListener('abort', give, { once: true });
+  });
+  try {
+    return await Promise.race([aborted, work]);
+  } finally {
+    signal.removeEventListener('abort', give);
+  }
+}
+
+// Failures in a row: how long to wait after each, and which of them to speak of.
+
+export interface Backoff {
+  readonly firstMs: number;
+  readonly maxMs: number;
+}
+
+const BACKOFF: Backoff = { firstMs: 200, maxMs: 5_000 };
+
+/**
+ * How long to wait after so many failures in a row, ms: `firstMs`, doubling up to `maxMs`.
+ * @param failures from 1
+ * @param random from 0 to 1: takes up to half of the wait away, so that several processes do not come back in step
+ */
+export function backoffMs(failures: number, { firstMs, maxMs } = BACKOFF, random?: () => number): number {
+  const most = Math.min(maxMs, firstMs * 2 ** Math.min(failures - 1, 30));
+  return random === undefined ? most : most * (0.5 + random() / 2);
+}
+
+/** Of failures in a row the first is said, and then each time they have doubled. */
+export function isWorthSaying(failures: number): boolean {
+  return (failures & (failures - 1)) === 0;
+}
+
+const REPEAT_MS = 60_000;
+const MAX_REMEMBERED = 200;
+
+/** Whether a text may be said: the same one once a minute. Remembers 200 of them. @param now monotonic, ms */
+export function createThrottle(now: () => number = () => performance.now()): (text: string) => boolean {
+  const lastTime = new Map<string, number>();
+  return (text) => {
+    const time = now();
+    if (time - (lastTime.get(text) ?? Number.NEGATIVE_INFINITY) < REPEAT_MS) return false;
+    if (lastTime.size >= MAX_REMEMBERED) lastTime.clear();
+    lastTime.set(text, time);
+    return true;
+  };
+}
+
+// A promise whose end is decided elsewhere, by whoever comes first.
+
+export interface Deferred {
   readonly promise: Promise<void>;
   resolve(): void;
   reject(error: Error): void;
 }
 
 /** The first call counts. Nobody has to listen to the rejection. */
-export function settleable(): Settleable {
+export function deferred(): Deferred {
   let resolve: () => void = () => {};
   let reject: (error: Error) => void = () => {};
   const promise = new Promise<void>((yes, no) => {

@@ -6,7 +6,7 @@ import { dirname, join, resolve } from 'node:path';
 import { Ajv, type ErrorObject } from 'ajv';
 import formats from 'ajv-formats';
 import { type Document, parseDocument } from 'yaml';
-import { errorText, LogpipeError } from './errors.ts';
+import { errorText, LogpipeError, listOfProblems } from './errors.ts';
 import { packageRoot } from './package-root.ts';
 import { visible } from './safe-json.ts';
 import { createMasker, MASK, type Masker } from './secrets/mask.ts';
@@ -36,7 +36,7 @@ export function loadYaml<T>(text: string, schema: Schema, env: Environment, plac
   const secrets = new Set<string>();
   const value = expandAll(written ?? {}, schema, { env, problems, secrets, masker, place }) as Json;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw invalid(place, [`${place}: the configuration is a mapping of sections, found ${kindOf(value)}`]);
+    throw invalidConfig(place, [`${place}: the configuration is a mapping of sections, found ${kindOf(value)}`]);
   }
   for (const secret of secretsIn(value, schema, masker)) secrets.add(secret);
   const ajv = new Ajv({ allErrors: true, useDefaults: true, strict: false, verbose: true });
@@ -44,13 +44,14 @@ export function loadYaml<T>(text: string, schema: Schema, env: Environment, plac
   const validate = ajv.compile(addFileKeys(schema));
   if (!validate(value)) for (const error of validate.errors ?? []) problems.push(explain(error, { secrets, masker }));
   readSecretFiles(value, schema, '', problems);
-  if (problems.length > 0) throw invalid(place, [...new Set(problems)]);
+  if (problems.length > 0) throw invalidConfig(place, [...new Set(problems)]);
   return deepFreeze(value) as T;
 }
 
-function invalid(place: string, problems: string[]): LogpipeError {
-  const list = problems.map((problem) => `  - ${problem}`).join('\n');
-  return new LogpipeError('LOGPIPE_CONFIG_INVALID', `${place}: ${problems.length} problem(s)\n${list}`);
+/** All that is wrong with one file. @param place names the file */
+export function invalidConfig(place: string, problems: readonly string[]): LogpipeError {
+  const message = `${place}: ${problems.length} problem(s)\n${listOfProblems(problems)}`;
+  return new LogpipeError('LOGPIPE_CONFIG_INVALID', message);
 }
 
 /** Said of a position of the file: the parser's own texts quote what stands there. */
@@ -75,14 +76,14 @@ function readYaml(text: string, place: string): unknown {
     // Its warnings would be printed, with what they are about.
     document = parseDocument(text, { uniqueKeys: true, logLevel: 'error' });
   } catch {
-    throw invalid(place, [`${place}: cannot be read as YAML; it is nested too deeply`]);
+    throw invalidConfig(place, [`${place}: cannot be read as YAML; it is nested too deeply`]);
   }
   const found = [...document.errors, ...document.warnings.filter(({ code }) => code === 'TAG_RESOLVE_FAILED')];
   const problems = found.map(({ code, linePos }) => {
     const at = linePos === undefined ? '' : `:${linePos[0].line}:${linePos[0].col}`;
     return `${place}${at}: ${YAML_PROBLEMS[code] ?? `is no YAML that can be understood (${code})`}`;
   });
-  if (problems.length > 0) throw invalid(place, problems);
+  if (problems.length > 0) throw invalidConfig(place, problems);
   try {
     return document.toJS();
   } catch (error) {
@@ -90,7 +91,7 @@ function readYaml(text: string, place: string): unknown {
       error instanceof RangeError
         ? 'it is nested too deeply'
         : 'an alias (*name) has no anchor (&name) before it, or there are too many; put a value that begins with * into quotes';
-    throw invalid(place, [`${place}: cannot be read as YAML; ${why}`]);
+    throw invalidConfig(place, [`${place}: cannot be read as YAML; ${why}`]);
   }
 }
 
@@ -108,7 +109,7 @@ function expandAll(value: unknown, schema: Schema, reading: Reading): unknown {
     return expand(value, schema, '', reading);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    throw invalid(reading.place, [`${reading.place}: is nested too deeply`]);
+    throw invalidConfig(reading.place, [`${reading.place}: is nested too deeply`]);
   }
 }
 

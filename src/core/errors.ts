@@ -35,6 +35,16 @@ export class LogpipeError extends Error {
   }
 }
 
+/** The error itself, then what caused it, and so on; 8 at most, for a chain may lead back to itself. */
+export function* causeChain(error: unknown): Generator<Error> {
+  for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) yield at;
+}
+
+/** Problems for the end of a message, each on a line of its own. */
+export function listOfProblems(problems: readonly string[]): string {
+  return problems.map((problem) => `  - ${problem}`).join('\n');
+}
+
 /** The text of any thrown value, without assuming it is an Error. */
 export function errorText(error: unknown): string {
   if (error instanceof Error) return error.message || error.name;

@@ -7,7 +7,7 @@
 // will not get better by itself, further documents for it join the queue unsent, and one of them is tried now and then.
 
 import type { Client } from '@elastic/elasticsearch';
-import type { Clock } from '../core/clock.ts';
+import { backoffMs, type Clock, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
@@ -243,7 +243,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
           if (!stuck) waiting += 1;
           report('', round.wait, stuck ? 0 : open.length);
           stuck = true;
-          await pause(backoffMs(attempt++), signal);
+          await pause(backoff(++attempt), signal);
         }
         if (open.length === 0) return;
         round = await sendOpen(open, signal);
@@ -484,7 +484,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
       // Whoever opened the queue has put something into it by then.
       await undefined;
       for (let attempt = 0; queue.entries.length > 0; ) {
-        if (queue.again) await pause(queue.probing ? PROBE_MS : backoffMs(attempt++), signal);
+        if (queue.again) await pause(queue.probing ? PROBE_MS : backoff(++attempt), signal);
         queue.again = false;
         queue.moved = false;
         sent = take(queue);
@@ -588,24 +588,14 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
     metrics.paused.set({ reason }, present ? 1 : 0);
   }
 
-  /** Exponential with jitter, so that several instances do not come back in step. */
-  function backoffMs(attempt: number): number {
-    const most = Math.min(config.maxBackoffMs, config.backoffMs * 2 ** Math.min(attempt, 20));
-    return Math.max(1, most * (0.5 + deps.random() / 2));
+  function backoff(attempts: number): number {
+    return Math.max(1, backoffMs(attempts, { firstMs: config.backoffMs, maxMs: config.maxBackoffMs }, deps.random));
   }
 
   /** @throws the signal's reason */
   async function pause(ms: number, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    await new Promise<void>((resolve) => {
-      const wake = () => {
-        cancel();
-        signal.removeEventListener('abort', wake);
-        resolve();
-      };
-      const cancel = clock.after(ms, wake);
-      signal.addEventListener('abort', wake, { once: true });
-    });
+    await sleep(ms, signal, clock.after);
     signal.throwIfAborted();
   }
 

@@ -4,14 +4,14 @@
 
 import { createHash } from 'node:crypto';
 import type { ICustomPartitioner, Kafka, Message, Producer } from 'kafkajs';
-import { sleep } from '../core/clock.ts';
+import { backoffMs, sleep, unlessAborted } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import { assertAcknowledged } from '../core/kafka/broker-connections.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import type { Chunk, DeadLetter, DeadLetterReason, DeadLetterSink, RawRecord } from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
-import { defaultPartitioner } from '../source/kafka/client.ts';
+import { defaultPartitioner, isTooLargeForKafka } from '../source/kafka/client.ts';
 import { topicMaxBytes } from '../source/kafka/topics.ts';
 import { documentId } from './document.ts';
 import { createLineFile, persist } from './sinks.ts';
@@ -22,8 +22,7 @@ const BATCH_OVERHEAD = 512;
 const MAX_BATCH_BYTES = 1_000_000;
 /** Headers alone need this much. */
 const MIN_LIMIT = 8_192;
-const FIRST_RETRY_MS = 100;
-const MAX_RETRY_MS = 5_000;
+const BACKOFF = { firstMs: 100, maxMs: 5_000 };
 
 interface Queued {
   readonly bytes: number;
@@ -111,8 +110,7 @@ export function createKafkaDeadLetters(deps: {
 
   const work = async () => {
     active = true;
-    let retryMs = FIRST_RETRY_MS;
-    let failing = false;
+    let failures = 0;
     for (dropAborted(); queue.length > 0 && !closing.signal.aborted; dropAborted()) {
       const batch: Queued[] = [];
       try {
@@ -121,39 +119,34 @@ export function createKafkaDeadLetters(deps: {
         if (batch.length === 0) continue;
         await send(batch);
         for (const { settled } of batch) settled();
-        retryMs = FIRST_RETRY_MS;
-        if (failing) {
+        if (failures > 0) {
           log.info('dead letters are written again', { topic });
           metrics.paused.set({ reason: 'dead_letters' }, 0);
         }
-        failing = false;
+        failures = 0;
       } catch (error) {
         queue.unshift(...batch);
         await discard();
-        if (isTooLarge(error) && batch.length > 1) oneByOne = true;
-        else if (isTooLarge(error)) learntLimit = Math.max(MIN_LIMIT, Math.min(maxBytes(), batch[0]!.bytes) / 2);
-        if (!failing) log.error('dead letters cannot be written; trying again', { topic, error: errorText(error) });
-        failing = true;
+        if (isTooLargeForKafka(error) && batch.length > 1) oneByOne = true;
+        else if (isTooLargeForKafka(error))
+          learntLimit = Math.max(MIN_LIMIT, Math.min(maxBytes(), batch[0]!.bytes) / 2);
+        if (failures === 0)
+          log.error('dead letters cannot be written; trying again', { topic, error: errorText(error) });
+        failures += 1;
         metrics.paused.set({ reason: 'dead_letters' }, 1);
-        await sleep(retryMs, closing.signal);
-        retryMs = Math.min(retryMs * 2, MAX_RETRY_MS);
+        await sleep(backoffMs(failures, BACKOFF), closing.signal);
       }
     }
     // In the same stretch as the last look at the queue, so that no letter is pushed in between and left there.
     active = false;
     if (closing.signal.aborted) for (const { failed } of queue.splice(0)) failed(closing.signal.reason);
-    if (failing) metrics.paused.set({ reason: 'dead_letters' }, 0);
+    if (failures > 0) metrics.paused.set({ reason: 'dead_letters' }, 0);
   };
 
   return {
     async put(letters, signal) {
       signal.throwIfAborted();
       closing.signal.throwIfAborted();
-      let give = () => {};
-      const aborted = new Promise<void>((_, reject) => {
-        give = () => reject(signal.reason);
-        signal.addEventListener('abort', give, { once: true });
-      });
       const written = letters.map(
         (letter) =>
           new Promise<void>((settled, failed) => {
@@ -163,11 +156,7 @@ export function createKafkaDeadLetters(deps: {
       // The abort may end the waiting first.
       for (const one of written) one.catch(() => {});
       if (!active) working = work();
-      try {
-        await Promise.race([Promise.all(written), aborted]);
-      } finally {
-        signal.removeEventListener('abort', give);
-      }
+      await unlessAborted(Promise.all(written), signal);
     },
 
     async close() {
@@ -188,14 +177,6 @@ function fitting(letter: DeadLetter, limit: number): Message {
   }
 }
 
-function isTooLarge(error: unknown): boolean {
-  for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {
-    const { type } = at as Error & { type?: string };
-    if (type === 'MESSAGE_TOO_LARGE' || type === 'RECORD_LIST_TOO_LARGE') return true;
-  }
-  return false;
-}
-
 /** Letters as lines of a file, one JSON object each, on disk when `put` resolves. */
 export function createFileDeadLetters(deps: { path: string; log: Log; metrics: Metrics }): DeadLetterSink {
   const { path, log, metrics } = deps;
@@ -211,8 +192,7 @@ export function createFileDeadLetters(deps: { path: string; log: Log; metrics: M
           path,
           log,
           signal,
-          firstRetryMs: FIRST_RETRY_MS,
-          maxRetryMs: MAX_RETRY_MS,
+          backoff: BACKOFF,
           onFailing: (reason) => metrics.paused.set({ reason: 'dead_letters' }, reason === undefined ? 0 : 1),
         }),
       );

@@ -3,7 +3,7 @@
 // records behind it go on. What a sink sets aside leaves its batch and waits by itself, within bounds.
 
 import { TAGS } from '../core/catalogue.ts';
-import { type Clock, sleep } from '../core/clock.ts';
+import { type Clock, endsWithin, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
@@ -363,13 +363,9 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
       flush();
       if (isIdle()) return unsettled === 0;
       const alive = keepAlive();
-      const finished = new Promise<true>((resolve) => idle.push(() => resolve(true)));
-      // A source that has ended is waited for without a deadline (timers know no infinity).
-      const expired = new AbortController();
-      const done = await (deadlineMs === Number.POSITIVE_INFINITY
-        ? finished
-        : Promise.race([finished, sleep(deadlineMs, expired.signal).then(() => false)]));
-      expired.abort();
+      const finished = new Promise<void>((resolve) => idle.push(resolve));
+      // A source that has ended is waited for without a deadline.
+      const done = await endsWithin(finished, deadlineMs);
       alive();
       if (!done) {
         queue.length = 0;

@@ -5,7 +5,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Writable } from 'node:stream';
-import { sleep } from '../core/clock.ts';
+import { type Backoff, backoffMs, sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
@@ -76,8 +76,7 @@ export interface Sink {
 }
 
 const NEWLINE = Buffer.from('\n');
-const FIRST_RETRY_MS = 500;
-const MAX_RETRY_MS = 5_000;
+const BACKOFF = { firstMs: 500, maxMs: 5_000 };
 
 export function createConsoleSink(format: 'pretty' | 'ndjson', deps: { out: Writable; metrics: Metrics }): Sink {
   return {
@@ -146,8 +145,7 @@ export function createNdjsonSink(dir: string, deps: { metrics: Metrics; log: Log
         path: join(dir, `${index}.ndjson`),
         log,
         signal,
-        firstRetryMs: FIRST_RETRY_MS,
-        maxRetryMs: MAX_RETRY_MS,
+        backoff: BACKOFF,
         onFailing(reason) {
           failing = reason;
           metrics.paused.set({ reason: 'sink' }, reason === undefined ? 0 : 1);
@@ -293,8 +291,7 @@ interface Persistence {
   readonly path: string;
   readonly log: Log;
   readonly signal: AbortSignal;
-  readonly firstRetryMs: number;
-  readonly maxRetryMs: number;
+  readonly backoff: Backoff;
   /** Hears why writing fails, and undefined when it works again. */
   readonly onFailing: (reason: string | undefined) => void;
 }
@@ -303,7 +300,7 @@ interface Persistence {
 export async function persist(attempt: () => Promise<void>, options: Persistence): Promise<void> {
   const { what, path, log, signal, onFailing } = options;
   let said: string | undefined;
-  for (let retryMs = options.firstRetryMs; ; retryMs = Math.min(retryMs * 2, options.maxRetryMs)) {
+  for (let failures = 1; ; failures++) {
     signal.throwIfAborted();
     try {
       await attempt();
@@ -318,7 +315,7 @@ export async function persist(attempt: () => Promise<void>, options: Persistence
         log.error(`${what} cannot be written; trying until they can`, { path, error: reason });
       }
       said = reason;
-      await sleep(retryMs, signal);
+      await sleep(backoffMs(failures, options.backoff), signal);
     }
   }
 }

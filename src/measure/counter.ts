@@ -4,7 +4,7 @@
 // a bucket in one synchronous step, so that a new owner always begins with a whole bucket. Never throws for any record; memory is
 // bounded by the publisher's limits beside one open bucket per partition and 3 MB of event ids for each.
 import { randomUUID } from 'node:crypto';
-import { type Clock, SET_BACK_MS, sleep } from '../core/clock.ts';
+import { type Clock, endsWithin, SET_BACK_MS } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
@@ -439,12 +439,7 @@ function createPublisher(options: PublisherOptions, deps: PublisherDeps): Publis
       cancelTimer();
       keepWaiting(closed);
       const published = publish().then(allDurable);
-      if (deadlineMs === Number.POSITIVE_INFINITY) return published;
-      const expired = new AbortController();
-      const late = sleep(deadlineMs, expired.signal).then(() => false);
-      const done = await Promise.race([published, late]);
-      expired.abort();
-      return done;
+      return (await endsWithin(published, deadlineMs)) && published;
     },
   };
 }

@@ -12,10 +12,10 @@
 
 import type { Kafka, Message, Producer } from 'kafkajs';
 import kafkajs from 'kafkajs';
-import { sleep } from '../core/clock.ts';
+import { backoffMs, endsWithin, sleep, within } from '../core/clock.ts';
 import { assertAcknowledged } from '../core/kafka/broker-connections.ts';
 import type { Log } from '../core/log.ts';
-import { defaultPartitioner, explainKafkaFailure } from '../source/kafka/client.ts';
+import { defaultPartitioner, explainKafkaFailure, isTooLargeForKafka } from '../source/kafka/client.ts';
 import type { BucketTotals, CountsMessage, CountsSink, PartitionProgress } from './totals.ts';
 
 const LASTING = 0;
@@ -36,8 +36,7 @@ const OPEN_HEAD_BYTES = 120;
 const MAX_BATCH_BYTES = 900_000;
 /** Below this a codec costs more than it saves. */
 const MIN_COMPRESSED_BYTES = 2_000;
-const FIRST_RETRY_MS = 100;
-const MAX_RETRY_MS = 5_000;
+const BACKOFF = { firstMs: 100, maxMs: 5_000 };
 /** Longer than kafkajs's own time-outs of one request together with its retries should ever take. */
 const SEND_TIMEOUT_MS = 60_000;
 const CLOSE_MS = 5_000;
@@ -80,7 +79,7 @@ export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log 
 
   const fail = (error: unknown, bytes: number) => {
     discard();
-    const reason = isTooLarge(error)
+    const reason = isTooLargeForKafka(error)
       ? `totals of ${bytes} bytes are too large for topic ${topic}; raise its max.message.bytes`
       : explainKafkaFailure(error);
     if (trouble === undefined) log.error('counts cannot be written; trying until they can', { topic, error: reason });
@@ -88,14 +87,14 @@ export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log 
   };
 
   const send = async (messages: Message[], bytes: number): Promise<void> => {
-    let retryMs = FIRST_RETRY_MS;
     const { None, Snappy } = kafkajs.CompressionTypes;
-    for (;;) {
+    for (let failures = 1; ; failures++) {
       closing.signal.throwIfAborted();
       try {
         producer ??= await connect();
         const compression = bytes < MIN_COMPRESSED_BYTES ? None : Snappy;
-        const answers = await withTimeout(producer.send({ topic, acks: -1, compression, messages }), SEND_TIMEOUT_MS);
+        const sent = producer.send({ topic, acks: -1, compression, messages });
+        const answers = await within(sent, SEND_TIMEOUT_MS, `Kafka did not answer within ${SEND_TIMEOUT_MS} ms`);
         assertAcknowledged(
           answers,
           messages.map(({ partition }) => partition!),
@@ -104,14 +103,13 @@ export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log 
         break;
       } catch (error) {
         if (closing.signal.aborted) throw error;
-        if (isTooLarge(error) && messages.length > 1) {
+        if (isTooLargeForKafka(error) && messages.length > 1) {
           discard();
           for (const message of messages) await send([message], sizeOf(message));
           return;
         }
         fail(error, bytes);
-        await sleep(retryMs, closing.signal);
-        retryMs = Math.min(retryMs * 2, MAX_RETRY_MS);
+        await sleep(backoffMs(failures, BACKOFF), closing.signal);
       }
     }
     if (trouble !== undefined) log.info('counts are written again', { topic });
@@ -146,7 +144,7 @@ export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log 
       // Also ends a send that is under way: whoever cares has waited for it before.
       const last = producer;
       producer = undefined;
-      await withTimeout(Promise.all([last?.disconnect(), working]), CLOSE_MS).catch(() => {});
+      await endsWithin(Promise.all([last?.disconnect(), working]), CLOSE_MS).catch(() => {});
     },
   };
 }
@@ -231,24 +229,4 @@ export function decodeCounts(value: Buffer | null): CountsMessage | undefined {
 
 function sizeOf({ value }: Message): number {
   return typeof value === 'string' ? Buffer.byteLength(value) + 100 : 100;
-}
-
-function isTooLarge(error: unknown): boolean {
-  for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
-    const { type } = at as { type?: string };
-    if (type === 'MESSAGE_TOO_LARGE' || type === 'RECORD_LIST_TOO_LARGE') return true;
-  }
-  return false;
-}
-
-async function withTimeout<T>(work: Promise<T>, ms: number): Promise<T> {
-  const over = new AbortController();
-  const late = sleep(ms, over.signal).then(() => {
-    throw new Error(`Kafka did not answer within ${ms} ms`);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    over.abort();
-  }
 }

@@ -4,8 +4,7 @@
 
 import { FIELDS, type FieldGroup, type FieldType } from '../core/catalogue.ts';
 import { durationMs, durationSchema } from '../core/clock.ts';
-import { type Environment, loadYaml, readConfigFile, type Schema } from '../core/config-loader.ts';
-import { LogpipeError } from '../core/errors.ts';
+import { type Environment, invalidConfig, loadYaml, readConfigFile, type Schema } from '../core/config-loader.ts';
 
 export type Scalar = string | number | boolean;
 
@@ -166,10 +165,7 @@ export function loadMeasures(options: { file?: string | undefined; env: Environm
 export function parseMeasures(text: string, env: Environment, place: string): Measures {
   const { measures } = loadYaml<{ measures: Record<string, WrittenMeasure> }>(text, MEASURES_SCHEMA, env, place);
   const problems = findProblems(measures);
-  if (problems.length > 0) {
-    const list = problems.map((problem) => `  - ${problem}`).join('\n');
-    throw new LogpipeError('LOGPIPE_CONFIG_INVALID', `${place}: ${problems.length} problem(s)\n${list}`);
-  }
+  if (problems.length > 0) throw invalidConfig(place, problems);
   return new Map(Object.keys(measures).map((name) => [name, complete(name, measures)]));
 }
 

@@ -3,7 +3,7 @@
 
 import type { ScheduledTask } from 'node-cron';
 import cron from 'node-cron';
-import { type Clock, sleep } from '../core/clock.ts';
+import { type Clock, unlessAborted, within } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/log.ts';
 import { type Reading, readMeasure, windowTo } from '../windows/values.ts';
@@ -52,12 +52,9 @@ export function createHealthMonitor(
   async function ask(probe: Probe): Promise<readonly ProbeReading[]> {
     const deadline = new AbortController();
     const signal = AbortSignal.any([ending.signal, deadline.signal]);
-    const late = sleep(config.timeoutMs, signal).then(() => {
-      deadline.abort();
-      throw new Error(`no answer within ${config.timeoutMs} ms`);
-    });
     try {
-      return await Promise.race([probe.run(signal), late]);
+      const answer = within(probe.run(signal), config.timeoutMs, `no answer within ${config.timeoutMs} ms`);
+      return await unlessAborted(answer, ending.signal);
     } catch (error) {
       if (!ending.signal.aborted) {
         log.warn(`health check: ${probe.name} could not be asked`, { reason: deps.mask(errorText(error)) });
@@ -65,7 +62,6 @@ export function createHealthMonitor(
       return [];
     } finally {
       deadline.abort();
-      late.catch(() => {});
     }
   }
 

@@ -2,7 +2,7 @@
 // channel, and their results. Guarantee: given up only for what can never be sent; nothing is sent without the term; a
 // lost term forgets everything.
 import { setMaxListeners } from 'node:events';
-import type { Clock } from '../core/clock.ts';
+import { backoffMs, type Clock, endsWithin, unlessAborted } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
@@ -118,13 +118,7 @@ export function createDispatcher(options: DispatcherOptions, deps: DispatcherDep
     active: () => !end.signal.aborted,
     async drain(timeoutMs) {
       draining = true;
-      let cancel = () => {};
-      const late = new Promise<false>((resolve) => {
-        cancel = deps.clock.after(timeoutMs, () => resolve(false));
-      });
-      const done = await Promise.race([idle().then(() => true), late]);
-      cancel();
-      return done;
+      return endsWithin(idle(), timeoutMs, deps.clock.after);
     },
     async close() {
       draining = true;
@@ -309,7 +303,7 @@ function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQu
       queued.left = result.left ?? queued.left;
     }
     if (!result.ok && goesOn(queued, result)) {
-      const waitMs = backoffMs(queued.attempts, result.retryAfterMs);
+      const waitMs = Math.max(deps.minBackoffMs, result.retryAfterMs ?? backoff(queued.attempts));
       waitFor(queued, waitMs);
       // Asked to come back later, the channel is left alone altogether: the limit is the address's, not the message's.
       if (result.retryAfterMs !== undefined) pause(waitMs);
@@ -373,7 +367,9 @@ function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQu
           error: reasonText(errorText(error)),
         });
       }
-      await ended(new Promise<true>((resolve) => after(backoffMs(tries, undefined), () => resolve(true))));
+      await ended(
+        new Promise<true>((resolve) => after(Math.max(deps.minBackoffMs, backoff(tries)), () => resolve(true))),
+      );
       await permitted();
     }
     return false;
@@ -398,22 +394,14 @@ function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQu
 
   /** The value, or undefined when everything ends first: a channel that ignores the signal cannot hold up the end. */
   function ended<T>(value: Promise<T>): Promise<T | undefined> {
-    if (signal.aborted) {
-      value.catch(() => {});
-      return Promise.resolve(undefined);
-    }
-    return new Promise((resolve, reject) => {
-      const abort = () => resolve(undefined);
-      signal.addEventListener('abort', abort, { once: true });
-      value.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+    return unlessAborted(value, signal).catch((error) => {
+      if (signal.aborted) return undefined;
+      throw error;
     });
   }
 
-  /** Exponential with jitter, so that several channels and instances do not come back in step. */
-  function backoffMs(attempts: number, retryAfterMs: number | undefined): number {
-    if (retryAfterMs !== undefined) return Math.max(retryAfterMs, deps.minBackoffMs);
-    const most = Math.min(deps.maxBackoffMs, deps.minBackoffMs * 2 ** Math.min(attempts - 1, 30));
-    return Math.max(deps.minBackoffMs, most * (0.5 + deps.random() / 2));
+  function backoff(attempts: number): number {
+    return backoffMs(attempts, { firstMs: deps.minBackoffMs, maxMs: deps.maxBackoffMs }, deps.random);
   }
 
   function sayFailure(queued: Queued, reason: string, more: object): void {

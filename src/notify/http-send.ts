@@ -9,7 +9,7 @@ import type { Duplex, Readable } from 'node:stream';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import axios from 'axios';
 import type { Clock } from '../core/clock.ts';
-import { LogpipeError } from '../core/errors.ts';
+import { causeChain, LogpipeError } from '../core/errors.ts';
 import { MASK, type Masker } from '../core/secrets/mask.ts';
 import { cut, oneLine, type SendResult } from '../incidents/notification.ts';
 
@@ -319,8 +319,7 @@ export function wayTo(address: URL, timeoutMs: number, tls: ConnectionOptions = 
 
 /** What the proxy itself said or did, of an error that axios gave. */
 export function proxyErrorOf(error: unknown): ProxyError | undefined {
-  const cause = error instanceof ProxyError ? error : (error as { cause?: unknown } | null | undefined)?.cause;
-  return cause instanceof ProxyError ? cause : undefined;
+  return [...causeChain(error)].find((one) => one instanceof ProxyError);
 }
 
 /** For https:// addresses: each connection is a tunnel of its own. */

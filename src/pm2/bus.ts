@@ -6,13 +6,12 @@
 // is connected. Written here, since the client on offer (pm2-axon 4.0.1, last of 2024) rests on Node's deprecated
 // `new Buffer` and would bring four packages for these few lines.
 import { connect, type Socket } from 'node:net';
-import type { Clock } from '../core/clock.ts';
+import { backoffMs, type Clock, within } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 
 /** An application's log lines travel on the bus too; a longer message is no event we want. */
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
-const FIRST_RETRY_MS = 500;
-const LAST_RETRY_MS = 15_000;
+const BACKOFF = { firstMs: 500, maxMs: 15_000 };
 
 interface BusOptions {
   /** Path of `pub.sock`. */
@@ -33,7 +32,7 @@ export function followBus(options: BusOptions, deps: BusDeps): () => void {
   let ended = false;
   let socket: Socket | undefined;
   let cancelRetry = () => {};
-  let waitMs = FIRST_RETRY_MS;
+  let failures = 0;
   let told = false;
 
   function begin(): void {
@@ -42,7 +41,7 @@ export function followBus(options: BusOptions, deps: BusDeps): () => void {
     const current = connect(options.socket);
     socket = current;
     current.once('connect', () => {
-      waitMs = FIRST_RETRY_MS;
+      failures = 0;
       told = false;
       deps.onState({ connected: true });
     });
@@ -61,8 +60,8 @@ export function followBus(options: BusOptions, deps: BusDeps): () => void {
       if (ended) return;
       if (!told) deps.onState({ connected: false, reason });
       told = true;
-      cancelRetry = deps.clock.after(waitMs, begin);
-      waitMs = Math.min(waitMs * 2, LAST_RETRY_MS);
+      failures += 1;
+      cancelRetry = deps.clock.after(backoffMs(failures, BACKOFF), begin);
     });
   }
 
@@ -153,21 +152,11 @@ const ID = 'logpipe:0';
 
 /** @throws Error when PM2 does not answer within `timeoutMs`, or with something else than its list */
 export function readProcessList(socketPath: string, timeoutMs: number): Promise<ProcessList> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(socketPath);
-    const timer = setTimeout(() => fail(new Error(`PM2 has not given its list within ${timeoutMs} ms`)), timeoutMs);
-    const fail = (error: Error) => {
-      clearTimeout(timer);
-      socket.destroy();
-      reject(error);
-    };
+  const socket = connect(socketPath);
+  const answered = new Promise<ProcessList>((resolve, reject) => {
     const read = createFrameReader((args) => {
       const [answer, id] = args.map(argumentValue);
-      if (id !== ID) return;
-      const list = listOf(answer);
-      clearTimeout(timer);
-      socket.destroy();
-      resolve(list);
+      if (id === ID) resolve(listOf(answer));
     });
     socket.once('connect', () => {
       socket.write(frame(`j:${JSON.stringify({ type: 'call', method: 'getMonitorData', args: [{}] })}`, `s:${ID}`));
@@ -176,12 +165,14 @@ export function readProcessList(socketPath: string, timeoutMs: number): Promise<
       try {
         read(bytes);
       } catch (error) {
-        fail(error as Error);
+        reject(error);
       }
     });
-    socket.once('error', fail);
-    socket.once('close', () => fail(new Error('PM2 closed the connection')));
+    socket.on('error', reject);
+    socket.once('close', () => reject(new Error('PM2 closed the connection')));
   });
+  const late = `PM2 has not given its list within ${timeoutMs} ms`;
+  return within(answered, timeoutMs, late).finally(() => socket.destroy());
 }
 
 function frame(...args: readonly string[]): Buffer {

@@ -3,8 +3,8 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { type Clock, durationMs } from '../core/clock.ts';
-import { type Environment, loadYaml, readConfigFile } from '../core/config-loader.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { type Environment, invalidConfig, loadYaml, readConfigFile } from '../core/config-loader.ts';
+import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { isCollected, type Measure, type Measures, type Unit, type Where } from '../measure/measure-config.ts';
 import { BUCKET_MS } from '../measure/totals.ts';
@@ -42,10 +42,7 @@ export function loadRules(options: { file?: string | undefined; env: Environment
 export function parseRules(text: string, env: Environment, place: string, measures: Measures): Rules {
   const { rules } = loadYaml<{ rules: Record<string, WrittenRule> }>(text, RULES_SCHEMA, env, place);
   const problems = findProblems(rules, measures);
-  if (problems.length > 0) {
-    const list = problems.map((problem) => `  - ${problem}`).join('\n');
-    throw new LogpipeError('LOGPIPE_CONFIG_INVALID', `${place}: ${problems.length} problem(s)\n${list}`);
-  }
+  if (problems.length > 0) throw invalidConfig(place, problems);
   return Object.freeze(Object.entries(rules).map(([id, written]) => complete(id, written, measures)));
 }
 

@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import winston from 'winston';
+import { endsWithin } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import { AttachedTransport, FORMAT_FAILED, isOfHandler } from './attached.ts';
 import { type Info, LEVEL, MESSAGE } from './call.ts';
@@ -468,12 +469,7 @@ export class LogFile extends AttachedTransport {
   }
 
   async #finish(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const deadline = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, this.#options.closeTimeoutMs);
-    });
-    await Promise.race([this.#writing, deadline]);
-    clearTimeout(timer);
+    if (this.#writing !== undefined) await endsWithin(this.#writing, this.#options.closeTimeoutMs);
     this.#over = true;
     this.#wake();
     const lost = this.#unwritten + this.#missing;

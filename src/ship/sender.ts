@@ -11,6 +11,7 @@
 // A broker gets one request at a time, for all of its lanes that are ready. One that has not answered for two seconds is
 // watched: as soon as another broker says that its partitions are led elsewhere, it is no longer waited for.
 import errors from 'kafkajs/src/protocol/error.js';
+import { backoffMs } from '../core/clock.ts';
 import type { Partition } from '../core/kafka/broker-connections.ts';
 import type { Brokers, PartitionBatch, ProducerId } from './brokers.ts';
 import type { ShipRecord } from './log-record.ts';
@@ -67,8 +68,7 @@ interface Lane {
 const SEND_TIMEOUT_MS = 15_000;
 /** A broker that has not answered within this may be frozen: the others are asked who leads. */
 const SLOW_MS = 2_000;
-const FIRST_BACKOFF_MS = 50;
-const MAX_BACKOFF_MS = 5_000;
+const BACKOFF = { firstMs: 50, maxMs: 5_000 };
 /** How often at most the partitions are asked for while something is wrong, and how old they get when nothing is. */
 const MAX_LOOK_MS = 1_000;
 const METADATA_MAX_AGE_MS = 30_000;
@@ -541,9 +541,9 @@ export function createSender(
   };
 }
 
-/** Doubling with each failure, with jitter so that many applications do not return together. */
+/** With jitter, so that many applications do not return together. */
 function backoff(failures: number): number {
-  return Math.min(FIRST_BACKOFF_MS * 2 ** Math.min(failures - 1, 10), MAX_BACKOFF_MS) * (0.5 + Math.random() / 2);
+  return backoffMs(failures, BACKOFF, Math.random);
 }
 
 // Which partition a record goes to when it is sent for the first time. In: the topic's partitions and the record's key. Out: a

@@ -1,6 +1,7 @@
 // Winston to Kafka. In: info objects from a Winston logger. Out: records in a Kafka topic, and events about them.
 // Guarantee: nothing here throws into the application, makes it wait or grows beyond the queue's limits.
 import { writeSync } from 'node:fs';
+import { endsWithin } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import { explainConnection } from '../core/kafka/broker-connections.ts';
 import { createMasker } from '../core/secrets/mask.ts';
@@ -192,13 +193,8 @@ export class KafkaTransport extends AttachedTransport {
 
   async #finish(): Promise<CloseResult> {
     waitForExit(this, false);
-    let timer: NodeJS.Timeout | undefined;
-    // The one timer that keeps the process alive: until it fires, delivery has its chance.
-    const deadline = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, this.#closeTimeoutMs);
-    });
-    await Promise.race([this.#sender.drain(), deadline]);
-    clearTimeout(timer);
+    // The one wait that keeps the process alive: until it ends, delivery has its chance.
+    await endsWithin(this.#sender.drain(), this.#closeTimeoutMs);
     this.#sender.abort();
     const undelivered = this.#queue.records;
     if (undelivered > 0) {

@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { constants, open } from 'node:fs';
 import { Socket } from 'node:net';
 import { promisify } from 'node:util';
-import { type Clock, settleable } from '../core/clock.ts';
+import { type Clock, deferred } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Chunk, ChunkOrigin, Deliver, RawRecord, Source } from '../core/record.ts';
@@ -179,7 +179,7 @@ export function createStdinSource(
     maxLineBytes,
     onCut: (bytes) => log.warn('a line was cut', { path: 'stdin', bytes, keptBytes: maxLineBytes }),
   });
-  const ended = settleable();
+  const ended = deferred();
   let detail = 'not started';
   let reading = false;
 

@@ -15,7 +15,8 @@ import ConnectionPool from 'kafkajs/src/network/connectionPool.js';
 import errors from 'kafkajs/src/protocol/error.js';
 import apiKeys from 'kafkajs/src/protocol/requests/apiKeys.js';
 import table from 'kafkajs/src/protocol/requests/index.js';
-import { errorText } from '../errors.ts';
+import { createThrottle, systemClock, within } from '../clock.ts';
+import { causeChain, errorText } from '../errors.ts';
 import { repairKafkaJsTime } from './kafkajs-timer.ts';
 
 export interface Partition {
@@ -70,8 +71,6 @@ const ANSWER_TIMEOUT_MS = 10_000;
 /** Another broker is asked as well when one has not answered within this. */
 const HEDGE_MS = 1_500;
 const KEEP_ALIVE_MS = 60_000;
-const REPEAT_MS = 60_000;
-const MAX_REMEMBERED = 200;
 const WARN_LEVEL = 2;
 
 interface Node {
@@ -168,7 +167,7 @@ export function createBrokerConnections(
     node.broker?.disconnect().catch(() => {});
     node.broker = undefined;
     const fresh = newBroker(node);
-    const made = within(fresh.connect(), READY_TIMEOUT_MS, `connecting to ${node.host}:${node.port}`).then(
+    const made = answerWithin(fresh.connect(), READY_TIMEOUT_MS, `connecting to ${node.host}:${node.port}`).then(
       () => {
         if (node.ready === made) node.broker = fresh;
         return fresh;
@@ -221,7 +220,7 @@ export function createBrokerConnections(
         const node = order[asked];
         if (node === undefined) return;
         asked += 1;
-        within(question(node), answerTimeoutMs, `${node.host}:${node.port}`).then(
+        answerWithin(question(node), answerTimeoutMs, `${node.host}:${node.port}`).then(
           (answer) => {
             clearTimeout(timer);
             asked = order.length;
@@ -323,18 +322,9 @@ function shuffled<T>(list: T[]): T[] {
   return list;
 }
 
-/** @throws Error when `work` has not ended within `ms` */
-export async function within<T>(work: Promise<T>, ms: number, what: string): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what}: Kafka did not answer within ${ms} ms`)), ms);
-    timer.unref();
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+/** Waiting does not keep the process alive. @throws Error when Kafka has not answered within `ms` */
+export function answerWithin<T>(answer: Promise<T>, ms: number, what: string): Promise<T> {
+  return within(answer, ms, `${what}: Kafka did not answer within ${ms} ms`, systemClock.after);
 }
 
 /** The answer with its error codes, which kafkajs would throw the first of. */
@@ -348,18 +338,14 @@ function asItIs({ request, response }: Protocol): object {
  */
 export function passOn(
   warn: (message: string) => void,
-  now: () => number = () => performance.now(),
+  now?: () => number,
 ): (entry: { namespace: string; log: { message: unknown; error?: unknown } }) => void {
-  const lastTime = new Map<string, number>();
+  const maySay = createThrottle(now);
   return ({ namespace, log }) => {
     // For a broker that refuses a login kafkajs gives an error instead of a text.
     const message = errorText(log.message);
     const text = `[${namespace}] ${message}${typeof log.error === 'string' ? `: ${log.error}` : ''}`;
-    const time = now();
-    if (time - (lastTime.get(text) ?? Number.NEGATIVE_INFINITY) < REPEAT_MS) return;
-    if (lastTime.size >= MAX_REMEMBERED) lastTime.clear();
-    lastTime.set(text, time);
-    warn(text);
+    if (maySay(text)) warn(text);
   };
 }
 
@@ -396,7 +382,7 @@ export function explainConnection(error: unknown, section = ''): string {
 }
 
 function hintOf(error: unknown, text: string, section: string): string | undefined {
-  for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {
+  for (const at of causeChain(error)) {
     const { name, type, code } = at as Error & { type?: string; code?: unknown };
     if (name === 'KafkaJSSASLAuthenticationError') return `check ${section}sasl`;
     if (type === 'ILLEGAL_SASL_STATE') return `nobody logs in at this port: check the port and ${section}sasl`;

@@ -20,6 +20,7 @@
 //   meanwhile, and a heartbeat that timed out is the coordinator's "no longer me": it is looked for anew, and the member stays the
 //   one it was, so that nobody waits for the end of its session.
 import { createRequire } from 'node:module';
+import { endsWithin } from '../clock.ts';
 
 interface SocketRequest {
   sentAt: number | null;
@@ -356,14 +357,7 @@ function readWhileBeating(runner: Runner): void {
         beating.error = error;
       },
     );
-    let timer: NodeJS.Timeout | undefined;
-    await Promise.race([
-      answered,
-      new Promise((resolve) => {
-        timer = setTimeout(resolve, BEAT_MS);
-      }),
-    ]);
-    clearTimeout(timer);
+    await endsWithin(answered, BEAT_MS);
     if (!('error' in beating)) return;
     this[BEATING] = undefined;
     throw beating.error;

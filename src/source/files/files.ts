@@ -3,7 +3,7 @@
 // be read holds up no other.
 import { type FSWatcher, watch } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
-import { type Clock, settleable, sleep } from '../../core/clock.ts';
+import { type Clock, deferred, endsWithin, sleep } from '../../core/clock.ts';
 import { errorText } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { Metrics } from '../../core/metrics.ts';
@@ -97,7 +97,7 @@ export interface FileSourceDeps {
 export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Source {
   const { log, clock, metrics } = deps;
   const tracker = createOffsetTracker();
-  const ended = settleable();
+  const ended = deferred();
   const watchers: FSWatcher[] = [];
   const folders = createFolders();
   let followers: FileFollower[] = [];
@@ -330,7 +330,7 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
       for (const watcher of watchers) watcher.close();
       if (!wasStarted) return;
       // A chunk that nobody takes any more must not keep the process from ending.
-      await Promise.race([loop, new Promise<void>((done) => clock.after(CLOSE_MS, done))]);
+      await endsWithin(loop, CLOSE_MS, clock.after);
       await settle();
       for (const follower of followers) await follower.close();
       unlock();

@@ -3,7 +3,8 @@
 import { readFileSync } from 'node:fs';
 import type { ICustomPartitioner, Kafka, KafkaConfig as KafkaJsConfig } from 'kafkajs';
 import kafkajs from 'kafkajs';
-import { errorText, LogpipeError } from '../../core/errors.ts';
+import { createThrottle } from '../../core/clock.ts';
+import { causeChain, errorText, LogpipeError } from '../../core/errors.ts';
 import { type BrokerAddresses, explainConnection } from '../../core/kafka/broker-connections.ts';
 import { registerCodecs } from '../../core/kafka/codecs.ts';
 import { repairKafkaJsTime } from '../../core/kafka/kafkajs-timer.ts';
@@ -262,8 +263,6 @@ function readPem(path: string, file: string): string {
 
 // Said each time a producer is built with limited retries; the one that is knows what it does.
 const EXPECTED = 'Limiting retries for the idempotent producer';
-const REPEAT_MS = 60_000;
-const MAX_REMEMBERED = 200;
 
 /**
  * kafkajs repeats a connection error several times a second while a broker is away, so the same message is passed on
@@ -275,7 +274,7 @@ function routeKafkaJsLogs(log: Log): (entry: {
   /** kafkajs sometimes gives an error where it promises a text. */
   log: { message: unknown; error?: unknown; broker?: unknown; groupId?: unknown };
 }) => void {
-  const lastTime = new Map<string, number>();
+  const maySay = createThrottle();
   return ({ namespace, level, log: entry }) => {
     const meta: Record<string, unknown> = { from: `kafkajs ${namespace}`.trim() };
     if (entry.broker !== undefined) meta.broker = entry.broker;
@@ -283,12 +282,8 @@ function routeKafkaJsLogs(log: Log): (entry: {
     if (entry.error !== undefined) meta.error = errorText(entry.error);
     const message = errorText(entry.message);
     if (level > kafkajs.logLevel.WARN || message.startsWith(EXPECTED)) return log.debug(message, meta);
-    const key = `${namespace}|${message}`;
-    const now = performance.now();
-    if (now - (lastTime.get(key) ?? Number.NEGATIVE_INFINITY) < REPEAT_MS) return log.debug(message, meta);
-    if (lastTime.size >= MAX_REMEMBERED) lastTime.clear();
-    lastTime.set(key, now);
-    log.warn(message, meta);
+    if (maySay(`${namespace}|${message}`)) log.warn(message, meta);
+    else log.debug(message, meta);
   };
 }
 
@@ -365,11 +360,7 @@ export interface IntakeConfig {
   readonly giveUpAfter: number;
 }
 
-// What a dead consumer means. In: the error that ended it. Out: whether Kafka is merely away, how long to wait, when to
-// give up, and words for the operator.
-
-const FIRST_BACKOFF_MS = 200;
-const MAX_BACKOFF_MS = 5_000;
+// What a dead consumer means. In: the error that ended it. Out: whether Kafka is merely away, and words for the operator.
 
 const AWAY = new Set([
   'KafkaJSConnectionError',
@@ -388,7 +379,7 @@ const NEEDS_A_PERSON = new Set(['UNKNOWN_TOPIC_OR_PARTITION', 'CORRUPT_MESSAGE']
 
 /** True for failures that pass by themselves: no broker answers, or the cluster is electing. */
 export function isKafkaAway(error: unknown): boolean {
-  for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {
+  for (const at of causeChain(error)) {
     const { name, type, retriable } = at as Error & { type?: string; retriable?: boolean };
     if (AWAY.has(name)) return true;
     if (name === 'KafkaJSProtocolError' && retriable === true && !NEEDS_A_PERSON.has(type ?? '')) return true;
@@ -396,19 +387,18 @@ export function isKafkaAway(error: unknown): boolean {
   return false;
 }
 
-/** Milliseconds before attempt `failures` + 1: 200 ms, doubling up to 5 s. */
-export function backoffMs(failures: number): number {
-  return Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.min(failures - 1, 16));
-}
-
-/** Of failures in a row the first is said, and then each time they have doubled. */
-export function isWorthSaying(failures: number): boolean {
-  return (failures & (failures - 1)) === 0;
+/** The broker, or the topic, takes no record or batch of that size. */
+export function isTooLargeForKafka(error: unknown): boolean {
+  for (const at of causeChain(error)) {
+    const { type } = at as Error & { type?: string };
+    if (type === 'MESSAGE_TOO_LARGE' || type === 'RECORD_LIST_TOO_LARGE') return true;
+  }
+  return false;
 }
 
 /** The error in words, with what to do about the ones that are known. */
 export function explainKafkaFailure(error: unknown): string {
-  for (let at = error, depth = 0; at instanceof Error && depth < 8; at = at.cause, depth++) {
+  for (const at of causeChain(error)) {
     const { name, type } = at as Error & { type?: string };
     if (type === 'UNKNOWN_TOPIC_OR_PARTITION') return 'the topic does not exist; run `logpipe setup` or create it';
     if (name === 'KafkaJSNotImplemented') return `${at.message}; the records use a codec this build does not know`;

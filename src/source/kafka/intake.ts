@@ -1,10 +1,15 @@
-// The Kafka source. In: the log topic, as one member of the indexer's consumer group. Out: chunks of raw records, and
-// committed offsets. Guarantee: an offset is committed only when it and everything before it has been acknowledged
-// within the present assignment; whatever ends the consumer, it is rebuilt or the process is told.
+// The Kafka source: a batch's way from kafkajs to the pipeline. In: the log topic, as one member of a consumer group. Out: chunks of
+// raw records, and committed offsets. Guarantee: an offset is committed only when it and everything before it has been acknowledged
+// within the present assignment; nothing is skipped because kafkajs read on from another position than ours; chunks of a
+// partition are delivered one after the other, none of an assignment that has ended; whatever ends the consumer, it is rebuilt
+// or the process is told.
+//
+// A batch passes the gate (is the last one taken?), the check of continuity (is it the next one?) and delivery (chunks, each with
+// its segment of the offset tracker). What is acknowledged, commits.ts commits.
 
 import { EventEmitter } from 'node:events';
 import type { Batch, EachBatchPayload, Kafka, KafkaMessage } from 'kafkajs';
-import { type Clock, certainAgeMs, type Moment, momentOf, SET_BACK_MS, settleable } from '../../core/clock.ts';
+import { type Clock, certainAgeMs, deferred, type Moment, momentOf, SET_BACK_MS, sleep } from '../../core/clock.ts';
 import { errorText, LogpipeError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { Metrics } from '../../core/metrics.ts';
@@ -14,7 +19,7 @@ import { createCommitter } from './commits.ts';
 import { createOffsetTracker, type OffsetTracker } from './offset-tracker.ts';
 import { createKafkaPositions, type PartitionPosition, type StartPosition } from './positions.ts';
 import { firstOffsetOf, hasPacked, isAppendTime, toRecords, unpackAll } from './record-batch.ts';
-import { createGate, createSupervisor, HEALTHY_MS, type KafkaSession, openKafkaSession } from './session.ts';
+import { createSupervisor, HEALTHY_MS, type KafkaSession, openKafkaSession } from './session.ts';
 
 const LAG_INTERVAL_MS = 10_000;
 const POSITION_RETRY_MS = 500;
@@ -34,8 +39,20 @@ interface KafkaSourceOptions {
   };
 }
 
+/** What happens inside, for tests and for anybody who wants to watch. */
+interface KafkaSourceEvents {
+  /** A new assignment began; its partitions are read from where the group had committed. */
+  joined: [{ epoch: number; partitions: readonly number[] }];
+  /** The broker took a commit: `offset` is the next one to read. */
+  committed: [{ partition: number; offset: number }];
+  /** The consumer stopped for good. */
+  crash: [{ error: Error }];
+  /** A new consumer was built after a crash and has joined. */
+  restarted: [];
+}
+
 export interface KafkaSource extends Source {
-  readonly events: KafkaSourceEmitter;
+  readonly events: EventEmitter<KafkaSourceEvents>;
   /** Of the partitions that are read at present. */
   positions(): readonly PartitionPosition[];
 }
@@ -58,9 +75,10 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
     );
   }
 
-  const events = createKafkaEvents();
+  const events = new EventEmitter<KafkaSourceEvents>();
   const gate = createGate(clock);
-  const patience = createGate(clock);
+  /** Aborts at the end: nothing is waited for any more. */
+  const ending = new AbortController();
   const tracker = createOffsetTracker((count) => metrics.staleAcks.inc(count));
   const positions = createKafkaPositions(
     { topic, group: config.group, lagIntervalMs: LAG_INTERVAL_MS },
@@ -97,8 +115,8 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
   let stopping = false;
   let detail = 'not started';
 
-  const started = settleable();
-  const ended = settleable();
+  const started = deferred();
+  const ended = deferred();
 
   const newEpoch = (partitions: readonly number[]) => {
     epoch += 1;
@@ -120,7 +138,7 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
         log.warn('the committed offsets could not be read; trying again', { topic, error: errorText(error) });
         joined = false;
         detail = 'the committed offsets cannot be read';
-        await patience.wait(POSITION_RETRY_MS);
+        await sleep(POSITION_RETRY_MS, ending.signal, clock.after);
       }
       if (since !== epoch || (stopping && starts === undefined)) return;
     }
@@ -229,7 +247,7 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
     stopping = true;
     supervisor.stop();
     gate.wake();
-    patience.wake();
+    ending.abort();
     started.resolve();
   };
 
@@ -288,9 +306,89 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
   };
 }
 
-// One kafkajs batch -> chunks for the pipeline, each with its segment of the offset tracker. With `splitMs` no chunk reaches
-// over the beginning of an arrival bucket, nor over a moment when the brokers' clock was set back. Guarantee: chunks of a batch are
-// delivered one after the other; none of an assignment that has ended.
+// --- The gate: backpressure ---
+
+/** Shut while the pipeline still takes in the last chunk; waiting can be cut short. */
+interface Gate {
+  readonly open: boolean;
+  /** Shut until the promise settles. What a rejection means is the caller's business. */
+  shutUntil(done: Promise<void>): void;
+  /** Resolves when the gate opens, when `wake` is called, or after `ms`. */
+  wait(ms: number): Promise<void>;
+  /** Lets every waiter look again. */
+  wake(): void;
+}
+
+function createGate(clock: Clock): Gate {
+  let shutBy: Promise<void> | undefined;
+  const waiters = new Set<() => void>();
+  const wake = () => {
+    for (const waiter of [...waiters]) waiter();
+  };
+  return {
+    get open() {
+      return shutBy === undefined;
+    },
+    shutUntil(done) {
+      shutBy = done;
+      const open = () => {
+        if (shutBy !== done) return;
+        shutBy = undefined;
+        wake();
+      };
+      done.then(open, open);
+    },
+    wait(ms) {
+      return new Promise((resolve) => {
+        const finish = () => {
+          cancel();
+          waiters.delete(finish);
+          resolve();
+        };
+        const cancel = clock.after(ms, finish);
+        waiters.add(finish);
+      });
+    },
+    wake,
+  };
+}
+
+// --- Continuity: is this batch the next one? ---
+
+interface ContinuityCheck {
+  /** False: the batch is not to be taken; `seek` has been called. */
+  continues(batch: Batch): boolean;
+  /** A new assignment. */
+  reset(): void;
+}
+
+/**
+ * kafkajs can hand over a batch that was fetched before a rejoin although the seek of the new assignment is no longer
+ * pending: with several brokers, when the partition's leader moved, the fetcher of the new leader has applied it while
+ * the batch still waited in the queue of the old one. Such a batch lies beyond the committed offset. One seek back to
+ * our position tells that apart from records that no longer exist: after those the same gap comes again.
+ */
+function createContinuityCheck(
+  tracker: Pick<OffsetTracker, 'position'>,
+  seek: (partition: number, offset: number) => void,
+): ContinuityCheck {
+  const soughtBack = new Map<number, number>();
+  return {
+    continues(batch) {
+      const { partition, fetchedOffset } = batch as Batch & { readonly fetchedOffset?: string };
+      const expected = tracker.position(partition);
+      // Not the first record's offset: compaction and transaction markers leave gaps behind a right position.
+      if (expected === undefined || !(Number(fetchedOffset) > expected)) return true;
+      if (soughtBack.get(partition) === expected) return true;
+      soughtBack.set(partition, expected);
+      seek(partition, expected);
+      return false;
+    },
+    reset: () => soughtBack.clear(),
+  };
+}
+
+// --- Delivery: from a batch to chunks ---
 
 interface KafkaDelivery {
   /**
@@ -300,6 +398,9 @@ interface KafkaDelivery {
   take(batch: Batch): Promise<void>;
 }
 
+/**
+ * With `splitMs` no chunk reaches over the beginning of an arrival bucket, nor over a moment when the brokers' clock was set back.
+ */
 export function createKafkaDelivery(
   options: { topic: string; splitMs: number | undefined },
   deps: { tracker: OffsetTracker; deliver: Deliver; isStopping: () => boolean },
@@ -437,48 +538,12 @@ function cutsOf(
   return cuts;
 }
 
-// Does a batch continue what was read? In: batches as kafkajs hands them over. Out: take it, or have it fetched again.
-// Guarantee: nothing is skipped because kafkajs read on from another position than ours.
-
-interface ContinuityCheck {
-  /** False: the batch is not to be taken; `seek` has been called. */
-  continues(batch: Batch): boolean;
-  /** A new assignment. */
-  reset(): void;
-}
-
 /**
- * kafkajs can hand over a batch that was fetched before a rejoin although the seek of the new assignment is no longer
- * pending: with several brokers, when the partition's leader moved, the fetcher of the new leader has applied it while
- * the batch still waited in the queue of the old one. Such a batch lies beyond the committed offset. One seek back to
- * our position tells that apart from records that no longer exist: after those the same gap comes again.
- */
-function createContinuityCheck(
-  tracker: Pick<OffsetTracker, 'position'>,
-  seek: (partition: number, offset: number) => void,
-): ContinuityCheck {
-  const soughtBack = new Map<number, number>();
-  return {
-    continues(batch) {
-      const { partition, fetchedOffset } = batch as Batch & { readonly fetchedOffset?: string };
-      const expected = tracker.position(partition);
-      // Not the first record's offset: compaction and transaction markers leave gaps behind a right position.
-      if (expected === undefined || !(Number(fetchedOffset) > expected)) return true;
-      if (soughtBack.get(partition) === expected) return true;
-      soughtBack.set(partition, expected);
-      seek(partition, expected);
-      return false;
-    },
-    reset: () => soughtBack.clear(),
-  };
-}
-
-// Cuts a batch where a new arrival bucket begins, so that a commit can name the first record of a bucket. Pure.
-// Guarantee: every record that may be the first of its bucket begins a part. A record time that goes back begins none.
-
-/**
- * Indexes of `records` between which the parts lie, the first and the last included. What the partition had reached before
- * need not be known: a cut more does no harm.
+ * Cuts where a new arrival bucket begins, so that a commit can name the first record of a bucket: every record that may be the
+ * first one begins a part. A record time that goes back begins none.
+ *
+ * @returns indexes of `records` between which the parts lie, the first and the last included. What the partition had reached before
+ * need not be known: one cut too many does no harm.
  */
 export function splitAtBuckets(records: readonly RawRecord[], widthMs: number): number[] {
   const cuts = [0];
@@ -491,23 +556,4 @@ export function splitAtBuckets(records: readonly RawRecord[], widthMs: number): 
   }
   if (records.length > 0) cuts.push(records.length);
   return cuts;
-}
-
-// What happens inside the Kafka source, for tests and for anybody who wants to watch it.
-
-interface KafkaSourceEvents {
-  /** A new assignment began; its partitions are read from where the group had committed. */
-  joined: [{ epoch: number; partitions: readonly number[] }];
-  /** The broker took a commit: `offset` is the next one to read. */
-  committed: [{ partition: number; offset: number }];
-  /** The consumer stopped for good. */
-  crash: [{ error: Error }];
-  /** A new consumer was built after a crash and has joined. */
-  restarted: [];
-}
-
-type KafkaSourceEmitter = EventEmitter<KafkaSourceEvents>;
-
-function createKafkaEvents(): KafkaSourceEmitter {
-  return new EventEmitter<KafkaSourceEvents>();
 }

@@ -1,10 +1,13 @@
-// One kafkajs consumer from its birth to its end. In: settings and handlers. Out: batches and group events, and exactly
-// one end: a crash, a failed start, a consumer that fell silent, or `close`. It never restarts by itself.
+// A consumer of a group, kept running. In: settings, and handlers for batches and what happens in the group. Out: one session
+// after the other, each a kafkajs consumer of its own. Guarantee: a session has exactly one end (a crash, a failed start, a
+// consumer that fell silent, or `close`) and never restarts by itself; the supervisor opens the next one. A Kafka that is away is
+// waited for and logged once per episode; a consumer that keeps failing for another reason ends the supervision with
+// LOGPIPE_KAFKA_FAILED instead of being silently dead.
 import type { Consumer, EachBatchPayload, Kafka, PartitionAssigner } from 'kafkajs';
-import { type Clock, type Moment, momentOf } from '../../core/clock.ts';
+import { backoffMs, type Clock, endsWithin, type Moment, momentOf, sleep } from '../../core/clock.ts';
 import { LogpipeError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
-import { backoffMs, explainKafkaFailure, isKafkaAway, METADATA_MAX_AGE_MS } from './client.ts';
+import { explainKafkaFailure, isKafkaAway, METADATA_MAX_AGE_MS } from './client.ts';
 
 const CHECK_MS = 5_000;
 const CLOSE_MS = 10_000;
@@ -54,6 +57,7 @@ export interface KafkaSession {
   close(): Promise<void>;
 }
 
+/** Connects, joins and reads; what comes of it the handlers hear. */
 export function openKafkaSession(
   options: SessionOptions,
   handlers: SessionHandlers,
@@ -183,17 +187,10 @@ export function openKafkaSession(
 
 /** Leaves the group. A broker that does not answer must not keep the process from ending. */
 async function disconnect(consumer: Consumer, clock: Clock): Promise<void> {
-  let cancel = () => {};
-  const deadline = new Promise<void>((resolve) => {
-    cancel = clock.after(CLOSE_MS, resolve);
-  });
-  await Promise.race([consumer.disconnect().catch(() => {}), deadline]);
-  cancel();
+  await endsWithin(consumer.disconnect(), CLOSE_MS, clock.after).catch(() => {});
 }
 
-// Keeps one consumer session running. In: a way to open a session. Out: a new session after every crash, with backoff.
-// Guarantee: a Kafka that is away is waited for and logged once per episode; a consumer that keeps failing for another
-// reason ends the supervision with LOGPIPE_KAFKA_FAILED instead of being silently dead.
+// --- The supervisor ---
 
 /** A consumer that read this long was healthy: its crash is not one of a row. */
 export const HEALTHY_MS = 60_000;
@@ -212,6 +209,7 @@ interface Supervisor {
   stop(): void;
 }
 
+/** Opens a session, and after every crash the next one, with backoff. */
 export function createSupervisor(
   options: { topic: string; brokers: readonly string[]; giveUpAfter: number },
   hooks: {
@@ -224,8 +222,7 @@ export function createSupervisor(
 ): Supervisor {
   const { topic, brokers, giveUpAfter } = options;
   const { log, metrics, clock } = deps;
-  const waiting = createGate(clock);
-  let stopped = false;
+  const stopping = new AbortController();
   let readingSince: number | undefined;
   let crashed = false;
   /** Sessions in a row that failed for a reason that does not pass by itself. */
@@ -243,7 +240,7 @@ export function createSupervisor(
     if (isKafkaAway(error)) {
       absences += 1;
       if (absences === 1) log.error('Kafka is unreachable; trying until it answers', { topic, brokers, error: what });
-      return waiting.wait(backoffMs(absences));
+      return sleep(backoffMs(absences), stopping.signal, clock.after);
     }
     failures = healthy ? 1 : failures + 1;
     log.error('the Kafka consumer failed', { topic, error: what, failures, giveUpAfter });
@@ -254,16 +251,16 @@ export function createSupervisor(
         error,
       );
     }
-    await waiting.wait(backoffMs(failures));
+    await sleep(backoffMs(failures), stopping.signal, clock.after);
   };
 
   return {
     async run() {
-      while (!stopped) {
+      while (!stopping.signal.aborted) {
         readingSince = undefined;
         const error = await hooks.open().ended;
         hooks.onEnd(error, error === undefined ? 'closed' : explainKafkaFailure(error));
-        if (error === undefined || stopped) return;
+        if (error === undefined || stopping.signal.aborted) return;
         crashed = true;
         await afterCrash(error);
       }
@@ -276,54 +273,7 @@ export function createSupervisor(
       crashed = false;
     },
     stop() {
-      stopped = true;
-      waiting.wake();
+      stopping.abort();
     },
-  };
-}
-
-// The backpressure valve. Shut while the pipeline still takes in the last chunk; waiting can be cut short.
-
-interface Gate {
-  readonly open: boolean;
-  /** Shut until the promise settles. What a rejection means is the caller's business. */
-  shutUntil(done: Promise<void>): void;
-  /** Resolves when the gate opens, when `wake` is called, or after `ms`. */
-  wait(ms: number): Promise<void>;
-  /** Lets every waiter look again. */
-  wake(): void;
-}
-
-export function createGate(clock: Clock): Gate {
-  let shutBy: Promise<void> | undefined;
-  const waiters = new Set<() => void>();
-  const wake = () => {
-    for (const waiter of [...waiters]) waiter();
-  };
-  return {
-    get open() {
-      return shutBy === undefined;
-    },
-    shutUntil(done) {
-      shutBy = done;
-      const open = () => {
-        if (shutBy !== done) return;
-        shutBy = undefined;
-        wake();
-      };
-      done.then(open, open);
-    },
-    wait(ms) {
-      return new Promise((resolve) => {
-        const finish = () => {
-          cancel();
-          waiters.delete(finish);
-          resolve();
-        };
-        const cancel = clock.after(ms, finish);
-        waiters.add(finish);
-      });
-    },
-    wake,
   };
 }

@@ -5,23 +5,16 @@
 import type { KafkaMessage } from 'kafkajs';
 import filterAborted from 'kafkajs/src/consumer/filterAbortedMessages.js';
 import errors from 'kafkajs/src/protocol/error.js';
-import { sleep } from '../../core/clock.ts';
+import { backoffMs, isWorthSaying, sleep } from '../../core/clock.ts';
 import { errorText } from '../../core/errors.ts';
 import {
+  answerWithin,
   type BrokerConnections,
   createBrokerConnections,
   type Partition,
-  within,
 } from '../../core/kafka/broker-connections.ts';
 import type { Log } from '../../core/log.ts';
-import {
-  addressesOf,
-  backoffMs,
-  explainKafkaFailure,
-  failedReading,
-  isWorthSaying,
-  type KafkaConfig,
-} from './client.ts';
+import { addressesOf, explainKafkaFailure, failedReading, type KafkaConfig } from './client.ts';
 import { endOfFetched } from './fetch-decoder.ts';
 import { hasPacked, unpackAll, wholeBatchOf } from './record-batch.ts';
 
@@ -244,7 +237,7 @@ function read(
         // In turn, for a broker fills its answer from the first one on.
         const from = turn++ % ranges.length;
         const inTurn = [...ranges.slice(from), ...ranges.slice(0, from)];
-        const answer = await within(
+        const answer = await answerWithin(
           connections.ask<Fetched>(nodeId, 'Fetch', {
             maxWaitTime: WAIT_MS,
             minBytes: 1,
@@ -510,7 +503,7 @@ async function offsetsAt(
     type Answer = { responses: { partitions: { partition: number; errorCode: number; offset: string }[] }[] };
     const topics = [{ topic, partitions: mine.map((partition) => ({ partition, timestamp: when })) }];
     const question = connections.ask<Answer>(nodeId, 'ListOffsets', { topics });
-    const { responses } = await within(question, ANSWER_MS, `broker ${nodeId}`).catch((error) => {
+    const { responses } = await answerWithin(question, ANSWER_MS, `broker ${nodeId}`).catch((error) => {
       connections.giveUp(nodeId, errorText(error));
       throw error;
     });

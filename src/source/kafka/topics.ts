@@ -4,7 +4,7 @@
 import type { Admin, Kafka } from 'kafkajs';
 import kafkajs from 'kafkajs';
 import { sleep } from '../../core/clock.ts';
-import { errorText, LogpipeError } from '../../core/errors.ts';
+import { causeChain, errorText, LogpipeError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import { explainKafkaFailure, type KafkaConfig } from './client.ts';
 
@@ -263,8 +263,7 @@ const ELECTING = new Set(['NOT_LEADER_FOR_PARTITION', 'LEADER_NOT_AVAILABLE', 'R
 
 /** kafkajs puts what it tried again in vain into an error without a type. */
 function isElecting(error: unknown): boolean {
-  const { type = '', cause } = (error ?? {}) as { readonly type?: string; readonly cause?: unknown };
-  return ELECTING.has(type) || (cause !== undefined && cause !== error && isElecting(cause));
+  return [...causeChain(error)].some((at) => ELECTING.has((at as { readonly type?: string }).type ?? ''));
 }
 
 /**

@@ -4,7 +4,7 @@ import { type AlerterDeps, createAlerter, type Term } from '../../../src/alerter
 import { createCountedWindows } from '../../../src/alerter/counts-follower.ts';
 import type { LeadershipHooks } from '../../../src/alerter/leadership.ts';
 import { type AlertStore, LostTermError } from '../../../src/alerter/store.ts';
-import { settleable } from '../../../src/core/clock.ts';
+import { deferred } from '../../../src/core/clock.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { createFakeClock, settled } from '../../kit/fake-clock.ts';
 
@@ -20,7 +20,7 @@ function running() {
   let onMessage: Parameters<AlerterDeps['follow']>[1]['onMessage'] | undefined;
   /** Stores that are being opened. */
   const opening: { give(): void; fail(error: Error): void }[] = [];
-  const known = settleable();
+  const known = deferred();
   let stores = 0;
   const alerter = createAlerter(
     { group: 'alerter' },
@@ -38,7 +38,7 @@ function running() {
       createStores: () => ({
         async open() {
           const id = ++stores;
-          const ready = settleable();
+          const ready = deferred();
           opening.push({ give: ready.resolve, fail: ready.reject });
           await ready.promise;
           const store: AlertStore = {

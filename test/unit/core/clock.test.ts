@@ -1,6 +1,16 @@
-// The two detectors: a wall clock that was set, and a process that slept. What was slept is nobody's silence.
+// The two detectors: a wall clock that was set, and a process that slept (what was slept is nobody's silence). And waiting: for
+// a bounded time, until an abort, after failures in a row.
 import { expect, test } from 'vitest';
-import { certainAgeMs, momentOf, watchClock } from '../../../src/core/clock.ts';
+import {
+  backoffMs,
+  certainAgeMs,
+  endsWithin,
+  isWorthSaying,
+  momentOf,
+  unlessAborted,
+  watchClock,
+  within,
+} from '../../../src/core/clock.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
 const HOUR = 3_600_000;
@@ -75,4 +85,40 @@ test('after its end it looks no more', async () => {
   const { clock, watch } = watched();
   watch.stop();
   expect(clock.timers()).toBe(0);
+});
+
+test('who waits for a bounded time gets what came in time, or hears that it is late, and leaves no timer behind', async () => {
+  const clock = createFakeClock();
+  const never = new Promise<string>(() => {});
+  expect(await within(Promise.resolve('in time'), 1_000, 'late', clock.after)).toBe('in time');
+  await expect(within(Promise.reject(new Error('broken')), 1_000, 'late', clock.after)).rejects.toThrow('broken');
+  expect(clock.timers()).toBe(0);
+  const late = expect(within(never, 1_000, 'late', clock.after)).rejects.toThrow('late');
+  const ends = endsWithin(never, 1_000, clock.after);
+  await clock.advance(1_000);
+  await late;
+  expect(await ends).toBe(false);
+  expect(await endsWithin(Promise.resolve(), Number.POSITIVE_INFINITY, clock.after)).toBe(true);
+  expect(clock.timers()).toBe(0);
+});
+
+test('an abort ends the waiting for work that ignores it; work that fails afterwards is nobody’s', async () => {
+  const end = new AbortController();
+  let fail: (error: Error) => void = () => {};
+  const work = new Promise<void>((_, reject) => {
+    fail = reject;
+  });
+  const waiting = expect(unlessAborted(work, end.signal)).rejects.toThrow('the end');
+  end.abort(new Error('the end'));
+  await waiting;
+  fail(new Error('too late to matter'));
+  await expect(unlessAborted(Promise.resolve(), end.signal)).rejects.toThrow('the end');
+  expect(await unlessAborted(Promise.resolve('done'), new AbortController().signal)).toBe('done');
+});
+
+test('waits double up to their limit; jitter takes half of one at most', () => {
+  const limits = { firstMs: 50, maxMs: 300 };
+  expect([1, 2, 3, 4, 5_000].map((failures) => backoffMs(failures, limits))).toEqual([50, 100, 200, 300, 300]);
+  expect([0, 1].map((jitter) => backoffMs(3, limits, () => jitter))).toEqual([100, 200]);
+  expect([1, 2, 3, 4, 5, 8, 12].filter(isWorthSaying)).toEqual([1, 2, 4, 8]);
 });

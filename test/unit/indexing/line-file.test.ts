@@ -106,7 +106,7 @@ it('a failure is said once, another one is said too, and so is its end', async (
     const error = errors.shift();
     if (error !== undefined) throw new Error(error);
   };
-  const retry = { firstRetryMs: 1, maxRetryMs: 1, onFailing: (reason?: string) => failing.push(reason) };
+  const retry = { backoff: { firstMs: 1, maxMs: 1 }, onFailing: (reason?: string) => failing.push(reason) };
   await persist(attempt, { what: 'letters', path: 'p', log, signal: forever, ...retry });
   expect(said).toEqual([
     'letters cannot be written; trying until they can: full',
