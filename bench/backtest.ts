@@ -6,13 +6,14 @@ import { parseConfig } from '../src/config.ts';
 import { packageRoot } from '../src/core/package-root.ts';
 import { createEventIds } from '../src/core/record.ts';
 import { loadMeasures } from '../src/measure/measure-config.ts';
-import { backtest, type StoredRecord } from '../src/replay/backtest.ts';
+import { backtest } from '../src/replay/backtest.ts';
+import type { StoredRecord } from '../src/replay/stored.ts';
 import { loadRules, reachOf } from '../src/rules/rule-config.ts';
 import { sampleLine } from './lines.ts';
 
 const START = Date.parse('2026-11-24T08:00:00.000Z');
 const PER_SECOND = 1_000;
-const LANES = 4;
+const PARTITIONS = 4;
 const KINDS = 20_000;
 const TIME_AT = '{"timestamp":"'.length;
 
@@ -44,7 +45,7 @@ async function* generate(fromMs: number, toMs: number): AsyncGenerator<readonly 
       const { eventId, line } = lines[n % KINDS]!;
       const value = Buffer.from(line);
       value.write(new Date(arrivalMs).toISOString(), TIME_AT, 'latin1');
-      batch.push({ arrivalMs, lane: n % LANES, value, eventId });
+      batch.push({ arrivalMs, partition: n % PARTITIONS, value, eventId });
     }
     yield batch;
   }

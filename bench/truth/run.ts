@@ -8,7 +8,7 @@ import { errorTemplate } from '../../src/tag/error-template.ts';
 import { type Judgement, judge, type RuleFacts } from './judge.ts';
 import { createRandom } from './random.ts';
 import type { Scenario, Staged } from './scenario.ts';
-import { LANES } from './shipping.ts';
+import { PARTITIONS } from './shipping.ts';
 
 export interface Shipment {
   readonly measures: Measures;
@@ -60,7 +60,7 @@ export function simulate(staged: Staged, { measures, rules }: Shipment): Promise
     measures,
     rules,
     parse: PARSE,
-    lanes: LANES,
+    partitions: PARTITIONS,
     fromMs,
     toMs,
     initial: learned(staged),

@@ -18,7 +18,7 @@ export interface ShippingOptions {
   readonly delayMs?: (occurrence: Occurrence) => number;
 }
 
-export const LANES = 4;
+export const PARTITIONS = 4;
 const MAX_WAIT_MS = 60_000;
 
 export function ship(occurrences: readonly Occurrence[], options: ShippingOptions): Shipped[] {
@@ -35,7 +35,7 @@ export function ship(occurrences: readonly Occurrence[], options: ShippingOption
         arrivalMs: Math.ceil(trueMs + wayMs + waitMs),
         // As the transport does: nothing about what it kept for long.
         ...(waitMs > MAX_WAIT_MS ? {} : { sentMs: Math.floor(trueMs + waitMs + clockAheadMs(host)) }),
-        lane: laneOf(of, random),
+        partition: partitionOf(of, random),
         value: Buffer.from(JSON.stringify({ timestamp, ...doc })),
         eventId: random.eventId(trueMs),
         of,
@@ -49,7 +49,7 @@ export function byArrival(records: Shipped[]): Shipped[] {
 }
 
 /** Records of one call share a partition; the others go in batches, each to one. */
-function laneOf({ trueMs, host, doc }: Occurrence, random: Random): number {
-  if (typeof doc.callId === 'string') return Math.floor(random.next() * LANES);
-  return (Math.floor(trueMs / 500) + host.charCodeAt(host.length - 1)) % LANES;
+function partitionOf({ trueMs, host, doc }: Occurrence, random: Random): number {
+  if (typeof doc.callId === 'string') return Math.floor(random.next() * PARTITIONS);
+  return (Math.floor(trueMs / 500) + host.charCodeAt(host.length - 1)) % PARTITIONS;
 }

@@ -7,10 +7,10 @@ import { oneLine, visible } from '../core/safe-json.ts';
 import { createMasker } from '../core/secrets/mask.ts';
 import { loadMeasures } from '../measure/measure-config.ts';
 import { type BacktestResult, backtest, createShadowAlerts } from '../replay/backtest.ts';
-import { openStored, STORED_SOURCES, type StoredSource } from '../replay/readers/stored.ts';
 import { maskedText } from '../replay/record-document.ts';
 import type { ReplayDeps } from '../replay/replay.ts';
 import { parseTimeRange } from '../replay/selection.ts';
+import { ARRIVAL_SOURCES, type ArrivalSource, openByArrival } from '../replay/stored.ts';
 import type { Difference, Timeline, TimelineAlert } from '../replay/timeline.ts';
 import { loadRules, type Rules, reachOf } from '../rules/rule-config.ts';
 import { type Io, jsonBlock, shown } from './io.ts';
@@ -51,15 +51,12 @@ export async function runBacktest(
   const warmUpMs =
     options.warmUp === undefined ? reachOf([...rules, ...(compare ?? [])]) : duration('--warm-up', options.warmUp);
 
-  const stored = await openStored(
-    config,
-    { source, files, fromMs: fromMs - warmUpMs, toMs, purpose: 'backtest' },
-    deps.log,
-  );
+  const range = { fromMs: fromMs - warmUpMs, toMs };
+  const arrivals = await openByArrival(source, config, { files, range, purpose: 'backtest' }, deps.log);
   const masker = createMasker(config.mask);
   let result: BacktestResult;
   try {
-    result = await backtest(stored.batches, {
+    result = await backtest(arrivals.batches, {
       measures,
       rules,
       ...(compare === undefined ? {} : { compare }),
@@ -71,21 +68,21 @@ export async function runBacktest(
       tickMs,
     });
   } finally {
-    await stored.close();
+    await arrivals.close();
   }
-  const gaps = stored.gaps();
+  const gaps = arrivals.gaps();
   if (options.json) io.out(jsonBlock({ source, ...result, gaps }, masker));
   else print(shown(result, masker) as BacktestResult, source, io);
   for (const gap of gaps) io.err(maskedText(gap, masker));
   return gaps.some((gap) => gap.includes('not reached')) ? 1 : 0;
 }
 
-export function sourceOf(text: string): StoredSource {
-  const found = STORED_SOURCES.find((name) => name === text);
+export function sourceOf(text: string): ArrivalSource {
+  const found = ARRIVAL_SOURCES.find((name) => name === text);
   if (found !== undefined) return found;
   throw new LogpipeError(
     'LOGPIPE_USAGE',
-    `--source: there is no ${JSON.stringify(text)}; write ${STORED_SOURCES.join(', ')}`,
+    `--source: there is no ${JSON.stringify(text)}; write ${ARRIVAL_SOURCES.join(', ')}`,
   );
 }
 
@@ -104,7 +101,7 @@ function duration(place: string, text: string): number {
   throw new LogpipeError('LOGPIPE_USAGE', `${place}: ${JSON.stringify(text)} is no duration; write 30s, 10m or 2h`);
 }
 
-function print(result: BacktestResult, source: StoredSource, io: Io): void {
+function print(result: BacktestResult, source: ArrivalSource, io: Io): void {
   const { from, to, records, warmUpRecords, warmUpSeconds, tickSeconds, timeline, compared, difference } = result;
   io.out(
     `${from} to ${to} from ${source}: ${records} records, and ${warmUpRecords} of the ${warmUpSeconds / 60} min before`,

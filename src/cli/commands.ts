@@ -7,12 +7,13 @@ import { systemClock } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createMasker } from '../core/secrets/mask.ts';
-import { STORED_SOURCES } from '../replay/readers/stored.ts';
+import { SOURCE_KINDS } from '../replay/sources.ts';
+import { ARRIVAL_SOURCES } from '../replay/stored.ts';
 import { runBacktest, withShadowAlerts } from './backtest.ts';
 import { clearTextWarnings } from './check-config.ts';
 import { runIncidentExport } from './incident.ts';
 import type { Io } from './io.ts';
-import { REPLAY_SOURCES, runReplay } from './replay.ts';
+import { runReplay } from './replay.ts';
 
 interface CommandKit {
   readonly io: Io;
@@ -35,7 +36,7 @@ export function addReplayCommand(program: Command, { io, withConfig, load, finis
     .option('--from <time>', 'where the stretch begins: -2h, -30m or ISO 8601')
     .option('--to <time>', 'where it ends, exclusive (default: now)')
     .option('--time-zone <zone>', 'of times that are written without one (default: UTC)')
-    .addOption(new Option('--source <source>', 'where the records lie').choices(REPLAY_SOURCES).default('kafka'))
+    .addOption(new Option('--source <source>', 'where the records lie').choices(SOURCE_KINDS).default('kafka'))
     .option('--lateness <duration>', 'how much later than its event a record may have been written', '10m')
     .option('--index-pattern <pattern>', 'with --source index: other indices than the live log ones')
     .option('--where <condition>', 'only matching events: path=value, path!=value, path~text; repeatable', collect, [])
@@ -91,7 +92,7 @@ export function addIncidentCommands(program: Command, { io, withConfig, load, fi
     .description(
       'What rules would have done over recorded logs; tells nobody. Files: with --source file, plain or gzip.',
     )
-    .addOption(new Option('--source <source>', 'where the records lie').choices(STORED_SOURCES).default('kafka'))
+    .addOption(new Option('--source <source>', 'where the records lie').choices(ARRIVAL_SOURCES).default('kafka'))
     .option('--compare <file>', 'a second rule set, to say what differs')
     .option('--warm-up <duration>', 'read so much before --from (default: what the rules look back, at most 6h)')
     .option('--tick <duration>', 'from one evaluation to the next', '5s')

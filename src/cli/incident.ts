@@ -7,9 +7,9 @@ import { createElasticsearchClient } from '../indexing/elasticsearch.ts';
 import { loadMeasures } from '../measure/measure-config.ts';
 import { type ExportSummary, exportIncident, LATENESS_MS } from '../replay/export.ts';
 import { readHistory } from '../replay/export-readme.ts';
-import { openStored } from '../replay/readers/stored.ts';
 import { maskedText } from '../replay/record-document.ts';
 import { parseTimeRange, parseWhere } from '../replay/selection.ts';
+import { openByArrival } from '../replay/stored.ts';
 import { loadRules, reachOf } from '../rules/rule-config.ts';
 import { sourceOf } from './backtest.ts';
 import { type Io, jsonLine } from './io.ts';
@@ -49,11 +49,11 @@ export async function runIncidentExport(
   // An index knows event times alone: what is later than the stretch there is no part of it.
   const lateMs = source === 'kafka' ? LATENESS_MS : 0;
   const range = { fromMs: fromMs - warmUpMs, toMs: toMs + lateMs };
-  const stored = await openStored(config, { source, files: [], ...range, purpose: 'incident-export' }, deps.log);
+  const arrivals = await openByArrival(source, config, { files: [], range, purpose: 'incident-export' }, deps.log);
   let summary: ExportSummary;
   try {
     summary = await exportIncident(
-      stored.batches,
+      arrivals.batches,
       {
         dir: options.out,
         force: options.force,
@@ -69,10 +69,10 @@ export async function runIncidentExport(
         parse: config.parse,
         topic: config.kafka.topics.logs,
       },
-      { masker, history, gaps: stored.gaps },
+      { masker, history, gaps: arrivals.gaps },
     );
   } finally {
-    await stored.close();
+    await arrivals.close();
   }
   if (options.json) io.out(jsonLine(summary, masker));
   else print(summary, io);

@@ -5,9 +5,6 @@ import type { Log } from '../core/log.ts';
 import { oneLine } from '../core/safe-json.ts';
 import { createMasker } from '../core/secrets/mask.ts';
 import { createYielding, DEFAULT_YIELD_LAG, parseSpeed } from '../replay/pace.ts';
-import { createIndexReplaySource } from '../replay/readers/indices.ts';
-import { createDlqReplaySource, createKafkaReplaySource } from '../replay/readers/kafka.ts';
-import { createFileReplaySource } from '../replay/readers/log-files.ts';
 import { maskedText } from '../replay/record-document.ts';
 import { type ReplayDeps, replay } from '../replay/replay.ts';
 import {
@@ -20,13 +17,12 @@ import {
   type TargetOptions,
 } from '../replay/request.ts';
 import { parseTimeRange, parseWhere, type TimeRange } from '../replay/selection.ts';
-import type { ReplaySource, SourcePlan } from '../replay/sources.ts';
+import type { SourceKind, SourcePlan, StoredSource } from '../replay/sources.ts';
+import { openSource } from '../replay/stored.ts';
 import { type Io, jsonLine } from './io.ts';
 
-export const REPLAY_SOURCES = ['kafka', 'dlq', 'index', 'file'] as const;
-
 export interface ReplayCommandOptions {
-  readonly source?: (typeof REPLAY_SOURCES)[number];
+  readonly source?: SourceKind;
   readonly from?: string;
   readonly to?: string;
   readonly timeZone?: string;
@@ -220,34 +216,24 @@ function sourceOf(
   options: ReplayCommandOptions,
   range: TimeRange | undefined,
   log: Log,
-): ReplaySource {
-  const stretch = {
-    range,
-    latenessMs: latenessOf(options.lateness ?? '10m'),
-    aheadMs: config.parse.maxAheadMs,
-    purpose: 'replay',
-  };
-  const freshTags = options.reparse ?? false;
-  switch (options.source ?? 'kafka') {
-    case 'kafka':
-      return createKafkaReplaySource(config.kafka, stretch, log);
-    case 'dlq':
-      return createDlqReplaySource(config.kafka, stretch, log);
-    case 'file':
-      return createFileReplaySource(files, { freshTags }, log);
-    case 'index': {
-      const { indexPattern: pattern } = options;
-      // With a pace the order of time matters more than reading side by side.
-      const paced = options.speed !== undefined && options.speed !== 'max';
-      return createIndexReplaySource(config.elasticsearch, {
-        ...stretch,
-        range: range!,
-        freshTags,
-        ...(pattern === undefined ? {} : { pattern }),
-        ...(paced ? { slices: 1 } : {}),
-      });
-    }
-  }
+): StoredSource {
+  // With a pace the order of time matters more than reading side by side.
+  const paced = options.speed !== undefined && options.speed !== 'max';
+  return openSource(
+    options.source ?? 'kafka',
+    config,
+    {
+      files,
+      range,
+      latenessMs: latenessOf(options.lateness ?? '10m'),
+      aheadMs: config.parse.maxAheadMs,
+      purpose: 'replay',
+      indexPattern: options.indexPattern,
+      freshTags: options.reparse ?? false,
+      order: paced ? 'time' : 'any',
+    },
+    log,
+  );
 }
 
 function latenessOf(text: string): number {
@@ -293,7 +279,7 @@ function planLines(plan: SourcePlan, range: TimeRange | undefined): string[] {
   const size = plan.records === undefined ? `${plan.bytes ?? 0} bytes` : `at most ${plan.records} records`;
   return [
     `${stretch}: ${size} to read`,
-    ...plan.lanes.map(({ lane, from, to }) => `  ${lane}${place(from, to)}`),
+    ...plan.parts.map(({ part, from, to }) => `  ${part}${place(from, to)}`),
     ...plan.gaps.map((gap) => `missing: ${gap}`),
   ];
 }
@@ -347,7 +333,7 @@ function summaryJson(summary: ReplaySummary, about: About): object {
     seconds: Math.round(seconds * 1_000) / 1_000,
     eventsPerSecond: Math.round(tally.matched / Math.max(seconds, 0.001)),
     liveLag: live === undefined ? null : { max: live.maxLiveLag, heldMs: Math.round(live.heldMs) },
-    ...(about.dryRun ? { lanes: plan.lanes, indices } : {}),
+    ...(about.dryRun ? { lanes: plan.parts.map(({ part, ...rest }) => ({ lane: part, ...rest })), indices } : {}),
   };
 }
 

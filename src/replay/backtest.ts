@@ -13,6 +13,7 @@ import type { Rules } from '../rules/rule-config.ts';
 import type { Rule } from '../rules/rule-types.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 import { createRuleSet, createStages, type RuleSetStages, type Stages } from './simulate.ts';
+import type { StoredRecord } from './stored.ts';
 import { type Difference, difference, type Timeline, timelineOf } from './timeline.ts';
 
 export interface BacktestOptions {
@@ -98,21 +99,6 @@ export async function backtest(
 // would have been sent. Guarantee: judged every `tickMs` of the records' own time, never of the wall clock, and after exactly the
 // records that had arrived by then; at most one chunk of records is held, however long the range.
 
-/** What was recorded of a record; `lane` is its partition where that is known. */
-export interface StoredRecord {
-  readonly arrivalMs: number;
-  readonly lane: number;
-  readonly value: Buffer | null;
-  readonly eventId?: string | undefined;
-  readonly mark?: RawRecord['mark'] | undefined;
-  /** Of a record of the log topic. */
-  readonly offset?: number;
-  /** As in a raw record. */
-  readonly clockErrorMs?: number | undefined;
-  /** Of a record that was read as a document: as it is stored. */
-  readonly document?: Readonly<Record<string, unknown>>;
-}
-
 interface FeedOptions {
   readonly measures: Measures;
   readonly ruleSets: readonly (readonly Rule[])[];
@@ -153,7 +139,7 @@ function createFeed(options: FeedOptions): Feed {
     positions,
   );
   const { clock, counter } = stages;
-  const lanes = new Map<number, { offset: number; records: RawRecord[]; bytes: number }>();
+  const partitions = new Map<number, { offset: number; records: RawRecord[]; bytes: number }>();
   let held = 0;
   let bucket = 0;
   let newestMs = fromMs;
@@ -162,11 +148,11 @@ function createFeed(options: FeedOptions): Feed {
   async function flush(): Promise<void> {
     if (held === 0) return;
     held = 0;
-    for (const [partition, lane] of lanes) {
-      const { records, bytes } = lane;
+    for (const [partition, waiting] of partitions) {
+      const { records, bytes } = waiting;
       if (records.length === 0) continue;
-      lane.records = [];
-      lane.bytes = 0;
+      waiting.records = [];
+      waiting.bytes = 0;
       await counter.accept({ origin: { kind: 'kafka', topic: 'records', partition }, records, bytes, done() {} });
     }
   }
@@ -188,21 +174,21 @@ function createFeed(options: FeedOptions): Feed {
 
   function take(record: StoredRecord, arrivalMs: number): void {
     const { value, eventId, mark, clockErrorMs } = record;
-    let lane = lanes.get(record.lane);
-    if (lane === undefined) {
-      lane = { offset: 0, records: [], bytes: 0 };
-      lanes.set(record.lane, lane);
+    let waiting = partitions.get(record.partition);
+    if (waiting === undefined) {
+      waiting = { offset: 0, records: [], bytes: 0 };
+      partitions.set(record.partition, waiting);
     }
-    lane.records.push({
+    waiting.records.push({
       value,
-      offset: lane.offset,
+      offset: waiting.offset,
       timeMs: arrivalMs,
       eventId,
       ...(mark === undefined ? {} : { mark }),
       ...(clockErrorMs === undefined ? {} : { clockErrorMs }),
     });
-    lane.offset += 1;
-    lane.bytes += value?.length ?? 0;
+    waiting.offset += 1;
+    waiting.bytes += value?.length ?? 0;
     held += 1;
     read += 1;
   }

@@ -17,10 +17,11 @@ import type { ParseConfig } from '../parse/parse.ts';
 import type { Rules } from '../rules/rule-config.ts';
 import { readMeasure } from '../windows/values.ts';
 import type { WindowStore } from '../windows/windows.ts';
-import { backtest, type StoredRecord } from './backtest.ts';
+import { backtest } from './backtest.ts';
 import { createFacts, type Facts, type HistoryResult, readme } from './export-readme.ts';
 import { createRecordReader, maskedText, shownText, storedText } from './record-document.ts';
 import type { Matches } from './selection.ts';
+import type { StoredRecord } from './stored.ts';
 
 interface ExportOptions {
   readonly dir: string;
@@ -259,7 +260,7 @@ function createLogs(options: LogsOptions, masker: Masker): IncidentLogs {
   }
 
   function takeRefused(record: StoredRecord, reason: string, detail: string): Promise<void> | undefined {
-    const { arrivalMs, value, lane, offset = 0 } = record;
+    const { arrivalMs, value, partition, offset = 0 } = record;
     // It has no event time.
     if (!(arrivalMs >= fromMs && arrivalMs < toMs)) return undefined;
     refused.set(reason, (refused.get(reason) ?? 0) + 1);
@@ -267,7 +268,7 @@ function createLogs(options: LogsOptions, masker: Masker): IncidentLogs {
     return write({
       '@timestamp': new Date(arrivalMs).toISOString(),
       tags: ['_parse_failed'],
-      kafka: { topic: options.topic, partition: lane, offset },
+      kafka: { topic: options.topic, partition, offset },
       message: shownText(value, masker, MAX_TEXT),
       refused: { reason, detail: maskedText(detail, masker), bytes: value?.length ?? 0 },
     });
@@ -305,10 +306,10 @@ function createLogs(options: LogsOptions, masker: Masker): IncidentLogs {
 function createReader({ parse, topic }: LogsOptions, masker: Masker): (record: StoredRecord) => Read {
   const toDocument = createRecordReader(parse, { masker });
 
-  function parsed({ arrivalMs, lane, offset = 0, value, eventId, mark, clockErrorMs }: StoredRecord): Read {
+  function parsed({ arrivalMs, partition, offset = 0, value, eventId, mark, clockErrorMs }: StoredRecord): Read {
     // Counted and indexed when they first arrived.
     if (mark === 'redriven' || mark === 'replayed') return undefined;
-    const origin = { kind: 'kafka', topic, partition: lane } as const;
+    const origin = { kind: 'kafka', topic, partition } as const;
     const known = clockErrorMs === undefined ? {} : { clockErrorMs };
     const result = toDocument({ value, offset, timeMs: arrivalMs, eventId, ...known }, origin);
     return result.ok ? { document: result.document } : { reason: result.reason, detail: result.detail };

@@ -53,7 +53,7 @@ export function createPace(
         await until(due, now, signal);
       }
       if (throttle === undefined) return;
-      // Reserved before waiting: lanes that wait side by side share one rate.
+      // Reserved before waiting: parts of the source that wait side by side share one rate.
       const start = Math.max(nextFree, now());
       nextFree = start + (count * 1_000) / throttle;
       await until(start, now, signal);

@@ -9,6 +9,7 @@ import { createDocumentWriter } from '../indexing/document.ts';
 import { hasExactNumbers, isObject, readExact, settleNumbers, tooDeep, writeJson } from '../parse/json.ts';
 import { isErrorLevel } from '../parse/level.ts';
 import { correctionOf, createParser, type ParseConfig } from '../parse/parse.ts';
+import { createTimeParser } from '../parse/time.ts';
 import { createTagger } from '../tag/tag.ts';
 
 type RecordDocument =
@@ -107,6 +108,8 @@ interface StoredDocument {
   readonly record: RawRecord;
   /** Undefined when the document does not tell. */
   readonly origin: ChunkOrigin | undefined;
+  /** False when it has the time it was given. */
+  readonly hasTime: boolean;
 }
 
 /** No document is nested deeper; what is deeper all the same is written as JavaScript has it. */
@@ -133,38 +136,42 @@ export function storedText(doc: object): string {
   return hasExactNumbers(doc) ? writeJson(doc) : toJson(doc);
 }
 
-/** `freshTags`: what the present stages can judge anew is left to them. @param source its numbers are settled in place */
-export function fromDocument(
-  id: string,
-  source: Record<string, unknown>,
-  options: { freshTags: boolean; fallbackMs: number },
-): StoredDocument {
-  settleStored(source);
-  const { '@timestamp': time, kafka, tags, error, ...doc } = source;
-  const rest: Record<string, unknown> = doc;
-  const found: readonly unknown[] = Array.isArray(tags) ? tags : [];
-  if (rest.timestamp === undefined && time !== undefined && !found.includes('_time_missing')) rest.timestamp = time;
-  // The other tags tell what happened to the record that is no more; `error` comes again with the level.
-  const again = (tag: unknown) =>
-    (tag === 'error' && isErrorLevel(rest.level)) || (options.freshTags && tag === '_event_invalid');
-  const others = found.filter((tag) => !again(tag));
-  if (others.length > 0) rest.tags = others;
-  const bare = withoutGrouping(error);
-  if (bare !== undefined) rest.error = bare;
-  // Relative to the record: an event time out of range then was replaced by the record time, which is this one.
-  const timeMs = Date.parse(String(time));
-  const clockErrorMs = correctionOf(source);
-  const record: RawRecord = {
-    value: Buffer.from(storedText(rest)),
-    offset: numberAt(kafka, 'offset') ?? 0,
-    timeMs: Number.isFinite(timeMs) ? timeMs : options.fallbackMs,
-    eventId: isEventId(id) ? id : undefined,
-    documentId: id,
-    mark: 'replayed',
-    // The clock of its host was wrong then, and by as much.
-    ...(clockErrorMs === undefined ? {} : { clockErrorMs }),
+/**
+ * Reads documents again. Tags: those of its producer stay, and those that tell what happened to the record that is no more; what the
+ * present stages give again is left to them: `error` with the level, with `freshTags` also `_event_invalid`. Time: that of the
+ * document, `@timestamp`; one that has none is of the time `fallbackMs`.
+ * The returned function settles the numbers of `source` in place.
+ */
+export function createDocumentReader({ freshTags }: { readonly freshTags: boolean }) {
+  const time = createTimeParser();
+
+  return (id: string, source: Record<string, unknown>, fallbackMs: number): StoredDocument => {
+    settleStored(source);
+    const { '@timestamp': at, kafka, tags, error, ...doc } = source;
+    const rest: Record<string, unknown> = doc;
+    const found: readonly unknown[] = Array.isArray(tags) ? tags : [];
+    if (rest.timestamp === undefined && at !== undefined && !found.includes('_time_missing')) rest.timestamp = at;
+    const again = (tag: unknown) =>
+      (tag === 'error' && isErrorLevel(rest.level)) || (freshTags && tag === '_event_invalid');
+    const others = found.filter((tag) => !again(tag));
+    if (others.length > 0) rest.tags = others;
+    const bare = withoutGrouping(error);
+    if (bare !== undefined) rest.error = bare;
+    // Relative to the record: an event time out of range then was replaced by the record time, which is this one.
+    const timeMs = time.parse(at);
+    const clockErrorMs = correctionOf(source);
+    const record: RawRecord = {
+      value: Buffer.from(storedText(rest)),
+      offset: numberAt(kafka, 'offset') ?? 0,
+      timeMs: timeMs ?? fallbackMs,
+      eventId: isEventId(id) ? id : undefined,
+      documentId: id,
+      mark: 'replayed',
+      // The clock of its host was wrong then, and by as much.
+      ...(clockErrorMs === undefined ? {} : { clockErrorMs }),
+    };
+    return { record, origin: originOf(kafka), hasTime: timeMs !== undefined };
   };
-  return { record, origin: originOf(kafka) };
 }
 
 function originOf(kafka: unknown): ChunkOrigin | undefined {

@@ -28,14 +28,14 @@ import {
   type Target,
 } from './request.ts';
 import { byOrigin, createSelector } from './selection.ts';
-import type { Position, ReplayBatch, ReplaySource, SourcePlan } from './sources.ts';
+import type { Position, SourcePlan, StoredBatch, StoredSource } from './sources.ts';
 import { createDryTarget, createTarget } from './targets.ts';
 
 const SAVE_MS = 1_000;
 const SHUTDOWN_MS = 20_000;
 
 export interface ReplayDeps {
-  readonly source: ReplaySource;
+  readonly source: StoredSource;
   /** Undefined: nothing is remembered. */
   readonly state: StateFile | undefined;
   /** Undefined: live indexing is not looked at. */
@@ -43,7 +43,7 @@ export interface ReplayDeps {
   readonly stdout: NodeJS.WritableStream;
   readonly log: Log;
   readonly clock: Clock;
-  /** Every event that is wanted, in the order of its lane: where a shadow evaluation listens. */
+  /** Every event that is wanted, in the order of its part of the source: where a shadow evaluation listens. */
   readonly onEvent?: (event: TaggedEvent, record: RawRecord, origin: ChunkOrigin) => void;
   readonly onPlan?: (plan: SourcePlan) => void;
   /** Told about once a second. */
@@ -96,9 +96,9 @@ export async function replay(
   });
   const plan = await source.plan();
   deps.onPlan?.(plan);
-  // Lanes are fixed at the first start, also those that are not begun when it is interrupted.
+  // The parts are fixed at the first start, also those that are not begun when it is interrupted.
   const positions = new Map<string, Position>(
-    found ? Object.entries(found.positions) : plan.lanes.map(({ lane, from }) => [lane, from]),
+    found ? Object.entries(found.positions) : plan.parts.map(({ part, from }) => [part, from]),
   );
   const progress = createReplayProgress(positions, found?.tally ?? emptyTally());
   const pace = createPace(options);
@@ -172,7 +172,7 @@ export async function replay(
   }, SAVE_MS);
 
   let turn: Promise<unknown> = Promise.resolve();
-  /** One batch at a time reaches a stepwise target; lanes still read side by side. */
+  /** One batch at a time reaches a stepwise target; parts are still read side by side. */
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
     if (!target.stepwise) return work();
     const mine = turn.then(work);
@@ -180,8 +180,8 @@ export async function replay(
     return mine;
   };
 
-  async function take(batch: ReplayBatch): Promise<boolean> {
-    const { records, lane, next } = batch;
+  async function take(batch: StoredBatch): Promise<boolean> {
+    const { records, part, next } = batch;
     const tally = emptyTally();
     const wanted: Wanted[] = [];
     for (let i = 0; i < records.length && progress.begun.matched + tally.matched < limit; i++) {
@@ -199,7 +199,7 @@ export async function replay(
         if (target.has?.(documentId(record, { origin })) !== true) wanted.push({ record, result, origin });
       }
     }
-    const done = progress.begin(lane, next, tally, wanted.length);
+    const done = progress.begin(part, next, tally, wanted.length);
     await send(wanted, done);
     return !stop.signal.aborted && progress.begun.matched < limit;
   }
@@ -234,7 +234,7 @@ export async function replay(
 
   /** What was read is written and remembered before the failure is told. */
   async function brokenOff(error: unknown): Promise<unknown> {
-    // Lanes read side by side: the others end too.
+    // Parts are read side by side: the others end too.
     end();
     if (!(error instanceof LogpipeError)) return error;
     const drained = await indexer!.drain(SHUTDOWN_MS);

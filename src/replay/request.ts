@@ -199,7 +199,7 @@ function unreadable(path: string, error: unknown): LogpipeError {
   );
 }
 
-// How far a replay is. In: batches as they are begun, and acknowledgements in any order. Out: per lane the position after
+// How far a replay is. In: batches as they are begun, and acknowledgements in any order. Out: per part of the source the position after
 // the last batch of an unbroken row of finished ones, and the counts that belong to exactly these batches. Pure.
 
 /** What became of the records of a batch. `matched` = those that were to be written. */
@@ -217,7 +217,7 @@ const TALLY_KEYS = ['read', 'bytes', 'outside', 'unmatched', 'matched'] as const
 
 interface ReplayProgress {
   /** `count` records of the batch are still to be acknowledged. */
-  begin(lane: string, next: Position, tally: Tally, count: number): (done: number) => void;
+  begin(part: string, next: Position, tally: Tally, count: number): (done: number) => void;
   /** Everything finished, and nothing else. */
   settled(): { positions: Map<string, Position>; tally: Tally };
   /** Counts of everything begun, finished or not. */
@@ -234,29 +234,29 @@ export function createReplayProgress(positions: Positions, start: Tally): Replay
   const at = new Map(positions);
   const settled = { ...start };
   const begun = { ...start };
-  const lanes = new Map<string, Open[]>();
+  const parts = new Map<string, Open[]>();
 
-  function advance(lane: string, open: Open[]): void {
+  function advance(part: string, open: Open[]): void {
     while (open.length > 0 && open[0]!.left === 0) {
       const { next, tally } = open.shift()!;
-      at.set(lane, next);
+      at.set(part, next);
       add(settled, tally);
     }
   }
 
   return {
     begun,
-    begin(lane, next, tally, count) {
-      const open = lanes.get(lane) ?? [];
-      lanes.set(lane, open);
+    begin(part, next, tally, count) {
+      const open = parts.get(part) ?? [];
+      parts.set(part, open);
       const entry = { next, tally, left: count };
       open.push(entry);
       add(begun, tally);
-      if (count === 0) advance(lane, open);
+      if (count === 0) advance(part, open);
       return (done) => {
         entry.left -= done;
-        if (entry.left < 0) throw new RangeError(`${lane}: ${-entry.left} records too many were acknowledged`);
-        if (entry.left === 0) advance(lane, open);
+        if (entry.left < 0) throw new RangeError(`${part}: ${-entry.left} records too many were acknowledged`);
+        if (entry.left === 0) advance(part, open);
       };
     },
     settled: () => ({ positions: new Map(at), tally: { ...settled } }),

@@ -34,7 +34,7 @@ interface RuleTestOptions {
   readonly env: Environment;
 }
 
-const LANES = 4;
+const PARTITIONS = 4;
 const SHIPPING_MS = 50;
 
 /**
@@ -57,7 +57,7 @@ export async function runRuleTest(test: WrittenTest, options: Omit<RuleTestOptio
   const tickMs = offsetMs(test.tick);
   const driven = await drive(recordsOf(test, fromMs), {
     ...options,
-    lanes: LANES,
+    partitions: PARTITIONS,
     fromMs,
     toMs: fromMs + offsetMs(test.for),
     tickMs,
@@ -80,7 +80,8 @@ function recordsOf(test: WrittenTest, fromMs: number): DriveRecord[] {
     for (const [n, at] of instants(entry, test.for).entries()) {
       const eventMs = fromMs + at;
       const arrivalMs = eventMs + SHIPPING_MS + (entry.late === undefined ? 0 : offsetMs(entry.late));
-      records.push({ arrivalMs, lane: records.length % LANES, value: Buffer.from(lineOf(entry, eventMs, n)) });
+      const partition = records.length % PARTITIONS;
+      records.push({ arrivalMs, partition, value: Buffer.from(lineOf(entry, eventMs, n)) });
     }
   }
   return records.sort((one, other) => one.arrivalMs - other.arrivalMs);
@@ -104,14 +105,16 @@ function instants({ at, from = 0, to, every }: Times, whole: Offset): number[] {
 }
 
 /** During a stall a partition is read no further than to its beginning. */
-function readableTo({ stalls }: WrittenTest, fromMs: number): (lane: number, nowMs: number) => number {
+function readableTo({ stalls }: WrittenTest, fromMs: number): (partition: number, nowMs: number) => number {
   const spans = stalls.map(({ from, to, partition }) => ({
     partition,
     from: fromMs + offsetMs(from),
     to: fromMs + offsetMs(to),
   }));
-  return (lane, nowMs) => {
-    const stall = spans.find(({ partition, from, to }) => (partition ?? lane) === lane && nowMs >= from && nowMs < to);
+  return (partition, nowMs) => {
+    const stall = spans.find((span) => {
+      return (span.partition ?? partition) === partition && nowMs >= span.from && nowMs < span.to;
+    });
     return stall?.from ?? nowMs;
   };
 }

@@ -18,7 +18,6 @@ interface Selector {
   expect(results: readonly ParseResult[], records: readonly RawRecord[]): void;
 }
 
-/** @param onEvent sees every event that is wanted, in the order of its lane */
 export function createSelector(options: {
   parser: Parser;
   tag: (event: ParsedEvent) => TaggedEvent;

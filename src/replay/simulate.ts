@@ -23,8 +23,7 @@ import { createTagger } from '../tag/tag.ts';
 export interface DriveRecord {
   /** When the broker appended it, ms. */
   readonly arrivalMs: number;
-  /** Partition. */
-  readonly lane: number;
+  readonly partition: number;
   readonly value: Buffer;
   readonly eventId?: string;
   /** When the transport sent it, by its host's clock, ms. */
@@ -44,46 +43,41 @@ export interface DriveOptions {
   readonly measures: Measures;
   readonly rules: Rules;
   readonly parse: ParseConfig;
-  readonly lanes: number;
+  readonly partitions: number;
   readonly fromMs: number;
   readonly toMs: number;
   /** From a moment to the next evaluation. Default 1 s. */
   readonly tickMs?: number | ((nowMs: number) => number);
-  /** Of a lane at a moment: up to which arrival time it may be read. Default: now. */
-  readonly readableTo?: (lane: number, nowMs: number) => number;
+  /** Of a partition at a moment: up to which arrival time it may be read. Default: now. */
+  readonly readableTo?: (partition: number, nowMs: number) => number;
   readonly readings?: readonly DriveReading[];
   /** Records of the alert store to begin with: what was learned before. Default: none, learning begins. */
   readonly initial?: ReadonlyMap<StateKey, object>;
 }
 
-/** @param records in order of arrival within each lane */
+/** @param records in order of arrival within each partition */
 export async function drive(records: Iterable<DriveRecord>, options: DriveOptions): Promise<Driven> {
   const { measures, rules, parse, fromMs, toMs } = options;
   const { tickMs = 1_000, readableTo = (_, now) => now, initial = new Map() } = options;
-  const lanes = Array.from({ length: options.lanes }, () => ({ queue: [] as DriveRecord[], next: 0, offset: 0 }));
-  for (const record of records) lanes[record.lane % lanes.length]!.queue.push(record);
+  const partitions = Array.from({ length: options.partitions }, (): Partition => ({ queue: [], next: 0, offset: 0 }));
+  for (const record of records) partitions[record.partition % partitions.length]!.queue.push(record);
 
-  const withoutLog = lanes.every(({ queue }) => queue.length === 0);
+  const withoutLog = partitions.every(({ queue }) => queue.length === 0);
   const stages = createStages({ measures, ruleSets: [rules], parse, fromMs, initial, withoutLog }, () =>
-    lanes.map(({ queue, next, offset }, partition) => {
+    partitions.map(({ queue, next, offset }, partition) => {
       const arrived = queue[next] !== undefined && queue[next]!.arrivalMs <= clock.now();
-      return {
-        partition,
-        partitions: lanes.length,
-        position: offset,
-        end: offset + (arrived ? 1 : 0),
-        caughtUp: !arrived,
-      };
+      const reached = { position: offset, end: offset + (arrived ? 1 : 0), caughtUp: !arrived };
+      return { partition, partitions: partitions.length, ...reached };
     }),
   );
   const { clock, counter } = stages;
   const [{ evaluator, alerts, messages }] = stages.ruleSets as [(typeof stages.ruleSets)[number]];
 
   async function read(nowMs: number): Promise<void> {
-    for (const [partition, lane] of lanes.entries()) {
-      const until = Math.min(nowMs, readableTo(partition, nowMs));
-      while (lane.next < lane.queue.length && lane.queue[lane.next]!.arrivalMs <= until) {
-        const chunk = nextChunk(lane, partition, until);
+    for (const [number, partition] of partitions.entries()) {
+      const until = Math.min(nowMs, readableTo(number, nowMs));
+      while (partition.next < partition.queue.length && partition.queue[partition.next]!.arrivalMs <= until) {
+        const chunk = nextChunk(partition, number, until);
         await counter.accept(chunk);
       }
     }
@@ -105,27 +99,29 @@ export async function drive(records: Iterable<DriveRecord>, options: DriveOption
   return { alerts, messages };
 }
 
+interface Partition {
+  readonly queue: DriveRecord[];
+  next: number;
+  offset: number;
+}
+
 /** At most one arrival bucket: as the Kafka source splits what it fetches. */
-function nextChunk(
-  lane: { readonly queue: readonly DriveRecord[]; next: number; offset: number },
-  partition: number,
-  until: number,
-): Chunk {
-  const bucket = Math.floor(lane.queue[lane.next]!.arrivalMs / BUCKET_MS);
+function nextChunk(from: Partition, partition: number, until: number): Chunk {
+  const bucket = Math.floor(from.queue[from.next]!.arrivalMs / BUCKET_MS);
   const records: RawRecord[] = [];
   let bytes = 0;
-  for (let record = lane.queue[lane.next]; record !== undefined; record = lane.queue[lane.next]) {
+  for (let record = from.queue[from.next]; record !== undefined; record = from.queue[from.next]) {
     const { arrivalMs, value, eventId, mark } = record;
     const clockErrorMs = mark === undefined ? clockErrorOf(record.sentMs ?? arrivalMs, arrivalMs) : 0;
     if (arrivalMs > until || Math.floor(arrivalMs / BUCKET_MS) !== bucket) break;
     records.push({
-      ...{ value, offset: lane.offset, timeMs: arrivalMs, eventId },
+      ...{ value, offset: from.offset, timeMs: arrivalMs, eventId },
       ...(mark === undefined ? {} : { mark }),
       ...(clockErrorMs === 0 ? {} : { clockErrorMs }),
     });
     bytes += value.length;
-    lane.next += 1;
-    lane.offset += 1;
+    from.next += 1;
+    from.offset += 1;
   }
   return { origin: { kind: 'kafka', topic: 'simulation', partition }, records, bytes, done() {} };
 }

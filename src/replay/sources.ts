@@ -1,30 +1,38 @@
-// The contract of everything a replay, a backtest or an export reads from. In: a stretch of time. Out: records in batches,
-// lane by lane, each batch with the position to go on from once it is accounted for.
-// Guarantee of every source: it moves nobody's offsets and changes nothing; the same lane and position give the same records.
+// The contract of everything a replay, a backtest or an export reads from. In: a stretch of time. Out: records in batches, part by
+// part, each batch with the position to go on from once it is accounted for.
+// Guarantee of every source: it moves nobody's offsets and changes nothing; the same part and position give the same records.
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
 import type { TimeRange } from './selection.ts';
 
-/** Where a lane goes on: an offset, a byte, or the sort values of a search. Fit for JSON. */
+/** The log topic, the dead letters, existing indices, NDJSON files. */
+export const SOURCE_KINDS = ['kafka', 'dlq', 'index', 'file'] as const;
+export type SourceKind = (typeof SOURCE_KINDS)[number];
+
+/** Where a part goes on: an offset, a byte, or the sort values of a search. Fit for JSON. */
 export type Position = number | readonly unknown[];
 
-/** Positions by lane; a lane without one starts at its beginning. */
+/** Positions by part; a part without one starts at its beginning. */
 export type Positions = ReadonlyMap<string, Position>;
 
-/** Consecutive records of one lane, in its order. */
-export interface ReplayBatch {
-  /** `topic/3`, `index/0` (a slice) or a file's path. */
-  readonly lane: string;
+/** Consecutive records of one part, in its order. */
+export interface StoredBatch {
+  /** `topic/3` (a partition), `index/0-10` (a slice of time) or a file's path. */
+  readonly part: string;
   /** As delivered, before the event time is looked at: the stretch may reach further than what is asked for. */
   readonly records: readonly RawRecord[];
   /** Where record `i` came from. A dead letter and a document tell the place they had in the log topic. */
   readonly origin: (i: number) => ChunkOrigin;
-  /** The lane goes on here when all records of this batch, and of those before, are accounted for. */
+  /** The document that record `i` was read from, as it is stored. */
+  readonly document?: (i: number) => Readonly<Record<string, unknown>> | undefined;
+  /** False for a record that tells no time: it has that of its file. Default: every record tells one. */
+  readonly hasTime?: (i: number) => boolean;
+  /** The part goes on here when all records of this batch, and of those before, are accounted for. */
   readonly next: Position;
 }
 
 /** What a source holds, before it is read. */
 export interface SourcePlan {
-  readonly lanes: readonly PlannedLane[];
+  readonly parts: readonly PlannedPart[];
   /** An upper bound of the records to read; for a file it is not known. */
   readonly records: number | undefined;
   readonly bytes: number | undefined;
@@ -32,100 +40,38 @@ export interface SourcePlan {
   readonly gaps: readonly string[];
 }
 
-export interface PlannedLane {
-  readonly lane: string;
+export interface PlannedPart {
+  readonly part: string;
   readonly from: Position;
   /** The first position that is not read; undefined where only reading tells. */
   readonly to: Position | undefined;
   readonly records: number | undefined;
 }
 
-/** Resolves when the lane may go on; false ends the reading. */
-export type Take = (batch: ReplayBatch) => Promise<boolean>;
+/** Resolves when the part may go on; false ends the reading. */
+export type Take = (batch: StoredBatch) => Promise<boolean>;
 
-/** Hands over batches until the end, `signal`, or a `false`. Lanes do not wait for each other. */
-type Feed = (from: Positions, signal: AbortSignal, take: Take) => Promise<void>;
-
-export interface ReplaySource {
-  readonly kind: 'kafka' | 'dlq' | 'index' | 'file';
+export interface StoredSource {
+  readonly kind: SourceKind;
   /** What would be read; asks the servers, reads nothing. */
   plan(): Promise<SourcePlan>;
-  /** As `read`, but hands over: each lane goes on when its batch was taken. */
-  readonly feed: Feed;
   /**
-   * Batches of all lanes, those of one lane in order. Ends at the end of the stretch also where no later record exists.
-   * Leaving the loop early ends the reading and lets go of everything.
+   * Hands over batches of all parts, those of one part in order, each when the one before it was taken. Ends at the end of the
+   * stretch also where no later record exists, and early at `signal` or a `false`.
+   * @param onEnd told of each part of which nothing more comes
    */
-  read(from: Positions, signal: AbortSignal): AsyncIterable<ReplayBatch>;
-  /** Known after `read`: sentences about what was expected and not found. */
+  feed(from: Positions, signal: AbortSignal, take: Take, onEnd?: (part: string) => void): Promise<void>;
+  /** Known after `feed`: sentences about what was expected and not found. */
   missing(): readonly string[];
 }
 
-/** What every source is told. */
+/** Which records of a topic. */
 export interface StretchOptions {
-  /** Of sources in Kafka; default: the log topic. */
-  readonly topic?: string;
   /** By event time; undefined reads everything. */
   readonly range: TimeRange | undefined;
   /** How much later than its event a record may have been written, and how much earlier (clocks that are ahead). */
   readonly latenessMs: number;
   readonly aheadMs: number;
-  /** Name part of throw-away groups, for people who list groups. */
+  /** What for, in one word: for the log. */
   readonly purpose: string;
-}
-
-// The two ways to take batches from a source. In: a source that hands over. Out: the same as an async iterable.
-// Guarantee: a source is held back while its batch has not been taken; ending the loop ends the reading.
-
-/** Gives a source that hands over its `read`. */
-export function readable(source: Omit<ReplaySource, 'read'>): ReplaySource {
-  return { ...source, read: (from, signal) => iterate(source.feed, from, signal) };
-}
-
-async function* iterate(feed: Feed, from: Positions, signal: AbortSignal): AsyncGenerator<ReplayBatch> {
-  const waiting: { batch: ReplayBatch; taken: (more: boolean) => void }[] = [];
-  let wake = () => {};
-  let over = false;
-  let failure: unknown;
-  let current: { taken: (more: boolean) => void } | undefined;
-  const finished = feed(from, signal, (batch) => {
-    if (over) return Promise.resolve(false);
-    return new Promise((taken) => {
-      waiting.push({ batch, taken });
-      wake();
-    });
-  }).then(
-    () => {
-      over = true;
-      wake();
-    },
-    (error: unknown) => {
-      over = true;
-      failure = error;
-      wake();
-    },
-  );
-  try {
-    for (;;) {
-      const next = waiting.shift();
-      if (next !== undefined) {
-        current = next;
-        yield next.batch;
-        current = undefined;
-        next.taken(true);
-        continue;
-      }
-      if (over) break;
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-    }
-    if (failure !== undefined) throw failure;
-  } finally {
-    over = true;
-    // The loop was left with this batch in hand.
-    current?.taken(false);
-    for (const { taken } of waiting.splice(0)) taken(false);
-    await finished;
-  }
 }

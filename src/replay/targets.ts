@@ -328,7 +328,7 @@ export function createTopicTarget(
   const { log, metrics } = deps;
   checkTopic(topic, config.topics);
   const kafka = createKafka(config, log);
-  /** Where each record lies that an earlier start had sent beyond its saved positions, until its lane comes to it again. */
+  /** Where each record lies that an earlier start had sent beyond its saved positions, until its part of the source comes to it again. */
   const arrived = new Map<string, { readonly partition: number; readonly offset: number }>();
   let producer: Producer | undefined;
   let partitions: number[] = [];

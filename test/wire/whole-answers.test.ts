@@ -13,12 +13,12 @@ import type { Batch } from '../../src/indexing/batch.ts';
 import { createElasticsearchClient } from '../../src/indexing/elasticsearch.ts';
 import { createFieldReader } from '../../src/indexing/field-budget.ts';
 import { installTemplate } from '../../src/indexing/index-template.ts';
-import { readDocuments } from '../../src/indexing/whole-answers.ts';
 import { readHistory } from '../../src/replay/export-readme.ts';
-import { createIndexReplaySource } from '../../src/replay/readers/indices.ts';
-import { createFileReplaySource } from '../../src/replay/readers/log-files.ts';
-import { openStored } from '../../src/replay/readers/stored.ts';
-import type { ReplaySource } from '../../src/replay/sources.ts';
+import { createStoredIndex } from '../../src/replay/readers/indices.ts';
+import { createStoredFiles } from '../../src/replay/readers/log-files.ts';
+import { storedText as documentText } from '../../src/replay/record-document.ts';
+import type { StoredSource } from '../../src/replay/sources.ts';
+import { openByArrival, type StoredRecord } from '../../src/replay/stored.ts';
 import { createOldCopies } from '../../src/replay/targets.ts';
 
 const FROM = Date.parse('2026-11-25T10:00:00.000Z');
@@ -104,10 +104,10 @@ function threeDocuments(change: (reply: object, asked: Asked) => object = (reply
   };
 }
 
-async function readAll(source: ReplaySource): Promise<string[]> {
-  const { lanes } = await source.plan();
+async function readAll(source: StoredSource): Promise<string[]> {
+  const { parts } = await source.plan();
   const texts: string[] = [];
-  const from = new Map(lanes.map(({ lane, from: at }) => [lane, at]));
+  const from = new Map(parts.map(({ part, from: at }) => [part, at]));
   await source.feed(from, new AbortController().signal, async ({ records }) => {
     texts.push(...records.map(({ value }) => String(value)));
     return true;
@@ -121,18 +121,18 @@ const batch = {
   action: (i: number) => ({ index: 'calling-platform-2026.11.26', id: `doc${i}` }),
 } as unknown as Batch;
 
+async function byArrival(elasticsearch: Server['config']) {
+  const stores = { kafka: {} as never, elasticsearch };
+  const arrivals = await openByArrival('index', stores, { files: [], range: RANGE, purpose: 'x' }, quiet);
+  open.push(arrivals.close);
+  return arrivals.batches;
+}
+
 const ASKING: Record<string, (server: Server) => Promise<unknown>> = {
-  replay: ({ config }) =>
-    readAll(createIndexReplaySource(config, { range: RANGE, latenessMs: 0, aheadMs: 0, purpose: 'x', pageSize: 2 })),
+  replay: ({ config }) => readAll(createStoredIndex(config, { range: RANGE, pageSize: 2 })),
   'backtest and export': async ({ config }) => {
-    const stored = await openStored(
-      { kafka: {} as never, elasticsearch: config },
-      { source: 'index', files: [], purpose: 'x', ...RANGE },
-      quiet,
-    );
-    open.push(stored.close);
     let count = 0;
-    for await (const records of stored.batches) count += records.length;
+    for await (const records of await byArrival(config)) count += records.length;
     return count;
   },
   history: async ({ client }) => {
@@ -270,30 +270,20 @@ describe('numbers that JavaScript has not', () => {
 
   test('come out of an index and of files as they went in', async () => {
     const server = await elasticsearch((asked) => {
+      if (asked.path.endsWith('/_count')) return { count: 1, _shards: SHARDS };
       if (!asked.path.endsWith('/_search')) return threeDocuments()(asked);
-      if (asked.body.size === 0) return threeDocuments()(asked);
       return `{"pit_id":"pit","timed_out":false,"_shards":{"total":1,"successful":1,"failed":0},"hits":{"total":{"value":1,"relation":"eq"},"hits":[{"_id":"a","_index":"calling-platform-2026.11.25","_source":{${TIME},${NUMBERS}},"sort":[${FROM + 1},0]}]}}`;
     });
-    const counted = { ...server, config: server.config };
-    // Announced by the count are three: only the text is of interest here.
-    const source = createIndexReplaySource(counted.config, { range: RANGE, latenessMs: 0, aheadMs: 0, purpose: 'x' });
-    const texts: string[] = [];
-    await source.feed(
-      new Map([[`index/${RANGE.fromMs}-${RANGE.toMs}`, [RANGE.fromMs]]]),
-      new AbortController().signal,
-      async ({ records }) => {
-        texts.push(...records.map(({ value }) => String(value)));
-        return true;
-      },
-    );
+    const texts = await readAll(createStoredIndex(server.config, { range: RANGE }));
     expect(texts).toHaveLength(1);
     expect(texts[0]).toContain(NUMBERS);
 
-    const documents: object[] = [];
-    for await (const found of readDocuments(server.client, RANGE))
-      documents.push(...found.map(({ source: doc }) => doc));
+    const found: StoredRecord[] = [];
+    for await (const records of await byArrival(server.config)) found.push(...records);
+    expect(String(found[0]!.value)).toContain(NUMBERS);
     // Countable, and written as they were.
-    expect(documents).toMatchObject([{ callId: 9007199254740992, ratio: 1.5, zero: -0 }]);
+    expect(found.map(({ document }) => document)).toMatchObject([{ callId: 9007199254740992, ratio: 1.5, zero: -0 }]);
+    expect(documentText(found[0]!.document!)).toContain(NUMBERS);
 
     const folder = mkdtempSync(join(tmpdir(), 'logpipe-numbers-'));
     open.push(() => rmSync(folder, { recursive: true }));
@@ -302,16 +292,38 @@ describe('numbers that JavaScript has not', () => {
       `{"_id":"b","_source":{${TIME},${NUMBERS}}}`,
     ];
     writeFileSync(join(folder, 'export.ndjson'), `${lines.join('\n')}\n`);
-    const files = await readAll(createFileReplaySource([join(folder, 'export.ndjson')], {}, quiet));
+    const files = await readAll(createStoredFiles([join(folder, 'export.ndjson')], {}, quiet));
     expect(files).toHaveLength(2);
     for (const text of files) expect(text).toContain(NUMBERS);
+  });
+});
 
-    const stored = await openStored(
-      { kafka: {} as never, elasticsearch: server.config },
-      { source: 'index', files: [], purpose: 'x', ...RANGE },
-      quiet,
-    );
-    open.push(stored.close);
-    for await (const [record] of stored.batches) expect(String(record!.value)).toContain(NUMBERS);
+describe('one set of readers', () => {
+  const KAFKA = { topic: 'logs', partition: 3, offset: 70 };
+  const TAGS = ['mine', 'error', '_time_missing', '_event_invalid'];
+  const stored = { '@timestamp': '2026-11-25T10:00:00.001Z', level: 'error', message: 'Call 7 failed', tags: TAGS };
+  const document = { ...stored, kafka: KAFKA, error: { name: 'E', template: 'Call <n> failed', fingerprint: 'f' } };
+
+  test('a document is the same record to a replay with the present parser and to a backtest, which counts it', async () => {
+    const server = await elasticsearch((asked) => {
+      if (asked.path.endsWith('/_count')) return { count: 1, _shards: SHARDS };
+      const reply = threeDocuments()(asked) as { hits?: { hits: object[] } };
+      if (!asked.path.endsWith('/_search')) return reply;
+      const found = { ...hit(1), _source: document, sort: [FROM + 1, 3, 70, 0] };
+      return { ...reply, hits: { total: { value: 1, relation: 'eq' }, hits: [found] } };
+    });
+    const [replayed] = await readAll(createStoredIndex(server.config, { range: RANGE, freshTags: true }));
+    const arrived: StoredRecord[] = [];
+    for await (const records of await byArrival(server.config)) arrived.push(...records);
+    const { error: _, kafka: __, '@timestamp': ___, ...rest } = document;
+    expect(JSON.parse(replayed!)).toEqual({ ...rest, tags: ['mine', '_time_missing'], error: { name: 'E' } });
+    expect(arrived).toEqual([
+      expect.objectContaining({ arrivalMs: FROM + 1, partition: 3, offset: 70, mark: undefined, document }),
+    ]);
+    expect(String(arrived[0]!.value)).toBe(replayed);
+    const [first, second] = server.asked.filter(({ path }) => path.endsWith('/_search')).map(({ body }) => body.sort);
+    expect(JSON.stringify(first)).not.toContain('kafka.offset');
+    // Two backtests of the same documents give the same bytes.
+    expect(JSON.stringify(second)).toMatch(/@timestamp.*kafka\.partition.*kafka\.offset.*_shard_doc/);
   });
 });

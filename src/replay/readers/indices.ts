@@ -1,29 +1,23 @@
 // Existing indices as a source. In: a pattern and a stretch of time. Out: their documents as records, with the ids they have.
-// The stretch is cut into slices of about equal size that are read side by side, each in the order of event time, over one
-// point in time. Guarantee: a position holds beyond the point in time (a time, and the ids of that very millisecond that
-// are done), so a replay goes on after a restart of either side; an answer with a part of the documents is refused, and
-// what was read is counted against what was announced; numbers keep the text they were indexed with.
+// The stretch is cut into slices of about equal size that are read side by side, or read as one in the order of event time;
+// all over one point in time, so what is written meanwhile changes nothing. Guarantee: a position holds beyond the point in time
+// (a time, and the ids of that very millisecond that are done), so a replay goes on after a restart of either side; an answer with
+// a part of the documents is refused, and what was read is counted against what was announced; numbers keep the text they were
+// indexed with.
 import { type Client, errors } from '@elastic/elasticsearch';
 import { LogpipeError } from '../../core/errors.ts';
 import type { ChunkOrigin } from '../../core/record.ts';
+import { INDEX_PREFIX } from '../../indexing/document.ts';
 import {
   createElasticsearchClient,
   type ElasticsearchConfig,
   explainFailure,
   keepNumberTexts,
 } from '../../indexing/elasticsearch.ts';
-import { closedIndices, complete, NO_PARTIAL, totalOf, WHOLENESS, whole } from '../../indexing/whole-answers.ts';
-import { fromDocument } from '../record-document.ts';
+import { complete, NO_PARTIAL, totalOf, WHOLENESS, whole } from '../../indexing/whole-answers.ts';
+import { createDocumentReader } from '../record-document.ts';
 import type { TimeRange } from '../selection.ts';
-import {
-  type PlannedLane,
-  type Position,
-  type ReplaySource,
-  readable,
-  type SourcePlan,
-  type StretchOptions,
-  type Take,
-} from '../sources.ts';
+import type { PlannedPart, Position, SourcePlan, StoredSource, Take } from '../sources.ts';
 
 const PAGE = 2_000;
 const SLICES = 4;
@@ -32,26 +26,37 @@ const FILTER = `pit_id,hits.total,hits.hits._id,hits.hits._index,hits.hits._sour
 /** A few documents are not worth slices. */
 const WORTH_SLICING = 20_000;
 
-interface IndexSourceOptions extends StretchOptions {
+interface StoredIndexOptions {
   readonly range: TimeRange;
   /** Default: the live log indices. */
   readonly pattern?: string;
+  /** What the present stages can judge anew is left to them. */
   readonly freshTags?: boolean;
-  /** 1 keeps the order of time over everything. */
-  readonly slices?: number;
+  /**
+   * `slices` (default): by event time, slices of time side by side. `time`: by event time over everything. `log`: the same, and equal
+   * times by partition and offset, so that two readings give the same order; for indices with the mapping of logpipe.
+   */
+  readonly order?: 'slices' | 'time' | 'log';
   readonly pageSize?: number;
 }
+
+/** `numeric_type`: some index of a pattern may hold its times in nanoseconds. */
+const BY_TIME = { '@timestamp': { order: 'asc', format: 'epoch_millis', numeric_type: 'date' } };
+const BY_PLACE = ['kafka.partition', 'kafka.offset'].map((field) => ({
+  [field]: { order: 'asc', unmapped_type: 'long', missing: -1 },
+}));
 
 interface Hit {
   readonly _id: string;
   readonly _index: string;
-  readonly _source: Record<string, unknown>;
-  readonly sort: readonly [number, number];
+  readonly _source?: Record<string, unknown>;
+  readonly sort: readonly [number, ...unknown[]];
 }
 
-export function createIndexReplaySource(config: ElasticsearchConfig, options: IndexSourceOptions): ReplaySource {
-  const { pattern = 'calling-platform-*', range, freshTags = false, slices = SLICES, pageSize = PAGE } = options;
-  const missing: string[] = [];
+export function createStoredIndex(config: ElasticsearchConfig, options: StoredIndexOptions): StoredSource {
+  const { pattern = `${INDEX_PREFIX}*`, range, freshTags = false, order = 'slices', pageSize = PAGE } = options;
+  const sort = [BY_TIME, ...(order === 'log' ? BY_PLACE : []), '_shard_doc'];
+  const toRecord = createDocumentReader({ freshTags });
   const what = `the search in ${pattern}`;
   /** Documents of the stretch when it was planned. */
   let counted: number | undefined;
@@ -78,19 +83,19 @@ export function createIndexReplaySource(config: ElasticsearchConfig, options: In
       `the count of ${pattern}`,
     );
     counted = count;
-    const bounds = count < WORTH_SLICING || slices === 1 ? [] : await quantiles(client);
+    const bounds = count < WORTH_SLICING || order !== 'slices' ? [] : await quantiles(client);
     const edges = [...new Set([range.fromMs, ...bounds, range.toMs])].sort((a, b) => a - b);
-    const lanes: PlannedLane[] = edges.slice(0, -1).map((from, i) => {
+    const parts: PlannedPart[] = edges.slice(0, -1).map((from, i) => {
       const to = edges[i + 1]!;
-      return { lane: laneName(from, to), from: [from], to: [to], records: undefined };
+      return { part: sliceName(from, to), from: [from], to: [to], records: undefined };
     });
     const closed = await closedIndices(client, pattern);
-    return { lanes, records: count, bytes: undefined, gaps: closed };
+    return { parts, records: count, bytes: undefined, gaps: closed };
   }
 
   /** Times between which about equally many documents lie. */
   async function quantiles(client: Client): Promise<number[]> {
-    const percents = Array.from({ length: slices - 1 }, (_, i) => ((i + 1) * 100) / slices);
+    const percents = Array.from({ length: SLICES - 1 }, (_, i) => ((i + 1) * 100) / SLICES);
     const reply = await client.transport.request<{ aggregations: { at: { values: Record<string, number | null> } } }>({
       method: 'POST',
       path: `/${pattern}/_search`,
@@ -107,16 +112,16 @@ export function createIndexReplaySource(config: ElasticsearchConfig, options: In
       .filter((ms) => ms > range.fromMs && ms < range.toMs);
   }
 
-  /** Resolves with the number of documents the lane has from `at` on; undefined when it was not read to its end. */
-  async function readLane(
+  /** Resolves with the number of documents the slice has from `at` on; undefined when it was not read to its end. */
+  async function readSlice(
     client: Client,
     pit: Pit,
-    lane: string,
+    part: string,
     at: Position,
     signal: AbortSignal,
     take: Take,
   ): Promise<number | undefined> {
-    const toMs = Number(lane.slice(lane.lastIndexOf('-') + 1));
+    const toMs = Number(part.slice(part.lastIndexOf('-') + 1));
     const [fromMs, ...done] = at as [number, ...string[]];
     const skip = new Set(done);
     let position: { ms: number; ids: string[] } = { ms: fromMs, ids: [...done] };
@@ -126,19 +131,26 @@ export function createIndexReplaySource(config: ElasticsearchConfig, options: In
       const { hits } = await page;
       if (signal.aborted) return undefined;
       read += hits.length;
-      if (hits.length < pageSize) complete(read, announced, `${pattern}, ${lane}`);
+      if (hits.length < pageSize) complete(read, announced, `${pattern}, ${part}`);
       if (hits.length === 0) return announced;
       // The next page is fetched while this one is taken.
       const more = hits.length === pageSize;
       if (more) page = search(client, pit, fromMs, toMs, hits.at(-1)!.sort, signal);
       page.catch(() => {});
       const fresh = hits.filter(({ _id, sort }) => !(sort[0] === fromMs && skip.has(_id)));
-      const stored = fresh.map((hit) => fromDocument(hit._id, hit._source, { freshTags, fallbackMs: hit.sort[0] }));
-      const origins = fresh.map(({ _index }, i) => stored[i]!.origin ?? fileOrigin(_index));
+      const found = fresh.map(({ _id, _index, _source: document = {}, sort: [ms] }) => {
+        const { record, origin = fileOrigin(_index) } = toRecord(_id, document, ms);
+        return { document, record, origin };
+      });
       position = advance(position, hits);
-      const next = [position.ms, ...position.ids];
-      if (!(await take({ lane, records: stored.map(({ record }) => record), origin: (i) => origins[i]!, next })))
-        return undefined;
+      const batch = {
+        part,
+        records: found.map(({ record }) => record),
+        origin: (i: number) => found[i]!.origin,
+        document: (i: number) => found[i]!.document,
+        next: [position.ms, ...position.ids],
+      };
+      if (!(await take(batch))) return undefined;
       if (!more) return announced;
     }
   }
@@ -161,7 +173,7 @@ export function createIndexReplaySource(config: ElasticsearchConfig, options: In
             size: pageSize,
             pit: { id: pit.id, keep_alive: KEEP_ALIVE },
             query: inRange(fromMs, toMs),
-            sort: [{ '@timestamp': { order: 'asc', format: 'epoch_millis', numeric_type: 'date' } }, '_shard_doc'],
+            sort,
             // The first page announces how many are to come.
             track_total_hits: after === undefined,
             ...(after === undefined ? {} : { search_after: after }),
@@ -172,7 +184,7 @@ export function createIndexReplaySource(config: ElasticsearchConfig, options: In
       pit.id = whole(reply, what).pit_id ?? pit.id;
       const hits = reply.hits?.hits ?? [];
       return {
-        hits: hits.map((hit) => ({ ...hit, sort: [Number(hit.sort[0]), Number(hit.sort[1])] as const })),
+        hits: hits.map((hit) => ({ ...hit, sort: [Number(hit.sort[0]), ...hit.sort.slice(1)] as const })),
         total: totalOf(reply.hits),
       };
     } catch (error) {
@@ -181,16 +193,16 @@ export function createIndexReplaySource(config: ElasticsearchConfig, options: In
     }
   }
 
-  return readable({
+  return {
     kind: 'index',
     plan: () => withClient(planned),
-    feed: (from, signal, take) =>
+    feed: (from, signal, take, onEnd) =>
       withClient(async (client) => {
         // Slices are cut once: after a break the ones that were cut first go on.
         const plan = from.size > 0 ? undefined : await withClient(planned);
-        const lanes = plan?.lanes.map(({ lane, from: at }) => [lane, at] as const) ?? [...from];
+        const slices = plan?.parts.map(({ part, from: at }) => [part, at] as const) ?? [...from];
         // What is there from the beginning on can be held against the plan; of a rest nobody has counted anything.
-        const fresh = lanes.every(([lane, at]) => isBeginning(lane, at)) ? counted : undefined;
+        const fresh = slices.every(([part, at]) => isBeginning(part, at)) ? counted : undefined;
         const pit = await openPit(client, pattern);
         if (pit === undefined) {
           complete(0, fresh ?? 0, pattern);
@@ -198,7 +210,13 @@ export function createIndexReplaySource(config: ElasticsearchConfig, options: In
         }
         keepNumberTexts(client);
         try {
-          const found = await Promise.all(lanes.map(([lane, at]) => readLane(client, pit, lane, at, signal, take)));
+          const found = await Promise.all(
+            slices.map(async ([part, at]) => {
+              const count = await readSlice(client, pit, part, at, signal, take);
+              onEnd?.(part);
+              return count;
+            }),
+          );
           const sum = found.reduce<number | undefined>(
             (a, b) => (a === undefined || b === undefined ? undefined : a + b),
             0,
@@ -210,8 +228,8 @@ export function createIndexReplaySource(config: ElasticsearchConfig, options: In
             .catch(() => undefined);
         }
       }),
-    missing: () => missing,
-  });
+    missing: () => [],
+  };
 }
 
 interface Pit {
@@ -240,11 +258,11 @@ function advance(before: { ms: number; ids: string[] }, hits: readonly Hit[]): {
   return { ms, ids };
 }
 
-function isBeginning(lane: string, at: Position): boolean {
-  return Array.isArray(at) && at.length === 1 && lane.startsWith(`index/${at[0]}-`);
+function isBeginning(part: string, at: Position): boolean {
+  return Array.isArray(at) && at.length === 1 && part.startsWith(`index/${at[0]}-`);
 }
 
-function laneName(fromMs: number, toMs: number): string {
+function sliceName(fromMs: number, toMs: number): string {
   return `index/${fromMs}-${toMs}`;
 }
 
@@ -254,4 +272,19 @@ function fileOrigin(index: string): ChunkOrigin {
 
 function inRange(fromMs: number, toMs: number): object {
   return { range: { '@timestamp': { gte: fromMs, lt: toMs, format: 'epoch_millis' } } };
+}
+
+/** Sentences about indices of a pattern that cannot be read; none where asking is not permitted. */
+async function closedIndices(client: Client, pattern: string): Promise<string[]> {
+  try {
+    const rows = await client.transport.request<{ index: string; status: string }[]>({
+      method: 'GET',
+      path: `/_cat/indices/${pattern}`,
+      querystring: { format: 'json', h: 'index,status', expand_wildcards: 'all' },
+    });
+    return rows.filter(({ status }) => status === 'close').map(({ index }) => `${index} is closed and cannot be read`);
+  } catch (error) {
+    if (error instanceof errors.ResponseError && (error.statusCode === 403 || error.statusCode === 404)) return [];
+    throw error;
+  }
 }

@@ -1,22 +1,25 @@
-// NDJSON files as a source, plain or gzip. In: paths. Out: their lines as records: log lines as an application wrote them,
-// or documents as `--to-dir` and elasticdump write them (with `_id`, and with `_source` around the fields).
-// Guarantee: a line has the same id in every reading; a position is a byte of the text, of what gunzip gives for gzip.
+// NDJSON files as a source, plain or gzip. In: paths. Out: their lines as records: log lines as an application wrote them, or documents
+// as `--to-dir`, `incident export` and elasticdump write them (with `_id`, with `_source` around the fields, or with what only logpipe
+// adds to a record). Guarantee: a line has the same id in every reading; a position is a byte of the text, of what gunzip gives for gzip.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
+import { TAGS } from '../../core/catalogue.ts';
 import { errorText, LogpipeError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import { type ChunkOrigin, isEventId, type RawRecord } from '../../core/record.ts';
 import { createTimeParser } from '../../parse/time.ts';
 import { createLineSplitter } from '../../source/lines.ts';
-import { fromDocument, settleStored, storedObject } from '../record-document.ts';
-import { type PlannedLane, type ReplaySource, readable } from '../sources.ts';
+import { createDocumentReader, settleStored, storedObject } from '../record-document.ts';
+import type { PlannedPart, StoredSource } from '../sources.ts';
 
 const HEAD_BYTES = 4_096;
 const MAX_LINE_BYTES = 10_000_000;
 const MAX_RECORDS = 2_000;
+/** Nobody else gives these; `error` may be a producer's own. */
+const OWN_TAGS: ReadonlySet<unknown> = new Set(TAGS.filter((tag) => tag.startsWith('_')));
 
 interface Opened {
   readonly path: string;
@@ -25,14 +28,26 @@ interface Opened {
   readonly modifiedMs: number;
 }
 
+/** What a line of a file became. */
+interface Line {
+  readonly record: RawRecord;
+  readonly origin?: ChunkOrigin | undefined;
+  readonly document?: Readonly<Record<string, unknown>>;
+  readonly hasTime: boolean;
+}
+
+interface StoredFilesOptions {
+  /** What the present stages can judge anew is left to them. */
+  readonly freshTags?: boolean;
+  /** All files at the same time instead of one after the other. */
+  readonly sideBySide?: boolean;
+}
+
 /** @throws LogpipeError LOGPIPE_SOURCE_FAILED for a file that cannot be read */
-export function createFileReplaySource(
-  paths: readonly string[],
-  options: { freshTags?: boolean },
-  log: Log,
-): ReplaySource {
-  const { freshTags = false } = options;
+export function createStoredFiles(paths: readonly string[], options: StoredFilesOptions, log: Log): StoredSource {
+  const { freshTags = false, sideBySide = false } = options;
   const time = createTimeParser();
+  const ofDocument = createDocumentReader({ freshTags });
 
   async function look(path: string): Promise<Opened> {
     try {
@@ -50,40 +65,42 @@ export function createFileReplaySource(
     }
   }
 
-  function toRecord(line: RawRecord, identity: string, file: Opened): { record: RawRecord; origin?: ChunkOrigin } {
-    const fallbackMs = file.modifiedMs;
+  function toLine(line: RawRecord, identity: string, { modifiedMs }: Opened): Line {
     const doc = storedObject(line.value!.toString());
-    if (doc === undefined) return { record: { ...line, timeMs: fallbackMs } };
+    if (doc === undefined) return { record: { ...line, timeMs: modifiedMs }, hasTime: false };
     const { _id: id, _source: inner, _index: _, ...outer } = doc;
     const isHit = typeof inner === 'object' && inner !== null && !Array.isArray(inner);
     const fields = isHit ? (inner as Record<string, unknown>) : outer;
-    if (isHit || typeof id === 'string' || (fields['@timestamp'] !== undefined && fields.kafka !== undefined)) {
+    if (isHit || typeof id === 'string' || isDocument(fields)) {
       const own = typeof id === 'string' ? id : eventIdOf(fields);
-      const stored = fromDocument(own ?? `${identity}-${line.offset}`, fields, { freshTags, fallbackMs });
-      return stored.origin === undefined ? { record: stored.record } : { record: stored.record, origin: stored.origin };
+      return { ...ofDocument(own ?? `${identity}-${line.offset}`, fields, modifiedMs), document: fields };
     }
     settleStored(doc);
     // A file tells no record time: the event's own is taken, so that an old file keeps its days.
-    const timeMs = time.parse(doc.timestamp ?? doc['@timestamp'] ?? doc.time) ?? fallbackMs;
+    const timeMs = time.parse(doc.timestamp ?? doc['@timestamp'] ?? doc.time);
     // The transport writes the same id into line and record header.
     const eventId = eventIdOf(doc);
-    return { record: { value: line.value, offset: line.offset, timeMs, eventId, mark: 'replayed' } };
+    return {
+      record: { value: line.value, offset: line.offset, timeMs: timeMs ?? modifiedMs, eventId, mark: 'replayed' },
+      hasTime: timeMs !== undefined,
+    };
   }
 
-  return readable({
+  return {
     kind: 'file',
     async plan() {
-      const lanes: PlannedLane[] = [];
+      const parts: PlannedPart[] = [];
       let bytes = 0;
       for (const path of paths) {
         bytes += (await look(path)).bytes;
-        lanes.push({ lane: path, from: 0, to: undefined, records: undefined });
+        parts.push({ part: path, from: 0, to: undefined, records: undefined });
       }
-      return { lanes, records: undefined, bytes, gaps: [] };
+      return { parts, records: undefined, bytes, gaps: [] };
     },
 
-    async feed(from, signal, take) {
-      for (const path of paths) {
+    async feed(from, signal, take, onEnd) {
+      /** False when nothing more is wanted. */
+      async function feedFile(path: string): Promise<boolean> {
         const file = await look(path);
         const start = Number(from.get(path) ?? 0);
         const identity = await identityOf(file);
@@ -96,11 +113,13 @@ export function createFileReplaySource(
         const hand = async (lines: RawRecord[], end: number): Promise<boolean> => {
           const fresh = lines.filter(({ offset }) => offset >= start);
           for (let at = 0; at < fresh.length; at += MAX_RECORDS) {
-            const found = fresh.slice(at, at + MAX_RECORDS).map((line) => toRecord(line, identity, file));
+            const found = fresh.slice(at, at + MAX_RECORDS).map((line) => toLine(line, identity, file));
             const batch = {
-              lane: path,
+              part: path,
               records: found.map(({ record }) => record),
               origin: (i: number) => found[i]!.origin ?? origin,
+              document: (i: number) => found[i]!.document,
+              hasTime: (i: number) => found[i]!.hasTime,
               next: fresh[at + MAX_RECORDS]?.offset ?? end,
             };
             if (!(await take(batch)) || signal.aborted) return false;
@@ -109,18 +128,28 @@ export function createFileReplaySource(
         };
         try {
           for await (const piece of content(file)) {
-            if (signal.aborted) return;
+            if (signal.aborted) return false;
             // A copy: the stream may use its buffer again while the lines are on their way.
-            if (!(await hand(splitter.push(Buffer.from(piece), 0), splitter.position))) return;
+            if (!(await hand(splitter.push(Buffer.from(piece), 0), splitter.position))) return false;
           }
-          if (!(await hand(splitter.flush(0), splitter.position))) return;
+          if (!(await hand(splitter.flush(0), splitter.position))) return false;
         } catch (error) {
           throw unreadable(path, error);
         }
+        onEnd?.(path);
+        return true;
       }
+
+      if (sideBySide) await Promise.all(paths.map(feedFile));
+      else for (const path of paths) if (!(await feedFile(path))) return;
     },
     missing: () => [],
-  });
+  };
+}
+
+/** Does it hold what only logpipe adds to a record? */
+function isDocument({ '@timestamp': time, kafka, tags }: Readonly<Record<string, unknown>>): boolean {
+  return time !== undefined && (kafka !== undefined || (Array.isArray(tags) && tags.some((tag) => OWN_TAGS.has(tag))));
 }
 
 function content({ path, gzip }: Opened): Readable {

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import type { RawRecord } from '../../../src/core/record.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { createParser } from '../../../src/parse/parse.ts';
-import { fromDocument } from '../../../src/replay/record-document.ts';
+import { createDocumentReader } from '../../../src/replay/record-document.ts';
 
 const PARSE = { maxRecordBytes: 1_000_000, maxAheadMs: 600_000, maxBehindMs: 2_592_000_000 };
 const ARRIVED = '2026-11-25T00:01:00.000Z';
@@ -57,7 +57,7 @@ test('a document that was corrected is read back on the same day', () => {
     ...{ '@timestamp': '2026-11-25T00:00:59.000Z', timestamp: '2026-11-24T23:00:59.000Z' },
     ...{ level: 'info', message: 'm', tags: ['_clock_corrected'] },
   };
-  const { record } = fromDocument('x', source, { freshTags: false, fallbackMs: 0 });
+  const { record } = createDocumentReader({ freshTags: false })('x', source, 0);
   const result = parser.parse(record);
   if (!result.ok) throw new Error(result.reason);
   expect(parser.time.iso(result.event.timeMs)).toBe('2026-11-25T00:00:59.000Z');

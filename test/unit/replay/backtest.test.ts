@@ -1,13 +1,12 @@
 // Backtests over records at hand: the same bytes each time, the same alerts as the driver of rule tests, what two rule sets differ
-// in, windows that are filled before the range begins, and records in order whatever the batches they come in.
-import fc from 'fast-check';
+// in, windows that are filled before the range begins.
 import { describe, expect, it } from 'vitest';
 import { parseConfig } from '../../../src/config.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { createParser } from '../../../src/parse/parse.ts';
-import { type BacktestOptions, backtest, createShadowAlerts, type StoredRecord } from '../../../src/replay/backtest.ts';
-import { mergeByArrival } from '../../../src/replay/readers/stored.ts';
+import { type BacktestOptions, backtest, createShadowAlerts } from '../../../src/replay/backtest.ts';
 import { drive } from '../../../src/replay/simulate.ts';
+import type { StoredRecord } from '../../../src/replay/stored.ts';
 import { type Rules, reachOf } from '../../../src/rules/rule-config.ts';
 import { createTagger } from '../../../src/tag/tag.ts';
 import { incidentLog, type LoggedEvent } from '../../kit/incident-log.ts';
@@ -38,7 +37,7 @@ const CANDIDATE = rulesOf(`
 const records = (log: readonly LoggedEvent[]): StoredRecord[] =>
   log.map(({ timeMs, partition, line, eventId }) => ({
     arrivalMs: timeMs,
-    lane: partition,
+    partition,
     value: Buffer.from(line),
     eventId,
   }));
@@ -78,7 +77,7 @@ describe('a backtest', () => {
         measures: MEASURES,
         rules: plain,
         parse,
-        lanes: 4,
+        partitions: 4,
         fromMs,
         toMs: T0 + 40 * MINUTE,
         tickMs: 5 * SECOND,
@@ -191,7 +190,7 @@ describe('shadow alerts', () => {
     const list = records(LOG);
     const inOrder = shadowOf(rules, list);
     expect(inOrder.alerts.map(({ rule }) => rule)).toContain('high-error-rate');
-    const byPartition = [0, 1, 2, 3].flatMap((partition) => list.filter(({ lane }) => lane === partition));
+    const byPartition = [0, 1, 2, 3].flatMap((partition) => list.filter((record) => record.partition === partition));
     expect(shadowOf(rules, byPartition)).toEqual(inOrder);
     const { timeline } = await run({ rules, fromMs: T0, warmUpMs: 0, tickMs: 10 * SECOND });
     expect(inOrder.alerts).toEqual(timeline.alerts);
@@ -200,66 +199,5 @@ describe('shadow alerts', () => {
 
   it('do not count what was counted when it first arrived', () => {
     expect(shadowOf(RULES, records(LOG), 'redriven').alerts).toEqual([]);
-  });
-});
-
-describe('merging', () => {
-  interface Item {
-    readonly arrivalMs: number;
-    readonly stream: number;
-    readonly n: number;
-  }
-
-  it('gives everything once and in order, and holds at most one batch of each stream', async () => {
-    const streams = fc.array(fc.array(fc.nat({ max: 50 }), { maxLength: 60 }), { maxLength: 5 });
-    await fc.assert(
-      fc.asyncProperty(streams, fc.integer({ min: 1, max: 9 }), async (times, size) => {
-        const all = times.map((list, stream) => list.map((arrivalMs, n): Item => ({ arrivalMs, stream, n })));
-        const taken = all.map(() => 0);
-        const given = all.map(() => 0);
-        let mostHeld = 0;
-        async function* open(list: readonly Item[], stream: number): AsyncGenerator<readonly Item[]> {
-          for (let i = 0; i < list.length; i += size) {
-            const batch = list.slice(i, i + size);
-            taken[stream]! += batch.length;
-            // Only when what came before has been taken over.
-            mostHeld = Math.max(mostHeld, taken[stream]! - given[stream]!);
-            if (i % 2 === 0) await Promise.resolve();
-            yield batch;
-          }
-        }
-        const merged: Item[] = [];
-        for await (const batch of mergeByArrival(all.map(open))) {
-          for (const item of batch) given[item.stream]! += 1;
-          merged.push(...batch);
-        }
-        expect(mostHeld).toBeLessThanOrEqual(size);
-        // What is sorted stays sorted; what goes back in time counts as standing still.
-        const effective = all.map((list) => {
-          let newest = 0;
-          return list.map(({ arrivalMs }) => {
-            newest = Math.max(newest, arrivalMs);
-            return newest;
-          });
-        });
-        const expected = all
-          .flat()
-          .map((item) => ({ item, at: effective[item.stream]![item.n]! }))
-          .sort((a, b) => a.at - b.at || a.item.stream - b.item.stream || a.item.n - b.item.n)
-          .map(({ item }) => item);
-        expect(merged).toEqual(expected);
-      }),
-    );
-  });
-
-  it('passes a failure of one stream on', async () => {
-    async function* broken(): AsyncGenerator<readonly Item[]> {
-      yield [{ arrivalMs: 1, stream: 0, n: 0 }];
-      throw new Error('gone');
-    }
-    const read = async () => {
-      for await (const batch of mergeByArrival([broken(), inBatches([{ arrivalMs: 5, stream: 1, n: 0 }])])) void batch;
-    };
-    await expect(read()).rejects.toThrow('gone');
   });
 });

@@ -7,9 +7,9 @@ import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
 import { parseConfig } from '../../../src/config.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { loadMeasures } from '../../../src/measure/measure-config.ts';
-import type { StoredRecord } from '../../../src/replay/backtest.ts';
 import { csvLine, exportIncident } from '../../../src/replay/export.ts';
 import { parseWhere } from '../../../src/replay/selection.ts';
+import type { StoredRecord } from '../../../src/replay/stored.ts';
 
 const FROM = Date.parse('2026-01-05T10:00:00Z');
 const TO = FROM + 60_000;
@@ -24,7 +24,7 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
 const record = (line: string | null, offset = 0): StoredRecord => ({
   arrivalMs: FROM + 1_000,
-  lane: 0,
+  partition: 0,
   offset,
   value: line === null ? null : Buffer.from(line),
 });

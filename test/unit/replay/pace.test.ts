@@ -19,7 +19,7 @@ describe('--speed', () => {
   });
 });
 
-it('--throttle lets a tenth of a second’s events go at once, lanes sharing one rate', async () => {
+it('--throttle lets a tenth of a second’s events go at once, parts sharing one rate', async () => {
   let now = 0;
   const pace = createPace({ speed: Number.POSITIVE_INFINITY, throttle: 100 }, () => now);
   expect(pace.fitting(new Array(50).fill(0), 0)).toBe(10);

@@ -7,26 +7,26 @@ import { createReplayProgress, emptyTally, openState, type ReplayState } from '.
 
 describe('positions', () => {
   it('never lie behind a record that is open, and the counts are exactly those of what lies before them', () => {
-    const batches = fc.array(fc.record({ lane: fc.constantFrom('a', 'b'), count: fc.nat(4) }), { maxLength: 12 });
+    const batches = fc.array(fc.record({ part: fc.constantFrom('a', 'b'), count: fc.nat(4) }), { maxLength: 12 });
     fc.assert(
       fc.property(batches, fc.infiniteStream(fc.nat()), (list, random) => {
         const progress = createReplayProgress(new Map([['a', 0]]), emptyTally());
-        const open: { lane: string; index: number; left: number; done: (n: number) => void }[] = [];
-        const all = list.map(({ lane, count }, index) => {
-          const done = progress.begin(lane, index + 1, { ...emptyTally(), read: 1, matched: count }, count);
-          const entry = { lane, index, left: count, done };
+        const open: { part: string; index: number; left: number; done: (n: number) => void }[] = [];
+        const all = list.map(({ part, count }, index) => {
+          const done = progress.begin(part, index + 1, { ...emptyTally(), read: 1, matched: count }, count);
+          const entry = { part, index, left: count, done };
           if (count > 0) open.push(entry);
           return entry;
         });
         const check = () => {
           const { positions, tally } = progress.settled();
           let read = 0;
-          for (const lane of ['a', 'b']) {
-            const mine = all.filter((entry) => entry.lane === lane);
+          for (const part of ['a', 'b']) {
+            const mine = all.filter((entry) => entry.part === part);
             const first = mine.findIndex(({ left }) => left > 0);
             const finished = first === -1 ? mine : mine.slice(0, first);
             read += finished.length;
-            expect(positions.get(lane) ?? 0).toBe(finished.length === 0 ? 0 : finished.at(-1)!.index + 1);
+            expect(positions.get(part) ?? 0).toBe(finished.length === 0 ? 0 : finished.at(-1)!.index + 1);
           }
           expect(tally.read).toBe(read);
         };

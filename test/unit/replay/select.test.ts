@@ -6,9 +6,8 @@ import { Batch } from '../../../src/indexing/batch.ts';
 import { createDocumentWriter, INDEX_PATTERN } from '../../../src/indexing/document.ts';
 import { indexTemplate } from '../../../src/indexing/index-template.ts';
 import { createParser } from '../../../src/parse/parse.ts';
-import { fromDocument } from '../../../src/replay/record-document.ts';
+import { createDocumentReader } from '../../../src/replay/record-document.ts';
 import { byOrigin, createSelector, parseWhere } from '../../../src/replay/selection.ts';
-import { readable } from '../../../src/replay/sources.ts';
 import { REPLAY_PREFIX, replayTemplate } from '../../../src/replay/targets.ts';
 import { createTagger } from '../../../src/tag/tag.ts';
 
@@ -101,7 +100,7 @@ describe('a document that is read again', () => {
     ],
   ])('%s: becomes itself, under its id, on its day', (_, raw) => {
     const first = indexed(raw, origin);
-    const stored = fromDocument(first.id, first.source, { freshTags: false, fallbackMs: 0 });
+    const stored = createDocumentReader({ freshTags: false })(first.id, first.source, 0);
     expect(stored.origin).toEqual(origin);
     const again = indexed(stored.record, origin);
     const sorted = (source: Record<string, unknown>) => ({
@@ -113,7 +112,7 @@ describe('a document that is read again', () => {
 
   it('keeps any id, and the action line stays JSON', () => {
     const id = 'a"b\\c\nä/😀';
-    const again = indexed(fromDocument(id, { message: 'm' }, { freshTags: false, fallbackMs: START }).record, origin);
+    const again = indexed(createDocumentReader({ freshTags: false })(id, { message: 'm' }, START).record, origin);
     expect(again.id).toBe(id);
   });
 });
@@ -135,47 +134,4 @@ it('the replay’s indices are none of the live ones, and its template has a pri
   expect(priority).toBeGreaterThan(200);
   expect(new Set([priority, alertsTemplate().priority, indexTemplate().priority]).size).toBe(3);
   expect(template).toEqual(indexTemplate().template);
-});
-
-describe('reading as an iterable', () => {
-  const source = (batches: number, seen: boolean[] = []) =>
-    readable({
-      kind: 'file',
-      plan: async () => ({ lanes: [], records: 0, bytes: 0, gaps: [] }),
-      missing: () => [],
-      async feed(_from, _signal, take) {
-        for (let n = 0; n < batches; n++) {
-          const more = await take({
-            lane: 'l',
-            records: [],
-            origin: () => ({ kind: 'file', path: '', identity: '' }),
-            next: n,
-          });
-          seen.push(more);
-          if (!more) return;
-        }
-        if (batches === 3) throw new Error('the source broke');
-      },
-    });
-  const { signal } = new AbortController();
-
-  it('gives everything in order, holds the source back, and ends it when the loop ends', async () => {
-    const seen: boolean[] = [];
-    const next: unknown[] = [];
-    for await (const batch of source(5, seen).read(new Map(), signal)) {
-      expect(seen.length).toBe(next.length);
-      next.push(batch.next);
-    }
-    expect(next).toEqual([0, 1, 2, 3, 4]);
-    const early: boolean[] = [];
-    for await (const _ of source(5, early).read(new Map(), signal)) break;
-    expect(early.length).toBeLessThanOrEqual(1);
-  });
-
-  it('passes on what the source throws', async () => {
-    const all = async () => {
-      for await (const _ of source(3).read(new Map(), signal));
-    };
-    await expect(all()).rejects.toThrow('the source broke');
-  });
 });
