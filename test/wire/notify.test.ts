@@ -15,9 +15,9 @@ import {
   type Notification,
   type SendResult,
 } from '../../src/incidents/notification.ts';
-import { channelsFor, createChannels } from '../../src/notify/channels.ts';
+import { createChannels } from '../../src/notify/channels.ts';
 import { mailContent } from '../../src/notify/email.ts';
-import { type NotifyConfig, notifySection } from '../../src/notify/notify-config.ts';
+import { channelsFor, type NotifyConfig, notifySection } from '../../src/notify/notify-config.ts';
 import { createFakeClock } from '../kit/fake-clock.ts';
 import { AT_MS, notification } from '../kit/notifications.ts';
 import { type Answer, type Receiver, startReceiver } from '../kit/receiver.ts';
