@@ -75,6 +75,21 @@ export interface Sink {
   close(): Promise<void>;
 }
 
+export interface LocalSinkDeps {
+  /** Where the console sink prints. */
+  readonly out: Writable;
+  readonly metrics: Metrics;
+  readonly log: Log;
+}
+
+/** The sinks that are switched on, without Elasticsearch. */
+export function createLocalSinks(wanted: SinksConfig, deps: LocalSinkDeps): Sink[] {
+  const sinks: Sink[] = [];
+  if (wanted.console.enabled) sinks.push(createConsoleSink(wanted.console.format, deps));
+  if (wanted.ndjson.enabled) sinks.push(createNdjsonSink(wanted.ndjson.dir, deps));
+  return sinks;
+}
+
 const NEWLINE = Buffer.from('\n');
 const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 5_000;
