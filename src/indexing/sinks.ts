@@ -314,7 +314,7 @@ interface Persistence {
   readonly onFailing: (reason: string | undefined) => void;
 }
 
-/** Tries until `attempt` succeeds. A failure is said once, and again when it is another one. @throws signal's reason */
+/** Tries until `attempt` succeeds. A failure is logged once, and again when it is another one. @throws signal's reason */
 export async function persist(attempt: () => Promise<void>, options: Persistence): Promise<void> {
   const { what, path, log, signal, onFailing } = options;
   let said: string | undefined;

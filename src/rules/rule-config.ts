@@ -343,7 +343,7 @@ function checkCompanions(rule: WrittenRule, rules: Written, measures: Measures, 
 }
 
 // The rules file while logpipe runs. In: the file, looked at every second and when somebody asks. Out: rules whenever its text has
-// changed and is right. Guarantee: a wrong file changes nothing and is said once; a file that is being written, or is away for a
+// changed and is right. Guarantee: a wrong file changes nothing and is logged once; a file that is being written, or is away for a
 // moment, is waited for; what it leads to through symbolic links is what counts, so that a swapped link is a change.
 
 const LOOK_MS = 1_000;

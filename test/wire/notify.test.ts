@@ -563,7 +563,7 @@ describe('secrets', () => {
 });
 
 describe('channels', () => {
-  test('what is not configured is skipped and said once', () => {
+  test('what is not configured is skipped and logged once', () => {
     const log = recordingLog();
     expect([
       ...channels({ console: { enabled: true }, slack: { webhookUrl: 'https://x.example/y' } }, { log }).keys(),
