@@ -1,4 +1,4 @@
-// Five tiers of tests. unit and wire need Node alone; integration and integrity need a real Kafka and a real Elasticsearch,
+// Five tiers of tests. unit and wire need nothing but Node; integration and integrity need a real Kafka and a real Elasticsearch,
 // started only when such a file is part of the run, a pair for each worker. Two such files run side by side: they wait more
 // than they work. Each file of cluster starts several of its own.
 import { defineConfig } from 'vitest/config';

@@ -162,7 +162,7 @@ const names = (text: string) => {
 };
 
 const program = new Command('bench')
-  .description('Measures logpipe beside a raw bulk, the ordinary way and rsyslog, on servers it starts itself.')
+  .description('Measures logpipe beside a raw bulk, a plain indexer and rsyslog, on servers it starts itself.')
   .option('--json', 'one JSON object on standard output', false)
   .option('--events <count>', 'records per round', number, 600_000)
   .option('--rounds <count>', 'rounds; medians are shown', number, 3)

@@ -1,4 +1,4 @@
-// The ordinary way, written carefully but without tricks: eachBatch, JSON.parse, mutate, `client.bulk()` of objects.
+// A plain indexer, written carefully but without tricks: eachBatch, JSON.parse, mutate, `client.bulk()` of objects.
 // In: the file of OrdinaryOptions on the command line. Same fetch sizes, bulk size and concurrency as logpipe; commits
 // after the bulk. It does less than logpipe: no masking, templates, type checks, dead letters, retries.
 import { readFileSync } from 'node:fs';

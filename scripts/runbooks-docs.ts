@@ -64,6 +64,7 @@ function conditionText(measures: Measures, rule: Rule): string {
 function judged(measures: Measures, rule: Rule): string {
   if (rule.kind === 'late') return 'something would have fired, had it been known in time';
   const what = `${code(rule.measure)}${rule.labels.length === 0 ? '' : ` per ${rule.labels.map(code).join(', ')}`}`;
+  const { message } = rule;
   switch (rule.kind) {
     case 'threshold':
     case 'ratio':
@@ -91,6 +92,8 @@ function judged(measures: Measures, rule: Rule): string {
       return `${what} never seen before, ${rule.minEvents} times in ${formatDuration(rule.windowMs)}`;
     case 'trend':
       return `${what} ${rule.factor} times that of ${days(rule.offsetMs)} ago and ${formatThreshold(rule.floor, rule.unit)} higher, ${formatDuration(rule.windowMs)}`;
+    default:
+      return `${what}: ${message}`;
   }
 }
 

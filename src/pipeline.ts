@@ -20,7 +20,7 @@ import { createDocumentWriter } from './indexing/document.ts';
 import { createElasticsearchClient, createSendBulk } from './indexing/elasticsearch.ts';
 import { createFieldBudget, createFieldReader, type FieldBudget } from './indexing/field-budget.ts';
 import { createIndexer, type Indexer } from './indexing/indexer.ts';
-import { createConsoleSink, createNdjsonSink, type Sink } from './indexing/sinks.ts';
+import { createLocalSinks, type Sink } from './indexing/sinks.ts';
 import { type Readiness, startHttp } from './ops/http.ts';
 import { createPlatformView, pm2Readings } from './ops/stats.ts';
 import { createParser } from './parse/parse.ts';
@@ -124,7 +124,9 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
 
   const source = createSource(config, deps);
   const { sinks: wanted } = config;
-  const duplicatesRefused = wanted.elasticsearch && !wanted.console.enabled && !wanted.ndjson.enabled;
+  const out = deps.stdout as NodeJS.WriteStream;
+  const local = createLocalSinks(wanted, { out, metrics, log });
+  const duplicatesRefused = wanted.elasticsearch && local.length === 0;
   const parser = createParser(config.parse, { masker, duplicatesRefused });
   const tag = createTagger();
   const documents = createDocumentWriter(parser.time);
@@ -156,9 +158,7 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
     sinks.push(createElasticsearchSink(client, writer));
     budget = createFieldBudget({ ...deps, read: createFieldReader(client), day: parser.time.day });
   }
-  const out = deps.stdout as NodeJS.WriteStream;
-  if (wanted.console.enabled) sinks.push(createConsoleSink(wanted.console.format, { out, metrics }));
-  if (wanted.ndjson.enabled) sinks.push(createNdjsonSink(wanted.ndjson.dir, { metrics, log }));
+  sinks.push(...local);
 
   const deliver: Deliver =
     tap === undefined

@@ -65,7 +65,7 @@ export function findMaven(env: Readonly<Record<string, string | undefined>> = pr
   return folders.map((folder) => join(folder, 'mvn')).find((path) => existsSync(path));
 }
 
-/** The newest JDK that runs `release`; LOGPIPE_STACK_MISSING with the install line when there is none. */
+/** The newest JDK that runs `release`; LOGPIPE_STACK_MISSING, saying how to install one, when there is none. */
 export function jdkFor(release: ServerRelease, jdks: readonly Jdk[]): Jdk {
   const jdk = jdks.find((candidate) => candidate.major >= release.java);
   if (jdk) return jdk;

@@ -1,4 +1,4 @@
-// What a labelled scenario is, and the ordinary way to make one. In: how the platform behaves. Out: records, and what is right.
+// What a labelled scenario is, and the usual way to make one. In: how the platform behaves. Out: records, and what is right.
 import type { DriveOptions, DriveReading, DriveRecord } from '../../src/replay/simulate.ts';
 import type { Behaviour } from './behaviour.ts';
 import type { Fleet } from './fleet.ts';

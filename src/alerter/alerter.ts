@@ -15,8 +15,8 @@ import type { Channel, ChannelName } from '../incidents/notification.ts';
 import type { OutboxResult, StateKey } from '../incidents/records.ts';
 import type { SendBulk } from '../indexing/elasticsearch.ts';
 import type { CountsMessage } from '../measure/totals.ts';
-import { channelsFor } from '../notify/channels.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
+import { channelsFor } from '../notify/notify-config.ts';
 import { hashOf, type Rules, toDecidingRule } from '../rules/rule-config.ts';
 import type { HourRecord } from '../windows/hourly.ts';
 import type { ProgressStatus } from '../windows/progress.ts';
@@ -330,7 +330,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
     isFiring,
     onKnown(keys, maxKeys) {
       metrics.firstSeenUsed.set(keys / maxKeys);
-      // It never empties, so this is said once in a term.
+      // It never empties, so this is logged once in a term.
       if (keys >= maxKeys) {
         log.error('First-seen rules know as many kinds as they can hold: further new ones are not reported', { keys });
       }

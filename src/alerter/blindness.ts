@@ -15,9 +15,10 @@ import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
-import { BLIND_ENDED, BLIND_TITLE, blindNotice, CHANNELS, type ChannelName } from '../incidents/notification.ts';
+import { BLIND_ENDED, BLIND_TITLE, blindNotice, type ChannelName } from '../incidents/notification.ts';
 import { type MessageEntry, SEQ_DIGITS } from '../incidents/records.ts';
 import type { HttpSend } from '../notify/http-send.ts';
+import { CHANNELS } from '../notify/notify-config.ts';
 
 export interface BlindWatch {
   /** Kafka did something for us: confirmed the membership, took a commit, delivered totals. */

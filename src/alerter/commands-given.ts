@@ -8,7 +8,7 @@ import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
 import type { GivenCommand } from '../incidents/machine.ts';
-import { CHANNELS } from '../incidents/notification.ts';
+import { CHANNELS } from '../notify/notify-config.ts';
 import { createKafka, defaultPartitioner, type KafkaConfig } from '../source/kafka/client.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
 

@@ -6,8 +6,9 @@ import type { Log } from '../core/log.ts';
 import { createEventIds } from '../core/record.ts';
 import { oneLine } from '../core/safe-json.ts';
 import { createMasker } from '../core/secrets/mask.ts';
-import { CHANNELS, type ChannelName, type Notification, type SendResult } from '../incidents/notification.ts';
+import type { ChannelName, Notification, SendResult } from '../incidents/notification.ts';
 import { createChannels } from '../notify/channels.ts';
+import { CHANNELS } from '../notify/notify-config.ts';
 import { type Io, jsonLine } from './io.ts';
 
 export interface NotifyTestOptions {
@@ -27,7 +28,7 @@ export async function notifyTest(config: Config, options: NotifyTestOptions, io:
   const masker = createMasker(config.mask);
   const channels = createChannels(config.notify, { clock: systemClock, log, masker, out: process.stdout });
   const id = createEventIds()();
-  const results: Partial<Record<ChannelName, SendResult>> = {};
+  const results: Record<ChannelName, SendResult> = {};
   for (const [name, channel] of channels) {
     if (options.channel !== undefined && options.channel !== name) continue;
     const signal = new AbortController().signal;

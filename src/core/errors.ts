@@ -11,7 +11,7 @@ export const ERROR_CODES = {
   LOGPIPE_ES_INCOMPLETE: 'Elasticsearch answered with a part of what was asked for.',
   LOGPIPE_TEMPLATE_NEWER: 'The installed index template is newer than this logpipe.',
   LOGPIPE_KIBANA_UNREACHABLE: 'Kibana did not answer.',
-  LOGPIPE_KIBANA_REFUSED: 'Kibana answered with an error, or something else than Kibana answered.',
+  LOGPIPE_KIBANA_REFUSED: 'Kibana answered with an error, or something that is not Kibana answered in its place.',
   LOGPIPE_KIBANA_OBJECTS: 'Saved objects were found wrong before anything was sent; every problem is listed.',
   LOGPIPE_SINK_FAILED: 'A file or console sink could not write.',
   LOGPIPE_SOURCE_FAILED: 'A file or standard input could not be read.',

@@ -25,7 +25,7 @@ const STICKY = 0o1000;
 /**
  * Makes the folder, and those above it that are missing. `own`: the folder is logpipe's alone, so one that exists is tightened;
  * otherwise it is left as whoever made it wanted it.
- * @returns what is to be said once when others can still look into it
+ * @returns what is to be logged once when others can still look into it
  * @throws the system's error when it cannot be made
  */
 export function makePrivateFolder(folder: string, { own }: { readonly own: boolean }): string | undefined {

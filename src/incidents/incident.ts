@@ -335,7 +335,7 @@ export interface IncidentRecord {
   readonly resolvedMs?: number;
   /** How often it began again inside the cooldown. */
   readonly reopened: number;
-  readonly channels: Readonly<Partial<Record<ChannelName, ChannelState>>>;
+  readonly channels: Readonly<Record<ChannelName, ChannelState>>;
   readonly told?: Told;
   readonly acknowledged?: { readonly by: string; readonly atMs: number; readonly told: boolean };
   readonly ended: readonly EndedAlert[];

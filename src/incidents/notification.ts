@@ -4,8 +4,9 @@
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Priority, Severity, Why } from '../rules/observation.ts';
 
-export const CHANNELS = ['slack', 'pagerduty', 'email', 'webhook', 'console', 'history'] as const;
-export type ChannelName = (typeof CHANNELS)[number];
+/** One of CHANNELS (notify/notify-config.ts). What is decided does not depend on which channels there are. */
+export type ChannelName = string;
+
 /** `trigger` opens or updates, `resolve` ends; `acknowledge` is sent when a person has taken the incident. */
 export type NotifyAction = 'trigger' | 'acknowledge' | 'resolve';
 

@@ -75,6 +75,21 @@ export interface Sink {
   close(): Promise<void>;
 }
 
+export interface LocalSinkDeps {
+  /** Where the console sink prints. */
+  readonly out: Writable;
+  readonly metrics: Metrics;
+  readonly log: Log;
+}
+
+/** The sinks that are switched on, without Elasticsearch. */
+export function createLocalSinks(wanted: SinksConfig, deps: LocalSinkDeps): Sink[] {
+  const sinks: Sink[] = [];
+  if (wanted.console.enabled) sinks.push(createConsoleSink(wanted.console.format, deps));
+  if (wanted.ndjson.enabled) sinks.push(createNdjsonSink(wanted.ndjson.dir, deps));
+  return sinks;
+}
+
 const NEWLINE = Buffer.from('\n');
 const BACKOFF = { firstMs: 500, maxMs: 5_000 };
 
@@ -296,7 +311,7 @@ interface Persistence {
   readonly onFailing: (reason: string | undefined) => void;
 }
 
-/** Tries until `attempt` succeeds. A failure is said once, and again when it is another one. @throws signal's reason */
+/** Tries until `attempt` succeeds. A failure is logged once, and again when it is another one. @throws signal's reason */
 export async function persist(attempt: () => Promise<void>, options: Persistence): Promise<void> {
   const { what, path, log, signal, onFailing } = options;
   let said: string | undefined;

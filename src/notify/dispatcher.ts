@@ -148,13 +148,10 @@ const MAX_DOUBTS = 3;
 const MAX_ATTEMPTS_FOR_FEW = 100;
 
 /** As the operators' guide writes them in "Failed to send … alert". */
-const LABELS: Readonly<Record<ChannelName, string>> = {
+const LABELS: Readonly<Partial<Record<ChannelName, string>>> = {
   slack: 'Slack',
   pagerduty: 'PagerDuty',
   email: 'e-mail',
-  webhook: 'webhook',
-  console: 'console',
-  history: 'history',
 };
 
 interface ChannelQueueDeps extends DispatcherDeps {
@@ -190,7 +187,7 @@ type Failure = Extract<SendResult, { ok: false }>;
 
 function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQueue {
   const { clock, log, metrics, signal } = deps;
-  const label = LABELS[channel.name];
+  const label = LABELS[channel.name] ?? channel.name;
   /** Messages by incident; the first of each is the next. */
   const incidents = new Map<string, Queued[]>();
   const ids = new Set<string>();

@@ -1,3 +1,5 @@
+// The channels over HTTP: Slack, PagerDuty, a receiver of the operator's own; at the end the table of all of them.
+
 // Slack incoming webhook. In: a notification. Out: `text` and a first attachment in the form the operators' guide
 // prescribes, and a second attachment for people. Guarantee: masked, escaped, within Slack's limits; sent is what Slack
 // has answered with its `ok`.
@@ -18,6 +20,7 @@ import {
   oneLine,
 } from '../incidents/notification.ts';
 import { createHttpSend, type HttpSendDeps } from './http-send.ts';
+import type { NotifyConfig } from './notify-config.ts';
 import { alertLines, type Fact, type LinkOptions, list, type Story, tellStory } from './story.ts';
 
 // Slack splits a `text` above 4,000 characters into several messages and cuts an attachment's at 8,000; a field has the
@@ -255,3 +258,28 @@ export function createWebhook(options: WebhookOptions, deps: HttpSendDeps): Chan
     async close() {},
   };
 }
+
+/** A channel of its configuration, or the key of its section that is missing. */
+export type MakeChannel<Deps = HttpSendDeps> = (
+  config: NotifyConfig,
+  links: LinkOptions,
+  deps: Deps,
+) => Channel | string;
+
+/** The channels over HTTP, by name. */
+export const HTTP_CHANNELS = {
+  slack({ slack, timeoutMs }, links, deps) {
+    const { webhookUrl } = slack;
+    return webhookUrl === undefined ? 'webhookUrl' : createSlack({ ...slack, webhookUrl, timeoutMs, links }, deps);
+  },
+  pagerduty({ pagerduty, timeoutMs }, _links, deps) {
+    const { integrationKey } = pagerduty;
+    return integrationKey === undefined
+      ? 'integrationKey'
+      : createPagerDuty({ ...pagerduty, integrationKey, timeoutMs }, deps);
+  },
+  webhook({ webhook, timeoutMs }, _links, deps) {
+    const { url } = webhook;
+    return url === undefined ? 'url' : createWebhook({ ...webhook, url, timeoutMs }, deps);
+  },
+} as const satisfies Readonly<Record<string, MakeChannel>>;

@@ -2,6 +2,28 @@
 // every address or key that lets its holder send is marked secret, so it also comes from a file and stands in no
 // message.
 
+import type { ChannelName } from '../incidents/notification.ts';
+import type { Priority } from '../rules/observation.ts';
+
+/** Every channel. `history`, the index of transitions, has no section: it is there when Elasticsearch is. */
+export const CHANNELS = ['slack', 'pagerduty', 'email', 'webhook', 'console', 'history'] as const;
+
+const EVERY_MESSAGE = ['webhook', 'console'] as const;
+const BY_PRIORITY: Readonly<Record<Priority, readonly (typeof CHANNELS)[number][]>> = {
+  P1: ['pagerduty', 'slack', 'email', ...EVERY_MESSAGE],
+  P2: ['slack', 'email', ...EVERY_MESSAGE],
+  P3: ['slack', ...EVERY_MESSAGE],
+  P4: [],
+};
+
+/**
+ * Channels a message of this priority goes to, configured or not. `history` is not among them: it gets every
+ * transition.
+ */
+export function channelsFor(priority: Priority): readonly ChannelName[] {
+  return BY_PRIORITY[priority];
+}
+
 const ADDRESS = '^https?://[^\\s]+$';
 const MAILBOX = '[^\\s@,;<>]+@[^\\s@,;<>]+';
 

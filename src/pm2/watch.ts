@@ -11,8 +11,8 @@ import { createMetrics } from '../core/metrics.ts';
 import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Channel, ChannelName, Notification, NotifyAction, NotifyReason } from '../incidents/notification.ts';
-import { channelsFor } from '../notify/channels.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
+import { channelsFor } from '../notify/notify-config.ts';
 import type { Severity } from '../rules/observation.ts';
 import { followBus, readProcessList } from './bus.ts';
 import { BUS_EVENTS, createLifecycle, DAEMON, type Happening, type Pm2Kind } from './lifecycle.ts';
@@ -378,7 +378,7 @@ function dedupKey(host: string, app: string, kind: Pm2Kind): string {
 
 // What was told and is not over, for the watcher that comes after this one. In: states as they begin, channels as they take the
 // message, ends as they are taken. Out: one JSON file. Guarantee: replaced as a whole, for this user alone; a folder that cannot be
-// written is said once and costs the memory, nothing else.
+// written is logged once and costs the memory, nothing else.
 
 /** In the working folder, as a replay's. */
 const STATE_FOLDER = '.logpipe/pm2';

@@ -14,7 +14,7 @@ import type { OutboxResult, StateKey } from '../incidents/records.ts';
 import { type Counter, createCounter, type SourcePosition } from '../measure/counter.ts';
 import type { Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS } from '../measure/totals.ts';
-import { channelsFor } from '../notify/channels.ts';
+import { channelsFor } from '../notify/notify-config.ts';
 import { createParser, type ParseConfig } from '../parse/parse.ts';
 import { type Rules, toDecidingRule } from '../rules/rule-config.ts';
 import { clockErrorOf } from '../source/kafka/record-batch.ts';

@@ -33,7 +33,7 @@ interface EvaluatorOptions {
 export interface EvaluatorDeps {
   readonly known?: KnownSet;
   readonly quiet?: QuietSet;
-  /** Of the alert state: what fires already is not reported late. */
+  /** Of the alert state: what is firing already is not reported late. */
   readonly isFiring?: (ruleId: string, labels: Labels) => boolean;
 }
 
@@ -187,7 +187,7 @@ function createLateWatch(deps: LateWatchDeps): LateWatch {
     judgedMs ??= evalMs;
   }
 
-  /** At the head again: what fires now pages as usual, the rest is told in one summary. */
+  /** At the head again: what is firing now pages as usual, the rest goes into one summary. */
   function reportMissed(breached: ReadonlySet<string>, wallMs: number): void {
     const happened = [...missed]
       .filter(([key, { rule, labels, fromMs, toMs }]) => {

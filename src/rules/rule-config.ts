@@ -6,23 +6,25 @@ import { type Clock, durationMs } from '../core/clock.ts';
 import { type Environment, invalidConfig, loadYaml, readConfigFile } from '../core/config-loader.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { isCollected, type Measure, type Measures, type Unit, type Where } from '../measure/measure-config.ts';
+import { isCollected, type Measure, type Measures, type Where } from '../measure/measure-config.ts';
 import { BUCKET_MS } from '../measure/totals.ts';
 import { HOUR_MS, MAX_REACH_MS, type RollupDefinition } from '../windows/hourly.ts';
 import { FINE_MS } from '../windows/tables.ts';
 import { sourcesOf } from '../windows/values.ts';
 import { watchedBy } from './known-sets.ts';
-import type { Priority, RuleInfo } from './observation.ts';
+import type { RuleInfo } from './observation.ts';
 import {
-  BOUND_KEYS,
-  type Bound,
-  type Gate,
+  boundsOf,
+  complete,
   isUpper,
-  KEYS_OF_KIND,
+  KINDS,
   type Over,
+  parseQuantity,
+  type Quantity,
   RULES_SCHEMA,
   type Rule,
-  type RuleKind,
+  type WrittenBounds,
+  type WrittenRule,
 } from './rule-types.ts';
 import { METADATA_HELP, parseMetadataSource, unknownPlaceholders } from './words.ts';
 
@@ -136,218 +138,10 @@ export function rollupsOf(
   return [...labels].map(([measure, names]) => ({ measure, labels: [...names] }));
 }
 
-// One rule of rules.yml as it is written -> the same with every default filled in. Pure; the checks come before.
-
-/** After the schema's checks. */
-interface WrittenRule extends WrittenBounds {
-  readonly title: string;
-  readonly priority: Priority;
-  readonly kind: RuleKind;
-  readonly group?: string;
-  readonly measure?: string;
-  readonly where?: Where;
-  readonly window?: string;
-  readonly minEvents?: number;
-  readonly over?: Over;
-  readonly fallback?: string;
-  readonly onlyWhile?: WrittenGate;
-  readonly againstOthers?: number;
-  readonly baseline?: string;
-  readonly factor?: number;
-  readonly deviations?: number;
-  readonly floor?: Quantity;
-  readonly last?: number;
-  readonly insteadOf?: string;
-  readonly learning?: string;
-  readonly offset?: string;
-  readonly forgetAfter?: string;
-  readonly for?: string;
-  readonly keepFiring?: string;
-  readonly cooldown?: string;
-  readonly remind?: string;
-  readonly labels?: readonly string[];
-  readonly maxAlerts?: number;
-  readonly inhibitedBy?: readonly string[];
-  readonly runbook?: string;
-  readonly message?: string;
-  readonly metadata?: Readonly<Record<string, string>>;
-}
-
-type WrittenBounds = { readonly [key in (typeof BOUND_KEYS)[number]]?: Quantity };
-
-interface WrittenGate extends WrittenBounds {
-  readonly measure: string;
-  readonly where?: Where;
-  readonly window?: string;
-  readonly over?: Over;
-}
-
-const COOLDOWN: Readonly<Record<Priority, string>> = { P1: '5m', P2: '10m', P3: '10m', P4: '10m' };
-const REMIND: Readonly<Record<Priority, string>> = { P1: '30m', P2: '0s', P3: '0s', P4: '0s' };
-const KEEP_FIRING = '2m';
-const WINDOW: Partial<Record<RuleKind, string>> = { 'first-seen': '10m', trend: '24h', late: '10m' };
-const MIN_EVENTS = 20;
-const MAX_ALERTS = 20;
-
-const MESSAGES: Readonly<Record<RuleKind, string>> = {
-  threshold: '{measure} is {value} (threshold {threshold})',
-  ratio: '{measure} is {value} (threshold {threshold}): {numerator} of {denominator} in {window}',
-  percentile: '{measure} is {value} (threshold {threshold}) over {window}',
-  absence: 'Nothing for {value} (threshold {threshold})',
-  spike: '{measure} is {value}, usually {baseline} (threshold {threshold})',
-  'low-volume': '{numerator} of the last {denominator}: {value} (threshold {threshold})',
-  'first-seen': 'Never seen before: {labels}, {volume} times in {window}',
-  trend: '{measure} is {value}, a week ago {baseline}',
-  late: '',
-};
-
-function complete(id: string, written: WrittenRule, measures: Measures): Rule {
-  const { kind, measure: name } = written;
-  const info = { ...infoOf(id, written), message: written.message ?? MESSAGES[kind] };
-  const windowMs = durationMs(written.window ?? WINDOW[kind] ?? '5m');
-  if (kind === 'late') return freeze({ ...info, kind, windowMs, labels: [], maxAlerts: 1, metadata: {} });
-
-  const measure = measures.get(name!)!;
-  const { unit } = measure;
-  const measuring = {
-    ...info,
-    measure: measure.name,
-    unit,
-    where: written.where ?? {},
-    windowMs,
-    labels: written.labels ?? [],
-    maxAlerts: written.maxAlerts ?? MAX_ALERTS,
-    metadata: written.metadata ?? defaultMetadata(kind, written.labels ?? []),
-    minEvents: written.minEvents ?? (countsEvents(name!, kind, measures) ? MIN_EVENTS : 1),
-  };
-  const quantity = (value: Quantity | undefined) => quantityOf(value ?? 0, unit);
-  switch (kind) {
-    case 'threshold':
-    case 'ratio':
-    case 'percentile':
-      return freeze({
-        ...measuring,
-        kind,
-        bound: boundOf(written, unit),
-        over: written.over ?? 'newest',
-        ...(written.fallback === undefined ? {} : { fallback: written.fallback }),
-        ...(written.againstOthers === undefined ? {} : { againstOthers: written.againstOthers }),
-        ...(written.onlyWhile === undefined ? {} : { onlyWhile: gateOf(written.onlyWhile, windowMs, measures) }),
-      });
-    case 'absence':
-      return freeze({
-        ...measuring,
-        kind,
-        bound: boundOf(written, unit),
-        ...(written.forgetAfter === undefined ? {} : { forgetAfterMs: durationMs(written.forgetAfter) }),
-      });
-    case 'spike':
-      return freeze({
-        ...measuring,
-        kind,
-        baselineMs: durationMs(written.baseline ?? '1h'),
-        factor: written.factor ?? 3,
-        deviations: written.deviations ?? 4,
-        floor: quantity(written.floor),
-      });
-    case 'low-volume':
-      return freeze({
-        ...measuring,
-        kind,
-        last: written.last!,
-        insteadOf: written.insteadOf!,
-        minEvents: written.minEvents ?? written.last!,
-        bound: boundOf(written, unit),
-      });
-    case 'first-seen':
-      return freeze({ ...measuring, kind, learningMs: durationMs(written.learning ?? '24h') });
-    case 'trend':
-      return freeze({
-        ...measuring,
-        kind,
-        offsetMs: durationMs(written.offset ?? '7d'),
-        factor: written.factor ?? 1.5,
-        floor: quantity(written.floor),
-      });
-  }
-}
-
-/** The bounds that were written; exactly one in a checked rule. */
-function boundsOf(written: WrittenBounds): readonly (readonly [Bound['op'], Quantity])[] {
-  return BOUND_KEYS.flatMap((op) => (written[op] === undefined ? [] : [[op, written[op]] as const]));
-}
-
-function boundOf(written: WrittenBounds, unit: Unit): Bound {
-  const [op, value] = boundsOf(written)[0]!;
-  return { op, value: quantityOf(value, unit) };
-}
-
-function quantityOf(written: Quantity, unit: Unit): number {
-  const parsed = parseQuantity(written, unit);
-  return parsed.ok ? parsed.value : Number.NaN;
-}
-
-function gateOf(written: WrittenGate, windowMs: number, measures: Measures): Gate {
-  return {
-    measure: written.measure,
-    windowMs: written.window === undefined ? windowMs : durationMs(written.window),
-    over: written.over ?? 'newest',
-    where: written.where ?? {},
-    bound: boundOf(written, measures.get(written.measure)!.unit),
-  };
-}
-
-function infoOf(id: string, written: WrittenRule): RuleInfo {
-  const { title, priority } = written;
-  return {
-    id,
-    title,
-    priority,
-    group: written.group ?? id,
-    forMs: durationMs(written.for ?? '0s'),
-    keepFiringMs: durationMs(written.keepFiring ?? KEEP_FIRING),
-    cooldownMs: durationMs(written.cooldown ?? COOLDOWN[priority]),
-    remindMs: durationMs(written.remind ?? REMIND[priority]),
-    inhibitedBy: written.inhibitedBy ?? [],
-    runbook: written.runbook ?? `docs/runbooks/${id}.md`,
-  };
-}
-
-/** True when the value rests on a number of events: with few of them it is chance. */
-function countsEvents(name: string, kind: RuleKind, measures: Measures): boolean {
-  const measure = measures.get(name)!;
-  if (kind === 'first-seen') return false;
-  return (
-    ['ratio', 'percentile', 'mean'].includes(measure.kind) && measures.get(sourcesOf(measure)[0]!)?.kind !== 'gauge'
-  );
-}
-
-function defaultMetadata(kind: RuleKind, labels: readonly string[]): Record<string, string> {
-  const named = Object.fromEntries(labels.map((label) => [label.split('.').at(-1)!, `label.${label}`]));
-  if (kind === 'first-seen') return { ...named, count: 'volume' };
-  return { ...named, value: 'value as text', threshold: 'threshold as text' };
-}
-
-function freeze(rule: Rule): Rule {
-  return Object.freeze(rule);
-}
-
 // What the schema of rules.yml cannot say. In: rules as written, and the measures. Out: problems in words, each with its place.
 
 type Written = Readonly<Record<string, WrittenRule>>;
 type Say = (key: string, problem: string) => void;
-
-/** Which kinds of measure a rule can judge. */
-const JUDGES: Partial<Record<RuleKind, readonly Measure['kind'][]>> = {
-  threshold: ['counter', 'gauge', 'ratio', 'percentile', 'mean', 'rate', 'increase', 'sum'],
-  ratio: ['ratio'],
-  percentile: ['percentile'],
-  absence: ['absence'],
-  spike: ['counter', 'rate', 'gauge'],
-  'low-volume': ['ratio'],
-  'first-seen': ['counter'],
-  trend: ['counter', 'ratio', 'rate', 'mean'],
-};
 
 function findProblems(rules: Written, measures: Measures): string[] {
   const problems: string[] = [];
@@ -373,7 +167,7 @@ function findProblems(rules: Written, measures: Measures): string[] {
 }
 
 function checkKeys(rule: WrittenRule, say: Say): void {
-  const { permitted, required, bound } = KEYS_OF_KIND[rule.kind];
+  const { permitted, required, bound } = KINDS[rule.kind];
   for (const key of required)
     if (!(key in rule)) say(key, `missing; a rule of kind ${rule.kind} needs ${required.join(', ')}`);
   for (const key of Object.keys(rule)) {
@@ -409,7 +203,7 @@ function mutes(rule: string, by: string, rules: Written, seen = new Set<string>(
 function checkMeasure(rule: WrittenRule, measures: Measures, say: Say): Measure | undefined {
   if (rule.measure === undefined) return undefined;
   const measure = measures.get(rule.measure);
-  const kinds = JUDGES[rule.kind];
+  const kinds = KINDS[rule.kind].judges;
   if (measure === undefined) say('measure', `there is no measure ${rule.measure}`);
   else if (kinds !== undefined && !kinds.includes(measure.kind)) {
     say('measure', `${measure.name} is a ${measure.kind}; a rule of kind ${rule.kind} judges: ${kinds.join(', ')}`);
@@ -545,46 +339,8 @@ function checkCompanions(rule: WrittenRule, rules: Written, measures: Measures, 
   if (againstOthers !== undefined && labels.length === 0) say('againstOthers', 'needs labels: others of what?');
 }
 
-// Thresholds as people write them. In: a number or a text with a unit, and the unit of the measure. Out: the number in the
-// measure's unit, or what is wrong.
-
-type Quantity = number | string;
-
-/** Written unit -> for a measure in which unit -> factor. */
-const FACTORS: Readonly<Record<string, Partial<Record<Unit, number>>>> = {
-  '%': { ratio: 0.01, percent: 1 },
-  ms: { ms: 1, s: 0.001 },
-  s: { ms: 1_000, s: 1 },
-  m: { ms: 60_000, s: 60 },
-  h: { ms: 3_600_000, s: 3_600 },
-  kB: { bytes: 1e3 },
-  MB: { bytes: 1e6 },
-  GB: { bytes: 1e9 },
-  'kB/s': { 'bytes/s': 1e3 },
-  'MB/s': { 'bytes/s': 1e6 },
-  '/s': { 'per-second': 1, 'per-minute': 60 },
-  '/min': { 'per-minute': 1, 'per-second': 1 / 60 },
-};
-
-function parseQuantity(written: Quantity, unit: Unit): { ok: true; value: number } | { ok: false; problem: string } {
-  const [, digits, suffix] = typeof written === 'number' ? [] : (/^(-?[\d.]+) ?(.*)$/.exec(written) ?? []);
-  const factor = suffix === undefined ? 1 : FACTORS[suffix]?.[unit];
-  if (factor === undefined) {
-    const fitting = Object.keys(FACTORS).filter((name) => FACTORS[name]?.[unit] !== undefined);
-    const instead = fitting.length > 0 ? fitting.join(', ') : 'a plain number';
-    return { ok: false, problem: `found ${written}; the measure is in ${unit}, which takes ${instead}` };
-  }
-  // Rounded: 10 % is 0.1, not 0.1000…1.
-  const value = Number((Number(digits ?? written) * factor).toPrecision(12));
-  if (unit === 'ratio' && (value < 0 || value > 1)) {
-    const hint = typeof written === 'number' ? `; did you mean ${written} %?` : '';
-    return { ok: false, problem: `found ${written}; permitted: 0 to 100 %${hint}` };
-  }
-  return { ok: true, value };
-}
-
 // The rules file while logpipe runs. In: the file, looked at every second and when somebody asks. Out: rules whenever its text has
-// changed and is right. Guarantee: a wrong file changes nothing and is said once; a file that is being written, or is away for a
+// changed and is right. Guarantee: a wrong file changes nothing and is logged once; a file that is being written, or is away for a
 // moment, is waited for; what it leads to through symbolic links is what counts, so that a swapped link is a change.
 
 const LOOK_MS = 1_000;

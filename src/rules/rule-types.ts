@@ -1,9 +1,12 @@
-// A rule as the evaluator uses it: every default filled in, durations in ms, thresholds in the unit of their measure.
+// The kinds of rule. In: a rule of rules.yml as it is written. Out: the same as the evaluator uses it: every default filled in,
+// durations in ms, thresholds in the unit of their measure. Guarantee: all that is particular to a kind, except how it judges
+// (kinds.ts), stands here.
 
-import { durationSchema } from '../core/clock.ts';
+import { durationMs, durationSchema } from '../core/clock.ts';
 import type { Schema } from '../core/config-loader.ts';
-import { MEASURES_SCHEMA, type Unit, type Where } from '../measure/measure-config.ts';
-import { PRIORITIES, type RuleInfo } from './observation.ts';
+import { MEASURES_SCHEMA, type Measure, type Measures, type Unit, type Where } from '../measure/measure-config.ts';
+import { sourcesOf } from '../windows/values.ts';
+import { PRIORITIES, type Priority, type RuleInfo } from './observation.ts';
 
 export interface Bound {
   readonly op: 'above' | 'below' | 'atLeast' | 'atMost';
@@ -28,7 +31,7 @@ interface RuleBase extends RuleInfo {
   readonly labels: readonly string[];
   /** Label sets that may be breached at a time. */
   readonly maxAlerts: number;
-  /** See message.ts. */
+  /** With the placeholders of words.ts. */
   readonly message: string;
   readonly metadata: Readonly<Record<string, string>>;
 }
@@ -124,7 +127,7 @@ export function isUpper({ op }: Bound): boolean {
 }
 
 // The shape of rules.yml as JSON Schema, and which kind of rule takes which keys. What a schema cannot say is in
-// rule-checks.ts; what a key is when it is not written, in rule-complete.ts.
+// rule-config.ts.
 
 export const RULE_KINDS = [
   'threshold',
@@ -158,37 +161,84 @@ const COMMON = [
 const MEASURED = [...COMMON, 'measure', 'where', 'window', 'labels', 'maxAlerts'];
 const BOUNDED = [...MEASURED, ...BOUND_KEYS, 'minEvents', 'onlyWhile'];
 
-/** Keys a rule of each kind may have, and those it must have beside title, priority and kind. */
-export const KEYS_OF_KIND: Readonly<
-  Record<RuleKind, { permitted: readonly string[]; required: readonly string[]; bound: boolean }>
-> = {
-  threshold: { permitted: [...BOUNDED, 'over', 'fallback'], required: ['measure'], bound: true },
-  ratio: { permitted: [...BOUNDED, 'againstOthers'], required: ['measure'], bound: true },
-  percentile: { permitted: BOUNDED, required: ['measure'], bound: true },
+/** What the file may say of a rule of one kind, and what stands for what it leaves out. */
+interface KindFacts {
+  /** Keys it may have. */
+  readonly permitted: readonly string[];
+  /** Keys it must have besides title, priority and kind. */
+  readonly required: readonly string[];
+  /** Exactly one of above, below, atLeast, atMost. */
+  readonly bound: boolean;
+  /** The kinds of measure it can judge; none for a rule that judges other rules. */
+  readonly judges?: readonly Measure['kind'][];
+  /** Default `window`, where it is not 5 minutes. */
+  readonly window?: string;
+  /** Default `message`. */
+  readonly message: string;
+}
+
+export const KINDS: Readonly<Record<RuleKind, KindFacts>> = {
+  threshold: {
+    permitted: [...BOUNDED, 'over', 'fallback'],
+    required: ['measure'],
+    bound: true,
+    judges: ['counter', 'gauge', 'ratio', 'percentile', 'mean', 'rate', 'increase', 'sum'],
+    message: '{measure} is {value} (threshold {threshold})',
+  },
+  ratio: {
+    permitted: [...BOUNDED, 'againstOthers'],
+    required: ['measure'],
+    bound: true,
+    judges: ['ratio'],
+    message: '{measure} is {value} (threshold {threshold}): {numerator} of {denominator} in {window}',
+  },
+  percentile: {
+    permitted: BOUNDED,
+    required: ['measure'],
+    bound: true,
+    judges: ['percentile'],
+    message: '{measure} is {value} (threshold {threshold}) over {window}',
+  },
   absence: {
     permitted: [...MEASURED, ...BOUND_KEYS, 'forgetAfter'].filter((key) => key !== 'window'),
     required: ['measure'],
     bound: true,
+    judges: ['absence'],
+    message: 'Nothing for {value} (threshold {threshold})',
   },
   spike: {
     permitted: [...MEASURED, 'baseline', 'factor', 'deviations', 'floor'],
     required: ['measure', 'window', 'floor'],
     bound: false,
+    judges: ['counter', 'rate', 'gauge'],
+    message: '{measure} is {value}, usually {baseline} (threshold {threshold})',
   },
   'low-volume': {
     permitted: [...MEASURED, ...BOUND_KEYS, 'minEvents', 'last', 'insteadOf'],
     required: ['measure', 'window', 'last', 'insteadOf'],
     bound: true,
+    judges: ['ratio'],
+    message: '{numerator} of the last {denominator}: {value} (threshold {threshold})',
   },
-  'first-seen': { permitted: [...MEASURED, 'minEvents', 'learning'], required: ['measure', 'labels'], bound: false },
+  'first-seen': {
+    permitted: [...MEASURED, 'minEvents', 'learning'],
+    required: ['measure', 'labels'],
+    bound: false,
+    judges: ['counter'],
+    window: '10m',
+    message: 'Never seen before: {labels}, {volume} times in {window}',
+  },
   trend: {
     permitted: [...MEASURED, 'minEvents', 'offset', 'factor', 'floor'].filter(
       (key) => key !== 'labels' && key !== 'maxAlerts',
     ),
     required: ['measure', 'floor'],
     bound: false,
+    judges: ['counter', 'ratio', 'rate', 'mean'],
+    window: '24h',
+    message: '{measure} is {value}, a week ago {baseline}',
   },
-  late: { permitted: [...COMMON, 'window'], required: [], bound: false },
+  late: { permitted: [...COMMON, 'window'], required: [], bound: false, window: '10m', message: '' },
 };
 
 const none = { const: '0s' };
@@ -301,3 +351,227 @@ export const RULES_SCHEMA = {
     },
   },
 } as const satisfies Schema;
+
+// One rule of rules.yml as it is written -> the same with every default filled in. Pure; the checks (rule-config.ts) come before.
+
+/** After the schema's checks. */
+export interface WrittenRule extends WrittenBounds {
+  readonly title: string;
+  readonly priority: Priority;
+  readonly kind: RuleKind;
+  readonly group?: string;
+  readonly measure?: string;
+  readonly where?: Where;
+  readonly window?: string;
+  readonly minEvents?: number;
+  readonly over?: Over;
+  readonly fallback?: string;
+  readonly onlyWhile?: WrittenGate;
+  readonly againstOthers?: number;
+  readonly baseline?: string;
+  readonly factor?: number;
+  readonly deviations?: number;
+  readonly floor?: Quantity;
+  readonly last?: number;
+  readonly insteadOf?: string;
+  readonly learning?: string;
+  readonly offset?: string;
+  readonly forgetAfter?: string;
+  readonly for?: string;
+  readonly keepFiring?: string;
+  readonly cooldown?: string;
+  readonly remind?: string;
+  readonly labels?: readonly string[];
+  readonly maxAlerts?: number;
+  readonly inhibitedBy?: readonly string[];
+  readonly runbook?: string;
+  readonly message?: string;
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+export type WrittenBounds = { readonly [key in (typeof BOUND_KEYS)[number]]?: Quantity };
+
+interface WrittenGate extends WrittenBounds {
+  readonly measure: string;
+  readonly where?: Where;
+  readonly window?: string;
+  readonly over?: Over;
+}
+
+const COOLDOWN: Readonly<Record<Priority, string>> = { P1: '5m', P2: '10m', P3: '10m', P4: '10m' };
+const REMIND: Readonly<Record<Priority, string>> = { P1: '30m', P2: '0s', P3: '0s', P4: '0s' };
+const KEEP_FIRING = '2m';
+const MIN_EVENTS = 20;
+const MAX_ALERTS = 20;
+
+export function complete(id: string, written: WrittenRule, measures: Measures): Rule {
+  const { kind, measure: name } = written;
+  const info = { ...infoOf(id, written), message: written.message ?? KINDS[kind].message };
+  const windowMs = durationMs(written.window ?? KINDS[kind].window ?? '5m');
+  if (kind === 'late') return freeze({ ...info, kind, windowMs, labels: [], maxAlerts: 1, metadata: {} });
+
+  const measure = measures.get(name!)!;
+  const { unit } = measure;
+  const measuring = {
+    ...info,
+    measure: measure.name,
+    unit,
+    where: written.where ?? {},
+    windowMs,
+    labels: written.labels ?? [],
+    maxAlerts: written.maxAlerts ?? MAX_ALERTS,
+    metadata: written.metadata ?? defaultMetadata(kind, written.labels ?? []),
+    minEvents: written.minEvents ?? (countsEvents(name!, kind, measures) ? MIN_EVENTS : 1),
+  };
+  const quantity = (value: Quantity | undefined) => quantityOf(value ?? 0, unit);
+  switch (kind) {
+    case 'threshold':
+    case 'ratio':
+    case 'percentile':
+      return freeze({
+        ...measuring,
+        kind,
+        bound: boundOf(written, unit),
+        over: written.over ?? 'newest',
+        ...(written.fallback === undefined ? {} : { fallback: written.fallback }),
+        ...(written.againstOthers === undefined ? {} : { againstOthers: written.againstOthers }),
+        ...(written.onlyWhile === undefined ? {} : { onlyWhile: gateOf(written.onlyWhile, windowMs, measures) }),
+      });
+    case 'absence':
+      return freeze({
+        ...measuring,
+        kind,
+        bound: boundOf(written, unit),
+        ...(written.forgetAfter === undefined ? {} : { forgetAfterMs: durationMs(written.forgetAfter) }),
+      });
+    case 'spike':
+      return freeze({
+        ...measuring,
+        kind,
+        baselineMs: durationMs(written.baseline ?? '1h'),
+        factor: written.factor ?? 3,
+        deviations: written.deviations ?? 4,
+        floor: quantity(written.floor),
+      });
+    case 'low-volume':
+      return freeze({
+        ...measuring,
+        kind,
+        last: written.last!,
+        insteadOf: written.insteadOf!,
+        minEvents: written.minEvents ?? written.last!,
+        bound: boundOf(written, unit),
+      });
+    case 'first-seen':
+      return freeze({ ...measuring, kind, learningMs: durationMs(written.learning ?? '24h') });
+    case 'trend':
+      return freeze({
+        ...measuring,
+        kind,
+        offsetMs: durationMs(written.offset ?? '7d'),
+        factor: written.factor ?? 1.5,
+        floor: quantity(written.floor),
+      });
+  }
+}
+
+/** The bounds that were written; exactly one in a checked rule. */
+export function boundsOf(written: WrittenBounds): readonly (readonly [Bound['op'], Quantity])[] {
+  return BOUND_KEYS.flatMap((op) => (written[op] === undefined ? [] : [[op, written[op]] as const]));
+}
+
+function boundOf(written: WrittenBounds, unit: Unit): Bound {
+  const [op, value] = boundsOf(written)[0]!;
+  return { op, value: quantityOf(value, unit) };
+}
+
+function quantityOf(written: Quantity, unit: Unit): number {
+  const parsed = parseQuantity(written, unit);
+  return parsed.ok ? parsed.value : Number.NaN;
+}
+
+function gateOf(written: WrittenGate, windowMs: number, measures: Measures): Gate {
+  return {
+    measure: written.measure,
+    windowMs: written.window === undefined ? windowMs : durationMs(written.window),
+    over: written.over ?? 'newest',
+    where: written.where ?? {},
+    bound: boundOf(written, measures.get(written.measure)!.unit),
+  };
+}
+
+function infoOf(id: string, written: WrittenRule): RuleInfo {
+  const { title, priority } = written;
+  return {
+    id,
+    title,
+    priority,
+    group: written.group ?? id,
+    forMs: durationMs(written.for ?? '0s'),
+    keepFiringMs: durationMs(written.keepFiring ?? KEEP_FIRING),
+    cooldownMs: durationMs(written.cooldown ?? COOLDOWN[priority]),
+    remindMs: durationMs(written.remind ?? REMIND[priority]),
+    inhibitedBy: written.inhibitedBy ?? [],
+    runbook: written.runbook ?? `docs/runbooks/${id}.md`,
+  };
+}
+
+/** True when the value rests on a number of events: with few of them it is chance. */
+function countsEvents(name: string, kind: RuleKind, measures: Measures): boolean {
+  const measure = measures.get(name)!;
+  if (kind === 'first-seen') return false;
+  return (
+    ['ratio', 'percentile', 'mean'].includes(measure.kind) && measures.get(sourcesOf(measure)[0]!)?.kind !== 'gauge'
+  );
+}
+
+function defaultMetadata(kind: RuleKind, labels: readonly string[]): Record<string, string> {
+  const named = Object.fromEntries(labels.map((label) => [label.split('.').at(-1)!, `label.${label}`]));
+  if (kind === 'first-seen') return { ...named, count: 'volume' };
+  return { ...named, value: 'value as text', threshold: 'threshold as text' };
+}
+
+function freeze(rule: Rule): Rule {
+  return Object.freeze(rule);
+}
+
+// Thresholds as people write them. In: a number or a text with a unit, and the unit of the measure. Out: the number in the
+// measure's unit, or what is wrong.
+
+export type Quantity = number | string;
+
+/** Written unit -> for a measure in which unit -> factor. */
+const FACTORS: Readonly<Record<string, Partial<Record<Unit, number>>>> = {
+  '%': { ratio: 0.01, percent: 1 },
+  ms: { ms: 1, s: 0.001 },
+  s: { ms: 1_000, s: 1 },
+  m: { ms: 60_000, s: 60 },
+  h: { ms: 3_600_000, s: 3_600 },
+  kB: { bytes: 1e3 },
+  MB: { bytes: 1e6 },
+  GB: { bytes: 1e9 },
+  'kB/s': { 'bytes/s': 1e3 },
+  'MB/s': { 'bytes/s': 1e6 },
+  '/s': { 'per-second': 1, 'per-minute': 60 },
+  '/min': { 'per-minute': 1, 'per-second': 1 / 60 },
+};
+
+export function parseQuantity(
+  written: Quantity,
+  unit: Unit,
+): { ok: true; value: number } | { ok: false; problem: string } {
+  const [, digits, suffix] = typeof written === 'number' ? [] : (/^(-?[\d.]+) ?(.*)$/.exec(written) ?? []);
+  const factor = suffix === undefined ? 1 : FACTORS[suffix]?.[unit];
+  if (factor === undefined) {
+    const fitting = Object.keys(FACTORS).filter((name) => FACTORS[name]?.[unit] !== undefined);
+    const instead = fitting.length > 0 ? fitting.join(', ') : 'a plain number';
+    return { ok: false, problem: `found ${written}; the measure is in ${unit}, which takes ${instead}` };
+  }
+  // Rounded: 10 % is 0.1, not 0.1000…1.
+  const value = Number((Number(digits ?? written) * factor).toPrecision(12));
+  if (unit === 'ratio' && (value < 0 || value > 1)) {
+    const hint = typeof written === 'number' ? `; did you mean ${written} %?` : '';
+    return { ok: false, problem: `found ${written}; permitted: 0 to 100 %${hint}` };
+  }
+  return { ok: true, value };
+}

@@ -214,7 +214,7 @@ describe('retention', () => {
 });
 
 describe('brokers that do not answer', () => {
-  it('are waited for at the start, said once, and stop ends the waiting', async () => {
+  it('are waited for at the start, logged once, and stop ends the waiting', async () => {
     const { lines, log } = recordingLog();
     const config = kafkaConfig({ topic: uniqueName('nowhere'), brokers: ['127.0.0.1:1'] });
     const taken = await openSource(config, { log, wait: false });

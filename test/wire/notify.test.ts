@@ -15,9 +15,9 @@ import {
   type Notification,
   type SendResult,
 } from '../../src/incidents/notification.ts';
-import { channelsFor, createChannels } from '../../src/notify/channels.ts';
+import { createChannels } from '../../src/notify/channels.ts';
 import { mailContent } from '../../src/notify/email.ts';
-import { type NotifyConfig, notifySection } from '../../src/notify/notify-config.ts';
+import { channelsFor, type NotifyConfig, notifySection } from '../../src/notify/notify-config.ts';
 import { createFakeClock } from '../kit/fake-clock.ts';
 import { AT_MS, notification } from '../kit/notifications.ts';
 import { type Answer, type Receiver, startReceiver } from '../kit/receiver.ts';
@@ -563,7 +563,7 @@ describe('secrets', () => {
 });
 
 describe('channels', () => {
-  test('what is not configured is skipped and said once', () => {
+  test('what is not configured is skipped and logged once', () => {
     const log = recordingLog();
     expect([
       ...channels({ console: { enabled: true }, slack: { webhookUrl: 'https://x.example/y' } }, { log }).keys(),

@@ -159,7 +159,7 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
     }
   };
 
-  /** A full disk costs positions, never the process: said once, tried again with every commit. */
+  /** A full disk costs positions, never the process: logged once, tried again with every commit. */
   const save = async () => {
     try {
       await journal?.save();

@@ -174,7 +174,7 @@ export function createKafkaPositions(
           counted.delete(partition);
           start = { partition, offset: low, moved: false };
         } else if (at > high) {
-          log.warn('the committed offset lies behind the end of the log; reading from its beginning', {
+          log.warn('the committed offset lies past the end of the log; reading from its beginning', {
             topic,
             partition,
             committed: at,

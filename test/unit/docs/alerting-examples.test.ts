@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { packageRoot } from '../../../src/core/package-root.ts';
 import { NOTIFY_REASONS, type Notification } from '../../../src/incidents/notification.ts';
-import { channelsFor } from '../../../src/notify/channels.ts';
 import { pagerDutyEvent, slackMessage } from '../../../src/notify/http-channels.ts';
+import { channelsFor } from '../../../src/notify/notify-config.ts';
 import { PRIORITIES } from '../../../src/rules/observation.ts';
 
 const text = readFileSync(join(packageRoot(), 'docs/alerting.md'), 'utf8');

@@ -192,7 +192,7 @@ describe('when the index is full', () => {
     expect(reads.length - asked).toBeLessThanOrEqual(10);
   });
 
-  test('what Elasticsearch ignores is told apart from values it does not index, and said once a day', async () => {
+  test('what Elasticsearch ignores is told apart from values it does not index, and logged once a day', async () => {
     const index = 'calling-platform-2026.11.25';
     const { admit, budget, clock, metrics, said } = create({
       [index]: { paths: ['custom'], ignoredDocuments: 7, ignoredFields: ['custom', 'message', 'lost', 'lost.too'] },

@@ -98,7 +98,7 @@ describe('a file of lines', () => {
   });
 });
 
-it('a failure is said once, another one is said too, and so is its end', async () => {
+it('a failure is logged once, another one is said too, and so is its end', async () => {
   const { said, log } = listening();
   const failing: (string | undefined)[] = [];
   const errors = ['full', 'full', 'full', 'gone', 'gone'];
@@ -120,7 +120,7 @@ it('a failure is said once, another one is said too, and so is its end', async (
 const FULL = '/dev/full';
 
 describe('letters in a file', () => {
-  it('wait for a full disk, which is said once, and each is there once when there is room', async () => {
+  it('wait for a full disk, which is logged once, and each is there once when there is room', async () => {
     const { said, log } = listening();
     const metrics = createMetrics();
     const path = join(folder, 'dead.ndjson');
@@ -189,7 +189,7 @@ describe('the NDJSON sink', () => {
     expect(modeOf(join(dir, `${NEXT}.ndjson`))).toBe(0o600 & ~process.umask());
   });
 
-  it('a disk that fills up between two days: said once, and no document is there twice', async () => {
+  it('a disk that fills up between two days: logged once, and no document is there twice', async () => {
     const { said, log } = listening();
     symlinkSync(FULL, join(folder, `${NEXT}.ndjson`));
     const metrics = createMetrics();

@@ -5,7 +5,7 @@ import { parseConfig } from '../../../src/config.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import type { Notification } from '../../../src/incidents/notification.ts';
-import { channelsFor } from '../../../src/notify/channels.ts';
+import { channelsFor } from '../../../src/notify/notify-config.ts';
 import { createLifecycle, type Happening, type Lifecycle } from '../../../src/pm2/lifecycle.ts';
 import { createTelling, type Telling } from '../../../src/pm2/watch.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';

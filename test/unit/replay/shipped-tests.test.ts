@@ -50,7 +50,7 @@ function tighter(rule: Rule): Rule {
       return { ...rule, factor: 1 + (rule.factor - 1) * (1 - MARGIN), floor: rule.floor * (1 - MARGIN) };
     case 'first-seen':
       return { ...rule, minEvents: rule.minEvents - 1 };
-    case 'late':
+    default:
       return rule;
   }
 }

@@ -100,7 +100,7 @@ describe('a change', () => {
 });
 
 describe('a wrong file', () => {
-  test('is refused as a whole and said once; the right one after it is taken', async () => {
+  test('is refused as a whole and logged once; the right one after it is taken', async () => {
     const w = watching(plain);
     writeFileSync(
       w.file,
@@ -126,7 +126,7 @@ describe('a wrong file', () => {
     ]);
   });
 
-  test('one that is away is said once and waited for', async () => {
+  test('one that is away is logged once and waited for', async () => {
     const w = watching(plain);
     rmSync(w.file);
     await w.clock.advance(60 * SECOND);

@@ -95,7 +95,7 @@ describe('removed', () => {
     expect(await taken.dropped()).toEqual({});
   });
 
-  it('before it was read: said once and counted', async () => {
+  it('before it was read: logged once and counted', async () => {
     const { log, config } = newFolder();
     writeFileSync(log, text(lines(0, 3)));
     const first = await follow(config);
@@ -111,7 +111,7 @@ describe('removed', () => {
     expect(said.said.filter(({ level }) => level === 'warn')).toMatchObject([{ path: log }]);
   });
 
-  it('a compressed file that breaks off: its lines up to there, said once and counted', async () => {
+  it('a compressed file that breaks off: its lines up to there, logged once and counted', async () => {
     const { log, config } = newFolder();
     const packed = gzipSync(text(lines(0, 50_000)));
     writeFileSync(`${log}.1.gz`, packed.subarray(0, packed.length - 2_000));
@@ -152,7 +152,7 @@ it('a link that moves on, as kubelet’s do: every file behind it, and what was 
   expect([...first.numbers(), ...second.numbers()]).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8]);
 });
 
-it('one that cannot be read: said once, named in the status, tried again, and the others go on', async () => {
+it('one that cannot be read: logged once, named in the status, tried again, and the others go on', async () => {
   const { folder, log, config } = newFolder();
   const bad = join(folder, 'bad.log');
   mkdirSync(bad);
@@ -259,7 +259,7 @@ describe('the journal', () => {
     await expect(follow(config)).rejects.toMatchObject({ code: 'LOGPIPE_SOURCE_FAILED' });
   });
 
-  it('on a full disk: said once, reading goes on, and written when there is room', async () => {
+  it('on a full disk: logged once, reading goes on, and written when there is room', async () => {
     const { folder, log, config, positions } = newFolder();
     const said = listen();
     const taken = await follow(config, { log: said });
