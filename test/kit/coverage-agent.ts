@@ -1,6 +1,7 @@
 // Loaded before a program (`--import`): which files of src/ run because something happens. In: SIGUSR2 when the program is idle, and
-// again when it has happened. Out, in the file LOGPIPE_COVERAGE names: a JSON array of paths below src/, those with a function that was
-// called in between and is not called while nothing happens. `<file>.idle` appears when it is known what an idle program calls.
+// again when it has happened. Out, in the file LOGPIPE_COVERAGE names: `{ because, all }`, paths below src/: of files with a function that
+// was called in between and is not called while nothing happens, and of files with any function that was called in between.
+// `<file>.idle` appears when it is known what an idle program calls.
 import { renameSync, writeFileSync } from 'node:fs';
 import { type Profiler, Session } from 'node:inspector';
 import { isMainThread } from 'node:worker_threads';
@@ -29,8 +30,9 @@ function follow(file: string): void {
     if (idle !== undefined) {
       const background = idle;
       take((called) => {
-        const files = [...called].filter((name) => !background.has(name)).map((name) => name.split(' ')[0]!);
-        writeFileSync(`${file}.part`, JSON.stringify([...new Set(files)].sort()));
+        const filesOf = (names: string[]) => [...new Set(names.map((name) => name.split(' ')[0]!))].sort();
+        const because = filesOf([...called].filter((name) => !background.has(name)));
+        writeFileSync(`${file}.part`, JSON.stringify({ because, all: filesOf([...called]) }));
         renameSync(`${file}.part`, file);
       });
       return;
