@@ -1,6 +1,6 @@
 // Five tiers of tests. unit and wire need nothing but Node; integration and integrity need a real Kafka and a real Elasticsearch,
-// started only when such a file is part of the run, a pair for each worker. Two such files run side by side: they wait more
-// than they work. Each file of cluster starts several of its own.
+// started only when such a file is part of the run, a pair for each worker. Three such files run side by side, of both tiers:
+// they wait more than they work. Each file of cluster starts several servers of its own.
 import { defineConfig } from 'vitest/config';
 import { WORKERS } from './test/kit/global-setup.ts';
 
@@ -43,7 +43,7 @@ export default defineConfig({
         ...REAL_SERVERS,
         testTimeout: 600_000,
         hookTimeout: 120_000,
-        sequence: { groupOrder: 2 },
+        sequence: { groupOrder: 1 },
       }),
       tier('cluster', {
         ...SEVERAL_SERVERS,

@@ -10,7 +10,7 @@ import { type Backend, elasticsearchMajors, startTestElasticsearch, startTestKaf
 import type { WorkerServers } from './servers.ts';
 
 /** As many as vitest.config.ts has workers for these tests. */
-export const WORKERS = 2;
+export const WORKERS = 3;
 
 type Shared = Awaited<ReturnType<typeof startShared>>;
 
