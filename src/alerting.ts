@@ -3,8 +3,8 @@
 //   source ─▶ parse ─▶ tag ─▶ counter ─▶ counts topic ─▶ windows ─▶ rules ─▶ alert state ─▶ outbox ─▶ channels
 //                                              readings of probes ──┘
 //
-// This file only composes. With Kafka, counter and alerter are roles of any number of processes; without it both are here,
-// and the journal takes the place of the topics.
+// This file only composes: `startAlerting` hands over every dependency, the sections below make the larger parts. With Kafka,
+// counter and alerter are roles of any number of processes; without it both are here, and the journal takes the place of the topics.
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -14,6 +14,7 @@ import {
   createAlerter,
   type Term,
   type TermDeps,
+  type TermParts,
 } from './alerter/alerter.ts';
 import { type BlindWatch, blindIncidentId, createBlindWatch, createHeartbeat } from './alerter/blindness.ts';
 import { followTopic, giveToTopic } from './alerter/commands-given.ts';
@@ -30,8 +31,8 @@ import type { Metrics } from './core/metrics.ts';
 import { createEventIds, type Deliver } from './core/record.ts';
 import { createMasker, type Masker } from './core/secrets/mask.ts';
 import { createElasticsearchClient, createSendBulk } from './indexing/elasticsearch.ts';
-import { type CountingSource, startCounting } from './measure/counting.ts';
-import { parseMeasures } from './measure/measure-config.ts';
+import { type CountingDeps, type CountingSource, startCounting } from './measure/counting.ts';
+import { type Measures, parseMeasures } from './measure/measure-config.ts';
 import { createHealthMonitor, healthSummary } from './monitor/health-monitor.ts';
 import { createProbes, SPOOL_MEASURE } from './monitor/probes.ts';
 import { createChannels } from './notify/channels.ts';
@@ -40,9 +41,8 @@ import { createHttpSend } from './notify/http-send.ts';
 import { channelsFor } from './notify/notify-config.ts';
 import type { Readiness } from './ops/http.ts';
 import { STATS_ROLLUPS } from './ops/stats.ts';
-import { parseRules, reachOf, watchRulesFile } from './rules/rule-config.ts';
+import { parseRules, type Rules, reachOf, watchRulesFile } from './rules/rule-config.ts';
 import { createKafka } from './source/kafka/client.ts';
-import type { HourRecord } from './windows/hourly.ts';
 import type { WindowStore } from './windows/windows.ts';
 
 export interface Alerting {
@@ -72,104 +72,85 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   const alerts = config.roles.includes('alerter');
   if (!counts && !alerts) return undefined;
   const { log, clock, metrics } = deps;
-  const masker = createMasker(config.mask);
   const { alerts: settings, notify, kafka } = config;
-  const measuresFile = readConfigFile('measures.yml', settings.measuresFile);
-  const measures = parseMeasures(measuresFile.text, process.env, measuresFile.file);
-  const rulesFile = readConfigFile('rules.yml', settings.rulesFile);
-  let rules = parseRules(rulesFile.text, process.env, rulesFile.file, measures);
+  const masker = createMasker(config.mask);
+  const shared = { ...deps, masker };
+  const definitions = readDefinitions(config);
+  const { measures } = definitions;
   const ends: (() => Promise<unknown>)[] = [];
 
-  const channels = alerts ? createChannels(notify, { clock, log, masker, out: deps.stdout as never }) : new Map();
-  const history = alerts ? createHistory(config, ends, log) : undefined;
-  let blind: BlindWatch | undefined;
-  const heartbeat = startHeartbeat(config, { ...deps, masker, isBlind: () => blind?.blind() === true });
-  const createWindows = (coveredFromMs: number, hours: readonly HourRecord[]) =>
-    createCountedWindows({ measures, rules, rollups: STATS_ROLLUPS, coveredFromMs }, hours);
-  const begin = (own: Pick<TermDeps, 'windows' | 'store' | 'results' | 'onLost' | 'onTick'>) =>
-    beginTerm(
-      { rules, environment: notify.environment, tickMs: settings.tickMs },
-      { ...deps, ...own, channels, history, masker },
-    );
-  let restartSchedule = () => {};
-  const startProbes = (term: Term) => {
-    const monitor = startMonitor(config, term, { ...deps, mask: masker.text });
-    restartSchedule = monitor.restart;
-    return monitor.stop;
-  };
+  // What is started at the end, for those who look back at it: "blind" asks why nothing is decided, statistics read the windows.
+  const running: { counter?: CountingSource; alerter?: Alerter; embedded?: EmbeddedAlerting } = {};
+  const term = () => running.alerter?.term() ?? running.embedded?.term;
+  const trouble = () => running.counter?.trouble() ?? running.alerter?.trouble();
+
+  // The log -> totals.
+  const counting = (own: Pick<CountingDeps, 'sink' | 'embedded'>) =>
+    startCounting({ ...config, measures, dataDir: join(config.files.dataDir, 'counter') }, { ...shared, ...own });
+
+  // Readings that do not come from the log.
+  const probes = createProbeRounds(config, { ...deps, mask: masker.text });
   const watch = watchClock(clock, {
     onStep(byMs) {
       log.warn('The wall clock was set, or the machine was suspended', { byMs: Math.round(byMs) });
-      restartSchedule();
+      probes.replan();
     },
     onSlept: (ms) => log.warn('This process was stopped, or had no processor', { ms: Math.round(ms) }),
   });
   ends.push(async () => watch.stop());
 
+  // Where what is decided goes.
+  const channels = alerts ? createChannels(notify, { clock, log, masker, out: deps.stdout as never }) : new Map();
+  const history = alerts ? createHistory(config, ends, log) : undefined;
+
+  // Who notices that nothing can be decided.
+  const blind =
+    config.source === 'kafka' && alerts
+      ? startBlindWatch(config, { ...shared, channels, watch, trouble }, ends)
+      : undefined;
+  const heartbeat = startHeartbeat(config, { ...shared, isBlind: () => blind?.blind() === true });
   const onTick = (complete: boolean) => {
     if (!complete) return;
     blind?.evaluated();
     heartbeat?.ticked();
   };
 
-  const counting = (own: Pick<Parameters<typeof startCounting>[1], 'sink' | 'embedded'>): CountingSource =>
-    startCounting({ ...config, measures, dataDir: join(config.files.dataDir, 'counter') }, { ...deps, ...own, masker });
-  let counter: CountingSource | undefined;
-  let alerter: Alerter | undefined;
-  let embedded: EmbeddedAlerting | undefined;
+  // Totals -> windows -> rules -> alert state -> outbox -> channels: what every term is made of, by the rules in force when it begins.
+  const terms: TermParts = {
+    createWindows: (coveredFromMs, hours) =>
+      createCountedWindows({ measures, rules: definitions.rules, rollups: STATS_ROLLUPS, coveredFromMs }, hours),
+    begin: (own) =>
+      beginTerm(
+        { rules: definitions.rules, environment: notify.environment, tickMs: settings.tickMs },
+        { ...shared, ...own, channels, history, onTick },
+      ),
+    startProbes: probes.start,
+  };
 
-  if (config.source === 'kafka') {
-    if (alerts) {
-      const own = startBlindWatch(config, { ...deps, channels, masker, watch }, () => {
-        return counter?.trouble() ?? alerter?.trouble();
-      });
-      blind = own.blind;
-      ends.push(own.close);
-      alerter = createAlerter(
-        { group: kafka.alerterGroup },
-        {
-          ...deps,
-          ...kafkaParts(config, deps),
-          reachMs: () => reachOf(rules),
-          createWindows,
-          begin,
-          startProbes,
-          onTick,
-          blind,
-        },
-      );
-      alerter.start();
-    }
-    if (counts) counter = counting({});
+  // All of it runs: in one process over a journal, or on Kafka, where this process is one of many.
+  if (config.source !== 'kafka') {
+    running.embedded = await startEmbeddedAlerting(settings, { ...terms, clock, log, counting });
+    running.counter = running.embedded.counter;
   } else {
-    embedded = await startEmbeddedAlerting(settings, { ...deps, createWindows, begin, startProbes, onTick, counting });
-    counter = embedded.counter;
+    if (blind !== undefined) {
+      const reachMs = () => reachOf(definitions.rules);
+      const parts = { ...terms, ...kafkaParts(config, deps), reachMs, blind, clock, log };
+      running.alerter = createAlerter({ group: kafka.alerterGroup }, parts);
+      running.alerter.start();
+    }
+    if (counts) running.counter = counting({});
   }
+  const { counter, alerter, embedded } = running;
   if (alerts || embedded !== undefined) {
-    const watched = watchRulesFile(
-      { rules: rulesFile, measures: measuresFile },
-      {
-        ...{ measures, env: process.env, clock, log },
-        onRules(next) {
-          const problem = alerter !== undefined ? alerter.changeRules(next) : embedded?.term.changeRules(next);
-          if (problem === undefined) rules = next;
-          return problem;
-        },
-      },
-    );
-    process.on('SIGHUP', watched.look);
-    ends.push(async () => {
-      process.off('SIGHUP', watched.look);
-      watched.close();
-    });
+    const changeRules = (next: Rules) => (alerter ?? embedded?.term)?.changeRules(next);
+    ends.push(definitions.watch({ clock, log }, changeRules));
   }
-  const ended = Promise.all([alerter?.ended, counter?.ended]).then(() => {});
 
   return {
-    ended,
+    ended: Promise.all([alerter?.ended, counter?.ended]).then(() => {}),
     tap: counter?.tap,
-    windows: () => (alerter?.term() ?? embedded?.term)?.windows,
-    now: () => (alerter?.term() ?? embedded?.term)?.now(),
+    windows: () => term()?.windows,
+    now: () => term()?.now(),
     readiness() {
       const states: Readiness[] = [];
       if (counter !== undefined) states.push({ name: 'counter', ...counter.status() });
@@ -180,20 +161,98 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
       heartbeat?.stop();
       // Counting first: what was read is evaluated once more where it can be.
       const counted = await (counter?.stop(config.shutdownTimeoutMs) ?? true);
-      const told = await (alerter ?? embedded)?.stop(config.shutdownTimeoutMs);
+      const recorded = await (alerter ?? embedded)?.stop(config.shutdownTimeoutMs);
       for (const end of ends) await end();
       for (const channel of channels.values()) await channel.close();
       metrics.alertsFiring.set(0);
-      return counted && told !== false;
+      return counted && recorded !== false;
     },
   };
 }
+
+// ---- the files: measures, and the rules in force ----
+
+interface Definitions {
+  readonly measures: Measures;
+  /** In force: those of the file when it was last read and taken. */
+  readonly rules: Rules;
+  /**
+   * Looks at the rules file every second, and at SIGHUP.
+   * @param take gives changed rules to what runs; returns why they take a restart
+   * @returns ends it
+   */
+  watch(deps: Pick<AlertingDeps, 'clock' | 'log'>, take: (next: Rules) => string | undefined): () => Promise<void>;
+}
+
+function readDefinitions({ alerts }: Config): Definitions {
+  const measuresFile = readConfigFile('measures.yml', alerts.measuresFile);
+  const measures = parseMeasures(measuresFile.text, process.env, measuresFile.file);
+  const rulesFile = readConfigFile('rules.yml', alerts.rulesFile);
+  let rules = parseRules(rulesFile.text, process.env, rulesFile.file, measures);
+  return {
+    measures,
+    get rules() {
+      return rules;
+    },
+    watch(deps, take) {
+      const onRules = (next: Rules) => {
+        const problem = take(next);
+        if (problem === undefined) rules = next;
+        return problem;
+      };
+      const files = { rules: rulesFile, measures: measuresFile };
+      const watched = watchRulesFile(files, { ...deps, measures, env: process.env, onRules });
+      process.on('SIGHUP', watched.look);
+      return async () => {
+        process.off('SIGHUP', watched.look);
+        watched.close();
+      };
+    },
+  };
+}
+
+// ---- where transitions go ----
 
 function createHistory(config: Config, ends: (() => Promise<unknown>)[], log: Log): TermDeps['history'] {
   if (!config.sinks.elasticsearch) return undefined;
   const client = createElasticsearchClient(config.elasticsearch);
   ends.push(() => client.close());
   return { send: createSendBulk(client), prepare: () => installAlertsTemplate(client, log) };
+}
+
+// ---- what does not go through the log: probes, the heartbeat, "blind" ----
+
+interface ProbeRounds {
+  /** Looks as long as the term evaluates, and gives the readings to it. The returned function ends that. */
+  start(term: Term): () => Promise<void>;
+  /** The wall clock was set: what is planned is planned anew. */
+  replan(): void;
+}
+
+function createProbeRounds(config: Config, deps: AlertingDeps & { mask: (text: string) => string }): ProbeRounds {
+  let replan = () => {};
+  return {
+    replan: () => replan(),
+    start(term) {
+      if (!config.monitor.enabled) return async () => {};
+      const monitor = createHealthMonitor(config.monitor, {
+        ...deps,
+        probes: createProbes(config, deps),
+        record: ({ measure, labels, value }) => {
+          term.gauge(measure, labels, value, term.now());
+          if (measure === SPOOL_MEASURE) deps.metrics.spoolUsed.set({ host: labels.host ?? '' }, value);
+        },
+        summary: () => healthSummary(term.windows, term.now()),
+      });
+      monitor.start();
+      replan = monitor.reschedule;
+      return async () => {
+        await monitor.stop();
+        // Another instance looks from now on.
+        deps.metrics.spoolUsed.reset();
+      };
+    },
+  };
 }
 
 function startHeartbeat(config: Config, deps: AlertingDeps & { masker: Masker; isBlind: () => boolean }) {
@@ -204,77 +263,18 @@ function startHeartbeat(config: Config, deps: AlertingDeps & { masker: Masker; i
   return createHeartbeat({ everyMs: heartbeatMs }, { ...deps, call });
 }
 
-function startMonitor(
-  config: Config,
-  term: Term,
-  deps: AlertingDeps & { mask: (text: string) => string },
-): { readonly restart: () => void; readonly stop: () => Promise<void> } {
-  if (!config.monitor.enabled) return { restart() {}, stop: async () => {} };
-  const monitor = createHealthMonitor(config.monitor, {
-    ...deps,
-    probes: createProbes(config, deps),
-    record: ({ measure, labels, value }) => {
-      term.gauge(measure, labels, value, term.now());
-      if (measure === SPOOL_MEASURE) deps.metrics.spoolUsed.set({ host: labels.host ?? '' }, value);
-    },
-    summary: () => healthSummary(term.windows, term.now()),
-  });
-  monitor.start();
-  return {
-    restart: monitor.reschedule,
-    async stop() {
-      await monitor.stop();
-      // Another instance looks from now on.
-      deps.metrics.spoolUsed.reset();
-    },
-  };
-}
-
-/** Heartbeats per session timeout. */
-const BEATS = 6;
-
-/** Each with a client of its own: kafkajs keeps state in them. */
-function kafkaParts(
-  { kafka, alerts }: Config,
-  deps: AlertingDeps,
-): Pick<AlerterDeps, 'createLeadership' | 'createStores' | 'follow' | 'followCommands'> {
-  const { clock, log } = deps;
-  const { counts: topic, alerts: state } = kafka.topics;
-  return {
-    createLeadership: (hooks) =>
-      createThreadedLeadership(
-        {
-          kafka,
-          brokers: kafka.brokers,
-          group: kafka.alerterGroup,
-          topic,
-          requestTimeoutMs: kafka.requestTimeoutMs,
-          sessionTimeoutMs: alerts.sessionTimeoutMs,
-          heartbeatMs: Math.floor(alerts.sessionTimeoutMs / BEATS),
-        },
-        hooks,
-        deps,
-      ),
-    createStores: (mayTakeOver) =>
-      createKafkaStores(
-        { config: kafka, topic: state, transactionalId: `${kafka.alerterGroup}-${state}` },
-        { kafka: createKafka(kafka, log), clock, log, mayTakeOver },
-      ),
-    follow: (fromMs, own) => followCounts({ kafka, fromMs }, { log, ...own }),
-    followCommands(onCommand) {
-      const { commands } = kafka.topics;
-      return commands === undefined ? undefined : followTopic(kafka, commands, { clock, log, onCommand });
-    },
-  };
-}
-
 function startBlindWatch(
   config: Config,
-  deps: AlertingDeps & { channels: TermDeps['channels']; masker: Masker; watch: ClockWatch },
-  trouble: () => string | undefined,
-): { readonly blind: BlindWatch; readonly close: () => Promise<void> } {
+  deps: AlertingDeps & {
+    channels: TermDeps['channels'];
+    masker: Masker;
+    watch: ClockWatch;
+    trouble: () => string | undefined;
+  },
+  ends: (() => Promise<unknown>)[],
+): BlindWatch {
   const { kafka, notify, alerts } = config;
-  const { channels, watch } = deps;
+  const { channels, watch, trouble } = deps;
   const direct = createDispatcher(
     {},
     {
@@ -318,5 +318,46 @@ function startBlindWatch(
       trouble,
     },
   );
-  return { blind, close: () => direct.close() };
+  ends.push(() => direct.close());
+  return blind;
+}
+
+// ---- the alerter on Kafka ----
+
+/** Heartbeats per session timeout. */
+const BEATS = 6;
+
+/** Each with a client of its own: kafkajs keeps state in them. */
+function kafkaParts(
+  { kafka, alerts }: Config,
+  deps: AlertingDeps,
+): Pick<AlerterDeps, 'createLeadership' | 'createStores' | 'follow' | 'followCommands'> {
+  const { clock, log } = deps;
+  const { counts: topic, alerts: state } = kafka.topics;
+  return {
+    createLeadership: (hooks) =>
+      createThreadedLeadership(
+        {
+          kafka,
+          brokers: kafka.brokers,
+          group: kafka.alerterGroup,
+          topic,
+          requestTimeoutMs: kafka.requestTimeoutMs,
+          sessionTimeoutMs: alerts.sessionTimeoutMs,
+          heartbeatMs: Math.floor(alerts.sessionTimeoutMs / BEATS),
+        },
+        hooks,
+        deps,
+      ),
+    createStores: (mayTakeOver) =>
+      createKafkaStores(
+        { config: kafka, topic: state, transactionalId: `${kafka.alerterGroup}-${state}` },
+        { kafka: createKafka(kafka, log), clock, log, mayTakeOver },
+      ),
+    follow: (fromMs, own) => followCounts({ kafka, fromMs }, { log, ...own }),
+    followCommands(onCommand) {
+      const { commands } = kafka.topics;
+      return commands === undefined ? undefined : followTopic(kafka, commands, { clock, log, onCommand });
+    },
+  };
 }

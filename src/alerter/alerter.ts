@@ -52,20 +52,15 @@ export interface Alerter {
   stop(timeoutMs: number): Promise<boolean>;
 }
 
-export interface AlerterDeps {
+export interface AlerterDeps extends TermParts {
   readonly createLeadership: (hooks: LeadershipHooks) => Leadership;
   readonly createStores: (mayTakeOver: () => Promise<void>) => KafkaStores;
   readonly follow: (fromMs: number, own: Pick<Parameters<typeof followCounts>[1], 'now' | 'onMessage'>) => CountsReader;
   /** Undefined where there is no way to give commands. */
   readonly followCommands: (onCommand: Term['command']) => CommandReader | undefined;
-  readonly createWindows: (coveredFromMs: number, hours: readonly HourRecord[]) => CountedWindows;
-  readonly begin: (deps: Pick<TermDeps, 'windows' | 'store' | 'results' | 'onLost' | 'onTick'>) => Term;
-  /** The term evaluates: probes may run. The returned function ends them. */
-  readonly startProbes: (term: Term) => () => Promise<void>;
   readonly blind: Pick<BlindWatch, 'alive' | 'leads' | 'look' | 'silentMs'>;
   /** How far back the rules look, as they are now. */
   readonly reachMs: () => number;
-  readonly onTick: TermDeps['onTick'];
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -185,7 +180,6 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
       windows,
       store,
       results,
-      onTick: deps.onTick,
       onLost() {
         void release(RELEASE_MS).then(() => {
           if (leadership.epoch() === epoch) terms = terms.then(() => keep(epoch));
@@ -287,6 +281,14 @@ export interface TermDeps {
   readonly onLost: (error: LostTermError) => void;
   /** An evaluation was decided and is durable. `complete`: the counts of every partition in it are younger than 30 s. */
   readonly onTick: (complete: boolean) => void;
+}
+
+/** What every term of this process is made of, wherever its counts and its state are. */
+export interface TermParts {
+  readonly createWindows: (coveredFromMs: number, hours: readonly HourRecord[]) => CountedWindows;
+  readonly begin: (own: Pick<TermDeps, 'windows' | 'store' | 'results' | 'onLost'>) => Term;
+  /** The term evaluates: probes may run. The returned function ends them. */
+  readonly startProbes: (term: Term) => () => Promise<void>;
 }
 
 export interface Term {

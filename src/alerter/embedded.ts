@@ -6,10 +6,9 @@ import type { Log } from '../core/log.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
 import type { CountingDeps, CountingSource } from '../measure/counting.ts';
 import type { BucketTotals, CountsMessage, CountsSink } from '../measure/totals.ts';
-import { HOUR_MS, type HourRecord } from '../windows/hourly.ts';
-import type { Term, TermDeps } from './alerter.ts';
+import { HOUR_MS } from '../windows/hourly.ts';
+import type { Term, TermParts } from './alerter.ts';
 import { followFolder } from './commands-given.ts';
-import type { CountedWindows } from './counts-follower.ts';
 import { hoursOf } from './durable-evaluator.ts';
 import type { AlertStore } from './store.ts';
 import { openJournalStore } from './store-journal.ts';
@@ -20,13 +19,9 @@ export interface EmbeddedAlerting {
   stop(timeoutMs: number): Promise<boolean>;
 }
 
-interface EmbeddedDeps {
+interface EmbeddedDeps extends TermParts {
   readonly clock: Clock;
   readonly log: Log;
-  readonly createWindows: (coveredFromMs: number, hours: readonly HourRecord[]) => CountedWindows;
-  readonly begin: (deps: Pick<TermDeps, 'windows' | 'store' | 'results' | 'onLost' | 'onTick'>) => Term;
-  readonly startProbes: (term: Term) => () => Promise<void>;
-  readonly onTick: TermDeps['onTick'];
   readonly counting: (deps: Required<Pick<CountingDeps, 'sink' | 'embedded'>>) => CountingSource;
 }
 
@@ -48,7 +43,6 @@ export async function startEmbeddedAlerting(
     windows: deps.createWindows(coveredFromMs, hoursOf(store.initial)),
     store,
     results: new Map(),
-    onTick: deps.onTick,
     onLost: (error) => log.error('the alert journal can no longer be written', { error: error.message }),
   });
   term = mine;

@@ -87,7 +87,6 @@ function running() {
       },
       reachMs: () => 60_000,
       followCommands: () => undefined,
-      onTick: () => {},
       clock,
       log: silentLog,
     },
