@@ -1,6 +1,8 @@
-// PM2's bus -> people. In: the bus of one PM2, the channels of the configuration. Out: messages. Guarantee: reads only; PM2 may
-// come and go; what is under way at the end is sent, as far as the channels take it.
-
+// PM2's bus -> people. In: the bus of one PM2, the channels of the configuration. Out: messages. Guarantee: reads only; PM2
+// may come and go; what is under way at the end is sent, as far as the channels take it. One message per application and
+// kind in a cooldown, and nothing is swallowed: what was held back is told, with its number, when the cooldown ends. The end
+// of a state reaches the channels that were told of its beginning, also by an earlier watcher: what is open is remembered in
+// a file.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -18,7 +20,7 @@ import { followBus, readProcessList } from './bus.ts';
 import { BUS_EVENTS, createLifecycle, DAEMON, type Happening, type Pm2Kind } from './lifecycle.ts';
 import { hasRunIn, type Pm2Config, pm2Home } from './pm2-config.ts';
 
-export interface Pm2WatchDeps {
+interface Pm2WatchDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly masker: Masker;
@@ -206,9 +208,7 @@ export function startPm2Watch(
   };
 }
 
-// Happenings -> messages. In: what happened under PM2. Out: notifications, to the channels of their priority. Guarantee: one
-// message per application and kind in a cooldown, and nothing is swallowed: what was held back is told, with its number, when
-// the cooldown ends; the end of a state reaches the channels that were told of its beginning.
+// --- From happenings to messages ---
 
 interface TellingOptions extends Pick<Pm2Config, 'cooldownMs' | 'priorities'> {
   readonly environment: string;
@@ -376,9 +376,7 @@ function dedupKey(host: string, app: string, kind: Pm2Kind): string {
   return key.length <= 255 ? key : `logpipe/pm2/${createHash('sha1').update(key).digest('hex')}`;
 }
 
-// What was told and is not over, for the watcher that comes after this one. In: states as they begin, channels as they take the
-// message, ends as they are taken. Out: one JSON file. Guarantee: replaced as a whole, for this user alone; a folder that cannot be
-// written is said once and costs the memory, nothing else.
+// --- What is open, for the next watcher ---
 
 /** In the working folder, as a replay's. */
 const STATE_FOLDER = '.logpipe/pm2';
@@ -402,6 +400,8 @@ interface OpenStates {
 }
 
 /**
+ * One JSON file, replaced as a whole, for this user alone; a folder that cannot be written is said once and costs the
+ * memory, nothing else.
  * @param home of the PM2 that is watched: each has a file of its own
  * @param isChannel whether there is such a channel now: what only others were told of, nobody here knows
  */

@@ -1,7 +1,7 @@
-// Rules over what was recorded. In: records in order of arrival, one or two rule sets, a range. Out: per rule set the alerts that
-// would have fired, the messages and pages; of two the difference. Guarantee: deterministic, byte for byte; memory does not grow
-// with the number of records.
-
+// Rules over what was recorded, told to nobody. In: records in order of arrival, one or two rule sets, a range; or the
+// events of a replay. Out: per rule set the alerts that would have fired, the messages and pages; of two the difference.
+// Guarantee: deterministic, byte for byte: judged every `tickMs` of the records' own time, never of the wall clock, and
+// after exactly the records that had arrived by then; memory does not grow with the number of records.
 import type { RawRecord } from '../core/record.ts';
 import { createMasker, type Masker } from '../core/secrets/mask.ts';
 import { ArrivalBucket, compileCollect } from '../measure/collect.ts';
@@ -95,9 +95,7 @@ export async function backtest(
   };
 }
 
-// Records one by one, in order of their arrival, through the stages. In: records and where they arrived. Out: what fired, and what
-// would have been sent. Guarantee: judged every `tickMs` of the records' own time, never of the wall clock, and after exactly the
-// records that had arrived by then; at most one chunk of records is held, however long the range.
+// --- Records one by one ---
 
 interface FeedOptions {
   readonly measures: Measures;
@@ -221,10 +219,9 @@ function learningUntil(rule: Rule, learningMs: number): Rule {
   return rule.kind === 'first-seen' ? { ...rule, learningMs } : rule;
 }
 
-// What rules would have said about events that are replayed: evaluated, told to nobody. In: events with the times they arrived, in
-// any order. Out: a timeline. Guarantee: the order in which events come does not matter as long as they are less than two hours of
-// arrival apart; memory is bounded by that; nothing leaves the process.
+// --- The events of a replay ---
 
+/** In any order, as long as events are less than two hours of arrival apart: memory is bounded by that. */
 interface ShadowAlerts {
   /** Records that were counted when they first arrived (`redriven`, `replayed`) count nowhere, as in earnest. */
   see(event: TaggedEvent, record: Pick<RawRecord, 'eventId' | 'mark'>, arrivalMs: number): void;

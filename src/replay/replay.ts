@@ -305,8 +305,7 @@ interface Wanted {
   readonly origin: ChunkOrigin;
 }
 
-// Documents a replay could not write. In: dead letters. Out: counts by reason and a few examples for the summary; the topic
-// of the dead letters gets them only when that is asked for. Guarantee: texts are masked already.
+// --- Documents that could not be written ---
 
 const MAX_EXAMPLES = 20;
 
@@ -316,6 +315,7 @@ interface Refusals {
   examples(): { byReason: Record<string, number>; examples: readonly Refusal[] };
 }
 
+/** Counts by reason, and examples for the summary; the topic of the dead letters gets them only when that is asked for. */
 function createRefusals(
   config: ReplayConfig,
   options: Pick<ReplayOptions, 'deadLetters'>,

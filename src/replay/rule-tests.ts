@@ -1,6 +1,6 @@
-// Tests of rules, as users write them: log lines with times in, expected alerts and messages out. In: YAML. Out: per test what
-// does not hold, in words. Guarantee: an alert or message that no test expects is a failure too, so a rule that begins to
-// page more often is noticed.
+// Tests of rules, as users write them: log lines with times in, expected alerts and messages out. In: YAML. Out: per test
+// what does not hold, each in one sentence with its place and both times. Guarantee: an alert or message that no test
+// expects is a failure too, so a rule that begins to page more often is noticed.
 
 import { isDeepStrictEqual } from 'node:util';
 import { durationMs } from '../core/clock.ts';
@@ -119,7 +119,7 @@ function readableTo({ stalls }: WrittenTest, fromMs: number): (partition: number
   };
 }
 
-// What may stand in a file that `logpipe rules test` runs: its schema, the same as types, and how its times are read.
+// --- The file: its schema, and the same as types ---
 
 /** After the schema's checks. */
 type Offset = string | 0;
@@ -302,8 +302,7 @@ const RULE_TESTS_SCHEMA = {
   },
 } as const satisfies Schema;
 
-// What a rule test expects against what happened. In: expectations as written, alerts and messages of the drive. Out: what does
-// not hold, each in one sentence with its place and both times. Guarantee: everything that happened and was not expected is said.
+// --- What was expected against what happened ---
 
 interface Scale {
   readonly fromMs: number;
@@ -312,6 +311,7 @@ interface Scale {
   readonly rules: Rules;
 }
 
+/** What does not hold; everything that happened and was not expected is said. */
 function compare(expected: WrittenTest['expect'], { alerts, messages }: Driven, scale: Scale): string[] {
   const problems = unknownRules(expected, scale);
   const rest = [...alerts];

@@ -1,6 +1,7 @@
 // The whole way from log records to messages, without servers and on a clock of its own. In: records with arrival times.
-// Out: which alerts fired when, and what would have been sent. Rule tests and the alert benchmark use it.
-// Guarantee: the same records and rules give the same result; every stage is the one that runs in earnest.
+// Out: which alerts fired when, and what would have been sent. Rule tests and the alert benchmark use it. Guarantee: the
+// same records and rules give the same result; every stage is the one that runs in earnest: one counter, and for each rule
+// set an evaluator and an alert machine; ids are numbers in order; nothing is sent to anybody.
 
 import { type CountedEvaluations, createCountedEvaluations } from '../alerter/evaluation.ts';
 import type { Clock } from '../core/clock.ts';
@@ -126,9 +127,7 @@ function nextChunk(from: Partition, partition: number, until: number): Chunk {
   return { origin: { kind: 'kafka', topic: 'simulation', partition }, records, bytes, done() {} };
 }
 
-// The stages between records and messages, on a clock of their own: one counter, and for each rule set an evaluator and an alert
-// machine. In: chunks of records, moments to judge. Out: per rule set the alerts that fired and the messages that would have been
-// sent. Guarantee: every stage is the one that runs in earnest; ids are numbers in order; nothing is sent to anybody.
+// --- The stages between records and messages ---
 
 export interface DrivenAlert {
   readonly ruleId: string;
@@ -179,7 +178,7 @@ export interface RuleSetStages extends Driven {
 
 const CHANNELS: readonly ChannelName[] = ['slack', 'pagerduty', 'email'];
 
-/** @param positions where reading stands, as the Kafka source would say */
+/** Over one count, each rule set by itself. @param positions where reading stands, as the Kafka source would say */
 export function createStages(options: StagesOptions, positions: () => readonly LanePosition[]): Stages {
   const { measures, parse, fromMs, masker = createMasker() } = options;
   const clock = createSimulatedClock(fromMs);
@@ -288,8 +287,9 @@ function numbered(): () => string {
   return () => String(++count).padStart(8, '0');
 }
 
-// A clock that stands still until it is set. Timers never run by themselves: whoever drives a simulation does their work.
+// --- The clock ---
 
+/** Stands still until it is set. Timers never run by themselves: whoever drives a simulation does their work. */
 interface SimulatedClock extends Clock {
   set(nowMs: number): void;
 }

@@ -1,5 +1,7 @@
-// What happened in a simulation, as it is printed: alerts, messages, incidents, and how many pages that makes. In: what was driven
-// and its rules. Out: plain data with ISO times. Guarantee: the same events give the same bytes; only what falls into the range.
+// What happened in a simulation, as it is printed: alerts, messages, incidents, how many pages that makes; and two of them
+// compared. In: what happened and its rules. Out: plain data with ISO times. Guarantee: the same events give the same bytes;
+// only what falls into the range. Compared, every alert and incident of both stands in exactly one place; what belongs
+// together is what overlaps: alerts of one rule and label set, incidents of one group.
 import type { ChannelName, NotifyReason } from '../incidents/notification.ts';
 import { PRIORITIES, type Priority } from '../rules/observation.ts';
 import type { Rules } from '../rules/rule-config.ts';
@@ -149,9 +151,7 @@ function iso(ms: number): string {
   return new Date(ms).toISOString();
 }
 
-// Two timelines over the same records, compared. In: what two rule sets said. Out: alerts and incidents that only one has, and
-// what the other one has earlier or later. Guarantee: every alert and incident of both stands in exactly one place; what belongs
-// together is what overlaps: alerts of one rule and label set, incidents of one group.
+// --- Two timelines compared ---
 
 interface MovedAlert {
   readonly rule: string;
