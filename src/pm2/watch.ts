@@ -51,7 +51,7 @@ const MAX_TOLD = 1_000;
 /** @throws LogpipeError LOGPIPE_CONFIG_INVALID for a folder of PM2 that cannot be used */
 export function startPm2Watch(
   config: Pm2Config,
-  options: Pick<TellingOptions, 'environment' | 'host'> & { readonly stateFolder?: string },
+  options: Pick<MessagesOptions, 'environment' | 'host'> & { readonly stateFolder?: string },
   deps: Pm2WatchDeps,
 ): Pm2Watch {
   const { clock, log, channels } = deps;
@@ -96,7 +96,7 @@ export function startPm2Watch(
     if (told.size > MAX_TOLD && oldest !== undefined) told.delete(oldest);
   }
 
-  const telling = createTelling(
+  const messages = createMessages(
     { ...config, ...options },
     {
       clock,
@@ -117,7 +117,7 @@ export function startPm2Watch(
       },
     },
   );
-  telling.resume(open.found);
+  messages.resume(open.found);
   for (const { incidentId, channels: names } of open.found) for (const name of names) told.add(`${name}/${incidentId}`);
   const down = open.found.filter(({ kind }) => kind === 'overlimit').map(({ app }) => app);
   const lifecycle = createLifecycle(
@@ -127,7 +127,7 @@ export function startPm2Watch(
       mask: deps.masker.text,
       // Names and numbers come from the bus as well.
       onHappening(happening) {
-        telling.tell(deps.masker.value(happening) as Happening);
+        messages.tell(deps.masker.value(happening) as Happening);
         if (happening.kind === 'overlimit' && !happening.ended) watchDown();
       },
     },
@@ -155,7 +155,7 @@ export function startPm2Watch(
     cancelCompare = clock.after(COMPARE_MS, () => void compare());
   }
   const daemon = (message: string, more: Pick<Happening, 'ended'> = {}) =>
-    telling.tell({
+    messages.tell({
       ...{ app: DAEMON, kind: 'daemonLost', atMs: clock.now(), processes: [], message, facts: {} },
       ...more,
     });
@@ -195,7 +195,7 @@ export function startPm2Watch(
       cancelLost();
       cancelCompare();
       lifecycle.flush();
-      telling.close();
+      messages.close();
       const deadline = clock.monotonicMs() + timeoutMs;
       while (dispatcher.pending() > 0 && clock.monotonicMs() < deadline) {
         await new Promise((resolve) => setTimeout(resolve, POLL_MS));
@@ -210,13 +210,13 @@ export function startPm2Watch(
 
 // --- From happenings to messages ---
 
-interface TellingOptions extends Pick<Pm2Config, 'cooldownMs' | 'priorities'> {
+interface MessagesOptions extends Pick<Pm2Config, 'cooldownMs' | 'priorities'> {
   readonly environment: string;
   /** Of this machine; two hosts' incidents must not become one. */
   readonly host: string;
 }
 
-interface TellingDeps {
+interface MessagesDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly send: (notification: Notification, channels: readonly ChannelName[]) => void;
@@ -226,7 +226,7 @@ interface TellingDeps {
   readonly onBegin?: (state: Omit<OpenState, 'channels'>) => void;
 }
 
-export interface Telling {
+export interface Messages {
   /** States that were told by an earlier watcher: their end is told, and they are not told again. */
   resume(states: readonly OpenState[]): void;
   tell(happening: Happening): void;
@@ -252,7 +252,7 @@ const TITLES: Readonly<Record<Pm2Kind, string>> = {
   daemonLost: 'Gone: Nothing Restarts the Applications',
 };
 
-export function createTelling(options: TellingOptions, deps: TellingDeps): Telling {
+export function createMessages(options: MessagesOptions, deps: MessagesDeps): Messages {
   const { clock, log } = deps;
   const kept = new Map<string, Kept>();
   let closed = false;
@@ -334,7 +334,7 @@ function severityOf(kind: Pm2Kind, priority: 'P1' | 'P2' | 'P3'): Severity {
 }
 
 function notificationOf(
-  options: TellingOptions & { priority: 'P1' | 'P2' | 'P3'; reason: NotifyReason; held: number },
+  options: MessagesOptions & { priority: 'P1' | 'P2' | 'P3'; reason: NotifyReason; held: number },
   { app, kind, message: text, facts, ended }: Happening,
   { incidentId, startedMs }: Kept,
   atMs: number,

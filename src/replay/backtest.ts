@@ -25,13 +25,13 @@ export interface BacktestOptions {
   readonly masker?: Masker;
   readonly fromMs: number;
   readonly toMs: number;
-  /** Driven on until then, for the sake of what arrives late; the timeline ends at `toMs` all the same. */
+  /** Simulated on until then, for the sake of what arrives late; the timeline ends at `toMs` all the same. */
   readonly untilMs?: number;
   /** So long before `fromMs` the records begin, so that windows are filled. */
   readonly warmUpMs: number;
   /** From one evaluation to the next. */
   readonly tickMs: number;
-  readonly onTick?: FeedOptions['onTick'];
+  readonly onTick?: RunOptions['onTick'];
 }
 
 export interface BacktestResult {
@@ -55,7 +55,7 @@ export async function backtest(
 ): Promise<BacktestResult> {
   const { rules, compare, fromMs, toMs, untilMs = toMs, warmUpMs, tickMs } = options;
   const beginMs = fromMs - warmUpMs;
-  const feed = createFeed({
+  const run = createRun({
     measures: options.measures,
     ruleSets: compare === undefined ? [rules] : [rules, compare],
     parse: options.parse,
@@ -73,13 +73,13 @@ export async function backtest(
       if (arrivalMs < beginMs || arrivalMs >= untilMs) continue;
       if (arrivalMs < fromMs) warmUpRecords += 1;
       else if (arrivalMs < toMs) inRange += 1;
-      const pending = feed.see(record);
+      const pending = run.see(record);
       if (pending !== undefined) await pending;
     }
   }
-  await feed.finish(untilMs);
+  await run.finish(untilMs);
 
-  const [first, second] = feed.ruleSets;
+  const [first, second] = run.ruleSets;
   const timeline = timelineOf(first!, rules, { fromMs, toMs });
   const compared =
     second === undefined || compare === undefined ? undefined : timelineOf(second, compare, { fromMs, toMs });
@@ -97,7 +97,7 @@ export async function backtest(
 
 // --- Records one by one ---
 
-interface FeedOptions {
+interface RunOptions {
   readonly measures: Measures;
   readonly ruleSets: readonly (readonly Rule[])[];
   readonly parse: ParseConfig;
@@ -112,10 +112,8 @@ interface FeedOptions {
   readonly onTick?: (nowMs: number, stages: Stages) => void;
 }
 
-interface Feed {
+interface Run {
   readonly ruleSets: readonly RuleSetStages[];
-  /** The latest arrival of a record taken, or the beginning. */
-  readonly nowMs: () => number;
   /** A record that is older than the one before it counts as arrived with that one. */
   see(record: StoredRecord): Promise<void> | undefined;
   /** Judges up to `toMs`, and takes nothing more. */
@@ -124,7 +122,7 @@ interface Feed {
 
 const MAX_CHUNK = 2_000;
 
-function createFeed(options: FeedOptions): Feed {
+function createRun(options: RunOptions): Run {
   const { measures, parse, fromMs, learnedMs, tickMs } = options;
   const ruleSets = options.ruleSets.map((rules) => rules.map((rule) => learningUntil(rule, learnedMs - fromMs)));
   let read = 0;
@@ -191,7 +189,6 @@ function createFeed(options: FeedOptions): Feed {
 
   return {
     ruleSets: stages.ruleSets,
-    nowMs: () => newestMs,
     see(record) {
       const arrivalMs = Math.max(newestMs, record.arrivalMs);
       newestMs = arrivalMs;

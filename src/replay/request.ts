@@ -222,7 +222,7 @@ interface ReplayProgress {
   /** `count` records of the batch are still to be acknowledged. */
   begin(part: string, next: Position, tally: Tally, count: number): (done: number) => void;
   /** Everything finished, and nothing else. */
-  settled(): { positions: Map<string, Position>; tally: Tally };
+  finished(): { positions: Map<string, Position>; tally: Tally };
   /** Counts of everything begun, finished or not. */
   readonly begun: Tally;
 }
@@ -239,7 +239,7 @@ interface Open {
  */
 export function createReplayProgress(positions: Positions, start: Tally): ReplayProgress {
   const at = new Map(positions);
-  const settled = { ...start };
+  const finished = { ...start };
   const begun = { ...start };
   const parts = new Map<string, Open[]>();
 
@@ -247,7 +247,7 @@ export function createReplayProgress(positions: Positions, start: Tally): Replay
     while (open.length > 0 && open[0]!.left === 0) {
       const { next, tally } = open.shift()!;
       at.set(part, next);
-      add(settled, tally);
+      add(finished, tally);
     }
   }
 
@@ -266,7 +266,7 @@ export function createReplayProgress(positions: Positions, start: Tally): Replay
         if (entry.left === 0) advance(part, open);
       };
     },
-    settled: () => ({ positions: new Map(at), tally: { ...settled } }),
+    finished: () => ({ positions: new Map(at), tally: { ...finished } }),
   };
 }
 
