@@ -222,8 +222,8 @@ function learningUntil(rule: Rule, learningMs: number): Rule {
 interface ShadowAlerts {
   /** Records that were counted when they first arrived (`redriven`, `replayed`) count nowhere, as in earnest. */
   see(event: TaggedEvent, record: Pick<RawRecord, 'eventId' | 'mark'>, arrivalMs: number): void;
-  /** Evaluates what is left, and `afterMs` more in which nothing arrives, so that what is over is seen to be over. */
-  finish(afterMs?: number): Timeline;
+  /** Evaluates what is left, and AFTER_MS more in which nothing arrives, so that what is over is seen to be over. */
+  finish(): Timeline;
 }
 
 /** Two hours. */
@@ -281,11 +281,11 @@ export function createShadowAlerts(rules: Rules, measures: Measures, masker: Mas
       bucket.upToOffset += 1;
       collect(event, eventId, Math.max(arrivalMs, bucket.arrivalMs), bucket);
     },
-    finish(afterMs = AFTER_MS) {
+    finish() {
       if (buckets.size === 0 && ruleSet === undefined) {
         return timelineOf({ alerts: [], messages: [] }, rules, { fromMs: 0, toMs: 0 });
       }
-      const lastMs = Math.max(nextMs - BUCKET_MS, ...buckets.keys()) + afterMs;
+      const lastMs = Math.max(nextMs - BUCKET_MS, ...buckets.keys()) + AFTER_MS;
       evaluateTo(Math.floor(lastMs / BUCKET_MS) * BUCKET_MS);
       return timelineOf(ruleSet!, rules, { fromMs: firstMs, toMs: nextMs });
     },

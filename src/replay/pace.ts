@@ -96,10 +96,10 @@ export function createGate(bound: number) {
 
 export function createYielding(
   config: KafkaConfig,
-  options: { bound: number; lookMs?: number },
+  options: { bound: number },
   deps: { log: Log; clock: Clock },
 ): Yielding {
-  const { bound, lookMs = LOOK_MS } = options;
+  const { bound } = options;
   const { log, clock } = deps;
   const kafka = createKafka(config, log);
   const gate = createGate(bound);
@@ -156,7 +156,7 @@ export function createYielding(
           log.warn('the lag of the live indexer is not known; not yielding', { error: errorText(error) });
         said = true;
       }
-      await sleep(lookMs, stop.signal);
+      await sleep(LOOK_MS, stop.signal);
     }
     await admin?.disconnect().catch(() => {});
   })();
