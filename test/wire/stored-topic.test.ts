@@ -3,9 +3,12 @@
 import { expect, onTestFinished, test, vi } from 'vitest';
 import winston from 'winston';
 import { silentLog } from '../../src/core/log.ts';
+import { createMetrics } from '../../src/core/metrics.ts';
+import type { DeadLetter } from '../../src/core/record.ts';
+import { createKafkaDeadLetters } from '../../src/indexing/dead-letters.ts';
 import { openByArrival, openSource, type StoredRecord } from '../../src/replay/stored.ts';
 import { KafkaTransport } from '../../src/ship/index.ts';
-import type { KafkaConfig } from '../../src/source/kafka/client.ts';
+import { createKafka, type KafkaConfig } from '../../src/source/kafka/client.ts';
 import { type ScriptedKafka, startScriptedKafka } from '../kit/scripted-kafka.ts';
 
 const MINUTE = 60_000;
@@ -85,4 +88,47 @@ test('by arrival: nothing of a stretch that is over, what retention removed is s
   const found = await all(rest.batches);
   expect(found.filter(({ partition }) => partition === 0)[0]!.offset).toBeGreaterThanOrEqual(10);
   expect(rest.gaps()).toEqual([expect.stringMatching(/^scripted\/0: 10 older records were removed by retention/)]);
+});
+
+test('dead letters: each record once, as it was in the log topic and under its id; what is cut is told', async () => {
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
+  const config = stores(kafka).kafka;
+  const topics = { logs: 'none', dlq: kafka.topic } as KafkaConfig['topics'];
+  const sink = createKafkaDeadLetters({
+    ...{ kafka: createKafka(config, silentLog), topic: kafka.topic, log: silentLog, metrics: createMetrics() },
+  });
+  const letter = (n: number, bytes = 20): DeadLetter => ({
+    ...{ reason: 'document_refused', detail: 'refused then', value: Buffer.alloc(bytes, `${n}`) },
+    origin: { kind: 'kafka', topic: 'logs', partition: 2 },
+    ...{
+      offset: 100 + n,
+      timeMs: 1_700_000_000_000 + n,
+      id: n === 0 ? '01J00000000000000000000000' : `logs-2-${100 + n}-a`,
+    },
+  });
+  await sink.put([letter(0), letter(1), letter(1), letter(2, 3_000_000)], new AbortController().signal);
+  await sink.close();
+
+  const options = { files: [], range: undefined, latenessMs: 0, aheadMs: 0, purpose: 'test', freshTags: false };
+  const stored = { kafka: { ...config, topics }, elasticsearch: {} as never };
+  const source = openSource('dlq', stored, { ...options, order: 'any' }, silentLog);
+  expect(await source.plan()).toMatchObject({ parts: [{ part: `${kafka.topic}/0`, from: 0, to: 4 }], gaps: [] });
+  const found: [unknown, unknown][] = [];
+  let end: unknown;
+  await source.feed(new Map(), new AbortController().signal, async ({ records, origin, next }) => {
+    found.push(...records.map((record, i) => [record, origin(i)] as [unknown, unknown]));
+    end = next;
+    return true;
+  });
+  expect(found).toEqual(
+    [0, 1].map((n) => {
+      const { value, offset, timeMs, id, origin } = letter(n);
+      const eventId = n === 0 ? id : undefined;
+      return [{ value, offset, timeMs, eventId, documentId: id, mark: 'redriven' }, origin];
+    }),
+  );
+  expect(end).toBe(4);
+  expect(source.missing()).toEqual([
+    `${kafka.topic}: 1 letters hold only a part of their record; they are not replayed`,
+  ]);
 });
