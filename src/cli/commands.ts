@@ -1,6 +1,6 @@
 // The command line of replay, backtest, incident export, kibana import and pm2 watch: options, examples, and what they
-// start. In: the program and a kit that loads the configuration. Out: commands registered with it. Guarantee: what only one
-// command needs is loaded by it alone.
+// start. In: the program and a kit that loads the configuration. Out: commands registered with it. Guarantee: what
+// only Kibana and PM2 need is loaded by their commands alone.
 import { hostname } from 'node:os';
 import { type Command, Option } from 'commander';
 import type { Config } from '../config.ts';

@@ -3,8 +3,8 @@
 // written; memory does not grow with the stretch.
 //
 // A topic tells when a record arrived. Indices and files do not: there it arrived when it happened, and one that tells no
-// time with the one before it. What was read from them stands for the record that arrived first, so it counts, whoever marks
-// it as replayed.
+// time with the one before it. What was read from them stands for the record that arrived first: it counts, however it is
+// marked.
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { RawRecord } from '../core/record.ts';
