@@ -3,7 +3,13 @@
 
 import { HISTORY_PREFIX } from '../src/incidents/records.ts';
 import { INDEX_PREFIX } from '../src/indexing/document.ts';
-import { type Reference, type SavedObject, type SavedObjectType, savedObject } from '../src/kibana/check.ts';
+import {
+  CORE_MIGRATION_VERSION,
+  type Reference,
+  type SavedObject,
+  type SavedObjectType,
+  TYPE_MIGRATION_VERSIONS,
+} from '../src/kibana/check.ts';
 import { REPLAY_PREFIX } from '../src/replay/targets.ts';
 
 const DASHBOARD_ID = 'calling-platform-overview';
@@ -549,4 +555,26 @@ function alertTimeline(): SavedObject {
     // An alert that fires again within its cooldown has a `reopened` beside its `firing`.
     query: 'transition: "firing"',
   });
+}
+
+function savedObject(
+  type: SavedObjectType,
+  id: string,
+  attributes: Readonly<Record<string, unknown>>,
+  references: readonly Reference[] = [],
+): SavedObject {
+  return {
+    type,
+    id,
+    attributes,
+    references,
+    managed: false,
+    coreMigrationVersion: CORE_MIGRATION_VERSION,
+    typeMigrationVersion: TYPE_MIGRATION_VERSIONS[type],
+  };
+}
+
+/** The content of an .ndjson file. */
+export function toNdjson(objects: readonly SavedObject[]): string {
+  return objects.map((object) => `${JSON.stringify(object)}\n`).join('');
 }

@@ -1,6 +1,6 @@
 // What the simulation did against the labels. In: alerts and messages, what is right. Out: missed, false, time to detect, pages.
 
-import type { Driven, DrivenAlert, DrivenMessage } from '../../src/replay/simulate.ts';
+import type { Simulated, SimulatedAlert, SimulatedMessage } from '../../src/replay/simulate.ts';
 import type { Priority } from '../../src/rules/observation.ts';
 import type { Truth } from './label.ts';
 import type { Staged, TrueIncident } from './scenario.ts';
@@ -61,13 +61,13 @@ export interface RuleFacts {
   readonly priority: Priority;
 }
 
-export function judge(staged: Staged, driven: Driven, rules: ReadonlyMap<string, RuleFacts>): Judgement {
+export function judge(staged: Staged, simulated: Simulated, rules: ReadonlyMap<string, RuleFacts>): Judgement {
   const { must, may = [], incidents } = staged;
   const detections = must.flatMap((truth) =>
-    real(truth.when).flatMap((interval) => detect(truth, interval, driven, rules) ?? []),
+    real(truth.when).flatMap((interval) => detect(truth, interval, simulated, rules) ?? []),
   );
   const right = [...must, ...may];
-  const falseAlerts = driven.alerts
+  const falseAlerts = simulated.alerts
     .filter((alert) => !alert.muted && !right.some((truth) => permits(truth, alert)))
     .map(({ ruleId, labels, firedMs, message }) => ({ rule: ruleId, labels, at: iso(firedMs), message }));
   const optional = may.map((truth) => rules.get(typeof truth === 'string' ? truth : truth.rule)?.group);
@@ -75,7 +75,7 @@ export function judge(staged: Staged, driven: Driven, rules: ReadonlyMap<string,
     detections,
     missed: detections.filter(({ seconds }) => seconds === undefined),
     falseAlerts,
-    pages: pagesOf(driven.messages, incidents, rules, new Set(optional)),
+    pages: pagesOf(simulated.messages, incidents, rules, new Set(optional)),
   };
 }
 
@@ -90,7 +90,7 @@ function isOf({ rule, labels }: Truth, alert: { ruleId: string; labels: Readonly
   return [...names].every((name) => alert.labels[name] === labels[name]);
 }
 
-function permits(truth: Truth | string, alert: DrivenAlert): boolean {
+function permits(truth: Truth | string, alert: SimulatedAlert): boolean {
   if (typeof truth === 'string') return alert.ruleId === truth;
   const during = ({ fromMs, toMs }: Interval) =>
     alert.firedMs >= fromMs - BUCKET_MS && alert.firedMs <= toMs + AFTER_MS;
@@ -101,12 +101,12 @@ function permits(truth: Truth | string, alert: DrivenAlert): boolean {
 function detect(
   truth: Truth,
   interval: Interval,
-  driven: Driven,
+  simulated: Simulated,
   rules: ReadonlyMap<string, RuleFacts>,
 ): Detection | undefined {
   const { rule, labels } = truth;
   const facts = { rule, labels, crossed: iso(interval.fromMs) };
-  const alerts = driven.alerts.filter((alert) => isOf(truth, alert) && !alert.muted);
+  const alerts = simulated.alerts.filter((alert) => isOf(truth, alert) && !alert.muted);
   // The first that fires while it is true, or still fires when it becomes true.
   const alert = alerts.find(
     ({ firedMs, resolvedMs = Number.POSITIVE_INFINITY }) =>
@@ -116,14 +116,14 @@ function detect(
   const permitted = truth.permitted.find(({ fromMs, toMs }) => fromMs <= interval.fromMs && toMs >= interval.fromMs);
   // It fires since a time before this one, when it was true too.
   if (alert.firedMs < (permitted ?? interval).fromMs - BUCKET_MS) return { ...facts, seconds: 0, still: true };
-  const before = tellings(alert, driven.messages, rules)
+  const before = tellings(alert, simulated.messages, rules)
     .filter(({ action }) => action === 'trigger')
     .at(-1);
-  if (isTold(alert, driven.messages, rules)) return { ...facts, seconds: (alert.firedMs - interval.fromMs) / 1_000 };
+  if (isTold(alert, simulated.messages, rules)) return { ...facts, seconds: (alert.firedMs - interval.fromMs) / 1_000 };
   const { cooldownMs, priority } = rules.get(rule)!;
   const againMs = before === undefined || outranks(priority, before.priority) ? 0 : before.atMs + cooldownMs;
   if (againMs >= interval.toMs) return undefined;
-  const named = namedAt(truth, alert.firedMs, driven.messages);
+  const named = namedAt(truth, alert.firedMs, simulated.messages);
   if (named === undefined) return facts;
   if (againMs > interval.fromMs) return { ...facts, seconds: (named - againMs) / 1_000, cooldown: true };
   return { ...facts, seconds: (named - interval.fromMs) / 1_000 };
@@ -131,10 +131,10 @@ function detect(
 
 /** What was said of its group before it fired. */
 function tellings(
-  { ruleId, firedMs }: DrivenAlert,
-  messages: readonly DrivenMessage[],
+  { ruleId, firedMs }: SimulatedAlert,
+  messages: readonly SimulatedMessage[],
   rules: ReadonlyMap<string, RuleFacts>,
-): DrivenMessage['notification'][] {
+): SimulatedMessage['notification'][] {
   const { group } = rules.get(ruleId)!;
   return messages
     .filter(({ atMs, notification }) => atMs < firedMs && groupOf(notification, rules) === group)
@@ -143,8 +143,8 @@ function tellings(
 
 /** People are on its incident already, called at no lower priority: it is news for the next update. */
 function isTold(
-  alert: DrivenAlert,
-  messages: readonly DrivenMessage[],
+  alert: SimulatedAlert,
+  messages: readonly SimulatedMessage[],
   rules: ReadonlyMap<string, RuleFacts>,
 ): boolean {
   const last = tellings(alert, messages, rules).at(-1);
@@ -155,19 +155,19 @@ function outranks(one: Priority, other: Priority): boolean {
   return RANKS.indexOf(one) < RANKS.indexOf(other);
 }
 
-function namedAt(truth: Truth, firedMs: number, messages: readonly DrivenMessage[]): number | undefined {
+function namedAt(truth: Truth, firedMs: number, messages: readonly SimulatedMessage[]): number | undefined {
   return messages.find(
     ({ atMs, notification: { action, alerts } }) =>
       atMs >= firedMs && action === 'trigger' && alerts.some((alert) => alert.state === 'firing' && isOf(truth, alert)),
   )?.atMs;
 }
 
-function groupOf({ alerts }: DrivenMessage['notification'], rules: ReadonlyMap<string, RuleFacts>): string {
+function groupOf({ alerts }: SimulatedMessage['notification'], rules: ReadonlyMap<string, RuleFacts>): string {
   return rules.get(alerts[0]?.ruleId ?? '')?.group ?? '';
 }
 
 function pagesOf(
-  messages: readonly DrivenMessage[],
+  messages: readonly SimulatedMessage[],
   incidents: readonly TrueIncident[],
   rules: ReadonlyMap<string, RuleFacts>,
   optional: ReadonlySet<string | undefined>,
@@ -176,7 +176,7 @@ function pagesOf(
   for (const { notification } of messages) groups.add(groupOf(notification, rules));
   return [...groups].map((group) => {
     const counts = { first: 0, escalations: 0, reopenings: 0, updates: 0 };
-    const told = new Map<string, DrivenMessage['notification']>();
+    const told = new Map<string, SimulatedMessage['notification']>();
     for (const { notification } of messages) {
       if (groupOf(notification, rules) !== group) continue;
       const { action, incidentId, priority } = notification;

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { packageRoot } from '../../src/core/package-root.ts';
 import { loadMeasures, type Measures } from '../../src/measure/measure-config.ts';
-import { type Driven, drive } from '../../src/replay/simulate.ts';
+import { type Simulated, simulate } from '../../src/replay/simulate.ts';
 import { loadRules, type Rules } from '../../src/rules/rule-config.ts';
 import { errorTemplate } from '../../src/tag/error-template.ts';
 import { type Judgement, judge, type RuleFacts } from './judge.ts';
@@ -42,7 +42,7 @@ export async function runScenario(
 ): Promise<ScenarioResult> {
   const began = process.cpuUsage();
   const staged = scenario.stage(createRandom(seed, scenario.name));
-  const driven = await simulate(staged, { measures, rules });
+  const simulated = await simulateStaged(staged, { measures, rules });
   const facts = new Map<string, RuleFacts>(rules.map(({ id, ...facts }) => [id, facts]));
   return {
     name: scenario.name,
@@ -50,13 +50,13 @@ export async function runScenario(
     events: staged.records.length,
     minutes: Math.round((staged.toMs - staged.fromMs) / 60_000),
     cpuSeconds: cpuSince(began),
-    ...judge(staged, driven, facts),
+    ...judge(staged, simulated, facts),
   };
 }
 
-export function simulate(staged: Staged, { measures, rules }: Shipment): Promise<Driven> {
+export function simulateStaged(staged: Staged, { measures, rules }: Shipment): Promise<Simulated> {
   const { fromMs, toMs, records, readableTo, readings } = staged;
-  return drive(records, {
+  return simulate(records, {
     measures,
     rules,
     parse: PARSE,

@@ -1,5 +1,5 @@
 // What a labelled scenario is, and the usual way to make one. In: how the platform behaves. Out: records, and what is right.
-import type { DriveOptions, DriveReading, DriveRecord } from '../../src/replay/simulate.ts';
+import type { SimulatedReading, SimulatedRecord, SimulationOptions } from '../../src/replay/simulate.ts';
 import type { Behaviour } from './behaviour.ts';
 import type { Fleet } from './fleet.ts';
 import type { Truth } from './label.ts';
@@ -20,7 +20,7 @@ export interface TrueIncident {
 export interface Staged {
   readonly fromMs: number;
   readonly toMs: number;
-  readonly records: readonly DriveRecord[];
+  readonly records: readonly SimulatedRecord[];
   /** What really happened: error messages in it are known of old, except those of `unknown`. */
   readonly occurrences: readonly Occurrence[];
   readonly unknown?: RegExp;
@@ -31,8 +31,8 @@ export interface Staged {
   /** May be told as well: a rule at any time, or while it is true. Nothing else may. */
   readonly may?: readonly (Truth | string)[];
   readonly incidents: readonly TrueIncident[];
-  readonly readableTo?: DriveOptions['readableTo'];
-  readonly readings?: readonly DriveReading[];
+  readonly readableTo?: SimulationOptions['readableTo'];
+  readonly readings?: readonly SimulatedReading[];
 }
 
 export interface Scenario {

@@ -1,11 +1,11 @@
 // From what happened to the records of the log topic. In: occurrences. Out: records with the broker's time, partition and event id,
 // in order of arrival. Wrong clocks, slow shipping and repeated sends are made here; what truly happened stays beside them.
-import type { DriveRecord } from '../../src/replay/simulate.ts';
+import type { SimulatedRecord } from '../../src/replay/simulate.ts';
 import type { Occurrence } from './occurrence.ts';
 import type { Random } from './random.ts';
 
 /** A record of the log, with what it tells of; several may tell of the same. */
-export interface Shipped extends DriveRecord {
+export interface Shipped extends SimulatedRecord {
   readonly eventId: string;
   readonly of: Occurrence;
 }

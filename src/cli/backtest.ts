@@ -1,4 +1,6 @@
-// `logpipe backtest`: what rules would have done over what was recorded. Reads only: nobody's offsets move, nobody is told anything.
+// `logpipe backtest`: what rules would have done over what was recorded; and `logpipe replay --alerts shadow`: over what is
+// replayed. In: the command line. Out: a timeline, for people or as JSON. Guarantee: reads only: nobody's offsets move,
+// nobody is told anything.
 import type { Config } from '../config.ts';
 import { durationMs, durationSchema } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
@@ -181,7 +183,7 @@ function clock(iso: string): string {
   return `${iso.slice(0, 19)}Z`;
 }
 
-// `--alerts shadow`: what the rules would have said about what is replayed. Printed beside the summary; nobody is told.
+// --- logpipe replay --alerts shadow ---
 
 /** Runs `work` and prints on standard error what the configured rules say of the events it gives. */
 export async function withShadowAlerts(

@@ -1,5 +1,6 @@
-// What every group of commands is given to register itself with.
-
+// The command line of replay, backtest, incident export, kibana import and pm2 watch: options, examples, and what they
+// start. In: the program and a kit that loads the configuration. Out: commands registered with it. Guarantee: what
+// only Kibana and PM2 need is loaded by their commands alone.
 import { hostname } from 'node:os';
 import { type Command, Option } from 'commander';
 import type { Config } from '../config.ts';
@@ -15,6 +16,7 @@ import { runIncidentExport } from './incident.ts';
 import type { Io } from './io.ts';
 import { runReplay } from './replay.ts';
 
+/** What every group of commands is given to register itself with. */
 interface CommandKit {
   readonly io: Io;
   /** Adds `--config`. */
@@ -28,7 +30,7 @@ function collect(value: string, all: string[]): string[] {
   return [...all, value];
 }
 
-// `logpipe replay` on the command line: its options and examples.
+// --- logpipe replay ---
 
 export function addReplayCommand(program: Command, { io, withConfig, load, finish }: CommandKit): void {
   withConfig(program.command('replay [files...]'))
@@ -77,7 +79,7 @@ Examples:
     });
 }
 
-// The commands around an incident that is over: what the rules would have done, and a folder with everything about it.
+// --- logpipe backtest, logpipe incident export ---
 
 export function addIncidentCommands(program: Command, { io, withConfig, load, finish }: CommandKit): void {
   const stretch = (command: Command) =>
@@ -130,7 +132,7 @@ Examples:
     });
 }
 
-// `logpipe kibana`: its options and examples.
+// --- logpipe kibana import ---
 
 export function addKibanaCommand(program: Command, { io, withConfig, load, finish }: CommandKit): void {
   const kibana = program.command('kibana').description('Kibana: dashboard, charts and data views.');
@@ -161,7 +163,7 @@ Exit status: 0 all objects are there, 1 some or all were not taken, 2 wrong comm
     });
 }
 
-// `logpipe pm2 watch`: tells what happens to the applications of a PM2, until a signal.
+// --- logpipe pm2 watch ---
 
 /** As the operators' guide names the sender in Slack. */
 const SLACK_USERNAME = 'Calling Platform Bot';

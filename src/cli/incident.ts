@@ -14,7 +14,7 @@ import { loadRules, reachOf } from '../rules/rule-config.ts';
 import { sourceOf } from './backtest.ts';
 import { type Io, jsonLine } from './io.ts';
 
-export interface IncidentExportCommand {
+interface IncidentExportCommand {
   readonly from?: string;
   readonly to?: string;
   readonly timeZone?: string;

@@ -1,4 +1,6 @@
-// `logpipe replay`: a stretch of logs once more, from where they still are to where they are wanted.
+// `logpipe replay`: a stretch of logs once more, from where they still are to where they are wanted. In: the command line.
+// Out: the plan, how far it is, and what became of everything; for people and as JSON. Guarantee: ended by a signal, it goes
+// on from where it was when it has a name.
 import { durationMs, durationSchema, systemClock } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -260,7 +262,7 @@ function listenForSignals(given: AbortSignal | undefined, io: Io): { signal: Abo
   };
 }
 
-// What `logpipe replay` says: the plan, how far it is, and what became of everything; for people and as JSON.
+// --- What it says ---
 
 /** A line on a terminal is overwritten; in a file it is said less often. */
 const TELL_MS = 5_000;

@@ -12,7 +12,7 @@ import { runRuleTests } from '../replay/rule-tests.ts';
 import { loadRules, type Rules } from '../rules/rule-config.ts';
 import { type Io, jsonLine } from './io.ts';
 
-export interface RulesOptions {
+interface RulesOptions {
   readonly rules?: string;
   readonly measures?: string;
   readonly json: boolean;
@@ -37,7 +37,10 @@ export function rulesCheck(config: Config, options: RulesOptions, io: Io): numbe
   return 0;
 }
 
-/** Runs test files; without any, the shipped rules' own. Exit status 1 when a test fails. @throws LogpipeError for a file that is none */
+/**
+ * Runs test files; without any, the shipped rules' own. Exit status 1 when a test fails. @throws LogpipeError for a file
+ * that is none
+ */
 export async function rulesTest(
   files: readonly string[],
   config: Config,

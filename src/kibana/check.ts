@@ -1,12 +1,17 @@
-// What Kibana's import takes: saved objects, one JSON text per line. In: type, id, attributes, references. Out: objects with
-// the versions that every Kibana from 8.9 on takes; the same input gives the same bytes.
-
+// Whether saved objects are what Kibana can show. In: the text of an .ndjson file, one JSON text per line, and the index
+// templates. Out: every problem, each with its object and place; an empty list means that all of this holds: permitted keys
+// and versions, unique ids, references that resolve and are used, JSON that can be read, charts whose parts fit, a grid
+// without overlaps, and fields that exist with a type that can be used so. A successful import proves none of it: Kibana
+// 8.12 refuses unknown keys of dashboards and searches, and takes anything at all as the state of a chart.
 import { Ajv, type ErrorObject } from 'ajv';
 import type { IndexTemplate } from '../indexing/index-template.ts';
 
-/** No version at all makes Kibana run every old migration, which fail; one above the server's own is refused with 422. */
-const CORE_MIGRATION_VERSION = '8.8.0';
-const TYPE_MIGRATION_VERSIONS = {
+/**
+ * What every Kibana from 8.9 on takes. No version at all makes it run every old migration, which fail; one above the server's own is
+ * refused with 422.
+ */
+export const CORE_MIGRATION_VERSION = '8.8.0';
+export const TYPE_MIGRATION_VERSIONS = {
   'index-pattern': '8.0.0',
   lens: '8.9.0',
   search: '8.0.0',
@@ -30,33 +35,6 @@ export interface SavedObject {
   readonly coreMigrationVersion: string;
   readonly typeMigrationVersion: string;
 }
-
-export function savedObject(
-  type: SavedObjectType,
-  id: string,
-  attributes: Readonly<Record<string, unknown>>,
-  references: readonly Reference[] = [],
-): SavedObject {
-  return {
-    type,
-    id,
-    attributes,
-    references,
-    managed: false,
-    coreMigrationVersion: CORE_MIGRATION_VERSION,
-    typeMigrationVersion: TYPE_MIGRATION_VERSIONS[type],
-  };
-}
-
-/** The content of an .ndjson file. */
-export function toNdjson(objects: readonly SavedObject[]): string {
-  return objects.map((object) => `${JSON.stringify(object)}\n`).join('');
-}
-
-// Whether saved objects are what Kibana can show. In: the text of an .ndjson file and the index templates. Out: every
-// problem, each with its object and place; an empty list means that all of this holds: permitted keys and versions, unique
-// ids, references that resolve and are used, JSON that can be read, charts whose parts fit, a grid without overlaps, and
-// fields that exist with a type that can be used so. A successful import proves none of it.
 
 type Needed = Pick<Reference, 'name' | 'type'>;
 
@@ -212,8 +190,7 @@ function nameOf(object: unknown): string {
   return `${String(type)} ${String(id)}`;
 }
 
-// What each kind of saved object may hold. Kibana 8.12 refuses unknown keys of dashboards and searches, and takes anything
-// at all as the state of a chart: here every key is named. Out: problems as texts, each with its place.
+// --- What each kind of saved object may hold: every key is named ---
 
 type Schema = Readonly<Record<string, unknown>>;
 
@@ -390,8 +367,7 @@ function explain(place: string, { instancePath, keyword, params, message, data }
   }
 }
 
-// A chart held against itself and the fields of its data views. In: the state of a Lens object whose shape is known to be
-// right. Out: problems as texts, and the references it needs.
+// --- Charts, held against themselves and the fields of their data views ---
 
 interface LensColumn {
   readonly label: string;
@@ -595,8 +571,7 @@ function formulaProblems({ params = {}, references = [] }: LensColumn, columns: 
   return problems;
 }
 
-// Fields that saved objects name, held against the index templates. In: templates. Out: what Kibana's data view would know
-// of each field, and whether an operation can use it. A field that is not there shows in Kibana as an empty chart.
+// --- Fields, held against the index templates; one that is not there shows as an empty chart ---
 
 interface Field {
   /** Elasticsearch's type. */
@@ -667,8 +642,7 @@ function kqlProblems(fields: Fields, kql: string): string[] {
   });
 }
 
-// A dashboard's grid and controls. In: its panels and controls, of known shape. Out: problems as texts, and the references
-// that Kibana will look for, by name and type.
+// --- A dashboard's grid and controls ---
 
 export const GRID_COLUMNS = 48;
 

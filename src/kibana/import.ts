@@ -1,5 +1,6 @@
-// One import of saved objects into Kibana. In: the text of an .ndjson file. Out: Kibana's reply, object by object.
-// Guarantee: nothing else is asked of the server; no error holds a key or password, and each says what to do.
+// One import of saved objects into Kibana. In: the text of an .ndjson file; the address as people have it, perhaps copied
+// from a browser, and a space. Out: Kibana's reply, object by object. Guarantee: nothing else is asked of the server; no
+// error holds a key or password of ours or of the address, and each says what to do.
 import { readFileSync } from 'node:fs';
 import axios, { AxiosError, type AxiosResponse } from 'axios';
 import { errorText, LogpipeError } from '../core/errors.ts';
@@ -127,8 +128,7 @@ async function unreachable(error: unknown, { base }: KibanaTarget, config: Kiban
   return failed('is it running, and is the address right? (--url, kibana.url, KIBANA_URL)');
 }
 
-// What an HTTP answer of Kibana means that is no reply to an import. In: status and body. Out: an error that says what to do.
-// Guarantee: the server's words are quoted without any key or password of ours.
+// --- An answer that is no reply to an import ---
 
 const MAX_QUOTED = 300;
 
@@ -211,8 +211,7 @@ function quotable(data: string, { apiKey, password }: KibanaConfig): string {
   return plain.length > MAX_QUOTED ? `${plain.slice(0, MAX_QUOTED)}…` : plain;
 }
 
-// Where an import goes. In: the address as people have it, perhaps copied from a browser, and a space. Out: the base of all
-// requests. Guarantee: no error repeats a user or password that stood in the address.
+// --- Where an import goes ---
 
 interface KibanaTarget {
   /** Address with base path and space, without a slash at its end: `http://kibana:5601/s/ops`. */

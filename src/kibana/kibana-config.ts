@@ -1,4 +1,4 @@
-// Where Kibana is and how to log in, for importing its objects.
+// The `kibana` section: where Kibana is and how to log in, for importing its objects. In: YAML. Out: KibanaConfig.
 
 export const kibanaSection = {
   type: 'object',

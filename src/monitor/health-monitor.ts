@@ -120,12 +120,12 @@ function nameAndValue({ measure, labels, value }: ProbeReading): [string, number
   return [suffix === '' ? measure : `${measure}{${suffix}}`, value];
 }
 
-// What the health monitor's line says of the platform's last five minutes, as the operators' guide lists it. In: the
-// evaluator's windows. Out: a few numbers; what is not known is left out.
+// --- The line that is logged ---
 
 const WINDOW_MS = 300_000;
 const MEGABYTE = 1_048_576;
 
+/** The platform's last five minutes, as the operators' guide lists them; what is not known is left out. */
 export function healthSummary(store: WindowStore, nowMs: number): Record<string, unknown> {
   const query = { ...windowTo(nowMs, WINDOW_MS), nowMs };
   const one = (measure: string) => readMeasure(store, measure, query)[0];

@@ -1,4 +1,4 @@
-// The `monitor` section of the configuration: the regular look at what the log does not tell.
+// The `monitor` section of the configuration: the regular look at what the log does not tell. In: YAML. Out: MonitorConfig.
 
 /** `monitor` section, JSON Schema. */
 export const monitorSection = {

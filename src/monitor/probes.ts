@@ -1,5 +1,6 @@
-// The probes that this configuration asks for.
-
+// What the health monitor looks at, beside the log: brokers, Elasticsearch, Bull's queues, a disk spool, and what this
+// process lost. In: the configuration. Out: the probes it asks for. Guarantee: they read only; one that cannot tell rejects,
+// and absent readings are no data, never 0.
 import { readdir, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -12,6 +13,21 @@ import { createElasticsearchClient, type ElasticsearchConfig } from '../indexing
 import { createKafka, type KafkaConfig } from '../source/kafka/client.ts';
 import type { MonitorConfig } from './monitor-config.ts';
 
+/** Of an internal gauge, named as in measures.yml. */
+export interface ProbeReading {
+  readonly measure: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+/** Asks one dependency. Rejects when it cannot tell; absent readings are no data, never 0. */
+export interface Probe {
+  /** For the log and the summary. */
+  readonly name: string;
+  run(signal: AbortSignal): Promise<readonly ProbeReading[]>;
+  close(): Promise<void>;
+}
+
 interface ProbesConfig {
   readonly source: string;
   readonly kafka: KafkaConfig;
@@ -20,6 +36,7 @@ interface ProbesConfig {
   readonly monitor: MonitorConfig;
 }
 
+/** Those that this configuration asks for. */
 export function createProbes(config: ProbesConfig, deps: { readonly log: Log; readonly metrics: Metrics }): Probe[] {
   const { monitor, kafka, elasticsearch } = config;
   const { logs, dlq } = kafka.topics;
@@ -41,13 +58,15 @@ export function createProbes(config: ProbesConfig, deps: { readonly log: Log; re
   return probes;
 }
 
-// Backlog of Bull and BullMQ queues, from their Redis. In: an address. Out: jobs waiting per queue.
-// Reads only: list and set lengths, and a bounded scan for the names of the queues. Keys as both libraries lay them out:
-// https://docs.bullmq.io/guide/architecture and https://github.com/OptimalBits/bull (lib/queue.js).
+// --- Redis: Bull and BullMQ ---
 
 const MAX_QUEUES = 200;
 const MAX_SCANS = 1_000;
 
+/**
+ * Jobs waiting per queue: list and set lengths, and a bounded scan for the names of the queues. Keys as both libraries lay them out:
+ * https://docs.bullmq.io/guide/architecture and https://github.com/OptimalBits/bull (lib/queue.js).
+ */
 export function createBullProbe(options: { redisUrl: string; prefix: string; timeoutMs: number }): Probe {
   const { prefix } = options;
   const redis = new Redis(options.redisUrl, {
@@ -101,8 +120,9 @@ export function createBullProbe(options: { redisUrl: string; prefix: string; tim
   };
 }
 
-// What this process lost for good since the last look, by reason.
+// --- This process ---
 
+/** What was lost for good since the last look, by reason. */
 function createDropsProbe(metrics: Pick<Metrics, 'dropped'>): Probe {
   const before = new Map<string, number>();
   return {
@@ -120,12 +140,13 @@ function createDropsProbe(metrics: Pick<Metrics, 'dropped'>): Probe {
   };
 }
 
-// Health of the Elasticsearch cluster as a number: 0 green, 1 yellow, 2 red, 3 no answer.
+// --- Elasticsearch ---
 
 const STATUS: Readonly<Record<string, number>> = { green: 0, yellow: 1, red: 2 };
 /** No answer is an answer here: it is what the alert is about. */
 const UNREACHABLE = 3;
 
+/** The cluster's health: 0 green, 1 yellow, 2 red, 3 no answer. */
 export function createElasticsearchProbe(client: Client): Probe {
   return {
     name: 'elasticsearch',
@@ -145,8 +166,7 @@ export function createElasticsearchProbe(client: Client): Probe {
   };
 }
 
-// How far the indexer is behind, what was deleted before it was read, and what share of the records ends in the dead letters:
-// from the brokers, so that it holds for all instances together. The share is that of the records since the run before.
+// --- Kafka ---
 
 interface KafkaProbeOptions {
   readonly topic: string;
@@ -154,6 +174,10 @@ interface KafkaProbeOptions {
   readonly group: string;
 }
 
+/**
+ * How far the indexer is behind, what was deleted before it was read, and what share of the records since the run before ended in the
+ * dead letters: from the brokers, so that it holds for all instances together.
+ */
 export function createKafkaProbe(options: KafkaProbeOptions, deps: { kafka: Kafka }): Probe {
   let admin: Promise<Admin> | undefined;
   let before: { logs: number; letters: number } | undefined;
@@ -217,10 +241,11 @@ function sumHigh(rows: readonly { high: string }[]): number {
   return rows.reduce((sum, { high }) => sum + Number(high), 0);
 }
 
-// How full a disk spool is. In: its folder. Out: used share of the permitted size, 0 to 1 (and above, should it overflow).
+// --- A disk spool ---
 
 export const SPOOL_MEASURE = 'logpipe.spool_used';
 
+/** Used share of the permitted size, 0 to 1, and above should it overflow. */
 export function createSpoolProbe(options: { dir: string; maxBytes: number }): Probe {
   return {
     name: 'spool',
@@ -240,20 +265,4 @@ export function createSpoolProbe(options: { dir: string; maxBytes: number }): Pr
     },
     async close() {},
   };
-}
-
-// What a probe finds out: readings of internal gauges, named as in measures.yml.
-
-export interface ProbeReading {
-  readonly measure: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly value: number;
-}
-
-/** Asks one dependency. Rejects when it cannot tell; absent readings are no data, never 0. */
-export interface Probe {
-  /** For the log and the summary. */
-  readonly name: string;
-  run(signal: AbortSignal): Promise<readonly ProbeReading[]>;
-  close(): Promise<void>;
 }

@@ -1,6 +1,6 @@
-// The local HTTP server: liveness, readiness, metrics, health. Answers from memory, never from a dependency, so that a
-// slow Elasticsearch cannot make a probe time out. Guarantee: a page that somebody opens in a browser cannot read it by giving its own
-// name this machine's address (DNS rebinding): the Host header is checked, but for the probes /live and /ready.
+// The local HTTP server: liveness, readiness, metrics, health. Answers from memory, never from a dependency, so that a slow
+// Elasticsearch cannot make a probe time out. Guarantee: a page that somebody opens in a browser cannot read it by giving
+// its own name this machine's address (DNS rebinding): the Host header is checked, but for the probes /live and /ready.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { getRequestListener } from '@hono/node-server';

@@ -1,6 +1,9 @@
-// `GET /api/v1/stats`: what the platform did in a window, from the measures. In: the evaluator's windows. Out: the shape the
-// operators' guide asks for. Guarantee: what is not known is null, never 0.
-
+// The platform as its log was counted, for people and their tools: statistics for `GET /api/v1/stats`, `/metrics/platform`
+// for Prometheus, four figures for PM2. In: the evaluator's windows, where this process has them. Out: the shape the
+// operators' guide asks for; the text exposition format, https://prometheus.io/docs/instrumenting/exposition_formats/;
+// readings; undefined elsewhere. Guarantee: what is not known is null or absent, never 0; counters are cumulative as long as
+// one instance holds the alerts; what is counted together because it did not fit is a series of its own, whatever somebody
+// is called.
 import type { Clock } from '../core/clock.ts';
 import type { Pm2Readings } from '../core/pm2-metrics.ts';
 import { isCollected, type Measure, type Measures, type PrometheusName } from '../measure/measure-config.ts';
@@ -17,11 +20,33 @@ import {
 } from '../windows/values.ts';
 import type { WindowStore } from '../windows/windows.ts';
 
+/** For HTTP. Undefined where the alerts are not evaluated. */
+export interface PlatformView {
+  metrics(): string | undefined;
+  stats(window: StatsWindow): Stats | undefined;
+}
+
+export function createPlatformView(windows: () => WindowStore | undefined, clock: Clock): PlatformView {
+  return {
+    metrics() {
+      const store = windows();
+      return store && platformMetrics(store, store.measures, clock.now());
+    },
+    stats(window) {
+      const store = windows();
+      return store && statsOf(store, window, clock.now());
+    },
+  };
+}
+
+// --- GET /api/v1/stats ---
+
 export const STATS_WINDOWS = { '5m': 300_000, '1h': 3_600_000, '24h': 86_400_000 } as const;
 export type StatsWindow = keyof typeof STATS_WINDOWS;
 
-/** A pool that has said nothing for this long is gone. */
-const STALE_MS = 60_000;
+export function isStatsWindow(text: string): text is StatsWindow {
+  return Object.hasOwn(STATS_WINDOWS, text);
+}
 
 /** Hourly sums that let a day's statistics survive a restart. */
 export const STATS_ROLLUPS: readonly RollupDefinition[] = [
@@ -29,6 +54,9 @@ export const STATS_ROLLUPS: readonly RollupDefinition[] = [
   { measure: 'calls.voicemail', labels: ['call.direction'] },
   { measure: 'call.duration', labels: ['call.status'] },
 ];
+
+/** A pool that has said nothing for this long is gone. */
+const STALE_MS = 60_000;
 
 export interface Stats {
   readonly success: true;
@@ -60,10 +88,6 @@ export interface Stats {
     /** `rate` from 0 to 1, of outbound calls that were answered. */
     readonly voicemail: { readonly detected: number | null; readonly rate: number | null };
   };
-}
-
-export function isStatsWindow(text: string): text is StatsWindow {
-  return Object.hasOwn(STATS_WINDOWS, text);
 }
 
 /** @param nowMs evaluation time, or the wall clock before anything was counted */
@@ -149,11 +173,7 @@ function whole(value: number | null): number | null {
   return value === null ? null : Math.round(value);
 }
 
-// `/metrics/platform`: the application's measures for Prometheus, from its log. In: the evaluator's windows. Out: the text
-// exposition format, https://prometheus.io/docs/instrumenting/exposition_formats/. Written here rather than by the metrics
-// library, because these values are counted elsewhere and only have to be said.
-// Guarantee: a gauge that is no data is absent; counters are cumulative as long as one instance holds the alerts; what is counted
-// together because it did not fit is a series of its own, whatever somebody is called.
+// --- /metrics/platform ---
 
 export const PLATFORM_CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
@@ -161,6 +181,7 @@ const GAUGE_WINDOW_MS = 60_000;
 /** Beside the name that stands for all that did not fit: a host or queue may have that name. */
 const REST = 'logpipe_rest="true"';
 
+/** Written here rather than by the metrics library: these values are counted elsewhere and only have to be said. */
 export function platformMetrics(store: WindowStore, measures: Measures, nowMs: number): string {
   const lines: string[] = [];
   for (const measure of measures.values()) {
@@ -248,34 +269,13 @@ function escapeHelp(text: string): string {
   return text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n');
 }
 
-// The platform as it is counted, for HTTP. In: the evaluator's windows, where this process has them. Out: statistics and metrics;
-// undefined elsewhere.
-
-export interface PlatformView {
-  metrics(): string | undefined;
-  stats(window: StatsWindow): Stats | undefined;
-}
-
-export function createPlatformView(windows: () => WindowStore | undefined, clock: Clock): PlatformView {
-  return {
-    metrics() {
-      const store = windows();
-      return store && platformMetrics(store, store.measures, clock.now());
-    },
-    stats(window) {
-      const store = windows();
-      return store && statsOf(store, window, clock.now());
-    },
-  };
-}
-
-// The platform's four figures for PM2, where the alerts are evaluated. In: the evaluator's windows. Out: readings; undefined for
-// what is no data, and everywhere else.
+// --- The four figures for PM2 ---
 
 const NOW_MS = 60_000;
 /** The error rate is the one that alerts are about. */
 const RATE_MS = 300_000;
 
+/** Undefined for what is no data. */
 export function pm2Readings(windows: () => WindowStore | undefined, clock: Clock): Pm2Readings {
   const read = (measure: string, windowMs: number, by: readonly string[] = []) => {
     const store = windows();

@@ -1,10 +1,13 @@
-// PM2's event bus, read only. In: the socket `pub.sock` of a PM2 home. Out: chosen events with their data. Guarantee: sends
-// nothing to PM2; comes back by itself when PM2 does; a broken or over-long message ends the connection, never the process.
+// What PM2 says, read only. In: the sockets of a PM2 home: `pub.sock`, its event bus, and `rpc.sock`, which answers
+// questions. Out: chosen events with their data; applications with the states of their processes. Guarantee: nothing is
+// changed, the one thing sent is the question for the list; the bus comes back by itself when PM2 does; a broken or
+// over-long message ends the connection, never the process; a list comes in time, or an error does.
 //
-// The wire is axon's over AMP: one byte with version (high half) and number of arguments (low half), then each argument as
-// a 32-bit big-endian length and its bytes; `s:` begins a text, `j:` a JSON value. A publisher sends [event, data] to whoever
-// is connected. Written here, since the client on offer (pm2-axon 4.0.1, last of 2024) rests on Node's deprecated
-// `new Buffer` and would bring four packages for these few lines.
+// The wire is axon's over AMP: one byte with version (high half) and number of arguments (low half), then each argument as a
+// 32-bit big-endian length and its bytes; `s:` begins a text, `j:` a JSON value. A publisher sends [event, data] to whoever
+// is connected. A question is a JSON value and an id, the answer a JSON value, `{ args: [list] }` or `{ error }`, and the
+// same id. Written here, since the client on offer (pm2-axon 4.0.1, last of 2024) rests on Node's deprecated `new Buffer`
+// and would bring four packages for these few lines.
 import { connect, type Socket } from 'node:net';
 import { backoffMs, type Clock, within } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
@@ -73,6 +76,8 @@ export function followBus(options: BusOptions, deps: BusDeps): () => void {
   };
 }
 
+// --- The wire ---
+
 /** Takes the bytes of one connection in whatever pieces. @throws Error for what is no such message. */
 export function createBusReader(
   events: readonly string[],
@@ -139,11 +144,7 @@ function argumentValue(argument: Buffer): unknown {
   return argument;
 }
 
-// PM2's own list of what it runs, read only. In: the socket `rpc.sock` of a PM2 home. Out: applications with the states of their
-// processes. Guarantee: asks one question and changes nothing; an answer in time, or an error.
-//
-// The wire is that of the bus (bus.ts): a request is a JSON value and an id, the answer a JSON value and the same id. Answered
-// is `{ args: [list] }` or `{ error }`.
+// --- PM2's own list of what it runs ---
 
 /** States of an application's processes as PM2 has them: `online`, `stopped`, `errored`, `launching` and so on. */
 export type ProcessList = ReadonlyMap<string, readonly string[]>;

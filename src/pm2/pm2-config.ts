@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { LogpipeError } from '../core/errors.ts';
 import { PM2_KINDS, type Pm2Kind } from './lifecycle.ts';
 
-export const PM2_PRIORITIES = ['P1', 'P2', 'P3', 'none'] as const;
-export type Pm2Priority = (typeof PM2_PRIORITIES)[number];
+const PM2_PRIORITIES = ['P1', 'P2', 'P3', 'none'] as const;
+type Pm2Priority = (typeof PM2_PRIORITIES)[number];
 
 const MEANING: Readonly<Record<Pm2Kind, readonly [priority: Pm2Priority, what: string]>> = {
   start: ['P2', 'An application was started.'],

@@ -1,6 +1,8 @@
-// PM2's bus -> people. In: the bus of one PM2, the channels of the configuration. Out: messages. Guarantee: reads only; PM2 may
-// come and go; what is under way at the end is sent, as far as the channels take it.
-
+// PM2's bus -> people. In: the bus of one PM2, the channels of the configuration. Out: messages. Guarantee: reads only; PM2
+// may come and go; what is under way at the end is sent, as far as the channels take it. One message per application and
+// kind in a cooldown, and nothing is swallowed: what was held back is told, with its number, when the cooldown ends. The end
+// of a state reaches the channels that were told of its beginning, also by an earlier watcher: what is open is remembered in
+// a file.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -18,7 +20,7 @@ import { followBus, readProcessList } from './bus.ts';
 import { BUS_EVENTS, createLifecycle, DAEMON, type Happening, type Pm2Kind } from './lifecycle.ts';
 import { hasRunIn, type Pm2Config, pm2Home } from './pm2-config.ts';
 
-export interface Pm2WatchDeps {
+interface Pm2WatchDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly masker: Masker;
@@ -49,7 +51,7 @@ const MAX_TOLD = 1_000;
 /** @throws LogpipeError LOGPIPE_CONFIG_INVALID for a folder of PM2 that cannot be used */
 export function startPm2Watch(
   config: Pm2Config,
-  options: Pick<TellingOptions, 'environment' | 'host'> & { readonly stateFolder?: string },
+  options: Pick<MessagesOptions, 'environment' | 'host'> & { readonly stateFolder?: string },
   deps: Pm2WatchDeps,
 ): Pm2Watch {
   const { clock, log, channels } = deps;
@@ -94,7 +96,7 @@ export function startPm2Watch(
     if (told.size > MAX_TOLD && oldest !== undefined) told.delete(oldest);
   }
 
-  const telling = createTelling(
+  const messages = createMessages(
     { ...config, ...options },
     {
       clock,
@@ -115,7 +117,7 @@ export function startPm2Watch(
       },
     },
   );
-  telling.resume(open.found);
+  messages.resume(open.found);
   for (const { incidentId, channels: names } of open.found) for (const name of names) told.add(`${name}/${incidentId}`);
   const down = open.found.filter(({ kind }) => kind === 'overlimit').map(({ app }) => app);
   const lifecycle = createLifecycle(
@@ -125,7 +127,7 @@ export function startPm2Watch(
       mask: deps.masker.text,
       // Names and numbers come from the bus as well.
       onHappening(happening) {
-        telling.tell(deps.masker.value(happening) as Happening);
+        messages.tell(deps.masker.value(happening) as Happening);
         if (happening.kind === 'overlimit' && !happening.ended) watchDown();
       },
     },
@@ -153,7 +155,7 @@ export function startPm2Watch(
     cancelCompare = clock.after(COMPARE_MS, () => void compare());
   }
   const daemon = (message: string, more: Pick<Happening, 'ended'> = {}) =>
-    telling.tell({
+    messages.tell({
       ...{ app: DAEMON, kind: 'daemonLost', atMs: clock.now(), processes: [], message, facts: {} },
       ...more,
     });
@@ -193,7 +195,7 @@ export function startPm2Watch(
       cancelLost();
       cancelCompare();
       lifecycle.flush();
-      telling.close();
+      messages.close();
       const deadline = clock.monotonicMs() + timeoutMs;
       while (dispatcher.pending() > 0 && clock.monotonicMs() < deadline) {
         await new Promise((resolve) => setTimeout(resolve, POLL_MS));
@@ -206,17 +208,15 @@ export function startPm2Watch(
   };
 }
 
-// Happenings -> messages. In: what happened under PM2. Out: notifications, to the channels of their priority. Guarantee: one
-// message per application and kind in a cooldown, and nothing is swallowed: what was held back is told, with its number, when
-// the cooldown ends; the end of a state reaches the channels that were told of its beginning.
+// --- From happenings to messages ---
 
-interface TellingOptions extends Pick<Pm2Config, 'cooldownMs' | 'priorities'> {
+interface MessagesOptions extends Pick<Pm2Config, 'cooldownMs' | 'priorities'> {
   readonly environment: string;
   /** Of this machine; two hosts' incidents must not become one. */
   readonly host: string;
 }
 
-interface TellingDeps {
+interface MessagesDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly send: (notification: Notification, channels: readonly ChannelName[]) => void;
@@ -226,7 +226,7 @@ interface TellingDeps {
   readonly onBegin?: (state: Omit<OpenState, 'channels'>) => void;
 }
 
-export interface Telling {
+export interface Messages {
   /** States that were told by an earlier watcher: their end is told, and they are not told again. */
   resume(states: readonly OpenState[]): void;
   tell(happening: Happening): void;
@@ -252,7 +252,7 @@ const TITLES: Readonly<Record<Pm2Kind, string>> = {
   daemonLost: 'Gone: Nothing Restarts the Applications',
 };
 
-export function createTelling(options: TellingOptions, deps: TellingDeps): Telling {
+export function createMessages(options: MessagesOptions, deps: MessagesDeps): Messages {
   const { clock, log } = deps;
   const kept = new Map<string, Kept>();
   let closed = false;
@@ -334,7 +334,7 @@ function severityOf(kind: Pm2Kind, priority: 'P1' | 'P2' | 'P3'): Severity {
 }
 
 function notificationOf(
-  options: TellingOptions & { priority: 'P1' | 'P2' | 'P3'; reason: NotifyReason; held: number },
+  options: MessagesOptions & { priority: 'P1' | 'P2' | 'P3'; reason: NotifyReason; held: number },
   { app, kind, message: text, facts, ended }: Happening,
   { incidentId, startedMs }: Kept,
   atMs: number,
@@ -376,9 +376,7 @@ function dedupKey(host: string, app: string, kind: Pm2Kind): string {
   return key.length <= 255 ? key : `logpipe/pm2/${createHash('sha1').update(key).digest('hex')}`;
 }
 
-// What was told and is not over, for the watcher that comes after this one. In: states as they begin, channels as they take the
-// message, ends as they are taken. Out: one JSON file. Guarantee: replaced as a whole, for this user alone; a folder that cannot be
-// written is logged once and costs the memory, nothing else.
+// --- What is open, for the next watcher ---
 
 /** In the working folder, as a replay's. */
 const STATE_FOLDER = '.logpipe/pm2';
@@ -402,6 +400,8 @@ interface OpenStates {
 }
 
 /**
+ * One JSON file, replaced as a whole, for this user alone; a folder that cannot be written is said once and costs the
+ * memory, nothing else.
  * @param home of the PM2 that is watched: each has a file of its own
  * @param isChannel whether there is such a channel now: what only others were told of, nobody here knows
  */

@@ -1,7 +1,7 @@
-// Rules over what was recorded. In: records in order of arrival, one or two rule sets, a range. Out: per rule set the alerts that
-// would have fired, the messages and pages; of two the difference. Guarantee: deterministic, byte for byte; memory does not grow
-// with the number of records.
-
+// Rules over what was recorded, told to nobody. In: records in order of arrival, one or two rule sets, a range; or the
+// events of a replay. Out: per rule set the alerts that would have fired, the messages and pages; of two the difference.
+// Guarantee: deterministic, byte for byte: judged every `tickMs` of the records' own time, never of the wall clock, and
+// after exactly the records that had arrived by then; memory does not grow with the number of records.
 import type { RawRecord } from '../core/record.ts';
 import { createMasker, type Masker } from '../core/secrets/mask.ts';
 import { ArrivalBucket, compileCollect } from '../measure/collect.ts';
@@ -25,13 +25,13 @@ export interface BacktestOptions {
   readonly masker?: Masker;
   readonly fromMs: number;
   readonly toMs: number;
-  /** Driven on until then, for the sake of what arrives late; the timeline ends at `toMs` all the same. */
+  /** Simulated on until then, for the sake of what arrives late; the timeline ends at `toMs` all the same. */
   readonly untilMs?: number;
   /** So long before `fromMs` the records begin, so that windows are filled. */
   readonly warmUpMs: number;
   /** From one evaluation to the next. */
   readonly tickMs: number;
-  readonly onTick?: FeedOptions['onTick'];
+  readonly onTick?: RunOptions['onTick'];
 }
 
 export interface BacktestResult {
@@ -55,7 +55,7 @@ export async function backtest(
 ): Promise<BacktestResult> {
   const { rules, compare, fromMs, toMs, untilMs = toMs, warmUpMs, tickMs } = options;
   const beginMs = fromMs - warmUpMs;
-  const feed = createFeed({
+  const run = createRun({
     measures: options.measures,
     ruleSets: compare === undefined ? [rules] : [rules, compare],
     parse: options.parse,
@@ -73,13 +73,13 @@ export async function backtest(
       if (arrivalMs < beginMs || arrivalMs >= untilMs) continue;
       if (arrivalMs < fromMs) warmUpRecords += 1;
       else if (arrivalMs < toMs) inRange += 1;
-      const pending = feed.see(record);
+      const pending = run.see(record);
       if (pending !== undefined) await pending;
     }
   }
-  await feed.finish(untilMs);
+  await run.finish(untilMs);
 
-  const [first, second] = feed.ruleSets;
+  const [first, second] = run.ruleSets;
   const timeline = timelineOf(first!, rules, { fromMs, toMs });
   const compared =
     second === undefined || compare === undefined ? undefined : timelineOf(second, compare, { fromMs, toMs });
@@ -95,11 +95,9 @@ export async function backtest(
   };
 }
 
-// Records one by one, in order of their arrival, through the stages. In: records and where they arrived. Out: what fired, and what
-// would have been sent. Guarantee: judged every `tickMs` of the records' own time, never of the wall clock, and after exactly the
-// records that had arrived by then; at most one chunk of records is held, however long the range.
+// --- Records one by one ---
 
-interface FeedOptions {
+interface RunOptions {
   readonly measures: Measures;
   readonly ruleSets: readonly (readonly Rule[])[];
   readonly parse: ParseConfig;
@@ -114,10 +112,8 @@ interface FeedOptions {
   readonly onTick?: (nowMs: number, stages: Stages) => void;
 }
 
-interface Feed {
+interface Run {
   readonly ruleSets: readonly RuleSetStages[];
-  /** The latest arrival of a record taken, or the beginning. */
-  readonly nowMs: () => number;
   /** A record that is older than the one before it counts as arrived with that one. */
   see(record: StoredRecord): Promise<void> | undefined;
   /** Judges up to `toMs`, and takes nothing more. */
@@ -126,7 +122,7 @@ interface Feed {
 
 const MAX_CHUNK = 2_000;
 
-function createFeed(options: FeedOptions): Feed {
+function createRun(options: RunOptions): Run {
   const { measures, parse, fromMs, learnedMs, tickMs } = options;
   const ruleSets = options.ruleSets.map((rules) => rules.map((rule) => learningUntil(rule, learnedMs - fromMs)));
   let read = 0;
@@ -195,7 +191,6 @@ function createFeed(options: FeedOptions): Feed {
 
   return {
     ruleSets: stages.ruleSets,
-    nowMs: () => newestMs,
     see(record) {
       const arrivalMs = Math.max(newestMs, record.arrivalMs);
       newestMs = arrivalMs;
@@ -223,15 +218,14 @@ function learningUntil(rule: Rule, learningMs: number): Rule {
   return rule.kind === 'first-seen' ? { ...rule, learningMs } : rule;
 }
 
-// What rules would have said about events that are replayed: evaluated, told to nobody. In: events with the times they arrived, in
-// any order. Out: a timeline. Guarantee: the order in which events come does not matter as long as they are less than two hours of
-// arrival apart; memory is bounded by that; nothing leaves the process.
+// --- The events of a replay ---
 
+/** In any order, as long as events are less than two hours of arrival apart: memory is bounded by that. */
 interface ShadowAlerts {
   /** Records that were counted when they first arrived (`redriven`, `replayed`) count nowhere, as in earnest. */
   see(event: TaggedEvent, record: Pick<RawRecord, 'eventId' | 'mark'>, arrivalMs: number): void;
-  /** Evaluates what is left, and `afterMs` more in which nothing arrives, so that what is over is seen to be over. */
-  finish(afterMs?: number): Timeline;
+  /** Evaluates what is left, and AFTER_MS more in which nothing arrives, so that what is over is seen to be over. */
+  finish(): Timeline;
 }
 
 /** Two hours. */
@@ -289,11 +283,11 @@ export function createShadowAlerts(rules: Rules, measures: Measures, masker: Mas
       bucket.upToOffset += 1;
       collect(event, eventId, Math.max(arrivalMs, bucket.arrivalMs), bucket);
     },
-    finish(afterMs = AFTER_MS) {
+    finish() {
       if (buckets.size === 0 && ruleSet === undefined) {
         return timelineOf({ alerts: [], messages: [] }, rules, { fromMs: 0, toMs: 0 });
       }
-      const lastMs = Math.max(nextMs - BUCKET_MS, ...buckets.keys()) + afterMs;
+      const lastMs = Math.max(nextMs - BUCKET_MS, ...buckets.keys()) + AFTER_MS;
       evaluateTo(Math.floor(lastMs / BUCKET_MS) * BUCKET_MS);
       return timelineOf(ruleSet!, rules, { fromMs: firstMs, toMs: nextMs });
     },

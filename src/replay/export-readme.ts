@@ -1,6 +1,7 @@
-// The README of an exported incident: the beginning of a post-mortem, with what is known filled in. In: facts, alerts. Out: Markdown.
-// Guarantee: nothing that a log record holds is rendered as markup.
-
+// The README of an exported incident: the beginning of a post-mortem, with what is known filled in. In: documents, the alert
+// history, what a backtest says. Out: Markdown. Guarantee: nothing that a log record holds is rendered as markup. The facts
+// are bounded: what exceeds the limits is counted apart, under no name that a record can have; whatever a document holds,
+// nothing throws. The history is masked and whole, up to MAX transitions, or there is none, with the reason.
 import type { Client } from '@elastic/elasticsearch';
 import { errorText } from '../core/errors.ts';
 import { toJson, visible } from '../core/safe-json.ts';
@@ -182,8 +183,7 @@ function cell(text: string, max = MAX_CELL): string {
   );
 }
 
-// What there is to say about a stretch of logs. In: documents. Out: counts, first and last, releases, frequent errors. Guarantee:
-// bounded: what exceeds the limits is counted apart, under no name that a record can have; whatever a document holds, nothing throws.
+// --- Facts: counts, first and last, releases, frequent errors ---
 
 interface ErrorFact {
   readonly time: string;
@@ -238,6 +238,7 @@ const MAX_MESSAGE = 500;
 /** Of a release, a service, a level. */
 const MAX_NAME = 200;
 
+/** Of documents, one by one. */
 export function createFacts() {
   const templates = new Map<string, TemplateFact>();
   const releases = new Map<string, ReleaseFact>();
@@ -335,9 +336,7 @@ function textOf(value: unknown): string {
   return value === undefined || value === null ? '' : toJson(value);
 }
 
-// What became of alerts in a stretch, as it was recorded while it happened. In: the alert history. Out: its transitions in order, or
-// why there are none. Guarantee: masked; at most MAX transitions; a part of
-// them is none; a server that does not answer is no failure.
+// --- The alert history ---
 
 const MAX = 5_000;
 
@@ -345,6 +344,7 @@ export type HistoryResult =
   | { readonly found: true; readonly transitions: readonly HistorySource[]; readonly cut: boolean }
   | { readonly found: false; readonly reason: string };
 
+/** Its transitions in order, or why there are none: a server that does not answer is no failure. */
 export async function readHistory(
   client: Client,
   { fromMs, toMs }: { readonly fromMs: number; readonly toMs: number },

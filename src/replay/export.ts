@@ -1,7 +1,8 @@
-// A folder about one incident. In: a stretch of stored records, rules and measures. Out: logs, rates, alerts, frequent errors and a
-// README. Guarantee: one pass over the records; everything is masked, and for this user alone; what is missing is said; a file has its
-// name only when it is whole, the README last; nobody is told anything, nobody's offsets move; a folder that holds something is left alone unless
-// asked otherwise.
+// A folder about one incident. In: a stretch of stored records, rules and measures. Out: logs, rates, alerts, frequent
+// errors and a README. Guarantee: one pass over the records, and memory does not grow with their number; no record ends it:
+// what is no document is written as the beginning of its text, and counted. Everything is masked, and for this user alone;
+// what is missing is said; a file has its name only when it is whole, the README last; nobody is told anything, nobody's
+// offsets move; a folder that holds something is left alone unless asked otherwise.
 import { createWriteStream, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -191,10 +192,7 @@ function prepare(dir: string, force: boolean): void {
   );
 }
 
-// The logs of an incident. In: records as they were stored. Out: matching documents as NDJSON in a gzip file, and what there is to say
-// about them. Guarantee: documents as the pipeline would index them, masked once more; no record ends it: what is no document is
-// written as the beginning of its text, and counted; memory does not grow with their number; the file has its name only when it is
-// whole.
+// --- logs.ndjson.gz ---
 
 interface LogsOptions {
   readonly path: string;
@@ -228,6 +226,7 @@ type Read = { readonly document: Document } | { readonly reason: string; readonl
 
 const MAX_TEXT = 8_192;
 
+/** Documents as the pipeline would index them, masked once more. */
 function createLogs(options: LogsOptions, masker: Masker): IncidentLogs {
   const { path, fromMs, toMs, where } = options;
   const read = createReader(options, masker);
@@ -331,8 +330,7 @@ function createReader({ parse, topic }: LogsOptions, masker: Masker): (record: S
   };
 }
 
-// Rates per 10 s of a stretch, from the shipped measures. In: the evaluator's windows while the stretch is driven through. Out: rows of
-// a CSV file. Guarantee: a value that is not known is an empty cell, never 0; a row is written once events had LATE_MS to arrive.
+// --- rates.csv ---
 
 /** Column -> measure of measures.yml; a measure that is not defined is left out. */
 const COLUMNS: readonly (readonly [string, string])[] = [
@@ -359,7 +357,10 @@ interface Rates {
   readonly rows: number;
 }
 
-/** Rows of the 10 s that begin in [fromMs, toMs). */
+/**
+ * Rows of the 10 s that begin in [fromMs, toMs), each written once events had LATE_MS to arrive. What is not known is an
+ * empty cell, never 0.
+ */
 function createRates(fromMs: number, toMs: number): Rates {
   const lines: string[] = [];
   let columns: readonly (readonly [string, string])[] | undefined;
@@ -389,9 +390,9 @@ function createRates(fromMs: number, toMs: number): Rates {
   };
 }
 
-// Lines of CSV files (RFC 4180). Guarantee: one line per call; what a spreadsheet would take for a formula is text; what cannot be
-// seen is written as an escape.
+// --- CSV (RFC 4180) ---
 
+/** One line: what a spreadsheet would take for a formula is text, what cannot be seen is an escape. */
 export function csvLine(cells: readonly string[]): string {
   return `${cells.map(cell).join(',')}\n`;
 }

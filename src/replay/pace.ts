@@ -1,6 +1,7 @@
-// How fast a replay may go. In: `--speed` and `--throttle`. Out: waits. Guarantee: with a speed every event comes no earlier
-// than its distance from the beginning of the stretch, divided by the speed; with a throttle never more than that per second.
-
+// How fast a replay may go, and when it has to wait for live indexing. In: `--speed`, `--throttle`, and the lag of the live
+// indexer's group, asked every few seconds. Out: waits. Guarantee: with a speed every event comes no earlier than its
+// distance from the beginning of the stretch, divided by the speed; with a throttle never more than that per second; reads
+// offsets only, and where nobody indexes there is nothing to yield to.
 import type { Admin } from 'kafkajs';
 import { type Clock, sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
@@ -67,8 +68,7 @@ async function until(due: number, now: () => number, signal: AbortSignal): Promi
   }
 }
 
-// Live indexing first. In: the lag of the live indexer's group, asked every few seconds. Out: a gate that is closed while
-// that lag is beyond a bound and grows. Guarantee: reads offsets only; where nobody indexes there is nothing to yield to.
+// --- Live indexing first ---
 
 export const DEFAULT_YIELD_LAG = 5_000;
 const LOOK_MS = 2_000;
@@ -81,7 +81,7 @@ export interface Yielding {
   close(): Promise<void>;
 }
 
-/** Decides from one look to the next. Pure. */
+/** Closed while the lag is beyond the bound and grows: decides from one look to the next. Pure. */
 export function createGate(bound: number) {
   let previous: number | undefined;
   return {
@@ -96,10 +96,10 @@ export function createGate(bound: number) {
 
 export function createYielding(
   config: KafkaConfig,
-  options: { bound: number; lookMs?: number },
+  options: { bound: number },
   deps: { log: Log; clock: Clock },
 ): Yielding {
-  const { bound, lookMs = LOOK_MS } = options;
+  const { bound } = options;
   const { log, clock } = deps;
   const kafka = createKafka(config, log);
   const gate = createGate(bound);
@@ -156,7 +156,7 @@ export function createYielding(
           log.warn('the lag of the live indexer is not known; not yielding', { error: errorText(error) });
         said = true;
       }
-      await sleep(lookMs, stop.signal);
+      await sleep(LOOK_MS, stop.signal);
     }
     await admin?.disconnect().catch(() => {});
   })();

@@ -1,5 +1,8 @@
-// A record -> the document it becomes, for commands that show or export records. In: a raw record and its origin. Out: the document
-// with the path it took, or why there is none. Guarantee: the pipeline's own stages; whatever the record holds, nothing throws.
+// Records and documents, both ways, by the pipeline's own stages. In: a raw record with its origin, or a document as it was
+// indexed or exported. Out: the document it becomes, with the path it took, or why there is none; the record it came from,
+// which the present stages turn into the document again. Guarantee: whatever a record holds, nothing throws; id and origin
+// stay, the day too, unless the parser reads the time otherwise; numbers keep their text, also those that JavaScript has
+// not: 9007199254740993, 1e400, -0.
 import { errorText } from '../core/errors.ts';
 import { type Chunk, type ChunkOrigin, type DeadLetterReason, isEventId, type RawRecord } from '../core/record.ts';
 import { toJson } from '../core/safe-json.ts';
@@ -22,6 +25,7 @@ type RecordDocument =
     }
   | { readonly ok: false; readonly reason: DeadLetterReason; readonly detail: string };
 
+/** For commands that show or export records. */
 export function createRecordReader(
   config: ParseConfig,
   deps: { readonly masker: Masker; readonly duplicatesRefused?: boolean },
@@ -71,7 +75,12 @@ function documentOf(text: string): Record<string, unknown> {
   return document;
 }
 
-/** The beginning of a record's text, masked; null for a tombstone. Masked as a whole first: a cut may hide what a secret is known by. */
+// --- Text of a record, shown ---
+
+/**
+ * The beginning of a record's text, masked; null for a tombstone. Masked as a whole first: a cut may hide what a secret is
+ * known by.
+ */
 export function shownText(value: Buffer | null, masker: Masker, maxCharacters: number): string | null {
   if (value === null) return null;
   const text = value.toString();
@@ -100,9 +109,7 @@ function maskedJson(text: string, masker: Masker): string | undefined {
   }
 }
 
-// A document as it was indexed or exported -> the record it came from. In: the JSON object and its id. Out: a raw record
-// that the present stages turn into the document again. Guarantee: id and origin stay; the day stays too, unless the parser
-// reads the time otherwise; numbers keep their text, also those that JavaScript has not: 9007199254740993, 1e400, -0.
+// --- From a document to its record ---
 
 interface StoredDocument {
   readonly record: RawRecord;

@@ -116,7 +116,7 @@ export async function replay(
   const save = async (complete: boolean) => {
     if (state === undefined) return;
     // The two belong together: nothing may be acknowledged between them.
-    const { positions, tally } = progress.settled();
+    const { positions, tally } = progress.finished();
     const written = await writtenSoFar();
     const next: ReplayState = {
       version: 1,
@@ -151,9 +151,9 @@ export async function replay(
   let lastSaved = clock.monotonicMs();
   let saving: Promise<void> = Promise.resolve();
   let failure: unknown;
-  const isWhole = () => progress.settled().tally.read === progress.begun.read;
+  const isWhole = () => progress.finished().tally.read === progress.begun.read;
   /** Stepwise: everything taken is written, so that positions and the target's own state say the same. */
-  const settle = async () => {
+  const finishStep = async () => {
     await indexer.drain(Number.POSITIVE_INFINITY);
     if (!isWhole() || clock.monotonicMs() - lastSaved < SAVE_MS) return;
     lastSaved = clock.monotonicMs();
@@ -243,7 +243,7 @@ export async function replay(
     if (target.stepwise && !isWhole()) return error;
     targetState = await target.checkpoint();
     await save(false);
-    const { matched } = progress.settled().tally;
+    const { matched } = progress.finished().tally;
     const written = `${matched} of the stretch ${matched === 1 ? 'is' : 'are'} written${drained ? '' : ', the last ones perhaps'}`;
     const onward =
       state === undefined
@@ -257,11 +257,11 @@ export async function replay(
     targetState = await target.checkpoint();
     await save(false);
     try {
-      await source.feed(progress.settled().positions, stop.signal, (batch) =>
+      await source.feed(progress.finished().positions, stop.signal, (batch) =>
         inTurn(async () => {
           if (stop.signal.aborted) return false;
           const more = await take(batch);
-          if (target.stepwise) await settle();
+          if (target.stepwise) await finishStep();
           return more;
         }),
       );
@@ -278,7 +278,7 @@ export async function replay(
       targetState = await target.checkpoint();
       await save(complete);
     }
-    const { tally } = progress.settled();
+    const { tally } = progress.finished();
     return {
       complete,
       gaps: [...plan.gaps, ...source.missing()],
@@ -305,8 +305,7 @@ interface Wanted {
   readonly origin: ChunkOrigin;
 }
 
-// Documents a replay could not write. In: dead letters. Out: counts by reason and a few examples for the summary; the topic
-// of the dead letters gets them only when that is asked for. Guarantee: texts are masked already.
+// --- Documents that could not be written ---
 
 const MAX_EXAMPLES = 20;
 
@@ -316,6 +315,7 @@ interface Refusals {
   examples(): { byReason: Record<string, number>; examples: readonly Refusal[] };
 }
 
+/** Counts by reason, and examples for the summary; the topic of the dead letters gets them only when that is asked for. */
 function createRefusals(
   config: ReplayConfig,
   options: Pick<ReplayOptions, 'deadLetters'>,

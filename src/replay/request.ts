@@ -1,5 +1,7 @@
-// What a replay is asked to do, and what it tells at the end.
-
+// What a replay is asked to do, where it writes, and how far it is. In: a request, then batches as they are begun and
+// acknowledged. Out: the positions and counts of exactly what is finished, in a state file that a named replay goes on from.
+// Guarantee: after SIGKILL or a power cut the file is the last one saved; one process at a time works under a name, and for
+// one request; the file is for this user alone.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorText, LogpipeError } from '../core/errors.ts';
@@ -69,7 +71,7 @@ export interface ReplaySummary {
   readonly live: { readonly maxLiveLag: number; readonly heldMs: number } | undefined;
 }
 
-// The contract of where a replay writes. In: batches of the indexer. Out: written documents.
+// --- Where a replay writes ---
 
 export type TargetOptions =
   | { readonly kind: 'in-place'; readonly reparse: boolean }
@@ -78,6 +80,7 @@ export type TargetOptions =
   | { readonly kind: 'dir'; readonly dir: string }
   | { readonly kind: 'console'; readonly format: 'pretty' | 'ndjson' };
 
+/** Takes the indexer's batches. */
 export interface Target {
   documents(time: TimeParser): DocumentWriter;
   /** True when the target keeps what is written twice: positions then count only between whole batches. */
@@ -95,9 +98,7 @@ export interface Target {
   counts(): Readonly<Record<string, number>>;
 }
 
-// What a named replay remembers. In: its request at the first start, then positions. Out: one JSON file, replaced as a
-// whole and forced to disk. Guarantee: after SIGKILL or a power cut the file is the last one saved; one process at a time
-// works under a name; a name cannot be used for another request; the file is for this user alone.
+// --- The state of a named replay ---
 
 const STATE_FOLDER = '.logpipe/replay';
 
@@ -127,7 +128,10 @@ export interface StateFile {
   close(): void;
 }
 
-/** @throws LogpipeError LOGPIPE_USAGE (bad name, another request), LOGPIPE_SOURCE_FAILED (in use, unreadable) */
+/**
+ * One JSON file, replaced as a whole and forced to disk.
+ * @throws LogpipeError LOGPIPE_USAGE (bad name, another request), LOGPIPE_SOURCE_FAILED (in use, unreadable)
+ */
 export function openState(options: { name: string; folder?: string; request: ReplayRequest }): StateFile {
   const { name, request } = options;
   if (!/^[a-z0-9][a-z0-9._-]{0,99}$/.test(name)) {
@@ -199,8 +203,7 @@ function unreadable(path: string, error: unknown): LogpipeError {
   );
 }
 
-// How far a replay is. In: batches as they are begun, and acknowledgements in any order. Out: per part of the source the position after
-// the last batch of an unbroken row of finished ones, and the counts that belong to exactly these batches. Pure.
+// --- Progress ---
 
 /** What became of the records of a batch. `matched` = those that were to be written. */
 export interface Tally {
@@ -219,7 +222,7 @@ interface ReplayProgress {
   /** `count` records of the batch are still to be acknowledged. */
   begin(part: string, next: Position, tally: Tally, count: number): (done: number) => void;
   /** Everything finished, and nothing else. */
-  settled(): { positions: Map<string, Position>; tally: Tally };
+  finished(): { positions: Map<string, Position>; tally: Tally };
   /** Counts of everything begun, finished or not. */
   readonly begun: Tally;
 }
@@ -230,9 +233,13 @@ interface Open {
   left: number;
 }
 
+/**
+ * Acknowledgements come in any order: a position is that after the last batch of an unbroken row of finished ones. Pure.
+ * @param positions of each part of the source
+ */
 export function createReplayProgress(positions: Positions, start: Tally): ReplayProgress {
   const at = new Map(positions);
-  const settled = { ...start };
+  const finished = { ...start };
   const begun = { ...start };
   const parts = new Map<string, Open[]>();
 
@@ -240,7 +247,7 @@ export function createReplayProgress(positions: Positions, start: Tally): Replay
     while (open.length > 0 && open[0]!.left === 0) {
       const { next, tally } = open.shift()!;
       at.set(part, next);
-      add(settled, tally);
+      add(finished, tally);
     }
   }
 
@@ -259,7 +266,7 @@ export function createReplayProgress(positions: Positions, start: Tally): Replay
         if (entry.left === 0) advance(part, open);
       };
     },
-    settled: () => ({ positions: new Map(at), tally: { ...settled } }),
+    finished: () => ({ positions: new Map(at), tally: { ...finished } }),
   };
 }
 

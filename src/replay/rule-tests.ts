@@ -1,6 +1,6 @@
-// Tests of rules, as users write them: log lines with times in, expected alerts and messages out. In: YAML. Out: per test what
-// does not hold, in words. Guarantee: an alert or message that no test expects is a failure too, so a rule that begins to
-// page more often is noticed.
+// Tests of rules, as users write them: log lines with times in, expected alerts and messages out. In: YAML. Out: per test
+// what does not hold, each in one sentence with its place and both times. Guarantee: an alert or message that no test
+// expects is a failure too, so a rule that begins to page more often is noticed.
 
 import { isDeepStrictEqual } from 'node:util';
 import { durationMs } from '../core/clock.ts';
@@ -10,12 +10,12 @@ import type { Measures } from '../measure/measure-config.ts';
 import type { ParseConfig } from '../parse/parse.ts';
 import type { Rules } from '../rules/rule-config.ts';
 import {
-  type Driven,
-  type DrivenAlert,
-  type DrivenMessage,
-  type DriveReading,
-  type DriveRecord,
-  drive,
+  type Simulated,
+  type SimulatedAlert,
+  type SimulatedMessage,
+  type SimulatedReading,
+  type SimulatedRecord,
+  simulate,
 } from './simulate.ts';
 
 interface RuleTestResult {
@@ -55,7 +55,7 @@ export async function runRuleTests(text: string, place: string, options: RuleTes
 export async function runRuleTest(test: WrittenTest, options: Omit<RuleTestOptions, 'env'>): Promise<RuleTestResult> {
   const fromMs = Date.parse(test.start);
   const tickMs = offsetMs(test.tick);
-  const driven = await drive(recordsOf(test, fromMs), {
+  const simulated = await simulate(recordsOf(test, fromMs), {
     ...options,
     partitions: PARTITIONS,
     fromMs,
@@ -68,14 +68,14 @@ export async function runRuleTest(test: WrittenTest, options: Omit<RuleTestOptio
   });
   return {
     name: test.name,
-    problems: compare(test.expect, driven, { fromMs, tickMs, rules: options.rules }),
-    fired: [...new Set(driven.alerts.map(({ ruleId }) => ruleId))],
+    problems: compare(test.expect, simulated, { fromMs, tickMs, rules: options.rules }),
+    fired: [...new Set(simulated.alerts.map(({ ruleId }) => ruleId))],
     silent: test.expect.silent,
   };
 }
 
-function recordsOf(test: WrittenTest, fromMs: number): DriveRecord[] {
-  const records: DriveRecord[] = [];
+function recordsOf(test: WrittenTest, fromMs: number): SimulatedRecord[] {
+  const records: SimulatedRecord[] = [];
   for (const entry of test.log) {
     for (const [n, at] of instants(entry, test.for).entries()) {
       const eventMs = fromMs + at;
@@ -119,7 +119,7 @@ function readableTo({ stalls }: WrittenTest, fromMs: number): (partition: number
   };
 }
 
-// What may stand in a file that `logpipe rules test` runs: its schema, the same as types, and how its times are read.
+// --- The file: its schema, and the same as types ---
 
 /** After the schema's checks. */
 type Offset = string | 0;
@@ -152,7 +152,7 @@ interface WrittenTest {
     readonly with?: object;
     readonly line?: string;
   })[];
-  readonly readings: readonly (Times & Omit<DriveReading, 'atMs'>)[];
+  readonly readings: readonly (Times & Omit<SimulatedReading, 'atMs'>)[];
   readonly stalls: readonly { readonly from: Offset; readonly to: Offset; readonly partition?: number }[];
   readonly expect: {
     readonly silent: readonly string[];
@@ -302,8 +302,7 @@ const RULE_TESTS_SCHEMA = {
   },
 } as const satisfies Schema;
 
-// What a rule test expects against what happened. In: expectations as written, alerts and messages of the drive. Out: what does
-// not hold, each in one sentence with its place and both times. Guarantee: everything that happened and was not expected is said.
+// --- What was expected against what happened ---
 
 interface Scale {
   readonly fromMs: number;
@@ -312,7 +311,8 @@ interface Scale {
   readonly rules: Rules;
 }
 
-function compare(expected: WrittenTest['expect'], { alerts, messages }: Driven, scale: Scale): string[] {
+/** What does not hold; everything that happened and was not expected is said. */
+function compare(expected: WrittenTest['expect'], { alerts, messages }: Simulated, scale: Scale): string[] {
   const problems = unknownRules(expected, scale);
   const rest = [...alerts];
   for (const expectation of expected.alerts) {
@@ -342,7 +342,7 @@ function unknownRules({ silent, alerts }: WrittenTest['expect'], { rules }: Scal
 
 function compareAlert(
   { rule, labels, fires, resolves, muted }: WrittenTest['expect']['alerts'][number],
-  alert: DrivenAlert,
+  alert: SimulatedAlert,
   scale: Scale,
 ): string[] {
   const name = named(rule, labels);
@@ -362,7 +362,7 @@ function compareAlert(
 
 function compareMessage(
   want: WrittenMessage | undefined,
-  got: DrivenMessage | undefined,
+  got: SimulatedMessage | undefined,
   scale: Scale,
 ): string | undefined {
   if (got === undefined) return `expected "${want?.title}" at ${want?.at}, none was sent`;

@@ -1,5 +1,7 @@
-// Which records a replay wants. In: a record. Out: its tagged event when its event time lies in the stretch and the
-// conditions hold. Guarantee: parsed once; the indexer's stages get the event that was made here.
+// Which records a replay wants, and how people say it: `--from`, `--to`, `--time-zone`, `--where`. In: a record. Out: its
+// tagged event when its event time lies in the stretch and all conditions hold. Guarantee: parsed once; the indexer's stages
+// get the event that was made here. A text that is no condition, an impossible date or an unknown zone is an error that
+// names option, value and fix; nothing is guessed.
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
 import { toJson } from '../core/safe-json.ts';
@@ -100,8 +102,7 @@ export function byOrigin<T>(items: readonly T[], originOf: (item: T) => ChunkOri
   return [...groups.values()];
 }
 
-// Conditions on documents, as given with `--where`. In: their texts. Out: one question to a document.
-// Guarantee: all conditions must hold; a text that is no condition is an error that shows the three forms.
+// --- Conditions on documents: --where ---
 
 export type Matches = (document: Readonly<Record<string, unknown>>) => boolean;
 
@@ -167,8 +168,7 @@ function valueAt(value: unknown, path: string): unknown {
   return undefined;
 }
 
-// A stretch of time as people write it. In: `--from`, `--to` and `--time-zone`. Out: [fromMs, toMs) on the epoch's clock.
-// Guarantee: an impossible date or an unknown zone is an error that names option, value and fix; nothing is guessed.
+// --- A stretch of time: --from, --to, --time-zone ---
 
 interface TimeRangeOptions {
   readonly from?: string | undefined;

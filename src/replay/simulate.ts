@@ -1,6 +1,7 @@
 // The whole way from log records to messages, without servers and on a clock of its own. In: records with arrival times.
-// Out: which alerts fired when, and what would have been sent. Rule tests and the alert benchmark use it.
-// Guarantee: the same records and rules give the same result; every stage is the one that runs in earnest.
+// Out: which alerts fired when, and what would have been sent. Rule tests and the alert benchmark use it. Guarantee: the
+// same records and rules give the same result; every stage is the one that runs in earnest: one counter, and for each rule
+// set an evaluator and an alert machine; ids are numbers in order; nothing is sent to anybody.
 
 import { createStandaloneEvaluator, type StandaloneEvaluator } from '../alerter/durable-evaluator.ts';
 import type { Clock } from '../core/clock.ts';
@@ -20,7 +21,7 @@ import { type Rules, toDecidingRule } from '../rules/rule-config.ts';
 import { clockErrorOf } from '../source/kafka/record-batch.ts';
 import { createTagger } from '../tag/tag.ts';
 
-export interface DriveRecord {
+export interface SimulatedRecord {
   /** When the broker appended it, ms. */
   readonly arrivalMs: number;
   readonly partition: number;
@@ -32,14 +33,14 @@ export interface DriveRecord {
 }
 
 /** A reading that does not come from the log. */
-export interface DriveReading {
+export interface SimulatedReading {
   readonly atMs: number;
   readonly measure: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly value: number;
 }
 
-export interface DriveOptions {
+export interface SimulationOptions {
   readonly measures: Measures;
   readonly rules: Rules;
   readonly parse: ParseConfig;
@@ -50,13 +51,13 @@ export interface DriveOptions {
   readonly tickMs?: number | ((nowMs: number) => number);
   /** Of a partition at a moment: up to which arrival time it may be read. Default: now. */
   readonly readableTo?: (partition: number, nowMs: number) => number;
-  readonly readings?: readonly DriveReading[];
+  readonly readings?: readonly SimulatedReading[];
   /** Records of the alert store to begin with: what was learned before. Default: none, learning begins. */
   readonly initial?: ReadonlyMap<StateKey, object>;
 }
 
 /** @param records in order of arrival within each partition */
-export async function drive(records: Iterable<DriveRecord>, options: DriveOptions): Promise<Driven> {
+export async function simulate(records: Iterable<SimulatedRecord>, options: SimulationOptions): Promise<Simulated> {
   const { measures, rules, parse, fromMs, toMs } = options;
   const { tickMs = 1_000, readableTo = (_, now) => now, initial = new Map() } = options;
   const partitions = Array.from({ length: options.partitions }, (): Partition => ({ queue: [], next: 0, offset: 0 }));
@@ -100,7 +101,7 @@ export async function drive(records: Iterable<DriveRecord>, options: DriveOption
 }
 
 interface Partition {
-  readonly queue: DriveRecord[];
+  readonly queue: SimulatedRecord[];
   next: number;
   offset: number;
 }
@@ -126,11 +127,9 @@ function nextChunk(from: Partition, partition: number, until: number): Chunk {
   return { origin: { kind: 'kafka', topic: 'simulation', partition }, records, bytes, done() {} };
 }
 
-// The stages between records and messages, on a clock of their own: one counter, and for each rule set an evaluator and an alert
-// machine. In: chunks of records, moments to judge. Out: per rule set the alerts that fired and the messages that would have been
-// sent. Guarantee: every stage is the one that runs in earnest; ids are numbers in order; nothing is sent to anybody.
+// --- The stages between records and messages ---
 
-export interface DrivenAlert {
+export interface SimulatedAlert {
   readonly ruleId: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly firedMs: number;
@@ -141,15 +140,15 @@ export interface DrivenAlert {
   muted: boolean;
 }
 
-export interface DrivenMessage {
+export interface SimulatedMessage {
   readonly atMs: number;
   readonly channels: readonly ChannelName[];
   readonly notification: Notification;
 }
 
-export interface Driven {
-  readonly alerts: readonly DrivenAlert[];
-  readonly messages: readonly DrivenMessage[];
+export interface Simulated {
+  readonly alerts: readonly SimulatedAlert[];
+  readonly messages: readonly SimulatedMessage[];
 }
 
 interface StagesOptions {
@@ -173,13 +172,13 @@ export interface Stages {
   judge(nowMs: number): void;
 }
 
-export interface RuleSetStages extends Driven {
+export interface RuleSetStages extends Simulated {
   readonly evaluator: StandaloneEvaluator;
 }
 
 const CHANNELS: readonly ChannelName[] = ['slack', 'pagerduty', 'email'];
 
-/** @param positions where reading stands, as the Kafka source would say */
+/** Over one count, each rule set by itself. @param positions where reading stands, as the Kafka source would say */
 export function createStages(options: StagesOptions, positions: () => readonly SourcePosition[]): Stages {
   const { measures, parse, fromMs, masker = createMasker() } = options;
   const clock = createSimulatedClock(fromMs);
@@ -236,8 +235,8 @@ export function createRuleSet(
       isFiring: (ruleId) => machine.alerts().some((alert) => alert.ruleId === ruleId && alert.phase === 'firing'),
     },
   );
-  const seen = createTimeline(machine);
-  const messages: DrivenMessage[] = [];
+  const seen = watchAlerts(machine);
+  const messages: SimulatedMessage[] = [];
   let results: OutboxResult[] = [];
   return {
     alerts: seen.alerts,
@@ -255,11 +254,11 @@ export function createRuleSet(
   };
 }
 
-function createTimeline(machine: AlertMachine) {
-  const alerts: DrivenAlert[] = [];
-  const open = new Map<string, DrivenAlert>();
+function watchAlerts(machine: AlertMachine) {
+  const alerts: SimulatedAlert[] = [];
+  const open = new Map<string, SimulatedAlert>();
   return {
-    alerts: alerts as readonly DrivenAlert[],
+    alerts: alerts as readonly SimulatedAlert[],
     look(nowMs: number): void {
       const firing = new Map(
         machine.alerts().flatMap((alert) => (alert.phase === 'firing' ? [[alert.key, alert]] : [])),
@@ -288,8 +287,9 @@ function numbered(): () => string {
   return () => String(++count).padStart(8, '0');
 }
 
-// A clock that stands still until it is set. Timers never run by themselves: whoever drives a simulation does their work.
+// --- The clock ---
 
+/** Stands still until it is set. Timers never run by themselves: whoever drives a simulation does their work. */
 interface SimulatedClock extends Clock {
   set(nowMs: number): void;
 }

@@ -1,9 +1,10 @@
-// Stored records, for whoever reads them. In: a kind of source and a stretch of time. Out: the source; or all of it as one stream in order
-// of arrival, which is what a backtest and an export need. Guarantee: nobody's offsets move, nothing is written; memory does not grow
-// with the stretch.
+// Stored records, for whoever reads them. In: a kind of source and a stretch of time. Out: the source; or all of it as one
+// stream in order of arrival, which is what a backtest and an export need. Guarantee: nobody's offsets move, nothing is
+// written; memory does not grow with the stretch.
 //
-// A topic tells when a record arrived. Indices and files do not: there it arrived when it happened, and one that tells no time with the
-// one before it. What was read from them stands for the record that arrived first, so it counts, whoever marks it as replayed.
+// A topic tells when a record arrived. Indices and files do not: there it arrived when it happened, and one that tells no
+// time with the one before it. What was read from them stands for the record that arrived first: it counts, however it is
+// marked.
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { RawRecord } from '../core/record.ts';
@@ -218,8 +219,8 @@ function createPart({ kind }: Pick<StoredSource, 'kind'>, maxHeldBytes: number) 
 const BATCH = 1_000;
 
 /**
- * In order of arrival over all of them; of equal times the stream that stands first. Of each stream at most one batch is held. One that
- * goes back in time is taken as if it had stood still, so that nothing is lost and nothing waits for ever.
+ * In order of arrival over all of them; of equal times the stream that stands first. Of each stream at most one batch is
+ * held. One that goes back in time is taken as if it had stood still, so that nothing is lost and nothing waits for ever.
  */
 export async function* mergeByArrival<T extends { readonly arrivalMs: number }>(
   streams: readonly AsyncIterable<readonly T[]>[],

@@ -1,5 +1,8 @@
-// The target of a request, ready to be prepared.
-
+// Where a replay writes: in place or over what is there, into indices of its own, another topic, files, the console; or
+// nowhere, to count. In: batches of the indexer. Out: written documents. Guarantee: what is written again after a break is
+// there once: in Elasticsearch by its id; in a topic what had arrived although its position was not saved is recognised and
+// not sent again; files are cut back to what the saved positions stand for (the console may repeat a second). Never into the
+// topics the pipeline lives on; files are for this user alone.
 import { type FileHandle, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Client } from '@elastic/elasticsearch';
@@ -53,6 +56,7 @@ interface TargetDeps extends EsTargetDeps {
   readonly stdout: NodeJS.WritableStream;
 }
 
+/** Ready to be prepared. */
 export function createTarget(options: ReplayOptions, config: ReplayConfig, deps: TargetDeps): Target {
   const { target } = options;
   switch (target.kind) {
@@ -107,111 +111,7 @@ export function createDryTarget(options: ReplayOptions, config: ReplayConfig): T
   };
 }
 
-// NDJSON files as a target, one per day: each line a document with its id in front, as `--source file` reads them back.
-// Guarantee: after a kill the files are cut back to what the saved positions stand for, so that no line is there twice; they are for
-// this user alone.
-
-const ENDING = '.ndjson';
-
-interface OpenFile {
-  readonly handle: FileHandle;
-  size: number;
-}
-
-function createDirTarget(dir: string, deps: { metrics: Metrics }): Target {
-  const files = new Map<string, OpenFile>();
-
-  async function file(name: string): Promise<OpenFile> {
-    const present = files.get(name);
-    if (present !== undefined) return present;
-    makePrivateFolder(dir, { own: false });
-    const handle = await openPrivate(join(dir, name), 'ax');
-    const opened = { handle, size: 0 };
-    files.set(name, opened);
-    return opened;
-  }
-
-  return {
-    documents: (time) => createDocumentWriter(time),
-    stepwise: true,
-    async prepare(saved) {
-      makePrivateFolder(dir, { own: false });
-      for (const name of await readdir(dir)) {
-        if (!name.endsWith(ENDING) || saved?.[name] !== undefined) continue;
-        // Begun after the last checkpoint: the folder held none at the first start.
-        if (saved !== undefined) await rm(join(dir, name));
-        // Another replay's lines are not to be mixed with these.
-        else
-          throw new LogpipeError(
-            'LOGPIPE_USAGE',
-            `--to-dir: ${join(dir, name)} exists already; choose an empty folder`,
-          );
-      }
-      for (const [name, size] of Object.entries(saved ?? {})) {
-        const path = join(dir, name);
-        const { size: present } = await stat(path).catch(() => ({ size: -1 }));
-        if (present < size) {
-          throw new LogpipeError(
-            'LOGPIPE_USAGE',
-            `--to-dir: ${path} has lost what this replay wrote (${present} of ${size} bytes); put it back, or begin under another --name`,
-          );
-        }
-        const handle = await openPrivate(path, 'a');
-        await handle.truncate(size);
-        files.set(name, { handle, size });
-      }
-    },
-    sink: {
-      name: 'files',
-      async write(batch) {
-        const lines = new Map<string, Buffer[]>();
-        for (let i = 0; i < batch.count; i++) {
-          const { index, id } = batch.action(i);
-          const parts = lines.get(index) ?? [];
-          lines.set(index, parts);
-          parts.push(Buffer.from(`{"_id":${JSON.stringify(id)},`), batch.document(i).subarray(1), Buffer.from('\n'));
-        }
-        const touched: { opened: OpenFile; before: number }[] = [];
-        try {
-          for (const [index, parts] of lines) {
-            const opened = await file(`${index}${ENDING}`);
-            touched.push({ opened, before: opened.size });
-            const bytes = Buffer.concat(parts);
-            await opened.handle.appendFile(bytes);
-            opened.size += bytes.length;
-          }
-        } catch (error) {
-          // The indexer sends the batch again: nothing of it may stay.
-          for (const { opened, before } of touched) {
-            opened.size = before;
-            await opened.handle.truncate(before).catch(() => {});
-          }
-          throw failed(dir, error);
-        }
-        deps.metrics.indexed.inc({ sink: 'ndjson' }, batch.count);
-      },
-      async close() {
-        for (const { handle } of files.values()) await handle.close();
-      },
-    },
-    async checkpoint() {
-      const sizes: Record<string, number> = {};
-      for (const [name, { handle, size }] of files) {
-        sizes[name] = size;
-        await handle.sync();
-      }
-      return sizes;
-    },
-    counts: () => ({ files: files.size }),
-  };
-}
-
-function failed(dir: string, error: unknown): LogpipeError {
-  return new LogpipeError('LOGPIPE_SINK_FAILED', `--to-dir: ${dir}: ${errorText(error)}; free the disk`, error);
-}
-
-// Elasticsearch as a target: in place (same ids, nothing twice), overwriting with the present parser, or into indices of
-// the replay's own. The bulk writer is the pipeline's: every item is classified, and retried or refused as there.
+// --- Elasticsearch ---
 
 type EsTarget =
   | { readonly kind: 'in-place'; readonly reparse: boolean }
@@ -237,6 +137,7 @@ function esDocuments(options: EsTarget): DocumentOptions {
   return { prefix: `${REPLAY_PREFIX}${options.name}-` };
 }
 
+/** The bulk writer is the pipeline's: every item is classified, and retried or refused as there. */
 function createEsTarget(
   options: EsTarget,
   config: { readonly elasticsearch: ElasticsearchConfig; readonly bulk: BulkConfig },
@@ -305,9 +206,111 @@ async function installLive(client: Client, log: Log): Promise<void> {
   }
 }
 
-// Another topic as a target. In: batches. Out: records as a producer would have sent them, masked, with their event id and
-// marked `replayed`, so that nothing counts them. Guarantee: never the topics the pipeline lives on; after a kill, records
-// that had arrived although their position was not saved are recognised by `replay-origin` and not sent again.
+// --- Old copies of documents that a newer parser puts on another day ---
+
+const PAGE = 1_000;
+
+interface Hit {
+  readonly _index: string;
+  readonly _id: string;
+}
+
+/**
+ * Called after the new copy is safe, so that there is never none. What was deleted already counts as deleted, so that it can
+ * be repeated; an answer with a part of the copies is none.
+ */
+interface OldCopies {
+  /** Makes everything written so far visible to the search for old copies. */
+  refresh(): Promise<void>;
+  /** Resolves with how many were deleted. `skip` holds ids whose new copy was refused. */
+  remove(batch: Batch, skip: ReadonlySet<string>): Promise<number>;
+}
+
+export function createOldCopies(client: Client): OldCopies {
+  async function find(ids: readonly string[]): Promise<Hit[]> {
+    const reply = await client.transport.request<{ hits?: { total?: unknown; hits?: Hit[] } }>({
+      method: 'POST',
+      path: `/${INDEX_PREFIX}*/_search`,
+      querystring: {
+        allow_no_indices: true,
+        ignore_unavailable: true,
+        filter_path: `hits.total,hits.hits._index,hits.hits._id,${WHOLENESS}`,
+        ...NO_PARTIAL,
+      },
+      body: { size: 10 * PAGE, query: { ids: { values: ids } }, _source: false, track_total_hits: true },
+    });
+    // A copy that is not seen would stay for ever.
+    const found = whole(reply, 'the search for old copies').hits?.hits ?? [];
+    complete(found.length, totalOf(reply.hits), 'old copies');
+    return found;
+  }
+
+  async function erase(copies: readonly Hit[]): Promise<void> {
+    const body = copies.map(({ _index, _id }) => `${JSON.stringify({ delete: { _index, _id } })}\n`).join('');
+    const reply = await client.transport.request<{ items: { delete: { status: number; _index: string } }[] }>({
+      method: 'POST',
+      path: '/_bulk',
+      bulkBody: body,
+    });
+    complete(reply.items.length, copies.length, 'deleting old copies');
+    const failed = reply.items.find(({ delete: item }) => item.status !== 200 && item.status !== 404);
+    if (failed) throw new Error(`an old copy in ${failed.delete._index} was not deleted: HTTP ${failed.delete.status}`);
+  }
+
+  return {
+    async refresh() {
+      const reply = await client.transport.request<object>({
+        method: 'POST',
+        path: `/${INDEX_PREFIX}*/_refresh`,
+        querystring: { allow_no_indices: true, ignore_unavailable: true },
+      });
+      refreshed(reply, `the refresh of ${INDEX_PREFIX}*`);
+    },
+    async remove(batch, skip) {
+      const day = new Map<string, string>();
+      for (let i = 0; i < batch.count; i++) {
+        const { index, id } = batch.action(i);
+        if (!skip.has(id)) day.set(id, index);
+      }
+      const ids = [...day.keys()];
+      let removed = 0;
+      for (let from = 0; from < ids.length; from += PAGE) {
+        const found = await find(ids.slice(from, from + PAGE));
+        const old = found.filter(({ _index, _id }) => INDEX_PATTERN.test(_index) && _index !== day.get(_id));
+        if (old.length > 0) await erase(old);
+        removed += old.length;
+      }
+      return removed;
+    },
+  };
+}
+
+// --- The index template of replays into indices of their own ---
+
+export const REPLAY_PREFIX = 'logpipe-replay-';
+const REPLAY_TEMPLATE_NAME = 'logpipe-replay';
+/** Another one than that of every other template of logpipe: equal ones must not match the same index. */
+const PRIORITY = 220;
+
+/**
+ * As shipped in config/elasticsearch/: mappings and version of the live one's, but for no index of theirs, and with a
+ * priority of its own.
+ */
+export function replayTemplate(): IndexTemplate {
+  return {
+    ...indexTemplate(),
+    index_patterns: [`${REPLAY_PREFIX}*`],
+    priority: PRIORITY,
+    _meta: { managed_by: 'logpipe', description: 'Replayed logs, one index per replay and UTC day' },
+  };
+}
+
+/** @throws LogpipeError LOGPIPE_TEMPLATE_NEWER when the server's is newer; the client's errors otherwise */
+function installReplayTemplate(client: Client, log: Log): Promise<TemplateResult> {
+  return installIndexTemplate(client, REPLAY_TEMPLATE_NAME, replayTemplate(), log);
+}
+
+// --- Another topic ---
 
 /** @throws LogpipeError LOGPIPE_USAGE for a topic of the pipeline's own */
 function checkTopic(topic: string, topics: KafkaConfig['topics']): void {
@@ -319,6 +322,10 @@ function checkTopic(topic: string, topics: KafkaConfig['topics']): void {
   );
 }
 
+/**
+ * Records are masked, keep their event id, and are marked `replayed`, so that nothing counts them; `replay-origin` tells
+ * what had arrived.
+ */
 export function createTopicTarget(
   topic: string,
   name: string,
@@ -328,7 +335,10 @@ export function createTopicTarget(
   const { log, metrics } = deps;
   checkTopic(topic, config.topics);
   const kafka = createKafka(config, log);
-  /** Where each record lies that an earlier start had sent beyond its saved positions, until its part of the source comes to it again. */
+  /**
+   * Where each record lies that an earlier start had sent beyond its saved positions, until its part of the source comes
+   * to it again.
+   */
   const arrived = new Map<string, { readonly partition: number; readonly offset: number }>();
   let producer: Producer | undefined;
   let partitions: number[] = [];
@@ -425,86 +435,9 @@ export function createTopicTarget(
   };
 }
 
-// Old copies of documents that a newer parser puts on another day. In: a batch that was written. Out: the same ids are gone
-// from every other live log index. Guarantee: called after the new copy is safe, so that there is never none; what was
-// deleted already counts as deleted, so that it can be repeated; an answer with a part of the copies is none.
+// --- A record as a producer would have sent it ---
 
-const PAGE = 1_000;
-
-interface Hit {
-  readonly _index: string;
-  readonly _id: string;
-}
-
-interface OldCopies {
-  /** Makes everything written so far visible to the search for old copies. */
-  refresh(): Promise<void>;
-  /** Resolves with how many were deleted. `skip` holds ids whose new copy was refused. */
-  remove(batch: Batch, skip: ReadonlySet<string>): Promise<number>;
-}
-
-export function createOldCopies(client: Client): OldCopies {
-  async function find(ids: readonly string[]): Promise<Hit[]> {
-    const reply = await client.transport.request<{ hits?: { total?: unknown; hits?: Hit[] } }>({
-      method: 'POST',
-      path: `/${INDEX_PREFIX}*/_search`,
-      querystring: {
-        allow_no_indices: true,
-        ignore_unavailable: true,
-        filter_path: `hits.total,hits.hits._index,hits.hits._id,${WHOLENESS}`,
-        ...NO_PARTIAL,
-      },
-      body: { size: 10 * PAGE, query: { ids: { values: ids } }, _source: false, track_total_hits: true },
-    });
-    // A copy that is not seen would stay for ever.
-    const found = whole(reply, 'the search for old copies').hits?.hits ?? [];
-    complete(found.length, totalOf(reply.hits), 'old copies');
-    return found;
-  }
-
-  async function erase(copies: readonly Hit[]): Promise<void> {
-    const body = copies.map(({ _index, _id }) => `${JSON.stringify({ delete: { _index, _id } })}\n`).join('');
-    const reply = await client.transport.request<{ items: { delete: { status: number; _index: string } }[] }>({
-      method: 'POST',
-      path: '/_bulk',
-      bulkBody: body,
-    });
-    complete(reply.items.length, copies.length, 'deleting old copies');
-    const failed = reply.items.find(({ delete: item }) => item.status !== 200 && item.status !== 404);
-    if (failed) throw new Error(`an old copy in ${failed.delete._index} was not deleted: HTTP ${failed.delete.status}`);
-  }
-
-  return {
-    async refresh() {
-      const reply = await client.transport.request<object>({
-        method: 'POST',
-        path: `/${INDEX_PREFIX}*/_refresh`,
-        querystring: { allow_no_indices: true, ignore_unavailable: true },
-      });
-      refreshed(reply, `the refresh of ${INDEX_PREFIX}*`);
-    },
-    async remove(batch, skip) {
-      const day = new Map<string, string>();
-      for (let i = 0; i < batch.count; i++) {
-        const { index, id } = batch.action(i);
-        if (!skip.has(id)) day.set(id, index);
-      }
-      const ids = [...day.keys()];
-      let removed = 0;
-      for (let from = 0; from < ids.length; from += PAGE) {
-        const found = await find(ids.slice(from, from + PAGE));
-        const old = found.filter(({ _index, _id }) => INDEX_PATTERN.test(_index) && _index !== day.get(_id));
-        if (old.length > 0) await erase(old);
-        removed += old.length;
-      }
-      return removed;
-    },
-  };
-}
-
-// A record as a producer would have sent it: the document without what logpipe adds. In: a tagged event. Out: an item of a
-// batch whose document is the record's own bytes, or the masked and conformed document where those could not be used.
-
+/** Without what logpipe adds: the record's own bytes, or the masked and conformed document where those could not be used. */
 function plainDocuments(time: TimeParser): DocumentWriter {
   const bytes = (event: TaggedEvent, doc: Record<string, unknown>): Buffer => {
     // logpipe's own tags come again wherever the record is read.
@@ -524,25 +457,104 @@ function plainDocuments(time: TimeParser): DocumentWriter {
   };
 }
 
-// The index template of replays into indices of their own, and its installation. The mappings are those of the live log
-// indices; its pattern is none of theirs, and its priority is its own.
+// --- NDJSON files, one per day ---
 
-export const REPLAY_PREFIX = 'logpipe-replay-';
-const REPLAY_TEMPLATE_NAME = 'logpipe-replay';
-/** Another one than that of every other template of logpipe: equal ones must not match the same index. */
-const PRIORITY = 220;
+const ENDING = '.ndjson';
 
-/** The template as shipped in config/elasticsearch/; its version follows the live one's, whose mappings it has. */
-export function replayTemplate(): IndexTemplate {
+interface OpenFile {
+  readonly handle: FileHandle;
+  size: number;
+}
+
+/** Each line a document with its id in front, as `--source file` reads them back. */
+function createDirTarget(dir: string, deps: { metrics: Metrics }): Target {
+  const files = new Map<string, OpenFile>();
+
+  async function file(name: string): Promise<OpenFile> {
+    const present = files.get(name);
+    if (present !== undefined) return present;
+    makePrivateFolder(dir, { own: false });
+    const handle = await openPrivate(join(dir, name), 'ax');
+    const opened = { handle, size: 0 };
+    files.set(name, opened);
+    return opened;
+  }
+
   return {
-    ...indexTemplate(),
-    index_patterns: [`${REPLAY_PREFIX}*`],
-    priority: PRIORITY,
-    _meta: { managed_by: 'logpipe', description: 'Replayed logs, one index per replay and UTC day' },
+    documents: (time) => createDocumentWriter(time),
+    stepwise: true,
+    async prepare(saved) {
+      makePrivateFolder(dir, { own: false });
+      for (const name of await readdir(dir)) {
+        if (!name.endsWith(ENDING) || saved?.[name] !== undefined) continue;
+        // Begun after the last checkpoint: the folder held none at the first start.
+        if (saved !== undefined) await rm(join(dir, name));
+        // Another replay's lines are not to be mixed with these.
+        else
+          throw new LogpipeError(
+            'LOGPIPE_USAGE',
+            `--to-dir: ${join(dir, name)} exists already; choose an empty folder`,
+          );
+      }
+      for (const [name, size] of Object.entries(saved ?? {})) {
+        const path = join(dir, name);
+        const { size: present } = await stat(path).catch(() => ({ size: -1 }));
+        if (present < size) {
+          throw new LogpipeError(
+            'LOGPIPE_USAGE',
+            `--to-dir: ${path} has lost what this replay wrote (${present} of ${size} bytes); put it back, or begin under another --name`,
+          );
+        }
+        const handle = await openPrivate(path, 'a');
+        await handle.truncate(size);
+        files.set(name, { handle, size });
+      }
+    },
+    sink: {
+      name: 'files',
+      async write(batch) {
+        const lines = new Map<string, Buffer[]>();
+        for (let i = 0; i < batch.count; i++) {
+          const { index, id } = batch.action(i);
+          const parts = lines.get(index) ?? [];
+          lines.set(index, parts);
+          parts.push(Buffer.from(`{"_id":${JSON.stringify(id)},`), batch.document(i).subarray(1), Buffer.from('\n'));
+        }
+        const touched: { opened: OpenFile; before: number }[] = [];
+        try {
+          for (const [index, parts] of lines) {
+            const opened = await file(`${index}${ENDING}`);
+            touched.push({ opened, before: opened.size });
+            const bytes = Buffer.concat(parts);
+            await opened.handle.appendFile(bytes);
+            opened.size += bytes.length;
+          }
+        } catch (error) {
+          // The indexer sends the batch again: nothing of it may stay.
+          for (const { opened, before } of touched) {
+            opened.size = before;
+            await opened.handle.truncate(before).catch(() => {});
+          }
+          throw failed(dir, error);
+        }
+        deps.metrics.indexed.inc({ sink: 'ndjson' }, batch.count);
+      },
+      async close() {
+        for (const { handle } of files.values()) await handle.close();
+      },
+    },
+    async checkpoint() {
+      const sizes: Record<string, number> = {};
+      for (const [name, { handle, size }] of files) {
+        sizes[name] = size;
+        await handle.sync();
+      }
+      return sizes;
+    },
+    counts: () => ({ files: files.size }),
   };
 }
 
-/** @throws LogpipeError LOGPIPE_TEMPLATE_NEWER when the server's is newer; the client's errors otherwise */
-function installReplayTemplate(client: Client, log: Log): Promise<TemplateResult> {
-  return installIndexTemplate(client, REPLAY_TEMPLATE_NAME, replayTemplate(), log);
+function failed(dir: string, error: unknown): LogpipeError {
+  return new LogpipeError('LOGPIPE_SINK_FAILED', `--to-dir: ${dir}: ${errorText(error)}; free the disk`, error);
 }

@@ -1,9 +1,11 @@
-// What happened in a simulation, as it is printed: alerts, messages, incidents, and how many pages that makes. In: what was driven
-// and its rules. Out: plain data with ISO times. Guarantee: the same events give the same bytes; only what falls into the range.
+// What happened in a simulation, as it is printed: alerts, messages, incidents, how many pages that makes; and two of them
+// compared. In: what happened and its rules. Out: plain data with ISO times. Guarantee: the same events give the same bytes;
+// only what falls into the range. Compared, every alert and incident of both stands in exactly one place; what belongs
+// together is what overlaps: alerts of one rule and label set, incidents of one group.
 import type { ChannelName, NotifyReason } from '../incidents/notification.ts';
 import { PRIORITIES, type Priority } from '../rules/observation.ts';
 import type { Rules } from '../rules/rule-config.ts';
-import type { Driven, DrivenAlert, DrivenMessage } from './simulate.ts';
+import type { Simulated, SimulatedAlert, SimulatedMessage } from './simulate.ts';
 
 export interface TimelineAlert {
   readonly rule: string;
@@ -63,7 +65,7 @@ export interface Timeline {
 }
 
 export function timelineOf(
-  { alerts, messages }: Driven,
+  { alerts, messages }: Simulated,
   rules: Rules,
   { fromMs, toMs }: { readonly fromMs: number; readonly toMs: number },
 ): Timeline {
@@ -78,7 +80,7 @@ export function timelineOf(
     pages: countPages(told),
   };
 
-  function describe({ ruleId, labels, firedMs, resolvedMs, message, muted }: DrivenAlert): TimelineAlert {
+  function describe({ ruleId, labels, firedMs, resolvedMs, message, muted }: SimulatedAlert): TimelineAlert {
     const { title = ruleId, priority = 'P4', group = '' } = known.get(ruleId) ?? {};
     return {
       rule: ruleId,
@@ -95,12 +97,12 @@ export function timelineOf(
   }
 }
 
-function say({ atMs, channels, notification }: DrivenMessage): TimelineMessage {
+function say({ atMs, channels, notification }: SimulatedMessage): TimelineMessage {
   const { action, reason, priority, title, message } = notification;
   return { at: iso(atMs), action, reason, priority, title, message, channels };
 }
 
-function incidentsOf(messages: readonly DrivenMessage[], groupOf: (ruleId: string) => string): TimelineIncident[] {
+function incidentsOf(messages: readonly SimulatedMessage[], groupOf: (ruleId: string) => string): TimelineIncident[] {
   const incidents = new Map<string, { -readonly [K in keyof TimelineIncident]: TimelineIncident[K] }>();
   for (const { atMs, notification } of messages) {
     const { incidentId, action, priority, title, alerts } = notification;
@@ -124,7 +126,7 @@ function incidentsOf(messages: readonly DrivenMessage[], groupOf: (ruleId: strin
   return [...incidents.values()];
 }
 
-function countPages(messages: readonly DrivenMessage[]): Pages {
+function countPages(messages: readonly SimulatedMessage[]): Pages {
   const perDay: Record<string, number> = {};
   const perPriority: Partial<Record<Priority, number>> = {};
   const perChannel: Partial<Record<ChannelName, number>> = {};
@@ -149,9 +151,7 @@ function iso(ms: number): string {
   return new Date(ms).toISOString();
 }
 
-// Two timelines over the same records, compared. In: what two rule sets said. Out: alerts and incidents that only one has, and
-// what the other one has earlier or later. Guarantee: every alert and incident of both stands in exactly one place; what belongs
-// together is what overlaps: alerts of one rule and label set, incidents of one group.
+// --- Two timelines compared ---
 
 interface MovedAlert {
   readonly rule: string;

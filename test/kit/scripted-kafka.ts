@@ -49,6 +49,9 @@ const VERSIONS = {
   ...{ [PRODUCE]: 5, [FETCH]: 11, [LIST_OFFSETS]: 2, [METADATA]: 5, [API_VERSIONS]: 2, [INIT_PRODUCER_ID]: 0 },
 };
 
+/** Where a batch says when the youngest of its records was written. */
+const MAX_TIME_AT = 35;
+
 const OFFSET_OUT_OF_RANGE = 1;
 const LEADER_NOT_AVAILABLE = 5;
 const NOT_LEADER = 6;
@@ -247,6 +250,13 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
     log.next += count;
   }
 
+  /** The end for -1, the beginning for -2, else the first batch with a record of this time or later; -1 when there is none. */
+  function offsetAt({ low, next, batches }: Log, ms: number): number {
+    if (ms < 0) return ms === -2 ? low : next;
+    const found = batches.find(({ bytes }) => Number(bytes.readBigInt64BE(MAX_TIME_AT)) >= ms);
+    return found === undefined ? -1 : Math.max(low, found.first);
+  }
+
   function listOffsets(broker: Broker, request: Decoder, reply: Encoder): void {
     request.readInt32();
     request.readInt8();
@@ -257,7 +267,7 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
     for (let i = 0; i < count; i++) {
       const partition = request.readInt32();
       const log = logOf(partition);
-      const offset = request.readInt64().toString() === '-2' ? log.low : log.next;
+      const offset = offsetAt(log, Number(request.readInt64().toString()));
       const code = leaders[partition] === broker.id ? 0 : NOT_LEADER;
       reply.writeInt32(partition).writeInt16(code).writeInt64(-1).writeInt64(offset);
     }

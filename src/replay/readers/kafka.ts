@@ -1,7 +1,8 @@
-// Topics as sources: the log, and the dead letters. In: a stretch of time. Out: the records written from its beginning to its end plus
-// lateness; of the dead letters all, as the records they were in the log topic, under the ids their documents were to have.
-// Guarantee: bounded also for partitions without later records; no group's offsets move; what retention has removed is said. A record
-// that left several letters comes once; letters whose record was cut cannot become the document they were: they are told, not replayed.
+// Topics as sources: the log, and the dead letters. In: a stretch of time. Out: the records written from its beginning to
+// its end plus lateness; of the dead letters all, as the records they were in the log topic, under the ids their documents
+// were to have. Guarantee: bounded also for partitions without later records; no group's offsets move; what retention has
+// removed is said. A record that left several letters comes once; letters whose record was cut cannot become the document
+// they were: they are told, not replayed.
 import type { Admin, KafkaMessage } from 'kafkajs';
 import type { Log } from '../../core/log.ts';
 import { type ChunkOrigin, isEventId, type RawRecord } from '../../core/record.ts';

@@ -1,6 +1,7 @@
-// NDJSON files as a source, plain or gzip. In: paths. Out: their lines as records: log lines as an application wrote them, or documents
-// as `--to-dir`, `incident export` and elasticdump write them (with `_id`, with `_source` around the fields, or with what only logpipe
-// adds to a record). Guarantee: a line has the same id in every reading; a position is a byte of the text, of what gunzip gives for gzip.
+// NDJSON files as a source, plain or gzip. In: paths. Out: their lines as records: log lines as an application wrote them,
+// or documents as `--to-dir`, `incident export` and elasticdump write them (with `_id`, with `_source` around the fields, or
+// with what only logpipe adds to a record). Guarantee: a line has the same id in every reading; a position is a byte of the
+// text, of what gunzip gives for gzip.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';

@@ -7,7 +7,7 @@ import { createMasker } from '../../../src/core/secrets/mask.ts';
 import type { Notification } from '../../../src/incidents/notification.ts';
 import { channelsFor } from '../../../src/notify/notify-config.ts';
 import { createLifecycle, type Happening, type Lifecycle } from '../../../src/pm2/lifecycle.ts';
-import { createTelling, type Telling } from '../../../src/pm2/watch.ts';
+import { createMessages, type Messages } from '../../../src/pm2/watch.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
 type Status = 'launching' | 'online' | 'stopping' | 'stopped' | 'errored';
@@ -169,14 +169,14 @@ test('whatever comes on the bus, nothing throws and nothing is told', async () =
   expect(happenings).toEqual([]);
 });
 
-describe('telling', () => {
+describe('messages', () => {
   let sent: { at: number; channels: string; notification: Notification }[];
-  let telling: Telling;
+  let messages: Messages;
 
   const begin = (yaml = '') => {
     const { pm2 } = parseConfig(yaml, {}, 'pm2');
     sent = [];
-    telling = createTelling(
+    messages = createMessages(
       { ...pm2, environment: 'test', host: 'web-1' },
       {
         clock,
@@ -189,7 +189,7 @@ describe('telling', () => {
   };
   const start = Date.parse('2026-01-05T10:00:00Z');
   const happen = (kind: Happening['kind'], more: Partial<Happening> = {}) =>
-    telling.tell({
+    messages.tell({
       app: 'api',
       kind,
       atMs: clock.now(),
@@ -263,7 +263,7 @@ describe('telling', () => {
     begin();
     happen('error');
     happen('error');
-    telling.close();
+    messages.close();
     expect(told().map(([, , message]) => message)).toEqual([
       'error it is',
       'error it is (1 more since the last message)',

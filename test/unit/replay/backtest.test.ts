@@ -5,7 +5,7 @@ import { parseConfig } from '../../../src/config.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { createParser } from '../../../src/parse/parse.ts';
 import { type BacktestOptions, backtest, createShadowAlerts } from '../../../src/replay/backtest.ts';
-import { drive } from '../../../src/replay/simulate.ts';
+import { simulate } from '../../../src/replay/simulate.ts';
 import type { StoredRecord } from '../../../src/replay/stored.ts';
 import { type Rules, reachOf } from '../../../src/rules/rule-config.ts';
 import { createTagger } from '../../../src/tag/tag.ts';
@@ -71,7 +71,7 @@ describe('a backtest', () => {
   it('says what the driver of rule tests says of the same records', async () => {
     const plain = RULES.filter(({ kind }) => kind !== 'first-seen');
     const fromMs = T0 + 5 * SECOND - 1;
-    const driven = await drive(
+    const simulated = await simulate(
       records(LOG).map((record) => ({ ...record, value: record.value as Buffer, eventId: record.eventId as string })),
       {
         measures: MEASURES,
@@ -81,12 +81,12 @@ describe('a backtest', () => {
         fromMs,
         toMs: T0 + 40 * MINUTE,
         tickMs: 5 * SECOND,
-      } as Parameters<typeof drive>[1],
+      } as Parameters<typeof simulate>[1],
     );
     const { timeline } = await run({ rules: plain, fromMs: T0, warmUpMs: 0 });
-    expect(driven.alerts.length).toBeGreaterThan(1);
+    expect(simulated.alerts.length).toBeGreaterThan(1);
     expect(timeline.alerts.map(({ rule, fired, resolved, message }) => ({ rule, fired, resolved, message }))).toEqual(
-      driven.alerts.map(({ ruleId, firedMs, resolvedMs, message }) => ({
+      simulated.alerts.map(({ ruleId, firedMs, resolvedMs, message }) => ({
         rule: ruleId,
         fired: new Date(firedMs).toISOString(),
         resolved: resolvedMs === undefined ? undefined : new Date(resolvedMs).toISOString(),
@@ -94,7 +94,11 @@ describe('a backtest', () => {
       })),
     );
     expect(timeline.messages.map(({ at, title, reason }) => [at, title, reason])).toEqual(
-      driven.messages.map(({ atMs, notification: { title, reason } }) => [new Date(atMs).toISOString(), title, reason]),
+      simulated.messages.map(({ atMs, notification: { title, reason } }) => [
+        new Date(atMs).toISOString(),
+        title,
+        reason,
+      ]),
     );
   });
 

@@ -19,7 +19,7 @@ describe('positions', () => {
           return entry;
         });
         const check = () => {
-          const { positions, tally } = progress.settled();
+          const { positions, tally } = progress.finished();
           let read = 0;
           for (const part of ['a', 'b']) {
             const mine = all.filter((entry) => entry.part === part);
@@ -39,7 +39,7 @@ describe('positions', () => {
           if (entry.left === 0) open.splice(open.indexOf(entry), 1);
           check();
         }
-        expect(progress.settled().tally).toEqual(progress.begun);
+        expect(progress.finished().tally).toEqual(progress.begun);
       }),
     );
   });

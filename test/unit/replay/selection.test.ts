@@ -2,11 +2,9 @@ import { describe, expect, it } from 'vitest';
 import { alertsTemplate } from '../../../src/alerter/history.ts';
 import type { RawRecord } from '../../../src/core/record.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
-import { Batch } from '../../../src/indexing/batch.ts';
-import { createDocumentWriter, INDEX_PATTERN } from '../../../src/indexing/document.ts';
+import { INDEX_PATTERN } from '../../../src/indexing/document.ts';
 import { indexTemplate } from '../../../src/indexing/index-template.ts';
 import { createParser } from '../../../src/parse/parse.ts';
-import { createDocumentReader } from '../../../src/replay/record-document.ts';
 import { byOrigin, createSelector, parseWhere } from '../../../src/replay/selection.ts';
 import { REPLAY_PREFIX, replayTemplate } from '../../../src/replay/targets.ts';
 import { createTagger } from '../../../src/tag/tag.ts';
@@ -67,53 +65,6 @@ describe('what is wanted', () => {
     expect(parsed).toBe(1);
     expect(chosen.parser.parse(one)).toMatchObject({ ok: true });
     expect(parsed).toBe(2);
-  });
-});
-
-describe('a document that is read again', () => {
-  const parser = newParser();
-  const tag = createTagger();
-  const origin = { kind: 'kafka', topic: 'logs', partition: 3 } as const;
-
-  /** As the pipeline writes it. */
-  function indexed(from: RawRecord, place: { kind: 'kafka'; topic: string; partition: number }) {
-    const result = parser.parse(from);
-    if (!result.ok) throw new Error(result.detail);
-    const batch = new Batch(1_024);
-    const chunk = { origin: place, records: [from], bytes: 0, done() {} };
-    createDocumentWriter(parser.time).append(batch, tag(result.event), from, chunk);
-    return { ...batch.action(0), source: JSON.parse(batch.document(0).toString()) as Record<string, unknown> };
-  }
-
-  it.each([
-    ['an error', record({ message: 'Call 1 failed', service: 'a', error: { name: 'E' } })],
-    ['an error without a group of its own', record({ message: 'Call 1 failed' })],
-    ['tags of its producer', record({ level: 'info', message: 'm', tags: ['mine', 'error'] })],
-    ['a secret', record({ level: 'info', message: 'm', password: 'hunter2hunter2' })],
-    ['a value in no type', record({ level: 'info', message: 'm', call: { durationMs: 'long' } })],
-    ['no time', { ...record({}), value: Buffer.from('{"level":"info","message":"m"}') }],
-    ['a time out of range', record({ timestamp: '2020-01-01T00:00:00.000Z', level: 'info', message: 'm' })],
-    ['no JSON', { ...record({}), value: Buffer.from('plain text') }],
-    [
-      'an event id',
-      record({ message: 'm', eventId: '01J00000000000000000000000' }, { eventId: '01J00000000000000000000000' }),
-    ],
-  ])('%s: becomes itself, under its id, on its day', (_, raw) => {
-    const first = indexed(raw, origin);
-    const stored = createDocumentReader({ freshTags: false })(first.id, first.source, 0);
-    expect(stored.origin).toEqual(origin);
-    const again = indexed(stored.record, origin);
-    const sorted = (source: Record<string, unknown>) => ({
-      ...source,
-      tags: [...((source.tags as string[]) ?? [])].sort(),
-    });
-    expect({ ...again, source: sorted(again.source) }).toEqual({ ...first, source: sorted(first.source) });
-  });
-
-  it('keeps any id, and the action line stays JSON', () => {
-    const id = 'a"b\\c\nä/😀';
-    const again = indexed(createDocumentReader({ freshTags: false })(id, { message: 'm' }, START).record, origin);
-    expect(again.id).toBe(id);
   });
 });
 
