@@ -190,7 +190,7 @@ async function disconnect(consumer: Consumer, clock: Clock): Promise<void> {
   await endsWithin(consumer.disconnect(), CLOSE_MS, clock.after).catch(() => {});
 }
 
-// --- The supervisor ---
+// ---- the supervisor ----
 
 /** A consumer that read this long was healthy: its crash is not one of a row. */
 export const HEALTHY_MS = 60_000;
