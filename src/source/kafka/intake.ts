@@ -368,7 +368,7 @@ interface ContinuityCheck {
  * the batch still waited in the queue of the old one. Such a batch lies beyond the committed offset. One seek back to
  * our position tells that apart from records that no longer exist: after those the same gap comes again.
  */
-function createContinuityCheck(
+export function createContinuityCheck(
   tracker: Pick<OffsetTracker, 'position'>,
   seek: (partition: number, offset: number) => void,
 ): ContinuityCheck {

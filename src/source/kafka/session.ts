@@ -232,10 +232,7 @@ export function createSupervisor(
 
   const afterCrash = async (error: Error): Promise<void> => {
     const healthy = readingSince !== undefined && clock.monotonicMs() - readingSince >= HEALTHY_MS;
-    if (readingSince !== undefined) {
-      absences = 0;
-      metrics.sourceRestarts.inc();
-    }
+    if (readingSince !== undefined) metrics.sourceRestarts.inc();
     const what = explainKafkaFailure(error);
     if (isKafkaAway(error)) {
       absences += 1;
