@@ -1,4 +1,5 @@
-// Time as a dependency, so that nothing in the pipeline reads a clock directly and tests can drive it. Two clocks, because each
+// Time as a dependency, so that nothing in the pipeline reads a clock directly and tests can drive it; and all that is done with
+// time alone: waiting for a bounded time, waiting longer after each failure, saying a thing once a minute. Two clocks, because each
 // is wrong about something: the wall clock is set by people and NTP, the monotonic one stands still while the machine is
 // suspended. Guarantee of the watch: a step of the wall clock and time that this process slept through are noticed within a second.
 export interface Clock {
@@ -94,7 +95,7 @@ export function watchClock(clock: Clock, hooks: ClockHooks = {}): ClockWatch {
   };
 }
 
-// Durations as people write them in YAML: `500ms`, `30s`, `5m`, `1h`, `7d`. Guarantee: what the pattern takes, durationMs reads.
+// ---- durations as people write them in YAML: `500ms`, `30s`, `5m`, `1h`, `7d` ----
 
 const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
@@ -110,7 +111,7 @@ export function durationMs(text: string): number {
   return Number.parseInt(text, 10) * UNIT_MS[unit];
 }
 
-// Waiting, always for a bounded time or until somebody ends it.
+// ---- waiting, for a bounded time or until somebody ends it ----
 
 /** As `Clock.after`, but keeps the process alive until then. */
 export const afterAlive: Clock['after'] = (ms, fn) => {
@@ -183,7 +184,7 @@ export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): P
   }
 }
 
-// Failures in a row: how long to wait after each, and which of them to speak of.
+// ---- failures in a row: how long to wait after each, and which of them to speak of ----
 
 export interface Backoff {
   readonly firstMs: number;
@@ -222,7 +223,7 @@ export function createThrottle(now: () => number = () => performance.now()): (te
   };
 }
 
-// A promise whose end is decided elsewhere, by whoever comes first.
+// ---- a promise whose end is decided elsewhere, by whoever comes first ----
 
 export interface Deferred {
   readonly promise: Promise<void>;

@@ -1,6 +1,6 @@
-// YAML + environment -> validated, frozen configuration. All problems are reported at once, each with its path, the
-// value found and what is permitted. Guarantee: no secret is repeated in a message, wherever in the file it stands; the parser's own
-// messages, which quote the file, are not used.
+// A configuration file: which one is meant, and YAML + environment -> validated, frozen configuration. All problems are reported
+// at once, each with its path, the value found and what is permitted. Guarantee: no secret is repeated in a message, wherever in
+// the file it stands; the parser's own messages, which quote the file, are not used.
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { Ajv, type ErrorObject } from 'ajv';
@@ -375,10 +375,10 @@ function deepFreeze(value: unknown): unknown {
   return value;
 }
 
-// Which of the configuration files is meant, and what stands in it: one that was named, else the working folder's, else the
-// shipped one.
+// ---- which file ----
 
 /**
+ * The text of a file that was named, else of the working folder's, else of the shipped one.
  * @param name of the file below config/
  * @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE
  */

@@ -1,5 +1,5 @@
 // The contracts between the stages: what a source delivers, what a sink takes, and how a record is accounted for.
-// Data moves one way (source -> parse -> tag -> indexing); only acknowledgements travel back.
+// Data moves one way (source -> parse -> tag -> indexing); only acknowledgements travel back. And a record's name, its event id.
 import { randomBytes } from 'node:crypto';
 
 /** Where the records of a chunk come from. */
@@ -19,7 +19,7 @@ export interface RawRecord {
   readonly eventId: string | undefined;
   /**
    * What to add to times of the host that sent the record, in ms, when its clock is known to be wrong and that matters: see
-   * kafka-records.ts.
+   * `toRecords` in source/kafka/record-batch.ts.
    */
   readonly clockErrorMs?: number;
   /** Set when the record may not be the first of its event. */
@@ -108,7 +108,9 @@ export interface DeadLetterSink {
 /** What became of one bulk item; `rejected` is used for a closed list of document errors only. */
 export type ItemOutcome = 'indexed' | 'duplicate' | 'retry' | 'rejected';
 
-// Event ids: ULIDs (48-bit millisecond time, 80 random bits, Crockford base 32), so they sort by creation time and
+// ---- event ids ----
+
+// ULIDs (48-bit millisecond time, 80 random bits, Crockford base 32), so they sort by creation time and
 // Elasticsearch, which compresses sorted ids well, can use them as document ids. https://github.com/ulid/spec
 
 const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';

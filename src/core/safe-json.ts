@@ -1,5 +1,7 @@
-// JSON of values that others made. In: any value, however deep. Out: its JSON. Guarantee: never throws, linear, no recursion that
-// the value's depth decides: `JSON.stringify` overflows the stack at some thousand levels.
+// What others made, written safely. In: any value, however deep, or any text. Out: its JSON; the text with every character that a
+// reader cannot see, or that moves a cursor, turns the direction or ends a line, written as an escape. Guarantee: never throws,
+// linear, no recursion that the value's depth decides (`JSON.stringify` overflows the stack at some thousand levels); ordinary text
+// comes back as it is.
 export const TOO_DEEP = '[nested too deeply]';
 const CIRCULAR = '[circular]';
 const UNREADABLE = '[unreadable]';
@@ -119,8 +121,7 @@ function leaf(value: unknown): string {
   return typeof value === 'bigint' ? JSON.stringify(String(value)) : (JSON.stringify(value) ?? 'null');
 }
 
-// Text of others on a terminal and in JSON. In: any text. Out: the same text with every character that a reader cannot see, or that
-// moves a cursor, turns the direction or ends a line, written as an escape. Guarantee: linear; ordinary text comes back as it is.
+// ---- text on a terminal and in JSON ----
 
 // C0, DEL and C1 controls (ESC begins ANSI and OSC sequences); soft hyphen and other marks without a width; direction marks,
 // embeddings, overrides and isolates; line and paragraph separators; fillers that look like nothing; tags; lone surrogates.

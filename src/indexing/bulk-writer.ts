@@ -624,7 +624,7 @@ function indexOf({ bytes }: Open): string {
   return Object.values(action)[0]!._index;
 }
 
-// The bulk writer as a sink: connects it to the parser (for degraded documents) and to the dead letters.
+// ---- the bulk writer as a sink, connected to the parser and to the dead letters ----
 
 export function createElasticsearchSink(client: Client, writer: BulkWriter): Sink {
   return {

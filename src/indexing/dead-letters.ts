@@ -1,6 +1,6 @@
-// Where records go that can never be indexed: a Kafka topic, or a file in embedded mode. In: letters whose bytes the
-// caller has masked. Out: durable letters. Guarantee: at least once. `put` resolves only when the letters are safe, and
-// a record delivered again may leave a second letter with the same id and origin, which readers take for one.
+// Dead letters: where records go that can never be indexed, a Kafka topic, or a file in embedded mode. In: refused records. Out:
+// durable letters: masked bytes, the id the document would have had, and why. Guarantee: at least once. `put` resolves only when the
+// letters are safe, and a record delivered again may leave a second letter with the same id and origin, which readers take for one.
 
 import { createHash } from 'node:crypto';
 import type { ICustomPartitioner, Kafka, Message, Producer } from 'kafkajs';
@@ -16,6 +16,59 @@ import { topicMaxBytes } from '../source/kafka/topics.ts';
 import { documentId } from './document.ts';
 import { createLineFile, persist } from './sinks.ts';
 
+export const dlqSection = {
+  type: 'object',
+  description: 'Dead letters: records that can never be indexed.',
+  additionalProperties: false,
+  default: {},
+  properties: {
+    keepRaw: {
+      type: 'boolean',
+      default: false,
+      description: 'Keep the original bytes, secrets included. Off: dead letters are masked like documents.',
+    },
+    file: {
+      type: 'string',
+      minLength: 1,
+      default: 'logs/dead-letters.ndjson',
+      description: 'Where dead letters go without Kafka (sources `files` and `stdin`).',
+    },
+  },
+} as const;
+
+export interface DlqConfig {
+  readonly keepRaw: boolean;
+  readonly file: string;
+}
+
+const MAX_DETAIL = 1_000;
+
+/** A refused record as a letter. */
+export function createDeadLetter(config: DlqConfig, masker: Masker) {
+  return (record: RawRecord, chunk: Pick<Chunk, 'origin'>, reason: DeadLetterReason, detail: string): DeadLetter => ({
+    reason,
+    detail: masker.text(detail).slice(0, MAX_DETAIL),
+    value: config.keepRaw ? record.value : maskedBytes(record.value, masker),
+    origin: chunk.origin,
+    offset: record.offset,
+    timeMs: record.timeMs,
+    id: documentId(record, chunk),
+  });
+}
+
+/**
+ * The same bytes when they hold no secret. Masked as text and then as what it says, so that a key given twice, a broken
+ * line and an escaped key keep nothing; a secret's neighbours stay as they were written.
+ */
+function maskedBytes(value: Buffer | null, masker: Masker): Buffer | null {
+  if (value === null) return null;
+  const text = value.toString();
+  const masked = masker.text(text);
+  return masked === text ? value : Buffer.from(masked);
+}
+
+// ---- a topic of letters ----
+
 const DEFAULT_MAX_BYTES = 1_048_588;
 /** Batch header, with room to spare. */
 const BATCH_OVERHEAD = 512;
@@ -28,7 +81,7 @@ interface Queued {
   readonly bytes: number;
   readonly letter: DeadLetter;
   readonly signal: AbortSignal;
-  readonly settled: () => void;
+  readonly written: () => void;
   readonly failed: (error: unknown) => void;
 }
 
@@ -118,7 +171,7 @@ export function createKafkaDeadLetters(deps: {
         batch.push(...takeBatch());
         if (batch.length === 0) continue;
         await send(batch);
-        for (const { settled } of batch) settled();
+        for (const { written } of batch) written();
         if (failures > 0) {
           log.info('dead letters are written again', { topic });
           metrics.paused.set({ reason: 'dead_letters' }, 0);
@@ -149,8 +202,8 @@ export function createKafkaDeadLetters(deps: {
       closing.signal.throwIfAborted();
       const written = letters.map(
         (letter) =>
-          new Promise<void>((settled, failed) => {
-            queue.push({ bytes: sizeOf(toMessage(letter)), letter, signal, settled, failed });
+          new Promise<void>((written, failed) => {
+            queue.push({ bytes: sizeOf(toMessage(letter)), letter, signal, written, failed });
           }),
       );
       // The abort may end the waiting first.
@@ -176,6 +229,8 @@ function fitting(letter: DeadLetter, limit: number): Message {
     return cutToFit({ ...letter, value: null }, limit);
   }
 }
+
+// ---- a file of letters ----
 
 /** Letters as lines of a file, one JSON object each, on disk when `put` resolves. */
 export function createFileDeadLetters(deps: { path: string; log: Log; metrics: Metrics }): DeadLetterSink {
@@ -206,7 +261,7 @@ export function createFileDeadLetters(deps: { path: string; log: Log; metrics: M
   };
 }
 
-// How a dead letter is written down: as a Kafka record, or as a line of a file.
+// ---- how a letter is written down: as a Kafka record, or as a line of a file ----
 
 /** Length fields of a record and its headers. */
 const RECORD_OVERHEAD = 128;
@@ -265,56 +320,4 @@ function toLine(letter: DeadLetter): Record<string, unknown> {
     origin: { ...origin, offset: letter.offset, time: new Date(letter.timeMs).toISOString() },
     ...(exact ? { value: text } : { valueBase64: value!.toString('base64') }),
   };
-}
-
-// A refused record -> dead letter: masked bytes, the id the document would have had, and why.
-
-export const dlqSection = {
-  type: 'object',
-  description: 'Dead letters: records that can never be indexed.',
-  additionalProperties: false,
-  default: {},
-  properties: {
-    keepRaw: {
-      type: 'boolean',
-      default: false,
-      description: 'Keep the original bytes, secrets included. Off: dead letters are masked like documents.',
-    },
-    file: {
-      type: 'string',
-      minLength: 1,
-      default: 'logs/dead-letters.ndjson',
-      description: 'Where dead letters go without Kafka (sources `files` and `stdin`).',
-    },
-  },
-} as const;
-
-export interface DlqConfig {
-  readonly keepRaw: boolean;
-  readonly file: string;
-}
-
-const MAX_DETAIL = 1_000;
-
-export function createDeadLetter(config: DlqConfig, masker: Masker) {
-  return (record: RawRecord, chunk: Pick<Chunk, 'origin'>, reason: DeadLetterReason, detail: string): DeadLetter => ({
-    reason,
-    detail: masker.text(detail).slice(0, MAX_DETAIL),
-    value: config.keepRaw ? record.value : maskedBytes(record.value, masker),
-    origin: chunk.origin,
-    offset: record.offset,
-    timeMs: record.timeMs,
-    id: documentId(record, chunk),
-  });
-}
-
-/**
- * The same bytes when they hold no secret. Masked as text and then as what it says, so that a key given twice, a broken
- * line and an escaped key keep nothing; a secret's neighbours stay as they were written.
- */
-function maskedBytes(value: Buffer | null, masker: Masker): Buffer | null {
-  if (value === null) return null;
-  const text = value.toString();
-  const masked = masker.text(text);
-  return masked === text ? value : Buffer.from(masked);
 }

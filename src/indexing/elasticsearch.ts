@@ -1,5 +1,7 @@
-// The Elasticsearch client and its configuration. One client (8.19 line) talks to 8.x and 9.x servers.
-// Guarantee: no error that leaves this file carries a credential, and each says which node and what to do.
+// The Elasticsearch client and its configuration, bulk requests, the pool of nodes. One client (8.19 line) talks to 8.x and 9.x
+// servers. Guarantee: no error that leaves this file carries a credential, and each says which node and what to do; a node that does
+// not answer is left out for 5 s at a time and comes back by a ping, never by somebody's documents; when no node answers, all are
+// tried in turn, so that the first one back is found at once.
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:tls';
 import {
@@ -256,12 +258,10 @@ function withoutCredentials(node: string): string {
   return node.replace(/\/\/[^/@]*@/, '//');
 }
 
-// Which Elasticsearch node takes the next request. In: the addresses, and how each request to them ended. Out: a node,
-// always. Guarantee: a node that does not answer is left out for 5 s at a time and comes back by a ping, never by
-// somebody's documents; when no node answers, all are tried in turn, so that the first one back is found at once.
-//
-// The official client's own pools cannot do this: the weighted one takes no notice of a time-out, and after all nodes
-// were lost for a minute it gives out none at all for some twenty; the one with resurrection sends documents to test.
+// ---- which node takes the next request ----
+
+// The official client's own pools cannot do this: the weighted one takes no notice of a time-out, and after all nodes were lost for a
+// minute it gives out none at all for some twenty; the one with resurrection sends documents to test.
 
 type Connection = BaseConnectionPool['connections'][number];
 type PoolOptions = ConstructorParameters<typeof BaseConnectionPool>[0];
@@ -451,9 +451,11 @@ function oldest({ open }: Node): number {
   return 0;
 }
 
-// Whether a server speaks TLS: behind an `http://` address one shows as a bare "socket hang up", which helps nobody.
+// ---- words for people ----
 
-/** Shakes hands and sends nothing. False too when nobody answers within a second. */
+/**
+ * Whether a server speaks TLS: behind an `http://` address one shows as a bare "socket hang up", which helps nobody. Shakes hands and
+ * sends nothing. False too when nobody answers within a second. */
 export function speaksTls(url: URL): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({

@@ -1,6 +1,6 @@
 // What a sink is, and the sinks beside Elasticsearch: console (pretty or NDJSON) and NDJSON files, one per day.
-// Guarantee: `write` resolves when the lines are with the operating system; each document is one line, and a full disk leaves
-// neither half a line nor one twice.
+// Guarantee: `write` resolves when the lines are with the operating system; each document is one line; what is appended after a
+// failure (a full disk, a kill in the middle of a line) never stands behind half a line, and a failed append leaves nothing behind.
 
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -206,9 +206,7 @@ function written(out: Writable, data: string | Buffer): Promise<void> {
   });
 }
 
-// A file of whole lines. In: lines. Out: lines on disk, or with the operating system. Guarantee: what is appended after a
-// failure (a full disk, a kill amid a line) never stands behind half a line; a failed append leaves nothing behind; the file
-// is the user's alone (0600, in folders 0700).
+// ---- a file of whole lines; the user's alone (0600, in folders 0700) ----
 
 const NEWLINE_BYTE = 10;
 const LOOK_BACK = 64 * 1024;

@@ -158,8 +158,9 @@ export function createFreeNames() {
   };
 }
 
-// Does a value fit the type its catalogue field is mapped to? Checked before sending, so that a conflict costs no
-// round trip and harms no other document.
+// ---- does a value fit the type its field is mapped to? ----
+
+// Looked at before sending, so that a conflict costs no round trip and harms no other document.
 
 /** The catalogue as maps: constant-time look-ups, and names such as `constructor` are simply not in it. */
 export type FieldMap = Map<string, FieldType | FieldMap>;

@@ -191,13 +191,13 @@ function pathOf(open: readonly Open[], key: string): string {
  * Turns the ExactNumbers of a document into numbers, so that every stage can count with them, and remembers their texts
  * for `documentText`. In place; expects what `conform` returns (bounded nesting, objects of its own or of this record).
  */
-export function settleNumbers(doc: Json): void {
-  if (settle(doc)) (doc as Tokens)[TOKENS] ??= {};
+export function toPlainNumbers(doc: Json): void {
+  if (hadExact(doc)) (doc as Tokens)[TOKENS] ??= {};
 }
 
 type Tokens = { [TOKENS]?: Record<string, string> };
 
-function settle(holder: object): boolean {
+function hadExact(holder: object): boolean {
   let found = false;
   for (const key of Object.keys(holder)) {
     const value = (holder as Json)[key];
@@ -208,28 +208,28 @@ function settle(holder: object): boolean {
       (holder as Tokens)[TOKENS] = tokens;
       (holder as Json)[key] = value.value;
       found = true;
-    } else if (settle(value)) found = true;
+    } else if (hadExact(value)) found = true;
   }
   return found;
 }
 
-/** Has `settleNumbers` found any in this document? */
+/** Has `toPlainNumbers` found any in this document? */
 export function hasExactNumbers(doc: object): boolean {
   return (doc as Tokens)[TOKENS] !== undefined;
 }
 
-/** The reverse of `settleNumbers`, as a copy: for a document that is conformed once more. */
-export function unsettleNumbers(doc: Json): Json {
-  return unsettle(doc) as Json;
+/** The reverse of `toPlainNumbers`, as a copy: for a document that is conformed once more. */
+export function toExactNumbers(doc: Json): Json {
+  return exact(doc) as Json;
 }
 
-function unsettle(value: unknown): unknown {
+function exact(value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value;
   const tokens = (value as Tokens)[TOKENS];
   const copy = (Array.isArray(value) ? [] : Object.create(null)) as Json;
   for (const key of Object.keys(value)) {
     const inner = (value as Json)[key];
-    copy[key] = holds(tokens?.[key], inner) ? new ExactNumber(tokens![key]!) : unsettle(inner);
+    copy[key] = holds(tokens?.[key], inner) ? new ExactNumber(tokens![key]!) : exact(inner);
   }
   return copy;
 }

@@ -1,6 +1,7 @@
-// Foreign shapes to the catalogue's, by the tables of shapes.ts and lines.ts. In: a parsed object of any producer, or a line
-// of text; out: a new object in the catalogue's vocabulary. Guarantee: nothing is deleted: what has no place in the catalogue
-// stays where it was, what finds its place taken goes to `extra`. Linear: a group is copied once, however much moves.
+// Foreign shapes to the catalogue's: of objects by the tables of shapes.ts, of lines by the formats below. In: a parsed object of any
+// producer, or a line of text; out: a new object in the catalogue's vocabulary. Guarantee: nothing is deleted: what has no place in
+// the catalogue stays where it was, what finds its place taken goes to `extra`, and no word of a line is lost. Linear: a group is
+// copied once, however much moves, and only the beginning of a line is looked at.
 import { createFreeNames, FIELD_MAP } from './conform.ts';
 import { ExactNumber, isObject, type ReadObject, readObject } from './json.ts';
 import { LEVEL_SCALES, NORMAL_LEVELS, normaliseLevel } from './level.ts';
@@ -82,10 +83,10 @@ export function createNormaliser(time: TimeParser): Normaliser {
     for (const [path, value] of input.repeated) draft.aside(path, value);
     draft.repeated = input.repeated.length > 0;
     draft.exact = input.exact;
-    settleLevel(draft, shapes);
-    settleMessage(draft, shapes);
-    settleTime(draft, shapes);
-    settleError(draft);
+    placeLevel(draft, shapes);
+    placeMessage(draft, shapes);
+    placeTime(draft, shapes);
+    placeError(draft);
     for (const { moves } of shapes) for (const from in moves) draft.move(from, moves[from]!);
     draft.close(shapes.length > 0);
     const wrapping = wraps || shapes.some((shape) => isWrapper(shape, draft.doc));
@@ -93,7 +94,7 @@ export function createNormaliser(time: TimeParser): Normaliser {
   }
 
   /** First readable time wins; a group such as `{ epochSecond, nanoOfSecond }` counts as one. */
-  function settleTime(draft: Draft, shapes: readonly Shape[]): void {
+  function placeTime(draft: Draft, shapes: readonly Shape[]): void {
     const { doc } = draft;
     const own = time.parse(doc.timestamp) === undefined ? '@timestamp' : 'timestamp';
     if (time.parse(draft.find(own)) !== undefined) {
@@ -190,7 +191,7 @@ function isDay(value: unknown): boolean {
 }
 
 /** The first of the names that holds a level; what stood there is kept where the name for it is another. */
-function settleLevel(draft: Draft, shapes: readonly Shape[]): void {
+function placeLevel(draft: Draft, shapes: readonly Shape[]): void {
   const scale = shapes.find((shape) => shape.scale !== undefined)?.scale;
   const own = normaliseLevel(draft.doc.level, scale);
   const others = [...shapes.flatMap(({ level }) => level ?? []), 'level', ...USUAL_NAMES.level];
@@ -220,7 +221,7 @@ function settleLevel(draft: Draft, shapes: readonly Shape[]): void {
   if (original !== name) draft.aside(path, original);
 }
 
-function settleMessage(draft: Draft, shapes: readonly Shape[]): void {
+function placeMessage(draft: Draft, shapes: readonly Shape[]): void {
   const { doc } = draft;
   if (doc.message !== undefined && doc.message !== null) return;
   for (const path of [...shapes.flatMap(({ message }) => message ?? []), ...USUAL_NAMES.message]) {
@@ -250,7 +251,7 @@ export function isForeignError(error: Json): boolean {
 }
 
 /** `err`, `exception`, or an error given as text: all become the `error` group. */
-function settleError(draft: Draft): void {
+function placeError(draft: Draft): void {
   const { doc } = draft;
   for (const name of ERROR_NAMES) {
     const value = doc[name];
@@ -454,9 +455,9 @@ function isNumber(value: object | null): boolean {
   return value instanceof ExactNumber;
 }
 
-// Lines of text that are no JSON: Kubernetes (CRI), syslog, logfmt, and the usual beginnings of text logs.
-// In: one line; out: a record in anyone's vocabulary (shapes.ts brings it to ours), or nothing when the line says nothing.
-// Guarantee: linear; only the beginning of a line is looked at, and no word of it is lost.
+// ---- lines of text that are no JSON: Kubernetes (CRI), syslog, logfmt, and the usual beginnings of text logs ----
+
+// A line becomes a record in anyone's vocabulary, which shapes.ts brings to ours; or nothing, when it says nothing.
 
 interface Line {
   readonly record: Json;

@@ -12,8 +12,8 @@ import {
   MAX_DEPTH,
   mayRepeatKey,
   readObject,
-  settleNumbers,
-  unsettleNumbers,
+  toExactNumbers,
+  toPlainNumbers,
 } from './json.ts';
 import { isErrorLevel, NORMAL_LEVELS } from './level.ts';
 import { createNormaliser, isForeignError, looksLikeObject, type Normalised, setAside } from './normalise.ts';
@@ -161,7 +161,7 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
     }
 
     const conformed = conform(doc, false, time);
-    if (normalised.exact) settleNumbers(conformed.doc);
+    if (normalised.exact) toPlainNumbers(conformed.doc);
     if (conformed.degraded) tag('_mapping_degraded');
     for (const name of producerTags) tags.add(name);
     return { doc: conformed.doc, verbatim: false, timeMs, timeText: undefined, tags: [...tags] };
@@ -230,8 +230,8 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
     reparse: (record) => parse(record, false),
     degrade(doc) {
       if (!hasExactNumbers(doc)) return conform(doc, true, time).doc;
-      const conformed = conform(unsettleNumbers(doc), true, time);
-      settleNumbers(conformed.doc);
+      const conformed = conform(toExactNumbers(doc), true, time);
+      toPlainNumbers(conformed.doc);
       return conformed.doc;
     },
   };
@@ -275,8 +275,9 @@ function takeTags(doc: Json): string[] {
   return [];
 }
 
-// May a record's own bytes go into the document? In: the parsed record. Out: yes or no.
-// Guarantee: yes only when every key is plain, every value fits its catalogue type, and nothing in it looks secret.
+// ---- may a record's own bytes go into the document? ----
+
+// Only when every key is plain, every value fits its catalogue type, and nothing in it looks secret.
 
 /** Keys that logpipe adds or that mark a foreign shape: with one of them the raw bytes cannot be used. */
 const SLOW_KEYS = new Set<string>(['@timestamp', 'tags', 'kafka', 'extra', 'extraRaw', ...SHAPE_KEYS]);

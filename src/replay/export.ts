@@ -13,7 +13,7 @@ import { bounded, toPrettyJson, visible, visibleJson } from '../core/safe-json.t
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS, LATE_MS } from '../measure/totals.ts';
-import { hasExactNumbers, settleNumbers, unsettleNumbers } from '../parse/json.ts';
+import { hasExactNumbers, toExactNumbers, toPlainNumbers } from '../parse/json.ts';
 import type { ParseConfig } from '../parse/parse.ts';
 import type { Rules } from '../rules/rule-config.ts';
 import { readMeasure } from '../windows/values.ts';
@@ -321,8 +321,8 @@ function createReader({ parse, topic }: LogsOptions, masker: Masker): (record: S
       const { document } = found;
       if (!hasExactNumbers(document)) return { document: masker.value(bounded(document)) as Document };
       // What is masked is a copy: the numbers' texts go with the values.
-      const masked = masker.value(bounded(unsettleNumbers(document))) as Document;
-      settleNumbers(masked);
+      const masked = masker.value(bounded(toExactNumbers(document))) as Document;
+      toPlainNumbers(masked);
       return { document: masked };
     } catch (error) {
       return { reason: 'processing_failed', detail: errorText(error) };

@@ -9,7 +9,7 @@ import { toJson } from '../core/safe-json.ts';
 import { MASK, type Masker } from '../core/secrets/mask.ts';
 import { Batch } from '../indexing/batch.ts';
 import { createDocumentWriter } from '../indexing/document.ts';
-import { hasExactNumbers, isObject, readExact, settleNumbers, tooDeep, writeJson } from '../parse/json.ts';
+import { hasExactNumbers, isObject, readExact, tooDeep, toPlainNumbers, writeJson } from '../parse/json.ts';
 import { isErrorLevel } from '../parse/level.ts';
 import { correctionOf, createParser, type ParseConfig } from '../parse/parse.ts';
 import { createTimeParser } from '../parse/time.ts';
@@ -135,7 +135,7 @@ export function storedObject(line: string): Record<string, unknown> | undefined 
 
 /** Makes its numbers countable, in place; their texts stay with it for `storedText`. */
 export function settleStored(doc: Record<string, unknown>): void {
-  if (!tooDeep(doc, MAX_DEPTH)) settleNumbers(doc);
+  if (!tooDeep(doc, MAX_DEPTH)) toPlainNumbers(doc);
 }
 
 /** JSON of an object whose numbers were settled, or of a part of it. */

@@ -5,7 +5,7 @@
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
 import { toJson } from '../core/safe-json.ts';
-import { ExactNumber, hasExactNumbers, unsettleNumbers, writeJson } from '../parse/json.ts';
+import { ExactNumber, hasExactNumbers, toExactNumbers, writeJson } from '../parse/json.ts';
 import type { ParsedEvent, ParseResult, Parser } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 
@@ -142,7 +142,7 @@ export function parseCondition(text: string): Matches {
   };
   return (document) => {
     const exact = hasExactNumbers(document);
-    const fields = exact ? unsettleNumbers(document as Record<string, unknown>) : document;
+    const fields = exact ? toExactNumbers(document as Record<string, unknown>) : document;
     return test(valueAt(fields, path), exact ? writeJson : toJson) !== (operator === '!=');
   };
 }

@@ -1,5 +1,7 @@
-// What the transport asks Kafka's brokers. In: its settings. Out: the topic's partitions, producer ids, produce requests.
-// Guarantee: that of core/kafka/broker-connections.ts; credentials that go over the network unencrypted are warned of.
+// What the transport asks Kafka's brokers. In: its settings. Out: the topic's partitions, producer ids, produce requests in
+// Kafka's own format. Guarantee: that of core/kafka/broker-connections.ts; credentials that go over the network unencrypted are
+// warned of; the same records give the same batch but for the headers that tell a first attempt from a later one; a batch that
+// was long on its way is not taken for a wrong clock of this host once one quick answer has shown that the clock is right.
 
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
@@ -100,10 +102,9 @@ function clearTextBroker({ brokers, sasl, ssl }: TransportSettings): string | un
   );
 }
 
-// What a produce request says, in Kafka's own format. In: the records of each partition. Out: the request's bytes.
-// Guarantee: the same records give the same batch but for the headers that tell a first attempt from a later one.
+// ---- what a produce request says ----
+
 // https://kafka.apache.org/documentation/#recordbatch (message format 2), https://kafka.apache.org/protocol#The_Messages_Produce
-//
 // kafkajs builds every record from a dozen small buffers, more than half of the CPU time of a log line.
 
 /** Whom the broker knows the numbers of a partition's records from. */
@@ -273,10 +274,10 @@ function varintSize(value: number): number {
   return rest < 1 << 28 ? 4 : 5;
 }
 
-// Whether this host's clock agrees with a broker's, as far as its answers prove it. In: when a batch was sent and answered by this
-// host's clocks, and when the broker wrote it, by its own. Out: whether batches have to say when they were sent.
-// Guarantee: a batch that took long does not count as a wrong clock once one quick answer has shown that the clock is
-// right; nothing is concluded from a slow answer, nor over a step of this host's clock.
+// ---- does this host's clock agree with a broker's? ----
+
+// As far as answers prove it: from when a batch was sent and answered, by this host's clocks, and when the broker wrote it, by its
+// own. Nothing is concluded from a slow answer, nor over a step of this host's clock.
 
 interface OwnClock {
   /** By this host's clocks; to be given back with the answer. */
@@ -287,7 +288,7 @@ interface OwnClock {
   isRight(): boolean;
 }
 
-/** From an error of this size on logpipe corrects event times (kafka-records.ts). */
+/** From an error of this size on logpipe corrects event times (source/kafka/record-batch.ts). */
 const RIGHT_MS = 2_000;
 
 export function createOwnClock(clock: Clock): OwnClock {

@@ -438,7 +438,7 @@ function nameOf(value: object): string {
   return typeof name === 'string' && name !== '' ? name.slice(0, 100) : 'object';
 }
 
-// What follows takes back what Winston's own methods and formats have done to a call.
+// ---- taking back what Winston's own methods and formats have done to a call ----
 
 /** The arguments of a call that went through Winston's `log`. */
 function undone(message: unknown, splat: unknown): { first: unknown; rest: unknown[]; spread: boolean } {

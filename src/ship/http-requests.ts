@@ -1,10 +1,13 @@
-// What applications import as `logpipe/http`: `http.request` events from Express and Fastify. Loads Node and two core
-// files, neither Winston nor a web framework.
+// What applications import as `logpipe/http`: `http.request` events from Express and Fastify. In: Node's request and response,
+// and how to learn the route. Out: one record per request through the application's logger, with the route's template
+// (`/api/v1/calls/:id`), when the response is done or its connection gone. Guarantee: never throws into the application; no query
+// string and no part of an address that a visitor chose is logged. Loads Node and the masking alone, neither Winston nor a web
+// framework.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createMasker, type MaskOptions } from '../core/secrets/mask.ts';
 
-// `http.request` for Express 5. In: the middleware's place before all routes. Out: one event per request, with the route's
-// template: `/api/v1/calls/:id`.
+// ---- Express 5: the middleware before all routes ----
+
 // Express keeps no template of where a router is mounted, only the address it matched. So the middleware sees which parameters
 // the routers find, and puts their names back into that address.
 
@@ -103,7 +106,7 @@ function joined(base: string, path: string): string {
   return path === '/' ? base : `${base}${path}`;
 }
 
-// `http.request` for Fastify 5. In: the instance it is registered with. Out: one event per request, with the route's template.
+// ---- Fastify 5 ----
 
 interface Request {
   readonly raw: IncomingMessage;
@@ -144,9 +147,7 @@ export function fastifyRequests(options: HttpRequestsOptions): FastifyRequests {
   });
 }
 
-// One `http.request` event per request, whatever framework serves it. In: Node's request and response, and how to learn
-// the route. Out: one record through the application's logger when the response is done or its connection gone.
-// Guarantee: never throws into the application; no query string and no part of an address that a visitor chose is logged.
+// ---- one event per request, whatever framework serves it ----
 
 /** Anything with Winston's `info(message, metadata)`. */
 interface RequestLogger {

@@ -1,5 +1,6 @@
 // One Winston info object as one record. In: info, after the logger's formats. Out: one line of JSON, its event id and its
-// Kafka key. Guarantee: never throws, no raw newline, no secret, at most `maxRecordBytes` bytes.
+// Kafka key. Guarantee: never throws, no raw newline, no secret, at most `maxRecordBytes` bytes; of a record that is too long, who,
+// when and how severe (KEPT) always survive.
 import { createEventIds } from '../core/record.ts';
 import { createMasker } from '../core/secrets/mask.ts';
 import { addExtra, type Info, LEVEL, MESSAGE, recordOfCall, recordOfInfo, SPLAT, saysAll } from './call.ts';
@@ -156,9 +157,10 @@ function keyOf(callId: unknown): string | null {
   return typeof callId === 'number' ? String(callId) : null;
 }
 
-// Records that are too long. In: a record and the number of bytes it may have. Out: its JSON, not longer than that, tagged
-// `_truncated` and with `originalBytes`. Guarantee: who, when and how severe (KEPT) always survive; short fields before long
-// ones; each value is serialised once and written once.
+// ---- records that are too long ----
+
+// They are cut, tagged `_truncated` and given `originalBytes`: short fields before long ones; each value is serialised once and
+// written once.
 
 const MAX_KEPT_CHARS = 200;
 /** Bytes. Less of a field than this tells nothing: then whole fields are left out, the longest first. */
@@ -299,9 +301,10 @@ function bytesOf(code: number, next: number, before: number): number {
   return before >= 0xd800 && before <= 0xdbff ? 0 : 6;
 }
 
-// Whether the logger's format writes real JSON, and of this info object. A format written as a template
-// (`{"message":"${message}"}`) looks like JSON until a quote is logged, and a format may add fields of its own. Parsing every
-// line would cost more than anything else here, so trust is earned first and checked again and again.
+// ---- does the logger's format write real JSON, and of this info object? ----
+
+// A format written as a template (`{"message":"${message}"}`) looks like JSON until a quote is logged, and a format may add fields of
+// its own. Parsing every line would cost more than anything else here, so trust is earned first and checked again and again.
 
 const PROBATION = 50;
 const SAMPLE_EVERY = 256;

@@ -1,6 +1,6 @@
 // A ready-made logger. In: the transport's options. Out: a Winston logger to the console, a log file and Kafka.
 // Guarantee: the line in the file is the record in Kafka, with the same `eventId`; no call of its methods throws, and what
-// it was given is in the record.
+// it was given is in the record; a slow, full or unwritable disk holds up neither the application nor Kafka.
 
 import fs from 'node:fs';
 import { dirname } from 'node:path';
@@ -294,9 +294,9 @@ function plainCopy(arg: unknown): unknown {
   return copy;
 }
 
-// The log file beside Kafka. In: records. Out: their lines, appended to a file. Guarantee: a slow, full or unwritable disk
-// holds up neither the application nor Kafka: lines wait in a bounded buffer, writing is tried again and again, and what
-// had to be left out is told.
+// ---- the log file beside Kafka ----
+
+// Lines wait in a bounded buffer, writing is tried again and again, and what had to be left out is told.
 
 interface LogFileOptions {
   readonly filename: string;

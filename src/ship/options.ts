@@ -269,9 +269,9 @@ function show(value: unknown): string {
   }
 }
 
-// Names of levels. In: a name as somebody wrote it, and the levels of a logger with their numbers (a lower one is more severe,
-// as in Winston). Out: the name as the logger knows it.
+// ---- names of levels, as somebody wrote them and as the logger knows them ----
 
+/** With their numbers: a lower one is more severe, as in Winston. */
 export type Levels = Readonly<Record<string, number>>;
 
 /** Levels for looking closely; a logger whose other levels have unusual names is not meant to send these. */

@@ -88,7 +88,7 @@ function round(value: number): number {
   return Math.round(value * 100) / 100;
 }
 
-// Readings of the machine: CPU, memory, disk, network, connections. Guarantee: what cannot be read here is absent, never 0.
+// ---- the machine: CPU, memory, disk, network, connections ----
 
 /** `system` of the event `system.stats`. Percent from 0 to 100; rates since the reading before. */
 interface SystemFields {

@@ -1,5 +1,5 @@
-// Records between the application and Kafka. In: records, one at a time. Out: batches in the same order.
-// Guarantee: never holds more than its limits, what is being sent included; says so instead of growing.
+// Records between the application and Kafka. In: records, one at a time. Out: batches in the same order; counts of what will not
+// reach Kafka. Guarantee: never holds more than its limits, what is being sent included; says so instead of growing.
 
 import type { ShipRecord } from './log-record.ts';
 import type { QueueOptions } from './options.ts';
@@ -108,7 +108,7 @@ export function createQueue(limits: Required<QueueOptions>, overflow?: Overflow)
   };
 }
 
-// Records that will not reach Kafka. In: a reason and a number. Out: counts by reason, and one notice per episode.
+// ---- records that will not reach Kafka: counts by reason, and one notice per episode ----
 
 /** Closed list; reasons become metric labels. */
 export const DROP_REASONS = ['queue-full', 'refused', 'failed', 'closed'] as const;
@@ -126,7 +126,7 @@ export interface DropNotice {
 export interface Drops {
   count(reason: DropReason, records: number): void;
   /** Deliveries work and there is room: what is dropped from now on is a new episode. */
-  settle(): void;
+  endEpisodes(): void;
   counts(): DropCounts;
   total(): number;
 }
@@ -154,7 +154,7 @@ export function createDrops(deps: {
       since[reason] = before;
       deps.onStart({ reason, total: counts[reason], message: MESSAGES[reason] });
     },
-    settle() {
+    endEpisodes() {
       for (const reason of ['queue-full', 'refused', 'failed'] as const) {
         const before = since[reason];
         if (before === undefined) continue;

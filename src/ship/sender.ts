@@ -2,13 +2,13 @@
 // Guarantee: a record leaves the queue only when every in-sync replica has it, or Kafka refuses it for good. Its partition is
 // fixed by its first attempt; a partition that takes nothing holds up no other one.
 //
-// Each partition has a lane: what waits for it, and what has been attempted. A batch that was attempted is repeated as it is,
-// with the same producer id and the same sequence number, until the partition's leader of the day has answered: the broker
+// Each partition has a queue of its own: what waits for it, and what has been attempted. A batch that was attempted is repeated as
+// it is, with the same producer id and the same sequence number, until the partition's leader of the day has answered: the broker
 // drops what it has already. Only when a broker no longer knows the numbers (an unclean election, data lost) do they begin
 // anew under another producer id, and a second copy is possible; every repetition says `resent`, so that a reader compares
-// ids within the partition. Before its first attempt a record without key can still move to a lane that works.
+// ids within the partition. Before its first attempt a record without key can still move to a partition that works.
 //
-// A broker gets one request at a time, for all of its lanes that are ready. One that has not answered for two seconds is
+// A broker gets one request at a time, for all of its partitions that are ready. One that has not answered for two seconds is
 // watched: as soon as another broker says that its partitions are led elsewhere, it is no longer waited for.
 import errors from 'kafkajs/src/protocol/error.js';
 import { backoffMs } from '../core/clock.ts';
@@ -41,9 +41,9 @@ interface SenderDeps {
   readonly now?: (() => number) | undefined;
 }
 
-/** One partition of the topic. */
-interface Lane {
-  readonly partition: number;
+/** One partition of the topic, with what goes there. */
+interface PartitionQueue {
+  readonly number: number;
   /** Never attempted, oldest first. */
   waiting: ShipRecord[];
   /** Some of those that wait may have no key. */
@@ -63,6 +63,12 @@ interface Lane {
   notBeforeMs: number;
   /** When it last began to take nothing. */
   stuckSinceMs: number | undefined;
+}
+
+/** A batch under way. */
+interface Sent {
+  readonly partition: PartitionQueue;
+  readonly batch: PartitionBatch;
 }
 
 const SEND_TIMEOUT_MS = 15_000;
@@ -97,10 +103,10 @@ export function createSender(
   const { queue, brokers, drops, sendTimeoutMs = SEND_TIMEOUT_MS, now = () => performance.now() } = deps;
   const { batch: batchLimits } = limits;
   const maxStuck = Math.ceil(limits.queue.maxRecords * STUCK_SHARE);
-  const lanes = new Map<number, Lane>();
+  const partitions = new Map<number, PartitionQueue>();
   /** Brokers that owe an answer, and since when. */
   const asked = new Map<number, number>();
-  let partitions: readonly Partition[] = [];
+  let metadata: readonly Partition[] = [];
   let leaders = new Map<number, number>();
   let lookedMs = Number.NEGATIVE_INFINITY;
   let looking: Promise<void> | undefined;
@@ -123,13 +129,13 @@ export function createSender(
   const drained: (() => void)[] = [];
 
   const full = () => queue.waiting >= batchLimits.maxRecords || queue.waitingBytes >= batchLimits.maxBytes;
-  const hasWork = (lane: Lane) => lane.attempted.length > 0 || lane.waiting.length > 0;
-  const leaderOf = (lane: Lane) => leaders.get(lane.partition) ?? -1;
+  const hasWork = (partition: PartitionQueue) => partition.attempted.length > 0 || partition.waiting.length > 0;
+  const leaderOf = (partition: PartitionQueue) => leaders.get(partition.number) ?? -1;
   const isSlow = (nodeId: number) => now() - (asked.get(nodeId) ?? Number.POSITIVE_INFINITY) >= SLOW_MS;
 
-  function takes(lane: Lane): boolean {
-    if (lane.failures > 0 && (hasWork(lane) || now() < lane.notBeforeMs)) return false;
-    const leader = leaderOf(lane);
+  function takes(partition: PartitionQueue): boolean {
+    if (partition.failures > 0 && (hasWork(partition) || now() < partition.notBeforeMs)) return false;
+    const leader = leaderOf(partition);
     return leader >= 0 && !isSlow(leader);
   }
 
@@ -158,56 +164,56 @@ export function createSender(
       void look();
       return;
     }
-    if (partitions.length === 0) return;
+    if (metadata.length === 0) return;
     place();
-    const ready = new Map<number, Lane[]>();
-    for (const lane of lanes.values()) {
-      if (!hasWork(lane) || lane.askedOf !== undefined || now() < lane.notBeforeMs) continue;
-      const leader = leaderOf(lane);
+    const ready = new Map<number, PartitionQueue[]>();
+    for (const partition of partitions.values()) {
+      if (!hasWork(partition) || partition.askedOf !== undefined || now() < partition.notBeforeMs) continue;
+      const leader = leaderOf(partition);
       if (leader < 0 || asked.has(leader)) continue;
       const group = ready.get(leader);
-      if (group === undefined) ready.set(leader, [lane]);
-      else group.push(lane);
+      if (group === undefined) ready.set(leader, [partition]);
+      else group.push(partition);
     }
     for (const [nodeId, group] of ready) void send(nodeId, group);
     tend();
     rest();
   }
 
-  /** From the queue to the lanes, as long as one of them works. */
+  /** From the queue to the partitions' queues, as long as one of them works. */
   function place(): void {
-    const usable: Lane[] = [];
-    for (const lane of lanes.values()) if (takes(lane)) usable.push(lane);
+    const usable: PartitionQueue[] = [];
+    for (const partition of partitions.values()) if (takes(partition)) usable.push(partition);
     if (usable.length === 0) return;
-    const choice = usable.map(({ partition }) => ({ partitionId: partition }));
+    const choice = usable.map(({ number }) => ({ partitionId: number }));
     if (now() - turnMs >= TURN_MS) {
       turn += 1;
       turnMs = now();
     }
-    for (const lane of lanes.values()) {
-      if (!lane.mixed || takes(lane)) continue;
-      const all = lane.waiting;
-      lane.waiting = [];
-      lane.mixed = false;
+    for (const partition of partitions.values()) {
+      if (!partition.mixed || takes(partition)) continue;
+      const all = partition.waiting;
+      partition.waiting = [];
+      partition.mixed = false;
       for (const record of all) {
-        if (record.key !== null) lane.waiting.push(record);
-        else putInto(laneOf(choosePartition(partitions, choice, null, turn)), record);
+        if (record.key !== null) partition.waiting.push(record);
+        else putInto(queueOf(choosePartition(metadata, choice, null, turn)), record);
       }
     }
     while (queue.waiting > 0) {
       for (const record of queue.take(batchLimits.maxRecords, batchLimits.maxBytes)) {
-        const lane = laneOf(choosePartition(partitions, choice, record.key, turn));
-        if (lane.waiting.length >= maxStuck && !takes(lane)) giveBack(record);
-        else putInto(lane, record);
+        const partition = queueOf(choosePartition(metadata, choice, record.key, turn));
+        if (partition.waiting.length >= maxStuck && !takes(partition)) giveBack(record);
+        else putInto(partition, record);
       }
     }
   }
 
-  function laneOf(partition: number): Lane {
-    let lane = lanes.get(partition);
-    if (lane === undefined) {
-      lane = {
-        partition,
+  function queueOf(number: number): PartitionQueue {
+    let partition = partitions.get(number);
+    if (partition === undefined) {
+      partition = {
+        number,
         waiting: [],
         mixed: false,
         attempted: [],
@@ -220,14 +226,14 @@ export function createSender(
         notBeforeMs: 0,
         stuckSinceMs: undefined,
       };
-      lanes.set(partition, lane);
+      partitions.set(number, partition);
     }
-    return lane;
+    return partition;
   }
 
-  function putInto(lane: Lane, record: ShipRecord): void {
-    lane.waiting.push(record);
-    if (record.key === null) lane.mixed = true;
+  function putInto(partition: PartitionQueue, record: ShipRecord): void {
+    partition.waiting.push(record);
+    if (record.key === null) partition.mixed = true;
   }
 
   /** There is no room for a record whose partition takes nothing. */
@@ -236,14 +242,14 @@ export function createSender(
     drops.count('queue-full', 1);
   }
 
-  async function send(nodeId: number, group: Lane[]): Promise<void> {
+  async function send(nodeId: number, group: PartitionQueue[]): Promise<void> {
     asked.set(nodeId, now());
     brokers.busy(true);
-    let sent: { lane: Lane; batch: PartitionBatch }[] = [];
+    let sent: Sent[] = [];
     const watch = watchOver(nodeId);
     try {
       await brokers.connect(nodeId);
-      for (const lane of group) lane.producer ??= await producerId();
+      for (const partition of group) partition.producer ??= await producerId();
       if (aborted) return;
       sent = takeBatches(nodeId, group);
       if (sent.length === 0) return;
@@ -253,8 +259,8 @@ export function createSender(
         sent.map(({ batch }) => batch),
       );
       if (aborted) return;
-      for (const lane of lanes.values()) if (lane.failedBy === nodeId) works(lane);
-      settle(sent, codes);
+      for (const partition of partitions.values()) if (partition.failedBy === nodeId) works(partition);
+      answered(sent, codes);
       if (blindSinceMs !== undefined) {
         // Whoever takes records answers questions too: not only when the next look is due, or the next outage would be this one.
         lookFailures = 0;
@@ -262,65 +268,67 @@ export function createSender(
       }
     } catch (error) {
       if (aborted) return;
-      for (const lane of sent.length > 0 ? sent.map((one) => one.lane) : group) failed(lane, error, nodeId);
+      for (const partition of sent.length > 0 ? sent.map((one) => one.partition) : group)
+        failed(partition, error, nodeId);
     } finally {
       clearInterval(watch);
-      for (const { lane } of sent) lane.askedOf = undefined;
+      for (const { partition } of sent) partition.askedOf = undefined;
       asked.delete(nodeId);
       if (asked.size === 0) brokers.busy(false);
       if (!aborted) flush();
     }
   }
 
-  /** Of the lanes that this broker still leads; synchronous, so that what is taken is attempted. */
-  function takeBatches(nodeId: number, group: Lane[]): { lane: Lane; batch: PartitionBatch }[] {
-    const taken: { lane: Lane; batch: PartitionBatch }[] = [];
+  /** Of the partitions that this broker still leads; synchronous, so that what is taken is attempted. */
+  function takeBatches(nodeId: number, group: PartitionQueue[]): Sent[] {
+    const taken: Sent[] = [];
     let records = batchLimits.maxRecords;
     let bytes = batchLimits.maxBytes;
     // Whoever comes first leaves room for the others only when there is some.
     group.sort(() => Math.random() - 0.5);
-    for (const lane of group) {
-      if (leaderOf(lane) !== nodeId || lane.askedOf !== undefined || lane.producer === undefined) continue;
+    for (const partition of group) {
+      if (leaderOf(partition) !== nodeId || partition.askedOf !== undefined || partition.producer === undefined)
+        continue;
       if (taken.length > 0 && (records <= 0 || bytes <= 0)) break;
-      const isNew = lane.attempted.length === 0;
-      if (isNew) lane.attempted.push(firstOf(lane, Math.max(records, 1), bytes));
-      const [batch] = lane.attempted;
+      const isNew = partition.attempted.length === 0;
+      if (isNew) partition.attempted.push(firstOf(partition, Math.max(records, 1), bytes));
+      const [batch] = partition.attempted;
       if (batch === undefined || batch.length === 0) {
-        lane.attempted.shift();
+        partition.attempted.shift();
         continue;
       }
       records -= batch.length;
       for (const record of batch) bytes -= record.bytes;
       taken.push({
-        lane,
+        partition,
         batch: {
-          partition: lane.partition,
+          partition: partition.number,
           records: batch,
-          producer: lane.producer,
-          sequence: lane.sequence,
-          resent: lane.uncertain,
+          producer: partition.producer,
+          sequence: partition.sequence,
+          resent: partition.uncertain,
         },
       });
-      lane.uncertain = true;
-      lane.askedOf = nodeId;
+      partition.uncertain = true;
+      partition.askedOf = nodeId;
     }
     return taken;
   }
 
-  function firstOf(lane: Lane, maxRecords: number, maxBytes: number): ShipRecord[] {
+  function firstOf(partition: PartitionQueue, maxRecords: number, maxBytes: number): ShipRecord[] {
     let count = 0;
     let size = 0;
-    for (; count < lane.waiting.length && count < maxRecords; count++) {
-      size += lane.waiting[count]!.bytes;
+    for (; count < partition.waiting.length && count < maxRecords; count++) {
+      size += partition.waiting[count]!.bytes;
       if (count > 0 && size > maxBytes) break;
     }
-    if (count === lane.waiting.length) {
-      const all = lane.waiting;
-      lane.waiting = [];
-      lane.mixed = false;
+    if (count === partition.waiting.length) {
+      const all = partition.waiting;
+      partition.waiting = [];
+      partition.mixed = false;
       return all;
     }
-    return lane.waiting.splice(0, count);
+    return partition.waiting.splice(0, count);
   }
 
   /** Gives up on a broker that answers too late, or whose partitions are led by another one meanwhile. */
@@ -341,56 +349,58 @@ export function createSender(
     return watch;
   }
 
-  function settle(sent: readonly { lane: Lane; batch: PartitionBatch }[], codes: ReadonlyMap<number, number>): void {
+  /** What the broker's answer means for each batch. */
+  function answered(sent: readonly Sent[], codes: ReadonlyMap<number, number>): void {
     let records = 0;
     let bytes = 0;
-    for (const { lane, batch } of sent) {
-      lane.askedOf = undefined;
-      const code = codes.get(lane.partition);
-      const error = code === 0 ? undefined : code === undefined ? unanswered(lane) : errors.createErrorFromCode(code);
+    for (const { partition, batch } of sent) {
+      partition.askedOf = undefined;
+      const code = codes.get(partition.number);
+      const error =
+        code === 0 ? undefined : code === undefined ? unanswered(partition) : errors.createErrorFromCode(code);
       const type = (error as { type?: string } | undefined)?.type ?? '';
       if (error === undefined || type === ALREADY_THERE) {
-        lane.sequence = (lane.sequence + batch.records.length) % SEQUENCES;
-        done(lane);
+        partition.sequence = (partition.sequence + batch.records.length) % SEQUENCES;
+        done(partition);
         queue.release(batch.records);
         records += batch.records.length;
         for (const record of batch.records) bytes += record.bytes;
       } else if (REFUSALS.includes(type)) {
-        refused(lane, batch.records);
+        refused(partition, batch.records);
       } else {
         if (NUMBERS_LOST.includes(type)) {
-          lane.producer = undefined;
-          lane.sequence = 0;
+          partition.producer = undefined;
+          partition.sequence = 0;
         }
-        failed(lane, error);
+        failed(partition, error);
       }
     }
     if (records === 0) return;
     delivered += records;
-    if (queue.relaxed) drops.settle();
+    if (queue.relaxed) drops.endEpisodes();
     outageOver();
     deps.onDelivered({ records, bytes });
     if (queue.records === 0) for (const resolve of drained.splice(0)) resolve();
   }
 
-  const unanswered = ({ partition }: Lane) => new Error(`Kafka has left out partition ${partition} of its answer`);
+  const unanswered = ({ number }: PartitionQueue) => new Error(`Kafka has left out partition ${number} of its answer`);
 
-  function done(lane: Lane): void {
-    lane.attempted.shift();
-    lane.uncertain = lane.attempted.length > 0;
-    works(lane);
+  function done(partition: PartitionQueue): void {
+    partition.attempted.shift();
+    partition.uncertain = partition.attempted.length > 0;
+    works(partition);
   }
 
-  function works(lane: Lane): void {
-    lane.failures = 0;
-    lane.failedBy = undefined;
-    lane.notBeforeMs = 0;
-    lane.stuckSinceMs = undefined;
+  function works(partition: PartitionQueue): void {
+    partition.failures = 0;
+    partition.failedBy = undefined;
+    partition.notBeforeMs = 0;
+    partition.stuckSinceMs = undefined;
   }
 
   /** One record among them is to blame: halves until it is alone. */
-  function refused(lane: Lane, records: readonly ShipRecord[]): void {
-    done(lane);
+  function refused(partition: PartitionQueue, records: readonly ShipRecord[]): void {
+    done(partition);
     if (records.length === 1) {
       queue.release(records);
       drops.count('refused', 1);
@@ -398,19 +408,20 @@ export function createSender(
       return;
     }
     const half = records.length >> 1;
-    lane.attempted.unshift(records.slice(0, half), records.slice(half));
-    lane.uncertain = true;
+    partition.attempted.unshift(records.slice(0, half), records.slice(half));
+    partition.uncertain = true;
   }
 
-  /** @param by when it was the broker that failed, and with it all of its lanes */
-  function failed(lane: Lane, error: unknown, by?: number): void {
+  /** @param by when it was the broker that failed, and with it all of its partitions */
+  function failed(partition: PartitionQueue, error: unknown, by?: number): void {
     lastError = error;
-    lane.failures += 1;
-    lane.failedBy = by;
-    lane.notBeforeMs = now() + backoff(lane.failures);
-    lane.stuckSinceMs ??= now();
+    partition.failures += 1;
+    partition.failedBy = by;
+    partition.notBeforeMs = now() + backoff(partition.failures);
+    partition.stuckSinceMs ??= now();
     // New sequence numbers help against the loss of the old ones.
-    if ((error as { retriable?: boolean } | undefined)?.retriable === false && lane.producer !== undefined) tell(error);
+    if ((error as { retriable?: boolean } | undefined)?.retriable === false && partition.producer !== undefined)
+      tell(error);
     void look();
   }
 
@@ -447,31 +458,31 @@ export function createSender(
   }
 
   function learn(fresh: readonly Partition[]): void {
-    partitions = fresh;
+    metadata = fresh;
     lookedMs = now();
     leaders = new Map(fresh.map(({ partitionId, leader }) => [partitionId, leader]));
-    for (const { partitionId } of fresh) laneOf(partitionId);
-    for (const lane of lanes.values()) {
-      const leader = leaderOf(lane);
-      if (leader < 0) lane.stuckSinceMs ??= now();
-      else if (lane.failures === 0) lane.stuckSinceMs = undefined;
-      const { askedOf } = lane;
+    for (const { partitionId } of fresh) queueOf(partitionId);
+    for (const partition of partitions.values()) {
+      const leader = leaderOf(partition);
+      if (leader < 0) partition.stuckSinceMs ??= now();
+      else if (partition.failures === 0) partition.stuckSinceMs = undefined;
+      const { askedOf } = partition;
       if (askedOf === undefined || leader === askedOf || leader < 0 || !isSlow(askedOf)) continue;
-      brokers.giveUp(askedOf, `broker ${askedOf} does not answer and no longer leads partition ${lane.partition}`);
+      brokers.giveUp(askedOf, `broker ${askedOf} does not answer and no longer leads partition ${partition.number}`);
     }
   }
 
   function inTrouble(): boolean {
     if (blindSinceMs !== undefined) return true;
     let some = false;
-    for (const lane of lanes.values()) {
-      if (takes(lane)) some = true;
-      else if (hasWork(lane)) return true;
+    for (const partition of partitions.values()) {
+      if (takes(partition)) some = true;
+      else if (hasWork(partition)) return true;
     }
-    return !some && queue.waiting > 0 && lanes.size > 0;
+    return !some && queue.waiting > 0 && partitions.size > 0;
   }
 
-  /** Looks and tries again, more and more slowly, until all lanes with records work. */
+  /** Looks and tries again, more and more slowly, until all partitions with records work. */
   function tend(): void {
     if (aborted || troubleTimer !== undefined) return;
     if (!inTrouble()) {
@@ -480,10 +491,10 @@ export function createSender(
     }
     let since = blindSinceMs ?? Number.POSITIVE_INFINITY;
     let reason = lastError;
-    for (const lane of lanes.values()) {
-      if (lane.stuckSinceMs === undefined || (!hasWork(lane) && queue.waiting === 0)) continue;
-      since = Math.min(since, lane.stuckSinceMs);
-      reason ??= new Error(`partition ${lane.partition} has no leader`);
+    for (const partition of partitions.values()) {
+      if (partition.stuckSinceMs === undefined || (!hasWork(partition) && queue.waiting === 0)) continue;
+      since = Math.min(since, partition.stuckSinceMs);
+      reason ??= new Error(`partition ${partition.number} has no leader`);
     }
     if (now() - since >= OUTAGE_MS) tell(reason);
     const delay = blindSinceMs === undefined ? Math.min(backoff(++troubleLooks), MAX_LOOK_MS) : backoff(lookFailures);
@@ -546,12 +557,11 @@ function backoff(failures: number): number {
   return backoffMs(failures, BACKOFF, Math.random);
 }
 
-// Which partition a record goes to when it is sent for the first time. In: the topic's partitions and the record's key. Out: a
-// partition number. What was attempted once stays with its partition: see sender.ts.
+// ---- which partition takes a record at its first attempt ----
 
 /**
- * Keys are placed as Kafka's Java client places them (murmur2), so that all producers of a call's records agree. Records
- * without key take turns over the partitions that are `usable`: one for a while, which makes few, large batches.
+ * The partition's number. Keys are placed as Kafka's Java client places them (murmur2), so that all producers of a call's records
+ * agree. Records without key take turns over the partitions that are `usable`: one for a while, which makes few, large batches.
  */
 export function choosePartition(
   partitions: readonly { readonly partitionId: number }[],

@@ -360,7 +360,7 @@ function bytes(value: ArrayBuffer | SharedArrayBuffer | ArrayBufferView): string
   return data.length <= MAX_BASE64_BYTES ? data.toString('base64') : `[${data.length} bytes]`;
 }
 
-// Is a value plain JSON data, so that any serialiser writes it the same way? Errs on the side of "no".
+// ---- is a value plain JSON data, so that any serialiser writes it the same way? In doubt, no. ----
 
 const PLAIN_DEPTH = 8;
 const PLAIN_ITEMS = 200;

@@ -1,6 +1,7 @@
-// Bytes in, lines out. Guarantee: whatever the pieces the bytes come in, the same lines with the same offsets, each byte
-// looked at and copied at most a fixed number of times; memory is bounded by `maxLineBytes`; a line is a view of the piece
-// it arrived in, copied only when it spans pieces.
+// Bytes in, lines out: the splitter, and the two sources that have nothing but a stream, standard input and a named pipe.
+// Guarantee: whatever the pieces the bytes come in, the same lines with the same offsets, each byte looked at and copied at most a
+// fixed number of times; memory is bounded by `maxLineBytes`; a line is a view of the piece it arrived in, copied only when it
+// spans pieces. What was read from a stream cannot be read again, so nothing is remembered between runs.
 
 import { randomUUID } from 'node:crypto';
 import { constants, open } from 'node:fs';
@@ -162,10 +163,9 @@ function endOfCharacter(value: Buffer, end: number): number {
   return end;
 }
 
-// Standard input as a source: one record per line, until it ends. Nothing is remembered between runs: whoever pipes
-// data in decides what is sent again.
+// ---- standard input as a source: one record per line, until it ends ----
 
-/** `ended` resolves at the end of input; it rejects with LOGPIPE_SOURCE_FAILED when reading fails. */
+/** Whoever pipes data in decides what is sent again. `ended` resolves at the end of input; it rejects with LOGPIPE_SOURCE_FAILED when reading fails. */
 export function createStdinSource(
   options: { input: NodeJS.ReadableStream; maxLineBytes: number },
   deps: { log: Log; clock: Clock },
@@ -231,8 +231,7 @@ export function createStdinSource(
   };
 }
 
-// A named pipe among the files. In: what its writers write, one after the other. Out: chunks of lines. What was read cannot be
-// read again, so nothing is remembered between runs. Guarantee: a pipe without a writer holds up nobody.
+// ---- a named pipe among the files: one without a writer holds up nobody ----
 
 export interface PipeReader {
   /** Time to see whether a writer has come. */

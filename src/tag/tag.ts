@@ -50,8 +50,7 @@ function firstText(...candidates: unknown[]): string | undefined {
   return candidates.find((text): text is string => typeof text === 'string' && text.trim() !== '');
 }
 
-// The application's event contract as JSON schemas, generated from the catalogue and compiled once.
-// In: a parsed document whose `event` is declared; out: whether it carries what its contract asks for.
+// ---- the application's event contract, as JSON schemas made from the catalogue ----
 
 const JSON_TYPES: Partial<Record<FieldType, object>> = {
   keyword: { type: 'string', minLength: 1 },

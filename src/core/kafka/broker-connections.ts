@@ -1,6 +1,6 @@
-// Connections to Kafka's brokers, and questions put to them. In: how to reach them. Out: answers. Guarantee: every answer is
-// waited for by a clock that nobody sets, for a bounded time; a broker that does not answer holds up no question that another one
-// can answer.
+// Connections to Kafka's brokers, and questions put to them. In: how to reach them. Out: answers, and words for what went wrong.
+// Guarantee: every answer is waited for by a clock that nobody sets, for a bounded time; a broker that does not answer holds up no
+// question that another one can answer; nothing of the configuration is repeated in words, so no secret either.
 //
 // kafkajs's own connections, logins and message formats, without its cluster, its producer and its consumer: those take a topic
 // with one leaderless partition for a topic without metadata, ask for metadata where they are still connected, were it a frozen
@@ -322,6 +322,8 @@ function shuffled<T>(list: T[]): T[] {
   return list;
 }
 
+// ---- answers ----
+
 /** Waiting does not keep the process alive. @throws Error when Kafka has not answered within `ms` */
 export function answerWithin<T>(answer: Promise<T>, ms: number, what: string): Promise<T> {
   return within(answer, ms, `${what}: Kafka did not answer within ${ms} ms`, systemClock.after);
@@ -331,6 +333,23 @@ export function answerWithin<T>(answer: Promise<T>, ms: number, what: string): P
 function asItIs({ request, response }: Protocol): object {
   return { request, response: { decode: response.decode, parse: async (answer: unknown) => answer } };
 }
+
+/**
+ * What a send of kafkajs has really achieved: when a leader moves to a broker that has already answered, kafkajs forgets the moved
+ * partition and still resolves.
+ * @throws Error naming the partitions nobody acknowledged: to be sent again
+ */
+export function assertAcknowledged(
+  answers: readonly { readonly partition: number }[],
+  partitions: Iterable<number>,
+  topic: string,
+): void {
+  const acknowledged = new Set(answers.map(({ partition }) => partition));
+  const missing = [...new Set(partitions)].filter((partition) => !acknowledged.has(partition));
+  if (missing.length > 0) throw new Error(`no broker acknowledged partitions ${missing.join(', ')} of ${topic}`);
+}
+
+// ---- words for people ----
 
 /**
  * kafkajs's warnings and errors as texts. While a broker is away it repeats them several times a second; the same one is
@@ -349,29 +368,13 @@ export function passOn(
   };
 }
 
-// What a send of kafkajs has really achieved. When a leader moves to a broker that has already answered, kafkajs forgets the moved
-// partition and still resolves. Guarantee: who gets by here has every partition acknowledged.
-
-/** @throws Error naming the partitions nobody acknowledged: to be sent again */
-export function assertAcknowledged(
-  answers: readonly { readonly partition: number }[],
-  partitions: Iterable<number>,
-  topic: string,
-): void {
-  const acknowledged = new Set(answers.map(({ partition }) => partition));
-  const missing = [...new Set(partitions)].filter((partition) => !acknowledged.has(partition));
-  if (missing.length > 0) throw new Error(`no broker acknowledged partitions ${missing.join(', ')} of ${topic}`);
-}
-
-// Why a connection to Kafka failed, in words an operator can act on. In: what kafkajs threw. Out: its text and what to check.
-// Guarantee: nothing of the configuration is repeated, so no secret either.
-
 /** Codes of Node for a certificate that was looked at and not believed. */
 const UNTRUSTED = /CERT|VERIFY_LEAF|SELF_SIGNED|ALTNAME/;
 /** How OpenSSL words things: an address, a number, then the text between the last colons. */
 const OPENSSL = /(?:[0-9A-F]+:)?error:[0-9A-F]+:SSL routines:[^:]*:([^:]+):[^\n]*\n?/;
 
 /**
+ * Why a connection failed, and what to check.
  * @param section Where `ssl` and `sasl` are written, for example `kafka.`
  * @returns the error's own text when nothing is known about it
  */

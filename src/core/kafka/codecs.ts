@@ -75,6 +75,8 @@ async function guarded<T>(codec: string, work: () => Promise<T> | T): Promise<T>
   }
 }
 
+// ---- gzip ----
+
 const gzipAsync = promisify(gzip);
 const unzipAsync = promisify(unzip);
 
@@ -105,6 +107,8 @@ export const gzipCodec: Codec = {
     }
   },
 };
+
+// ---- snappy ----
 
 // snappy-java's framing, which Kafka's Java clients and brokers write and librdkafka and others leave out:
 // magic, version 1, compatible from 1, then blocks as (length: int32, raw snappy).
@@ -195,6 +199,8 @@ async function uncompressBlocks(blocks: readonly SnappyBlock[]): Promise<Buffer[
     Promise.all(blocks.map(async ({ bytes }) => (await uncompress(bytes, { asBuffer: true })) as Buffer)),
   );
 }
+
+// ---- lz4 ----
 
 /** LZ4 in its frame format, as Kafka has it since message format 2. */
 export const lz4Codec: Codec = {
@@ -316,7 +322,9 @@ function lz4Block(bytes: Buffer, out: Buffer, start: number, limit: number): num
   throw damaged('lz4: a block is damaged');
 }
 
-/** Zstandard, for reading only. */
+// ---- zstd ----
+
+/** For reading only. */
 export const zstdCodec: Codec = {
   name: 'zstd',
 
@@ -483,6 +491,8 @@ function* zstdFrames(data: Buffer): Generator<ZstdFrame> {
     start = end;
   }
 }
+
+// ---- all of them ----
 
 const CODECS: readonly (Codec | undefined)[] = [undefined, gzipCodec, snappyCodec, lz4Codec, zstdCodec];
 

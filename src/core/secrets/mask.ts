@@ -572,9 +572,10 @@ function endsWord(text: string, end: number): boolean {
   return !isLower(after) || (after === 115 && !isLower(text.charCodeAt(end + 1)));
 }
 
-// The operator's own patterns. In: sources of regular expressions; out: a masker of texts.
-// Guarantee: a pattern sees at most 4,096 characters at a time, so one that is quadratic in what it searches costs a
-// bounded amount per character; windows overlap by 1,024 characters, which is the longest match that is certainly found.
+// ---- the operator's own patterns ----
+
+// A pattern sees at most 4,096 characters at a time, so one that is quadratic in what it searches costs a bounded amount per
+// character; windows overlap by 1,024 characters, which is the longest match that is certainly found.
 
 export const WINDOW = 4_096;
 export const OVERLAP = 1_024;

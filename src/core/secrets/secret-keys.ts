@@ -1,6 +1,8 @@
-// Does a key announce a secret? In: a key in any spelling. Out: the kind of secret, or undefined.
+// What announces a secret, and where it ends: keys, and the ways texts are written. In: a key in any spelling; a text and a place in
+// it. Out: the kind of secret, or undefined; where a quote, a group, a value or a header line ends.
 // A key is split into words where case or punctuation changes, and judged by how it *ends*: `dbPassword`, `api.key` and
-// `X-Auth-Token` are secret; `passwordReset`, `token_count`, `apiKeyId` and `secretary` are not. Linear in the key.
+// `X-Auth-Token` are secret; `passwordReset`, `token_count`, `apiKeyId` and `secretary` are not. Guarantee: linear in the key; one
+// step per character read, and bounded look-ahead.
 import { MASK } from './secret-forms.ts';
 
 /**
@@ -173,8 +175,7 @@ function letterKind(code: number): number {
   return code > 127 ? LOWER : OTHER;
 }
 
-// How texts are written: quotes at any depth of escaping, groups in brackets, values with and without quotes, header lines.
-// In: a text and a place in it. Out: where something ends. Guarantee: one step per character read, and bounded look-ahead.
+// ---- how texts are written: quotes at any depth of escaping, groups in brackets, values, header lines ----
 
 /** How far one looks for a sign before it gives up. */
 export const MAX_LOOK = 128;

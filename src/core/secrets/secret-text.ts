@@ -1,6 +1,8 @@
-// Secrets in running text that show by the word before them: `password=x`, `"api_key": "x"`, `Cookie: a=b`, `--token x`,
-// `Password for bob: x`, `<pin>x</pin>`, in JSON, YAML, query strings, XML, SQL, command lines and any escaping of these.
-// In: a text and the place of a word such as `token`. Out: what to cut. Guarantee: what a rule reads it cuts, or it is bounded.
+// Secrets in running text. They show by the word before them: `password=x`, `"api_key": "x"`, `Cookie: a=b`, `--token x`,
+// `Password for bob: x`, `<pin>x</pin>`, in JSON, YAML, query strings, XML, SQL, command lines and any escaping of these; or by
+// their place in a command or statement: `curl -u user:x`, `mysql -px`, `INSERT … VALUES ('x')`. In: a text and the place of a
+// word such as `token`. Out: what to cut. Guarantee: what a rule reads it cuts, or it is bounded; each line and each list of
+// values is read once.
 
 import { type Cut, looksRandom, MASK, type Rule } from './secret-forms.ts';
 import {
@@ -596,8 +598,7 @@ export function saysNothing(value: string, strict: boolean): boolean {
   return trimmed === '' || isNothing(trimmed) || (!strict && STATES.has(trimmed.toLowerCase()));
 }
 
-// Secrets in commands and statements, which show by their place: `curl -u user:x`, `mysql -px`, `INSERT … VALUES ('x')`.
-// In: a text. Out: the text with them masked. Guarantee: each line and each list of values is read once.
+// ---- commands and statements ----
 
 /** Where the parts of a statement or command stand that are read as a whole: these marks lead there. */
 export const COMMAND_ANCHORS = [' -u', ' -p', ' -a ', ' -w ', ' --user'];

@@ -1,6 +1,7 @@
 // What stands in a file, plain or gzip, and how it is recognised under another name or inode. In: a path. Out: bytes by place;
-// marks, which are hashes of short stretches. Guarantee: a compressed file is unpacked as it is read, a window at a time; its
-// places are those of the text.
+// marks, which are hashes of short stretches; of a name, the live files it may have been rotated from, and which of two rotated
+// files is older when their times do not tell (the folder itself is looked at by the follower). Guarantee: a compressed file is
+// unpacked as it is read, a window at a time; its places are those of the text.
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
@@ -192,8 +193,7 @@ export async function isCopy(candidate: Content, original: Content): Promise<'co
   }
 }
 
-// What rotated files are called. In: a file's name. Out: the names of the live files it may have been rotated from, and which
-// of two rotated files is older when their times do not tell. Pure; the folder is looked at by the follower.
+// ---- what rotated files are called ----
 
 const GZIP = '.gz';
 /** What stands behind or within a name: separators, digits, and the letters of a time (2026-11-28T00:00Z) or week (w48). */

@@ -103,7 +103,7 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
   let followers: FileFollower[] = [];
   let journal: FileJournal | undefined;
   let unlock = () => {};
-  let lanes = 0;
+  let partitions = 0;
   let stopping = false;
   let started = false;
   let failed: string | undefined;
@@ -243,14 +243,14 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
     }
   };
 
-  const settle = async () => {
-    for (const follower of followers) follower.settle();
+  const commit = async () => {
+    for (const follower of followers) follower.commit();
     await save();
   };
 
   const scheduleSave = () => {
     cancelSave = clock.after(config.commitIntervalMs, () => {
-      settle().finally(() => {
+      commit().finally(() => {
         if (started) scheduleSave();
       });
     });
@@ -269,7 +269,7 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
       pool: createPool(),
       owners: new Map<string, FileFollower>(),
       paths: new Set(paths),
-      newLane: () => lanes++,
+      newPartition: () => partitions++,
       wake(follower: FileFollower) {
         busy.add(follower);
         wakeUp();
@@ -331,7 +331,7 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
       if (!wasStarted) return;
       // A chunk that nobody takes any more must not keep the process from ending.
       await endsWithin(loop, CLOSE_MS, clock.after);
-      await settle();
+      await commit();
       for (const follower of followers) await follower.close();
       unlock();
     },

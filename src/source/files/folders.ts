@@ -24,7 +24,7 @@ export interface Folders {
 }
 
 export function createFolders(): Folders {
-  const known = new Map<string, { listing: Listing; mtimeMs: number; isSettled: boolean }>();
+  const known = new Map<string, { listing: Listing; mtimeMs: number; isCertain: boolean }>();
   const checked = new Set<string>();
   return {
     nextRound: () => checked.clear(),
@@ -37,9 +37,9 @@ export function createFolders(): Folders {
         (found) => found.mtimeMs,
         () => 0,
       );
-      if (before?.mtimeMs === mtimeMs && before.isSettled) return before.listing;
+      if (before?.mtimeMs === mtimeMs && before.isCertain) return before.listing;
       const listing = read(folder, await readdir(folder).catch(() => []));
-      known.set(folder, { listing, mtimeMs, isSettled: Math.abs(now - mtimeMs) > TICK_MS });
+      known.set(folder, { listing, mtimeMs, isCertain: Math.abs(now - mtimeMs) > TICK_MS });
       return listing;
     },
   };

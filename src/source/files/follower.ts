@@ -61,7 +61,7 @@ export interface FileFollower {
   /** What cannot be read, in words. */
   trouble(): string | undefined;
   /** Takes over what is accounted for into the journal's entries. */
-  settle(): void;
+  commit(): void;
   close(): Promise<void>;
 }
 
@@ -82,7 +82,7 @@ export interface FollowerDeps {
   readonly owners: Map<string, FileFollower>;
   /** Every configured path: a live file of its own is nobody's rotated one. */
   readonly paths: ReadonlySet<string>;
-  newLane(): number;
+  newPartition(): number;
   /** The follower may have something to read. */
   wake(follower: FileFollower): void;
   dropped(reason: DropReason): void;
@@ -116,7 +116,7 @@ interface Member {
   content: Content | undefined;
   /** For the pool. */
   readonly release: () => Promise<void>;
-  readonly lane: number;
+  readonly partition: number;
   readonly splitter: LineSplitter;
   /** The next byte to read; the splitter holds those from its own position on. */
   readAt: number;
@@ -154,7 +154,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
   /** Oldest first. */
   let members: Member[] = [];
   /** Files that need no reading as long as they stay as they are: copies of others, or too early to tell. */
-  const passedOver = new Map<string, { size: number; mtimeMs: number; isSettled: boolean; original: Member }>();
+  const passedOver = new Map<string, { size: number; mtimeMs: number; isDecided: boolean; original: Member }>();
   const troubles = new Map<string, string>();
   let listings: Listing[] = [];
   /** Where the path's symbolic link has led. */
@@ -178,7 +178,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
         member.content = undefined;
         await content?.close();
       },
-      lane: deps.newLane(),
+      partition: deps.newPartition(),
       splitter: createLineSplitter({
         offset: entry.position,
         maxLineBytes,
@@ -205,7 +205,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
       isDone: entry.finished !== undefined,
       isForgettable: false,
     };
-    tracker.start(member.lane, entry.position);
+    tracker.start(member.partition, entry.position);
     return member;
   };
 
@@ -420,7 +420,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     const before = passedOver.get(sighting.key);
     const isSame = before?.size === sighting.size && before.mtimeMs === sighting.mtimeMs;
     const isOld = clock.now() - sighting.mtimeMs > rotationGraceMs;
-    if (isSame && before.original.place !== 'lost' && (before.isSettled || !isOld)) return;
+    if (isSame && before.original.place !== 'lost' && (before.isDecided || !isOld)) return;
     const content = await openContent(sighting.name, sighting.key);
     let isTaken = false;
     try {
@@ -429,7 +429,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
       if (original) {
         const { size, mtimeMs } = sighting;
         passedOver.set(sighting.key, { size, mtimeMs, ...original });
-        if (!original.isSettled) mustLook = true;
+        if (!original.isDecided) mustLook = true;
         return;
       }
       passedOver.delete(sighting.key);
@@ -464,12 +464,12 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     for (const original of members) {
       if (original.place === 'lost' || !(await compare(content, marksOf(original))).agrees) continue;
       const verdict = await isCopy(content, await open(original));
-      if (verdict === 'copy') return { original, isSettled: true };
-      if (verdict === 'unclear' && !mustDecide) return { original, isSettled: false };
+      if (verdict === 'copy') return { original, isDecided: true };
+      if (verdict === 'unclear' && !mustDecide) return { original, isDecided: false };
       // Emptied in this very moment: the next look finds its heir.
       if (verdict === 'other' && !(await holds(original))) {
         await lose(original);
-        return { original, isSettled: false };
+        return { original, isDecided: false };
       }
     }
     return undefined;
@@ -477,7 +477,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
 
   const isLive = ({ name }: Sighting) => name === path || targets.has(name);
 
-  const settleDown = (member: Member, sighting: Sighting, content: Content): Member => {
+  const attach = (member: Member, sighting: Sighting, content: Content): Member => {
     member.place = 'there';
     member.content = content;
     member.size = sighting.size;
@@ -499,7 +499,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     member.isVerified = true;
     member.isNews = true;
     if (!content.gzip && sighting.size < readAt) member.shortBytes = sighting.size;
-    return settleDown(member, sighting, content);
+    return attach(member, sighting, content);
   };
 
   const begin = async (sighting: Sighting, content: Content): Promise<Member> => {
@@ -520,7 +520,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     member.isVerified = true;
     members.push(member);
     log.info('reading file', { path: name, identity, from: 0 });
-    return settleDown(member, sighting, content);
+    return attach(member, sighting, content);
   };
 
   /** Enough for a look in which no name has changed. @returns false when that does not hold */
@@ -615,7 +615,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
   const toChunk = (member: Member, records: RawRecord[], from: number): Chunk | undefined => {
     const end = member.splitter.position;
     if (end === from) return undefined;
-    const segment = tracker.open(member.lane, from, end - 1, records.length);
+    const segment = tracker.open(member.partition, from, end - 1, records.length);
     if (records.length === 0) return undefined;
     let bytes = 0;
     for (const { value } of records) bytes += value?.length ?? 0;
@@ -807,10 +807,10 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
       const [trouble] = troubles;
       return trouble && `${trouble[0]}: ${trouble[1]}`;
     },
-    settle() {
+    commit() {
       for (const member of members) {
-        const { entry, lane, splitter, recent } = member;
-        const position = tracker.committable(lane) ?? entry.position;
+        const { entry, partition, splitter, recent } = member;
+        const position = tracker.committable(partition) ?? entry.position;
         if (position > entry.position) {
           entry.position = position;
           const due = recent.filter(([offset]) => offset <= position);

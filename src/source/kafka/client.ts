@@ -1,5 +1,6 @@
-// How logpipe reaches Kafka. In: the `kafka` section of the configuration. Out: a kafkajs client that logs into our log,
-// knows every codec and retries quickly. Guarantee: no error or log line made here carries a password or a key.
+// Kafka as the server uses it. In: the sections `kafka` and `intake` of the configuration. Out: a kafkajs client that logs into our
+// log, knows every codec and retries quickly; addresses for readers without a group; what a failure means, and words for it.
+// Guarantee: no error or log line made here carries a password or a key.
 import { readFileSync } from 'node:fs';
 import type { ICustomPartitioner, Kafka, KafkaConfig as KafkaJsConfig } from 'kafkajs';
 import kafkajs from 'kafkajs';
@@ -197,97 +198,7 @@ export interface KafkaConfig {
   readonly alerterGroup: string;
 }
 
-/** For readers without a group. @throws as createKafka */
-export function addressesOf(config: KafkaConfig): BrokerAddresses {
-  prepareKafkaJs();
-  const { brokers, clientId, ssl, sasl, connectionTimeoutMs, requestTimeoutMs } = config;
-  return {
-    ...{ brokers, clientId, connectionTimeoutMs, answerTimeoutMs: requestTimeoutMs },
-    ssl: ssl !== false && tlsOptions(ssl),
-    sasl: sasl && ({ ...sasl } as NonNullable<BrokerAddresses['sasl']>),
-  };
-}
-
-/** Codecs, clocks and the decoder of fetch answers: for the whole process. */
-function prepareKafkaJs(): void {
-  registerCodecs();
-  repairKafkaJsTime();
-  installFetchDecoder();
-}
-
-/**
- * A kafkajs client for the configured cluster; nothing is connected yet. Use one client per consumer: consumers of one
- * client share kafkajs's table of committed offsets.
- * @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE when a TLS file cannot be read
- */
-export function createKafka(config: KafkaConfig, log: Log): Kafka {
-  prepareKafkaJs();
-  const options: KafkaJsConfig = {
-    brokers: [...config.brokers],
-    clientId: config.clientId,
-    connectionTimeout: config.connectionTimeoutMs,
-    requestTimeout: config.requestTimeoutMs,
-    // The first retry is the usual one (a coordinator still loading): kafkajs's 300 ms would show up as latency.
-    retry: { initialRetryTime: 30, maxRetryTime: 2_000, retries: 8 },
-    logLevel: kafkajs.logLevel.INFO,
-    logCreator: () => routeKafkaJsLogs(log),
-  };
-  if (config.ssl !== false) options.ssl = tlsOptions(config.ssl);
-  if (config.sasl) options.sasl = { ...config.sasl } as NonNullable<KafkaJsConfig['sasl']>;
-  return new kafkajs.Kafka(options);
-}
-
-/** kafkajs's own default, named because leaving it out makes kafkajs print a migration notice. */
-export const defaultPartitioner: ICustomPartitioner = () => kafkajs.Partitioners.DefaultPartitioner();
-
-function tlsOptions(ssl: Exclude<KafkaConfig['ssl'], false>) {
-  return {
-    ...(ssl.caFile === undefined ? {} : { ca: readPem('kafka.ssl.caFile', ssl.caFile) }),
-    ...(ssl.certFile === undefined ? {} : { cert: readPem('kafka.ssl.certFile', ssl.certFile) }),
-    ...(ssl.keyFile === undefined ? {} : { key: readPem('kafka.ssl.keyFile', ssl.keyFile) }),
-    ...(ssl.serverName === undefined ? {} : { servername: ssl.serverName }),
-  };
-}
-
-function readPem(path: string, file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new LogpipeError(
-      'LOGPIPE_CONFIG_UNREADABLE',
-      `${path}: ${file} cannot be read (${errorText(error)}); name a readable PEM file`,
-      error,
-    );
-  }
-}
-
-// Said each time a producer is built with limited retries; the one that is knows what it does.
-const EXPECTED = 'Limiting retries for the idempotent producer';
-
-/**
- * kafkajs repeats a connection error several times a second while a broker is away, so the same message is passed on
- * once a minute. Its errors become warnings: what they mean for logpipe is said by the one who supervises the client.
- */
-function routeKafkaJsLogs(log: Log): (entry: {
-  namespace: string;
-  level: number;
-  /** kafkajs sometimes gives an error where it promises a text. */
-  log: { message: unknown; error?: unknown; broker?: unknown; groupId?: unknown };
-}) => void {
-  const maySay = createThrottle();
-  return ({ namespace, level, log: entry }) => {
-    const meta: Record<string, unknown> = { from: `kafkajs ${namespace}`.trim() };
-    if (entry.broker !== undefined) meta.broker = entry.broker;
-    if (entry.groupId !== undefined) meta.groupId = entry.groupId;
-    if (entry.error !== undefined) meta.error = errorText(entry.error);
-    const message = errorText(entry.message);
-    if (level > kafkajs.logLevel.WARN || message.startsWith(EXPECTED)) return log.debug(message, meta);
-    if (maySay(`${namespace}|${message}`)) log.warn(message, meta);
-    else log.debug(message, meta);
-  };
-}
-
-// The `intake` section of the configuration: how records are fetched from Kafka and how offsets are committed.
+// ---- the `intake` section ----
 
 const MIB = 1024 * 1024;
 
@@ -360,7 +271,99 @@ export interface IntakeConfig {
   readonly giveUpAfter: number;
 }
 
-// What a dead consumer means. In: the error that ended it. Out: whether Kafka is merely away, and words for the operator.
+// ---- the client ----
+
+/**
+ * A kafkajs client for the configured cluster; nothing is connected yet. Use one client per consumer: consumers of one
+ * client share kafkajs's table of committed offsets.
+ * @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE when a TLS file cannot be read
+ */
+export function createKafka(config: KafkaConfig, log: Log): Kafka {
+  prepareKafkaJs();
+  const options: KafkaJsConfig = {
+    brokers: [...config.brokers],
+    clientId: config.clientId,
+    connectionTimeout: config.connectionTimeoutMs,
+    requestTimeout: config.requestTimeoutMs,
+    // The first retry is the usual one (a coordinator still loading): kafkajs's 300 ms would show up as latency.
+    retry: { initialRetryTime: 30, maxRetryTime: 2_000, retries: 8 },
+    logLevel: kafkajs.logLevel.INFO,
+    logCreator: () => routeKafkaJsLogs(log),
+  };
+  if (config.ssl !== false) options.ssl = tlsOptions(config.ssl);
+  if (config.sasl) options.sasl = { ...config.sasl } as NonNullable<KafkaJsConfig['sasl']>;
+  return new kafkajs.Kafka(options);
+}
+
+/** For readers without a group. @throws as createKafka */
+export function addressesOf(config: KafkaConfig): BrokerAddresses {
+  prepareKafkaJs();
+  const { brokers, clientId, ssl, sasl, connectionTimeoutMs, requestTimeoutMs } = config;
+  return {
+    ...{ brokers, clientId, connectionTimeoutMs, answerTimeoutMs: requestTimeoutMs },
+    ssl: ssl !== false && tlsOptions(ssl),
+    sasl: sasl && ({ ...sasl } as NonNullable<BrokerAddresses['sasl']>),
+  };
+}
+
+/** Codecs, clocks and the decoder of fetch answers: for the whole process. */
+function prepareKafkaJs(): void {
+  registerCodecs();
+  repairKafkaJsTime();
+  installFetchDecoder();
+}
+
+/** kafkajs's own default, named because leaving it out makes kafkajs print a migration notice. */
+export const defaultPartitioner: ICustomPartitioner = () => kafkajs.Partitioners.DefaultPartitioner();
+
+function tlsOptions(ssl: Exclude<KafkaConfig['ssl'], false>) {
+  return {
+    ...(ssl.caFile === undefined ? {} : { ca: readPem('kafka.ssl.caFile', ssl.caFile) }),
+    ...(ssl.certFile === undefined ? {} : { cert: readPem('kafka.ssl.certFile', ssl.certFile) }),
+    ...(ssl.keyFile === undefined ? {} : { key: readPem('kafka.ssl.keyFile', ssl.keyFile) }),
+    ...(ssl.serverName === undefined ? {} : { servername: ssl.serverName }),
+  };
+}
+
+function readPem(path: string, file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new LogpipeError(
+      'LOGPIPE_CONFIG_UNREADABLE',
+      `${path}: ${file} cannot be read (${errorText(error)}); name a readable PEM file`,
+      error,
+    );
+  }
+}
+
+// Said each time a producer is built with limited retries; the one that is knows what it does.
+const EXPECTED = 'Limiting retries for the idempotent producer';
+
+/**
+ * kafkajs repeats a connection error several times a second while a broker is away, so the same message is passed on
+ * once a minute. Its errors become warnings: what they mean for logpipe is said by the one who supervises the client.
+ */
+function routeKafkaJsLogs(log: Log): (entry: {
+  namespace: string;
+  level: number;
+  /** kafkajs sometimes gives an error where it promises a text. */
+  log: { message: unknown; error?: unknown; broker?: unknown; groupId?: unknown };
+}) => void {
+  const maySay = createThrottle();
+  return ({ namespace, level, log: entry }) => {
+    const meta: Record<string, unknown> = { from: `kafkajs ${namespace}`.trim() };
+    if (entry.broker !== undefined) meta.broker = entry.broker;
+    if (entry.groupId !== undefined) meta.groupId = entry.groupId;
+    if (entry.error !== undefined) meta.error = errorText(entry.error);
+    const message = errorText(entry.message);
+    if (level > kafkajs.logLevel.WARN || message.startsWith(EXPECTED)) return log.debug(message, meta);
+    if (maySay(`${namespace}|${message}`)) log.warn(message, meta);
+    else log.debug(message, meta);
+  };
+}
+
+// ---- what a failure means ----
 
 const AWAY = new Set([
   'KafkaJSConnectionError',

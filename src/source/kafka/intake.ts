@@ -306,12 +306,12 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
   };
 }
 
-// --- The gate: backpressure ---
+// ---- the gate: backpressure ----
 
 /** Shut while the pipeline still takes in the last chunk; waiting can be cut short. */
 interface Gate {
   readonly open: boolean;
-  /** Shut until the promise settles. What a rejection means is the caller's business. */
+  /** Shut until the promise is done. What a rejection means is the caller's business. */
   shutUntil(done: Promise<void>): void;
   /** Resolves when the gate opens, when `wake` is called, or after `ms`. */
   wait(ms: number): Promise<void>;
@@ -353,7 +353,7 @@ function createGate(clock: Clock): Gate {
   };
 }
 
-// --- Continuity: is this batch the next one? ---
+// ---- continuity: is this batch the next one? ----
 
 interface ContinuityCheck {
   /** False: the batch is not to be taken; `seek` has been called. */
@@ -368,7 +368,7 @@ interface ContinuityCheck {
  * the batch still waited in the queue of the old one. Such a batch lies beyond the committed offset. One seek back to
  * our position tells that apart from records that no longer exist: after those the same gap comes again.
  */
-function createContinuityCheck(
+export function createContinuityCheck(
   tracker: Pick<OffsetTracker, 'position'>,
   seek: (partition: number, offset: number) => void,
 ): ContinuityCheck {
@@ -388,7 +388,7 @@ function createContinuityCheck(
   };
 }
 
-// --- Delivery: from a batch to chunks ---
+// ---- delivery: from a batch to chunks ----
 
 interface KafkaDelivery {
   /**

@@ -47,7 +47,8 @@ interface Piece {
   left: number;
 }
 
-interface Lane {
+/** What is open of one partition. */
+interface Reading {
   live: boolean;
   position: number;
   finished: number | undefined;
@@ -59,28 +60,28 @@ interface Lane {
 /** `onStale(count)` hears of acknowledgements that came after their assignment had ended. */
 export function createOffsetTracker(onStale: (count: number) => void = () => {}): OffsetTracker {
   let epoch = 0;
-  let lanes = new Map<number, Lane>();
+  let partitions = new Map<number, Reading>();
   let unfinished = 0;
 
-  const retire = (lane: Lane) => {
-    lane.live = false;
-    for (const piece of lane.pieces) unfinished -= piece.left;
+  const retire = (reading: Reading) => {
+    reading.live = false;
+    for (const piece of reading.pieces) unfinished -= piece.left;
   };
 
-  const startLane = (partition: number, offset: number): Lane => {
-    const former = lanes.get(partition);
+  const startReading = (partition: number, offset: number): Reading => {
+    const former = partitions.get(partition);
     if (former) retire(former);
-    const lane: Lane = { live: true, position: offset, finished: undefined, committed: undefined, pieces: [] };
-    lanes.set(partition, lane);
-    return lane;
+    const reading: Reading = { live: true, position: offset, finished: undefined, committed: undefined, pieces: [] };
+    partitions.set(partition, reading);
+    return reading;
   };
 
-  const advance = (lane: Lane) => {
+  const advance = (reading: Reading) => {
     let finished = 0;
-    while (finished < lane.pieces.length && lane.pieces[finished]!.left === 0) finished++;
+    while (finished < reading.pieces.length && reading.pieces[finished]!.left === 0) finished++;
     if (finished === 0) return;
-    lane.finished = lane.pieces[finished - 1]!.last + 1;
-    lane.pieces.splice(0, finished);
+    reading.finished = reading.pieces[finished - 1]!.last + 1;
+    reading.pieces.splice(0, finished);
   };
 
   return {
@@ -90,19 +91,19 @@ export function createOffsetTracker(onStale: (count: number) => void = () => {})
 
     reset(next) {
       epoch = next;
-      for (const lane of lanes.values()) retire(lane);
-      lanes = new Map();
+      for (const reading of partitions.values()) retire(reading);
+      partitions = new Map();
     },
 
     start(partition, offset, due = false) {
-      const lane = startLane(partition, offset);
-      if (due) lane.finished = offset;
+      const reading = startReading(partition, offset);
+      if (due) reading.finished = offset;
     },
 
     open(partition, first, last, count) {
-      let lane = lanes.get(partition);
-      if (lane === undefined || first < lane.position) lane = startLane(partition, first);
-      const mine = lane;
+      let reading = partitions.get(partition);
+      if (reading === undefined || first < reading.position) reading = startReading(partition, first);
+      const mine = reading;
       const piece: Piece = { last, left: count };
       mine.position = last + 1;
       mine.pieces.push(piece);
@@ -123,22 +124,22 @@ export function createOffsetTracker(onStale: (count: number) => void = () => {})
       };
     },
 
-    position: (partition) => lanes.get(partition)?.position,
-    committable: (partition) => lanes.get(partition)?.finished,
+    position: (partition) => partitions.get(partition)?.position,
+    committable: (partition) => partitions.get(partition)?.finished,
 
     due() {
       const due: DueOffset[] = [];
-      for (const [partition, lane] of lanes) {
-        if (lane.finished !== undefined && lane.finished !== lane.committed) {
-          due.push({ partition, offset: lane.finished });
+      for (const [partition, reading] of partitions) {
+        if (reading.finished !== undefined && reading.finished !== reading.committed) {
+          due.push({ partition, offset: reading.finished });
         }
       }
       return due;
     },
 
     committed(partition, offset) {
-      const lane = lanes.get(partition);
-      if (lane) lane.committed = offset;
+      const reading = partitions.get(partition);
+      if (reading) reading.committed = offset;
     },
 
     unfinished: () => unfinished,

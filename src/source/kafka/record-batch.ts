@@ -1,5 +1,5 @@
-// One record batch of Kafka's message format 2. In: its bytes as a broker sent them. Out: kafkajs's messages.
-// https://kafka.apache.org/documentation/#recordbatch
+// One record batch of Kafka's message format 2. In: its bytes as a broker sent them. Out: kafkajs's messages, and of those raw
+// records. https://kafka.apache.org/documentation/#recordbatch
 //
 // Guarantee: linear in the bytes, whatever they are; nothing is read beyond them and nothing allocated on their word.
 // A batch becomes its records or, as ONE message in place of all of them,
@@ -509,7 +509,7 @@ class RecordReader {
   }
 }
 
-// kafkajs's messages as raw records. The hot path: one object per record and nothing else.
+// ---- messages -> raw records: the hot path, one object per record and nothing else ----
 
 const EVENT_ID_LENGTH = 26;
 /** The end of the year 9999: producers may claim any 64 bits, and no date is written beyond. */

@@ -190,7 +190,7 @@ async function disconnect(consumer: Consumer, clock: Clock): Promise<void> {
   await endsWithin(consumer.disconnect(), CLOSE_MS, clock.after).catch(() => {});
 }
 
-// --- The supervisor ---
+// ---- the supervisor ----
 
 /** A consumer that read this long was healthy: its crash is not one of a row. */
 export const HEALTHY_MS = 60_000;
@@ -232,10 +232,7 @@ export function createSupervisor(
 
   const afterCrash = async (error: Error): Promise<void> => {
     const healthy = readingSince !== undefined && clock.monotonicMs() - readingSince >= HEALTHY_MS;
-    if (readingSince !== undefined) {
-      absences = 0;
-      metrics.sourceRestarts.inc();
-    }
+    if (readingSince !== undefined) metrics.sourceRestarts.inc();
     const what = explainKafkaFailure(error);
     if (isKafkaAway(error)) {
       absences += 1;

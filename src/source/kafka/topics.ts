@@ -1,5 +1,6 @@
 // The topics logpipe needs. In: a client and the wanted settings. Out: the topics exist; what is set otherwise than
-// logpipe would set it is reported. Guarantee: an existing topic is never altered.
+// logpipe would set it is reported. Guarantee: an existing topic is never altered; a connection made for a question is closed again,
+// and a partition whose leader is just being elected costs patience, not the answer.
 
 import type { Admin, Kafka } from 'kafkajs';
 import kafkajs from 'kafkajs';
@@ -251,8 +252,7 @@ export async function topicMaxBytes(kafka: Kafka, topic: string, log: Log): Prom
   }
 }
 
-// Questions to the cluster about a topic. In: a client and the work. Out: what the work gives. Guarantee: the connection is
-// closed again; a partition whose leader is just being elected costs patience, not the answer.
+// ---- questions to the cluster ----
 
 /** An election takes a second or two; with a dead broker, as long as the cluster takes to notice it. */
 const PATIENCE_MS = 20_000;

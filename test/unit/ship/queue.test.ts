@@ -120,8 +120,8 @@ test('one notice per episode and reason', () => {
   });
   for (let i = 0; i < 5; i++) drops.count('queue-full', 1);
   drops.count('refused', 1);
-  drops.settle();
-  drops.settle();
+  drops.endEpisodes();
+  drops.endEpisodes();
   drops.count('queue-full', 2);
   expect(started.map(({ reason, total }) => [reason, total])).toEqual([
     ['queue-full', 1],
