@@ -163,11 +163,11 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
   const save = async () => {
     try {
       await journal?.save();
-      if (diskTrouble !== undefined) log.info('positions are written down again', { dataDir: config.dataDir });
+      if (diskTrouble !== undefined) log.info('positions are saved again', { dataDir: config.dataDir });
       diskTrouble = undefined;
     } catch (error) {
       if (diskTrouble === undefined) {
-        log.error('the positions could not be written down; trying again', { error: errorText(error) });
+        log.error('the positions could not be saved; trying again', { error: errorText(error) });
       }
       diskTrouble = errorText(error);
     }
