@@ -332,7 +332,7 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     isFiring,
     onKnown(keys, maxKeys) {
       metrics.firstSeenUsed.set(keys / maxKeys);
-      // It never empties, so this is logged once in a hold.
+      // It never empties, so this is said once in a hold.
       if (keys >= maxKeys) {
         log.error('First-seen rules know as many kinds as they can: further new ones are not reported', { keys });
       }

@@ -154,7 +154,7 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
         await step({ evalMs: evalMs ?? wallMs, wallMs });
       } catch (error) {
         if (error instanceof LostHoldError || stopped) return;
-        log.warn('The outcome of messages could not be written; trying again', { error: errorText(error) });
+        log.warn('What became of messages could not be written; trying again', { error: errorText(error) });
         settleSoon();
       }
     });

@@ -19,7 +19,7 @@ const EMBEDDED_LANE = 'embedded';
 /** Files whose lanes are held at a time; a rotated one is let go when it has been silent longest. */
 const MAX_EMBEDDED_LANES = 100;
 
-/** What a Kafka source knows of a partition it reads (source/kafka/intake.ts). */
+/** What a Kafka source knows of a partition it reads (kafka-intake.ts). */
 export interface LanePosition {
   readonly partition: number;
   /** Partitions of the topic. */

@@ -174,7 +174,7 @@ export function parseMeasures(text: string, env: Environment, place: string): Me
 }
 
 // The shape of measures.yml as JSON Schema: which keys there are, which values they take, which kind needs what.
-// What one schema cannot say (names, labels and fields that must exist) is checked below.
+// What one schema cannot say (names, labels and fields that must exist) is in measure-checks.ts.
 
 const UNITS = ['count', 'ratio', 'percent', 'ms', 's', 'bytes', 'bytes/s', 'per-second', 'per-minute'] as const;
 

@@ -1,4 +1,4 @@
-// Foreign shapes to the catalogue's, by the table of shapes.ts and, for lines, LINE_FORMATS. In: a parsed object of any producer, or a line
+// Foreign shapes to the catalogue's, by the tables of shapes.ts and lines.ts. In: a parsed object of any producer, or a line
 // of text; out: a new object in the catalogue's vocabulary. Guarantee: nothing is deleted: what has no place in the catalogue
 // stays where it was, what finds its place taken goes to `extra`. Linear: a group is copied once, however much moves.
 import { createFreeNames, FIELD_MAP } from './conform.ts';
