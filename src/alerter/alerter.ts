@@ -332,9 +332,9 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
     isFiring,
     onKnown(keys, maxKeys) {
       metrics.firstSeenUsed.set(keys / maxKeys);
-      // It never empties, so this is said once in a hold.
+      // It never empties, so this is logged once in a hold.
       if (keys >= maxKeys) {
-        log.error('First-seen rules know as many kinds as they can: further new ones are not reported', { keys });
+        log.error('First-seen rules know as many kinds as they can hold: further new ones are not reported', { keys });
       }
     },
   });
@@ -374,7 +374,7 @@ export function beginHold(options: HoldOptions, deps: HoldDeps): Hold {
       commands = commands.filter((one) => !given.includes(one));
       for (const { done } of given) done();
       for (const remark of remarks) log.warn(remark);
-      for (const { why } of refused) log.warn('A command about alerts was not carried out', { why });
+      for (const { why } of refused) log.warn('A command about alerts was not obeyed', { why });
       evaluations.accepted();
       metrics.alertsFiring.set(machine.alerts().filter(({ phase }) => phase === 'firing').length);
       if (failures > 0) log.info('alerts are decided again', { failures });

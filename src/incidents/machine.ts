@@ -114,7 +114,7 @@ export interface AlertMachine {
 }
 
 /**
- * Whoever takes over with other rules keeps what fires for so long: while a new version is rolled out, holders with the old and
+ * Whoever takes over with other rules keeps what is firing for so long: while a new version is rolled out, holders with the old and
  * the new rules may take turns.
  */
 const KEEP_FIRING_MS = 5 * 60_000;
@@ -147,7 +147,7 @@ export function createAlertMachine(
     if (next?.hash !== rulesHash) {
       draft.put('rules', 'present', { ...present, next: { hash: rulesHash, sinceMs: wallMs } });
       remarks.push(
-        'The rules differ from those the alerts were decided by: what fires and they do not know is kept for 5 minutes',
+        'The rules differ from those the alerts were decided by: alerts that are firing and that they do not know are kept for 5 minutes',
       );
       return false;
     }

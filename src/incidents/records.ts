@@ -29,7 +29,7 @@ interface Kinds {
 }
 interface RulesRecord {
   readonly hash: string;
-  /** Others, by which somebody began to decide then (wall clock); what fires is kept for a while. */
+  /** Others, by which somebody began to decide then (wall clock); what is firing is kept for a while. */
   readonly next?: { readonly hash: string; readonly sinceMs: number };
 }
 

@@ -378,7 +378,7 @@ function dedupKey(host: string, app: string, kind: Pm2Kind): string {
 
 // What was told and is not over, for the watcher that comes after this one. In: states as they begin, channels as they take the
 // message, ends as they are taken. Out: one JSON file. Guarantee: replaced as a whole, for this user alone; a folder that cannot be
-// written is said once and costs the memory, nothing else.
+// written is logged once and costs the memory, nothing else.
 
 /** In the working folder, as a replay's. */
 const STATE_FOLDER = '.logpipe/pm2';

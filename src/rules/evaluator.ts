@@ -32,7 +32,7 @@ interface EvaluatorOptions {
 export interface EvaluatorDeps {
   readonly known?: KnownSet;
   readonly quiet?: QuietSet;
-  /** Of the alert state: what fires already is not reported late. */
+  /** Of the alert state: what is firing already is not reported late. */
   readonly isFiring?: (ruleId: string, labels: Labels) => boolean;
 }
 
@@ -124,7 +124,7 @@ export function createEvaluator(options: EvaluatorOptions, first: EvaluatorDeps 
 }
 
 // What would have fired, had it been known in time: while logpipe was behind, or because events arrived late. In: each evaluation,
-// and what is held. Out: the observation of the `late` rule: one summary. Guarantee: nothing of it pages; what fires at the head,
+// and what is held. Out: the observation of the `late` rule: one summary. Guarantee: nothing of it pages; what is firing at the head,
 // or fired before, is not in it; what was read back at the start is not reported again.
 
 interface LateWatchDeps {
@@ -185,7 +185,7 @@ function createLateWatch(deps: LateWatchDeps): LateWatch {
     judgedMs ??= evalMs;
   }
 
-  /** At the head again: what fires now pages as usual, the rest is told in one summary. */
+  /** At the head again: what is firing now pages as usual, the rest goes into one summary. */
   function settle(breached: ReadonlySet<string>, wallMs: number): void {
     const happened = [...missed]
       .filter(([key, { rule, labels, fromMs, toMs }]) => {

@@ -275,7 +275,7 @@ function varintSize(value: number): number {
 
 // Whether this host's clock agrees with a broker's, as far as its answers prove it. In: when a batch was sent and answered by this
 // host's clocks, and when the broker wrote it, by its own. Out: whether batches have to say when they were sent.
-// Guarantee: a batch that was long on its way is not taken for a wrong clock once one quick answer has shown that the clock is
+// Guarantee: a batch that took long does not count as a wrong clock once one quick answer has shown that the clock is
 // right; nothing is concluded from a slow answer, nor over a step of this host's clock.
 
 interface OwnClock {
