@@ -63,7 +63,7 @@ const DROPS: Record<DropReason, readonly [meaning: string, advice: string]> = {
     'logpipe’s log names the file and the bytes. Keep more rotated files, or let logpipe run while they are rotated.',
   ],
   file_damaged: [
-    'A compressed rotated file breaks off or cannot be unpacked. Counted once per file.',
+    'A compressed rotated file is cut short or cannot be unpacked. Counted once per file.',
     'Lines up to the fault are indexed; logpipe’s log names the file. Look whether the disk was full when it was compressed.',
   ],
 };
@@ -71,7 +71,10 @@ const DROPS: Record<DropReason, readonly [meaning: string, advice: string]> = {
 const FAILURES: Record<FailureReason, readonly [logpipe: string, operator: string]> = {
   unreachable: ['Alarms and sends again, with growing waits.', 'Bring a node back; check `elasticsearch.nodes`.'],
   timeout: ['Alarms and sends again; what had arrived is recognised as a duplicate.', 'Look at the cluster’s load.'],
-  overloaded: ['Sends again, with growing waits (429).', 'Nothing for a moment; else more nodes or smaller bulks.'],
+  overloaded: [
+    'Sends again, with growing waits (429).',
+    'Nothing at first; if it lasts, add nodes or send smaller bulks.',
+  ],
   server_error: ['Sends again (5xx).', 'Look at the cluster’s log.'],
   unauthorized: ['Alarms and keeps trying (401).', 'Correct the credentials.'],
   forbidden: ['Alarms and keeps trying (403).', 'Grant `create_doc` and `auto_configure` on `calling-platform-*`.'],

@@ -24,7 +24,7 @@ which [rules](rules.md) read those.
 - **An event is one log call**: \`logger.info('call ended', { event: 'call.ended', callId, call: { … } })\`. Level and message
   are yours. Level \`error\` or worse also counts as an error.
 - **\`call.ended\` once per call**, at its final state. Failed calls are divided by the calls that *ended* in the window. (The
-  operators’ guide divides by calls created; a call that still rings has not failed, and would make every rate too low.)
+  operators’ guide divides by calls created; a call that is still ringing has not failed, and would make every rate too low.)
 - **What is reported every 15 s** (\`queue.stats\`, \`db.pool\`, \`platform.stats\`, \`process.stats\`, \`system.stats\`) is a reading:
   the newest counts, and after 60 s without a new one it is no data. \`startProcessStats()\` of the transport logs the last two.
 - **What is missing is unknown, never 0.** Without \`db.pool\` no rule speaks of pools, and the statistics say \`null\`.
@@ -33,7 +33,7 @@ which [rules](rules.md) read those.
 - **\`version\`** lets an alert say with which release errors began; the transport puts it into every record when it is given.
   **\`tenantId\`** lets it say whose calls fail.
 - **Labels have bounds.** Where a label is new every time (an id in \`http.route\`), the first \`maxSeries\` label sets per partition
-  and 10 s are told apart; the rest counts together. The count over everything stays right.`;
+  and 10 s are kept apart; the rest is counted together. The total stays right.`;
 
 interface Row {
   /** Event, or what stands for records of any event. */

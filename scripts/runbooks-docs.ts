@@ -52,7 +52,7 @@ export function runbooksDocs(measures: Measures, rules: Rules): string {
           ]),
       ),
     ),
-    'Beside them [Log pipeline blind](log-pipeline-blind.md), P1: Kafka has been gone for a minute. It is no rule.\nTwo more are sent by Prometheus, if one watches: [logpipe does not answer](logpipe-down.md) and [Alerts do not get\nthrough](notifications-failing.md).',
+    'In addition there is [Log pipeline blind](log-pipeline-blind.md), P1: Kafka has been gone for a minute. It is not a rule.\nTwo more are sent by Prometheus, if one is watching: [logpipe does not answer](logpipe-down.md) and [Alerts do not get\nthrough](notifications-failing.md).',
   ]);
 }
 

@@ -11,7 +11,7 @@ const KINDS: Readonly<Record<KeyKind, string>> = {
   code: 'every text, every number',
   codes: 'the plural of the above: every text, no number, for that counts them',
   tokens: 'the plural of a password or secret (`tokens`, `apiKeys`): texts and groups; a number counts them and stays',
-  opaque: 'only what looks drawn by lot: `routingKey: "calls.created"` stays',
+  opaque: 'only what looks random: `routingKey: "calls.created"` stays',
   phrase: 'all its words, to the end of the line',
   header: 'the whole value; in a text its scheme stays',
   cookie: 'the whole value, all its pairs',
@@ -46,7 +46,7 @@ const TEXTS: readonly (readonly [id: string, what: string, examples: string])[] 
     'a secret name and its value in JSON at any depth of escaping, YAML, ini, logfmt, XML, query strings, form bodies, URL encoding, util.inspect, Ruby hashes, command-line flags, headers, `{name, value}` pairs; also spoken of in a sentence',
     '`password=…`, `"api_key": "…"`, `--token …`, `Password for bob: …`, `invalid token …`, `<pin>…</pin>`, `Cookie: …`',
   ],
-  ['query', '`key`, `code` and `ticket` in a query string, when the value looks drawn by lot', '`?key=…`, `&code=…`'],
+  ['query', '`key`, `code` and `ticket` in a query string, when the value looks random', '`?key=…`, `&code=…`'],
   ['code-sentence', 'a code in a sentence', '`Your verification code is …`, `… is your login code`'],
   ['sql-identified', 'passwords in SQL', "`IDENTIFIED BY '…'`"],
 ];
@@ -82,7 +82,7 @@ decide everywhere. They cost time in step with the text’s length; a text that 
 A key is split into words where case or punctuation changes, and judged by how it *ends*: \`dbPassword\`, \`db.pass\`, \`X-Api-Key\`
 and \`Pass Word\` are secret; \`passwordReset\`, \`token_count\`, \`apiKeyId\`, \`secretary\` and \`pincode\` are not. Words such as
 \`value\`, \`hash\`, \`new\`, \`confirm\` and digits at the end do not matter. Booleans and \`null\` stay. Lists and objects below a secret
-key are masked in all their texts; keys in them that look drawn by lot, too. Two keys may make one name: \`card: { code }\`,
+key are masked in all their texts; so are keys in them that look random. Two keys may make one name: \`card: { code }\`,
 \`api: { key }\`, \`session: { id }\`. Of \`{ "name": "X-Api-Key", "value": … }\`, of JSON patches, of \`["--password", "…"]\` and of
 Node’s \`rawHeaders\`, the value is masked.
 
@@ -119,15 +119,15 @@ ${table(
 
 ## What cannot be masked
 
-- A secret without a head of its own under a name that says nothing: \`"data": "hunter2"\`, \`"x": "…"\`.
-- A password in a sentence that does not look drawn by lot: \`the password hunter\` (\`password: hunter\` is masked).
+- A secret without a recognisable beginning, under a name that says nothing: \`"data": "hunter2"\`, \`"x": "…"\`.
+- A password in a sentence that does not look random: \`the password hunter\` (\`password: hunter\` is masked).
 - A secret that was encrypted, compressed or encoded (base64, hexadecimal) before it was logged, except under a secret key and
   except private keys in PEM; a secret that is split over several records.
 - Numbers: a card number as a JSON number under an ordinary key; a code of digits in a sentence that does not name it.
-- A passphrase of several words behind \`password:\` in a text without quotes: its first word is masked. Under a key all of it is.
+- A passphrase of several words after \`password:\` in a text without quotes: its first word is masked. Under a key all of it is.
 - Names, addresses, phone numbers: they are personal, but no secrets. Leave them out where you log.
 - Field names: what is secret in a *name* shows when the name has no sign of it.
-- The other way round, ordinary text is sometimes masked: what looks drawn by lot behind \`token\` may have been an id.
+- The other way round, ordinary text is sometimes masked: what looks random after \`token\` may have been an id.
 
 Masking is the second line of defence. The first is not to log a secret.
 

@@ -60,7 +60,7 @@ function build(onMasker: (masker: Masker) => void): Command {
     });
 
   withConfig(program.command('setup'))
-    .description('Create the topics and install the index template; does nothing to what is there.')
+    .description('Create the topics and install the index template; what exists already is left alone.')
     .option('--json', 'one JSON object', false)
     .addHelpText('after', '\nExample:\n  KAFKA_BROKERS=kafka-1:9092 ELASTICSEARCH_URL=https://es:9200 logpipe setup')
     .action((options) => {

@@ -202,7 +202,7 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
           handAgainMs = awakeMs() + HAND_OVER_AGAIN_MS;
           failures += 1;
           if (isWorthSaying(failures)) {
-            log.warn('It cannot be handed over yet who was told', { error: errorText(error), failures });
+            log.warn('Who was told cannot be handed over yet', { error: errorText(error), failures });
           }
         },
       )
@@ -297,7 +297,7 @@ function writeNote(file: string, note: Note, log: Log): void {
     const told = [...new Set([...(other?.told ?? []), ...note.told])];
     writePrivateSync(file, `${JSON.stringify({ ...note, told, led: note.led || other?.led === true })}\n`);
   } catch (error) {
-    log.warn('It cannot be kept who was told: after a restart it may be told twice', { error: errorText(error) });
+    log.warn('Who was told cannot be saved: after a restart they may be told again', { error: errorText(error) });
   }
 }
 

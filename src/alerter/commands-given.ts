@@ -113,7 +113,7 @@ export function followTopic(kafka: KafkaConfig, topic: string, deps: CommandRead
             onRecord({ value }) {
               const command = decodeCommand(value);
               if (command !== undefined) onCommand(command, () => {});
-              else if (value !== null) log.warn('A record of the commands topic is no command: left out', { topic });
+              else if (value !== null) log.warn('A record of the commands topic is not a command: left out', { topic });
               return undefined;
             },
           },
@@ -157,7 +157,7 @@ export function followFolder(journalDir: string, deps: CommandReaderDeps): Comma
     const { size, mtimeMs } = statSync(path);
     const command = size > MAX_BYTES ? undefined : decodeCommand(readFileSync(path));
     if (command === undefined || clock.now() - mtimeMs > KEPT_MS) {
-      log.warn('A file of the commands folder is no command, or a day old: removed', { path });
+      log.warn('A file of the commands folder is not a command, or is a day old: removed', { path });
       rmSync(path, { force: true });
       return;
     }

@@ -111,7 +111,7 @@ export async function openJournalStore(options: JournalOptions, deps: { readonly
     if (length < rewriteMinBytes || length < liveBytes * REWRITE_FACTOR) return;
     // The commit itself is safe: a journal that cannot be shortened only stays long.
     await rewrite().catch((error: unknown) => {
-      log.warn('The alert journal could not be rewritten; it grows on', { path, error: errorText(error) });
+      log.warn('The alert journal could not be rewritten; it keeps growing', { path, error: errorText(error) });
     });
   }
 

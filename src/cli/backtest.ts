@@ -93,14 +93,14 @@ function tickOf(text: string): number {
   if (ms > 0 && ms <= 60_000 && (BUCKET_MS % ms === 0 || ms % BUCKET_MS === 0)) return ms;
   throw new LogpipeError(
     'LOGPIPE_USAGE',
-    `--tick: ${text} is no part or multiple of 10s up to 60s; write 1s, 5s or 10s`,
+    `--tick: ${text} is neither a fraction nor a multiple of 10s, up to 60s; write 1s, 5s or 10s`,
   );
 }
 
 function duration(place: string, text: string): number {
   if (text === '0' || text === '0s') return 0;
   if (new RegExp(durationSchema.pattern).test(text)) return durationMs(text);
-  throw new LogpipeError('LOGPIPE_USAGE', `${place}: ${JSON.stringify(text)} is no duration; write 30s, 10m or 2h`);
+  throw new LogpipeError('LOGPIPE_USAGE', `${place}: ${JSON.stringify(text)} is not a duration; write 30s, 10m or 2h`);
 }
 
 function print(result: BacktestResult, source: ArrivalSource, io: Io): void {

@@ -63,7 +63,7 @@ export async function dlqList(config: KafkaConfig, options: DlqListOptions, io: 
     );
   }
   if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) {
-    throw new LogpipeError('LOGPIPE_USAGE', `--limit: ${limit} is no whole number above 0`);
+    throw new LogpipeError('LOGPIPE_USAGE', `--limit: ${limit} is not a whole number above 0`);
   }
   const masker = createMasker(options.mask);
   const seen = new Set<string>();

@@ -156,7 +156,7 @@ function checked(files: readonly string[], options: ReplayCommandOptions): Repla
     );
   }
   if (source === 'file' && files.length === 0) {
-    throw new LogpipeError('LOGPIPE_USAGE', '--source file: names no file; write the paths behind the options');
+    throw new LogpipeError('LOGPIPE_USAGE', '--source file: names no file; write the paths after the options');
   }
   if (source !== 'file' && files.length > 0) {
     throw new LogpipeError('LOGPIPE_USAGE', `files: found ${files.join(' ')}; they are read with --source file only`);

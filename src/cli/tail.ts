@@ -44,7 +44,7 @@ export interface TailDeps {
 export async function tail(config: KafkaConfig, options: TailOptions, io: Io, deps: TailDeps): Promise<number> {
   const { limit } = options;
   if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) {
-    throw new LogpipeError('LOGPIPE_USAGE', `--limit: ${limit} is no whole number above 0`);
+    throw new LogpipeError('LOGPIPE_USAGE', `--limit: ${limit} is not a whole number above 0`);
   }
   const { masker = createMasker() } = deps;
   const matches = parseWhere(options.where);
@@ -114,7 +114,7 @@ export function parseSince(text: string, now: number): number {
   if (Number.isNaN(absolute)) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
-      `--since: ${JSON.stringify(text)} is no time; write -10m, -2h, -1d or ISO 8601 like 2026-01-31T08:00:00Z`,
+      `--since: ${JSON.stringify(text)} is not a time; write -10m, -2h, -1d or ISO 8601 like 2026-01-31T08:00:00Z`,
     );
   }
   return absolute;

@@ -31,7 +31,7 @@ export const elasticsearchSection = {
       default: ['http://localhost:9200'],
       description:
         'Addresses of the nodes; each request goes to the one with the fewest under way, and a node that does not answer ' +
-        'is left out for 5 s at a time. A comma-separated text is taken too.',
+        'is left out for 5 s at a time. A comma-separated text is accepted too.',
     },
     apiKey: { type: 'string', minLength: 1, secret: true, description: 'API key (base64 form). Also `apiKeyFile`.' },
     username: { type: 'string', minLength: 1, description: 'User for basic authentication.' },

@@ -53,7 +53,7 @@ export function complete(read: number, announced: number, what: string): void {
   if (read >= announced) return;
   throw new LogpipeError(
     'LOGPIPE_ES_INCOMPLETE',
-    `${what}: ${read} of ${announced} documents came; nothing is called complete. Repeat it when the cluster is green or yellow`,
+    `${what}: ${read} of ${announced} documents came; the result would be incomplete. Repeat it when the cluster is green or yellow`,
   );
 }
 

@@ -223,13 +223,13 @@ interface KibanaTarget {
 /** @throws LogpipeError LOGPIPE_USAGE */
 export function kibanaTarget(address: string, space: string | undefined): KibanaTarget {
   if (!/^https?:\/\//.test(address) || !URL.canParse(address)) {
-    throw new LogpipeError('LOGPIPE_USAGE', 'kibana.url or --url: is no http:// or https:// address');
+    throw new LogpipeError('LOGPIPE_USAGE', 'kibana.url or --url: is not an http:// or https:// address');
   }
   const url = new URL(address);
   if (url.username !== '' || url.password !== '') {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
-      `kibana.url or --url: ${url.host} comes with a user or password in the address; set KIBANA_USERNAME and KIBANA_PASSWORD instead`,
+      `kibana.url or --url: ${url.host} has a user or password in its address; set KIBANA_USERNAME and KIBANA_PASSWORD instead`,
     );
   }
   if (space !== undefined && !/^[a-z0-9_-]+$/.test(space)) {

@@ -8,7 +8,7 @@ export const monitorSection = {
   additionalProperties: false,
   default: {},
   properties: {
-    enabled: { type: 'boolean', default: true, description: 'Run it.' },
+    enabled: { type: 'boolean', default: true, description: 'Run the health monitor.' },
     schedule: {
       type: 'string',
       minLength: 9,

@@ -44,7 +44,7 @@ export type HttpSend = (body: unknown, signal: AbortSignal) => Promise<SendResul
 /** @throws LogpipeError LOGPIPE_CONFIG_INVALID when `url` (perhaps from a secret file) is no address. */
 export function createHttpSend(options: HttpSendOptions, deps: HttpSendDeps): HttpSend {
   if (!/^https?:\/\/\S+$/.test(options.url) || !URL.canParse(options.url)) {
-    throw new LogpipeError('LOGPIPE_CONFIG_INVALID', `${options.place}: is no http:// or https:// address`);
+    throw new LogpipeError('LOGPIPE_CONFIG_INVALID', `${options.place}: is not an http:// or https:// address`);
   }
   const address = new URL(options.url);
   const client = axios.create({
@@ -228,7 +228,7 @@ export function proxyFor(address: URL, env: Readonly<Record<string, string | und
   const text = setting(env, name);
   const found = text.includes('://') ? text : `http://${text}`;
   if (!URL.canParse(found) || !/^https?:\/\//i.test(found)) {
-    throw new ProxySettingError(`${name.toUpperCase()} is no http:// or https:// address of a proxy`);
+    throw new ProxySettingError(`${name.toUpperCase()} is not an http:// or https:// address of a proxy`);
   }
   const { protocol, hostname, port, username, password } = new URL(found);
   return {

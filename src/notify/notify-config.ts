@@ -54,7 +54,7 @@ export const notifySection = {
       minimum: 100,
       maximum: 120_000,
       default: 10_000,
-      description: 'One attempt to send ends after this long; it is made again later.',
+      description: 'One attempt to send ends after this long; it is repeated later.',
     },
     slack: {
       type: 'object',
@@ -124,7 +124,7 @@ export const notifySection = {
           type: 'array',
           minItems: 1,
           items: { type: 'string', pattern: `^${MAILBOX}$` },
-          description: 'Addresses of the recipients. A comma-separated text is taken too.',
+          description: 'Addresses of the recipients. A comma-separated text is accepted too.',
         },
         ratePerSecond: rate(1),
       },
@@ -165,7 +165,7 @@ export const notifySection = {
     runbookBaseUrl: {
       type: 'string',
       pattern: ADDRESS,
-      description: 'Address that the rules’ runbook paths are put behind; without it the path is named.',
+      description: 'Address that the rules’ runbook paths are appended to; without it, messages name the path.',
     },
   },
 } as const;

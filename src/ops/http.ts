@@ -31,7 +31,7 @@ export const httpSection = {
       uniqueItems: true,
       default: [],
       description:
-        'Names, without a port, under which it is called beside `localhost`, `127.0.0.1` and `[::1]`. Bound to this machine alone (127.0.0.1, ::1), requests for any other name are refused with status 421; bound elsewhere, only when names stand here. Never asked of the probes `/live` and `/ready`.',
+        'Names, without a port, under which it is called beside `localhost`, `127.0.0.1` and `[::1]`. Bound to this machine alone (127.0.0.1, ::1), requests for any other name are refused with status 421; bound elsewhere, only if names are listed here. The probes `/live` and `/ready` answer under any name.',
     },
   },
 } as const;

@@ -1,5 +1,5 @@
 // What other loggers write, one short entry each: how a record of theirs is told, and which of its values are ours.
-// normalise.ts works from this table; docs/shapes.md is made of it; lines.ts does the same for lines that are no JSON.
+// normalise.ts works from this table; docs/shapes.md is made of it; LINE_FORMATS there does the same for lines that are not JSON.
 //
 // To teach it another logger: add an entry with a line of it as `example`, run `npm run generate`, and read what became of
 // the line in docs/shapes.md. A path such as `log.level` finds the nested value as well as the key with a dot in it.

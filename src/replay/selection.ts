@@ -224,7 +224,7 @@ export function parseTime(text: string, options: ParseTimeOptions): number {
   const relative = RELATIVE.exec(wanted);
   if (relative) return Math.max(0, now - Number(relative[1]) * UNIT_MS[relative[2] as keyof typeof UNIT_MS]);
   const match = ISO.exec(wanted);
-  if (!match) throw usage(`${place}: ${JSON.stringify(text)} is no time; ${FIX}`);
+  if (!match) throw usage(`${place}: ${JSON.stringify(text)} is not a time; ${FIX}`);
   const [, date, clock = '00:00', seconds = '00', fraction = '0', offset] = match;
   // As if it were UTC: impossible dates (30 February) and hours show when it is written back.
   const local = Date.parse(`${date}T${clock}:${seconds}.${fraction.padEnd(3, '0').slice(0, 3)}Z`);

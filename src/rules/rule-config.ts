@@ -405,12 +405,16 @@ export function watchRulesFile(options: RulesFileOptions, deps: RulesFileDeps): 
     try {
       rules = parseRules(text, env, file, measures);
     } catch (error) {
-      log.error('The changed rules file is refused as a whole; the rules of before hold', { error: errorText(error) });
+      log.error('The changed rules file is refused as a whole; the previous rules stay in force', {
+        error: errorText(error),
+      });
       return;
     }
     const problem = deps.onRules(rules);
     if (problem !== undefined) {
-      log.error('The changed rules take effect after a restart; until then the rules of before hold', { why: problem });
+      log.error('The changed rules take effect after a restart; until then the previous rules stay in force', {
+        why: problem,
+      });
       return;
     }
     refused = false;
@@ -425,7 +429,8 @@ export function watchRulesFile(options: RulesFileOptions, deps: RulesFileDeps): 
         log.info(refused ? 'The rules file is still the one that was refused' : 'The rules have not changed', { file });
       away = false;
     } catch (error) {
-      if (!away || now) log.warn('The rules file cannot be read; the rules hold', { file, error: errorText(error) });
+      if (!away || now)
+        log.warn('The rules file cannot be read; the present rules stay in force', { file, error: errorText(error) });
       away = true;
     }
     try {

@@ -313,7 +313,7 @@ describe('before anything is sent', () => {
   });
 
   test.each([
-    ['no address', ['--url', 'kibana:5601'], 'is no http:// or https:// address'],
+    ['no address', ['--url', 'kibana:5601'], 'is not an http:// or https:// address'],
     [
       'a password in the address',
       ['--url', `http://elastic:${PASSWORD}@kibana:5601`],

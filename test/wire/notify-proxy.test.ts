@@ -298,7 +298,7 @@ describe('a proxy', () => {
     });
     vi.stubEnv('https_proxy', `socks5://user:${word}@127.0.0.1:1080`);
     const result = await channel('webhook', url).send(notification(), never);
-    expect(result).toEqual(later('HTTPS_PROXY is no http:// or https:// address of a proxy'));
+    expect(result).toEqual(later('HTTPS_PROXY is not an http:// or https:// address of a proxy'));
   });
 
   test('before Kibana: its refusal is not called Kibana’s', async () => {
@@ -321,7 +321,7 @@ describe('a proxy', () => {
       message: expect.stringMatching(/the proxy cannot be reached \(ECONNREFUSED\)/),
     });
     vi.stubEnv('https_proxy', 'socks5://127.0.0.1:1');
-    await expect(ask()).rejects.toMatchObject({ code, message: expect.stringMatching(/HTTPS_PROXY is no http/) });
+    await expect(ask()).rejects.toMatchObject({ code, message: expect.stringMatching(/HTTPS_PROXY is not an http/) });
   });
 
   test('which addresses go through it', () => {

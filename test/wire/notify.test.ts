@@ -557,7 +557,7 @@ describe('secrets', () => {
     const fromFile = { ...config({}), slack: { webhookUrl: 'hooks.slack.com/secretC', ratePerSecond: 1 } };
     const deps = { clock: systemClock, log: recordingLog(), masker: createMasker(), out: new PassThrough() };
     expect(() => createChannels(fromFile, deps)).toThrow(
-      /^notify\.slack\.webhookUrl: is no http:\/\/ or https:\/\/ address$/,
+      /^notify\.slack\.webhookUrl: is not an http:\/\/ or https:\/\/ address$/,
     );
   });
 });

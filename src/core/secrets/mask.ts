@@ -287,7 +287,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
     return leaves(value, kind, depth);
   }
 
-  /** Every text and number below a secret key; keys that look drawn by lot are secrets themselves. */
+  /** Every text and number below a secret key; keys that look random are secrets themselves. */
   function leaves(value: unknown, kind: KeyKind, depth: number): unknown {
     if (value === null || typeof value !== 'object')
       return hidden(value, kind === 'tokens' || kind === 'secret' ? kind : 'password', '', depth);

@@ -82,7 +82,7 @@ const MAX_LOOK = 256;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /**
- * Does a word look drawn by lot rather than written by somebody: digits among letters, or capitals where no word begins?
+ * Does a word look random rather than written by somebody: digits among letters, or capitals where no word begins?
  * @param min Characters between punctuation that it takes.
  */
 export function looksRandom(value: string, min: number): boolean {

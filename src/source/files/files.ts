@@ -34,7 +34,7 @@ export const filesSection = {
       minItems: 1,
       uniqueItems: true,
       description:
-        'Files to read. Name a file as its writer does; rotated files are found by themselves, see docs/files.md.',
+        'Files to read. Name a file as its writer does; rotated files are found automatically, see docs/files.md.',
       default: ['logs/app.log'],
     },
     follow: {
@@ -59,7 +59,7 @@ export const filesSection = {
       type: 'integer',
       minimum: 10,
       maximum: 60_000,
-      description: 'How often positions are written down.',
+      description: 'How often positions are saved.',
       default: 500,
     },
     maxLineBytes: {
@@ -163,11 +163,11 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
   const save = async () => {
     try {
       await journal?.save();
-      if (diskTrouble !== undefined) log.info('positions are written down again', { dataDir: config.dataDir });
+      if (diskTrouble !== undefined) log.info('positions are saved again', { dataDir: config.dataDir });
       diskTrouble = undefined;
     } catch (error) {
       if (diskTrouble === undefined) {
-        log.error('the positions could not be written down; trying again', { error: errorText(error) });
+        log.error('the positions could not be saved; trying again', { error: errorText(error) });
       }
       diskTrouble = errorText(error);
     }

@@ -489,7 +489,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
 
   const adopt = (member: Member, sighting: Sighting, content: Content): Member => {
     const { entry, readAt } = member;
-    log.info('a file goes on in a copy of it', { path: entry.name, copy: sighting.name, from: readAt });
+    log.info('a file continues in a copy of it', { path: entry.name, copy: sighting.name, from: readAt });
     entry.name = sighting.name;
     entry.dev = sighting.dev;
     entry.ino = sighting.ino;

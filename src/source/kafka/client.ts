@@ -89,7 +89,7 @@ export const kafkaSection = {
         dlq: { $ref: '#/$defs/topic', description: 'Topic of the dead letters.', default: 'calling-platform-logs.dlq' },
         counts: {
           $ref: '#/$defs/topic',
-          description: 'Topic of what was counted; two partitions, compacted.',
+          description: 'Topic of the counts; two partitions, compacted.',
           default: 'calling-platform-counts',
         },
         alerts: {
@@ -99,7 +99,7 @@ export const kafkaSection = {
         },
         commands: {
           $ref: '#/$defs/topic',
-          description: 'Topic of what people command about alerts; one partition, kept for a day.',
+          description: 'Topic of people’s commands about alerts; one partition, kept for a day.',
           default: 'calling-platform-alert-commands',
         },
         partitions: {

@@ -416,7 +416,7 @@ function read(
       range.busy = true;
       try {
         const low = (await offsetsAt(connections, topic, leaders, [range.partition], EARLIEST)).get(range.partition)!;
-        log.warn('Records that were wanted are not there; going on with the oldest that is left', {
+        log.warn('Records that were wanted are gone; continuing with the oldest that is left', {
           ...{ topic, partition: range.partition, wanted: range.next, oldest: low },
         });
         range.next = low;

@@ -21,10 +21,10 @@ describe('a time', () => {
   ])('%s', (text, ms) => expect(parseTime(text, options)).toBe(ms));
 
   it.each([
-    ['yesterday', 'is no time'],
-    ['2h', 'is no time'],
-    ['-2w', 'is no time'],
-    ['31.01.2026', 'is no time'],
+    ['yesterday', 'is not a time'],
+    ['2h', 'is not a time'],
+    ['-2w', 'is not a time'],
+    ['31.01.2026', 'is not a time'],
     ['2026-02-30', 'does not exist in the calendar'],
     ['2026-01-31T25:00', 'does not exist in the calendar'],
     ['2026-01-31T08:00:61Z', 'does not exist in the calendar'],

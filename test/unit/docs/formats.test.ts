@@ -1,0 +1,91 @@
+// docs/releasing.md, "Formats and their versions": what this logpipe does with a format of a newer one.
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { decodeCommand, encodeCommand } from '../../../src/alerter/commands-given.ts';
+import { packageRoot } from '../../../src/core/package-root.ts';
+import { decodeCounts, encodeCounts } from '../../../src/measure/counts-topic.ts';
+import { openState } from '../../../src/replay/request.ts';
+import { openJournal } from '../../../src/source/files/checkpoints.ts';
+
+const page = readFileSync(join(packageRoot(), 'docs/releasing.md'), 'utf8');
+
+/** The row of the table that begins so. */
+function row(format: string): string {
+  const found = page.split('\n').find((line) => line.startsWith(`| ${format} |`));
+  if (found === undefined) throw new Error(`docs/releasing.md has no row ${format}`);
+  return found;
+}
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'logpipe-formats-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('refused, by its version', () => {
+  test('positions of files', async () => {
+    const file = join(folder, 'positions.ndjson');
+    const journal = openJournal(folder);
+    journal.add({
+      path: 'a',
+      identity: 'i',
+      born: '1 2',
+      generation: 0,
+      name: 'a',
+      dev: 1,
+      ino: 2,
+      position: 0,
+      marks: [],
+    });
+    await journal.save();
+    const written = readFileSync(file, 'utf8');
+    const { version } = JSON.parse(written.split('\n')[0]!) as { version: number };
+    expect(row('positions of files')).toContain(`\`{"version":${version}}\``);
+    expect(openJournal(folder).entries.size).toBe(1);
+    writeFileSync(file, written.replace(`{"version":${version}}`, `{"version":${version + 1}}`));
+    expect(() => openJournal(folder)).toThrow(
+      expect.objectContaining({
+        code: 'LOGPIPE_SOURCE_FAILED',
+        message: expect.stringContaining(`version ${version + 1} is not known`),
+      }),
+    );
+    expect(row('positions of files')).toContain(`"version ${version + 1} is not known"`);
+    expect(readFileSync(file, 'utf8')).toContain(`{"version":${version + 1}}`);
+  });
+
+  test('the state of a named replay', () => {
+    mkdirSync(folder, { recursive: true });
+    const file = join(folder, 'outage.json');
+    const newer = `${JSON.stringify({ version: 2, name: 'outage', request: {} })}\n`;
+    writeFileSync(file, newer);
+    expect(() => openState({ name: 'outage', folder, request: {} })).toThrow(
+      expect.objectContaining({
+        code: 'LOGPIPE_SOURCE_FAILED',
+        message: expect.stringContaining('version 2 is not known'),
+      }),
+    );
+    expect(row('state of a named replay')).toContain('"version 2 is not known"');
+    expect(readFileSync(file, 'utf8')).toBe(newer);
+    writeFileSync(file, newer.replace('"version":2', '"version":1'));
+    openState({ name: 'outage', folder, request: {} }).close();
+  });
+});
+
+describe('left out, by its version', () => {
+  test('counts', () => {
+    const progress = { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: 0, caughtUp: true };
+    const { value } = encodeCounts({ kind: 'progress', progress });
+    expect(row('counts')).toContain('`v: 1`');
+    expect(decodeCounts(Buffer.from(value))).toMatchObject({ kind: 'progress' });
+    expect(decodeCounts(Buffer.from(value.replace('"v":1', '"v":2')))).toBeUndefined();
+  });
+
+  test('commands to the alerter', () => {
+    const value = encodeCommand({ kind: 'resolve', commandId: 'c', by: 'me', alerts: [{ key: 'a{}', startedMs: 1 }] });
+    expect(row('commands to the alerter')).toContain('`v: 1`');
+    expect(decodeCommand(Buffer.from(value))).toMatchObject({ kind: 'resolve' });
+    expect(decodeCommand(Buffer.from(value.replace('"v":1', '"v":2')))).toBeUndefined();
+  });
+});
