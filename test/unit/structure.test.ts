@@ -33,7 +33,7 @@ const APART: Readonly<Record<string, string>> = {
   'ship/process-stats.ts': 'test/unit/ship/process-stats.test.ts',
   'ship/sender.ts': 'test/wire/transport-partitions.test.ts',
   'source/files/follower.ts': 'test/unit/source/files-property.test.ts',
-  'source/kafka/commits.ts': 'test/unit/source/commits.test.ts',
+  'source/kafka/commits.ts': 'test/unit/source/kafka-commits.test.ts',
   'source/kafka/positions.ts': 'test/unit/source/kafka-positions.test.ts',
 };
 const root = packageRoot();
