@@ -28,7 +28,7 @@ interface Encoder {
 interface DecodedBatch {
   readonly producerId: string;
   readonly firstSequence: number;
-  readonly records: readonly { key: Buffer | null; value: Buffer; headers: Record<string, Buffer> }[];
+  readonly records: readonly { key: Buffer | null; value: Buffer | null; headers: Record<string, Buffer> }[];
 }
 
 const require = createRequire(import.meta.url);
@@ -232,7 +232,7 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
         records.push({
           partition,
           key: key?.toString() ?? null,
-          value: value.toString(),
+          value: value?.toString() ?? '',
           headers: Object.fromEntries(texts) as Record<string, string>,
         });
       }
