@@ -17,6 +17,8 @@ const ADVICE: Record<ErrorCode, string> = {
   LOGPIPE_ES_INCOMPLETE:
     'Shards were missing, or the search timed out: look at `GET _cluster/health`, and repeat the command when it is green or yellow. A replay with `--name` goes on where it was.',
   LOGPIPE_TEMPLATE_NEWER: 'Upgrade this logpipe. The newer template is left alone; `logpipe run` goes on with it.',
+  LOGPIPE_ALERT_STATE_NEWER:
+    'Upgrade this instance, or go back the way the changelog of the newer version says (docs/releasing.md). Nothing was changed.',
   LOGPIPE_KIBANA_UNREACHABLE: 'Check `--url` or `kibana.url` (http or https?), the network and `kibana.caFile`.',
   LOGPIPE_KIBANA_REFUSED:
     'Read the words in the message: usually wrong credentials, a missing privilege, or an address that is not Kibana’s.',

@@ -4,7 +4,7 @@
 // take-over need not read them again. One term at a time in this process, begun only after the former leader was fenced off; when it is
 // lost nothing more is decided or sent from it. Kafka gone for long is told directly (blindness.ts), because nothing else can be.
 import { backoffMs, type Clock, deferred, isWorthSaying, SET_BACK_MS, sleep } from '../core/clock.ts';
-import { errorText } from '../core/errors.ts';
+import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { createEventIds } from '../core/record.ts';
@@ -29,7 +29,7 @@ import { countsFrom, createDurableEvaluator, hoursOf } from './durable-evaluator
 import { createHistorySender } from './history.ts';
 import type { Leadership, LeadershipHooks } from './leadership.ts';
 import { createOutbox } from './outbox.ts';
-import { type AlertStore, LostTermError } from './store.ts';
+import { type AlertStore, formatChange, LostTermError } from './store.ts';
 import type { KafkaStores } from './store-kafka.ts';
 
 const LOOK_MS = 1_000;
@@ -87,6 +87,9 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
   let terms: Promise<void> = Promise.resolve();
   let cancelLook = () => {};
 
+  /** Rejects when there is a state that this version must not touch: the process ends, and its membership with it. */
+  const refused = deferred();
+
   const leadership = deps.createLeadership({
     onTerm(epoch) {
       blind.leads(true);
@@ -127,6 +130,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
         await begin(store, epoch);
         return;
       } catch (error) {
+        if (error instanceof LogpipeError && error.code === 'LOGPIPE_ALERT_STATE_NEWER') return refused.reject(error);
         failures += 1;
         const text = errorText(error);
         if (isWorthSaying(failures))
@@ -225,7 +229,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
       void standBy();
       look();
     },
-    ended: leadership.ended,
+    ended: Promise.race([leadership.ended, refused.promise]),
     term: () => evaluating,
     // One that has not begun to evaluate has its records already.
     changeRules: (rules) =>
@@ -352,6 +356,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
   /** Attempts in a row that could not be decided. */
   let failures = 0;
   let commands: readonly { readonly command: GivenCommand; readonly done: () => void }[] = [];
+  let format = formatChange(store.initial);
 
   async function tick(): Promise<void> {
     const startedMs = performance.now();
@@ -368,13 +373,14 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
         evalMs: evalMs === 0 ? wallMs : evalMs,
         wallMs,
         skippedMs,
-        records,
+        records: [...format, ...records],
         commands: given.map(({ command }) => command),
       });
       commands = commands.filter((one) => !given.includes(one));
       for (const { done } of given) done();
       for (const remark of remarks) log.warn(remark);
       for (const { why } of refused) log.warn('A command about alerts was not obeyed', { why });
+      format = [];
       evaluator.accepted();
       metrics.alertsFiring.set(machine.alerts().filter(({ phase }) => phase === 'firing').length);
       if (failures > 0) log.info('alerts are decided again', { failures });

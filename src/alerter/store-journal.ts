@@ -10,7 +10,7 @@ import type { Log } from '../core/log.ts';
 import { makePrivateFolder, openPrivate, syncFolder } from '../core/private-files.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
 import { lockFolder } from '../source/folder-lock.ts';
-import { type AlertStore, LostTermError } from './store.ts';
+import { type AlertStore, assertKnownFormat, LostTermError } from './store.ts';
 
 const FILE = 'alerts.journal';
 /** Rewritten when it is this many times as long as its records, and not before it has this many bytes. */
@@ -76,6 +76,13 @@ export async function openJournalStore(options: JournalOptions, deps: { readonly
     throw new LogpipeError('LOGPIPE_SOURCE_FAILED', `${path} cannot be used (${errorText(error)}); repair it`, error);
   }
   const initial: ReadonlyMap<StateKey, object> = new Map(records);
+  try {
+    assertKnownFormat(initial, path);
+  } catch (error) {
+    await file.close().catch(() => {});
+    unlock();
+    throw error;
+  }
 
   async function append(changes: readonly StateChange[]): Promise<void> {
     const line = encode(changes);

@@ -20,7 +20,7 @@ import type { Log } from '../core/log.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
 import { defaultPartitioner, type KafkaConfig } from '../source/kafka/client.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
-import { type AlertStore, LostTermError } from './store.ts';
+import { type AlertStore, assertKnownFormat, LostTermError } from './store.ts';
 
 /** Bytes of one request; the broker's default limit for a batch is 1 MiB. */
 const REQUEST_BYTES = 500_000;
@@ -133,6 +133,7 @@ async function openStore(
     await claim();
     const { monotonicMs } = momentOf(clock);
     initial = await everything.records(readTimeoutMs);
+    assertKnownFormat(initial, topic);
     // Written a moment before: what is missing of it makes this process's time later by no more than that.
     const { brokersMs } = everything;
     if (brokersMs !== undefined && brokersMs > 0) dated = { brokersMs, monotonicMs };

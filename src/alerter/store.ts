@@ -1,4 +1,5 @@
 // Where alert state lives, as keyed records: a compacted Kafka topic, or the embedded mode's journal. Contract only.
+import { LogpipeError } from '../core/errors.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
 
 /** The store as its present leader sees it. Only the leader can write; a former one gets `LostTermError`. */
@@ -32,4 +33,28 @@ export class LostTermError extends Error {
     this.name = 'LostTermError';
     this.why = why;
   }
+}
+
+// ---- the version of the records' format ----
+
+/** Keys that may be missing are no new version; what an older logpipe would misread is. */
+const FORMAT = 1;
+const FORMAT_KEY = 'meta/format';
+
+/** To be written with the first commit of a term; nothing when it is there. States of before 0.2 have none. */
+export function formatChange(initial: AlertStore['initial']): readonly StateChange[] {
+  return initial.has(FORMAT_KEY) ? [] : [{ key: FORMAT_KEY, value: { v: FORMAT } }];
+}
+
+/**
+ * @param where the topic or the file, for people
+ * @throws LogpipeError LOGPIPE_ALERT_STATE_NEWER
+ */
+export function assertKnownFormat(records: AlertStore['initial'], where: string): void {
+  const { v = FORMAT } = (records.get(FORMAT_KEY) ?? {}) as { v?: number };
+  if (v <= FORMAT) return;
+  throw new LogpipeError(
+    'LOGPIPE_ALERT_STATE_NEWER',
+    `${where}: the alert state has format ${v}, written by a newer logpipe; this one knows ${FORMAT}. Upgrade this instance, or follow “going back” in that version's changelog`,
+  );
 }

@@ -10,6 +10,7 @@ export const ERROR_CODES = {
   LOGPIPE_ES_REFUSED: 'Elasticsearch answered with an error.',
   LOGPIPE_ES_INCOMPLETE: 'Elasticsearch answered with a part of what was asked for.',
   LOGPIPE_TEMPLATE_NEWER: 'The installed index template is newer than this logpipe.',
+  LOGPIPE_ALERT_STATE_NEWER: 'The alert state was written by a newer logpipe, in a format that this one does not know.',
   LOGPIPE_KIBANA_UNREACHABLE: 'Kibana did not answer.',
   LOGPIPE_KIBANA_REFUSED: 'Kibana answered with an error, or something that is not Kibana answered in its place.',
   LOGPIPE_KIBANA_OBJECTS: 'Saved objects were found wrong before anything was sent; every problem is listed.',

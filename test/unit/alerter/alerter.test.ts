@@ -5,6 +5,7 @@ import { createCountedWindows } from '../../../src/alerter/counts-follower.ts';
 import type { LeadershipHooks } from '../../../src/alerter/leadership.ts';
 import { type AlertStore, LostTermError } from '../../../src/alerter/store.ts';
 import { deferred } from '../../../src/core/clock.ts';
+import { LogpipeError } from '../../../src/core/errors.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { createFakeClock, settled } from '../../kit/fake-clock.ts';
 
@@ -236,4 +237,17 @@ test('how far back the counts are read is a matter of the brokers’ time, whate
   expect(followed[0]! - followed[1]!).toBe(5 * 3_600_000);
   await takeOver(clock.now() - 5 * 3_600_000);
   expect(followed).toHaveLength(2);
+});
+
+test('a state of a newer logpipe ends the process; it is not tried again, and no term begins', async () => {
+  const { alerter, member, opening, events } = running();
+  alerter.start();
+  const ended = expect(alerter.ended).rejects.toMatchObject({ code: 'LOGPIPE_ALERT_STATE_NEWER' });
+  member.leads(1);
+  await settled();
+  opening[0]!.fail(new LogpipeError('LOGPIPE_ALERT_STATE_NEWER', 'topic: the alert state has format 2'));
+  await ended;
+  await settled();
+  expect(opening).toHaveLength(1);
+  expect(events.filter((event) => event.startsWith('term'))).toEqual([]);
 });

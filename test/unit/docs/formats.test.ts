@@ -4,6 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { decodeCommand, encodeCommand } from '../../../src/alerter/commands-given.ts';
+import { formatChange } from '../../../src/alerter/store.ts';
+import { openJournalStore } from '../../../src/alerter/store-journal.ts';
+import { silentLog } from '../../../src/core/log.ts';
 import { packageRoot } from '../../../src/core/package-root.ts';
 import { decodeCounts, encodeCounts } from '../../../src/measure/counts-topic.ts';
 import { openState } from '../../../src/replay/request.ts';
@@ -70,6 +73,29 @@ describe('refused, by its version', () => {
     expect(readFileSync(file, 'utf8')).toBe(newer);
     writeFileSync(file, newer.replace('"version":2', '"version":1'));
     openState({ name: 'outage', folder, request: {} }).close();
+  });
+
+  test('the alert state', async () => {
+    const where = { folder };
+    const deps = { log: silentLog };
+    const store = await openJournalStore(where, deps);
+    const [format] = formatChange(store.initial);
+    expect(format).toEqual({ key: 'meta/format', value: { v: 1 } });
+    expect(row('alert state: alerts, incidents, outbox, hours')).toContain('`v: 1` in the record `meta/format`');
+    await store.commit([format!]);
+    await store.close();
+    const again = await openJournalStore(where, deps);
+    expect(formatChange(again.initial)).toEqual([]);
+    await again.commit([{ key: 'meta/format', value: { v: 2 } }]);
+    await again.close();
+    // Given back each time: a newer logpipe can have the folder.
+    for (let n = 0; n < 2; n++) {
+      await expect(openJournalStore(where, deps)).rejects.toMatchObject({
+        code: 'LOGPIPE_ALERT_STATE_NEWER',
+        message: expect.stringContaining('has format 2, written by a newer logpipe; this one knows 1'),
+      });
+    }
+    expect(row('alert state: alerts, incidents, outbox, hours')).toContain('`LOGPIPE_ALERT_STATE_NEWER`');
   });
 });
 
