@@ -28,7 +28,7 @@ interface RuleBase extends RuleInfo {
   readonly labels: readonly string[];
   /** Label sets that may be breached at a time. */
   readonly maxAlerts: number;
-  /** See message.ts. */
+  /** See words.ts. */
   readonly message: string;
   readonly metadata: Readonly<Record<string, string>>;
 }
