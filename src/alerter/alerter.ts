@@ -79,12 +79,15 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
   const results: TermDeps['results'] = new Map();
   const stopping = new AbortController();
   let detail = 'not started';
+  /** The term that has the state, until it is released. */
   let current: { readonly term: Term; release(timeoutMs: number): Promise<boolean> } | undefined;
+  /** The same, once it has caught up with the counts. */
   let evaluating: Term | undefined;
   let warm: Warm | undefined;
   let standby = false;
   let trouble: string | undefined;
-  let terms: Promise<void> = Promise.resolve();
+  /** Take-overs and releases, one after the other. */
+  let turns: Promise<void> = Promise.resolve();
   let cancelLook = () => {};
 
   /** Rejects when there is a state that this version must not touch: the process ends, and its membership with it. */
@@ -95,7 +98,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
       blind.leads(true);
       standby = false;
       detail = 'taking over';
-      terms = terms.then(() => keep(epoch));
+      turns = turns.then(() => takeOver(epoch));
     },
     onLost(_epoch, why) {
       detail = why;
@@ -103,7 +106,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
       trouble = undefined;
       const mine = current;
       // At once, for the take-over may be what it waits for; the next term begins behind it.
-      if (mine !== undefined) terms = Promise.all([terms, mine.release(RELEASE_MS)]).then(() => {});
+      if (mine !== undefined) turns = Promise.all([turns, mine.release(RELEASE_MS)]).then(() => {});
     },
     onStandby() {
       detail = 'standing by: another instance decides';
@@ -120,7 +123,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
   const stores = deps.createStores(() => leadership.assured());
 
   /** Opens the store until it is open or somebody else's turn; a lost store of a term that goes on is opened again. */
-  async function keep(epoch: number): Promise<void> {
+  async function takeOver(epoch: number): Promise<void> {
     for (let failures = 0; leadership.epoch() === epoch && !stopping.signal.aborted; ) {
       try {
         const store = await stores.open();
@@ -186,7 +189,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
       results,
       onLost() {
         void release(RELEASE_MS).then(() => {
-          if (leadership.epoch() === epoch) terms = terms.then(() => keep(epoch));
+          if (leadership.epoch() === epoch) turns = turns.then(() => takeOver(epoch));
         });
       },
     });
@@ -249,7 +252,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
       cancelLook();
       const drained = await (current?.release(timeoutMs) ?? true);
       await leadership.close();
-      await terms.catch(() => {});
+      await turns.catch(() => {});
       await warm?.reader.close();
       await stores.close();
       return drained;

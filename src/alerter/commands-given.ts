@@ -33,6 +33,8 @@ interface CommandReaderDeps {
   readonly onCommand: (command: Command, done: () => void) => void;
 }
 
+// ---- a command as it is written ----
+
 export function encodeCommand(command: Command): string {
   return JSON.stringify({ v: FORMAT, command });
 }
@@ -74,6 +76,8 @@ function blindOver(
 function isText(value: unknown, longest: number): value is string {
   return typeof value === 'string' && value !== '' && value.length <= longest;
 }
+
+// ---- by the commands topic ----
 
 /** @throws kafkajs's errors when it is not known to be written */
 export async function giveToTopic(kafka: KafkaConfig, topic: string, command: Command, log: Log): Promise<void> {
@@ -136,6 +140,8 @@ export function followTopic(kafka: KafkaConfig, topic: string, deps: CommandRead
     },
   };
 }
+
+// ---- by a folder beside the journal ----
 
 /** @param journalDir the folder of the alert journal @throws the system's error when it cannot be written */
 export function giveToFolder(journalDir: string, command: Command): void {

@@ -44,7 +44,7 @@ export type FromLeaderThread =
   | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string; readonly cause?: Error }
   | { readonly type: 'closed' };
 
-/** Longer than the membership needs to end (kafka-session.ts). */
+/** Longer than the membership needs to end (source/kafka/session.ts). */
 const CLOSE_MS = 12_000;
 const TERMINATE_MS = 2_000;
 /** Signs of life in the time after which this thread counts as hung. */

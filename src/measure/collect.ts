@@ -208,7 +208,7 @@ function toNumber(value: unknown): number {
 // ---- the totals of one partition and one arrival bucket, split by event bucket, while they are counted ----
 // What they weigh as JSON stays near MAX_BUCKET_BYTES, whatever the records hold.
 
-/** A record of the counts topic takes a little more (topics.ts). */
+/** A record of the counts topic takes a little more (source/kafka/topics.ts). */
 const MAX_BUCKET_BYTES = 8 * 1024 * 1024;
 const EVENT_BYTES = 40;
 const BIN_BYTES = 12;
@@ -363,7 +363,7 @@ export class ArrivalBucket {
       const ofMeasure = cells[measure];
       if (ofMeasure === undefined) continue;
       const { keys } = this.table(measure);
-      // Names of measures have no character that JSON would escape (measure-schema.ts).
+      // Names of measures have no character that JSON would escape (measure-config.ts).
       text += `${comma}"${this.measures[measure]!.name}":{`;
       comma = '';
       for (let series = 0; series < ofMeasure.length; series++) {

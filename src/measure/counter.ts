@@ -20,7 +20,7 @@ const EMBEDDED_PARTITION = 'embedded';
 /** Files whose partitions are held at a time; a rotated one is let go when it has been silent longest. */
 const MAX_EMBEDDED_PARTITIONS = 100;
 
-/** What a Kafka source knows of a partition it reads (kafka-intake.ts). */
+/** What a Kafka source knows of a partition it reads (source/kafka/intake.ts). */
 export interface SourcePosition {
   readonly partition: number;
   /** Partitions of the topic. */
@@ -706,7 +706,7 @@ function valueOfCharacter(text: string, at: number): number {
   return VALUES[text.charCodeAt(at) & 127]!;
 }
 
-/** Crockford's base 32, as event-id.ts writes it. */
+/** Crockford's base 32, as event ids are written (core/record.ts). */
 const VALUES = Uint8Array.from({ length: 128 }, (_, code) =>
   Math.max(0, '0123456789ABCDEFGHJKMNPQRSTVWXYZ'.indexOf(String.fromCharCode(code))),
 );

@@ -8,7 +8,7 @@
 // Compaction keeps the last record of a key, not the best. Final totals of a bucket are the same whoever wrote them, so they
 // have its key `partition/arrivalMs`. Those of an open bucket are not: a paused former owner may write older ones behind them.
 // They have the key `open/partition`, which can never take the place of final ones, and the owner repeats them every minute,
-// long before `min.compaction.lag.ms` (topics.ts).
+// long before `min.compaction.lag.ms` (source/kafka/topics.ts).
 
 import type { Kafka, Message, Producer } from 'kafkajs';
 import kafkajs from 'kafkajs';

@@ -18,7 +18,7 @@ export interface Comparison {
   readonly not?: Scalar | readonly Scalar[];
 }
 
-/** A value it equals, a list of which it is one, or a comparison. Compiled by conditions.ts. */
+/** A value it equals, a list of which it is one, or a comparison. Compiled by collect.ts. */
 export type Condition = Scalar | readonly Scalar[] | Comparison;
 
 /** Field path (of a collected measure) or label (of a reference) -> condition; all must hold. */

@@ -24,7 +24,7 @@ export interface CounterValue {
   ex?: string[];
 }
 
-/** Of a distribution: exact count, sum and extremes, and a mergeable histogram of relative accuracy (sketch.ts). */
+/** Of a distribution: exact count, sum and extremes, and a mergeable histogram of relative accuracy. */
 export interface DistributionValue {
   n: number;
   sum: number;

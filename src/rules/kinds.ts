@@ -40,17 +40,17 @@ export function judgeRules(
   times: EvaluationTimes,
   deps: JudgeDeps = {},
 ): Observation[] {
-  const held = isBehind(times);
+  const behind = isBehind(times);
   const observations: Observation[] = [];
   for (const rule of rules) {
     if (rule.kind === 'late') continue;
     const internal = isInternal(store, rule.measure);
-    const hold = held && !internal;
+    const held = behind && !internal;
     // What is new must not be learned while it cannot be said.
-    if (hold && rule.kind === 'first-seen') continue;
+    if (held && rule.kind === 'first-seen') continue;
     // What is silent is not learned from a log that is read up.
-    const verdicts = judge(rule, rules, { store, times }, hold ? { ...deps, quiet: undefined } : deps);
-    if (hold) for (const { labels } of verdicts) observations.push({ ruleId: rule.id, labels, state: 'held' });
+    const verdicts = judge(rule, rules, { store, times }, held ? { ...deps, quiet: undefined } : deps);
+    if (held) for (const { labels } of verdicts) observations.push({ ruleId: rule.id, labels, state: 'held' });
     else {
       const said = toObservations(rule, verdicts, store);
       observations.push(...(internal ? said.map((one) => ({ ...one, atMs: times.wallMs })) : said));
