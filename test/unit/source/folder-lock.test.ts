@@ -7,7 +7,6 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { lockFolder } from '../../../src/source/folder-lock.ts';
 
-const onLinux = process.platform === 'linux';
 let folder: string;
 let lock: string;
 
@@ -48,13 +47,15 @@ test('a lock of a process that has ended is taken over', async () => {
   unlock();
 });
 
-test.runIf(onLinux)('an id that is used again is not the process that took the lock', () => {
+test('an id that is used again is not the process that took the lock', () => {
   const unlock = lockFolder(folder);
   const mine = readFileSync(lock, 'utf8');
   unlock();
-  const [pid, started, boot] = mine.split(' ') as [string, string, string];
+  const [pid, started, boot] = mine.split(' ');
   // The same id after a restart of the machine, or of the container; and another start on the same one.
-  for (const holder of [`${pid} ${started} another-boot`, `${pid} ${Number(started) + 1} ${boot}`]) {
+  // Only Linux tells these.
+  const others = [`${pid} ${started} another-boot`, `${pid} ${Number(started) + 1} ${boot}`];
+  for (const holder of started === undefined ? [] : others) {
     writeFileSync(lock, holder);
     lockFolder(folder)();
   }
