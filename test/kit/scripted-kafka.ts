@@ -6,6 +6,7 @@ import { type AddressInfo, createServer, type Server, type Socket } from 'node:n
 import crc32C from 'kafkajs/src/protocol/recordBatch/crc32C/index.js';
 import { onTestFinished } from 'vitest';
 import { sleep } from '../../src/core/clock.ts';
+import { createScriptedGroup, GROUP_VERSIONS, type ScriptedGroup } from './scripted-group.ts';
 
 interface Decoder {
   readInt16(): number;
@@ -24,6 +25,7 @@ interface Encoder {
   writeInt64(value: number): Encoder;
   writeString(value: string | null): Encoder;
   writeBoolean(value: boolean): Encoder;
+  writeBytes(value: Buffer): Encoder;
 }
 interface DecodedBatch {
   readonly producerId: string;
@@ -47,6 +49,7 @@ const INIT_PRODUCER_ID = 22;
 /** Highest version of each request that is answered. */
 const VERSIONS = {
   ...{ [PRODUCE]: 5, [FETCH]: 11, [LIST_OFFSETS]: 2, [METADATA]: 5, [API_VERSIONS]: 2, [INIT_PRODUCER_ID]: 0 },
+  ...GROUP_VERSIONS,
 };
 
 /** Where a batch says when the youngest of its records was written. */
@@ -86,6 +89,8 @@ export interface ScriptedKafka {
   removeBefore(partition: number, offset: number): void;
   /** Compaction: the batches stay, without their records. */
   emptyBatches(partition: number): void;
+  /** Coordinated by the first broker. */
+  readonly group: ScriptedGroup;
 }
 
 /** As a leader keeps it. */
@@ -120,6 +125,7 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
   };
   let lastProducerId = 1_000;
   let writtenAt = () => -1;
+  const coordinator = createScriptedGroup(() => ({ id: 0, port: portOf(brokers[0]!) }));
   const brokers: Broker[] = [];
   for (let id = 0; id < size.brokers; id++) {
     const broker: Broker = { id, server: createServer(), sockets: new Set(), frozen: false, held: [] };
@@ -171,6 +177,8 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
       reply.writeInt32(0).writeInt16(0).writeInt64(++lastProducerId).writeInt16(0);
     } else if (key === METADATA) {
       writeMetadata(reply);
+    } else if (coordinator.answer(key, request, reply)) {
+      // Answered.
     } else if (key === LIST_OFFSETS) {
       listOffsets(broker, request, reply);
     } else if (key === FETCH) {
@@ -308,6 +316,7 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
     topic,
     records,
     requests,
+    group: coordinator.group,
     lead(partition, broker) {
       leaders[partition] = broker;
     },

@@ -1,6 +1,6 @@
-// What kafkajs says, on its way to the transport's `warn` event.
+// What kafkajs says, on its way to the transport's `warn` event; and what it leaves unsaid, partitions nobody acknowledged.
 import { expect, test } from 'vitest';
-import { passOn } from '../../../src/core/kafka/broker-connections.ts';
+import { assertAcknowledged, passOn } from '../../../src/core/kafka/broker-connections.ts';
 
 test('texts, details and errors in place of texts; repetitions once a minute', () => {
   const told: string[] = [];
@@ -18,4 +18,12 @@ test('texts, details and errors in place of texts; repetitions once a minute', (
     '[Connection] SASL PLAIN authentication failed',
     ...Array(3).fill('[Connection] Connection timeout'),
   ]);
+});
+
+test('a send that resolves without all of its partitions has not succeeded', () => {
+  const answers = [{ partition: 0 }, { partition: 2 }];
+  expect(() => assertAcknowledged(answers, [0, 2, 2, 0], 'logs')).not.toThrow();
+  expect(() => assertAcknowledged(answers, [3, 0, 1, 3], 'logs')).toThrow(
+    'no broker acknowledged partitions 3, 1 of logs',
+  );
 });

@@ -390,7 +390,7 @@ test('every place where kafkajs reads the wall clock is known: repaired, or of n
     // Repaired: moments by the monotonic clock, and the look for late answers is ours.
     'cluster/brokerPool.js': 2, // when metadata grow old
     'network/requestQueue/index.js': 4, // late answers, a broker's throttling
-    'network/requestQueue/socketRequest.js': 4, // when a request was sent; `createdAt` is only told (kafka-session.ts)
+    'network/requestQueue/socketRequest.js': 4, // when a request was sent; `createdAt` is only told (source/kafka/session.ts)
     // Repaired: `lastRequest`, the heartbeats' interval. The others: how long a join took, told only; when a preferred replica is
     // forgotten, which brokers name only to clients that give a rack, and ours give none.
     'consumer/consumerGroup.js': 7,

@@ -1,5 +1,5 @@
-// encoded-send.ts goes through kafkajs's inside, so another version of it is another program: it is pinned, and the pinned
-// one is what is installed and tested.
+// logpipe reaches into kafkajs's inside (docs/kafkajs.md), so another version of it is another program: it is pinned, and the
+// pinned one is what is installed and tested.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';

@@ -1,0 +1,324 @@
+// The sender alone, against brokers that keep records as Kafka does and fail as the test says: whatever happens in whatever order,
+// each record arrives once, in its partition's order, and what takes nothing holds up nothing else.
+
+import fc from 'fast-check';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import type { Brokers, PartitionBatch } from '../../../src/ship/brokers.ts';
+import type { ShipRecord } from '../../../src/ship/log-record.ts';
+import { createDrops, createQueue } from '../../../src/ship/queue.ts';
+import { choosePartition, createSender } from '../../../src/ship/sender.ts';
+
+const NOT_LEADER = 6;
+const REQUEST_TIMED_OUT = 7;
+const MESSAGE_TOO_LARGE = 10;
+const AFTER_APPEND = 20;
+const OUT_OF_ORDER = 45;
+const DUPLICATE = 46;
+const PARTITIONS = 4;
+const NODES = 3;
+/** No batch with such a record is taken. */
+const POISON = 'poison';
+
+/** What becomes of a broker's next request. */
+type Fate =
+  | 'lost'
+  | 'arrives unanswered'
+  | 'hangs'
+  | 'hangs, arrived'
+  | 'timed out'
+  | 'timed out, arrived'
+  | 'no connection';
+
+beforeEach(() => {
+  vi.useFakeTimers({
+    toFake: [
+      'setTimeout',
+      'clearTimeout',
+      'setInterval',
+      'clearInterval',
+      'setImmediate',
+      'clearImmediate',
+      'performance',
+    ],
+  });
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+});
+
+interface Stored {
+  readonly id: string;
+  readonly key: string | null;
+}
+
+function createCluster() {
+  const leaders = Array.from({ length: PARTITIONS }, (_, n) => n % NODES);
+  const logs: Stored[][] = Array.from({ length: PARTITIONS }, () => []);
+  const next = new Map<string, number>();
+  const fates = new Map<number, Fate[]>();
+  const waiting = new Map<number, { resolve(): void; reject(error: Error): void }>();
+  const busy = new Set<number>();
+  /** Batches that were sent before: the next time they have to say so. */
+  const seen = new Set<string>();
+  const requests: string[] = [];
+  /** What no broker should see. */
+  const violations: string[] = [];
+  let producers = 0;
+  let isBlind = false;
+
+  /** As a leader does: a batch it has is dropped, one that leaves a gap refused. */
+  function append(node: number, batch: PartitionBatch): number {
+    const { partition, records, producer, sequence } = batch;
+    if (leaders[partition] !== node) return NOT_LEADER;
+    if (records.some(({ line }) => line === POISON)) return MESSAGE_TOO_LARGE;
+    const numbered = `${producer.id}/${partition}`;
+    const expected = next.get(numbered) ?? 0;
+    // Of its last batches a broker says nothing, of older ones that it has them.
+    if (sequence + records.length === expected) return sequence % 2 === 0 ? 0 : DUPLICATE;
+    if (sequence !== expected) return OUT_OF_ORDER;
+    next.set(numbered, sequence + records.length);
+    logs[partition]!.push(...records.map(({ eventId, key }) => ({ id: eventId, key })));
+    return 0;
+  }
+
+  async function answer(node: number, batches: readonly PartitionBatch[]): Promise<ReadonlyMap<number, number>> {
+    requests.push(`${node}: ${batches.map(({ partition }) => partition).join('+')}`);
+    const fate = fates.get(node)?.shift();
+    for (const { partition, records, producer, sequence, resent } of batches) {
+      const name = `${partition}/${producer.id}/${sequence}/${records.map(({ eventId }) => eventId).join()}`;
+      if (seen.has(name) && !resent) violations.push(`${name} does not say that it was sent before`);
+      seen.add(name);
+    }
+    const arrives = fate === undefined || /arrive/.test(fate);
+    const codes = new Map(batches.map((batch) => [batch.partition, arrives ? append(node, batch) : 0]));
+    if (fate?.startsWith('hangs')) {
+      await new Promise<void>((resolve, reject) => waiting.set(node, { resolve, reject }));
+    }
+    if (fate === 'lost' || fate === 'arrives unanswered') throw new Error('the connection broke');
+    if (fate === 'timed out, arrived') {
+      for (const [partition, code] of codes) if (code === 0) codes.set(partition, AFTER_APPEND);
+    }
+    if (fate === 'timed out') for (const { partition } of batches) codes.set(partition, REQUEST_TIMED_OUT);
+    return codes;
+  }
+
+  const brokers: Brokers = {
+    async partitions() {
+      if (isBlind) throw new Error('no broker answers');
+      return leaders.map((leader, partitionId) => ({ partitionId, leader }));
+    },
+    async producerId() {
+      if (isBlind) throw new Error('no broker answers');
+      producers += 1;
+      return { id: String(producers), epoch: 0 };
+    },
+    async connect(node) {
+      if (fates.get(node)?.[0] !== 'no connection') return;
+      fates.get(node)!.shift();
+      throw new Error('connection refused');
+    },
+    async produce(node, batches) {
+      if (busy.has(node)) violations.push(`two requests at once at broker ${node}`);
+      busy.add(node);
+      try {
+        return await answer(node, batches);
+      } finally {
+        busy.delete(node);
+      }
+    },
+    giveUp(node, reason) {
+      const hanging = waiting.get(node);
+      waiting.delete(node);
+      hanging?.reject(new Error(reason));
+    },
+    ...{ busy() {}, disconnect() {}, destroy() {} },
+  };
+  return {
+    ...{ brokers, leaders, logs, requests, violations },
+    fail: (node: number, fate: Fate) => void fates.set(node, [...(fates.get(node) ?? []), fate]),
+    /** Gives the answer that it owes. */
+    thaw(node: number) {
+      waiting.get(node)?.resolve();
+      waiting.delete(node);
+    },
+    blind(is: boolean) {
+      isBlind = is;
+    },
+    /** Every broker answers again, and leads something. */
+    heal() {
+      isBlind = false;
+      fates.clear();
+      for (let n = 0; n < PARTITIONS; n++) if (leaders[n]! < 0) leaders[n] = n % NODES;
+    },
+  };
+}
+
+function setUp(limits: { maxRecords?: number } = {}) {
+  const cluster = createCluster();
+  const queueLimits = { maxRecords: limits.maxRecords ?? 10_000, maxBytes: 1e9 };
+  const queue = createQueue(queueLimits);
+  const drops = createDrops({ onStart() {}, onEnd() {} });
+  const failures: string[] = [];
+  const sender = createSender(
+    { batch: { maxRecords: 5, maxBytes: 1_000, maxDelayMs: 10 }, queue: queueLimits },
+    {
+      ...{ queue, drops, brokers: cluster.brokers },
+      onDelivered() {},
+      onFailed: (error) => failures.push(String(error)),
+    },
+  );
+  let count = 0;
+  const log = (key: string | null, line = 'x') => {
+    const record: ShipRecord = { line, eventId: String(count++).padStart(6, '0'), key, bytes: 100 };
+    if (queue.push(record)) sender.nudge();
+    return record;
+  };
+  const drained = async () => {
+    let isOver = false;
+    void sender.drain().then(() => {
+      isOver = true;
+    });
+    for (let n = 0; n < 600 && !isOver; n++) await vi.advanceTimersByTimeAsync(100);
+    expect(isOver).toBe(true);
+  };
+  return { cluster, sender, queue, drops, failures, log, drained };
+}
+
+const metadata = Array.from({ length: PARTITIONS }, (_, partitionId) => ({ partitionId }));
+const partitionOf = (key: string) => choosePartition(metadata, metadata, key, 0);
+const KEYS = Array.from({ length: 6 }, (_, n) => `CA${n}`);
+/** A key that is placed in this partition. */
+const keyIn = (partition: number) => {
+  for (let n = 0; ; n++) if (partitionOf(`CA${n}`) === partition) return `CA${n}`;
+};
+
+test('whatever brokers do, each record arrives once, calls in their order; what is refused is dropped, and nothing else', async () => {
+  const fates: Fate[] = [
+    ...(['lost', 'arrives unanswered', 'hangs', 'hangs, arrived', 'timed out', 'timed out, arrived'] as const),
+    'no connection',
+  ];
+  const node = fc.integer({ min: 0, max: NODES - 1 });
+  const step = fc.oneof(
+    {
+      weight: 5,
+      arbitrary: fc.record({ log: fc.integer({ min: 1, max: 12 }), key: fc.option(fc.constantFrom(...KEYS)) }),
+    },
+    { weight: 1, arbitrary: fc.record({ poison: fc.option(fc.constantFrom(...KEYS)) }) },
+    { weight: 3, arbitrary: fc.record({ node, fate: fc.constantFrom(...fates) }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({ partition: fc.nat(PARTITIONS - 1), leader: fc.integer({ min: -1, max: NODES - 1 }) }),
+    },
+    { weight: 1, arbitrary: fc.record({ isBlind: fc.boolean() }) },
+    { weight: 3, arbitrary: fc.record({ waitMs: fc.constantFrom(1, 20, 300, 3_000, 20_000) }) },
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 80, size: 'max' }), async (steps) => {
+      const { cluster, sender, queue, drops, log, drained } = setUp();
+      const logged: ShipRecord[] = [];
+      for (const each of steps) {
+        if ('log' in each) for (let n = 0; n < each.log; n++) logged.push(log(each.key));
+        else if ('poison' in each) logged.push(log(each.poison, POISON));
+        else if ('fate' in each) cluster.fail(each.node, each.fate);
+        else if ('leader' in each) cluster.leaders[each.partition] = each.leader;
+        else if ('isBlind' in each) cluster.blind(each.isBlind);
+        else await vi.advanceTimersByTimeAsync(each.waitMs);
+      }
+      cluster.heal();
+      await drained();
+      expect(cluster.violations).toEqual([]);
+      const arrived = cluster.logs.flat();
+      const wanted = logged.filter(({ line }) => line !== POISON);
+      expect(arrived.map(({ id }) => id).sort()).toEqual(wanted.map(({ eventId }) => eventId));
+      expect(sender.delivered).toBe(wanted.length);
+      expect(drops.counts()).toEqual({ 'queue-full': 0, refused: logged.length - wanted.length, failed: 0, closed: 0 });
+      expect(queue.records).toBe(0);
+      for (const key of KEYS) {
+        cluster.logs.forEach((stored, partition) => {
+          const mine = stored.filter((one) => one.key === key).map(({ id }) => id);
+          if (partition !== partitionOf(key)) expect(mine).toEqual([]);
+          expect(mine).toEqual([...mine].sort());
+        });
+      }
+      sender.abort();
+    }),
+    { numRuns: 150 },
+  );
+});
+
+test('a partition without leader: what belongs to it waits for it alone, and what has no key goes elsewhere', async () => {
+  const { cluster, sender, log, failures, drained } = setUp();
+  cluster.leaders[1] = -1;
+  for (let n = 0; n < 20; n++) {
+    log(keyIn(1));
+    log(keyIn(2));
+    log(null);
+  }
+  await vi.advanceTimersByTimeAsync(2_000);
+  expect(cluster.logs[1]).toEqual([]);
+  expect(cluster.logs.flat()).toHaveLength(40);
+  expect(failures).toEqual([]);
+  // Not an election any more: told once.
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(failures).toEqual(['Error: partition 1 has no leader']);
+  cluster.leaders[1] = 0;
+  await vi.advanceTimersByTimeAsync(2_000);
+  expect(cluster.logs[1]).toHaveLength(20);
+  await drained();
+  sender.abort();
+});
+
+test('a broker that does not answer: the others’ partitions go on meanwhile, and its own are asked of their new leader', async () => {
+  const { cluster, sender, log, drained } = setUp();
+  log(null);
+  await vi.advanceTimersByTimeAsync(100);
+  cluster.fail(1, 'hangs');
+  log(keyIn(1));
+  await vi.advanceTimersByTimeAsync(100);
+  for (let n = 0; n < 10; n++) log(keyIn(0));
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(cluster.logs[0]!.filter(({ key }) => key !== null)).toHaveLength(10);
+  cluster.leaders[1] = 2;
+  await vi.advanceTimersByTimeAsync(4_000);
+  expect(cluster.logs[1]!.filter(({ key }) => key !== null)).toHaveLength(1);
+  expect(cluster.requests.at(-1)).toBe('2: 1');
+  await drained();
+  sender.abort();
+});
+
+test('at most half of the queue waits for a partition that takes nothing', async () => {
+  const { cluster, sender, drops, queue, log } = setUp({ maxRecords: 100 });
+  cluster.leaders[1] = -1;
+  for (let n = 0; n < 30; n++) {
+    for (let m = 0; m < 5; m++) log(keyIn(1));
+    log(keyIn(2));
+    await vi.advanceTimersByTimeAsync(50);
+  }
+  expect(queue.records).toBe(50);
+  expect(drops.counts()['queue-full']).toBe(100);
+  expect(cluster.logs[2]).toHaveLength(30);
+  sender.abort();
+});
+
+test('one broker stays frozen: what was never sent and has no key leaves its partitions for others', async () => {
+  for (let node = 0; node < NODES; node++) {
+    // Whose partition is given the records first.
+    for (let turn = 0; turn < PARTITIONS; turn++) {
+      vi.spyOn(Math, 'random').mockReturnValue((turn + 0.5) / 1_000);
+      const { cluster, sender, log } = setUp();
+      for (let n = 0; n < NODES; n++) cluster.fail(n, 'hangs, arrived');
+      for (let n = 0; n < PARTITIONS; n++) log(keyIn(n));
+      await vi.advanceTimersByTimeAsync(50);
+      for (let n = 0; n < 8; n++) log(null);
+      await vi.advanceTimersByTimeAsync(2_500);
+      const keyless = () => cluster.logs.flat().filter(({ key }) => key === null);
+      expect(keyless()).toEqual([]);
+      for (let n = 0; n < NODES; n++) if (n !== node) cluster.thaw(n);
+      await vi.advanceTimersByTimeAsync(2_000);
+      expect(keyless()).toHaveLength(8);
+      expect(cluster.violations).toEqual([]);
+      sender.abort();
+    }
+  }
+});
