@@ -7,7 +7,7 @@ import { silentLog } from '../src/core/log.ts';
 import { createMetrics } from '../src/core/metrics.ts';
 import type { Chunk, RawRecord } from '../src/core/record.ts';
 import { createMasker } from '../src/core/secrets/mask.ts';
-import { createDocumentWriter } from '../src/indexing/document.ts';
+import { createDocumentWriter } from '../src/indexing/batch.ts';
 import { createIndexer } from '../src/indexing/indexer.ts';
 import { createParser } from '../src/parse/parse.ts';
 import { createKafka, defaultPartitioner, type KafkaConfig } from '../src/source/kafka/client.ts';

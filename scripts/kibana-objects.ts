@@ -2,7 +2,7 @@
 // it refers to.
 
 import { HISTORY_PREFIX } from '../src/incidents/records.ts';
-import { INDEX_PREFIX } from '../src/indexing/document.ts';
+import { INDEX_PREFIX } from '../src/indexing/batch.ts';
 import {
   CORE_MIGRATION_VERSION,
   type Reference,

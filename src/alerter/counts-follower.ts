@@ -24,7 +24,7 @@ import { createEvaluator, type EvaluatorDeps, type Tick } from '../rules/evaluat
 import type { Rules } from '../rules/rule-config.ts';
 import type { KafkaConfig } from '../source/kafka/client.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
-import { HOUR_MS, type HourRecord, type RollupDefinition } from '../windows/hourly.ts';
+import { HOUR_MS, type HourRecord, type RollupDefinition } from '../windows/series.ts';
 import type { WindowStore } from '../windows/windows.ts';
 import type { AlertStore } from './store.ts';
 

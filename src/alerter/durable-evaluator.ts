@@ -19,9 +19,8 @@ import type { Observation } from '../rules/observation.ts';
 import { MAX_LOOK_BACK_MS, type Rules } from '../rules/rule-config.ts';
 import type { FirstSeenRule } from '../rules/rule-types.ts';
 import { ERROR_TEMPLATE_VERSION } from '../tag/error-template.ts';
-import { HOUR_MS, type HourRecord } from '../windows/hourly.ts';
 import type { ProgressStatus } from '../windows/progress.ts';
-import type { Labels } from '../windows/series.ts';
+import { HOUR_MS, type HourRecord, type Labels } from '../windows/series.ts';
 import { type CountedWindows, type CountedWindowsOptions, createCountedWindows, fullHour } from './counts-follower.ts';
 
 interface Evaluation {

@@ -6,7 +6,7 @@ import type { Log } from '../core/log.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
 import type { CountingDeps, CountingSource } from '../measure/counting.ts';
 import type { BucketTotals, CountsMessage, CountsSink } from '../measure/totals.ts';
-import { HOUR_MS } from '../windows/hourly.ts';
+import { HOUR_MS } from '../windows/series.ts';
 import type { Term, TermParts } from './alerter.ts';
 import { followFolder } from './commands-given.ts';
 import { hoursOf } from './durable-evaluator.ts';

@@ -7,9 +7,8 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { makePrivateFolder, openPrivate, syncFolder } from '../core/private-files.ts';
+import { lockFolder, makePrivateFolder, openPrivate, syncFolder } from '../core/private-files.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
-import { lockFolder } from '../source/folder-lock.ts';
 import { type AlertStore, assertKnownFormat, LostTermError } from './store.ts';
 
 const FILE = 'alerts.journal';

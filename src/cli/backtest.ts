@@ -11,7 +11,7 @@ import { loadMeasures } from '../measure/measure-config.ts';
 import { type BacktestResult, backtest, createShadowAlerts } from '../replay/backtest.ts';
 import { maskedText } from '../replay/record-document.ts';
 import type { ReplayDeps } from '../replay/replay.ts';
-import { parseTimeRange } from '../replay/selection.ts';
+import { parseTimeRange } from '../replay/sources.ts';
 import { ARRIVAL_SOURCES, type ArrivalSource, openByArrival } from '../replay/stored.ts';
 import type { Difference, Timeline, TimelineAlert } from '../replay/timeline.ts';
 import { loadRules, type Rules, reachOf } from '../rules/rule-config.ts';

@@ -8,7 +8,7 @@ import { loadMeasures } from '../measure/measure-config.ts';
 import { type ExportSummary, exportIncident, LATENESS_MS } from '../replay/export.ts';
 import { readHistory } from '../replay/export-readme.ts';
 import { maskedText } from '../replay/record-document.ts';
-import { parseTimeRange, parseWhere } from '../replay/selection.ts';
+import { parseTimeRange, parseWhere } from '../replay/sources.ts';
 import { openByArrival } from '../replay/stored.ts';
 import { loadRules, reachOf } from '../rules/rule-config.ts';
 import { sourceOf } from './backtest.ts';

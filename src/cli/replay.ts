@@ -18,8 +18,14 @@ import {
   type Tally,
   type TargetOptions,
 } from '../replay/request.ts';
-import { parseTimeRange, parseWhere, type TimeRange } from '../replay/selection.ts';
-import type { SourceKind, SourcePlan, StoredSource } from '../replay/sources.ts';
+import {
+  parseTimeRange,
+  parseWhere,
+  type SourceKind,
+  type SourcePlan,
+  type StoredSource,
+  type TimeRange,
+} from '../replay/sources.ts';
 import { openSource } from '../replay/stored.ts';
 import { type Io, jsonLine } from './io.ts';
 

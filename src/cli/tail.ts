@@ -6,14 +6,14 @@ import type { ChunkOrigin, RawRecord } from '../core/record.ts';
 import { oneLine, visible } from '../core/safe-json.ts';
 import { createMasker, type Masker } from '../core/secrets/mask.ts';
 import { prettyLine } from '../indexing/sinks.ts';
-import { parseWhere } from '../replay/selection.ts';
+import { parseWhere } from '../replay/sources.ts';
 import type { KafkaConfig } from '../source/kafka/client.ts';
 import { toRecords } from '../source/kafka/record-batch.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
 import { type Io, jsonLine, shown } from './io.ts';
 
 export interface TailOptions {
-  /** Conditions, all of which must hold; see replay/selection.ts. */
+  /** Conditions, all of which must hold; see replay/sources.ts. */
   readonly where?: readonly string[];
   /** See `parseSince`. */
   readonly since?: string;

@@ -14,8 +14,7 @@ import type { Metrics } from '../core/metrics.ts';
 import type { DeadLetterReason } from '../core/record.ts';
 import type { ParsedEvent, Parser } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
-import { apart, type Batch, type BatchItem } from './batch.ts';
-import type { DocumentWriter } from './document.ts';
+import { apart, type Batch, type BatchItem, type DocumentWriter } from './batch.ts';
 import { type BulkReply, isTimeout, type SendBulk } from './elasticsearch.ts';
 import {
   type BulkItemError,

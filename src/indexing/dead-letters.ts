@@ -13,7 +13,7 @@ import type { Chunk, DeadLetter, DeadLetterReason, DeadLetterSink, RawRecord } f
 import type { Masker } from '../core/secrets/mask.ts';
 import { defaultPartitioner, isTooLargeForKafka } from '../source/kafka/client.ts';
 import { topicMaxBytes } from '../source/kafka/topics.ts';
-import { documentId } from './document.ts';
+import { documentId } from './batch.ts';
 import { createLineFile, persist } from './sinks.ts';
 
 export const dlqSection = {

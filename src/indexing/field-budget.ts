@@ -14,7 +14,7 @@ import type { Metrics } from '../core/metrics.ts';
 import { createExtra, FIELD_MAP, type FieldMap } from '../parse/conform.ts';
 import { isObject } from '../parse/json.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
-import { INDEX_PREFIX } from './document.ts';
+import { INDEX_PREFIX } from './batch.ts';
 import { NO_PARTIAL, WHOLENESS, whole } from './whole-answers.ts';
 
 type Json = Record<string, unknown>;

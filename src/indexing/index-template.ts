@@ -4,7 +4,7 @@ import { type Client, errors } from '@elastic/elasticsearch';
 import { FIELDS, type FieldGroup, type FieldType } from '../core/catalogue.ts';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { INDEX_PREFIX } from './document.ts';
+import { INDEX_PREFIX } from './batch.ts';
 
 export const TEMPLATE_NAME = 'calling-platform';
 /** Raise with every change of the template: a server keeps the highest it has seen. */

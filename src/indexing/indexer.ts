@@ -10,9 +10,8 @@ import type { Metrics } from '../core/metrics.ts';
 import type { Chunk, DeadLetter, DeadLetterReason, DeadLetterSink, RawRecord } from '../core/record.ts';
 import type { ParsedEvent, Parser } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
-import { apart, Batch, type BatchItem, RECORD_OVERHEAD, weightOf } from './batch.ts';
+import { apart, Batch, type BatchItem, type DocumentWriter, documentId, RECORD_OVERHEAD, weightOf } from './batch.ts';
 import type { BulkConfig } from './bulk-writer.ts';
-import { type DocumentWriter, documentId } from './document.ts';
 import type { SetAside, Sink } from './sinks.ts';
 
 const KNOWN_TAGS: ReadonlySet<string> = new Set(TAGS);

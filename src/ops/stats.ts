@@ -8,7 +8,7 @@ import type { Clock } from '../core/clock.ts';
 import type { Pm2Readings } from '../core/pm2-metrics.ts';
 import { isCollected, type Measure, type Measures, type PrometheusName } from '../measure/measure-config.ts';
 import { countAtMost, OTHER, OTHER_NAME } from '../measure/totals.ts';
-import type { RollupDefinition } from '../windows/hourly.ts';
+import type { RollupDefinition } from '../windows/series.ts';
 import {
   type Query,
   type Reading,

@@ -3,7 +3,7 @@
 // Guarantee: every value is in the new one, or it is said to be degraded; linear, whatever the nesting.
 import { FIELDS, type FieldGroup, type FieldType } from '../core/catalogue.ts';
 import { ExactNumber, isObject, tooDeep, writeJson } from './json.ts';
-import { isServerDate, type TimeParser } from './time.ts';
+import { isServerDate, type TimeParser } from './scalars.ts';
 
 type Json = Record<string, unknown>;
 

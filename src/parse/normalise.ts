@@ -4,9 +4,8 @@
 // copied once, however much moves, and only the beginning of a line is looked at.
 import { createFreeNames, FIELD_MAP } from './conform.ts';
 import { ExactNumber, isObject, type ReadObject, readObject } from './json.ts';
-import { LEVEL_SCALES, NORMAL_LEVELS, normaliseLevel } from './level.ts';
+import { LEVEL_SCALES, NORMAL_LEVELS, normaliseLevel, type TimeParser } from './scalars.ts';
 import { ERROR_NAMES, SHAPES, type Shape, USUAL_NAMES } from './shapes.ts';
-import type { TimeParser } from './time.ts';
 
 type Json = Record<string, unknown>;
 

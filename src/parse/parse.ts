@@ -15,10 +15,9 @@ import {
   toExactNumbers,
   toPlainNumbers,
 } from './json.ts';
-import { isErrorLevel, NORMAL_LEVELS } from './level.ts';
 import { createNormaliser, isForeignError, looksLikeObject, type Normalised, setAside } from './normalise.ts';
+import { createTimeParser, isCanonical, isErrorLevel, NORMAL_LEVELS, type TimeParser } from './scalars.ts';
 import { SHAPE_KEYS } from './shapes.ts';
-import { createTimeParser, isCanonical, type TimeParser } from './time.ts';
 
 export const parseSection = {
   type: 'object',

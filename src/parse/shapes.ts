@@ -7,7 +7,7 @@
 // `extra`.
 import { EVENTS } from '../core/catalogue.ts';
 import { isObject } from './json.ts';
-import type { LevelScaleName } from './level.ts';
+import type { LevelScaleName } from './scalars.ts';
 
 type Json = Record<string, unknown>;
 

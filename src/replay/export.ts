@@ -21,7 +21,7 @@ import type { WindowStore } from '../windows/windows.ts';
 import { backtest } from './backtest.ts';
 import { createFacts, type Facts, type HistoryResult, readme } from './export-readme.ts';
 import { createRecordReader, maskedText, shownText, storedText } from './record-document.ts';
-import type { Matches } from './selection.ts';
+import type { Matches } from './sources.ts';
 import type { StoredRecord } from './stored.ts';
 
 interface ExportOptions {

@@ -7,12 +7,10 @@ import { errorText } from '../core/errors.ts';
 import { type Chunk, type ChunkOrigin, type DeadLetterReason, isEventId, type RawRecord } from '../core/record.ts';
 import { toJson } from '../core/safe-json.ts';
 import { MASK, type Masker } from '../core/secrets/mask.ts';
-import { Batch } from '../indexing/batch.ts';
-import { createDocumentWriter } from '../indexing/document.ts';
+import { Batch, createDocumentWriter } from '../indexing/batch.ts';
 import { hasExactNumbers, isObject, readExact, tooDeep, toPlainNumbers, writeJson } from '../parse/json.ts';
-import { isErrorLevel } from '../parse/level.ts';
 import { correctionOf, createParser, type ParseConfig } from '../parse/parse.ts';
-import { createTimeParser } from '../parse/time.ts';
+import { createTimeParser, isErrorLevel } from '../parse/scalars.ts';
 import { createTagger } from '../tag/tag.ts';
 
 type RecordDocument =

@@ -7,9 +7,9 @@ import type { Log } from '../core/log.ts';
 import { createMetrics, type Metrics } from '../core/metrics.ts';
 import type { Chunk, ChunkOrigin, DeadLetter, DeadLetterSink, RawRecord } from '../core/record.ts';
 import { createMasker } from '../core/secrets/mask.ts';
+import { type DocumentWriter, documentId } from '../indexing/batch.ts';
 import { createDegrade } from '../indexing/bulk-writer.ts';
 import { createDeadLetter, createKafkaDeadLetters } from '../indexing/dead-letters.ts';
-import { type DocumentWriter, documentId } from '../indexing/document.ts';
 import { createIndexer, type Indexer } from '../indexing/indexer.ts';
 import { createParser, type ParseResult } from '../parse/parse.ts';
 import { createKafka } from '../source/kafka/client.ts';
@@ -27,8 +27,14 @@ import {
   type Tally,
   type Target,
 } from './request.ts';
-import { byOrigin, createSelector } from './selection.ts';
-import type { Position, SourcePlan, StoredBatch, StoredSource } from './sources.ts';
+import {
+  byOrigin,
+  createSelector,
+  type Position,
+  type SourcePlan,
+  type StoredBatch,
+  type StoredSource,
+} from './sources.ts';
 import { createDryTarget, createTarget } from './targets.ts';
 
 const SAVE_MS = 1_000;

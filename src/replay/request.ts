@@ -5,18 +5,16 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorText, LogpipeError } from '../core/errors.ts';
-import { makePrivateFolder, replacePrivate } from '../core/private-files.ts';
+import { lockFolder, makePrivateFolder, replacePrivate } from '../core/private-files.ts';
+import type { DocumentWriter } from '../indexing/batch.ts';
 import type { BulkConfig } from '../indexing/bulk-writer.ts';
 import type { DlqConfig } from '../indexing/dead-letters.ts';
-import type { DocumentWriter } from '../indexing/document.ts';
 import type { ElasticsearchConfig } from '../indexing/elasticsearch.ts';
 import type { Sink } from '../indexing/sinks.ts';
 import type { ParseConfig } from '../parse/parse.ts';
-import type { TimeParser } from '../parse/time.ts';
-import { lockFolder } from '../source/folder-lock.ts';
+import type { TimeParser } from '../parse/scalars.ts';
 import type { KafkaConfig } from '../source/kafka/client.ts';
-import type { Matches, TimeRange } from './selection.ts';
-import type { Position, Positions, SourcePlan } from './sources.ts';
+import type { Matches, Position, Positions, SourcePlan, TimeRange } from './sources.ts';
 
 /** The sections of the configuration that a replay uses. */
 export interface ReplayConfig {

@@ -1,8 +1,13 @@
 // The contract of everything a replay, a backtest or an export reads from. In: a stretch of time. Out: records in batches, part by
 // part, each batch with the position to go on from once it is accounted for.
 // Guarantee of every source: it moves nobody's offsets and changes nothing; the same part and position give the same records.
+
+import { errorText, LogpipeError } from '../core/errors.ts';
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
-import type { TimeRange } from './selection.ts';
+import { toJson } from '../core/safe-json.ts';
+import { ExactNumber, hasExactNumbers, toExactNumbers, writeJson } from '../parse/json.ts';
+import type { ParsedEvent, ParseResult, Parser } from '../parse/parse.ts';
+import type { TaggedEvent } from '../tag/tag.ts';
 
 /** The log topic, the dead letters, existing indices, NDJSON files. */
 export const SOURCE_KINDS = ['kafka', 'dlq', 'index', 'file'] as const;
@@ -74,4 +79,284 @@ export interface StretchOptions {
   readonly aheadMs: number;
   /** What for, in one word: for the log. */
   readonly purpose: string;
+}
+
+// --- Which records are wanted ---
+// And how people say it: `--from`, `--to`, `--time-zone`, `--where`. In: a record. Out: its
+// tagged event when its event time lies in the stretch and all conditions hold. Guarantee: parsed once; the indexer's stages
+// get the event that was made here. A text that is no condition, an impossible date or an unknown zone is an error that
+// names option, value and fix; nothing is guessed.
+
+type Selection = 'outside' | 'unmatched' | { readonly record: RawRecord; readonly result: ParseResult };
+
+interface Selector {
+  select(record: RawRecord): Selection;
+  /** A parser for the indexer: knows the results of the records that are handed over next, in their order. */
+  readonly parser: Parser;
+  readonly tag: (event: ParsedEvent) => TaggedEvent;
+  /** Before the indexer gets these records. */
+  expect(results: readonly ParseResult[], records: readonly RawRecord[]): void;
+}
+
+export function createSelector(options: {
+  parser: Parser;
+  tag: (event: ParsedEvent) => TaggedEvent;
+  range: TimeRange | undefined;
+  matches: Matches | undefined;
+}): Selector {
+  const { parser, range, matches } = options;
+  let records: readonly RawRecord[] = [];
+  let results: readonly ParseResult[] = [];
+  let at = 0;
+
+  const isInside = (ms: number) => range === undefined || (ms >= range.fromMs && ms < range.toMs);
+  const tag = (event: ParsedEvent): TaggedEvent => ('grouping' in event ? (event as TaggedEvent) : options.tag(event));
+
+  return {
+    select(record) {
+      const parsed = parser.parse(record);
+      if (!parsed.ok) {
+        // It has no event time but the record's, and no fields to compare.
+        if (!isInside(record.timeMs)) return 'outside';
+        return matches === undefined ? { record, result: parsed } : 'unmatched';
+      }
+      if (!isInside(parsed.event.timeMs)) return 'outside';
+      try {
+        const event = tag(parsed.event);
+        if (matches !== undefined && !matches(viewOf(event))) return 'unmatched';
+        return { record, result: { ok: true, event } };
+      } catch (error) {
+        // No record ends a replay: it is refused, and the summary says so.
+        return { record, result: { ok: false, reason: 'processing_failed', detail: errorText(error) } };
+      }
+    },
+    parser: {
+      time: parser.time,
+      degrade: parser.degrade,
+      reparse: parser.reparse,
+      parse(record) {
+        // Asked again for a record that was refused by the server: then it is parsed again.
+        if (records[at] !== record) return parser.parse(record);
+        const result = results[at]!;
+        at += 1;
+        return result;
+      },
+    },
+    tag,
+    expect(nextResults, nextRecords) {
+      results = nextResults;
+      records = nextRecords;
+      at = 0;
+    },
+  };
+}
+
+/** The document's fields as a reader of Elasticsearch knows them. */
+function viewOf(event: TaggedEvent): Record<string, unknown> {
+  const { doc, tags, grouping } = event;
+  const view: Record<string, unknown> = { ...doc, '@timestamp': new Date(event.timeMs).toISOString(), tags };
+  if (grouping !== undefined) {
+    view.error = typeof doc.error === 'object' && doc.error !== null ? { ...doc.error, ...grouping } : grouping;
+  }
+  return view;
+}
+
+/** Records of one origin in a row: what an indexer's chunk holds. */
+export function byOrigin<T>(items: readonly T[], originOf: (item: T) => ChunkOrigin): [ChunkOrigin, T[]][] {
+  const groups = new Map<string | ChunkOrigin, [ChunkOrigin, T[]]>();
+  let last: [ChunkOrigin, T[]] | undefined;
+  for (const item of items) {
+    const origin = originOf(item);
+    if (last?.[0] !== origin) {
+      const key = origin.kind === 'kafka' ? `${origin.topic}/${origin.partition}` : origin.identity;
+      last = groups.get(key);
+      if (last === undefined) {
+        last = [origin, []];
+        groups.set(key, last);
+      }
+    }
+    last[1].push(item);
+  }
+  return [...groups.values()];
+}
+
+// --- Conditions on documents: --where ---
+
+export type Matches = (document: Readonly<Record<string, unknown>>) => boolean;
+
+/** Lists within lists are looked into so far; what lies deeper is compared as a text. */
+const MAX_LIST_DEPTH = 16;
+
+/** All of them at once; undefined when there are none, so that nothing need be prepared. @throws LogpipeError LOGPIPE_USAGE */
+export function parseWhere(texts: readonly string[] | undefined): Matches | undefined {
+  if (texts === undefined || texts.length === 0) return undefined;
+  const conditions = texts.map(parseCondition);
+  return (document) => conditions.every((matches) => matches(document));
+}
+
+/**
+ * A condition on a document: `path=value`, `path!=value` (also true where there is no such field), `path~text` (contains,
+ * without regard to case). The path is dotted; of a list one element has to match.
+ * @throws LogpipeError LOGPIPE_USAGE
+ */
+export function parseCondition(text: string): Matches {
+  const at = text.search(/[=~]/u);
+  const operator = text[at - 1] === '!' && text[at] === '=' ? '!=' : text[at];
+  const path = text.slice(0, operator === '!=' ? at - 1 : Math.max(at, 0)).trim();
+  if (at < 0 || path === '' || /[!\s]/u.test(path)) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `--where: ${JSON.stringify(text)} is not path=value, path!=value or path~text`,
+    );
+  }
+  const wanted = text.slice(at + 1).trim();
+  const lower = wanted.toLowerCase();
+  const test = (value: unknown, json: (value: unknown) => string, depth = 0): boolean => {
+    if (Array.isArray(value) && depth < MAX_LIST_DEPTH) return value.some((item) => test(item, json, depth + 1));
+    if (value === undefined || value === null) return false;
+    return textsOf(value, json).some((found) =>
+      operator === '~' ? found.toLowerCase().includes(lower) : found === wanted,
+    );
+  };
+  return (document) => {
+    const exact = hasExactNumbers(document);
+    const fields = exact ? toExactNumbers(document as Record<string, unknown>) : document;
+    return test(valueAt(fields, path), exact ? writeJson : toJson) !== (operator === '!=');
+  };
+}
+
+/** A number as it was logged, and as JavaScript has it where that is the same number. */
+function textsOf(value: unknown, json: (value: unknown) => string): string[] {
+  if (value instanceof ExactNumber) {
+    return Math.abs(value.value) <= Number.MAX_SAFE_INTEGER ? [value.text, String(value.value)] : [value.text];
+  }
+  return [typeof value === 'object' ? json(value) : String(value)];
+}
+
+/** The value at a dotted path, whether the document nests it or has dots in its keys. */
+function valueAt(value: unknown, path: string): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+  const fields = value as Record<string, unknown>;
+  if (Object.hasOwn(fields, path)) return fields[path];
+  for (let dot = path.indexOf('.'); dot > 0; dot = path.indexOf('.', dot + 1)) {
+    const head = path.slice(0, dot);
+    const found = Object.hasOwn(fields, head) ? valueAt(fields[head], path.slice(dot + 1)) : undefined;
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+// --- A stretch of time: --from, --to, --time-zone ---
+
+interface TimeRangeOptions {
+  readonly from?: string | undefined;
+  /** Default: now. */
+  readonly to?: string | undefined;
+  /** IANA name, for times that are written without an offset. Default: UTC. */
+  readonly timeZone?: string | undefined;
+}
+
+/** From `fromMs` on, before `toMs`. */
+export interface TimeRange {
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+const RELATIVE = /^-(\d{1,9})([smhd])$/;
+const ISO = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?(Z|[+-]\d\d:?\d\d)?$/i;
+const FIX =
+  'write -2h, -30m, now, or ISO 8601 like 2026-01-31T08:00:00Z; without Z or an offset it is read in --time-zone';
+
+/** @throws LogpipeError LOGPIPE_USAGE */
+export function parseTimeRange(options: TimeRangeOptions, now: number): TimeRange {
+  const { timeZone } = options;
+  if (options.from === undefined) throw usage('--from: missing; say where the stretch begins, for example --from -2h');
+  const fromMs = parseTime(options.from, { place: '--from', now, timeZone, edge: 'start' });
+  const toMs = parseTime(options.to ?? 'now', { place: '--to', now, timeZone, edge: 'end' });
+  if (fromMs >= toMs) {
+    const found = `${new Date(fromMs).toISOString()} to ${new Date(toMs).toISOString()}`;
+    throw usage(`--from, --to: found ${found}; --from has to be earlier than --to`);
+  }
+  return { fromMs, toMs };
+}
+
+interface ParseTimeOptions {
+  /** Stands in messages. */
+  readonly place: string;
+  readonly now: number;
+  readonly timeZone?: string | undefined;
+  /** Of a time that a clock change made happen twice, the first or the second; so that a stretch is never cut short. */
+  readonly edge?: 'start' | 'end';
+}
+
+/**
+ * `now`; `-90s`, `-30m`, `-2h`, `-1d` before now; a date; or a date and time, with or without an offset.
+ * @throws LogpipeError LOGPIPE_USAGE
+ */
+export function parseTime(text: string, options: ParseTimeOptions): number {
+  const { place, now, timeZone = 'UTC', edge = 'start' } = options;
+  const offsetAt = zoneOffsets(timeZone);
+  const wanted = text.trim();
+  if (wanted === 'now') return now;
+  const relative = RELATIVE.exec(wanted);
+  if (relative) return Math.max(0, now - Number(relative[1]) * UNIT_MS[relative[2] as keyof typeof UNIT_MS]);
+  const match = ISO.exec(wanted);
+  if (!match) throw usage(`${place}: ${JSON.stringify(text)} is not a time; ${FIX}`);
+  const [, date, clock = '00:00', seconds = '00', fraction = '0', offset] = match;
+  // As if it were UTC: impossible dates (30 February) and hours show when it is written back.
+  const local = Date.parse(`${date}T${clock}:${seconds}.${fraction.padEnd(3, '0').slice(0, 3)}Z`);
+  if (!Number.isFinite(local) || !new Date(local).toISOString().startsWith(`${date}T${clock}:${seconds}`)) {
+    throw usage(`${place}: ${JSON.stringify(text)} does not exist in the calendar; ${FIX}`);
+  }
+  if (offset !== undefined) return local - offsetMs(offset, place, text);
+  // The offset in force depends on the moment that is looked for: the candidates are those of a day before and after.
+  const moments = [...new Set([local - UNIT_MS.d, local, local + UNIT_MS.d].map((near) => local - offsetAt(near)))]
+    .filter((moment) => moment + offsetAt(moment) === local)
+    .sort((a, b) => a - b);
+  const found = edge === 'start' ? moments[0] : moments.at(-1);
+  if (found === undefined) {
+    throw usage(
+      `${place}: ${JSON.stringify(text)} does not exist in ${timeZone}, the clocks were put forward; write it with an offset`,
+    );
+  }
+  return found;
+}
+
+function offsetMs(text: string, place: string, whole: string): number {
+  if (/^z$/i.test(text)) return 0;
+  const [, sign, hours, minutes] = /^([+-])(\d\d):?(\d\d)$/.exec(text) as unknown as [string, string, string, string];
+  if (Number(hours) > 18 || Number(minutes) > 59) {
+    throw usage(`${place}: ${JSON.stringify(whole)} has no possible offset; ${FIX}`);
+  }
+  return (sign === '-' ? -1 : 1) * (Number(hours) * UNIT_MS.h + Number(minutes) * UNIT_MS.m);
+}
+
+/** How far the zone's clocks are ahead of UTC at a moment. @throws LogpipeError LOGPIPE_USAGE for an unknown zone */
+function zoneOffsets(timeZone: string): (ms: number) => number {
+  if (timeZone === 'UTC') return () => 0;
+  let format: Intl.DateTimeFormat;
+  try {
+    format = new Intl.DateTimeFormat('en-US', {
+      timeZone,
+      hourCycle: 'h23',
+      year: 'numeric',
+      month: 'numeric',
+      day: 'numeric',
+      hour: 'numeric',
+      minute: 'numeric',
+      second: 'numeric',
+    });
+  } catch {
+    throw usage(`--time-zone: ${JSON.stringify(timeZone)} is not known; write an IANA name like Europe/Berlin or UTC`);
+  }
+  return (ms) => {
+    const part = Object.fromEntries(format.formatToParts(ms).map(({ type, value }) => [type, Number(value)]));
+    const { year, month, day, hour, minute, second } = part as Record<string, number>;
+    return Date.UTC(year!, month! - 1, day!, hour!, minute!, second!) - (ms - (ms % 1_000));
+  };
+}
+
+function usage(message: string): LogpipeError {
+  return new LogpipeError('LOGPIPE_USAGE', message);
 }

@@ -13,8 +13,7 @@ import type { KafkaConfig } from '../source/kafka/client.ts';
 import { createStoredIndex } from './readers/indices.ts';
 import { createStoredDeadLetters, createStoredTopic } from './readers/kafka.ts';
 import { createStoredFiles } from './readers/log-files.ts';
-import type { TimeRange } from './selection.ts';
-import type { Position, SourceKind, StoredBatch, StoredSource, StretchOptions } from './sources.ts';
+import type { Position, SourceKind, StoredBatch, StoredSource, StretchOptions, TimeRange } from './sources.ts';
 
 /** The sections of the configuration that tell where records are stored. */
 interface StoresConfig {

@@ -13,21 +13,21 @@ import { assertAcknowledged } from '../core/kafka/broker-connections.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { makePrivateFolder, openPrivate } from '../core/private-files.ts';
-import type { Batch } from '../indexing/batch.ts';
 import {
-  type BulkConfig,
-  type BulkWriterDeps,
-  createBulkWriter,
-  createElasticsearchSink,
-} from '../indexing/bulk-writer.ts';
-import {
+  type Batch,
   createDocumentWriter,
   type DocumentOptions,
   type DocumentWriter,
   documentId,
   INDEX_PATTERN,
   INDEX_PREFIX,
-} from '../indexing/document.ts';
+} from '../indexing/batch.ts';
+import {
+  type BulkConfig,
+  type BulkWriterDeps,
+  createBulkWriter,
+  createElasticsearchSink,
+} from '../indexing/bulk-writer.ts';
 import {
   createElasticsearchClient,
   createSendBulk,
@@ -44,7 +44,7 @@ import {
 import { createConsoleSink } from '../indexing/sinks.ts';
 import { complete, NO_PARTIAL, refreshed, totalOf, WHOLENESS, whole } from '../indexing/whole-answers.ts';
 import { documentText } from '../parse/json.ts';
-import type { TimeParser } from '../parse/time.ts';
+import type { TimeParser } from '../parse/scalars.ts';
 import { createKafka, defaultPartitioner, failedReading, type KafkaConfig } from '../source/kafka/client.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
 import { withAdmin } from '../source/kafka/topics.ts';

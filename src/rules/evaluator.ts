@@ -3,7 +3,6 @@
 // was only known late nothing pages, and what fires at the head, or fired before, is not told as late.
 import type { Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS, type CountsMessage } from '../measure/totals.ts';
-import type { HourRecord, RollupDefinition } from '../windows/hourly.ts';
 import {
   COMPLETE_MS,
   createProgress,
@@ -12,7 +11,7 @@ import {
   type Progress,
   type ProgressStatus,
 } from '../windows/progress.ts';
-import type { Labels } from '../windows/series.ts';
+import type { HourRecord, Labels, RollupDefinition } from '../windows/series.ts';
 import type { Layer } from '../windows/tables.ts';
 import { type Reading, readMeasure, sourcesOf, windowTo } from '../windows/values.ts';
 import { createWindowStore, type WindowStore } from '../windows/windows.ts';

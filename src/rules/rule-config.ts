@@ -8,7 +8,7 @@ import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { isCollected, type Measure, type Measures, type Where } from '../measure/measure-config.ts';
 import { BUCKET_MS } from '../measure/totals.ts';
-import { HOUR_MS, MAX_REACH_MS, type RollupDefinition } from '../windows/hourly.ts';
+import { HOUR_MS, MAX_REACH_MS, type RollupDefinition } from '../windows/series.ts';
 import { FINE_MS } from '../windows/tables.ts';
 import { sourcesOf } from '../windows/values.ts';
 import { watchedBy } from './known-sets.ts';

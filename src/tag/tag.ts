@@ -2,8 +2,8 @@
 
 import { Ajv, type ValidateFunction } from 'ajv';
 import { CALL_STATUSES, EVENTS, FIELDS, type FieldGroup, type FieldType } from '../core/catalogue.ts';
-import { isErrorLevel } from '../parse/level.ts';
 import type { ParsedEvent } from '../parse/parse.ts';
+import { isErrorLevel } from '../parse/scalars.ts';
 import { createErrorGrouping, type ErrorGrouping } from './error-template.ts';
 
 export interface TaggedEvent extends ParsedEvent {

@@ -18,9 +18,9 @@ import {
   HOUR_MS,
   type Hourly,
   type HourRecord,
+  type Labels,
   type RollupDefinition,
-} from './hourly.ts';
-import type { Labels } from './series.ts';
+} from './series.ts';
 import {
   COARSE_MS,
   createTable,

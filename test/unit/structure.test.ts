@@ -24,7 +24,6 @@ const APART: Readonly<Record<string, string>> = {
   'cli/incident.ts': 'loaded when the command runs',
   'cli/kibana.ts': 'loaded when the command runs',
   'cli/replay.ts': 'loaded when the command runs',
-  'core/secrets/anchors.ts': 'test/unit/core/mask.test.ts',
   'core/secrets/secret-text.ts': 'test/unit/core/mask.test.ts',
   'notify/email.ts': 'test/wire/notify-email.test.ts',
   'notify/http-channels.ts': 'test/wire/notify.test.ts',
@@ -33,7 +32,6 @@ const APART: Readonly<Record<string, string>> = {
   'ship/process-stats.ts': 'test/unit/ship/process-stats.test.ts',
   'ship/sender.ts': 'test/wire/transport-partitions.test.ts',
   'source/files/follower.ts': 'test/unit/source/files-property.test.ts',
-  'source/kafka/commits.ts': 'test/unit/source/kafka-commits.test.ts',
   'source/kafka/positions.ts': 'test/unit/source/kafka-positions.test.ts',
 };
 const root = packageRoot();

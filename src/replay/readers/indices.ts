@@ -7,7 +7,7 @@
 import { type Client, errors } from '@elastic/elasticsearch';
 import { LogpipeError } from '../../core/errors.ts';
 import type { ChunkOrigin } from '../../core/record.ts';
-import { INDEX_PREFIX } from '../../indexing/document.ts';
+import { INDEX_PREFIX } from '../../indexing/batch.ts';
 import {
   createElasticsearchClient,
   type ElasticsearchConfig,
@@ -16,8 +16,7 @@ import {
 } from '../../indexing/elasticsearch.ts';
 import { complete, NO_PARTIAL, totalOf, WHOLENESS, whole } from '../../indexing/whole-answers.ts';
 import { createDocumentReader } from '../record-document.ts';
-import type { TimeRange } from '../selection.ts';
-import type { PlannedPart, Position, SourcePlan, StoredSource, Take } from '../sources.ts';
+import type { PlannedPart, Position, SourcePlan, StoredSource, Take, TimeRange } from '../sources.ts';
 
 const PAGE = 2_000;
 const SLICES = 4;

@@ -15,9 +15,8 @@ import type { Log } from '../../core/log.ts';
 import type { Metrics } from '../../core/metrics.ts';
 import type { ChunkOrigin, Deliver, RawRecord, Source } from '../../core/record.ts';
 import type { IntakeConfig, KafkaConfig } from './client.ts';
-import { createCommitter } from './commits.ts';
 import { createOffsetTracker, type OffsetTracker } from './offset-tracker.ts';
-import { createKafkaPositions, type PartitionPosition, type StartPosition } from './positions.ts';
+import { createCommitter, createKafkaPositions, type PartitionPosition, type StartPosition } from './positions.ts';
 import { firstOffsetOf, hasPacked, isAppendTime, toRecords, unpackAll } from './record-batch.ts';
 import { createSupervisor, HEALTHY_MS, type KafkaSession, openKafkaSession } from './session.ts';
 

@@ -7,7 +7,7 @@ import { parse } from '../../../src/cli/parse.ts';
 import { parseConfig } from '../../../src/config.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { shownText } from '../../../src/replay/record-document.ts';
-import { parseCondition } from '../../../src/replay/selection.ts';
+import { parseCondition } from '../../../src/replay/sources.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'logpipe-records-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

@@ -8,7 +8,7 @@ import { fieldPaths } from '../../../scripts/fields-docs.ts';
 import { parseConfig } from '../../../src/config.ts';
 import { packageRoot } from '../../../src/core/package-root.ts';
 import { BLIND_TITLE } from '../../../src/incidents/notification.ts';
-import { parseCondition } from '../../../src/replay/selection.ts';
+import { parseCondition } from '../../../src/replay/sources.ts';
 import { RULES } from '../rules/kit.ts';
 
 const FOLDER = 'docs/runbooks';

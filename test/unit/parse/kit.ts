@@ -2,8 +2,7 @@
 import { createLineParser, type ParsedLine } from '../../../src/cli/parse.ts';
 import type { RawRecord } from '../../../src/core/record.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
-import { Batch } from '../../../src/indexing/batch.ts';
-import { createDocumentWriter } from '../../../src/indexing/document.ts';
+import { Batch, createDocumentWriter } from '../../../src/indexing/batch.ts';
 import { createParser } from '../../../src/parse/parse.ts';
 import { createTagger } from '../../../src/tag/tag.ts';
 

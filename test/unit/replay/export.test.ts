@@ -8,7 +8,7 @@ import { parseConfig } from '../../../src/config.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { loadMeasures } from '../../../src/measure/measure-config.ts';
 import { csvLine, exportIncident } from '../../../src/replay/export.ts';
-import { parseWhere } from '../../../src/replay/selection.ts';
+import { parseWhere } from '../../../src/replay/sources.ts';
 import type { StoredRecord } from '../../../src/replay/stored.ts';
 
 const FROM = Date.parse('2026-01-05T10:00:00Z');

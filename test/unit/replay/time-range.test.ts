@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { parseTime, parseTimeRange } from '../../../src/replay/selection.ts';
+import { parseTime, parseTimeRange } from '../../../src/replay/sources.ts';
 
 const NOW = Date.parse('2026-06-15T12:00:00.000Z');
 const options = { place: '--from', now: NOW };

@@ -10,7 +10,6 @@ const LAZY_IMPORT = /\bimport\('([^']+)'\)/g;
 const PACKAGES = ['winston', 'winston-transport', 'kafkajs'];
 /** Masking and what it consists of. */
 const MASKING = [
-  'secrets/anchors',
   'secrets/mask',
   'secrets/secret-forms',
   'secrets/secret-keys',

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { lockFolder } from '../../../src/source/folder-lock.ts';
+import { lockFolder } from '../../../src/core/private-files.ts';
 
 let folder: string;
 let lock: string;

@@ -4,8 +4,8 @@ import { expect, test } from 'vitest';
 import { deferred } from '../../../src/core/clock.ts';
 import type { Log } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
-import { createCommitter } from '../../../src/source/kafka/commits.ts';
 import { createOffsetTracker } from '../../../src/source/kafka/offset-tracker.ts';
+import { createCommitter } from '../../../src/source/kafka/positions.ts';
 import { createFakeClock, settled } from '../../kit/fake-clock.ts';
 
 const INTERVAL_MS = 500;

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { parseSince } from '../../../src/cli/tail.ts';
 import { LogpipeError } from '../../../src/core/errors.ts';
 import { oneLine } from '../../../src/core/safe-json.ts';
-import { parseCondition } from '../../../src/replay/selection.ts';
+import { parseCondition } from '../../../src/replay/sources.ts';
 
 const document = {
   level: 'error',
