@@ -12,9 +12,10 @@ async function setUp(onBatch: () => Promise<void> = async () => {}) {
   const kafka = await startScriptedKafka({ brokers: 1, partitions: 2 });
   const clock = createFakeClock();
   const config = {
-    ...{ brokers: kafka.brokers, clientId: 'test', ssl: false, connectionTimeoutMs: 3_000, requestTimeoutMs: 5_000 },
+    ...{ brokers: kafka.brokers, clientId: 'test', ssl: false, connectionTimeoutMs: 3_000, requestTimeoutMs: 30_000 },
   } as unknown as KafkaConfig;
-  const client = createKafka(config, silentLog);
+  const said: string[] = [];
+  const client = createKafka(config, { ...silentLog, warn: (message) => said.push(message) });
   const heard: string[] = [];
   const session = openKafkaSession(
     {
@@ -44,7 +45,7 @@ async function setUp(onBatch: () => Promise<void> = async () => {}) {
     kafka.thaw(0);
     await session.close();
   });
-  return { kafka, clock, session, heard, outcome, client };
+  return { kafka, clock, session, heard, outcome, client, said };
 }
 
 async function write(kafka: ScriptedKafka, client: Awaited<ReturnType<typeof setUp>>['client'], count: number) {
@@ -91,7 +92,7 @@ test('paused it reads nothing and stays a member; sought back and resumed it rea
 });
 
 test('whatever ends the consumer ends the session with it, once: it never joins again by itself', async () => {
-  const { kafka, session, heard, outcome, client } = await setUp(() =>
+  const { kafka, session, heard, outcome, client, said } = await setUp(() =>
     Promise.reject(new Error('the pipeline failed')),
   );
   await until(() => expect(heard).toContain('member'));
@@ -107,6 +108,9 @@ test('whatever ends the consumer ends the session with it, once: it never joins 
   expect(outcome.ended).toMatchObject({ message: expect.stringContaining('the pipeline failed') });
   expect(heard).toEqual(before);
   expect(kafka.group.asked.filter((one) => one === 'join')).toHaveLength(1);
+  // What kafkajs says when it is about to.
+  expect(said.filter((message) => /restart/i.test(message))).toEqual([]);
+  expect(said).not.toEqual([]);
 });
 
 test('silent for as long as is permitted: over, by checks and not by what a clock that was slept through says', async () => {
@@ -125,8 +129,10 @@ test('a broker that does not answer keeps nobody from closing', async () => {
   const { kafka, clock, session, heard, outcome } = await setUp();
   await until(() => expect(heard).toContain('member'));
   kafka.freeze(0);
+  const sinceMs = performance.now();
   const closed = session.close();
   await clock.advance(10_000);
   await closed;
+  expect(performance.now() - sinceMs).toBeLessThan(20_000);
   expect(outcome.ended).toBe('closed');
 });
