@@ -400,7 +400,7 @@ interface OpenStates {
 }
 
 /**
- * One JSON file, replaced as a whole, for this user alone; a folder that cannot be written is said once and costs the
+ * One JSON file, replaced as a whole, for this user alone; a folder that cannot be written is logged once and costs the
  * memory, nothing else.
  * @param home of the PM2 that is watched: each has a file of its own
  * @param isChannel whether there is such a channel now: what only others were told of, nobody here knows

@@ -1,6 +1,6 @@
 // Counting's messages in, observations out: windows, progress, rules and the watch for what came late, put together. Kafka, the
 // journal, rule tests and backtests drive this same object. Guarantee: pure but for what it holds; time comes in with each call; of what
-// was only known late nothing pages, and what fires at the head, or fired before, is not told as late.
+// was only known late nothing pages, and what is firing at the head, or fired before, is not told as late.
 import type { Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS, type CountsMessage } from '../measure/totals.ts';
 import {

@@ -1,7 +1,7 @@
 // What the transport asks Kafka's brokers. In: its settings. Out: the topic's partitions, producer ids, produce requests in
 // Kafka's own format. Guarantee: that of core/kafka/broker-connections.ts; credentials that go over the network unencrypted are
 // warned of; the same records give the same batch but for the headers that tell a first attempt from a later one; a batch that
-// was long on its way is not taken for a wrong clock of this host once one quick answer has shown that the clock is right.
+// was long on its way does not count as a wrong clock of this host once one quick answer has shown that the clock is right.
 
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';

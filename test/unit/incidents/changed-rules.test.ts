@@ -121,7 +121,7 @@ describe('rules given to a running process', () => {
 describe('a successor with another file', () => {
   const kept = [seen('disk', 'clear', host('z'))];
 
-  test('keeps what fires and it does not know for five minutes, says so once, and then ends it', () => {
+  test('keeps what is firing and it does not know for five minutes, logs that once, and then ends it', () => {
     const h = holders();
     h.go(h.begin([disk, queue], 'old'), [seen('disk', 'breached', host('a')), seen('queue', 'breached')]);
     h.pass(MINUTE);

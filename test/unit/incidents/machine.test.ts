@@ -452,7 +452,7 @@ describe('muted', () => {
     expect(r.machine.alerts().filter(({ muted }) => muted === undefined)).not.toEqual([]);
   });
 
-  test('what was told before it was silenced is still resolved; what fires in a silence is told at its end', () => {
+  test('what was told before it was silenced is still resolved; what begins to fire in a silence is told at its end', () => {
     const r = rig([success, tenants]);
     const on = { observations: [seen('success', 'breached'), seen('tenants', 'breached', tenant('a'))] };
     const silenceOf = (id: string, ruleId: string) => ({

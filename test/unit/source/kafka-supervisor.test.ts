@@ -54,7 +54,7 @@ const wrapped = () =>
   Object.assign(new Error('gave up', { cause: away() }), { name: 'KafkaJSNumberOfRetriesExceeded' });
 const broken = () => new Error('something else');
 
-test('a Kafka that is away is waited for, longer and longer, without end, and said once', async () => {
+test('a Kafka that is away is waited for, longer and longer, without end, and logged once', async () => {
   const { clock, supervisor, said, opened, outcome, crash, counts } = setUp();
   for (let n = 0; n < 12; n++) {
     await crash(n % 2 === 0 ? away() : wrapped());
