@@ -1,6 +1,3 @@
-// `npm run bench`: everything side by side in one run. Starts its own Kafka and Elasticsearch, never uses others.
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { type Config, loadConfig } from '../src/config.ts';
@@ -10,6 +7,7 @@ import { packageRoot } from '../src/core/package-root.ts';
 import { createElasticsearchClient } from '../src/indexing/elasticsearch.ts';
 import { installTemplate } from '../src/indexing/index-template.ts';
 import { startElasticsearch, startKafka } from '../stack/index.ts';
+import { createCleanUp } from './clean-up.ts';
 import {
   type Contender,
   logpipe,
@@ -53,13 +51,7 @@ async function bench(options: Options): Promise<void> {
     else notes.push('rsyslog with imkafka and omelasticsearch is not installed: not in this table');
   }
   const cost = createCostReader();
-  const folder = mkdtempSync(join(tmpdir(), 'logpipe-bench-'));
-  const cleanUp: (() => Promise<void> | void)[] = [() => rmSync(folder, { recursive: true, force: true })];
-  const stop = async () => {
-    while (cleanUp.length > 0) await cleanUp.pop()!();
-  };
-  for (const signal of ['SIGINT', 'SIGTERM'] as const)
-    process.once(signal, () => void stop().then(() => process.exit(1)));
+  const { folder, cleanUp, stop } = createCleanUp();
   try {
     say('starting Kafka and Elasticsearch …');
     const kafka = await startKafka({ onProgress: say });

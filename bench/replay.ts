@@ -1,10 +1,10 @@
 // `npm run bench:replay`: a replay beside live indexing on the same records in the same run, and reading out of
 // Elasticsearch beside elasticdump. Starts its own Kafka and Elasticsearch, never uses others; elasticdump is installed
 // into a temporary folder, and left out with a note where that cannot be done.
+
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -17,6 +17,7 @@ import { NODE_FLAGS, packageRoot } from '../src/core/package-root.ts';
 import { createElasticsearchClient } from '../src/indexing/elasticsearch.ts';
 import { installTemplate } from '../src/indexing/index-template.ts';
 import { startElasticsearch, startKafka } from '../stack/index.ts';
+import { createCleanUp } from './clean-up.ts';
 import { type Bench, logpipe } from './contenders.ts';
 import { BULK, createTopics, fill } from './fill.ts';
 import { deleteIndices, indexedCount, measureRound } from './measure.ts';
@@ -40,13 +41,7 @@ interface Options {
 }
 
 async function bench(options: Options): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'logpipe-bench-'));
-  const cleanUp: (() => Promise<void> | void)[] = [() => rmSync(folder, { recursive: true, force: true })];
-  const stop = async () => {
-    while (cleanUp.length > 0) await cleanUp.pop()!();
-  };
-  for (const signal of ['SIGINT', 'SIGTERM'] as const)
-    process.once(signal, () => void stop().then(() => process.exit(1)));
+  const { folder, cleanUp, stop } = createCleanUp();
   try {
     say('starting Kafka and Elasticsearch …');
     const kafka = await startKafka({ onProgress: say });

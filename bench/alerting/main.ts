@@ -1,15 +1,15 @@
 // `npm run bench:alerts`: how fast alerting is and what it costs, on servers it starts itself. In: options. Out: a table, or one
 // object with --json; progress on standard error. What it measures is beside it, one file each.
+
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { loadavg, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { loadavg } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import { errorText, LogpipeError } from '../../src/core/errors.ts';
 import { silentLog } from '../../src/core/log.ts';
 import { createElasticsearchClient } from '../../src/indexing/elasticsearch.ts';
 import { installTemplate } from '../../src/indexing/index-template.ts';
 import { startElasticsearch, startKafka } from '../../stack/index.ts';
+import { createCleanUp } from '../clean-up.ts';
 import { createCostReader } from '../process-cost.ts';
 import { machine } from '../report.ts';
 import { BLIND_CASES, type BlindCase, measureBlind } from './blind.ts';
@@ -48,13 +48,7 @@ async function bench(options: Options): Promise<void> {
   };
   const cost = createCostReader();
   const [loadBefore] = loadavg();
-  const folder = mkdtempSync(join(tmpdir(), 'logpipe-bench-'));
-  const cleanUp: (() => Promise<void> | void)[] = [() => rmSync(folder, { recursive: true, force: true })];
-  const stop = async () => {
-    while (cleanUp.length > 0) await cleanUp.pop()!();
-  };
-  for (const signal of ['SIGINT', 'SIGTERM'] as const)
-    process.once(signal, () => void stop().then(() => process.exit(1)));
+  const { folder, cleanUp, stop } = createCleanUp();
   try {
     const servers = await startServers(folder, wanted('latency') || wanted('blind') || wanted('cost'), cleanUp);
     const deps = { servers, cost, say, run: `bench-${randomBytes(3).toString('hex')}` };

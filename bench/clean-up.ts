@@ -1,0 +1,23 @@
+// What a benchmark leaves behind: nothing. In: what it starts and where it writes. Out: the end of all of it, newest first, also when the
+// benchmark is interrupted.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+export interface CleanUp {
+  /** For its files; gone at the end. */
+  readonly folder: string;
+  readonly cleanUp: (() => Promise<void> | void)[];
+  readonly stop: () => Promise<void>;
+}
+
+export function createCleanUp(): CleanUp {
+  const folder = mkdtempSync(join(tmpdir(), 'logpipe-bench-'));
+  const cleanUp: CleanUp['cleanUp'] = [() => rmSync(folder, { recursive: true, force: true })];
+  const stop = async () => {
+    while (cleanUp.length > 0) await cleanUp.pop()!();
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => void stop().then(() => process.exit(1)));
+  return { folder, cleanUp, stop };
+}
