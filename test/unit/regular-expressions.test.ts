@@ -16,7 +16,7 @@ const SERVER = 'sees one line of an answer or of the system, which is short';
 
 /** Flagged or beyond the checker. An expression over foreign bytes of any length belongs rewritten, not listed. */
 const HARMLESS: readonly (readonly [RegExp, reason: string])[] = [
-  // core/secret-*.ts and notation.ts: all on slices
+  // core/secret-*.ts and secret-keys.ts: all on slices
   [/^[,;&|\s]*["']?[\w.$-]{1,40}["']?\s?(?:=|:(?!\/\/))/, BOUNDED],
   [/^(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d+)?(?=[/?#,;\s"'<>`)\]}\\]|$)/, BOUNDED],
   [/:?\\*$/, BOUNDED],
