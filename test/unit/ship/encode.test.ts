@@ -1,4 +1,4 @@
-// Kafka's record format as encode.ts writes it: the same bytes as kafkajs writes, and kafkajs reads every field back.
+// Kafka's record format as brokers.ts writes it: the same bytes as kafkajs writes, and kafkajs reads every field back.
 import { createRequire } from 'node:module';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
