@@ -72,7 +72,7 @@ test('whoever was taken over does not give back what another has', () => {
 
 test('a lock that a process died over: of eight that try, one gets it and the others hear of it', async () => {
   writeFileSync(lock, `${await idOfTheDead()} 1 some-boot`);
-  const module = new URL('../../../dist/src/source/folder-lock.js', import.meta.url).href;
+  const module = new URL('../../../dist/src/core/private-files.js', import.meta.url).href;
   const script = `
     import { lockFolder } from ${JSON.stringify(module)};
     try {
