@@ -27,6 +27,9 @@ const ANYWHERE = new Set([
   ...['core/kafka/kafkajs-timer.ts', 'core/kafka/broker-connections.ts', 'source/kafka/client.ts'],
 ]);
 
+/** It looks once a minute, whatever happens. */
+const WITHOUT_MONITOR = { extra: 'monitor: { enabled: false }' };
+
 interface Called {
   /** Files that ran because of what happened. */
   readonly because: readonly string[];
@@ -62,7 +65,7 @@ function named(from: string, to: string): string[] {
 }
 
 test('one record, from the fetch to the commit', async () => {
-  const kit = await createAlerting();
+  const kit = await createAlerting(WITHOUT_MONITOR);
   const { env, during } = coverage();
   const logpipe = kit.start('indexer', { env });
   const admin = await testAdmin();
@@ -84,7 +87,7 @@ test('one record, from the fetch to the commit', async () => {
 });
 
 test('one event, from the fetch to the page', async () => {
-  const kit = await createAlerting();
+  const kit = await createAlerting(WITHOUT_MONITOR);
   const { env, during } = coverage();
   const logpipe = kit.start('counter,alerter', { env });
   await logpipe.waitForLine(/alerts are evaluated here/, 60_000);
