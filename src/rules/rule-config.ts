@@ -138,7 +138,8 @@ export function rollupsOf(
   return [...labels].map(([measure, names]) => ({ measure, labels: [...names] }));
 }
 
-// What the schema of rules.yml cannot say. In: rules as written, and the measures. Out: problems in words, each with its place.
+// ---- what the schema of rules.yml cannot say ----
+// In: rules as written, and the measures. Out: problems in words, each with its place.
 
 type Written = Readonly<Record<string, WrittenRule>>;
 type Say = (key: string, problem: string) => void;
@@ -339,7 +340,8 @@ function checkCompanions(rule: WrittenRule, rules: Written, measures: Measures, 
   if (againstOthers !== undefined && labels.length === 0) say('againstOthers', 'needs labels: others of what?');
 }
 
-// The rules file while logpipe runs. In: the file, looked at every second and when somebody asks. Out: rules whenever its text has
+// ---- the rules file while logpipe runs ----
+// In: the file, looked at every second and when somebody asks. Out: rules whenever its text has
 // changed and is right. Guarantee: a wrong file changes nothing and is logged once; a file that is being written, or is away for a
 // moment, is waited for; what it leads to through symbolic links is what counts, so that a swapped link is a change.
 

@@ -126,8 +126,8 @@ export function isUpper({ op }: Bound): boolean {
   return op === 'above' || op === 'atLeast';
 }
 
-// The shape of rules.yml as JSON Schema, and which kind of rule takes which keys. What a schema cannot say is in
-// rule-config.ts.
+// ---- the shape of rules.yml as JSON Schema, and which kind of rule takes which keys ----
+// What a schema cannot say is in rule-config.ts.
 
 export const RULE_KINDS = [
   'threshold',
@@ -352,7 +352,8 @@ export const RULES_SCHEMA = {
   },
 } as const satisfies Schema;
 
-// One rule of rules.yml as it is written -> the same with every default filled in. Pure; the checks (rule-config.ts) come before.
+// ---- one rule as it is written -> the same with every default filled in ----
+// Pure; the checks (rule-config.ts) come before.
 
 /** After the schema's checks. */
 export interface WrittenRule extends WrittenBounds {
@@ -535,7 +536,8 @@ function freeze(rule: Rule): Rule {
   return Object.freeze(rule);
 }
 
-// Thresholds as people write them. In: a number or a text with a unit, and the unit of the measure. Out: the number in the
+// ---- thresholds as people write them ----
+// In: a number or a text with a unit, and the unit of the measure. Out: the number in the
 // measure's unit, or what is wrong.
 
 export type Quantity = number | string;

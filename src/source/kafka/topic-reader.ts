@@ -74,16 +74,8 @@ export interface ReadTopicOptions {
   readonly onCaughtUp?: () => void;
   /** A broker has answered; `atEnd`: every partition had been read to its end, as of a question asked at `askedMs` or later. */
   readonly onAnswer?: (progress: { readonly atEnd: boolean; readonly askedMs: number }) => void;
-  /** Reading has begun: how to hold a partition back when `onRecord` has been given too much of it. */
-  readonly onFlow?: (flow: Flow) => void;
   /** Without `follow`: everything of this partition has been handed over. */
   readonly onEnd?: (partition: number) => void;
-}
-
-export interface Flow {
-  /** What has been fetched of it is still handed over. */
-  pause(partition: number): void;
-  resume(partition: number): void;
 }
 
 /** One partition that is read. */
@@ -95,8 +87,6 @@ interface Range {
   readonly end: number;
   /** What was fetched is being handed over. */
   busy: boolean;
-  /** Held back by `Flow.pause`. */
-  held: boolean;
   /** Not asked for before, monotonic ms. */
   notBeforeMs: number;
   /** When the last answer was asked for that had nothing behind it, monotonic ms. */
@@ -186,7 +176,7 @@ function read(
     // Counts looks instead of comparing times: after a SIGSTOP the late one comes before what waits in the socket is read.
     let quiet = 0;
     const watch = setInterval(() => {
-      const waiting = [...open.values()].some(({ held, busy }) => held || busy);
+      const waiting = [...open.values()].some(({ busy }) => busy);
       quiet = active || waiting ? 0 : quiet + 1;
       active = false;
       if (quiet < IDLE_LOOKS || follow) return;
@@ -194,18 +184,6 @@ function read(
       else finish(false);
     }, IDLE_MS / IDLE_LOOKS);
     signal?.addEventListener('abort', onAbort, { once: true });
-    options.onFlow?.({
-      pause(partition) {
-        const range = open.get(partition);
-        if (range !== undefined) range.held = true;
-      },
-      resume(partition) {
-        const range = open.get(partition);
-        if (range !== undefined) range.held = false;
-        active = true;
-        ask();
-      },
-    });
 
     /** Puts a question to each broker that owes none and leads something that is wanted. */
     function ask(): void {
@@ -215,7 +193,7 @@ function read(
       let soonest = Number.POSITIVE_INFINITY;
       let leaderless = false;
       for (const range of open.values()) {
-        if (range.busy || range.held) continue;
+        if (range.busy) continue;
         const leader = leaders.get(range.partition) ?? -1;
         if (leader < 0) leaderless = true;
         else if (range.notBeforeMs > now) soonest = Math.min(soonest, range.notBeforeMs);
@@ -468,7 +446,7 @@ async function findRanges(
           const found = times.get(ms)!.get(partition)!;
           next = Math.max(low, found < 0 ? high : found);
         }
-        ranges.push({ partition, next, end, busy: false, held: false, notBeforeMs: 0, atEndMs: -1 });
+        ranges.push({ partition, next, end, busy: false, notBeforeMs: 0, atEndMs: -1 });
       }
       return { ranges, leaders };
     } catch (error) {
