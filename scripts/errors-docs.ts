@@ -19,6 +19,7 @@ const ADVICE: Record<ErrorCode, string> = {
   LOGPIPE_TEMPLATE_NEWER: 'Upgrade this logpipe. The newer template is left alone; `logpipe run` goes on with it.',
   LOGPIPE_ALERT_STATE_NEWER:
     'Upgrade this instance, or go back the way the changelog of the newer version says (docs/releasing.md). Nothing was changed.',
+  LOGPIPE_FORMAT_NEWER: 'The same: upgrade this instance, or go back as that changelog says. Nothing was changed.',
   LOGPIPE_KIBANA_UNREACHABLE: 'Check `--url` or `kibana.url` (http or https?), the network and `kibana.caFile`.',
   LOGPIPE_KIBANA_REFUSED:
     'Read the words in the message: usually wrong credentials, a missing privilege, or an address that is not Kibana’s.',

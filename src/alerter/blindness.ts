@@ -11,7 +11,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Clock, isWorthSaying } from '../core/clock.ts';
-import { errorText } from '../core/errors.ts';
+import { errorText, LogpipeError, refuseNewer } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
@@ -97,6 +97,7 @@ interface Note {
   readonly led: boolean;
 }
 
+/** @throws LogpipeError LOGPIPE_FORMAT_NEWER for a note that a newer logpipe left */
 export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDeps): BlindWatch {
   const { blindAfterMs, standbyWaitMs = 120_000 } = options;
   const { clock, awakeMs, log, metrics } = deps;
@@ -278,13 +279,21 @@ function seconds(ms: number): number {
   return Math.round(ms / 1_000);
 }
 
-/** Undefined when nobody was told, or it cannot be read: then it is told once more. */
+/** Keys that may be missing are no new version. Notes of before 0.2 have none. */
+const NOTE_FORMAT = 1;
+
+/**
+ * Undefined when nobody was told, or it cannot be read: then it is told once more.
+ * @throws LogpipeError LOGPIPE_FORMAT_NEWER
+ */
 function readNote(file: string): Note | undefined {
   try {
-    const { sinceMs, told, led } = JSON.parse(readFileSync(file, 'utf8')) as Partial<Note>;
+    const { v, sinceMs, told, led } = JSON.parse(readFileSync(file, 'utf8')) as Partial<Note> & { v?: unknown };
+    refuseNewer(`${file}: the note of who was told that the pipeline is blind`, v, NOTE_FORMAT);
     if (typeof sinceMs !== 'number' || !Array.isArray(told)) return undefined;
     return { sinceMs, told: CHANNELS.filter((name) => told.includes(name)), led: led === true };
-  } catch {
+  } catch (error) {
+    if (error instanceof LogpipeError) throw error;
     return undefined;
   }
 }
@@ -295,7 +304,10 @@ function writeNote(file: string, note: Note, log: Log): void {
     const other = readNote(file);
     makePrivateFolder(dirname(file), { own: false });
     const told = [...new Set([...(other?.told ?? []), ...note.told])];
-    writePrivateSync(file, `${JSON.stringify({ ...note, told, led: note.led || other?.led === true })}\n`);
+    writePrivateSync(
+      file,
+      `${JSON.stringify({ v: NOTE_FORMAT, ...note, told, led: note.led || other?.led === true })}\n`,
+    );
   } catch (error) {
     log.warn('Who was told cannot be saved: after a restart they may be told again', { error: errorText(error) });
   }

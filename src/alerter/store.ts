@@ -1,5 +1,5 @@
 // Where alert state lives, as keyed records: a compacted Kafka topic, or the embedded mode's journal. Contract only.
-import { LogpipeError } from '../core/errors.ts';
+import { refuseNewer } from '../core/errors.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
 
 /** The store as its present leader sees it. Only the leader can write; a former one gets `LostTermError`. */
@@ -52,9 +52,5 @@ export function formatChange(initial: AlertStore['initial']): readonly StateChan
  */
 export function assertKnownFormat(records: AlertStore['initial'], where: string): void {
   const { v = FORMAT } = (records.get(FORMAT_KEY) ?? {}) as { v?: number };
-  if (v <= FORMAT) return;
-  throw new LogpipeError(
-    'LOGPIPE_ALERT_STATE_NEWER',
-    `${where}: the alert state has format ${v}, written by a newer logpipe; this one knows ${FORMAT}. Upgrade this instance, or follow “going back” in that version's changelog`,
-  );
+  refuseNewer(`${where}: the alert state`, v, FORMAT, 'LOGPIPE_ALERT_STATE_NEWER');
 }

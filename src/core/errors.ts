@@ -11,6 +11,7 @@ export const ERROR_CODES = {
   LOGPIPE_ES_INCOMPLETE: 'Elasticsearch answered with a part of what was asked for.',
   LOGPIPE_TEMPLATE_NEWER: 'The installed index template is newer than this logpipe.',
   LOGPIPE_ALERT_STATE_NEWER: 'The alert state was written by a newer logpipe, in a format that this one does not know.',
+  LOGPIPE_FORMAT_NEWER: 'A file or record was written by a newer logpipe, in a format that this one does not know.',
   LOGPIPE_KIBANA_UNREACHABLE: 'Kibana did not answer.',
   LOGPIPE_KIBANA_REFUSED: 'Kibana answered with an error, or something that is not Kibana answered in its place.',
   LOGPIPE_KIBANA_OBJECTS: 'Saved objects were found wrong before anything was sent; every problem is listed.',
@@ -34,6 +35,25 @@ export class LogpipeError extends Error {
     this.name = 'LogpipeError';
     this.code = code;
   }
+}
+
+/**
+ * What a newer logpipe has written is not guessed at.
+ * @param what for people, with its place: "dlq/0/17: the dead letter"
+ * @param version as it was read; whatever is not a number counts as a format of before there were versions
+ * @throws LogpipeError LOGPIPE_FORMAT_NEWER, or the given code
+ */
+export function refuseNewer(
+  what: string,
+  version: unknown,
+  known: number,
+  code: ErrorCode = 'LOGPIPE_FORMAT_NEWER',
+): void {
+  if (typeof version !== 'number' || !(version > known)) return;
+  throw new LogpipeError(
+    code,
+    `${what} has format ${version}, written by a newer logpipe; this one knows ${known}. Upgrade this instance, or follow “going back” in that version's changelog`,
+  );
 }
 
 /** The error itself, then what caused it, and so on; 8 at most, for a chain may lead back to itself. */

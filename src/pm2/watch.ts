@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Clock } from '../core/clock.ts';
-import { errorText } from '../core/errors.ts';
+import { errorText, LogpipeError, refuseNewer } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createMetrics } from '../core/metrics.ts';
 import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
@@ -48,7 +48,7 @@ const COMPARE_MS = 15_000;
 const LIST_TIMEOUT_MS = 10_000;
 const MAX_TOLD = 1_000;
 
-/** @throws LogpipeError LOGPIPE_CONFIG_INVALID for a folder of PM2 that cannot be used */
+/** @throws LogpipeError LOGPIPE_CONFIG_INVALID for a folder of PM2 that cannot be used, LOGPIPE_FORMAT_NEWER */
 export function startPm2Watch(
   config: Pm2Config,
   options: Pick<MessagesOptions, 'environment' | 'host'> & { readonly stateFolder?: string },
@@ -421,7 +421,7 @@ function createOpenStates(
   function save(): void {
     try {
       makePrivateFolder(folder, { own: true });
-      writePrivateSync(path, `${JSON.stringify([...states.values()])}\n`);
+      writePrivateSync(path, `${JSON.stringify({ v: STATE_FORMAT, open: [...states.values()] })}\n`);
     } catch (error) {
       if (!said)
         log.warn('What is open cannot be remembered over a restart of the watcher', { path, reason: errorText(error) });
@@ -451,13 +451,21 @@ function createOpenStates(
   };
 }
 
+/** Keys that may be missing are no new version. */
+const STATE_FORMAT = 1;
+
+/** @throws LogpipeError LOGPIPE_FORMAT_NEWER */
 function load(path: string, log: Log): OpenState[] {
   try {
-    const list = JSON.parse(readFileSync(path, 'utf8')) as OpenState[];
-    return list.filter(({ app, kind, incidentId, startedMs, channels }) => {
+    const written = JSON.parse(readFileSync(path, 'utf8')) as OpenState[] | { v: unknown; open: OpenState[] };
+    // Before 0.2 the file was the bare list.
+    const { v, open } = Array.isArray(written) ? { v: undefined, open: written } : written;
+    refuseNewer(`${path}: what is open at the PM2 watcher`, v, STATE_FORMAT);
+    return open.filter(({ app, kind, incidentId, startedMs, channels }) => {
       return [app, kind, incidentId].every((text) => typeof text === 'string') && startedMs > 0 && channels.length > 0;
     });
   } catch (error) {
+    if (error instanceof LogpipeError) throw error;
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
       log.warn('What was open before cannot be read', { path, reason: errorText(error) });
     }

@@ -123,7 +123,7 @@ const until = (check: () => void) =>
   );
 const states = () =>
   readdirSync(join(folder, 'state')).flatMap(
-    (name) => JSON.parse(readFileSync(join(folder, 'state', name), 'utf8')) as unknown[],
+    (name) => (JSON.parse(readFileSync(join(folder, 'state', name), 'utf8')) as { open: unknown[] }).open,
   );
 
 async function giveUp(pm2: Awaited<ReturnType<typeof startPm2>>) {
@@ -233,6 +233,26 @@ test('what only a channel was told of that is gone is told to those that are the
   watcher('{}', 'slack');
   await until(() => expect(sent).toHaveLength(2));
   expect(sent.map(({ action }) => action)).toEqual(['trigger', 'trigger']);
+});
+
+test('what was open is written down with its format: a bare list of before is read, a newer format refused', async () => {
+  await startPm2([{ name: 'api', status: 'errored' }]);
+  const first = watcher();
+  await until(() => expect(sent).toHaveLength(1));
+  await vi.waitFor(() => expect(states()).toHaveLength(1));
+  await first.stop(1_000);
+  const path = join(folder, 'state', readdirSync(join(folder, 'state'))[0]!);
+  const written = readFileSync(path, 'utf8');
+  expect(JSON.parse(written)).toMatchObject({ v: 1 });
+  writeFileSync(path, written.replace('"v":1', '"v":2'));
+  expect(() => watcher()).toThrow(expect.objectContaining({ code: 'LOGPIPE_FORMAT_NEWER' }));
+  expect(readFileSync(path, 'utf8')).toContain('"v":2');
+  writeFileSync(path, JSON.stringify(states()));
+  const asked = sent.length;
+  const second = watcher();
+  await clock.advance(60_000);
+  expect(sent).toHaveLength(asked);
+  await second.stop(1_000);
 });
 
 test('PM2 gone, and back while the watcher was away', async () => {

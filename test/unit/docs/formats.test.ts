@@ -3,14 +3,17 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createBlindWatch } from '../../../src/alerter/blindness.ts';
 import { decodeCommand, encodeCommand } from '../../../src/alerter/commands-given.ts';
 import { formatChange } from '../../../src/alerter/store.ts';
 import { openJournalStore } from '../../../src/alerter/store-journal.ts';
 import { silentLog } from '../../../src/core/log.ts';
+import { createMetrics } from '../../../src/core/metrics.ts';
 import { packageRoot } from '../../../src/core/package-root.ts';
 import { decodeCounts, encodeCounts } from '../../../src/measure/counts-topic.ts';
 import { openState } from '../../../src/replay/request.ts';
 import { openJournal } from '../../../src/source/files/checkpoints.ts';
+import { createFakeClock } from '../../kit/fake-clock.ts';
 
 const page = readFileSync(join(packageRoot(), 'docs/releasing.md'), 'utf8');
 
@@ -96,6 +99,36 @@ describe('refused, by its version', () => {
       });
     }
     expect(row('alert state: alerts, incidents, outbox, hours')).toContain('`LOGPIPE_ALERT_STATE_NEWER`');
+  });
+
+  test('who was told that the pipeline is blind', async () => {
+    const noteFile = join(folder, 'blind.json');
+    const options = { blindAfterMs: 60_000, brokers: [], environment: 'test', pipeline: 'p', noteFile };
+    const clock = createFakeClock();
+    const watch = () =>
+      createBlindWatch(options, {
+        clock,
+        awakeMs: clock.monotonicMs,
+        log: silentLog,
+        metrics: createMetrics(),
+        channels: ['slack'],
+        send: ([entry]) => entry && blind.onResult(entry.id, true),
+        forget: () => {},
+        trouble: () => 'no counts are taken',
+      });
+    const blind = watch();
+    blind.leads(true);
+    for (let second = 0; second < 130; second++) {
+      await clock.advance(1_000);
+      blind.look();
+    }
+    const written = readFileSync(noteFile, 'utf8');
+    expect(JSON.parse(written)).toMatchObject({ v: 1, told: ['slack'] });
+    expect(row('"Log pipeline blind": who was told')).toContain('`"v":1`');
+    writeFileSync(noteFile, written.replace('"v":1,', ''));
+    expect(watch().blind()).toBe(true);
+    writeFileSync(noteFile, written.replace('"v":1', '"v":2'));
+    expect(watch).toThrow(expect.objectContaining({ code: 'LOGPIPE_FORMAT_NEWER' }));
   });
 });
 
