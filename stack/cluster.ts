@@ -71,7 +71,9 @@ export function startMember(
   const members = layout[kind];
   const { port } = members[number - 1]!;
   const several = members.length > 1;
-  const shared = { ...common, port, ...(several ? { readyTimeoutMs: common.readyTimeoutMs ?? READY_TIMEOUT_MS } : {}) };
+  // Six JVMs that start at once would spend most of their time on compiling what soon ends again.
+  const patience = { shortLived: true, readyTimeoutMs: common.readyTimeoutMs ?? READY_TIMEOUT_MS };
+  const shared = { ...common, port, ...(several ? patience : {}) };
   const innerPorts = members.map(({ innerPort }) => innerPort);
   if (kind === 'kafka') {
     const kafka: KafkaOptions = { ...shared };

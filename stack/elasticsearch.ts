@@ -2,8 +2,8 @@
 // scripts, data streams, index lifecycle management, security.
 import { join } from 'node:path';
 import { elasticsearchFor, findJdks, jdkFor } from './java.ts';
-import { type LocalServer, QUICK_START, type ServerOptions, serverFolder, startJvm } from './jvm.ts';
-import { fetchLibs, launcherClasses } from './libs.ts';
+import { type LocalServer, type ServerOptions, serverFolder, startJvm } from './jvm.ts';
+import { fetchLibs, launcherJar } from './libs.ts';
 import { freePorts } from './ports.ts';
 import type { EsChoice } from './versions.ts';
 
@@ -38,7 +38,7 @@ export async function startElasticsearch(options: ElasticsearchOptions = {}): Pr
   const release = elasticsearchFor(options.version ?? 'auto', jdks);
   const jdk = jdkFor(release, jdks);
   const libs = await fetchLibs(release, options.onProgress);
-  const classes = await launcherClasses(libs, jdk, 'EsNode');
+  const launcher = await launcherJar(libs, jdk, 'EsNode');
   const [freeTransport, freePort] = (await freePorts(2)) as [number, number];
   const { cluster } = options;
   const transportPort = cluster?.transportPorts[cluster.node - 1] ?? freeTransport;
@@ -58,9 +58,9 @@ export async function startElasticsearch(options: ElasticsearchOptions = {}): Pr
       name: `Elasticsearch ${release.version}`,
       version: release.version,
       jdk,
-      classPath: [classes, join(libs, 'jars', '*')],
+      launcher,
+      classPath: [join(libs, 'jars', '*')],
       jvmFlags: [
-        ...(cluster ? QUICK_START : []),
         `-Xms${heap}`,
         `-Xmx${heap}`,
         ...(jdk.major >= 21 ? ['--add-modules', 'jdk.incubator.vector', '--enable-native-access=ALL-UNNAMED'] : []),

@@ -37,6 +37,7 @@ export { type DownloadPlan, fetchLibs, libRoot, type Progress, planDownload } fr
 export { withLock } from './lock.ts';
 export { endProcess, processStart } from './pids.ts';
 export { freePorts, portFree } from './ports.ts';
+export { recordClasses } from './quick-start.ts';
 export { type StackRequirements, stackRequirements } from './requirements.ts';
 export { entryAlive, readState, type StackEntry, type StackState, stackFolder, writeState } from './state.ts';
 export { ELASTICSEARCH, type EsChoice, type EsMajor, KAFKA, type ServerKind, type ServerRelease } from './versions.ts';

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import kafkajs from 'kafkajs';
 import { repairKafkaJsTime } from '../src/core/kafka/kafkajs-timer.ts';
 import { findJdks, jdkFor } from './java.ts';
-import { type LocalServer, QUICK_START, type ServerOptions, serverFolder, startJvm } from './jvm.ts';
-import { fetchLibs, launcherClasses, resource } from './libs.ts';
+import { type LocalServer, type ServerOptions, serverFolder, startJvm } from './jvm.ts';
+import { fetchLibs, launcherJar, resource } from './libs.ts';
 import { freePorts } from './ports.ts';
 import { KAFKA } from './versions.ts';
 
@@ -33,7 +33,7 @@ export interface KafkaServer extends LocalServer {
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaServer> {
   const jdk = jdkFor(KAFKA, await findJdks());
   const libs = await fetchLibs(KAFKA, options.onProgress);
-  const classes = await launcherClasses(libs, jdk, 'KafkaNode');
+  const launcher = await launcherJar(libs, jdk, 'KafkaNode');
   const [freeController, freePort] = (await freePorts(2)) as [number, number];
   const { cluster } = options;
   const port = options.port ?? freePort;
@@ -57,12 +57,9 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaServe
       name: `Kafka ${KAFKA.version}`,
       version: KAFKA.version,
       jdk,
-      classPath: [classes, join(libs, 'jars', '*')],
-      jvmFlags: [
-        ...(cluster ? QUICK_START : []),
-        `-Xmx${heap}`,
-        `-Dlog4j2.configurationFile=${resource('log4j2.properties')}`,
-      ],
+      launcher,
+      classPath: [join(libs, 'jars', '*')],
+      jvmFlags: [`-Xmx${heap}`, `-Dlog4j2.configurationFile=${resource('log4j2.properties')}`],
       main: 'KafkaNode',
       args: [file, cluster?.clusterId ?? keptClusterId(folder.path)],
       port,

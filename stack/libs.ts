@@ -92,24 +92,21 @@ export async function fetchLibs(
   });
 }
 
-/** Compiles the small Java programs of stack/java for these jars and this JDK, once; returns the class folder. */
-export async function launcherClasses(libs: string, jdk: Jdk, main: string): Promise<string> {
+/** Compiles the small Java programs of stack/java for these jars and this JDK, once; returns the jar with them. */
+export async function launcherJar(libs: string, jdk: Jdk, main: string): Promise<string> {
   const sources = ['Guard.java', `${main}.java`].map(resource);
   const hash = createHash('sha256');
   for (const source of sources) hash.update(readFileSync(source));
-  const folder = join(libs, `classes-${jdk.major}-${hash.digest('hex').slice(0, 12)}`);
-  if (existsSync(folder)) return folder;
-  const fresh = mkdtempSync(`${folder}.new-`);
+  const jar = join(libs, `${main}-${jdk.major}-${hash.digest('hex').slice(0, 12)}.jar`);
+  if (existsSync(jar)) return jar;
+  const run = promisify(execFile);
+  const fresh = mkdtempSync(`${jar}.new-`);
+  const [classes, archive] = [join(fresh, 'classes'), join(fresh, 'launcher.jar')];
   try {
-    await promisify(execFile)(join(jdk.home, 'bin', 'javac'), [
-      '-d',
-      fresh,
-      '-cp',
-      join(libs, 'jars', '*'),
-      ...sources,
-    ]);
+    await run(join(jdk.home, 'bin', 'javac'), ['-d', classes, '-cp', join(libs, 'jars', '*'), ...sources]);
+    await run(join(jdk.home, 'bin', 'jar'), ['--create', '--file', archive, '-C', classes, '.']);
     // Somebody else may have been quicker: theirs is the same.
-    await rename(fresh, folder).catch(() => undefined);
+    await rename(archive, jar);
   } catch (error) {
     const text = (error as { stderr?: string }).stderr ?? '';
     throw new LogpipeError(
@@ -120,7 +117,7 @@ export async function launcherClasses(libs: string, jdk: Jdk, main: string): Pro
   } finally {
     rmSync(fresh, { recursive: true, force: true });
   }
-  return folder;
+  return jar;
 }
 
 /** A file of stack/java, which is not compiled into dist/. */

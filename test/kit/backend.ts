@@ -8,6 +8,7 @@ import {
   elasticsearchFor,
   findJdks,
   type LocalServer,
+  recordClasses,
   startElasticsearch,
   startKafka,
 } from '../../stack/index.ts';
@@ -32,7 +33,8 @@ export type {
 /** One Kafka of the test's own. `properties` may open more listeners on 127.0.0.1. */
 export async function startTestKafka(backend: Backend, options: TestKafkaOptions = {}): Promise<TestKafka> {
   if (backend === 'docker') return (await import('./containers.ts')).startKafkaContainer(options);
-  const server = await restartable('kafka', (again) => startKafka({ ...options, ...again }));
+  await recordClasses('kafka');
+  const server = await restartable('kafka', (again) => startKafka({ shortLived: true, ...options, ...again }));
   return { ...server, brokers: [`127.0.0.1:${server.port}`] };
 }
 
@@ -42,7 +44,10 @@ export async function startTestElasticsearch(
   options: TestElasticsearchOptions = {},
 ): Promise<TestElasticsearch> {
   if (backend === 'docker') return (await import('./containers.ts')).startElasticsearchContainer(options);
-  const server = await restartable('elasticsearch', (again) => startElasticsearch({ ...options, ...again }));
+  await recordClasses(options.version ?? 'auto');
+  const server = await restartable('elasticsearch', (again) =>
+    startElasticsearch({ shortLived: true, ...options, ...again }),
+  );
   return { ...server, url: `http://127.0.0.1:${server.port}` };
 }
 
