@@ -228,7 +228,7 @@ describe('an import that is not complete', () => {
       answering(403, '{"statusCode":403,"message":"Unable to bulk_create dashboard"}'),
       'Saved Objects Management: All',
     ],
-    ['422: an older Kibana', answering(422, '{"message":"Document has a newer version"}'), '8.9 and later take them'],
+    ['422: an older Kibana', answering(422, '{"message":"Document has a newer version"}'), 'they need 8.9 or later'],
     [
       '503: not ready',
       answering(503, 'Kibana server is not ready yet.'),
@@ -237,7 +237,7 @@ describe('an import that is not complete', () => {
     ['502: a proxy’s page', answering(502, '<html>Bad Gateway</html>'), 'answered 502; it is starting'],
     ['a redirect', answering(302, '', { location: '/login?token=abc' }), 'leads on to /login, which is not followed'],
     ['Elasticsearch', answering(400, '{"error":"no handler found for uri [/api/x]"}'), 'this looks like Elasticsearch'],
-    ['anything that says yes', answering(200, '{"ok":true}'), 'is it the address of Kibana?'],
+    ['anything that says yes', answering(200, '{"ok":true}'), 'check that this is the address of Kibana'],
     ['no answer', (_, response) => void response.socket?.destroy(), 'did not answer (ECONNRESET)'],
     ['an answer that never comes', () => undefined, 'not within 300 ms'],
   ])('%s', async (_, listener, words) => {
