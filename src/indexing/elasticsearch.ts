@@ -261,7 +261,7 @@ function withoutCredentials(node: string): string {
 // ---- which node takes the next request ----
 
 // The official client's own pools cannot do this: the weighted one ignores time-outs, and after all nodes were lost for a minute
-// it offers none at all for some twenty; the one with resurrection sends documents as a test.
+// it offers none at all for some twenty minutes; the one with resurrection sends documents as a test.
 
 type Connection = BaseConnectionPool['connections'][number];
 type PoolOptions = ConstructorParameters<typeof BaseConnectionPool>[0];

@@ -399,7 +399,7 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
     [
       'indices that nobody writes',
       (_, [view]) => (view.attributes.title = 'logs-*'),
-      'no index template is for logs-*',
+      'there is no index template for logs-*',
     ],
   ],
 };
