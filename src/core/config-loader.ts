@@ -294,7 +294,7 @@ export function secretsIn(value: unknown, schema: Schema | undefined, masker: Ma
     const others = innerSchema?.additionalProperties as Schema | undefined;
     for (const [key, next] of Object.entries(inner)) {
       const nextSchema = Array.isArray(inner) ? innerSchema?.items : (innerSchema?.properties?.[key] ?? others);
-      // The items of a list have no key of their own, and a switch is no secret.
+      // The items of a list have no key of their own, and a switch is not a secret.
       const named = !Array.isArray(inner) && typeof next !== 'boolean' && masker.isSecretKey(key);
       walk(next, nextSchema, secret || nextSchema?.secret === true || named);
     }

@@ -74,7 +74,7 @@ export function openPrivateSync(path: string, flags: string | number): number {
   return file;
 }
 
-/** A whole file under its name or nothing: written beside it and renamed. For what need not survive a power cut. */
+/** A whole file under its name or nothing: written next to it, then renamed. For what need not survive a power cut. */
 export function writePrivateSync(path: string, text: string): void {
   const draft = `${path}.part`;
   rmSync(draft, { force: true });

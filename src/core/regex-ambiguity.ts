@@ -16,7 +16,7 @@ const MAX_COPIES = 12;
 const LAST = 0xffff;
 const EMPTY: Node = { kind: 'list', items: [] };
 
-/** @throws SyntaxError for a source that is no regular expression. */
+/** @throws SyntaxError for a source that is not a regular expression. */
 export function exponentialReason(source: string): string | undefined {
   new RegExp(source);
   const { whole, asides } = parse(source);

@@ -135,7 +135,7 @@ class TransportWithRetries extends SniffingTransport {
 export interface BulkReply {
   readonly status: number;
   readonly items: readonly BulkItem[];
-  /** What whoever refused the whole request said. */
+  /** What the server that refused the whole request said. */
   readonly detail: string;
   /** Elasticsearch's own error when it refused the whole request. */
   readonly error?: BulkItemError;

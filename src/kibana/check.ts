@@ -418,7 +418,7 @@ function layerReference(layerId: string): string {
   return `indexpattern-datasource-layer-${layerId}`;
 }
 
-/** @param fieldsOf the fields behind a reference's name; undefined when that problem is told elsewhere */
+/** @param fieldsOf the fields behind a reference's name; undefined when that problem is reported elsewhere */
 function lensProblems(
   type: string,
   state: LensState,
@@ -696,7 +696,7 @@ function overlap(one: Cells, other: Cells): boolean {
   return one.x < other.x + other.w && other.x < one.x + one.w && one.y < other.y + other.h && other.y < one.y + one.h;
 }
 
-/** @param fieldsOf the fields behind a reference's name; undefined when that problem is told elsewhere */
+/** @param fieldsOf the fields behind a reference's name; undefined when that problem is reported elsewhere */
 function controlProblems(
   controls: Readonly<Record<string, ControlPanel>>,
   fieldsOf: (referenceName: string) => Fields | undefined,

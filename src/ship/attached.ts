@@ -25,7 +25,7 @@ export interface AttachedOptions extends TransportStream.TransportStreamOptions 
 }
 
 export abstract class AttachedTransport extends TransportStream {
-  /** The logger that was attached last; null when the last one has let go. Winston's own name. */
+  /** The logger that was attached last; null when the last one has removed it. Winston's own name. */
   declare parent: Source | null | undefined;
   readonly #sources = new Set<Source>();
   readonly #warn: (message: string) => void;

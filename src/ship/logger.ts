@@ -297,7 +297,7 @@ function plainCopy(arg: unknown): unknown {
   return copy;
 }
 
-// ---- the log file beside Kafka ----
+// ---- the log file ----
 
 // Lines wait in a bounded buffer, failed writes are retried, and a warning says how much had to be left out.
 

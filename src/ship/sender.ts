@@ -1,6 +1,6 @@
 // Records from the queue to Kafka. In: a queue. Out: delivered, refused or still undelivered records. Guarantee: a record leaves
 // the queue only when every in-sync replica has it, or Kafka refuses it for good. Its partition is fixed by its first attempt; a
-// partition that takes nothing holds up no other one.
+// partition that takes nothing holds up no other.
 //
 // Each partition has a queue of its own: what waits for it, and what has been attempted. A batch that was attempted is repeated
 // unchanged, with the same producer id and sequence number, until whoever leads the partition has answered: the broker drops what

@@ -269,7 +269,7 @@ function* lz4Blocks(data: Buffer): Generator<Lz4Block> {
     const magic = data.readUInt32LE(at);
     const flags = data[at + 4]!;
     const sizeCode = (data[at + 5]! >> 4) & 7;
-    if (magic !== LZ4_MAGIC || flags >> 6 !== 1 || sizeCode < 4) throw damaged('lz4: this is no frame');
+    if (magic !== LZ4_MAGIC || flags >> 6 !== 1 || sizeCode < 4) throw damaged('lz4: this is not a frame');
     const max = 1 << (2 * sizeCode + 8);
     const linked = (flags & 0x20) === 0;
     at += 7 + (flags & 0x08 ? 8 : 0) + (flags & 0x01 ? 4 : 0);
@@ -453,7 +453,7 @@ interface ZstdFrame {
 /** https://www.rfc-editor.org/rfc/rfc8878 */
 function* zstdFrames(data: Buffer): Generator<ZstdFrame> {
   for (let start = 0; start < data.length; ) {
-    if (start + 9 > data.length || data.readUInt32LE(start) !== 0xfd2fb528) throw damaged('zstd: this is no frame');
+    if (start + 9 > data.length || data.readUInt32LE(start) !== 0xfd2fb528) throw damaged('zstd: this is not a frame');
     const flags = data[start + 4]!;
     const single = (flags & 0x20) !== 0;
     const sizeBytes = flags >> 6 === 0 ? Number(single) : 1 << (flags >> 6);

@@ -273,7 +273,7 @@ interface KeyFacts {
   readonly names: boolean;
 }
 
-/** @throws SyntaxError for a pattern that is no regular expression (the configuration schema checks that first). */
+/** @throws SyntaxError for a pattern that is not a regular expression (the configuration schema checks that first). */
 export function createMasker(options: MaskOptions = {}): Masker {
   const custom = new Set((options.keys ?? []).map(plain).filter((name) => name !== ''));
   const customTest = custom.size === 0 ? undefined : new RegExp([...custom].map(loose).join('|'), 'giu');
@@ -786,7 +786,7 @@ interface Patterns {
   mask(text: string): string;
 }
 
-/** @throws SyntaxError for a source that is no regular expression. */
+/** @throws SyntaxError for a source that is not a regular expression. */
 function createPatterns(sources: readonly string[]): Patterns {
   const patterns = sources.map((source) => new RegExp(source, 'g'));
   return {

@@ -274,7 +274,7 @@ function endOfPem(text: string, from: number): number {
   return close < 0 ? Math.min(text.length, at + 96) : runEnd(text, at + close, DASH);
 }
 
-/** `-----BEGIN` in base64; certificates are no secret. */
+/** `-----BEGIN` in base64; certificates are not secret. */
 const PEM_BASE64: Rule = {
   id: 'pem-base64',
   anchors: ['LS0tLS1CRUdJTi'],

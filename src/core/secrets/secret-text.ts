@@ -201,7 +201,7 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
     return kindOfWords(keyWords(name)) ?? (isCustom(name) ? 'password' : undefined);
   }
 
-  /** The key around an anchor: one word, or with the words beside it when these make a name (`card number`). */
+  /** The key around an anchor: one word, or with the words next to it when these make a name (`card number`). */
   function keysAround(text: string, start: number, end: number): { begin: number; keys: Key[] } {
     let begin = start;
     while (begin > 0 && isKeyChar(text.charCodeAt(begin - 1)) && !escapeBefore(text, begin)) {

@@ -249,7 +249,8 @@ export const intakeSection = {
       type: 'integer',
       minimum: 50,
       maximum: 100_000,
-      description: 'How often an instance shows the group that it is alive; at most a third of sessionTimeoutMs.',
+      description:
+        'How often an instance shows the group that it is alive; about a third of sessionTimeoutMs, and no more than half.',
       default: 3_000,
     },
     giveUpAfter: {

@@ -4,9 +4,10 @@
 // Guarantee: linear in the bytes, whatever they are; nothing is read past them, and no memory is allocated just because they
 // claim a length. A batch becomes its records or, as ONE message in place of all of them,
 // - a packed batch: too large to be held unpacked; `unpack` makes slices of it when they are wanted;
-// - an unreadable batch: says what is wrong and which offsets it stands for. `toRecords` makes a refused record of it. Either
-//   stands at its last offset, so that kafkajs, which knows nothing of this, reads on after it; if its transaction was aborted,
-//   kafkajs drops such a message like any record.
+// - an unreadable batch: says what is wrong and which offsets it stands for. `toRecords` makes a refused record of it.
+//
+// Either stands at its last offset, so that kafkajs, which knows nothing of this, reads on after it; if its transaction was
+// aborted, kafkajs drops such a message like any record.
 import type { Batch, KafkaMessage } from 'kafkajs';
 import { codecOf, MAX_BATCH_BYTES, oneAtATime, tooLarge, UnreadableBatchError } from '../../core/kafka/codecs.ts';
 import { isEventId, type RawRecord, type RecordMark } from '../../core/record.ts';
