@@ -170,7 +170,7 @@ function takeOverOrThrow(folder: string, lock: string): void {
 function taken(folder: string, pid: number, lock: string): LogpipeError {
   return new LogpipeError(
     'LOGPIPE_SOURCE_FAILED',
-    `files.dataDir: ${folder} is in use by process ${pid}; end that one, choose another folder, or remove ${lock}`,
+    `${folder} is in use by process ${pid}; end that process, choose another folder, or remove ${lock}`,
   );
 }
 
