@@ -114,7 +114,7 @@ export function durationMs(text: string): number {
 
 // ---- waiting, for a bounded time or until somebody ends it ----
 
-/** As `Clock.after`, but keeps the process alive until then. */
+/** Like `Clock.after`, but keeps the process alive until then. */
 export const afterAlive: Clock['after'] = (ms, fn) => {
   const timer = setTimeout(fn, ms);
   return () => clearTimeout(timer);

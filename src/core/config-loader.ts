@@ -54,7 +54,7 @@ export function invalidConfig(place: string, problems: readonly string[]): Logpi
   return new LogpipeError('LOGPIPE_CONFIG_INVALID', message);
 }
 
-/** What to say about a position in the file: the parser's own messages quote what stands there. */
+/** What to say about a position in the file: the parser's own messages quote what is there. */
 const YAML_PROBLEMS: Readonly<Record<string, string>> = {
   BAD_INDENT: 'is not indented like the block it belongs to',
   TAB_AS_INDENT: 'is indented with a tab; use spaces',
@@ -69,7 +69,7 @@ const YAML_PROBLEMS: Readonly<Record<string, string>> = {
   BLOCK_AS_IMPLICIT_KEY: 'is a mapping where a value was expected; put a value that contains ": " in quotes',
 };
 
-/** @throws LogpipeError LOGPIPE_CONFIG_INVALID, naming positions, never what stands there */
+/** @throws LogpipeError LOGPIPE_CONFIG_INVALID, naming positions, never what is there */
 function readYaml(text: string, place: string): unknown {
   let document: Document.Parsed;
   try {

@@ -58,12 +58,12 @@ export async function openPrivate(path: string, flags: string | number): Promise
   try {
     if (((await handle.stat()).mode & OTHERS) !== 0) await handle.chmod(PRIVATE_FILE);
   } catch {
-    // Only its owner can; it could be opened, so there is a reason to go on.
+    // Only its owner can do that; the file could be opened, so go on.
   }
   return handle;
 }
 
-/** As `openPrivate`, for streams and synchronous writers. @returns a file descriptor */
+/** Like `openPrivate`, for streams and synchronous writers. @returns a file descriptor */
 export function openPrivateSync(path: string, flags: string | number): number {
   const file = openSync(path, flags, PRIVATE_FILE);
   try {

@@ -8,7 +8,9 @@ const UNREADABLE = '[unreadable]';
 /** Deeper than any record meant for people. An indented text grows with depth times lines. */
 const MAX_SHOWN_DEPTH = 64;
 
-/** As `JSON.stringify`, at any depth: complete, except that a placeholder stands for what refers to itself or cannot be read. */
+/**
+ * Like `JSON.stringify`, at any depth: complete, except that a placeholder stands for what refers to itself or cannot be read.
+ */
 export function toJson(value: unknown): string {
   try {
     return JSON.stringify(value) ?? 'null';

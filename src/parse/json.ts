@@ -85,7 +85,7 @@ export function readObject(text: string): ReadObject | undefined {
   return { value: read.value as Json, repeated: read.repeated, exact: true };
 }
 
-/** As JSON.parse, but numbers that JavaScript would change are ExactNumbers. @throws SyntaxError */
+/** Like JSON.parse, but numbers that JavaScript would change are ExactNumbers. @throws SyntaxError */
 export function readExact(text: string): unknown {
   const value: unknown = JSON.parse(text);
   return UNUSUAL_NUMBER.test(text) ? readJson(text).value : value;

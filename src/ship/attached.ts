@@ -20,7 +20,7 @@ interface Source {
 }
 
 export interface AttachedOptions extends TransportStream.TransportStreamOptions {
-  /** Told when a logger has a level that its own levels do not have, and when `format` begins to throw. */
+  /** Called when a logger has a level that its own levels do not have, and when `format` begins to throw. */
   warn(message: string): void;
 }
 

@@ -15,7 +15,7 @@ import type { ShipRecord } from './log-record.ts';
 import type { Compression, TransportSettings } from './options.ts';
 
 export interface Brokers extends Pick<BrokerConnections, 'busy' | 'connect' | 'destroy' | 'disconnect' | 'giveUp'> {
-  /** As BrokerConnections.partitions, for the transport's topic. */
+  /** Like BrokerConnections.partitions, for the transport's topic. */
   partitions(): Promise<readonly Partition[]>;
   producerId(): Promise<ProducerId>;
   /**

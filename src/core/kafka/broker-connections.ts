@@ -229,7 +229,7 @@ export function createBrokerConnections(
           },
           (error) => {
             failed += 1;
-            // What a broker says tells more than that another one cannot be reached.
+            // A broker's own error tells more than that another one cannot be reached.
             if (told === undefined || !isUnreachable(error)) told = error;
             if (failed === order.length) reject(told);
             else if (failed >= asked) next();

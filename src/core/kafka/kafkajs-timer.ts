@@ -37,7 +37,7 @@ interface Connection {
   readonly port: number;
   readonly requestQueue: RequestQueue;
   readonly socket?: { destroy(): void };
-  /** Of an answer that has arrived in part. */
+  /** Parts of an answer that has not arrived in full. */
   chunks: Buffer[];
   bytesBuffered: number;
   bytesNeeded: number;

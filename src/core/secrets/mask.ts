@@ -1,6 +1,6 @@
 // Takes secrets out of log data. In: a serialised line, a text or a JSON value; out: the same with secrets replaced by MASK.
 // Guarantee: linear in what comes in; never throws; masking twice changes nothing more; what holds no secret is returned as it
-// came (same reference), so that comparing tells a caller of a hit. `docs/secrets.md` lists what counts as a secret.
+// came (same reference), so that a caller detects a hit by comparing. `docs/secrets.md` lists what counts as a secret.
 import {
   type Cut,
   cutCards,
@@ -621,7 +621,7 @@ const PAIR_VALUES = new Set([
   'to',
 ]);
 
-/** Of a key and the one above it, the kind that leaves less. */
+/** The kind of a key or of the one above it, whichever is stricter. */
 function stricter(own: KeyKind | undefined, above: KeyKind): KeyKind {
   return own === 'password' || own === 'code' ? own : above;
 }
