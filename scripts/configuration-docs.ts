@@ -5,7 +5,7 @@ import { code, document, table } from './markdown.ts';
 
 const INTRO = `# Configuration
 
-logpipe reads one YAML file: the one named by \`--config\` or \`LOGPIPE_CONFIG\`, else \`config/logpipe.yml\` of the working
+logpipe reads one YAML file: the one named by \`--config\` or \`LOGPIPE_CONFIG\`, else \`config/logpipe.yml\` in the working
 folder, else the one it ships with. A file needs only what differs from the defaults below.
 
 \`\`\`yaml
@@ -16,21 +16,21 @@ elasticsearch:
   apiKeyFile: /run/secrets/logpipe-api-key
 \`\`\`
 
-Check a file before using it: \`logpipe check-config --config my.yml\`; with \`--json\` it prints what takes effect, secrets
+Check a file before using it: \`logpipe check-config --config my.yml\`; with \`--json\` it prints the effective configuration, secrets
 masked.
 
 **All problems are reported at once**, each with its path, the value found and what is permitted. Unknown keys are
 refused. Exit status 2.
 
-**Variables.** \`\${NAME}\` and \`\${NAME:-default}\` are replaced inside values, after the YAML was parsed: a variable can
+**Variables.** \`\${NAME}\` and \`\${NAME:-default}\` are replaced inside values, after the YAML is parsed: a variable can
 never add keys. An empty variable counts as not set. \`\${NAME}\` without a default is an error when it is not set; a
 value that is empty after replacing is left out, so that its default applies. The column "variable" names what the
-*shipped* file reads; a file of your own decides for itself.
+*shipped* file reads; your own file may read others.
 
-**Lists** also take a comma-separated text: \`KAFKA_BROKERS=kafka-1:9092,kafka-2:9092\`.
+**Lists** may also be written as a comma-separated text: \`KAFKA_BROKERS=kafka-1:9092,kafka-2:9092\`.
 
 **Secrets** (marked 🔒) may come from a file: \`passwordFile\` in place of \`password\`, and so on. White space around the
-file's content is dropped. A secret is never repeated in a message, a log line or the output of a command.
+file's content is ignored. A secret is never repeated in a message, a log line or the output of a command.
 
 Durations are milliseconds (\`…Ms\`), sizes bytes (\`…Bytes\`).`;
 

@@ -28,16 +28,16 @@ const TYPES: Record<FieldType, string> = {
 const NOTES: Readonly<Record<string, string>> = {
   '@timestamp': 'Event time; decides the daily index. Set by logpipe.',
   timestamp:
-    'The event time as the producer wrote it; a form that Elasticsearch does not take is written canonically, and the original kept in `extra`.',
+    'The event time as the producer wrote it; a form that Elasticsearch does not accept is written canonically, and the original kept in `extra`.',
   level:
-    'Lower-case name; numeric levels are translated by the scale of their logger. What stood there otherwise is kept in `extra`.',
-  version: 'Release of the application, so that an alert can say since which one.',
-  eventId: 'Given by the transport; becomes the document id when it comes in the record header.',
-  event: 'Which of the events below this is.',
-  message: 'Never aggregated; `error.template` is what groups.',
+    'Lower-case name; numeric levels are translated by the scale of their logger. An original that differs is kept in `extra`.',
+  version: 'Release of the application, so that an alert can say since which release.',
+  eventId: 'Set by the transport; becomes the document id when the record header has it.',
+  event: 'Which of the events below it is.',
+  message: 'Never aggregated; errors are grouped by `error.template`.',
   tags: 'See tags.',
   originalBytes:
-    'Length before the transport cut the record (`_truncated`); at least this, where it was not read whole.',
+    'Length before the transport cut the record (`_truncated`); at least this, if it was not read in full.',
   'error.template': 'The error message with ids, numbers, addresses and quoted texts replaced.',
   'error.fingerprint': 'Short hash of what groups an error.',
   'call.status': CALL_STATUSES.join(', '),
@@ -53,24 +53,24 @@ const NOTES: Readonly<Record<string, string>> = {
 
 const TAG_MEANINGS: Record<Tag, string> = {
   error: 'Level `error` or more severe: fatal, crit, alert, emerg, numeric levels from 50. Charts and rates use it.',
-  _parse_failed: 'Not valid UTF-8, or begins like JSON and is none: the text is in `message`.',
-  _time_missing: 'No readable event time: the record time was taken.',
+  _parse_failed: 'Not valid UTF-8, or begins like JSON but is not: the text is in `message`.',
+  _time_missing: 'No readable event time: the record time is used.',
   _time_out_of_range:
-    'Event time too far from the record time (`parse.maxAheadMs`, `parse.maxBehindMs`): the record time was taken.',
+    'Event time too far from the record time (`parse.maxAheadMs`, `parse.maxBehindMs`): the record time is used.',
   _clock_corrected:
-    'The clock of the sending host was wrong by two seconds or more, up to a day: `@timestamp` is the event time by the brokers’ clock, `timestamp` what the host said. A host whose clock is known to be right is never corrected, however long a request takes; of one whose clock is wrong, the time on the way (seconds, on a busy broker) is part of the correction. See [the transport](transport.md#what-a-record-is).',
+    'The clock of the sending host was wrong by two seconds or more, up to a day: `@timestamp` is the event time by the brokers’ clock, `timestamp` what the host said. A host whose clock is known to be right is never corrected, however long a request takes; for one whose clock is wrong, the time on the way (seconds, on a busy broker) is part of the correction. See [the transport](transport.md#what-a-record-is).',
   _mapping_degraded:
-    'A value did not fit its field, or no field at all, and was moved to `extra` or (cut to 8,192 characters) to `extraRaw`; or a key was given twice, whose first value is in `extra`.',
+    'A value did not fit its field, or any field at all, and was moved to `extra` or (cut to 8,192 characters) to `extraRaw`; or a key was given twice: its first value is in `extra`.',
   _truncated: 'The transport cut the record; `originalBytes` says how long it was.',
   _masked: 'A secret was replaced.',
-  _format_failed: 'A format of the application threw; the record is as it was before it.',
+  _format_failed: 'A format of the application threw; the record is as it was before the format.',
   _event_invalid: 'The event lacks something its contract requires; the document is kept as it is.',
 };
 
 /** Whose records have this key. */
 function shapesWith(key: string): string {
   const names = SHAPES.filter(({ keys }) => keys.includes(key)).map(({ name }) => name);
-  return names.length > 0 ? names.join('; ') : 'An error under another name: becomes `error`.';
+  return names.length > 0 ? names.join('; ') : 'An error under another name, which becomes `error`.';
 }
 
 export function fieldsDocs(): string {
@@ -85,24 +85,24 @@ against it before they are sent.`,
       fieldPaths().map(([path, type]) => [code(path), type, NOTES[path] ?? '']),
     ),
     table(['type', 'is'], Object.entries(TYPES)),
-    'Fields of your own are kept: texts become `keyword`, other values what Elasticsearch makes of them.',
+    'Your own fields are kept: texts become `keyword`, other values what Elasticsearch makes of them.',
     '## Tags',
-    'Tags that begin with `_` say what logpipe had to do. Tags of the producer are kept beside them.',
+    'Tags that begin with `_` say what logpipe had to do. The producer’s own tags are kept too.',
     table(
       ['tag', 'meaning'],
       TAGS.map((tag) => [code(tag), TAG_MEANINGS[tag]]),
     ),
     '## Events',
-    'The application names what happened in `event`. A violation is the tag `_event_invalid`, never a loss.',
+    'The application names what happened in `event`. A violation is tagged `_event_invalid` and never causes a loss.',
     table(
       ['event', 'when', 'required'],
       Object.entries(EVENTS).map(([name, { when, required }]) => [code(name), when, required.map(code).join(', ')]),
     ),
     `\`call.status\` is one of ${CALL_STATUSES.map(code).join(', ')}.`,
-    'Each as the JSON schema that a document with this `event` is checked against:',
+    'The JSON schema against which a document with each `event` is checked:',
     ...eventSchemas().map(([name, schema]) => `### Schema of \`${name}\`\n\n\`\`\`json\n${schema}\n\`\`\``),
     '## Shapes that are understood',
-    `Winston’s JSON needs no change. [shapes.md](shapes.md) says for each kind of foreign logger what its lines become. A record
+    `Winston’s JSON needs no change. [shapes.md](shapes.md) shows what the lines of each foreign logger become. A record
 with one of these keys at its top level is brought to the fields above:`,
     table(
       ['key', 'of'],

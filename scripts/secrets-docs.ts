@@ -6,21 +6,24 @@ import { createTextRules } from '../src/core/secrets/secret-text.ts';
 import { code, document, table } from './markdown.ts';
 
 const KINDS: Readonly<Record<KeyKind, string>> = {
-  password: 'every text but `null`, `***` and the like; every number',
+  password: 'every text except `null`, `***` and the like; every number',
   secret: 'every text that is not a state (`expired`, `missing`); numbers from 100,000 on',
   code: 'every text, every number',
-  codes: 'the plural of the above: every text, no number, for that counts them',
-  tokens: 'the plural of a password or secret (`tokens`, `apiKeys`): texts and groups; a number counts them and stays',
+  codes: 'the plural of the above: every text, but no number, since that is a count',
+  tokens: 'the plural of a password or secret (`tokens`, `apiKeys`): texts and groups; a number is a count and stays',
   opaque: 'only what looks random: `routingKey: "calls.created"` stays',
   phrase: 'all its words, to the end of the line',
-  header: 'the whole value; in a text its scheme stays',
+  header: 'the whole value; within a text, its scheme stays',
   cookie: 'the whole value, all its pairs',
 };
 
 /** What the other rules find; each example is masked where the dots stand. */
 const FORMS: Readonly<Record<string, readonly [what: string, example: string]>> = {
-  jwt: ['a JSON Web Token, also cut short', '`eyJ….….…`'],
-  pem: ['a private key in PEM, with line breaks of any notation, also cut short', '`-----BEGIN RSA PRIVATE KEY-----…`'],
+  jwt: ['a JSON Web Token, even if cut short', '`eyJ….….…`'],
+  pem: [
+    'a private key in PEM, with line breaks in any notation, even if cut short',
+    '`-----BEGIN RSA PRIVATE KEY-----…`',
+  ],
   'pem-base64': ['the same in base64; certificates stay', '`LS0tLS1CRUdJTi…`'],
   'auth-scheme': [
     'what follows a scheme, unless it is an ordinary word (`Basic authentication`)',
@@ -43,7 +46,7 @@ const FORMS: Readonly<Record<string, readonly [what: string, example: string]>> 
 const TEXTS: readonly (readonly [id: string, what: string, examples: string])[] = [
   [
     'key',
-    'a secret name and its value in JSON at any depth of escaping, YAML, ini, logfmt, XML, query strings, form bodies, URL encoding, util.inspect, Ruby hashes, command-line flags, headers, `{name, value}` pairs; also spoken of in a sentence',
+    'a secret name and its value in JSON at any depth of escaping, YAML, ini, logfmt, XML, query strings, form bodies, URL encoding, util.inspect, Ruby hashes, command-line flags, headers, `{name, value}` pairs; also in a sentence',
     '`password=…`, `"api_key": "…"`, `--token …`, `Password for bob: …`, `invalid token …`, `<pin>…</pin>`, `Cookie: …`',
   ],
   ['query', '`key`, `code` and `ticket` in a query string, when the value looks random', '`?key=…`, `&code=…`'],
@@ -54,13 +57,13 @@ const TEXTS: readonly (readonly [id: string, what: string, examples: string])[] 
 const BY_LINE: readonly (readonly [id: string, what: string, examples: string])[] = [
   [
     'card',
-    'card numbers: a known issuer’s prefix and length, a right check digit, standing alone; not behind `id`, `order`, `time`, `phone` and the like',
+    'card numbers: a known issuer’s prefix and length, the right check digit, standing alone; not after `id`, `order`, `time`, `phone` and the like',
     '`4… …`, in one run or in printed groups',
   ],
   ['token-discord', 'tokens of Discord: three parts, the second of six characters', '`M….….…`'],
   ['command', 'arguments of known commands', '`curl -u user:…`, `mysql -p…`, `sshpass -p …`, `redis-cli -a …`'],
   ['insert', 'values of secret columns', "`INSERT INTO t (name, password) VALUES ('a', '…')`"],
-  ['unicode-escape', 'all of the above behind `\\u0070` escapes and in UTF-16', '`"\\u0070in": "…"`'],
+  ['unicode-escape', 'all of the above written with `\\u0070` escapes or in UTF-16', '`"\\u0070in": "…"`'],
 ];
 
 export function secretsDocs(): string {
@@ -71,20 +74,20 @@ export function secretsDocs(): string {
   return document([
     `# Secrets
 
-What looks like a secret is replaced by \`[masked]\`, and the document gets the tag \`_masked\`. This happens in the
-application’s transport, and again at the intake, since not every record comes through the transport; in dead letters (unless
-\`dlq.keepRaw\` is on); in what the command line shows of records; and in notifications and incident reports. The same rules
-decide everywhere. They cost time in step with the text’s length; a text that cannot be masked for whatever reason becomes
+What looks like a secret is replaced with \`[masked]\`, and the document gets the tag \`_masked\`. This happens in the
+application’s transport, and again at the intake, because not every record comes through the transport; in dead letters (unless
+\`dlq.keepRaw\` is on); in records that the command line shows; and in notifications and incident reports. The same rules
+apply everywhere. Their cost is linear in the text’s length; a text that cannot be masked, for whatever reason, becomes
 \`[masked]\` as a whole.
 
 ## By the key
 
 A key is split into words where case or punctuation changes, and judged by how it *ends*: \`dbPassword\`, \`db.pass\`, \`X-Api-Key\`
 and \`Pass Word\` are secret; \`passwordReset\`, \`token_count\`, \`apiKeyId\`, \`secretary\` and \`pincode\` are not. Words such as
-\`value\`, \`hash\`, \`new\`, \`confirm\` and digits at the end do not matter. Booleans and \`null\` stay. Lists and objects below a secret
-key are masked in all their texts; so are keys in them that look random. Two keys may make one name: \`card: { code }\`,
-\`api: { key }\`, \`session: { id }\`. Of \`{ "name": "X-Api-Key", "value": … }\`, of JSON patches, of \`["--password", "…"]\` and of
-Node’s \`rawHeaders\`, the value is masked.
+\`value\`, \`hash\`, \`new\`, \`confirm\` and digits at the end do not matter. Booleans and \`null\` stay. In lists and objects below a secret
+key, all texts are masked, and so are keys that look random. Two keys may form one name: \`card: { code }\`,
+\`api: { key }\`, \`session: { id }\`. In \`{ "name": "X-Api-Key", "value": … }\`, JSON patches, \`["--password", "…"]\` and Node’s
+\`rawHeaders\`, the value is masked.
 
 ${table(
   ['kind', 'what is masked', 'names, without case and punctuation'],
@@ -93,7 +96,7 @@ ${table(
 
 ## By its form, wherever it stands
 
-Tokens with a known head. Behind the head come as many characters as such a token has at least.
+Tokens with a known head, followed by at least as many characters as such a token has.
 
 ${table(
   ['rule', 'heads'],
@@ -125,8 +128,8 @@ ${table(
   except private keys in PEM; a secret that is split over several records.
 - Numbers: a card number as a JSON number under an ordinary key; a code of digits in a sentence that does not name it.
 - A passphrase of several words after \`password:\` in a text without quotes: its first word is masked. Under a key all of it is.
-- Names, addresses, phone numbers: they are personal, but no secrets. Leave them out where you log.
-- Field names: what is secret in a *name* shows when the name has no sign of it.
+- Names, addresses, phone numbers: they are personal, but not secrets. Leave them out of what you log.
+- Field names: a secret within a *name* stays visible unless something marks it as one.
 - The other way round, ordinary text is sometimes masked: what looks random after \`token\` may have been an id.
 
 Masking is the second line of defence. The first is not to log a secret.
@@ -139,16 +142,16 @@ mask:
   patterns: ['\\bPAT-\\d{6}\\b'] # regular expressions; each whole match is masked
 \`\`\`
 
-The transport takes the same as its option \`mask\`. Give both the same, or a secret that the intake would mask lies in Kafka.
+The transport has the same option \`mask\`. Give both the same values, or a secret that the intake would mask stays in Kafka.
 A key also covers a catalogue field of that name. A pattern sees each text by itself, unescaped, in windows of
 ${WINDOW.toLocaleString('en')} characters that overlap by ${OVERLAP.toLocaleString('en')}: that is the longest match which is
-certainly found, and \`^\` and \`$\` match at a window’s ends in a longer text. A pattern that may take exponential time, such as
-\`(a+)+b\`, is refused by \`logpipe check-config\` and by the transport. Several \`.*\` in one pattern are permitted and slow.
+sure to be found, and \`^\` and \`$\` match at a window’s ends in a longer text. A pattern that may take exponential time, such as
+\`(a+)+b\`, is refused by \`logpipe check-config\` and by the transport. Several \`.*\` in one pattern are permitted, but slow.
 With patterns, every text of every record is tried against each of them: some microseconds per event.`,
   ]);
 }
 
-/** A rule that is not told of, or is told of and does not exist, is a mistake of this page. */
+/** This page must describe every rule, and none that does not exist. */
 function check(): void {
   const known = new Set([...FORM_RULES, ...createTextRules(() => false)].map(({ id }) => id));
   const told = [...Object.keys(FORMS), ...TEXTS.map(([id]) => id)];

@@ -34,16 +34,16 @@ export interface Pipeline {
   /** Resolves when a source that can end has ended and everything is accounted for; rejects when a part fails. */
   readonly ended: Promise<void>;
   readonly metrics: Metrics;
-  /** Where /metrics and /ready are served; undefined when switched off. */
+  /** Where /metrics and /ready are served; undefined when HTTP is switched off. */
   readonly url: string | undefined;
-  /** Two-phase: no new records, then what is under way; true when all of it was accounted for in time. */
+  /** In two phases: takes no new records, then finishes what is under way; true when all of it was accounted for in time. */
   stop(): Promise<boolean>;
 }
 
 export interface PipelineDeps {
   readonly log: Log;
   readonly clock?: Clock;
-  /** The indexer reads nothing before this resolves: the place where its documents go is made ready. */
+  /** The indexer reads nothing before this resolves: until then the index template may be missing. */
   readonly prepared?: Promise<void>;
   readonly stdin?: NodeJS.ReadableStream;
   readonly stdout?: NodeJS.WritableStream;
@@ -71,10 +71,10 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
     );
   }
 
-  // Loaded by who needs it: what sends messages and looks at queues is a tenth of the indexer's memory.
+  // Loaded only where it is needed: the code that sends messages and looks at queues is a tenth of the indexer's memory.
   const alerts = config.roles.some((role) => role !== 'indexer');
   const alerting = alerts ? await (await import('./alerting.ts')).startAlerting(config, deps) : undefined;
-  // What was counted lies in the brokers' time; this machine's clock may be wrong by hours.
+  // Counts are in the brokers' time; this machine's clock may be wrong by hours.
   const brokersTime = { ...clock, now: () => alerting?.now() ?? clock.now() };
   const indexing = config.roles.includes('indexer') ? startIndexing(config, deps, alerting?.tap) : undefined;
   const http = config.http.enabled
@@ -93,7 +93,7 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
 
   async function stop(): Promise<boolean> {
     endPm2();
-    // Side by side: neither flow waits for the other, not even at the end.
+    // At the same time: neither flow waits for the other, not even at the end.
     const [indexed, alerted] = await Promise.all([indexing?.stop(), alerting?.stop()]);
     await http?.close();
     return indexed !== false && alerted !== false;
@@ -117,7 +117,7 @@ interface Indexing {
   stop(): Promise<boolean>;
 }
 
-/** @param tap sees every chunk first, for those who cannot read the source themselves */
+/** @param tap sees every chunk first: for the counter, when it cannot read the source itself */
 function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined): Indexing {
   const { log, metrics } = deps;
   const masker = createMasker(config.mask);
@@ -133,7 +133,7 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
   const deadLetters = createDeadLetterSink(config, deps);
   const toDeadLetter = createDeadLetter(config.dlq, masker);
 
-  // The indexer is made after the sinks it fills; the bulk writer buries through it only once records flow.
+  // The array is filled after the indexer exists, because the bulk writer buries through it; no record flows before that.
   const sinks: Sink[] = [];
   let budget: FieldBudget | undefined;
   const indexer: Indexer = createIndexer(config.bulk, {
@@ -169,7 +169,7 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
         };
   let stopping = false;
   let isPrepared = false;
-  // Not awaited: while a server is away the process is up, says so under /ready, and can be told to stop.
+  // Not awaited: while a server is away, the process is up, says so under /ready and can be stopped.
   const started = deps.prepared.then(() => {
     isPrepared = true;
     return stopping ? undefined : source.start(deliver);

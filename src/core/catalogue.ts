@@ -78,7 +78,7 @@ export const FIELDS = {
   extraRaw: 'raw',
 } as const satisfies FieldGroup;
 
-/** Tags logpipe gives. Closed: each becomes a metric label. */
+/** Tags that logpipe gives. A closed list, because each becomes a metric label. */
 export const TAGS = [
   'error',
   '_parse_failed',

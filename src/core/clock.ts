@@ -1,11 +1,12 @@
-// Time as a dependency, so that nothing in the pipeline reads a clock directly and tests can drive it; and all that is done with
-// time alone: waiting for a bounded time, waiting longer after each failure, saying a thing once a minute. Two clocks, because each
-// is wrong about something: the wall clock is set by people and NTP, the monotonic one stands still while the machine is
-// suspended. Guarantee of the watch: a step of the wall clock and time that this process slept through are noticed within a second.
+// Time as a dependency, so that nothing in the pipeline reads a clock directly and tests can drive it; and what needs time alone:
+// waiting for a bounded time, waiting longer after each failure, saying the same thing at most once a minute. Two clocks, because
+// each is wrong about something: the wall clock is set by people and NTP, the monotonic one stands still while the machine is
+// suspended. Guarantee of the watch: a step of the wall clock and time that this process slept through are noticed within a
+// second.
 export interface Clock {
   /** Wall clock, milliseconds since the epoch: for what people read and for what other machines say. May jump. */
   now(): number;
-  /** For how long something lasts: milliseconds since some moment, never set and never going back. */
+  /** For durations: milliseconds since some fixed moment; never set, never goes back. */
   monotonicMs(): number;
   /** Runs `fn` once after `ms`; the returned function cancels it. Does not keep the process alive. */
   after(ms: number, fn: () => void): () => void;
@@ -21,19 +22,19 @@ export const systemClock: Clock = {
   },
 };
 
-/** The clocks differ by more than this from what they did: the wall clock was set, or the machine was suspended. */
+/** When the difference between the clocks changes by more than this, the wall clock was set or the machine was suspended. */
 export const STEP_MS = 1_000;
 /**
- * The brokers' times of one partition go back a little when another broker leads it, or hours when a broker's clock is set: by more
- * than this they begin anew.
+ * Record times of one partition go back a little when another broker takes over, and by hours when a broker's clock is set. If
+ * they go back by more than this, time begins anew.
  */
 export const SET_BACK_MS = 60_000;
-/** A moment of a time that the clock has left: it was set back to `nowMs` or before. */
+/** Does this moment belong to a time that is over, because the clock was set back to `nowMs` or before? */
 export function isOver(ms: number, nowMs: number): boolean {
   return ms - nowMs > SET_BACK_MS;
 }
 const LOOK_MS = 1_000;
-/** What a busy process is late at most, and what counts of a longer sleep. */
+/** A busy process is late by no more than this. Of a longer sleep, this much counts as awake. */
 const AWAKE_MS = 3_000;
 
 /** A moment, by both clocks. */
@@ -57,8 +58,8 @@ export function certainAgeMs(clock: Clock, since: Moment): number {
 
 export interface ClockWatch {
   /**
-   * How long this process has been awake, ms: what it slept through (SIGSTOP, suspend) is left out, so that nobody is said to have
-   * been silent meanwhile. Of one sleep three seconds count at most, of a busy spell all of it.
+   * How long this process has been awake, ms: what it slept through (SIGSTOP, suspend) is left out, so that nobody seems to have
+   * been silent meanwhile. Of each sleep, three seconds count at most.
    */
   awakeMs(): number;
   stop(): void;
@@ -89,7 +90,7 @@ export function watchClock(clock: Clock, hooks: ClockHooks = {}): ClockWatch {
   let cancel = clock.after(LOOK_MS, look);
 
   return {
-    // Who asks before the late look has come must not take the sleep for silence either.
+    // Whoever asks before the late look must not mistake the sleep for silence either.
     awakeMs: () => awake + Math.min(since(), AWAKE_MS),
     stop: () => cancel(),
   };
@@ -113,7 +114,7 @@ export function durationMs(text: string): number {
 
 // ---- waiting, for a bounded time or until somebody ends it ----
 
-/** As `Clock.after`, but keeps the process alive until then. */
+/** Like `Clock.after`, but keeps the process alive until then. */
 export const afterAlive: Clock['after'] = (ms, fn) => {
   const timer = setTimeout(fn, ms);
   return () => clearTimeout(timer);
@@ -121,7 +122,7 @@ export const afterAlive: Clock['after'] = (ms, fn) => {
 
 /**
  * Resolves after `ms`, or at once when `signal` aborts (never rejects).
- * @param after whose time is meant; by default real time that keeps the process alive
+ * @param after the clock to wait by; default: real time that keeps the process alive
  */
 export function sleep(ms: number, signal?: AbortSignal, after = afterAlive): Promise<void> {
   return new Promise((resolve) => {
@@ -139,7 +140,7 @@ export function sleep(ms: number, signal?: AbortSignal, after = afterAlive): Pro
 const LATE = Symbol('late');
 
 async function raced<T>(work: Promise<T>, ms: number, after: Clock['after']): Promise<T | typeof LATE> {
-  // Timers know no infinity.
+  // Timers cannot wait for ever.
   if (ms === Number.POSITIVE_INFINITY) return work;
   let cancel = () => {};
   const late = new Promise<typeof LATE>((resolve) => {
@@ -153,7 +154,7 @@ async function raced<T>(work: Promise<T>, ms: number, after: Clock['after']): Pr
 }
 
 /**
- * What `work` gives, if it does so within `ms`. What comes of it later is ignored, errors included.
+ * What `work` gives, if it does so within `ms`. Whatever comes later is ignored, errors included.
  * @param reason the error's text when it is late
  * @param after as for `sleep`
  * @throws Error when it is late, or what `work` throws
@@ -169,7 +170,9 @@ export async function endsWithin(work: Promise<unknown>, ms: number, after = aft
   return (await raced(work, ms, after)) !== LATE;
 }
 
-/** What `work` gives, unless the signal aborts first: work that ignores it holds nobody up. @throws the signal's reason */
+/**
+ * What `work` gives, unless the signal aborts first: work that ignores the signal holds nobody up. @throws the signal's reason
+ */
 export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   let give = () => {};
   const aborted = new Promise<never>((_, reject) => {
@@ -184,7 +187,7 @@ export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): P
   }
 }
 
-// ---- failures in a row: how long to wait after each, and which of them to speak of ----
+// ---- failures in a row: how long to wait after each, and which to report ----
 
 export interface Backoff {
   readonly firstMs: number;
@@ -203,7 +206,7 @@ export function backoffMs(failures: number, { firstMs, maxMs } = BACKOFF, random
   return random === undefined ? most : most * (0.5 + random() / 2);
 }
 
-/** Of failures in a row the first is said, and then each time they have doubled. */
+/** Of failures in a row, the first is reported, then each one that doubles their number. */
 export function isWorthSaying(failures: number): boolean {
   return (failures & (failures - 1)) === 0;
 }
@@ -211,7 +214,7 @@ export function isWorthSaying(failures: number): boolean {
 const REPEAT_MS = 60_000;
 const MAX_REMEMBERED = 200;
 
-/** Whether a text may be said: the same one once a minute. Remembers 200 of them. @param now monotonic, ms */
+/** Whether a text may be logged: the same one at most once a minute. Remembers 200 texts. @param now monotonic, ms */
 export function createThrottle(now: () => number = () => performance.now()): (text: string) => boolean {
   const lastTime = new Map<string, number>();
   return (text) => {
@@ -231,7 +234,7 @@ export interface Deferred {
   reject(error: Error): void;
 }
 
-/** The first call counts. Nobody has to listen to the rejection. */
+/** The first call counts. Nobody has to handle the rejection. */
 export function deferred(): Deferred {
   let resolve: () => void = () => {};
   let reject: (error: Error) => void = () => {};

@@ -36,7 +36,7 @@ export function loadYaml<T>(text: string, schema: Schema, env: Environment, plac
   const secrets = new Set<string>();
   const value = expandAll(written ?? {}, schema, { env, problems, secrets, masker, place }) as Json;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw invalidConfig(place, [`${place}: the configuration is a mapping of sections, found ${kindOf(value)}`]);
+    throw invalidConfig(place, [`${place}: the configuration must be a mapping of sections, found ${kindOf(value)}`]);
   }
   for (const secret of secretsIn(value, schema, masker)) secrets.add(secret);
   const ajv = new Ajv({ allErrors: true, useDefaults: true, strict: false, verbose: true });
@@ -54,26 +54,26 @@ export function invalidConfig(place: string, problems: readonly string[]): Logpi
   return new LogpipeError('LOGPIPE_CONFIG_INVALID', message);
 }
 
-/** Said of a position of the file: the parser's own texts quote what stands there. */
+/** What to say about a position in the file: the parser's own messages quote what is there. */
 const YAML_PROBLEMS: Readonly<Record<string, string>> = {
-  BAD_INDENT: 'is indented otherwise than what it belongs to',
+  BAD_INDENT: 'is not indented like the block it belongs to',
   TAB_AS_INDENT: 'is indented with a tab; use spaces',
-  DUPLICATE_KEY: 'is a key that its mapping has already; keys are unique',
+  DUPLICATE_KEY: 'repeats a key of the same mapping; keys are unique',
   MISSING_CHAR: 'lacks a colon, a comma, a quote or a bracket before it',
-  BAD_SCALAR_START: 'begins with a character that has a meaning in YAML; put the value into quotes',
-  TAG_RESOLVE_FAILED: 'begins with ! and is taken for a tag; put the value into quotes',
-  BAD_ALIAS: 'begins with * or & and is taken for an alias or an anchor; put the value into quotes',
+  BAD_SCALAR_START: 'begins with a character that has a meaning in YAML; put the value in quotes',
+  TAG_RESOLVE_FAILED: 'begins with !, which marks a tag in YAML; put the value in quotes',
+  BAD_ALIAS: 'begins with * or &, which marks an alias or an anchor in YAML; put the value in quotes',
   BAD_DQ_ESCAPE: 'has a backslash that begins no escape; double it, or use single quotes',
   MULTIPLE_DOCS: 'begins a second document; a file holds one',
-  MULTILINE_IMPLICIT_KEY: 'is a key over several lines; a colon or a quote is missing',
-  BLOCK_AS_IMPLICIT_KEY: 'is a mapping where a value was expected; put a value that holds ": " into quotes',
+  MULTILINE_IMPLICIT_KEY: 'is a key that spans several lines; a colon or a quote is missing',
+  BLOCK_AS_IMPLICIT_KEY: 'is a mapping where a value was expected; put a value that contains ": " in quotes',
 };
 
-/** @throws LogpipeError LOGPIPE_CONFIG_INVALID, naming positions, never what stands there */
+/** @throws LogpipeError LOGPIPE_CONFIG_INVALID, naming positions, never what is there */
 function readYaml(text: string, place: string): unknown {
   let document: Document.Parsed;
   try {
-    // Its warnings would be printed, with what they are about.
+    // Otherwise it prints its warnings, which quote the file.
     document = parseDocument(text, { uniqueKeys: true, logLevel: 'error' });
   } catch {
     throw invalidConfig(place, [`${place}: cannot be read as YAML; it is nested too deeply`]);
@@ -81,7 +81,7 @@ function readYaml(text: string, place: string): unknown {
   const found = [...document.errors, ...document.warnings.filter(({ code }) => code === 'TAG_RESOLVE_FAILED')];
   const problems = found.map(({ code, linePos }) => {
     const at = linePos === undefined ? '' : `:${linePos[0].line}:${linePos[0].col}`;
-    return `${place}${at}: ${YAML_PROBLEMS[code] ?? `is no YAML that can be understood (${code})`}`;
+    return `${place}${at}: ${YAML_PROBLEMS[code] ?? `is not valid YAML (${code})`}`;
   });
   if (problems.length > 0) throw invalidConfig(place, problems);
   try {
@@ -90,7 +90,7 @@ function readYaml(text: string, place: string): unknown {
     const why =
       error instanceof RangeError
         ? 'it is nested too deeply'
-        : 'an alias (*name) has no anchor (&name) before it, or there are too many; put a value that begins with * into quotes';
+        : 'an alias (*name) has no anchor (&name) before it, or there are too many; put a value that begins with * in quotes';
     throw invalidConfig(place, [`${place}: cannot be read as YAML; ${why}`]);
   }
 }
@@ -98,7 +98,7 @@ function readYaml(text: string, place: string): unknown {
 interface Reading {
   readonly env: Environment;
   readonly problems: string[];
-  /** Values that may not be shown; added to. */
+  /** Values that must not be shown; reading adds to them. */
   readonly secrets: Set<string>;
   readonly masker: Masker;
   readonly place: string;
@@ -125,7 +125,7 @@ function expand(value: unknown, schema: Schema | undefined, path: string, readin
         if (found === undefined && fallback === undefined) {
           problems.push(`${path}: \${${name}} is not set in the environment; set it or write \${${name}:-default}`);
         }
-        // Wherever it is put by mistake.
+        // A secret, under whatever key it was put by mistake.
         if (found !== undefined && namesSecret(name, masker)) secrets.add(found);
         return found ?? fallback ?? '';
       },
@@ -173,7 +173,7 @@ function addFileKeys(schema: Schema): Schema {
     properties[key] = addFileKeys(inner);
     if (inner.secret === true) properties[`${key}File`] = { type: 'string', minLength: 1 };
   }
-  // The pairing of user and password is checked after the files were read.
+  // The pairing of user and password is checked after the files are read.
   const { dependentRequired: _, ...rest } = schema;
   return { ...rest, properties };
 }
@@ -233,7 +233,7 @@ function explain(error: ErrorObject, hidden: Hidden): string {
     case 'pattern':
       return `${path}: found ${found}; must match ${String(params.pattern)}`;
     case 'type':
-      // A text in the place of a section may be anything.
+      // A text in the place of a section may be anything, a secret too.
       if (typeof error.data === 'string' && /object|array/.test(String(params.type))) {
         return `${path}: found a text; ${error.message ?? 'not permitted'}`;
       }
@@ -247,10 +247,10 @@ function keyFound(key: string, { secrets, masker }: Hidden): string {
 }
 
 const MAX_FOUND = 80;
-/** A name a person would give, which may be repeated. */
+/** A longer key is no name that a person gave, and is not shown. */
 const MAX_NAME = 64;
 
-/** A value as a message may show it: what it holds only when it is a single harmless one. */
+/** A value as a message may show it: its content only when it is a single, harmless value. */
 function describe(value: unknown, hidden: Hidden): string {
   if (typeof value !== 'object' && hidden.secrets.has(String(value))) return MASK;
   if (typeof value !== 'string') return kindOf(value);
@@ -276,12 +276,12 @@ function fileName(file: string): string {
   return isPath ? visible(file) : 'the file';
 }
 
-/** Of an environment variable: `SMTP_PASS` too. */
+/** Does an environment variable's name announce a secret? `SMTP_PASS` does too. */
 function namesSecret(name: string, masker: Masker): boolean {
   return masker.isSecretKey(name) || /pass|secret|token|key|credential|auth|webhook/i.test(name);
 }
 
-/** Shorter ones are hidden only where they stand alone: they would be found in ordinary words. */
+/** Shorter secrets are hidden only where they stand alone: they would be found within ordinary words. */
 const MIN_CONTAINED = 4;
 const MIN_CONTAINED_IN_TEXT = 8;
 
@@ -294,7 +294,7 @@ export function secretsIn(value: unknown, schema: Schema | undefined, masker: Ma
     const others = innerSchema?.additionalProperties as Schema | undefined;
     for (const [key, next] of Object.entries(inner)) {
       const nextSchema = Array.isArray(inner) ? innerSchema?.items : (innerSchema?.properties?.[key] ?? others);
-      // The list of further key names is no secret, nor are numbers and switches.
+      // The items of a list have no key of their own, and a switch is not a secret.
       const named = !Array.isArray(inner) && typeof next !== 'boolean' && masker.isSecretKey(key);
       walk(next, nextSchema, secret || nextSchema?.secret === true || named);
     }
@@ -303,7 +303,7 @@ export function secretsIn(value: unknown, schema: Schema | undefined, masker: Ma
   return [...found].filter((secret) => secret !== '');
 }
 
-/** The text without user and password of addresses, without known secrets and what the masker takes for one. */
+/** The text without credentials in addresses, known secrets, and what the masker recognises as a secret. */
 function withoutCredentials(text: string, { secrets, masker }: Hidden): string {
   if (secrets.has(text)) return MASK;
   let shown = text;
@@ -311,7 +311,7 @@ function withoutCredentials(text: string, { secrets, masker }: Hidden): string {
   return masker.text(withoutUserInfo(shown));
 }
 
-/** What stands before the last @ of an address, also of one without a scheme; a mail address is none. */
+/** Masks what stands before the last @ of an address, with or without a scheme; a mail address stays. */
 function withoutUserInfo(text: string): string {
   return text
     .split(/([\s,]+)/)
@@ -326,8 +326,8 @@ function withoutUserInfo(text: string): string {
 }
 
 /**
- * A copy of a validated configuration that may be shown: masked is what the schema calls `secret`, what stands under a name that
- * announces one, the same texts wherever else they stand (an alias copies them), and credentials within addresses.
+ * A copy of a validated configuration that may be shown. Masked: what the schema calls `secret`, what stands under a name that
+ * announces one, the same texts wherever else they stand (an alias copies them), and credentials in addresses.
  */
 export function withoutSecrets(value: unknown, schema: Schema | undefined, masker: Masker = createMasker()): unknown {
   const secrets = new Set(secretsIn(value, schema, masker));
@@ -349,7 +349,7 @@ export function withoutSecrets(value: unknown, schema: Schema | undefined, maske
   return walk(value, schema, false);
 }
 
-/** A masker that also knows the secrets of the configuration themselves, for what is said about logpipe: its log, its errors. */
+/** A masker that also hides the configuration's own secrets: for logpipe's log and errors. */
 export function withKnownSecrets(masker: Masker, secrets: readonly string[]): Masker {
   const long = secrets.filter((secret) => secret.length >= MIN_CONTAINED_IN_TEXT);
   const text = (given: string): string => {
@@ -363,7 +363,7 @@ export function withKnownSecrets(masker: Masker, secrets: readonly string[]): Ma
     if (typeof value !== 'object' || value === null) return value;
     return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, walk(inner)]));
   };
-  // The masker has cut what is nested deeply.
+  // The recursion is bounded: the masker has cut deep nesting.
   return { ...masker, text, value: (value) => (long.length === 0 ? masker.value(value) : walk(masker.value(value))) };
 }
 
@@ -378,8 +378,8 @@ function deepFreeze(value: unknown): unknown {
 // ---- which file ----
 
 /**
- * The text of a file that was named, else of the working folder's, else of the shipped one.
- * @param name of the file below config/
+ * The file that was named, else the one below the working folder's `config/`, else the shipped one; and its text.
+ * @param name the file's name below `config/`
  * @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE
  */
 export function readConfigFile(

@@ -1,5 +1,5 @@
-// logpipe's own log: to stderr only, so that it can never end up in the topic logpipe reads and stdout stays data. Guarantee: every
-// text in it is masked, and does nothing to a terminal.
+// logpipe's own log: to stderr only, so that it can never end up in the topic logpipe reads and stdout stays data. Guarantee:
+// every text in it is masked and harmless to a terminal.
 import { inspect } from 'node:util';
 import winston from 'winston';
 import { errorText } from './errors.ts';
@@ -68,5 +68,5 @@ function maskedMeta(meta: Record<string, unknown> | undefined, masker: Pick<Mask
   }
 }
 
-/** For library use and tests: says nothing. */
+/** For use as a library and for tests: logs nothing. */
 export const silentLog: Log = { error() {}, warn() {}, info() {}, debug() {} };

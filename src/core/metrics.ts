@@ -23,12 +23,12 @@ export function createMetrics() {
     degraded: counter('logpipe_degraded_total', 'Documents whose conflicting values were moved to `extra`.'),
     fieldsMoved: counter(
       'logpipe_fields_moved_total',
-      'Documents whose new fields were moved to `extra`, because the index is near its field limit or they were too many.',
+      'Documents whose new fields were moved to `extra`, because the index is near its field limit or there were too many of them.',
     ),
     indexFields: gauge('logpipe_index_fields', 'Fields in the mapping of the newest index, objects included.'),
     ignoredFields: gauge(
       'logpipe_ignored_fields',
-      'Fields of the newest index beyond its field limit: Elasticsearch ignores them, they are not searchable.',
+      'Fields of the newest index beyond its field limit: Elasticsearch ignores them, so they are not searchable.',
     ),
     ignoredDocuments: gauge(
       'logpipe_ignored_documents',
@@ -70,9 +70,11 @@ export function createMetrics() {
       'Attempts to send a notification, by channel; result: sent, retried, given_up, not_confirmed.',
       ['channel', 'result'],
     ),
-    alertMessages: counter('logpipe_alert_messages_total', 'Messages decided, however many channels, by reason.', [
-      'reason',
-    ]),
+    alertMessages: counter(
+      'logpipe_alert_messages_total',
+      'Messages decided on, each counted once however many channels it goes to, by reason.',
+      ['reason'],
+    ),
     outboxDropped: counter(
       'logpipe_outbox_dropped_total',
       'Waiting messages given up because their channel took none for too long.',
@@ -85,17 +87,17 @@ export function createMetrics() {
       registers,
     }),
     evaluationLag: gauge('logpipe_evaluation_lag_seconds', 'How far evaluation is behind the wall clock.'),
-    blind: gauge('logpipe_blind', '1 while Kafka is gone and the alert "Log pipeline blind" stands.'),
+    blind: gauge('logpipe_blind', '1 while Kafka is gone and the alert "Log pipeline blind" is firing.'),
     spoolUsed: gauge(
       'logpipe_spool_used_ratio',
-      'Used share of a disk spool, at the last look of the health monitor. Only where alerts are evaluated.',
+      'Used share of a disk spool, when the health monitor last looked. Only where alerts are evaluated.',
       ['host'],
     ),
     firstSeenUsed: gauge(
       'logpipe_first_seen_used_ratio',
-      'Used share of what first-seen rules can remember; at 1 new kinds are no longer reported. Only where alerts are evaluated.',
+      'Used share of what first-seen rules can remember; at 1, new kinds are no longer reported. Only where alerts are evaluated.',
     ),
-    alertsFiring: gauge('logpipe_alerts_firing', 'Alerts that fire, as their holder sees them.'),
+    alertsFiring: gauge('logpipe_alerts_firing', 'Alerts that are firing, as the leader sees them.'),
     bulkSeconds: new Histogram({
       name: 'logpipe_bulk_seconds',
       help: 'Time from sending a bulk request to its answer.',

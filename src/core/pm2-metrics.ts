@@ -1,11 +1,11 @@
-// The four metrics of `pm2 monit` and `pm2 describe`. In: functions that read them. Out: numbers beside the process in PM2.
-// Guarantee: nothing happens outside PM2, without `@pm2/io`, or when PM2 goes away; what is not known is not shown.
-// Also `logpipe/pm2` for applications.
+// The four metrics of `pm2 monit` and `pm2 describe`. In: functions that read them. Out: numbers that PM2 shows with the process.
+// Guarantee: nothing happens outside PM2, without `@pm2/io`, or when PM2 goes away; what is not known is not shown. Also
+// `logpipe/pm2` for applications.
 import { errorText } from './errors.ts';
 
 /** Each is read about once a second; undefined while it is not known. */
 export interface Pm2Readings {
-  /** Calls going on. */
+  /** Calls under way. */
   readonly activeCalls: () => number | undefined;
   /** Jobs waiting, all queues. */
   readonly queueSize: () => number | undefined;
@@ -28,8 +28,8 @@ interface Io {
 }
 
 /**
- * Otherwise it watches exceptions, wraps `http` and traces on its own account. PM2 7 puts its own edition of `@pm2/io` into the
- * process, which answers to the same name; with PM2 6 it is the one installed beside logpipe.
+ * Left to itself it watches exceptions, wraps `http` and traces. PM2 7 puts its own edition of `@pm2/io` into the process, which
+ * answers to the same name; with PM2 6 it is the one installed with logpipe.
  */
 const NOTHING_ELSE = {
   tracing: { enabled: false },

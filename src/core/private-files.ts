@@ -23,13 +23,13 @@ const PRIVATE_FILE = 0o600;
 const PRIVATE_FOLDER = 0o700;
 /** Group and others. */
 const OTHERS = 0o077;
-/** Belongs to everybody on purpose, as the system's folder for temporary files. */
+/** The folder belongs to everybody on purpose, like the system's folder for temporary files. */
 const STICKY = 0o1000;
 
 /**
  * Makes the folder, and those above it that are missing. `own`: the folder is logpipe's alone, so one that exists is tightened;
  * otherwise it is left as whoever made it wanted it.
- * @returns what is to be logged once when others can still look into it
+ * @returns a warning, to be logged once, when others can still look into it
  * @throws the system's error when it cannot be made
  */
 export function makePrivateFolder(folder: string, { own }: { readonly own: boolean }): string | undefined {
@@ -43,7 +43,7 @@ export function makePrivateFolder(folder: string, { own }: { readonly own: boole
       chmodSync(folder, PRIVATE_FOLDER);
       return undefined;
     } catch {
-      // Another user's: said below.
+      // It belongs to another user; the warning below says so.
     }
   }
   return `${folder}: other users of this machine can look into it (mode ${(mode & 0o7777).toString(8)}); chmod 700 it`;
@@ -58,12 +58,12 @@ export async function openPrivate(path: string, flags: string | number): Promise
   try {
     if (((await handle.stat()).mode & OTHERS) !== 0) await handle.chmod(PRIVATE_FILE);
   } catch {
-    // Only its owner can; it could be opened, so there is a reason to go on.
+    // Only its owner can do that; the file could be opened, so go on.
   }
   return handle;
 }
 
-/** As `openPrivate`, for streams and synchronous writers. @returns a file descriptor */
+/** Like `openPrivate`, for streams and synchronous writers. @returns a file descriptor */
 export function openPrivateSync(path: string, flags: string | number): number {
   const file = openSync(path, flags, PRIVATE_FILE);
   try {
@@ -74,7 +74,7 @@ export function openPrivateSync(path: string, flags: string | number): number {
   return file;
 }
 
-/** A whole file under its name or nothing: written beside it and renamed. For what need not survive a power cut. */
+/** A whole file under its name or nothing: written next to it, then renamed. For what need not survive a power cut. */
 export function writePrivateSync(path: string, text: string): void {
   const draft = `${path}.part`;
   rmSync(draft, { force: true });
@@ -119,7 +119,7 @@ export async function syncFolder(folder: string): Promise<void> {
 // A lock left by a process that has ended is taken over.
 
 /**
- * Takes the folder (created when missing) and returns what gives it back.
+ * Takes the folder (created when missing) and returns the function that gives it back.
  * @throws LogpipeError LOGPIPE_SOURCE_FAILED while another living process has it
  */
 export function lockFolder(folder: string): () => void {
@@ -170,7 +170,7 @@ function takeOverOrThrow(folder: string, lock: string): void {
 function taken(folder: string, pid: number, lock: string): LogpipeError {
   return new LogpipeError(
     'LOGPIPE_SOURCE_FAILED',
-    `files.dataDir: ${folder} is in use by process ${pid}; end that one, choose another folder, or remove ${lock}`,
+    `${folder} is in use by process ${pid}; end that process, choose another folder, or remove ${lock}`,
   );
 }
 

@@ -1,5 +1,5 @@
-// The contracts between the stages: what a source delivers, what a sink takes, and how a record is accounted for.
-// Data moves one way (source -> parse -> tag -> indexing); only acknowledgements travel back. And a record's name, its event id.
+// The contracts between the stages: what a source delivers, what a sink takes, and how a record is accounted for. Data moves one
+// way (source -> parse -> tag -> indexing); only acknowledgements travel back. Also makes the name of a record, its event id.
 import { randomBytes } from 'node:crypto';
 
 /** Where the records of a chunk come from. */
@@ -24,7 +24,7 @@ export interface RawRecord {
   readonly clockErrorMs?: number;
   /** Set when the record may not be the first of its event. */
   readonly mark?: RecordMark;
-  /** The id its document has already, or was to have: of a dead letter or of an existing document that is read again. */
+  /** The id its document already has or was to have, when a dead letter or an existing document is read again. */
   readonly documentId?: string;
   /** Why there is nothing to parse: the record stands for a batch that cannot be read. */
   readonly refusal?: { readonly reason: DeadLetterReason; readonly detail: string };

@@ -9,14 +9,14 @@ type Node =
   | { readonly kind: 'choice'; readonly items: readonly Node[] }
   | { readonly kind: 'repeat'; readonly item: Node; readonly min: number; readonly max: number };
 
-/** Places in an automaton; more than this cannot be looked at in reasonable time. */
+/** Places in an automaton; more than this cannot be examined in reasonable time. */
 const MAX_PLACES = 300;
 /** A repetition up to a higher number counts as one without end. */
 const MAX_COPIES = 12;
 const LAST = 0xffff;
 const EMPTY: Node = { kind: 'list', items: [] };
 
-/** @throws SyntaxError for a source that is no regular expression. */
+/** @throws SyntaxError for a source that is not a regular expression. */
 export function exponentialReason(source: string): string | undefined {
   new RegExp(source);
   const { whole, asides } = parse(source);
@@ -30,7 +30,7 @@ export function exponentialReason(source: string): string | undefined {
 
 // ---- the expression as a tree ----
 
-/** The tree of the expression, and those of what it only looks at. */
+/** The tree of the expression, and those of its lookarounds. */
 function parse(source: string): { whole: Node; asides: Node[] } {
   const asides: Node[] = [];
   let at = 0;
@@ -107,7 +107,7 @@ function parse(source: string): { whole: Node; asides: Node[] } {
     return { kind: 'set', ranges: escaped() };
   }
 
-  /** What stands behind a backslash. */
+  /** What follows a backslash. */
   function escaped(): Ranges {
     const char = source[at]!;
     at += 1;
@@ -247,7 +247,7 @@ function createAutomaton(whole: Node): Automaton | undefined {
         const { item, min, max } = node;
         let all = nothing;
         for (let copy = 0; copy < Math.min(min, MAX_COPIES); copy++) all = then(all, build(item));
-        // `(.*a){20}` has a bound and is as bad.
+        // `(.*a){20}` has a bound and is just as bad.
         if (max > Math.max(min, MAX_COPIES) || (max > 2 && hasLoop(item))) {
           const star = build(item);
           join(star.last, star.first);

@@ -1,14 +1,16 @@
 // What others made, written safely. In: any value, however deep, or any text. Out: its JSON; the text with every character that a
 // reader cannot see, or that moves a cursor, turns the direction or ends a line, written as an escape. Guarantee: never throws,
-// linear, no recursion that the value's depth decides (`JSON.stringify` overflows the stack at some thousand levels); ordinary text
-// comes back as it is.
+// linear, no recursion as deep as the value (`JSON.stringify` overflows the stack at some thousand levels); ordinary text comes
+// back as it is.
 export const TOO_DEEP = '[nested too deeply]';
 const CIRCULAR = '[circular]';
 const UNREADABLE = '[unreadable]';
-/** Deeper than any record that is meant for people. With indentation, depth times lines is what a text takes. */
+/** Deeper than any record meant for people. An indented text grows with depth times lines. */
 const MAX_SHOWN_DEPTH = 64;
 
-/** As `JSON.stringify`, at any depth: complete, but for what refers to itself or cannot be read, which is named. */
+/**
+ * Like `JSON.stringify`, at any depth: complete, except that a placeholder stands for what refers to itself or cannot be read.
+ */
 export function toJson(value: unknown): string {
   try {
     return JSON.stringify(value) ?? 'null';
@@ -17,7 +19,7 @@ export function toJson(value: unknown): string {
   }
 }
 
-/** Indented, for people: what lies deeper than 64 levels is named, not shown. */
+/** Indented, for people: a placeholder stands for what lies deeper than 64 levels. */
 export function toPrettyJson(value: unknown): string {
   const shown = bounded(value);
   try {
@@ -88,7 +90,7 @@ function deepJson(root: unknown): string {
     const key = keys === undefined ? level.next : keys[level.next]!;
     level.next += 1;
     const value = read(source, key);
-    // As JSON.stringify has it: left out of an object, null in a list.
+    // As JSON.stringify does it: left out of an object, null in a list.
     if (keys !== undefined && (value === undefined || typeof value === 'function' || typeof value === 'symbol'))
       continue;
     if (!level.empty) parts.push(',');
@@ -107,7 +109,7 @@ function read(source: object, key: string | number): unknown {
   }
 }
 
-/** A value that says itself how it is to be written, as a date does. */
+/** Asks the value how it wants to be written, as a date can say. */
 function plain(value: unknown): unknown {
   try {
     const { toJSON } = (value ?? {}) as { readonly toJSON?: unknown };
@@ -133,12 +135,12 @@ const IN_JSON = new RegExp(`[${INVISIBLE}]`, 'gu');
 
 const SHORT: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
 
-/** One field of somebody else's text: on one line, nothing in it works on the terminal. */
+/** One field of somebody else's text: on one line, and harmless to a terminal. */
 export function visible(text: string): string {
   return text.replace(IN_FIELD, escaped);
 }
 
-/** What a command prints, possibly several lines: line ends and tabs stay, they are its own. */
+/** What a command prints, possibly several lines: line ends and tabs stay, since they are its own. */
 export function visibleLines(text: string): string {
   return text.replace(IN_OUTPUT, escaped);
 }
@@ -150,7 +152,7 @@ export function visibleJson(json: string): string {
 
 /** `visible`, in at most `width` UTF-16 units; a cut is shown. */
 export function oneLine(text: string, width = Number.POSITIVE_INFINITY): string {
-  // What is far behind the cut need not be escaped.
+  // What lies far past the cut need not be escaped.
   const plain = visible(text.length > width ? text.slice(0, width + 1) : text);
   return plain.length > width ? `${plain.slice(0, width - 1).replace(/[\ud800-\udbff]$/, '')}…` : plain;
 }

@@ -1,5 +1,6 @@
-// The unit between assembling and writing: one NDJSON bulk body and, item by item, the record it came from.
-// The body is written once, by copying the record's own bytes where they can be used; sinks read slices of it.
+// The unit between assembling and writing. In: tagged events. Out: one NDJSON bulk body and, item by item, the record it came
+// from. Guarantee: the body is written once, by copying the record's own bytes where they can be used; sinks read slices of it;
+// the same record always gets the same id.
 import type { Chunk, RawRecord } from '../core/record.ts';
 import { documentText } from '../parse/json.ts';
 import type { TimeParser } from '../parse/scalars.ts';
@@ -10,17 +11,17 @@ export interface BatchItem {
   readonly chunk: Chunk;
 }
 
-/** Bookkeeping per record that counts against the in-flight limit: tiny records cost memory too. */
+/** Bookkeeping per record, counted against the in-flight limit: tiny records cost memory too. */
 export const RECORD_OVERHEAD = 256;
 
-/** Bytes that a record counts in the in-flight limit. */
+/** What a record counts against the in-flight limit, in bytes. */
 export function weightOf(record: RawRecord): number {
   return (record.value?.length ?? 0) + RECORD_OVERHEAD;
 }
 
 /**
- * The item with bytes of its own. A record is a slice of what was fetched with it, and its chunk holds all of that: kept for
- * minutes, one record would keep megabytes.
+ * The item with its own copy of the bytes. A record is a slice of everything that was fetched with it, so one record kept for
+ * minutes would keep megabytes.
  */
 export function apart({ record, chunk }: BatchItem): BatchItem {
   const value = record.value === null ? null : Buffer.from(record.value);
@@ -64,12 +65,12 @@ export class Batch {
     const { buffer } = this;
     const start = this.length;
     let position = start;
-    // One call for both: each one costs as much as the characters it writes.
+    // One call for both: a call costs as much as the characters it writes.
     const document = position + (ascii ? action.length : Buffer.byteLength(action)) + 1;
     position += buffer.write(`${action}\n${head}`, position, ascii ? 'latin1' : 'utf8');
     position += rest.copy(buffer, position, restStart);
     buffer[position++] = NEWLINE;
-    // Only now, so that a failure leaves no half item behind.
+    // Only now, so that a failure leaves no half-written item.
     this.starts.push(start);
     this.documents.push(document);
     this.length = position;
@@ -115,9 +116,9 @@ export class Batch {
   }
 }
 
-// ---- one item: what stands before and behind a record's bytes ----
-// Tagged event -> item of a bulk body. The index is the UTC day of the event time behind a fixed prefix; the id is the
-// event id of the record header or, without one, the record's place in its source: the same record, the same id.
+// ---- one item: what is added to a record's bytes ----
+// The index is a fixed prefix and the UTC day of the event time; the id is the event id of the record header or, without one, the
+// record's place in its source.
 
 /** Live log indices; retention and data views rely on this exact form. */
 export const INDEX_PREFIX = 'calling-platform-';
@@ -125,12 +126,12 @@ export const INDEX_PATTERN = /^calling-platform-\d{4}\.\d\d\.\d\d$/;
 
 export interface DocumentWriter {
   append(batch: Batch, event: TaggedEvent, record: RawRecord, chunk: Chunk): void;
-  /** The same item with another document body: what is sent after the server refused the first. */
+  /** The same item with another document body, to be sent after the server refused the first. */
   rewrite(event: TaggedEvent, doc: Record<string, unknown>, record: RawRecord, chunk: Chunk): Buffer;
 }
 
 export interface DocumentOptions {
-  /** Stands before the day; plain characters only. Default: that of the live log indices. */
+  /** The part of the index name before the day; plain characters only. Default: that of the live log indices. */
   readonly prefix?: string;
   /** `create` leaves a document with the same id alone, `index` overwrites it. Default: `create`. */
   readonly action?: 'create' | 'index';
@@ -141,7 +142,7 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
   const head = `{"${action}":{"_index":"${prefix}`;
 
   function actionLine(event: TaggedEvent, record: RawRecord, chunk: Chunk): string {
-    // Only an id that somebody else chose can hold what JSON has to escape.
+    // Only an id that somebody else chose may need escaping.
     const id =
       record.documentId === undefined ? `"${documentId(record, chunk)}"` : asciiJson(documentId(record, chunk));
     return `${head}${time.day(event.timeMs)}","_id":${id}}}`;
@@ -150,7 +151,7 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
   return {
     append(batch, event, record, chunk) {
       const action = actionLine(event, record, chunk);
-      // An event with an error group of its own has to be serialised, for the template goes into that group.
+      // An event with an error group of its own has to be serialised, because the template goes into that group.
       const ownError = event.grouping !== undefined && event.doc.error !== undefined;
       if (event.verbatim && !ownError) {
         const head = openDocument(event, record, chunk, time, event.grouping !== undefined);
@@ -182,7 +183,7 @@ export function documentId(record: RawRecord, chunk: Pick<Chunk, 'origin'>): str
   if (record.eventId !== undefined) return record.eventId;
   const { origin } = chunk;
   if (origin.kind === 'file') return `${origin.identity}-${record.offset}`;
-  // The record time tells a re-created topic's records from those of its predecessor.
+  // The record time distinguishes a re-created topic's records from its predecessor's.
   return `${origin.topic}-${origin.partition}-${record.offset}-${record.timeMs.toString(36)}`;
 }
 
@@ -204,7 +205,7 @@ function openDocument(
   return head;
 }
 
-/** An empty document has nothing to follow the comma. */
+/** In an empty document nothing follows the comma. */
 function joinHead(head: string, rest: Buffer): string {
   return rest.length > 2 ? head : head.slice(0, -1);
 }

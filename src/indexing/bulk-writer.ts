@@ -1,10 +1,10 @@
 // Batches -> Elasticsearch. In: a batch. Out: each of its items indexed, found to be a duplicate, in the dead letters, or set
 // aside until it is one of these. Guarantee: an item is never given up for a fault that is not its own; nothing is acknowledged
-// on a doubtful reply; an index that takes no documents holds up its own alone.
+// on a doubtful reply; an index that takes no documents holds up only its own.
 //
 // Two kinds of trouble. A fault of the *path* (no connection, a gateway's page, 401, 503) concerns the request: its batch waits
-// and is sent again. A fault of an *index* concerns documents: those wait in its queue, and the batch is done. While the index
-// will not get better by itself, further documents for it join the queue unsent, and one of them is tried now and then.
+// and is sent again. A fault of an *index* concerns documents: those wait in its queue, and the batch is done. As long as the
+// index will not recover by itself, further documents for it join the queue unsent, and one of them is tried now and then.
 
 import type { Client } from '@elastic/elasticsearch';
 import { backoffMs, type Clock, sleep } from '../core/clock.ts';
@@ -38,44 +38,49 @@ export const bulkSection = {
       minimum: 10_000,
       maximum: 50_000_000,
       default: 5_000_000,
-      description: 'A bulk request is sent when it holds this many bytes.',
+      description: 'A bulk request is sent once it holds this many bytes.',
     },
     maxDocuments: {
       type: 'integer',
       minimum: 1,
       maximum: 50_000,
       default: 2_000,
-      description: 'A bulk request is sent when it holds this many documents.',
+      description: 'A bulk request is sent once it holds this many documents.',
     },
     maxDelayMs: {
       type: 'integer',
       minimum: 1,
       maximum: 60_000,
       default: 1_000,
-      description: 'A bulk request is sent at the latest this long after its first document arrived.',
+      description: 'A bulk request is sent no later than this after its first document arrived.',
     },
     concurrency: {
       type: 'integer',
       minimum: 1,
       maximum: 32,
       default: 3,
-      description:
-        'Bulk requests on their way at the same time. Documents set aside for an index go in one more, one per such index.',
+      description: 'Bulk requests under way at the same time. Each index with documents set aside may have one more.',
     },
     maxInFlightBytes: {
       type: 'integer',
       minimum: 100_000,
       default: 6_000_000,
       description:
-        'The intake pauses while this many bytes of records are not yet accounted for, or while a quarter of them is set aside for indices that take no documents.',
+        'The intake pauses while more bytes of records than this are not yet accounted for, or while more than a quarter of this is set aside for indices that take no documents.',
     },
-    backoffMs: { type: 'integer', minimum: 1, default: 200, description: 'First wait before sending again; doubles.' },
+    backoffMs: {
+      type: 'integer',
+      minimum: 1,
+      default: 200,
+      description: 'First wait before sending again; doubles each time.',
+    },
     maxBackoffMs: { type: 'integer', minimum: 1, default: 30_000, description: 'Longest wait before sending again.' },
     maxRejectionsPerMinute: {
       type: 'integer',
       minimum: 1,
       default: 1_000,
-      description: 'More refused documents than this in a minute, over all indices, wait and raise an alarm.',
+      description:
+        'If more documents than this are refused in a minute, over all indices, the rest wait and an error is logged.',
     },
   },
 } as const;
@@ -91,14 +96,14 @@ export interface BulkConfig {
   readonly maxRejectionsPerMinute: number;
 }
 
-/** So many documents for one index, refused one after the other for one reason, have one cause, and it is not in them. */
+/** When this many documents in a row are refused for one index and one reason, the cause is not in the documents. */
 const REFUSALS_IN_A_ROW = 50;
 /** How often one document is tried while an index refuses all. */
 const PROBE_MS = 30_000;
 const MINUTE_MS = 60_000;
-/** Indices named by `trouble`. */
+/** How many indices `trouble` names. */
 const MAX_NAMED = 3;
-/** What concerns all documents for an index. Any other reason may be about single ones. */
+/** Reasons that concern all documents for an index. Any other may concern single ones. */
 const OF_THE_INDEX: ReadonlySet<FailureReason> = new Set([
   'read_only',
   'index_closed',
@@ -129,11 +134,11 @@ export interface BulkWriterDeps {
 
 interface BulkWriter {
   /**
-   * Resolves when every item is accounted for or set aside; the batch is no longer read then. Rejects only when `signal`
-   * aborts: nothing is to be acknowledged then.
+   * Resolves when every item is accounted for or set aside; after that the batch is no longer read. Rejects only when `signal`
+   * aborts, and then nothing may be acknowledged.
    */
   write(batch: Batch, signal: AbortSignal): Promise<readonly SetAside[]>;
-  /** What the writer waits for and which index is concerned, or undefined while all is well. */
+  /** What the writer waits for, and for which index; undefined while all is well. */
   trouble(): string | undefined;
 }
 
@@ -141,11 +146,11 @@ interface BulkWriter {
 interface Wait {
   readonly reason: FailureReason;
   readonly detail: string;
-  /** True when it will not get better by itself soon. */
+  /** True when it will not recover by itself soon. */
   readonly alarm: boolean;
 }
 
-/** What concerns all the items of one `write`. */
+/** What the items of one `write` share. */
 interface Job {
   readonly signal: AbortSignal;
   readonly setAside: SetAside[];
@@ -161,18 +166,18 @@ interface Open {
   original?: Buffer;
   /** Present once the item is set aside. */
   promise?: { readonly resolve: () => void; readonly reject: (error: unknown) => void };
-  /** Present once a request with it was refused for its size: true when one smaller than it has been accepted since. */
+  /** Present once a request with it was refused for its size: true when a smaller request has been accepted since. */
   smallerTaken?: boolean;
-  /** It was refused for good before: one document refused again and again is not many. */
+  /** It was refused for good before: one document that is refused again and again must not count as many. */
   counted?: boolean;
 }
 
 /** What a request left open. */
 interface Round {
-  /** To be sent in the next round: at once, or after `wait`. */
+  /** To be sent in the next round: at once, or as `wait` says. */
   readonly open: Open[];
   readonly wait?: Wait;
-  /** Refused alone for their size. */
+  /** Documents that were refused for their size when sent alone. */
   readonly tooLarge: Open[];
 }
 
@@ -182,30 +187,30 @@ interface Queue {
   readonly index: string;
   readonly signal: AbortSignal;
   entries: Open[];
-  /** Further documents for the index are not even sent. */
+  /** Further documents for the index are not sent at all. */
   holding: boolean;
-  /** The index refuses documents one after the other: tried every 30 s. */
+  /** The index refuses one document after another: one is tried every 30 s. */
   probing: boolean;
-  /** Something came back since the last attempt. */
+  /** Something was put back since the last attempt. */
   again: boolean;
   /** The index took one of these since the last attempt. */
   moved: boolean;
 }
 
 interface Trouble {
-  /** Undefined: the path's. */
+  /** Undefined for the path. */
   readonly index: string | undefined;
   reason: FailureReason;
   readonly since: number;
   documents: number;
-  /** Reasons already told of. */
+  /** Reasons already logged. */
   readonly said: Set<FailureReason>;
 }
 
 export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): BulkWriter {
   const { metrics, log, clock } = deps;
   const queues = new Map<string, Queue>();
-  /** By queue; the path's stands under the empty key. */
+  /** By queue; the path's trouble has the empty key. */
   const troubles = new Map<string, Trouble>();
   const streaks = new Map<string, { kind: string; count: number }>();
   const large = new Set<Open>();
@@ -221,7 +226,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
       const open = all().filter((entry) => !hold(entry));
       if (open.length > 0) await deliver(open.length, bodyOf(open), () => open, signal);
     } else {
-      // The batch's buffer is sent as it is, and a clean answer ends it without a look at single items.
+      // The batch's buffer is sent as it is, and after a clean answer no single item is looked at.
       await deliver(batch.count, batch.body(), all, signal);
     }
     return job.setAside;
@@ -280,10 +285,10 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
       return retryAll(list(), { reason: reason as FailureReason, detail: reply.detail, alarm });
     }
     if (reply.items.length !== count) {
-      const detail = `${count} items were sent, the reply speaks of ${reply.items.length}`;
+      const detail = `${count} items were sent, the reply has ${reply.items.length}`;
       return retryAll(list(), { reason: 'count_mismatch', detail, alarm: true });
     }
-    // A document that is too large alone is proven to be by what is smaller and gets through.
+    // That a document alone is too large is proven only when something smaller gets through.
     for (const entry of large) if (body.length < entry.bytes.length) entry.smallerTaken = true;
     if (reply.items.every((item) => item.status === 201)) {
       metrics.indexed.inc({ sink: 'elasticsearch' }, count);
@@ -326,7 +331,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
     return { open: still, tooLarge: [] };
   }
 
-  /** A request refused as a whole, for what it holds: halves find the document that is to blame. */
+  /** The whole request was refused for what it holds: halving it finds the document that is to blame. */
   async function halve(open: Open[], about: 'body' | 'size', reply: BulkReply, signal: AbortSignal): Promise<Round> {
     if (about === 'size') {
       if (open.length === 1 && open[0]!.smallerTaken === true) {
@@ -355,18 +360,21 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
     return { open: again ? open : [], tooLarge: [] };
   }
 
-  /** Refused alone for its size: tried once more if something smaller got through meanwhile; else it is the path's fault. */
+  /**
+   * A document refused for its size, alone: tried once more if something smaller got through meanwhile; else it is the path's
+   * fault.
+   */
   function judgeLarge(entry: Open): boolean {
     metrics.retried.inc({ reason: 'request_too_large' });
     if (entry.smallerTaken === true) return true;
-    const detail = `${entry.bytes.length} bytes, one document, are refused`;
+    const detail = `a single document of ${entry.bytes.length} bytes is refused`;
     enqueue(entry, { reason: 'request_too_large', detail, alarm: true });
     return false;
   }
 
   /**
-   * A refused document: degraded ('again': to be sent once more), else buried, unless the refusals are so many that the
-   * cause lies elsewhere.
+   * Handles a refused document: degrades it ('again': to be sent once more), or buries it, unless there are so many refusals that
+   * the cause lies elsewhere.
    */
   function refuse(entry: Open, reason: DeadLetterReason, detail: string, error?: BulkItemError): 'again' | undefined {
     if (entry.original === undefined && reason === 'document_refused') {
@@ -385,7 +393,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
     forgetSize(entry);
     if (inARow > REFUSALS_IN_A_ROW || queues.get(index)?.probing === true) {
       metrics.retried.inc({ reason: 'refused_in_a_row' });
-      // As it was at first: once the index takes documents again, nothing needs to have been moved.
+      // Back to its original form: once the index takes documents again, nothing need have been moved.
       entry.bytes = entry.original ?? entry.bytes;
       delete entry.original;
       enqueue(entry, { reason: 'refused_in_a_row', detail: kind, alarm: true });
@@ -393,7 +401,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
       metrics.retried.inc({ reason: 'too_many_rejections' });
       enqueue(entry, { reason: 'too_many_rejections', detail: kind, alarm: true });
     } else {
-      // A timer, for a minute by the wall clock may last an hour.
+      // A timer, because a minute by the wall clock may last an hour.
       if (rejected === 0) clock.after(MINUTE_MS, () => (rejected = 0));
       rejected += 1;
       bury(entry, reason, detail);
@@ -417,7 +425,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
     }
   }
 
-  /** Nobody waits for the letter but its own record. */
+  /** Only the record itself waits for its letter. */
   function bury(entry: Open, reason: DeadLetterReason, detail: string): void {
     entry.bytes = NO_BYTES;
     delete entry.original;
@@ -426,7 +434,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
     put().then(resolve, reject);
   }
 
-  /** Gives the entry bytes of its own, once. */
+  /** Sets the entry aside with its own copy of the bytes, once. */
   function setAside(entry: Open): NonNullable<Open['promise']> {
     if (entry.promise !== undefined) return entry.promise;
     entry.bytes = Buffer.from(entry.bytes);
@@ -436,7 +444,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
     const settled = new Promise<void>((resolve, reject) => {
       promise = { resolve, reject };
     });
-    // Who is not told of it (the write was aborted) must not end the process.
+    // A rejection that nobody hears (the write was aborted) must not end the process.
     settled.catch(() => {});
     entry.promise = promise!;
     entry.job.setAside.push({ position: entry.position, item: entry.item, settled });
@@ -467,7 +475,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
       queues.set(key, queue);
       void work(queue);
     }
-    // In front, so that the next attempt is made with another one.
+    // At the front, so that the next attempt is made with another document.
     queue.entries.unshift(entry);
     queue.again = true;
     queue.probing = wait.reason === 'refused_in_a_row';
@@ -480,7 +488,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
     const { key, signal } = queue;
     let sent: Open[] = [];
     try {
-      // Whoever opened the queue has put something into it by then.
+      // By then, whoever opened the queue has put something into it.
       await undefined;
       for (let attempt = 0; queue.entries.length > 0; ) {
         if (queue.again) await pause(queue.probing ? PROBE_MS : backoff(++attempt), signal);
@@ -500,7 +508,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
     }
   }
 
-  /** The newest one while nothing gets through, so that one that is bad itself does not stand for all; else a bulk. */
+  /** While nothing gets through, only the newest entry, so that a bad one does not stand for all; otherwise a bulk. */
   function take(queue: Queue): Open[] {
     if (queue.holding) return [queue.entries.pop()!];
     let count = 0;
@@ -530,7 +538,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
     if (entry.promise !== undefined) queue.moved = true;
   }
 
-  /** Is it of interest which index took a document? */
+  /** Does it matter which index took a document? */
   function isWatching(): boolean {
     return queues.size > 0 || streaks.size > 0;
   }
@@ -545,7 +553,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
     return { open, wait, tooLarge: [] };
   }
 
-  /** Says a trouble once when it begins, and once more for each further reason it turns out to have. */
+  /** Logs a trouble once when it begins, and once more for each further reason that turns up. */
   function report(key: string, { reason, detail, alarm }: Wait, documents: number, index?: string): void {
     let trouble = troubles.get(key);
     if (trouble === undefined) {
@@ -563,7 +571,7 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
     if (index === undefined) {
       say.call(log, `Elasticsearch: ${reason}; documents are kept and sent again`, { detail });
     } else {
-      const message = `Elasticsearch: ${reason} for ${index}; the documents concerned wait, the others go on`;
+      const message = `Elasticsearch: ${reason} for ${index}; its documents wait, the others go on`;
       say.call(log, message, { index, reason, detail });
     }
   }
@@ -635,8 +643,8 @@ export function createElasticsearchSink(client: Client, writer: BulkWriter): Sin
 }
 
 /**
- * What is sent after the server refused a document: the catalogue's fields in place, everything else in `extra`.
- * Parsed again from the record's bytes, because refusals are rare and parsed documents are not kept.
+ * Makes what is sent after the server refused a document: the catalogue's fields in place, everything else in `extra`. Parsed
+ * again from the record's bytes, because refusals are rare and parsed documents are not kept.
  */
 export function createDegrade(deps: {
   parser: Parser;

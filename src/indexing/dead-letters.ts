@@ -1,6 +1,7 @@
-// Dead letters: where records go that can never be indexed, a Kafka topic, or a file in embedded mode. In: refused records. Out:
-// durable letters: masked bytes, the id the document would have had, and why. Guarantee: at least once. `put` resolves only when the
-// letters are safe, and a record delivered again may leave a second letter with the same id and origin, which readers take for one.
+// Dead letters: records that can never be indexed go to a Kafka topic, or to a file in embedded mode. In: refused records. Out:
+// durable letters: masked bytes, the id the document would have had, and why. Guarantee: at least once. `put` resolves only when
+// the letters are safe, and a record that is delivered again may leave a second letter with the same id and origin, which readers
+// count as one.
 
 import { createHash } from 'node:crypto';
 import type { ICustomPartitioner, Kafka, Message, Producer } from 'kafkajs';
@@ -57,8 +58,8 @@ export function createDeadLetter(config: DlqConfig, masker: Masker) {
 }
 
 /**
- * The same bytes when they hold no secret. Masked as text and then as what it says, so that a key given twice, a broken
- * line and an escaped key keep nothing; a secret's neighbours stay as they were written.
+ * The same bytes when they hold no secret. Masked as text and then as the value it stands for, so that no secret survives under a
+ * key given twice, in a broken line or under an escaped key; whatever is next to a secret stays as it was written.
  */
 function maskedBytes(value: Buffer | null, masker: Masker): Buffer | null {
   if (value === null) return null;
@@ -73,7 +74,7 @@ const DEFAULT_MAX_BYTES = 1_048_588;
 /** Batch header, with room to spare. */
 const BATCH_OVERHEAD = 512;
 const MAX_BATCH_BYTES = 1_000_000;
-/** Headers alone need this much. */
+/** The headers alone need this much. */
 const MIN_LIMIT = 8_192;
 const BACKOFF = { firstMs: 100, maxMs: 5_000 };
 
@@ -99,7 +100,7 @@ export function createKafkaDeadLetters(deps: {
   let working: Promise<void> | undefined;
   let producer: Producer | undefined;
   let topicLimit = DEFAULT_MAX_BYTES;
-  /** Lowered when the broker finds something too large all the same. */
+  /** Lowered when the broker finds something too large nevertheless. */
   let learntLimit = Number.POSITIVE_INFINITY;
   let oneByOne = false;
   /** Partitions of the present send, as kafkajs chose them. */
@@ -116,8 +117,8 @@ export function createKafkaDeadLetters(deps: {
 
   const connect = async (): Promise<Producer> => {
     if (producer) return producer;
-    // Limited retries on purpose: after a failed send the producer is thrown away. Its sequence numbers would let the
-    // broker take the next, different letters for a repetition of the failed ones.
+    // Limited retries on purpose: after a failed send the producer is discarded. With its sequence numbers, the broker would
+    // mistake the next, different letters for a repetition of the failed ones.
     const fresh = kafka.producer({
       createPartitioner: noting,
       idempotent: true,
@@ -137,7 +138,7 @@ export function createKafkaDeadLetters(deps: {
     await old?.disconnect().catch(() => {});
   };
 
-  /** Nobody waits any more for a letter whose signal has aborted. */
+  /** Removes letters whose signal has aborted: nobody waits for them any more. */
   const dropAborted = () => {
     for (let i = queue.length - 1; i >= 0; i--) if (queue[i]!.signal.aborted) queue.splice(i, 1);
   };
@@ -190,7 +191,7 @@ export function createKafkaDeadLetters(deps: {
         await sleep(backoffMs(failures, BACKOFF), closing.signal);
       }
     }
-    // In the same stretch as the last look at the queue, so that no letter is pushed in between and left there.
+    // Synchronously after the last look at the queue, so that no letter is pushed in between and left there.
     active = false;
     if (closing.signal.aborted) for (const { failed } of queue.splice(0)) failed(closing.signal.reason);
     if (failures > 0) metrics.paused.set({ reason: 'dead_letters' }, 0);
@@ -206,7 +207,7 @@ export function createKafkaDeadLetters(deps: {
             queue.push({ bytes: sizeOf(toMessage(letter)), letter, signal, written, failed });
           }),
       );
-      // The abort may end the waiting first.
+      // An abort may end the wait before they reject.
       for (const one of written) one.catch(() => {});
       if (!active) working = work();
       await unlessAborted(Promise.all(written), signal);
@@ -221,7 +222,7 @@ export function createKafkaDeadLetters(deps: {
   };
 }
 
-/** A letter whose value cannot be cut (or hashed) goes without it. */
+/** A letter whose value cannot be cut (or hashed) is sent without it. */
 function fitting(letter: DeadLetter, limit: number): Message {
   try {
     return cutToFit(letter, limit);
@@ -308,7 +309,7 @@ function cutToFit(letter: DeadLetter, limit: number): Message {
   return { ...message, value: value.subarray(0, Math.max(0, Math.floor(limit - rest))) };
 }
 
-/** Bytes that are no UTF-8 go into `valueBase64`, because they would not survive as text. */
+/** Bytes that are not UTF-8 go into `valueBase64`, because they would not survive as text. */
 function toLine(letter: DeadLetter): Record<string, unknown> {
   const { origin, value } = letter;
   const text = value?.toString() ?? null;

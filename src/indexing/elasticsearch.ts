@@ -1,7 +1,7 @@
-// The Elasticsearch client and its configuration, bulk requests, the pool of nodes. One client (8.19 line) talks to 8.x and 9.x
-// servers. Guarantee: no error that leaves this file carries a credential, and each says which node and what to do; a node that does
-// not answer is left out for 5 s at a time and comes back by a ping, never by somebody's documents; when no node answers, all are
-// tried in turn, so that the first one back is found at once.
+// The Elasticsearch client and its configuration, bulk requests, the pool of nodes. One client (the 8.19 line) talks to 8.x and
+// 9.x servers. Guarantee: no error that leaves this file carries a credential, and each names the node and what to do; a node
+// that does not answer is left out for 5 s at a time and is tested with a ping, never with documents; when no node answers, all
+// are tried in turn, so that the first one back is found at once.
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:tls';
 import {
@@ -39,7 +39,7 @@ export const elasticsearchSection = {
     caFile: {
       type: 'string',
       minLength: 1,
-      description: 'PEM file of the certificate authority that signed the nodes.',
+      description: 'PEM file of the certificate authority that signed the nodes’ certificates.',
     },
     caFingerprint: {
       type: 'string',
@@ -56,7 +56,7 @@ export const elasticsearchSection = {
     installTemplate: {
       type: 'boolean',
       default: true,
-      description: 'Install the index template at start (never over a newer one).',
+      description: 'Install the index template at start (never replacing a newer one).',
     },
   },
   dependentRequired: { username: ['password'], password: ['username'] },
@@ -73,18 +73,18 @@ export interface ElasticsearchConfig {
   readonly installTemplate: boolean;
 }
 
-/** What a node's silence and its return are told to; the rest is for tests. */
+/** The log hears of a node's silence and return; the rest is for tests. */
 interface ElasticsearchClientDeps extends Partial<NodePoolDeps> {
   readonly Connection?: typeof BaseConnection;
 }
 
 /**
- * A request that a node did not answer is sent to each of the others before it fails; only bulks are not.
+ * A request that a node did not answer is sent to each of the others before it fails, except bulks.
  * @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE when `caFile` cannot be read.
  */
 export function createElasticsearchClient(config: ElasticsearchConfig, deps: ElasticsearchClientDeps = {}): Client {
   const options: ClientOptions = {
-    // The same node twice would be two that fail together.
+    // A node listed twice would count as two that fail together.
     nodes: [...new Set(config.nodes)],
     ConnectionPool: nodePool(deps),
     Transport: TransportWithRetries,
@@ -100,7 +100,7 @@ export function createElasticsearchClient(config: ElasticsearchConfig, deps: Ela
   else if (config.username !== undefined) options.auth = { username: config.username, password: config.password ?? '' };
   if (config.caFingerprint !== undefined) {
     options.caFingerprint = config.caFingerprint;
-    // The pinned fingerprint takes the place of the system's authorities, which do not know a cluster's own.
+    // The pinned fingerprint replaces the system's authorities, which do not know a cluster's own.
     options.tls = { rejectUnauthorized: false };
   }
   if (config.caFile !== undefined) {
@@ -117,14 +117,14 @@ export function createElasticsearchClient(config: ElasticsearchConfig, deps: Ela
 }
 
 /**
- * From now on the client's answers hold numbers that JavaScript would change (9007199254740993, 1e400, -0) as ExactNumbers,
- * for whoever writes a document again.
+ * From now on, numbers in the client's answers that JavaScript would change (9007199254740993, 1e400, -0) are ExactNumbers, for
+ * callers that write documents back.
  */
 export function keepNumberTexts(client: Client): void {
   client.serializer.deserialize = <T>(text: string) => readExact(text) as T;
 }
 
-/** A node that hangs is no reason to fail either, and the client has no option for it. */
+/** A hanging node must not fail a request either, but the client has no option for that. */
 class TransportWithRetries extends SniffingTransport {
   constructor(options: ConstructorParameters<typeof SniffingTransport>[0]) {
     super({ ...options, retryOnTimeout: true });
@@ -135,11 +135,11 @@ class TransportWithRetries extends SniffingTransport {
 export interface BulkReply {
   readonly status: number;
   readonly items: readonly BulkItem[];
-  /** The words of who refused the whole request. */
+  /** What the server that refused the whole request said. */
   readonly detail: string;
   /** Elasticsearch's own error when it refused the whole request. */
   readonly error?: BulkItemError;
-  /** True when something else than Elasticsearch answered: a gateway's page, a redirect. */
+  /** True when something other than Elasticsearch answered: a gateway's page, a redirect. */
   readonly foreign?: boolean;
 }
 
@@ -148,11 +148,11 @@ export type SendBulk = (body: Buffer, signal: AbortSignal) => Promise<BulkReply>
 /** Only what the outcome needs: the reply of a clean bulk shrinks to some 25 bytes per item. */
 const FILTER = 'errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by';
 /**
- * How long Elasticsearch waits for a shard that is not there. Its default of a minute is longer than our own patience: the
- * whole request would fail for the one index, instead of its items.
+ * How long Elasticsearch waits for a missing shard. Its default of a minute exceeds our own patience: the whole request would
+ * fail because of one index, instead of that index's items.
  */
 const SHARD_TIMEOUT = '10s';
-/** Refusals whose answer is wanted with its headers: the client's error comes without them. */
+/** Statuses whose answer is wanted with its headers: the client's error would come without them. */
 const CLIENT_ERRORS = Array.from({ length: 100 }, (_, n) => 400 + n);
 const PRODUCT = 'Elasticsearch';
 
@@ -164,14 +164,14 @@ export function createSendBulk(client: Client): SendBulk {
   return async (body, signal) => {
     try {
       const answer = await client.transport.request<BulkBody | string>(
-        // The path goes without an index: every action line names its own.
+        // The path names no index: every action line names its own.
         {
           method: 'POST',
           path: '/_bulk',
           bulkBody: body as unknown as string,
           querystring: { filter_path: FILTER, timeout: SHARD_TIMEOUT },
         },
-        // Retries are the bulk writer's: only it knows which items are still open.
+        // The bulk writer does the retries: only it knows which items are still open.
         { meta: true, signal, ignore: CLIENT_ERRORS, maxRetries: 0 },
       );
       const status = answer.statusCode ?? 0;
@@ -188,7 +188,7 @@ export function createSendBulk(client: Client): SendBulk {
       if (error instanceof errors.ResponseError) {
         return { status: error.statusCode ?? 0, items: [], detail: error.message.slice(0, MAX_DETAIL) };
       }
-      // A proxy's HTML page: the client does not tell its status, and no bulk answer looks like it.
+      // A proxy's HTML page: the client does not tell its status, and no answer to a bulk looks like that.
       if (error instanceof errors.DeserializationError) {
         return { status: 502, items: [], detail: 'the answer is not JSON', foreign: true };
       }
@@ -216,13 +216,13 @@ function wordsOf(body: unknown): string {
   return text.replace(/\s+/g, ' ').slice(0, MAX_DETAIL);
 }
 
-/** True for the client's time-out, so that it can be told from a refused connection. */
+/** True for the client's time-out, to distinguish it from a refused connection. */
 export function isTimeout(error: unknown): boolean {
   return error instanceof errors.TimeoutError;
 }
 
 /**
- * A connection failure in words an operator can act on: names the nodes, and looks whether a TLS server sits behind an
+ * Puts a connection failure into words that an operator can act on: names the nodes, and checks whether a TLS server is behind an
  * `http://` address, which otherwise shows as a bare "socket hang up".
  */
 export async function explainFailure(error: unknown, config: ElasticsearchConfig): Promise<LogpipeError> {
@@ -250,7 +250,7 @@ export async function explainFailure(error: unknown, config: ElasticsearchConfig
   const text = errorText(error);
   const hint = /certificate|self[- ]signed|fingerprint/i.test(text)
     ? 'set elasticsearch.caFile or elasticsearch.caFingerprint to the authority that signed the node'
-    : 'is it running, and is elasticsearch.nodes right?';
+    : 'check that it runs and that elasticsearch.nodes is right';
   return new LogpipeError('LOGPIPE_ES_UNREACHABLE', `Elasticsearch at ${nodes} did not answer (${text}); ${hint}`);
 }
 
@@ -260,26 +260,26 @@ function withoutCredentials(node: string): string {
 
 // ---- which node takes the next request ----
 
-// The official client's own pools cannot do this: the weighted one takes no notice of a time-out, and after all nodes were lost for a
-// minute it gives out none at all for some twenty; the one with resurrection sends documents to test.
+// The official client's own pools cannot do this: the weighted one ignores time-outs, and after all nodes were lost for a minute
+// it offers none at all for some twenty minutes; the one with resurrection sends documents as a test.
 
 type Connection = BaseConnectionPool['connections'][number];
 type PoolOptions = ConstructorParameters<typeof BaseConnectionPool>[0];
 type GetOptions = Parameters<BaseConnectionPool['getConnection']>[0];
-// Of the overloads only the last one can be had; what matters here is the same for both.
+// TypeScript sees only the last overload; what matters here is the same for both.
 type Request = Parameters<BaseConnection['request']>;
 type Answer = Awaited<ReturnType<BaseConnection['request']>>;
 
 /** A node that failed gets nothing for this long, and then a ping. */
 const OUT_MS = 5_000;
-/** A ping without an answer for this long has failed. A node that pauses longer than this would hold up documents. */
+/** A ping without an answer for this long has failed: a node that pauses for longer would hold up documents. */
 const PING_TIMEOUT_MS = 2_000;
 
-/** Said by a gateway whose Elasticsearch is gone, and by a node that is in no cluster. */
+/** What a gateway answers whose Elasticsearch is gone, and a node that is in no cluster. */
 const NOBODY_THERE: ReadonlySet<number> = new Set([502, 503, 504]);
 
 interface NodePoolDeps {
-  /** Milliseconds of a clock that nobody sets. */
+  /** Milliseconds of the monotonic clock. */
   readonly monotonicMs: () => number;
   readonly after: (ms: number, fn: () => void) => () => void;
   readonly log?: Log | undefined;
@@ -287,21 +287,21 @@ interface NodePoolDeps {
 
 interface Node {
   readonly connection: Connection;
-  /** The connection's own request, which nobody watches. */
+  /** The connection's own, unwatched request. */
   readonly send: (...request: Request) => Promise<Answer>;
-  /** Requests without an answer yet, by when they began; the oldest one first. */
+  /** Requests without an answer yet, by when they began, oldest first. */
   readonly open: Set<number>;
   picked: number;
-  /** When it was last put out or taken back: what began before says nothing about it now. */
+  /** When it was last left out or taken back: requests that began before say nothing about it now. */
   changed: number;
-  /** While it is out: when the next ping is due. */
+  /** While it is left out: when the next ping is due. */
   pingAt: number | undefined;
   ping: AbortController | undefined;
 }
 
 const SYSTEM: NodePoolDeps = { monotonicMs: () => performance.now(), after: systemClock.after };
 
-/** The pool as the client takes it: a class, which the client instantiates. */
+/** The pool as the client wants it: a class, which it instantiates. */
 function nodePool(deps: Partial<NodePoolDeps> = {}): typeof BaseConnectionPool {
   const all = { ...SYSTEM, ...deps };
   return class extends NodePool {
@@ -314,7 +314,7 @@ function nodePool(deps: Partial<NodePoolDeps> = {}): typeof BaseConnectionPool {
 class NodePool extends BaseConnectionPool {
   private readonly deps: NodePoolDeps;
   private readonly nodes = new Map<Connection, Node>();
-  /** Counts requests, picks and changes, so that any two of them can be told apart. */
+  /** Counts requests, picks and changes, so that any two of them can be put in order. */
   private order = 0;
 
   constructor(options: PoolOptions, deps: NodePoolDeps = SYSTEM) {
@@ -322,7 +322,7 @@ class NodePool extends BaseConnectionPool {
     this.deps = deps;
   }
 
-  /** Every request is watched where it is sent: the client tells its pool of no time-out. */
+  /** Every request is watched where it is sent, because the client does not tell its pool of time-outs. */
   override createConnection(options: Parameters<BaseConnectionPool['createConnection']>[0]): Connection {
     const connection = super.createConnection(options);
     const node: Node = {
@@ -356,7 +356,7 @@ class NodePool extends BaseConnectionPool {
     return node.connection;
   }
 
-  // What the client concludes from answers, the watched request has seen itself.
+  // The watched request has already seen what the client concludes from answers.
   override markAlive(_connection: Connection): this {
     return this;
   }
@@ -380,7 +380,7 @@ class NodePool extends BaseConnectionPool {
       else if (node.pingAt !== undefined && began > node.changed) this.takeBack(node);
       return answer;
     } catch (error) {
-      // A request that its sender gave up, or that could not be sent at all, is not the node's failure.
+      // If the sender gave the request up, or it could not be sent at all, the node has not failed.
       if (error instanceof errors.TimeoutError || error instanceof errors.ConnectionError) {
         this.failed(node, began, errorText(error));
       }
@@ -409,7 +409,7 @@ class NodePool extends BaseConnectionPool {
     if (this.size > 1) this.deps.log?.info('Elasticsearch: a node answers again', { node: node.connection.url.host });
   }
 
-  /** Asks for nothing and takes any answer, also that this is not allowed; `HEAD /` needs no index and no privilege. */
+  /** Asks for nothing and accepts any answer, even a refusal; `HEAD /` needs no index and no privilege. */
   private async pingNode(node: Node): Promise<void> {
     if (node.ping !== undefined) return;
     const ping = new AbortController();
@@ -425,7 +425,7 @@ class NodePool extends BaseConnectionPool {
     }
     cancel();
     node.ping = undefined;
-    // One of the requests made while all nodes were out may have been quicker.
+    // A request made while all nodes were out may have been quicker.
     if (node.pingAt === undefined) return;
     if (answered) this.takeBack(node);
     else node.pingAt = this.deps.monotonicMs() + OUT_MS;
@@ -433,8 +433,8 @@ class NodePool extends BaseConnectionPool {
 }
 
 /**
- * The one with fewer open requests: a node that hangs keeps what it has and gets no more. Among equals the one whose
- * oldest open request is younger, for the same reason; among idle ones the one that waits longest.
+ * The one with fewer open requests: a node that hangs keeps what it has and gets no more. Among equals, the one whose oldest open
+ * request is younger, for the same reason; among idle ones, the one that has waited longest.
  */
 function better(one: Node, other: Node): Node {
   if (one.open.size !== other.open.size) return one.open.size < other.open.size ? one : other;
@@ -454,8 +454,9 @@ function oldest({ open }: Node): number {
 // ---- words for people ----
 
 /**
- * Whether a server speaks TLS: behind an `http://` address one shows as a bare "socket hang up", which helps nobody. Shakes hands and
- * sends nothing. False too when nobody answers within a second. */
+ * Whether a server speaks TLS: behind an `http://` address, that shows only as a bare "socket hang up". Shakes hands and sends
+ * nothing. Also false when nobody answers within a second.
+ */
 export function speaksTls(url: URL): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({

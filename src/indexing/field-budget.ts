@@ -1,11 +1,12 @@
-// Which new fields may enter a day's index. In: events on their way into a batch. Out: the same events; one with more new
-// fields than the index can take has them in `extra`, where they are searchable too, and is tagged `_mapping_degraded`.
-// Guarantee: no record uses up the field limit of everybody's index, and what Elasticsearch ignored beyond it is seen.
+// Decides which new fields may enter a day's index. In: events on their way into a batch. Out: the same events; one with more new
+// fields than the index can take has them in `extra`, where they are still searchable, and is tagged `_mapping_degraded`.
+// Guarantee: no record uses up the field limit of an index that all share, and whatever Elasticsearch ignores beyond it is
+// noticed.
 //
-// Elasticsearch counts every path, leaf or object, against `total_fields.limit` (1,000 in the template) and ignores new
-// ones beyond it silently. Each index's paths are learnt from its mapping when it is first written to, and again every
-// minute while it is: other processes write to it as well, each with a view of its own. The reserve is for what they add
-// between two looks.
+// Elasticsearch counts every path, leaf or object, against `total_fields.limit` (1,000 in the template) and silently ignores new
+// ones beyond it. Each index's paths are learnt from its mapping when it is first written to, and again every minute while it is
+// written to, because other processes write to it too, each with its own view. The reserve is for what they add between two
+// looks.
 import { type Client, errors } from '@elastic/elasticsearch';
 import type { Clock } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
@@ -19,37 +20,37 @@ import { NO_PARTIAL, WHOLENESS, whole } from './whole-answers.ts';
 
 type Json = Record<string, unknown>;
 
-/** A record that brings more new fields than this at once is no ordinary one: none of them become fields. */
+/** A record that brings more new fields than this at once is not an ordinary one: none of them becomes a field. */
 export const MAX_NEW_FIELDS = 100;
-/** As in the template; the index's own setting counts as soon as it has been read. */
+/** As in the template; the index's own setting applies as soon as it has been read. */
 const DEFAULT_LIMIT = 1_000;
 /** Fields left free for other processes, which learn of ours a minute later. */
 const RESERVE = 50;
 /** Elasticsearch refuses deeper mappings (`index.mapping.depth.limit`). */
 const MAX_DEPTH = 20;
 const MAX_PATH_LENGTH = 512;
-/** Days whose fields are remembered: as many as records may lie behind by default, and some. */
+/** How many days' fields are remembered: a few more than records may lag behind by default. */
 const MAX_INDICES = 40;
 const REFRESH_MS = 60_000;
 const DAY_MS = 86_400_000;
 const MAX_IGNORED_NAMES = 500;
-/** More than `extra` takes and `extraRaw` has room for, even of the shortest: what comes after them would be cut anyway. */
+/** More than `extra` and `extraRaw` can hold, however short they are: any further ones would be cut anyway. */
 const MAX_MOVED = 2_500;
 
-/** What an index holds, as its server says. */
+/** What an index holds, according to its server. */
 export interface FieldUse {
-  /** Every path of the mapping: leaves, and objects with a full stop at the end. */
+  /** Every path in the mapping: leaves, and objects with a full stop at the end. */
   readonly paths: readonly string[];
   readonly limit: number | undefined;
-  /** Documents with a value that Elasticsearch ignored, for whatever reason, and the names of these fields. */
+  /** Documents with a value that Elasticsearch ignored, for whatever reason, and the names of those fields. */
   readonly ignoredDocuments: number;
   readonly ignoredFields: readonly string[];
 }
 
 export interface FieldBudgetDeps {
-  /** Undefined when the index does not exist. May reject: tried again a minute later. */
+  /** Undefined when the index does not exist. May reject; it is then tried again a minute later. */
   readonly read: (index: string) => Promise<FieldUse | undefined>;
-  /** The day as index names have it. */
+  /** The day as it is written in index names. */
   readonly day: (ms: number) => string;
   readonly clock: Clock;
   readonly metrics: Pick<Metrics, 'fieldsMoved' | 'indexFields' | 'ignoredFields' | 'ignoredDocuments'>;
@@ -59,12 +60,12 @@ export interface FieldBudgetDeps {
 export interface FieldBudget {
   /** The event itself, or one whose new fields are in `extra`. */
   admit(event: TaggedEvent): TaggedEvent;
-  /** What an operator has to know of the newest index, in words; undefined while nothing in it is left out. */
+  /** What an operator has to know about the newest index, in words; undefined while nothing is left out of it. */
   notice(): string | undefined;
   close(): void;
 }
 
-/** Fields below one object; null is a leaf. `path` ends with a full stop, unless it is the root's. */
+/** Fields below one object; null is a leaf. `path` ends with a full stop, except for the root. */
 interface Group {
   readonly path: string;
   readonly children: Map<string, Group | null>;
@@ -74,7 +75,7 @@ interface IndexFields {
   readonly name: string;
   readonly day: number;
   root: Group;
-  /** Every path by its full name, however it was written. */
+  /** Every path by its full name, whether it was written with dots or nested. */
   known: Set<string>;
   limit: number;
   /** Written to since the last look. */
@@ -102,7 +103,7 @@ export function createFieldBudget(deps: FieldBudgetDeps): FieldBudget {
     const day = Math.floor(event.timeMs / DAY_MS);
     const fields = last !== undefined && last.day === day ? last : open(day, event.timeMs);
     fields.active = true;
-    // A number that is exceeded ends the look at once; what it costs is bounded like the record itself.
+    // Ends as soon as the number is exceeded; the cost is bounded like the record itself.
     const few = collect(event.doc, fields.root, 1);
     if (few && fresh.size === 0) return event;
     const admitted = few && fields.known.size + cost(fields) <= fields.limit - RESERVE;
@@ -131,21 +132,21 @@ export function createFieldBudget(deps: FieldBudgetDeps): FieldBudget {
     return value.every((item) => typeof item !== 'object' || item === null || collectBelow(item, group, depth + 1));
   }
 
-  /** The same for a value below a name that is in no mapping, or is there in other words (`a.b` for `a: { b }`). */
+  /** The same for a value under a name that is in no mapping, or is there in another form (`a.b` for `a: { b }`). */
   function paths(path: string, value: unknown, depth: number): boolean {
     if (value === null) return true;
     if (path.length > MAX_PATH_LENGTH || depth > MAX_DEPTH) return false;
     const { known } = last!;
     if (Array.isArray(value)) return value.every((item) => paths(path, item, depth + 1));
     if (typeof value === 'object') {
-      // An object is a field of its own, even without anything in it.
+      // An object is a field of its own, even an empty one.
       if (!known.has(`${path}.`)) fresh.add(`${path}.`);
       for (const key in value) if (!paths(`${path}.${key}`, (value as Json)[key], depth + 1)) return false;
     } else if (!known.has(path)) fresh.add(path);
     return fresh.size <= MAX_NEW_FIELDS;
   }
 
-  /** How many paths the fresh ones are together with the objects that only a dotted name tells of. */
+  /** The number of fresh paths, including objects that are only implied by a dotted name. */
   function cost(fields: IndexFields): number {
     const counted = new Set<string>();
     for (const path of fresh) {
@@ -190,7 +191,7 @@ export function createFieldBudget(deps: FieldBudgetDeps): FieldBudget {
       unread.add(fields);
       void readAll();
     } else indices.delete(day);
-    // Last in order: the first one is the one that was not written to for longest.
+    // To the end: the first is the one that has not been written to for longest.
     indices.set(day, fields);
     if (newest === undefined || day > newest.day) newest = fields;
     last = fields;
@@ -214,7 +215,7 @@ export function createFieldBudget(deps: FieldBudgetDeps): FieldBudget {
     void readAll();
   }
 
-  /** One index after the other, beside the flow of events, which waits for none of it. */
+  /** Reads one index after another, in the background: the flow of events does not wait for it. */
   async function readAll(): Promise<void> {
     if (reading) return;
     reading = true;
@@ -229,25 +230,29 @@ export function createFieldBudget(deps: FieldBudgetDeps): FieldBudget {
         const refused = error instanceof errors.ResponseError && error.statusCode === 403;
         const say = refused && !saidRefused ? log.warn : log.debug;
         saidRefused ||= refused;
-        say.call(log, `${fields.name}: its fields could not be read; that takes view_index_metadata and read`, {
-          reason: errorText(error).slice(0, 300),
-        });
+        say.call(
+          log,
+          `${fields.name}: its fields could not be read; that needs the privileges view_index_metadata and read`,
+          {
+            reason: errorText(error).slice(0, 300),
+          },
+        );
       }
     }
     reading = false;
   }
 
-  /** The server's word replaces ours: what we admitted for a document that was then refused is not there. */
+  /** The server's view replaces ours: fields that we admitted for a document that was then refused are not there. */
   function learn(fields: IndexFields, use: FieldUse): void {
     Object.assign(fields, catalogueFields());
     for (const path of use.paths) if (path.length <= MAX_PATH_LENGTH) add(fields, path);
     fields.limit = use.limit ?? DEFAULT_LIMIT;
     fields.ignoredDocuments = use.ignoredDocuments;
-    // A name that is in the mapping was ignored for its value: too long for a keyword, or no number.
+    // A name that is in the mapping was ignored because of its value: too long for a keyword, or not a number.
     fields.ignoredFields = use.ignoredFields.filter((name) => !fields.known.has(name)).length;
     if (fields.ignoredFields > 0 && !fields.saidIgnored) {
       fields.saidIgnored = true;
-      log.error(`${fields.name}: Elasticsearch ignores new fields, they are not searchable`, {
+      log.error(`${fields.name}: Elasticsearch ignores new fields, so they are not searchable`, {
         ignoredFields: fields.ignoredFields,
         fields: fields.known.size,
         limit: fields.limit,
@@ -292,7 +297,7 @@ function toGroup(map: FieldMap, path: string, known: Set<string>): Group {
   return { path, children };
 }
 
-/** @param path of a leaf, or of an object with a full stop at its end */
+/** @param path of a leaf, or of an object, then with a full stop at the end */
 function add(fields: Pick<IndexFields, 'root' | 'known'>, path: string): void {
   let group = fields.root;
   for (let start = 0; start < path.length; ) {
@@ -304,7 +309,7 @@ function add(fields: Pick<IndexFields, 'root' | 'known'>, path: string): void {
     }
     const name = path.slice(start, dot);
     let next = group.children.get(name);
-    // A leaf with leaves below it is a conflict that the server refuses, or a field with sub-fields of its own.
+    // A leaf with leaves below it is a conflict that the server refuses, or a multi-field.
     if (next === null) {
       fields.known.add(path);
       return;
@@ -319,10 +324,10 @@ function add(fields: Pick<IndexFields, 'root' | 'known'>, path: string): void {
   }
 }
 
-/** A copy without the paths that are in no mapping; they are in `extra`, each under its full name. */
+/** A copy with the paths that are in no mapping moved to `extra`, each under its full name. */
 export function moveToExtra(doc: Json, fields: Pick<IndexFields, 'root' | 'known'>): Json {
   const { known } = fields;
-  /** The objects of a list have the same names: all their values belong together. */
+  /** The objects of a list share names, so all their values belong together. */
   const moved = new Map<string, unknown[]>();
 
   function put(path: string, value: unknown): void {
@@ -338,7 +343,7 @@ export function moveToExtra(doc: Json, fields: Pick<IndexFields, 'root' | 'known
       const below = group.children.get(key);
       const path = group.path + key;
       if (below === undefined) {
-        // Without a value it becomes no field; in other words (`a.b`) it is one already.
+        // Without a value it becomes no field; in another form (`a.b`) it is one already.
         if (value === null || (known.has(path) && !isObject(value))) kept[key] = value;
         else take(path, value, depth);
       } else kept[key] = below === null ? value : keepBelow(value, below, depth);
@@ -374,12 +379,12 @@ export function moveToExtra(doc: Json, fields: Pick<IndexFields, 'root' | 'known
   }
   for (const [path, values] of moved) extra.add(path, values.length === 1 ? values[0] : values.flat());
   const merged = extra.mergeInto(kept);
-  // What did not fit before is kept before what does not fit now.
+  // What did not fit earlier has precedence over what does not fit now.
   if (ownRaw !== undefined) merged.extraRaw = ownRaw;
   return merged;
 }
 
-/** Reads an index's mapping, its limit, and what of its documents was ignored. Needs `view_index_metadata` and `read`. */
+/** Reads an index's mapping, its field limit, and what was ignored in its documents. Needs `view_index_metadata` and `read`. */
 export function createFieldReader(client: Client): FieldBudgetDeps['read'] {
   return async (index) => {
     try {

@@ -7,7 +7,7 @@ import type { Log } from '../core/log.ts';
 import { INDEX_PREFIX } from './batch.ts';
 
 export const TEMPLATE_NAME = 'calling-platform';
-/** Raise with every change of the template: a server keeps the highest it has seen. */
+/** Raise it with every change to the template: a server keeps the highest version it has seen. */
 export const TEMPLATE_VERSION = 1;
 const TEMPLATE_PRIORITY = 200;
 const IGNORE_ABOVE = 1024;
@@ -83,7 +83,7 @@ export function installTemplate(client: Client, log: Log): Promise<TemplateResul
 }
 
 /**
- * Puts a template in place. Settings an older server does not know are left out, which is said.
+ * Puts a template in place. Settings that an older server does not know are left out, with a warning.
  * @throws LogpipeError LOGPIPE_TEMPLATE_NEWER when the server's is newer; the client's errors otherwise.
  */
 export async function installIndexTemplate(
@@ -96,7 +96,7 @@ export async function installIndexTemplate(
   if (present !== undefined && present > body.version) {
     throw new LogpipeError(
       'LOGPIPE_TEMPLATE_NEWER',
-      `index template ${name}: version ${present} is installed, this logpipe brings ${body.version}; it is left alone. Upgrade logpipe`,
+      `index template ${name}: version ${present} is installed, this logpipe has ${body.version}; nothing was changed. Upgrade logpipe`,
     );
   }
   if (present === body.version) return 'unchanged';
@@ -119,11 +119,11 @@ async function put(client: Client, name: string, body: IndexTemplate): Promise<v
     path: `/_index_template/${name}`,
     body,
   });
-  // 200 also when a node has not heard of it in time.
+  // The status is 200 even when a node has not heard of it in time.
   if (reply.acknowledged !== false) return;
   throw new LogpipeError(
     'LOGPIPE_ES_INCOMPLETE',
-    `index template ${name}: not every node has taken it; repeat it when the cluster is green or yellow`,
+    `index template ${name}: not every node has taken it; repeat this when the cluster is green or yellow`,
   );
 }
 

@@ -1,6 +1,6 @@
-// Chunks of raw records -> batches in every sink -> acknowledgements. Owns the in-flight limit and the batch limits.
-// Guarantee: a record is acknowledged when all sinks or the dead letters have it, only then, and once; whatever is in it, the
-// records behind it go on. What a sink sets aside leaves its batch and waits by itself, within bounds.
+// Chunks of raw records -> batches in every sink -> acknowledgements. Owns the in-flight limit and the batch limits. Guarantee: a
+// record is acknowledged once, and only when all sinks or the dead letters have it; whatever it contains, the records after it go
+// on. What a sink sets aside leaves its batch and waits by itself, within bounds.
 
 import { TAGS } from '../core/catalogue.ts';
 import { type Clock, endsWithin, sleep } from '../core/clock.ts';
@@ -17,9 +17,9 @@ import type { SetAside, Sink } from './sinks.ts';
 const KNOWN_TAGS: ReadonlySet<string> = new Set(TAGS);
 const FIRST_CAPACITY = 1 << 20;
 const RETRY_MS = 1_000;
-/** What was set aside may hold this share of the bytes in flight, ... */
+/** What is set aside may take up this share of the bytes in flight, ... */
 const SET_ASIDE_SHARE = 1 / 4;
-/** ... and the committed offset back by so much log, which is what a restart reads again. */
+/** ... and hold back the committed offset by this much log, which is what a restart reads again. */
 const SET_ASIDE_SPAN_MS = 15 * 60_000;
 
 export interface IndexerDeps {
@@ -47,7 +47,7 @@ export interface Indexer {
    */
   drain(deadlineMs: number): Promise<boolean>;
   inFlightBytes(): number;
-  /** What it waits for, in words, that the sinks do not tell of themselves; undefined while all is well. */
+  /** What it waits for, in words, as far as the sinks do not report it; undefined while all is well. */
   trouble(): string | undefined;
 }
 
@@ -66,7 +66,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
   const idle: (() => void)[] = [];
   const capacity: (() => void)[] = [];
   const setAside = new Set<Waiting>();
-  /** Newest record time seen, by origin; kept while something is set aside. */
+  /** The newest record time seen, by origin; kept while something is set aside. */
   const newest = new Map<string, number>();
   let current: Batch | undefined;
   let cancelTimer: (() => void) | undefined;
@@ -76,7 +76,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
   let inFlight = 0;
   let setAsideBytes = 0;
   let unsettled = 0;
-  /** Once until nothing is set aside any more: the limit may be reached again with every chunk. */
+  /** Logged only once until nothing is set aside any more: the limit may be reached again with every chunk. */
   let saidSetAside = false;
   let paused: 'in_flight' | 'set_aside' | undefined;
 
@@ -84,7 +84,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     const { records } = chunk;
     metrics.consumed.inc(records.length);
     metrics.consumedBytes.inc(chunk.bytes);
-    // All of them first: a record may be settled before the next one is looked at.
+    // Counted all together first: a record may be settled before the next one is processed.
     for (const record of records) inFlight += weightOf(record);
     unsettled += records.length;
     for (const record of records) process(record, chunk);
@@ -106,7 +106,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
   }
 
   async function untilBelowLimits(): Promise<void> {
-    // What waits for company would keep the limit reached.
+    // A batch that is still filling would keep the limit reached.
     flush();
     const alive = keepAlive();
     for (let reason = limitReached(); reason !== undefined && !stop.signal.aborted; reason = limitReached()) {
@@ -149,7 +149,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
       return;
     }
     const batch = current;
-    // With its first item: an empty batch has nothing to be in time with.
+    // The timer starts with the first item: an empty batch is never late.
     if (batch.count === 1) cancelTimer = clock.after(config.maxDelayMs, flush);
     if (event.tags.length > 0) for (const tag of event.tags) countTag(tag);
     if (batch.length >= config.maxBytes || batch.count >= config.maxDocuments) flush();
@@ -159,7 +159,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     try {
       deps.documents.append(batch, event, record, chunk);
     } catch {
-      // Nested deeper than can be serialised: only what the catalogue knows can be kept in place.
+      // Nested deeper than can be serialised: only fields of the catalogue can stay in place.
       const doc = deps.parser.degrade(event.doc);
       const tags = [...event.tags, '_mapping_degraded'];
       deps.documents.append(batch, { ...event, doc, tags, verbatim: false }, record, chunk);
@@ -167,7 +167,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
   }
 
   function countTag(tag: string): void {
-    // Producers' own tags are free text and no label.
+    // Producers' own tags are free text, not a label.
     if (tag === 'error' || tag.charCodeAt(0) === 95) metrics.tagged.inc({ tag: KNOWN_TAGS.has(tag) ? tag : 'other' });
   }
 
@@ -235,7 +235,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     }
   }
 
-  /** The batch is written but for what was set aside. */
+  /** The batch is written, except for what was set aside. */
   function settle(batch: Batch, waiting: readonly SetAside[]): void {
     const { items } = batch;
     let bytes = batch.consumedBytes + batch.count * RECORD_OVERHEAD;
@@ -263,7 +263,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     release(bytes);
   }
 
-  /** Accounts for a record that waits outside of any batch; `item` has bytes of its own. */
+  /** Accounts for a record that waits outside of any batch; `item` has its own copy of the bytes. */
   function keep(item: BatchItem, settled: Promise<unknown>): void {
     const { record, chunk } = item;
     const waiting: Waiting = { origin: originKey(chunk), timeMs: record.timeMs, weight: weightOf(record) };
@@ -331,9 +331,10 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
         break;
       } catch (error) {
         signal.throwIfAborted();
-        // Dead letters wait by themselves for as long as it takes: so it is this one that cannot be written as it is.
+        // The sink waits by itself for as long as it takes, so it is this letter that cannot be written as it is.
         const words = wordsOf(error);
-        if (attempt === 0) log.error('A dead letter failed; it is written without its value', { reason, error: words });
+        if (attempt === 0)
+          log.error('A dead letter could not be written; it goes without its value', { reason, error: words });
         else await sleep(RETRY_MS, signal);
         letter = bareLetter(record, chunk, reason);
       }
@@ -345,7 +346,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     try {
       return deps.toDeadLetter(record, chunk, reason, detail);
     } catch (error) {
-      log.error('A dead letter failed; it is written without its value', { reason, error: wordsOf(error) });
+      log.error('A dead letter could not be made; it goes without its value', { reason, error: wordsOf(error) });
       return bareLetter(record, chunk, reason);
     }
   }
@@ -363,7 +364,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
       if (isIdle()) return unsettled === 0;
       const alive = keepAlive();
       const finished = new Promise<void>((resolve) => idle.push(resolve));
-      // A source that has ended is waited for without a deadline.
+      // After a source that has ended, this waits without a deadline.
       const done = await endsWithin(finished, deadlineMs);
       alive();
       if (!done) {
@@ -380,12 +381,12 @@ function originKey({ origin }: Pick<Chunk, 'origin'>): string {
   return origin.kind === 'kafka' ? `${origin.topic}/${origin.partition}` : origin.path;
 }
 
-/** Without its value and without foreign words, either of which may be what failed. */
+/** A letter without its value and without anybody else's words, since either may be what failed. */
 function bareLetter(record: RawRecord, chunk: Chunk, reason: DeadLetterReason): DeadLetter {
   const bytes = record.value?.length ?? 0;
   return {
     reason,
-    detail: `left out, because it could not be masked or written: the value (${bytes} bytes) and the words of the refusal`,
+    detail: `left out, because it could not be masked or written: the value (${bytes} bytes) and the text of the refusal`,
     value: null,
     origin: chunk.origin,
     offset: record.offset,
@@ -394,7 +395,7 @@ function bareLetter(record: RawRecord, chunk: Chunk, reason: DeadLetterReason): 
   };
 }
 
-/** Of whatever was thrown. */
+/** The text of whatever was thrown. */
 function wordsOf(error: unknown): string {
   try {
     return errorText(error);

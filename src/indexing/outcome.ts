@@ -1,7 +1,6 @@
-// What became of a bulk item or a whole bulk request: pure functions over status and error.
-// `rejected` is a closed list of faults of the *document*, and a whole request is taken apart only when Elasticsearch itself
-// blames its body; every other failure is retried, because dropping or dead-lettering a document for a fault of the cluster,
-// the permissions or the path would lose it.
+// What became of a bulk item or a whole bulk request: pure functions over status and error. `rejected` is a closed list of faults
+// of the *document*, and a whole request is taken apart only when Elasticsearch itself blames its body; every other failure is
+// retried, because to drop or dead-letter a document for a fault of the cluster, the permissions or the path would lose it.
 import type { ItemOutcome } from '../core/record.ts';
 
 export interface BulkItemError {
@@ -26,7 +25,7 @@ const DOCUMENT_ERRORS = new Set([
   'invalid_type_name_exception',
 ]);
 
-/** `illegal_argument_exception` is used for documents and for cluster limits alike; these reasons mean the document. */
+/** `illegal_argument_exception` is used for documents and cluster limits alike; these reasons mean the document. */
 const DOCUMENT_REASONS = [
   /immense term/i,
   /cannot be changed from type/i,
@@ -47,7 +46,7 @@ export interface Verdict {
   readonly outcome: ItemOutcome;
   /** Closed list, for metrics: why it is retried or refused; empty for what was accepted. */
   readonly reason: FailureReason | '';
-  /** True when somebody has to act: it will not get better by itself soon. */
+  /** True when somebody has to act: it will not recover by itself soon. */
   readonly alarm: boolean;
 }
 
@@ -93,7 +92,7 @@ export function classifyItem(item: BulkItem): Verdict {
 /** A request that was refused as a whole. */
 export interface RequestRefusal {
   readonly status: number;
-  /** Elasticsearch's own error; absent when something else answered, or in words only. */
+  /** Elasticsearch's own error; absent when something else answered, or when the answer is plain text. */
   readonly error?: BulkItemError;
   /** True when the answer is not Elasticsearch's: a gateway's page, a redirect. */
   readonly foreign?: boolean;
@@ -114,12 +113,12 @@ const BODY_ERRORS = new Set([
 const BODY_REASONS = /^(?:Malformed (?:action|content)|Action\/metadata line)/i;
 /** The body did not arrive, so no document in it can be to blame. */
 const BODY_LOST = /request body|no requests added/i;
-/** Every body ends with a newline: this one was cut on its way, as a limit on size would. */
+/** Every body we send ends with a newline, so this one was cut on its way, as by a size limit. */
 const BODY_CUT = /must be terminated by a newline/i;
 
 /**
  * What a whole-request refusal is about: `body`, a document that Elasticsearch cannot read; `size`, smaller requests may get
- * through; `path`, anything else, and no document's fault.
+ * through; `path`, anything else, which is no document's fault.
  */
 export function refusalOf({ status, error, foreign = false }: RequestRefusal): 'body' | 'size' | 'path' {
   if (status === 413) return 'size';
@@ -148,7 +147,7 @@ function isDocumentFault(error: BulkItemError | undefined): boolean {
   for (let cause = error; cause !== undefined; cause = cause.caused_by) {
     if (DOCUMENT_ERRORS.has(cause.type ?? '')) return true;
     if (cause.type === 'illegal_argument_exception' && DOCUMENT_REASONS.some((r) => r.test(cause.reason ?? ''))) {
-      // A shard-level limit speaks of documents too: "number of documents in the index cannot exceed".
+      // A shard-level limit mentions documents too: "number of documents in the index cannot exceed".
       return !/number of documents in the index/i.test(cause.reason ?? '');
     }
   }
@@ -165,8 +164,8 @@ export function errorWords(error: BulkItemError | undefined): string {
 }
 
 /**
- * What is the same in refusals for one reason: the types, and the words before the first value (field names, ids and values
- * stand in brackets or quotes). Holds nothing of a document, so it may be logged.
+ * What refusals for one reason have in common: the types, and the words before the first value (field names, ids and values come
+ * in brackets or quotes). It contains nothing of a document, so it may be logged.
  */
 export function refusalKind(error: BulkItemError | undefined): string {
   const kinds: string[] = [];

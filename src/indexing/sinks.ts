@@ -1,6 +1,6 @@
-// What a sink is, and the sinks beside Elasticsearch: console (pretty or NDJSON) and NDJSON files, one per day.
-// Guarantee: `write` resolves when the lines are with the operating system; each document is one line; what is appended after a
-// failure (a full disk, a kill in the middle of a line) never stands behind half a line, and a failed append leaves nothing behind.
+// What a sink is, and the sinks besides Elasticsearch: console (pretty or NDJSON) and NDJSON files, one per day. Guarantee:
+// `write` resolves when the lines are with the operating system; each document is one line; after a failure (a full disk, a kill
+// in the middle of a line) nothing is ever appended to half a line, and a failed append leaves nothing in the file.
 
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -15,7 +15,7 @@ import type { Batch, BatchItem } from './batch.ts';
 
 export const sinksSection = {
   type: 'object',
-  description: 'Where documents are written; several at once are fine.',
+  description: 'Where documents are written; several sinks may be on at once.',
   additionalProperties: false,
   default: {},
   properties: {
@@ -53,11 +53,11 @@ export interface SinksConfig {
   readonly ndjson: { readonly enabled: boolean; readonly dir: string };
 }
 
-/** An item that waits while the rest of its batch is done with. */
+/** An item that waits while the rest of its batch is done. */
 export interface SetAside {
-  /** Where in the batch it stood. */
+  /** Its position in the batch. */
   readonly position: number;
-  /** Its own copy: the batch is used again meanwhile. */
+  /** Its own copy, because the batch is reused meanwhile. */
   readonly item: BatchItem;
   /** Resolves when the item is settled; rejects only on abort. */
   readonly settled: Promise<void>;
@@ -70,7 +70,7 @@ export interface SetAside {
 export interface Sink {
   readonly name: string;
   write(batch: Batch, signal: AbortSignal): Promise<readonly SetAside[] | undefined>;
-  /** What it waits for at present, in words; undefined while all is well. */
+  /** What it is waiting for, in words; undefined while all is well. */
   trouble?(): string | undefined;
   close(): Promise<void>;
 }
@@ -110,7 +110,7 @@ export function createConsoleSink(format: 'pretty' | 'ndjson', deps: { out: Writ
   };
 }
 
-/** A document that is nested too deep to be laid out is shown as it is. */
+/** A document that is nested too deeply to be laid out is shown as it is. */
 function readable(line: string): string {
   try {
     return prettyLine(JSON.parse(line) as Record<string, unknown>);
@@ -140,7 +140,7 @@ export function createNdjsonSink(dir: string, deps: { metrics: Metrics; log: Log
   async function file(index: string): Promise<LineFile> {
     let present = files.get(index);
     if (present === undefined) {
-      // Two days are open around midnight; older ones see only stragglers.
+      // Around midnight two days are written to; older ones get only stragglers.
       if (files.size >= 4) {
         const [oldest] = [...files.keys()].sort();
         const old = files.get(oldest!)!;
@@ -179,7 +179,7 @@ export function createNdjsonSink(dir: string, deps: { metrics: Metrics; log: Log
         lines.push(batch.document(i), NEWLINE);
         byIndex.set(index, lines);
       }
-      // One batch at a time: a failed append is taken back, and with it whatever stands behind.
+      // One batch at a time: taking back a failed append would also remove whatever follows it.
       const mine = last.then(() => append(byIndex, signal));
       last = mine.catch(() => {});
       await mine;
@@ -206,13 +206,13 @@ function written(out: Writable, data: string | Buffer): Promise<void> {
   });
 }
 
-// ---- a file of whole lines; the user's alone (0600, in folders 0700) ----
+// ---- a file of whole lines, for this user alone (0600, in folders 0700) ----
 
 const NEWLINE_BYTE = 10;
 const LOOK_BACK = 64 * 1024;
 
 interface LineFile {
-  /** Appends whole lines, each with its newline; one call at a time. Rejects with nothing of them left in the file. */
+  /** Appends whole lines, each with its newline; one call at a time. If it rejects, nothing of them is left in the file. */
   append(lines: Buffer): Promise<void>;
   close(): Promise<void>;
 }
@@ -252,7 +252,7 @@ export function createLineFile(path: string, options: { readonly sync: boolean }
         }
         if (options.sync) await present.datasync();
       } catch (error) {
-        // Also when this fails: the next opening looks at the file's end again.
+        // If this fails too, the next opening looks at the file's end again.
         await takeBack(present, size, lines.length).catch(() => {});
         await close().catch(() => {});
         throw error;
@@ -262,13 +262,15 @@ export function createLineFile(path: string, options: { readonly sync: boolean }
   };
 }
 
-/** Cuts what a failed append has left, unless another process has appended since. */
+/** Cuts off what a failed append left, unless another process has appended since. */
 async function takeBack(file: FileHandle, size: number, length: number): Promise<void> {
   const now = (await file.stat()).size;
   if (now > size && now - size <= length) await file.truncate(size);
 }
 
-/** Ends a last line that lacks only its newline, and cuts half a line: whoever wrote it was never told that it is safe. */
+/**
+ * Completes a last line that lacks only its newline, and cuts off half a line: whoever wrote that was never told that it is safe.
+ */
 async function mend(file: FileHandle): Promise<void> {
   const { size } = await file.stat();
   if (size === 0) return;
@@ -305,11 +307,11 @@ interface Persistence {
   readonly log: Log;
   readonly signal: AbortSignal;
   readonly backoff: Backoff;
-  /** Hears why writing fails, and undefined when it works again. */
+  /** Called with the reason why writing fails, and with undefined when it works again. */
   readonly onFailing: (reason: string | undefined) => void;
 }
 
-/** Tries until `attempt` succeeds. A failure is logged once, and again when it is another one. @throws signal's reason */
+/** Tries until `attempt` succeeds. A failure is logged once, and again when the reason changes. @throws signal's reason */
 export async function persist(attempt: () => Promise<void>, options: Persistence): Promise<void> {
   const { what, path, log, signal, onFailing } = options;
   let said: string | undefined;

@@ -1,11 +1,11 @@
-// Is an answer of Elasticsearch the whole one? In: the answer to a search, a count or the like. Out: the same, or an error.
-// Guarantee: nothing rests on an answer in which a shard, a cluster or the rest after a time-out is missing, nor on fewer
-// documents than were announced. A server answers 200 to all of these.
+// Checks that an answer of Elasticsearch is complete. In: the answer to a search, a count or the like. Out: the same, or an
+// error. Guarantee: no answer is used in which a shard, a cluster or the rest after a time-out is missing, nor one with fewer
+// documents than announced. In all these cases the server's status is 200.
 import { LogpipeError } from '../core/errors.ts';
 
-/** For `filter_path`: what `whole` looks at. */
+/** For `filter_path`: the fields that `whole` checks. */
 export const WHOLENESS = '_shards.total,_shards.successful,_shards.failed,_clusters,timed_out,terminated_early';
-/** A search that misses a shard is refused by the server itself, as far as it notices. */
+/** Makes the server itself refuse a search that misses a shard, as far as it notices. */
 export const NO_PARTIAL = { allow_partial_search_results: false } as const;
 
 interface Answer {
@@ -16,7 +16,7 @@ interface Answer {
 }
 
 /**
- * @param what was asked, for people: `the search in calling-platform-*`
+ * @param what was asked, in words: `the search in calling-platform-*`
  * @throws LogpipeError LOGPIPE_ES_INCOMPLETE
  */
 export function whole<T extends object>(answer: T, what: string): T {
@@ -24,7 +24,7 @@ export function whole<T extends object>(answer: T, what: string): T {
   if (problem === undefined) return answer;
   throw new LogpipeError(
     'LOGPIPE_ES_INCOMPLETE',
-    `Elasticsearch answered ${what} in part only: ${problem}; nothing is made of it. Repeat it when the cluster is green or yellow`,
+    `Elasticsearch answered ${what} in part only: ${problem}; the answer is not used. Repeat this when the cluster is green or yellow`,
   );
 }
 
@@ -39,7 +39,7 @@ function partOf({ _shards: shards, _clusters: clusters, timed_out: late, termina
 }
 
 /**
- * Shards alone are asked of a refresh: copies that are not assigned take no part in it, and miss nothing.
+ * A refresh is judged by failed shards alone: copies that are not assigned take no part in it and miss nothing.
  * @throws LogpipeError LOGPIPE_ES_INCOMPLETE
  */
 export function refreshed<T extends object>(answer: T, what: string): T {
@@ -48,16 +48,16 @@ export function refreshed<T extends object>(answer: T, what: string): T {
   return answer;
 }
 
-/** @throws LogpipeError LOGPIPE_ES_INCOMPLETE when fewer were read than announced */
+/** @throws LogpipeError LOGPIPE_ES_INCOMPLETE when fewer documents were read than announced */
 export function complete(read: number, announced: number, what: string): void {
   if (read >= announced) return;
   throw new LogpipeError(
     'LOGPIPE_ES_INCOMPLETE',
-    `${what}: ${read} of ${announced} documents came; the result would be incomplete. Repeat it when the cluster is green or yellow`,
+    `${what}: ${read} of ${announced} documents came; the result would be incomplete. Repeat this when the cluster is green or yellow`,
   );
 }
 
-/** Of `hits.total`, in both forms that servers give it. */
+/** The number in `hits.total`, in either of the forms that servers use. */
 export function totalOf(hits: { readonly total?: unknown } | undefined): number {
   const total = hits?.total;
   if (typeof total === 'number') return total;

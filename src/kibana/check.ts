@@ -1,14 +1,14 @@
-// Whether saved objects are what Kibana can show. In: the text of an .ndjson file, one JSON text per line, and the index
-// templates. Out: every problem, each with its object and place; an empty list means that all of this holds: permitted keys
-// and versions, unique ids, references that resolve and are used, JSON that can be read, charts whose parts fit, a grid
-// without overlaps, and fields that exist with a type that can be used so. A successful import proves none of it: Kibana
-// 8.12 refuses unknown keys of dashboards and searches, and takes anything at all as the state of a chart.
+// Checks that Kibana can show the saved objects. In: the text of an .ndjson file, one JSON text per line, and the index
+// templates. Out: every problem, each with its object and place; an empty list means that all of this holds: permitted keys and
+// versions, unique ids, references that resolve and are used, JSON that can be read, charts whose parts fit, a grid without
+// overlaps, and fields that exist with a suitable type. A successful import proves none of it: Kibana 8.12 refuses unknown keys
+// of dashboards and searches, but accepts anything at all as the state of a chart.
 import { Ajv, type ErrorObject } from 'ajv';
 import type { IndexTemplate } from '../indexing/index-template.ts';
 
 /**
- * What every Kibana from 8.9 on takes. No version at all makes it run every old migration, which fail; one above the server's own is
- * refused with 422.
+ * Accepted by every Kibana from 8.9 on. Without a version it runs every old migration, which fail; a version above the server's
+ * own is refused with 422.
  */
 export const CORE_MIGRATION_VERSION = '8.8.0';
 export const TYPE_MIGRATION_VERSIONS = {
@@ -55,7 +55,7 @@ export function checkSavedObjects(text: string, templates: readonly IndexTemplat
     try {
       object = JSON.parse(line);
     } catch {
-      problems.push(`line ${i + 1}: is no JSON`);
+      problems.push(`line ${i + 1}: is not JSON`);
       return;
     }
     const wrong = shapeProblems(object);
@@ -65,10 +65,10 @@ export function checkSavedObjects(text: string, templates: readonly IndexTemplat
   const byKey = new Map<string, SavedObject>();
   for (const object of objects) {
     const key = keyOf(object);
-    if (byKey.has(key)) problems.push(`${key}: stands there twice; Kibana refuses the whole import`);
+    if (byKey.has(key)) problems.push(`${key}: is there twice; Kibana refuses the whole import`);
     byKey.set(key, object);
   }
-  // With an object missing, all that refers to it would be called broken.
+  // If an object is missing, everything that refers to it would be called broken.
   if (problems.length > 0) return problems;
   const context: Context = { byKey, fields: fieldsByPattern(templates) };
   return objects.flatMap((object) =>
@@ -115,7 +115,9 @@ function contentProblems(
       if (known === undefined) {
         return {
           needed: [],
-          wrong: [`no index template is for ${String(attributes.title)}; there are: ${[...fields.keys()].join(', ')}`],
+          wrong: [
+            `there is no index template for ${String(attributes.title)}, only for ${[...fields.keys()].join(', ')}`,
+          ],
         };
       }
       const time = fieldProblem(known, attributes.timeFieldName as string, 'date');
@@ -168,15 +170,14 @@ function referenceProblems({ references }: SavedObject, needed: readonly Needed[
   for (const { name, type } of needed) {
     const found = references.find((reference) => reference.name === name);
     if (found === undefined) problems.push(`reference "${name}" is missing`);
-    else if (found.type !== type) problems.push(`reference "${name}" is a ${found.type}; needed is a ${type}`);
+    else if (found.type !== type) problems.push(`reference "${name}" is a ${found.type}; expected: ${type}`);
   }
   const names = references.map(({ name }) => name);
   references.forEach((reference, i) => {
-    if (names.indexOf(reference.name) !== i) problems.push(`reference "${reference.name}" stands there twice`);
-    if (!needed.some(({ name }) => name === reference.name))
-      problems.push(`reference "${reference.name}" is used by nothing`);
+    if (names.indexOf(reference.name) !== i) problems.push(`reference "${reference.name}" is there twice`);
+    if (!needed.some(({ name }) => name === reference.name)) problems.push(`reference "${reference.name}" is not used`);
     if (!byKey.has(keyOf(reference)))
-      problems.push(`reference "${reference.name}" leads to ${keyOf(reference)}, which is not there`);
+      problems.push(`reference "${reference.name}" leads to ${keyOf(reference)}, which does not exist`);
   });
   return problems;
 }
@@ -190,7 +191,7 @@ function nameOf(object: unknown): string {
   return `${String(type)} ${String(id)}`;
 }
 
-// --- What each kind of saved object may hold: every key is named ---
+// ---- what each kind of saved object may hold: every key is named ----
 
 type Schema = Readonly<Record<string, unknown>>;
 
@@ -201,7 +202,7 @@ const number = { type: 'number' };
 const any = {};
 const list = (items: Schema): Schema => ({ type: 'array', items });
 const map = (additionalProperties: Schema): Schema => ({ type: 'object', additionalProperties });
-/** Every key is permitted, all but those of `optional` are required. */
+/** These keys are permitted, no others; all except `optional` are required. */
 function strict(properties: Readonly<Record<string, Schema>>, optional: readonly string[] = []): Schema {
   const required = Object.keys(properties).filter((key) => !optional.includes(key));
   return { type: 'object', additionalProperties: false, required, properties };
@@ -238,7 +239,7 @@ const LENS_STATE = strict({
   adHocDataViews: nothing,
 });
 
-/** Texts that hold JSON, as paths below `attributes`, with the shape of what they hold. */
+/** Texts that contain JSON, as paths below `attributes`, with the shape of that JSON. */
 const INNER_JSON: Readonly<Record<SavedObjectType, Readonly<Record<string, Schema>>>> = {
   'index-pattern': {
     ...{ fields: list(any), fieldAttrs: map(any), runtimeFieldMap: map(any), sourceFilters: list(any) },
@@ -319,7 +320,7 @@ function compileAll(schemas: Readonly<Record<string, Schema>>) {
   return Object.fromEntries(Object.entries(schemas).map(([key, schema]) => [key, ajv.compile(schema)]));
 }
 
-/** Problems of the object as Kibana reads it from its line. */
+/** Problems in the object as Kibana reads it from its line. */
 function shapeProblems(object: unknown): string[] {
   if (!frame(object)) return (frame.errors ?? []).map((error) => explain('', error));
   const { type, attributes: found } = object as { type: SavedObjectType; attributes: unknown };
@@ -327,7 +328,7 @@ function shapeProblems(object: unknown): string[] {
   return check(found) ? [] : (check.errors ?? []).map((error) => explain('attributes', error));
 }
 
-/** The JSON within the JSON, by path; what cannot be read is a problem and missing in `values`. */
+/** The JSON within the JSON, by path; what cannot be read is reported, and missing from `values`. */
 function innerJson(type: SavedObjectType, found: unknown): { values: Record<string, unknown>; problems: string[] } {
   const values: Record<string, unknown> = {};
   const problems: string[] = [];
@@ -338,7 +339,7 @@ function innerJson(type: SavedObjectType, found: unknown): { values: Record<stri
     try {
       value = JSON.parse(written as string);
     } catch {
-      problems.push(`${place}: is no JSON`);
+      problems.push(`${place}: is not JSON`);
       continue;
     }
     const check = inner[type]![path]!;
@@ -367,7 +368,7 @@ function explain(place: string, { instancePath, keyword, params, message, data }
   }
 }
 
-// --- Charts, held against themselves and the fields of their data views ---
+// ---- charts, checked in themselves and against the fields of their data views ----
 
 interface LensColumn {
   readonly label: string;
@@ -417,7 +418,7 @@ function layerReference(layerId: string): string {
   return `indexpattern-datasource-layer-${layerId}`;
 }
 
-/** @param fieldsOf the fields behind a reference's name; undefined when that problem is told elsewhere */
+/** @param fieldsOf the fields behind a reference's name; undefined when that problem is reported elsewhere */
 function lensProblems(
   type: string,
   state: LensState,
@@ -457,15 +458,15 @@ function drawnProblems(type: string, visual: VisualLayer, { columns }: LensLayer
   if (type === 'lnsPie' && primaryGroups.length === 0) problems.push('primaryGroups is empty');
   if (values.length === 0) problems.push(type === 'lnsPie' ? 'metrics is empty' : 'accessors is empty');
   for (const id of buckets) {
-    if (columns[id] === undefined) problems.push(`accessor "${id}" is no column`);
+    if (columns[id] === undefined) problems.push(`accessor "${id}" is not a column`);
     else if (!columns[id].isBucketed) problems.push(`accessor "${id}" is a metric where a bucket is needed`);
   }
   for (const id of values) {
-    if (columns[id] === undefined) problems.push(`accessor "${id}" is no column`);
+    if (columns[id] === undefined) problems.push(`accessor "${id}" is not a column`);
     else if (columns[id].isBucketed) problems.push(`accessor "${id}" is a bucket where a metric is needed`);
   }
   for (const { forAccessor } of yConfig) {
-    if (!accessors.includes(forAccessor)) problems.push(`yConfig is for "${forAccessor}", which is no accessor`);
+    if (!accessors.includes(forAccessor)) problems.push(`yConfig is for "${forAccessor}", which is not an accessor`);
   }
   if (line) {
     for (const id of accessors) {
@@ -475,21 +476,21 @@ function drawnProblems(type: string, visual: VisualLayer, { columns }: LensLayer
     }
   }
   const used = new Set([...buckets, ...values, ...Object.values(columns).flatMap(({ references = [] }) => references)]);
-  for (const id of Object.keys(columns)) if (!used.has(id)) problems.push(`column "${id}" is shown by nothing`);
+  for (const id of Object.keys(columns)) if (!used.has(id)) problems.push(`column "${id}" is not shown`);
   return problems;
 }
 
 function columnProblems({ columns, columnOrder }: LensLayer, fields: Fields | undefined): string[] {
   const problems: string[] = [];
   for (const id of columnOrder)
-    if (columns[id] === undefined) problems.push(`columnOrder names "${id}", which is no column`);
+    if (columns[id] === undefined) problems.push(`columnOrder names "${id}", which is not a column`);
   for (const id of Object.keys(columns)) {
     const times = columnOrder.filter((other) => other === id).length;
     if (times !== 1) problems.push(`column "${id}" stands ${times} times in columnOrder`);
   }
   const firstMetric = columnOrder.findIndex((id) => columns[id]?.isBucketed === false);
   if (firstMetric >= 0 && columnOrder.slice(firstMetric).some((id) => columns[id]?.isBucketed)) {
-    problems.push('columnOrder has a bucket behind a metric');
+    problems.push('columnOrder has a bucket after a metric');
   }
   for (const [id, column] of Object.entries(columns)) {
     const place = (problem: string) => `column "${id}": ${problem}`;
@@ -506,7 +507,7 @@ function columnProblems({ columns, columnOrder }: LensLayer, fields: Fields | un
       problems.push(...kqlProblems(fields, column.filter.query).map(place));
     if (column.operationType === 'terms') problems.push(...orderProblems(column, columns).map(place));
     for (const other of column.references ?? []) {
-      if (columns[other] === undefined) problems.push(place(`refers to "${other}", which is no column`));
+      if (columns[other] === undefined) problems.push(place(`refers to "${other}", which is not a column`));
     }
     if (column.operationType === 'formula') problems.push(...formulaProblems(column, columns).map(place));
   }
@@ -532,7 +533,7 @@ function orderProblems({ params = {} }: LensColumn, columns: LensLayer['columns'
   const { type, columnId } = (params.orderBy ?? {}) as { type?: string; columnId?: string };
   if (type !== 'column') return [`orderBy "${type}" is not by a column`];
   const by = columns[columnId ?? ''];
-  if (by === undefined) return [`orderBy names "${columnId}", which is no column`];
+  if (by === undefined) return [`orderBy names "${columnId}", which is not a column`];
   return by.isBucketed ? [`orderBy names "${columnId}", which is a bucket`] : [];
 }
 
@@ -544,7 +545,7 @@ interface Ast {
   readonly text?: string;
 }
 
-/** A formula without its expansion draws nothing, and says nothing about it. The one form that is written here: a share. */
+/** A formula without its expansion draws nothing and reports no error. Only one form is supported here: a share. */
 function formulaProblems({ params = {}, references = [] }: LensColumn, columns: LensLayer['columns']): string[] {
   const { formula } = params as { formula?: string };
   const share = /^count\(kql='([^']+)'\) \/ count\(\)$/.exec(formula ?? '');
@@ -555,23 +556,23 @@ function formulaProblems({ params = {}, references = [] }: LensColumn, columns: 
   const args = ast.args ?? [];
   const parts = math.references ?? [];
   if (ast.type !== 'function' || ast.name !== 'divide' || args.length !== 2)
-    return ['tinymathAst is no division of two'];
+    return ['tinymathAst is not a division of two'];
   if (args.some((id, i) => parts[i] !== id))
-    return [`tinymathAst divides ${args.join(', ')}, referred to are ${parts.join(', ')}`];
+    return [`tinymathAst divides ${args.join(', ')}, but the references are ${parts.join(', ')}`];
   const problems: string[] = [];
   if (ast.text !== formula || ast.location?.min !== 0 || ast.location.max !== formula!.length) {
     problems.push('text and location of tinymathAst are not the formula’s');
   }
   const [taken, all] = args.map((id) => columns[id]);
   if (taken?.operationType !== 'count' || all?.operationType !== 'count')
-    problems.push('the formula’s parts are no counts');
+    problems.push('the formula’s parts are not counts');
   if (taken?.filter?.query !== share[1])
     problems.push(`the formula counts ${share[1]}, its part counts ${taken?.filter?.query}`);
   if (all?.filter !== undefined) problems.push('the formula divides by all records, its part has a filter');
   return problems;
 }
 
-// --- Fields, held against the index templates; one that is not there shows as an empty chart ---
+// ---- fields, checked against the index templates; a missing one shows as an empty chart ----
 
 interface Field {
   /** Elasticsearch's type. */
@@ -582,13 +583,13 @@ interface Field {
 
 type Fields = ReadonlyMap<string, Field>;
 
-/** What an operation needs of its field. */
+/** What kind of field an operation needs. */
 type FieldKind = 'date' | 'number' | 'term';
 
 const KINDS: Record<FieldKind, readonly string[]> = {
   date: ['date', 'date_nanos'],
   number: ['long', 'integer', 'short', 'byte', 'double', 'float', 'half_float', 'scaled_float', 'unsigned_long'],
-  // Numbers can be grouped by too, but not chosen from a list of words, and none here is meant to be.
+  // Numbers can be grouped by too, but not chosen from a list of words; no chart here does either.
   term: ['keyword', 'boolean', 'ip', 'constant_keyword'],
 };
 
@@ -625,11 +626,11 @@ function fieldProblem(fields: Fields, name: string, kind: FieldKind): string | u
   const field = fields.get(name);
   if (field === undefined) return `field "${name}" is not in the index template`;
   if (!field.aggregatable) return `field "${name}" (${field.type}) is not aggregatable`;
-  if (!KINDS[kind].includes(field.type)) return `field "${name}" is a ${field.type}; needed is a ${kind}`;
+  if (!KINDS[kind].includes(field.type)) return `field "${name}" is a ${field.type}; expected: ${kind}`;
   return undefined;
 }
 
-/** Problems of a KQL text: quotes, fields, and words without a field, which would search everything. */
+/** Problems in a KQL text: quotes, fields, and words without a field, which would search everything. */
 function kqlProblems(fields: Fields, kql: string): string[] {
   const bare = kql.replace(/"(?:[^"\\]|\\.)*"/g, '""');
   if (bare.replaceAll('""', '').includes('"')) return [`query ${kql}: a quotation mark is not closed`];
@@ -642,7 +643,7 @@ function kqlProblems(fields: Fields, kql: string): string[] {
   });
 }
 
-// --- A dashboard's grid and controls ---
+// ---- a dashboard's grid and controls ----
 
 export const GRID_COLUMNS = 48;
 
@@ -682,7 +683,7 @@ function gridProblems(panels: readonly Panel[]): string[] {
       problems.push(`${place}: columns ${gridData.x} to ${gridData.x + gridData.w} of a grid of ${GRID_COLUMNS}`);
     }
     for (const other of panels.slice(n + 1)) {
-      if (other.panelIndex === panelIndex) problems.push(`${place}: stands there twice`);
+      if (other.panelIndex === panelIndex) problems.push(`${place}: is there twice`);
       else if (overlap(gridData, other.gridData)) problems.push(`${place}: overlaps panel "${other.panelIndex}"`);
     }
   });
@@ -695,7 +696,7 @@ function overlap(one: Cells, other: Cells): boolean {
   return one.x < other.x + other.w && other.x < one.x + one.w && one.y < other.y + other.h && other.y < one.y + one.h;
 }
 
-/** @param fieldsOf the fields behind a reference's name; undefined when that problem is told elsewhere */
+/** @param fieldsOf the fields behind a reference's name; undefined when that problem is reported elsewhere */
 function controlProblems(
   controls: Readonly<Record<string, ControlPanel>>,
   fieldsOf: (referenceName: string) => Fields | undefined,

@@ -1,6 +1,6 @@
-// One import of saved objects into Kibana. In: the text of an .ndjson file; the address as people have it, perhaps copied
-// from a browser, and a space. Out: Kibana's reply, object by object. Guarantee: nothing else is asked of the server; no
-// error holds a key or password of ours or of the address, and each says what to do.
+// One import of saved objects into Kibana. In: the text of an .ndjson file; the address as people give it, perhaps copied from a
+// browser, and a space. Out: Kibana's reply, object by object. Guarantee: the server is asked for nothing else; no error contains
+// a key or password, be it ours or in the address, and each says what to do.
 import { readFileSync } from 'node:fs';
 import axios, { AxiosError, type AxiosResponse } from 'axios';
 import { errorText, LogpipeError } from '../core/errors.ts';
@@ -9,7 +9,7 @@ import { speaksTls } from '../indexing/elasticsearch.ts';
 import { errorCode, proxyErrorOf, wayTo } from '../notify/http-send.ts';
 import type { KibanaConfig } from './kibana-config.ts';
 
-/** An object that Kibana did not take. */
+/** An object that Kibana did not accept. */
 export interface ImportFailure {
   readonly type: string;
   readonly id: string;
@@ -36,7 +36,7 @@ export interface ImportReply {
 const IMPORT_PATH = '/api/saved_objects/_import?overwrite=true';
 
 /**
- * Sends the objects; those that are there already are overwritten, so that repeating it changes nothing.
+ * Sends the objects; existing ones are overwritten, so that repeating it changes nothing.
  * @throws LogpipeError LOGPIPE_KIBANA_UNREACHABLE, LOGPIPE_KIBANA_REFUSED; LOGPIPE_CONFIG_UNREADABLE for `caFile`
  */
 export async function importSavedObjects(
@@ -88,7 +88,7 @@ function authority({ caFile }: KibanaConfig): { ca?: Buffer } {
   }
 }
 
-/** Undefined when it is none: something else than Kibana may answer 200 to anything. */
+/** Undefined when it is not a reply to an import: something other than Kibana may answer 200 to anything. */
 function readReply(text: string): ImportReply | undefined {
   let reply: Partial<ImportReply> | null;
   try {
@@ -101,7 +101,7 @@ function readReply(text: string): ImportReply | undefined {
   return { success, successCount, successResults, errors };
 }
 
-/** The error is made anew: axios's own carries the request with its headers. */
+/** A new error, because axios's own carries the request with its headers. */
 async function unreachable(error: unknown, { base }: KibanaTarget, config: KibanaConfig): Promise<LogpipeError> {
   if (error instanceof LogpipeError) return error;
   const ofProxy = proxyErrorOf(error);
@@ -125,10 +125,10 @@ async function unreachable(error: unknown, { base }: KibanaTarget, config: Kiban
   if (/CERT|SELF_SIGNED|UNABLE_TO_/.test(code)) {
     return failed('set kibana.caFile (KIBANA_CA_FILE) to the authority that signed its certificate');
   }
-  return failed('is it running, and is the address right? (--url, kibana.url, KIBANA_URL)');
+  return failed('check that it runs and that the address is right (--url, kibana.url, KIBANA_URL)');
 }
 
-// --- An answer that is no reply to an import ---
+// ---- an answer that is not a reply to an import ----
 
 const MAX_QUOTED = 300;
 
@@ -163,7 +163,7 @@ function hintOf(
   }
   switch (status) {
     case 200:
-      return 'that is no reply to an import: is it the address of Kibana?';
+      return 'that is not a reply to an import: check that this is the address of Kibana';
     case 401:
       return given === undefined
         ? 'no credentials were given: set KIBANA_API_KEY, or KIBANA_USERNAME and KIBANA_PASSWORD'
@@ -171,7 +171,7 @@ function hintOf(
     case 403:
       return `the credentials need the privilege "Saved Objects Management: All" in the space ${space}`;
     case 404:
-      return `is it the address of Kibana, with its base path, and is there a space ${space}?`;
+      return `check that this is the address of Kibana, with its base path, and that there is a space ${space}`;
     case 409:
       return 'somebody changed the same objects at the same time; import again';
     case 413:
@@ -179,17 +179,17 @@ function hintOf(
     case 415:
       return 'a proxy on the way has changed the request';
     case 422:
-      return 'this Kibana is older than the objects; 8.9 and later take them';
+      return 'this Kibana is older than the objects; they need 8.9 or later';
     case 502:
     case 503:
     case 504:
-      return 'it is starting, or a proxy does not reach it; try again in a moment';
+      return 'it is starting, or a proxy cannot reach it; try again in a moment';
     default:
-      return status >= 500 ? 'see the log of Kibana' : 'the words above are Kibana’s';
+      return status >= 500 ? 'see the log of Kibana' : 'the text above is Kibana’s';
   }
 }
 
-/** Without a query: some log-in pages are given a token there. */
+/** Without a query, since some login pages get a token there. */
 function place(location: unknown): string {
   return typeof location === 'string' ? location.replace(/[?#].*$/, '').slice(0, 200) : 'nowhere';
 }
@@ -200,7 +200,7 @@ function quotable(data: string, { apiKey, password }: KibanaConfig): string {
     const { message } = JSON.parse(data) as { message?: unknown };
     if (typeof message === 'string') text = message;
   } catch {
-    // A page of some proxy says nothing that its status does not.
+    // A proxy's page says nothing that its status does not.
     if (data.trimStart().startsWith('<')) return '';
   }
   for (const secret of [apiKey, password]) if (secret) text = text.replaceAll(secret, MASK);
@@ -211,7 +211,7 @@ function quotable(data: string, { apiKey, password }: KibanaConfig): string {
   return plain.length > MAX_QUOTED ? `${plain.slice(0, MAX_QUOTED)}…` : plain;
 }
 
-// --- Where an import goes ---
+// ---- where an import goes ----
 
 interface KibanaTarget {
   /** Address with base path and space, without a slash at its end: `http://kibana:5601/s/ops`. */
@@ -235,18 +235,15 @@ export function kibanaTarget(address: string, space: string | undefined): Kibana
   if (space !== undefined && !/^[a-z0-9_-]+$/.test(space)) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
-      `--space: found ${JSON.stringify(space)}; the id of a space has lower-case letters, digits, - and _ (it stands in its address)`,
+      `--space: found ${JSON.stringify(space)}; the id of a space has lower-case letters, digits, - and _ (it is in the space's address)`,
     );
   }
-  // What a browser shows ends in the page: …/s/ops/app/discover#/…
+  // An address copied from a browser ends with the page: …/s/ops/app/discover#/…
   const path = url.pathname.replace(/\/app(?:\/.*)?$/, '').replace(/\/+$/, '');
   const named = /\/s\/([a-z0-9_-]+)$/.exec(path);
   const inAddress = named?.[1];
   if (space !== undefined && inAddress !== undefined && space !== inAddress) {
-    throw new LogpipeError(
-      'LOGPIPE_USAGE',
-      `--space: found ${space}, but the address is that of the space ${inAddress}`,
-    );
+    throw new LogpipeError('LOGPIPE_USAGE', `--space: found ${space}, but the address is that of space ${inAddress}`);
   }
   const into = space ?? inAddress ?? 'default';
   const root = `${url.origin}${named === null ? path : path.slice(0, named.index)}`;

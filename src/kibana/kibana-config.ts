@@ -2,27 +2,28 @@
 
 export const kibanaSection = {
   type: 'object',
-  description: 'Kibana, for `logpipe kibana import`; nothing else talks to it.',
+  description: 'Kibana, for `logpipe kibana import`; nothing else uses it.',
   additionalProperties: false,
   default: {},
   properties: {
     url: {
       type: 'string',
-      // No user and password in it: it is repeated in messages.
+      // It must hold no user or password, because messages repeat it.
       pattern: '^https?://',
       default: 'http://localhost:5601',
-      description: 'Address of Kibana, with its base path and space if any (`…/s/ops`). `--url` wins.',
+      description: 'Address of Kibana, with its base path and space, if any (`…/s/ops`). `--url` takes precedence.',
     },
     space: {
       type: 'string',
       pattern: '^[a-z0-9_-]+$',
-      description: 'Space to import into; default: the one of the address, else the default space. `--space` wins.',
+      description:
+        'Space to import into. Default: the one in the address, else the default space. `--space` takes precedence.',
     },
     apiKey: {
       type: 'string',
       minLength: 1,
       secret: true,
-      description: 'API key (base64 form). Also `apiKeyFile`. `--api-key` wins.',
+      description: 'API key (base64 form). Also `apiKeyFile`. `--api-key` takes precedence.',
     },
     username: { type: 'string', minLength: 1, description: 'User for basic authentication.' },
     password: { type: 'string', minLength: 1, secret: true, description: 'Its password. Also `passwordFile`.' },

@@ -1,5 +1,5 @@
-// The health monitor: at fixed times it asks every probe, hands the readings to the rules, and logs one line that says how
-// the platform is. Guarantee: a probe that fails or hangs costs its own readings only; two runs never overlap.
+// The health monitor: at fixed times it asks every probe, hands the readings to the rules, and logs one line about the state of
+// the platform. Guarantee: a probe that fails or hangs costs only its own readings; two runs never overlap.
 
 import type { ScheduledTask } from 'node-cron';
 import cron from 'node-cron';
@@ -13,9 +13,9 @@ import type { Probe, ProbeReading } from './probes.ts';
 
 interface HealthMonitor {
   start(): void;
-  /** One run now; resolves with what was found out. */
+  /** Runs once now; resolves with the readings. */
   run(): Promise<readonly ProbeReading[]>;
-  /** The wall clock was set: what is planned is planned anew. */
+  /** The wall clock was set: plans the next run anew. */
   reschedule(): void;
   /** No further run; ends one under way. */
   stop(): Promise<void>;
@@ -25,15 +25,15 @@ export interface HealthMonitorDeps {
   readonly probes: readonly Probe[];
   /** Takes each reading, for the rules. */
   readonly record: (reading: ProbeReading, atMs: number) => void;
-  /** What the log says of the last five minutes: failed calls, heap, queues, disk. Part of the line that is logged. */
+  /** What the log said in the last five minutes: failed calls, heap, queues, disk. Part of the logged line. */
   readonly summary: () => Readonly<Record<string, unknown>>;
-  /** Hides what a client's message may quote of an address. */
+  /** Hides credentials that a client's message may quote from an address. */
   readonly mask: (text: string) => string;
   readonly log: Log;
   readonly clock: Clock;
 }
 
-/** @throws LogpipeError LOGPIPE_CONFIG_INVALID for a schedule that is no cron expression */
+/** @throws LogpipeError LOGPIPE_CONFIG_INVALID for a schedule that is not a cron expression */
 export function createHealthMonitor(
   config: Pick<MonitorConfig, 'schedule' | 'timeoutMs'>,
   deps: HealthMonitorDeps,
@@ -57,7 +57,7 @@ export function createHealthMonitor(
       return await unlessAborted(answer, ending.signal);
     } catch (error) {
       if (!ending.signal.aborted) {
-        log.warn(`health check: ${probe.name} could not be asked`, { reason: deps.mask(errorText(error)) });
+        log.warn(`health check: ${probe.name} gave no answer`, { reason: deps.mask(errorText(error)) });
       }
       return [];
     } finally {
@@ -89,9 +89,9 @@ export function createHealthMonitor(
     task = cron.schedule(config.schedule, () => run().then(() => undefined), {
       timezone: 'UTC',
       noOverlap: true,
-      // By default a look that a busy or stopped process comes to a second late is left out.
+      // By default a run that a busy or stopped process starts a second late is skipped.
       missedExecutionTolerance: Number.POSITIVE_INFINITY,
-      // By default to the console, in colours, between our lines of JSON.
+      // By default it writes to the console, in colours, between our lines of JSON.
       logger: { info: say('info'), warn: say('warn'), error: say('error'), debug: say('debug') },
     });
   }
@@ -99,7 +99,7 @@ export function createHealthMonitor(
   return {
     start() {
       plan();
-      // The first look is now, not in up to five minutes.
+      // The first run is now, not up to five minutes later.
       void run();
     },
     run,
@@ -120,12 +120,12 @@ function nameAndValue({ measure, labels, value }: ProbeReading): [string, number
   return [suffix === '' ? measure : `${measure}{${suffix}}`, value];
 }
 
-// --- The line that is logged ---
+// ---- the logged line ----
 
 const WINDOW_MS = 300_000;
 const MEGABYTE = 1_048_576;
 
-/** The platform's last five minutes, as the operators' guide lists them; what is not known is left out. */
+/** The platform's last five minutes, as the operators' guide lists them; unknown values are left out. */
 export function healthSummary(store: WindowStore, nowMs: number): Record<string, unknown> {
   const query = { ...windowTo(nowMs, WINDOW_MS), nowMs };
   const one = (measure: string) => readMeasure(store, measure, query)[0];

@@ -1,6 +1,6 @@
-// What the health monitor looks at, beside the log: brokers, Elasticsearch, Bull's queues, a disk spool, and what this
-// process lost. In: the configuration. Out: the probes it asks for. Guarantee: they read only; one that cannot tell rejects,
-// and absent readings are no data, never 0.
+// What the health monitor checks besides the log: brokers, Elasticsearch, Bull's queues, a disk spool, and what this process
+// lost. In: the configuration. Out: the probes it asks for. Guarantee: they only read; one that cannot tell rejects, and absent
+// readings mean no data, never 0.
 import { readdir, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -13,14 +13,14 @@ import { createElasticsearchClient, type ElasticsearchConfig } from '../indexing
 import { createKafka, type KafkaConfig } from '../source/kafka/client.ts';
 import type { MonitorConfig } from './monitor-config.ts';
 
-/** Of an internal gauge, named as in measures.yml. */
+/** One reading of an internal gauge, named as in measures.yml. */
 export interface ProbeReading {
   readonly measure: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly value: number;
 }
 
-/** Asks one dependency. Rejects when it cannot tell; absent readings are no data, never 0. */
+/** Asks one dependency. Rejects when it cannot tell; absent readings mean no data, never 0. */
 export interface Probe {
   /** For the log and the summary. */
   readonly name: string;
@@ -36,7 +36,7 @@ interface ProbesConfig {
   readonly monitor: MonitorConfig;
 }
 
-/** Those that this configuration asks for. */
+/** The probes that this configuration asks for. */
 export function createProbes(config: ProbesConfig, deps: { readonly log: Log; readonly metrics: Metrics }): Probe[] {
   const { monitor, kafka, elasticsearch } = config;
   const { logs, dlq } = kafka.topics;
@@ -58,13 +58,14 @@ export function createProbes(config: ProbesConfig, deps: { readonly log: Log; re
   return probes;
 }
 
-// --- Redis: Bull and BullMQ ---
+// ---- Redis: Bull and BullMQ ----
 
 const MAX_QUEUES = 200;
 const MAX_SCANS = 1_000;
 
 /**
- * Jobs waiting per queue: list and set lengths, and a bounded scan for the names of the queues. Keys as both libraries lay them out:
+ * Jobs waiting per queue: list and set lengths, and a bounded scan for the names of the queues. The keys are those of both
+ * libraries:
  * https://docs.bullmq.io/guide/architecture and https://github.com/OptimalBits/bull (lib/queue.js).
  */
 export function createBullProbe(options: { redisUrl: string; prefix: string; timeoutMs: number }): Probe {
@@ -77,7 +78,7 @@ export function createBullProbe(options: { redisUrl: string; prefix: string; tim
     // One attempt per run: the next run is the retry.
     retryStrategy: () => null,
   });
-  // Its message may hold the address; the run that fails says what matters.
+  // The message may contain the address; the failing run logs what matters.
   redis.on('error', () => {});
 
   async function queueNames(signal: AbortSignal): Promise<string[]> {
@@ -120,7 +121,7 @@ export function createBullProbe(options: { redisUrl: string; prefix: string; tim
   };
 }
 
-// --- This process ---
+// ---- this process ----
 
 /** What was lost for good since the last look, by reason. */
 function createDropsProbe(metrics: Pick<Metrics, 'dropped'>): Probe {
@@ -140,10 +141,10 @@ function createDropsProbe(metrics: Pick<Metrics, 'dropped'>): Probe {
   };
 }
 
-// --- Elasticsearch ---
+// ---- Elasticsearch ----
 
 const STATUS: Readonly<Record<string, number>> = { green: 0, yellow: 1, red: 2 };
-/** No answer is an answer here: it is what the alert is about. */
+/** No answer is a reading too: the alert is about that. */
 const UNREACHABLE = 3;
 
 /** The cluster's health: 0 green, 1 yellow, 2 red, 3 no answer. */
@@ -166,7 +167,7 @@ export function createElasticsearchProbe(client: Client): Probe {
   };
 }
 
-// --- Kafka ---
+// ---- Kafka ----
 
 interface KafkaProbeOptions {
   readonly topic: string;
@@ -175,8 +176,8 @@ interface KafkaProbeOptions {
 }
 
 /**
- * How far the indexer is behind, what was deleted before it was read, and what share of the records since the run before ended in the
- * dead letters: from the brokers, so that it holds for all instances together.
+ * How far the indexer is behind, what was deleted before it was read, and what share of the records since the previous run ended
+ * in the dead letters. From the brokers, so that it covers all instances together.
  */
 export function createKafkaProbe(options: KafkaProbeOptions, deps: { kafka: Kafka }): Probe {
   let admin: Promise<Admin> | undefined;
@@ -212,7 +213,7 @@ export function createKafkaProbe(options: KafkaProbeOptions, deps: { kafka: Kafk
         }
         const readings: ProbeReading[] = [
           { measure: 'kafka.lag', labels: { group: options.group }, value: lag },
-          // Deleted before they were read, as long as nothing was committed behind them.
+          // Deleted before they were read, unless a later offset has been committed.
           { measure: 'logpipe.dropped', labels: { reason: 'retention' }, value: deleted },
         ];
         const now = { logs: sumHigh(ends), letters: sumHigh(letterEnds) };
@@ -241,11 +242,11 @@ function sumHigh(rows: readonly { high: string }[]): number {
   return rows.reduce((sum, { high }) => sum + Number(high), 0);
 }
 
-// --- A disk spool ---
+// ---- a disk spool ----
 
 export const SPOOL_MEASURE = 'logpipe.spool_used';
 
-/** Used share of the permitted size, 0 to 1, and above should it overflow. */
+/** Used share of the permitted size, 0 to 1; above 1 if it overflows. */
 export function createSpoolProbe(options: { dir: string; maxBytes: number }): Probe {
   return {
     name: 'spool',
@@ -254,7 +255,7 @@ export function createSpoolProbe(options: { dir: string; maxBytes: number }): Pr
       for (const entry of await readdir(options.dir, { withFileTypes: true, recursive: true })) {
         signal.throwIfAborted();
         if (!entry.isFile()) continue;
-        // Delivered segments are removed at any time.
+        // Delivered segments may be removed at any time.
         const size = await stat(join(entry.parentPath, entry.name)).then(
           (found) => found.size,
           () => 0,

@@ -1,6 +1,6 @@
 // The local HTTP server: liveness, readiness, metrics, health. Answers from memory, never from a dependency, so that a slow
-// Elasticsearch cannot make a probe time out. Guarantee: a page that somebody opens in a browser cannot read it by giving
-// its own name this machine's address (DNS rebinding): the Host header is checked, but for the probes /live and /ready.
+// Elasticsearch cannot make a probe time out. Guarantee: a web page in somebody's browser cannot read it by making its own name
+// resolve to this machine (DNS rebinding): the Host header is checked, except for the probes /live and /ready.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
@@ -31,7 +31,7 @@ export const httpSection = {
       uniqueItems: true,
       default: [],
       description:
-        'Names, without a port, under which it is called beside `localhost`, `127.0.0.1` and `[::1]`. Bound to this machine alone (127.0.0.1, ::1), requests for any other name are refused with status 421; bound elsewhere, only if names are listed here. The probes `/live` and `/ready` answer under any name.',
+        'Names, without a port, under which the server may be called besides `localhost`, `127.0.0.1` and `[::1]`. When it is bound to a loopback address (127.0.0.1, ::1), requests for any other name are refused with status 421; otherwise only if names are listed here. The probes `/live` and `/ready` answer under any name.',
     },
   },
 } as const;
@@ -74,7 +74,8 @@ export async function startHttp(
   app.get('/api/v1/health', (c) =>
     c.json({ success: true, message: 'API is running', timestamp: new Date(deps.clock.now()).toISOString() }),
   );
-  // Only where the alerts are evaluated are all partitions known: everywhere else these say so instead of half the truth.
+  // All partitions are known only where the alerts are evaluated: everywhere else these paths say so instead of telling half the
+  // truth.
   app.get('/metrics/platform', (c) => {
     const text = deps.platform.metrics();
     return text === undefined
@@ -101,10 +102,10 @@ export async function startHttp(
 
   const listener = getRequestListener(app.fetch);
   let mayAsk: HostCheck = () => false;
-  // Without a Host header, which HTTP/1.1 asks for, Node answers 400 itself.
+  // When HTTP/1.1's mandatory Host header is missing, Node itself answers 400.
   const server = createServer((request, response) => {
     if (!mayAsk(request)) return refuseHost(response);
-    // Nothing here depends on it, and a probe's odd one is no reason to refuse it.
+    // Nothing depends on the header from here on, and an odd one is no reason to refuse a probe.
     request.headers.host = 'localhost';
     void listener(request, response);
   });
@@ -139,18 +140,19 @@ export async function startHttp(
 type HostCheck = (request: IncomingMessage) => boolean;
 
 const LOOPBACK_NAMES = ['localhost', '127.0.0.1', '[::1]'] as const;
-/** Probes come from machinery that calls a container by its address; they tell no more than whether it works. */
+/** Probes come from orchestrators that call a container by its address, and learn only whether it works. */
 const UNCHECKED = new Set(['/live', '/ready']);
 
-/** @param bound the address that is listened on, and as it stands in a URL */
+/** @param bound the listening address; `boundHost`: the same as written in a URL */
 function createHostCheck(allowedHosts: readonly string[], bound: string, boundHost: string): HostCheck {
   if (!isLoopback(bound) && allowedHosts.length === 0) return () => true;
-  // None of these can be made to mean another machine, or this one for a stranger's page.
+  // A stranger's page can make none of these names point to this machine.
   const names = new Set([...LOOPBACK_NAMES, boundHost, ...allowedHosts].map((name) => name.toLowerCase()));
   return (request) => {
     const target = request.url ?? '';
     if (UNCHECKED.has(target.split('?', 1)[0]!)) return true;
-    // Of several, each reader picks another one; and a target with a host of its own goes before the header.
+    // Of several headers, every reader picks a different one; and a target with a host of its own takes precedence over the
+    // header.
     const hosts = request.rawHeaders.filter(
       (_, i) => i % 2 === 1 && request.rawHeaders[i - 1]!.toLowerCase() === 'host',
     );
@@ -160,7 +162,7 @@ function createHostCheck(allowedHosts: readonly string[], bound: string, boundHo
   };
 }
 
-/** Without port and final dot, in lower case; undefined for what is no host. */
+/** Without port and final dot, in lower case; undefined for what is not a host. */
 function hostName(header: string): string | undefined {
   const name = /^(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::\d{1,5})?$/i.exec(header)?.[1]?.toLowerCase();
   return name?.endsWith('.') ? name.slice(0, -1) : name;

@@ -1,9 +1,9 @@
-// The platform as its log was counted, for people and their tools: statistics for `GET /api/v1/stats`, `/metrics/platform`
-// for Prometheus, four figures for PM2. In: the evaluator's windows, where this process has them. Out: the shape the
-// operators' guide asks for; the text exposition format, https://prometheus.io/docs/instrumenting/exposition_formats/;
-// readings; undefined elsewhere. Guarantee: what is not known is null or absent, never 0; counters are cumulative as long as
-// one instance holds the alerts; what is counted together because it did not fit is a series of its own, whatever somebody
-// is called.
+// The platform's figures as counted from its log, for people and their tools: statistics for `GET /api/v1/stats`,
+// `/metrics/platform` for Prometheus, four figures for PM2. In: the evaluator's windows, where this process has them. Out: the
+// shape that the operators' guide asks for; the text exposition format,
+// https://prometheus.io/docs/instrumenting/exposition_formats/; readings; undefined where there are no windows. Guarantee: what
+// is not known is null or absent, never 0; counters are cumulative as long as the same instance is leader; what is counted
+// together because it did not fit is a series of its own that no host's or queue's name can collide with.
 import type { Clock } from '../core/clock.ts';
 import type { Pm2Readings } from '../core/pm2-metrics.ts';
 import { isCollected, type Measure, type Measures, type PrometheusName } from '../measure/measure-config.ts';
@@ -20,7 +20,7 @@ import {
 } from '../windows/values.ts';
 import type { WindowStore } from '../windows/windows.ts';
 
-/** For HTTP. Undefined where the alerts are not evaluated. */
+/** The figures for HTTP; undefined where the alerts are not evaluated. */
 export interface PlatformView {
   metrics(): string | undefined;
   stats(window: StatsWindow): Stats | undefined;
@@ -39,7 +39,7 @@ export function createPlatformView(windows: () => WindowStore | undefined, clock
   };
 }
 
-// --- GET /api/v1/stats ---
+// ---- GET /api/v1/stats ----
 
 export const STATS_WINDOWS = { '5m': 300_000, '1h': 3_600_000, '24h': 86_400_000 } as const;
 export type StatsWindow = keyof typeof STATS_WINDOWS;
@@ -55,7 +55,7 @@ export const STATS_ROLLUPS: readonly RollupDefinition[] = [
   { measure: 'call.duration', labels: ['call.status'] },
 ];
 
-/** A pool that has said nothing for this long is gone. */
+/** A pool that has not reported for this long is gone. */
 const STALE_MS = 60_000;
 
 export interface Stats {
@@ -90,7 +90,7 @@ export interface Stats {
   };
 }
 
-/** @param nowMs evaluation time, or the wall clock before anything was counted */
+/** @param nowMs evaluation time, or the wall clock as long as nothing has been counted */
 export function statsOf(store: WindowStore, window: StatsWindow, nowMs: number): Stats {
   const query: Query = { ...windowTo(nowMs, STATS_WINDOWS[window]), nowMs };
   const one = (measure: string, where: Query['where'] = {}) =>
@@ -133,7 +133,7 @@ export function statsOf(store: WindowStore, window: StatsWindow, nowMs: number):
       })),
       connectionPools: pools,
       voicemail: {
-        // Without a single voicemail nothing of its kind was ever counted: that is none, if calls were.
+        // Before the first voicemail, nothing of the kind has been counted: that means none, if calls were counted.
         detected: one('calls.voicemail') ?? (one('calls.ended') === null ? null : 0),
         rate: rounded(one('call.voicemail_ratio')),
       },
@@ -141,7 +141,7 @@ export function statsOf(store: WindowStore, window: StatsWindow, nowMs: number):
   };
 }
 
-/** Each process has a pool of its own: sizes and uses are added up. */
+/** Each process has its own pool: sizes and connections in use are added up. */
 function poolsOf(store: WindowStore, nowMs: number): Stats['data']['connectionPools'] {
   const sums = (measure: string) => {
     const bySystem = new Map<string, number>();
@@ -173,15 +173,15 @@ function whole(value: number | null): number | null {
   return value === null ? null : Math.round(value);
 }
 
-// --- /metrics/platform ---
+// ---- /metrics/platform ----
 
 export const PLATFORM_CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
 const GAUGE_WINDOW_MS = 60_000;
-/** Beside the name that stands for all that did not fit: a host or queue may have that name. */
+/** Marks the series for all that did not fit: a host or queue may have the same name. */
 const REST = 'logpipe_rest="true"';
 
-/** Written here rather than by the metrics library: these values are counted elsewhere and only have to be said. */
+/** Written here rather than by the metrics library: these values are counted elsewhere and only need printing. */
 export function platformMetrics(store: WindowStore, measures: Measures, nowMs: number): string {
   const lines: string[] = [];
   for (const measure of measures.values()) {
@@ -269,13 +269,13 @@ function escapeHelp(text: string): string {
   return text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n');
 }
 
-// --- The four figures for PM2 ---
+// ---- the four figures for PM2 ----
 
 const NOW_MS = 60_000;
-/** The error rate is the one that alerts are about. */
+/** The same window as in the alerts on the error rate. */
 const RATE_MS = 300_000;
 
-/** Undefined for what is no data. */
+/** Undefined where there is no data. */
 export function pm2Readings(windows: () => WindowStore | undefined, clock: Clock): Pm2Readings {
   const read = (measure: string, windowMs: number, by: readonly string[] = []) => {
     const store = windows();

@@ -1,13 +1,13 @@
-// Makes a document acceptable to the index: catalogue fields keep their type, everything that cannot be mapped goes to
-// `extra` (flattened, bounded), what does not fit even there to one bounded string. In: a parsed object; out: a new one.
-// Guarantee: every value is in the new one, or it is said to be degraded; linear, whatever the nesting.
+// Makes a document acceptable to the index: catalogue fields keep their type, everything that cannot be mapped goes to `extra`
+// (flattened, bounded), and what does not fit even there goes into one bounded string. In: a parsed object; out: a new one.
+// Guarantee: every value is in the new object, or the document is marked as degraded; linear, whatever the nesting.
 import { FIELDS, type FieldGroup, type FieldType } from '../core/catalogue.ts';
 import { ExactNumber, isObject, tooDeep, writeJson } from './json.ts';
 import { isServerDate, type TimeParser } from './scalars.ts';
 
 type Json = Record<string, unknown>;
 
-/** More unknown top-level keys than this would eat the index's field limit: they all go to `extra`. */
+/** More unknown top-level keys than this would use up the index's field limit: then they all go to `extra`. */
 export const MAX_UNKNOWN_KEYS = 100;
 const MAX_EXTRA_DEPTH = 8;
 const MAX_EXTRA_LEAVES = 500;
@@ -22,7 +22,7 @@ interface Conformed {
 }
 
 /**
- * @param strict also move every key the catalogue does not know: the answer to a mapping conflict the server reported.
+ * @param strict also move every key that the catalogue does not know: the remedy for a mapping conflict that the server reported
  */
 export function conform(source: Json, strict: boolean, time: TimeParser): Conformed {
   const extra = createExtra();
@@ -70,11 +70,11 @@ function place(kept: Json, key: string, type: FieldType, value: unknown, path: s
     return;
   }
   kept[key] = coerced;
-  // The original is kept where the reading is written otherwise: a date in another form, 007.
+  // Where the converted value is written differently (a date in another form, 007), the original is kept too.
   if (String(coerced) !== value) extra.keep(path + key, value);
 }
 
-/** Names Elasticsearch resolves without ambiguity: no empty part between, before or after dots, few parts. */
+/** Is it a name that Elasticsearch resolves without ambiguity: no empty part between, before or after dots, and few parts? */
 function isFieldName(key: string): boolean {
   if (key.length > MAX_KEY_LENGTH || key.includes('\0')) return false;
   if (!key.includes('.')) return key.trim() !== '';
@@ -82,7 +82,7 @@ function isFieldName(key: string): boolean {
   return parts.length <= MAX_KEY_PARTS && parts.every((part) => part.trim() !== '');
 }
 
-/** `service` of `service.id`, which has no place beside a text in `service`; nothing for a name without a dot. */
+/** `service` of `service.id`, which cannot coexist with a text in `service`; empty for a name without a dot. */
 function head(key: string): string {
   const dot = key.indexOf('.');
   return dot < 0 ? '' : key.slice(0, dot);
@@ -90,7 +90,7 @@ function head(key: string): string {
 
 type Extra = ReturnType<typeof createExtra>;
 
-/** Gathers what goes to `extra`, and to `extraRaw` what does not fit even there. */
+/** Gathers what goes to `extra`, and what does not fit even there, which goes to `extraRaw`. */
 export function createExtra() {
   const fields: Json = Object.create(null);
   const overflow: Json = Object.create(null);
@@ -130,7 +130,7 @@ export function createExtra() {
     mergeInto(doc: Json): Json {
       if (Object.keys(fields).length > 0) doc.extra = fields;
       if (Object.keys(overflow).length > 0) {
-        // The producer's own makes room.
+        // The producer's own `extraRaw` makes room.
         if (doc.extraRaw !== undefined) overflow[names.free(overflow, 'extraRaw')] = doc.extraRaw;
         doc.extraRaw = writeJson(overflow, MAX_RAW_LENGTH).slice(0, MAX_RAW_LENGTH);
       }
@@ -140,7 +140,7 @@ export function createExtra() {
   };
 }
 
-/** Names that overwrite nothing: `a`, then `a_2`, `a_3`. Constant work per name, however often it is asked for. */
+/** Names that overwrite nothing: `a`, then `a_2`, `a_3`. Constant work per name, however often it recurs. */
 export function createFreeNames() {
   const last = new Map<string, number>();
   return {
@@ -160,9 +160,9 @@ export function createFreeNames() {
 
 // ---- does a value fit the type its field is mapped to? ----
 
-// Looked at before sending, so that a conflict costs no round trip and harms no other document.
+// Checked before sending, so that a conflict costs no round trip and harms no other document.
 
-/** The catalogue as maps: constant-time look-ups, and names such as `constructor` are simply not in it. */
+/** The catalogue as maps: constant-time look-ups, and names such as `constructor` are not found. */
 export type FieldMap = Map<string, FieldType | FieldMap>;
 
 export const FIELD_MAP: FieldMap = toMap(FIELDS);
@@ -173,10 +173,10 @@ function toMap(group: FieldGroup): FieldMap {
   );
 }
 
-/** True when Elasticsearch will take `value` (or each value of an array) for a field of this type. null always fits. */
+/** True when Elasticsearch will accept `value` (or each value of an array) in a field of this type. null always fits. */
 export function fits(type: FieldType, value: unknown, time: TimeParser): boolean {
   if (value === null) return true;
-  // Its text would be sent: 1795514399123.0 is no date to Elasticsearch.
+  // Its text would be sent, and 1795514399123.0 is not a date to Elasticsearch.
   if (value instanceof ExactNumber) return type !== 'date' && fits(type, value.value, time);
   if (Array.isArray(value)) return value.every((item) => !Array.isArray(item) && fits(type, item, time));
   switch (type) {

@@ -1,16 +1,18 @@
-// JSON as it stands: numbers keep their text, a key given twice is told, nesting has a bound of our own.
-// In: text that JSON.parse took, or values made of it; out: values, or text again. Guarantee: linear in the input, whatever
-// it is, and no deeper in the stack for deeper values, so that a record fares the same on every machine.
+// JSON exactly as it was written: numbers keep their text, keys given twice are reported, nesting has a bound of our own. In:
+// text that JSON.parse accepted, or values made from it; out: values, or text again. Guarantee: linear in the input, whatever it
+// is; deeper values do not use more stack, so a record is treated alike on every machine.
 
 type Json = Record<string, unknown>;
 
 /** Deeper values leave their place (conform.ts). Elasticsearch refuses objects nested more than 20 deep. */
 export const MAX_DEPTH = 16;
 
-/** Names the texts of an object's numbers: key -> text. A symbol, so that it travels with `{ ...object }` unseen. */
+/**
+ * Holds the texts of an object's numbers: key -> text. A symbol, so that it is copied by `{ ...object }` but otherwise unseen.
+ */
 const TOKENS = Symbol('number texts');
 
-/** A number whose text is not what JavaScript would write for it: 9007199254740993, 1e400, -0, 1.50. */
+/** A number whose text differs from what JavaScript would write: 9007199254740993, 1e400, -0, 1.50. */
 export class ExactNumber {
   readonly #text: string;
 
@@ -39,18 +41,18 @@ export function tooDeep(value: unknown, limit: number = MAX_DEPTH): boolean {
   return false;
 }
 
-/** A number that may have to keep its text: of 16 characters or more, with an exponent, or below zero from -0 on. */
+/** A number that may have to keep its text: 16 characters or more, an exponent, or -0 at the beginning. */
 const UNUSUAL_NUMBER = /[:[,]\s*(?:-0|-?\d(?:[\d.]{0,14}[eE]|[\d.]{15}))/;
-/** Ends a key: a quote inside a text is escaped. */
+/** The end of a key: a quote inside a text is escaped. */
 const KEY_END = /(?<!\\)"\s*:/g;
 
-/** Does an object in `text` have a key twice? `value` is what JSON.parse made of it. May say yes for a no, never the reverse. */
+/** Does an object in `text` have a key twice? `value` is what JSON.parse made of it. May wrongly say yes, never wrongly no. */
 export function mayRepeatKey(text: string, value: unknown): boolean {
-  // A key that ends with a backslash is the one that KEY_END misses.
+  // KEY_END misses only keys that end with a backslash.
   return text.includes('\\\\"') || (text.match(KEY_END)?.length ?? 0) !== countKeys(value, MAX_DEPTH + 2);
 }
 
-/** Not a number when nested deeper than `limit`. */
+/** NaN when nested deeper than `limit`. */
 function countKeys(value: unknown, limit: number): number {
   if (typeof value !== 'object' || value === null) return 0;
   if (limit === 0) return Number.NaN;
@@ -65,11 +67,11 @@ export type Repeated = readonly [path: string, value: unknown];
 export interface ReadObject {
   readonly value: Json;
   readonly repeated: readonly Repeated[];
-  /** May there be ExactNumbers in it? */
+  /** May it contain ExactNumbers? */
   readonly exact: boolean;
 }
 
-/** The object a text holds; undefined when it holds none. Numbers that JavaScript would change are ExactNumbers. */
+/** The object that a text holds; undefined when it holds none. Numbers that JavaScript would change are ExactNumbers. */
 export function readObject(text: string): ReadObject | undefined {
   let value: unknown;
   try {
@@ -83,7 +85,7 @@ export function readObject(text: string): ReadObject | undefined {
   return { value: read.value as Json, repeated: read.repeated, exact: true };
 }
 
-/** As JSON.parse, but numbers that JavaScript would change are ExactNumbers. @throws SyntaxError */
+/** Like JSON.parse, but numbers that JavaScript would change are ExactNumbers. @throws SyntaxError */
 export function readExact(text: string): unknown {
   const value: unknown = JSON.parse(text);
   return UNUSUAL_NUMBER.test(text) ? readJson(text).value : value;
@@ -98,13 +100,13 @@ const CLOSE_OBJECT = 125;
 
 interface Open {
   readonly holder: Json | unknown[];
-  /** Its own key, when it has one. */
+  /** Its own key, if it has one. */
   readonly name: string | undefined;
   /** Key of the value that comes next. */
   key: string | undefined;
 }
 
-/** Reads text that JSON.parse has taken already; all it knows of errors is that there are none. */
+/** Reads text that JSON.parse has already accepted, so it looks for no errors. */
 export function readJson(text: string): { value: unknown; repeated: Repeated[] } {
   const repeated: Repeated[] = [];
   const open: Open[] = [];
@@ -181,15 +183,15 @@ function isEscaped(text: string, end: number): boolean {
   return (end - start) % 2 === 1;
 }
 
-/** The dotted path of a key; of a deep or long one a part that still tells which it is. */
+/** The dotted path of a key; if that is deep or long, a part that still identifies it. */
 function pathOf(open: readonly Open[], key: string): string {
   const groups = open.slice(-4).flatMap(({ name }) => name ?? []);
   return [...groups, key].map((name) => name.slice(0, 50)).join('.');
 }
 
 /**
- * Turns the ExactNumbers of a document into numbers, so that every stage can count with them, and remembers their texts
- * for `documentText`. In place; expects what `conform` returns (bounded nesting, objects of its own or of this record).
+ * Turns the ExactNumbers of a document into numbers, so that every stage can calculate with them, and remembers their texts for
+ * `documentText`. In place; expects what `conform` returns (bounded nesting, objects of its own or of this record).
  */
 export function toPlainNumbers(doc: Json): void {
   if (hadExact(doc)) (doc as Tokens)[TOKENS] ??= {};
@@ -218,7 +220,7 @@ export function hasExactNumbers(doc: object): boolean {
   return (doc as Tokens)[TOKENS] !== undefined;
 }
 
-/** The reverse of `toPlainNumbers`, as a copy: for a document that is conformed once more. */
+/** The reverse of `toPlainNumbers`, as a copy: for a document that is conformed again. */
 export function toExactNumbers(doc: Json): Json {
   return exact(doc) as Json;
 }
@@ -239,11 +241,11 @@ function holds(token: string | undefined, value: unknown): token is string {
   return token !== undefined && Object.is(Number(token), value);
 }
 
-/** The text of a document: numbers as they were given; text that is no Unicode as U+FFFD, which Elasticsearch takes. */
+/** The text of a document: numbers as they were given; lone surrogates as U+FFFD, which Elasticsearch accepts. */
 export function documentText(doc: object): string {
   if (hasExactNumbers(doc)) return writeJson(doc);
   const text = JSON.stringify(doc);
-  // JSON.stringify writes lone surrogates as escapes, which Elasticsearch takes for broken text.
+  // JSON.stringify writes lone surrogates as escapes, which Elasticsearch refuses.
   return text.includes('\\ud') ? writeJson(doc) : text;
 }
 

@@ -1,7 +1,7 @@
-// Foreign shapes to the catalogue's: of objects by the tables of shapes.ts, of lines by the formats below. In: a parsed object of any
-// producer, or a line of text; out: a new object in the catalogue's vocabulary. Guarantee: nothing is deleted: what has no place in
-// the catalogue stays where it was, what finds its place taken goes to `extra`, and no word of a line is lost. Linear: a group is
-// copied once, however much moves, and only the beginning of a line is looked at.
+// Brings foreign shapes to the catalogue's: objects by the tables of shapes.ts, lines by the formats below. In: a parsed object
+// from any producer, or a line of text; out: a new object in the catalogue's vocabulary. Guarantee: nothing is deleted: what has
+// no place in the catalogue stays where it was, what finds its place taken goes to `extra`, and no word of a line is lost.
+// Linear: a group is copied once, however much moves, and only the beginning of a line is examined.
 import { createFreeNames, FIELD_MAP } from './conform.ts';
 import { ExactNumber, isObject, type ReadObject, readObject } from './json.ts';
 import { LEVEL_SCALES, NORMAL_LEVELS, normaliseLevel, type TimeParser } from './scalars.ts';
@@ -11,15 +11,15 @@ type Json = Record<string, unknown>;
 
 /** A record inside a message inside a record …: no shipper nests deeper. */
 const MAX_WRAPPERS = 4;
-/** A longer dotted name is no path into one of the catalogue's groups. */
+/** A longer dotted name is not a path into one of the catalogue's groups. */
 const MAX_DOTTED = 256;
-/** The year 2000: what calls itself a time and is earlier is something else. */
+/** The year 2000: an earlier value under a time's name is something else. */
 const LEAST_MS = 946_684_800_000;
 const LINE_END = /\r?\n$/;
 
 /**
- * What a JSON document in the message of a record that is no wrapper cannot set, so that a logged text forges nothing.
- * `message`, `kafka` and `extra` are never lacking or never the producer's to set.
+ * Fields that a JSON document in the message cannot set when the record is not a wrapper, so that a logged text forges nothing. A
+ * record always has a `message`, and `kafka` is not the producer's to set.
  */
 const NOT_FROM_A_MESSAGE: ReadonlySet<string> = new Set([
   'level',
@@ -47,13 +47,13 @@ const NOT_FROM_A_MESSAGE: ReadonlySet<string> = new Set([
 interface Context {
   /** The record's header carries an event id: logpipe's own transport sent it, so nothing wraps it. */
   readonly hasId: boolean;
-  /** Record time in ms; tells the year where a line does not. */
+  /** Record time in ms; supplies the year where a line has none. */
   readonly recordMs: number;
 }
 
 export interface Normalised {
   readonly doc: Json;
-  /** A key stood twice in an object: the first value is in `extra`. */
+  /** An object had a key twice: the first value is in `extra`. */
   readonly repeated: boolean;
   /** Some of its numbers may be ExactNumbers. */
   readonly exact: boolean;
@@ -61,7 +61,7 @@ export interface Normalised {
 
 interface Normaliser {
   object(input: ReadObject, context: Context): Normalised;
-  /** Undefined when the text is no line of a known format. */
+  /** Undefined when the text is not a line of a known format. */
   line(text: string, context: Context): Normalised | undefined;
 }
 
@@ -92,14 +92,14 @@ export function createNormaliser(time: TimeParser): Normaliser {
     return unwrap(draft, context, depth, wrapping);
   }
 
-  /** First readable time wins; a group such as `{ epochSecond, nanoOfSecond }` counts as one. */
+  /** The first readable time wins; a group such as `{ epochSecond, nanoOfSecond }` counts as one. */
   function placeTime(draft: Draft, shapes: readonly Shape[]): void {
     const { doc } = draft;
     const own = time.parse(doc.timestamp) === undefined ? '@timestamp' : 'timestamp';
     if (time.parse(draft.find(own)) !== undefined) {
       const other = own === 'timestamp' ? '@timestamp' : 'timestamp';
       const rest = draft.take(other);
-      // Not touched where it stands already: both paths write the fields in the same order.
+      // Left alone where it already stands: both paths write the fields in the same order.
       if (own === '@timestamp') doc.timestamp = draft.take(own);
       if (rest !== undefined && rest !== doc.timestamp) draft.aside(other, rest);
       return;
@@ -108,10 +108,10 @@ export function createNormaliser(time: TimeParser): Normaliser {
     for (const path of ['timestamp', '@timestamp', ...paths]) {
       const value = draft.find(path);
       const ms = isObject(value) ? fromParts(value) : isDay(value) ? undefined : time.parse(value);
-      // A small number is a duration.
+      // A smaller number is a duration.
       if (ms === undefined || ms < LEAST_MS) continue;
       for (const name of ['timestamp', '@timestamp']) if (name !== path) draft.setAside(name);
-      // Kept as it is where the field can hold it; conform.ts writes any other form canonically and keeps the original.
+      // Kept unchanged where the field can hold it; conform.ts writes any other form canonically and keeps the original.
       if (isObject(value)) {
         if (path === 'timestamp' || path === '@timestamp') draft.setAside(path);
         doc.timestamp = time.iso(ms);
@@ -128,20 +128,20 @@ export function createNormaliser(time: TimeParser): Normaliser {
       doc.timestamp = time.iso(apart);
       return;
     }
-    // None: conform.ts says that what stands there is no time.
+    // There is none: conform.ts will find that what stands there is not a time.
     if (doc.timestamp === undefined) doc.timestamp = draft.take('@timestamp');
     else draft.setAside('@timestamp');
     if (doc.timestamp === undefined) delete doc.timestamp;
   }
 
-  /** Seconds and nanoseconds apart, as Log4j and Google Cloud write them. */
+  /** Seconds and nanoseconds in separate fields, as Log4j and Google Cloud write them. */
   function fromParts(value: Json): number | undefined {
     const seconds = time.parse(value.epochSecond ?? value.seconds);
     const nanos = Number(value.nanoOfSecond ?? value.nanos ?? 0);
     return seconds === undefined || !(nanos >= 0 && nanos < 1e9) ? undefined : seconds + Math.floor(nanos / 1e6);
   }
 
-  /** A JSON document in the message. Of a wrapper it becomes the record, of any other record it adds what is lacking. */
+  /** A JSON document in the message: in a wrapper it becomes the record, in any other record it adds what is missing. */
   function unwrap(draft: Draft, context: Context, depth: number, shaped: boolean): Draft {
     const { message } = draft.doc;
     if (typeof message !== 'string' || depth >= MAX_WRAPPERS) return draft;
@@ -169,7 +169,7 @@ export function createNormaliser(time: TimeParser): Normaliser {
   };
 }
 
-/** Cheap look before parsing: does the text start with a brace? */
+/** A cheap check before parsing: does the text start with a brace? */
 export function looksLikeObject(text: string): boolean {
   return text.charCodeAt(0) === 123 || text.trimStart().charCodeAt(0) === 123;
 }
@@ -189,7 +189,7 @@ function isDay(value: unknown): boolean {
   return typeof value === 'string' && value.length <= 10 && value.includes('-');
 }
 
-/** The first of the names that holds a level; what stood there is kept where the name for it is another. */
+/** Takes the first name that holds a level; the original is kept if it was written differently. */
 function placeLevel(draft: Draft, shapes: readonly Shape[]): void {
   const scale = shapes.find((shape) => shape.scale !== undefined)?.scale;
   const own = normaliseLevel(draft.doc.level, scale);
@@ -201,7 +201,7 @@ function placeLevel(draft: Draft, shapes: readonly Shape[]): void {
     const name = normaliseLevel(value, scale);
     if (name === undefined) continue;
     found ??= { path, name };
-    // A number of no known scale makes way for any name, and only for that.
+    // A number of no known scale gives way to any name, but to nothing else.
     if (NORMAL_LEVELS.has(name) || !/^\d/.test(name)) {
       found = { path, name };
       break;
@@ -227,13 +227,13 @@ function placeMessage(draft: Draft, shapes: readonly Shape[]): void {
     const value = draft.find(path);
     if (typeof value !== 'string' || value === '') continue;
     draft.take(path);
-    // Docker and its kin end each line as it was written.
+    // Docker and the like keep the end of each line.
     doc.message = path === 'log' ? value.replace(LINE_END, '') : value;
     return;
   }
 }
 
-/** Names that others give the parts of an error. */
+/** Names that others give to the parts of an error. */
 const ERROR_PARTS: readonly [from: string, to: string][] = [
   ['type', 'name'],
   ['kind', 'name'],
@@ -244,7 +244,7 @@ const ERROR_PARTS: readonly [from: string, to: string][] = [
   ['stackTrace', 'stack'],
 ];
 
-/** Would an `error` group change here? */
+/** Would this `error` group be changed here? */
 export function isForeignError(error: Json): boolean {
   return ERROR_PARTS.some(([from, to]) => error[from] !== undefined && error[to] === undefined);
 }
@@ -255,7 +255,7 @@ function placeError(draft: Draft): void {
   for (const name of ERROR_NAMES) {
     const value = doc[name];
     if (doc.error !== undefined || !(isObject(value) || typeof value === 'string')) continue;
-    // A text of several lines has the stack below its first.
+    // A text of several lines has the stack after its first line.
     doc.error = typeof value === 'string' && value.includes('\n') ? { stack: value } : value;
     delete doc[name];
   }
@@ -263,7 +263,7 @@ function placeError(draft: Draft): void {
   if (isObject(doc.error)) for (const [from, to] of ERROR_PARTS) draft.move(`error.${from}`, `error.${to}`);
 }
 
-/** The wrapper's own fields into the record it wraps: where something stands there already, into its `extra`. */
+/** Puts the wrapper's own fields into the record it wraps, or into its `extra` where something stands already. */
 function fillGaps(inner: Draft, wrapper: Draft, message: string, time: TimeParser): void {
   const { doc } = inner;
   if (time.parse(doc.timestamp) === undefined) inner.setAside('timestamp');
@@ -282,7 +282,7 @@ function fillGaps(inner: Draft, wrapper: Draft, message: string, time: TimeParse
   }
 }
 
-/** What a JSON document in a message adds to the record whose message it is. */
+/** Adds to a record what the JSON document in its message has and the record lacks. */
 function addLacking(draft: Draft, inner: Draft): void {
   const { doc } = draft;
   draft.repeated ||= inner.repeated;
@@ -295,7 +295,7 @@ function addLacking(draft: Draft, inner: Draft): void {
   }
 }
 
-/** Puts a value into the document's `extra`, over nothing. */
+/** Puts a value into the document's `extra`, overwriting nothing. */
 export function setAside(doc: Json, name: string, value: unknown, names = createFreeNames()): void {
   if (!isObject(doc.extra)) doc.extra = doc.extra === undefined ? Object.create(null) : { extra: doc.extra };
   const extra = doc.extra as Json;
@@ -305,12 +305,12 @@ export function setAside(doc: Json, name: string, value: unknown, names = create
 type Draft = ReturnType<typeof createDraft>;
 
 /**
- * A record whose values can be moved: a shallow copy, of which a group is copied when it is first written to. `unfold` names
+ * A record whose values can be moved: a shallow copy, in which a group is copied when it is first written to. `unfold` names
  * groups whose contents belong to the top level.
  */
 function createDraft(source: Json, unfold: readonly string[]) {
   const doc: Json = Object.create(null);
-  /** Groups where the catalogue has a text: `service`, `host`, `event` of the Elastic Common Schema. */
+  /** Groups where the catalogue has a text: `service`, `host` and `event` in the Elastic Common Schema. */
   const misfits: Json = Object.create(null);
   const owned = new Set<object>();
   const names = createFreeNames();
@@ -411,12 +411,12 @@ function createDraft(source: Json, unfold: readonly string[]) {
     repeated: false,
     exact: false,
     aside,
-    /** The value at a path, or under that very name; undefined when there is none. */
+    /** The value at a path, or under that literal name; undefined when there is none. */
     find,
-    /** The same, taken out, and with it every group that this leaves empty. */
+    /** The same, removed together with every group that this leaves empty. */
     take,
     put,
-    /** To `extra`, when there is something. */
+    /** Moves the value to `extra`, if there is one. */
     setAside(path: string): void {
       const value = take(path);
       if (value !== undefined) aside(path, value);
@@ -428,7 +428,7 @@ function createDraft(source: Json, unfold: readonly string[]) {
       if (to.startsWith('extra.')) aside(to.slice('extra.'.length), take(from));
       else if (put(to, value)) take(from);
     },
-    /** Groups that are no text: beside a text, or as a known shape has them, they go to `extra`. */
+    /** Groups in the place of a text go to `extra` when there is a text too, or when a known shape has them. */
     close(foreign: boolean): void {
       for (const name of Object.keys(misfits)) {
         const group = misfits[name] as Json;
@@ -454,9 +454,9 @@ function isNumber(value: object | null): boolean {
   return value instanceof ExactNumber;
 }
 
-// ---- lines of text that are no JSON: Kubernetes (CRI), syslog, logfmt, and the usual beginnings of text logs ----
+// ---- lines that are not JSON: Kubernetes (CRI), syslog, logfmt, and the usual beginnings of text logs ----
 
-// A line becomes a record in anyone's vocabulary, which shapes.ts brings to ours; or nothing, when it says nothing.
+// A line becomes a record in somebody's vocabulary, which shapes.ts then brings to ours; or nothing, if its format is unknown.
 
 interface Line {
   readonly record: Json;
@@ -468,11 +468,11 @@ interface LineFormat {
   readonly name: string;
   /** Shown in docs/shapes.md with what becomes of it. */
   readonly example: string;
-  /** `recordMs` tells the year where a line does not. */
+  /** `recordMs` supplies the year where a line has none. */
   readonly read: (text: string, recordMs: number) => Line | undefined;
 }
 
-/** What is needed of a line to tell its format. */
+/** As much of a line as it takes to recognise its format. */
 const MAX_HEAD = 600;
 
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
@@ -572,7 +572,7 @@ export const LINE_FORMATS: readonly LineFormat[] = [
     name: 'a level first: Winston’s `simple()`, Python’s default, Django',
     example: 'error: provider timeout {"callId":"CA1"}',
     read(text) {
-      // Colours are looked through, and kept in the message.
+      // Colours are ignored here, and kept in the message.
       const head = text.slice(0, MAX_HEAD).replace(COLOUR, '');
       const level = (NPM.exec(head) ?? PYTHON.exec(head) ?? LEVEL_FIRST.exec(head))?.[1];
       return level === undefined ? undefined : whole(text, { level });
@@ -593,7 +593,7 @@ function wrapping(record: Json): Line {
   return { record, wraps: true };
 }
 
-/** The message stays the whole line; the line only tells what else is known. */
+/** The whole line stays the message; fields found in it are added. */
 function whole(text: string, found: Json): Line {
   const record: Json = { message: text };
   for (const [key, value] of Object.entries(found)) if (value !== undefined) record[key] = value;
@@ -625,7 +625,7 @@ function syslog5424(text: string): Line | undefined {
   });
 }
 
-/** Elements in brackets, whose quoted values escape `"` and `]`. */
+/** Structured data consists of elements in brackets, whose quoted values escape `"` and `]`. */
 function endOfStructuredData(text: string, start: number): number {
   let at = start;
   let quoted = false;
@@ -671,7 +671,7 @@ function withoutCookie(message: string): string {
   return text.startsWith('@cee:') ? text.slice(5).trimStart() : text.replace(/^\uFEFF/, '');
 }
 
-/** `+0100` and `UTC` as Elasticsearch takes them. */
+/** `+0100` and `UTC` in the form that Elasticsearch accepts. */
 function isoZone(zone: string): string {
   return /^[+-]\d{4}$/.test(zone) ? `${zone.slice(0, 3)}:${zone.slice(3)}` : zone.replace(/^(?:UTC|GMT)$/, 'Z');
 }
@@ -681,7 +681,7 @@ function monthOf(name: string): string | undefined {
   return index < 0 ? undefined : String(index + 1).padStart(2, '0');
 }
 
-/** `11-28T14:22:41Z` in the year that is nearest to the record's time. */
+/** `11-28T14:22:41Z` with the year that comes nearest to the record's time. */
 function withYear(text: string, recordMs: number): string | undefined {
   const year = new Date(recordMs).getUTCFullYear();
   const distance = (candidate: number) => Math.abs(Date.parse(`${candidate}-${text}`) - recordMs);
@@ -689,7 +689,7 @@ function withYear(text: string, recordMs: number): string | undefined {
   return Number.isFinite(distance(best)) ? `${best}-${text}` : undefined;
 }
 
-/** Words that may stand between a time and the level: `[main]`, `1`, `---`, `name -`. */
+/** The level, before which such words may stand after a time: `[main]`, `1`, `---`, `name -`. */
 function levelAfter(head: string): string | undefined {
   let at = 0;
   for (let words = 0; words < 6; words++) {
@@ -710,7 +710,7 @@ function levelAfter(head: string): string | undefined {
 
 const MAX_PAIRS = 1_000;
 
-/** `key=value key="a value" …`: at least two pairs, of which one is a level, a message or a time, and nothing else. */
+/** `key=value key="a value" …`: at least two pairs, one of them a level, a message or a time, and nothing else. */
 function logfmt(text: string): Line | undefined {
   if (!/^[\w.@-]{1,64}=/.test(text)) return undefined;
   const record: Json = Object.create(null);

@@ -1,6 +1,6 @@
-// Raw record -> parsed event. Fast path: the raw bytes can go into the document as they are, after one JSON.parse and
-// one look at the top-level keys. Everything else takes the slow path: re-shaped, masked, conformed, re-serialised.
-// Guarantee: never throws for any bytes; the result is an event or a refusal with a reason of a closed list.
+// Raw record -> parsed event. Fast path: the raw bytes go into the document unchanged, after one JSON.parse and one look at the
+// top-level keys. Everything else takes the slow path: re-shaped, masked, conformed, re-serialised. Guarantee: never throws,
+// whatever the bytes; the result is an event, or a refusal with a reason from a closed list.
 import { isUtf8 } from 'node:buffer';
 import type { FieldType, Tag } from '../core/catalogue.ts';
 import type { DeadLetterReason, RawRecord } from '../core/record.ts';
@@ -36,13 +36,15 @@ export const parseSection = {
       type: 'integer',
       minimum: 0,
       default: 600_000,
-      description: 'An event time further ahead of the record time is replaced by it and tagged `_time_out_of_range`.',
+      description:
+        'An event time further ahead of the record time is replaced by the record time and tagged `_time_out_of_range`.',
     },
     maxBehindMs: {
       type: 'integer',
       minimum: 0,
       default: 2_592_000_000,
-      description: 'An event time further behind the record time is replaced by it and tagged `_time_out_of_range`.',
+      description:
+        'An event time further behind the record time is replaced by the record time and tagged `_time_out_of_range`.',
     },
   },
 } as const;
@@ -74,21 +76,21 @@ type Json = Record<string, unknown>;
 
 const NO_TAGS: readonly string[] = Object.freeze([]);
 const CORRECTED: readonly Tag[] = Object.freeze(['_clock_corrected']);
-/** Between the event and the sending of its record; the transport says nothing of records that waited longer. */
+/** From the event to the sending of its record; the transport states no time of sending for records that waited longer. */
 const MAX_WAIT_MS = 120_000;
 const MAX_PRODUCER_TAGS = 20;
 const MAX_TAG_LENGTH = 100;
 
 export interface Parser {
   parse(record: RawRecord): ParseResult;
-  /** The same by the slow path alone, for a record whose own bytes the server refused: a key given twice, say. */
+  /** The same by the slow path alone, for a record whose own bytes the server refused: with a key given twice, say. */
   reparse(record: RawRecord): ParseResult;
-  /** The slow path's way to make a document acceptable after the server reported a mapping conflict. */
+  /** Makes a document acceptable after the server reported a mapping conflict. */
   degrade(doc: Json): Json;
   readonly time: TimeParser;
 }
 
-/** `duplicatesRefused`: records go to Elasticsearch alone, which refuses JSON with a key given twice. */
+/** `duplicatesRefused`: records go only to Elasticsearch, which refuses JSON with a key given twice. */
 export function createParser(config: ParseConfig, deps: { masker: Masker; duplicatesRefused?: boolean }): Parser {
   const { masker, duplicatesRefused = false } = deps;
   const time = createTimeParser();
@@ -143,7 +145,7 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
 
     const timeMs = eventTime(doc.timestamp, record, tag);
     const producerTags = takeTags(doc);
-    // Where logpipe itself writes.
+    // These fields are logpipe's own to write.
     if (doc.kafka !== undefined) {
       setAside(doc, 'kafka', doc.kafka);
       delete doc.kafka;
@@ -200,11 +202,11 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
     if (value.length > config.maxRecordBytes) {
       return refusal(
         'too_large',
-        `${value.length} bytes, permitted are ${config.maxRecordBytes} (parse.maxRecordBytes)`,
+        `${value.length} bytes, the limit is ${config.maxRecordBytes} (parse.maxRecordBytes)`,
       );
     }
     const text = value.toString();
-    // U+FFFD stands for every undecodable byte, and is instantly absent from the one-byte strings ASCII decodes to.
+    // U+FFFD stands for every undecodable byte; in the one-byte strings that ASCII decodes to, looking for it costs nothing.
     const valid = !text.includes('\uFFFD') || isUtf8(value);
     try {
       if (valid && mayBeFast) {
@@ -212,13 +214,13 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
         if (event !== undefined) return { ok: true, event };
       }
     } catch {
-      // No JSON: the slow path finds out what it is.
+      // Not JSON: the slow path finds out what it is.
     }
     if (text.trim() === '') return refusal('empty_value', `the record holds ${value.length} blank bytes`);
     try {
       return { ok: true, event: slow(record, text, valid) };
     } catch (error) {
-      // No way here is known.
+      // No way to get here is known.
       return refusal('processing_failed', error instanceof Error ? error.message : 'unknown failure');
     }
   }
@@ -236,14 +238,16 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
   };
 }
 
-/** A time that the sending host's clock gave shortly before sending, by the brokers' clock; any other as it is. */
+/**
+ * Converts a time that the sending host's clock gave shortly before sending to the brokers' clock; leaves any other unchanged.
+ */
 function corrected(ms: number, { clockErrorMs, timeMs }: RawRecord): number {
   if (clockErrorMs === undefined) return ms;
   const correctedMs = ms + clockErrorMs;
   return Math.abs(correctedMs - timeMs) <= MAX_WAIT_MS ? correctedMs : ms;
 }
 
-/** Of a document that was made here: what was added to its host's time; undefined when nothing was. */
+/** What was added to the host's time of a document made here; undefined when nothing was. */
 export function correctionOf(document: Readonly<Json>): number | undefined {
   const { '@timestamp': time, timestamp, tags } = document;
   if (!Array.isArray(tags) || !tags.includes(CORRECTED[0])) return undefined;
@@ -252,7 +256,7 @@ export function correctionOf(document: Readonly<Json>): number | undefined {
   return Number.isFinite(correction) ? correction : undefined;
 }
 
-/** Does an error of the producer's have the fields that logpipe gives each? */
+/** Does the producer's error already have the fields that logpipe adds? */
 function isGrouped(error: Json): boolean {
   return error.template !== undefined || error.fingerprint !== undefined;
 }
@@ -261,7 +265,7 @@ function refusal(reason: DeadLetterReason, detail: string): ParseResult {
   return { ok: false, reason, detail };
 }
 
-/** The producer's own tags, bounded; what is no such list goes to `extra`, so that logpipe's own tags keep the field. */
+/** The producer's own tags, bounded; anything else goes to `extra`, so that the field is free for logpipe's tags. */
 function takeTags(doc: Json): string[] {
   const { tags } = doc;
   if (tags === undefined) return [];
@@ -278,10 +282,10 @@ function takeTags(doc: Json): string[] {
 
 // Only when every key is plain, every value fits its catalogue type, and nothing in it looks secret.
 
-/** Keys that logpipe adds or that mark a foreign shape: with one of them the raw bytes cannot be used. */
+/** Keys that logpipe adds, or that mark a foreign shape: with one of them, the raw bytes cannot be used. */
 const SLOW_KEYS = new Set<string>(['@timestamp', 'tags', 'kafka', 'extra', 'extraRaw', ...SHAPE_KEYS]);
 
-/** What the caller has looked at already. */
+/** What the caller has already checked. */
 interface Seen {
   /** `timestamp` is in the canonical form. */
   readonly canonicalTime: boolean;
@@ -293,11 +297,11 @@ interface Seen {
 interface Field {
   readonly type: FieldType | undefined;
   readonly group: ReadonlyMap<string, Field> | undefined;
-  /** Short values that were found without a secret: most fields say the same few again and again. */
+  /** Short values found to hold no secret: most fields repeat a few values. */
   readonly clean: Set<string>;
-  /** False once it has had more values than are worth remembering. */
+  /** False once it had more values than are worth remembering. */
   repeats: boolean;
-  /** The value that joins the clean ones when the whole record is found clean. */
+  /** The value that joins the clean ones if the whole record is found clean. */
   next: string;
 }
 
@@ -306,21 +310,21 @@ const MAX_REMEMBERED_LENGTH = 32;
 const MAX_REMEMBERED = 64;
 
 /**
- * `text` is what `doc` was parsed from. A key given twice is in the text but not in the object: such a line is left to the
- * slow path, which keeps both values. With `duplicatesRefused` it is not looked for, since the sink takes no such text, and
- * is then sent what the slow path makes of it (Parser.reparse).
+ * `text` is what `doc` was parsed from. A key given twice is in the text but not in the object: such a line is left to the slow
+ * path, which keeps both values. With `duplicatesRefused` this is not checked: the sink refuses such a text, and is then sent
+ * what the slow path makes of it (Parser.reparse).
  */
 function createVerbatimCheck(
   masker: Masker,
   time: TimeParser,
   options: { duplicatesRefused: boolean },
 ): (text: string, doc: Json, seen: Seen) => boolean {
-  /** Catalogue fields whose own name leads to secrets; there may be some by the operator's keys. */
+  /** Do names of catalogue fields lead to secrets? The operator's keys may make them. */
   let ledByCatalogue = false;
   const fields = copy(FIELD_MAP);
-  /** The record's texts that have to be looked at, one a line; no secret that is found by its form goes over a line's end. */
+  /** The record's texts that have to be checked, one per line; no secret that is found by its form spans lines. */
   let texts = '';
-  /** Some key leads to secrets: only masking itself can tell. */
+  /** Some key leads to secrets, so only masking itself can tell. */
   let led = false;
   let fresh: Field[] = [];
 
@@ -374,7 +378,7 @@ function createVerbatimCheck(
   function matches(field: Field, value: unknown): boolean {
     const { type, group } = field;
     if (type !== undefined) {
-      // The common case by far, without the call.
+      // By far the most common case, handled without a call.
       if (typeof value === 'string' && (type === 'keyword' || type === 'text')) {
         const mayRepeat = field.repeats && value.length <= MAX_REMEMBERED_LENGTH;
         if (mayRepeat && field.clean.has(value)) return true;
@@ -407,7 +411,7 @@ function createVerbatimCheck(
     field.clean.clear();
   }
 
-  /** Takes note of all texts and keys in the value; false when it is deeper than the slow path would leave it. */
+  /** Collects all texts and keys in the value; false when it is nested more deeply than the slow path would leave it. */
   function gather(value: unknown, depth: number): boolean {
     if (typeof value === 'string') texts += `${value}\n`;
     if (typeof value !== 'object' || value === null) return true;
@@ -423,7 +427,7 @@ function createVerbatimCheck(
   return isVerbatim;
 }
 
-/** A key the fast path may leave alone: no dots to resolve, not blank, nothing that could be a prototype. */
+/** May the fast path leave this key alone: no dots to resolve, not blank, nothing that could be a prototype? */
 function isPlainKey(key: string): boolean {
   return key !== '' && !key.includes('.') && key.charCodeAt(0) !== 95 && key.length <= 256 && key.trim() !== '';
 }

@@ -1,6 +1,6 @@
 // Levels and times, whatever producers call them and however they write them: npm and syslog levels, numbers of many scales, any
-// case; ISO dates and epochs. Guarantee: a number of no known scale is never taken for an error; what cannot be read is undefined,
-// nothing is guessed.
+// case; ISO dates and epochs. Guarantee: a number of no known scale never counts as an error; what cannot be read is undefined,
+// and nothing is guessed.
 import { ExactNumber } from './json.ts';
 
 const ERROR_LEVELS = new Set([
@@ -30,7 +30,7 @@ const ALIASES: ReadonlyMap<string, string> = new Map([
   ['dbug', 'debug'],
 ]);
 
-/** Numbers by the name that stands for them: the name of the nearest number below, or exactly that one. */
+/** A scale of numbered levels: a number has the name of the highest step that does not exceed it. */
 interface LevelScale {
   readonly least: number;
   readonly most: number;
@@ -56,7 +56,7 @@ export const LEVEL_SCALES = {
     [6, 'info'],
     [7, 'debug'],
   ),
-  /** https://getpino.io/#/docs/api?id=logger-levels, the same for Bunyan; levels of one's own lie between. */
+  /** https://getpino.io/#/docs/api?id=logger-levels, the same for Bunyan; custom levels lie between. */
   pino: scale(69, [10, 'trace'], [20, 'debug'], [30, 'info'], [40, 'warn'], [50, 'error'], [60, 'fatal']),
   /** Python's `logging`: 50 is CRITICAL. */
   python: scale(59, [10, 'debug'], [20, 'info'], [30, 'warning'], [40, 'error'], [50, 'critical']),
@@ -83,7 +83,7 @@ export const LEVEL_SCALES = {
 } as const satisfies Record<string, LevelScale>;
 export type LevelScaleName = keyof typeof LEVEL_SCALES;
 
-/** Numbers that only one scale has, so that they speak for themselves: pino's tens, the upper levels of Java. */
+/** Numbers that only one scale has, so they are unambiguous: pino's tens, the upper levels of Java. */
 const UNMISTAKABLE: ReadonlyMap<number, string> = new Map([
   [10, 'trace'] as const,
   ...LEVEL_SCALES.pino.steps.slice(1),
@@ -100,8 +100,8 @@ export function isErrorLevel(level: unknown): boolean {
 }
 
 /**
- * A lower-case level name; undefined for values that are no level, and for numbers that `scale` (or, without one, every
- * scale but one) does not have.
+ * A lower-case level name; undefined for values that are not a level, for numbers outside `scale` and, without a scale, for
+ * ambiguous numbers.
  */
 export function normaliseLevel(level: unknown, scale?: LevelScaleName): string | undefined {
   if (level instanceof ExactNumber) return normaliseLevel(level.value, scale);
@@ -111,7 +111,7 @@ export function normaliseLevel(level: unknown, scale?: LevelScaleName): string |
   const text = level.replace(COLOUR, '').trim().toLowerCase();
   if (/^\d{1,4}$/.test(text)) return normaliseLevel(Number(text), scale) ?? text;
   if (text === '') return undefined;
-  // slog writes what lies between its levels as ERROR+2.
+  // slog writes levels between its own as ERROR+2.
   const name = /^([a-z]+)[+-]\d{1,3}$/.exec(text)?.[1] ?? text;
   return ALIASES.get(name) ?? name;
 }
@@ -137,7 +137,6 @@ export const NORMAL_LEVELS: ReadonlySet<string> = new Set([
 ]);
 
 // ---- times ----
-// Event times. In: whatever a producer put into its time field; out: milliseconds since the epoch, or undefined.
 
 const DAY_MS = 86_400_000;
 /** First and last millisecond that ISO 8601 writes with four year digits, which is all Elasticsearch's date takes. */
@@ -145,20 +144,21 @@ const MIN_MS = Date.parse('0000-01-01T00:00:00.000Z');
 const MAX_MS = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
 const ISO_LIKE =
   /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)? ?(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?$/i;
-/** What the mapping's `strict_date_optional_time` surely takes; Elasticsearch knows no hour 24 and no zone beyond 18:00. */
+/** What the mapping's `strict_date_optional_time` certainly accepts; Elasticsearch knows no hour 24 and no zone beyond 18:00. */
 const SERVER_DATE =
   /^\d{4}-\d\d-\d\d(?:T(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?(?:Z|[+-](?:(?:0\d|1[0-7]):[0-5]\d|18:00))?)?$/;
 /** No time is longer. */
 const MAX_TEXT = 64;
-/** Epoch times by size: seconds below, milliseconds up to the year 9999, microseconds below, nanoseconds. */
+/**
+ * Epoch times by size: seconds below LEAST_MILLIS, then milliseconds up to the year 9999, then microseconds, then nanoseconds.
+ */
 const LEAST_MILLIS = 1e11;
 const LEAST_NANOS = 1e17;
 
 export interface TimeParser {
   /**
-   * ISO 8601 (without a zone it is read as UTC), or an epoch time in seconds, milliseconds, microseconds or nanoseconds,
-   * told apart by its size and also read from text. Undefined for everything else, impossible dates such as 30 February
-   * included.
+   * ISO 8601 (without a zone it is read as UTC), or an epoch time in seconds, milliseconds, microseconds or nanoseconds, told
+   * apart by size; numbers in a text count too. Undefined for everything else, impossible dates such as 30 February included.
    */
   parse(value: unknown): number | undefined;
   /** The canonical 24-character form `2026-11-24T08:00:00.000Z`. */
@@ -167,14 +167,14 @@ export interface TimeParser {
   day(ms: number): string;
 }
 
-/** A parser that remembers the last minute and day it met, because log lines arrive in runs of the same minute. */
+/** A parser that remembers the last minute and day it saw, because log lines arrive in runs of the same minute. */
 export function createTimeParser(): TimeParser {
   let minuteText = '';
   let minuteMs = 0;
   let dayNumber = Number.NaN;
   let dayText = '';
 
-  /** The form every Winston timestamp has: 24 characters, milliseconds, Z. */
+  /** The form of every Winston timestamp: 24 characters, milliseconds, Z. */
   function canonical(text: string): number | undefined {
     const seconds = digits(text, 17, 2);
     const millis = digits(text, 20, 3);
@@ -225,19 +225,19 @@ export function createTimeParser(): TimeParser {
   };
 }
 
-/** Of a text that `parse` took: is it already written the way `iso` would write it? */
+/** For a text that `parse` accepted: is it already written as `iso` would write it? */
 export function isCanonical(text: string): boolean {
   return (
     text.length === 24 &&
     text.charCodeAt(10) === 84 &&
     text.charCodeAt(19) === 46 &&
     text.charCodeAt(23) === 90 &&
-    // The one other time of this form: hour 24.
+    // One other time has this form: hour 24.
     (text.charCodeAt(11) !== 50 || text.charCodeAt(12) !== 52)
   );
 }
 
-/** Of a value that `parse` took: will Elasticsearch take it too (`strict_date_optional_time||epoch_millis`)? */
+/** For a value that `parse` accepted: will Elasticsearch accept it too (`strict_date_optional_time||epoch_millis`)? */
 export function isServerDate(value: unknown): boolean {
   if (typeof value === 'number') return Number.isInteger(value) && value >= LEAST_MILLIS && value <= MAX_MS;
   return SERVER_DATE.test(value as string);

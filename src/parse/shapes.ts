@@ -1,10 +1,10 @@
-// What other loggers write, one short entry each: how a record of theirs is told, and which of its values are ours.
-// normalise.ts works from this table; docs/shapes.md is made of it; LINE_FORMATS there does the same for lines that are not JSON.
+// What other loggers write, one short entry each: how their records are recognised, and which values belong in which of our
+// fields. normalise.ts works from this table, and docs/shapes.md is generated from it. LINE_FORMATS in normalise.ts does the same
+// for lines that are not JSON.
 //
-// To teach it another logger: add an entry with a line of it as `example`, run `npm run generate`, and read what became of
-// the line in docs/shapes.md. A path such as `log.level` finds the nested value as well as the key with a dot in it.
-// Nothing an entry does can lose a value: what is not moved stays where it was, what finds its new place taken goes to
-// `extra`.
+// To add another logger, add an entry with one of its lines as `example`, run `npm run generate`, and see in docs/shapes.md what
+// became of the line. A path such as `log.level` finds the nested value as well as the key with a dot in it. No entry can lose a
+// value: what is not moved stays where it was, and what finds its new place taken goes to `extra`.
 import { EVENTS } from '../core/catalogue.ts';
 import { isObject } from './json.ts';
 import type { LevelScaleName } from './scalars.ts';
@@ -17,35 +17,37 @@ export interface Shape {
   readonly example: string;
   /** Top-level keys; every record of this shape has one of them. */
   readonly keys: readonly string[];
-  /** Is this record one? Default: every record with one of the keys. */
+  /** Does this record have the shape? Default: every record with one of the keys does. */
   readonly is?: (doc: Json) => boolean;
   /** Groups whose contents belong to the top level. */
   readonly unfold?: readonly string[];
-  /** Where the level stands, best first; `level` and the usual names are tried after these. */
+  /** Where the level is, best first; `level` and the usual names are tried after these. */
   readonly level?: readonly string[];
   /** What a number means as a level. */
   readonly scale?: LevelScaleName;
   /** The level of a record that gives none. */
   readonly silent?: string;
-  /** Where the message stands when there is no `message`. */
+  /** Where the message is when there is no `message`. */
   readonly message?: readonly string[];
-  /** Where the event time stands when there is no readable `timestamp` or `@timestamp`; any form and unit that time.ts reads. */
+  /**
+   * Where the event time is when there is no readable `timestamp` or `@timestamp`; in any form and unit that scalars.ts reads.
+   */
   readonly time?: readonly string[];
-  /** Other values: where they stand -> where they belong. */
+  /** Other values: where they are -> where they belong. */
   readonly moves?: Readonly<Record<string, string>>;
   /**
-   * A wrapper around what somebody else wrote: a JSON document in its message is the record, and the wrapper's own fields
-   * fill gaps. `always`, also when the wrapper has a level, which then says nothing about the message.
+   * A wrapper around what somebody else wrote: a JSON document in its message is the record, and the wrapper's own fields fill
+   * gaps. `always`: even when the wrapper has a level, which then says nothing about the message.
    */
   readonly wraps?: 'without a level' | 'always';
-  /** Changes the record's build before everything else; the result is a new object. */
+  /** Rebuilds the record before anything else is done; returns a new object. */
   readonly rebuild?: (doc: Json) => Json;
 }
 
 const isText = (value: unknown): value is string => typeof value === 'string';
 const has = (doc: Json, ...keys: string[]): boolean => keys.some((key) => doc[key] !== undefined);
 
-/** In the order they are applied; a record may be of several. */
+/** In the order in which they are applied; a record may have several shapes. */
 export const SHAPES: readonly Shape[] = [
   // Wrappers: what runs containers and ships logs.
   {
@@ -511,7 +513,10 @@ function openTelemetryMoves(attributes: string, ...resources: string[]): Record<
   return moves;
 }
 
-/** The one log record of an OTLP line with its resource. Of several the most severe tells level, message and time. */
+/**
+ * The single log record of an OTLP line, with its resource. If there are several, the most severe supplies level, message and
+ * time.
+ */
 function fromOtlp(doc: Json): Json {
   const scopes = objects(doc.resourceLogs).flatMap((resource) =>
     objects(resource.scopeLogs).map((scope) => ({ resource, scope })),
@@ -551,7 +556,7 @@ function withPlainAttributes(doc: Json): Json {
   return plain;
 }
 
-/** The list itself when it is none of attributes, or has a key twice. */
+/** The list itself when it is not a list of attributes, or has a key twice. */
 function plainAttributes(list: readonly unknown[]): unknown {
   const plain: Json = Object.create(null);
   for (const item of list) {

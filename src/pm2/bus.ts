@@ -1,18 +1,18 @@
-// What PM2 says, read only. In: the sockets of a PM2 home: `pub.sock`, its event bus, and `rpc.sock`, which answers
-// questions. Out: chosen events with their data; applications with the states of their processes. Guarantee: nothing is
-// changed, the one thing sent is the question for the list; the bus comes back by itself when PM2 does; a broken or
-// over-long message ends the connection, never the process; a list comes in time, or an error does.
+// What PM2 says; it is only read. In: the sockets of a PM2 home: `pub.sock`, its event bus, and `rpc.sock`, which answers
+// questions. Out: chosen events with their data; applications with the states of their processes. Guarantee: nothing is changed,
+// and only the question for the list is ever sent; the bus reconnects by itself when PM2 returns; a broken or over-long message
+// ends the connection, never the process; the list, or an error, comes in time.
 //
-// The wire is axon's over AMP: one byte with version (high half) and number of arguments (low half), then each argument as a
-// 32-bit big-endian length and its bytes; `s:` begins a text, `j:` a JSON value. A publisher sends [event, data] to whoever
-// is connected. A question is a JSON value and an id, the answer a JSON value, `{ args: [list] }` or `{ error }`, and the
-// same id. Written here, since the client on offer (pm2-axon 4.0.1, last of 2024) rests on Node's deprecated `new Buffer`
-// and would bring four packages for these few lines.
+// The wire format is axon over AMP: one byte with version (high half) and number of arguments (low half), then each argument as a
+// 32-bit big-endian length and its bytes; `s:` begins a text, `j:` a JSON value. A publisher sends [event, data] to whoever is
+// connected. A question is a JSON value and an id, the answer a JSON value, `{ args: [list] }` or `{ error }`, and the same id.
+// Written here because the existing client (pm2-axon 4.0.1, last released in 2024) relies on Node's deprecated `new Buffer` and
+// would bring four packages in place of these few lines.
 import { connect, type Socket } from 'node:net';
 import { backoffMs, type Clock, within } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 
-/** An application's log lines travel on the bus too; a longer message is no event we want. */
+/** An application's log lines travel on the bus too; a longer message is not an event we want. */
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 const BACKOFF = { firstMs: 500, maxMs: 15_000 };
 
@@ -26,7 +26,7 @@ interface BusOptions {
 interface BusDeps {
   readonly clock: Clock;
   onEvent(name: string, data: unknown): void;
-  /** At each connection, and at each loss of one or first failure to get one. */
+  /** Called at each connection, at each loss of one, and at the first failure to get one. */
   onState(state: { readonly connected: boolean; readonly reason?: string }): void;
 }
 
@@ -76,9 +76,9 @@ export function followBus(options: BusOptions, deps: BusDeps): () => void {
   };
 }
 
-// --- The wire ---
+// ---- the wire ----
 
-/** Takes the bytes of one connection in whatever pieces. @throws Error for what is no such message. */
+/** Takes the bytes of one connection, in whatever pieces. @throws Error for what is not a message of the bus */
 export function createBusReader(
   events: readonly string[],
   onEvent: (name: string, data: unknown) => void,
@@ -91,11 +91,11 @@ export function createBusReader(
   });
 }
 
-/** The same for any socket of PM2's: its messages with their arguments, unread. */
+/** The same for any socket of PM2: its messages with their arguments, not yet decoded. */
 function createFrameReader(onFrame: (args: readonly Buffer[]) => void): (bytes: Buffer) => void {
   const parts: Buffer[] = [];
   let held = 0;
-  /** Bytes without which looking again is of no use. */
+  /** How many bytes it takes before looking again makes sense. */
   let needed = 1;
 
   return (bytes) => {
@@ -117,7 +117,7 @@ function createFrameReader(onFrame: (args: readonly Buffer[]) => void): (bytes: 
   };
 }
 
-/** The first message, or how many bytes it takes at least to tell. */
+/** The first message, or the least number of bytes it takes to tell. */
 function messageIn(buffer: Buffer): { readonly args: readonly Buffer[]; readonly length: number } | number {
   const meta = buffer[0];
   if (meta === undefined) return 1;
@@ -136,7 +136,7 @@ function messageIn(buffer: Buffer): { readonly args: readonly Buffer[]; readonly
   return { args, length: at };
 }
 
-/** @throws SyntaxError for JSON that is none */
+/** @throws SyntaxError for invalid JSON */
 function argumentValue(argument: Buffer): unknown {
   const kind = argument.toString('latin1', 0, 2);
   if (kind === 's:') return argument.toString('utf8', 2);
@@ -144,14 +144,14 @@ function argumentValue(argument: Buffer): unknown {
   return argument;
 }
 
-// --- PM2's own list of what it runs ---
+// ---- PM2's own list of what it runs ----
 
-/** States of an application's processes as PM2 has them: `online`, `stopped`, `errored`, `launching` and so on. */
+/** The states of each application's processes, in PM2's words: `online`, `stopped`, `errored`, `launching` and so on. */
 export type ProcessList = ReadonlyMap<string, readonly string[]>;
 
 const ID = 'logpipe:0';
 
-/** @throws Error when PM2 does not answer within `timeoutMs`, or with something else than its list */
+/** @throws Error when PM2 does not answer within `timeoutMs`, or with something other than its list */
 export function readProcessList(socketPath: string, timeoutMs: number): Promise<ProcessList> {
   const socket = connect(socketPath);
   const answered = new Promise<ProcessList>((resolve, reject) => {

@@ -1,6 +1,6 @@
-// PM2's single events -> what happened. In: events of the bus, several for each process. Out: one happening per application and
-// kind, once PM2 has been quiet about it for a moment. Guarantee: what PM2 was asked to do is never called a crash, nor a crash a
-// stop; what an application says is masked; whatever comes on the bus, nothing throws.
+// Turns PM2's single events into what happened. In: events of the bus, several for each process. Out: one happening per
+// application and kind, once PM2 has been quiet about it for a moment. Guarantee: what PM2 was asked to do is never called a
+// crash, nor a crash a stop; what an application says is masked; nothing throws, whatever comes on the bus.
 import type { Clock } from '../core/clock.ts';
 import { visible } from '../core/safe-json.ts';
 import { MASK } from '../core/secrets/mask.ts';
@@ -16,9 +16,9 @@ export const PM2_KINDS = ['start', 'restart', 'reload', 'stop', 'error', 'overli
  */
 export type Pm2Kind = (typeof PM2_KINDS)[number];
 
-/** What happened to an application: the contract between watching and telling. */
+/** What happened to an application: the contract between watching and notifying. */
 export interface Happening {
-  /** Name of the application; of PM2 itself `PM2`. */
+  /** Name of the application; `PM2` for PM2 itself. */
   readonly app: string;
   readonly kind: Pm2Kind;
   readonly atMs: number;
@@ -26,33 +26,33 @@ export interface Happening {
   readonly processes: readonly string[];
   /** One sentence for people. */
   readonly message: string;
-  /** The state that `overlimit` and `daemonLost` began has ended. */
+  /** Set when the state that `overlimit` or `daemonLost` began has ended. */
   readonly ended?: true;
-  /** What is known of it, for the message's metadata. */
+  /** What is known about it, for the message's metadata. */
   readonly facts: Readonly<Record<string, string | number>>;
 }
 
-/** Of PM2 itself. */
+/** The name that stands for PM2 itself. */
 export const DAEMON = 'PM2';
 
 interface LifecycleOptions {
-  /** A failing application's events are told when none has come for this long, ms. */
+  /** A failing application's events are reported when none has come for this long, ms. */
   readonly quietMs: number;
-  /** Applications known to be down from before. */
+  /** Applications that are known to have been down before. */
   readonly down?: readonly string[];
 }
 
 export interface Lifecycle {
   take(name: string, data: unknown): void;
-  /** Applications that PM2 has given up and nothing has ended since. */
+  /** Applications that PM2 has given up, as long as that has not ended. */
   down(): readonly string[];
   /**
-   * PM2's list says what the bus has not: what is not down any more, or not there at all, has ended; what PM2 had given up before
-   * anybody listened is down.
-   * @returns false when it speaks of an application that is being told of at this moment: to be looked at again
+   * Takes from PM2's list what the bus did not say: what is no longer down, or not in the list at all, has ended; what PM2 gave
+   * up before anybody listened is down.
+   * @returns false when it names an application whose events are being gathered at this moment: call it again later
    */
   compare(list: ProcessList): boolean;
-  /** Tells at once what is being gathered. */
+  /** Reports at once what is being gathered. */
   flush(): void;
 }
 
@@ -75,13 +75,13 @@ interface Gathered {
 }
 
 const ASKED: readonly Asked[] = ['start', 'restart', 'reload', 'stop'];
-/** And after this long in any case. */
+/** They are reported after this long in any case. */
 const LONGEST_MS = 10_000;
-/** What was asked for is not urgent, and workers that end in order take their time: a reload of many is one message. */
+/** What somebody asked for is not urgent, and workers that end one by one take their time: a reload of many is one message. */
 const CALM_FACTOR = 5;
 const LONGEST_CALM_MS = 60_000;
 const MAX_APPS = 1_000;
-/** As PM2 calls a process that it does not start any more. One that was stopped by hand is `stopped`. */
+/** PM2's state of a process that it no longer starts. One that was stopped by hand is `stopped`. */
 const GIVEN_UP = 'errored';
 const MAX_EXCEPTION = 500;
 
@@ -89,14 +89,14 @@ export function createLifecycle(
   options: LifecycleOptions,
   deps: {
     readonly clock: Clock;
-    /** Applied to what an application says, before it is cut: a cut hides what a secret is known by. */
+    /** Applied to what an application says before that is cut: a cut may remove what a secret is recognised by. */
     readonly mask: (text: string) => string;
     onHappening(happening: Happening): void;
   },
 ): Lifecycle {
   const { clock, onHappening } = deps;
   const apps = new Map<string, Gathered>();
-  /** Processes that PM2 is ending: it says `exit` once before and once after. */
+  /** Processes that PM2 is ending: it sends `exit` once before and once after. */
   const ending = new Set<string>();
   /** Applications PM2 has given up. */
   const down = new Set<string>(options.down);
@@ -180,7 +180,7 @@ export function createLifecycle(
     compare(list) {
       for (const app of [...down]) {
         const end = endOf(app, list.get(app) ?? []);
-        // What is being told at this moment is newer than the list.
+        // What is being gathered at this moment is newer than the list.
         if (end === undefined || apps.has(app)) continue;
         down.delete(app);
         onHappening({
@@ -207,7 +207,7 @@ export function createLifecycle(
   };
 }
 
-/** Undefined while it is not over: one process that PM2 has given up is enough, and one that is being started says nothing yet. */
+/** Undefined while it goes on: one process that PM2 has given up is enough, and one that is being started proves nothing yet. */
 function endOf(app: string, states: readonly string[]): string | undefined {
   if (states.length === 0) return `${app} is not in PM2’s list any more: it was deleted`;
   if (states.includes(GIVEN_UP)) return undefined;
@@ -257,7 +257,7 @@ function happeningsOf(app: string, gathered: Gathered, recovered: boolean): Happ
     for (const id of processes) explained.add(id);
     add(kind, processes, `${count(processes)} of ${app}: ${kind} was asked for`);
   }
-  // PM2 ends processes by itself too, and says no more than that.
+  // PM2 also ends processes by itself, and does not say why.
   const others = new Set([...ended].filter((id) => !explained.has(id)));
   const replaced = new Set([...others].filter((id) => online.has(id)));
   const gone = new Set([...others].filter((id) => !online.has(id)));
@@ -269,13 +269,13 @@ function happeningsOf(app: string, gathered: Gathered, recovered: boolean): Happ
   return found;
 }
 
-/** A program that is not to be restarted and succeeded: a job that is done. */
+/** A program that is not meant to be restarted, and succeeded: its job is done. */
 function cameToItsEnd(subject: unknown): boolean {
   const { autorestart, exit_code: exitCode } = object(subject);
   return (autorestart === false || autorestart === 'false') && exitCode === 0;
 }
 
-/** PM2 gives a process that a signal ended the code 0. */
+/** PM2 reports code 0 for a process that a signal ended. */
 function exitText({ exitCode }: Gathered): string {
   if (exitCode === undefined) return '';
   return exitCode === 0 ? ' (exit code 0: a signal, or the end of the program)' : ` (exit code ${exitCode})`;

@@ -1,4 +1,4 @@
-// The `pm2` section: which happenings under PM2 are told, and how urgently. In: YAML. Out: Pm2Config, frozen.
+// The `pm2` section: which events under PM2 are reported, and how urgently. In: YAML. Out: Pm2Config, frozen.
 import { readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -35,7 +35,7 @@ export const pm2Section = {
       maximum: 86_400_000,
       default: 600_000,
       description:
-        'Between two messages of one kind about one application (P1: half of it); what is held back is counted.',
+        'Least time between two messages of one kind about one application (P1: half of this); what is held back is counted.',
     },
     quietMs: {
       type: 'integer',
@@ -43,11 +43,11 @@ export const pm2Section = {
       maximum: 10_000,
       default: 2_000,
       description:
-        'A message about a failure goes out when the application’s events have paused this long (at most 10 s after the first), one about anything else after five times as long (at most 60 s): a reload of many workers is one message.',
+        'A message about a failure is sent when the application’s events have paused for this long (at most 10 s after the first), one about anything else after five times as long (at most 60 s), so that a reload of many workers is one message.',
     },
     priorities: {
       type: 'object',
-      description: 'Priority of each kind of happening, which decides where it is sent; `none` for nowhere.',
+      description: 'Priority of each kind of event, which decides where it is sent; `none` for nowhere.',
       additionalProperties: false,
       default: {},
       properties: Object.fromEntries(
@@ -72,7 +72,7 @@ export function pm2Home(config: Pick<Pm2Config, 'home'>): string {
   return config.home ?? join(homedir(), '.pm2');
 }
 
-/** Does it look as if PM2 had ever run there? @throws LogpipeError LOGPIPE_CONFIG_INVALID for a folder that cannot be used */
+/** Does PM2 seem to have run there at some time? @throws LogpipeError LOGPIPE_CONFIG_INVALID for a folder that cannot be used */
 export function hasRunIn(home: string): boolean {
   let names: string[];
   try {
@@ -80,7 +80,7 @@ export function hasRunIn(home: string): boolean {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     const what =
-      code === 'ENOENT' ? 'does not exist' : code === 'ENOTDIR' ? 'is no folder' : `cannot be read (${code})`;
+      code === 'ENOENT' ? 'does not exist' : code === 'ENOTDIR' ? 'is not a folder' : `cannot be read (${code})`;
     throw new LogpipeError(
       'LOGPIPE_CONFIG_INVALID',
       `pm2.home: ${home} ${what}; name PM2's folder with --home, pm2.home or PM2_HOME, as the user whose PM2 it is`,

@@ -1,8 +1,8 @@
-// PM2's bus -> people. In: the bus of one PM2, the channels of the configuration. Out: messages. Guarantee: reads only; PM2
-// may come and go; what is under way at the end is sent, as far as the channels take it. One message per application and
-// kind in a cooldown, and nothing is swallowed: what was held back is told, with its number, when the cooldown ends. The end
-// of a state reaches the channels that were told of its beginning, also by an earlier watcher: what is open is remembered in
-// a file.
+// From PM2's bus to people. In: the bus of one PM2, the channels of the configuration. Out: messages. Guarantee: it only reads;
+// PM2 may come and go; what is under way at the end is sent, as far as the channels accept it. There is one message per
+// application and kind in a cooldown, and nothing is swallowed: when the cooldown ends, a message says how much was held back.
+// The end of a state reaches the channels that were told of its beginning, even by an earlier watcher: open states are remembered
+// in a file.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -32,7 +32,7 @@ export interface Pm2Watch {
   stop(timeoutMs: number): Promise<boolean>;
 }
 
-/** A message on its way; `of`: channel and incident. */
+/** A message under way; `of`: its channel and incident. */
 interface UnderWay {
   readonly of: string;
   readonly incidentId: string;
@@ -40,15 +40,15 @@ interface UnderWay {
   readonly action: NotifyAction;
 }
 
-/** `pm2 update` takes PM2 away for some seconds. */
+/** During `pm2 update` PM2 is away for some seconds. */
 const LOST_AFTER_MS = 15_000;
 const POLL_MS = 50;
-/** What PM2 deletes after it has given it up is in its list alone. */
+/** When PM2 deletes an application it had given up, only its list shows that. */
 const COMPARE_MS = 15_000;
 const LIST_TIMEOUT_MS = 10_000;
 const MAX_TOLD = 1_000;
 
-/** @throws LogpipeError LOGPIPE_CONFIG_INVALID for a folder of PM2 that cannot be used, LOGPIPE_FORMAT_NEWER */
+/** @throws LogpipeError LOGPIPE_CONFIG_INVALID for a PM2 folder that cannot be used, LOGPIPE_FORMAT_NEWER */
 export function startPm2Watch(
   config: Pm2Config,
   options: Pick<MessagesOptions, 'environment' | 'host'> & { readonly stateFolder?: string },
@@ -56,13 +56,13 @@ export function startPm2Watch(
 ): Pm2Watch {
   const { clock, log, channels } = deps;
   const home = pm2Home(config);
-  // A typo must not page anybody: the folder is there, and where PM2 has never been it is not missed.
+  // A typo must not page anybody: the folder must exist, and PM2 is not missed where it has never run.
   let seen = hasRunIn(home);
   const open = createOpenStates(home, log, options.stateFolder, (name) => channels.has(name as ChannelName));
   let sent = 0;
-  /** Messages on their way, by entry. */
+  /** Messages under way, by entry. */
   const underWay = new Map<string, UnderWay>();
-  /** Incident and channel, where the channel took the beginning, or may have. */
+  /** Channel and incident, where the channel took the beginning or may have. */
   const told = new Set<string>();
   const dispatcher = createDispatcher(
     {},
@@ -80,7 +80,7 @@ export function startPm2Watch(
           open.ended(message.incidentId, message.channel);
         } else if (result.ok || result.doubtful || result.left !== undefined) remember(message);
         else if (!told.has(message.of)) {
-          // Whoever refused the beginning has no use for the end.
+          // A channel that refused the beginning has no use for the end.
           const ends = [...underWay].filter(([, { of, action }]) => of === message.of && action === 'resolve');
           for (const [end] of ends) underWay.delete(end);
           dispatcher.forget(ends.map(([end]) => end));
@@ -91,7 +91,7 @@ export function startPm2Watch(
   function remember({ of, incidentId, channel }: UnderWay): void {
     told.add(of);
     open.took(incidentId, channel);
-    // Most beginnings have no end: a restart is over when it is told.
+    // Most beginnings have no end: a restart is over when it is reported.
     const [oldest] = told;
     if (told.size > MAX_TOLD && oldest !== undefined) told.delete(oldest);
   }
@@ -106,7 +106,7 @@ export function startPm2Watch(
       send(notification, names) {
         const { incidentId, action } = notification;
         const waiting = new Set([...underWay.values()].map(({ of }) => of));
-        // An end goes where the beginning went, whatever the priority is by now.
+        // An end goes where the beginning went, whatever the priority is now.
         for (const channel of action === 'resolve' ? channels.keys() : names) {
           const of = `${channel}/${incidentId}`;
           if (action === 'resolve' && !told.has(of) && !waiting.has(of)) continue;
@@ -125,7 +125,7 @@ export function startPm2Watch(
     {
       clock,
       mask: deps.masker.text,
-      // Names and numbers come from the bus as well.
+      // Names and numbers come from the bus too.
       onHappening(happening) {
         messages.tell(deps.masker.value(happening) as Happening);
         if (happening.kind === 'overlimit' && !happening.ended) watchDown();
@@ -136,9 +136,9 @@ export function startPm2Watch(
   const socket = join(home, 'pub.sock');
   let stopped = false;
   let cancelCompare = () => {};
-  /** Connected, and PM2's list has not been read since. */
+  /** Connected, but PM2's list has not been read since. */
   let unread = false;
-  /** While something is down, and at each connection: what happened meanwhile is on no bus. */
+  /** Called at each connection, and while something is down: what happened in the meantime was not on the bus. */
   async function compare(): Promise<void> {
     cancelCompare();
     if (stopped || (!unread && lifecycle.down().length === 0)) return;
@@ -177,7 +177,7 @@ export function startPm2Watch(
         }
         unread = false;
         log.warn('PM2 cannot be watched; trying again', { socket, reason });
-        // Where it has never been it may yet come.
+        // Where it has never run, it may yet come.
         if (!seen) return;
         cancelLost = clock.after(LOST_AFTER_MS, () =>
           daemon(
@@ -208,11 +208,11 @@ export function startPm2Watch(
   };
 }
 
-// --- From happenings to messages ---
+// ---- from happenings to messages ----
 
 interface MessagesOptions extends Pick<Pm2Config, 'cooldownMs' | 'priorities'> {
   readonly environment: string;
-  /** Of this machine; two hosts' incidents must not become one. */
+  /** This machine's name: incidents of two hosts must not become one. */
   readonly host: string;
 }
 
@@ -222,15 +222,15 @@ interface MessagesDeps {
   readonly send: (notification: Notification, channels: readonly ChannelName[]) => void;
   /** Channels of a priority, configured ones only. */
   readonly channelsFor: (priority: 'P1' | 'P2' | 'P3') => readonly ChannelName[];
-  /** A state was told; its end has the same incident. */
+  /** A state was reported; its end will have the same incident. */
   readonly onBegin?: (state: Omit<OpenState, 'channels'>) => void;
 }
 
 export interface Messages {
-  /** States that were told by an earlier watcher: their end is told, and they are not told again. */
+  /** States that an earlier watcher reported: their end is reported, and their beginning not again. */
   resume(states: readonly OpenState[]): void;
   tell(happening: Happening): void;
-  /** Tells what is held back, and holds nothing back any more. */
+  /** Reports what is held back, and holds nothing back from then on. */
   close(): void;
 }
 
@@ -259,7 +259,7 @@ export function createMessages(options: MessagesOptions, deps: MessagesDeps): Me
 
   function say(happening: Happening, entry: Kept, reason: NotifyReason, held: number): void {
     const written = options.priorities[happening.kind];
-    // Its beginning was told by a watcher with another configuration.
+    // A watcher with another configuration has reported the beginning.
     const priority = written === 'none' && reason === 'all-resolved' ? 'P1' : written;
     if (priority === 'none') return;
     const notification = notificationOf({ ...options, priority, reason, held }, happening, entry, clock.now());
@@ -323,7 +323,7 @@ export function createMessages(options: MessagesOptions, deps: MessagesDeps): Me
   };
 }
 
-/** Lasts until it is said to have ended; the other kinds are over when they are told. */
+/** A state lasts until its end is reported; the other kinds are over when they are reported. */
 function isState(kind: Pm2Kind): boolean {
   return kind === 'overlimit' || kind === 'daemonLost';
 }
@@ -363,22 +363,22 @@ function notificationOf(
     incidentId,
     dedupKey: dedupKey(host, app, kind),
     action: ended ? 'resolve' : 'trigger',
-    // A repetition here is news, not a reminder.
+    // Here, a repetition is news, not a reminder.
     reason: reason === 'repeat' ? 'new-alerts' : reason,
     severity: severityOf(kind, priority),
     ...{ priority, title, message, metadata, atMs, environment, alerts: [alert], joined: [] },
   };
 }
 
-/** PagerDuty takes 255 characters. */
+/** PagerDuty accepts 255 characters. */
 function dedupKey(host: string, app: string, kind: Pm2Kind): string {
   const key = `logpipe/pm2/${host}/${app}/${kind}`;
   return key.length <= 255 ? key : `logpipe/pm2/${createHash('sha1').update(key).digest('hex')}`;
 }
 
-// --- What is open, for the next watcher ---
+// ---- open states, for the next watcher ----
 
-/** In the working folder, as a replay's. */
+/** In the working folder, like a replay's state. */
 const STATE_FOLDER = '.logpipe/pm2';
 
 interface OpenState {
@@ -391,19 +391,19 @@ interface OpenState {
 }
 
 interface OpenStates {
-  /** Of the watcher before this one. */
+  /** Those of the previous watcher. */
   readonly found: readonly OpenState[];
   began(state: Omit<OpenState, 'channels'>): void;
   took(incidentId: string, channel: string): void;
-  /** The channel has the end. */
+  /** The channel was told of the end. */
   ended(incidentId: string, channel: string): void;
 }
 
 /**
- * One JSON file, replaced as a whole, for this user alone; a folder that cannot be written is logged once and costs the
- * memory, nothing else.
- * @param home of the PM2 that is watched: each has a file of its own
- * @param isChannel whether there is such a channel now: what only others were told of, nobody here knows
+ * One JSON file, replaced as a whole, for this user alone. A folder that cannot be written is logged once; then only the memory
+ * across restarts is lost.
+ * @param home the home of the watched PM2: each has its own file
+ * @param isChannel whether there is such a channel now: states that only others were told of are dropped
  */
 function createOpenStates(
   home: string,
@@ -423,8 +423,7 @@ function createOpenStates(
       makePrivateFolder(folder, { own: true });
       writePrivateSync(path, `${JSON.stringify({ v: STATE_FORMAT, open: [...states.values()] })}\n`);
     } catch (error) {
-      if (!said)
-        log.warn('What is open cannot be remembered over a restart of the watcher', { path, reason: errorText(error) });
+      if (!said) log.warn('Open states cannot be saved for the next watcher', { path, reason: errorText(error) });
       said = true;
     }
   }
@@ -467,7 +466,7 @@ function load(path: string, log: Log): OpenState[] {
   } catch (error) {
     if (error instanceof LogpipeError) throw error;
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
-      log.warn('What was open before cannot be read', { path, reason: errorText(error) });
+      log.warn('The open states of the previous watcher cannot be read', { path, reason: errorText(error) });
     }
     return [];
   }

@@ -1,13 +1,13 @@
-// What both transports have in common: how they live with Winston's loggers. In: info objects of any number of loggers that
-// come and go. Out: calls of `take`. Guarantee: leaving one logger ends nothing; a level that a logger does not know, a
-// format that throws and an `exception` that is none cost no record; nothing throws into the caller.
+// What both transports share: how they live with Winston's loggers. In: info objects from any number of loggers, which come and
+// go. Out: calls of `take`. Guarantee: leaving one logger ends nothing; no record is lost to a level that the logger does not
+// know, a format that throws or an `exception` field that is not Winston's; nothing throws into the caller.
 import TransportStream from 'winston-transport';
 import { errorText } from '../core/errors.ts';
 import { type Info, LEVEL } from './call.ts';
 import { RECORD } from './log-record.ts';
 import { defaultLevel, type Levels, levelNamed, unknownLevel } from './options.ts';
 
-/** Tag of a record whose format threw: it is what the format was given. */
+/** Tag of a record whose format threw: the record is what the format was given. */
 export const FORMAT_FAILED = '_format_failed';
 
 /** As much of a Winston logger as is needed here. */
@@ -20,18 +20,18 @@ interface Source {
 }
 
 export interface AttachedOptions extends TransportStream.TransportStreamOptions {
-  /** Told when a logger has a level that its own levels do not have, and when `format` begins to throw. */
+  /** Called when a logger has a level that its own levels do not have, and when `format` begins to throw. */
   warn(message: string): void;
 }
 
 export abstract class AttachedTransport extends TransportStream {
-  /** The logger that was attached last; null when the last one has let go. Winston's own name. */
+  /** The logger that was attached last; null when the last one has removed it. Winston's own name. */
   declare parent: Source | null | undefined;
   readonly #sources = new Set<Source>();
   readonly #warn: (message: string) => void;
   /** The level asked for; undefined follows the logger's. */
   #wanted: string | undefined;
-  /** What `#wanted` and the logger's level came to, and of which names. */
+  /** What `#wanted` and the logger's level resolved to, and among which levels. */
   #resolved: { wanted: string; levels: Levels; level: string; severity: number } | undefined;
   #formatFails = false;
 
@@ -40,10 +40,10 @@ export abstract class AttachedTransport extends TransportStream {
     super(rest);
     this.#warn = warn;
     this.#wanted = level;
-    // A transport in many loggers has many listeners; that is no leak.
+    // A transport in many loggers has many listeners; that is not a leak.
     this.setMaxListeners(0);
     if (options.handleExceptions || options.handleRejections) makeRoomForHandlers();
-    // Winston's own listeners do their work once, and end the transport with the first logger that lets go of it.
+    // Winston's own listeners work only once, and end the transport with the first logger that removes it.
     const itsOwn = ['pipe', 'unpipe'].map((event) => [event, this.rawListeners(event)] as const);
     this.on('pipe', (source: unknown) => this.#attach(source as Source));
     this.on('unpipe', (source: unknown) => this.#detach(source as Source));
@@ -58,16 +58,16 @@ export abstract class AttachedTransport extends TransportStream {
   }
 
   static setLeast(transport: AttachedTransport, level: string | undefined): void {
-    // Winston's constructor sets it before there is anything to set.
+    // Winston's constructor sets the level before there is a field to hold it.
     if (!(#wanted in transport)) return;
     transport.#wanted = level;
     transport.#resolved = undefined;
   }
 
-  /** One record. `tag` is for its tags. Must not throw. */
+  /** Takes one record; `tag` is added to its tags. Must not throw. */
   protected abstract take(info: Info, tag?: string): void;
 
-  /** No logger has this transport any more; one may take it again. */
+  /** No logger has this transport any more; one may add it again. */
   protected abstract alone(): void;
 
   override log(info: Info, next: () => void): void {
@@ -102,7 +102,7 @@ export abstract class AttachedTransport extends TransportStream {
   }
 
   #accept(info: unknown): void {
-    // `false` is what a format gives that leaves a record out.
+    // A format returns `false` to leave a record out.
     if (typeof info !== 'object' || info === null || this.silent) return;
     const given = info as Info;
     if (given.exception === true && isCrash(given) && !this.handleExceptions) return;
@@ -115,7 +115,8 @@ export abstract class AttachedTransport extends TransportStream {
         this.#formatFails = false;
       }
     } catch (error) {
-      if (!this.#formatFails) this.#warn(`The transport's format throws (${errorText(error)}); records go without it.`);
+      if (!this.#formatFails)
+        this.#warn(`The transport's format throws (${errorText(error)}); records are sent without it.`);
       this.#formatFails = true;
       tag = FORMAT_FAILED;
     }
@@ -152,7 +153,7 @@ export abstract class AttachedTransport extends TransportStream {
     return (this as unknown as { levels?: Levels }).levels;
   }
 
-  /** The least severe level that is taken; undefined takes all. Asked for every record. */
+  /** The least severe level that is taken; undefined takes all. Called for every record. */
   #least(): { level: string; severity: number } | undefined {
     const levels = this.#levels();
     const wanted = this.#wanted ?? this.parent?.level;
@@ -172,7 +173,7 @@ export abstract class AttachedTransport extends TransportStream {
   }
 }
 
-// On the prototype: a property of its own with a getter makes every access to a transport slower.
+// On the prototype: an own property with a getter would slow down every access to a transport.
 Object.defineProperty(AttachedTransport.prototype, 'level', {
   get(this: AttachedTransport) {
     return AttachedTransport.leastOf(this);
@@ -183,17 +184,17 @@ Object.defineProperty(AttachedTransport.prototype, 'level', {
   configurable: true,
 });
 
-/** What Winston makes of an uncaught error; an application's own field `exception: true` is none. */
+/** Is this what Winston makes of an uncaught error? An application's own field `exception: true` is not. */
 export function isCrash(info: Info): boolean {
   return (info.exception === true || info.rejection === true) && (info[RECORD] !== undefined || isOfHandler(info));
 }
 
-/** Has it the fields that Winston's handlers put beside an uncaught error? */
+/** Does it have the fields that Winston's handlers add to an uncaught error? */
 export function isOfHandler(info: Info): boolean {
   return (info.exception === true || info.rejection === true) && info.trace !== undefined && info.os !== undefined;
 }
 
-/** Each logger that handles exceptions listens to the process; Node takes more than ten for a leak. */
+/** Each logger that handles exceptions listens to the process; Node warns of a leak at more than ten. */
 function makeRoomForHandlers(): void {
   const most = process.getMaxListeners();
   const used = Math.max(process.listenerCount('uncaughtException'), process.listenerCount('unhandledRejection'));

@@ -1,7 +1,7 @@
 // What the transport asks Kafka's brokers. In: its settings. Out: the topic's partitions, producer ids, produce requests in
-// Kafka's own format. Guarantee: that of core/kafka/broker-connections.ts; credentials that go over the network unencrypted are
-// warned of; the same records give the same batch but for the headers that tell a first attempt from a later one; a batch that
-// was long on its way does not count as a wrong clock of this host once one quick answer has shown that the clock is right.
+// Kafka's own format. Guarantee: that of core/kafka/broker-connections.ts; a warning when credentials go over the network
+// unencrypted; the same records give the same batch, except for the headers that tell a first attempt from a later one; once one
+// quick answer has shown that this host's clock is right, a batch that is long on its way does not make it look wrong.
 
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
@@ -15,7 +15,7 @@ import type { ShipRecord } from './log-record.ts';
 import type { Compression, TransportSettings } from './options.ts';
 
 export interface Brokers extends Pick<BrokerConnections, 'busy' | 'connect' | 'destroy' | 'disconnect' | 'giveUp'> {
-  /** As BrokerConnections.partitions, of the transport's topic. */
+  /** Like BrokerConnections.partitions, for the transport's topic. */
   partitions(): Promise<readonly Partition[]>;
   producerId(): Promise<ProducerId>;
   /**
@@ -25,21 +25,21 @@ export interface Brokers extends Pick<BrokerConnections, 'busy' | 'connect' | 'd
   produce(nodeId: number, batches: readonly PartitionBatch[]): Promise<ReadonlyMap<number, number>>;
 }
 
-/** How long a broker may wait for its replicas: shorter than anybody waits for its answer. */
+/** How long a broker may wait for its replicas: shorter than anybody waits for the broker's answer. */
 const REPLICAS_TIMEOUT_MS = 10_000;
 
 export function createBrokers(
   settings: TransportSettings,
   deps: {
     warn(source: 'kafkajs', message: string): void;
-    /** Once, before the first connection: something that must be seen. */
+    /** Called once, before the first connection, with something that must be seen. */
     warnLoudly(message: string): void;
     /** Wall clock in ms. */
     now?: (() => number) | undefined;
   },
 ): Brokers {
   const { now = Date.now } = deps;
-  /** By broker: of several the clocks differ. */
+  /** One for each broker: their clocks differ. */
   const clocks = new Map<number, OwnClock>();
   const inClear = clearTextBroker(settings);
   const connections = createBrokerConnections(settings, {
@@ -94,7 +94,7 @@ export function createBrokers(
   };
 }
 
-/** The first broker on another machine that would get credentials without TLS. */
+/** The first broker on another machine that would receive credentials without TLS. */
 function clearTextBroker({ brokers, sasl, ssl }: TransportSettings): string | undefined {
   if (sasl === undefined || ssl !== false) return undefined;
   return brokers.find(
@@ -107,14 +107,14 @@ function clearTextBroker({ brokers, sasl, ssl }: TransportSettings): string | un
 // https://kafka.apache.org/documentation/#recordbatch (message format 2), https://kafka.apache.org/protocol#The_Messages_Produce
 // kafkajs builds every record from a dozen small buffers, more than half of the CPU time of a log line.
 
-/** Whom the broker knows the numbers of a partition's records from. */
+/** The producer in whose name a partition's records are numbered. */
 export interface ProducerId {
   /** 64 bits, as a decimal text. */
   readonly id: string;
   readonly epoch: number;
 }
 
-/** What one partition gets with one request. */
+/** What one request brings to one partition. */
 export interface PartitionBatch {
   readonly partition: number;
   readonly records: readonly ShipRecord[];
@@ -132,7 +132,7 @@ const RESENT = '\x0cresent\x021';
 const CLOCK_RIGHT = '\x0aclock\x0aright';
 /** Records that waited longer were logged by a clock that may have been set since. */
 const MAX_WAIT_MS = 60_000;
-/** Length, attributes, time, offset, the lengths of key and value, at most. */
+/** Length, attributes, time, offset, the lengths of key and value: their greatest size. */
 const FIXED_BYTES = 5 + 1 + 1 + 5 + 5 + 5;
 /** A record batch without its records; its checksum covers what comes after the first 21 bytes. */
 const BATCH_HEADER = 61;
@@ -147,7 +147,7 @@ interface ProduceOptions {
   readonly timeoutMs: number;
   /** Wall clock. */
   readonly nowMs: number;
-  /** The wall clock is known to be right: a batch that is long on its way is no sign of the contrary. */
+  /** The wall clock is known to be right: a batch that is long on its way does not prove otherwise. */
   readonly isClockRight?: boolean;
 }
 
@@ -276,26 +276,29 @@ function varintSize(value: number): number {
 
 // ---- does this host's clock agree with a broker's? ----
 
-// As far as answers prove it: from when a batch was sent and answered, by this host's clocks, and when the broker wrote it, by its
-// own. Nothing is concluded from a slow answer, nor over a step of this host's clock.
+// Answers prove it: a batch was sent and answered at times of this host's clock, and written in between at a time of the
+// broker's. A slow answer proves nothing, nor does one across a step of this host's clock.
 
 interface OwnClock {
-  /** By this host's clocks; to be given back with the answer. */
+  /** Now, by this host's clocks; to be handed back with the answer. */
   moment(): Moment;
-  /** A batch that left at `sent`, for the first time, was answered just now. @param writtenMs the broker's time; -1: it does not say */
+  /**
+   * A batch that left at `sent`, for the first time, was answered just now. @param writtenMs the broker's time; -1 when the
+   * broker does not say
+   */
   answered(sent: Moment, writtenMs: number): void;
-  /** It is right to two seconds, and has not been set since that was known. */
+  /** It is right to within two seconds, and has not been set since that was proved. */
   isRight(): boolean;
 }
 
-/** From an error of this size on logpipe corrects event times (source/kafka/record-batch.ts). */
+/** From an error of this size on, logpipe corrects event times (source/kafka/record-batch.ts). */
 const RIGHT_MS = 2_000;
 
 export function createOwnClock(clock: Clock): OwnClock {
   let proof: Moment | undefined;
 
   const moment = () => momentOf(clock);
-  /** How far the wall clock was set between them. */
+  /** By how much the wall clock was set in between. */
   const setBy = (from: Moment, to: Moment) => Math.abs(to.wallMs - from.wallMs - (to.monotonicMs - from.monotonicMs));
 
   return {
@@ -303,7 +306,7 @@ export function createOwnClock(clock: Clock): OwnClock {
     answered(sent, writtenMs) {
       const answered = moment();
       if (writtenMs < 0 || setBy(sent, answered) > STEP_MS) return;
-      // It was written after it was sent and before it was answered: what the clock is behind lies between these two.
+      // It was written after it was sent and before it was answered: how far this clock is behind lies between these two.
       const [least, most] = [writtenMs - answered.wallMs, writtenMs - sent.wallMs];
       if (least > -RIGHT_MS && most < RIGHT_MS) proof = answered;
       else if (least >= RIGHT_MS || most <= -RIGHT_MS) proof = undefined;

@@ -1,8 +1,7 @@
-// What one logging call says. In: the arguments as the application gave them, or the info object that Winston's own methods
-// and formats have made of them. Out: the fields of the record. Guarantee: no argument vanishes, and none replaces the level
-// or the message. Objects are metadata, left to right; of two values for one field the first has it, further ones are in
-// `extra`. The first error is `error`. What is no object fills the `%` tokens of the message; what is left is in
-// `extra.args`.
+// What one logging call says. In: the arguments as the application gave them, or the info object that Winston's own methods and
+// formats made of them. Out: the fields of the record. Guarantee: no argument vanishes, and none replaces the level or the
+// message. Objects are metadata, left to right; of two values for one field, the first keeps it, and others go to `extra`. The
+// first error is `error`. Whatever is not an object fills the `%` tokens of the message; what is left goes to `extra.args`.
 import { inspect, types } from 'node:util';
 import { isError, isPlain, type Normaliser, read, safeString } from './serialise.ts';
 
@@ -15,18 +14,18 @@ export type Info = Record<PropertyKey, unknown>;
 
 type Fields = Record<string, unknown>;
 
-/** Winston's own expression: with one of these in the message it leaves an object beside it alone. */
+/** Winston's own expression: with one of these in the message, Winston leaves the object after it alone. */
 const TOKENS = /%[scdjifoO%]/;
 const ALL_TOKENS = /%[scdjifoO%]/g;
 const ERROR_KEYS = ['error', 'err', 'exception', 'e', 'cause'];
-/** Of an error these are in `error`; Winston writes `level` into an error that is logged alone. */
+/** For an error, these are in `error`; Winston writes `level` into an error that is logged alone. */
 const OF_ERROR = new Set(['name', 'message', 'stack', 'cause', 'errors', 'code', 'level']);
-/** What format.metadata() and the usual formats behind it leave at the top. */
+/** What format.metadata() and the usual formats after it leave at the top level. */
 const BESIDE_METADATA = new Set(['level', 'message', 'metadata', 'timestamp', 'label', 'ms']);
 const LOGSTASH = /^\{"@(?:message|timestamp|fields)":/;
 const FIRST_COLOUR = /^\u001b\[[0-9;]{1,20}m/;
 const LAST_COLOUR = /\u001b\[[0-9;]{1,20}m$/;
-/** A line's last colours and the next one's first. */
+/** The last colours of a line and the first of the next. */
 const LINE_COLOURS = /(?:\u001b\[[0-9;]{1,20}m){1,4}\n(?:\u001b\[[0-9;]{1,20}m){1,4}/g;
 const MAX_COLOURS = 4;
 /** Longer ones are not looked for in the text. */
@@ -39,23 +38,23 @@ interface Said {
   readonly rest: readonly unknown[];
   /** What Winston has merged. Absent for a call taken as it was made. */
   readonly merged?: Merged;
-  /** Fields of a child logger; the call's own win. */
+  /** Fields of a child logger; the call's own take precedence. */
   readonly below?: object;
-  /** Is the level that of the first argument? */
+  /** Is the level taken from the first argument? */
   readonly levelInFirst?: boolean;
 }
 
 interface Merged {
   readonly info: Info;
-  /** Its fields; of an error in it all but that one. */
+  /** Its fields, except the one of this key. */
   fields(errorKey: string | undefined): Fields | undefined;
   /** Has Winston copied the first of `rest` into it? */
   readonly spread: boolean;
 }
 
-/** Arguments by what becomes of them. */
+/** The arguments, sorted by what becomes of them. */
 interface Sorted {
-  /** The message, its tokens not filled. */
+  /** The message, before its tokens are filled. */
   template: string | undefined;
   /** Objects whose fields are metadata. */
   readonly metas: object[];
@@ -103,7 +102,7 @@ export function recordOfInfo(given: Info, normaliser: Normaliser, maxChars: numb
   );
 }
 
-/** Nothing but a text and metadata that Winston has copied as they are: then the info object says everything. */
+/** Is there nothing but a text, and metadata that Winston copied as it was? Then the info object says everything. */
 export function saysAll(info: Info): boolean {
   const message = info.message as string;
   if (message.charCodeAt(0) === 0x1b || info.metadata !== undefined) return false;
@@ -122,7 +121,7 @@ function assemble(said: Said, normaliser: Normaliser): Fields {
   const { merged, level, below = {} } = said;
   const sorted = sort(said, normaliser);
   const { metas, errors, given } = sorted;
-  // The message first, then the error, then the rest: in this order they may use up what a record may hold.
+  // The message first, then the error, then the rest: in this order they use up the room of a record.
   let message = sorted.template === undefined ? undefined : normaliser.text(sorted.template);
   let leftOver: unknown[] = [];
   if (given.length > 0) {
@@ -137,7 +136,7 @@ function assemble(said: Said, normaliser: Normaliser): Fields {
   const errorKeyIn = (holder: object) => (found?.holder === holder ? found.key : undefined);
 
   let record: Fields = Object.create(null);
-  /** Has a `stack` without being an error: what format.errors() or a child logger leaves of one. */
+  /** An object that has a `stack` without being an error: what format.errors() or a child logger leaves of one. */
   let remains: { holder: object; message: unknown } | undefined;
   if (merged !== undefined) {
     const fields = merged.fields(errorKeyIn(merged.info));
@@ -221,14 +220,14 @@ function sort(said: Said, normaliser: Normaliser): Sorted {
     else if (itsKind === 'text' && out.template === undefined) out.template = argument as string;
     else {
       out.given.push(argument);
-      // What Winston has copied went through the application's formats; the original must not come round them.
+      // What Winston has copied went through the application's formats; the original must not bypass them.
       if (itsKind === 'fields' && !(i === 0 && said.merged?.spread)) out.metas.push(argument as object);
     }
   }
   return out;
 }
 
-/** `value`: what stands for itself: numbers, lists, dates and the like. */
+/** `value` is what stands for itself: numbers, lists, dates and the like. */
 function kindOf(value: unknown): 'text' | 'error' | 'fields' | 'value' {
   if (typeof value === 'string') return 'text';
   if (typeof value !== 'object' || value === null) return 'value';
@@ -242,7 +241,7 @@ function kindOf(value: unknown): 'text' | 'error' | 'fields' | 'value' {
   }
 }
 
-/** What an object says it is in JSON: a URL is a text, a document of an object mapper has other fields than its object. */
+/** What an object becomes in JSON: a URL is a text, and an object mapper's document has fields other than its object's. */
 function resolved(value: unknown): unknown {
   if (kindOf(value) !== 'fields') return value;
   const toJson = read(value, 'toJSON');
@@ -266,7 +265,7 @@ function errorIn(sources: readonly object[]): Found | undefined {
     for (const key of ERROR_KEYS) {
       const error = read(holder, key);
       if (typeof error !== 'object' || error === null || !isError(error)) continue;
-      // Beside the stack of an error that Winston has taken apart this is the error's cause.
+      // Next to the stack of an error that Winston has taken apart, this is that error's cause.
       if (key === 'cause' && typeof read(holder, 'stack') === 'string') continue;
       return { error, holder, key };
     }
@@ -278,7 +277,7 @@ function isFirstError(said: Said, error: unknown): boolean {
   return said.first === error || said.rest[0] === error;
 }
 
-/** Winston writes its own level and message over those of the metadata that it copies. */
+/** Winston overwrites the level and message of the metadata that it copies with its own. */
 function lostByWinston(said: Said, record: Fields, normaliser: Normaliser): void {
   const meta = said.rest[0];
   if (!said.merged?.spread || typeof meta !== 'object' || meta === null || isError(meta)) return;
@@ -324,7 +323,7 @@ function addField(record: Fields, key: string, value: unknown): void {
   else addExtra(record, key, value);
 }
 
-/** What lost its place. A further value for the same field makes a list. */
+/** Keeps what lost its place. A second value for the same field makes a list. */
 export function addExtra(record: Fields, key: string, value: unknown): void {
   const before = record.extra;
   let extra = before as Fields;
@@ -339,7 +338,7 @@ export function addExtra(record: Fields, key: string, value: unknown): void {
   else extra[key] = Array.isArray(value) ? [there, ...value] : [there, value];
 }
 
-/** The text with its tokens filled as util.format fills them, and the arguments that it does not show whole. */
+/** The text with its tokens filled as util.format fills them, and the arguments that it does not show in full. */
 function filled(template: string, given: readonly unknown[], normaliser: Normaliser): [string, unknown[]] {
   const isMeta = given.map((one) => kindOf(one) === 'fields');
   const taken = given.map(() => false);
@@ -361,7 +360,7 @@ function filled(template: string, given: readonly unknown[], normaliser: Normali
     return shown;
   });
   const leftOver = given.filter((one, i) => one !== undefined && !whole[i] && !isMeta[i]);
-  // As in util.format a text without arguments is left alone.
+  // As in util.format, a text without arguments is left alone.
   const alone = isMeta.every((meta, i) => meta && !taken[i]);
   return [alone ? template : text, leftOver];
 }
@@ -400,7 +399,7 @@ function inspected(value: unknown, showHidden: boolean, normaliser: Normaliser):
   if (typeof value === 'bigint') return `${safeString(value)}n`;
   if (typeof value === 'number') return numberText(value);
   if (typeof value !== 'string' && typeof value !== 'object') return textOf(value, normaliser);
-  // Through JSON: only that has a bounded size and ordinary prototypes.
+  // Via JSON, which alone has a bounded size and ordinary prototypes.
   const plain: unknown = JSON.parse(JSON.stringify(normaliser.value(value)) ?? 'null');
   return normaliser.text(inspect(plain, { depth: 4, showHidden }));
 }
@@ -438,7 +437,7 @@ function nameOf(value: object): string {
   return typeof name === 'string' && name !== '' ? name.slice(0, 100) : 'object';
 }
 
-// ---- taking back what Winston's own methods and formats have done to a call ----
+// ---- undoing what Winston's own methods and formats did to a call ----
 
 /** The arguments of a call that went through Winston's `log`. */
 function undone(message: unknown, splat: unknown): { first: unknown; rest: unknown[]; spread: boolean } {
@@ -457,7 +456,7 @@ function undone(message: unknown, splat: unknown): { first: unknown; rest: unkno
   return { first, rest: withoutShown(first, rest), spread };
 }
 
-/** Behind format.splat() a left-over text has become one field a character. */
+/** After format.splat(), a left-over text has become one field per character. */
 function dropCharacters(record: Fields, text: string): void {
   for (let i = 0; i < text.length && record[i] === text[i]; i++) delete record[i];
 }
@@ -476,7 +475,7 @@ function withoutShown(message: string, rest: unknown[]): unknown[] {
   return rest.map((argument) => (kindOf(argument) === 'fields' || kindOf(argument) === 'error' ? argument : undefined));
 }
 
-/** Where `word` stands alone in `text`; -1 when nowhere. */
+/** Where `word` stands alone in `text`; -1 if nowhere. */
 function wordAt(text: string, word: string, from: number): number {
   if (word.length > MAX_WORD) return -1;
   let at = text.indexOf(word, from);
@@ -491,7 +490,7 @@ function isWordCharacter(character: string | undefined): boolean {
   return character !== undefined && /[\p{L}\p{N}]/u.test(character);
 }
 
-/** What the format wrote, when it wrote JSON and nothing in the info object is lost by that (errors become `{}`). */
+/** What the format wrote, if it wrote JSON and nothing in the info object got lost that way (errors become `{}`). */
 function ownLine(info: Info, normaliser: Normaliser, maxChars: number): Fields | undefined {
   try {
     const line = info[MESSAGE];
@@ -503,7 +502,7 @@ function ownLine(info: Info, normaliser: Normaliser, maxChars: number): Fields |
   }
 }
 
-/** The info object as it was before format.logstash() or format.metadata(); the same when it was neither. */
+/** The info object as it was before format.logstash() or format.metadata(); unchanged when neither was used. */
 function unfolded(info: Info, maxChars: number): Info {
   try {
     const { metadata } = info;
@@ -525,7 +524,7 @@ function unfolded(info: Info, maxChars: number): Info {
   }
 }
 
-/** Did format.metadata() put it there, or the application? */
+/** Did format.metadata() put it there, rather than the application? */
 function isFieldsOfOthers(info: Info, metadata: unknown): boolean {
   if (typeof metadata !== 'object' || metadata === null || kindOf(metadata) !== 'fields') return false;
   const splat = info[SPLAT];
@@ -535,7 +534,7 @@ function isFieldsOfOthers(info: Info, metadata: unknown): boolean {
 
 function logstashHead(line: string, maxChars: number): Fields {
   if (line.length <= maxChars) return JSON.parse(line) as Fields;
-  // Too long to be parsed as a whole: the text it begins with, as far as it may be kept anyway.
+  // Too long to be parsed as a whole: only the text it begins with, as much of it as may be kept anyway.
   const start = '{"@message":"';
   if (!line.startsWith(start)) return {};
   let end = start.length;

@@ -1,8 +1,8 @@
 // What applications import as `logpipe/http`: `http.request` events from Express and Fastify. In: Node's request and response,
 // and how to learn the route. Out: one record per request through the application's logger, with the route's template
 // (`/api/v1/calls/:id`), when the response is done or its connection gone. Guarantee: never throws into the application; no query
-// string and no part of an address that a visitor chose is logged. Loads Node and the masking alone, neither Winston nor a web
-// framework.
+// string and no part of an address that a visitor chose is logged. Loads only Node's modules and the masking, neither Winston nor
+// a web framework.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createMasker, type MaskOptions } from '../core/secrets/mask.ts';
 
@@ -23,8 +23,8 @@ const VALUE = /^(?:\d+|[0-9a-f]{8}-[0-9a-f-]{27}|(?=.*\d)[0-9a-f]{12,})$/i;
 const MAX_ROUTE = 300;
 
 /**
- * Middleware to be used first: `app.use(expressRequests({ logger }))`. It logs routes as they were written; of a handler that
- * is mounted with `app.use('/files', …)`, `/files/*`; of what nothing answers, `none`.
+ * Middleware to be used first: `app.use(expressRequests({ logger }))`. It logs routes as they were written, `/files/*` for a
+ * handler mounted with `app.use('/files', …)`, and `none` for what no route answers.
  */
 export function expressRequests(options: HttpRequestsOptions): ExpressRequests {
   const watch = createWatchRequest(options);
@@ -39,7 +39,7 @@ export function expressRequests(options: HttpRequestsOptions): ExpressRequests {
   };
 }
 
-/** Sees `req.route` and `req.params` as the routers set them, since they are taken back when an error passes through. */
+/** Sees `req.route` and `req.params` as the routers set them, since they are reset when an error passes through. */
 function followRoute(request: IncomingMessage): () => string {
   const routed = request as Routed;
   const names = new Map<string, string>();
@@ -50,7 +50,7 @@ function followRoute(request: IncomingMessage): () => string {
       for (const part of [value].flat()) if (typeof part === 'string' && part !== '') names.set(part, name);
     }
   });
-  // Parameters of the mount are known by then, those of the route itself are not needed.
+  // By then the parameters of the mount are known; those of the route itself are not needed.
   observe(request, 'route', (route) => {
     const path = (route as { path?: unknown } | undefined)?.path;
     matched = path === undefined ? undefined : joined(template(routed.baseUrl, names), pathText(path));
@@ -124,8 +124,8 @@ interface Instance {
 type FastifyRequests = (instance: Instance, options: unknown, done: () => void) => void;
 
 /**
- * Plugin to be registered first, for the whole application: `fastify.register(fastifyRequests({ logger }))`. It logs routes
- * as they were written, with their prefix; of what no route answers, `none`.
+ * Plugin to be registered first, for the whole application: `fastify.register(fastifyRequests({ logger }))`. It logs routes as
+ * they were written, with their prefix, and `none` for what no route answers.
  */
 export function fastifyRequests(options: HttpRequestsOptions): FastifyRequests {
   const watch = createWatchRequest(options);
@@ -140,7 +140,7 @@ export function fastifyRequests(options: HttpRequestsOptions): FastifyRequests {
     });
     done();
   };
-  // What fastify-plugin does: the hook holds for the instance itself, not for a context of the plugin's own.
+  // What fastify-plugin does: the hook applies to the instance itself, not to a context of the plugin's own.
   return Object.assign(plugin, {
     [Symbol.for('skip-override')]: true,
     [Symbol.for('fastify.display-name')]: 'logpipe-http',
@@ -156,22 +156,22 @@ interface RequestLogger {
 
 export interface HttpRequestsOptions {
   readonly logger: RequestLogger;
-  /** Routes, as logged, of which nothing is logged: `['/metrics']`. */
+  /** Routes, spelled as they are logged, whose requests are not logged: `['/metrics']`. */
   readonly ignoreRoutes?: readonly string[];
   /** Header whose value becomes `requestId`; `false` for none. Default `x-request-id`. */
   readonly requestIdHeader?: string | false;
-  /** Secrets to mask beside the built-in ones. */
+  /** Secrets to mask besides the built-in ones. */
   readonly mask?: MaskOptions;
 }
 
-/** Of a request that no route answers, whatever was asked for: one series in every chart. */
+/** The route of a request that no route answers, whatever it asked for: one series in every chart. */
 const NO_ROUTE = 'none';
 /** nginx's status for a client that left before it was answered; HTTP has none. */
 const CLIENT_CLOSED = 499;
 
 const REQUEST_ID = /^[\w.:@/+=-]{1,128}$/;
 
-/** Call it when a request comes in; `route` is asked when its response is over. */
+/** Call it when a request comes in; `route` is called when its response is over. */
 type WatchRequest = (request: IncomingMessage, response: ServerResponse, route: () => string) => void;
 
 function createWatchRequest(options: HttpRequestsOptions): WatchRequest {
@@ -196,12 +196,12 @@ function createWatchRequest(options: HttpRequestsOptions): WatchRequest {
 
   return (request, response, route) => {
     const begin = performance.now();
-    // Also when the connection is lost: `finish` alone would miss what nobody waited for.
+    // `close` comes when the connection is lost too; `finish` would miss clients that did not wait.
     response.once('close', () => {
       try {
         log(request, response, route(), performance.now() - begin);
       } catch {
-        // A logger that fails is no reason for the application to fail.
+        // A failing logger is no reason for the application to fail.
       }
     });
   };

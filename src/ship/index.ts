@@ -1,4 +1,4 @@
-// What applications import as `logpipe/transport`. Loads Winston and kafkajs, and none of the pipeline's own modules.
+// What applications import as `logpipe/transport`. Loads Winston, kafkajs and `core/`, but nothing of the pipeline's stages.
 
 export { type CreateLoggerOptions, createLogger } from './logger.ts';
 export type { BatchOptions, Compression, KafkaTransportOptions, MaskingOptions, QueueOptions } from './options.ts';

@@ -1,6 +1,6 @@
-// One Winston info object as one record. In: info, after the logger's formats. Out: one line of JSON, its event id and its
-// Kafka key. Guarantee: never throws, no raw newline, no secret, at most `maxRecordBytes` bytes; of a record that is too long, who,
-// when and how severe (KEPT) always survive.
+// One Winston info object as one record. In: info, after the logger's formats. Out: one line of JSON, its event id and its Kafka
+// key. Guarantee: never throws, no raw newline, no secret, at most `maxRecordBytes` bytes; even of a record that is too long,
+// who, when and how severe (KEPT) survive.
 import { createEventIds } from '../core/record.ts';
 import { createMasker } from '../core/secrets/mask.ts';
 import { addExtra, type Info, LEVEL, MESSAGE, recordOfCall, recordOfInfo, SPLAT, saysAll } from './call.ts';
@@ -8,7 +8,7 @@ import type { TransportSettings } from './options.ts';
 import { createNormaliser, isPlain, KEPT, type Normaliser, wellEnded } from './serialise.ts';
 
 export { type Info, LEVEL, MESSAGE, SPLAT };
-/** Where the format of `createLogger` leaves the finished record for the transport behind it. */
+/** Where the format of `createLogger` leaves the finished record for the transport. */
 export const RECORD = Symbol('logpipe.record');
 
 export interface ShipRecord {
@@ -20,15 +20,15 @@ export interface ShipRecord {
 }
 
 export interface RecordBuilder {
-  /** Of an info object as it leaves Winston's formats. `tag` is added to the record's tags. */
+  /** From an info object as it leaves Winston's formats. `tag` is added to the record's tags. */
   (info: Info, tag?: string): ShipRecord;
-  /** Of a call as it was made: `logger.info(…args)`. The others are as in `recordOfCall`. */
+  /** From a call as it was made: `logger.info(…args)`. The other parameters are as in `recordOfCall`. */
   fromCall(level: string, args: readonly unknown[], below: object, levelInFirst: boolean): ShipRecord;
 }
 
 const BASE = ['service', 'environment', 'version', 'host', 'pid', 'tenantId'] as const;
 const MAX_KEY_CHARS = 256;
-/** Of the format's own line, in records' greatest length: a longer one is not parsed. */
+/** The format's own line is not parsed when it is longer than so many records of the greatest length. */
 const MAX_LINES = 4;
 const TEMPLATE_CHARS = /["\\\u0000-\u001f]/;
 
@@ -40,7 +40,7 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
   const base: Record<string, unknown> = {};
   for (const key of BASE) if (settings[key] !== undefined) base[key] = settings[key];
   const baseKeys = Object.keys(base);
-  // `,"service":"api"` and so on; what a record says itself is left out.
+  // `"service":"api",` and so on; what a record says itself is left out.
   const parts = baseKeys.map((key) => `${JSON.stringify(key)}:${JSON.stringify(base[key])},`);
   const prefixes = Array.from({ length: 1 << baseKeys.length }, (_, missing) =>
     parts.filter((_part, i) => missing & (1 << i)).join(''),
@@ -57,7 +57,7 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
     return stamp;
   }
 
-  /** The format's own line with our fields in front, when that is certain to be the same record; else undefined. */
+  /** The format's own line with our fields in front, if that is certain to be the same record; else undefined. */
   function spliced(info: Info, eventId: string): string | undefined {
     const line = info[MESSAGE];
     if (typeof line !== 'string' || line.length > settings.maxRecordBytes) return undefined;
@@ -73,7 +73,7 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
     return `{${prefixes[missing]}"eventId":"${eventId}",${time}${line.slice(1)}`;
   }
 
-  /** The record's line, from its fields: slower than `spliced`, and the reference for what that must equal. */
+  /** The record's line, from its fields: slower than `spliced`, which must give the same record. */
   function written(
     eventId: string,
     fields: (normaliser: Normaliser) => Record<string, unknown>,
@@ -128,7 +128,7 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
         if (bytes <= settings.maxRecordBytes) return { line, eventId, key: keyOf(info.callId), bytes };
       }
     } catch {
-      // A getter or proxy inside; the slow path reads each field on its own.
+      // A getter or proxy threw; the slow path reads each field on its own.
     }
     return rebuilt(info, eventId, tag);
   }
@@ -151,7 +151,7 @@ export function readableText(line: string): string {
   return `${timestamp} ${String(level).padEnd(5)} ${message}${below}`;
 }
 
-/** A longer one is cut: the same call still has the same key. */
+/** A longer id is cut: the same call still has the same key. */
 function keyOf(callId: unknown): string | null {
   if (typeof callId === 'string' && callId !== '') return callId.slice(0, MAX_KEY_CHARS);
   return typeof callId === 'number' ? String(callId) : null;
@@ -159,11 +159,11 @@ function keyOf(callId: unknown): string | null {
 
 // ---- records that are too long ----
 
-// They are cut, tagged `_truncated` and given `originalBytes`: short fields before long ones; each value is serialised once and
-// written once.
+// They are cut, tagged `_truncated` and given `originalBytes`. Short fields are kept before long ones; each value is serialised
+// once and written once.
 
 const MAX_KEPT_CHARS = 200;
-/** Bytes. Less of a field than this tells nothing: then whole fields are left out, the longest first. */
+/** Bytes. Less of a field than this tells nothing: instead whole fields are left out, the longest first. */
 const MIN_SHARE = 256;
 const MAX_DEPTH = 32;
 
@@ -175,17 +175,17 @@ function withTag(tags: unknown, tag: string): unknown[] {
 
 interface Field {
   readonly key: string;
-  /** `"key":value` and the comma behind it. */
+  /** `"key":value` and the comma after it. */
   readonly json: string;
   /** UTF-8. */
   readonly bytes: number;
 }
 
 /**
- * `record` is plain JSON data and is changed in place. `maxBytes` counts UTF-8 and is at least 1,000.
- * The room is divided among the fields that are no KEPT ones: `message` and `error` may have half of it between them, the
- * rest goes to the others by max-min fairness (https://en.wikipedia.org/wiki/Max-min_fairness): what is shorter than the
- * share is kept whole, what is longer gets the share.
+ * `record` is plain JSON data and is changed in place. `maxBytes` counts UTF-8 and is at least 1,000. The room that the KEPT
+ * fields leave is divided: `message` and `error` may have half of it between them, and the rest goes to the others by max-min
+ * fairness (https://en.wikipedia.org/wiki/Max-min_fairness): what is shorter than the share is kept whole, what is longer gets
+ * the share.
  */
 function cutRecord(record: Record<string, unknown>, maxBytes: number, originalBytes: number): string {
   record.originalBytes = originalBytes;
@@ -209,7 +209,7 @@ function cutRecord(record: Record<string, unknown>, maxBytes: number, originalBy
   return `{${out.map(({ json }) => json.slice(0, -1)).join(',')}}`;
 }
 
-/** Where a field's share is below `minShare`, whole ones are taken as long as they fit. */
+/** Where a field's share is below `minShare`, whole fields are taken as long as they fit. */
 function divide(fields: readonly Field[], share: number, minShare: number, record: Record<string, unknown>): Field[] {
   const rising = [...fields].sort((a, b) => a.bytes - b.bytes);
   const out: Field[] = [];
@@ -279,7 +279,7 @@ function within(value: unknown, room: number, depth: number): string | undefined
 
 /** How many characters of `value` make at most `room` bytes of JSON text, quotes not counted. */
 function fitting(value: string, room: number): number {
-  // Six bytes are the most that a character can take.
+  // A character takes six bytes at most.
   if (value.length * 6 <= room) return value.length;
   let left = room;
   for (let at = 0; at < value.length; at++) {
@@ -301,18 +301,19 @@ function bytesOf(code: number, next: number, before: number): number {
   return before >= 0xd800 && before <= 0xdbff ? 0 : 6;
 }
 
-// ---- does the logger's format write real JSON, and of this info object? ----
+// ---- does the logger's format write real JSON, and nothing but this info object? ----
 
-// A format written as a template (`{"message":"${message}"}`) looks like JSON until a quote is logged, and a format may add fields of
-// its own. Parsing every line would cost more than anything else here, so trust is earned first and checked again and again.
+// A format written as a template (`{"message":"${message}"}`) looks like JSON until a quote is logged, and a format may add
+// fields of its own. Parsing every line would cost more than anything else here, so trust is earned first and then checked now
+// and again.
 
 const PROBATION = 50;
 const SAMPLE_EVERY = 256;
 
 interface Trust {
   /**
-   * Is `line` one line of JSON with no other top-level fields than `info` has? `risky`: it holds text that a template would
-   * get wrong. One line that is not ends the trust for good.
+   * Is `line` one line of JSON, with no top-level fields other than those of `info`? `risky`: it holds text that a template would
+   * get wrong. A single line that fails ends the trust for good.
    */
   accepts(line: string, info: object, risky: boolean): boolean;
 }

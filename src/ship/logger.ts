@@ -1,6 +1,6 @@
-// A ready-made logger. In: the transport's options. Out: a Winston logger to the console, a log file and Kafka.
-// Guarantee: the line in the file is the record in Kafka, with the same `eventId`; no call of its methods throws, and what
-// it was given is in the record; a slow, full or unwritable disk holds up neither the application nor Kafka.
+// A ready-made logger. In: the transport's options. Out: a Winston logger that writes to the console, a log file and Kafka.
+// Guarantee: the line in the file is the record in Kafka, with the same `eventId`; no call of its methods throws, and what it was
+// given is in the record; a slow, full or unwritable disk holds up neither the application nor Kafka.
 
 import fs from 'node:fs';
 import { dirname } from 'node:path';
@@ -28,13 +28,13 @@ import { HANDED, KafkaTransport, LOST } from './transport.ts';
 export interface CreateLoggerOptions extends Omit<KafkaTransportOptions, 'format'> {
   /** Path of the JSON lines file; `false` for none. Default `logs/app.log`. */
   readonly file?: string | false;
-  /** Permissions of a log file that is made here, `0o640` or `'640'`. Default: what the umask leaves of 666. */
+  /** Permissions of a log file that is created here, `0o640` or `'640'`. Default: 666 less the umask. */
   readonly fileMode?: number | string;
   /** Short readable lines on standard output. Default true. */
   readonly console?: boolean;
   /**
-   * Names of levels and their numbers, as for Winston. Default: Winston's own. Without a `level` the logger begins at
-   * `info`; where there is none, at the least severe that is not called debug, trace, verbose or silly.
+   * Names of levels and their numbers, as in Winston. Default: Winston's own. Without a `level` the logger begins at `info`; if
+   * that does not exist, at the least severe level that is not called debug, trace, verbose or silly.
    */
   readonly levels?: Levels;
 }
@@ -55,7 +55,7 @@ const DRAIN_POLL_MS = 5;
 const MAX_COPY_CHARS = 1_000_000;
 
 /**
- * Console + file + Kafka. The Kafka transport is the last of `logger.transports`. All of them follow `logger.level`.
+ * Console, file and Kafka. The Kafka transport is the last of `logger.transports`. All of them follow `logger.level`.
  * `logger.end()` delivers what is queued and then emits `finish`.
  * @throws LogpipeError LOGPIPE_TRANSPORT_OPTIONS
  */
@@ -97,7 +97,7 @@ export function createLogger(options: CreateLoggerOptions): winston.Logger {
   return withMethods(endsEmpty(logger, kafka, settings.closeTimeoutMs), kafka, isOurs);
 }
 
-/** Builds the record once for file and Kafka. */
+/** Builds the record once, for both the file and Kafka. */
 function recordFormat(build: RecordBuilder): Format {
   return {
     transform(info) {
@@ -122,7 +122,10 @@ function passedOn(info: Info, record: ShipRecord, handlers: Info = info): winsto
   return passed as unknown as winston.Logform.TransformableInfo;
 }
 
-/** A format that the application sets comes before the record is built, and may throw. Returns whether there is none. */
+/**
+ * A format that the application sets comes before the record is built, and may throw. The returned function says whether there is
+ * no such format.
+ */
 function guardFormat(logger: winston.Logger, build: RecordBuilder, warn: (message: string) => void): () => boolean {
   const ours = logger.format;
   const guarded = new WeakSet<Format>([ours]);
@@ -136,7 +139,7 @@ function guardFormat(logger: winston.Logger, build: RecordBuilder, warn: (messag
         formatted = format.transform(info, format.options);
         fails = false;
       } catch (error) {
-        if (!fails) warn(`The logger's format throws (${errorText(error)}); records go without it.`);
+        if (!fails) warn(`The logger's format throws (${errorText(error)}); records are sent without it.`);
         fails = true;
         return passedOn(info as Info, build(info as Info, FORMAT_FAILED));
       }
@@ -160,13 +163,13 @@ function guardFormat(logger: winston.Logger, build: RecordBuilder, warn: (messag
   return () => current === ours;
 }
 
-/** `logger.level = 'WARN'` means `warn`; a name that is no level changes nothing and is told. */
+/** `logger.level = 'WARN'` means `warn`; a name that is not a level changes nothing and causes a warning. */
 function watchLevel(logger: winston.Logger, warn: (message: string) => void): void {
   let current = logger.level;
   Object.defineProperty(logger, 'level', {
     get: () => current,
     set(this: unknown, level: unknown) {
-      // A child's own level is the child's alone, as in Winston.
+      // A level set on a child applies to the child alone, as in Winston.
       if (this !== logger) Object.defineProperty(this, 'level', { value: level, writable: true, configurable: true });
       else {
         const named = levelNamed(level, logger.levels);
@@ -179,15 +182,15 @@ function watchLevel(logger: winston.Logger, warn: (message: string) => void): vo
   });
 }
 
-/** An uncaught error is on standard error already. */
+/** Leaves out uncaught errors: standard error has them already. */
 function readable(): Format {
   const lines = winston.format.printf((info) => readableText((info as Info)[MESSAGE] as string));
   return { transform: (info) => info.rejection !== true && lines.transform(info) };
 }
 
 /**
- * What is logged before the transports run, and what another transport holds back, is still in the logger when it ends;
- * Winston's `end()` would end the transports before it comes through. Waits for that, but not longer than for Kafka.
+ * What is logged before the transports run, and what another transport holds back, is still in the logger when it ends; Winston's
+ * `end()` would end the transports before that reaches them. Waits for it, but no longer than for Kafka.
  */
 function endsEmpty(logger: winston.Logger, kafka: KafkaTransport, timeoutMs: number): winston.Logger {
   const end = logger.end.bind(logger) as (...args: unknown[]) => unknown;
@@ -215,9 +218,9 @@ function endsEmpty(logger: winston.Logger, kafka: KafkaTransport, timeoutMs: num
 }
 
 /**
- * The logger's methods hand the arguments on as they are. Winston's own merge them, lose some, write into the objects
- * that they are given and throw for a frozen one; they are used only where the application has set a format, which needs
- * to see Winston's info objects. A record that is lost all the same is counted.
+ * The logger's methods hand the arguments on as they are. Winston's own merge them, lose some, write into the objects that they
+ * are given and throw on a frozen one; they are used only where the application has set a format, which needs to see Winston's
+ * info objects. A record that is lost nevertheless is counted.
  */
 function withMethods(logger: winston.Logger, kafka: KafkaTransport, isOurs: () => boolean): winston.Logger {
   type Method = (...args: unknown[]) => unknown;
@@ -238,12 +241,12 @@ function withMethods(logger: winston.Logger, kafka: KafkaTransport, isOurs: () =
         (self.write as unknown as (info: Info) => void)({ [LEVEL]: level, [CALL]: call });
       } else throughWinston(self, level, args, levelInFirst);
     } catch {
-      // A transport behind ours threw: the record is in Kafka's queue.
+      // If a transport after ours threw, the record is in Kafka's queue already.
       if (kafka[HANDED] === handed) kafka[LOST]('failed', level);
     }
   }
 
-  /** Winston throws for a frozen error, a throwing getter and the like; then plain copies do. */
+  /** Winston throws on a frozen error, a throwing getter and the like; then it gets plain copies. */
   function throughWinston(self: winston.Logger, level: string, args: readonly unknown[], levelInFirst: boolean): void {
     const handed = kafka[HANDED];
     const log = (given: readonly unknown[]) => {
@@ -289,28 +292,28 @@ function plainCopy(arg: unknown): unknown {
   const plain = createNormaliser(MAX_COPY_CHARS).value(arg);
   if (typeof plain !== 'object' || plain === null) return plain;
   const copy: Record<string, unknown> = { ...plain };
-  // Winston appends it to the text, which objects without prototype do not survive.
+  // Winston appends it to the text, which fails for objects without a prototype.
   if (typeof copy.message === 'object' && copy.message !== null) copy.message = JSON.stringify(copy.message);
   return copy;
 }
 
-// ---- the log file beside Kafka ----
+// ---- the log file ----
 
-// Lines wait in a bounded buffer, writing is tried again and again, and what had to be left out is told.
+// Lines wait in a bounded buffer, failed writes are retried, and a warning says how much had to be left out.
 
 interface LogFileOptions {
   readonly filename: string;
-  /** Longest that ending waits for the disk. */
+  /** How long ending waits for the disk at most, in ms. */
   readonly closeTimeoutMs: number;
-  /** Told once per episode. */
+  /** Called once per episode. */
   warn(message: string): void;
-  /** Characters that wait at most. Default 16 Mi. */
+  /** How many characters may wait. Default 16 Mi. */
   readonly maxWaiting?: number;
   /** Default 1,000. */
   readonly retryMs?: number;
-  /** Permissions of a file that is made here. Default: what the process's umask leaves of 666. */
+  /** Permissions of a file that is created here. Default: 666 less the process's umask. */
   readonly mode?: number | undefined;
-  /** How often at most to look whether the file is still the one of that name, in ms. Default 1,000. */
+  /** How often at most to check that the open file still has its name, in ms. Default 1,000. */
   readonly lookMs?: number;
   readonly handleExceptions?: boolean | undefined;
   readonly handleRejections?: boolean | undefined;
@@ -327,7 +330,7 @@ const fstat = promisify(fs.fstat);
 const fchmod = promisify(fs.fchmod);
 const { stat } = fs.promises;
 
-/** An open file, and which one it is, whatever its name may be by now. */
+/** An open file and its identity, whatever its name may be by now. */
 interface OpenFile {
   readonly fd: number;
   readonly ino: number;
@@ -335,7 +338,7 @@ interface OpenFile {
 }
 
 /**
- * Not Winston's own File transport: that one never writes again after an error and says nothing about it, and while it cannot
+ * Not Winston's own File transport: after an error, that one never writes again and says nothing about it; and while it cannot
  * write, its logger hands nothing to the other transports and grows.
  */
 export class LogFile extends AttachedTransport {
@@ -343,7 +346,7 @@ export class LogFile extends AttachedTransport {
   readonly filename: string;
   readonly #options: LogFileOptions & { maxWaiting: number; retryMs: number; lookMs: number; now(): number };
   #lines: string[] = [];
-  /** Characters, also of what is being written. */
+  /** Characters, those being written included. */
   #waiting = 0;
   #unwritten = 0;
   #missing = 0;
@@ -368,7 +371,7 @@ export class LogFile extends AttachedTransport {
   protected override take(info: Info): void {
     const line = `${info[MESSAGE] as string}\n`;
     if (this.#over || this.#waiting + line.length > this.#options.maxWaiting) {
-      if (this.#missing++ === 0) this.#warn('is behind: lines are left out until it can be written');
+      if (this.#missing++ === 0) this.#warn('cannot keep up: lines are left out until it can be written');
     } else {
       this.#lines.push(line);
       this.#unwritten++;
@@ -377,7 +380,7 @@ export class LogFile extends AttachedTransport {
     }
   }
 
-  /** The file is let go; the next line opens it again. */
+  /** Closes the file; the next line opens it again. */
   protected override alone(): void {
     void Promise.resolve(this.#writing).then(() => {
       if (this.parent === null && this.#writing === undefined) this.#closeFile();
@@ -400,7 +403,7 @@ export class LogFile extends AttachedTransport {
       this.#unwritten -= lines.length;
       this.#waiting -= text.length;
       if (this.#missing > 0 && this.#waiting * 2 <= this.#options.maxWaiting) {
-        this.#warn(`is written again; ${this.#missing} lines are missing in it`);
+        this.#warn(`is written again; ${this.#missing} lines are missing from it`);
         this.#missing = 0;
       }
     }
@@ -412,7 +415,7 @@ export class LogFile extends AttachedTransport {
   async #append(data: Buffer): Promise<void> {
     for (let at = 0; at < data.length && !this.#over; ) {
       try {
-        // A line is not torn between two files.
+        // A line must not be torn between two files.
         if (at === 0) await this.#look();
         this.#file ??= await this.#open();
         at += (await write(this.#file.fd, data, at)).bytesWritten;
@@ -426,7 +429,7 @@ export class LogFile extends AttachedTransport {
     }
   }
 
-  /** A file that was renamed or deleted gets no more lines: one of the name is opened. */
+  /** A file that was renamed or deleted gets no more lines: a new one of that name is opened. */
   async #look(): Promise<void> {
     if (this.#file === undefined || this.#options.now() - this.#lookedAt < this.#options.lookMs) return;
     this.#lookedAt = this.#options.now();
@@ -440,7 +443,7 @@ export class LogFile extends AttachedTransport {
     const isNew = (await stat(this.filename).catch(() => undefined)) === undefined;
     const fd = await open(this.filename, 'a', mode ?? 0o666);
     try {
-      // The umask has taken its bits from it.
+      // The umask has removed bits from the mode.
       if (isNew && mode !== undefined) await fchmod(fd, mode);
       const { ino, dev } = await fstat(fd);
       this.#lookedAt = this.#options.now();
@@ -473,8 +476,8 @@ export class LogFile extends AttachedTransport {
     this.#over = true;
     this.#wake();
     const lost = this.#unwritten + this.#missing;
-    if (lost > 0) this.#warn(`was closed; ${lost} lines are missing in it`);
-    // A write that hangs still has the file, and closes it when it comes back.
+    if (lost > 0) this.#warn(`was closed; ${lost} lines are missing from it`);
+    // A hanging write still needs the file, and closes it when it returns.
     if (this.#writing === undefined) this.#closeFile();
   }
 

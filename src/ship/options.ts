@@ -1,5 +1,5 @@
-// Options of the transport. In: what the application passed. Out: frozen settings with every default filled in.
-// Guarantee: whatever is accepted here can be used; what cannot is refused at once, by option, value and permitted.
+// Options of the transport. In: what the application passed. Out: frozen settings with every default filled in. Guarantee:
+// whatever is accepted here can be used; what cannot is refused at once, with the option, its value and what is permitted.
 import { hostname } from 'node:os';
 import { type ConnectionOptions, createSecureContext } from 'node:tls';
 import type { SASLOptions } from 'kafkajs';
@@ -12,16 +12,16 @@ export const COMPRESSIONS = ['none', 'gzip', 'snappy'] as const;
 export type Compression = (typeof COMPRESSIONS)[number];
 
 export interface BatchOptions {
-  /** Records per send at most. Default 500. */
+  /** Most records per request. Default 500. */
   readonly maxRecords?: number;
-  /** Bytes per send at most (one longer record goes alone). Default 500,000. */
+  /** Most bytes per request (a single longer record goes alone). Default 500,000. */
   readonly maxBytes?: number;
   /** Longest wait for a batch to fill, in ms. Default 100. */
   readonly maxDelayMs?: number;
 }
 
 export interface QueueOptions {
-  /** Records waiting or being sent, at most; further ones are dropped and counted. Default 100,000. */
+  /** Most records waiting or being sent; further ones are dropped and counted. Default 100,000. */
   readonly maxRecords?: number;
   /** The same in UTF-8 bytes. Default 64 MiB. */
   readonly maxBytes?: number;
@@ -40,14 +40,14 @@ export interface KafkaTransportOptions
   readonly brokers: readonly string[];
   /** Default `calling-platform-logs`. */
   readonly topic?: string;
-  /** Name of the application. Records that carry a `service` of their own keep it; so with the next three. */
+  /** Name of the application. Records that have a `service` of their own keep it; the same goes for the next three. */
   readonly service: string;
   /** Default: NODE_ENV, else `development`. */
   readonly environment?: string;
   /** Release of the application. */
   readonly version?: string;
   readonly tenantId?: string;
-  /** Least severe level that is sent; capitals do not matter. Default: the logger's own, also when that changes. */
+  /** Least severe level that is sent; capitals do not matter. Default: follows the logger's own level. */
   readonly level?: string;
   /** Name shown in the brokers' logs. Default: `service`. */
   readonly clientId?: string;
@@ -60,7 +60,7 @@ export interface KafkaTransportOptions
   readonly queue?: QueueOptions;
   /** Longer records are cut and tagged `_truncated`. UTF-8 bytes; default and maximum 1,000,000. */
   readonly maxRecordBytes?: number;
-  /** Longest that `close()` waits for delivery. Default 10,000. */
+  /** How long `close()` waits for delivery at most, in ms. Default 10,000. */
   readonly closeTimeoutMs?: number;
   readonly mask?: MaskingOptions;
 }
@@ -93,7 +93,7 @@ const KNOWN = new Set([
   ...['format', 'silent', 'handleExceptions', 'handleRejections'],
 ]);
 const MAX_RECORD_BYTES = 1_000_000;
-/** Room for the tags and the counts that a cut record gets. */
+/** Leaves room for the tags and the count that a cut record is given. */
 const MIN_RECORD_BYTES = 1_000;
 const SASL_MECHANISMS = ['plain', 'scram-sha-256', 'scram-sha-512', 'aws', 'oauthbearer'];
 
@@ -269,15 +269,15 @@ function show(value: unknown): string {
   }
 }
 
-// ---- names of levels, as somebody wrote them and as the logger knows them ----
+// ---- names of levels: as somebody wrote them, and as the logger knows them ----
 
 /** With their numbers: a lower one is more severe, as in Winston. */
 export type Levels = Readonly<Record<string, number>>;
 
-/** Levels for looking closely; a logger whose other levels have unusual names is not meant to send these. */
+/** Levels for debugging, which are not sent by default even where a logger has no `info`. */
 const FOR_DEBUGGING = /^(?:debug|trace|verbose|silly|all|fine|finer|finest)$/i;
 
-/** The level of this name; without one, the only one that differs by capitals alone; else undefined. */
+/** The level of this name; failing that, the only one that differs in capitals alone; else undefined. */
 export function levelNamed(name: unknown, levels: Levels): string | undefined {
   if (typeof name !== 'string') return undefined;
   if (Object.hasOwn(levels, name)) return name;
@@ -285,7 +285,7 @@ export function levelNamed(name: unknown, levels: Levels): string | undefined {
   return alike.length === 1 ? alike[0] : undefined;
 }
 
-/** `info`; without it the least severe level that is not for debugging; without one the least severe. */
+/** `info`; failing that, the least severe level that is not for debugging; failing that, the least severe. */
 export function defaultLevel(levels: Levels): string {
   const rising = Object.keys(levels).sort((a, b) => levels[b]! - levels[a]!);
   return levelNamed('info', levels) ?? rising.find((level) => !FOR_DEBUGGING.test(level)) ?? rising[0]!;

@@ -21,11 +21,11 @@ export interface ProcessFields {
   heapTotalBytes: number;
   heapLimitBytes: number;
   rssBytes: number;
-  /** Of one core, since the reading before: 100 is one core fully used. */
+  /** Of one core, since the previous reading: 100 is one core fully used. */
   cpuPercent: number;
   /** User and system time since the process started. */
   cpuSecondsTotal: number;
-  /** How late the event loop was, 99th percentile since the reading before. Absent before it was measured once. */
+  /** How late the event loop was, 99th percentile since the previous reading. Absent until it has been measured once. */
   eventLoopLagMs?: number;
 }
 
@@ -40,7 +40,7 @@ export function startProcessStats(options: ProcessStatsOptions): () => void {
   let cpuBefore = process.cpuUsage();
   let timeBefore = performance.now();
   let stopped = false;
-  // The first reading is where the network rates begin.
+  // Network rates are measured from the first reading on.
   void system.read().catch(() => {});
 
   function processFields(): ProcessFields {
@@ -71,7 +71,7 @@ export function startProcessStats(options: ProcessStatsOptions): () => void {
       logger.info('process stats', { event: 'process.stats', process: processFields() });
       logger.info('system stats', { event: 'system.stats', system: fields });
     } catch {
-      // A reading that fails now is tried again at the next interval.
+      // A failed reading is retried at the next interval.
     }
   }
 
@@ -90,7 +90,7 @@ function round(value: number): number {
 
 // ---- the machine: CPU, memory, disk, network, connections ----
 
-/** `system` of the event `system.stats`. Percent from 0 to 100; rates since the reading before. */
+/** `system` of the event `system.stats`. Percent from 0 to 100; rates since the previous reading. */
 interface SystemFields {
   cpuPercent?: number;
   memoryPercent?: number;
@@ -154,7 +154,7 @@ interface NetworkTotals {
   tx: number;
 }
 
-/** Bytes over all interfaces but the loopback. Format: proc(5), /proc/net/dev. */
+/** Bytes over all interfaces except the loopback. Format: proc(5), /proc/net/dev. */
 export function networkTotals(text: string): NetworkTotals | undefined {
   let found = false;
   const totals = { rx: 0, tx: 0 };
@@ -183,7 +183,7 @@ async function activeConnections(sources: SystemSources): Promise<number | undef
   return v4 === undefined && v6 === undefined ? undefined : (v4 ?? 0) + (v6 ?? 0);
 }
 
-/** Used part of what unprivileged users can use, as `df` counts it. */
+/** The used share of the space that unprivileged users can use, as `df` counts it. */
 async function diskUsed(path: string): Promise<number | undefined> {
   try {
     const { blocks, bfree, bavail } = await statfs(path);

@@ -1,15 +1,15 @@
 // Records between the application and Kafka. In: records, one at a time. Out: batches in the same order; counts of what will not
-// reach Kafka. Guarantee: never holds more than its limits, what is being sent included; says so instead of growing.
+// reach Kafka. Guarantee: never holds more than its limits, what is being sent included; refuses records instead of growing.
 
 import type { ShipRecord } from './log-record.ts';
 import type { QueueOptions } from './options.ts';
 
 /**
- * Where records go that the queue has no room for, and come back from when it has room again. The seam for a spool on disk;
- * without one they are dropped.
+ * Takes the records for which the queue has no room, and gives them back when it has room again. The place for a spool on disk;
+ * without one, such records are dropped.
  */
 export interface Overflow {
-  /** True when it took the record; must not throw or wait. Once it holds records, later ones follow them to keep order. */
+  /** True when it took the record; must not throw or wait. Once it holds records, later ones follow them, to keep the order. */
   offer(record: ShipRecord): boolean;
   /** The oldest records that fit into the room given, removed from the overflow. */
   refill(room: { records: number; bytes: number }): readonly ShipRecord[];
@@ -26,7 +26,7 @@ export interface ShipQueue {
   /** Waiting and being sent. */
   readonly records: number;
   readonly bytes: number;
-  /** Waiting only. */
+  /** Waiting, without what is being sent. */
   readonly waiting: number;
   readonly waitingBytes: number;
   /** At most half full. */
@@ -117,7 +117,7 @@ export type DropCounts = Record<DropReason, number>;
 
 export interface DropNotice {
   readonly reason: DropReason;
-  /** Dropped for this reason since the transport was made, this one included. */
+  /** Dropped for this reason since the transport was created, this one included. */
   readonly total: number;
   /** What to do about it. */
   readonly message: string;
@@ -125,7 +125,7 @@ export interface DropNotice {
 
 export interface Drops {
   count(reason: DropReason, records: number): void;
-  /** Deliveries work and there is room: what is dropped from now on is a new episode. */
+  /** Deliveries succeed and there is room: whatever is dropped from now on is a new episode. */
   endEpisodes(): void;
   counts(): DropCounts;
   total(): number;
@@ -133,9 +133,9 @@ export interface Drops {
 
 const MESSAGES: Record<DropReason, string> = {
   'queue-full':
-    'The queue is full, new records are dropped until Kafka takes some; see queue.maxRecords, queue.maxBytes.',
+    'The queue is full: new records are dropped until Kafka takes some; see queue.maxRecords, queue.maxBytes.',
   refused: 'Kafka refuses a record for good; compare the topic’s max.message.bytes with maxRecordBytes.',
-  failed: 'A record could not be logged: reading it failed, or a format did, or a transport in front of this one.',
+  failed: 'A record could not be logged: reading it failed, or a format or a transport before this one did.',
   closed: 'Records were logged after the transport had been closed.',
 };
 

@@ -1,15 +1,15 @@
-// Records from the queue to Kafka. In: a queue. Out: delivered, refused or still undelivered records.
-// Guarantee: a record leaves the queue only when every in-sync replica has it, or Kafka refuses it for good. Its partition is
-// fixed by its first attempt; a partition that takes nothing holds up no other one.
+// Records from the queue to Kafka. In: a queue. Out: delivered, refused or still undelivered records. Guarantee: a record leaves
+// the queue only when every in-sync replica has it, or Kafka refuses it for good. Its partition is fixed by its first attempt; a
+// partition that takes nothing holds up no other.
 //
-// Each partition has a queue of its own: what waits for it, and what has been attempted. A batch that was attempted is repeated as
-// it is, with the same producer id and the same sequence number, until the partition's leader of the day has answered: the broker
-// drops what it has already. Only when a broker no longer knows the numbers (an unclean election, data lost) do they begin
-// anew under another producer id, and a second copy is possible; every repetition says `resent`, so that a reader compares
-// ids within the partition. Before its first attempt a record without key can still move to a partition that works.
+// Each partition has a queue of its own: what waits for it, and what has been attempted. A batch that was attempted is repeated
+// unchanged, with the same producer id and sequence number, until whoever leads the partition has answered: the broker drops what
+// it already has. Only when a broker no longer knows the numbers (an unclean election, data lost) do the numbers begin anew under
+// another producer id, and a second copy is possible; every repetition says `resent`, so that a reader compares ids within the
+// partition. Before its first attempt, a record without a key can still move to a partition that works.
 //
 // A broker gets one request at a time, for all of its partitions that are ready. One that has not answered for two seconds is
-// watched: as soon as another broker says that its partitions are led elsewhere, it is no longer waited for.
+// watched: as soon as another broker says that its partitions have a new leader, nobody waits for it any longer.
 import errors from 'kafkajs/src/protocol/error.js';
 import { backoffMs } from '../core/clock.ts';
 import type { Partition } from '../core/kafka/broker-connections.ts';
@@ -21,9 +21,9 @@ import type { Drops, ShipQueue } from './queue.ts';
 export interface Sender {
   /** To be called after every push; cheap. */
   nudge(): void;
-  /** Sends what is there now without waiting for full batches; resolves when the queue is empty or `abort` was called. */
+  /** Sends what is there without waiting for full batches; resolves when the queue is empty or `abort` was called. */
   drain(): Promise<void>;
-  /** Gives up what is on its way and disconnects. */
+  /** Gives up what is under way and disconnects. */
   abort(): void;
   readonly delivered: number;
 }
@@ -46,22 +46,22 @@ interface PartitionQueue {
   readonly number: number;
   /** Never attempted, oldest first. */
   waiting: ShipRecord[];
-  /** Some of those that wait may have no key. */
+  /** Some of the waiting records may have no key. */
   mixed: boolean;
-  /** Attempted, oldest first: theirs is this partition. */
+  /** Attempted, oldest first: these must stay in this partition. */
   attempted: (readonly ShipRecord[])[];
-  /** Of the first attempted batch: an earlier attempt may have arrived. */
+  /** An earlier attempt of the first attempted batch may have arrived. */
   uncertain: boolean;
   producer: ProducerId | undefined;
   sequence: number;
-  /** Whose answer the first attempted batch waits for. */
+  /** The broker whose answer the first attempted batch waits for. */
   askedOf: number | undefined;
   failures: number;
   /** The broker that failed it by not answering; undefined when it was the partition's own fault. */
   failedBy: number | undefined;
-  /** Not tried again before. */
+  /** Not tried again before this. */
   notBeforeMs: number;
-  /** When it last began to take nothing. */
+  /** Since when it has taken nothing. */
   stuckSinceMs: number | undefined;
 }
 
@@ -75,20 +75,20 @@ const SEND_TIMEOUT_MS = 15_000;
 /** A broker that has not answered within this may be frozen: the others are asked who leads. */
 const SLOW_MS = 2_000;
 const BACKOFF = { firstMs: 50, maxMs: 5_000 };
-/** How often at most the partitions are asked for while something is wrong, and how old they get when nothing is. */
+/** How often at most metadata is asked for while something is wrong, and how old it may get otherwise. */
 const MAX_LOOK_MS = 1_000;
 const METADATA_MAX_AGE_MS = 30_000;
-/** A change of leaders takes less, and is no outage. */
+/** A change of leaders takes less time, and is not an outage. */
 const OUTAGE_MS = 2_500;
-/** Records without key go to the same partition for this long. */
+/** Records without a key go to the same partition for this long. */
 const TURN_MS = 1_000;
-/** An idle connection is let go; the next record connects again. */
+/** An idle connection is closed after this; the next record connects again. */
 const IDLE_MS = 3_000;
-/** Of the queue, for a partition that takes nothing: the others go on filling the rest. */
+/** How much of the queue one partition that takes nothing may fill; the rest is for the others. */
 const STUCK_SHARE = 0.5;
 
 const REFUSALS = ['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD', 'INVALID_TIMESTAMP'];
-/** The broker does not know the numbers that it is given. */
+/** The broker does not know the sequence numbers it is given. */
 const NUMBERS_LOST = [
   ...['OUT_OF_ORDER_SEQUENCE_NUMBER', 'UNKNOWN_PRODUCER_ID', 'INVALID_PRODUCER_EPOCH'],
   'INVALID_PRODUCER_ID_MAPPING',
@@ -104,7 +104,7 @@ export function createSender(
   const { batch: batchLimits } = limits;
   const maxStuck = Math.ceil(limits.queue.maxRecords * STUCK_SHARE);
   const partitions = new Map<number, PartitionQueue>();
-  /** Brokers that owe an answer, and since when. */
+  /** Brokers that owe an answer, with the time since when. */
   const asked = new Map<number, number>();
   let metadata: readonly Partition[] = [];
   let leaders = new Map<number, number>();
@@ -157,7 +157,7 @@ export function createSender(
     flush();
   }
 
-  /** Hands to the brokers that are free what is ready for them. */
+  /** Hands every free broker what is ready for it. */
   function flush(): void {
     if (aborted) return;
     if (now() - lookedMs > METADATA_MAX_AGE_MS && looking === undefined && !inTrouble()) {
@@ -236,7 +236,7 @@ export function createSender(
     if (record.key === null) partition.mixed = true;
   }
 
-  /** There is no room for a record whose partition takes nothing. */
+  /** Drops a record whose partition takes nothing and has used up its share of the queue. */
   function giveBack(record: ShipRecord): void {
     queue.release([record]);
     drops.count('queue-full', 1);
@@ -262,7 +262,8 @@ export function createSender(
       for (const partition of partitions.values()) if (partition.failedBy === nodeId) works(partition);
       answered(sent, codes);
       if (blindSinceMs !== undefined) {
-        // Whoever takes records answers questions too: not only when the next look is due, or the next outage would be this one.
+        // A broker that takes records also answers questions. Waiting for the next look would merge the next outage with this
+        // one.
         lookFailures = 0;
         void look();
       }
@@ -279,12 +280,12 @@ export function createSender(
     }
   }
 
-  /** Of the partitions that this broker still leads; synchronous, so that what is taken is attempted. */
+  /** Takes batches of the partitions that this broker still leads; synchronous, so that whatever is taken is attempted. */
   function takeBatches(nodeId: number, group: PartitionQueue[]): Sent[] {
     const taken: Sent[] = [];
     let records = batchLimits.maxRecords;
     let bytes = batchLimits.maxBytes;
-    // Whoever comes first leaves room for the others only when there is some.
+    // The first partitions may use up the request, so the order is random.
     group.sort(() => Math.random() - 0.5);
     for (const partition of group) {
       if (leaderOf(partition) !== nodeId || partition.askedOf !== undefined || partition.producer === undefined)
@@ -331,7 +332,7 @@ export function createSender(
     return partition.waiting.splice(0, count);
   }
 
-  /** Gives up on a broker that answers too late, or whose partitions are led by another one meanwhile. */
+  /** Gives up on a broker that answers too late, or whose partitions have another leader by now. */
   function watchOver(nodeId: number): NodeJS.Timeout {
     const watch = setInterval(
       () => {
@@ -383,7 +384,7 @@ export function createSender(
     if (queue.records === 0) for (const resolve of drained.splice(0)) resolve();
   }
 
-  const unanswered = ({ number }: PartitionQueue) => new Error(`Kafka has left out partition ${number} of its answer`);
+  const unanswered = ({ number }: PartitionQueue) => new Error(`Kafka's answer leaves out partition ${number}`);
 
   function done(partition: PartitionQueue): void {
     partition.attempted.shift();
@@ -398,7 +399,7 @@ export function createSender(
     partition.stuckSinceMs = undefined;
   }
 
-  /** One record among them is to blame: halves until it is alone. */
+  /** One of the records is to blame: the batch is halved until that one is alone. */
   function refused(partition: PartitionQueue, records: readonly ShipRecord[]): void {
     done(partition);
     if (records.length === 1) {
@@ -412,14 +413,14 @@ export function createSender(
     partition.uncertain = true;
   }
 
-  /** @param by when it was the broker that failed, and with it all of its partitions */
+  /** @param by the broker, when it was the broker that failed and with it all of its partitions */
   function failed(partition: PartitionQueue, error: unknown, by?: number): void {
     lastError = error;
     partition.failures += 1;
     partition.failedBy = by;
     partition.notBeforeMs = now() + backoff(partition.failures);
     partition.stuckSinceMs ??= now();
-    // New sequence numbers help against the loss of the old ones.
+    // When the numbers were lost, new ones are the remedy: that is not reported.
     if ((error as { retriable?: boolean } | undefined)?.retriable === false && partition.producer !== undefined)
       tell(error);
     void look();
@@ -482,7 +483,7 @@ export function createSender(
     return !some && queue.waiting > 0 && partitions.size > 0;
   }
 
-  /** Looks and tries again, more and more slowly, until all partitions with records work. */
+  /** Looks and tries again, at growing intervals, until all partitions with records work. */
   function tend(): void {
     if (aborted || troubleTimer !== undefined) return;
     if (!inTrouble()) {
@@ -552,7 +553,7 @@ export function createSender(
   };
 }
 
-/** With jitter, so that many applications do not return together. */
+/** With jitter, so that many applications do not come back at the same moment. */
 function backoff(failures: number): number {
   return backoffMs(failures, BACKOFF, Math.random);
 }
@@ -561,7 +562,7 @@ function backoff(failures: number): number {
 
 /**
  * The partition's number. Keys are placed as Kafka's Java client places them (murmur2), so that all producers of a call's records
- * agree. Records without key take turns over the partitions that are `usable`: one for a while, which makes few, large batches.
+ * agree. Records without a key go to one `usable` partition for a while, then to the next, which makes few, large batches.
  */
 export function choosePartition(
   partitions: readonly { readonly partitionId: number }[],

@@ -1,22 +1,22 @@
-// Any JavaScript value as plain JSON data. In: whatever an application logs. Out: null, booleans, numbers, strings, arrays
-// and objects without prototype. Guarantee: never throws, never loops; the work is bounded by `maxRecordBytes` and not by
-// the value: MAX_NODES values and four times as many characters are taken over, however often one text is referred to.
+// Any JavaScript value as plain JSON data. In: whatever an application logs. Out: null, booleans, numbers, strings, arrays and
+// objects without prototype. Guarantee: never throws, never loops; the work is bounded by `maxRecordBytes` and not by the value:
+// at most MAX_NODES values and four times `maxRecordBytes` characters are taken over, however often one text is referred to.
 import { types } from 'node:util';
 
 const MAX_DEPTH = 32;
 const MAX_NODES = 20_000;
 const MAX_CAUSES = 10;
-/** Of the errors that one holds; many may be the same. */
+/** How many of the errors that one error holds are looked at; many may be the same. */
 const MAX_HELD = 100;
 const MAX_BASE64_BYTES = 1_024;
-/** What a text keeps when three quarters of the characters are used up: an id or a name, not more. */
+/** What a text may keep once three quarters of the characters are used up: an id or a name, no more. */
 const SHORT_TEXT = 64;
 /** How far a cut goes back to the last gap between words: half a secret must not look like an ordinary word. */
 const MAX_BACK = 256;
 const GAP = ' \t\r\n"\',;';
-/** `BigInt.prototype.toString` takes more than linear time; bigger ones are named, not written. */
+/** `BigInt.prototype.toString` takes more than linear time; bigger ones are replaced by a placeholder. */
 const MAX_BIGINT = 2n ** 4_096n;
-/** Objects with more keys than this have the keys that say who and when read first. */
+/** In objects with more keys than this, the KEPT keys are read first. */
 const MANY_KEYS = 1_000;
 
 /** Who, when and how severe: what every record keeps. */
@@ -33,7 +33,7 @@ interface ErrorFields {
   stack?: string;
 }
 
-/** One pass over one record; remembers whether something had to be left out. */
+/** Makes one pass over one record; remembers whether something had to be left out. */
 export interface Normaliser {
   value(value: unknown): unknown;
   text(value: string): string;
@@ -45,14 +45,14 @@ export interface Normaliser {
    * names can be read. The keys to skip cost nothing.
    */
   fields(value: object, skip?: string, skipToo?: string): Record<string, unknown> | undefined;
-  /** Fields of an error besides the usual ones, as far as they are no objects. */
+  /** Fields of an error besides the usual ones, except objects. */
   ownFields(error: object): Record<string, unknown>;
   readonly cut: boolean;
-  /** Characters that were left out, as far as they were counted. */
+  /** Characters left out, as far as they were counted. */
   readonly leftOut: number;
 }
 
-/** Is this an error, also one of another realm, or an error behind a hostile proxy? */
+/** Is this an error, possibly one from another realm? False for a hostile proxy. */
 export function isError(value: unknown): boolean {
   try {
     return value instanceof Error || types.isNativeError(value);
@@ -61,7 +61,7 @@ export function isError(value: unknown): boolean {
   }
 }
 
-/** For everything but objects, whose own `toString` may do anything. Never throws. */
+/** For everything except objects, whose own `toString` may do anything. Never throws. */
 export function safeString(value: unknown): string {
   try {
     if (typeof value === 'bigint' && (value > MAX_BIGINT || value < -MAX_BIGINT)) return '[bigint of over 4096 bits]';
@@ -80,9 +80,9 @@ export function read(value: unknown, key: PropertyKey): unknown {
   }
 }
 
-/** @param maxRecordBytes Length of the longest text that is taken over, and a quarter of all characters. */
+/** @param maxRecordBytes the length of the longest text that is taken over, and a quarter of all characters */
 export function createNormaliser(maxRecordBytes: number): Normaliser {
-  // A value takes two bytes at least.
+  // A value takes at least two bytes.
   const maxNodes = Math.min(MAX_NODES, maxRecordBytes >> 1);
   const above = new Set<object>();
   let nodes = 0;
@@ -143,7 +143,7 @@ export function createNormaliser(maxRecordBytes: number): Normaliser {
 
   function special(value: object, depth: number): unknown {
     if (isError(value)) return { ...ownFields(value), ...error(value) };
-    // Each by the built-in method: an overridden one may give anything back.
+    // Each by its built-in method: an overridden one may return anything.
     if (types.isDate(value)) return dateText(value);
     if (ArrayBuffer.isView(value) || types.isAnyArrayBuffer(value)) return bytes(value);
     if (types.isRegExp(value)) return text(RegExp.prototype.toString.call(value));
@@ -188,7 +188,7 @@ export function createNormaliser(maxRecordBytes: number): Normaliser {
   }
 
   function fields(value: object, depth: number, skip?: string, skipToo?: string): Record<string, unknown> {
-    // Without prototype a field called `__proto__` is a field like any other.
+    // Without a prototype, a field called `__proto__` is a field like any other.
     const out: Record<string, unknown> = Object.create(null);
     if (nodes >= maxNodes) {
       leaf('');
@@ -209,7 +209,7 @@ export function createNormaliser(maxRecordBytes: number): Normaliser {
     return out;
   }
 
-  /** A key that does not fit is left out with its value: cut keys would collide. */
+  /** A key that does not fit is left out together with its value: cut keys would collide. */
   function put(out: Record<string, unknown>, key: string, value: unknown, depth: number): void {
     if (key.length > SHORT_TEXT && key.length > Math.min(left, maxRecordBytes)) {
       leaf('');
@@ -281,7 +281,7 @@ export function createNormaliser(maxRecordBytes: number): Normaliser {
     return `${textOf(read(value, 'name'))}: ${textOf(read(value, 'message'))}`;
   }
 
-  /** Of an object its JSON: `String` of nested lists may take for ever. */
+  /** For an object, its JSON: `String` of nested lists may take for ever. */
   function textOf(value: unknown): string {
     if (typeof value === 'string') return text(value);
     if (value === undefined || value === null) return '';
@@ -315,7 +315,7 @@ export function createNormaliser(maxRecordBytes: number): Normaliser {
   };
 }
 
-/** At most `most` characters, and not the first half of a word when there is a gap before it. */
+/** At most `most` characters, not ending in half a word when there is a gap before it. */
 function beginning(value: string, most: number): string {
   for (let at = most; at > 0 && at > most - MAX_BACK; at--) {
     if (GAP.includes(value[at]!)) return wellEnded(value, at);
@@ -360,11 +360,11 @@ function bytes(value: ArrayBuffer | SharedArrayBuffer | ArrayBufferView): string
   return data.length <= MAX_BASE64_BYTES ? data.toString('base64') : `[${data.length} bytes]`;
 }
 
-// ---- is a value plain JSON data, so that any serialiser writes it the same way? In doubt, no. ----
+// ---- is a value plain JSON data, so that any serialiser writes it the same way? If in doubt, no. ----
 
 const PLAIN_DEPTH = 8;
 const PLAIN_ITEMS = 200;
-/** Values in all: objects that are referred to again and again must not be walked again and again. */
+/** Values in all: an object that is referred to many times must not be walked many times. */
 const MAX_VALUES = 2_000;
 
 /** True for objects whose values, all the way down, are strings, numbers, booleans, null, undefined, arrays or plain objects. */

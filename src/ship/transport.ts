@@ -40,17 +40,17 @@ export interface TransportStats {
 
 /** What listeners receive: `transport.on('dropped', (notice) => …)`. */
 export interface KafkaTransportEvents {
-  /** The first drop of an episode; the running numbers are in `stats()`. */
+  /** The first drop of an episode; `stats()` has the current numbers. */
   dropped: DropNotice;
   /** One batch is in Kafka. */
   delivered: { records: number; bytes: number };
-  /** Kafka cannot be reached or refuses; once per outage. Sending goes on by itself. */
+  /** Kafka cannot be reached, or refuses; once per outage. Sending is retried by itself. */
   'send-failed': { message: string };
   /** Anything else worth a line in a log: the end of an episode, kafkajs's own warnings. */
   warn: { source: 'transport' | 'kafkajs'; message: string };
 }
 
-/** Inner pieces for tests and for a spool on disk. */
+/** Replaceable parts, for tests and for a spool on disk. */
 export interface KafkaTransportDeps {
   readonly overflow?: Overflow;
   /** When to give up on a broker's answer and send again. Default 15,000. */
@@ -60,8 +60,8 @@ export interface KafkaTransportDeps {
 }
 
 /**
- * Transports that have something to deliver, and one listener for them all. A script that just ends has its records
- * delivered all the same.
+ * Transports that have something to deliver, with one listener for them all, so that a script that simply ends has its records
+ * delivered too.
  */
 const waiting = new Set<KafkaTransport>();
 const closeAll = () => {
@@ -74,14 +74,14 @@ function waitForExit(transport: KafkaTransport, wait: boolean): void {
   else if (waiting.delete(transport) && waiting.size === 0) process.removeListener('beforeExit', closeAll);
 }
 
-/** For createLogger: how many records came as far as `log`, delivered, queued or dropped. */
+/** For createLogger: how many records have reached this transport, whether delivered, queued or dropped. */
 export const HANDED = Symbol('logpipe.handed');
-/** For createLogger: a record of this level did not come as far as `log`. */
+/** For createLogger: a record of this level did not reach this transport. */
 export const LOST = Symbol('logpipe.lost');
 
 /**
  * A Winston transport that writes to Kafka: `createLogger({ format: format.json(), transports: [new KafkaTransport(…)] })`.
- * Connects when the first record is logged; an unreachable Kafka is an event, not an error.
+ * Connects when the first record is logged; an unreachable Kafka causes an event, not an error.
  * @throws LogpipeError LOGPIPE_TRANSPORT_OPTIONS
  */
 export class KafkaTransport extends AttachedTransport {
@@ -163,7 +163,7 @@ export class KafkaTransport extends AttachedTransport {
     return this.#handed;
   }
 
-  /** What this transport would not have sent is not lost. */
+  /** A record that this transport would not have sent is not lost. */
   [LOST](reason: DropReason, level: unknown): void {
     if (!this.silent && this.wants(level)) this.#drops.count(reason, 1);
   }
@@ -181,7 +181,7 @@ export class KafkaTransport extends AttachedTransport {
     void this.close().then(() => callback());
   }
 
-  /** Numbers since the start, and what waits now. */
+  /** Counts since the start, and what waits now. */
   stats(): TransportStats {
     return {
       delivered: this.#sender.delivered,
@@ -193,7 +193,7 @@ export class KafkaTransport extends AttachedTransport {
 
   async #finish(): Promise<CloseResult> {
     waitForExit(this, false);
-    // The one wait that keeps the process alive: until it ends, delivery has its chance.
+    // This wait alone keeps the process alive, so that delivery has its chance.
     await endsWithin(this.#sender.drain(), this.#closeTimeoutMs);
     this.#sender.abort();
     const undelivered = this.#queue.records;
@@ -206,17 +206,17 @@ export class KafkaTransport extends AttachedTransport {
     return { delivered: this.#sender.delivered, dropped: this.#drops.total(), undelivered };
   }
 
-  /** Kafka may be away for the few seconds that a crashed process has; standard error is not. */
+  /** A crashed process has only a few seconds, in which Kafka may be away; standard error is not. */
   #showCrash(record: ShipRecord): void {
     if (this.parent?.transports.some(({ name, handleExceptions }) => name === 'console' && handleExceptions)) return;
     try {
       writeSync(process.stderr.fd, `${readableText(record.line)}\n`);
     } catch {
-      // No standard error; the file and Kafka are left.
+      // There is no standard error; the file and Kafka remain.
     }
   }
 
-  /** To whoever listens; to Node's own warnings when nobody does. */
+  /** Warns whoever listens, or through Node's own warnings when nobody does. */
   #warnLoudly(message: string): void {
     const passedOn = Object.hasOwn(this, '__winstonwarn') ? 1 : 0;
     const listeners = this.listenerCount('warn') - passedOn + (this.parent?.listenerCount('warn') ?? 0);
@@ -229,7 +229,7 @@ export class KafkaTransport extends AttachedTransport {
     try {
       this.emit(event, payload);
     } catch {
-      // Nobody to tell: the application must not see an error because it logged.
+      // There is nobody to tell: logging must not make the application see an error.
     }
   }
 }

@@ -1,5 +1,5 @@
-// Bytes in, lines out: the splitter, and the two sources that have nothing but a stream, standard input and a named pipe.
-// Guarantee: whatever the pieces the bytes come in, the same lines with the same offsets, each byte looked at and copied at most a
+// Bytes in, lines out: the splitter, and the two sources that are only streams, standard input and a named pipe. Guarantee:
+// however the bytes are cut into pieces, the lines and their offsets are the same, and each byte is examined and copied at most a
 // fixed number of times; memory is bounded by `maxLineBytes`; a line is a view of the piece it arrived in, copied only when it
 // spans pieces. What was read from a stream cannot be read again, so nothing is remembered between runs.
 
@@ -18,11 +18,11 @@ const RETURN = 0x0d;
 const FIRST_CAPACITY = 4_096;
 
 export interface LineSplitter {
-  /** The complete lines of this piece. Lines of nothing but white space are no records. */
+  /** The complete lines of this piece. Lines of nothing but white space are left out. */
   push(piece: Buffer, timeMs: number): RawRecord[];
-  /** The line that has no end yet, as if it had one; nothing when there is none. */
+  /** The line that has no end yet, as if it had one; empty when there is none. */
   flush(timeMs: number): RawRecord[];
-  /** Where the first line that was not returned begins: everything before is accounted for by what was returned. */
+  /** Where the first line that was not returned yet begins; everything before it has been returned or skipped. */
   readonly position: number;
 }
 
@@ -31,12 +31,12 @@ interface LineSplitterOptions {
   readonly offset: number;
   /** Longer lines are cut, at the end of a character. */
   readonly maxLineBytes: number;
-  /** Hears how long a line was that is cut. */
+  /** Called with the length of a line that is cut. */
   onCut(bytes: number): void;
   /**
-   * Hears of bytes that hold nothing: a writer that goes on at its old place in an emptied file leaves a hole of NULs, and so
-   * does a machine that loses power. Two NULs in a row are a hole and end the line before them; a single one (UTF-16) is
-   * part of its line.
+   * Called with the length of a hole: a writer that goes on at its old place in an emptied file leaves NULs before it, and so
+   * does a machine that loses power. Two NULs in a row are a hole and end the line before them; a single one (UTF-16) is part of
+   * its line.
    */
   onHole?(bytes: number): void;
 }
@@ -48,9 +48,9 @@ export function createLineSplitter(options: LineSplitterOptions): LineSplitter {
   /** What is kept of the line under way from earlier pieces, in a buffer that doubles. */
   let held = Buffer.alloc(0);
   let heldBytes = 0;
-  /** Length of the line under way, what was not kept included. */
+  /** Length of the line under way, including what was not kept. */
   let length = 0;
-  /** NULs seen last, of which nothing is known yet: the hole goes on, or it is a single one. */
+  /** How many NULs were just seen: it is not known yet whether they are a hole or a single one. */
   let nuls = 0;
 
   const hold = (part: Buffer) => {
@@ -86,7 +86,7 @@ export function createLineSplitter(options: LineSplitterOptions): LineSplitter {
     length = 0;
   };
 
-  /** No NULs in here that count. */
+  /** Takes a piece without NULs. */
   const take = (piece: Buffer, timeMs: number, into: RawRecord[]) => {
     let from = 0;
     for (let at = piece.indexOf(NEWLINE); at >= 0; at = piece.indexOf(NEWLINE, from)) {
@@ -94,11 +94,11 @@ export function createLineSplitter(options: LineSplitterOptions): LineSplitter {
       lineStart += 1;
       from = at + 1;
     }
-    // A copy: the rest of the piece would be kept alive by the start of a line that may stay unfinished for hours.
+    // A copy, because the start of a line that may stay unfinished for hours would keep the whole piece alive.
     if (from < piece.length) hold(piece.subarray(from));
   };
 
-  /** The NULs seen last are over. */
+  /** Ends the run of NULs that was just seen. */
   const endHole = (timeMs: number, into: RawRecord[]) => {
     const count = nuls;
     nuls = 0;
@@ -143,7 +143,7 @@ export function createLineSplitter(options: LineSplitterOptions): LineSplitter {
   };
 }
 
-/** Spaces, tabs and the like, or nothing. */
+/** Does it consist of spaces, tabs and the like, or nothing? */
 function isBlank(value: Buffer): boolean {
   for (const byte of value) {
     if (byte !== 0x20 && (byte < 0x09 || byte > 0x0d)) return false;
@@ -151,7 +151,7 @@ function isBlank(value: Buffer): boolean {
   return true;
 }
 
-/** The last place up to `end` that does not stand within a UTF-8 character. */
+/** The last place up to `end` that is not inside a UTF-8 character. */
 function endOfCharacter(value: Buffer, end: number): number {
   for (let at = end; at > end - 4 && at > 0; at--) {
     const lead = value[at - 1]!;
@@ -165,14 +165,17 @@ function endOfCharacter(value: Buffer, end: number): number {
 
 // ---- standard input as a source: one record per line, until it ends ----
 
-/** Whoever pipes data in decides what is sent again. `ended` resolves at the end of input; it rejects with LOGPIPE_SOURCE_FAILED when reading fails. */
+/**
+ * Whoever pipes data in is responsible for sending it again. `ended` resolves at the end of input; it rejects with
+ * LOGPIPE_SOURCE_FAILED when reading fails.
+ */
 export function createStdinSource(
   options: { input: NodeJS.ReadableStream; maxLineBytes: number },
   deps: { log: Log; clock: Clock },
 ): Source {
   const { input, maxLineBytes } = options;
   const { log, clock } = deps;
-  // A run of its own: the third line of one run is not the third line of the next.
+  // Every run has an identity of its own: the third line of one run is not the third line of the next.
   const origin: ChunkOrigin = { kind: 'file', path: 'stdin', identity: randomUUID() };
   const splitter = createLineSplitter({
     offset: 0,
@@ -234,9 +237,9 @@ export function createStdinSource(
 // ---- a named pipe among the files: one without a writer holds up nobody ----
 
 export interface PipeReader {
-  /** Time to see whether a writer has come. */
+  /** Asks to check again whether a writer has come. */
   look(): void;
-  /** What has arrived; undefined when that is nothing. Rejects when the pipe cannot be opened. */
+  /** What has arrived; undefined when nothing has. Rejects when the pipe cannot be opened. */
   next(): Promise<Chunk | undefined>;
   /** A writer was there, and the last one has left. */
   readonly hasEnded: boolean;
@@ -262,7 +265,7 @@ export function createPipeReader(
   let mayConnect = true;
 
   const connect = async () => {
-    // Without NONBLOCK opening would wait for a writer, and with it a thread that all file operations share.
+    // Without NONBLOCK, opening would wait for a writer and block a thread that all file operations share.
     const fd = await promisify(open)(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const mine = new Socket({ fd, readable: true, writable: false });
     socket = mine;

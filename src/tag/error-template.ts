@@ -1,13 +1,13 @@
-// Error templates: the message with what varies replaced, so that one fault is one line in a chart.
-// In: an error text of any length; out: at most 256 characters, and a fingerprint of 16 hex digits.
-// Guarantee: a pure function of the text's first line, linear in it. `npm run bench:templates` says how well it groups.
+// Error templates: the message with what varies replaced, so that one fault is one line in a chart. In: an error text of any
+// length; out: at most 256 characters, and a fingerprint of 16 hex digits. Guarantee: a pure function of the text's first line,
+// linear in it. `npm run bench:templates` measures how well it groups.
 //
-// One walk over the characters instead of expressions: what varies is told by the shape of a token (digits, slashes, dots)
-// and by what stands before it (`=`, `user`, a month). Whatever holds a digit varies. Neighbours of one kind become one, so
-// that lists of any length are one template.
+// It walks over the characters instead of using regular expressions: what varies is recognised by the shape of a token (digits,
+// slashes, dots) and by what stands before it (`=`, `user`, a month). Whatever contains a digit varies. Neighbours of one kind
+// become one, so that lists of any length give the same template.
 import { createHash } from 'node:crypto';
 
-/** To be raised with every change of what a text becomes: what was learned of older templates is learned anew. */
+/** Raise it with every change to what a text becomes: what was learned from older templates is then learned anew. */
 export const ERROR_TEMPLATE_VERSION = 2;
 
 const MAX_SOURCE = 512;
@@ -15,7 +15,7 @@ const MAX_TEMPLATE = 256;
 const MAX_CACHED = 5_000;
 
 const QUOTED = '<quoted>';
-// Few kinds: where a host may stand an address may, and where a path, a URL.
+// Few kinds, because where a host may stand, so may an address, and where a path, a URL.
 const PATH = '<path>';
 const USER = '<user>';
 const VALUE = '<value>';
@@ -40,7 +40,7 @@ for (let c = 0; c < 128; c++) {
   else if (/\s/.test(char)) CLASS[c] = SPACE;
 }
 
-/** Between neighbours of one kind these tell nothing. */
+/** Between neighbours of one kind these carry no meaning. */
 const JOINT = new Uint8Array(128);
 for (const char of ' ,:;./#+-|*x') JOINT[char.charCodeAt(0)] = 1;
 
@@ -55,12 +55,12 @@ const NO_NAME = new Set(
     ' ',
   ),
 );
-/** `password for root`: who is meant stands behind the `for`. */
+/** `password for root`: the user's name follows the `for`. */
 const BEFORE_FOR = new Set('password publickey failures failure login logon access authentication'.split(' '));
 const METHODS = /^(?:GET|POST|PUT|DELETE|PATCH|HEAD|OPTIONS|CONNECT) /;
 const TOP_LEVEL =
   /\.(?:com|net|org|edu|gov|io|cn|hk|de|uk|tw|jp|ru|info|biz|us|fr|nl|br|in|au|co|eu|dev|local|internal|lan|cloud|pl|it|es|ch|cz|kr)$/;
-/** Names of packages and settings; a class has a capital letter and stays. */
+/** Names of packages and settings; the name of a class has a capital letter and stays. */
 const PROPERTY = /^(?:com|org|net|system|android|sys|mapred|mapreduce|dfs)(?:\.[a-z\d_]+){2,}$/;
 const PACKAGE = /^(?:com|org|net|java|javax|io|edu|sun|android)\./;
 
@@ -69,7 +69,7 @@ export function errorTemplate(text: string): string {
   const start = text.slice(0, MAX_SOURCE).trim();
   const end = start.search(/[\r\n]/);
   const template = new Walk(end < 0 ? start : start.slice(0, end)).template();
-  // A cut surrogate pair would be no valid text any more.
+  // A cut surrogate pair would make the text invalid.
   return (template.length <= MAX_TEMPLATE ? template : template.slice(0, MAX_TEMPLATE)).toWellFormed();
 }
 
@@ -82,7 +82,7 @@ class Walk {
   /** The words before the present one, as far as they matter. */
   private word = '';
   private wordBefore = '';
-  /** A time was read at the line's beginning: the host stands next. */
+  /** A time was read at the line's beginning, so the host comes next. */
   private hostNext = false;
 
   constructor(line: string) {
@@ -135,14 +135,14 @@ class Walk {
       case 0x60: // `
         return this.quotation(at, code);
       case 0x27: // '
-        // Inside a word it opens no quotation: can't.
+        // Inside a word (can't) it opens no quotation.
         return at > 0 && isWordLike(line.charCodeAt(at - 1)) ? at + 1 : this.quotation(at, code);
       case 0x3d: // =
         return this.assignment(at);
       case 0x5b: // [
         return this.list(at);
       case 0x3c: // <
-        // `<1 sec` is a time like others.
+        // `<1 sec` is a time like any other.
         if (line.startsWith('<1 sec', at)) return this.put(at, at + 6, NUMBER);
         return at + 1;
       default:
@@ -188,7 +188,7 @@ class Walk {
         depth -= 1;
       } else if (depth === 0) {
         if (code === 0x20 || code === 0x2c || code === 0x3b || code === 0x7c) break;
-        // After a space the next thing is a key of its own: this one is empty.
+        // After a space, this is the next key, so the present one is empty.
         if (code === 0x3d && from > at + 1) return this.put(at + 1, at + 1, VALUE);
       }
     }
@@ -199,7 +199,7 @@ class Walk {
   /** `[a, b, c]` of plain words. */
   private list(at: number): number {
     const { line } = this;
-    // The thread in a Java logger's layout, and OpenStack's request with who asked.
+    // The thread in a Java logger's layout, and OpenStack's request with its user.
     if ((LEVELS.has(this.word) && this.out.length < 200) || line.startsWith('[req-', at)) {
       const end = closing(line, at);
       if (end > 0) {
@@ -247,7 +247,7 @@ class Walk {
     while (end > from && isTrailing(line.charCodeAt(end - 1))) end--;
     if (digits === 0) {
       if (letters === 0) return to;
-      // A key says what its value is of: it stays.
+      // A key says what its value means, so it stays.
       if (line.charCodeAt(to) === 0x3d) return to;
       if (slashes > 0 && this.isPath(from, end, slashes, dots)) return this.put(from, this.pathEnd(to, end), PATH);
       if (marks > 0 && dots > 0) return this.put(from, end, ID);
@@ -258,7 +258,7 @@ class Walk {
     return this.mixed(from, to, end, { digits, letters, dots, slashes, marks });
   }
 
-  /** A word without digits: varies only for what stands before it. */
+  /** A word without digits, which varies only because of what stands before it. */
   private plain(from: number, to: number, end: number): number {
     const { line, word, wordBefore } = this;
     const present = line.slice(from, end);
@@ -305,7 +305,7 @@ class Walk {
     return to;
   }
 
-  /** Only spaces between the word before and this one. */
+  /** Does it follow the previous word, with nothing but a space between? */
   private follows(from: number): boolean {
     return from > 1 && this.line.charCodeAt(from - 1) === 0x20 && isWordLike(this.line.charCodeAt(from - 2));
   }
@@ -355,7 +355,7 @@ class Walk {
     return slashes > 1 || dots > 0 || line.slice(from, end).includes('\\');
   }
 
-  /** Paths go on behind signs that end other tokens: `a=1`, `~{x}`. */
+  /** Paths continue past characters that end other tokens: `a=1`, `~{x}`. */
   private pathEnd(to: number, end: number): number {
     const { line } = this;
     if (line.charCodeAt(to) !== 0x3d) return end;
@@ -365,13 +365,13 @@ class Walk {
     return i;
   }
 
-  /** Dots and letters: a host, a program, or a name that stays. */
+  /** Dots and letters: a host, a program, or a name that stays as it is. */
   private dotted(from: number, to: number, end: number): number {
     const token = this.line.slice(from, end);
     this.wordBefore = this.word;
     this.word = token;
     if (token.endsWith('.exe')) {
-      // `*64` of a program in another mode.
+      // ` *64` follows the name of a program that runs in another mode.
       return this.put(from, this.line.startsWith(' *64', end) ? end + 4 : end, PATH);
     }
     if (this.hostNext || PROPERTY.test(token) || (TOP_LEVEL.test(token) && !PACKAGE.test(token))) {
@@ -398,7 +398,7 @@ class Walk {
     if (word === 'for' && BEFORE_FOR.has(wordBefore)) return this.put(from, end, USER) && to;
     if (has.letters === 0) {
       if (has.dots >= 3 && isAddress(line, from, end)) return this.put(from, end, ID) && to;
-      // Hexadecimal that happens to hold digits alone.
+      // Hexadecimal that happens to consist of digits only.
       const isHex = end - from >= 8 && has.dots === 0 && line.charCodeAt(from) === 0x30 && has.digits === end - from;
       const number = this.sized(this.put(from, end, isHex ? ID : NUMBER) && to);
       // `Jun  9 06:06:01 host`, as syslog begins.
@@ -430,7 +430,7 @@ class Walk {
     return this.put(from, end, ID) && to;
   }
 
-  /** The unit of a size belongs to its number: 384.0 B is what 1.2 KB is. */
+  /** The unit of a size belongs to its number: 384.0 B and 1.2 KB are alike. */
   private sized(to: number): number {
     const { line } = this;
     if (line.charCodeAt(to) !== 0x20) return to;
@@ -442,7 +442,7 @@ class Walk {
     return end + 1;
   }
 
-  /** `host:port`, an address of version 6, or parts of which some vary. */
+  /** `host:port`, an IPv6 address, or parts of which some vary. */
   private colons(from: number, to: number, end: number): number {
     const { line } = this;
     const token = line.slice(from, end);
@@ -457,7 +457,7 @@ class Walk {
       let stop = line.indexOf(':', start);
       if (stop < 0 || stop > end) stop = end;
       const part = line.slice(start, stop);
-      // Registers and the like: a value may be hexadecimal and hold no letter.
+      // In registers and the like, a hexadecimal value may have no letter.
       if (/\d/.test(part)) this.put(start, stop, start > from || /^[+-]?\d[\d.,-]*$/.test(part) ? NUMBER : ID);
       start = stop + 1;
     }
@@ -476,7 +476,7 @@ function closing(line: string, at: number): number {
   return -1;
 }
 
-/** What a number beside an id becomes: both may be parts of one thing. */
+/** What a number next to an id becomes, since both may be parts of one thing. */
 function merged(one: string, other: string): string | undefined {
   if (one === VALUE && (other === NUMBER || other === ID)) return VALUE;
   return (one === NUMBER && other === ID) || (one === ID && other === NUMBER) ? ID : undefined;
@@ -491,7 +491,7 @@ function isInnerNumber(code: number): boolean {
   return code === 0x2e || code === 0x2c || code === 0x3a || code === 0x2d || code === 0x2f;
 }
 
-/** Ends no token: it belongs to the sentence. */
+/** Is it punctuation of the sentence, not the end of a token? */
 function isTrailing(code: number): boolean {
   return code === 0x2e || code === 0x3a || code === 0x21 || code === 0x3f || code === 0x2d;
 }
@@ -500,7 +500,7 @@ function isWordLike(code: number): boolean {
   return code > 127 || CLASS[code] === LETTER || CLASS[code] === DIGIT;
 }
 
-/** Holds d.d.d.d anywhere: `/10.0.0.1:80`, `name/10.0.0.1`. */
+/** Does it contain d.d.d.d anywhere? `/10.0.0.1:80`, `name/10.0.0.1`. */
 function isAddress(line: string, from: number, end: number): boolean {
   let run = 0;
   let groups = 0;
@@ -528,7 +528,7 @@ export interface ErrorGrouping {
   readonly fingerprint: string;
 }
 
-/** Templates and fingerprints with a bounded memory of fingerprints: an incident repeats few templates often. */
+/** Templates and fingerprints. Fingerprints are cached, within bounds, because an incident repeats a few templates often. */
 export function createErrorGrouping(): (text: string, name: string, code: string) => ErrorGrouping {
   const known = new Map<string, string>();
   return (text, name, code) => {

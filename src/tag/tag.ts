@@ -7,11 +7,11 @@ import { isErrorLevel } from '../parse/scalars.ts';
 import { createErrorGrouping, type ErrorGrouping } from './error-template.ts';
 
 export interface TaggedEvent extends ParsedEvent {
-  /** Only of events tagged `error`: what groups them. */
+  /** What groups events tagged `error`; undefined for others. */
   readonly grouping: ErrorGrouping | undefined;
 }
 
-/** Tags one event. Pure apart from bounded caches. */
+/** The returned function tags one event. Pure apart from bounded caches. */
 export function createTagger(): (event: ParsedEvent) => TaggedEvent {
   const keepsContract = createEventCheck();
   const groupError = createErrorGrouping();
@@ -33,7 +33,7 @@ export function createTagger(): (event: ParsedEvent) => TaggedEvent {
 
   function grouping(doc: Record<string, unknown>): ErrorGrouping {
     const error = typeof doc.error === 'object' && doc.error !== null ? (doc.error as Record<string, unknown>) : {};
-    // The log message says what failed for the caller; the error's own text is the better name where there is none.
+    // The log message says what failed for the caller; the error's own text is used when there is no message.
     const text = firstText(doc.message, error.message, error.name) ?? 'unknown error';
     return groupError(text, String(error.name ?? ''), String(error.code ?? ''));
   }

@@ -116,7 +116,7 @@ describe('security, over a TLS front that refuses wrong credentials', () => {
       }),
       /set elasticsearch\.caFile or elasticsearch\.caFingerprint/,
     ],
-    ['nobody there', () => ({ nodes: ['http://127.0.0.1:1'] }), /is it running/],
+    ['nobody there', () => ({ nodes: ['http://127.0.0.1:1'] }), /check that it runs/],
   ])('%s: the message says what to do', async (_, at, words) => {
     const front = await startTlsFront({ target: testEsUrl(), ...user });
     onTestFinished(front.stop);

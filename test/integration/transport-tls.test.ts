@@ -127,7 +127,7 @@ const refused: [string, Way, RegExp][] = [
   [
     'a login where there is none',
     { ...withPassword('plain'), brokers: ssl, ssl: { ca, cert, key } },
-    /nobody logs in at this port: check the port and sasl$/,
+    /this port takes no login: check the port and sasl$/,
   ],
   ['TLS to plaintext', { brokers: kafka.brokers, ssl: { ca } }, /no TLS at this port: check the port and ssl$/],
 ];

@@ -214,7 +214,7 @@ describe('an import that is not complete', () => {
   test('finds no such space', async () => {
     const server = await kibana();
     const { status, err } = await run(['--url', server.url, '--space', 'ops']);
-    expect([status, err]).toEqual([1, expect.stringContaining('is there a space ops?')]);
+    expect([status, err]).toEqual([1, expect.stringContaining('that there is a space ops')]);
   });
 
   test.each<[string, RequestListener, string]>([
@@ -228,7 +228,7 @@ describe('an import that is not complete', () => {
       answering(403, '{"statusCode":403,"message":"Unable to bulk_create dashboard"}'),
       'Saved Objects Management: All',
     ],
-    ['422: an older Kibana', answering(422, '{"message":"Document has a newer version"}'), '8.9 and later take them'],
+    ['422: an older Kibana', answering(422, '{"message":"Document has a newer version"}'), 'they need 8.9 or later'],
     [
       '503: not ready',
       answering(503, 'Kibana server is not ready yet.'),
@@ -237,7 +237,7 @@ describe('an import that is not complete', () => {
     ['502: a proxy’s page', answering(502, '<html>Bad Gateway</html>'), 'answered 502; it is starting'],
     ['a redirect', answering(302, '', { location: '/login?token=abc' }), 'leads on to /login, which is not followed'],
     ['Elasticsearch', answering(400, '{"error":"no handler found for uri [/api/x]"}'), 'this looks like Elasticsearch'],
-    ['anything that says yes', answering(200, '{"ok":true}'), 'is it the address of Kibana?'],
+    ['anything that says yes', answering(200, '{"ok":true}'), 'check that this is the address of Kibana'],
     ['no answer', (_, response) => void response.socket?.destroy(), 'did not answer (ECONNRESET)'],
     ['an answer that never comes', () => undefined, 'not within 300 ms'],
   ])('%s', async (_, listener, words) => {
@@ -266,7 +266,7 @@ describe('an import that is not complete', () => {
     const { port } = server.address() as AddressInfo;
     await new Promise((resolve) => server.close(resolve));
     const nobody = await run(['--url', `http://127.0.0.1:${port}`]);
-    expect(nobody).toMatchObject({ status: 1, err: expect.stringMatching(/ECONNREFUSED.*is it running/) });
+    expect(nobody).toMatchObject({ status: 1, err: expect.stringMatching(/ECONNREFUSED.*check that it runs/) });
 
     const { url } = await kibana();
     const plain = await run(['--url', url.replace('http', 'https')]);
@@ -320,7 +320,7 @@ describe('before anything is sent', () => {
       'set KIBANA_USERNAME and KIBANA_PASSWORD',
     ],
     ['a space by its name', ['--space', 'Ops Team'], 'the id of a space has lower-case letters'],
-    ['two spaces', ['--url', 'http://kibana:5601/s/ops', '--space', 'dev'], 'the address is that of the space ops'],
+    ['two spaces', ['--url', 'http://kibana:5601/s/ops', '--space', 'dev'], 'the address is that of space ops'],
     ['a file that is not there', ['nothing.ndjson'], 'nothing.ndjson cannot be read'],
     ['an option that is none', ['--overwrite'], "unknown option '--overwrite'"],
   ])('%s is a mistake of the command line', async (_, args, words) => {

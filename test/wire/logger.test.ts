@@ -130,7 +130,7 @@ test('while the disk is full Kafka gets everything, nothing grows, and finish co
   const finished = new Promise((resolve) => logger.once('finish', resolve));
   logger.end();
   await finished;
-  expect(warnings.join()).toContain(`${file} was closed; 2000 lines are missing in it`);
+  expect(warnings.join()).toContain(`${file} was closed; 2000 lines are missing from it`);
 });
 
 function logFile(filename: string, options: { maxWaiting?: number } = {}) {
@@ -168,8 +168,8 @@ test('what the buffer has no room for is left out and told', async () => {
   await end();
   expect(readFileSync(path, 'utf8')).toBe('123456789\n'.repeat(10));
   expect(warnings).toEqual([
-    'The log file FILE is behind: lines are left out until it can be written.',
+    'The log file FILE cannot keep up: lines are left out until it can be written.',
     expect.stringContaining('cannot be written'),
-    'The log file FILE is written again; 2 lines are missing in it.',
+    'The log file FILE is written again; 2 lines are missing from it.',
   ]);
 });

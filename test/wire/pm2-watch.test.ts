@@ -288,7 +288,7 @@ test('a wrong folder is refused at once; one where PM2 has never been pages nobo
   expect(() => watcher()).toThrow(/^pm2\.home: .*nope does not exist; name PM2's folder with --home/);
   writeFileSync(join(folder, 'file'), '');
   home = join(folder, 'file');
-  expect(() => watcher()).toThrow(/is no folder/);
+  expect(() => watcher()).toThrow(/is not a folder/);
   home = right;
   watcher();
   for (let i = 0; i < 10; i++) await until(() => {});

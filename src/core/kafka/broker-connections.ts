@@ -1,10 +1,11 @@
 // Connections to Kafka's brokers, and questions put to them. In: how to reach them. Out: answers, and words for what went wrong.
-// Guarantee: every answer is waited for by a clock that nobody sets, for a bounded time; a broker that does not answer holds up no
-// question that another one can answer; nothing of the configuration is repeated in words, so no secret either.
+// Guarantee: every wait is bounded and goes by the monotonic clock; a broker that does not answer holds up no question that
+// another one can answer; no message repeats anything from the configuration, so none repeats a secret.
 //
-// kafkajs's own connections, logins and message formats, without its cluster, its producer and its consumer: those take a topic
-// with one leaderless partition for a topic without metadata, ask for metadata where they are still connected, were it a frozen
-// broker, and wait for all partitions together. The transport sends through them, and topics are read through them without a group.
+// Uses kafkajs's connections, logins and message formats, but not its cluster, producer or consumer: those treat a topic with one
+// leaderless partition as a topic without metadata, ask for metadata wherever they are still connected, even if that broker is
+// frozen, and wait for all partitions together. The transport sends through these connections, and topics are read through them
+// without a group.
 import net from 'node:net';
 import tls from 'node:tls';
 import type { SASLOptions } from 'kafkajs';
@@ -31,7 +32,7 @@ export interface BrokerAddresses {
   readonly clientId: string;
   readonly ssl: boolean | tls.ConnectionOptions;
   readonly sasl: SASLOptions | undefined;
-  /** In ms; TLS, versions and login are on top of it. Default 3,000. */
+  /** In ms; TLS, versions and login come on top. Default 3,000. */
   readonly connectionTimeoutMs?: number;
   /** How long a broker may owe an answer, in ms. Default 10,000. */
   readonly answerTimeoutMs?: number;
@@ -41,24 +42,24 @@ type Question = 'Fetch' | 'InitProducerId' | 'ListOffsets' | 'Metadata' | 'Produ
 
 export interface BrokerConnections {
   /**
-   * The topic's partitions, by number, as one broker sees them now; those that do not answer are passed over.
-   * @throws of kafkajs, when no broker has an answer or the topic is not to be had
+   * The topic's partitions, by number, as one broker sees them now; brokers that do not answer are passed over.
+   * @throws kafkajs's error when no broker answers or the topic cannot be had
    */
   partitions(topic: string): Promise<readonly Partition[]>;
   /** The first answer of any broker. */
   askAny<T>(what: Question, options: object): Promise<T>;
   /**
-   * One broker's answer, whatever error codes it holds. A rejection says nothing about what it has done.
+   * One broker's answer, whatever error codes it holds. A rejection says nothing about what the broker has done.
    * @param adapt what is sent and how the answer is read; default: as kafkajs does it, error codes left alone
    */
   ask<T>(nodeId: number, what: Question, options: object, adapt?: (protocol: Protocol) => object): Promise<T>;
   /** Resolves when the broker can be asked at once. */
   connect(nodeId: number): Promise<void>;
-  /** Ends the connection to a broker: whatever is asked there rejects. */
+  /** Ends the connection to a broker: all its open questions reject. */
   giveUp(nodeId: number, reason: string): void;
   /** While busy, sockets keep the process alive. */
   busy(busy: boolean): void;
-  /** Lets idle connections go; the next question connects again. */
+  /** Ends the connections, idle ones politely; the next question connects again. */
   disconnect(): void;
   /** Ends all connections. */
   destroy(): void;
@@ -160,7 +161,7 @@ export function createBrokerConnections(
     return socket;
   }
 
-  /** Its connection, made when there is none. A login that is about to expire ends a connection too. */
+  /** The node's connection, made when there is none, or when its login is about to expire. */
   function ready(node: Node): Promise<Broker> {
     if (node.broker?.isConnected() && node.ready !== undefined) return node.ready;
     if (node.ready !== undefined && node.broker === undefined) return node.ready;
@@ -184,7 +185,7 @@ export function createBrokerConnections(
   function end(node: Node, reason: string): void {
     node.broker = undefined;
     node.ready = undefined;
-    // With an error, for kafkajs rejects what waits only then.
+    // With an error: only then does kafkajs reject what waits.
     for (const socket of node.sockets) socket.destroy(new Error(reason));
   }
 
@@ -207,7 +208,7 @@ export function createBrokerConnections(
   /** The first answer; each broker is asked when the one before it has failed, or has not answered for a while. */
   function firstAnswer<T>(question: (node: Node) => Promise<T>): Promise<T> {
     const order = shuffled([...new Set([...byId.values(), ...seeds])]);
-    // Those that owe an answer already may never give one.
+    // Those that already owe an answer may never give one.
     const rank = (node: Node) => (node.broker?.isConnected() ? 0 : 1) + (node.open > 0 ? 2 : 0);
     order.sort((a, b) => rank(a) - rank(b));
     return new Promise((resolve, reject) => {
@@ -228,7 +229,7 @@ export function createBrokerConnections(
           },
           (error) => {
             failed += 1;
-            // What a broker says tells more than that another one cannot be reached.
+            // A broker's own error tells more than that another one cannot be reached.
             if (told === undefined || !isUnreachable(error)) told = error;
             if (failed === order.length) reject(told);
             else if (failed >= asked) next();
@@ -247,7 +248,7 @@ export function createBrokerConnections(
       const options = { topics: [topic], allowAutoTopicCreation: false };
       const answer = await firstAnswer((node) => askNode<Metadata>(node, 'Metadata', options));
       const known = new Map(answer.brokers.map(({ nodeId, host, port }) => [nodeId, nodeAt(host, port)]));
-      // A broker that moved, or is no longer there: nobody shall wait for its old address.
+      // A broker that moved or is gone: nobody should wait for its old address.
       const present = new Set([...known.values(), ...seeds]);
       for (const node of byId.values()) if (![...known.values()].includes(node)) letGo(node);
       for (const [address, node] of nodes) if (!present.has(node)) nodes.delete(address);
@@ -286,11 +287,11 @@ export function createBrokerConnections(
 
   function nodeOf(nodeId: number): Node {
     const node = byId.get(nodeId);
-    if (node === undefined) throw new Error(`broker ${nodeId} is not there`);
+    if (node === undefined) throw new Error(`broker ${nodeId} is not in the cluster`);
     return node;
   }
 
-  /** Politely when nobody waits for an answer; else what waits rejects, to be asked again elsewhere. */
+  /** Politely when nobody waits for an answer; otherwise what waits rejects, to be asked again elsewhere. */
   function letGo(node: Node): void {
     if (node.open > 0 || (node.ready !== undefined && node.broker === undefined)) {
       end(node, 'the broker has left the cluster');
@@ -329,15 +330,15 @@ export function answerWithin<T>(answer: Promise<T>, ms: number, what: string): P
   return within(answer, ms, `${what}: Kafka did not answer within ${ms} ms`, systemClock.after);
 }
 
-/** The answer with its error codes, which kafkajs would throw the first of. */
+/** The answer with its error codes; kafkajs would throw the first of them. */
 function asItIs({ request, response }: Protocol): object {
   return { request, response: { decode: response.decode, parse: async (answer: unknown) => answer } };
 }
 
 /**
- * What a send of kafkajs has really achieved: when a leader moves to a broker that has already answered, kafkajs forgets the moved
- * partition and still resolves.
- * @throws Error naming the partitions nobody acknowledged: to be sent again
+ * What a send of kafkajs has really achieved: when a leader moves to a broker that has already answered, kafkajs forgets the
+ * moved partition and still resolves.
+ * @throws Error naming the partitions that nobody acknowledged, which are to be sent again
  */
 export function assertAcknowledged(
   answers: readonly { readonly partition: number }[],
@@ -361,14 +362,14 @@ export function passOn(
 ): (entry: { namespace: string; log: { message: unknown; error?: unknown } }) => void {
   const maySay = createThrottle(now);
   return ({ namespace, log }) => {
-    // For a broker that refuses a login kafkajs gives an error instead of a text.
+    // When a broker refuses a login, kafkajs gives an error instead of a text.
     const message = errorText(log.message);
     const text = `[${namespace}] ${message}${typeof log.error === 'string' ? `: ${log.error}` : ''}`;
     if (maySay(text)) warn(text);
   };
 }
 
-/** Codes of Node for a certificate that was looked at and not believed. */
+/** Node's codes for a certificate that was checked and not trusted. */
 const UNTRUSTED = /CERT|VERIFY_LEAF|SELF_SIGNED|ALTNAME/;
 /** How OpenSSL words things: an address, a number, then the text between the last colons. */
 const OPENSSL = /(?:[0-9A-F]+:)?error:[0-9A-F]+:SSL routines:[^:]*:([^:]+):[^\n]*\n?/;
@@ -388,7 +389,7 @@ function hintOf(error: unknown, text: string, section: string): string | undefin
   for (const at of causeChain(error)) {
     const { name, type, code } = at as Error & { type?: string; code?: unknown };
     if (name === 'KafkaJSSASLAuthenticationError') return `check ${section}sasl`;
-    if (type === 'ILLEGAL_SASL_STATE') return `nobody logs in at this port: check the port and ${section}sasl`;
+    if (type === 'ILLEGAL_SASL_STATE') return `this port takes no login: check the port and ${section}sasl`;
     if (name === 'KafkaJSConnectionClosedError') {
       return `the broker hung up without an answer: it stopped, or expects TLS (${section}ssl) or a login (${section}sasl)`;
     }

@@ -1,7 +1,6 @@
-// Compression codecs for kafkajs. In and out: the records of one batch, compressed or not.
-// Guarantee: a codec's package is loaded when the first batch needs it, never before; no bytes unpack to more than was
-// permitted, whatever their headers and trailers claim, and none cost more than time linear in what they hold; one batch is
-// unpacked at a time per process, in the order of asking.
+// Compression codecs for kafkajs. In and out: the records of one batch, compressed or not. Guarantee: a codec's package is loaded
+// when the first batch needs it, never before; nothing unpacks to more than is permitted, whatever its headers and trailers
+// claim, or takes more than linear time; a process unpacks one batch at a time, in the order in which they were asked for.
 import { promisify } from 'node:util';
 import { type Context, createContext, Script } from 'node:vm';
 import { createUnzip, gzip, unzip } from 'node:zlib';
@@ -29,8 +28,8 @@ export interface Codec {
   /** All of it, at most `maxBytes`. @throws UnreadableBatchError */
   decompress(data: Buffer, maxBytes?: number): Promise<Buffer>;
   /**
-   * The same piece by piece, for batches that are not to be held as a whole; a piece may be overwritten when the next one
-   * is asked for. @throws UnreadableBatchError
+   * The same piece by piece, for batches too large to be held as a whole; a piece may be overwritten when the next one is asked
+   * for. @throws UnreadableBatchError
    */
   pieces(data: Buffer): AsyncIterable<Buffer>;
 }
@@ -80,7 +79,7 @@ async function guarded<T>(codec: string, work: () => Promise<T> | T): Promise<T>
 const gzipAsync = promisify(gzip);
 const unzipAsync = promisify(unzip);
 
-/** Gzip; the length that its trailer claims is not asked for. */
+/** Gzip; the length that its trailer claims is ignored. */
 export const gzipCodec: Codec = {
   name: 'gzip',
   compress: ({ buffer }) => gzipAsync(buffer),
@@ -116,7 +115,7 @@ export const gzipCodec: Codec = {
 const XERIAL_MAGIC = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0x00]);
 const XERIAL_HEADER = Buffer.concat([XERIAL_MAGIC, Buffer.from([0, 0, 0, 1, 0, 0, 0, 1])]);
 const XERIAL_BLOCK_BYTES = 32 * 1024;
-/** Three bytes of raw snappy say at most 64; a block that claims more lies, and would be given the memory first. */
+/** Three bytes of raw snappy unpack to at most 64. A block that claims more lies, and the memory would be allocated first. */
 const SNAPPY_RATIO = 22;
 
 interface SnappyBlock {
@@ -194,7 +193,7 @@ function snappyBlock(bytes: Buffer): SnappyBlock {
 
 async function uncompressBlocks(blocks: readonly SnappyBlock[]): Promise<Buffer[]> {
   const { uncompress } = await import('snappy');
-  // Side by side, each in a thread of its own: one after the other their ways there and back would add up.
+  // Side by side, each in a thread of its own: one after the other, their round trips would add up.
   return guarded('snappy', () =>
     Promise.all(blocks.map(async ({ bytes }) => (await uncompress(bytes, { asBuffer: true })) as Buffer)),
   );
@@ -202,7 +201,7 @@ async function uncompressBlocks(blocks: readonly SnappyBlock[]): Promise<Buffer[
 
 // ---- lz4 ----
 
-/** LZ4 in its frame format, as Kafka has it since message format 2. */
+/** LZ4 in its frame format, as Kafka uses it since message format 2. */
 export const lz4Codec: Codec = {
   name: 'lz4',
 
@@ -270,7 +269,7 @@ function* lz4Blocks(data: Buffer): Generator<Lz4Block> {
     const magic = data.readUInt32LE(at);
     const flags = data[at + 4]!;
     const sizeCode = (data[at + 5]! >> 4) & 7;
-    if (magic !== LZ4_MAGIC || flags >> 6 !== 1 || sizeCode < 4) throw damaged('lz4: this is no frame');
+    if (magic !== LZ4_MAGIC || flags >> 6 !== 1 || sizeCode < 4) throw damaged('lz4: this is not a frame');
     const max = 1 << (2 * sizeCode + 8);
     const linked = (flags & 0x20) === 0;
     at += 7 + (flags & 0x08 ? 8 : 0) + (flags & 0x01 ? 4 : 0);
@@ -350,7 +349,7 @@ export const zstdCodec: Codec = {
 
 /** What the format permits. */
 const ZSTD_MAX_BLOCK = 128 * 1024;
-/** At a time: what unpacks to at most 4 MiB, then other work gets its turn. */
+/** Per step: what unpacks to at most 4 MiB; then other work gets its turn. */
 const ZSTD_STEP_BLOCKS = 32;
 const ZSTD_STEP_BYTES = 16 * 1024;
 const ZSTD_ROOM = 256 * MIB;
@@ -364,7 +363,7 @@ async function* zstdPieces(data: Buffer, maxBytes: number): AsyncGenerator<Buffe
     // fzstd allocates the window before it has read anything that needs it.
     if (window > MAX_BATCH_BYTES) throw tooLarge(MAX_BATCH_BYTES);
     if (single) {
-      // fzstd writes a single segment into its place; as a stream it would move all of it once for each block.
+      // fzstd writes a single segment in place; as a stream it would move all of it once per block.
       const out = await guarded('zstd', () => within(frame.length + content!, () => decompress(frame)));
       yield Buffer.from(out.buffer, out.byteOffset, out.byteLength);
       continue;
@@ -375,7 +374,7 @@ async function* zstdPieces(data: Buffer, maxBytes: number): AsyncGenerator<Buffe
     const stream = new Decompress((piece) => {
       bytes += piece.length;
       if (bytes > maxBytes) throw tooLarge(maxBytes);
-      // fzstd moves the whole window for each block: many tiny blocks of a large window are no data but an attack.
+      // fzstd moves the whole window for each block: many tiny blocks with a large window are an attack, not data.
       shifted += window;
       if (shifted > ZSTD_ROOM + ZSTD_SHIFTS * bytes) throw damaged('zstd: too many blocks for what they hold');
       if (piece.length > 0) ready.push(Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength));
@@ -395,15 +394,15 @@ async function* zstdPieces(data: Buffer, maxBytes: number): AsyncGenerator<Buffe
   }
 }
 
-/** Below the third of a session that a fetch may take without a heartbeat. */
+/** Less than the third of a session that a fetch may take without a heartbeat. */
 const WORK_AT_ONCE_MS = 3_000;
-/** Processor time that a batch may take, some fifty times what honest data need. */
+/** Processor time that a batch may take, some fifty times what honest data needs. */
 const WORK_BASE_MS = 2_000;
 const WORK_BYTES_PER_MS = 2_000;
 
 /**
- * For a decoder that trusts its input: a block of ten bytes can keep fzstd busy for hours. Runs `work` and ends it when
- * this batch has had more than its time, which grows with the bytes it turned out to hold.
+ * For a decoder that trusts its input: a block of ten bytes can keep fzstd busy for hours. Runs `work` and ends it when this
+ * batch has used up its time, which grows with the bytes it turned out to hold.
  * @throws UnreadableBatchError; a plain Error, worth another try, when it was the machine that stood still
  */
 function createWorkLimit(codec: string): <T>(bytes: number, work: () => T) => T {
@@ -420,17 +419,17 @@ function createWorkLimit(codec: string): <T>(bytes: number, work: () => T) => T 
       if (leftMs > 0) return done;
     } catch (error) {
       if ((error as { code?: string }).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw error;
-      // A loaded or stopped machine gives little of that time; honest data need less than a tenth of this.
+      // A loaded or stopped machine gives little of that time; honest data needs less than a tenth of this.
       if (usedMs() < Math.min(WORK_AT_ONCE_MS / 2, 200 + bytes / WORK_BYTES_PER_MS)) throw error;
     }
-    throw damaged(`${codec}: unpacking it takes longer than anything honest`);
+    throw damaged(`${codec}: unpacking it takes longer than any honest data would`);
   };
 }
 
 const call = new Script('work()');
 let room: Context | undefined;
 
-/** The one means to end a loop that runs in this thread. @throws ERR_SCRIPT_EXECUTION_TIMEOUT, and what `work` throws */
+/** The only way to end a loop that runs in this thread. @throws ERR_SCRIPT_EXECUTION_TIMEOUT, and what `work` throws */
 function endedAfter<T>(timeout: number, work: () => T): T {
   room ??= createContext({});
   room.work = work;
@@ -443,7 +442,7 @@ function endedAfter<T>(timeout: number, work: () => T): T {
 
 interface ZstdFrame {
   readonly bytes: Buffer;
-  /** The length of what it holds and the window it asks for, both as it claims. */
+  /** The length of its content and its window, both as the frame claims. */
   readonly content: number | undefined;
   readonly window: number;
   readonly single: boolean;
@@ -454,7 +453,7 @@ interface ZstdFrame {
 /** https://www.rfc-editor.org/rfc/rfc8878 */
 function* zstdFrames(data: Buffer): Generator<ZstdFrame> {
   for (let start = 0; start < data.length; ) {
-    if (start + 9 > data.length || data.readUInt32LE(start) !== 0xfd2fb528) throw damaged('zstd: this is no frame');
+    if (start + 9 > data.length || data.readUInt32LE(start) !== 0xfd2fb528) throw damaged('zstd: this is not a frame');
     const flags = data[start + 4]!;
     const single = (flags & 0x20) !== 0;
     const sizeBytes = flags >> 6 === 0 ? Number(single) : 1 << (flags >> 6);
@@ -475,7 +474,7 @@ function* zstdFrames(data: Buffer): Generator<ZstdFrame> {
       const header = data.readUIntLE(at, 3);
       isLast = (header & 1) === 1;
       if (header >> 3 > ZSTD_MAX_BLOCK) throw damaged(`zstd: a block of ${header >> 3} bytes is longer than permitted`);
-      // A block of one repeated byte tells how often, not how long it is.
+      // A block of one repeated byte gives its count, not its own length.
       at += 3 + ((header & 6) === 2 ? 1 : header >> 3);
       blocks++;
       if (!isLast && (blocks % ZSTD_STEP_BLOCKS === 0 || at - stepStart >= ZSTD_STEP_BYTES)) {

@@ -1,4 +1,4 @@
-// The parts of kafkajs 2.2.4 (the version is pinned) that have no types, as far as they are used.
+// Types for the parts of kafkajs 2.2.4 (the version is pinned) that have none, as far as they are used.
 declare module 'kafkajs/src/broker/index.js' {
   export interface Protocol {
     readonly request: { readonly apiVersion: number; encode(): Promise<unknown> };

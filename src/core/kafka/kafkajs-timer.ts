@@ -1,24 +1,26 @@
-// Time and time-outs in kafkajs, repaired in place. In: nothing. Out: all of the process's kafkajs clients, present and future.
-// Guarantee: no client notices that the wall clock was set or that the process was stopped; a broker that stopped answering is
-// left as if it had hung up. Where kafkajs is not in files of its own, as in a bundle, all stays as it is.
+// Time and time-outs in kafkajs, repaired in place. In: nothing. Out: repaired prototypes, for all of the process's kafkajs
+// clients, present and future. Guarantee: no client notices that the wall clock was set or that the process was stopped; a broker
+// that stopped answering is dropped as if it had hung up. Where kafkajs has no files of its own, as in a bundle, nothing is
+// changed.
 //
-// - Its request queue re-arms a timer of 1 ms for as long as a connection lives, also when nothing waits (tulios/kafkajs#1704): 3 %
-//   of a CPU core per idle client, and on current Node a TimeoutNegativeWarning on the application's standard error. Here the timer is
-//   set whenever a request waits, exactly as before.
-// - It takes durations from the wall clock. Set back by an hour, a member sends no heartbeat for an hour and is thrown out of its
-//   group, no request times out and no metadata grows old; set forward, everything under way times out at once. Here the moments
-//   it keeps are kept by the monotonic clock: each reads as the wall clock would have it had it never been set.
-// - After a stop (SIGSTOP) its look for late answers comes before the answers that wait in the socket are read. Here the time
-//   that was slept does not count.
-// - A frozen broker still takes connections. kafkajs gives up one request at a time, keeps the connection and what it knows of the
-//   partitions' leaders, and asks the same broker again and again; any client may choose it for what all others wait for. Here a
-//   time-out is the end of the connection and of the metadata, questions that any broker answers are given up early, and they go to
-//   one that owes no answer.
-// - A log-in that a broker does not answer, or whose connection breaks, is "wrong password" to kafkajs: nobody tries again. Before
-//   Kafka 1.0 its steps are no requests and are waited for without end. Here it is a connection that broke, in the time of a request.
-// - A group's coordinator that does not answer a heartbeat holds up all reading, and is asked again and again. Here reading goes on
-//   meanwhile, and a heartbeat that timed out is the coordinator's "no longer me": it is looked for anew, and the member stays the
-//   one it was, so that nobody waits for the end of its session.
+// - Its request queue re-arms a timer of 1 ms for as long as a connection lives, even when nothing waits (tulios/kafkajs#1704):
+//   3% of a CPU core per idle client, and on current Node a TimeoutNegativeWarning on the application's standard error. Here the
+//   timer is set only while a request waits.
+// - It takes durations from the wall clock. When the clock is set back by an hour, a member sends no heartbeat for an hour and is
+//   thrown out of its group, no request times out and no metadata expires; when it is set forward, everything under way times out
+//   at once. Here the moments it stores are stored by the monotonic clock: each reads as if the wall clock had never been set.
+// - After a stop (SIGSTOP) it looks for late answers before it reads those that wait in the socket. Here the time slept does not
+//   count.
+// - A frozen broker still accepts connections. kafkajs gives up one request at a time, keeps the connection and what it knows of
+//   the partitions' leaders, and asks the same broker again and again; a client may even choose it for a question that everything
+//   waits for. Here a time-out ends the connection and invalidates the metadata; questions that any broker can answer are given
+//   up early, and go to a broker that owes no answer.
+// - To kafkajs, a login that a broker does not answer, or whose connection breaks, is a wrong password: nobody tries again.
+//   Before Kafka 1.0 the steps of a login are not requests, and it waits for them without end. Here that is a broken connection,
+//   and the wait is a request's.
+// - A coordinator that does not answer a heartbeat holds up all reading, and is asked again and again. Here reading goes on
+//   meanwhile, and a heartbeat that times out counts as "not coordinator": the coordinator is looked up anew, and the member
+//   keeps its identity, so that nobody waits for its session to end.
 import { createRequire } from 'node:module';
 import { endsWithin } from '../clock.ts';
 
@@ -35,13 +37,13 @@ interface Connection {
   readonly port: number;
   readonly requestQueue: RequestQueue;
   readonly socket?: { destroy(): void };
-  /** Of an answer that has come in part. */
+  /** Parts of an answer that has not arrived in full. */
   chunks: Buffer[];
   bytesBuffered: number;
   bytesNeeded: number;
-  /** While a step of a log-in waits that is no request. */
+  /** Set while a step of a login waits that is not a request. */
   readonly authHandlers?: { onError(): void } | null;
-  /** What ended it while a log-in was under way. */
+  /** What ended it while a login was under way. */
   [BROKEN]?: Error | undefined;
   connect(): Promise<unknown>;
   sendAuthRequest(step: object): Promise<unknown>;
@@ -76,7 +78,7 @@ interface Authenticator {
 interface Runner {
   readonly heartbeatInterval: number;
   readonly consumerGroup: { readonly lastRequest: number };
-  /** A heartbeat that is under way for longer than others, or what became of it. */
+  /** A heartbeat under way, or the error it ended with. */
   [BEATING]?: { error?: unknown } | undefined;
   heartbeat(): Promise<void>;
 }
@@ -85,7 +87,7 @@ interface BrokerPool {
   readonly brokers: Readonly<Record<string, Broker>>;
   readonly seedBroker?: Broker;
   metadataExpireAt: number | null;
-  /** When metadata last came, monotonic. */
+  /** When metadata last arrived, monotonic. */
   [REFRESHED]?: number;
   hasConnectedBrokers(): boolean;
   connect(): Promise<void>;
@@ -106,14 +108,16 @@ const REFRESHED = Symbol('refreshed');
 const BEATING = Symbol('beating');
 const BROKEN = Symbol('broken');
 
-/** When a request last timed out, monotonic, by the broker's address; gone with its next answer. What one client has waited for, no
- * other one of this process has to. */
+/**
+ * When a request last timed out, monotonic, by the broker's address; removed by its next answer. What one client of this process
+ * has waited for, no other has to.
+ */
 const timedOut = new Map<string, number>();
 
 const CHECK_MS = 100;
-/** A look for late answers that is itself later than this was slept through. */
+/** When the look for late answers is itself later than this, the process was asleep. */
 const LATE_MS = 1_000;
-/** Any broker answers these from memory: who takes longer answers nothing. */
+/** Any broker answers these from memory: one that takes longer answers nothing. */
 const QUICK_MS = 4_000;
 const QUICK = new Set([3 /* Metadata */, 10 /* FindCoordinator */, 17 /* SaslHandshake */, 18 /* ApiVersions */]);
 /** A broker that has owed an answer for this long is asked last. */
@@ -121,10 +125,10 @@ const OWING_MS = 2_000;
 const HEARTBEAT = 12;
 /** Reading waits for a heartbeat's answer no longer than this. */
 const BEAT_MS = 500;
-/** Held back on purpose until all members have come. */
+/** The broker holds these back on purpose until all members have joined. */
 const HELD = new Set([11 /* JoinGroup */, 14 /* SyncGroup */]);
 
-/** Modules of kafkajs, and their moments by the wall clock. */
+/** Modules of kafkajs, and the properties in which they store moments of the wall clock. */
 const MOMENTS = {
   'network/requestQueue': ['throttledUntil'],
   'network/requestQueue/socketRequest': ['sentAt'],
@@ -156,6 +160,8 @@ export function repairKafkaJsTime(): void {
   readWhileBeating(runner);
 }
 
+// ---- timers and moments ----
+
 function armOnlyWhenRequestsWait(prototype: RequestQueue): void {
   const original = prototype.scheduleCheckPendingRequests;
   prototype.scheduleCheckPendingRequests = function (this: RequestQueue) {
@@ -163,7 +169,7 @@ function armOnlyWhenRequestsWait(prototype: RequestQueue): void {
   };
 }
 
-/** kafkajs's constructors assign these properties, so that an accessor of the prototype gets every moment. */
+/** kafkajs's constructors assign these properties, so an accessor on the prototype sees every moment. */
 function keepMonotonic(prototype: object, name: string): void {
   const kept = Symbol(name);
   type Holder = { [kept]?: { readonly monotonicMs: number } | { readonly raw: unknown } };
@@ -186,7 +192,9 @@ function wallLessMonotonic(): number {
   return Date.now() - performance.now();
 }
 
-/** Looks for late answers as kafkajs does, but for the time that was slept; one that is late ends the connection. */
+// ---- requests and logins that nobody answers ----
+
+/** Looks for late answers as kafkajs does, without the time slept; a late one ends the connection. */
 function timeOutConnections(
   queue: RequestQueue,
   connection: Connection,
@@ -202,7 +210,7 @@ function timeOutConnections(
     const silent = queueOf[CONNECTION];
     const broker = silent === undefined ? undefined : addressOf(silent);
     if (broker !== undefined) timedOut.set(broker, performance.now());
-    // Not kafkajs's own error of a time-out: that one makes nobody look for another leader or coordinator.
+    // Not kafkajs's own time-out error: on that one, nobody looks for another leader or coordinator.
     for (const request of queueOf.inflight.values()) {
       const reject = request.rejected;
       request.rejected = ({ message }) =>
@@ -217,7 +225,7 @@ function timeOutConnections(
     if (silent === undefined) return;
     silent.rejectRequests(new Error('The broker has stopped answering'));
     silent.disconnect().catch(() => {});
-    // What it may still say belongs to nobody, least of all to the next connection.
+    // Nothing that still arrives belongs to anybody, least of all to the next connection.
     silent.socket?.destroy();
     silent.chunks = [];
     silent.bytesBuffered = 0;
@@ -252,7 +260,7 @@ function timeOutConnections(
   };
 }
 
-/** A refusal stays one: a broker answers with it, or before Kafka 1.0 hangs up. */
+/** A refusal stays a refusal: the broker answers with one or, before Kafka 1.0, hangs up. */
 function timeOutLogins(connection: Connection, authenticator: Authenticator, ConnectionError: ErrorClass): void {
   const { rejectRequests, sendAuthRequest } = connection;
   connection.rejectRequests = function (error) {
@@ -289,10 +297,12 @@ function timeOutLogins(connection: Connection, authenticator: Authenticator, Con
   };
 }
 
+// ---- silent brokers ----
+
 function leaveSilentBrokers(pool: BrokerPool): void {
   const { connect, findConnectedBroker, refreshMetadata, refreshMetadataIfNecessary, withBroker } = pool;
 
-  // A frozen one takes the connection, and is then asked for what all wait for.
+  // A frozen broker accepts the connection, and would then be asked what everything waits for.
   pool.connect = async function () {
     const { seedBroker } = this;
     if (seedBroker !== undefined && isSilent(seedBroker) && !this.hasConnectedBrokers()) await this.createSeedBroker();
@@ -337,6 +347,8 @@ function leaveSilentBrokers(pool: BrokerPool): void {
   };
 }
 
+// ---- reading while a heartbeat waits ----
+
 function readWhileBeating(runner: Runner): void {
   const { heartbeat } = runner;
   runner.heartbeat = async function () {
@@ -364,14 +376,16 @@ function readWhileBeating(runner: Runner): void {
   };
 }
 
-/** Brokers that owe nothing: those that are connected, then the others, each in any order. */
+// ---- what is known of brokers, and kafkajs's modules ----
+
+/** Brokers that owe nothing: first the connected ones, then the others, each in random order. */
 function answering({ brokers }: BrokerPool): string[] {
   const rank = (id: string) => (brokers[id]!.isConnected() ? 0 : 1) + Math.random() / 2;
   const ranks = new Map(Object.keys(brokers).map((id) => [id, rank(id)]));
   return [...ranks.keys()].filter((id) => !isSilent(brokers[id]!)).sort((a, b) => ranks.get(a)! - ranks.get(b)!);
 }
 
-/** It owes an answer that others would have given long ago, or still owed one when it was given up. */
+/** Does it owe an answer that others would have given long ago, or did it still owe one when it was given up? */
 function isSilent(broker: Broker): boolean {
   return connectionsOf([broker]).some(
     (connection) =>

@@ -1,6 +1,6 @@
-// Secrets out of log data. In: a serialised line, a text or a JSON value; out: the same with secrets replaced by MASK.
-// Guarantee: linear in what comes in; never throws; masking twice changes nothing more; what holds no secret is returned
-// as it came (same reference), so that callers can compare to learn of a hit. `docs/secrets.md` lists what is a secret.
+// Takes secrets out of log data. In: a serialised line, a text or a JSON value; out: the same with secrets replaced by MASK.
+// Guarantee: linear in what comes in; never throws; masking twice changes nothing more; what holds no secret is returned as it
+// came (same reference), so that a caller detects a hit by comparing. `docs/secrets.md` lists what counts as a secret.
 import {
   type Cut,
   cutCards,
@@ -26,12 +26,10 @@ import {
 } from './secret-text.ts';
 
 // ---- many literals looked for in one pass ----
-// In: literals, later a text. Out: every place where one stands.
-// How: the text is read four bytes at a time, and a table of bits says of any four in a row, at every second place,
-// whether a literal may be there; each literal is known by the rarest four it has at an even and at an odd place.
-// Guarantee: two look-ups per four characters and, where four fit, one comparison per literal that has them.
+// A table of bits says of any four characters in a row whether a literal may stand there. Each literal is filed under the rarest
+// four it has at an even place and at an odd one, so that only every second place of the text is looked up.
 
-/** What `visit` may answer beside the place to go on from. */
+/** What `visit` may answer besides the place to go on from. */
 const GO_ON = -1;
 const STOP = -2;
 
@@ -63,8 +61,10 @@ const CHUNK = 16_384;
 /** Chunks overlap by more than any literal is long. */
 const CHUNK_OVERLAP = 128;
 
-/** Stands for four digits: `visit` gets it instead of a literal's index, at least once for every ten or more in a row, parted
- * or not. */
+/**
+ * Stands for four digits: `visit` gets it instead of a literal's index, at least once for every ten or more in a row, spaces and
+ * dashes between them or not.
+ */
 const DIGITS = -1;
 
 /** @param literals ASCII, three characters or more; capitals are taken as small letters. */
@@ -72,7 +72,7 @@ function createAnchors(literals: readonly string[]): Anchors {
   const candidates: Candidate[] = [];
   /** Pairs of a hash and the number of a candidate whose four characters have it. */
   const pairs: number[] = [];
-  // Two tables of bits by two hashes: what has both is almost certainly there, and both stay in the processor's cache.
+  // Two tables of bits for two hashes: what is in both is almost certainly there, and both stay in the processor's cache.
   const looks = new Uint32Array(8_192);
   const looksAgain = new Uint32Array(8_192);
   literals.forEach((literal, index) => {
@@ -89,7 +89,7 @@ function createAnchors(literals: readonly string[]): Anchors {
       candidates.push({ index, codes, offset });
     }
   });
-  // Sorted by hash, in one array: a list of its own for each hash would be some twenty thousand of them.
+  // Sorted by hash, in one array: one list per hash would make some twenty thousand lists.
   const sorted = Float64Array.from(pairs).sort();
   const members = Uint16Array.from(sorted, (pair) => pair % PAIR);
   const hashes = Uint32Array.from(sorted, (pair) => Math.floor(pair / PAIR));
@@ -107,7 +107,7 @@ function createAnchors(literals: readonly string[]): Anchors {
     return true;
   }
 
-  /** Asks about all that may begin at or about `at`. Answers from where to look on, or `STOP`. */
+  /** Asks about every literal that may begin near `at`. Returns where to look on from, or `STOP`. */
   function look(text: string, visit: Visit, bit: number, four: number, at: number, from: number): number {
     if (((looks[bit >>> 5]! >>> (bit & 31)) & 1) === 0) return from;
     const again = hashAgain(four);
@@ -128,7 +128,7 @@ function createAnchors(literals: readonly string[]): Anchors {
     scan(text, visit) {
       let from = 0;
       for (let base = 0; base < text.length; base += CHUNK - CHUNK_OVERLAP) {
-        // One byte a character: what does not fit into one can only look like a literal, and `stands` asks the text.
+        // One byte per character: one that does not fit can only look like part of a literal, and `stands` asks the text.
         const part = base === 0 && text.length <= CHUNK ? text : text.slice(base, base + CHUNK);
         const written = buffer.write(part, 'latin1');
         for (let i = written; i < written + 8; i++) buffer[i] = 0;
@@ -165,10 +165,10 @@ function hashAgain(four: number): number {
   return Math.imul(four, 0x85ebca6b) >>> 14;
 }
 
-/** A byte as the table sees it: letters small, and with them some punctuation, which the comparison tells apart. */
+/** A byte as the table sees it: letters in lower case. Some punctuation becomes the same; the comparison tells it apart. */
 const folded = (code: number) => (code | 0x20) & 0x7f;
 
-/** Of four folded bytes: all from `0` to `9`. */
+/** Are all four folded bytes digits? */
 function fourDigits(four: number): boolean {
   return (four & 0x70707070) === 0x30303030 && ((four + 0x06060606) & 0x40404040) === 0;
 }
@@ -192,7 +192,7 @@ function packed(four: readonly number[]): number {
 const FOUR_BYTES = new Uint8Array(4);
 const FOUR = new Int32Array(FOUR_BYTES.buffer);
 
-/** The best place for a literal's four characters among those of one parity: no stranger among them, then the rarest. */
+/** The best place of one parity for a literal's four characters: all four within the literal if possible, then the rarest. */
 function rarest(codes: Uint8Array, parity: number): number {
   const rarity = (code: number | undefined) => {
     if (code === undefined) return -100;
@@ -207,19 +207,19 @@ function rarest(codes: Uint8Array, parity: number): number {
   return best;
 }
 
-/** The keys in the table; any character may stand before and behind the literal. */
+/** The keys in the table; any character may stand before and after the literal. */
 function fours(codes: Uint8Array, offset: number): number[] {
   const free = [0, 1, 2, 3].filter((i) => codes[offset + i] === undefined);
   const four = [0, 1, 2, 3].map((i) => codes[offset + i] ?? 0);
   if (free.length === 0) return [packed(four)];
-  // Literals have three characters at least, so that one is free.
+  // Literals have at least three characters, so only one is free.
   return ANY.map((any) => {
     four[free[0]!] = any;
     return packed(four);
   });
 }
 
-/** One of each that `folded` tells apart. */
+/** One of each character that `folded` tells apart. */
 const ANY = Array.from({ length: 64 }, (_, i) => (i < 32 ? 32 + i : 64 + i));
 
 // ---- masking ----
@@ -231,9 +231,9 @@ const TOO_DEEP = '[nested too deeply]';
 /** Keys longer than this are not remembered. */
 const MAX_CACHED_KEY = 64;
 const MAX_CACHE_CHARS = 131_072;
-/** Rounds until a text is masked whole: what one round cut may show another secret, but not for ever. */
+/** Rounds before a text is masked as a whole: cutting one secret may reveal another, but not for ever. */
 const MAX_ROUNDS = 4;
-/** A JSON text in a text in a text: deeper ones are masked by their words alone. */
+/** JSON texts within JSON texts: deeper ones are masked by their words alone. */
 const MAX_EMBEDDED = 4;
 
 export interface MaskOptions {
@@ -249,10 +249,13 @@ export interface Masker {
    * the line, would mask something; sometimes true when they would not.
    */
   suspicious(line: string): boolean;
-  /** Would masking change the line? `suspicious`, and then the masking itself. Sees a key's first value behind a second one. */
+  /**
+   * Would masking change the line? `suspicious`, and then the masking itself. Also sees the first value of a key that is given
+   * twice.
+   */
   holdsSecret(line: string): boolean;
   isSecretKey(key: string): boolean;
-  /** May the key be secret, by itself or by those around it, or hold a secret? Never false when it is or does. */
+  /** May the key be secret, by itself or through the keys around it, or hold a secret? Never false when it is or does. */
   leads(key: string): boolean;
   /** The text with secrets masked; the same string when there were none. */
   text(value: string): string;
@@ -262,15 +265,15 @@ export interface Masker {
 
 interface KeyFacts {
   readonly kind: KeyKind | undefined;
-  /** Holds a word that leads to secrets, so it may make one of the key below it: `card` of `code`. */
+  /** Holds a word that leads to secrets, so it may make the key below it secret, as `card` does with `code`. */
   readonly leads: boolean;
   /** The key with the secrets in it masked, which is almost always the key itself. */
   readonly shown: string;
-  /** Names an id, a time or a phone number: long digits are no card. */
+  /** Names an id, a time or a phone number: long digits are not a card number. */
   readonly names: boolean;
 }
 
-/** @throws SyntaxError for a pattern that is no regular expression (the configuration schema checks that first). */
+/** @throws SyntaxError for a pattern that is not a regular expression (the configuration schema checks that first). */
 export function createMasker(options: MaskOptions = {}): Masker {
   const custom = new Set((options.keys ?? []).map(plain).filter((name) => name !== ''));
   const customTest = custom.size === 0 ? undefined : new RegExp([...custom].map(loose).join('|'), 'giu');
@@ -300,7 +303,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
       kind:
         (leads ? kindOfKey(key) : undefined) ?? (custom.size > 0 && custom.has(plain(key)) ? 'password' : undefined),
       leads,
-      // A name alone is no secret; it takes a sign, or the length of a token.
+      // A plain name holds no secret; that takes a sign, or the length of a token.
       shown: patterns.present || (leads && (key.length > 15 || /[=: ]/.test(key))) ? text(key) : key,
       names: /(?:^|[^a-z])(?:ids?|uuid|time|timestamp|ts|at|ms|phone|tel|offset|seq|sequence|imei|imsi|iccid)$/i.test(
         key.slice(-16).replace(/([a-z])([A-Z])/g, '$1_$2'),
@@ -357,7 +360,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
     return embeddedJson(masked);
   }
 
-  /** A text that is JSON as a whole is looked at once more as what it says. */
+  /** A text that is JSON as a whole is looked at once more, as the value it stands for. */
   function embeddedJson(value: string): string {
     const first = value.charCodeAt(0);
     const last = value.charCodeAt(value.length - 1);
@@ -509,7 +512,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
     return !renamed && after.every((item, i) => item === before[i]) ? value : rebuilt(shown, after);
   }
 
-  /** `{ name: 'X-Api-Key', value: … }`, `{ op: 'replace', path: '/password', value: … }`: the kind of the named one. */
+  /** `{ name: 'X-Api-Key', value: … }`, `{ op: 'replace', path: '/password', value: … }`: the kind of the named key. */
   function namedKind(source: Record<string, unknown>): KeyKind | undefined {
     for (const role of PAIR_NAMES) {
       const given = source[role];
@@ -540,7 +543,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
   function kindBefore(name: unknown, value: unknown): KeyKind | undefined {
     if (typeof name !== 'string' || typeof value !== 'string' || name.length > MAX_CACHED_KEY || name.length < 2)
       return undefined;
-    // A name of which a part has been masked was not one before either.
+    // What is partly masked was not a name before either.
     if (/[\s=[\]{}]/.test(name)) return undefined;
     const flag = name.startsWith('-');
     const { kind } = facts(name.replace(/^-{1,2}/, '').replace(/:$/, ''));
@@ -569,7 +572,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
     text,
     value(value) {
       let masked = walk(value, 0, undefined);
-      // A key that was masked may have said what stands below it.
+      // A key that was masked may have decided what stands below it.
       for (let round = 1; renamedAny && round < MAX_ROUNDS; round++) {
         renamedAny = false;
         masked = walk(masked, 0, undefined);
@@ -618,12 +621,12 @@ const PAIR_VALUES = new Set([
   'to',
 ]);
 
-/** Of a key and the one above it, the kind that leaves less. */
+/** The kind of a key or of the one above it, whichever is stricter. */
 function stricter(own: KeyKind | undefined, above: KeyKind): KeyKind {
   return own === 'password' || own === 'code' ? own : above;
 }
 
-/** An object of such keys; a second of the same name is told apart by a number, so that nothing is lost. */
+/** An object with these keys; one that is there already gets a number, so that nothing is lost. */
 function rebuilt(keys: readonly string[], values: readonly unknown[]): Record<string, unknown> {
   const made: Record<string, unknown> = {};
   const seen = new Map<string, number>();
@@ -641,12 +644,12 @@ function rebuilt(keys: readonly string[], values: readonly unknown[]): Record<st
   return made;
 }
 
-/** Two bytes a character, read as one: what a reader of the bytes would see. */
+/** A text of two bytes per character, read as one byte each, has NULs in between; its reader does not see them. */
 function withoutNuls(text: string): string {
   return text.includes('\0') ? text.replaceAll('\0', '') : text;
 }
 
-/** `\u0070` and its like, also behind several backslashes, as what they stand for; quotes and backslashes stay. */
+/** `\u0070` and the like, also with several backslashes, as what they stand for; quotes and backslashes stay. */
 function undoEscapes(text: string): string {
   if (!/\\u00/i.test(text)) return text;
   return text.replace(/\\u00([2-7][0-9a-f])/gi, (found, hex: string) => {
@@ -655,7 +658,7 @@ function undoEscapes(text: string): string {
   });
 }
 
-/** Colons outside of texts: the members of all objects in a valid JSON text, those given twice included. */
+/** Colons outside strings: the members of all objects in a valid JSON text, keys given twice included. */
 function membersOf(json: string): number {
   let count = 0;
   for (let i = 0; i < json.length; i++) {
@@ -706,7 +709,7 @@ function anchorTable(rules: readonly Rule[]) {
   const leads = LITERALS.map((literal) => ({
     rules: wanted.get(literal)!,
     word: BOUNDS.get(literal),
-    // Without a rule of their own: what is looked at by line.
+    // They have no rule: commands are looked for line by line.
     always: COMMAND_ANCHORS.includes(literal),
   }));
 
@@ -718,7 +721,7 @@ function anchorTable(rules: readonly Rule[]) {
   return {
     /** Does any rule want to look? */
     reached(text: string): boolean {
-      // What is undone before the rules look.
+      // These are undone before the rules look.
       if (text.includes('\\u') || text.includes('\0')) return true;
       let reached = false;
       ANCHORS.scan(text, (index, start, end) => {
@@ -761,7 +764,7 @@ function startsWord(text: string, start: number): boolean {
   if (!(isLower(before) || isUpper(before))) return true;
   const first = text.charCodeAt(start);
   if (isUpper(first) && (isLower(before) || isLower(text.charCodeAt(start + 1)))) return true;
-  // A line break that is written out, and %3A.
+  // After a written-out line break, or %3A.
   return text.charCodeAt(start - 2) === 92 || text.charCodeAt(start - 3) === 37;
 }
 
@@ -783,7 +786,7 @@ interface Patterns {
   mask(text: string): string;
 }
 
-/** @throws SyntaxError for a source that is no regular expression. */
+/** @throws SyntaxError for a source that is not a regular expression. */
 function createPatterns(sources: readonly string[]): Patterns {
   const patterns = sources.map((source) => new RegExp(source, 'g'));
   return {

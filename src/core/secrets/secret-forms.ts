@@ -1,6 +1,6 @@
-// Secrets that show by their own form, wherever they stand: tokens with a known head, keys in PEM, credentials in a URL,
-// card numbers. In: a text and the place where an anchor was found. Out: what to cut.
-// Guarantee: a rule reads a bounded number of characters, or cuts what it has read; so all rules together are linear.
+// Secrets that their own form gives away, wherever they stand: tokens with a known head, keys in PEM, credentials in a URL, card
+// numbers. In: a text and the place where an anchor was found. Out: what to cut. Guarantee: a rule reads a bounded number of
+// characters, or cuts what it has read; so all rules together are linear.
 export const MASK = '[masked]';
 
 /** `text.slice(from, to)` is to be replaced by `put`. */
@@ -16,8 +16,8 @@ export interface Rule {
   /** Without one of these, in any case, the rule finds nothing. */
   readonly anchors: readonly string[];
   /**
-   * May `find` cut something here, or in what this text says once JSON's escapes are undone? Default: yes. Bounded; says
-   * yes in doubt.
+   * May `find` cut something here, or in what this text says once JSON's escapes are undone? Default: yes. Bounded; when in
+   * doubt, yes.
    */
   near?(text: string, start: number, end: number): boolean;
   /** An anchor stands at `text.slice(start, end)`. */
@@ -71,7 +71,7 @@ function runEnd(text: string, from: number, kinds: number, limit = text.length):
   return i;
 }
 
-/** Does a word begin here? Behind `%3D` and behind a written-out `\n` it does. */
+/** Does a word begin here? After `%3D` and after a written-out `\n` it does. */
 function beginsWord(text: string, i: number): boolean {
   if (i === 0 || !is(text, i - 1, ALNUM | UNDERSCORE)) return true;
   if (i >= 3 && text.charCodeAt(i - 3) === 37 && is(text, i - 2, HEX) && is(text, i - 1, HEX)) return true;
@@ -83,7 +83,7 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /**
  * Does a word look random rather than written by somebody: digits among letters, or capitals where no word begins?
- * @param min Characters between punctuation that it takes.
+ * @param min how many characters between punctuation it takes
  */
 export function looksRandom(value: string, min: number): boolean {
   const text = value.slice(0, MAX_LOOK);
@@ -114,7 +114,7 @@ function mixed(run: string): boolean {
   return letters && /[a-z]/.test(run) && /[A-Z]/.test(run) && switches(run) * 4 >= run.length;
 }
 
-/** How often small letters, capitals and digits change places; one capital at a word's start counts nothing. */
+/** How often small letters, capitals and digits change places; one capital at the start of a word does not count. */
 function switches(run: string): number {
   let count = 0;
   for (let i = 1; i < run.length; i++) {
@@ -133,7 +133,7 @@ function kindOf(text: string, i: number): number {
 
 type TokenRow = readonly [id: string, set: keyof typeof SETS, min: number, heads: string];
 
-/** Heads are case-sensitive; behind one come at least `min` characters of the set. */
+/** Heads are case-sensitive; each is followed by at least `min` characters of the set. */
 const TOKENS: readonly TokenRow[] = [
   ['github', 'alnum', 16, 'ghp_ gho_ ghu_ ghs_ ghr_'],
   ['github-fine', 'word', 20, 'github_pat_'],
@@ -227,14 +227,14 @@ function tokenRule([id, set, min, heads]: TokenRow): Rule {
   };
 }
 
-/** Less than `looksRandom`: a known head has been seen already. */
+/** Asks less than `looksRandom`: a known head has been seen already. */
 function drawn(body: string): boolean {
   return /\d/.test(body) || switches(body) >= 4 || (body.length >= 24 && !/[_.-]/.test(body));
 }
 
 // ---- forms with more to them than a head ----
 
-/** A header and payload in base64url; the signature is not needed to be one. */
+/** A header and payload in base64url; it is one without a signature too. */
 const JWT: Rule = {
   id: 'jwt',
   anchors: ['eyJ'],
@@ -274,7 +274,7 @@ function endOfPem(text: string, from: number): number {
   return close < 0 ? Math.min(text.length, at + 96) : runEnd(text, at + close, DASH);
 }
 
-/** `-----BEGIN` in base64; certificates are no secret. */
+/** `-----BEGIN` in base64; certificates are not secret. */
 const PEM_BASE64: Rule = {
   id: 'pem-base64',
   anchors: ['LS0tLS1CRUdJTi'],
@@ -284,7 +284,7 @@ const PEM_BASE64: Rule = {
   },
 };
 
-/** Scheme and credentials as in a header. An ordinary word behind the scheme is part of a sentence. */
+/** Scheme and credentials as in a header. An ordinary word after the scheme is part of a sentence. */
 const SCHEME: Rule = {
   id: 'auth-scheme',
   anchors: [
@@ -453,7 +453,7 @@ const GO_DSN: Rule = {
   },
 };
 
-// ---- heads that are too common alone: a second mark stands at a fixed distance ----
+// ---- heads that are too common alone, with a second mark at a fixed distance ----
 
 const DISTANT: readonly Rule[] = [
   {
@@ -564,14 +564,14 @@ const CARD_DIGITS = /\d{4}(?:\d{10,15}|([ -])(?:\d{4}\1\d{4}\1\d{4}(?:\1\d{1,3})
 const NAMES_AN_ID =
   /(?:id|order|invoice|tracking|trace|ref|reference|sequence|seq|offset|time|timestamp|ts|phone|tel|fax|imei|iccid|imsi|serial|batch|job)(?: ?(?:number|num|no\.?|nr\.?))?\\?["']?\s?[:=#]?\s?\\?["']?$/i;
 
-/** Is a card number found at `at`: a known issuer's prefix and length, a right check digit, standing alone? */
+/** Is what was found at `at` a card number: a known issuer's prefix and length, the right check digit, standing alone? */
 function isCardAt(text: string, at: number, found: string): boolean {
   if (!beginsWord(text, at) || /[.+#-]/.test(text[at - 1] ?? '')) return false;
   const after = text.slice(at + found.length, at + found.length + 2);
   return !/^(?:[\w-]|[.:]\d)/.test(after) && isCard(found.replace(/[ -]/g, ''));
 }
 
-/** May the text hold a card number? Cheaper than `cutCards`, and true whenever that cuts. */
+/** May the text hold a card number? Cheaper than `cutCards`, and true whenever `cutCards` cuts. */
 export function mayHoldCard(text: string): boolean {
   CARD_DIGITS.lastIndex = 0;
   for (let found = CARD_DIGITS.exec(text); found !== null; found = CARD_DIGITS.exec(text)) {
@@ -610,7 +610,7 @@ function isCard(digits: string): boolean {
   return sum % 10 === 0;
 }
 
-/** Their marks hold nothing that JSON escapes, so they can be asked before as after. */
+/** Their marks hold nothing that JSON escapes, so `find` answers the same before escapes are undone. */
 const sure = (rule: Rule): Rule => ({ ...rule, near: (text, start, end) => rule.find(text, start, end) !== undefined });
 
 export const FORM_RULES: readonly Rule[] = [

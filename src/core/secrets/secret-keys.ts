@@ -6,14 +6,13 @@
 import { MASK } from './secret-forms.ts';
 
 /**
- * What a secret under such a key looks like:
- * `password` anything; `secret` any text and long numbers; `code` anything with digits, however short; `tokens` any text or
- * group, but a number only counts them, and `codes` likewise; `opaque` only what looks random; `phrase` several words; `header` and `cookie` a
- * header's whole value.
+ * What a secret under such a key looks like: `password` anything; `secret` any text and long numbers; `code` anything with
+ * digits, however short; `tokens` any text or group, but a number only counts them; `codes` likewise; `opaque` only what looks
+ * random; `phrase` several words; `header` and `cookie` a header's whole value.
  */
 export type KeyKind = 'password' | 'secret' | 'code' | 'codes' | 'tokens' | 'opaque' | 'phrase' | 'header' | 'cookie';
 
-/** Words that stand before `key` in the names of secret keys. `cacheKey`, `publicKey` and `primaryKey` are none. */
+/** Words that stand before `key` in the names of secret keys. `cacheKey`, `publicKey` and `primaryKey` are not secret. */
 const KEY_OWNERS =
   'api app application access secret private priv signing signature sign encryption encrypt decryption auth authentication ' +
   'authorization account integration service services master shared storage session subscription ingest ingestion ' +
@@ -21,7 +20,7 @@ const KEY_OWNERS =
   'consumer bot stripe openai anthropic twilio sendgrid mailgun mailchimp datadog relic algolia pagerduty deepgram ' +
   'elevenlabs gemini azure mistral groq cohere replicate pinecone assembly admin maps';
 
-/** Names by the kind of what they hold, with nothing between their words. */
+/** Names by the kind of secret they hold, written without anything between their words. */
 const NAMES: Readonly<Record<KeyKind, string>> = {
   password:
     'password passwd passwrd passwort kennwort contrasena senha motdepasse wachtwoord pass pwd pw pswd psw passcode passkey ' +
@@ -52,14 +51,14 @@ for (const [kind, names] of Object.entries(NAMES))
 for (const owner of KEY_OWNERS.split(' ')) KINDS.set(`${owner}key`, 'secret');
 KINDS.delete('');
 
-/** Names that are something else when written as one word: the postal code of an address. */
+/** Names that mean something else when written as one word: `pincode` is a postal code. */
 const NOT_AS_ONE_WORD = new Set(['pincode', 'seed', 'pan']);
 const ONE_WORD_END =
   /(?:password|passwd|passphrase|passwort|passcode|secret|token|api_?key|accesskey|secretkey|privatekey|authkey|accountkey|signingkey|encryptionkey|credential|cookie|cardnumber|creditcard|sessionid|sessid|pwd|mnemonic|authorization)s?$/;
 const ONE_WORD_PASS =
   /^(?:db|user|usr|smtp|mail|email|imap|pop|redis|mysql|pg|postgres|mongo|ftp|sftp|ssh|root|admin|ldap|bind|proxy|http|my|new|old|sip|rabbit|amqp|mq|login|auth|app|key|store|keystore|truststore|cert|sudo|vault|wifi|svn|git|ha|jmx)(?:pass|pw)$/;
 
-/** At the end of a key these say nothing of what it holds. */
+/** At the end of a key these say nothing about what it holds. */
 const QUALIFIERS = new Set(
   (
     'value val header hash hashed string str confirm confirmation confirmed new old current previous prev original plain plaintext ' +
@@ -67,14 +66,14 @@ const QUALIFIERS = new Set(
     'development test live staging sandbox primary secondary main backup data bytes hex ciphertext s md sha bcrypt argon'
   ).split(' '),
 );
-/** `boarding pass` and its like. */
+/** `boarding pass` and the like. */
 const NOT_BEFORE_PASS = new Set(
   'boarding first second third by season day bus ski gate test tests did all one two single multi render'.split(' '),
 );
-/** Before `card`, `code` and others these make an ordinary name. */
+/** Before `card`, `code` and others, these make an ordinary name. */
 const NAMED_OR_COUNTED = new Set('has is show hide use no without require requires required allow max min'.split(' '));
 
-/** Longer keys are data. Their last words still say what they are. */
+/** A name has at most this many words: the last ones of a longer key still say what it is. */
 const MAX_WORDS = 5;
 const MAX_WORD = 64;
 
@@ -93,7 +92,7 @@ export function kindOfWords(words: readonly string[]): KeyKind | undefined {
       if (single && NOT_AS_ONE_WORD.has(name)) continue;
       const before = words[end - count - 1] ?? '';
       if (name === 'pass' && NOT_BEFORE_PASS.has(before)) return undefined;
-      // `callSid` names a call; alone it is a session.
+      // `callSid` names a call; `sid` alone is a session.
       if (name === 'sid' && before !== '') return undefined;
       if (NAMED_OR_COUNTED.has(before) && kind !== 'secret') return undefined;
       return kind;
@@ -133,7 +132,7 @@ export function keyWords(key: string): string[] {
       from = -1;
     }
     before = kind;
-    // What has scrolled past cannot matter any more.
+    // Only the last words matter.
     if (words.length > 64) words.splice(0, 48);
   }
   if (from >= 0) words.push(key.slice(from).toLowerCase());
@@ -155,7 +154,7 @@ export function kindBelow(above: string, key: string): KeyKind | undefined {
   const last = words.at(-1);
   if (last === undefined || QUALIFIERS.has(last)) return undefined;
   const kind = kindOfWords([...keyWords(above), ...words]);
-  // `key` is said of much.
+  // `key` alone is a word for many things.
   return kind === 'secret' && words.length === 1 && last === 'key' ? 'opaque' : kind;
 }
 
@@ -177,7 +176,7 @@ function letterKind(code: number): number {
 
 // ---- how texts are written: quotes at any depth of escaping, groups in brackets, values, header lines ----
 
-/** How far one looks for a sign before it gives up. */
+/** How far to look for a sign before giving up. */
 export const MAX_LOOK = 128;
 
 export const isSpace = (code: number) => code === 32 || code === 9;
@@ -239,7 +238,7 @@ export function quoteAt(text: string, at: number): Quote | undefined {
   return undefined;
 }
 
-/** Where the value of a quote ends (before what closes it); a quote of an outer text ends it too. */
+/** Where a quoted value ends (before what closes it); a quote of an outer text ends it too. */
 export function quotedEnd(text: string, from: number, quote: Quote): number {
   if (quote.close.length > 1) {
     const at = text.indexOf(quote.close, from);

@@ -1,8 +1,8 @@
-// Secrets in running text. They show by the word before them: `password=x`, `"api_key": "x"`, `Cookie: a=b`, `--token x`,
-// `Password for bob: x`, `<pin>x</pin>`, in JSON, YAML, query strings, XML, SQL, command lines and any escaping of these; or by
-// their place in a command or statement: `curl -u user:x`, `mysql -px`, `INSERT … VALUES ('x')`. In: a text and the place of a
-// word such as `token`. Out: what to cut. Guarantee: what a rule reads it cuts, or it is bounded; each line and each list of
-// values is read once.
+// Secrets in running text. The word before gives them away: `password=x`, `"api_key": "x"`, `Cookie: a=b`, `--token x`, `Password
+// for bob: x`, `<pin>x</pin>`, in JSON, YAML, query strings, XML, SQL, command lines and any escaping of these; or by their place
+// in a command or statement: `curl -u user:x`, `mysql -px`, `INSERT … VALUES ('x')`. In: a text and the place of a word such as
+// `token`. Out: what to cut. Guarantee: a rule cuts what it reads, or reads a bounded number of characters; each line and each
+// list of values is read once.
 
 import { type Cut, looksRandom, MASK, type Rule } from './secret-forms.ts';
 import {
@@ -25,7 +25,7 @@ import {
 } from './secret-keys.ts';
 
 const MAX_KEY = 64;
-/** So much of a value is read to judge it; the rest only when it is cut. */
+/** This much of a value is read to judge it; the rest only when it is cut. */
 const MAX_VALUE = 300;
 
 /** Values that say there is no secret, or that it has been taken out already. */
@@ -34,7 +34,7 @@ const NOTHING =
 /** A variable of a shell or a place in a statement. */
 const VARIABLE = /^\$(?:\d{1,2}|[A-Z][A-Z_]{1,40})$/;
 const isNothing = (value: string) => NOTHING.test(value) || VARIABLE.test(value);
-/** Words that tell of a secret what became of it. */
+/** Words that tell what became of a secret. */
 const STATES = new Set(
   (
     'missing required expired invalid valid wrong incorrect empty set unset not is was are were must has have should cannot can may will too ' +
@@ -128,9 +128,9 @@ function wordBegin(text: string, at: number): number | undefined {
 interface Place {
   /** Where the value begins. */
   readonly at: number;
-  /** What stood between. */
+  /** What stands between key and value. */
   readonly by: 'assign' | 'encoded' | 'element' | 'pair';
-  /** The key stood in quotes, so this is a data notation and no sentence. */
+  /** The key stands in quotes, so this is a data notation and not a sentence. */
   readonly quoted: boolean;
   readonly spaced: boolean;
 }
@@ -164,7 +164,7 @@ function separator(text: string, begin: number, end: number): Place | undefined 
   return { at, by: 'assign', quoted, spaced: at > after };
 }
 
-/** Behind the `>` of `<password>` or `<wsse:Password Type="x">`. */
+/** After the `>` of `<password>` or `<wsse:Password Type="x">`. */
 function elementEnd(text: string, begin: number, end: number): number | undefined {
   let i = begin;
   while (i > 0 && begin - i < 32 && (isKeyChar(text.charCodeAt(i - 1)) || text.charCodeAt(i - 1) === 58)) i -= 1;
@@ -201,15 +201,15 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
     return kindOfWords(keyWords(name)) ?? (isCustom(name) ? 'password' : undefined);
   }
 
-  /** The key around an anchor: one word, or with the words beside it when these make a name (`card number`). */
+  /** The key around an anchor: one word, or with the words next to it when these make a name (`card number`). */
   function keysAround(text: string, start: number, end: number): { begin: number; keys: Key[] } {
     let begin = start;
     while (begin > 0 && isKeyChar(text.charCodeAt(begin - 1)) && !escapeBefore(text, begin)) {
-      // How a longer key begins says nothing.
+      // How a longer key begins does not matter.
       if (start - begin >= MAX_KEY) break;
       begin -= 1;
     }
-    // A written-out line break before the word is no letter of it.
+    // A written-out line break before the word is not part of it.
     if (begin > 0 && text.charCodeAt(begin - 1) === 92 && begin < start && 'nrt'.includes(text[begin]!)) begin += 1;
     while (begin < start && (text[begin] === '-' || text[begin] === '.')) begin += 1;
     let stop = end;
@@ -296,7 +296,7 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
   function judged(text: string, key: Key, from: number, to: number, place: Place, quoted: boolean): Cut | undefined {
     if (to <= from) return undefined;
     const value = text.slice(from, Math.min(to, from + MAX_VALUE));
-    // `${NAME}` ends behind its brace.
+    // `${NAME}` ends after its brace.
     if (value === MASK || isNothing(value.trim()) || isNothing(text.slice(from, Math.min(to + 1, from + 80))))
       return undefined;
     const { kind } = key;
@@ -317,12 +317,12 @@ export function createTextRules(isCustom: (name: string) => boolean): readonly R
     }
     if (kind === 'secret' && !structured && /^\W*$/.test(value)) return undefined;
     const put = !quoted && place.quoted ? quoteLike(text, from, place) : MASK;
-    // Without quotes only as much has been read as it takes to judge.
+    // Without quotes, only as much has been read as judging takes.
     const end = quoted || to - from < MAX_VALUE ? to : Math.max(to, bareEnd(text, from, place.by === 'encoded'));
     return { from, to: end, put };
   }
 
-  /** In a data notation a group or number becomes a text in the same quotes, so that what reads it can still do so. */
+  /** In a data notation, a group or number becomes a text in the same quotes, so that it can still be parsed. */
   function quoteLike(text: string, at: number, place: Place): string {
     if (!place.quoted || place.by !== 'assign') return MASK;
     let i = at - 1;
@@ -527,7 +527,7 @@ const PHRASE_RULES: readonly Rule[] = [
   },
 ];
 
-/** What is told of a token beside the token itself. */
+/** What comes with a token besides the token itself. */
 const ABOUT = new Set(
   (
     'type scope scopes expires expiry expire expiration exp iat ttl count limit length status state alg algorithm issued created ' +
@@ -535,7 +535,7 @@ const ABOUT = new Set(
   ).split(' '),
 );
 
-/** Is a member of a token's group about the token, and no secret? */
+/** Is a member of a token's group about the token, and not a secret? */
 export function isAbout(key: string, kind: KeyKind): boolean {
   return (
     (kind === 'tokens' || kind === 'secret') && key.length <= MAX_KEY && keyWords(key).some((word) => ABOUT.has(word))
@@ -591,7 +591,7 @@ function maskedGroup(group: string, kind: KeyKind): string {
   return out + group.slice(done);
 }
 
-/** A value that says there is none, or what became of it; `strict` leaves only the first. */
+/** Does the value say that there is no secret, or what became of it? `strict`: only the first counts. */
 export function saysNothing(value: string, strict: boolean): boolean {
   if (value.length > 80) return false;
   const trimmed = value.trim();
@@ -600,7 +600,7 @@ export function saysNothing(value: string, strict: boolean): boolean {
 
 // ---- commands and statements ----
 
-/** Where the parts of a statement or command stand that are read as a whole: these marks lead there. */
+/** The marks that lead to commands, whose lines are read as a whole. */
 export const COMMAND_ANCHORS = [' -u', ' -p', ' -a ', ' -w ', ' --user'];
 
 const COMMAND =

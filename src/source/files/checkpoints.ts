@@ -1,6 +1,6 @@
-// How far each file was read, on disk. In: positions up to which every record is accounted for. Out: `positions.ndjson`, a
-// line per change, the last one of a file counts; forced to disk before `save` resolves. Guarantee: a crash leaves at worst a
-// torn last line, which is cut; a full disk costs positions, never records.
+// Records on disk how far each file was read. In: positions up to which every record is accounted for. Out: `positions.ndjson`,
+// with a line per change, of which the last one for a file counts; forced to disk before `save` resolves. Guarantee: a crash
+// leaves at worst a torn last line, which is cut off; a full disk costs positions, never records.
 import { readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorText, LogpipeError } from '../../core/errors.ts';
@@ -10,27 +10,27 @@ const VERSION = 2;
 const HEADER = `${JSON.stringify({ version: VERSION })}\n`;
 const COMPACT_BYTES = 1_000_000;
 
-/** The hash of the bytes that stand before `offset`: 256 of them, or as many as there are. */
+/** The hash of the bytes before `offset`: 256 of them, or as many as there are. */
 export type Mark = readonly [offset: number, hash: string];
 
-/** One file's content, whatever it is called and wherever a copy of it stands. */
+/** The content of one file, whatever it is called and wherever a copy of it lies. */
 export interface JournalEntry {
   /** The configured path it belongs to; a rotated file keeps it. */
   readonly path: string;
   /** Part of the document ids: never changes once lines were delivered under it. */
   readonly identity: string;
-  /** The inode (`dev ino`) it was written to, and the number of those that were written to it before. */
+  /** The inode (`dev ino`) it was written to, and how many contents that inode held before. */
   readonly born: string;
   readonly generation: number;
-  /** Where it stood when last looked at. */
+  /** Where it was when last looked at. */
   name: string;
   dev: number;
   ino: number;
-  /** Bytes accounted for; of what gunzip gives, for a file that has been compressed since. */
+  /** Bytes accounted for; in a file that has been compressed since, bytes of the unpacked text. */
   position: number;
-  /** What it is recognised by, offsets rising: at powers of four, and up to where it was read. */
+  /** What it is recognised by, in order of offset: at powers of four, and where it was read to. */
   marks: Mark[];
-  /** Set when it was rotated and read to its end: its size and time of change then. */
+  /** Set when it was rotated and read to its end: its size and time of change at that moment. */
   finished?: { readonly size: number; readonly mtimeMs: number };
 }
 
@@ -44,9 +44,9 @@ export interface FileJournal {
   holds(entry: JournalEntry): boolean;
   /** Whether an entry has this identity. */
   knows(identity: string): boolean;
-  /** There is an entry that the disk does not have yet. */
+  /** Whether there is an entry that the disk does not have yet. */
   readonly wanting: boolean;
-  /** Writes down what has changed. Rejects when the disk takes nothing; then all of it is tried again the next time. */
+  /** Writes down what has changed. Rejects when the disk takes nothing; the next call tries all of it again. */
   save(): Promise<void>;
 }
 
@@ -62,7 +62,7 @@ export function openJournal(folder: string): FileJournal {
   let gone = new Set<string>();
   /** Entries that the disk does not have. */
   const wanted = new Set<JournalEntry>(dirty);
-  /** Of the file, up to its last whole line. */
+  /** Length of the file up to its last whole line. */
   let length = loaded.bytes;
   let compactAt = Math.max(COMPACT_BYTES, 4 * length);
   let saving: Promise<void> = Promise.resolve();
@@ -70,7 +70,7 @@ export function openJournal(folder: string): FileJournal {
   const append = async (text: string) => {
     const handle = await openPrivate(file, 'a');
     try {
-      // What an attempt that failed half-way has left behind.
+      // An attempt that failed half-way has left this behind.
       if ((await handle.stat()).size > length) await handle.truncate(length);
       await handle.writeFile(text);
       await handle.datasync();
@@ -171,12 +171,12 @@ function load(folder: string, file: string): { entries: JournalEntry[]; bytes: n
       torn ??= error;
     }
   }
-  // A crash or a full disk tore the last write. It had not been answered, so nothing rests on it.
+  // A crash or a full disk tore the last write. That write had not been confirmed, so nothing depends on it.
   if (bytes < content.length) truncateSync(file, bytes);
   return { entries: [...found.values()], bytes };
 }
 
-/** `positions.json` of earlier versions: the head it was recognised by is the first mark. */
+/** `positions.json` of earlier versions: the hash of a file's head becomes its first mark. */
 function loadFirstVersion(folder: string): JournalEntry[] {
   const file = join(folder, 'positions.json');
   type First = Omit<JournalEntry, 'name' | 'marks' | 'born'> & { headBytes: number; headHash: string };

@@ -1,7 +1,7 @@
-// What stands in a file, plain or gzip, and how it is recognised under another name or inode. In: a path. Out: bytes by place;
-// marks, which are hashes of short stretches; of a name, the live files it may have been rotated from, and which of two rotated
-// files is older when their times do not tell (the folder itself is looked at by the follower). Guarantee: a compressed file is
-// unpacked as it is read, a window at a time; its places are those of the text.
+// The content of a file, plain or gzip, and how it is recognised under another name or inode. In: a path. Out: bytes by place;
+// marks, which are hashes of short stretches; for a name, the live files it may have been rotated from, and which of two rotated
+// files is older when their times do not tell. (The follower looks at the folder itself.) Guarantee: a compressed file is
+// unpacked as it is read, a window at a time; places in it are those of the unpacked text.
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
@@ -10,23 +10,23 @@ import type { Mark } from './checkpoints.ts';
 
 const MARK_BYTES = 256;
 const PIECE_BYTES = 64 * 1024;
-/** A copy that is this long and the same throughout is no coincidence; a shorter one may be a header that files repeat. */
+/** A copy of this length that is the same throughout is no coincidence; a shorter one may be a header that files share. */
 const TELLING_BYTES = 4_096;
 
 export interface Content {
   readonly gzip: boolean;
-  /** Up to `bytes` from place `at` on, fewer only at the end. Of gzip, places that rise are cheap. */
+  /** Up to `bytes` from place `at` on, fewer only at the end. In gzip, only reading forward is cheap. */
   read(at: number, bytes: number): Promise<Buffer>;
-  /** Of what is open, whatever its name leads to now. */
+  /** Describes the open file, whatever its name leads to by now. */
   stat(): Promise<{ size: number; mtimeMs: number; dev: number; ino: number }>;
-  /** Nanoseconds; 0 where the system does not tell. */
+  /** The time of birth in nanoseconds; 0 where the system does not tell. */
   born(): Promise<bigint>;
   close(): Promise<void>;
 }
 
 /**
  * Opens the file with this inode (`dev ino`). Never call it for a named pipe: opening one waits for a writer.
- * @throws the system's error; one with ENOENT when the path leads to another file by now
+ * @throws the system's error, or one with ENOENT when the path leads to another file by now
  */
 export async function openContent(path: string, inode: string): Promise<Content> {
   const gzip = isGzip(path);
@@ -69,7 +69,7 @@ async function* piecesOf(content: Content): AsyncGenerator<Buffer> {
 
 function unpacked(packed: Content): Content {
   let stream: { unpack: Gunzip; pieces: AsyncIterator<Buffer> } | undefined;
-  /** Where `rest` begins: the place that was asked for last. */
+  /** Where `rest` begins: the place that was last asked for. */
   let place = 0;
   let rest: Buffer = Buffer.alloc(0);
 
@@ -121,7 +121,7 @@ function unpacked(packed: Content): Content {
   };
 }
 
-/** The stretch that a mark at `offset` is the hash of. */
+/** The stretch whose hash is the mark at `offset`. */
 function stretch(offset: number): { from: number; bytes: number } {
   const bytes = Math.min(offset, MARK_BYTES);
   return { from: offset - bytes, bytes };
@@ -137,7 +137,7 @@ export function tailOf(tail: Buffer, piece: Buffer): Buffer {
   return Buffer.concat([tail, piece]).subarray(-MARK_BYTES);
 }
 
-/** The mark at `offset`, which lies in or at the end of the piece that begins at `at` behind `tail`; undefined elsewhere. */
+/** The mark at `offset`, which lies in or at the end of the piece that begins at `at` and follows `tail`; undefined elsewhere. */
 export function markAt(offset: number, tail: Buffer, piece: Buffer, at: number): Mark | undefined {
   const { from, bytes } = stretch(offset);
   if (bytes === 0 || offset <= at || offset > at + piece.length || from < at - tail.length) return undefined;
@@ -150,7 +150,9 @@ export function isLasting(offset: number): boolean {
   return offset >= 64 && Number.isInteger(Math.log2(offset) / 2);
 }
 
-/** The marks at 64, 256, 1024 and so on within a piece: few for any length, dense where files differ first. */
+/**
+ * The marks at 64, 256, 1024 and so on within a piece: few for any length, and dense at the beginning, where files differ first.
+ */
 export function lastingMarks(tail: Buffer, piece: Buffer, at: number): Mark[] {
   const found: Mark[] = [];
   for (let offset = 64; offset <= at + piece.length; offset *= 4) {
@@ -161,7 +163,7 @@ export function lastingMarks(tail: Buffer, piece: Buffer, at: number): Mark[] {
 }
 
 interface Comparison {
-  /** No mark within its length says otherwise, and there was one. */
+  /** At least one mark lies within its length, and none disagrees. */
   readonly agrees: boolean;
   /** The highest place of a mark that agreed. */
   readonly upTo: number;
@@ -169,7 +171,7 @@ interface Comparison {
   readonly isShort: boolean;
 }
 
-/** Holds the content against marks. Reads to the last of them at most. */
+/** Compares the content with marks. Reads no further than the last of them. */
 export async function compare(content: Content, marks: readonly Mark[]): Promise<Comparison> {
   let upTo = 0;
   for (const [offset, hash] of [...marks].sort(([a], [b]) => a - b)) {
@@ -196,7 +198,7 @@ export async function isCopy(candidate: Content, original: Content): Promise<'co
 // ---- what rotated files are called ----
 
 const GZIP = '.gz';
-/** What stands behind or within a name: separators, digits, and the letters of a time (2026-11-28T00:00Z) or week (w48). */
+/** What may follow a name or stand within it: separators, digits, and the letters of a time (2026-11-28T00:00Z) or week (w48). */
 const STAMP = /^[-_.]+[\dTZWw:+_.-]*$/;
 const STAMP_LETTER = /[\dTZWw:+_.-]/;
 const OLD = /[._-](old|bak|prev)$/;
@@ -210,11 +212,11 @@ export function isGzip(name: string): boolean {
 }
 
 /**
- * The live names that `name` may come from, `name` itself not among them. Known are:
- * `app.log.1`, `app.log.2.gz`, `app.log.old`, `app.log-20261128`, `app.log.2026-11-28.1` (logrotate, log4js, kubelet);
- * `app1.log` (Winston's `maxsize`, with and without `tailable`); `app.1.log` (pino-roll);
- * `app-2026-11-28.log`, `app-2026-11-28.log.1` (winston-daily-rotate-file); `app__2026-11-28_00-00-00.log` (pm2-logrotate);
- * `20261128-0312-01-app.log` (rotating-file-stream).
+ * The live names that `name` may come from, without `name` itself. These schemes are known:
+ * - `app.log.1`, `app.log.2.gz`, `app.log.old`, `app.log-20261128`, `app.log.2026-11-28.1` (logrotate, log4js, kubelet);
+ * - `app1.log` (Winston's `maxsize`, with and without `tailable`); `app.1.log` (pino-roll);
+ * - `app-2026-11-28.log`, `app-2026-11-28.log.1` (winston-daily-rotate-file); `app__2026-11-28_00-00-00.log` (pm2-logrotate);
+ * - `20261128-0312-01-app.log` (rotating-file-stream).
  */
 export function liveNamesOf(name: string): string[] {
   if (name.length > LONGEST) return [];
@@ -233,8 +235,8 @@ export function liveNamesOf(name: string): string[] {
 }
 
 /**
- * The names under which the target of a symbolic link may be found in its next turn, for links that are moved on:
- * `current.log` -> `app-2026-11-28.log` (daily), `/var/log/containers/x.log` -> `0.log` (kubelet, at a restart).
+ * The names that a symbolic link's target may have next, for links that are moved from file to file: `current.log` ->
+ * `app-2026-11-28.log` (daily), `/var/log/containers/x.log` -> `0.log` (kubelet, at a restart).
  */
 export function turnsOf(target: string): string[] {
   const dot = extensionAt(target);
@@ -243,7 +245,7 @@ export function turnsOf(target: string): string[] {
   return stripped(stem, false).map((other) => other + target.slice(dot));
 }
 
-/** For files that were last written in the same moment: `app.log.2` is older than `app.log.1`, `app1.log` than `app2.log`. */
+/** For files that were last written at the same moment: `app.log.2` is older than `app.log.1`, `app1.log` than `app2.log`. */
 export function olderByName(a: string, b: string): number {
   return counterOf(b) - counterOf(a) || a.localeCompare(b, 'en', { numeric: true });
 }
@@ -252,7 +254,7 @@ function counterOf(name: string): number {
   return Number(/\.(\d{1,5})(\.gz)?$/.exec(name)?.[1] ?? 0);
 }
 
-/** What is left of a name without the stamp at its end, for each place where that may begin. */
+/** A name without the stamp at its end, for each place where that stamp may begin. */
 function stripped(name: string, isWhole: boolean): string[] {
   const found: string[] = [];
   if (isWhole && OLD.test(name)) found.push(name.replace(OLD, ''));
@@ -269,7 +271,7 @@ function stripped(name: string, isWhole: boolean): string[] {
   return found;
 }
 
-/** Where `.log` begins; the end of the name when it has no such thing. */
+/** Where the extension, such as `.log`, begins; the end of the name when it has none. */
 function extensionAt(name: string): number {
   const match = /\.[A-Za-z][A-Za-z0-9]{0,9}$/.exec(name);
   return match && match.index > 0 ? match.index : name.length;

@@ -1,6 +1,6 @@
-// The file source (embedded mode). In: the configured files, followed through rotations. Out: chunks of lines, in turn from all
-// files. Guarantee: the journal never runs ahead of what is acknowledged, and one process at a time uses it; a file that cannot
-// be read holds up no other.
+// The file source (embedded mode). In: the configured files, followed through rotations. Out: chunks of lines from all files in
+// turn. Guarantee: the journal never runs ahead of what is acknowledged, and only one process at a time uses it; a file that
+// cannot be read holds up no other.
 import { type FSWatcher, watch } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { type Clock, deferred, endsWithin, sleep } from '../../core/clock.ts';
@@ -17,9 +17,9 @@ import { createFileFollower, type DescriptorPool, type FileFollower } from './fo
 
 const CLOSE_MS = 1_000;
 const MAX_OPEN = 256;
-/** A look at all files takes at most this share of the time. */
+/** Looking at all files takes at most this share of the time. */
 const LOOK_SHARE = 0.1;
-/** Files looked at side by side: what the system does for one must not wait for another. */
+/** Files looked at side by side: a slow system call for one must not hold up the others. */
 const LOOKERS = 8;
 
 export const filesSection = {
@@ -85,7 +85,7 @@ export interface FilesConfig {
 export interface FileSourceDeps {
   readonly log: Log;
   readonly clock: Clock;
-  /** Hears of what is lost or skipped. Left out by the second reader of the same files. */
+  /** Counts what is lost or skipped. Left out by the second reader of the same files. */
   readonly metrics?: Pick<Metrics, 'dropped' | 'fileHoleBytes'>;
 }
 
@@ -112,9 +112,9 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
   let cancelSave = () => {};
   let cancelLook = () => {};
   let isLookDue = true;
-  /** Whose folders have announced a change since the last look. */
+  /** Followers for which a change was announced since the last look. */
   const changed = new Set<FileFollower>();
-  /** Who may have something to read. */
+  /** Followers that may have something to read. */
   const busy = new Set<FileFollower>();
   let wake = new AbortController();
 
@@ -125,7 +125,7 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
     wakeUp();
   };
 
-  /** Until something happens or it is time to look anyway. Keeps the process alive. */
+  /** Waits until something happens or the next look is due. Keeps the process alive. */
   const idle = () => {
     wake = new AbortController();
     return sleep(config.pollIntervalMs, wake.signal);
@@ -150,7 +150,7 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
           }
           if (changed.size > 0) wakeUp();
         });
-        // A folder that is removed or a limit of the system: polling goes on.
+        // The folder was removed, or the system has reached a limit: polling goes on.
         watcher.on('error', () => watcher.close());
         watchers.push(watcher);
       } catch (error) {
@@ -175,7 +175,7 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
 
   const mustLook = () => isLookDue || changed.size > 0;
 
-  /** At all files when it is time, else at those of which a change was announced. */
+  /** Looks at all files when that is due, else at those for which a change was announced. */
   const look = async () => {
     const isRound = isLookDue;
     const due = isRound ? followers : [...changed];
@@ -193,14 +193,14 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
     };
     await Promise.all(Array.from({ length: Math.min(LOOKERS, due.length) }, lookInTurn));
     if (stopping) return;
-    // Before the first line of a new file is delivered; one write for all of them.
+    // New files must be in the journal before their first line is delivered; one write serves all of them.
     if (journal?.wanting) await save();
     if (!isRound) return;
     cancelLook();
     cancelLook = clock.after(Math.max(config.pollIntervalMs, (performance.now() - startedAt) / LOOK_SHARE), lookSoon);
   };
 
-  /** Files go on being rotated and removed while nobody takes a chunk: they are looked at, and held open, all the same. */
+  /** Files are rotated and removed even while nobody takes a chunk, so they are still looked at and held open. */
   const hand = async (delivered: Promise<void>) => {
     let isTaken = false;
     const taken = delivered.finally(() => {

@@ -1,14 +1,14 @@
-// What the folders hold. In: folders. Out: the names that belong to a live name, and which of them has an inode; read again
-// only when the folder has changed, once for all files that are followed in it.
+// What the folders contain. In: folders. Out: the names that belong to a live name, and the name that leads to an inode.
+// Guarantee: a folder is read again only when it has changed, once for all the files that are followed in it.
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { liveNamesOf } from './content.ts';
 
-/** A folder that changed less than this before it was read may change again without its time telling. */
+/** If a folder changed less than this before it was read, it may change again without its time showing that. */
 const TICK_MS = 50;
 
 export interface Listing {
-  /** Another object for every reading: the same object says that nothing was added, removed or renamed. */
+  /** A new object for every reading: the same object means that nothing was added, removed or renamed. */
   readonly names: ReadonlySet<string>;
   /** The live name itself, if it is there, and what was rotated from it. */
   siblings(live: string): readonly string[];
@@ -17,9 +17,9 @@ export interface Listing {
 }
 
 export interface Folders {
-  /** From now on what is listed is looked at anew. */
+  /** Begins a new round: every folder is checked again. */
   nextRound(): void;
-  /** As it was at the first look of this round, or as it is `again`. A folder that is not there is empty. */
+  /** The folder as it was at the first look of this round or, with `again`, as it is now. A missing folder is empty. */
   list(folder: string, again?: boolean): Promise<Listing>;
 }
 

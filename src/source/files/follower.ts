@@ -1,9 +1,9 @@
-// One configured path with all that was rotated from it. In: what the folders hold. Out: chunks of lines, oldest file first,
+// One configured path and all that was rotated from it. In: what the folders contain. Out: chunks of lines, oldest file first,
 // and journal entries that say how far each file is accounted for.
 //
-// What is followed is content, not names: an entry stands for the bytes of one file, and finds them again by inode, or by marks
-// in a copy or a gzip of them. Guarantee: each line is delivered under one identity, which the journal holds before the first
-// is; bytes that were gone before they were read are said and counted.
+// Content is followed, not names: an entry stands for the bytes of one file, and they are found again by inode, or by marks in a
+// copy or a gzip of them. Guarantee: each line is delivered under one identity, which is in the journal before the first line is
+// delivered; bytes that vanished before they were read are logged and counted.
 import { createHash, randomUUID } from 'node:crypto';
 import { lstat, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -32,12 +32,12 @@ import type { Folders, Listing } from './folders.ts';
 
 const READ_BYTES = 256 * 1024;
 const MARK_BYTES = 256;
-/** Looks that one reading may ask for. */
+/** How many extra looks one reading may ask for. */
 const MAX_LOOKS = 3;
-/** Every so many looks all names are looked at, whether or not the folder says that it has changed. */
+/** One look in this many checks all names, whether or not the folder appears to have changed. */
 const THOROUGH_EVERY = 30;
 const HEAD_BYTES = 1_024;
-/** Between marks in memory: what a copy that lacks the last bytes is recognised by. */
+/** The distance between marks in memory, by which a copy that lacks the last bytes is recognised. */
 const DENSE_BYTES = 16 * 1_024;
 const DENSE_MARKS = 64;
 /** Times the rotation grace: how long a renamed file that is still written to holds back its successor. */
@@ -50,22 +50,22 @@ const REMEMBER_MS = 600_000;
 /** Reads one configured path. Calls do not overlap. */
 export interface FileFollower {
   readonly path: string;
-  /** Something was announced about a name in its folder: one that it has done with may have been written to again. */
+  /** A change of a name in its folder was announced: a finished file may have been written to again. */
   hint(name: string): void;
   /** Finds out what is there. Never rejects. */
   look(): Promise<void>;
   /** The next chunk; undefined when there is nothing new at the moment. Rejects for what cannot be read. */
   next(): Promise<Chunk | undefined>;
-  /** Everything there is has been read, and nothing is waited for. */
+  /** Everything has been read, and nothing is waited for. */
   readonly finished: boolean;
   /** What cannot be read, in words. */
   trouble(): string | undefined;
-  /** Takes over what is accounted for into the journal's entries. */
+  /** Copies into the journal's entries what is accounted for. */
   commit(): void;
   close(): Promise<void>;
 }
 
-/** Open descriptors of all followers; the one longest unused is closed when there are too many. */
+/** Open descriptors of all followers; when there are too many, the one unused for longest is closed. */
 export interface DescriptorPool {
   use(member: { release(): Promise<void> }): Promise<void>;
   drop(member: { release(): Promise<void> }): void;
@@ -73,14 +73,14 @@ export interface DescriptorPool {
 
 export interface FollowerDeps {
   readonly journal: FileJournal;
-  /** Those of the journal that belong to this path. */
+  /** The journal's entries that belong to this path. */
   readonly entries: readonly JournalEntry[];
   readonly tracker: OffsetTracker;
   readonly folders: Folders;
   readonly pool: DescriptorPool;
-  /** Who reads an inode (`dev ino`): two paths may lead to one file. */
+  /** The follower that reads an inode (`dev ino`): two paths may lead to one file. */
   readonly owners: Map<string, FileFollower>;
-  /** Every configured path: a live file of its own is nobody's rotated one. */
+  /** Every configured path: a file that is configured itself was not rotated from another. */
   readonly paths: ReadonlySet<string>;
   newPartition(): number;
   /** The follower may have something to read. */
@@ -111,28 +111,28 @@ interface Sighting {
 
 interface Member {
   readonly entry: JournalEntry;
-  /** `there`: under its name. `removed`: no name leads to it, but it is open. `lost`: its bytes are elsewhere, or gone. */
+  /** `there`: found under its name. `removed`: open, but no name leads to it. `lost`: its bytes are elsewhere, or gone. */
   place: 'there' | 'removed' | 'lost';
   content: Content | undefined;
-  /** For the pool. */
+  /** Closes it for the pool. */
   readonly release: () => Promise<void>;
   readonly partition: number;
   readonly splitter: LineSplitter;
-  /** The next byte to read; the splitter holds those from its own position on. */
+  /** The next byte to read; the splitter holds the bytes before it, from its own position on. */
   readAt: number;
-  /** What stands before `readAt`; undefined when it was not read by this process. */
+  /** The bytes before `readAt`; undefined when this process did not read them. */
   tail: Buffer | undefined;
-  /** Marks of what this process read, the last of them at most. */
+  /** Marks of what this process read; only the newest are kept. */
   readonly recent: Mark[];
   size: number;
   mtimeMs: number;
   /** Its size when this process saw it first. */
   firstSize: number;
-  /** That it holds what was read of it was seen by this process. */
+  /** This process has checked that it still holds what was read of it. */
   isVerified: boolean;
-  /** Set for a copy that lacks the last bytes, which were read from the original: its size. */
+  /** The size of a copy that lacks the last bytes, which were read from the original. */
   shortBytes: number | undefined;
-  /** Has another size or time than when it was last read to its end. */
+  /** Its size or time differs from when it was last read to its end. */
   isNews: boolean;
   /** How long there has been nothing new since it was rotated. */
   quiet: 'no' | 'waiting' | 'short' | 'long';
@@ -140,9 +140,9 @@ interface Member {
   /** Set when it no longer holds back the files after it. */
   hasPassed: boolean;
   cancelHold: (() => void) | undefined;
-  /** Read to its end, and that end is one. */
+  /** Read to its end, and nothing more is expected. */
   isDone: boolean;
-  /** A lost one that has been given up, or is only remembered. */
+  /** Lost and given up: only remembered, in case a copy appears. */
   isForgettable: boolean;
 }
 
@@ -153,14 +153,14 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
   const { journal, tracker, folders, pool, owners, clock, log } = deps;
   /** Oldest first. */
   let members: Member[] = [];
-  /** Files that need no reading as long as they stay as they are: copies of others, or too early to tell. */
+  /** Files that need not be read as long as they stay unchanged: copies of others, or too short to tell. */
   const passedOver = new Map<string, { size: number; mtimeMs: number; isDecided: boolean; original: Member }>();
   const troubles = new Map<string, string>();
   let listings: Listing[] = [];
-  /** Where the path's symbolic link has led. */
+  /** Where the path's symbolic link has led so far. */
   const targets = new Set<string>();
   let pipe: PipeReader | undefined;
-  /** The next look must be a thorough one; it must come before anything else is read. */
+  /** `mustLook`: the next look must be thorough. `lookNow`: it must come before anything else is read. */
   let mustLook = true;
   let lookNow = false;
   let looks = 0;
@@ -222,7 +222,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
 
   const marksOf = ({ entry, recent }: Member): Mark[] => [...entry.marks, ...recent];
 
-  // What is where.
+  // ---- what is where ----
 
   const findListings = async (again: boolean): Promise<{ found: Listing[]; candidates: Set<string> }> => {
     const places = new Map<string, Set<string>>();
@@ -294,7 +294,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     const sightings = new Map<string, Sighting>();
     for (const name of candidates) {
       const sighting = await see(name);
-      // A hard link, or a link beside its target: the first name counts.
+      // With a hard link, or a link next to its target, the first name counts.
       if (sighting && !sightings.has(sighting.key)) sightings.set(sighting.key, sighting);
     }
     for (const name of [...troubles.keys()]) if (!candidates.has(name) && name !== path) troubles.delete(name);
@@ -311,7 +311,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     for (const sighting of fresh) {
       const owner = owners.get(sighting.key);
       if (sighting.size === 0 || (owner !== undefined && owner !== self)) continue;
-      // While it is compressed the original is there, and then it is gone.
+      // As long as the original is there, it is still being compressed.
       if (isGzip(sighting.name) && candidates.has(sighting.name.slice(0, -3))) continue;
       try {
         await welcome(sighting);
@@ -326,7 +326,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     lookNow = false;
   };
 
-  /** Rotation may have given a file a name that tells nothing: then it is looked for by its inode, in the same folders. */
+  /** Rotation may have given a file an unknown kind of name: then it is looked for by its inode, in the same folders. */
   const findMissing = async (sightings: Map<string, Sighting>) => {
     for (const { entry, place, isDone } of members) {
       if (place === 'lost' || isDone || sightings.has(keyOf(entry))) continue;
@@ -354,7 +354,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     lookNow = true;
   };
 
-  /** Whether it holds, as far as marks tell, what was read of it by an earlier process. */
+  /** Whether it still holds, as far as marks tell, what an earlier process read of it. */
   const verify = async (member: Member): Promise<boolean> => {
     const { entry, readAt } = member;
     const content = await open(member);
@@ -372,7 +372,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     return true;
   };
 
-  /** Whether what was read last still stands where it stood. */
+  /** Whether what was last read is still in its place. */
   const holds = async (member: Member): Promise<boolean> => {
     const { readAt, tail, shortBytes } = member;
     if (!member.isVerified) return verify(member);
@@ -381,7 +381,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     return (await content.read(readAt - tail.length, tail.length)).equals(tail);
   };
 
-  /** Whether the inode still holds what was read of it; takes over its name and size. */
+  /** Whether the inode still holds what was read of it; if so, takes over its name and size. */
   const isStill = async (member: Member, sighting: Sighting): Promise<boolean> => {
     const { entry } = member;
     if (entry.name !== sighting.name) {
@@ -415,7 +415,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     return true;
   };
 
-  /** A file that nobody here has read under its inode: a copy of what is known, or a new one. */
+  /** Handles a file that was not read under this inode before: a copy of a known file, or a new one. */
   const welcome = async (sighting: Sighting) => {
     const before = passedOver.get(sighting.key);
     const isSame = before?.size === sighting.size && before.mtimeMs === sighting.mtimeMs;
@@ -451,14 +451,14 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
       if (member.place !== 'lost') continue;
       const { agrees, isShort, upTo } = await compare(content, marksOf(member));
       if (agrees && !isShort) return member;
-      // A copy that was made before the last bytes were written, which were read from the original.
+      // A copy may have been made before the last bytes were written, which were read from the original.
       const mayBeShort = !content.gzip && !isLive(sighting) && keyOf(member.entry) !== sighting.key;
       if (agrees && mayBeShort && upTo > sighting.size - 2 * DENSE_BYTES && !isLasting(upTo)) return member;
     }
     return undefined;
   };
 
-  /** The file at hand whose copy this is, or may be: of copytruncate, between the copy and the truncation. */
+  /** The present file of which this is, or may be, a copy: copytruncate between the copy and the truncation. */
   const findOriginal = async (content: Content, sighting: Sighting, mustDecide: boolean) => {
     if (isLive(sighting)) return undefined;
     for (const original of members) {
@@ -466,7 +466,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
       const verdict = await isCopy(content, await open(original));
       if (verdict === 'copy') return { original, isDecided: true };
       if (verdict === 'unclear' && !mustDecide) return { original, isDecided: false };
-      // Emptied in this very moment: the next look finds its heir.
+      // It was emptied at this very moment: the next look finds its heir.
       if (verdict === 'other' && !(await holds(original))) {
         await lose(original);
         return { original, isDecided: false };
@@ -508,7 +508,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     const nothing = Buffer.alloc(0);
     const marks = lastingMarks(nothing, head, 0);
     if (marks.length === 0 && head.length > 0) marks.push(markAt(head.length, nothing, head, 0)!);
-    // Where the system tells no time of birth, an inode that is used again would look the same.
+    // Without a time of birth, an inode that is used again would look the same.
     const birth = (await content.born()) || randomUUID();
     let generation = 0;
     for (const { entry } of members) if (entry.born === key) generation = Math.max(generation, entry.generation + 1);
@@ -523,7 +523,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     return attach(member, sighting, content);
   };
 
-  /** Enough for a look in which no name has changed. @returns false when that does not hold */
+  /** The cheap look, for when no name has changed. @returns false when one has */
   const lookAtOpen = async (): Promise<boolean> => {
     if (pipe) return true;
     const { found } = await findListings(false);
@@ -540,7 +540,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     return live === undefined || live.size === 0 || owners.has(live.key);
   };
 
-  // Reading.
+  // ---- reading ----
 
   const calm = (member: Member) => {
     member.cancelQuiet();
@@ -548,7 +548,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     member.quiet = 'no';
   };
 
-  /** Nothing new in a file that was rotated: the writer may go on in it until it opens the new one. */
+  /** There is nothing new in a rotated file, but its writer may go on writing to it until it opens the new one. */
   const wait = (member: Member) => {
     if (member.quiet !== 'no') return;
     member.quiet = 'waiting';
@@ -562,10 +562,10 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     next('short', rotationGraceMs, () => next('long', (REMOVED_GRACE - 1) * rotationGraceMs, () => {}));
   };
 
-  /** @returns what is new; `nothing`; or `changed` when it no longer holds what was read of it */
+  /** @returns new bytes; `nothing`; or `changed` when it no longer holds what was read of it */
   const readOn = async (member: Member): Promise<Buffer | 'nothing' | 'changed'> => {
     const { readAt } = member;
-    // Closed for want of descriptors: nothing leads to it any more.
+    // It was closed for want of descriptors, and no name leads to it any more.
     if (member.place === 'removed' && !member.content) return 'changed';
     const content = await open(member);
     if (content.gzip) {
@@ -577,7 +577,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     if (!member.isVerified && !(await verify(member))) return 'changed';
     if (found.size < readAt && found.size !== member.shortBytes) return 'changed';
     const { tail } = member;
-    // The bytes before are read along: a file that was emptied may have outgrown its old size since.
+    // The bytes before are read too: a file that was emptied may have outgrown its old size since.
     const overlap = member.shortBytes === undefined && tail ? tail.length : 0;
     const wanted = Math.min(READ_BYTES, Math.max(0, found.size - readAt));
     const piece = await content.read(readAt - overlap, overlap + wanted);
@@ -594,7 +594,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     const at = member.readAt;
     const tail = member.tail ?? Buffer.alloc(0);
     const records = splitter.push(piece, clock.now());
-    // Marks in memory are made of what was read; those of the journal follow when it is accounted for.
+    // Marks in memory are made of what was read; those in the journal follow when that is accounted for.
     for (const mark of lastingMarks(tail, piece, at)) recent.push(mark);
     for (let offset = at - (at % DENSE_BYTES) + DENSE_BYTES; offset < at + piece.length; offset += DENSE_BYTES) {
       const mark = markAt(offset, tail, piece, at);
@@ -622,7 +622,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     return { origin: { kind: 'file', path, identity: member.entry.identity }, records, bytes, done: segment.done };
   };
 
-  /** Its end is an end: a last line without one is delivered. */
+  /** Nothing more will come: a last line without a line end is delivered. */
   const finish = async (member: Member): Promise<Chunk | undefined> => {
     const from = member.splitter.position;
     const chunk = toChunk(member, member.splitter.flush(clock.now()), from);
@@ -630,20 +630,20 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     member.hasPassed = true;
     member.cancelHold?.();
     calm(member);
-    // From now on it is only remembered, in case that a copy appears.
+    // From now on it is only remembered, in case a copy appears.
     if (member.place === 'removed') await lose(member);
     else if (member.content?.gzip) await shut(member);
     return chunk;
   };
 
-  /** Read as far as it goes. */
+  /** What to do when everything has been read for now. */
   const atEnd = async (member: Member, isLast: boolean): Promise<Chunk | undefined> => {
     member.isNews = false;
     if (member.isDone) return undefined;
     if (!follow || member.content?.gzip || member.shortBytes !== undefined) return finish(member);
     if (member.place === 'there') {
       if (isLast) return undefined;
-      // Nobody has written to it for long, as far as its time tells, nor under our eyes: no need to wait.
+      // Nobody has written to it for long, by its time or before our eyes: there is no need to wait.
       const isIdle = clock.now() - member.mtimeMs > rotationGraceMs && member.size === member.firstSize;
       if (isIdle) return finish(member);
     }
@@ -657,18 +657,18 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     return isEnough ? finish(member) : undefined;
   };
 
-  /** A lost file is waited for as long as a rotation may take; then what had not been read of it is gone. */
+  /** A lost file is waited for as long as a rotation may take; then whatever was not read of it is gone. */
   const awaitCopy = async (member: Member): Promise<Chunk | undefined> => {
     if (member.isForgettable) return undefined;
     wait(member);
     if (follow && member.quiet === 'waiting') return undefined;
     member.isForgettable = true;
     const { entry, readAt, size, isDone, isVerified } = member;
-    // Of a file that this process never had in its hands nothing is known since the last run.
+    // Nothing is known since the last run about a file that this process never opened.
     if (!isDone && (size > readAt || !isVerified)) {
       deps.dropped('file_gone');
       const unreadBytes = isVerified ? size - readAt : 'unknown';
-      log.warn('a file is gone or was emptied; what had not been read of it is lost', {
+      log.warn('a file is gone or was emptied; what was not read of it is lost', {
         path: entry.name,
         identity: entry.identity,
         read: readAt,
@@ -681,7 +681,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     return chunk;
   };
 
-  /** A file that is gone. Not before the last of its lines is accounted for: the next run needs its identity. */
+  /** Forgets a file that is gone, but not before its last line is accounted for: the next run needs its identity. */
   const forget = (member: Member) => {
     if (member.place !== 'lost') return;
     if (member.entry.position < member.splitter.position) {
@@ -692,7 +692,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     journal.remove(member.entry);
   };
 
-  /** A gzip file that breaks off or cannot be unpacked: tried once more after the grace, for it may be in the making. */
+  /** A gzip file that breaks off or cannot be unpacked is tried once more after the grace: it may still be being written. */
   const broken = async (member: Member, error: unknown): Promise<Chunk | undefined> => {
     await shut(member);
     wait(member);
@@ -710,7 +710,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
 
   const advance = async (member: Member, isLast: boolean): Promise<Chunk | undefined> => {
     if (member.place === 'lost') return awaitCopy(member);
-    // What is written at the end of the last file is news of the next look.
+    // The next look will notice what is appended to the last file.
     if (!member.isNews && (member.isDone || (isLast && follow && member.place === 'there'))) return undefined;
     if (!journal.holds(member.entry)) return undefined;
     if (isGzip(member.entry.name) && member.quiet === 'waiting') return undefined;
@@ -734,14 +734,14 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
         await lose(member);
         return undefined;
       }
-      // Late lines: the writer is still there.
+      // There are late lines: the writer is still at work.
       calm(member);
       const chunk = take(member, piece);
       if (chunk) return chunk;
     }
   };
 
-  /** Those whose turn it is, the one served last at the end: the first that has not passed holds back all after it. */
+  /** The files whose turn it is, the one served last at the end. The first that has not passed holds back all after it. */
   const inTurn = (): Member[] => {
     const barrier = members.findIndex(({ hasPassed }) => !hasPassed);
     const eligible = barrier < 0 ? members : members.slice(0, barrier + 1);
@@ -867,7 +867,7 @@ function isUnfinishedGzip(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === 'Z_BUF_ERROR';
 }
 
-/** The same for one inode whatever it is called, another one for what is written to it after a truncation. */
+/** The same for one inode whatever its name, and a new one for what is written to it after a truncation. */
 function identityOf(inode: string, birth: bigint | string, generation: number): string {
   return createHash('sha256').update(`${inode} ${birth} ${generation}`).digest('hex').slice(0, 20);
 }

@@ -1,6 +1,6 @@
-// Kafka as the server uses it. In: the sections `kafka` and `intake` of the configuration. Out: a kafkajs client that logs into our
-// log, knows every codec and retries quickly; addresses for readers without a group; what a failure means, and words for it.
-// Guarantee: no error or log line made here carries a password or a key.
+// Kafka as logpipe's own processes use it. In: the sections `kafka` and `intake` of the configuration. Out: a kafkajs client that
+// logs to our log, knows every codec and retries quickly; addresses for readers without a group; what a failure means, and words
+// for it. Guarantee: no error or log line made here carries a password or a key.
 import { readFileSync } from 'node:fs';
 import type { ICustomPartitioner, Kafka, KafkaConfig as KafkaJsConfig } from 'kafkajs';
 import kafkajs from 'kafkajs';
@@ -13,7 +13,7 @@ import type { Log } from '../../core/log.ts';
 import { installFetchDecoder } from './fetch-decoder.ts';
 
 const DAY_MS = 86_400_000;
-/** How long a client believes what it knows of a topic: new partitions are read within two of these. kafkajs's default is 5 min. */
+/** How old a client's metadata may get: new partitions are read within twice this time. kafkajs's default is 5 min. */
 export const METADATA_MAX_AGE_MS = 12_000;
 
 /** `kafka` section, JSON Schema. */
@@ -32,7 +32,7 @@ export const kafkaSection = {
     },
     clientId: { type: 'string', minLength: 1, description: 'Name shown in the brokers’ logs.', default: 'logpipe' },
     ssl: {
-      description: 'TLS: `false` for none, `{}` for the system’s certificate authorities, or with files of your own.',
+      description: 'TLS: `false` for none, `{}` for the system’s certificate authorities, or files of your own.',
       default: false,
       anyOf: [
         { const: false },
@@ -76,12 +76,13 @@ export const kafkaSection = {
       minimum: 1_000,
       maximum: 300_000,
       description:
-        'Longest wait for a broker’s answer. By default a little longer than brokers take to declare one of them dead (`broker.session.timeout.ms`, 9 s): its successor is known then.',
+        'Longest wait for a broker’s answer. By default a little longer than brokers take to declare one of them dead (`broker.session.timeout.ms`, 9 s), so that its successor is known by then.',
       default: 10_000,
     },
     topics: {
       type: 'object',
-      description: 'Topic names, and the settings they are created with when missing; existing topics are not altered.',
+      description:
+        'Topic names, and the settings that missing topics are created with; existing topics are not altered.',
       additionalProperties: false,
       default: {},
       properties: {
@@ -148,7 +149,7 @@ export const kafkaSection = {
       type: 'string',
       minLength: 1,
       maxLength: 249,
-      description: 'Consumer group of the counter, which reads the log apart from the indexer.',
+      description: 'Consumer group of the counter, which reads the log independently of the indexer.',
       default: 'calling-platform-counter',
     },
     alerterGroup: {
@@ -185,7 +186,7 @@ export interface KafkaConfig {
     readonly dlq: string;
     readonly counts: string;
     readonly alerts: string;
-    /** Always there in a configuration that was loaded; who builds one may leave it out: nobody commands anything then. */
+    /** Always present in a loaded configuration; code that builds one may leave it out, and then there are no commands. */
     readonly commands?: string;
     readonly partitions: number;
     readonly replicationFactor: number;
@@ -220,7 +221,7 @@ export const intakeSection = {
       type: 'integer',
       minimum: 65_536,
       maximum: 256 * MIB,
-      description: 'Most bytes of one answer to a fetch; memory use follows it.',
+      description: 'Most bytes of one answer to a fetch; memory use grows with it.',
       default: MIB,
     },
     fetchMaxBytesPerPartition: {
@@ -241,21 +242,22 @@ export const intakeSection = {
       type: 'integer',
       minimum: 500,
       maximum: 300_000,
-      description: 'How long the group waits for an instance that fell silent before it gives its partitions away.',
+      description: 'How long the group waits for a silent instance before it gives its partitions to others.',
       default: 10_000,
     },
     heartbeatMs: {
       type: 'integer',
       minimum: 50,
       maximum: 100_000,
-      description: 'How often an instance shows the group that it is alive; at most a third of sessionTimeoutMs.',
+      description:
+        'How often an instance shows the group that it is alive; about a third of sessionTimeoutMs, and no more than half.',
       default: 3_000,
     },
     giveUpAfter: {
       type: 'integer',
       minimum: 1,
       maximum: 1_000,
-      description: 'Crashes in a row, less than a minute of reading apart, after which the process ends.',
+      description: 'After this many crashes in a row, each after less than a minute of reading, the process ends.',
       default: 8,
     },
   },
@@ -306,7 +308,7 @@ export function addressesOf(config: KafkaConfig): BrokerAddresses {
   };
 }
 
-/** Codecs, clocks and the decoder of fetch answers: for the whole process. */
+/** Installs codecs, clocks and the decoder of fetch answers, for the whole process. */
 function prepareKafkaJs(): void {
   registerCodecs();
   repairKafkaJsTime();
@@ -337,12 +339,12 @@ function readPem(path: string, file: string): string {
   }
 }
 
-// Said each time a producer is built with limited retries; the one that is knows what it does.
+// kafkajs warns of this for every producer with limited retries; ours limits them on purpose.
 const EXPECTED = 'Limiting retries for the idempotent producer';
 
 /**
- * kafkajs repeats a connection error several times a second while a broker is away, so the same message is passed on
- * once a minute. Its errors become warnings: what they mean for logpipe is said by the one who supervises the client.
+ * kafkajs repeats a connection error several times a second while a broker is away, so the same message is passed on once a
+ * minute. Its errors become warnings: whoever supervises the client says what they mean for logpipe.
  */
 function routeKafkaJsLogs(log: Log): (entry: {
   namespace: string;
@@ -377,7 +379,7 @@ const AWAY = new Set([
   'KafkaJSLockTimeout',
 ]);
 
-// Retriable by kafkajs's lights, but somebody has to act before they go away.
+// kafkajs calls them retriable, but somebody has to act before they go away.
 const NEEDS_A_PERSON = new Set(['UNKNOWN_TOPIC_OR_PARTITION', 'CORRUPT_MESSAGE']);
 
 /** True for failures that pass by themselves: no broker answers, or the cluster is electing. */
@@ -390,7 +392,7 @@ export function isKafkaAway(error: unknown): boolean {
   return false;
 }
 
-/** The broker, or the topic, takes no record or batch of that size. */
+/** Does the broker or the topic refuse a record or batch because of its size? */
 export function isTooLargeForKafka(error: unknown): boolean {
   for (const at of causeChain(error)) {
     const { type } = at as Error & { type?: string };
@@ -399,7 +401,7 @@ export function isTooLargeForKafka(error: unknown): boolean {
   return false;
 }
 
-/** The error in words, with what to do about the ones that are known. */
+/** The error in words, with what to do about known ones. */
 export function explainKafkaFailure(error: unknown): string {
   for (const at of causeChain(error)) {
     const { name, type } = at as Error & { type?: string };

@@ -1,10 +1,10 @@
-// kafkajs's decoding of fetch answers, done faster. In: the bytes of a fetch response, version 11. Out: the very objects
+// kafkajs's decoding of fetch answers, done faster. In: the bytes of a fetch response, version 11. Out: exactly the objects that
 // kafkajs makes of them. https://kafka.apache.org/protocol#The_Messages_Fetch
 //
-// kafkajs reads each record through a dozen small objects and two big integers, which costs more than all of logpipe's
-// parsing. Everything around it (connections, groups, sessions, transactions) stays kafkajs's. Its versions are looked up
-// anew for every request, so replacing one function is enough. Installed only into the very version it was compared
-// with (test/unit/source/fetch-decoder.test.ts); message formats older than 2 go to kafkajs's own decoder.
+// kafkajs reads each record through a dozen small objects and two big integers, which costs more than all of logpipe's parsing.
+// Everything around it (connections, groups, sessions, transactions) stays kafkajs's. kafkajs looks the decoder up for every
+// request, so replacing one function is enough. Installed only into the version it was compared with
+// (test/unit/source/fetch-decoder.test.ts); message formats older than 2 go to kafkajs's own decoder.
 import { createRequire } from 'node:module';
 import {
   type Allowance,
@@ -43,7 +43,7 @@ interface FetchedPartition {
   messages: FetchedRecord[];
 }
 
-/** The answer is not what a broker sends: asked for again, it may be. Not for what is stored; see record-batch.ts. */
+/** The answer is not what a broker sends, and asking again may help. Not thrown for what is stored; see record-batch.ts. */
 class FetchResponseError extends Error {
   override readonly name = 'FetchResponseError';
 }
@@ -58,12 +58,12 @@ export function installFetchDecoder(): boolean {
   return true;
 }
 
-/** Offset behind the last batch, of messages that this decoder made. */
+/** The offset after the last batch, for messages that this decoder made. */
 const ends = new WeakMap<readonly unknown[], number>();
 
 /**
- * The first offset behind what was fetched. A batch that compaction has emptied shows it nowhere else.
- * @param messages of one partition, as they came
+ * The first offset after what was fetched. For a batch that compaction has emptied, nothing else tells it.
+ * @param messages the messages of one partition, as they came
  * @returns undefined when nothing was fetched
  */
 export function endOfFetched(messages: readonly { readonly offset: string }[]): number | undefined {
@@ -71,7 +71,7 @@ export function endOfFetched(messages: readonly { readonly offset: string }[]): 
   return ends.get(messages) ?? (last && Number(last.offset) + 1);
 }
 
-/** `original` takes what this decoder does not know. */
+/** `original` decodes what this decoder does not know. */
 export function createDecode(original: Decode): Decode {
   return async function decodeFetch(bytes) {
     return (await decode(new Reader(bytes))) ?? original(bytes);
@@ -134,7 +134,7 @@ const TOPIC_BYTES = 6;
 const PARTITION_BYTES = 42;
 const TRANSACTION_BYTES = 16;
 
-/** A cursor over the frame around the batches. @throws FetchResponseError where it would read beyond the end */
+/** A cursor over the frame around the batches. @throws FetchResponseError when it would read past the end */
 class Reader {
   private at = 0;
   private readonly buffer: Buffer;

@@ -1,11 +1,11 @@
-// The Kafka source: a batch's way from kafkajs to the pipeline. In: the log topic, as one member of a consumer group. Out: chunks of
-// raw records, and committed offsets. Guarantee: an offset is committed only when it and everything before it has been acknowledged
-// within the present assignment; nothing is skipped because kafkajs read on from another position than ours; chunks of a
-// partition are delivered one after the other, none of an assignment that has ended; whatever ends the consumer, it is rebuilt
-// or the process is told.
+// The Kafka source: a batch's way from kafkajs to the pipeline. In: the log topic, as one member of a consumer group. Out: chunks
+// of raw records, and committed offsets. Guarantee: an offset is committed only when it and everything before it has been
+// acknowledged within the present assignment; nothing is skipped because kafkajs read on from a position other than ours; chunks
+// of a partition are delivered one after the other, none of an assignment that has ended; whatever ends the consumer, it is
+// rebuilt or `ended` rejects.
 //
-// A batch passes the gate (is the last one taken?), the check of continuity (is it the next one?) and delivery (chunks, each with
-// its segment of the offset tracker). What is acknowledged, commits.ts commits.
+// A batch passes the gate (has the last one been taken?), the check of continuity (is it the next one?) and delivery (chunks,
+// each with its segment of the offset tracker). positions.ts commits what is acknowledged.
 
 import { EventEmitter } from 'node:events';
 import type { Batch, EachBatchPayload, Kafka, KafkaMessage } from 'kafkajs';
@@ -22,13 +22,13 @@ import { createSupervisor, HEALTHY_MS, type KafkaSession, openKafkaSession } fro
 
 const LAG_INTERVAL_MS = 10_000;
 const POSITION_RETRY_MS = 500;
-/** Beyond the longest wait of a fetch: without an answer for longer nobody knows whether there is more. */
+/** On top of the longest wait of a fetch: after a longer silence, nobody knows whether there is more. */
 const FRESH_MS = 5_000;
 
 interface KafkaSourceOptions {
   readonly config: Pick<KafkaConfig, 'brokers' | 'topics' | 'group' | 'requestTimeoutMs'>;
   readonly intake: IntakeConfig;
-  /** Width of arrival buckets: no chunk reaches over the beginning of one. By default chunks are what a fetch brings. */
+  /** Width of arrival buckets: no chunk extends across the beginning of one. By default chunks are what a fetch brings. */
   readonly splitMs?: number;
   readonly deps: {
     readonly kafka: Kafka;
@@ -38,11 +38,11 @@ interface KafkaSourceOptions {
   };
 }
 
-/** What happens inside, for tests and for anybody who wants to watch. */
+/** What happens inside, for tests and other observers. */
 interface KafkaSourceEvents {
   /** A new assignment began; its partitions are read from where the group had committed. */
   joined: [{ epoch: number; partitions: readonly number[] }];
-  /** The broker took a commit: `offset` is the next one to read. */
+  /** The broker accepted a commit: `offset` is the next one to read. */
   committed: [{ partition: number; offset: number }];
   /** The consumer stopped for good. */
   crash: [{ error: Error }];
@@ -52,7 +52,7 @@ interface KafkaSourceEvents {
 
 export interface KafkaSource extends Source {
   readonly events: EventEmitter<KafkaSourceEvents>;
-  /** Of the partitions that are read at present. */
+  /** The positions in all partitions that are being read. */
   positions(): readonly PartitionPosition[];
 }
 
@@ -127,7 +127,7 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
     gate.wake();
   };
 
-  /** Nothing is fetched before it is known where to start, so that neither a gap nor an old batch goes unnoticed. */
+  /** Nothing is fetched before the start positions are known, so that neither a gap nor an old batch goes unnoticed. */
   const position = async (mine: KafkaSession, partitions: readonly number[], since: number) => {
     let starts: StartPosition[] | undefined;
     while (starts === undefined) {
@@ -166,7 +166,7 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
   const onBatch = async (mine: KafkaSession, payload: EachBatchPayload) => {
     const { batch } = payload;
     const since = epoch;
-    // Also while the batch has to wait: the log is known to be longer.
+    // Even while the batch has to wait: the log is known to be longer.
     if (ready.has(batch.partition)) positions.observe(batch.partition, { end: Number(batch.highWatermark) });
     // The last chunk is still being taken in. Heartbeats keep the membership meanwhile; one that reports a rebalance
     // throws, kafkajs rejoins, and this batch is read again by whoever then owns it.
@@ -194,12 +194,12 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
     const taken = delivery.take(batch);
     gate.shutUntil(taken);
     taken.catch((error: unknown) => mine.fail(error instanceof Error ? error : new Error(errorText(error))));
-    // The next fetch goes on while this chunk is being worked on.
+    // The next fetch goes ahead while this chunk is being processed.
     resolveOffset(messages[messages.length - 1]!.offset);
   };
 
   const onEmptyBatch = (partition: number, first: number, last: number) => {
-    // Only when it continues what was read: an old batch must not move the position.
+    // Only if it continues what was read: an old batch must not move the position.
     if (ready.has(partition) && tracker.position(partition) === first) tracker.open(partition, first, last, 0);
   };
 
@@ -362,10 +362,10 @@ interface ContinuityCheck {
 }
 
 /**
- * kafkajs can hand over a batch that was fetched before a rejoin although the seek of the new assignment is no longer
- * pending: with several brokers, when the partition's leader moved, the fetcher of the new leader has applied it while
- * the batch still waited in the queue of the old one. Such a batch lies beyond the committed offset. One seek back to
- * our position tells that apart from records that no longer exist: after those the same gap comes again.
+ * kafkajs can hand over a batch that was fetched before a rejoin although the seek of the new assignment is no longer pending:
+ * with several brokers, when the partition's leader moved, the fetcher of the new leader has applied it while the batch still
+ * waited in the queue of the old one. Such a batch lies beyond the committed offset. One seek back to our position tells this
+ * case from records that no longer exist, where the same gap comes again.
  */
 export function createContinuityCheck(
   tracker: Pick<OffsetTracker, 'position'>,
@@ -376,7 +376,7 @@ export function createContinuityCheck(
     continues(batch) {
       const { partition, fetchedOffset } = batch as Batch & { readonly fetchedOffset?: string };
       const expected = tracker.position(partition);
-      // Not the first record's offset: compaction and transaction markers leave gaps behind a right position.
+      // Not the first record's offset: compaction and transaction markers leave gaps after a correct position.
       if (expected === undefined || !(Number(fetchedOffset) > expected)) return true;
       if (soughtBack.get(partition) === expected) return true;
       soughtBack.set(partition, expected);
@@ -391,14 +391,15 @@ export function createContinuityCheck(
 
 interface KafkaDelivery {
   /**
-   * Delivers what the batch holds; the first chunk synchronously unless it has to be unpacked. Resolves when all of it was
-   * taken. @throws Error for faults of the process while unpacking
+   * Delivers what the batch holds; the first chunk synchronously, unless the batch has to be unpacked. Resolves when all of it
+   * has been taken. @throws Error for faults of the process while unpacking
    */
   take(batch: Batch): Promise<void>;
 }
 
 /**
- * With `splitMs` no chunk reaches over the beginning of an arrival bucket, nor over a moment when the brokers' clock was set back.
+ * With `splitMs`, no chunk extends across the beginning of an arrival bucket, or across a moment when the brokers' clock was set
+ * back.
  */
 export function createKafkaDelivery(
   options: { topic: string; splitMs: number | undefined },
@@ -434,7 +435,7 @@ export function createKafkaDelivery(
   let newestEpoch = tracker.epoch;
 
   /**
-   * Indexes of records before which the clock was set back. Producers' times say nothing of the kind: they go back whenever hosts
+   * Indexes of records before which the clock was set back. Producers' times do not show that: they go back whenever hosts
    * differ.
    */
   const setBacks = (partition: number, messages: readonly KafkaMessage[]): ReadonlySet<number> => {
@@ -446,7 +447,7 @@ export function createKafkaDelivery(
     let text = '';
     for (let i = 0; i < messages.length; i++) {
       const message = messages[i]!;
-      // All records of a batch have the very same time.
+      // All records of a batch share the same string.
       if (message.timestamp === text) continue;
       text = message.timestamp;
       if (!isAppendTime(message)) continue;
@@ -461,7 +462,7 @@ export function createKafkaDelivery(
     return found;
   };
 
-  /** What an ended assignment leaves over is read again in the next one. */
+  /** What an ended assignment did not deliver is read again in the next one. */
   const handParts = async (
     partition: number,
     records: readonly RawRecord[],
@@ -505,7 +506,7 @@ export function createKafkaDelivery(
       if (hasPacked(messages)) return takePacked(batch);
       const { records, bytes } = toRecords(messages);
       const first = firstOffsetOf(batch);
-      // `lastOffset` includes transaction markers and aborted records behind the last record.
+      // `lastOffset` includes transaction markers and aborted records after the last record.
       const last = Number(batch.lastOffset());
       const backs = setBacks(partition, messages);
       if (splitMs !== undefined && (backs.size > 0 || splitAtBuckets(records, splitMs).length > 2)) {
@@ -523,7 +524,7 @@ function cutsOf(
 ): readonly number[] {
   if (splitMs === undefined) return [0, records.length];
   if (backs.size === 0) return splitAtBuckets(records, splitMs);
-  // Each stretch of its own: what lies before does not make its buckets late.
+  // Each stretch is split on its own: what lies before must not make its buckets late.
   const cuts = [0];
   const bounds = [...backs].filter((at) => at > 0).concat(records.length);
   for (const bound of bounds) {
@@ -539,10 +540,10 @@ function cutsOf(
 
 /**
  * Cuts where a new arrival bucket begins, so that a commit can name the first record of a bucket: every record that may be the
- * first one begins a part. A record time that goes back begins none.
+ * first of a bucket begins a part. A record time that goes back does not.
  *
- * @returns indexes of `records` between which the parts lie, the first and the last included. What the partition had reached before
- * need not be known: one cut too many does no harm.
+ * @returns indexes of `records` between which the parts lie, the first and the last included. How far the partition had got
+ * before need not be known: one cut too many does no harm.
  */
 export function splitAtBuckets(records: readonly RawRecord[], widthMs: number): number[] {
   const cuts = [0];

@@ -1,5 +1,5 @@
-// Which offsets may be committed. In: segments of consecutive records per partition, and their acknowledgements in any
-// order. Out: per partition the offset after the highest contiguous finished segment. Pure: no Kafka, no clock.
+// Which offsets may be committed. In: segments of consecutive records per partition, and their acknowledgements in any order.
+// Out: for each partition, the offset after the last of its contiguous finished segments. Pure: no Kafka, no clock.
 //
 // Guarantee: nothing is due beyond an unfinished record; within an assignment the due offset of a partition only grows;
 // acknowledgements of an assignment that has ended are counted as stale and change nothing.
@@ -20,8 +20,8 @@ export interface OffsetTracker {
   /** Forgets everything of the former assignment. */
   reset(epoch: number): void;
   /**
-   * Where the reading of a partition starts. `due` asks for this very offset to be committed (it lies after records
-   * that no longer exist).
+   * Where reading of a partition starts. `due` asks for this offset itself to be committed (it lies after records that no longer
+   * exist).
    */
   start(partition: number, offset: number, due?: boolean): void;
   /**
@@ -47,7 +47,7 @@ interface Piece {
   left: number;
 }
 
-/** What is open of one partition. */
+/** What is open in one partition. */
 interface Reading {
   live: boolean;
   position: number;
@@ -57,7 +57,7 @@ interface Reading {
   pieces: Piece[];
 }
 
-/** `onStale(count)` hears of acknowledgements that came after their assignment had ended. */
+/** `onStale(count)` is called for acknowledgements that came after their assignment had ended. */
 export function createOffsetTracker(onStale: (count: number) => void = () => {}): OffsetTracker {
   let epoch = 0;
   let partitions = new Map<number, Reading>();

@@ -1,5 +1,6 @@
-// Where a group stands in a topic. In: committed offsets, the ends of the log and the group's assignment, from the brokers. Out:
-// start positions, records lost to retention (counted once), the lag per partition, and partitions that nobody reads.
+// Where a group stands in a topic, and its commits. In: committed offsets, the ends of the log and the group's assignment, from
+// the brokers; what the offset tracker calls finished. Out: start positions, records lost to retention (counted once), the lag
+// per partition, partitions that nobody reads; committed offsets. Guarantee: an offset of an ended assignment is never committed.
 
 import type { Admin, Kafka } from 'kafkajs';
 import kafkajs from 'kafkajs';
@@ -17,39 +18,39 @@ export interface StartPosition {
   readonly moved: boolean;
 }
 
-/** Where the reading of a partition stands. */
+/** How far a partition has been read. */
 export interface PartitionPosition {
   readonly partition: number;
   /** Partitions of the topic. */
   readonly partitions: number;
-  /** The next offset to deliver, and the end of the log as last heard of. */
+  /** The next offset to deliver, and the end of the log as last heard. */
   readonly position: number;
   readonly end: number;
-  /** All there was a moment ago has been delivered and taken. */
+  /** Everything there was a moment ago has been delivered and taken. */
   readonly caughtUp: boolean;
-  /** How long ago an answer of the brokers told so, ms. */
+  /** How long ago the brokers' answer said so, ms. */
   readonly ageMs: number;
 }
 
 interface KafkaPositions {
   /** Start positions of the given partitions. Rejects when the brokers cannot tell; ask again then. */
   startOf(partitions: readonly number[]): Promise<StartPosition[]>;
-  /** A batch began at `found` although `expected` came next: counts what retention took in between. */
+  /** A batch began at `found` although `expected` came next: counts what retention deleted in between. */
   gap(partition: number, expected: number, found: number): Promise<void>;
   /** What is known of a partition: the end of the log, or the committed offset. */
   observe(partition: number, what: { end?: number; committed?: number }): void;
-  /** The end of the log as last heard of; -1 when nothing is known. */
+  /** The end of the log as last heard; -1 when nothing is known. */
   endOf(partition: number): number;
   /** Partitions of the topic; 0 before the brokers were asked. */
   partitionCount(): number;
-  /** Partitions that no member of the group reads, as last heard of: new ones, until the group has noticed. */
+  /** Partitions that no member of the group reads, as last heard: new ones, until the group has noticed them. */
   unread(): readonly number[];
   /** Forgets partitions that are no longer ours, and their lag. */
   keep(partitions: readonly number[]): void;
   close(): Promise<void>;
 }
 
-/** Asks every `lagIntervalMs` for the ends of the log, because while the intake is held back no batch tells them. */
+/** Asks every `lagIntervalMs` for the ends of the log, because no batch tells them while the intake is held back. */
 export function createKafkaPositions(
   options: { topic: string; group: string; lagIntervalMs: number },
   deps: { kafka: Kafka; metrics: Metrics; log: Log; clock: Clock },
@@ -57,7 +58,7 @@ export function createKafkaPositions(
   const { topic, group, lagIntervalMs } = options;
   const { kafka, metrics, log, clock } = deps;
   const known = new Map<number, { end: number; committed: number }>();
-  // Up to where a loss was counted: a second look before the first commit must not count it again.
+  // Up to which offset losses were counted: a second look before the first commit must not count it again.
   const counted = new Map<number, number>();
   let admin: Promise<Admin> | undefined;
   let closed = false;
@@ -120,7 +121,7 @@ export function createKafkaPositions(
 
   const lagOf = (partition: number) => ({ group, partition: String(partition) });
 
-  /** Their lag is all there is of them, or what was not committed. Every member says it, for no member has them. */
+  /** The lag of such a partition is all that was not committed. Every member reports it, because no member owns it. */
   const lookForUnread = async (client: Admin, rows: Awaited<ReturnType<typeof ends>>): Promise<void> => {
     const read = await assignedIn(client, group, topic);
     const found = read === undefined ? [] : [...rows.keys()].filter((partition) => !read.has(partition));
@@ -196,8 +197,8 @@ export function createKafkaPositions(
     async gap(partition, expected, found) {
       try {
         const row = (await withAdmin(ends)).get(partition);
-        // Between the two there may also have been transaction markers or compacted records: only what lies before the
-        // start of the log was lost.
+        // There may also have been transaction markers or compacted records in between: only what lies before the start of the
+        // log was lost.
         if (row) lost(partition, expected, Math.min(row.low, found));
       } catch (error) {
         log.warn('a gap in the offsets could not be explained', {
@@ -233,7 +234,7 @@ export function createKafkaPositions(
   };
 }
 
-/** By partition; -1 where nothing was committed. */
+/** Committed offsets by partition; -1 where there is none. */
 async function committedIn(client: Admin, group: string, topic: string): Promise<Map<number, number>> {
   const fetched = await client.fetchOffsets({ groupId: group, topics: [topic] });
   return new Map(
@@ -255,21 +256,18 @@ async function assignedIn(client: Admin, group: string, topic: string): Promise<
 }
 
 // ---- commits ----
-// Commits what the tracker calls finished. In: the tracker and the present consumer's way to commit. Out: committed offsets.
-//
-// The broker does not protect a group here: it accepts a commit for a partition the member no longer owns, as long as
-// the member belongs to the present generation. So an offset of a former assignment must never travel with a newer
-// generation. kafkajs has two public ways to commit:
+// The broker does not protect a group here: it accepts a commit for a partition the member no longer owns, as long as the member
+// belongs to the present generation. So an offset of a former assignment must never travel with a newer generation. kafkajs has
+// two public ways to commit:
 // - `consumer.commitOffsets` retries, and a retry after a rejoin goes out with the *newer* generation. Not used.
-// - `commitOffsetsIfNecessary(offsets)` of an eachBatch payload takes generation and member id synchronously, when it is
-//   called, from the assignment kafkajs then has, and never retries. If the group moves on meanwhile, the broker refuses
-//   the commit (ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID).
-// What is left is to call it only while kafkajs's assignment and the tracker's epoch are the same one. kafkajs replaces
-// its assignment and emits GROUP_JOIN (our new epoch) within one run of the microtask queue. A commit is therefore begun
-// from a timer or immediate callback, where no microtask is pending, with the epoch's offsets read in the same
-// synchronous stretch. The other allowed moment is the REBALANCING event, which kafkajs emits right before it asks to
-// rejoin: its assignment is still the old one then, and the broker takes commits of the old generation until all
-// members have rejoined. From that event to GROUP_JOIN nothing is committed.
+// - `commitOffsetsIfNecessary(offsets)` of an eachBatch payload takes generation and member id synchronously, when it is called,
+//   from the assignment kafkajs then has, and never retries. If the group moves on meanwhile, the broker refuses the commit
+//   (ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID). So the latter is used, but only while kafkajs's assignment and the tracker's epoch
+//   are the same one. kafkajs replaces its assignment and emits GROUP_JOIN (our new epoch) within one run of the microtask queue.
+//   A commit is therefore begun from a timer or immediate callback, where no microtask is pending, with the epoch's offsets read
+//   in the same synchronous stretch. The other allowed moment is the REBALANCING event, which kafkajs emits right before it asks
+//   to rejoin: its assignment is still the old one then, and the broker takes commits of the old generation until all members
+//   have rejoined. From that event to GROUP_JOIN nothing is committed.
 
 /** Sends a commit with the consumer's present generation; `partition` and `offset` as kafkajs wants them. */
 type SendCommit = (offsets: {
@@ -277,9 +275,9 @@ type SendCommit = (offsets: {
 }) => Promise<void>;
 
 interface Committer {
-  /** From now on commits go through this consumer. */
+  /** From now on, commits go through this consumer. */
   use(send: SendCommit): void;
-  /** The consumer is gone, or does not own anything: nothing is committed until `use`. */
+  /** The consumer is gone or owns nothing: nothing is committed until `use`. */
   drop(): void;
   /** REBALANCING: one last commit for the old assignment, then none until `resume`. Call it from the event itself. */
   hold(): void;
@@ -326,7 +324,7 @@ export function createCommitter(options: { topic: string; intervalMs: number }, 
         (error: unknown) => {
           const refused = isFenced(error);
           metrics.commits.inc({ result: refused ? 'refused' : 'failed' });
-          // Nothing is lost: the records come again, and their ids make the second writing harmless.
+          // Nothing is lost: the records come again, and their ids make writing them twice harmless.
           log[refused ? 'info' : 'warn']('offsets were not committed', { topic, error: errorText(error), due });
         },
       )

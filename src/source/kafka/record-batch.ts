@@ -1,12 +1,13 @@
-// One record batch of Kafka's message format 2. In: its bytes as a broker sent them. Out: kafkajs's messages, and of those raw
-// records. https://kafka.apache.org/documentation/#recordbatch
+// One record batch of Kafka's message format 2. In: its bytes as a broker sent them. Out: kafkajs's messages, and raw records
+// made from those. https://kafka.apache.org/documentation/#recordbatch
 //
-// Guarantee: linear in the bytes, whatever they are; nothing is read beyond them and nothing allocated on their word.
-// A batch becomes its records or, as ONE message in place of all of them,
-// - a packed batch: too large to be held unpacked, `unpack` makes slices of it when they are wanted;
-// - an unreadable batch: what is wrong is said, and the offsets it stood for. `toRecords` makes a refused record of it.
-// Either stands at its last offset, so that kafkajs, which knows nothing of this, reads on behind it; it drops such a message
-// with its transaction when that was aborted, as it does with records.
+// Guarantee: linear in the bytes, whatever they are; nothing is read past them, and no memory is allocated just because they
+// claim a length. A batch becomes its records or, as ONE message in place of all of them,
+// - a packed batch: too large to be held unpacked; `unpack` makes slices of it when they are wanted;
+// - an unreadable batch: says what is wrong and which offsets it stands for. `toRecords` makes a refused record of it.
+//
+// Either stands at its last offset, so that kafkajs, which knows nothing of this, reads on after it; if its transaction was
+// aborted, kafkajs drops such a message like any record.
 import type { Batch, KafkaMessage } from 'kafkajs';
 import { codecOf, MAX_BATCH_BYTES, oneAtATime, tooLarge, UnreadableBatchError } from '../../core/kafka/codecs.ts';
 import { isEventId, type RawRecord, type RecordMark } from '../../core/record.ts';
@@ -61,7 +62,7 @@ interface PackedBatch {
   readonly bytes: Buffer;
 }
 
-/** A name that occurs more than once has a list. */
+/** A name that occurs more than once has a list of values. */
 type Headers = Record<string, Buffer | null | (Buffer | null)[]>;
 
 export const MAGIC = 2;
@@ -71,7 +72,7 @@ export const BATCH_HEADER = 61;
 const LENGTH_AT = 8;
 const CRC_AT = 17;
 const ATTRIBUTES_AT = 21;
-/** From the first offset to the last one. */
+/** The distance from the first offset to the last. */
 export const LAST_OFFSET_DELTA_AT = 23;
 const COUNT_AT = 57;
 /** Length, attributes, two deltas, no key, no value, no headers. */
@@ -79,11 +80,11 @@ const SHORTEST_RECORD = 7;
 const LOG_APPEND_TIME = 1;
 const KEPT_NAMES = 8;
 
-/** What is unpacked at a time. */
+/** How much is unpacked at a time. */
 const SLICE_BYTES = 4 * MIB;
 const SLICE_RECORDS = 20_000;
 
-/** What an answer may still bring unpacked; the batches beyond it stay packed. */
+/** How much of an answer may still be unpacked; batches beyond that stay packed. */
 export interface Allowance {
   bytes: number;
   records: number;
@@ -91,28 +92,29 @@ export interface Allowance {
 
 export const createAllowance = (): Allowance => ({ bytes: 16 * MIB, records: 50_000 });
 
-/** The bytes that a batch takes, from its header; undefined when that is damaged. */
+/** The length of a batch in bytes, from its header; undefined when that is damaged. */
 export function batchLength(bytes: Buffer, start: number): number | undefined {
   const length = bytes.readInt32BE(start + LENGTH_AT) + LENGTH_AT + 4;
   return length < BATCH_HEADER ? undefined : length;
 }
 
-/** The record's time is the broker's, not its producer's. */
+/** Is the record's time the broker's, not its producer's? */
 export function isAppendTime(message: object): boolean {
   return (message as Partial<FetchedRecord>).batchContext?.timestampType === LOG_APPEND_TIME;
 }
 
-/** The whole batch a message stands for, if it does. */
+/** The batch that a message stands for, if it stands for one. */
 export function wholeBatchOf(message: object | undefined): WholeBatch | undefined {
   return (message as Partial<FetchedRecord> | undefined)?.whole;
 }
 
 /**
- * Appends what the batch becomes to `to`. False: its bytes were damaged on their way or on a disk, so nothing behind it can
- * be trusted to begin where it seems to.
+ * Appends what the batch becomes to `to`. False: its bytes were damaged on their way or on a disk, so nothing after it can be
+ * trusted to begin where it seems to.
  * @param batch all of its bytes
- * @param partition what the answer says of the partition
- * @param isFirst a damaged batch is judged only as the first of an answer, where the broker's index says it begins
+ * @param partition what the answer says about the partition
+ * @param isFirst a damaged batch is judged only when it is the first of an answer, because the broker's index vouches for where
+ * it begins
  * @throws Error for faults of the process, never for what the batch holds
  */
 export async function decodeBatch(
@@ -149,7 +151,7 @@ export async function decodeBatch(
         records = await codec.decompress(records, left.bytes);
       } catch (error) {
         if (!(error instanceof UnreadableBatchError) || error.reason !== 'batch_too_large') throw error;
-        // The next ones would be tried in vain, each at the same cost.
+        // Trying the next ones would be in vain, each at the same cost.
         left.bytes = 0;
         return pack(type, count);
       }
@@ -171,7 +173,7 @@ export async function decodeBatch(
   }
 }
 
-/** Messages as they are, with the records of packed batches in their place, from offset `from` on. See `unpack`. */
+/** The messages, with packed batches replaced by their records from offset `from` on. See `unpack`. */
 export async function* unpackAll(
   messages: readonly KafkaMessage[],
   from: number,
@@ -225,7 +227,7 @@ async function* slices({ context, codec: type, count, bytes }: PackedBatch): Asy
   const body = bytes.subarray(BATCH_HEADER);
   const reader = new RecordReader(context, count);
   let all = 0;
-  // Records refer to the bytes they were read from, so each slice has bytes of its own: none keeps the others in memory.
+  // Records refer to the bytes they were read from, so each slice has its own bytes and keeps no other in memory.
   let room = Buffer.allocUnsafeSlow(SLICE_BYTES);
   let used = 0;
   for await (let piece of codec?.pieces(body) ?? [body]) {
@@ -239,7 +241,7 @@ async function* slices({ context, codec: type, count, bytes }: PackedBatch): Asy
       reader.take(room);
       yield* cut();
       const rest = room.subarray(reader.at);
-      // Twice as much at most: a length is not believed before there is something to it.
+      // At most twice as much: a claimed length is believed only as far as bytes back it up.
       room = Buffer.allocUnsafeSlow(Math.max(SLICE_BYTES, Math.min(rest.length + reader.missing(), 2 * rest.length)));
       used = rest.copy(room);
     }
@@ -306,7 +308,7 @@ function unreadable(
   const { lastOffsetDelta: delta } = context;
   let last = Math.max(delta, 0);
   if (!intact) {
-    // Rather too little: what is left of the batch is fetched again. Too much would pass over records that are well.
+    // Better too little: the rest of the batch is fetched again. Too much would skip intact records.
     if (count > 0) last = delta < 0 ? count - 1 : Math.min(last, count - 1);
     last = Math.max(0, Math.min(last, end - 1 - firstOffset, batch.length));
   }
@@ -322,7 +324,7 @@ function damaged(message: string): UnreadableBatchError {
   return new UnreadableBatchError('batch_undecodable', message);
 }
 
-/** Every record takes some bytes, also one that says nothing. */
+/** Every record takes some bytes, even an empty one. */
 function checkCount(count: number, bytes: number): void {
   if (count < 0 || count > bytes / SHORTEST_RECORD) throw damaged(`it cannot hold ${count} records`);
 }
@@ -330,7 +332,7 @@ function checkCount(count: number, bytes: number): void {
 let crcTable: Int32Array | undefined;
 
 /**
- * CRC-32C over all behind the checksum. Looked at only when something is wrong, to name the cause, and for batches that stay
+ * CRC-32C over everything after the checksum. Checked only when something is wrong, to name the cause, and for batches that stay
  * packed: at 3.4 µs/kB it would cost more than the decoding itself.
  */
 function checksumMatches(batch: Buffer): boolean {
@@ -344,7 +346,7 @@ function checksumMatches(batch: Buffer): boolean {
   return ~crc === batch.readInt32BE(CRC_AT);
 }
 
-/** Offsets, times and ids of a broker stay below 2^53 for some thousand years; what does not is written as it is. */
+/** Offsets, times and ids of a broker stay below 2^53 for some thousand years; anything larger is written in full. */
 export function int64(bytes: Buffer, at: number): string {
   const high = bytes.readInt32BE(at);
   if (high >= 0x200000 || high < -0x200000) return bytes.readBigInt64BE(at).toString();
@@ -352,8 +354,8 @@ export function int64(bytes: Buffer, at: number): string {
 }
 
 /**
- * A cursor over the records of a batch. A class, because one is used for hundreds of records on the hot path. Bytes beyond the
- * end read as undefined, which ends every number; that it happened shows when the record is complete.
+ * A cursor over the records of a batch. A class, because one is used for hundreds of records on the hot path. Bytes past the end
+ * read as undefined, which ends every number; the check of the record's end then notices it.
  */
 class RecordReader {
   at = 0;
@@ -363,7 +365,7 @@ class RecordReader {
   private readonly context: BatchContext;
   private readonly count: number;
   private lastDelta = -1;
-  /** The header names read last, and where: they are nearly always those of the next record too. */
+  /** The header names last read, and where: they are nearly always those of the next record too. */
   private names: { readonly text: string; readonly at: number; readonly length: number }[] = [];
 
   constructor(context: BatchContext, count: number) {
@@ -371,7 +373,7 @@ class RecordReader {
     this.count = count;
   }
 
-  /** Reads on in these bytes, which begin with a record. */
+  /** Continues with these bytes, which begin with a record. */
   take(buffer: Buffer): void {
     this.buffer = buffer;
     this.at = 0;
@@ -512,18 +514,18 @@ class RecordReader {
 // ---- messages -> raw records: the hot path, one object per record and nothing else ----
 
 const EVENT_ID_LENGTH = 26;
-/** The end of the year 9999: producers may claim any 64 bits, and no date is written beyond. */
+/** The end of the year 9999: producers may claim any 64 bits, and later dates cannot be written. */
 const MAX_TIME_MS = 253_402_300_799_999;
 /** Milliseconds since 1970, from 2001 to 2286. */
 const SENT_AT_DIGITS = 13;
-/** A request may well take that long. */
+/** Less than this may be the time that a request takes. */
 const LEAST_CLOCK_ERROR_MS = 2_000;
 const MAX_CLOCK_ERROR_MS = 86_400_000;
 
 /**
- * The records of a batch and the sum of their value lengths. An `eventId` header that is no event id is ignored. What stands
- * for a batch that cannot be read becomes a record with its refusal, at the batch's first offset; packed batches are to be
- * unpacked before (record-batch.ts).
+ * The records of a batch and the sum of their value lengths. An `eventId` header that is not an event id is ignored. What stands
+ * for an unreadable batch becomes a record with its refusal, at the batch's first offset. Packed batches must have been unpacked
+ * before.
  */
 export function toRecords(messages: readonly KafkaMessage[]): { records: RawRecord[]; bytes: number } {
   const records = new Array<RawRecord>(messages.length);
@@ -567,7 +569,10 @@ export function toRecords(messages: readonly KafkaMessage[]): { records: RawReco
   return { records, bytes };
 }
 
-/** Of a record that was sent at `sentMs` by its host's clock and arrived at `arrivedMs` by the broker's; 0 when it does not matter. */
+/**
+ * The clock error of a host whose record left at `sentMs` by its own clock and arrived at `arrivedMs` by the broker's; 0 when it
+ * does not matter.
+ */
 export function clockErrorOf(sentMs: number, arrivedMs: number): number {
   const error = arrivedMs - sentMs;
   const size = Math.abs(error);
@@ -575,11 +580,11 @@ export function clockErrorOf(sentMs: number, arrivedMs: number): number {
 }
 
 /**
- * The transport writes the time at which it sends into the header `sentAt`, and the broker, as the record's time, when it
- * arrived: what lies between them is the error of that host's clock, and the way. From less than two seconds nothing is
- * concluded; more than a day is no clock that anybody relied on. A host that knows its clock to be right says so in the
- * header `clock` (ship/brokers.ts). Nothing is remembered here from record to record: the same record must always get the same time, and with
- * it the same index and the same totals, whoever reads it again.
+ * The transport writes the time of sending into the header `sentAt`, and the broker stores the time of arrival as the record's
+ * time: the difference is the error of that host's clock, plus the time on the way. Less than two seconds proves nothing; more
+ * than a day means a clock that nobody relied on. A host that knows its clock to be right says so in the header `clock`
+ * (ship/brokers.ts). Nothing is remembered from record to record: the same record must always get the same time, and with it the
+ * same index and the same totals, whoever reads it again.
  */
 function clockError(sentAt: unknown, timeMs: number): number {
   if (!(sentAt instanceof Buffer) || sentAt.length !== SENT_AT_DIGITS) return 0;
@@ -592,7 +597,7 @@ function clockError(sentAt: unknown, timeMs: number): number {
   return clockErrorOf(sentMs, timeMs);
 }
 
-/** The first offset a batch of kafkajs brings, also where a message stands for several. */
+/** The first offset in a batch of kafkajs, even where a message stands for several. */
 export function firstOffsetOf(batch: Batch): number {
   const first = Number(batch.firstOffset());
   const whole = wholeBatchOf(batch.messages[0]);
@@ -602,7 +607,7 @@ export function firstOffsetOf(batch: Batch): number {
   return Math.max(whole.firstOffset, Number(fetchedOffset ?? whole.firstOffset));
 }
 
-/** What is not to be counted at all comes first. */
+/** Marks of records that are not counted at all come first. */
 function markOf(headers: NonNullable<KafkaMessage['headers']>): RecordMark | undefined {
   if (headers.redriven !== undefined) return 'redriven';
   if (headers.replayed !== undefined) return 'replayed';

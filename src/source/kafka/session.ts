@@ -1,8 +1,8 @@
-// A consumer of a group, kept running. In: settings, and handlers for batches and what happens in the group. Out: one session
-// after the other, each a kafkajs consumer of its own. Guarantee: a session has exactly one end (a crash, a failed start, a
+// Keeps a consumer of a group running. In: settings, and handlers for batches and for what happens in the group. Out: one session
+// after another, each with a kafkajs consumer of its own. Guarantee: a session has exactly one end (a crash, a failed start, a
 // consumer that fell silent, or `close`) and never restarts by itself; the supervisor opens the next one. A Kafka that is away is
-// waited for and logged once per episode; a consumer that keeps failing for another reason ends the supervision with
-// LOGPIPE_KAFKA_FAILED instead of being silently dead.
+// waited for and logged once per episode; a consumer that keeps failing for any other reason ends the supervision with
+// LOGPIPE_KAFKA_FAILED instead of staying dead in silence.
 import type { Consumer, EachBatchPayload, Kafka, PartitionAssigner } from 'kafkajs';
 import { backoffMs, type Clock, endsWithin, type Moment, momentOf, sleep } from '../../core/clock.ts';
 import { LogpipeError } from '../../core/errors.ts';
@@ -20,9 +20,9 @@ interface SessionOptions {
   readonly fetchMaxBytesPerPartition: number;
   readonly sessionTimeoutMs: number;
   readonly heartbeatMs: number;
-  /** Without a fetch, a heartbeat or a join for this long the consumer counts as crashed. */
+  /** After this long without a fetch, a heartbeat or a join, the consumer counts as crashed. */
   readonly stallMs: number;
-  /** How partitions are given to members. Default: kafkajs's, in turn. */
+  /** How partitions are assigned to members. Default: kafkajs's round robin. */
   readonly assigner?: PartitionAssigner;
 }
 
@@ -35,11 +35,11 @@ interface SessionHandlers {
   /** A batch without any record (transaction markers, aborted records), which `onBatch` never sees. */
   onEmptyBatch(partition: number, first: number, last: number): void;
   /**
-   * The group has confirmed the membership, by an answered heartbeat or a join. `asked`: when it was asked; nobody else can have
-   * been given the partitions before one session timeout after it.
+   * The group has confirmed the membership, by an answered heartbeat or a join. `asked` is when the question was sent: nobody
+   * else can have been given the partitions until one session timeout after that.
    */
   onMember?(asked: Moment): void;
-  /** A broker has answered a fetch; batches it may hold come next. */
+  /** A broker has answered a fetch; its batches, if any, come next. */
   onFetch?(): void;
 }
 
@@ -57,7 +57,7 @@ export interface KafkaSession {
   close(): Promise<void>;
 }
 
-/** Connects, joins and reads; what comes of it the handlers hear. */
+/** Connects, joins and reads; the handlers hear what comes of it. */
 export function openKafkaSession(
   options: SessionOptions,
   handlers: SessionHandlers,
@@ -68,7 +68,7 @@ export function openKafkaSession(
     groupId: options.group,
     ...(options.assigner === undefined ? {} : { partitionAssigners: [options.assigner] }),
     sessionTimeout: options.sessionTimeoutMs,
-    // How long the others wait in a rebalance for a member that does not answer: no longer than for a dead one.
+    // How long the others wait in a rebalance for a member that does not answer: no longer than for a dead member.
     rebalanceTimeout: options.sessionTimeoutMs,
     heartbeatInterval: options.heartbeatMs,
     metadataMaxAge: METADATA_MAX_AGE_MS,
@@ -76,7 +76,7 @@ export function openKafkaSession(
     maxBytes: options.fetchMaxBytes,
     maxBytesPerPartition: options.fetchMaxBytesPerPartition,
     allowAutoTopicCreation: false,
-    // One way back from any failure, the supervisor's: kafkajs would restart after some and stay dead after others.
+    // The supervisor alone restarts after failures: kafkajs would restart after some and stay dead after others.
     retry: { restartOnFailure: async () => false },
   });
 
@@ -94,7 +94,7 @@ export function openKafkaSession(
   const onActivity = () => {
     active = true;
   };
-  // Counts checks instead of comparing times: after a SIGSTOP the clock has jumped though nothing is wrong.
+  // Counts checks instead of comparing times: after a SIGSTOP the clock has jumped, though nothing is wrong.
   let quietChecks = 0;
   let cancelCheck = () => {};
   const check = () => {
@@ -112,7 +112,7 @@ export function openKafkaSession(
   const { events } = consumer;
   let asked: Moment = { wallMs: 0, monotonicMs: Number.NEGATIVE_INFINITY };
   // An answer may have waited in the socket while the process was stopped: what counts is when the question was asked. The two
-  // clocks may say different things about that; who has to be certain sees it (core/clock.ts).
+  // clocks may disagree about that; `certainAgeMs` (core/clock.ts) notices.
   consumer.on(events.REQUEST, ({ payload }) => {
     if (payload.apiName !== 'Heartbeat' && payload.apiName !== 'SyncGroup') return;
     const { wallMs, monotonicMs } = momentOf(deps.clock);
@@ -130,7 +130,7 @@ export function openKafkaSession(
     onActivity();
     if (over) return;
     handlers.onJoin([...(payload.memberAssignment[topic] ?? [])]);
-    // After the assignment: a member that was thrown out and joins again is one, but not of what it had.
+    // After the assignment: a member that was thrown out and joins again is a member, but no longer owns what it had.
     handlers.onMember?.(asked);
   });
   consumer.on(events.REBALANCING, () => {
@@ -192,20 +192,20 @@ async function disconnect(consumer: Consumer, clock: Clock): Promise<void> {
 
 // ---- the supervisor ----
 
-/** A consumer that read this long was healthy: its crash is not one of a row. */
+/** A consumer that read for this long was healthy: its crash does not continue a series. */
 export const HEALTHY_MS = 60_000;
 
-/** What it counts; a part of core/metrics.ts that can be had in another thread. */
+/** What the supervisor counts: the part of core/metrics.ts that is available in another thread. */
 export interface RestartMetrics {
   readonly sourceRestarts: { inc(): void };
 }
 
 interface Supervisor {
-  /** Resolves after `stop` or `close` of the session; rejects with LogpipeError LOGPIPE_KAFKA_FAILED when giving up. */
+  /** Resolves after `stop`, or `close` of the session; rejects with LogpipeError LOGPIPE_KAFKA_FAILED when giving up. */
   run(): Promise<void>;
   /** The session has joined its group and reads. */
   reading(): void;
-  /** The last session is the last one. */
+  /** Opens no further session. */
   stop(): void;
 }
 

@@ -1,7 +1,7 @@
-// Reads a topic without leaving a trace. In: start positions, and whether to end at the present end or to follow. Out: records in
-// partition order. Guarantee: there is no group, so nobody's offsets move and nobody can be expelled, however slow this process is;
-// a position goes on only behind what was handed over; a partition that has no leader, or whose leader does not answer, is tried
-// again and holds up no other one.
+// Reads a topic without leaving a trace. In: start positions, and whether to stop at the present end or to follow. Out: records
+// in partition order. Guarantee: there is no group, so nobody's offsets move and nobody can be expelled, however slow this
+// process is; a position never passes what was handed over; a partition that has no leader, or whose leader does not answer, is
+// retried and holds up no other.
 import type { KafkaMessage } from 'kafkajs';
 import filterAborted from 'kafkajs/src/consumer/filterAbortedMessages.js';
 import errors from 'kafkajs/src/protocol/error.js';
@@ -19,26 +19,26 @@ import { endOfFetched } from './fetch-decoder.ts';
 import { hasPacked, unpackAll, wholeBatchOf } from './record-batch.ts';
 
 const MIB = 1024 * 1024;
-/** How long a broker keeps a question to which it has no records yet. */
+/** How long a broker holds a fetch for which it has no records yet. */
 const WAIT_MS = 250;
-/** Nothing for this long before the end was reached: what is missing was deleted in the meantime. */
+/** If nothing comes for this long before the end is reached, the missing records were deleted in the meantime. */
 const IDLE_MS = 15_000;
 const IDLE_LOOKS = 3;
-/** At the beginning: no broker can be reached, or the topic is not there. An election takes longer than that. */
+/** How long to try at the beginning while no broker can be reached or the topic does not exist. Elections take longer. */
 const START_PATIENCE_MS = 6_000;
 const ELECTION_PATIENCE_MS = 20_000;
 const START_PAUSE_MS = 200;
-/** Who has not answered a question by then never will. */
+/** A broker that has not answered by then never will. */
 const ANSWER_MS = 10_000 + WAIT_MS;
-/** A broker that has not answered for so long may be frozen: the others are asked who leads. */
+/** A broker that has not answered for this long may be frozen: the others are asked who leads. */
 const SLOW_MS = 2_000;
-/** Longest pause between two questions about who leads a partition. */
+/** Longest pause between two questions about leaders. */
 const MAX_LOOK_MS = 1_000;
 
 const OFFSET_OUT_OF_RANGE = 1;
 const LATEST = '-1';
 const EARLIEST = '-2';
-/** Who leads the partition has changed, is being elected, or is not ready yet. */
+/** The leader of the partition has changed, is being elected, or is not ready yet. */
 const ELECTING = new Set([
   ...['LEADER_NOT_AVAILABLE', 'NOT_LEADER_FOR_PARTITION', 'REPLICA_NOT_AVAILABLE', 'KAFKA_STORAGE_ERROR'],
   ...['FENCED_LEADER_EPOCH', 'UNKNOWN_LEADER_EPOCH', 'OFFSET_NOT_AVAILABLE'],
@@ -46,11 +46,11 @@ const ELECTING = new Set([
 
 export interface ReadTopicOptions {
   readonly topic: string;
-  /** What for, in one word: for the log. */
+  /** What the topic is read for, in one word, for the log. */
   readonly purpose: string;
   /**
-   * Where to start: the oldest record, the next one to come, or the first one of this time (ms) or later, which may depend on
-   * the partition. Or, by partition, the offsets [from, to) that are wanted; other partitions are not read then.
+   * Where to start: the oldest record, the next one to come, or the first one of this time (ms) or later, which may depend on the
+   * partition. Or the wanted offsets [from, to) by partition; then other partitions are not read.
    */
   readonly from:
     | 'beginning'
@@ -58,21 +58,21 @@ export interface ReadTopicOptions {
     | number
     | ((partition: number) => number)
     | ReadonlyMap<number, { readonly from: number; readonly to: number }>;
-  /** Go on at the present end, until `signal` aborts or `onRecord` says so. */
+  /** Continue past the present end, until `signal` aborts or `onRecord` says to stop. */
   readonly follow: boolean;
   readonly signal?: AbortSignal | undefined;
-  /** Of every record; false ends the reading. */
+  /** Called for every record; returning false ends the reading. */
   readonly onRecord?: (message: KafkaMessage, partition: number) => boolean | undefined;
   /**
-   * Instead of `onRecord`, whole batches: the next one of the same partition comes when this resolves, however long it takes.
-   * Partitions do not wait for each other. False ends the reading.
+   * Instead of `onRecord`, called with whole batches: the next of the same partition comes when this resolves, however long it
+   * takes. Partitions do not wait for each other. Resolving to false ends the reading.
    */
   readonly onBatch?: (messages: readonly KafkaMessage[], partition: number) => Promise<boolean>;
   /** All positions are known: everything written from now on is seen. */
   readonly onReady?: () => void;
   /** With `follow`: everything that was there when the reading began has been handed over. */
   readonly onCaughtUp?: () => void;
-  /** A broker has answered; `atEnd`: every partition had been read to its end, as of a question asked at `askedMs` or later. */
+  /** A broker has answered; `atEnd`: every partition has been read to its end, as that was at `askedMs` or later. */
   readonly onAnswer?: (progress: { readonly atEnd: boolean; readonly askedMs: number }) => void;
   /** Without `follow`: everything of this partition has been handed over. */
   readonly onEnd?: (partition: number) => void;
@@ -87,9 +87,9 @@ interface Range {
   readonly end: number;
   /** What was fetched is being handed over. */
   busy: boolean;
-  /** Not asked for before, monotonic ms. */
+  /** Not asked for before this time, monotonic ms. */
   notBeforeMs: number;
-  /** When the last answer was asked for that had nothing behind it, monotonic ms. */
+  /** When the question was asked whose answer last reached the end, monotonic ms. */
   atEndMs: number;
 }
 
@@ -144,12 +144,12 @@ function read(
   const open = new Map(start.ranges.map((range) => [range.partition, range]));
   const behind = new Set(start.ranges.filter(({ next, end }) => next < end).map(({ partition }) => partition));
   let leaders = start.leaders;
-  /** Brokers that owe an answer, since when (monotonic ms), and about what. */
+  /** Brokers that owe an answer, with the time since when (monotonic ms) and the partitions asked about. */
   const asked = new Map<number, { readonly sinceMs: number; readonly ranges: readonly Range[] }>();
   let over = false;
   let active = true;
   let looking = false;
-  /** In a row, of any broker. */
+  /** In a row, by whatever broker. */
   let failures = 0;
   let lastError: unknown;
   let turn = 0;
@@ -173,7 +173,7 @@ function read(
       reject(error);
     };
     const onAbort = () => finish(false);
-    // Counts looks instead of comparing times: after a SIGSTOP the late one comes before what waits in the socket is read.
+    // Counts looks instead of comparing times: after a SIGSTOP, the late look comes before what waits in the socket is read.
     let quiet = 0;
     const watch = setInterval(() => {
       const waiting = [...open.values()].some(({ busy }) => busy);
@@ -212,14 +212,14 @@ function read(
       asked.set(nodeId, { sinceMs: askedMs, ranges });
       const slow = setInterval(() => void look(), SLOW_MS);
       try {
-        // In turn, for a broker fills its answer from the first one on.
+        // In turn, because a broker fills its answer from the first partition on.
         const from = turn++ % ranges.length;
         const inTurn = [...ranges.slice(from), ...ranges.slice(0, from)];
         const answer = await answerWithin(
           connections.ask<Fetched>(nodeId, 'Fetch', {
             maxWaitTime: WAIT_MS,
             minBytes: 1,
-            // Whole batches are worked on for a while: small ones die young, large ones are copied by each garbage collection.
+            // Whole batches live for a while: small ones die young, large ones are copied by every garbage collection.
             maxBytes: byBatch ? MIB : 4 * MIB,
             topics: [
               {
@@ -252,7 +252,7 @@ function read(
       }
     }
 
-    /** As of when everything had been read. */
+    /** As of what time everything has been read. */
     function endOfAll(): { atEnd: boolean; askedMs: number } {
       let askedMs = Number.POSITIVE_INFINITY;
       for (const range of open.values()) askedMs = Math.min(askedMs, range.busy ? -1 : range.atEndMs);
@@ -280,7 +280,7 @@ function read(
       void look();
     }
 
-    /** Who leads what now; repeated by `ask` while something is without leader. */
+    /** Asks who leads what now; repeated by `ask` while some partition has no leader. */
     async function look(): Promise<void> {
       if (looking || over) return;
       looking = true;
@@ -298,7 +298,7 @@ function read(
       ask();
     }
 
-    /** Whoever leads something no more and does not answer is no longer waited for. */
+    /** Stops waiting for brokers that do not answer and no longer lead what they were asked for. */
     function leaveFormer(): void {
       for (const [nodeId, { sinceMs, ranges }] of asked) {
         if (performance.now() - sinceMs < SLOW_MS) continue;
@@ -389,12 +389,12 @@ function read(
       });
     }
 
-    /** Retention has removed what was wanted next, or the end was cut off: from the oldest record that is left. */
+    /** Retention has removed what was wanted next, or the log was truncated: continues from the oldest record left. */
     async function findAgain(range: Range): Promise<void> {
       range.busy = true;
       try {
         const low = (await offsetsAt(connections, topic, leaders, [range.partition], EARLIEST)).get(range.partition)!;
-        log.warn('Records that were wanted are gone; continuing with the oldest that is left', {
+        log.warn('Records that were wanted are gone; continuing with the oldest one left', {
           ...{ topic, partition: range.partition, wanted: range.next, oldest: low },
         });
         range.next = low;
@@ -418,7 +418,7 @@ function passes(error: unknown): boolean {
 const leadersOf = (partitions: readonly Partition[]) =>
   new Map(partitions.map(({ partitionId, leader }) => [partitionId, leader]));
 
-/** Where the reading begins and who leads what; waits for elections. */
+/** Finds where reading begins and who leads what; waits for elections. */
 async function findRanges(
   connections: BrokerConnections,
   { topic, from, signal }: ReadTopicOptions,
@@ -462,7 +462,7 @@ class LeaderlessError extends Error {
   override readonly name = 'LeaderlessError';
 }
 
-/** @param when ms since the epoch, LATEST or EARLIEST; -1 in the answer: there is nothing of that time or later */
+/** @param when ms since the epoch, LATEST or EARLIEST. An offset of -1 in the answer: there is nothing of that time or later */
 async function offsetsAt(
   connections: BrokerConnections,
   topic: string,
@@ -492,6 +492,6 @@ async function offsetsAt(
   });
   await Promise.all(questions);
   const missing = partitions.find((partition) => !found.has(partition));
-  if (missing !== undefined) throw new Error(`Kafka has left out partition ${missing} of ${topic} of its answer`);
+  if (missing !== undefined) throw new Error(`Kafka's answer leaves out partition ${missing} of ${topic}`);
   return found;
 }

@@ -1,6 +1,6 @@
-// The topics logpipe needs. In: a client and the wanted settings. Out: the topics exist; what is set otherwise than
-// logpipe would set it is reported. Guarantee: an existing topic is never altered; a connection made for a question is closed again,
-// and a partition whose leader is just being elected costs patience, not the answer.
+// The topics logpipe needs. In: a client and the wanted settings. Out: the topics exist; settings that differ from what logpipe
+// would set are reported. Guarantee: an existing topic is never altered; a connection opened for a question is closed again; an
+// election in progress delays an answer but does not fail it.
 
 import type { Admin, Kafka } from 'kafkajs';
 import kafkajs from 'kafkajs';
@@ -11,9 +11,9 @@ import { explainKafkaFailure, type KafkaConfig } from './client.ts';
 
 // The brokers' own default. Records are at most 1,000,000 bytes, so a batch of one always fits.
 const LOGS_MAX_BYTES = 1_048_588;
-// A letter carries its record and headers; larger letters are cut.
+// A dead letter carries its record and headers; larger letters are cut.
 const DLQ_MAX_BYTES = 2_097_152;
-// One arrival bucket in one record: what measure/collect.ts lets it weigh, and the rest of its line.
+// One arrival bucket in one record: as large as measure/collect.ts permits, plus the rest of its line.
 const COUNTS_MAX_BYTES = 10_485_760;
 
 const COUNTS_PARTITIONS = 2;
@@ -64,14 +64,14 @@ export function wantedTopics(topics: KafkaConfig['topics']): WantedTopic[] {
     },
     {
       name: topics.counts,
-      // What lasts, and what is said every half second (measure/counts-topic.ts).
+      // One for final totals, one for what is published every half second (measure/counts-topic.ts).
       partitions: COUNTS_PARTITIONS,
       settings: {
         ...common,
         'cleanup.policy': 'compact,delete',
         'retention.ms': String(48 * HOUR_MS),
         'max.message.bytes': String(COUNTS_MAX_BYTES),
-        // Totals of one interval are written some twenty times. Only closed segments are compacted.
+        // The totals of one interval are written some twenty times, and only closed segments are compacted.
         'segment.ms': String(10 * MINUTE_MS),
         // The counter repeats an open interval every minute; nothing newer may be compacted away (measure/counts-topic.ts).
         'min.compaction.lag.ms': String(10 * MINUTE_MS),
@@ -86,7 +86,7 @@ export function wantedTopics(topics: KafkaConfig['topics']): WantedTopic[] {
         'cleanup.policy': 'compact',
         'max.message.bytes': String(LOGS_MAX_BYTES),
         'segment.ms': String(HOUR_MS),
-        // A holder that takes over reads to the end first; what it is about to read stays as it was written.
+        // A leader that takes over first reads to the end; what it is about to read must stay as it was written.
         'min.compaction.lag.ms': String(MINUTE_MS),
         'max.compaction.lag.ms': String(24 * HOUR_MS),
       },
@@ -184,7 +184,7 @@ async function differences(
     if (name === topics.counts && partitions.length < COUNTS_PARTITIONS) {
       found.push(
         `topic ${name} has ${partitions.length} partition and needs ${COUNTS_PARTITIONS}: nothing can be counted until ` +
-          'one is added (kafka-topics --alter --partitions); nothing is lost by it',
+          'one is added (kafka-topics --alter --partitions); adding it loses nothing',
       );
     }
   }
@@ -198,7 +198,7 @@ async function differences(
     if (!settings) continue;
     for (const [name, value] of Object.entries(topic.settings)) {
       const present = settings.get(name);
-      // A larger limit is no trouble.
+      // A larger limit does no harm.
       if (name === 'max.message.bytes' && Number(present) >= Number(value)) continue;
       if (present !== undefined && present !== value) {
         found.push(`topic ${topic.name} has ${name}=${present}, logpipe would set ${value}`);
@@ -215,7 +215,7 @@ async function differences(
   return found;
 }
 
-/** Settings per topic; empty when the user may not read them, which is no reason to stop. */
+/** Settings by topic; empty when the user may not read them, which is no reason to stop. */
 async function readSettings(
   admin: Admin,
   names: readonly string[],
@@ -254,20 +254,21 @@ export async function topicMaxBytes(kafka: Kafka, topic: string, log: Log): Prom
 
 // ---- questions to the cluster ----
 
-/** An election takes a second or two; with a dead broker, as long as the cluster takes to notice it. */
+/** An election takes a second or two or, when a broker died, as long as the cluster takes to notice. */
 const PATIENCE_MS = 20_000;
 const PAUSE_MS = 200;
 
-/** Answers of a broker that does not lead the partition, or not yet. kafkajs gives these questions up at once. */
+/** Answers of a broker that does not lead the partition, or not yet. kafkajs gives up at once on these. */
 const ELECTING = new Set(['NOT_LEADER_FOR_PARTITION', 'LEADER_NOT_AVAILABLE', 'REPLICA_NOT_AVAILABLE']);
 
-/** kafkajs puts what it tried again in vain into an error without a type. */
+/** kafkajs wraps what it retried in vain in an error without a type. */
 function isElecting(error: unknown): boolean {
   return [...causeChain(error)].some((at) => ELECTING.has((at as { readonly type?: string }).type ?? ''));
 }
 
 /**
- * Does `work` with an admin client of its own, again with a new one (and so with fresh metadata) while leaders are elected.
+ * Does `work` with an admin client of its own, and again with a new one (and so with fresh metadata) while leaders are being
+ * elected.
  * @throws what `work` and the connection throw
  */
 export async function withAdmin<T>(kafka: Kafka, work: (admin: Admin) => Promise<T>): Promise<T> {

@@ -37,7 +37,7 @@ describe('a refusal never repeats', () => {
     ['a tag', `elasticsearch: { username: u, password: !${SECRET} }`, /test\.yml:1:\d+: begins with !/],
     ['a line that is no YAML', `elasticsearch:\n  password: "${SECRET}\n  x: y: ${SECRET}: z`, /test\.yml:\d+:\d+:/],
     ['a reserved sign', `elasticsearch:\n  password: @${SECRET}`, /test\.yml:2:\d+: begins with a character/],
-    ['a key twice', `${SECRET}: 1\n${SECRET}: 2`, /test\.yml:2:1: is a key/],
+    ['a key twice', `${SECRET}: 1\n${SECRET}: 2`, /test\.yml:2:1: repeats a key/],
     ['user and password of an address', `elasticsearch: { nodes: ["ftp://elastic:${SECRET}@es:9200"] }`, /masked\]@es/],
     ['those of an address without scheme', `elasticsearch: { nodes: ["elastic:p/@${SECRET}@es:9200"] }`, /masked\]@es/],
     [

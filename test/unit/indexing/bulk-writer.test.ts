@@ -166,7 +166,7 @@ describe('trouble of one index', () => {
       await clock.advance(1_000);
     }
     expect([writer.trouble(), await pausedOf(metrics, 'read_only')]).toEqual([`read_only for ${OLD}`, 1]);
-    expect(said).toEqual([`error Elasticsearch: read_only for ${OLD}; the documents concerned wait, the others go on`]);
+    expect(said).toEqual([`error Elasticsearch: read_only for ${OLD}; its documents wait, the others go on`]);
     rules.answer = () => ok;
     await clock.advance(30_000);
     expect(said.slice(1)).toEqual([`info Elasticsearch: no document waits for ${OLD} any more`]);

@@ -202,7 +202,7 @@ describe('when the index is full', () => {
     admit({ message: 'm' });
     await clock.advance(60_000);
     expect(budget.notice()).toBe(`${index}: 2 field names beyond the field limit are not searchable`);
-    expect(said).toEqual([`${index}: Elasticsearch ignores new fields, they are not searchable`]);
+    expect(said).toEqual([`${index}: Elasticsearch ignores new fields, so they are not searchable`]);
     const text = await metrics.registry.metrics();
     expect(text).toMatch(/^logpipe_ignored_fields 2$/m);
     expect(text).toMatch(/^logpipe_ignored_documents 7$/m);

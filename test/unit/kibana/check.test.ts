@@ -64,22 +64,22 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
       'coreMigrationVersion 10.1.0 is above 8.8.0',
     ],
     ['no version', (at) => delete rate(at).typeMigrationVersion, '"typeMigrationVersion" is missing'],
-    ['the same object twice', (at, all) => all.push(rate(at)), 'lens calling-platform-error-rate: stands there twice'],
+    ['the same object twice', (at, all) => all.push(rate(at)), 'lens calling-platform-error-rate: is there twice'],
     ['filter pills', (at) => rate(at).attributes.state.filters.push({}), 'attributes.state.filters'],
   ],
   references: [
     [
       'an object gone',
       (at, all) => all.splice(all.indexOf(rate(at)), 1),
-      'leads to lens calling-platform-error-rate, which is not there',
+      'leads to lens calling-platform-error-rate, which does not exist',
     ],
-    ['a data view gone', (_, all) => all.shift(), 'leads to index-pattern calling-platform, which is not there'],
+    ['a data view gone', (_, all) => all.shift(), 'leads to index-pattern calling-platform, which does not exist'],
     [
       'one more than is used',
       (at) => rate(at).references.push({ type: 'lens', id: 'calling-platform-top-errors', name: 'x' }),
-      'reference "x" is used by nothing',
+      'reference "x" is not used',
     ],
-    ['one twice', (at) => rate(at).references.push(rate(at).references[0]), 'stands there twice'],
+    ['one twice', (at) => rate(at).references.push(rate(at).references[0]), 'is there twice'],
     [
       'of a layer, renamed',
       (at) => renameReference(rate(at), 'indexpattern-datasource-layer-rate', 'indexpattern-datasource-layer-other'),
@@ -88,7 +88,7 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
     [
       'of a layer, to no data view',
       (at) => Object.assign(rate(at).references[0], { type: 'lens', id: 'calling-platform-top-errors' }),
-      'is a lens; needed is a index-pattern',
+      'is a lens; expected: index-pattern',
     ],
     [
       'of a panel, renamed',
@@ -98,7 +98,7 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
     [
       'of a panel, to another type',
       (at) => panels(at, ([panel]) => (panel.type = 'search')),
-      'reference "p1:panel_p1" is a lens; needed is a search',
+      'reference "p1:panel_p1" is a lens; expected: search',
     ],
     [
       'of a control, renamed',
@@ -120,23 +120,23 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
     [
       'panels',
       (at) => (at('overview').attributes.panelsJSON += ']'),
-      'dashboard calling-platform-overview: attributes.panelsJSON: is no JSON',
+      'dashboard calling-platform-overview: attributes.panelsJSON: is not JSON',
     ],
-    ['options', (at) => (at('overview').attributes.optionsJSON = '{'), 'attributes.optionsJSON: is no JSON'],
+    ['options', (at) => (at('overview').attributes.optionsJSON = '{'), 'attributes.optionsJSON: is not JSON'],
     [
       'controls',
       (at) => (at('overview').attributes.controlGroupInput.panelsJSON = 'x'),
-      'attributes.controlGroupInput.panelsJSON: is no JSON',
+      'attributes.controlGroupInput.panelsJSON: is not JSON',
     ],
     [
       'search source',
       (at) => (at('errors').attributes.kibanaSavedObjectMeta.searchSourceJSON = ''),
-      'searchSourceJSON: is no JSON',
+      'searchSourceJSON: is not JSON',
     ],
     [
       'field formats',
       (_, [view]) => (view.attributes.fieldFormatMap = '{"a"}'),
-      'attributes.fieldFormatMap: is no JSON',
+      'attributes.fieldFormatMap: is not JSON',
     ],
   ],
   'charts against themselves': [
@@ -152,9 +152,9 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
     ],
     ['a layer drawn twice', (at) => drawnOf(rate(at)).push(drawnOf(rate(at))[0]), 'layer "rate" is drawn twice'],
     [
-      'a value that is no column',
+      'a value that is not a column',
       (at) => (drawnOf(rate(at))[0].accessors = ['ratio']),
-      'accessor "ratio" is no column',
+      'accessor "ratio" is not a column',
     ],
     ['no value', (at) => (drawnOf(rate(at))[0].accessors = []), 'accessors is empty'],
     ['no x axis', (at) => delete drawnOf(rate(at))[0].xAccessor, 'xAccessor is missing'],
@@ -165,19 +165,19 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
     ],
     ['a pie without slices', (at) => (drawnOf(at('top-errors'))[0].primaryGroups = []), 'primaryGroups is empty'],
     [
-      'a pie whose metric is no column',
+      'a pie whose metric is not a column',
       (at) => (drawnOf(at('top-errors'))[0].metrics = ['sum']),
-      'accessor "sum" is no column',
+      'accessor "sum" is not a column',
     ],
     [
-      'a breakdown that is no column',
+      'a breakdown that is not a column',
       (at) => (drawnOf(at('alert-timeline'))[0].splitAccessor = 'rule'),
-      'accessor "rule" is no column',
+      'accessor "rule" is not a column',
     ],
     [
       'a column nobody shows',
       (at) => (layersOf(at('call-status')).calls.columns.more = layersOf(at('call-status')).calls.columns.count),
-      'column "more" is shown by nothing',
+      'column "more" is not shown',
     ],
     [
       'a column out of the order',
@@ -187,17 +187,17 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
     [
       'an order with a stranger',
       (at) => layersOf(rate(at)).rate.columnOrder.push('x'),
-      'columnOrder names "x", which is no column',
+      'columnOrder names "x", which is not a column',
     ],
     [
-      'a bucket behind a metric',
+      'a bucket after a metric',
       (at) => layersOf(rate(at)).rate.columnOrder.reverse(),
-      'columnOrder has a bucket behind a metric',
+      'columnOrder has a bucket after a metric',
     ],
     [
       'ordered by what is not there',
       (at) => (layersOf(at('call-status')).calls.columns.status.params.orderBy.columnId = 'calls'),
-      'orderBy names "calls", which is no column',
+      'orderBy names "calls", which is not a column',
     ],
     [
       'ordered by itself',
@@ -217,7 +217,7 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
     [
       'a style for no line',
       (at) => (drawnOf(at('response-time'))[1].yConfig[0].forAccessor = 'p90'),
-      'yConfig is for "p90", which is no accessor',
+      'yConfig is for "p90", which is not an accessor',
     ],
   ],
   'the formula against its expansion': [
@@ -225,7 +225,7 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
     [
       'expanded into what is not there',
       (at) => (layersOf(rate(at)).rate.columns.rate.references = ['rateX9']),
-      'refers to "rateX9", which is no column',
+      'refers to "rateX9", which is not a column',
     ],
     [
       'another query in its part',
@@ -245,7 +245,7 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
     [
       'another operation',
       (at) => (layersOf(rate(at)).rate.columns.rateX2.params.tinymathAst.name = 'multiply'),
-      'tinymathAst is no division of two',
+      'tinymathAst is not a division of two',
     ],
     [
       'another formula',
@@ -284,7 +284,7 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
       (at) => panels(at, ([panel]) => (panel.gridData.i = 'p9')),
       'panel "p1": gridData.i is "p9"',
     ],
-    ['a panel twice', (at) => panels(at, (all) => all.push(all[0])), 'panel "p1": stands there twice'],
+    ['a panel twice', (at) => panels(at, (all) => all.push(all[0])), 'panel "p1": is there twice'],
   ],
   controls: [
     [
@@ -305,13 +305,13 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
     [
       'a field of numbers',
       (at) => controls(at, ({ level }) => (level.explicitInput.fieldName = 'pid')),
-      'field "pid" is a long; needed is a term',
+      'field "pid" is a long; expected: term',
     ],
     ['two in one place', (at) => controls(at, ({ level }) => (level.order = 0)), 'controls are numbered 0, 0'],
     [
       'one with its reference gone',
       (at) => controls(at, (all) => delete all.level),
-      'reference "controlGroup_level:optionsListDataView" is used by nothing',
+      'reference "controlGroup_level:optionsListDataView" is not used',
     ],
   ],
   'fields against the index template': [
@@ -338,17 +338,17 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
     [
       'a histogram of words',
       (at) => (layersOf(at('response-time')).requests.columns.duration.sourceField = 'http.route'),
-      'field "http.route" is a keyword; needed is a number',
+      'field "http.route" is a keyword; expected: number',
     ],
     [
       'a percentile of a date',
       (at) => (layersOf(at('response-time')).percentiles.columns.p99.sourceField = '@timestamp'),
-      'field "@timestamp" is a date; needed is a number',
+      'field "@timestamp" is a date; expected: number',
     ],
     [
       'time of a number',
       (at) => (layersOf(rate(at)).rate.columns.time.sourceField = 'pid'),
-      'field "pid" is a long; needed is a date',
+      'field "pid" is a long; expected: date',
     ],
     [
       'a field of the logs in the alerts',
@@ -389,7 +389,7 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
     [
       'a time field that is none',
       (_, [view]) => (view.attributes.timeFieldName = 'level'),
-      'timeFieldName: field "level" is a keyword; needed is a date',
+      'timeFieldName: field "level" is a keyword; expected: date',
     ],
     [
       'a format for no field',
@@ -399,7 +399,7 @@ const MUTATIONS: Readonly<Record<string, readonly Mutation[]>> = {
     [
       'indices that nobody writes',
       (_, [view]) => (view.attributes.title = 'logs-*'),
-      'no index template is for logs-*',
+      'there is no index template for logs-*',
     ],
   ],
 };
@@ -419,8 +419,8 @@ test('without a mutation nothing is refused, and what was parsed is what is writ
   expect(checkSavedObjects(OBJECTS, TEMPLATES)).toEqual([]);
 });
 
-test('a line that is no JSON is told by its number, and an empty file is none', () => {
-  expect(checkSavedObjects(`${OBJECTS}{"type":\n`, TEMPLATES)).toEqual(['line 10: is no JSON']);
+test('a line that is not JSON is told by its number, and an empty file is none', () => {
+  expect(checkSavedObjects(`${OBJECTS}{"type":\n`, TEMPLATES)).toEqual(['line 10: is not JSON']);
   expect(checkSavedObjects('', TEMPLATES)).toEqual(['there is no object']);
   expect(checkSavedObjects('null\n', TEMPLATES)).toEqual([expect.stringContaining('line 1')]);
 });
