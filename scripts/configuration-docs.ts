@@ -1,4 +1,4 @@
-// docs/configuration.md from the configuration's schema and the shipped file. Every key of the schema gets its line.
+// Makes docs/configuration.md from the configuration's schema and the shipped file. Every key of the schema gets its line.
 import { parse as parseYaml } from 'yaml';
 import type { Schema } from '../src/core/config-loader.ts';
 import { code, document, table } from './markdown.ts';
@@ -22,7 +22,7 @@ masked.
 **All problems are reported at once**, each with its path, the value found and what is permitted. Unknown keys are
 refused. Exit status 2.
 
-**Variables.** \`\${NAME}\` and \`\${NAME:-default}\` are replaced inside values, after the YAML was parsed: a variable can
+**Variables.** \`\${NAME}\` and \`\${NAME:-default}\` are replaced inside values, after the YAML is parsed: a variable can
 never add keys. An empty variable counts as not set. \`\${NAME}\` without a default is an error when it is not set; a
 value that is empty after replacing is left out, so that its default applies. The column "variable" names what the
 *shipped* file reads; a file of your own decides for itself.

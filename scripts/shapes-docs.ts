@@ -1,5 +1,5 @@
-// docs/shapes.md: for each kind of foreign logger what its lines become. The examples stand beside the code that reads them
-// (src/parse/shapes.ts, lines.ts); the documents are made by that code.
+// Makes docs/shapes.md: for each kind of foreign logger, what its lines become. The examples are kept beside the code that reads them
+// (src/parse/shapes.ts, lines.ts); that code makes the documents.
 import { createLineParser } from '../src/cli/parse.ts';
 import { parseConfig } from '../src/config.ts';
 import { LINE_FORMATS } from '../src/parse/normalise.ts';
@@ -77,7 +77,7 @@ function list(names: readonly string[]): string {
   return names.map(code).join(', ');
 }
 
-/** The document of a line as a block of JSON, without what groups errors (docs/fields.md says how that is made). */
+/** The document of a line as a block of JSON, without error template and fingerprint (docs/fields.md explains those). */
 function createBecome(): (line: string) => string {
   const parseLine = createLineParser(parseConfig('', {}, 'docs'));
   return (line) => {

@@ -326,7 +326,7 @@ function checkCompanions(rule: WrittenRule, rules: Written, measures: Measures, 
   if (fallback !== undefined) {
     const other = measures.get(fallback);
     if (other === undefined) say('fallback', `there is no measure ${fallback}`);
-    else if (other.unit !== measures.get(measure!)!.unit) say('fallback', `${fallback} has another unit`);
+    else if (other.unit !== measures.get(measure!)!.unit) say('fallback', `${fallback} is in another unit`);
   }
   if (onlyWhile !== undefined && !measures.has(onlyWhile.measure)) {
     say('onlyWhile.measure', `there is no measure ${onlyWhile.measure}`);
