@@ -1,6 +1,6 @@
 // `npm run bench:backtest`: one hour at 1,000 events a second through `logpipe backtest`'s stages, with the shipped rules and the
-// warm-up they ask for. In: nothing; out: seconds and memory. Records are made in this process while they are taken; what making
-// them alone costs is measured beside it.
+// warm-up they ask for. In: nothing; out: seconds and memory. Records are made in this process while they are read; the cost of making
+// them is measured separately.
 import { pathToFileURL } from 'node:url';
 import { parseConfig } from '../src/config.ts';
 import { packageRoot } from '../src/core/package-root.ts';
@@ -25,7 +25,7 @@ export interface BacktestBench {
   readonly seconds: number;
   /** User and system time of the process: what other work on the machine does not change. */
   readonly cpuSeconds: number;
-  /** CPU of making the records alone; contained in `cpuSeconds`. */
+  /** CPU of only making the records; included in `cpuSeconds`. */
   readonly makingSeconds: number;
   readonly peakRssMB: number;
 }

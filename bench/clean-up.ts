@@ -1,11 +1,11 @@
-// What a benchmark leaves behind: nothing. In: what it starts and where it writes. Out: the end of all of it, newest first, also when the
+// Leaves nothing of a benchmark behind. In: what it starts and where it writes. Out: all of it ended, newest first, even when the
 // benchmark is interrupted.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 export interface CleanUp {
-  /** For its files; gone at the end. */
+  /** For its files; removed at the end. */
   readonly folder: string;
   readonly cleanUp: (() => Promise<void> | void)[];
   readonly stop: () => Promise<void>;

@@ -1,5 +1,5 @@
-// What is measured: how each contender is started as a process of its own. In: the place of servers and work; out:
-// command lines. Same documents, same bulk size, same number of bulks at a time for all of them.
+// The contenders, and how each is started as a process of its own. In: where the servers and files are; out: command lines. All of
+// them get the same documents, the same bulk size and the same number of bulks at a time.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -31,7 +31,7 @@ export interface Contender {
   launch(bench: Bench, topic: string, id: string): Launch;
 }
 
-/** logpipe's indexer as it is started in earnest, with everything switched on. `settings` are paths of its configuration. */
+/** logpipe's indexer as in production, with everything switched on. `settings` are paths of its configuration. */
 export function logpipe(
   name: string,
   flags: readonly string[] = [],
@@ -92,7 +92,7 @@ export const ordinary: Contender = {
   },
 };
 
-/** rsyslog making the same document: parsed, `@timestamp` and day's index from the event, its id, the error tag. */
+/** rsyslog making the same document: parsed, with `@timestamp` and the day's index from the event, its id and the error tag. */
 export const rsyslog: Contender = createRsyslog('rsyslog', {
   modules: 'module(load="mmjsonparse")',
   templates: `template(name="day" type="string" string="calling-platform-%$.day%")
@@ -107,7 +107,7 @@ template(name="document" type="list") {
   action: 'searchIndex="day" dynSearchIndex="on" bulkid="id" dynbulkid="on" writeoperation="create"',
 });
 
-/** rsyslog at its least: the line copied as text, its own clock's time, a fixed index, no id; nothing is parsed. */
+/** rsyslog doing the minimum: the line copied as text, its own clock's time, a fixed index, no id; nothing is parsed. */
 export const rsyslogText: Contender = createRsyslog('rsyslog text', {
   modules: '',
   templates: `template(name="document" type="list") {

@@ -1,4 +1,4 @@
-// CPU per event of counting, beside reading alone. In: nothing; no Kafka. Out: microseconds per event of parsing, of parsing
+// CPU per event of counting, compared with only parsing. In: nothing; no Kafka. Out: microseconds per event of parsing, of parsing
 // and tagging, and of a whole counter whose totals go into a sink that writes them as JSON and forgets them.
 // `node dist/bench/counter.js [events]` prints a table.
 import { systemClock } from '../src/core/clock.ts';
@@ -21,7 +21,7 @@ export interface CounterBench {
   readonly counterMicros: number;
 }
 
-/** Records per second and lane that the lines' times stand for: decides how often a bucket ends. */
+/** Records per second and partition that the lines' times stand for, which decides how often a bucket ends. */
 const RATE = 1_250;
 const RECORDS = 20_000;
 const CHUNK = 700;
@@ -58,7 +58,7 @@ async function benchLines(lines: string, events: number, line: Line): Promise<Co
   };
   const count = await counting(records);
   const rounds = Math.max(1, Math.round(events / RECORDS));
-  // Interleaved, so that what disturbs the machine disturbs all of them; the least of each is the cost.
+  // Interleaved, so that disturbances of the machine affect all of them; the minimum of each is its cost.
   const cost = { parse: Infinity, tag: Infinity, count: Infinity };
   for (let round = -1; round < rounds; round++) {
     const costs = { parse: await cpu(parse), tag: await cpu(parseAndTag), count: await cpu(count) };

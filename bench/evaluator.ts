@@ -16,9 +16,9 @@ const REBUILD_MS = 6 * 3_600_000;
 export interface EvaluatorBench {
   readonly series: number;
   readonly rules: number;
-  /** Of evaluating alone, each time something had changed. */
+  /** Only evaluating, each time after something had changed. */
   readonly tickMs: { readonly p50: number; readonly p99: number; readonly max: number; readonly meanCpu: number };
-  /** Of taking in the new totals of all partitions before it. */
+  /** Taking in the new totals of all partitions before each evaluation. */
   readonly applyMs: { readonly p50: number; readonly p99: number };
   readonly rebuild: readonly {
     readonly name: string;
@@ -93,7 +93,7 @@ function bucketText(share: number): string {
   return JSON.stringify(totals);
 }
 
-/** As it comes from the topic: parsed, then taken in. */
+/** Parses and takes in a message as it comes from the topic. */
 function apply(evaluator: Evaluator, text: string, lane: number, atMs: number, version: number): void {
   const totals = JSON.parse(text) as BucketTotals;
   Object.assign(totals, { lane: String(lane), arrivalMs: atMs, upToOffset: version });

@@ -19,7 +19,7 @@ export const PARTITIONS = 4;
 export const BULK = { documents: 2_000, concurrency: 3 };
 const PER_REQUEST = 1_000;
 
-/** Creates `topic`, and beside it `${topic}-empty` for measuring what a start costs. */
+/** Creates `topic`, and `${topic}-empty` for measuring what a start costs. */
 export async function createTopics(config: KafkaConfig, topic: string): Promise<void> {
   const admin = createKafka(config, silentLog).admin();
   await admin.connect();

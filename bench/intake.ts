@@ -1,5 +1,5 @@
-// CPU per record of the Kafka intake alone: everything is acknowledged at once. Beside it, in the same process, kafkajs's
-// eachBatch with the values untouched: the floor. In: brokers; out: microseconds of process CPU per record.
+// CPU per record of only the Kafka intake: everything is acknowledged at once. For comparison, in the same process, the floor: kafkajs's
+// eachBatch with the values untouched. In: brokers; out: microseconds of process CPU per record.
 import { randomUUID } from 'node:crypto';
 import kafkajs from 'kafkajs';
 import { systemClock } from '../src/core/clock.ts';
@@ -14,14 +14,14 @@ const PARTITIONS = 4;
 export interface IntakeResult {
   /** User and system time of the whole process. */
   readonly cpuMicrosPerEvent: number;
-  /** Of the second half alone: without the start and what is compiled under load. */
+  /** The second half only: without the start and the compiling under load. */
   readonly steadyMicrosPerEvent: number;
   readonly eventsPerSecond: number;
 }
 
 /**
- * Fills a new topic of these brokers and reads it `rounds` times with our source and with bare kafkajs, by turns. Returns
- * the medians; the topic is deleted.
+ * Fills a new topic of these brokers and reads it `rounds` times with our source and with bare kafkajs in turn. Returns the
+ * medians; deletes the topic.
  */
 export async function benchIntake(
   brokers: readonly string[],

@@ -68,7 +68,7 @@ async function bench(options: Options): Promise<void> {
       cleanUp.push(elasticsearch.stop);
       versions.elasticsearch = elasticsearch.version;
       const config: Config = loadConfig({
-        // The shipped one: not what lies in the folder this is called from.
+        // The shipped one, not one in the current folder.
         file: join(packageRoot(), 'config', 'logpipe.yml'),
         env: { KAFKA_BROKERS: kafka.brokers[0], ELASTICSEARCH_URL: elasticsearch.url },
       });
@@ -99,7 +99,7 @@ async function bench(options: Options): Promise<void> {
   }
 }
 
-/** Interleaved, so that what disturbs the machine disturbs all of them. */
+/** Interleaves the contenders, so that disturbances of the machine affect all of them. */
 async function measure(contenders: readonly Contender[], rounds: number, deps: MeasureDeps): Promise<Line[]> {
   const { node } = deps.bench;
   const starts = new Map<string, number>();
@@ -108,11 +108,11 @@ async function measure(contenders: readonly Contender[], rounds: number, deps: M
     say(`${contender.name}: a start costs ${Math.round(micros / 1_000)} ms of CPU`);
     starts.set(contender.name, micros);
   }
-  // Elasticsearch compiles and grows in its first seconds: that is nobody's fault.
+  // Elasticsearch compiles and grows in its first seconds, which no contender should pay for.
   await measureRound(rawBulk, 'warm-up', deps);
   const results = new Map<string, Round[]>(contenders.map(({ name }) => [name, []]));
   for (let round = 1; round <= rounds; round++) {
-    // Each round begins with another one: nobody always follows the same neighbour's leftovers.
+    // Each round begins with a different contender, so that none always follows the same one.
     const order = contenders.map((_, i) => contenders[(i + round) % contenders.length]!);
     for (const contender of order) {
       const id = `round-${round}-${contenders.indexOf(contender)}`;
@@ -128,7 +128,7 @@ async function measure(contenders: readonly Contender[], rounds: number, deps: M
   return contenders.map(({ name }) => toLine(name, results.get(name)!, starts.get(name)!, deps.events));
 }
 
-/** Without retries of its own a contender may not survive one 429: it gets the round again, which is said. */
+/** A contender without retries may not survive a single 429: its round is repeated, and the report says so. */
 async function surviving(contender: Contender, id: string, deps: MeasureDeps): Promise<Round> {
   for (let attempt = 1; ; attempt++) {
     await deleteIndices(deps.bench.node);

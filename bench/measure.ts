@@ -49,7 +49,7 @@ export async function measureRound(contender: Contender, id: string, deps: Measu
       if (count < events) await sleep(POLL_MS);
     }
     const { cpuMicros, peakMb } = cost(running.pid);
-    // Attempts were counted so far; a contender whose documents were refused has not done the work.
+    // So far attempts were counted; a contender whose documents were refused has not done the work.
     const found = await searchableCount(bench.node);
     if (found < events) throw failed(contender.name, `indexed only ${found} of ${events}`, running.output());
     const seconds = (last.at - first!.at) / 1_000;
@@ -90,7 +90,7 @@ async function searchableCount(node: string): Promise<number> {
   return ((await (await fetch(`${node}/calling-platform-*/_count`)).json()) as { count: number }).count;
 }
 
-/** Every round writes into indices of its own: those of the round before go. `node` is the bench's own server. */
+/** Removes the indices of the previous round: every round writes into new ones. `node` is the bench's own server. */
 export async function deleteIndices(node: string): Promise<void> {
   const reply = await fetch(`${node}/_cat/indices/calling-platform-*?format=json&h=index`);
   if (!reply.ok) throw new Error(`listing indices: ${reply.status} ${await reply.text()}`);

@@ -44,7 +44,7 @@ async function flush(): Promise<void> {
     inFlight -= 1;
     waiting.shift()?.();
   });
-  // In order: a later bulk that is done first must not commit past an earlier one.
+  // In order, because a later bulk that is done first must not commit past an earlier one.
   sent.catch(giveUp);
   committed = Promise.all([committed, sent]).then(() =>
     consumer.commitOffsets([...upTo].map(([partition, offset]) => ({ topic: options.topic, partition, offset }))),

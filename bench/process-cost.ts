@@ -6,7 +6,7 @@ import { LogpipeError } from '../src/core/errors.ts';
 export interface ProcessCost {
   /** User and system time of all threads since the process began, microseconds; the kernel counts in 10 ms steps. */
   readonly cpuMicros: number;
-  /** Most resident memory so far (VmHWM), megabytes. */
+  /** Peak resident memory so far (VmHWM), megabytes. */
   readonly peakMb: number;
 }
 

@@ -38,4 +38,4 @@ async function lane(): Promise<void> {
 process.stdout.write('ready\n');
 await once(process.stdin, 'data');
 await Promise.all(Array.from({ length: options.concurrency }, lane));
-// Standard input keeps it alive until it is ended, so that its costs can be read like everybody's.
+// Standard input keeps it alive until it is ended, so that its costs can be read like those of the others.

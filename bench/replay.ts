@@ -1,6 +1,6 @@
-// `npm run bench:replay`: a replay beside live indexing on the same records in the same run, and reading out of
-// Elasticsearch beside elasticdump. Starts its own Kafka and Elasticsearch, never uses others; elasticdump is installed
-// into a temporary folder, and left out with a note where that cannot be done.
+// `npm run bench:replay`: compares a replay with live indexing on the same records in the same run, and copying out of Elasticsearch
+// with elasticdump. Starts its own Kafka and Elasticsearch, never uses others; elasticdump is installed into a temporary folder, and
+// left out with a note when that cannot be done.
 
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -65,7 +65,7 @@ async function bench(options: Options): Promise<void> {
     const live: number[] = [];
     const replayed: number[] = [];
     const cost = createCostReader();
-    // The first round warms Elasticsearch up and is not counted. By turns one or the other goes first.
+    // The first round warms Elasticsearch up and is not counted. They take turns at going first.
     for (let round = 0; round <= options.rounds; round++) {
       const rates = { live: 0, replay: 0 };
       for (const which of round % 2 === 0 ? (['live', 'replay'] as const) : (['replay', 'live'] as const)) {
@@ -93,7 +93,7 @@ async function bench(options: Options): Promise<void> {
       ratioToLive: to2(median(replayed) / median(live)),
       // Everything is there already: what a second replay costs, from start to end of the process.
       secondReplaySeconds: to2(again),
-      // Both tools go through the front, so that neither has a hop more.
+      // Both tools go through the front, so that neither has an extra hop.
       ...(await copying({ ...place, node: front.url }, options)),
       machine: machine({ kafka: kafka.version, elasticsearch: elasticsearch.version }),
     };
@@ -125,7 +125,7 @@ async function measureReplay(place: Bench, events: number): Promise<number> {
   return (last.count - first!.count) / ((last.at - first!.at) / 1_000);
 }
 
-/** The same documents out of an index into another one, each way as a process from its start to its end. */
+/** Copies the same documents from one index into another with each tool, measured from start to end of its process. */
 async function copying(place: Bench, options: Options): Promise<Record<string, unknown>> {
   const { node } = place;
   const source = 'logpipe-replay-source-*';

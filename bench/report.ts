@@ -6,9 +6,9 @@ import type { TransportBench } from './transport.ts';
 export interface Line {
   readonly name: string;
   readonly eventsPerSecond: number;
-  /** Process CPU per event without what a start costs. */
+  /** Process CPU per event without the cost of a start. */
   readonly cpuMicros: number;
-  /** The same with it. */
+  /** The same with the start. */
   readonly wholeCpuMicros: number;
   readonly peakMb: number;
   readonly rounds: readonly Round[];

@@ -1,4 +1,4 @@
-// CPU per event of the stages alone: no Kafka, no Elasticsearch. In: nothing; out: microseconds per event.
+// CPU per event of only the stages: no Kafka, no Elasticsearch. In: nothing; out: microseconds per event.
 import { systemClock } from '../src/core/clock.ts';
 import { silentLog } from '../src/core/log.ts';
 import { createMetrics } from '../src/core/metrics.ts';

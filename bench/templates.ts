@@ -1,6 +1,6 @@
 // How well error templates group lines. In: lines with the label of the statement that wrote them, of many kinds of systems
-// (test/fixtures/error-templates.ndjson, all written for this; or another file of the same form). Out: per system the
-// accuracy of the grouping, of messages alone and of whole lines, and the precision of pairs.
+// (test/fixtures/error-templates.ndjson, all written for this; or another file of the same form). Out: for each system the
+// accuracy of the grouping, for messages only and for whole lines, and the precision of pairs.
 //
 // Grouping accuracy: the share of lines whose group is exactly the set of lines with their label. Pairwise precision: of
 // the pairs of lines with one template, those with one label.

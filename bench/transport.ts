@@ -1,4 +1,4 @@
-// What one `logger.info` costs with the Kafka transport, beside Winston's own File transport with the same format.
+// What one `logger.info` costs with the Kafka transport, compared with Winston's own File transport with the same format.
 // In: brokers. Out: medians over interleaved rounds, in microseconds of whole-process CPU time per call, delivery included.
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
@@ -18,7 +18,7 @@ export interface TransportBench {
   fileMicrosPerInfo: number;
   /** The first by the second. */
   transportRatioToFile: number;
-  /** Time the caller waits in one call. */
+  /** How long one call keeps the caller. */
   transportCallerMicrosPerInfo: number;
   fileCallerMicrosPerInfo: number;
   /** Median of the rounds' own ratios, as a check on the ratio of the medians. */
@@ -56,7 +56,7 @@ export async function benchTransport(brokers: string[], options: TransportBenchO
     const kafkaRounds: Round[] = [];
     const fileRounds: Round[] = [];
     for (let i = 0; i <= rounds; i++) {
-      // Which goes first alternates: what one leaves behind for the garbage collector, the other must not always pay.
+      // They take turns at going first, so that neither always pays for the other's garbage.
       const both = [
         async () => kafkaRounds.push(await kafkaRound(brokers, topic, compression, events)),
         async () => fileRounds.push(await fileRound(join(folder, `${i}.log`), events)),
@@ -133,7 +133,7 @@ async function measure(
     callerNs += process.hrtime.bigint() - before;
     await turn();
   }
-  // Winston's File transport pushes back, and `logger.end()` loses what the logger then still holds.
+  // Winston's File transport applies backpressure, and `logger.end()` loses what the logger still holds then.
   while (logger.writableLength + logger.readableLength + transport.writableLength > 0) await sleep(2);
   const done = await finish(logger);
   const cpu = process.cpuUsage(cpuBefore);

@@ -1,4 +1,4 @@
-// docs/configuration.md from the configuration's schema and the shipped file. Every key of the schema gets its line.
+// Makes docs/configuration.md from the configuration's schema and the shipped file. Every key of the schema gets its line.
 import { parse as parseYaml } from 'yaml';
 import type { Schema } from '../src/core/config-loader.ts';
 import { code, document, table } from './markdown.ts';

@@ -1,4 +1,4 @@
-// docs/errors.md from the closed lists of codes and reasons. A code without advice does not compile.
+// Makes docs/errors.md from the closed lists of codes and reasons. A code without advice does not compile.
 import { ERROR_CODES, type ErrorCode } from '../src/core/errors.ts';
 import { DEAD_LETTER_REASONS, type DeadLetterReason, DROP_REASONS, type DropReason } from '../src/core/record.ts';
 import { FAILURE_REASONS, type FailureReason } from '../src/indexing/outcome.ts';

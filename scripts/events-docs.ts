@@ -1,5 +1,5 @@
-// docs/events.md from the events' contract, the shipped measures and the shipped rules: what each event feeds. A measure that reads
-// an event or a rule that reads a measure cannot be missing here.
+// Makes docs/events.md, which says what each event feeds, from the events' contract, the shipped measures and the shipped rules.
+// No measure that reads an event, and no rule that reads a measure, can be missing from it.
 import { EVENTS } from '../src/core/catalogue.ts';
 import {
   type CollectedMeasure,
@@ -19,15 +19,15 @@ The application names what happened in the field \`event\`. What each event must
 [fields.md](fields.md#events). This page says what comes of each: which [measures](rules.md#measures-of-your-own) it feeds, and
 which [rules](rules.md) read those.
 
-## For those who log
+## For application developers
 
 - **An event is one log call**: \`logger.info('call ended', { event: 'call.ended', callId, call: { … } })\`. Level and message
   are yours. Level \`error\` or worse also counts as an error.
 - **\`call.ended\` once per call**, at its final state. Failed calls are divided by the calls that *ended* in the window. (The
   operators’ guide divides by calls created; a call that is still ringing has not failed, and would make every rate too low.)
 - **What is reported every 15 s** (\`queue.stats\`, \`db.pool\`, \`platform.stats\`, \`process.stats\`, \`system.stats\`) is a reading:
-  the newest counts, and after 60 s without a new one it is no data. \`startProcessStats()\` of the transport logs the last two.
-- **What is missing is unknown, never 0.** Without \`db.pool\` no rule speaks of pools, and the statistics say \`null\`.
+  the newest one counts, and after 60 s without a new one there is no data. \`startProcessStats()\` of the transport logs the last two.
+- **What is missing is unknown, never 0.** Without \`db.pool\` no rule judges pools, and the statistics say \`null\`.
 - **A violated contract loses nothing.** The record is indexed with the tag \`_event_invalid\`. It is counted as far as it can be:
   a \`call.ended\` without \`call.durationMs\` counts as a call and not as a duration.
 - **\`version\`** lets an alert say with which release errors began; the transport puts it into every record when it is given.
@@ -74,7 +74,7 @@ export function eventsDocs(measures: Measures, rules: Rules): string {
         return [name, list(fed), list(readersOf(fed, rules))];
       }),
     ),
-    `What no shipped rule reads is there for statistics, Prometheus and rules of your own. \`call.started\` feeds no measure: active
+    `Measures that no shipped rule reads are there for statistics, Prometheus and rules of your own. \`call.started\` feeds no measure: active
 calls come from \`platform.stats\`.`,
     '## Measures',
     `Collected from events (counter, distribution, gauge) or computed over a window from those. Names under

@@ -1,4 +1,4 @@
-// docs/fields.md from the field catalogue, the parser's shapes and the metrics' registry.
+// Makes docs/fields.md from the field catalogue, the parser's shapes and the metrics' registry.
 import {
   CALL_STATUSES,
   EVENTS,
@@ -67,7 +67,7 @@ const TAG_MEANINGS: Record<Tag, string> = {
   _event_invalid: 'The event lacks something its contract requires; the document is kept as it is.',
 };
 
-/** Whose records have this key. */
+/** The shapes whose records have this key. */
 function shapesWith(key: string): string {
   const names = SHAPES.filter(({ keys }) => keys.includes(key)).map(({ name }) => name);
   return names.length > 0 ? names.join('; ') : 'An error under another name, which becomes `error`.';
@@ -129,7 +129,7 @@ export function fieldPaths(group: FieldGroup = FIELDS, prefix = ''): [path: stri
   );
 }
 
-/** logpipe's own metrics; Node's differ from one platform to the next and stay out. */
+/** logpipe's own metrics; Node's are left out because they differ between platforms. */
 export function ownMetrics() {
   return createMetrics()
     .registry.getMetricsAsArray()

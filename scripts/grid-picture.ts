@@ -1,5 +1,5 @@
 // A picture of a dashboard's layout, drawn from the places of its panels: for any grid, Kibana's of 48 columns as well as
-// Grafana's of 24. In: panels in cells. Out: SVG text; the same input gives the same bytes. It shows where what stands, not
+// Grafana's of 24. In: panels in cells. Out: SVG text; the same input gives the same bytes. It shows where each panel is, not
 // what a browser draws.
 
 export interface PicturePanel {
@@ -28,7 +28,7 @@ const MARGIN = 12;
 const TITLE_HEIGHT = 34;
 const CONTROLS_HEIGHT = 34;
 const GAP = 3;
-/** Of the letters of a title, for cutting it to its panel; a picture must not depend on fonts that are there. */
+/** Assumed width of a letter, for cutting a title to its panel: a picture must not depend on installed fonts. */
 const LETTER = 7.6;
 
 /** @throws RangeError when a panel leaves the grid */

@@ -1,5 +1,6 @@
-// The saved objects that are shipped, file by file. In: nothing. Out: objects in an order in which each stands behind what
-// it refers to.
+// The saved objects that are shipped: data views, Lens charts, the dashboard with its controls. In: the index patterns of the templates.
+// Out: objects, file by file, each after those it refers to. Guarantee: every panel and control has its reference, named as Kibana
+// looks for it; the checker (src/kibana/check.ts) holds the rest, because Kibana validates nothing of a chart's state on import.
 
 import { HISTORY_PREFIX } from '../src/incidents/records.ts';
 import { INDEX_PREFIX } from '../src/indexing/batch.ts';
@@ -47,7 +48,7 @@ function callingPlatform(): SavedObject[] {
   ];
 }
 
-// The data views: which indices Kibana's objects look at. In: the index patterns of the templates. Out: one saved object each.
+// ---- data views: the indices that the other objects look at ----
 
 const LOGS_VIEW = 'calling-platform';
 const ALERTS_VIEW = 'logpipe-alerts';
@@ -57,7 +58,7 @@ const logsDataView = () => dataView(LOGS_VIEW, `${INDEX_PREFIX}*`, 'Calling plat
 const alertsDataView = () => dataView(ALERTS_VIEW, `${HISTORY_PREFIX}*`, 'Alert history');
 const replayDataView = () => dataView(REPLAY_VIEW, `${REPLAY_PREFIX}*`, 'Replayed logs', DURATIONS);
 
-/** Milliseconds that people read as durations. */
+/** Fields in milliseconds that are shown as durations. */
 const DURATIONS = ['call.durationMs', 'http.durationMs', 'queue.waitMs'];
 const DURATION_FORMAT = {
   id: 'duration',
@@ -75,7 +76,7 @@ function dataView(id: string, pattern: string, name: string, durations: readonly
     title: pattern,
     name,
     timeFieldName: '@timestamp',
-    // It may be imported before the first document has come.
+    // It may be imported before the first document exists.
     allowNoIndex: true,
     fields: '[]',
     fieldAttrs: '{}',
@@ -86,8 +87,7 @@ function dataView(id: string, pattern: string, name: string, durations: readonly
   });
 }
 
-// The dashboard with its controls, and the list of errors on it. In: the charts. Out: saved objects. Guarantee: every panel
-// and control has its reference, named as Kibana looks for it.
+// ---- the dashboard with its controls, and the list of errors on it ----
 
 /** Where a panel stands, in cells of Kibana's grid of 48 columns; a row is 20 pixels high. */
 interface Placed {
@@ -202,8 +202,7 @@ function optionsList({ id, field, title }: Control, order: number): [string, obj
   ];
 }
 
-// Lens charts from parts: columns, layers, what is drawn of them. In: columns by id. Out: a saved object of type lens.
-// Kibana validates nothing of a chart's state on import, so what is written here is held by check-lens.ts.
+// ---- Lens charts from parts: columns, layers, and how they are drawn ----
 
 /** One column of a layer: a bucket, a metric, or a part of a formula. */
 type Column = Readonly<Record<string, unknown>> & {
@@ -318,8 +317,8 @@ function percentile(field: string, percent: number): Column {
 }
 
 /**
- * The share of the records that `kql` takes, as the formula people see and its expansion into three more columns: without
- * them a chart stays blank, and nothing complains.
+ * The share of the records that match `kql`: the formula people see, and its expansion into three more columns, without which a
+ * chart silently stays blank.
  */
 function share(id: string, label: string, kql: string): Columns {
   const formula = `count(kql='${kql}') / count()`;
@@ -405,7 +404,7 @@ function lensObject(chart: Chart): SavedObject {
   );
 }
 
-// The charts that are shipped: what the operators' guide asks for, and the history of alerts.
+// ---- the charts: what the operators' guide asks for, and the history of alerts ----
 
 /** Set from level error or anything more severe, whatever the logger calls it. */
 const ERRORS = 'tags: "error"';
@@ -502,7 +501,7 @@ function responseTime(): SavedObject {
         accessors: lines.map(({ percent }) => `p${percent}`),
         yConfig: lines.map(({ percent, color }) => ({
           forAccessor: `p${percent}`,
-          // The axis of the durations: the lines stand upright.
+          // On the axis of the durations, so that the lines are vertical.
           axisMode: 'bottom',
           color,
           lineWidth: 2,
@@ -552,7 +551,7 @@ function alertTimeline(): SavedObject {
         },
       },
     },
-    // An alert that fires again within its cooldown has a `reopened` beside its `firing`.
+    // Not `reopened`: an alert that fires again within its cooldown has a `firing` too.
     query: 'transition: "firing"',
   });
 }

@@ -60,7 +60,7 @@ function kibanaObjects(): Record<string, string> {
   );
 }
 
-/** As the project's formatter writes JSON: a list of one text stands on one line. */
+/** JSON as the project's formatter writes it: a list of one text is on one line. */
 function json(value: object): string {
   return `${JSON.stringify(value, undefined, 2).replace(/\[\n\s+("[^"]*")\n\s+\]/g, '[$1]')}\n`;
 }

@@ -1,4 +1,4 @@
-// docs/runbooks/README.md from the shipped rules: each with its condition in one line and a link to its runbook.
+// Makes docs/runbooks/README.md from the shipped rules: each with its condition in one line and a link to its runbook.
 
 import type { Measures } from '../src/measure/measure-config.ts';
 import type { Rules } from '../src/rules/rule-config.ts';

@@ -1,4 +1,4 @@
-// docs/secrets.md from the masking rules: what is masked, what cannot be, and how to add to it.
+// Makes docs/secrets.md from the masking rules: what is masked, what cannot be, and how to add to it.
 import { createMasker, OVERLAP, WINDOW } from '../src/core/secrets/mask.ts';
 import { FORM_RULES } from '../src/core/secrets/secret-forms.ts';
 import { type KeyKind, secretNames } from '../src/core/secrets/secret-keys.ts';
@@ -17,7 +17,7 @@ const KINDS: Readonly<Record<KeyKind, string>> = {
   cookie: 'the whole value, all its pairs',
 };
 
-/** What the other rules find; each example is masked where the dots stand. */
+/** What the other rules find; each example is masked where the dots are. */
 const FORMS: Readonly<Record<string, readonly [what: string, example: string]>> = {
   jwt: ['a JSON Web Token, even if cut short', '`eyJ….….…`'],
   pem: [
@@ -151,7 +151,7 @@ With patterns, every text of every record is tried against each of them: some mi
   ]);
 }
 
-/** This page must describe every rule, and none that does not exist. */
+/** @throws Error when the page misses a rule, or describes one that does not exist */
 function check(): void {
   const known = new Set([...FORM_RULES, ...createTextRules(() => false)].map(({ id }) => id));
   const told = [...Object.keys(FORMS), ...TEXTS.map(([id]) => id)];

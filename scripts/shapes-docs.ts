@@ -77,7 +77,7 @@ function list(names: readonly string[]): string {
   return names.map(code).join(', ');
 }
 
-/** The document of a line as a block of JSON, without what groups errors (docs/fields.md says how that is made). */
+/** The document of a line as a block of JSON, without error template and fingerprint (docs/fields.md explains those). */
 function createBecome(): (line: string) => string {
   const parseLine = createLineParser(parseConfig('', {}, 'docs'));
   return (line) => {

@@ -3,8 +3,8 @@
 //   source ─▶ parse ─▶ tag ─▶ counter ─▶ counts topic ─▶ windows ─▶ rules ─▶ alert state ─▶ outbox ─▶ channels
 //                                              readings of probes ──┘
 //
-// This file only composes: `startAlerting` hands over every dependency, the sections below make the larger parts. With Kafka,
-// counter and alerter are roles of any number of processes; without it both are here, and the journal takes the place of the topics.
+// This file only composes: `startAlerting` hands over every dependency, and the sections below make the larger parts. With Kafka,
+// counter and alerter are roles of any number of processes; without it both run here, and the journal takes the place of the topics.
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -49,11 +49,11 @@ export interface Alerting {
   /** Rejects when a part cannot be kept running. */
   readonly ended: Promise<void>;
   readiness(): readonly Readiness[];
-  /** What is counted, where it is evaluated: in the process that holds the alert state. */
+  /** The counts, in the process that evaluates them; undefined in other processes. */
   windows(): WindowStore | undefined;
   /** The time that evaluations go by, ms: the brokers'; undefined in other processes. */
   now(): number | undefined;
-  /** Takes the chunks of a source that can be read only once (standard input), without acknowledging them. */
+  /** Counts the chunks of a source that can be read only once (standard input), without acknowledging them. */
   readonly tap: Deliver | undefined;
   /** Two-phase; false when something under way could not be recorded in time and is settled after the next start. */
   stop(): Promise<boolean>;
@@ -66,7 +66,7 @@ export interface AlertingDeps {
   readonly stdout: NodeJS.WritableStream;
 }
 
-/** Undefined when this process has neither role. @throws LogpipeError for measures, rules or channels that are none */
+/** Undefined when this process has neither role. @throws LogpipeError for invalid measures, rules or channels */
 export async function startAlerting(config: Config, deps: AlertingDeps): Promise<Alerting | undefined> {
   const counts = config.roles.includes('counter');
   const alerts = config.roles.includes('alerter');
@@ -79,7 +79,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   const { measures } = definitions;
   const ends: (() => Promise<unknown>)[] = [];
 
-  // What is started at the end, for those who look back at it: "blind" asks why nothing is decided, statistics read the windows.
+  // Started at the end, but needed before: "blind" asks why nothing is decided, and statistics read the windows.
   const running: { counter?: CountingSource; alerter?: Alerter; embedded?: EmbeddedAlerting } = {};
   const term = () => running.alerter?.term() ?? running.embedded?.term;
   const trouble = () => running.counter?.trouble() ?? running.alerter?.trouble();
@@ -99,11 +99,11 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   });
   ends.push(async () => watch.stop());
 
-  // Where what is decided goes.
+  // Where messages and transitions go.
   const channels = alerts ? createChannels(notify, { clock, log, masker, out: deps.stdout as never }) : new Map();
   const history = alerts ? createHistory(config, ends, log) : undefined;
 
-  // Who notices that nothing can be decided.
+  // What notices that nothing can be decided.
   const blind =
     config.source === 'kafka' && alerts
       ? startBlindWatch(config, { ...shared, channels, watch, trouble }, ends)
@@ -115,7 +115,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     heartbeat?.ticked();
   };
 
-  // Totals -> windows -> rules -> alert state -> outbox -> channels: what every term is made of, by the rules in force when it begins.
+  // Totals -> windows -> rules -> alert state -> outbox -> channels: the parts of every term, with the rules in force when it begins.
   const terms: TermParts = {
     createWindows: (coveredFromMs, hours) =>
       createCountedWindows({ measures, rules: definitions.rules, rollups: STATS_ROLLUPS, coveredFromMs }, hours),
@@ -127,7 +127,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     startProbes: probes.start,
   };
 
-  // All of it runs: in one process over a journal, or on Kafka, where this process is one of many.
+  // Start it: on a journal, with everything in this process, or on Kafka, where this process is one of many.
   if (config.source !== 'kafka') {
     running.embedded = await startEmbeddedAlerting(settings, { ...terms, clock, log, counting });
     running.counter = running.embedded.counter;
@@ -159,7 +159,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     },
     async stop() {
       heartbeat?.stop();
-      // Counting first: what was read is evaluated once more where it can be.
+      // Counting stops first, so that what was read is still evaluated where possible.
       const counted = await (counter?.stop(config.shutdownTimeoutMs) ?? true);
       const recorded = await (alerter ?? embedded)?.stop(config.shutdownTimeoutMs);
       for (const end of ends) await end();
@@ -174,12 +174,12 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
 
 interface Definitions {
   readonly measures: Measures;
-  /** In force: those of the file when it was last read and taken. */
+  /** Those in force: the file's when it was last read and accepted. */
   readonly rules: Rules;
   /**
-   * Looks at the rules file every second, and at SIGHUP.
-   * @param take gives changed rules to what runs; returns why they take a restart
-   * @returns ends it
+   * Checks the rules file every second, and at SIGHUP.
+   * @param take gives changed rules to what runs; returns why they need a restart
+   * @returns a function that ends it
    */
   watch(deps: Pick<AlertingDeps, 'clock' | 'log'>, take: (next: Rules) => string | undefined): () => Promise<void>;
 }
@@ -223,9 +223,9 @@ function createHistory(config: Config, ends: (() => Promise<unknown>)[], log: Lo
 // ---- what does not go through the log: probes, the heartbeat, "blind" ----
 
 interface ProbeRounds {
-  /** Looks as long as the term evaluates, and gives the readings to it. The returned function ends that. */
+  /** Probes as long as the term evaluates, and gives it the readings. The returned function ends that. */
   start(term: Term): () => Promise<void>;
-  /** The wall clock was set: what is planned is planned anew. */
+  /** Plans the next round again, because the wall clock was set. */
   replan(): void;
 }
 
@@ -248,7 +248,7 @@ function createProbeRounds(config: Config, deps: AlertingDeps & { mask: (text: s
       replan = monitor.reschedule;
       return async () => {
         await monitor.stop();
-        // Another instance looks from now on.
+        // From now on another instance probes.
         deps.metrics.spoolUsed.reset();
       };
     },
@@ -327,7 +327,7 @@ function startBlindWatch(
 /** Heartbeats per session timeout. */
 const BEATS = 6;
 
-/** Each with a client of its own: kafkajs keeps state in them. */
+/** Each part has a Kafka client of its own, because kafkajs keeps state in its clients. */
 function kafkaParts(
   { kafka, alerts }: Config,
   deps: AlertingDeps,

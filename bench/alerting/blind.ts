@@ -1,6 +1,6 @@
-// How long nobody would notice. In: who is killed, and who is there to take over. Out: from the kill to the page of an incident
-// that begins at the kill, less what a page takes when nobody is killed. Default settings; kills are spread evenly over the
-// interval of 10 s in which events are counted, because a kill at its end hides most.
+// For how long nobody would notice an incident. In: who is killed, and who can take over. Out: the time from the kill to the page of an
+// incident that begins at the kill, less what a page takes when nobody is killed. Default settings; kills are spread evenly over the
+// 10 s of a bucket, because a kill at its end hides most.
 import { sleep } from '../../src/core/clock.ts';
 import type { LogpipeProcess } from '../../test/kit/process.ts';
 import { deleteIndices } from '../measure.ts';
@@ -69,7 +69,7 @@ export async function measureBlind(
     const generator = await rig.generate(RATE);
     await sleep(BACKGROUND_MS);
     const killed = victim === undefined ? undefined : await choose(rig, victim, processes, roles);
-    // The middle of its share of the interval.
+    // The middle of the trial's share of the bucket.
     const phase = ((trial + 0.5) / trials) * BUCKET_MS;
     await sleep((phase - (Date.now() % BUCKET_MS) + BUCKET_MS) % BUCKET_MS);
     const killMs = Date.now();
@@ -87,7 +87,7 @@ export async function measureBlind(
   }
 }
 
-/** Of several alerters the one that holds; of several counters the first. */
+/** Of several alerters the leader; of several counters the first. */
 async function choose(rig: Rig, victim: 'counter' | 'alerter', processes: LogpipeProcess[], roles: readonly string[]) {
   const candidates = processes
     .map((child, i) => ({ child, roles: roles[i]! }))

@@ -1,7 +1,7 @@
-// What roles cost. In: a filled topic. Out: CPU per event of the process, start subtracted, and its peak memory; reading alone
-// beside them. Rounds are interleaved. A counter has done its work when the counts topic says that all was read; an indexer when
-// Elasticsearch has every document. Code is compiled only under load, which the start of an idle process does not show: the
-// second half of the events alone is what a process costs that goes on running.
+// What roles cost. In: a filled topic. Out: CPU per event of the process, start subtracted, and its peak memory; for comparison, only
+// reading. Rounds are interleaved. A counter is done when the counts topic says that everything was read; an indexer when Elasticsearch
+// has every document. Code is compiled only under load, which starting an idle process does not show; so the second half of the events
+// is measured too, as the cost of a process that keeps running.
 import { join } from 'node:path';
 import kafkajs from 'kafkajs';
 import { sleep } from '../../src/core/clock.ts';
@@ -23,7 +23,7 @@ export type CostRoles = (typeof COST_ROLES)[number];
 export interface RoleCost {
   /** Median over the rounds, start subtracted. */
   readonly cpuMicrosPerEvent: number;
-  /** Of the second half of the events alone; null when they were too few to tell. */
+  /** Only the second half of the events; null when there were too few to tell. */
   readonly steadyMicrosPerEvent: number | null;
   readonly eventsPerSecond: number;
   readonly peakMb: number;
@@ -37,9 +37,9 @@ export interface CostBench {
   /** kafkajs with the values untouched, and logpipe's intake with everything acknowledged at once. */
   readonly reading: Readonly<Record<ReaderOptions['reader'], IntakeResult>>;
   readonly roles: Readonly<Record<CostRoles, RoleCost>>;
-  /** The counter less logpipe's intake, which it reads with. */
+  /** The counter less logpipe's intake, with which it reads. */
   readonly counterOnTopMicros: number;
-  /** The same of the second halves. */
+  /** The same for the second halves. */
   readonly counterOnTopSteadyMicros: number | null;
 }
 
@@ -140,13 +140,13 @@ async function measureRound(
   }
 }
 
-/** How far the work was known to be, and what it had cost by then. */
+/** How far the work had come, and what it had cost by then. */
 interface Seen {
   readonly events: number;
   readonly cpuMicros: number;
 }
 
-/** Progress is heard of late, so both ends are taken where it was heard of just then: the delays cancel each other out. */
+/** Progress is known late, so both ends are taken when news of it came: the delays cancel out. */
 function costOfSecondHalf(seen: readonly Seen[], all: number): number | null {
   const news = seen.filter((one, i) => i > 0 && one.events > seen[i - 1]!.events && one.events < all);
   const from = news.find((one) => one.events * 2 >= all);
@@ -169,7 +169,7 @@ async function measureStart(roles: CostRoles, topic: string, deps: CostDeps): Pr
   }
 }
 
-/** In a process of its own, so that nothing else is compiled or collected in it. */
+/** Reads in a process of its own, so that nothing else is compiled or collected in it. */
 async function read(options: ReaderOptions): Promise<IntakeResult> {
   const child = startProcess('bench/alerting/reader.js', [JSON.stringify(options)]);
   const line = await child.waitForLine(/cpuMicrosPerEvent/, TIMEOUT_MS);
@@ -179,9 +179,9 @@ async function read(options: ReaderOptions): Promise<IntakeResult> {
 }
 
 interface Progress {
-  /** Records a counter has said to have counted. */
+  /** Records that the counter says it has counted. */
   readonly position: number;
-  /** Every partition it has told of was read to its end. */
+  /** Every partition it has reported was read to its end. */
   readonly caughtUp: boolean;
 }
 
@@ -193,7 +193,7 @@ async function followProgress(kafka: KafkaConfig): Promise<{ progress(): Progres
   await consumer.subscribe({ topics: [kafka.topics.counts], fromBeginning: true });
   await consumer.run({
     eachMessage: async ({ message }) => {
-      // Totals are long, and not looked at.
+      // Totals are long, and not needed here.
       if (message.key?.toString().startsWith('progress/') !== true) return;
       const counts = decodeCounts(message.value);
       if (counts?.kind === 'progress') lanes.set(counts.progress.lane, counts.progress);

@@ -1,7 +1,7 @@
-// Six hours of counts, as the counter of a busy platform would have left them. In: an empty counts topic. Out: the topic filled:
-// final totals of every interval of 10 s and partition, and for the last hour, which the broker has not compacted yet, also
-// every version of the open ones and the progress behind them, twice a second. Guarantee: totals are what the counter
-// itself makes of the mix of events.ts; only times are moved, and each record bears the time it would have been written at.
+// Six hours of counts, as the counter of a busy platform would have left them. In: an empty counts topic. Out: the topic filled with
+// final totals of every bucket of 10 s and partition; and for the last hour, which the broker has not compacted yet, with every version of
+// the open ones too, each followed by progress, twice a second. Guarantee: totals are what the counter itself makes of the mix of
+// events.ts; only times are moved, and each record has the time at which it would have been written.
 
 import type { Kafka } from 'kafkajs';
 import kafkajs from 'kafkajs';
@@ -21,19 +21,19 @@ import { eventOf, statistics } from './events.ts';
 
 export const LANES = 4;
 export const FILLED_MS = 6 * 3_600_000;
-/** `max.compaction.lag.ms` of the counts topic: the longest that all versions are there. */
+/** `max.compaction.lag.ms` of the counts topic: how long all versions may be there. */
 const RAW_MS = 3_600_000;
 const PUBLISH_MS = 500;
 const VERSIONS = BUCKET_MS / PUBLISH_MS;
 const HOSTS = 8;
 /** Processes per host. */
 const PROCESSES = 4;
-/** Different intervals per lane, used in turn. */
+/** How many different buckets a partition has, used in turn. */
 const PATTERNS = 3;
 
 export interface FilledCounts {
   readonly records: number;
-  /** Of JSON, before compression. */
+  /** JSON, before compression. */
   readonly megabytes: number;
   readonly eventsPerSecond: number;
   readonly seriesPerBucket: number;
@@ -94,7 +94,7 @@ export async function fillCounts(kafka: KafkaConfig, eventsPerSecond: number): P
   };
 }
 
-/** The topic's records have the brokers' time otherwise, and all of them would be of this minute. */
+/** Makes the topic keep our times; otherwise records have the brokers' time, and all would be of this minute. */
 async function takeOurTimes(kafka: KafkaConfig): Promise<void> {
   const admin = createKafka(kafka, silentLog).admin();
   await admin.connect();
@@ -129,7 +129,7 @@ function stamping(kafka: Kafka, nowMs: () => number): Kafka {
   return Object.assign(Object.create(kafka) as Kafka, { producer });
 }
 
-/** Of one lane: for each of a few intervals its versions, oldest first. */
+/** The versions, oldest first, of a few buckets of one partition. */
 async function countLane(lane: number, eventsPerSecond: number): Promise<BucketTotals[][]> {
   const versions: BucketTotals[][] = Array.from({ length: PATTERNS }, () => []);
   const startMs = Math.floor(Date.now() / BUCKET_MS) * BUCKET_MS;
@@ -144,7 +144,7 @@ async function countLane(lane: number, eventsPerSecond: number): Promise<BucketT
         for (const message of messages) {
           if (message.kind !== 'totals') continue;
           const own = versions[(message.totals.arrivalMs - startMs) / BUCKET_MS];
-          // The last version comes again when its interval ends.
+          // The last version comes again when its bucket ends.
           if (own !== undefined && own.length < VERSIONS) own.push(message.totals);
         }
       },
@@ -163,7 +163,7 @@ async function countLane(lane: number, eventsPerSecond: number): Promise<BucketT
       const timeMs = startMs + step * PUBLISH_MS + Math.floor((i * PUBLISH_MS) / perVersion);
       add(lineOf(eventOf((step * perVersion + i) * LANES + lane), timeMs, i), timeMs);
     }
-    // Each process reports itself once in 15 s: two thirds of them within one interval.
+    // Each process reports every 15 s, so two thirds of them do so within one bucket.
     for (let i = step % VERSIONS; i < HOSTS * PROCESSES; i += VERSIONS * 1.5 * LANES) {
       const timeMs = startMs + (step + 1) * PUBLISH_MS - 1;
       for (const event of statistics(step, i < HOSTS)) add(lineOf(event, timeMs, Math.floor(i)), timeMs);

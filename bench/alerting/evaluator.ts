@@ -1,5 +1,5 @@
-// The evaluator: its tick and its rebuild alone (bench/evaluator.ts, in a process of its own), and a take-over as it happens: an
-// alerter is started on a counts topic that holds six hours. In: Kafka. Out: milliseconds.
+// The evaluator: its tick and its rebuild (bench/evaluator.ts, in a process of its own), and a real take-over: an alerter is started on
+// a counts topic that holds six hours. In: Kafka. Out: milliseconds.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
@@ -14,9 +14,9 @@ import { type Summary, summary } from './statistics.ts';
 export interface RebuildBench {
   readonly hours: number;
   readonly filled: FilledCounts;
-  /** Reading all of it, as the alerter says itself: nobody has kept the sums of the hours. */
+  /** Reading all of it, as the alerter itself reports: no hourly sums were kept. */
   readonly firstMs: number;
-  /** The same of its successors: what the shipped rules look at, from a full hour on. */
+  /** The same for its successors, which read what the shipped rules look at, from a full hour on. */
   readonly rebuiltMs: Summary;
   /** From the start of the process to the first evaluation: a new process, its group, the alert state, the counts. */
   readonly startedMs: Summary;
@@ -72,7 +72,7 @@ export async function measureRebuild(
       }
       peakMb = Math.max(peakMb, cost(child.pid).peakMb);
       say(`${trial === 0 ? 'first start' : `take-over ${trial}`}: ${rebuiltMs} ms`);
-      // In order, so that the next one need not wait for the group to miss it.
+      // A proper stop, so that the next one need not wait for the session timeout.
       child.kill('SIGTERM');
       await child.exit;
     }
@@ -89,7 +89,7 @@ export async function measureRebuild(
   }
 }
 
-/** The first evaluation hands the hours out, and the second one begins when they are durable. */
+/** Resolves when the hours are durable: the first evaluation hands them out, and the second one begins after that. */
 async function keptHours(child: LogpipeProcess): Promise<void> {
   const address = await addressOf(child);
   const evaluations = async () => {

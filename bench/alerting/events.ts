@@ -1,6 +1,6 @@
-// What a busy calling platform logs in health: requests, calls, plain lines, some errors, and what processes, hosts and queues say
-// of themselves. In: a number. Out: level, message, fields. Guarantee: the same number gives the same event; by itself none of
-// it is over a threshold of the shipped rules.
+// What a busy, healthy calling platform logs: requests, calls, plain lines, some errors, and what processes, hosts and queues report
+// about themselves. In: a number. Out: level, message, fields. Guarantee: the same number gives the same event; on its own, none of
+// it exceeds a threshold of the shipped rules.
 export interface LoggedEvent {
   readonly level: 'info' | 'warn' | 'error';
   readonly message: string;
@@ -18,7 +18,7 @@ const QUEUES = ['dialer', 'webhooks', 'recordings', 'transcripts', 'billing'] as
 const ENDINGS = ['completed', 'completed', 'completed', 'voicemail', 'busy', 'no-answer'] as const;
 const PROVIDER_ERRORS = ['timeout', 'busy trunk', 'no route', 'codec refused'] as const;
 
-/** The same for the same number, and without any pattern that a cycle of numbers would show. */
+/** A hash of the number, so that a cycle of numbers shows no pattern. */
 const mixed = (i: number): number => Math.imul(i ^ (i >>> 15), 0x2c1b3c6d) >>> 8;
 
 /** @param i number of the event, from 0 */
@@ -82,7 +82,7 @@ export function endOfCall(i: number, failed: boolean): LoggedEvent {
   };
 }
 
-/** What one process says of itself and, for the first one of its host, of host and queues. */
+/** What one process reports about itself and, if it is the first of its host, about host and queues. */
 export function statistics(n: number, first: boolean): LoggedEvent[] {
   const mb = 2 ** 20;
   const events: LoggedEvent[] = [

@@ -1,6 +1,6 @@
-// The application whose alert is waited for: a process of its own that logs a paced mix through logpipe's own transport, until it is
-// told that calls fail. In: GeneratorOptions on the command line, commands on standard input. Out: one JSON line per answer.
-// Guarantee: what is reported as the crossing is the time right before the very `logger.error()` that made the rule true.
+// The application whose alert is measured: a process of its own that logs a paced mix through logpipe's own transport until it is
+// told to let calls fail. In: GeneratorOptions on the command line, commands on standard input. Out: one JSON line per answer.
+// Guarantee: the reported crossing is the time right before the `logger.error()` that made the rule true.
 import { systemClock } from '../../src/core/clock.ts';
 import { createLogger, KafkaTransport } from '../../src/ship/index.ts';
 import { CYCLE, endOfCall, eventOf, type LoggedEvent, STATS_MS, statistics } from './events.ts';
@@ -18,11 +18,11 @@ export interface GeneratorOptions {
  */
 export type Command = 'count' | 'fail' | 'burst' | 'stop';
 
-/** Of the shipped rule "High Error Rate Detected": above this share of at least so many ended calls. */
+/** The shipped rule "High Error Rate Detected" fires above this share of at least this many ended calls. */
 const THRESHOLD = 0.2;
 const MIN_CALLS = 20;
 const SLICE_MS = 10;
-/** A pause of the process is not made up for by a storm. */
+/** The generator does not catch up on more than this after a pause of its process. */
 const MAX_BEHIND_MS = 500;
 
 const options = JSON.parse(process.argv[2]!) as GeneratorOptions;
@@ -64,7 +64,7 @@ function log({ level, message, meta }: LoggedEvent): void {
 
 let callsOfIncident = 0;
 
-/** Not every call fails, so that it is the rule about the ratio that speaks. */
+/** Not every call fails, so that the rule about the ratio fires. */
 function next(): void {
   log(failing && logged % CYCLE === 0 ? endOfCall(logged, callsOfIncident++ % 3 > 0) : eventOf(logged));
 }
@@ -91,7 +91,7 @@ const commands: Record<Command, () => void> = {
   },
   burst() {
     failing = true;
-    // More than enough: the threshold is crossed by the last one that is needed.
+    // Goes on until a failed call crosses the threshold.
     for (let i = 1; crossedMs === undefined; i++) log(endOfCall(-i, true));
   },
   stop() {

@@ -1,6 +1,6 @@
 // From `logger.error()` to the receiver. In: how logpipe is split into processes. Out: one latency per trial and channel, and
-// what logpipe costs under that load. Every trial has topics, groups and processes of its own; background comes first, then
-// most calls fail, and the call that makes the rule true is the one that is waited for.
+// what logpipe costs under that load. Every trial has topics, groups and processes of its own; background load comes first, then
+// most calls fail, and latency counts from the call that makes the rule true.
 import { sleep } from '../../src/core/clock.ts';
 import type { LogpipeProcess } from '../../test/kit/process.ts';
 import { deleteIndices } from '../measure.ts';
@@ -9,8 +9,8 @@ import { createRig, evaluates, type Rig, type Servers, TITLE } from './rig.ts';
 
 export const RATE = 5_000;
 /**
- * Everything is compiled and has its connections by then; and an interval of 10 s is complete, without which the rules for
- * quiet hours would speak first.
+ * By then everything is compiled and connected, and a bucket of 10 s is complete; without one, the rules for quiet hours would
+ * fire first.
  */
 const BACKGROUND_MS = 16_000;
 /** Spreads the trials over the intervals of 10 s, 500 ms and 250 ms in which logpipe works. */
@@ -29,12 +29,12 @@ export interface LatencyTrial {
   readonly pagerdutyMs: number;
   /** The same at Slack, which may have had a message of lower priority of the same incident right before. */
   readonly slackMs: number;
-  /** To the commit of the decision: the rest is sending. */
+  /** From the call to the commit of the decision; the rest is sending. */
   readonly decidedMs: number;
   readonly calls: { readonly ended: number; readonly failed: number };
   /** Events per second that were really logged in the background. */
   readonly rate: number;
-  /** Of logpipe's process during the background, per event logged. */
+  /** CPU of logpipe's process during the background load, per event logged. */
   readonly cpuMicrosPerEvent: number;
 }
 

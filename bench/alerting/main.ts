@@ -28,7 +28,7 @@ interface Options {
 }
 
 const PARTS = ['latency', 'blind', 'cost', 'evaluator'] as const;
-/** Fewer would not show a 95th percentile that is not the maximum. */
+/** With fewer, the 95th percentile would be the maximum. */
 const LATENCY_TRIALS = 20;
 const BLIND_TRIALS = 5;
 const REBUILDS = 3;
@@ -58,7 +58,7 @@ async function bench(options: Options): Promise<void> {
       const trials = options.trials ?? LATENCY_TRIALS;
       const splits = chosen('latency', Object.keys(SPLITS) as Split[]);
       const all = new Map<Split, LatencyTrial[]>(splits.map((split) => [split, []]));
-      // Interleaved, so that what disturbs the machine disturbs both.
+      // Interleaved, so that disturbances of the machine affect both.
       for (let trial = 0; trial < trials; trial++) {
         for (const split of splits) {
           const result = await attempted(() => measureLatency(split, trial, deps), results);
@@ -100,7 +100,7 @@ async function bench(options: Options): Promise<void> {
   }
 }
 
-/** A trial that ends without a message is repeated, and that is said: the reason is on standard error. */
+/** A trial that ends without a message is repeated; the report counts it, and the reason is on standard error. */
 async function attempted<T>(trial: () => Promise<T>, results: AlertingResults): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {

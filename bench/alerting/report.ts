@@ -1,4 +1,4 @@
-// What was measured -> the table and the object of --json. Guarantee: every number stands beside its aim.
+// What was measured -> the table and the object of --json. Guarantee: every number is shown with its aim.
 import type { EvaluatorBench } from '../evaluator.ts';
 import { BLIND_CASES, type BlindCase } from './blind.ts';
 import { COST_ROLES, type CostBench } from './cost.ts';

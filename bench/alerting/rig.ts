@@ -1,6 +1,5 @@
-// What one trial needs: topics and groups of its own, a configuration that is the shipped one but for names and addresses,
-// receivers in the place of Slack and PagerDuty, and processes. Guarantee: whatever happens, `end` leaves no process and no
-// topic behind.
+// What one trial needs: topics and groups of its own, the shipped configuration with other names and addresses, receivers in place of
+// Slack and PagerDuty, and processes. Guarantee: whatever happens, `end` leaves no process and no topic behind.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import kafkajs from 'kafkajs';
@@ -26,7 +25,7 @@ export interface Servers {
 export interface Generator {
   readonly pid: number;
   tell(command: Command): void;
-  /** Events logged so far, by which time. */
+  /** Events logged so far, and at what time. */
   count(): Promise<{ logged: number; atMs: number }>;
   /** The call that crossed the threshold, once it was made. */
   crossed(): Promise<{ atMs: number; ended: number; failed: number }>;
@@ -51,7 +50,7 @@ export interface RigOptions {
   readonly name: string;
   /** Other settings, by section. */
   readonly settings?: Readonly<Record<string, object>>;
-  /** A log topic that is there already, and stays. */
+  /** A log topic that already exists, and is kept. */
   readonly logs?: string;
 }
 

@@ -1,10 +1,10 @@
-// Quantiles of a few values. In: numbers. Out: what is reported of them.
+// Quantiles of a few values. In: numbers. Out: what is reported about them.
 
 export interface Summary {
   readonly trials: number;
   readonly median: number;
   readonly p95: number;
-  /** With fewer than a hundred trials the same as the maximum. */
+  /** With fewer than a hundred trials, the maximum. */
   readonly p99: number;
   readonly max: number;
 }
@@ -25,7 +25,7 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
-/** The least value that at least this share does not exceed. */
+/** The smallest value that at least this share of the values does not exceed. */
 function quantile(values: readonly number[], q: number): number {
   return ascending(values)[Math.max(0, Math.ceil(values.length * q) - 1)]!;
 }

@@ -1,4 +1,4 @@
-// How a calling platform behaves at a moment, and how it does in health. Rates, probabilities and readings, by a right clock.
+// How a calling platform behaves at a moment, and how it behaves when healthy. Rates, probabilities and readings, by a correct clock.
 import type { Process } from './fleet.ts';
 
 export interface CallFacts {
@@ -7,7 +7,7 @@ export interface CallFacts {
   readonly attempt: number;
 }
 
-/** What differs from health; every function is asked for its moment. */
+/** The behaviour at each moment; a scenario changes parts of the healthy one. */
 export interface Behaviour {
   readonly callsPerSecond: (ms: number) => number;
   /** Probability that a call that ends now has failed. */
@@ -17,13 +17,13 @@ export interface Behaviour {
   readonly requestsPerSecond: (ms: number) => number;
   /** Probability of a status of 500 and more. */
   readonly requestFails: (ms: number, host: string) => number;
-  /** Answers 401 or 403 beside the ordinary requests. */
+  /** Answers 401 or 403 in addition to the ordinary requests. */
   readonly deniedPerSecond: (ms: number) => number;
   /** Half of the requests take longer, ms. */
   readonly requestMillis: (ms: number) => number;
   readonly jobsPerSecond: (ms: number, queue: string) => number;
   readonly jobsDonePerSecond: (ms: number, queue: string) => number;
-  /** When the number of completed jobs began to be counted anew. */
+  /** When the number of completed jobs was reset. */
   readonly queueRestartMs?: number;
   /** Share of the limit that the heap uses. */
   readonly heap: (ms: number, process: Process) => number;

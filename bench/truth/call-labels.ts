@@ -1,4 +1,4 @@
-// The shipped rules about calls once more: see labels.ts.
+// The shipped rules about calls, written a second time: see labels.ts.
 import { type Truth, truth, windowed } from './label.ts';
 import type { Occurrence } from './occurrence.ts';
 import {
@@ -57,7 +57,7 @@ interface LastCalls {
   readonly last: number;
   readonly least: number;
   readonly holds: (share: number) => boolean;
-  /** With so many in five minutes another rule speaks. */
+  /** With this many in five minutes, another rule judges instead. */
   readonly unless: number;
 }
 
@@ -83,7 +83,7 @@ export const mostCallsFailing = (events: readonly Occurrence[], span: Span): Tru
     lastCalls(events, span, { last: 10, least: 5, holds: (share) => share >= 0.8, unless: 20 }),
   );
 
-/** Calls of ten seconds are not taken apart: it may be the last 60, or one or two more. */
+/** The calls of ten seconds count together, so it may be the last 60, or one or two more. */
 export function manyCallsFailing(events: readonly Occurrence[], span: Span): Truth {
   const ofLast = (last: number) =>
     lastCalls(events, span, { last, least: 60, holds: (share) => share > 0.1, unless: 60 });
@@ -91,7 +91,7 @@ export function manyCallsFailing(events: readonly Occurrence[], span: Span): Tru
   return { ...truth('many-calls-failing', ofLast(60)), permitted };
 }
 
-/** Of each tenant: 30 % of at least ten calls in ten minutes, three times as much as of all the others together. */
+/** For each tenant: 30 % of at least ten calls in ten minutes, three times as much as for all the others together. */
 function tenantsAhead(calls: readonly Occurrence[], span: Span, cut: Cut): (tenantId: string) => Interval[] {
   const within = between(calls);
   const ahead = new Map<number, Set<string>>();
@@ -118,7 +118,7 @@ function tenantsAhead(calls: readonly Occurrence[], span: Span, cut: Cut): (tena
   return (tenantId) => whileTrue(span, (ms) => ahead.get(ms)?.has(tenantId) === true);
 }
 
-/** While calls of all begin to fail, a small tenant may be ahead of the others by chance: that is true, if of little use. */
+/** While everybody's calls begin to fail, a small tenant may be ahead by chance: such an alert is true, if of little use. */
 export function anyTenant(events: readonly Occurrence[], span: Span): Truth[] {
   const calls = ofEvent(events, 'call.ended');
   const [exact, late] = [exactly, atTenSeconds].map((cut) => tenantsAhead(calls, span, cut)) as [

@@ -7,7 +7,7 @@ export interface Process {
   /** It runs in [fromMs, toMs). */
   readonly fromMs: number;
   readonly toMs: number;
-  /** Speaks for its host and its queues too. */
+  /** Reports for its host and its queues too. */
   readonly first: boolean;
 }
 
@@ -36,7 +36,7 @@ export function createFleet(options: { hosts?: readonly string[]; generations?: 
       [0, 1].map((n): Process => ({ host, pid: firstPid + h * 10 + n, version, fromMs, toMs, first: n === 0 })),
     ),
   );
-  // Asked for every event: most fleets never change.
+  // A shortcut, because every event asks and most fleets never change.
   const changes = processes.some(({ fromMs, toMs }) => fromMs > 0 || toMs !== Number.POSITIVE_INFINITY);
   return {
     processes,

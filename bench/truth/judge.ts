@@ -1,4 +1,5 @@
-// What the simulation did against the labels. In: alerts and messages, what is right. Out: missed, false, time to detect, pages.
+// Compares what the simulation did with the labels. In: alerts and messages, and what is right. Out: missed and false alerts, time to
+// detect, pages.
 
 import type { Simulated, SimulatedAlert, SimulatedMessage } from '../../src/replay/simulate.ts';
 import type { Priority } from '../../src/rules/observation.ts';
@@ -13,7 +14,7 @@ export interface Detection {
   readonly crossed: string;
   /** Seconds from there to the page, or, when people are on its incident already, to its alert. Absent: missed. */
   readonly seconds?: number;
-  /** It fired already, from the time before. */
+  /** It was still firing from an earlier time. */
   readonly still?: true;
   /** Somebody had been called for the same incident just before: counted from the end of the cooldown. */
   readonly cooldown?: true;
@@ -26,7 +27,7 @@ export interface FalseAlert {
   readonly message: string;
 }
 
-/** Messages about one group's incidents beside what is right. */
+/** Messages about one group's incidents, compared with what is right. */
 export interface Pages {
   readonly group: string;
   readonly incidents: number;
@@ -34,7 +35,7 @@ export interface Pages {
   readonly first: number;
   /** The same incident at a higher priority. */
   readonly escalations: number;
-  /** The same incident again after it was told to be over. */
+  /** The same incident again, after its end was told. */
   readonly reopenings: number;
   /** Other news about an open incident: at most one per cooldown. */
   readonly updates: number;
@@ -52,7 +53,7 @@ export interface Judgement {
 const RANKS: readonly Priority[] = ['P1', 'P2', 'P3', 'P4'];
 /** Windows are cut at 10 s: a share may be seen up to that early, and an end up to that late. */
 const BUCKET_MS = 10_000;
-/** An evaluation follows every second, the end rests on complete buckets. */
+/** There is an evaluation every second, and an end rests on complete buckets. */
 const AFTER_MS = 20_000;
 
 export interface RuleFacts {
@@ -79,7 +80,7 @@ export function judge(staged: Staged, simulated: Simulated, rules: ReadonlyMap<s
   };
 }
 
-/** What is true for less than a bucket may be told, but nobody misses it. */
+/** A condition that holds for less than a bucket may be told, but need not be. */
 function real(intervals: readonly Interval[]): Interval[] {
   return intervals.filter(({ fromMs, toMs }) => toMs - fromMs > BUCKET_MS);
 }
@@ -97,7 +98,7 @@ function permits(truth: Truth | string, alert: SimulatedAlert): boolean {
   return isOf(truth, alert) && truth.permitted.some(during);
 }
 
-/** Undefined when nobody was to be called: it was over before the cooldown after the last call was. */
+/** Undefined when nobody had to be called, because it was over before the cooldown after the last call. */
 function detect(
   truth: Truth,
   interval: Interval,
@@ -107,14 +108,14 @@ function detect(
   const { rule, labels } = truth;
   const facts = { rule, labels, crossed: iso(interval.fromMs) };
   const alerts = simulated.alerts.filter((alert) => isOf(truth, alert) && !alert.muted);
-  // The first that fires while it is true, or still fires when it becomes true.
+  // The first alert that fires while the condition is true, or still fires when it becomes true.
   const alert = alerts.find(
     ({ firedMs, resolvedMs = Number.POSITIVE_INFINITY }) =>
       resolvedMs > interval.fromMs && firedMs <= interval.toMs + AFTER_MS,
   );
   if (alert === undefined) return facts;
   const permitted = truth.permitted.find(({ fromMs, toMs }) => fromMs <= interval.fromMs && toMs >= interval.fromMs);
-  // It fires since a time before this one, when it was true too.
+  // It has been firing since an earlier time at which the condition was true too.
   if (alert.firedMs < (permitted ?? interval).fromMs - BUCKET_MS) return { ...facts, seconds: 0, still: true };
   const before = tellings(alert, simulated.messages, rules)
     .filter(({ action }) => action === 'trigger')
@@ -129,7 +130,7 @@ function detect(
   return { ...facts, seconds: (named - interval.fromMs) / 1_000 };
 }
 
-/** What was said of its group before it fired. */
+/** What was told about its group before it fired. */
 function tellings(
   { ruleId, firedMs }: SimulatedAlert,
   messages: readonly SimulatedMessage[],
@@ -141,7 +142,7 @@ function tellings(
     .map(({ notification }) => notification);
 }
 
-/** People are on its incident already, called at no lower priority: it is news for the next update. */
+/** People already work on its incident, called at no lower priority: the alert is news for the next update. */
 function isTold(
   alert: SimulatedAlert,
   messages: readonly SimulatedMessage[],
@@ -190,7 +191,7 @@ function pagesOf(
     }
     const own = incidents.filter((incident) => incident.group === group);
     const sum = (of: (incident: TrueIncident) => number | undefined) => own.reduce((n, one) => n + (of(one) ?? 0), 0);
-    // What only may be told is one page at most, and no page at all is right too.
+    // What may be told, but need not be, is one page at most.
     const permitted = own.length === 0 && optional.has(group) ? 1 : own.length;
     const extra =
       Math.max(0, counts.first - permitted) +

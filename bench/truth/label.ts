@@ -1,4 +1,4 @@
-// When a rule is right to fire, and the two ways to say so. In: intervals. Out: a label of a scenario.
+// When a rule is right to fire, in two forms: exactly, and with windows cut at 10 s. In: intervals. Out: a label of a scenario.
 import { atTenSeconds, type Cut, exactly, type Interval, joined } from './truth.ts';
 
 /** A rule, its label set, and when its condition is true. */
@@ -10,7 +10,7 @@ export interface Truth {
   readonly permitted: readonly Interval[];
 }
 
-/** An alert that fires is held as long as this: a shorter gap is no end. */
+/** A firing alert is held for this long: a shorter gap does not end it. */
 const HOLD_MS = 120_000;
 
 export function truth(rule: string, when: readonly Interval[], labels: Truth['labels'] = {}): Truth {
@@ -18,7 +18,7 @@ export function truth(rule: string, when: readonly Interval[], labels: Truth['la
   return { rule, labels, when: intervals, permitted: intervals };
 }
 
-/** Of rules over a window of events. */
+/** For rules over a window of events. */
 export function windowed(rule: string, holds: (cut: Cut) => readonly Interval[], labels: Truth['labels'] = {}): Truth {
   const when = holds(exactly);
   return { rule, labels, when: joined(when, HOLD_MS), permitted: joined([...when, ...holds(atTenSeconds)], HOLD_MS) };

@@ -1,5 +1,5 @@
-// The shipped rules once more, as the operators' guide says them, and naively: thresholds are written by hand, and of a rule's
-// condition its `for` is a part. In: what happened. Out: when the rule is right to fire. Those about calls: call-labels.ts.
+// The shipped rules, written a second time and naively, from the operators' guide: thresholds are typed by hand, and a rule's `for` is
+// part of its condition. In: what happened. Out: when the rule is right to fire. Those about calls are in call-labels.ts.
 import { type Truth, truth, windowed } from './label.ts';
 import type { Occurrence } from './occurrence.ts';
 import {
@@ -39,7 +39,7 @@ export function slowResponses(events: readonly Occurrence[], span: Span): Truth 
   return truth('slow-responses', lasting(when, MINUTE));
 }
 
-/** Of at least ten jobs taken in five minutes 5 % had waited for more than two minutes. */
+/** 5 % of at least ten jobs taken in five minutes had waited for more than two minutes. */
 export function queueWait(name: string) {
   return (events: readonly Occurrence[], span: Span): Truth => {
     const within = windowOf(ofEvent(events, 'queue.job').filter(({ doc }) => field(doc, 'queue.name') === name));
@@ -51,7 +51,7 @@ export function queueWait(name: string) {
   };
 }
 
-/** More than 60 of the last minute, five times and six deviations more than the minutes of the hour before. */
+/** More than 60 in the last minute, and five times and six deviations more than in the minutes of the hour before. */
 export function accessDeniedSpike(events: readonly Occurrence[], span: Span): Truth {
   const within = windowOf(events.filter((event) => [401, 403].includes(httpStatus(event))));
   const when = whileTrue(span, (ms) => {
@@ -91,7 +91,7 @@ function gaugeTruth(
   };
 }
 
-/** All hosts report the same queue; of everything else each process has its own. */
+/** All hosts report the same queue; everything else is reported per process. */
 function seriesOf(scope: { label: string } | undefined): (event: Occurrence) => string {
   return ({ host, doc }) => (scope?.label === 'queue.name' ? '' : `${host}/${doc.pid}`);
 }

@@ -1,4 +1,4 @@
-// `npm run bench:truth`: does logpipe tell what is wrong, soon, once, and nothing else? Generated, labelled scenarios go through
+// `npm run bench:truth`: does logpipe report what is wrong, soon, once, and nothing else? Generated, labelled scenarios go through
 // the real stages on a clock of their own. Needs no server. Exit status 0 whatever the outcome: it measures, tests judge.
 import { Command, CommanderError } from 'commander';
 import { LogpipeError } from '../../src/core/errors.ts';

@@ -1,4 +1,4 @@
-// One event as it happened. In: a moment, the process it happened in, what the application logs of it. Plain data.
+// One event as it happened: the moment, the process it happened in, and what the application logs about it. Plain data.
 import type { Process } from './fleet.ts';
 
 /** One event as it truly happened. What logpipe gets of it may be wrong in its time, late, or there twice. */

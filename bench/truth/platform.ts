@@ -1,6 +1,6 @@
 // A calling platform that logs: calls, requests, queues, pools, processes and hosts over a span of time. In: how it behaves at
-// each moment. Out: what happened, by a right clock. Guarantee: the same seed and behaviour give the same log; what a
-// behaviour does not change is as in health.
+// each moment. Out: what happened, by a correct clock. Guarantee: the same seed and behaviour give the same log; what a behaviour does
+// not change is as in a healthy platform.
 import { type Behaviour, HEALTH, POOL_SIZE, QUEUES } from './behaviour.ts';
 import { createFleet, type Fleet, type Process } from './fleet.ts';
 import { type Occurrence, occurrence } from './occurrence.ts';
@@ -15,7 +15,7 @@ export interface PlatformOptions {
   readonly behaviour?: Partial<Behaviour>;
 }
 
-/** Windows are empty in the beginning: what chance makes of the first twenty calls is no matter of the scenario. */
+/** Windows are empty in the beginning, and chance decides the first twenty calls, which is not what a scenario is about. */
 const CALM_MS = 300_000;
 const STATS_MS = 15_000;
 const HEAP_LIMIT = 2_048 * 2 ** 20;
@@ -115,7 +115,7 @@ function line(random: Random): object {
   ]);
 }
 
-/** What processes, hosts and queues say of themselves every 15 s. */
+/** What processes, hosts and queues report about themselves every 15 s. */
 function statistics({ random, fromMs, toMs }: PlatformOptions, fleet: Fleet, behaviour: Behaviour): Occurrence[] {
   const list: Occurrence[] = [];
   const own = random.fork('statistics');
@@ -138,7 +138,7 @@ function statistics({ random, fromMs, toMs }: PlatformOptions, fleet: Fleet, beh
         message: 'Process statistics',
         process: {
           heapUsedBytes: used,
-          // V8 takes memory when it needs it: nearly all of what it took is in use, in health too.
+          // V8 takes memory only when it needs it, so nearly all of it is in use even in a healthy process.
           heapTotalBytes: Math.round(used / own.between(0.93, 0.975)),
           heapLimitBytes: HEAP_LIMIT,
           rssBytes: Math.round(used * 1.4),

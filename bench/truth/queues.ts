@@ -1,5 +1,5 @@
 // A job queue as Bull keeps it: one number of waiting jobs for all hosts. In: how many jobs come and are done at each moment.
-// Out: a queue.job per job taken, and what queue.stats says.
+// Out: a queue.job for each job taken, and what queue.stats reports.
 import type { Behaviour } from './behaviour.ts';
 import type { Fleet } from './fleet.ts';
 import { type Occurrence, occurrence } from './occurrence.ts';
@@ -30,7 +30,7 @@ export function simulateQueue(name: string, options: QueueOptions): SimulatedQue
   for (let ms = fromMs; ms < toMs; ms += 1_000) {
     const running = fleet.at(ms);
     const coming = random.poisson(behaviour.jobsPerSecond(ms, name));
-    // The platform gives itself its jobs: when it stands still, none come.
+    // The platform creates its own jobs, so none come when it stands still.
     for (let n = running.length === 0 ? 0 : coming; n > 0; n--) came.push(ms);
     const capacity = running.length === 0 ? 0 : random.poisson(behaviour.jobsDonePerSecond(ms, name));
     if (

@@ -1,5 +1,5 @@
-// Chance that repeats itself. In: a seed and a name. Out: numbers. Guarantee: the same seed and name give the same numbers, and
-// streams of different names do not disturb each other: what is added to a scenario leaves the rest of it as it was.
+// Repeatable randomness. In: a seed and a name. Out: numbers. Guarantee: the same seed and name give the same numbers, and streams of
+// different names do not affect each other, so that an addition to a scenario leaves the rest of it as it was.
 
 export interface Random {
   /** In [0, 1). */
@@ -9,9 +9,9 @@ export interface Random {
   pick<T>(list: readonly T[]): T;
   /** `items` with weights that need not add up to anything. */
   weighted<T>(items: readonly (readonly [T, number])[]): T;
-  /** How many of events that come on average `mean` times come now. */
+  /** How often something happens now that happens `mean` times on average. */
   poisson(mean: number): number;
-  /** Skewed to the right, as durations are; half of the values lie above `median`. */
+  /** Skewed to the right, like durations; half of the values are above `median`. */
   logNormal(median: number, sigma: number): number;
   /** A canonical ULID of that time. */
   eventId(ms: number): string;

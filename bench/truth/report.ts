@@ -57,7 +57,7 @@ export function toReport(results: readonly ScenarioResult[], seed: number): Trut
   };
 }
 
-/** For people. What is not as it should be stands below its scenario. */
+/** For people. Anything wrong is listed below its scenario. */
 export function toTable(report: TruthReport): string {
   const rows = [['scenario', 'expected', 'missed', 'false', 'detected after s', 'pages per incident', 'and']];
   const notes: string[][] = [[]];

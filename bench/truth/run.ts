@@ -28,7 +28,7 @@ const PARSE = { maxRecordBytes: 5_000_000, maxAheadMs: 600_000, maxBehindMs: 2_5
 const NEAR_MS = 90_000;
 const WATCHED_MS = 7 * 86_400_000;
 
-/** The shipped configuration, not what lies in the folder this is called from. */
+/** The shipped configuration, not that of the current folder. */
 export function shipped(): Shipment {
   const file = (name: string) => join(packageRoot(), 'config', name);
   const measures = loadMeasures({ env: {}, file: file('measures.yml') });
@@ -70,7 +70,7 @@ export function simulateStaged(staged: Staged, { measures, rules }: Shipment): P
   });
 }
 
-/** Every second where something begins; else every seven seconds, which meets every phase of a 10 s bucket and costs a seventh. */
+/** Every second when something begins; else every seven seconds, which meets every phase of a 10 s bucket at a seventh of the cost. */
 function pace({ must, may = [] }: Staged): (nowMs: number) => number {
   const truths = [...must, ...may].flatMap((truth) => (typeof truth === 'string' ? [] : truth.permitted));
   return (nowMs) => (truths.some(({ fromMs }) => Math.abs(nowMs - fromMs) <= NEAR_MS) ? 1_000 : 7_000);

@@ -13,7 +13,7 @@ export interface TrueIncident {
   readonly group: string;
   /** It becomes more urgent: the page is repeated at the higher priority. Default 0. */
   readonly escalations?: number;
-  /** It ends, is told to have ended, and begins again inside the cooldown: the same incident is told once more. Default 0. */
+  /** It ends, its end is told, and it begins again within the cooldown: the same incident is told once more. Default 0. */
   readonly reopenings?: number;
 }
 
@@ -21,12 +21,12 @@ export interface Staged {
   readonly fromMs: number;
   readonly toMs: number;
   readonly records: readonly SimulatedRecord[];
-  /** What really happened: error messages in it are known of old, except those of `unknown`. */
+  /** What really happened. Its error messages have been seen before, except those of `unknown`. */
   readonly occurrences: readonly Occurrence[];
   readonly unknown?: RegExp;
   /** For how long the platform was watched before. Default: a week, so that the usual errors are known. */
   readonly watchedMs?: number;
-  /** Must be told from each of their intervals' beginnings on. */
+  /** Must be told from the beginning of each of their intervals. */
   readonly must: readonly Truth[];
   /** May be told as well: a rule at any time, or while it is true. Nothing else may. */
   readonly may?: readonly (Truth | string)[];
@@ -51,7 +51,7 @@ export interface StageOptions {
   readonly minutes: number;
   readonly fleet?: Fleet;
   readonly behaviour?: Partial<Behaviour>;
-  /** What happens beside it. */
+  /** What else happens. */
   readonly more?: readonly Occurrence[];
   readonly shipping?: Omit<ShippingOptions, 'random'>;
 }
@@ -83,7 +83,7 @@ export function during<T>(start: string, from: number, to: number, inside: T, ou
   return (ms) => (ms >= fromMs + from * MINUTE && ms < fromMs + to * MINUTE ? inside : outside);
 }
 
-/** From `before` to `after`, straight, between two minutes after `start`. */
+/** Goes linearly from `before` to `after` between two minutes after `start`. */
 export function ramp(start: string, from: number, to: number, before: number, after: number): (ms: number) => number {
   const fromMs = Date.parse(start);
   return (ms) => {

@@ -1,10 +1,10 @@
 // From what happened to the records of the log topic. In: occurrences. Out: records with the broker's time, partition and event id,
-// in order of arrival. Wrong clocks, slow shipping and repeated sends are made here; what truly happened stays beside them.
+// in order of arrival. Wrong clocks, slow shipping and repeated sends are added here; each record keeps what truly happened.
 import type { SimulatedRecord } from '../../src/replay/simulate.ts';
 import type { Occurrence } from './occurrence.ts';
 import type { Random } from './random.ts';
 
-/** A record of the log, with what it tells of; several may tell of the same. */
+/** A record of the log, with the occurrence it is about; several may be about the same one. */
 export interface Shipped extends SimulatedRecord {
   readonly eventId: string;
   readonly of: Occurrence;
@@ -14,7 +14,7 @@ export interface ShippingOptions {
   readonly random: Random;
   /** How far a host's clock is ahead, ms. */
   readonly clockAheadMs?: (host: string) => number;
-  /** What the way to the broker takes beyond the usual, ms. */
+  /** How much longer than usual it takes to the broker, ms. */
   readonly delayMs?: (occurrence: Occurrence) => number;
 }
 
@@ -33,7 +33,7 @@ export function ship(occurrences: readonly Occurrence[], options: ShippingOption
       const waitMs = delayMs(of);
       return {
         arrivalMs: Math.ceil(trueMs + wayMs + waitMs),
-        // As the transport does: nothing about what it kept for long.
+        // Like the transport, which does not give the time of sending for what it kept for long.
         ...(waitMs > MAX_WAIT_MS ? {} : { sentMs: Math.floor(trueMs + waitMs + clockAheadMs(host)) }),
         partition: partitionOf(of, random),
         value: Buffer.from(JSON.stringify({ timestamp, ...doc })),

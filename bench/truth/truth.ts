@@ -1,8 +1,8 @@
-// When something was really so. In: what happened, by a right clock. Out: intervals of time. Guarantee: nothing of logpipe is asked;
-// every second the plain definition is looked at over the plain events, without buckets, sketches or partitions.
+// When a condition was really true. In: what happened, by a correct clock. Out: intervals of time. Guarantee: independent of logpipe:
+// every second the plain definition is applied to the plain events, without buckets, sketches or partitions.
 import type { Occurrence } from './occurrence.ts';
 
-/** [fromMs, toMs). `fromMs` is the last second at which it was not yet so, so that nothing is told to be faster than it is. */
+/** [fromMs, toMs). `fromMs` is the last second at which it was not yet true, so that no detection looks faster than it is. */
 export interface Interval {
   readonly fromMs: number;
   readonly toMs: number;
@@ -19,7 +19,7 @@ export interface Reading {
 }
 
 const SECOND = 1_000;
-/** A reading that is older says nothing any more. */
+/** An older reading no longer counts. */
 const STALE_MS = 60_000;
 
 export function whileTrue(span: Span, holds: (ms: number) => boolean): Interval[] {
@@ -36,14 +36,14 @@ export function whileTrue(span: Span, holds: (ms: number) => boolean): Interval[
   return intervals;
 }
 
-/** What of each interval is left once it has lasted for `ms`. */
+/** The rest of each interval after it has lasted for `ms`. */
 export function lasting(intervals: readonly Interval[], ms: number): Interval[] {
   return intervals
     .filter(({ fromMs, toMs }) => toMs - fromMs > ms)
     .map(({ fromMs, toMs }) => ({ fromMs: fromMs + ms, toMs }));
 }
 
-/** In order, those that overlap made one; gaps up to `gapMs` do not count. */
+/** In order, with overlapping intervals joined, and those with gaps up to `gapMs`. */
 export function joined(intervals: readonly Interval[], gapMs: number): Interval[] {
   const result: Interval[] = [];
   for (const interval of [...intervals].sort((one, other) => one.fromMs - other.fromMs)) {
@@ -55,7 +55,7 @@ export function joined(intervals: readonly Interval[], gapMs: number): Interval[
   return result;
 }
 
-/** Of events in order of time: those of (afterMs, ms]. */
+/** @param events in order of time @returns those of (afterMs, ms] */
 export function between(events: readonly Occurrence[]): (afterMs: number, ms: number) => readonly Occurrence[] {
   const firstAfter = (ms: number) => {
     let [low, high] = [0, events.length];
@@ -69,7 +69,7 @@ export function between(events: readonly Occurrence[]): (afterMs: number, ms: nu
   return (afterMs, ms) => events.slice(firstAfter(afterMs), firstAfter(ms));
 }
 
-/** Of events in order of time: those of (ms - windowMs, ms]. */
+/** @param events in order of time @returns those of (ms - windowMs, ms] */
 export function windowOf(events: readonly Occurrence[]): (ms: number, windowMs: number) => readonly Occurrence[] {
   const within = between(events);
   return (ms, windowMs) => within(ms - windowMs, ms);
@@ -105,7 +105,7 @@ export interface Share {
   readonly holds: (share: number) => boolean;
 }
 
-/** While the share of `part` among the events of the window, if there are enough of them, is as `holds` says. */
+/** While `holds` is true of the share of `part` among the events of the window, if there are enough of them. */
 export function shareOf(events: readonly Occurrence[], span: Span, share: Share, cut: Cut): Interval[] {
   const { windowMs, minEvents, part, holds } = share;
   const within = between(events);
@@ -133,7 +133,7 @@ export function readings(
   return series;
 }
 
-/** While the newest reading of any of the series, unless it is stale, is as `holds` says. */
+/** While `holds` is true of the newest reading of any series, unless it is stale. */
 export function anyNewest(
   series: Iterable<readonly Reading[]>,
   span: Span,
@@ -148,7 +148,7 @@ export function anyNewest(
     };
   });
   return whileTrue(span, (ms) => {
-    // All of them, because each remembers how far it has come.
+    // Calls all of them, because each remembers how far it has come.
     const values = newest.map((at) => at(ms));
     return values.some((value) => value !== undefined && holds(value));
   });

@@ -9,7 +9,7 @@ const example = join(root, 'dist/examples/calling-platform/main.js');
 
 const shared = {
   cwd: env.LOGPIPE_CWD || root,
-  // Nothing is to be learned from the git folder at each start.
+  // PM2 need not read the git folder at each start.
   vizion: false,
   autorestart: true,
   exp_backoff_restart_delay: 200,

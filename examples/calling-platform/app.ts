@@ -37,7 +37,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
   const app = new Hono<Env>();
 
   app.use(async (c, next) => {
-    // A scraper is no visitor: it would look like traffic on the quietest night.
+    // A scraper is not a visitor: it would look like traffic on the quietest night.
     if (c.req.path === '/metrics') return next();
     const begin = clock.now();
     c.set('requestId', c.req.header('x-request-id') ?? `req-${random.hex(16)}`);
@@ -50,7 +50,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
       traceId: c.get('traceId'),
       http: {
         method: c.req.method,
-        // What no route answers is one series, whatever was asked for.
+        // Requests that no route answers are one series, whatever they asked for.
         route: route.endsWith('*') ? 'none' : route,
         status: c.res.status,
         durationMs: Math.round((clock.now() - begin) * 1000) / 1000,
@@ -128,7 +128,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
   app.onError((error, c) => {
     const status = error instanceof PlatformError ? error.httpStatus : 500;
     const ids = { requestId: c.get('requestId'), traceId: c.get('traceId') };
-    // A provider's failure has been logged with its call.
+    // A provider's failure has already been logged with its call.
     if (status === 500) log.error(`Request failed: ${error.message}`, { ...ids, error });
     return c.json({ success: false, message: 'the request could not be served' }, status as 500 | 503 | 504);
   });
@@ -136,7 +136,7 @@ export function createApp(deps: AppDeps): Hono<Env> {
   return app;
 }
 
-/** The body as an object; undefined when it is none. */
+/** The body as an object; undefined when it is not one. */
 async function jsonBody(request: { json(): Promise<unknown> }): Promise<Record<string, unknown> | undefined> {
   const body = await request.json().catch(() => undefined);
   return typeof body === 'object' && body !== null ? (body as Record<string, unknown>) : undefined;

@@ -26,7 +26,7 @@ export interface Call extends CallFacts {
 export interface Calls {
   /** Gives the order a call id; nothing has happened yet. */
   create(order: CallOrder): Call;
-  /** Begins the call, unless all was closed. Throws the provider's error when it refuses at once; `call.ended` has been logged then. */
+  /** Begins the call, unless the platform was closed. Throws the provider's error when it refuses at once; `call.ended` is logged by then. */
   begin(call: Call): void;
   get(id: string): Call | undefined;
   active(): number;
@@ -37,7 +37,7 @@ export interface Calls {
 export interface CallsOptions {
   /** How many times faster than life calls are played; 60 makes a call of three minutes last three seconds. */
   speed: number;
-  /** Calls that can still be asked for, beside those running. */
+  /** How many calls can still be asked for after they have ended. */
   keep: number;
   /** A call that ended without reaching anybody; may be tried again. */
   onMissed(call: Call): void;
@@ -136,7 +136,7 @@ function what(call: Call): object {
   return { direction: call.direction, provider: call.provider, attempt: call.attempt };
 }
 
-/** From the numbers set aside for fiction: nobody answers there. */
+/** From the numbers reserved for fiction: nobody answers there. */
 function phoneNumber(random: Random): string {
   const digits = (from: number, to: number) => String(Math.floor(random.between(from, to)));
   return `+1 ${digits(201, 990)} 555 01${digits(10, 100)}`;

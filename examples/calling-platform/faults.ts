@@ -3,7 +3,7 @@
 
 export class PlatformError extends Error {
   readonly code: string;
-  /** What an HTTP request that runs into it is answered with. */
+  /** Status of the answer to an HTTP request that runs into it. */
   readonly httpStatus: number;
 
   constructor(name: string, code: string, message: string, options: { httpStatus?: number; cause?: unknown } = {}) {

@@ -1,4 +1,4 @@
-// What the platform's parts need of a logger: a Winston logger is one.
+// What the platform's parts need of a logger; a Winston logger fits.
 
 export interface AppLog {
   error(message: string, meta?: object): void;

@@ -1,5 +1,5 @@
 // The platform's logger: to Kafka and a file with logpipe's transport, or, without Kafka, plain Winston to a file.
-// Counts what the platform logs where it logs it, so that a loss anywhere behind shows.
+// Counts what the platform logs where it logs it, so that a loss anywhere after that shows.
 import { once } from 'node:events';
 import winston from 'winston';
 import { sleep } from '../../src/core/clock.ts';
@@ -7,7 +7,7 @@ import { createLogger, type KafkaTransport } from '../../src/ship/index.ts';
 import type { AppLog } from './log.ts';
 
 export interface PlatformLoggerOptions {
-  /** Absent: the file alone. */
+  /** Absent: only the file. */
   brokers?: readonly string[];
   topic: string;
   logFile: string;

@@ -33,7 +33,7 @@ interface Flags {
 const REPORT_EVERY_MS = 250;
 const INCIDENT_SECONDS = 300;
 const MAX_OPEN_REQUESTS = 256;
-/** Of the figures for PM2: response times of a minute, errors of five as the alerts have them. */
+/** Windows of the figures for PM2: response times of a minute, errors of five minutes as in the alerts. */
 const RESPONSE_MS = 60_000;
 const ERRORS_MS = 300_000;
 
@@ -91,7 +91,7 @@ async function run(flags: Flags): Promise<void> {
   const report = (line: AppReport) => {
     if (flags.report) process.stdout.write(`${JSON.stringify(line)}\n`);
   };
-  // Whoever read the reports may be gone; the platform is not ended by that.
+  // Whoever read the reports may be gone, which must not end the platform.
   process.stdout.on('error', () => undefined);
   const stop = stopRequested(flags.exitWithParent);
   const server = await listen(platform, flags.port);
@@ -99,7 +99,7 @@ async function run(flags: Flags): Promise<void> {
   const { log, metrics, stats } = platform;
   log.info(`Calling platform listens on ${url}`);
   report({ type: 'listening', url });
-  // PM2 with `wait_ready` takes the old process away only now.
+  // Only now does PM2 with `wait_ready` end the old process.
   process.send?.('ready');
 
   collectDefaultMetrics({ register: metrics.registry });

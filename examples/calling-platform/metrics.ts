@@ -1,5 +1,5 @@
 // The platform's own `/metrics`, with the names that logpipe gives the same measures under `/metrics/platform`
-// (config/measures.yml). In: the events the platform logs, and its parts for what is true at present. Out: a registry.
+// (config/measures.yml). In: the events the platform logs, and its parts, for present values. Out: a registry.
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { LoggedEvent, StatsSources } from './stats.ts';
 
@@ -21,7 +21,7 @@ export function createPlatformMetrics(sources: StatsSources & { activeCalls: () 
     new Counter<L>({ name, help, labelNames, registers });
   const histogram = <L extends string>(name: string, help: string, labelNames: L[], buckets: number[]) =>
     new Histogram<L>({ name, help, labelNames, buckets, registers });
-  /** Read when scraped: no value is older than the scrape. */
+  /** Read at each scrape, so that no value is older than the scrape. */
   const reading = <L extends string>(name: string, help: string, labelNames: L[], read: (gauge: Gauge<L>) => void) =>
     new Gauge<L>({
       name,
@@ -75,7 +75,7 @@ export function createPlatformMetrics(sources: StatsSources & { activeCalls: () 
   reading('db_pool_size', 'Database connections there can be.', ['system'], (gauge) => {
     for (const { system, size } of sources.pools()) gauge.set({ system }, size);
   });
-  // Without labels a gauge would say 0 before anything was measured.
+  // A gauge without labels would show 0 before anything was measured.
   let connections: number | undefined;
   reading('node_active_connections', 'Open connections of this host.', [], (gauge) => {
     if (connections === undefined) gauge.remove();

@@ -17,7 +17,7 @@ export interface CallFacts {
 
 export interface Outcome {
   status: FinalStatus;
-  /** Length of the call as its caller lived it, milliseconds. */
+  /** Length of the call as its caller experienced it, milliseconds. */
   durationMs: number;
   /** Why it failed; set exactly when `status` is failed. */
   error?: PlatformError;

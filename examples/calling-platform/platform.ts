@@ -13,7 +13,7 @@ import { createPlatformStats, type PlatformStats } from './stats.ts';
 
 export interface PlatformOptions {
   seed: number;
-  /** How many times faster than life calls are played. */
+  /** How many times faster than in real life calls are played. */
   callSpeed: number;
   /** Time between two `queue.stats`, `db.pool` and `platform.stats`, milliseconds. */
   statsEveryMs: number;
@@ -36,7 +36,7 @@ const QUEUE_LIMIT = 20_000;
 const MAX_ATTEMPTS = 3;
 /** Share of missed calls that are tried again. */
 const RETRY_SHARE = 0.8;
-/** A missed call is tried again after this long in life, milliseconds. */
+/** A missed call is tried again after this much real-life time, milliseconds. */
 const RETRY_AFTER_MS = 120_000;
 
 export function createPlatform(options: PlatformOptions, deps: { clock: Clock; log: AppLog }): Platform {
@@ -115,7 +115,7 @@ export function createPlatform(options: PlatformOptions, deps: { clock: Clock; l
   };
 }
 
-/** One vocabulary: what the metrics and statistics count is what is logged. */
+/** Counts events where they are logged, so that metrics and statistics count what is logged. */
 function countedLog(log: AppLog, count: (level: string, event: MeteredEvent) => void): AppLog {
   const counted = (level: keyof AppLog) => (message: string, meta?: object) => {
     count(level, meta ?? {});

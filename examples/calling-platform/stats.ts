@@ -1,6 +1,6 @@
-// What `GET /api/v1/stats` says: this process's calls over a window, and its queues and pools at present. In: the events the
-// platform logs. Out: the shape that logpipe answers with too (src/ops/stats.ts), from the same definitions.
-// Guarantee: what is not known is null, never 0; memory is bounded by a day of 10 s buckets.
+// What `GET /api/v1/stats` answers: this process's calls over a window, and its queues and pools now. In: the events the
+// platform logs. Out: the same shape as logpipe's answer (src/ops/stats.ts), from the same definitions.
+// Guarantee: an unknown value is null, never 0; memory is bounded by a day of 10 s buckets.
 import { STATS_WINDOWS, type Stats, type StatsWindow } from '../../src/ops/stats.ts';
 
 export interface LoggedEvent {
@@ -86,7 +86,7 @@ export function createPlatformStats(sources: StatsSources): PlatformStats {
     },
     of(window, nowMs) {
       const sums = sum(STATS_WINDOWS[window], nowMs);
-      // Before the first call has ended nothing is known of calls; afterwards a quiet window has none.
+      // Before the first call has ended, nothing is known about calls; afterwards a quiet window has none.
       const known = (value: number) => (anyCalls ? value : null);
       const calls = sums.inbound + sums.outbound;
       return {

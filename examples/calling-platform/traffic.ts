@@ -9,7 +9,7 @@ export interface TrafficOptions {
   url: string;
   /** Events per second that the platform should log. */
   rate: number;
-  /** Requests under way at the same time; what would exceed them is not sent. */
+  /** At most this many requests at a time; further ones are not sent. */
   maxOpen: number;
 }
 
@@ -20,9 +20,9 @@ export interface Traffic {
 }
 
 const TICK_MS = 50;
-/** Events that one request brings about sooner or later, until it has been measured. */
+/** How many events one request causes sooner or later, until that has been measured. */
 const FIRST_GUESS = 3;
-/** A pause of the process is not made up for by a storm of requests. */
+/** After a pause of the process, no more than this is caught up on. */
 const MAX_BURST_SECONDS = 0.5;
 
 export function createTraffic(
@@ -50,7 +50,7 @@ export function createTraffic(
     for (; credit >= 1; credit--) if (open < options.maxOpen) send();
     cancel = clock.after(TICK_MS, tick);
   };
-  /** Measured over the whole run and held between sane bounds, since calls end seconds after their request. */
+  /** Measured over the whole run and kept within sane bounds, because calls end seconds after their request. */
   const eventsPerRequest = () => {
     const weight = 500;
     const measured = (deps.logged() - atStart + FIRST_GUESS * weight) / (sent + weight);
@@ -88,7 +88,7 @@ export function createTraffic(
       });
     });
     outgoing.once('close', closed);
-    // A refused connection is the platform's affair, not the visitor's.
+    // A refused connection is the platform's problem, not the visitor's.
     outgoing.once('error', () => undefined);
     outgoing.end(body);
   };

@@ -12,14 +12,14 @@ import { DATASOURCE, type Panel } from './panels.ts';
 export const GRID_COLUMNS = 24;
 
 /**
- * The version of the format. Lower than what the library writes for the newest Grafana: each Grafana raises what is older
- * by itself and need not take what is newer.
+ * The version of the format, lower than what the library writes for the newest Grafana: every Grafana upgrades an older format
+ * by itself, but may refuse a newer one.
  */
 const SCHEMA_VERSION = 39;
 
 export interface Row {
   readonly title: string;
-  /** Of all its panels, in grid cells. */
+  /** Height of all its panels, in grid cells. */
   readonly height: number;
   /** Side by side; a new line begins where the next one does not fit. */
   readonly panels: readonly Panel[];

@@ -42,7 +42,7 @@ export interface PanelOptions {
   readonly queries: readonly Query[];
   /** Grafana's name of a unit. */
   readonly unit: string;
-  /** From where on a value is yellow and red: above these, or below them where the second is smaller. */
+  /** A value is yellow or red above these, or below them if the second is smaller. */
   readonly warnAt?: readonly [yellow: number, red: number];
   /** 1 for a ratio. */
   readonly max?: number;

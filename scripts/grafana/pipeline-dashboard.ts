@@ -1,5 +1,5 @@
-// The pipeline itself: what logpipe says under /metrics, in the order data flows. A counter with labels appears with its first
-// event; where nothing having happened is the good news, the panel shows 0 instead of no data.
+// The pipeline itself: what logpipe reports under /metrics, in the order data flows. A counter with labels appears with its first
+// event; where no event is good news, the panel shows 0 instead of no data.
 import type { Dashboard } from '@grafana/grafana-foundation-sdk/dashboard';
 import {
   BytesIEC,

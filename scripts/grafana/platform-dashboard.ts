@@ -1,4 +1,4 @@
-// The platform on one page: the four rows of the operators' guide. Limits of colour are its targets and alert thresholds.
+// The platform on one page: the four rows of the operators' guide. Colours change at its targets and alert thresholds.
 import type { Dashboard } from '@grafana/grafana-foundation-sdk/dashboard';
 import {
   BytesIEC,
@@ -12,7 +12,7 @@ import {
 import { dashboardOf } from './dashboard.ts';
 import { gauge, lines, pie, stat, table } from './panels.ts';
 
-/** File systems that are none of a disk. */
+/** Excludes file systems that are not on a disk. */
 const DISK = 'fstype!~"tmpfs|ramfs|squashfs|overlay"';
 const NETWORK = 'device!="lo"';
 

@@ -1,8 +1,8 @@
 // The alerter on Kafka, and one term of the alert state. In: membership, the counts topic, the alerts topic. Out: one term after the other,
-// each from its records to ticking: evaluations, decisions, messages.
-// Guarantee: who leads evaluates, decides and notifies; everybody else stands by, and follows the counts as who decides does, so that a
-// take-over need not read them again. One term at a time in this process, begun only after the former leader was fenced off; when it is
-// lost nothing more is decided or sent from it. Kafka gone for long is told directly (blindness.ts), because nothing else can be.
+// each from reading its records to evaluations, decisions and messages.
+// Guarantee: only the leader evaluates, decides and notifies; the others stand by and follow the counts like the leader, so that a
+// take-over need not read them again. This process has one term at a time, begun only after the former leader was fenced off; once it is
+// lost, nothing more is decided or sent. When Kafka is gone for long, blindness.ts says so directly, because nothing else can.
 import { backoffMs, type Clock, deferred, isWorthSaying, SET_BACK_MS, sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -38,16 +38,16 @@ const RELEASE_MS = 5_000;
 
 export interface Alerter {
   start(): void;
-  /** Rejects when the membership cannot be kept for a reason that does not pass. */
+  /** Rejects when the membership is lost for good. */
   readonly ended: Promise<void>;
-  /** The present term, when it has begun to evaluate. */
+  /** The present term, once it has begun to evaluate. */
   term(): Term | undefined;
-  /** Of every term from now on. @returns as Term.changeRules */
+  /** For the present term and later ones. @returns as Term.changeRules */
   changeRules(rules: Rules): string | undefined;
   status(): { readonly ready: boolean; readonly detail: string };
-  /** Why alerts cannot be decided although it is this instance's turn; undefined when they can, or it is not. */
+  /** Why alerts cannot be decided although this instance leads; undefined when they can, or it does not lead. */
   trouble(): string | undefined;
-  /** False when something under way could not be recorded in time; the next leader settles it. */
+  /** False when something under way could not be recorded in time: the next leader settles it. */
   stop(timeoutMs: number): Promise<boolean>;
 }
 
@@ -64,11 +64,11 @@ export interface AlerterDeps extends TermParts {
   readonly log: Log;
 }
 
-/** What was counted, followed whoever decides. */
+/** The counts, followed whether this instance leads or stands by. */
 interface Warm {
   readonly windows: CountedWindows;
   readonly reader: CountsReader;
-  /** The time it was when it began, less the monotonic clock. */
+  /** The wall clock less the monotonic clock, when it began. */
   readonly assumedMs: number;
 }
 
@@ -89,7 +89,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
   let turns: Promise<void> = Promise.resolve();
   let cancelLook = () => {};
 
-  /** Rejects when there is a state that this version must not touch: the process ends, and its membership with it. */
+  /** Rejects when the alert state is one that this version must not touch: the process ends, and with it the membership. */
   const refused = deferred();
 
   const leadership = deps.createLeadership({
@@ -104,7 +104,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
       standby = false;
       trouble = undefined;
       const mine = current;
-      // At once, for the take-over may be what it waits for; the next term begins behind it.
+      // At once, because the take-over may wait for it; the next term begins after it.
       if (mine !== undefined) turns = Promise.all([turns, mine.release(RELEASE_MS)]).then(() => {});
     },
     onStandby() {
@@ -121,12 +121,12 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
   });
   const stores = deps.createStores(() => leadership.assured());
 
-  /** Opens the store until it is open or somebody else's turn; a lost store of a term that goes on is opened again. */
+  /** Tries until the store is open or this instance no longer leads; a store that is lost during a term is opened again. */
   async function takeOver(epoch: number): Promise<void> {
     for (let failures = 0; leadership.epoch() === epoch && !stopping.signal.aborted; ) {
       try {
         const store = await stores.open();
-        // Lost meanwhile: whoever has it now has fenced this store off, and a second term must not begin beside its own.
+        // The lead was lost meanwhile: the new leader has fenced this store off, and no second term must begin beside its own.
         if (leadership.epoch() !== epoch || stopping.signal.aborted) return await store.close();
         trouble = undefined;
         await begin(store, epoch);
@@ -144,7 +144,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
     }
   }
 
-  /** From now on counts are read, and go to the term where there is one. */
+  /** Begins to read the counts; they go to the present term, if there is one. */
   function warmUp(nowMs: number, records: ReadonlyMap<StateKey, object>): Warm {
     const coveredFromMs = countsFrom(nowMs, deps.reachMs(), records);
     const windows = deps.createWindows(coveredFromMs, hoursOf(records));
@@ -171,7 +171,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
 
   async function begin(store: AlertStore, epoch: number): Promise<void> {
     const nowMs = createBrokersClock(clock, store.dated).now();
-    // This host's clock was ahead of the brokers' by that much: what it should have read is missing.
+    // This host's clock was far ahead of the brokers', so reading began too late.
     const former = warm;
     if (former === undefined || former.assumedMs - (nowMs - clock.monotonicMs()) > SET_BACK_MS) {
       warm = warmUp(nowMs, store.initial);
@@ -233,7 +233,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
     },
     ended: Promise.race([leadership.ended, refused.promise]),
     term: () => evaluating,
-    // One that has not begun to evaluate has its records already.
+    // `current`, not `evaluating`: a term that has not begun to evaluate must follow the change too.
     changeRules: (rules) =>
       current === undefined ? warm?.windows.changeRules(rules) : current.term.changeRules(rules),
     trouble: () => trouble ?? evaluating?.trouble(),
@@ -259,10 +259,10 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
   };
 }
 
-// ---- one term: the same with Kafka and in the embedded mode ----
+// ---- one term: the same with Kafka and in embedded mode ----
 // An evaluation is decided and durable before the next one begins.
 
-/** Progress older than this is none. */
+/** Older progress does not count. */
 const YOUNG_MS = 30_000;
 
 interface TermOptions {
@@ -272,45 +272,45 @@ interface TermOptions {
 }
 
 export interface TermDeps {
-  /** For those same rules. They may know of counts already, and live on when the term is over. */
+  /** For the same rules. They may hold counts already, and they outlive the term. */
   readonly windows: CountedWindows;
   readonly store: AlertStore;
-  /** Results no commit has taken yet; the same map for every term of this process. */
+  /** Results that no commit has taken yet; the same map for every term of this process. */
   readonly results: Map<string, OutboxResult>;
   readonly channels: ReadonlyMap<ChannelName, Channel>;
-  /** Where transitions are indexed; absent: nowhere. */
+  /** Where transitions are indexed; undefined: nowhere. */
   readonly history: { readonly send: SendBulk; readonly prepare: () => Promise<unknown> } | undefined;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
   readonly masker: Masker;
   readonly onLost: (error: LostTermError) => void;
-  /** An evaluation was decided and is durable. `complete`: the counts of every partition in it are younger than 30 s. */
+  /** An evaluation was decided and is durable. `complete`: its counts of every partition are younger than 30 s. */
   readonly onTick: (complete: boolean) => void;
 }
 
-/** What every term of this process is made of, wherever its counts and its state are. */
+/** What every term of this process needs, wherever its counts and its state are kept. */
 export interface TermParts {
   readonly createWindows: (coveredFromMs: number, hours: readonly HourRecord[]) => CountedWindows;
   readonly begin: (own: Pick<TermDeps, 'windows' | 'store' | 'results' | 'onLost'>) => Term;
-  /** The term evaluates: probes may run. The returned function ends them. */
+  /** Called when the term evaluates, so that probes may run. The returned function ends them. */
   readonly startProbes: (term: Term) => () => Promise<void>;
 }
 
 export interface Term {
-  /** @param live it was written just now, not read back */
+  /** @param live written just now, not read back */
   counts(message: CountsMessage, recordMs: number, live: boolean): void;
   gauge(measure: string, labels: Labels, value: number, atMs: number): void;
-  /** To be obeyed with the next evaluation. `done`: it has been answered, durably. */
+  /** Takes a command for the next evaluation. `done` is called when its answer is durable. */
   command(command: GivenCommand, done: () => void): void;
-  /** From the next evaluation on. @returns why that takes a restart; the rules of before hold then */
+  /** Takes effect at the next evaluation. @returns why that needs a restart; the previous rules stay in force then */
   changeRules(rules: Rules): string | undefined;
   /** The time that evaluations go by, ms: the brokers', as far as it is known. */
   now(): number;
-  /** Everything that was known before has been given: evaluation begins. */
+  /** Begins to evaluate. Everything known from before must have been given first. */
   start(): void;
   readonly windows: WindowStore;
-  /** Why nothing is decided at present; undefined when all is well. */
+  /** Why nothing can be decided now; undefined when all is well. */
   trouble(): string | undefined;
   /** Ends evaluating, then sending. True when what was under way was recorded in time. */
   stop(timeoutMs: number): Promise<boolean>;
@@ -327,7 +327,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
     history: deps.history !== undefined,
     rulesHash: hashOf(rules),
   });
-  /** Asked for each label set of a late summary: read once per evaluation, not once per question. */
+  /** Keys of firing alerts, read once per evaluation: a late summary asks for each label set. */
   let firing: ReadonlySet<string> | undefined;
   const isFiring = (ruleId: string, labels: Labels) => {
     firing ??= new Set(machine.alerts().flatMap(({ key, phase }) => (phase === 'firing' ? [key] : [])));
@@ -338,13 +338,13 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
     isFiring,
     onKnown(keys, maxKeys) {
       metrics.firstSeenUsed.set(keys / maxKeys);
-      // It never empties, so this is logged once in a term.
+      // The set never shrinks, so this is logged once per term.
       if (keys >= maxKeys) {
-        log.error('First-seen rules know as many kinds as they can hold: further new ones are not reported', { keys });
+        log.error('First-seen rules know as many kinds as they can hold: new ones are no longer reported', { keys });
       }
     },
   });
-  // The machine is to hear of one time alone: of two, an hour apart, each message would be a reminder of the one before.
+  // The machine must see only one clock: with two, an hour apart, every message would seem due for a reminder.
   const outbox = createOutbox({}, { ...deps, machine, clock: { ...clock, now: brokersClock.now } });
   const dispatcher = createDispatcher(
     {},
@@ -355,7 +355,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
   let ticking: Promise<void> = Promise.resolve();
   let stopped = false;
   let trouble: string | undefined;
-  /** Attempts in a row that could not be decided. */
+  /** Evaluations in a row that could not be decided. */
   let failures = 0;
   let commands: readonly { readonly command: GivenCommand; readonly done: () => void }[] = [];
   let format = formatChange(store.initial);
@@ -366,10 +366,10 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
     const { observations, evalMs, wallMs, records, progress, skippedMs } = evaluator.evaluate(brokersClock.now());
     metrics.evaluationSeconds.observe((performance.now() - startedMs) / 1_000);
     if (progress.lagMs !== undefined) metrics.evaluationLag.set(Math.max(0, progress.lagMs) / 1_000);
-    // An instance was cut off and told so: that is over when all that it did not see is known here.
+    // An instance that was cut off has told people: that ends when everything it did not see is known here.
     const given = commands.filter(({ command: { kind } }) => kind !== 'blind-over' || isComplete(progress));
     try {
-      // Before anything was counted rules about logpipe itself are judged by the wall clock.
+      // Before anything was counted, rules about logpipe itself are judged by the wall clock.
       const { refused, remarks } = await outbox.step({
         observations,
         evalMs: evalMs === 0 ? wallMs : evalMs,
@@ -449,7 +449,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
   };
 }
 
-/** However few events there are: of a partition without any, the counter says every half second that it has read it to its end. */
+/** True however few events there are: every half second the counter reports that it has read a quiet partition to its end. */
 function isComplete({ lagMs, partitions }: ProgressStatus): boolean {
   return lagMs !== undefined && lagMs < YOUNG_MS && partitions.every(({ stalled }) => !stalled);
 }

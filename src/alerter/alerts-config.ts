@@ -1,4 +1,4 @@
-// The `alerts` section of the configuration: which rules hold, and what watches the watcher.
+// The `alerts` section of the configuration: measures, rules and their evaluation, and what watches logpipe itself.
 /** `alerts` section, JSON Schema. */
 export const alertsSection = {
   type: 'object',
@@ -21,20 +21,20 @@ export const alertsSection = {
       minimum: 50,
       maximum: 10_000,
       default: 500,
-      description: 'How often the counter publishes its totals at most.',
+      description: 'The counter publishes its totals this often.',
     },
     tickMs: {
       type: 'integer',
       minimum: 50,
       maximum: 60_000,
       default: 250,
-      description: 'How often the rules are evaluated at most.',
+      description: 'The rules are evaluated this often.',
     },
     blindAfterMs: {
       type: 'integer',
       minimum: 1_000,
       default: 60_000,
-      description: 'Kafka gone for this long raises “Log pipeline blind”, sent directly.',
+      description: 'When Kafka is gone for this long, “Log pipeline blind” is sent directly.',
     },
     heartbeatUrl: {
       type: 'string',

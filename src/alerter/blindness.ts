@@ -1,12 +1,12 @@
-// When logpipe itself is what fails: "Log pipeline blind", the one alert that cannot go through Kafka, and the heartbeat. In: signs of
-// life of Kafka, what this process cannot write, evaluations, a regular look. Out: a P1 straight to the channels after `blindAfterMs`,
-// and its resolve when alerts are evaluated again; a call of an address of yours as long as there are evaluations.
-// Guarantee: one dedup key per environment and pipeline, whoever notifies and however often, so that a service that knows such keys
-// shows one incident; time that this process slept through is nobody's silence; who told remembers it over a restart. The end is
-// told where the beginning may have arrived, and by the instance that decides: one that stood by hands over to it whom it told.
+// When logpipe itself fails: "Log pipeline blind", the one alert that cannot go through Kafka, and the heartbeat. In: signs of life of
+// Kafka, what this process cannot write, evaluations, a check every second. Out: a P1 straight to the channels after `blindAfterMs`, and
+// its resolve when alerts are evaluated again; calls of the operator's heartbeat address as long as there are evaluations.
+// Guarantee: one dedup key per environment and pipeline, whoever notifies and however often, so that a service with dedup keys shows one
+// incident; time that this process slept through does not count as silence; an instance remembers over a restart whom it told. The end is
+// told wherever the beginning may have arrived, by the instance that decides: one that stood by hands over to it whom it told.
 //
-// Who notifies whom: every blind instance notifies PagerDuty, which knows the key. The others would show each message, so they are told by
-// the instance that decided last, and by one that stood by only two minutes later: the decider may be dead. Then there can be two.
+// Who notifies whom: every blind instance notifies PagerDuty, which has dedup keys. Other channels would show every message, so they are
+// told by the instance that decided last; one that stood by tells them two minutes later, in case the leader is dead. There may be two then.
 import { createHash } from 'node:crypto';
 import { readFileSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -23,15 +23,15 @@ import { CHANNELS } from '../notify/notify-config.ts';
 export interface BlindWatch {
   /** Kafka did something for us: confirmed the membership, took a commit, delivered totals. */
   alive(): void;
-  /** This instance decides (true), or another one does (false). While neither is known, what was last known counts. */
+  /** This instance decides (true), or another one does (false). While neither is known, the last answer counts. */
   leads(leading: boolean): void;
   /** An evaluation of this instance is durable, and the counts of every partition in it were recent. */
   evaluated(): void;
-  /** What became of a message in the end, by its entry's id. `reached`: the channel took it, or may have. */
+  /** What finally became of a message, by its entry's id. `reached`: the channel took it, or may have. */
   onResult(id: string, reached: boolean): void;
-  /** To be called every second or so. */
+  /** Call it every second or so. */
   look(): void;
-  /** True from the moment that an alert is due to its resolve. */
+  /** True from the moment the alert is due until its resolve. */
   blind(): boolean;
   /** How long Kafka has been silent while this process was awake, ms. */
   silentMs(): number;
@@ -43,9 +43,9 @@ interface BlindWatchOptions {
   readonly environment: string;
   /** Tells pipelines on the same brokers apart: the alerts topic. */
   readonly pipeline: string;
-  /** Where it is kept who was told: `noteFile(folder, …)`. */
+  /** File that keeps who was told. */
   readonly noteFile: string;
-  /** How much longer an instance waits that stood by, ms. Default 120 s. */
+  /** How much longer an instance that stood by waits, ms. Default 120 s. */
   readonly standbyWaitMs?: number;
 }
 
@@ -55,19 +55,19 @@ interface BlindWatchDeps {
   readonly awakeMs: () => number;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** Channels of a P1, configured ones only. */
+  /** The configured channels of a P1. */
   readonly channels: readonly ChannelName[];
   /** Sends without the outbox, with the usual retries. */
   readonly send: (entries: readonly MessageEntry[]) => void;
-  /** Of what was given to `send`: it need not be sent any more. */
+  /** Entries given to `send` that need not be sent any more. */
   readonly forget: (ids: readonly string[]) => void;
-  /** Tells the instance that decides whom this one told: it ends that. Rejects when it is not known to be written. */
+  /** Tells the instance that decides whom this one told, so that it sends them the end. Rejects unless that is known to be written. */
   readonly handOver?: (told: BlindTold) => Promise<void>;
-  /** Why counts cannot be written or alerts not be decided here, although Kafka answers; undefined when they can. */
+  /** Why counts cannot be written, or alerts cannot be decided, although Kafka answers; undefined when they can. */
   readonly trouble: () => string | undefined;
 }
 
-/** Whom an instance told that does not decide. */
+/** Whom an instance that does not decide has told. */
 export interface BlindTold {
   readonly incidentId: string;
   readonly environment: string;
@@ -76,10 +76,10 @@ export interface BlindTold {
   readonly channels: readonly ChannelName[];
 }
 
-/** Of them it is known that they show one incident for one key. */
+/** Channels that show one incident per dedup key. */
 const KEYED: ReadonlySet<ChannelName> = new Set(['pagerduty']);
 
-/** After a failure to hand over. */
+/** Wait before the next attempt to hand over. */
 const HAND_OVER_AGAIN_MS = 5_000;
 
 /** The same from every instance and every restart. */
@@ -103,11 +103,11 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
   const { clock, awakeMs, log, metrics } = deps;
   const incidentId = blindIncidentId(options.environment, options.pipeline);
   const before = readNote(options.noteFile);
-  /** Channels that have a message, or are about to. */
+  /** Channels that have a message, or are about to get one. */
   const notified = new Set<ChannelName>(before?.told);
-  /** Of these it is known that they took it, or may have. */
+  /** Those that took it, or may have. */
   const told = new Set<ChannelName>(before?.told);
-  /** Of these it is known that they never will. */
+  /** Those that never will. */
   const refused = new Set<ChannelName>();
   /** Messages on their way. */
   const entries = new Map<string, { readonly channel: ChannelName; readonly action: 'trigger' | 'resolve' }>();
@@ -116,12 +116,12 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
   let lastAwakeMs = awakeMs();
   let lastWallMs = clock.now();
   let troubleSinceMs: number | undefined;
-  /** When it began, wall clock; what was told before a restart stands until it is resolved. */
+  /** When it began, wall clock; what was told before a restart goes on until it is resolved. */
   let sinceMs = before?.sinceMs;
   let blindSinceMs: number | undefined;
   let handing = false;
   let handAgainMs = 0;
-  /** To hand over, in a row. */
+  /** Failures in a row to hand over. */
   let failures = 0;
   let seq = 0;
   if (before !== undefined) metrics.blind.set(1);
@@ -175,16 +175,16 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
   }
 
   function resolve(): void {
-    // Whoever refused the beginning has no use for the end.
+    // A channel that refused the trigger has no use for the resolve.
     const channels = [...notified].filter((name) => !refused.has(name));
     if (channels.length > 0) notify('resolve', channels, BLIND_ENDED);
     over(BLIND_ENDED);
   }
 
-  /** What other instances are blind to is not known here, so this one does not say that it is over. */
+  /** Other instances may still be blind, so this one does not say that it is over. */
   function handOver(hand: NonNullable<BlindWatchDeps['handOver']>): void {
     deps.forget(idsOf('trigger'));
-    const words = 'This instance reaches Kafka again; the one that evaluates the alerts tells that it is over.';
+    const words = 'This instance reaches Kafka again; the one that evaluates the alerts says when it is over.';
     if (told.size === 0) {
       over(words);
       return;
@@ -258,7 +258,7 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
       if (ends.length > 0) return;
       notified.add(channel);
       told.add(channel);
-      // Given up when it was handed over, and arrived after all: that is handed over as well.
+      // It was given up at the hand-over, but arrived after all: it has to be handed over as well.
       if (sinceMs === undefined) metrics.blind.set(1);
       sinceMs ??= clock.now();
       writeNote(options.noteFile, { sinceMs, told: [...told], led }, log);
@@ -267,7 +267,7 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
       const why = whyBlind();
       if (why !== undefined) return trigger(why);
       if (sinceMs === undefined || handing || awakeMs() < handAgainMs) return;
-      // The one that decides resolves. It does not know of an instance that was cut off alone.
+      // Only the instance that decides resolves, and it does not know of one that was cut off alone.
       if (standing && deps.handOver !== undefined) handOver(deps.handOver);
     },
     blind: () => sinceMs !== undefined,
@@ -279,11 +279,11 @@ function seconds(ms: number): number {
   return Math.round(ms / 1_000);
 }
 
-/** Keys that may be missing are no new version. Notes of before 0.2 have none. */
+/** Keys that may be missing are no new version. Older notes have none. */
 const NOTE_FORMAT = 1;
 
 /**
- * Undefined when nobody was told, or it cannot be read: then it is told once more.
+ * Undefined when nobody was told, or when it cannot be read: then people are told once more.
  * @throws LogpipeError LOGPIPE_FORMAT_NEWER
  */
 function readNote(file: string): Note | undefined {
@@ -298,7 +298,7 @@ function readNote(file: string): Note | undefined {
   }
 }
 
-/** Instances of one folder share it: what another one told stays in it. */
+/** Instances that share a folder share the note: what another one told stays in it. */
 function writeNote(file: string, note: Note, log: Log): void {
   try {
     const other = readNote(file);
@@ -321,14 +321,14 @@ function removeNote(file: string, log: Log): void {
   }
 }
 
-// ---- the heartbeat, a dead man's switch: a call of an address every minute ----
-// Whoever listens there (a monitoring service, a second logpipe) raises the alarm when the calls stop. No call when the last evaluation
-// that saw recent counts of every partition is older than half a minute, nor while this process is blind.
+// ---- the heartbeat, a dead man's switch: an address is called every minute ----
+// Whoever listens there (a monitoring service, a second logpipe) raises the alarm when the calls stop. There is no call when the last
+// evaluation with recent counts of every partition is older than half a minute, nor while this process is blind.
 
 const YOUNG_MS = 30_000;
 
 interface Heartbeat {
-  /** The evaluator has evaluated everything. */
+  /** An evaluation had recent counts of every partition. */
   ticked(): void;
   stop(): void;
 }
@@ -339,14 +339,14 @@ export function createHeartbeat(
     readonly clock: Clock;
     readonly log: Log;
     readonly call: HttpSend;
-    /** Somebody has been told, or is being told, that this process sees nothing. */
+    /** True from the moment "Log pipeline blind" is due until its resolve. */
     readonly isBlind: () => boolean;
   },
 ): Heartbeat {
   const { clock, log } = deps;
   const ending = new AbortController();
   let tickedMs = Number.NEGATIVE_INFINITY;
-  /** The last call was due while there was nothing to tell: the next sign of life is worth a call at once. */
+  /** The last call was left out: the next complete evaluation makes one at once. */
   let missed = true;
   /** Calls in a row that nobody answered. */
   let failures = 0;

@@ -1,6 +1,6 @@
-// How commands reach whoever leads: a topic, or in embedded mode a folder beside the journal. In: commands of `logpipe alerts resolve`, and
-// of instances that were cut off. Out: the same, handed to the term. Guarantee: nobody's offsets move; what is given is handed over at
-// least once, and obeyed once, because the term answers each by its id in the alert state; what is no command is said and left out.
+// How commands reach the leader: by a topic, or in embedded mode by a folder beside the journal. In: commands of `logpipe alerts resolve`,
+// and of instances that were cut off. Out: the same commands, handed to the term. Guarantee: nobody's offsets move; a command is handed
+// over at least once and obeyed once, because the term answers it by its id in the alert state; anything else is logged and left out.
 import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { backoffMs, type Clock, sleep } from '../core/clock.ts';
@@ -17,7 +17,7 @@ const FOLDER = 'commands';
 const LOOK_MS = 500;
 const MAX_BYTES = 256 * 1024;
 const MAX_ALERTS = 500;
-/** A command nobody took for so long is no longer meant. */
+/** A command that nobody has taken for this long no longer counts. */
 const KEPT_MS = 86_400_000;
 
 export type Command = GivenCommand & { readonly kind: 'resolve' | 'blind-over'; readonly commandId: string };
@@ -29,7 +29,7 @@ export interface CommandReader {
 interface CommandReaderDeps {
   readonly clock: Clock;
   readonly log: Log;
-  /** `done`: it has been answered, durably. */
+  /** `done` is to be called when its answer is durable. */
   readonly onCommand: (command: Command, done: () => void) => void;
 }
 
@@ -39,7 +39,7 @@ export function encodeCommand(command: Command): string {
   return JSON.stringify({ v: FORMAT, command });
 }
 
-/** Whoever may write to the topic can write anything. */
+/** Undefined for anything that is not a command: whoever may write to the topic can write anything. */
 export function decodeCommand(value: Buffer | null): Command | undefined {
   if (value === null || value.length > MAX_BYTES) return undefined;
   let parsed: unknown;
@@ -79,7 +79,7 @@ function isText(value: unknown, longest: number): value is string {
 
 // ---- by the commands topic ----
 
-/** @throws kafkajs's errors when it is not known to be written */
+/** @throws kafkajs's errors unless the command is known to be written */
 export async function giveToTopic(kafka: KafkaConfig, topic: string, command: Command, log: Log): Promise<void> {
   const producer = createKafka(kafka, log).producer({
     createPartitioner: defaultPartitioner,
@@ -97,7 +97,7 @@ export async function giveToTopic(kafka: KafkaConfig, topic: string, command: Co
   }
 }
 
-/** What was given within the last day, and then what comes. */
+/** Hands over the commands of the last day, and then new ones. */
 export function followTopic(kafka: KafkaConfig, topic: string, deps: CommandReaderDeps): CommandReader {
   const { clock, log, onCommand } = deps;
   const closing = new AbortController();
@@ -150,7 +150,7 @@ export function giveToFolder(journalDir: string, command: Command): void {
   writePrivateSync(join(folder, `${command.commandId}.json`), encodeCommand(command));
 }
 
-/** Looks twice a second; a file goes when its command has been answered. */
+/** Looks twice a second; a file is removed when its command has been answered. */
 export function followFolder(journalDir: string, deps: CommandReaderDeps): CommandReader {
   const { clock, log, onCommand } = deps;
   const folder = join(journalDir, FOLDER);

@@ -1,7 +1,7 @@
-// What was counted, followed and ready to be judged, by the brokers' time. In: the counts topic. Out: windows with an evaluator on top, and
-// the time that rules and messages go by. Guarantee: the same in an instance that decides and in one that stands by, so that a take-over
-// need not read the counts again; when the brokers' clock was set back it begins anew in the new time, for what was counted in the time
-// that comes again would be counted twice. What has ended in it is told as soon as a whole window of it shows so.
+// The counts, followed and ready to be judged, by the brokers' time. In: the counts topic. Out: windows with an evaluator on top, and the
+// time that rules and messages go by. Guarantee: it works the same in the leader and in an instance that stands by, so that a take-over
+// need not read the counts again. When the brokers' clock is set back, it begins anew in the new time, because what was counted in the
+// period that comes again would count twice; an alert then ends as soon as a whole window of the new time shows that it has.
 
 import type { KafkaMessage } from 'kafkajs';
 import {
@@ -33,27 +33,27 @@ export interface CountedWindowsOptions {
   readonly rules: Rules;
   /** Hourly sums beyond those the rules need, for statistics over a day. */
   readonly rollups?: readonly RollupDefinition[];
-  /** The first arrival that counts will be given of, ms: hours that end before it come from the records. */
+  /** The first arrival for which counts will be given, ms: hours that end before it come from the records. */
   readonly coveredFromMs: number;
 }
 
 export interface CountedWindows {
-  /** Another one after the brokers' clock was set back. */
+  /** Replaced when the brokers' clock is set back. */
   readonly store: WindowStore;
-  /** What it is judged by now. */
+  /** The rules in force. */
   readonly rules: Rules;
   /** @param recordMs when the message was written, by the brokers' clock */
   counts(message: CountsMessage, recordMs: number): void;
-  /** The brokers' clock was set back, which totals show by themselves; where nothing is counted somebody has to say it. */
+  /** The brokers' clock was set back. Totals show that by themselves; this is for when nothing is counted. */
   setBack(nowMs: number): void;
-  /** What is judged with from now on: of the term that begins. */
+  /** Judges with this memory, that of the term that begins, from now on. */
   remember(memory: EvaluatorDeps): void;
   tick(wallMs: number): Tick;
   /** As Evaluator.changeRules. */
   changeRules(rules: Rules): string | undefined;
 }
 
-/** @param hours that were kept, of the alert state */
+/** @param hours the sums of hours that the alert state kept */
 export function createCountedWindows(
   options: CountedWindowsOptions,
   hours: readonly HourRecord[] = [],
@@ -61,9 +61,9 @@ export function createCountedWindows(
   const { measures, rollups = [] } = options;
   let { rules } = options;
   let memory: EvaluatorDeps = {};
-  /** Of each partition, how far its totals reach and in which bucket. */
+  /** For each partition, how far its totals reach, and in which bucket. */
   const reached = new Map<string, { readonly upToOffset: number; readonly arrivalMs: number }>();
-  /** Of each partition, up to where its totals belong to a time that is over. */
+  /** For each partition, the last offset of the time before the clock was set back. */
   const over = new Map<string, number>();
 
   function begin(coveredFromMs: number) {
@@ -75,7 +75,7 @@ export function createCountedWindows(
   }
   let evaluator = begin(options.coveredFromMs);
 
-  /** In the time that began at `nowMs`: who was heard of, and when, goes on. */
+  /** Begins anew in the time that started at `nowMs`; keeps who was heard of, and when. */
   function beginAnew(nowMs: number): void {
     const { store, progress } = evaluator;
     const formerMs = progress.status(nowMs).times?.evalMs ?? nowMs;
@@ -84,7 +84,7 @@ export function createCountedWindows(
     evaluator.store.putSeries(store, Math.max(0, formerMs - nowMs), nowMs);
   }
 
-  /** False for totals of a time that is over. Begins anew where offsets go on and arrivals go back. */
+  /** False for totals from before the clock was set back. Begins anew when offsets go on but arrivals go back. */
   function isOfPresentTime({ lane: partition, upToOffset, arrivalMs }: BucketTotals): boolean {
     const before = reached.get(partition);
     if (before !== undefined && upToOffset > before.upToOffset && before.arrivalMs - arrivalMs > SET_BACK_MS) {
@@ -125,9 +125,9 @@ export function fullHour(ms: number): number {
   return Math.floor(ms / HOUR_MS) * HOUR_MS;
 }
 
-// ---- the counts topic, from a time on and then as it grows ----
-// Whatever ends the reading, it begins again, a little before where it was, until it is closed; what comes twice is
-// harmless, because windows keep the newest version of each bucket.
+// ---- the counts topic, read from a time on and then followed ----
+// Whatever interrupts it, reading begins again a little before where it was, until it is closed; what comes twice is harmless,
+// because windows keep the newest version of each bucket.
 
 export interface CountsReader {
   /** Resolves when everything that is there now has been handed over. */
@@ -143,7 +143,7 @@ export function followCounts(
     readonly log: Log;
     /**
      * @param recordMs when it was written, by the broker's clock
-     * @param live that was just now: everything before it has been handed over
+     * @param live it was written just now, and everything before it has been handed over
      */
     readonly onMessage: (message: CountsMessage, recordMs: number, live: boolean) => void;
   },
@@ -153,10 +153,10 @@ export function followCounts(
   const topic = kafka.topics.counts;
   const closing = new AbortController();
   const waiting = new Set<{ readonly sinceMs: number; readonly done: Deferred }>();
-  /** Where it would begin again. */
+  /** Where reading would begin again. */
   let againMs = fromMs;
   let newestMs = fromMs;
-  /** Records in no format that is known here. */
+  /** Records in an unknown format. */
   let unknown = 0;
 
   const hand =
@@ -187,7 +187,7 @@ export function followCounts(
             signal: closing.signal,
             onRecord(record, partition) {
               if (catchUp !== undefined) catchUp.take(record);
-              // From now on LIVE says all of it, each progress behind its totals.
+              // From now on LIVE alone is enough: it has everything, each progress after its totals.
               else if (partition === LIVE) handLive(record);
               return undefined;
             },
@@ -198,7 +198,7 @@ export function followCounts(
             },
             onAnswer({ atEnd, askedMs }) {
               if (!atEnd || catchUp !== undefined) return;
-              // All before it has been handed over, and an owner repeats an open interval every minute.
+              // Everything before it has been handed over, and an owner repeats an open bucket every minute.
               againMs = Math.max(fromMs, newestMs - LIVE_READ_MS);
               for (const one of waiting) {
                 if (askedMs < one.sinceMs) continue;
@@ -235,9 +235,9 @@ export function followCounts(
   };
 }
 
-// ---- the counts topic while it is read from hours ago ----
-// What is handed over adds up to the same as all records would; versions of an interval that is over, or that a later version has
-// replaced, are not even parsed. There are some twenty of each until the broker compacts them, after up to an hour.
+// ---- catching up: fewer records that add up to the same ----
+// Versions of a bucket that is final, or that a later version replaces, are not even parsed. There are some twenty of each until
+// the broker compacts them, which takes up to an hour.
 
 type CountsRecord = Pick<KafkaMessage, 'key' | 'value' | 'timestamp'>;
 
@@ -248,10 +248,10 @@ interface CatchUp {
 }
 
 export function createCatchUp(hand: (record: CountsRecord) => void): CatchUp {
-  /** By the key of the final totals, or of the progress; undefined where one has been handed over and none came since. */
+  /** By the key of the final totals, or of the progress; undefined when one was handed over and none has come since. */
   const held = new Map<string, { readonly record: CountsRecord; readonly upToOffset: number } | undefined>();
 
-  /** To the end of the order, so that a partition's progress stays behind its totals. */
+  /** Moves it to the end, so that a partition's progress stays after its totals. */
   function holdBack(key: string, record: CountsRecord, upToOffset: number): void {
     held.delete(key);
     held.set(key, { record, upToOffset });
@@ -262,18 +262,18 @@ export function createCatchUp(hand: (record: CountsRecord) => void): CatchUp {
       const key = record.key?.toString() ?? '';
       if (isProgress(key)) {
         if (held.has(key)) return holdBack(key, record, 0);
-        // The first one tells since when something is known of the partition.
+        // The first one tells since when the partition is known.
         held.set(key, undefined);
         return hand(record);
       }
       const version = openVersion(record);
       if (version === undefined) {
-        // Final totals hold all that their open versions hold.
+        // Final totals include all that their open versions hold.
         held.delete(key);
         return hand(record);
       }
       const { finalKey, upToOffset } = version;
-      // A former owner that was paused may write an older version behind a newer one.
+      // A former owner that was paused may write an older version after a newer one.
       if (upToOffset >= (held.get(finalKey)?.upToOffset ?? Number.NEGATIVE_INFINITY))
         holdBack(finalKey, record, upToOffset);
     },
@@ -284,18 +284,18 @@ export function createCatchUp(hand: (record: CountsRecord) => void): CatchUp {
   };
 }
 
-// ---- what time it is for the rules: the brokers' time, as far as it is known here ----
-// An alerter whose wall clock is set forward does not take the log for history, and one whose clock is set back does not
-// wait: a step is believed only when the brokers made it too, and then at once.
+// ---- the time that rules go by: the brokers', as far as it is known here ----
+// An alerter whose own clock is set forward does not mistake the log for history, and one whose clock is set back does not wait: a
+// step counts only when the brokers' clock made it too, and then at once.
 
 interface BrokersClock {
   /** Whole milliseconds since the epoch. */
   now(): number;
-  /** The brokers' time of a record that was written just now, in the order of its partition. True: their clock was set back by a lot. */
+  /** @param recordMs the brokers' time of a record written just now. @returns true when their clock was set back by a lot */
   saw(recordMs: number): boolean;
 }
 
-/** @param dated the brokers' time at a moment of this process, where it is known: its own wall clock may be wrong by hours */
+/** @param dated the brokers' time at a moment of this process, if known: its own wall clock may be wrong by hours */
 export function createBrokersClock(clock: Clock, dated?: AlertStore['dated']): BrokersClock {
   let last = momentOf(clock);
   let present = dated === undefined ? last.wallMs : dated.brokersMs + last.monotonicMs - dated.monotonicMs;
@@ -305,7 +305,7 @@ export function createBrokersClock(clock: Clock, dated?: AlertStore['dated']): B
     const at = momentOf(clock);
     const lasted = at.monotonicMs - last.monotonicMs;
     const byWall = at.wallMs - last.wallMs;
-    // Slewed, the wall clock is the better one: the brokers' are slewed too.
+    // When clocks are slewed, the wall clock is the better one, because the brokers' clocks are slewed too.
     present += Math.abs(byWall - lasted) > STEP_MS ? lasted : byWall;
     last = at;
     // The monotonic clock has fractions; offsets are looked up by whole milliseconds.
@@ -317,13 +317,14 @@ export function createBrokersClock(clock: Clock, dated?: AlertStore['dated']): B
     saw(recordMs) {
       now();
       const backMs = sawMs - recordMs;
-      // Also by a little, as by another leader: ahead of what is written, all would look late for ever, and the heartbeat end.
+      // Even when it is only a little, as after a change of partition leader: if we stayed ahead, everything would look late forever
+      // and the heartbeat would stop.
       if (backMs > STEP_MS) present = recordMs;
       sawMs = recordMs;
-      // Set right, or set together with theirs: the wall clock is nearer now.
+      // The wall clock was corrected, or was set together with theirs, and is nearer now.
       const isNearer = Math.abs(last.wallMs - recordMs) < Math.abs(present - recordMs);
       if (Math.abs(last.wallMs - present) > STEP_MS && isNearer) present = last.wallMs;
-      // Nothing was written in the future.
+      // Nothing is written in the future.
       present = Math.max(present, recordMs);
       return backMs > SET_BACK_MS;
     },

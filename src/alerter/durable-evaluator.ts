@@ -1,6 +1,6 @@
-// The evaluator with what must outlive it. In: windows of what was counted, the wall clock, and the records of the alert store. Out:
-// evaluations for the alert machine, with the records that must become durable with them: new kinds of errors, who fell silent, finished
-// hours. Guarantee: what was learned stands in every evaluation until `accepted` says that it is durable.
+// The evaluator together with what must outlive it. In: windows, the wall clock, and the records of the alert store. Out: evaluations for
+// the alert machine, with the records that must become durable with them: new kinds of errors, who fell silent, finished hours.
+// Guarantee: what was learned is part of every evaluation until `accepted` says that it is durable.
 
 import type { StateChange, StateKey } from '../incidents/records.ts';
 import { learnedBy } from '../rules/kinds.ts';
@@ -28,7 +28,7 @@ interface Evaluation {
   readonly evalMs: number;
   readonly wallMs: number;
   readonly progress: ProgressStatus;
-  /** How much of the time between never was: the brokers' clock was set forward. */
+  /** How much of the time between the two the brokers' clock skipped when it was set forward, ms. */
   readonly skippedMs: (fromMs: number, toMs: number) => number;
   readonly records: readonly StateChange[];
 }
@@ -44,7 +44,7 @@ interface DurableEvaluator {
 interface DurableEvaluatorOptions {
   readonly windows: CountedWindows;
   readonly wallMs: number;
-  /** Of a simulation of readings alone: that nothing arrives is no silence. */
+  /** For a simulation of readings only: that nothing arrives is not silence. */
   readonly withoutLog?: boolean;
 }
 
@@ -53,18 +53,18 @@ const KNOWN_SINCE = 'known/since';
 const KNOWN_RULES = 'known/rules';
 const TEMPLATE = 'template/';
 const ROLLUP = 'rollup/';
-/** Outdated entries that are removed with one evaluation. */
+/** How many outdated entries are removed with one evaluation. */
 const MAX_REMOVED = 500;
 /** A little more than trends look back. */
 const ROLLUP_KEPT_MS = 9 * 24 * HOUR_MS;
 
 /**
- * Since when the counts are to be read at a take-over: from a full hour before all that the rules look at, and from the end of the
- * last hour on whose sums were kept; at most as far as any window reaches.
+ * From when on the counts are read at a take-over: from the full hour before anything the rules look at, and no later than the end of
+ * the last hour whose sums were kept; but no further back than any window reaches.
  */
 export function countsFrom(nowMs: number, reachMs: number, initial: ReadonlyMap<StateKey, object>): number {
   const earliestMs = fullHour(nowMs - MAX_LOOK_BACK_MS);
-  // With too few events a rule that fires looks back an hour, and statistics show one.
+  // With too few events a firing rule looks back an hour, and statistics show an hour.
   let fromMs = fullHour(nowMs - Math.max(reachMs, HOUR_MS));
   while (fromMs > earliestMs && !initial.has(`${ROLLUP}${fromMs - HOUR_MS}`)) fromMs -= HOUR_MS;
   return fromMs;
@@ -75,19 +75,19 @@ export function hoursOf(initial: ReadonlyMap<StateKey, object>): HourRecord[] {
   return recordsOf<HourRecord>(initial, ROLLUP);
 }
 
-/** @param initial records of the alert store; those of other kinds are left alone */
+/** @param initial records of the alert store; those of other kinds are ignored */
 export function createDurableEvaluator(
   options: DurableEvaluatorOptions,
   initial: ReadonlyMap<StateKey, object>,
   deps: {
     readonly isFiring: (ruleId: string, labels: Labels) => boolean;
-    /** Hears how full the set of first-seen rules is, at the beginning and whenever that changes. */
+    /** Called with how full the set of first-seen rules is, at the beginning and whenever that changes. */
     readonly onKnown?: (keys: number, maxKeys: number) => void;
   },
 ): DurableEvaluator {
   const { windows } = options;
   const since = initial.get(KNOWN_SINCE) as ({ sinceMs?: number } & Versioned) | undefined;
-  // Templates of another version would all be news: everything is learned anew, without a word.
+  // Templates of another version would all be news: everything is learned anew, silently.
   const isPresent = since !== undefined && isOfPresent(since);
   const sinceMs = (isPresent ? since.sinceMs : undefined) ?? options.wallMs;
   const learned = recordsOf<KnownEntry & Versioned>(initial, TEMPLATE);
@@ -105,7 +105,7 @@ export function createDurableEvaluator(
   const outdated = new Set(learned.filter((entry) => !isOfPresent(entry)).map(({ key }) => `${TEMPLATE}${key}`));
   windows.remember({ known, isFiring: deps.isFiring, ...(options.withoutLog ? {} : { quiet }) });
   let kept = hoursOf(initial).map(({ hourMs }) => hourMs);
-  /** An instance that stood by finishes hours that the former one has kept. */
+  /** An instance that stood by also finishes hours that the former leader has kept already. */
   const before = new Set(kept);
   let unsaved: StateChange[] = isPresent
     ? []
@@ -147,7 +147,7 @@ export function createDurableEvaluator(
       return { observations, evalMs: times.evalMs, wallMs, progress, skippedMs: quiet.skippedMs, records: unsaved };
     },
     accepted() {
-      // Not all at once: they would not fit into one request.
+      // Not all at once, because they would not fit into one request.
       unsaved = [...outdated].slice(0, MAX_REMOVED).map((key) => ({ key, value: null }));
       for (const { key } of unsaved) outdated.delete(key);
     },
@@ -156,7 +156,7 @@ export function createDurableEvaluator(
 
 export interface StandaloneEvaluator extends DurableEvaluator, Pick<CountedWindows, 'store' | 'counts' | 'setBack'> {}
 
-/** Windows of their own, and what judges them: for one who neither stands by nor takes over, such as a simulation. */
+/** An evaluator with windows of its own, for a caller that neither stands by nor takes over, such as a simulation. */
 export function createStandaloneEvaluator(
   options: CountedWindowsOptions & Omit<DurableEvaluatorOptions, 'windows'>,
   initial: ReadonlyMap<StateKey, object>,
@@ -177,7 +177,10 @@ function firstSeen(rules: Rules): FirstSeenRule[] {
   return rules.filter((rule): rule is (typeof rules)[number] & FirstSeenRule => rule.kind === 'first-seen');
 }
 
-/** Of these rules, as it was kept. Earlier versions kept it of all rules together: one of whose measure nothing is known is new. */
+/**
+ * Since when each of these rules has learned, as it was kept. Earlier versions kept one time for all rules: there, a rule of whose
+ * measure nothing is known is new.
+ */
 function watchedSince(
   initial: ReadonlyMap<StateKey, object>,
   rules: readonly FirstSeenRule[],
@@ -196,7 +199,7 @@ function watchedSince(
   );
 }
 
-/** Which templates it was learned with; the first ones had no version. */
+/** Version of the templates it was learned with; the first ones had none. */
 interface Versioned {
   readonly templates?: number;
 }

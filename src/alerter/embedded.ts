@@ -1,6 +1,6 @@
 // Counting and alerting in one process without Kafka: the journal holds counts and alert state. In: files or standard input.
-// Out: one term, from start to stop. Guarantee: after a crash everything goes on where the journal ends; totals and how far each file was
-// counted are one record, so that no line counts twice.
+// Out: one term, from start to stop. Guarantee: after a crash everything goes on where the journal ends; totals, and how far each file
+// was counted, are one record, so that no line counts twice.
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
@@ -69,7 +69,7 @@ export async function startEmbeddedAlerting(
 // ---- counts in the journal of the alert state ----
 
 const PREFIX = 'counts/';
-/** As far back as a take-over with Kafka reads them. */
+/** As far back as a take-over with Kafka reads the counts. */
 const KEPT_MS = 6 * 3_600_000;
 const SWEEP_MS = 600_000;
 
@@ -97,7 +97,7 @@ function createJournalCounts(
   }
   let sweptMs = clock.monotonicMs();
 
-  /** What no window reaches goes, but for each file's newest totals: they say how far it was counted. */
+  /** Removes what no window reaches, except each file's newest totals: they say how far it was counted. */
   function sweep(): StateChange[] {
     if (clock.monotonicMs() - sweptMs < SWEEP_MS) return [];
     sweptMs = clock.monotonicMs();
@@ -118,7 +118,7 @@ function createJournalCounts(
     resume,
     before,
     async put(messages) {
-      // What is said holds for now, however long it takes to write.
+      // The messages are about this moment, however long they take to write.
       const now = clock.now();
       const changes: StateChange[] = [];
       for (const message of messages) {
@@ -131,7 +131,7 @@ function createJournalCounts(
       await store.commit([...changes, ...sweep()]);
       for (const message of messages) deps.onMessage(message, now);
     },
-    // The store is its owner's to close.
+    // The store is closed by its owner.
     async close() {},
   };
 }

@@ -1,6 +1,6 @@
-// The alert history's way to Elasticsearch, and its index template. In: `history` entries of the outbox. Out: documents in the monthly index,
-// and a result for each entry. Guarantee: nothing is given up but what Elasticsearch refuses as a document; sending twice leaves
-// one document (`create` with an id of its own), so it needs no term; and it has its own queue: no message waits for it.
+// Sends the alert history to Elasticsearch; and its index template. In: `history` entries of the outbox. Out: documents in the monthly
+// index, and a result for each entry. Guarantee: an entry is given up only when Elasticsearch refuses the document itself; sending twice
+// leaves one document (`create` with an id of its own), so no term is needed; no message waits for it, because its queue is separate.
 
 import type { Client } from '@elastic/elasticsearch';
 import { backoffMs, type Clock, unlessAborted } from '../core/clock.ts';
@@ -18,19 +18,19 @@ interface HistoryDeps {
   readonly send: SendBulk;
   /** Installs the index template; called before the first document, and again until it succeeds. */
   readonly prepare: () => Promise<unknown>;
-  /** Told of each batch; nothing is sent until it has resolved. A rejection: told again later. */
+  /** Called after each batch; nothing is sent until it has resolved. A rejection: called again later. */
   readonly onResults: (results: readonly OutboxResult[]) => Promise<void> | void;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 export interface HistorySender {
-  /** Takes entries in the order of the outbox; those it has already are ignored. */
+  /** Takes entries in the order of the outbox; ignores those it already has. */
   add(entries: readonly HistoryEntry[]): void;
-  /** Entries that left the outbox unsent: they need not be sent any more. */
+  /** These entries left the outbox unsent: they need not be sent any more. */
   forget(ids: Iterable<string>): void;
   pending(): number;
-  /** Ends at once; what is unsettled stays in the outbox. */
+  /** Ends at once; unsettled entries stay in the outbox. */
   close(): Promise<void>;
 }
 
@@ -67,14 +67,14 @@ export function createHistorySender(deps: HistoryDeps): HistorySender {
     }
   }
 
-  /** One bulk; undefined when it got on, else what keeps it. */
+  /** Sends one bulk; returns undefined when that worked, else the reason. */
   async function sendSome(): Promise<string | undefined> {
     const entries = [...queue.values()].slice(0, batch);
     try {
       await prepare();
       const reply = await deps.send(bodyOf(entries), end.signal);
       const { results, failure } = resultsOf(entries, reply);
-      // Too much for one request: with a single document there is nothing left to halve.
+      // Too much for one request; a single document cannot be halved.
       if (reply.status === 413 && entries.length > 1) batch = Math.max(1, Math.floor(entries.length / 2));
       if (results.length > 0) {
         await unlessAborted(Promise.resolve(deps.onResults(results)), end.signal);
@@ -170,12 +170,12 @@ function bodyOf(entries: readonly HistoryEntry[]): Buffer {
 }
 
 // ---- the index template, one index per month ----
-// Its pattern is none of the live log indices', and its priority is its own. What the history holds is what is mapped here.
+// It matches no log index. It maps every field the history has, and no other.
 
 export const ALERTS_TEMPLATE_NAME = 'logpipe-alerts';
-/** Raise with every change of the template: a server keeps the highest it has seen. */
+/** Raise it with every change of the template: a server keeps the highest it has seen. */
 const ALERTS_TEMPLATE_VERSION = 1;
-/** Another one than that of every other template of logpipe: equal ones must not match the same index. */
+/** Different from that of every other template of logpipe: two of equal priority must not match the same index. */
 const PRIORITY = 210;
 
 const keyword = { type: 'keyword', ignore_above: 1024 } as const;
@@ -255,7 +255,7 @@ export function alertsTemplate(): IndexTemplate {
   };
 }
 
-/** @throws LogpipeError LOGPIPE_TEMPLATE_NEWER when the server's is newer; the client's errors otherwise */
+/** @throws LogpipeError LOGPIPE_TEMPLATE_NEWER when the server's is newer; otherwise the client's errors */
 export function installAlertsTemplate(client: Client, log: Log): Promise<TemplateResult> {
   return installIndexTemplate(client, ALERTS_TEMPLATE_NAME, alertsTemplate(), log);
 }

@@ -1,8 +1,8 @@
 // The thread that keeps the membership: the entry of a worker, run by threaded-leadership.ts and imported by nobody. In: how to reach
-// Kafka, questions, signs of life of the main thread. Out: what createLeadership says, as messages, in the order it was said.
-// Guarantee: whether it leads is answered by what is known here when the question is read. No monotonic time goes from thread to
-// thread, each counts from a moment of its own. When the main thread has hung for long the group is left, so that another
-// instance decides; it is joined again with the next sign of life.
+// Kafka, questions, signs of life of the main thread. Out: what createLeadership reports, as messages, in the same order.
+// Guarantee: whether this instance leads is answered from what is known when the question is read. No monotonic time crosses threads,
+// because each counts from a moment of its own. When the main thread has hung for long, the group is left, so that another instance
+// decides; it is joined again at the next sign of life.
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import type { Kafka } from 'kafkajs';
 import { systemClock as clock } from '../core/clock.ts';
@@ -13,7 +13,7 @@ import { createKafka } from '../source/kafka/client.ts';
 import { createLeadership, type Leadership } from './leadership.ts';
 import type { FromLeaderThread, LeaderThreadData, ToLeaderThread } from './threaded-leadership.ts';
 
-/** How often it is looked for signs of life in the time after which the main thread counts as hung. */
+/** How many times signs of life are looked for before the main thread counts as hung. */
 const LOOKS = 6;
 const HUNG = 'this process hung';
 
@@ -28,9 +28,9 @@ function keepMembership(
   let kafka: Kafka | undefined;
   let leadership: Leadership | undefined;
   let left: Promise<void> = Promise.resolve();
-  /** Closed, or failed for good: nothing is joined any more. */
+  /** Closed, or failed for good: the group is not joined again. */
   let over = false;
-  /** Over all memberships. */
+  /** Counts the terms of all memberships. */
   let epochs = 0;
   let heard = true;
   let quietLooks = 0;
@@ -83,7 +83,7 @@ function keepMembership(
     post({ type: 'answer', question, assured });
   }
 
-  /** Counts looks, not time: a process that was stopped as a whole has not hung. */
+  /** Counts looks, not time: a process that was stopped as a whole did not hang. */
   function look(): void {
     quietLooks = heard ? 0 : quietLooks + 1;
     heard = false;
@@ -94,7 +94,7 @@ function keepMembership(
     clock.after(hungAfterMs / LOOKS, look);
   }
 
-  /** With what the main thread says first after it hung. */
+  /** Called at the main thread's first sign of life after it hung. */
   async function joinAgain(): Promise<void> {
     await left;
     if (leadership !== undefined || over) return;
@@ -126,7 +126,7 @@ function createPostedLog(post: (message: FromLeaderThread) => void): Log {
   return { error: write('error'), warn: write('warn'), info: write('info'), debug: write('debug') };
 }
 
-/** Whatever is in it can be sent. */
+/** A copy that can be sent between threads, whatever is in it. */
 function sendable(meta: Record<string, unknown>): Record<string, unknown> {
   const texts = Object.entries(meta).map(([key, value]) => [key, value instanceof Error ? errorText(value) : value]);
   return JSON.parse(toJson(Object.fromEntries(texts)));

@@ -1,6 +1,6 @@
-// Who leads, and so decides. In: membership in the alerter's group, on one partition of a topic. Out: whether this instance is the one
-// member that leads. Guarantee: none about the others, a member that was stopped believes what it believed; who writes is
-// decided by the store's fence. `assured` keeps a member that slept from fencing off its successor.
+// Who leads, and so decides. In: membership in the alerter's group, on one partition of a topic. Out: whether this instance is the
+// member that leads. Guarantee: none about the others, because a member that was stopped still believes that it leads; the store's
+// fence decides who writes. `assured` keeps a member that slept from fencing off its successor.
 
 import type { Assigner, GroupMember, Kafka, PartitionAssigner } from 'kafkajs';
 import kafkajs from 'kafkajs';
@@ -21,23 +21,23 @@ const PARTITION = 0;
 export interface LeadershipOptions {
   readonly brokers: readonly string[];
   readonly group: string;
-  /** Of its partitions the first one is the leader's; nothing is read here. */
+  /** Whoever has its first partition leads; nothing is read from it. */
   readonly topic: string;
   readonly requestTimeoutMs: number;
   /** How long the group waits for a leader that fell silent. Default 10 s. */
   readonly sessionTimeoutMs?: number;
-  /** How soon a standing-by member notices that it has to take over. Default 1 s. */
+  /** How soon a member that stands by notices that it has to take over. Default 1 s. */
   readonly heartbeatMs?: number;
-  /** Crashes in a row after which the supervision ends. Default 8. */
+  /** After this many crashes in a row, `ended` rejects. Default 8. */
   readonly giveUpAfter?: number;
 }
 
 export interface LeadershipHooks {
   /** This member leads now; `epoch` counts its terms. */
   onTerm(epoch: number): void;
-  /** It no longer does: another member has it, or the membership ended. */
+  /** It no longer does: another member leads, or the membership ended. */
   onLost(epoch: number, why: string): void;
-  /** A member that does not lead: somebody else does. */
+  /** This member does not lead: somebody else does. */
   onStandby?(): void;
   /** The group has answered. */
   onMember?(): void;
@@ -51,7 +51,7 @@ export interface Leadership {
   readonly ended: Promise<void>;
   epoch(): number | undefined;
   /**
-   * Resolves when the group is known to have seen this member so lately that nobody else can lead; waits for its answer
+   * Resolves when the group is known to have seen this member so recently that nobody else can lead; waits for the group's answer
    * if need be.
    * @throws LostTermError when it does not lead, or loses the term meanwhile
    */
@@ -97,7 +97,7 @@ export function createLeadership(
     member = asked;
     hooks.onMember?.();
     for (const waiter of waiters) {
-      // Asked before it was waited for, the answer may be as old as the doubt.
+      // An answer to a question from before the wait may be too old.
       if (asked.monotonicMs < waiter.fromMs || certainAgeMs(clock, asked) >= sessionTimeoutMs) continue;
       waiters.delete(waiter);
       waiter.done.resolve();
@@ -105,15 +105,15 @@ export function createLeadership(
   }
 
   function onJoin(mine: KafkaSession, partitions: readonly number[]): void {
-    // Nothing is read: the membership is all that is wanted.
+    // Nothing is read: only the membership is wanted.
     mine.pause(partitions);
     supervisor.reading();
     if (!partitions.includes(PARTITION)) {
-      lose('another member holds');
+      lose('another member leads');
       hooks.onStandby?.();
       return;
     }
-    // Kept over a rebalance it is one and the same term; should somebody else have had it in between, the fence tells.
+    // When it is kept over a rebalance, the term goes on; if somebody else led in between, the fence shows it.
     if (epoch !== undefined) return;
     epoch = ++epochs;
     ledSinceMs = clock.now();
@@ -140,7 +140,7 @@ export function createLeadership(
           {
             onJoin: (partitions) => onJoin(mine, partitions),
             onRebalancing() {},
-            // What was fetched before the pause; not resolved.
+            // Fetched before the pause, and ignored.
             onBatch: async () => {},
             onEmptyBatch() {},
             onFetch() {},
@@ -184,8 +184,8 @@ export function createLeadership(
 }
 
 // ---- which member gets the partition that makes it the leader ----
-// A member that joins does not take the lead from the one that has it; of two that believe they have it, the one that took it later is
-// right, for it took it from the other.
+// A member that joins does not take the lead from the present leader; of two that believe they lead, the one that began later is
+// right, because it took the lead from the other.
 
 const NAME = 'LogpipeHolderAssigner';
 const VERSION = 1;
@@ -215,7 +215,7 @@ export function createLeaderAssigner(ledSinceMs: () => number | undefined): Part
   });
 }
 
-/** The member that took the lead last; without one, the first by name. */
+/** The member that became the leader last; without one, the first by name. */
 export function chooseLeader(members: readonly GroupMember[]): string | undefined {
   const sorted = members
     .map(({ memberId, memberMetadata }) => ({ memberId, sinceMs: ledSince(memberMetadata) }))

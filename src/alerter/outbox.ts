@@ -1,7 +1,7 @@
-// One term, from decision to delivery. In: observations, and the results of channels. Out: commits, and what was committed
-// handed to the senders. Guarantee: nothing is sent that is not durable, nothing is decided on what is not; a result is told
-// to the state before the next message of its incident goes; results survive the term, so that what was sent is not sent
-// again by the next one.
+// One term, from decision to delivery. In: observations, and the results of channels. Out: commits, and what was committed,
+// handed to the senders. Guarantee: nothing is sent that is not durable, and no decision rests on what is not; a result is
+// recorded before the next message of its incident goes; results survive the term, so that the next term does not send again what
+// was sent.
 import type { Clock } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -26,41 +26,41 @@ interface DocumentSender {
 
 interface OutboxOptions {
   /**
-   * A term confirmed this lately needs no asking before a message is sent. Default 3 s: less than the session timeout
-   * without a heartbeat, so that nobody else can lead yet.
+   * A term that was confirmed this recently need not be confirmed again before a message is sent. Default 3 s: less than the session
+   * timeout, so that nobody else can lead yet.
    */
   readonly confirmWithinMs?: number;
-  /** Results are committed at most this much later than they came. Default 100 ms. */
+  /** Results are committed within this time. Default 100 ms. */
   readonly settleWithinMs?: number;
 }
 
 interface OutboxDeps {
   readonly machine: AlertMachine;
   readonly store: AlertStore;
-  /** Results by entry that no commit has taken yet; the same map for every term of this process. */
+  /** Results, by entry, that no commit has taken yet; the same map for every term of this process. */
   readonly results: Map<string, OutboxResult>;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** The term is over: let go, and open the store again if this instance still may. Called once. */
+  /** The term is over: release it, and open the store again if this instance still leads. Called once. */
   readonly onLost: (error: LostTermError) => void;
 }
 
 export interface Outbox {
-  /** Hands over what waits from before. To be called once, before the first step. */
+  /** Hands over what already waits. Call it once, before the first step. */
   start(messages: MessageSender, history: DocumentSender | undefined): void;
   /**
    * Decides, commits, accepts, hands over. One at a time; calls wait for their turn.
    * @throws as AlertStore.commit; nothing was decided then
    */
   step(input: Omit<StepInput, 'results'>): Promise<Plan>;
-  /** For the dispatcher: false when the term is lost; rejects when that cannot be known now. */
+  /** For the dispatcher: false when the term is lost; rejects when that is unknown. */
   mayISend(): Promise<boolean>;
   /** For the dispatcher: resolves when the result is durable, or when the term is over and the next one will settle it. */
   onResult(id: string, result: SendResult, retry: OutboxResult['retry']): Promise<void>;
   /** For the history's sender. */
   onResults(results: readonly OutboxResult[]): Promise<void>;
-  /** No step is taken any more; resolves when the last one is done. */
+  /** Takes no further step; resolves when the last one is done. */
   stop(): Promise<void>;
 }
 
@@ -105,7 +105,7 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
       throw error;
     }
     machine.accept(plan);
-    // One that came in again meanwhile is another one.
+    // A newer result for the same entry may have come meanwhile.
     for (const result of settled) if (results.get(result.id) === result) results.delete(result.id);
     release(settled.map(({ id }) => id));
     handOver(plan);
@@ -127,7 +127,7 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
       log.warn('More label sets are over a threshold than a rule may have alerts', { suppressed: plan.suppressed });
     }
     suppressed = plan.suppressed > 0;
-    // Given up for want of room, or not to be sent any more; what was sent is forgotten already.
+    // Entries that were given up or need not be sent any more; those that were sent are forgotten already.
     const dropped = plan.changes.flatMap(({ key, value }) =>
       value === null && key.startsWith('outbox/') ? [key.slice('outbox/'.length)] : [],
     );
@@ -143,7 +143,7 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
     return mine;
   }
 
-  /** Results do not wait for the next evaluation: there may be none for a while. */
+  /** Results do not wait for the next evaluation, which may be a while off. */
   function settleSoon(): void {
     if (stopped || lost !== undefined || cancelSettling !== undefined) return;
     cancelSettling = clock.after(settleWithinMs, async () => {
@@ -173,7 +173,7 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
       history = toHistory;
       const waiting = machine.waiting().filter(({ id }) => {
         const known = results.get(id);
-        // Sent by this process in an earlier term, which could not write it down.
+        // Those with a final result were sent by this process in an earlier term, which could not record it.
         return known === undefined || known.retry !== undefined;
       });
       messages.add(waiting.filter(isMessage));
@@ -211,10 +211,10 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
   };
 }
 
-/** As the operators' guide has it: every alert is logged, whatever becomes of its messages. */
+/** As the operators' guide asks: every alert is logged, whatever becomes of its messages. */
 function say({ notification, channels }: Decision, log: Log): void {
   const { action, severity, title, message, metadata, incidentId, reason } = notification;
-  // Nested: a logger takes `message` beside its own for the end of a sentence.
+  // Nested, because a logger would append a second `message` to its own.
   const said = { alert: { title, message, metadata }, incidentId, reason, channels };
   if (action === 'resolve') log.info('ALERT RESOLVED', said);
   else if (action === 'acknowledge') log.info('ALERT ACKNOWLEDGED', said);

@@ -1,6 +1,6 @@
-// Alert state of the embedded mode. In: changes. Out: one line of a journal per commit, forced to disk before the commit
-// resolves. Guarantee: after a crash the file holds every commit that resolved, and perhaps the one that was under way, whole
-// or not at all; one process at a time uses it.
+// The alert state of embedded mode. In: changes. Out: one line of a journal per commit, forced to disk before the commit
+// resolves. Guarantee: after a crash the file holds every commit that resolved, and the one that was under way either whole or
+// not at all; only one process at a time uses it.
 import { constants, readFileSync, rmSync } from 'node:fs';
 import { type FileHandle, rename } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,14 +12,14 @@ import type { StateChange, StateKey } from '../incidents/records.ts';
 import { type AlertStore, assertKnownFormat, LostTermError } from './store.ts';
 
 const FILE = 'alerts.journal';
-/** Rewritten when it is this many times as long as its records, and not before it has this many bytes. */
+/** The journal is rewritten when it is this many times as long as its records and has at least this many bytes. */
 const REWRITE_FACTOR = 4;
 const REWRITE_MIN_BYTES = 1024 * 1024;
 const CRC_DIGITS = 8;
 const NEWLINE = 0x0a;
 
 interface JournalOptions {
-  /** Made when missing; nothing else may live in it. */
+  /** Created when missing; holds nothing but the alert state. */
   readonly folder: string;
   readonly rewriteMinBytes?: number;
 }
@@ -36,7 +36,7 @@ export async function openJournalStore(options: JournalOptions, deps: { readonly
   const path = join(folder, FILE);
   const draft = `${path}.new`;
   let file: FileHandle;
-  /** Bytes of whole commits; what lies behind them is the rest of one that failed. */
+  /** Bytes of whole commits; anything after them is the rest of one that failed. */
   let length: number;
   const records = new Map<StateKey, object>();
   /** Bytes that the present records would take. */
@@ -85,14 +85,14 @@ export async function openJournalStore(options: JournalOptions, deps: { readonly
 
   async function append(changes: readonly StateChange[]): Promise<void> {
     const line = encode(changes);
-    // A commit before this one may have failed half-way: it is overwritten, and what then remains of it is no whole line.
+    // If the previous commit failed half-way, it is overwritten; what remains of it is not a whole line.
     await writeAll(file, line, length);
     await file.datasync();
     length += line.length;
     for (const change of changes) remember(change);
   }
 
-  /** All records as one commit in a new file that takes the place of the old one: a crash leaves one of the two. */
+  /** Writes all records as one commit to a new file that replaces the old one: a crash leaves one of the two. */
   async function rewrite(): Promise<void> {
     const line = encode([...records].map(([key, value]) => ({ key, value })));
     const next = await openPrivate(draft, 'w+');
@@ -115,7 +115,7 @@ export async function openJournalStore(options: JournalOptions, deps: { readonly
     if (changes.length === 0) return;
     await append(changes);
     if (length < rewriteMinBytes || length < liveBytes * REWRITE_FACTOR) return;
-    // The commit itself is safe: a journal that cannot be shortened only stays long.
+    // The commit itself is safe: a journal that cannot be shortened just stays long.
     await rewrite().catch((error: unknown) => {
       log.warn('The alert journal could not be rewritten; it keeps growing', { path, error: errorText(error) });
     });
@@ -141,8 +141,7 @@ export async function openJournalStore(options: JournalOptions, deps: { readonly
   };
 }
 
-/** `<checksum> <JSON of the changes>\n`: JSON has no line ends, so a line is a commit. */
-/** The records of a journal, without taking it: another process may be writing. */
+/** The records of a journal, read without its lock: another process may be writing. */
 export function readJournal(folder: string): Map<StateKey, object> {
   const records = new Map<StateKey, object>();
   for (const { key, value } of parse(readIfThere(join(folder, FILE))).changes) {
@@ -152,6 +151,7 @@ export function readJournal(folder: string): Map<StateKey, object> {
   return records;
 }
 
+/** `<checksum> <JSON of the changes>\n`: this JSON has no line ends, so a line is a commit. */
 function encode(changes: readonly StateChange[]): Buffer {
   const json = Buffer.from(JSON.stringify(changes.map(({ key, value }) => [key, value])));
   return Buffer.concat([Buffer.from(`${checksum(json)} `), json, Buffer.from('\n')]);
@@ -171,7 +171,7 @@ function parse(bytes: Buffer): { changes: StateChange[]; end: number; damaged: n
       torn += 1;
       continue;
     }
-    // A bad line with good ones behind it was whole once: that is not a crash but a damaged disk.
+    // A bad line that good ones follow was whole once: that is a damaged disk, not a crash.
     damaged += torn;
     torn = 0;
     changes.push(...line);

@@ -1,6 +1,6 @@
-// Alert state on the compacted alerts topic. In: changes. Out: one transaction per commit, and all records at a take-over. Guarantee: whoever
-// opens the store fences off the former leader first, whose open transaction is aborted and whose later writes are refused, and then has
-// everything that was committed before; a commit of which it is not known what became of it ends the store.
+// The alert state on the compacted alerts topic. In: changes. Out: one transaction per commit, and all records at a take-over. Guarantee:
+// whoever opens the store first fences off the former leader, whose open transaction is aborted and whose later writes are refused, and
+// then has everything that was committed before; a commit with an unknown outcome ends the store.
 import { randomUUID } from 'node:crypto';
 import type { Kafka, KafkaMessage, Message, Producer } from 'kafkajs';
 import {
@@ -31,9 +31,9 @@ interface KafkaStoreOptions {
   readonly config: KafkaConfig;
   /** One partition, compacted. */
   readonly topic: string;
-  /** The same in every instance that may lead: it is what fences. */
+  /** The same in every instance that may lead, because it is what fences. */
   readonly transactionalId: string;
-  /** A commit that takes longer counts as one of which nothing is known. Default 10 s. */
+  /** The outcome of a commit that takes longer counts as unknown. Default 10 s. */
   readonly commitTimeoutMs?: number;
   /** Longest wait for the topic's end at a take-over. Default 30 s. */
   readonly readTimeoutMs?: number;
@@ -43,22 +43,22 @@ interface KafkaStoreDeps {
   readonly kafka: Kafka;
   readonly clock: Clock;
   readonly log: Log;
-  /** Asked right before the former leader is fenced off; rejects when this instance may no longer. See `Leadership.assured`. */
+  /** Asked right before the former leader is fenced off; rejects when this instance no longer leads. See `Leadership.assured`. */
   readonly mayTakeOver: () => Promise<void>;
 }
 
 export interface KafkaStores {
   /**
-   * Takes over: fences, reads to the end. The store before it, of this process or of another one, is over.
-   * @throws LostTermError when another instance took over meanwhile; else kafkajs's errors, and it can be tried again
+   * Takes over: fences, then reads to the end. The previous store, of this process or of another one, is over.
+   * @throws LostTermError when another instance took over meanwhile; else kafkajs's errors, after which it can be tried again
    */
   open(): Promise<AlertStore>;
-  /** For who stands by: what the leader has written, as far as it is known here; later records come to it. */
+  /** For an instance that stands by: what the leader has written, as far as it is known here. Later records are added to the map. */
   readonly known: Promise<ReadonlyMap<StateKey, object>>;
   close(): Promise<void>;
 }
 
-/** Begins to follow the topic at once, so that a standing-by instance takes over quickly. */
+/** Begins to follow the topic at once, so that an instance that stands by can take over quickly. */
 export function createKafkaStores(options: KafkaStoreOptions, deps: KafkaStoreDeps): KafkaStores {
   const reader = createRecordsReader({ kafka: options.config, topic: options.topic }, deps);
   return {
@@ -80,7 +80,7 @@ async function openStore(
     transactionalId: options.transactionalId,
     idempotent: true,
     maxInFlightRequests: 1,
-    // How long a dead leader's open transaction keeps readers waiting when nobody takes over.
+    // When nobody takes over, a dead leader's open transaction keeps readers waiting for this long.
     transactionTimeout: commitTimeoutMs,
     createPartitioner: defaultPartitioner,
     retry: { retries: 5 },
@@ -90,7 +90,7 @@ async function openStore(
   let confirmed: Moment | undefined;
   let tail: Promise<unknown> = Promise.resolve();
 
-  /** kafkajs asks for the producer's epoch at the first `transaction()`: that one fences. */
+  /** kafkajs asks for the producer's epoch at the first `transaction()`, which therefore fences. */
   async function transact(messages: readonly Message[]): Promise<void> {
     const since = momentOf(clock);
     const transaction = await producer.transaction();
@@ -102,10 +102,10 @@ async function openStore(
   async function write(messages: readonly Message[]): Promise<void> {
     if (over !== undefined) throw over;
     try {
-      // What comes late is of no consequence: the next one who opens the store fences it off.
+      // A late write does no harm: whoever opens the store next fences it off.
       await within(transact(messages), commitTimeoutMs, `not done within ${commitTimeoutMs} ms`, clock.after);
     } catch (error) {
-      // Not even an error before the commit leaves kafkajs's transaction in a state that can be gone on with.
+      // Even after an error before the commit, kafkajs's transaction cannot be used any more.
       over = isFenced(error) ? new LostTermError(error) : new LostTermError(error, 'unknown');
       log.warn(`The alert state was not written: ${over.message}`, { topic, error: errorText(error) });
       void disconnect(producer, clock);
@@ -113,7 +113,7 @@ async function openStore(
     }
   }
 
-  /** One after the other: kafkajs knows one transaction at a time. */
+  /** One after the other, because kafkajs has one transaction at a time. */
   function inTurn<T>(act: () => Promise<T>): Promise<T> {
     const mine = tail.then(act);
     tail = mine.catch(() => {});
@@ -129,12 +129,12 @@ async function openStore(
   try {
     await producer.connect();
     await deps.mayTakeOver();
-    // Fences, aborts what the former leader left open, and marks the end of all that was before.
+    // Fences, aborts what the former leader left open, and marks the end of everything before.
     await claim();
     const { monotonicMs } = momentOf(clock);
     initial = await everything.records(readTimeoutMs);
     assertKnownFormat(initial, topic);
-    // Written a moment before: what is missing of it makes this process's time later by no more than that.
+    // The record was written a moment earlier, so this process's time is late by no more than that.
     const { brokersMs } = everything;
     if (brokersMs !== undefined && brokersMs > 0) dated = { brokersMs, monotonicMs };
   } catch (error) {
@@ -184,7 +184,7 @@ function inRequests(messages: readonly Message[]): Message[][] {
   return parts;
 }
 
-/** kafkajs speaks versions in which a fenced producer is told of its epoch; newer brokers have a code it does not know. */
+/** In the protocol versions of kafkajs a fenced producer gets an epoch error; newer brokers send a code that kafkajs does not know. */
 function isFenced(error: unknown): boolean {
   for (const at of causeChain(error)) {
     const { type } = at as Error & { type?: string };
@@ -199,11 +199,11 @@ async function disconnect(producer: Producer, clock: Clock): Promise<void> {
 }
 
 // ---- the records, followed from the beginning of the topic so that a take-over need not read it first ----
-// All records as they were when a certain record was written: nothing that was committed before it is missing, and nothing of an
-// aborted or open transaction is in it. The end is found by content, not by offset: compaction and transaction markers leave holes,
-// and a batch that compaction has emptied shows no offset at all.
+// A take-over gets all records as they were when its own leader record was written: none that was committed before is missing, and none
+// of an aborted or open transaction is among them. The end is found by content, not by offset: compaction and transaction markers leave
+// holes, and a batch that compaction has emptied shows no offset at all.
 
-/** Written by each take-over, and to confirm a term: `{ id }`. */
+/** Written at each take-over, and to confirm a term: `{ id }`. */
 const LEADER_KEY = 'meta/holder';
 
 interface Expected {
@@ -211,14 +211,14 @@ interface Expected {
   records(timeoutMs: number): Promise<ReadonlyMap<StateKey, object>>;
   /** The brokers' time of the expected record, once it has come. */
   readonly brokersMs: number | undefined;
-  /** It will not be written. */
+  /** The record will not be written. */
   forget(): void;
 }
 
 interface RecordsReader {
-  /** What is in the topic, when it has been read to its end for the first time; nothing when it was closed before. */
+  /** Resolves with the records when the topic has been read to its end for the first time, or when the reader is closed. */
   readonly known: Promise<ReadonlyMap<StateKey, object>>;
-  /** To be called before the leader record with this id is written. */
+  /** Call it before the leader record with this id is written. */
   expect(id: string): Expected;
   close(): Promise<void>;
 }
@@ -309,7 +309,7 @@ function createRecordsReader(
         async records(timeoutMs) {
           const cancel = clock.after(timeoutMs, () => {
             waiting.done.reject(new Error(`topic ${topic} was not read to its end within ${timeoutMs} ms`));
-            // Perhaps it is stuck: from the beginning.
+            // The reader may be stuck: it begins again.
             current.abort();
           });
           try {

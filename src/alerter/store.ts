@@ -1,4 +1,4 @@
-// Where alert state lives, as keyed records: a compacted Kafka topic, or the embedded mode's journal. Contract only.
+// The contract of the alert store: keyed records on a compacted Kafka topic, or in embedded mode in a journal; and their format's version.
 import { refuseNewer } from '../core/errors.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
 
@@ -6,13 +6,13 @@ import type { StateChange, StateKey } from '../incidents/records.ts';
 export interface AlertStore {
   /** Every record at the moment the term began, read to the end after the former leader was fenced off. */
   readonly initial: ReadonlyMap<StateKey, object>;
-  /** The brokers' time at a moment of this process; undefined where there are no brokers. */
+  /** The brokers' time at a moment of this process; undefined without brokers. */
   readonly dated?: { readonly brokersMs: number; readonly monotonicMs: number };
   /**
    * Makes all changes durable, together or not at all.
-   * @throws LostTermError when another instance has taken over, or when it cannot be known what became of the changes:
-   * this store is over, and what is true must be read by opening another one. Any other error: nothing was written, and
-   * the next commit may succeed.
+   * @throws LostTermError when another instance has taken over, or when it is unknown whether the changes were written: this store is
+   * over, and the state has to be read by opening another one. After any other error nothing was written, and the next commit may
+   * succeed.
    */
   commit(changes: readonly StateChange[]): Promise<void>;
   /** Resolves when the term was confirmed (by a commit, or by asking) within the last `maxAgeMs`. @throws as commit */
@@ -22,7 +22,7 @@ export interface AlertStore {
 
 const WHY = {
   taken: 'another instance holds the alert state now',
-  unknown: 'it is not known whether the last change of the alert state was written: it has to be read again',
+  unknown: 'it is not known whether the last change of the alert state was written: the state has to be read again',
 } as const;
 
 export class LostTermError extends Error {
@@ -37,11 +37,11 @@ export class LostTermError extends Error {
 
 // ---- the version of the records' format ----
 
-/** Keys that may be missing are no new version; what an older logpipe would misread is. */
+/** A new key that may be missing needs no new version; anything that an older logpipe would misread does. */
 const FORMAT = 1;
 const FORMAT_KEY = 'meta/format';
 
-/** To be written with the first commit of a term; nothing when it is there. States of before 0.2 have none. */
+/** To be written with the first commit of a term; empty when it is already there. Older states have none. */
 export function formatChange(initial: AlertStore['initial']): readonly StateChange[] {
   return initial.has(FORMAT_KEY) ? [] : [{ key: FORMAT_KEY, value: { v: FORMAT } }];
 }

@@ -1,7 +1,7 @@
 // The membership, kept in a thread of its own (leader-thread.ts): heartbeats go on while this thread catches up on a busy machine.
-// In: what createLeadership takes. Out: the same Leadership, a mirror of the one in the thread. Guarantee: `assured` is answered by the
-// thread, and an answer that was long on its way, over a busy spell, a stop or a step of the clock, counts as none: it is asked
-// again. What the thread said before its answer is known before the answer is. A thread that dies ends the term and `ended`; one
+// In: what createLeadership takes. Out: a Leadership that mirrors the one in the thread. Guarantee: `assured` is answered by the thread,
+// and an answer that took long, because of a busy spell, a stop or a step of the clock, does not count: the question is asked again.
+// Whatever the thread reported before its answer is known before the answer. A thread that dies ends the term and rejects `ended`; one
 // that hangs does not keep `close` from ending.
 //
 // Between two messages this thread may believe that it leads when it no longer does, as any member may: the store's fence decides
@@ -40,27 +40,27 @@ export type FromLeaderThread =
       readonly message: string;
       readonly meta?: Record<string, unknown>;
     }
-  /** In parts: an error loses its own properties between threads, and its cause may not be sendable at all. */
+  /** In parts, because an error loses its own properties between threads, and its cause may not be sendable at all. */
   | { readonly type: 'failed'; readonly code: ErrorCode; readonly message: string; readonly cause?: Error }
   | { readonly type: 'closed' };
 
 /** Longer than the membership needs to end (source/kafka/session.ts). */
 const CLOSE_MS = 12_000;
 const TERMINATE_MS = 2_000;
-/** Signs of life in the time after which this thread counts as hung. */
+/** How many signs of life are sent in the time after which this thread counts as hung. */
 const BEATS = 12;
-/** Of the heap, kafkajs needs some 10 MB; what the first fetch brings is at most 16 MiB, unpacked outside of it. */
+/** kafkajs needs some 10 MB of heap; the first fetch brings at most 16 MiB, unpacked outside of the heap. */
 const LIMITS = { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 4 };
 
 interface ThreadedLeadershipOptions extends LeadershipOptions {
   readonly kafka: KafkaConfig;
-  /** The group is left when this thread has not run for so long, and joined again when it does. Default 60 s. */
+  /** The group is left when this thread has not run for this long, and joined again when it does. Default 60 s. */
   readonly hungAfterMs?: number;
 }
 
 /**
- * Starts its thread with `start`; until `close` has ended, it keeps the process alive. As createLeadership, but what is wrong with
- * the options (LOGPIPE_CONFIG_INVALID) or a TLS file (LOGPIPE_CONFIG_UNREADABLE) is found in the thread and rejects `ended`.
+ * `start` starts the thread; until `close` has ended, it keeps the process alive. As createLeadership, but problems with the options
+ * (LOGPIPE_CONFIG_INVALID) or a TLS file (LOGPIPE_CONFIG_UNREADABLE) are found in the thread and reject `ended`.
  */
 export function createThreadedLeadership(
   options: ThreadedLeadershipOptions,
@@ -97,7 +97,7 @@ export function createThreadedLeadership(
     hooks.onLost(lost, why);
   }
 
-  /** Why the membership cannot be kept. */
+  /** The membership cannot be kept. */
   function fail(error: LogpipeError): void {
     cancelBeat();
     if (closing) return;
@@ -153,7 +153,7 @@ export function createThreadedLeadership(
         metrics.sourceRestarts.inc();
         break;
       case 'answer':
-        // Behind every message that is here by now: one of them may say that the term was lost meanwhile.
+        // After every message that has arrived by now: one of them may say that the term was lost meanwhile.
         setImmediate(answered, message.question, message.assured);
         break;
       case 'failed':
@@ -191,7 +191,7 @@ export function createThreadedLeadership(
         return died(errorText(error), error);
       }
       thread.on('message', onMessage);
-      // A message that cannot be read may have been the one that said that the term was lost.
+      // A message that cannot be read may have said that the term was lost.
       thread.on('messageerror', (error) => died(errorText(error), error));
       thread.on('error', (error) => died(errorText(error), error));
       thread.on('exit', (status) => died(`exit status ${status}`));
@@ -208,7 +208,8 @@ export function createThreadedLeadership(
         questions.set(asked, answer);
         send({ type: 'assured', question: asked });
         await answer.promise;
-        // At the question the group had seen this member within half a session, or has since: with the way here, within one.
+        // The group had seen this member within half a session timeout of the question, or has since; with the answer's way here,
+        // within one.
         if (certainAgeMs(clock, since) < sessionTimeoutMs / 2) return;
       }
     },

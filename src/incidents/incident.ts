@@ -1,8 +1,8 @@
-// What an alert is and what an incident is. In: the records of each, what rules say, and two clocks. Out: their next records,
-// and whether an incident has something to say. Guarantee: pure; an inactive alert has no record, and everything that the next step
-// depends on stands in the records, so an alert read back after a restart goes on as if nothing had happened.
+// What an alert is, and what an incident is. In: the records of each, what rules say, and two clocks. Out: their next records,
+// and whether an incident has something to report. Guarantee: pure; an inactive alert has no record, and everything the next step
+// depends on is in the records, so an alert read back after a restart goes on as if nothing had happened.
 //
-// Read on: machine.ts takes one step of all of them, notices.ts makes messages of what there is to say, records.ts keeps them.
+// Read on: machine.ts takes one step of all of them, notices.ts turns what there is to report into messages, records.ts keeps them.
 import { isOver } from '../core/clock.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Where } from '../measure/measure-config.ts';
@@ -21,16 +21,16 @@ export interface AlertRecord extends Said {
   readonly priority: Priority;
   readonly group: string;
   readonly runbook: string;
-  /** As its rule's. */
+  /** That of its rule. */
   readonly watches?: string;
   readonly phase: 'pending' | 'firing';
   /** Evaluation time of the first breach. */
   readonly startedMs: number;
   /** Evaluation time since when the condition has not been true; absent while it is. */
   readonly clearSinceMs?: number;
-  /** Evaluation time since when nothing is known of it. */
+  /** Evaluation time since when nothing is known about it. */
   readonly gapSinceMs?: number;
-  /** The worst value since it fires, when it is worse than that of `why`; looked at every few seconds. */
+  /** The worst value since it began to fire, when worse than that of `why`; updated every few seconds at most. */
   readonly peak?: Peak;
   readonly incidentId?: string;
   /** A message has named it. */
@@ -56,7 +56,7 @@ interface Peak {
 /** How a firing alert ended. */
 export type Resolution = 'cleared' | 'unobserved' | 'forgotten' | 'rule removed' | 'rule changed' | 'moved' | 'by hand';
 
-/** `dismissed/<alert>`: an absence that somebody ended. It fires again only after something has arrived. */
+/** `dismissed/<alert>`: an absence that somebody ended by hand. It fires again only after something has arrived. */
 export interface Dismissed {
   readonly key: string;
   readonly ruleId: string;
@@ -64,17 +64,17 @@ export interface Dismissed {
   readonly atMs: number;
 }
 
-/** What the state machine needs of a rule beyond what it tells people. */
+/** What the state machine needs of a rule, beyond what people are told. */
 export interface AlertRule extends RuleInfo {
-  /** Alerts of this rule that may be open at a time, one per label set. Default `DEFAULT_MAX_ALERTS`. */
+  /** How many alerts of this rule may be open at a time, one per label set. Default `DEFAULT_MAX_ALERTS`. */
   readonly maxAlerts?: number;
-  /** Of an absence: silence has no end but an event. Not to be heard of is no end. */
+  /** Absence: only an event ends the silence; an alert that is no longer observed goes on. */
   readonly endsByEvent?: true;
-  /** Of an absence with labels: how long one of them may be silent. */
+  /** Absence with labels: how long a label set may be silent before it counts as gone. */
   readonly forgetAfterMs?: number;
-  /** Of an absence: what it listens to, as text. Silence of something else is another alert. */
+  /** Absence: what it listens to, as text. The silence of something else is another alert. */
   readonly watches?: string;
-  /** The labels its alerts have, and the conditions on them; absent: nothing is known of that. */
+  /** The labels its alerts have, and the conditions on them; absent when unknown. */
   readonly labelNames?: readonly string[];
   readonly where?: Where;
 }
@@ -107,21 +107,21 @@ type Advance =
   /** A new record without a transition. */
   | { readonly to: 'kept'; readonly record: AlertRecord }
   | { readonly to: 'firing'; readonly record: AlertRecord }
-  /** Pending no longer: it never fired. */
+  /** No longer pending: it never fired. */
   | { readonly to: 'inactive' }
   | { readonly to: 'resolved'; readonly resolution: Resolution };
 
 const SAME: Advance = { to: 'same' };
 
-/** Evaluation time: the present, and how long something has lasted that began at `fromMs`, without what a clock was set forward over. */
+/** Evaluation time: now, and how long something that began at `fromMs` has lasted, without time that a clock skipped. */
 interface EvaluationClock {
   readonly nowMs: number;
   lastedMs(fromMs: number): number;
 }
 
 /**
- * The next step of an open alert. `state` is undefined when the evaluator did not speak of it at all, though it spoke of others.
- * `said` is asked for only when the alert fires.
+ * The next step of an open alert. `state` is undefined when the evaluator did not mention the alert, though it mentioned others.
+ * `said` is called only when the alert fires.
  */
 export function advanceAlert(
   record: AlertRecord,
@@ -149,8 +149,8 @@ function advancePending(
   if (state === 'clear' || state === 'forgotten') return { to: 'inactive' };
   if (state !== 'breached') return gap(record, clock, { to: 'inactive' });
   const { gapSinceMs, ...rest } = record;
-  // The condition has to *hold*: what nobody saw for longer than that begins anew. So does what began in the future: at a
-  // start, before it is known how far the log was read, evaluation time is the wall clock's.
+  // The condition has to *hold*: if it was not observed for longer than `for`, it begins anew. So does one that began in the future:
+  // just after a start, before it is known how far the log was read, evaluation time is the wall clock's.
   if (evalMs < record.startedMs || (gapSinceMs !== undefined && lastedMs(gapSinceMs) > rule.forMs)) {
     return { to: 'kept', record: { ...rest, startedMs: evalMs } };
   }
@@ -161,7 +161,7 @@ function advancePending(
 
 function advanceFiring(record: AlertRecord, state: Seen, rule: AlertRule, clock: EvaluationClock): Advance {
   const { nowMs: evalMs, lastedMs } = clock;
-  // What nobody can say anything of for an hour is over: a tenant that stopped calling, a night without calls.
+  // An alert about which nothing can be said for an hour is over: a tenant that stopped calling, a night without calls.
   if (state === undefined || state === 'unknown') {
     const { endsByEvent, forgetAfterMs = Number.POSITIVE_INFINITY } = rule;
     if (endsByEvent === undefined) return gap(record, clock, { to: 'resolved', resolution: 'unobserved' });
@@ -185,7 +185,7 @@ function advanceFiring(record: AlertRecord, state: Seen, rule: AlertRule, clock:
   }
 }
 
-/** An open alert whose label set the evaluator has stopped speaking of for this long is over. */
+/** An open alert that the evaluator has not mentioned for this long is over. */
 export const FORGET_MS = 3_600_000;
 
 function gap(record: AlertRecord, { nowMs: evalMs, lastedMs }: EvaluationClock, end: Advance): Advance {
@@ -198,7 +198,7 @@ function gap(record: AlertRecord, { nowMs: evalMs, lastedMs }: EvaluationClock, 
 const MAX_MESSAGE = 2_000;
 const MAX_METADATA = 8_000;
 
-/** What an observation says, masked and bounded, as it is kept and sent. */
+/** What an observation says to people, masked and bounded, as it is kept and sent. */
 export function saidOf(observation: Observation, rule: RuleInfo, masker: Masker): Said {
   const { metadata, why } = observation;
   const message = observation.message ?? rule.title;
@@ -215,25 +215,25 @@ function bounded(metadata: Readonly<Record<string, unknown>>): Readonly<Record<s
   return length <= MAX_METADATA ? metadata : { truncated: `${length} characters of metadata were left out` };
 }
 
-/** A new worst value is written down this long after the one before. */
+/** A new worst value is recorded this long after the previous one at the earliest. */
 const PEAK_EVERY_MS = 5_000;
-/** And when it is this much further beyond the threshold. */
+/** And only when it is this many times as far beyond the threshold. */
 const PEAK_STEP = 1.01;
 
-/** A firing alert with the worst value it has come to; the same record when that has not changed. */
+/** A firing alert with its worst value so far; the same record when that has not changed. */
 export function withPeak(record: AlertRecord, why: Why | undefined, evalMs: number): AlertRecord {
   if (record.phase !== 'firing' || why === undefined) return record;
   const { peak, why: first } = record;
   const beyond = Math.abs(why.value - why.threshold);
   const known = peak?.beyond ?? (first === undefined ? -1 : Math.abs(first.value - first.threshold));
-  // Each change is written: what grows with every event is written now and then, and what grows for a day ever more seldom.
+  // Every change is written to the store: a value that grows with each event is written now and then, one that grows all day ever more rarely.
   if (!(beyond > known * PEAK_STEP) || (peak !== undefined && evalMs - peak.atMs < PEAK_EVERY_MS)) return record;
   return { ...record, peak: { valueText: why.valueText, beyond, atMs: evalMs } };
 }
 
 // ---- an alert whose rule has changed ----
 
-/** False when the rule, as it is now, can never speak of the alert again. */
+/** False when the rule, as it is now, can never report on the alert again. */
 export function canSpeakOf(rule: AlertRule, { labels, watches }: Pick<AlertRecord, 'labels' | 'watches'>): boolean {
   if (watches !== undefined && rule.watches !== undefined && watches !== rule.watches) return false;
   const { labelNames, where = {} } = rule;
@@ -244,7 +244,7 @@ export function canSpeakOf(rule: AlertRule, { labels, watches }: Pick<AlertRecor
   return labelTest(own, names)(names.map((name) => labels[name] as string));
 }
 
-/** The alert as its rule is now. One that has become more urgent is news: nobody was told of it as such. */
+/** The alert with its rule's present title, priority and runbook. One that has become more urgent must be announced again. */
 export function adoptRule(record: AlertRecord, rule: AlertRule): AlertRecord {
   const { title, priority, runbook, watches = record.watches } = rule;
   const same =
@@ -260,13 +260,13 @@ export function adoptRule(record: AlertRecord, rule: AlertRule): AlertRecord {
   };
 }
 
-// ---- what keeps a firing alert unsaid: silences, which people set, and inhibition, which rules declare ----
-// Inhibition never mutes in a circle, so behind every inhibited alert stands one that is not.
+// ---- what mutes a firing alert: silences, which people set, and inhibition, which rules declare ----
+// Inhibition is never circular, so behind every inhibited alert there is one that is not.
 
-/** Why an alert stands muted. A silence is somebody's will and goes before an inhibition. */
+/** Why an alert is muted. A silence is somebody's decision and takes precedence over inhibition. */
 type Muted = 'silenced' | 'inhibited';
 
-/** `silence/<id>`: what matches is not told until it ends. Every part that is given must match; one must be given. */
+/** `silence/<id>`: nobody is told of matching alerts until it ends. Every part that is given must match; one must be given. */
 export interface SilenceRecord {
   readonly id: string;
   readonly ruleId?: string;
@@ -280,7 +280,7 @@ export interface SilenceRecord {
 
 type MutedBy = (alert: AlertRecord, firing: readonly AlertRecord[]) => Muted | undefined;
 
-/** How each alert stands, given all that fire and the silences in force. */
+/** Whether an alert is muted, given all that fire and the silences in force. */
 export function createMuting(rules: readonly RuleInfo[]): (silences: readonly SilenceRecord[]) => MutedBy {
   const inhibitors = withoutCircles(rules);
   return (silences) => (alert, firing) => {
@@ -291,7 +291,7 @@ export function createMuting(rules: readonly RuleInfo[]): (silences: readonly Si
   };
 }
 
-/** True when the silence says at least one thing about alerts. */
+/** True when the silence names at least one thing to match. */
 export function isSpecific(silence: Pick<SilenceRecord, 'ruleId' | 'group' | 'labels'>): boolean {
   return silence.ruleId !== undefined || silence.group !== undefined || Object.keys(silence.labels ?? {}).length > 0;
 }
@@ -309,7 +309,7 @@ function agree(one: AlertRecord['labels'], other: AlertRecord['labels']): boolea
   return Object.keys(one).every((name) => other[name] === undefined || other[name] === one[name]);
 }
 
-/** Rule -> the rules that mute it. A declaration that would close a circle, in the order of the rules, is left out. */
+/** Rule -> the rules that mute it. In the order of the rules, a declaration that would close a circle is left out. */
 function withoutCircles(rules: readonly RuleInfo[]): Map<string, ReadonlySet<string>> {
   const result = new Map<string, Set<string>>();
   const leadsTo = (from: string, to: string): boolean =>
@@ -344,23 +344,23 @@ export interface IncidentRecord {
 }
 
 export interface ChannelState {
-  /** Of the last trigger decided. */
+  /** When the last trigger was decided. */
   readonly triggeredMs: number;
-  /** Of the resolve decided after it. */
+  /** When the resolve after it was decided. */
   readonly resolvedMs?: number;
-  /** Last time the channel took a message of the incident since that began, or began again. */
+  /** When the channel last took a message of the incident, since the incident began or began again. */
   readonly deliveredMs?: number;
-  /** Last time it may have taken one: its answer proved nothing, or a part of the recipients refused. */
+  /** When it may last have taken one: its answer proved nothing, or some of the recipients refused. */
   readonly perhapsMs?: number;
-  /** Why the last message was given up; gone after the next one that arrives. */
+  /** Why the last message was given up; cleared when a later one arrives. */
   readonly failed?: string;
-  /** Entry of the last trigger that was given up for want of room: it may have been under way, and arrive. */
+  /** The entry of the last trigger that was given up for want of room: it may be under way, and arrive after all. */
   readonly givenUp?: string;
 }
 
 /** The last trigger: what people know, and what the resolve repeats. */
 export interface Told extends Said {
-  /** Of the alert it led with: another one may have the same title. Absent in incidents of earlier versions. */
+  /** Key of the alert it led with, because another one may have the same title. Absent in incidents of earlier versions. */
   readonly key?: string;
   readonly atMs: number;
   readonly priority: Priority;
@@ -369,10 +369,10 @@ export interface Told extends Said {
 
 /** `untold`: no message has named it, because it was muted or ended too soon. */
 type EndedAlert = NotifiedAlert & { readonly untold?: true };
-/** Incidents stay this long after their end. */
+/** Incidents are kept this long after their end. */
 export const KEEP_INCIDENTS_MS = 30 * 86_400_000;
 
-/** Of each group the open incident, else the one that ended last. */
+/** For each group the open incident, else the one that ended last. */
 export function latestByGroup(incidents: Iterable<IncidentRecord>): Map<string, IncidentRecord> {
   const latest = new Map<string, IncidentRecord>();
   for (const incident of incidents) {
@@ -423,9 +423,9 @@ export function joinIncident(
 }
 
 /**
- * The incident with no moment that decides anything in a time that the clock has left: what lies ahead by more than a minute was
- * told, or ended, just now. A step back is so no reason to remind anybody, nor to stay mute until the clock catches up.
- * @returns the same object when nothing lies ahead
+ * The incident after the clock was set back: a trigger or an end that is ahead of the clock by more than a minute counts as having
+ * happened just now. So a step back neither reminds anybody, nor keeps the incident mute until the clock catches up.
+ * @returns the same object when nothing is ahead
  */
 export function redated(incident: IncidentRecord, wallMs: number): IncidentRecord {
   const { told, resolvedMs } = incident;
@@ -439,16 +439,16 @@ export function redated(incident: IncidentRecord, wallMs: number): IncidentRecor
   };
 }
 
-/** Ended alerts an incident remembers, newest last. */
+/** How many ended alerts an incident remembers, newest last. */
 const MAX_ENDED = 20;
 
-/** The incident without an alert that ended, which it remembers. */
+/** The incident with the alert moved to those that have ended. */
 export function endAlert(incident: IncidentRecord, alert: AlertRecord, ended: NotifiedAlert): IncidentRecord {
   const key = alert.key;
   const isSame = (other: EndedAlert) => alertKey(other.ruleId, other.labels) === key;
   const others = incident.ended.filter((other) => !isSame(other));
   const before = incident.ended.find(isSame);
-  // Once told it stays told, though it fired again in silence.
+  // Once told, it stays told, even if it fired again while muted.
   const told = alert.announced === true || (before !== undefined && before.untold !== true);
   return {
     ...incident,
@@ -457,7 +457,7 @@ export function endAlert(incident: IncidentRecord, alert: AlertRecord, ended: No
   };
 }
 
-/** Whatever else is forgotten, what the resolve speaks of stays. */
+/** The newest ones; the alert that the resolve will be about always stays. */
 function newest(ended: readonly EndedAlert[], toldKey: string | undefined): EndedAlert[] {
   const over = ended.length - MAX_ENDED;
   return ended.filter(({ ruleId, labels }, i) => i >= over || alertKey(ruleId, labels) === toldKey);
@@ -486,7 +486,7 @@ export function wasReached(state: ChannelState | undefined): boolean {
   return state?.deliveredMs !== undefined || state?.perhapsMs !== undefined;
 }
 
-/** Of the open channels those that know of the incident, or are about to: not those that have refused every trigger. */
+/** The open channels that know of the incident or are about to, so not those that have refused every trigger. */
 export function informedChannels(incident: IncidentRecord): ChannelName[] {
   return openChannels(incident).filter((name) => {
     const state = incident.channels[name];
@@ -501,17 +501,17 @@ export function openChannels(incident: IncidentRecord): ChannelName[] {
     .map(([name]) => name);
 }
 
-// ---- whether an incident has something to say now, and why ----
-// The same facts give the same reason, wherever and whenever they are looked at.
+// ---- whether an incident has something to report now, and why ----
+// A pure function of the facts.
 
 export interface NotifyFacts {
   /** Firing alerts of the incident, muted ones included. */
   readonly firing: number;
-  /** Those of them that are neither silenced nor inhibited. */
+  /** Those that are neither silenced nor inhibited. */
   readonly audible: number;
-  /** Audible alerts whose condition is true at present and that no message has named yet. */
+  /** Audible alerts whose condition is true now and that no message has named yet. */
   readonly joined: number;
-  /** Audible alerts whose condition is true at present. */
+  /** Audible alerts whose condition is true now. */
   readonly breached: number;
   /** Alerts that a message has named and that ended since the last one. */
   readonly resolved: number;
@@ -519,11 +519,11 @@ export interface NotifyFacts {
   readonly priority: Priority | undefined;
   /** Priority of the last trigger. */
   readonly toldPriority: Priority | undefined;
-  /** When the last trigger was decided, ms, not ahead of the wall clock by more than a minute (`redated`); undefined before it. */
+  /** When the last trigger was decided, ms, at most a minute ahead of the wall clock (`redated`); undefined before the first. */
   readonly lastTriggerMs: number | undefined;
   /** Some channel got a trigger that no resolve has followed. */
   readonly open: boolean;
-  /** `new`: a person has taken the incident and the channels have not been told. */
+  /** `new`: a person has taken the incident, and the channels have not been told yet. */
   readonly acknowledged: 'no' | 'new' | 'told';
   readonly cooldownMs: number;
   /** 0 = no reminders. */
@@ -532,9 +532,9 @@ export interface NotifyFacts {
 
 /**
  * @param firing its alerts, most urgent first
- * @param rule that of the leading audible alert
- * @param breached whether the alert's condition is true at present. One that is merely held, or of which nothing is known,
- *   is not announced: when what inhibited it ends it may be long over.
+ * @param rule the leading audible alert's
+ * @param breached whether the alert's condition is true now. One that is merely held, or about which nothing is known, is not
+ *   announced: by the time its inhibition ends, it may be long over.
  */
 export function factsOf(
   incident: IncidentRecord,
@@ -561,7 +561,7 @@ export function factsOf(
 }
 
 export function decideNotify(facts: NotifyFacts, wallMs: number): NotifyReason {
-  // The end is told even when everything is muted: whoever got the trigger would wait for ever otherwise.
+  // The end is told even when everything is muted: otherwise whoever got the trigger would wait forever.
   if (facts.firing === 0) return facts.open ? 'all-resolved' : 'none';
   if (facts.acknowledged === 'new' && facts.open) return 'acknowledged';
   if (facts.audible === 0 || facts.priority === undefined) return 'none';
@@ -570,7 +570,7 @@ export function decideNotify(facts: NotifyFacts, wallMs: number): NotifyReason {
   if (facts.joined > 0 && (since >= facts.cooldownMs || outranks(facts.priority, facts.toldPriority))) {
     return 'new-alerts';
   }
-  // What was true before a restart, or of a host that is gone, is no reason to remind anybody.
+  // A condition that was true before a restart, or on a host that is gone, is no reason to remind anybody.
   if (facts.breached === 0) return 'none';
   if (facts.acknowledged === 'no' && facts.remindMs > 0 && since >= Math.max(facts.remindMs, facts.cooldownMs)) {
     return facts.resolved > 0 ? 'some-resolved' : 'repeat';

@@ -1,9 +1,9 @@
 // One step of all alerts and incidents. In: what the rules say, what people command, what became of messages, and two clocks. Out: a
-// plan: changed records, messages to send, transitions for the history. Guarantee: pure and deterministic; the state moves only when
-// `accept` says that the plan is durable, so a plan whose commit failed is decided again; and everything a decision rests on
-// stands in the records, so a machine built from them goes on exactly where the other one stopped.
+// plan: changed records, messages to send, transitions for the history. Guarantee: pure and deterministic; the state changes only when
+// `accept` says that the plan is durable, so a plan whose commit failed is decided again; everything a decision rests on is in the
+// records, so a machine built from them goes on exactly where the other one stopped.
 //
-// The sections stand in the order of a step: results, commands, what was kept long enough, changed rules, observations; then notices.ts.
+// A step goes through results, commands, expired records, changed rules and observations, then notices.ts.
 import { isOver } from '../core/clock.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Observation, Priority } from '../rules/observation.ts';
@@ -62,16 +62,16 @@ export interface StepInput {
   readonly evalMs: number;
   /** Wall clock: drives cooldown, reminders, silences. */
   readonly wallMs: number;
-  /** How much of the time between never was, because the brokers' clock was set forward, ms. Default: nothing. */
+  /** How much of the time between the two the brokers' clock skipped when it was set forward, ms. Default: none. */
   readonly skippedMs?: (fromMs: number, toMs: number) => number;
-  /** Given together with observations: whether an alert may be ended depends on what its rule says. */
+  /** Only given together with observations: whether an alert may be ended depends on what its rule says. */
   readonly commands?: readonly GivenCommand[];
   readonly results?: readonly OutboxResult[];
   /** Records of others (template/…, rollup/…) that must be durable together with this decision. */
   readonly records?: readonly StateChange[];
 }
 
-/** What was decided; nothing of it is true before it is durable. */
+/** What was decided; none of it is true before it is durable. */
 export interface Plan {
   readonly changes: readonly StateChange[];
   readonly transitions: readonly HistoryDocument[];
@@ -81,9 +81,9 @@ export interface Plan {
   readonly dropped: readonly OutboxEntry[];
   /** One per message, however many channels it goes to. */
   readonly decisions: readonly Decision[];
-  /** Breached label sets that found no place among the rule's alerts. */
+  /** Breached label sets for which the rule had no alert left (`maxAlerts`). */
   readonly suppressed: number;
-  /** What there is to say to operators, in sentences. */
+  /** Sentences for operators, for the log. */
   readonly remarks: readonly string[];
   readonly refused: readonly RefusedCommand[];
 }
@@ -92,7 +92,7 @@ export interface AlertMachine {
   step(input: StepInput): Plan;
   /** The plan of the last step is durable. @throws Error for any other plan */
   accept(plan: Plan): void;
-  /** From the next step on. What these rules do not know ends at once: they were given on purpose. */
+  /** Takes effect at the next step. Alerts that these rules do not know end at once, because they were changed on purpose. */
   changeRules(rules: readonly AlertRule[], hash: string): void;
   /** Entries of the outbox, in the order of their decisions: what a new leader sends first. */
   waiting(): OutboxEntry[];
@@ -108,16 +108,16 @@ interface MachineDeps {
   /** Where a message of this priority goes; only channels that are configured. */
   readonly channelsFor: (priority: Priority) => readonly ChannelName[];
   readonly masker: Masker;
-  /** False: no transitions in the outbox, neither new ones nor those of before, because nobody takes them. Default true. */
+  /** False: no transitions in the outbox, neither new nor old ones, because nobody takes them. Default true. */
   readonly history?: boolean;
   readonly limits?: OutboxLimits;
-  /** Of the rules; without it they count as those that decided before. */
+  /** Hash of the rules; without it they count as the rules that decided last. */
   readonly rulesHash?: string;
 }
 
 /**
- * Whoever takes over with other rules keeps what is firing for so long: while a new version is rolled out, leaders with the old and
- * the new rules may take turns.
+ * A leader that takes over with different rules keeps firing alerts for this long: while a new version is rolled out, leaders with
+ * the old and the new rules may take turns.
  */
 const KEEP_FIRING_MS = 5 * 60_000;
 
@@ -129,7 +129,7 @@ export function createAlertMachine(
   let rules = new Map(ruleList.map((rule) => [rule.id, rule]));
   let muting = createMuting(ruleList);
   let { rulesHash } = deps;
-  /** Given to this process, and not merely found by it. */
+  /** Hash of rules that were given to the running process, rather than found when it started. */
   let givenHash: string | undefined;
   const notices = createNotices(deps);
   const records = createRecords(initial);
@@ -137,7 +137,7 @@ export function createAlertMachine(
   const said = (observation: Observation, rule: AlertRule) => saidOf(observation, rule, deps.masker);
   let latest: { readonly plan: Plan; readonly draft: Draft } | undefined;
 
-  /** True when what these rules do not know may end: see `KEEP_FIRING_MS`. */
+  /** True when alerts that these rules do not know may end: see `KEEP_FIRING_MS`. */
   function rulesAreCertain({ draft, wallMs }: Step, remarks: string[]): boolean {
     if (rulesHash === undefined) return true;
     const present = draft.get('rules', 'present');
@@ -149,7 +149,7 @@ export function createAlertMachine(
     if (next?.hash !== rulesHash) {
       draft.put('rules', 'present', { ...present, next: { hash: rulesHash, sinceMs: wallMs } });
       remarks.push(
-        'The rules differ from those the alerts were decided by: alerts that are firing and that they do not know are kept for 5 minutes',
+        'The rules differ from those that decided last: firing alerts that the new rules do not know are kept for 5 minutes',
       );
       return false;
     }
@@ -160,7 +160,7 @@ export function createAlertMachine(
     }
     if (wallMs - next.sinceMs < KEEP_FIRING_MS) return false;
     draft.put('rules', 'present', { hash: rulesHash });
-    remarks.push('The rules that differed have held for 5 minutes: what they do not know ends');
+    remarks.push('The new rules have been in force for 5 minutes: alerts that they do not know end now');
     return true;
   }
 
@@ -286,7 +286,7 @@ export function createAlertMachine(
 }
 
 // ---- what became of messages ----
-// Their entries leave the outbox, and incidents know whom the message reached.
+// Their entries leave the outbox, and the incidents note whom a message reached.
 
 const REFUSED_TRIGGER = 'not sent: the channel has refused the trigger';
 
@@ -320,7 +320,7 @@ function settleResults({ draft, outbox, wallMs }: Step, results: readonly Outbox
     record(notification, result.ok ? undefined : result.reason);
     const before = incident?.channels[channel];
     if (notification.action !== 'trigger' || reachedSomebody(result) || wasReached(before)) continue;
-    // Whoever refused the beginning has no use for the end.
+    // A channel that refused the trigger has no use for the resolve.
     for (const other of trigger === -1 ? waiting : waiting.slice(0, trigger)) {
       draft.remove('outbox', other.id);
       if (other.notification !== undefined) record(other.notification, REFUSED_TRIGGER);
@@ -328,7 +328,7 @@ function settleResults({ draft, outbox, wallMs }: Step, results: readonly Outbox
   }
 }
 
-/** A trigger that was given up for want of room while it was under way: the channel knows of the incident, and is owed its end. */
+/** A trigger that was given up for want of room, but was under way and arrived: the channel knows of the incident and is owed its end. */
 function arrivedAfterAll(draft: Draft, id: string, wallMs: number): void {
   for (const incident of draft.values('incident')) {
     for (const [name, state] of Object.entries(incident.channels)) {
@@ -341,12 +341,12 @@ function arrivedAfterAll(draft: Draft, id: string, wallMs: number): void {
   }
 }
 
-/** It may have: an answer that proves nothing counts. */
+/** True when it may have: an answer that proves nothing counts. */
 function reachedSomebody(result: SendResult): boolean {
   return result.ok || result.doubtful === true || result.left !== undefined;
 }
 
-/** @param waiting what the channel is to get of the incident after this message */
+/** @param waiting messages of the incident that are still waiting for the channel */
 function reached(
   incident: IncidentRecord,
   { channel, notification }: OutboxEntry,
@@ -358,7 +358,7 @@ function reached(
   if (present === undefined) return incident;
   const actions = [notification?.action, ...waiting.map((other) => other.notification?.action)];
   const trigger = actions.lastIndexOf('trigger');
-  // The incident has begun again since: what came before says nothing of that.
+  // The incident has begun again since then: earlier messages no longer matter.
   if (actions.slice(0, Math.max(0, trigger)).includes('resolve')) return incident;
   const { failed: _, ...state } = present;
   let next: ChannelState = present;
@@ -369,14 +369,14 @@ function reached(
   return { ...incident, channels: { ...incident.channels, [channel]: next } };
 }
 
-// ---- what people command, and what another instance asks for: to end what it said while it was cut off ----
-// The same command twice changes nothing the second time; one that cannot be obeyed is answered with why.
+// ---- commands: from people, and from an instance that was cut off and asks to end its "Log pipeline blind" ----
+// Repeating a command changes nothing; one that cannot be obeyed is answered with the reason.
 
 export type AlertCommand =
   | { readonly kind: 'acknowledge'; readonly incidentId: string; readonly by: string }
   | {
       readonly kind: 'resolve';
-      /** Which alerts, and since when each has been one: what began later is another one. */
+      /** The alerts, each with its beginning: one that began later is another alert. */
       readonly alerts: readonly { readonly key: string; readonly startedMs: number }[];
       readonly by: string;
     }
@@ -393,7 +393,7 @@ export type AlertCommand =
       readonly by: string;
     };
 
-/** A command with the id that its answer will have. */
+/** A command, with the id under which it is answered. */
 export type GivenCommand = AlertCommand & { readonly commandId?: string };
 
 interface RefusedCommand {
@@ -403,7 +403,7 @@ interface RefusedCommand {
 
 const MAX_SILENCES = 500;
 
-/** @param isTrue whether the condition of an alert is true at present */
+/** @param isTrue whether the condition of an alert is true now */
 function applyCommand(step: Step, command: GivenCommand, isTrue: (key: string) => boolean): RefusedCommand | undefined {
   const { commandId: id } = command;
   const { draft, wallMs } = step;
@@ -476,16 +476,16 @@ function obey(step: Step, command: GivenCommand, isTrue: (key: string) => boolea
   }
 }
 
-// ---- what has been kept long enough ----
+// ---- records that have expired ----
 
-/** Resolved incidents beyond this go before their time, oldest first. */
+/** Resolved incidents beyond this number are removed early, oldest first. */
 const MAX_RESOLVED = 2_000;
-/** Dismissed absences beyond this go before their time, oldest first. */
+/** Dismissed absences beyond this number are removed early, oldest first. */
 const MAX_DISMISSED = 1_000;
-/** Longer than commands are kept where they are given. */
+/** Longer than the commands topic keeps commands. */
 const KEEP_ANSWERS_MS = 2 * 86_400_000;
 
-/** Removes ended silences, old answers, incidents that were kept for 30 days, and documents that nobody takes any more. */
+/** Removes ended silences, old answers, incidents that ended 30 days ago, and history documents when nobody takes them. */
 function prune(draft: Draft, wallMs: number, history: boolean): void {
   if (!history) {
     for (const { id, channel } of draft.values('outbox')) if (channel === 'history') draft.remove('outbox', id);
@@ -540,7 +540,7 @@ interface Observed {
 
 /**
  * @param seen from `relevant`
- * @param evaluated false when nothing at all is known at present: then silence about an alert says nothing
+ * @param evaluated false when nothing is known at the moment: then it means nothing that an alert is not mentioned
  */
 function observe(
   step: Step,
@@ -613,7 +613,7 @@ function observe(
   return { fired: fired.sort(byUrgency), suppressed };
 }
 
-/** A firing alert is over: its incident remembers it. */
+/** Ends a firing alert; its incident remembers it. */
 function endFiring(
   { draft, outbox, evalMs }: Step,
   alert: AlertRecord,

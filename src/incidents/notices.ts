@@ -1,6 +1,6 @@
-// Incidents -> messages. In: the open incidents of a draft. Out: messages in the outbox, and incidents that know what they have said.
-// Guarantee: a channel that got a trigger gets exactly one resolve, one that never got it none; what is said is written down with
-// it. Messages are masked, and bounded in size, since one that does not fit into a record would block everything behind it.
+// Incidents -> messages. In: the open incidents of a draft. Out: messages in the outbox, and incidents that note what was told.
+// Guarantee: a channel that got a trigger gets exactly one resolve, one that never got it gets none; a message and the note of it
+// are one change. Messages are masked, and bounded in size: one that does not fit into a record would block all that follow.
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Priority } from '../rules/observation.ts';
 import {
@@ -38,11 +38,11 @@ export interface Decision {
 interface NotifyDeps {
   readonly notices: Notices;
   readonly channelsFor: (priority: Priority) => readonly ChannelName[];
-  /** The alert with what its rule says at present; undefined when that is not that the condition is true. */
+  /** The alert with what its rule says now; undefined unless the condition is true. */
   readonly current: (alert: AlertRecord) => AlertRecord | undefined;
 }
 
-/** Closes incidents without firing alerts, and notifies of what there is to say; also of the end that a channel is still owed. */
+/** Closes incidents without firing alerts, and sends what there is to report, including an end that a channel is still owed. */
 export function notifyIncidents(step: Step, deps: NotifyDeps): Decision[] {
   const firingOf = new Map<string, AlertRecord[]>();
   for (const alert of step.draft.values('alert')) {
@@ -107,7 +107,7 @@ function notify(
     case 'new-alerts':
     case 'some-resolved':
     case 'repeat': {
-      // Who is reminded is reminded of what is true: that leads, and decides how urgent it is.
+      // A reminder is about what is true now: such an alert leads, and decides how urgent the message is.
       const reminder = reason === 'repeat' || reason === 'some-resolved';
       const told = reminder ? [...audible.filter(isTrue), ...audible.filter((alert) => !isTrue(alert))] : audible;
       const current = told.map((alert) => deps.current(alert) ?? alert);
@@ -119,7 +119,7 @@ function notify(
   }
 }
 
-/** Of the alert a reminder would be about; 0 = none. */
+/** The reminder interval of the alert that a reminder would be about; 0 = none. */
 function remindMs(alert: AlertRecord | undefined, rules: Step['rules']): number {
   const rule = rules.get(alert?.ruleId ?? '');
   return rule === undefined || rule.remindMs === 0 ? 0 : Math.max(rule.remindMs, rule.cooldownMs);
@@ -134,12 +134,12 @@ function triggered(
 ): IncidentRecord {
   const states = channels.map((name) => {
     const { resolvedMs, failed: _, ...state } = incident.channels[name] ?? { triggeredMs: wallMs };
-    // Whom the first part reached need not be whom this one reaches.
+    // The incident has begun again: what was delivered before its end says nothing about this trigger.
     if (resolvedMs !== undefined) return [name, { triggeredMs: wallMs }];
     return [name, { ...state, triggeredMs: wallMs }];
   });
   const { acknowledged, ...rest } = incident;
-  // Whoever took a P2 has not taken the P1 that it became.
+  // Whoever acknowledged a P2 has not acknowledged the P1 it became.
   const keeps = acknowledged !== undefined && !outranks(priority, incident.told?.priority);
   return {
     ...rest,
@@ -207,7 +207,7 @@ export function createNotices(deps: { readonly environment: string; readonly mas
         atMs: wallMs,
         lead,
         alerts: everyAlert(incident, audible),
-        // Of the first message every alert is new: nothing has joined.
+        // In the first message every alert is new, so none has joined.
         joined: reason === 'first' ? [] : audible.filter(({ announced }) => announced !== true).map(alertName),
       });
     },
@@ -241,7 +241,7 @@ export function createNotices(deps: { readonly environment: string; readonly mas
         atMs: wallMs,
         // Its last words say how it ended.
         lead: { ...lead, message: end?.message ?? lead.message },
-        // What the message is about stands first: nothing in it speaks of another host.
+        // The alert that the message is about comes first: channels take details from it.
         alerts: end === undefined ? others : [end, ...others],
       });
     },
@@ -253,12 +253,15 @@ function told(incident: IncidentRecord): Told {
   return incident.told;
 }
 
-/** By rule and labels; of an incident from before those were kept, by its title. */
+/** Compares rule and labels; for an incident from before those were kept, the title. */
 function isTold(alert: Pick<NotifiedAlert, 'ruleId' | 'labels' | 'title'>, { key, title }: Told): boolean {
   return key === undefined ? alert.title === title : alertKey(alert.ruleId, alert.labels) === key;
 }
 
-/** Firing ones first, then those that ended and did not fire again, the newest first; at the end those that were told. */
+/**
+ * While alerts fire: those, then the ended ones that do not fire again, newest first. After the end: the ended ones that were told,
+ * most urgent first.
+ */
 function everyAlert(incident: IncidentRecord, firing: readonly AlertRecord[]): NotifiedAlert[] {
   const again = new Set(firing.map(({ key }) => key));
   const ended = incident.ended
@@ -314,7 +317,7 @@ export function lastWords(
   }
 }
 
-/** "Now 3.10 % (threshold 20 %), at its worst 45.20 %; it lasted 12 min." Undefined when it is about no value. */
+/** "Now 3.10 % (threshold 20 %), at its worst 45.20 %; it lasted 12 min." Undefined for an alert without a value. */
 function courseOf(
   { startedMs, why, peak }: AlertRecord,
   { atMs, nowText }: { readonly atMs: number; readonly nowText?: string | undefined },

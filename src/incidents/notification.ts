@@ -1,16 +1,16 @@
-// What is sent, and what came of it: the contract between the outbox and the channels, and the texts that channels share. Plain data, kept
-// in the outbox as JSON; secrets in it are masked before it gets there. Guarantee of the texts: a cut never splits a character or an
-// escaped one, and whoever reads a cut text sees that it was cut.
+// What is sent, and what came of it: the contract between the outbox and the channels, and the texts that channels share. It is plain
+// data, kept in the outbox as JSON; secrets are masked before it gets there. Guarantee: cutting a text never splits a character or an
+// escape sequence, and a cut text shows that it was cut.
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Priority, Severity, Why } from '../rules/observation.ts';
 
-/** One of CHANNELS (notify/notify-config.ts). What is decided does not depend on which channels there are. */
+/** One of CHANNELS (notify/notify-config.ts). Decisions do not depend on which channels there are. */
 export type ChannelName = string;
 
 /** `trigger` opens or updates, `resolve` ends; `acknowledge` is sent when a person has taken the incident. */
 export type NotifyAction = 'trigger' | 'acknowledge' | 'resolve';
 
-/** Why a message goes out, or that none does. Closed: it is a metric label and stands in the history. */
+/** Why a message goes out, or that none does. A closed list: it is a metric label and is written to the history. */
 export const NOTIFY_REASONS = [
   'first',
   'new-alerts',
@@ -40,7 +40,7 @@ export interface Notification {
   readonly environment: string;
   /** All alerts of the incident, leading one first. */
   readonly alerts: readonly NotifiedAlert[];
-  /** Alerts of the incident that `alerts` has no room for. */
+  /** How many alerts of the incident did not fit into `alerts`. */
   readonly unnamed?: number;
   /** Names of alerts that joined since the last message. */
   readonly joined: readonly string[];
@@ -61,17 +61,17 @@ export interface NotifiedAlert {
   readonly runbook: string;
 }
 
-/** One way out. Never throws; one attempt per call, retries are the dispatcher's. */
+/** Sends messages one way. Never throws; makes one attempt per call, retries are up to the dispatcher. */
 export interface Channel {
   readonly name: ChannelName;
   /** At most this many sends per second, on average; the dispatcher keeps to it. */
   readonly ratePerSecond: number;
-  /** @param left as an earlier attempt gave it: nobody else gets the message again */
+  /** @param left the recipients that an earlier attempt left over: nobody else gets the message again */
   send(notification: Notification, signal: AbortSignal, left?: readonly string[]): Promise<SendResult>;
   close(): Promise<void>;
 }
 
-/** What a channel says of one attempt. `reason` is for logs and metrics: it never holds an address or a secret. */
+/** What a channel says about one attempt. `reason` is for logs and metrics: it never holds an address or a secret. */
 export type SendResult =
   | { readonly ok: true }
   | {
@@ -79,13 +79,13 @@ export type SendResult =
       readonly retryable: boolean;
       readonly retryAfterMs?: number;
       readonly reason: string;
-      /** There was an answer, but none that proves delivery: a log-in page with 200. Tried again a few times only. */
+      /** The answer does not prove delivery, such as a log-in page with 200. Only tried again a few times. */
       readonly doubtful?: true;
       /** Recipients that may still take it; all others have it, or have refused it for good. */
       readonly left?: readonly string[];
     };
 
-/** When the next attempt is made, and of what, for the outbox to keep. */
+/** When the next attempt is made, and for whom; kept in the outbox. */
 export interface Retry {
   /** Failed attempts so far. */
   readonly attempts: number;
@@ -97,7 +97,7 @@ export interface Retry {
   readonly left?: readonly string[];
 }
 
-/** Masked throughout, except what identifies it: two incidents must not become one because a pattern hits their ids. */
+/** Masks everything but the ids: two incidents must not become one because a pattern matches their ids. */
 export function maskNotification(notification: Notification, masker: Masker): Notification {
   const masked = masker.value(notification) as Notification;
   return { ...masked, incidentId: notification.incidentId, dedupKey: notification.dedupKey };
@@ -105,13 +105,13 @@ export function maskNotification(notification: Notification, masker: Masker): No
 
 // ---- what a message says: headline, severity, times ----
 
-/** Alerts a headline names beside its own, and the characters of each. */
+/** How many other alerts a headline names, and how many characters of each. */
 const MAX_NAMES = 3;
 const MAX_NAME = 120;
 
 /**
- * The title alone for an incident of one alert, as the operators' guide has it; with more of them "High CPU (+2: Queue Is
- * Long, High CPU (host=web-2))". Counted are those that fire; at the end, all of them.
+ * For an incident of one alert only the title, as in the operators' guide; with more of them "High CPU (+2: Queue Is Long, High
+ * CPU (host=web-2))". It counts those that fire, and in the resolve all of them.
  */
 export function headline({ title, action, alerts, unnamed = 0 }: Notification): string {
   const others = alerts.slice(1).filter(({ state }) => action === 'resolve' || state === 'firing');
@@ -127,7 +127,7 @@ export function alertName({ title, labels }: Pick<NotifiedAlert, 'title' | 'labe
   return text.length === 0 ? title : `${title} (${text.join(', ')})`;
 }
 
-/** CRITICAL, WARNING, INFO; or what became of the incident. */
+/** CRITICAL, WARNING or INFO; or what became of the incident. */
 export function severityWord({ action, severity }: Pick<Notification, 'action' | 'severity'>): string {
   if (action === 'resolve') return 'RESOLVED';
   if (action === 'acknowledge') return 'ACKNOWLEDGED';
@@ -157,8 +157,8 @@ export function durationText(ms: number): string {
 // ---- texts for channels: cleaned, escaped, cut with a marker ----
 
 /**
- * Without control characters, which move a reader's cursor or make a service refuse the message, and without marks that
- * turn the direction of what follows; line ends and tabs stay.
+ * Removes control characters, which move a reader's cursor or make a service refuse the message, and marks that reverse the
+ * direction of what follows; line ends and tabs stay.
  */
 export function clean(text: string): string {
   return text
@@ -167,12 +167,12 @@ export function clean(text: string): string {
     .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, ' ');
 }
 
-/** On one line, so that it can stand in a header or a heading. */
+/** Puts a text on one line, for a header or a heading. */
 export function oneLine(text: string): string {
   return clean(text).replace(/\s+/g, ' ').trim();
 }
 
-/** The three characters Slack gives a meaning; with them a log line could mention a channel or hide an address. */
+/** Escapes the three characters that mean something to Slack; with them a log line could mention a channel or hide an address. */
 export function escapeSlack(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 }
@@ -189,7 +189,7 @@ export function cut(text: string, max: number): string {
   return text.slice(0, max - CUT.length).replace(/[\ud800-\udbff]$/, '') + CUT;
 }
 
-/** Escaped, in at most `max` units of the escaped form: an entity is kept whole. */
+/** The escaped text in at most `max` units of the escaped form; entities stay whole. */
 export function cutEscaped(text: string, max: number, escaped: (text: string) => string): string {
   const whole = escaped(text);
   if (whole.length <= max) return whole;
@@ -203,7 +203,7 @@ export function cutEscaped(text: string, max: number, escaped: (text: string) =>
 }
 
 // ---- "Log pipeline blind" ----
-// Whoever begins or ends it, it has the same key, so that a service that knows such keys shows one incident.
+// It has the same key whoever begins or ends it, so that a service with dedup keys shows one incident.
 
 export const BLIND_TITLE = 'Log pipeline blind';
 export const BLIND_ENDED = 'Kafka answers again; alerts are evaluated.';

@@ -1,9 +1,8 @@
-// What the machine writes down: its records, drafts of them, the outbox, and the history's documents. In: what the store held. Out: drafts
-// that may be thrown away, and the changes of one for the store.
-// Guarantee: nothing that a decision depends on is kept outside of these records. The numbers of outbox entries never repeat, not even over
-// restarts, and the entries of a channel are in the order of their decisions; a channel that is away for days costs its oldest entries,
-// which is said: with a beginning its end goes, and of what has begun the end goes last. The id of a history document is made when the
-// decision is taken and kept with it, so that sending it twice leaves one document.
+// What the machine writes down: its records, drafts of them, the outbox, and the documents of the history. In: what the store held. Out:
+// drafts that may be thrown away, and a draft's changes for the store. Guarantee: nothing a decision depends on is kept anywhere else.
+// The numbers of outbox entries never repeat, not even after a restart, and a channel's entries are in the order of their decisions. A
+// channel that is away for days loses its oldest entries, which is recorded: a trigger goes together with its resolve, and the resolve of
+// a trigger that arrived goes last. A history document gets its id when the decision is taken, so sending it twice leaves one document.
 import { createHash } from 'node:crypto';
 import type { Priority, Severity, Why } from '../rules/observation.ts';
 import {
@@ -45,11 +44,11 @@ interface Kinds {
 
 interface RulesRecord {
   readonly hash: string;
-  /** Others, by which somebody began to decide then (wall clock); what is firing is kept for a while. */
+  /** Different rules, and since when (wall clock) somebody decides by them; firing alerts are kept for a while. */
   readonly next?: { readonly hash: string; readonly sinceMs: number };
 }
 
-/** `command/<id>`: what became of a command, for whoever gave it; the same one again does nothing. */
+/** `command/<id>`: what became of a command, for whoever gave it; a repeated command does nothing. */
 export interface CommandAnswer {
   readonly id: string;
   readonly atMs: number;
@@ -103,10 +102,10 @@ interface Records {
   apply(draft: Draft): void;
 }
 
-/** Records of other kinds in `initial` belong to others and are left alone. */
+/** Records of other kinds in `initial` belong to other parts and are ignored. */
 export function createRecords(initial: ReadonlyMap<StateKey, object>): Records {
   const tables: Tables = newTables();
-  /** Ids in order, as long as no record came or went: most steps change nothing. */
+  /** Ids in order, cached until a record comes or goes: most steps change nothing. */
   const sorted = new Map<Kind, readonly string[]>();
   for (const [key, value] of initial) {
     const slash = key.indexOf('/');
@@ -155,7 +154,7 @@ function createDraft(tables: Tables, idsOf: (kind: Kind) => readonly string[]): 
       overlay[kind].set(id, value);
     },
     remove(kind, id) {
-      // What was never written needs no tombstone.
+      // A record that was never written needs no tombstone.
       if (tables[kind].has(id)) overlay[kind].set(id, null);
       else overlay[kind].delete(id);
     },
@@ -165,15 +164,13 @@ function createDraft(tables: Tables, idsOf: (kind: Kind) => readonly string[]): 
   };
 }
 
-// ---- one step, as its parts see it ----
-
 /** What every part of one step of the machine works on. */
 export interface Step {
   readonly draft: Draft;
   readonly outbox: OutboxWriter;
   readonly evalMs: number;
   readonly wallMs: number;
-  /** As StepInput's. */
+  /** That of StepInput (machine.ts). */
   readonly skippedMs: (fromMs: number, toMs: number) => number;
   readonly rules: ReadonlyMap<string, AlertRule>;
 }
@@ -190,12 +187,12 @@ export interface OutboxEntry {
   readonly attempts: number;
   /** Not before this time, ms; 0 for at once. */
   readonly nextMs: number;
-  /** Doubtful answers so far, and recipients that an earlier attempt left over: as the dispatcher has them. */
+  /** Doubtful answers so far, and recipients that an earlier attempt left over: see `Retry`. */
   readonly doubts?: number;
   readonly left?: readonly string[];
-  /** Of every channel but `history`. */
+  /** For every channel but `history`. */
   readonly notification?: Notification;
-  /** Of `history`. */
+  /** For `history`. */
   readonly document?: HistoryDocument;
 }
 
@@ -211,7 +208,7 @@ export function isHistory(entry: OutboxEntry): entry is HistoryEntry {
   return entry.document !== undefined;
 }
 
-/** What became of an attempt. With `retry` another one follows; without, the entry is done: taken, or given up. */
+/** What became of an attempt. With `retry`, another one follows; without, the entry is done: taken, or given up. */
 export interface OutboxResult {
   readonly id: string;
   readonly result: SendResult;
@@ -219,9 +216,9 @@ export interface OutboxResult {
 }
 
 export interface OutboxLimits {
-  /** Waiting messages per channel. */
+  /** How many messages may wait per channel. */
   readonly perChannel: number;
-  /** Waiting documents of the history. */
+  /** How many documents of the history may wait. */
   readonly history: number;
 }
 
@@ -247,7 +244,7 @@ export function writeOutbox(
     readonly wallMs: number;
     readonly environment: string;
     readonly limits: OutboxLimits;
-    /** False: nobody takes documents, so none is kept. */
+    /** False: nobody takes documents, so none are kept. */
     readonly history: boolean;
   },
 ): OutboxWriter {
@@ -306,8 +303,8 @@ export function writeOutbox(
 }
 
 /**
- * What the channel of a trigger that has left the outbox unsent has no use for any more: up to the incident's next trigger,
- * unless an earlier one has reached it. Notes in the incident that the channel knows nothing of it.
+ * A trigger has left the outbox unsent: the messages for which its channel now has no use, up to the incident's next trigger; none
+ * if an earlier trigger has reached the channel. Notes in the incident that the channel does not know of it.
  */
 function orphansOf(draft: Draft, { id, channel, notification }: OutboxEntry): OutboxEntry[] {
   const incident = notification?.action === 'trigger' ? draft.get('incident', notification.incidentId) : undefined;
@@ -321,7 +318,7 @@ function orphansOf(draft: Draft, { id, channel, notification }: OutboxEntry): Ou
   return wasReached(state) ? [] : trigger === -1 ? waiting : waiting.slice(0, trigger);
 }
 
-/** What a channel is to get of an incident, and the place of the first trigger in it; -1 when there is none. */
+/** The messages of an incident that wait for a channel, and the place of the first trigger among them; -1 when there is none. */
 export function waitingFor(
   draft: Draft,
   channel: ChannelName,
@@ -403,11 +400,11 @@ export interface HistorySource {
     readonly delivered: boolean;
     readonly failure?: string;
   };
-  /** Who acknowledged. */
+  /** Who acknowledged or resolved it. */
   readonly by?: string;
 }
 
-/** @param seq number of the outbox entry that carries it: two transitions of one millisecond stay two documents */
+/** @param seq number of the outbox entry that carries it, so that two transitions of one millisecond are two documents */
 export function historyDocument(
   transition: Transition,
   context: { readonly wallMs: number; readonly seq: number; readonly environment: string },

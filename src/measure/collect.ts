@@ -1,8 +1,8 @@
 // What an event adds to the measures. In: collected measures, compiled once; then tagged events. Out: the cells of an arrival bucket, and
-// its totals as JSON. Guarantee: an event touches only the measures that ask for its `event`; a field that is missing or of another type
-// adds nothing; never throws for any document; totals are a pure function of the records counted in, in their order, in bounded memory.
+// its totals as JSON. Guarantee: an event touches only the measures that ask for its `event`; a missing field, or one of another type,
+// adds nothing; never throws for any document; totals are a pure function of the records counted, in their order, in bounded memory.
 //
-// The hot path: an event's fields are read once into slots, which conditions and labels then share.
+// This is a hot path: an event's fields are read once into slots, which conditions and labels then share.
 import type { TaggedEvent } from '../tag/tag.ts';
 import type { CollectedMeasure, Comparison, Condition, Scalar, Where } from './measure-config.ts';
 import {
@@ -36,7 +36,7 @@ interface EventPlan {
   readonly steps: readonly CountStep[];
 }
 
-/** `measures` in the order in which the buckets know them. */
+/** @param measures in the order in which the buckets number them */
 export function compileCollect(measures: readonly CollectedMeasure[]): Collect {
   const plans = new Map(namedEvents(measures).map((name) => [name, compilePlan(measures, name)] as const));
   const otherwise = compilePlan(measures, undefined);
@@ -55,7 +55,7 @@ export function compileCollect(measures: readonly CollectedMeasure[]): Collect {
   };
 }
 
-/** Event names for which there is anything of their own. */
+/** Event names that some measure asks for. */
 function namedEvents(measures: readonly CollectedMeasure[]): string[] {
   return [...new Set(measures.flatMap(({ where }) => eventsOf(where.event) ?? []))];
 }
@@ -124,7 +124,7 @@ function compileStep(
   };
 }
 
-/** Tags and what groups errors are logpipe's own and stand beside the document. */
+/** Tags, template and fingerprint are logpipe's own and stand beside the document. */
 function compileGetter(path: string): Getter {
   if (path === 'tags') return (event) => event.tags;
   if (path === 'error.template') return (event) => event.grouping?.template;
@@ -137,12 +137,12 @@ function compileGetter(path: string): Getter {
   };
 }
 
-// ---- conditions of measures.yml as tests ----
-// A number and its text are the same value, so that labels can be compared.
+// ---- conditions of measures.yml, compiled ----
+// A number equals its text, so that labels, which are texts, can be compared.
 
 type Test = (value: unknown) => boolean;
 
-/** Of a field with several values (tags) one that fulfils the condition is enough; for `not`, none may be among them. */
+/** Of a field with several values (tags), one that fulfils the condition is enough; for `not`, none of the values may be there. */
 export function compileCondition(condition: Condition): Test {
   if (typeof condition !== 'object') return equals(condition);
   if (isList(condition)) return isOneOf(condition);
@@ -199,22 +199,22 @@ function isPresent(value: unknown): boolean {
   return value !== undefined && value !== null && value !== '';
 }
 
-/** NaN, which no comparison holds for, for everything that is no number. */
+/** NaN, for which no comparison holds, when the value is not a number. */
 function toNumber(value: unknown): number {
   if (typeof value === 'number') return value;
   return typeof value === 'string' && value.trim() !== '' ? Number(value) : Number.NaN;
 }
 
 // ---- the totals of one partition and one arrival bucket, split by event bucket, while they are counted ----
-// What they weigh as JSON stays near MAX_BUCKET_BYTES, whatever the records hold.
+// Their size as JSON stays near MAX_BUCKET_BYTES, whatever the records hold.
 
-/** A record of the counts topic takes a little more (source/kafka/topics.ts). */
+/** A record of the counts topic may be a little larger (source/kafka/topics.ts). */
 const MAX_BUCKET_BYTES = 8 * 1024 * 1024;
 const EVENT_BYTES = 40;
 const BIN_BYTES = 12;
 const EXAMPLE_BYTES = 32;
 const MAX_EXAMPLE = 64;
-/** A series' numbers as JSON, at most nearly always. */
+/** What a series' numbers nearly always need as JSON, at most. */
 const CELL_BYTES = { counter: 24, distribution: 110, gauge: 50 } as const;
 
 interface CounterCell {
@@ -248,13 +248,13 @@ export class ArrivalBucket {
   /** Start of the bucket, ms. */
   readonly arrivalMs: number;
   upToOffset = -1;
-  /** Records counted in. */
+  /** Records counted so far. */
   records = 0;
-  /** What `toTotals` weighs as JSON, about. */
+  /** Roughly the length of `toJson()`. */
   bytes = 100;
   private readonly measures: readonly CollectedMeasure[];
   private readonly maxBytes: number;
-  /** By measure; made when first needed, for most buckets touch few measures. */
+  /** By measure; made when first needed, because most buckets touch few measures. */
   private readonly tables: (SeriesTable | undefined)[];
   private readonly events = new Map<number, EventCells>();
   private latest: EventCells | undefined;
@@ -315,7 +315,7 @@ export class ArrivalBucket {
     const bin = binOf(value);
     let count = cell.bins.get(bin);
     if (count === undefined) {
-      // A fresh cell takes its first value, else it would stay behind empty.
+      // A fresh cell always takes its first value: an empty one must not stay behind.
       if (cell.n > 0 && this.full()) {
         cell = this.overflow(measure, emptyDistribution) as DistributionCell;
         count = cell.bins.get(bin);
@@ -329,7 +329,7 @@ export class ArrivalBucket {
     if (value > cell.max) cell.max = value;
   }
 
-  /** The newest value stays; of two with the same event time the later one in the log. */
+  /** The newest value wins; of two with the same event time, the later one in the log. */
   set(
     measure: number,
     slots: readonly unknown[],
@@ -346,7 +346,7 @@ export class ArrivalBucket {
     cell.at = at;
   }
 
-  /** BucketTotals as JSON, written by hand: this is done every half second, and objects with so many keys are slow. */
+  /** BucketTotals as JSON, written by hand: this happens every half second, and objects with so many keys are slow. */
   toJson(): string {
     const { arrivalMs, upToOffset, records } = this;
     let text = `{"lane":${JSON.stringify(this.partition)},"arrivalMs":${arrivalMs},"upToOffset":${upToOffset}`;
@@ -391,7 +391,7 @@ export class ArrivalBucket {
     return this.bytes >= this.maxBytes;
   }
 
-  /** A new cell in its place or, when the bucket weighs too much already, in the one for all that no longer fits. */
+  /** A new cell in its place or, when the bucket is full, the cell for all that no longer fits. */
   private place(measure: number, series: number, events: EventCells, make: () => Cell): Cell {
     if (this.full()) return this.overflow(measure, make);
     return this.insert(measure, series, events, make);
@@ -433,17 +433,17 @@ function cellJson(cell: Cell): string {
   return cell.ex === undefined ? `{"n":${cell.n}}` : `{"n":${cell.n},"ex":${JSON.stringify(cell.ex)}}`;
 }
 
-// ---- the label sets of one measure within one arrival bucket, as small numbers ----
-// The first `maxSeries` of them in the order of the log are kept; everything after them is one set of OTHER.
+// ---- the label sets of one measure within one arrival bucket, numbered ----
+// The first `maxSeries` of them in the order of the log are kept; all later ones are counted together as OTHER.
 
-/** Longer label values are cut: a label is for telling apart, not for reading a document back. */
+/** Longer label values are cut: a label tells series apart, it need not carry the whole text. */
 const MAX_LABEL = 256;
 
-/** Label values one below the other; the last level holds numbers. Looking up needs no joined text. */
+/** One level for each label; the last one holds the numbers. So a look-up need not join the labels. */
 type Tree = Map<string, Tree | number>;
 
 class SeriesTable {
-  /** Joined label values by number, as JSON texts. */
+  /** By number: the joined label values, as a JSON string. */
   readonly keys: string[] = [];
   private readonly width: number;
   private readonly maxSeries: number;
@@ -480,7 +480,7 @@ class SeriesTable {
   private add(slots: readonly unknown[], by: readonly number[]): number {
     if (this.kept >= this.maxSeries) return this.other();
     const labels = by.map((slot) => toLabel(slots[slot]));
-    // A separator inside a value would make two labels of it; and nothing may be called OTHER.
+    // A separator inside a value would split it into two labels, and no value may be OTHER.
     const key = labels.map((text) => text.replaceAll(RESERVED, ' ')).join(LABEL_SEPARATOR);
     const number = this.numbers.get(key) ?? this.keep(key);
     let node = this.tree;
@@ -506,7 +506,7 @@ class SeriesTable {
   }
 }
 
-/** A value as a label; empty for what is missing, a list or an object. */
+/** A value as a label; empty for a missing one, a list or an object. */
 function toLabel(value: unknown): string {
   if (typeof value === 'string') return value.length <= MAX_LABEL ? value : cut(value);
   return typeof value === 'number' || typeof value === 'boolean' ? String(value) : '';

@@ -1,8 +1,8 @@
 // Chunks of raw records -> totals per partition and arrival bucket -> a CountsSink -> acknowledgements. In: the log, partition by
-// partition. Out: every `publishMs` the totals that have changed, oldest first, and behind them how far each partition was read.
-// Guarantee: totals are a pure function of the log; a record of Kafka is acknowledged when its bucket is closed and durable, all of
-// a bucket in one synchronous step, so that a new owner always begins with a whole bucket. Never throws for any record; memory is
-// bounded by the publisher's limits beside one open bucket per partition and 3 MB of event ids for each.
+// partition. Out: every `publishMs` the totals that have changed, oldest first, followed by how far each partition was read.
+// Guarantee: totals are a pure function of the log; a Kafka record is acknowledged when its bucket is closed and durable, a whole
+// bucket in one synchronous step, so that a new owner always begins with a whole bucket. Never throws for any record; memory is
+// bounded by the publisher's limits, plus one open bucket and 3 MB of event ids per partition.
 import { randomUUID } from 'node:crypto';
 import { type Clock, endsWithin, SET_BACK_MS } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
@@ -15,9 +15,9 @@ import { ArrivalBucket, compileCollect } from './collect.ts';
 import { type CollectedMeasure, collectedOf, type Measures } from './measure-config.ts';
 import { BUCKET_MS, type BucketTotals, type CountsMessage, type CountsSink, type PartitionProgress } from './totals.ts';
 
-/** Progress of embedded mode: one partition over all files and runs, though totals have a partition per file and run. */
+/** Embedded mode reports progress as one partition over all files and runs, though totals have a partition per file and run. */
 const EMBEDDED_PARTITION = 'embedded';
-/** Files whose partitions are held at a time; a rotated one is let go when it has been silent longest. */
+/** How many files have a partition at a time; beyond it, the one that has been quiet longest is let go. */
 const MAX_EMBEDDED_PARTITIONS = 100;
 
 /** What a Kafka source knows of a partition it reads (source/kafka/intake.ts). */
@@ -34,7 +34,7 @@ export interface SourcePosition {
 }
 
 /**
- * Tells the event ids of a partition's records with offsets in [from, to), as far as they still exist; not those of records
+ * Reports the event ids of a partition's records with offsets in [from, to), as far as they still exist, except those of records
  * marked `redriven` or `replayed`.
  */
 type Recall = (
@@ -59,7 +59,7 @@ export interface CounterDeps {
   readonly clock: Clock;
   /** Kafka only: where the source stands. */
   readonly positions?: () => readonly SourcePosition[];
-  /** Milliseconds by a clock that never steps; without it what is written late counts as said late. */
+  /** Milliseconds by a clock that never steps; without it, progress that is written late seems to be observed late. */
   readonly monotonic?: () => number;
   /** Kafka only: to recognise a record that was sent again when its first copy was read by another owner. */
   readonly recall?: Recall;
@@ -70,7 +70,7 @@ export interface CounterDeps {
 export interface Counter {
   /** The source's `Deliver`: resolves at once unless too much waits to be published. */
   accept(chunk: Chunk): Promise<void>;
-  /** A new assignment began: every partition is read anew from a committed offset. Call it from the event itself. */
+  /** A new assignment began: every partition is read again from its committed offset. Call it synchronously from the event. */
   assigned(): void;
   /** Publishes what has changed, now. Resolves when that is durable; a failure is logged and tried again later. */
   publish(): Promise<void>;
@@ -89,9 +89,9 @@ export function createCounter(
   const collected = collectedOf(measures);
   const collect = compileCollect(collected);
   const partitions = new Map<string, Partition>();
-  /** Survives assignments: what a partition carried does not change. */
+  /** Kept over assignments: what a partition has carried does not change. */
   const recentIds = new Map<string, RecentIds>();
-  /** Chunks that are half counted, or wait for room. */
+  /** Chunks that are partly counted, or wait for room. */
   let accepting = 0;
   const writer = randomUUID();
   let assignment = 0;
@@ -165,7 +165,7 @@ export function createCounter(
 
   function take(partition: Partition, record: RawRecord, chunk: Chunk, repeated: boolean): void {
     if (record.offset < partition.next && partition.open !== undefined) {
-      // Delivered again within the assignment: counted already, acknowledged with what is counted now.
+      // Delivered again within the assignment: already counted, so it is only acknowledged, together with the open bucket.
       addPart(partition.open, chunk);
       return;
     }
@@ -177,7 +177,7 @@ export function createCounter(
     if (record.timeMs > partition.newestMs) partition.newestMs = record.timeMs;
     const { mark, eventId } = record;
     const copied = mark === 'redriven' || mark === 'replayed';
-    // Also of a repeated record, as `recall` would: the answer for a third one must be the same.
+    // Repeated records too, as `recall` does: the answer for a third copy must be the same.
     if (eventId !== undefined && !copied) partition.ids?.add(eventId, record.offset);
     if (copied || repeated) {
       metrics.notCounted.inc({ reason: mark ?? 'resent' });
@@ -199,10 +199,10 @@ export function createCounter(
     }
   }
 
-  /** Reads what this process has not seen of the log. When that fails the record counts: too much rather than too little. */
+  /** Reads the part of the log that this process has not seen. When that fails, the record counts: better too much than too little. */
   async function recall(origin: ChunkOrigin, ids: RecentIds, eventId: string, offset: number): Promise<boolean> {
     const { from, to } = ids.missing(offset);
-    // Asked for once, also when it fails.
+    // Asked for only once, even when it fails.
     ids.completed(from);
     if (deps.recall === undefined || origin.kind !== 'kafka') return false;
     try {
@@ -218,7 +218,7 @@ export function createCounter(
     if (embedded !== undefined) {
       let arrivalMs = 0;
       for (const { newestMs } of partitions.values()) arrivalMs = Math.max(arrivalMs, newestMs);
-      // Lines are read when they are written: there is no other end than what was read.
+      // Lines are read as they are written: the end is what was read.
       return [
         {
           lane: EMBEDDED_PARTITION,
@@ -236,7 +236,7 @@ export function createCounter(
       return {
         lane: String(number),
         lanes: all,
-        // While a chunk is half counted the source is further than its totals.
+        // While a chunk is partly counted, the source is ahead of the totals.
         position: accepting > 0 && partition !== undefined && partition.next >= 0 ? partition.next : position,
         end,
         arrivalMs: partition?.newestMs ?? 0,
@@ -267,17 +267,17 @@ function wasSetBack({ setBack, origin, records }: Chunk, partition: Partition): 
   return setBack ?? (origin.kind !== 'kafka' && partition.newestMs - first.timeMs > SET_BACK_MS);
 }
 
-// ---- publishing: what has changed goes to the sink, and what is durable is acknowledged ----
-// One publication at a time; what failed is published again.
+// ---- publishing: changed totals go to the sink, durable ones are acknowledged ----
+// One publication at a time; one that failed is repeated.
 
-/** An open bucket that does not change is published again after this time: see counts-topic.ts. */
+/** An open bucket that does not change is published again after this time; counts-topic.ts says why. */
 const REFRESH_MS = 60_000;
-/** From this share of the limits on, publishing does not wait for its time. */
+/** At this share of the limits, publishing no longer waits for `publishMs`. */
 const EARLY = 0.25;
 
 interface PublisherOptions {
   readonly publishMs: number;
-  /** Closed buckets that are not durable: above this the intake waits. */
+  /** The intake waits while more than this many bytes, or buckets, are closed and not yet durable. */
   readonly maxWaitingBytes: number;
   readonly maxWaitingBuckets: number;
 }
@@ -288,18 +288,18 @@ interface PublisherDeps {
   readonly log: Log;
   readonly clock: Clock;
   readonly partitions: () => Iterable<Partition>;
-  /** How far the partitions are read, at the moment of asking. */
+  /** How far the partitions have been read, now. */
   readonly progress: () => readonly PartitionProgress[];
 }
 
 interface Publisher {
-  /** The bucket is closed and waits. */
+  /** Takes a closed bucket. */
   add(bucket: PartitionBucket): void;
   /** Backpressure: resolves when there is room, or `isCurrent` no longer holds. */
   spare(isCurrent: () => boolean): Promise<void>;
-  /** Resolves when all that had changed is durable, or could not be made so. */
+  /** Resolves when all that had changed is durable, or the attempt has failed. */
   publish(): Promise<void>;
-  /** Forgets closed buckets: their records are read again. */
+  /** Forgets the closed buckets: their records will be read again. */
   forget(): void;
   drain(deadlineMs: number): Promise<boolean>;
   trouble(): string | undefined;
@@ -356,7 +356,7 @@ function createPublisher(options: PublisherOptions, deps: PublisherDeps): Publis
       const { replayable, publishedTo, publishedMs } = open;
       const stale = replayable && publishedTo >= 0 && clock.monotonicMs() - publishedMs >= REFRESH_MS;
       if (isDirty(open) || stale) add(open);
-      // Lines that count nowhere have nothing to wait for.
+      // Lines that add to no measure have nothing to wait for.
       else if (!replayable) acknowledge(open);
     }
     for (const progress of deps.progress()) messages.push({ kind: 'progress', progress });
@@ -395,7 +395,7 @@ function createPublisher(options: PublisherOptions, deps: PublisherDeps): Publis
       });
       return running;
     }
-    // One more behind the one under way serves all who ask meanwhile.
+    // One more, after the one under way, serves all who ask meanwhile.
     queued ??= running.then(() => {
       queued = undefined;
       return publish();
@@ -444,7 +444,7 @@ function createPublisher(options: PublisherOptions, deps: PublisherDeps): Publis
   };
 }
 
-/** The objects are made only for a sink that looks at them. */
+/** `totals` is parsed only for a sink that reads it. */
 function totalsMessage(bucket: ArrivalBucket, open: boolean): CountsMessage {
   const { partition, arrivalMs } = bucket;
   const json = bucket.toJson();
@@ -461,7 +461,7 @@ function totalsMessage(bucket: ArrivalBucket, open: boolean): CountsMessage {
 }
 
 // ---- one partition while it is read: its open bucket, and the acknowledgements that wait ----
-// A bucket is closed by the first record of a later one. Its totals depend on the partition's records alone; a record that is
+// A bucket is closed by the first record of a later one. Its totals depend only on the partition's records; a record that is
 // delivered twice within an assignment is counted once.
 
 /** Acknowledges `count` records. Not the chunk itself: that would keep the bytes of its records in memory. */
@@ -470,25 +470,25 @@ interface Part {
   count: number;
 }
 
-/** An arrival bucket with what is known of its publication. */
+/** An arrival bucket, and how far it is published. */
 interface PartitionBucket {
   readonly totals: ArrivalBucket;
-  /** As of its partition. */
+  /** That of its partition. */
   readonly replayable: boolean;
   parts: Part[];
-  /** A later bucket began: no more records. */
+  /** A later bucket has begun: no more records come. */
   closed: boolean;
   /** Totals up to this offset are durable. */
   publishedTo: number;
   /** When that was, monotonic. */
   publishedMs: number;
-  /** The totals are durable as those of a closed bucket. */
+  /** The totals of the closed bucket are durable. */
   final: boolean;
 }
 
 interface Partition {
   readonly name: string;
-  /** A log that can be read again acknowledges closed buckets only; a journal of totals, everything that is durable. */
+  /** The log can be read again (Kafka): only closed buckets are acknowledged. Else (a journal of totals) everything durable is. */
   readonly replayable: boolean;
   /** The offset after the last record seen; -1 before the first. */
   next: number;
@@ -504,7 +504,7 @@ function createPartition(name: string, replayable: boolean, ids?: RecentIds): Pa
 
 /**
  * The bucket a record belongs to: that of its time, but never an earlier one than the partition has reached. Closes the open
- * one where it must.
+ * bucket when a later one begins.
  */
 function bucketFor(
   partition: Partition,
@@ -549,35 +549,35 @@ function addPart(bucket: PartitionBucket, chunk: Chunk): void {
   else bucket.parts.push({ done: chunk.done, count: 1 });
 }
 
-/** Has it anything to say that is not durable? Records that count nowhere need no totals. */
+/** Does it hold anything that is not durable yet? Records that add to no measure need no totals. */
 function isDirty({ totals, closed, final, publishedTo }: PartitionBucket): boolean {
   return totals.records > 0 && (closed ? !final : totals.upToOffset > publishedTo);
 }
 
-/** Acknowledges everything that waits, in one go: no commit falls between two of them. */
+/** Acknowledges everything that waits, in one synchronous step, so that no commit falls in between. */
 function acknowledge(bucket: PartitionBucket): void {
   const { parts } = bucket;
   bucket.parts = [];
   for (const { done, count } of parts) done(count);
 }
 
-// ---- which event ids a partition carried lately, to recognise records that the transport sent again ----
-// Seen before, new, or not known because that part of the log was read by somebody else. The answer depends on the log alone (two
+// ---- the event ids a partition carried lately, to recognise records that the transport sent again ----
+// The answer is: seen before, new, or unknown, because another owner read that part of the log. It depends only on the log (two
 // spans of offsets are remembered, cut at fixed offsets), never on when reading began.
 
-/** Offsets that are forgotten together. What is asked for is found in the same span or in the one before it. */
+/** How many offsets are forgotten together. A first copy is looked for in the same span and in the one before it. */
 export const SPAN = 65_536;
 
 const FIRST_SLOTS = 1_024;
 const LOW = 0x200_0000;
 
 interface RecentIds {
-  /** Reading goes on at `offset`: not necessarily where it stopped. */
+  /** Reading goes on at `offset`, which need not be where it stopped. */
   resume(offset: number): void;
   add(eventId: string, offset: number): void;
-  /** Was the id carried by an earlier record? `undefined`: ask again when `missing(offset)` has been added. */
+  /** Did an earlier record carry the id? `undefined`: ask again when the ids of `missing(offset)` have been added. */
   seenBefore(eventId: string, offset: number): boolean | undefined;
-  /** Offsets [from, to) that must be known to answer for a record at `offset`. */
+  /** The offsets [from, to) whose ids are still needed to answer for a record at `offset`. */
   missing(offset: number): { from: number; to: number };
   /** Everything from `offset` on has been added. */
   completed(offset: number): void;
@@ -605,7 +605,7 @@ export function createRecentIds(): RecentIds {
       const goesOn = to >= 0 && offset >= from && offset <= to;
       const back = offset < from || Math.floor(offset / SPAN) < current.number;
       if (goesOn && !back) return;
-      // The spans before it are gone; in a topic that was created again the old ids mean nothing.
+      // Earlier spans may be gone already; and in a topic that was created again the old ids mean nothing.
       if (back) {
         current = new Span(-1);
         former = new Span(-1);
@@ -632,7 +632,7 @@ export function createRecentIds(): RecentIds {
   };
 }
 
-/** Ids of one span of offsets: an open-addressed table of numbers, which costs a fifth of a Map of strings. */
+/** The ids of one span of offsets, in an open-addressed table of numbers: a fifth of the memory of a Map of strings. */
 class Span {
   readonly number: number;
   private readonly start: number;
@@ -645,7 +645,7 @@ class Span {
     this.start = number * SPAN;
   }
 
-  /** Of an id that is there twice the first offset stays. */
+  /** For an id that occurs twice, the first offset is kept. */
   add(eventId: string, offset: number): void {
     if (this.size * 2 >= this.keys.length) this.grow();
     this.insert(keyOf(eventId), offset - this.start);
@@ -690,7 +690,7 @@ class Span {
 
 /**
  * 50 bits of the id: its last ten characters, which are random and count up within a millisecond, and part of its time.
- * Two ids of a span fall together once in some hundred thousand spans. Never 0.
+ * Two ids of a span collide once in some hundred thousand spans. Never 0.
  */
 function keyOf(eventId: string): number {
   let high = 0;

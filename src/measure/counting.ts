@@ -1,6 +1,6 @@
-// The counter as a part that runs: a source of its own, the counter, and where its totals go. In: configuration. Out: totals
-// in the sink. The source is read apart from the indexer's, so that counting never waits for Elasticsearch; standard input,
-// which cannot be read twice, is tapped instead.
+// Runs the counter: its own source, the counter, and the sink its totals go to. In: configuration. Out: totals in the sink.
+// Guarantee: counting never waits for Elasticsearch, because its source is read apart from the indexer's; standard input, which
+// cannot be read twice, is tapped instead.
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
@@ -26,7 +26,7 @@ interface CountingOptions {
   readonly parse: ParseConfig;
   readonly alerts: { readonly publishMs: number };
   readonly measures: Measures;
-  /** Where the positions of files are kept, apart from the indexer's. */
+  /** Where the counter keeps its positions in files, apart from the indexer's. */
   readonly dataDir: string;
 }
 
@@ -42,12 +42,12 @@ export interface CountingDeps {
 
 export interface CountingSource {
   readonly ended: Promise<void>;
-  /** Of standard input: chunks to be counted, not acknowledged. */
+  /** Standard input only: takes chunks to count; does not acknowledge them. */
   readonly tap: Deliver | undefined;
   status(): { readonly ready: boolean; readonly detail: string };
   /** Why nothing can be published; undefined when it can. */
   trouble(): string | undefined;
-  /** False when not everything that was read could be published in time: it is counted by the next owner. */
+  /** False when not everything that was read could be published in time: the next owner counts it. */
   stop(timeoutMs: number): Promise<boolean>;
 }
 
@@ -109,10 +109,10 @@ export function startCounting(options: CountingOptions, deps: CountingDeps): Cou
   };
 }
 
-// ---- what a partition carried before this process began to read it ----
-// The counter asks when it meets a record that the transport sent again and may have counted elsewhere. It moves no offsets.
+// ---- the event ids that a partition carried before this process began to read it ----
+// The counter asks for them when it meets a record that was sent again and may have been counted elsewhere. Moves no offsets.
 
-/** Records marked `redriven` or `replayed` are left out: they count nowhere. Rejects as `readTopic`. */
+/** Records marked `redriven` or `replayed` are left out: they are never counted. Rejects as `readTopic`. */
 function createKafkaRecall(
   config: KafkaConfig,
   log: Log,

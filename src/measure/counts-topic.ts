@@ -1,13 +1,13 @@
 // The counts topic. In: totals and progress. Out: records of two partitions, in order; and back again.
-// Guarantee: `put` resolves only when every in-sync replica has all of it; it tries until then, or until `close`. Written
-// twice, or by a former owner that wakes up, nothing changes: readers keep the totals with the highest `upToOffset`.
+// Guarantee: `put` resolves only when every in-sync replica has all of it; it tries until then, or until `close`. Records that
+// are written twice, or by a former owner that wakes up, change nothing: readers keep the totals with the highest `upToOffset`.
 //
-// LIVE has all that is said, in order, twenty versions of each interval: whoever follows needs nothing else. LASTING has the
-// final totals once more, and the progress beside them: what a take-over reads of the hours before, a quarter of the bytes.
+// LIVE has every message, in order, twenty versions of each bucket: whoever follows needs nothing else. LASTING has the final
+// totals once more, with progress: a quarter of the bytes, which is what a take-over reads of earlier hours.
 //
 // Compaction keeps the last record of a key, not the best. Final totals of a bucket are the same whoever wrote them, so they
-// have its key `partition/arrivalMs`. Those of an open bucket are not: a paused former owner may write older ones behind them.
-// They have the key `open/partition`, which can never take the place of final ones, and the owner repeats them every minute,
+// have the key `partition/arrivalMs`. Those of an open bucket are not: a former owner that was paused may write older ones after
+// newer ones. They have the key `open/partition`, which can never replace final ones, and the owner repeats them every minute,
 // long before `min.compaction.lag.ms` (source/kafka/topics.ts).
 
 import type { Kafka, Message, Producer } from 'kafkajs';
@@ -21,23 +21,23 @@ import type { BucketTotals, CountsMessage, CountsSink, PartitionProgress } from 
 const LASTING = 0;
 export const LIVE = 1;
 /**
- * How far back LIVE is read at a take-over. An owner repeats an open interval every minute, so older ones can only be those of
- * a counter that died: whoever follows it counts that interval again.
+ * How far back LIVE is read at a take-over. An owner repeats an open bucket every minute, so older ones can only be those of
+ * a counter that died, and its successor counts that bucket again.
  */
 export const LIVE_READ_MS = 3 * 60_000;
 
 const FORMAT = 1;
 const OPEN = 'open/';
 const PROGRESS = 'progress/';
-/** How open totals begin, as encodeCounts writes them. */
+/** The beginning of open totals, as encodeCounts writes them. */
 const OPEN_HEAD = /^\{"v":1,"open":true,"totals":\{"lane":"[^"\\]*","arrivalMs":(\d+),"upToOffset":(-?\d+),/;
 const OPEN_HEAD_BYTES = 120;
 /** One send is one record batch for the broker. A single message may be larger. */
 const MAX_BATCH_BYTES = 900_000;
-/** Below this a codec costs more than it saves. */
+/** Below this size compression costs more than it saves. */
 const MIN_COMPRESSED_BYTES = 2_000;
 const BACKOFF = { firstMs: 100, maxMs: 5_000 };
-/** Longer than kafkajs's own time-outs of one request together with its retries should ever take. */
+/** Longer than kafkajs should ever need for one request with its retries. */
 const SEND_TIMEOUT_MS = 60_000;
 const CLOSE_MS = 5_000;
 
@@ -54,8 +54,8 @@ export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log 
   let working: Promise<void> = Promise.resolve();
 
   const connect = async (): Promise<Producer> => {
-    // Limited retries on purpose, as everywhere: after a failed send the producer is thrown away, for its sequence numbers
-    // would let the broker take the next, different batch for a repetition.
+    // Retries are limited on purpose, as everywhere: after a failed send the producer is thrown away, because its sequence
+    // numbers would make the broker mistake the next, different batch for a repetition.
     const fresh = kafka.producer({
       createPartitioner: defaultPartitioner,
       idempotent: true,
@@ -141,7 +141,7 @@ export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log 
     },
     async close() {
       closing.abort(new Error('the counts topic is closed'));
-      // Also ends a send that is under way: whoever cares has waited for it before.
+      // This ends a send that is under way, too: `drain` has waited for what matters.
       const last = producer;
       producer = undefined;
       await endsWithin(Promise.all([last?.disconnect(), working]), CLOSE_MS).catch(() => {});
@@ -150,8 +150,8 @@ export function createKafkaCounts(deps: { kafka: Kafka; topic: string; log: Log 
 }
 
 /**
- * The records of a publication, in order. Final totals come to LIVE under the key of open ones: there they are no more than the
- * last version, and nothing is kept twice.
+ * The records of a publication, in order. In LIVE, final totals have the key of open ones: there they are only the last version,
+ * and compaction keeps nothing twice.
  */
 export function* recordsOf(messages: readonly CountsMessage[]): Generator<Message> {
   let lasting = false;
@@ -159,18 +159,18 @@ export function* recordsOf(messages: readonly CountsMessage[]): Generator<Messag
     if (message.kind === 'totals' && message.open !== true) {
       lasting = true;
       yield { ...encodeCounts(message), partition: LASTING };
-      // Not a copy of the message: that would look at `totals`.
+      // Not a copy of the message: copying would evaluate `totals`.
       yield { ...encodeCounts(message, true), partition: LIVE };
       continue;
     }
     const encoded = encodeCounts(message);
-    // For a take-over when nothing has been counted for longer than LIVE is read.
+    // A take-over needs it when nothing was counted for longer than LIVE is read back.
     if (lasting && message.kind === 'progress') yield { ...encoded, partition: LASTING };
     yield { ...encoded, partition: LIVE };
   }
 }
 
-/** @param asOpen totals that are final, too, as those of an open bucket */
+/** @param asOpen writes final totals like those of an open bucket */
 export function encodeCounts(message: CountsMessage, asOpen = false): { readonly key: string; readonly value: string } {
   if (message.kind === 'progress') {
     const { progress } = message;
@@ -189,8 +189,8 @@ export function isProgress(key: string): boolean {
 }
 
 /**
- * Which version of which open totals this is, without parsing them; undefined for everything else. `finalKey` is the key that
- * the final ones will have.
+ * Which version of which open totals a record holds, without parsing it; undefined for every other record. `finalKey` is the
+ * key that the final totals will have.
  */
 export function openVersion(record: {
   readonly key: Buffer | null;
@@ -204,7 +204,7 @@ export function openVersion(record: {
   return { finalKey: `${partition}/${head[1]}`, upToOffset: Number(head[2]) };
 }
 
-/** Undefined for a record that is none of these: a tombstone, another format, something strange. */
+/** Undefined for any other record: a tombstone, another format, something unknown. */
 export function decodeCounts(value: Buffer | null): CountsMessage | undefined {
   if (value === null) return undefined;
   try {

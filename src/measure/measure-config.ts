@@ -1,6 +1,6 @@
 // What is measured: the definitions of measures.yml. In: YAML. Out: frozen definitions by name, each complete.
 // Guarantee: every name, label and field a definition refers to exists and is of a fitting kind; all problems at once.
-// Collected measures are counted from events (collect.ts); derived ones are computed over windows (src/rules/).
+// Collected measures are counted from events (collect.ts); derived ones are computed over windows (windows/values.ts).
 
 import { FIELDS, type FieldGroup, type FieldType } from '../core/catalogue.ts';
 import { durationMs, durationSchema } from '../core/clock.ts';
@@ -8,7 +8,7 @@ import { type Environment, invalidConfig, loadYaml, readConfigFile, type Schema 
 
 export type Scalar = string | number | boolean;
 
-/** All that are given must hold. `not` is true when none of the values is there, also when the field is missing. */
+/** All that are given must hold. `not` holds when none of the values is there, so also when the field is missing. */
 export interface Comparison {
   readonly gt?: number;
   readonly gte?: number;
@@ -18,19 +18,19 @@ export interface Comparison {
   readonly not?: Scalar | readonly Scalar[];
 }
 
-/** A value it equals, a list of which it is one, or a comparison. Compiled by collect.ts. */
+/** A value to equal, a list to be one of, or a comparison. Compiled by collect.ts. */
 export type Condition = Scalar | readonly Scalar[] | Comparison;
 
 /** Field path (of a collected measure) or label (of a reference) -> condition; all must hold. */
 export type Where = Readonly<Record<string, Condition>>;
 
-/** For people: `ratio` 0.23 reads "23.00 %", `percent` 23 reads the same. */
+/** How values are written for people: `ratio` 0.23 as "23.00 %", and `percent` 23 the same. */
 export type Unit = (typeof UNITS)[number];
 
 export interface PrometheusName {
   readonly name: string;
   readonly help: string;
-  /** As it is exposed; a gauge whose source only grows may be a `counter`. */
+  /** The type that Prometheus is told; a gauge whose source only grows may be a `counter`. */
   readonly type: 'counter' | 'gauge' | 'histogram';
   /** Prometheus label -> field path, one of the measure's `by`. Series that differ only elsewhere are added up. */
   readonly labels: Readonly<Record<string, string>>;
@@ -70,7 +70,7 @@ export interface GaugeMeasure extends CollectedBase {
   readonly kind: 'gauge';
   /** Path of the number; empty for an internal gauge. */
   readonly field: string;
-  /** Not collected from events: logpipe itself, or a health probe, sets it (WindowStore.setGauge). */
+  /** Not collected from events, but set by logpipe itself or by a health probe (`setGauge` of the windows). */
   readonly internal: boolean;
   /** A value older than this is no data. */
   readonly staleAfterMs: number;
@@ -112,7 +112,7 @@ interface RateMeasure extends MeasureBase {
 
 interface IncreaseMeasure extends MeasureBase {
   readonly kind: 'increase';
-  /** A gauge that only grows; a smaller value means that it started anew. */
+  /** A gauge that only grows; a smaller value means that it has restarted from zero. */
   readonly of: MeasureReference;
   readonly perMs: number;
 }
@@ -159,7 +159,7 @@ export function loadMeasures(options: { file?: string | undefined; env: Environm
 }
 
 /**
- * @param place stands in messages
+ * @param place the file's name, for messages
  * @throws LogpipeError LOGPIPE_CONFIG_INVALID, every problem on a line of its own
  */
 export function parseMeasures(text: string, env: Environment, place: string): Measures {
@@ -190,7 +190,7 @@ type Kind = (typeof KINDS)[number];
 const COMMON = ['kind', 'unit', 'prometheus'];
 const COLLECTED = [...COMMON, 'where', 'by', 'maxSeries', 'examples'];
 
-/** What only collecting from events needs. */
+/** Keys that are only for collecting from events. */
 const COLLECTING = ['field', 'where', 'examples'] as const;
 
 /** Keys a definition of each kind may have, and those it must have (an internal gauge has none of `COLLECTING`). */
@@ -290,7 +290,7 @@ const measure = {
       type: 'integer',
       minimum: 1,
       maximum: 5_000,
-      description: 'Label sets kept per partition and 10 s; the rest counts together.',
+      description: 'Label sets kept per partition and 10 s; the rest is counted together.',
     },
     examples: {
       type: 'integer',
@@ -302,7 +302,7 @@ const measure = {
     staleAfter: { ...durationSchema, description: 'An older value is no data.' },
     internal: {
       type: 'boolean',
-      description: 'Set by logpipe itself or a health probe, not collected from events; its labels are no fields.',
+      description: 'Set by logpipe itself or a health probe, not collected from events; its labels are not fields.',
     },
     numerator: referenceSchema,
     denominator: referenceSchema,
@@ -356,7 +356,7 @@ type WrittenReference = string | { readonly of: string; readonly where?: Where }
 
 const UNIT_OF_KIND: Partial<Record<Kind, Unit>> = { ratio: 'ratio', rate: 'per-second', absence: 's' };
 
-/** What the kind does not need is left out. A percentile, mean or sum has the unit of what it is made from. */
+/** Keys that the kind does not have are left out. A percentile, mean or sum has the unit of its source. */
 function complete(name: string, all: Readonly<Record<string, WrittenMeasure>>): Measure {
   const written = all[name]!;
   const { kind } = written;
@@ -420,7 +420,7 @@ function exposed({ kind, prometheus }: WrittenMeasure): { prometheus?: Prometheu
   return { prometheus: Object.freeze({ name, help, type: type ?? usual, labels, scale, buckets }) };
 }
 
-// ---- what the schema cannot say: problems in words, each with its place ----
+// ---- the checks that the schema cannot express ----
 
 const NUMBERS: readonly FieldType[] = ['long', 'short', 'float'];
 /** Types whose values are short and exact enough to be a label or to be compared. */
@@ -479,14 +479,15 @@ function fieldProblems(place: string, measure: WrittenMeasure): string[] {
     else if (!types.includes(type)) problems.push(`${place}.${key}: ${path} is ${type}; ${what}`);
   };
   for (const path of measure.by ?? []) {
-    if (path === 'tags') problems.push(`${place}.by: tags is a list and no label; use it in \`where\``);
+    if (path === 'tags') problems.push(`${place}.by: tags is a list, not a label; use it in \`where\``);
     else check('by', path, PLAIN, `a label is one of ${PLAIN.join(', ')}`);
   }
   for (const [path, condition] of Object.entries(measure.where ?? {})) {
     const types = compares(condition) ? NUMBERS : PLAIN;
-    check('where', path, types, `a condition of this kind wants ${types.join(', ')}`);
+    check('where', path, types, `a condition of this kind needs one of ${types.join(', ')}`);
   }
-  if (measure.field !== undefined) check('field', measure.field, NUMBERS, `measured are ${NUMBERS.join(', ')}`);
+  if (measure.field !== undefined)
+    check('field', measure.field, NUMBERS, `a measured field is one of ${NUMBERS.join(', ')}`);
   return problems;
 }
 
@@ -540,7 +541,7 @@ function prometheusProblems(place: string, measure: WrittenMeasure, exposed: Map
   const problems: string[] = [];
   const other = exposed.get(prometheus.name);
   if (other !== undefined)
-    problems.push(`${place}.prometheus.name: ${prometheus.name} is the name of ${other} already`);
+    problems.push(`${place}.prometheus.name: ${prometheus.name} is already the name of ${other}`);
   exposed.set(prometheus.name, place);
   for (const [label, path] of Object.entries(prometheus.labels ?? {})) {
     if (by.includes(path)) continue;
@@ -557,7 +558,7 @@ function prometheusProblems(place: string, measure: WrittenMeasure, exposed: Map
   }
   const { buckets } = prometheus;
   if (histogram !== (buckets !== undefined))
-    problems.push(`${place}.prometheus.buckets: for a distribution, and needed there`);
+    problems.push(`${place}.prometheus.buckets: required for a distribution, and only permitted there`);
   if (buckets?.some((bound, i) => i > 0 && bound <= buckets[i - 1]!)) {
     problems.push(`${place}.prometheus.buckets: must rise from one to the next`);
   }

@@ -1,24 +1,23 @@
-// What the counter publishes and the evaluator adds up: the contract between them, and the histograms in it. The counter fills them,
-// windows read them.
+// The contract between the counter, which fills totals, and the windows, which add them up; and the histograms in it.
 //
 // For each (partition, arrival bucket) the counter publishes the absolute totals of that bucket's records so far. A value is a
 // pure function of the log up to `upToOffset`: written twice it changes nothing, and a reader keeps the one with the
 // highest `upToOffset`. A partition is one of the log topic, or in embedded mode one reading of one file.
-// In what is written it is called `lane`, the name the format began with.
+// The written format calls it `lane`, the name it began with.
 import { DDSketch } from '@datadog/sketches-js';
 
 /** Width of arrival and event buckets, in ms. */
 export const BUCKET_MS = 10_000;
-/** Event bucket of everything that happened longer before its arrival than `MAX_AGE_MS`. */
+/** The event bucket of everything that happened more than `MAX_AGE_MS` before it arrived. */
 export const OLDER_MS = 0;
-/** Events older than this at their arrival share one bucket: no window reaches them. */
+/** Events that are older than this when they arrive share one bucket: no window reaches them. */
 export const MAX_AGE_MS = 6 * 3_600_000;
-/** An event that arrived later than this never pages. */
+/** An event that arrives later than this never pages. */
 export const LATE_MS = 120_000;
-/** An event time further ahead of its arrival than this counts at its arrival. */
+/** An event whose time is further ahead of its arrival than this counts at its arrival. */
 export const MAX_AHEAD_MS = 5_000;
 
-/** Of a counter: how many, and up to the configured number of event ids as examples. */
+/** Of a counter: how many events, and event ids as examples, up to the configured number. */
 export interface CounterValue {
   n: number;
   ex?: string[];
@@ -47,15 +46,15 @@ export type SeriesOfMeasure = Record<string, SeriesValue>;
 
 export const LABEL_SEPARATOR = '\u001f';
 /**
- * Stands for every label of what did not fit into a measure's `maxSeries`. No value of a label is this or holds it
- * (measure/collect.ts), so that nobody's name means it.
+ * Stands for every label of what did not fit into a measure's `maxSeries`. No label value contains it (measure/collect.ts), so
+ * no name can be mistaken for it.
  */
 export const OTHER = '\u001e';
-/** What former versions called it, and Prometheus is shown. */
+/** What former versions called it, and what Prometheus still sees. */
 export const OTHER_NAME = 'other';
-/** What no label value holds. */
+/** Characters that no label value contains. */
 export const RESERVED = /[\u001e\u001f]/g;
-/** Of totals since OTHER is no possible name. Before (no `format`) it was the word `other`, in every label of the series. */
+/** The format since OTHER cannot be a name. Before (no `format`), the word `other` stood in every label of the series. */
 export const TOTALS_FORMAT = 2;
 
 export interface EventBucket {
@@ -70,16 +69,16 @@ export interface BucketTotals {
   lane: string;
   /** Start of the arrival bucket in ms. */
   arrivalMs: number;
-  /** The last offset counted in. */
+  /** The last offset that was counted. */
   upToOffset: number;
-  /** Records counted in, those without any series included. */
+  /** Records counted, those without any series included. */
   records: number;
-  /** TOTALS_FORMAT; absent in those of former counters, which may run beside this one. */
+  /** TOTALS_FORMAT; absent in totals of older counters, which may run beside this one. */
   format?: number;
   buckets: EventBucket[];
 }
 
-/** How far a partition was read; published behind its totals, so that a reader who sees it has seen those too. */
+/** How far a partition was read; published after its totals, so that a reader who sees it has seen those too. */
 export interface PartitionProgress {
   /** The partition. */
   lane: string;
@@ -90,49 +89,49 @@ export interface PartitionProgress {
   end: number;
   /** Arrival time of the newest record read, ms; 0 before the first one. */
   arrivalMs: number;
-  /** `position` had reached `end` when this was said. */
+  /** `position` had reached `end` at that moment. */
   caughtUp: boolean;
-  /** With `caughtUp`: how long ago the log had last been looked at then, ms. */
+  /** With `caughtUp`: how long before that moment the log had last been looked at, ms. */
   ageMs?: number;
-  /** Who says it, and when, by a clock of its own that never steps, ms: what is written late was true when it was said. */
+  /** Which counter observed this, and when, ms by its own clock that never steps: a record written late was true at that moment. */
   writer?: string;
   saidMs?: number;
 }
 
 /**
- * `open`: more records of this bucket may come. Totals that are final are the same whoever counted them; open ones are not,
- * so a compacted topic must never let the ones replace the others (counts-topic.ts).
+ * `open`: more records of this bucket may come. Final totals are the same whoever counted them; open ones are not, so compaction
+ * must never let open ones replace final ones (counts-topic.ts).
  */
 export type CountsMessage =
   | {
       readonly kind: 'totals';
       readonly totals: BucketTotals;
       readonly open?: boolean;
-      /** `totals` as JSON, when it is at hand: whoever only passes it on need not touch `totals`, which costs more. */
+      /** `totals` as JSON, when at hand: whoever only passes it on need not touch `totals`, which would be parsed. */
       readonly written?: { readonly lane: string; readonly arrivalMs: number; readonly json: string };
     }
   | { readonly kind: 'progress'; readonly progress: PartitionProgress };
 
-/** Takes what the counter has to say, in order. Resolves when it is durable. */
+/** Takes what the counter publishes, in order. `put` resolves when it is durable. */
 export interface CountsSink {
   put(messages: readonly CountsMessage[]): Promise<void>;
   close(): Promise<void>;
 }
 
-// ---- a histogram of relative accuracy: which bin a value belongs to, and what the bins say of quantiles ----
-// Bins are plain counts, so that histograms can be added and taken away again exactly.
+// ---- a histogram of relative accuracy: bins of values, and quantiles from bins ----
+// Bins are plain counts, so that histograms can be added and subtracted exactly.
 // A quantile is within RELATIVE_ACCURACY of the value at its rank (DDSketch, https://arxiv.org/abs/1908.10693) for absolute values
-// from SMALLEST to LARGEST; below is zero, above is LARGEST. So bin numbers are small and close together.
+// from SMALLEST to LARGEST; smaller ones count as zero, larger ones as LARGEST, which keeps bin numbers small and close together.
 
 export const RELATIVE_ACCURACY = 0.01;
 
-/** The library's own logarithmic mapping; only its bin numbers are used, the counts are ours. */
+/** Of the library only the logarithmic mapping to bin numbers is used; the counts are ours. */
 const { mapping } = new DDSketch({ relativeAccuracy: RELATIVE_ACCURACY });
 
 export const SMALLEST = 1e-6;
 export const LARGEST = 1e15;
 
-/** Makes the number of the smallest value 1, so that the sign of a bin can be that of its values. */
+/** Makes the smallest value's bin number 1, so that a bin has the sign of its values. */
 const SHIFT = 1 - mapping.key(SMALLEST);
 const ZERO = 0;
 
@@ -141,7 +140,7 @@ type WrittenBins = Readonly<Record<string, number>>;
 /** Bin -> count, as it is added up. */
 export type Bins = Map<number, number>;
 
-/** The bin of a finite value. Bins are ordered as their values are: 0 holds zero, negative values have negative bins. */
+/** The bin of a finite value. Bins are ordered like their values: 0 holds zero, negative values have negative bins. */
 export function binOf(value: number): number {
   if (value >= SMALLEST) return mapping.key(value < LARGEST ? value : LARGEST) + SHIFT;
   if (value <= -SMALLEST) return -binOf(-value);
@@ -154,7 +153,7 @@ export function valueOfBin(bin: number): number {
   return bin > 0 ? mapping.value(bin - SHIFT) : -mapping.value(-bin - SHIFT);
 }
 
-/** `sign` -1 takes the bins away again. Bins that become empty are removed. */
+/** @param sign -1 subtracts the bins again; those that become empty are removed */
 export function addBins(into: Bins, bins: WrittenBins, sign: 1 | -1 = 1): void {
   for (const key in bins) {
     const bin = Number(key);

@@ -1,4 +1,5 @@
-// The configured channels. Guarantee: a channel without configuration is left out, and the log says so once.
+// The configured channels, among them the console. In: the `notify` section. Out: a channel by name. Guarantee: a channel without
+// configuration is left out, and the log says so once; nothing in a message moves a console reader's cursor.
 import type { Writable } from 'node:stream';
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
@@ -29,7 +30,7 @@ export interface ChannelsDeps {
   readonly out: Writable;
 }
 
-/** @throws LogpipeError LOGPIPE_CONFIG_INVALID for an address or key from a file that is none. */
+/** @throws LogpipeError LOGPIPE_CONFIG_INVALID for a secret file that holds no valid address or key. */
 export function createChannels(config: NotifyConfig, deps: ChannelsDeps): ReadonlyMap<ChannelName, Channel> {
   const links: LinkOptions = {
     ...(config.kibanaUrl === undefined ? {} : { kibanaUrl: config.kibanaUrl }),
@@ -54,12 +55,11 @@ const MAKERS: Readonly<Record<Exclude<(typeof CHANNELS)[number], 'history'>, Mak
     if (host === undefined || from === undefined || to === undefined) return 'host';
     return createEmail({ ...email, host, from, to, timeoutMs, links }, deps);
   },
-  // Switched off, it is not missed.
+  // Nobody needs to be told that it is switched off.
   console: (config, links, deps) => (config.console.enabled ? createConsole({ links }, deps) : ''),
 };
 
-// Messages on standard output. In: a notification. Out: a few lines for people. Guarantee: nothing in a message moves
-// the reader's cursor; an output that has gone away is not written to for ever.
+// ---- messages on standard output: a few lines for people ----
 
 function createConsole(options: { readonly links: LinkOptions }, deps: { out: Writable; masker: Masker }): Channel {
   return {

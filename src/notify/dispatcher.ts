@@ -1,6 +1,7 @@
-// Outbox entries -> channels. In: what was decided and made durable. Out: attempts over independent queues, one for each
-// channel, and their results. Guarantee: given up only for what can never be sent; nothing is sent without the term; a
-// lost term forgets everything.
+// Outbox entries -> channels. In: what was decided and made durable. Out: attempts over independent queues, one for each channel, and
+// their results. Guarantee: a message is given up only if it can never be sent; messages of one incident keep their order in a channel,
+// each waits until the result of the one before is recorded; nothing is sent without a confirmed term; when the term is lost,
+// everything is forgotten.
 import { setMaxListeners } from 'node:events';
 import { backoffMs, type Clock, endsWithin, unlessAborted } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
@@ -46,34 +47,34 @@ interface DispatcherDeps {
   readonly masker: Masker;
   /** A number in [0, 1) for the jitter. */
   readonly random: () => number;
-  /** Asked right before each attempt. False: the term is lost, for good. A rejection: not known, asked again later. */
+  /** Asked right before each attempt. False: the term is lost, for good. A rejection: unknown, asked again later. */
   mayISend(): Promise<boolean>;
   /**
-   * Told after each attempt; `retry` is set when another one follows. The next message of the incident to this channel
-   * waits for it. A rejection: told again later, with backoff.
+   * Called after each attempt; `retry` is set when another one follows. The next message of the incident to this channel
+   * waits until it resolves. A rejection: called again later, with backoff.
    */
   onResult(id: string, result: SendResult, retry: Retry | undefined): Promise<void> | void;
 }
 
 export interface Dispatcher {
-  /** Takes entries in the order of the outbox. An entry it already has, or any after the end, is ignored. */
+  /** Takes entries in the order of the outbox. Ignores an entry it already has, and every one after the end. */
   add(entries: readonly OutboxEntry[]): void;
-  /** Entries that left the outbox unsent: they need not be sent any more. */
+  /** These entries left the outbox unsent: they need not be sent any more. */
   forget(ids: Iterable<string>): void;
   /** Entries not yet settled, by channel or in all. */
   pending(channel?: ChannelName): number;
   /** False once the term was lost or `close` was called. */
   active(): boolean;
-  /** First phase of a stop: no attempt begins; true when those under way ended and were recorded within `timeoutMs`. */
+  /** First phase of stopping: no attempt begins; true when those under way ended and were recorded within `timeoutMs`. */
   drain(timeoutMs: number): Promise<boolean>;
-  /** Second phase: ends attempts under way without a result. What is unsettled stays in the outbox. Repeatable. */
+  /** Second phase: ends attempts under way without a result. Unsettled entries stay in the outbox. Repeatable. */
   close(): Promise<void>;
 }
 
 export function createDispatcher(options: DispatcherOptions, deps: DispatcherDeps): Dispatcher {
   const queues = new Map<ChannelName, ChannelQueue>();
   const end = new AbortController();
-  // Every queue listens, and every attempt while it lasts: no leak.
+  // Every queue listens, and so does every attempt while it lasts: that is not a leak.
   setMaxListeners(0, end.signal);
   let draining = false;
 
@@ -128,7 +129,7 @@ export function createDispatcher(options: DispatcherOptions, deps: DispatcherDep
   };
 }
 
-/** Stands for a channel the outbox still knows and the configuration no longer does. */
+/** Stands for a channel that the outbox still knows but the configuration does not. */
 function notConfigured(name: ChannelName): Channel {
   return {
     name,
@@ -138,13 +139,11 @@ function notConfigured(name: ChannelName): Channel {
   };
 }
 
-// One channel's way out. In: outbox entries. Out: attempts, and their results told to the outbox. Guarantee: messages
-// of one incident keep their order, a later one goes only when the result of the earlier one is recorded; nothing goes
-// without permission.
+// ---- one channel's queue ----
 
-/** A doubtful answer is asked for again this often. */
+/** A message is sent again this often after doubtful answers. */
 const MAX_DOUBTS = 3;
-/** The recipients of a message that others have already are tried this often: some eight hours. */
+/** The remaining recipients of a message that others already have are tried this often: for some eight hours. */
 const MAX_ATTEMPTS_FOR_FEW = 100;
 
 /** As the operators' guide writes them in "Failed to send … alert". */
@@ -167,7 +166,7 @@ interface ChannelQueueDeps extends DispatcherDeps {
 
 interface ChannelQueue {
   add(entry: OutboxEntry): void;
-  /** Entries that left the outbox unsent; an attempt under way is not ended. */
+  /** These entries left the outbox unsent; an attempt under way goes on. */
   forget(dropped: ReadonlySet<string>): void;
   pending(): number;
   /** Resolves when no attempt is under way. */
@@ -188,11 +187,11 @@ type Failure = Extract<SendResult, { ok: false }>;
 function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQueue {
   const { clock, log, metrics, signal } = deps;
   const label = LABELS[channel.name] ?? channel.name;
-  /** Messages by incident; the first of each is the next. */
+  /** Messages by incident; the first of each is sent next. */
   const incidents = new Map<string, Queued[]>();
   const ids = new Set<string>();
   const cancels = new Set<() => void>();
-  /** Reasons for the whole channel to wait: its rate, and the wait the other side asked for. */
+  /** How many reasons there are for the whole channel to wait: its rate, and a wait the other side asked for. */
   let pauses = 0;
   let order = 0;
   let running: Promise<void> | undefined;
@@ -215,12 +214,12 @@ function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQu
     if (queue === undefined) incidents.set(incidentId, [queued]);
     else {
       queue.push(queued);
-      // It goes to all recipients: the few that the message before it waits for hold nobody up.
+      // It goes to all recipients, so the message before it need not wait for its last few any more.
       const [head] = queue as [Queued];
       if (head.left !== undefined) head.waiting = false;
     }
     ids.add(entry.id);
-    // The stored time is another clock's, perhaps; no wait is longer than the longest backoff.
+    // The stored time may be another clock's; no wait is longer than the longest backoff.
     const waitMs = Math.min(entry.nextMs - clock.now(), deps.maxBackoffMs);
     if (waitMs > 0) waitFor(queued, waitMs);
     begin();
@@ -236,7 +235,7 @@ function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQu
     begin();
   }
 
-  /** Waits are timers, not points in time: a wall clock set back does not hold an alert. */
+  /** Waits are timers, not points in time: a wall clock that is set back does not delay an alert. */
   function after(ms: number, fn: () => void): void {
     const cancel = clock.after(ms, () => {
       cancels.delete(cancel);
@@ -273,7 +272,7 @@ function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQu
     });
   }
 
-  /** Of the incidents whose next message need not wait, the most urgent; among equals the one that came first. */
+  /** The most urgent of the messages that need not wait; among equals the one that came first. */
   function pick(): Queued | undefined {
     let best: Queued | undefined;
     for (const [head] of incidents.values()) {
@@ -302,7 +301,7 @@ function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQu
     if (!result.ok && goesOn(queued, result)) {
       const waitMs = Math.max(deps.minBackoffMs, result.retryAfterMs ?? backoff(queued.attempts));
       waitFor(queued, waitMs);
-      // Asked to come back later, the channel is left alone altogether: the limit is the address's, not the message's.
+      // Asked to come back later, the whole channel waits: the limit applies to the address, not to the message.
       if (result.retryAfterMs !== undefined) pause(waitMs);
       metrics.notifications.inc({ channel: channel.name, result: 'retried' });
       sayFailure(queued, result.reason, { retryInMs: Math.round(waitMs) });
@@ -351,7 +350,7 @@ function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQu
     }
   }
 
-  /** Told until it is heard: what was sent but not recorded would be sent again after a restart. */
+  /** Tries until it is recorded: what was sent but not recorded would be sent again after a restart. */
   async function record(id: string, result: SendResult, retry: Retry | undefined): Promise<boolean> {
     for (let tries = 1; !signal.aborted; tries++) {
       try {
@@ -372,7 +371,7 @@ function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQu
     return false;
   }
 
-  /** Asks whether the term goes on. When that cannot be told, the channel waits and asks again. */
+  /** Asks whether the term goes on. When that is unknown, the channel waits and asks again. */
   async function permitted(): Promise<boolean> {
     let answer: boolean | undefined;
     try {
@@ -380,7 +379,7 @@ function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQu
       asked = true;
     } catch (error) {
       if (signal.aborted) return false;
-      if (asked) log.warn('Notifications wait: the hold is not confirmed', { error: reasonText(errorText(error)) });
+      if (asked) log.warn('Notifications wait: the term is not confirmed', { error: reasonText(errorText(error)) });
       asked = false;
       pause(deps.minBackoffMs);
       return false;
@@ -429,7 +428,7 @@ function before(one: Queued, other: Queued): boolean {
   return a === b ? one.order < other.order : a < b;
 }
 
-/** Nobody knows whether it arrived: what follows of the incident goes to the channel all the same. */
+/** Nobody knows whether it arrived; later messages of the incident go to the channel all the same. */
 function notConfirmed({ reason }: Failure): SendResult {
   return { ok: false, retryable: false, reason: `not confirmed: ${reason}`, doubtful: true };
 }

@@ -1,6 +1,6 @@
 // E-mail over SMTP. In: a notification. Out: one message to all recipients, as plain text and as HTML. Guarantee: never
-// throws; each recipient has an outcome of its own, and who has the message does not get it again for the others' sake; no
-// log data reaches a header unescaped; user and password go over TLS only, or stay on this host; no reason quotes the server.
+// throws; each recipient has an outcome of its own, and nobody gets a message again because others did not; no log data reaches
+// a header unescaped; user and password go over TLS only, or stay on this host; no reason quotes the server.
 import { createHash } from 'node:crypto';
 import { domainToASCII } from 'node:url';
 import { createTransport, type NodemailerError } from 'nodemailer';
@@ -44,7 +44,7 @@ export function createEmail(options: EmailOptions, deps: { masker: Masker; log: 
     port,
     secure,
     ...(username === undefined ? {} : { auth: { user: username, pass: password ?? '' } }),
-    // A relay on this host has a certificate of its own making, if any, and there is no line to listen on.
+    // A relay on this host has a self-signed certificate, if any, and nobody can listen in between.
     ...(isLoopback(host) ? { ignoreTLS: true } : { requireTLS: username !== undefined }),
     // The attempt's own deadline comes first; without these a connection could outlive it.
     dnsTimeout: timeoutMs + 1_000,
@@ -88,7 +88,7 @@ export function createEmail(options: EmailOptions, deps: { masker: Masker; log: 
     if (later.length === 0) return taken ? { ok: true } : { ok: false, retryable: false, reason: of(never) };
     const named = new Set(later.map(({ recipient = '' }) => wireForm(recipient)));
     const left = recipients.filter((address) => named.has(wireForm(address)));
-    // Not told whom it means: then everybody is tried again, once more rather than never.
+    // The server did not say whom it refused: everybody is tried again, rather twice than never.
     if (left.length === 0 || left.length === options.to.length)
       return { ok: false, retryable: true, reason: of(later) };
     const reason = `${of(later)} for ${left.length} of ${options.to.length} recipients`;
@@ -99,7 +99,7 @@ export function createEmail(options: EmailOptions, deps: { masker: Masker; log: 
     name: 'email',
     ratePerSecond: options.ratePerSecond,
     async send(notification, signal, left) {
-      // One that is no longer configured is not waited for.
+      // A recipient that is no longer configured is left out.
       const recipients = left === undefined ? options.to : options.to.filter((address) => left.includes(address));
       if (recipients.length === 0) return { ok: true };
       return withDeadline(
@@ -117,7 +117,7 @@ export function createEmail(options: EmailOptions, deps: { masker: Masker; log: 
   };
 }
 
-/** As it stands in the envelope: the domain of an address goes out in ASCII. */
+/** The address as in the envelope, with its domain in ASCII. */
 function wireForm(address: string): string {
   const at = address.lastIndexOf('@');
   return `${address.slice(0, at)}@${domainToASCII(address.slice(at + 1)) || address.slice(at + 1)}`;
@@ -138,7 +138,7 @@ function failure(error: unknown): SendResult {
   return { ok: false, retryable, reason: `${head}: ${errorCode({ code: originalCode ?? code })}` };
 }
 
-/** Codes only: a server's words may name recipients, users and more. */
+/** Only codes: a server's words may name recipients, users and more. */
 function replyText({ responseCode, response, command }: NodemailerError): string {
   const enhanced = /^\d{3}[ -](\d\.\d{1,3}\.\d{1,3})\b/.exec(response ?? '')?.[1];
   const stage = COMMANDS.exec(command ?? '')?.[0];
@@ -184,7 +184,7 @@ export function mailContent(notification: Notification, options: LinkOptions) {
     text,
     html,
     date: new Date(atMs),
-    // The same for a message that is sent again, so that mailboxes that look at it keep one.
+    // The same for a message that is sent again, so that mailboxes that compare ids keep one.
     messageId: `<${hash(`${incidentId}/${action}/${reason}/${atMs}`)}@logpipe>`,
     // One thread for each incident.
     references: `<${hash(incidentId)}@logpipe>`,

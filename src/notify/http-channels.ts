@@ -1,9 +1,5 @@
-// The channels over HTTP: Slack, PagerDuty, a receiver of the operator's own; at the end the table of all of them.
-
-// Slack incoming webhook. In: a notification. Out: `text` and a first attachment in the form the operators' guide
-// prescribes, and a second attachment for people. Guarantee: masked, escaped, within Slack's limits; sent is what Slack
-// has answered with its `ok`.
-
+// The channels over HTTP: Slack, PagerDuty, a receiver of the operator's own. In: a notification. Out: one request. Guarantee: masked,
+// escaped, within the service's limits; a message counts as sent only when the service's own answer says so.
 import { createHash } from 'node:crypto';
 import { LogpipeError } from '../core/errors.ts';
 import {
@@ -23,8 +19,11 @@ import { createHttpSend, type HttpSendDeps } from './http-send.ts';
 import type { NotifyConfig } from './notify-config.ts';
 import { alertLines, type Fact, type LinkOptions, list, type Story, tellStory } from './story.ts';
 
-// Slack splits a `text` above 4,000 characters into several messages and cuts an attachment's at 8,000; a field has the
-// 2,000 of its newer kind.
+// ---- Slack, by an incoming webhook ----
+// `text` and a first attachment in the form that the operators' guide prescribes, and a second attachment for people.
+
+// Slack splits a `text` of more than 4,000 characters into several messages and cuts an attachment's text at 8,000. For fields we
+// take the limit of its newer kind, 2,000.
 const MAX_TEXT = 3_000;
 const MAX_FIELD = 2_000;
 const MAX_ATTACHMENT = 6_000;
@@ -59,7 +58,7 @@ export function createSlack(options: SlackOptions, deps: HttpSendDeps): Channel 
   };
 }
 
-/** Services with the same interface answer in words of their own. */
+/** Other services with the same interface answer differently. */
 function isSlacksOwn(url: string): boolean {
   return URL.canParse(url) && /(?:^|\.)slack(?:-gov)?\.com\.?$/.test(new URL(url).hostname);
 }
@@ -67,7 +66,7 @@ function isSlacksOwn(url: string): boolean {
 function sayOk(words: string): string | undefined {
   const text = words.trim();
   if (text === 'ok') return undefined;
-  return text === '' ? 'an empty body instead of “ok”' : 'something else than “ok”';
+  return text === '' ? 'an empty body instead of “ok”' : 'something other than “ok”';
 }
 
 /** The request body. @param notification already masked */
@@ -106,7 +105,7 @@ function field(text: string): string {
   return cutEscaped(clean(text), MAX_FIELD, escapeSlack);
 }
 
-/** Line by line, so that no cut falls into an entity or an address; the links keep their place at the end. */
+/** Cut between lines, so that no entity or address is split; the links always stay at the end. */
 function storyText({ facts, links }: Story): string {
   const tail = links.map(({ label, url }) => `<${address(url)}|${label}>`).join(' · ');
   const lines: string[] = [];
@@ -133,14 +132,13 @@ function address(url: string): string {
   return escapeSlack(url.replace(/[<>|"]/g, encodeURIComponent));
 }
 
-// PagerDuty Events API v2. In: a notification. Out: one event; trigger, acknowledge and resolve of an incident share
-// its dedup key, so that a message sent twice changes nothing. Guarantee: masked, within the API's limits; sent is what the
-// answer calls a success.
+// ---- PagerDuty, by the Events API v2 ----
+// Trigger, acknowledge and resolve of an incident share its dedup key, so that an event that is sent twice changes nothing.
 
 const MAX_DEDUP_KEY = 255;
 const MAX_SUMMARY = 1_024;
 const MAX_MESSAGE = 10_000;
-// An event may have 512 kB in all, and a character up to 6 bytes (as \uXXXX).
+// A whole event may have 512 kB, and a character takes up to 6 bytes (as \uXXXX).
 const MAX_METADATA = 50_000;
 const HASH_LENGTH = 64;
 
@@ -177,7 +175,7 @@ export function createPagerDuty(options: PagerDutyOptions, deps: HttpSendDeps): 
   };
 }
 
-/** Receivers with the same interface may answer with nothing. */
+/** Other receivers with the same interface may send an empty answer. */
 function isPagerDutysOwn(url: string): boolean {
   return URL.canParse(url) && /(?:^|\.)pagerduty\.com\.?$/.test(new URL(url).hostname);
 }
@@ -188,9 +186,9 @@ function notAccepted(words: string, strict: boolean): string | undefined {
   try {
     answer = JSON.parse(words);
   } catch {
-    return strict ? 'something else than its JSON' : undefined;
+    return strict ? 'something other than its JSON' : undefined;
   }
-  if (typeof answer !== 'object' || answer === null) return strict ? 'something else than its JSON' : undefined;
+  if (typeof answer !== 'object' || answer === null) return strict ? 'something other than its JSON' : undefined;
   return (answer as { status?: unknown }).status === 'success' ? undefined : 'JSON without “status: success”';
 }
 
@@ -210,7 +208,7 @@ export function pagerDutyEvent(notification: Notification, routingKey: string): 
         message: cut(clean(message), MAX_MESSAGE),
         ...(metadata === undefined ? {} : { metadata: bounded(metadata) }),
         timestamp: isoTime(atMs),
-        // The operators' guide knows incidents of one alert.
+        // The operators' guide only describes incidents of one alert.
         ...(alerts.length < 2 ? {} : { alerts: list(alertLines(alerts)) }),
         ...(joined.length === 0 ? {} : { joined: list(joined) }),
       },
@@ -218,7 +216,7 @@ export function pagerDutyEvent(notification: Notification, routingKey: string): 
   };
 }
 
-/** Always the same short key for the same long one. */
+/** The same long key always becomes the same short one. */
 function dedupKey(key: string): string {
   if (key.length <= MAX_DEDUP_KEY) return key;
   const hash = createHash('sha256').update(key).digest('hex');
@@ -230,8 +228,8 @@ function bounded(metadata: Readonly<Record<string, unknown>>): unknown {
   return text.length <= MAX_METADATA ? metadata : cut(text, MAX_METADATA);
 }
 
-// A receiver of the operator's own. In: a notification. Out: the same as JSON, masked. Guarantee: nothing of the
-// receiver's answer is repeated, since it may hold anything.
+// ---- webhook: a receiver of the operator's own ----
+// It gets the whole notification as JSON. Its answer is never quoted, because it may hold anything.
 
 interface WebhookOptions {
   readonly url: string;
@@ -259,7 +257,7 @@ export function createWebhook(options: WebhookOptions, deps: HttpSendDeps): Chan
   };
 }
 
-/** A channel of its configuration, or the key of its section that is missing. */
+/** Returns a channel, or the key that is missing from its section. */
 export type MakeChannel<Deps = HttpSendDeps> = (
   config: NotifyConfig,
   links: LinkOptions,

@@ -1,6 +1,6 @@
-// One JSON POST per call, for every channel that speaks HTTP. In: a body. Out: what the answer means. Guarantee: never
-// throws; what is called sent was answered as the address's own service answers; no reason holds the address, a key or a
-// header; nothing is sent to any other address than the configured one.
+// One JSON POST per call, for every channel that uses HTTP, if need be through the environment's proxy; and the deadline of an attempt.
+// In: a body. Out: what the answer means. Guarantee: never throws; a message counts as sent only when the configured service itself
+// answered, not a proxy; no reason holds the address, a key or a header; nothing is sent to any other address than the configured one.
 
 import { Agent as HttpAgent, type IncomingMessage, request as requestHttp } from 'node:http';
 import { Agent as HttpsAgent, type RequestOptions, request as requestHttps } from 'node:https';
@@ -13,24 +13,22 @@ import { causeChain, LogpipeError } from '../core/errors.ts';
 import { MASK, type Masker } from '../core/secrets/mask.ts';
 import { cut, oneLine, type SendResult } from '../incidents/notification.ts';
 
-/** An answer that asks for a longer wait than this is asked again after it all the same. */
+/** When an answer asks for a longer wait than this, the next attempt comes after this time. */
 const MAX_RETRY_AFTER_MS = 3_600_000;
 const MAX_READ_BYTES = 4_096;
 const MAX_QUOTED = 200;
 
 interface HttpSendOptions {
   readonly url: string;
-  /** Where in the configuration the address stands, for the message when it is none. */
+  /** The address's place in the configuration, for the error when it is not valid. */
   readonly place: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
-  /** Whether the words of a refusal may be quoted: only for services that are known to answer with words about it. */
+  /** Whether a refusal may be quoted: only for services that are known to say why they refuse. */
   readonly quote: boolean;
-  /**
-   * What else an answer with 2xx must say to be a proof; a text says what is wrong with it. HTML is none in any case.
-   */
+  /** Checks that a 2xx answer proves delivery; returns what is wrong with it. HTML never proves it. */
   readonly confirm?: (words: string) => string | undefined;
-  /** Further texts that must never be quoted, such as a key within the body. */
+  /** More texts that must never be quoted, such as a key within the body. */
   readonly secrets?: readonly string[];
 }
 
@@ -41,7 +39,7 @@ export interface HttpSendDeps {
 
 export type HttpSend = (body: unknown, signal: AbortSignal) => Promise<SendResult>;
 
-/** @throws LogpipeError LOGPIPE_CONFIG_INVALID when `url` (perhaps from a secret file) is no address. */
+/** @throws LogpipeError LOGPIPE_CONFIG_INVALID when `url` (perhaps from a secret file) is not an address. */
 export function createHttpSend(options: HttpSendOptions, deps: HttpSendDeps): HttpSend {
   if (!/^https?:\/\/\S+$/.test(options.url) || !URL.canParse(options.url)) {
     throw new LogpipeError('LOGPIPE_CONFIG_INVALID', `${options.place}: is not an http:// or https:// address`);
@@ -75,7 +73,7 @@ export function createHttpSend(options: HttpSendOptions, deps: HttpSendDeps): Ht
     }
     const waitMs = retryAfterMs(headers, deps.clock.now());
     if (forwarded && status === 407) return proxyAnswered(status, waitMs);
-    // A page where a service answers with words: of a proxy, or of somebody who wants a log-in first.
+    // A web page instead of the service's answer comes from a proxy, or from somebody who wants a log-in first.
     if (forwarded && html && status >= 400 && status < 500) {
       return doubtful(`HTTP ${status} with a web page, perhaps of the proxy`);
     }
@@ -97,13 +95,13 @@ function doubtful(reason: string): SendResult {
   return { ok: false, retryable: true, reason, doubtful: true };
 }
 
-/** Nothing about the message: whatever it says may be otherwise in a moment. */
+/** The proxy's answer says nothing about the message, and may be different in a moment. */
 function proxyAnswered(status: number, retryAfter: number | undefined): SendResult {
   const reason = `the proxy answered ${status}`;
   return { ok: false, retryable: true, reason, ...(retryAfter === undefined ? {} : { retryAfterMs: retryAfter }) };
 }
 
-/** A framework's default type on one word of plain text, or on nothing, is no page. */
+/** One word of plain text, or nothing, is not a page, even with the content type that frameworks set by default. */
 function isHtml(type: string, words: string): boolean {
   const text = words.replace(/^\ufeff/, '').trim();
   if (text.startsWith('<') && /<(?:!doctype\s+html|html|head|body)\b/i.test(text)) return true;
@@ -114,16 +112,16 @@ function isHtml(type: string, words: string): boolean {
 function refusal(status: number, text: string, retryAfter: number | undefined): SendResult {
   const note = status >= 300 && status < 400 ? ' (redirects are not followed)' : '';
   const reason = `HTTP ${status}${note}${text === '' ? '' : `: ${text}`}`;
-  // For a moment only: the way to a log-in page. The lasting ones (301, 308) say that the address is wrong.
+  // Temporary redirects lead to a log-in page. Permanent ones (301, 308) mean that the address is wrong.
   if (status === 302 || status === 303 || status === 307) return doubtful(reason);
-  // 408 is the server's word for a time-out.
+  // 408 is the server's time-out.
   if (status !== 429 && status !== 408 && status < 500) return { ok: false, retryable: false, reason };
   return { ok: false, retryable: true, reason, ...(retryAfter === undefined ? {} : { retryAfterMs: retryAfter }) };
 }
 
 /**
- * Retry-After in both forms of RFC 9110, 10.2.3; whatever else it says is not heeded. A date is compared with the server's
- * own clock where it tells it.
+ * Retry-After in both forms of RFC 9110, 10.2.3; any other form is ignored. A date is compared with the server's own clock where
+ * it sends one.
  */
 function retryAfterMs(headers: Readonly<Record<string, unknown>>, nowMs: number): number | undefined {
   const value = String(headers['retry-after'] ?? '').trim();
@@ -137,10 +135,7 @@ function retryAfterMs(headers: Readonly<Record<string, unknown>>, nowMs: number)
   return Number.isNaN(ms) ? undefined : Math.min(Math.max(0, Math.round(ms)), MAX_RETRY_AFTER_MS);
 }
 
-/**
- * The beginning of the answer. A body that breaks off or never ends changes nothing about the status that came before
- * it.
- */
+/** The beginning of the answer. A body that breaks off or never ends does not change what the status says. */
 async function readWords(stream: Readable): Promise<string> {
   const parts: Buffer[] = [];
   let bytes = 0;
@@ -160,7 +155,7 @@ async function readWords(stream: Readable): Promise<string> {
 
 function quotable(words: string, secrets: readonly string[], masker: Masker): string {
   let text = oneLine(words);
-  // A page of some proxy says nothing that its status does not.
+  // A proxy's page says nothing that its status does not.
   if (text.startsWith('<')) return '';
   for (const secret of secrets) text = text.replaceAll(secret, MASK);
   return cut(masker.text(text), MAX_QUOTED);
@@ -185,10 +180,10 @@ function safeDecode(text: string): string {
   }
 }
 
-// The proxy of the environment: which one an address goes through, and a way through it for TLS. In: HTTPS_PROXY, HTTP_PROXY,
-// ALL_PROXY and NO_PROXY (lower case goes first); an https:// address. Out: a connection that is encrypted up to the address.
-// Guarantee: what the proxy itself answers is never taken for an answer of the address; the proxy sees neither message nor
-// token; its user and password stand in no error.
+// ---- the proxy of the environment ----
+// HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, lower case first. For an https:// address the connection is a tunnel, encrypted up to
+// the address: the proxy sees neither message nor token. A proxy's own answer is never mistaken for the address's, and its user and
+// password are in no error.
 
 interface HttpProxy {
   readonly protocol: 'http:' | 'https:';
@@ -200,10 +195,10 @@ interface HttpProxy {
 
 /** The proxy did not let us through. */
 class ProxyError extends Error {
-  /** Of the proxy's answer, if it gave one. */
+  /** Status of the proxy's answer, if it gave one. */
   readonly status: number | undefined;
   readonly headers: IncomingMessage['headers'];
-  /** Of the failed connection to it. */
+  /** Code of the failed connection to it. */
   readonly code: string | undefined;
 
   constructor(status: number | undefined, headers: IncomingMessage['headers'], code?: string) {
@@ -220,7 +215,7 @@ class ProxySettingError extends Error {}
 
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { 'http:': 80, 'https:': 443 };
 
-/** @returns undefined when nothing stands between. @throws ProxySettingError without what it found: it may hold a password */
+/** @returns undefined without a proxy. @throws ProxySettingError, which does not quote the setting: it may hold a password */
 export function proxyFor(address: URL, env: Readonly<Record<string, string | undefined>>): HttpProxy | undefined {
   const scheme = address.protocol.slice(0, -1);
   const name = [`${scheme}_proxy`, 'all_proxy'].find((each) => setting(env, each) !== '');
@@ -245,7 +240,7 @@ function setting(env: Readonly<Record<string, string | undefined>>, name: string
   return (env[name] || env[name.toUpperCase()] || '').trim();
 }
 
-/** `host`, `.domain`, `*.domain`, each with or without `:port`; `domain` alone stands for its hosts too; `*` for all. */
+/** `host`, `.domain`, `*.domain`, each with or without `:port`; a plain `domain` covers its hosts too; `*` covers all. */
 function isExcepted(address: URL, list: string): boolean {
   const host = bare(address.hostname).toLowerCase().replace(/\.$/, '');
   const port = address.port === '' ? DEFAULT_PORTS[address.protocol] : Number(address.port);
@@ -254,7 +249,7 @@ function isExcepted(address: URL, list: string): boolean {
     .split(/[\s,]+/)
     .some((entry) => {
       if (entry === '*') return true;
-      // An IPv6 address has colons of its own, unless it stands in brackets.
+      // An IPv6 address without brackets has colons of its own.
       const colon = entry.lastIndexOf(':');
       const hasPort = colon > 0 && (entry.indexOf(':') === colon || entry[colon - 1] === ']');
       if (hasPort && Number(entry.slice(colon + 1)) !== port) return false;
@@ -265,7 +260,7 @@ function isExcepted(address: URL, list: string): boolean {
     });
 }
 
-/** An IPv6 address without its brackets. */
+/** Removes the brackets of an IPv6 address. */
 function bare(host: string): string {
   return host.replace(/^\[(.*)\]$/, '$1');
 }
@@ -297,9 +292,9 @@ interface Way {
 }
 
 /**
- * Each connection is new: a kept one that the other side has just closed looks like a failed send. The environment's proxies
- * apply, but none reaches a server on this host. axios's own way through a proxy would take its refusal for the address's.
- * @param timeoutMs for the proxy's answer
+ * Every connection is new: a kept one that the other side has just closed looks like a failed send. The environment's proxies
+ * apply, except to this host, which they cannot reach. axios's own proxy support would mistake a proxy's refusal for the address's.
+ * @param timeoutMs how long the proxy may take to answer
  */
 export function wayTo(address: URL, timeoutMs: number, tls: ConnectionOptions = {}): Way {
   const httpAgent = new HttpAgent({ keepAlive: false });
@@ -312,17 +307,17 @@ export function wayTo(address: URL, timeoutMs: number, tls: ConnectionOptions = 
     return { unusable: error.message, connections: direct };
   }
   if (proxy === undefined) return { connections: direct };
-  // For plain http it stands in the address's place, and sees all whatever we do.
+  // For plain http the proxy takes the address's place, and sees everything anyway.
   if (address.protocol === 'http:') return { proxy, connections: { ...direct, proxy } };
   return { proxy, connections: { ...direct, httpsAgent: new TunnelAgent(proxy, timeoutMs, tls) } };
 }
 
-/** What the proxy itself said or did, of an error that axios gave. */
+/** The proxy's own error within an error of axios. */
 export function proxyErrorOf(error: unknown): ProxyError | undefined {
   return [...causeChain(error)].find((one) => one instanceof ProxyError);
 }
 
-/** For https:// addresses: each connection is a tunnel of its own. */
+/** For https:// addresses: every connection is a tunnel of its own. */
 class TunnelAgent extends HttpsAgent {
   readonly #proxy: HttpProxy;
   readonly #timeoutMs: number;
@@ -333,14 +328,14 @@ class TunnelAgent extends HttpsAgent {
     this.#timeoutMs = timeoutMs;
   }
 
-  /** As node:http calls it: the socket comes by the callback. */
+  /** node:http takes the socket from the callback. */
   override createConnection(
     options: RequestOptions,
     callback?: (error: Error | null, socket: Duplex) => void,
   ): undefined {
     openTunnel(this.#proxy, `${options.host}`, Number(options.port), this.#timeoutMs).then(
       (socket) => callback?.(null, connectTls({ ...(options as ConnectionOptions), socket, path: undefined })),
-      // No socket comes with an error.
+      // An error comes without a socket.
       (error: Error) => callback?.(error, undefined as never),
     );
     return undefined;
@@ -381,12 +376,12 @@ function openTunnel(proxy: HttpProxy, host: string, port: number, timeoutMs: num
   });
 }
 
-// One attempt to send, with its end. In: the attempt, a stop signal, a limit of time. Out: a result. Guarantee: never
-// throws, whatever the attempt does; what it says of an error names no host.
+// ---- one attempt with a deadline ----
 
 /**
+ * Never throws, whatever the attempt does.
  * @param attempt sends; its signal aborts at the limit or when `signal` does
- * @param explain what an error of the attempt's own means
+ * @param explain turns an error of the attempt into a result; must not name a host
  */
 export async function withDeadline(
   timeoutMs: number,

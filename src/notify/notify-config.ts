@@ -1,11 +1,10 @@
 // The `notify` section: which channels there are and how to reach them. In: YAML. Out: NotifyConfig, frozen. Guarantee:
-// every address or key that lets its holder send is marked secret, so it also comes from a file and stands in no
-// message.
+// every address or key that lets its holder send is marked secret, so it can come from a file and is in no message.
 
 import type { ChannelName } from '../incidents/notification.ts';
 import type { Priority } from '../rules/observation.ts';
 
-/** Every channel. `history`, the index of transitions, has no section: it is there when Elasticsearch is. */
+/** Every channel. `history`, the index of transitions, has no section: it exists when Elasticsearch is configured. */
 export const CHANNELS = ['slack', 'pagerduty', 'email', 'webhook', 'console', 'history'] as const;
 
 const EVERY_MESSAGE = ['webhook', 'console'] as const;
@@ -16,10 +15,7 @@ const BY_PRIORITY: Readonly<Record<Priority, readonly (typeof CHANNELS)[number][
   P4: [],
 };
 
-/**
- * Channels a message of this priority goes to, configured or not. `history` is not among them: it gets every
- * transition.
- */
+/** The channels a message of this priority goes to, configured or not; without `history`, which gets every transition. */
 export function channelsFor(priority: Priority): readonly ChannelName[] {
   return BY_PRIORITY[priority];
 }
@@ -47,14 +43,14 @@ export const notifySection = {
       minLength: 1,
       maxLength: 200,
       default: 'development',
-      description: 'Name of the environment, as it stands in every message.',
+      description: 'Name of the environment, which every message gives.',
     },
     timeoutMs: {
       type: 'integer',
       minimum: 100,
       maximum: 120_000,
       default: 10_000,
-      description: 'One attempt to send ends after this long; it is repeated later.',
+      description: 'An attempt to send ends after this long, and is repeated later.',
     },
     slack: {
       type: 'object',
@@ -72,7 +68,7 @@ export const notifySection = {
           type: 'string',
           minLength: 1,
           maxLength: 80,
-          description: 'Name of the sender. Only older kinds of webhook heed it; those of a Slack app have the app’s.',
+          description: 'Name of the sender. Only older webhooks use it; those of a Slack app have the app’s name.',
         },
         ratePerSecond: rate(1),
       },

@@ -1,6 +1,5 @@
-// What people want to know beside title and message. In: a masked notification. Out: facts and links as plain text, the
-// same for every channel, which escapes them. Guarantee: bounded, whatever the incident; what is not known is not
-// mentioned.
+// What people want to know besides title and message. In: a masked notification. Out: facts and links as plain text, the
+// same for every channel, which escapes them. Guarantee: bounded, whatever the incident; what is unknown is not mentioned.
 import {
   alertName,
   cut,
@@ -14,12 +13,12 @@ import {
 const MAX_LIST = 10;
 const MAX_LINE = 300;
 const MAX_ADDRESS = 1_000;
-/** How far before an alert without a window the search in Kibana begins. */
+/** How long before an alert without a window the search in Kibana begins. */
 const LOOK_BACK_MS = 15 * 60_000;
 
 export interface Fact {
   readonly label: string;
-  /** One line each; a fact of one line can stand beside its label. */
+  /** A fact of one line may be shown beside its label. */
   readonly lines: readonly string[];
 }
 
@@ -38,7 +37,7 @@ export interface LinkOptions {
   readonly runbookBaseUrl?: string;
 }
 
-/** Why, since when, what it looks like in the log, who else fires, and where to go on. */
+/** Why it fired, since when, what the log shows, what else fires, and where to look next. */
 export function tellStory(notification: Notification, options: LinkOptions): Story {
   const facts: Fact[] = [];
   const add = (label: string, lines: readonly string[]) => {
@@ -92,9 +91,7 @@ export function alertLines(alerts: readonly NotifiedAlert[]): string[] {
   });
 }
 
-/**
- * Discover with its time range in the address, in Kibana's own notation (rison); the data view is the space's default.
- */
+/** Kibana's Discover, with the time range in the address in Kibana's own notation (rison); the data view is the space's default. */
 function discoverUrl(kibanaUrl: string, { action, atMs }: Notification, { startedMs, why }: NotifiedAlert): string {
   const from = isoTime(why?.fromMs ?? startedMs - LOOK_BACK_MS);
   const to = isoTime(action === 'resolve' ? atMs : (why?.toMs ?? atMs));

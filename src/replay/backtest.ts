@@ -1,7 +1,7 @@
-// Rules over what was recorded, told to nobody. In: records in order of arrival, one or two rule sets, a range; or the
-// events of a replay. Out: per rule set the alerts that would have fired, the messages and pages; of two the difference.
-// Guarantee: deterministic, byte for byte: judged every `tickMs` of the records' own time, never of the wall clock, and
-// after exactly the records that had arrived by then; memory does not grow with the number of records.
+// Judges recorded logs by rules, without telling anybody. In: records in order of arrival, one or two rule sets, a range; or the
+// events of a replay. Out: for each rule set the alerts that would have fired, messages and pages; for two, the difference.
+// Guarantee: deterministic, byte for byte: it evaluates every `tickMs` of the records' own time, never of the wall clock, after
+// exactly the records that had arrived by then; memory does not grow with the number of records.
 import type { RawRecord } from '../core/record.ts';
 import { createMasker, type Masker } from '../core/secrets/mask.ts';
 import { ArrivalBucket, compileCollect } from '../measure/collect.ts';
@@ -25,9 +25,9 @@ export interface BacktestOptions {
   readonly masker?: Masker;
   readonly fromMs: number;
   readonly toMs: number;
-  /** Simulated on until then, for the sake of what arrives late; the timeline ends at `toMs` all the same. */
+  /** The simulation goes on until then, for what arrives late; the timeline still ends at `toMs`. */
   readonly untilMs?: number;
-  /** So long before `fromMs` the records begin, so that windows are filled. */
+  /** The records begin this long before `fromMs`, so that windows are filled. */
   readonly warmUpMs: number;
   /** From one evaluation to the next. */
   readonly tickMs: number;
@@ -48,7 +48,7 @@ export interface BacktestResult {
   readonly difference?: Difference;
 }
 
-/** @param batches records in order of arrival; those outside of the warm-up and the range are passed over */
+/** @param batches records in order of arrival; those outside of the warm-up and the range are skipped */
 export async function backtest(
   batches: AsyncIterable<readonly StoredRecord[]>,
   options: BacktestOptions,
@@ -95,7 +95,7 @@ export async function backtest(
   };
 }
 
-// --- Records one by one ---
+// ---- records one by one ----
 
 interface RunOptions {
   readonly measures: Measures;
@@ -104,7 +104,7 @@ interface RunOptions {
   readonly masker?: Masker;
   /** Learning and judging begin here. */
   readonly fromMs: number;
-  /** Everything that is new until then is learned without a word, whatever a first-seen rule says. */
+  /** Everything that is new until then is learned silently, whatever a first-seen rule says. */
   readonly learnedMs: number;
   /** A whole part or a multiple of 10 s. */
   readonly tickMs: number;
@@ -126,7 +126,7 @@ function createRun(options: RunOptions): Run {
   const { measures, parse, fromMs, learnedMs, tickMs } = options;
   const ruleSets = options.ruleSets.map((rules) => rules.map((rule) => learningUntil(rule, learnedMs - fromMs)));
   let read = 0;
-  // Records come in one order over all partitions: one reader that is never behind.
+  // Records of all partitions come in one order, so there is one reader, which is never behind.
   const positions = (): SourcePosition[] => [
     { partition: 0, partitions: 1, position: read, end: read, caughtUp: true },
   ];
@@ -194,7 +194,7 @@ function createRun(options: RunOptions): Run {
     see(record) {
       const arrivalMs = Math.max(newestMs, record.arrivalMs);
       newestMs = arrivalMs;
-      // Without a promise where there is nothing to wait for: this is done for every record.
+      // No promise when there is nothing to wait for, because this runs for every record.
       if (arrivalMs <= nextTick && held < MAX_CHUNK && Math.floor(arrivalMs / BUCKET_MS) === bucket) {
         take(record, arrivalMs);
         return undefined;
@@ -218,13 +218,13 @@ function learningUntil(rule: Rule, learningMs: number): Rule {
   return rule.kind === 'first-seen' ? { ...rule, learningMs } : rule;
 }
 
-// --- The events of a replay ---
+// ---- the events of a replay ----
 
-/** In any order, as long as events are less than two hours of arrival apart: memory is bounded by that. */
+/** Takes events in any order as long as their arrivals are less than two hours apart, which bounds the memory. */
 interface ShadowAlerts {
-  /** Records that were counted when they first arrived (`redriven`, `replayed`) count nowhere, as in earnest. */
+  /** Records that were counted when they first arrived (`redriven`, `replayed`) are not counted, as in the live pipeline. */
   see(event: TaggedEvent, record: Pick<RawRecord, 'eventId' | 'mark'>, arrivalMs: number): void;
-  /** Evaluates what is left, and AFTER_MS more in which nothing arrives, so that what is over is seen to be over. */
+  /** Evaluates what is left, and AFTER_MS more in which nothing arrives, so that alerts that are over end. */
   finish(): Timeline;
 }
 
@@ -235,7 +235,7 @@ const AFTER_MS = 120_000;
 export function createShadowAlerts(rules: Rules, measures: Measures, masker: Masker = createMasker()): ShadowAlerts {
   const collected = collectedOf(measures);
   const collect = compileCollect(collected);
-  /** Start -> what arrived in it; those that were evaluated are gone. */
+  /** Start of a bucket -> what arrived in it; evaluated buckets are removed. */
   const buckets = new Map<number, ArrivalBucket>();
   let ruleSet: ReturnType<typeof createRuleSet> | undefined;
   let firstMs = 0;

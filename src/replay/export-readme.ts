@@ -1,7 +1,7 @@
 // The README of an exported incident: the beginning of a post-mortem, with what is known filled in. In: documents, the alert
-// history, what a backtest says. Out: Markdown. Guarantee: nothing that a log record holds is rendered as markup. The facts
-// are bounded: what exceeds the limits is counted apart, under no name that a record can have; whatever a document holds,
-// nothing throws. The history is masked and whole, up to MAX transitions, or there is none, with the reason.
+// history, the result of a backtest. Out: Markdown. Guarantee: nothing that a log record holds is rendered as markup. The facts
+// are bounded: what exceeds the limits is counted separately, under no name that a record can have; no document makes it throw.
+// The history is masked and complete, up to MAX transitions; or there is none, and the reason is given.
 import type { Client } from '@elastic/elasticsearch';
 import { errorText } from '../core/errors.ts';
 import { toJson, visible } from '../core/safe-json.ts';
@@ -137,7 +137,7 @@ function templatesOf({ templates, untold }: Facts): string[] {
       ),
     ...(untold.errors === 0
       ? []
-      : ['', `Of ${untold.errors} more errors the text is not told apart: there were too many different ones.`]),
+      : ['', `${untold.errors} more errors are not listed: there were too many different texts.`]),
   ];
 }
 
@@ -147,7 +147,7 @@ function levelsOf({ levels, untold }: Facts): string {
     ...(untold.ofLevels === 0 ? [] : [`${untold.ofLevels} of further levels`]),
     ...(untold.withoutLevel === 0 ? [] : [`${untold.withoutLevel} without a level`]),
   ];
-  // A semicolon: whatever a level is called, it is not one of these.
+  // A semicolon, so that no level's name can be mistaken for one of these.
   const told = [list.join(', '), rest.join(', ')].filter((part) => part !== '').join('; ');
   return told === '' ? '' : ` (${told})`;
 }
@@ -160,7 +160,7 @@ function errorOf({ time, message, eventId }: NonNullable<Facts['firstError']>): 
   return `${time} ${cell(message)}${eventId === undefined ? '' : ` (${cell(eventId)})`}`;
 }
 
-/** Text of log records, within a table or a quotation: on one line, every character stands for itself. */
+/** Text of log records for a table or a quotation: on one line, with every character shown literally. */
 function cell(text: string, max = MAX_CELL): string {
   const plain = visible(
     text
@@ -175,7 +175,7 @@ function cell(text: string, max = MAX_CELL): string {
       .replaceAll('<', '&lt;')
       .replaceAll('>', '&gt;')
       .replace(/[\\`*_[\](){}#!|~$^]/g, (character) => `\\${character}`)
-      // Addresses become links by themselves, and some signs are markup at the beginning.
+      // Addresses would become links, and some characters are markup at the beginning.
       .replaceAll('://', '\\://')
       .replace(/www\./gi, (name) => `${name.slice(0, 3)}\\.`)
       .replaceAll('@', '&#64;')
@@ -183,7 +183,7 @@ function cell(text: string, max = MAX_CELL): string {
   );
 }
 
-// --- Facts: counts, first and last, releases, frequent errors ---
+// ---- facts: counts, first and last, releases, frequent errors ----
 
 interface ErrorFact {
   readonly time: string;
@@ -196,7 +196,7 @@ interface TemplateFact {
   count: number;
   readonly first: string;
   last: string;
-  /** Event id of the first one. */
+  /** Event id of the first error. */
   readonly example: string;
   readonly service: string;
 }
@@ -219,13 +219,13 @@ export interface Facts {
   readonly templates: readonly TemplateFact[];
   readonly releases: readonly ReleaseFact[];
   readonly levels: Readonly<Record<string, number>>;
-  /** What is in none of the lists: they were full, or there is no level. */
+  /** What is in none of the lists, because they were full or there is no level. */
   readonly untold: {
-    /** Errors whose template came after MAX_TEMPLATES others. */
+    /** Errors with a template beyond the first MAX_TEMPLATES. */
     readonly errors: number;
-    /** Events of releases after MAX_RELEASES others. */
+    /** Events of releases beyond the first MAX_RELEASES. */
     readonly ofReleases: number;
-    /** Events of levels after MAX_LEVELS others. */
+    /** Events of levels beyond the first MAX_LEVELS. */
     readonly ofLevels: number;
     readonly withoutLevel: number;
   };
@@ -235,10 +235,10 @@ const MAX_TEMPLATES = 5_000;
 const MAX_RELEASES = 200;
 const MAX_LEVELS = 20;
 const MAX_MESSAGE = 500;
-/** Of a release, a service, a level. */
+/** Longest name of a release, a service or a level. */
 const MAX_NAME = 200;
 
-/** Of documents, one by one. */
+/** Collects facts from documents, one by one. */
 export function createFacts() {
   const templates = new Map<string, TemplateFact>();
   const releases = new Map<string, ReleaseFact>();
@@ -330,13 +330,13 @@ export function createFacts() {
   };
 }
 
-/** An object may have a `toString` of its own that is none. */
+/** Not String(): an object may have a `toString` that is not a function. */
 function textOf(value: unknown): string {
   if (typeof value === 'string') return value;
   return value === undefined || value === null ? '' : toJson(value);
 }
 
-// --- The alert history ---
+// ---- the alert history ----
 
 const MAX = 5_000;
 
@@ -344,7 +344,7 @@ export type HistoryResult =
   | { readonly found: true; readonly transitions: readonly HistorySource[]; readonly cut: boolean }
   | { readonly found: false; readonly reason: string };
 
-/** Its transitions in order, or why there are none: a server that does not answer is no failure. */
+/** The transitions in order, or why there are none: a server that does not answer does not fail the export. */
 export async function readHistory(
   client: Client,
   { fromMs, toMs }: { readonly fromMs: number; readonly toMs: number },

@@ -1,8 +1,8 @@
 // A folder about one incident. In: a stretch of stored records, rules and measures. Out: logs, rates, alerts, frequent
-// errors and a README. Guarantee: one pass over the records, and memory does not grow with their number; no record ends it:
-// what is no document is written as the beginning of its text, and counted. Everything is masked, and for this user alone;
-// what is missing is said; a file has its name only when it is whole, the README last; nobody is told anything, nobody's
-// offsets move; a folder that holds something is left alone unless asked otherwise.
+// errors and a README. Guarantee: one pass over the records, and memory does not grow with their number; no record ends it: what is
+// not a document is counted, and the beginning of its text is written. Everything is masked, and readable by this user only; the
+// README says what is missing; a file gets its name only when it is complete, the README last; nobody is notified, and nobody's
+// offsets move; a folder that is not empty is left alone unless told otherwise.
 import { createWriteStream, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -57,7 +57,7 @@ export interface ExportSummary {
   readonly gaps: readonly string[];
 }
 
-/** So long after the end of the stretch a record may have arrived and still be looked for. */
+/** A record that arrived within this time after the end of the stretch is still looked for. */
 export const LATENESS_MS = 10 * 60_000;
 
 /** @throws LogpipeError LOGPIPE_USAGE for a folder that is not empty, LOGPIPE_SINK_FAILED when it cannot be written */
@@ -151,7 +151,7 @@ function begin<T>(open: () => T, dir: string): T {
   }
 }
 
-/** Trouble of the folder as an error of ours; anything else as it is. */
+/** Turns an error of the file system into one of ours; any other error stays as it is. */
 function failed(dir: string, error: unknown): unknown {
   const { code } = error as NodeJS.ErrnoException;
   if (error instanceof LogpipeError || code === undefined || !/^E[A-Z]+$/.test(code)) return error;
@@ -174,9 +174,9 @@ function errorsCsv({ templates }: Facts): string {
 function gapOf({ count, byReason, written }: RefusedFacts): string[] {
   if (count === 0) return [];
   const reasons = Object.entries(byReason).map(([reason, number]) => `${reason} ${number}`);
-  const what = `${count} record${count === 1 ? ' is no document' : 's are no documents'} (${reasons.join(', ')})`;
+  const what = `${count} record${count === 1 ? ' is not a document' : 's are not documents'} (${reasons.join(', ')})`;
   return [
-    `${what}: ${written ? 'logs.ndjson.gz holds the beginning of their text, under `refused` why' : 'without fields they match no condition and are left out'}`,
+    `${what}: ${written ? 'logs.ndjson.gz holds the beginning of their text, and `refused` says why' : 'without fields they match no condition and are left out'}`,
   ];
 }
 
@@ -188,11 +188,11 @@ function prepare(dir: string, force: boolean): void {
   if (holds.length === 0 || force) return;
   throw new LogpipeError(
     'LOGPIPE_USAGE',
-    `--out: ${dir} is not empty; name an empty or new folder, or add --force to write beside what is there`,
+    `--out: ${dir} is not empty; name an empty or new folder, or add --force to write into it anyway`,
   );
 }
 
-// --- logs.ndjson.gz ---
+// ---- logs.ndjson.gz ----
 
 interface LogsOptions {
   readonly path: string;
@@ -213,11 +213,11 @@ interface IncidentLogs {
   abandon(): Promise<void>;
 }
 
-/** Records of the stretch, by arrival, that are no documents. */
+/** Records of the stretch, by arrival, that are not documents. */
 interface RefusedFacts {
   readonly count: number;
   readonly byReason: Readonly<Record<string, number>>;
-  /** False when only matching logs were asked for: what has no fields matches nothing. */
+  /** False when only matching logs were asked for: a record without fields matches nothing. */
   readonly written: boolean;
 }
 
@@ -235,10 +235,10 @@ function createLogs(options: LogsOptions, masker: Masker): IncidentLogs {
   const draft = `${path}.part`;
   rmSync(draft, { force: true });
   const gzip = createGzip();
-  // Logs may hold what is nobody else's business, even without secrets.
+  // Private, because logs can be confidential even without secrets.
   const written = pipeline(gzip, createWriteStream(draft, { fd: openPrivateSync(draft, 'wx') }));
   let waiting: ((error: unknown) => void) | undefined;
-  // Looked at in `take` and `close`; until then a failure is no unhandled one.
+  // Handled here, so that a failure before `take` or `close` is not an unhandled rejection.
   written.catch((error: unknown) => waiting?.(error));
 
   function write(document: Document): Promise<void> | undefined {
@@ -260,7 +260,7 @@ function createLogs(options: LogsOptions, masker: Masker): IncidentLogs {
 
   function takeRefused(record: StoredRecord, reason: string, detail: string): Promise<void> | undefined {
     const { arrivalMs, value, partition, offset = 0 } = record;
-    // It has no event time.
+    // By arrival, because it has no event time.
     if (!(arrivalMs >= fromMs && arrivalMs < toMs)) return undefined;
     refused.set(reason, (refused.get(reason) ?? 0) + 1);
     if (where !== undefined) return undefined;
@@ -306,7 +306,7 @@ function createReader({ parse, topic }: LogsOptions, masker: Masker): (record: S
   const toDocument = createRecordReader(parse, { masker });
 
   function parsed({ arrivalMs, partition, offset = 0, value, eventId, mark, clockErrorMs }: StoredRecord): Read {
-    // Counted and indexed when they first arrived.
+    // These were counted and indexed when they first arrived.
     if (mark === 'redriven' || mark === 'replayed') return undefined;
     const origin = { kind: 'kafka', topic, partition } as const;
     const known = clockErrorMs === undefined ? {} : { clockErrorMs };
@@ -320,7 +320,7 @@ function createReader({ parse, topic }: LogsOptions, masker: Masker): (record: S
     try {
       const { document } = found;
       if (!hasExactNumbers(document)) return { document: masker.value(bounded(document)) as Document };
-      // What is masked is a copy: the numbers' texts go with the values.
+      // Masking makes a copy, so the texts of numbers have to travel with the values.
       const masked = masker.value(bounded(toExactNumbers(document))) as Document;
       toPlainNumbers(masked);
       return { document: masked };
@@ -330,7 +330,7 @@ function createReader({ parse, topic }: LogsOptions, masker: Masker): (record: S
   };
 }
 
-// --- rates.csv ---
+// ---- rates.csv ----
 
 /** Column -> measure of measures.yml; a measure that is not defined is left out. */
 const COLUMNS: readonly (readonly [string, string])[] = [
@@ -350,7 +350,7 @@ const COLUMNS: readonly (readonly [string, string])[] = [
 ];
 
 interface Rates {
-  /** To be called after each evaluation, at least every LATE_MS. */
+  /** Call it after each evaluation, at least every LATE_MS. */
   look(nowMs: number, store: WindowStore): void;
   /** The file's text. */
   csv(): string;
@@ -358,8 +358,8 @@ interface Rates {
 }
 
 /**
- * Rows of the 10 s that begin in [fromMs, toMs), each written once events had LATE_MS to arrive. What is not known is an
- * empty cell, never 0.
+ * One row for each 10 s that begin in [fromMs, toMs), written once events have had LATE_MS to arrive. An unknown value is an empty
+ * cell, never 0.
  */
 function createRates(fromMs: number, toMs: number): Rates {
   const lines: string[] = [];
@@ -390,15 +390,15 @@ function createRates(fromMs: number, toMs: number): Rates {
   };
 }
 
-// --- CSV (RFC 4180) ---
+// ---- CSV (RFC 4180) ----
 
-/** One line: what a spreadsheet would take for a formula is text, what cannot be seen is an escape. */
+/** One line. What a spreadsheet would read as a formula becomes text, and invisible characters are escaped. */
 export function csvLine(cells: readonly string[]): string {
   return `${cells.map(cell).join(',')}\n`;
 }
 
 function cell(text: string): string {
-  // The full-width forms are formulas in some countries' settings.
+  // In some locales the full-width forms begin a formula too.
   const formula = /^[ ]{0,100}[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\n]/.test(text) && !/^-?\d+(?:\.\d+)?$/.test(text);
   const safe = `${formula ? "'" : ''}${visible(text)}`;
   return /[",;]|^[' ]| $/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;

@@ -1,14 +1,14 @@
 // How fast a replay may go, and when it has to wait for live indexing. In: `--speed`, `--throttle`, and the lag of the live
-// indexer's group, asked every few seconds. Out: waits. Guarantee: with a speed every event comes no earlier than its
-// distance from the beginning of the stretch, divided by the speed; with a throttle never more than that per second; reads
-// offsets only, and where nobody indexes there is nothing to yield to.
+// indexer's group, asked every few seconds. Out: waits. Guarantee: with a speed, no event comes before its distance from the first
+// event, divided by the speed; with a throttle, never more than that many per second; it only reads offsets, and when nobody
+// indexes there is nothing to yield to.
 import type { Admin } from 'kafkajs';
 import { type Clock, sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createKafka, type KafkaConfig } from '../source/kafka/client.ts';
 
-/** Waits shorter than this cost more than they order. */
+/** Events that are due within this time go together: shorter waits cost more than they are worth. */
 const TICK_MS = 50;
 
 /** `10x`, `0.5x` or `max`. @throws LogpipeError LOGPIPE_USAGE */
@@ -54,7 +54,7 @@ export function createPace(
         await until(due, now, signal);
       }
       if (throttle === undefined) return;
-      // Reserved before waiting: parts of the source that wait side by side share one rate.
+      // Reserved before waiting, because parts of the source that wait side by side share one rate.
       const start = Math.max(nextFree, now());
       nextFree = start + (count * 1_000) / throttle;
       await until(start, now, signal);
@@ -68,20 +68,20 @@ async function until(due: number, now: () => number, signal: AbortSignal): Promi
   }
 }
 
-// --- Live indexing first ---
+// ---- live indexing first ----
 
 export const DEFAULT_YIELD_LAG = 5_000;
 const LOOK_MS = 2_000;
 
 export interface Yielding {
-  /** Resolves when the live pipeline has no need. */
+  /** Resolves when the live pipeline does not need the replay to wait. */
   pass(signal: AbortSignal): Promise<void>;
-  /** Highest lag seen, and for how long the replay was held back. */
+  /** The highest lag seen, and for how long the replay was held back. */
   seen(): { readonly maxLiveLag: number; readonly heldMs: number; readonly held: boolean };
   close(): Promise<void>;
 }
 
-/** Closed while the lag is beyond the bound and grows: decides from one look to the next. Pure. */
+/** A gate that is closed while the lag is above the bound and not shrinking from one look to the next. */
 export function createGate(bound: number) {
   let previous: number | undefined;
   return {
@@ -148,7 +148,7 @@ export function createYielding(
         await look();
         said = false;
       } catch (error) {
-        // Without an answer nothing is known of a need.
+        // Without an answer it is unknown whether live indexing lags, so the replay goes on.
         set(false);
         await admin?.disconnect().catch(() => {});
         admin = undefined;

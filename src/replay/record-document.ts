@@ -1,8 +1,8 @@
-// Records and documents, both ways, by the pipeline's own stages. In: a raw record with its origin, or a document as it was
-// indexed or exported. Out: the document it becomes, with the path it took, or why there is none; the record it came from,
-// which the present stages turn into the document again. Guarantee: whatever a record holds, nothing throws; id and origin
-// stay, the day too, unless the parser reads the time otherwise; numbers keep their text, also those that JavaScript has
-// not: 9007199254740993, 1e400, -0.
+// Records to documents and back, by the pipeline's own stages. In: a raw record with its origin, or a document as it was
+// indexed or exported. Out: the document that the record becomes, with the path it took, or why there is none; or the record that
+// the document came from, which the present stages turn into the document again. Guarantee: no record makes it throw; id and origin
+// stay, and so does the day, unless the parser reads the time differently; numbers keep their text, even those that JavaScript
+// cannot represent: 9007199254740993, 1e400, -0.
 import { errorText } from '../core/errors.ts';
 import { type Chunk, type ChunkOrigin, type DeadLetterReason, isEventId, type RawRecord } from '../core/record.ts';
 import { toJson } from '../core/safe-json.ts';
@@ -42,7 +42,7 @@ export function createRecordReader(
     try {
       documents.append(batch, event, record, chunk);
     } catch {
-      // As the indexer has it: what is nested deeper than can be serialised leaves its place.
+      // As in the indexer: what is nested too deeply to be serialised is moved.
       batch.clear();
       const tags = [...event.tags, '_mapping_degraded'];
       event = { ...event, doc: parser.degrade(event.doc), tags, verbatim: false };
@@ -66,18 +66,18 @@ export function createRecordReader(
   };
 }
 
-/** What will be indexed, number by number: `storedText` writes it again as it stands there. */
+/** The document as it will be indexed, with the texts of its numbers, so that `storedText` writes them unchanged. */
 function documentOf(text: string): Record<string, unknown> {
   const document = storedObject(text) ?? {};
   settleStored(document);
   return document;
 }
 
-// --- Text of a record, shown ---
+// ---- text of a record, shown ----
 
 /**
- * The beginning of a record's text, masked; null for a tombstone. Masked as a whole first: a cut may hide what a secret is
- * known by.
+ * The beginning of a record's text, masked; null for a tombstone. It is masked before it is cut: a cut may remove what a secret is
+ * recognised by.
  */
 export function shownText(value: Buffer | null, masker: Masker, maxCharacters: number): string | null {
   if (value === null) return null;
@@ -87,7 +87,7 @@ export function shownText(value: Buffer | null, masker: Masker, maxCharacters: n
     .replace(/[\ud800-\udbff]$/, '');
 }
 
-/** A text that cannot be masked is masked as a whole. */
+/** A text that cannot be masked is replaced as a whole. */
 export function maskedText(text: string, masker: Masker): string {
   try {
     return masker.text(text);
@@ -96,7 +96,9 @@ export function maskedText(text: string, masker: Masker): string {
   }
 }
 
-/** By its keys, which a text does not show when they are escaped. Undefined for what is no JSON object, or has nothing to mask. */
+/**
+ * Masks JSON by its keys, which its text hides when they are escaped. Undefined for what is not JSON or has nothing to mask.
+ */
 function maskedJson(text: string, masker: Masker): string | undefined {
   try {
     const value = readExact(text);
@@ -107,20 +109,20 @@ function maskedJson(text: string, masker: Masker): string | undefined {
   }
 }
 
-// --- From a document to its record ---
+// ---- from a document to its record ----
 
 interface StoredDocument {
   readonly record: RawRecord;
-  /** Undefined when the document does not tell. */
+  /** Undefined when the document does not say. */
   readonly origin: ChunkOrigin | undefined;
-  /** False when it has the time it was given. */
+  /** False when the document has no time of its own and got `fallbackMs`. */
   readonly hasTime: boolean;
 }
 
-/** No document is nested deeper; what is deeper all the same is written as JavaScript has it. */
+/** No document should be nested deeper; numbers of one that is are written as JavaScript has them. */
 const MAX_DEPTH = 100;
 
-/** The object a line of a file holds, its numbers as `readExact` has them; undefined when it holds none. */
+/** The object in a line of a file, with its numbers as `readExact` gives them; undefined when the line holds none. */
 export function storedObject(line: string): Record<string, unknown> | undefined {
   try {
     const value = readExact(line);
@@ -131,7 +133,7 @@ export function storedObject(line: string): Record<string, unknown> | undefined 
   }
 }
 
-/** Makes its numbers countable, in place; their texts stay with it for `storedText`. */
+/** Turns its numbers into plain ones, in place; their texts are kept for `storedText`. */
 export function settleStored(doc: Record<string, unknown>): void {
   if (!tooDeep(doc, MAX_DEPTH)) toPlainNumbers(doc);
 }
@@ -142,10 +144,10 @@ export function storedText(doc: object): string {
 }
 
 /**
- * Reads documents again. Tags: those of its producer stay, and those that tell what happened to the record that is no more; what the
- * present stages give again is left to them: `error` with the level, with `freshTags` also `_event_invalid`. Time: that of the
- * document, `@timestamp`; one that has none is of the time `fallbackMs`.
- * The returned function settles the numbers of `source` in place.
+ * Turns documents into records again. Tags: those of the producer stay, and those that tell what happened to the original record; tags
+ * that the present stages give anew are left to them: `error`, which follows from the level, and with `freshTags` also
+ * `_event_invalid`. Time: the document's `@timestamp`, else `fallbackMs`.
+ * The returned function changes `source` in place: see `settleStored`.
  */
 export function createDocumentReader({ freshTags }: { readonly freshTags: boolean }) {
   const time = createTimeParser();
@@ -162,7 +164,7 @@ export function createDocumentReader({ freshTags }: { readonly freshTags: boolea
     if (others.length > 0) rest.tags = others;
     const bare = withoutGrouping(error);
     if (bare !== undefined) rest.error = bare;
-    // Relative to the record: an event time out of range then was replaced by the record time, which is this one.
+    // An event time that was out of range was replaced by the record time, so `@timestamp` is the record time then.
     const timeMs = time.parse(at);
     const clockErrorMs = correctionOf(source);
     const record: RawRecord = {
@@ -172,7 +174,7 @@ export function createDocumentReader({ freshTags }: { readonly freshTags: boolea
       eventId: isEventId(id) ? id : undefined,
       documentId: id,
       mark: 'replayed',
-      // The clock of its host was wrong then, and by as much.
+      // The clock of its host was wrong by this much.
       ...(clockErrorMs === undefined ? {} : { clockErrorMs }),
     };
     return { record, origin: originOf(kafka), hasTime: timeMs !== undefined };
@@ -182,7 +184,7 @@ export function createDocumentReader({ freshTags }: { readonly freshTags: boolea
 function originOf(kafka: unknown): ChunkOrigin | undefined {
   const topic = typeof kafka === 'object' && kafka !== null ? (kafka as { topic?: unknown }).topic : undefined;
   const partition = numberAt(kafka, 'partition');
-  // It becomes a part of the document without escapes.
+  // The name is written into the document without escapes.
   return typeof topic === 'string' && /^[\w.-]{1,249}$/.test(topic) && partition !== undefined
     ? { kind: 'kafka', topic, partition }
     : undefined;
@@ -193,7 +195,7 @@ function numberAt(value: unknown, key: string): number | undefined {
   return Number.isSafeInteger(found) ? (found as number) : undefined;
 }
 
-/** Template and fingerprint are made again. */
+/** Without template and fingerprint, which are computed again. */
 function withoutGrouping(error: unknown): unknown {
   if (typeof error !== 'object' || error === null || Array.isArray(error)) return error;
   const { template: _, fingerprint: __, ...rest } = error as Record<string, unknown>;

@@ -1,6 +1,6 @@
-// A replay, composed: source -> select -> indexing (the pipeline's own stages) -> target, with positions in a state file.
-// In: a request. Out: a summary. Guarantee: each record of the stretch is written, refused with a reason, or still to come
-// at the saved position; no group's offsets move; nothing is counted, so no alert fires.
+// Composes a replay: source -> select -> indexing (the pipeline's own stages) -> target, with positions in a state file.
+// In: a request. Out: a summary. Guarantee: each record of the stretch is written, refused with a reason, or still ahead of
+// the saved position; no group's offsets move; nothing is counted, so no alert fires.
 import type { Clock } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -44,15 +44,15 @@ export interface ReplayDeps {
   readonly source: StoredSource;
   /** Undefined: nothing is remembered. */
   readonly state: StateFile | undefined;
-  /** Undefined: live indexing is not looked at. */
+  /** Undefined: live indexing is ignored. */
   readonly yielding: Yielding | undefined;
   readonly stdout: NodeJS.WritableStream;
   readonly log: Log;
   readonly clock: Clock;
-  /** Every event that is wanted, in the order of its part of the source: where a shadow evaluation listens. */
+  /** Called with every wanted event, in the order of its part of the source: a shadow evaluation listens here. */
   readonly onEvent?: (event: TaggedEvent, record: RawRecord, origin: ChunkOrigin) => void;
   readonly onPlan?: (plan: SourcePlan) => void;
-  /** Told about once a second. */
+  /** Called about once a second. */
   readonly onProgress?: (tally: Tally, held: boolean) => void;
 }
 
@@ -102,7 +102,7 @@ export async function replay(
   });
   const plan = await source.plan();
   deps.onPlan?.(plan);
-  // The parts are fixed at the first start, also those that are not begun when it is interrupted.
+  // The parts are fixed at the first start, including those that have not begun when it is interrupted.
   const positions = new Map<string, Position>(
     found ? Object.entries(found.positions) : plan.parts.map(({ part, from }) => [part, from]),
   );
@@ -121,7 +121,7 @@ export async function replay(
   let targetState: Record<string, number> = found?.target ?? {};
   const save = async (complete: boolean) => {
     if (state === undefined) return;
-    // The two belong together: nothing may be acknowledged between them.
+    // Read together, so that nothing is acknowledged between the two.
     const { positions, tally } = progress.finished();
     const written = await writtenSoFar();
     const next: ReplayState = {
@@ -148,7 +148,7 @@ export async function replay(
       ...target.counts(),
     };
     for (const [name, count] of Object.entries(found?.written ?? {})) {
-      // Files are those of the target as a whole.
+      // `files` already counts all files of the target.
       if (name !== 'files') now[name] = (now[name] ?? 0) + count;
     }
     return now;
@@ -158,7 +158,7 @@ export async function replay(
   let saving: Promise<void> = Promise.resolve();
   let failure: unknown;
   const isWhole = () => progress.finished().tally.read === progress.begun.read;
-  /** Stepwise: everything taken is written, so that positions and the target's own state say the same. */
+  /** Stepwise: waits until everything taken is written, so that positions and the target's own state agree. */
   const finishStep = async () => {
     await indexer.drain(Number.POSITIVE_INFINITY);
     if (!isWhole() || clock.monotonicMs() - lastSaved < SAVE_MS) return;
@@ -238,9 +238,9 @@ export async function replay(
     return indexer!.accept(chunk);
   }
 
-  /** What was read is written and remembered before the failure is told. */
+  /** Writes and remembers what was read before the failure is reported. */
   async function brokenOff(error: unknown): Promise<unknown> {
-    // Parts are read side by side: the others end too.
+    // The other parts, which are read side by side, must end too.
     end();
     if (!(error instanceof LogpipeError)) return error;
     const drained = await indexer!.drain(SHUTDOWN_MS);
@@ -250,10 +250,10 @@ export async function replay(
     targetState = await target.checkpoint();
     await save(false);
     const { matched } = progress.finished().tally;
-    const written = `${matched} of the stretch ${matched === 1 ? 'is' : 'are'} written${drained ? '' : ', the last ones perhaps'}`;
+    const written = `${matched} of the stretch ${matched === 1 ? 'is' : 'are'} written${drained ? '' : ' (the last ones are not confirmed)'}`;
     const onward =
       state === undefined
-        ? 'a replay with --name can go on where it ended'
+        ? 'with --name, a replay can go on where it ended'
         : `the same command line goes on from here (${state.path})`;
     return new LogpipeError(error.code, `${error.message}. ${written}; ${onward}`, error);
   }
@@ -279,7 +279,7 @@ export async function replay(
     await saving;
     if (failure !== undefined) throw failure;
     const complete = !signal.aborted && drained;
-    // A target that keeps what is written twice goes back to the last whole step.
+    // After an incomplete step, a target that keeps what is written twice stays at the last complete one.
     if (!target.stepwise || isWhole()) {
       targetState = await target.checkpoint();
       await save(complete);
@@ -311,7 +311,7 @@ interface Wanted {
   readonly origin: ChunkOrigin;
 }
 
-// --- Documents that could not be written ---
+// ---- documents that could not be written ----
 
 const MAX_EXAMPLES = 20;
 
@@ -321,7 +321,7 @@ interface Refusals {
   examples(): { byReason: Record<string, number>; examples: readonly Refusal[] };
 }
 
-/** Counts by reason, and examples for the summary; the topic of the dead letters gets them only when that is asked for. */
+/** Counts by reason, and examples for the summary; the dead-letter topic gets them only with `--dead-letters`. */
 function createRefusals(
   config: ReplayConfig,
   options: Pick<ReplayOptions, 'deadLetters'>,

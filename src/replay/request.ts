@@ -1,7 +1,7 @@
-// What a replay is asked to do, where it writes, and how far it is. In: a request, then batches as they are begun and
-// acknowledged. Out: the positions and counts of exactly what is finished, in a state file that a named replay goes on from.
-// Guarantee: after SIGKILL or a power cut the file is the last one saved; one process at a time works under a name, and for
-// one request; the file is for this user alone.
+// What a replay is asked to do, where it writes, and how far it has come. In: a request, then batches as they are begun and
+// acknowledged. Out: the positions and counts of exactly what is finished, in a state file from which a named replay goes on.
+// Guarantee: after SIGKILL or a power cut the file is the last one saved; only one process at a time uses a name, and a name belongs
+// to one request; the file is readable by this user only.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorText, LogpipeError } from '../core/errors.ts';
@@ -18,7 +18,7 @@ import type { Matches, Position, Positions, SourcePlan, TimeRange } from './sour
 
 /** The sections of the configuration that a replay uses. */
 export interface ReplayConfig {
-  /** Of the live pipeline; without Kafka there is no lag to look at. */
+  /** The live pipeline's source; without Kafka there is no lag to watch. */
   readonly source: 'kafka' | 'files' | 'stdin';
   readonly kafka: KafkaConfig;
   readonly parse: ParseConfig;
@@ -29,19 +29,19 @@ export interface ReplayConfig {
 }
 
 export interface ReplayOptions {
-  /** Of the state file; undefined when nothing is remembered. */
+  /** Names the state file; undefined when nothing is remembered. */
   readonly name: string | undefined;
-  /** What has to be the same when it goes on. */
+  /** What has to be the same when the replay goes on. */
   readonly request: ReplayRequest;
   readonly range: TimeRange | undefined;
   readonly matches: Matches | undefined;
   readonly target: TargetOptions;
   readonly limit: number | undefined;
-  /** Events per event: 10 is ten times as fast as they happened. */
+  /** 10 is ten times as fast as the events happened. */
   readonly speed: number;
   /** Events per second. */
   readonly throttle: number | undefined;
-  /** Refused documents also go to the dead letters' topic. */
+  /** Refused documents also go to the dead-letter topic. */
   readonly deadLetters: boolean;
   /** Reads, selects and counts, and writes nothing. */
   readonly dryRun: boolean;
@@ -55,21 +55,21 @@ export interface Refusal {
 }
 
 export interface ReplaySummary {
-  /** False when it was ended early: with a name it goes on from there. */
+  /** False when it was stopped early: with a name it goes on from there. */
   readonly complete: boolean;
   readonly gaps: readonly string[];
   readonly tally: Tally;
   /** new, present, refused, degraded, and what the target counts (moved, files). */
   readonly written: Readonly<Record<string, number>>;
   readonly plan: SourcePlan;
-  /** Of a dry run: documents and bytes by index. */
+  /** For a dry run: documents and bytes by index. */
   readonly indices: Readonly<Record<string, { readonly documents: number; readonly bytes: number }>>;
   readonly refusals: { readonly byReason: Readonly<Record<string, number>>; readonly examples: readonly Refusal[] };
   readonly seconds: number;
   readonly live: { readonly maxLiveLag: number; readonly heldMs: number } | undefined;
 }
 
-// --- Where a replay writes ---
+// ---- where a replay writes ----
 
 export type TargetOptions =
   | { readonly kind: 'in-place'; readonly reparse: boolean }
@@ -81,26 +81,26 @@ export type TargetOptions =
 /** Takes the indexer's batches. */
 export interface Target {
   documents(time: TimeParser): DocumentWriter;
-  /** True when the target keeps what is written twice: positions then count only between whole batches. */
+  /** True when the target keeps what is written twice: positions are then saved only between whole batches. */
   readonly stepwise: boolean;
-  /** Makes the place ready; `saved`: takes up the work where the last checkpoint says it was. */
+  /** Prepares the target; with `saved`, goes on from the last checkpoint. */
   prepare(saved: Readonly<Record<string, number>> | undefined): Promise<void>;
   readonly sink: Sink;
-  /** True for a record the target has already though its position was not saved. */
+  /** True for a record that the target already has although its position was not saved. */
   has?(key: string): boolean;
-  /** Forces what is written to disk, and says what `prepare` needs to know. */
+  /** Forces what was written to disk, and returns what `prepare` needs to go on. */
   checkpoint(): Promise<Record<string, number>>;
-  /** Of a dry run: documents and bytes by index. */
+  /** For a dry run: documents and bytes by index. */
   indices?(): Readonly<Record<string, { readonly documents: number; readonly bytes: number }>>;
-  /** What is counted beside new documents and those already there. */
+  /** What the target counts besides new and present documents. */
   counts(): Readonly<Record<string, number>>;
 }
 
-// --- The state of a named replay ---
+// ---- the state of a named replay ----
 
 const STATE_FOLDER = '.logpipe/replay';
 
-/** What a first start decides and a later one has to ask for again. */
+/** What the first start decides and a later one has to repeat. */
 export type ReplayRequest = Readonly<Record<string, string | number | boolean | readonly string[] | undefined>>;
 
 export interface ReplayState {
@@ -111,9 +111,9 @@ export interface ReplayState {
   readonly range: TimeRange | undefined;
   positions: Record<string, Position>;
   tally: Tally;
-  /** New, already there, refused; as far as they had been told when the file was written. */
+  /** New, present and refused documents, as far as they were known when the file was written. */
   written: Record<string, number>;
-  /** What the target needs to take up its work: lengths of files, ends of partitions. */
+  /** What the target needs to go on: lengths of files, ends of partitions. */
   target: Record<string, number>;
   complete: boolean;
 }
@@ -201,9 +201,9 @@ function unreadable(path: string, error: unknown): LogpipeError {
   );
 }
 
-// --- Progress ---
+// ---- progress ----
 
-/** What became of the records of a batch. `matched` = those that were to be written. */
+/** What became of the records of a batch. `matched`: those to be written. */
 export interface Tally {
   read: number;
   bytes: number;
@@ -219,7 +219,7 @@ const TALLY_KEYS = ['read', 'bytes', 'outside', 'unmatched', 'matched'] as const
 interface ReplayProgress {
   /** `count` records of the batch are still to be acknowledged. */
   begin(part: string, next: Position, tally: Tally, count: number): (done: number) => void;
-  /** Everything finished, and nothing else. */
+  /** Positions and counts of exactly what is finished. */
   finished(): { positions: Map<string, Position>; tally: Tally };
   /** Counts of everything begun, finished or not. */
   readonly begun: Tally;
@@ -232,7 +232,7 @@ interface Open {
 }
 
 /**
- * Acknowledgements come in any order: a position is that after the last batch of an unbroken row of finished ones. Pure.
+ * Acknowledgements come in any order; a part's position is the end of its unbroken row of finished batches.
  * @param positions of each part of the source
  */
 export function createReplayProgress(positions: Positions, start: Tally): ReplayProgress {

@@ -1,6 +1,6 @@
-// Tests of rules, as users write them: log lines with times in, expected alerts and messages out. In: YAML. Out: per test
-// what does not hold, each in one sentence with its place and both times. Guarantee: an alert or message that no test
-// expects is a failure too, so a rule that begins to page more often is noticed.
+// Tests of rules, as users write them: log lines with times, and the alerts and messages that must follow. In: YAML. Out: what does
+// not hold in each test, one sentence each, with its place and both times. Guarantee: an alert or message that a test does not expect
+// is a failure too, so a rule that begins to page more often is noticed.
 
 import { isDeepStrictEqual } from 'node:util';
 import { durationMs } from '../core/clock.ts';
@@ -38,7 +38,7 @@ const PARTITIONS = 4;
 const SHIPPING_MS = 50;
 
 /**
- * @param place stands in messages
+ * @param place the file's name, for messages
  * @throws LogpipeError LOGPIPE_CONFIG_INVALID, every problem of the file on a line of its own
  */
 export function parseRuleTests(text: string, place: string, env: Environment): readonly WrittenTest[] {
@@ -104,7 +104,7 @@ function instants({ at, from = 0, to, every }: Times, whole: Offset): number[] {
   return list;
 }
 
-/** During a stall a partition is read no further than to its beginning. */
+/** During a stall a partition is only read up to where the stall began. */
 function readableTo({ stalls }: WrittenTest, fromMs: number): (partition: number, nowMs: number) => number {
   const spans = stalls.map(({ from, to, partition }) => ({
     partition,
@@ -119,7 +119,7 @@ function readableTo({ stalls }: WrittenTest, fromMs: number): (partition: number
   };
 }
 
-// --- The file: its schema, and the same as types ---
+// ---- the file: its schema, and the same as types ----
 
 /** After the schema's checks. */
 type Offset = string | 0;
@@ -240,7 +240,7 @@ const RULE_TESTS_SCHEMA = {
               },
             },
           },
-          /** When logpipe reads nothing: of one partition, or of all. */
+          /** When logpipe reads nothing, from one partition or from all. */
           stalls: {
             type: 'array',
             default: [],
@@ -259,7 +259,7 @@ const RULE_TESTS_SCHEMA = {
             type: 'object',
             additionalProperties: false,
             properties: {
-              /** Rules that this test is about because they say nothing, though little is missing. */
+              /** Rules that must stay silent although little is missing for them to fire: the subject of this test. */
               silent: { type: 'array', default: [], items: { type: 'string' } },
               alerts: {
                 type: 'array',
@@ -302,7 +302,7 @@ const RULE_TESTS_SCHEMA = {
   },
 } as const satisfies Schema;
 
-// --- What was expected against what happened ---
+// ---- what was expected, compared with what happened ----
 
 interface Scale {
   readonly fromMs: number;
@@ -311,7 +311,7 @@ interface Scale {
   readonly rules: Rules;
 }
 
-/** What does not hold; everything that happened and was not expected is said. */
+/** What does not hold, including everything that happened and was not expected. */
 function compare(expected: WrittenTest['expect'], { alerts, messages }: Simulated, scale: Scale): string[] {
   const problems = unknownRules(expected, scale);
   const rest = [...alerts];
@@ -333,7 +333,7 @@ function compare(expected: WrittenTest['expect'], { alerts, messages }: Simulate
   return problems;
 }
 
-/** A name that is no rule's would be silent for ever. */
+/** A misspelt name would stay silent forever. */
 function unknownRules({ silent, alerts }: WrittenTest['expect'], { rules }: Scale): string[] {
   const known = new Set(rules.map(({ id }) => id));
   const unknown = [...silent, ...alerts.map(({ rule }) => rule)].filter((id) => !known.has(id));
@@ -380,7 +380,7 @@ function compareMessage(
     (want.to === undefined || [...want.to].sort().join() === [...got.channels].sort().join());
   if (fits) return undefined;
   const details = want.metadata === undefined ? '' : ` ${JSON.stringify(metadata)}`;
-  return `expected ${JSON.stringify(want)}, sent was ${told}: ${message}${details}`;
+  return `expected ${JSON.stringify(want)}, found ${told}: ${message}${details}`;
 }
 
 /** `90s..2m`, or one time with a tolerance of a tick. */

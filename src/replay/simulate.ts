@@ -1,7 +1,7 @@
-// The whole way from log records to messages, without servers and on a clock of its own. In: records with arrival times.
-// Out: which alerts fired when, and what would have been sent. Rule tests and the alert benchmark use it. Guarantee: the
-// same records and rules give the same result; every stage is the one that runs in earnest: one counter, and for each rule
-// set an evaluator and an alert machine; ids are numbers in order; nothing is sent to anybody.
+// The whole way from log records to messages, without servers and on a clock of its own; rule tests, backtests and the alert
+// benchmark use it. In: records with arrival times. Out: which alerts fired when, and what would have been sent. Guarantee: the same
+// records and rules give the same result; the stages are those of the live pipeline: one counter, and for each rule set an evaluator
+// and an alert machine; ids are consecutive numbers; nothing is sent to anybody.
 
 import { createStandaloneEvaluator, type StandaloneEvaluator } from '../alerter/durable-evaluator.ts';
 import type { Clock } from '../core/clock.ts';
@@ -47,9 +47,9 @@ export interface SimulationOptions {
   readonly partitions: number;
   readonly fromMs: number;
   readonly toMs: number;
-  /** From a moment to the next evaluation. Default 1 s. */
+  /** Time from one evaluation to the next. Default 1 s. */
   readonly tickMs?: number | ((nowMs: number) => number);
-  /** Of a partition at a moment: up to which arrival time it may be read. Default: now. */
+  /** Up to which arrival time a partition may be read at a moment. Default: now. */
   readonly readableTo?: (partition: number, nowMs: number) => number;
   readonly readings?: readonly SimulatedReading[];
   /** Records of the alert store to begin with: what was learned before. Default: none, learning begins. */
@@ -106,7 +106,7 @@ interface Partition {
   offset: number;
 }
 
-/** At most one arrival bucket: as the Kafka source splits what it fetches. */
+/** At most one arrival bucket, just as the Kafka source splits what it fetches. */
 function nextChunk(from: Partition, partition: number, until: number): Chunk {
   const bucket = Math.floor(from.queue[from.next]!.arrivalMs / BUCKET_MS);
   const records: RawRecord[] = [];
@@ -127,7 +127,7 @@ function nextChunk(from: Partition, partition: number, until: number): Chunk {
   return { origin: { kind: 'kafka', topic: 'simulation', partition }, records, bytes, done() {} };
 }
 
-// --- The stages between records and messages ---
+// ---- the stages between records and messages ----
 
 export interface SimulatedAlert {
   readonly ruleId: string;
@@ -136,7 +136,7 @@ export interface SimulatedAlert {
   /** Absent: still firing at the end. */
   resolvedMs?: number;
   readonly message: string;
-  /** Never told, because it was inhibited or silenced. */
+  /** Nobody was ever told, because it was inhibited or silenced. */
   muted: boolean;
 }
 
@@ -153,7 +153,7 @@ export interface Simulated {
 
 interface StagesOptions {
   readonly measures: Measures;
-  /** Each is judged by itself over the same counts. */
+  /** Each is judged on its own over the same counts. */
   readonly ruleSets: readonly Rules[];
   readonly parse: ParseConfig;
   readonly fromMs: number;
@@ -168,7 +168,7 @@ export interface Stages {
   readonly clock: SimulatedClock;
   readonly counter: Counter;
   readonly ruleSets: readonly RuleSetStages[];
-  /** Judges every rule set at a moment, after what was counted has been published. */
+  /** Judges every rule set at a moment; the counts must have been published. */
   judge(nowMs: number): void;
 }
 
@@ -178,13 +178,13 @@ export interface RuleSetStages extends Simulated {
 
 const CHANNELS: readonly ChannelName[] = ['slack', 'pagerduty', 'email'];
 
-/** Over one count, each rule set by itself. @param positions where reading stands, as the Kafka source would say */
+/** One counter for all rule sets. @param positions where reading stands, as the Kafka source would report it */
 export function createStages(options: StagesOptions, positions: () => readonly SourcePosition[]): Stages {
   const { measures, parse, fromMs, masker = createMasker() } = options;
   const clock = createSimulatedClock(fromMs);
   const ruleSets = options.ruleSets.map((rules) => createRuleSet(rules, options, masker));
   const counter = createCounter(measures, {
-    // What is counted is never written anywhere: a key that stands twice in a line need not be looked for.
+    // Counted records are not written anywhere, so a key that occurs twice in a line need not be looked for.
     parser: createParser(parse, { masker, duplicatesRefused: true }),
     tag: createTagger(),
     metrics: createMetrics(),
@@ -210,7 +210,7 @@ export function createStages(options: StagesOptions, positions: () => readonly S
   };
 }
 
-/** An evaluator and an alert machine alone, for who counts by themselves. */
+/** Only an evaluator and an alert machine, for callers with a counter of their own. */
 export function createRuleSet(
   rules: Rules,
   {
@@ -287,9 +287,9 @@ function numbered(): () => string {
   return () => String(++count).padStart(8, '0');
 }
 
-// --- The clock ---
+// ---- the clock ----
 
-/** Stands still until it is set. Timers never run by themselves: whoever drives a simulation does their work. */
+/** Stands still until it is set. Timers never fire: whoever drives a simulation does their work. */
 interface SimulatedClock extends Clock {
   set(nowMs: number): void;
 }

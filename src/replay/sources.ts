@@ -1,6 +1,7 @@
-// The contract of everything a replay, a backtest or an export reads from. In: a stretch of time. Out: records in batches, part by
-// part, each batch with the position to go on from once it is accounted for.
-// Guarantee of every source: it moves nobody's offsets and changes nothing; the same part and position give the same records.
+// The contract of everything a replay, a backtest or an export reads from; and which of the records are wanted (`--from`, `--to`,
+// `--time-zone`, `--where`). In: a stretch of time. Out: records in batches, part by part, each batch with the position to go on from
+// once it is accounted for. Guarantee of every source: it moves nobody's offsets and changes nothing; the same part and position give
+// the same records.
 
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { ChunkOrigin, RawRecord } from '../core/record.ts';
@@ -13,7 +14,7 @@ import type { TaggedEvent } from '../tag/tag.ts';
 export const SOURCE_KINDS = ['kafka', 'dlq', 'index', 'file'] as const;
 export type SourceKind = (typeof SOURCE_KINDS)[number];
 
-/** Where a part goes on: an offset, a byte, or the sort values of a search. Fit for JSON. */
+/** Where a part goes on: an offset, a byte, or the sort values of a search. Can be written as JSON. */
 export type Position = number | readonly unknown[];
 
 /** Positions by part; a part without one starts at its beginning. */
@@ -23,13 +24,13 @@ export type Positions = ReadonlyMap<string, Position>;
 export interface StoredBatch {
   /** `topic/3` (a partition), `index/0-10` (a slice of time) or a file's path. */
   readonly part: string;
-  /** As delivered, before the event time is looked at: the stretch may reach further than what is asked for. */
+  /** As delivered, before selecting by event time: there may be more than what was asked for. */
   readonly records: readonly RawRecord[];
-  /** Where record `i` came from. A dead letter and a document tell the place they had in the log topic. */
+  /** Where record `i` came from; for a dead letter or a document, its place in the log topic. */
   readonly origin: (i: number) => ChunkOrigin;
-  /** The document that record `i` was read from, as it is stored. */
+  /** The stored document that record `i` was read from. */
   readonly document?: (i: number) => Readonly<Record<string, unknown>> | undefined;
-  /** False for a record that tells no time: it has that of its file. Default: every record tells one. */
+  /** False for a record without a time, which got that of its file. Default: every record has one. */
   readonly hasTime?: (i: number) => boolean;
   /** The part goes on here when all records of this batch, and of those before, are accounted for. */
   readonly next: Position;
@@ -38,7 +39,7 @@ export interface StoredBatch {
 /** What a source holds, before it is read. */
 export interface SourcePlan {
   readonly parts: readonly PlannedPart[];
-  /** An upper bound of the records to read; for a file it is not known. */
+  /** An upper bound of the records to read; unknown for files. */
   readonly records: number | undefined;
   readonly bytes: number | undefined;
   /** Sentences about what is missing: retention, an index that is closed. */
@@ -48,7 +49,7 @@ export interface SourcePlan {
 export interface PlannedPart {
   readonly part: string;
   readonly from: Position;
-  /** The first position that is not read; undefined where only reading tells. */
+  /** The first position that is not read; undefined when only reading can tell. */
   readonly to: Position | undefined;
   readonly records: number | undefined;
 }
@@ -61,12 +62,12 @@ export interface StoredSource {
   /** What would be read; asks the servers, reads nothing. */
   plan(): Promise<SourcePlan>;
   /**
-   * Hands over batches of all parts, those of one part in order, each when the one before it was taken. Ends at the end of the
-   * stretch also where no later record exists, and early at `signal` or a `false`.
-   * @param onEnd told of each part of which nothing more comes
+   * Hands over batches of all parts; those of one part in order, each after the one before it was taken. Ends at the end of the
+   * stretch, even when no later record exists, and early on `signal` or a `false`.
+   * @param onEnd called for each part that has ended
    */
   feed(from: Positions, signal: AbortSignal, take: Take, onEnd?: (part: string) => void): Promise<void>;
-  /** Known after `feed`: sentences about what was expected and not found. */
+  /** Complete after `feed`: sentences about what was expected and not found. */
   missing(): readonly string[];
 }
 
@@ -77,24 +78,21 @@ export interface StretchOptions {
   /** How much later than its event a record may have been written, and how much earlier (clocks that are ahead). */
   readonly latenessMs: number;
   readonly aheadMs: number;
-  /** What for, in one word: for the log. */
+  /** The purpose in one word, for the log. */
   readonly purpose: string;
 }
 
-// --- Which records are wanted ---
-// And how people say it: `--from`, `--to`, `--time-zone`, `--where`. In: a record. Out: its
-// tagged event when its event time lies in the stretch and all conditions hold. Guarantee: parsed once; the indexer's stages
-// get the event that was made here. A text that is no condition, an impossible date or an unknown zone is an error that
-// names option, value and fix; nothing is guessed.
+// ---- which records are wanted: those with an event time in the stretch for which all conditions hold ----
+// Records are parsed only once: the indexer's stages get the event that was made here.
 
 type Selection = 'outside' | 'unmatched' | { readonly record: RawRecord; readonly result: ParseResult };
 
 interface Selector {
   select(record: RawRecord): Selection;
-  /** A parser for the indexer: knows the results of the records that are handed over next, in their order. */
+  /** A parser for the indexer that already has the results for the records announced by `expect`. */
   readonly parser: Parser;
   readonly tag: (event: ParsedEvent) => TaggedEvent;
-  /** Before the indexer gets these records. */
+  /** Call it right before the indexer gets these records, in this order. */
   expect(results: readonly ParseResult[], records: readonly RawRecord[]): void;
 }
 
@@ -135,7 +133,7 @@ export function createSelector(options: {
       degrade: parser.degrade,
       reparse: parser.reparse,
       parse(record) {
-        // Asked again for a record that was refused by the server: then it is parsed again.
+        // A record that the server refused is asked for again, and parsed again.
         if (records[at] !== record) return parser.parse(record);
         const result = results[at]!;
         at += 1;
@@ -151,7 +149,7 @@ export function createSelector(options: {
   };
 }
 
-/** The document's fields as a reader of Elasticsearch knows them. */
+/** The document's fields as they appear in Elasticsearch. */
 function viewOf(event: TaggedEvent): Record<string, unknown> {
   const { doc, tags, grouping } = event;
   const view: Record<string, unknown> = { ...doc, '@timestamp': new Date(event.timeMs).toISOString(), tags };
@@ -161,7 +159,7 @@ function viewOf(event: TaggedEvent): Record<string, unknown> {
   return view;
 }
 
-/** Records of one origin in a row: what an indexer's chunk holds. */
+/** Groups records by origin, because a chunk of the indexer has one origin. */
 export function byOrigin<T>(items: readonly T[], originOf: (item: T) => ChunkOrigin): [ChunkOrigin, T[]][] {
   const groups = new Map<string | ChunkOrigin, [ChunkOrigin, T[]]>();
   let last: [ChunkOrigin, T[]] | undefined;
@@ -180,14 +178,14 @@ export function byOrigin<T>(items: readonly T[], originOf: (item: T) => ChunkOri
   return [...groups.values()];
 }
 
-// --- Conditions on documents: --where ---
+// ---- conditions on documents: --where ----
 
 export type Matches = (document: Readonly<Record<string, unknown>>) => boolean;
 
-/** Lists within lists are looked into so far; what lies deeper is compared as a text. */
+/** Nested lists are searched down to this depth; anything deeper is compared as text. */
 const MAX_LIST_DEPTH = 16;
 
-/** All of them at once; undefined when there are none, so that nothing need be prepared. @throws LogpipeError LOGPIPE_USAGE */
+/** All conditions as one; undefined when there are none, so that callers can skip the work. @throws LogpipeError LOGPIPE_USAGE */
 export function parseWhere(texts: readonly string[] | undefined): Matches | undefined {
   if (texts === undefined || texts.length === 0) return undefined;
   const conditions = texts.map(parseCondition);
@@ -195,8 +193,8 @@ export function parseWhere(texts: readonly string[] | undefined): Matches | unde
 }
 
 /**
- * A condition on a document: `path=value`, `path!=value` (also true where there is no such field), `path~text` (contains,
- * without regard to case). The path is dotted; of a list one element has to match.
+ * A condition on a document: `path=value`, `path!=value` (also true when there is no such field), `path~text` (contains, ignoring
+ * case). The path is dotted; one element of a list has to match.
  * @throws LogpipeError LOGPIPE_USAGE
  */
 export function parseCondition(text: string): Matches {
@@ -225,7 +223,7 @@ export function parseCondition(text: string): Matches {
   };
 }
 
-/** A number as it was logged, and as JavaScript has it where that is the same number. */
+/** The texts that match a value: for a number, as it was logged, and as JavaScript writes it if that is the same number. */
 function textsOf(value: unknown, json: (value: unknown) => string): string[] {
   if (value instanceof ExactNumber) {
     return Math.abs(value.value) <= Number.MAX_SAFE_INTEGER ? [value.text, String(value.value)] : [value.text];
@@ -246,7 +244,7 @@ function valueAt(value: unknown, path: string): unknown {
   return undefined;
 }
 
-// --- A stretch of time: --from, --to, --time-zone ---
+// ---- a stretch of time: --from, --to, --time-zone ----
 
 interface TimeRangeOptions {
   readonly from?: string | undefined;
@@ -256,7 +254,7 @@ interface TimeRangeOptions {
   readonly timeZone?: string | undefined;
 }
 
-/** From `fromMs` on, before `toMs`. */
+/** [fromMs, toMs) */
 export interface TimeRange {
   readonly fromMs: number;
   readonly toMs: number;
@@ -282,11 +280,11 @@ export function parseTimeRange(options: TimeRangeOptions, now: number): TimeRang
 }
 
 interface ParseTimeOptions {
-  /** Stands in messages. */
+  /** The option's name, for messages. */
   readonly place: string;
   readonly now: number;
   readonly timeZone?: string | undefined;
-  /** Of a time that a clock change made happen twice, the first or the second; so that a stretch is never cut short. */
+  /** For a time that a clock change made happen twice: the first or the second, so that a stretch is never cut short. */
   readonly edge?: 'start' | 'end';
 }
 
@@ -304,13 +302,13 @@ export function parseTime(text: string, options: ParseTimeOptions): number {
   const match = ISO.exec(wanted);
   if (!match) throw usage(`${place}: ${JSON.stringify(text)} is not a time; ${FIX}`);
   const [, date, clock = '00:00', seconds = '00', fraction = '0', offset] = match;
-  // As if it were UTC: impossible dates (30 February) and hours show when it is written back.
+  // Read as UTC; impossible dates (30 February) and hours show when it is formatted again.
   const local = Date.parse(`${date}T${clock}:${seconds}.${fraction.padEnd(3, '0').slice(0, 3)}Z`);
   if (!Number.isFinite(local) || !new Date(local).toISOString().startsWith(`${date}T${clock}:${seconds}`)) {
     throw usage(`${place}: ${JSON.stringify(text)} does not exist in the calendar; ${FIX}`);
   }
   if (offset !== undefined) return local - offsetMs(offset, place, text);
-  // The offset in force depends on the moment that is looked for: the candidates are those of a day before and after.
+  // The zone's offset depends on the moment we look for, so the offsets of the day before and after are candidates.
   const moments = [...new Set([local - UNIT_MS.d, local, local + UNIT_MS.d].map((near) => local - offsetAt(near)))]
     .filter((moment) => moment + offsetAt(moment) === local)
     .sort((a, b) => a - b);

@@ -1,10 +1,10 @@
-// Stored records, for whoever reads them. In: a kind of source and a stretch of time. Out: the source; or all of it as one
-// stream in order of arrival, which is what a backtest and an export need. Guarantee: nobody's offsets move, nothing is
-// written; memory does not grow with the stretch.
+// Opens stored records. In: a kind of source and a stretch of time. Out: the source; or all of it as one stream in order of
+// arrival, which is what a backtest and an export need. Guarantee: nobody's offsets move, nothing is written; memory does not grow
+// with the stretch.
 //
-// A topic tells when a record arrived. Indices and files do not: there it arrived when it happened, and one that tells no
-// time with the one before it. What was read from them stands for the record that arrived first: it counts, however it is
-// marked.
+// A topic tells when a record arrived. Indices and files do not: a record from them counts as having arrived when it happened, and
+// one without a time as having arrived with the record before it. It stands for the record that arrived first, so it is counted
+// however it is marked.
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { RawRecord } from '../core/record.ts';
@@ -22,19 +22,19 @@ interface StoresConfig {
 }
 
 interface SourceOptions extends StretchOptions {
-  /** Of `file`. */
+  /** For `file`. */
   readonly files: readonly string[];
-  /** Of `index`. Default: the live log indices. */
+  /** For `index`. Default: the live log indices. */
   readonly indexPattern?: string | undefined;
-  /** Of documents: what the present stages can judge anew is left to them. */
+  /** For documents: tags that the present stages can judge anew are left to them. */
   readonly freshTags: boolean;
-  /** `arrival`: as `inOrderOfArrival` needs it. `time`: by event time as far as the source can, `any`: as fast as it can. */
+  /** `arrival`: as `inOrderOfArrival` needs it; `time`: by event time as far as the source can; `any`: as fast as it can. */
   readonly order: 'any' | 'time' | 'arrival';
 }
 
 const INDEX_ORDER = { any: 'slices', time: 'time', arrival: 'log' } as const;
 
-/** @throws LogpipeError LOGPIPE_USAGE; the source itself tells what cannot be read */
+/** @throws LogpipeError LOGPIPE_USAGE; what cannot be read shows only when the source is read */
 export function openSource(kind: SourceKind, config: StoresConfig, options: SourceOptions, log: Log): StoredSource {
   const { files, range, indexPattern, freshTags, order } = options;
   switch (kind) {
@@ -56,41 +56,41 @@ export function openSource(kind: SourceKind, config: StoresConfig, options: Sour
   }
 }
 
-// --- In order of arrival ---
+// ---- in order of arrival ----
 
-/** The sources that hold what arrived; dead letters arrived in the log topic. */
+/** The sources that a backtest or an export can read; dead letters are missing because their records are in the log topic. */
 export const ARRIVAL_SOURCES = ['kafka', 'index', 'file'] as const satisfies readonly SourceKind[];
 
 export type ArrivalSource = (typeof ARRIVAL_SOURCES)[number];
 
-/** A stored record and when it arrived. */
+/** A stored record, and when it arrived. */
 export interface StoredRecord {
   readonly arrivalMs: number;
-  /** 0 where it is not known. */
+  /** 0 when unknown. */
   readonly partition: number;
   readonly value: Buffer | null;
   readonly eventId?: string | undefined;
   readonly mark?: RawRecord['mark'] | undefined;
-  /** In the log topic. */
+  /** Offset in the log topic. */
   readonly offset?: number;
   /** As in a raw record. */
   readonly clockErrorMs?: number | undefined;
-  /** Of a record that was read as a document: as it is stored. */
+  /** The stored document, for a record that was read from one. */
   readonly document?: Readonly<Record<string, unknown>> | undefined;
 }
 
 interface Arrivals {
-  /** To be read once. */
+  /** Can be read only once. */
   readonly batches: AsyncIterable<readonly StoredRecord[]>;
-  /** Known when all was read: sentences about what is missing. */
+  /** Complete when everything has been read: sentences about what is missing. */
   gaps(): readonly string[];
-  /** Ends the reading; resolves when everything is let go. */
+  /** Ends the reading; resolves when everything is released. */
   close(): Promise<void>;
 }
 
-/** Of each part, so that it is read on while another one is taken from. */
+/** How much of each part is read ahead, while records are taken from other parts. */
 const MAX_HELD_BYTES = 4 * 1024 * 1024;
-/** What a record costs beside its value. */
+/** What a record costs in addition to its value. */
 const RECORD_BYTES = 256;
 
 /**
@@ -130,7 +130,7 @@ export async function inOrderOfArrival(source: StoredSource, maxHeldBytes = MAX_
       .feed(
         from,
         stop.signal,
-        // A part that came into being after the beginning holds nothing of the stretch.
+        // A part that was created after the plan holds nothing of the stretch.
         async (batch) => (await parts.get(batch.part)?.put(batch)) ?? true,
         (part) => parts.get(part)?.end(),
       )
@@ -186,7 +186,7 @@ function createPart({ kind }: Pick<StoredSource, 'kind'>, maxHeldBytes: number) 
       failure ??= error;
       wake();
     },
-    /** Nothing more is taken. */
+    /** Nothing more will be taken. */
     drop(): void {
       dropped = true;
       ended = true;
@@ -213,13 +213,13 @@ function createPart({ kind }: Pick<StoredSource, 'kind'>, maxHeldBytes: number) 
   };
 }
 
-// --- Several ordered streams as one ---
+// ---- several ordered streams as one ----
 
 const BATCH = 1_000;
 
 /**
- * In order of arrival over all of them; of equal times the stream that stands first. Of each stream at most one batch is
- * held. One that goes back in time is taken as if it had stood still, so that nothing is lost and nothing waits for ever.
+ * In order of arrival over all streams; at equal times the stream that is listed first goes first. At most one batch of each stream is
+ * held. A stream that goes back in time is treated as if its time stood still, so that nothing is lost and nothing waits forever.
  */
 export async function* mergeByArrival<T extends { readonly arrivalMs: number }>(
   streams: readonly AsyncIterable<readonly T[]>[],
@@ -243,7 +243,7 @@ export async function* mergeByArrival<T extends { readonly arrivalMs: number }>(
         out = [];
       }
       if (head.next < head.batch.length) continue;
-      // What is there goes first: the stream may have to wait for its next batch.
+      // Hand over what is there first: the stream may have to wait for its next batch.
       if (out.length > 0) yield out;
       out = [];
       open = await fill(open);
@@ -258,11 +258,11 @@ interface Head<T> {
   readonly batches: AsyncIterator<readonly T[]>;
   batch: readonly T[];
   next: number;
-  /** Of the record at `next`, and never less than that of one before it. */
+  /** Arrival of the record at `next`, and never less than that of an earlier one. */
   newestMs: number;
 }
 
-/** Those that have a record; waits for the next batch of each that has none left. */
+/** Waits for the next batch of each stream that has no record left; returns the streams that have one. */
 async function fill<T extends { readonly arrivalMs: number }>(heads: readonly Head<T>[]): Promise<Head<T>[]> {
   await Promise.all(
     heads.map(async (head) => {

@@ -1,8 +1,8 @@
-// Where a replay writes: in place or over what is there, into indices of its own, another topic, files, the console; or
-// nowhere, to count. In: batches of the indexer. Out: written documents. Guarantee: what is written again after a break is
-// there once: in Elasticsearch by its id; in a topic what had arrived although its position was not saved is recognised and
-// not sent again; files are cut back to what the saved positions stand for (the console may repeat a second). Never into the
-// topics the pipeline lives on; files are for this user alone.
+// Where a replay writes: the daily indices (adding or overwriting), indices of its own, another topic, files, the console; or nowhere,
+// only counting. In: batches of the indexer. Out: written documents. Guarantee: what is written again after a break exists once: in
+// Elasticsearch by its id; in a topic, what had arrived although its position was not saved is recognised and not sent again; files are
+// cut back to the saved positions (the console may repeat a second). Never writes to the topics the pipeline lives on; files are
+// readable by this user only.
 import { type FileHandle, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Client } from '@elastic/elasticsearch';
@@ -56,7 +56,7 @@ interface TargetDeps extends EsTargetDeps {
   readonly stdout: NodeJS.WritableStream;
 }
 
-/** Ready to be prepared. */
+/** The target still has to be prepared. */
 export function createTarget(options: ReplayOptions, config: ReplayConfig, deps: TargetDeps): Target {
   const { target } = options;
   switch (target.kind) {
@@ -111,7 +111,7 @@ export function createDryTarget(options: ReplayOptions, config: ReplayConfig): T
   };
 }
 
-// --- Elasticsearch ---
+// ---- Elasticsearch ----
 
 type EsTarget =
   | { readonly kind: 'in-place'; readonly reparse: boolean }
@@ -125,7 +125,7 @@ interface EsTargetDeps {
   readonly clock: Clock;
 }
 
-/** What the documents of the target are like. @throws LogpipeError LOGPIPE_USAGE */
+/** How documents are written for the target. @throws LogpipeError LOGPIPE_USAGE */
 function esDocuments(options: EsTarget): DocumentOptions {
   if (options.kind === 'in-place') return { action: options.reparse ? 'index' : 'create' };
   if (!/^[a-z0-9][a-z0-9_-]{0,99}$/.test(options.name)) {
@@ -137,7 +137,7 @@ function esDocuments(options: EsTarget): DocumentOptions {
   return { prefix: `${REPLAY_PREFIX}${options.name}-` };
 }
 
-/** The bulk writer is the pipeline's: every item is classified, and retried or refused as there. */
+/** Uses the pipeline's bulk writer: every item is classified, and retried or refused, as in the live pipeline. */
 function createEsTarget(
   options: EsTarget,
   config: { readonly elasticsearch: ElasticsearchConfig; readonly bulk: BulkConfig },
@@ -154,7 +154,7 @@ function createEsTarget(
     ...deps,
     send: createSendBulk(client),
     deadLetter: async (item, reason, detail, signal) => {
-      // Its old copy is all there is of it.
+      // The old copy is all there is of it, and must stay.
       if (reparse) refused.add(documentId(item.record, item.chunk));
       await deps.bury(item, reason, detail, signal);
     },
@@ -164,7 +164,7 @@ function createEsTarget(
 
   return {
     documents: (time) => createDocumentWriter(time, documents),
-    // What is written twice under the same id is there once.
+    // A document that is written twice under the same id exists once.
     stepwise: false,
     async prepare() {
       try {
@@ -180,9 +180,9 @@ function createEsTarget(
           ...sink,
           async write(batch, signal) {
             const waiting = await sink.write(batch, signal);
-            // Until a document is written anew, its old copy is all there is of it.
+            // Until the new copy is written, the old one is all there is.
             await Promise.all((waiting ?? []).map(({ settled }) => settled));
-            // Two steps: `+=` would read the sum before the others that are waiting have added theirs.
+            // In two steps: `moved += await …` would lose what other batches add meanwhile.
             const removed = await oldCopies.remove(batch, refused);
             moved += removed;
             return undefined;
@@ -206,7 +206,7 @@ async function installLive(client: Client, log: Log): Promise<void> {
   }
 }
 
-// --- Old copies of documents that a newer parser puts on another day ---
+// ---- old copies of documents that a newer parser puts on another day ----
 
 const PAGE = 1_000;
 
@@ -216,8 +216,8 @@ interface Hit {
 }
 
 /**
- * Called after the new copy is safe, so that there is never none. What was deleted already counts as deleted, so that it can
- * be repeated; an answer with a part of the copies is none.
+ * Called after the new copy is safe, so that there is always one. It can be repeated: what is already gone counts as deleted. A partial
+ * answer is refused.
  */
 interface OldCopies {
   /** Makes everything written so far visible to the search for old copies. */
@@ -239,7 +239,7 @@ export function createOldCopies(client: Client): OldCopies {
       },
       body: { size: 10 * PAGE, query: { ids: { values: ids } }, _source: false, track_total_hits: true },
     });
-    // A copy that is not seen would stay for ever.
+    // A copy that is missed here would stay forever.
     const found = whole(reply, 'the search for old copies').hits?.hits ?? [];
     complete(found.length, totalOf(reply.hits), 'old copies');
     return found;
@@ -285,16 +285,16 @@ export function createOldCopies(client: Client): OldCopies {
   };
 }
 
-// --- The index template of replays into indices of their own ---
+// ---- the index template for replays into indices of their own ----
 
 export const REPLAY_PREFIX = 'logpipe-replay-';
 const REPLAY_TEMPLATE_NAME = 'logpipe-replay';
-/** Another one than that of every other template of logpipe: equal ones must not match the same index. */
+/** Different from that of every other template of logpipe: two of equal priority must not match the same index. */
 const PRIORITY = 220;
 
 /**
- * As shipped in config/elasticsearch/: mappings and version of the live one's, but for no index of theirs, and with a
- * priority of its own.
+ * As shipped in config/elasticsearch/: mappings and version of the live template, but for replay indices only and with a priority
+ * of its own.
  */
 export function replayTemplate(): IndexTemplate {
   return {
@@ -305,14 +305,14 @@ export function replayTemplate(): IndexTemplate {
   };
 }
 
-/** @throws LogpipeError LOGPIPE_TEMPLATE_NEWER when the server's is newer; the client's errors otherwise */
+/** @throws LogpipeError LOGPIPE_TEMPLATE_NEWER when the server's is newer; otherwise the client's errors */
 function installReplayTemplate(client: Client, log: Log): Promise<TemplateResult> {
   return installIndexTemplate(client, REPLAY_TEMPLATE_NAME, replayTemplate(), log);
 }
 
-// --- Another topic ---
+// ---- another topic ----
 
-/** @throws LogpipeError LOGPIPE_USAGE for a topic of the pipeline's own */
+/** @throws LogpipeError LOGPIPE_USAGE for one of the pipeline's own topics */
 function checkTopic(topic: string, topics: KafkaConfig['topics']): void {
   const own = (['logs', 'dlq', 'counts', 'alerts'] as const).find((name) => topics[name] === topic);
   if (own === undefined) return;
@@ -323,8 +323,8 @@ function checkTopic(topic: string, topics: KafkaConfig['topics']): void {
 }
 
 /**
- * Records are masked, keep their event id, and are marked `replayed`, so that nothing counts them; `replay-origin` tells
- * what had arrived.
+ * Records are masked, keep their event id, and are marked `replayed`, so that nothing counts them; after a break, `replay-origin`
+ * shows which had arrived.
  */
 export function createTopicTarget(
   topic: string,
@@ -336,8 +336,8 @@ export function createTopicTarget(
   checkTopic(topic, config.topics);
   const kafka = createKafka(config, log);
   /**
-   * Where each record lies that an earlier start had sent beyond its saved positions, until its part of the source comes
-   * to it again.
+   * The places of records that an earlier start had sent beyond its saved positions; each is removed when the source comes to
+   * it again.
    */
   const arrived = new Map<string, { readonly partition: number; readonly offset: number }>();
   let producer: Producer | undefined;
@@ -424,8 +424,8 @@ export function createTopicTarget(
         await producer?.disconnect();
       },
     },
-    // From where a later start looks for what had arrived: the ends, or before them what this one has not come to yet. What
-    // a later start finds there though its position was saved stays unclaimed: it is read again, never sent again.
+    // Where a later start begins to look for what had arrived: at the ends, or before them at records this start has not come to yet.
+    // It may also find records whose position was saved: nobody asks for those, so they are never sent again.
     async checkpoint() {
       const from = await readEnds();
       for (const { partition, offset } of arrived.values()) from[partition] = Math.min(from[partition]!, offset);
@@ -435,12 +435,12 @@ export function createTopicTarget(
   };
 }
 
-// --- A record as a producer would have sent it ---
+// ---- a record as a producer would have sent it ----
 
-/** Without what logpipe adds: the record's own bytes, or the masked and conformed document where those could not be used. */
+/** Without what logpipe adds: the record's own bytes, or the masked and conformed document when those cannot be used. */
 function plainDocuments(time: TimeParser): DocumentWriter {
   const bytes = (event: TaggedEvent, doc: Record<string, unknown>): Buffer => {
-    // logpipe's own tags come again wherever the record is read.
+    // logpipe's own tags are added again when the record is read.
     const tags = event.tags.filter((tag) => !tag.startsWith('_') && tag !== 'error');
     const plain = tags.length === 0 ? doc : { ...doc, tags };
     return Buffer.from(documentText(plain));
@@ -457,7 +457,7 @@ function plainDocuments(time: TimeParser): DocumentWriter {
   };
 }
 
-// --- NDJSON files, one per day ---
+// ---- NDJSON files, one per day ----
 
 const ENDING = '.ndjson';
 
@@ -466,7 +466,7 @@ interface OpenFile {
   size: number;
 }
 
-/** Each line a document with its id in front, as `--source file` reads them back. */
+/** Each line is a document that begins with its id; `--source file` reads them back. */
 function createDirTarget(dir: string, deps: { metrics: Metrics }): Target {
   const files = new Map<string, OpenFile>();
 
@@ -487,9 +487,9 @@ function createDirTarget(dir: string, deps: { metrics: Metrics }): Target {
       makePrivateFolder(dir, { own: false });
       for (const name of await readdir(dir)) {
         if (!name.endsWith(ENDING) || saved?.[name] !== undefined) continue;
-        // Begun after the last checkpoint: the folder held none at the first start.
+        // It was begun after the last checkpoint, because the folder held none at the first start.
         if (saved !== undefined) await rm(join(dir, name));
-        // Another replay's lines are not to be mixed with these.
+        // Lines of another replay must not be mixed with these.
         else
           throw new LogpipeError(
             'LOGPIPE_USAGE',
@@ -530,7 +530,7 @@ function createDirTarget(dir: string, deps: { metrics: Metrics }): Target {
             opened.size += bytes.length;
           }
         } catch (error) {
-          // The indexer sends the batch again: nothing of it may stay.
+          // The indexer sends the batch again, so none of it may stay.
           for (const { opened, before } of touched) {
             opened.size = before;
             await opened.handle.truncate(before).catch(() => {});

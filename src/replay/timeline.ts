@@ -1,7 +1,7 @@
-// What happened in a simulation, as it is printed: alerts, messages, incidents, how many pages that makes; and two of them
-// compared. In: what happened and its rules. Out: plain data with ISO times. Guarantee: the same events give the same bytes;
-// only what falls into the range. Compared, every alert and incident of both stands in exactly one place; what belongs
-// together is what overlaps: alerts of one rule and label set, incidents of one group.
+// What happened in a simulation, ready to print: alerts, messages, incidents and the number of pages; and the difference of two.
+// In: what happened, and its rules. Out: plain data with ISO times. Guarantee: the same events give the same bytes; only what falls
+// into the range is included. In a difference, every alert and incident of both is in exactly one place; those that overlap belong
+// together: alerts of one rule and label set, incidents of one group.
 import type { ChannelName, NotifyReason } from '../incidents/notification.ts';
 import { PRIORITIES, type Priority } from '../rules/observation.ts';
 import type { Rules } from '../rules/rule-config.ts';
@@ -41,15 +41,15 @@ interface TimelineIncident {
   readonly over?: string;
   /** The highest it had. */
   readonly priority: Priority;
-  /** Of each priority the first message. */
+  /** Time of the first message of each priority. */
   readonly paged: Readonly<Partial<Record<Priority, string>>>;
-  /** Of the first message. */
+  /** That of the first message. */
   readonly title: string;
   readonly pages: number;
 }
 
 interface Pages {
-  /** Messages that call somebody: every one but resolutions. */
+  /** Messages that call somebody, which are the triggers that go to a channel. */
   readonly total: number;
   /** UTC day -> pages. */
   readonly perDay: Readonly<Record<string, number>>;
@@ -151,7 +151,7 @@ function iso(ms: number): string {
   return new Date(ms).toISOString();
 }
 
-// --- Two timelines compared ---
+// ---- two timelines compared ----
 
 interface MovedAlert {
   readonly rule: string;
@@ -194,7 +194,7 @@ export interface Difference {
   readonly pages: { readonly total: number; readonly perDay: Pages['perDay']; readonly perPriority: Pages['perDay'] };
 }
 
-/** Two of one kind that follow each other this closely are the same one, seen earlier or later. */
+/** Two of a kind that are no further apart than this are the same one, seen earlier or later. */
 const NEAR_MS = 10 * 60_000;
 
 export function difference(one: Timeline, other: Timeline): Difference {
@@ -263,7 +263,7 @@ function alertKey({ rule, labels }: TimelineAlert): string {
   return JSON.stringify([rule, Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1))]);
 }
 
-/** Each with the first of the other side that it overlaps or nearly does, in order of time. */
+/** Pairs each item with the first of the other side that it overlaps or nearly overlaps, in order of time. */
 function pair<T>(
   one: readonly T[],
   other: readonly T[],

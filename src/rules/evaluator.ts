@@ -1,6 +1,6 @@
-// Counting's messages in, observations out: windows, progress, rules and the watch for what came late, put together. Kafka, the
-// journal, rule tests and backtests drive this same object. Guarantee: pure but for what it holds; time comes in with each call; of what
-// was only known late nothing pages, and what is firing at the head, or fired before, is not told as late.
+// Counts messages in, observations out: windows, progress, rules and the watch for what became known late, put together. Kafka, the
+// journal, rule tests and backtests drive this same object. Guarantee: no I/O and no clock of its own, time comes in with each call; what
+// became known late never pages; what fires now, or fired in time, is not reported late.
 import type { Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS, type CountsMessage } from '../measure/totals.ts';
 import {
@@ -25,14 +25,14 @@ import { clockTime, isInternal } from './words.ts';
 interface EvaluatorOptions {
   readonly measures: Measures;
   readonly rules: Rules;
-  /** Hourly sums beside those the trends need. */
+  /** Hourly sums in addition to those the trends need. */
   readonly rollups?: readonly RollupDefinition[];
 }
 
 export interface EvaluatorDeps {
   readonly known?: KnownSet;
   readonly quiet?: QuietSet;
-  /** Of the alert state: what is firing already is not reported late. */
+  /** Asks the alert state: what is already firing is not reported late. */
   readonly isFiring?: (ruleId: string, labels: Labels) => boolean;
 }
 
@@ -50,21 +50,21 @@ export interface Evaluator {
   /** @param recordMs the broker's (or journal's) time of the message */
   apply(message: CountsMessage, recordMs: number): void;
   tick(wallMs: number): Tick;
-  /** Judges with this memory from the next tick on, instead of the one before. */
+  /** From the next tick on, judges with this memory instead of the previous one. */
   remember(memory: EvaluatorDeps): void;
   /**
-   * Judges by other rules from the next tick on; windows longer than what is held fill as time goes by.
-   * @returns why that takes a restart; nothing has changed then
+   * Judges by other rules from the next tick on; windows that are longer than what is held fill up over time.
+   * @returns why that needs a restart; nothing has changed then
    */
   changeRules(rules: Rules): string | undefined;
 }
 
-/** What nothing is known of yet: every rule about the log says so, those about logpipe itself are judged. */
+/** Nothing is known yet: rules about the log say so, and those about logpipe itself are judged. */
 const NEVER = { evalMs: 0, completeMs: 0 } as const;
 const LAG = 'logpipe.lag_seconds';
 const STALLED = 'logpipe.stalled_seconds';
 
-/** Three windows: with too few events a percentile looks back that far before it says that nothing is known. */
+/** Three windows: with too few events, a percentile looks that far back before it says that nothing is known. */
 function binsFor(rules: Rules, measures: Measures): number {
   return Math.min(3_600_000, 3 * longestPercentileMs(rules, measures));
 }
@@ -110,13 +110,13 @@ export function createEvaluator(options: EvaluatorOptions, first: EvaluatorDeps 
     },
     changeRules(next) {
       if (binsFor(next, measures) > store.binsMs) {
-        return 'a percentile is taken over a longer window than histograms are held for';
+        return 'a percentile is taken over a longer window than histograms are kept for';
       }
       const missing = rollupsOf(next, measures, rollups).find(({ measure, labels }) => {
         const held = store.hourly.tracked.get(measure)?.labels ?? [];
         return !store.hourly.tracked.has(measure) || !labels.every((label) => held.includes(label));
       });
-      if (missing !== undefined) return `no sums per hour are kept of ${missing.measure}, which a trend compares`;
+      if (missing !== undefined) return `no sums per hour are kept of ${missing.measure}, which a trend needs`;
       rules = next;
       lateWatch = watchLate();
       return undefined;
@@ -125,13 +125,13 @@ export function createEvaluator(options: EvaluatorOptions, first: EvaluatorDeps 
 }
 
 // ---- what would have fired, had it been known in time ----
-// While logpipe was behind, or because events arrived late: one summary, the observation of the `late` rule. What was read back at
-// the start is not reported again.
+// It was not known because logpipe was behind, or because events arrived late. All of it becomes one summary, the observation of
+// the `late` rule. What is read back at start-up is not reported again.
 
 interface LateWatchDeps {
   readonly rules: Rules;
   readonly store: WindowStore;
-  /** True when the alert has been firing already: it was told in time. */
+  /** True when the alert is already firing: it was reported in time. */
   readonly isFiring?: (ruleId: string, labels: Labels) => boolean;
 }
 
@@ -141,13 +141,13 @@ interface LateWatch {
 }
 
 const STEP_MS = 60_000;
-/** Evaluations of the past per tick: catching up must not make logpipe later still. */
+/** Evaluations of the past per tick: catching up must not delay logpipe further. */
 const MAX_STEPS = 60;
-/** Late events come in bursts: wait until the burst is over, but not for ever. */
+/** Late events come in bursts: wait until a burst is over, but not forever. */
 const QUIET_MS = 60_000;
 const MAX_WAIT_MS = 600_000;
 const MAX_NAMED = 5;
-/** Kinds that can be judged at a past time from what is held. */
+/** Kinds that can be judged for a past time from what is held. */
 const REPEATABLE: readonly string[] = ['threshold', 'ratio', 'percentile', 'low-volume', 'spike'];
 
 function createLateWatch(deps: LateWatchDeps): LateWatch {
@@ -186,7 +186,7 @@ function createLateWatch(deps: LateWatchDeps): LateWatch {
     judgedMs ??= evalMs;
   }
 
-  /** At the head again: what is firing now pages as usual, the rest goes into one summary. */
+  /** No longer behind: what fires now pages as usual, the rest goes into one summary. */
   function reportMissed(breached: ReadonlySet<string>, wallMs: number): void {
     const happened = [...missed]
       .filter(([key, { rule, labels, fromMs, toMs }]) => {
@@ -199,7 +199,7 @@ function createLateWatch(deps: LateWatchDeps): LateWatch {
   }
 
   function summarise(found: readonly Happened[], wallMs: number): void {
-    // What would have been muted is not told either.
+    // What would have been muted is not reported either.
     const happened = found.filter(({ rule }) => !found.some((other) => rule.inhibitedBy.includes(other.rule.id)));
     if (happened.length === 0) return;
     const current = summary !== undefined && wallMs - summary.atMs < (lateRule?.windowMs ?? 0) ? summary.happened : [];
@@ -208,7 +208,7 @@ function createLateWatch(deps: LateWatchDeps): LateWatch {
 
   function watchLate({ wallMs, evalMs }: EvaluationTimes): void {
     const range = store.takeLate();
-    // The first call: what was read back at the start was reported by whoever evaluated then.
+    // Before the first call: what was read back at start-up was reported by whoever evaluated then.
     if (range !== undefined && started) {
       late = {
         fromMs: Math.min(late?.fromMs ?? range.fromMs, range.fromMs),
@@ -277,9 +277,9 @@ function summaryOf(
 }
 
 // ---- which rules late events would have made fire ----
-// Only what the events that came in time did not show already.
+// Except what the events that came in time already showed.
 
-/** One look at six hours of late events must not hold up the evaluation of now. */
+/** Looking at six hours of late events must not hold up the present evaluation. */
 const MAX_LATE_STEPS = 120;
 
 function lateBreaches(
@@ -295,7 +295,7 @@ function lateBreaches(
     if (!countsEvents(rule, store)) continue;
     const toMs = Math.min(late.toMs + rule.windowMs, evalMs);
     const step = Math.max(STEP_MS, Math.ceil((toMs - late.fromMs) / MAX_LATE_STEPS / BUCKET_MS) * BUCKET_MS);
-    // Of a window that begins before what is known only the late part would be seen.
+    // A window that begins before what is known would show only its late part.
     for (let at = Math.max(late.fromMs, coveredFromMs + rule.windowMs); at <= toMs; at += step) {
       const shown = breached(rule, store, at, 'live');
       for (const { labels } of shown.values()) note(inTime, rule, labels, at);
@@ -305,7 +305,7 @@ function lateBreaches(
     }
   }
   return [...found.values()].filter(({ rule, labels, fromMs, toMs }) => {
-    // With late events it only began a little earlier, or ended a little later.
+    // Late events only made it begin a little earlier, or end a little later.
     const told = inTime.get(happenedKey(rule.id, labels));
     const same = told !== undefined && told.fromMs <= toMs + rule.windowMs && told.toMs >= fromMs - rule.windowMs;
     return !same && toMs - fromMs + STEP_MS >= rule.forMs;
@@ -328,7 +328,7 @@ function breached(rule: ThresholdRule, store: WindowStore, atMs: number, layer: 
   return new Map(readings.map((reading) => [reading.key, reading] as const));
 }
 
-// ---- what a rule would have said at a time, remembered until it can be said ----
+// ---- breaches of the past, remembered until they can be reported ----
 
 interface Happened {
   readonly rule: MeasuredRule;
@@ -342,7 +342,7 @@ function happenedKey(ruleId: string, labels: Labels): string {
   return JSON.stringify([ruleId, ...Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1))]);
 }
 
-/** From the first time it was noted to the last one. */
+/** Notes a breach; it lasts from the first time it is noted to the last. */
 function note(into: Map<string, Happened>, rule: MeasuredRule, labels: Labels, atMs: number): void {
   const key = happenedKey(rule.id, labels);
   const known = into.get(key);

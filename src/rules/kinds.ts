@@ -1,6 +1,6 @@
-// All rules at one moment, kind by kind. In: rules, what is held, the times. Out: what each rule says of each of its label sets.
-// Guarantee: the same input gives the same observations; nothing is changed but what is known and who is silent; while logpipe is behind,
-// no rule about the log says anything that would begin or end an alert.
+// Judges all rules at one moment, kind by kind. In: rules, windows, times. Out: what each rule says of each of its label sets.
+// Guarantee: the same input gives the same observations; only the sets of known things and of silent ones change; while logpipe is
+// behind, no rule about the log says anything that would begin or end an alert.
 
 import { isOver } from '../core/clock.ts';
 import type { Measure, MeasureReference } from '../measure/measure-config.ts';
@@ -29,7 +29,7 @@ import { byKey, isInternal, type JudgeContext, timesFor, toObservations, type Ve
 export interface JudgeDeps {
   /** For first-seen rules; without it they say nothing. */
   readonly known?: KnownSet;
-  /** For absence rules; without it they know what the windows hold. */
+  /** For absence rules; without it they know only what the windows hold. */
   readonly quiet?: QuietSet | undefined;
 }
 
@@ -45,9 +45,9 @@ export function judgeRules(
     if (rule.kind === 'late') continue;
     const internal = isInternal(store, rule.measure);
     const held = behind && !internal;
-    // What is new must not be learned while it cannot be said.
+    // Nothing new must be learned while it cannot be reported.
     if (held && rule.kind === 'first-seen') continue;
-    // What is silent is not learned from a log that is read up.
+    // While a lag is caught up, the log does not tell who is silent.
     const verdicts = judge(rule, rules, { store, times }, held ? { ...deps, quiet: undefined } : deps);
     if (held) for (const { labels } of verdicts) observations.push({ ruleId: rule.id, labels, state: 'held' });
     else {
@@ -83,9 +83,9 @@ export function judge(rule: MeasuredRule, rules: Rules, context: JudgeContext, d
 
 // ---- threshold, ratio and percentile: a value above or below a bound ----
 // A breach may rest on the unfinished bucket, an end only on complete ones; too few events say nothing, except that
-// the last hour may show that all is well again; a label set that has gone is not spoken of.
+// the last hour may show that all is well again; a label set that has gone is no longer judged.
 
-/** With too few events in its window a rule that fires looks back as far as this to end. */
+/** With too few events in its window, a rule looks this far back, step by step, for enough of them to end the alert. */
 const LOOK_BACK_MS = [900_000, 1_800_000, 2_700_000, 3_600_000] as const;
 
 function judgeThreshold(rule: ThresholdRule, context: JudgeContext): Verdict[] {
@@ -107,7 +107,7 @@ function queryOf(rule: ThresholdRule, window: { fromMs: number; toMs: number }, 
   return { ...window, nowMs, where, by, over, pick: isUpper(bound) ? 'highest' : 'lowest' };
 }
 
-/** The rule's measure, or its fallback while nobody at all reports the measure itself. */
+/** The rule's measure, or its fallback while nobody reports the measure itself. */
 function measureWithData(rule: ThresholdRule, store: WindowStore, times: EvaluationTimes): string {
   const { measure, fallback, windowMs } = rule;
   if (fallback === undefined) return measure;
@@ -139,12 +139,12 @@ function judgeEvents(rule: ThresholdRule, measure: string, store: WindowStore, t
   const closedWindow = { fromMs: times.completeMs - windowMs, toMs: times.completeMs };
   const open = judgeWindow(openWindow);
   const closed = judgeWindow(closedWindow);
-  // A count that is not finished is too low, which is no reason to say that it is below something.
+  // An unfinished count is too low, which does not mean that it is below the bound.
   const trustOpen = !(plain && !isUpper(bound));
-  // Nor is one that began within the window: what came before nobody has counted.
+  // The same goes for counting that began within the window: nobody has counted what came before.
   const whole = ({ fromMs }: { readonly fromMs: number }) =>
     trustOpen || ((store.sinceMs() ?? fromMs + 1) <= fromMs && store.unbrokenSinceMs() <= fromMs);
-  // Nor that it is above no more, when the clock was set within the window: what had come before is not in it.
+  // And when the clock was set within the window, a low count is no end: what came before the step is not in it.
   const toldEnd = ({ fromMs }: { readonly fromMs: number }) =>
     !plain || !trustOpen || store.unbrokenSinceMs() <= fromMs;
   const looked = new Map<number, Map<string, Reading>>();
@@ -164,7 +164,7 @@ function judgeEvents(rule: ThresholdRule, measure: string, store: WindowStore, t
     return { labels, state: 'breached', breach: { measure, reading, value, threshold: bound.value, ...window } };
   }
 
-  /** Too few events in the window: `clear` when enough of the last hour show it, else nothing is known. */
+  /** Too few events in the window: `clear` when enough events of the last hour show it, else nothing is known. */
   function lookBack(key: string): Observation['state'] {
     for (const reachMs of LOOK_BACK_MS) {
       if (reachMs <= windowMs || (kind === 'percentile' && reachMs > store.binsMs)) continue;
@@ -190,7 +190,7 @@ function judgeEvents(rule: ThresholdRule, measure: string, store: WindowStore, t
   });
 }
 
-/** Compared with all other label sets together; with too few events of others there is nothing to stand out from. */
+/** Compares with all other label sets together; with too few events of others there is nothing to stand out from. */
 function standsOut(rule: ThresholdRule, reading: Reading, all: Reading | undefined): boolean {
   const { againstOthers, minEvents } = rule;
   if (againstOthers === undefined) return true;
@@ -206,7 +206,7 @@ function gated(rule: ThresholdRule, verdict: Verdict, store: WindowStore, times:
   if (state === 'clear') return verdict;
   const definition = store.measures.get(gate.measure)!;
   const known = sourcesOf(definition).map((name) => store.table(name)?.measure.by ?? []);
-  // Labels the gate's measure does not have say nothing about it.
+  // Labels that the gate's measure does not have cannot narrow it down.
   const own = Object.entries(labels).filter(([name]) => known.every((by) => by.includes(name)));
   const toMs = Math.floor(times.evalMs / BUCKET_MS) * BUCKET_MS + BUCKET_MS;
   const query = {
@@ -223,10 +223,10 @@ function gated(rule: ThresholdRule, verdict: Verdict, store: WindowStore, times:
 }
 
 // ---- spike: a value far above its own recent past ----
-// The past before the window is cut into pieces of the window's length. What is usual is their median, how much it varies the
-// median distance from it: both stay what they were while a spike that goes on fills up to half of the past, where mean and
-// standard deviation would follow it and end the alert. Breached above all of: `floor`, `factor` × usual,
-// usual + `deviations` × spread. On a flat past the factor decides, on a noisy one the deviations, on a past of zeros the floor.
+// The past before the window is cut into pieces of the window's length. The usual value is their median, and the spread is the
+// median distance from it: both stay the same until a lasting spike fills half of the past, whereas mean and standard deviation
+// would follow the spike and end the alert. Breached above all of: `floor`, `factor` × usual, usual + `deviations` × spread.
+// With a flat past the factor decides, with a noisy one the deviations, with a past of zeros the floor.
 
 const MIN_SAMPLES = 3;
 /** Makes the median distance comparable with a standard deviation. */
@@ -280,12 +280,12 @@ function judgeSpike(rule: SpikeRule, context: JudgeContext): Verdict[] {
   });
 }
 
-/** The newest reading of a gauge for what is now, means for the past: one window, one number. */
+/** Means of gauges, for the present window as for the past ones. */
 function spikeQueryOf(rule: SpikeRule, window: { fromMs: number; toMs: number }): Query {
   return { ...window, nowMs: window.toMs, where: rule.where, by: rule.labels, over: 'mean' };
 }
 
-/** Before the first totals, and over a step of the clock, nothing is known: a count of those times would be 0 without being one. */
+/** Windows from before the first totals, or before a step of the clock, are left out: their counts would be 0 only because nobody counted. */
 function pastWindows(rule: SpikeRule, endMs: number, store: WindowStore): { fromMs: number; toMs: number }[] {
   const sinceMs = Math.max(store.sinceMs() ?? Number.POSITIVE_INFINITY, store.unbrokenSinceMs());
   const windows: { fromMs: number; toMs: number }[] = [];
@@ -309,7 +309,7 @@ function medianOf(values: readonly number[]): number {
 }
 
 // ---- trend: the last day against the same day a week ago, from hourly sums ----
-// Nothing is said while too few hours of either time are known.
+// Nothing is said while too few hours of either day are known.
 
 /** Share of the hours that must be known. */
 const COVERAGE = 0.8;
@@ -386,16 +386,16 @@ function sumHours(
   return known >= (COVERAGE * (toMs - fromMs)) / HOUR_MS ? { n, sum } : undefined;
 }
 
-// ---- low-volume: the last few events when there are too few for a ratio, as in a quiet night ----
-// While the ratio rule it stands in for has enough events that one alone speaks, and this one is clear, so that one fault never
-// fires twice for one reason.
+// ---- low-volume: the last few events when there are too few for a ratio, as on a quiet night ----
+// While the ratio rule it stands in for has enough events, only that one speaks and this one is clear, so that one fault never
+// fires twice.
 
 function judgeLowVolume(rule: LowVolumeRule, ratioRule: ThresholdRule, context: JudgeContext): Verdict[] {
   const { store, times } = context;
   const { measure, bound, where, labels: by } = rule;
   const queryFor = (window: { fromMs: number; toMs: number }): Query => ({ ...window, nowMs: times.evalMs, where, by });
   const closedMs = times.completeMs;
-  // The ratio rule looks at both: at what is complete, and at the unfinished bucket as well.
+  // The ratio rule looks at both windows: the complete one, and the one with the unfinished bucket.
   const ratioWindows = [
     { fromMs: closedMs - ratioRule.windowMs, toMs: closedMs },
     windowTo(times.evalMs, ratioRule.windowMs),
@@ -421,7 +421,7 @@ function judgeLowVolume(rule: LowVolumeRule, ratioRule: ThresholdRule, context: 
 
 /**
  * The newest events of the window: whole buckets until there are at least `last`. Undefined with fewer than `minEvents`.
- * The shortest window with that many is found by halving: volume only grows with the window.
+ * The shortest window with that many is found by bisection, because volume only grows with the window.
  */
 function lastEvents(
   rule: LowVolumeRule,
@@ -448,15 +448,15 @@ function lastEvents(
 }
 
 // ---- absence: nothing arrived for too long ----
-// Judged by how far the log was read: while logpipe is behind, or Kafka is away, that time stands still, and so nobody is called
-// silent whom logpipe merely does not hear. Who is silent stays so, however long it lasts, until something arrives or the
-// rule's `forgetAfter` is over.
+// Judged by how far the log was read: while logpipe is behind, or Kafka is away, that time stands still, so nobody is called
+// silent whom logpipe merely cannot hear. A silence lasts, however long, until something arrives or the rule's `forgetAfter` is
+// over.
 
 const NEVER = 'no event has ever arrived';
-/** A label set is spoken of for so long after it was forgotten, so that its alert ends. */
+/** A forgotten label set is reported for this long, so that its alert ends. */
 const SPOKEN_OF_MS = 3_600_000;
 
-/** @param quiet without it nothing is known but what the windows hold */
+/** @param quiet without it, only what the windows hold is known */
 function judgeAbsence(rule: AbsenceRule, { store, times }: JudgeContext, quiet?: QuietSet): Verdict[] {
   const { measure, where, labels: by } = rule;
   const { evalMs } = times;
@@ -474,7 +474,7 @@ function judgeAbsence(rule: AbsenceRule, { store, times }: JudgeContext, quiet?:
   for (const entry of quiet?.of(rule) ?? []) {
     const { key, labels, lastMs } = entry;
     if (heard.has(key)) continue;
-    // Silent at least since the clock was set back, and nobody knows for how long before.
+    // Silent at least since the clock was set back; for how long before that is unknown.
     if (isOver(lastMs, evalMs)) verdicts.push({ labels, state: 'unknown' });
     else if (rule.forgetAfterMs !== undefined && evalMs - lastMs >= rule.forgetAfterMs + SPOKEN_OF_MS)
       quiet?.forget(entry);
@@ -484,10 +484,10 @@ function judgeAbsence(rule: AbsenceRule, { store, times }: JudgeContext, quiet?:
 
   if (quiet === undefined) return [{ labels: {}, state: 'unknown' }];
   const { sinceMs, heard: before } = quiet.watched(rule, evalMs);
-  // What it heard once is older than all that was read back.
+  // What arrived before is older than anything that was read back.
   const fromMs = before ? Math.max(sinceMs, store.coveredFromMs()) : sinceMs;
   const verdict = judgeSilence(rule, evalMs, '', {}, fromMs, quiet, before ? undefined : NEVER);
-  // Nothing has arrived: that is no end of anything.
+  // Nothing has arrived, so nothing has ended.
   return [verdict.state === 'clear' ? { labels: {}, state: 'unknown' } : verdict];
 }
 
@@ -514,11 +514,11 @@ function at(evalMs: number): { fromMs: number; toMs: number; nowMs: number } {
   return { fromMs: evalMs, toMs: evalMs, nowMs: evalMs };
 }
 
-// ---- first-seen: a label set that was never there before, as a new error template ----
+// ---- first-seen: a label set that was never there before, such as a new error template ----
 // A breach for one window after something was first seen, then an end, then nothing. In the learning period everything is learned
-// without a word; what is known is never reported again.
+// silently; what is known is never reported again.
 
-/** What a rule learns of: the same text as long as it speaks of the same label sets. */
+/** Identifies what a rule learns: the same text as long as the rule is about the same label sets. */
 export function learnedBy({ measure, labels, where }: FirstSeenRule): string {
   return JSON.stringify([measure, labels, where]);
 }
@@ -534,14 +534,14 @@ function judgeFirstSeen(rule: FirstSeenRule, { store, times }: JudgeContext, kno
     const { key: labelKey, labels, volume } = reading;
     const key = `${measure}/${labelKey}`;
     let entry = known.has(key);
-    // While it learns, once is enough: what is rare but known of old is no news later.
+    // While learning, once is enough: what is rare but old is no news later.
     if (entry === undefined && volume >= (learning ? 1 : minEvents)) {
       const fresh = { key, firstMs: evalMs, quiet: learning };
       if (known.learn(fresh)) entry = fresh;
     }
     if (entry === undefined || entry.quiet) continue;
     const age = evalMs - entry.firstMs;
-    // First seen in a time that the clock has left: news no more.
+    // First seen before the clock was set back: no longer news.
     if (isOver(entry.firstMs, evalMs)) verdicts.push({ labels, state: 'clear' });
     else if (age < windowMs) {
       const breach = { measure, reading, value: volume, threshold: minEvents, ...window };

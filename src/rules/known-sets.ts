@@ -1,7 +1,7 @@
 // What rules remember for longer than windows reach: what was seen before, and who fell silent. In: what first-seen and absence rules find.
-// Out: whether it is news, since when each is silent, and what somebody has to make durable. Guarantee: bounded; when the set of known
-// things is full, nothing more is learned and nothing more is reported, and it says so; a rule that comes later learns first, as all do
-// after the first start; what is known of a rule goes when it watches something else.
+// Out: whether it is news, since when each label set is silent, and what the caller has to make durable. Guarantee: bounded; when the set
+// of known things is full, nothing more is learned or reported, and its size shows it; a rule that is added later learns first, as all do
+// after the first start; what is known for a rule is dropped when it watches something else.
 import { isOver } from '../core/clock.ts';
 import type { Labels } from '../windows/series.ts';
 import type { AbsenceRule } from './rule-types.ts';
@@ -9,14 +9,14 @@ import type { AbsenceRule } from './rule-types.ts';
 export interface KnownEntry {
   readonly key: string;
   readonly firstMs: number;
-  /** Learned without a word. */
+  /** Learned silently. */
   readonly quiet: boolean;
 }
 
 export interface KnownSet {
   /**
-   * When learning began of what a rule watches, ms: at the first question about it.
-   * @param what the same text for the same label sets: see `watchedBy`
+   * Since when what a rule watches is learned, ms: since the first question about it.
+   * @param what the same text for the same label sets: see `learnedBy` (kinds.ts)
    * @param evalMs evaluation time of the question; 0 when nothing was evaluated yet
    */
   since(what: string, evalMs: number): number;
@@ -28,11 +28,11 @@ export interface KnownSet {
 interface KeptKnownSet extends KnownSet {
   /** Learned since the last call. */
   take(): KnownEntry[];
-  /** Since when each is learned, when that has changed since the last call. */
+  /** Since when each thing is learned; undefined when nothing has changed since the last call. */
   takeSince(): Readonly<Record<string, number>> | undefined;
   /** From now on only these are watched: another one that comes back learns anew. */
   watchOnly(whats: Iterable<string>): void;
-  /** Keys held, and the most that are: at that number what is new is no longer told from what is known. */
+  /** Keys held, and how many there may be: beyond that, what is new can no longer be told from what is known. */
   readonly size: number;
   readonly maxKeys: number;
 }
@@ -40,9 +40,9 @@ interface KeptKnownSet extends KnownSet {
 const MAX_KEYS = 20_000;
 
 /**
- * @param sinceMs when learning began at all
- * @param initial what was kept; `sinceMs` and `watched` too must be kept, else every start learns anew
- * @param watched since when each is learned; without it all are since `sinceMs`, as in a simulation
+ * @param sinceMs when learning began for the first time
+ * @param initial what was kept; `sinceMs` and `watched` must be kept too, else every start learns anew
+ * @param watched since when each thing is learned; without it, all are learned since `sinceMs`, as in a simulation
  */
 export function createKnownSet(
   sinceMs: number,
@@ -94,7 +94,7 @@ export function createKnownSet(
   };
 }
 
-// ---- who fell silent: the label sets nothing has arrived of for a while, and since when a rule without labels is watched ----
+// ---- who fell silent: label sets of which nothing has arrived for a while, and since when a rule without labels watches ----
 
 /** `quiet/<rule and labels>`: nothing has arrived since `lastMs`. */
 export interface QuietEntry {
@@ -106,7 +106,7 @@ export interface QuietEntry {
   readonly lastMs: number;
 }
 
-/** `watched/<rule>`, of rules without labels. */
+/** `watched/<rule>`, for rules without labels. */
 export interface WatchedEntry {
   readonly ruleId: string;
   readonly what: string;
@@ -116,7 +116,7 @@ export interface WatchedEntry {
   readonly heard?: true;
 }
 
-/** `skipped/times`: the brokers' clock was set forward over these, [from, to) in ms, oldest first. Nobody was silent then. */
+/** `skipped/times`: the brokers' clock was set forward over these times, [from, to) in ms, oldest first. They are no silence. */
 export interface SkippedEntry {
   readonly times: readonly (readonly [number, number])[];
 }
@@ -128,7 +128,7 @@ interface QuietChange {
 
 export interface QuietSet {
   /**
-   * Something of the label set arrived at `lastMs`, or at most so late.
+   * Something of the label set arrived at `lastMs` or a little before.
    * @returns the newest arrival known
    */
   hear(rule: AbsenceRule, key: string, labels: Labels, lastMs: number, evalMs: number): number;
@@ -137,13 +137,13 @@ export interface QuietSet {
   forget(entry: QuietEntry): void;
   /** The brokers' clock was set forward. */
   skip(fromMs: number, toMs: number): void;
-  /** It was set back: what was skipped after that comes now. */
+  /** It was set back to `nowMs`: times that were skipped after that are no longer skipped. */
   begin(nowMs: number): void;
-  /** How much of the time between never was, ms. */
+  /** How much of the time from `fromMs` to `toMs` was skipped, ms. */
   skippedMs(fromMs: number, toMs: number): number;
   /** Since when nothing was skipped, ms; 0 when nothing ever was. */
   unbrokenSinceMs(): number;
-  /** Of a rule without labels: since when it is watched; from `evalMs` on when it was not before. */
+  /** For a rule without labels: since when it watches; since `evalMs` when it did not before. */
   watched(rule: AbsenceRule, evalMs: number): WatchedEntry;
 }
 
@@ -155,12 +155,12 @@ interface KeptQuietSet extends QuietSet {
 export const QUIET = 'quiet/';
 export const WATCHED = 'watched/';
 export const SKIPPED = 'skipped/times';
-/** Silence is noted at the latest now: what a take-over reads of the counts reaches an hour back. */
+/** A silence is noted after this time at the latest: well within the hour of counts that a take-over reads back. */
 const NOTE_MS = 15 * 60_000;
 const MAX_PER_RULE = 500;
 const MAX_SKIPPED = 16;
 
-/** What the rule listens to: an absence of something else is another one. */
+/** Identifies what the rule listens to: the silence of something else is another one. */
 export function watchedBy({ measure, where, labels }: Pick<AbsenceRule, 'measure' | 'where' | 'labels'>): string {
   return JSON.stringify([measure, where, labels]);
 }
@@ -178,7 +178,7 @@ export function createQuietSet(
   for (const entry of quiet) entriesOf(entry.ruleId).set(entry.key, entry);
   for (const entry of watched) since.set(entry.ruleId, entry);
 
-  /** Asked for at every evaluation, of every label set. */
+  /** Cached, because every evaluation asks for every label set. */
   function whatOf(rule: AbsenceRule): string {
     let what = texts.get(rule);
     if (what === undefined) {
@@ -203,7 +203,7 @@ export function createQuietSet(
     const entries = entriesOf(entry.ruleId);
     if (!entries.has(entry.key) && entries.size >= MAX_PER_RULE) {
       const oldest = [...entries.values()].reduce((one, other) => (other.lastMs < one.lastMs ? other : one));
-      // What was let go before is older than all that is held, and so it does not come back.
+      // What was dropped before is older than anything held, and so does not come back.
       if (oldest.lastMs >= entry.lastMs) return;
       forget(oldest);
     }
@@ -267,7 +267,7 @@ export function createQuietSet(
     forget,
     watched: watch,
     skip(fromMs, toMs) {
-      // Each counter tells of the same step.
+      // Every counter reports the same step.
       const same = times.filter(([from, to]) => from <= toMs && to >= fromMs);
       const merged = [Math.min(fromMs, ...same.map(([from]) => from)), Math.max(toMs, ...same.map(([, to]) => to))];
       const others = times.filter((time) => !same.includes(time));

@@ -1,4 +1,4 @@
-// What a rule says of one label set at one evaluation. Contract between evaluating and deciding; data only.
+// What a rule says of one label set at one evaluation: the contract between rules and incidents; data only.
 
 export const PRIORITIES = ['P1', 'P2', 'P3', 'P4'] as const;
 export type Priority = (typeof PRIORITIES)[number];
@@ -6,7 +6,7 @@ export type Priority = (typeof PRIORITIES)[number];
 /** Severity as the operators' guide has it: P1 is critical, P2 and P3 warn, P4 informs. */
 export type Severity = 'critical' | 'warning' | 'info';
 
-/** What deciding and notifying need to know of a rule; frozen, from the rules file. */
+/** What deciding and notifying need to know about a rule; frozen, from the rules file. */
 export interface RuleInfo {
   readonly id: string;
   readonly title: string;
@@ -17,7 +17,7 @@ export interface RuleInfo {
   readonly forMs: number;
   /** How long it keeps firing after the condition was last true (flap hold). */
   readonly keepFiringMs: number;
-  /** At least this long between two messages about one incident, and until a re-fire is a new incident. */
+  /** At least this long between two messages about one incident; an alert that fires again later than this is a new incident. */
   readonly cooldownMs: number;
   /** Reminder while nobody has acknowledged; 0 = none. */
   readonly remindMs: number;
@@ -32,7 +32,7 @@ export interface TemplateCount {
   readonly count: number;
 }
 
-/** Why an alert fired, for people. What is not known is absent. */
+/** Why an alert fired, for people. What is unknown is absent. */
 export interface Why {
   readonly measure: string;
   readonly windowMs: number;
@@ -59,13 +59,13 @@ export interface Observation {
   readonly labels: Readonly<Record<string, string>>;
   /**
    * `breached` may rest on an unfinished bucket; `clear` only on complete ones; `unknown` (no data, too few events) does not
-   * fire, and ends an alert only when it lasts; `held` (logpipe is behind, or there are too many to speak of) changes
-   * nothing; `forgotten` (silent for as long as the rule cares) ends an alert at once, in words of its own.
+   * fire, and ends an alert only when it lasts; `held` (logpipe is behind, or more than `maxAlerts` are breached) changes
+   * nothing; `forgotten` (silent for longer than the rule's `forgetAfter`) ends an alert at once, with a reason of its own.
    */
   readonly state: 'breached' | 'clear' | 'unknown' | 'held' | 'forgotten';
   /**
-   * Set when it was judged by another clock than the evaluation's, ms: what does not come from the log is judged by the wall
-   * clock, also while nothing is counted.
+   * Set when it was judged by another clock than evaluation time, ms: what does not come from the log is judged by the wall
+   * clock, even while nothing is counted.
    */
   readonly atMs?: number;
   /** Present when breached: one sentence with value and threshold, and what the operators' guide wants as metadata. */

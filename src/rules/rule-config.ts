@@ -1,5 +1,6 @@
-// The rules: definitions of rules.yml. In: YAML and the measures it speaks of. Out: frozen rules, each complete.
-// Guarantee: every measure, label and rule a rule refers to exists and is of a fitting kind; all problems at once.
+// The rules of rules.yml. In: YAML, and the measures it refers to; the file again while logpipe runs. Out: frozen rules, each complete,
+// and what other stages need to know about them. Guarantee: every measure, label and rule a rule refers to exists and is of a fitting
+// kind; all problems are reported at once; a changed file that is wrong changes nothing and is logged once.
 import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { type Clock, durationMs } from '../core/clock.ts';
@@ -38,7 +39,7 @@ export function loadRules(options: { file?: string | undefined; env: Environment
 }
 
 /**
- * @param place stands in messages
+ * @param place the file's name, for messages
  * @throws LogpipeError LOGPIPE_CONFIG_INVALID, every problem on a line of its own
  */
 export function parseRules(text: string, env: Environment, place: string, measures: Measures): Rules {
@@ -48,20 +49,20 @@ export function parseRules(text: string, env: Environment, place: string, measur
   return Object.freeze(Object.entries(rules).map(([id, written]) => complete(id, written, measures)));
 }
 
-/** What telling people needs of a rule. */
+/** What notifications need of a rule. */
 export function toRuleInfo(rule: Rule): RuleInfo & { readonly maxAlerts: number } {
   const { id, title, priority, group, forMs, keepFiringMs, cooldownMs, remindMs, inhibitedBy, runbook, maxAlerts } =
     rule;
   return { id, title, priority, group, forMs, keepFiringMs, cooldownMs, remindMs, inhibitedBy, runbook, maxAlerts };
 }
 
-/** What deciding needs of it beyond that. */
+/** What deciding needs in addition. */
 interface DecidingRule extends RuleInfo {
   readonly maxAlerts: number;
-  /** Of an absence: silence has no end but an event. */
+  /** Absence: only an event ends it. */
   readonly endsByEvent?: true;
   readonly forgetAfterMs?: number;
-  /** Of an absence: what it listens to. */
+  /** Absence: what it listens to. */
   readonly watches?: string;
   readonly labelNames: readonly string[];
   readonly where?: Where;
@@ -83,12 +84,12 @@ export function toDecidingRule(rule: Rule): DecidingRule {
   };
 }
 
-/** The same for the same rules, whatever file they stand in and however they are written. */
+/** The same for the same rules, whatever file they are in and however they are written. */
 export function hashOf(rules: Rules): string {
   return createHash('sha256').update(JSON.stringify(rules)).digest('base64url').slice(0, 16);
 }
 
-/** No window reaches further. */
+/** No window reaches further back. */
 export const MAX_LOOK_BACK_MS = 6 * 3_600_000;
 const SLACK_MS = 60_000;
 
@@ -99,7 +100,7 @@ export function reachOf(rules: Rules): number {
     if (rule.kind === 'late' || rule.kind === 'trend') continue;
     const baseline = rule.kind === 'spike' ? rule.baselineMs : 0;
     const absence = rule.kind === 'absence' ? rule.bound.value * 1_000 : 0;
-    // With too few events a percentile reads back three windows.
+    // With too few events a percentile looks three windows back.
     const windows = rule.kind === 'percentile' ? 3 * rule.windowMs : rule.windowMs;
     const gate = 'onlyWhile' in rule ? (rule.onlyWhile?.windowMs ?? 0) : 0;
     longest = Math.max(longest, windows + baseline + rule.forMs, absence, gate);
@@ -107,7 +108,7 @@ export function reachOf(rules: Rules): number {
   return Math.min(MAX_LOOK_BACK_MS, Math.ceil((longest + SLACK_MS) / 60_000) * 60_000);
 }
 
-/** The longest window any rule reads a percentile over: how far back histograms must reach. */
+/** The longest window over which any rule reads a percentile: how far back histograms must reach. */
 export function longestPercentileMs(rules: Rules, measures: Measures): number {
   const windows = rules.flatMap((rule) =>
     rule.kind !== 'late' && measures.get(rule.measure)?.kind === 'percentile' ? [rule.windowMs] : [],
@@ -115,7 +116,7 @@ export function longestPercentileMs(rules: Rules, measures: Measures): number {
   return Math.max(300_000, ...windows);
 }
 
-/** Hourly sums that the trends need; `more` for statistics over a day. */
+/** The hourly sums that trends need, and `more`, for statistics over a day. */
 export function rollupsOf(
   rules: Rules,
   measures: Measures,
@@ -138,8 +139,7 @@ export function rollupsOf(
   return [...labels].map(([measure, names]) => ({ measure, labels: [...names] }));
 }
 
-// ---- what the schema of rules.yml cannot say ----
-// In: rules as written, and the measures. Out: problems in words, each with its place.
+// ---- the checks that the schema of rules.yml cannot express ----
 
 type Written = Readonly<Record<string, WrittenRule>>;
 type Say = (key: string, problem: string) => void;
@@ -240,7 +240,7 @@ function checkTexts(rule: WrittenRule, measures: Measures, say: Say): void {
     else if (source.kind === 'measure' && !measures.has(source.name)) {
       say(`metadata.${name}`, `there is no measure ${source.name}`);
     } else if (source.kind === 'label' && !rule.labels?.includes(source.name)) {
-      say(`metadata.${name}`, `${source.name} is no label of the rule`);
+      say(`metadata.${name}`, `${source.name} is not a label of the rule`);
     }
   }
 }
@@ -250,7 +250,7 @@ function checkDurations(rule: WrittenRule, say: Say): void {
   const windowMs = durationMs(window ?? (kind === 'trend' ? '24h' : '5m'));
   if (kind === 'trend') {
     const offsetMs = durationMs(offset ?? '7d');
-    if (windowMs % HOUR_MS !== 0 || offsetMs % HOUR_MS !== 0) say('window', 'trends are made of whole hours');
+    if (windowMs % HOUR_MS !== 0 || offsetMs % HOUR_MS !== 0) say('window', 'a trend compares whole hours');
     if (windowMs > offsetMs) say('offset', 'the two times a trend compares must not overlap');
     if (windowMs + offsetMs > MAX_REACH_MS) say('offset', 'hours are kept for eight days');
     return;
@@ -265,7 +265,7 @@ function checkDurations(rule: WrittenRule, say: Say): void {
   }
   if (reachMs > FINE_MS) say('baseline', 'window and baseline together reach at most 65 minutes back');
   if (kind === 'spike' && durationMs(baseline ?? '1h') < 5 * windowMs) {
-    say('baseline', 'must be at least five times the window: fewer samples say nothing');
+    say('baseline', 'must be at least five times the window: fewer samples are not enough');
   }
 }
 
@@ -288,7 +288,7 @@ function checkQuantities(rule: WrittenRule, measure: Measure, measures: Measures
 
 function checkForgetAfter(rule: WrittenRule, { unit }: Measure, say: Say): void {
   if ((rule.labels ?? []).length === 0)
-    say('forgetAfter', 'needs labels: a silence of everything has no end but an event');
+    say('forgetAfter', 'needs labels: a silence of everything is only ended by an event');
   for (const [op, written] of boundsOf(rule)) {
     const bound = parseQuantity(written, unit);
     if (bound.ok && bound.value * 1_000 >= durationMs(rule.forgetAfter!)) {
@@ -314,7 +314,7 @@ function checkLabels(rule: WrittenRule, measure: Measure, measures: Measures, sa
   if (rule.kind === 'first-seen' && rule.labels?.length === 0) say('labels', 'at least one is needed');
 }
 
-/** Of what has no readings, or those of several series added up, no single reading can be meant. */
+/** Only a gauge, or a ratio of gauges, has single readings to choose from. */
 function checkOver(key: string, over: Over | undefined, measure: Measure, measures: Measures, say: Say): void {
   if (over === undefined || over === 'newest') return;
   if (measure.kind === 'gauge' || (measure.kind === 'ratio' && readsGauges(measure, measures))) return;
@@ -333,7 +333,7 @@ function checkCompanions(rule: WrittenRule, rules: Written, measures: Measures, 
   }
   if (insteadOf !== undefined) {
     const other = Object.hasOwn(rules, insteadOf) ? rules[insteadOf] : undefined;
-    if (other?.kind !== 'ratio') say('insteadOf', `${insteadOf} is no rule of kind ratio`);
+    if (other?.kind !== 'ratio') say('insteadOf', `${insteadOf} is not a rule of kind ratio`);
     else if (other.measure !== measure) say('insteadOf', `${insteadOf} judges another measure`);
     if ((rule.minEvents ?? 0) > (rule.last ?? 0)) say('minEvents', 'must be at most `last`');
   }
@@ -341,19 +341,18 @@ function checkCompanions(rule: WrittenRule, rules: Written, measures: Measures, 
 }
 
 // ---- the rules file while logpipe runs ----
-// In: the file, looked at every second and when somebody asks. Out: rules whenever its text has
-// changed and is right. Guarantee: a wrong file changes nothing and is logged once; a file that is being written, or is away for a
-// moment, is waited for; what it leads to through symbolic links is what counts, so that a swapped link is a change.
+// It is checked every second, and on demand. A file that is being written, or is missing for a moment, is waited for. Symbolic links
+// are followed, so that a swapped link is a change.
 
 const LOOK_MS = 1_000;
 
 interface RulesFileOptions {
   readonly rules: WatchedFile;
-  /** Read at the start only: a change of it is said. */
+  /** Measures are read only at start-up; a change of the file is logged. */
   readonly measures: WatchedFile;
 }
 
-/** A file and the text of it that holds. */
+/** A file, and its text that is in force. */
 interface WatchedFile {
   readonly file: string;
   readonly text: string;
@@ -364,12 +363,12 @@ interface RulesFileDeps {
   readonly env: Environment;
   readonly clock: Clock;
   readonly log: Log;
-  /** Takes rules that are right. @returns why they take a restart; the rules of before hold then */
+  /** Takes valid rules. @returns why they need a restart; the previous rules stay in force then */
   readonly onRules: (rules: Rules) => string | undefined;
 }
 
 export interface RulesFile {
-  /** Looks at once, and says what came of it, also when nothing has changed. */
+  /** Checks the files at once and logs the result, even when nothing has changed. */
   look(): void;
   close(): void;
 }
@@ -377,7 +376,7 @@ export interface RulesFile {
 export function watchRulesFile(options: RulesFileOptions, deps: RulesFileDeps): RulesFile {
   const { clock, log, measures, env } = deps;
   const { file } = options.rules;
-  /** The last text that was looked at, right or wrong. */
+  /** The last text that was read, valid or not. */
   let seen = options.rules.text;
   let refused = false;
   let measuresText = options.measures.text;
@@ -385,7 +384,7 @@ export function watchRulesFile(options: RulesFileOptions, deps: RulesFileDeps): 
   let away = false;
   let cancel = () => {};
 
-  /** The text when it is another one than `known`, and, unless `now`, has not been written to for a second. */
+  /** The text, when it differs from `known` and the file, unless `now`, has not changed for a second. */
   function changed(path: string, known: string, now: boolean): string | undefined {
     const { dev, ino, size, mtimeMs, ctimeMs } = statSync(path);
     const state = [dev, ino, size, mtimeMs, ctimeMs].join();
@@ -443,7 +442,7 @@ export function watchRulesFile(options: RulesFileOptions, deps: RulesFileDeps): 
         file: options.measures.file,
       });
     } catch {
-      // Nothing is read of it.
+      // The file is not needed while logpipe runs.
     }
   }
 

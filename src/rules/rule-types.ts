@@ -1,6 +1,6 @@
-// The kinds of rule. In: a rule of rules.yml as it is written. Out: the same as the evaluator uses it: every default filled in,
-// durations in ms, thresholds in the unit of their measure. Guarantee: all that is particular to a kind, except how it judges
-// (kinds.ts), stands here.
+// The kinds of rule. In: a rule of rules.yml as it is written. Out: the rule as the evaluator uses it: every default filled in,
+// durations in ms, thresholds in the unit of their measure. Guarantee: everything particular to a kind is here, except how it judges
+// (kinds.ts).
 
 import { durationMs, durationSchema } from '../core/clock.ts';
 import type { Schema } from '../core/config-loader.ts';
@@ -14,7 +14,7 @@ export interface Bound {
   readonly value: number;
 }
 
-/** Of gauges: which of the window's readings is meant. */
+/** Gauges: which of the window's readings is meant. */
 export type Over = 'newest' | 'lowest' | 'highest' | 'mean';
 
 /** The rule is judged only while this holds; otherwise it is clear. */
@@ -29,7 +29,7 @@ export interface Gate {
 interface RuleBase extends RuleInfo {
   /** Label names; one alert per label set. */
   readonly labels: readonly string[];
-  /** Label sets that may be breached at a time. */
+  /** How many label sets may be breached at a time. */
   readonly maxAlerts: number;
   /** With the placeholders of words.ts. */
   readonly message: string;
@@ -39,10 +39,10 @@ interface RuleBase extends RuleInfo {
 interface MeasuringRule extends RuleBase {
   readonly measure: string;
   readonly unit: Unit;
-  /** Which series count: conditions on labels. */
+  /** Conditions on labels: which series count. */
   readonly where: Where;
   readonly windowMs: number;
-  /** With fewer events nothing is said. */
+  /** With fewer events the rule says nothing. */
   readonly minEvents: number;
 }
 
@@ -53,20 +53,20 @@ export interface ThresholdRule extends MeasuringRule {
   /** Read instead while `measure` has no data at all. */
   readonly fallback?: string;
   readonly onlyWhile?: Gate;
-  /** Of labelled ratios: breached only when this many times as high as that of all other label sets together. */
+  /** Ratios with labels: breached only when this many times as high as the ratio of all other label sets together. */
   readonly againstOthers?: number;
 }
 
 export interface AbsenceRule extends MeasuringRule {
   readonly kind: 'absence';
   readonly bound: Bound;
-  /** A label set that nothing has arrived of for so long is over. */
+  /** A label set of which nothing has arrived for this long counts as gone. */
   readonly forgetAfterMs?: number;
 }
 
 export interface SpikeRule extends MeasuringRule {
   readonly kind: 'spike';
-  /** The recent past it is compared with, before the window. */
+  /** The recent past, before the window, that the value is compared with. */
   readonly baselineMs: number;
   /** Breached above `factor` times the usual value, `deviations` times its usual spread above it, and `floor`. */
   readonly factor: number;
@@ -85,15 +85,15 @@ export interface LowVolumeRule extends MeasuringRule {
 
 export interface FirstSeenRule extends MeasuringRule {
   readonly kind: 'first-seen';
-  /** For this long after the beginning everything is learned without a word. */
+  /** For this long after the beginning everything is learned silently. */
   readonly learningMs: number;
 }
 
 export interface TrendRule extends MeasuringRule {
   readonly kind: 'trend';
-  /** How long ago the window is that it is compared with. */
+  /** How long ago the window was that this one is compared with. */
   readonly offsetMs: number;
-  /** Breached from `factor` times the former value on, if it also rose by at least `floor`. */
+  /** Breached at `factor` times the earlier value, if it also rose by at least `floor`. */
   readonly factor: number;
   readonly floor: number;
 }
@@ -101,7 +101,7 @@ export interface TrendRule extends MeasuringRule {
 /** Says what would have fired, had it been known in time. */
 export interface LateRule extends RuleBase {
   readonly kind: 'late';
-  /** How long it says so. */
+  /** How long the summary stays up. */
   readonly windowMs: number;
 }
 
@@ -127,7 +127,7 @@ export function isUpper({ op }: Bound): boolean {
 }
 
 // ---- the shape of rules.yml as JSON Schema, and which kind of rule takes which keys ----
-// What a schema cannot say is in rule-config.ts.
+// Checks that a schema cannot express are in rule-config.ts.
 
 export const RULE_KINDS = [
   'threshold',
@@ -161,11 +161,11 @@ const COMMON = [
 const MEASURED = [...COMMON, 'measure', 'where', 'window', 'labels', 'maxAlerts'];
 const BOUNDED = [...MEASURED, ...BOUND_KEYS, 'minEvents', 'onlyWhile'];
 
-/** What the file may say of a rule of one kind, and what stands for what it leaves out. */
+/** The keys of a rule of one kind, and their defaults. */
 interface KindFacts {
-  /** Keys it may have. */
+  /** Keys the rule may have. */
   readonly permitted: readonly string[];
-  /** Keys it must have besides title, priority and kind. */
+  /** Keys it must have in addition to title, priority and kind. */
   readonly required: readonly string[];
   /** Exactly one of above, below, atLeast, atMost. */
   readonly bound: boolean;
@@ -254,11 +254,11 @@ const quantity = {
 };
 const text = (description: string, maxLength = 200) => ({ type: 'string', minLength: 1, maxLength, description });
 const id = { type: 'string', pattern: '^[a-z][a-z0-9]*(-[a-z0-9]+)*$', maxLength: 80 };
-// The conditions of measures.yml, here on labels.
+// The same conditions as in measures.yml, but on labels.
 const where = MEASURES_SCHEMA.properties.measures.additionalProperties.properties.where;
 const over = {
   enum: ['newest', 'lowest', 'highest', 'mean'],
-  description: 'Of gauges: which of the window’s readings is meant.',
+  description: 'For gauges: which of the window’s readings is meant.',
 };
 const bounds = { above: quantity, below: quantity, atLeast: quantity, atMost: quantity };
 
@@ -275,7 +275,7 @@ const rule = {
     where,
     window: duration('The time the measure is taken over.'),
     ...bounds,
-    minEvents: { type: 'integer', minimum: 1, description: 'With fewer events nothing is said.' },
+    minEvents: { type: 'integer', minimum: 1, description: 'With fewer events the rule says nothing.' },
     over,
     fallback: text('Measure that is read while the other has no data at all.', 80),
     onlyWhile: {
@@ -297,16 +297,16 @@ const rule = {
       description: 'Only label sets with this many times the ratio of all others together.',
     },
     baseline: duration('The recent past a spike stands out from.'),
-    factor: { type: 'number', exclusiveMinimum: 1, description: 'How many times the former value.' },
+    factor: { type: 'number', exclusiveMinimum: 1, description: 'How many times the usual or earlier value.' },
     deviations: { type: 'number', minimum: 0, description: 'How many times the usual spread above the usual value.' },
     floor: { ...quantity, description: 'Least value (spike) or least rise (trend) worth an alert.' },
     last: { type: 'integer', minimum: 1, maximum: 1_000, description: 'How many events are looked at, newest first.' },
     insteadOf: { ...id, description: 'The ratio rule that has too few events while this one is judged.' },
-    learning: durationOrNone('For this long after the first start everything is learned without a word.'),
+    learning: durationOrNone('For this long after the first start everything is learned silently.'),
     forgetAfter: duration(
-      'A label set that nothing has arrived of for so long is over; without it, silence has no end.',
+      'A label set of which nothing has arrived for this long counts as gone; without it, a silence lasts.',
     ),
-    offset: duration('How long ago the time is that a trend is compared with.'),
+    offset: duration('How long before the window the time is that a trend compares with.'),
     for: durationOrNone('How long the condition must hold before the alert fires.'),
     keepFiring: durationOrNone('How long the alert goes on after the condition was last true.'),
     cooldown: durationOrNone('At least this long between two messages about one incident.'),
@@ -352,10 +352,10 @@ export const RULES_SCHEMA = {
   },
 } as const satisfies Schema;
 
-// ---- one rule as it is written -> the same with every default filled in ----
-// Pure; the checks (rule-config.ts) come before.
+// ---- one written rule -> the same with every default filled in ----
+// The checks (rule-config.ts) come first.
 
-/** After the schema's checks. */
+/** A rule as it is written, after the schema's checks. */
 export interface WrittenRule extends WrittenBounds {
   readonly title: string;
   readonly priority: Priority;
@@ -517,7 +517,7 @@ function infoOf(id: string, written: WrittenRule): RuleInfo {
   };
 }
 
-/** True when the value rests on a number of events: with few of them it is chance. */
+/** True when the value is made from a number of events, so that with few of them it is chance. */
 function countsEvents(name: string, kind: RuleKind, measures: Measures): boolean {
   const measure = measures.get(name)!;
   if (kind === 'first-seen') return false;
@@ -536,9 +536,7 @@ function freeze(rule: Rule): Rule {
   return Object.freeze(rule);
 }
 
-// ---- thresholds as people write them ----
-// In: a number or a text with a unit, and the unit of the measure. Out: the number in the
-// measure's unit, or what is wrong.
+// ---- thresholds as people write them: a number, or text with a unit -> the number in the measure's unit ----
 
 export type Quantity = number | string;
 

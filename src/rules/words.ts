@@ -1,11 +1,11 @@
 // What rules say to people: the sentence and the metadata of an alert, why it fired, and numbers as people read them. In: templates of a
 // rule, checked once; facts, readings and the window of an evaluation. Out: observations, text, plain data. Guarantee: pure; an unknown
-// placeholder is found when the rules are read, not when an alert fires; only what is known is said, and of the alert's own events.
+// placeholder is found when the rules are read, not when an alert fires; only what is known is said, and only about the alert's own events.
 //
 // A message holds placeholders in braces: `{value}`, `{threshold}`, `{window}`, `{measure}`, `{title}`, `{volume}`, `{numerator}`,
 // `{denominator}`, `{baseline}`, `{basis}`, `{source}`, `{labels}`, and each label of the rule by its name.
-// Metadata is `<what>` or `<what> as <form>`: a placeholder's name, `label.<name>`, `source.<label>`, or `measure.<name>`: another
-// measure, read for the same label set. Forms: percent (of a ratio), MB (of bytes, 2^20), seconds (of ms), text.
+// Metadata is `<what>` or `<what> as <form>`. What: a placeholder's name, `label.<name>`, `source.<label>`, or `measure.<name>`, another
+// measure read for the same label set. Forms: percent (of a ratio), MB (of bytes, 2^20), seconds (of ms), text.
 import type { MeasureReference, Unit, Where } from '../measure/measure-config.ts';
 import { OTHER } from '../measure/totals.ts';
 import type { EvaluationTimes } from '../windows/progress.ts';
@@ -15,7 +15,7 @@ import type { WindowStore } from '../windows/windows.ts';
 import type { Observation, Why } from './observation.ts';
 import type { MeasuredRule } from './rule-types.ts';
 
-/** What is known of a breach. */
+/** What is known about a breach. */
 interface Facts {
   readonly title: string;
   readonly measure: string;
@@ -27,11 +27,11 @@ interface Facts {
   readonly labels: Labels;
   readonly numerator?: number;
   readonly denominator?: number;
-  /** What is usual (spike) or was (trend). */
+  /** The usual value (spike) or the earlier one (trend). */
   readonly baseline?: number;
-  /** Labels of the series that spoke, beside those of the rule. */
+  /** Labels of the series that spoke for the group. */
   readonly source?: Labels;
-  /** Newest value of another measure for the same label set. */
+  /** The newest value of another measure for the same label set. */
   readonly read: (measure: string) => number | undefined;
 }
 
@@ -54,7 +54,7 @@ type Placeholder = (typeof PLACEHOLDERS)[number];
 const FORMS = ['percent', 'MB', 'seconds', 'text'] as const;
 type Form = (typeof FORMS)[number];
 
-/** Placeholders of a message that mean nothing. */
+/** Placeholders of a message that are neither known nor a label. */
 export function unknownPlaceholders(message: string, labels: readonly string[]): string[] {
   return [...message.matchAll(/\{([^{}]*)\}/g)]
     .map(([, name]) => name!)
@@ -67,7 +67,7 @@ interface MetadataSource {
   readonly form: Form | undefined;
 }
 
-/** Undefined when the text is none. */
+/** Undefined when the text is not a valid source. */
 export function parseMetadataSource(text: string): MetadataSource | undefined {
   const [, what = '', written] = /^(\S+)(?: as (\S+))?$/.exec(text) ?? [];
   if (written !== undefined && !(FORMS as readonly string[]).includes(written)) return undefined;
@@ -85,7 +85,7 @@ function renderMessage(template: string, facts: Facts): string {
   );
 }
 
-/** What is not known is left out. */
+/** Unknown values are left out. */
 function renderMetadata(sources: Readonly<Record<string, string>>, facts: Facts): Readonly<Record<string, unknown>> {
   const result: Record<string, unknown> = {};
   for (const [name, text] of Object.entries(sources)) {
@@ -192,29 +192,29 @@ export interface JudgeContext {
   readonly times: EvaluationTimes;
 }
 
-/** A judged label set before it is put into words: words are made only for what is said. */
+/** A judged label set, not yet in words: only what is reported needs them. */
 export interface Verdict {
   readonly labels: Labels;
   readonly state: Observation['state'];
-  /** When clear: the value that is. */
+  /** When clear: the present value. */
   readonly value?: number | undefined;
-  /** Of a breach: what it rests on. */
+  /** When breached: what the breach rests on. */
   readonly breach?: Omit<Breach, 'rule'> & {
     readonly baseline?: number;
-    /** Stands behind the message. */
+    /** Added to the message. */
     readonly remark?: string;
   };
 }
 
-/** Readings that do not come from the log are judged by the wall clock, everything else by how far the log was read. */
+/** Readings that do not come from the log are judged by the wall clock, everything else by how far the log has been read. */
 export function timesFor(rule: MeasuredRule, { store, times }: JudgeContext): EvaluationTimes {
   const { wallMs } = times;
   return isInternal(store, rule.measure) ? { wallMs, evalMs: wallMs, completeMs: wallMs } : times;
 }
 
 /**
- * Verdicts in words, at most `maxAlerts` breaches: those with the most events first. Of the others nothing is said that would
- * begin or end an alert.
+ * Puts verdicts into words. At most `maxAlerts` breaches are reported, those with the most events first; the others neither begin
+ * nor end an alert.
  */
 export function toObservations(rule: MeasuredRule, verdicts: readonly Verdict[], store: WindowStore): Observation[] {
   const breached = verdicts.filter(({ state }) => state === 'breached');
@@ -273,7 +273,7 @@ export function byKey(readings: readonly Reading[]): Map<string, Reading> {
 
 // ---- why an alert fired: measure, value, threshold, volume, the commonest error templates, examples, the release that stands out ----
 
-/** Measures and labels the explanation is taken from; what a configuration does not have is not said. */
+/** Measures and labels that the explanation is taken from; what a configuration does not have is left out. */
 const TEMPLATES = { measure: 'error.templates', label: 'error.template' } as const;
 const ERRORS = { measure: 'log.errors', label: 'version' } as const;
 const EVENTS = { measure: 'log.events', label: 'version' } as const;
@@ -286,7 +286,7 @@ const RELEASE_FACTOR = 2;
 
 interface Breach {
   readonly rule: MeasuredRule;
-  /** Measure that was read: the rule's, or its fallback. */
+  /** The measure that was read: the rule's, or its fallback. */
   readonly measure: string;
   readonly reading: Reading;
   readonly value: number;
@@ -315,7 +315,7 @@ function explain(store: WindowStore, breach: Breach): Why {
   };
 }
 
-/** Of an alert about errors: those in its measure, and in its label set. Of any other there is nothing to say. */
+/** For an alert about errors, the templates of its own measure and label set; for any other alert, none. */
 function topTemplates(store: WindowStore, query: Query, breach: Breach): Why['topTemplates'] {
   const table = store.table(TEMPLATES.measure);
   const own = eventsOf(store, breach);
@@ -334,7 +334,7 @@ function sorted(where: Where): [string, unknown][] {
   return Object.entries(where).sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
-/** What is counted for the alert: a measure, and the part of it that made the value bad. */
+/** The events of the alert: a measure, and the part of it that made the value bad. */
 function eventsOf(store: WindowStore, { rule, measure, reading }: Breach): MeasureReference | undefined {
   const definition = store.measures.get(measure);
   if (definition === undefined) return undefined;
@@ -354,7 +354,7 @@ function counts(store: WindowStore, { measure, label }: { measure: string; label
   return readMeasure(store, measure, { ...query, by: [label] }).filter(({ volume }) => volume > 0);
 }
 
-/** Of the events that made the value bad, where they were kept. */
+/** Ids of events that made the value bad, where they were kept. */
 function examplesOf(store: WindowStore, breach: Breach): string[] {
   const own = eventsOf(store, breach);
   const table = own === undefined ? undefined : store.table(own.of);
@@ -363,7 +363,7 @@ function examplesOf(store: WindowStore, breach: Breach): string[] {
   return table.examples.list(breach.fromMs, breach.toMs, indexes, MAX_EXAMPLES);
 }
 
-/** The version most errors are of, if its share of errors is far above that of the others. */
+/** The version with most of the errors, if its error share is far above that of the others. */
 function standsOut(store: WindowStore, query: Query): string | undefined {
   const errors = counts(store, ERRORS, query);
   const events = new Map(counts(store, EVENTS, query).map(({ key, volume }) => [key, volume] as const));
@@ -383,7 +383,7 @@ function sum(numbers: Iterable<number>): number {
   return result;
 }
 
-/** True when nothing of the measure comes from the log. */
+/** True when none of the measure comes from the log. */
 export function isInternal(store: WindowStore, measure: string): boolean {
   const definition = store.measures.get(measure);
   if (definition === undefined) return false;
@@ -409,7 +409,7 @@ export function formatValue(value: number, unit: Unit): string {
   }
 }
 
-/** A threshold: as it was written, without decimals that say nothing. */
+/** A threshold, without needless decimals. */
 export function formatThreshold(value: number, unit: Unit): string {
   return unit === 'ratio' || unit === 'percent'
     ? `${short(unit === 'ratio' ? value * 100 : value)} %`

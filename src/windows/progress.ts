@@ -1,29 +1,29 @@
-// How far the log was read, over all partitions: the time up to which a window can be judged. In: progress records with the broker's
-// time of each. Out: evaluation time, end of the last complete bucket, lag, stalled partitions.
-// Guarantee: evaluation time never goes back; no host's clock moves it; a partition that stalls holds it back for 30 s, then no more.
+// How far the log was read, over all partitions, and so up to when a window can be judged. In: progress records, each with the
+// broker's time. Out: evaluation time, end of the last complete bucket, lag, stalled partitions.
+// Guarantee: evaluation time never goes back; no host's clock moves it; a stalled partition holds it back for at most 30 s.
 import { isOver, SET_BACK_MS, STEP_MS } from '../core/clock.ts';
 import { BUCKET_MS, type PartitionProgress } from '../measure/totals.ts';
 
-/** A partition that is further behind the furthest one is stalled: evaluation waits no more. */
+/** A partition that is further than this behind the furthest one is stalled: evaluation no longer waits for it. */
 export const STALLED_MS = 30_000;
-/** Behind the wall clock by more than this, what the log says is history. */
+/** When evaluation is further than this behind the wall clock, what the log says is history. */
 const BEHIND_MS = 120_000;
-/** Once behind, it is history until it is closer than this: a lag is read up fast, and what is left of it may be over. */
+/** Once behind, it stays history until the lag is below this: a lag is caught up quickly, and what shows in its rest may be over. */
 const HEAD_MS = 40_000;
-/** Or until it has been within BEHIND_MS for so long: the brokers' clock and this one may differ. */
+/** Or until the lag has been below BEHIND_MS for this long: the brokers' clock and this one may differ. */
 const HEAD_WAIT_MS = 60_000;
 /** A bucket is complete this long after its end: totals are published every 500 ms, and producers send in batches. */
 export const COMPLETE_MS = 5_000;
 
-/** How long the quickest writing of a counter is remembered: what takes longer than that was said earlier. */
+/** How long a counter's quickest write is remembered; other records are late by the time they took longer. */
 const QUICKEST_MS = 60_000;
 const MAX_WRITERS = 64;
 
 interface PartitionStatus {
   readonly partition: string;
-  /** Behind the furthest partition; of a partition that never said anything: since the first one did. */
+  /** Behind the furthest partition; for one that never reported, since the first one did. */
   readonly behindMs: number;
-  /** So far behind that evaluation does not wait for it. */
+  /** Evaluation does not wait for it. */
   readonly stalled: boolean;
 }
 
@@ -35,7 +35,7 @@ export interface EvaluationTimes {
   readonly completeMs: number;
   /** The (injected) wall clock. */
   readonly wallMs: number;
-  /** A lag is being read up. Absent: see BEHIND_MS. */
+  /** A lag is being caught up. When absent, BEHIND_MS decides. */
   readonly catchingUp?: true;
 }
 
@@ -55,38 +55,40 @@ export interface ProgressStatus {
 export interface Progress {
   /** @param recordMs the broker's time of the progress record */
   apply(progress: PartitionProgress, recordMs: number): void;
-  /** The partition has ended (a rotated file was read to its end); it holds nothing back any more. */
+  /** The partition has ended (a rotated file was read to its end) and no longer holds anything back. */
   forget(partition: string): void;
   status(wallMs: number): ProgressStatus;
 }
 
 const NUMBER = /^\d+$/;
 
+/** What is known of one counter's clock: by how much, at least, the brokers' clock is ahead of it. */
 interface Writer {
+  /** Begin of the present stretch of QUICKEST_MS, in which `least` was the minimum; `before` is that of the stretch before. */
   startedMs: number;
   least: number;
   before: number;
-  /** Of the newest publication, the first record of it: what is sent again comes later. */
+  /** Times of the first record of the newest publication: what is sent again comes later. */
   saidMs: number;
   recordMs: number;
 }
 
-/** @param onSkipped hears of time that never was: the brokers' clock was set forward, from the one moment to the other */
+/** @param onSkipped hears of time that never passed: the brokers' clock was set forward, from `fromMs` to `toMs` */
 export function createProgress(onSkipped: (fromMs: number, toMs: number) => void = () => {}): Progress {
   const partitions = new Map<string, number>();
   let expected = 0;
   let firstRecordMs: number | undefined;
   let evalMs: number | undefined;
   let behind = false;
-  /** Since when it has been within BEHIND_MS again. */
+  /** Since when the lag has been below BEHIND_MS again. */
   let nearSinceMs: number | undefined;
 
-  /** Of each counter the least that the brokers' clock was ahead of its own, in this stretch of time and the one before. */
   const writers = new Map<string, Writer>();
 
   /**
-   * What a counter said before was written before it says this, and what it has read had arrived: by no less is the brokers' clock
-   * ahead of its own. More than was known means that it was set forward. Of arrivals only a lot counts: other brokers take them.
+   * When a counter reports, its last report has been written and what it has read has arrived. So the brokers' clock is ahead of
+   * the counter's by at least the difference to those two times; if that is more than was known, it was set forward. Arrivals
+   * count only when the difference is large, because other brokers date them.
    */
   function noteSetForward(known: Writer, now: { saidMs: number; recordMs: number; arrivalMs: number }): void {
     const least = Math.min(known.least, known.before);
@@ -97,12 +99,12 @@ export function createProgress(onSkipped: (fromMs: number, toMs: number) => void
     known.least = Math.max(known.least, least + byMs);
     known.before = Math.max(known.before, least + byMs);
     if (byMs <= STEP_MS) return;
-    // The record before is the first of the new time, or the last of the former one.
+    // The previous record is the first of the new time, or the last of the old one.
     const fromMs = byMs === byWritten ? known.recordMs - byMs : known.recordMs;
     onSkipped(fromMs, fromMs + byMs);
   }
 
-  /** How much later than others of the same counter the record was written, after it was said. */
+  /** How much longer than the counter's quickest record this one took from observation to writing. */
   function lateBy({ writer, saidMs, arrivalMs }: PartitionProgress, recordMs: number): number {
     if (writer === undefined || saidMs === undefined) return 0;
     const ahead = recordMs - saidMs;
@@ -126,7 +128,7 @@ export function createProgress(onSkipped: (fromMs: number, toMs: number) => void
     return ahead - Math.min(known.least, known.before);
   }
 
-  /** Partitions of Kafka are numbered; those beyond the topic's partitions belong to a topic that is gone. */
+  /** Kafka's partitions are numbered; one beyond the topic's number of partitions belongs to a topic that is gone. */
   const counts = (partition: string) => !NUMBER.test(partition) || Number(partition) < expected;
   const numbered = () => [...partitions.keys()].some((partition) => NUMBER.test(partition));
 
@@ -165,9 +167,9 @@ export function createProgress(onSkipped: (fromMs: number, toMs: number) => void
           if (other !== partition && other.startsWith(`${identity}#`)) partitions.delete(other);
       }
       const lateMs = lateBy(progress, recordMs);
-      // When it was true, which is earlier than when it stood in the log.
+      // When it was true, which is before it was written to the log.
       const trueMs = recordMs - lateMs - (progress.ageMs ?? 0);
-      // An arrival that lies ahead by more is of a time that the brokers' clock has left.
+      // An arrival far ahead belongs to the time before the brokers' clock was set back.
       const ofFormerTime = isOver(arrivalMs, recordMs);
       const readMs = caughtUp ? (ofFormerTime ? trueMs : Math.max(arrivalMs, trueMs)) : arrivalMs;
       partitions.set(partition, Math.max(partitions.get(partition) ?? 0, readMs));
@@ -178,7 +180,7 @@ export function createProgress(onSkipped: (fromMs: number, toMs: number) => void
       const furthest = Math.max(0, ...known);
       if (furthest === 0 && evalMs === undefined) return { times: undefined, lagMs: undefined, partitions: [] };
       const missing = known.length === 0 || (numbered() && known.length < expected);
-      // Of a partition that never said anything it is only known how long it has been silent.
+      // Of a partition that never reported, all that is known is how long it has been silent.
       const waited = known.filter((at) => furthest - at <= STALLED_MS);
       if (missing && furthest - (firstRecordMs ?? furthest) <= STALLED_MS) waited.push(furthest - STALLED_MS);
       evalMs = Math.max(evalMs ?? 0, waited.length === 0 ? 0 : Math.min(...waited));

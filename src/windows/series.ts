@@ -1,6 +1,6 @@
-// Label sets of one measure <-> small numbers, and which of them a rule means. In: label keys as the counter writes them.
-// Guarantee: at most `maxSeries` of them at a time; the rest is the one series OTHER. A number is given to another label set
-// only after its own was silent for longer than anything is remembered.
+// The series of one measure: label sets as small numbers, which of them a rule means, and their sums per hour. In: label keys as the
+// counter writes them, and their values. Guarantee: at most `maxSeries` of them at a time; the rest is the one series OTHER. A number
+// is given to another label set only after its own was silent for longer than anything is remembered.
 import type { Condition, Where } from '../measure/measure-config.ts';
 import { LABEL_SEPARATOR, OTHER } from '../measure/totals.ts';
 
@@ -30,14 +30,14 @@ export interface SeriesIndex {
   readonly capacity: number;
   /**
    * Series whose labels fulfil `where`, grouped by the labels `by`. Without `by` there is exactly one group. With `by`, series
-   * that lack a value or are OTHER belong to nobody and are left out.
+   * that lack one of the labels, or are OTHER, are left out.
    */
   select(where: Where, by: readonly string[]): readonly SeriesGroup[];
-  /** Lets go of series that nothing arrived for since `beforeMs`; `freed` clears what belongs to their numbers. */
+  /** Drops the series for which nothing has arrived since `beforeMs`; `freed` clears what belongs to their numbers. */
   sweep(beforeMs: number, freed: (index: number) => void): void;
 }
 
-/** Rules ask for a fixed set of selections; somebody else's questions must not pile up. */
+/** Rules ask for a fixed set of selections; those of other callers must not pile up. */
 const MAX_SELECTIONS = 500;
 
 export function createSeriesIndex(by: readonly string[], maxSeries: number): SeriesIndex {
@@ -87,7 +87,7 @@ export function createSeriesIndex(by: readonly string[], maxSeries: number): Ser
   return {
     indexOf(key, arrivalMs) {
       let index = numbers.get(key);
-      // OTHER has a place of its own, so that it can always be given.
+      // OTHER has a place of its own, so that there is always room for it.
       const places = numbers.has(otherKey) ? maxSeries + 1 : maxSeries;
       if (index === undefined && numbers.size >= places && key !== otherKey) {
         return this.indexOf(otherKey, arrivalMs);
@@ -163,31 +163,30 @@ function valueTest(condition: Condition): (value: string) => boolean {
   };
 }
 
-// ---- sums per hour ----
-// For comparisons over days and for statistics after a restart. In: series values of chosen measures. Out: one
-// small record per hour for somebody to keep, and back in again. Guarantee: an hour is a pure function of the log: it holds
-// what happened in it and arrived at most ARRIVES_WITHIN_MS after its end, so that writing it twice writes the same.
+// ---- sums per hour, for comparisons over days and for statistics after a restart ----
+// The caller keeps one small record per hour and hands it back after a restart. An hour is a pure function of the log: what
+// happened in it and arrived at most ARRIVES_WITHIN_MS after its end. Writing it twice therefore writes the same.
 
 export const HOUR_MS = 3_600_000;
-/** What arrives later than this after the end of an hour is not part of it. */
+/** What arrives later than this after the end of an hour is not part of its sums. */
 export const ARRIVES_WITHIN_MS = 600_000;
 /** How far back trends reach. */
 export const MAX_REACH_MS = 8 * 24 * HOUR_MS;
 /** Eight days and a bit: this hour against the same hour of last week. */
 const KEPT_HOURS = 8 * 24 + 6;
-/** Events may lie a few seconds ahead of their arrival; progress is known to the bucket. */
+/** Events may be a few seconds ahead of their arrival, and progress is only known to the bucket. */
 const GRACE_MS = 15_000;
 
-/** A measure to be summed per hour, and the labels by which it is told apart; values of other labels become OTHER. */
+/** A measure to be summed per hour, by these labels; values of its other labels become OTHER. */
 export interface RollupDefinition {
   readonly measure: string;
   readonly labels: readonly string[];
 }
 
-/** Count and, of a distribution, sum. */
+/** The count and, for a distribution, the sum. */
 type HourSum = readonly [n: number, sum: number];
 
-/** What is kept of one hour, as `rollup/<hourMs>`: measure -> label key -> sums. Hours without events are kept too. */
+/** One hour as it is kept, under `rollup/<hourMs>`: measure -> label key -> sums. Hours without events are kept too. */
 export interface HourRecord {
   readonly hourMs: number;
   readonly measures: Readonly<Record<string, Readonly<Record<string, HourSum>>>>;
@@ -196,12 +195,12 @@ export interface HourRecord {
 export interface Hourly {
   readonly tracked: ReadonlyMap<string, RollupDefinition>;
   add(measure: string, key: string, eventMs: number, arrivalMs: number, n: number, sum: number): void;
-  /** True when the sums of this hour were read back, so that what arrived within ARRIVES_WITHIN_MS of it is counted in already. */
+  /** True when the sums of this hour were read back: what arrived within ARRIVES_WITHIN_MS of it is already counted. */
   imported(eventMs: number): boolean;
   put(record: HourRecord): void;
-  /** Finished hours whose log was seen from its beginning (`sinceMs`) and that were not handed out before. */
+  /** Finished hours that were seen from their beginning (they start at `sinceMs` or later) and were not handed out before. */
   take(sinceMs: number, evalMs: number): HourRecord[];
-  /** Sums by label key; undefined when nothing is known of the hour. */
+  /** Sums by label key; undefined when nothing is known about the hour. */
   hour(measure: string, hourMs: number): ReadonlyMap<string, HourSum> | undefined;
   /** Start of the hour after the last one that is finished at `evalMs`. */
   finishedEndMs(evalMs: number): number;
@@ -270,7 +269,7 @@ export function createHourly(definitions: readonly RollupDefinition[]): Hourly {
       }
       return result;
     },
-    // An hour nobody has spoken of is unknown; one that was taken or read back without this measure had no events of it.
+    // An hour that was never seen is unknown; one that was taken or read back without this measure had no events of it.
     hour(measure, hourMs) {
       const hour = hours.get(hourMs);
       if (hour === undefined || !tracked.has(measure)) return undefined;
@@ -286,7 +285,7 @@ function startOf(ms: number): number {
   return Math.floor(ms / HOUR_MS) * HOUR_MS;
 }
 
-/** The label key with all labels that are not told apart replaced by OTHER. */
+/** The label key with every label that is not in `labels` replaced by OTHER. */
 export function collapsedKey(values: readonly string[], by: readonly string[], labels: readonly string[]): string {
   return by.map((name, i) => (labels.includes(name) ? (values[i] ?? '') : OTHER)).join(LABEL_SEPARATOR);
 }

@@ -1,7 +1,7 @@
 // What is held of one collected measure: its series and, by its kind, counts, sums, histograms or readings over time, and the
-// totals since this process began. In: series values of an event bucket, added or taken away again. Out: sums, histograms, readings and
-// examples of a window. Guarantee: bounded by slots × series; sums and merged histograms are exact; a slot that fell out of its ring is
-// forgotten as a whole; nothing late is ever part of the live layer.
+// totals since this process began. In: series values of an event bucket, added or subtracted again. Out: sums, histograms, readings
+// and examples of a window. Guarantee: memory is bounded by slots × series; sums and merged histograms are exact; a slot that falls out
+// of its ring is forgotten as a whole; nothing late is ever part of the live layer.
 import type { CollectedMeasure, CounterMeasure, DistributionMeasure, GaugeMeasure } from '../measure/measure-config.ts';
 import {
   BUCKET_MS,
@@ -22,19 +22,19 @@ export interface Place {
   readonly late: boolean;
 }
 
-/** A distribution with its bins read once. */
+/** A distribution whose bins are parsed. */
 export interface HeldDistribution {
   readonly n: number;
   readonly sum: number;
   readonly bins: PackedBins;
 }
 
-/** A series value as it is added and taken away. */
+/** A series value as it is added and subtracted. */
 export type HeldValue = CounterValue | HeldDistribution | GaugeValue;
 
 interface TableBase {
   readonly series: SeriesIndex;
-  /** `sign` -1 takes away what was added before. */
+  /** @param sign -1 subtracts what was added before */
   add(place: Place, value: HeldValue, sign: 1 | -1): void;
   /** Clears what belongs to a series number. */
   free(index: number): void;
@@ -106,7 +106,7 @@ function createCounterTable(measure: CounterMeasure, options: TableOptions): Cou
       totals[index] = (totals[index] ?? 0) + sign * n;
       if (eventMs === OLDER_MS) return;
       layers.add(eventMs, late, index, 0, sign * n);
-      // Examples that a corrected bucket took back are still events of this series.
+      // Examples stay when a bucket is corrected: they are still events of this series.
       if (sign === 1 && ex !== undefined && !late) examples.add(eventMs, index, ex);
     },
     free(index) {
@@ -154,7 +154,7 @@ function createGaugeTable(measure: GaugeMeasure, options: TableOptions): GaugeTa
     history,
     newest,
     add({ index, eventMs, late }, value, sign) {
-      // A reading is replaced by a newer one, never taken back.
+      // A reading is replaced by a newer one, never subtracted.
       if (sign === -1) return;
       const { v, at } = value as GaugeValue;
       const known = newest[index];
@@ -170,23 +170,23 @@ function createGaugeTable(measure: GaugeMeasure, options: TableOptions): GaugeTa
   };
 }
 
-// ---- layers: 10 s slots for a bit more than an hour, 5 min slots for a day ----
-// Each of them twice: for what arrived in time, and for what arrived late.
+// ---- layers: 10 s slots for a little more than an hour, 5 min slots for a day ----
+// Each of them exists twice: for what arrived in time, and for what arrived late.
 
 /** The longest window of a rule that reads 10 s slots. */
 export const FINE_MS = 65 * 60_000;
 const COARSE_SLOT_MS = 300_000;
-/** How far back sums reach at all. */
+/** How far back sums reach. */
 export const COARSE_MS = 24 * 3_600_000 + COARSE_SLOT_MS;
 
-/** `late`: what arrived more than LATE_MS after it happened. Rules page on `live` alone; statistics count `all`. */
+/** `late`: what arrived more than LATE_MS after it happened. Only `live` makes rules page; statistics count `all`. */
 export type Layer = 'live' | 'late' | 'all';
 
 interface Layers {
   add(eventMs: number, late: boolean, index: number, field: number, delta: number): void;
   /**
-   * Of the slots that start in [fromMs, toMs), `width` numbers per series. A window that begins before the 10 s slots reach is
-   * read from 5 min slots: those whose start lies in it.
+   * Sums of the slots that start in [fromMs, toMs), `width` numbers per series. A window that begins before the oldest 10 s slot
+   * is read from the 5 min slots that start in it.
    */
   sum(fromMs: number, toMs: number, layer: Layer): Float64Array;
   /** One 10 s slot of the live layer. */
@@ -200,7 +200,7 @@ function createLayers(width: number): Layers {
   const late = { fine: createRing(fine), coarse: createRing(coarse) };
 
   function sumOf(layer: { fine: Ring; coarse: Ring }, fromMs: number, toMs: number): Float64Array {
-    // The live ring decides for both: it is always the further one.
+    // The live ring decides for both, because it is always the further one.
     const reach = live.fine.oldestMs() ?? 0;
     const short = toMs - fromMs <= FINE_MS && fromMs >= reach;
     return short ? layer.fine.sum(fromMs, toMs) : layer.coarse.sum(fromMs, toMs);
@@ -226,12 +226,12 @@ function createLayers(width: number): Layers {
 }
 
 // ---- a ring of typed rows: numbers per time slot and series ----
-// Rows lie slot by slot, not series by series: a window over a thousand series is a few dozen straight passes, and the sums
-// of one window are kept until something changes, so that rules over the same window share them.
+// There is one row per slot, not per series: a window over a thousand series takes a few dozen straight passes, and its sums are
+// kept until something changes, so that rules over the same window share them.
 
 interface Ring {
   readonly slotMs: number;
-  /** False when the slot is older than the ring reaches; nothing was added then. */
+  /** False, and nothing is added, when the slot is older than the ring reaches. */
   add(slotStartMs: number, index: number, field: number, delta: number): boolean;
   /** Replaces instead of adding; otherwise as `add`. */
   set(slotStartMs: number, index: number, field: number, value: number): boolean;
@@ -239,7 +239,7 @@ interface Ring {
   sum(fromMs: number, toMs: number): Float64Array;
   /** The numbers of one slot, undefined when it has none. Shared: read only. */
   row(slotStartMs: number): Float64Array | undefined;
-  /** Start of the oldest slot the ring can hold beside its newest; undefined while it is empty. */
+  /** Start of the oldest slot that fits into the ring together with its newest; undefined while it is empty. */
   oldestMs(): number | undefined;
 }
 
@@ -330,8 +330,8 @@ function rowLength(position: number, atLeast: number): number {
 }
 
 // ---- a ring of histograms: bin counts per time slot and series ----
-// Dense arrays between the lowest and the highest bin: bins of durations lie close together, and adding arrays is much
-// cheaper than walking maps. Zero and negative values lie far from the rest, so they have a map of their own.
+// They are dense arrays from the lowest to the highest bin: bins of durations are close together, and adding arrays is much
+// cheaper than walking maps. Zero and negative values are far from the rest, so they have a map of their own.
 
 interface DenseBins {
   /** Counts of the bins from `base` on; `base` is positive. */
@@ -341,11 +341,11 @@ interface DenseBins {
   low: Map<number, number> | undefined;
 }
 
-/** Bins as they are written, read once: they are added and taken away several times. */
+/** Written bins, parsed once: they are added and subtracted several times. */
 interface PackedBins {
   readonly bins: readonly number[];
   readonly counts: readonly number[];
-  /** Of the positive bins; 0 without any. */
+  /** Lowest and highest positive bin; 0 without any. */
   readonly lowest: number;
   readonly highest: number;
 }
@@ -354,8 +354,8 @@ interface BinRing {
   /** Adds `sign` times the counts. */
   add(slotStartMs: number, index: number, bins: PackedBins, sign: 1 | -1): void;
   /**
-   * All bins of the series in the slots that start in [fromMs, toMs). Shared: read only. The same list of series again (the
-   * same object) is cheaper: what each slot holds of it is remembered.
+   * All bins of the series in the slots that start in [fromMs, toMs). Shared: read only. Asking again with the same list (the
+   * same object) is cheaper: what each slot holds of its series is remembered.
    */
   merge(fromMs: number, toMs: number, indexes: readonly number[]): DenseBins;
 }
@@ -425,7 +425,7 @@ function addAll(into: DenseBins, other: DenseBins): void {
   if (other.low !== undefined) for (const [bin, count] of other.low) addLow(into, bin, count);
 }
 
-/** @param q between 0 and 1 @returns undefined when nothing was counted; the same value as measure/totals.ts gives */
+/** @param q between 0 and 1 @returns the same value as `quantile` of measure/totals.ts; undefined when nothing was counted */
 export function binQuantile(bins: DenseBins, q: number): number | undefined {
   const low = [...(bins.low ?? [])].sort(([a], [b]) => a - b);
   let count = 0;
@@ -464,7 +464,7 @@ function createBinRing(options: { readonly slotMs: number; readonly slots: numbe
   const { slotMs, slots } = options;
   const cells: Map<number, DenseBins>[] = Array.from({ length: slots }, () => new Map());
   const numbers = new Float64Array(slots).fill(-1);
-  /** Of each place in the ring: when it was changed last, counted in changes. */
+  /** For each place in the ring, the number of its last change. */
   const versions = new Float64Array(slots);
   const merged = new WeakMap<readonly number[], Merged>();
   let changes = 0;
@@ -536,8 +536,8 @@ function createBinRing(options: { readonly slotMs: number; readonly slots: numbe
   };
 }
 
-// ---- examples: the event ids by which people find what was counted ----
-// A few of each series in a bucket, bounded over all series of a bucket.
+// ---- examples: event ids by which people find what was counted ----
+// A few per series and bucket, and bounded per bucket.
 
 const MAX_PER_SERIES = 10;
 const MAX_PER_SLOT = 200;

@@ -1,6 +1,6 @@
-// The value of any measure over a window. In: a measure's name and a window, labels to filter and to group by. Out: one reading per
-// group, with what it was made from; and the totals since this process began. Guarantee: no data is `undefined`, never 0; a count is 0 only
-// where the measure itself is known to be counted. Nothing is changed by reading.
+// The value of any measure over a window. In: a measure's name, a window, and labels to filter and group by. Out: one reading per
+// group, with what it was made from; and the totals since this process began. Guarantee: no data is `undefined`, never 0; a count is 0
+// only if the measure is known to be counted. Reading changes nothing.
 import type { Measure, MeasureReference, Where } from '../measure/measure-config.ts';
 import { BUCKET_MS, type GaugeValue } from '../measure/totals.ts';
 import type { Labels, SeriesGroup } from './series.ts';
@@ -19,15 +19,15 @@ export interface Query {
   /** The window, aligned to 10 s: event buckets that start in [fromMs, toMs). */
   readonly fromMs: number;
   readonly toMs: number;
-  /** What ages are measured against: evaluation time, or the wall clock for readings that do not come from the log. */
+  /** The time from which ages are measured: evaluation time, or the wall clock for readings that do not come from the log. */
   readonly nowMs: number;
   readonly where?: Where;
   readonly by?: readonly string[];
   /** Default `live`. */
   readonly layer?: Layer;
-  /** Of gauges with several series in a group: which one speaks for it. Default `highest`. */
+  /** Gauges with several series in a group: which one speaks for the group. Default `highest`. */
   readonly pick?: 'highest' | 'lowest';
-  /** Of gauges: the newest value, or the lowest or highest of the window. Default `newest`. */
+  /** Gauges: the newest value, or the lowest, highest or mean of the window. Default `newest`. */
   readonly over?: 'newest' | 'lowest' | 'highest' | 'mean';
 }
 
@@ -36,23 +36,23 @@ export interface Reading {
   readonly key: string;
   readonly labels: Labels;
   readonly value: number | undefined;
-  /** Events (or readings) it was made from; of a ratio those of the denominator. */
+  /** Events (or readings) it was made from; for a ratio, those of the denominator. */
   readonly volume: number;
   readonly numerator?: number;
   readonly denominator?: number;
-  /** Of gauges: labels of the series that spoke for the group. */
+  /** Gauges: the labels of the series that spoke for the group. */
   readonly source?: Labels;
-  /** Everything of the group has fallen silent while others of the measure have not. */
+  /** The whole group has fallen silent while others of the measure have not. */
   readonly gone?: boolean;
 }
 
-/** Event buckets of a window of `windowMs` that ends with the bucket `evalMs` lies in. */
+/** The event buckets of a window of `windowMs` that ends with the bucket of `evalMs`. */
 export function windowTo(evalMs: number, windowMs: number): { fromMs: number; toMs: number } {
   const toMs = Math.floor(evalMs / BUCKET_MS) * BUCKET_MS + BUCKET_MS;
   return { fromMs: toMs - windowMs, toMs };
 }
 
-/** @returns exactly one reading without `by`; else one per group there is anything of, in order of appearance */
+/** @returns exactly one reading without `by`; else one per known group, in order of appearance */
 export function readMeasure(store: WindowStore, name: string, query: Query): Reading[] {
   const measure = store.measures.get(name);
   if (measure === undefined) return [];
@@ -82,7 +82,7 @@ export function readMeasure(store: WindowStore, name: string, query: Query): Rea
   }
 }
 
-/** The collected measures a measure is made from. */
+/** The collected measures that a measure is made from. */
 export function sourcesOf(measure: Measure): readonly string[] {
   switch (measure.kind) {
     case 'counter':
@@ -189,13 +189,13 @@ function withGauge(
   return table?.kind === 'gauge' ? read(table, groupsOf(table, reference, query), query) : [];
 }
 
-// ---- gauges: newest, over a window, by one another, added up, and growth ----
-// A reading older than the measure's `staleAfter` is no data; readings after the window's end are not looked at.
+// ---- gauges: newest, over a window, ratio, sum, and growth ----
+// A reading older than the measure's `staleAfter` is no data; readings after the window's end are ignored.
 
-/** Intervals between two readings beyond which nobody knows what was in between. */
+/** Two readings that are more intervals apart than this say nothing about the time between them. */
 const MAX_GAP = 3;
 
-/** One series as it speaks for its group. */
+/** One series that may speak for its group. */
 interface Candidate {
   readonly index: number;
   readonly value: number;
@@ -210,7 +210,7 @@ function readGauge(table: GaugeTable, groups: readonly SeriesGroup[], query: Que
   });
 }
 
-/** Newest by newest, per label set: both measures have the same labels. */
+/** The newest value divided by the newest value, per label set: both measures have the same labels. */
 function readGaugeRatio(table: GaugeTable, groups: readonly SeriesGroup[], below: GaugeTable, query: Query): Reading[] {
   return spoken(table, groups, query, (index) => {
     const other = below.series.find(table.series.keyOf(index));
@@ -225,7 +225,7 @@ function readGaugeRatio(table: GaugeTable, groups: readonly SeriesGroup[], below
   });
 }
 
-/** One reading per group: the candidate that `pick` asks for speaks for it. */
+/** One reading per group, which is that of the candidate that `pick` asks for. */
 function spoken(
   table: GaugeTable,
   groups: readonly SeriesGroup[],
@@ -252,7 +252,7 @@ function spoken(
   return markGone(readings, heard, query);
 }
 
-/** While nobody is heard the application may be silent; once others are heard, who is not has gone. */
+/** While no group reports, the application may be silent; once others report, a group that does not is gone. */
 function markGone(readings: Reading[], heard: boolean, { by = [] }: Query): Reading[] {
   if (!heard || by.length === 0) return readings;
   return readings.map((reading) => (reading.value === undefined ? { ...reading, gone: true } : reading));
@@ -290,10 +290,10 @@ function readIncrease(table: GaugeTable, groups: readonly SeriesGroup[], query: 
   return markGone(readings, heard, query);
 }
 
-/** Per ms over the window; undefined when the readings do not cover it. */
+/** Growth per ms over the window; undefined when the readings do not cover it. */
 function growth(table: GaugeTable, index: number, query: Query): number | undefined {
   if (readingAt(table, index, query) === undefined) return undefined;
-  // The newest reading before the window is where the growth within it begins.
+  // Growth within the window begins at the newest reading before it.
   const readings = readingsOf(table, index, query.fromMs - table.measure.staleAfterMs, query.toMs);
   if (!covers(readings, query)) return undefined;
   const first = Math.max(
@@ -303,21 +303,21 @@ function growth(table: GaugeTable, index: number, query: Query): number | undefi
   let grown = 0;
   for (let i = first + 1; i < readings.length; i++) {
     const step = readings[i]!.v - readings[i - 1]!.v;
-    // A smaller value: the process began anew, and all it counts happened since.
+    // A smaller value means that the process restarted: all it has counted happened since.
     grown += step >= 0 ? step : readings[i]!.v;
   }
   const elapsed = (readings.at(-1)?.at ?? 0) - (readings[first]?.at ?? 0);
   return elapsed > 0 ? grown / elapsed : undefined;
 }
 
-/** What the series says: its newest value, or the lowest, highest or mean of the window. */
+/** The series' newest value, or the lowest, highest or mean of the window. */
 function overWindow(table: GaugeTable, index: number, query: Query): number | undefined {
   const newest = readingAt(table, index, query);
   if (newest === undefined) return undefined;
   return readingsOver(newest.v, query, table, (fromMs) => readingsOf(table, index, fromMs, query.toMs));
 }
 
-/** Pairs of the same 10 s. */
+/** Ratios of readings from the same 10 s. */
 function ratiosOf(above: readonly GaugeValue[], below: readonly GaugeValue[]): GaugeValue[] {
   const denominators = new Map(below.map(({ at, v }) => [Math.floor(at / BUCKET_MS), v] as const));
   return above.flatMap(({ at, v }) => {
@@ -326,7 +326,7 @@ function ratiosOf(above: readonly GaugeValue[], below: readonly GaugeValue[]): G
   });
 }
 
-/** @param since readings from a time on, oldest first */
+/** @param since returns the readings since a time, oldest first */
 function readingsOver(
   newest: number,
   query: Query,
@@ -336,7 +336,7 @@ function readingsOver(
   const { over = 'newest', fromMs, pick = 'highest' } = query;
   if (over === 'newest') return newest;
   const readings = since(fromMs - measure.staleAfterMs);
-  // One high reading is enough for the highest of a window to be high; everything else is said of the whole window.
+  // One high reading is enough to make the highest of a window high; everything else needs readings of the whole window.
   if (over !== pick && !covers(readings, query)) return undefined;
   const values = readings.filter(({ at }) => at >= fromMs).map(({ v }) => v);
   if (values.length === 0) return undefined;
@@ -346,9 +346,9 @@ function readingsOver(
 }
 
 /**
- * True when readings speak for all of the window: the first one is at least as old as the window less one interval, and between no
- * two of them are more than three. The interval is what mostly lies between two readings.
- * @param readings oldest first, those of some time before the window included
+ * True when readings cover the whole window: the first one is at least as old as the window less one interval, and no two
+ * neighbours are more than MAX_GAP intervals apart. The interval is the median distance of two readings.
+ * @param readings oldest first, including some from before the window
  */
 function covers(readings: readonly GaugeValue[], { fromMs, toMs, nowMs }: Query): boolean {
   const gaps = readings.slice(1).map(({ at }, i) => at - readings[i]!.at);
@@ -387,7 +387,7 @@ function slotReading(table: GaugeTable, index: number, slotMs: number): GaugeVal
 }
 
 // ---- everything counted since this process began, for Prometheus and statistics ----
-// Counts never go down while a series is held; a reading says how old it is.
+// Counts never go down while a series is held; a reading carries its time.
 
 export type TotalValue =
   | { readonly kind: 'counter'; readonly n: number }
@@ -395,12 +395,12 @@ export type TotalValue =
   | { readonly kind: 'gauge'; readonly v: number; readonly at: number };
 
 export interface TotalSeries {
-  /** In the order of the measure's `by`; OTHER where what did not fit into the measure is counted together. */
+  /** In the order of the measure's `by`; OTHER for what did not fit into the measure and is counted together. */
   readonly values: readonly string[];
   readonly value: TotalValue;
 }
 
-/** Nothing for a derived measure, or one nothing was ever heard of. */
+/** Yields nothing for a derived measure, or for one that was never counted. */
 export function* totalsOf(store: WindowStore, measure: string): Generator<TotalSeries> {
   const table = store.table(measure);
   if (table === undefined) return;

@@ -1,6 +1,6 @@
-// What is held of the counts. In: totals per (partition, arrival bucket) as the counter publishes them, in any order and any number of
-// times, and readings that do not come from the log. Out: tables that values.ts reads windows from, and sums of whole hours to be kept.
-// Guarantee: what is held equals a recount of the newest version of every bucket, however they came; memory is bounded.
+// The counts in memory. In: totals per (partition, arrival bucket) as the counter publishes them, in any order and any number of times,
+// and readings that do not come from the log. Out: tables from which values.ts reads windows, and sums of whole hours to be kept.
+// Guarantee: what is held equals a recount of the newest version of every bucket, in whatever order they came; memory is bounded.
 import { type CollectedMeasure, isCollected, type Measures } from '../measure/measure-config.ts';
 import {
   type BucketTotals,
@@ -33,7 +33,7 @@ import {
 
 interface WindowStoreOptions {
   readonly measures: Measures;
-  /** Summed per hour and kept by somebody. Default: none. */
+  /** Measures that are summed per hour, for the caller to keep. Default: none. */
   readonly rollups?: readonly RollupDefinition[];
   /** Longest window of percentiles, ms. Default: 15 minutes. */
   readonly binsMs?: number;
@@ -43,7 +43,7 @@ interface WindowStoreOptions {
 
 export interface WindowStore {
   apply(totals: BucketTotals): Applied;
-  /** A reading that does not come from the log: of a health probe, or logpipe's own. Labels the measure lacks are ignored. */
+  /** A reading that does not come from the log but from a health probe or logpipe itself. Labels the measure lacks are ignored. */
   setGauge(measure: string, labels: Labels, value: number, atMs: number): void;
   /** Undefined for a measure that is not collected. */
   table(measure: string): Table | undefined;
@@ -51,26 +51,26 @@ export interface WindowStore {
   /** How far back histograms reach. */
   readonly binsMs: number;
   readonly hourly: Hourly;
-  /** First arrival bucket ever applied: before it nothing is known. */
+  /** The first arrival bucket ever applied: nothing is known before it. */
   sinceMs(): number | undefined;
-  /** Since when the brokers' clock has not been set, as far as is known: a window that begins before does not hold all of its time. */
+  /** Since when, as far as is known, the brokers' clock has not been set: a window that begins before that is incomplete. */
   unbrokenSinceMs(): number;
   /** The brokers' clock was set forward to `toMs`. */
   setForward(toMs: number): void;
-  /** Of what arrived before it only the sums of hours are known; 0 where nothing was left out. */
+  /** Of what arrived before this, only the sums of hours are known; 0 when nothing was left out. */
   coveredFromMs(): number;
   /** Event times of what arrived late since the last call. */
   takeLate(): { readonly fromMs: number; readonly toMs: number } | undefined;
   /** Hours to be kept, each handed out once. */
   takeHours(evalMs: number): HourRecord[];
   /**
-   * Hours that were kept; to be called before any totals are applied. Only hours that end before `coveredFromMs`, the first
-   * arrival that totals will be applied of, are used: begin reading the counts at a full hour.
+   * Takes back hours that were kept. Call it before any totals are applied. Only hours that end before `coveredFromMs`, the first
+   * arrival of which totals will be applied, are used: begin reading the counts at a full hour.
    */
   putHours(records: Iterable<HourRecord>, coveredFromMs: number): void;
   /**
-   * The label sets of a store whose time is over, without their counts: who was heard of then has not vanished now, and has been
-   * silent for as long. To be called before any totals are applied.
+   * Takes over the label sets, without their counts, of the store used before the clock was set back: who reported then has not
+   * vanished, and has been silent for as long as before. Call it before any totals are applied.
    * @param byMs how far the clock was set back, to `nowMs`
    */
   putSeries(former: WindowStore, byMs: number, nowMs: number): void;
@@ -80,10 +80,10 @@ export interface WindowStore {
 
 const BINS_MS = 15 * 60_000;
 const SERIES_FACTOR = 5;
-/** Longer than any slot is kept: a series number is never given away while a slot still counts for it. */
+/** Longer than any slot is kept: a series number is never reused while a slot still holds counts of it. */
 const FORGET_SERIES_MS = COARSE_MS + HOUR_MS;
 
-/** What one version of a bucket added, to be taken away when the next version comes. */
+/** What one version of a bucket added, to be subtracted when the next version comes. */
 interface Entry {
   readonly table: Table;
   readonly place: Place;
@@ -110,7 +110,7 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
 
   function count({ table, place, value }: Entry, arrivalMs: number, sign: 1 | -1): void {
     const { eventMs } = place;
-    // The sums of an hour that was read back hold what arrived in time for it.
+    // The sums of an hour that was read back already hold what arrived in time for it.
     const inHour = eventMs !== OLDER_MS && hourly.imported(eventMs) && arrivalMs < hourEnd(eventMs) + ARRIVES_WITHIN_MS;
     table.add(inHour ? { ...place, eventMs: OLDER_MS } : place, value, sign);
     if (table.kind === 'gauge' || eventMs === OLDER_MS) return;
@@ -146,7 +146,7 @@ export function createWindowStore(options: WindowStoreOptions): WindowStore {
     return entries;
   }
 
-  /** Notes the event times of late events that the version before did not have. */
+  /** Notes the event times of late events that the previous version did not have. */
   function noteLate(entries: readonly Entry[], before: readonly Entry[]): void {
     const counts = lateCounts(entries);
     if (counts.size === 0) return;
@@ -235,7 +235,7 @@ function otherOf(by: readonly string[]): string {
   return by.map(() => OTHER).join(LABEL_SEPARATOR);
 }
 
-/** The sums of an hour as former alerters kept them: labels that are not told apart were the word `other`. */
+/** Converts the sums of an hour kept by an older alerter, which wrote the word `other` for labels that are not told apart. */
 function asPresent(record: HourRecord, tables: ReadonlyMap<string, Table>, hourly: Hourly): HourRecord {
   const measures = Object.entries(record.measures).map(([name, keys]) => {
     const by = tables.get(name)?.measure.by;
@@ -265,7 +265,7 @@ function hourEnd(eventMs: number): number {
   return Math.floor(eventMs / HOUR_MS) * HOUR_MS + HOUR_MS;
 }
 
-/** Statistics over a day read 5 min slots: a kept hour stands in its first one. */
+/** Statistics over a day read 5 min slots; a kept hour goes into its first one. */
 function putBack({ hourMs, measures }: HourRecord, tables: ReadonlyMap<string, Table>): void {
   for (const [name, keys] of Object.entries(measures)) {
     const table = tables.get(name);
@@ -279,27 +279,27 @@ function putBack({ hourMs, measures }: HourRecord, tables: ReadonlyMap<string, T
 }
 
 // ---- which version of each bucket was counted ----
-// A version is never counted twice, an older one never after a newer one; what the version before had added is taken away.
+// No version is counted twice, and none after a newer one; what the previous version had added is subtracted.
 
 /**
- * `applied`: counted. `known`: this or a later version was counted already. `too-old`: a later version of a bucket that is
- * long closed: it cannot be corrected any more.
+ * `applied`: counted. `known`: this or a later version was already counted. `too-old`: a new version of a bucket that can no longer
+ * be corrected.
  */
 type Applied = 'applied' | 'known' | 'too-old';
 
 /**
- * How long what a version added is held. A new version of a bucket comes only while it is the newest of its partition, or when a
- * new owner reads it again: that is at most one bucket back, so this is generous.
+ * How long it is remembered what a version added. A new version of a bucket comes only while it is the newest of its partition, or
+ * when a new owner reads it again, which goes back at most one bucket: so this is generous.
  */
 const CORRECTABLE_MS = 10 * 60_000;
-/** How long it is known that a bucket was counted: longer than a counts topic is read back. */
+/** How long it is remembered that a bucket was counted: longer than the counts topic is read back. */
 const KNOWN_MS = 25 * 3_600_000;
-/** A partition of which nothing came for this long is gone. */
+/** A partition from which nothing came for this long is gone. */
 const PARTITION_MS = 25 * 3_600_000;
 
 interface Versions<T> {
   check(partition: string, arrivalMs: number, upToOffset: number): 'new' | Exclude<Applied, 'applied'>;
-  /** Remembers the version; returns what the one before had added. */
+  /** Remembers the version; returns what the previous one had added. */
   replace(partition: string, arrivalMs: number, upToOffset: number, added: T): T | undefined;
 }
 
@@ -350,7 +350,7 @@ function createVersions<T>(): Versions<T> {
   };
 }
 
-/** Buckets come nearly in order, so the old ones stand in front; one out of order goes a little later. */
+/** Buckets come nearly in order, so the old ones are in front; one that is out of order goes a little later. */
 function prune(map: Map<number, unknown>, beforeMs: number): void {
   for (const key of map.keys()) {
     if (key >= beforeMs) break;

@@ -75,9 +75,9 @@ export interface AlertingKit {
   /** Records produced so far. */
   produced(): number;
   /**
-   * Resolves when 300 more have been produced. To be waited for between a page and the end of the failures: where a few calls more
-   * or less decide, the share is below the threshold for a moment and above it again, as soon as ten seconds of good calls before
-   * the failures are no longer part of the window: two alerts where the test expects one.
+   * Resolves when 300 more have been produced. Wait for it between a page and the end of the failures: if a few calls decided, the
+   * share could fall below the threshold for a moment and rise again when ten seconds of good calls leave the window, which would
+   * make two alerts where the test expects one.
    */
   goOn(): Promise<void>;
 }

@@ -1,7 +1,7 @@
 // Ends what a test has started.
 import { afterAll, onTestFinished } from 'vitest';
 
-/** In a test: when it ends. While a file is collected: after its tests. In a hook: the hook's own business. */
+/** Within a test: when it ends. While a file is collected: after its tests. Within a hook: the hook has to do it itself. */
 export function atEnd(clean: () => Promise<void>): void {
   try {
     onTestFinished(clean);

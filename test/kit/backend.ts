@@ -1,5 +1,5 @@
 // The servers under test: Docker containers where a daemon answers, else the local servers of stack/.
-// No test framework in here: the preflight and the global set-up use it too.
+// Uses no test framework, because the preflight and the global set-up need it too.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// What may happen to a cluster and to the processes of logpipe on it, each as long as wanted, and undone at its end: brokers,
-// Elasticsearch, the network, processes, their clocks. Resolves when the cluster is whole again.
+// Faults of a cluster and of the logpipe processes on it: brokers, Elasticsearch, the network, processes, their clocks. Each lasts as
+// long as wanted and is undone at its end; it resolves when the cluster is whole again.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { expect } from 'vitest';
@@ -9,7 +9,7 @@ import type { ClusterProcess, ClusterRun } from './cluster.ts';
 import type { Cut, Fronts } from './fronts.ts';
 import { waitFor } from './servers.ts';
 
-/** From a broker's last answer to the first record that its partitions' new leaders take. */
+/** The longest time from a broker's last answer to the first record that its partitions' new leaders take. */
 export const LONGEST_PAUSE_MS = 20_000;
 const WHOLE_MS = 180_000;
 
@@ -17,13 +17,13 @@ const WHOLE_MS = 180_000;
 export interface Place {
   readonly cluster: Cluster;
   readonly run: ClusterRun;
-  /** The first one reaches the brokers by `process`. */
+  /** The first one reaches the brokers by the front `PROCESS`. */
   readonly processes: ClusterProcess[];
-  /** The ways to the brokers that can be cut: the application's, and the first process's. */
+  /** The connections to the brokers that can be cut: the application's, and the first process's. */
   readonly fronts: Readonly<Record<'APPLICATION' | 'PROCESS', Fronts>>;
 }
 
-/** All brokers have all of every topic. */
+/** Resolves when all brokers have all of every topic. */
 export async function whole({ run: { admin, topics } }: Pick<Place, 'run'>): Promise<void> {
   await waitFor(
     async () => {
@@ -34,7 +34,7 @@ export async function whole({ run: { admin, topics } }: Pick<Place, 'run'>): Pro
   );
 }
 
-/** Leader, coordinator and controller of something, whichever it is. */
+/** Every broker leads, coordinates or controls something, so any of them will do. */
 export async function brokerKilled(place: Place, broker: ClusterMember, ms: number): Promise<void> {
   const pause = await place.run.longestPause(async () => {
     await broker.kill();
@@ -78,10 +78,10 @@ export async function brokerDiskFull(place: Place, broker: ClusterMember): Promi
   expect(pause, broker.name).toBeLessThan(LONGEST_PAUSE_MS);
 }
 
-/** The disks of Elasticsearch have less left than its own watermark asks for: it makes the indices read-only by itself, and ends that. */
+/** Elasticsearch's disks have less room than its own watermark asks for: it makes the indices read-only and writable again by itself. */
 export async function elasticsearchDiskFull({ cluster: { esUrls } }: Place, ms: number): Promise<void> {
   const [url] = esUrls;
-  /** What it asks to be left; undefined: the stack's way, that no disk is looked at. */
+  /** The free space it asks for; undefined: the stack's default, which ignores disks. */
   const watermarks = async (left?: string) => {
     const names = ['low', 'high', 'flood_stage'].map((name) => `cluster.routing.allocation.disk.watermark.${name}`);
     const settings = {
@@ -139,7 +139,7 @@ export async function processFrozen({ processes }: Place, which: number, ms: num
   processes[which]!.kill('SIGCONT');
 }
 
-/** One after the other: the first is killed, the second ends in order. */
+/** One after the other: the first is killed, the second is stopped properly. */
 export async function processesReplaced({ run, processes, fronts, cluster }: Place): Promise<void> {
   const [first, second] = processes.splice(0);
   first!.kill('SIGKILL');
@@ -156,7 +156,7 @@ export async function clockSet({ processes }: Place, which: number, aheadMs: num
   processes[which]!.setClock(0);
 }
 
-/** Of each partition of each topic the leader goes, and comes back as a follower. */
+/** The leader of each partition of each topic is removed, and comes back as a follower. */
 export async function reassigned(place: Place): Promise<void> {
   const { admin, topics } = place.run;
   const assign = async (of: (leader: number, others: number[]) => number[]) => {

@@ -1,6 +1,6 @@
-// logpipe on a cluster whose members a test kills and freezes: an application logs numbered events through the transport, the
-// whole of logpipe runs as a process, and at the end everything is judged from outside. Each number is in Elasticsearch once,
-// each was counted once, and people were called and told once per incident.
+// logpipe on a cluster whose members a test kills and freezes: an application logs numbered events through the transport, all of
+// logpipe runs as a process, and at the end everything is judged from outside. Each number must be in Elasticsearch once, and counted
+// once, and people must have been called, and told the end, once per incident.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -28,13 +28,13 @@ import { spawnLogpipe, uniqueName, waitFor } from './servers.ts';
 const SHIFTED_CLOCK = pathToFileURL(join(packageRoot(), 'dist', 'test', 'kit', 'shifted-clock.js')).href;
 const PER_SECOND = 100;
 const TICK_MS = 50;
-/** What begins again within the cooldown is the same incident: here they follow each other at once. */
+/** A short cooldown, because incidents follow each other at once here, and one that begins within the cooldown is the same one. */
 const RULES = QUICK_RULES.replace('cooldown: 5s', 'cooldown: 1s');
-/** Of ten calls in a row, in an incident; the rule calls people at two. */
+/** How many of ten calls fail in an incident; the rule calls people at two. */
 const FAILING = 10;
-/** Beyond the page, so that the share is far above the bound, and passes it once on its way down. */
+/** Failures go on for this long after the page, so that the share is far above the bound and passes it only once on its way down. */
 const GOES_ON_MS = 8_000;
-/** A case with a broker that is away lasts minutes, and the machine may be busy. */
+/** With a broker away a case lasts minutes, and the machine may be busy. */
 const TOLD_MS = 180_000;
 
 export interface ClusterRun {
@@ -44,7 +44,7 @@ export interface ClusterRun {
   readonly topics: readonly string[];
   /** Another process of logpipe, in all roles; resolves when it works or stands by. */
   start(brokers?: readonly string[]): Promise<ClusterProcess>;
-  /** Resolves with the next record that Kafka has taken; after how many ms. */
+  /** Resolves at the next record that Kafka takes, with the time it took, ms. */
   nextDelivery(): Promise<number>;
   /** Calls fail until people have been called, then they succeed until people were told that it is over. */
   incident(): Promise<void>;
@@ -57,20 +57,20 @@ export interface ClusterRun {
 }
 
 export interface ClusterProcess extends LogpipeProcess {
-  /** Sets its wall clock: so many ms ahead of the machine's. */
+  /** Sets its wall clock this many ms ahead of the machine's. */
   setClock(aheadMs: number): void;
 }
 
 export interface JudgeOptions {
-  /** The ways by which its processes reach the brokers, one for each. Default: one process, as the cluster says. */
+  /** The broker addresses each process uses. Default: one process with the cluster's own addresses. */
   readonly processes?: readonly (readonly string[])[];
-  /** The way by which the application reaches them. */
+  /** The broker addresses the application uses. */
   readonly application?: readonly string[];
 }
 
 /**
- * While the load runs and incidents follow each other, `fault` happens; there is one incident before it and one after it. Then
- * all is ended, and judged.
+ * Lets `fault` happen while the load runs and incidents follow each other, with one incident before it and one after it. Then
+ * ends everything and judges it.
  */
 export async function judge(
   cluster: Cluster,
@@ -100,7 +100,7 @@ export async function judge(
   expect(await run.problems()).toEqual([]);
 }
 
-/** What it said, in a file that stays: a failure of minutes ago cannot be told from the last lines. */
+/** Keeps its output in a file: the last lines do not explain a failure of minutes ago. */
 function keepOutput(of: LogpipeProcess): void {
   const file = join(tmpdir(), `${uniqueName('logpipe-failed')}.log`);
   writeFileSync(file, `${of.stdout()}\n${of.stderr()}`);
@@ -149,7 +149,7 @@ http: { port: 0 }
     for (let i = 0; i < (PER_SECOND * TICK_MS) / 1_000; i++) {
       const n = logged++;
       const { message = 'call ended', callId, ...fields } = call(n, failing) as { message?: string; callId: string };
-      // Half of them without key.
+      // Half of them have no key.
       logger.info(message, { ...fields, requestId: String(n), ...(n % 2 === 0 ? { callId } : {}) });
     }
   }, TICK_MS);

@@ -1,5 +1,5 @@
-// What counting must come to, twice: as the messages of a counts topic add up, and as a plain count of the log says. The
-// plain count knows no buckets in memory, no offsets and no restarts; it shares only parser and tagger with the counter.
+// What counting must come to, twice: the sum of the messages of a counts topic, and a plain count of the log. The plain count
+// has no buckets in memory, no offsets and no restarts; it shares only parser and tagger with the counter.
 import type { RawRecord } from '../../src/core/record.ts';
 import { compileCondition } from '../../src/measure/collect.ts';
 import { SPAN } from '../../src/measure/counter.ts';
@@ -37,7 +37,7 @@ interface Sum {
   at: number;
 }
 
-/** The totals a reader keeps: per lane and arrival bucket those with the highest `upToOffset`. */
+/** The totals a reader keeps: for each partition and arrival bucket, those with the highest `upToOffset`. */
 export function keepBest(messages: Iterable<CountsMessage>): Map<string, BucketTotals> {
   const best = new Map<string, BucketTotals>();
   for (const message of messages) {
@@ -76,7 +76,7 @@ function merge(sum: Sum, value: SeriesValue): void {
   addBins(sum.bins, value.bins);
 }
 
-/** Counts the records of each lane, given in the order of the log. */
+/** Counts the records of each partition, given in the order of the log. */
 export function plainCount(
   measures: Measures,
   lanes: Iterable<readonly RawRecord[]>,
@@ -164,7 +164,7 @@ function sumAt(sums: Map<string, Sum>, measure: string, series: string, eventMs:
   return sum;
 }
 
-/** Sums of fractions depend on their order: compared to twelve digits. */
+/** Rounded to twelve digits, because sums of fractions depend on their order. */
 function written(sums: Map<string, Sum>): Sums {
   return Object.fromEntries(
     [...sums].map(([key, { n, sum, bins, v, at }]) => [

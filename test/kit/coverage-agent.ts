@@ -1,16 +1,16 @@
-// Loaded before a program (`--import`): which files of src/ run because something happens. In: SIGUSR2 when the program is idle, and
-// again when it has happened. Out, in the file LOGPIPE_COVERAGE names: `{ because, all }`, paths below src/: of files with a function that
-// was called in between and is not called while nothing happens, and of files with any function that was called in between.
-// `<file>.idle` appears when it is known what an idle program calls.
+// Loaded before a program (`--import`): finds which files of src/ run because something happens. In: SIGUSR2 when the program is idle, and
+// again when it has happened. Out, in the file LOGPIPE_COVERAGE names: `{ because, all }`, paths below src/. `all`: files with any function
+// that was called in between. `because`: those with a function that is not called while nothing happens. `<file>.idle` appears when it is
+// known what an idle program calls.
 import { renameSync, writeFileSync } from 'node:fs';
 import { type Profiler, Session } from 'node:inspector';
 import { isMainThread } from 'node:worker_threads';
 
-/** Long enough for everything that is done every few seconds. */
+/** Long enough for everything that happens every few seconds. */
 const IDLE_MS = 8_000;
 
 const path = process.env.LOGPIPE_COVERAGE;
-// Threads of the program have the same options; what is followed runs in the main one.
+// Threads of the program have the same options, but only the main one is followed.
 if (isMainThread && path !== undefined) follow(path);
 
 function follow(file: string): void {
@@ -49,7 +49,7 @@ function follow(file: string): void {
   });
 }
 
-/** `<path below src/> <where the function begins>`; a file's own top level is no function. */
+/** `<path below src/> <where the function begins>`; a file's top level does not count as a function. */
 function calledOf({ url, functions }: Profiler.ScriptCoverage): string[] {
   const name = /\/dist\/src\/(.*)\.js$/.exec(url)?.[1];
   if (name === undefined) return [];

@@ -28,7 +28,7 @@ export function readDashboard(name: (typeof SHIPPED_DASHBOARDS)[number]): Dashbo
   return JSON.parse(readFileSync(join(packageRoot(), 'config/grafana/dashboards', name), 'utf8')) as DashboardFile;
 }
 
-/** Names of metrics in PromQL: words that are no function, no keyword and no label. */
+/** Names of metrics in PromQL: words that are neither functions, keywords nor labels. */
 export function metricNames(expr: string): string[] {
   const bare = expr
     .replaceAll(/"[^"]*"/g, '')

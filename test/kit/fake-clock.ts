@@ -1,13 +1,13 @@
-// A clock that stands still until told to go on. Between two timers everything that is ready runs, so that what a timer
-// started has begun before the next one goes off.
+// A clock that stands still until it is advanced. Between two timers everything that is ready runs, so that what a timer started
+// has begun before the next one goes off.
 import type { Clock } from '../../src/core/clock.ts';
 
 export interface FakeClock extends Clock {
-  /** Goes on by `ms`, timer by timer. */
+  /** Advances by `ms`, timer by timer. */
   advance(ms: number): Promise<void>;
-  /** Sets the wall clock alone, as an operator or NTP would; timers do not notice. */
+  /** Sets only the wall clock, as an operator or NTP would; timers do not notice. */
   setWall(ms: number): void;
-  /** The process is stopped for `ms`: what was due meanwhile goes off late, all at once, and once. */
+  /** The process is stopped for `ms`: timers that were due meanwhile go off late, all at once, each once. */
   sleep(ms: number): Promise<void>;
   timers(): number;
 }
@@ -52,7 +52,7 @@ export function createFakeClock(startMs = Date.parse('2026-11-25T10:00:00.000Z')
   return clock;
 }
 
-/** Every promise that could resolve without time passing has. */
+/** Resolves when every promise that can resolve without time passing has done so. */
 export function settled(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

@@ -1,22 +1,22 @@
-// A way of its own to each broker of a cluster, that can be cut: nothing comes through any more though connections stay, or
-// connections are refused. Whoever goes by another way notices nothing.
+// A TCP front for each broker of a cluster that can be cut: either nothing comes through although connections stay, or connections
+// are refused. Clients of other fronts notice nothing.
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { freePorts, type MemberPorts } from '../../stack/index.ts';
 import { atEnd } from './at-end.ts';
 
-/** `hole`: as behind a firewall that drops everything; what was written meanwhile arrives later, as TCP would have it. */
+/** `hole`: as behind a firewall that drops everything; what was written meanwhile arrives later, as with TCP. */
 export type Cut = 'hole' | 'refused';
 
 export interface Fronts {
-  /** The cluster's brokers by this way. */
+  /** The brokers' addresses through this front. */
   readonly brokers: readonly string[];
   cut(how: Cut): Promise<void>;
   heal(): Promise<void>;
 }
 
 /**
- * Ways to `brokers` brokers that are yet to be started, by name (capitals), and the settings with which each broker is to be
- * started, from 1. End with the test or the file.
+ * Fronts for `brokers` brokers that are not started yet, by name (capitals), and the settings each broker must be started with,
+ * numbered from 1. They end with the test or the file.
  */
 export async function planFronts<Name extends string>(
   brokers: number,

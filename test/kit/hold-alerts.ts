@@ -1,5 +1,5 @@
-// A process that holds the alert state whenever it is its turn, and commits: `hold-alerts.js <json>` with { config, counts,
-// alerts, transactionalId, key, sessionTimeoutMs }. Prints what happens, a line each. For tests that stop or kill it.
+// A process that takes over the alert state whenever it leads, and commits: `hold-alerts.js <json>` with { config, counts,
+// alerts, transactionalId, key, sessionTimeoutMs }. Prints one line per event. For tests that stop or kill it.
 import { type AlertStore, LostTermError } from '../../src/alerter/store.ts';
 import { createKafkaStores } from '../../src/alerter/store-kafka.ts';
 import { createThreadedLeadership } from '../../src/alerter/threaded-leadership.ts';

@@ -1,4 +1,4 @@
-// The log of a small incident, the same at every call: calls and HTTP requests of a quiet platform, and ten minutes in which calls
+// The log of a small incident, the same every time: calls and HTTP requests of a quiet platform, and ten minutes in which calls
 // fail. Out: events with their times, in order.
 import { createEventIds } from '../../src/core/record.ts';
 
@@ -17,7 +17,7 @@ export interface IncidentLogOptions {
   /** Calls per minute. Default 120. */
   readonly callsPerMinute?: number;
   readonly service?: string;
-  /** A secret that stands in one error message a minute. */
+  /** A secret that appears in one error message a minute. */
   readonly secret?: string;
 }
 

@@ -1,16 +1,16 @@
 // A real HTTP(S) server that takes saved objects as Kibana's `_import` does: multipart form, kbn-xsrf, log-in, size limit,
-// unique ids, references of searches and data views, spaces, overwrite. It keeps what it took. What it answers is worded as
-// Kibana 8.12 words it; it validates of the objects what Kibana validates, which is little.
+// unique ids, references of searches and data views, spaces, overwrite. It keeps what it took. Its answers are worded like those of
+// Kibana 8.12, and it validates what Kibana validates of the objects, which is little.
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type RequestListener } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 
 export interface KibanaServerOptions {
-  /** Exact `Authorization` headers that are let in; none: everybody is. */
+  /** Exact `Authorization` headers that are let in; without any, everybody is. */
   readonly authorizations?: readonly string[];
   /** savedObjects.maxImportPayloadBytes; default: 26,214,400. */
   readonly maxBytes?: number;
-  /** Spaces beside `default`. */
+  /** Spaces in addition to `default`. */
   readonly spaces?: readonly string[];
   /** `server.basePath`, rewritten. */
   readonly basePath?: string;
@@ -103,7 +103,7 @@ async function answerTo(
   if (!url.pathname.startsWith(`${basePath}/`)) return failure(404, 'Not Found');
   const [, space = 'default', route] = /^(?:\/s\/([^/]+))?(\/api\/.*)$/.exec(url.pathname.slice(basePath.length)) ?? [];
   if (authorizations !== undefined && !authorizations.includes(headers.authorization ?? '')) {
-    // It is careless on purpose: what it was given must not reach anybody's terminal.
+    // Repeats the credentials on purpose: tests check that they never reach a terminal.
     const given = headers.authorization?.replace(/^\w+ /, '') ?? 'nothing';
     return failure(401, `[security_exception]: unable to authenticate with provided credentials (${given})`);
   }

@@ -163,7 +163,7 @@ bulk: { maxDelayMs: 100, maxDocuments: 500, maxBackoffMs: 1000 }
 `;
 
 function configYaml(at: { brokers: string[]; topic: string; group: string }, elasticsearch: string): string {
-  // What the ledger proves is the indexer's business.
+  // The ledger only checks the indexer.
   return `roles: [indexer]
 kafka:
   brokers: [${at.brokers.map((broker) => `'${broker}'`).join(', ')}]
@@ -198,7 +198,7 @@ async function send(
           eventId,
           requestId: String(n),
         });
-    // The number again as the key, for the dead letters have no value.
+    // The number is also the key, because the dead letters have no value.
     messages.push({ key: String(n), value, headers: { eventId }, partition: n % PARTITIONS });
   }
   await producer.send({ topic, messages, acks: -1 });

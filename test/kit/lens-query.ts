@@ -1,5 +1,5 @@
-// A layer of a Lens chart as the search that Kibana makes of it, run on a real Elasticsearch. In: the saved object as it is
-// imported. Out: the rows of the chart's table, column id -> value. Only what the shipped charts use is translated; anything
+// Turns a layer of a Lens chart into the search that Kibana would make of it, and runs it on a real Elasticsearch. In: the saved object as
+// it is imported. Out: the rows of the chart's table, column id -> value. Only what the shipped charts use is translated; anything
 // else throws, so that no part of a chart is left out silently.
 import type { Client } from '@elastic/elasticsearch';
 

@@ -31,7 +31,7 @@ export function newFolder() {
     commitIntervalMs: 20,
     maxLineBytes: 1_000,
   };
-  /** What the journal says now, of each file that it remembers. */
+  /** What the journal says now about each file that it remembers. */
   const positions = () => {
     const entries = new Map<string, JournalEntry>();
     for (const line of readFileSync(join(folder, 'data', 'positions.ndjson'), 'utf8')
@@ -73,7 +73,7 @@ export async function take(source: Source, options: { auto?: boolean; onChunk?: 
     ack() {
       for (const chunk of chunks.splice(0)) chunk.done(chunk.records.length);
     },
-    /** Elasticsearch is away: the chunk that comes next is not taken before `comeBack`. */
+    /** As when Elasticsearch is away: the next chunk is not taken before `comeBack`. */
     goAway() {
       shut = new Promise((resolve) => {
         release = resolve;

@@ -55,7 +55,7 @@ export async function startMailReceiver(options: SMTPServerOptions = {}): Promis
     },
     ...options,
   });
-  // A client that gives up breaks its connection; that is no matter of the test.
+  // A client that gives up breaks its connection, which does not matter here.
   server.on('error', () => {});
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {

@@ -12,7 +12,7 @@ const LEAST_NODE = [20, 19] as const;
 process.exitCode = await preflight();
 
 async function preflight(): Promise<number> {
-  // Neither Java nor Docker replaces these: they look at processes of this machine.
+  // Neither Java nor Docker can replace these, because they look at processes of this machine.
   const missing = [...nodeProblem(), ...missingMonitoring()];
   const docker = await dockerAvailable();
   if (docker) {
@@ -36,7 +36,7 @@ async function preflight(): Promise<number> {
   console.log(`preflight: to download once, about ${megabytes} MB in all:`);
   for (const plan of wanted) console.log(`  ${plan.text}`);
   try {
-    // One after the other: Maven's own cache takes no two at a time.
+    // One after the other, because Maven's cache cannot be used by two at a time.
     for (const plan of wanted) await fetchLibs(plan.release, (line) => console.log(`  ${line}`));
   } catch (error) {
     console.error(`preflight: ${errorText(error)}`);

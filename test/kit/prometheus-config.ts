@@ -1,4 +1,4 @@
-// The shipped prometheus.yml as data, with either way to the application's metrics enabled as its comments tell.
+// The shipped prometheus.yml as data, with one of the two sources of the application's metrics enabled as its comments say.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse as parseYaml } from 'yaml';
@@ -22,7 +22,7 @@ export function shippedPrometheusConfig(way: PlatformWay): PrometheusConfig {
   return parseYaml(way === 'metrics' ? text : turnedOver(text)) as PrometheusConfig;
 }
 
-/** What an operator does by hand: a) commented out, b) no longer. */
+/** What an operator does by hand: comments a) out, and b) in. */
 function turnedOver(text: string): string {
   const own = /^( +)(- targets: \["localhost:3000"\]\n +labels: .*)$/m;
   const logged = /^( +)# (- targets: \["localhost:8780"\])\n +# ( +labels: .*)$/m;

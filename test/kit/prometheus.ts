@@ -1,5 +1,5 @@
-// A real Prometheus for one test, and the real exporters for node and Redis, on free ports of 127.0.0.1, nothing kept on disk:
-// started and answering; ended with the test, in a hook by whoever started them. Also promtool.
+// A real Prometheus for one test, and the real exporters for node and Redis, on free ports of 127.0.0.1, with nothing kept on disk.
+// They answer when the promise resolves, and end with the test, or in a hook by whoever started them. Also promtool.
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -90,7 +90,7 @@ export async function startPrometheus(config: PrometheusConfig): Promise<Prometh
   };
 }
 
-/** Of this machine. */
+/** For this machine. */
 export function startNodeExporter(): Promise<RunningProgram> {
   return start('prometheus-node-exporter', '/metrics', (address) => [
     `--web.listen-address=${address}`,

@@ -28,7 +28,7 @@ export interface Receiver {
   readonly url: string;
   readonly port: number;
   readonly requests: ReceivedRequest[];
-  /** Resolves when `count` requests have come in; after `timeoutMs` (default 90,000) fails with those that have. */
+  /** Resolves when `count` requests have come in; fails after `timeoutMs` (default 90,000) with those that have. */
   received(count: number, timeoutMs?: number): Promise<void>;
   close(): Promise<void>;
 }

@@ -1,7 +1,7 @@
-// A group coordinator of one member for the scripted cluster: it takes whoever joins, numbers generations, and takes no commit of another
-// generation than the present one. What it answers to a heartbeat the test may decide.
+// A group coordinator with one member for the scripted cluster: it takes whoever joins, numbers generations, and takes commits of the
+// present generation only. The test may decide what it answers to a heartbeat.
 
-/** kafkajs's, as far as it is used here. */
+/** kafkajs's decoder, as far as it is used here. */
 interface Decoder {
   readInt32(): number;
   readInt64(): { toString(): string };
@@ -43,7 +43,7 @@ const REBALANCE_IN_PROGRESS = 27;
 export interface ScriptedGroup {
   /** What members asked, in order: `join`, `sync`, `leave`; and `commit 0:110` for a commit that was taken. */
   readonly asked: readonly string[];
-  /** The next heartbeat hears that the group is to join again. */
+  /** The answer to the next heartbeat says that the group has to join again. */
   rebalance(): void;
 }
 
@@ -131,7 +131,7 @@ export function createScriptedGroup(coordinator: () => { id: number; port: numbe
   };
   return {
     group,
-    /** False for a request that is none of a group's. */
+    /** False for a request that is not about groups. */
     answer(api: number, request: Decoder, reply: Encoder): boolean {
       if (api === FIND_COORDINATOR) {
         const { id, port } = coordinator();

@@ -1,6 +1,6 @@
-// A Kafka cluster of one topic at the wire, in this process: as many brokers as wanted, whose leaders, silence and answers the
-// test decides. It keeps records as brokers do: a partition's leader drops a batch whose producer and sequence numbers it
-// has, and refuses numbers that leave a gap.
+// A Kafka cluster with one topic, at the wire and in this process: any number of brokers, whose leaders, silence and answers the test
+// decides. It keeps records as brokers do: a partition's leader drops a batch whose producer and sequence numbers it already has,
+// and refuses numbers that leave a gap.
 import { createRequire } from 'node:module';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import crc32C from 'kafkajs/src/protocol/recordBatch/crc32C/index.js';
@@ -14,7 +14,7 @@ interface Decoder {
   readInt64(): { toString(): string };
   readInt8(): number;
   readString(): string;
-  /** Behind their length. */
+  /** Reads bytes that follow their length. */
   readBytes(): Buffer;
 }
 interface Encoder {
@@ -52,7 +52,7 @@ const VERSIONS = {
   ...GROUP_VERSIONS,
 };
 
-/** Where a batch says when the youngest of its records was written. */
+/** Place of a batch's newest time stamp. */
 const MAX_TIME_AT = 35;
 
 const OFFSET_OUT_OF_RANGE = 1;
@@ -75,7 +75,7 @@ export interface ScriptedKafka {
   readonly records: readonly StoredRecord[];
   /** -1 for none. */
   lead(partition: number, broker: number): void;
-  /** Answers say by this clock when records were written; before, they do not say it. */
+  /** From now on answers say when records were written, by this clock. */
   writeAt(clock: () => number): void;
   addPartitions(count: number): void;
   /** Takes connections and requests, and answers nothing until `thaw`. */
@@ -93,7 +93,7 @@ export interface ScriptedKafka {
   readonly group: ScriptedGroup;
 }
 
-/** As a leader keeps it. */
+/** A partition as its leader keeps it. */
 interface Log {
   low: number;
   next: number;
@@ -251,7 +251,7 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
   }
 
   function append(log: Log, count: number, bytes: Buffer): void {
-    // Offsets stand outside of what the checksum covers.
+    // The checksum does not cover offsets.
     const kept = Buffer.from(bytes);
     kept.writeBigInt64BE(BigInt(log.next), 0);
     log.batches.push({ first: log.next, last: log.next + count - 1, bytes: kept });
@@ -350,7 +350,7 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
   };
 }
 
-/** The batch as compaction leaves it when none of its records is wanted any more: its header alone, with the same offsets. */
+/** The batch as compaction leaves it when none of its records is kept: only its header, with the same offsets. */
 function emptied(batch: Buffer): Buffer {
   const header = Buffer.from(batch.subarray(0, 61));
   header.writeInt32BE(61 - 12, 8);

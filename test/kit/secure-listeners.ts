@@ -10,7 +10,7 @@ export interface SecureListeners {
   /** For `startKafka`. */
   port: number;
   properties: Readonly<Record<string, string>>;
-  /** TLS, and a client certificate of our authority is required. */
+  /** TLS; requires a client certificate of our authority. */
   ssl: string[];
   /** TLS, then user and password: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. */
   saslSsl: string[];

@@ -39,7 +39,7 @@ export interface WorkerServers {
 }
 
 function mine(): WorkerServers {
-  // Vitest numbers the workers that are at work, from 1.
+  // Vitest numbers the active workers from 1.
   const server = inject('servers')[Number(process.env.VITEST_POOL_ID) - 1];
   if (server === undefined) throw new Error(`no servers for worker ${process.env.VITEST_POOL_ID}; see global-setup.ts`);
   return server;
@@ -89,7 +89,7 @@ export function uniqueName(prefix: string): string {
   return `${prefix}-${randomUUID().slice(0, 13)}`;
 }
 
-/** Creates a topic as `logpipe setup` would as to time stamps, and waits for its leaders. */
+/** Creates a topic with the time-stamp setting of `logpipe setup`, and waits for its leaders. */
 export async function createTopic(
   brokers: string[],
   topic: string,

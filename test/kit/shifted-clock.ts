@@ -1,5 +1,5 @@
-// Loaded into a process, and each of its threads, before anything else: its wall clock, and nothing else of it, goes as far ahead as the file of
-// LOGPIPE_TEST_CLOCK says, in ms. Monotonic clocks and timers go on as they are, as they do when somebody sets the clock.
+// Loaded into a process and each of its threads before anything else: puts its wall clock ahead by the ms that the file
+// LOGPIPE_TEST_CLOCK holds. Monotonic clocks and timers are not affected, as when somebody sets the clock.
 import { readFileSync } from 'node:fs';
 
 const file = process.env.LOGPIPE_TEST_CLOCK ?? '';
@@ -22,7 +22,7 @@ globalThis.Date = ShiftedDate as DateConstructor;
 setInterval(() => {
   try {
     const text = readFileSync(file, 'utf8');
-    // Else it is just being written.
+    // An empty file is just being written.
     if (text !== '') shiftMs = Number(text);
   } catch {
     // Not written yet.

@@ -93,7 +93,7 @@ function pass(target: string, incoming: IncomingMessage, outgoing: ServerRespons
     outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
     answer.pipe(outgoing);
   });
-  // The server behind is gone: the client must see a broken connection, as it would without this front.
+  // The server behind it is gone: the client must see a broken connection, as it would without this front.
   onward.on('error', () => outgoing.destroy());
   incoming.pipe(onward);
 }

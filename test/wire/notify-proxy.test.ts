@@ -114,7 +114,7 @@ describe('what proves delivery', () => {
     ['nothing', 'slack', SLACK, { status: 200 }, doubtful('HTTP 200 with an empty body instead of “ok”')],
     ['no content', 'slack', SLACK, { status: 204 }, doubtful('HTTP 204 with an empty body instead of “ok”')],
     ['a page', 'slack', SLACK, { status: 200, body: PAGE }, doubtful('HTTP 200 with a web page')],
-    ['other words', 'slack', SLACK, { status: 200, body: 'okay' }, doubtful('HTTP 200 with something else than “ok”')],
+    ['other words', 'slack', SLACK, { status: 200, body: 'okay' }, doubtful('HTTP 200 with something other than “ok”')],
     ['another Slack', 'slack', OWN, { status: 204 }, { ok: true }],
     [
       'success',
@@ -135,7 +135,7 @@ describe('what proves delivery', () => {
       'pagerduty',
       PAGERDUTY,
       { status: 200, body: 'ok' },
-      doubtful('HTTP 200 with something else than its JSON'),
+      doubtful('HTTP 200 with something other than its JSON'),
     ],
     ['another PagerDuty', 'pagerduty', OWN, { status: 200, body: 'ok' }, { ok: true }],
     [

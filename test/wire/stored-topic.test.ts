@@ -128,7 +128,5 @@ test('dead letters: each record once, as it was in the log topic and under its i
     }),
   );
   expect(end).toBe(4);
-  expect(source.missing()).toEqual([
-    `${kafka.topic}: 1 letters hold only a part of their record; they are not replayed`,
-  ]);
+  expect(source.missing()).toEqual([`${kafka.topic}: 1 letters hold only part of their record; they are not replayed`]);
 });

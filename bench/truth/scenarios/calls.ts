@@ -54,7 +54,7 @@ const slowBurn: Scenario = {
   },
 };
 
-/** From minute 10 on the calls of `burstSeconds` in every `periodSeconds` fail with this probability. */
+/** From minute 10 on, calls fail with this probability during `burstSeconds` of every `periodSeconds`. */
 function waves(periodSeconds: number, burstSeconds: number, probability: number, minutes: number) {
   const fromMs = Date.parse(START) + 10 * MINUTE;
   return (ms: number) => {
@@ -92,7 +92,7 @@ const flappingSlowly: Scenario = {
       ...stage,
       must: [elevated],
       may: [highErrorRate(occurrences, stage), ...anyTenant(occurrences, stage)],
-      // Each time it was told to be over; a second time within ten minutes would be one too many.
+      // Its end was told each time; a second message within ten minutes would be one too many.
       incidents: [{ group: 'calls', reopenings: Math.min(elevated.when.length - 1, 3) }],
     };
   },

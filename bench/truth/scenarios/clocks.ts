@@ -29,7 +29,7 @@ function outage(name: string, about: string, aheadMs: number): Scenario {
         may: [
           lowCallSuccess(occurrences, stage),
           ...anyTenant(occurrences, stage),
-          // What is more than two minutes late never pages: the share among the others may be higher a little earlier.
+          // Events more than two minutes late never page, so the share among the others may be high a little earlier.
           ...(aheadMs < -2 * MINUTE ? [elevatedErrorRate(without(stage, 'app-2'), stage)] : []),
           ...(aheadMs < -2 * MINUTE ? [highErrorRate(without(stage, 'app-2'), stage)] : []),
         ],
@@ -98,7 +98,7 @@ const lateLogs: Scenario = {
   },
 };
 
-/** As far as it had arrived at each moment: nobody can know more. */
+/** Judges by what had arrived at each moment: nobody can know more. */
 function known(stage: Stage, rule: string, share: number): Truth {
   const calls = stage.records.filter(({ of }) => of.doc.event === 'call.ended');
   const failed = (doc: Readonly<Record<string, unknown>>) => (doc.call as { status: string }).status === 'failed';

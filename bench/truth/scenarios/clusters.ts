@@ -1,5 +1,5 @@
-// What befalls the cluster and the processes of logpipe (test/cluster does it to real ones): brokers freeze, are gone, a process is
-// stopped. None of it is an alert by itself when it is over soon, and none of it hides one.
+// What happens to the cluster and to logpipe's processes (test/cluster does it to real ones): brokers freeze or are gone, a process is
+// stopped. When it is soon over, none of it is an alert by itself, and none of it hides one.
 import { anyTenant, elevatedErrorRate, highErrorRate, lowCallSuccess } from '../call-labels.ts';
 import { truth } from '../label.ts';
 import { createStage, during, MINUTE, type Scenario, SECOND } from '../scenario.ts';
@@ -7,7 +7,7 @@ import { createStage, during, MINUTE, type Scenario, SECOND } from '../scenario.
 const START = '2026-03-24T10:00:00Z';
 const FROM = Date.parse(START);
 
-/** All lanes, or some, stand still from one moment to the other, and are then read sixty times as fast. */
+/** All partitions, or some, stand still from one moment to the other, and are then read sixty times as fast. */
 function standing(fromMs: number, toMs: number, lanes: (lane: number) => boolean = () => true) {
   return (lane: number, nowMs: number): number => {
     if (!lanes(lane) || nowMs < fromMs) return nowMs;
@@ -15,7 +15,7 @@ function standing(fromMs: number, toMs: number, lanes: (lane: number) => boolean
   };
 }
 
-/** A broker's last answer to the first record that its partitions' new leaders take: at most this. */
+/** The longest time from a broker's last answer to the first record that its partitions' new leaders take. */
 const BROKER_MS = 20 * SECOND;
 
 const frozen: Scenario = {

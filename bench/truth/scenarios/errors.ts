@@ -7,7 +7,7 @@ import { createStage, HOUR, MINUTE, type Scenario, SECOND } from '../scenario.ts
 
 const START = '2026-03-13T08:00:00Z';
 
-/** Each at its second after the start. */
+/** An error at each of these seconds after the start. */
 function errorsAt(random: Random, seconds: readonly number[], message: string): Occurrence[] {
   const own = random.fork('errors');
   const { processes } = createFleet();

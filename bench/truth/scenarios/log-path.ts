@@ -1,4 +1,4 @@
-// What the way of the log does: counting stops, a partition stalls, records come twice or again, nothing comes at all.
+// Faults on the log's way: counting stops, a partition stalls, records come twice or again, nothing comes at all.
 
 import { anyTenant, elevatedErrorRate, highErrorRate, lowCallSuccess } from '../call-labels.ts';
 import { createFleet } from '../fleet.ts';
@@ -54,7 +54,7 @@ const lagOutage: Scenario = {
     return {
       ...stage,
       readableTo: stopped,
-      // It is known when counting has caught up.
+      // It becomes known when counting has caught up.
       must: [BEHIND, truth('high-error-rate', [{ fromMs: CAUGHT_UP, toMs }])],
       may: [
         elevatedErrorRate(stage.occurrences, stage),
@@ -130,7 +130,7 @@ const again: Scenario = {
       const arrivalMs = FROM + 14 * MINUTE + Math.floor((record.arrivalMs - old.fromMs) / 20);
       return { ...record, mark: 'replayed', arrivalMs };
     });
-    // What failed to be indexed just now: its times are of now.
+    // Records that have just failed to be indexed, so their times are recent.
     const redriven = stage.records
       .filter(({ of, arrivalMs }) => of.doc.level === 'error' && arrivalMs > FROM + 12 * MINUTE)
       .flatMap((record) =>

@@ -1,4 +1,4 @@
-// Few calls: what a ratio cannot judge, and what chance does to it.
+// Few calls: too few for a ratio, and subject to chance.
 
 import { allCallsFailing, manyCallsFailing, mostCallsFailing } from '../call-labels.ts';
 import { createFleet } from '../fleet.ts';
@@ -8,7 +8,7 @@ import type { Random } from '../random.ts';
 import { createStage, MINUTE, type Scenario } from '../scenario.ts';
 
 const NIGHT = '2026-03-11T02:00:00Z';
-/** Nobody calls; the machines tell of themselves all the same. */
+/** Nobody calls, but the machines still report about themselves. */
 const ASLEEP = {
   callsPerSecond: () => 0,
   requestsPerSecond: () => 0.1,

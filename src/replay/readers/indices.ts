@@ -1,9 +1,8 @@
 // Existing indices as a source. In: a pattern and a stretch of time. Out: their documents as records, with the ids they have.
-// The stretch is cut into slices of about equal size that are read side by side, or read as one in the order of event time;
-// all over one point in time, so what is written meanwhile changes nothing. Guarantee: a position holds beyond the point in time
-// (a time, and the ids of that very millisecond that are done), so a replay goes on after a restart of either side; an answer with
-// a part of the documents is refused, and what was read is counted against what was announced; numbers keep the text they were
-// indexed with.
+// The stretch is cut into slices of about equal size that are read side by side, or read as one in the order of event time; always
+// from one point in time (PIT), so that what is written meanwhile changes nothing. Guarantee: a position outlives the PIT (it is a time,
+// and the ids of that very millisecond that are done), so a replay goes on after a restart of either side; a partial answer is refused,
+// and the number of documents read is compared with the number announced; numbers keep the text they were indexed with.
 import { type Client, errors } from '@elastic/elasticsearch';
 import { LogpipeError } from '../../core/errors.ts';
 import type { ChunkOrigin } from '../../core/record.ts';
@@ -22,24 +21,24 @@ const PAGE = 2_000;
 const SLICES = 4;
 const KEEP_ALIVE = '5m';
 const FILTER = `pit_id,hits.total,hits.hits._id,hits.hits._index,hits.hits._source,hits.hits.sort,${WHOLENESS}`;
-/** A few documents are not worth slices. */
+/** Fewer documents are not worth slices. */
 const WORTH_SLICING = 20_000;
 
 interface StoredIndexOptions {
   readonly range: TimeRange;
   /** Default: the live log indices. */
   readonly pattern?: string;
-  /** What the present stages can judge anew is left to them. */
+  /** Tags that the present stages can judge anew are left to them. */
   readonly freshTags?: boolean;
   /**
-   * `slices` (default): by event time, slices of time side by side. `time`: by event time over everything. `log`: the same, and equal
-   * times by partition and offset, so that two readings give the same order; for indices with the mapping of logpipe.
+   * `slices` (default): by event time, in slices of time side by side. `time`: by event time over everything. `log`: the same, with equal
+   * times ordered by partition and offset, so that two readings give the same order; needs logpipe's mapping.
    */
   readonly order?: 'slices' | 'time' | 'log';
   readonly pageSize?: number;
 }
 
-/** `numeric_type`: some index of a pattern may hold its times in nanoseconds. */
+/** `numeric_type`, because some index of a pattern may hold its times in nanoseconds. */
 const BY_TIME = { '@timestamp': { order: 'asc', format: 'epoch_millis', numeric_type: 'date' } };
 const BY_PLACE = ['kafka.partition', 'kafka.offset'].map((field) => ({
   [field]: { order: 'asc', unmapped_type: 'long', missing: -1 },
@@ -57,7 +56,7 @@ export function createStoredIndex(config: ElasticsearchConfig, options: StoredIn
   const sort = [BY_TIME, ...(order === 'log' ? BY_PLACE : []), '_shard_doc'];
   const toRecord = createDocumentReader({ freshTags });
   const what = `the search in ${pattern}`;
-  /** Documents of the stretch when it was planned. */
+  /** How many documents the stretch had when it was planned. */
   let counted: number | undefined;
 
   async function withClient<T>(work: (client: Client) => Promise<T>): Promise<T> {
@@ -92,7 +91,7 @@ export function createStoredIndex(config: ElasticsearchConfig, options: StoredIn
     return { parts, records: count, bytes: undefined, gaps: closed };
   }
 
-  /** Times between which about equally many documents lie. */
+  /** Times that divide the documents into about equal parts. */
   async function quantiles(client: Client): Promise<number[]> {
     const percents = Array.from({ length: SLICES - 1 }, (_, i) => ((i + 1) * 100) / SLICES);
     const reply = await client.transport.request<{ aggregations: { at: { values: Record<string, number | null> } } }>({
@@ -173,7 +172,7 @@ export function createStoredIndex(config: ElasticsearchConfig, options: StoredIn
             pit: { id: pit.id, keep_alive: KEEP_ALIVE },
             query: inRange(fromMs, toMs),
             sort,
-            // The first page announces how many are to come.
+            // Only the first page needs to announce how many are to come.
             track_total_hits: after === undefined,
             ...(after === undefined ? {} : { search_after: after }),
           },
@@ -197,10 +196,10 @@ export function createStoredIndex(config: ElasticsearchConfig, options: StoredIn
     plan: () => withClient(planned),
     feed: (from, signal, take, onEnd) =>
       withClient(async (client) => {
-        // Slices are cut once: after a break the ones that were cut first go on.
+        // Slices are cut only once: after a break the first ones go on.
         const plan = from.size > 0 ? undefined : await withClient(planned);
         const slices = plan?.parts.map(({ part, from: at }) => [part, at] as const) ?? [...from];
-        // What is there from the beginning on can be held against the plan; of a rest nobody has counted anything.
+        // Only a reading from the beginning can be compared with the plan: nobody has counted the rest after a break.
         const fresh = slices.every(([part, at]) => isBeginning(part, at)) ? counted : undefined;
         const pit = await openPit(client, pattern);
         if (pit === undefined) {
@@ -249,7 +248,7 @@ async function openPit(client: Client, pattern: string): Promise<Pit | undefined
   }
 }
 
-/** Of the documents of the last millisecond the ids are kept: the next point in time orders them otherwise. */
+/** Keeps the ids of the last millisecond's documents, because the next PIT may order them differently. */
 function advance(before: { ms: number; ids: string[] }, hits: readonly Hit[]): { ms: number; ids: string[] } {
   const ms = hits.at(-1)!.sort[0];
   const ids = ms === before.ms ? [...before.ids] : [];
@@ -273,7 +272,7 @@ function inRange(fromMs: number, toMs: number): object {
   return { range: { '@timestamp': { gte: fromMs, lt: toMs, format: 'epoch_millis' } } };
 }
 
-/** Sentences about indices of a pattern that cannot be read; none where asking is not permitted. */
+/** Sentences about closed indices of a pattern; none when asking is not permitted. */
 async function closedIndices(client: Client, pattern: string): Promise<string[]> {
   try {
     const rows = await client.transport.request<{ index: string; status: string }[]>({

@@ -1,8 +1,8 @@
-// Topics as sources: the log, and the dead letters. In: a stretch of time. Out: the records written from its beginning to
-// its end plus lateness; of the dead letters all, as the records they were in the log topic, under the ids their documents
-// were to have. Guarantee: bounded also for partitions without later records; no group's offsets move; what retention has
-// removed is said. A record that left several letters comes once; letters whose record was cut cannot become the document
-// they were: they are told, not replayed.
+// Topics as sources: the log, and the dead letters. In: a stretch of time. Out: the records written from its beginning to its end
+// plus lateness; or all dead letters, as the records they were in the log topic, under the ids their documents were to have.
+// Guarantee: reading ends even in partitions without later records; no group's offsets move; what retention has removed is reported. A
+// record that left several letters comes once; letters whose record was cut are reported, not replayed, because they cannot become the
+// same document.
 import type { Admin, KafkaMessage } from 'kafkajs';
 import type { Log } from '../../core/log.ts';
 import { type ChunkOrigin, isEventId, type RawRecord } from '../../core/record.ts';
@@ -12,11 +12,11 @@ import { readTopic } from '../../source/kafka/topic-reader.ts';
 import { withAdmin } from '../../source/kafka/topics.ts';
 import type { PlannedPart, SourcePlan, StoredBatch, StoredSource, StretchOptions } from '../sources.ts';
 
-/** How exactly the time of the oldest record that is left is told. */
+/** Precision of the reported time of the oldest record that is left. */
 const GAP_PRECISION_MS = 1_000;
-/** Records per batch: what is between two saved positions is what an interruption repeats. */
+/** Records per batch, and so what an interruption repeats at most per partition. */
 const PIECE = 500;
-/** Letters of a record that was delivered twice lie close together. */
+/** Ids remembered to find repeated letters: those of a record that was delivered twice are close together. */
 const MAX_REMEMBERED = 100_000;
 
 /** The log topic. */
@@ -29,7 +29,7 @@ export function createStoredTopic(config: KafkaConfig, options: StretchOptions, 
   });
 }
 
-/** The topic of the dead letters, from its beginning to its end: their records' own times tell which of them are wanted. */
+/** The dead-letter topic from beginning to end: the records' own times tell which of them are wanted. */
 export function createStoredDeadLetters(
   config: KafkaConfig,
   { purpose }: Pick<StretchOptions, 'purpose'>,
@@ -74,18 +74,18 @@ export function createStoredDeadLetters(
     ...source,
     missing: () => [
       ...source.missing(),
-      ...(cut > 0 ? [`${topic}: ${cut} letters hold only a part of their record; they are not replayed`] : []),
+      ...(cut > 0 ? [`${topic}: ${cut} letters hold only part of their record; they are not replayed`] : []),
     ],
   };
 }
 
-// --- Reading a topic ---
+// ---- reading a topic ----
 
 interface TopicOptions extends StretchOptions {
   readonly topic: string;
 }
 
-/** Of one partition: what is left of it, and what is wanted of that. */
+/** One partition: its oldest offset, and which offsets are wanted. */
 interface Row {
   readonly partition: number;
   readonly low: number;
@@ -144,7 +144,7 @@ function readingTopic(
       else late = middle;
     }
     if (early <= range!.fromMs) return undefined;
-    return `${removed}; the oldest that is left was written at about ${new Date(early).toISOString()}, what came before is missing`;
+    return `${removed}; the oldest that is left was written at about ${new Date(early).toISOString()}, and earlier ones are missing`;
   }
 
   return {
@@ -206,7 +206,7 @@ function readingTopic(
   };
 }
 
-/** Per partition the offset of the first record of this time or later; the end of the log where there is none. */
+/** For each partition, the offset of the first record of this time or later; the end of the log when there is none. */
 async function offsetsAt(admin: Admin, topic: string, ms: number): Promise<Map<number, number>> {
   const found = await admin.fetchTopicOffsetsByTimestamp(topic, Math.max(0, ms));
   return new Map(found.map(({ partition, offset }) => [partition, Number(offset)]));

@@ -1,7 +1,7 @@
 // NDJSON files as a source, plain or gzip. In: paths. Out: their lines as records: log lines as an application wrote them,
 // or documents as `--to-dir`, `incident export` and elasticdump write them (with `_id`, with `_source` around the fields, or
 // with what only logpipe adds to a record). Guarantee: a line has the same id in every reading; a position is a byte of the
-// text, of what gunzip gives for gzip.
+// text, which for gzip is the unpacked text.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
@@ -19,7 +19,7 @@ import type { PlannedPart, StoredSource } from '../sources.ts';
 const HEAD_BYTES = 4_096;
 const MAX_LINE_BYTES = 10_000_000;
 const MAX_RECORDS = 2_000;
-/** Nobody else gives these; `error` may be a producer's own. */
+/** Tags that only logpipe gives; `error` may be a producer's own. */
 const OWN_TAGS: ReadonlySet<unknown> = new Set(TAGS.filter((tag) => tag.startsWith('_')));
 
 interface Opened {
@@ -38,9 +38,9 @@ interface Line {
 }
 
 interface StoredFilesOptions {
-  /** What the present stages can judge anew is left to them. */
+  /** Tags that the present stages can judge anew are left to them. */
   readonly freshTags?: boolean;
-  /** All files at the same time instead of one after the other. */
+  /** Reads all files at the same time instead of one after the other. */
   readonly sideBySide?: boolean;
 }
 
@@ -77,9 +77,9 @@ export function createStoredFiles(paths: readonly string[], options: StoredFiles
       return { ...ofDocument(own ?? `${identity}-${line.offset}`, fields, modifiedMs), document: fields };
     }
     settleStored(doc);
-    // A file tells no record time: the event's own is taken, so that an old file keeps its days.
+    // A file has no record time, so the event's own is taken: an old file keeps its days.
     const timeMs = time.parse(doc.timestamp ?? doc['@timestamp'] ?? doc.time);
-    // The transport writes the same id into line and record header.
+    // The transport writes the same id into the line and the record header.
     const eventId = eventIdOf(doc);
     return {
       record: { value: line.value, offset: line.offset, timeMs: timeMs ?? modifiedMs, eventId, mark: 'replayed' },
@@ -130,7 +130,7 @@ export function createStoredFiles(paths: readonly string[], options: StoredFiles
         try {
           for await (const piece of content(file)) {
             if (signal.aborted) return false;
-            // A copy: the stream may use its buffer again while the lines are on their way.
+            // A copy, because the stream may reuse its buffer while the lines are being taken.
             if (!(await hand(splitter.push(Buffer.from(piece), 0), splitter.position))) return false;
           }
           if (!(await hand(splitter.flush(0), splitter.position))) return false;
@@ -148,7 +148,7 @@ export function createStoredFiles(paths: readonly string[], options: StoredFiles
   };
 }
 
-/** Does it hold what only logpipe adds to a record? */
+/** Does it hold something that only logpipe adds to a record? */
 function isDocument({ '@timestamp': time, kafka, tags }: Readonly<Record<string, unknown>>): boolean {
   return time !== undefined && (kafka !== undefined || (Array.isArray(tags) && tags.some((tag) => OWN_TAGS.has(tag))));
 }
@@ -162,7 +162,7 @@ function content({ path, gzip }: Opened): Readable {
   return raw.pipe(text);
 }
 
-/** The same for a copy under another name, and for the file before and after gzip. */
+/** The same for a copy under another name, and for the plain and the compressed file. */
 async function identityOf(file: Opened): Promise<string> {
   const head: Buffer[] = [];
   let bytes = 0;

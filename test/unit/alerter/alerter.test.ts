@@ -97,7 +97,7 @@ function running() {
       epoch = number;
       hooks!.onTerm(number);
     },
-    loses(why = 'another member holds') {
+    loses(why = 'another member leads') {
       const lost = epoch!;
       epoch = undefined;
       hooks!.onLost(lost, why);

@@ -431,7 +431,7 @@ describe('other rules', () => {
     expect(state()).toEqual(['breached']);
     // What cannot be told from what is held takes a restart, in words; nothing has changed then.
     for (const [rule, why] of [
-      ['percentile, measure: http.p95, window: 30m, above: 1 s', /longer window than histograms are held/],
+      ['percentile, measure: http.p95, window: 30m, above: 1 s', /longer window than histograms are kept/],
       ['trend, measure: http.error_ratio, floor: 1 %', /no sums per hour are kept of http/],
     ] as const) {
       expect(evaluator.changeRules(cpu(rule))).toMatch(why);

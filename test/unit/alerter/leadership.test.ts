@@ -233,7 +233,7 @@ describe('one of a group', () => {
     expect([sleeper.leadership.epoch(), other.leadership.epoch()]).toEqual([1, 1]);
     group.stopped = undefined;
     await group.rebalance();
-    expect(sleeper.events).toEqual(['term 1', 'lost 1: another member holds', 'standby']);
+    expect(sleeper.events).toEqual(['term 1', 'lost 1: another member leads', 'standby']);
     expect(other.events).toEqual(['term 1']);
     // From now on it is one like any other: the next leader is the first by name.
     await group.rebalance();

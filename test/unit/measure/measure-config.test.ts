@@ -134,7 +134,7 @@ measures:
       'measures.e.field: level is keyword',
       'measures.e.prometheus.labels.l: host is not in',
       'measures.e.prometheus.buckets: must rise',
-      'measures.f.prometheus.name: m is the name of measures.e already',
+      'measures.f.prometheus.name: m is already the name of measures.e',
       'measures.f.prometheus.type: ',
       'measures.f.prometheus.buckets: ',
       'measures.g: numerator and denominator are of different kinds',

@@ -469,7 +469,7 @@ describe('the term', () => {
     await made.clock.advance(5_500);
     expect(made.sent).toEqual([]);
     expect(made.asked).toBe(6);
-    expect(made.lines).toEqual(['warn Notifications wait: the hold is not confirmed {"error":"no broker"}']);
+    expect(made.lines).toEqual(['warn Notifications wait: the term is not confirmed {"error":"no broker"}']);
     made.confirm = async () => true;
     await made.clock.advance(1_000);
     expect(made.sent.map(brief)).toEqual(['6000 slack A trigger']);

@@ -85,8 +85,8 @@ it('no record ends it, and what is no document is written as text and said', asy
   const records = [...lines.map((line, i) => record(line, i)), record(null, 99)];
   const summary = await run(batches(records));
   expect(summary.refused).toEqual({ empty_value: 1, null_value: 1 });
-  expect(summary.gaps).toEqual([expect.stringMatching(/^2 records are no documents \(empty_value 1, null_value 1\)/)]);
-  expect(read('README.md')).toContain('2 records are no documents');
+  expect(summary.gaps).toEqual([expect.stringMatching(/^2 records are not documents \(empty_value 1, null_value 1\)/)]);
+  expect(read('README.md')).toContain('2 records are not documents');
   const written = logs();
   expect(written).toHaveLength(records.length);
   expect(summary.events).toBe(records.length - 2);
@@ -119,7 +119,7 @@ it('numbers stand in it as they were logged, also beside what is masked', async 
 it('with conditions, what has no fields is left out, which is said', async () => {
   const summary = await run(batches([record(event({ message: 'a' })), record(null)]), { where: ['message=a'] });
   expect(logs()).toHaveLength(1);
-  expect(summary.gaps.join()).toContain('1 record is no document (null_value 1)');
+  expect(summary.gaps.join()).toContain('1 record is not a document (null_value 1)');
 });
 
 it('a level, a release or an error called `other` is its own; what did not fit is said apart', async () => {
@@ -144,7 +144,7 @@ it('a level, a release or an error called `other` is its own; what did not fit i
     .filter((row) => /^"?2"?,"?other"?,/.test(row));
   expect(errors).toHaveLength(1);
   expect(text).toContain('1 event of further releases.');
-  expect(text).toMatch(/Of \d+ more errors the text is not told apart/);
+  expect(text).toMatch(/\d+ more errors are not listed/);
   expect(text).toMatch(/\| Events \| \d+ \(.*; \d+ of further levels, 1 without a level\) \|/);
 });
 

@@ -75,9 +75,9 @@ expect:
       'busy{tenantId=acme}: expected to be muted, it was not',
       expect.stringMatching(/^busy\{tenantId=acme\}: expected to resolve at 9m, it did at 7m\d+s$/),
       'busier: expected to fire at 10s, it did not fire',
-      'message 1: expected {"at":"3s","title":"Busier","action":"trigger"}, sent was "Busy" (trigger, first) at 3s to slack, email: 3 calls of acme',
+      'message 1: expected {"at":"3s","title":"Busier","action":"trigger"}, found "Busy" (trigger, first) at 3s to slack, email: 3 calls of acme',
       expect.stringMatching(
-        /^message 2: expected .*"to":\["slack"\].*, sent was "Busy" \(resolve, all-resolved\) at 7m\d+s to slack, email: /,
+        /^message 2: expected .*"to":\["slack"\].*, found "Busy" \(resolve, all-resolved\) at 7m\d+s to slack, email: /,
       ),
       'message 3: expected "Busy" at 9m, none was sent',
     ]);

@@ -151,7 +151,7 @@ describe('mistakes', () => {
     [
       'low volume instead of nothing',
       'kind: low-volume, measure: call.failure_ratio, insteadOf: x, window: 1h, last: 10, atLeast: 80 %',
-      /is no rule of kind ratio/,
+      /is not a rule of kind ratio/,
     ],
     [
       'more events needed than are looked at',
