@@ -110,7 +110,9 @@ export function createBullProbe(options: { redisUrl: string; prefix: string; tim
         signal.throwIfAborted();
         const key = (part: string) => `${prefix}:${name}:${part}`;
         const replies = await redis.pipeline().llen(key('wait')).llen(key('paused')).zcard(key('prioritized')).exec();
-        const waiting = (replies ?? []).reduce((sum, [error, count]) => sum + (error ? 0 : Number(count)), 0);
+        // A key of another type, a command that is not permitted: absent means no data, a part would look like less.
+        if (replies === null || replies.some(([error]) => error !== null)) continue;
+        const waiting = replies.reduce((sum, [, count]) => sum + Number(count), 0);
         readings.push({ measure: 'queue.size', labels: { 'queue.name': name }, value: waiting });
       }
       return readings;
@@ -208,7 +210,8 @@ export function createKafkaProbe(options: KafkaProbeOptions, deps: { kafka: Kafk
         let deleted = 0;
         for (const { partition, high, low } of ends) {
           const at = offsets.get(partition) ?? -1;
-          lag += Number(high) - Math.max(at, Number(low));
+          // A topic that was created anew has an end below what was committed of the old one.
+          lag += Math.max(0, Number(high) - Math.max(at, Number(low)));
           if (at >= 0) deleted += Math.max(0, Number(low) - at);
         }
         const readings: ProbeReading[] = [

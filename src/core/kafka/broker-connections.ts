@@ -250,7 +250,8 @@ export function createBrokerConnections(
       const known = new Map(answer.brokers.map(({ nodeId, host, port }) => [nodeId, nodeAt(host, port)]));
       // A broker that moved or is gone: nobody should wait for its old address.
       const present = new Set([...known.values(), ...seeds]);
-      for (const node of byId.values()) if (![...known.values()].includes(node)) letGo(node);
+      for (const node of byId.values())
+        if (![...known.values()].includes(node)) letGo(node, 'the broker has left the cluster');
       for (const [address, node] of nodes) if (!present.has(node)) nodes.delete(address);
       byId = known;
       const found = answer.topicMetadata[0];
@@ -277,7 +278,7 @@ export function createBrokerConnections(
       for (const { sockets } of nodes.values()) for (const socket of sockets) busy ? socket.ref() : socket.unref();
     },
     disconnect() {
-      for (const node of nodes.values()) letGo(node);
+      for (const node of nodes.values()) letGo(node, 'disconnected');
     },
     destroy() {
       destroyed = true;
@@ -292,9 +293,9 @@ export function createBrokerConnections(
   }
 
   /** Politely when nobody waits for an answer; otherwise what waits rejects, to be asked again elsewhere. */
-  function letGo(node: Node): void {
+  function letGo(node: Node, why: string): void {
     if (node.open > 0 || (node.ready !== undefined && node.broker === undefined)) {
-      end(node, 'the broker has left the cluster');
+      end(node, why);
       return;
     }
     node.broker?.disconnect().catch(() => {});

@@ -31,7 +31,10 @@ export interface Content {
 export async function openContent(path: string, inode: string): Promise<Content> {
   const gzip = isGzip(path);
   const handle = await open(path, 'r');
-  const found = await handle.stat();
+  const found = await handle.stat().catch(async (error) => {
+    await handle.close();
+    throw error;
+  });
   if (`${found.dev} ${found.ino}` !== inode) {
     await handle.close();
     throw Object.assign(new Error(`${path} is another file now`), { code: 'ENOENT' });
