@@ -457,7 +457,7 @@ class SeriesTable {
     this.maxSeries = maxSeries;
   }
 
-  /** The number of the label set that stands in `slots` at the places `by`. */
+  /** The number of the label set whose values are in `slots` at the places `by`. */
   find(slots: readonly unknown[], by: readonly number[]): number {
     const { width } = this;
     if (width === 0) return this.keys.length > 0 ? 0 : this.keep('');

@@ -42,7 +42,7 @@ const SEND_TIMEOUT_MS = 60_000;
 const CLOSE_MS = 5_000;
 
 interface KafkaCounts extends CountsSink {
-  /** Why nothing can be written at present; undefined when nothing is wrong. */
+  /** Why nothing can be written now; undefined when nothing is wrong. */
   trouble(): string | undefined;
 }
 

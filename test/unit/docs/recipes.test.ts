@@ -90,7 +90,7 @@ export interface EvenRule extends MeasuringRule {
     },
     {
       file: 'src/rules/kinds.ts',
-      before: '/** What a rule learns of:',
+      before: '/** Identifies what a rule learns:',
       text: `function judgeEven(rule: EvenRule, { store, times }: JudgeContext): Verdict[] {
   const { measure, bound, where, labels: by } = rule;
   const window = windowTo(times.evalMs, rule.windowMs);
@@ -133,7 +133,7 @@ const NOTIFIER: Followed = {
     },
     {
       file: 'src/notify/http-channels.ts',
-      before: '/** A channel of its configuration, or ',
+      before: '/** Returns a channel, or the key ',
       text: `function createPager(
   options: { url: string; ratePerSecond: number; timeoutMs: number },
   deps: HttpSendDeps,
