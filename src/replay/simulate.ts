@@ -9,6 +9,7 @@ import { silentLog } from '../core/log.ts';
 import { createMetrics } from '../core/metrics.ts';
 import type { Chunk, RawRecord } from '../core/record.ts';
 import { createMasker, type Masker } from '../core/secrets/mask.ts';
+import { alertKey } from '../incidents/incident.ts';
 import { type AlertMachine, createAlertMachine } from '../incidents/machine.ts';
 import type { ChannelName, Notification } from '../incidents/notification.ts';
 import type { OutboxResult, StateKey } from '../incidents/records.ts';
@@ -232,7 +233,10 @@ export function createRuleSet(
     { measures, rules, coveredFromMs: 0, wallMs: fromMs, withoutLog },
     initial,
     {
-      isFiring: (ruleId) => machine.alerts().some((alert) => alert.ruleId === ruleId && alert.phase === 'firing'),
+      isFiring(ruleId, labels) {
+        const firing = alertKey(ruleId, labels);
+        return machine.alerts().some(({ key, phase }) => key === firing && phase === 'firing');
+      },
     },
   );
   const seen = watchAlerts(machine);

@@ -314,7 +314,7 @@ function installReplayTemplate(client: Client, log: Log): Promise<TemplateResult
 
 /** @throws LogpipeError LOGPIPE_USAGE for one of the pipeline's own topics */
 function checkTopic(topic: string, topics: KafkaConfig['topics']): void {
-  const own = (['logs', 'dlq', 'counts', 'alerts'] as const).find((name) => topics[name] === topic);
+  const own = (['logs', 'dlq', 'counts', 'alerts', 'commands'] as const).find((name) => topics[name] === topic);
   if (own === undefined) return;
   throw new LogpipeError(
     'LOGPIPE_USAGE',

@@ -73,7 +73,12 @@ export function createKnownSet(
     },
     watchOnly(whats) {
       const kept = new Set(whats);
-      for (const what of since?.keys() ?? []) if (!kept.has(what)) since?.delete(what);
+      for (const what of [...(since?.keys() ?? [])]) {
+        if (kept.has(what)) continue;
+        since?.delete(what);
+        // Else a rule that is taken out and put back after a restart would take for new what appeared meanwhile.
+        sinceChanged = true;
+      }
     },
     maxKeys,
     get size() {

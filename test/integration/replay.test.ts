@@ -225,7 +225,8 @@ describe('--reparse', () => {
 describe('--to-topic', () => {
   it('refuses the topics the pipeline lives on', async () => {
     const bench = await createReplayBench();
-    for (const topic of [bench.topic, `${bench.topic}.dlq`, `${bench.topic}-counts`]) {
+    const { commands } = bench.config.kafka.topics;
+    for (const topic of [bench.topic, `${bench.topic}.dlq`, `${bench.topic}-counts`, commands!]) {
       await expect(bench.run({ from: '-1h', toTopic: topic })).rejects.toMatchObject({ code: 'LOGPIPE_USAGE' });
       await expect(bench.run({ from: '-1h', toTopic: topic, dryRun: true })).rejects.toThrow('live pipeline');
     }

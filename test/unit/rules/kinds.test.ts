@@ -332,6 +332,14 @@ describe('first seen', () => {
     expect(of(stage.tick(later + HOUR), 'new-error')).toEqual([]);
   });
 
+  it('forgets since when it learned what no rule watches any more, and says so, so that it is kept', () => {
+    const known = createKnownSet(T0, [], 10, new Map([['error.templates', T0]]));
+    known.watchOnly(['error.templates']);
+    expect(known.takeSince()).toBeUndefined();
+    known.watchOnly([]);
+    expect(known.takeSince()).toEqual({});
+  });
+
   it('learns what is rare as well: one of a kind is enough while it learns', () => {
     const stage = createStage(undefined, { known: createKnownSet(T0) });
     errors(stage, 'rare fault', 1, T0 + MINUTE);
