@@ -5,7 +5,7 @@
 import fs from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
-import winston from 'winston';
+import winston, { type Logger } from 'winston';
 import { endsWithin } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import { AttachedTransport, FORMAT_FAILED, isOfHandler } from './attached.ts';
@@ -59,7 +59,7 @@ const MAX_COPY_CHARS = 1_000_000;
  * `logger.end()` delivers what is queued and then emits `finish`.
  * @throws LogpipeError LOGPIPE_TRANSPORT_OPTIONS
  */
-export function createLogger(options: CreateLoggerOptions): winston.Logger {
+export function createLogger(options: CreateLoggerOptions): Logger {
   const { file = 'logs/app.log', fileMode: mode, console: toConsole = true, levels: given, level, ...rest } = options;
   const levels = given === undefined ? winston.config.npm.levels : checkLevels(given);
   const atFirst = level === undefined ? defaultLevel(levels) : levelNamed(level, levels);
@@ -123,7 +123,7 @@ function passedOn(info: Info, record: ShipRecord, handlers: Info = info): winsto
 }
 
 /** A format that the application sets comes before the record is built, and may throw. Returns whether there is none. */
-function guardFormat(logger: winston.Logger, build: RecordBuilder, warn: (message: string) => void): () => boolean {
+function guardFormat(logger: Logger, build: RecordBuilder, warn: (message: string) => void): () => boolean {
   const ours = logger.format;
   const guarded = new WeakSet<Format>([ours]);
   let current = ours;
@@ -161,7 +161,7 @@ function guardFormat(logger: winston.Logger, build: RecordBuilder, warn: (messag
 }
 
 /** `logger.level = 'WARN'` means `warn`; a name that is no level changes nothing and is told. */
-function watchLevel(logger: winston.Logger, warn: (message: string) => void): void {
+function watchLevel(logger: Logger, warn: (message: string) => void): void {
   let current = logger.level;
   Object.defineProperty(logger, 'level', {
     get: () => current,
@@ -189,7 +189,7 @@ function readable(): Format {
  * What is logged before the transports run, and what another transport holds back, is still in the logger when it ends;
  * Winston's `end()` would end the transports before it comes through. Waits for that, but not longer than for Kafka.
  */
-function endsEmpty(logger: winston.Logger, kafka: KafkaTransport, timeoutMs: number): winston.Logger {
+function endsEmpty(logger: Logger, kafka: KafkaTransport, timeoutMs: number): Logger {
   const end = logger.end.bind(logger) as (...args: unknown[]) => unknown;
   const write = logger.write.bind(logger) as (info: Info, ...rest: unknown[]) => boolean;
   let ended = false;
@@ -219,12 +219,12 @@ function endsEmpty(logger: winston.Logger, kafka: KafkaTransport, timeoutMs: num
  * that they are given and throw for a frozen one; they are used only where the application has set a format, which needs
  * to see Winston's info objects. A record that is lost all the same is counted.
  */
-function withMethods(logger: winston.Logger, kafka: KafkaTransport, isOurs: () => boolean): winston.Logger {
+function withMethods(logger: Logger, kafka: KafkaTransport, isOurs: () => boolean): Logger {
   type Method = (...args: unknown[]) => unknown;
   const methods = logger as unknown as Record<string, Method>;
   const winstonLog = methods.log!;
 
-  function say(self: winston.Logger, name: unknown, args: readonly unknown[], levelInFirst: boolean): void {
+  function say(self: Logger, name: unknown, args: readonly unknown[], levelInFirst: boolean): void {
     const { levels } = logger;
     const isNamed = typeof name === 'string' && name !== '';
     const known = isNamed ? levelNamed(name, levels) : defaultLevel(levels);
@@ -244,7 +244,7 @@ function withMethods(logger: winston.Logger, kafka: KafkaTransport, isOurs: () =
   }
 
   /** Winston throws for a frozen error, a throwing getter and the like; then plain copies do. */
-  function throughWinston(self: winston.Logger, level: string, args: readonly unknown[], levelInFirst: boolean): void {
+  function throughWinston(self: Logger, level: string, args: readonly unknown[], levelInFirst: boolean): void {
     const handed = kafka[HANDED];
     const log = (given: readonly unknown[]) => {
       if (levelInFirst) winstonLog.call(self, Object.assign(given[0] as object, { level }));
@@ -261,12 +261,12 @@ function withMethods(logger: winston.Logger, kafka: KafkaTransport, isOurs: () =
 
   for (const name of Object.keys(logger.levels)) {
     if (name === 'log') continue;
-    methods[name] = function (this: winston.Logger | undefined, ...args: unknown[]) {
+    methods[name] = function (this: Logger | undefined, ...args: unknown[]) {
       say(this ?? logger, name, args, false);
       return this ?? logger;
     };
   }
-  methods.log = function (this: winston.Logger | undefined, ...args: unknown[]) {
+  methods.log = function (this: Logger | undefined, ...args: unknown[]) {
     const [first, ...others] = args;
     const isObject = typeof first === 'object' && first !== null;
     if (args.length > 1) say(this ?? logger, first, others, false);
