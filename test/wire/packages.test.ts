@@ -1,7 +1,7 @@
 // Both packages as other projects get them: packed, installed in an empty folder, compiled against by old and new TypeScripts, and
 // loaded by `require` and by `import`. Judged from outside: nothing of this repository's src/ is used, and npm asks its registry (or
-// its cache) for what the transport depends on. NestJS itself is not installed: a CommonJS project with its compiler options, its
-// decorators and a class that is given its dependencies stands for it.
+// its cache) for what the transport depends on. NestJS itself is not installed: the page's class for it is compiled
+// and run as CommonJS, with Nest's compiler options and a stand-in for its two names.
 import { execFile } from 'node:child_process';
 import {
   mkdirSync,
@@ -48,7 +48,7 @@ beforeAll(async () => {
   // The large one goes beside it and finds its winston and kafkajs there: those are all that its three entries load.
   mkdirSync(join(modules, 'logpipe'));
   await run('tar', ['-xzf', large, '--strip-components=1', '-C', join(modules, 'logpipe')]);
-}, 120_000);
+}, 240_000);
 afterAll(() => rmSync(app, { recursive: true, force: true }));
 
 async function npm(args: readonly string[]): Promise<string> {
@@ -219,47 +219,71 @@ describe('the newest TypeScript', () => {
 
 // ---- at run time ----
 
-/** What a NestJS application would have; its container is played by the last lines. */
-const NEST_LIKE = `
-import * as winston from 'winston';
-import { KafkaTransport } from 'logpipe-transport';
-
-let dependencies: any[] = [];
-(Reflect as any).metadata = (key: string, value: any) => () => {
-  if (key === 'design:paramtypes') dependencies = value;
-};
-const Injectable = (): ClassDecorator => () => undefined;
-
-@Injectable()
-class LogService {
-  private readonly logger: winston.Logger;
-  constructor(private readonly kafka: KafkaTransport) {
-    this.logger = winston.createLogger({ transports: [kafka] });
-  }
-  log(message: string, context?: string) {
-    this.logger.info(message, { context });
-  }
-  onModuleDestroy() {
-    return this.kafka.close();
-  }
+/** As much of `@nestjs/common` as the page uses, as its types have it. */
+const NEST_TYPES = `
+export declare function Injectable(): ClassDecorator;
+export interface LoggerService {
+  log(message: any, ...optionalParams: any[]): any;
+  error(message: any, ...optionalParams: any[]): any;
+  warn(message: any, ...optionalParams: any[]): any;
+  debug?(message: any, ...optionalParams: any[]): any;
 }
-
-const [Transport] = dependencies;
-const service = new LogService(new Transport({ brokers: ['127.0.0.1:1'], service: 'api', closeTimeoutMs: 50 }));
-service.log('started', 'main');
-service.onModuleDestroy().then((result) => console.log(JSON.stringify(result)));
+export interface OnApplicationShutdown {
+  onApplicationShutdown(signal?: string): any;
+}
 `;
 
-test.each([true, false])('a CommonJS project with decorators runs, esModuleInterop %s', async (esModuleInterop) => {
-  const outDir = join(app, `nest-like-${esModuleInterop}`);
+/** What Nest's container does: it takes the constructor's arguments from what the compiler says of their types. */
+const NEST_LIKE = `
+let needed: any[] = [];
+(Reflect as any).metadata = (key: string, value: any) => () => {
+  if (key === 'design:paramtypes') needed = value;
+};
+import { Injectable } from '@nestjs/common';
+import { KafkaTransport } from 'logpipe-transport';
+import { LogpipeLogger } from './logpipe-logger';
+
+@Injectable()
+class Calls {
+  constructor(readonly logger: LogpipeLogger, readonly kafka: KafkaTransport) {}
+}
+
+const [Logger, Transport] = needed;
+const calls = new Calls(new Logger(), new Transport({ brokers: ['127.0.0.1:1'], service: 'calls-api' }));
+calls.logger.log('started', 'Main');
+calls.logger.error('failed', 'Error: failed at x.js:1', 'Main');
+calls.logger.error(new TypeError('wrong'));
+Promise.all([calls.logger.onApplicationShutdown(), calls.kafka.close()]).then(([, closed]) => console.log(JSON.stringify(closed)));
+`;
+
+test.each([true, false])('the logger for NestJS compiles and runs as CommonJS, esModuleInterop %s', async (interop) => {
+  const nest = join(modules, '@nestjs/common');
+  mkdirSync(nest, { recursive: true });
+  writeFileSync(join(nest, 'index.d.ts'), NEST_TYPES);
+  writeFileSync(join(nest, 'index.js'), 'exports.Injectable = () => () => {};');
+  const page = readFileSync(join(root, 'docs/other-projects.md'), 'utf8');
+  const [, shown = ''] = /```ts\n(\/\/ logpipe-logger\.ts\n[\s\S]*?)```/.exec(page) ?? [];
+  const service = "service: 'calls-api',";
+  expect(shown).toContain(service);
+  // There is no Kafka here to wait for.
+  written('logpipe-logger.ts', shown.replace(service, `${service} closeTimeoutMs: 50, file: 'nest-${interop}.log',`));
+  const outDir = join(app, `nest-${interop}`);
+  const { endings: _, ...options } = commonJs(interop);
   const decorators = { experimentalDecorators: true, emitDecoratorMetadata: true };
-  const { endings: _, ...options } = commonJs(esModuleInterop);
-  const compiled = compilers['4.9']([written('nest-like.ts', NEST_LIKE)], { ...options, ...decorators, outDir });
-  expect(compiled).toEqual({ own: [], libraries: [] });
-  expect(readFileSync(join(outDir, 'nest-like.js'), 'utf8')).toContain('require("logpipe-transport")');
-  const { stdout, stderr } = await run(process.execPath, [join(outDir, 'nest-like.js')]);
+  const files = [written('nest-like.ts', NEST_LIKE), join(app, 'logpipe-logger.ts')];
+  expect(compilers['4.9'](files, { ...options, ...decorators, outDir })).toEqual({ own: [], libraries: [] });
+  expect(readFileSync(join(outDir, 'logpipe-logger.js'), 'utf8')).toContain('require("logpipe-transport")');
+
+  const env = { ...process.env, KAFKA_BROKERS: '127.0.0.1:1' };
+  const { stdout, stderr } = await run(process.execPath, [join(outDir, 'nest-like.js')], { cwd: app, env });
   expect(stderr).not.toMatch(/Experimental/);
-  expect(JSON.parse(stdout)).toEqual({ delivered: 0, dropped: 0, undelivered: 1 });
+  expect(JSON.parse(stdout.trim().split('\n').at(-1)!)).toEqual({ delivered: 0, dropped: 0, undelivered: 0 });
+  const lines = readFileSync(join(app, `nest-${interop}.log`), 'utf8').trim().split('\n');
+  expect(lines.map((line) => JSON.parse(line))).toMatchObject([
+    { level: 'info', message: 'started', context: 'Main' },
+    { level: 'error', message: 'failed', context: 'Main', error: { stack: 'Error: failed at x.js:1' } },
+    { level: 'error', message: 'TypeError: wrong', error: { name: 'TypeError', message: 'wrong' } },
+  ]);
 });
 
 const NAMES = [
