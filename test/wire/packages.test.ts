@@ -278,7 +278,9 @@ test.each([true, false])('the logger for NestJS compiles and runs as CommonJS, e
   const { stdout, stderr } = await run(process.execPath, [join(outDir, 'nest-like.js')], { cwd: app, env });
   expect(stderr).not.toMatch(/Experimental/);
   expect(JSON.parse(stdout.trim().split('\n').at(-1)!)).toEqual({ delivered: 0, dropped: 0, undelivered: 0 });
-  const lines = readFileSync(join(app, `nest-${interop}.log`), 'utf8').trim().split('\n');
+  const lines = readFileSync(join(app, `nest-${interop}.log`), 'utf8')
+    .trim()
+    .split('\n');
   expect(lines.map((line) => JSON.parse(line))).toMatchObject([
     { level: 'info', message: 'started', context: 'Main' },
     { level: 'error', message: 'failed', context: 'Main', error: { stack: 'Error: failed at x.js:1' } },

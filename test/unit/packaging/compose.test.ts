@@ -219,7 +219,8 @@ describe('Dockerfile', () => {
     expect(versions).toContain(own);
     expect(versions.map((version) => version.split('.')[0])).toEqual(['22', '24', '26']);
     const said = read('README.md').replaceAll('\n', ' ');
-    for (const version of versions) expect(said).toMatch(new RegExp(`demo on .*\\b${version.replace(/\.\d+$/, '')}\\b.*as well`));
+    for (const version of versions)
+      expect(said).toMatch(new RegExp(`demo on .*\\b${version.replace(/\.\d+$/, '')}\\b.*as well`));
   });
 
   test('runs logpipe as an ordinary user', () => {
