@@ -2,7 +2,7 @@
 FROM node:24.12.0-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-# Without scripts: `prepare` would compile before the sources are here.
+# No package that is needed here has to run anything when it is installed.
 RUN npm ci --ignore-scripts
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src

@@ -3,13 +3,11 @@
 // unencrypted; the same records give the same batch, except for the headers that tell a first attempt from a later one; once one
 // quick answer has shown that this host's clock is right, a batch that is long on its way does not make it look wrong.
 
-import { promisify } from 'node:util';
-import { gzip } from 'node:zlib';
 import Encoder from 'kafkajs/src/protocol/encoder.js';
 import crc32C from 'kafkajs/src/protocol/recordBatch/crc32C/index.js';
 import { type Clock, type Moment, momentOf, STEP_MS, systemClock } from '../core/clock.ts';
 import { type BrokerConnections, createBrokerConnections, type Partition } from '../core/kafka/broker-connections.ts';
-import { snappyCodec } from '../core/kafka/codecs.ts';
+import { gzipCodec, lz4Codec, snappyCodec } from '../core/kafka/codecs.ts';
 import { timeOfEventId } from '../core/record.ts';
 import type { ShipRecord } from './log-record.ts';
 import type { Compression, TransportSettings } from './options.ts';
@@ -137,9 +135,13 @@ const FIXED_BYTES = 5 + 1 + 1 + 5 + 5 + 5;
 /** A record batch without its records; its checksum covers what comes after the first 21 bytes. */
 const BATCH_HEADER = 61;
 const CHECKED_FROM = 21;
-const CODEC_BITS = { none: 0, gzip: 1, snappy: 2 } as const;
+const CODECS = {
+  none: { bits: 0, codec: undefined },
+  gzip: { bits: 1, codec: gzipCodec },
+  snappy: { bits: 2, codec: snappyCodec },
+  lz4: { bits: 3, codec: lz4Codec },
+} as const;
 const ALL_IN_SYNC = -1;
-const gzipped = promisify(gzip);
 
 interface ProduceOptions {
   readonly compression: Compression;
@@ -183,16 +185,16 @@ async function encodeBatch(batch: PartitionBatch, options: ProduceOptions): Prom
   const waited = Math.abs(nowMs - timeOfEventId(records[0]!.eventId));
   const sentAt = batch.resent || waited > MAX_WAIT_MS ? undefined : nowMs;
   let out: Buffer = encodeRecords(records, { resent: batch.resent, sentAt, isClockRight }, BATCH_HEADER);
-  if (compression !== 'none') {
-    const plain = out.subarray(BATCH_HEADER);
-    const packed = compression === 'gzip' ? await gzipped(plain) : await snappyCodec.compress({ buffer: plain });
+  const { bits, codec } = CODECS[compression];
+  if (codec !== undefined) {
+    const packed = await codec.compress({ buffer: out.subarray(BATCH_HEADER) });
     out = Buffer.concat([out.subarray(0, BATCH_HEADER), packed]);
   }
   let at = out.writeBigInt64BE(0n, 0);
   at = out.writeInt32BE(out.length - 12, at);
   at = out.writeInt32BE(-1, at);
   out[at++] = 2;
-  at = out.writeInt16BE(CODEC_BITS[compression], CHECKED_FROM);
+  at = out.writeInt16BE(bits, CHECKED_FROM);
   at = out.writeInt32BE(records.length - 1, at);
   at = out.writeBigInt64BE(BigInt(nowMs), at);
   at = out.writeBigInt64BE(BigInt(nowMs), at);

@@ -5,7 +5,7 @@
 import fs from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
-import winston from 'winston';
+import winston, { type Logger } from 'winston';
 import { endsWithin } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import { AttachedTransport, FORMAT_FAILED, isOfHandler } from './attached.ts';
@@ -59,7 +59,7 @@ const MAX_COPY_CHARS = 1_000_000;
  * `logger.end()` delivers what is queued and then emits `finish`.
  * @throws LogpipeError LOGPIPE_TRANSPORT_OPTIONS
  */
-export function createLogger(options: CreateLoggerOptions): winston.Logger {
+export function createLogger(options: CreateLoggerOptions): Logger {
   const { file = 'logs/app.log', fileMode: mode, console: toConsole = true, levels: given, level, ...rest } = options;
   const levels = given === undefined ? winston.config.npm.levels : checkLevels(given);
   const atFirst = level === undefined ? defaultLevel(levels) : levelNamed(level, levels);
@@ -126,7 +126,7 @@ function passedOn(info: Info, record: ShipRecord, handlers: Info = info): winsto
  * A format that the application sets comes before the record is built, and may throw. The returned function says whether there is
  * no such format.
  */
-function guardFormat(logger: winston.Logger, build: RecordBuilder, warn: (message: string) => void): () => boolean {
+function guardFormat(logger: Logger, build: RecordBuilder, warn: (message: string) => void): () => boolean {
   const ours = logger.format;
   const guarded = new WeakSet<Format>([ours]);
   let current = ours;
@@ -164,7 +164,7 @@ function guardFormat(logger: winston.Logger, build: RecordBuilder, warn: (messag
 }
 
 /** `logger.level = 'WARN'` means `warn`; a name that is not a level changes nothing and causes a warning. */
-function watchLevel(logger: winston.Logger, warn: (message: string) => void): void {
+function watchLevel(logger: Logger, warn: (message: string) => void): void {
   let current = logger.level;
   Object.defineProperty(logger, 'level', {
     get: () => current,
@@ -192,7 +192,7 @@ function readable(): Format {
  * What is logged before the transports run, and what another transport holds back, is still in the logger when it ends; Winston's
  * `end()` would end the transports before that reaches them. Waits for it, but no longer than for Kafka.
  */
-function endsEmpty(logger: winston.Logger, kafka: KafkaTransport, timeoutMs: number): winston.Logger {
+function endsEmpty(logger: Logger, kafka: KafkaTransport, timeoutMs: number): Logger {
   const end = logger.end.bind(logger) as (...args: unknown[]) => unknown;
   const write = logger.write.bind(logger) as (info: Info, ...rest: unknown[]) => boolean;
   let ended = false;
@@ -222,12 +222,12 @@ function endsEmpty(logger: winston.Logger, kafka: KafkaTransport, timeoutMs: num
  * are given and throw on a frozen one; they are used only where the application has set a format, which needs to see Winston's
  * info objects. A record that is lost nevertheless is counted.
  */
-function withMethods(logger: winston.Logger, kafka: KafkaTransport, isOurs: () => boolean): winston.Logger {
+function withMethods(logger: Logger, kafka: KafkaTransport, isOurs: () => boolean): Logger {
   type Method = (...args: unknown[]) => unknown;
   const methods = logger as unknown as Record<string, Method>;
   const winstonLog = methods.log!;
 
-  function say(self: winston.Logger, name: unknown, args: readonly unknown[], levelInFirst: boolean): void {
+  function say(self: Logger, name: unknown, args: readonly unknown[], levelInFirst: boolean): void {
     const { levels } = logger;
     const isNamed = typeof name === 'string' && name !== '';
     const known = isNamed ? levelNamed(name, levels) : defaultLevel(levels);
@@ -247,7 +247,7 @@ function withMethods(logger: winston.Logger, kafka: KafkaTransport, isOurs: () =
   }
 
   /** Winston throws on a frozen error, a throwing getter and the like; then it gets plain copies. */
-  function throughWinston(self: winston.Logger, level: string, args: readonly unknown[], levelInFirst: boolean): void {
+  function throughWinston(self: Logger, level: string, args: readonly unknown[], levelInFirst: boolean): void {
     const handed = kafka[HANDED];
     const log = (given: readonly unknown[]) => {
       if (levelInFirst) winstonLog.call(self, Object.assign(given[0] as object, { level }));
@@ -264,12 +264,12 @@ function withMethods(logger: winston.Logger, kafka: KafkaTransport, isOurs: () =
 
   for (const name of Object.keys(logger.levels)) {
     if (name === 'log') continue;
-    methods[name] = function (this: winston.Logger | undefined, ...args: unknown[]) {
+    methods[name] = function (this: Logger | undefined, ...args: unknown[]) {
       say(this ?? logger, name, args, false);
       return this ?? logger;
     };
   }
-  methods.log = function (this: winston.Logger | undefined, ...args: unknown[]) {
+  methods.log = function (this: Logger | undefined, ...args: unknown[]) {
     const [first, ...others] = args;
     const isObject = typeof first === 'object' && first !== null;
     if (args.length > 1) say(this ?? logger, first, others, false);

@@ -1,5 +1,6 @@
 // Options of the transport. In: what the application passed. Out: frozen settings with every default filled in. Guarantee:
 // whatever is accepted here can be used; what cannot is refused at once, with the option, its value and what is permitted.
+import { createRequire } from 'node:module';
 import { hostname } from 'node:os';
 import { type ConnectionOptions, createSecureContext } from 'node:tls';
 import type { SASLOptions } from 'kafkajs';
@@ -8,7 +9,9 @@ import { errorText, LogpipeError } from '../core/errors.ts';
 import { exponentialReason } from '../core/regex-ambiguity.ts';
 
 /** `snappy` is the fast one: about a third of the bytes for a fraction of gzip's CPU time. */
-export const COMPRESSIONS = ['none', 'gzip', 'snappy'] as const;
+export const COMPRESSIONS = ['none', 'gzip', 'snappy', 'lz4'] as const;
+/** Packages that are loaded for a compression alone. `logpipe` brings them along, `logpipe-transport` does not. */
+const PACKAGE_OF: Readonly<Partial<Record<Compression, string>>> = { snappy: 'snappy', lz4: 'lz4-napi' };
 export type Compression = (typeof COMPRESSIONS)[number];
 
 export interface BatchOptions {
@@ -54,7 +57,7 @@ export interface KafkaTransportOptions
   /** TLS; `true` for the system's certificate authorities. */
   readonly ssl?: boolean | ConnectionOptions;
   readonly sasl?: SASLOptions;
-  /** Default `none`. */
+  /** Default `none`. `snappy` and `lz4` take the packages `snappy` and `lz4-napi`. */
   readonly compression?: Compression;
   readonly batch?: BatchOptions;
   readonly queue?: QueueOptions;
@@ -119,6 +122,7 @@ export function transportSettings(options: KafkaTransportOptions): TransportSett
   checkSasl(options.sasl);
   const compression = options.compression ?? 'none';
   if (!COMPRESSIONS.includes(compression)) throw refuse('compression', compression, COMPRESSIONS.join(', '));
+  checkInstalled(compression);
   checkKeys('batch', batch, ['maxRecords', 'maxBytes', 'maxDelayMs']);
   checkKeys('queue', queue, ['maxRecords', 'maxBytes']);
   checkKeys('mask', mask, ['keys', 'patterns']);
@@ -155,6 +159,25 @@ export function transportSettings(options: KafkaTransportOptions): TransportSett
     closeTimeoutMs: whole('closeTimeoutMs', options.closeTimeoutMs ?? 10_000, 0, 600_000),
     mask,
   });
+}
+
+/** Found out now and not at the first batch, which would wait in the queue for good. */
+function checkInstalled(compression: Compression): void {
+  const name = PACKAGE_OF[compression];
+  if (name === undefined) return;
+  try {
+    createRequire(import.meta.url).resolve(name);
+  } catch (error) {
+    // Anything else, as in a bundle, is no proof that it is missing.
+    if ((error as { code?: unknown }).code !== 'MODULE_NOT_FOUND') return;
+    const permitted = `none, gzip, and ${compression} after \`npm install ${name}\``;
+    throw refuse(
+      'compression',
+      compression,
+      permitted,
+      `is ${show(compression)}, and the package ${name} is not installed`,
+    );
+  }
 }
 
 function checkSasl(sasl: SASLOptions | undefined): void {

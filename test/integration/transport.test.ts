@@ -57,7 +57,7 @@ async function read(
 }
 
 describe('what arrives', () => {
-  it.each(['none', 'gzip', 'snappy'] as const)(
+  it.each(['none', 'gzip', 'snappy', 'lz4'] as const)(
     'with compression %s: each record once, in order, with key and header',
     async (compression) => {
       const topic = await topicFor();

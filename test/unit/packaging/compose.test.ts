@@ -211,6 +211,18 @@ describe('Dockerfile', () => {
     expect(major % 2).toBe(0);
   });
 
+  test('its Node is one of those that CI tries, and README names them', () => {
+    const listed = /^versions=\((.+)\)$/m.exec(read('.ci/nodes'))?.[1] ?? '';
+    const own = /^FROM node:([\d.]+)/m.exec(dockerfile)![1]!;
+    expect(read('.ci/nodes')).toContain(String.raw`container=$(sed -n 's/^FROM node:\([0-9.]*\)-.*/\1/p' Dockerfile`);
+    const versions = listed.replace('"$container"', own).split(' ');
+    expect(versions).toContain(own);
+    expect(versions.map((version) => version.split('.')[0])).toEqual(['22', '24', '26']);
+    const said = read('README.md').replaceAll('\n', ' ');
+    for (const version of versions)
+      expect(said).toMatch(new RegExp(`demo on .*\\b${version.replace(/\.\d+$/, '')}\\b.*as well`));
+  });
+
   test('runs logpipe as an ordinary user', () => {
     const last = stages.at(-1)!;
     expect(/^USER (.+)$/m.exec(last)?.[1]).toBe('node');

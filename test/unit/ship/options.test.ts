@@ -27,7 +27,7 @@ test.each<[Partial<KafkaTransportOptions> | Record<string, unknown>, RegExp]>([
   [{ brokers: ['http://kafka:9092'] }, /brokers is "http:\/\/kafka:9092"; permitted: host:port/],
   [{ service: ' ' }, /service is " "; permitted: a non-empty text/],
   [{ topic: 'a b' }, /topic is "a b"; permitted: up to 249/],
-  [{ compression: 'zstd' }, /compression is "zstd"; permitted: none, gzip, snappy/],
+  [{ compression: 'zstd' }, /compression is "zstd"; permitted: none, gzip, snappy, lz4/],
   [{ batch: { maxRecords: 0 } }, /batch\.maxRecords is 0; permitted: a whole number from 1 to 10000/],
   [{ batch: { maxRecord: 5 } }, /batch\.maxRecord is not an option; permitted: maxRecords, maxBytes, maxDelayMs/],
   [{ queue: { maxBytes: Number.NaN } }, /queue\.maxBytes is null/],
