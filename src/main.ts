@@ -3,11 +3,17 @@
 import { Command, CommanderError, Option } from 'commander';
 import { alertsList, alertsResolve, alertsShow } from './cli/alerts.ts';
 import { checkConfig } from './cli/check-config.ts';
-import { addIncidentCommands, addKibanaCommand, addPm2Commands, addReplayCommand } from './cli/commands.ts';
+import {
+  addIncidentCommands,
+  addKibanaCommand,
+  addPm2Commands,
+  addReplayCommand,
+  addTopCommand,
+} from './cli/commands.ts';
 import { dlqList } from './cli/dlq.ts';
 import { endDespiteLeftovers, type Io, processIo } from './cli/io.ts';
 import { createLineParser, parse } from './cli/parse.ts';
-import { rulesCheck, rulesTest } from './cli/rules.ts';
+import { rulesCheck, rulesExplain, rulesTest } from './cli/rules.ts';
 import { parseRoles, run } from './cli/run.ts';
 import { setup } from './cli/setup.ts';
 import { runStack } from './cli/stack.ts';
@@ -125,6 +131,7 @@ function build(onMasker: (masker: Masker) => void): Command {
   addIncidentCommands(program, { io, withConfig, load, finish });
   addKibanaCommand(program, { io, withConfig, load, finish });
   addPm2Commands(program, { io, withConfig, load, finish });
+  addTopCommand(program, { io, withConfig, load, finish });
 
   const stack = program.command('stack').description('Local Kafka and Elasticsearch for development, without Docker.');
   for (const [action, what] of [
@@ -191,6 +198,15 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
       '\nExamples:\n  logpipe rules test\n  logpipe rules test --rules my-rules.yml my-rules.test.yml',
     )
     .action((paths: string[], options) => finish(rulesTest(paths, load(options).config, options, io)));
+  files(rules.command('explain <id>'))
+    .description('What a rule means, its value now and its threshold, and why it fires or not.')
+    .option('--url <address>', 'of a running logpipe (default: http of the configuration); repeatable', collect, [])
+    .option('--offline', 'what it means, from the files alone', false)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  logpipe rules explain high-error-rate\n  logpipe rules explain high-error-rate --offline --rules my-rules.yml',
+    )
+    .action((id: string, options) => finish(rulesExplain(id, load(options).config, options, io)));
 
   const alerts = program.command('alerts').description('Alerts that fire, and what became of earlier ones.');
   withConfig(alerts.command('list'))

@@ -81,7 +81,7 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   const indexing = config.roles.includes('indexer') ? startIndexing(config, deps, alerting?.tap) : undefined;
   const readiness = () => [...(indexing?.readiness() ?? []), ...(alerting?.readiness() ?? [])];
   const { roles, source } = config;
-  const about = { version: packageVersion(), roles, source };
+  const about = { version: packageVersion(), roles, source, group: source === 'kafka' ? config.kafka.group : null };
   const looks = { clock, masker: createMasker(config.mask), readiness, look: () => alerting?.look() };
   const http = config.http.enabled
     ? await startHttp(config.http, {

@@ -1,4 +1,4 @@
-// The command line of replay, backtest, incident export, kibana import and pm2 watch: options, examples, and what they
+// The command line of replay, backtest, incident export, kibana import, top and pm2 watch: options, examples, and what they
 // start. In: the program and a kit that loads the configuration. Out: commands registered with it. Guarantee: what
 // only Kibana and PM2 need is loaded by their commands alone.
 import { hostname } from 'node:os';
@@ -160,6 +160,39 @@ Exit status: 0 all objects are there, 1 some or all were not taken, 2 wrong comm
     .action(async (files: string[], options) => {
       const { kibanaImport } = await import('./kibana.ts');
       return finish(kibanaImport(files, load(options).config, options, io));
+    });
+}
+
+// --- logpipe top ---
+
+export function addTopCommand(program: Command, { withConfig, load, finish }: CommandKit): void {
+  withConfig(program.command('top'))
+    .description('One screen, live, of a running logpipe: rates, lag, errors, alerts, rules, sinks.')
+    .option('--url <address>', 'where it serves HTTP (default: http of the configuration); repeatable', collect, [])
+    .option('--every <seconds>', 'from one look to the next', Number, 1)
+    .option('--once', 'look once and end; exit status 1 when nobody answers', false)
+    .option('--json', 'NDJSON, one object per look', false)
+    .addHelpText(
+      'after',
+      `
+Where the roles are spread over several processes, name each: what one does not do is not in its answers.
+
+Examples:
+  logpipe top
+  logpipe top --url 127.0.0.1:8780 --url 127.0.0.1:8781
+  logpipe top --once --json | jq .rates`,
+    )
+    .action(async (options: { config?: string; url: string[]; every: number; once: boolean; json: boolean }) => {
+      const { addressesOf, top } = await import('./top.ts');
+      const { once, json, every } = options;
+      if (!(every >= 0.1 && every <= 3_600)) {
+        throw new LogpipeError('LOGPIPE_USAGE', '--every: expected a number of seconds, 0.1 to 3600');
+      }
+      const urls = addressesOf(options.url, () => load(options).config);
+      const ending = new AbortController();
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => ending.abort());
+      const deps = { out: process.stdout, clock: systemClock, stop: ending.signal };
+      return finish(top(urls, { once, json, everyMs: every * 1_000 }, deps));
     });
 }
 

@@ -233,6 +233,8 @@ export interface SetStatus {
   readonly valueText: string | null;
   readonly threshold: number | null;
   readonly thresholdText: string | null;
+  /** How near the value is to the threshold: 1 at it, more beyond it; null: unknown. */
+  readonly near: number | null;
   /** Events the value was made from. */
   readonly volume: number;
   /** The window, ISO 8601. */
@@ -294,7 +296,7 @@ export function explainRule(rule: Rule, state: TermState, max: number): RuleStat
   const counts: Partial<Record<Observation['state'], number>> = {};
   for (const one of cases) counts[one.state] = (counts[one.state] ?? 0) + 1;
   const ranked = cases
-    .map((one) => ({ one, rank: URGENCY.indexOf(one.state), near: nearness(rule, one.now) }))
+    .map((one) => ({ one, rank: URGENCY.indexOf(one.state), near: nearness(rule, one.now) ?? -1 }))
     .sort((a, b) => a.rank - b.rank || b.near - a.near);
   return {
     ...{ id, title, priority, group, kind, measure: rule.kind === 'late' ? null : rule.measure, windowMs },
@@ -325,13 +327,15 @@ function casesOf(rule: Rule, nows: readonly Now[], { observations, alerts }: Ter
   return [...cases.values()];
 }
 
-/** How near the value is to its threshold, so that what will fire next stands first; 1 at the threshold. */
-function nearness(rule: Rule, now: Now | undefined): number {
+/** So that what will fire next stands first. */
+function nearness(rule: Rule, now: Now | undefined): number | undefined {
   const { value, threshold } = now ?? {};
-  if (value === undefined || threshold === undefined) return -1;
+  // What is not judged now is near to nothing.
+  if (now?.isSpokenFor === true || now?.gate?.isOpen === false) return undefined;
+  if (value === undefined || threshold === undefined) return undefined;
   const upper = !('bound' in rule) || isUpper(rule.bound);
   const [part, whole] = upper ? [value, threshold] : [threshold, value];
-  return whole > 0 ? part / whole : 0;
+  return whole > 0 ? Math.round((part / whole) * 1_000) / 1_000 : undefined;
 }
 
 function setStatus(rule: Rule, one: Case, state: TermState): SetStatus {
@@ -350,6 +354,7 @@ function setStatus(rule: Rule, one: Case, state: TermState): SetStatus {
     valueText: value === undefined ? null : formatValue(value, unit),
     threshold: threshold ?? null,
     thresholdText: threshold === undefined ? null : formatThreshold(threshold, unit),
+    near: nearness(rule, now) ?? null,
     volume: why?.volume ?? now?.volume ?? 0,
     from: iso(fromMs),
     to: iso(why?.toMs ?? now?.toMs ?? evalMs),
@@ -405,6 +410,10 @@ function clearBecause(rule: MeasuredRule, observation: Observation | undefined, 
   const op = 'bound' in rule ? OPS[rule.bound.op] : rule.kind === 'trend' ? 'at least' : 'above';
   // What begins and ends within the present 10 s is judged when they are over.
   const isTrue = 'bound' in rule ? exceeds(value, rule.bound) : value > threshold;
+  if (isTrue && 'againstOthers' in rule && rule.againstOthers !== undefined) {
+    const bound = `${op} ${formatThreshold(threshold, rule.unit)}`;
+    return `${formatValue(value, rule.unit)}${parts(now)} is ${bound}, but not ${rule.againstOthers} × that of all others together`;
+  }
   const text =
     isTrue && observation?.nowText !== undefined
       ? observation.nowText

@@ -24,6 +24,8 @@ export interface Status {
   readonly uptimeSeconds: number;
   readonly roles: readonly string[];
   readonly source: string;
+  /** The consumer group of the indexer, by which its lag is found in /metrics; null without Kafka. */
+  readonly group: string | null;
   readonly ready: boolean;
   readonly dependencies: readonly Readiness[];
   /** Null where alerts are not evaluated. */
@@ -82,7 +84,7 @@ const MAX_MESSAGE = 500;
 const FRESH_MS = 500;
 
 export function createStatusView(
-  about: Pick<Status, 'version' | 'roles' | 'source'>,
+  about: Pick<Status, 'version' | 'roles' | 'source' | 'group'>,
   { clock, masker, readiness, look }: StatusDeps,
 ): StatusView {
   const startedMs = clock.monotonicMs();
@@ -100,9 +102,8 @@ export function createStatusView(
   return {
     status() {
       const dependencies = readiness();
-      const { version, roles, source } = about;
       return {
-        ...{ version, roles, source },
+        ...about,
         timestamp: new Date(clock.now()).toISOString(),
         uptimeSeconds: Math.round((clock.monotonicMs() - startedMs) / 1_000),
         ready: dependencies.every(({ ready }) => ready),

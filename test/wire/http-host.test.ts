@@ -22,7 +22,7 @@ async function serve(host: string, allowedHosts: string[] = []): Promise<number>
       readiness: () => [],
       platform: { metrics: () => undefined, stats: () => undefined },
       status: createStatusView(
-        { version: '1', roles: ['indexer'], source: 'kafka' },
+        { version: '1', roles: ['indexer'], source: 'kafka', group: 'g' },
         { clock: systemClock, masker: createMasker(), readiness: () => [], look: () => undefined },
       ),
     },

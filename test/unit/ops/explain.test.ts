@@ -169,6 +169,15 @@ describe('why it fires or not', () => {
     ]);
   });
 
+  it('a label set that is no worse than all the others says so', () => {
+    const { stage, at } = scene();
+    for (const tenant of ['a', 'b', 'c']) calls(stage, T0, { failed: 90, ok: 10, tenant });
+    expect(said(at(T0 + 20 * SECOND), 'tenant-error-rate')).toEqual([
+      'clear',
+      '90.00 % (90 of 100) is above 30 %, but not 3 × that of all others together',
+    ]);
+  });
+
   it('while logpipe is behind it says so', () => {
     const { stage, at } = scene();
     calls(stage, T0, { failed: 30, ok: 10 });
@@ -216,7 +225,7 @@ test('the status: alerts most urgent first, masked, made at most twice a second'
   const clock = createFakeClock(T0 + SECOND);
   let looks = 0;
   const view = createStatusView(
-    { version: '1', roles: ['alerter'], source: 'kafka' },
+    { version: '1', roles: ['alerter'], source: 'kafka', group: 'g' },
     {
       clock,
       masker: createMasker(),
