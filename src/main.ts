@@ -5,6 +5,7 @@ import { alertsList, alertsResolve, alertsShow } from './cli/alerts.ts';
 import { checkConfig } from './cli/check-config.ts';
 import {
   addIncidentCommands,
+  addInitCommand,
   addKibanaCommand,
   addPm2Commands,
   addReplayCommand,
@@ -43,7 +44,10 @@ function build(onMasker: (masker: Masker) => void): Command {
     .addHelpText('after', EXIT);
 
   const withConfig = (command: Command) =>
-    command.option('-c, --config <file>', 'YAML file (default: config/logpipe.yml, else the shipped one)');
+    command.option(
+      '-c, --config <file>',
+      'YAML file (default: config/logpipe.yml, else logpipe.yml, else the shipped one)',
+    );
   const load = (options: { config?: string }): { config: Config; log: Log } => {
     const config = loadConfig({ file: options.config ?? process.env.LOGPIPE_CONFIG, env: process.env });
     const masker = withKnownSecrets(createMasker(config.mask), secretsIn(config, CONFIG_SCHEMA));
@@ -65,6 +69,7 @@ function build(onMasker: (masker: Masker) => void): Command {
       return finish(run({ ...config, roles }, options, log));
     });
 
+  addInitCommand(program, { io, withConfig, load, finish });
   withConfig(program.command('setup'))
     .description('Create the topics and install the index template; what exists already is left alone.')
     .option('--json', 'one JSON object', false)

@@ -1,4 +1,4 @@
-// The command line of replay, backtest, incident export, kibana import, top and pm2 watch: options, examples, and what they
+// The command line of init, replay, backtest, incident export, kibana import, top and pm2 watch: options, examples, and what they
 // start. In: the program and a kit that loads the configuration. Out: commands registered with it. Guarantee: what
 // only Kibana and PM2 need is loaded by their commands alone.
 import { hostname } from 'node:os';
@@ -28,6 +28,36 @@ interface CommandKit {
 
 function collect(value: string, all: string[]): string[] {
   return [...all, value];
+}
+
+// --- logpipe init ---
+
+export function addInitCommand(program: Command, { io, finish }: CommandKit): void {
+  program
+    .command('init')
+    .description('Write a configuration, rules with a test, and a systemd unit or PM2 file into this folder.')
+    .option('--dir <folder>', 'into another folder', '.')
+    .addOption(new Option('--systemd', 'with a systemd unit, whatever is found').conflicts(['pm2', 'none']))
+    .addOption(new Option('--pm2', 'with a file for PM2, whatever is found').conflicts(['systemd', 'none']))
+    .option('--none', 'with neither')
+    .option('--force', 'replace what is there and differs; a copy is kept', false)
+    .option('--dry-run', 'say what would be written', false)
+    .option('--json', 'one JSON object', false)
+    .addHelpText(
+      'after',
+      `
+What it can find out it does not ask: KAFKA_BROKERS and ELASTICSEARCH_URL of the environment, else what listens on localhost:9092 and
+localhost:9200; the name in package.json; PM2, else systemd. What is there is left as it is: repeating it changes nothing.
+
+Examples:
+  logpipe init
+  logpipe init --dir deploy --systemd --dry-run`,
+    )
+    .action(async ({ dir, systemd, pm2, none, force, dryRun, json }) => {
+      const { init } = await import('./init.ts');
+      const keeper = systemd ? 'systemd' : pm2 ? 'pm2' : none ? 'none' : undefined;
+      return finish(init({ dir, keeper, force, dryRun, json }, io, { env: process.env }));
+    });
 }
 
 // --- logpipe replay ---

@@ -1,6 +1,6 @@
 // `logpipe rules check | test | explain`: are the rules fine, do they fire when they should, and why does one fire now, or not? Touches
 // no server but, to explain, a running logpipe.
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
@@ -42,7 +42,7 @@ export function rulesCheck(config: Config, options: RulesOptions, io: Io): numbe
 }
 
 /**
- * Runs test files; without any, the shipped rules' own. Exit status 1 when a test fails. @throws LogpipeError for a file
+ * Runs test files; without any, those beside the rules (`rules.test.yml` of `rules.yml`), else the shipped rules' own. Exit status 1 when a test fails. @throws LogpipeError for a file
  * that is none
  */
 export async function rulesTest(
@@ -53,9 +53,8 @@ export async function rulesTest(
 ): Promise<number> {
   const { measures, rules } = load(config, options);
   const masker = createMasker(config.mask);
-  const shipped = join(packageRoot(), 'config', 'rules.test.yml');
   const all = [];
-  for (const file of files.length === 0 ? [shipped] : files) {
+  for (const file of files.length === 0 ? [testsOf(options.rules ?? config.alerts.rulesFile)] : files) {
     const results = await runRuleTests(read(file), file, { measures, rules, parse: config.parse, env: process.env });
     for (const result of results) {
       all.push({ file, ...result });
@@ -68,6 +67,11 @@ export async function rulesTest(
   if (options.json) io.out(jsonLine({ passed: all.length - failed, failed, tests: all }, masker));
   else io.out(`${all.length - failed} passed, ${failed} failed`);
   return failed === 0 ? 0 : 1;
+}
+
+function testsOf(rulesFile: string | undefined): string {
+  const beside = rulesFile?.replace(/\.ya?ml$/, '.test.yml');
+  return beside !== undefined && existsSync(beside) ? beside : join(packageRoot(), 'config', 'rules.test.yml');
 }
 
 function read(file: string): string {

@@ -22,6 +22,7 @@ const APART: Readonly<Record<string, string>> = {
   'alerter/outbox.ts': 'test/unit/alerter/outbox.test.ts',
   'alerting.ts': 'the second flow; the indexer alone does not load it',
   'cli/incident.ts': 'loaded when the command runs',
+  'cli/init.ts': 'test/unit/cli/init.test.ts',
   'cli/kibana.ts': 'loaded when the command runs',
   'cli/replay.ts': 'loaded when the command runs',
   'core/secrets/secret-text.ts': 'test/unit/core/mask.test.ts',
