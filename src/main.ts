@@ -4,6 +4,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { alertsList, alertsResolve, alertsShow } from './cli/alerts.ts';
 import { checkConfig } from './cli/check-config.ts';
 import {
+  addCompletionCommand,
   addIncidentCommands,
   addInitCommand,
   addKibanaCommand,
@@ -137,6 +138,7 @@ function build(onMasker: (masker: Masker) => void): Command {
   addKibanaCommand(program, { io, withConfig, load, finish });
   addPm2Commands(program, { io, withConfig, load, finish });
   addTopCommand(program, { io, withConfig, load, finish });
+  addCompletionCommand(program, { io, withConfig, load, finish });
 
   const stack = program.command('stack').description('Local Kafka and Elasticsearch for development, without Docker.');
   for (const [action, what] of [

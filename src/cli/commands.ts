@@ -1,8 +1,8 @@
-// The command line of init, replay, backtest, incident export, kibana import, top and pm2 watch: options, examples, and what they
+// The command line of init, replay, backtest, incident export, kibana import, top, completion and pm2 watch: options, examples, and what they
 // start. In: the program and a kit that loads the configuration. Out: commands registered with it. Guarantee: what
 // only Kibana and PM2 need is loaded by their commands alone.
 import { hostname } from 'node:os';
-import { type Command, Option } from 'commander';
+import { Argument, type Command, Option } from 'commander';
 import type { Config } from '../config.ts';
 import { systemClock } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
@@ -12,6 +12,7 @@ import { SOURCE_KINDS } from '../replay/sources.ts';
 import { ARRIVAL_SOURCES } from '../replay/stored.ts';
 import { runBacktest, withShadowAlerts } from './backtest.ts';
 import { clearTextWarnings } from './check-config.ts';
+import type { Shell } from './completion.ts';
 import { runIncidentExport } from './incident.ts';
 import type { Io } from './io.ts';
 import { runReplay } from './replay.ts';
@@ -223,6 +224,27 @@ Examples:
       for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => ending.abort());
       const deps = { out: process.stdout, clock: systemClock, stop: ending.signal };
       return finish(top(urls, { once, json, everyMs: every * 1_000 }, deps));
+    });
+}
+
+// --- logpipe completion ---
+
+export function addCompletionCommand(program: Command, { io, finish }: CommandKit): void {
+  program
+    .command('completion')
+    .description('Print what makes the Tab key complete commands, options and files.')
+    .addArgument(new Argument('<shell>', 'for which shell').choices(['bash', 'zsh', 'fish']))
+    .addHelpText(
+      'after',
+      `
+Examples:
+  source <(logpipe completion bash)       # in ~/.bashrc; the same with zsh in ~/.zshrc, after compinit
+  logpipe completion fish > ~/.config/fish/completions/logpipe.fish`,
+    )
+    .action(async (shell: Shell) => {
+      const { completionScript } = await import('./completion.ts');
+      io.out(completionScript(shell, program).trimEnd());
+      return finish(Promise.resolve(0));
     });
 }
 
