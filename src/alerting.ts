@@ -15,6 +15,7 @@ import {
   type Term,
   type TermDeps,
   type TermParts,
+  type TermState,
 } from './alerter/alerter.ts';
 import { type BlindWatch, blindIncidentId, createBlindWatch, createHeartbeat } from './alerter/blindness.ts';
 import { followTopic, giveToTopic } from './alerter/commands-given.ts';
@@ -39,8 +40,8 @@ import { createChannels } from './notify/channels.ts';
 import { createDispatcher } from './notify/dispatcher.ts';
 import { createHttpSend } from './notify/http-send.ts';
 import { channelsFor } from './notify/notify-config.ts';
-import type { Readiness } from './ops/http.ts';
 import { STATS_ROLLUPS } from './ops/stats.ts';
+import type { Readiness } from './ops/status.ts';
 import { parseRules, type Rules, reachOf, watchRulesFile } from './rules/rule-config.ts';
 import { createKafka } from './source/kafka/client.ts';
 import type { WindowStore } from './windows/windows.ts';
@@ -53,6 +54,8 @@ export interface Alerting {
   windows(): WindowStore | undefined;
   /** The time that evaluations go by, ms: the brokers'; undefined in other processes. */
   now(): number | undefined;
+  /** How rules and alerts stand, in the same process. */
+  look(): TermState | undefined;
   /** Counts the chunks of a source that can be read only once (standard input), without acknowledging them. */
   readonly tap: Deliver | undefined;
   /** Two-phase; false when something under way could not be recorded in time and is settled after the next start. */
@@ -151,6 +154,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     tap: counter?.tap,
     windows: () => term()?.windows,
     now: () => term()?.now(),
+    look: () => term()?.look(),
     readiness() {
       const states: Readiness[] = [];
       if (counter !== undefined) states.push({ name: 'counter', ...counter.status() });

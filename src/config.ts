@@ -1,4 +1,6 @@
 // The whole configuration: each stage's section beside its code, put together here once.
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { type AlertsConfig, alertsSection } from './alerter/alerts-config.ts';
 import { type Environment, invalidConfig, loadYaml, readConfigFile, type Schema } from './core/config-loader.ts';
 import { LOG_LEVELS, type LogLevel } from './core/log.ts';
@@ -115,12 +117,18 @@ export const CONFIG_SCHEMA = {
 } as const satisfies Schema;
 
 /**
- * The frozen configuration from `file`, else `config/logpipe.yml` of the working folder, else the shipped one.
+ * The frozen configuration from `file`, else `config/logpipe.yml` of the working folder, else its `logpipe.yml`, else the shipped one.
  * @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE, LOGPIPE_CONFIG_INVALID (all problems at once)
  */
 export function loadConfig(options: { file?: string | undefined; env: Environment }): Config {
-  const { file, text } = readConfigFile('logpipe.yml', options.file);
+  const { file, text } = readConfigFile('logpipe.yml', options.file ?? besideOthers());
   return parseConfig(text, options.env, file);
+}
+
+/** What `logpipe init` writes. */
+function besideOthers(): string | undefined {
+  const file = resolve('logpipe.yml');
+  return existsSync(file) && !existsSync(resolve('config', 'logpipe.yml')) ? file : undefined;
 }
 
 /** The configuration from YAML text; `place` stands in messages. */

@@ -3,11 +3,19 @@
 import { Command, CommanderError, Option } from 'commander';
 import { alertsList, alertsResolve, alertsShow } from './cli/alerts.ts';
 import { checkConfig } from './cli/check-config.ts';
-import { addIncidentCommands, addKibanaCommand, addPm2Commands, addReplayCommand } from './cli/commands.ts';
+import {
+  addCompletionCommand,
+  addIncidentCommands,
+  addInitCommand,
+  addKibanaCommand,
+  addPm2Commands,
+  addReplayCommand,
+  addTopCommand,
+} from './cli/commands.ts';
 import { dlqList } from './cli/dlq.ts';
 import { endDespiteLeftovers, type Io, processIo } from './cli/io.ts';
 import { createLineParser, parse } from './cli/parse.ts';
-import { rulesCheck, rulesTest } from './cli/rules.ts';
+import { rulesCheck, rulesExplain, rulesTest } from './cli/rules.ts';
 import { parseRoles, run } from './cli/run.ts';
 import { setup } from './cli/setup.ts';
 import { runStack } from './cli/stack.ts';
@@ -37,7 +45,10 @@ function build(onMasker: (masker: Masker) => void): Command {
     .addHelpText('after', EXIT);
 
   const withConfig = (command: Command) =>
-    command.option('-c, --config <file>', 'YAML file (default: config/logpipe.yml, else the shipped one)');
+    command.option(
+      '-c, --config <file>',
+      'YAML file (default: config/logpipe.yml, else logpipe.yml, else the shipped one)',
+    );
   const load = (options: { config?: string }): { config: Config; log: Log } => {
     const config = loadConfig({ file: options.config ?? process.env.LOGPIPE_CONFIG, env: process.env });
     const masker = withKnownSecrets(createMasker(config.mask), secretsIn(config, CONFIG_SCHEMA));
@@ -59,6 +70,7 @@ function build(onMasker: (masker: Masker) => void): Command {
       return finish(run({ ...config, roles }, options, log));
     });
 
+  addInitCommand(program, { io, withConfig, load, finish });
   withConfig(program.command('setup'))
     .description('Create the topics and install the index template; what exists already is left alone.')
     .option('--json', 'one JSON object', false)
@@ -125,6 +137,8 @@ function build(onMasker: (masker: Masker) => void): Command {
   addIncidentCommands(program, { io, withConfig, load, finish });
   addKibanaCommand(program, { io, withConfig, load, finish });
   addPm2Commands(program, { io, withConfig, load, finish });
+  addTopCommand(program, { io, withConfig, load, finish });
+  addCompletionCommand(program, { io, withConfig, load, finish });
 
   const stack = program.command('stack').description('Local Kafka and Elasticsearch for development, without Docker.');
   for (const [action, what] of [
@@ -191,6 +205,15 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
       '\nExamples:\n  logpipe rules test\n  logpipe rules test --rules my-rules.yml my-rules.test.yml',
     )
     .action((paths: string[], options) => finish(rulesTest(paths, load(options).config, options, io)));
+  files(rules.command('explain <id>'))
+    .description('What a rule means, its value now and its threshold, and why it fires or not.')
+    .option('--url <address>', 'of a running logpipe (default: http of the configuration); repeatable', collect, [])
+    .option('--offline', 'what it means, from the files alone', false)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  logpipe rules explain high-error-rate\n  logpipe rules explain high-error-rate --offline --rules my-rules.yml',
+    )
+    .action((id: string, options) => finish(rulesExplain(id, load(options).config, options, io)));
 
   const alerts = program.command('alerts').description('Alerts that fire, and what became of earlier ones.');
   withConfig(alerts.command('list'))

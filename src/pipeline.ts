@@ -11,6 +11,7 @@ import { type Clock, systemClock } from './core/clock.ts';
 import { errorText, LogpipeError } from './core/errors.ts';
 import type { Log } from './core/log.ts';
 import { createMetrics, type Metrics } from './core/metrics.ts';
+import { packageVersion } from './core/package-root.ts';
 import { startPm2Metrics } from './core/pm2-metrics.ts';
 import type { DeadLetterSink, Deliver, Source } from './core/record.ts';
 import { createMasker } from './core/secrets/mask.ts';
@@ -21,8 +22,9 @@ import { createElasticsearchClient, createSendBulk } from './indexing/elasticsea
 import { createFieldBudget, createFieldReader, type FieldBudget } from './indexing/field-budget.ts';
 import { createIndexer, type Indexer } from './indexing/indexer.ts';
 import { createLocalSinks, type Sink } from './indexing/sinks.ts';
-import { type Readiness, startHttp } from './ops/http.ts';
+import { startHttp } from './ops/http.ts';
 import { createPlatformView, pm2Readings } from './ops/stats.ts';
+import { createStatusView, type Readiness } from './ops/status.ts';
 import { createParser } from './parse/parse.ts';
 import { createFileSource } from './source/files/files.ts';
 import { createKafka } from './source/kafka/client.ts';
@@ -77,12 +79,17 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   // Counts are in the brokers' time; this machine's clock may be wrong by hours.
   const brokersTime = { ...clock, now: () => alerting?.now() ?? clock.now() };
   const indexing = config.roles.includes('indexer') ? startIndexing(config, deps, alerting?.tap) : undefined;
+  const readiness = () => [...(indexing?.readiness() ?? []), ...(alerting?.readiness() ?? [])];
+  const { roles, source } = config;
+  const about = { version: packageVersion(), roles, source, group: source === 'kafka' ? config.kafka.group : null };
+  const looks = { clock, masker: createMasker(config.mask), readiness, look: () => alerting?.look() };
   const http = config.http.enabled
     ? await startHttp(config.http, {
         metrics,
         clock,
-        readiness: () => [...(indexing?.readiness() ?? []), ...(alerting?.readiness() ?? [])],
+        readiness,
         platform: createPlatformView(() => alerting?.windows(), brokersTime),
+        status: createStatusView(about, looks),
       })
     : undefined;
 

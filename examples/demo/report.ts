@@ -1,7 +1,8 @@
 // The end of a demo: one object for programs, a few lines for people.
+import { count } from '../../src/cli/top.ts';
 import type { ReceivedAlert } from './receivers.ts';
 import type { Results } from './results.ts';
-import { count, errorRate } from './screen.ts';
+import { errorRate } from './screen.ts';
 
 export interface DemoReport {
   /** Events the application logged. */

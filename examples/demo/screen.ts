@@ -1,5 +1,7 @@
 // What the person at the terminal sees: steps with their time, then a view that is redrawn in place, or plain lines
-// when the output is no terminal. Guarantee: log text on it does nothing to the terminal.
+// when the output is no terminal. `logpipe top` draws the same picture of any logpipe. Guarantee: log text on it does nothing to the
+// terminal.
+import { count, createDrawing, overview, share, type Terminal, wide } from '../../src/cli/top.ts';
 import { visible } from '../../src/core/safe-json.ts';
 import type { Results } from './results.ts';
 
@@ -30,44 +32,26 @@ export interface View {
   incident: string | undefined;
 }
 
-export interface ScreenOutput {
-  write(text: string): unknown;
-  isTTY?: boolean | undefined;
-  columns?: number | undefined;
-  rows?: number | undefined;
-}
-
 const PLAIN_EVERY_MS = 5000;
 
-export function createScreen(out: ScreenOutput, now: () => number): Screen {
+export function createScreen(out: Terminal, now: () => number): Screen {
   const begin = now();
-  let drawn = 0;
+  const drawing = createDrawing(out);
   let lastPlain = Number.NEGATIVE_INFINITY;
   const elapsed = () => `${((now() - begin) / 1000).toFixed(1).padStart(6)} s  `;
 
   return {
     step(line) {
-      drawn = 0;
+      drawing.leave();
       for (const part of line.split('\n')) out.write(`${elapsed()}${visible(part)}\n`);
     },
     show(view) {
-      if (out.isTTY !== true) {
-        if (now() - lastPlain < PLAIN_EVERY_MS) return;
-        lastPlain = now();
-        out.write(`${elapsed()}${visible(plain(view))}\n`);
-        return;
-      }
-      const width = (out.columns ?? 100) - 1;
-      // What scrolled out of the window cannot be drawn over.
-      const lines = picture(view).slice(0, Math.max((out.rows ?? 40) - 1, 5));
-      const up = drawn > 0 ? `\u001b[${drawn}A` : '';
-      drawn = lines.length;
-      // One write, so that nothing flickers; each line clears what stood there, the end what stood below.
-      out.write(`${up}\r${lines.map((line) => `${cut(visible(line), width)}\u001b[K\n`).join('')}\u001b[J`);
+      if (out.isTTY === true) return drawing.draw(picture(view));
+      if (now() - lastPlain < PLAIN_EVERY_MS) return;
+      lastPlain = now();
+      out.write(`${elapsed()}${visible(plain(view))}\n`);
     },
-    leave() {
-      drawn = 0;
-    },
+    leave: drawing.leave,
   };
 }
 
@@ -87,18 +71,19 @@ function plain({ rates, totals, lag, results, incident, firing }: View): string 
 }
 
 function picture(view: View): string[] {
-  const { rates, totals, results } = view;
+  const { rates, totals, results, lag, firing, incident } = view;
   const lines = [
     '',
     `logpipe demo   ${view.title}   ${view.time}`,
     '',
-    `  events/s      produced ${wide(rates.produced)}   indexed ${wide(rates.indexed)}${
-      view.lag === undefined ? '' : `   lag ${count(view.lag)}`
-    }`,
-    `  in all        produced ${wide(totals.produced)}   indexed ${wide(totals.indexed)}`,
-    `                dead letters ${count(totals.deadLettered)}, duplicates ${count(totals.duplicates)}, dropped ${count(totals.dropped)}`,
-    `  error rate    ${errorRate(results)}${view.incident === undefined ? '' : `   incident: ${view.incident}`}`,
-    `  alerts        ${view.firing === 0 ? 'none is firing' : `${view.firing} firing`}`,
+    ...overview({
+      incoming: 'produced',
+      rates: { incoming: rates.produced, indexed: rates.indexed },
+      totals: { ...totals, incoming: totals.produced },
+      lag,
+      errorRate: `${errorRate(results)}${incident === undefined ? '' : `   incident: ${incident}`}`,
+      alerts: firing === 0 ? 'none is firing' : `${firing} firing`,
+    }),
     '',
     '  documents',
     ...table(Object.entries(results?.indices ?? {}), 'none yet'),
@@ -120,18 +105,5 @@ function table(rows: readonly (readonly [string, number])[], otherwise: string):
 
 /** "2.1 %", or a dash when there is nothing to divide by. */
 export function errorRate(results: Results | undefined): string {
-  if (!results || results.total === 0) return '-';
-  return `${((100 * results.errors) / results.total).toFixed(1)} %`;
-}
-
-export function count(value: number): string {
-  return Math.round(value).toLocaleString('en-US');
-}
-
-function wide(value: number): string {
-  return count(value).padStart(9);
-}
-
-function cut(line: string, width: number): string {
-  return line.length <= width ? line : `${line.slice(0, width - 1)}…`;
+  return share(results?.errors ?? 0, results?.total ?? 0);
 }

@@ -9,7 +9,7 @@ import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { createEventIds } from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
-import { alertKey } from '../incidents/incident.ts';
+import { type AlertRecord, alertKey, type IncidentRecord } from '../incidents/incident.ts';
 import { createAlertMachine, type GivenCommand } from '../incidents/machine.ts';
 import type { Channel, ChannelName } from '../incidents/notification.ts';
 import type { OutboxResult, StateKey } from '../incidents/records.ts';
@@ -17,8 +17,9 @@ import type { SendBulk } from '../indexing/elasticsearch.ts';
 import type { CountsMessage } from '../measure/totals.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
 import { channelsFor } from '../notify/notify-config.ts';
+import type { Observation } from '../rules/observation.ts';
 import { hashOf, type Rules, toDecidingRule } from '../rules/rule-config.ts';
-import type { ProgressStatus } from '../windows/progress.ts';
+import type { EvaluationTimes, ProgressStatus } from '../windows/progress.ts';
 import type { HourRecord, Labels } from '../windows/series.ts';
 import type { WindowStore } from '../windows/windows.ts';
 import type { BlindWatch } from './blindness.ts';
@@ -310,10 +311,25 @@ export interface Term {
   /** Begins to evaluate. Everything known from before must have been given first. */
   start(): void;
   readonly windows: WindowStore;
+  /** How things stand after the last evaluation; undefined before the first one. */
+  look(): TermState | undefined;
   /** Why nothing can be decided now; undefined when all is well. */
   trouble(): string | undefined;
   /** Ends evaluating, then sending. True when what was under way was recorded in time. */
   stop(timeoutMs: number): Promise<boolean>;
+}
+
+/** What a term knows, for whoever looks at it; nobody changes anything of it. */
+export interface TermState {
+  /** In force. */
+  readonly rules: Rules;
+  readonly store: WindowStore;
+  readonly times: EvaluationTimes;
+  /** What every rule said. */
+  readonly observations: readonly Observation[];
+  /** As they were decided, durably. */
+  readonly alerts: readonly AlertRecord[];
+  readonly incidents: readonly IncidentRecord[];
 }
 
 export function beginTerm(options: TermOptions, deps: TermDeps): Term {
@@ -359,11 +375,13 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
   let failures = 0;
   let commands: readonly { readonly command: GivenCommand; readonly done: () => void }[] = [];
   let format = formatChange(store.initial);
+  let last: Pick<TermState, 'times' | 'observations'> | undefined;
 
   async function tick(): Promise<void> {
     const startedMs = performance.now();
     firing = undefined;
     const { observations, evalMs, wallMs, records, progress, skippedMs } = evaluator.evaluate(brokersClock.now());
+    last = { times: progress.times ?? { evalMs: 0, completeMs: 0, wallMs }, observations };
     metrics.evaluationSeconds.observe((performance.now() - startedMs) / 1_000);
     if (progress.lagMs !== undefined) metrics.evaluationLag.set(Math.max(0, progress.lagMs) / 1_000);
     // An instance that was cut off has told people: that ends when everything it did not see is known here.
@@ -413,6 +431,11 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
     },
     trouble: () => trouble,
     now: brokersClock.now,
+    look() {
+      if (last === undefined) return undefined;
+      const { store, rules } = windows;
+      return { ...last, store, rules, alerts: machine.alerts(), incidents: machine.incidents() };
+    },
     counts(message, recordMs, live) {
       if (live && brokersClock.saw(recordMs)) {
         log.warn('The brokers’ clock was set back: alerts are evaluated in its time', {

@@ -1,8 +1,8 @@
-// The command line of replay, backtest, incident export, kibana import and pm2 watch: options, examples, and what they
+// The command line of init, replay, backtest, incident export, kibana import, top, completion and pm2 watch: options, examples, and what they
 // start. In: the program and a kit that loads the configuration. Out: commands registered with it. Guarantee: what
 // only Kibana and PM2 need is loaded by their commands alone.
 import { hostname } from 'node:os';
-import { type Command, Option } from 'commander';
+import { Argument, type Command, Option } from 'commander';
 import type { Config } from '../config.ts';
 import { systemClock } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
@@ -12,6 +12,7 @@ import { SOURCE_KINDS } from '../replay/sources.ts';
 import { ARRIVAL_SOURCES } from '../replay/stored.ts';
 import { runBacktest, withShadowAlerts } from './backtest.ts';
 import { clearTextWarnings } from './check-config.ts';
+import type { Shell } from './completion.ts';
 import { runIncidentExport } from './incident.ts';
 import type { Io } from './io.ts';
 import { runReplay } from './replay.ts';
@@ -28,6 +29,36 @@ interface CommandKit {
 
 function collect(value: string, all: string[]): string[] {
   return [...all, value];
+}
+
+// --- logpipe init ---
+
+export function addInitCommand(program: Command, { io, finish }: CommandKit): void {
+  program
+    .command('init')
+    .description('Write a configuration, rules with a test, and a systemd unit or PM2 file into this folder.')
+    .option('--dir <folder>', 'into another folder', '.')
+    .addOption(new Option('--systemd', 'with a systemd unit, whatever is found').conflicts(['pm2', 'none']))
+    .addOption(new Option('--pm2', 'with a file for PM2, whatever is found').conflicts(['systemd', 'none']))
+    .option('--none', 'with neither')
+    .option('--force', 'replace what is there and differs; a copy is kept', false)
+    .option('--dry-run', 'say what would be written', false)
+    .option('--json', 'one JSON object', false)
+    .addHelpText(
+      'after',
+      `
+What it can find out it does not ask: KAFKA_BROKERS and ELASTICSEARCH_URL of the environment, else what listens on localhost:9092 and
+localhost:9200; the name in package.json; PM2, else systemd. What is there is left as it is: repeating it changes nothing.
+
+Examples:
+  logpipe init
+  logpipe init --dir deploy --systemd --dry-run`,
+    )
+    .action(async ({ dir, systemd, pm2, none, force, dryRun, json }) => {
+      const { init } = await import('./init.ts');
+      const keeper = systemd ? 'systemd' : pm2 ? 'pm2' : none ? 'none' : undefined;
+      return finish(init({ dir, keeper, force, dryRun, json }, io, { env: process.env }));
+    });
 }
 
 // --- logpipe replay ---
@@ -160,6 +191,60 @@ Exit status: 0 all objects are there, 1 some or all were not taken, 2 wrong comm
     .action(async (files: string[], options) => {
       const { kibanaImport } = await import('./kibana.ts');
       return finish(kibanaImport(files, load(options).config, options, io));
+    });
+}
+
+// --- logpipe top ---
+
+export function addTopCommand(program: Command, { withConfig, load, finish }: CommandKit): void {
+  withConfig(program.command('top'))
+    .description('One screen, live, of a running logpipe: rates, lag, errors, alerts, rules, sinks.')
+    .option('--url <address>', 'where it serves HTTP (default: http of the configuration); repeatable', collect, [])
+    .option('--every <seconds>', 'from one look to the next', Number, 1)
+    .option('--once', 'look once and end; exit status 1 when nobody answers', false)
+    .option('--json', 'NDJSON, one object per look', false)
+    .addHelpText(
+      'after',
+      `
+Where the roles are spread over several processes, name each: what one does not do is not in its answers.
+
+Examples:
+  logpipe top
+  logpipe top --url 127.0.0.1:8780 --url 127.0.0.1:8781
+  logpipe top --once --json | jq .rates`,
+    )
+    .action(async (options: { config?: string; url: string[]; every: number; once: boolean; json: boolean }) => {
+      const { addressesOf, top } = await import('./top.ts');
+      const { once, json, every } = options;
+      if (!(every >= 0.1 && every <= 3_600)) {
+        throw new LogpipeError('LOGPIPE_USAGE', '--every: expected a number of seconds, 0.1 to 3600');
+      }
+      const urls = addressesOf(options.url, () => load(options).config);
+      const ending = new AbortController();
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => ending.abort());
+      const deps = { out: process.stdout, clock: systemClock, stop: ending.signal };
+      return finish(top(urls, { once, json, everyMs: every * 1_000 }, deps));
+    });
+}
+
+// --- logpipe completion ---
+
+export function addCompletionCommand(program: Command, { io, finish }: CommandKit): void {
+  program
+    .command('completion')
+    .description('Print what makes the Tab key complete commands, options and files.')
+    .addArgument(new Argument('<shell>', 'for which shell').choices(['bash', 'zsh', 'fish']))
+    .addHelpText(
+      'after',
+      `
+Examples:
+  source <(logpipe completion bash)       # in ~/.bashrc; the same with zsh in ~/.zshrc, after compinit
+  logpipe completion fish > ~/.config/fish/completions/logpipe.fish`,
+    )
+    .action(async (shell: Shell) => {
+      const { completionScript } = await import('./completion.ts');
+      io.out(completionScript(shell, program).trimEnd());
+      return finish(Promise.resolve(0));
     });
 }
 

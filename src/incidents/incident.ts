@@ -305,7 +305,7 @@ function matches(silence: SilenceRecord, alert: AlertRecord): boolean {
 }
 
 /** The same value of every label that both have. */
-function agree(one: AlertRecord['labels'], other: AlertRecord['labels']): boolean {
+export function agree(one: AlertRecord['labels'], other: AlertRecord['labels']): boolean {
   return Object.keys(one).every((name) => other[name] === undefined || other[name] === one[name]);
 }
 

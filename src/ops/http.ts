@@ -9,6 +9,7 @@ import type { Clock } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { isStatsWindow, PLATFORM_CONTENT_TYPE, type PlatformView, STATS_WINDOWS } from './stats.ts';
+import type { Readiness, StatusView } from './status.ts';
 
 export const httpSection = {
   type: 'object',
@@ -43,13 +44,6 @@ export interface HttpConfig {
   readonly allowedHosts: readonly string[];
 }
 
-/** One dependency's state, as /ready shows it. */
-export interface Readiness {
-  readonly name: string;
-  readonly ready: boolean;
-  readonly detail: string;
-}
-
 export interface HttpServer {
   /** `http://host:port` as bound. */
   readonly url: string;
@@ -59,7 +53,13 @@ export interface HttpServer {
 /** @throws LogpipeError LOGPIPE_USAGE when the address cannot be bound. */
 export async function startHttp(
   config: HttpConfig,
-  deps: { metrics: Metrics; clock: Clock; readiness: () => readonly Readiness[]; platform: PlatformView },
+  deps: {
+    metrics: Metrics;
+    clock: Clock;
+    readiness: () => readonly Readiness[];
+    platform: PlatformView;
+    status: StatusView;
+  },
 ): Promise<HttpServer> {
   const app = new Hono();
   app.get('/live', (c) => c.json({ live: true }));
@@ -93,9 +93,22 @@ export async function startHttp(
       ? c.json({ success: false, message: 'the alerts are not evaluated here; ask the instance that does' }, 503)
       : c.json(stats);
   });
+  app.get('/api/v1/status', (c) => {
+    const id = c.req.query('rule');
+    if (id === undefined) return c.json(deps.status.status());
+    const rule = deps.status.rule(id);
+    if (rule === 'elsewhere') {
+      return c.json({ success: false, message: 'the alerts are not evaluated here; ask the instance that does' }, 503);
+    }
+    return rule === undefined
+      ? c.json({ success: false, message: `rule: there is no rule of the id "${id.slice(0, 80)}"` }, 404)
+      : c.json(rule);
+  });
   app.notFound((c) =>
     c.json(
-      { error: `${c.req.path} is not served; try /live, /ready, /metrics, /metrics/platform or /api/v1/stats` },
+      {
+        error: `${c.req.path} is not served; try /live, /ready, /metrics, /metrics/platform, /api/v1/stats or /api/v1/status`,
+      },
       404,
     ),
   );

@@ -16,6 +16,7 @@ import {
   type AbsenceRule,
   exceeds,
   type FirstSeenRule,
+  type Gate,
   isUpper,
   type LowVolumeRule,
   type MeasuredRule,
@@ -69,9 +70,7 @@ export function judge(rule: MeasuredRule, rules: Rules, context: JudgeContext, d
     case 'spike':
       return judgeSpike(rule, context);
     case 'low-volume': {
-      const ratioRule = rules.find(
-        (other): other is ThresholdRule & Rule => other.id === rule.insteadOf && 'bound' in other,
-      );
+      const ratioRule = ratioRuleOf(rule, rules);
       return ratioRule === undefined ? [] : judgeLowVolume(rule, ratioRule, context);
     }
     case 'first-seen':
@@ -201,9 +200,15 @@ function standsOut(rule: ThresholdRule, reading: Reading, all: Reading | undefin
 }
 
 function gated(rule: ThresholdRule, verdict: Verdict, store: WindowStore, times: EvaluationTimes): Verdict {
-  const gate = rule.onlyWhile!;
   const { labels, state } = verdict;
   if (state === 'clear') return verdict;
+  const gate = rule.onlyWhile!;
+  const value = gateValue(gate, labels, store, times);
+  if (value === undefined) return { labels, state: 'unknown' };
+  return exceeds(value, gate.bound) ? verdict : { labels, state: 'clear' };
+}
+
+function gateValue(gate: Gate, labels: Labels, store: WindowStore, times: EvaluationTimes): number | undefined {
   const definition = store.measures.get(gate.measure)!;
   const known = sourcesOf(definition).map((name) => store.table(name)?.measure.by ?? []);
   // Labels that the gate's measure does not have cannot narrow it down.
@@ -217,9 +222,7 @@ function gated(rule: ThresholdRule, verdict: Verdict, store: WindowStore, times:
     over: gate.over,
     pick: isUpper(gate.bound) ? 'highest' : 'lowest',
   } as const;
-  const value = readMeasure(store, gate.measure, query)[0]?.value;
-  if (value === undefined) return { labels, state: 'unknown' };
-  return exceeds(value, gate.bound) ? verdict : { labels, state: 'clear' };
+  return readMeasure(store, gate.measure, query)[0]?.value;
 }
 
 // ---- spike: a value far above its own recent past ----
@@ -246,7 +249,7 @@ function judgeSpike(rule: SpikeRule, context: JudgeContext): Verdict[] {
   const read = (window: { fromMs: number; toMs: number }) => readMeasure(store, measure, spikeQueryOf(rule, window));
   const closed = byKey(read(closedWindow));
   const past = pastWindows(rule, closedWindow.fromMs, store).map((window) => byKey(read(window)));
-  const least = Math.max(MIN_SAMPLES, Math.ceil(rule.baselineMs / windowMs / 2));
+  const least = leastSamples(rule);
 
   return read(openWindow).map((reading): Verdict => {
     const { key, labels, gone } = reading;
@@ -278,6 +281,11 @@ function judgeSpike(rule: SpikeRule, context: JudgeContext): Verdict[] {
       }
     );
   });
+}
+
+/** With fewer pieces of the past known nothing is said. */
+function leastSamples({ baselineMs, windowMs }: SpikeRule): number {
+  return Math.max(MIN_SAMPLES, Math.ceil(baselineMs / windowMs / 2));
 }
 
 /** Means of gauges, for the present window as for the past ones. */
@@ -327,11 +335,15 @@ function judgeTrend(rule: TrendRule, { store, times }: JudgeContext): Verdict[] 
   if (now?.value === undefined || before?.value === undefined) return [{ labels: {}, state: 'unknown' }];
   if (now.volume < rule.minEvents || before.volume < rule.minEvents) return [{ labels: {}, state: 'unknown' }];
 
-  const threshold = Math.max(before.value * rule.factor, before.value + rule.floor);
+  const threshold = trendThreshold(rule, before.value);
   const { value } = now;
   if (value < threshold) return [{ labels: {}, state: 'clear', value }];
   const breach = { measure: rule.measure, reading: now, value, threshold, baseline: before.value, fromMs, toMs };
   return [{ labels: {}, state: 'breached', breach }];
+}
+
+function trendThreshold({ factor, floor }: TrendRule, before: number): number {
+  return Math.max(before * factor, before + floor);
 }
 
 function valueOver(rule: TrendRule, store: WindowStore, fromMs: number, toMs: number): Reading | undefined {
@@ -393,18 +405,13 @@ function sumHours(
 function judgeLowVolume(rule: LowVolumeRule, ratioRule: ThresholdRule, context: JudgeContext): Verdict[] {
   const { store, times } = context;
   const { measure, bound, where, labels: by } = rule;
-  const queryFor = (window: { fromMs: number; toMs: number }): Query => ({ ...window, nowMs: times.evalMs, where, by });
+  const query = { ...windowTo(times.evalMs, rule.windowMs), nowMs: times.evalMs, where, by };
   const closedMs = times.completeMs;
-  // The ratio rule looks at both windows: the complete one, and the one with the unfinished bucket.
-  const ratioWindows = [
-    { fromMs: closedMs - ratioRule.windowMs, toMs: closedMs },
-    windowTo(times.evalMs, ratioRule.windowMs),
-  ].map((window) => byKey(readMeasure(store, measure, queryFor(window))));
+  const isSpokenFor = ratioSpeaks(rule, ratioRule, context);
 
-  return readMeasure(store, measure, queryFor(windowTo(times.evalMs, rule.windowMs))).map((whole): Verdict => {
+  return readMeasure(store, measure, query).map((whole): Verdict => {
     const { key, labels } = whole;
-    const spokenFor = ratioWindows.some((readings) => (readings.get(key)?.volume ?? 0) >= ratioRule.minEvents);
-    if (spokenFor) return { labels, state: 'clear' };
+    if (isSpokenFor(key)) return { labels, state: 'clear' };
     const newest = lastEvents(rule, windowTo(times.evalMs, rule.windowMs), context, labels);
     const value = newest?.reading.value;
     if (newest !== undefined && value !== undefined && exceeds(value, bound)) {
@@ -417,6 +424,24 @@ function judgeLowVolume(rule: LowVolumeRule, ratioRule: ThresholdRule, context: 
       ? { labels, state: 'unknown' }
       : { labels, state: 'clear', value: closed.reading.value };
   });
+}
+
+/** Whether the ratio rule has enough events itself, of each label set by its key. */
+function ratioSpeaks(
+  { measure, where, labels: by }: LowVolumeRule,
+  ratioRule: ThresholdRule,
+  { store, times }: JudgeContext,
+): (key: string) => boolean {
+  const { evalMs: nowMs, completeMs: toMs } = times;
+  // It looks at both: at what is complete, and at the unfinished bucket as well.
+  const windows = [{ fromMs: toMs - ratioRule.windowMs, toMs }, windowTo(nowMs, ratioRule.windowMs)].map((window) =>
+    byKey(readMeasure(store, measure, { ...window, nowMs, where, by })),
+  );
+  return (key) => windows.some((readings) => (readings.get(key)?.volume ?? 0) >= ratioRule.minEvents);
+}
+
+function ratioRuleOf(rule: LowVolumeRule, rules: Rules): (ThresholdRule & Rule) | undefined {
+  return rules.find((other): other is ThresholdRule & Rule => other.id === rule.insteadOf && 'bound' in other);
 }
 
 /**
@@ -551,4 +576,93 @@ function judgeFirstSeen(rule: FirstSeenRule, { store, times }: JudgeContext, kno
     }
   }
   return verdicts;
+}
+
+// ---- what a rule looks at now, for people who ask why it says what it says; nothing is learned of it ----
+
+/** Of one label set, whether it is enough to say anything or not. */
+export interface Now {
+  readonly labels: Labels;
+  /** Measure that was read: the rule's, or its fallback. */
+  readonly measure: string;
+  /** In the measure's unit; undefined: nothing is known. */
+  readonly value: number | undefined;
+  readonly volume: number;
+  readonly numerator?: number;
+  readonly denominator?: number;
+  /** What the value is held against; of a spike and a trend it follows the past. Undefined when too little of that is known. */
+  readonly threshold: number | undefined;
+  /** What is usual (spike) or was (trend). */
+  readonly baseline?: number;
+  readonly fromMs: number;
+  readonly toMs: number;
+  /** Of a rule with `onlyWhile`: what that looks at. */
+  readonly gate?: { readonly value: number | undefined; readonly isOpen: boolean };
+  /** Of low-volume: the ratio rule has enough events itself. */
+  readonly isSpokenFor?: boolean;
+}
+
+/** One for each label set there is anything of, in order of appearance. */
+export function readNow(rule: MeasuredRule, rules: Rules, context: JudgeContext): Now[] {
+  const { store } = context;
+  const times = timesFor(rule, context);
+  const { measure, where, labels: by } = rule;
+  const nowMs = times.evalMs;
+  const window = windowTo(nowMs, rule.windowMs);
+  const now = (reading: Reading, threshold: number | undefined, more: Partial<Now> = {}): Now => {
+    const { labels, value, volume, numerator, denominator } = reading;
+    const parts = numerator === undefined || denominator === undefined ? {} : { numerator, denominator };
+    return { labels, measure, value, volume, ...parts, threshold, ...window, ...more };
+  };
+  switch (rule.kind) {
+    case 'threshold':
+    case 'ratio':
+    case 'percentile': {
+      const { bound, onlyWhile } = rule;
+      const read = readsGauge(store, measure) ? measureWithData(rule, store, times) : measure;
+      return readMeasure(store, read, queryOf(rule, window, nowMs))
+        .filter(({ gone }) => gone !== true)
+        .map((reading) => {
+          if (onlyWhile === undefined) return now(reading, bound.value, { measure: read });
+          const value = gateValue(onlyWhile, reading.labels, store, times);
+          const gate = { value, isOpen: value !== undefined && exceeds(value, onlyWhile.bound) };
+          return now(reading, bound.value, { measure: read, gate });
+        });
+    }
+    case 'absence':
+      return readMeasure(store, measure, { ...at(nowMs), where, by }).map((reading) => now(reading, rule.bound.value));
+    case 'spike': {
+      const past = pastWindows(rule, times.completeMs - rule.windowMs, store).map((piece) =>
+        byKey(readMeasure(store, measure, spikeQueryOf(rule, piece))),
+      );
+      return readMeasure(store, measure, spikeQueryOf(rule, window)).map((reading) => {
+        const samples = past.flatMap((piece) => piece.get(reading.key)?.value ?? []);
+        if (samples.length < leastSamples(rule)) return now(reading, undefined);
+        const { threshold, median } = usualOf(samples, rule);
+        return now(reading, threshold, { baseline: median });
+      });
+    }
+    case 'low-volume': {
+      const ratioRule = ratioRuleOf(rule, rules);
+      const isSpokenFor = ratioRule === undefined ? () => false : ratioSpeaks(rule, ratioRule, context);
+      return readMeasure(store, measure, { ...window, nowMs, where, by }).map((whole) => {
+        const newest = lastEvents(rule, window, context, whole.labels);
+        const more = { ...newest?.window, isSpokenFor: isSpokenFor(whole.key) };
+        return now(newest?.reading ?? whole, rule.bound.value, more);
+      });
+    }
+    case 'first-seen':
+      return readMeasure(store, measure, { ...window, nowMs, where, by })
+        .filter(({ volume }) => volume > 0)
+        .map((reading) => now(reading, rule.minEvents));
+    case 'trend': {
+      const toMs = store.hourly.finishedEndMs(nowMs);
+      const hours = { fromMs: toMs - rule.windowMs, toMs };
+      const present = valueOver(rule, store, hours.fromMs, toMs);
+      const before = valueOver(rule, store, hours.fromMs - rule.offsetMs, toMs - rule.offsetMs)?.value;
+      const reading = present ?? { key: '', labels: {}, value: undefined, volume: 0 };
+      if (before === undefined) return [now(reading, undefined, hours)];
+      return [now(reading, trendThreshold(rule, before), { ...hours, baseline: before })];
+    }
+  }
 }

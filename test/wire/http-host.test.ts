@@ -4,7 +4,9 @@ import { connect } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
+import { createMasker } from '../../src/core/secrets/mask.ts';
 import { type HttpServer, startHttp } from '../../src/ops/http.ts';
+import { createStatusView } from '../../src/ops/status.ts';
 
 const servers: HttpServer[] = [];
 afterEach(async () => {
@@ -19,6 +21,10 @@ async function serve(host: string, allowedHosts: string[] = []): Promise<number>
       clock: systemClock,
       readiness: () => [],
       platform: { metrics: () => undefined, stats: () => undefined },
+      status: createStatusView(
+        { version: '1', roles: ['indexer'], source: 'kafka', group: 'g' },
+        { clock: systemClock, masker: createMasker(), readiness: () => [], look: () => undefined },
+      ),
     },
   );
   servers.push(server);
@@ -66,6 +72,8 @@ test('bound to this machine, it answers to its own names alone', async () => {
     '/metrics',
     '/metrics/platform',
     '/api/v1/stats',
+    '/api/v1/status',
+    '/api/v1/status?rule=x',
     '/api/v1/health',
     '/nowhere',
     '/ready/',
@@ -109,4 +117,17 @@ test('bound elsewhere, names are asked for only when some are given', async () =
   const named = await serve('0.0.0.0', ['logs.example']);
   expect(await statuses(named, '/metrics', ['logs.example:80', 'localhost', 'evil.example'])).toEqual([200, 200, 421]);
   expect(await statuses(named, '/ready', ['evil.example'])).toEqual([200]);
+});
+
+test('the status of an instance that evaluates no alerts: what it is, and that rules are to be asked for elsewhere', async () => {
+  const port = await serve('127.0.0.1');
+  const { status, text } = await ask(port, '/api/v1/status', ['Host: localhost']);
+  expect(status).toBe(200);
+  expect(JSON.parse(text.slice(text.indexOf('{'), text.lastIndexOf('}') + 1))).toMatchObject({
+    version: '1',
+    roles: ['indexer'],
+    ready: true,
+    alerting: null,
+  });
+  expect((await ask(port, '/api/v1/status?rule=high-error-rate', ['Host: localhost'])).status).toBe(503);
 });
