@@ -13,7 +13,7 @@ import { ARRIVAL_SOURCES } from '../replay/stored.ts';
 import { runBacktest, withShadowAlerts } from './backtest.ts';
 import { clearTextWarnings } from './check-config.ts';
 import { runIncidentExport } from './incident.ts';
-import type { Io } from './io.ts';
+import type { Io, LogKind } from './io.ts';
 import { runReplay } from './replay.ts';
 
 /** What every group of commands is given to register itself with. */
@@ -21,7 +21,7 @@ interface CommandKit {
   readonly io: Io;
   /** Adds `--config`. */
   readonly withConfig: (command: Command) => Command;
-  readonly load: (options: { config?: string }) => { config: Config; log: Log };
+  readonly load: (options: { config?: string }, kind?: LogKind) => { config: Config; log: Log };
   /** The exit status of the command's work. */
   readonly finish: (work: Promise<number>) => Promise<void>;
 }
@@ -29,6 +29,9 @@ interface CommandKit {
 function collect(value: string, all: string[]): string[] {
   return [...all, value];
 }
+
+const JSON_WHERE = 'one JSON object; without it readable lines on a terminal, JSON in a pipe or a file';
+const NO_JSON = 'readable lines in a pipe or a file, too';
 
 // --- logpipe replay ---
 
@@ -98,7 +101,8 @@ export function addIncidentCommands(program: Command, { io, withConfig, load, fi
     .option('--compare <file>', 'a second rule set, to say what differs')
     .option('--warm-up <duration>', 'read so much before --from (default: what the rules look back, at most 6h)')
     .option('--tick <duration>', 'from one evaluation to the next', '5s')
-    .option('--json', 'one JSON object, the same bytes for the same records', false)
+    .option('--json', `${JSON_WHERE}; the same records give the same bytes`)
+    .option('--no-json', NO_JSON)
     .addHelpText(
       'after',
       `
@@ -121,7 +125,8 @@ Examples:
     .addOption(new Option('--source <source>', 'where the logs lie').choices(['kafka', 'index']).default('kafka'))
     .option('--where <condition>', 'only matching logs: path=value, path!=value, path~text; repeatable', collect, [])
     .option('--force', 'write into a folder that is not empty', false)
-    .option('--json', 'one JSON object', false)
+    .option('--json', JSON_WHERE)
+    .option('--no-json', NO_JSON)
     .addHelpText(
       'after',
       '\nExample:\n  logpipe incident export --from 2026-01-31T08:00Z --to 2026-01-31T09:00Z --out incident-2026-01-31',
@@ -174,9 +179,10 @@ export function addPm2Commands(program: Command, { withConfig, load, finish }: C
   withConfig(pm2.command('watch'))
     .description('Send a message when an application is started, restarted, reloaded or stopped, or fails.')
     .option('--home <folder>', 'PM2’s folder (default: pm2.home of the configuration, else ~/.pm2)')
+    .option('--json', 'JSON lines; without it readable lines on a terminal, and elsewhere what log.format says', false)
     .addHelpText('after', '\nExample:\n  logpipe pm2 watch --home /var/lib/deploy/.pm2')
-    .action((options: { config?: string; home?: string }) => {
-      const { config, log } = load(options);
+    .action((options: { config?: string; home?: string; json: boolean }) => {
+      const { config, log } = load(options, options.json ? 'json' : 'command');
       return finish(pm2Watch(config, options, log));
     });
 }
