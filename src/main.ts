@@ -4,8 +4,8 @@ import { Command, CommanderError, Option } from 'commander';
 import { alertsList, alertsResolve, alertsShow } from './cli/alerts.ts';
 import { checkConfig } from './cli/check-config.ts';
 import { addIncidentCommands, addKibanaCommand, addPm2Commands, addReplayCommand } from './cli/commands.ts';
-import { dlqList } from './cli/dlq.ts';
-import { endDespiteLeftovers, type Io, processIo } from './cli/io.ts';
+import { dlqList, dlqShow } from './cli/dlq.ts';
+import { commandLog, endDespiteLeftovers, type Io, type LogKind, processIo } from './cli/io.ts';
 import { createLineParser, parse } from './cli/parse.ts';
 import { rulesCheck, rulesTest } from './cli/rules.ts';
 import { parseRoles, run } from './cli/run.ts';
@@ -15,7 +15,7 @@ import { tail } from './cli/tail.ts';
 import { CONFIG_SCHEMA, type Config, loadConfig } from './config.ts';
 import { secretsIn, withKnownSecrets } from './core/config-loader.ts';
 import { LogpipeError } from './core/errors.ts';
-import { createLog, type Log } from './core/log.ts';
+import type { Log } from './core/log.ts';
 import { packageVersion } from './core/package-root.ts';
 import { visibleLines } from './core/safe-json.ts';
 import { createMasker, type Masker } from './core/secrets/mask.ts';
@@ -38,11 +38,11 @@ function build(onMasker: (masker: Masker) => void): Command {
 
   const withConfig = (command: Command) =>
     command.option('-c, --config <file>', 'YAML file (default: config/logpipe.yml, else the shipped one)');
-  const load = (options: { config?: string }): { config: Config; log: Log } => {
+  const load = (options: { config?: string }, kind: LogKind = 'command'): { config: Config; log: Log } => {
     const config = loadConfig({ file: options.config ?? process.env.LOGPIPE_CONFIG, env: process.env });
     const masker = withKnownSecrets(createMasker(config.mask), secretsIn(config, CONFIG_SCHEMA));
     onMasker(masker);
-    return { config, log: createLog(config.log, masker) };
+    return { config, log: commandLog(kind, config.log, masker) };
   };
   const finish = async (work: Promise<number>) => {
     process.exitCode = await work;
@@ -54,14 +54,15 @@ function build(onMasker: (masker: Masker) => void): Command {
     .addOption(new Option('--exit-with-parent', 'end when standard input closes').default(false))
     .addHelpText('after', '\nExamples:\n  logpipe run\n  logpipe run --config /etc/logpipe.yml --roles counter,alerter')
     .action((options) => {
-      const { config, log } = load(options);
+      const { config, log } = load(options, 'service');
       const roles = options.roles === undefined ? config.roles : parseRoles(options.roles);
       return finish(run({ ...config, roles }, options, log));
     });
 
   withConfig(program.command('setup'))
-    .description('Create the topics and install the index template; what exists already is left alone.')
-    .option('--json', 'one JSON object', false)
+    .description('Create the topics and install the index templates. What exists already is left alone.')
+    .option('--json', 'one JSON object; without it readable lines on a terminal, JSON in a pipe or a file')
+    .option('--no-json', 'readable lines in a pipe or a file, too')
     .addHelpText('after', '\nExample:\n  KAFKA_BROKERS=kafka-1:9092 ELASTICSEARCH_URL=https://es:9200 logpipe setup')
     .action((options) => {
       const { config, log } = load(options);
@@ -83,24 +84,32 @@ function build(onMasker: (masker: Masker) => void): Command {
     .action((files: string[], options) => finish(parse(files, load(options).config, options, io)));
 
   withConfig(program.command('tail'))
-    .description('Follow the log topic; moves nobody’s offsets.')
+    .description('Follow the log as it grows: the log topic, or without Kafka the files. Moves nobody’s offsets.')
     .option(
       '--where <condition>',
       'only matching documents: path=value, path!=value, path~text; repeatable',
       collect,
       [],
     )
-    .option('--since <time>', 'from a time on: -10m, -2h or ISO 8601 (default: from now)')
+    .option('--since <time>', 'start at a time: -10m, -2h or ISO 8601 (default: now)')
+    .option('--time-zone <zone>', 'of the times shown, and of --since without an offset (default: UTC)')
     .option('--limit <count>', 'end after this many documents', Number)
     .option('--json', 'NDJSON instead of readable lines', false)
     .addHelpText(
       'after',
-      '\nExamples:\n  logpipe tail --where level=error\n  logpipe tail --since -10m --where callId=CA123 --json',
+      `
+On a terminal levels are coloured (NO_COLOR=1 turns that off, FORCE_COLOR=1 keeps it in a pipe) and stack traces are unfolded;
+in a pipe each record is one line.
+
+Examples:
+  logpipe tail --where level=error
+  logpipe tail --since -10m --where callId=CA123 --json
+  logpipe tail --time-zone Europe/Berlin`,
     )
     .action((options) => {
       const { config, log } = load(options);
       return finish(
-        tail(config.kafka, options, io, {
+        tail(config, options, io, {
           parse: createLineParser(config),
           masker: createMasker(config.mask),
           log,
@@ -109,15 +118,25 @@ function build(onMasker: (masker: Masker) => void): Command {
     });
 
   const dlq = program.command('dlq').description('Dead letters: records that could not be indexed.');
+  withConfig(dlq.command('show <id>'))
+    .description('Show one dead letter whole: reason, origin and value, stack traces unfolded.')
+    .option('--time-zone <zone>', 'of the times shown (default: UTC)')
+    .option('--json', 'NDJSON', false)
+    .addHelpText('after', '\nExample:\n  logpipe dlq show 01KE70Q0VG0000000000000001')
+    .action((id: string, options) => {
+      const { config, log } = load(options);
+      return finish(dlqShow(id, config, options, io, log));
+    });
   withConfig(dlq.command('list'))
-    .description('List the dead letters with reason, origin and a preview.')
+    .description('List the dead letters, oldest first: reason, origin and a preview.')
     .option('--reason <reason>', 'only this reason')
     .option('--limit <count>', 'at most this many', Number)
+    .option('--time-zone <zone>', 'of the times shown (default: UTC)')
     .option('--json', 'NDJSON instead of a table', false)
     .addHelpText('after', '\nExample:\n  logpipe dlq list --reason document_refused --json')
     .action((options) => {
       const { config, log } = load(options);
-      return finish(dlqList(config.kafka, { ...options, mask: config.mask }, io, log));
+      return finish(dlqList(config, options, io, log));
     });
 
   addAlerting(program, { io, withConfig, load, finish });
@@ -167,7 +186,7 @@ Examples:
 interface Shared {
   readonly io: Io;
   readonly withConfig: (command: Command) => Command;
-  readonly load: (options: { config?: string }) => { config: Config; log: Log };
+  readonly load: (options: { config?: string }, kind?: LogKind) => { config: Config; log: Log };
   readonly finish: (work: Promise<number>) => Promise<void>;
 }
 
@@ -196,6 +215,7 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
   withConfig(alerts.command('list'))
     .description('List open incidents with their alerts, and what is about to fire.')
     .option('--all', 'resolved incidents of the last 30 days too', false)
+    .option('--time-zone <zone>', 'of the times shown (default: UTC)')
     .option('--json', 'NDJSON, one incident per line', false)
     .addHelpText('after', '\nExample:\n  logpipe alerts list --all --json')
     .action((options) => {
@@ -203,8 +223,9 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
       return finish(alertsList(config, options, io, log));
     });
   withConfig(alerts.command('show <id>'))
-    .description('Everything about one incident, or about the alert of one rule.')
-    .option('--json', 'on one line', false)
+    .description('Everything about one incident, or about one alert, named by its rule or its key.')
+    .option('--time-zone <zone>', 'of the times shown (default: UTC)')
+    .option('--json', 'one JSON object on one line', false)
     .addHelpText('after', '\nExample:\n  logpipe alerts show high-error-rate')
     .action((id: string, options) => {
       const { config, log } = load(options);
@@ -218,8 +239,8 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
     .addHelpText(
       'after',
       `
-What is silent for good, a host that was taken away, ends so; it fires again only after something has arrived from it.
-An alert whose condition is true now is not ended: acknowledge or silence it.
+This is for what will never be heard of again, such as a host that was taken away. It fires again only after something has
+arrived from it. An alert whose condition is still true cannot be ended by hand: acknowledge or silence it.
 
 Examples:
   logpipe alerts resolve application-silent
@@ -232,9 +253,10 @@ Examples:
 
   const notify = program.command('notify').description('Channels: where alerts are sent.');
   withConfig(notify.command('test'))
-    .description('Send one test message through each configured channel, and its resolve.')
+    .description('Send a test message, and its end, through each configured channel.')
     .option('--channel <name>', 'only this one')
-    .option('--json', 'one JSON object', false)
+    .option('--json', 'one JSON object; without it readable lines on a terminal, JSON in a pipe or a file')
+    .option('--no-json', 'readable lines in a pipe or a file, too')
     .addHelpText('after', '\nExample:\n  logpipe notify test --channel slack')
     .action(async (options) => {
       const { config, log } = load(options);
