@@ -10,7 +10,7 @@ import { createLineParser, parse } from './cli/parse.ts';
 import { rulesCheck, rulesTest } from './cli/rules.ts';
 import { parseRoles, run } from './cli/run.ts';
 import { setup } from './cli/setup.ts';
-import { runStack } from './cli/stack.ts';
+import { runStack, stackNumber } from './cli/stack.ts';
 import { tail } from './cli/tail.ts';
 import { CONFIG_SCHEMA, type Config, loadConfig } from './config.ts';
 import { secretsIn, withKnownSecrets } from './core/config-loader.ts';
@@ -155,14 +155,20 @@ Examples:
       .command(action)
       .description(what)
       .option('--json', 'one JSON object', false)
-      .option('--kafka-port <port>', 'port of the first broker (default 9092, else a free one)', Number)
-      .option('--es-port <port>', 'port of the first node (default 9200, else a free one)', Number)
-      .addOption(new Option('--es <major>', 'Elasticsearch 8.19 or 9.x').choices(['8', '9', 'auto']).default('auto'))
       .action((options) => finish(runStack(action, options, io)));
     if (action !== 'up') continue;
+    const number = (flag: string, value: string, text: string) =>
+      command.option(`${flag} <${value}>`, text, stackNumber(flag));
+    number('--kafka-port', 'port', 'port of the first broker (default: 9092, or a free one when that is taken)');
+    number('--es-port', 'port', 'port of the first node (default: 9200, or a free one when that is taken)');
+    number('--brokers', 'count', 'Kafka brokers, 1 to 5 (default: as many as are up, or 1)');
+    number('--es-nodes', 'count', 'Elasticsearch nodes, 1 to 5 (default: as many as are up, or 1)');
     command
-      .option('--brokers <count>', 'Kafka brokers, 1 to 5 (default: as many as are up, else 1)', Number)
-      .option('--es-nodes <count>', 'Elasticsearch nodes, 1 to 5 (default: as many as are up, else 1)', Number)
+      .addOption(
+        new Option('--es <major>', 'Elasticsearch 8.19 or 9.x; auto: 9.x where Java 21 is installed')
+          .choices(['8', '9', 'auto'])
+          .default('auto'),
+      )
       .addHelpText('after', STACK_HELP);
   }
 
@@ -174,12 +180,16 @@ Examples:
 }
 
 const STACK_HELP = `
-Several of one kind form a cluster: three brokers keep their own topics three times and need two of them, and any one of
-three nodes may be lost. Three and three take about 5 GB of memory; a busy machine may need minutes to start them.
-docker-compose.yml knows one of each only.
+Several servers of one kind form a cluster. Three brokers keep three copies of their own topics and go on while two of them run;
+of three nodes any one may be lost. Three and three take about 5 GB of memory, and a busy machine may need minutes to start them.
+docker-compose.yml has only one of each.
+
+Standard output is two lines for a shell, export KAFKA_BROKERS=… and export ELASTICSEARCH_URL=…; all else goes to standard error.
+Interrupted or killed before everything is up, it leaves neither a server nor a file.
 
 Examples:
   logpipe stack up
+  eval "$(logpipe stack up)"; logpipe setup; logpipe run
   logpipe stack up --brokers 3 --es-nodes 3 --json
   kill -9 <pid of one>; logpipe stack up        # that one again, on its data`;
 
