@@ -1,11 +1,14 @@
 // What the person at the terminal sees: steps with their time, then a view that is redrawn in place, or plain lines
 // when the output is no terminal. Guarantee: log text on it does nothing to the terminal.
+import { wrapped } from '../../src/cli/io.ts';
 import { visible } from '../../src/core/safe-json.ts';
 import type { Results } from './results.ts';
 
 export interface Screen {
   /** A step, with the seconds since the start. */
   step(line: string): void;
+  /** Lines as they are, uncut whatever the width, for people to copy from. */
+  note(lines: readonly string[]): void;
   /** The state of things; drawn in place, or one line every five seconds. */
   show(view: View): void;
   /** Ends the redrawing: what follows comes below. */
@@ -26,6 +29,7 @@ export interface View {
   results: Results | undefined;
   /** Newest documents as lines; empty with Elasticsearch. */
   latest: readonly string[];
+  /** Commands to copy: uncut, over as many rows as they take. */
   hints: readonly string[];
   incident: string | undefined;
 }
@@ -38,6 +42,7 @@ export interface ScreenOutput {
 }
 
 const PLAIN_EVERY_MS = 5000;
+const LAST_LINES = ['', '  Ctrl-C ends everything and sums up.'];
 
 export function createScreen(out: ScreenOutput, now: () => number): Screen {
   const begin = now();
@@ -48,7 +53,17 @@ export function createScreen(out: ScreenOutput, now: () => number): Screen {
   return {
     step(line) {
       drawn = 0;
-      for (const part of line.split('\n')) out.write(`${elapsed()}${visible(part)}\n`);
+      const columns = out.isTTY === true ? out.columns : undefined;
+      for (const part of line.split('\n')) {
+        const time = elapsed();
+        for (const pieces of wrapped([{ text: `${time}${part}` }], columns, time.length)) {
+          out.write(`${pieces.map(({ text }) => text).join('')}\n`);
+        }
+      }
+    },
+    note(lines) {
+      drawn = 0;
+      for (const line of lines) out.write(`${visible(line)}\n`);
     },
     show(view) {
       if (out.isTTY !== true) {
@@ -57,13 +72,22 @@ export function createScreen(out: ScreenOutput, now: () => number): Screen {
         out.write(`${elapsed()}${visible(plain(view))}\n`);
         return;
       }
-      const width = (out.columns ?? 100) - 1;
+      const columns = out.columns ?? 100;
       // What scrolled out of the window cannot be drawn over.
-      const lines = picture(view).slice(0, Math.max((out.rows ?? 40) - 1, 5));
+      const most = Math.max((out.rows ?? 40) - 1, LAST_LINES.length + 3);
+      const cuttable = picture(view).map((line) => cut(visible(line), columns - 1));
+      // All of them or none: half a list of commands helps nobody, and they stand above as well.
+      const hints = ['  in another terminal', ...view.hints.map((hint) => `    ${visible(hint)}`)];
+      const hintRows = hints.reduce((sum, line) => sum + rowsOf(line, columns), 0);
+      const fits = view.hints.length > 0 && cuttable.length + hintRows + LAST_LINES.length <= most;
+      const shown = fits ? [...cuttable, ...hints] : cuttable.slice(0, most - LAST_LINES.length);
+      const lines = [...shown, ...LAST_LINES];
       const up = drawn > 0 ? `\u001b[${drawn}A` : '';
-      drawn = lines.length;
-      // One write, so that nothing flickers; each line clears what stood there, the end what stood below.
-      out.write(`${up}\r${lines.map((line) => `${cut(visible(line), width)}\u001b[K\n`).join('')}\u001b[J`);
+      drawn = lines.reduce((sum, line) => sum + rowsOf(line, columns), 0);
+      // One write, so that nothing flickers; each line clears what stood there, the end what stood below. A full row leaves
+      // the cursor on its last cell, which must not be cleared.
+      const clear = (line: string) => (line.length > 0 && line.length % columns === 0 ? '' : '\u001b[K');
+      out.write(`${up}\r${lines.map((line) => `${line}${clear(line)}\n`).join('')}\u001b[J`);
     },
     leave() {
       drawn = 0;
@@ -109,7 +133,6 @@ function picture(view: View): string[] {
     ),
   ];
   if (view.latest.length > 0) lines.push('  newest', ...view.latest.map((line) => `    ${line}`));
-  lines.push('  look next', ...view.hints.map((hint) => `    ${hint}`), '', '  Ctrl-C ends everything and sums up.');
   return lines;
 }
 
@@ -130,6 +153,11 @@ export function count(value: number): string {
 
 function wide(value: number): string {
   return count(value).padStart(9);
+}
+
+/** Rows of the terminal that a line takes. */
+function rowsOf(line: string, columns: number): number {
+  return Math.max(1, Math.ceil(line.length / columns));
 }
 
 function cut(line: string, width: number): string {
