@@ -193,7 +193,7 @@ export function wrapped(pieces: readonly Piece[], width: number | undefined, ind
         put(word, style);
         continue;
       }
-      const bare = word.trimStart();
+      const bare = word.replace(/^ +/, '');
       if (bare === '') continue;
       if (used > indent) breakLine();
       if (indent + widthOf(bare) <= width) {
