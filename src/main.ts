@@ -49,8 +49,8 @@ function build(onMasker: (masker: Masker) => void): Command {
   };
 
   withConfig(program.command('run'))
-    .description('Run the pipeline until it is told to stop (SIGTERM or Ctrl-C; twice forces).')
-    .option('--roles <list>', 'what this process does, comma-separated (default: all of the configuration)')
+    .description('Run the pipeline until it is told to stop (SIGTERM or Ctrl-C; a second one ends it at once).')
+    .option('--roles <list>', 'what this process does, comma-separated (default: the roles of the configuration)')
     .addOption(new Option('--exit-with-parent', 'end when standard input closes').default(false))
     .addHelpText('after', '\nExamples:\n  logpipe run\n  logpipe run --config /etc/logpipe.yml --roles counter,alerter')
     .action((options) => {
@@ -208,20 +208,22 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
       .option('--measures <file>', 'measures to use instead of the configured ones')
       .option('--json', 'one JSON object', false);
   files(rules.command('check'))
-    .description('Check rules and measures; lists every problem, else the rules.')
+    .description('Check rules and measures: list every problem or, when there is none, the rules.')
     .addHelpText('after', '\nExample:\n  logpipe rules check --rules my-rules.yml')
     .action((options) => {
       process.exitCode = rulesCheck(load(options).config, options, io);
     });
   files(rules.command('test [files...]'))
-    .description('Run tests of rules: log lines in, expected alerts and messages out. No file: the shipped rules’ own.')
+    .description(
+      'Run tests of rules: log lines in, expected alerts and messages out. Without files: those of the shipped rules.',
+    )
     .addHelpText(
       'after',
       '\nExamples:\n  logpipe rules test\n  logpipe rules test --rules my-rules.yml my-rules.test.yml',
     )
     .action((paths: string[], options) => finish(rulesTest(paths, load(options).config, options, io)));
 
-  const alerts = program.command('alerts').description('Alerts that fire, and what became of earlier ones.');
+  const alerts = program.command('alerts').description('Alerts: what is firing, and what became of earlier ones.');
   withConfig(alerts.command('list'))
     .description('List open incidents with their alerts, and what is about to fire.')
     .option('--all', 'resolved incidents of the last 30 days too', false)
@@ -244,7 +246,7 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
   withConfig(alerts.command('resolve <id>'))
     .description('End firing alerts by hand: of an incident, a rule, or one label set.')
     .option('--by <name>', 'who resolves it (default: user and host)')
-    .option('--wait-seconds <seconds>', 'longest wait for the answer', Number, 30)
+    .option('--wait-seconds <seconds>', 'how long to wait for the answer', Number, 30)
     .option('--json', 'one JSON object', false)
     .addHelpText(
       'after',

@@ -40,25 +40,32 @@ export function addReplayCommand(program: Command, { io, withConfig, load, finis
     .description('Bring a stretch of logs back, by event time. Moves nobody’s offsets, raises no alert.')
     .option('--from <time>', 'where the stretch begins: -2h, -30m or ISO 8601')
     .option('--to <time>', 'where it ends, exclusive (default: now)')
-    .option('--time-zone <zone>', 'of times that are written without one (default: UTC)')
+    .option('--time-zone <zone>', 'of times written without an offset (default: UTC)')
     .addOption(new Option('--source <source>', 'where the records lie').choices(SOURCE_KINDS).default('kafka'))
     .option('--lateness <duration>', 'how much later than its event a record may have been written', '10m')
-    .option('--index-pattern <pattern>', 'with --source index: other indices than the live log ones')
+    .option('--index-pattern <pattern>', 'with --source index: indices to read instead of the live ones')
     .option('--where <condition>', 'only matching events: path=value, path!=value, path~text; repeatable', collect, [])
-    .option('--reparse', 'overwrite documents with what the present parser makes, moving them between days', false)
-    .option('--to-index <name>', 'into logpipe-replay-<name>-YYYY.MM.dd instead of in place')
-    .option('--to-topic <topic>', 'into another topic, marked as replayed')
-    .option('--to-dir <dir>', 'into NDJSON files, one per day')
-    .option('--to-console', 'to standard output; NDJSON with --json', false)
+    .option(
+      '--reparse',
+      'overwrite documents with what today’s parser makes of them; some may move to another day',
+      false,
+    )
+    .option('--to-index <name>', 'write to logpipe-replay-<name>-YYYY.MM.dd instead of the daily indices')
+    .option('--to-topic <topic>', 'write to another topic, marked as replayed')
+    .option('--to-dir <dir>', 'write to NDJSON files, one per day')
+    .option('--to-console', 'write to standard output; NDJSON with --json', false)
     .option('--speed <speed>', '10x keeps the spacing of the events, ten times as fast', 'max')
-    .option('--throttle <events>', 'at most so many events per second', Number)
+    .option('--throttle <events>', 'at most this many events per second', Number)
     .option('--limit <count>', 'end after this many events', Number)
-    .option('--name <name>', 'remember positions in .logpipe/replay/<name>.json and go on there after a break')
+    .option('--name <name>', 'save positions in .logpipe/replay/<name>.json and resume there after a break')
     .option('--no-yield', 'do not wait while the lag of live indexing grows')
-    .option('--yield-lag <records>', 'lag of live indexing from which on to wait (default: 5000)', Number)
-    .option('--dead-letters', 'refused documents go to the dead letters’ topic too', false)
+    .option('--yield-lag <records>', 'wait while live indexing lags by more than this (default: 5000)', Number)
+    .option('--dead-letters', 'send refused documents to the dead-letter topic, too', false)
     .addOption(
-      new Option('--alerts <mode>', 'shadow: say on standard error what the rules would have done; tells nobody')
+      new Option(
+        '--alerts <mode>',
+        'shadow: print on standard error what the rules would have done; nobody is notified',
+      )
         .choices(['none', 'shadow'])
         .default('none'),
     )
@@ -89,18 +96,21 @@ export function addIncidentCommands(program: Command, { io, withConfig, load, fi
     withConfig(command)
       .requiredOption('--from <time>', 'where the stretch begins: -2h or ISO 8601')
       .option('--to <time>', 'where it ends (default: now)')
-      .option('--time-zone <zone>', 'of times that are written without one (default: UTC)')
+      .option('--time-zone <zone>', 'of times written without an offset (default: UTC)')
       .option('--measures <file>', 'measures to use instead of the configured ones')
       .option('--rules <file>', 'rules to use instead of the configured ones');
 
   stretch(program.command('backtest [files...]'))
     .description(
-      'What rules would have done over recorded logs; tells nobody. Files: with --source file, plain or gzip.',
+      'Show what rules would have done over recorded logs; nobody is notified. Files, plain or gzip, need --source file.',
     )
     .addOption(new Option('--source <source>', 'where the records lie').choices(ARRIVAL_SOURCES).default('kafka'))
-    .option('--compare <file>', 'a second rule set, to say what differs')
-    .option('--warm-up <duration>', 'read so much before --from (default: what the rules look back, at most 6h)')
-    .option('--tick <duration>', 'from one evaluation to the next', '5s')
+    .option('--compare <file>', 'a second rule set; prints what differs')
+    .option(
+      '--warm-up <duration>',
+      'how much to read before --from (default: as far as the rules look back, at most 6h)',
+    )
+    .option('--tick <duration>', 'time between two evaluations', '5s')
     .option('--json', `${JSON_WHERE}; the same records give the same bytes`)
     .option('--no-json', NO_JSON)
     .addHelpText(
@@ -116,7 +126,7 @@ Examples:
       return finish(runBacktest(files, config, options, io, { log }));
     });
 
-  const incident = program.command('incident').description('Incidents: what is needed after them.');
+  const incident = program.command('incident').description('Incidents: what you need after one.');
   stretch(incident.command('export'))
     .description(
       'Write logs, rates, alerts and frequent errors of a stretch into a folder, with a README to begin a post-mortem.',
@@ -146,8 +156,8 @@ export function addKibanaCommand(program: Command, { io, withConfig, load, finis
       'Import dashboard, charts and data views; repeating it changes nothing. Files: .ndjson (default: the shipped ones).',
     )
     .option('--url <address>', 'address of Kibana (default: kibana.url, KIBANA_URL)')
-    .option('--api-key <key>', 'API key, base64 form; others on this host can see it here, so better KIBANA_API_KEY')
-    .option('--space <id>', 'space to import into (default: kibana.space, else that of the address)')
+    .option('--api-key <key>', 'API key in base64; other users of this host can see it here, so prefer KIBANA_API_KEY')
+    .option('--space <id>', 'space to import into (default: kibana.space, or that of the address)')
     .option('--dry-run', 'check and list the objects; send nothing', false)
     .option('--json', 'one JSON object', false)
     .addHelpText(
