@@ -122,12 +122,14 @@ function print(result: BacktestResult, source: ArrivalSource, io: Io): void {
 
 function printTimeline({ alerts, messages, pages }: Timeline, io: Io): void {
   io.out('');
-  for (const alert of alerts) say(io, alertLine(alert));
+  if (alerts.length > 0) say(io, 'FIRED                 RESOLVED              PRI RULE');
+  for (const alert of alerts) say(io, alertLine(alert), 4);
   if (alerts.length === 0) say(io, 'no alert would have fired');
   io.out('');
+  if (messages.length > 0) say(io, 'SENT                  PRI MESSAGE');
   for (const { at, priority, action, reason, title, channels } of messages) {
     const to = channels.length === 0 ? 'nobody' : channels.join(', ');
-    say(io, `${clock(at)}  ${priority}  ${`${action} (${reason})`.padEnd(24)}  ${oneLine(title, 60)}  to ${to}`);
+    say(io, `${clock(at)}  ${priority}  ${`${action} (${reason})`.padEnd(24)}  ${oneLine(title, 60)}  to ${to}`, 4);
   }
   const days = Object.entries(pages.perDay).map(([day, count]) => `${day}: ${count}`);
   const list = (counts: object) =>

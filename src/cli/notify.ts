@@ -32,7 +32,9 @@ export async function notifyTest(config: Config, options: NotifyTestOptions, io:
   const json = wantsJson(io, options.json);
   // Standard output belongs to the one object.
   const out = json ? process.stderr : process.stdout;
-  const channels = createChannels(config.notify, { clock: systemClock, log, masker, out });
+  // Which ones are not configured stands in the answer.
+  const quiet: Log = { ...log, info: log.debug };
+  const channels = createChannels(config.notify, { clock: systemClock, log: quiet, masker, out });
   const id = createEventIds()();
   const results: Record<ChannelName, SendResult> = {};
   for (const [name, channel] of channels) {
@@ -56,6 +58,8 @@ export async function notifyTest(config: Config, options: NotifyTestOptions, io:
     }
     await channel.close();
   }
+  const missing = names.filter((name) => !channels.has(name) && (options.channel ?? name) === name);
+  if (!json) for (const name of missing) say(io, `${column(name, NAME_WIDTH)}  not configured`);
   if (json) io.out(jsonLine(results, masker));
   const outcomes = Object.values(results);
   if (outcomes.length === 0) {
