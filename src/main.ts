@@ -98,8 +98,8 @@ function build(onMasker: (masker: Masker) => void): Command {
     .addHelpText(
       'after',
       `
-On a terminal levels are coloured (NO_COLOR=1 turns that off, FORCE_COLOR=1 keeps it in a pipe) and stack traces are unfolded;
-in a pipe each record is one line.
+On a terminal levels are coloured and stack traces unfolded; in a pipe each
+record is one line. NO_COLOR=1 turns colours off, FORCE_COLOR=1 keeps them.
 
 Examples:
   logpipe tail --where level=error
@@ -180,12 +180,14 @@ Examples:
 }
 
 const STACK_HELP = `
-Several servers of one kind form a cluster. Three brokers keep three copies of their own topics and go on while two of them run;
-of three nodes any one may be lost. Three and three take about 5 GB of memory, and a busy machine may need minutes to start them.
-docker-compose.yml has only one of each.
+Several servers of one kind form a cluster. Three brokers keep three copies of
+their own topics and go on while two of them run; of three nodes any one may be
+lost. Three and three take about 5 GB of memory, and a busy machine may need
+minutes to start them. docker-compose.yml has only one of each.
 
-Standard output is two lines for a shell, export KAFKA_BROKERS=… and export ELASTICSEARCH_URL=…; all else goes to standard error.
-Interrupted or killed before everything is up, it leaves neither a server nor a file.
+Standard output is two lines for a shell, export KAFKA_BROKERS=… and
+export ELASTICSEARCH_URL=…; all else goes to standard error. Interrupted or
+killed before everything is up, it leaves neither a server nor a file.
 
 Examples:
   logpipe stack up
@@ -251,8 +253,9 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
     .addHelpText(
       'after',
       `
-This is for what will never be heard of again, such as a host that was taken away. It fires again only after something has
-arrived from it. An alert whose condition is still true cannot be ended by hand: acknowledge or silence it.
+This is for what will never be heard of again, such as a host that was taken
+away. It fires again only after something has arrived from it. An alert whose
+condition is still true cannot be ended by hand: acknowledge or silence it.
 
 Examples:
   logpipe alerts resolve application-silent

@@ -39,13 +39,15 @@ Examples:
   npm run demo                                  until Ctrl-C
   npm run demo -- --for 60s                     one minute, then a summary
   npm run demo -- --for 60s --incident          the telephone provider fails after a while
-  npm run demo -- --for 20s --json              one JSON object on standard output; progress goes to standard error
+  npm run demo -- --for 20s --json              one JSON object; progress goes to standard error
   npm run demo -- --embedded                    no servers: log file in, NDJSON files out
   npm run demo -- --kafka kafka-1:9092 --elasticsearch http://es-1:9200
 
-Without options it uses Docker when a daemon answers, or else Java and Maven, or else the embedded mode.
-Your own servers are used only when they are named here, never because of an environment variable.
-Exit status: 0 when every event produced was indexed or is in the dead letters, 1 when not, 2 for a wrong command line.`;
+Without options it uses Docker when a daemon answers, or else Java and Maven, or
+else the embedded mode. Your own servers are used only when they are named here,
+never because of an environment variable. Exit status: 0 when every event that
+was produced was indexed or is in the dead letters, 1 when not, 2 for a wrong
+command line.`;
 
 /** Parses and calls `action`; `--help` and mistakes are commander's own errors. */
 export function demoCommand(action: (options: DemoOptions) => Promise<void>): Command {

@@ -169,8 +169,9 @@ Examples:
   KIBANA_API_KEY_FILE=/etc/logpipe/kibana.key logpipe kibana import --url https://kibana.example.org --space ops
   KIBANA_USERNAME=elastic KIBANA_PASSWORD_FILE=/etc/logpipe/kibana.pw logpipe kibana import --json
 
-The log-in comes from KIBANA_API_KEY, or KIBANA_USERNAME and KIBANA_PASSWORD, or their _FILE forms.
-Exit status: 0 all objects are there, 1 some or all were not taken, 2 wrong command line or configuration.`,
+The log-in comes from KIBANA_API_KEY, or KIBANA_USERNAME and KIBANA_PASSWORD,
+or their _FILE forms. Exit status: 0 all objects are there, 1 some or all were
+not taken, 2 wrong command line or configuration.`,
     )
     .action(async (files: string[], options) => {
       const { kibanaImport } = await import('./kibana.ts');
