@@ -111,7 +111,10 @@ export async function alertsList(
   const count = `${shown.length} incident${shown.length === 1 ? '' : 's'}`;
   const waiting = pending.length === 0 ? '' : `, ${pending.length} pending`;
   if (shown.length === 0) io.err(`no alerts are firing${waiting}`);
-  else io.err(`${count}${waiting}; logpipe alerts show <incident, rule or alert> tells more`);
+  else {
+    const more = io.isTTY === true ? '; logpipe alerts show <incident, rule or alert> tells more' : '';
+    io.err(`${count}${waiting}${more}`);
+  }
   return 0;
 }
 

@@ -113,11 +113,8 @@ export async function dlqList(config: LettersConfig, options: DlqListOptions, io
   if (!json) {
     const count = listed === 0 ? 'no dead letters' : `${listed} dead letter${listed === 1 ? '' : 's'}`;
     const missing = config.source !== 'kafka' && !existsSync(config.dlq.file);
-    const hint = missing
-      ? ` (there is no ${config.dlq.file})`
-      : listed === 0
-        ? ''
-        : '; logpipe dlq show <id> shows one whole';
+    const more = listed > 0 && io.isTTY === true ? '; logpipe dlq show <id> shows one whole' : '';
+    const hint = missing ? ` (there is no ${config.dlq.file})` : more;
     io.err(visible(`${count}${hint}`));
   }
   if (!reached) io.err(`${placeOf(config)}: the end was not reached; the list may be incomplete`);
