@@ -12,18 +12,18 @@ import {
   addReplayCommand,
   addTopCommand,
 } from './cli/commands.ts';
-import { dlqList } from './cli/dlq.ts';
-import { endDespiteLeftovers, type Io, processIo } from './cli/io.ts';
+import { dlqList, dlqShow } from './cli/dlq.ts';
+import { commandLog, endDespiteLeftovers, type Io, type LogKind, processIo } from './cli/io.ts';
 import { createLineParser, parse } from './cli/parse.ts';
 import { rulesCheck, rulesExplain, rulesTest } from './cli/rules.ts';
 import { parseRoles, run } from './cli/run.ts';
 import { setup } from './cli/setup.ts';
-import { runStack } from './cli/stack.ts';
+import { runStack, stackNumber } from './cli/stack.ts';
 import { tail } from './cli/tail.ts';
 import { CONFIG_SCHEMA, type Config, loadConfig } from './config.ts';
 import { secretsIn, withKnownSecrets } from './core/config-loader.ts';
 import { LogpipeError } from './core/errors.ts';
-import { createLog, type Log } from './core/log.ts';
+import type { Log } from './core/log.ts';
 import { packageVersion } from './core/package-root.ts';
 import { visibleLines } from './core/safe-json.ts';
 import { createMasker, type Masker } from './core/secrets/mask.ts';
@@ -49,31 +49,32 @@ function build(onMasker: (masker: Masker) => void): Command {
       '-c, --config <file>',
       'YAML file (default: config/logpipe.yml, else logpipe.yml, else the shipped one)',
     );
-  const load = (options: { config?: string }): { config: Config; log: Log } => {
+  const load = (options: { config?: string }, kind: LogKind = 'command'): { config: Config; log: Log } => {
     const config = loadConfig({ file: options.config ?? process.env.LOGPIPE_CONFIG, env: process.env });
     const masker = withKnownSecrets(createMasker(config.mask), secretsIn(config, CONFIG_SCHEMA));
     onMasker(masker);
-    return { config, log: createLog(config.log, masker) };
+    return { config, log: commandLog(kind, config.log, masker) };
   };
   const finish = async (work: Promise<number>) => {
     process.exitCode = await work;
   };
 
   withConfig(program.command('run'))
-    .description('Run the pipeline until it is told to stop (SIGTERM or Ctrl-C; twice forces).')
-    .option('--roles <list>', 'what this process does, comma-separated (default: all of the configuration)')
+    .description('Run the pipeline until it is told to stop (SIGTERM or Ctrl-C; a second one ends it at once).')
+    .option('--roles <list>', 'what this process does, comma-separated (default: the roles of the configuration)')
     .addOption(new Option('--exit-with-parent', 'end when standard input closes').default(false))
     .addHelpText('after', '\nExamples:\n  logpipe run\n  logpipe run --config /etc/logpipe.yml --roles counter,alerter')
     .action((options) => {
-      const { config, log } = load(options);
+      const { config, log } = load(options, 'service');
       const roles = options.roles === undefined ? config.roles : parseRoles(options.roles);
       return finish(run({ ...config, roles }, options, log));
     });
 
   addInitCommand(program, { io, withConfig, load, finish });
   withConfig(program.command('setup'))
-    .description('Create the topics and install the index template; what exists already is left alone.')
-    .option('--json', 'one JSON object', false)
+    .description('Create the topics and install the index templates. What exists already is left alone.')
+    .option('--json', 'one JSON object; without it readable lines on a terminal, JSON in a pipe or a file')
+    .option('--no-json', 'readable lines in a pipe or a file, too')
     .addHelpText('after', '\nExample:\n  KAFKA_BROKERS=kafka-1:9092 ELASTICSEARCH_URL=https://es:9200 logpipe setup')
     .action((options) => {
       const { config, log } = load(options);
@@ -95,24 +96,32 @@ function build(onMasker: (masker: Masker) => void): Command {
     .action((files: string[], options) => finish(parse(files, load(options).config, options, io)));
 
   withConfig(program.command('tail'))
-    .description('Follow the log topic; moves nobody’s offsets.')
+    .description('Follow the log as it grows: the log topic, or without Kafka the files. Moves nobody’s offsets.')
     .option(
       '--where <condition>',
       'only matching documents: path=value, path!=value, path~text; repeatable',
       collect,
       [],
     )
-    .option('--since <time>', 'from a time on: -10m, -2h or ISO 8601 (default: from now)')
+    .option('--since <time>', 'start at a time: -10m, -2h or ISO 8601 (default: now)')
+    .option('--time-zone <zone>', 'of the times shown, and of --since without an offset (default: UTC)')
     .option('--limit <count>', 'end after this many documents', Number)
     .option('--json', 'NDJSON instead of readable lines', false)
     .addHelpText(
       'after',
-      '\nExamples:\n  logpipe tail --where level=error\n  logpipe tail --since -10m --where callId=CA123 --json',
+      `
+On a terminal levels are coloured and stack traces unfolded; in a pipe each
+record is one line. NO_COLOR=1 turns colours off, FORCE_COLOR=1 keeps them.
+
+Examples:
+  logpipe tail --where level=error
+  logpipe tail --since -10m --where callId=CA123 --json
+  logpipe tail --time-zone Europe/Berlin`,
     )
     .action((options) => {
       const { config, log } = load(options);
       return finish(
-        tail(config.kafka, options, io, {
+        tail(config, options, io, {
           parse: createLineParser(config),
           masker: createMasker(config.mask),
           log,
@@ -121,15 +130,25 @@ function build(onMasker: (masker: Masker) => void): Command {
     });
 
   const dlq = program.command('dlq').description('Dead letters: records that could not be indexed.');
+  withConfig(dlq.command('show <id>'))
+    .description('Show one dead letter whole: reason, origin and value, stack traces unfolded.')
+    .option('--time-zone <zone>', 'of the times shown (default: UTC)')
+    .option('--json', 'NDJSON', false)
+    .addHelpText('after', '\nExample:\n  logpipe dlq show 01KE70Q0VG0000000000000001')
+    .action((id: string, options) => {
+      const { config, log } = load(options);
+      return finish(dlqShow(id, config, options, io, log));
+    });
   withConfig(dlq.command('list'))
-    .description('List the dead letters with reason, origin and a preview.')
+    .description('List the dead letters, oldest first: reason, origin and a preview.')
     .option('--reason <reason>', 'only this reason')
     .option('--limit <count>', 'at most this many', Number)
+    .option('--time-zone <zone>', 'of the times shown (default: UTC)')
     .option('--json', 'NDJSON instead of a table', false)
     .addHelpText('after', '\nExample:\n  logpipe dlq list --reason document_refused --json')
     .action((options) => {
       const { config, log } = load(options);
-      return finish(dlqList(config.kafka, { ...options, mask: config.mask }, io, log));
+      return finish(dlqList(config, options, io, log));
     });
 
   addAlerting(program, { io, withConfig, load, finish });
@@ -150,14 +169,20 @@ function build(onMasker: (masker: Masker) => void): Command {
       .command(action)
       .description(what)
       .option('--json', 'one JSON object', false)
-      .option('--kafka-port <port>', 'port of the first broker (default 9092, else a free one)', Number)
-      .option('--es-port <port>', 'port of the first node (default 9200, else a free one)', Number)
-      .addOption(new Option('--es <major>', 'Elasticsearch 8.19 or 9.x').choices(['8', '9', 'auto']).default('auto'))
       .action((options) => finish(runStack(action, options, io)));
     if (action !== 'up') continue;
+    const number = (flag: string, value: string, text: string) =>
+      command.option(`${flag} <${value}>`, text, stackNumber(flag));
+    number('--kafka-port', 'port', 'port of the first broker (default: 9092, or a free one when that is taken)');
+    number('--es-port', 'port', 'port of the first node (default: 9200, or a free one when that is taken)');
+    number('--brokers', 'count', 'Kafka brokers, 1 to 5 (default: as many as are up, or 1)');
+    number('--es-nodes', 'count', 'Elasticsearch nodes, 1 to 5 (default: as many as are up, or 1)');
     command
-      .option('--brokers <count>', 'Kafka brokers, 1 to 5 (default: as many as are up, else 1)', Number)
-      .option('--es-nodes <count>', 'Elasticsearch nodes, 1 to 5 (default: as many as are up, else 1)', Number)
+      .addOption(
+        new Option('--es <major>', 'Elasticsearch 8.19 or 9.x; auto: 9.x where Java 21 is installed')
+          .choices(['8', '9', 'auto'])
+          .default('auto'),
+      )
       .addHelpText('after', STACK_HELP);
   }
 
@@ -169,19 +194,25 @@ function build(onMasker: (masker: Masker) => void): Command {
 }
 
 const STACK_HELP = `
-Several of one kind form a cluster: three brokers keep their own topics three times and need two of them, and any one of
-three nodes may be lost. Three and three take about 5 GB of memory; a busy machine may need minutes to start them.
-docker-compose.yml knows one of each only.
+Several servers of one kind form a cluster. Three brokers keep three copies of
+their own topics and go on while two of them run; of three nodes any one may be
+lost. Three and three take about 5 GB of memory, and a busy machine may need
+minutes to start them. docker-compose.yml has only one of each.
+
+Standard output is two lines for a shell, export KAFKA_BROKERS=… and
+export ELASTICSEARCH_URL=…; all else goes to standard error. Interrupted or
+killed before everything is up, it leaves neither a server nor a file.
 
 Examples:
   logpipe stack up
+  eval "$(logpipe stack up)"; logpipe setup; logpipe run
   logpipe stack up --brokers 3 --es-nodes 3 --json
   kill -9 <pid of one>; logpipe stack up        # that one again, on its data`;
 
 interface Shared {
   readonly io: Io;
   readonly withConfig: (command: Command) => Command;
-  readonly load: (options: { config?: string }) => { config: Config; log: Log };
+  readonly load: (options: { config?: string }, kind?: LogKind) => { config: Config; log: Log };
   readonly finish: (work: Promise<number>) => Promise<void>;
 }
 
@@ -193,13 +224,15 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
       .option('--measures <file>', 'measures to use instead of the configured ones')
       .option('--json', 'one JSON object', false);
   files(rules.command('check'))
-    .description('Check rules and measures; lists every problem, else the rules.')
+    .description('Check rules and measures: list every problem or, when there is none, the rules.')
     .addHelpText('after', '\nExample:\n  logpipe rules check --rules my-rules.yml')
     .action((options) => {
       process.exitCode = rulesCheck(load(options).config, options, io);
     });
   files(rules.command('test [files...]'))
-    .description('Run tests of rules: log lines in, expected alerts and messages out. No file: the shipped rules’ own.')
+    .description(
+      'Run tests of rules: log lines in, expected alerts and messages out. Without files: those of the shipped rules.',
+    )
     .addHelpText(
       'after',
       '\nExamples:\n  logpipe rules test\n  logpipe rules test --rules my-rules.yml my-rules.test.yml',
@@ -215,10 +248,11 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
     )
     .action((id: string, options) => finish(rulesExplain(id, load(options).config, options, io)));
 
-  const alerts = program.command('alerts').description('Alerts that fire, and what became of earlier ones.');
+  const alerts = program.command('alerts').description('Alerts: what is firing, and what became of earlier ones.');
   withConfig(alerts.command('list'))
     .description('List open incidents with their alerts, and what is about to fire.')
     .option('--all', 'resolved incidents of the last 30 days too', false)
+    .option('--time-zone <zone>', 'of the times shown (default: UTC)')
     .option('--json', 'NDJSON, one incident per line', false)
     .addHelpText('after', '\nExample:\n  logpipe alerts list --all --json')
     .action((options) => {
@@ -226,8 +260,9 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
       return finish(alertsList(config, options, io, log));
     });
   withConfig(alerts.command('show <id>'))
-    .description('Everything about one incident, or about the alert of one rule.')
-    .option('--json', 'on one line', false)
+    .description('Everything about one incident, or about one alert, named by its rule or its key.')
+    .option('--time-zone <zone>', 'of the times shown (default: UTC)')
+    .option('--json', 'one JSON object on one line', false)
     .addHelpText('after', '\nExample:\n  logpipe alerts show high-error-rate')
     .action((id: string, options) => {
       const { config, log } = load(options);
@@ -236,13 +271,14 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
   withConfig(alerts.command('resolve <id>'))
     .description('End firing alerts by hand: of an incident, a rule, or one label set.')
     .option('--by <name>', 'who resolves it (default: user and host)')
-    .option('--wait-seconds <seconds>', 'longest wait for the answer', Number, 30)
+    .option('--wait-seconds <seconds>', 'how long to wait for the answer', Number, 30)
     .option('--json', 'one JSON object', false)
     .addHelpText(
       'after',
       `
-What is silent for good, a host that was taken away, ends so; it fires again only after something has arrived from it.
-An alert whose condition is true now is not ended: acknowledge or silence it.
+This is for what will never be heard of again, such as a host that was taken
+away. It fires again only after something has arrived from it. An alert whose
+condition is still true cannot be ended by hand: acknowledge or silence it.
 
 Examples:
   logpipe alerts resolve application-silent
@@ -255,9 +291,10 @@ Examples:
 
   const notify = program.command('notify').description('Channels: where alerts are sent.');
   withConfig(notify.command('test'))
-    .description('Send one test message through each configured channel, and its resolve.')
+    .description('Send a test message, and its end, through each configured channel.')
     .option('--channel <name>', 'only this one')
-    .option('--json', 'one JSON object', false)
+    .option('--json', 'one JSON object; without it readable lines on a terminal, JSON in a pipe or a file')
+    .option('--no-json', 'readable lines in a pipe or a file, too')
     .addHelpText('after', '\nExample:\n  logpipe notify test --channel slack')
     .action(async (options) => {
       const { config, log } = load(options);

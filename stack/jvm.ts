@@ -1,5 +1,5 @@
 // One server JVM: started with its output in a file, waited for until ready, ended for certain.
-// Bound to this process it dies when this process does, however that happens; detached it outlives it.
+// Bound to this process it dies when this process does, however that happens; one that is detached outlives it, once it is released.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -19,8 +19,10 @@ export interface ServerOptions {
   port?: number;
   /** JVM heap limit, for example `512m`. */
   heap?: string;
-  /** Survives this process; whoever started it ends it by `pid`. Needs `dataDir`. */
+  /** Survives this process once `release()` was called; from then on whoever knows its `pid` ends it. Needs `dataDir`. */
   detached?: boolean;
+  /** Ends the fetching of jars. Whoever aborts ends the process itself. */
+  signal?: AbortSignal;
   /** Time from start to ready, milliseconds; default 120,000 (a loaded machine takes many times the usual 10 s). */
   readyTimeoutMs?: number;
   /** For a server that soon ends again: it compiles half as much, and takes in less when there is much to do. */
@@ -42,6 +44,8 @@ export interface LocalServer {
   stop(): Promise<void>;
   /** Sends a signal without waiting: SIGSTOP, SIGCONT, SIGKILL. */
   signal(signal: NodeJS.Signals): void;
+  /** Of a detached one: from now on it survives this process. */
+  release(): Promise<void>;
   /** Resolves when the process has ended, for whatever reason. */
   ended: Promise<void>;
 }
@@ -84,8 +88,7 @@ export function serverFolder(kind: string, options: ServerOptions): ServerFolder
 export async function startJvm(spec: JvmSpec, options: ServerOptions): Promise<LocalServer> {
   const { folder } = spec;
   const logFile = join(folder.path, 'server.log');
-  const guarded = options.detached !== true;
-  const child = spawnJvm(spec, logFile, guarded, options);
+  const child = spawnJvm(spec, logFile, options.detached === true, options);
   const ended = new Promise<void>((resolve) => {
     child.once('exit', () => resolve());
     child.once('error', () => resolve());
@@ -124,6 +127,11 @@ export async function startJvm(spec: JvmSpec, options: ServerOptions): Promise<L
     signal: (signal) => {
       child.kill(signal);
     },
+    release: () =>
+      new Promise((resolve) => {
+        // Called also when the process has gone meanwhile.
+        child.stdin!.end('.', () => resolve());
+      }),
     ended,
   };
 }
@@ -139,7 +147,8 @@ export function classArchive(launcher: string, jdk: Jdk): string {
   return `${launcher}.${jdk.version}.jsa`;
 }
 
-function spawnJvm(spec: JvmSpec, logFile: string, guarded: boolean, options: ServerOptions): ChildProcess {
+/** `inStack`: its folder is one of several of a stack, which is removed when nothing is left in it. */
+function spawnJvm(spec: JvmSpec, logFile: string, inStack: boolean, options: ServerOptions): ChildProcess {
   const { folder } = spec;
   const archive = classArchive(spec.launcher, spec.jdk);
   const flags = [
@@ -151,8 +160,9 @@ function spawnJvm(spec: JvmSpec, logFile: string, guarded: boolean, options: Ser
     ...(!options.recordClassesTo && existsSync(archive) ? [`-XX:SharedArchiveFile=${archive}`] : []),
     `-Djava.io.tmpdir=${join(folder.path, 'tmp')}`,
     `-XX:ErrorFile=${join(folder.path, 'crash.log')}`,
-    ...(guarded ? ['-Dlogpipe.guard=true'] : []),
-    ...(guarded && folder.temporary ? [`-Dlogpipe.removeOnOrphan=${folder.path}`] : []),
+    '-Dlogpipe.guard=true',
+    ...(folder.temporary ? [`-Dlogpipe.removeOnOrphan=${folder.path}`] : []),
+    ...(folder.temporary && inStack ? ['-Dlogpipe.removeStack=true'] : []),
     ...spec.jvmFlags,
   ];
   const log = openSync(logFile, 'a');
@@ -162,7 +172,7 @@ function spawnJvm(spec: JvmSpec, logFile: string, guarded: boolean, options: Ser
       cwd: folder.path,
       // A session of its own: Ctrl-C in a terminal must reach us alone, so that we can drain before the servers go.
       detached: true,
-      stdio: [guarded ? 'pipe' : 'ignore', log, log],
+      stdio: ['pipe', log, log],
     });
   } finally {
     closeSync(log);

@@ -32,7 +32,7 @@ export interface KafkaServer extends LocalServer {
 /** Starts Kafka and resolves when a group coordinator answers it. Errors: LOGPIPE_STACK_MISSING, LOGPIPE_STACK_FAILED. */
 export async function startKafka(options: KafkaOptions = {}): Promise<KafkaServer> {
   const jdk = jdkFor(KAFKA, await findJdks());
-  const libs = await fetchLibs(KAFKA, options.onProgress);
+  const libs = await fetchLibs(KAFKA, options.onProgress, options.signal);
   const launcher = await launcherJar(libs, jdk, 'KafkaNode');
   const [freeController, freePort] = (await freePorts(2)) as [number, number];
   const { cluster } = options;

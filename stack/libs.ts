@@ -55,11 +55,12 @@ export function planDownload(releases: readonly ServerRelease[], root: string = 
 
 /**
  * Makes sure that the jars of `release` are there and returns their folder (`jars/`; Elasticsearch also `home/`).
- * LOGPIPE_STACK_MISSING without Maven or a JDK, LOGPIPE_STACK_FAILED with Maven's last lines when it fails.
+ * LOGPIPE_STACK_MISSING without Maven or a JDK, LOGPIPE_STACK_FAILED with Maven's last lines when it fails, or is ended by `signal`.
  */
 export async function fetchLibs(
   release: ServerRelease,
   onProgress?: Progress,
+  signal?: AbortSignal,
   root: string = libRoot(),
 ): Promise<string> {
   const folder = folderOf(release, root);
@@ -78,7 +79,7 @@ export async function fetchLibs(
     removeLeftovers(folder);
     const fresh = mkdtempSync(`${folder}.new-`);
     try {
-      await runMaven(maven, jdk, release, join(fresh, 'jars'), onProgress);
+      await runMaven(maven, jdk, release, join(fresh, 'jars'), onProgress, signal);
       if (release.kind === 'elasticsearch') arrangeElasticsearch(fresh, release);
       writeFileSync(join(fresh, MARKER), `${new Date().toISOString()}\n`);
       // Without a marker it is half a folder of an interrupted run.
@@ -143,11 +144,13 @@ function runMaven(
   release: ServerRelease,
   output: string,
   onProgress?: Progress,
+  signal?: AbortSignal,
 ): Promise<void> {
   const goal = ['dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${output}`];
   const pom = resource(`${release.kind}.pom.xml`);
   const child = spawn(maven, ['-B', '--strict-checksums', '-f', pom, `-Dstack.version=${release.version}`, ...goal], {
     env: { ...process.env, JAVA_HOME: jdk.home },
+    ...(signal === undefined ? {} : { signal }),
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let tail = '';

@@ -40,7 +40,7 @@ export async function until<T>(look: () => Promise<T> | T, options: UntilOptions
     if (exit) throw new LogpipeError('LOGPIPE_STACK_FAILED', endedMessage(options.child!));
     if (Date.now() > deadline) {
       const words = options.child ? `; ${options.child.name} last said:\n${options.child.lastWords()}` : '';
-      const message = `waited ${options.timeoutMs / 1000} s in vain for ${options.what}${last}${words}`;
+      const message = `gave up waiting for ${options.what} after ${options.timeoutMs / 1000} s${last}${words}`;
       throw new LogpipeError('LOGPIPE_STACK_FAILED', message);
     }
     await sleep(options.intervalMs ?? 50);

@@ -59,7 +59,7 @@ async function refuseBusyPorts(): Promise<void> {
   for (const [name, port] of Object.entries(PORTS)) {
     if (await portFree(port)) continue;
     const fix = 'End it ("logpipe stack down", "docker compose down"), or run with --no-docker.';
-    const message = `Port ${port} of 127.0.0.1, which ${name} in Docker needs, is in use by somebody else. ${fix}`;
+    const message = `Port ${port} of 127.0.0.1, which ${name} in Docker needs, is in use by another program. ${fix}`;
     throw new LogpipeError('LOGPIPE_STACK_FAILED', message);
   }
 }

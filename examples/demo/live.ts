@@ -19,6 +19,8 @@ export interface LiveInput {
   pipeline: Pipeline;
   results: ResultsReader;
   latest: readonly string[];
+  /** Commands to copy. */
+  hints: readonly string[];
 }
 
 const EVERY_MS = 1000;
@@ -33,12 +35,6 @@ export async function showLive(input: LiveInput, screen: Screen, stop: AbortSign
   const begin = Date.now();
   const end = input.forMs === undefined ? Number.POSITIVE_INFINITY : begin + input.forMs;
   const incident = input.incident && plan(input.incident, begin, input.forMs);
-  const hints = [
-    ...results.hints(),
-    `curl -s ${pipeline.url}/metrics`,
-    `curl -s '${pipeline.url}/api/v1/stats?window=5m'`,
-    ...incidentHint(application, input.incident),
-  ];
   let before: { at: number; produced: number; indexed: number } | undefined;
   let seen: Results | undefined;
 
@@ -67,7 +63,7 @@ export async function showLive(input: LiveInput, screen: Screen, stop: AbortSign
       firing: counts.firing,
       results: seen,
       latest: input.latest,
-      hints,
+      hints: input.hints,
       incident: incident?.state(at),
     });
     before = { at, produced, indexed: counts.indexed };
@@ -101,12 +97,6 @@ function plan(kind: IncidentKind, begin: number, forMs: number | undefined) {
       return now < until ? `${kind}, ${Math.ceil((until - now) / 1000)} s left` : `${kind} is over`;
     },
   };
-}
-
-function incidentHint(application: Application, planned: IncidentKind | undefined): string[] {
-  if (planned) return [];
-  const body = `'{"kind":"provider-outage","seconds":60}'`;
-  return [`curl -s ${application.url}/admin/incident -H 'content-type: application/json' -d ${body}`];
 }
 
 function failIfEnded(...parts: (Application | Pipeline)[]): void {

@@ -36,7 +36,7 @@ async function demo(options: DemoOptions): Promise<number> {
     }
     stop.abort();
     screen.leave();
-    screen.step('Ending everything; once more ends at once');
+    screen.step('Ending everything; a second Ctrl-C ends it at once');
   };
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, onSignal);
   const report = await runDemo(options, screen, stop.signal);

@@ -39,13 +39,15 @@ Examples:
   npm run demo                                  until Ctrl-C
   npm run demo -- --for 60s                     one minute, then a summary
   npm run demo -- --for 60s --incident          the telephone provider fails after a while
-  npm run demo -- --for 20s --json              one JSON object on standard output; progress goes to standard error
+  npm run demo -- --for 20s --json              one JSON object; progress goes to standard error
   npm run demo -- --embedded                    no servers: log file in, NDJSON files out
   npm run demo -- --kafka kafka-1:9092 --elasticsearch http://es-1:9200
 
-Without flags it uses Docker when a daemon answers, else Java and Maven, else the embedded mode.
-Servers of your own are used only when named here, never because of a variable of the environment.
-Exit status: 0 when every event produced was indexed or is in the dead letters, 1 when not, 2 for a wrong command line.`;
+Without options it uses Docker when a daemon answers, or else Java and Maven, or
+else the embedded mode. Your own servers are used only when they are named here,
+never because of an environment variable. Exit status: 0 when every event that
+was produced was indexed or is in the dead letters, 1 when not, 2 for a wrong
+command line.`;
 
 /** Parses and calls `action`; `--help` and mistakes are commander's own errors. */
 export function demoCommand(action: (options: DemoOptions) => Promise<void>): Command {
@@ -53,7 +55,7 @@ export function demoCommand(action: (options: DemoOptions) => Promise<void>): Co
     .description(
       'A small calling platform logs through Kafka into Elasticsearch, live; all of it ends with this program.',
     )
-    .option('--for <time>', 'how long events are made, for example 60s, 5m (default: until Ctrl-C)', duration)
+    .option('--for <time>', 'how long to produce events, for example 60s, 5m (default: until Ctrl-C)', duration)
     .option('--json', 'print one final JSON object on standard output', false)
     .option('--rate <number>', 'events per second', rate, 300)
     .addOption(
@@ -61,12 +63,12 @@ export function demoCommand(action: (options: DemoOptions) => Promise<void>): Co
         INCIDENT_KINDS,
       ),
     )
-    .addOption(new Option('--es <major>', 'line of Elasticsearch').choices(['8', '9', 'auto']).default('auto'))
+    .addOption(new Option('--es <major>', 'release line of Elasticsearch').choices(['8', '9', 'auto']).default('auto'))
     .option('--no-docker', 'do not use Docker even when a daemon answers')
     .option('--embedded', 'use no servers at all', false)
     .option('--keep <folder>', 'with --embedded: write the NDJSON files here and leave them')
-    .option('--kafka <host:port>', 'an outside Kafka; needs --elasticsearch')
-    .option('--elasticsearch <url>', 'an outside Elasticsearch; needs --kafka')
+    .option('--kafka <host:port>', 'your own Kafka; needs --elasticsearch')
+    .option('--elasticsearch <url>', 'your own Elasticsearch; needs --kafka')
     .addHelpText('after', EXAMPLES)
     .showHelpAfterError('(see --help)')
     .exitOverride()
@@ -77,7 +79,7 @@ function demoOptions(flags: Flags): DemoOptions {
   const { kafka, elasticsearch } = flags;
   if ((kafka === undefined) !== (elasticsearch === undefined)) {
     const [have, lack] = kafka === undefined ? ['elasticsearch', 'kafka'] : ['kafka', 'elasticsearch'];
-    throw usage(`--${have} needs --${lack} beside it: outside servers are used for both or for none`);
+    throw usage(`--${have} needs --${lack} as well: either both servers are your own, or neither`);
   }
   if (kafka !== undefined && flags.embedded)
     throw usage('--embedded uses no servers; leave out --kafka and --elasticsearch');

@@ -28,6 +28,8 @@ export interface Pipeline {
   child: Child;
   /** Where it serves /metrics and /ready. */
   url: string;
+  /** Its configuration, for other commands. */
+  configFile: string;
   counts(): Promise<PipelineCounts>;
 }
 
@@ -77,6 +79,7 @@ export async function startPipeline(input: PipelineInput, onSpawn: (child: Child
   return {
     child,
     url: address,
+    configFile: file,
     async counts() {
       if (child.exited()) throw new Error(endedMessage(child));
       const response = await fetch(`${address}/metrics`, { signal: AbortSignal.timeout(10_000) });

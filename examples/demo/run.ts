@@ -5,6 +5,7 @@ import { errorText, LogpipeError } from '../../src/core/errors.ts';
 import { type Application, startApplication } from './application.ts';
 import { Interrupted, unlessInterrupted, until } from './await.ts';
 import type { Child } from './child.ts';
+import { handoverLines, whatComesNext, whileItRuns } from './handover.ts';
 import { showLive, totals } from './live.ts';
 import type { DemoOptions } from './options.ts';
 import { type Pipeline, startPipeline } from './pipeline.ts';
@@ -80,10 +81,16 @@ async function demo(
 
   const results = resultsOf(servers, names.logs, ndjsonDir);
   const { forMs, incident } = options;
+  const { url, configFile } = pipeline;
+  const handover = whileItRuns({ results, url, applicationUrl: application.url, configFile, incident });
+  screen.note(handoverLines('While it runs, in another terminal:', handover));
+  const hints = handover.map(([, command]) => command);
   const view = { title: servers.description, kafka: !!addresses, fresh: servers.mode !== 'outside', forMs, incident };
-  await showLive({ ...view, application, pipeline, results, latest }, screen, stop);
+  await showLive({ ...view, application, pipeline, results, latest, hints }, screen, stop);
   screen.leave();
-  return sumUp({ application, pipeline, results, receivers }, screen);
+  const report = await sumUp({ application, pipeline, results, receivers }, screen);
+  screen.note(handoverLines('What comes next:', whatComesNext(servers, results, options.keep)));
+  return report;
 }
 
 /** Ends the application, waits until what it produced is accounted for, and counts. */

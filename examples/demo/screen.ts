@@ -1,6 +1,7 @@
 // What the person at the terminal sees: steps with their time, then a view that is redrawn in place, or plain lines
 // when the output is no terminal. `logpipe top` draws the same picture of any logpipe. Guarantee: log text on it does nothing to the
 // terminal.
+import { wrapped } from '../../src/cli/io.ts';
 import { count, createDrawing, overview, share, type Terminal, wide } from '../../src/cli/top.ts';
 import { visible } from '../../src/core/safe-json.ts';
 import type { Results } from './results.ts';
@@ -8,6 +9,8 @@ import type { Results } from './results.ts';
 export interface Screen {
   /** A step, with the seconds since the start. */
   step(line: string): void;
+  /** Lines as they are, uncut whatever the width, for people to copy from. */
+  note(lines: readonly string[]): void;
   /** The state of things; drawn in place, or one line every five seconds. */
   show(view: View): void;
   /** Ends the redrawing: what follows comes below. */
@@ -28,11 +31,13 @@ export interface View {
   results: Results | undefined;
   /** Newest documents as lines; empty with Elasticsearch. */
   latest: readonly string[];
+  /** Commands to copy: uncut, over as many rows as they take. */
   hints: readonly string[];
   incident: string | undefined;
 }
 
 const PLAIN_EVERY_MS = 5000;
+const LAST_LINES = ['', '  Ctrl-C ends everything and sums up.'];
 
 export function createScreen(out: Terminal, now: () => number): Screen {
   const begin = now();
@@ -43,10 +48,24 @@ export function createScreen(out: Terminal, now: () => number): Screen {
   return {
     step(line) {
       drawing.leave();
-      for (const part of line.split('\n')) out.write(`${elapsed()}${visible(part)}\n`);
+      const columns = out.isTTY === true ? out.columns : undefined;
+      for (const part of line.split('\n')) {
+        const time = elapsed();
+        for (const pieces of wrapped([{ text: `${time}${part}` }], columns, time.length)) {
+          out.write(`${pieces.map(({ text }) => text).join('')}\n`);
+        }
+      }
+    },
+    note(lines) {
+      drawing.leave();
+      for (const line of lines) out.write(`${visible(line)}\n`);
     },
     show(view) {
-      if (out.isTTY === true) return drawing.draw(picture(view));
+      if (out.isTTY === true) {
+        const hints = view.hints.map((hint) => `    ${hint}`);
+        const whole = hints.length > 0 ? ['  in another terminal', ...hints] : [];
+        return drawing.draw(picture(view), { whole, last: LAST_LINES });
+      }
       if (now() - lastPlain < PLAIN_EVERY_MS) return;
       lastPlain = now();
       out.write(`${elapsed()}${visible(plain(view))}\n`);
@@ -94,7 +113,6 @@ function picture(view: View): string[] {
     ),
   ];
   if (view.latest.length > 0) lines.push('  newest', ...view.latest.map((line) => `    ${line}`));
-  lines.push('  look next', ...view.hints.map((hint) => `    ${hint}`), '', '  Ctrl-C ends everything and sums up.');
   return lines;
 }
 

@@ -18,11 +18,11 @@ export interface Servers {
 export async function startServers(options: DemoOptions, say: (line: string) => void): Promise<Servers> {
   if (options.outside) {
     const { kafka, elasticsearch } = options.outside;
-    const description = `outside servers, as told: Kafka ${kafka}, Elasticsearch ${withoutPassword(elasticsearch)}`;
+    const description = `your own servers: Kafka ${kafka}, Elasticsearch ${withoutPassword(elasticsearch)}`;
     say(`Using ${description}`);
     return { mode: 'outside', description, addresses: options.outside, stop: async () => {} };
   }
-  if (options.embedded) return embedded('as told', say);
+  if (options.embedded) return embedded('as you asked', say);
   if (options.docker && (await localDocker(say))) return startWithCompose(say);
   const requirements = await stackRequirements(options.es);
   if (requirements.missing.length > 0) {

@@ -1,6 +1,6 @@
 // `logpipe alerts list | show | resolve`: the alert state, read from its topic or journal, and ending alerts by hand. Moves nobody's
-// offsets and holds nothing: what is commanded is obeyed, and answered, by whoever holds the state. Guarantee: masked; a record that
-// cannot be read is counted and said, the others are shown.
+// offsets and decides nothing: a command is obeyed, and answered, by the leader. Guarantee: masked; a record that cannot be read is
+// counted and reported, the others are shown.
 import { randomUUID } from 'node:crypto';
 import { hostname, userInfo } from 'node:os';
 import { type Command, giveToFolder, giveToTopic } from '../alerter/commands-given.ts';
@@ -9,23 +9,38 @@ import type { Config } from '../config.ts';
 import { sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { oneLine, visible } from '../core/safe-json.ts';
-import { createMasker } from '../core/secrets/mask.ts';
-import type { AlertRecord, IncidentRecord } from '../incidents/incident.ts';
+import { toJson, visible } from '../core/safe-json.ts';
+import { createMasker, type Masker } from '../core/secrets/mask.ts';
+import {
+  type AlertRecord,
+  createMuters,
+  type IncidentRecord,
+  type Muting,
+  type SilenceRecord,
+} from '../incidents/incident.ts';
+import { durationText } from '../incidents/notification.ts';
 import type { CommandAnswer, StateKey } from '../incidents/records.ts';
+import { loadMeasures } from '../measure/measure-config.ts';
+import { loadRules } from '../rules/rule-config.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
-import { type Io, jsonBlock, jsonLine, shown as masked } from './io.ts';
+import { column, createTimeText, type Io, jsonLine, shown as masked, type Piece, type Style, say } from './io.ts';
 
 const LOOK_MS = 200;
 
-export interface AlertsListOptions {
-  readonly all: boolean;
+interface AlertsView {
   readonly json: boolean;
+  /** IANA name, for the times that people read. Default: UTC. */
+  readonly timeZone?: string | undefined;
+}
+
+export interface AlertsListOptions extends AlertsView {
+  readonly all: boolean;
 }
 
 interface State {
   readonly alerts: readonly AlertRecord[];
   readonly incidents: readonly IncidentRecord[];
+  readonly silences: readonly SilenceRecord[];
   /** Records that are no JSON object. */
   readonly unreadable: number;
 }
@@ -37,47 +52,146 @@ function sayUnreadable(count: number, io: Io): void {
     );
 }
 
+/** PRI, STATE, FOR; what follows is a time, as wide as its zone makes it, and a title. */
+const WIDTHS = [3, 12, 10] as const;
+const DETAIL_INDENT = 5;
+
 /** Open incidents with their alerts; with `all` the resolved ones of the last 30 days too. */
-export async function alertsList(config: Config, options: AlertsListOptions, io: Io, log: Log): Promise<number> {
+export async function alertsList(
+  config: Config,
+  options: AlertsListOptions,
+  io: Io,
+  log: Log,
+  now: () => number = Date.now,
+): Promise<number> {
+  const timeText = createTimeText(options.timeZone);
   const masker = createMasker(config.mask);
-  const { alerts, incidents, unreadable } = await readState(config, log, (record) => masked(record, masker));
-  const shown = incidents.filter(({ state }) => options.all || state === 'open');
-  const pending = alerts.filter(({ phase }) => phase === 'pending');
-  sayUnreadable(unreadable, io);
+  const state = await readState(config, log, (record) => masked(record, masker));
+  const { alerts, incidents } = state;
+  const shown = incidents.filter((incident) => options.all || incident.state === 'open');
+  sayUnreadable(state.unreadable, io);
   if (options.json) {
     for (const incident of shown) io.out(jsonLine({ ...incident, alerts: alertsOf(incident, alerts) }, masker));
     return 0;
   }
+  const pending = alerts.filter(({ phase }) => phase === 'pending');
+  const mutingOf = createMutingOf(config, state);
+  const nowMs = now();
+  const row = (cells: readonly [string, string, string, string, string], style?: Style) => {
+    const [priority, status, lasted, since, title] = cells;
+    const timeWidth = timeText(0).length;
+    const pieces: Piece[] = [
+      { text: `${column(priority, WIDTHS[0])}  ` },
+      { text: column(status, WIDTHS[1]), style },
+      { text: `  ${column(lasted, WIDTHS[2])}  ${column(since, timeWidth)}  ` },
+      { text: title, style: style === undefined ? undefined : 'bold' },
+    ];
+    say(io, pieces, WIDTHS[0] + WIDTHS[1] + WIDTHS[2] + timeWidth + 8);
+  };
+  const detail = (text: string) => say(io, `${' '.repeat(DETAIL_INDENT)}${text}`, DETAIL_INDENT + 2);
+
+  if (shown.length + pending.length > 0) row(['PRI', 'STATE', 'FOR', 'SINCE', 'TITLE']);
   for (const incident of shown) {
-    const { id, state, openedMs, told, acknowledged, group } = incident;
-    const status = state === 'resolved' ? 'resolved' : acknowledged === undefined ? 'firing' : 'acknowledged';
-    const title = told?.title ?? `(${group}: not told)`;
-    io.out(
-      `${visible(id)}  ${visible(String(told?.priority ?? '--')).padEnd(2)}  ${status.padEnd(12)}  ${time(openedMs)}  ${oneLine(String(title), 60)}`,
-    );
-    for (const { title: name, message } of alertsOf(incident, alerts))
-      io.out(`    ${oneLine(`${name}: ${message}`, 140)}`);
+    const { id, openedMs, resolvedMs, told, group } = incident;
+    const status = statusOf(incident);
+    const lasted = lastedText((resolvedMs ?? nowMs) - openedMs);
+    const title = text(told?.title ?? '(nobody has been told)');
+    row([text(told?.priority ?? '-'), status, lasted, timeText(openedMs), title], STATUS_STYLE[status]);
+    detail(`incident ${text(id)}, group ${text(group)}`);
+    for (const alert of alertsOf(incident, alerts)) {
+      const muting = mutedText(alert, mutingOf(alert), timeText);
+      const notes = [`firing for ${lastedText(nowMs - alert.startedMs)}`, ...(muting === undefined ? [] : [muting])];
+      detail(`- ${text(alert.key)}, ${notes.join(', ')}: ${text(alert.message)}`);
+    }
   }
-  for (const { title, startedMs, message } of pending) {
-    io.out(
-      `${'-'.repeat(26)}  --  ${'pending'.padEnd(12)}  ${time(startedMs)}  ${oneLine(`${title}: ${message}`, 100)}`,
-    );
+  for (const { key, priority, title, startedMs, message } of pending) {
+    row([text(priority), 'pending', lastedText(nowMs - startedMs), timeText(startedMs), text(title)]);
+    detail(`- ${text(key)}: ${text(message)}`);
   }
-  io.err(shown.length === 0 ? 'no alerts are firing' : `${shown.length} incident${shown.length === 1 ? '' : 's'}`);
+  const count = `${shown.length} incident${shown.length === 1 ? '' : 's'}`;
+  const waiting = pending.length === 0 ? '' : `, ${pending.length} pending`;
+  if (shown.length === 0) io.err(`no alerts are firing${waiting}`);
+  else {
+    const more = io.isTTY === true ? '; logpipe alerts show <incident, rule or alert> tells more' : '';
+    io.err(`${count}${waiting}${more}`);
+  }
   return 0;
+}
+
+type Status = 'firing' | 'acknowledged' | 'resolved';
+
+const STATUS_STYLE: Readonly<Record<Status, Style>> = { firing: 'red', acknowledged: 'yellow', resolved: 'green' };
+
+function statusOf({ state, acknowledged }: IncidentRecord): Status {
+  if (state === 'resolved') return 'resolved';
+  return acknowledged === undefined ? 'firing' : 'acknowledged';
+}
+
+/** Whoever may write to the topic can write anything, and where a text is expected, too. */
+function text(value: unknown): string {
+  return visible(typeof value === 'string' ? value : value === undefined ? '' : toJson(value));
+}
+
+/** "45 s", "12 min", "3 h 5 min": seconds tell nobody anything once there are minutes. */
+function lastedText(ms: number): string {
+  if (!Number.isFinite(ms)) return '?';
+  return durationText(ms < 60_000 ? ms : ms - (ms % 60_000));
+}
+
+/** What mutes an alert, as far as the present rules tell; asked for only when one is muted. */
+function createMutingOf(config: Config, { alerts, silences }: State): (alert: AlertRecord) => Muting | undefined {
+  const firing = alerts.filter(
+    ({ phase, labels }) => phase === 'firing' && typeof labels === 'object' && labels !== null,
+  );
+  let mutingOf: ReturnType<ReturnType<typeof createMuters>> | undefined;
+  return (alert) => {
+    if (alert.muted === undefined || !firing.includes(alert)) return undefined;
+    mutingOf ??= createMuters(rulesOf(config))(silences);
+    return mutingOf(alert, firing);
+  };
+}
+
+/** None when they cannot be read: that an alert is muted stands in its record. */
+function rulesOf({ alerts: { measuresFile, rulesFile } }: Config) {
+  try {
+    return loadRules({
+      file: rulesFile,
+      env: process.env,
+      measures: loadMeasures({ file: measuresFile, env: process.env }),
+    });
+  } catch {
+    return [];
+  }
+}
+
+function mutedText(
+  alert: AlertRecord,
+  muting: Muting | undefined,
+  timeText: (ms: number) => string,
+): string | undefined {
+  if (alert.muted === undefined) return undefined;
+  if (muting?.silence !== undefined) {
+    const { by, untilMs, reason } = muting.silence;
+    return `silenced by ${text(by)} until ${timeText(untilMs)} (${text(reason)})`;
+  }
+  if (muting?.inhibitor !== undefined) return `muted by ${text(muting.inhibitor.key)}`;
+  return alert.muted === 'silenced' ? 'silenced' : 'muted by another alert';
 }
 
 /** Everything about one incident or alert. @throws LogpipeError LOGPIPE_USAGE when there is none of that name */
 export async function alertsShow(
   id: string,
   config: Config,
-  options: { json: boolean },
+  options: AlertsView,
   io: Io,
   log: Log,
+  now: () => number = Date.now,
 ): Promise<number> {
-  const { alerts, incidents, unreadable } = await readState(config, log);
+  const timeText = createTimeText(options.timeZone);
+  const state = await readState(config, log);
+  const { alerts, incidents } = state;
   const masker = createMasker(config.mask);
-  sayUnreadable(unreadable, io);
+  sayUnreadable(state.unreadable, io);
   const incident = incidents.find((known) => known.id === id);
   const alert = alerts.find((known) => known.key === id || known.ruleId === id);
   const found = incident === undefined ? alert : { ...incident, alerts: alertsOf(incident, alerts) };
@@ -87,8 +201,114 @@ export async function alertsShow(
       `alerts show: there is no incident or alert "${id}"; see logpipe alerts list --all`,
     );
   }
-  io.out(options.json ? jsonLine(found, masker) : jsonBlock(found, masker));
+  if (options.json) {
+    io.out(jsonLine(found, masker));
+    return 0;
+  }
+  const mutingOf = createMutingOf(config, state);
+  const view: Shower = { io, masker, timeText, nowMs: now(), mutingOf };
+  if (incident !== undefined) {
+    showIncident(incident, view);
+    for (const one of alertsOf(incident, alerts)) {
+      io.out('');
+      showAlert(one, view);
+    }
+  } else if (alert !== undefined) showAlert(alert, view);
   return 0;
+}
+
+interface Shower {
+  readonly io: Io;
+  readonly masker: Masker;
+  readonly timeText: (ms: number) => string;
+  readonly nowMs: number;
+  readonly mutingOf: (alert: AlertRecord) => Muting | undefined;
+}
+
+const NAME_WIDTH = 14;
+
+/** A name and what belongs to it; nothing for what is not known. */
+function field(io: Io, name: string, value: string | undefined, style?: Style): void {
+  if (value === undefined || value === '') return;
+  say(
+    io,
+    [
+      { text: column(name, NAME_WIDTH), style: 'dim' },
+      { text: value, style },
+    ],
+    NAME_WIDTH,
+  );
+}
+
+function showIncident(record: IncidentRecord, { io, masker, timeText, nowMs }: Shower): void {
+  const incident = masked(record, masker) as IncidentRecord;
+  const { id, group, openedMs, resolvedMs, told, acknowledged, channels, ended, reopened } = incident;
+  const status = statusOf(incident);
+  const lasted = lastedText((resolvedMs ?? nowMs) - openedMs);
+  field(io, 'incident', text(id), 'bold');
+  field(io, 'state', `${status}${status === 'resolved' ? ' after' : ' for'} ${lasted}`, STATUS_STYLE[status]);
+  field(io, 'opened', timeText(openedMs));
+  if (resolvedMs !== undefined) field(io, 'resolved', timeText(resolvedMs));
+  if (reopened > 0) field(io, 'reopened', `${reopened} time${reopened === 1 ? '' : 's'}`);
+  field(io, 'group', text(group));
+  field(
+    io,
+    'told',
+    told === undefined ? 'nobody yet' : `${timeText(told.atMs)}  ${text(told.priority)} ${text(told.title)}`,
+  );
+  field(io, '', told === undefined ? undefined : text(told.message));
+  if (acknowledged !== undefined) {
+    field(io, 'acknowledged', `by ${text(acknowledged.by)}, ${timeText(acknowledged.atMs)}`);
+  }
+  for (const [name, channel] of Object.entries(channels ?? {})) {
+    const { deliveredMs, perhapsMs, failed, resolvedMs: endedMs } = channel ?? {};
+    const outcome =
+      failed !== undefined
+        ? `FAILED: ${text(failed)}`
+        : deliveredMs !== undefined
+          ? `delivered ${timeText(deliveredMs)}`
+          : perhapsMs !== undefined
+            ? `not confirmed, ${timeText(perhapsMs)}`
+            : 'waiting';
+    field(
+      io,
+      text(name),
+      `${outcome}${endedMs === undefined ? '' : ', its end was sent'}`,
+      failed === undefined ? undefined : 'red',
+    );
+  }
+  for (const { title, message, startedMs, resolvedMs: endedMs } of Array.isArray(ended) ? ended : []) {
+    const until = endedMs === undefined ? '' : ` to ${timeText(endedMs)}`;
+    field(io, 'ended', `${text(title)}, ${timeText(startedMs)}${until}: ${text(message)}`);
+  }
+}
+
+function showAlert(record: AlertRecord, { io, masker, timeText, nowMs, mutingOf }: Shower): void {
+  const alert = masked(record, masker) as AlertRecord;
+  const { key, title, priority, phase, startedMs, clearSinceMs, gapSinceMs, peak, incidentId, message, why } = alert;
+  field(io, 'alert', text(key), 'bold');
+  field(io, 'title', `${text(priority)} ${text(title)}`);
+  const status = `${text(phase)} for ${lastedText(nowMs - startedMs)}, since ${timeText(startedMs)}`;
+  field(io, 'state', status, phase === 'firing' ? 'red' : undefined);
+  // By the record as it was read: masking makes another object of it.
+  const muted = mutedText(alert, mutingOf(record), timeText);
+  field(io, 'muted', muted === undefined ? undefined : text(masked(muted.replace(/^muted /, ''), masker)), 'yellow');
+  if (clearSinceMs !== undefined) field(io, 'now', `its condition has not been true since ${timeText(clearSinceMs)}`);
+  if (gapSinceMs !== undefined) field(io, 'now', `nothing has been known of it since ${timeText(gapSinceMs)}`);
+  field(io, 'message', text(message));
+  if (why !== undefined) {
+    const sum = `${text(why.measure)} over ${durationText(why.windowMs)}: ${text(why.valueText)}`;
+    field(io, 'why', `${sum} (threshold ${text(why.thresholdText)}), from ${text(why.volume)} events`);
+    for (const { template, count } of Array.isArray(why.topTemplates) ? why.topTemplates : []) {
+      field(io, 'top errors', `${text(count)} × ${text(template)}`);
+    }
+    if (Array.isArray(why.examples)) field(io, 'examples', why.examples.map(text).join(', '));
+    field(io, 'release', why.release === undefined ? undefined : `errors stand out in ${text(why.release)}`);
+  }
+  if (peak !== undefined) field(io, 'worst', `${text(peak.valueText)}, ${timeText(peak.atMs)}`);
+  field(io, 'metadata', text(alert.metadata));
+  field(io, 'incident', text(incidentId));
+  field(io, 'runbook', text(alert.runbook));
 }
 
 export interface AlertsResolveOptions {
@@ -141,7 +361,7 @@ export async function alertsResolve(
   const said = resolved
     ? `${meant.length} alert${meant.length === 1 ? '' : 's'} resolved`
     : answer === undefined
-      ? `not answered within ${options.waitSeconds} s: it is obeyed as soon as an alerter runs (within a day)`
+      ? `no answer within ${options.waitSeconds} s; it is carried out as soon as an alerter runs (within a day)`
       : `refused: ${answer.refused}`;
   if (options.json) {
     io.out(jsonLine({ resolved, answered: answer !== undefined, alerts: command.alerts, detail: said }, masker));
@@ -252,7 +472,8 @@ async function readState(
     });
   const alerts = of<AlertRecord>('alert', 'key');
   const incidents = of<IncidentRecord>('incident', 'id').sort((one, other) => one.openedMs - other.openedMs);
-  return { alerts, incidents, unreadable: unreadable + strange };
+  const silences = of<SilenceRecord>('silence', 'id');
+  return { alerts, incidents, silences, unreadable: unreadable + strange };
 }
 
 async function fromTopic(
@@ -294,9 +515,4 @@ function objectOf(value: Buffer): object | undefined {
   } catch {
     return undefined;
   }
-}
-
-function time(ms: number): string {
-  const date = new Date(ms);
-  return Number.isNaN(date.getTime()) ? 'at an unknown time ' : `${date.toISOString().slice(0, 19)}Z`;
 }

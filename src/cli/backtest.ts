@@ -15,7 +15,7 @@ import { parseTimeRange } from '../replay/sources.ts';
 import { ARRIVAL_SOURCES, type ArrivalSource, openByArrival } from '../replay/stored.ts';
 import type { Difference, Timeline, TimelineAlert } from '../replay/timeline.ts';
 import { loadRules, type Rules, reachOf } from '../rules/rule-config.ts';
-import { type Io, jsonBlock, shown } from './io.ts';
+import { type Io, jsonBlock, say, shown, wantsJson } from './io.ts';
 
 interface BacktestCommand {
   readonly from?: string;
@@ -29,7 +29,8 @@ interface BacktestCommand {
   readonly measures?: string;
   readonly warmUp?: string;
   readonly tick: string;
-  readonly json: boolean;
+  /** Default: readable lines on a terminal, JSON elsewhere. */
+  readonly json?: boolean | undefined;
 }
 
 const BUCKET_MS = 10_000;
@@ -73,7 +74,7 @@ export async function runBacktest(
     await arrivals.close();
   }
   const gaps = arrivals.gaps();
-  if (options.json) io.out(jsonBlock({ source, ...result, gaps }, masker));
+  if (wantsJson(io, options.json)) io.out(jsonBlock({ source, ...result, gaps }, masker));
   else print(shown(result, masker) as BacktestResult, source, io);
   for (const gap of gaps) io.err(maskedText(gap, masker));
   return gaps.some((gap) => gap.includes('not reached')) ? 1 : 0;
@@ -93,7 +94,7 @@ function tickOf(text: string): number {
   if (ms > 0 && ms <= 60_000 && (BUCKET_MS % ms === 0 || ms % BUCKET_MS === 0)) return ms;
   throw new LogpipeError(
     'LOGPIPE_USAGE',
-    `--tick: ${text} is neither a fraction nor a multiple of 10s, up to 60s; write 1s, 5s or 10s`,
+    `--tick: ${text} neither divides 10s nor is a multiple of it, up to 60s; write 1s, 5s or 10s`,
   );
 }
 
@@ -105,14 +106,15 @@ function duration(place: string, text: string): number {
 
 function print(result: BacktestResult, source: ArrivalSource, io: Io): void {
   const { from, to, records, warmUpRecords, warmUpSeconds, tickSeconds, timeline, compared, difference } = result;
-  io.out(
-    `${from} to ${to} from ${source}: ${records} records, and ${warmUpRecords} of the ${warmUpSeconds / 60} min before`,
+  say(
+    io,
+    `${from} to ${to}, read from ${source}: ${records} records, and ${warmUpRecords} of the ${warmUpSeconds / 60} min before it`,
   );
-  io.out(`judged every ${tickSeconds} s; nobody was told anything`);
+  say(io, `evaluated every ${tickSeconds} s; nobody was notified`);
   printTimeline(timeline, io);
   if (compared === undefined || difference === undefined) return;
   io.out('');
-  io.out('--- compared rules ---');
+  say(io, '--- compared rules ---');
   printTimeline(compared, io);
   io.out('');
   printDifference(difference, io);
@@ -120,20 +122,22 @@ function print(result: BacktestResult, source: ArrivalSource, io: Io): void {
 
 function printTimeline({ alerts, messages, pages }: Timeline, io: Io): void {
   io.out('');
-  for (const alert of alerts) io.out(alertLine(alert));
-  if (alerts.length === 0) io.out('no alert would have fired');
+  if (alerts.length > 0) say(io, 'FIRED                 RESOLVED              PRI RULE');
+  for (const alert of alerts) say(io, alertLine(alert), 4);
+  if (alerts.length === 0) say(io, 'no alert would have fired');
   io.out('');
+  if (messages.length > 0) say(io, 'SENT                  PRI MESSAGE');
   for (const { at, priority, action, reason, title, channels } of messages) {
     const to = channels.length === 0 ? 'nobody' : channels.join(', ');
-    io.out(`${clock(at)}  ${priority}  ${`${action} (${reason})`.padEnd(24)}  ${oneLine(title, 60)}  to ${to}`);
+    say(io, `${clock(at)}  ${priority}  ${`${action} (${reason})`.padEnd(24)}  ${oneLine(title, 60)}  to ${to}`, 4);
   }
   const days = Object.entries(pages.perDay).map(([day, count]) => `${day}: ${count}`);
   const list = (counts: object) =>
     Object.entries(counts)
       .map(([name, count]) => `${name} ${count}`)
       .join(', ') || 'none';
-  io.out(`pages: ${pages.total} (${list(pages.perPriority)}; ${list(pages.perChannel)})`);
-  if (days.length > 0) io.out(`pages per day: ${days.join(', ')}`);
+  say(io, `pages: ${pages.total} (${list(pages.perPriority)}; ${list(pages.perChannel)})`);
+  if (days.length > 0) say(io, `pages per day: ${days.join(', ')}`);
 }
 
 function alertLine({ fired, resolved, before, muted, priority, rule, labels, message }: TimelineAlert): string {
@@ -145,11 +149,11 @@ function alertLine({ fired, resolved, before, muted, priority, rule, labels, mes
 }
 
 function printDifference({ alerts, incidents, pages }: Difference, io: Io): void {
-  io.out('--- difference ---');
-  for (const alert of alerts.only) io.out(`only with these rules   ${alertLine(alert)}`);
-  for (const alert of alerts.onlyCompared) io.out(`only with the compared  ${alertLine(alert)}`);
+  say(io, '--- difference ---');
+  for (const alert of alerts.only) say(io, `only with these rules   ${alertLine(alert)}`);
+  for (const alert of alerts.onlyCompared) say(io, `only with the compared  ${alertLine(alert)}`);
   for (const { rule, earlierSeconds, fired, comparedFired } of alerts.moved) {
-    io.out(`${rule} fires ${shift(earlierSeconds)}: ${clock(fired)} instead of ${clock(comparedFired)}`);
+    say(io, `${rule} fires ${shift(earlierSeconds)}: ${clock(fired)} instead of ${clock(comparedFired)}`);
   }
   for (const moved of incidents.moved) {
     const { group, title, comparedTitle, first, comparedFirst, earlierSeconds, earlierByPriority } = moved;
@@ -157,17 +161,17 @@ function printDifference({ alerts, incidents, pages }: Difference, io: Io): void
       `"${visible(title)}" (${moved.priority})`,
       `"${visible(comparedTitle)}" (${moved.comparedPriority})`,
     ];
-    io.out(`incident in group ${group}: first page ${shift(earlierSeconds)}`);
-    io.out(`  ${clock(first)} ${here} instead of ${clock(comparedFirst)} ${there}`);
-    for (const [priority, by] of Object.entries(earlierByPriority)) io.out(`  first ${priority} page ${shift(by)}`);
+    say(io, `incident in group ${group}: first page ${shift(earlierSeconds)}`);
+    say(io, `  ${clock(first)} ${here} instead of ${clock(comparedFirst)} ${there}`);
+    for (const [priority, by] of Object.entries(earlierByPriority)) say(io, `  first ${priority} page ${shift(by)}`);
   }
   for (const { group, first, title } of incidents.only)
-    io.out(`incident only with these rules: ${group}, ${clock(first)} "${visible(title)}"`);
+    say(io, `incident only with these rules: ${group}, ${clock(first)} "${visible(title)}"`);
   for (const { group, first, title } of incidents.onlyCompared) {
-    io.out(`incident only with the compared rules: ${group}, ${clock(first)} "${visible(title)}"`);
+    say(io, `incident only with the compared rules: ${group}, ${clock(first)} "${visible(title)}"`);
   }
-  io.out(`unchanged: ${alerts.same} alerts, ${incidents.same} incidents`);
-  io.out(`pages: ${moreOrFewer(pages.total)} the compared rules`);
+  say(io, `unchanged: ${alerts.same} alerts, ${incidents.same} incidents`);
+  say(io, `pages: ${moreOrFewer(pages.total)} the compared rules`);
 }
 
 function moreOrFewer(pages: number): string {
@@ -196,7 +200,7 @@ export async function withShadowAlerts(
   const rules = loadRules({ file: rulesFile, env: process.env, measures });
   const shadow = createShadowAlerts(rules, measures, createMasker(config.mask));
   const status = await work((event, record) => shadow.see(event, record, record.timeMs));
-  io.err('alerts that the rules would have raised; nobody was told:');
+  io.err('alerts that the rules would have raised; nobody was notified:');
   printTimeline(shadow.finish(), { out: io.err, err: io.err });
   return status;
 }

@@ -14,7 +14,7 @@ import { runBacktest, withShadowAlerts } from './backtest.ts';
 import { clearTextWarnings } from './check-config.ts';
 import type { Shell } from './completion.ts';
 import { runIncidentExport } from './incident.ts';
-import type { Io } from './io.ts';
+import type { Io, LogKind } from './io.ts';
 import { runReplay } from './replay.ts';
 
 /** What every group of commands is given to register itself with. */
@@ -22,7 +22,7 @@ interface CommandKit {
   readonly io: Io;
   /** Adds `--config`. */
   readonly withConfig: (command: Command) => Command;
-  readonly load: (options: { config?: string }) => { config: Config; log: Log };
+  readonly load: (options: { config?: string }, kind?: LogKind) => { config: Config; log: Log };
   /** The exit status of the command's work. */
   readonly finish: (work: Promise<number>) => Promise<void>;
 }
@@ -30,6 +30,9 @@ interface CommandKit {
 function collect(value: string, all: string[]): string[] {
   return [...all, value];
 }
+
+const JSON_WHERE = 'one JSON object; without it readable lines on a terminal, JSON in a pipe or a file';
+const NO_JSON = 'readable lines in a pipe or a file, too';
 
 // --- logpipe init ---
 
@@ -68,25 +71,32 @@ export function addReplayCommand(program: Command, { io, withConfig, load, finis
     .description('Bring a stretch of logs back, by event time. Moves nobody’s offsets, raises no alert.')
     .option('--from <time>', 'where the stretch begins: -2h, -30m or ISO 8601')
     .option('--to <time>', 'where it ends, exclusive (default: now)')
-    .option('--time-zone <zone>', 'of times that are written without one (default: UTC)')
+    .option('--time-zone <zone>', 'of times written without an offset (default: UTC)')
     .addOption(new Option('--source <source>', 'where the records lie').choices(SOURCE_KINDS).default('kafka'))
     .option('--lateness <duration>', 'how much later than its event a record may have been written', '10m')
-    .option('--index-pattern <pattern>', 'with --source index: other indices than the live log ones')
+    .option('--index-pattern <pattern>', 'with --source index: indices to read instead of the live ones')
     .option('--where <condition>', 'only matching events: path=value, path!=value, path~text; repeatable', collect, [])
-    .option('--reparse', 'overwrite documents with what the present parser makes, moving them between days', false)
-    .option('--to-index <name>', 'into logpipe-replay-<name>-YYYY.MM.dd instead of in place')
-    .option('--to-topic <topic>', 'into another topic, marked as replayed')
-    .option('--to-dir <dir>', 'into NDJSON files, one per day')
-    .option('--to-console', 'to standard output; NDJSON with --json', false)
+    .option(
+      '--reparse',
+      'overwrite documents with what today’s parser makes of them; some may move to another day',
+      false,
+    )
+    .option('--to-index <name>', 'write to logpipe-replay-<name>-YYYY.MM.dd instead of the daily indices')
+    .option('--to-topic <topic>', 'write to another topic, marked as replayed')
+    .option('--to-dir <dir>', 'write to NDJSON files, one per day')
+    .option('--to-console', 'write to standard output; NDJSON with --json', false)
     .option('--speed <speed>', '10x keeps the spacing of the events, ten times as fast', 'max')
-    .option('--throttle <events>', 'at most so many events per second', Number)
+    .option('--throttle <events>', 'at most this many events per second', Number)
     .option('--limit <count>', 'end after this many events', Number)
-    .option('--name <name>', 'remember positions in .logpipe/replay/<name>.json and go on there after a break')
+    .option('--name <name>', 'save positions in .logpipe/replay/<name>.json and resume there after a break')
     .option('--no-yield', 'do not wait while the lag of live indexing grows')
-    .option('--yield-lag <records>', 'lag of live indexing from which on to wait (default: 5000)', Number)
-    .option('--dead-letters', 'refused documents go to the dead letters’ topic too', false)
+    .option('--yield-lag <records>', 'wait while live indexing lags by more than this (default: 5000)', Number)
+    .option('--dead-letters', 'send refused documents to the dead-letter topic, too', false)
     .addOption(
-      new Option('--alerts <mode>', 'shadow: say on standard error what the rules would have done; tells nobody')
+      new Option(
+        '--alerts <mode>',
+        'shadow: print on standard error what the rules would have done; nobody is notified',
+      )
         .choices(['none', 'shadow'])
         .default('none'),
     )
@@ -117,19 +127,23 @@ export function addIncidentCommands(program: Command, { io, withConfig, load, fi
     withConfig(command)
       .requiredOption('--from <time>', 'where the stretch begins: -2h or ISO 8601')
       .option('--to <time>', 'where it ends (default: now)')
-      .option('--time-zone <zone>', 'of times that are written without one (default: UTC)')
+      .option('--time-zone <zone>', 'of times written without an offset (default: UTC)')
       .option('--measures <file>', 'measures to use instead of the configured ones')
       .option('--rules <file>', 'rules to use instead of the configured ones');
 
   stretch(program.command('backtest [files...]'))
     .description(
-      'What rules would have done over recorded logs; tells nobody. Files: with --source file, plain or gzip.',
+      'Show what rules would have done over recorded logs; nobody is notified. Files, plain or gzip, need --source file.',
     )
     .addOption(new Option('--source <source>', 'where the records lie').choices(ARRIVAL_SOURCES).default('kafka'))
-    .option('--compare <file>', 'a second rule set, to say what differs')
-    .option('--warm-up <duration>', 'read so much before --from (default: what the rules look back, at most 6h)')
-    .option('--tick <duration>', 'from one evaluation to the next', '5s')
-    .option('--json', 'one JSON object, the same bytes for the same records', false)
+    .option('--compare <file>', 'a second rule set; prints what differs')
+    .option(
+      '--warm-up <duration>',
+      'how much to read before --from (default: as far as the rules look back, at most 6h)',
+    )
+    .option('--tick <duration>', 'time between two evaluations', '5s')
+    .option('--json', `${JSON_WHERE}; the same records give the same bytes`)
+    .option('--no-json', NO_JSON)
     .addHelpText(
       'after',
       `
@@ -143,7 +157,7 @@ Examples:
       return finish(runBacktest(files, config, options, io, { log }));
     });
 
-  const incident = program.command('incident').description('Incidents: what is needed after them.');
+  const incident = program.command('incident').description('Incidents: what you need after one.');
   stretch(incident.command('export'))
     .description(
       'Write logs, rates, alerts and frequent errors of a stretch into a folder, with a README to begin a post-mortem.',
@@ -152,7 +166,8 @@ Examples:
     .addOption(new Option('--source <source>', 'where the logs lie').choices(['kafka', 'index']).default('kafka'))
     .option('--where <condition>', 'only matching logs: path=value, path!=value, path~text; repeatable', collect, [])
     .option('--force', 'write into a folder that is not empty', false)
-    .option('--json', 'one JSON object', false)
+    .option('--json', JSON_WHERE)
+    .option('--no-json', NO_JSON)
     .addHelpText(
       'after',
       '\nExample:\n  logpipe incident export --from 2026-01-31T08:00Z --to 2026-01-31T09:00Z --out incident-2026-01-31',
@@ -172,8 +187,8 @@ export function addKibanaCommand(program: Command, { io, withConfig, load, finis
       'Import dashboard, charts and data views; repeating it changes nothing. Files: .ndjson (default: the shipped ones).',
     )
     .option('--url <address>', 'address of Kibana (default: kibana.url, KIBANA_URL)')
-    .option('--api-key <key>', 'API key, base64 form; others on this host can see it here, so better KIBANA_API_KEY')
-    .option('--space <id>', 'space to import into (default: kibana.space, else that of the address)')
+    .option('--api-key <key>', 'API key in base64; other users of this host can see it here, so prefer KIBANA_API_KEY')
+    .option('--space <id>', 'space to import into (default: kibana.space, or that of the address)')
     .option('--dry-run', 'check and list the objects; send nothing', false)
     .option('--json', 'one JSON object', false)
     .addHelpText(
@@ -185,8 +200,9 @@ Examples:
   KIBANA_API_KEY_FILE=/etc/logpipe/kibana.key logpipe kibana import --url https://kibana.example.org --space ops
   KIBANA_USERNAME=elastic KIBANA_PASSWORD_FILE=/etc/logpipe/kibana.pw logpipe kibana import --json
 
-The log-in comes from KIBANA_API_KEY, or KIBANA_USERNAME and KIBANA_PASSWORD, or their _FILE forms.
-Exit status: 0 all objects are there, 1 some or all were not taken, 2 wrong command line or configuration.`,
+The log-in comes from KIBANA_API_KEY, or KIBANA_USERNAME and KIBANA_PASSWORD,
+or their _FILE forms. Exit status: 0 all objects are there, 1 some or all were
+not taken, 2 wrong command line or configuration.`,
     )
     .action(async (files: string[], options) => {
       const { kibanaImport } = await import('./kibana.ts');
@@ -259,9 +275,10 @@ export function addPm2Commands(program: Command, { withConfig, load, finish }: C
   withConfig(pm2.command('watch'))
     .description('Send a message when an application is started, restarted, reloaded or stopped, or fails.')
     .option('--home <folder>', 'PM2’s folder (default: pm2.home of the configuration, else ~/.pm2)')
+    .option('--json', 'JSON lines; without it readable lines on a terminal, and elsewhere what log.format says', false)
     .addHelpText('after', '\nExample:\n  logpipe pm2 watch --home /var/lib/deploy/.pm2')
-    .action((options: { config?: string; home?: string }) => {
-      const { config, log } = load(options);
+    .action((options: { config?: string; home?: string; json: boolean }) => {
+      const { config, log } = load(options, options.json ? 'json' : 'command');
       return finish(pm2Watch(config, options, log));
     });
 }

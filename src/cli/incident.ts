@@ -12,7 +12,7 @@ import { parseTimeRange, parseWhere } from '../replay/sources.ts';
 import { openByArrival } from '../replay/stored.ts';
 import { loadRules, reachOf } from '../rules/rule-config.ts';
 import { sourceOf } from './backtest.ts';
-import { type Io, jsonLine } from './io.ts';
+import { type Io, jsonLine, say, wantsJson } from './io.ts';
 
 interface IncidentExportCommand {
   readonly from?: string;
@@ -24,7 +24,8 @@ interface IncidentExportCommand {
   readonly rules?: string;
   readonly measures?: string;
   readonly force: boolean;
-  readonly json: boolean;
+  /** Default: readable lines on a terminal, JSON elsewhere. */
+  readonly json?: boolean | undefined;
 }
 
 const TICK_MS = 5_000;
@@ -46,7 +47,7 @@ export async function runIncidentExport(
   const client = createElasticsearchClient(config.elasticsearch);
   const history = await readHistory(client, { fromMs, toMs }, masker).finally(() => client.close());
 
-  // An index knows event times alone: what is later than the stretch there is no part of it.
+  // An index knows only event times: what is later than the stretch is no part of it.
   const lateMs = source === 'kafka' ? LATENESS_MS : 0;
   const range = { fromMs: fromMs - warmUpMs, toMs: toMs + lateMs };
   const arrivals = await openByArrival(source, config, { files: [], range, purpose: 'incident-export' }, deps.log);
@@ -74,16 +75,16 @@ export async function runIncidentExport(
   } finally {
     await arrivals.close();
   }
-  if (options.json) io.out(jsonLine(summary, masker));
+  if (wantsJson(io, options.json)) io.out(jsonLine(summary, masker));
   else print(summary, io);
   for (const gap of summary.gaps) io.err(maskedText(gap, masker));
   return summary.gaps.some((gap) => gap.includes('not reached')) ? 1 : 0;
 }
 
 function print({ dir, files, events, errors, rateRows, errorTemplates, alerts }: ExportSummary, io: Io): void {
-  io.out(`${events} events, ${errors} errors of ${errorTemplates} kinds, ${rateRows} rows of rates`);
+  say(io, `${events} events, ${errors} errors of ${errorTemplates} kinds, ${rateRows} rows of rates`);
   const from =
     alerts.source === 'history' ? 'from the alert history' : `from a backtest: ${visible(alerts.reason ?? '')}`;
-  io.out(`${alerts.fired} alerts (${from})`);
-  io.out(`${dir}: ${files.join(', ')}`);
+  say(io, `${alerts.fired} alerts (${from})`);
+  say(io, `written to ${dir}: ${files.join(', ')}`);
 }

@@ -9,11 +9,14 @@ import { createMasker } from '../core/secrets/mask.ts';
 import type { ChannelName, Notification, SendResult } from '../incidents/notification.ts';
 import { createChannels } from '../notify/channels.ts';
 import { CHANNELS } from '../notify/notify-config.ts';
-import { type Io, jsonLine } from './io.ts';
+import { column, type Io, jsonLine, say, wantsJson } from './io.ts';
+
+const NAME_WIDTH = 10;
 
 export interface NotifyTestOptions {
   readonly channel?: string;
-  readonly json: boolean;
+  /** Default: readable lines on a terminal, JSON elsewhere. */
+  readonly json?: boolean | undefined;
 }
 
 /** Sends and resolves a test incident. Exit status 1 when a channel refused or did not confirm, 2 when none is configured. @throws LogpipeError LOGPIPE_USAGE */
@@ -26,7 +29,12 @@ export async function notifyTest(config: Config, options: NotifyTestOptions, io:
     );
   }
   const masker = createMasker(config.mask);
-  const channels = createChannels(config.notify, { clock: systemClock, log, masker, out: process.stdout });
+  const json = wantsJson(io, options.json);
+  // Standard output belongs to the one object.
+  const out = json ? process.stderr : process.stdout;
+  // Which ones are not configured stands in the answer.
+  const quiet: Log = { ...log, info: log.debug };
+  const channels = createChannels(config.notify, { clock: systemClock, log: quiet, masker, out });
   const id = createEventIds()();
   const results: Record<ChannelName, SendResult> = {};
   for (const [name, channel] of channels) {
@@ -40,10 +48,19 @@ export async function notifyTest(config: Config, options: NotifyTestOptions, io:
       : sent;
     const result = sent.ok ? ended : sent;
     results[name] = result;
-    if (!options.json) io.out(`${name.padEnd(10)}  ${outcomeText(result, (text) => oneLine(masker.text(text), 300))}`);
+    if (!json) {
+      const outcome = outcomeText(result, (text) => oneLine(masker.text(text), 300));
+      say(
+        io,
+        [{ text: `${column(name, NAME_WIDTH)}  ` }, { text: outcome, style: result.ok ? 'green' : 'red' }],
+        NAME_WIDTH + 2,
+      );
+    }
     await channel.close();
   }
-  if (options.json) io.out(jsonLine(results, masker));
+  const missing = names.filter((name) => !channels.has(name) && (options.channel ?? name) === name);
+  if (!json) for (const name of missing) say(io, `${column(name, NAME_WIDTH)}  not configured`);
+  if (json) io.out(jsonLine(results, masker));
   const outcomes = Object.values(results);
   if (outcomes.length === 0) {
     throw new LogpipeError(

@@ -88,7 +88,7 @@ export async function runReplay(
       io.err(`replay ${name} is complete; remove ${state.path} or choose another --name to replay it again`);
       return 0;
     }
-    if (state?.found) io.err(`replay ${name} goes on where it was`);
+    if (state?.found) io.err(`replay ${name} resumes where it stopped`);
     const range = state?.found ? state.found.range : rangeOf(options, deps.now ?? Date.now);
     const run: ReplayOptions = {
       name,
@@ -201,7 +201,7 @@ function targetOf(options: ReplayCommandOptions): TargetOptions {
   if (reparse && chosen.length > 0) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
-      '--reparse: overwrites documents in place; every other target gets what the present parser makes in any case',
+      '--reparse: overwrites documents in place; any other target gets what today’s parser makes anyway',
     );
   }
   if (toIndex !== undefined) return { kind: 'index', name: toIndex };
@@ -255,7 +255,7 @@ function listenForSignals(given: AbortSignal | undefined, io: Io): { signal: Abo
   const ending = new AbortController();
   const onSignal = () => {
     if (ending.signal.aborted) process.exit(1);
-    io.err('ending; once more ends at once');
+    io.err('ending; a second signal ends it at once');
     ending.abort();
   };
   const names = ['SIGINT', 'SIGTERM'] as const;
@@ -349,7 +349,7 @@ function summaryLines(summary: ReplaySummary, about: About): string[] {
   const { tally, written, refusals, seconds } = summary;
   const lines = [
     `${summary.complete ? 'done' : 'ended early'} in ${seconds.toFixed(1)} s: ${tally.read} records read, ` +
-      `${tally.outside} outside of the stretch, ${tally.unmatched} without what --where asks for, ${tally.matched} ` +
+      `${tally.outside} outside the stretch, ${tally.unmatched} that --where does not match, ${tally.matched} ` +
       `${about.dryRun ? 'would be written' : 'to write'}`,
   ];
   if (about.dryRun) {
@@ -357,7 +357,7 @@ function summaryLines(summary: ReplaySummary, about: About): string[] {
       lines.push(`  ${index}: ${documents} documents, ${bytes} bytes`);
     }
   } else {
-    const names: Record<string, string> = { new: 'written', present: 'there already', moved: 'old copies deleted' };
+    const names: Record<string, string> = { new: 'written', present: 'already there', moved: 'old copies deleted' };
     lines.push(
       `  ${Object.entries(written)
         .filter(([, count]) => count > 0)
@@ -377,7 +377,7 @@ function summaryLines(summary: ReplaySummary, about: About): string[] {
   }
   if (!summary.complete) {
     lines.push(
-      about.name === undefined ? 'without --name it cannot go on from here' : 'the same command line goes on from here',
+      about.name === undefined ? 'without --name it cannot resume here' : 'the same command line resumes here',
     );
   }
   return lines;

@@ -1,4 +1,4 @@
-// `logpipe setup`: topics and index template, once per cluster. Idempotent; says what it did and what differs.
+// `logpipe setup`: topics and index templates, once per cluster. Idempotent; says what it did and what differs.
 import { ALERTS_TEMPLATE_NAME, installAlertsTemplate } from '../alerter/history.ts';
 import type { Config } from '../config.ts';
 import type { Log } from '../core/log.ts';
@@ -6,12 +6,19 @@ import { createElasticsearchClient, explainFailure } from '../indexing/elasticse
 import { installTemplate, TEMPLATE_NAME, TEMPLATE_VERSION } from '../indexing/index-template.ts';
 import { createKafka } from '../source/kafka/client.ts';
 import { ensureTopics } from '../source/kafka/topics.ts';
-import type { Io } from './io.ts';
+import { type Io, say, wantsJson } from './io.ts';
 
 /** @throws LogpipeError when a server cannot be reached or refuses. */
-export async function setup(config: Config, options: { json: boolean }, io: Io, log: Log): Promise<number> {
+export async function setup(
+  config: Config,
+  options: { readonly json?: boolean | undefined },
+  io: Io,
+  log: Log,
+): Promise<number> {
+  // What it created, and what differs, is the command's own answer.
+  const quiet: Log = { ...log, info: log.debug, warn: log.debug };
   const topics =
-    config.source === 'kafka' ? await ensureTopics(createKafka(config.kafka, log), config.kafka, log) : undefined;
+    config.source === 'kafka' ? await ensureTopics(createKafka(config.kafka, log), config.kafka, quiet) : undefined;
   let template: string | undefined;
   let alertsTemplate: string | undefined;
   if (config.sinks.elasticsearch) {
@@ -27,16 +34,18 @@ export async function setup(config: Config, options: { json: boolean }, io: Io, 
       await client.close();
     }
   }
-  if (options.json) {
+  if (wantsJson(io, options.json)) {
     io.out(JSON.stringify({ topics, template, alertsTemplate }));
     return 0;
   }
   if (topics !== undefined) {
-    for (const name of topics.created) io.out(`topic ${name}: created`);
-    if (topics.created.length === 0) io.out('topics: all there');
-    for (const difference of topics.differences) io.out(`differs: ${difference}`);
+    for (const name of topics.created) say(io, `topic ${name}: created`);
+    if (topics.created.length === 0) say(io, 'topics: nothing to create, all of them exist');
+    for (const difference of topics.differences) say(io, `left as it is: ${difference}`);
   }
-  if (template !== undefined) io.out(`index template ${TEMPLATE_NAME} version ${TEMPLATE_VERSION}: ${template}`);
-  if (alertsTemplate !== undefined) io.out(`index template ${ALERTS_TEMPLATE_NAME}: ${alertsTemplate}`);
+  if (template !== undefined) say(io, `index template ${TEMPLATE_NAME} version ${TEMPLATE_VERSION}: ${template}`);
+  if (alertsTemplate !== undefined) say(io, `index template ${ALERTS_TEMPLATE_NAME}: ${alertsTemplate}`);
+  if (topics === undefined && template === undefined)
+    say(io, 'nothing to set up: neither Kafka nor Elasticsearch is used');
   return 0;
 }

@@ -1,7 +1,8 @@
 // `logpipe stack up|down|status`: a local Kafka and Elasticsearch that outlive the command, for development; one server
-// each, or several that form a cluster. Whatever fails on the way is ended again; after `down` nothing is left, neither
-// process nor file.
+// each, or several that form a cluster. Guarantee: what fails or is interrupted on the way is ended again, also when this process is
+// killed; after `down` nothing is left, neither process nor file.
 import { existsSync, rmSync } from 'node:fs';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import {
   type ClusterLayout,
@@ -11,6 +12,7 @@ import {
   entryAlive,
   freePorts,
   healthYellow,
+  type LocalServer,
   type MemberName,
   type MemberOptions,
   MOST_MEMBERS,
@@ -66,8 +68,10 @@ interface StackReport extends Readonly<Record<ServerKind, readonly MemberStatus[
 
 const KINDS = ['kafka', 'elasticsearch'] as const;
 const FLAGS = { kafka: '--brokers', elasticsearch: '--es-nodes' } as const;
+const PORT_FLAGS = { kafka: '--kafka-port', elasticsearch: '--es-port' } as const;
 const PREFERRED_PORTS = { kafka: 9092, elasticsearch: 9200 } as const;
 const ANSWER_TIMEOUT_MS = 60_000;
+const INTERRUPTION_GRACE_MS = 5_000;
 
 /**
  * Runs one action and returns the exit status: 0 done or up, 1 failed, 2 wrong options, 3 (`status`) not everything is up.
@@ -77,6 +81,7 @@ export async function runStack(action: 'up' | 'down' | 'status', opts: StackOpti
   try {
     switch (action) {
       case 'up':
+        checkNumbers(opts);
         return await withLock(`${folder}.lock`, () => up(folder, opts, io));
       case 'down':
         return await withLock(`${folder}.lock`, () => down(folder, opts, io));
@@ -92,7 +97,6 @@ export async function runStack(action: 'up' | 'down' | 'status', opts: StackOpti
 }
 
 async function up(folder: string, opts: StackOptions, io: StackIo): Promise<number> {
-  checkCounts(opts);
   const before = readState(folder);
   refuseOtherWishes(before, opts);
   const report = await look(folder);
@@ -100,12 +104,26 @@ async function up(folder: string, opts: StackOptions, io: StackIo): Promise<numb
     print(report, opts, io, { alreadyUp: true });
     return 0;
   }
+  const interruption = listenForSignals();
+  try {
+    return await startMissing(folder, before, interruption, opts, io);
+  } finally {
+    interruption.dispose();
+  }
+}
+
+async function startMissing(
+  folder: string,
+  before: StackState,
+  interruption: Interruption,
+  opts: StackOptions,
+  io: StackIo,
+): Promise<number> {
   const requirements = await stackRequirements(opts.es);
   if (requirements.missing.length > 0) {
     throw new LogpipeError('LOGPIPE_STACK_MISSING', `The local servers need:\n  ${requirements.missing.join('\n  ')}`);
   }
-  const layout = await chooseLayout(before, opts);
-  writeState(folder, { ...before, layout });
+  const layout = await chooseLayout(before, opts, io);
   // Nodes with data were a cluster before.
   const bootstrap = !memberNames(layout, 'elasticsearch').some((name) => existsSync(join(folder, name, 'data')));
   const members = KINDS.flatMap((kind) =>
@@ -114,31 +132,82 @@ async function up(folder: string, opts: StackOptions, io: StackIo): Promise<numb
   const running = members.filter(({ name }) => entryAlive(before[name])).map(({ name }) => name);
   const start = async ({ kind, number, name }: (typeof members)[number]) => {
     if (running.includes(name)) return untilAnswers(folder, kind, name, layout[kind].length);
+    const dataDir = join(folder, name);
     const options: MemberOptions = {
       detached: true,
-      dataDir: join(folder, name),
+      dataDir,
+      // What it had before stays, however this start ends.
+      disposable: !existsSync(dataDir),
       bootstrap,
       es: opts.es ?? 'auto',
+      signal: interruption.signal,
       onProgress: (line) => io.err(line),
       onSpawn: ({ pid, ...rest }) => {
-        // Written at once: an interrupted `up` is then undone by `down`.
-        writeState(folder, { ...readState(folder), [name]: { pid, start: processStart(pid) ?? '', ...rest } });
+        if (interruption.signal.aborted) process.kill(pid, 'SIGKILL');
+        // Written at once: should anything be left, `down` knows of it.
+        else
+          writeState(folder, {
+            ...readState(folder),
+            layout,
+            [name]: { pid, start: processStart(pid) ?? '', ...rest },
+          });
       },
     };
     io.err(`starting ${name} …`);
-    await startMember(layout, kind, number, options);
+    servers.push(await startMember(layout, kind, number, options));
   };
-  const results = await Promise.allSettled(members.map(start));
+  const servers: LocalServer[] = [];
+  const fresh = members.map(({ name }) => name).filter((name) => !running.includes(name));
+  const starting = Promise.allSettled(members.map(start));
+  const results = await Promise.race([starting, interruption.reached]);
+  if (results === undefined) {
+    io.err('interrupted: ending what was started');
+    await end(folder, fresh);
+    // What was about to start ends as soon as it has a process.
+    await Promise.race([starting, sleep(INTERRUPTION_GRACE_MS)]);
+    await end(folder, fresh);
+    return interruption.status();
+  }
   const failed = results.find((result) => result.status === 'rejected');
   if (failed) {
-    await end(
-      folder,
-      members.map(({ name }) => name).filter((name) => !running.includes(name)),
-    );
+    await end(folder, fresh);
     throw failed.reason;
   }
+  await Promise.all(servers.map((server) => server.release()));
   print(await look(folder), opts, io);
   return 0;
+}
+
+interface Interruption {
+  readonly signal: AbortSignal;
+  /** Resolves at the first signal. */
+  readonly reached: Promise<undefined>;
+  /** As shells have it: 128 and the signal's number. */
+  status(): number;
+  dispose(): void;
+}
+
+/** The first signal interrupts in order, the same one once more at once. */
+function listenForSignals(): Interruption {
+  const interrupted = new AbortController();
+  let status = 0;
+  const names = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  const onSignal = (name: (typeof names)[number]) => {
+    status = 128 + constants.signals[name];
+    process.off(name, onSignal);
+    interrupted.abort();
+  };
+  for (const name of names) process.on(name, onSignal);
+  return {
+    signal: interrupted.signal,
+    reached: new Promise((resolve) => {
+      interrupted.signal.addEventListener('abort', () => resolve(undefined), { once: true });
+    }),
+    status: () => status,
+    dispose: () => {
+      for (const name of names) process.off(name, onSignal);
+    },
+  };
 }
 
 async function down(folder: string, opts: StackOptions, io: StackIo): Promise<number> {
@@ -153,7 +222,7 @@ async function down(folder: string, opts: StackOptions, io: StackIo): Promise<nu
 
 async function status(folder: string, opts: StackOptions, io: StackIo): Promise<number> {
   const report = await look(folder);
-  print(report, opts, io);
+  print(report, opts, io, { tell: io.out });
   return report.up ? 0 : 3;
 }
 
@@ -172,16 +241,50 @@ async function end(folder: string, names: readonly MemberName[]): Promise<void> 
   else rmSync(folder, { recursive: true, force: true });
 }
 
-function checkCounts(opts: StackOptions): void {
-  for (const [flag, count] of [
+/**
+ * A number on the command line, for commander.
+ * @throws LogpipeError LOGPIPE_USAGE that quotes what was written
+ */
+export function stackNumber(flag: string): (text: string) => number {
+  return (text) => {
+    const most = flag.endsWith('-port') ? MOST_PORT : MOST_MEMBERS;
+    const number = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+    if (number >= 1 && number <= most) return number;
+    throw new LogpipeError('LOGPIPE_USAGE', `${flag}: found ${JSON.stringify(text)}; permitted: 1 to ${most}`);
+  };
+}
+
+const MOST_PORT = 65_535;
+
+function checkNumbers(opts: StackOptions): void {
+  const numbers = [
     [FLAGS.kafka, opts.brokers],
     [FLAGS.elasticsearch, opts.esNodes],
+    [PORT_FLAGS.kafka, opts.kafkaPort],
+    [PORT_FLAGS.elasticsearch, opts.esPort],
+  ] as const;
+  for (const [flag, number] of numbers) if (number !== undefined) stackNumber(flag)(String(number));
+  const taken = new Map<number, string>();
+  for (const [flag, first, count] of [
+    [PORT_FLAGS.kafka, opts.kafkaPort, opts.brokers],
+    [PORT_FLAGS.elasticsearch, opts.esPort, opts.esNodes],
   ] as const) {
-    if (count === undefined || (Number.isInteger(count) && count >= 1 && count <= MOST_MEMBERS)) continue;
-    throw new LogpipeError(
-      'LOGPIPE_USAGE',
-      `${flag}: a whole number from 1 to ${MOST_MEMBERS} is needed, not ${count}.`,
-    );
+    for (let i = 0; first !== undefined && i < (count ?? 1); i++) {
+      const other = taken.get(first + i);
+      if (first + i > MOST_PORT) {
+        throw new LogpipeError(
+          'LOGPIPE_USAGE',
+          `${flag} ${first}: its ${count} servers need ports up to ${first + i}, which do not exist`,
+        );
+      }
+      if (other !== undefined) {
+        throw new LogpipeError(
+          'LOGPIPE_USAGE',
+          `${other}, ${flag}: both ask for port ${first + i}; choose another one`,
+        );
+      }
+      taken.set(first + i, flag);
+    }
   }
 }
 
@@ -229,21 +332,27 @@ function portOf(state: StackState, kind: ServerKind, index: number): number | un
 }
 
 /** The layout from before where there is one, on its ports unless somebody else has taken them meanwhile. */
-async function chooseLayout(before: StackState, opts: StackOptions): Promise<ClusterLayout> {
+async function chooseLayout(before: StackState, opts: StackOptions, io: StackIo): Promise<ClusterLayout> {
   const counts = { kafka: opts.brokers, elasticsearch: opts.esNodes };
   const asked = { kafka: opts.kafkaPort, elasticsearch: opts.esPort };
   const ports = { kafka: [] as number[], elasticsearch: [] as number[] };
+  const isWanted = (port: number) => [...ports.kafka, ...ports.elasticsearch].includes(port);
   for (const kind of KINDS) {
     const count = before.layout?.[kind].length ?? counts[kind] ?? 1;
     for (let i = 0; i < count; i++) {
       const known = portOf(before, kind, i);
       const alive = entryAlive(before[memberName(kind, i + 1)]);
       const first = asked[kind];
-      ports[kind].push(
-        alive && known !== undefined
-          ? known
-          : await choosePort(first === undefined ? undefined : first + i, known ?? PREFERRED_PORTS[kind] + i),
-      );
+      const preferred = known ?? PREFERRED_PORTS[kind] + i;
+      if (alive && known !== undefined) ports[kind].push(known);
+      else if (first !== undefined) ports[kind].push(await freeOrError(first + i));
+      else {
+        const port = !isWanted(preferred) && (await portFree(preferred)) ? preferred : await anyFree(isWanted);
+        if (port !== preferred) {
+          io.err(`port ${preferred} of 127.0.0.1 is taken; ${memberName(kind, i + 1)} gets ${port} instead`);
+        }
+        ports[kind].push(port);
+      }
     }
   }
   const fresh = await planLayout(ports);
@@ -287,25 +396,27 @@ async function look(folder: string): Promise<StackReport> {
   return { kafka, elasticsearch, up: [...kafka, ...elasticsearch].every((member) => member.state === 'up') };
 }
 
-function print(report: StackReport, opts: StackOptions, io: StackIo, { alreadyUp = false } = {}): void {
+function print(report: StackReport, opts: StackOptions, io: StackIo, { alreadyUp = false, tell = io.err } = {}): void {
   if (opts.json) {
     io.out(JSON.stringify({ up: report.up, ...(alreadyUp ? { alreadyUp } : {}), ...jsonOf(report) }));
     return;
   }
-  if (alreadyUp) io.out('already up');
+  if (alreadyUp) io.err('already up');
   const members = KINDS.flatMap((kind) => report[kind]);
   const width = Math.max(...members.map(({ name }) => name.length));
+  // Of `up`, standard output is for a shell: eval "$(logpipe stack up)".
   for (const { name, state, address, entry } of members) {
-    if (entry === undefined) io.out(`${name.padEnd(width)} down`);
+    if (entry === undefined) tell(`${name.padEnd(width)}  down`);
     else {
-      const what = `${name.padEnd(width)} ${state.padEnd(4)} ${address}`;
-      io.out(`${what}  (version ${entry.version}, pid ${entry.pid}, log ${entry.logFile})`);
+      tell(`${name.padEnd(width)}  ${state}  ${address}  version ${entry.version}, pid ${entry.pid}`);
+      tell(`${' '.repeat(width)}  log ${entry.logFile}`);
     }
   }
   if (!report.up) return;
-  io.out(`KAFKA_BROKERS=${addressesOf(report.kafka)}`);
-  io.out(`ELASTICSEARCH_URL=${addressesOf(report.elasticsearch)}`);
-  io.out('logpipe stack down ends all of them and removes their data');
+  io.out(`export KAFKA_BROKERS=${addressesOf(report.kafka)}`);
+  io.out(`export ELASTICSEARCH_URL=${addressesOf(report.elasticsearch)}`);
+  io.err('These two lines tell logpipe where the servers are: eval "$(logpipe stack up)" sets them in your shell.');
+  io.err('"logpipe stack down" ends the servers and removes their data.');
 }
 
 /** The same facts under the names clients use: `brokers`, and `url` as configurations take it, separated by commas. */
@@ -347,12 +458,15 @@ function listed(names: readonly string[]): string {
   return names.length < 2 ? names.join() : `${names.slice(0, -1).join(', ')} and ${names.at(-1)}`;
 }
 
-/** A port asked for is taken as it is, so that a busy one is an error; the preferred one only when free. */
-async function choosePort(asked: number | undefined, preferred: number): Promise<number> {
-  if (asked !== undefined) {
-    if (await portFree(asked)) return asked;
-    throw new LogpipeError('LOGPIPE_STACK_FAILED', `Port ${asked} of 127.0.0.1 is in use; free it or choose another.`);
+/** A port that was asked for is taken or is an error. */
+async function freeOrError(asked: number): Promise<number> {
+  if (await portFree(asked)) return asked;
+  throw new LogpipeError('LOGPIPE_STACK_FAILED', `Port ${asked} of 127.0.0.1 is in use; free it or choose another.`);
+}
+
+async function anyFree(isWanted: (port: number) => boolean): Promise<number> {
+  for (;;) {
+    const [port] = await freePorts(1);
+    if (!isWanted(port!)) return port!;
   }
-  if (await portFree(preferred)) return preferred;
-  return (await freePorts(1))[0]!;
 }

@@ -23,25 +23,41 @@ export interface Terminal {
 
 export interface Drawing {
   /** Over what was drawn before; what does not fit is cut. */
-  draw(lines: readonly string[]): void;
+  draw(lines: readonly string[], below?: Below): void;
   /** What follows stands below, and is not drawn over. */
   leave(): void;
 }
 
+interface Below {
+  /** Lines to copy from: never cut, over as many rows as they take; all of them, or none where they do not fit. */
+  readonly whole?: readonly string[];
+  /** Always shown. */
+  readonly last?: readonly string[];
+}
+
 const DEFAULT_COLUMNS = 100;
 const DEFAULT_ROWS = 40;
+const LEAST_LINES = 4;
 
 export function createDrawing(out: Terminal): Drawing {
   let drawn = 0;
   return {
-    draw(all) {
-      const width = (out.columns ?? DEFAULT_COLUMNS) - 1;
+    draw(all, { whole = [], last = [] } = {}) {
+      const columns = out.columns ?? DEFAULT_COLUMNS;
+      const rowsOf = (line: string) => Math.max(1, Math.ceil(line.length / columns));
+      const rows = (lines: readonly string[]) => lines.reduce((sum, line) => sum + rowsOf(line), 0);
       // What scrolled out of the window cannot be drawn over.
-      const lines = all.slice(0, Math.max((out.rows ?? DEFAULT_ROWS) - 1, 5));
+      const most = Math.max((out.rows ?? DEFAULT_ROWS) - 1, last.length + LEAST_LINES);
+      const cut = all.map((line) => oneLine(line, columns - 1));
+      const uncut = whole.map(visible);
+      const fits = cut.length + rows(uncut) + last.length <= most;
+      const lines = [...(fits ? [...cut, ...uncut] : cut.slice(0, most - last.length)), ...last];
       const up = drawn > 0 ? `\u001b[${drawn}A` : '';
-      drawn = lines.length;
-      // One write, so that nothing flickers; each line clears what stood there, the end what stood below.
-      out.write(`${up}\r${lines.map((line) => `${oneLine(line, width)}\u001b[K\n`).join('')}\u001b[J`);
+      drawn = rows(lines);
+      // One write, so that nothing flickers; each line clears what stood there, the end what stood below. A full row leaves
+      // the cursor on its last cell, which must not be cleared.
+      const clear = (line: string) => (line.length > 0 && line.length % columns === 0 ? '' : '\u001b[K');
+      out.write(`${up}\r${lines.map((line) => `${line}${clear(line)}\n`).join('')}\u001b[J`);
     },
     leave() {
       drawn = 0;

@@ -29,7 +29,9 @@ export function createLog(
   masker: Pick<Masker, 'text' | 'value'> = createMasker(),
 ): Log {
   const pretty = winston.format.printf(({ timestamp, level, message, ...meta }) => {
-    const rest = Object.keys(meta).length === 0 ? '' : ` ${inspect(meta, { breakLength: Infinity, depth: 4 })}`;
+    // Winston's own marks have symbols for names.
+    const plain = Object.fromEntries(Object.entries(meta));
+    const rest = Object.keys(plain).length === 0 ? '' : ` ${inspect(plain, { breakLength: Infinity, depth: 4 })}`;
     return visibleLines(`${timestamp} ${level.padEnd(5)} ${visible(String(message))}${visible(rest)}`);
   });
   const escaped = winston.format((info) => Object.assign(info, { [LINE]: visibleJson(String(info[LINE])) }));

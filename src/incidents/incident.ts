@@ -280,14 +280,37 @@ export interface SilenceRecord {
 
 type MutedBy = (alert: AlertRecord, firing: readonly AlertRecord[]) => Muted | undefined;
 
-/** Whether an alert is muted, given all that fire and the silences in force. */
-export function createMuting(rules: readonly RuleInfo[]): (silences: readonly SilenceRecord[]) => MutedBy {
+/** What mutes an alert. A silence takes precedence over an inhibiting alert. */
+export interface Muting {
+  readonly silence?: SilenceRecord;
+  readonly inhibitor?: AlertRecord;
+}
+
+/** What mutes each alert, given all that fire and the silences in force; undefined when nothing does. */
+export function createMuters(
+  rules: readonly Pick<RuleInfo, 'id' | 'inhibitedBy'>[],
+): (silences: readonly SilenceRecord[]) => (alert: AlertRecord, firing: readonly AlertRecord[]) => Muting | undefined {
   const inhibitors = withoutCircles(rules);
   return (silences) => (alert, firing) => {
-    if (silences.some((silence) => matches(silence, alert))) return 'silenced';
+    const silence = silences.find((one) => matches(one, alert));
+    if (silence !== undefined) return { silence };
     const by = inhibitors.get(alert.ruleId);
     if (by === undefined) return undefined;
-    return firing.some((other) => by.has(other.ruleId) && agree(other.labels, alert.labels)) ? 'inhibited' : undefined;
+    const inhibitor = firing.find((other) => by.has(other.ruleId) && agree(other.labels, alert.labels));
+    return inhibitor === undefined ? undefined : { inhibitor };
+  };
+}
+
+/** How each alert stands, given all that fire and the silences in force. */
+export function createMuting(rules: readonly RuleInfo[]): (silences: readonly SilenceRecord[]) => MutedBy {
+  const muters = createMuters(rules);
+  return (silences) => {
+    const mutingOf = muters(silences);
+    return (alert, firing) => {
+      const muting = mutingOf(alert, firing);
+      if (muting === undefined) return undefined;
+      return muting.silence === undefined ? 'inhibited' : 'silenced';
+    };
   };
 }
 
@@ -310,7 +333,7 @@ export function agree(one: AlertRecord['labels'], other: AlertRecord['labels']):
 }
 
 /** Rule -> the rules that mute it. In the order of the rules, a declaration that would close a circle is left out. */
-function withoutCircles(rules: readonly RuleInfo[]): Map<string, ReadonlySet<string>> {
+function withoutCircles(rules: readonly Pick<RuleInfo, 'id' | 'inhibitedBy'>[]): Map<string, ReadonlySet<string>> {
   const result = new Map<string, Set<string>>();
   const leadsTo = (from: string, to: string): boolean =>
     from === to || [...(result.get(from) ?? [])].some((next) => leadsTo(next, to));

@@ -119,15 +119,25 @@ function readable(line: string): string {
   }
 }
 
+/** A document for people, part by part; `rest` is key=value. */
+export function prettyParts(doc: Record<string, unknown>) {
+  const { '@timestamp': time, timestamp: _, level, service, message, tags, kafka: __, ...rest } = doc;
+  return {
+    time: String(time),
+    level: String(level ?? '-').padEnd(5),
+    service: String(service ?? '-'),
+    message: String(message ?? ''),
+    tags: Array.isArray(tags) && tags.length > 0 ? `[${tags.join(' ')}]` : undefined,
+    rest: Object.entries(rest).map(
+      ([key, value]) => `${key}=${typeof value === 'string' && !/\s/.test(value) ? value : toJson(value)}`,
+    ),
+  };
+}
+
 /** One document for people: time, level, service, message, then the rest as key=value. */
 export function prettyLine(doc: Record<string, unknown>): string {
-  const { '@timestamp': time, timestamp: _, level, service, message, tags, kafka: __, ...rest } = doc;
-  const parts = [String(time), String(level ?? '-').padEnd(5), String(service ?? '-'), String(message ?? '')];
-  if (Array.isArray(tags) && tags.length > 0) parts.push(`[${tags.join(' ')}]`);
-  for (const [key, value] of Object.entries(rest)) {
-    parts.push(`${key}=${typeof value === 'string' && !/\s/.test(value) ? value : toJson(value)}`);
-  }
-  return visible(parts.join(' '));
+  const { time, level, service, message, tags, rest } = prettyParts(doc);
+  return visible([time, level, service, message, ...(tags === undefined ? [] : [tags]), ...rest].join(' '));
 }
 
 export function createNdjsonSink(dir: string, deps: { metrics: Metrics; log: Log }): Sink {

@@ -331,7 +331,7 @@ function offsetMs(text: string, place: string, whole: string): number {
 }
 
 /** How far the zone's clocks are ahead of UTC at a moment. @throws LogpipeError LOGPIPE_USAGE for an unknown zone */
-function zoneOffsets(timeZone: string): (ms: number) => number {
+export function zoneOffsets(timeZone: string): (ms: number) => number {
   if (timeZone === 'UTC') return () => 0;
   let format: Intl.DateTimeFormat;
   try {

@@ -46,7 +46,7 @@ it('alerts list and show tell what fires; notify test reaches every channel and 
   expect(tested.status).toBe(0);
   expect(kit.slack.requests.length).toBeGreaterThanOrEqual(before + 2);
   await kit.slack.close();
-  const refused = await run('notify', 'test', '--channel', 'slack');
+  const refused = await run('notify', 'test', '--channel', 'slack', '--no-json');
   expect(refused).toMatchObject({ status: 1, out: expect.stringMatching(/slack +FAILED: connection failed/) });
   expect(refused.out + refused.err).not.toContain('s3cr3t');
   expect(await run('notify', 'test', '--channel', 'fax')).toMatchObject({ status: 2 });

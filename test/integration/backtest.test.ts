@@ -70,7 +70,7 @@ describe('backtest', () => {
       rules,
       'rules:\n  early: { title: Early, priority: P1, group: calls, kind: ratio, measure: call.failure_ratio, window: 1m, above: 15 % }\n',
     );
-    const compared = await run('backtest', ...RANGE, '--rules', rules, '--compare', 'config/rules.yml');
+    const compared = await run('backtest', ...RANGE, '--rules', rules, '--compare', 'config/rules.yml', '--no-json');
     expect(compared).toMatchObject({ status: 0, err: '' });
     expect(compared.out).toMatch(/incident in group calls: first page \d+ s earlier\n.* "Early" \(P1\) instead of/);
     expect(compared.out).toMatch(/only with these rules {3}2025-03-17T09:15:\d\dZ .* early: /);

@@ -154,7 +154,7 @@ test('Docker answers but another server holds its port: refused before anything 
   const env = { ...around.env, PATH: `${around.folder}:${process.env.PATH}` };
   const demo = spawnScript(DEMO, ['--for', '1s', '--json'], { env });
   expect((await demo.exit).status).toBe(1);
-  expect(demo.stderr()).toMatch(/Port 9092 .* is in use by somebody else.* --no-docker/);
+  expect(demo.stderr()).toMatch(/Port 9092 .* is in use by another program.* --no-docker/);
   expect(contacts).toBe(0);
   expect(readFileSync(log, 'utf8').trim().split('\n')).toEqual([expect.stringMatching(/^info /)]);
 });
@@ -162,6 +162,6 @@ test('Docker answers but another server holds its port: refused before anything 
 test('one of two outside servers is a mistake that is explained', async () => {
   const demo = spawnScript(DEMO, ['--kafka', '127.0.0.1:9092', '--json']);
   expect((await demo.exit).status).toBe(2);
-  expect(demo.stderr()).toContain('--kafka needs --elasticsearch beside it');
+  expect(demo.stderr()).toContain('--kafka needs --elasticsearch as well');
   expect(demo.stdout()).toBe('');
 });

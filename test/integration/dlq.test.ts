@@ -10,6 +10,7 @@ import { type TailOptions, tail } from '../../src/cli/tail.ts';
 import { silentLog } from '../../src/core/log.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
 import type { DeadLetter } from '../../src/core/record.ts';
+import type { MaskOptions } from '../../src/core/secrets/mask.ts';
 import { createFileDeadLetters, createKafkaDeadLetters } from '../../src/indexing/dead-letters.ts';
 import { createKafka, type KafkaConfig } from '../../src/source/kafka/client.ts';
 import { ensureTopics } from '../../src/source/kafka/topics.ts';
@@ -47,11 +48,11 @@ function letter(n: number, overrides: Partial<DeadLetter> = {}): DeadLetter {
   };
 }
 
-async function list(config: KafkaConfig, options: DlqListOptions = {}) {
+async function list(kafka: KafkaConfig, { mask, ...options }: DlqListOptions & { mask?: MaskOptions } = {}) {
   const out: string[] = [];
   const err: string[] = [];
   const status = await dlqList(
-    config,
+    { source: 'kafka', kafka, ...(mask === undefined ? {} : { mask }) },
     options,
     { out: (line) => out.push(line), err: (line) => err.push(line) },
     silentLog,
@@ -292,7 +293,7 @@ describe('tail', () => {
     const out: string[] = [];
     const err: string[] = [];
     const ended = tail(
-      config,
+      { source: 'kafka', kafka: config },
       { signal: abort.signal, ...options },
       { out: (line) => out.push(line), err: (line) => err.push(line) },
       { parse, log: silentLog },

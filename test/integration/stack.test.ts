@@ -1,6 +1,7 @@
 // The local servers themselves: they do real work, keep their data through a crash, and leave nothing behind.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client } from '@elastic/elasticsearch';
@@ -44,6 +45,12 @@ test('stack up starts both servers, status sees them, down leaves nothing', { ti
   expect(await stack.run('status')).toMatchObject({ exit: 0, answer: expected });
   expect(await stack.run('up')).toMatchObject({ exit: 0, answer: { alreadyUp: true, kafka: { pid: kafka!.pid } } });
   expect(await stack.run('up', { kafkaPort: kafkaPort + 1 })).toMatchObject({ exit: 1, answer: { error: {} } });
+  const lines: string[] = [];
+  await runStack('up', { folder: stack.folder }, { out: (line) => lines.push(line), err: () => undefined });
+  expect(lines).toEqual([
+    `export KAFKA_BROKERS=127.0.0.1:${kafkaPort}`,
+    `export ELASTICSEARCH_URL=http://127.0.0.1:${esPort}`,
+  ]);
 
   const brokers = [`127.0.0.1:${kafkaPort}`];
   const topic = uniqueName('stack');
@@ -76,16 +83,34 @@ test('down ends only the very process that up started, not one that got its numb
   await waitFor(() => processStart(pid) === undefined, { what: 'the process is gone' });
 });
 
-test('an interrupted up is known to down', async () => {
+test.each([
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+  ['SIGKILL', null],
+] as const)('an up that %s ends halfway leaves neither server nor file', async (signal, status) => {
   const stack = driveStack({});
+  // The usual port is taken, by this test or by somebody else.
+  const occupant = createServer();
+  onTestFinished(() => void occupant.close());
+  await new Promise<void>((resolve) => {
+    occupant.once('error', () => resolve());
+    occupant.listen(9092, '127.0.0.1', resolve);
+  });
   const script = spawnScript('test/kit/stack-up.js', [stack.folder]);
-  const begun = await waitFor(() => readState(stack.folder).kafka, { what: 'Kafka is written down' });
-  script.kill('SIGKILL');
-  await script.exit;
-  expect(processStart(begun.pid)).toBe(begun.start);
-  expect((await stack.run('down')).exit).toBe(0);
-  expect(processStart(begun.pid)).toBeUndefined();
-  expect(readdirSync(stack.parent)).toEqual([]);
+  const begun = await waitFor(
+    () => {
+      const { kafka, elasticsearch } = readState(stack.folder);
+      return kafka && elasticsearch && [kafka, elasticsearch];
+    },
+    { what: 'both are written down' },
+  );
+  script.kill(signal);
+  expect(await script.exit).toMatchObject({ status, ...(status === null ? { signal } : {}) });
+  expect(script.stderr()).toMatch(/port 9092 of 127\.0\.0\.1 is taken; kafka gets \d+ instead/);
+  for (const { pid, start } of begun) {
+    await waitFor(() => processStart(pid) !== start, { what: `JVM ${pid} is gone`, timeoutMs: 10_000 });
+  }
+  await waitFor(() => readdirSync(stack.parent).length === 0, { what: 'no file is left', timeoutMs: 10_000 });
 });
 
 test('servers die with their parent, even when it is killed, and take their data along', async () => {

@@ -29,3 +29,20 @@ it('a process with nothing open does not wait for the grace period', async () =>
   expect(status).toBe(1);
   expect(ms).toBeLessThan(60_000);
 });
+
+it('a command that fails says so once: nothing of each attempt of a library, and readable where it is asked for', async () => {
+  const main = join(packageRoot(), 'dist', 'src', 'main.js');
+  // Port 1 of this machine refuses at once.
+  const env = { ...process.env, KAFKA_BROKERS: '127.0.0.1:1', ELASTICSEARCH_URL: 'http://127.0.0.1:1' };
+  const child = spawn(process.execPath, [main, 'setup'], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  let said = '';
+  child.stdout.on('data', (piece: Buffer) => {
+    said += piece.toString();
+  });
+  child.stderr.on('data', (piece: Buffer) => {
+    said += piece.toString();
+  });
+  const [status] = (await once(child, 'close')) as [number | null];
+  expect(status).toBe(1);
+  expect(said).toMatch(/^logpipe: [^\n]*127\.0\.0\.1:1[^\n]*\[LOGPIPE_\w+\]\n$/);
+});

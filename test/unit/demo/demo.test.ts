@@ -3,6 +3,7 @@ import { appendFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { handoverLines, whatComesNext, whileItRuns } from '../../../examples/demo/handover.ts';
 import { type DemoOptions, demoCommand } from '../../../examples/demo/options.ts';
 import { countsIn } from '../../../examples/demo/pipeline.ts';
 import { complete, finalReport } from '../../../examples/demo/report.ts';
@@ -119,7 +120,8 @@ test('the view: drawn in place on a terminal, a line every five seconds elsewher
     firing: 0,
     results: { indices: { a: 10 }, total: 10, errors: 1, templates: [{ template: 'T'.repeat(200), count: 1 }] },
     latest: [],
-    hints: ['curl'],
+    // The first one fills two rows exactly, and its last cell must stay.
+    hints: [`curl ${'x'.repeat(111)}`, `curl ${'y'.repeat(80)}`],
     incident: undefined,
   };
   const write = (piece: string) => {
@@ -127,8 +129,13 @@ test('the view: drawn in place on a terminal, a line every five seconds elsewher
   };
   const terminal = createScreen({ write, isTTY: true, columns: 60, rows: 50 }, () => now);
   terminal.show(view);
-  const drawn = text.split('\n').length - 1;
-  expect(text.split('\n').every((line) => line.replaceAll('\u001b[K', '').length <= 60)).toBe(true);
+  const rows = (line: string) => Math.max(1, Math.ceil(line.replaceAll('\u001b[K', '').length / 60));
+  const drawn = text
+    .split('\n')
+    .slice(0, -1)
+    .reduce((sum, line) => sum + rows(line), 0);
+  const long = text.split('\n').filter((line) => line.replaceAll(/\u001b\[[KJ]/g, '').length > 60);
+  expect(long).toEqual([`    ${view.hints[0]}`, `    ${view.hints[1]}\u001b[K`]);
   text = '';
   terminal.show(view);
   expect(text.startsWith(`\u001b[${drawn}A`)).toBe(true);
@@ -136,6 +143,15 @@ test('the view: drawn in place on a terminal, a line every five seconds elsewher
   terminal.leave();
   terminal.show(view);
   expect(text.startsWith('\u001b[')).toBe(false);
+
+  text = '';
+  const low = createScreen({ write, isTTY: true, columns: 60, rows: 20 }, () => now);
+  low.show(view);
+  expect(text).not.toContain('curl');
+  expect(text).toContain('Ctrl-C');
+  text = '';
+  low.note(view.hints);
+  expect(text).toBe(`${view.hints.join('\n')}\n`);
 
   text = '';
   const plain = createScreen({ write, isTTY: undefined }, () => now);
@@ -169,4 +185,42 @@ test('log text on the screen does nothing to the terminal', () => {
   expect(text.replaceAll('\u001b[K', '').replaceAll('\u001b[J', '')).not.toMatch(
     /[\u0000-\u0009\u000e-\u001f\u007f-\u009f\u202e]/,
   );
+});
+
+test('the handover: search, metrics, log, alerts and an incident, with real addresses, at the start and at the end', () => {
+  const results = { hints: () => ["curl -s 'http://127.0.0.1:29200/calling-platform-*/_search'"] };
+  const running = {
+    url: 'http://127.0.0.1:4',
+    applicationUrl: 'http://127.0.0.1:5',
+    configFile: '/d/logpipe.yml',
+    results,
+  };
+  const lines = handoverLines('Now:', whileItRuns({ ...running, incident: undefined }));
+  expect(lines).toEqual([
+    '',
+    'Now:',
+    "  search    curl -s 'http://127.0.0.1:29200/calling-platform-*/_search'",
+    '  metrics   curl -s http://127.0.0.1:4/metrics',
+    "  figures   curl -s 'http://127.0.0.1:4/api/v1/stats?window=5m'",
+    '  log       npx logpipe tail --config /d/logpipe.yml',
+    '  alerts    npx logpipe alerts list --config /d/logpipe.yml',
+    expect.stringContaining('curl -s http://127.0.0.1:5/admin/incident'),
+    '',
+  ]);
+  expect(whileItRuns({ ...running, incident: 'queue-stuck' }).map(([name]) => name)).not.toContain('incident');
+
+  const addresses = { kafka: 'k:9092', elasticsearch: 'http://es:9200' };
+  const text = (mode: 'outside' | 'stack' | 'embedded', kept?: string) =>
+    handoverLines('Next:', whatComesNext({ mode, ...(mode === 'outside' ? { addresses } : {}) }, results, kept)).join(
+      '\n',
+    );
+  // The documents stay there; of its own servers nothing is left to be asked.
+  expect(text('outside')).toContain("search    curl -s 'http://127.0.0.1:29200");
+  expect(text('stack')).not.toContain('29200');
+  for (const mode of ['outside', 'stack', 'embedded'] as const) {
+    for (const what of ['npx logpipe run', '_search', '/metrics', 'npx logpipe alerts list'])
+      expect(text(mode)).toContain(what);
+  }
+  expect(text('stack')).toContain('--incident');
+  expect(text('embedded', '/kept')).toContain('ls /kept');
 });
