@@ -183,6 +183,9 @@ function conditionLines(rule: Rule, measures: Measures): MeaningLine[] {
     }
     case 'late':
       return [['fires when', 'another rule would have fired, had its events been known in time'], window];
+    default:
+      // A kind that has no words of its own yet.
+      return [window, ['fires when', `its condition, of the kind ${(rule as Rule).kind}, holds`]];
   }
 }
 
