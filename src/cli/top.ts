@@ -8,8 +8,8 @@ import type { Config } from '../config.ts';
 import { type Clock, sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import { oneLine, visible, visibleJson } from '../core/safe-json.ts';
-import type { RuleStatus } from '../ops/explain.ts';
-import type { AlertingStatus, AlertStatus, Readiness, RuleExplanation, Status } from '../ops/status.ts';
+import type { AlertingStatus, AlertStatus, RuleExplanation, RuleStatus } from '../ops/explain.ts';
+import type { Readiness, Status } from '../ops/status.ts';
 import { formatDuration } from '../rules/words.ts';
 
 // ---- the screen: lines that are drawn over those before ----
