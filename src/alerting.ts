@@ -15,7 +15,6 @@ import {
   type Term,
   type TermDeps,
   type TermParts,
-  type TermState,
 } from './alerter/alerter.ts';
 import { type BlindWatch, blindIncidentId, createBlindWatch, createHeartbeat } from './alerter/blindness.ts';
 import { followTopic, giveToTopic } from './alerter/commands-given.ts';
@@ -40,6 +39,7 @@ import { createChannels } from './notify/channels.ts';
 import { createDispatcher } from './notify/dispatcher.ts';
 import { createHttpSend } from './notify/http-send.ts';
 import { channelsFor } from './notify/notify-config.ts';
+import { type AlertingView, createAlertingView } from './ops/explain.ts';
 import { STATS_ROLLUPS } from './ops/stats.ts';
 import type { Readiness } from './ops/status.ts';
 import { parseRules, type Rules, reachOf, watchRulesFile } from './rules/rule-config.ts';
@@ -55,7 +55,7 @@ export interface Alerting {
   /** The time that evaluations go by, ms: the brokers'; undefined in other processes. */
   now(): number | undefined;
   /** How rules and alerts stand, in the same process. */
-  look(): TermState | undefined;
+  view(): AlertingView | undefined;
   /** Counts the chunks of a source that can be read only once (standard input), without acknowledging them. */
   readonly tap: Deliver | undefined;
   /** Two-phase; false when something under way could not be recorded in time and is settled after the next start. */
@@ -154,7 +154,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     tap: counter?.tap,
     windows: () => term()?.windows,
     now: () => term()?.now(),
-    look: () => term()?.look(),
+    view: createAlertingView(() => term()?.look(), { clock, masker }),
     readiness() {
       const states: Readiness[] = [];
       if (counter !== undefined) states.push({ name: 'counter', ...counter.status() });

@@ -82,14 +82,13 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   const readiness = () => [...(indexing?.readiness() ?? []), ...(alerting?.readiness() ?? [])];
   const { roles, source } = config;
   const about = { version: packageVersion(), roles, source, group: source === 'kafka' ? config.kafka.group : null };
-  const looks = { clock, masker: createMasker(config.mask), readiness, look: () => alerting?.look() };
   const http = config.http.enabled
     ? await startHttp(config.http, {
         metrics,
         clock,
         readiness,
         platform: createPlatformView(() => alerting?.windows(), brokersTime),
-        status: createStatusView(about, looks),
+        status: createStatusView(about, { clock, readiness, alerting: () => alerting?.view() }),
       })
     : undefined;
 

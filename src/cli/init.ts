@@ -385,6 +385,8 @@ rules:
     # With fewer events in the window nothing is said.
     minEvents: 50
     inhibitedBy: [application-silent]
+    # What to do then: a page of your own, in time.
+    runbook: docs/runbooks/error-trend.md
     message: '{value} of the events are errors (threshold {threshold}): {numerator} of {denominator} in {window}'
 
   new-error:
@@ -411,6 +413,7 @@ events:
 tests:
   - name: 'a quarter of the events are errors for four minutes: one alert, and its end'
     for: 20m
+    tick: 5s
     log:
       - { every: 3s, event: *fine }
       - { every: 9s, from: 6m, to: 10m, event: *failed }
@@ -423,6 +426,7 @@ tests:
 
   - name: a few errors say nothing
     for: 10m
+    tick: 5s
     log:
       - { every: 3s, event: *fine }
       - { every: 60s, from: 5m, event: *failed }
@@ -430,6 +434,7 @@ tests:
 
   - name: the application falls silent
     for: 12m
+    tick: 5s
     log:
       - { every: 3s, to: 4m, event: *fine }
     expect:

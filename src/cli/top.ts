@@ -8,8 +8,8 @@ import type { Config } from '../config.ts';
 import { type Clock, sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import { oneLine, visible, visibleJson } from '../core/safe-json.ts';
-import type { RuleStatus } from '../ops/explain.ts';
-import type { AlertingStatus, AlertStatus, Readiness, RuleExplanation, Status } from '../ops/status.ts';
+import type { AlertingStatus, AlertStatus, RuleExplanation, RuleStatus } from '../ops/explain.ts';
+import type { Readiness, Status } from '../ops/status.ts';
 import { formatDuration } from '../rules/words.ts';
 
 // ---- the screen: lines that are drawn over those before ----
@@ -414,7 +414,7 @@ export function picture(scene: Scene, rows: number): string[] {
   const only = instances.length === 1 ? instances[0] : undefined;
   const head = only === undefined ? `logpipe top   ${instances.length} instances` : `logpipe top   ${titleOf(only)}`;
   if (instances.every(({ problem }) => problem !== undefined)) {
-    return [head, '', ...instances.map(({ url, problem }) => `  away          ${url}: ${problem}; asked again`)];
+    return [head, '', ...instances.map(({ url, problem }) => `  away          ${url}: ${problem}`)];
   }
   const over = errors.overMs === undefined ? 'since its start' : `of the last ${formatDuration(errors.overMs)}`;
   const lines = [
@@ -457,9 +457,9 @@ function sumOf(counts: ReadonlyMap<string, number>): number {
 
 function alertsLine({ alerting, instances }: Scene): string {
   if (alerting === undefined) {
-    const evaluates = instances.some(({ status }) => status?.roles.includes('alerter'));
     if (instances.every(({ status }) => status === undefined)) return 'not told by this version';
-    return evaluates ? 'another instance decides about them; name it with a further --url' : 'not evaluated here';
+    const alerter = instances.flatMap(({ dependencies = [] }) => dependencies).find(({ name }) => name === 'alerter');
+    return `not evaluated here${alerter === undefined ? '' : `: ${alerter.detail}`}`;
   }
   const { firing, pending, lagSeconds, behind } = alerting;
   const state = firing === 0 ? 'none is firing' : `${count(firing)} firing`;
@@ -504,7 +504,7 @@ function partLines({ instances, rates, troubles }: Scene): string[] {
   return instances.flatMap((instance) => {
     const { url, problem, dependencies = [], counts } = instance;
     const head = several ? [`  ${titleOf(instance)}`] : ['  parts'];
-    if (problem !== undefined) return [`  ${url}   away: ${problem}; asked again`];
+    if (problem !== undefined) return [`  ${url}   away: ${problem}`];
     const sinks = [...(counts?.indexed.keys() ?? [])];
     const named = new Set(dependencies.map(({ name }) => name));
     const parts = dependencies.map(({ name, ready, detail }) => {

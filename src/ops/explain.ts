@@ -1,8 +1,11 @@
 // A rule for people who ask. In: a rule with its measures, and the state of the term that judges it, where there is one. Out: what it
-// means, in words, from the files alone; and of each label set what is read now, why that fires or not, and how its alert stands.
+// means, in words, from the files alone; of each label set what is read now, why that fires or not, and how its alert stands; and all
+// alerts and rules in short, masked.
 // Guarantee: pure, and nothing is learned or changed by asking; bounded, the most urgent label sets first.
 import type { TermState } from '../alerter/alerter.ts';
-import { type AlertRecord, agree, alertKey } from '../incidents/incident.ts';
+import type { Clock } from '../core/clock.ts';
+import type { Masker } from '../core/secrets/mask.ts';
+import { type AlertRecord, agree, alertKey, byUrgency } from '../incidents/incident.ts';
 import type { Condition, Measure, MeasureReference, Measures, Unit, Where } from '../measure/measure-config.ts';
 import { OTHER } from '../measure/totals.ts';
 import { type Now, readNow } from '../rules/kinds.ts';
@@ -183,6 +186,9 @@ function conditionLines(rule: Rule, measures: Measures): MeaningLine[] {
     }
     case 'late':
       return [['fires when', 'another rule would have fired, had its events been known in time'], window];
+    default:
+      // A kind that has no words of its own yet.
+      return [window, ['fires when', `its condition, of the kind ${(rule as Rule).kind}, holds`]];
   }
 }
 
@@ -479,4 +485,105 @@ function noteOf(rule: Rule, nows: readonly Now[], { times }: TermState): string 
 function iso(ms: number): string {
   const date = new Date(ms);
   return Number.isNaN(date.getTime()) ? 'at an unknown time' : `${date.toISOString().slice(0, 19)}Z`;
+}
+
+// ---- all of it, as an instance serves it (status.ts) ----
+
+export interface AlertingStatus {
+  /** Up to when everything that arrived is counted, ISO 8601; null before anything was. */
+  readonly evaluatedTo: string | null;
+  readonly lagSeconds: number | null;
+  /** So far behind the log that nothing begins or ends. */
+  readonly behind: boolean;
+  readonly firing: number;
+  readonly pending: number;
+  /** Firing ones first, the most urgent first; at most 50. */
+  readonly alerts: readonly AlertStatus[];
+  /** In the order of the file, each with its most urgent label set. */
+  readonly rules: readonly RuleStatus[];
+}
+
+export interface AlertStatus {
+  readonly rule: string;
+  readonly title: string;
+  readonly priority: Priority;
+  readonly labels: Labels;
+  readonly phase: 'pending' | 'firing';
+  readonly since: string;
+  readonly muted: 'silenced' | 'inhibited' | null;
+  readonly acknowledgedBy: string | null;
+  readonly message: string;
+}
+
+/** One rule in full. */
+export interface RuleExplanation extends RuleStatus {
+  readonly meaning: readonly MeaningLine[];
+}
+
+/** What is said of the alerts where they are evaluated. */
+export interface AlertingView {
+  status(): AlertingStatus;
+  /** Undefined: there is no such rule. */
+  rule(id: string): RuleExplanation | undefined;
+}
+
+const MAX_ALERTS = 50;
+const MAX_SETS = 50;
+/** Longer ones are cut: a screen shows no more. */
+const MAX_MESSAGE = 500;
+/** Reading all rules costs as much as judging them: it is done at most so often, however many ask. */
+const FRESH_MS = 500;
+
+/** @param look undefined where alerts are not evaluated, or not yet */
+export function createAlertingView(
+  look: () => TermState | undefined,
+  { clock, masker }: { readonly clock: Clock; readonly masker: Masker },
+): () => AlertingView | undefined {
+  let made: { readonly atMs: number; readonly status: AlertingStatus } | undefined;
+  return () => {
+    const state = look();
+    if (state === undefined) return undefined;
+    return {
+      status() {
+        const atMs = clock.monotonicMs();
+        if (made === undefined || atMs - made.atMs >= FRESH_MS) {
+          made = { atMs, status: masker.value(alertingStatus(state)) as AlertingStatus };
+        }
+        return made.status;
+      },
+      rule(id) {
+        const rule = state.rules.find((one) => one.id === id);
+        if (rule === undefined) return undefined;
+        const meaning = meaningOf(rule, state.store.measures);
+        return masker.value({ ...explainRule(rule, state, MAX_SETS), meaning }) as RuleExplanation;
+      },
+    };
+  };
+}
+
+function alertingStatus(state: TermState): AlertingStatus {
+  const { evalMs, wallMs } = state.times;
+  const known = evalMs > 0;
+  const firing = state.alerts.filter(({ phase }) => phase === 'firing').sort(byUrgency);
+  const pending = state.alerts.filter(({ phase }) => phase === 'pending').sort(byUrgency);
+  const acknowledged = new Map(state.incidents.map(({ id, acknowledged }) => [id, acknowledged?.by]));
+  return {
+    evaluatedTo: known ? new Date(evalMs).toISOString() : null,
+    lagSeconds: known ? Math.max(0, Math.round((wallMs - evalMs) / 100) / 10) : null,
+    behind: known && isBehind(state.times),
+    firing: firing.length,
+    pending: pending.length,
+    alerts: [...firing, ...pending].slice(0, MAX_ALERTS).map((alert) => ({
+      rule: alert.ruleId,
+      title: alert.title,
+      priority: alert.priority,
+      labels: alert.labels,
+      phase: alert.phase,
+      since: new Date(alert.startedMs).toISOString(),
+      muted: alert.muted ?? null,
+      acknowledgedBy: acknowledged.get(alert.incidentId ?? '') ?? null,
+      message: alert.message.slice(0, MAX_MESSAGE),
+    })),
+    rules: state.rules.map((rule) => explainRule(rule, state, 1)),
+  };
 }

@@ -13,7 +13,7 @@ import type { Readiness, StatusView } from './status.ts';
 
 export const httpSection = {
   type: 'object',
-  description: 'The local HTTP server with /live, /ready, /metrics and /api/v1/health.',
+  description: 'The local HTTP server with /live, /ready, /metrics, /api/v1/health and /api/v1/status.',
   additionalProperties: false,
   default: {},
   properties: {

@@ -664,5 +664,8 @@ export function readNow(rule: MeasuredRule, rules: Rules, context: JudgeContext)
       if (before === undefined) return [now(reading, undefined, hours)];
       return [now(reading, trendThreshold(rule, before), { ...hours, baseline: before })];
     }
+    default:
+      // A kind that says nothing here of how it reads: its window, and no threshold.
+      return readMeasure(store, measure, { ...window, nowMs, where, by }).map((reading) => now(reading, undefined));
   }
 }

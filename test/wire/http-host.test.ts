@@ -4,7 +4,6 @@ import { connect } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
-import { createMasker } from '../../src/core/secrets/mask.ts';
 import { type HttpServer, startHttp } from '../../src/ops/http.ts';
 import { createStatusView } from '../../src/ops/status.ts';
 
@@ -23,7 +22,7 @@ async function serve(host: string, allowedHosts: string[] = []): Promise<number>
       platform: { metrics: () => undefined, stats: () => undefined },
       status: createStatusView(
         { version: '1', roles: ['indexer'], source: 'kafka', group: 'g' },
-        { clock: systemClock, masker: createMasker(), readiness: () => [], look: () => undefined },
+        { clock: systemClock, readiness: () => [], alerting: () => undefined },
       ),
     },
   );

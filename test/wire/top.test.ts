@@ -10,6 +10,7 @@ import { systemClock } from '../../src/core/clock.ts';
 import { createMetrics, type Metrics } from '../../src/core/metrics.ts';
 import { createMasker } from '../../src/core/secrets/mask.ts';
 import { createAlertMachine } from '../../src/incidents/machine.ts';
+import { createAlertingView } from '../../src/ops/explain.ts';
 import { startHttp } from '../../src/ops/http.ts';
 import { createStatusView, type Readiness } from '../../src/ops/status.ts';
 import { toDecidingRule } from '../../src/rules/rule-config.ts';
@@ -57,7 +58,8 @@ async function logpipe(
       ...{ metrics, clock: systemClock, readiness: () => readiness },
       platform: { metrics: () => undefined, stats: () => undefined },
       status: createStatusView(about, {
-        ...{ clock: systemClock, masker: createMasker(), readiness: () => readiness, look: () => state },
+        ...{ clock: systemClock, readiness: () => readiness },
+        alerting: createAlertingView(() => state, { clock: systemClock, masker: createMasker() }),
       }),
     },
   );
