@@ -313,3 +313,62 @@ test('when nobody listens, credentials in clear text are one of the process’s 
   winston.createLogger({ transports: [kafka] }).info('m');
   expect((await heard).message).toContain('go to kafka.invalid:9092 unencrypted');
 });
+
+// ---- what is read on standard error when nobody listens ----
+
+/** A script of an application that knows a wrong address. */
+function endOf(body: string, options: { closeTimeoutMs?: number; stdio?: 'pipe' | 'gone' } = {}) {
+  const script = join(folderOfTest(), 'app.mjs');
+  const given = { ...NOWHERE, closeTimeoutMs: options.closeTimeoutMs ?? 50, console: false, file: false };
+  writeFileSync(
+    script,
+    `import { createLogger } from ${JSON.stringify(SHIP)};
+     const logger = createLogger(${JSON.stringify(given)});
+     const kafka = logger.transports.at(-1);
+     ${body}`,
+  );
+  // A reader that has gone before anything is written.
+  const command = `"$0" "$1"${options.stdio === 'gone' ? ' 2>&1 >/dev/null | :' : ''}; exit "\${PIPESTATUS[0]}"`;
+  const { status, stderr, stdout } = spawnSync('bash', ['-c', command, process.execPath, script], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
+  return { status, stdout, lines: stderr.split('\n').filter((line) => line !== '') };
+}
+
+test('an application with a wrong address reads one line for the outage and one at its end, and ends as it wants', () => {
+  const { status, lines } = endOf(`for (let n = 0; n < 3; n++) logger.info('m'); process.exitCode = 7;`, {
+    closeTimeoutMs: 4_000,
+  });
+  expect(lines).toEqual([
+    expect.stringMatching(
+      /^logpipe: log records do not reach Kafka \(127\.0\.0\.1:1, topic .*nothing listens there\. Up to 100,000 /,
+    ),
+    expect.stringMatching(
+      /^logpipe: 3 log records did not reach Kafka by the end of this process .*nothing listens there\.$/,
+    ),
+  ]);
+  expect(status).toBe(7);
+});
+
+test('process.exit() right after a call says what was left behind', () => {
+  const { status, lines } = endOf(`logger.info('m'); process.exit(3);`);
+  expect(lines).toEqual([expect.stringMatching(/^logpipe: 1 log record did not .* wait for close\(\)/)]);
+  expect(status).toBe(3);
+});
+
+test('listeners take the place of the lines, and hear how many were left', () => {
+  const { lines, stdout } = endOf(
+    `kafka.on('send-failed', ({ message }) => { console.log('failed', message); process.exit(); });
+     kafka.on('warn', ({ source, message }) => { if (source === 'transport') console.log('warn', message); });
+     logger.info('m');`,
+    { closeTimeoutMs: 20_000 },
+  );
+  expect(lines).toEqual([]);
+  expect(stdout).toMatch(/^failed .*nothing listens there\nwarn 1 records were not delivered when the process ended/);
+});
+
+test('a standard error that nobody reads any more harms nothing', () => {
+  const { status, lines } = endOf(`setTimeout(() => { logger.info('m'); process.exit(5); }, 50);`, { stdio: 'gone' });
+  expect([status, lines]).toEqual([5, []]);
+});
