@@ -5,6 +5,7 @@ import { alertsList, alertsResolve, alertsShow } from './cli/alerts.ts';
 import { checkConfig } from './cli/check-config.ts';
 import { addIncidentCommands, addKibanaCommand, addPm2Commands, addReplayCommand } from './cli/commands.ts';
 import { dlqList } from './cli/dlq.ts';
+import { describeFailure } from './cli/failure.ts';
 import { endDespiteLeftovers, type Io, processIo } from './cli/io.ts';
 import { createLineParser, parse } from './cli/parse.ts';
 import { rulesCheck, rulesTest } from './cli/rules.ts';
@@ -14,7 +15,6 @@ import { runStack } from './cli/stack.ts';
 import { tail } from './cli/tail.ts';
 import { CONFIG_SCHEMA, type Config, loadConfig } from './config.ts';
 import { secretsIn, withKnownSecrets } from './core/config-loader.ts';
-import { LogpipeError } from './core/errors.ts';
 import { createLog, type Log } from './core/log.ts';
 import { packageVersion } from './core/package-root.ts';
 import { visibleLines } from './core/safe-json.ts';
@@ -22,10 +22,11 @@ import { createMasker, type Masker } from './core/secrets/mask.ts';
 import { maskedText } from './replay/record-document.ts';
 
 const EXIT = `
-Exit status: 0 done, 1 failed, 2 wrong command line or configuration.`;
+Exit status: 0 done, 1 failed, 2 wrong command line or configuration.
+LOGPIPE_DEBUG=1 adds the stack to the message of a failure.`;
 
-/** @param onMasker gets the masker of the configuration as soon as there is one */
-function build(onMasker: (masker: Masker) => void): Command {
+/** @param onConfig gets the configuration and its masker as soon as there is one */
+function build(onConfig: (config: Config, masker: Masker) => void): Command {
   const io = processIo();
   const program = new Command('logpipe')
     .description('Winston logs through Kafka into daily Elasticsearch indices, each record exactly once.')
@@ -41,7 +42,7 @@ function build(onMasker: (masker: Masker) => void): Command {
   const load = (options: { config?: string }): { config: Config; log: Log } => {
     const config = loadConfig({ file: options.config ?? process.env.LOGPIPE_CONFIG, env: process.env });
     const masker = withKnownSecrets(createMasker(config.mask), secretsIn(config, CONFIG_SCHEMA));
-    onMasker(masker);
+    onConfig(config, masker);
     return { config, log: createLog(config.log, masker) };
   };
   const finish = async (work: Promise<number>) => {
@@ -249,27 +250,26 @@ function collect(value: string, all: string[]): string[] {
 
 async function main(): Promise<void> {
   let masker = createMasker();
+  let config: Config | undefined;
+  const fail = async (error: unknown): Promise<void> => {
+    const debug = (process.env.LOGPIPE_DEBUG ?? '') !== '';
+    const { text, status } = await describeFailure(error, { config, masker, debug });
+    process.stderr.write(`${text}\n`);
+    process.exitCode = status;
+  };
+  // What a library throws where nobody waits for it: the process cannot go on, and must not end with a stack.
+  process.on('uncaughtException', (error) => {
+    void fail(error).finally(() => process.exit(process.exitCode || 1));
+  });
   try {
-    await build((configured) => {
+    await build((loaded, configured) => {
+      config = loaded;
       masker = configured;
     }).parseAsync();
   } catch (error) {
-    if (error instanceof CommanderError) {
-      // commander has already said what is wrong; asking for help is no mistake.
-      process.exitCode = error.exitCode === 0 ? 0 : 2;
-      return;
-    }
-    if (!(error instanceof LogpipeError)) {
-      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      process.stderr.write(`logpipe: ${visibleLines(maskedText(text, masker))}\n`);
-      process.exitCode = 1;
-      return;
-    }
-    // The loader's own messages hold no secret, and name keys that announce one.
-    const text = error.code === 'LOGPIPE_CONFIG_INVALID' ? error.message : maskedText(error.message, masker);
-    process.stderr.write(`logpipe: ${visibleLines(text)} [${error.code}]\n`);
-    const usage = ['LOGPIPE_CONFIG_INVALID', 'LOGPIPE_CONFIG_UNREADABLE', 'LOGPIPE_USAGE'].includes(error.code);
-    process.exitCode = usage ? 2 : 1;
+    // commander has already said what is wrong; asking for help is no mistake.
+    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+    else await fail(error);
   }
 }
 

@@ -6,7 +6,7 @@ import { dirname, join, resolve } from 'node:path';
 import { Ajv, type ErrorObject } from 'ajv';
 import formats from 'ajv-formats';
 import { type Document, parseDocument } from 'yaml';
-import { errorText, LogpipeError, listOfProblems } from './errors.ts';
+import { LogpipeError, listOfProblems, reasonInWords } from './errors.ts';
 import { packageRoot } from './package-root.ts';
 import { visible } from './safe-json.ts';
 import { createMasker, MASK, type Masker } from './secrets/mask.ts';
@@ -393,7 +393,7 @@ export function readConfigFile(
   } catch (error) {
     throw new LogpipeError(
       'LOGPIPE_CONFIG_UNREADABLE',
-      `${file} cannot be read (${errorText(error)}); name a readable YAML file`,
+      `${file} cannot be read (${reasonInWords(error)}); name a readable YAML file`,
       error,
     );
   }

@@ -16,6 +16,8 @@ export const ERROR_CODES = {
   LOGPIPE_KIBANA_OBJECTS: 'Saved objects were found wrong before anything was sent; every problem is listed.',
   LOGPIPE_SINK_FAILED: 'A file or console sink could not write.',
   LOGPIPE_SOURCE_FAILED: 'A file or standard input could not be read.',
+  LOGPIPE_FOLDER_UNUSABLE: 'A folder or file that logpipe writes cannot be used.',
+  LOGPIPE_FAULT: 'Something failed in a way that logpipe does not know: probably a fault of its own.',
   LOGPIPE_SHUTDOWN_FORCED: 'Shutdown ran into its deadline; unfinished records will be delivered again.',
   LOGPIPE_STACK_MISSING: 'Something the local servers need is not installed.',
   LOGPIPE_STACK_FAILED: 'A local server did not start.',
@@ -89,8 +91,8 @@ const SYSTEM_ERRORS: Readonly<Record<string, string>> = {
 
 /** Why something failed, for people: a system error in words, with its code to search for; any other by its own text. */
 export function reasonInWords(error: unknown): string {
-  const known = systemReason(error);
-  return known === undefined ? errorText(error) : `${known.words}, ${known.code}`;
+  const code = error instanceof Error ? String((error as NodeJS.ErrnoException).code) : '';
+  return Object.hasOwn(SYSTEM_ERRORS, code) ? `${SYSTEM_ERRORS[code]}, ${code}` : errorText(error);
 }
 
 /** The system error in the chain of causes, when it is one that has words here. */

@@ -13,7 +13,7 @@ import {
   SniffingTransport,
 } from '@elastic/elasticsearch';
 import { systemClock } from '../core/clock.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { readExact } from '../parse/json.ts';
 import { type BulkItem, type BulkItemError, errorWords } from './outcome.ts';
@@ -109,7 +109,7 @@ export function createElasticsearchClient(config: ElasticsearchConfig, deps: Ela
     } catch (error) {
       throw new LogpipeError(
         'LOGPIPE_CONFIG_UNREADABLE',
-        `elasticsearch.caFile: ${config.caFile} cannot be read (${errorText(error)}); name a readable PEM file`,
+        `elasticsearch.caFile: ${config.caFile} cannot be read (${reasonInWords(error)}); name a readable PEM file`,
       );
     }
   }
