@@ -70,12 +70,20 @@ function build(onConfig: (config: Config, masker: Masker) => void): Command {
     });
 
   withConfig(program.command('check-config'))
-    .description('Check the configuration; lists every problem with path, value and what is permitted.')
-    .option('--json', 'print the effective configuration, secrets masked', false)
-    .addHelpText('after', '\nExample:\n  logpipe check-config --config config/logpipe.yml')
-    .action((options) => {
-      checkConfig(load(options).config, options, io);
-    });
+    .description(
+      'Check the configuration and the files it names: all problems at once, and whom each priority reaches.',
+    )
+    .option('--connect', 'try every server that it names, too; sends no message', false)
+    .option('--json', 'one JSON object: problems, routing, connections, and what takes effect, secrets masked', false)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  logpipe check-config --config config/logpipe.yml
+  logpipe check-config --connect
+Exit status: 0 fine, 1 a server is not as it should be, 2 something is wrong with a file.`,
+    )
+    .action((options) => finish(checkConfig(options, io, { env: process.env, onConfig })));
 
   withConfig(program.command('parse [files...]'))
     .description('Show what lines become: path, tags, index and document. No file, or -, reads standard input.')

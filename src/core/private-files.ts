@@ -3,6 +3,7 @@
 import {
   chmodSync,
   closeSync,
+  existsSync,
   fchmodSync,
   fstatSync,
   linkSync,
@@ -62,7 +63,7 @@ export function usable<T>(setting: string, path: string, work: () => T): T {
  * @throws the system's error when it cannot be made
  */
 export function makePrivateFolder(folder: string, { own }: { readonly own: boolean }): string | undefined {
-  const created = mkdirSync(folder, { recursive: true, mode: PRIVATE_FOLDER }) !== undefined;
+  const created = makeFolders(folder);
   // Windows has no such modes.
   if (process.platform === 'win32') return undefined;
   const { mode } = statSync(folder);
@@ -76,6 +77,21 @@ export function makePrivateFolder(folder: string, { own }: { readonly own: boole
     }
   }
   return `${folder}: other users of this machine can look into it (mode ${(mode & 0o7777).toString(8)}); chmod 700 it`;
+}
+
+/** Node's own `recursive` never ends where a file system makes no folders and says that there is none, as /proc does. */
+function makeFolders(folder: string): boolean {
+  try {
+    mkdirSync(folder, PRIVATE_FOLDER);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const above = dirname(folder);
+    if (code === 'EEXIST' && statSync(folder).isDirectory()) return false;
+    if (code !== 'ENOENT' || above === folder || existsSync(above)) throw error;
+    makeFolders(above);
+    return makeFolders(folder);
+  }
 }
 
 /**

@@ -27,7 +27,11 @@ export const elasticsearchSection = {
     nodes: {
       type: 'array',
       minItems: 1,
-      items: { type: 'string', pattern: '^https?://[^\\s]+$' },
+      items: {
+        type: 'string',
+        pattern: '^https?://[^\\s]+$',
+        permitted: 'addresses with scheme and port, like https://es-1:9200',
+      },
       default: ['http://localhost:9200'],
       description:
         'Addresses of the nodes; each request goes to the one with the fewest under way, and a node that does not answer ' +
@@ -44,6 +48,7 @@ export const elasticsearchSection = {
     caFingerprint: {
       type: 'string',
       pattern: '^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){31}$',
+      permitted: 'the SHA-256 fingerprint: 32 pairs of hexadecimal digits with colons between them',
       description: 'SHA-256 fingerprint of that authority, as Elasticsearch prints it.',
     },
     requestTimeoutMs: {

@@ -10,12 +10,14 @@ export const kibanaSection = {
       type: 'string',
       // No user and password in it: it is repeated in messages.
       pattern: '^https?://',
+      permitted: 'an address that begins with http:// or https://',
       default: 'http://localhost:5601',
       description: 'Address of Kibana, with its base path and space if any (`…/s/ops`). `--url` wins.',
     },
     space: {
       type: 'string',
       pattern: '^[a-z0-9_-]+$',
+      permitted: 'small letters, digits, hyphens and underscores: the id of a space, not its name',
       description: 'Space to import into; default: the one of the address, else the default space. `--space` wins.',
     },
     apiKey: {

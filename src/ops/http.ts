@@ -27,7 +27,11 @@ export const httpSection = {
     },
     allowedHosts: {
       type: 'array',
-      items: { type: 'string', pattern: '^[A-Za-z0-9._-]+$|^\\[[0-9A-Fa-f:.]+\\]$' },
+      items: {
+        type: 'string',
+        pattern: '^[A-Za-z0-9._-]+$|^\\[[0-9A-Fa-f:.]+\\]$',
+        permitted: 'names without scheme and port, like logs.example.org',
+      },
       uniqueItems: true,
       default: [],
       description:

@@ -26,7 +26,11 @@ export const kafkaSection = {
     brokers: {
       type: 'array',
       description: 'Addresses asked first for the cluster, as `host:port`.',
-      items: { type: 'string', pattern: '^[^\\s:/]+:\\d{1,5}$|^\\[[0-9a-fA-F:]+\\]:\\d{1,5}$' },
+      items: {
+        type: 'string',
+        pattern: '^[^\\s:/]+:\\d{1,5}$|^\\[[0-9a-fA-F:]+\\]:\\d{1,5}$',
+        permitted: 'host and port, like kafka-1:9092',
+      },
       minItems: 1,
       default: ['localhost:9092'],
     },
@@ -159,7 +163,13 @@ export const kafkaSection = {
       default: 'calling-platform-alerter',
     },
   },
-  $defs: { topic: { type: 'string', pattern: '^(?!\\.\\.?$)[A-Za-z0-9._-]{1,249}$' } },
+  $defs: {
+    topic: {
+      type: 'string',
+      pattern: '^(?!\\.\\.?$)[A-Za-z0-9._-]{1,249}$',
+      permitted: 'letters, digits, dots, hyphens and underscores, 249 at most',
+    },
+  },
 } as const;
 
 export interface KafkaConfig {
