@@ -6,7 +6,7 @@ import { checkConfig } from './cli/check-config.ts';
 import { addIncidentCommands, addKibanaCommand, addPm2Commands, addReplayCommand } from './cli/commands.ts';
 import { dlqList } from './cli/dlq.ts';
 import { describeFailure } from './cli/failure.ts';
-import { endDespiteLeftovers, type Io, processIo } from './cli/io.ts';
+import { endDespiteLeftovers, type Io, processIo, toNumber } from './cli/io.ts';
 import { createLineParser, parse } from './cli/parse.ts';
 import { rulesCheck, rulesTest } from './cli/rules.ts';
 import { parseRoles, run } from './cli/run.ts';
@@ -100,7 +100,7 @@ Exit status: 0 fine, 1 a server is not as it should be, 2 something is wrong wit
       [],
     )
     .option('--since <time>', 'from a time on: -10m, -2h or ISO 8601 (default: from now)')
-    .option('--limit <count>', 'end after this many documents', Number)
+    .option('--limit <count>', 'end after this many documents', toNumber)
     .option('--json', 'NDJSON instead of readable lines', false)
     .addHelpText(
       'after',
@@ -121,7 +121,7 @@ Exit status: 0 fine, 1 a server is not as it should be, 2 something is wrong wit
   withConfig(dlq.command('list'))
     .description('List the dead letters with reason, origin and a preview.')
     .option('--reason <reason>', 'only this reason')
-    .option('--limit <count>', 'at most this many', Number)
+    .option('--limit <count>', 'at most this many', toNumber)
     .option('--json', 'NDJSON instead of a table', false)
     .addHelpText('after', '\nExample:\n  logpipe dlq list --reason document_refused --json')
     .action((options) => {
@@ -145,14 +145,14 @@ Exit status: 0 fine, 1 a server is not as it should be, 2 something is wrong wit
       .command(action)
       .description(what)
       .option('--json', 'one JSON object', false)
-      .option('--kafka-port <port>', 'port of the first broker (default 9092, else a free one)', Number)
-      .option('--es-port <port>', 'port of the first node (default 9200, else a free one)', Number)
+      .option('--kafka-port <port>', 'port of the first broker (default 9092, else a free one)', toNumber)
+      .option('--es-port <port>', 'port of the first node (default 9200, else a free one)', toNumber)
       .addOption(new Option('--es <major>', 'Elasticsearch 8.19 or 9.x').choices(['8', '9', 'auto']).default('auto'))
       .action((options) => finish(runStack(action, options, io)));
     if (action !== 'up') continue;
     command
-      .option('--brokers <count>', 'Kafka brokers, 1 to 5 (default: as many as are up, else 1)', Number)
-      .option('--es-nodes <count>', 'Elasticsearch nodes, 1 to 5 (default: as many as are up, else 1)', Number)
+      .option('--brokers <count>', 'Kafka brokers, 1 to 5 (default: as many as are up, else 1)', toNumber)
+      .option('--es-nodes <count>', 'Elasticsearch nodes, 1 to 5 (default: as many as are up, else 1)', toNumber)
       .addHelpText('after', STACK_HELP);
   }
 
@@ -222,7 +222,7 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
   withConfig(alerts.command('resolve <id>'))
     .description('End firing alerts by hand: of an incident, a rule, or one label set.')
     .option('--by <name>', 'who resolves it (default: user and host)')
-    .option('--wait-seconds <seconds>', 'longest wait for the answer', Number, 30)
+    .option('--wait-seconds <seconds>', 'longest wait for the answer', toNumber, 30)
     .option('--json', 'one JSON object', false)
     .addHelpText(
       'after',

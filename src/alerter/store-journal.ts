@@ -149,7 +149,8 @@ export async function openJournalStore(options: JournalOptions, deps: { readonly
 /** The records of a journal, without taking it: another process may be writing. */
 export function readJournal(folder: string): Map<StateKey, object> {
   const records = new Map<StateKey, object>();
-  for (const { key, value } of parse(readIfThere(join(folder, FILE))).changes) {
+  const path = join(folder, FILE);
+  for (const { key, value } of parse(usable(SETTING, path, () => readIfThere(path))).changes) {
     if (value === null) records.delete(key);
     else records.set(key, value);
   }

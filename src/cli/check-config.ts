@@ -1,6 +1,7 @@
 // `logpipe check-config`: is everything that the configuration says right, and what follows from it? In: a file, the environment.
 // Out: which files were read, all that is wrong with them, whom each priority reaches, variables that nobody reads; with `--connect`
 // what each server says. For people, or as one JSON object. Guarantee: no secret is shown; nothing is changed or sent.
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CONFIG_SCHEMA, type Config, inspectConfig } from '../config.ts';
 import { systemClock } from '../core/clock.ts';
@@ -16,7 +17,7 @@ import {
   withKnownSecrets,
   withoutSecrets,
 } from '../core/config-loader.ts';
-import { LogpipeError, listOfProblems } from '../core/errors.ts';
+import { LogpipeError, listOfProblems, reasonInWords } from '../core/errors.ts';
 import { type Log, silentLog } from '../core/log.ts';
 import { packageRoot } from '../core/package-root.ts';
 import { visible, visibleJson } from '../core/safe-json.ts';
@@ -81,7 +82,8 @@ export async function checkConfig(
       : withKnownSecrets(createMasker(config.mask), secretsIn(config, CONFIG_SCHEMA));
   if (config !== undefined) deps.onConfig?.(config, masker);
   const routing = config === undefined ? { routes: [], problems: [] } : await routesOf(config, found);
-  const all = [...problems, ...routing.problems];
+  const named = config === undefined ? [] : unusableFiles(config, files[0]?.file ?? '');
+  const all = [...problems, ...named, ...routing.problems];
   const warnings = [
     ...(config === undefined
       ? []
@@ -172,6 +174,29 @@ function inspectFiles(named: string | undefined, env: Environment): Findings {
   return { files, problems, config, measures, rules };
 }
 
+/** Certificates and keys, which are read only when a connection is made. */
+function unusableFiles({ elasticsearch, kafka, kibana }: Config, file: string): FoundProblem[] {
+  const ssl = kafka.ssl === false ? {} : kafka.ssl;
+  const named: readonly (readonly [string, string | undefined])[] = [
+    ['kafka.ssl.caFile', ssl.caFile],
+    ['kafka.ssl.certFile', ssl.certFile],
+    ['kafka.ssl.keyFile', ssl.keyFile],
+    ['elasticsearch.caFile', elasticsearch.caFile],
+    ['kibana.caFile', kibana.caFile],
+  ];
+  return named.flatMap(([path, place]) => {
+    if (place === undefined) return [];
+    const value = JSON.stringify(place);
+    const fix = 'name a readable PEM file';
+    try {
+      if (readFileSync(place, 'utf8').includes('-----BEGIN ')) return [];
+      return [{ file, path, value, message: 'is no PEM file: it has no line -----BEGIN …-----', fix }];
+    } catch (error) {
+      return [{ file, path, value, message: `cannot be read (${reasonInWords(error)})`, fix }];
+    }
+  });
+}
+
 function textOf(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined;
 }
@@ -236,9 +261,7 @@ async function routesOf(config: Config, { rules }: Findings): Promise<{ routes: 
       priority,
       rules: rules?.filter((rule) => rule.priority === priority).length,
       reaches: wanted.filter((name) => present.has(name)),
-      missing: wanted
-        .filter((name) => !present.has(name))
-        .map((channel) => ({ channel, set: missing.get(channel) ?? `notify.${channel}.enabled` })),
+      missing: wanted.filter((name) => missing.has(name)).map((channel) => ({ channel, set: missing.get(channel)! })),
     };
   });
   return { routes, problems: [] };

@@ -13,7 +13,7 @@ import { ARRIVAL_SOURCES } from '../replay/stored.ts';
 import { runBacktest, withShadowAlerts } from './backtest.ts';
 import { clearTextWarnings } from './check-config.ts';
 import { runIncidentExport } from './incident.ts';
-import type { Io } from './io.ts';
+import { type Io, toNumber } from './io.ts';
 import { runReplay } from './replay.ts';
 
 /** What every group of commands is given to register itself with. */
@@ -48,11 +48,11 @@ export function addReplayCommand(program: Command, { io, withConfig, load, finis
     .option('--to-dir <dir>', 'into NDJSON files, one per day')
     .option('--to-console', 'to standard output; NDJSON with --json', false)
     .option('--speed <speed>', '10x keeps the spacing of the events, ten times as fast', 'max')
-    .option('--throttle <events>', 'at most so many events per second', Number)
-    .option('--limit <count>', 'end after this many events', Number)
+    .option('--throttle <events>', 'at most so many events per second', toNumber)
+    .option('--limit <count>', 'end after this many events', toNumber)
     .option('--name <name>', 'remember positions in .logpipe/replay/<name>.json and go on there after a break')
     .option('--no-yield', 'do not wait while the lag of live indexing grows')
-    .option('--yield-lag <records>', 'lag of live indexing from which on to wait (default: 5000)', Number)
+    .option('--yield-lag <records>', 'lag of live indexing from which on to wait (default: 5000)', toNumber)
     .option('--dead-letters', 'refused documents go to the dead letters’ topic too', false)
     .addOption(
       new Option('--alerts <mode>', 'shadow: say on standard error what the rules would have done; tells nobody')

@@ -73,7 +73,7 @@ function attemptsOf(config: Config, { env }: ConnectionsDeps): Attempt[] {
   if (source === 'kafka') {
     for (const broker of kafka.brokers) {
       const at = broker.lastIndexOf(':');
-      const host = broker.slice(0, at).replace(/^\[(.*)\]$/, '$1');
+      const host = bare(broker.slice(0, at));
       // Logged in, when all of them are asked as one cluster.
       attempts.push({
         path: 'kafka.brokers',
@@ -95,6 +95,9 @@ function attemptsOf(config: Config, { env }: ConnectionsDeps): Attempt[] {
       path: 'monitor.redisUrl',
       address: addressOf(redisUrl),
       ask: async (signal) => {
+        const { protocol, hostname, port } = new URL(redisUrl);
+        // Its client says of every failed connection that it is closed.
+        await reach({ host: bare(hostname), port: Number(port || 6379), tls: protocol === 'rediss:' }, signal);
         const probe = createBullProbe({ redisUrl, prefix, timeoutMs });
         const readings = await probe.run(signal).finally(() => probe.close());
         const queues = new Set(readings.map(({ labels }) => labels['queue.name']).filter((name) => name !== undefined));
@@ -170,7 +173,7 @@ function atAddress(
         return `its proxy ${way} ${found}; what lies behind it was not tried`;
       }
       const at = address.lastIndexOf(':');
-      const host = address.slice(0, at).replace(/^\[(.*)\]$/, '$1');
+      const host = bare(address.slice(0, at));
       return reach({ host, port: Number(address.slice(at + 1)), tls: protocol === 'https:', caFile }, signal);
     },
   };
@@ -181,6 +184,7 @@ function atMailServer({ host = '', port, secure, username, password }: Config['n
     path: 'notify.email.host',
     address: `${host}:${port}`,
     ask: async (signal) => {
+      await reach({ host, port, tls: false }, signal);
       const transport = createTransport({
         ...{ host, port, secure },
         ...(username === undefined ? {} : { auth: { user: username, pass: password ?? '' } }),
@@ -225,6 +229,11 @@ function isCertificate(error: NodeJS.ErrnoException): boolean {
 }
 
 const DEFAULT_PORTS: Readonly<Record<string, number>> = { 'http:': 80, 'https:': 443, 'redis:': 6379, 'rediss:': 6379 };
+
+/** An IPv6 address without its brackets. */
+function bare(host: string): string {
+  return host.replace(/^\[(.*)\]$/, '$1');
+}
 
 /** Without user, password and path. */
 function addressOf(url: string): string {

@@ -1,6 +1,7 @@
 // Where commands write: results to `out`, everything said about them to `err`. Guarantee: whatever a value holds, printing it does
 // not fail, shows no secret the masker knows, and does nothing to the terminal.
 
+import { InvalidArgumentError } from 'commander';
 import { bounded, toJson, toPrettyJson, visibleJson, visibleLines } from '../core/safe-json.ts';
 import { MASK, type Masker } from '../core/secrets/mask.ts';
 
@@ -22,6 +23,13 @@ export function processIo(): Io {
     out: (line) => void process.stdout.write(`${visibleLines(line)}\n`),
     err: (line) => void process.stderr.write(`${visibleLines(line)}\n`),
   };
+}
+
+/** An option's number. @throws InvalidArgumentError naming what was written: `Number` alone makes NaN of it, or 0 of nothing */
+export function toNumber(text: string): number {
+  const value = text.trim() === '' ? Number.NaN : Number(text);
+  if (Number.isNaN(value)) throw new InvalidArgumentError('A number is needed.');
+  return value;
 }
 
 /** The value as a command may show it: masked, and cut where it is nested deeper than anybody reads. */

@@ -620,6 +620,13 @@ function deepFreeze(value: unknown): unknown {
 
 // ---- which file ----
 
+/** What names another file in the place of one below config/. */
+const NAMED_BY: Readonly<Record<string, string>> = {
+  'logpipe.yml': '--config or LOGPIPE_CONFIG',
+  'measures.yml': 'alerts.measuresFile or --measures',
+  'rules.yml': 'alerts.rulesFile or --rules',
+};
+
 /** `named`: as asked for; `local`: of the working folder; `shipped`: neither. */
 export type FileOrigin = 'named' | 'local' | 'shipped';
 
@@ -640,7 +647,7 @@ export function readConfigFile(
   } catch (error) {
     throw new LogpipeError(
       'LOGPIPE_CONFIG_UNREADABLE',
-      `${file === '' ? 'a file without a name' : file} cannot be read (${reasonInWords(error)}); name a readable YAML file`,
+      `${file === '' ? 'a file without a name' : file} cannot be read (${reasonInWords(error)}); name a readable YAML file with ${NAMED_BY[name] ?? 'another path'}`,
       error,
     );
   }

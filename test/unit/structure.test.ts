@@ -15,12 +15,13 @@ type Stage = (typeof ORDER)[number] | 'ship';
 /** A file is one concept; one this long is more than one. */
 const MAX_LINES = 900;
 /** So many files a stranger can still get to know. */
-const MAX_FILES = 160;
+const MAX_FILES = 165;
 
 /** Imported by one file of their own folder alone, and yet files of their own: what judges each of them, or why it stands apart. */
 const APART: Readonly<Record<string, string>> = {
   'alerter/outbox.ts': 'test/unit/alerter/outbox.test.ts',
   'alerting.ts': 'the second flow; the indexer alone does not load it',
+  'cli/connections.ts': 'test/wire/check-connections.test.ts',
   'cli/incident.ts': 'loaded when the command runs',
   'cli/kibana.ts': 'loaded when the command runs',
   'cli/replay.ts': 'loaded when the command runs',
@@ -29,6 +30,7 @@ const APART: Readonly<Record<string, string>> = {
   'notify/http-channels.ts': 'test/wire/notify.test.ts',
   'parse/normalise.ts': 'test/unit/parse/values.test.ts',
   'ship/logger.ts': 'test/wire/logger.test.ts',
+  'ship/outage.ts': 'test/unit/ship/outage.test.ts',
   'ship/process-stats.ts': 'test/unit/ship/process-stats.test.ts',
   'ship/sender.ts': 'test/wire/transport-partitions.test.ts',
   'source/files/follower.ts': 'test/unit/source/files-property.test.ts',

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import type { ICustomPartitioner, Kafka, KafkaConfig as KafkaJsConfig } from 'kafkajs';
 import kafkajs from 'kafkajs';
 import { createThrottle } from '../../core/clock.ts';
-import { causeChain, errorText, LogpipeError } from '../../core/errors.ts';
+import { causeChain, errorText, LogpipeError, reasonInWords } from '../../core/errors.ts';
 import { type BrokerAddresses, explainConnection } from '../../core/kafka/broker-connections.ts';
 import { registerCodecs } from '../../core/kafka/codecs.ts';
 import { repairKafkaJsTime } from '../../core/kafka/kafkajs-timer.ts';
@@ -341,7 +341,7 @@ function readPem(path: string, file: string): string {
   } catch (error) {
     throw new LogpipeError(
       'LOGPIPE_CONFIG_UNREADABLE',
-      `${path}: ${file} cannot be read (${errorText(error)}); name a readable PEM file`,
+      `${path}: ${file} cannot be read (${reasonInWords(error)}); name a readable PEM file`,
       error,
     );
   }

@@ -99,6 +99,16 @@ test('what was read, whom each priority reaches, and why not the others', async 
   expect(lines[7]).toBe('the configuration is fine');
 });
 
+test('certificates that are none are found before anybody connects with them', async () => {
+  const main = 'kafka: { ssl: { caFile: /not/there.pem } }\nelasticsearch: { caFile: FOLDER/main.yml }';
+  const { status, err } = await check({ main });
+  expect(status).toBe(2);
+  expect(err).toMatch(
+    /kafka\.ssl\.caFile: found "\/not\/there\.pem"; cannot be read \(there is no such file or folder, ENOENT\)/,
+  );
+  expect(err).toMatch(/elasticsearch\.caFile: found "FOLDER\/main\.yml"; is no PEM file/);
+});
+
 test('a pager that nobody carries is a warning', async () => {
   const { status, err } = await check({ main: 'source: kafka' });
   expect(status).toBe(0);
