@@ -87,7 +87,7 @@ export async function checkConfig(
   const warnings = [
     ...(config === undefined
       ? []
-      : [...clearTextWarnings(config), ...doubts(config), ...routeWarnings(routing.routes)]),
+      : [...clearTextWarnings(config), ...doubts(config), ...routeWarnings(config, routing.routes)]),
     ...unreadVariables(env, files),
   ];
   let connections: readonly Connection[] | undefined;
@@ -114,6 +114,9 @@ export async function checkConfig(
   }
   for (const line of filesInWords(found, options.config === undefined)) io.out(line);
   for (const route of routing.routes) io.out(routeInWords(route));
+  if (config?.roles.includes('alerter') === false) {
+    io.out(`roles          ${config.roles.join(', ')}: another process evaluates the rules and sends the messages`);
+  }
   for (const connection of connections ?? []) io.out(connectionInWords(connection));
   for (const warning of warnings) io.err(`warning: ${warning}`);
   for (const file of new Set(all.map((problem) => problem.file))) {
@@ -144,7 +147,7 @@ function inspectFiles(named: string | undefined, env: Environment): Findings {
       return file;
     } catch (error) {
       if (!(error instanceof LogpipeError)) throw error;
-      problems.push({ file: wanted ?? name, path: kind, message: error.message });
+      problems.push({ file: wanted || name, path: kind, message: error.message });
       return undefined;
     }
   };
@@ -276,7 +279,9 @@ function routeInWords({ priority, rules, reaches, missing }: Route): string {
   return `${`${priority}${count}`.padEnd(14)} reaches ${to}${why}`;
 }
 
-function routeWarnings(routes: readonly Route[]): string[] {
+/** A process that evaluates no rules tells nobody by intent. */
+function routeWarnings({ roles }: Config, routes: readonly Route[]): string[] {
+  if (!roles.includes('alerter')) return [];
   const unheard = routes.filter(
     ({ rules, reaches, missing }) => rules !== 0 && reaches.length === 0 && missing.length > 0,
   );
@@ -292,7 +297,7 @@ function connectionInWords({ path, address, ok, detail, ms }: Connection): strin
 
 // ---- what is permitted and hardly meant ----
 
-function doubts({ bulk, intake, elasticsearch, kibana, sinks, roles, source, parse }: Config): string[] {
+function doubts({ bulk, intake, elasticsearch, kibana, sinks, roles, parse }: Config): string[] {
   const found: (readonly [boolean, string])[] = [
     [
       bulk.maxBytes > bulk.maxInFlightBytes,
@@ -318,10 +323,6 @@ function doubts({ bulk, intake, elasticsearch, kibana, sinks, roles, source, par
     [
       roles.includes('indexer') && !sinks.elasticsearch && !sinks.console.enabled && !sinks.ndjson.enabled,
       'sinks: none is on; documents would go nowhere',
-    ],
-    [
-      source !== 'stdin' && !roles.includes('alerter'),
-      'roles: no alerter here: this process evaluates no rules and sends nothing',
     ],
   ];
   return found.flatMap(([is, text]) => (is ? [text] : []));

@@ -79,7 +79,7 @@ async function* linesOf(file: string, io: Io): AsyncGenerator<RawRecord> {
   } catch (error) {
     throw new LogpipeError(
       'LOGPIPE_SOURCE_FAILED',
-      `${file} cannot be read (${reasonInWords(error)}); name a readable file`,
+      `${file || '""'} cannot be read (${reasonInWords(error)}); name a readable file`,
       error,
     );
   }

@@ -32,6 +32,8 @@ export interface Holder {
 }
 
 export interface OutageReport {
+  /** One line of its own, for what nobody listens to. */
+  say(line: string): void;
   /** @param reason in words, masked; @param kept how many records wait at most */
   began(of: Holder, to: Destination, reason: string, kept: number): void;
   /** Of a transport that began one before; does nothing for another. @param lastedMs by the monotonic clock */
@@ -89,6 +91,7 @@ export function createOutageReport(
   }
 
   return {
+    say,
     began(holder, to, reason, kept) {
       const name = nameOf(to);
       const outage = outages.get(name) ?? { name, open: new Set(), waiting: 0, dropped: 0 };

@@ -83,6 +83,8 @@ const outages = createOutageReport();
 
 /** For createLogger: how many records came as far as `log`, delivered, queued or dropped. */
 export const HANDED = Symbol('logpipe.handed');
+/** For createLogger: tells by `warn`, and on standard error when nobody listens. */
+export const SAY = Symbol('logpipe.say');
 /** For createLogger: a record of this level did not come as far as `log`. */
 export const LOST = Symbol('logpipe.lost');
 
@@ -183,6 +185,11 @@ export class KafkaTransport extends AttachedTransport {
 
   get [HANDED](): number {
     return this.#handed;
+  }
+
+  [SAY](message: string): void {
+    if (this.#hasWarnListener()) this.#tell('warn', { source: 'transport', message });
+    else outages.say(message);
   }
 
   /** What this transport would not have sent is not lost. */

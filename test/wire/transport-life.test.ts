@@ -1,6 +1,6 @@
 // A transport among loggers: levels, loggers that come and go, a crash, a log file that is taken away, credentials in clear.
 // Kafka is away throughout; what came through is in the queue or in the file.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -316,17 +316,23 @@ test('when nobody listens, credentials in clear text are one of the process’s 
 
 // ---- what is read on standard error when nobody listens ----
 
-/** A script of an application that knows a wrong address. */
-function endOf(body: string, options: { closeTimeoutMs?: number; stdio?: 'pipe' | 'gone' } = {}) {
+/** An application that knows a wrong address. */
+function scriptOf(body: string, closeTimeoutMs = 50): string {
   const script = join(folderOfTest(), 'app.mjs');
-  const given = { ...NOWHERE, closeTimeoutMs: options.closeTimeoutMs ?? 50, console: false, file: false };
+  const given = { ...NOWHERE, closeTimeoutMs, console: false, file: false };
   writeFileSync(
     script,
     `import { createLogger } from ${JSON.stringify(SHIP)};
-     const logger = createLogger(${JSON.stringify(given)});
+     const given = ${JSON.stringify(given)};
+     const logger = createLogger(given);
      const kafka = logger.transports.at(-1);
      ${body}`,
   );
+  return script;
+}
+
+function endOf(body: string, options: { closeTimeoutMs?: number; stdio?: 'pipe' | 'gone' } = {}) {
+  const script = scriptOf(body, options.closeTimeoutMs);
   // A reader that has gone before anything is written.
   const command = `"$0" "$1"${options.stdio === 'gone' ? ' 2>&1 >/dev/null | :' : ''}; exit "\${PIPESTATUS[0]}"`;
   const { status, stderr, stdout } = spawnSync('bash', ['-c', command, process.execPath, script], {
@@ -338,7 +344,7 @@ function endOf(body: string, options: { closeTimeoutMs?: number; stdio?: 'pipe' 
 
 test('an application with a wrong address reads one line for the outage and one at its end, and ends as it wants', () => {
   const { status, lines } = endOf(`for (let n = 0; n < 3; n++) logger.info('m'); process.exitCode = 7;`, {
-    closeTimeoutMs: 4_000,
+    closeTimeoutMs: 10_000,
   });
   expect(lines).toEqual([
     expect.stringMatching(
@@ -349,6 +355,18 @@ test('an application with a wrong address reads one line for the outage and one 
     ),
   ]);
   expect(status).toBe(7);
+});
+
+test('a log file that cannot be written is one line', async () => {
+  const child = spawn(process.execPath, [
+    scriptOf(`createLogger({ ...given, file: '.' }).info('m'); setInterval(() => {}, 1_000);`),
+  ]);
+  onTestFinished(() => void child.kill());
+  let text = '';
+  child.stderr.on('data', (bytes) => {
+    text += String(bytes);
+  });
+  await until(() => expect(text).toMatch(/^logpipe: The log file \. cannot be written: EISDIR.*\n/));
 });
 
 test('process.exit() right after a call says what was left behind', () => {
