@@ -16,11 +16,15 @@ elasticsearch:
   apiKeyFile: /run/secrets/logpipe-api-key
 \`\`\`
 
-Check a file before using it: \`logpipe check-config --config my.yml\`; with \`--json\` it prints the effective configuration, secrets
-masked.
+Check a file before using it: \`logpipe check-config --config my.yml\`. It says which files it read, checks the measures, the
+rules and the certificates that the configuration names as well, shows which channels each priority reaches now, and warns of
+variables that look as if logpipe read them. \`--connect\` tries every server that is named, each within 8 seconds, without
+sending a message (exit status 1 when one is not as it should be). \`--json\` gives all of it as one object: \`ok\`, \`file\`,
+\`files\`, \`problems\` (each with \`file\`, \`path\`, \`line\`, \`value\`, \`message\`, \`fix\`), \`warnings\`, \`routing\`,
+\`connections\`, and \`configuration\`: what takes effect, secrets masked.
 
-**All problems are reported at once**, each with its path, the value found and what is permitted. Unknown keys are
-refused. Exit status 2.
+**All problems are reported at once**, each with its line, its path, the value found, the variable it came from, and what is
+permitted or was probably meant. Unknown keys are refused. Exit status 2.
 
 **Variables.** \`\${NAME}\` and \`\${NAME:-default}\` are replaced inside values, after the YAML is parsed: a variable can
 never add keys. An empty variable counts as not set. \`\${NAME}\` without a default is an error when it is not set; a
@@ -125,8 +129,10 @@ function permitted(schema: Schema): string {
   if (minItems !== undefined) parts.push(`at least ${minItems} ${minItems === 1 ? 'item' : 'items'}`);
   if (maxLength !== undefined) parts.push(`at most ${maxLength} characters`);
   else if (minLength !== undefined && schema.secret !== true) parts.push('not empty');
+  const words = (schema.permitted ?? schema.items?.permitted) as string | undefined;
   const pattern = (schema.pattern ?? schema.items?.pattern) as string | undefined;
-  if (pattern !== undefined) parts.push(code(pattern));
+  if (words !== undefined) parts.push(words);
+  else if (pattern !== undefined) parts.push(code(pattern));
   if (schema.items?.format === 'regex') parts.push('regular expressions');
   return parts.join('; ');
 }

@@ -26,6 +26,9 @@ const ADVICE: Record<ErrorCode, string> = {
   LOGPIPE_KIBANA_OBJECTS: 'Import the shipped files, or correct the listed places in yours.',
   LOGPIPE_SINK_FAILED: 'Check free space and permissions of the folder, or who closed the standard output.',
   LOGPIPE_SOURCE_FAILED: 'Check that the file exists and may be read.',
+  LOGPIPE_FOLDER_UNUSABLE:
+    'Do what the message says at the key or option that it names: free space, permissions, or another place.',
+  LOGPIPE_FAULT: 'Repeat it with `LOGPIPE_DEBUG=1` in the environment, which shows where it happened, and report it.',
   LOGPIPE_SHUTDOWN_FORCED: 'Nothing is lost. Raise `shutdownTimeoutMs` when it happens often.',
   LOGPIPE_STACK_MISSING: 'Install what the message lists, with the commands it gives.',
   LOGPIPE_STACK_FAILED: 'Read the server’s log, which the message names; a port in use is the usual cause.',

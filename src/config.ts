@@ -1,8 +1,16 @@
-// The whole configuration: each stage's section beside its code, put together here once.
+// The whole configuration: each stage's section beside its code, put together here once, and what holds between sections.
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { type AlertsConfig, alertsSection } from './alerter/alerts-config.ts';
-import { type Environment, invalidConfig, loadYaml, readConfigFile, type Schema } from './core/config-loader.ts';
+import {
+  type ConfigProblem,
+  type Environment,
+  type Inspection,
+  inspectYaml,
+  loadYaml,
+  readConfigFile,
+  type Schema,
+} from './core/config-loader.ts';
 import { LOG_LEVELS, type LogLevel } from './core/log.ts';
 import { exponentialReason } from './core/regex-ambiguity.ts';
 import { type BulkConfig, bulkSection } from './indexing/bulk-writer.ts';
@@ -133,18 +141,90 @@ function besideOthers(): string | undefined {
 
 /** The configuration from YAML text; `place` stands in messages. */
 export function parseConfig(text: string, env: Environment, place: string): Config {
-  const config = loadYaml<Config>(text, CONFIG_SCHEMA, env, place);
-  checkPatterns(config.mask.patterns, place);
-  return config;
+  return loadYaml<Config>(text, CONFIG_SCHEMA, env, place, contradictions);
+}
+
+/** As `parseConfig`, with all that is wrong instead of an error. */
+export function inspectConfig(text: string, env: Environment, place: string): Inspection<Config> {
+  return inspectYaml<Config>(text, CONFIG_SCHEMA, env, place, contradictions);
+}
+
+/** What no single value is to blame for, and patterns that may take exponential time. */
+function contradictions(value: unknown): ConfigProblem[] {
+  const { mask, intake, kafka, files, alerts, source } = value as Config;
+  return [...slowPatterns(mask.patterns), ...limits(), ...sameNames(), ...sameFolder()];
+
+  function limits(): ConfigProblem[] {
+    const { heartbeatMs, sessionTimeoutMs } = intake;
+    const { minInsyncReplicas, replicationFactor } = kafka.topics;
+    const found: ConfigProblem[] = [];
+    if (heartbeatMs >= sessionTimeoutMs) {
+      found.push({
+        path: 'intake.heartbeatMs',
+        value: String(heartbeatMs),
+        message: `the group would give an instance up before its next heartbeat: intake.sessionTimeoutMs is ${sessionTimeoutMs}`,
+        fix: 'a third of it is usual',
+      });
+    }
+    if (minInsyncReplicas > replicationFactor) {
+      found.push({
+        path: 'kafka.topics.minInsyncReplicas',
+        value: String(minInsyncReplicas),
+        message: `a topic has only kafka.topics.replicationFactor = ${replicationFactor} copies, so no record would ever be taken`,
+        fix: 'in production 3 copies, of which 2 must have a record',
+      });
+    }
+    return found;
+  }
+
+  function sameNames(): ConfigProblem[] {
+    const { logs, dlq, counts, alerts: states, commands } = kafka.topics;
+    const topics = { logs, dlq, counts, alerts: states, commands };
+    const { group, counterGroup, alerterGroup } = kafka;
+    return [
+      ...twice('kafka.topics', topics, 'each topic has its own records; give it a name of its own'),
+      ...twice(
+        'kafka',
+        { group, counterGroup, alerterGroup },
+        'each role reads at its own pace; give it a group of its own',
+      ),
+    ];
+  }
+
+  /** Only one process, and one part of it, can have a folder. */
+  function sameFolder(): ConfigProblem[] {
+    if (source === 'kafka' || resolve(files.dataDir) !== resolve(alerts.journalDir)) return [];
+    const message = 'is the folder of files.dataDir too';
+    return [
+      { path: 'alerts.journalDir', value: JSON.stringify(alerts.journalDir), message, fix: 'name another folder' },
+    ];
+  }
+}
+
+function twice(section: string, names: Readonly<Record<string, string | undefined>>, fix: string): ConfigProblem[] {
+  const seen = new Map<string, string>();
+  return Object.entries(names).flatMap(([key, name]) => {
+    const first = name === undefined ? undefined : seen.get(name);
+    if (name !== undefined) seen.set(name, first ?? key);
+    if (first === undefined) return [];
+    return [
+      {
+        path: `${section}.${key}`,
+        value: JSON.stringify(name),
+        message: `is the name of ${section}.${first} too`,
+        fix,
+      },
+    ];
+  });
 }
 
 /** A pattern that may take exponential time would stop everything at the first text made for it. */
-function checkPatterns(patterns: readonly string[], place: string): void {
-  const problems = patterns.flatMap((pattern, i) => {
+function slowPatterns(patterns: readonly string[]): ConfigProblem[] {
+  return patterns.flatMap((pattern, i) => {
     const reason = exponentialReason(pattern);
     if (reason === undefined) return [];
     const fix = 'write what is repeated so that it matches a text in one way only';
-    return [`mask.patterns.${i}: found ${JSON.stringify(pattern)}; may take exponential time, since ${reason}: ${fix}`];
+    const message = `may take exponential time, since ${reason}`;
+    return [{ path: `mask.patterns.${i}`, value: JSON.stringify(pattern), message, fix }];
   });
-  if (problems.length > 0) throw invalidConfig(place, problems);
 }

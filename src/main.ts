@@ -13,7 +13,8 @@ import {
   addTopCommand,
 } from './cli/commands.ts';
 import { dlqList, dlqShow } from './cli/dlq.ts';
-import { commandLog, endDespiteLeftovers, type Io, type LogKind, processIo } from './cli/io.ts';
+import { describeFailure } from './cli/failure.ts';
+import { commandLog, endDespiteLeftovers, type Io, type LogKind, processIo, toNumber } from './cli/io.ts';
 import { createLineParser, parse } from './cli/parse.ts';
 import { rulesCheck, rulesExplain, rulesTest } from './cli/rules.ts';
 import { parseRoles, run } from './cli/run.ts';
@@ -22,7 +23,6 @@ import { runStack, stackNumber } from './cli/stack.ts';
 import { tail } from './cli/tail.ts';
 import { CONFIG_SCHEMA, type Config, loadConfig } from './config.ts';
 import { secretsIn, withKnownSecrets } from './core/config-loader.ts';
-import { LogpipeError } from './core/errors.ts';
 import type { Log } from './core/log.ts';
 import { packageVersion } from './core/package-root.ts';
 import { visibleLines } from './core/safe-json.ts';
@@ -30,10 +30,11 @@ import { createMasker, type Masker } from './core/secrets/mask.ts';
 import { maskedText } from './replay/record-document.ts';
 
 const EXIT = `
-Exit status: 0 done, 1 failed, 2 wrong command line or configuration.`;
+Exit status: 0 done, 1 failed, 2 wrong command line or configuration.
+LOGPIPE_DEBUG=1 adds the stack to the message of a failure.`;
 
-/** @param onMasker gets the masker of the configuration as soon as there is one */
-function build(onMasker: (masker: Masker) => void): Command {
+/** @param onConfig gets the configuration and its masker as soon as there is one */
+function build(onConfig: (config: Config, masker: Masker) => void): Command {
   const io = processIo();
   const program = new Command('logpipe')
     .description('Winston logs through Kafka into daily Elasticsearch indices, each record exactly once.')
@@ -52,7 +53,7 @@ function build(onMasker: (masker: Masker) => void): Command {
   const load = (options: { config?: string }, kind: LogKind = 'command'): { config: Config; log: Log } => {
     const config = loadConfig({ file: options.config ?? process.env.LOGPIPE_CONFIG, env: process.env });
     const masker = withKnownSecrets(createMasker(config.mask), secretsIn(config, CONFIG_SCHEMA));
-    onMasker(masker);
+    onConfig(config, masker);
     return { config, log: commandLog(kind, config.log, masker) };
   };
   const finish = async (work: Promise<number>) => {
@@ -82,12 +83,20 @@ function build(onMasker: (masker: Masker) => void): Command {
     });
 
   withConfig(program.command('check-config'))
-    .description('Check the configuration; lists every problem with path, value and what is permitted.')
-    .option('--json', 'print the effective configuration, secrets masked', false)
-    .addHelpText('after', '\nExample:\n  logpipe check-config --config config/logpipe.yml')
-    .action((options) => {
-      checkConfig(load(options).config, options, io);
-    });
+    .description(
+      'Check the configuration and the files it names: all problems at once, and whom each priority reaches.',
+    )
+    .option('--connect', 'try every server that it names, too; sends no message', false)
+    .option('--json', 'one JSON object: problems, routing, connections, and what takes effect, secrets masked', false)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  logpipe check-config --config config/logpipe.yml
+  logpipe check-config --connect
+Exit status: 0 fine, 1 a server is not as it should be, 2 something is wrong with a file.`,
+    )
+    .action((options) => finish(checkConfig(options, io, { env: process.env, onConfig })));
 
   withConfig(program.command('parse [files...]'))
     .description('Show what lines become: path, tags, index and document. No file, or -, reads standard input.')
@@ -105,7 +114,7 @@ function build(onMasker: (masker: Masker) => void): Command {
     )
     .option('--since <time>', 'start at a time: -10m, -2h or ISO 8601 (default: now)')
     .option('--time-zone <zone>', 'of the times shown, and of --since without an offset (default: UTC)')
-    .option('--limit <count>', 'end after this many documents', Number)
+    .option('--limit <count>', 'end after this many documents', toNumber)
     .option('--json', 'NDJSON instead of readable lines', false)
     .addHelpText(
       'after',
@@ -142,7 +151,7 @@ Examples:
   withConfig(dlq.command('list'))
     .description('List the dead letters, oldest first: reason, origin and a preview.')
     .option('--reason <reason>', 'only this reason')
-    .option('--limit <count>', 'at most this many', Number)
+    .option('--limit <count>', 'at most this many', toNumber)
     .option('--time-zone <zone>', 'of the times shown (default: UTC)')
     .option('--json', 'NDJSON instead of a table', false)
     .addHelpText('after', '\nExample:\n  logpipe dlq list --reason document_refused --json')
@@ -271,7 +280,7 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
   withConfig(alerts.command('resolve <id>'))
     .description('End firing alerts by hand: of an incident, a rule, or one label set.')
     .option('--by <name>', 'who resolves it (default: user and host)')
-    .option('--wait-seconds <seconds>', 'how long to wait for the answer', Number, 30)
+    .option('--wait-seconds <seconds>', 'how long to wait for the answer', toNumber, 30)
     .option('--json', 'one JSON object', false)
     .addHelpText(
       'after',
@@ -309,27 +318,26 @@ function collect(value: string, all: string[]): string[] {
 
 async function main(): Promise<void> {
   let masker = createMasker();
+  let config: Config | undefined;
+  const fail = async (error: unknown): Promise<void> => {
+    const debug = (process.env.LOGPIPE_DEBUG ?? '') !== '';
+    const { text, status } = await describeFailure(error, { config, masker, debug });
+    process.stderr.write(`${text}\n`);
+    process.exitCode = status;
+  };
+  // What a library throws where nobody waits for it: the process cannot go on, and must not end with a stack.
+  process.on('uncaughtException', (error) => {
+    void fail(error).finally(() => process.exit(process.exitCode || 1));
+  });
   try {
-    await build((configured) => {
+    await build((loaded, configured) => {
+      config = loaded;
       masker = configured;
     }).parseAsync();
   } catch (error) {
-    if (error instanceof CommanderError) {
-      // commander has already said what is wrong; asking for help is no mistake.
-      process.exitCode = error.exitCode === 0 ? 0 : 2;
-      return;
-    }
-    if (!(error instanceof LogpipeError)) {
-      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      process.stderr.write(`logpipe: ${visibleLines(maskedText(text, masker))}\n`);
-      process.exitCode = 1;
-      return;
-    }
-    // The loader's own messages hold no secret, and name keys that announce one.
-    const text = error.code === 'LOGPIPE_CONFIG_INVALID' ? error.message : maskedText(error.message, masker);
-    process.stderr.write(`logpipe: ${visibleLines(text)} [${error.code}]\n`);
-    const usage = ['LOGPIPE_CONFIG_INVALID', 'LOGPIPE_CONFIG_UNREADABLE', 'LOGPIPE_USAGE'].includes(error.code);
-    process.exitCode = usage ? 2 : 1;
+    // commander has already said what is wrong; asking for help is no mistake.
+    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+    else await fail(error);
   }
 }
 

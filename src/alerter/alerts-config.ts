@@ -39,6 +39,7 @@ export const alertsSection = {
     heartbeatUrl: {
       type: 'string',
       pattern: '^https?://[^\\s]+$',
+      permitted: 'an address that begins with http:// or https://, without spaces',
       secret: true,
       description: 'Dead man’s switch: called while the evaluator ticks. Also `heartbeatUrlFile`.',
     },

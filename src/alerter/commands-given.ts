@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { backoffMs, type Clock, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
+import { makePrivateFolder, usable, writePrivateSync } from '../core/private-files.ts';
 import type { GivenCommand } from '../incidents/machine.ts';
 import { CHANNELS } from '../notify/notify-config.ts';
 import { createKafka, defaultPartitioner, type KafkaConfig } from '../source/kafka/client.ts';
@@ -143,11 +143,13 @@ export function followTopic(kafka: KafkaConfig, topic: string, deps: CommandRead
 
 // ---- by a folder beside the journal ----
 
-/** @param journalDir the folder of the alert journal @throws the system's error when it cannot be written */
+/** @param journalDir the folder of the alert journal @throws LogpipeError LOGPIPE_FOLDER_UNUSABLE */
 export function giveToFolder(journalDir: string, command: Command): void {
   const folder = join(journalDir, FOLDER);
-  makePrivateFolder(folder, { own: true });
-  writePrivateSync(join(folder, `${command.commandId}.json`), encodeCommand(command));
+  usable('alerts.journalDir', folder, () => {
+    makePrivateFolder(folder, { own: true });
+    writePrivateSync(join(folder, `${command.commandId}.json`), encodeCommand(command));
+  });
 }
 
 /** Looks twice a second; a file is removed when its command has been answered. */

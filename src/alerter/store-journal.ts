@@ -7,10 +7,11 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { lockFolder, makePrivateFolder, openPrivate, syncFolder } from '../core/private-files.ts';
+import { lockFolder, makePrivateFolder, openPrivate, syncFolder, unusable, usable } from '../core/private-files.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
 import { type AlertStore, assertKnownFormat, LostTermError } from './store.ts';
 
+const SETTING = 'alerts.journalDir';
 const FILE = 'alerts.journal';
 /** The journal is rewritten when it is this many times as long as its records and has at least this many bytes. */
 const REWRITE_FACTOR = 4;
@@ -25,14 +26,14 @@ interface JournalOptions {
 }
 
 /**
- * @throws LogpipeError LOGPIPE_SOURCE_FAILED when another process has the folder or the journal cannot be read
+ * @throws LogpipeError LOGPIPE_SOURCE_FAILED when another process has the folder or the journal cannot be read, LOGPIPE_FOLDER_UNUSABLE
  */
 export async function openJournalStore(options: JournalOptions, deps: { readonly log: Log }): Promise<AlertStore> {
   const { folder, rewriteMinBytes = REWRITE_MIN_BYTES } = options;
   const { log } = deps;
-  const loose = makePrivateFolder(folder, { own: true });
+  const loose = usable(SETTING, folder, () => makePrivateFolder(folder, { own: true }));
   if (loose !== undefined) log.warn('The alert journal lies in a folder that others can read', { reason: loose });
-  const unlock = lockFolder(folder);
+  const unlock = lockFolder(folder, SETTING);
   const path = join(folder, FILE);
   const draft = `${path}.new`;
   let file: FileHandle;
@@ -72,7 +73,10 @@ export async function openJournalStore(options: JournalOptions, deps: { readonly
     await syncFolder(folder);
   } catch (error) {
     unlock();
-    throw new LogpipeError('LOGPIPE_SOURCE_FAILED', `${path} cannot be used (${errorText(error)}); repair it`, error);
+    const known = unusable(SETTING, path, error);
+    if (known !== error) throw known;
+    const text = `${SETTING}: ${path} cannot be used (${errorText(error)}); repair it, or name another folder`;
+    throw new LogpipeError('LOGPIPE_SOURCE_FAILED', text, error);
   }
   const initial: ReadonlyMap<StateKey, object> = new Map(records);
   try {
@@ -144,7 +148,8 @@ export async function openJournalStore(options: JournalOptions, deps: { readonly
 /** The records of a journal, read without its lock: another process may be writing. */
 export function readJournal(folder: string): Map<StateKey, object> {
   const records = new Map<StateKey, object>();
-  for (const { key, value } of parse(readIfThere(join(folder, FILE))).changes) {
+  const path = join(folder, FILE);
+  for (const { key, value } of parse(usable(SETTING, path, () => readIfThere(path))).changes) {
     if (value === null) records.delete(key);
     else records.set(key, value);
   }

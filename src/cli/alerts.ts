@@ -431,15 +431,7 @@ async function overTopics(
 }
 
 async function overFolder(journalDir: string, command: Command, waitMs: number): Promise<CommandAnswer | undefined> {
-  try {
-    giveToFolder(journalDir, command);
-  } catch (error) {
-    throw new LogpipeError(
-      'LOGPIPE_SOURCE_FAILED',
-      `the command could not be written to ${journalDir} (${errorText(error)}); run it as the user of logpipe`,
-      error,
-    );
-  }
+  giveToFolder(journalDir, command);
   for (let waitedMs = 0; waitedMs < waitMs; waitedMs += LOOK_MS) {
     await sleep(LOOK_MS);
     const answer = readJournal(journalDir).get(`command/${command.commandId}`);

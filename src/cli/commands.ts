@@ -14,7 +14,7 @@ import { runBacktest, withShadowAlerts } from './backtest.ts';
 import { clearTextWarnings } from './check-config.ts';
 import type { Shell } from './completion.ts';
 import { runIncidentExport } from './incident.ts';
-import type { Io, LogKind } from './io.ts';
+import { type Io, type LogKind, toNumber } from './io.ts';
 import { runReplay } from './replay.ts';
 
 /** What every group of commands is given to register itself with. */
@@ -86,11 +86,11 @@ export function addReplayCommand(program: Command, { io, withConfig, load, finis
     .option('--to-dir <dir>', 'write to NDJSON files, one per day')
     .option('--to-console', 'write to standard output; NDJSON with --json', false)
     .option('--speed <speed>', '10x keeps the spacing of the events, ten times as fast', 'max')
-    .option('--throttle <events>', 'at most this many events per second', Number)
-    .option('--limit <count>', 'end after this many events', Number)
+    .option('--throttle <events>', 'at most this many events per second', toNumber)
+    .option('--limit <count>', 'end after this many events', toNumber)
     .option('--name <name>', 'save positions in .logpipe/replay/<name>.json and resume there after a break')
     .option('--no-yield', 'do not wait while the lag of live indexing grows')
-    .option('--yield-lag <records>', 'wait while live indexing lags by more than this (default: 5000)', Number)
+    .option('--yield-lag <records>', 'wait while live indexing lags by more than this (default: 5000)', toNumber)
     .option('--dead-letters', 'send refused documents to the dead-letter topic, too', false)
     .addOption(
       new Option(

@@ -2,6 +2,7 @@
 // terminal of any width shows readably, or plain lines in a file or a pipe. Guarantee: whatever a value holds, printing it does not
 // fail, shows no secret the masker knows, and does nothing to the terminal.
 
+import { InvalidArgumentError } from 'commander';
 import { createLog, type Log, type LogLevel } from '../core/log.ts';
 import { bounded, toJson, toPrettyJson, visible, visibleJson, visibleLines } from '../core/safe-json.ts';
 import { MASK, type Masker } from '../core/secrets/mask.ts';
@@ -104,6 +105,13 @@ export function commandLog(
 }
 
 // ---- values ----
+
+/** An option's number. @throws InvalidArgumentError naming what was written: `Number` alone makes NaN of it, or 0 of nothing */
+export function toNumber(text: string): number {
+  const value = text.trim() === '' ? Number.NaN : Number(text);
+  if (Number.isNaN(value)) throw new InvalidArgumentError('A number is needed.');
+  return value;
+}
 
 /** The value as a command may show it: masked, and cut where it is nested deeper than anybody reads. */
 export function shown(value: unknown, masker: Masker): unknown {

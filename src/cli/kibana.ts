@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { alertsTemplate } from '../alerter/history.ts';
 import type { Config } from '../config.ts';
-import { errorText, LogpipeError, listOfProblems } from '../core/errors.ts';
+import { LogpipeError, listOfProblems, reasonInWords } from '../core/errors.ts';
 import { packageRoot } from '../core/package-root.ts';
 import { oneLine } from '../core/safe-json.ts';
 import { indexTemplate } from '../indexing/index-template.ts';
@@ -103,7 +103,7 @@ function readObjects(path: string): string {
   } catch (error) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
-      `${path} cannot be read (${errorText(error)}); name a readable .ndjson file`,
+      `${path} cannot be read (${reasonInWords(error)}); name a readable .ndjson file`,
     );
   }
 }

@@ -2,7 +2,7 @@
 // answer, whatever it holds; nothing secret is printed, nothing in a line works on the terminal.
 import { createReadStream } from 'node:fs';
 import type { Config } from '../config.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { LogpipeError, reasonInWords } from '../core/errors.ts';
 import type { Chunk, RawRecord } from '../core/record.ts';
 import { oneLine, visible } from '../core/safe-json.ts';
 import { createMasker, type Masker } from '../core/secrets/mask.ts';
@@ -79,7 +79,7 @@ async function* linesOf(file: string, io: Io): AsyncGenerator<RawRecord> {
   } catch (error) {
     throw new LogpipeError(
       'LOGPIPE_SOURCE_FAILED',
-      `${file} cannot be read (${errorText(error)}); name a readable file`,
+      `${file || '""'} cannot be read (${reasonInWords(error)}); name a readable file`,
       error,
     );
   }

@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { LogpipeError, reasonInWords } from '../core/errors.ts';
 import { packageRoot } from '../core/package-root.ts';
 import { visible } from '../core/safe-json.ts';
 import { createMasker } from '../core/secrets/mask.ts';
@@ -79,7 +79,7 @@ function read(file: string): string {
   } catch (error) {
     throw new LogpipeError(
       'LOGPIPE_CONFIG_UNREADABLE',
-      `${file} cannot be read (${errorText(error)}); name a YAML file`,
+      `${file} cannot be read (${reasonInWords(error)}); name a YAML file`,
     );
   }
 }

@@ -104,6 +104,7 @@ const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as c
 export const durationSchema = {
   type: 'string',
   pattern: '^[1-9]\\d{0,8}(ms|s|m|h|d)$',
+  permitted: 'a duration, like 30s, 5m or 2h',
 } as const;
 
 /** @param text what `durationSchema` takes; anything else is a bug and gives NaN */

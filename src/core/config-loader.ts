@@ -5,8 +5,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { Ajv, type ErrorObject } from 'ajv';
 import formats from 'ajv-formats';
-import { type Document, parseDocument } from 'yaml';
-import { errorText, LogpipeError, listOfProblems } from './errors.ts';
+import { type Document, isMap, isPair, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
+import { LogpipeError, listOfProblems, reasonInWords, systemReason } from './errors.ts';
 import { packageRoot } from './package-root.ts';
 import { visible } from './safe-json.ts';
 import { createMasker, MASK, type Masker } from './secrets/mask.ts';
@@ -25,33 +25,128 @@ export interface Schema {
 type Json = Record<string, unknown>;
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/**
- * @param text YAML; `${VAR}` and `${VAR:-default}` are replaced inside string values, after parsing
- * @throws LogpipeError LOGPIPE_CONFIG_INVALID with one line per problem
- */
-export function loadYaml<T>(text: string, schema: Schema, env: Environment, place: string): T {
-  const problems: string[] = [];
-  const masker = createMasker();
-  const written = readYaml(text, place);
-  const secrets = new Set<string>();
-  const value = expandAll(written ?? {}, schema, { env, problems, secrets, masker, place }) as Json;
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw invalidConfig(place, [`${place}: the configuration must be a mapping of sections, found ${kindOf(value)}`]);
-  }
-  for (const secret of secretsIn(value, schema, masker)) secrets.add(secret);
-  const ajv = new Ajv({ allErrors: true, useDefaults: true, strict: false, verbose: true });
-  formats.default(ajv, ['regex']);
-  const validate = ajv.compile(addFileKeys(schema));
-  if (!validate(value)) for (const error of validate.errors ?? []) problems.push(explain(error, { secrets, masker }));
-  readSecretFiles(value, schema, '', problems);
-  if (problems.length > 0) throw invalidConfig(place, [...new Set(problems)]);
-  return deepFreeze(value) as T;
+/** One thing that is wrong, for people and for programs. Nothing in it is secret. */
+export interface ConfigProblem {
+  /** `kafka.brokers.0`; the file's name when all of it is meant. */
+  readonly path: string;
+  /** Of the file, from 1; undefined where nothing stands, as for a key that is missing. */
+  readonly line?: number | undefined;
+  /** What was found, as a message may show it, with the variable it came from. */
+  readonly value?: string | undefined;
+  readonly message: string;
+  readonly fix?: string | undefined;
 }
 
-/** All that is wrong with one file. @param place names the file */
-export function invalidConfig(place: string, problems: readonly string[]): LogpipeError {
-  const message = `${place}: ${problems.length} problem(s)\n${listOfProblems(problems)}`;
-  return new LogpipeError('LOGPIPE_CONFIG_INVALID', message);
+/** A file that was refused, with all that is wrong. */
+export class ConfigError extends LogpipeError {
+  readonly file: string;
+  readonly problems: readonly ConfigProblem[];
+
+  constructor(file: string, problems: readonly ConfigProblem[]) {
+    const list = listOfProblems([...new Set(problems.map(problemText))]);
+    super('LOGPIPE_CONFIG_INVALID', `${file}: ${problems.length} problem(s)\n${list}`);
+    this.file = file;
+    this.problems = problems;
+  }
+}
+
+/** On one line: where, what was found, what is wrong with it, what to do. */
+export function problemText({ path, line, value, message, fix }: ConfigProblem): string {
+  const at = line === undefined ? '' : `line ${line}, `;
+  const found = value === undefined ? '' : `found ${value}; `;
+  return `${at}${path}: ${found}${message}${fix === undefined ? '' : `; ${fix}`}`;
+}
+
+/** What a file says, as far as it can be told. */
+export interface Inspection<T> {
+  /** Frozen; undefined when there are problems. */
+  readonly value: T | undefined;
+  /** With defaults and variables filled in, whatever is wrong with it. */
+  readonly partial: unknown;
+  readonly problems: readonly ConfigProblem[];
+  /** Variables the file speaks of. */
+  readonly variables: ReadonlySet<string>;
+}
+
+/** Finds what a schema cannot say, in a value that may break it; what it throws is taken for nothing found. */
+export type CrossCheck = (value: unknown) => readonly ConfigProblem[];
+
+/**
+ * @param text YAML; `${VAR}` and `${VAR:-default}` are replaced inside string values, after parsing
+ * @throws ConfigError LOGPIPE_CONFIG_INVALID with one line per problem
+ */
+export function loadYaml<T>(text: string, schema: Schema, env: Environment, place: string, check?: CrossCheck): T {
+  const { value, problems } = inspectYaml<T>(text, schema, env, place, check);
+  if (value === undefined) throw new ConfigError(place, problems);
+  return value;
+}
+
+/** As `loadYaml`, for who wants to go on with what is wrong. Never throws. */
+export function inspectYaml<T>(
+  text: string,
+  schema: Schema,
+  env: Environment,
+  place: string,
+  check: CrossCheck = () => [],
+): Inspection<T> {
+  const variables = new Set<string>();
+  const refused = (problems: readonly ConfigProblem[], partial: unknown = {}): Inspection<T> => {
+    return { value: undefined, partial, problems, variables };
+  };
+  try {
+    const { document, lineOf } = readYaml(text, place);
+    const problems: ConfigProblem[] = [];
+    const secrets = new Set<string>();
+    const masker = createMasker();
+    const reading: Reading = { env, problems, secrets, masker, place, lineOf, variables, sources: new Map() };
+    const value = expandAll(document ?? {}, schema, reading) as Json;
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      const message = `the configuration is a mapping of sections, found ${kindOf(value)}`;
+      return refused([{ path: place, message, fix: 'write keys with a colon, like `source: kafka`' }]);
+    }
+    for (const secret of secretsIn(value, schema, masker)) secrets.add(secret);
+    const ajv = new Ajv({ allErrors: true, useDefaults: true, strict: false, verbose: true });
+    formats.default(ajv, ['regex']);
+    const validate = ajv.compile(addFileKeys(schema));
+    if (!validate(value)) for (const error of validate.errors ?? []) problems.push(explain(error, schema, reading));
+    readSecretFiles(value, schema, '', reading);
+    problems.push(...crossChecked(check, value, lineOf));
+    if (problems.length > 0) return refused(inOrder(problems), value);
+    return { value: deepFreeze(value) as T, partial: value, problems, variables };
+  } catch (error) {
+    if (error instanceof ConfigError) return refused(error.problems);
+    throw error;
+  }
+}
+
+function crossChecked(check: CrossCheck, value: unknown, lineOf: LineOf): readonly ConfigProblem[] {
+  try {
+    return check(value).map((problem) => ({ ...problem, line: lineOf(problem.path.split('.')) }));
+  } catch {
+    // It relies on what the schema promises, and the schema has told already.
+    return [];
+  }
+}
+
+/** Each once, as the file has them; what stands nowhere comes last. */
+function inOrder(problems: readonly ConfigProblem[]): ConfigProblem[] {
+  const once = [...new Map(problems.map((problem) => [problemText(problem), problem])).values()];
+  return once.sort((a, b) => (a.line ?? Number.MAX_SAFE_INTEGER) - (b.line ?? Number.MAX_SAFE_INTEGER));
+}
+
+/**
+ * All that is wrong with one file.
+ * @param place names the file
+ * @param problems `path: what is wrong`
+ * @param text of the file, to say on which lines
+ */
+export function invalidConfig(place: string, problems: readonly string[], text?: string): ConfigError {
+  const lineOf = text === undefined ? () => undefined : readYaml(text, place).lineOf;
+  const found = problems.map((problem) => {
+    const [path = '', ...rest] = problem.split(': ');
+    return { path, line: lineOf(path.split('.')), message: rest.join(': ') };
+  });
+  return new ConfigError(place, found);
 }
 
 /** What to say about a position in the file: the parser's own messages quote what is there. */
@@ -69,35 +164,72 @@ const YAML_PROBLEMS: Readonly<Record<string, string>> = {
   BLOCK_AS_IMPLICIT_KEY: 'is a mapping where a value was expected; put a value that contains ": " in quotes',
 };
 
-/** @throws LogpipeError LOGPIPE_CONFIG_INVALID, naming positions, never what is there */
-function readYaml(text: string, place: string): unknown {
+/** The line on which a value stands, or what holds it; keys may hold dots. */
+type LineOf = (path: readonly string[]) => number | undefined;
+
+/** @throws ConfigError naming positions, never what is there */
+function readYaml(text: string, place: string): { readonly document: unknown; readonly lineOf: LineOf } {
+  const lines = new LineCounter();
   let document: Document.Parsed;
   try {
     // Otherwise it prints its warnings, which quote the file.
-    document = parseDocument(text, { uniqueKeys: true, logLevel: 'error' });
+    document = parseDocument(text, { uniqueKeys: true, logLevel: 'error', lineCounter: lines });
   } catch {
-    throw invalidConfig(place, [`${place}: cannot be read as YAML; it is nested too deeply`]);
+    throw new ConfigError(place, [{ path: place, message: 'cannot be read as YAML; it is nested too deeply' }]);
   }
   const found = [...document.errors, ...document.warnings.filter(({ code }) => code === 'TAG_RESOLVE_FAILED')];
   const problems = found.map(({ code, linePos }) => {
     const at = linePos === undefined ? '' : `:${linePos[0].line}:${linePos[0].col}`;
-    return `${place}${at}: ${YAML_PROBLEMS[code] ?? `is not valid YAML (${code})`}`;
+    const message = YAML_PROBLEMS[code] ?? `is not valid YAML (${code})`;
+    return { path: `${place}${at}`, message };
   });
-  if (problems.length > 0) throw invalidConfig(place, problems);
+  if (problems.length > 0) throw new ConfigError(place, problems);
   try {
-    return document.toJS();
+    return { document: document.toJS(), lineOf: (path) => lineIn(document.contents, path, lines) };
   } catch (error) {
     const why =
       error instanceof RangeError
         ? 'it is nested too deeply'
         : 'an alias (*name) has no anchor (&name) before it, or there are too many; put a value that begins with * in quotes';
-    throw invalidConfig(place, [`${place}: cannot be read as YAML; ${why}`]);
+    throw new ConfigError(place, [{ path: place, message: `cannot be read as YAML; ${why}` }]);
   }
+}
+
+function lineIn(root: unknown, path: readonly string[], lines: LineCounter): number | undefined {
+  let node = root;
+  let offset: number | undefined;
+  for (let at = 0; at < path.length; ) {
+    const [next, length] = isSeq(node) ? [node.items[Number(path[at])], 1] : memberOf(node, path.slice(at));
+    if (next === undefined) break;
+    offset = startOf(isPair(next) ? next.key : next) ?? offset;
+    node = isPair(next) ? next.value : next;
+    at += length;
+  }
+  return offset === undefined ? undefined : lines.linePos(offset).line;
+}
+
+/** The member whose name is the first of these keys, or the first few with dots between them. */
+function memberOf(node: unknown, keys: readonly string[]): readonly [unknown, number] {
+  if (!isMap(node)) return [undefined, 0];
+  for (let length = 1; length <= keys.length; length++) {
+    const name = keys.slice(0, length).join('.');
+    const pair = node.items.find(({ key }) => isScalar(key) && String(key.value) === name);
+    if (pair !== undefined) return [pair, length];
+  }
+  return [undefined, 0];
+}
+
+function startOf(node: unknown): number | undefined {
+  return (node as { readonly range?: readonly number[] | null } | null)?.range?.[0];
 }
 
 interface Reading {
   readonly env: Environment;
-  readonly problems: string[];
+  readonly problems: ConfigProblem[];
+  readonly lineOf: LineOf;
+  readonly variables: Set<string>;
+  /** By path: the variables that a text was made from. */
+  readonly sources: Map<string, string>;
   /** Values that must not be shown; reading adds to them. */
   readonly secrets: Set<string>;
   readonly masker: Masker;
@@ -106,15 +238,15 @@ interface Reading {
 
 function expandAll(value: unknown, schema: Schema, reading: Reading): unknown {
   try {
-    return expand(value, schema, '', reading);
+    return expand(value, schema, [], reading);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    throw invalidConfig(reading.place, [`${reading.place}: is nested too deeply`]);
+    throw new ConfigError(reading.place, [{ path: reading.place, message: 'is nested too deeply' }]);
   }
 }
 
 /** Replaces variables, and turns the texts they leave into the number, boolean or list the schema asks for. */
-function expand(value: unknown, schema: Schema | undefined, path: string, reading: Reading): unknown {
+function expand(value: unknown, schema: Schema | undefined, path: readonly string[], reading: Reading): unknown {
   const { env, problems, secrets, masker } = reading;
   if (typeof value === 'string') {
     if (!value.includes('${')) return split(value, schema);
@@ -122,8 +254,15 @@ function expand(value: unknown, schema: Schema | undefined, path: string, readin
       /\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}/g,
       (_, name: string, fallback?: string) => {
         const found = env[name] === '' ? undefined : env[name];
+        reading.variables.add(name);
+        if (found !== undefined) reading.sources.set(path.join('/'), name);
         if (found === undefined && fallback === undefined) {
-          problems.push(`${path}: \${${name}} is not set in the environment; set it or write \${${name}:-default}`);
+          problems.push({
+            path: shownPath(path, reading),
+            line: reading.lineOf(path),
+            message: `\${${name}} is not set in the environment`,
+            fix: `set it or write \${${name}:-default}`,
+          });
         }
         // A secret, under whatever key it was put by mistake.
         if (found !== undefined && namesSecret(name, masker)) secrets.add(found);
@@ -142,13 +281,11 @@ function expand(value: unknown, schema: Schema | undefined, path: string, readin
     if (schema?.type === 'boolean' && (text === 'true' || text === 'false')) return text === 'true';
     return split(text, schema);
   }
-  if (Array.isArray(value)) return value.map((item, i) => expand(item, schema?.items, `${path}[${i}]`, reading));
+  if (Array.isArray(value)) return value.map((item, i) => expand(item, schema?.items, [...path, String(i)], reading));
   if (typeof value !== 'object' || value === null) return value;
   const result: Json = {};
   for (const [key, inner] of Object.entries(value)) {
-    const name = nameOf(key, secrets, masker);
-    const where = path === '' ? name : `${path}.${name}`;
-    const expanded = expand(inner, schema?.properties?.[key], where, reading);
+    const expanded = expand(inner, schema?.properties?.[key], [...path, key], reading);
     // Plain assignment to `__proto__` would replace the prototype instead of being refused as an unknown key.
     if (expanded !== undefined && expanded !== null) {
       Object.defineProperty(result, key, { value: expanded, enumerable: true, configurable: true, writable: true });
@@ -178,29 +315,32 @@ function addFileKeys(schema: Schema): Schema {
   return { ...rest, properties };
 }
 
-function readSecretFiles(value: Json, schema: Schema, path: string, problems: string[]): void {
+function readSecretFiles(value: Json, schema: Schema, path: string, reading: Reading): void {
+  const add = (where: string, message: string, fix?: string) =>
+    reading.problems.push({ path: where, line: reading.lineOf(where.split('.')), message, fix });
   for (const [key, inner] of Object.entries(schema.properties ?? {})) {
     const where = path === '' ? key : `${path}.${key}`;
     if (inner.secret === true) {
       const file = value[`${key}File`];
       if (typeof file !== 'string') continue;
-      if (value[key] !== undefined) problems.push(`${where}: both ${key} and ${key}File are set; keep one`);
+      if (value[key] !== undefined) add(where, `both ${key} and ${key}File are set`, 'keep one');
       try {
         value[key] = readFileSync(file, 'utf8').trim();
         delete value[`${key}File`];
       } catch (error) {
-        const { code = 'unknown' } = error as NodeJS.ErrnoException;
-        problems.push(`${where}File: ${fileName(file)} cannot be read (${code}); name a readable file`);
+        const known = systemReason(error);
+        const why = known === undefined ? 'unknown' : `${known.words}, ${known.code}`;
+        add(`${where}File`, `${fileName(file)} cannot be read (${why})`, 'name a readable file');
       }
     } else if (typeof value[key] === 'object' && value[key] !== null) {
-      readSecretFiles(value[key] as Json, inner, where, problems);
+      readSecretFiles(value[key] as Json, inner, where, reading);
     }
   }
   const dependent = (schema.dependentRequired ?? {}) as Record<string, readonly string[]>;
   for (const [key, needs] of Object.entries(dependent)) {
     if (value[key] === undefined) continue;
     for (const need of needs) {
-      if (value[need] === undefined) problems.push(`${path}.${need}: missing, because ${path}.${key} is set`);
+      if (value[need] === undefined) add(`${path}.${need}`, `missing, because ${path}.${key} is set`);
     }
   }
 }
@@ -210,35 +350,138 @@ interface Hidden {
   readonly masker: Masker;
 }
 
-function explain(error: ErrorObject, hidden: Hidden): string {
-  const keys = error.instancePath.slice(1).split('/');
-  const path = keys.map((key) => nameOf(key, hidden.secrets, hidden.masker)).join('.') || '(top level)';
-  const secret =
-    (error.parentSchema as Schema | undefined)?.secret === true || keys.some((key) => hidden.masker.isSecretKey(key));
+function shownPath(path: readonly string[], { secrets, masker }: Hidden): string {
+  return path.map((key) => nameOf(key, secrets, masker)).join('.');
+}
+
+/** @param root to look for a key that stands in the wrong section */
+function explain(error: ErrorObject, root: Schema, hidden: Reading): ConfigProblem {
+  const keys = error.instancePath
+    .split('/')
+    .slice(1)
+    .map((key) => key.replaceAll('~1', '/').replaceAll('~0', '~'));
+  const schema = (error.parentSchema ?? {}) as Schema;
+  const secret = schema.secret === true || keys.some((key) => hidden.masker.isSecretKey(key));
   const key = error.propertyName;
-  const found = key !== undefined ? keyFound(key, hidden) : secret ? MASK : describe(error.data, hidden);
+  const value =
+    key !== undefined
+      ? keyFound(key, hidden)
+      : `${secret ? MASK : describe(error.data, hidden)}${sourceOf(keys, hidden)}`;
   const params = error.params as Record<string, unknown>;
+  const path = shownPath(keys, hidden) || '(top level)';
+  const line = hidden.lineOf(key === undefined ? keys : [...keys, key]);
   switch (error.keyword) {
     case 'additionalProperties': {
-      const permitted = Object.keys((error.parentSchema as Schema).properties ?? {}).join(', ');
-      const unknown = nameOf(String(params.additionalProperty), hidden.secrets, hidden.masker);
-      return `${path === '(top level)' ? unknown : `${path}.${unknown}`}: unknown key; permitted here: ${permitted}`;
+      const unknown = String(params.additionalProperty);
+      const permitted = Object.keys(schema.properties ?? {});
+      const shown = nameOf(unknown, hidden.secrets, hidden.masker);
+      return {
+        path: keys.length === 0 ? shown : `${path}.${shown}`,
+        line: hidden.lineOf([...keys, unknown]),
+        message: 'unknown key',
+        fix: `${meant(unknown, permitted, root)}permitted here: ${permitted.join(', ')}`,
+      };
     }
     case 'propertyNames':
-      return `${path}: a key that is not permitted here`;
+      return { path, line, message: 'a key that is not permitted here' };
     case 'required':
-      return `${path}.${String(params.missingProperty)}: missing`;
-    case 'enum':
-      return `${path}: found ${found}; permitted: ${(params.allowedValues as unknown[]).map((value) => JSON.stringify(value)).join(', ')}`;
-    case 'pattern':
-      return `${path}: found ${found}; must match ${String(params.pattern)}`;
+      return { path: `${path}.${String(params.missingProperty)}`, line, message: 'missing' };
+    case 'enum': {
+      const permitted = (params.allowedValues as unknown[]).map(String);
+      const close = typeof error.data === 'string' && !secret ? nearest(error.data, permitted) : undefined;
+      const list = (params.allowedValues as unknown[]).map((one) => JSON.stringify(one)).join(', ');
+      return {
+        path,
+        line,
+        value,
+        message: `permitted: ${list}`,
+        fix: close && `did you mean ${JSON.stringify(close)}?`,
+      };
+    }
+    case 'pattern': {
+      const words = schema.permitted as string | undefined;
+      return {
+        path,
+        line,
+        value,
+        message: words === undefined ? `must match ${String(params.pattern)}` : `permitted: ${words}`,
+      };
+    }
+    case 'format':
+      return {
+        path,
+        line,
+        value,
+        message: 'must be a regular expression',
+        fix: 'put a backslash before signs that are meant as they are',
+      };
     case 'type':
       // A text in the place of a section may be anything, a secret too.
-      if (typeof error.data === 'string' && /object|array/.test(String(params.type))) {
-        return `${path}: found a text; ${error.message ?? 'not permitted'}`;
-      }
+      if (typeof error.data === 'string' && /object|array/.test(String(params.type)))
+        return { path, line, value: 'a text', message: error.message ?? 'not permitted' };
   }
-  return `${path}: found ${found}; ${error.message ?? 'not permitted'}`;
+  return { path, line, value, message: error.message ?? 'not permitted' };
+}
+
+/** ` from KAFKA_BROKERS`, when the text at this path, or the list it was part of, came from a variable. */
+function sourceOf(path: readonly string[], { sources }: Reading): string {
+  for (let length = path.length; length > 0; length--) {
+    const name = sources.get(path.slice(0, length).join('/'));
+    if (name !== undefined) return ` from ${name}`;
+  }
+  return '';
+}
+
+/** `did you mean …? `, when something close is permitted here, or the very key in one other section. */
+function meant(key: string, permitted: readonly string[], root: Schema): string {
+  const close = nearest(key, permitted);
+  if (close !== undefined) return `did you mean ${close}? `;
+  const elsewhere: string[] = [];
+  const walk = (schema: Schema, path: string) => {
+    for (const [name, inner] of Object.entries(schema.properties ?? {})) {
+      const at = path === '' ? name : `${path}.${name}`;
+      if (name === key) elsewhere.push(at);
+      walk(inner, at);
+    }
+  };
+  walk(root, '');
+  return elsewhere.length === 1 ? `did you mean ${elsewhere[0]}? ` : '';
+}
+
+const MAX_COMPARED = 40;
+
+/** The name that differs from `text` by a slip of the fingers: one letter in three at most. Undefined when there is none. */
+export function nearest(text: string, names: readonly string[]): string | undefined {
+  if (text.length < 2 || text.length > MAX_COMPARED) return undefined;
+  const given = text.toLowerCase();
+  let best: string | undefined;
+  let least = Math.max(1, Math.floor(given.length / 3)) + 1;
+  for (const name of names) {
+    const steps = name.length > MAX_COMPARED ? least : editsBetween(given, name.toLowerCase());
+    if (steps >= least) continue;
+    best = name;
+    least = steps;
+  }
+  return best;
+}
+
+/** Letters to add, leave out, change or swap with the next. Damerau-Levenshtein, optimal string alignment. */
+function editsBetween(one: string, other: string): number {
+  let before: number[] = [];
+  let row = Array.from({ length: other.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= one.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= other.length; j++) {
+      const same = one[i - 1] === other[j - 1] ? 0 : 1;
+      let least = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + same);
+      if (i > 1 && j > 1 && one[i - 1] === other[j - 2] && one[i - 2] === other[j - 1]) {
+        least = Math.min(least, before[j - 2]! + 1);
+      }
+      next.push(least);
+    }
+    [before, row] = [row, next];
+  }
+  return row[other.length]!;
 }
 
 /** A key with a spelling mistake is shown; whole phrases may be values in the wrong place. */
@@ -377,6 +620,16 @@ function deepFreeze(value: unknown): unknown {
 
 // ---- which file ----
 
+/** What names another file in the place of one below config/. */
+const NAMED_BY: Readonly<Record<string, string>> = {
+  'logpipe.yml': '--config or LOGPIPE_CONFIG',
+  'measures.yml': 'alerts.measuresFile or --measures',
+  'rules.yml': 'alerts.rulesFile or --rules',
+};
+
+/** `named`: as asked for; `local`: of the working folder; `shipped`: neither. */
+export type FileOrigin = 'named' | 'local' | 'shipped';
+
 /**
  * The file that was named, else the one below the working folder's `config/`, else the shipped one; and its text.
  * @param name the file's name below `config/`
@@ -385,15 +638,16 @@ function deepFreeze(value: unknown): unknown {
 export function readConfigFile(
   name: string,
   named: string | undefined,
-): { readonly file: string; readonly text: string } {
+): { readonly file: string; readonly text: string; readonly origin: FileOrigin } {
   const local = resolve('config', name);
-  const file = named ?? (existsSync(local) ? local : join(packageRoot(), 'config', name));
+  const origin = named !== undefined ? 'named' : existsSync(local) ? 'local' : 'shipped';
+  const file = named ?? (origin === 'local' ? local : join(packageRoot(), 'config', name));
   try {
-    return { file, text: readFileSync(file, 'utf8') };
+    return { file, text: readFileSync(file, 'utf8'), origin };
   } catch (error) {
     throw new LogpipeError(
       'LOGPIPE_CONFIG_UNREADABLE',
-      `${file} cannot be read (${errorText(error)}); name a readable YAML file`,
+      `${file === '' ? 'a file without a name' : file} cannot be read (${reasonInWords(error)}); name a readable YAML file with ${NAMED_BY[name] ?? 'another path'}`,
       error,
     );
   }

@@ -17,6 +17,8 @@ export const ERROR_CODES = {
   LOGPIPE_KIBANA_OBJECTS: 'Saved objects were found to be wrong before anything was sent; every problem is listed.',
   LOGPIPE_SINK_FAILED: 'A file or console sink could not write.',
   LOGPIPE_SOURCE_FAILED: 'A file or standard input could not be read.',
+  LOGPIPE_FOLDER_UNUSABLE: 'A folder or file that logpipe writes cannot be used.',
+  LOGPIPE_FAULT: 'Something failed in a way that logpipe does not know: probably a fault of its own.',
   LOGPIPE_SHUTDOWN_FORCED: 'Shutdown ran into its deadline; unfinished records will be delivered again.',
   LOGPIPE_STACK_MISSING: 'Something the local servers need is not installed.',
   LOGPIPE_STACK_FAILED: 'A local server did not start.',
@@ -74,4 +76,50 @@ export function errorText(error: unknown): string {
   } catch {
     return 'unprintable error';
   }
+}
+
+/** What Node's codes of system errors mean; whatever is not here is said as the system says it. */
+const SYSTEM_ERRORS: Readonly<Record<string, string>> = {
+  EACCES: 'this user may not do that there',
+  EADDRINUSE: 'another program listens at this port already',
+  EADDRNOTAVAIL: 'this machine does not have that address',
+  EAI_AGAIN: 'the name cannot be looked up at present',
+  EBUSY: 'something else is using it',
+  ECONNREFUSED: 'nothing listens there',
+  ECONNRESET: 'the other side hung up',
+  EDQUOT: 'the disk quota of this user is used up',
+  EEXIST: 'something else of that name is there',
+  EFBIG: 'the file is larger than the file system takes',
+  EHOSTUNREACH: 'no way leads to that machine',
+  EIO: 'the disk fails',
+  EISDIR: 'it is a folder, not a file',
+  ELOOP: 'its links lead round in a circle',
+  EMFILE: 'this process has as many files open as it may',
+  ENAMETOOLONG: 'the name is too long',
+  ENETUNREACH: 'no way leads to that network',
+  ENFILE: 'this machine has as many files open as it can',
+  ENOENT: 'there is no such file or folder',
+  ENOSPC: 'the disk is full',
+  ENOTDIR: 'a file stands where a folder should be',
+  ENOTEMPTY: 'the folder is not empty',
+  ENOTFOUND: 'nobody knows a machine of that name',
+  EPERM: 'the system does not permit that',
+  EPIPE: 'whoever read it has gone',
+  EROFS: 'the file system is read-only',
+  ETIMEDOUT: 'nobody answered in time',
+};
+
+/** Why something failed, for people: a system error in words, with its code to search for; any other by its own text. */
+export function reasonInWords(error: unknown): string {
+  const code = error instanceof Error ? String((error as NodeJS.ErrnoException).code) : '';
+  return Object.hasOwn(SYSTEM_ERRORS, code) ? `${SYSTEM_ERRORS[code]}, ${code}` : errorText(error);
+}
+
+/** The system error in the chain of causes, when it is one that has words here. */
+export function systemReason(error: unknown): { readonly code: string; readonly words: string } | undefined {
+  for (const at of causeChain(error)) {
+    const { code } = at as NodeJS.ErrnoException;
+    if (typeof code === 'string' && Object.hasOwn(SYSTEM_ERRORS, code)) return { code, words: SYSTEM_ERRORS[code]! };
+  }
+  return undefined;
 }

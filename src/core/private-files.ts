@@ -3,6 +3,7 @@
 import {
   chmodSync,
   closeSync,
+  existsSync,
   fchmodSync,
   fstatSync,
   linkSync,
@@ -17,7 +18,7 @@ import {
 } from 'node:fs';
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { LogpipeError } from './errors.ts';
+import { LogpipeError, reasonInWords, systemReason } from './errors.ts';
 
 const PRIVATE_FILE = 0o600;
 const PRIVATE_FOLDER = 0o700;
@@ -27,13 +28,42 @@ const OTHERS = 0o077;
 const STICKY = 0o1000;
 
 /**
+ * What is said of a place that cannot be written or read as it has to be: another error is passed on as it is.
+ * @param setting the key or option that names the place
+ */
+export function unusable(setting: string, path: string, error: unknown): unknown {
+  const code = systemReason(error)?.code;
+  if (error instanceof LogpipeError || code === undefined) return error;
+  const fix =
+    code === 'ENOSPC' || code === 'EDQUOT'
+      ? 'free some space there, or name another place'
+      : code === 'EACCES' || code === 'EPERM' || code === 'EROFS'
+        ? `name a place that this user${process.getuid === undefined ? '' : ` (id ${process.getuid()})`} may write, or permit it`
+        : 'name another place, or remove what is in the way';
+  return new LogpipeError(
+    'LOGPIPE_FOLDER_UNUSABLE',
+    `${setting}: ${path} cannot be used (${reasonInWords(error)}); ${fix}`,
+    error,
+  );
+}
+
+/** The result of `work`. @throws LogpipeError LOGPIPE_FOLDER_UNUSABLE in place of the system's error, see `unusable` */
+export function usable<T>(setting: string, path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw unusable(setting, path, error);
+  }
+}
+
+/**
  * Makes the folder, and those above it that are missing. `own`: the folder is logpipe's alone, so one that exists is tightened;
  * otherwise it is left as whoever made it wanted it.
  * @returns a warning, to be logged once, when others can still look into it
  * @throws the system's error when it cannot be made
  */
 export function makePrivateFolder(folder: string, { own }: { readonly own: boolean }): string | undefined {
-  const created = mkdirSync(folder, { recursive: true, mode: PRIVATE_FOLDER }) !== undefined;
+  const created = makeFolders(folder);
   // Windows has no such modes.
   if (process.platform === 'win32') return undefined;
   const { mode } = statSync(folder);
@@ -47,6 +77,21 @@ export function makePrivateFolder(folder: string, { own }: { readonly own: boole
     }
   }
   return `${folder}: other users of this machine can look into it (mode ${(mode & 0o7777).toString(8)}); chmod 700 it`;
+}
+
+/** Node's own `recursive` never ends where a file system makes no folders and says that there is none, as /proc does. */
+function makeFolders(folder: string): boolean {
+  try {
+    mkdirSync(folder, PRIVATE_FOLDER);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const above = dirname(folder);
+    if (code === 'EEXIST' && statSync(folder).isDirectory()) return false;
+    if (code !== 'ENOENT' || above === folder || existsSync(above)) throw error;
+    makeFolders(above);
+    return makeFolders(folder);
+  }
 }
 
 /**
@@ -120,36 +165,41 @@ export async function syncFolder(folder: string): Promise<void> {
 
 /**
  * Takes the folder (created when missing) and returns the function that gives it back.
- * @throws LogpipeError LOGPIPE_SOURCE_FAILED while another living process has it
+ * @param setting the key or option that names the folder
+ * @throws LogpipeError LOGPIPE_SOURCE_FAILED while another living process has it, LOGPIPE_FOLDER_UNUSABLE
  */
-export function lockFolder(folder: string): () => void {
+export function lockFolder(folder: string, setting: string): () => void {
+  return usable(setting, folder, () => lock(folder, setting));
+}
+
+function lock(folder: string, setting: string): () => void {
   makePrivateFolder(folder, { own: true });
-  const lock = join(folder, 'lock');
+  const file = join(folder, 'lock');
   const mine = join(folder, `lock.${process.pid}.${process.hrtime.bigint()}`);
   const me = fingerprint(process.pid) ?? String(process.pid);
   writeFileSync(mine, me, { mode: PRIVATE_FILE });
   try {
     for (;;) {
       try {
-        linkSync(mine, lock);
+        linkSync(mine, file);
         return () => {
-          if (read(lock) === me) rmSync(lock, { force: true });
+          if (read(file) === me) rmSync(file, { force: true });
         };
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
       }
-      takeOverOrThrow(folder, lock);
+      takeOverOrThrow(folder, file, setting);
     }
   } finally {
     rmSync(mine, { force: true });
   }
 }
 
-function takeOverOrThrow(folder: string, lock: string): void {
+function takeOverOrThrow(folder: string, lock: string, setting: string): void {
   const holder = read(lock);
   if (holder === undefined) return;
   const pid = Number(holder.split(' ')[0]);
-  if (isAlive(pid, holder)) throw taken(folder, pid, lock);
+  if (isAlive(pid, holder)) throw taken(setting, folder, pid, lock);
   // Renaming first: of two processes that saw the dead holder only one gets the file, and it looks at what it got.
   const stale = `${lock}.stale.${process.pid}`;
   try {
@@ -167,10 +217,10 @@ function takeOverOrThrow(folder: string, lock: string): void {
   rmSync(stale, { force: true });
 }
 
-function taken(folder: string, pid: number, lock: string): LogpipeError {
+function taken(setting: string, folder: string, pid: number, lock: string): LogpipeError {
   return new LogpipeError(
     'LOGPIPE_SOURCE_FAILED',
-    `${folder} is in use by process ${pid}; end that process, choose another folder, or remove ${lock}`,
+    `${setting}: ${folder} is in use by process ${pid}; end that process, choose another folder, or remove ${lock}`,
   );
 }
 

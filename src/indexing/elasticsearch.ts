@@ -13,7 +13,7 @@ import {
   SniffingTransport,
 } from '@elastic/elasticsearch';
 import { systemClock } from '../core/clock.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { readExact } from '../parse/json.ts';
 import { type BulkItem, type BulkItemError, errorWords } from './outcome.ts';
@@ -27,7 +27,11 @@ export const elasticsearchSection = {
     nodes: {
       type: 'array',
       minItems: 1,
-      items: { type: 'string', pattern: '^https?://[^\\s]+$' },
+      items: {
+        type: 'string',
+        pattern: '^https?://[^\\s]+$',
+        permitted: 'addresses with scheme and port, like https://es-1:9200',
+      },
       default: ['http://localhost:9200'],
       description:
         'Addresses of the nodes; each request goes to the one with the fewest under way, and a node that does not answer ' +
@@ -44,6 +48,7 @@ export const elasticsearchSection = {
     caFingerprint: {
       type: 'string',
       pattern: '^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){31}$',
+      permitted: 'the SHA-256 fingerprint: 32 pairs of hexadecimal digits with colons between them',
       description: 'SHA-256 fingerprint of that authority, as Elasticsearch prints it.',
     },
     requestTimeoutMs: {
@@ -109,7 +114,7 @@ export function createElasticsearchClient(config: ElasticsearchConfig, deps: Ela
     } catch (error) {
       throw new LogpipeError(
         'LOGPIPE_CONFIG_UNREADABLE',
-        `elasticsearch.caFile: ${config.caFile} cannot be read (${errorText(error)}); name a readable PEM file`,
+        `elasticsearch.caFile: ${config.caFile} cannot be read (${reasonInWords(error)}); name a readable PEM file`,
       );
     }
   }

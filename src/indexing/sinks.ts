@@ -6,7 +6,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { type Backoff, backoffMs, sleep } from '../core/clock.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { makePrivateFolder, openPrivate } from '../core/private-files.ts';
@@ -211,7 +211,9 @@ function written(out: Writable, data: string | Buffer): Promise<void> {
     out.write(data, (error) => {
       if (error == null) resolve();
       else
-        reject(new LogpipeError('LOGPIPE_SINK_FAILED', `sink: ${errorText(error)}; free the disk or the pipe`, error));
+        reject(
+          new LogpipeError('LOGPIPE_SINK_FAILED', `sink: ${reasonInWords(error)}; free the disk or the pipe`, error),
+        );
     });
   });
 }

@@ -3,7 +3,7 @@
 // a key or password, be it ours or in the address, and each says what to do.
 import { readFileSync } from 'node:fs';
 import axios, { AxiosError, type AxiosResponse } from 'axios';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { LogpipeError, reasonInWords } from '../core/errors.ts';
 import { createMasker, MASK } from '../core/secrets/mask.ts';
 import { speaksTls } from '../indexing/elasticsearch.ts';
 import { errorCode, proxyErrorOf, wayTo } from '../notify/http-send.ts';
@@ -83,7 +83,7 @@ function authority({ caFile }: KibanaConfig): { ca?: Buffer } {
   } catch (error) {
     throw new LogpipeError(
       'LOGPIPE_CONFIG_UNREADABLE',
-      `kibana.caFile: ${caFile} cannot be read (${errorText(error)}); name a readable PEM file`,
+      `kibana.caFile: ${caFile} cannot be read (${reasonInWords(error)}); name a readable PEM file`,
     );
   }
 }

@@ -10,12 +10,14 @@ export const kibanaSection = {
       type: 'string',
       // It must hold no user or password, because messages repeat it.
       pattern: '^https?://',
+      permitted: 'an address that begins with http:// or https://',
       default: 'http://localhost:5601',
       description: 'Address of Kibana, with its base path and space, if any (`…/s/ops`). `--url` takes precedence.',
     },
     space: {
       type: 'string',
       pattern: '^[a-z0-9_-]+$',
+      permitted: 'small letters, digits, hyphens and underscores: the id of a space, not its name',
       description:
         'Space to import into. Default: the one in the address, else the default space. `--space` takes precedence.',
     },

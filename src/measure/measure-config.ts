@@ -165,7 +165,7 @@ export function loadMeasures(options: { file?: string | undefined; env: Environm
 export function parseMeasures(text: string, env: Environment, place: string): Measures {
   const { measures } = loadYaml<{ measures: Record<string, WrittenMeasure> }>(text, MEASURES_SCHEMA, env, place);
   const problems = findProblems(measures);
-  if (problems.length > 0) throw invalidConfig(place, problems);
+  if (problems.length > 0) throw invalidConfig(place, problems, text);
   return new Map(Object.keys(measures).map((name) => [name, complete(name, measures)]));
 }
 
@@ -258,12 +258,19 @@ const prometheus = {
   additionalProperties: false,
   required: ['name', 'help'],
   properties: {
-    name: { type: 'string', pattern: metricName },
+    name: {
+      type: 'string',
+      pattern: metricName,
+      permitted: 'the name of a metric: letters, digits, underscores and colons, no digit first',
+    },
     help: { type: 'string', minLength: 1 },
     type: { enum: ['counter', 'gauge', 'histogram'] },
     labels: {
       type: 'object',
-      propertyNames: { pattern: '^[a-zA-Z_][a-zA-Z0-9_]*$' },
+      propertyNames: {
+        pattern: '^[a-zA-Z_][a-zA-Z0-9_]*$',
+        permitted: 'names of labels: letters, digits and underscores, no digit first',
+      },
       additionalProperties: { type: 'string', minLength: 1 },
     },
     scale: { type: 'number', exclusiveMinimum: 0 },
@@ -321,7 +328,11 @@ export const MEASURES_SCHEMA = {
     measures: {
       type: 'object',
       description: 'Name -> definition.',
-      propertyNames: { pattern: '^[a-z][a-z0-9_]*(\\.[a-z][a-z0-9_]*)*$', maxLength: 80 },
+      propertyNames: {
+        pattern: '^[a-z][a-z0-9_]*(\\.[a-z][a-z0-9_]*)*$',
+        permitted: 'small letters, digits, underscores and dots, like call.failure_ratio',
+        maxLength: 80,
+      },
       maxProperties: 500,
       additionalProperties: measure,
     },

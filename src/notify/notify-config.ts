@@ -21,6 +21,7 @@ export function channelsFor(priority: Priority): readonly ChannelName[] {
 }
 
 const ADDRESS = '^https?://[^\\s]+$';
+const AN_ADDRESS = 'an address that begins with http:// or https://, without spaces';
 const MAILBOX = '[^\\s@,;<>]+@[^\\s@,;<>]+';
 
 const rate = (value: number) =>
@@ -61,6 +62,7 @@ export const notifySection = {
         webhookUrl: {
           type: 'string',
           pattern: ADDRESS,
+          permitted: AN_ADDRESS,
           secret: true,
           description: 'Address of the incoming webhook. Also `webhookUrlFile`.',
         },
@@ -82,6 +84,7 @@ export const notifySection = {
         url: {
           type: 'string',
           pattern: ADDRESS,
+          permitted: AN_ADDRESS,
           default: 'https://events.pagerduty.com/v2/enqueue',
           description: 'Where events are sent; the EU region has an address of its own.',
         },
@@ -101,7 +104,12 @@ export const notifySection = {
       default: {},
       dependentRequired: { host: ['from', 'to'], username: ['password'], password: ['username'] },
       properties: {
-        host: { type: 'string', pattern: '^[^\\s/]+$', description: 'Name or address of the mail server.' },
+        host: {
+          type: 'string',
+          pattern: '^[^\\s/]+$',
+          permitted: 'a name or an address without scheme and port, like mail.example.org',
+          description: 'Name or address of the mail server.',
+        },
         port: { type: 'integer', minimum: 1, maximum: 65_535, default: 587, description: 'Its port.' },
         secure: {
           type: 'boolean',
@@ -114,12 +122,13 @@ export const notifySection = {
         from: {
           type: 'string',
           pattern: `^(${MAILBOX}|[^\\r\\n<>]*<${MAILBOX}>)$`,
+          permitted: 'an address, or a name and an address: `Name <me@example.org>`',
           description: 'Sender: an address, or `Name <address>`.',
         },
         to: {
           type: 'array',
           minItems: 1,
-          items: { type: 'string', pattern: `^${MAILBOX}$` },
+          items: { type: 'string', pattern: `^${MAILBOX}$`, permitted: 'mail addresses, like me@example.org' },
           description: 'Addresses of the recipients. A comma-separated text is accepted too.',
         },
         ratePerSecond: rate(1),
@@ -134,14 +143,20 @@ export const notifySection = {
         url: {
           type: 'string',
           pattern: ADDRESS,
+          permitted: AN_ADDRESS,
           secret: true,
           description: 'Its address, a secret because it may hold a token. Also `urlFile`.',
         },
         headers: {
           type: 'object',
           description: 'Headers sent along, such as `Authorization`.',
-          propertyNames: { pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$" },
-          additionalProperties: { type: 'string', pattern: '^[\\t\\x20-\\x7e]*$', secret: true },
+          propertyNames: { pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", permitted: 'names of headers, like X-Token' },
+          additionalProperties: {
+            type: 'string',
+            pattern: '^[\\t\\x20-\\x7e]*$',
+            permitted: 'ASCII on one line',
+            secret: true,
+          },
         },
         ratePerSecond: rate(5),
       },
@@ -156,11 +171,13 @@ export const notifySection = {
     kibanaUrl: {
       type: 'string',
       pattern: ADDRESS,
+      permitted: AN_ADDRESS,
       description: 'Address of Kibana, with its space if any (`…/s/ops`); messages then link to the time in question.',
     },
     runbookBaseUrl: {
       type: 'string',
       pattern: ADDRESS,
+      permitted: AN_ADDRESS,
       description: 'Address that the rules’ runbook paths are appended to; without it, messages name the path.',
     },
   },

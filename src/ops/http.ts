@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
 import { Hono } from 'hono';
 import type { Clock } from '../core/clock.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { LogpipeError, reasonInWords } from '../core/errors.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { isStatsWindow, PLATFORM_CONTENT_TYPE, type PlatformView, STATS_WINDOWS } from './stats.ts';
 import type { Readiness, StatusView } from './status.ts';
@@ -28,7 +28,11 @@ export const httpSection = {
     },
     allowedHosts: {
       type: 'array',
-      items: { type: 'string', pattern: '^[A-Za-z0-9._-]+$|^\\[[0-9A-Fa-f:.]+\\]$' },
+      items: {
+        type: 'string',
+        pattern: '^[A-Za-z0-9._-]+$|^\\[[0-9A-Fa-f:.]+\\]$',
+        permitted: 'names without scheme and port, like logs.example.org',
+      },
       uniqueItems: true,
       default: [],
       description:
@@ -128,7 +132,7 @@ export async function startHttp(
       reject(
         new LogpipeError(
           'LOGPIPE_USAGE',
-          `http: ${config.host}:${config.port} cannot be bound (${errorText(error)}); choose another http.port, or 0 for a free one`,
+          `http: ${config.host}:${config.port} cannot be bound (${reasonInWords(error)}); choose another http.port, or 0 for a free one`,
           error,
         ),
       ),

@@ -7,7 +7,7 @@ import { createWriteStream, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
 import { makePrivateFolder, openPrivateSync, writePrivateSync } from '../core/private-files.ts';
 import { bounded, toPrettyJson, visible, visibleJson } from '../core/safe-json.ts';
 import type { Masker } from '../core/secrets/mask.ts';
@@ -155,7 +155,7 @@ function begin<T>(open: () => T, dir: string): T {
 function failed(dir: string, error: unknown): unknown {
   const { code } = error as NodeJS.ErrnoException;
   if (error instanceof LogpipeError || code === undefined || !/^E[A-Z]+$/.test(code)) return error;
-  return new LogpipeError('LOGPIPE_SINK_FAILED', `--out: ${dir} cannot be written (${errorText(error)})`, error);
+  return new LogpipeError('LOGPIPE_SINK_FAILED', `--out: ${dir} cannot be written (${reasonInWords(error)})`, error);
 }
 
 const MAX_ERROR_ROWS = 1_000;

@@ -4,8 +4,8 @@
 // to one request; the file is readable by this user only.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { errorText, LogpipeError } from '../core/errors.ts';
-import { lockFolder, makePrivateFolder, replacePrivate } from '../core/private-files.ts';
+import { LogpipeError, reasonInWords } from '../core/errors.ts';
+import { lockFolder, makePrivateFolder, replacePrivate, usable } from '../core/private-files.ts';
 import type { DocumentWriter } from '../indexing/batch.ts';
 import type { BulkConfig } from '../indexing/bulk-writer.ts';
 import type { DlqConfig } from '../indexing/dead-letters.ts';
@@ -140,8 +140,8 @@ export function openState(options: { name: string; folder?: string; request: Rep
   }
   const folder = options.folder ?? STATE_FOLDER;
   const path = join(folder, `${name}.json`);
-  makePrivateFolder(folder, { own: true });
-  const unlock = lockFolder(join(folder, `${name}.lock`));
+  usable('--name', folder, () => makePrivateFolder(folder, { own: true }));
+  const unlock = lockFolder(join(folder, `${name}.lock`), '--name');
   try {
     const found = load(path);
     if (found !== undefined) checkSame(found, request, path);
@@ -196,7 +196,7 @@ function load(path: string): ReplayState | undefined {
 function unreadable(path: string, error: unknown): LogpipeError {
   return new LogpipeError(
     'LOGPIPE_SOURCE_FAILED',
-    `${path}: the state of the replay cannot be used (${errorText(error)}); repair it, or remove it to begin anew`,
+    `${path}: the state of the replay cannot be used (${reasonInWords(error)}); repair it, or remove it to begin anew`,
     error,
   );
 }

@@ -174,8 +174,21 @@ export function offsetMs(text: Offset): number {
 }
 
 // `0` without a unit is a number in YAML.
-const OFFSET = { anyOf: [{ type: 'string', pattern: '^(0|(\\d{1,9}(ms|s|m|h|d))+)$' }, { const: 0 }] } as const;
-const RANGE = { type: 'string', pattern: '^(0|(\\d{1,9}(ms|s|m|h|d))+)(\\.\\.(\\d{1,9}(ms|s|m|h|d))+)?$' } as const;
+const OFFSET = {
+  anyOf: [
+    {
+      type: 'string',
+      pattern: '^(0|(\\d{1,9}(ms|s|m|h|d))+)$',
+      permitted: 'a time since the beginning, like 0, 90s or 1m30s',
+    },
+    { const: 0 },
+  ],
+} as const;
+const RANGE = {
+  type: 'string',
+  pattern: '^(0|(\\d{1,9}(ms|s|m|h|d))+)(\\.\\.(\\d{1,9}(ms|s|m|h|d))+)?$',
+  permitted: 'a time since the beginning, or two: 90s, 0..5m',
+} as const;
 
 /** The file: `tests`, each with what is logged and what is expected. Times are offsets from the test's `start`. */
 const RULE_TESTS_SCHEMA = {
@@ -197,6 +210,7 @@ const RULE_TESTS_SCHEMA = {
           start: {
             type: 'string',
             pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d(:\\d\\d)?Z$',
+            permitted: 'a time in UTC, like 2026-01-31T08:00Z',
             default: '2026-01-05T10:00:00Z',
           },
           for: { ...OFFSET },

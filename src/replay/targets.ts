@@ -8,11 +8,11 @@ import { join } from 'node:path';
 import type { Client } from '@elastic/elasticsearch';
 import type { Message, Producer } from 'kafkajs';
 import type { Clock } from '../core/clock.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { LogpipeError, reasonInWords } from '../core/errors.ts';
 import { assertAcknowledged } from '../core/kafka/broker-connections.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
-import { makePrivateFolder, openPrivate } from '../core/private-files.ts';
+import { makePrivateFolder, openPrivate, unusable, usable } from '../core/private-files.ts';
 import {
   type Batch,
   createDocumentWriter,
@@ -484,8 +484,11 @@ function createDirTarget(dir: string, deps: { metrics: Metrics }): Target {
     documents: (time) => createDocumentWriter(time),
     stepwise: true,
     async prepare(saved) {
-      makePrivateFolder(dir, { own: false });
-      for (const name of await readdir(dir)) {
+      usable('--to-dir', dir, () => makePrivateFolder(dir, { own: false }));
+      const present = await readdir(dir).catch((error: unknown) => {
+        throw unusable('--to-dir', dir, error);
+      });
+      for (const name of present) {
         if (!name.endsWith(ENDING) || saved?.[name] !== undefined) continue;
         // It was begun after the last checkpoint, because the folder held none at the first start.
         if (saved !== undefined) await rm(join(dir, name));
@@ -556,5 +559,5 @@ function createDirTarget(dir: string, deps: { metrics: Metrics }): Target {
 }
 
 function failed(dir: string, error: unknown): LogpipeError {
-  return new LogpipeError('LOGPIPE_SINK_FAILED', `--to-dir: ${dir}: ${errorText(error)}; free the disk`, error);
+  return new LogpipeError('LOGPIPE_SINK_FAILED', `--to-dir: ${dir}: ${reasonInWords(error)}; free the disk`, error);
 }

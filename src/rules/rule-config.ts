@@ -45,7 +45,7 @@ export function loadRules(options: { file?: string | undefined; env: Environment
 export function parseRules(text: string, env: Environment, place: string, measures: Measures): Rules {
   const { rules } = loadYaml<{ rules: Record<string, WrittenRule> }>(text, RULES_SCHEMA, env, place);
   const problems = findProblems(rules, measures);
-  if (problems.length > 0) throw invalidConfig(place, problems);
+  if (problems.length > 0) throw invalidConfig(place, problems, text);
   return Object.freeze(Object.entries(rules).map(([id, written]) => complete(id, written, measures)));
 }
 

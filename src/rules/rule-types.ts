@@ -248,12 +248,21 @@ const durationOrNone = (description: string) => ({ anyOf: [durationSchema, none]
 const quantity = {
   anyOf: [
     { type: 'number' },
-    { type: 'string', pattern: '^-?\\d+(\\.\\d+)? ?(%|ms|s|m|h|kB|MB|GB|kB/s|MB/s|/s|/min)$' },
+    {
+      type: 'string',
+      pattern: '^-?\\d+(\\.\\d+)? ?(%|ms|s|m|h|kB|MB|GB|kB/s|MB/s|/s|/min)$',
+      permitted: 'a number, or a quantity like 5 %, 300 ms, 10 min, 2 MB or 3 /min',
+    },
   ],
   description: 'A number in the measure’s unit, or with a unit: 10 %, 500 ms, 2 m, 5 /min, 512 MB.',
 };
 const text = (description: string, maxLength = 200) => ({ type: 'string', minLength: 1, maxLength, description });
-const id = { type: 'string', pattern: '^[a-z][a-z0-9]*(-[a-z0-9]+)*$', maxLength: 80 };
+const id = {
+  type: 'string',
+  pattern: '^[a-z][a-z0-9]*(-[a-z0-9]+)*$',
+  permitted: 'small letters and digits with hyphens between them, like high-error-rate',
+  maxLength: 80,
+};
 // The same conditions as in measures.yml, but on labels.
 const where = MEASURES_SCHEMA.properties.measures.additionalProperties.properties.where;
 const over = {
@@ -331,7 +340,10 @@ const rule = {
       type: 'object',
       maxProperties: 20,
       description: 'Name -> what it holds.',
-      propertyNames: { pattern: '^[A-Za-z][A-Za-z0-9_]*$' },
+      propertyNames: {
+        pattern: '^[A-Za-z][A-Za-z0-9_]*$',
+        permitted: 'letters, digits and underscores, a letter first',
+      },
       additionalProperties: text('See the head of rules.yml.', 120),
     },
   },

@@ -23,7 +23,7 @@ import {
   unknownLevel,
 } from './options.ts';
 import { createNormaliser } from './serialise.ts';
-import { HANDED, KafkaTransport, LOST } from './transport.ts';
+import { HANDED, KafkaTransport, LOST, SAY } from './transport.ts';
 
 export interface CreateLoggerOptions extends Omit<KafkaTransportOptions, 'format'> {
   /** Path of the JSON lines file; `false` for none. Default `logs/app.log`. */
@@ -80,7 +80,8 @@ export function createLogger(options: CreateLoggerOptions): Logger {
   if (file !== false) {
     const { closeTimeoutMs } = settings;
     const handles = { handleExceptions, handleRejections };
-    transports.push(new LogFile({ filename: file, mode: permissions, closeTimeoutMs, warn, ...handles }));
+    const say = (message: string) => kafka[SAY](message);
+    transports.push(new LogFile({ filename: file, mode: permissions, closeTimeoutMs, warn: say, ...handles }));
   }
   transports.push(kafka);
   const build = createRecordBuilder(settings);

@@ -26,6 +26,8 @@ export interface Sender {
   /** Gives up what is under way and disconnects. */
   abort(): void;
   readonly delivered: number;
+  /** Why records do not get through at present; undefined when nothing is known to be wrong. */
+  readonly trouble: unknown;
 }
 
 interface SenderDeps {
@@ -35,6 +37,8 @@ interface SenderDeps {
   onDelivered(batch: { records: number; bytes: number }): void;
   /** Once per outage. */
   onFailed(error: unknown): void;
+  /** An outage that was told is over. @param lastedMs since it was told, by the monotonic clock */
+  onResumed(lastedMs: number): void;
   /** When to give up on an answer, in ms. Default 15,000. */
   readonly sendTimeoutMs?: number | undefined;
   /** Monotonic clock in ms. */
@@ -80,6 +84,8 @@ const MAX_LOOK_MS = 1_000;
 const METADATA_MAX_AGE_MS = 30_000;
 /** A change of leaders takes less time, and is not an outage. */
 const OUTAGE_MS = 2_500;
+/** Something that listens but does not answer as a broker is no broker: it may never fail. */
+const UNANSWERED_MS = 5_000;
 /** Records without a key go to the same partition for this long. */
 const TURN_MS = 1_000;
 /** An idle connection is closed after this; the next record connects again. */
@@ -124,7 +130,7 @@ export function createSender(
   let scheduled = false;
   let draining = false;
   let aborted = false;
-  let told = false;
+  let toldMs: number | undefined;
   let delivered = 0;
   const drained: (() => void)[] = [];
 
@@ -438,6 +444,13 @@ export function createSender(
     if (aborted) return Promise.resolve();
     looking ??= (async () => {
       if (asked.size === 0) brokers.busy(true);
+      const startedMs = now();
+      const late = setTimeout(() => {
+        blindSinceMs ??= startedMs;
+        lastError ??= new Error(`nobody there has answered as a Kafka broker for ${UNANSWERED_MS / 1_000} s`);
+        tell(lastError);
+      }, UNANSWERED_MS);
+      late.unref();
       try {
         learn(await brokers.partitions());
         lookFailures = 0;
@@ -449,6 +462,7 @@ export function createSender(
         blindSinceMs ??= now();
         if ((error as { retriable?: boolean } | undefined)?.retriable === false) tell(error);
       } finally {
+        clearTimeout(late);
         looking = undefined;
         if (asked.size === 0) brokers.busy(false);
       }
@@ -497,7 +511,10 @@ export function createSender(
       since = Math.min(since, partition.stuckSinceMs);
       reason ??= new Error(`partition ${partition.number} has no leader`);
     }
-    if (now() - since >= OUTAGE_MS) tell(reason);
+    if (now() - since >= OUTAGE_MS) {
+      lastError = reason;
+      tell(reason);
+    }
     const delay = blindSinceMs === undefined ? Math.min(backoff(++troubleLooks), MAX_LOOK_MS) : backoff(lookFailures);
     troubleTimer = setTimeout(() => {
       troubleTimer = undefined;
@@ -507,13 +524,18 @@ export function createSender(
   }
 
   function tell(error: unknown): void {
-    if (told) return;
-    told = true;
+    if (toldMs !== undefined || aborted) return;
+    toldMs = now();
     deps.onFailed(error);
   }
 
   function outageOver(): void {
-    if (told && !inTrouble()) told = false;
+    if ((lastError === undefined && toldMs === undefined) || inTrouble()) return;
+    lastError = undefined;
+    if (toldMs === undefined) return;
+    const lastedMs = now() - toldMs;
+    toldMs = undefined;
+    deps.onResumed(lastedMs);
   }
 
   function rest(): void {
@@ -549,6 +571,9 @@ export function createSender(
     },
     get delivered() {
       return delivered;
+    },
+    get trouble() {
+      return lastError;
     },
   };
 }

@@ -4,12 +4,13 @@ import { writeSync } from 'node:fs';
 import { endsWithin } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import { explainConnection } from '../core/kafka/broker-connections.ts';
-import { createMasker } from '../core/secrets/mask.ts';
+import { createMasker, type Masker } from '../core/secrets/mask.ts';
 import { AttachedTransport, isCrash } from './attached.ts';
 import { createBrokers } from './brokers.ts';
 import type { Info } from './call.ts';
 import { createRecordBuilder, RECORD, type RecordBuilder, readableText, type ShipRecord } from './log-record.ts';
-import { type KafkaTransportOptions, transportSettings } from './options.ts';
+import { type KafkaTransportOptions, type TransportSettings, transportSettings } from './options.ts';
+import { createOutageReport, type Holder, type Left } from './outage.ts';
 import {
   createDrops,
   createQueue,
@@ -44,9 +45,12 @@ export interface KafkaTransportEvents {
   dropped: DropNotice;
   /** One batch is in Kafka. */
   delivered: { records: number; bytes: number };
-  /** Kafka cannot be reached, or refuses; once per outage. Sending is retried by itself. */
+  /** Kafka cannot be reached, or refuses; once per outage. Sending is retried by itself. Without a listener: a line on stderr. */
   'send-failed': { message: string };
-  /** Anything else worth a line in a log: the end of an episode, kafkajs's own warnings. */
+  /**
+   * Anything else worth a line in a log: the end of an outage or an episode, records left at the end of the process (without a
+   * listener: a line on stderr), kafkajs's own warnings.
+   */
   warn: { source: 'transport' | 'kafkajs'; message: string };
 }
 
@@ -74,8 +78,13 @@ function waitForExit(transport: KafkaTransport, wait: boolean): void {
   else if (waiting.delete(transport) && waiting.size === 0) process.removeListener('beforeExit', closeAll);
 }
 
+/** One for all transports of the process: they may share what they cannot reach, and a process ends once. */
+const outages = createOutageReport();
+
 /** For createLogger: how many records have reached this transport, whether delivered, queued or dropped. */
 export const HANDED = Symbol('logpipe.handed');
+/** For createLogger: warns by `warn`, or on standard error when nobody listens. */
+export const SAY = Symbol('logpipe.say');
 /** For createLogger: a record of this level did not reach this transport. */
 export const LOST = Symbol('logpipe.lost');
 
@@ -89,8 +98,14 @@ export class KafkaTransport extends AttachedTransport {
   readonly #queue: ShipQueue;
   readonly #sender: Sender;
   readonly #drops: Drops;
-  readonly #closeTimeoutMs: number;
+  readonly #settings: TransportSettings;
+  readonly #masker: Masker;
+  /** Asked at the end of the process. */
+  readonly #holder: Holder = { left: () => this.#left() };
+  #droppedBefore = 0;
+  #accountedFor = { waiting: 0, dropped: 0 };
   #waitsForExit = false;
+  #isClosed = false;
   #handed = 0;
   #closing: Promise<CloseResult> | undefined;
 
@@ -106,9 +121,10 @@ export class KafkaTransport extends AttachedTransport {
       ...(handleRejections === undefined ? {} : { handleRejections }),
     });
     const masker = createMasker(settings.mask);
+    this.#masker = masker;
+    this.#settings = settings;
     const warn = (source: 'transport' | 'kafkajs', message: string) =>
       this.#tell('warn', { source, message: masker.text(message) });
-    this.#closeTimeoutMs = settings.closeTimeoutMs;
     this.#build = createRecordBuilder(settings, deps.now);
     this.#queue = createQueue(settings.queue, deps.overflow);
     this.#drops = createDrops({
@@ -128,7 +144,12 @@ export class KafkaTransport extends AttachedTransport {
         if (this.parent === null) this.alone();
         this.#tell('delivered', batch);
       },
-      onFailed: (error) => this.#tell('send-failed', { message: masker.text(explainConnection(error)) }),
+      onFailed: (error) => this.#outageBegan(masker.text(explainConnection(error))),
+      onResumed: (lastedMs) => {
+        const counts = { waiting: this.#queue.records, dropped: this.#drops.total() - this.#droppedBefore };
+        outages.ended(this.#holder, lastedMs, counts);
+        warn('transport', `Records reach Kafka again; ${counts.waiting} wait, ${counts.dropped} were dropped.`);
+      },
     });
   }
 
@@ -137,11 +158,13 @@ export class KafkaTransport extends AttachedTransport {
     try {
       if (this.#closing !== undefined) {
         this.#drops.count('closed', 1);
+        outages.watch(this.#holder);
         return;
       }
       if (!this.#waitsForExit) {
         this.#waitsForExit = true;
         waitForExit(this, true);
+        outages.watch(this.#holder);
       }
       const record = (info[RECORD] as ShipRecord | undefined) ?? this.#build(info, tag);
       if ((this.handleExceptions || this.handleRejections) && isCrash(info)) this.#showCrash(record);
@@ -157,15 +180,23 @@ export class KafkaTransport extends AttachedTransport {
     if (this.#queue.records > 0) return;
     this.#waitsForExit = false;
     waitForExit(this, false);
+    outages.release(this.#holder);
   }
 
   get [HANDED](): number {
     return this.#handed;
   }
 
+  [SAY](message: string): void {
+    if (this.#hasWarnListener()) this.#tell('warn', { source: 'transport', message });
+    else outages.say(message);
+  }
+
   /** A record that this transport would not have sent is not lost. */
   [LOST](reason: DropReason, level: unknown): void {
-    if (!this.silent && this.wants(level)) this.#drops.count(reason, 1);
+    if (this.silent || !this.wants(level)) return;
+    this.#drops.count(reason, 1);
+    outages.watch(this.#holder);
   }
 
   /**
@@ -194,16 +225,43 @@ export class KafkaTransport extends AttachedTransport {
   async #finish(): Promise<CloseResult> {
     waitForExit(this, false);
     // This wait alone keeps the process alive, so that delivery has its chance.
-    await endsWithin(this.#sender.drain(), this.#closeTimeoutMs);
-    this.#sender.abort();
+    const { closeTimeoutMs } = this.#settings;
+    await endsWithin(this.#sender.drain(), closeTimeoutMs);
     const undelivered = this.#queue.records;
-    if (undelivered > 0) {
-      this.#tell('warn', {
-        source: 'transport',
-        message: `${undelivered} records were not delivered within ${this.#closeTimeoutMs} ms (closeTimeoutMs).`,
-      });
-    }
+    this.#isClosed = true;
+    outages.release(this.#holder);
+    this.#sender.abort();
     return { delivered: this.#sender.delivered, dropped: this.#drops.total(), undelivered };
+  }
+
+  #outageBegan(message: string): void {
+    this.#droppedBefore = this.#drops.total();
+    if (this.listenerCount('send-failed') === 0) {
+      outages.began(this.#holder, this.#settings, message, this.#settings.queue.maxRecords);
+    }
+    this.#tell('send-failed', { message });
+  }
+
+  /** What a listener is told of, here or by `dropped`, needs no line of its own. */
+  #left(): Left {
+    const { brokers, topic } = this.#settings;
+    const waiting = this.#queue.records - this.#accountedFor.waiting;
+    const dropped = this.#drops.total() - this.#accountedFor.dropped;
+    this.#accountedFor = { waiting: this.#queue.records, dropped: this.#drops.total() };
+    const isHeard = this.#hasWarnListener();
+    if (isHeard && waiting > 0) {
+      const when = this.#isClosed
+        ? `within ${this.#settings.closeTimeoutMs} ms (closeTimeoutMs).`
+        : 'when the process ended.';
+      this.#tell('warn', { source: 'transport', message: `${waiting} records were not delivered ${when}` });
+    }
+    const { trouble } = this.#sender;
+    return {
+      destination: { brokers, topic },
+      waiting: isHeard ? 0 : waiting,
+      dropped: isHeard || this.listenerCount('dropped') > 0 ? 0 : dropped,
+      reason: trouble === undefined ? undefined : this.#masker.text(explainConnection(trouble)),
+    };
   }
 
   /** A crashed process has only a few seconds, in which Kafka may be away; standard error is not. */
@@ -218,10 +276,14 @@ export class KafkaTransport extends AttachedTransport {
 
   /** Warns whoever listens, or through Node's own warnings when nobody does. */
   #warnLoudly(message: string): void {
-    const passedOn = Object.hasOwn(this, '__winstonwarn') ? 1 : 0;
-    const listeners = this.listenerCount('warn') - passedOn + (this.parent?.listenerCount('warn') ?? 0);
-    if (listeners > 0) this.#tell('warn', { source: 'transport', message });
+    if (this.#hasWarnListener()) this.#tell('warn', { source: 'transport', message });
     else process.emitWarning(message, { type: 'LogpipeWarning' });
+  }
+
+  /** Winston's own listener passes a warning on to the logger, where somebody may listen. */
+  #hasWarnListener(): boolean {
+    const passedOn = Object.hasOwn(this, '__winstonwarn') ? 1 : 0;
+    return this.listenerCount('warn') - passedOn + (this.parent?.listenerCount('warn') ?? 0) > 0;
   }
 
   /** A listener's mistake stays the listener's. */

@@ -8,7 +8,7 @@ import { constants, open } from 'node:fs';
 import { Socket } from 'node:net';
 import { promisify } from 'node:util';
 import { type Clock, deferred } from '../core/clock.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Chunk, ChunkOrigin, Deliver, RawRecord, Source } from '../core/record.ts';
 
@@ -219,7 +219,7 @@ export function createStdinSource(
         reading = false;
         detail = errorText(error);
         ended.reject(
-          new LogpipeError('LOGPIPE_SOURCE_FAILED', `standard input cannot be read: ${errorText(error)}`, error),
+          new LogpipeError('LOGPIPE_SOURCE_FAILED', `standard input cannot be read: ${reasonInWords(error)}`, error),
         );
       });
     },

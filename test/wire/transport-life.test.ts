@@ -1,6 +1,6 @@
 // A transport among loggers: levels, loggers that come and go, a crash, a log file that is taken away, credentials in clear.
 // Kafka is away throughout; what came through is in the queue or in the file.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -312,4 +312,81 @@ test('when nobody listens, credentials in clear text are one of the process’s 
   const kafka = transportOf({ brokers: ['kafka.invalid:9092'], sasl, batch: { maxDelayMs: 0 } });
   winston.createLogger({ transports: [kafka] }).info('m');
   expect((await heard).message).toContain('go to kafka.invalid:9092 unencrypted');
+});
+
+// ---- what is read on standard error when nobody listens ----
+
+/** An application that knows a wrong address. */
+function scriptOf(body: string, closeTimeoutMs = 50): string {
+  const script = join(folderOfTest(), 'app.mjs');
+  const given = { ...NOWHERE, closeTimeoutMs, console: false, file: false };
+  writeFileSync(
+    script,
+    `import { createLogger } from ${JSON.stringify(SHIP)};
+     const given = ${JSON.stringify(given)};
+     const logger = createLogger(given);
+     const kafka = logger.transports.at(-1);
+     ${body}`,
+  );
+  return script;
+}
+
+function endOf(body: string, options: { closeTimeoutMs?: number; stdio?: 'pipe' | 'gone' } = {}) {
+  const script = scriptOf(body, options.closeTimeoutMs);
+  // A reader that has gone before anything is written.
+  const command = `"$0" "$1"${options.stdio === 'gone' ? ' 2>&1 >/dev/null | :' : ''}; exit "\${PIPESTATUS[0]}"`;
+  const { status, stderr, stdout } = spawnSync('bash', ['-c', command, process.execPath, script], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
+  return { status, stdout, lines: stderr.split('\n').filter((line) => line !== '') };
+}
+
+test('an application with a wrong address reads one line for the outage and one at its end, and ends as it wants', () => {
+  const { status, lines } = endOf(`for (let n = 0; n < 3; n++) logger.info('m'); process.exitCode = 7;`, {
+    closeTimeoutMs: 10_000,
+  });
+  expect(lines).toEqual([
+    expect.stringMatching(
+      /^logpipe: log records do not reach Kafka \(127\.0\.0\.1:1, topic .*nothing listens there\. Up to 100,000 /,
+    ),
+    expect.stringMatching(
+      /^logpipe: 3 log records did not reach Kafka by the end of this process .*nothing listens there\.$/,
+    ),
+  ]);
+  expect(status).toBe(7);
+});
+
+test('a log file that cannot be written is one line', async () => {
+  const child = spawn(process.execPath, [
+    scriptOf(`createLogger({ ...given, file: '.' }).info('m'); setInterval(() => {}, 1_000);`),
+  ]);
+  onTestFinished(() => void child.kill());
+  let text = '';
+  child.stderr.on('data', (bytes) => {
+    text += String(bytes);
+  });
+  await until(() => expect(text).toMatch(/^logpipe: The log file \. cannot be written: EISDIR.*\n/));
+});
+
+test('process.exit() right after a call says what was left behind', () => {
+  const { status, lines } = endOf(`logger.info('m'); process.exit(3);`);
+  expect(lines).toEqual([expect.stringMatching(/^logpipe: 1 log record did not .* wait for close\(\)/)]);
+  expect(status).toBe(3);
+});
+
+test('listeners take the place of the lines, and hear how many were left', () => {
+  const { lines, stdout } = endOf(
+    `kafka.on('send-failed', ({ message }) => { console.log('failed', message); process.exit(); });
+     kafka.on('warn', ({ source, message }) => { if (source === 'transport') console.log('warn', message); });
+     logger.info('m');`,
+    { closeTimeoutMs: 20_000 },
+  );
+  expect(lines).toEqual([]);
+  expect(stdout).toMatch(/^failed .*nothing listens there\nwarn 1 records were not delivered when the process ended/);
+});
+
+test('a standard error that nobody reads any more harms nothing', () => {
+  const { status, lines } = endOf(`setTimeout(() => { logger.info('m'); process.exit(5); }, 50);`, { stdio: 'gone' });
+  expect([status, lines]).toEqual([5, []]);
 });

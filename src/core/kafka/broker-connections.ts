@@ -17,7 +17,7 @@ import errors from 'kafkajs/src/protocol/error.js';
 import apiKeys from 'kafkajs/src/protocol/requests/apiKeys.js';
 import table from 'kafkajs/src/protocol/requests/index.js';
 import { createThrottle, systemClock, within } from '../clock.ts';
-import { causeChain, errorText } from '../errors.ts';
+import { causeChain, errorText, systemReason } from '../errors.ts';
 import { repairKafkaJsTime } from './kafkajs-timer.ts';
 
 export interface Partition {
@@ -382,13 +382,15 @@ const OPENSSL = /(?:[0-9A-F]+:)?error:[0-9A-F]+:SSL routines:[^:]*:([^:]+):[^\n]
  */
 export function explainConnection(error: unknown, section = ''): string {
   const text = errorText(error).replace(OPENSSL, 'TLS: $1');
-  const hint = hintOf(error, text, section);
+  const hint = hintOf(error, text, section) ?? systemReason(error)?.words;
   return hint === undefined ? text : `${text}; ${hint}`;
 }
 
 function hintOf(error: unknown, text: string, section: string): string | undefined {
   for (const at of causeChain(error)) {
     const { name, type, code } = at as Error & { type?: string; code?: unknown };
+    if (type === 'UNKNOWN_TOPIC_OR_PARTITION')
+      return 'the topic is not there: create it with `logpipe setup`, or check its name';
     if (name === 'KafkaJSSASLAuthenticationError') return `check ${section}sasl`;
     if (type === 'ILLEGAL_SASL_STATE') return `this port takes no login: check the port and ${section}sasl`;
     if (name === 'KafkaJSConnectionClosedError') {

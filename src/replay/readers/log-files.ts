@@ -8,7 +8,7 @@ import { open, stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { TAGS } from '../../core/catalogue.ts';
-import { errorText, LogpipeError } from '../../core/errors.ts';
+import { LogpipeError, reasonInWords } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import { type ChunkOrigin, isEventId, type RawRecord } from '../../core/record.ts';
 import { createTimeParser } from '../../parse/scalars.ts';
@@ -187,7 +187,7 @@ function unreadable(path: string, error: unknown): LogpipeError {
   if (error instanceof LogpipeError) return error;
   return new LogpipeError(
     'LOGPIPE_SOURCE_FAILED',
-    `--source file: ${path} cannot be read (${errorText(error)}); name readable NDJSON files, plain or gzip`,
+    `--source file: ${path} cannot be read (${reasonInWords(error)}); name readable NDJSON files, plain or gzip`,
     error,
   );
 }

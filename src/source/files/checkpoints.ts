@@ -3,7 +3,7 @@
 // leaves at worst a torn last line, which is cut off; a full disk costs positions, never records.
 import { readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
-import { errorText, LogpipeError } from '../../core/errors.ts';
+import { LogpipeError, reasonInWords } from '../../core/errors.ts';
 import { openPrivate, replacePrivate, syncFolder } from '../../core/private-files.ts';
 
 const VERSION = 2;
@@ -198,7 +198,7 @@ function loadFirstVersion(folder: string): JournalEntry[] {
 function unreadable(file: string, error: unknown): LogpipeError {
   return new LogpipeError(
     'LOGPIPE_SOURCE_FAILED',
-    `files.dataDir: ${file} cannot be used (${errorText(error)}); repair it, or remove it to read every file again`,
+    `files.dataDir: ${file} cannot be used (${reasonInWords(error)}); repair it, or remove it to read every file again`,
     error,
   );
 }

@@ -4,7 +4,7 @@
 import { type FSWatcher, watch } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { type Clock, deferred, endsWithin, sleep } from '../../core/clock.ts';
-import { errorText } from '../../core/errors.ts';
+import { errorText, reasonInWords } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { Metrics } from '../../core/metrics.ts';
 import { lockFolder } from '../../core/private-files.ts';
@@ -169,7 +169,7 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
       if (diskTrouble === undefined) {
         log.error('the positions could not be saved; trying again', { error: errorText(error) });
       }
-      diskTrouble = errorText(error);
+      diskTrouble = reasonInWords(error);
     }
   };
 
@@ -299,7 +299,7 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
     ended: ended.promise,
 
     async start(deliver) {
-      unlock = lockFolder(config.dataDir);
+      unlock = lockFolder(config.dataDir, 'files.dataDir');
       try {
         open();
       } catch (error) {

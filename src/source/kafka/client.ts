@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import type { ICustomPartitioner, Kafka, KafkaConfig as KafkaJsConfig } from 'kafkajs';
 import kafkajs from 'kafkajs';
 import { createThrottle } from '../../core/clock.ts';
-import { causeChain, errorText, LogpipeError } from '../../core/errors.ts';
+import { causeChain, errorText, LogpipeError, reasonInWords } from '../../core/errors.ts';
 import { type BrokerAddresses, explainConnection } from '../../core/kafka/broker-connections.ts';
 import { registerCodecs } from '../../core/kafka/codecs.ts';
 import { repairKafkaJsTime } from '../../core/kafka/kafkajs-timer.ts';
@@ -26,7 +26,11 @@ export const kafkaSection = {
     brokers: {
       type: 'array',
       description: 'Addresses asked first for the cluster, as `host:port`.',
-      items: { type: 'string', pattern: '^[^\\s:/]+:\\d{1,5}$|^\\[[0-9a-fA-F:]+\\]:\\d{1,5}$' },
+      items: {
+        type: 'string',
+        pattern: '^[^\\s:/]+:\\d{1,5}$|^\\[[0-9a-fA-F:]+\\]:\\d{1,5}$',
+        permitted: 'host and port, like kafka-1:9092',
+      },
       minItems: 1,
       default: ['localhost:9092'],
     },
@@ -160,7 +164,13 @@ export const kafkaSection = {
       default: 'calling-platform-alerter',
     },
   },
-  $defs: { topic: { type: 'string', pattern: '^(?!\\.\\.?$)[A-Za-z0-9._-]{1,249}$' } },
+  $defs: {
+    topic: {
+      type: 'string',
+      pattern: '^(?!\\.\\.?$)[A-Za-z0-9._-]{1,249}$',
+      permitted: 'letters, digits, dots, hyphens and underscores, 249 at most',
+    },
+  },
 } as const;
 
 export interface KafkaConfig {
@@ -333,7 +343,7 @@ function readPem(path: string, file: string): string {
   } catch (error) {
     throw new LogpipeError(
       'LOGPIPE_CONFIG_UNREADABLE',
-      `${path}: ${file} cannot be read (${errorText(error)}); name a readable PEM file`,
+      `${path}: ${file} cannot be read (${reasonInWords(error)}); name a readable PEM file`,
       error,
     );
   }

@@ -7,7 +7,7 @@ import kafkajs from 'kafkajs';
 import { sleep } from '../../core/clock.ts';
 import { causeChain, errorText, LogpipeError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
-import { explainKafkaFailure, type KafkaConfig } from './client.ts';
+import { explainKafkaFailure, failedReading, isKafkaAway, type KafkaConfig } from './client.ts';
 
 // The brokers' own default. Records are at most 1,000,000 bytes, so a batch of one always fits.
 const LOGS_MAX_BYTES = 1_048_588;
@@ -125,6 +125,8 @@ export async function ensureTopics(kafka: Kafka, config: KafkaConfig, log: Log):
     if (old.length > 0) report.differences.push(...(await differences(admin, old, config.topics, log)));
     for (const difference of report.differences) log.warn(difference);
   } catch (error) {
+    // Nobody was asked: that no topic was made says nothing about permissions.
+    if (isKafkaAway(error)) throw failedReading(error, config, config.topics.logs);
     throw new LogpipeError(
       'LOGPIPE_KAFKA_FAILED',
       `kafka.topics: ${wantedTopics(config.topics)

@@ -1,6 +1,9 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: configuration files hold ${VARIABLES}
 // A secret of the configuration shows nowhere: not in a refusal, not in `check-config`, not in logpipe's own log.
-import { describe, expect, it, test, vi } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished, test, vi } from 'vitest';
 import { checkConfig, clearTextWarnings } from '../../../src/cli/check-config.ts';
 import { CONFIG_SCHEMA, parseConfig } from '../../../src/config.ts';
 import { secretsIn, withKnownSecrets, withoutSecrets } from '../../../src/core/config-loader.ts';
@@ -82,12 +85,23 @@ notify:
 monitor: { redisUrl: "redis://:${SECRET}@localhost" }
 `;
 
-test('check-config --json shows no secret, nor where an alias has copied it to', () => {
+/** What the command says of a file with this text. */
+async function checked(text: string, json: boolean) {
+  const folder = mkdtempSync(join(tmpdir(), 'logpipe-secrets-'));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'test.yml');
+  writeFileSync(file, text);
+  const [out, err]: [string[], string[]] = [[], []];
+  const io = { out: (line: string) => void out.push(line), err: (line: string) => void err.push(line) };
+  await checkConfig({ config: file, json, connect: false }, io, { env: {} });
+  return { out, err };
+}
+
+test('check-config --json shows no secret, nor where an alias has copied it to', async () => {
   const config = parseConfig(FULL, {}, 'test.yml');
-  const out: string[] = [];
-  checkConfig(config, { json: true }, { out: (line) => out.push(line), err: () => {} });
-  expect(out.join()).not.toContain(SECRET);
-  const shown = JSON.parse(out.join());
+  const { out, err } = await checked(FULL, true);
+  expect([...out, ...err].join()).not.toContain(SECRET);
+  const { configuration: shown } = JSON.parse(out.join());
   expect(shown.elasticsearch.nodes).toEqual(['https://[masked]@es:9200']);
   expect(shown.elasticsearch.username).toBe('[masked]');
   expect(shown.http).toEqual(config.http);
@@ -157,11 +171,9 @@ describe('credentials in clear text', () => {
     expect(warned(yaml)).toEqual(places);
   });
 
-  it('are said by check-config on standard error', () => {
-    const err: string[] = [];
-    const config = parseConfig(`elasticsearch: { nodes: ["http://u:${SECRET}@es.example"] }`, {}, 'test.yml');
-    checkConfig(config, { json: false }, { out: () => {}, err: (line) => err.push(line) });
-    expect(err).toEqual([expect.stringMatching(/^warning: elasticsearch\.nodes: .*clear text/)]);
+  it('are said by check-config on standard error', async () => {
+    const { err } = await checked(`elasticsearch: { nodes: ["http://u:${SECRET}@es.example"] }`, false);
+    expect(err[0]).toMatch(/^warning: elasticsearch\.nodes: .*clear text/);
     expect(err.join()).not.toContain(SECRET);
   });
 });

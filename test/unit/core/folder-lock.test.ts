@@ -25,9 +25,9 @@ async function idOfTheDead(): Promise<number> {
 }
 
 test('taken, refused to another, given back, taken again; only the lock itself stays in the folder', () => {
-  const unlock = lockFolder(folder);
+  const unlock = lockFolder(folder, 'files.dataDir');
   expect(readdirSync(folder)).toEqual(['lock']);
-  expect(() => lockFolder(folder)).toThrow(
+  expect(() => lockFolder(folder, 'files.dataDir')).toThrow(
     expect.objectContaining({
       code: 'LOGPIPE_SOURCE_FAILED',
       message: expect.stringContaining(`${folder} is in use by process ${process.pid}`),
@@ -36,19 +36,19 @@ test('taken, refused to another, given back, taken again; only the lock itself s
   expect(readdirSync(folder)).toEqual(['lock']);
   unlock();
   expect(readdirSync(folder)).toEqual([]);
-  lockFolder(folder)();
+  lockFolder(folder, 'files.dataDir')();
 });
 
 test('a lock of a process that has ended is taken over', async () => {
   writeFileSync(lock, `${await idOfTheDead()} 1 some-boot`);
-  const unlock = lockFolder(folder);
+  const unlock = lockFolder(folder, 'files.dataDir');
   expect(readFileSync(lock, 'utf8')).toMatch(new RegExp(`^${process.pid}\\b`));
   expect(readdirSync(folder)).toEqual(['lock']);
   unlock();
 });
 
 test('an id that is used again is not the process that took the lock', () => {
-  const unlock = lockFolder(folder);
+  const unlock = lockFolder(folder, 'files.dataDir');
   const mine = readFileSync(lock, 'utf8');
   unlock();
   const [pid, started, boot] = mine.split(' ');
@@ -57,14 +57,14 @@ test('an id that is used again is not the process that took the lock', () => {
   const others = [`${pid} ${started} another-boot`, `${pid} ${Number(started) + 1} ${boot}`];
   for (const holder of started === undefined ? [] : others) {
     writeFileSync(lock, holder);
-    lockFolder(folder)();
+    lockFolder(folder, 'files.dataDir')();
   }
   writeFileSync(lock, mine);
-  expect(() => lockFolder(folder)).toThrow(/in use by process/);
+  expect(() => lockFolder(folder, 'files.dataDir')).toThrow(/in use by process/);
 });
 
 test('whoever was taken over does not give back what another has', () => {
-  const unlock = lockFolder(folder);
+  const unlock = lockFolder(folder, 'files.dataDir');
   writeFileSync(lock, '1 2 other');
   unlock();
   expect(existsSync(lock)).toBe(true);
@@ -76,7 +76,7 @@ test('a lock that a process died over: of eight that try, one gets it and the ot
   const script = `
     import { lockFolder } from ${JSON.stringify(module)};
     try {
-      lockFolder(${JSON.stringify(folder)});
+      lockFolder(${JSON.stringify(folder)}, 'files.dataDir');
       process.stdout.write('mine');
       process.stdin.resume().on('end', () => process.exit());
     } catch (error) {

@@ -151,9 +151,9 @@ measures:
   a: { kind: counted, by: level }
   b: { kind: rate, of: a, per: fortnight, colour: red }
 `);
-    expect(message).toMatch(/measures: found "Upper"; must match/);
+    expect(message).toMatch(/measures: found "Upper"; permitted: small letters/);
     expect(message).toMatch(/measures\.a\.kind: found "counted"; permitted: "counter"/);
-    expect(message).toMatch(/measures\.b\.per: found "fortnight"; must match/);
+    expect(message).toMatch(/measures\.b\.per: found "fortnight"; permitted: a duration/);
     expect(message).toMatch(/measures\.b\.colour: unknown key; permitted here: kind/);
   });
 });

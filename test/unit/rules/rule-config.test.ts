@@ -91,7 +91,11 @@ describe('mistakes', () => {
   f: { title: F, priority: P2, kind: ratio, measure: call.failure_ratio, above: 500 ms, inhibitedBy: [nobody, f] }
   g: { title: G, priority: P2, kind: ratio, measure: call.failure_ratio, above: 10 %, message: '{vlaue}', floor: 3 }
   h: { title: H, priority: P2, kind: threshold, measure: queue.size, above: 1, window: 15s, metadata: { x: valu, y: measure.no } }`);
-    expect(problems).toEqual([
+    // The file begins with `rules:`.
+    expect(problems.map((problem) => /^line (\d+), rules\.(\w)/.exec(problem)?.slice(1))).toEqual(
+      [...'abcdeeefffggghhh'].map((id) => [String(id.charCodeAt(0) - 95), id]),
+    );
+    expect(problems.map((problem) => problem.replace(/^line \d+, /, ''))).toEqual([
       'rules.a.measure: there is no measure call.lost',
       'rules.b.measure: http.p95 is a percentile; a rule of kind ratio judges: ratio',
       'rules.c: exactly one of above, below, atLeast, atMost is needed, found none',
@@ -180,7 +184,7 @@ describe('mistakes', () => {
     const rule = (id: string, by: string) =>
       `  ${id}: { title: T, priority: P2, kind: ratio, measure: call.failure_ratio, above: 10 %, inhibitedBy: [${by}] }`;
     const problems = problemsOf([rule('a', 'b'), rule('b', 'c'), rule('c', 'a')].join('\n'));
-    expect(problems[0]).toBe('rules.a.inhibitedBy: b and this rule mute each other: nobody would be told');
+    expect(problems[0]).toBe('line 2, rules.a.inhibitedBy: b and this rule mute each other: nobody would be told');
   });
 
   it('a ratio of gauges with different labels, which has no common series', () => {

@@ -42,6 +42,7 @@ test('the transport loads Winston, kafkajs, Node and a few core files, nothing o
     'kafka/kafkajs-timer',
     'record',
     'regex-ambiguity',
+    'safe-json',
     ...MASKING,
   ];
   expect(outside).toEqual(core.map((name) => `core/${name}.ts`).sort());

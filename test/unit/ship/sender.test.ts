@@ -82,6 +82,8 @@ function createCluster() {
     return 0;
   }
 
+  let isSilent = false;
+
   async function answer(node: number, batches: readonly PartitionBatch[]): Promise<ReadonlyMap<number, number>> {
     requests.push(`${node}: ${batches.map(({ partition }) => partition).join('+')}`);
     const fate = fates.get(node)?.shift();
@@ -105,6 +107,7 @@ function createCluster() {
 
   const brokers: Brokers = {
     async partitions() {
+      if (isSilent) await new Promise(() => {});
       if (isBlind) throw new Error('no broker answers');
       return leaders.map((leader, partitionId) => ({ partitionId, leader }));
     },
@@ -142,6 +145,10 @@ function createCluster() {
       waiting.get(node)?.resolve();
       waiting.delete(node);
     },
+    /** Something else listens in the brokers' place. */
+    silent(is: boolean) {
+      isSilent = is;
+    },
     blind(is: boolean) {
       isBlind = is;
     },
@@ -160,12 +167,14 @@ function setUp(limits: { maxRecords?: number } = {}) {
   const queue = createQueue(queueLimits);
   const drops = createDrops({ onStart() {}, onEnd() {} });
   const failures: string[] = [];
+  const outagesOver: number[] = [];
   const sender = createSender(
     { batch: { maxRecords: 5, maxBytes: 1_000, maxDelayMs: 10 }, queue: queueLimits },
     {
       ...{ queue, drops, brokers: cluster.brokers },
       onDelivered() {},
       onFailed: (error) => failures.push(String(error)),
+      onResumed: (lastedMs) => outagesOver.push(lastedMs),
     },
   );
   let count = 0;
@@ -182,7 +191,7 @@ function setUp(limits: { maxRecords?: number } = {}) {
     for (let n = 0; n < 600 && !isOver; n++) await vi.advanceTimersByTimeAsync(100);
     expect(isOver).toBe(true);
   };
-  return { cluster, sender, queue, drops, failures, log, drained };
+  return { cluster, sender, queue, drops, failures, outagesOver, log, drained };
 }
 
 const metadata = Array.from({ length: PARTITIONS }, (_, partitionId) => ({ partitionId }));
@@ -321,4 +330,29 @@ test('one broker stays frozen: what was never sent and has no key leaves its par
       sender.abort();
     }
   }
+});
+
+test('an outage is told when it begins and when it is over, with what is wrong while it lasts', async () => {
+  const { cluster, sender, log, failures, outagesOver, drained } = setUp();
+  cluster.blind(true);
+  log(null);
+  await vi.advanceTimersByTimeAsync(2_000);
+  expect([failures, sender.trouble]).toEqual([[], new Error('no broker answers')]);
+  await vi.advanceTimersByTimeAsync(8_000);
+  expect([failures, outagesOver]).toEqual([['Error: no broker answers'], []]);
+  cluster.blind(false);
+  await drained();
+  expect([failures.length, outagesOver.length, sender.trouble]).toEqual([1, 1, undefined]);
+  expect(outagesOver[0]).toBeGreaterThan(5_000);
+  expect(outagesOver[0]).toBeLessThan(15_000);
+});
+
+test('what listens and never answers is no broker, and that is told before anybody gives up', async () => {
+  const { cluster, log, failures } = setUp();
+  cluster.silent(true);
+  log(null);
+  await vi.advanceTimersByTimeAsync(4_900);
+  expect(failures).toEqual([]);
+  await vi.advanceTimersByTimeAsync(300);
+  expect(failures).toEqual(['Error: nobody there has answered as a Kafka broker for 5 s']);
 });
