@@ -129,12 +129,12 @@ export const CONFIG_SCHEMA = {
  * @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE, LOGPIPE_CONFIG_INVALID (all problems at once)
  */
 export function loadConfig(options: { file?: string | undefined; env: Environment }): Config {
-  const { file, text } = readConfigFile('logpipe.yml', options.file ?? besideOthers());
+  const { file, text } = readConfigFile('logpipe.yml', options.file ?? initialFile());
   return parseConfig(text, options.env, file);
 }
 
-/** What `logpipe init` writes. */
-function besideOthers(): string | undefined {
+/** The `logpipe.yml` of the working folder, as `logpipe init` writes it, unless there is a `config/logpipe.yml`. */
+export function initialFile(): string | undefined {
   const file = resolve('logpipe.yml');
   return existsSync(file) && !existsSync(resolve('config', 'logpipe.yml')) ? file : undefined;
 }

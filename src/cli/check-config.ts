@@ -3,7 +3,7 @@
 // what each server says. For people, or as one JSON object. Guarantee: no secret is shown; nothing is changed or sent.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { CONFIG_SCHEMA, type Config, inspectConfig } from '../config.ts';
+import { CONFIG_SCHEMA, type Config, initialFile, inspectConfig } from '../config.ts';
 import { systemClock } from '../core/clock.ts';
 import {
   ConfigError,
@@ -162,7 +162,7 @@ function inspectFiles(named: string | undefined, env: Environment): Findings {
     }
   };
 
-  const main = read('configuration', 'logpipe.yml', named);
+  const main = read('configuration', 'logpipe.yml', named ?? initialFile());
   if (main === undefined) return { files, problems, config: undefined, measures: undefined, rules: undefined };
   const { value: config, partial, problems: found } = inspectConfig(main.text, env, main.file);
   problems.push(...found.map((problem) => ({ file: main.file, ...problem })));

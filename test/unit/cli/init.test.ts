@@ -184,7 +184,7 @@ test('logpipe finds what init wrote in the folder it is started in; as one JSON 
   const check = startProcess('src/main.js', ['check-config', '--json'], { cwd: dir });
   expect(await check.exit).toEqual({ status: 0, signal: null });
   expect(JSON.parse(check.stdout())).toMatchObject({
-    kafka: { brokers: ['kafka-9:9092'] },
-    alerts: { rulesFile: 'rules.yml' },
+    ok: true,
+    configuration: { kafka: { brokers: ['kafka-9:9092'] }, alerts: { rulesFile: 'rules.yml' } },
   });
 });
