@@ -429,8 +429,9 @@ export function picture(scene: Scene, rows: number): string[] {
 }
 
 function titleOf({ url, problem, status }: Instance): string {
-  if (problem !== undefined || status === undefined) return url;
-  return `${url}   ${status.version}   ${status.roles.join(', ')}   up ${formatDuration(status.uptimeSeconds * 1_000)}`;
+  const name = url.replace(/^http:\/\//, '');
+  if (problem !== undefined || status === undefined) return name;
+  return `${name}   ${status.version}   ${status.roles.join(', ')}   up ${formatDuration(status.uptimeSeconds * 1_000)}`;
 }
 
 function sumOf(counts: ReadonlyMap<string, number>): number {
