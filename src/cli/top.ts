@@ -105,6 +105,8 @@ export interface Counts {
   readonly duplicates: number;
   readonly deadLettered: ReadonlyMap<string, number>;
   readonly dropped: number;
+  /** Alerts that fire. */
+  readonly firing: number;
   /** By consumer group. */
   readonly lag: ReadonlyMap<string, number>;
   readonly inFlightBytes: number;
@@ -268,6 +270,7 @@ export function countsOf(text: string): Counts {
     duplicates: sum('duplicates_total'),
     deadLettered: by.reason,
     dropped: sum('dropped_total'),
+    firing: sum('alerts_firing'),
     lag: by.group,
     inFlightBytes: sum('in_flight_bytes'),
     paused,
