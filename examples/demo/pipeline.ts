@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import { countsOf } from '../../src/cli/top.ts';
 import { LogpipeError } from '../../src/core/errors.ts';
 import { packageRoot } from '../../src/core/package-root.ts';
 import { endedMessage, until } from './await.ts';
@@ -170,25 +171,13 @@ function addressIn(line: string): string | undefined {
   }
 }
 
-/** Sums over the labels of Prometheus text. */
+/** Of what it serves under /metrics. */
 export function countsIn(text: string, sink: string): PipelineCounts {
-  const sum = (name: string, label = '') => {
-    let total = 0;
-    for (const line of text.split('\n')) {
-      const next = line.charCodeAt(name.length);
-      // A space or an opening brace ends the name.
-      if (!line.startsWith(name) || (next !== 0x20 && next !== 0x7b) || !line.includes(label)) continue;
-      total += Number(line.slice(line.lastIndexOf(' ') + 1)) || 0;
-    }
-    return total;
-  };
+  const { read, indexed, duplicates, deadLettered, dropped, lag, firing } = countsOf(text);
+  const sum = (counts: Iterable<number>) => [...counts].reduce((total, n) => total + n, 0);
+  const indexing = [...lag].filter(([group]) => group.endsWith('indexer'));
   return {
-    consumed: sum('logpipe_consumed_total'),
-    indexed: sum('logpipe_indexed_total', `sink="${sink}"`),
-    duplicates: sum('logpipe_duplicates_total'),
-    deadLettered: sum('logpipe_dead_lettered_total'),
-    dropped: sum('logpipe_dropped_total'),
-    lag: sum('logpipe_lag_records', 'indexer"'),
-    firing: sum('logpipe_alerts_firing'),
+    ...{ consumed: read, indexed: indexed.get(sink) ?? 0, duplicates, deadLettered: sum(deadLettered.values()) },
+    ...{ dropped, firing, lag: sum(indexing.map(([, n]) => n)) },
   };
 }

@@ -531,7 +531,8 @@ function nextSteps(dir: string, { keeper, kafka, service }: Found): string[] {
     pm2: ['pm2 start logpipe.config.cjs'],
     none: [],
   }[keeper];
-  const there = resolve('.') === dir ? [] : [`cd ${dir}`];
+  const there =
+    resolve('.') === dir ? [] : [`cd ${/^[\w./-]+$/.test(dir) ? dir : `'${dir.replaceAll("'", "'\\''")}'`}`];
   const brokers = JSON.stringify(kafka.brokers.split(',').map((broker) => broker.trim()));
   return [
     ...there,

@@ -121,6 +121,8 @@ export interface Counts {
   readonly duplicates: number;
   readonly deadLettered: ReadonlyMap<string, number>;
   readonly dropped: number;
+  /** Alerts that fire. */
+  readonly firing: number;
   /** By consumer group. */
   readonly lag: ReadonlyMap<string, number>;
   readonly inFlightBytes: number;
@@ -284,6 +286,7 @@ export function countsOf(text: string): Counts {
     duplicates: sum('duplicates_total'),
     deadLettered: by.reason,
     dropped: sum('dropped_total'),
+    firing: sum('alerts_firing'),
     lag: by.group,
     inFlightBytes: sum('in_flight_bytes'),
     paused,
@@ -445,8 +448,9 @@ export function picture(scene: Scene, rows: number): string[] {
 }
 
 function titleOf({ url, problem, status }: Instance): string {
-  if (problem !== undefined || status === undefined) return url;
-  return `${url}   ${status.version}   ${status.roles.join(', ')}   up ${formatDuration(status.uptimeSeconds * 1_000)}`;
+  const name = url.replace(/^http:\/\//, '');
+  if (problem !== undefined || status === undefined) return name;
+  return `${name}   ${status.version}   ${status.roles.join(', ')}   up ${formatDuration(status.uptimeSeconds * 1_000)}`;
 }
 
 function sumOf(counts: ReadonlyMap<string, number>): number {

@@ -75,6 +75,11 @@ http: { port: 0 }
     new RegExp(`^calls_ended_total\\{direction="outbound",status="failed"\\} ${written / 2}$`, 'm'),
   );
   expect((await logpipe.stats()).data.calls.successRate).toBe(0.5);
+  const explained = await fetch(`${logpipe.url}/api/v1/status?rule=high-error-rate`);
+  expect(await explained.json()).toMatchObject({
+    state: 'breached',
+    sets: [{ value: 0.5, alert: { phase: 'firing' } }],
+  });
 
   // Healthy calls until the window has forgotten the others.
   await waitFor(

@@ -129,7 +129,7 @@ describe('top', () => {
     expect(written.join('').replaceAll('\n', '')).not.toMatch(CONTROL);
     const text = lines.join('\n');
     for (const part of [
-      `logpipe top   ${served.url}   9.9.9   indexer, counter, alerter`,
+      `logpipe top   ${new URL(served.url).host}   9.9.9   indexer, counter, alerter   up`,
       'lag 100',
       'read         1,000   indexed       900',
       'dead letters 3, duplicates 0, dropped 0',
