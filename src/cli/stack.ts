@@ -130,14 +130,14 @@ async function startMissing(
     layout[kind].map((_, i) => ({ kind, number: i + 1, name: memberName(kind, i + 1) })),
   );
   const running = members.filter(({ name }) => entryAlive(before[name])).map(({ name }) => name);
+  const hadData = members.filter(({ name }) => existsSync(join(folder, name))).map(({ name }) => name);
   const start = async ({ kind, number, name }: (typeof members)[number]) => {
     if (running.includes(name)) return untilAnswers(folder, kind, name, layout[kind].length);
-    const dataDir = join(folder, name);
     const options: MemberOptions = {
       detached: true,
-      dataDir,
-      // What it had before stays, however this start ends.
-      disposable: !existsSync(dataDir),
+      dataDir: join(folder, name),
+      // What it had before outlives an interrupted start.
+      disposable: !hadData.includes(name),
       bootstrap,
       es: opts.es ?? 'auto',
       signal: interruption.signal,
@@ -162,10 +162,10 @@ async function startMissing(
   const results = await Promise.race([starting, interruption.reached]);
   if (results === undefined) {
     io.err('interrupted: ending what was started');
-    await end(folder, fresh);
+    await end(folder, fresh, hadData);
     // What was about to start ends as soon as it has a process.
     await Promise.race([starting, sleep(INTERRUPTION_GRACE_MS)]);
-    await end(folder, fresh);
+    await end(folder, fresh, hadData);
     return interruption.status();
   }
   const failed = results.find((result) => result.status === 'rejected');
@@ -226,13 +226,14 @@ async function status(folder: string, opts: StackOptions, io: StackIo): Promise<
   return report.up ? 0 : 3;
 }
 
-/** Ends these servers and removes their data; with the last one goes the whole folder. */
-async function end(folder: string, names: readonly MemberName[]): Promise<void> {
+/** Ends these servers and removes their data, but for those `kept`; with the last one goes the whole folder. */
+async function end(folder: string, names: readonly MemberName[], kept: readonly MemberName[] = []): Promise<void> {
   const state = readState(folder);
   const endOne = async (name: MemberName) => {
     const entry = state[name];
     // Its data go next, so there is nothing it has to write down in order first.
     if (entryAlive(entry)) await endProcess(entry.pid, { graceMs: 0, start: entry.start });
+    if (kept.includes(name)) return;
     rmSync(join(folder, name), { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
     delete state[name];
   };
