@@ -33,7 +33,8 @@ async function endToEnd(nodes: readonly string[]): Promise<number> {
     const config = join(folder, 'logpipe.yml');
     const servers = { kafka: { brokers: kafka.brokers }, elasticsearch: { nodes: [elasticsearch.url] } };
     // JSON is YAML too.
-    writeFileSync(config, JSON.stringify({ ...servers, http: { port: 0 }, monitor: { enabled: false } }));
+    const quiet = { log: { level: 'warn' }, monitor: { enabled: false } };
+    writeFileSync(config, JSON.stringify({ ...servers, ...quiet, http: { port: 0 } }));
     let failures = 0;
     for (const node of nodes) {
       const documents = await runOn(node, kafka.brokers[0]!, elasticsearch.url, config);
@@ -64,7 +65,7 @@ async function runOn(node: string, broker: string, esUrl: string, config: string
 }
 
 function start(node: string, args: readonly string[]): ChildProcess {
-  // Standard output is full of log lines; what goes wrong is on standard error.
+  // What goes wrong is on standard error.
   return spawn(node, [...args], { cwd: packageRoot(), stdio: ['pipe', 'ignore', 'inherit'] });
 }
 
