@@ -130,7 +130,8 @@ export function errorsDocs(): string {
   return document([
     '# Errors and reasons',
     `Every error logpipe reports ends with a code of this list, and its message names the place, the value and what to do.
-Codes and reasons are closed lists: they are safe as metric labels and in alert rules.`,
+Codes and reasons are closed lists: they are safe as metric labels and in alert rules. No message has a stack trace; with
+\`LOGPIPE_DEBUG=1\` in the environment it follows.`,
     '## Exit status',
     table(['status', 'meaning'], Object.entries(EXIT_STATUSES)),
     '## Error codes',

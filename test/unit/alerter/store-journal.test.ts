@@ -225,7 +225,7 @@ describe('the journal', () => {
   test('cannot be opened where there is no folder to make, and gives the lock back', async () => {
     const folder = newFolder();
     mkdirSync(fileOf(folder), { recursive: true });
-    await expect(open(folder)).rejects.toMatchObject({ code: 'LOGPIPE_SOURCE_FAILED' });
+    await expect(open(folder)).rejects.toMatchObject({ code: 'LOGPIPE_FOLDER_UNUSABLE' });
     rmSync(fileOf(folder), { recursive: true });
     expect(await contents(folder)).toEqual({});
   });

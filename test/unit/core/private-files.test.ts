@@ -35,6 +35,16 @@ test('folders that are missing above are made private too', () => {
   expect([modeOf(join(base, 'a')), modeOf(folder)]).toEqual(['700', '700']);
 });
 
+test('where no folder can be made that is said at once: Node’s own recursive mkdir would never come back', () => {
+  for (const folder of ['/proc/nothing', '/proc/nothing/below/it']) {
+    expect(() => makePrivateFolder(folder, { own: true })).toThrow(/ENOENT|EACCES|EPERM|EROFS/);
+  }
+  const file = join(base, 'in-its-place');
+  writeFileSync(file, '');
+  expect(() => makePrivateFolder(file, { own: true })).toThrow(/EEXIST/);
+  expect(() => makePrivateFolder(join(file, 'below'), { own: true })).toThrow(/ENOTDIR/);
+});
+
 test('a file that exists with a looser mode is tightened when it is opened', async () => {
   const path = join(base, 'loose');
   writeFileSync(path, 'kept');
