@@ -5,7 +5,7 @@ import { defineConfig } from 'vitest/config';
 import { WORKERS } from './test/kit/global-setup.ts';
 
 /** By default one core is left free, which is half of a small machine. Limits are for a machine that is busy with other things. */
-const NODE_ALONE = { maxWorkers: '100%' };
+const NODE_ALONE = { maxWorkers: '100%', testTimeout: 240_000, sequence: { groupOrder: 0 } };
 
 const REAL_SERVERS = {
   globalSetup: ['test/kit/global-setup.ts'],
@@ -36,8 +36,9 @@ export default defineConfig({
       ? ['default', ['json', { outputFile: process.env.LOGPIPE_TEST_REPORT }]]
       : ['default'],
     projects: [
-      tier('unit', { ...NODE_ALONE, testTimeout: 240_000, sequence: { groupOrder: 0 } }),
-      tier('wire', { ...NODE_ALONE, testTimeout: 240_000, sequence: { groupOrder: 0 } }),
+      // Its files share the modules of src, which hold nothing global; what replaces a module of Node's is in wire.
+      tier('unit', { ...NODE_ALONE, isolate: false, restoreMocks: true, unstubEnvs: true }),
+      tier('wire', NODE_ALONE),
       tier('integration', { ...REAL_SERVERS, testTimeout: 240_000, hookTimeout: 120_000, sequence: { groupOrder: 1 } }),
       tier('integrity', {
         ...REAL_SERVERS,

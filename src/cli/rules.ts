@@ -3,6 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config.ts';
+import { nearest } from '../core/config-loader.ts';
 import { LogpipeError, reasonInWords } from '../core/errors.ts';
 import { packageRoot } from '../core/package-root.ts';
 import { visible } from '../core/safe-json.ts';
@@ -144,7 +145,7 @@ async function live(
 
 function unknownRule(id: string, rules: Rules): LogpipeError {
   const ids = rules.map((rule) => rule.id);
-  const near = nearest(id, ids);
+  const near = nearest(id, ids) ?? ids.find((one) => id.length >= 4 && one.includes(id));
   const help = near === undefined ? 'logpipe rules check lists them' : `did you mean "${near}"?`;
   return new LogpipeError('LOGPIPE_USAGE', `rules explain: there is no rule "${visible(id.slice(0, 80))}"; ${help}`);
 }
@@ -176,30 +177,4 @@ function setLines({ labels, state, because, alert }: SetStatus): string[] {
     `  ${state.padEnd(9)}  ${visible(of.length === 0 ? because : `${of.join(', ')}: ${because}`)}`,
     ...(alert === null ? [] : [`  ${' '.repeat(9)}  ${visible(alert.text)}`]),
   ];
-}
-
-/** The name that somebody may have meant. */
-export function nearest(text: string, names: readonly string[]): string | undefined {
-  if (text.length > 80) return undefined;
-  const most = Math.max(2, Math.ceil(text.length / 3));
-  let best: { name: string; distance: number } | undefined;
-  for (const name of names) {
-    const distance = distanceOf(text, name);
-    if (distance <= most && distance < (best?.distance ?? Number.POSITIVE_INFINITY)) best = { name, distance };
-  }
-  return best?.name ?? names.find((name) => text.length >= 4 && name.includes(text));
-}
-
-/** Letters to be changed, added or left out (Levenshtein), two that are swapped counting as two. */
-function distanceOf(one: string, other: string): number {
-  let before = Array.from({ length: other.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= one.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= other.length; j++) {
-      const changed = before[j - 1]! + (one[i - 1] === other[j - 1] ? 0 : 1);
-      row.push(Math.min(changed, before[j]! + 1, row[j - 1]! + 1));
-    }
-    before = row;
-  }
-  return before[other.length]!;
 }

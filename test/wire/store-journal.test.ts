@@ -4,10 +4,10 @@ import type { FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { LostTermError } from '../../../src/alerter/store.ts';
-import { openJournalStore, readJournal } from '../../../src/alerter/store-journal.ts';
-import { type Log, silentLog } from '../../../src/core/log.ts';
-import type { StateChange } from '../../../src/incidents/records.ts';
+import { LostTermError } from '../../src/alerter/store.ts';
+import { openJournalStore, readJournal } from '../../src/alerter/store-journal.ts';
+import { type Log, silentLog } from '../../src/core/log.ts';
+import type { StateChange } from '../../src/incidents/records.ts';
 
 /** What the disk does to the next writes: `half` writes half of the bytes and fails; `unsynced` fails when forced. */
 const disk = vi.hoisted(() => ({ fault: 'none' as 'none' | 'half' | 'unsynced' | 'rename' }));
