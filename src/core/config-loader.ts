@@ -108,7 +108,9 @@ export function inspectYaml<T>(
     const ajv = new Ajv({ allErrors: true, useDefaults: true, strict: false, verbose: true });
     formats.default(ajv, ['regex']);
     const validate = ajv.compile(addFileKeys(schema));
-    if (!validate(value)) for (const error of validate.errors ?? []) problems.push(explain(error, schema, reading));
+    if (!validate(value)) {
+      for (const error of telling(validate.errors ?? [])) problems.push(explain(error, schema, reading));
+    }
     readSecretFiles(value, schema, '', reading);
     problems.push(...crossChecked(check, value, lineOf));
     if (problems.length > 0) return refused(inOrder(problems), value);
@@ -354,6 +356,42 @@ function shownPath(path: readonly string[], { secrets, masker }: Hidden): string
   return path.map((key) => nameOf(key, secrets, masker)).join('.');
 }
 
+const SCALAR = ['type', 'const', 'enum', 'pattern'];
+
+/** Of alternatives that were all refused: what is wrong deep in one of them, else that none was met. Never both, nor each. */
+function telling(errors: readonly ErrorObject[]): ErrorObject[] {
+  const quiet = new Set<ErrorObject>();
+  for (const error of errors) {
+    // The key itself has an error of its own.
+    if (error.keyword === 'propertyNames') quiet.add(error);
+    if (error.keyword !== 'anyOf') continue;
+    const within = errors.filter(({ schemaPath }) => schemaPath.startsWith(`${error.schemaPath}/`));
+    const onTop = within.filter(
+      ({ instancePath, keyword }) => instancePath === error.instancePath && SCALAR.includes(keyword),
+    );
+    for (const one of onTop) quiet.add(one);
+    if (onTop.length < within.length) quiet.add(error);
+  }
+  return errors.filter((error) => !quiet.has(error));
+}
+
+const TYPES: Readonly<Record<string, string>> = {
+  array: 'a list',
+  boolean: 'true or false',
+  integer: 'a whole number',
+  number: 'a number',
+  object: 'a mapping of keys',
+  string: 'a text',
+};
+
+/** What a schema asks for, in words. */
+function wordsFor(schema: Schema): string {
+  if (typeof schema.permitted === 'string') return schema.permitted;
+  if (schema.const !== undefined) return JSON.stringify(schema.const);
+  if (Array.isArray(schema.enum)) return schema.enum.map((one) => JSON.stringify(one)).join(', ');
+  return TYPES[schema.type ?? ''] ?? 'something else';
+}
+
 /** @param root to look for a key that stands in the wrong section */
 function explain(error: ErrorObject, root: Schema, hidden: Reading): ConfigProblem {
   const keys = error.instancePath
@@ -382,8 +420,6 @@ function explain(error: ErrorObject, root: Schema, hidden: Reading): ConfigProbl
         fix: `${meant(unknown, permitted, root)}permitted here: ${permitted.join(', ')}`,
       };
     }
-    case 'propertyNames':
-      return { path, line, message: 'a key that is not permitted here' };
     case 'required':
       return { path: `${path}.${String(params.missingProperty)}`, line, message: 'missing' };
     case 'enum': {
@@ -415,10 +451,32 @@ function explain(error: ErrorObject, root: Schema, hidden: Reading): ConfigProbl
         message: 'must be a regular expression',
         fix: 'put a backslash before signs that are meant as they are',
       };
+    case 'anyOf': {
+      const words = (schema.anyOf as readonly Schema[]).map(wordsFor);
+      const apart = words.filter((one, i) => !words.some((other, j) => i !== j && other.startsWith(one)));
+      return { path, line, value, message: `permitted: ${apart.join(', or ')}` };
+    }
+    case 'const':
+      return { path, line, value, message: `permitted: ${JSON.stringify(params.allowedValue)}` };
+    case 'minLength':
+      return {
+        path,
+        line,
+        value,
+        message: params.limit === 1 ? 'must not be empty' : `needs ${params.limit} characters at least`,
+      };
+    case 'minItems':
+      return { path, line, value, message: `needs ${params.limit} at least` };
+    case 'uniqueItems':
+      return { path, line, value, message: 'must not have the same twice' };
     case 'type':
       // A text in the place of a section may be anything, a secret too.
-      if (typeof error.data === 'string' && /object|array/.test(String(params.type)))
-        return { path, line, value: 'a text', message: error.message ?? 'not permitted' };
+      return {
+        path,
+        line,
+        value: typeof error.data === 'string' && /object|array/.test(String(params.type)) ? 'a text' : value,
+        message: `must be ${TYPES[String(params.type)] ?? String(params.type)}`,
+      };
   }
   return { path, line, value, message: error.message ?? 'not permitted' };
 }

@@ -66,6 +66,20 @@ test('all problems of all files in one go: line, place, what was found and from 
   for (const [i, line] of lines.entries()) expect(found[i]).toMatch(line);
 });
 
+test('alternatives are one problem, and everything is said in words', async () => {
+  const { err } = await check({
+    main: 'kafka: { ssl: yes }\nroles: []\nlog: { level: 7 }\nhttp: { enabled: maybe }\n',
+    rules: '',
+  });
+  const said = err.split('\n').filter((line) => line.startsWith('  - '));
+  expect(said).toEqual([
+    expect.stringMatching(/kafka\.ssl: found .*; permitted: false, or a mapping of keys$/),
+    expect.stringMatching(/roles: found a list of 0; needs 1 at least$/),
+    expect.stringMatching(/log\.level: found 7; permitted: "error"/),
+    expect.stringMatching(/http\.enabled: found "maybe"; must be true or false$/),
+  ]);
+});
+
 test('--json has the same problems, each in parts', async () => {
   const { status, out } = await check(WRONG, { PORT: '99999' }, true);
   expect(status).toBe(2);

@@ -105,7 +105,7 @@ colour: red
     expect(message).toMatch(/shutdownTimeoutMs: found -1; must be >= 0/);
     expect(message).toMatch(/kafka\.brokers\.0: found "localhost"; permitted: host and port, like/);
     expect(message).toMatch(/line 4, kafka\.brokerz: unknown key; did you mean brokers\? permitted here: .*brokers/);
-    expect(message).toMatch(/bulk\.maxDocuments: found "many"; must be integer/);
+    expect(message).toMatch(/bulk\.maxDocuments: found "many"; must be a whole number/);
     expect(message).toMatch(/http\.port: found 70000; must be <= 65535/);
     expect(message).toMatch(/colour: unknown key; permitted here: roles, source/);
     expect(message).toMatch(/^test\.yml: \d+ problem/);
