@@ -318,8 +318,10 @@ describe('the command line on real servers', () => {
     });
     expect((await wrong.exit).status).toBe(2);
     expect(wrong.stderr()).toMatch(/2 problem\(s\)/);
-    expect(wrong.stderr()).toMatch(/elasticsearch\.nodes\.0: found "localhost:9200" from ELASTICSEARCH_URL; permitted: addresses/);
-    expect(wrong.stderr()).toMatch(/http\.port: found 99999; must be <= 65535/);
+    expect(wrong.stderr()).toMatch(
+      /elasticsearch\.nodes\.0: found "localhost:9200" from ELASTICSEARCH_URL; permitted: addresses/,
+    );
+    expect(wrong.stderr()).toMatch(/http\.port: found 99999 from LOGPIPE_HTTP_PORT; must be <= 65535/);
   });
 });
 

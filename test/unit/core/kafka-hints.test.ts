@@ -22,7 +22,10 @@ test.each([
   ],
   [connection('certificate has expired', 'CERT_HAS_EXPIRED'), /not trusted/],
   [connection("Hostname/IP does not match certificate's altnames", 'ERR_TLS_CERT_ALTNAME_INVALID'), /not trusted/],
-  [connection('connect ECONNREFUSED 127.0.0.1:9092', 'ECONNREFUSED'), /^connect ECONNREFUSED 127\.0\.0\.1:9092; nothing listens there$/],
+  [
+    connection('connect ECONNREFUSED 127.0.0.1:9092', 'ECONNREFUSED'),
+    /^connect ECONNREFUSED 127\.0\.0\.1:9092; nothing listens there$/,
+  ],
   [made('KafkaJSProtocolError', { message: 'Request is not valid', type: 'ILLEGAL_SASL_STATE' }), /nobody logs in/],
   [new Error('something else'), /^something else$/],
   ['no error at all', /^no error at all$/],
