@@ -42,8 +42,8 @@ async function startWithJava(options: DemoOptions, say: (line: string) => void):
   const onSpawn = (name: string) => (process: { pid: number; version: string }) =>
     say(`${name} ${process.version} is starting (pid ${process.pid})`);
   const settled = await Promise.allSettled([
-    startKafka({ onProgress: say, onSpawn: onSpawn('Kafka') }),
-    startElasticsearch({ version: options.es, onProgress: say, onSpawn: onSpawn('Elasticsearch') }),
+    startKafka({ shortLived: true, onProgress: say, onSpawn: onSpawn('Kafka') }),
+    startElasticsearch({ shortLived: true, version: options.es, onProgress: say, onSpawn: onSpawn('Elasticsearch') }),
   ] as const);
   const [kafka, elasticsearch] = settled;
   const stop = async () => {

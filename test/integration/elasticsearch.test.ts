@@ -321,7 +321,7 @@ describe('the command line on real servers', () => {
     expect(wrong.stderr()).toMatch(
       /elasticsearch\.nodes\.0: found "localhost:9200" from ELASTICSEARCH_URL; permitted: addresses/,
     );
-    expect(wrong.stderr()).toMatch(/http\.port: found 99999; must be <= 65535/);
+    expect(wrong.stderr()).toMatch(/http\.port: found 99999 from LOGPIPE_HTTP_PORT; must be <= 65535/);
   });
 });
 
