@@ -37,7 +37,7 @@ export default defineConfig({
       : ['default'],
     projects: [
       // Its files share the modules of src, which hold nothing global; what replaces a module of Node's is in wire.
-      tier('unit', { ...NODE_ALONE, isolate: false, restoreMocks: true, unstubEnvs: true }),
+      tier('unit', { ...NODE_ALONE, isolate: false, restoreMocks: true }),
       tier('wire', NODE_ALONE),
       tier('integration', { ...REAL_SERVERS, testTimeout: 240_000, hookTimeout: 120_000, sequence: { groupOrder: 1 } }),
       tier('integrity', {

@@ -388,7 +388,8 @@ function groupOf(name: string): string {
 }
 
 function variablesIn(text: string): string[] {
-  return [...text.replaceAll(/^\s*#.*$/gm, '').matchAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)/g)].map(([, name]) => name!);
+  const lines = text.split('\n').filter((line) => !line.trimStart().startsWith('#'));
+  return [...lines.join('\n').matchAll(/\$\{([A-Za-z_][A-Za-z0-9_]*)/g)].map(([, name]) => name!);
 }
 
 function shippedFile(): string {

@@ -83,13 +83,18 @@ function argumentOf(argument: Argument | undefined): Value {
 
 /** By what the placeholder is called. */
 function kindOf(flags: string): 'file' | 'folder' | 'text' {
-  const [, placeholder = ''] = /[<[]([^>\]]*)[>\]]/.exec(flags) ?? [];
+  const placeholder = flags.split(/[<[]/, 2)[1]?.split(/[>\]]/, 1)[0] ?? '';
   if (/^files?\b/.test(placeholder)) return 'file';
   return /^(?:dir|folder)\b/.test(placeholder) ? 'folder' : 'text';
 }
 
 function firstSentence(text: string): string {
-  return (text.split('\n', 1)[0] ?? '').replace(/(?<=\S{3})\. .*$/, '').replace(/\.$/, '');
+  const line = text.split('\n', 1)[0] ?? '';
+  for (let at = line.indexOf('. '); at !== -1; at = line.indexOf('. ', at + 1)) {
+    // Not behind an abbreviation of a letter or two.
+    if (/^\S{3}$/.test(line.slice(Math.max(0, at - 3), at))) return line.slice(0, at);
+  }
+  return line.replace(/\.$/, '');
 }
 
 /** For any shell: nothing in it has a meaning. */

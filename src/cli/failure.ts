@@ -62,11 +62,13 @@ async function known(thrown: unknown, { config }: FailureContext): Promise<Logpi
   );
 }
 
+const MAX_PLACE = 200;
+
 /** Where in logpipe it happened, in one word. */
 function placeOf(thrown: unknown): string {
   const stack = thrown instanceof Error ? (thrown.stack ?? '') : '';
-  const at = /\/(src\/[\w./-]+\.[jt]s:\d+)/.exec(stack);
-  return at === null ? '' : `, at ${at[1]}`;
+  const [file = '', line = ''] = (stack.split('/src/', 2)[1] ?? '').slice(0, MAX_PLACE).split(':', 2);
+  return /^[\w./-]+$/.test(file) && /^\d+$/.test(line) ? `, at src/${file}:${line}` : '';
 }
 
 function stackOf(error: Error): string {

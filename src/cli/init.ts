@@ -192,8 +192,9 @@ async function elasticsearchAt(url: string): Promise<string | undefined> {
       if (text.length > MAX_ANSWER) break;
     }
     if (response.status === 401 && text.includes('security_exception')) return 'it asks for a login';
-    const number = /"number"\s*:\s*"(\d[\w.-]{0,30})"/.exec(text)?.[1];
-    return response.headers.get('x-elastic-product') === 'Elasticsearch' && number !== undefined
+    const number = (JSON.parse(text) as { version?: { number?: unknown } }).version?.number;
+    const isVersion = typeof number === 'string' && number.length <= 32 && /^\d[\w.-]*$/.test(number);
+    return response.headers.get('x-elastic-product') === 'Elasticsearch' && isVersion
       ? `it answers as ${number}`
       : undefined;
   } catch {

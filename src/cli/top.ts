@@ -258,7 +258,7 @@ function isRule(value: unknown): value is RuleStatus {
 }
 
 const SAMPLE = /^([a-z_]+)(?:\{(.*)\})? (\S+)$/;
-const LABEL = /([a-z_]+)="((?:[^"\\]|\\.)*)"/g;
+const LABEL = /,?([a-z_]+)="((?:[^"\\]|\\.)*)"/gy;
 
 /** Of the text exposition format what is shown. */
 export function countsOf(text: string): Counts {

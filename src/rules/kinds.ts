@@ -101,9 +101,10 @@ function readsGauge(store: WindowStore, measure: string): boolean {
   return definition !== undefined && sourcesOf(definition).some((name) => store.table(name)?.kind === 'gauge');
 }
 
-function queryOf(rule: ThresholdRule, window: { fromMs: number; toMs: number }, nowMs: number): Query {
+/** Made a million times in a simulated day, and a spread takes longer than all of reading. */
+function queryOf(rule: ThresholdRule, { fromMs, toMs }: { fromMs: number; toMs: number }, nowMs: number): Query {
   const { where, labels: by, bound, over } = rule;
-  return { ...window, nowMs, where, by, over, pick: isUpper(bound) ? 'highest' : 'lowest' };
+  return { fromMs, toMs, nowMs, where, by, over, pick: isUpper(bound) ? 'highest' : 'lowest' };
 }
 
 /** The rule's measure, or its fallback while nobody reports the measure itself. */
@@ -289,8 +290,8 @@ function leastSamples({ baselineMs, windowMs }: SpikeRule): number {
 }
 
 /** Means of gauges, for the present window as for the past ones. */
-function spikeQueryOf(rule: SpikeRule, window: { fromMs: number; toMs: number }): Query {
-  return { ...window, nowMs: window.toMs, where: rule.where, by: rule.labels, over: 'mean' };
+function spikeQueryOf(rule: SpikeRule, { fromMs, toMs }: { fromMs: number; toMs: number }): Query {
+  return { fromMs, toMs, nowMs: toMs, where: rule.where, by: rule.labels, over: 'mean' };
 }
 
 /** Windows from before the first totals, or before a step of the clock, are left out: their counts would be 0 only because nobody counted. */

@@ -30,15 +30,16 @@ export interface SeriesIndex {
   readonly capacity: number;
   /**
    * Series whose labels fulfil `where`, grouped by the labels `by`. Without `by` there is exactly one group. With `by`, series
-   * that lack one of the labels, or are OTHER, are left out.
+   * that lack one of the labels, or are OTHER, are left out. Conditions of `also` take the place of those of the same label.
    */
-  select(where: Where, by: readonly string[]): readonly SeriesGroup[];
+  select(where: Where, by: readonly string[], also?: Where): readonly SeriesGroup[];
   /** Drops the series for which nothing has arrived since `beforeMs`; `freed` clears what belongs to their numbers. */
   sweep(beforeMs: number, freed: (index: number) => void): void;
 }
 
 /** Rules ask for a fixed set of selections; those of other callers must not pile up. */
 const MAX_SELECTIONS = 500;
+const NOTHING_ELSE: Where = {};
 
 export function createSeriesIndex(by: readonly string[], maxSeries: number): SeriesIndex {
   const numbers = new Map<string, number>();
@@ -47,6 +48,8 @@ export function createSeriesIndex(by: readonly string[], maxSeries: number): Ser
   const lastArrival: number[] = [];
   const free: number[] = [];
   const selections = new Map<string, readonly SeriesGroup[]>();
+  /** The same by what was asked with: rules and measures ask with the same objects each time, and are not read anew. */
+  let asked = new WeakMap<Where, WeakMap<readonly string[], WeakMap<Where, readonly SeriesGroup[]>>>();
   const otherKey = by.map(() => OTHER).join(LABEL_SEPARATOR);
 
   function give(key: string, arrivalMs: number): number {
@@ -55,7 +58,7 @@ export function createSeriesIndex(by: readonly string[], maxSeries: number): Ser
     keys[index] = key;
     values[index] = by.length === 0 ? [] : key.split(LABEL_SEPARATOR);
     lastArrival[index] = arrivalMs;
-    selections.clear();
+    forget();
     return index;
   }
 
@@ -84,6 +87,22 @@ export function createSeriesIndex(by: readonly string[], maxSeries: number): Ser
     return [...groups.values()];
   }
 
+  function selection(where: Where, names: readonly string[]): readonly SeriesGroup[] {
+    const id = JSON.stringify([where, names]);
+    let groups = selections.get(id);
+    if (groups === undefined) {
+      groups = computeGroups(where, names);
+      if (selections.size >= MAX_SELECTIONS) forget();
+      selections.set(id, groups);
+    }
+    return groups;
+  }
+
+  function forget(): void {
+    selections.clear();
+    asked = new WeakMap();
+  }
+
   return {
     indexOf(key, arrivalMs) {
       let index = numbers.get(key);
@@ -108,15 +127,15 @@ export function createSeriesIndex(by: readonly string[], maxSeries: number): Ser
     get capacity() {
       return keys.length;
     },
-    select(where, names) {
-      const id = JSON.stringify([where, names]);
-      let groups = selections.get(id);
-      if (groups === undefined) {
-        groups = computeGroups(where, names);
-        if (selections.size >= MAX_SELECTIONS) selections.clear();
-        selections.set(id, groups);
+    select(where, names, also = NOTHING_ELSE) {
+      const byNames = asked.get(where) ?? new WeakMap();
+      const byMore = byNames.get(names) ?? new WeakMap();
+      let found = byMore.get(also);
+      if (found === undefined) {
+        found = selection({ ...where, ...also }, names);
+        asked.set(where, byNames.set(names, byMore.set(also, found)));
       }
-      return groups;
+      return found;
     },
     sweep(beforeMs, freed) {
       for (const [key, index] of numbers) {
@@ -124,7 +143,7 @@ export function createSeriesIndex(by: readonly string[], maxSeries: number): Ser
         numbers.delete(key);
         free.push(index);
         freed(index);
-        selections.clear();
+        forget();
       }
     },
   };

@@ -58,13 +58,13 @@ export function readMeasure(store: WindowStore, name: string, query: Query): Rea
   if (measure === undefined) return [];
   switch (measure.kind) {
     case 'counter':
-      return readCounts(store, { of: name, where: {} }, query, (n) => n);
+      return readCounts(store, { of: name, where: NO_CONDITION }, query, (n) => n);
     case 'rate': {
       const perWindow = measure.perMs / (query.toMs - query.fromMs);
       return readCounts(store, measure.of, query, (n) => n * perWindow);
     }
     case 'distribution':
-      return readMean(store, { of: name, where: {} }, query);
+      return readMean(store, { of: name, where: NO_CONDITION }, query);
     case 'mean':
       return readMean(store, measure.of, query);
     case 'percentile':
@@ -74,7 +74,7 @@ export function readMeasure(store: WindowStore, name: string, query: Query): Rea
     case 'ratio':
       return readRatio(store, measure, query);
     case 'gauge':
-      return withGauge(store, { of: name, where: {} }, query, readGauge);
+      return withGauge(store, { of: name, where: NO_CONDITION }, query, readGauge);
     case 'sum':
       return withGauge(store, measure.of, query, readGaugeSum);
     case 'increase':
@@ -96,8 +96,11 @@ export function sourcesOf(measure: Measure): readonly string[] {
   }
 }
 
-function groupsOf(table: Table, reference: MeasureReference, { where = {}, by = [] }: Query): readonly SeriesGroup[] {
-  return table.series.select({ ...reference.where, ...where }, by);
+const NO_CONDITION: Where = {};
+const NO_LABELS: readonly string[] = [];
+
+function groupsOf(table: Table, reference: MeasureReference, { where, by }: Query): readonly SeriesGroup[] {
+  return table.series.select(reference.where, by ?? NO_LABELS, where);
 }
 
 function total(sums: Float64Array, indexes: readonly number[], width: number, field: number): number {

@@ -1,6 +1,6 @@
 // A compiled program of this project as a child process: its output by line, its end as a promise.
 import { spawn } from 'node:child_process';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { NODE_FLAGS, packageRoot } from '../../src/core/package-root.ts';
 
@@ -25,7 +25,7 @@ export interface LogpipeProcess {
 /** What a program needs to run at all. Settings of the person who runs the tests must not reach it. */
 const PASSED_ON = ['PATH', 'HOME', 'TMPDIR', 'LANG', 'TZ', 'JAVA_HOME', 'SystemRoot'];
 
-/** Starts dist/`script`; LOGPIPE_TEST_DIST names another folder than dist/. */
+/** Starts dist/`script`, or the file at an absolute path; LOGPIPE_TEST_DIST names another folder than dist/. */
 export function startProcess(script: string, args: string[], options: SpawnOptions = {}): LogpipeProcess {
   const dist = process.env.LOGPIPE_TEST_DIST ?? join(packageRoot(), 'dist');
   const inherited = PASSED_ON.flatMap((name) => {
@@ -34,7 +34,7 @@ export function startProcess(script: string, args: string[], options: SpawnOptio
   });
   const child = spawn(
     process.execPath,
-    [...(script === 'src/main.js' ? NODE_FLAGS : []), join(dist, script), ...args],
+    [...(script === 'src/main.js' ? NODE_FLAGS : []), resolve(dist, script), ...args],
     {
       cwd: options.cwd ?? packageRoot(),
       env: { ...Object.fromEntries(inherited), ...options.env },

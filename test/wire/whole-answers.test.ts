@@ -258,7 +258,7 @@ test('a replay that breaks off says where it goes on, and goes on there', async 
   });
   whole = true;
   expect(await run()).toBe(0);
-  expect(err).toContain('replay again goes on where it was');
+  expect(err).toContain('replay again resumes where it stopped');
   const ids = written().map((line) => (JSON.parse(line) as { _id: string })._id);
   expect(ids.sort()).toEqual(['doc0', 'doc1', 'doc2']);
 });

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, sep } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { repairKafkaJsTime } from '../../../src/core/kafka/kafkajs-timer.ts';
+import { repairKafkaJsTime } from '../../src/core/kafka/kafkajs-timer.ts';
 
 interface Queue {
   push(request: object): void;
