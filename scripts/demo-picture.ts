@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import { packageRoot } from '../src/core/package-root.ts';
 
 const COLUMNS = 100;
-const ROWS = 34;
+/** Too few for the commands to copy, which name folders of this very run. */
+const ROWS = 24;
 const CELL = { width: 8.4, height: 18 };
 const MARGIN = 16;
 
@@ -15,23 +16,36 @@ const MARGIN = 16;
 export function lastPicture(written: string): string[] {
   const lines: string[] = [''];
   let row = 0;
+  let column = 0;
   let top = 0;
   let newest: string[] = [];
   let alerting: string[] = [];
+  const put = (char: string) => {
+    if (column === COLUMNS) {
+      row += 1;
+      column = 0;
+    }
+    lines[row] = `${(lines[row] ?? '').slice(0, column).padEnd(column)}${char}${(lines[row] ?? '').slice(column + 1)}`;
+    column += 1;
+  };
   for (const [part] of written.matchAll(/\u001b\[(\d*)([A-Za-z])|\r|\n|[^\u001b\r\n]+/g)) {
     const code = /^\u001b\[(\d*)([A-Za-z])$/.exec(part);
-    if (part === '\n') {
+    if (part === '\r') column = 0;
+    else if (part === '\n') {
       row += 1;
+      column = 0;
       lines[row] ??= '';
-    } else if (code?.[2] === 'A') {
+    } else if (code === null) for (const char of part) put(char);
+    else if (code[2] === 'K') lines[row] = (lines[row] ?? '').slice(0, column);
+    else if (code[2] === 'A') {
       row = Math.max(0, row - Number(code[1]));
       top = row;
-    } else if (code?.[2] === 'J') {
+    } else if (code[2] === 'J') {
       lines.length = row + 1;
-      newest = lines.slice(top, row);
+      newest = lines.slice(top, row).map((line) => line.trimEnd());
       if (/alerts +\d+ firing/.test(newest.join('\n'))) alerting = newest;
       top = row;
-    } else if (part !== '\r' && code === null) lines[row] = part;
+    }
   }
   const chosen = alerting.length > 0 ? alerting : newest;
   return chosen.slice(chosen.findIndex((line) => line !== ''));
