@@ -100,13 +100,23 @@ export async function launcherJar(libs: string, jdk: Jdk, main: string): Promise
   for (const source of sources) hash.update(readFileSync(source));
   const jar = join(libs, `${main}-${jdk.major}-${hash.digest('hex').slice(0, 12)}.jar`);
   if (existsSync(jar)) return jar;
+  // Several servers often start at once.
+  await withLock(`${jar}.lock`, async () => {
+    if (!existsSync(jar)) await compile(sources, { jar, libs, jdk, main });
+  });
+  return jar;
+}
+
+async function compile(
+  sources: readonly string[],
+  { jar, libs, jdk, main }: { jar: string; libs: string; jdk: Jdk; main: string },
+): Promise<void> {
   const run = promisify(execFile);
   const fresh = mkdtempSync(`${jar}.new-`);
   const [classes, archive] = [join(fresh, 'classes'), join(fresh, 'launcher.jar')];
   try {
     await run(join(jdk.home, 'bin', 'javac'), ['-d', classes, '-cp', join(libs, 'jars', '*'), ...sources]);
     await run(join(jdk.home, 'bin', 'jar'), ['--create', '--file', archive, '-C', classes, '.']);
-    // Somebody else may have been quicker: theirs is the same.
     await rename(archive, jar);
   } catch (error) {
     const text = (error as { stderr?: string }).stderr ?? '';
@@ -118,7 +128,6 @@ export async function launcherJar(libs: string, jdk: Jdk, main: string): Promise
   } finally {
     rmSync(fresh, { recursive: true, force: true });
   }
-  return jar;
 }
 
 /** A file of stack/java, which is not compiled into dist/. */

@@ -7,7 +7,7 @@ import type { Log } from '../core/log.ts';
 import { DEAD_LETTER_REASONS } from '../core/record.ts';
 import { oneLine, visible } from '../core/safe-json.ts';
 import { createMasker, type Masker, type MaskOptions } from '../core/secrets/mask.ts';
-import type { DlqConfig } from '../indexing/dead-letters.ts';
+import { assertKnownLetter, type DlqConfig } from '../indexing/dead-letters.ts';
 import { isObject, readExact, writeJson } from '../parse/json.ts';
 import { shownText } from '../replay/record-document.ts';
 import type { KafkaConfig } from '../source/kafka/client.ts';
@@ -189,21 +189,32 @@ async function readLetters(
     return take(letter);
   };
   if (config.source === 'kafka') {
-    return readTopic(
+    const topic = config.kafka.topics.dlq;
+    let refused: unknown;
+    const complete = await readTopic(
       config.kafka,
       {
-        topic: config.kafka.topics.dlq,
+        topic,
         ...{ purpose: options.purpose, from: 'beginning', follow: false, signal: options.signal },
-        onRecord: (message) => takeOnce(ofMessage(message)),
+        onRecord(message, partition) {
+          try {
+            return takeOnce(ofMessage(message, `${topic}/${partition}/${message.offset}`));
+          } catch (error) {
+            refused = error;
+            return false;
+          }
+        },
       },
       log,
     );
+    if (refused !== undefined) throw refused;
+    return complete;
   }
   const { file } = config.dlq;
   // Nothing has been refused yet.
   if (!existsSync(file)) return true;
   for await (const line of linesOf(file, MAX_LINE_BYTES)) {
-    const letter = ofLine(line.value!.toString());
+    const letter = ofLine(line.value!.toString(), `${file}, offset ${line.offset}`);
     if (letter === undefined) log.warn('A line is not a dead letter: left out', { path: file, offset: line.offset });
     else if (!takeOnce(letter)) return false;
     if (options.signal?.aborted) return false;
@@ -211,11 +222,13 @@ async function readLetters(
   return true;
 }
 
-function ofMessage(message: KafkaMessage): StoredLetter {
+/** @throws LogpipeError LOGPIPE_FORMAT_NEWER */
+function ofMessage(message: KafkaMessage, place: string): StoredLetter {
   const header = (name: string): string | undefined => {
     const value = message.headers?.[name];
     return value === undefined ? undefined : String(Array.isArray(value) ? value[0] : value);
   };
+  assertKnownLetter(header('v'), place);
   const topic = header('origin-topic');
   const sha256 = header('sha256');
   const { value } = message;
@@ -237,8 +250,8 @@ function ofMessage(message: KafkaMessage): StoredLetter {
   };
 }
 
-/** As indexing/dead-letters.ts writes it; undefined for anything else. */
-function ofLine(line: string): StoredLetter | undefined {
+/** As indexing/dead-letters.ts writes it; undefined for anything else. @throws LogpipeError LOGPIPE_FORMAT_NEWER */
+function ofLine(line: string, place: string): StoredLetter | undefined {
   let found: unknown;
   try {
     found = JSON.parse(line);
@@ -246,6 +259,7 @@ function ofLine(line: string): StoredLetter | undefined {
     return undefined;
   }
   if (!isObject(found) || !isObject(found.origin)) return undefined;
+  assertKnownLetter(found.v, place);
   const { id, reason, detail, origin, value, valueBase64 } = found;
   const text = (given: unknown): string => (typeof given === 'string' ? given : '');
   const bytes =

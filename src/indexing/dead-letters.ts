@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import type { ICustomPartitioner, Kafka, Message, Producer } from 'kafkajs';
 import { backoffMs, sleep, unlessAborted } from '../core/clock.ts';
-import { errorText } from '../core/errors.ts';
+import { errorText, refuseNewer } from '../core/errors.ts';
 import { assertAcknowledged } from '../core/kafka/broker-connections.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
@@ -264,6 +264,18 @@ export function createFileDeadLetters(deps: { path: string; log: Log; metrics: M
 
 // ---- how a letter is written down: as a Kafka record, or as a line of a file ----
 
+/** Headers and keys that may be missing are no new version; letters of before 0.2 have none. */
+const LETTER_FORMAT = 1;
+
+/**
+ * @param version of the header, or key, `v`
+ * @param place for people: topic, partition and offset, or file and offset
+ * @throws LogpipeError LOGPIPE_FORMAT_NEWER
+ */
+export function assertKnownLetter(version: unknown, place: string): void {
+  refuseNewer(`${place}: the dead letter`, Number(version), LETTER_FORMAT);
+}
+
 /** Length fields of a record and its headers. */
 const RECORD_OVERHEAD = 128;
 
@@ -278,6 +290,7 @@ function toMessage(letter: DeadLetter): Message {
     key: letter.id,
     value: letter.value,
     headers: {
+      v: String(LETTER_FORMAT),
       reason: letter.reason,
       detail: letter.detail,
       ...place,
@@ -315,6 +328,7 @@ function toLine(letter: DeadLetter): Record<string, unknown> {
   const text = value?.toString() ?? null;
   const exact = value === null || Buffer.from(text!).equals(value);
   return {
+    v: LETTER_FORMAT,
     id: letter.id,
     reason: letter.reason,
     detail: letter.detail,

@@ -6,6 +6,7 @@
 import type { Admin, KafkaMessage } from 'kafkajs';
 import type { Log } from '../../core/log.ts';
 import { type ChunkOrigin, isEventId, type RawRecord } from '../../core/record.ts';
+import { assertKnownLetter } from '../../indexing/dead-letters.ts';
 import { createKafka, failedReading, type KafkaConfig } from '../../source/kafka/client.ts';
 import { toRecords } from '../../source/kafka/record-batch.ts';
 import { readTopic } from '../../source/kafka/topic-reader.ts';
@@ -40,11 +41,13 @@ export function createStoredDeadLetters(
   const seen = new Set<string>();
   let cut = 0;
 
-  function toRecord(message: KafkaMessage): { record: RawRecord; origin: ChunkOrigin } | undefined {
+  /** @throws LogpipeError LOGPIPE_FORMAT_NEWER */
+  function toRecord(message: KafkaMessage, place: string): { record: RawRecord; origin: ChunkOrigin } | undefined {
     const header = (name: string): string | undefined => {
       const value = message.headers?.[name];
       return value === undefined ? undefined : String(Array.isArray(value) ? value[0] : value);
     };
+    assertKnownLetter(header('v'), place);
     const id = header('event-id') ?? message.key?.toString();
     const offset = Number(header('origin-offset'));
     if (id === undefined || !Number.isSafeInteger(offset)) return undefined;
@@ -65,8 +68,8 @@ export function createStoredDeadLetters(
     return { record: { value: message.value, offset, timeMs, eventId, documentId: id, mark: 'redriven' }, origin };
   }
 
-  const source = readingTopic('dlq', config, everything, log, (messages) => {
-    const letters = messages.flatMap((message) => toRecord(message) ?? []);
+  const source = readingTopic('dlq', config, everything, log, (messages, partition) => {
+    const letters = messages.flatMap((message) => toRecord(message, `${topic}/${partition}/${message.offset}`) ?? []);
     const next = Number(messages.at(-1)!.offset) + 1;
     return { records: letters.map(({ record }) => record), origin: (i) => letters[i]!.origin, next };
   });
@@ -177,6 +180,17 @@ function readingTopic(
       }
       if (wanted.size === 0 || signal.aborted) return;
       let wantsMore = true;
+      let refused: unknown;
+      /** A record that cannot be read ends the reading: that is not Kafka's fault, and trying again would not help. */
+      const readable: (...batch: Parameters<ToBatch>) => ReturnType<ToBatch> | undefined = (...batch) => {
+        try {
+          return toBatch(...batch);
+        } catch (error) {
+          refused ??= error;
+          wantsMore = false;
+          return undefined;
+        }
+      };
       const complete = await readTopic(
         config,
         {
@@ -187,7 +201,8 @@ function readingTopic(
           signal,
           async onBatch(messages, partition) {
             for (let at = 0; at < messages.length && wantsMore; at += PIECE) {
-              const batch = toBatch(messages.slice(at, at + PIECE), partition);
+              const batch = readable(messages.slice(at, at + PIECE), partition);
+              if (batch === undefined) return false;
               const more = await take({ part: partOf(partition), ...batch });
               wantsMore &&= more;
             }
@@ -197,6 +212,7 @@ function readingTopic(
         },
         log,
       );
+      if (refused !== undefined) throw refused;
       if (!complete && wantsMore && !signal.aborted) {
         missing.push(`${topic}: the end of the stretch was not reached; records may have been removed meanwhile`);
       }

@@ -7,9 +7,11 @@ import { createBlindWatch } from '../../../src/alerter/blindness.ts';
 import { decodeCommand, encodeCommand } from '../../../src/alerter/commands-given.ts';
 import { formatChange } from '../../../src/alerter/store.ts';
 import { openJournalStore } from '../../../src/alerter/store-journal.ts';
+import { dlqList } from '../../../src/cli/dlq.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
 import { packageRoot } from '../../../src/core/package-root.ts';
+import { createFileDeadLetters } from '../../../src/indexing/dead-letters.ts';
 import { decodeCounts, encodeCounts } from '../../../src/measure/counts-topic.ts';
 import { openState } from '../../../src/replay/request.ts';
 import { openJournal } from '../../../src/source/files/checkpoints.ts';
@@ -99,6 +101,31 @@ describe('refused, by its version', () => {
       });
     }
     expect(row('alert state: alerts, incidents, outbox, hours')).toContain('`LOGPIPE_ALERT_STATE_NEWER`');
+  });
+
+  test('dead letters of a file', async () => {
+    const file = join(folder, 'dead-letters.ndjson');
+    const sink = createFileDeadLetters({ path: file, metrics: createMetrics(), log: silentLog });
+    const origin = { kind: 'file', path: 'a', identity: 'i' } as const;
+    const letter = { reason: 'null_value', detail: '', value: null, origin, offset: 1, timeMs: 0, id: 'one' } as const;
+    await sink.put([letter], new AbortController().signal);
+    await sink.close();
+    const written = readFileSync(file, 'utf8');
+    expect(JSON.parse(written)).toMatchObject({ v: 1, id: 'one' });
+    expect(row('dead letters')).toContain('`v: 1`');
+    const listed: string[] = [];
+    const list = () => {
+      const config = { source: 'files', dlq: { file } } as Parameters<typeof dlqList>[0];
+      return dlqList(config, { json: true }, { out: (line) => void listed.push(line), err() {} }, silentLog);
+    };
+    writeFileSync(file, written.replace('"v":1,', ''));
+    expect(await list()).toBe(0);
+    expect(listed).toHaveLength(1);
+    writeFileSync(file, written.replace('"v":1', '"v":2'));
+    await expect(list()).rejects.toMatchObject({
+      code: 'LOGPIPE_FORMAT_NEWER',
+      message: expect.stringContaining('offset 0: the dead letter has format 2'),
+    });
   });
 
   test('who was told that the pipeline is blind', async () => {
