@@ -12,7 +12,7 @@ import { type BacktestResult, backtest, createShadowAlerts } from '../replay/bac
 import { maskedText } from '../replay/record-document.ts';
 import type { ReplayDeps } from '../replay/replay.ts';
 import { parseTimeRange } from '../replay/sources.ts';
-import { ARRIVAL_SOURCES, type ArrivalSource, openByArrival } from '../replay/stored.ts';
+import { ARRIVAL_SOURCES, type ArrivalSource, openByArrival, type StoredRecord } from '../replay/stored.ts';
 import type { Difference, Timeline, TimelineAlert } from '../replay/timeline.ts';
 import { loadRules, type Rules, reachOf } from '../rules/rule-config.ts';
 import { type Io, jsonBlock, say, shown, wantsJson } from './io.ts';
@@ -59,7 +59,7 @@ export async function runBacktest(
   const masker = createMasker(config.mask);
   let result: BacktestResult;
   try {
-    result = await backtest(arrivals.batches, {
+    result = await backtest(withProgress(arrivals.batches, io), {
       measures,
       rules,
       ...(compare === undefined ? {} : { compare }),
@@ -78,6 +78,26 @@ export async function runBacktest(
   else print(shown(result, masker) as BacktestResult, source, io);
   for (const gap of gaps) io.err(maskedText(gap, masker));
   return gaps.some((gap) => gap.includes('not reached')) ? 1 : 0;
+}
+
+const TELL_MS = 5_000;
+
+/** The same batches; every five seconds a line says how many records were read, and up to when: a day of logs takes minutes. */
+export async function* withProgress(
+  batches: AsyncIterable<readonly StoredRecord[]>,
+  io: Io,
+  nowMs: () => number = () => performance.now(),
+): AsyncGenerator<readonly StoredRecord[]> {
+  let records = 0;
+  let lastMs = nowMs();
+  for await (const batch of batches) {
+    yield batch;
+    records += batch.length;
+    const newest = batch.at(-1);
+    if (newest === undefined || nowMs() - lastMs < TELL_MS) continue;
+    lastMs = nowMs();
+    io.err(`read ${records} records, up to ${clock(new Date(newest.arrivalMs).toISOString())}`);
+  }
 }
 
 export function sourceOf(text: string): ArrivalSource {

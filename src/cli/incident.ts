@@ -11,7 +11,7 @@ import { maskedText } from '../replay/record-document.ts';
 import { parseTimeRange, parseWhere } from '../replay/sources.ts';
 import { openByArrival } from '../replay/stored.ts';
 import { loadRules, reachOf } from '../rules/rule-config.ts';
-import { sourceOf } from './backtest.ts';
+import { sourceOf, withProgress } from './backtest.ts';
 import { type Io, jsonLine, say, wantsJson } from './io.ts';
 
 interface IncidentExportCommand {
@@ -54,7 +54,7 @@ export async function runIncidentExport(
   let summary: ExportSummary;
   try {
     summary = await exportIncident(
-      arrivals.batches,
+      withProgress(arrivals.batches, io),
       {
         dir: options.out,
         force: options.force,

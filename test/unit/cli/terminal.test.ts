@@ -2,6 +2,7 @@
 // is wanted; where a program reads, JSON.
 import fc from 'fast-check';
 import { describe, expect, it, test, vi } from 'vitest';
+import { withProgress } from '../../../src/cli/backtest.ts';
 import {
   column,
   commandLog,
@@ -18,6 +19,7 @@ import { parseConfig } from '../../../src/config.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { visible } from '../../../src/core/safe-json.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
+import type { StoredRecord } from '../../../src/replay/stored.ts';
 
 const ESC = '\u001b';
 const HOSTILE = `${ESC}[2J${ESC}]0;title\u0007 \u202edrow\u202c a\u0000b\r\nnext \u009b31m`;
@@ -135,4 +137,21 @@ test('a command’s log leaves out what kafkajs says of each attempt, unless som
   } finally {
     stderr.mockRestore();
   }
+});
+
+test('long reading says every five seconds how far it is, and hands on what it read', async () => {
+  let nowMs = 0;
+  const said: string[] = [];
+  async function* batches(): AsyncGenerator<StoredRecord[]> {
+    for (let n = 0; n < 6; n++) {
+      nowMs += 2_000;
+      const arrivalMs = Date.parse('2026-01-05T10:00:00Z') + n * 60_000;
+      yield n === 4 ? [] : [1, 2, 3].map(() => ({ arrivalMs, partition: 0, value: null }));
+    }
+  }
+  let records = 0;
+  const io: Io = { out: () => {}, err: (line) => void said.push(line) };
+  for await (const batch of withProgress(batches(), io, () => nowMs)) records += batch.length;
+  expect(records).toBe(15);
+  expect(said).toEqual(['read 9 records, up to 2026-01-05T10:02:00Z', 'read 15 records, up to 2026-01-05T10:05:00Z']);
 });
