@@ -329,7 +329,7 @@ it('dead letters come back under their ids once the fault is repaired; what is c
 
   const { summary } = await bench.run({ source: 'dlq', toIndex: name });
   expect(summary).toMatchObject({ complete: true, matched: 2, written: { new: 2, refused: 0 } });
-  expect(summary.gaps).toEqual([expect.stringContaining('1 letters hold only a part')]);
+  expect(summary.gaps).toEqual([expect.stringContaining('1 letter holds only part')]);
   const found = await documents(`logpipe-replay-${name}-*`, bench.topic);
   expect(found.map(({ _id }) => _id)).toEqual(['01J00000000000000000000000', `${bench.topic}-2-101-abc`].sort());
   expect(found.map(({ _source }) => _source.kafka)).toContainEqual({ topic: bench.topic, partition: 2, offset: 101 });

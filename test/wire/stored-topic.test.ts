@@ -129,7 +129,7 @@ test('dead letters: each record once, as it was in the log topic and under its i
     }),
   );
   expect(end).toBe(4);
-  expect(source.missing()).toEqual([`${kafka.topic}: 1 letters hold only part of their record; they are not replayed`]);
+  expect(source.missing()).toEqual([`${kafka.topic}: 1 letter holds only part of its record; it is not replayed`]);
 
   // A letter of a newer logpipe is not guessed at, whoever reads it: the next may be the one with another meaning.
   const producer = createKafka(config, silentLog).producer({ allowAutoTopicCreation: false });

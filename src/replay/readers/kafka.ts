@@ -77,7 +77,8 @@ export function createStoredDeadLetters(
     ...source,
     missing: () => [
       ...source.missing(),
-      ...(cut > 0 ? [`${topic}: ${cut} letters hold only part of their record; they are not replayed`] : []),
+      ...(cut === 1 ? [`${topic}: 1 letter holds only part of its record; it is not replayed`] : []),
+      ...(cut > 1 ? [`${topic}: ${cut} letters hold only part of their records; they are not replayed`] : []),
     ],
   };
 }
