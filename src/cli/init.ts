@@ -2,17 +2,7 @@
 // the environment and the folder tell. Out: files, and what to do next. Guarantee: asks nothing; a file that is there already is never
 // changed, so a second run changes nothing (`--force` keeps a copy); no credential of the environment is written down; what is written
 // passes check-config, rules check and rules test.
-import {
-  constants,
-  copyFileSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { connect } from 'node:net';
 import { userInfo } from 'node:os';
@@ -257,8 +247,9 @@ function put(dir: string, file: string, text: string, { force, dryRun }: InitOpt
     if (!force) return { file, action: 'kept' };
     const backup = freeName(dir, file);
     if (!dryRun) {
-      copyFileSync(path, join(dir, backup), constants.COPYFILE_EXCL);
       writeFileSync(`${path}.new`, text, { flag: 'wx' });
+      // Moved, not copied: a link that leads nowhere cannot be copied on every Node.
+      renameSync(path, join(dir, backup));
       renameSync(`${path}.new`, path);
     }
     return { file, action: 'replaced', backup };
