@@ -82,7 +82,7 @@ export async function runBacktest(
 
 const TELL_MS = 5_000;
 
-/** The same batches; every five seconds a line says how many records were read, and up to when: a day of logs takes minutes. */
+/** The same batches; on a terminal a line says every five seconds how far they reach, because a day of logs takes minutes. */
 export async function* withProgress(
   batches: AsyncIterable<readonly StoredRecord[]>,
   io: Io,
@@ -94,7 +94,7 @@ export async function* withProgress(
     yield batch;
     records += batch.length;
     const newest = batch.at(-1);
-    if (newest === undefined || nowMs() - lastMs < TELL_MS) continue;
+    if (io.isTTY !== true || newest === undefined || nowMs() - lastMs < TELL_MS) continue;
     lastMs = nowMs();
     io.err(`read ${records} records, up to ${clock(new Date(newest.arrivalMs).toISOString())}`);
   }

@@ -139,7 +139,7 @@ test('a command’s log leaves out what kafkajs says of each attempt, unless som
   }
 });
 
-test('long reading says every five seconds how far it is, and hands on what it read', async () => {
+test('on a terminal long reading says every five seconds how far it is, and hands on what it read', async () => {
   let nowMs = 0;
   const said: string[] = [];
   async function* batches(): AsyncGenerator<StoredRecord[]> {
@@ -151,7 +151,10 @@ test('long reading says every five seconds how far it is, and hands on what it r
   }
   let records = 0;
   const io: Io = { out: () => {}, err: (line) => void said.push(line) };
-  for await (const batch of withProgress(batches(), io, () => nowMs)) records += batch.length;
+  for await (const _ of withProgress(batches(), io, () => nowMs));
+  expect(said).toEqual([]);
+  const terminal: Io = { ...io, isTTY: true };
+  for await (const batch of withProgress(batches(), terminal, () => nowMs)) records += batch.length;
   expect(records).toBe(15);
   expect(said).toEqual(['read 9 records, up to 2026-01-05T10:02:00Z', 'read 15 records, up to 2026-01-05T10:05:00Z']);
 });
