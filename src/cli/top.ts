@@ -316,13 +316,8 @@ export interface Scene {
   readonly troubles: ReadonlyMap<string, { readonly detail: string; readonly agoMs: number }>;
 }
 
-interface Sums {
-  readonly read: number;
-  readonly indexed: ReadonlyMap<string, number>;
-  readonly errors: number;
-  readonly duplicates: number;
-  readonly deadLettered: ReadonlyMap<string, number>;
-  readonly dropped: number;
+/** Of all instances together. */
+interface Sums extends Pick<Counts, 'read' | 'indexed' | 'errors' | 'duplicates' | 'deadLettered' | 'dropped'> {
   /** Undefined where nobody reads from Kafka. */
   readonly lag: number | undefined;
 }
