@@ -1,7 +1,7 @@
 // The whole configuration: each stage's section beside its code, put together here once, and what holds between sections.
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { type AlertsConfig, alertsSection } from './alerter/alerts-config.ts';
+import { type AlertsConfig, alertsSection } from './alerter/alerter.ts';
 import {
   type ConfigProblem,
   type Environment,
@@ -17,12 +17,12 @@ import { type BulkConfig, bulkSection } from './indexing/bulk-writer.ts';
 import { type DlqConfig, dlqSection } from './indexing/dead-letters.ts';
 import { type ElasticsearchConfig, elasticsearchSection } from './indexing/elasticsearch.ts';
 import { type SinksConfig, sinksSection } from './indexing/sinks.ts';
-import { type KibanaConfig, kibanaSection } from './kibana/kibana-config.ts';
-import { type MonitorConfig, monitorSection } from './monitor/monitor-config.ts';
+import { type KibanaConfig, kibanaSection } from './kibana/import.ts';
+import { type MonitorConfig, monitorSection } from './monitor/probes.ts';
 import { type NotifyConfig, notifySection } from './notify/notify-config.ts';
 import { type HttpConfig, httpSection } from './ops/http.ts';
 import { type ParseConfig, parseSection } from './parse/parse.ts';
-import { type Pm2Config, pm2Section } from './pm2/pm2-config.ts';
+import { type Pm2Config, pm2Section } from './pm2/watch.ts';
 import { type FilesConfig, filesSection } from './source/files/files.ts';
 import { type IntakeConfig, intakeSection, type KafkaConfig, kafkaSection } from './source/kafka/client.ts';
 

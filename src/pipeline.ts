@@ -22,9 +22,8 @@ import { createElasticsearchClient, createSendBulk } from './indexing/elasticsea
 import { createFieldBudget, createFieldReader, type FieldBudget } from './indexing/field-budget.ts';
 import { createIndexer, type Indexer } from './indexing/indexer.ts';
 import { createLocalSinks, type Sink } from './indexing/sinks.ts';
-import { startHttp } from './ops/http.ts';
+import { createStatusView, type Readiness, startHttp } from './ops/http.ts';
 import { createPlatformView, pm2Readings } from './ops/stats.ts';
-import { createStatusView, type Readiness } from './ops/status.ts';
 import { createParser } from './parse/parse.ts';
 import { createFileSource } from './source/files/files.ts';
 import { createKafka } from './source/kafka/client.ts';

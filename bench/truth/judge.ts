@@ -2,7 +2,7 @@
 // detect, pages.
 
 import type { Simulated, SimulatedAlert, SimulatedMessage } from '../../src/replay/simulate.ts';
-import type { Priority } from '../../src/rules/observation.ts';
+import type { Priority } from '../../src/rules/rule-types.ts';
 import type { Truth } from './label.ts';
 import type { Staged, TrueIncident } from './scenario.ts';
 import type { Interval } from './truth.ts';

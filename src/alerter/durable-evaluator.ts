@@ -15,9 +15,8 @@ import {
   WATCHED,
   type WatchedEntry,
 } from '../rules/known-sets.ts';
-import type { Observation } from '../rules/observation.ts';
 import { MAX_LOOK_BACK_MS, type Rules } from '../rules/rule-config.ts';
-import type { FirstSeenRule } from '../rules/rule-types.ts';
+import type { FirstSeenRule, Observation } from '../rules/rule-types.ts';
 import { ERROR_TEMPLATE_VERSION } from '../tag/error-template.ts';
 import type { ProgressStatus } from '../windows/progress.ts';
 import { HOUR_MS, type HourRecord, type Labels } from '../windows/series.ts';

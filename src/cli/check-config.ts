@@ -24,8 +24,8 @@ import { visible, visibleJson } from '../core/safe-json.ts';
 import { createMasker, type Masker } from '../core/secrets/mask.ts';
 import { type Measures, parseMeasures } from '../measure/measure-config.ts';
 import { channelsFor } from '../notify/notify-config.ts';
-import { PRIORITIES } from '../rules/observation.ts';
 import { parseRules, type Rules } from '../rules/rule-config.ts';
+import { PRIORITIES } from '../rules/rule-types.ts';
 import type { Connection } from './connections.ts';
 import type { Io } from './io.ts';
 

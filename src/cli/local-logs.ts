@@ -8,7 +8,7 @@ import { createGunzip } from 'node:zlib';
 import { sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { RawRecord } from '../core/record.ts';
-import { createFolders } from '../source/files/folders.ts';
+import { createFolders } from '../source/files/content.ts';
 import { createLineSplitter, type LineSplitter } from '../source/lines.ts';
 
 const PIECE_BYTES = 64 * 1024;

@@ -9,7 +9,7 @@ import { type Clock, sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import { oneLine, visible, visibleJson } from '../core/safe-json.ts';
 import type { AlertingStatus, AlertStatus, RuleExplanation, RuleStatus } from '../ops/explain.ts';
-import type { Readiness, Status } from '../ops/status.ts';
+import type { Readiness, Status } from '../ops/http.ts';
 import { formatDuration } from '../rules/words.ts';
 
 // ---- the screen: lines that are drawn over those before ----
@@ -146,13 +146,13 @@ export interface Instance {
 const TIMEOUT_MS = 2_000;
 const MAX_BYTES = 8_000_000;
 
-/** One look. Resolves always. */
-export async function lookAt(url: string): Promise<Instance> {
+/** One look. Resolves always. @param timeoutMs how long each of its questions may take */
+export async function lookAt(url: string, timeoutMs = TIMEOUT_MS): Promise<Instance> {
   try {
     const [ready, metrics, status] = await Promise.all([
-      ask(`${url}/ready`, [200, 503]),
-      ask(`${url}/metrics`, [200]),
-      ask(`${url}/api/v1/status`, [200, 404]),
+      ask(`${url}/ready`, [200, 503], timeoutMs),
+      ask(`${url}/metrics`, [200], timeoutMs),
+      ask(`${url}/api/v1/status`, [200, 404], timeoutMs),
     ]);
     const answer = objectOf(ready.text) as { ready?: unknown; dependencies?: unknown } | undefined;
     if (typeof answer?.ready !== 'boolean' || !Array.isArray(answer.dependencies)) {
@@ -188,8 +188,9 @@ export async function askForRule(url: string, id: string): Promise<RuleExplanati
 async function ask(
   address: string,
   permitted: readonly number[],
+  timeoutMs = TIMEOUT_MS,
 ): Promise<{ readonly status: number; readonly text: string }> {
-  const signal = AbortSignal.timeout(TIMEOUT_MS);
+  const signal = AbortSignal.timeout(timeoutMs);
   const response = await fetch(address, { signal, redirect: 'manual' });
   const { status } = response;
   if (!permitted.includes(status)) {

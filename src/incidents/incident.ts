@@ -6,7 +6,7 @@
 import { isOver } from '../core/clock.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Where } from '../measure/measure-config.ts';
-import { type Observation, PRIORITIES, type Priority, type RuleInfo, type Why } from '../rules/observation.ts';
+import { type Observation, PRIORITIES, type Priority, type RuleInfo, type Why } from '../rules/rule-types.ts';
 import { labelTest } from '../windows/series.ts';
 import type { ChannelName, NotifiedAlert, NotifyReason } from './notification.ts';
 

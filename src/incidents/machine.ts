@@ -6,7 +6,7 @@
 // A step goes through results, commands, expired records, changed rules and observations, then notices.ts.
 import { isOver } from '../core/clock.ts';
 import type { Masker } from '../core/secrets/mask.ts';
-import type { Observation, Priority } from '../rules/observation.ts';
+import type { Observation, Priority } from '../rules/rule-types.ts';
 import {
   type AlertRecord,
   type AlertRule,

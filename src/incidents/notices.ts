@@ -2,7 +2,7 @@
 // Guarantee: a channel that got a trigger gets exactly one resolve, one that never got it gets none; a message and the note of it
 // are one change. Messages are masked, and bounded in size: one that does not fit into a record would block all that follow.
 import type { Masker } from '../core/secrets/mask.ts';
-import type { Priority } from '../rules/observation.ts';
+import type { Priority } from '../rules/rule-types.ts';
 import {
   type AlertRecord,
   alertKey,

@@ -2,7 +2,7 @@
 // data, kept in the outbox as JSON; secrets are masked before it gets there. Guarantee: cutting a text never splits a character or an
 // escape sequence, and a cut text shows that it was cut.
 import type { Masker } from '../core/secrets/mask.ts';
-import type { Priority, Severity, Why } from '../rules/observation.ts';
+import type { Priority, Severity, Why } from '../rules/rule-types.ts';
 
 /** One of CHANNELS (notify/notify-config.ts). Decisions do not depend on which channels there are. */
 export type ChannelName = string;

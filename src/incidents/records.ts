@@ -4,7 +4,7 @@
 // channel that is away for days loses its oldest entries, which is recorded: a trigger goes together with its resolve, and the resolve of
 // a trigger that arrived goes last. A history document gets its id when the decision is taken, so sending it twice leaves one document.
 import { createHash } from 'node:crypto';
-import type { Priority, Severity, Why } from '../rules/observation.ts';
+import type { Priority, Severity, Why } from '../rules/rule-types.ts';
 import {
   type AlertRecord,
   type AlertRule,

@@ -16,7 +16,7 @@ import { createExtra, FIELD_MAP, type FieldMap } from '../parse/conform.ts';
 import { isObject } from '../parse/json.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 import { INDEX_PREFIX } from './batch.ts';
-import { NO_PARTIAL, WHOLENESS, whole } from './whole-answers.ts';
+import { NO_PARTIAL, WHOLENESS, whole } from './outcome.ts';
 
 type Json = Record<string, unknown>;
 

@@ -8,8 +8,7 @@ import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/log.ts';
 import { type Reading, readMeasure, windowTo } from '../windows/values.ts';
 import type { WindowStore } from '../windows/windows.ts';
-import type { MonitorConfig } from './monitor-config.ts';
-import type { Probe, ProbeReading } from './probes.ts';
+import type { MonitorConfig, Probe, ProbeReading } from './probes.ts';
 
 interface HealthMonitor {
   start(): void;

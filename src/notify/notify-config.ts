@@ -2,7 +2,7 @@
 // every address or key that lets its holder send is marked secret, so it can come from a file and is in no message.
 
 import type { ChannelName } from '../incidents/notification.ts';
-import type { Priority } from '../rules/observation.ts';
+import type { Priority } from '../rules/rule-types.ts';
 
 /** Every channel. `history`, the index of transitions, has no section: it exists when Elasticsearch is configured. */
 export const CHANNELS = ['slack', 'pagerduty', 'email', 'webhook', 'console', 'history'] as const;

@@ -9,13 +9,14 @@ import { type AlertRecord, agree, alertKey, byUrgency } from '../incidents/incid
 import type { Condition, Measure, MeasureReference, Measures, Unit, Where } from '../measure/measure-config.ts';
 import { OTHER } from '../measure/totals.ts';
 import { type Now, readNow } from '../rules/kinds.ts';
-import type { Observation, Priority } from '../rules/observation.ts';
 import {
   type Bound,
   exceeds,
   isUpper,
   type MeasuredRule,
+  type Observation,
   type Over,
+  type Priority,
   type Rule,
   type RuleKind,
 } from '../rules/rule-types.ts';
@@ -487,7 +488,7 @@ function iso(ms: number): string {
   return Number.isNaN(date.getTime()) ? 'at an unknown time' : `${date.toISOString().slice(0, 19)}Z`;
 }
 
-// ---- all of it, as an instance serves it (status.ts) ----
+// ---- all of it, as an instance serves it (http.ts) ----
 
 export interface AlertingStatus {
   /** Up to when everything that arrived is counted, ISO 8601; null before anything was. */

@@ -1,6 +1,7 @@
 // The local HTTP server: liveness, readiness, metrics, health. Answers from memory, never from a dependency, so that a slow
 // Elasticsearch cannot make a probe time out. Guarantee: a web page in somebody's browser cannot read it by making its own name
 // resolve to this machine (DNS rebinding): the Host header is checked, except for the probes /live and /ready.
+
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
@@ -8,8 +9,73 @@ import { Hono } from 'hono';
 import type { Clock } from '../core/clock.ts';
 import { LogpipeError, reasonInWords } from '../core/errors.ts';
 import type { Metrics } from '../core/metrics.ts';
+import type { AlertingStatus, AlertingView, RuleExplanation } from './explain.ts';
 import { isStatsWindow, PLATFORM_CONTENT_TYPE, type PlatformView, STATS_WINDOWS } from './stats.ts';
-import type { Readiness, StatusView } from './status.ts';
+
+// ---- GET /api/v1/status: how this instance stands, for `logpipe top` and `logpipe rules explain` ----
+
+// What is said of the alerts comes from explain.ts, which the indexer alone does not load.
+
+/** One dependency's state, as /ready shows it. */
+export interface Readiness {
+  readonly name: string;
+  readonly ready: boolean;
+  readonly detail: string;
+}
+
+export interface Status {
+  readonly version: string;
+  /** ISO 8601, by this host's clock. */
+  readonly timestamp: string;
+  readonly uptimeSeconds: number;
+  readonly roles: readonly string[];
+  readonly source: string;
+  /** The consumer group of the indexer, by which its lag is found in /metrics; null without Kafka. */
+  readonly group: string | null;
+  readonly ready: boolean;
+  readonly dependencies: readonly Readiness[];
+  /** Null where alerts are not evaluated. */
+  readonly alerting: AlertingStatus | null;
+}
+
+interface StatusView {
+  status(): Status;
+  /** `elsewhere`: alerts are not evaluated here. Undefined: there is no such rule. */
+  rule(id: string): RuleExplanation | 'elsewhere' | undefined;
+}
+
+interface StatusDeps {
+  readonly clock: Clock;
+  readonly readiness: () => readonly Readiness[];
+  /** Undefined where alerts are not evaluated, or not yet. */
+  readonly alerting: () => AlertingView | undefined;
+}
+
+export function createStatusView(
+  about: Pick<Status, 'version' | 'roles' | 'source' | 'group'>,
+  { clock, readiness, alerting }: StatusDeps,
+): StatusView {
+  const startedMs = clock.monotonicMs();
+  return {
+    status() {
+      const dependencies = readiness();
+      return {
+        ...about,
+        timestamp: new Date(clock.now()).toISOString(),
+        uptimeSeconds: Math.round((clock.monotonicMs() - startedMs) / 1_000),
+        ready: dependencies.every(({ ready }) => ready),
+        dependencies,
+        alerting: alerting()?.status() ?? null,
+      };
+    },
+    rule(id) {
+      const view = alerting();
+      return view === undefined ? 'elsewhere' : view.rule(id);
+    },
+  };
+}
+
+// ---- the server ----
 
 export const httpSection = {
   type: 'object',

@@ -7,7 +7,7 @@ import { errorText } from '../core/errors.ts';
 import { toJson, visible } from '../core/safe-json.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import { HISTORY_PREFIX, type HistorySource } from '../incidents/records.ts';
-import { complete, NO_PARTIAL, totalOf, whole } from '../indexing/whole-answers.ts';
+import { complete, NO_PARTIAL, totalOf, whole } from '../indexing/outcome.ts';
 import type { Timeline } from './timeline.ts';
 
 interface ReadmeFacts {

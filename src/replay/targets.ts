@@ -41,8 +41,8 @@ import {
   installTemplate,
   type TemplateResult,
 } from '../indexing/index-template.ts';
+import { complete, NO_PARTIAL, refreshed, totalOf, WHOLENESS, whole } from '../indexing/outcome.ts';
 import { createConsoleSink } from '../indexing/sinks.ts';
-import { complete, NO_PARTIAL, refreshed, totalOf, WHOLENESS, whole } from '../indexing/whole-answers.ts';
 import { documentText } from '../parse/json.ts';
 import type { TimeParser } from '../parse/scalars.ts';
 import { createKafka, defaultPartitioner, failedReading, type KafkaConfig } from '../source/kafka/client.ts';

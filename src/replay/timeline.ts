@@ -3,8 +3,8 @@
 // into the range is included. In a difference, every alert and incident of both is in exactly one place; those that overlap belong
 // together: alerts of one rule and label set, incidents of one group.
 import type { ChannelName, NotifyReason } from '../incidents/notification.ts';
-import { PRIORITIES, type Priority } from '../rules/observation.ts';
 import type { Rules } from '../rules/rule-config.ts';
+import { PRIORITIES, type Priority } from '../rules/rule-types.ts';
 import type { Simulated, SimulatedAlert, SimulatedMessage } from './simulate.ts';
 
 export interface TimelineAlert {

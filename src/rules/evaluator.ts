@@ -17,9 +17,8 @@ import { type Reading, readMeasure, sourcesOf, windowTo } from '../windows/value
 import { createWindowStore, type WindowStore } from '../windows/windows.ts';
 import { type JudgeDeps, judge, judgeRules } from './kinds.ts';
 import type { KnownSet, QuietSet } from './known-sets.ts';
-import type { Observation } from './observation.ts';
 import { longestPercentileMs, type Rules, rollupsOf } from './rule-config.ts';
-import { exceeds, type LateRule, type MeasuredRule, type ThresholdRule } from './rule-types.ts';
+import { exceeds, type LateRule, type MeasuredRule, type Observation, type ThresholdRule } from './rule-types.ts';
 import { clockTime, isInternal } from './words.ts';
 
 interface EvaluatorOptions {

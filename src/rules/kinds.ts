@@ -10,7 +10,6 @@ import { HOUR_MS, type Labels, labelTest } from '../windows/series.ts';
 import { type Query, type Reading, readMeasure, sourcesOf, windowTo } from '../windows/values.ts';
 import type { WindowStore } from '../windows/windows.ts';
 import type { KnownSet, QuietSet } from './known-sets.ts';
-import type { Observation } from './observation.ts';
 import type { Rules } from './rule-config.ts';
 import {
   type AbsenceRule,
@@ -20,6 +19,7 @@ import {
   isUpper,
   type LowVolumeRule,
   type MeasuredRule,
+  type Observation,
   type Rule,
   type SpikeRule,
   type ThresholdRule,

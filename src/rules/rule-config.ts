@@ -13,7 +13,6 @@ import { HOUR_MS, MAX_REACH_MS, type RollupDefinition } from '../windows/series.
 import { FINE_MS } from '../windows/tables.ts';
 import { sourcesOf } from '../windows/values.ts';
 import { watchedBy } from './known-sets.ts';
-import type { RuleInfo } from './observation.ts';
 import {
   boundsOf,
   complete,
@@ -24,6 +23,7 @@ import {
   type Quantity,
   RULES_SCHEMA,
   type Rule,
+  type RuleInfo,
   type WrittenBounds,
   type WrittenRule,
 } from './rule-types.ts';

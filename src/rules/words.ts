@@ -12,8 +12,7 @@ import type { EvaluationTimes } from '../windows/progress.ts';
 import type { Labels } from '../windows/series.ts';
 import { type Query, type Reading, readMeasure, sourcesOf } from '../windows/values.ts';
 import type { WindowStore } from '../windows/windows.ts';
-import type { Observation, Why } from './observation.ts';
-import type { MeasuredRule } from './rule-types.ts';
+import type { MeasuredRule, Observation, Why } from './rule-types.ts';
 
 /** What is known about a breach. */
 interface Facts {

@@ -4,8 +4,7 @@ import { connect } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
-import { type HttpServer, startHttp } from '../../src/ops/http.ts';
-import { createStatusView } from '../../src/ops/status.ts';
+import { createStatusView, type HttpServer, startHttp } from '../../src/ops/http.ts';
 
 const servers: HttpServer[] = [];
 afterEach(async () => {

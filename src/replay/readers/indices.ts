@@ -13,7 +13,7 @@ import {
   explainFailure,
   keepNumberTexts,
 } from '../../indexing/elasticsearch.ts';
-import { complete, NO_PARTIAL, totalOf, WHOLENESS, whole } from '../../indexing/whole-answers.ts';
+import { complete, NO_PARTIAL, totalOf, WHOLENESS, whole } from '../../indexing/outcome.ts';
 import { createDocumentReader } from '../record-document.ts';
 import type { PlannedPart, Position, SourcePlan, StoredSource, Take, TimeRange } from '../sources.ts';
 

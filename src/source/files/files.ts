@@ -11,8 +11,7 @@ import { lockFolder } from '../../core/private-files.ts';
 import type { Deliver, Source } from '../../core/record.ts';
 import { createOffsetTracker } from '../kafka/offset-tracker.ts';
 import { type FileJournal, type JournalEntry, openJournal } from './checkpoints.ts';
-import { liveNamesOf } from './content.ts';
-import { createFolders } from './folders.ts';
+import { createFolders, liveNamesOf } from './content.ts';
 import { createFileFollower, type DescriptorPool, type FileFollower } from './follower.ts';
 
 const CLOSE_MS = 1_000;

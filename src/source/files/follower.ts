@@ -17,9 +17,11 @@ import type { FileJournal, JournalEntry, Mark } from './checkpoints.ts';
 import {
   type Content,
   compare,
+  type Folders,
   isCopy,
   isGzip,
   isLasting,
+  type Listing,
   lastingMarks,
   liveNamesOf,
   markAt,
@@ -28,7 +30,6 @@ import {
   tailOf,
   turnsOf,
 } from './content.ts';
-import type { Folders, Listing } from './folders.ts';
 
 const READ_BYTES = 256 * 1024;
 const MARK_BYTES = 256;

@@ -14,7 +14,7 @@ import {
   widthOf,
   wrapped,
 } from '../../../src/cli/io.ts';
-import { setup } from '../../../src/cli/setup.ts';
+import { setup } from '../../../src/cli/run.ts';
 import { parseConfig } from '../../../src/config.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { visible } from '../../../src/core/safe-json.ts';

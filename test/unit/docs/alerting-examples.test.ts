@@ -6,7 +6,7 @@ import { packageRoot } from '../../../src/core/package-root.ts';
 import { NOTIFY_REASONS, type Notification } from '../../../src/incidents/notification.ts';
 import { pagerDutyEvent, slackMessage } from '../../../src/notify/http-channels.ts';
 import { channelsFor } from '../../../src/notify/notify-config.ts';
-import { PRIORITIES } from '../../../src/rules/observation.ts';
+import { PRIORITIES } from '../../../src/rules/rule-types.ts';
 
 const text = readFileSync(join(packageRoot(), 'docs/alerting.md'), 'utf8');
 const [slack, pagerDuty] = [...text.matchAll(/```json\n([\s\S]*?)```/g)].map(([, json]) => JSON.parse(json!) as object);

@@ -5,7 +5,7 @@ import { createMasker } from '../../../src/core/secrets/mask.ts';
 import type { AlertRule } from '../../../src/incidents/incident.ts';
 import { type AlertMachine, createAlertMachine, type StepInput } from '../../../src/incidents/machine.ts';
 import type { ChannelName } from '../../../src/incidents/notification.ts';
-import type { Priority } from '../../../src/rules/observation.ts';
+import type { Priority } from '../../../src/rules/rule-types.ts';
 import { MINUTE, messages, rig, rule, SECOND, START, save, seen } from './machine-kit.ts';
 
 const CHANNELS: Record<Priority, ChannelName[]> = { P1: ['pagerduty', 'slack'], P2: ['slack'], P3: ['slack'], P4: [] };

@@ -4,7 +4,7 @@ import { type AlertRule, alertKey } from '../../../src/incidents/incident.ts';
 import { type AlertMachine, createAlertMachine, type Plan, type StepInput } from '../../../src/incidents/machine.ts';
 import type { ChannelName, Notification } from '../../../src/incidents/notification.ts';
 import type { OutboxLimits, StateKey } from '../../../src/incidents/records.ts';
-import type { Observation, Priority } from '../../../src/rules/observation.ts';
+import type { Observation, Priority } from '../../../src/rules/rule-types.ts';
 
 export const SECOND = 1_000;
 export const MINUTE = 60_000;

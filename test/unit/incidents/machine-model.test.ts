@@ -13,7 +13,7 @@ import {
 } from '../../../src/incidents/machine.ts';
 import type { ChannelName, Notification } from '../../../src/incidents/notification.ts';
 import type { OutboxResult, StateKey } from '../../../src/incidents/records.ts';
-import { PRIORITIES, type Priority } from '../../../src/rules/observation.ts';
+import { PRIORITIES, type Priority } from '../../../src/rules/rule-types.ts';
 import { MINUTE, messages, rule, SECOND, START, save, seen } from './machine-kit.ts';
 
 const RULES: readonly AlertRule[] = [

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { FORGET_MS, type IncidentRecord } from '../../../src/incidents/incident.ts';
 import { createAlertMachine } from '../../../src/incidents/machine.ts';
-import type { Why } from '../../../src/rules/observation.ts';
+import type { Why } from '../../../src/rules/rule-types.ts';
 import { MINUTE, messages, type Rig, rig, rule, SECOND, START, seen, transitions } from './machine-kit.ts';
 
 const DAY = 86_400_000;

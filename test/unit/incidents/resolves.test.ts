@@ -5,7 +5,7 @@ import type { AlertRule } from '../../../src/incidents/incident.ts';
 import type { Plan } from '../../../src/incidents/machine.ts';
 import type { ChannelName } from '../../../src/incidents/notification.ts';
 import type { OutboxResult } from '../../../src/incidents/records.ts';
-import type { Observation } from '../../../src/rules/observation.ts';
+import type { Observation } from '../../../src/rules/rule-types.ts';
 import { MINUTE, messages, type Rig, rig, rule, SECOND, seen } from './machine-kit.ts';
 
 /** `slow`: an attempt is under way, and its answer comes with `answered`. */

@@ -5,7 +5,7 @@ import type { TermState } from '../../../src/alerter/alerter.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { createAlertMachine } from '../../../src/incidents/machine.ts';
 import { createAlertingView, explainRule, meaningOf } from '../../../src/ops/explain.ts';
-import { createStatusView } from '../../../src/ops/status.ts';
+import { createStatusView } from '../../../src/ops/http.ts';
 import { createKnownSet } from '../../../src/rules/known-sets.ts';
 import { type Rules, toDecidingRule } from '../../../src/rules/rule-config.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';

@@ -16,8 +16,8 @@ import {
   type SeriesValue,
 } from '../../../src/measure/totals.ts';
 import { createEvaluator, type EvaluatorDeps, type Tick } from '../../../src/rules/evaluator.ts';
-import type { Observation } from '../../../src/rules/observation.ts';
 import { parseRules, type Rules } from '../../../src/rules/rule-config.ts';
+import type { Observation } from '../../../src/rules/rule-types.ts';
 
 export const T0 = Date.parse('2026-11-24T12:00:00.000Z');
 export const SECOND = 1_000;

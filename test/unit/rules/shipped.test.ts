@@ -1,7 +1,7 @@
 // The shipped rules: each can fire, none does in health, and they say what the operators' guide asks for.
 import { describe, expect, it } from 'vitest';
 import { createKnownSet } from '../../../src/rules/known-sets.ts';
-import type { Observation } from '../../../src/rules/observation.ts';
+import type { Observation } from '../../../src/rules/rule-types.ts';
 import { calls, createStage, HOUR, MINUTE, RULES, SECOND, type Stage, T0 } from './kit.ts';
 
 /** More than an hour of health, so that spikes have a past. */
