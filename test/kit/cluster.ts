@@ -13,7 +13,7 @@ import { silentLog } from '../../src/core/log.ts';
 import { packageRoot } from '../../src/core/package-root.ts';
 import { decodeCounts } from '../../src/measure/counts-topic.ts';
 import type { CountsMessage } from '../../src/measure/totals.ts';
-import { KafkaTransport } from '../../src/ship/index.ts';
+import { KafkaTransport, type KafkaTransportOptions, type TransportStats } from '../../src/ship/index.ts';
 import { createKafka } from '../../src/source/kafka/client.ts';
 import { readTopic } from '../../src/source/kafka/topic-reader.ts';
 import { ensureTopics } from '../../src/source/kafka/topics.ts';
@@ -42,23 +42,32 @@ export interface ClusterRun {
   readonly admin: ReturnType<ReturnType<typeof createKafka>['admin']>;
   /** All topics that logpipe uses. */
   readonly topics: readonly string[];
-  /** Another process of logpipe, in all roles; resolves when it works or stands by. */
-  start(brokers?: readonly string[]): Promise<ClusterProcess>;
+  /** Another process of logpipe, by default in all roles; resolves when it works or stands by. */
+  start(brokers?: readonly string[], roles?: readonly string[]): Promise<ClusterProcess>;
   /** Resolves at the next record that Kafka takes, with the time it took, ms. */
   nextDelivery(): Promise<number>;
   /** Calls fail until people have been called, then they succeed until people were told that it is over. */
   incident(): Promise<void>;
   /** The longest time in which Kafka took nothing while `work` ran, ms. */
   longestPause(work: () => Promise<void>): Promise<number>;
-  /** Ends the load and waits until all of it was indexed and counted. */
-  finish(): Promise<void>;
+  /** Ends the load and waits until all of it, and so many events of others, were indexed and counted. */
+  finish(others?: number): Promise<void>;
   /** What is wrong, in words; empty when everything is where it belongs. */
-  problems(): Promise<string[]>;
+  problems(others?: OtherEvents): Promise<string[]>;
+  stats(): TransportStats;
 }
 
 export interface ClusterProcess extends LogpipeProcess {
   /** Sets its wall clock this many ms ahead of the machine's. */
   setClock(aheadMs: number): void;
+}
+
+/** `requestId` of events that other applications logged. */
+export interface OtherEvents {
+  /** In Elasticsearch once. */
+  readonly once: ReadonlySet<string>;
+  /** In Elasticsearch once or not at all: their application was killed before they were written. */
+  readonly perhaps: ReadonlySet<string>;
 }
 
 export interface JudgeOptions {
@@ -111,6 +120,7 @@ function keepOutput(of: LogpipeProcess): void {
 export async function startClusterRun(
   cluster: Cluster,
   application: readonly string[] = cluster.brokers,
+  transportOptions: Partial<KafkaTransportOptions> = {},
 ): Promise<ClusterRun> {
   const topic = uniqueName('cluster');
   const folder = mkdtempSync(join(tmpdir(), 'logpipe-cluster-'));
@@ -118,7 +128,10 @@ export async function startClusterRun(
   const rulesFile = join(folder, 'rules.yml');
   writeFileSync(rulesFile, RULES);
   const list = (addresses: readonly string[]) => addresses.map((address) => `'${address}'`).join(', ');
-  const yaml = (brokers: readonly string[]) => `kafka:
+  const yaml = (
+    brokers: readonly string[],
+    roles?: readonly string[],
+  ) => `${roles === undefined ? '' : `roles: [${roles.join()}]\n`}kafka:
   brokers: [${list(brokers)}]
   group: ${topic}-indexer
   counterGroup: ${topic}-counter
@@ -138,7 +151,10 @@ http: { port: 0 }
   const admin = kafka.admin();
   await admin.connect();
 
-  const transport = new KafkaTransport({ brokers: application, topic, service: topic, closeTimeoutMs: 120_000 });
+  const transport = new KafkaTransport({
+    ...{ brokers: application, topic, service: topic, closeTimeoutMs: 120_000 },
+    ...transportOptions,
+  });
   const logger = winston.createLogger({ format: winston.format.json(), transports: [transport] });
   let logged = 0;
   let failing = 0;
@@ -187,15 +203,16 @@ http: { port: 0 }
     topic,
     admin,
     topics: [config.topics.logs, config.topics.dlq, config.topics.counts, config.topics.alerts],
-    async start(brokers = cluster.brokers) {
+    async start(brokers = cluster.brokers, roles) {
       const file = join(folder, `${uniqueName('logpipe')}.yml`);
-      writeFileSync(file, yaml(brokers));
+      writeFileSync(file, yaml(brokers, roles));
       const clock = join(folder, `${uniqueName('clock')}.txt`);
       const started = spawnLogpipe(['run', '--config', file, '--exit-with-parent'], {
         env: { LOGPIPE_TEST_CLOCK: clock, NODE_OPTIONS: `--import ${SHIFTED_CLOCK}` },
       });
       onTestFailed(() => keepOutput(started));
-      await started.waitForLine(/alerts are evaluated here|standing by/, TOLD_MS);
+      const works = roles === undefined || roles.includes('alerter');
+      await started.waitForLine(works ? /alerts are evaluated here|standing by/ : /running/, TOLD_MS);
       return Object.assign(started, { setClock: (aheadMs: number) => writeFileSync(clock, String(aheadMs)) });
     },
     async incident() {
@@ -225,17 +242,21 @@ http: { port: 0 }
       const times = [from, ...deliveries.filter((at) => at > from), performance.now()];
       return Math.max(...times.slice(1).map((at, i) => at - times[i]!));
     },
-    async finish() {
+    stats: () => transport.stats(),
+    async finish(others = 0) {
       clearInterval(ticking);
-      await waitFor(() => transport.stats().queuedRecords === 0, { what: 'all is in Kafka', timeoutMs: TOLD_MS });
-      await waitFor(async () => (await readDocuments(cluster.esUrls[0]!, topic)).length >= logged, {
-        ...{ what: `${logged} documents`, timeoutMs: TOLD_MS, intervalMs: 1_000 },
+      await waitFor(() => transport.stats().queuedRecords + transport.stats().spooledRecords === 0, {
+        ...{ what: 'all is in Kafka', timeoutMs: TOLD_MS },
       });
-      await waitFor(async () => (await counted()) >= logged, {
-        ...{ what: `${logged} counted`, timeoutMs: TOLD_MS, intervalMs: 1_000 },
+      const all = logged + others;
+      await waitFor(async () => (await readDocuments(cluster.esUrls[0]!, topic)).length >= all, {
+        ...{ what: `${all} documents`, timeoutMs: TOLD_MS, intervalMs: 1_000 },
+      });
+      await waitFor(async () => (await counted()) >= all, {
+        ...{ what: `${all} counted`, timeoutMs: TOLD_MS, intervalMs: 1_000 },
       });
     },
-    async problems() {
+    async problems({ once = new Set(), perhaps = new Set() }: Partial<OtherEvents> = {}) {
       const found: string[] = [];
       const is = (what: string, value: unknown, expected: unknown) => {
         if (JSON.stringify(value) !== JSON.stringify(expected))
@@ -253,11 +274,15 @@ http: { port: 0 }
         const n = fields.requestId?.[0] ?? 'none';
         times.set(n, (times.get(n) ?? 0) + 1);
       }
-      const wrong = Array.from({ length: logged }, (_, n) => String(n)).filter((n) => times.get(n) !== 1);
-      if (wrong.length > 0)
-        found.push(`${wrong.length} events are not in Elasticsearch once, such as ${wrong.slice(0, 5)}`);
-      is('numbers', times.size, logged);
-      is('counted', await counted(), logged);
+      const expected = [...Array.from({ length: logged }, (_, n) => String(n)), ...once];
+      const came = [...perhaps].filter((id) => times.has(id));
+      const wrong = [...expected.filter((id) => times.get(id) !== 1), ...came.filter((id) => times.get(id) !== 1)];
+      if (wrong.length > 0) {
+        const some = wrong.slice(0, 5).map((id) => `${id} (${times.get(id) ?? 0} times)`);
+        found.push(`${wrong.length} events are not in Elasticsearch once, such as ${some}`);
+      }
+      is('numbers', times.size, expected.length + came.length);
+      is('counted', await counted(), expected.length + came.length);
       is('incidents told', keysOf('trigger').size, incidents);
       if (keysOf('trigger').size !== incidents) {
         const told = pagerduty.requests.map(({ body, atMs }) => {
