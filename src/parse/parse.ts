@@ -396,7 +396,7 @@ function createVerbatimCheck(
       if (inner !== undefined) {
         if (!matches(inner, (value as Json)[key])) return false;
       } else {
-        if (key.includes('.')) return false;
+        if (key.includes('.') || key.length > 256 || key.trim() === '') return false;
         if (masker.leads(key)) led = true;
         if (!gather((value as Json)[key], 0)) return false;
       }
