@@ -94,7 +94,7 @@ What looks like a secret is replaced with \`[masked]\`, and the document gets th
 application’s transport, and again at the intake, because not every record comes through the transport; in dead letters (unless
 \`dlq.keepRaw\` is on); in records that the command line shows; and in notifications and incident reports. The same rules
 apply everywhere. Their cost is linear in the text’s length; a text that cannot be masked, for whatever reason, becomes
-\`[masked]\` as a whole.
+\`[masked]\` as a whole. \`logpipe parse --explain\` shows in which fields of a line something was masked, and of what kind.
 
 ## By the key
 
