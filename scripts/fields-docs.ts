@@ -62,7 +62,7 @@ const TAG_MEANINGS: Record<Tag, string> = {
   _mapping_degraded:
     'A value did not fit its field, or any field at all, and was moved to `extra` or (cut to 8,192 characters) to `extraRaw`; or a key was given twice: its first value is in `extra`.',
   _truncated: 'The transport cut the record; `originalBytes` says how long it was.',
-  _masked: 'A secret was replaced.',
+  _masked: 'A secret was replaced, or personal data where a switch of `mask` is on.',
   _format_failed: 'A format of the application threw; the record is as it was before the format.',
   _event_invalid: 'The event lacks something its contract requires; the document is kept as it is.',
 };

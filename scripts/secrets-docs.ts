@@ -1,5 +1,6 @@
 // Makes docs/secrets.md from the masking rules: what is masked, what cannot be, and how to add to it.
 import { createMasker, OVERLAP, WINDOW } from '../src/core/secrets/mask.ts';
+import { EMAIL, IP, PERSONAL_SWITCHES, PHONE } from '../src/core/secrets/personal.ts';
 import { FORM_RULES } from '../src/core/secrets/secret-forms.ts';
 import { type KeyKind, secretNames } from '../src/core/secrets/secret-keys.ts';
 import { createTextRules } from '../src/core/secrets/secret-text.ts';
@@ -66,6 +67,21 @@ const BY_LINE: readonly (readonly [id: string, what: string, examples: string])[
   ['unicode-escape', 'all of the above written with `\\u0070` escapes or in UTF-16', '`"\\u0070in": "…"`'],
 ];
 
+const PERSONAL: Readonly<Record<(typeof PERSONAL_SWITCHES)[number], readonly [masked: string, stays: string]>> = {
+  phoneNumbers: [
+    'international numbers in any grouping (`+49 30 …`, `(+49) …`, `0049…`, `%2B49…`); national ones with a leading zero or as in North America (`(415) 555-…`, `030/…`, `0171 …`); what follows `tel:`, `sip:`, `sms:`, `whatsapp:`; bare digits behind a word such as `phone`, `caller`, `dialing`, and under a key that names a phone or a party of a call (`phone`, `callerId`, `toNumber`, `phones: { home }`; `to`, `from`, `destination` from ten digits on), JSON numbers included',
+    'fewer than seven digits (extensions, `112`); times, days, durations, amounts, UUIDs, ULIDs, hashes; what follows `id`, `order`, `offset`, `bytes` and the like; under `to` and `from` milliseconds and seconds since 1970; the host of a SIP address',
+  ],
+  emailAddresses: [
+    'name, `@` or `%40`, and a domain that ends in letters; also as a SIP address (`sip:alice@…`)',
+    'names of hosts alone, the user of a URL (`redis://default@…`), packages (`lodash@4.17.21`), files (`logo@2x.png`), SIP’s Call-ID and ids of mails when the part before the `@` is a UUID or 14 or more hexadecimal digits, SIP users of digits alone (`sip:1001@…`)',
+  ],
+  ipAddresses: [
+    'IPv4 and IPv6 (RFC 4291, shortened, with an IPv4 address in it), private, loopback and link-local ones too; in `[…]` with its brackets',
+    'ports, zones (`%eth0`) and prefixes (`/8`); MAC addresses; a version, which looks the same: behind `v`, `version`, `release`, `build`, under such a key, and in the name of a browser (`Chrome/120.0.0.0`); four numbers without such a word are an address; `::` alone',
+  ],
+};
+
 export function secretsDocs(): string {
   const names = new Map<KeyKind, string[]>();
   for (const [name, kind] of secretNames()) names.set(kind, [...(names.get(kind) ?? []), name]);
@@ -78,7 +94,7 @@ What looks like a secret is replaced with \`[masked]\`, and the document gets th
 application’s transport, and again at the intake, because not every record comes through the transport; in dead letters (unless
 \`dlq.keepRaw\` is on); in records that the command line shows; and in notifications and incident reports. The same rules
 apply everywhere. Their cost is linear in the text’s length; a text that cannot be masked, for whatever reason, becomes
-\`[masked]\` as a whole.
+\`[masked]\` as a whole. \`logpipe parse --explain\` shows in which fields of a line something was masked, and of what kind.
 
 ## By the key
 
@@ -128,11 +144,50 @@ ${table(
   except private keys in PEM; a secret that is split over several records.
 - Numbers: a card number as a JSON number under an ordinary key; a code of digits in a sentence that does not name it.
 - A passphrase of several words after \`password:\` in a text without quotes: its first word is masked. Under a key all of it is.
-- Names, addresses, phone numbers: they are personal, but not secrets. Leave them out of what you log.
+- Names and postal addresses: they are personal, but have no form of their own. Leave them out of what you log. For phone numbers,
+  e-mail and IP addresses there are [switches](#personal-data).
 - Field names: a secret within a *name* stays visible unless something marks it as one.
 - The other way round, ordinary text is sometimes masked: what looks random after \`token\` may have been an id.
 
 Masking is the second line of defence. The first is not to log a secret.
+
+## Personal data
+
+Phone numbers, e-mail addresses and IP addresses are no secrets, and often what a log is searched for. So they stay unless you say
+otherwise:
+
+\`\`\`yaml
+mask:
+  phoneNumbers: true   # becomes ${code(PHONE)}
+  emailAddresses: true # becomes ${code(EMAIL)}
+  ipAddresses: true    # becomes ${code(IP)}
+\`\`\`
+
+The transport’s option \`mask\` has the same three: what it masks never leaves the application. Set them in both places, for other
+producers and for the dead letters. They work as masking of secrets does: in every text at any depth, in keys, in notifications and in
+what commands print, with the tag \`_masked\`. While all three are off nothing is looked for. Every number or address gets the same
+mask: two callers cannot be told apart any more, so search by \`callId\`, \`requestId\` or \`traceId\`.
+
+${table(
+  ['switch', 'what is masked', 'what stays'],
+  PERSONAL_SWITCHES.map((name) => [name, ...PERSONAL[name]] as const).map(([name, masked, stays]) => [
+    code(`mask.${name}`),
+    masked,
+    stays,
+  ]),
+)}
+
+When in doubt, it is masked. Good to know before you switch it on:
+
+- A JSON number under a key that names a phone number, such as \`"to": 4915112345678\`, becomes the text ${code(PHONE)}. An index that has
+  the field as a number already refuses that; the value then goes to \`extra\` (\`_mapping_degraded\`) until the next day’s index.
+  No field of the catalogue is affected: a masked text is a text, and no number of the catalogue is a phone number.
+- \`host\` is masked too where an application gives an address as its name, and so are links in rules. Use names.
+- Templates of errors have the masks in them, so known errors may count as new once.
+- \`check-config\` shows the operator’s own configuration and masks secrets alone.
+- Not found: numbers written in words or in other digits than 0 to 9; addresses in base64, in hexadecimal or in names such as
+  \`ip-10-0-0-1\`; IPv6 addresses whose colons are written \`%3A\`; a bare run of digits in a text whose words do not say that it is
+  a phone number. \`mask.patterns\` can add what your logs have.
 
 ## Your own keys and patterns
 

@@ -20,7 +20,8 @@ export function shapesDocs(): string {
 
 Winston’s JSON is taken as it is. What other loggers and log shippers write is brought to [the same fields](fields.md), so
 that one search, one chart and one alert covers them all. This page shows what the lines of each kind become; every
-document below was made by the code. Try your own lines: \`logpipe parse app.log\`.`,
+document below was made by the code. Try your own lines: \`logpipe parse app.log\`; with \`--explain\` it says of each line which shape was
+recognised, what was renamed, masked and moved, and why.`,
     `## What is known
 
 ${[...LINE_FORMATS, ...SHAPES].map(names).join('\n')}

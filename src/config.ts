@@ -13,6 +13,7 @@ import {
 } from './core/config-loader.ts';
 import { LOG_LEVELS, type LogLevel } from './core/log.ts';
 import { exponentialReason } from './core/regex-ambiguity.ts';
+import type { MaskOptions } from './core/secrets/mask.ts';
 import { type BulkConfig, bulkSection } from './indexing/bulk-writer.ts';
 import { type DlqConfig, dlqSection } from './indexing/dead-letters.ts';
 import { type ElasticsearchConfig, elasticsearchSection } from './indexing/elasticsearch.ts';
@@ -37,7 +38,7 @@ export interface Config {
   readonly intake: IntakeConfig;
   readonly files: FilesConfig;
   readonly parse: ParseConfig;
-  readonly mask: { readonly keys: readonly string[]; readonly patterns: readonly string[] };
+  readonly mask: MaskOptions;
   readonly elasticsearch: ElasticsearchConfig;
   readonly bulk: BulkConfig;
   readonly sinks: SinksConfig;
@@ -82,7 +83,7 @@ export const CONFIG_SCHEMA = {
     parse: parseSection,
     mask: {
       type: 'object',
-      description: 'Secrets to mask beside the built-in ones.',
+      description: 'Secrets to mask beside the built-in ones, and personal data.',
       additionalProperties: false,
       default: {},
       properties: {
@@ -97,6 +98,21 @@ export const CONFIG_SCHEMA = {
           items: { type: 'string', minLength: 1, format: 'regex' },
           default: [],
           description: 'Regular expressions whose matches are secrets.',
+        },
+        phoneNumbers: {
+          type: 'boolean',
+          default: false,
+          description: 'Mask phone numbers as `[phone]`.',
+        },
+        emailAddresses: {
+          type: 'boolean',
+          default: false,
+          description: 'Mask e-mail addresses as `[email]`.',
+        },
+        ipAddresses: {
+          type: 'boolean',
+          default: false,
+          description: 'Mask IPv4 and IPv6 addresses as `[ip]`; ports stay.',
         },
       },
     },
@@ -152,7 +168,7 @@ export function inspectConfig(text: string, env: Environment, place: string): In
 /** What no single value is to blame for, and patterns that may take exponential time. */
 function contradictions(value: unknown): ConfigProblem[] {
   const { mask, intake, kafka, files, alerts, source } = value as Config;
-  return [...slowPatterns(mask.patterns), ...limits(), ...sameNames(), ...sameFolder()];
+  return [...slowPatterns(mask.patterns ?? []), ...limits(), ...sameNames(), ...sameFolder()];
 
   function limits(): ConfigProblem[] {
     const { heartbeatMs, sessionTimeoutMs } = intake;

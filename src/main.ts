@@ -100,7 +100,11 @@ Exit status: 0 fine, 1 a server is not as it should be, 2 something is wrong wit
   withConfig(program.command('parse [files...]'))
     .description('Show what lines become: path, tags, index and document. No file, or -, reads standard input.')
     .option('--json', 'one JSON object per line', false)
-    .addHelpText('after', '\nExamples:\n  tail -1 logs/app.log | logpipe parse\n  logpipe parse --json logs/app.log')
+    .option('--explain', 'show instead what was masked, renamed and moved, and why not the fast path', false)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  tail -1 logs/app.log | logpipe parse\n  tail -1 logs/app.log | logpipe parse --explain\n  logpipe parse --json logs/app.log',
+    )
     .action((files: string[], options) => finish(parse(files, load(options).config, options, io)));
 
   withConfig(program.command('tail'))

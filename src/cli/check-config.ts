@@ -21,7 +21,7 @@ import { LogpipeError, listOfProblems, reasonInWords } from '../core/errors.ts';
 import { type Log, silentLog } from '../core/log.ts';
 import { packageRoot } from '../core/package-root.ts';
 import { visible, visibleJson } from '../core/safe-json.ts';
-import { createMasker, type Masker } from '../core/secrets/mask.ts';
+import { createMasker, type Masker, secretsOnly } from '../core/secrets/mask.ts';
 import { type Measures, parseMeasures } from '../measure/measure-config.ts';
 import { channelsFor } from '../notify/notify-config.ts';
 import { parseRules, type Rules } from '../rules/rule-config.ts';
@@ -79,7 +79,7 @@ export async function checkConfig(
   const masker =
     config === undefined
       ? createMasker()
-      : withKnownSecrets(createMasker(config.mask), secretsIn(config, CONFIG_SCHEMA));
+      : withKnownSecrets(createMasker(secretsOnly(config.mask)), secretsIn(config, CONFIG_SCHEMA));
   if (config !== undefined) deps.onConfig?.(config, masker);
   const routing = config === undefined ? { routes: [], problems: [] } : await routesOf(config, found);
   const named = config === undefined ? [] : unusableFiles(config, files[0]?.file ?? '');
@@ -98,7 +98,7 @@ export async function checkConfig(
   const status = all.length > 0 ? 2 : connections?.some(({ ok }) => !ok) ? 1 : 0;
   if (options.json) {
     const configuration =
-      config === undefined ? undefined : withoutSecrets(config, CONFIG_SCHEMA, createMasker(config.mask));
+      config === undefined ? undefined : withoutSecrets(config, CONFIG_SCHEMA, createMasker(secretsOnly(config.mask)));
     const result = {
       ok: status === 0,
       file: files[0]?.file,

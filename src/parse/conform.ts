@@ -21,11 +21,28 @@ interface Conformed {
   readonly degraded: boolean;
 }
 
+/** Why a value stands elsewhere than it was. `own`: the field is logpipe's to write. */
+export type MoveReason = 'type' | 'converted' | 'group' | 'below' | 'name' | 'depth' | 'many' | 'size' | 'own';
+
+/** A value that left its field, or was converted to the field's type; then its original may be kept. */
+export interface Move {
+  readonly from: string;
+  /** `extra.…` or `extraRaw`; the field itself when the original is not kept. */
+  readonly to: string;
+  readonly why: MoveReason;
+  readonly value: unknown;
+  /** What the field takes, where that is the reason. */
+  readonly type?: FieldType;
+}
+
+type OnMove = (move: Move) => void;
+
 /**
+ * @param onMove is told of each value that is moved
  * @param strict also move every key that the catalogue does not know: the remedy for a mapping conflict that the server reported
  */
-export function conform(source: Json, strict: boolean, time: TimeParser): Conformed {
-  const extra = createExtra();
+export function conform(source: Json, strict: boolean, time: TimeParser, onMove?: OnMove): Conformed {
+  const extra = createExtra(onMove);
   let unknown = 0;
   for (const key of Object.keys(source)) if (!FIELD_MAP.has(key)) unknown += 1;
   const moveUnknown = strict || unknown > MAX_UNKNOWN_KEYS;
@@ -41,17 +58,19 @@ function pick(source: Json, known: FieldMap, path: string, moveUnknown: boolean,
     const value = source[key];
     const type = known.get(key);
     if (type === undefined) {
-      if (moveUnknown || !isFieldName(key) || tooDeep(value)) extra.add(path + key, value);
-      else if (known.has(head(key))) extra.keep(path + key, value);
+      if (moveUnknown) extra.add(path + key, value, 'many');
+      else if (!isFieldName(key)) extra.add(path + key, value, 'name');
+      else if (tooDeep(value)) extra.add(path + key, value, 'depth');
+      else if (known.has(head(key))) extra.keep(path + key, value, 'below');
       else kept[key] = value;
     } else if (typeof type !== 'string') {
       if (isObject(value)) kept[key] = pick(value, type, `${path}${key}.`, moveUnknown, extra, time);
       else if (value === null) kept[key] = null;
-      else extra.add(path + key, value);
+      else extra.add(path + key, value, 'group');
     } else if (type === 'flattened') {
       if (isObject(value)) for (const name of Object.keys(value)) extra.keep(name, value[name]);
       else if (value === null) extra.keep(key, null);
-      else extra.add(path + key, value);
+      else extra.add(path + key, value, 'type', type);
     } else {
       place(kept, key, type, value, path, extra, time);
     }
@@ -66,12 +85,13 @@ function place(kept: Json, key: string, type: FieldType, value: unknown, path: s
   }
   const coerced = coerce(type, value, time);
   if (coerced === undefined) {
-    extra.add(path + key, value);
+    extra.add(path + key, value, 'type', type);
     return;
   }
   kept[key] = coerced;
   // Where the converted value is written differently (a date in another form, 007), the original is kept too.
-  if (String(coerced) !== value) extra.keep(path + key, value);
+  if (String(coerced) !== value) extra.keep(path + key, value, 'converted', type);
+  else extra.converted(path + key, value, type);
 }
 
 /** Is it a name that Elasticsearch resolves without ambiguity: no empty part between, before or after dots, and few parts? */
@@ -91,18 +111,22 @@ function head(key: string): string {
 type Extra = ReturnType<typeof createExtra>;
 
 /** Gathers what goes to `extra`, and what does not fit even there, which goes to `extraRaw`. */
-export function createExtra() {
+export function createExtra(onMove?: OnMove) {
   const fields: Json = Object.create(null);
   const overflow: Json = Object.create(null);
   const names = createFreeNames();
   let leaves = 0;
   let moved = false;
 
-  function put(path: string, value: unknown) {
+  function put(path: string, value: unknown, why?: MoveReason, type?: FieldType) {
     const name = path.replaceAll('\0', '').trim();
     const bounded = name !== '' && name.length <= MAX_KEY_LENGTH ? bound(value, 1) : undefined;
-    if (bounded === undefined) overflow[names.free(overflow, path.slice(0, MAX_KEY_LENGTH))] = value;
-    else fields[names.free(fields, name)] = bounded;
+    const holder = bounded === undefined ? overflow : fields;
+    const free = names.free(holder, bounded === undefined ? path.slice(0, MAX_KEY_LENGTH) : name);
+    holder[free] = bounded === undefined ? value : bounded;
+    if (onMove === undefined || (why === undefined && holder === fields)) return;
+    const to = holder === fields ? `extra.${free}` : 'extraRaw';
+    onMove({ from: path, to, why: why ?? 'size', value, ...(type === undefined ? {} : { type }) });
   }
 
   /** The value itself when it is small enough for a flattened field, else undefined. */
@@ -121,12 +145,16 @@ export function createExtra() {
 
   return {
     /** A value that fits no field: the document is degraded. */
-    add(path: string, value: unknown) {
+    add(path: string, value: unknown, why?: MoveReason, type?: FieldType) {
       moved = true;
-      put(path, value);
+      put(path, value, why, type);
     },
     /** A value that the producer put into `extra`, or that a shape moved there without harm. */
     keep: put,
+    /** A value whose original says nothing more than what it was converted to. */
+    converted(path: string, value: unknown, type: FieldType) {
+      onMove?.({ from: path, to: path, why: 'converted', value, type });
+    },
     mergeInto(doc: Json): Json {
       if (Object.keys(fields).length > 0) doc.extra = fields;
       if (Object.keys(overflow).length > 0) {

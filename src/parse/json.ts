@@ -26,6 +26,10 @@ export class ExactNumber {
   get value(): number {
     return Number(this.#text);
   }
+  /** For what takes any object that stands for a number. */
+  valueOf(): number {
+    return this.value;
+  }
 }
 
 export function isObject(value: unknown): value is Json {

@@ -70,10 +70,12 @@ for (const shape of SHAPES) {
   for (const key of shape.keys) SHAPES_BY_KEY.set(key, [...(SHAPES_BY_KEY.get(key) ?? []), shape]);
 }
 
-export function createNormaliser(time: TimeParser): Normaliser {
+/** @param onShape is told the name of each shape or format that is recognised */
+export function createNormaliser(time: TimeParser, onShape?: (name: string) => void): Normaliser {
   function normalise(input: ReadObject, context: Context, depth: number, wraps: boolean): Draft {
     let source = input.value;
     const shapes = shapesOf(source);
+    if (onShape !== undefined) for (const { name } of shapes) onShape(name);
     for (const { rebuild } of shapes) if (rebuild !== undefined) source = rebuild(source);
     const draft = createDraft(
       source,
@@ -159,7 +161,7 @@ export function createNormaliser(time: TimeParser): Normaliser {
   }
 
   function lineDraft(text: string, context: Context, depth: number): Draft | undefined {
-    const line = readLine(text, context.recordMs);
+    const line = readLine(text, context.recordMs, onShape);
     return line && normalise({ value: line.record, repeated: [], exact: false }, context, depth, line.wraps);
   }
 
@@ -295,11 +297,13 @@ function addLacking(draft: Draft, inner: Draft): void {
   }
 }
 
-/** Puts a value into the document's `extra`, overwriting nothing. */
-export function setAside(doc: Json, name: string, value: unknown, names = createFreeNames()): void {
+/** Puts a value into the document's `extra`, overwriting nothing. Returns its name there. */
+export function setAside(doc: Json, name: string, value: unknown, names = createFreeNames()): string {
   if (!isObject(doc.extra)) doc.extra = doc.extra === undefined ? Object.create(null) : { extra: doc.extra };
   const extra = doc.extra as Json;
-  extra[names.free(extra, name)] = value;
+  const free = names.free(extra, name);
+  extra[free] = value;
+  return free;
 }
 
 type Draft = ReturnType<typeof createDraft>;
@@ -581,10 +585,12 @@ export const LINE_FORMATS: readonly LineFormat[] = [
 ];
 
 /** The record a line of text stands for; undefined for plain prose. */
-function readLine(text: string, recordMs: number): Line | undefined {
+function readLine(text: string, recordMs: number, onShape?: (name: string) => void): Line | undefined {
   for (const format of LINE_FORMATS) {
     const line = format.read(text, recordMs);
-    if (line !== undefined) return line;
+    if (line === undefined) continue;
+    onShape?.(format.name);
+    return line;
   }
   return undefined;
 }

@@ -5,12 +5,13 @@ import { isUtf8 } from 'node:buffer';
 import type { FieldType, Tag } from '../core/catalogue.ts';
 import type { DeadLetterReason, RawRecord } from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
-import { conform, FIELD_MAP, type FieldMap, fits, MAX_UNKNOWN_KEYS } from './conform.ts';
+import { conform, FIELD_MAP, type FieldMap, fits, MAX_UNKNOWN_KEYS, type Move } from './conform.ts';
 import {
   hasExactNumbers,
   isObject,
   MAX_DEPTH,
   mayRepeatKey,
+  type ReadObject,
   readObject,
   toExactNumbers,
   toPlainNumbers,
@@ -90,12 +91,40 @@ export interface Parser {
   readonly time: TimeParser;
 }
 
+/**
+ * What a parser did to a record and why, told where it is done, to whoever wants to show it. Without a listener nothing is worked
+ * out; on the fast path nothing is told either.
+ */
+export interface ParseObserver {
+  /** The record's own bytes cannot be the document. */
+  readonly slow: (reason: string) => void;
+  /** A shape of `shapes.ts` or a format of lines was recognised. */
+  readonly shape: (name: string) => void;
+  /** A step made `after` of `before`: brought it to the catalogue's names, or masked it. Both are for reading, and only now. */
+  readonly step: (name: 'named' | 'masked', before: Readonly<Json>, after: Readonly<Json>) => void;
+  /** A value went to `extra` or `extraRaw`. Secrets are masked by then. */
+  readonly moved: (move: Move) => void;
+}
+
 /** `duplicatesRefused`: records go only to Elasticsearch, which refuses JSON with a key given twice. */
-export function createParser(config: ParseConfig, deps: { masker: Masker; duplicatesRefused?: boolean }): Parser {
-  const { masker, duplicatesRefused = false } = deps;
+export function createParser(
+  config: ParseConfig,
+  deps: { masker: Masker; duplicatesRefused?: boolean; observer?: ParseObserver | undefined },
+): Parser {
+  const { masker, duplicatesRefused = false, observer } = deps;
   const time = createTimeParser();
-  const normaliser = createNormaliser(time);
-  const isVerbatim = createVerbatimCheck(masker, time, { duplicatesRefused });
+  const normaliser = createNormaliser(time, observer?.shape);
+  const isVerbatim = createVerbatimCheck(masker, time, { duplicatesRefused, observer });
+
+  /** Leaves the fast path. */
+  function leave(why: () => string): undefined {
+    if (observer !== undefined) observer.slow(why());
+  }
+
+  function aside(doc: Json, name: string, value: unknown): void {
+    const to = setAside(doc, name, value);
+    observer?.moved({ from: name, to: `extra.${to}`, why: 'own', value });
+  }
 
   function inRange(ms: number, recordMs: number): boolean {
     return ms <= recordMs + config.maxAheadMs && ms >= recordMs - config.maxBehindMs;
@@ -104,17 +133,24 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
   function fast(record: RawRecord, text: string): ParsedEvent | undefined {
     // A line break would end the bulk item early; \u may hide a key name from every test on the raw text.
     if (text.charCodeAt(0) !== 123 || text.includes('\n') || text.includes('\r') || text.includes('\\u'))
-      return undefined;
+      return leave(() =>
+        text.charCodeAt(0) === 123 ? 'it holds a line break or an escape \\u' : 'it does not begin with {',
+      );
     const doc = JSON.parse(text) as Json;
     const { timestamp, level, message, eventId, error } = doc;
-    if (typeof timestamp !== 'string' || typeof level !== 'string' || !NORMAL_LEVELS.has(level)) return undefined;
-    if (typeof message !== 'string' || looksLikeObject(message)) return undefined;
-    if (record.eventId !== undefined && record.eventId !== eventId) return undefined;
-    if (isObject(error) && (isForeignError(error) || (isErrorLevel(level) && isGrouped(error)))) return undefined;
+    if (typeof timestamp !== 'string') return leave(() => 'timestamp is not a text');
+    if (typeof level !== 'string' || !NORMAL_LEVELS.has(level))
+      return leave(() => `level is none of ${[...NORMAL_LEVELS].join(', ')}`);
+    if (typeof message !== 'string') return leave(() => 'message is not a text');
+    if (looksLikeObject(message)) return leave(() => 'message may hold JSON');
+    if (record.eventId !== undefined && record.eventId !== eventId)
+      return leave(() => 'eventId is not that of the record’s header');
+    if (isObject(error) && (isForeignError(error) || (isErrorLevel(level) && isGrouped(error))))
+      return leave(() => 'error has names that the catalogue has others for, or that logpipe writes itself');
     const ownMs = time.parse(timestamp);
-    if (ownMs === undefined) return undefined;
+    if (ownMs === undefined) return leave(() => 'timestamp is not a time');
     const timeMs = corrected(ownMs, record);
-    if (!inRange(timeMs, record.timeMs)) return undefined;
+    if (!inRange(timeMs, record.timeMs)) return leave(() => 'timestamp is too far from the time of the record');
     const canonical = isCanonical(timestamp);
     const seen = { canonicalTime: canonical, eventId: record.eventId !== undefined };
     if (!isVerbatim(text, doc, seen)) return undefined;
@@ -138,30 +174,31 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
     if (masker.suspicious(text) || text.includes('\\u') || !valid) {
       const masked = masker.value(doc) as Json;
       if (masked !== doc) {
+        observer?.step('masked', doc, masked);
         tag('_masked');
         doc = Object.assign(Object.create(null), masked) as Json;
       }
     }
 
     const timeMs = eventTime(doc.timestamp, record, tag);
-    const producerTags = takeTags(doc);
+    const producerTags = takeTags(doc, aside);
     // These fields are logpipe's own to write.
     if (doc.kafka !== undefined) {
-      setAside(doc, 'kafka', doc.kafka);
+      aside(doc, 'kafka', doc.kafka);
       delete doc.kafka;
     }
     if (isObject(doc.error) && isErrorLevel(doc.level) && isGrouped(doc.error)) {
       const { template, fingerprint, ...error } = doc.error;
-      if (template !== undefined) setAside(doc, 'error.template', template);
-      if (fingerprint !== undefined) setAside(doc, 'error.fingerprint', fingerprint);
+      if (template !== undefined) aside(doc, 'error.template', template);
+      if (fingerprint !== undefined) aside(doc, 'error.fingerprint', fingerprint);
       doc.error = error;
     }
     if (record.eventId !== undefined) {
-      if (doc.eventId !== undefined && doc.eventId !== record.eventId) setAside(doc, 'eventId', doc.eventId);
+      if (doc.eventId !== undefined && doc.eventId !== record.eventId) aside(doc, 'eventId', doc.eventId);
       doc.eventId = record.eventId;
     }
 
-    const conformed = conform(doc, false, time);
+    const conformed = conform(doc, false, time, observer?.moved);
     if (normalised.exact) toPlainNumbers(conformed.doc);
     if (conformed.degraded) tag('_mapping_degraded');
     for (const name of producerTags) tags.add(name);
@@ -172,9 +209,16 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
     const context = { hasId: record.eventId !== undefined, recordMs: record.timeMs };
     const json = text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
     const object = readObject(json);
-    if (object !== undefined) return normaliser.object(object, context);
+    if (object !== undefined) {
+      const made = normaliser.object(object, context);
+      observer?.step('named', asGiven(object), made.doc);
+      return made;
+    }
     const line = normaliser.line(json.trimEnd(), context);
-    if (line !== undefined) return line;
+    if (line !== undefined) {
+      observer?.step('named', { line: json.trimEnd() }, line.doc);
+      return line;
+    }
     if (/^\s*[{["]/.test(json)) tag('_parse_failed');
     return { doc: { message: text.trimEnd() }, repeated: false, exact: false };
   }
@@ -208,6 +252,7 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
     const text = value.toString();
     // U+FFFD stands for every undecodable byte; in the one-byte strings that ASCII decodes to, looking for it costs nothing.
     const valid = !text.includes('\uFFFD') || isUtf8(value);
+    if (!valid) observer?.slow('it is no UTF-8');
     try {
       if (valid && mayBeFast) {
         const event = fast(record, text);
@@ -215,6 +260,7 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
       }
     } catch {
       // Not JSON: the slow path finds out what it is.
+      observer?.slow('it is no JSON');
     }
     if (text.trim() === '') return refusal('empty_value', `the record holds ${value.length} blank bytes`);
     try {
@@ -236,6 +282,11 @@ export function createParser(config: ParseConfig, deps: { masker: Masker; duplic
       return conformed.doc;
     },
   };
+}
+
+/** The object with the first values of keys that it has twice. */
+function asGiven({ value, repeated }: ReadObject): Json {
+  return Object.assign({ ...value }, ...repeated.map(([path, first]) => ({ [`${path} (given twice)`]: first })));
 }
 
 /**
@@ -266,7 +317,7 @@ function refusal(reason: DeadLetterReason, detail: string): ParseResult {
 }
 
 /** The producer's own tags, bounded; anything else goes to `extra`, so that the field is free for logpipe's tags. */
-function takeTags(doc: Json): string[] {
+function takeTags(doc: Json, aside: (doc: Json, name: string, value: unknown) => void): string[] {
   const { tags } = doc;
   if (tags === undefined) return [];
   delete doc.tags;
@@ -274,7 +325,7 @@ function takeTags(doc: Json): string[] {
   const list: unknown = typeof tags === 'string' ? [tags] : tags;
   const usable = (tag: unknown): tag is string => typeof tag === 'string' && tag !== '' && tag.length <= MAX_TAG_LENGTH;
   if (Array.isArray(list) && list.length <= MAX_PRODUCER_TAGS && list.every(usable)) return list;
-  setAside(doc, 'tags', tags);
+  aside(doc, 'tags', tags);
   return [];
 }
 
@@ -284,6 +335,8 @@ function takeTags(doc: Json): string[] {
 
 /** Keys that logpipe adds, or that mark a foreign shape: with one of them, the raw bytes cannot be used. */
 const SLOW_KEYS = new Set<string>(['@timestamp', 'tags', 'kafka', 'extra', 'extraRaw', ...SHAPE_KEYS]);
+
+const TO_BE_MASKED = 'something in it is to be masked';
 
 /** What the caller has already checked. */
 interface Seen {
@@ -317,8 +370,9 @@ const MAX_REMEMBERED = 64;
 function createVerbatimCheck(
   masker: Masker,
   time: TimeParser,
-  options: { duplicatesRefused: boolean },
+  options: { duplicatesRefused: boolean; observer: ParseObserver | undefined },
 ): (text: string, doc: Json, seen: Seen) => boolean {
+  const { duplicatesRefused, observer } = options;
   /** Do names of catalogue fields lead to secrets? The operator's keys may make them. */
   let ledByCatalogue = false;
   const fields = copy(FIELD_MAP);
@@ -327,6 +381,8 @@ function createVerbatimCheck(
   /** Some key leads to secrets, so only masking itself can tell. */
   let led = false;
   let fresh: Field[] = [];
+  /** Where in a group it is that a value does not match. */
+  let misfit = '';
 
   function copy(map: FieldMap): ReadonlyMap<string, Field> {
     const copied = new Map<string, Field>();
@@ -349,10 +405,18 @@ function createVerbatimCheck(
     led = ledByCatalogue;
     if (fresh.length > 0) fresh = [];
     if (!isPlain(doc, seen)) return false;
-    if (!options.duplicatesRefused) return !mayRepeatKey(text, doc) && !masker.holdsSecret(text);
-    if ((led || masker.suspicious(texts)) && masker.value(doc) !== doc) return false;
+    if (!duplicatesRefused) {
+      if (mayRepeatKey(text, doc)) return leave(() => 'a key may be given twice');
+      return !masker.holdsSecret(text) || leave(() => TO_BE_MASKED);
+    }
+    if ((led || masker.suspicious(texts)) && masker.value(doc) !== doc) return leave(() => TO_BE_MASKED);
     for (const field of fresh) remember(field);
     return true;
+  }
+
+  function leave(why: () => string): false {
+    if (observer !== undefined) observer.slow(why());
+    return false;
   }
 
   function isPlain(doc: Json, seen: Seen): boolean {
@@ -364,13 +428,18 @@ function createVerbatimCheck(
       const field = fields.get(key);
       if (field === undefined) {
         unknown += 1;
-        if (unknown > MAX_UNKNOWN_KEYS || !isPlainKey(key) || SLOW_KEYS.has(key)) return false;
+        if (unknown > MAX_UNKNOWN_KEYS) return leave(() => `it has more than ${MAX_UNKNOWN_KEYS} fields of its own`);
+        if (SLOW_KEYS.has(key)) return leave(() => `${key} may belong to the format of another logger`);
+        if (!isPlainKey(key)) return leave(() => `${key} is not a plain name of a field`);
         if (masker.leads(key)) led = true;
-        if (!gather(value, 0)) return false;
+        if (!gather(value, 0)) return leave(() => `${key} is nested too deeply`);
         continue;
       }
       if ((seen.eventId && key === 'eventId') || (seen.canonicalTime && key === 'timestamp')) continue;
-      if (SLOW_KEYS.has(key) || !matches(field, value)) return false;
+      if (SLOW_KEYS.has(key)) return leave(() => `${key} is logpipe’s to write`);
+      misfit = '';
+      if (!matches(field, value))
+        return leave(() => `${key}${misfit} has a value or name that its place does not take`);
     }
     return keys > 0;
   }
@@ -394,9 +463,12 @@ function createVerbatimCheck(
     for (const key in value) {
       const inner = group!.get(key);
       if (inner !== undefined) {
-        if (!matches(inner, (value as Json)[key])) return false;
+        if (!matches(inner, (value as Json)[key])) {
+          misfit = `.${key}${misfit}`;
+          return false;
+        }
       } else {
-        if (key.includes('.')) return false;
+        if (key.includes('.') || key.length > 256 || key.trim() === '') return false;
         if (masker.leads(key)) led = true;
         if (!gather((value as Json)[key], 0)) return false;
       }

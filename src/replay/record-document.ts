@@ -9,7 +9,7 @@ import { toJson } from '../core/safe-json.ts';
 import { MASK, type Masker } from '../core/secrets/mask.ts';
 import { Batch, createDocumentWriter } from '../indexing/batch.ts';
 import { hasExactNumbers, isObject, readExact, tooDeep, toPlainNumbers, writeJson } from '../parse/json.ts';
-import { correctionOf, createParser, type ParseConfig } from '../parse/parse.ts';
+import { correctionOf, createParser, type ParseConfig, type ParseObserver } from '../parse/parse.ts';
 import { createTimeParser, isErrorLevel } from '../parse/scalars.ts';
 import { createTagger } from '../tag/tag.ts';
 
@@ -26,7 +26,11 @@ type RecordDocument =
 /** For commands that show or export records. */
 export function createRecordReader(
   config: ParseConfig,
-  deps: { readonly masker: Masker; readonly duplicatesRefused?: boolean },
+  deps: {
+    readonly masker: Masker;
+    readonly duplicatesRefused?: boolean;
+    readonly observer?: ParseObserver | undefined;
+  },
 ): (record: RawRecord, origin: Chunk['origin']) => RecordDocument {
   const parser = createParser(config, deps);
   const tag = createTagger();

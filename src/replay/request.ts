@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LogpipeError, reasonInWords } from '../core/errors.ts';
 import { lockFolder, makePrivateFolder, replacePrivate, usable } from '../core/private-files.ts';
+import type { MaskOptions } from '../core/secrets/mask.ts';
 import type { DocumentWriter } from '../indexing/batch.ts';
 import type { BulkConfig } from '../indexing/bulk-writer.ts';
 import type { DlqConfig } from '../indexing/dead-letters.ts';
@@ -22,7 +23,7 @@ export interface ReplayConfig {
   readonly source: 'kafka' | 'files' | 'stdin';
   readonly kafka: KafkaConfig;
   readonly parse: ParseConfig;
-  readonly mask: { readonly keys: readonly string[]; readonly patterns: readonly string[] };
+  readonly mask: MaskOptions;
   readonly elasticsearch: ElasticsearchConfig;
   readonly bulk: BulkConfig;
   readonly dlq: DlqConfig;

@@ -40,6 +40,8 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
   const base: Record<string, unknown> = {};
   for (const key of BASE) if (settings[key] !== undefined) base[key] = settings[key];
   const baseKeys = Object.keys(base);
+  // What is put in front of a line must need no masking either.
+  const isBaseClean = masker.value(base) === base;
   // `"service":"api",` and so on; what a record says itself is left out.
   const parts = baseKeys.map((key) => `${JSON.stringify(key)}:${JSON.stringify(base[key])},`);
   const prefixes = Array.from({ length: 1 << baseKeys.length }, (_, missing) =>
@@ -60,7 +62,7 @@ export function createRecordBuilder(settings: TransportSettings, now: () => numb
   /** The format's own line with our fields in front, if that is certain to be the same record; else undefined. */
   function spliced(info: Info, eventId: string): string | undefined {
     const line = info[MESSAGE];
-    if (typeof line !== 'string' || line.length > settings.maxRecordBytes) return undefined;
+    if (typeof line !== 'string' || line.length > settings.maxRecordBytes || !isBaseClean) return undefined;
     if (!line.startsWith('{"') || line.charCodeAt(line.length - 1) !== 0x7d) return undefined;
     const { message } = info;
     if (typeof message !== 'string' || info.level !== info[LEVEL]) return undefined;

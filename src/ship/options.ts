@@ -7,6 +7,7 @@ import type { SASLOptions } from 'kafkajs';
 import type { TransportStreamOptions } from 'winston-transport';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import { exponentialReason } from '../core/regex-ambiguity.ts';
+import { PERSONAL_SWITCHES } from '../core/secrets/personal.ts';
 
 /** `snappy` is the fast one: about a third of the bytes for a fraction of gzip's CPU time. */
 export const COMPRESSIONS = ['none', 'gzip', 'snappy', 'lz4'] as const;
@@ -35,6 +36,12 @@ export interface MaskingOptions {
   readonly keys?: readonly string[];
   /** Further regular expressions (source text) whose matches are secret. */
   readonly patterns?: readonly string[];
+  /** Mask phone numbers as `[phone]`. Default false, as are the next two; set them in logpipe's configuration too. */
+  readonly phoneNumbers?: boolean;
+  /** Mask e-mail addresses as `[email]`. */
+  readonly emailAddresses?: boolean;
+  /** Mask IP addresses as `[ip]`; ports stay. */
+  readonly ipAddresses?: boolean;
 }
 
 export interface KafkaTransportOptions
@@ -125,7 +132,7 @@ export function transportSettings(options: KafkaTransportOptions): TransportSett
   checkInstalled(compression);
   checkKeys('batch', batch, ['maxRecords', 'maxBytes', 'maxDelayMs']);
   checkKeys('queue', queue, ['maxRecords', 'maxBytes']);
-  checkKeys('mask', mask, ['keys', 'patterns']);
+  checkKeys('mask', mask, ['keys', 'patterns', ...PERSONAL_SWITCHES]);
   checkMask(mask);
   return Object.freeze({
     brokers: [...brokers],
@@ -209,6 +216,10 @@ function checkMask(mask: MaskingOptions): void {
     if (!Array.isArray(list) || list.some((entry) => typeof entry !== 'string' || entry === '')) {
       throw refuse(`mask.${name}`, list, 'a list of non-empty texts');
     }
+  }
+  for (const name of PERSONAL_SWITCHES) {
+    const given: unknown = mask[name] ?? false;
+    if (typeof given !== 'boolean') throw refuse(`mask.${name}`, given, 'true or false');
   }
   for (const pattern of mask.patterns ?? []) {
     try {

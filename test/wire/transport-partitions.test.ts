@@ -188,3 +188,24 @@ test('a batch that is too large for the topic arrives in parts, each record once
   expect(transport.stats()).toMatchObject({ delivered: 5 });
   expect(messagesIn(kafka)).toEqual(['first', 'm0', 'm1', 'm2', 'm3']);
 });
+
+test('what the switches of `mask` name is masked in the bytes that go to Kafka: value, key and headers', async () => {
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
+  const transport = new KafkaTransport({
+    ...{ brokers: kafka.brokers, topic: kafka.topic, service: 'api', closeTimeoutMs: 5_000, batch: { maxDelayMs: 5 } },
+    mask: { phoneNumbers: true, emailAddresses: true, ipAddresses: true },
+  });
+  onTestFinished(async () => void (await transport.close()));
+  const logger = winston.createLogger({ format: winston.format.json(), transports: [transport] });
+  const [phone, email, ip] = ['+4930123456', 'alice@example.com', '203.0.113.7'];
+  logger.info('plain');
+  logger.info(`call from ${phone}`, { callId: `7@${ip}`, to: 4930123456, who: { email } });
+  logger.error(new Error(`${email} at ${ip}`));
+  await until(() => expect(kafka.records).toHaveLength(3));
+  const sent = JSON.stringify(kafka.records);
+  for (const text of [phone.slice(1), email, ip]) expect(sent).not.toContain(text);
+  const record = kafka.records.find(({ value }) => value.includes('call from'))!;
+  expect(JSON.parse(record.value)).toMatchObject({
+    ...{ message: 'call from [phone]', callId: '7@[ip]', to: '[phone]', who: { email: '[email]' }, tags: ['_masked'] },
+  });
+});

@@ -1,6 +1,7 @@
 // Takes secrets out of log data. In: a serialised line, a text or a JSON value; out: the same with secrets replaced by MASK.
 // Guarantee: linear in what comes in; never throws; masking twice changes nothing more; what holds no secret is returned as it
 // came (same reference), so that a caller detects a hit by comparing. `docs/secrets.md` lists what counts as a secret.
+import { createPersonal, type PersonalKey, type PersonalOptions, VERSION_VALUE } from './personal.ts';
 import {
   type Cut,
   cutCards,
@@ -236,11 +237,17 @@ const MAX_ROUNDS = 4;
 /** JSON texts within JSON texts: deeper ones are masked by their words alone. */
 const MAX_EMBEDDED = 4;
 
-export interface MaskOptions {
+/** The switches mask personal data too, which is not secret: see `personal.ts`. */
+export interface MaskOptions extends PersonalOptions {
   /** Further key names that hold secrets; compared without case and punctuation. */
   readonly keys?: readonly string[];
   /** Further regular expressions (source text, case-sensitive) whose whole match is a secret. */
   readonly patterns?: readonly string[];
+}
+
+/** For what shows the operator's own configuration and connections: the addresses in it are nobody's. */
+export function secretsOnly({ keys = [], patterns = [] }: MaskOptions): MaskOptions {
+  return { keys, patterns };
 }
 
 export interface Masker {
@@ -271,6 +278,10 @@ interface KeyFacts {
   readonly shown: string;
   /** Names an id, a time or a phone number: long digits are not a card number. */
   readonly names: boolean;
+  /** Undefined while the switches are off. */
+  readonly personal: PersonalKey | undefined;
+  /** What stands below it may be personal by this key, or the key is so itself. */
+  readonly leadsToPersonal: boolean;
 }
 
 /** @throws SyntaxError for a pattern that is not a regular expression (the configuration schema checks that first). */
@@ -278,6 +289,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
   const custom = new Set((options.keys ?? []).map(plain).filter((name) => name !== ''));
   const customTest = custom.size === 0 ? undefined : new RegExp([...custom].map(loose).join('|'), 'giu');
   const patterns = createPatterns(options.patterns ?? []);
+  const personal = createPersonal(options);
   const textRules = createTextRules((name) => custom.has(plain(name)));
   const table = anchorTable([...FORM_RULES, ...textRules]);
   const cache = new Map<string, KeyFacts>();
@@ -291,7 +303,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
   }
 
   function suspicious(line: string): boolean {
-    return patterns.present || shows(line);
+    return patterns.present || shows(line) || personal?.mayHold(line) === true;
   }
 
   function facts(key: string): KeyFacts {
@@ -299,15 +311,19 @@ export function createMasker(options: MaskOptions = {}): Masker {
     if (known !== undefined) return known;
     // The quote stands for the end of a key in a line.
     const leads = shows(`${key}"`);
+    const isPersonal = personal?.mayHold(key) === true;
+    const said = personal?.key(key);
     const made: KeyFacts = {
       kind:
         (leads ? kindOfKey(key) : undefined) ?? (custom.size > 0 && custom.has(plain(key)) ? 'password' : undefined),
       leads,
       // A plain name holds no secret; that takes a sign, or the length of a token.
-      shown: patterns.present || (leads && (key.length > 15 || /[=: ]/.test(key))) ? text(key) : key,
+      shown: patterns.present || isPersonal || (leads && (key.length > 15 || /[=: ]/.test(key))) ? text(key) : key,
       names: /(?:^|[^a-z])(?:ids?|uuid|time|timestamp|ts|at|ms|phone|tel|offset|seq|sequence|imei|imsi|iccid)$/i.test(
         key.slice(-16).replace(/([a-z])([A-Z])/g, '$1_$2'),
       ),
+      personal: said,
+      leadsToPersonal: isPersonal || said?.phone !== undefined,
     };
     if (key.length <= MAX_CACHED_KEY) {
       if (cachedChars + key.length > MAX_CACHE_CHARS || cache.size >= 5_000) {
@@ -357,6 +373,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
       masked = cutInserts(masked, (column) => facts(column.trim().slice(0, MAX_CACHED_KEY)).kind !== undefined);
     if (COMMAND_ANCHORS.some((anchor) => masked.includes(anchor))) masked = cutCommands(masked);
     masked = patterns.mask(masked);
+    if (personal !== undefined) masked = personal.cut(masked);
     return embeddedJson(masked);
   }
 
@@ -459,11 +476,30 @@ export function createMasker(options: MaskOptions = {}): Masker {
     }
     if (kind === undefined && named !== undefined && PAIR_VALUES.has(key)) kind = named;
     if (kind === undefined) {
+      const said = personal === undefined ? undefined : personally(value, key, above);
+      if (said !== undefined) return said;
       if (typeof value === 'string' && known.names && /^[\d -]+$/.test(value.slice(0, 40)) && value.length <= 40)
         return patterns.mask(value);
       return walk(value, depth + 1, key.length <= MAX_CACHED_KEY ? key : undefined);
     }
     return hidden(value, kind, key, depth + 1);
+  }
+
+  /** A text or number whose key says whether it is personal; undefined when that is for its form to say. */
+  function personally(value: unknown, key: string, above: string | undefined): string | undefined {
+    // A number that keeps its text is an object.
+    const plainValue = typeof value === 'object' ? numberOf(value) : value;
+    if (typeof plainValue !== 'string' && typeof plainValue !== 'number') return undefined;
+    const own = facts(key);
+    if (own.personal!.version && typeof plainValue === 'string' && VERSION_VALUE.test(plainValue.slice(0, 16)))
+      return patterns.mask(plainValue);
+    let { phone } = own.personal!;
+    if (phone === undefined && above !== undefined) {
+      const owner = facts(above).personal!.phone;
+      if (owner !== undefined && (own.personal!.part || (owner.grouped && !own.names)))
+        phone = { ...owner, minDigits: 7, vague: false };
+    }
+    return phone === undefined ? undefined : personal!.under(plainValue, phone);
   }
 
   /** What stands under a secret key. */
@@ -531,7 +567,11 @@ export function createMasker(options: MaskOptions = {}): Masker {
     for (let i = 0; i < value.length; i++) {
       const before = value[i];
       const kind = i > 0 ? kindBefore(value[i - 1], before) : undefined;
-      const after = kind === undefined ? walk(before, depth + 1, above) : hidden(before, kind, '', depth + 1);
+      const said =
+        kind === undefined && personal !== undefined && above !== undefined
+          ? personally(before, above, undefined)
+          : undefined;
+      const after = said ?? (kind === undefined ? walk(before, depth + 1, above) : hidden(before, kind, '', depth + 1));
       if (after === before) continue;
       copy ??= [...value];
       copy[i] = after;
@@ -568,7 +608,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
       return membersOf(line) !== countMembers(parsed, 0) && text(line) !== line;
     },
     isSecretKey: (key) => facts(key).kind !== undefined,
-    leads: (key) => facts(key).leads || patterns.present,
+    leads: (key) => facts(key).leads || facts(key).leadsToPersonal || patterns.present,
     text,
     value(value) {
       let masked = walk(value, 0, undefined);
@@ -624,6 +664,11 @@ const PAIR_VALUES = new Set([
 /** The kind of a key or of the one above it, whichever is stricter. */
 function stricter(own: KeyKind | undefined, above: KeyKind): KeyKind {
   return own === 'password' || own === 'code' ? own : above;
+}
+
+/** The number that an object without members stands for. */
+function numberOf(value: object | null): unknown {
+  return value !== null && !Array.isArray(value) && typeof value.valueOf === 'function' ? value.valueOf() : undefined;
 }
 
 /** An object with these keys; one that is there already gets a number, so that nothing is lost. */

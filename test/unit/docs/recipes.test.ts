@@ -314,8 +314,9 @@ describe('a dummy of each, all at once', () => {
 
   test('the shape is understood', async () => {
     const line = '{"dummyText":"call failed","dummyLevel":"error","dummyWhen":"2026-11-28T14:22:41.607Z"}';
-    const { stdout } = await logpipe(['parse', '--json'], `${line}\n`);
+    const { stdout } = await logpipe(['parse', '--json', '--explain'], `${line}\n`);
     expect(JSON.parse(stdout)).toMatchObject({
+      explanation: { renamed: expect.arrayContaining([{ from: 'dummyText', to: 'message' }]) },
       document: { '@timestamp': '2026-11-28T14:22:41.607Z', level: 'error', message: 'call failed' },
     });
   });

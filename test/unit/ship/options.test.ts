@@ -37,6 +37,11 @@ test.each<[Partial<KafkaTransportOptions> | Record<string, unknown>, RegExp]>([
     { mask: { patterns: ['(a+)+b'] } },
     /mask\.patterns is "\(a\+\)\+b" and may take exponential time, since a repeated part/,
   ],
+  [{ mask: { phoneNumbers: 'yes' } }, /mask\.phoneNumbers is "yes"; permitted: true or false/],
+  [
+    { mask: { phones: true } },
+    /mask\.phones is not an option; permitted: keys, patterns, phoneNumbers, emailAddresses/,
+  ],
   [{ brocker: 'x' }, /brocker is not an option/],
   [{ sasl: { mechanism: 'magic' } }, /sasl\.mechanism is "magic"; permitted: plain/],
 ])('%j is refused', (options, message) => {
