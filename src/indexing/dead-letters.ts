@@ -408,6 +408,11 @@ export function letterOfMessage(message: KafkaMessage, place: string): StoredLet
   };
 }
 
+/** Does a record of the dead-letter topic tell of a record that died, and not for the second time? */
+export function isNews({ headers }: Pick<KafkaMessage, 'headers'>): boolean {
+  return headers?.kind === undefined && headers?.redriven === undefined;
+}
+
 /** As `toLine` writes it; undefined for anything else. @throws LogpipeError LOGPIPE_FORMAT_NEWER */
 export function letterOfLine(line: string, place: string): StoredLetter | undefined {
   const found = parsedObject(line);
