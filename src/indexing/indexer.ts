@@ -340,7 +340,8 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
         letter = bareLetter(record, chunk, reason);
       }
     }
-    metrics.deadLettered.inc({ reason });
+    // Whoever redrives is told; a repair that did not help must wake nobody.
+    (record.redriven === undefined ? metrics.deadLettered : metrics.diedAgain).inc({ reason });
   }
 
   function letterOf(record: RawRecord, chunk: Chunk, reason: DeadLetterReason, detail: string): DeadLetter {
