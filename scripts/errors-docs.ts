@@ -140,7 +140,7 @@ Codes and reasons are closed lists: they are safe as metric labels and in alert 
       keys(ERROR_CODES).map((name) => [code(name), ERROR_CODES[name], ADVICE[name]]),
     ),
     '## Dead letters',
-    '`logpipe_dead_lettered_total{reason}`; `logpipe dlq list` shows them.',
+    '`logpipe_dead_lettered_total{reason}`; `logpipe dlq list` shows them, and `logpipe dlq redrive` brings them back once their fault is\nrepaired ([operations](operations.md#bring-them-back)).',
     table(
       ['reason', 'meaning', 'what to do'],
       DEAD_LETTER_REASONS.map((reason) => [code(reason), ...DEAD_LETTERS[reason]]),

@@ -12,7 +12,7 @@ import {
   addReplayCommand,
   addTopCommand,
 } from './cli/commands.ts';
-import { dlqList, dlqShow } from './cli/dlq.ts';
+import { dlqList, dlqRedrive, dlqShow } from './cli/dlq.ts';
 import { describeFailure } from './cli/failure.ts';
 import { commandLog, endDespiteLeftovers, type Io, type LogKind, processIo, toNumber } from './cli/io.ts';
 import { createLineParser, parse } from './cli/parse.ts';
@@ -154,13 +154,38 @@ Examples:
   withConfig(dlq.command('list'))
     .description('List the dead letters, oldest first: reason, origin and a preview.')
     .option('--reason <reason>', 'only this reason')
+    .option('--since <time>', 'only letters written since then: -2h or ISO 8601')
+    .option('--until <time>', 'only letters written before then')
     .option('--limit <count>', 'at most this many', toNumber)
-    .option('--time-zone <zone>', 'of the times shown (default: UTC)')
+    .option('--time-zone <zone>', 'of the times shown, and of times written without an offset (default: UTC)')
     .option('--json', 'NDJSON instead of a table', false)
-    .addHelpText('after', '\nExample:\n  logpipe dlq list --reason document_refused --json')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  logpipe dlq list --reason document_refused --json\n  logpipe dlq list --since -1h',
+    )
     .action((options) => {
       const { config, log } = load(options);
       return finish(dlqList(config, options, io, log));
+    });
+  withConfig(dlq.command('redrive [ids...]'))
+    .description('Bring records back from the dead letters, once their fault is repaired. Without ids: all that match.')
+    .option('--reason <reason>', 'only this reason')
+    .option('--since <time>', 'only letters written since then: -2h or ISO 8601')
+    .option('--until <time>', 'only letters written before then')
+    .option('--time-zone <zone>', 'of times written without an offset (default: UTC)')
+    .option('--where <condition>', 'only matching records: path=value, path!=value, path~text; repeatable', collect, [])
+    .option('--limit <count>', 'end after this many letters', toNumber)
+    .option('--again', 'also what died again after a redrive, up to five times', false)
+    .option('--throttle <letters>', 'at most this many per second (default: 500)', toNumber)
+    .option('--no-yield', 'do not wait while the lag of live indexing grows')
+    .option('--yield-lag <records>', 'wait while live indexing lags by more than this (default: 5000)', toNumber)
+    .option('--dry-run', 'read and count, write nothing', false)
+    .option('--json', 'one JSON object; without it readable lines on a terminal, JSON in a pipe or a file')
+    .option('--no-json', 'readable lines in a pipe or a file, too')
+    .addHelpText('after', REDRIVE_HELP)
+    .action((ids: string[], options) => {
+      const { config, log } = load(options);
+      return finish(dlqRedrive(ids, config, options, io, log));
     });
 
   addAlerting(program, { io, withConfig, load, finish });
@@ -220,6 +245,24 @@ Examples:
   eval "$(logpipe stack up)"; logpipe setup; logpipe run
   logpipe stack up --brokers 3 --es-nodes 3 --json
   kill -9 <pid of one>; logpipe stack up        # that one again, on its data`;
+
+const REDRIVE_HELP = `
+Each record goes back to its partition of the log topic and keeps its id and
+its day: one that is indexed already changes nothing. It is not counted again
+and raises no alert. Receipts among the letters say what is back, so the same
+command goes on after Ctrl-C, a crash or a kill.
+
+What goes back is what the letter holds: masked, unless dlq.keepRaw was on.
+Letters that were cut or hold no value cannot go back; they are listed by cause.
+Without Kafka the records are indexed by this command.
+
+Examples:
+  logpipe dlq redrive --reason document_refused --dry-run
+  logpipe dlq redrive --reason document_refused --since -2h
+  logpipe dlq redrive --where tenantId=t-7 --limit 10
+  logpipe dlq redrive 01KE70Q0VG0000000000000001
+Exit status: 0 all that was asked for is back, 1 something could not go back or
+it was ended early, 2 wrong command line or configuration.`;
 
 interface Shared {
   readonly io: Io;

@@ -1,15 +1,13 @@
 // What commands read where there is no Kafka: log files as they grow, and files of lines once. In: paths. Out: lines. Guarantee: reads
 // alone: logpipe's own positions and locks are not touched, a named pipe, whose lines another reader would lose, is left alone; a file
 // that is rotated, emptied or not yet there ends nothing.
-import { createReadStream } from 'node:fs';
 import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { createGunzip } from 'node:zlib';
 import { sleep } from '../core/clock.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { errorText } from '../core/errors.ts';
 import type { RawRecord } from '../core/record.ts';
 import { createFolders } from '../source/files/content.ts';
-import { createLineSplitter, type LineSplitter } from '../source/lines.ts';
+import { createLineSplitter, type LineSplitter, linesOf } from '../source/lines.ts';
 
 const PIECE_BYTES = 64 * 1024;
 const LOOK_MS = 250;
@@ -164,24 +162,4 @@ export async function ndjsonFiles(dir: string): Promise<string[]> {
     .filter((name) => name.endsWith('.ndjson'))
     .sort()
     .map((name) => join(dir, name));
-}
-
-/** The lines of a file, plain or gzip. @throws LogpipeError LOGPIPE_SOURCE_FAILED when it cannot be read */
-export async function* linesOf(path: string, maxLineBytes: number): AsyncGenerator<RawRecord> {
-  const splitter = createLineSplitter({ offset: 0, maxLineBytes, onCut() {} });
-  const raw = createReadStream(path, { highWaterMark: PIECE_BYTES });
-  const content = path.endsWith('.gz') ? raw.pipe(createGunzip()) : raw;
-  if (content !== raw) raw.on('error', (error) => content.destroy(error));
-  try {
-    for await (const piece of content) yield* splitter.push(Buffer.from(piece as Buffer), Date.now());
-  } catch (error) {
-    throw new LogpipeError(
-      'LOGPIPE_SOURCE_FAILED',
-      `${path} cannot be read (${errorText(error)}); run it as a user who may read it`,
-      error,
-    );
-  } finally {
-    raw.destroy();
-  }
-  yield* splitter.flush(Date.now());
 }

@@ -249,8 +249,8 @@ function latenessOf(text: string): number {
   throw new LogpipeError('LOGPIPE_USAGE', `--lateness: found ${JSON.stringify(text)}; write 30s, 10m, 2h or 0`);
 }
 
-/** The first signal ends it at a position it can go on from, the second at once. */
-function listenForSignals(given: AbortSignal | undefined, io: Io): { signal: AbortSignal; dispose(): void } {
+/** The first signal ends a command at a position it can go on from, the second at once. */
+export function listenForSignals(given: AbortSignal | undefined, io: Io): { signal: AbortSignal; dispose(): void } {
   if (given !== undefined) return { signal: given, dispose() {} };
   const ending = new AbortController();
   const onSignal = () => {

@@ -38,6 +38,11 @@ export function createMetrics() {
     deadLettered: counter('logpipe_dead_lettered_total', 'Records that went to the dead letters, by reason.', [
       'reason',
     ]),
+    diedAgain: counter(
+      'logpipe_died_again_total',
+      'Records that died once more after a redrive, by reason; not among logpipe_dead_lettered_total.',
+      ['reason'],
+    ),
     dropped: counter('logpipe_dropped_total', 'Records lost for good, by reason.', ['reason']),
     fileHoleBytes: counter(
       'logpipe_file_hole_bytes_total',

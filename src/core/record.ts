@@ -26,6 +26,8 @@ export interface RawRecord {
   readonly mark?: RecordMark;
   /** The id its document already has or was to have, when a dead letter or an existing document is read again. */
   readonly documentId?: string;
+  /** Set when the record came back from the dead letters: `timeMs` is then the time of its return. */
+  readonly redriven?: Redriven;
   /** Why there is nothing to parse: the record stands for a batch that cannot be read. */
   readonly refusal?: { readonly reason: DeadLetterReason; readonly detail: string };
 }
@@ -36,6 +38,21 @@ export interface RawRecord {
  */
 const RECORD_MARKS = ['resent', 'redriven', 'replayed'] as const;
 export type RecordMark = (typeof RECORD_MARKS)[number];
+
+export interface Redriven {
+  /** Its record time when it first arrived, in ms. */
+  readonly firstMs: number;
+  /** How many times it has come back, at least 1. */
+  readonly times: number;
+}
+
+/**
+ * The record time that a record's own times are compared with, in ms: when it first arrived. A record that comes back from the dead
+ * letters days later still belongs to its day.
+ */
+export function firstArrivalMs({ redriven, timeMs }: Pick<RawRecord, 'redriven' | 'timeMs'>): number {
+  return redriven === undefined ? timeMs : redriven.firstMs;
+}
 
 /**
  * Records of one partition (or file) in offset order, with the means to acknowledge them.
@@ -94,9 +111,14 @@ export interface DeadLetter {
   readonly value: Buffer | null;
   readonly origin: ChunkOrigin;
   readonly offset: number;
+  /** Record time when it first arrived, in ms: a redrive keeps it. */
   readonly timeMs: number;
   /** The document id it has or would have had: a redrive keeps it. */
   readonly id: string;
+  /** As in a raw record: a redrive keeps it, since it may decide the day. */
+  readonly clockErrorMs?: number;
+  /** How many times its record had already come back from the dead letters. Default: never. */
+  readonly redriven?: number;
 }
 
 export interface DeadLetterSink {

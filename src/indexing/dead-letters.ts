@@ -1,17 +1,26 @@
 // Dead letters: records that can never be indexed go to a Kafka topic, or to a file in embedded mode. In: refused records. Out:
-// durable letters: masked bytes, the id the document would have had, and why. Guarantee: at least once. `put` resolves only when
-// the letters are safe, and a record that is delivered again may leave a second letter with the same id and origin, which readers
-// count as one.
+// durable letters: masked bytes, the id the document would have had, and why; the same letters read again; and receipts, which say
+// beside the letters which of them were redriven. Guarantee: at least once. `put` resolves only when the letters are safe, and a record
+// that is delivered again may leave a second letter with the same id and origin, which readers count as one.
 
 import { createHash } from 'node:crypto';
-import type { ICustomPartitioner, Kafka, Message, Producer } from 'kafkajs';
+import type { ICustomPartitioner, Kafka, KafkaMessage, Message, Producer } from 'kafkajs';
 import { backoffMs, sleep, unlessAborted } from '../core/clock.ts';
 import { errorText, refuseNewer } from '../core/errors.ts';
 import { assertAcknowledged } from '../core/kafka/broker-connections.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
-import type { Chunk, DeadLetter, DeadLetterReason, DeadLetterSink, RawRecord } from '../core/record.ts';
+import {
+  type Chunk,
+  type DeadLetter,
+  type DeadLetterReason,
+  type DeadLetterSink,
+  firstArrivalMs,
+  isEventId,
+  type RawRecord,
+} from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
+import { isObject } from '../parse/json.ts';
 import { defaultPartitioner, isTooLargeForKafka } from '../source/kafka/client.ts';
 import { topicMaxBytes } from '../source/kafka/topics.ts';
 import { documentId } from './batch.ts';
@@ -50,11 +59,24 @@ export function createDeadLetter(config: DlqConfig, masker: Masker) {
     reason,
     detail: masker.text(detail).slice(0, MAX_DETAIL),
     value: config.keepRaw ? record.value : maskedBytes(record.value, masker),
+    ...identityOf(record, chunk),
+  });
+}
+
+/** What a redrive needs besides the value: the record's place, and what decides its id and its day. */
+export function identityOf(
+  record: RawRecord,
+  chunk: Pick<Chunk, 'origin'>,
+): Omit<DeadLetter, 'reason' | 'detail' | 'value'> {
+  const { clockErrorMs, redriven } = record;
+  return {
     origin: chunk.origin,
     offset: record.offset,
-    timeMs: record.timeMs,
+    timeMs: firstArrivalMs(record),
     id: documentId(record, chunk),
-  });
+    ...(clockErrorMs === undefined ? {} : { clockErrorMs }),
+    ...(redriven === undefined ? {} : { redriven: redriven.times }),
+  };
 }
 
 /**
@@ -272,7 +294,7 @@ const LETTER_FORMAT = 1;
  * @param place for people: topic, partition and offset, or file and offset
  * @throws LogpipeError LOGPIPE_FORMAT_NEWER
  */
-export function assertKnownLetter(version: unknown, place: string): void {
+function assertKnownLetter(version: unknown, place: string): void {
   refuseNewer(`${place}: the dead letter`, Number(version), LETTER_FORMAT);
 }
 
@@ -297,12 +319,14 @@ function toMessage(letter: DeadLetter): Message {
       'origin-offset': String(letter.offset),
       'origin-timestamp': String(letter.timeMs),
       'event-id': letter.id,
+      ...(letter.clockErrorMs === undefined ? {} : { 'clock-error': String(letter.clockErrorMs) }),
+      ...(letter.redriven === undefined ? {} : { redriven: String(letter.redriven) }),
     },
   };
 }
 
 /** An upper bound of what the message adds to a batch. */
-function sizeOf({ key, value, headers }: Message): number {
+export function sizeOf({ key, value, headers }: Message): number {
   let bytes = RECORD_OVERHEAD + Buffer.byteLength(key ?? '') + (value === null ? 0 : Buffer.byteLength(value));
   for (const [name, text] of Object.entries(headers ?? {})) bytes += name.length + Buffer.byteLength(String(text)) + 8;
   return bytes;
@@ -333,6 +357,197 @@ function toLine(letter: DeadLetter): Record<string, unknown> {
     reason: letter.reason,
     detail: letter.detail,
     origin: { ...origin, offset: letter.offset, time: new Date(letter.timeMs).toISOString() },
+    ...(letter.clockErrorMs === undefined ? {} : { clockErrorMs: letter.clockErrorMs }),
+    ...(letter.redriven === undefined ? {} : { redriven: letter.redriven }),
     ...(exact ? { value: text } : { valueBase64: value!.toString('base64') }),
   };
+}
+
+// ---- letters read again ----
+
+/** A letter as it was written; nothing of it is masked for certain. */
+export interface StoredLetter extends Omit<DeadLetter, 'reason'> {
+  /** `unknown` when the letter does not say. */
+  readonly reason: string;
+  /** When the letter was written, in ms; undefined for letters in a file, which do not tell. */
+  readonly writtenMs: number | undefined;
+  /** Bytes of the record, also when the letter holds less of it. */
+  readonly bytes: number;
+  /** Hash of the record when the letter holds less of it. */
+  readonly sha256?: string;
+}
+
+/**
+ * Undefined for what is no letter: receipts, and records that say neither an id nor where they come from.
+ * @param place for people: topic, partition and offset
+ * @throws LogpipeError LOGPIPE_FORMAT_NEWER
+ */
+export function letterOfMessage(message: KafkaMessage, place: string): StoredLetter | undefined {
+  const header = headerReader(message);
+  if (header('kind') !== undefined) return undefined;
+  assertKnownLetter(header('v'), place);
+  const { key, value, timestamp } = message;
+  const topic = header('origin-topic');
+  const sha256 = header('sha256');
+  const origin = header('origin-timestamp');
+  return {
+    id: header('event-id') ?? key?.toString() ?? '',
+    reason: header('reason') ?? 'unknown',
+    detail: header('detail') ?? '',
+    writtenMs: Number(timestamp),
+    origin:
+      topic === undefined
+        ? { kind: 'file', path: header('origin-file') ?? '', identity: header('origin-identity') ?? '' }
+        : { kind: 'kafka', topic, partition: Number(header('origin-partition')) },
+    offset: Number(header('origin-offset')),
+    timeMs: origin === undefined ? Number.NaN : Number(origin),
+    bytes: Number(header('original-bytes') ?? value?.length ?? 0),
+    ...(sha256 === undefined ? {} : { sha256 }),
+    value,
+    ...numbers({ clockErrorMs: header('clock-error'), redriven: header('redriven') }),
+  };
+}
+
+/** Does a record of the dead-letter topic tell of a record that died, and not for the second time? */
+export function isNews({ headers }: Pick<KafkaMessage, 'headers'>): boolean {
+  return headers?.kind === undefined && headers?.redriven === undefined;
+}
+
+/** As `toLine` writes it; undefined for anything else. @throws LogpipeError LOGPIPE_FORMAT_NEWER */
+export function letterOfLine(line: string, place: string): StoredLetter | undefined {
+  const found = parsedObject(line);
+  if (found === undefined || !isObject(found.origin)) return undefined;
+  assertKnownLetter(found.v, place);
+  const { id, reason, detail, origin, value, valueBase64 } = found;
+  const text = (given: unknown): string => (typeof given === 'string' ? given : '');
+  const bytes =
+    typeof valueBase64 === 'string'
+      ? Buffer.from(valueBase64, 'base64')
+      : typeof value === 'string'
+        ? Buffer.from(value)
+        : null;
+  return {
+    id: text(id),
+    reason: text(reason) || 'unknown',
+    detail: text(detail),
+    writtenMs: undefined,
+    origin:
+      origin.kind === 'kafka'
+        ? { kind: 'kafka', topic: text(origin.topic), partition: Number(origin.partition) }
+        : { kind: 'file', path: text(origin.path), identity: text(origin.identity) },
+    offset: Number(origin.offset),
+    timeMs: Date.parse(text(origin.time)),
+    bytes: bytes?.length ?? 0,
+    value: bytes,
+    ...numbers({ clockErrorMs: found.clockErrorMs, redriven: found.redriven }),
+  };
+}
+
+/** The record that a letter was made of, under the id that its document was to have. */
+export function recordOfLetter(letter: StoredLetter): RawRecord {
+  const { value, offset, timeMs, writtenMs, id, clockErrorMs, redriven } = letter;
+  const recordMs = Number.isNaN(timeMs) ? (writtenMs ?? 0) : timeMs;
+  return {
+    ...{ value, offset, timeMs: recordMs, eventId: isEventId(id) ? id : undefined, documentId: id, mark: 'redriven' },
+    ...(clockErrorMs === undefined ? {} : { clockErrorMs }),
+    ...(redriven === undefined ? {} : { redriven: { firstMs: recordMs, times: redriven } }),
+  };
+}
+
+function numbers(given: { clockErrorMs: unknown; redriven: unknown }): Pick<DeadLetter, 'clockErrorMs' | 'redriven'> {
+  const { clockErrorMs, redriven } = given;
+  return {
+    ...(Number.isSafeInteger(Number(clockErrorMs ?? Number.NaN)) ? { clockErrorMs: Number(clockErrorMs) } : {}),
+    ...(Number.isSafeInteger(Number(redriven ?? Number.NaN)) ? { redriven: Number(redriven) } : {}),
+  };
+}
+
+function headerReader({ headers }: KafkaMessage): (name: string) => string | undefined {
+  return (name) => {
+    const value = headers?.[name];
+    return value === undefined ? undefined : String(Array.isArray(value) ? value[0] : value);
+  };
+}
+
+function parsedObject(text: string): Record<string, unknown> | undefined {
+  try {
+    const found: unknown = JSON.parse(text);
+    return isObject(found) ? found : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Letters of a record that was delivered twice lie close together: this many keys find them. */
+const MAX_REMEMBERED = 100_000;
+
+/** True for a key that was not among the last ones. */
+export function createFirstOf(): (key: string) => boolean {
+  const seen = new Set<string>();
+  return (key) => {
+    if (seen.has(key)) return false;
+    if (seen.size >= MAX_REMEMBERED) seen.delete(seen.values().next().value!);
+    seen.add(key);
+    return true;
+  };
+}
+
+/** The same for the letters of one record; a record that died again after a redrive has another place. */
+export function letterKey({ id, origin, offset }: Pick<DeadLetter, 'id' | 'origin' | 'offset'>): string {
+  return origin.kind === 'kafka'
+    ? `${id}|${origin.topic}|${origin.partition}|${offset}`
+    : `${id}|${origin.identity}||${offset}`;
+}
+
+// ---- receipts: which letters were redriven ----
+
+const RECEIPT = 'receipt';
+const RECEIPT_FORMAT = 1;
+
+/** Places of letters from `from` up to, not including, `to`: offsets of their partition, or bytes of their file. */
+export type Run = readonly [from: number, to: number];
+
+/** Written once the letters are back where they came from: of one partition, into that partition; or of one file, beside it. */
+export interface Receipt {
+  /** When the redrive began, in ms, by the clock of its host. */
+  readonly startedMs: number;
+  readonly runs: readonly Run[];
+}
+
+/** As a record of the dead-letter topic; no reader of letters takes it for one. */
+export function receiptMessage({ startedMs, runs }: Receipt): Pick<Message, 'value' | 'headers'> {
+  return {
+    headers: { kind: RECEIPT, v: String(RECEIPT_FORMAT) },
+    value: JSON.stringify({ startedMs, runs }),
+  };
+}
+
+/** Undefined for anything that is no receipt. @throws LogpipeError LOGPIPE_FORMAT_NEWER */
+export function receiptOfMessage(message: KafkaMessage, place: string): Receipt | undefined {
+  const header = headerReader(message);
+  if (header('kind') !== RECEIPT) return undefined;
+  refuseNewer(`${place}: the receipt of a redrive`, Number(header('v')), RECEIPT_FORMAT);
+  return readReceipt(parsedObject(String(message.value)));
+}
+
+/** As a line of the file beside a file of letters, which `identity` tells from a later one of the same name. */
+export function receiptLine({ startedMs, runs }: Receipt, identity: string): string {
+  return `${JSON.stringify({ v: RECEIPT_FORMAT, identity, startedMs, runs })}\n`;
+}
+
+/** Undefined for anything else, and for the receipt of another file. @throws LogpipeError LOGPIPE_FORMAT_NEWER */
+export function receiptOfLine(line: string, identity: string, place: string): Receipt | undefined {
+  const found = parsedObject(line);
+  if (found === undefined) return undefined;
+  refuseNewer(`${place}: the receipt of a redrive`, Number(found.v), RECEIPT_FORMAT);
+  return found.identity === identity ? readReceipt(found) : undefined;
+}
+
+function readReceipt(found: Record<string, unknown> | undefined): Receipt | undefined {
+  if (found === undefined || !Number.isFinite(found.startedMs) || !Array.isArray(found.runs)) return undefined;
+  const runs = found.runs.filter(
+    (run): run is Run =>
+      Array.isArray(run) && run.length === 2 && run.every((at) => Number.isSafeInteger(at)) && run[0] < run[1],
+  );
+  return { startedMs: Number(found.startedMs), runs };
 }

@@ -10,8 +10,9 @@ import type { Metrics } from '../core/metrics.ts';
 import type { Chunk, DeadLetter, DeadLetterReason, DeadLetterSink, RawRecord } from '../core/record.ts';
 import type { ParsedEvent, Parser } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
-import { apart, Batch, type BatchItem, type DocumentWriter, documentId, RECORD_OVERHEAD, weightOf } from './batch.ts';
+import { apart, Batch, type BatchItem, type DocumentWriter, RECORD_OVERHEAD, weightOf } from './batch.ts';
 import type { BulkConfig } from './bulk-writer.ts';
+import { identityOf } from './dead-letters.ts';
 import type { SetAside, Sink } from './sinks.ts';
 
 const KNOWN_TAGS: ReadonlySet<string> = new Set(TAGS);
@@ -339,7 +340,8 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
         letter = bareLetter(record, chunk, reason);
       }
     }
-    metrics.deadLettered.inc({ reason });
+    // Whoever redrives is told; a repair that did not help must wake nobody.
+    (record.redriven === undefined ? metrics.deadLettered : metrics.diedAgain).inc({ reason });
   }
 
   function letterOf(record: RawRecord, chunk: Chunk, reason: DeadLetterReason, detail: string): DeadLetter {
@@ -388,10 +390,7 @@ function bareLetter(record: RawRecord, chunk: Chunk, reason: DeadLetterReason): 
     reason,
     detail: `left out, because it could not be masked or written: the value (${bytes} bytes) and the text of the refusal`,
     value: null,
-    origin: chunk.origin,
-    offset: record.offset,
-    timeMs: record.timeMs,
-    id: documentId(record, chunk),
+    ...identityOf(record, chunk),
   };
 }
 

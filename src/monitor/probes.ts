@@ -6,11 +6,13 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Client } from '@elastic/elasticsearch';
 import { Redis } from 'ioredis';
-import type { Admin, Kafka } from 'kafkajs';
+import type { Admin, Kafka, KafkaMessage } from 'kafkajs';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
+import { isNews } from '../indexing/dead-letters.ts';
 import { createElasticsearchClient, type ElasticsearchConfig } from '../indexing/elasticsearch.ts';
 import { createKafka, type KafkaConfig } from '../source/kafka/client.ts';
+import { readTopic } from '../source/kafka/topic-reader.ts';
 
 // ---- the `monitor` section ----
 
@@ -99,7 +101,15 @@ export function createProbes(config: ProbesConfig, deps: { readonly log: Log; re
   const { logs, dlq } = kafka.topics;
   const probes: Probe[] = [createDropsProbe(deps.metrics)];
   if (config.source === 'kafka') {
-    probes.push(createKafkaProbe({ topic: logs, dlq, group: kafka.group }, { kafka: createKafka(kafka, deps.log) }));
+    probes.push(
+      createKafkaProbe(
+        { topic: logs, dlq, group: kafka.group },
+        {
+          kafka: createKafka(kafka, deps.log),
+          noNews: (ranges, signal) => countNoNews(kafka, ranges, signal, deps.log),
+        },
+      ),
+    );
   }
   if (config.sinks.elasticsearch) {
     const timeout = { requestTimeoutMs: Math.min(elasticsearch.requestTimeoutMs, monitor.timeoutMs) };
@@ -234,13 +244,22 @@ interface KafkaProbeOptions {
   readonly group: string;
 }
 
+/** Offsets [from, to) by partition. */
+type OffsetRanges = ReadonlyMap<number, { readonly from: number; readonly to: number }>;
+
+interface KafkaProbeDeps {
+  readonly kafka: Kafka;
+  /** How many of these records of the dead-letter topic tell of no new trouble. */
+  readonly noNews: (ranges: OffsetRanges, signal: AbortSignal) => Promise<number>;
+}
+
 /**
  * How far the indexer is behind, what was deleted before it was read, and what share of the records since the previous run ended
  * in the dead letters. From the brokers, so that it covers all instances together.
  */
-export function createKafkaProbe(options: KafkaProbeOptions, deps: { kafka: Kafka }): Probe {
+export function createKafkaProbe(options: KafkaProbeOptions, deps: KafkaProbeDeps): Probe {
   let admin: Promise<Admin> | undefined;
-  let before: { logs: number; letters: number } | undefined;
+  let before: { logs: number; letters: number; ends: ReadonlyMap<number, number> } | undefined;
 
   const connected = () => {
     admin ??= (async () => {
@@ -276,10 +295,16 @@ export function createKafkaProbe(options: KafkaProbeOptions, deps: { kafka: Kafk
           // Deleted before they were read, unless a later offset has been committed.
           { measure: 'logpipe.dropped', labels: { reason: 'retention' }, value: deleted },
         ];
-        const now = { logs: sumHigh(ends), letters: sumHigh(letterEnds) };
+        const now = { logs: sumHigh(ends), letters: sumHigh(letterEnds), ends: highs(letterEnds) };
         const logs = now.logs - (before?.logs ?? now.logs);
         // A dead letter may be written twice and a topic re-created: neither may give a share above one or below zero.
-        const letters = Math.max(0, now.letters - (before?.letters ?? now.letters));
+        let letters = Math.max(0, now.letters - (before?.letters ?? now.letters));
+        if (letters > 0) {
+          const fresh = new Map(
+            [...now.ends].map(([partition, to]) => [partition, { from: before!.ends.get(partition) ?? 0, to }]),
+          );
+          letters -= Math.min(letters, await deps.noNews(fresh, signal));
+        }
         before = now;
         if (logs > 0) {
           readings.push({ measure: 'logpipe.dead_letter_ratio', labels: {}, value: Math.min(1, letters / logs) });
@@ -300,6 +325,27 @@ export function createKafkaProbe(options: KafkaProbeOptions, deps: { kafka: Kafk
 
 function sumHigh(rows: readonly { high: string }[]): number {
   return rows.reduce((sum, { high }) => sum + Number(high), 0);
+}
+
+function highs(rows: readonly { partition: number; high: string }[]): ReadonlyMap<number, number> {
+  return new Map(rows.map(({ partition, high }) => [partition, Number(high)]));
+}
+
+/** Of new letters no more than this is read, in bytes of their values: what lies behind counts as news. */
+const MAX_LOOK_BYTES = 16 * 1024 * 1024;
+
+/** Receipts of redrives, and letters of records that died again after one: whoever redrives sees those. */
+async function countNoNews(config: KafkaConfig, ranges: OffsetRanges, signal: AbortSignal, log: Log): Promise<number> {
+  const from = new Map([...ranges].filter(([, range]) => range.from < range.to));
+  let found = 0;
+  let bytes = 0;
+  const onRecord = (message: KafkaMessage): boolean => {
+    if (!isNews(message)) found += 1;
+    bytes += message.value?.length ?? 0;
+    return bytes < MAX_LOOK_BYTES;
+  };
+  await readTopic(config, { topic: config.topics.dlq, purpose: 'monitor', from, follow: false, signal, onRecord }, log);
+  return found;
 }
 
 // ---- a disk spool ----

@@ -3,7 +3,7 @@
 // whatever the bytes; the result is an event, or a refusal with a reason from a closed list.
 import { isUtf8 } from 'node:buffer';
 import type { FieldType, Tag } from '../core/catalogue.ts';
-import type { DeadLetterReason, RawRecord } from '../core/record.ts';
+import { type DeadLetterReason, firstArrivalMs, type RawRecord } from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import { conform, FIELD_MAP, type FieldMap, fits, MAX_UNKNOWN_KEYS, type Move } from './conform.ts';
 import {
@@ -150,7 +150,8 @@ export function createParser(
     const ownMs = time.parse(timestamp);
     if (ownMs === undefined) return leave(() => 'timestamp is not a time');
     const timeMs = corrected(ownMs, record);
-    if (!inRange(timeMs, record.timeMs)) return leave(() => 'timestamp is too far from the time of the record');
+    if (!inRange(timeMs, firstArrivalMs(record)))
+      return leave(() => 'timestamp is too far from the time of the record');
     const canonical = isCanonical(timestamp);
     const seen = { canonicalTime: canonical, eventId: record.eventId !== undefined };
     if (!isVerbatim(text, doc, seen)) return undefined;
@@ -206,7 +207,7 @@ export function createParser(
   }
 
   function read(record: RawRecord, text: string, tag: (name: Tag) => void): Normalised {
-    const context = { hasId: record.eventId !== undefined, recordMs: record.timeMs };
+    const context = { hasId: record.eventId !== undefined, recordMs: firstArrivalMs(record) };
     const json = text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
     const object = readObject(json);
     if (object !== undefined) {
@@ -228,12 +229,12 @@ export function createParser(
     const ownMs = time.parse(timestamp);
     if (ownMs === undefined) {
       tag('_time_missing');
-      return record.timeMs;
+      return firstArrivalMs(record);
     }
     const ms = corrected(ownMs, record);
-    if (!inRange(ms, record.timeMs)) {
+    if (!inRange(ms, firstArrivalMs(record))) {
       tag('_time_out_of_range');
-      return record.timeMs;
+      return firstArrivalMs(record);
     }
     if (ms !== ownMs) tag('_clock_corrected');
     return ms;
@@ -292,10 +293,11 @@ function asGiven({ value, repeated }: ReadObject): Json {
 /**
  * Converts a time that the sending host's clock gave shortly before sending to the brokers' clock; leaves any other unchanged.
  */
-function corrected(ms: number, { clockErrorMs, timeMs }: RawRecord): number {
+function corrected(ms: number, record: RawRecord): number {
+  const { clockErrorMs } = record;
   if (clockErrorMs === undefined) return ms;
   const correctedMs = ms + clockErrorMs;
-  return Math.abs(correctedMs - timeMs) <= MAX_WAIT_MS ? correctedMs : ms;
+  return Math.abs(correctedMs - firstArrivalMs(record)) <= MAX_WAIT_MS ? correctedMs : ms;
 }
 
 /** What was added to the host's time of a document made here; undefined when nothing was. */

@@ -138,7 +138,7 @@ function esDocuments(options: EsTarget): DocumentOptions {
 }
 
 /** Uses the pipeline's bulk writer: every item is classified, and retried or refused, as in the live pipeline. */
-function createEsTarget(
+export function createEsTarget(
   options: EsTarget,
   config: { readonly elasticsearch: ElasticsearchConfig; readonly bulk: BulkConfig },
   deps: EsTargetDeps,

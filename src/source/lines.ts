@@ -4,9 +4,10 @@
 // spans pieces. What was read from a stream cannot be read again, so nothing is remembered between runs.
 
 import { randomUUID } from 'node:crypto';
-import { constants, open } from 'node:fs';
+import { constants, createReadStream, open } from 'node:fs';
 import { Socket } from 'node:net';
 import { promisify } from 'node:util';
+import { createGunzip } from 'node:zlib';
 import { type Clock, deferred } from '../core/clock.ts';
 import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -321,4 +322,28 @@ export function createPipeReader(
       socket = undefined;
     },
   };
+}
+
+// ---- a file, once ----
+
+const FILE_PIECE_BYTES = 64 * 1024;
+
+/** The lines of a file, plain or gzip. @throws LogpipeError LOGPIPE_SOURCE_FAILED when it cannot be read */
+export async function* linesOf(path: string, maxLineBytes: number): AsyncGenerator<RawRecord> {
+  const splitter = createLineSplitter({ offset: 0, maxLineBytes, onCut() {} });
+  const raw = createReadStream(path, { highWaterMark: FILE_PIECE_BYTES });
+  const content = path.endsWith('.gz') ? raw.pipe(createGunzip()) : raw;
+  if (content !== raw) raw.on('error', (error) => content.destroy(error));
+  try {
+    for await (const piece of content) yield* splitter.push(Buffer.from(piece as Buffer), Date.now());
+  } catch (error) {
+    throw new LogpipeError(
+      'LOGPIPE_SOURCE_FAILED',
+      `${path} cannot be read (${errorText(error)}); run it as a user who may read it`,
+      error,
+    );
+  } finally {
+    raw.destroy();
+  }
+  yield* splitter.flush(Date.now());
 }

@@ -53,7 +53,7 @@ export interface ClusterRun {
   /** Ends the load and waits until all of it, and so many events of others, were indexed and counted. */
   finish(others?: number): Promise<void>;
   /** What is wrong, in words; empty when everything is where it belongs. */
-  problems(others?: OtherEvents): Promise<string[]>;
+  problems(others?: Partial<OtherEvents>): Promise<string[]>;
   stats(): TransportStats;
 }
 

@@ -5,8 +5,8 @@
 // same document.
 import type { Admin, KafkaMessage } from 'kafkajs';
 import type { Log } from '../../core/log.ts';
-import { type ChunkOrigin, isEventId, type RawRecord } from '../../core/record.ts';
-import { assertKnownLetter } from '../../indexing/dead-letters.ts';
+import type { ChunkOrigin } from '../../core/record.ts';
+import { createFirstOf, letterOfMessage, recordOfLetter, type StoredLetter } from '../../indexing/dead-letters.ts';
 import { createKafka, failedReading, type KafkaConfig } from '../../source/kafka/client.ts';
 import { toRecords } from '../../source/kafka/record-batch.ts';
 import { readTopic } from '../../source/kafka/topic-reader.ts';
@@ -17,8 +17,6 @@ import type { PlannedPart, SourcePlan, StoredBatch, StoredSource, StretchOptions
 const GAP_PRECISION_MS = 1_000;
 /** Records per batch, and so what an interruption repeats at most per partition. */
 const PIECE = 500;
-/** Ids remembered to find repeated letters: those of a record that was delivered twice are close together. */
-const MAX_REMEMBERED = 100_000;
 
 /** The log topic. */
 export function createStoredTopic(config: KafkaConfig, options: StretchOptions, log: Log): StoredSource {
@@ -38,40 +36,24 @@ export function createStoredDeadLetters(
 ): StoredSource {
   const topic = config.topics.dlq;
   const everything = { topic, range: undefined, latenessMs: 0, aheadMs: 0, purpose };
-  const seen = new Set<string>();
+  const isFirst = createFirstOf();
   let cut = 0;
 
   /** @throws LogpipeError LOGPIPE_FORMAT_NEWER */
-  function toRecord(message: KafkaMessage, place: string): { record: RawRecord; origin: ChunkOrigin } | undefined {
-    const header = (name: string): string | undefined => {
-      const value = message.headers?.[name];
-      return value === undefined ? undefined : String(Array.isArray(value) ? value[0] : value);
-    };
-    assertKnownLetter(header('v'), place);
-    const id = header('event-id') ?? message.key?.toString();
-    const offset = Number(header('origin-offset'));
-    if (id === undefined || !Number.isSafeInteger(offset)) return undefined;
-    if (header('sha256') !== undefined) {
+  function toStored(message: KafkaMessage, place: string): StoredLetter | undefined {
+    const letter = letterOfMessage(message, place);
+    if (letter === undefined || letter.id === '' || !Number.isSafeInteger(letter.offset)) return undefined;
+    if (letter.sha256 !== undefined) {
       cut += 1;
       return undefined;
     }
-    if (seen.has(id)) return undefined;
-    if (seen.size >= MAX_REMEMBERED) seen.delete(seen.values().next().value!);
-    seen.add(id);
-    const from = header('origin-topic');
-    const origin: ChunkOrigin =
-      from === undefined
-        ? { kind: 'file', path: header('origin-file') ?? '', identity: header('origin-identity') ?? '' }
-        : { kind: 'kafka', topic: from, partition: Number(header('origin-partition')) };
-    const timeMs = Number(header('origin-timestamp') ?? message.timestamp);
-    const eventId = isEventId(id) ? id : undefined;
-    return { record: { value: message.value, offset, timeMs, eventId, documentId: id, mark: 'redriven' }, origin };
+    return isFirst(letter.id) ? letter : undefined;
   }
 
   const source = readingTopic('dlq', config, everything, log, (messages, partition) => {
-    const letters = messages.flatMap((message) => toRecord(message, `${topic}/${partition}/${message.offset}`) ?? []);
+    const letters = messages.flatMap((message) => toStored(message, `${topic}/${partition}/${message.offset}`) ?? []);
     const next = Number(messages.at(-1)!.offset) + 1;
-    return { records: letters.map(({ record }) => record), origin: (i) => letters[i]!.origin, next };
+    return { records: letters.map(recordOfLetter), origin: (i) => letters[i]!.origin, next };
   });
   return {
     ...source,

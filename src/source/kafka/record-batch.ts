@@ -10,7 +10,7 @@
 // aborted, kafkajs drops such a message like any record.
 import type { Batch, KafkaMessage } from 'kafkajs';
 import { codecOf, MAX_BATCH_BYTES, oneAtATime, tooLarge, UnreadableBatchError } from '../../core/kafka/codecs.ts';
-import { isEventId, type RawRecord, type RecordMark } from '../../core/record.ts';
+import { type DeadLetter, isEventId, type RawRecord, type RecordMark } from '../../core/record.ts';
 
 const MIB = 1024 * 1024;
 
@@ -554,6 +554,10 @@ export function toRecords(messages: readonly KafkaMessage[]): { records: RawReco
       if (isEventId(text)) eventId = text;
     }
     const mark = headers === undefined ? undefined : markOf(headers);
+    if (mark === 'redriven') {
+      records[i] = { value, offset: Number(offset), timeMs, eventId, mark, ...redrivenOf(headers!, timeMs) };
+      continue;
+    }
     if (mark === undefined && headers?.sentAt !== undefined && headers.clock === undefined) {
       const clockErrorMs = clockError(headers.sentAt, timeMs);
       if (clockErrorMs !== 0) {
@@ -595,6 +599,50 @@ function clockError(sentAt: unknown, timeMs: number): number {
     sentMs = sentMs * 10 + digit;
   }
   return clockErrorOf(sentMs, timeMs);
+}
+
+// ---- records that come back from the dead letters ----
+
+/** Elasticsearch takes no longer id, in bytes of UTF-8. */
+const MAX_DOCUMENT_ID_BYTES = 512;
+const WHOLE = /^\d{1,16}$/;
+
+/** What a record keeps on its way back: its id, its record time, what was added to its host's times, and how often it came back. */
+export function redrivenHeaders(
+  letter: Pick<DeadLetter, 'id' | 'timeMs' | 'clockErrorMs' | 'redriven'>,
+): Record<string, string> {
+  const { id, timeMs, clockErrorMs, redriven = 0 } = letter;
+  return {
+    ...(isEventId(id) ? { eventId: id } : {}),
+    'event-id': id,
+    'origin-timestamp': String(timeMs),
+    ...(clockErrorMs === undefined ? {} : { 'clock-error': String(clockErrorMs) }),
+    redriven: String(redriven + 1),
+  };
+}
+
+/** The same, read again. A header that cannot be understood is left out, as any producer may write some. */
+function redrivenOf(
+  headers: NonNullable<KafkaMessage['headers']>,
+  returnedMs: number,
+): Pick<RawRecord, 'documentId' | 'redriven' | 'clockErrorMs'> {
+  const text = (name: string): string => {
+    const given = headers[name];
+    return given instanceof Buffer && given.length <= MAX_DOCUMENT_ID_BYTES ? given.toString() : '';
+  };
+  const whole = (name: string, otherwise: number): number => (WHOLE.test(text(name)) ? Number(text(name)) : otherwise);
+  const documentId = text('event-id');
+  const clockErrorMs = Number(text('clock-error').trim() || 0);
+  return {
+    ...(documentId === '' ? {} : { documentId }),
+    redriven: {
+      firstMs: Math.min(whole('origin-timestamp', returnedMs), MAX_TIME_MS),
+      times: Math.max(1, whole('redriven', 1)),
+    },
+    ...(Number.isSafeInteger(clockErrorMs) && clockErrorMs !== 0 && Math.abs(clockErrorMs) <= MAX_CLOCK_ERROR_MS
+      ? { clockErrorMs }
+      : {}),
+  };
 }
 
 /** The first offset in a batch of kafkajs, even where a message stands for several. */

@@ -11,7 +11,7 @@ import { dlqList } from '../../../src/cli/dlq.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
 import { packageRoot } from '../../../src/core/package-root.ts';
-import { createFileDeadLetters } from '../../../src/indexing/dead-letters.ts';
+import { createFileDeadLetters, receiptLine } from '../../../src/indexing/dead-letters.ts';
 import { decodeCounts, encodeCounts } from '../../../src/measure/counts-topic.ts';
 import { openState } from '../../../src/replay/request.ts';
 import { openJournal } from '../../../src/source/files/checkpoints.ts';
@@ -125,6 +125,24 @@ describe('refused, by its version', () => {
     await expect(list()).rejects.toMatchObject({
       code: 'LOGPIPE_FORMAT_NEWER',
       message: expect.stringContaining('offset 0: the dead letter has format 2'),
+    });
+  });
+
+  test('receipts of redrives beside a file', async () => {
+    const file = join(folder, 'dead-letters.ndjson');
+    const line = receiptLine({ startedMs: 0, runs: [[0, 1]] }, 'identity');
+    expect(row('receipts of redrives')).toContain('`v: 1`');
+    writeFileSync(file, '');
+    writeFileSync(`${file}.receipts`, line);
+    const list = () => {
+      const config = { source: 'files', dlq: { file } } as Parameters<typeof dlqList>[0];
+      return dlqList(config, { json: true }, { out() {}, err() {} }, silentLog);
+    };
+    expect(await list()).toBe(0);
+    writeFileSync(`${file}.receipts`, line.replace('"v":1', '"v":2'));
+    await expect(list()).rejects.toMatchObject({
+      code: 'LOGPIPE_FORMAT_NEWER',
+      message: expect.stringContaining('offset 0: the receipt of a redrive has format 2'),
     });
   });
 

@@ -130,6 +130,29 @@ function rig(options: Options = {}) {
   return { indexer, clock, metrics, letters, deliver };
 }
 
+it('what dies again after a redrive counts apart, and a letter without its value knows it too', async () => {
+  const { indexer, metrics, letters } = rig();
+  const record = (value: string, redriven?: RawRecord['redriven']): RawRecord => ({
+    ...{ value: Buffer.from(value), offset: 7, timeMs: 9_000, eventId: undefined, documentId: 'origin-id' },
+    ...(redriven === undefined ? {} : { redriven, mark: 'redriven', clockErrorMs: 5_000 }),
+  });
+  const records = [
+    record('r first'),
+    record('r again', { firstMs: 1, times: 2 }),
+    record('m', { firstMs: 1, times: 2 }),
+  ];
+  const origin = { kind: 'kafka', topic: 't', partition: 0 } as const;
+  void indexer.accept({ origin, records, bytes: 0, done() {} });
+  expect(await indexer.drain(1_000)).toBe(true);
+  const count = async (name: 'deadLettered' | 'diedAgain') =>
+    Object.fromEntries((await metrics[name].get()).values.map(({ labels, value }) => [labels.reason, value]));
+  expect(await count('deadLettered')).toEqual({ empty_value: 1 });
+  expect(await count('diedAgain')).toEqual({ empty_value: 1, processing_failed: 1 });
+  expect(letters.at(-1)).toMatchObject({
+    ...{ value: null, id: 'origin-id', timeMs: 1, redriven: 2, clockErrorMs: 5_000, offset: 7 },
+  });
+});
+
 /** A sink whose writes end when told to, with the named positions set aside. */
 function lateSink(name: string) {
   const writes: { count: number; end: (positions?: readonly number[]) => (() => void)[] }[] = [];
