@@ -129,6 +129,7 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
   let checkedMs = Number.NEGATIVE_INFINITY;
   let cancelTick: (() => void) | undefined;
   let adopting: Promise<unknown> = Promise.resolve();
+  let ticking: Promise<void> = Promise.resolve();
   let isClosed = false;
 
   function sayOnce(message: string): void {
@@ -190,7 +191,9 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
 
   function keepTicking(): void {
     if (isClosed || cancelTick !== undefined) return;
-    cancelTick = clock.after(HEARTBEAT_MS, () => void tick());
+    cancelTick = clock.after(HEARTBEAT_MS, () => {
+      ticking = tick();
+    });
   }
 
   async function tick(): Promise<void> {
@@ -339,10 +342,12 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
     },
     isOurs,
     adopt() {
-      const result = adopting.then(adoptNow).catch((error) => {
-        sayOnce(errorText(unusable(SETTING, group, error)));
-        return [];
-      });
+      const result = Promise.all([adopting, ticking])
+        .then(adoptNow)
+        .catch((error) => {
+          sayOnce(errorText(unusable(SETTING, group, error)));
+          return [];
+        });
       adopting = result;
       return result;
     },
