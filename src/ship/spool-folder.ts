@@ -128,6 +128,7 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
   let beatLength = 0;
   let checkedMs = Number.NEGATIVE_INFINITY;
   let cancelTick: (() => void) | undefined;
+  let isTicking = false;
   let adopting: Promise<unknown> = Promise.resolve();
   let ticking: Promise<void> = Promise.resolve();
   let isClosed = false;
@@ -183,7 +184,8 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
 
   function isOurs(): boolean {
     if (spool === undefined) return false;
-    if (!isLost && clock.monotonicMs() - checkedMs > GAP_MS) check();
+    // While a heartbeat is under way on a disk that hangs, this would hang as well, and the application with it.
+    if (!isLost && !isTicking && clock.monotonicMs() - checkedMs > GAP_MS) check();
     return !isLost;
   }
 
@@ -197,11 +199,13 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
   }
 
   async function tick(): Promise<void> {
+    isTicking = true;
     try {
       await Promise.all([beat(), look()]);
     } catch (error) {
       sayOnce(`${group}: ${reasonInWords(error)}`);
     }
+    isTicking = false;
     cancelTick = undefined;
     if (home !== undefined || watched.size > 0) keepTicking();
   }
@@ -312,9 +316,8 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
       for (const name of [OWNER_FILE, `${OWNER_FILE}.part`]) await rm(join(gone, name), { force: true });
       await rmdir(gone);
     } catch (error) {
-      // Others are clearing up as well.
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === 'ENOENT') return;
+      // Others are clearing up as well, or something that is not logpipe's lies there.
+      if (['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes((error as NodeJS.ErrnoException).code ?? '')) return;
       sayOnce(`${path}: what a process has left there cannot be taken over (${reasonInWords(error)})`);
     }
   }
@@ -322,8 +325,8 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
   async function takeSpools(path: string, adopted: string[]): Promise<void> {
     for (const name of await readdir(path)) {
       const from = join(path, name);
-      if (isClosed || !SPOOL_NAME.test(name) || !(await isOwnFolder(from))) continue;
-      if (await rmdir(from).then(yes, no)) continue;
+      if (!SPOOL_NAME.test(name) || !(await isOwnFolder(from))) continue;
+      if ((await rmdir(from).then(yes, no)) || isClosed) continue;
       const to = join(ownHome(), name);
       try {
         await rename(from, to);
