@@ -128,7 +128,8 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
   let beatLength = 0;
   let checkedMs = Number.NEGATIVE_INFINITY;
   let cancelTick: (() => void) | undefined;
-  let isTicking = false;
+  /** Since when a heartbeat is under way; infinite while none is. */
+  let tickSinceMs = Number.POSITIVE_INFINITY;
   let adopting: Promise<unknown> = Promise.resolve();
   let ticking: Promise<void> = Promise.resolve();
   let isClosed = false;
@@ -184,8 +185,9 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
 
   function isOurs(): boolean {
     if (spool === undefined) return false;
-    // While a heartbeat is under way on a disk that hangs, this would hang as well, and the application with it.
-    if (!isLost && !isTicking && clock.monotonicMs() - checkedMs > GAP_MS) check();
+    const nowMs = clock.monotonicMs();
+    // While a heartbeat hangs on its disk, this would hang as well, and the application with it.
+    if (!isLost && nowMs - checkedMs > GAP_MS && nowMs - tickSinceMs <= GAP_MS) check();
     return !isLost;
   }
 
@@ -199,13 +201,13 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
   }
 
   async function tick(): Promise<void> {
-    isTicking = true;
+    tickSinceMs = clock.monotonicMs();
     try {
       await Promise.all([beat(), look()]);
     } catch (error) {
       sayOnce(`${group}: ${reasonInWords(error)}`);
     }
-    isTicking = false;
+    tickSinceMs = Number.POSITIVE_INFINITY;
     cancelTick = undefined;
     if (home !== undefined || watched.size > 0) keepTicking();
   }

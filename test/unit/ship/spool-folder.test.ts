@@ -284,6 +284,7 @@ describe('an owner whose process cannot be seen from here', () => {
     const clock = createFakeClock();
     const mine = folders({}, { clock });
     expect(await heartbeatsUntilAdopted(mine, clock, { most: 8 })).toBeUndefined();
+    await mine.adopt();
     utimesSync(join(dirname(spool), 'owner.json'), Date.now() / 1_000 - 61, Date.now() / 1_000 - 61);
     expect(await heartbeatsUntilAdopted(mine, clock)).toBe(4);
   });
@@ -341,6 +342,7 @@ describe('an owner whose process cannot be seen from here', () => {
     const clock = createFakeClock();
     const mine = folders({}, { clock });
     expect(await heartbeatsUntilAdopted(mine, clock, { most: 6 })).toBeUndefined();
+    await mine.adopt();
     utimesSync(dirname(spool), 1_000, 1_000);
     expect(await heartbeatsUntilAdopted(mine, clock)).toBe(4);
   });
@@ -452,4 +454,41 @@ test('of twenty adopters in five processes exactly one gets each spool of the de
     expect((got as string[][]).flat().sort()).toEqual(['0', '1', '2']);
     for (const spool of dead) expect(existsSync(dirname(spool))).toBe(false);
   }
+});
+
+describe('the list of all owners', () => {
+  test('says whose, where to, and whether the process lives; it changes nothing', async () => {
+    const spool = await leftByTheDead();
+    const mine = folders({ topic: 'other', service: 'jobs' });
+    const own = mine.own();
+    const elsewhere = folders({}, { self: { bootId: 'another', host: 'far-away' } }).own();
+    const newer = folders({}, { self: { pid: 1, startedTicks: '1' } }).own();
+    pretend(newer, { v: 2 });
+    mkdirSync(join(dir, 'not-of-logpipe'));
+    symlinkSync(dirname(dir), join(dir, '0123456789abcdef'));
+    const before = tree();
+    const said: string[] = [];
+    const found = await listSpools(dir, (message) => said.push(message));
+    expect(tree()).toEqual(before);
+    const to = { brokers: ['kafka-1:9092', 'kafka-2:9092'], topic: 'logs' };
+    expect(
+      found.map(({ spools, state, destination, process: of }) => [spools, state, destination, of?.service, of?.host]),
+    ).toEqual(
+      expect.arrayContaining([
+        [[spool], 'dead', to, 'calls', ownerOf(spool).host],
+        [[own], 'alive', { ...to, topic: 'other' }, 'jobs', ownerOf(own).host],
+        [[elsewhere], 'unknown', to, 'calls', 'far-away'],
+        [[newer], 'newer', to, undefined, undefined],
+      ]),
+    );
+    expect(found).toHaveLength(4);
+    expect(said).toEqual([expect.stringMatching(/0123456789abcdef is a link, which logpipe does not follow here/)]);
+  });
+
+  test('of a folder that cannot be read is an error with its place', async () => {
+    await expect(listSpools(join(dir, 'none'))).rejects.toMatchObject({
+      code: 'LOGPIPE_FOLDER_UNUSABLE',
+      message: expect.stringContaining(join(dir, 'none')),
+    });
+  });
 });
