@@ -87,7 +87,7 @@ function createModel() {
     get available() {
       return count((state) => state === 'available');
     },
-    ...{ bytes: 0, written: async () => {}, saveSync: () => 0, close: async () => {} },
+    ...{ bytes: 0, written: async () => {}, saveSync: () => 0, close: async () => 0 },
   };
   return {
     spool,
