@@ -46,13 +46,16 @@ export interface Sender {
   /** Sends what a dead process left, too, and closes it at its end. */
   adopt(left: LeftSpool): void;
   /**
-   * Sends what is there without waiting for full batches; resolves when queue and spool are empty (adopted ones need not be) or
-   * `abort` was called.
+   * Sends what is there without waiting for full batches; resolves when queue and spool are empty (of adopted ones, what is under
+   * way) or `abort` was called.
    */
   drain(): Promise<void>;
   /** Gives up what is under way and disconnects. */
   abort(): void;
-  /** After `abort`: what is in memory alone goes to the spool and leaves the queue, as far as the spool takes it. */
+  /**
+   * After `abort`: what is in memory alone goes to the spool and leaves the queue, as far as the spool takes it. Closes what was
+   * adopted.
+   */
   save(): Promise<void>;
   /** At the end of the process: all that is not delivered is in the file when this returns, except what is `lost`. */
   saveSync(): { readonly inFile: number; readonly lost: number };
@@ -211,6 +214,8 @@ export function createSender(
   const sources: Source[] = spool === undefined ? [] : [spool];
   /** Those that could not be read just now. */
   const unreadable = new Set<Source>();
+  /** Adopted ones that are empty. */
+  const closing: Promise<unknown>[] = [];
   let away = false;
   /** The spool keeps records that only wait for any partition to take some. */
   let parked = false;
@@ -226,9 +231,16 @@ export function createSender(
     attempted.length > 0 || waiting.length > 0 || drained.length > 0;
   /** Records that have no partition yet, or are in a file. */
   const isKept = () => queue.waiting > 0 || sources.some(({ records }) => records > 0);
-  const isEmpty = () => queue.records === 0 && (spool === undefined || spool.records === 0);
+  const isEmpty = () =>
+    queue.records === 0 && (spool === undefined || spool.records === 0) && reading === 0 && !isDrainedUnderWay();
   const leaderOf = (partition: PartitionQueue) => leaders.get(partition.number) ?? -1;
   const isSlow = (nodeId: number) => now() - (asked.get(nodeId) ?? Number.POSITIVE_INFINITY) >= slowMs;
+
+  function isDrainedUnderWay(): boolean {
+    for (const { drained, attempted } of partitions.values())
+      if (drained.length > 0 || attempted[0]?.isDrained === true) return true;
+    return false;
+  }
 
   /** After a failure one batch tries again; with a spool, what has not been attempted only waits here for that. */
   function takes(partition: PartitionQueue): boolean {
@@ -830,7 +842,10 @@ export function createSender(
   /** Reads what comes next in the files, while there is room. */
   function pull(): void {
     if (reading > 0) return;
-    const source = sources.find((one) => one.available > 0 && !unreadable.has(one));
+    // At the end only its own: the others can wait for the next process.
+    const source = sources.find(
+      (one) => one.available > 0 && !unreadable.has(one) && (one === spool || !draining || spool === undefined),
+    );
     if (source === undefined) return;
     const { maxRecords, maxBytes } = batchLimits;
     const room = 2 * maxRecords - onTheirWay();
@@ -845,6 +860,7 @@ export function createSender(
       .finally(() => {
         reading = 0;
         flush();
+        endDrain();
       });
   }
 
@@ -890,7 +906,7 @@ export function createSender(
     if (at < 0) return;
     sources.splice(at, 1);
     unreadable.delete(source);
-    source.close?.().catch(() => {});
+    closing.push(Promise.resolve(source.close?.()).catch(() => {}));
   }
 
   function saveWhatFits(): void {
@@ -960,6 +976,8 @@ export function createSender(
         saveWhatFits();
         await spool?.written();
       }
+      for (const source of [...sources]) if (source !== spool) closeLeft(source);
+      await Promise.all(closing);
     },
     saveSync() {
       const rest = inMemory();

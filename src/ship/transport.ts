@@ -65,13 +65,14 @@ export interface KafkaTransportEvents {
 export interface KafkaTransportDeps {
   /** The spool's file system. */
   readonly spoolFiles?: SpoolFiles;
+  /** How often it is asked whether processes have died and left records. Default 30,000. */
+  readonly adoptMs?: number;
   /** When to give up on a broker's answer and send again. Default 15,000. */
   readonly sendTimeoutMs?: number;
   /** Wall clock in ms. */
   readonly now?: () => number;
 }
 
-/** How often it is asked whether processes have died and left records. */
 const ADOPT_MS = 30_000;
 /** Of the time that `close()` has, for writing what is left; at most. */
 const SAVE_MS = 1_000;
@@ -117,6 +118,7 @@ export class KafkaTransport extends AttachedTransport {
   readonly #holder: Holder = { left: () => this.#left() };
   readonly #spool: Spool | undefined;
   readonly #folders: SpoolFolders | undefined;
+  readonly #adoptMs: number;
   #adoptTimer: NodeJS.Timeout | undefined;
   #droppedBefore = 0;
   #accountedFor = { waiting: 0, dropped: 0 };
@@ -139,6 +141,7 @@ export class KafkaTransport extends AttachedTransport {
     const masker = createMasker(settings.mask);
     this.#masker = masker;
     this.#settings = settings;
+    this.#adoptMs = deps.adoptMs ?? ADOPT_MS;
     const warn = (source: 'transport' | 'kafkajs', message: string) =>
       this.#tell('warn', { source, message: masker.text(message) });
     this.#build = createRecordBuilder(settings, deps.now);
@@ -292,7 +295,7 @@ export class KafkaTransport extends AttachedTransport {
   #adoptLater(ms: number): void {
     if (this.#folders === undefined || this.#closing !== undefined) return;
     this.#adoptTimer = setTimeout(() => {
-      void this.#adopt().finally(() => this.#adoptLater(ADOPT_MS));
+      void this.#adopt().finally(() => this.#adoptLater(this.#adoptMs));
     }, ms);
     this.#adoptTimer.unref();
   }
