@@ -32,6 +32,16 @@ import type { Partition } from '../core/kafka/broker-connections.ts';
 import type { Brokers, PartitionBatch, ProducerId } from './brokers.ts';
 import type { ShipRecord } from './log-record.ts';
 import type { BatchOptions, QueueOptions } from './options.ts';
+import {
+  type Batch,
+  choosePartition,
+  createPartitionQueue,
+  halves,
+  nextBatch,
+  type PartitionQueue,
+  putInto,
+  type Source,
+} from './partition-queue.ts';
 import type { Drops, ShipQueue } from './queue.ts';
 import type { LeftSpool, Spool, SpooledRecord, SpoolPlace } from './spool.ts';
 
@@ -82,56 +92,6 @@ interface SenderDeps {
   readonly sendTimeoutMs?: number | undefined;
   /** Monotonic clock in ms. */
   readonly now?: (() => number) | undefined;
-}
-
-/** What records are read from: this process's own spool, or one that was left. */
-type Source = Pick<Spool, 'next' | 'attempting' | 'done' | 'park' | 'rewind' | 'records' | 'available'> &
-  Partial<LeftSpool>;
-
-/** A record out of a file, with the partition that it goes to noted there. */
-interface Drained {
-  readonly record: SpooledRecord;
-  readonly source: Source;
-}
-
-/** Records that were attempted together. */
-interface Batch {
-  readonly records: readonly ShipRecord[];
-  /** Where they or their copies are in a file; undefined while they are in memory alone. */
-  source: Source | undefined;
-  places: readonly SpoolPlace[];
-  /** They come from the file and do not count in the queue. */
-  readonly isDrained: boolean;
-  /** An earlier attempt may have arrived. */
-  uncertain: boolean;
-}
-
-/** One partition of the topic, with what goes there. */
-interface PartitionQueue {
-  readonly number: number;
-  /** Never attempted, oldest first. */
-  waiting: ShipRecord[];
-  /** Some of the waiting records may have no key. */
-  mixed: boolean;
-  /** Out of a file, oldest first. */
-  drained: Drained[];
-  /** The batch before was one of these. */
-  drainedLast: boolean;
-  /** The spool keeps records for it that are read again when it takes some. */
-  parked: boolean;
-  /** Attempted, oldest first: these must stay in this partition. */
-  attempted: Batch[];
-  producer: ProducerId | undefined;
-  sequence: number;
-  /** The broker whose answer the first attempted batch waits for. */
-  askedOf: number | undefined;
-  failures: number;
-  /** The broker that failed it by not answering; undefined when it was the partition's own fault. */
-  failedBy: number | undefined;
-  /** Not tried again before this. */
-  notBeforeMs: number;
-  /** Since when it has taken nothing. */
-  stuckSinceMs: number | undefined;
 }
 
 /** A batch under way. */
@@ -229,6 +189,7 @@ export function createSender(
   const full = () => queue.waiting >= batchLimits.maxRecords || queue.waitingBytes >= batchLimits.maxBytes;
   const hasWork = ({ attempted, waiting, drained }: PartitionQueue) =>
     attempted.length > 0 || waiting.length > 0 || drained.length > 0;
+  const hasFiles = () => sources.length > 0;
   /** Records that have no partition yet, or are in a file. */
   const isKept = () => queue.waiting > 0 || sources.some(({ records }) => records > 0);
   const isEmpty = () =>
@@ -245,7 +206,7 @@ export function createSender(
   /** After a failure one batch tries again; with a spool, what has not been attempted only waits here for that. */
   function takes(partition: PartitionQueue): boolean {
     if (partition.failures > 0) {
-      const hasEnough = spool === undefined ? hasWork(partition) : partition.attempted.length > 0;
+      const hasEnough = hasFiles() ? partition.attempted.length > 0 : hasWork(partition);
       if (hasEnough || now() < partition.notBeforeMs) return false;
     }
     const leader = leaderOf(partition);
@@ -349,34 +310,10 @@ export function createSender(
   function queueOf(number: number): PartitionQueue {
     let partition = partitions.get(number);
     if (partition === undefined) {
-      partition = {
-        number,
-        waiting: [],
-        mixed: false,
-        drained: [],
-        drainedLast: false,
-        parked: false,
-        attempted: [],
-        producer: undefined,
-        sequence: 0,
-        askedOf: undefined,
-        failures: 0,
-        failedBy: undefined,
-        notBeforeMs: 0,
-        stuckSinceMs: undefined,
-      };
+      partition = createPartitionQueue(number);
       partitions.set(number, partition);
     }
     return partition;
-  }
-
-  /** A record out of the file is next: they take turns with live ones. */
-  const isDrainedNext = ({ drained, waiting, drainedLast }: PartitionQueue) =>
-    drained.length > 0 && (waiting.length === 0 || !drainedLast);
-
-  function putInto(partition: PartitionQueue, record: ShipRecord): void {
-    partition.waiting.push(record);
-    if (record.key === null) partition.mixed = true;
   }
 
   /** Drops a record whose partition takes nothing and has used up its share of the queue. */
@@ -436,17 +373,8 @@ export function createSender(
       if (leaderOf(partition) !== nodeId || partition.askedOf !== undefined || partition.producer === undefined)
         continue;
       if (taken.length > 0 && (records <= 0 || bytes <= 0)) break;
-      if (partition.attempted.length === 0) {
-        const isDrained = isDrainedNext(partition);
-        if (isDrained && drainedRecords <= 0) continue;
-        const next = isDrained
-          ? firstDrained(partition, Math.max(Math.min(records, drainedRecords), 1), bytes)
-          : firstWaiting(partition, Math.max(records, 1), bytes);
-        if (next.records.length === 0) continue;
-        partition.attempted.push(next);
-        partition.drainedLast = isDrained;
-      }
-      const of = partition.attempted[0]!;
+      const of = partition.attempted[0] ?? nextBatch(partition, { records, drainedRecords, bytes });
+      if (of === undefined) continue;
       records -= of.records.length;
       if (of.isDrained) drainedRecords -= of.records.length;
       for (const record of of.records) bytes -= record.bytes;
@@ -465,33 +393,6 @@ export function createSender(
       partition.askedOf = nodeId;
     }
     return taken;
-  }
-
-  function firstWaiting(partition: PartitionQueue, maxRecords: number, maxBytes: number): Batch {
-    const { waiting } = partition;
-    const count = howMany(waiting.length, maxRecords, maxBytes, (n) => waiting[n]!.bytes);
-    const live = { source: undefined, places: [], isDrained: false, uncertain: false };
-    if (count < waiting.length) return { records: waiting.splice(0, count), ...live };
-    partition.waiting = [];
-    partition.mixed = false;
-    return { records: waiting, ...live };
-  }
-
-  /** Of one source, and alike in whether they were attempted before. */
-  function firstDrained(partition: PartitionQueue, maxRecords: number, maxBytes: number): Batch {
-    const { drained } = partition;
-    const { source, record } = drained[0]!;
-    const uncertain = record.partition !== undefined;
-    const other = drained.findIndex(
-      (one) => one.source !== source || (one.record.partition !== undefined) !== uncertain,
-    );
-    const alike = other < 0 ? drained.length : other;
-    const first = drained.splice(
-      0,
-      howMany(alike, maxRecords, maxBytes, (n) => drained[n]!.record.bytes),
-    );
-    const records = first.map((one) => one.record);
-    return { records, source, places: records.map(({ place }) => place), isDrained: true, uncertain };
   }
 
   /** Gives up on a broker that answers too late, or whose partitions have another leader by now. */
@@ -583,13 +484,7 @@ export function createSender(
       endDrain();
       return;
     }
-    const half = batch.records.length >> 1;
-    const part = (from: number, to?: number): Batch => ({
-      ...batch,
-      records: batch.records.slice(from, to),
-      places: batch.places.slice(from, to),
-    });
-    partition.attempted.unshift(part(0, half), part(half));
+    partition.attempted.unshift(...halves(batch));
   }
 
   /** @param by the broker, when it was the broker that failed and with it all of its partitions */
@@ -746,7 +641,7 @@ export function createSender(
   // ---- with a spool ----
 
   function isAway(): boolean {
-    if (spool === undefined) return false;
+    if (!hasFiles()) return false;
     if (blindSinceMs !== undefined) return true;
     if (isLookLate && now() - lookedMs > METADATA_MAX_AGE_MS) return true;
     if (metadata.length === 0) return false;
@@ -756,11 +651,12 @@ export function createSender(
 
   /** What nobody takes at present goes to the file. */
   function spill(): void {
-    if (spool === undefined || aborted) return;
+    if (!hasFiles() || aborted) return;
     let isRest = false;
     for (const partition of partitions.values()) {
       if (!away && takes(partition)) continue;
       for (const { record, source } of partition.drained.splice(0)) shelve(partition, source, record);
+      if (spool === undefined) continue;
       for (const batch of partition.attempted) if (!copy(spool, partition, batch)) isRest = true;
       let count = 0;
       while (count < partition.waiting.length && park(partition, partition.waiting[count]!)) count++;
@@ -768,7 +664,7 @@ export function createSender(
       if (partition.waiting.length > 0) isRest = true;
       else partition.mixed = false;
     }
-    if (away) {
+    if (away && spool !== undefined) {
       queue.takeWhile((record) => spool.append(record) !== undefined);
       if (queue.waiting > 0) isRest = true;
     }
@@ -887,17 +783,8 @@ export function createSender(
       else if (groups.has(partition)) groups.get(partition)!.push(record);
       else groups.set(partition, [record]);
     }
-    await Promise.all(
-      [...groups].map(([{ number }, group]) => {
-        const fresh = group.filter(({ partition }) => partition === undefined);
-        return fresh.length === 0
-          ? undefined
-          : source.attempting(
-              number,
-              fresh.map(({ place }) => place),
-            );
-      }),
-    );
+    const notes = [...groups].map(([{ number }, group]) => source.attempting(number, group.map(placeOf)));
+    await Promise.all(notes);
     for (const [partition, group] of groups) for (const record of group) partition.drained.push({ record, source });
   }
 
@@ -930,7 +817,7 @@ export function createSender(
   }
 
   /** What is in memory alone, oldest first, with where it was attempted. */
-  function inMemory(): { record: ShipRecord; partition?: number }[] {
+  function inMemory() {
     const all: { record: ShipRecord; partition?: number }[] = [];
     for (const { number, attempted } of partitions.values()) {
       for (const { records, source } of attempted) {
@@ -990,7 +877,7 @@ export function createSender(
       return delivered;
     },
     get undelivered() {
-      return queue.records - copies + (spool?.records ?? 0);
+      return queue.records + Math.max(0, (spool?.records ?? 0) - copies);
     },
     get away() {
       return away;
@@ -1001,54 +888,9 @@ export function createSender(
   };
 }
 
-/** How many of so many records go into a batch; at least one. */
-function howMany(length: number, maxRecords: number, maxBytes: number, bytesOf: (n: number) => number): number {
-  let size = 0;
-  for (let count = 0; count < length && count < maxRecords; count++) {
-    size += bytesOf(count);
-    if (count > 0 && size > maxBytes) return count;
-  }
-  return Math.min(length, maxRecords);
-}
+const placeOf = ({ place }: SpooledRecord) => place;
 
 /** With jitter, so that many applications do not come back at the same moment. */
 function backoff(failures: number): number {
   return backoffMs(failures, BACKOFF, Math.random);
-}
-
-// ---- which partition takes a record at its first attempt ----
-
-/**
- * The partition's number. Keys are placed as Kafka's Java client places them (murmur2), so that all producers of a call's records
- * agree. Records without a key go to one `usable` partition for a while, then to the next, which makes few, large batches.
- */
-export function choosePartition(
-  partitions: readonly { readonly partitionId: number }[],
-  usable: readonly { readonly partitionId: number }[],
-  key: string | null,
-  turn: number,
-): number {
-  if (key !== null) return (murmur2(key) & 0x7fffffff) % partitions.length;
-  const choice = usable.length > 0 ? usable : partitions;
-  return choice[turn % choice.length]!.partitionId;
-}
-
-/** 32-bit murmur2 with Kafka's seed over the key's UTF-8 bytes. org.apache.kafka.common.utils.Utils#murmur2 */
-function murmur2(key: string): number {
-  const data = Buffer.from(key);
-  const m = 0x5bd1e995;
-  const length = data.length;
-  let h = 0x9747b28c ^ length;
-  let at = 0;
-  for (; at + 4 <= length; at += 4) {
-    let k = Math.imul(data.readInt32LE(at), m);
-    k = Math.imul(k ^ (k >>> 24), m);
-    h = Math.imul(h, m) ^ k;
-  }
-  const rest = length - at;
-  if (rest === 3) h ^= data[at + 2]! << 16;
-  if (rest >= 2) h ^= data[at + 1]! << 8;
-  if (rest >= 1) h = Math.imul(h ^ data[at]!, m);
-  h = Math.imul(h ^ (h >>> 13), m);
-  return h ^ (h >>> 15);
 }

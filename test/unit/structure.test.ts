@@ -33,6 +33,7 @@ const APART: Readonly<Record<string, string>> = {
   'parse/normalise.ts': 'test/unit/parse/values.test.ts',
   'ship/logger.ts': 'test/wire/logger.test.ts',
   'ship/outage.ts': 'test/unit/ship/outage.test.ts',
+  'ship/partition-queue.ts': 'test/unit/ship/partition.test.ts',
   'ship/process-stats.ts': 'test/unit/ship/process-stats.test.ts',
   'ship/sender.ts': 'test/wire/transport-partitions.test.ts',
   'source/files/follower.ts': 'test/unit/source/files-property.test.ts',

@@ -6,8 +6,9 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Brokers, PartitionBatch } from '../../../src/ship/brokers.ts';
 import type { ShipRecord } from '../../../src/ship/log-record.ts';
+import { choosePartition } from '../../../src/ship/partition-queue.ts';
 import { createDrops, createQueue } from '../../../src/ship/queue.ts';
-import { choosePartition, createSender } from '../../../src/ship/sender.ts';
+import { createSender } from '../../../src/ship/sender.ts';
 import type { Spool, SpooledRecord, SpoolPlace } from '../../../src/ship/spool.ts';
 
 const NOT_LEADER = 6;
@@ -58,7 +59,7 @@ function createModel() {
   };
   const count = (is: (state: State) => boolean) => all.filter(({ state }) => is(state)).length;
   let isBroken = false;
-  const spool: Spool = {
+  const spool: { -readonly [K in keyof Spool]: Spool[K] } = {
     append(record, { partition, hold } = {}) {
       if (isBroken) return undefined;
       all.push({ record, partition, state: hold === true ? 'held' : 'available' });
@@ -417,4 +418,35 @@ test('what listens and never answers is no broker, and that is told before anybo
   expect(failures).toEqual([]);
   await vi.advanceTimersByTimeAsync(300);
   expect(failures).toEqual(['Error: nobody there has answered as a Kafka broker for 5 s']);
+});
+
+test('out of a file: at most two batches at a time, and none while nothing takes them; in order, each noted before it goes', async () => {
+  const model = createModel();
+  const { cluster, sender } = setUp();
+  for (let n = 0; n < 100; n++)
+    model.spool.append({ line: 'x', eventId: `${n}`.padStart(6, '0'), key: keyIn(1), bytes: 10 });
+  const { next } = model.spool;
+  let most = 0;
+  let reads = 0;
+  model.spool.next = async (...room) => {
+    reads += 1;
+    const found = await next(...room);
+    most = Math.max(most, model.handed());
+    return found;
+  };
+  cluster.leaders.fill(-1);
+  sender.adopt(Object.assign(model.spool, { damaged: 0 }));
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(reads).toBeLessThan(5);
+  const { produce } = cluster.brokers;
+  cluster.brokers.produce = (node, batches) => {
+    for (const { partition, records } of batches)
+      for (const { eventId } of records) expect(model.all[Number(eventId)]!.partition).toBe(partition);
+    return produce(node, batches);
+  };
+  cluster.heal();
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect(cluster.logs[1]!.map(({ id }) => Number(id))).toEqual([...Array(100).keys()]);
+  expect([model.spool.records, most]).toEqual([0, 10]);
+  sender.abort();
 });
