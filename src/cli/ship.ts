@@ -123,7 +123,10 @@ export async function ship(config: ShipConfig, options: ShipCommand, io: Io, dep
     if (deps.stop?.aborted) break;
   }
   if (deps.stop?.aborted) tell('stopped; what was not sent stays in the folder');
-  const living = (await listSpools(dir)).filter(({ state }) => state === 'alive').length;
+  // Whoever was watched and is still there has given a sign of life.
+  const living = (await listSpools(dir)).filter(
+    ({ state, destination }) => state === 'alive' || (state === 'unknown' && destination !== undefined),
+  ).length;
   const summary: ShipSummary = { dir, ...result, problems, living };
   if (asJson) io.out(jsonLine(summary, masker));
   else print(summary, io);

@@ -18,7 +18,7 @@ import {
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 import { createInterface } from 'node:readline';
-import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { listSpools, type SpoolFolders, spoolFolders } from '../../../src/ship/spool-folder.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
@@ -416,6 +416,20 @@ describe('what is not to be touched', () => {
       expect.objectContaining({ code: 'LOGPIPE_FOLDER_UNUSABLE', message: expect.stringContaining(dir) }),
     );
     expect(await folders().adopt()).toEqual([]);
+  });
+
+  test('folders of another user are left alone, and said with the ids', async () => {
+    const spool = await leftByTheDead();
+    const me = lstatSync(dir).uid;
+    vi.spyOn(process, 'geteuid').mockReturnValue(me + 1);
+    const wrong = `belongs to another user (id ${me}; this one has id ${me + 1}); remove it, or name a folder of this user's own`;
+    expect(() => folders().own()).toThrow(expect.objectContaining({ message: expect.stringContaining(wrong) }));
+    const said: string[] = [];
+    const warn = (message: string) => said.push(message);
+    expect(await folders({}, { warn }).adopt()).toEqual([]);
+    expect(await listSpools(dir, warn)).toEqual([]);
+    expect(said).toEqual([expect.stringContaining(wrong), expect.stringContaining('belongs to another user')]);
+    expect(existsSync(spool)).toBe(true);
   });
 
   test('a looser mode is tightened', () => {
