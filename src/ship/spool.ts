@@ -771,12 +771,18 @@ function createStore(
   // ---- reading ----
 
   let cursor: Cursor | undefined;
+  let readAgainMs = Number.POSITIVE_INFINITY;
   let reading: Promise<unknown> = Promise.resolve();
 
   /** Where `next` goes on: the oldest segment with something to hand out. */
   function seek(): Cursor | undefined {
     const isReady = (segment: Segment) =>
       !segment.removed && segment.inState[AVAILABLE] > 0 && segment.readAgainMs <= now();
+    // A segment that could not be read may be older than where this stands.
+    if (now() >= readAgainMs) {
+      readAgainMs = Number.POSITIVE_INFINITY;
+      cursor = undefined;
+    }
     if (cursor !== undefined && isReady(cursor.segment)) return cursor;
     const segment = segments.find(isReady);
     if (segment === undefined) return undefined;
@@ -838,6 +844,7 @@ function createStore(
     } catch (error) {
       if (segment.removed) return;
       segment.readAgainMs = now() + retryMs;
+      readAgainMs = Math.min(readAgainMs, segment.readAgainMs);
       if (isMissing(error) && segment.size === segment.written) {
         segment.filesGone = true;
         lose(remove(segment), 'removed');
