@@ -31,8 +31,8 @@ export interface CloseResult {
   dropped: number;
   /** Records left when the deadline passed, without those in the spool. They may or may not be in Kafka. */
   undelivered: number;
-  /** Records in the spool, which the next process sends; 0 without a spool. */
-  spooled: number;
+  /** Records in the spool, which the next process sends. Only with a spool. */
+  spooled?: number;
 }
 
 export interface TransportStats {
@@ -266,10 +266,10 @@ export class KafkaTransport extends AttachedTransport {
     this.#sender.abort();
     if (this.#spool !== undefined) await endsWithin(this.#closeSpool(this.#spool), saveMs);
     const undelivered = this.#queue.records;
-    const spooled = this.#spool?.records ?? 0;
+    const spooled = this.#spool === undefined ? {} : { spooled: this.#spool.records };
     this.#isClosed = true;
     outages.release(this.#holder);
-    return { delivered: this.#sender.delivered, dropped: this.#drops.total(), undelivered, spooled };
+    return { delivered: this.#sender.delivered, dropped: this.#drops.total(), undelivered, ...spooled };
   }
 
   async #closeSpool(spool: Spool): Promise<void> {
