@@ -6,26 +6,54 @@
 // position, so that bytes of which it is not known whether they are in the file can be written once more, by saveSync too. What could
 // not be written stays in memory, at most MAX_UNWRITTEN_BYTES, and is handed out from there.
 import * as nodeFs from 'node:fs';
-import { readdir, readFile, rmdir, unlink as unlinkNow } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { refuseNewer } from '../core/errors.ts';
 import { makePrivateFolder } from '../core/private-files.ts';
 import type { ShipRecord } from './log-record.ts';
 import {
+  AVAILABLE,
+  addLoaded,
+  addRecord,
+  applyNotes,
+  attemptedIn,
   attemptingNote,
-  doneNote,
+  type Chunk,
+  createLines,
+  createSlot,
+  createUnwritten,
+  DONE,
   FORMAT,
   frameBytes,
   frameOf,
+  HANDED,
+  HELD,
   header,
-  MAX_FRAME_BYTES,
+  isMissing,
+  type Lines,
+  leaveTotals,
   MIN_FRAME_BYTES,
+  NO_BYTES,
+  newSegment,
+  notesAreWritten,
+  PARKED,
+  promised,
   readFrame,
   readHeader,
-  readNotes,
-  readPlace,
+  removeFolder,
+  type Segment,
+  type SpoolFiles,
+  type SpoolLoss,
+  type State,
+  setAll,
+  setAttempted,
+  setState,
+  takeNotes,
+  unwrittenNotes,
   writeFrame,
 } from './spool-segment.ts';
+
+export type { SpoolFiles, SpoolLoss } from './spool-segment.ts';
 
 /** Where a record stands in its spool. */
 export interface SpoolPlace {
@@ -88,6 +116,8 @@ export interface Spool extends SpoolReading {
 export interface LeftSpool extends SpoolReading {
   /** Records that could not be read. A line that was being written when the process ended is not one of them. */
   readonly damaged: number;
+  /** For the end of the process: notes what became of its records. Never throws. */
+  saveNotesSync(): void;
 }
 
 export interface SpoolOptions {
@@ -98,9 +128,6 @@ export interface SpoolOptions {
   /** A file is closed, and another one begun, at this size. */
   readonly segmentBytes: number;
 }
-
-/** Why records of a spool are lost: the cap took them, somebody removed the folder, or what was written cannot be read. */
-export type SpoolLoss = 'cap' | 'removed' | 'damaged';
 
 export interface SpoolDeps {
   /** Records that nobody has any more; those held or handed out are counted when they are parked. */
@@ -116,26 +143,9 @@ export interface SpoolDeps {
   readonly fs?: SpoolFiles | undefined;
 }
 
-export type SpoolFiles = Pick<
-  typeof nodeFs,
-  | 'open'
-  | 'write'
-  | 'read'
-  | 'close'
-  | 'stat'
-  | 'fstat'
-  | 'unlink'
-  | 'openSync'
-  | 'writeSync'
-  | 'closeSync'
-  | 'unlinkSync'
->;
-
 const RETRY_MS = 2_000;
-const CHUNK_BYTES = 64 * 1024;
 /** A disk that hangs must not make memory grow. */
 const MAX_UNWRITTEN_BYTES = 4 * 1024 * 1024;
-const READ_BYTES = 256 * 1024;
 /** How many segments a full spool has at least: the cap takes one at a time. */
 const MIN_SEGMENTS = 4;
 /** How often at most it is looked whether the folder is still there. */
@@ -145,62 +155,10 @@ const HEADER_BYTES = header(0).length;
 const PRIVATE_FILE = 0o600;
 const WRITE = nodeFs.constants.O_RDWR | nodeFs.constants.O_CREAT;
 const READ = nodeFs.constants.O_RDONLY;
-const NEWLINE = 0x0a;
-/** A file of the folder that is not the spool's, and goes with it. */
-const OWNER_FILE = 'owner.json';
-const NOWHERE = -1;
 
-/** Of each record. */
-const AVAILABLE = 0;
-const HELD = 1;
-const HANDED = 2;
-const PARKED = 3;
-const DONE = 4;
-const STATES = [AVAILABLE, HELD, HANDED, PARKED, DONE] as const;
-type State = (typeof STATES)[number];
-
-interface Segment {
-  readonly number: number;
-  firstOrdinal: number;
-  /** By ordinal from `firstOrdinal`. */
-  states: Uint8Array;
-  /** The partition each was attempted in, or -1. */
-  attempted: Int32Array | undefined;
-  count: number;
-  /** Number of records in each state. */
-  readonly inState: [number, number, number, number, number];
-  /** Bytes of the log, on disk and on their way there. */
-  size: number;
-  /** Bytes of the log that are on disk. */
-  written: number;
-  /** Bytes of the notes that are on disk. */
-  notesWritten: number;
-  /** Notes on their way to the disk, from there on. */
-  notesUnwritten: Buffer | undefined;
-  /** Notes that are to be written then. */
-  notesNext: string;
-  doneNext: number[];
-  noteWaiters: (() => void)[];
-  /** Operations under way on its files, which are not removed before. */
-  users: number;
-  /** No longer part of the spool. */
-  removed: boolean;
-  /** Why, for records that somebody still has in hand. */
-  lostBy: SpoolLoss;
-  /** Its files are not in the folder any more. */
-  filesGone: boolean;
-  /** Reading it failed: not tried again before this. */
-  readAgainMs: number;
-}
-
-/** A piece of a log that is not wholly on disk. Frames do not reach across two. */
-interface Chunk {
+interface Cursor {
   readonly segment: Segment;
-  readonly buffer: Buffer;
-  /** Where it stands in the log. */
-  position: number;
-  filled: number;
-  written: number;
+  readonly lines: Lines;
 }
 
 /** @throws nothing; a folder that cannot be used is told by `onTrouble` */
@@ -240,7 +198,8 @@ function createStore(
   const segments: Segment[] = [];
   /** Those of `segments`, and removed ones of which somebody has records in hand. */
   const byNumber = new Map<number, Segment>();
-  const inState = [0, 0, 0, 0, 0];
+  /** Records of `segments` in each state. */
+  const totals = [0, 0, 0, 0, 0];
   let folder: string | undefined;
   let isLeft = false;
   let isClosed = false;
@@ -250,77 +209,11 @@ function createStore(
   // ---- segments and the states of their records ----
 
   function addSegment(number: number): Segment {
-    const segment: Segment = {
-      number,
-      firstOrdinal: 0,
-      states: new Uint8Array(64),
-      attempted: undefined,
-      count: 0,
-      inState: [0, 0, 0, 0, 0],
-      size: 0,
-      written: 0,
-      notesWritten: 0,
-      notesUnwritten: undefined,
-      notesNext: '',
-      doneNext: [],
-      noteWaiters: [],
-      users: 0,
-      removed: false,
-      lostBy: 'removed',
-      filesGone: false,
-      readAgainMs: 0,
-    };
+    const segment = newSegment(number, totals);
     nextNumber = number + 1;
     segments.push(segment);
     byNumber.set(number, segment);
     return segment;
-  }
-
-  function addRecord(segment: Segment, partition: number | undefined, state: State): number {
-    const index = segment.count++;
-    if (index === segment.states.length) {
-      const states = new Uint8Array(index * 2);
-      states.set(segment.states);
-      segment.states = states;
-    }
-    segment.states[index] = state;
-    segment.inState[state]!++;
-    inState[state]!++;
-    if (partition !== undefined) setAttempted(segment, index, partition);
-    return index;
-  }
-
-  function setAttempted(segment: Segment, index: number, partition: number): void {
-    const { attempted, states } = segment;
-    if (attempted === undefined || attempted.length < states.length) {
-      segment.attempted = new Int32Array(states.length).fill(NOWHERE);
-      if (attempted !== undefined) segment.attempted.set(attempted);
-    }
-    segment.attempted![index] = partition;
-  }
-
-  function attemptedIn(segment: Segment, index: number): number | undefined {
-    const partition = segment.attempted?.[index] ?? NOWHERE;
-    return partition === NOWHERE ? undefined : partition;
-  }
-
-  function setState(segment: Segment, index: number, state: State): void {
-    const before = segment.states[index] as State;
-    segment.states[index] = state;
-    segment.inState[before]!--;
-    segment.inState[state]!++;
-    if (segment.removed) return;
-    inState[before]!--;
-    inState[state]!++;
-  }
-
-  function setAll(segment: Segment, before: State, state: State, end = segment.count): number {
-    let changed = 0;
-    for (let i = segment.states.indexOf(before); i !== -1 && i < end; i = segment.states.indexOf(before, i + 1)) {
-      setState(segment, i, state);
-      changed++;
-    }
-    return changed;
   }
 
   /** The records of these places that are not done, by segment. */
@@ -354,12 +247,10 @@ function createStore(
   function forget(segment: Segment): void {
     segment.removed = true;
     segments.splice(segments.indexOf(segment), 1);
-    for (const state of STATES) inState[state]! -= segment.inState[state];
+    leaveTotals(segment);
     bytes -= segment.size + segment.notesWritten + unwrittenNotes(segment);
     if (current === segment) current = undefined;
-    if (filling?.segment === segment) filling = undefined;
-    for (const chunk of unwritten) if (chunk.segment === segment) unwrittenBytes -= chunk.filled - chunk.written;
-    unwritten = unwritten.filter((chunk) => chunk.segment !== segment);
+    unwritten.forget(segment);
     dirty.delete(segment);
     noted(segment);
   }
@@ -386,9 +277,9 @@ function createStore(
 
   // ---- files ----
 
-  const logs = createSlot();
-  const notes = createSlot();
-  const reads = createSlot();
+  const logs = createSlot(fs);
+  const notes = createSlot(fs);
+  const reads = createSlot(fs);
   /** Files that could not be removed, with their sizes. They count towards the cap. */
   const stuck = new Map<string, number>();
   let stuckBytes = 0;
@@ -402,39 +293,6 @@ function createStore(
 
   const pathOf = (segment: Segment, ending: 'log' | 'notes') =>
     join(folder!, `${String(segment.number).padStart(NUMBER_DIGITS, '0')}.${ending}`);
-
-  /** One file at a time that stays open. Each is used by one operation at a time. */
-  function createSlot() {
-    let open: { readonly segment: Segment; readonly file: number } | undefined;
-    let isStale = false;
-    const close = () => {
-      if (open !== undefined) fs.close(open.file, () => {});
-      open = undefined;
-      isStale = false;
-    };
-    const has = (segment: Segment) => open?.segment === segment && !isStale;
-    return {
-      of: (segment: Segment) => (has(segment) ? open?.file : undefined),
-      async open(segment: Segment, path: string, flags: number): Promise<number> {
-        if (!has(segment)) {
-          const file = await files.open(path, flags, PRIVATE_FILE);
-          close();
-          open = { segment, file };
-        }
-        return open!.file;
-      },
-      /** The file of this name is another one by now. It may be in use: it is closed with the next one that is opened. */
-      expire(): void {
-        isStale = true;
-      },
-      close(segment?: Segment): void {
-        if (segment === undefined || open?.segment === segment) close();
-      },
-      get file(): number | undefined {
-        return open?.file;
-      },
-    };
-  }
 
   /** The log first: notes without a log say nothing, a log without its notes would be sent again. */
   function unlinkFiles(segment: Segment): void {
@@ -493,10 +351,13 @@ function createStore(
   // ---- trouble ----
 
   let isTroubled = false;
+  /** Something, since the last failure. */
+  let hasWritten = false;
   let retryAtMs = 0;
   let retryTimer: NodeJS.Timeout | undefined;
 
   function failed(error: unknown): void {
+    hasWritten = false;
     retryAtMs = now() + retryMs;
     for (const segment of dirty) noted(segment);
     settle();
@@ -520,7 +381,7 @@ function createStore(
   }
 
   function worked(): void {
-    if (!isTroubled || unwritten.length > 0 || dirty.size > 0) return;
+    if (!isTroubled || !hasWritten || unwritten.first !== undefined || dirty.size > 0) return;
     isTroubled = false;
     deps.onRecovered();
   }
@@ -528,12 +389,7 @@ function createStore(
   // ---- the log ----
 
   let current: Segment | undefined;
-  /** Where the next frame goes when there is room. */
-  let filling: Chunk | undefined;
-  /** Oldest first. */
-  let unwritten: Chunk[] = [];
-  let unwrittenBytes = 0;
-  let spare: Buffer | undefined;
+  const unwritten = createUnwritten();
   let pumping: Promise<void> | undefined;
   let isScheduled = false;
   const writtenWaiters: (() => void)[] = [];
@@ -545,40 +401,19 @@ function createStore(
     let size = frameBytes(frame);
     if (HEADER_BYTES + size + stuckBytes > settings.maxBytes) return undefined;
     if (current !== undefined && current.size + size > settings.segmentBytes) current = undefined;
-    while (bytes + stuckBytes + size + HEADER_BYTES > settings.maxBytes && segments.length > 0) dropOldest();
+    while (bytes + stuckBytes + size + HEADER_BYTES > settings.maxBytes && segments.length > 0)
+      lose(remove(segments[0]!, 'cap'), 'cap');
     if (current === undefined) {
       current = addSegment(nextNumber);
-      const chunk = chunkWith(current, HEADER_BYTES);
-      grow(chunk, chunk.filled + chunk.buffer.write(header(0), chunk.filled));
+      unwritten.add(current, HEADER_BYTES, (buffer, at) => at + buffer.write(header(0), at));
+      bytes += HEADER_BYTES;
       frame = frameOf(0, record, partition);
       size = frameBytes(frame);
     }
-    const chunk = chunkWith(current, size);
-    grow(chunk, writeFrame(chunk.buffer, chunk.filled, frame));
+    unwritten.add(current, size, (buffer, at) => writeFrame(buffer, at, frame));
+    bytes += size;
     const ordinal = current.firstOrdinal + addRecord(current, partition, state);
     return { segment: current.number, ordinal };
-  }
-
-  function dropOldest(): void {
-    const lost = remove(segments[0]!, 'cap');
-    if (lost > 0) deps.onDropped(lost, 'cap');
-  }
-
-  function chunkWith(segment: Segment, room: number): Chunk {
-    if (filling?.segment === segment && filling.filled + room <= filling.buffer.length) return filling;
-    const buffer = room > CHUNK_BYTES ? Buffer.allocUnsafeSlow(room) : (spare ?? Buffer.allocUnsafeSlow(CHUNK_BYTES));
-    if (buffer === spare) spare = undefined;
-    filling = { segment, buffer, position: segment.size, filled: 0, written: 0 };
-    return filling;
-  }
-
-  function grow(chunk: Chunk, end: number): void {
-    const added = end - chunk.filled;
-    if (chunk.filled === chunk.written) unwritten.push(chunk);
-    chunk.filled = end;
-    chunk.segment.size += added;
-    unwrittenBytes += added;
-    bytes += added;
   }
 
   /** Writes what is not written yet, oldest first, one write at a time. */
@@ -593,7 +428,7 @@ function createStore(
 
   async function writeLogs(): Promise<void> {
     try {
-      for (let chunk = unwritten[0]; chunk !== undefined; chunk = unwritten[0]) await writeChunk(chunk);
+      for (let chunk = unwritten.first; chunk !== undefined; chunk = unwritten.first) await writeChunk(chunk);
     } catch (error) {
       failed(error);
     }
@@ -605,21 +440,9 @@ function createStore(
       const file = await openToWrite(segment, 'log');
       if (file === undefined || (await hasMoved(segment, file)) || segment.removed) return;
       const { buffer, written, filled, position } = chunk;
-      advance(chunk, written + (await files.write(file, buffer, written, filled - written, position + written)));
+      const taken = await files.write(file, buffer, written, filled - written, position + written);
+      if (unwritten.advance(chunk, written + taken, true)) hasWritten = true;
     });
-  }
-
-  /** So much of the chunk is in the file. */
-  function advance(chunk: Chunk, to: number): void {
-    const { segment } = chunk;
-    // Removed meanwhile, or saveSync was quicker.
-    if (segment.removed || to <= chunk.written) return;
-    unwrittenBytes -= to - chunk.written;
-    chunk.written = to;
-    segment.written = chunk.position + to;
-    if (to < chunk.filled) return;
-    unwritten.shift();
-    if (chunk !== filling && chunk.buffer.length === CHUNK_BYTES && !atExit) spare = chunk.buffer;
   }
 
   function settle(): void {
@@ -632,8 +455,7 @@ function createStore(
     checkedMs = now();
     const mine = await files.fstat(file);
     const there = await files.stat(pathOf(segment, 'log')).catch((error: unknown) => {
-      if (isMissing(error)) return undefined;
-      throw error;
+      if (!isMissing(error)) throw error;
     });
     if (segment.removed || there?.ino === mine.ino) return false;
     beginAnew(mine.nlink > 0);
@@ -648,46 +470,19 @@ function createStore(
     cursor = undefined;
     let lost = 0;
     for (const segment of [...segments]) {
-      const pieces = unwritten.filter((chunk) => chunk.segment === segment);
-      if (pieces.length > 0) lost += moveToNewFile(segment, pieces);
-      else {
+      const before = segment.size + segment.notesWritten + unwrittenNotes(segment);
+      const frames = unwritten.moveToNewFile(segment);
+      if (frames === 0) {
         segment.filesGone = true;
         lost += remove(segment);
+        continue;
       }
+      bytes += segment.size - before;
+      Object.assign(segment, { notesWritten: 0, notesUnwritten: undefined, notesNext: '', doneNext: [] });
+      const gone = segment.count - frames;
+      lost += setAll(segment, AVAILABLE, DONE, gone) + setAll(segment, PARKED, DONE, gone);
     }
     if (!isTakenOver) lose(lost, 'removed');
-  }
-
-  /** What is not in the old file yet begins a new one, with the same ordinals. @returns how many of the others nobody has */
-  function moveToNewFile(segment: Segment, pieces: readonly Chunk[]): number {
-    if (segment.written < header(segment.firstOrdinal).length) {
-      unwrittenBytes += pieces[0]!.written;
-      pieces[0]!.written = 0;
-      segment.written = 0;
-      return 0;
-    }
-    let frames = 0;
-    for (const piece of pieces) {
-      // A frame may be half written.
-      const from = piece.written === 0 ? 0 : piece.buffer.lastIndexOf(NEWLINE, piece.written - 1) + 1;
-      unwrittenBytes += piece.written - from;
-      piece.written = from;
-      for (let at = from; at < piece.filled; at = piece.buffer.indexOf(NEWLINE, at) + 1) frames++;
-    }
-    const gone = segment.count - frames;
-    const lost = setAll(segment, AVAILABLE, DONE, gone) + setAll(segment, PARKED, DONE, gone);
-    const head = Buffer.from(header(segment.firstOrdinal + gone));
-    let position = head.length;
-    for (const piece of pieces) {
-      piece.position = position - piece.written;
-      position += piece.filled - piece.written;
-    }
-    unwritten.unshift({ segment, buffer: head, position: 0, filled: head.length, written: 0 });
-    unwrittenBytes += head.length;
-    bytes += position - segment.size - segment.notesWritten - unwrittenNotes(segment);
-    const noNotes = { notesWritten: 0, notesUnwritten: undefined, notesNext: '', doneNext: [] };
-    Object.assign(segment, { size: position, written: 0, ...noNotes });
-    return lost;
   }
 
   // ---- the notes ----
@@ -695,8 +490,6 @@ function createStore(
   const dirty = new Set<Segment>();
   let noting: Promise<void> | undefined;
   let notesScheduled = false;
-
-  const unwrittenNotes = (segment: Segment) => (segment.notesUnwritten?.length ?? 0) + segment.notesNext.length;
 
   function noteLater(segment: Segment): void {
     dirty.add(segment);
@@ -731,41 +524,26 @@ function createStore(
   async function writeNotesOf(segment: Segment): Promise<void> {
     const file = await openToWrite(segment, 'notes');
     if (file === undefined) return;
-    while (!segment.removed && takeNotes(segment) !== undefined) {
+    while (!segment.removed && notes.of(segment) === file && take(segment) !== undefined) {
       const waiters = segment.noteWaiters.splice(0);
       try {
         const text = segment.notesUnwritten!;
         for (let at = 0; at < text.length; ) {
           at += await files.write(file, text, at, text.length - at, segment.notesWritten + at);
         }
-        notesAreWritten(segment, text);
+        if (notesAreWritten(segment, text)) hasWritten = true;
       } finally {
         for (const resolve of waiters) resolve();
       }
     }
-    if (!segment.removed) dirty.delete(segment);
+    if (!segment.removed && unwrittenNotes(segment) + segment.doneNext.length === 0) dirty.delete(segment);
   }
 
-  /** What is to be written, unchanged until it is. */
-  function takeNotes(segment: Segment): Buffer | undefined {
-    if (segment.notesUnwritten !== undefined) return segment.notesUnwritten;
-    let text = segment.notesNext;
-    if (segment.doneNext.length > 0) {
-      const done = doneNote(segment.doneNext);
-      bytes += segment.removed ? 0 : done.length;
-      text += done;
-    }
-    if (text === '') return undefined;
-    segment.doneNext = [];
-    segment.notesNext = '';
-    segment.notesUnwritten = Buffer.from(text, 'latin1');
-    return segment.notesUnwritten;
-  }
-
-  function notesAreWritten(segment: Segment, text: Buffer): void {
-    if (segment.notesUnwritten !== text) return;
-    segment.notesWritten += text.length;
-    segment.notesUnwritten = undefined;
+  function take(segment: Segment): Buffer | undefined {
+    const before = unwrittenNotes(segment);
+    const text = takeNotes(segment);
+    if (!segment.removed) bytes += unwrittenNotes(segment) - before;
+    return text;
   }
 
   // ---- reading ----
@@ -787,25 +565,20 @@ function createStore(
     const segment = segments.find(isReady);
     if (segment === undefined) return undefined;
     reads.close();
-    const room = Math.min(READ_BYTES, segment.size);
-    cursor = { segment, lines: createLines(0, room, (target, at, position) => readAt(segment, target, at, position)) };
+    const readAt = reader(segment);
+    cursor = { segment, lines: createLines(0, segment.size, readAt) };
     return cursor;
   }
 
-  function readAt(segment: Segment, target: Buffer, at: number, position: number): Promise<number> | number {
-    if (position >= segment.written) return copyUnwritten(segment, target, at, position);
-    return using(segment, async () => {
-      const file = await reads.open(segment, pathOf(segment, 'log'), READ);
-      const most = Math.min(target.length - at, segment.written - position);
-      return files.read(file, target, at, most, position);
-    });
-  }
-
-  function copyUnwritten(segment: Segment, target: Buffer, at: number, position: number): number {
-    for (const { segment: its, position: start, buffer, filled } of unwritten) {
-      if (its === segment && position < start + filled) return buffer.copy(target, at, position - start, filled);
-    }
-    return 0;
+  function reader(segment: Segment) {
+    return (target: Buffer, at: number, position: number): Promise<number> | number => {
+      if (position >= segment.written) return unwritten.copy(segment, target, at, position);
+      return using(segment, async () => {
+        const file = await reads.open(segment, pathOf(segment, 'log'), READ);
+        const most = Math.min(target.length - at, segment.written - position);
+        return files.read(file, target, at, most, position);
+      });
+    };
   }
 
   async function read(maxRecords: number, maxBytes: number): Promise<SpooledRecord[]> {
@@ -880,19 +653,33 @@ function createStore(
     for (const number of numbers.sort((a, b) => a - b)) {
       const segment = addSegment(number);
       await loadRecords(segment);
-      await loadNotes(segment);
+      applyNotes(segment, await readFile(pathOf(segment, 'notes')).catch(unread));
+      bytes += segment.notesWritten + unwrittenNotes(segment);
     }
     for (const segment of [...segments]) if (kept(segment) === 0) remove(segment);
     lose(damaged, 'damaged');
+  }
+
+  async function sizeOf(path: string): Promise<number> {
+    const found = await files.stat(path).catch((error: unknown) => {
+      if (!isMissing(error)) throw error;
+    });
+    return found?.size ?? 0;
+  }
+
+  /** Records without their notes are sent again. */
+  function unread(error: unknown): Buffer {
+    if (!isMissing(error)) failed(error);
+    return Buffer.alloc(0);
   }
 
   /** Goes on behind what was read of the log before. */
   async function loadRecords(segment: Segment): Promise<void> {
     const path = pathOf(segment, 'log');
     const from = segment.size;
-    const { size } = await files.stat(path);
+    const size = await sizeOf(path);
     segment.written = size;
-    const lines = createLines(from, READ_BYTES, (target, at, position) => readAt(segment, target, at, position));
+    const lines = createLines(from, size, reader(segment));
     const mostRecords = size / MIN_FRAME_BYTES;
     let damagedLines = 0;
     for (;;) {
@@ -905,8 +692,12 @@ function createStore(
         const head = readHeader(line);
         refuseNewer(path, head?.newer, FORMAT);
         segment.firstOrdinal = head?.firstOrdinal ?? 0;
-      } else if (addLoaded(segment, line, mostRecords)) damagedLines = 0;
-      else damagedLines++;
+      } else {
+        const missing = addLoaded(segment, line, mostRecords);
+        damaged += missing ?? 0;
+        // Damaged lines before a whole one are counted by its ordinal.
+        damagedLines = missing === undefined ? damagedLines + 1 : 0;
+      }
       lines.skip();
     }
     damaged += damagedLines;
@@ -915,46 +706,9 @@ function createStore(
     segment.written = lines.position;
   }
 
-  function addLoaded(segment: Segment, line: Buffer, mostRecords: number): boolean {
-    const place = readPlace(line);
-    const index = (place?.ordinal ?? -1) - segment.firstOrdinal;
-    if (place === undefined || !Number.isInteger(index) || index < segment.count || index > mostRecords) return false;
-    // Ordinals without a record were in damaged lines.
-    damaged += index - segment.count;
-    while (segment.count < index) addRecord(segment, undefined, DONE);
-    addRecord(segment, place.partition, AVAILABLE);
-    return true;
-  }
-
-  async function loadNotes(segment: Segment): Promise<void> {
-    let text: Buffer;
-    try {
-      text = await readFile(pathOf(segment, 'notes'));
-    } catch (error) {
-      if (!isMissing(error)) failed(error);
-      return;
-    }
-    for (const note of readNotes(text)) {
-      for (const [first, last] of note.ranges) {
-        const end = Math.min(last - segment.firstOrdinal, segment.count - 1);
-        for (let index = Math.max(first - segment.firstOrdinal, 0); index <= end; index++) {
-          if (note.kind === 'done') setState(segment, index, DONE);
-          else setAttempted(segment, index, note.partition);
-        }
-      }
-    }
-    segment.notesWritten = text.length;
-    bytes += text.length;
-    // What is added must not become part of a torn line.
-    if (text.length > 0 && text.at(-1) !== NEWLINE) {
-      segment.notesNext = '\n';
-      bytes += 1;
-    }
-  }
-
   /** Its owner may have come back and written on: what was not read must not be removed. */
   async function finishLeft(segment: Segment): Promise<void> {
-    const { size } = await files.stat(pathOf(segment, 'log'));
+    const size = await sizeOf(pathOf(segment, 'log'));
     if (size > segment.size) await loadRecords(segment);
     if (kept(segment) === 0 && !segment.removed) remove(segment);
   }
@@ -962,23 +716,37 @@ function createStore(
   // ---- the end ----
 
   function saveLogsSync(): void {
-    for (const chunk of [...unwritten]) {
-      const { segment, buffer } = chunk;
-      withFileSync(segment, 'log', logs.of(segment), (file) => {
-        while (chunk.written < chunk.filled) {
-          const { written, filled, position } = chunk;
-          advance(chunk, written + fs.writeSync(file, buffer, written, filled - written, position + written));
-        }
-      });
+    for (let chunk = unwritten.first; chunk !== undefined; chunk = unwritten.first) {
+      try {
+        saveChunkSync(chunk);
+      } catch (error) {
+        if (!isMissing(error) || now() - anewMs < CHECK_FOLDER_MS) throw error;
+        beginAnew(false);
+      }
     }
+  }
+
+  function saveChunkSync(chunk: Chunk): void {
+    const { segment, buffer } = chunk;
+    withFileSync(segment, 'log', logs.of(segment), (file) => {
+      while (chunk.written < chunk.filled) {
+        const { written, filled, position } = chunk;
+        const taken = fs.writeSync(file, buffer, written, filled - written, position + written);
+        // An earlier write of the same bytes may be under way.
+        unwritten.advance(chunk, written + taken, false);
+        if (taken === 0) throw new Error(NO_BYTES);
+      }
+    });
   }
 
   function saveNotesSync(): void {
     for (const segment of [...dirty]) {
       withFileSync(segment, 'notes', notes.of(segment), (file) => {
-        for (let text = takeNotes(segment); text !== undefined; text = takeNotes(segment)) {
+        for (let text = take(segment); text !== undefined; text = take(segment)) {
           for (let at = 0; at < text.length; ) {
-            at += fs.writeSync(file, text, at, text.length - at, segment.notesWritten + at);
+            const taken = fs.writeSync(file, text, at, text.length - at, segment.notesWritten + at);
+            if (taken === 0) throw new Error(NO_BYTES);
+            at += taken;
           }
           notesAreWritten(segment, text);
         }
@@ -1003,21 +771,7 @@ function createStore(
     }
   }
 
-  /** Records that are not done and not wholly in a file. */
-  function unsaved(): number {
-    let records = 0;
-    for (const { segment, buffer, written, filled } of unwritten) {
-      let at = written === 0 ? 0 : buffer.lastIndexOf(NEWLINE, written - 1) + 1;
-      for (let end = buffer.indexOf(NEWLINE, at); end !== -1 && end < filled; end = buffer.indexOf(NEWLINE, at)) {
-        const index = (readPlace(buffer.subarray(at, end))?.ordinal ?? -1) - segment.firstOrdinal;
-        if (index >= 0 && segment.states[index] !== DONE) records++;
-        at = end + 1;
-      }
-    }
-    return records;
-  }
-
-  const records = () => inState[AVAILABLE]! + inState[HELD]! + inState[HANDED]! + inState[PARKED]!;
+  const records = () => totals[AVAILABLE]! + totals[HELD]! + totals[HANDED]! + totals[PARKED]!;
 
   async function close(): Promise<number> {
     isClosed = true;
@@ -1029,7 +783,7 @@ function createStore(
     if (stuck.size > 0) await unlink([...stuck]);
     for (const slot of [logs, notes, reads]) slot.close();
     if (segments.length === 0 && stuck.size === 0 && folder !== undefined) await removeFolder(folder);
-    return records() - unsaved();
+    return records() - unwritten.records();
   }
   let closing: Promise<number> | undefined;
 
@@ -1037,8 +791,8 @@ function createStore(
     append(record, { partition, hold = false } = {}) {
       if (isClosed) return undefined;
       // While there is trouble, one record at a time tries whether it is over.
-      if (isTroubled && (unwritten.length > 0 || now() < retryAtMs)) return undefined;
-      if (unwritten.length > 0 && unwrittenBytes + record.bytes > MAX_UNWRITTEN_BYTES) return undefined;
+      if (isTroubled && (unwritten.first !== undefined || now() < retryAtMs)) return undefined;
+      if (unwritten.first !== undefined && unwritten.bytes + record.bytes > MAX_UNWRITTEN_BYTES) return undefined;
       const place = put(record, partition, hold ? HELD : AVAILABLE);
       if (place !== undefined && pumping === undefined && !isScheduled) {
         isScheduled = true;
@@ -1088,7 +842,7 @@ function createStore(
       }
     },
     rewind() {
-      if (inState[PARKED] === 0) return;
+      if (totals[PARKED] === 0) return;
       for (const segment of segments) if (segment.inState[PARKED] > 0) setAll(segment, PARKED, AVAILABLE);
       cursor = undefined;
     },
@@ -1102,22 +856,18 @@ function createStore(
       return safe;
     },
     written() {
-      if (unwritten.length === 0 || isTroubled) return Promise.resolve();
+      if (unwritten.first === undefined || isTroubled) return Promise.resolve();
       return new Promise((resolve) => writtenWaiters.push(resolve));
     },
     saveSync(given) {
       atExit = true;
       for (const { record, partition } of given) put(record, partition, AVAILABLE);
-      for (const save of [saveLogsSync, saveNotesSync]) {
-        try {
-          save();
-        } catch {
-          // What is not in a file is not counted.
-        }
-      }
+      quietly(saveLogsSync);
+      quietly(saveNotesSync);
       atExit = false;
-      return records() - unsaved();
+      return records() - unwritten.records();
     },
+    saveNotesSync: () => quietly(saveNotesSync),
     load,
     close() {
       closing ??= close();
@@ -1130,7 +880,7 @@ function createStore(
       return bytes + stuckBytes;
     },
     get available() {
-      return inState[AVAILABLE]!;
+      return totals[AVAILABLE]!;
     },
     get damaged() {
       return damaged;
@@ -1138,123 +888,9 @@ function createStore(
   };
 }
 
-interface Cursor {
-  readonly segment: Segment;
-  readonly lines: Lines;
-}
-
-/** The lines of a file, with at most one piece of it in memory. */
-interface Lines {
-  /** The next line that is in memory as a whole, without its newline; its bytes are overwritten by `load`. */
-  peek(): Buffer | undefined;
-  /** Goes behind it. */
-  skip(): void;
-  /** Reads on. False at the end. */
-  load(): Promise<boolean>;
-  jump(position: number): void;
-  /** Where the line of `peek` begins. */
-  readonly position: number;
-  /** Where what is in memory ends. */
-  readonly loaded: number;
-}
-
-function createLines(
-  start: number,
-  room: number,
-  readAt: (target: Buffer, at: number, position: number) => Promise<number> | number,
-): Lines {
-  let buffer = Buffer.allocUnsafeSlow(room);
-  /** Of the file, at the start of the buffer. */
-  let base = start;
-  let from = 0;
-  let to = 0;
-  /** Where the next newline is looked for. */
-  let searched = 0;
-  let end = -1;
-  /** Within a line that is longer than any frame. */
-  let isEndless = false;
-  return {
-    peek() {
-      if (end === -1) {
-        const found = buffer.subarray(0, to).indexOf(NEWLINE, searched);
-        searched = to;
-        if (found === -1) return undefined;
-        end = found;
-      }
-      return isEndless ? buffer.subarray(0, 0) : buffer.subarray(from, end);
-    },
-    skip() {
-      from = end + 1;
-      searched = from;
-      end = -1;
-      isEndless = false;
-    },
-    async load() {
-      if (to - from > MAX_FRAME_BYTES) {
-        isEndless = true;
-        from = to;
-      }
-      const rest = to - from;
-      const next = rest * 2 > buffer.length ? Buffer.allocUnsafeSlow(buffer.length * 2) : buffer;
-      buffer.copy(next, 0, from, to);
-      buffer = next;
-      base += from;
-      from = 0;
-      to = rest;
-      searched = rest;
-      const read = await readAt(buffer, to, base + to);
-      to += read;
-      return read > 0;
-    },
-    jump(position) {
-      base = position;
-      from = 0;
-      to = 0;
-      searched = 0;
-      end = -1;
-    },
-    get position() {
-      return base + from;
-    },
-    get loaded() {
-      return base + to;
-    },
-  };
-}
-
-/** The functions that are needed, as promises. */
-function promised(fs: SpoolFiles) {
-  const call = <T>(start: (callback: (error: Error | null, result: T) => void) => void) =>
-    new Promise<T>((resolve, reject) => start((error, result) => (error === null ? resolve(result) : reject(error))));
-  const write = (file: number, from: Buffer, at: number, length: number, position: number) =>
-    call<number>((done) => fs.write(file, from, at, length, position, done));
-  return {
-    open: (path: string, flags: number, mode?: number) => call<number>((done) => fs.open(path, flags, mode, done)),
-    /** @throws when nothing at all was written */
-    async write(file: number, from: Buffer, at: number, length: number, position: number): Promise<number> {
-      if (length === 0) return 0;
-      const written = await write(file, from, at, length, position);
-      if (written === 0) throw new Error('the file took no bytes');
-      return written;
-    },
-    read: (file: number, into: Buffer, at: number, length: number, position: number) =>
-      call<number>((done) => fs.read(file, into, at, length, position, done)),
-    stat: (path: string) => call<nodeFs.Stats>((done) => fs.stat(path, done)),
-    fstat: (file: number) => call<nodeFs.Stats>((done) => fs.fstat(file, done)),
-    unlink: (path: string) => call<unknown>((done) => fs.unlink(path, (error) => done(error, undefined))),
-  };
-}
-
-const isMissing = (error: unknown) => (error as NodeJS.ErrnoException).code === 'ENOENT';
-
-/** Nothing but the owner's own file may be in it. */
-async function removeFolder(folder: string): Promise<void> {
+/** At the end of a process nobody is there to be told; what is not in a file is not counted. */
+function quietly(work: () => void): void {
   try {
-    const names = await readdir(folder);
-    if (names.some((name) => name !== OWNER_FILE)) return;
-    for (const name of names) await unlinkNow(join(folder, name));
-    await rmdir(folder);
-  } catch {
-    // An empty folder does no harm.
-  }
+    work();
+  } catch {}
 }

@@ -436,6 +436,6 @@ function isWhole(fault: Fault): boolean {
 it('nothing that is not done is lost, and nothing done comes again', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(command, { minLength: 5, maxLength: 60 }), fc.constantFrom(60, 400, 5_000), play),
-    { numRuns: Number(process.env.RUNS ?? 150) },
+    { numRuns: 150 },
   );
-}, 600_000);
+}, 60_000);
