@@ -503,14 +503,16 @@ function judge({ record, isNewer }: FoundOwner, self: ProcessIdentity): Verdict 
 
 function identityOfThisProcess(): ProcessIdentity {
   const { pid } = process;
-  let pidNamespace: string | undefined;
+  const seen = { host: hostname(), bootId: bootId(), pid };
   try {
     // /proc may show another namespace's processes; its numbers would mean nothing.
-    if (readlinkSync('/proc/self') === String(pid)) pidNamespace = readlinkSync('/proc/self/ns/pid');
+    if (readlinkSync('/proc/self') === String(pid)) {
+      return { ...seen, pidNamespace: readlinkSync('/proc/self/ns/pid'), startedTicks: processStart(pid)?.ticks };
+    }
   } catch {
     // Not Linux.
   }
-  return { host: hostname(), bootId: bootId(), pidNamespace, pid, startedTicks: processStart(pid)?.ticks };
+  return { ...seen, pidNamespace: undefined, startedTicks: undefined };
 }
 
 // ---- names and folders ----
