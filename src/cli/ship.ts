@@ -65,8 +65,8 @@ interface ShipSummary {
   readonly sent: number;
   /** Records that Kafka refused for good. */
   readonly refused: number;
-  /** Records that could not be read. */
-  readonly damaged: number;
+  /** Records whose files were lost, or removed. */
+  readonly lost: number;
   /** Records that stay in the folder for the next time. */
   readonly left: number;
   /** Why something stays, or was not sent. */
@@ -105,7 +105,7 @@ export async function ship(config: ShipConfig, options: ShipCommand, io: Io, dep
   }
 
   const destinations = destinationsOf(owners, override);
-  const result = { sent: 0, refused: 0, damaged: 0, left: 0 };
+  const result = { sent: 0, refused: 0, lost: 0, left: 0 };
   for (const owner of owners) {
     if (owner.destination === undefined && owner.state !== 'newer' && owner.spools.length > 0) {
       tell(
@@ -130,7 +130,7 @@ export async function ship(config: ShipConfig, options: ShipCommand, io: Io, dep
   const summary: ShipSummary = { dir, ...result, problems, living };
   if (asJson) io.out(jsonLine(summary, masker));
   else print(summary, io);
-  return problems.length > 0 || result.left + result.refused + result.damaged > 0 ? 1 : 0;
+  return problems.length > 0 || result.left + result.refused + result.lost > 0 ? 1 : 0;
 }
 
 // ---- where to ----
@@ -171,14 +171,18 @@ function settingsFor(
       'name the same brokers in kafka.brokers, or give --brokers'
     );
   }
-  return transportSettings({
-    brokers: override ?? brokers,
-    topic,
-    service: 'logpipe-ship',
-    clientId: kafka.clientId,
-    ...(ssl === false ? {} : { ssl }),
-    ...(sasl === undefined ? {} : { sasl }),
-  });
+  try {
+    return transportSettings({
+      brokers: override ?? brokers,
+      topic,
+      service: 'logpipe-ship',
+      clientId: kafka.clientId,
+      ...(ssl === false ? {} : { ssl }),
+      ...(sasl === undefined ? {} : { sasl }),
+    });
+  } catch (error) {
+    return `records for ${brokers.join(', ')}, topic ${topic}, stay: ${errorText(error)}`;
+  }
 }
 
 function brokersOf(text: string | undefined): string[] | undefined {
@@ -219,7 +223,7 @@ interface Shipping extends ShipDeps {
   readonly masker: Masker;
   /** What has to be known at the end. */
   tell(message: string): void;
-  readonly result: { sent: number; refused: number; damaged: number; left: number };
+  readonly result: { sent: number; refused: number; lost: number; left: number };
 }
 
 async function shipTo(
@@ -235,7 +239,7 @@ async function shipTo(
       for (const path of await folders.adopt()) {
         const opened = await openLeftSpool(path, {
           onDropped: (records) => {
-            result.damaged += records;
+            result.lost += records;
           },
           onTrouble: (error) => tell(`${path}: ${reasonInWords(error)}`),
           onRecovered: () => {},
@@ -359,17 +363,28 @@ async function sizeOf(spool: string): Promise<{ records: number; bytes: number }
     );
     if (!name.endsWith('.log')) continue;
     const notes = await readFile(path.replace(/log$/, 'notes')).catch(() => Buffer.alloc(0));
-    const done = new Set<number>();
-    for (const { kind, ranges } of readNotes(notes)) {
-      if (kind !== 'done') continue;
-      for (const [first, last] of ranges) for (let at = first; at <= last; at++) done.add(at);
-    }
+    const done = doneRanges(notes);
+    let at = 0;
     for await (const line of linesOf(path)) {
       const place = readPlace(line);
-      if (place !== undefined && !done.has(place.ordinal)) records += 1;
+      if (place === undefined) continue;
+      while (at < done.length && done[at]![1] < place.ordinal) at++;
+      if (at === done.length || place.ordinal < done[at]![0]) records += 1;
     }
   }
   return { records, bytes };
+}
+
+/** Rising, without overlaps. */
+function doneRanges(notes: Buffer): (readonly [number, number])[] {
+  const all = readNotes(notes).flatMap(({ kind, ranges }) => (kind === 'done' ? ranges : []));
+  const merged: (readonly [number, number])[] = [];
+  for (const [first, last] of all.sort(([a], [b]) => a - b)) {
+    const before = merged.at(-1);
+    if (before === undefined || first > before[1]) merged.push([first, last]);
+    else if (last > before[1]) merged[merged.length - 1] = [before[0], last];
+  }
+  return merged;
 }
 
 /** Whole lines, without their ends. Nothing of a file that has been deleted meanwhile. */
@@ -410,12 +425,12 @@ function printOwners(dir: string, owners: readonly ShownOwner[], io: Io): void {
   }
 }
 
-function print({ dir, sent, refused, damaged, left, living }: ShipSummary, io: Io): void {
+function print({ dir, sent, refused, lost, left, living }: ShipSummary, io: Io): void {
   const parts = [
     sent + left === 0 ? `nothing to send in ${dir}` : `${counted(sent)} sent`,
     ...(left === 0 ? [] : [`${counted(left)} left in ${dir}: run this again when Kafka takes records`]),
     ...(refused === 0 ? [] : [`${counted(refused)} refused by Kafka for good`]),
-    ...(damaged === 0 ? [] : [`${counted(damaged)} could not be read`]),
+    ...(lost === 0 ? [] : [`${counted(lost)} lost: their files were damaged or removed`]),
     ...(living === 0
       ? []
       : [`left alone: ${living === 1 ? 'one process that lives' : `${living} processes that live`}`]),

@@ -23,16 +23,11 @@ import { bootId, makePrivateFolder, processStart, unusable, usable, writePrivate
 
 export interface SpoolFolders {
   /**
-   * The folder for this owner's records, made when it is first asked for; a new one when the last one has been adopted by others,
-   * which happens to a process that was stopped for long. Synchronous, for the end of the process.
+   * The folder for this owner's records, made when it is first asked for; a new one when the last one is gone: others have adopted
+   * it, which happens to a process that was stopped for long, or somebody has deleted it. Synchronous, for the end of the process.
    * @throws LogpipeError LOGPIPE_FOLDER_UNUSABLE
    */
   own(): string;
-  /**
-   * False when others have adopted the folder that `own` gave: ask for a new one. Cheap; to be asked before every write, for only then
-   * is a process that was stopped meanwhile sure to notice.
-   */
-  isOurs(): boolean;
   /**
    * The spools of dead owners for the same brokers and topic, oldest first: now this owner's. Never rejects. Owners whose processes
    * cannot be seen from here are watched first, and their spools come with a later call.
@@ -99,8 +94,6 @@ const SILENT_MS = 60_000;
  * the silence seems short. Looks are counted, not time: while this process sleeps, so may the owner, and both wake up together.
  */
 const QUIET_LOOKS = { silent: 3, always: SILENT_MS / HEARTBEAT_MS };
-/** A process that has not run for this long may have been taken for dead. */
-const GAP_MS = 2 * HEARTBEAT_MS;
 /** The number of heartbeats, at the end of owner.json: it moves even where the file system keeps no times. */
 const BEAT_DIGITS = 10;
 const MAX_OWNER_BYTES = 64 * 1024;
@@ -123,13 +116,9 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
   const watched = new Map<string, Watched>();
   let home: string | undefined;
   let spool: string | undefined;
-  let isLost = false;
   let beats = 0;
   let beatLength = 0;
-  let checkedMs = Number.NEGATIVE_INFINITY;
   let cancelTick: (() => void) | undefined;
-  /** Since when a heartbeat is under way; infinite while none is. */
-  let tickSinceMs = Number.POSITIVE_INFINITY;
   let adopting: Promise<unknown> = Promise.resolve();
   let ticking: Promise<void> = Promise.resolve();
   let isClosed = false;
@@ -172,23 +161,7 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
   function makeSpool(): string {
     const path = join(ownHome(), newName(clock));
     mkdirSync(path, 0o700);
-    checkedMs = clock.monotonicMs();
-    isLost = false;
     return path;
-  }
-
-  /** Others may have taken the folder, or somebody has deleted it. */
-  function check(): void {
-    checkedMs = clock.monotonicMs();
-    isLost = spool !== undefined && !isFolder(spool);
-  }
-
-  function isOurs(): boolean {
-    if (spool === undefined) return false;
-    const nowMs = clock.monotonicMs();
-    // While a heartbeat hangs on its disk, this would hang as well, and the application with it.
-    if (!isLost && nowMs - checkedMs > GAP_MS && nowMs - tickSinceMs <= GAP_MS) check();
-    return !isLost;
   }
 
   // ---- heartbeat, and watching those of others ----
@@ -201,23 +174,21 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
   }
 
   async function tick(): Promise<void> {
-    tickSinceMs = clock.monotonicMs();
     try {
       await Promise.all([beat(), look()]);
     } catch (error) {
       sayOnce(`${group}: ${reasonInWords(error)}`);
     }
-    tickSinceMs = Number.POSITIVE_INFINITY;
     cancelTick = undefined;
     if (home !== undefined || watched.size > 0) keepTicking();
   }
 
   async function beat(): Promise<void> {
-    if (home !== undefined) await touch(home);
-    if (spool === undefined) return;
-    const isThere = await isFolderNow(spool);
-    checkedMs = clock.monotonicMs();
-    isLost = !isThere;
+    const path = home;
+    if (path === undefined || (await touch(path)) !== undefined) return;
+    // Somebody has deleted it alone: without it this owner would soon look dead.
+    const isMissing = (await lstat(join(path, OWNER_FILE)).catch(codeOf)) === 'ENOENT';
+    if (isMissing && path === home && isFolder(path)) writeOwner(path, nameOf(path), false);
   }
 
   /** @returns what the file system takes for now, in ms; undefined when it cannot be written to, or the folder is gone */
@@ -342,10 +313,9 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
 
   return {
     own() {
-      if (spool === undefined || !isOurs()) spool = usable(SETTING, group, makeSpool);
+      if (spool === undefined || !isFolder(spool)) spool = usable(SETTING, group, makeSpool);
       return spool;
     },
-    isOurs,
     adopt() {
       const result = Promise.all([adopting, ticking])
         .then(adoptNow)
@@ -533,14 +503,16 @@ function judge({ record, isNewer }: FoundOwner, self: ProcessIdentity): Verdict 
 
 function identityOfThisProcess(): ProcessIdentity {
   const { pid } = process;
-  let pidNamespace: string | undefined;
+  const seen = { host: hostname(), bootId: bootId(), pid };
   try {
     // /proc may show another namespace's processes; its numbers would mean nothing.
-    if (readlinkSync('/proc/self') === String(pid)) pidNamespace = readlinkSync('/proc/self/ns/pid');
+    if (readlinkSync('/proc/self') === String(pid)) {
+      return { ...seen, pidNamespace: readlinkSync('/proc/self/ns/pid'), startedTicks: processStart(pid)?.ticks };
+    }
   } catch {
     // Not Linux.
   }
-  return { host: hostname(), bootId: bootId(), pidNamespace, pid, startedTicks: processStart(pid)?.ticks };
+  return { ...seen, pidNamespace: undefined, startedTicks: undefined };
 }
 
 // ---- names and folders ----
@@ -587,6 +559,7 @@ function isRemoved(path: string): boolean {
   }
 }
 
+const codeOf = (error: NodeJS.ErrnoException) => error.code;
 const yes = () => true;
 const no = () => false;
 

@@ -1,6 +1,6 @@
 // `logpipe ship --spool`: what ended processes left goes to brokers at the wire as it would have gone then; what a living process has,
 // what nobody answers for, and what must not be sent there stays.
-import { mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
@@ -96,7 +96,7 @@ test('records go out with id, key and partition, in order; nothing stays, and a 
     Array.from({ length: 1_500 }, (_, n) => recordOf(n, n % 3 === 0 ? `CA${n % 7}` : null)),
   );
   const { status, summary } = await run();
-  expect(summary).toEqual({ dir, sent: 1_500, refused: 0, damaged: 0, left: 0, problems: [], living: 0 });
+  expect(summary).toEqual({ dir, sent: 1_500, refused: 0, lost: 0, left: 0, problems: [], living: 0 });
   expect(status).toBe(0);
   expect(messagesOf(kafka).sort()).toEqual(numbered(1_500).sort());
   for (const { key, partition, headers, value } of kafka.records) {
@@ -196,6 +196,26 @@ test('what Kafka refuses for good is counted, and does not stay', async () => {
   expect({ status, ...summary }).toMatchObject({ status: 1, sent: 0, refused: 1, left: 0 });
   expect(summary.problems).toEqual([expect.stringMatching(/max\.message\.bytes/)]);
   expect(rest()).toEqual([]);
+});
+
+test('what nobody can make sense of stays, and is said: no owner.json, brokers that cannot be any', async () => {
+  const nameless = await leave({ brokers: ['a:1'], topic: 'logs' }, [recordOf(1)]);
+  writeFileSync(join(dirname(nameless), 'owner.json'), '');
+  await leave({ brokers: ['not an address'], topic: 'logs' }, [recordOf(1)]);
+  const { status, summary } = await run();
+  expect(status).toBe(1);
+  expect(summary.problems).toEqual([
+    `${dirname(nameless)}: nothing there says which brokers its records are for; start the application, which sends them`,
+    expect.stringMatching(/^records for not an address, topic logs, stay: .*host:port/),
+  ]);
+});
+
+test('a record whose line is damaged is counted as lost, and the others are sent', async () => {
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
+  const file = join(await leave(kafka, [recordOf(1), recordOf(2), recordOf(3)]), '00000001.log');
+  writeFileSync(file, readFileSync(file, 'utf8').replace('m2', 'm9'));
+  expect(await run()).toMatchObject({ status: 1, summary: { sent: 2, lost: 1, left: 0 } });
+  expect(messagesOf(kafka)).toEqual(['m1', 'm3']);
 });
 
 test('credentials go to no brokers but those they are configured for', async () => {

@@ -71,7 +71,7 @@ function runs(script: string): Child {
 
 const MODULE = JSON.stringify(new URL('../../../dist/src/ship/spool-folder.js', import.meta.url).href);
 
-/** Another owner: it obeys `own`, `isOurs`, `adopt` and `close`. */
+/** Another owner: it obeys `own`, `adopt` and `close`. */
 function anotherOwner(): Child {
   return runs(`
     import { createInterface } from 'node:readline';
@@ -117,10 +117,8 @@ describe('the folder of a living owner', () => {
   test('is made when it is asked for, for this user alone; nothing is left of it when nothing is in it', () => {
     const mine = folders();
     expect(existsSync(dir)).toBe(false);
-    expect(mine.isOurs()).toBe(false);
     const spool = mine.own();
     expect(mine.own()).toBe(spool);
-    expect(mine.isOurs()).toBe(true);
     expect(tree().map((entry) => entry.split(' ')[0])).toEqual(['600', '700', '700', '700']);
     expect(ownerOf(spool)).toMatchObject({
       v: 1,
@@ -151,7 +149,7 @@ describe('the folder of a living owner', () => {
     writeFileSync(join(spool, '00000001.log'), 'mine');
     expect(await anotherOwner().ask('adopt')).toEqual([]);
     expect(await folders().adopt()).toEqual([]);
-    expect(mine.isOurs()).toBe(true);
+    expect(mine.own()).toBe(spool);
   });
 
   test('is not adopted while the owner is stopped and can be seen, however old its heartbeat is', async () => {
@@ -168,7 +166,22 @@ describe('the folder of a living owner', () => {
     }
     expect(other.watching).toBe(0);
     owner.kill('SIGCONT');
-    expect(await owner.ask('isOurs')).toBe(true);
+    expect(await owner.ask('own')).toBe(spool);
+  });
+
+  test('gets its owner.json back when somebody deletes it, and a new folder when all of it is deleted', async () => {
+    const clock = createFakeClock();
+    const mine = folders({}, { clock });
+    const spool = mine.own();
+    const before = ownerOf(spool);
+    rmSync(join(dirname(spool), 'owner.json'));
+    await clock.advance(HEARTBEAT_MS);
+    await mine.adopt();
+    expect(ownerOf(spool)).toMatchObject({ id: before.id, pid: before.pid });
+    rmSync(dir, { recursive: true });
+    const fresh = mine.own();
+    expect(lstatSync(fresh).isDirectory()).toBe(true);
+    expect(ownerOf(fresh)).toMatchObject({ pid: before.pid });
   });
 
   test('that is closed with records in it can be adopted at once, though its process lives', async () => {
@@ -356,10 +369,9 @@ describe('an owner whose process cannot be seen from here', () => {
     const [adopted] = await folders().adopt();
     expect(readFileSync(join(adopted!, '00000001.log'), 'utf8')).toBe('before');
     await clock.sleep(120_000);
-    expect(stopped.isOurs()).toBe(false);
     const fresh = stopped.own();
     expect(basename(fresh)).not.toBe(basename(spool));
-    expect(stopped.isOurs()).toBe(true);
+    expect(stopped.own()).toBe(fresh);
     writeFileSync(join(fresh, '00000001.log'), 'after');
     expect(await folders().adopt()).toEqual([]);
   });
