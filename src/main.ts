@@ -10,6 +10,7 @@ import {
   addKibanaCommand,
   addPm2Commands,
   addReplayCommand,
+  addShipCommand,
   addTopCommand,
 } from './cli/commands.ts';
 import { dlqList, dlqRedrive, dlqShow } from './cli/dlq.ts';
@@ -191,6 +192,7 @@ Examples:
   addAlerting(program, { io, withConfig, load, finish });
   addReplayCommand(program, { io, withConfig, load, finish });
   addIncidentCommands(program, { io, withConfig, load, finish });
+  addShipCommand(program, { io, withConfig, load, finish });
   addKibanaCommand(program, { io, withConfig, load, finish });
   addPm2Commands(program, { io, withConfig, load, finish });
   addTopCommand(program, { io, withConfig, load, finish });

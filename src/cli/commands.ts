@@ -1,4 +1,4 @@
-// The command line of init, replay, backtest, incident export, kibana import, top, completion and pm2 watch: options, examples, and what they
+// The command line of init, replay, backtest, incident export, ship, kibana import, top, completion and pm2 watch: options, examples, and what they
 // start. In: the program and a kit that loads the configuration. Out: commands registered with it. Guarantee: what
 // only Kibana and PM2 need is loaded by their commands alone.
 import { hostname } from 'node:os';
@@ -175,6 +175,42 @@ Examples:
     .action((options) => {
       const { config, log } = load(options);
       return finish(runIncidentExport(config, options, io, { log }));
+    });
+}
+
+// --- logpipe ship ---
+
+export function addShipCommand(program: Command, { io, withConfig, load, finish }: CommandKit): void {
+  withConfig(program.command('ship'))
+    .description('Send the log records that processes left on disk because Kafka was away when they ended.')
+    .requiredOption('--spool <dir>', 'the folder of the transport’s option spool.dir')
+    .option('--brokers <list>', 'send to these, host:port, comma-separated (default: those the records are for)')
+    .option('--timeout <duration>', 'give up when nothing gets through for so long', '30s')
+    .option('--dry-run', 'list what is there and whose it is; send nothing', false)
+    .option('--json', JSON_WHERE)
+    .option('--no-json', NO_JSON)
+    .addHelpText(
+      'after',
+      `
+An application that runs sends what its predecessors left by itself; this is for
+scripts that run once. Brokers and topic are those of the process that wrote the
+records; TLS and log-in come from the configuration, which must name the same
+brokers. What a living process has there is left alone.
+
+Examples:
+  logpipe ship --spool /var/lib/import/spool --dry-run
+  logpipe ship --spool /var/lib/import/spool
+  logpipe ship --spool /var/lib/import/spool --brokers kafka-1:9092,kafka-2:9092
+
+Exit status: 0 everything is sent, 1 something stays or was refused, 2 wrong
+command line or configuration.`,
+    )
+    .action(async (options) => {
+      const { config } = load(options);
+      const { ship } = await import('./ship.ts');
+      const ending = new AbortController();
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => ending.abort());
+      return finish(ship(config, options, io, { stop: ending.signal }));
     });
 }
 

@@ -246,13 +246,31 @@ function isAlive(pid: number, holder: string): boolean {
 
 /** Process id, start time and boot: ids are used again, in containers at every start. Linux only. */
 function fingerprint(pid: number): string | undefined {
+  const start = processStart(pid);
+  const boot = bootId();
+  return start === undefined || start.hasEnded || boot === undefined ? undefined : `${pid} ${start.ticks} ${boot}`;
+}
+
+/**
+ * When a process started, in clock ticks since the boot, and whether only its exit status is left of it. Undefined when the system
+ * does not show it. Linux only.
+ */
+export function processStart(pid: number): { readonly ticks: string; readonly hasEnded: boolean } | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     // The name in parentheses may hold anything: fields count from its end, and the start time is the 22nd in all.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
-    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-    return `${pid} ${fields[19]} ${boot}`;
+    const [state, ticks] = [fields[0], fields[19]];
+    return ticks === undefined ? undefined : { ticks, hasEnded: state === 'Z' || state === 'X' };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Another one after every boot. Linux only. */
+export function bootId(): string | undefined {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   } catch {
     return undefined;
   }

@@ -2,6 +2,7 @@
 // whatever is accepted here can be used; what cannot is refused at once, with the option, its value and what is permitted.
 import { createRequire } from 'node:module';
 import { hostname } from 'node:os';
+import { resolve } from 'node:path';
 import { type ConnectionOptions, createSecureContext } from 'node:tls';
 import type { SASLOptions } from 'kafkajs';
 import type { TransportStreamOptions } from 'winston-transport';
@@ -29,6 +30,16 @@ export interface QueueOptions {
   readonly maxRecords?: number;
   /** The same in UTF-8 bytes. Default 64 MiB. */
   readonly maxBytes?: number;
+}
+
+/** Files that keep records while Kafka is away. */
+export interface SpoolOptions {
+  /** A folder on a local disk. Several processes may share it: each has folders of its own in it. */
+  readonly dir: string;
+  /** Most bytes for each transport; beyond that its oldest records are dropped and counted. Default 512 MiB. */
+  readonly maxBytes?: number;
+  /** Length of one file: what is delivered is deleted file by file. Default 8 MiB. */
+  readonly segmentBytes?: number;
 }
 
 export interface MaskingOptions {
@@ -68,6 +79,8 @@ export interface KafkaTransportOptions
   readonly compression?: Compression;
   readonly batch?: BatchOptions;
   readonly queue?: QueueOptions;
+  /** Keeps records on disk while Kafka is away. Default: none, they wait in memory. */
+  readonly spool?: SpoolOptions;
   /** Longer records are cut and tagged `_truncated`. UTF-8 bytes; default and maximum 1,000,000. */
   readonly maxRecordBytes?: number;
   /** How long `close()` waits for delivery at most, in ms. Default 10,000. */
@@ -92,6 +105,7 @@ export interface TransportSettings {
   readonly compression: Compression;
   readonly batch: Required<BatchOptions>;
   readonly queue: Required<QueueOptions>;
+  readonly spool: Required<SpoolOptions> | undefined;
   readonly maxRecordBytes: number;
   readonly closeTimeoutMs: number;
   readonly mask: MaskingOptions;
@@ -99,10 +113,13 @@ export interface TransportSettings {
 
 const KNOWN = new Set([
   ...['brokers', 'topic', 'service', 'environment', 'version', 'tenantId', 'level', 'clientId', 'ssl', 'sasl'],
-  ...['compression', 'batch', 'queue', 'maxRecordBytes', 'closeTimeoutMs', 'mask'],
+  ...['compression', 'batch', 'queue', 'spool', 'maxRecordBytes', 'closeTimeoutMs', 'mask'],
   ...['format', 'silent', 'handleExceptions', 'handleRejections'],
 ]);
 const MAX_RECORD_BYTES = 1_000_000;
+const MIB = 1024 * 1024;
+/** What is read at once after a crash is some of it, and it is deleted as a whole. */
+const MAX_SEGMENT_BYTES = 256 * MIB;
 /** Leaves room for the tags and the count that a cut record is given. */
 const MIN_RECORD_BYTES = 1_000;
 const SASL_MECHANISMS = ['plain', 'scram-sha-256', 'scram-sha-512', 'aws', 'oauthbearer'];
@@ -157,6 +174,7 @@ export function transportSettings(options: KafkaTransportOptions): TransportSett
       maxRecords: whole('queue.maxRecords', queue.maxRecords ?? 100_000, 1, 10_000_000),
       maxBytes: whole('queue.maxBytes', queue.maxBytes ?? 64 * 1024 * 1024, 1_000, 4_294_967_296),
     }),
+    spool: spoolOptions(options.spool),
     maxRecordBytes: whole(
       'maxRecordBytes',
       options.maxRecordBytes ?? MAX_RECORD_BYTES,
@@ -166,6 +184,19 @@ export function transportSettings(options: KafkaTransportOptions): TransportSett
     closeTimeoutMs: whole('closeTimeoutMs', options.closeTimeoutMs ?? 10_000, 0, 600_000),
     mask,
   });
+}
+
+function spoolOptions(spool: SpoolOptions | undefined): Required<SpoolOptions> | undefined {
+  if (spool === undefined) return undefined;
+  checkKeys('spool', spool, ['dir', 'maxBytes', 'segmentBytes']);
+  const maxBytes = whole('spool.maxBytes', spool.maxBytes ?? 512 * MIB, 4 * MIB, 2 ** 40);
+  const segmentBytes = whole(
+    'spool.segmentBytes',
+    spool.segmentBytes ?? Math.min(8 * MIB, maxBytes / 4),
+    64 * 1024,
+    MAX_SEGMENT_BYTES,
+  );
+  return Object.freeze({ dir: resolve(text('spool.dir', spool.dir)), maxBytes, segmentBytes });
 }
 
 /** Found out now and not at the first batch, which would wait in the queue for good. */

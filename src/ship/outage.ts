@@ -18,8 +18,16 @@ export interface Left {
   /** In the queue, or sent without an answer. */
   readonly waiting: number;
   readonly dropped: number;
+  /** In the files of a spool, for the next process to send. */
+  readonly spooled?: { readonly records: number; readonly dir: string } | undefined;
   /** Known when there is trouble. */
   readonly reason?: string | undefined;
+}
+
+/** The spool that keeps what waits. */
+export interface KeptIn {
+  readonly dir: string;
+  readonly maxBytes: number;
 }
 
 /** A transport that may have records which Kafka does not have. */
@@ -34,8 +42,8 @@ export interface Holder {
 export interface OutageReport {
   /** One line of its own, for what nobody listens to. */
   say(line: string): void;
-  /** @param reason in words, masked; @param kept how many records wait at most */
-  began(of: Holder, to: Destination, reason: string, kept: number): void;
+  /** @param reason in words, masked; @param kept how many records wait at most, or where */
+  began(of: Holder, to: Destination, reason: string, kept: number | KeptIn): void;
   /** Of a transport that began one before; does nothing for another. @param lastedMs by the monotonic clock */
   ended(of: Holder, lastedMs: number, counts: { readonly waiting: number; readonly dropped: number }): void;
   /** From now on the holder is asked when the process ends. */
@@ -100,7 +108,7 @@ export function createOutageReport(
       if (outage.open.size > 1) return;
       say(
         `log records do not reach Kafka (${name}): ${reason}. ` +
-          `Up to ${kept.toLocaleString('en')} are kept and sent as soon as it is reached, later ones are dropped. ` +
+          `${keptWhere(kept)} ` +
           `Check the option brokers, and that Kafka runs and can be reached from this machine.`,
       );
     },
@@ -125,7 +133,7 @@ export function createOutageReport(
     release(holder) {
       if (holders.delete(holder)) {
         const left = holder.left();
-        if (left.waiting + left.dropped > 0) leftovers.push(left);
+        if (left.waiting + left.dropped + (left.spooled?.records ?? 0) > 0) leftovers.push(left);
       }
       for (const outage of outages.values()) {
         if (outage.open.delete(holder) && outage.open.size === 0) outages.delete(outage.name);
@@ -135,12 +143,21 @@ export function createOutageReport(
   };
 }
 
+function keptWhere(kept: number | KeptIn): string {
+  if (typeof kept === 'number') {
+    return `Up to ${kept.toLocaleString('en')} are kept and sent as soon as it is reached, later ones are dropped.`;
+  }
+  const most = Math.round(kept.maxBytes / (1024 * 1024)).toLocaleString('en');
+  return `They are kept in ${kept.dir} (up to ${most} MiB, beyond that the oldest are dropped) and sent as soon as it is reached.`;
+}
+
 function lastLine(all: readonly Left[]): string | undefined {
   const lost = all.filter(({ waiting, dropped }) => waiting + dropped > 0);
   const sum = (of: (left: Left) => number) => lost.reduce((total, left) => total + of(left), 0);
   const [waiting, dropped] = [sum((left) => left.waiting), sum((left) => left.dropped)];
-  if (waiting + dropped === 0) return undefined;
-  const places = [...new Set(lost.map(({ destination }) => nameOf(destination)))].join('; ');
+  const kept = inFiles(all);
+  if (waiting + dropped === 0) return kept;
+  const places = placesOf(lost);
   const reason = lost.find((left) => left.reason !== undefined)?.reason;
   const parts = dropped === 0 ? '' : ` (${waiting} waited, ${dropped} had been dropped)`;
   const why =
@@ -149,7 +166,24 @@ function lastLine(all: readonly Left[]): string | undefined {
       ? 'the process ended before they were sent; wait for close() of the transport, or for finish after logger.end()'
       : 'see the counts by reason in stats() of the transport');
   const total = waiting + dropped;
-  return `${total} log record${total === 1 ? '' : 's'} did not reach Kafka by the end of this process${parts} (${places}): ${why}.`;
+  const line = `${total} log record${total === 1 ? '' : 's'} did not reach Kafka by the end of this process${parts} (${places}): ${why}.`;
+  return kept === undefined ? line : `${line} ${kept}`;
+}
+
+/** What is not lost. */
+function inFiles(all: readonly Left[]): string | undefined {
+  const kept = all.filter(({ spooled }) => spooled !== undefined && spooled.records > 0);
+  const total = kept.reduce((sum, { spooled }) => sum + spooled!.records, 0);
+  if (total === 0) return undefined;
+  const dirs = [...new Set(kept.map(({ spooled }) => spooled!.dir))];
+  return (
+    `${total} log record${total === 1 ? ' is' : 's are'} kept in ${dirs.join(', ')} (${placesOf(kept)}): the next process that logs ` +
+    `there sends ${total === 1 ? 'it' : 'them'}, or logpipe ship --spool ${dirs[0]}.`
+  );
+}
+
+function placesOf(all: readonly Left[]): string {
+  return [...new Set(all.map(({ destination }) => nameOf(destination)))].join('; ');
 }
 
 /** An address may come with a name and a password in front, which is a mistake that must not be repeated aloud. */

@@ -4,23 +4,13 @@
 import type { ShipRecord } from './log-record.ts';
 import type { QueueOptions } from './options.ts';
 
-/**
- * Takes the records for which the queue has no room, and gives them back when it has room again. The place for a spool on disk;
- * without one, such records are dropped.
- */
-export interface Overflow {
-  /** True when it took the record; must not throw or wait. Once it holds records, later ones follow them, to keep the order. */
-  offer(record: ShipRecord): boolean;
-  /** The oldest records that fit into the room given, removed from the overflow. */
-  refill(room: { records: number; bytes: number }): readonly ShipRecord[];
-  readonly size: number;
-}
-
 export interface ShipQueue {
   /** False when there is no room. */
   push(record: ShipRecord): boolean;
   /** The next batch, empty when there is nothing. Its records keep counting until `release`. */
   take(maxRecords: number, maxBytes: number): ShipRecord[];
+  /** Hands out what waits, oldest first, until `takes` returns false; what it has taken leaves the queue. */
+  takeWhile(takes: (record: ShipRecord) => boolean): void;
   /** These records of a batch are delivered or given up. */
   release(records: readonly ShipRecord[]): void;
   /** Waiting and being sent. */
@@ -37,7 +27,7 @@ export interface ShipQueue {
 const RECORD_OVERHEAD_BYTES = 100;
 const COMPACT_AFTER = 4_096;
 
-export function createQueue(limits: Required<QueueOptions>, overflow?: Overflow): ShipQueue {
+export function createQueue(limits: Required<QueueOptions>): ShipQueue {
   let entries: (ShipRecord | undefined)[] = [];
   let head = 0;
   let waitingBytes = 0;
@@ -47,18 +37,23 @@ export function createQueue(limits: Required<QueueOptions>, overflow?: Overflow)
   const records = () => entries.length - head + sending;
   const bytes = () => waitingBytes + sendingBytes;
 
-  function append(record: ShipRecord): boolean {
-    const size = record.bytes + RECORD_OVERHEAD_BYTES;
-    if (records() >= limits.maxRecords || bytes() + size > limits.maxBytes) return false;
-    entries.push(record);
-    waitingBytes += size;
-    return true;
+  function compact(): void {
+    if (head === entries.length) {
+      entries = [];
+      head = 0;
+    } else if (head >= COMPACT_AFTER && head * 2 >= entries.length) {
+      entries = entries.slice(head);
+      head = 0;
+    }
   }
 
   return {
     push(record) {
-      if (overflow === undefined) return append(record);
-      return (overflow.size === 0 && append(record)) || overflow.offer(record);
+      const size = record.bytes + RECORD_OVERHEAD_BYTES;
+      if (records() >= limits.maxRecords || bytes() + size > limits.maxBytes) return false;
+      entries.push(record);
+      waitingBytes += size;
+      return true;
     },
     take(maxRecords, maxBytes) {
       const batch: ShipRecord[] = [];
@@ -74,21 +69,19 @@ export function createQueue(limits: Required<QueueOptions>, overflow?: Overflow)
       waitingBytes -= counted;
       sending += batch.length;
       sendingBytes += counted;
-      if (head === entries.length) {
-        entries = [];
-        head = 0;
-      } else if (head >= COMPACT_AFTER && head * 2 >= entries.length) {
-        entries = entries.slice(head);
-        head = 0;
-      }
+      compact();
       return batch;
+    },
+    takeWhile(takes) {
+      for (; head < entries.length && takes(entries[head]!); head++) {
+        waitingBytes -= entries[head]!.bytes + RECORD_OVERHEAD_BYTES;
+        entries[head] = undefined;
+      }
+      compact();
     },
     release(batch) {
       sending -= batch.length;
       for (const record of batch) sendingBytes -= record.bytes + RECORD_OVERHEAD_BYTES;
-      if (overflow === undefined || overflow.size === 0) return;
-      const room = { records: limits.maxRecords - records(), bytes: limits.maxBytes - bytes() };
-      for (const record of overflow.refill(room)) append(record);
     },
     get records() {
       return records();
@@ -111,7 +104,7 @@ export function createQueue(limits: Required<QueueOptions>, overflow?: Overflow)
 // ---- records that will not reach Kafka: counts by reason, and one notice per episode ----
 
 /** Closed list; reasons become metric labels. */
-export const DROP_REASONS = ['queue-full', 'refused', 'failed', 'closed'] as const;
+export const DROP_REASONS = ['queue-full', 'spool-full', 'spool-lost', 'refused', 'failed', 'closed'] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 export type DropCounts = Record<DropReason, number>;
 
@@ -134,6 +127,8 @@ export interface Drops {
 const MESSAGES: Record<DropReason, string> = {
   'queue-full':
     'The queue is full: new records are dropped until Kafka takes some; see queue.maxRecords, queue.maxBytes.',
+  'spool-full': 'The spool is full: its oldest records are dropped until Kafka takes some; see spool.maxBytes.',
+  'spool-lost': 'Files of the spool were removed or damaged, and with them records that Kafka had not taken yet.',
   refused: 'Kafka refuses a record for good; compare the topic’s max.message.bytes with maxRecordBytes.',
   failed: 'A record could not be logged: reading it failed, or a format or a transport before this one did.',
   closed: 'Records were logged after the transport had been closed.',
@@ -144,7 +139,7 @@ export function createDrops(deps: {
   onStart(notice: DropNotice): void;
   onEnd(reason: DropReason, dropped: number): void;
 }): Drops {
-  const counts: DropCounts = { 'queue-full': 0, refused: 0, failed: 0, closed: 0 };
+  const counts: DropCounts = { 'queue-full': 0, 'spool-full': 0, 'spool-lost': 0, refused: 0, failed: 0, closed: 0 };
   const since: Partial<DropCounts> = {};
   return {
     count(reason, records) {
@@ -155,7 +150,7 @@ export function createDrops(deps: {
       deps.onStart({ reason, total: counts[reason], message: MESSAGES[reason] });
     },
     endEpisodes() {
-      for (const reason of ['queue-full', 'refused', 'failed'] as const) {
+      for (const reason of ['queue-full', 'spool-full', 'spool-lost', 'refused', 'failed'] as const) {
         const before = since[reason];
         if (before === undefined) continue;
         delete since[reason];

@@ -1,6 +1,6 @@
-// Records from the queue to Kafka. In: a queue. Out: delivered, refused or still undelivered records. Guarantee: a record leaves
-// the queue only when every in-sync replica has it, or Kafka refuses it for good. Its partition is fixed by its first attempt; a
-// partition that takes nothing holds up no other.
+// Records from the queue to Kafka. In: a queue, and with a spool what waits in files. Out: delivered, refused or still undelivered
+// records. Guarantee: a record leaves memory only when every in-sync replica has it, when Kafka refuses it for good, or when the
+// spool has it. Its partition is fixed by its first attempt; a partition that takes nothing holds up no other.
 //
 // Each partition has a queue of its own: what waits for it, and what has been attempted. A batch that was attempted is repeated
 // unchanged, with the same producer id and sequence number, until whoever leads the partition has answered: the broker drops what
@@ -10,22 +10,70 @@
 //
 // A broker gets one request at a time, for all of its partitions that are ready. One that has not answered for two seconds is
 // watched: as soon as another broker says that its partitions have a new leader, nobody waits for it any longer.
+//
+// With a spool there are three states, found anew whenever something becomes known (`flush`):
+//
+//   state        when                                     in memory                          in the file
+//   works        all partitions take records              the queue; at most 2 x             what an outage has left, read in
+//                                                         batch.maxRecords out of the file   its order beside the live records
+//   partly away  a partition takes nothing (no leader,    the same, and of that partition    also the copies of that batch, and
+//                a failure, no answer for 1 s)            one batch, which was attempted     its other records: parked
+//   away         no partition takes anything, a look-up   of each partition one batch,       copies of these, and everything
+//                failed, or none was answered in time     which was attempted                else, new records at once
+//
+// Nobody is told of the states: an outage is told as without a spool, when it has lasted. What was attempted stays in memory because
+// the broker that may have it knows it by its sequence number; its copy in the file is for the next process, which sends it to the
+// same partition, marked. When a partition takes records again, what was parked is read again. Out of the file and live
+// records take turns in a partition, and while live ones wait at most half of a request is out of the file, so an outage that
+// filled the disk does not keep new records waiting. A file that cannot be written leaves everything in the queue, as without one.
 import errors from 'kafkajs/src/protocol/error.js';
 import { backoffMs } from '../core/clock.ts';
 import type { Partition } from '../core/kafka/broker-connections.ts';
 import type { Brokers, PartitionBatch, ProducerId } from './brokers.ts';
 import type { ShipRecord } from './log-record.ts';
 import type { BatchOptions, QueueOptions } from './options.ts';
+import {
+  type Batch,
+  choosePartition,
+  createPartitionQueue,
+  halves,
+  nextBatch,
+  type PartitionQueue,
+  putInto,
+  type Source,
+} from './partition-queue.ts';
 import type { Drops, ShipQueue } from './queue.ts';
+import type { LeftSpool, Spool, SpooledRecord, SpoolPlace } from './spool.ts';
 
 export interface Sender {
   /** To be called after every push; cheap. */
   nudge(): void;
-  /** Sends what is there without waiting for full batches; resolves when the queue is empty or `abort` was called. */
+  /**
+   * True when the spool has taken the record: because nothing gets through at present, or because the queue `isFull`. Otherwise
+   * the record belongs into the queue. Cheap.
+   */
+  keep(record: ShipRecord, isFull?: boolean): boolean;
+  /** Sends what a dead process left, too, and closes it at its end. */
+  adopt(left: LeftSpool): void;
+  /**
+   * Sends what is there without waiting for full batches; resolves when queue and spool are empty (of adopted ones, what is under
+   * way) or `abort` was called.
+   */
   drain(): Promise<void>;
   /** Gives up what is under way and disconnects. */
   abort(): void;
+  /**
+   * After `abort`: what is in memory alone goes to the spool and leaves the queue, as far as the spool takes it. Closes what was
+   * adopted.
+   */
+  save(): Promise<void>;
+  /** At the end of the process: all that is not delivered is in the file when this returns, except what is `lost`. */
+  saveSync(): { readonly inFile: number; readonly lost: number };
   readonly delivered: number;
+  /** Neither delivered nor given up: in memory, in the spool, or both. */
+  readonly undelivered: number;
+  /** Kafka is known to take nothing at present. Always false without a spool. */
+  readonly away: boolean;
   /** Why records do not get through at present; undefined when nothing is known to be wrong. */
   readonly trouble: unknown;
 }
@@ -34,6 +82,7 @@ interface SenderDeps {
   readonly queue: ShipQueue;
   readonly brokers: Brokers;
   readonly drops: Drops;
+  readonly spool?: Spool | undefined;
   onDelivered(batch: { records: number; bytes: number }): void;
   /** Once per outage. */
   onFailed(error: unknown): void;
@@ -45,39 +94,26 @@ interface SenderDeps {
   readonly now?: (() => number) | undefined;
 }
 
-/** One partition of the topic, with what goes there. */
-interface PartitionQueue {
-  readonly number: number;
-  /** Never attempted, oldest first. */
-  waiting: ShipRecord[];
-  /** Some of the waiting records may have no key. */
-  mixed: boolean;
-  /** Attempted, oldest first: these must stay in this partition. */
-  attempted: (readonly ShipRecord[])[];
-  /** An earlier attempt of the first attempted batch may have arrived. */
-  uncertain: boolean;
-  producer: ProducerId | undefined;
-  sequence: number;
-  /** The broker whose answer the first attempted batch waits for. */
-  askedOf: number | undefined;
-  failures: number;
-  /** The broker that failed it by not answering; undefined when it was the partition's own fault. */
-  failedBy: number | undefined;
-  /** Not tried again before this. */
-  notBeforeMs: number;
-  /** Since when it has taken nothing. */
-  stuckSinceMs: number | undefined;
-}
-
 /** A batch under way. */
 interface Sent {
   readonly partition: PartitionQueue;
+  readonly of: Batch;
   readonly batch: PartitionBatch;
 }
 
 const SEND_TIMEOUT_MS = 15_000;
 /** A broker that has not answered within this may be frozen: the others are asked who leads. */
 const SLOW_MS = 2_000;
+/** The same with a spool: from then on records go to the file. */
+const SLOW_SPOOL_MS = 1_000;
+/** With a spool: how long the first look-up may take before records go to the file. */
+const START_MS = 250;
+/** How often it is asked whether a broker has become slow. */
+const WATCH_MS = 100;
+/** When the spool took no more, it is given the rest after this: it may only have been busy. */
+const REFILL_MS = 50;
+/** A file that could not be read is read again after this. */
+const REREAD_MS = 1_000;
 const BACKOFF = { firstMs: 50, maxMs: 5_000 };
 /** How often at most metadata is asked for while something is wrong, and how old it may get otherwise. */
 const MAX_LOOK_MS = 1_000;
@@ -106,7 +142,8 @@ export function createSender(
   limits: { readonly batch: Required<BatchOptions>; readonly queue: Required<QueueOptions> },
   deps: SenderDeps,
 ): Sender {
-  const { queue, brokers, drops, sendTimeoutMs = SEND_TIMEOUT_MS, now = () => performance.now() } = deps;
+  const { queue, brokers, drops, spool, sendTimeoutMs = SEND_TIMEOUT_MS, now = () => performance.now() } = deps;
+  const slowMs = spool === undefined ? SLOW_MS : SLOW_SPOOL_MS;
   const { batch: batchLimits } = limits;
   const maxStuck = Math.ceil(limits.queue.maxRecords * STUCK_SHARE);
   const partitions = new Map<number, PartitionQueue>();
@@ -133,21 +170,52 @@ export function createSender(
   let toldMs: number | undefined;
   let delivered = 0;
   const drained: (() => void)[] = [];
+  /** Own first: nobody waits for the others. */
+  const sources: Source[] = spool === undefined ? [] : [spool];
+  /** Those that could not be read just now. */
+  const unreadable = new Set<Source>();
+  /** Adopted ones that are empty. */
+  const closing: Promise<unknown>[] = [];
+  let away = false;
+  /** The spool keeps records that only wait for any partition to take some. */
+  let parked = false;
+  let isLookLate = false;
+  /** Being read and on their way to their partitions. */
+  let reading = 0;
+  /** Copies in the spool of what is in memory. */
+  let copies = 0;
+  let refillTimer: NodeJS.Timeout | undefined;
 
   const full = () => queue.waiting >= batchLimits.maxRecords || queue.waitingBytes >= batchLimits.maxBytes;
-  const hasWork = (partition: PartitionQueue) => partition.attempted.length > 0 || partition.waiting.length > 0;
+  const hasWork = ({ attempted, waiting, drained }: PartitionQueue) =>
+    attempted.length > 0 || waiting.length > 0 || drained.length > 0;
+  const hasFiles = () => sources.length > 0;
+  /** Records that have no partition yet, or are in a file. */
+  const isKept = () => queue.waiting > 0 || sources.some(({ records }) => records > 0);
+  const isEmpty = () =>
+    queue.records === 0 && (spool === undefined || spool.records === 0) && reading === 0 && !isDrainedUnderWay();
   const leaderOf = (partition: PartitionQueue) => leaders.get(partition.number) ?? -1;
-  const isSlow = (nodeId: number) => now() - (asked.get(nodeId) ?? Number.POSITIVE_INFINITY) >= SLOW_MS;
+  const isSlow = (nodeId: number) => now() - (asked.get(nodeId) ?? Number.POSITIVE_INFINITY) >= slowMs;
 
+  function isDrainedUnderWay(): boolean {
+    for (const { drained, attempted } of partitions.values())
+      if (drained.length > 0 || attempted[0]?.isDrained === true) return true;
+    return false;
+  }
+
+  /** After a failure one batch tries again; with a spool, what has not been attempted only waits here for that. */
   function takes(partition: PartitionQueue): boolean {
-    if (partition.failures > 0 && (hasWork(partition) || now() < partition.notBeforeMs)) return false;
+    if (partition.failures > 0) {
+      const hasEnough = hasFiles() ? partition.attempted.length > 0 : hasWork(partition);
+      if (hasEnough || now() < partition.notBeforeMs) return false;
+    }
     const leader = leaderOf(partition);
     return leader >= 0 && !isSlow(leader);
   }
 
   function nudge(): void {
     if (scheduled || aborted) return;
-    if (full() || draining) {
+    if (full() || draining || (spool !== undefined && isUnknown())) {
       scheduled = true;
       setImmediate(start);
     } else if (fillTimer === undefined) {
@@ -155,6 +223,9 @@ export function createSender(
       fillTimer.unref();
     }
   }
+
+  /** Nobody was asked yet: whether records can be delivered should be known soon. */
+  const isUnknown = () => metadata.length === 0 && looking === undefined && blindSinceMs === undefined;
 
   function start(): void {
     scheduled = false;
@@ -166,12 +237,23 @@ export function createSender(
   /** Hands every free broker what is ready for it. */
   function flush(): void {
     if (aborted) return;
-    if (now() - lookedMs > METADATA_MAX_AGE_MS && looking === undefined && !inTrouble()) {
-      void look();
+    away = isAway();
+    const isStale = now() - lookedMs > METADATA_MAX_AGE_MS;
+    if (isStale && looking === undefined && !inTrouble()) void look();
+    else if (metadata.length > 0) {
+      if (!away) place();
+      spill();
+      if (!away) unpark();
+      distribute();
+      tend();
+      rest();
+      if (!away) pull();
       return;
     }
-    if (metadata.length === 0) return;
-    place();
+    spill();
+  }
+
+  function distribute(): void {
     const ready = new Map<number, PartitionQueue[]>();
     for (const partition of partitions.values()) {
       if (!hasWork(partition) || partition.askedOf !== undefined || now() < partition.notBeforeMs) continue;
@@ -182,22 +264,15 @@ export function createSender(
       else group.push(partition);
     }
     for (const [nodeId, group] of ready) void send(nodeId, group);
-    tend();
-    rest();
   }
 
   /** From the queue to the partitions' queues, as long as one of them works. */
   function place(): void {
-    const usable: PartitionQueue[] = [];
-    for (const partition of partitions.values()) if (takes(partition)) usable.push(partition);
-    if (usable.length === 0) return;
-    const choice = usable.map(({ number }) => ({ partitionId: number }));
-    if (now() - turnMs >= TURN_MS) {
-      turn += 1;
-      turnMs = now();
-    }
+    const usable = usableOnes();
+    if (usable.size === 0) return;
+    const choice = choiceOf(usable);
     for (const partition of partitions.values()) {
-      if (!partition.mixed || takes(partition)) continue;
+      if (!partition.mixed || usable.has(partition)) continue;
       const all = partition.waiting;
       partition.waiting = [];
       partition.mixed = false;
@@ -209,37 +284,36 @@ export function createSender(
     while (queue.waiting > 0) {
       for (const record of queue.take(batchLimits.maxRecords, batchLimits.maxBytes)) {
         const partition = queueOf(choosePartition(metadata, choice, record.key, turn));
-        if (partition.waiting.length >= maxStuck && !takes(partition)) giveBack(record);
+        if (usable.has(partition)) putInto(partition, record);
+        else if (park(partition, record)) queue.release([record]);
+        else if (partition.waiting.length >= maxStuck) giveBack(record);
         else putInto(partition, record);
       }
     }
   }
 
+  function usableOnes(): Set<PartitionQueue> {
+    const usable = new Set<PartitionQueue>();
+    for (const partition of partitions.values()) if (takes(partition)) usable.add(partition);
+    return usable;
+  }
+
+  /** What records without a key choose from; it is another one's turn now and then. */
+  function choiceOf(usable: ReadonlySet<PartitionQueue>): { partitionId: number }[] {
+    if (now() - turnMs >= TURN_MS) {
+      turn += 1;
+      turnMs = now();
+    }
+    return [...usable].map(({ number }) => ({ partitionId: number }));
+  }
+
   function queueOf(number: number): PartitionQueue {
     let partition = partitions.get(number);
     if (partition === undefined) {
-      partition = {
-        number,
-        waiting: [],
-        mixed: false,
-        attempted: [],
-        uncertain: false,
-        producer: undefined,
-        sequence: 0,
-        askedOf: undefined,
-        failures: 0,
-        failedBy: undefined,
-        notBeforeMs: 0,
-        stuckSinceMs: undefined,
-      };
+      partition = createPartitionQueue(number);
       partitions.set(number, partition);
     }
     return partition;
-  }
-
-  function putInto(partition: PartitionQueue, record: ShipRecord): void {
-    partition.waiting.push(record);
-    if (record.key === null) partition.mixed = true;
   }
 
   /** Drops a record whose partition takes nothing and has used up its share of the queue. */
@@ -291,51 +365,34 @@ export function createSender(
     const taken: Sent[] = [];
     let records = batchLimits.maxRecords;
     let bytes = batchLimits.maxBytes;
+    let drainedRecords = records;
+    if (group.some(({ waiting }) => waiting.length > 0)) drainedRecords = Math.ceil(records / 2);
     // The first partitions may use up the request, so the order is random.
     group.sort(() => Math.random() - 0.5);
     for (const partition of group) {
       if (leaderOf(partition) !== nodeId || partition.askedOf !== undefined || partition.producer === undefined)
         continue;
       if (taken.length > 0 && (records <= 0 || bytes <= 0)) break;
-      const isNew = partition.attempted.length === 0;
-      if (isNew) partition.attempted.push(firstOf(partition, Math.max(records, 1), bytes));
-      const [batch] = partition.attempted;
-      if (batch === undefined || batch.length === 0) {
-        partition.attempted.shift();
-        continue;
-      }
-      records -= batch.length;
-      for (const record of batch) bytes -= record.bytes;
+      const of = partition.attempted[0] ?? nextBatch(partition, { records, drainedRecords, bytes });
+      if (of === undefined) continue;
+      records -= of.records.length;
+      if (of.isDrained) drainedRecords -= of.records.length;
+      for (const record of of.records) bytes -= record.bytes;
       taken.push({
         partition,
+        of,
         batch: {
           partition: partition.number,
-          records: batch,
+          records: of.records,
           producer: partition.producer,
           sequence: partition.sequence,
-          resent: partition.uncertain,
+          resent: of.uncertain,
         },
       });
-      partition.uncertain = true;
+      of.uncertain = true;
       partition.askedOf = nodeId;
     }
     return taken;
-  }
-
-  function firstOf(partition: PartitionQueue, maxRecords: number, maxBytes: number): ShipRecord[] {
-    let count = 0;
-    let size = 0;
-    for (; count < partition.waiting.length && count < maxRecords; count++) {
-      size += partition.waiting[count]!.bytes;
-      if (count > 0 && size > maxBytes) break;
-    }
-    if (count === partition.waiting.length) {
-      const all = partition.waiting;
-      partition.waiting = [];
-      partition.mixed = false;
-      return all;
-    }
-    return partition.waiting.splice(0, count);
   }
 
   /** Gives up on a broker that answers too late, or whose partitions have another leader by now. */
@@ -345,12 +402,12 @@ export function createSender(
         const waitedMs = now() - asked.get(nodeId)!;
         if (waitedMs >= sendTimeoutMs) {
           brokers.giveUp(nodeId, `broker ${nodeId} has not answered for ${Math.round(waitedMs / 1000)} s`);
-        } else if (waitedMs >= SLOW_MS) {
-          void look();
+        } else if (waitedMs >= slowMs) {
+          if (spool === undefined || now() - lookedMs >= MAX_LOOK_MS) void look();
           flush();
         }
       },
-      Math.min(MAX_LOOK_MS, sendTimeoutMs),
+      Math.min(spool === undefined ? MAX_LOOK_MS : WATCH_MS, sendTimeoutMs),
     );
     watch.unref();
     return watch;
@@ -360,7 +417,7 @@ export function createSender(
   function answered(sent: readonly Sent[], codes: ReadonlyMap<number, number>): void {
     let records = 0;
     let bytes = 0;
-    for (const { partition, batch } of sent) {
+    for (const { partition, of, batch } of sent) {
       partition.askedOf = undefined;
       const code = codes.get(partition.number);
       const error =
@@ -369,11 +426,11 @@ export function createSender(
       if (error === undefined || type === ALREADY_THERE) {
         partition.sequence = (partition.sequence + batch.records.length) % SEQUENCES;
         done(partition);
-        queue.release(batch.records);
+        release(of);
         records += batch.records.length;
         for (const record of batch.records) bytes += record.bytes;
       } else if (REFUSALS.includes(type)) {
-        refused(partition, batch.records);
+        refused(partition, of);
       } else {
         if (NUMBERS_LOST.includes(type)) {
           partition.producer = undefined;
@@ -387,14 +444,27 @@ export function createSender(
     if (queue.relaxed) drops.endEpisodes();
     outageOver();
     deps.onDelivered({ records, bytes });
-    if (queue.records === 0) for (const resolve of drained.splice(0)) resolve();
+    endDrain();
+  }
+
+  function endDrain(): void {
+    if (drained.length > 0 && isEmpty()) for (const resolve of drained.splice(0)) resolve();
+  }
+
+  /** These are in Kafka, or will never be: nobody keeps them any longer. */
+  function release({ records, source, places, isDrained }: Batch): void {
+    if (!isDrained) {
+      queue.release(records);
+      if (source !== undefined) copies -= records.length;
+    }
+    source?.done(places);
+    if (source !== undefined && source !== spool && source.records === 0) closeLeft(source);
   }
 
   const unanswered = ({ number }: PartitionQueue) => new Error(`Kafka's answer leaves out partition ${number}`);
 
   function done(partition: PartitionQueue): void {
     partition.attempted.shift();
-    partition.uncertain = partition.attempted.length > 0;
     works(partition);
   }
 
@@ -406,17 +476,15 @@ export function createSender(
   }
 
   /** One of the records is to blame: the batch is halved until that one is alone. */
-  function refused(partition: PartitionQueue, records: readonly ShipRecord[]): void {
+  function refused(partition: PartitionQueue, batch: Batch): void {
     done(partition);
-    if (records.length === 1) {
-      queue.release(records);
+    if (batch.records.length === 1) {
+      release(batch);
       drops.count('refused', 1);
-      if (queue.records === 0) for (const resolve of drained.splice(0)) resolve();
+      endDrain();
       return;
     }
-    const half = records.length >> 1;
-    partition.attempted.unshift(records.slice(0, half), records.slice(half));
-    partition.uncertain = true;
+    partition.attempted.unshift(...halves(batch));
   }
 
   /** @param by the broker, when it was the broker that failed and with it all of its partitions */
@@ -451,6 +519,14 @@ export function createSender(
         tell(lastError);
       }, UNANSWERED_MS);
       late.unref();
+      const impatient = setTimeout(
+        () => {
+          isLookLate = true;
+          flush();
+        },
+        metadata.length === 0 ? START_MS : slowMs,
+      );
+      impatient.unref();
       try {
         learn(await brokers.partitions());
         lookFailures = 0;
@@ -463,11 +539,17 @@ export function createSender(
         if ((error as { retriable?: boolean } | undefined)?.retriable === false) tell(error);
       } finally {
         clearTimeout(late);
+        clearTimeout(impatient);
+        isLookLate = false;
         looking = undefined;
         if (asked.size === 0) brokers.busy(false);
       }
       if (blindSinceMs === undefined) flush();
-      else tend();
+      else {
+        away = isAway();
+        spill();
+        tend();
+      }
     })();
     return looking;
   }
@@ -491,10 +573,12 @@ export function createSender(
     if (blindSinceMs !== undefined) return true;
     let some = false;
     for (const partition of partitions.values()) {
-      if (takes(partition)) some = true;
-      else if (hasWork(partition)) return true;
+      const isOpen = takes(partition);
+      if (isOpen) some = true;
+      if (isOpen && partition.failures === 0) continue;
+      if (hasWork(partition) || partition.parked || (away && isKept())) return true;
     }
-    return !some && queue.waiting > 0 && partitions.size > 0;
+    return !some && isKept() && partitions.size > 0;
   }
 
   /** Looks and tries again, at growing intervals, until all partitions with records work. */
@@ -507,7 +591,7 @@ export function createSender(
     let since = blindSinceMs ?? Number.POSITIVE_INFINITY;
     let reason = lastError;
     for (const partition of partitions.values()) {
-      if (partition.stuckSinceMs === undefined || (!hasWork(partition) && queue.waiting === 0)) continue;
+      if (partition.stuckSinceMs === undefined || !(hasWork(partition) || partition.parked || isKept())) continue;
       since = Math.min(since, partition.stuckSinceMs);
       reason ??= new Error(`partition ${partition.number} has no leader`);
     }
@@ -547,30 +631,256 @@ export function createSender(
     idleTimer = setTimeout(() => {
       idleTimer = undefined;
       const restMs = now() - activeMs;
-      const idle = queue.records === 0 && asked.size === 0 && looking === undefined;
+      const idle = queue.records === 0 && asked.size === 0 && looking === undefined && reading === 0;
       if (idle && restMs >= IDLE_MS) brokers.disconnect();
       else if (!aborted) waitForRest(Math.max(IDLE_MS - restMs, IDLE_MS / 3));
     }, ms);
     idleTimer.unref();
   }
 
+  // ---- with a spool ----
+
+  function isAway(): boolean {
+    if (!hasFiles()) return false;
+    if (blindSinceMs !== undefined) return true;
+    if (isLookLate && now() - lookedMs > METADATA_MAX_AGE_MS) return true;
+    if (metadata.length === 0) return false;
+    for (const partition of partitions.values()) if (takes(partition)) return false;
+    return true;
+  }
+
+  /** What nobody takes at present goes to the file. */
+  function spill(): void {
+    if (!hasFiles() || aborted) return;
+    let isRest = false;
+    for (const partition of partitions.values()) {
+      if (!away && takes(partition)) continue;
+      for (const { record, source } of partition.drained.splice(0)) shelve(partition, source, record);
+      if (spool === undefined) continue;
+      for (const batch of partition.attempted) if (!copy(spool, partition, batch)) isRest = true;
+      let count = 0;
+      while (count < partition.waiting.length && park(partition, partition.waiting[count]!)) count++;
+      queue.release(partition.waiting.splice(0, count));
+      if (partition.waiting.length > 0) isRest = true;
+      else partition.mixed = false;
+    }
+    if (away && spool !== undefined) {
+      queue.takeWhile((record) => spool.append(record) !== undefined);
+      if (queue.waiting > 0) isRest = true;
+    }
+    if (!isRest || refillTimer !== undefined) return;
+    refillTimer = setTimeout(() => {
+      refillTimer = undefined;
+      flush();
+    }, REFILL_MS);
+    refillTimer.unref();
+  }
+
+  /** Into the file, to be read when the partition takes something. */
+  function park(partition: PartitionQueue, record: ShipRecord): boolean {
+    const place = spool?.append(record);
+    if (spool === undefined || place === undefined) return false;
+    if (away) return true;
+    spool.park([place]);
+    partition.parked = true;
+    return true;
+  }
+
+  /** Back into its file, to be read again. */
+  function shelve(partition: PartitionQueue, source: Source, { key, partition: was, place }: SpooledRecord): void {
+    source.park([place]);
+    if (key === null && was === undefined) parked = true;
+    else partition.parked = true;
+  }
+
+  /** For whoever comes after this process; the records stay in memory, where their numbers are. */
+  function copy(into: Spool, { number }: PartitionQueue, batch: Batch): boolean {
+    if (batch.source !== undefined) return true;
+    const places: SpoolPlace[] = [];
+    for (const record of batch.records) {
+      const place = into.append(record, { partition: number, hold: true });
+      if (place === undefined) {
+        into.done(places);
+        return false;
+      }
+      places.push(place);
+    }
+    batch.source = into;
+    batch.places = places;
+    copies += places.length;
+    return true;
+  }
+
+  /** What was kept back is read again when whoever it waits for takes records. */
+  function unpark(): void {
+    let isAgain = parked;
+    for (const partition of partitions.values()) {
+      if (!partition.parked || !takes(partition)) continue;
+      partition.parked = false;
+      isAgain = true;
+    }
+    if (!isAgain) return;
+    parked = false;
+    for (const source of sources) source.rewind();
+  }
+
+  /** Records out of a file that are on their way; those of partitions that take nothing hold up nobody. */
+  function onTheirWay(): number {
+    let count = reading;
+    for (const partition of partitions.values()) {
+      if (!takes(partition)) continue;
+      count += partition.drained.length;
+      for (const batch of partition.attempted) if (batch.isDrained) count += batch.records.length;
+    }
+    return count;
+  }
+
+  /** Reads what comes next in the files, while there is room. */
+  function pull(): void {
+    if (reading > 0) return;
+    // At the end only its own: the others can wait for the next process.
+    const source = sources.find(
+      (one) => one.available > 0 && !unreadable.has(one) && (one === spool || !draining || spool === undefined),
+    );
+    if (source === undefined) return;
+    const { maxRecords, maxBytes } = batchLimits;
+    const room = 2 * maxRecords - onTheirWay();
+    if (room < Math.ceil(maxRecords / 2)) return;
+    reading = Math.min(room, maxRecords);
+    void source
+      .next(reading, maxBytes)
+      .then((records) => {
+        if (records.length === 0) readLater(source);
+        return hand(source, records);
+      })
+      .finally(() => {
+        reading = 0;
+        flush();
+        endDrain();
+      });
+  }
+
+  function readLater(source: Source): void {
+    unreadable.add(source);
+    const timer = setTimeout(() => {
+      unreadable.delete(source);
+      flush();
+    }, REREAD_MS);
+    timer.unref();
+  }
+
+  /** To their partitions, which is noted in the file before they can be sent. */
+  async function hand(source: Source, records: readonly SpooledRecord[]): Promise<void> {
+    reading = records.length;
+    const usable = usableOnes();
+    const choice = choiceOf(usable);
+    const groups = new Map<PartitionQueue, SpooledRecord[]>();
+    for (const record of records) {
+      const { partition: before, key } = record;
+      const isKnown = before !== undefined && leaders.has(before);
+      const partition = queueOf(isKnown ? before : choosePartition(metadata, choice, key, turn));
+      if (away || !usable.has(partition)) shelve(partition, source, record);
+      else if (groups.has(partition)) groups.get(partition)!.push(record);
+      else groups.set(partition, [record]);
+    }
+    const notes = [...groups].map(([{ number }, group]) => source.attempting(number, group.map(placeOf)));
+    await Promise.all(notes);
+    for (const [partition, group] of groups) for (const record of group) partition.drained.push({ record, source });
+  }
+
+  function closeLeft(source: Source): void {
+    const at = sources.indexOf(source);
+    if (at < 0) return;
+    sources.splice(at, 1);
+    unreadable.delete(source);
+    closing.push(Promise.resolve(source.close?.()).catch(() => {}));
+  }
+
+  function saveWhatFits(): void {
+    if (spool === undefined) return;
+    for (const partition of partitions.values()) {
+      const left: Batch[] = [];
+      for (const batch of partition.attempted) {
+        if (batch.isDrained) continue;
+        if (copy(spool, partition, batch)) {
+          queue.release(batch.records);
+          copies -= batch.records.length;
+        } else left.push(batch);
+      }
+      partition.attempted = left;
+      const { waiting } = partition;
+      let count = 0;
+      while (count < waiting.length && spool.append(waiting[count]!) !== undefined) count++;
+      queue.release(waiting.splice(0, count));
+    }
+    queue.takeWhile((record) => spool.append(record) !== undefined);
+  }
+
+  /** What is in memory alone, oldest first, with where it was attempted. */
+  function inMemory() {
+    const all: { record: ShipRecord; partition?: number }[] = [];
+    for (const { number, attempted } of partitions.values()) {
+      for (const { records, source } of attempted) {
+        if (source === undefined) for (const record of records) all.push({ record, partition: number });
+      }
+    }
+    for (const { waiting } of partitions.values()) for (const record of waiting) all.push({ record });
+    queue.takeWhile((record) => all.push({ record }) > 0);
+    return all;
+  }
+
   return {
     nudge,
+    keep(record, isFull = false) {
+      if (spool === undefined || aborted || !(away || isFull)) return false;
+      // What could not be written before comes before this one.
+      if (!isFull && queue.waiting > 0) return false;
+      if (spool.append(record) === undefined) return false;
+      nudge();
+      return true;
+    },
+    adopt(left) {
+      sources.push(left);
+      flush();
+    },
     drain() {
       draining = true;
-      if (aborted || queue.records === 0) return Promise.resolve();
+      if (aborted || isEmpty()) return Promise.resolve();
       flush();
       return new Promise((resolve) => drained.push(resolve));
     },
     abort() {
       if (aborted) return;
       aborted = true;
-      for (const timer of [fillTimer, idleTimer, troubleTimer]) clearTimeout(timer);
+      for (const timer of [fillTimer, idleTimer, troubleTimer, refillTimer]) clearTimeout(timer);
       brokers.destroy();
       for (const resolve of drained.splice(0)) resolve();
     },
+    async save() {
+      // The spool takes only so much at a time.
+      for (let before = Number.POSITIVE_INFINITY; queue.records > 0 && queue.records < before; ) {
+        before = queue.records;
+        saveWhatFits();
+        await spool?.written();
+      }
+      for (const source of [...sources]) if (source !== spool) closeLeft(source);
+      await Promise.all(closing);
+    },
+    saveSync() {
+      const rest = inMemory();
+      if (spool === undefined || rest.length + spool.records === 0) return { inFile: 0, lost: rest.length };
+      const all = spool.records + rest.length;
+      const inFile = spool.saveSync(rest);
+      return { inFile, lost: Math.max(0, all - inFile) };
+    },
     get delivered() {
       return delivered;
+    },
+    get undelivered() {
+      return queue.records + Math.max(0, (spool?.records ?? 0) - copies);
+    },
+    get away() {
+      return away;
     },
     get trouble() {
       return lastError;
@@ -578,44 +888,9 @@ export function createSender(
   };
 }
 
+const placeOf = ({ place }: SpooledRecord) => place;
+
 /** With jitter, so that many applications do not come back at the same moment. */
 function backoff(failures: number): number {
   return backoffMs(failures, BACKOFF, Math.random);
-}
-
-// ---- which partition takes a record at its first attempt ----
-
-/**
- * The partition's number. Keys are placed as Kafka's Java client places them (murmur2), so that all producers of a call's records
- * agree. Records without a key go to one `usable` partition for a while, then to the next, which makes few, large batches.
- */
-export function choosePartition(
-  partitions: readonly { readonly partitionId: number }[],
-  usable: readonly { readonly partitionId: number }[],
-  key: string | null,
-  turn: number,
-): number {
-  if (key !== null) return (murmur2(key) & 0x7fffffff) % partitions.length;
-  const choice = usable.length > 0 ? usable : partitions;
-  return choice[turn % choice.length]!.partitionId;
-}
-
-/** 32-bit murmur2 with Kafka's seed over the key's UTF-8 bytes. org.apache.kafka.common.utils.Utils#murmur2 */
-function murmur2(key: string): number {
-  const data = Buffer.from(key);
-  const m = 0x5bd1e995;
-  const length = data.length;
-  let h = 0x9747b28c ^ length;
-  let at = 0;
-  for (; at + 4 <= length; at += 4) {
-    let k = Math.imul(data.readInt32LE(at), m);
-    k = Math.imul(k ^ (k >>> 24), m);
-    h = Math.imul(h, m) ^ k;
-  }
-  const rest = length - at;
-  if (rest === 3) h ^= data[at + 2]! << 16;
-  if (rest >= 2) h ^= data[at + 1]! << 8;
-  if (rest >= 1) h = Math.imul(h ^ data[at]!, m);
-  h = Math.imul(h ^ (h >>> 13), m);
-  return h ^ (h >>> 15);
 }

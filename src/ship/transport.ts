@@ -18,25 +18,32 @@ import {
   type DropNotice,
   type DropReason,
   type Drops,
-  type Overflow,
   type ShipQueue,
 } from './queue.ts';
 import { createSender, type Sender } from './sender.ts';
+import { createSpool, openLeftSpool, type Spool, type SpoolDeps, type SpoolFiles } from './spool.ts';
+import { type SpoolFolders, spoolFolders } from './spool-folder.ts';
 
 export interface CloseResult {
   /** Records that Kafka has taken since the start. */
   delivered: number;
   /** Records dropped since the start; by reason in `stats()`. */
   dropped: number;
-  /** Records left when the deadline passed. They may or may not be in Kafka. */
+  /** Records left when the deadline passed, without those in the spool. They may or may not be in Kafka. */
   undelivered: number;
+  /** Records in the spool, which the next process sends. Only with a spool. */
+  spooled?: number;
 }
 
 export interface TransportStats {
   delivered: number;
   dropped: DropCounts;
+  /** In memory. */
   queuedRecords: number;
   queuedBytes: number;
+  /** In the files of the spool, and their bytes on disk; 0 without a spool. */
+  spooledRecords: number;
+  spooledBytes: number;
 }
 
 /** What listeners receive: `transport.on('dropped', (notice) => …)`. */
@@ -54,14 +61,21 @@ export interface KafkaTransportEvents {
   warn: { source: 'transport' | 'kafkajs'; message: string };
 }
 
-/** Replaceable parts, for tests and for a spool on disk. */
+/** Replaceable parts, for tests. */
 export interface KafkaTransportDeps {
-  readonly overflow?: Overflow;
+  /** The spool's file system. */
+  readonly spoolFiles?: SpoolFiles;
+  /** How often it is asked whether processes have died and left records. Default 30,000. */
+  readonly adoptMs?: number;
   /** When to give up on a broker's answer and send again. Default 15,000. */
   readonly sendTimeoutMs?: number;
   /** Wall clock in ms. */
   readonly now?: () => number;
 }
+
+const ADOPT_MS = 30_000;
+/** Of the time that `close()` has, for writing what is left; at most. */
+const SAVE_MS = 1_000;
 
 /**
  * Transports that have something to deliver, with one listener for them all, so that a script that simply ends has its records
@@ -102,6 +116,10 @@ export class KafkaTransport extends AttachedTransport {
   readonly #masker: Masker;
   /** Asked at the end of the process. */
   readonly #holder: Holder = { left: () => this.#left() };
+  readonly #spool: Spool | undefined;
+  readonly #folders: SpoolFolders | undefined;
+  readonly #adoptMs: number;
+  #adoptTimer: NodeJS.Timeout | undefined;
   #droppedBefore = 0;
   #accountedFor = { waiting: 0, dropped: 0 };
   #waitsForExit = false;
@@ -123,16 +141,28 @@ export class KafkaTransport extends AttachedTransport {
     const masker = createMasker(settings.mask);
     this.#masker = masker;
     this.#settings = settings;
+    this.#adoptMs = deps.adoptMs ?? ADOPT_MS;
     const warn = (source: 'transport' | 'kafkajs', message: string) =>
       this.#tell('warn', { source, message: masker.text(message) });
     this.#build = createRecordBuilder(settings, deps.now);
-    this.#queue = createQueue(settings.queue, deps.overflow);
+    this.#queue = createQueue(settings.queue);
     this.#drops = createDrops({
-      onStart: (notice) => this.#tell('dropped', notice),
+      onStart: (notice) => this.#droppingBegan(notice),
       onEnd: (reason, dropped) => warn('transport', `${dropped} records were dropped (${reason}); that is over.`),
     });
+    if (settings.spool !== undefined) {
+      const { brokers, topic, service } = settings;
+      const { dir, maxBytes, segmentBytes } = settings.spool;
+      const folders = spoolFolders({ dir, brokers, topic, service }, { warn: (message) => this[SAY](message) });
+      this.#folders = folders;
+      this.#spool = createSpool(
+        { folder: () => folders.own(), maxBytes, segmentBytes },
+        this.#spoolDeps(dir, deps.spoolFiles),
+      );
+    }
     this.#sender = createSender(settings, {
       queue: this.#queue,
+      spool: this.#spool,
       brokers: createBrokers(settings, {
         warn,
         warnLoudly: (message) => this.#warnLoudly(message),
@@ -146,11 +176,12 @@ export class KafkaTransport extends AttachedTransport {
       },
       onFailed: (error) => this.#outageBegan(masker.text(explainConnection(error))),
       onResumed: (lastedMs) => {
-        const counts = { waiting: this.#queue.records, dropped: this.#drops.total() - this.#droppedBefore };
+        const counts = { waiting: this.#sender.undelivered, dropped: this.#drops.total() - this.#droppedBefore };
         outages.ended(this.#holder, lastedMs, counts);
         warn('transport', `Records reach Kafka again; ${counts.waiting} wait, ${counts.dropped} were dropped.`);
       },
     });
+    this.#adoptLater(0);
   }
 
   protected override take(info: Info, tag?: string): void {
@@ -168,8 +199,9 @@ export class KafkaTransport extends AttachedTransport {
       }
       const record = (info[RECORD] as ShipRecord | undefined) ?? this.#build(info, tag);
       if ((this.handleExceptions || this.handleRejections) && isCrash(info)) this.#showCrash(record);
+      if (this.#sender.keep(record)) return;
       if (this.#queue.push(record)) this.#sender.nudge();
-      else this.#drops.count('queue-full', 1);
+      else if (!this.#sender.keep(record, true)) this.#drops.count('queue-full', 1);
     } catch (error) {
       this.#drops.count('failed', 1);
       this.#tell('warn', { source: 'transport', message: errorText(error) });
@@ -177,7 +209,7 @@ export class KafkaTransport extends AttachedTransport {
   }
 
   protected override alone(): void {
-    if (this.#queue.records > 0) return;
+    if (this.#sender.undelivered > 0) return;
     this.#waitsForExit = false;
     waitForExit(this, false);
     outages.release(this.#holder);
@@ -200,8 +232,8 @@ export class KafkaTransport extends AttachedTransport {
   }
 
   /**
-   * Delivers what is queued and disconnects. Resolves, never rejects, at the latest after `closeTimeoutMs`; calling it
-   * again gives the same promise. `logger.end()` does the same and then emits `finish`.
+   * Delivers what is queued and disconnects; what is left then goes to the spool. Resolves, never rejects, at the latest after
+   * `closeTimeoutMs`; calling it again gives the same promise. `logger.end()` does the same and then emits `finish`.
    */
   override close(): Promise<CloseResult> {
     this.#closing ??= this.#finish();
@@ -219,35 +251,90 @@ export class KafkaTransport extends AttachedTransport {
       dropped: this.#drops.counts(),
       queuedRecords: this.#queue.records,
       queuedBytes: this.#queue.bytes,
+      spooledRecords: this.#spool?.records ?? 0,
+      spooledBytes: this.#spool?.bytes ?? 0,
     };
   }
 
   async #finish(): Promise<CloseResult> {
     waitForExit(this, false);
+    clearTimeout(this.#adoptTimer);
     // This wait alone keeps the process alive, so that delivery has its chance.
     const { closeTimeoutMs } = this.#settings;
-    await endsWithin(this.#sender.drain(), closeTimeoutMs);
+    const saveMs = this.#spool === undefined ? 0 : Math.min(SAVE_MS, closeTimeoutMs / 2);
+    await endsWithin(this.#sender.drain(), closeTimeoutMs - saveMs);
+    this.#sender.abort();
+    if (this.#spool !== undefined) await endsWithin(this.#closeSpool(this.#spool), saveMs);
     const undelivered = this.#queue.records;
+    const spooled = this.#spool === undefined ? {} : { spooled: this.#spool.records };
     this.#isClosed = true;
     outages.release(this.#holder);
-    this.#sender.abort();
-    return { delivered: this.#sender.delivered, dropped: this.#drops.total(), undelivered };
+    return { delivered: this.#sender.delivered, dropped: this.#drops.total(), undelivered, ...spooled };
+  }
+
+  async #closeSpool(spool: Spool): Promise<void> {
+    await this.#sender.save();
+    await spool.close();
+    this.#folders?.close();
+  }
+
+  #spoolDeps(dir: string, fs?: SpoolFiles): SpoolDeps {
+    return {
+      onDropped: (records, why) => this.#drops.count(why === 'cap' ? 'spool-full' : 'spool-lost', records),
+      onTrouble: (error) =>
+        this[SAY](
+          `The spool in ${dir} cannot be used: ${errorText(error)}. Until it can, up to ` +
+            `${this.#settings.queue.maxRecords.toLocaleString('en')} records wait in memory.`,
+        ),
+      onRecovered: () => this[SAY](`The spool in ${dir} is used again.`),
+      fs,
+    };
+  }
+
+  /** Looks for what dead processes have left, soon and then every now and then. */
+  #adoptLater(ms: number): void {
+    if (this.#folders === undefined || this.#closing !== undefined) return;
+    this.#adoptTimer = setTimeout(() => {
+      void this.#adopt().finally(() => this.#adoptLater(this.#adoptMs));
+    }, ms);
+    this.#adoptTimer.unref();
+  }
+
+  /** Never rejects. */
+  async #adopt(): Promise<void> {
+    const { spool } = this.#settings;
+    if (spool === undefined || this.#sender.away) return;
+    for (const folder of (await this.#folders?.adopt()) ?? []) {
+      try {
+        this.#sender.adopt(await openLeftSpool(folder, this.#spoolDeps(spool.dir)));
+      } catch (error) {
+        this[SAY](`What another process has left in ${folder} cannot be sent: ${errorText(error)}`);
+      }
+    }
   }
 
   #outageBegan(message: string): void {
     this.#droppedBefore = this.#drops.total();
     if (this.listenerCount('send-failed') === 0) {
-      outages.began(this.#holder, this.#settings, message, this.#settings.queue.maxRecords);
+      outages.began(this.#holder, this.#settings, message, this.#settings.spool ?? this.#settings.queue.maxRecords);
     }
     this.#tell('send-failed', { message });
   }
 
+  /** A file that is full, or gone, is news: the line of the outage has promised that it keeps the records. */
+  #droppingBegan(notice: DropNotice): void {
+    const isOfSpool = notice.reason === 'spool-full' || notice.reason === 'spool-lost';
+    if (isOfSpool && this.listenerCount('dropped') === 0) outages.say(notice.message);
+    this.#tell('dropped', notice);
+  }
+
   /** What a listener is told of, here or by `dropped`, needs no line of its own. */
   #left(): Left {
-    const { brokers, topic } = this.#settings;
-    const waiting = this.#queue.records - this.#accountedFor.waiting;
+    const { brokers, topic, spool } = this.#settings;
+    const { lost, inFile } = this.#atEnd();
+    const waiting = lost - this.#accountedFor.waiting;
     const dropped = this.#drops.total() - this.#accountedFor.dropped;
-    this.#accountedFor = { waiting: this.#queue.records, dropped: this.#drops.total() };
+    this.#accountedFor = { waiting: lost, dropped: this.#drops.total() };
     const isHeard = this.#hasWarnListener();
     if (isHeard && waiting > 0) {
       const when = this.#isClosed
@@ -255,13 +342,24 @@ export class KafkaTransport extends AttachedTransport {
         : 'when the process ended.';
       this.#tell('warn', { source: 'transport', message: `${waiting} records were not delivered ${when}` });
     }
+    if (isHeard && inFile > 0 && spool !== undefined)
+      this.#tell('warn', { source: 'transport', message: `${inFile} records are kept in ${spool.dir}` });
     const { trouble } = this.#sender;
     return {
       destination: { brokers, topic },
       waiting: isHeard ? 0 : waiting,
       dropped: isHeard || this.listenerCount('dropped') > 0 ? 0 : dropped,
+      spooled: isHeard || spool === undefined ? undefined : { records: inFile, dir: spool.dir },
       reason: trouble === undefined ? undefined : this.#masker.text(explainConnection(trouble)),
     };
+  }
+
+  /** What is not delivered when this transport, or the process, ends. */
+  #atEnd(): { readonly lost: number; readonly inFile: number } {
+    if (this.#isClosed || this.#spool === undefined) {
+      return { lost: this.#queue.records, inFile: this.#spool?.records ?? 0 };
+    }
+    return this.#sender.saveSync();
   }
 
   /** A crashed process has only a few seconds, in which Kafka may be away; standard error is not. */

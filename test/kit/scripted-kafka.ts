@@ -81,6 +81,11 @@ export interface ScriptedKafka {
   /** Takes connections and requests, and answers nothing until `thaw`. */
   freeze(broker: number): void;
   thaw(broker: number): void;
+  /** Ends the broker: its connections break, and nobody listens at its port until `start`. */
+  stop(broker: number): Promise<void>;
+  start(broker: number): Promise<void>;
+  /** All brokers lose the numbers of all producers, as an unclean election or a new disk does. */
+  forgetProducers(): void;
   /** The next produce request for the partition gets this error; with `stored`, its records are kept all the same. */
   answer(partition: number, errorCode: number, stored?: boolean): void;
   /** Produce requests so far, as `broker: partition+partition`. */
@@ -103,6 +108,8 @@ interface Log {
 interface Broker {
   readonly id: number;
   readonly server: Server;
+  /** Known from its first start on. */
+  port: number;
   readonly sockets: Set<Socket>;
   frozen: boolean;
   /** Requests that came while it was frozen. */
@@ -128,9 +135,9 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
   const coordinator = createScriptedGroup(() => ({ id: 0, port: portOf(brokers[0]!) }));
   const brokers: Broker[] = [];
   for (let id = 0; id < size.brokers; id++) {
-    const broker: Broker = { id, server: createServer(), sockets: new Set(), frozen: false, held: [] };
+    const broker: Broker = { id, server: createServer(), port: 0, sockets: new Set(), frozen: false, held: [] };
     broker.server.on('connection', (socket) => serve(broker, socket));
-    await new Promise<void>((resolve) => broker.server.listen(0, '127.0.0.1', resolve));
+    await listen(broker);
     brokers.push(broker);
   }
   onTestFinished(async () => {
@@ -139,7 +146,12 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
       await new Promise((resolve) => server.close(resolve));
     }
   });
-  const portOf = (broker: Broker) => (broker.server.address() as AddressInfo).port;
+  const portOf = ({ port }: Broker) => port;
+
+  async function listen(broker: Broker): Promise<void> {
+    await new Promise<void>((resolve) => broker.server.listen(broker.port, '127.0.0.1', resolve));
+    broker.port = (broker.server.address() as AddressInfo).port;
+  }
 
   function serve(broker: Broker, socket: Socket): void {
     broker.sockets.add(socket);
@@ -155,7 +167,7 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
           const reply = await answerTo(broker, frame);
           const head = Buffer.alloc(4);
           head.writeInt32BE(reply.length);
-          socket.write(Buffer.concat([head, reply]));
+          if (!socket.destroyed) socket.write(Buffer.concat([head, reply]));
         };
         if (broker.frozen) broker.held.push(handle);
         else last = last.then(handle);
@@ -341,6 +353,16 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
       const frozen = brokers[broker]!;
       frozen.frozen = false;
       void frozen.held.splice(0).reduce((before, handle) => before.then(handle), Promise.resolve());
+    },
+    async stop(broker) {
+      const { server, sockets, held } = brokers[broker]!;
+      held.length = 0;
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+    start: (broker) => listen(brokers[broker]!),
+    forgetProducers() {
+      sequences.clear();
     },
     answer(partition, code, stored = false) {
       const list = errors.get(partition) ?? [];

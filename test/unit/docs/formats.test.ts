@@ -2,6 +2,7 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createBlindWatch } from '../../../src/alerter/blindness.ts';
 import { decodeCommand, encodeCommand } from '../../../src/alerter/commands-given.ts';
@@ -14,6 +15,8 @@ import { packageRoot } from '../../../src/core/package-root.ts';
 import { createFileDeadLetters, receiptLine } from '../../../src/indexing/dead-letters.ts';
 import { decodeCounts, encodeCounts } from '../../../src/measure/counts-topic.ts';
 import { openState } from '../../../src/replay/request.ts';
+import { createSpool, openLeftSpool } from '../../../src/ship/spool.ts';
+import { spoolFolders } from '../../../src/ship/spool-folder.ts';
 import { openJournal } from '../../../src/source/files/checkpoints.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
@@ -184,6 +187,38 @@ describe('left out, by its version', () => {
     expect(row('counts')).toContain('`v: 1`');
     expect(decodeCounts(Buffer.from(value))).toMatchObject({ kind: 'progress' });
     expect(decodeCounts(Buffer.from(value.replace('"v":1', '"v":2')))).toBeUndefined();
+  });
+
+  test('spools of the transport', async () => {
+    const to = { dir: folder, brokers: ['kafka:9092'], topic: 'logs', service: 'api' };
+    const folders = spoolFolders(to);
+    const own = folders.own();
+    const log = join(own, '00000001.log');
+    const deps = { onDropped: () => {}, onTrouble: () => {}, onRecovered: () => {} };
+    const spool = createSpool({ folder: own, maxBytes: 2 ** 24, segmentBytes: 2 ** 20 }, deps);
+    spool.append({ line: 'a', eventId: '01KE70Q0VG0000000000000001', key: null, bytes: 1 });
+    await spool.close();
+    folders.close();
+    const format = readFileSync(log, 'utf8').split('\n')[0]!.split('\t')[1]!;
+    expect(format).toBe('logpipe-spool 1 0');
+    for (const version of ['"v":1', 'logpipe-spool 1'])
+      expect(row('spools of the transport')).toContain(`\`${version}\``);
+
+    const owner = join(own, '..', 'owner.json');
+    const written = readFileSync(owner, 'utf8');
+    writeFileSync(owner, written.replace('"v":1', '"v":2'));
+    const said: string[] = [];
+    const next = spoolFolders(to, { warn: (message) => said.push(message) });
+    expect(await next.adopt()).toEqual([]);
+    expect(said).toEqual([expect.stringContaining('newer logpipe')]);
+    writeFileSync(owner, written);
+    // A checksum covers the line.
+    const body = 'logpipe-spool 2 0';
+    writeFileSync(log, `${crc32(body).toString(16).padStart(8, '0')}\t${body}\n`);
+    const [adopted] = await next.adopt();
+    await expect(openLeftSpool(adopted!, deps)).rejects.toMatchObject({ code: 'LOGPIPE_FORMAT_NEWER' });
+    expect(readFileSync(join(adopted!, '00000001.log'), 'utf8')).toContain(body);
+    next.close();
   });
 
   test('commands to the alerter', () => {

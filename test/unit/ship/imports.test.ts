@@ -40,6 +40,7 @@ test('the transport loads Winston, kafkajs, Node and a few core files, nothing o
     'kafka/broker-connections',
     'kafka/codecs',
     'kafka/kafkajs-timer',
+    'private-files',
     'record',
     'regex-ambiguity',
     'safe-json',

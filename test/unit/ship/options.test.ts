@@ -1,4 +1,5 @@
 // Options: what is refused and how, what the defaults are.
+import { resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import { LogpipeError } from '../../../src/core/errors.ts';
 import { type KafkaTransportOptions, transportSettings } from '../../../src/ship/options.ts';
@@ -16,6 +17,10 @@ test('defaults', () => {
     batch: { maxRecords: 500, maxBytes: 500_000, maxDelayMs: 100 },
     pid: process.pid,
   });
+  expect(settings.spool).toBeUndefined();
+  expect(transportSettings({ ...GOOD, spool: { dir: 'spool' } }).spool).toEqual({
+    ...{ dir: resolve('spool'), maxBytes: 512 * 1024 * 1024, segmentBytes: 8 * 1024 * 1024 },
+  });
   expect(settings.environment).toBe(process.env.NODE_ENV);
   expect(Object.isFrozen(settings)).toBe(true);
 });
@@ -31,6 +36,11 @@ test.each<[Partial<KafkaTransportOptions> | Record<string, unknown>, RegExp]>([
   [{ batch: { maxRecords: 0 } }, /batch\.maxRecords is 0; permitted: a whole number from 1 to 10000/],
   [{ batch: { maxRecord: 5 } }, /batch\.maxRecord is not an option; permitted: maxRecords, maxBytes, maxDelayMs/],
   [{ queue: { maxBytes: Number.NaN } }, /queue\.maxBytes is null/],
+  [{ spool: 'spool' }, /spool is "spool"; permitted: an object of dir, maxBytes, segmentBytes/],
+  [{ spool: { dir: '' } }, /spool\.dir is ""; permitted: a non-empty text/],
+  [{ spool: { dir: 'a', maxbytes: 1 } }, /spool\.maxbytes is not an option; permitted: dir, maxBytes, segmentBytes/],
+  [{ spool: { dir: 'a', maxBytes: 1_000 } }, /spool\.maxBytes is 1000; permitted: a whole number from 4194304 to /],
+  [{ spool: { dir: 'a', segmentBytes: 0.5 } }, /spool\.segmentBytes is 0\.5; permitted: a whole number from 65536 to /],
   [{ maxRecordBytes: 2_000_000 }, /maxRecordBytes is 2000000; permitted: a whole number from 1000 to 1000000/],
   [{ mask: { patterns: ['('] } }, /mask\.patterns is "\("; permitted: the source of a regular expression/],
   [

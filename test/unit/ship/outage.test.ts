@@ -90,3 +90,23 @@ test('a line holds no password of an address, does nothing to a terminal, and no
   });
   expect(() => gone.began(holderOf(), TO, 'away', 10)).not.toThrow();
 });
+
+test('with a spool: where records are kept during an outage, and at the end how many, which are not lost', () => {
+  const { report, lines, exit } = setUp();
+  const kept = holderOf({ spooled: { records: 7, dir: 'spool' } });
+  report.began(kept, TO, 'away', { dir: 'spool', maxBytes: 512 * 1024 * 1024 });
+  expect(lines.pop()).toMatch(
+    /: away\. They are kept in spool \(up to 512 MiB, beyond that the oldest are dropped\) and sent as soon as it is reached\. /,
+  );
+  report.watch(kept);
+  exit();
+  const inFiles =
+    '7 log records are kept in spool (kafka-1:9092, topic logs): the next process that logs there sends them, or logpipe ship --spool spool.';
+  expect(lines.pop()).toBe(`logpipe: ${inFiles}`);
+  report.watch(holderOf({ waiting: 2, reason: 'disk full' }));
+  report.release(kept);
+  exit();
+  expect(lines.pop()).toBe(
+    `logpipe: 2 log records did not reach Kafka by the end of this process (kafka-1:9092, topic logs): disk full. ${inFiles}`,
+  );
+});

@@ -1,8 +1,8 @@
-// The queue's limits and order, with and without an overflow; drops are counted by reason and told once per episode.
+// The queue's limits and order; drops are counted by reason and told once per episode.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { ShipRecord } from '../../../src/ship/log-record.ts';
-import { createDrops, createQueue, type DropNotice, type Overflow } from '../../../src/ship/queue.ts';
+import { createDrops, createQueue, type DropNotice } from '../../../src/ship/queue.ts';
 
 const record = (n: number, bytes = 10): ShipRecord => ({ line: String(n), eventId: '', key: null, bytes });
 const numbers = (records: readonly ShipRecord[]) => records.map(({ line }) => Number(line));
@@ -91,24 +91,23 @@ test('what is being sent counts until it is released: for the limits, the number
   );
 });
 
-test('an overflow takes what does not fit and gives it back in order', () => {
-  const spool: ShipRecord[] = [];
-  const overflow: Overflow = {
-    offer: (one) => spool.push(one) > 0,
-    refill: ({ records }) => spool.splice(0, records),
-    get size() {
-      return spool.length;
-    },
-  };
-  const queue = createQueue({ maxRecords: 2, maxBytes: 10_000 }, overflow);
-  for (let n = 0; n < 5; n++) expect(queue.push(record(n))).toBe(true);
-  expect(numbers(spool)).toEqual([2, 3, 4]);
-  const out: number[] = [];
-  for (let batch = queue.take(1, 1e9); batch.length > 0; batch = queue.take(1, 1e9)) {
-    out.push(...numbers(batch));
-    queue.release(batch);
-  }
-  expect(out).toEqual([0, 1, 2, 3, 4]);
+test('what is taken from its front until somebody has enough leaves it, and nothing else does', () => {
+  fc.assert(
+    fc.property(fc.nat(20), fc.nat(20), fc.nat(20), (count, sending, enough) => {
+      const queue = createQueue({ maxRecords: 100, maxBytes: 1e9 });
+      for (let n = 0; n < count; n++) queue.push(record(n));
+      const batch = queue.take(sending, 1e9);
+      const gone: ShipRecord[] = [];
+      queue.takeWhile((one) => gone.length < enough && gone.push(one) > 0);
+      const left = Math.max(0, count - batch.length - enough);
+      expect([queue.records, queue.waiting, queue.bytes]).toEqual([
+        batch.length + left,
+        left,
+        (batch.length + left) * (10 + OVERHEAD),
+      ]);
+      expect(numbers([...batch, ...gone, ...queue.take(100, 1e9)])).toEqual([...Array(count).keys()]);
+    }),
+  );
 });
 
 test('one notice per episode and reason', () => {
@@ -132,5 +131,8 @@ test('one notice per episode and reason', () => {
     ['queue-full', 5],
     ['refused', 1],
   ]);
-  expect(drops.counts()).toEqual({ 'queue-full': 7, refused: 1, failed: 0, closed: 0 });
+  expect(drops.counts()).toEqual({
+    ...{ 'queue-full': 7, 'spool-full': 0, 'spool-lost': 0 },
+    ...{ refused: 1, failed: 0, closed: 0 },
+  });
 });

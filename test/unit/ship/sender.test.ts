@@ -1,12 +1,15 @@
 // The sender alone, against brokers that keep records as Kafka does and fail as the test says: whatever happens in whatever order,
-// each record arrives once, in its partition's order, and what takes nothing holds up nothing else.
+// each record arrives once, in its partition's order, and what takes nothing holds up nothing else. With a spool in place of a file,
+// which may stop taking records at any time, the same holds, and memory has only what was attempted.
 
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Brokers, PartitionBatch } from '../../../src/ship/brokers.ts';
 import type { ShipRecord } from '../../../src/ship/log-record.ts';
+import { choosePartition } from '../../../src/ship/partition-queue.ts';
 import { createDrops, createQueue } from '../../../src/ship/queue.ts';
-import { choosePartition, createSender } from '../../../src/ship/sender.ts';
+import { createSender } from '../../../src/ship/sender.ts';
+import type { Spool, SpooledRecord, SpoolPlace } from '../../../src/ship/spool.ts';
 
 const NOT_LEADER = 6;
 const REQUEST_TIMED_OUT = 7;
@@ -46,6 +49,56 @@ afterEach(() => {
   vi.useRealTimers();
   vi.restoreAllMocks();
 });
+
+/** A spool as its contract says, in memory. */
+function createModel() {
+  type State = 'available' | 'held' | 'handed' | 'parked' | 'done';
+  const all: { record: ShipRecord; partition: number | undefined; state: State }[] = [];
+  const told = (places: readonly SpoolPlace[], state: State) => {
+    for (const { ordinal } of places) if (all[ordinal]!.state !== 'done') all[ordinal]!.state = state;
+  };
+  const count = (is: (state: State) => boolean) => all.filter(({ state }) => is(state)).length;
+  let isBroken = false;
+  const spool: { -readonly [K in keyof Spool]: Spool[K] } = {
+    append(record, { partition, hold } = {}) {
+      if (isBroken) return undefined;
+      all.push({ record, partition, state: hold === true ? 'held' : 'available' });
+      return { segment: 1, ordinal: all.length - 1 };
+    },
+    async attempting(partition, places) {
+      for (const { ordinal } of places) all[ordinal]!.partition = partition;
+    },
+    async next(maxRecords) {
+      const found: SpooledRecord[] = [];
+      all.forEach((one, ordinal) => {
+        if (one.state !== 'available' || found.length >= maxRecords) return;
+        one.state = 'handed';
+        found.push({ ...one.record, place: { segment: 1, ordinal }, partition: one.partition });
+      });
+      return found;
+    },
+    done: (places) => told(places, 'done'),
+    park: (places) => told(places, 'parked'),
+    rewind() {
+      for (const one of all) if (one.state === 'parked') one.state = 'available';
+    },
+    get records() {
+      return count((state) => state !== 'done');
+    },
+    get available() {
+      return count((state) => state === 'available');
+    },
+    ...{ bytes: 0, written: async () => {}, saveSync: () => 0, close: async () => 0 },
+  };
+  return {
+    spool,
+    all,
+    handed: () => count((state) => state === 'handed'),
+    broken(is: boolean) {
+      isBroken = is;
+    },
+  };
+}
 
 interface Stored {
   readonly id: string;
@@ -161,7 +214,7 @@ function createCluster() {
   };
 }
 
-function setUp(limits: { maxRecords?: number } = {}) {
+function setUp(limits: { maxRecords?: number; spool?: Spool } = {}) {
   const cluster = createCluster();
   const queueLimits = { maxRecords: limits.maxRecords ?? 10_000, maxBytes: 1e9 };
   const queue = createQueue(queueLimits);
@@ -171,7 +224,7 @@ function setUp(limits: { maxRecords?: number } = {}) {
   const sender = createSender(
     { batch: { maxRecords: 5, maxBytes: 1_000, maxDelayMs: 10 }, queue: queueLimits },
     {
-      ...{ queue, drops, brokers: cluster.brokers },
+      ...{ queue, drops, brokers: cluster.brokers, spool: limits.spool },
       onDelivered() {},
       onFailed: (error) => failures.push(String(error)),
       onResumed: (lastedMs) => outagesOver.push(lastedMs),
@@ -180,7 +233,9 @@ function setUp(limits: { maxRecords?: number } = {}) {
   let count = 0;
   const log = (key: string | null, line = 'x') => {
     const record: ShipRecord = { line, eventId: String(count++).padStart(6, '0'), key, bytes: 100 };
+    if (sender.keep(record)) return record;
     if (queue.push(record)) sender.nudge();
+    else if (!sender.keep(record, true)) drops.count('queue-full', 1);
     return record;
   };
   const drained = async () => {
@@ -202,59 +257,67 @@ const keyIn = (partition: number) => {
   for (let n = 0; ; n++) if (partitionOf(`CA${n}`) === partition) return `CA${n}`;
 };
 
-test('whatever brokers do, each record arrives once, calls in their order; what is refused is dropped, and nothing else', async () => {
-  const fates: Fate[] = [
-    ...(['lost', 'arrives unanswered', 'hangs', 'hangs, arrived', 'timed out', 'timed out, arrived'] as const),
-    'no connection',
-  ];
-  const node = fc.integer({ min: 0, max: NODES - 1 });
-  const step = fc.oneof(
-    {
-      weight: 5,
-      arbitrary: fc.record({ log: fc.integer({ min: 1, max: 12 }), key: fc.option(fc.constantFrom(...KEYS)) }),
-    },
-    { weight: 1, arbitrary: fc.record({ poison: fc.option(fc.constantFrom(...KEYS)) }) },
-    { weight: 3, arbitrary: fc.record({ node, fate: fc.constantFrom(...fates) }) },
-    {
-      weight: 2,
-      arbitrary: fc.record({ partition: fc.nat(PARTITIONS - 1), leader: fc.integer({ min: -1, max: NODES - 1 }) }),
-    },
-    { weight: 1, arbitrary: fc.record({ isBlind: fc.boolean() }) },
-    { weight: 3, arbitrary: fc.record({ waitMs: fc.constantFrom(1, 20, 300, 3_000, 20_000) }) },
-  );
-  await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 80, size: 'max' }), async (steps) => {
-      const { cluster, sender, queue, drops, log, drained } = setUp();
-      const logged: ShipRecord[] = [];
-      for (const each of steps) {
-        if ('log' in each) for (let n = 0; n < each.log; n++) logged.push(log(each.key));
-        else if ('poison' in each) logged.push(log(each.poison, POISON));
-        else if ('fate' in each) cluster.fail(each.node, each.fate);
-        else if ('leader' in each) cluster.leaders[each.partition] = each.leader;
-        else if ('isBlind' in each) cluster.blind(each.isBlind);
-        else await vi.advanceTimersByTimeAsync(each.waitMs);
-      }
-      cluster.heal();
-      await drained();
-      expect(cluster.violations).toEqual([]);
-      const arrived = cluster.logs.flat();
-      const wanted = logged.filter(({ line }) => line !== POISON);
-      expect(arrived.map(({ id }) => id).sort()).toEqual(wanted.map(({ eventId }) => eventId));
-      expect(sender.delivered).toBe(wanted.length);
-      expect(drops.counts()).toEqual({ 'queue-full': 0, refused: logged.length - wanted.length, failed: 0, closed: 0 });
-      expect(queue.records).toBe(0);
-      for (const key of KEYS) {
-        cluster.logs.forEach((stored, partition) => {
-          const mine = stored.filter((one) => one.key === key).map(({ id }) => id);
-          if (partition !== partitionOf(key)) expect(mine).toEqual([]);
-          expect(mine).toEqual([...mine].sort());
-        });
-      }
-      sender.abort();
-    }),
-    { numRuns: 150 },
-  );
-});
+test.each(['calls in their order', 'with a spool'])(
+  'whatever brokers do, each record arrives once, %s; what is refused is dropped, and nothing else',
+  async (what) => {
+    const isSpooled = what === 'with a spool';
+    const fates: Fate[] = [
+      ...(['lost', 'arrives unanswered', 'hangs', 'hangs, arrived', 'timed out', 'timed out, arrived'] as const),
+      'no connection',
+    ];
+    const node = fc.integer({ min: 0, max: NODES - 1 });
+    const step = fc.oneof(
+      {
+        weight: 5,
+        arbitrary: fc.record({ log: fc.integer({ min: 1, max: 12 }), key: fc.option(fc.constantFrom(...KEYS)) }),
+      },
+      { weight: 1, arbitrary: fc.record({ poison: fc.option(fc.constantFrom(...KEYS)) }) },
+      { weight: 3, arbitrary: fc.record({ node, fate: fc.constantFrom(...fates) }) },
+      {
+        weight: 2,
+        arbitrary: fc.record({ partition: fc.nat(PARTITIONS - 1), leader: fc.integer({ min: -1, max: NODES - 1 }) }),
+      },
+      { weight: 1, arbitrary: fc.record({ isBlind: fc.boolean() }) },
+      { weight: isSpooled ? 1 : 0, arbitrary: fc.record({ isBroken: fc.boolean() }) },
+      { weight: 3, arbitrary: fc.record({ waitMs: fc.constantFrom(1, 20, 300, 3_000, 20_000) }) },
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 80, size: 'max' }), async (steps) => {
+        const model = createModel();
+        const { cluster, sender, queue, drops, log, drained } = setUp(isSpooled ? { spool: model.spool } : {});
+        const logged: ShipRecord[] = [];
+        for (const each of steps) {
+          if ('log' in each) for (let n = 0; n < each.log; n++) logged.push(log(each.key));
+          else if ('poison' in each) logged.push(log(each.poison, POISON));
+          else if ('fate' in each) cluster.fail(each.node, each.fate);
+          else if ('leader' in each) cluster.leaders[each.partition] = each.leader;
+          else if ('isBlind' in each) cluster.blind(each.isBlind);
+          else if ('isBroken' in each) model.broken(each.isBroken);
+          else await vi.advanceTimersByTimeAsync(each.waitMs);
+        }
+        cluster.heal();
+        await drained();
+        expect(cluster.violations).toEqual([]);
+        const arrived = cluster.logs.flat();
+        const wanted = logged.filter(({ line }) => line !== POISON);
+        expect(arrived.map(({ id }) => id).sort()).toEqual(wanted.map(({ eventId }) => eventId));
+        expect(sender.delivered).toBe(wanted.length);
+        const refused = logged.length - wanted.length;
+        expect(drops.counts()).toMatchObject({ 'queue-full': 0, 'spool-full': 0, refused });
+        expect([queue.records, sender.undelivered, model.spool.records]).toEqual([0, 0, 0]);
+        for (const key of KEYS) {
+          cluster.logs.forEach((stored, partition) => {
+            const mine = stored.filter((one) => one.key === key).map(({ id }) => id);
+            if (partition !== partitionOf(key)) expect(mine).toEqual([]);
+            if (!isSpooled) expect(mine).toEqual([...mine].sort());
+          });
+        }
+        sender.abort();
+      }),
+      { numRuns: 150 },
+    );
+  },
+);
 
 test('a partition without leader: what belongs to it waits for it alone, and what has no key goes elsewhere', async () => {
   const { cluster, sender, log, failures, drained } = setUp();
@@ -355,4 +418,35 @@ test('what listens and never answers is no broker, and that is told before anybo
   expect(failures).toEqual([]);
   await vi.advanceTimersByTimeAsync(300);
   expect(failures).toEqual(['Error: nobody there has answered as a Kafka broker for 5 s']);
+});
+
+test('out of a file: at most two batches at a time, and none while nothing takes them; in order, each noted before it goes', async () => {
+  const model = createModel();
+  const { cluster, sender } = setUp();
+  for (let n = 0; n < 100; n++)
+    model.spool.append({ line: 'x', eventId: `${n}`.padStart(6, '0'), key: keyIn(1), bytes: 10 });
+  const { next } = model.spool;
+  let most = 0;
+  let reads = 0;
+  model.spool.next = async (...room) => {
+    reads += 1;
+    const found = await next(...room);
+    most = Math.max(most, model.handed());
+    return found;
+  };
+  cluster.leaders.fill(-1);
+  sender.adopt(Object.assign(model.spool, { damaged: 0 }));
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(reads).toBeLessThan(5);
+  const { produce } = cluster.brokers;
+  cluster.brokers.produce = (node, batches) => {
+    for (const { partition, records } of batches)
+      for (const { eventId } of records) expect(model.all[Number(eventId)]!.partition).toBe(partition);
+    return produce(node, batches);
+  };
+  cluster.heal();
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect(cluster.logs[1]!.map(({ id }) => Number(id))).toEqual([...Array(100).keys()]);
+  expect([model.spool.records, most]).toEqual([0, 10]);
+  sender.abort();
 });
