@@ -9,7 +9,13 @@ const IMPORT = /(?:^|\n)\s*(?:import|export)\s(type\s)?[^;'"]*?from\s*'([^']+)'|
 const LAZY_IMPORT = /\bimport\('([^']+)'\)/g;
 const PACKAGES = ['winston', 'winston-transport', 'kafkajs'];
 /** Masking and what it consists of. */
-const MASKING = ['secrets/mask', 'secrets/secret-forms', 'secrets/secret-keys', 'secrets/secret-text'];
+const MASKING = [
+  'secrets/mask',
+  'secrets/personal',
+  'secrets/secret-forms',
+  'secrets/secret-keys',
+  'secrets/secret-text',
+];
 const LAZY_PACKAGES = ['snappy', 'lz4-napi', 'fzstd'];
 
 function loadedBy(entry: string) {
