@@ -75,7 +75,7 @@ export function createPersonal(options: PersonalOptions): Personal | undefined {
           }
           if (loose) {
             const cut = { from: i, to: end, put: PHONE };
-            if (end - i >= 7 || /^\.\d{1,24}e|^e/i.test(text.slice(end, end + 27))) return cut;
+            if (mayBeWhole(text, i, end)) return cut;
             named ??= PHONE_WORD.test(text);
             if (named && digitsNear(text, i) >= 7) return cut;
           }
@@ -374,6 +374,15 @@ function groupsAt(text: string, at: number, enough: number): Groups {
 function dayEnd(text: string, at: number): number {
   if (text.charCodeAt(at + 4) !== 45 || text.charCodeAt(at + 7) !== 45) return 0;
   return /^(?:19|20)\d\d-(?:0\d|1[0-2])-[0-3]\d(?!\d)/.test(text.slice(at, at + 11)) ? at + 10 : 0;
+}
+
+/** May the digits be all of a text or of a number of JSON, in any notation, so that a key alone can tell what they are? */
+function mayBeWhole(text: string, at: number, end: number): boolean {
+  const after = text.charCodeAt(end);
+  const isNumber = after === 46 || after === 69 || after === 101;
+  if (isWord(after) && !isNumber) return false;
+  if (!begins(text, at, 0) && !(at > 0 && text.charCodeAt(at - 1) === 46)) return false;
+  return end - at >= 7 || (isNumber && /^(?:\.\d{1,24})?e/i.test(text.slice(end, end + 27)));
 }
 
 /** How many digits follow within some eighty characters of what stands between a number's groups, escapes included. */
