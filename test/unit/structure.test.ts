@@ -37,8 +37,6 @@ const APART: Readonly<Record<string, string>> = {
   'ship/outage.ts': 'test/unit/ship/outage.test.ts',
   'ship/partition-queue.ts': 'test/unit/ship/partition.test.ts',
   'ship/process-stats.ts': 'test/unit/ship/process-stats.test.ts',
-  'ship/sender.ts': 'test/wire/transport-partitions.test.ts',
-  'ship/spool-segment.ts': 'test/unit/ship/spool-segment.test.ts',
   'source/files/follower.ts': 'test/unit/source/files-property.test.ts',
   'source/kafka/positions.ts': 'test/unit/source/kafka-positions.test.ts',
 };

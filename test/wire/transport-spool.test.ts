@@ -100,26 +100,39 @@ test('Kafka refuses connections: records are in the file alone; when it is back,
   expect(told.filter((line) => !/^send-failed|^Records reach Kafka again/.test(line))).toEqual([]);
 });
 
-test('a record is handed to the system in the turn in which it is logged, or as soon as the write before it has ended', async () => {
+test('a record is on its way to the file in the turn in which it is logged, or as soon as the write before it has ended', async () => {
   const dir = folderOfTest();
   const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
   await kafka.stop(0);
   let written = '';
-  const write = ((...args: Parameters<typeof fs.write>) => {
-    written += String(args[1]);
-    return fs.write(...args);
-  }) as typeof fs.write;
-  const { log } = driveTransport(kafka, dir, {}, { spoolFiles: { ...fs, write } });
+  let [begun, ended] = [0, 0];
+  const seen = <T extends (...args: never[]) => unknown>(real: T): T =>
+    ((...args: unknown[]) => {
+      begun += 1;
+      const done = args.pop() as (...results: unknown[]) => void;
+      const [, buffer, from, length] = args as [number, Buffer, number, number];
+      if (buffer instanceof Uint8Array) written += buffer.toString('utf8', from, from + length);
+      return (real as unknown as (...all: unknown[]) => unknown)(...args, (...results: unknown[]) => {
+        done(...results);
+        ended += 1;
+      });
+    }) as unknown as T;
+  // Once a second it is looked first whether the file is still where it was.
+  const spoolFiles = { ...fs, write: seen(fs.write), stat: seen(fs.stat), fstat: seen(fs.fstat), open: seen(fs.open) };
+  const { log } = driveTransport(kafka, dir, {}, { spoolFiles });
   log('first');
-  await until(() => expect(written).toContain('"message":"first"'));
   await until(() => expect(messagesInFiles(dir)).toEqual(['first']));
-  // Opening the file is behind us.
   for (const message of series('next', 20)) {
+    await until(() => expect(ended).toBe(begun));
+    const before = begun;
     log(message);
     await new Promise((resolve) => setImmediate(resolve));
-    expect(written).toContain(`"message":"${message}"`);
-    await until(() => expect(messagesInFiles(dir)).toContain(message));
+    expect(begun).toBeGreaterThan(before);
+    // One that is logged meanwhile goes with the next write.
+    log(`${message}, second`);
+    await until(() => expect(written).toContain(`"message":"${message}, second"`));
   }
+  await until(() => expect(messagesInFiles(dir)).toHaveLength(41));
 });
 
 test('after an outage a new record waits for a request or two, however much the file holds', async () => {
