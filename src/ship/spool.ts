@@ -588,19 +588,20 @@ function createStore(
       const at = seek();
       if (at === undefined) break;
       const { segment, lines } = at;
-      const line = lines.peek();
-      if (line === undefined) {
+      const text = lines.peek();
+      if (text === undefined) {
         await readOn(at);
         continue;
       }
-      const frame = readFrame(line);
+      const frame = readFrame(text);
       const index = (frame?.ordinal ?? -1) - segment.firstOrdinal;
       if (frame !== undefined && segment.states[index] === AVAILABLE && index < segment.count) {
-        if (found.length > 0 && size + frame.record.bytes > maxBytes) break;
-        size += frame.record.bytes;
+        const { line, eventId, key, bytes, ordinal } = frame;
+        if (found.length > 0 && size + bytes > maxBytes) break;
+        size += bytes;
         setState(segment, index, HANDED);
-        const place = { segment: segment.number, ordinal: frame.ordinal };
-        found.push({ ...frame.record, place, partition: attemptedIn(segment, index) });
+        const place = { segment: segment.number, ordinal };
+        found.push({ line, eventId, key, bytes, place, partition: attemptedIn(segment, index) });
       }
       lines.skip();
     }
@@ -644,11 +645,13 @@ function createStore(
   async function load(path: string): Promise<void> {
     isLeft = true;
     folder = path;
+    const names = new Set(await readdir(path));
     const numbers: number[] = [];
-    for (const name of await readdir(path)) {
-      const [, digits] = /^(\d{1,15})\.log$/.exec(name) ?? [];
-      if (digits !== undefined && String(Number(digits)).padStart(NUMBER_DIGITS, '0') === digits)
-        numbers.push(Number(digits));
+    for (const name of names) {
+      const [, digits = '', ending] = /^(\d{8,15})\.(log|notes)$/.exec(name) ?? [];
+      if (ending === 'log') numbers.push(Number(digits));
+      // The log was removed, or never written.
+      else if (ending === 'notes' && !names.has(`${digits}.log`)) background(unlink([[join(path, name), 0]]));
     }
     for (const number of numbers.sort((a, b) => a - b)) {
       const segment = addSegment(number);
