@@ -648,7 +648,7 @@ function createStore(
     const names = new Set(await readdir(path));
     const numbers: number[] = [];
     for (const name of names) {
-      const [, digits = '', ending] = /^(\d{8,15})\.(log|notes)$/.exec(name) ?? [];
+      const [, digits = '', ending] = /^(\d{8}|[1-9]\d{8,14})\.(log|notes)$/.exec(name) ?? [];
       if (ending === 'log') numbers.push(Number(digits));
       // The log was removed, or never written.
       else if (ending === 'notes' && !names.has(`${digits}.log`)) background(unlink([[join(path, name), 0]]));
