@@ -700,3 +700,10 @@ export async function removeFolder(folder: string): Promise<void> {
     // An empty folder does no harm.
   }
 }
+
+/** At the end of a process nobody is there to be told; what is not in a file is not counted. */
+export function quietly(work: () => void): void {
+  try {
+    work();
+  } catch {}
+}
