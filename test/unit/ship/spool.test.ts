@@ -122,6 +122,26 @@ describe('a spool', () => {
     await left.close();
   });
 
+  test('a write that is still under way after a save writes what it was given', async () => {
+    let release: (() => void) | undefined;
+    const write = (...args: unknown[]) => {
+      const go = () => (nodeFs.write as (...all: unknown[]) => void)(...args);
+      if (release === undefined) release = go;
+      else go();
+    };
+    const { deps } = watched({ fs: { ...nodeFs, write } as unknown as SpoolFiles });
+    const spool = plain(deps);
+    for (let i = 0; i < 3_000; i++) spool.append(record(i));
+    while (release === undefined) await new Promise(setImmediate);
+    expect(spool.saveSync([])).toBe(3_000);
+    for (let i = 3_000; i < 6_000; i++) spool.append(record(i));
+    release();
+    expect(await spool.close()).toBe(6_000);
+    const left = await openLeftSpool(folder, deps);
+    expect([left.records, left.damaged]).toEqual([6_000, 0]);
+    await left.close();
+  });
+
   test('what is done at exit is noted', async () => {
     const { deps } = watched();
     const spool = plain(deps);
