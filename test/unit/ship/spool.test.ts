@@ -131,14 +131,14 @@ describe('a spool', () => {
     };
     const { deps } = watched({ fs: { ...nodeFs, write } as unknown as SpoolFiles });
     const spool = plain(deps);
-    for (let i = 0; i < 3_000; i++) spool.append(record(i));
+    for (let i = 0; i < 1_200; i++) spool.append(record(i));
     while (release === undefined) await new Promise(setImmediate);
-    expect(spool.saveSync([])).toBe(3_000);
-    for (let i = 3_000; i < 6_000; i++) spool.append(record(i));
+    expect(spool.saveSync([])).toBe(1_200);
+    for (let i = 1_200; i < 3_600; i++) spool.append(record(i));
     release();
-    expect(await spool.close()).toBe(6_000);
+    expect(await spool.close()).toBe(3_600);
     const left = await openLeftSpool(folder, deps);
-    expect([left.records, left.damaged]).toEqual([6_000, 0]);
+    expect([left.records, left.damaged]).toEqual([3_600, 0]);
     await left.close();
   });
 
