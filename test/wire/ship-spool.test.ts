@@ -285,13 +285,33 @@ test('--brokers does not send the records of two clusters to one', async () => {
   });
 });
 
-test('the command itself: one JSON object in a pipe, exit status 0', async () => {
+test('a script logs while Kafka is away and ends at once; the command sends what it left: JSON in a pipe, exit status 0', async () => {
   const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
-  await leave(kafka, [recordOf(1), recordOf(2)]);
+  const spool = join(dir, 'spool');
+  const script = join(dir, 'script.mjs');
+  const transport = new URL('../../dist/src/ship/index.js', import.meta.url).href;
+  const options = {
+    brokers: ['127.0.0.1:1'],
+    topic: kafka.topic,
+    service: 'import',
+    spool: { dir: spool },
+    console: false,
+    file: false,
+  };
+  writeFileSync(
+    script,
+    `import { createLogger } from ${JSON.stringify(transport)};
+const logger = createLogger(${JSON.stringify(options)});
+for (let n = 0; n < 100; n++) logger.info('m' + n);
+process.exit(3);`,
+  );
+  const logged = startProcess(script, []);
+  expect(await logged.exit).toEqual({ status: 3, signal: null });
+  expect(logged.stderr()).toContain(`logpipe ship --spool ${spool}`);
   writeFileSync(join(dir, 'logpipe.yml'), 'monitor: { enabled: false }\n');
-  const shipped = startProcess('src/main.js', ['ship', '--spool', dir, '--config', join(dir, 'logpipe.yml')]);
-  expect(await shipped.exit).toEqual({ status: 0, signal: null });
-  expect(JSON.parse(shipped.stdout())).toMatchObject({ sent: 2, left: 0 });
-  expect(shipped.stderr()).toBe('');
-  expect(messagesOf(kafka).sort()).toEqual(['m1', 'm2']);
+  const config = ['--config', join(dir, 'logpipe.yml'), '--brokers', kafka.brokers.join()];
+  const shipped = startProcess('src/main.js', ['ship', '--spool', spool, ...config]);
+  expect({ ...(await shipped.exit), said: shipped.stderr() }).toEqual({ status: 0, signal: null, said: '' });
+  expect(JSON.parse(shipped.stdout())).toMatchObject({ sent: 100, left: 0 });
+  expect(messagesOf(kafka)).toEqual(numbered(100));
 });
