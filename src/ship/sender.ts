@@ -867,6 +867,7 @@ export function createSender(
       await Promise.all(closing);
     },
     saveSync() {
+      for (const source of sources) if (source !== spool) source.saveNotesSync?.();
       const rest = inMemory();
       if (spool === undefined || rest.length + spool.records === 0) return { inFile: 0, lost: rest.length };
       const all = spool.records + rest.length;

@@ -100,26 +100,39 @@ test('Kafka refuses connections: records are in the file alone; when it is back,
   expect(told.filter((line) => !/^send-failed|^Records reach Kafka again/.test(line))).toEqual([]);
 });
 
-test('a record is handed to the system in the turn in which it is logged, or as soon as the write before it has ended', async () => {
+test('a record is on its way to the file in the turn in which it is logged, or as soon as the write before it has ended', async () => {
   const dir = folderOfTest();
   const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
   await kafka.stop(0);
   let written = '';
-  const write = ((...args: Parameters<typeof fs.write>) => {
-    written += String(args[1]);
-    return fs.write(...args);
-  }) as typeof fs.write;
-  const { log } = driveTransport(kafka, dir, {}, { spoolFiles: { ...fs, write } });
+  let [begun, ended] = [0, 0];
+  const seen = <T extends (...args: never[]) => unknown>(real: T): T =>
+    ((...args: unknown[]) => {
+      begun += 1;
+      const done = args.pop() as (...results: unknown[]) => void;
+      const [, buffer, from, length] = args as [number, Buffer, number, number];
+      if (buffer instanceof Uint8Array) written += buffer.toString('utf8', from, from + length);
+      return (real as unknown as (...all: unknown[]) => unknown)(...args, (...results: unknown[]) => {
+        done(...results);
+        ended += 1;
+      });
+    }) as unknown as T;
+  // Once a second it is looked first whether the file is still where it was.
+  const spoolFiles = { ...fs, write: seen(fs.write), stat: seen(fs.stat), fstat: seen(fs.fstat), open: seen(fs.open) };
+  const { log } = driveTransport(kafka, dir, {}, { spoolFiles });
   log('first');
-  await until(() => expect(written).toContain('"message":"first"'));
   await until(() => expect(messagesInFiles(dir)).toEqual(['first']));
-  // Opening the file is behind us.
   for (const message of series('next', 20)) {
+    await until(() => expect(ended).toBe(begun));
+    const before = begun;
     log(message);
     await new Promise((resolve) => setImmediate(resolve));
-    expect(written).toContain(`"message":"${message}"`);
-    await until(() => expect(messagesInFiles(dir)).toContain(message));
+    expect(begun).toBeGreaterThan(before);
+    // One that is logged meanwhile goes with the next write.
+    log(`${message}, second`);
+    await until(() => expect(written).toContain(`"message":"${message}, second"`));
   }
+  await until(() => expect(messagesInFiles(dir)).toHaveLength(41));
 });
 
 test('after an outage a new record waits for a request or two, however much the file holds', async () => {
@@ -197,6 +210,45 @@ test('a frozen broker: after a second all is in the file; when it answers after 
   expect(kafka.records.some(({ headers }) => headers.resent !== undefined)).toBe(false);
   expect(await transport.close()).toMatchObject({ undelivered: 0, spooled: 0 });
   expect(filesIn(dir)).toEqual([]);
+});
+
+test('nobody answers from the start: records are in the file long before that is told as an outage', async () => {
+  const dir = folderOfTest();
+  const kafka = await startScriptedKafka({ brokers: 2, partitions: 2 });
+  for (const broker of [0, 1]) kafka.freeze(broker);
+  const { transport, log, told } = driveTransport(kafka, dir);
+  log('first');
+  await until(() => expect(messagesInFiles(dir)).toEqual(['first']));
+  log('second');
+  expect(transport.stats()).toMatchObject({ queuedRecords: 0, spooledRecords: 2 });
+  expect(told).toEqual([]);
+  for (const broker of [0, 1]) kafka.thaw(broker);
+  await until(() => expect(transport.stats()).toMatchObject({ delivered: 2, spooledRecords: 0 }));
+  expect(messagesIn(kafka)).toEqual(['first', 'second']);
+});
+
+test('one frozen broker of three: after a second its calls are in the file, all others arrive; then each of them once', async () => {
+  const dir = folderOfTest();
+  const kafka = await startScriptedKafka({ brokers: 3, partitions: 3 });
+  const { transport, logger } = driveTransport(kafka, dir);
+  const keys = keysOf(3);
+  const logSome = (name: string) => {
+    for (const [n, message] of series(name, 90).entries())
+      logger.info(message, n % 2 === 0 ? {} : { callId: keys[n % 3] });
+  };
+  logSome('warm');
+  await until(() => expect(transport.stats().delivered).toBe(90));
+  kafka.freeze(0);
+  for (let n = 0; n < 5; n++) logger.info(`attempted ${n}`, { callId: keys[0] });
+  await until(() => expect(messagesInFiles(dir)).toEqual(series('attempted', 5)));
+  logSome('frozen');
+  await until(() => expect(transport.stats()).toMatchObject({ delivered: 165, queuedRecords: 5, spooledRecords: 20 }));
+  kafka.thaw(0);
+  await until(() => expect(transport.stats()).toMatchObject({ delivered: 185, queuedRecords: 0, spooledRecords: 0 }));
+  expect(messagesIn(kafka).sort()).toEqual(
+    [...series('warm', 90), ...series('attempted', 5), ...series('frozen', 90)].sort(),
+  );
+  expect(kafka.records.some(({ headers }) => headers.resent !== undefined)).toBe(false);
 });
 
 test('brokers that come back without their memory: what they may have is sent to the same partition again, marked', async () => {
@@ -281,6 +333,7 @@ test('close() and the logger’s end with Kafka away: in time, what is left is i
   kafka.freeze(0);
   one.log('attempted');
   two.log('waits');
+  await until(() => expect(filesIn(dir).filter((file) => file.endsWith('owner.json'))).toHaveLength(2));
   const result = await one.transport.close();
   expect(result).toEqual({ delivered: 1, dropped: 0, undelivered: 0, spooled: 1 });
   const finished = new Promise((resolve) => two.logger.once('finish', resolve));
@@ -317,7 +370,7 @@ test('Kafka works: no file is made, and records of a queue that is full go there
 const SHIP = fileURLToPath(new URL('../../dist/src/ship/index.js', import.meta.url));
 
 /** Another process with the same destination and folder; `body` uses `logger` and `kafka`, the transport. */
-function processOf(kafka: ScriptedKafka, dir: string, body: string) {
+function processOf(kafka: ScriptedKafka, dir: string, body: string, options: Partial<KafkaTransportOptions> = {}) {
   const script = join(folderOfTest(), 'app.mjs');
   const given = {
     brokers: kafka.brokers,
@@ -330,7 +383,7 @@ function processOf(kafka: ScriptedKafka, dir: string, body: string) {
   writeFileSync(
     script,
     `import { createLogger } from ${JSON.stringify(SHIP)};
-     const logger = createLogger(${JSON.stringify({ ...given, batch: { maxDelayMs: 5 } })});
+     const logger = createLogger(${JSON.stringify({ ...given, batch: { maxDelayMs: 5 }, ...options })});
      const kafka = logger.transports.at(-1);
      ${body}`,
   );
@@ -392,4 +445,23 @@ test('SIGKILL while Kafka is away: a process that runs sends all that was writte
   });
   await transport.close();
   expect(filesIn(dir)).toEqual([]);
+});
+
+test('a script that simply ends while Kafka is away: its last line says where the records are', async () => {
+  const dir = folderOfTest();
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
+  await kafka.stop(0);
+  const { ended, stderr } = processOf(kafka, dir, `logger.info('m0');`, { closeTimeoutMs: 4_000 });
+  expect(await ended).toBe(0);
+  expect(stderr().split('\n')).toEqual([
+    expect.stringMatching(/^logpipe: log records do not reach Kafka .* They are kept in .* \(up to 512 MiB/),
+    expect.stringMatching(
+      /^logpipe: 1 log record is kept in .*: the next process that logs there sends it, or logpipe ship /,
+    ),
+    '',
+  ]);
+  await kafka.start(0);
+  const { transport } = driveTransport(kafka, dir);
+  await until(() => expect(messagesIn(kafka)).toEqual(['m0']));
+  await transport.close();
 });

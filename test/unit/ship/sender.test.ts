@@ -435,7 +435,7 @@ test('out of a file: at most two batches at a time, and none while nothing takes
     return found;
   };
   cluster.leaders.fill(-1);
-  sender.adopt(Object.assign(model.spool, { damaged: 0 }));
+  sender.adopt(Object.assign(model.spool, { damaged: 0, saveNotesSync() {} }));
   await vi.advanceTimersByTimeAsync(20_000);
   expect(reads).toBeLessThan(5);
   const { produce } = cluster.brokers;
