@@ -1,8 +1,12 @@
 // The transport under load while its broker is frozen, killed and started again: each event is in Kafka or counted as
 // dropped, a second copy is marked, and the application never waits.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import kafkajs from 'kafkajs';
 import { expect, it, onTestFinished } from 'vitest';
 import winston from 'winston';
+import type { SpoolOptions } from '../../src/ship/options.ts';
 import { KafkaTransport, type KafkaTransportDeps } from '../../src/ship/transport.ts';
 import { createTopic, startKafka, uniqueName, waitFor } from '../kit/servers.ts';
 
@@ -12,10 +16,11 @@ const PER_TICK = 5;
 const kafka = await startKafka({ heap: '256m' });
 
 /** 500 events a second until `stop()`, numbered, with the time each call took. */
-async function underLoad(maxRecords: number, deps: KafkaTransportDeps = {}) {
+async function underLoad(maxRecords: number, deps: KafkaTransportDeps = {}, spool?: SpoolOptions) {
   const topic = uniqueName('outage');
   await createTopic(kafka.brokers, topic, { partitions: 4 });
-  const options = { brokers: kafka.brokers, topic, service: 'api', closeTimeoutMs: 60_000 };
+  const kept = spool === undefined ? {} : { spool };
+  const options = { brokers: kafka.brokers, topic, service: 'api', closeTimeoutMs: 60_000, ...kept };
   const transport = new KafkaTransport({ ...options, batch: { maxDelayMs: 20 }, queue: { maxRecords } }, deps);
   const logger = winston.createLogger({ format: winston.format.json(), transports: [transport] });
   const warnings: string[] = [];
@@ -161,6 +166,29 @@ it('a broker that is killed and started again, twice', { timeout: 180_000 }, asy
   const { produced, closed, median } = await load.stop();
   expect(closed).toEqual({ delivered: produced, dropped: 0, undelivered: 0 });
   expect(load.failures()).toBe(2);
+  expect(median).toBeLessThan(5);
+  expectExactlyOnce(await readBack(load.topic), produced);
+});
+
+it('a broker that is killed and started again, with a spool: more than the queue holds is in files, and nothing is lost', {
+  timeout: 180_000,
+}, async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'logpipe-spool-'));
+  onTestFinished(() => rmSync(dir, { recursive: true }));
+  const load = await underLoad(2_000, {}, { dir });
+  await load.delivered(500);
+  await kafka.kill();
+  try {
+    await waitFor(() => load.transport.stats().spooledRecords > 4_000, { what: 'a spool', timeoutMs: 60_000 });
+    // One batch of each partition at most.
+    expect(load.transport.stats().queuedRecords).toBeLessThanOrEqual(4 * 500);
+  } finally {
+    await kafka.start();
+  }
+  await waitFor(() => load.transport.stats().spooledRecords === 0, { what: 'an empty spool', timeoutMs: 60_000 });
+  await load.delivered(100);
+  const { produced, closed, median } = await load.stop();
+  expect(closed).toEqual({ delivered: produced, dropped: 0, undelivered: 0, spooled: 0 });
   expect(median).toBeLessThan(5);
   expectExactlyOnce(await readBack(load.topic), produced);
 });

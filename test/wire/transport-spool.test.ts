@@ -212,6 +212,45 @@ test('a frozen broker: after a second all is in the file; when it answers after 
   expect(filesIn(dir)).toEqual([]);
 });
 
+test('nobody answers from the start: records are in the file long before that is told as an outage', async () => {
+  const dir = folderOfTest();
+  const kafka = await startScriptedKafka({ brokers: 2, partitions: 2 });
+  for (const broker of [0, 1]) kafka.freeze(broker);
+  const { transport, log, told } = driveTransport(kafka, dir);
+  log('first');
+  await until(() => expect(messagesInFiles(dir)).toEqual(['first']));
+  log('second');
+  expect(transport.stats()).toMatchObject({ queuedRecords: 0, spooledRecords: 2 });
+  expect(told).toEqual([]);
+  for (const broker of [0, 1]) kafka.thaw(broker);
+  await until(() => expect(transport.stats()).toMatchObject({ delivered: 2, spooledRecords: 0 }));
+  expect(messagesIn(kafka)).toEqual(['first', 'second']);
+});
+
+test('one frozen broker of three: after a second its calls are in the file, all others arrive; then each of them once', async () => {
+  const dir = folderOfTest();
+  const kafka = await startScriptedKafka({ brokers: 3, partitions: 3 });
+  const { transport, logger } = driveTransport(kafka, dir);
+  const keys = keysOf(3);
+  const logSome = (name: string) => {
+    for (const [n, message] of series(name, 90).entries())
+      logger.info(message, n % 2 === 0 ? {} : { callId: keys[n % 3] });
+  };
+  logSome('warm');
+  await until(() => expect(transport.stats().delivered).toBe(90));
+  kafka.freeze(0);
+  for (let n = 0; n < 5; n++) logger.info(`attempted ${n}`, { callId: keys[0] });
+  await until(() => expect(messagesInFiles(dir)).toEqual(series('attempted', 5)));
+  logSome('frozen');
+  await until(() => expect(transport.stats()).toMatchObject({ delivered: 165, queuedRecords: 5, spooledRecords: 20 }));
+  kafka.thaw(0);
+  await until(() => expect(transport.stats()).toMatchObject({ delivered: 185, queuedRecords: 0, spooledRecords: 0 }));
+  expect(messagesIn(kafka).sort()).toEqual(
+    [...series('warm', 90), ...series('attempted', 5), ...series('frozen', 90)].sort(),
+  );
+  expect(kafka.records.some(({ headers }) => headers.resent !== undefined)).toBe(false);
+});
+
 test('brokers that come back without their memory: what they may have is sent to the same partition again, marked', async () => {
   const dir = folderOfTest();
   const kafka = await startScriptedKafka({ brokers: 1, partitions: 3 });
@@ -294,6 +333,7 @@ test('close() and the logger’s end with Kafka away: in time, what is left is i
   kafka.freeze(0);
   one.log('attempted');
   two.log('waits');
+  await until(() => expect(filesIn(dir).filter((file) => file.endsWith('owner.json'))).toHaveLength(2));
   const result = await one.transport.close();
   expect(result).toEqual({ delivered: 1, dropped: 0, undelivered: 0, spooled: 1 });
   const finished = new Promise((resolve) => two.logger.once('finish', resolve));
@@ -330,7 +370,7 @@ test('Kafka works: no file is made, and records of a queue that is full go there
 const SHIP = fileURLToPath(new URL('../../dist/src/ship/index.js', import.meta.url));
 
 /** Another process with the same destination and folder; `body` uses `logger` and `kafka`, the transport. */
-function processOf(kafka: ScriptedKafka, dir: string, body: string) {
+function processOf(kafka: ScriptedKafka, dir: string, body: string, options: Partial<KafkaTransportOptions> = {}) {
   const script = join(folderOfTest(), 'app.mjs');
   const given = {
     brokers: kafka.brokers,
@@ -343,7 +383,7 @@ function processOf(kafka: ScriptedKafka, dir: string, body: string) {
   writeFileSync(
     script,
     `import { createLogger } from ${JSON.stringify(SHIP)};
-     const logger = createLogger(${JSON.stringify({ ...given, batch: { maxDelayMs: 5 } })});
+     const logger = createLogger(${JSON.stringify({ ...given, batch: { maxDelayMs: 5 }, ...options })});
      const kafka = logger.transports.at(-1);
      ${body}`,
   );
@@ -405,4 +445,23 @@ test('SIGKILL while Kafka is away: a process that runs sends all that was writte
   });
   await transport.close();
   expect(filesIn(dir)).toEqual([]);
+});
+
+test('a script that simply ends while Kafka is away: its last line says where the records are', async () => {
+  const dir = folderOfTest();
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
+  await kafka.stop(0);
+  const { ended, stderr } = processOf(kafka, dir, `logger.info('m0');`, { closeTimeoutMs: 4_000 });
+  expect(await ended).toBe(0);
+  expect(stderr().split('\n')).toEqual([
+    expect.stringMatching(/^logpipe: log records do not reach Kafka .* They are kept in .* \(up to 512 MiB/),
+    expect.stringMatching(
+      /^logpipe: 1 log record is kept in .*: the next process that logs there sends it, or logpipe ship /,
+    ),
+    '',
+  ]);
+  await kafka.start(0);
+  const { transport } = driveTransport(kafka, dir);
+  await until(() => expect(messagesIn(kafka)).toEqual(['m0']));
+  await transport.close();
 });
