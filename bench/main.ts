@@ -22,6 +22,7 @@ import { createTopics, fill } from './fill.ts';
 import { deleteIndices, type MeasureDeps, measureRound, measureStart, type Round } from './measure.ts';
 import { createCostReader } from './process-cost.ts';
 import { type Line, machine, toJson, toLine, toTable } from './report.ts';
+import { benchSpool, type SpoolBench } from './spool.ts';
 import { benchTransport, type TransportBench } from './transport.ts';
 
 interface Options {
@@ -32,7 +33,7 @@ interface Options {
   variant: string[];
 }
 
-const NAMES = ['raw-bulk', 'logpipe', 'ordinary', 'rsyslog', 'transport'];
+const NAMES = ['raw-bulk', 'logpipe', 'ordinary', 'rsyslog', 'transport', 'spool'];
 const TOPIC = 'logpipe-bench';
 const HEAP = '2g';
 
@@ -53,6 +54,16 @@ async function bench(options: Options): Promise<void> {
   const cost = createCostReader();
   const { folder, cleanUp, stop } = createCleanUp();
   try {
+    let spool: SpoolBench | undefined;
+    if (wanted('spool')) {
+      say('the spool beside the File transport …');
+      spool = await benchSpool();
+    }
+    if (options.only?.every((name) => name === 'spool') && contenders.length === 0) {
+      const about = machine({ kafka: 'not started', elasticsearch: 'not started' });
+      process.stdout.write(`${options.json ? JSON.stringify({ spool, machine: about }) : spoolLine(spool!)}\n`);
+      return;
+    }
     say('starting Kafka and Elasticsearch …');
     const kafka = await startKafka({ onProgress: say });
     cleanUp.push(kafka.stop);
@@ -91,12 +102,20 @@ async function bench(options: Options): Promise<void> {
     }
     const about = { events: options.events, rounds: options.rounds, machine: machine(versions) };
     const output = options.json
-      ? JSON.stringify(toJson(lines, transport, about))
-      : toTable(lines, transport, [...notes, JSON.stringify(about.machine)]);
+      ? JSON.stringify({ ...toJson(lines, transport, about), spool: spool ?? null })
+      : toTable(lines, transport, [
+          ...(spool === undefined ? [] : [spoolLine(spool)]),
+          ...[...notes, JSON.stringify(about.machine)],
+        ]);
     process.stdout.write(`${output}\n`);
   } finally {
     await stop();
   }
+}
+
+function spoolLine({ spoolMicrosPerInfo, fileMicrosPerInfo, spoolRatioToFile, drainedPerSecond }: SpoolBench): string {
+  const write = `spool ${spoolMicrosPerInfo} µs, File transport ${fileMicrosPerInfo} µs CPU: ratio ${spoolRatioToFile}`;
+  return `logger.info: ${write}; drained at ${drainedPerSecond.toLocaleString('en')} records/s`;
 }
 
 /** Interleaves the contenders, so that disturbances of the machine affect all of them. */
@@ -173,6 +192,7 @@ Examples:
   npm run bench -- --json > bench.json
   npm run bench -- --events 1000000 --only raw-bulk,logpipe
   npm run bench -- --only logpipe --variant "--max-semi-space-size=32" --variant "bulk.concurrency=4"
+  npm run bench -- --only spool
   npm run bench -- --only raw-bulk --variant "--cpu-prof --cpu-prof-dir=profiles"`,
   )
   .exitOverride();

@@ -22,6 +22,8 @@ const NAME = 'logpipe-spool';
 const CRC_DIGITS = 8;
 /** Where the checksummed part of a line begins. */
 const BODY = CRC_DIGITS + 1;
+/** Where the ordinal begins in it. */
+const ORDINAL = 2;
 /** No frame is shorter: an ordinal that the file has no room for is not believed. */
 export const MIN_FRAME_BYTES = 20;
 /** No frame is longer: a record has at most 1,000,000 bytes, and JSON makes six of one at worst. */
@@ -31,7 +33,6 @@ const NEWLINE = 0x0a;
 const READ_BYTES = 256 * 1024;
 /** In place of a partition. */
 const NOWHERE = -1;
-const QUOTE = 0x22;
 const CHUNK_BYTES = 64 * 1024;
 const PRIVATE_FILE = 0o600;
 /** A file of the folder that is not the spool's, and goes with it. */
@@ -96,37 +97,33 @@ function writeHex(target: Buffer, at: number, value: number): void {
   }
 }
 
-export interface FrameRead {
+export interface FrameRead extends ShipRecord {
   readonly ordinal: number;
-  readonly record: ShipRecord;
-  readonly partition: number | undefined;
 }
 
 /** A line of a log, without its newline. undefined when it is damaged. */
-export function readFrame(line: Buffer): FrameRead | undefined {
-  if (!isWhole(line)) return undefined;
-  const isJson = line[BODY] === 0x4a;
-  const ordinalAt = BODY + 2;
-  const idAt = line.indexOf(TAB, ordinalAt) + 1;
-  const partitionAt = line.indexOf(TAB, idAt) + 1;
-  const keyAt = line.indexOf(TAB, partitionAt) + 1;
-  const lineAt = line.indexOf(TAB, keyAt) + 1;
+export function readFrame(frame: Buffer): FrameRead | undefined {
+  if (!isWhole(frame)) return undefined;
+  const text = frame.toString('utf8', BODY);
+  const idAt = text.indexOf('\t', ORDINAL) + 1;
+  const partitionAt = text.indexOf('\t', idAt) + 1;
+  const keyAt = text.indexOf('\t', partitionAt) + 1;
+  const lineAt = text.indexOf('\t', keyAt) + 1;
   if (idAt === 0 || partitionAt === 0 || keyAt === 0 || lineAt === 0) return undefined;
-  const where = line.toString('latin1', partitionAt, keyAt - 1);
-  const ordinal = Number(line.toString('latin1', ordinalAt, idAt - 1));
-  const partition = partitionOf(where);
+  const ordinal = Number(text.slice(ORDINAL, idAt - 1));
+  const id = text.slice(idAt, partitionAt - 1);
+  const key = text.slice(keyAt, lineAt - 1);
+  const rest = text.slice(lineAt);
   try {
-    const id = line.toString('utf8', idAt, partitionAt - 1);
-    const key = line.toString('utf8', keyAt, lineAt - 1);
-    const text = line.toString('utf8', lineAt);
-    const whole = isJson ? (JSON.parse(text) as string) : text;
-    const record = {
-      line: whole,
-      eventId: line[idAt] === QUOTE ? (JSON.parse(id) as string) : id,
+    const isJson = text.startsWith('J');
+    const line = isJson ? (JSON.parse(rest) as string) : rest;
+    return {
+      line,
+      eventId: id.startsWith('"') ? (JSON.parse(id) as string) : id,
       key: key === NONE ? null : (JSON.parse(key) as string),
-      bytes: isJson ? Buffer.byteLength(whole) : line.length - lineAt,
+      bytes: Buffer.byteLength(line),
+      ordinal,
     };
-    return { ordinal, record, partition };
   } catch {
     return undefined;
   }
@@ -141,7 +138,7 @@ export function readPlace(
   line: Buffer,
 ): { readonly ordinal: number; readonly partition: number | undefined } | undefined {
   if (!isWhole(line)) return undefined;
-  const ordinalAt = BODY + 2;
+  const ordinalAt = BODY + ORDINAL;
   const idAt = line.indexOf(TAB, ordinalAt) + 1;
   const partitionAt = line.indexOf(TAB, idAt) + 1;
   if (idAt === 0 || partitionAt === 0) return undefined;
@@ -702,4 +699,11 @@ export async function removeFolder(folder: string): Promise<void> {
   } catch {
     // An empty folder does no harm.
   }
+}
+
+/** At the end of a process nobody is there to be told; what is not in a file is not counted. */
+export function quietly(work: () => void): void {
+  try {
+    work();
+  } catch {}
 }

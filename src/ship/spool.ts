@@ -38,6 +38,7 @@ import {
   notesAreWritten,
   PARKED,
   promised,
+  quietly,
   readFrame,
   readHeader,
   removeFolder,
@@ -156,10 +157,7 @@ const PRIVATE_FILE = 0o600;
 const WRITE = nodeFs.constants.O_RDWR | nodeFs.constants.O_CREAT;
 const READ = nodeFs.constants.O_RDONLY;
 
-interface Cursor {
-  readonly segment: Segment;
-  readonly lines: Lines;
-}
+type Cursor = { readonly segment: Segment; readonly lines: Lines };
 
 /** @throws nothing; a folder that cannot be used is told by `onTrouble` */
 export function createSpool(options: SpoolOptions, deps: SpoolDeps): Spool {
@@ -283,6 +281,8 @@ function createStore(
   /** Files that could not be removed, with their sizes. They count towards the cap. */
   const stuck = new Map<string, number>();
   let stuckBytes = 0;
+  /** Files that are being removed. */
+  const leaving = new Set<string>();
   let atExit = false;
   const inBackground = new Set<Promise<unknown>>();
 
@@ -302,17 +302,8 @@ function createStore(
       [pathOf(segment, 'log'), segment.written],
       [pathOf(segment, 'notes'), segment.notesWritten],
     ];
-    if (!atExit) {
-      background(unlink(paths));
-      return;
-    }
-    for (const [path] of paths) {
-      try {
-        fs.unlinkSync(path);
-      } catch {
-        // Whoever adopts the folder sends it again.
-      }
-    }
+    for (const [path] of paths) leaving.add(path);
+    if (!atExit) background(unlink(paths));
   }
 
   async function unlink(paths: readonly (readonly [string, number])[]): Promise<void> {
@@ -321,7 +312,10 @@ function createStore(
       const error: unknown = hasFailed ? undefined : await files.unlink(path).catch((reason: unknown) => reason);
       hasFailed ||= error !== undefined && !isMissing(error);
       if (hasFailed) stuck.set(path, size);
-      else stuck.delete(path);
+      else {
+        stuck.delete(path);
+        leaving.delete(path);
+      }
     }
     stuckBytes = 0;
     for (const size of stuck.values()) stuckBytes += size;
@@ -588,19 +582,20 @@ function createStore(
       const at = seek();
       if (at === undefined) break;
       const { segment, lines } = at;
-      const line = lines.peek();
-      if (line === undefined) {
+      const text = lines.peek();
+      if (text === undefined) {
         await readOn(at);
         continue;
       }
-      const frame = readFrame(line);
+      const frame = readFrame(text);
       const index = (frame?.ordinal ?? -1) - segment.firstOrdinal;
       if (frame !== undefined && segment.states[index] === AVAILABLE && index < segment.count) {
-        if (found.length > 0 && size + frame.record.bytes > maxBytes) break;
-        size += frame.record.bytes;
+        const { line, eventId, key, bytes, ordinal } = frame;
+        if (found.length > 0 && size + bytes > maxBytes) break;
+        size += bytes;
         setState(segment, index, HANDED);
-        const place = { segment: segment.number, ordinal: frame.ordinal };
-        found.push({ ...frame.record, place, partition: attemptedIn(segment, index) });
+        const place = { segment: segment.number, ordinal };
+        found.push({ line, eventId, key, bytes, place, partition: attemptedIn(segment, index) });
       }
       lines.skip();
     }
@@ -644,11 +639,13 @@ function createStore(
   async function load(path: string): Promise<void> {
     isLeft = true;
     folder = path;
+    const names = new Set(await readdir(path));
     const numbers: number[] = [];
-    for (const name of await readdir(path)) {
-      const [, digits] = /^(\d{1,15})\.log$/.exec(name) ?? [];
-      if (digits !== undefined && String(Number(digits)).padStart(NUMBER_DIGITS, '0') === digits)
-        numbers.push(Number(digits));
+    for (const name of names) {
+      const [, digits = '', ending] = /^(\d{8}|[1-9]\d{8,14})\.(log|notes)$/.exec(name) ?? [];
+      if (ending === 'log') numbers.push(Number(digits));
+      // The log was removed, or never written.
+      else if (ending === 'notes' && !names.has(`${digits}.log`)) background(unlink([[join(path, name), 0]]));
     }
     for (const number of numbers.sort((a, b) => a - b)) {
       const segment = addSegment(number);
@@ -755,6 +752,11 @@ function createStore(
     }
   }
 
+  /** Whoever adopts the folder would send again what is in them. */
+  function removeSync(): void {
+    for (const path of leaving) quietly(() => fs.unlinkSync(path));
+  }
+
   function withFileSync(
     segment: Segment,
     kind: 'log' | 'notes',
@@ -826,11 +828,13 @@ function createStore(
         for (const index of indices) setState(segment, index, DONE);
         if (segment.removed) {
           if (inHand(segment) === 0) byNumber.delete(segment.number);
-        } else if (kept(segment) === 0) finish(segment);
-        else {
-          for (const index of indices) segment.doneNext.push(index + segment.firstOrdinal);
-          noteLater(segment);
+          continue;
         }
+        const isFinished = kept(segment) === 0;
+        if (isFinished) finish(segment);
+        if (isFinished && !isLeft) continue;
+        for (const index of indices) segment.doneNext.push(index + segment.firstOrdinal);
+        noteLater(segment);
       }
     },
     park(places) {
@@ -864,10 +868,14 @@ function createStore(
       for (const { record, partition } of given) put(record, partition, AVAILABLE);
       quietly(saveLogsSync);
       quietly(saveNotesSync);
+      removeSync();
       atExit = false;
       return records() - unwritten.records();
     },
-    saveNotesSync: () => quietly(saveNotesSync),
+    saveNotesSync() {
+      quietly(saveNotesSync);
+      removeSync();
+    },
     load,
     close() {
       closing ??= close();
@@ -886,11 +894,4 @@ function createStore(
       return damaged;
     },
   };
-}
-
-/** At the end of a process nobody is there to be told; what is not in a file is not counted. */
-function quietly(work: () => void): void {
-  try {
-    work();
-  } catch {}
 }

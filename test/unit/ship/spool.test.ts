@@ -1,9 +1,32 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+// The spool on real files: what it takes, hands out and saves, what the cap takes, and what becomes of it when the disk is full, the
+// folder goes or an old owner comes back.
+import { execFileSync } from 'node:child_process';
+import * as nodeFs from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { ShipRecord } from '../../../src/ship/log-record.ts';
-import { createSpool, openLeftSpool, type SpoolDeps, type SpoolOptions } from '../../../src/ship/spool.ts';
+import {
+  createSpool,
+  openLeftSpool,
+  type SpoolDeps,
+  type SpooledRecord,
+  type SpoolFiles,
+  type SpoolOptions,
+} from '../../../src/ship/spool.ts';
 
 let root: string;
 let folder: string;
@@ -18,16 +41,30 @@ function record(id: number, text = `line of ${id}`, key: string | null = null): 
   return { line, eventId: `e${id}`, key, bytes: Buffer.byteLength(line) };
 }
 
-function watched() {
-  const told = { dropped: [] as [number, string][], troubles: [] as unknown[], recovered: 0 };
+function watched(more: Partial<SpoolDeps> = {}) {
+  const told = { dropped: [] as [number, string][], troubles: [] as string[], recovered: 0 };
+  let heard = () => {};
   const deps: SpoolDeps = {
     onDropped: (records, why) => told.dropped.push([records, why]),
-    onTrouble: (error) => told.troubles.push(error),
-    onRecovered: () => told.recovered++,
+    onTrouble(error) {
+      told.troubles.push((error as NodeJS.ErrnoException).code ?? String(error));
+      heard();
+    },
+    onRecovered() {
+      told.recovered++;
+      heard();
+    },
     retryMs: 5,
+    ...more,
   };
-  return { told, deps };
+  /** Until it holds; looked at when something is told. */
+  const until = async (holds: () => boolean) => {
+    while (!holds()) await new Promise<void>((resolve) => (heard = resolve));
+  };
+  return { told, deps, until };
 }
+
+const places = (records: readonly SpooledRecord[]) => records.map(({ place }) => place);
 
 const plain = (deps: SpoolDeps, more: Partial<SpoolOptions> = {}) =>
   createSpool({ folder, maxBytes: 1e9, segmentBytes: 8e6, ...more }, deps);
@@ -45,11 +82,8 @@ describe('a spool', () => {
     await spool.written();
     expect(statSync(folder).mode & 0o777).toBe(0o700);
     expect(statSync(join(folder, '00000001.log')).mode & 0o777).toBe(0o600);
-    await spool.attempting(
-      3,
-      first.map(({ place }) => place),
-    );
-    spool.done(first.slice(0, 50).map(({ place }) => place));
+    await spool.attempting(3, places(first));
+    spool.done(places(first.slice(0, 50)));
     expect(await spool.close()).toBe(50);
 
     const left = await openLeftSpool(folder, deps);
@@ -57,7 +91,7 @@ describe('a spool', () => {
     const again = await left.next(100, 1e9);
     expect(ids(again)).toEqual(Array.from({ length: 50 }, (_, i) => i + 50));
     expect(again.map(({ partition }) => partition)).toEqual([...Array(10).fill(3), ...Array(40).fill(undefined)]);
-    left.done(again.map(({ place }) => place));
+    left.done(places(again));
     expect(await left.close()).toBe(0);
     expect(readdirSync(join(folder, '..'))).toEqual([]);
     expect(told).toEqual({ dropped: [], troubles: [], recovered: 0 });
@@ -69,5 +103,326 @@ describe('a spool', () => {
     spool.append(record(0));
     expect(spool.saveSync([{ record: record(1), partition: 7 }, { record: record(2) }])).toBe(3);
     expect(readFileSync(join(folder, '00000001.log'), 'utf8').split('\n')).toHaveLength(5);
+  });
+
+  test('a second save writes what was logged after the first, and a write under way does no harm', async () => {
+    const { deps } = watched();
+    const spool = plain(deps);
+    for (let i = 0; i < 1_000; i++) spool.append(record(i));
+    const written = spool.written();
+    await new Promise(setImmediate);
+    spool.append(record(1_000));
+    expect(spool.saveSync([{ record: record(1_001) }])).toBe(1_002);
+    expect(spool.saveSync([{ record: record(1_002) }])).toBe(1_003);
+    spool.append(record(1_003));
+    await written;
+    expect(await spool.close()).toBe(1_004);
+    const left = await openLeftSpool(folder, deps);
+    expect(ids(await left.next(1e9, 1e9))).toEqual(Array.from({ length: 1_004 }, (_, i) => i));
+    await left.close();
+  });
+
+  test('a write that is still under way after a save writes what it was given', async () => {
+    let release: (() => void) | undefined;
+    const write = (...args: unknown[]) => {
+      const go = () => (nodeFs.write as (...all: unknown[]) => void)(...args);
+      if (release === undefined) release = go;
+      else go();
+    };
+    const { deps } = watched({ fs: { ...nodeFs, write } as unknown as SpoolFiles });
+    const spool = plain(deps);
+    for (let i = 0; i < 1_200; i++) spool.append(record(i));
+    while (release === undefined) await new Promise(setImmediate);
+    expect(spool.saveSync([])).toBe(1_200);
+    for (let i = 1_200; i < 3_600; i++) spool.append(record(i));
+    release();
+    expect(await spool.close()).toBe(3_600);
+    const left = await openLeftSpool(folder, deps);
+    expect([left.records, left.damaged]).toEqual([3_600, 0]);
+    await left.close();
+  });
+
+  test('what is done at exit is noted', async () => {
+    const { deps } = watched();
+    const spool = plain(deps);
+    for (let i = 0; i < 4; i++) spool.append(record(i));
+    await spool.close();
+    const left = await openLeftSpool(folder, deps);
+    const got = await left.next(3, 1e9);
+    void left.attempting(4, places(got));
+    left.done(places(got.slice(0, 2)));
+    left.saveNotesSync();
+    const next = await openLeftSpool(folder, deps);
+    const again = await next.next(9, 1e9);
+    expect(again.map(({ eventId, partition }) => [eventId, partition])).toEqual([
+      ['e2', 4],
+      ['e3', undefined],
+    ]);
+    await Promise.all([left.close(), next.close()]);
+  });
+
+  test('a batch is limited by bytes, and has one record at least, however large', async () => {
+    const { deps } = watched();
+    const spool = plain(deps, { segmentBytes: 1_000 });
+    for (let i = 0; i < 3; i++) spool.append(record(i, 'x'.repeat(1_000_000)));
+    spool.append(record(3));
+    expect(ids(await spool.next(10, 1_000))).toEqual([0]);
+    expect(ids(await spool.next(10, 1_000_500))).toEqual([1]);
+    await spool.written();
+    expect(ids(await spool.next(10, 1_500_000))).toEqual([2, 3]);
+    expect(await spool.next(10, 1e9)).toEqual([]);
+    await spool.close();
+  });
+
+  test('takes no more than 4 MiB that it cannot write', async () => {
+    const { deps } = watched({ fs: { ...nodeFs, open() {} } as unknown as SpoolFiles });
+    const spool = plain(deps);
+    let taken = 0;
+    while (spool.append(record(taken, 'x'.repeat(1_000))) !== undefined) taken++;
+    expect(taken * 1_000).toBeGreaterThan(3.8e6);
+    expect(taken * 1_000).toBeLessThan(4.2e6);
+    // It is all in memory, and can be delivered.
+    expect(await spool.next(1e9, 1e9)).toHaveLength(taken);
+  });
+
+  test('hundreds of segments: each goes when its records are done, in any order', async () => {
+    const { told, deps } = watched();
+    const spool = plain(deps, { segmentBytes: 1 });
+    for (let i = 0; i < 600; i++) spool.append(record(i));
+    await spool.written();
+    expect(readdirSync(folder)).toHaveLength(600);
+    const got = await spool.next(600, 1e9);
+    expect(ids(got)).toEqual(Array.from({ length: 600 }, (_, i) => i));
+    spool.park(places(got.slice(0, 300)));
+    spool.done(places(got.slice(300)));
+    spool.rewind();
+    const again = await spool.next(600, 1e9);
+    expect(ids(again)).toEqual(Array.from({ length: 300 }, (_, i) => i));
+    spool.done(places(again.reverse()));
+    expect([spool.records, spool.bytes]).toEqual([0, 0]);
+    expect(await spool.close()).toBe(0);
+    expect(existsSync(folder)).toBe(false);
+    expect(told).toEqual({ dropped: [], troubles: [], recovered: 0 });
+  });
+});
+
+describe('the cap', () => {
+  test('takes the oldest records, and counts those that nobody has', async () => {
+    const { told, deps } = watched();
+    const maxBytes = 20_000;
+    const spool = plain(deps, { maxBytes, segmentBytes: 600 });
+    const held = spool.append(record(0), { hold: true, partition: 1 })!;
+    spool.append(record(1));
+    spool.append(record(2));
+    const [first, second] = await spool.next(2, 1e9);
+    for (let i = 3; i < 1_000; i++) {
+      expect(spool.append(record(i))).toBeDefined();
+      expect(spool.bytes).toBeLessThanOrEqual(maxBytes);
+      if (i % 50 === 0) await spool.written();
+    }
+    const dropped = () => told.dropped.reduce((sum, [records]) => sum + records, 0);
+    // Not those in hand.
+    expect(spool.records + dropped()).toBe(1_000 - 3);
+    const before = dropped();
+    spool.done([held, first!.place]);
+    expect(dropped()).toBe(before);
+    // Whoever gives up a record that the spool no longer has, loses it.
+    spool.park([second!.place]);
+    expect(dropped()).toBe(before + 1);
+    expect(told.dropped.every(([, why]) => why === 'cap')).toBe(true);
+    const kept = ids(await spool.next(1_000, 1e9));
+    expect(kept).toEqual(Array.from({ length: kept.length }, (_, i) => 1_000 - kept.length + i));
+    await spool.close();
+    const onDisk = readdirSync(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+    expect(onDisk).toBeLessThanOrEqual(maxBytes);
+  });
+
+  test('a record larger than the cap is not taken, and takes nothing', () => {
+    const { told, deps } = watched();
+    const spool = plain(deps, { maxBytes: 500, segmentBytes: 8e6 });
+    expect(spool.append(record(0))).toBeDefined();
+    expect(spool.append(record(1, 'x'.repeat(600)))).toBeUndefined();
+    expect(spool.append(record(2))).toBeDefined();
+    expect(spool.records).toBe(2);
+    expect(told.dropped).toEqual([]);
+    expect(spool.saveSync([{ record: record(3, 'x'.repeat(600)) }])).toBe(2);
+  });
+
+  test('files that cannot be removed count towards it', async () => {
+    const unlink = (_path: string, callback: (error: Error) => void) =>
+      setImmediate(callback, Object.assign(new Error('EPERM'), { code: 'EPERM' }));
+    const { deps } = watched({ fs: { ...nodeFs, unlink } as unknown as SpoolFiles });
+    const spool = plain(deps, { maxBytes: 4_000, segmentBytes: 1_000 });
+    for (let i = 0; i < 500; i++) {
+      spool.append(record(i));
+      await spool.written();
+      const onDisk = readdirSync(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+      expect(onDisk).toBeLessThanOrEqual(5_000);
+    }
+    await spool.close();
+  });
+});
+
+describe('trouble', () => {
+  /** Files of this process end at so many bytes: writing stops within a record, then fails. Needs no privileges. */
+  function limitFiles(bytes: number | 'unlimited'): void {
+    execFileSync('prlimit', ['--pid', String(process.pid), `--fsize=${bytes}:`]);
+  }
+
+  test('a limit of the system cuts a record in two: the rest is in memory, and is written when there is room', async () => {
+    const { told, deps, until } = watched();
+    const spool = plain(deps);
+    try {
+      limitFiles(20_000);
+      let taken = 0;
+      for (; taken < 1_000; taken++) {
+        if (spool.append(record(taken)) === undefined) break;
+        if (taken % 20 === 0) await spool.written();
+      }
+      expect(told.troubles).toEqual(['EFBIG']);
+      expect(taken).toBeLessThan(1_000);
+      expect(statSync(join(folder, '00000001.log')).size).toBe(20_000);
+      // As if it ended here: nothing but the torn record and those behind it is missing.
+      const left = await openLeftSpool(folder, deps);
+      const whole = left.records;
+      expect([left.damaged, ids(await left.next(1e9, 1e9))]).toEqual([0, Array.from({ length: whole }, (_, i) => i)]);
+      await left.close();
+      expect(spool.saveSync([])).toBe(whole);
+      // Deliverable all the same.
+      expect(ids(await spool.next(1e9, 1e9))).toEqual(Array.from({ length: taken }, (_, i) => i));
+      limitFiles('unlimited');
+      await until(() => told.recovered === 1);
+      expect(spool.append(record(taken))).toBeDefined();
+      expect(await spool.close()).toBe(taken + 1);
+      const again = await openLeftSpool(folder, deps);
+      expect(ids(await again.next(1e9, 1e9))).toEqual(Array.from({ length: taken + 1 }, (_, i) => i));
+      await again.close();
+      expect(told).toEqual({ dropped: [], troubles: ['EFBIG'], recovered: 1 });
+    } finally {
+      limitFiles('unlimited');
+    }
+  });
+
+  test('a folder that cannot be made: one notice, and the caller keeps its records until it can', async () => {
+    mkdirSync(root, { recursive: true });
+    writeFileSync(join(root, 'brokers'), 'a file in the way');
+    const { told, deps, until } = watched();
+    const spool = plain(deps);
+    expect(spool.append(record(0))).toBeDefined();
+    await until(() => told.troubles.length === 1);
+    expect(spool.append(record(1))).toBeUndefined();
+    expect(spool.saveSync([{ record: record(2) }])).toBe(0);
+    rmSync(join(root, 'brokers'));
+    await until(() => told.recovered === 1);
+    expect(spool.append(record(3))).toBeDefined();
+    expect(await spool.close()).toBe(3);
+    expect(told.troubles).toHaveLength(1);
+  });
+
+  test('a folder that was removed: what was in it is counted, another one begins', async () => {
+    let nowMs = 0;
+    const { told, deps } = watched({ now: () => nowMs });
+    const spool = plain(deps, { segmentBytes: 3_000 });
+    for (let i = 0; i < 100; i++) spool.append(record(i));
+    await spool.written();
+    const held = await spool.next(10, 1e9);
+    rmSync(folder, { recursive: true });
+    nowMs += 2_000;
+    spool.append(record(100));
+    await spool.written();
+    expect(told.dropped.reduce((sum, [records]) => sum + records, 0)).toBe(90);
+    expect(told.dropped.every(([, why]) => why === 'removed')).toBe(true);
+    spool.done(places(held));
+    expect(spool.append(record(101))).toBeDefined();
+    expect(ids(await spool.next(1e9, 1e9))).toEqual([100, 101]);
+    expect(await spool.close()).toBe(2);
+    const left = await openLeftSpool(folder, deps);
+    expect([left.records, left.damaged]).toEqual([2, 0]);
+    await left.close();
+    expect(told.troubles).toEqual([]);
+  });
+
+  test('a folder that another process took over: its records are not lost, and ours go elsewhere', async () => {
+    let nowMs = 0;
+    const { told, deps } = watched({ now: () => nowMs });
+    const homes = [join(root, 'first'), join(root, 'second')];
+    const spool = createSpool({ folder: () => homes.shift()!, maxBytes: 1e9, segmentBytes: 1e6 }, deps);
+    for (let i = 0; i < 10; i++) spool.append(record(i));
+    await spool.written();
+    renameSync(join(root, 'first'), join(root, 'adopted'));
+    nowMs += 2_000;
+    spool.append(record(10));
+    expect(await spool.close()).toBe(1);
+    const read = async (name: string) => {
+      const left = await openLeftSpool(join(root, name), deps);
+      const got = ids(await left.next(1e9, 1e9));
+      await left.close();
+      return got;
+    };
+    expect(await read('adopted')).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(await read('second')).toEqual([10]);
+    expect(told).toEqual({ dropped: [], troubles: [], recovered: 0 });
+  });
+
+  test('removed before the process ends: what is only in memory is saved in a new one', () => {
+    const { deps } = watched();
+    const spool = plain(deps);
+    spool.append(record(0));
+    spool.saveSync([]);
+    rmSync(folder, { recursive: true });
+    expect(spool.saveSync([{ record: record(1) }])).toBe(1);
+    expect(readFileSync(join(folder, '00000001.log'), 'utf8').split('\n')).toHaveLength(3);
+  });
+
+  test('a log cut short by somebody: what is missing is counted, once', async () => {
+    const { told, deps } = watched();
+    const spool = plain(deps);
+    for (let i = 0; i < 100; i++) spool.append(record(i));
+    await spool.written();
+    truncateSync(join(folder, '00000001.log'), 1_000);
+    const got = await spool.next(1e9, 1e9);
+    expect(ids(got)).toEqual(Array.from({ length: got.length }, (_, i) => i));
+    expect(told.dropped).toEqual([[100 - got.length, 'damaged']]);
+    expect(await spool.close()).toBe(got.length);
+  });
+});
+
+describe('a spool that was left', () => {
+  test('is not removed while its old owner writes on', async () => {
+    const { deps } = watched();
+    const spool = plain(deps);
+    for (let i = 0; i < 3; i++) spool.append(record(i));
+    await spool.close();
+    const log = join(folder, '00000001.log');
+    const other = join(root, 'other');
+    const later = createSpool({ folder: other, maxBytes: 1e9, segmentBytes: 1e9 }, deps);
+    for (let i = 0; i < 4; i++) later.append(record(i));
+    await later.close();
+    const left = await openLeftSpool(folder, deps);
+    const got = await left.next(9, 1e9);
+    appendFileSync(log, readFileSync(join(other, '00000001.log')).subarray(statSync(log).size));
+    left.done(places(got));
+    // It is looked at before it is removed.
+    const more: SpooledRecord[] = [];
+    for (let turns = 0; more.length === 0 && turns < 1_000; turns++) more.push(...(await left.next(9, 1e9)));
+    expect(ids(more)).toEqual([3]);
+    left.done(places(more));
+    expect(await left.close()).toBe(0);
+    expect(existsSync(folder)).toBe(false);
+  });
+
+  test("goes with its owner's file, but not with what else is there", async () => {
+    const { deps } = watched();
+    for (const name of ['owner.json', 'something else']) {
+      const spool = plain(deps);
+      spool.append(record(0));
+      await spool.close();
+      writeFileSync(join(folder, name), '{}');
+      const left = await openLeftSpool(folder, deps);
+      left.done(places(await left.next(9, 1e9)));
+      expect(await left.close()).toBe(0);
+      expect(existsSync(folder)).toBe(name !== 'owner.json');
+    }
+    expect(readdirSync(folder)).toEqual(['something else']);
   });
 });

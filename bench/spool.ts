@@ -1,0 +1,158 @@
+// What a record costs in the spool, beside Winston's own File transport, and how fast a spool is read again. In: nothing; it works in
+// a temporary folder. Out: medians over interleaved rounds.
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import winston from 'winston';
+import Transport from 'winston-transport';
+import type { Info } from '../src/ship/call.ts';
+import { createRecordBuilder } from '../src/ship/log-record.ts';
+import { transportSettings } from '../src/ship/options.ts';
+import { createSpool, openLeftSpool, type Spool } from '../src/ship/spool.ts';
+import { median, round } from './transport.ts';
+
+export interface SpoolBench {
+  /** Whole-process CPU for one call whose record goes to the spool, until it was in the file. */
+  spoolMicrosPerInfo: number;
+  /** The same with the File transport. */
+  fileMicrosPerInfo: number;
+  /** The first by the second. */
+  spoolRatioToFile: number;
+  /** Records a second from the files to whoever sends them, opening them and their notes included. */
+  drainedPerSecond: number;
+  events: number;
+  rounds: number;
+}
+
+const BURST = 20;
+const BATCH_RECORDS = 500;
+const BATCH_BYTES = 1_000_000;
+const quiet = {
+  onDropped(records: number) {
+    throw new Error(`bench: ${records} records were dropped`);
+  },
+  onTrouble(error: unknown) {
+    throw error;
+  },
+  onRecovered() {},
+};
+
+/** @throws when a record was not written or not read */
+export async function benchSpool({ events = 50_000, rounds = 7 } = {}): Promise<SpoolBench> {
+  const root = mkdtempSync(join(tmpdir(), 'logpipe-bench-'));
+  try {
+    const spoolRounds: number[] = [];
+    const fileRounds: number[] = [];
+    const rates: number[] = [];
+    for (let i = 0; i <= rounds; i++) {
+      const both = [
+        async () => {
+          const folder = join(root, `${i}`);
+          spoolRounds.push(await spoolRound(folder, events));
+          rates.push(await drainRound(folder, events));
+        },
+        async () => fileRounds.push(await fileRound(join(root, `${i}.log`), events)),
+      ];
+      for (const run of i % 2 === 0 ? both : both.reverse()) await run();
+    }
+    const spool = median(spoolRounds.slice(1));
+    const file = median(fileRounds.slice(1));
+    return {
+      spoolMicrosPerInfo: round(spool),
+      fileMicrosPerInfo: round(file),
+      spoolRatioToFile: round(spool / file),
+      drainedPerSecond: Math.round(median(rates.slice(1))),
+      events,
+      rounds,
+    };
+  } finally {
+    rmSync(root, { recursive: true, force: true });
+  }
+}
+
+/** A Winston transport that does what the Kafka transport does while Kafka is away. */
+class SpoolTransport extends Transport {
+  readonly #spool: Spool;
+  readonly #build = createRecordBuilder(
+    transportSettings({ brokers: ['localhost:9'], topic: 't', service: 'bench', environment: 'bench' }),
+  );
+
+  constructor(spool: Spool) {
+    super();
+    this.#spool = spool;
+  }
+
+  override log(info: Info, callback: () => void): void {
+    const record = this.#build(info);
+    const put = () => {
+      if (this.#spool.append(record) !== undefined) callback();
+      else void this.#spool.written().then(put);
+    };
+    put();
+  }
+}
+
+async function spoolRound(folder: string, events: number): Promise<number> {
+  const spool = createSpool({ folder, maxBytes: 1e9, segmentBytes: 8 * 1024 * 1024 }, quiet);
+  return await measure(new SpoolTransport(spool), events, async () => {
+    if ((await spool.close()) !== events) throw new Error('bench: the spool does not have every record');
+  });
+}
+
+async function fileRound(filename: string, events: number): Promise<number> {
+  const micros = await measure(new winston.transports.File({ filename }), events, async (logger) => {
+    await new Promise<void>((resolve) => {
+      logger.once('finish', resolve);
+      logger.end();
+    });
+  });
+  if (statSync(filename).size < events * 100) throw new Error('bench: the file does not have every record');
+  rmSync(filename);
+  return micros;
+}
+
+async function measure(
+  transport: winston.transport,
+  events: number,
+  finish: (logger: winston.Logger) => Promise<void>,
+): Promise<number> {
+  const { timestamp, json, combine } = winston.format;
+  const logger = winston.createLogger({ level: 'info', format: combine(timestamp(), json()), transports: [transport] });
+  const before = process.cpuUsage();
+  for (let i = 0; i < events; i += BURST) {
+    for (let j = i; j < Math.min(i + BURST, events); j++) {
+      logger.info('request served', {
+        event: 'http.request',
+        requestId: `req-${j}`,
+        callId: `call-${j % 1_000}`,
+        tenantId: 'acme',
+        userId: `u-${j % 50}`,
+        http: { method: 'GET', route: '/api/calls/:id', status: 200, durationMs: 12.5 },
+      });
+    }
+    await turn();
+  }
+  while (logger.writableLength + logger.readableLength + transport.writableLength > 0) await turn();
+  await finish(logger);
+  const { user, system } = process.cpuUsage(before);
+  return (user + system) / events;
+}
+
+/** As after a restart: opened, read, noted before each request and after. */
+async function drainRound(folder: string, events: number): Promise<number> {
+  const before = performance.now();
+  const spool = await openLeftSpool(folder, quiet);
+  let drained = 0;
+  for (;;) {
+    const records = await spool.next(BATCH_RECORDS, BATCH_BYTES);
+    if (records.length === 0) break;
+    const places = records.map(({ place }) => place);
+    await spool.attempting(drained % 4, places);
+    spool.done(places);
+    drained += records.length;
+  }
+  const seconds = (performance.now() - before) / 1_000;
+  if (drained !== events || (await spool.close()) !== 0) throw new Error(`bench: ${drained} of ${events} were read`);
+  return events / seconds;
+}
