@@ -285,26 +285,25 @@ async function sendAll(
     },
     onResumed: () => {},
   });
-  const open = new Set(all);
-  const closed = async (spool: LeftSpool): Promise<number> => {
-    if (!open.delete(spool)) return 0;
-    const left = await spool.close();
-    result.left += left;
-    return left;
-  };
+  const unsent = new Set(all);
   try {
-    // The sender closes each when it is sent.
     const closings = all.map(
       (spool) =>
         new Promise<void>((resolve) => {
-          sender.adopt(closingWith(spool, () => closed(spool).finally(resolve)));
+          // The sender closes each when it is sent.
+          const close = () => {
+            unsent.delete(spool);
+            return spool.close().finally(resolve);
+          };
+          sender.adopt(Object.create(spool, { close: { value: close } }) as LeftSpool);
         }),
     );
     const stopped = new Promise((resolve) => stop?.addEventListener('abort', resolve, { once: true }));
     const isOver = Promise.race([Promise.all(closings), stopped]);
-    while (open.size > 0 && !stop?.aborted && clock.monotonicMs() - movedMs < stallMs)
+    while (unsent.size > 0 && !stop?.aborted && clock.monotonicMs() - movedMs < stallMs) {
       await endsWithin(isOver, LOOK_MS);
-    const isSent = open.size === 0;
+    }
+    const isSent = unsent.size === 0;
     if (!isSent && !stop?.aborted) {
       const { trouble } = sender;
       const why = trouble === undefined ? 'no broker has answered' : explainConnection(trouble);
@@ -317,15 +316,11 @@ async function sendAll(
     return isSent;
   } finally {
     sender.abort();
-    for (const spool of all) await closed(spool);
+    // Also waits for those that are being closed.
+    for (const spool of all) result.left += await spool.close();
     result.sent += sender.delivered;
     result.refused += drops.counts().refused;
   }
-}
-
-/** The same spool, closed by other means. */
-function closingWith(spool: LeftSpool, close: () => Promise<number>): LeftSpool {
-  return Object.create(spool, { close: { value: close } }) as LeftSpool;
 }
 
 // ---- what is there, without touching it ----

@@ -29,15 +29,19 @@ function recordOf(n: number, key: string | null = null): ShipRecord {
   return { line, eventId: `01KE70Q0VG${String(n).padStart(16, '0')}`, key, bytes: Buffer.byteLength(line) };
 }
 
-/** A spool as a process leaves it; `partition`: records were attempted there, and nobody knows what became of them. */
+/**
+ * A spool as a process leaves it; `partition`: records were attempted there, and nobody knows what became of them; `done`: so many were
+ * delivered.
+ */
 async function leave(
   { brokers, topic }: To,
   records: readonly ShipRecord[],
   {
     partition,
+    done = 0,
     lives = false,
     deps,
-  }: { partition?: number; lives?: boolean; deps?: Parameters<typeof spoolFolders>[1] } = {},
+  }: { partition?: number; done?: number; lives?: boolean; deps?: Parameters<typeof spoolFolders>[1] } = {},
 ): Promise<string> {
   const folders = spoolFolders({ dir, brokers, topic, service: 'import' }, deps);
   const spoolDeps = {
@@ -48,6 +52,7 @@ async function leave(
   const folder = folders.own();
   const spool = createSpool({ folder, maxBytes: 2 ** 26, segmentBytes: 2 ** 16 }, spoolDeps);
   for (const record of records) spool.append(record, partition === undefined ? {} : { partition });
+  if (done > 0) spool.done((await spool.next(done, Number.POSITIVE_INFINITY)).map(({ place }) => place));
   await spool.close();
   if (lives) onTestFinished(() => folders.close());
   else folders.close();
@@ -179,7 +184,7 @@ test('stopped on its way it ends, and the next one sends the rest', async () => 
   );
   kafka.freeze(0);
   const ending = new AbortController();
-  const stopped = run({}, {}, { stop: ending.signal });
+  const stopped = run({}, { timeout: '1h' }, { stop: ending.signal });
   setImmediate(() => ending.abort());
   const { status, summary } = await stopped;
   expect({ status, left: summary.left + summary.sent }).toEqual({ status: 1, left: 10 });
@@ -235,6 +240,7 @@ test('--dry-run lists what is there and changes nothing', async () => {
   const spool = await leave(
     to,
     Array.from({ length: 300 }, (_, n) => recordOf(n)),
+    { done: 100 },
   );
   await leave({ ...to, topic: 'other' }, [recordOf(1)], { lives: true });
   const before = rest();
@@ -243,14 +249,14 @@ test('--dry-run lists what is there and changes nothing', async () => {
   expect(summary.owners).toHaveLength(2);
   expect(summary.owners).toEqual(
     expect.arrayContaining([
-      expect.objectContaining({ path: dirname(spool), service: 'import', ...to, state: 'dead', records: 300 }),
+      expect.objectContaining({ path: dirname(spool), service: 'import', ...to, state: 'dead', records: 200 }),
       expect.objectContaining({ topic: 'other', state: 'alive', records: 1 }),
     ]),
   );
   expect(rest()).toEqual(before);
   const { out } = await run({}, { dryRun: true, json: false });
   expect(out.join('\n')).toMatch(
-    /^import on .*, process \d+, since .*: 300 records \(0\.0 MiB\) for kafka-1:9092, topic logs; its process has ended$/m,
+    /^import on .*, process \d+, since .*: 200 records \(0\.0 MiB\) for kafka-1:9092, topic logs; its process has ended$/m,
   );
 });
 
@@ -279,13 +285,33 @@ test('--brokers does not send the records of two clusters to one', async () => {
   });
 });
 
-test('the command itself: one JSON object in a pipe, exit status 0', async () => {
+test('a script logs while Kafka is away and ends at once; the command sends what it left: JSON in a pipe, exit status 0', async () => {
   const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
-  await leave(kafka, [recordOf(1), recordOf(2)]);
+  const spool = join(dir, 'spool');
+  const script = join(dir, 'script.mjs');
+  const transport = new URL('../../dist/src/ship/index.js', import.meta.url).href;
+  const options = {
+    brokers: ['127.0.0.1:1'],
+    topic: kafka.topic,
+    service: 'import',
+    spool: { dir: spool },
+    console: false,
+    file: false,
+  };
+  writeFileSync(
+    script,
+    `import { createLogger } from ${JSON.stringify(transport)};
+const logger = createLogger(${JSON.stringify(options)});
+for (let n = 0; n < 100; n++) logger.info('m' + n);
+process.exit(3);`,
+  );
+  const logged = startProcess(script, []);
+  expect(await logged.exit).toEqual({ status: 3, signal: null });
+  expect(logged.stderr()).toContain(`logpipe ship --spool ${spool}`);
   writeFileSync(join(dir, 'logpipe.yml'), 'monitor: { enabled: false }\n');
-  const shipped = startProcess('src/main.js', ['ship', '--spool', dir, '--config', join(dir, 'logpipe.yml')]);
-  expect(await shipped.exit).toEqual({ status: 0, signal: null });
-  expect(JSON.parse(shipped.stdout())).toMatchObject({ sent: 2, left: 0 });
-  expect(shipped.stderr()).toBe('');
-  expect(messagesOf(kafka).sort()).toEqual(['m1', 'm2']);
+  const config = ['--config', join(dir, 'logpipe.yml'), '--brokers', kafka.brokers.join()];
+  const shipped = startProcess('src/main.js', ['ship', '--spool', spool, ...config]);
+  expect({ ...(await shipped.exit), said: shipped.stderr() }).toEqual({ status: 0, signal: null, said: '' });
+  expect(JSON.parse(shipped.stdout())).toMatchObject({ sent: 100, left: 0 });
+  expect(messagesOf(kafka)).toEqual(numbered(100));
 });
