@@ -9,7 +9,7 @@ import type { ShipRecord } from '../../../src/ship/log-record.ts';
 import { choosePartition } from '../../../src/ship/partition-queue.ts';
 import { createDrops, createQueue } from '../../../src/ship/queue.ts';
 import { createSender } from '../../../src/ship/sender.ts';
-import type { Spool, SpooledRecord, SpoolPlace } from '../../../src/ship/spool.ts';
+import type { LeftSpool, Spool, SpooledRecord, SpoolPlace } from '../../../src/ship/spool.ts';
 
 const NOT_LEADER = 6;
 const REQUEST_TIMED_OUT = 7;
@@ -88,12 +88,21 @@ function createModel() {
     get available() {
       return count((state) => state === 'available');
     },
-    ...{ bytes: 0, written: async () => {}, saveSync: () => 0, close: async () => 0 },
+    saveSync(records) {
+      for (const { record, partition } of records) all.push({ record, partition, state: 'available' });
+      return spool.records;
+    },
+    ...{ bytes: 0, written: async () => {}, close: async () => 0 },
   };
   return {
     spool,
     all,
     handed: () => count((state) => state === 'handed'),
+    /** For the next process: as it is read from the files. */
+    left(): LeftSpool {
+      for (const one of all) if (one.state !== 'done') one.state = 'available';
+      return Object.assign(spool, { damaged: 0, saveNotesSync() {} });
+    },
     broken(is: boolean) {
       isBroken = is;
     },
@@ -103,6 +112,7 @@ function createModel() {
 interface Stored {
   readonly id: string;
   readonly key: string | null;
+  readonly resent: boolean;
 }
 
 function createCluster() {
@@ -131,7 +141,7 @@ function createCluster() {
     if (sequence + records.length === expected) return sequence % 2 === 0 ? 0 : DUPLICATE;
     if (sequence !== expected) return OUT_OF_ORDER;
     next.set(numbered, sequence + records.length);
-    logs[partition]!.push(...records.map(({ eventId, key }) => ({ id: eventId, key })));
+    logs[partition]!.push(...records.map(({ eventId, key }) => ({ id: eventId, key, resent: batch.resent })));
     return 0;
   }
 
@@ -198,6 +208,11 @@ function createCluster() {
       waiting.get(node)?.resolve();
       waiting.delete(node);
     },
+    /** What the brokers owe to a process that has ended. */
+    hangUp() {
+      busy.clear();
+      waiting.clear();
+    },
     /** Something else listens in the brokers' place. */
     silent(is: boolean) {
       isSilent = is;
@@ -214,8 +229,10 @@ function createCluster() {
   };
 }
 
-function setUp(limits: { maxRecords?: number; spool?: Spool } = {}) {
-  const cluster = createCluster();
+type Cluster = ReturnType<typeof createCluster>;
+
+function setUp(limits: { maxRecords?: number; spool?: Spool; cluster?: Cluster; firstId?: number } = {}) {
+  const { cluster = createCluster() } = limits;
   const queueLimits = { maxRecords: limits.maxRecords ?? 10_000, maxBytes: 1e9 };
   const queue = createQueue(queueLimits);
   const drops = createDrops({ onStart() {}, onEnd() {} });
@@ -230,7 +247,7 @@ function setUp(limits: { maxRecords?: number; spool?: Spool } = {}) {
       onResumed: (lastedMs) => outagesOver.push(lastedMs),
     },
   );
-  let count = 0;
+  let count = limits.firstId ?? 0;
   const log = (key: string | null, line = 'x') => {
     const record: ShipRecord = { line, eventId: String(count++).padStart(6, '0'), key, bytes: 100 };
     if (sender.keep(record)) return record;
@@ -435,7 +452,7 @@ test('out of a file: at most two batches at a time, and none while nothing takes
     return found;
   };
   cluster.leaders.fill(-1);
-  sender.adopt(Object.assign(model.spool, { damaged: 0, saveNotesSync() {} }));
+  sender.adopt(model.left());
   await vi.advanceTimersByTimeAsync(20_000);
   expect(reads).toBeLessThan(5);
   const { produce } = cluster.brokers;
@@ -449,4 +466,64 @@ test('out of a file: at most two batches at a time, and none while nothing takes
   expect(cluster.logs[1]!.map(({ id }) => Number(id))).toEqual([...Array(100).keys()]);
   expect([model.spool.records, most]).toEqual([0, 10]);
   sender.abort();
+});
+
+test('processes that exit or are killed at any time: what is in a file arrives; a second copy is in the same partition, and marked', async () => {
+  const fates: Fate[] = ['lost', 'arrives unanswered', 'hangs, arrived', 'timed out, arrived', 'no connection'];
+  const step = fc.oneof(
+    {
+      weight: 4,
+      arbitrary: fc.record({ log: fc.integer({ min: 1, max: 12 }), key: fc.option(fc.constantFrom(...KEYS)) }),
+    },
+    {
+      weight: 3,
+      arbitrary: fc.record({ node: fc.integer({ min: 0, max: NODES - 1 }), fate: fc.constantFrom(...fates) }),
+    },
+    { weight: 2, arbitrary: fc.record({ end: fc.constantFrom('exit', 'kill') }) },
+    { weight: 2, arbitrary: fc.record({ isBlind: fc.boolean() }) },
+    { weight: 4, arbitrary: fc.record({ waitMs: fc.constantFrom(1, 5, 20, 300, 3_000) }) },
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 60, size: 'max' }), async (steps) => {
+      const models = [createModel()];
+      let run = setUp({ spool: models[0]!.spool });
+      const { cluster } = run;
+      const wanted = new Set<string>();
+      for (const each of steps) {
+        if ('log' in each) for (let n = 0; n < each.log; n++) wanted.add(run.log(each.key).eventId);
+        else if ('fate' in each) cluster.fail(each.node, each.fate);
+        else if ('isBlind' in each) cluster.blind(each.isBlind);
+        else if ('waitMs' in each) await vi.advanceTimersByTimeAsync(each.waitMs);
+        else {
+          if (each.end === 'exit') expect(run.sender.saveSync()).toMatchObject({ lost: 0 });
+          run.sender.abort();
+          cluster.hangUp();
+          const inFiles = new Set(models.flatMap(({ all }) => all.map(({ record }) => record.eventId)));
+          const arrived = new Set(cluster.logs.flat().map(({ id }) => id));
+          if (each.end === 'exit') for (const id of wanted) expect(inFiles.has(id) || arrived.has(id)).toBe(true);
+          else for (const id of wanted) if (!inFiles.has(id)) wanted.delete(id);
+          const left = models.filter(({ spool }) => spool.records > 0).map((model) => model.left());
+          models.push(createModel());
+          run = setUp({ spool: models.at(-1)!.spool, cluster, firstId: wanted.size + models.length * 10_000 });
+          for (const one of left) run.sender.adopt(one);
+        }
+      }
+      cluster.heal();
+      const isLeft = () => run.sender.undelivered > 0 || models.some(({ spool }) => spool.records > 0);
+      for (let n = 0; n < 600 && isLeft(); n++) await vi.advanceTimersByTimeAsync(100);
+      expect(isLeft()).toBe(false);
+      const copies = new Map<string, (Stored & { partition: number })[]>();
+      cluster.logs.forEach((stored, partition) => {
+        for (const one of stored) copies.set(one.id, [...(copies.get(one.id) ?? []), { ...one, partition }]);
+      });
+      for (const id of wanted) expect(copies.has(id), id).toBe(true);
+      for (const all of copies.values()) {
+        expect(new Set(all.map(({ partition }) => partition)).size).toBe(1);
+        for (const { resent } of all.slice(1)) expect(resent).toBe(true);
+      }
+      expect(cluster.violations).toEqual([]);
+      run.sender.abort();
+    }),
+    { numRuns: 40 },
+  );
 });
