@@ -1,19 +1,16 @@
-// What a record costs in the spool, beside Winston's own File transport, and how fast a spool is read again. In: nothing; it works in
+// What a call costs while Kafka cannot be reached and records go to the spool, beside Winston's own File transport, and how fast a spool is read again. In: nothing; it works in
 // a temporary folder. Out: medians over interleaved rounds.
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import winston from 'winston';
-import Transport from 'winston-transport';
-import type { Info } from '../src/ship/call.ts';
-import { createRecordBuilder } from '../src/ship/log-record.ts';
-import { transportSettings } from '../src/ship/options.ts';
-import { createSpool, openLeftSpool, type Spool } from '../src/ship/spool.ts';
+import { KafkaTransport } from '../src/ship/index.ts';
+import { openLeftSpool } from '../src/ship/spool.ts';
 import { median, round } from './transport.ts';
 
 export interface SpoolBench {
-  /** Whole-process CPU for one call whose record goes to the spool, until it was in the file. */
+  /** Whole-process CPU for one call with an unreachable Kafka, until the record was in the file and the transport closed. */
   spoolMicrosPerInfo: number;
   /** The same with the File transport. */
   fileMicrosPerInfo: number;
@@ -71,32 +68,15 @@ export async function benchSpool({ events = 50_000, rounds = 7 } = {}): Promise<
   }
 }
 
-/** A Winston transport that does what the Kafka transport does while Kafka is away. */
-class SpoolTransport extends Transport {
-  readonly #spool: Spool;
-  readonly #build = createRecordBuilder(
-    transportSettings({ brokers: ['localhost:9'], topic: 't', service: 'bench', environment: 'bench' }),
-  );
-
-  constructor(spool: Spool) {
-    super();
-    this.#spool = spool;
-  }
-
-  override log(info: Info, callback: () => void): void {
-    const record = this.#build(info);
-    const put = () => {
-      if (this.#spool.append(record) !== undefined) callback();
-      else void this.#spool.written().then(put);
-    };
-    put();
-  }
-}
-
-async function spoolRound(folder: string, events: number): Promise<number> {
-  const spool = createSpool({ folder, maxBytes: 1e9, segmentBytes: 8 * 1024 * 1024 }, quiet);
-  return await measure(new SpoolTransport(spool), events, async () => {
-    if ((await spool.close()) !== events) throw new Error('bench: the spool does not have every record');
+async function spoolRound(dir: string, events: number): Promise<number> {
+  // Nothing listens on the discard port.
+  const options = { brokers: ['127.0.0.1:9'], service: 'bench', closeTimeoutMs: 4_000, spool: { dir, maxBytes: 1e9 } };
+  const transport = new KafkaTransport(options);
+  // With a listener, the outage is not told on standard error.
+  transport.on('send-failed', () => {}).on('warn', () => {});
+  return await measure(transport, events, async () => {
+    const { spooled } = await transport.close();
+    if (spooled !== events) throw new Error(`bench: the spool has ${spooled} of ${events} records`);
   });
 }
 
@@ -140,7 +120,9 @@ async function measure(
 }
 
 /** As after a restart: opened, read, noted before each request and after. */
-async function drainRound(folder: string, events: number): Promise<number> {
+async function drainRound(dir: string, events: number): Promise<number> {
+  const log = readdirSync(dir, { recursive: true, withFileTypes: true }).find(({ name }) => name.endsWith('.log'));
+  const folder = log!.parentPath;
   const before = performance.now();
   const spool = await openLeftSpool(folder, quiet);
   let drained = 0;

@@ -271,8 +271,8 @@ if (FULL) {
   it('a spool that reaches its cap: the oldest go, counted; whatever is not counted arrives', async () => {
     const dir = spoolFolder();
     const run = await startRun();
-    const spool = { dir, maxBytes: 1_000_000, segmentBytes: 100_000 };
-    const application = startApplication(run, 'a', { spool });
+    const spool = { dir, maxBytes: 4 * 1024 * 1024, segmentBytes: 512 * 1024 };
+    const application = startApplication(run, 'a', { spool, perSecond: 10 * PER_SECOND });
     await delivers(application);
     await awayFor(async () => {
       await waitFor(() => (application.stats().dropped['spool-full'] ?? 0) > 1_000, {
