@@ -124,6 +124,8 @@ export class KafkaTransport extends AttachedTransport {
   #accountedFor = { waiting: 0, dropped: 0 };
   #waitsForExit = false;
   #isClosed = false;
+  /** What was left at the end is in the spool. */
+  #isSaved = false;
   #handed = 0;
   #closing: Promise<CloseResult> | undefined;
 
@@ -264,18 +266,23 @@ export class KafkaTransport extends AttachedTransport {
     const saveMs = this.#spool === undefined ? 0 : Math.min(SAVE_MS, closeTimeoutMs / 2);
     await endsWithin(this.#sender.drain(), closeTimeoutMs - saveMs);
     this.#sender.abort();
-    if (this.#spool !== undefined) await endsWithin(this.#closeSpool(this.#spool), saveMs);
+    const closing = this.#closeSpool();
+    const isSaved = await endsWithin(closing, saveMs);
     const undelivered = this.#queue.records;
     const spooled = this.#spool === undefined ? {} : { spooled: this.#spool.records };
     this.#isClosed = true;
-    outages.release(this.#holder);
+    if (isSaved) outages.release(this.#holder);
+    // A slow disk: should the process end before that, the rest is written then.
+    else void closing.finally(() => outages.release(this.#holder));
     return { delivered: this.#sender.delivered, dropped: this.#drops.total(), undelivered, ...spooled };
   }
 
-  async #closeSpool(spool: Spool): Promise<void> {
+  async #closeSpool(): Promise<void> {
+    if (this.#spool === undefined) return;
     await this.#sender.save();
-    await spool.close();
+    await this.#spool.close();
     this.#folders?.close();
+    this.#isSaved = true;
   }
 
   #spoolDeps(dir: string, fs?: SpoolFiles): SpoolDeps {
@@ -356,7 +363,7 @@ export class KafkaTransport extends AttachedTransport {
 
   /** What is not delivered when this transport, or the process, ends. */
   #atEnd(): { readonly lost: number; readonly inFile: number } {
-    if (this.#isClosed || this.#spool === undefined) {
+    if (this.#isSaved || this.#spool === undefined) {
       return { lost: this.#queue.records, inFile: this.#spool?.records ?? 0 };
     }
     return this.#sender.saveSync();
