@@ -19,7 +19,7 @@ import { type DlqConfig, dlqSection } from './indexing/dead-letters.ts';
 import { type ElasticsearchConfig, elasticsearchSection } from './indexing/elasticsearch.ts';
 import { type SinksConfig, sinksSection } from './indexing/sinks.ts';
 import { type KibanaConfig, kibanaSection } from './kibana/import.ts';
-import { type MonitorConfig, monitorSection } from './monitor/probes.ts';
+import { type MonitorConfig, monitorSection } from './monitor/health-monitor.ts';
 import { type NotifyConfig, notifySection } from './notify/notify-config.ts';
 import { type HttpConfig, httpSection } from './ops/http.ts';
 import { type ParseConfig, parseSection } from './parse/parse.ts';

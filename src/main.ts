@@ -14,8 +14,15 @@ import {
   addTopCommand,
 } from './cli/commands.ts';
 import { dlqList, dlqRedrive, dlqShow } from './cli/dlq.ts';
-import { describeFailure } from './cli/failure.ts';
-import { commandLog, endDespiteLeftovers, type Io, type LogKind, processIo, toNumber } from './cli/io.ts';
+import {
+  commandLog,
+  describeFailure,
+  endDespiteLeftovers,
+  type Io,
+  type LogKind,
+  processIo,
+  toNumber,
+} from './cli/io.ts';
 import { createLineParser, parse } from './cli/parse.ts';
 import { rulesCheck, rulesExplain, rulesTest } from './cli/rules.ts';
 import { parseRoles, run, setup } from './cli/run.ts';

@@ -12,7 +12,7 @@ import { silentLog } from '../core/log.ts';
 import { oneLine } from '../core/safe-json.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import { createElasticsearchClient, explainFailure } from '../indexing/elasticsearch.ts';
-import { createBullProbe } from '../monitor/probes.ts';
+import { createBullProbe } from '../monitor/health-monitor.ts';
 import { isLoopback, proxyFor } from '../notify/http-send.ts';
 import { createKafka, explainKafkaFailure } from '../source/kafka/client.ts';
 

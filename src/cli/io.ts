@@ -1,12 +1,16 @@
 // Where commands write: results to `out`, everything said about them to `err`. In: lines, and pieces of lines in colour. Out: what a
 // terminal of any width shows readably, or plain lines in a file or a pipe. Guarantee: whatever a value holds, printing it does not
 // fail, shows no secret the masker knows, and does nothing to the terminal.
-
 import { InvalidArgumentError } from 'commander';
+import type { Config } from '../config.ts';
+import { causeChain, errorText, LogpipeError, reasonInWords, systemReason } from '../core/errors.ts';
 import { createLog, type Log, type LogLevel } from '../core/log.ts';
 import { bounded, toJson, toPrettyJson, visible, visibleJson, visibleLines } from '../core/safe-json.ts';
 import { MASK, type Masker } from '../core/secrets/mask.ts';
+import { explainFailure } from '../indexing/elasticsearch.ts';
+import { maskedText } from '../replay/record-document.ts';
 import { zoneOffsets } from '../replay/sources.ts';
+import { failedReading } from '../source/kafka/client.ts';
 
 export interface Io {
   out(line: string): void;
@@ -320,4 +324,72 @@ const GRACE_MS = 2_000;
  */
 export function endDespiteLeftovers(graceMs = GRACE_MS): void {
   setTimeout(() => process.exit(), graceMs).unref();
+}
+
+// ---- how a command ends that failed: no stack trace, unless LOGPIPE_DEBUG asks for it ----
+
+/** What is known of the command when it fails. */
+interface FailureContext {
+  /** Undefined before it was read. */
+  readonly config: Pick<Config, 'kafka' | 'elasticsearch'> | undefined;
+  readonly masker: Masker;
+  /** LOGPIPE_DEBUG is set: the stack follows. */
+  readonly debug: boolean;
+}
+
+const WRONG_USE = ['LOGPIPE_CONFIG_INVALID', 'LOGPIPE_CONFIG_UNREADABLE', 'LOGPIPE_USAGE'];
+
+/** Lines for standard error and the exit status: 2 for a wrong command line or configuration, else 1. */
+export async function describeFailure(
+  thrown: unknown,
+  context: FailureContext,
+): Promise<{ readonly text: string; readonly status: 1 | 2 }> {
+  const error = thrown instanceof LogpipeError ? thrown : await known(thrown, context);
+  // The loader's own messages hold no secret, and name keys that announce one.
+  const message = error.code === 'LOGPIPE_CONFIG_INVALID' ? error.message : maskedText(error.message, context.masker);
+  const stack = context.debug && thrown instanceof Error ? `\n${maskedText(stackOf(thrown), context.masker)}` : '';
+  return {
+    text: visibleLines(`logpipe: ${message} [${error.code}]${stack}`),
+    status: WRONG_USE.includes(error.code) ? 2 : 1,
+  };
+}
+
+/** An error that nobody has put into words on its way. */
+async function known(thrown: unknown, { config }: FailureContext): Promise<LogpipeError> {
+  const chain = [...causeChain(thrown)];
+  if (config !== undefined && chain.some(({ name }) => name.startsWith('KafkaJS'))) {
+    return failedReading(thrown, config.kafka, config.kafka.topics.logs);
+  }
+  // The official client's errors have their answer, or the lack of one, in `meta`.
+  if (config !== undefined && chain.some((error) => 'meta' in error)) {
+    return explainFailure(thrown, config.elasticsearch);
+  }
+  const system = chain.find((error) => systemReason(error) !== undefined) as NodeJS.ErrnoException | undefined;
+  if (system !== undefined) {
+    const { path, address, port } = system as NodeJS.ErrnoException & { address?: string; port?: number };
+    const place = path ?? (address === undefined ? undefined : `${address}:${port ?? '?'}`);
+    return new LogpipeError(
+      'LOGPIPE_FOLDER_UNUSABLE',
+      `${place ?? 'the system refused something'}: ${reasonInWords(system)} (${system.syscall ?? 'unknown call'})`,
+      thrown,
+    );
+  }
+  return new LogpipeError(
+    'LOGPIPE_FAULT',
+    `${errorText(thrown)}${placeOf(thrown)}; this is probably a fault of logpipe: set LOGPIPE_DEBUG=1 to see where, and report it`,
+    thrown,
+  );
+}
+
+const MAX_PLACE = 200;
+
+/** Where in logpipe it happened, in one word. */
+function placeOf(thrown: unknown): string {
+  const stack = thrown instanceof Error ? (thrown.stack ?? '') : '';
+  const [file = '', line = ''] = (stack.split('/src/', 2)[1] ?? '').slice(0, MAX_PLACE).split(':', 2);
+  return /^[\w./-]+$/.test(file) && /^\d+$/.test(line) ? `, at src/${file}:${line}` : '';
+}
+
+function stackOf(error: Error): string {
+  return [...causeChain(error)].map(({ stack, message }) => stack ?? message).join('\ncaused by ');
 }

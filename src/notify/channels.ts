@@ -10,17 +10,18 @@ import {
   type ChannelName,
   headline,
   isoTime,
+  type LinkOptions,
   maskNotification,
   type Notification,
   oneLine,
   type SendResult,
   severityWord,
+  tellStory,
 } from '../incidents/notification.ts';
 import { createEmail } from './email.ts';
 import { HTTP_CHANNELS, type MakeChannel } from './http-channels.ts';
 import { errorCode } from './http-send.ts';
 import { CHANNELS, type NotifyConfig } from './notify-config.ts';
-import { type LinkOptions, tellStory } from './story.ts';
 
 export interface ChannelsDeps {
   readonly clock: Clock;

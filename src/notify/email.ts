@@ -13,15 +13,16 @@ import {
   escapeHtml,
   headline,
   isoTime,
+  type LinkOptions,
   maskNotification,
   type Notification,
   oneLine,
   type SendResult,
   severityWord,
+  tellStory,
 } from '../incidents/notification.ts';
 import { errorCode, isLoopback, withDeadline } from './http-send.ts';
 import type { EmailConfig } from './notify-config.ts';
-import { type LinkOptions, tellStory } from './story.ts';
 
 const MAX_SUBJECT = 250;
 const MAX_BODY = 20_000;

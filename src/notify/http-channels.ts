@@ -3,21 +3,26 @@
 import { createHash } from 'node:crypto';
 import { LogpipeError } from '../core/errors.ts';
 import {
+  alertLines,
   type Channel,
   CUT,
   clean,
   cut,
   cutEscaped,
   escapeSlack,
+  type Fact,
   headline,
   isoTime,
+  type LinkOptions,
+  list,
   maskNotification,
   type Notification,
   oneLine,
+  type Story,
+  tellStory,
 } from '../incidents/notification.ts';
 import { createHttpSend, type HttpSendDeps } from './http-send.ts';
 import type { NotifyConfig } from './notify-config.ts';
-import { alertLines, type Fact, type LinkOptions, list, type Story, tellStory } from './story.ts';
 
 // ---- Slack, by an incoming webhook ----
 // `text` and a first attachment in the form that the operators' guide prescribes, and a second attachment for people.

@@ -7,15 +7,15 @@ import { expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import { createMasker } from '../../src/core/secrets/mask.ts';
 import { createElasticsearchClient } from '../../src/indexing/elasticsearch.ts';
-import { createHealthMonitor } from '../../src/monitor/health-monitor.ts';
 import {
   createBullProbe,
   createElasticsearchProbe,
+  createHealthMonitor,
   createKafkaProbe,
   createSpoolProbe,
   type Probe,
   type ProbeReading,
-} from '../../src/monitor/probes.ts';
+} from '../../src/monitor/health-monitor.ts';
 import { createLedger } from '../kit/ledger.ts';
 import { startRedis } from '../kit/redis.ts';
 import { startEs, testEsUrl } from '../kit/servers.ts';

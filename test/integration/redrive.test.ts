@@ -11,7 +11,7 @@ import { silentLog } from '../../src/core/log.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
 import { createEventIds, type DeadLetter } from '../../src/core/record.ts';
 import { createKafkaDeadLetters } from '../../src/indexing/dead-letters.ts';
-import { createProbes } from '../../src/monitor/probes.ts';
+import { createProbes } from '../../src/monitor/health-monitor.ts';
 import { createKafka } from '../../src/source/kafka/client.ts';
 import { ensureTopics } from '../../src/source/kafka/topics.ts';
 import { spawnLogpipe, testBrokers, testEsUrl, uniqueName, waitFor } from '../kit/servers.ts';

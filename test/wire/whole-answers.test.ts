@@ -13,7 +13,7 @@ import type { Batch } from '../../src/indexing/batch.ts';
 import { createElasticsearchClient } from '../../src/indexing/elasticsearch.ts';
 import { createFieldReader } from '../../src/indexing/field-budget.ts';
 import { installTemplate } from '../../src/indexing/index-template.ts';
-import { readHistory } from '../../src/replay/export-readme.ts';
+import { readHistory } from '../../src/replay/export.ts';
 import { createStoredIndex } from '../../src/replay/readers/indices.ts';
 import { createStoredFiles } from '../../src/replay/readers/log-files.ts';
 import { storedText as documentText } from '../../src/replay/record-document.ts';

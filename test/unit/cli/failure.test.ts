@@ -6,7 +6,7 @@ import { errors as clientErrors } from '@elastic/elasticsearch';
 import kafkajs from 'kafkajs';
 import { expect, onTestFinished, test } from 'vitest';
 import { openJournalStore } from '../../../src/alerter/store-journal.ts';
-import { describeFailure } from '../../../src/cli/failure.ts';
+import { describeFailure } from '../../../src/cli/io.ts';
 import { parseConfig } from '../../../src/config.ts';
 import { LogpipeError } from '../../../src/core/errors.ts';
 import { silentLog } from '../../../src/core/log.ts';

@@ -1,8 +1,7 @@
 // When the health monitor runs: at once, then as the cron expression says; never twice at a time, never after its stop.
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { LogpipeError } from '../../../src/core/errors.ts';
-import { createHealthMonitor, type HealthMonitorDeps } from '../../../src/monitor/health-monitor.ts';
-import type { ProbeReading } from '../../../src/monitor/probes.ts';
+import { createHealthMonitor, type HealthMonitorDeps, type ProbeReading } from '../../../src/monitor/health-monitor.ts';
 
 const lag = (value: number): ProbeReading => ({ measure: 'kafka.lag', labels: {}, value });
 
