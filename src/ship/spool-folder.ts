@@ -16,7 +16,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { constants, lstatSync, mkdirSync, readdirSync, readlinkSync, rmdirSync, rmSync } from 'node:fs';
 import { type FileHandle, lstat, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { type Clock, systemClock } from '../core/clock.ts';
 import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
 import { bootId, makePrivateFolder, processStart, unusable, usable, writePrivateSync } from '../core/private-files.ts';
@@ -523,7 +523,7 @@ function newName(clock: Clock): string {
   return `${time}-${randomBytes(6).toString('hex')}`;
 }
 
-const nameOf = (path: string) => path.slice(path.search(/[^\\/]*$/));
+const nameOf = (path: string) => basename(path);
 
 function beatText(beats: number): string {
   return `${String(beats).padStart(BEAT_DIGITS, '0')}\n`;
