@@ -36,13 +36,14 @@ import {
   type Batch,
   choosePartition,
   createPartitionQueue,
+  type Drops,
   halves,
   nextBatch,
   type PartitionQueue,
   putInto,
+  type ShipQueue,
   type Source,
-} from './partition-queue.ts';
-import type { Drops, ShipQueue } from './queue.ts';
+} from './queue.ts';
 import type { LeftSpool, Spool, SpooledRecord, SpoolPlace } from './spool.ts';
 
 export interface Sender {

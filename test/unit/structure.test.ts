@@ -15,7 +15,7 @@ type Stage = (typeof ORDER)[number] | 'ship';
 /** A file is one concept; one this long is more than one. */
 const MAX_LINES = 900;
 /** So many files a stranger can still get to know. */
-const MAX_FILES = 165;
+const MAX_FILES = 160;
 
 /** Imported by one file of their own folder alone, and yet files of their own: what judges each of them, or why it stands apart. */
 const APART: Readonly<Record<string, string>> = {
@@ -34,7 +34,6 @@ const APART: Readonly<Record<string, string>> = {
   'parse/normalise.ts': 'test/unit/parse/values.test.ts',
   'ship/logger.ts': 'test/wire/logger.test.ts',
   'ship/outage.ts': 'test/unit/ship/outage.test.ts',
-  'ship/partition-queue.ts': 'test/unit/ship/partition.test.ts',
   'ship/process-stats.ts': 'test/unit/ship/process-stats.test.ts',
   'source/files/follower.ts': 'test/unit/source/files-property.test.ts',
   'source/kafka/positions.ts': 'test/unit/source/kafka-positions.test.ts',

@@ -7,7 +7,7 @@ import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { ship } from '../../src/cli/ship.ts';
 import { type Clock, systemClock } from '../../src/core/clock.ts';
 import type { ShipRecord } from '../../src/ship/log-record.ts';
-import { choosePartition } from '../../src/ship/partition-queue.ts';
+import { choosePartition } from '../../src/ship/queue.ts';
 import { createSpool } from '../../src/ship/spool.ts';
 import { spoolFolders } from '../../src/ship/spool-folder.ts';
 import { startProcess } from '../kit/process.ts';

@@ -3,7 +3,7 @@
 import { expect, onTestFinished, test, vi } from 'vitest';
 import winston from 'winston';
 import { KafkaTransport } from '../../src/ship/index.ts';
-import { choosePartition } from '../../src/ship/partition-queue.ts';
+import { choosePartition } from '../../src/ship/queue.ts';
 import { type ScriptedKafka, type StoredRecord, startScriptedKafka } from '../kit/scripted-kafka.ts';
 
 const NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20;

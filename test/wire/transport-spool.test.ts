@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import winston from 'winston';
 import { KafkaTransport, type KafkaTransportOptions } from '../../src/ship/index.ts';
-import { choosePartition } from '../../src/ship/partition-queue.ts';
+import { choosePartition } from '../../src/ship/queue.ts';
 import type { KafkaTransportDeps } from '../../src/ship/transport.ts';
 import { type ScriptedKafka, type StoredRecord, startScriptedKafka } from '../kit/scripted-kafka.ts';
 

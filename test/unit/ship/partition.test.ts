@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import type { PartitionMetadata } from 'kafkajs';
 import kafkajs from 'kafkajs';
 import { expect, test } from 'vitest';
-import { choosePartition } from '../../../src/ship/partition-queue.ts';
+import { choosePartition } from '../../../src/ship/queue.ts';
 
 const partitions = (count: number) =>
   Array.from({ length: count }, (_, n) => ({ partitionId: n, leader: 1 }) as PartitionMetadata);

@@ -6,8 +6,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { Brokers, PartitionBatch } from '../../../src/ship/brokers.ts';
 import type { ShipRecord } from '../../../src/ship/log-record.ts';
-import { choosePartition } from '../../../src/ship/partition-queue.ts';
-import { createDrops, createQueue } from '../../../src/ship/queue.ts';
+import { choosePartition, createDrops, createQueue } from '../../../src/ship/queue.ts';
 import { createSender } from '../../../src/ship/sender.ts';
 import type { LeftSpool, Spool, SpooledRecord, SpoolPlace } from '../../../src/ship/spool.ts';
 
