@@ -137,6 +137,11 @@ it('four workers share a folder, Kafka is away, two are killed: the others send 
   const workers = ['a', 'b', 'c', 'd'].map((name) => startApplication(run, name, { spool: { dir } }));
   const [a, b, c, d] = workers as [Application, Application, Application, Application];
   for (const worker of workers) await delivers(worker);
+  // Killed while Kafka works: what was not answered yet is lost, and no more.
+  const e = startApplication(run, 'e', { spool: { dir } });
+  await delivers(e);
+  e.kill('SIGKILL');
+  await e.exit;
   const written = new Map<string, Set<string>>();
   await awayFor(async () => {
     await sleep(8_000);
@@ -155,6 +160,9 @@ it('four workers share a folder, Kafka is away, two are killed: the others send 
   await settle(c, d);
   const once = new Set<string>();
   const perhaps = new Set<string>();
+  const answered = Math.max(0, e.logged() - MAY_BE_LOST);
+  for (const id of idsOf('e', 0, answered)) once.add(id);
+  for (const id of idsOf('e', answered, e.logged() + MAY_BE_LOST)) perhaps.add(id);
   for (const killed of [a, b]) {
     const ids = written.get(killed.name)!;
     // What is before the last one written was written too, or delivered while Kafka was there; what is after it was on its way.
