@@ -327,7 +327,10 @@ interface Groups {
 const SPACES = new Set([32, 0xa0, 0x202f, 0x2009]);
 const DASHES = new Set([45, 0x2010, 0x2011, 0x2012, 0x2013]);
 
-/** Groups of digits from `at` on, until they have `enough`. A group that runs into a word or a time does not belong to them. */
+/**
+ * Groups of digits from `at` on, until they have `enough`. A group that runs into a word or a time does not belong to them, nor
+ * does an IPv4 address behind enough digits for a phone number.
+ */
 function groupsAt(text: string, at: number, enough: number): Groups {
   const sizes: number[] = [];
   const between: string[] = [];
@@ -342,6 +345,7 @@ function groupsAt(text: string, at: number, enough: number): Groups {
     if (to - next === 1 && sizes.at(-1) === 1) break;
     if (to === next || (sizes.length > 0 && (isWord(after) || (after === 58 && isDigit(text.charCodeAt(to + 1))))))
       break;
+    if (total >= 7 && ipv4End(text, next, at) > 0) break;
     if (sizes.length > 0) between.push(sign);
     sizes.push(to - next);
     total += to - next;
@@ -432,7 +436,7 @@ function phoneAt(text: string, at: number, from: number, loose: boolean): Cut | 
     const found = labelled(text, at, { sizes: [end - at], between: [], total: end - at, end }, VAGUE);
     if (found !== undefined) return found;
   }
-  if (all.total > MAX_DIGITS) return all.end;
+  if (all.total > MAX_DIGITS) return listEnd(text, at);
   if (!loose && NAMES_AN_ID.test(lead)) return undefined;
   if (text.startsWith('00', at)) {
     return text.charCodeAt(at + 2) === 48 || !isDigit(text.charCodeAt(at + 2))
@@ -440,6 +444,25 @@ function phoneAt(text: string, at: number, from: number, loose: boolean): Cut | 
       : international(text, at + 2, at, 10, from);
   }
   return national(text, at, all, before === 40);
+}
+
+/**
+ * Where numbers of two digits, or of four as in an IBAN, end that follow each other in a row; otherwise where the first one ends.
+ * A number that leads to something longer is not of the row: an address or a phone number may begin there.
+ */
+function listEnd(text: string, at: number): number {
+  let end = digitsEnd(text, at);
+  const size = end - at;
+  const sign = text.charCodeAt(end);
+  if ((size !== 2 && size !== 4) || (sign !== 32 && sign !== 47)) return end;
+  for (;;) {
+    const to = digitsEnd(text, end + 1);
+    const after = text.charCodeAt(to);
+    if (to - end - 1 !== size || isWord(after) || (after !== sign && '()-./\\'.includes(text[to] ?? ' '))) return end;
+    if (after === sign && digitsEnd(text, to + 1) - to - 1 > size) return end;
+    end = to;
+    if (after !== sign) return end;
+  }
 }
 
 function international(text: string, at: number, plus: number, minDigits: number, from: number): Cut | undefined {

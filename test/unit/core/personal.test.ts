@@ -213,8 +213,52 @@ const INNOCENT: readonly string[] = [
     'to: 1795875761607',
   ],
   ...['1 2 3 4 5 6 7 8 9 10', '01 02 03 04 05 06 07 08 09', '00 01 02 03 04 05 06 07', '(42) 2026-11-28', '10 of 12'],
-  ...['12.5.2026', 'pid 12345', '192.168.1', '1.2.3-rc.4', 'SK8er', '[1, 2, 3]', '8080:80'],
+  ...['01 02 03 04 05 06 07 08 09 10 11 12 13', '01/02/03/04/05/06/07/08/09'],
+  ...[
+    'IBAN DE89 3704 0044 0532 0130 00',
+    '12.5.2026',
+    'pid 12345',
+    '192.168.1',
+    '1.2.3-rc.4',
+    'SK8er',
+    '[1, 2, 3]',
+    '8080:80',
+  ],
 ];
+
+/** Both switches together: neither hides what the other looks for. */
+const MIXED: readonly (readonly [given: string, masked: string])[] = [
+  ['1732796096789 10.0.0.1 GET /', '1732796096789 [ip] GET /'],
+  ['ts=1732796096789 203.0.113.7 200', 'ts=1732796096789 [ip] 200'],
+  ['1796000000.123 10.0.0.1', '1796000000.123 [ip]'],
+  ['12345678 192.168.100.200', '12345678 [ip]'],
+  ['1234 192.168.100.200', '1234 [ip]'],
+  ['12 34 56 78 10.20.30.40', '12 34 56 78 [ip]'],
+  ['01 02 03 04 05 06 07 08 10.20.30.40', '01 02 03 04 05 06 07 08 [ip]'],
+  ['1732796096789-10.0.0.1', '1732796096789-[ip]'],
+  ['1732796096789/10.0.0.1', '1732796096789/[ip]'],
+  [
+    'a=candidate:842163049 1 udp 1677729535 203.0.113.7 46154 typ srflx raddr 10.0.0.5',
+    'a=candidate:842163049 1 udp 1677729535 [ip] 46154 typ srflx raddr [ip]',
+  ],
+  ['+49 30 123456 10.0.0.1', '[phone] [ip]'],
+  ['+45 12.34.56.78', '[phone]'],
+  ['phone: 12345678 10.0.0.1', 'phone: [phone] [ip]'],
+  ['tel:030 123456 10.0.0.1', 'tel:[phone] [ip]'],
+  ['1732796096789 415-555-2671', '1732796096789 [phone]'],
+  ['1732796096789 (415) 555-2671', '1732796096789 [phone]'],
+  ['1732796096789 0171 1234567', '1732796096789 [phone]'],
+  ['1000 2000 3000 4000 0171 1234567', '1000 2000 3000 4000 [phone]'],
+  ['10 20 30 40 50 60 415-555-2671', '10 20 30 40 50 60 [phone]'],
+  ['1732796096789 2026-11-28 0171 1234567', '1732796096789 2026-11-28 [phone]'],
+];
+
+test.each(MIXED)('%j with all switches', (given, masked) => {
+  expect(paths.masker.text(given)).toBe(masked);
+  expect(paths.masker.text(`x ${given} y`)).toBe(`x ${masked} y`);
+  expect(paths.masker.text(masked)).toBe(masked);
+  expect(paths.masker.suspicious(JSON.stringify({ a: given }))).toBe(true);
+});
 
 const holds = (masked: string, given: string) => !masked.includes(given);
 
@@ -348,7 +392,7 @@ describe('keys', () => {
 });
 
 describe('one decision on every path', () => {
-  const given = [...PHONES, ...EMAILS, ...IPS].map(([text]) => text);
+  const given = [...PHONES, ...EMAILS, ...IPS, ...MIXED].map(([text]) => text);
   const key = fc.constantFrom(
     ...[
       'phone',
@@ -517,6 +561,8 @@ test('costs in step with the length, whatever it is', () => {
     ],
     ...[
       '0171 ',
+      '10.20.30.40 12345678 ',
+      '1234 7777777777777777 ',
       '+49 ',
       '(030) ',
       'phone 1',
