@@ -401,8 +401,12 @@ describe('keys', () => {
   });
 
   test('a dead letter stays JSON', () => {
-    for (const fields of [{ to: 4915112345678 }, { a: JSON.stringify({ to: 4915112345678 }) }])
-      expect(() => JSON.parse(paths.all(fields)[3]!)).not.toThrow();
+    for (const to of [4915112345678, [4155552671, 4155552672], ['4155552671', 4155552672, '4155552673']])
+      for (const fields of [{ to }, { phones: to }, { a: JSON.stringify({ to }) }]) {
+        const letter = paths.all(fields)[3]!;
+        expect(() => JSON.parse(letter), letter).not.toThrow();
+        expect(letter).not.toMatch(/\d{10}/);
+      }
   });
 
   test('no field of the catalogue leads to any, so that its records stay on the fast path', () => {
@@ -451,7 +455,22 @@ describe('one decision on every path', () => {
       'callId',
       'message',
     ],
-    ...['call', 'http', 'error', 'callerId', '10.0.0.1', 'x@y.de', 'tel', 'ts'],
+    ...[
+      'call',
+      'http',
+      'error',
+      'callerId',
+      '10.0.0.1',
+      'x@y.de',
+      'tel',
+      'ts',
+      'caller',
+      'id',
+      'offset',
+      'exten',
+      'aNumber',
+      'lat',
+    ],
   );
   const piece = fc.oneof(
     fc.constantFrom(...given, ...INNOCENT),
@@ -494,6 +513,14 @@ describe('one decision on every path', () => {
       ']',
       '\0',
       '//',
+      '4155552671',
+      ', ',
+      ' -> ',
+      '<',
+      'PJSIP/',
+      'from ',
+      'coords ',
+      '_',
     ),
     fc.stringMatching(/^[0-9a-f:.@+ -]{0,12}$/),
   );
@@ -604,6 +631,10 @@ test('costs in step with the length, whatever it is', () => {
       '0171 ',
       '10.20.30.40 12345678 ',
       '1234 7777777777777777 ',
+      '+14155552671,',
+      'from 4155552671 to ',
+      '"4155552671" <',
+      'SIP/1234567',
       '+49 ',
       '(030) ',
       'phone 1',
