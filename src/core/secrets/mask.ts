@@ -494,6 +494,9 @@ export function createMasker(options: MaskOptions = {}): Masker {
     if (own.personal!.version && typeof plainValue === 'string' && VERSION_VALUE.test(plainValue.slice(0, 16)))
       return patterns.mask(plainValue);
     let { phone } = own.personal!;
+    if ((key === 'from' || key === 'to') && above !== undefined && facts(above).personal!.counts) return undefined;
+    // `caller: { id }`
+    if (phone === undefined && above !== undefined && key === 'id') phone = personal!.key(`${above}_id`).phone;
     if (phone === undefined && above !== undefined) {
       const owner = facts(above).personal!.phone;
       if (owner !== undefined && (own.personal!.part || (owner.grouped && !own.names)))

@@ -20,6 +20,8 @@ export interface PersonalKey {
   readonly part: boolean;
   /** Four numbers with dots between them are a version. */
   readonly version: boolean;
+  /** `from` and `to` below it are offsets or times. */
+  readonly counts: boolean;
 }
 
 interface PhoneKey {
@@ -47,8 +49,9 @@ export function createPersonal(options: PersonalOptions): Personal | undefined {
   /**
    * The first find from `from` on, where an earlier one may have ended.
    * @param loose do not look at the words around: find everything that may be one
+   * @param put what stands now for what ended there
    */
-  function find(text: string, from: number, loose: boolean): Cut | undefined {
+  function find(text: string, from: number, loose: boolean, put = ''): Cut | undefined {
     /** Where the colons and digits end that have been looked at already. */
     let colonsTo = from;
     /** Is there a word for phones in the text? Asked once. */
@@ -79,7 +82,7 @@ export function createPersonal(options: PersonalOptions): Personal | undefined {
             named ??= PHONE_WORD.test(text);
             if (named && digitsNear(text, i) >= 7) return cut;
           }
-          const found = phoneAt(text, i, from, loose);
+          const found = phoneAt(text, i, from, loose, put);
           if (typeof found === 'object') return found;
           if (found !== undefined) {
             i = found - 1;
@@ -116,7 +119,7 @@ export function createPersonal(options: PersonalOptions): Personal | undefined {
     cut(text) {
       let out = '';
       let done = 0;
-      for (let found = find(text, 0, false); found !== undefined; found = find(text, done, false)) {
+      for (let found = find(text, 0, false); found !== undefined; found = find(text, done, false, found.put)) {
         out += text.slice(done, found.from) + found.put;
         done = found.to;
       }
@@ -126,6 +129,7 @@ export function createPersonal(options: PersonalOptions): Personal | undefined {
       phone: phones ? phoneKey(name) : undefined,
       part: phones && PARTS.has(keyWords(name).at(-1) ?? ''),
       version: ips && VERSION_KEY.test(name.slice(-24)),
+      counts: phones && COUNTS.has((keyWords(name).at(-1) ?? '').replace(/s$/, '')),
     }),
     under: (value, key) => (isPhoneUnder(String(value), key) ? PHONE : undefined),
   };
@@ -302,16 +306,29 @@ const ENOUGH = 11;
 
 /** Digits behind these words are a phone number. */
 const LABEL =
-  /(?:phone|telephone|\btel|mobile|\bcell|\bfax|msisdn|caller(?:[ _-]?id)?|callee|\bani|\bdnis|clid|whatsapp|landline)(?:[ _-]?(?:number|num|no|nr)\.?)?(?: (?:to|from|is))?\\?["']?\s?[:=]?\s?\\?["']?[<(]?$/i;
-/** The same when there are enough of them: these words also stand before times and offsets. */
+  /(?:(?<!micro|head|ear|mega|saxo)phone|\btel|(?<!auto|snow)mobile|\bcell|\bfax|msisdn|caller(?:[ _-]?id)?|callee|\bani|\bdnis|clid|whatsapp|landline)(?:[ _-]?(?:number|num|no|nr)\.?)?s?(?: (?:to|from|is))?\\?["']?\s?[:=]?\s?\[?\\?["']?[<(]?$/i;
+/** The same for digits in one run. */
+const NUMBER_LABEL =
+  /(?:^|[^a-z])(?:(?:call(?:ed|ing|back)|dial(?:l?ed|l?ing)|connected|contact)[ _-]?(?:(?:party|line)[ _-]?)?num(?:ber)?|[ab][_-]?num(?:ber)?|(?:called|calling|connected)[ _-]?party|exten|sip[_.](?:from|to)[_.]user)\\?["']?\s?[:=]?\s?\[?\\?["']?[<(]?$/i;
+/** The same when there are ten or more: these words also stand before times and offsets. */
 const VAGUE_LABEL =
-  /(?:\bdial(?:l?ed|l?ing)?|\bcalling|\b(?:call|sms) (?:to|from))(?: number)? \\?["']?$|(?:^|[^a-z])(?:to|from|called|dst|src|destination|recipient)(?:[ _]?number)?\\?["']?\s?[:=]\s?\\?["']?$/i;
+  /(?:\bdial(?:l?ed|l?ing)?|\bcalling|\b(?:call|sms) (?:to|from)|(?:^|[^a-z])(?:from|to)|\bcli)(?: number)? \\?["']?$|\bcall (?:connected|established|answered|bridged|started|ended|failed|transferred|forwarded|routed|missed): $|(?:^|[^a-z])(?:to|from|called|dst|src|destination|recipient|customer(?=[ _]?n))(?:[ _]?number)?\\?["']?\s?[:=]\s?\[?\\?["']?$/i;
+/** A channel of a switch: `PJSIP/…`, `SIP/trunk/…`, `sofia/gateway/trunk/…`. */
+const CHANNEL = /(?:^|[^a-z])(?:(?:pj)?sip|sofia|iax2?|dahdi)(?:\\{0,3}\/[\w.-]{1,32}){0,2}\\{0,3}\/$/i;
+/** Behind another phone number, in a list or as the other end of a call. */
+const JOINED = /\[phone\]\\{0,3}["']?(?: (?:to|and|or) |\s?(?:[,;|&/]|-{1,2}>|=>|→)\s?)\\{0,3}["']?$/;
+/** `from` and `to` behind these are no parties of a call. */
+const RANGE =
+  /(?:\b|_)(?:offset|range|position|sequence|seq|counter|version|block|row|timestamp|size|balance)s?(?: (?:(?:changed|moved|reset|set|advanced|increased) )?(?:from |from \d{1,15} to |to )|\\{0,3}["']\s?:\s?\{[^{}]{0,30}(?:from|to)\\{0,3}["']\s?:\s?)\\{0,3}["']?$/i;
 /** Schemes whose addresses begin with a number. */
 const SCHEME = /(?:^|[^a-z])(?:tel|sips?|callto|sms|smsto|mms|fax|whatsapp)(?::|%3A)(?:\/\/)?(?:\+|%2B)?$/i;
 /** Words before a number that say it is no phone number. */
 const NAMES_AN_ID =
   /(?:\b|_)(?:ids?|uuid|order|invoice|tracking|trace|ref|reference|sequence|seq|offset|serial|batch|job|ticket|case|build|sku|isbn|account|imei|imsi|iccid|amount|total|bytes|size|length|count|time|timestamp|ts)(?: ?(?:number|num|no\.?|nr\.?))?\\?["']?\s?[:=#]?\s?\\?["']?$|(?:Id|ID)s?\\?["']?\s?[:=]\s?\\?["']?$/i;
-const NUMBER_OF_JSON = /(\\{0,3}")\s?:\s?$/;
+const NUMBER_OF_JSON = /(\\{0,3}")\s?:\s?\[?$/;
+const LIST_OF_JSON = /\[phone\](\\{0,3}")\s?,\s?$/;
+/** Latitude and longitude have a sign too. */
+const COORDINATE = /\b(?:coords?|coordinates?|lat|latitude|lon|longitude|lng|geo|gps)\b[^a-z]{0,30}$/i;
 /** Any word that a key for phones may hold. */
 const PHONE_WORD = /phone|tel|mobile|cell|fax|msisdn|caller|ani|dnis|clid|whatsapp|landline/i;
 
@@ -327,7 +344,10 @@ interface Groups {
 const SPACES = new Set([32, 0xa0, 0x202f, 0x2009]);
 const DASHES = new Set([45, 0x2010, 0x2011, 0x2012, 0x2013]);
 
-/** Groups of digits from `at` on, until they have `enough`. A group that runs into a word or a time does not belong to them. */
+/**
+ * Groups of digits from `at` on, until they have `enough`. A group that runs into a word or a time does not belong to them, nor
+ * does an IPv4 address behind enough digits for a phone number.
+ */
 function groupsAt(text: string, at: number, enough: number): Groups {
   const sizes: number[] = [];
   const between: string[] = [];
@@ -342,6 +362,7 @@ function groupsAt(text: string, at: number, enough: number): Groups {
     if (to - next === 1 && sizes.at(-1) === 1) break;
     if (to === next || (sizes.length > 0 && (isWord(after) || (after === 58 && isDigit(text.charCodeAt(to + 1))))))
       break;
+    if (total >= 7 && ipv4End(text, next, at) > 0) break;
     if (sizes.length > 0) between.push(sign);
     sizes.push(to - next);
     total += to - next;
@@ -402,20 +423,21 @@ function digitsNear(text: string, at: number): number {
 /**
  * A phone number whose digits begin at `at`; or where to look on behind a list of numbers that is none.
  * @param loose although it may be an id
+ * @param put what stands now for what ended at `from`
  */
-function phoneAt(text: string, at: number, from: number, loose: boolean): Cut | number | undefined {
+function phoneAt(text: string, at: number, from: number, loose: boolean, put: string): Cut | number | undefined {
   const before = at > from ? text.charCodeAt(at - 1) : 32;
   const encodedPlus = at - from >= 3 && text.slice(at - 3, at).toUpperCase() === '%2B';
   if (before === 43 || encodedPlus) {
     const start = encodedPlus ? at - 3 : at - 1;
     return text.charCodeAt(at) === 48 || !begins(text, start, from) || text.charCodeAt(start - 1) === 43
       ? undefined
-      : international(text, at, start, MIN_INTERNATIONAL, from);
+      : international(text, at, start, MIN_INTERNATIONAL, from, loose);
   }
   if (!begins(text, at, from)) return undefined;
   const all = groupsAt(text, at, MAX_DIGITS + 1);
   if (all.total < 7) return undefined;
-  const lead = text.slice(Math.max(from, at - 40), at);
+  const lead = at - from < 40 ? put + text.slice(from, at) : text.slice(at - 40, at);
   if (SCHEME.test(lead)) {
     const found = groupsAt(text, at, ENOUGH);
     return found.total < 7 || found.total > MAX_DIGITS ? undefined : { from: at, to: found.end, put: PHONE };
@@ -425,38 +447,84 @@ function phoneAt(text: string, at: number, from: number, loose: boolean): Cut | 
   if ((before === 45 || before === 46) && isWord(text.charCodeAt(at - 2))) return undefined;
   if (LABEL.test(lead)) {
     const found = groupsAt(text, at, ENOUGH);
-    return labelled(text, at, found, { minDigits: 7, grouped: true, vague: false });
+    return labelled(text, at, lead, found.end, GROUPED);
   }
-  if (VAGUE_LABEL.test(lead)) {
-    const end = digitsEnd(text, at);
-    const found = labelled(text, at, { sizes: [end - at], between: [], total: end - at, end }, VAGUE);
+  const end = digitsEnd(text, at);
+  const isNumber = NUMBER_LABEL.test(lead);
+  if (
+    isNumber ||
+    (VAGUE_LABEL.test(lead) && !RANGE.test(lead)) ||
+    JOINED.test(lead) ||
+    CHANNEL.test(lead) ||
+    isBesideAddress(text, at, end)
+  ) {
+    const found = labelled(text, at, lead, end, isNumber ? IN_ONE_RUN : VAGUE);
     if (found !== undefined) return found;
   }
-  if (all.total > MAX_DIGITS) return all.end;
+  if (all.total > MAX_DIGITS) return listEnd(text, at);
   if (!loose && NAMES_AN_ID.test(lead)) return undefined;
   if (text.startsWith('00', at)) {
     return text.charCodeAt(at + 2) === 48 || !isDigit(text.charCodeAt(at + 2))
       ? undefined
-      : international(text, at + 2, at, 10, from);
+      : international(text, at + 2, at, 10, from, loose);
   }
   return national(text, at, all, before === 40);
 }
 
-function international(text: string, at: number, plus: number, minDigits: number, from: number): Cut | undefined {
+/**
+ * Where numbers of two digits, or of four as in an IBAN, end that follow each other in a row; otherwise where the first one ends.
+ * A number that leads to something longer is not of the row: an address or a phone number may begin there.
+ */
+function listEnd(text: string, at: number): number {
+  let end = digitsEnd(text, at);
+  const size = end - at;
+  const sign = text.charCodeAt(end);
+  if ((size !== 2 && size !== 4) || (sign !== 32 && sign !== 47)) return end;
+  for (;;) {
+    const to = digitsEnd(text, end + 1);
+    const after = text.charCodeAt(to);
+    if (to - end - 1 !== size || isWord(after) || (after !== sign && '()-./\\'.includes(text[to] ?? ' '))) return end;
+    if (after === sign && digitsEnd(text, to + 1) - to - 1 > size) return end;
+    end = to;
+    if (after !== sign) return end;
+  }
+}
+
+/** `"4155552671" <sip:…>`, `<4155552671>`: the name or the address of a party. */
+function isBesideAddress(text: string, at: number, end: number): boolean {
+  const before = text.charCodeAt(at - 1);
+  if (before === 60) return text.charCodeAt(end) === 62;
+  return before === 34 && /^\\{0,3}"\s?<(?:sips?:|tel:|[+\d])/i.test(text.slice(end, end + 12));
+}
+
+function international(
+  text: string,
+  at: number,
+  plus: number,
+  minDigits: number,
+  from: number,
+  loose: boolean,
+): Cut | undefined {
   const first = digitsEnd(text, at) - at;
   const found = groupsAt(text, at, first >= MIN_INTERNATIONAL ? 1 : ENOUGH);
-  if (found.total < minDigits || found.total > MAX_DIGITS || isWord(text.charCodeAt(found.end))) return undefined;
+  if (found.total < minDigits || found.total > MAX_DIGITS) return undefined;
+  const after = text.charCodeAt(found.end);
+  // `+14155552671_1.wav`
+  if (isWord(after) && !(after === 95 && text.charCodeAt(plus) !== 48)) return undefined;
+  const isDecimal = found.sizes.length === 2 && found.sizes[0]! < 4 && found.between[0] === '.';
+  if (!loose && isDecimal && COORDINATE.test(text.slice(Math.max(from, plus - 40), plus))) return undefined;
   const inBrackets = plus > from && text.charCodeAt(plus - 1) === 40 && text.slice(at, found.end).includes(')');
   return { from: inBrackets ? plus - 1 : plus, to: found.end, put: PHONE };
 }
 
-function labelled(text: string, at: number, found: Groups, key: PhoneKey): Cut | undefined {
-  const after = text.charCodeAt(found.end);
-  if (isWord(after) || (after === 46 && isDigit(text.charCodeAt(found.end + 1)))) return undefined;
-  if (!isPhoneUnder(text.slice(at, found.end), key)) return undefined;
+function labelled(text: string, at: number, lead: string, end: number, key: PhoneKey): Cut | undefined {
+  const after = text.charCodeAt(end);
+  if (isWord(after) || (after === 46 && isDigit(text.charCodeAt(end + 1)))) return undefined;
+  if (!isPhoneUnder(text.slice(at, end), key)) return undefined;
   // A number of JSON becomes a text: as such it has the quotes of its key.
-  const quote = NUMBER_OF_JSON.exec(text.slice(Math.max(0, at - 8), at))?.[1] ?? '';
-  return { from: at, to: found.end, put: quote + PHONE + quote };
+  const json = NUMBER_OF_JSON.exec(text.slice(Math.max(0, at - 8), at)) ?? LIST_OF_JSON.exec(lead.slice(-16));
+  const quote = json?.[1] ?? '';
+  return { from: at, to: end, put: quote + PHONE + quote };
 }
 
 /** Ways in which numbers are written within a country: the sizes of the groups, and what stands between them. */
@@ -496,13 +564,15 @@ function national(
 
 // ---- phone numbers under a key ----
 
+const GROUPED: PhoneKey = { minDigits: 7, grouped: true, vague: false };
+const IN_ONE_RUN: PhoneKey = { minDigits: 7, grouped: false, vague: false };
 const VAGUE: PhoneKey = { minDigits: 10, grouped: false, vague: true };
 const PHONES = new Set(
   'phone phones telephone telephones tel mobile cell cellphone fax msisdn msisdns landline whatsapp ani dnis clid'.split(
     ' ',
   ),
 );
-const ENDS_IN_PHONE = /(?:phone|msisdn|mobile|telephone)(?:number|num|no|nr)?s?$/;
+const ENDS_IN_PHONE = /(?:(?<!micro|head|ear|mega|saxo)phone|msisdn|(?<!auto|snow)mobile)(?:number|num|no|nr)?s?$/;
 const PARTIES = new Set(
   'caller callee called calling from to dialed dialled destination recipient dst src cli did ddi'.split(' '),
 );
@@ -510,17 +580,36 @@ const PARTS = new Set(
   'number numbers num nr no value raw e formatted normalized normalised international national'.split(' '),
 );
 
+/** What the last word of a key says when one of these stands before it. */
+const ENDS_OF_A_CALL: Readonly<Record<string, ReadonlySet<string>>> = {
+  party: new Set(['calling', 'called', 'caller', 'connected', 'a', 'b']),
+  line: new Set(['calling', 'called', 'caller', 'connected']),
+};
+/** With `number` behind. */
+const NUMBERED = new Set(['a', 'b', 'callback', 'contact']);
+const NUMBER = new Set(['number', 'numbers', 'num', 'nr', 'no']);
+/** Below these, `from` and `to` are no parties of a call. */
+const COUNTS = new Set('offset range period interval window time byte position sequence seq id row version'.split(' '));
+
 /** `phone`, `customerPhoneNumber`, `to_number`, `callerId`, `from`; not `phoneId`, `phoneVerifiedAt`. */
 function phoneKey(name: string): PhoneKey | undefined {
   const words = keyWords(name);
   let end = words.length;
   while (end > 1 && PARTS.has(words[end - 1]!)) end -= 1;
   const last = words[end - 1] ?? '';
-  if (PHONES.has(last) || ENDS_IN_PHONE.test(last.slice(-40))) return { minDigits: 7, grouped: true, vague: false };
-  if (last === 'callerid' || (last === 'id' && words[end - 2] === 'caller'))
-    return { minDigits: 7, grouped: true, vague: false };
+  if (PHONES.has(last) || ENDS_IN_PHONE.test(last.slice(-40))) return GROUPED;
+  const owner = words[end - 2] ?? '';
+  if (last === 'callerid' || (last === 'id' && owner === 'caller')) return GROUPED;
+  if (last === 'id' && owner === 'callee') return IN_ONE_RUN;
+  if (last === 'exten' || (Object.hasOwn(ENDS_OF_A_CALL, last) && ENDS_OF_A_CALL[last]!.has(owner))) return IN_ONE_RUN;
+  if (last === 'user' && (owner === 'from' || owner === 'to') && words[end - 3] === 'sip') return IN_ONE_RUN;
+  if (NUMBER.has(words[end] ?? '')) {
+    if (NUMBERED.has(last)) return IN_ONE_RUN;
+    // May also be an account.
+    if (last === 'customer') return VAGUE;
+  }
   if (!PARTIES.has(last) && !PARTIES.has(last.replace(/s$/, ''))) return undefined;
-  return end < words.length ? { minDigits: 7, grouped: false, vague: false } : VAGUE;
+  return end < words.length ? IN_ONE_RUN : VAGUE;
 }
 
 /** Milliseconds and seconds begin with a one: of the numbers that do, only North America's are phone numbers. */

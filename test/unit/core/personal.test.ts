@@ -90,7 +90,33 @@ const PHONES: readonly (readonly [given: string, masked: string])[] = [
   ['phoneNumber=4155552671 ok', 'phoneNumber=[phone] ok'],
   ['caller 4930123456 hung up', 'caller [phone] hung up'],
   ['dialing 4915112345678 (attempt 2)', 'dialing [phone] (attempt 2)'],
-  ['call from 4915112345678 to 14155552671', 'call from [phone] to 14155552671'],
+  ['call from 4915112345678 to 14155552671', 'call from [phone] to [phone]'],
+  ['Call from 4155552671 to 2071838750', 'Call from [phone] to [phone]'],
+  ['copied from 4155552671 to 2071838750', 'copied from [phone] to [phone]'],
+  ['paid to 4155552671', 'paid to [phone]'],
+  ['timestamp 17, call from 4155552671', 'timestamp 17, call from [phone]'],
+  ['call id 17 to 2071838750', 'call id 17 to [phone]'],
+  ['{"sequence":{"dst":"4155552671"}}', '{"sequence":{"dst":"[phone]"}}'],
+  ['Transfer to 4155552671', 'Transfer to [phone]'],
+  ['Call connected: 4155552671 -> 2071838750', 'Call connected: [phone] -> [phone]'],
+  ['bridged +14155552671 and 2071838750', 'bridged [phone] and [phone]'],
+  ['+14155552671_20261129.wav', '[phone]_20261129.wav'],
+  ['call_+14155552671_1.wav', 'call_[phone]_1.wav'],
+  ['phone=4155552671,4155552672,4155552673,4155552674,4155552675,4155552676', `phone=${'[phone],'.repeat(5)}[phone]`],
+  ['to=4155552671;4155552672', 'to=[phone];[phone]'],
+  ['phones=[4155552671,4155552672]', 'phones=[[phone],[phone]]'],
+  ['sent {"to":[4155552671, 4155552672]}', 'sent {"to":["[phone]", "[phone]"]}'],
+  ['called_number 4155552671', 'called_number [phone]'],
+  ['calling_number=41555526', 'calling_number=[phone]'],
+  ['calledPartyNumber: 41555526', 'calledPartyNumber: [phone]'],
+  ['ConnectedLineNum: 4155552671', 'ConnectedLineNum: [phone]'],
+  ['CLI 447700900123', 'CLI [phone]'],
+  ['SIP/4155552671-0000abcd', 'SIP/[phone]-0000abcd'],
+  ['PJSIP/4155552671-00000001', 'PJSIP/[phone]-00000001'],
+  ['Dial(PJSIP/14155552671@trunk,30)', 'Dial(PJSIP/[phone]@trunk,30)'],
+  ['sofia/gateway/trunk/14155552671', 'sofia/gateway/trunk/[phone]'],
+  ['"4155552671" <4155552671>', '"[phone]" <[phone]>'],
+  ['"4155552671" <sip:1001@pbx>', '"[phone]" <sip:1001@pbx>'],
   ['sent {"to":"4915112345678","n":1}', 'sent {"to":"[phone]","n":1}'],
   ['sent {"to": 4915112345678}', 'sent {"to": "[phone]"}'],
   ['to +4930123456 200 OK', 'to [phone] 200 OK'],
@@ -213,8 +239,58 @@ const INNOCENT: readonly string[] = [
     'to: 1795875761607',
   ],
   ...['1 2 3 4 5 6 7 8 9 10', '01 02 03 04 05 06 07 08 09', '00 01 02 03 04 05 06 07', '(42) 2026-11-28', '10 of 12'],
-  ...['12.5.2026', 'pid 12345', '192.168.1', '1.2.3-rc.4', 'SK8er', '[1, 2, 3]', '8080:80'],
+  ...['01 02 03 04 05 06 07 08 09 10 11 12 13', '01/02/03/04/05/06/07/08/09'],
+  ...[
+    'IBAN DE89 3704 0044 0532 0130 00',
+    'offset from 9876543210 to 9999999999',
+    '{"offset":{"from":9876543210,"to":9999999999}}',
+    'coords +48.85661400,+2.35222190',
+    'microphone: 12345678',
+    'automobile 4155552671',
+    '<1795875761>',
+    '12.5.2026',
+    'pid 12345',
+    '192.168.1',
+    '1.2.3-rc.4',
+    'SK8er',
+    '[1, 2, 3]',
+    '8080:80',
+  ],
 ];
+
+/** Both switches together: neither hides what the other looks for. */
+const MIXED: readonly (readonly [given: string, masked: string])[] = [
+  ['1732796096789 10.0.0.1 GET /', '1732796096789 [ip] GET /'],
+  ['ts=1732796096789 203.0.113.7 200', 'ts=1732796096789 [ip] 200'],
+  ['1796000000.123 10.0.0.1', '1796000000.123 [ip]'],
+  ['12345678 192.168.100.200', '12345678 [ip]'],
+  ['1234 192.168.100.200', '1234 [ip]'],
+  ['12 34 56 78 10.20.30.40', '12 34 56 78 [ip]'],
+  ['01 02 03 04 05 06 07 08 10.20.30.40', '01 02 03 04 05 06 07 08 [ip]'],
+  ['1732796096789-10.0.0.1', '1732796096789-[ip]'],
+  ['1732796096789/10.0.0.1', '1732796096789/[ip]'],
+  [
+    'a=candidate:842163049 1 udp 1677729535 203.0.113.7 46154 typ srflx raddr 10.0.0.5',
+    'a=candidate:842163049 1 udp 1677729535 [ip] 46154 typ srflx raddr [ip]',
+  ],
+  ['+49 30 123456 10.0.0.1', '[phone] [ip]'],
+  ['+45 12.34.56.78', '[phone]'],
+  ['phone: 12345678 10.0.0.1', 'phone: [phone] [ip]'],
+  ['tel:030 123456 10.0.0.1', 'tel:[phone] [ip]'],
+  ['1732796096789 415-555-2671', '1732796096789 [phone]'],
+  ['1732796096789 (415) 555-2671', '1732796096789 [phone]'],
+  ['1732796096789 0171 1234567', '1732796096789 [phone]'],
+  ['1000 2000 3000 4000 0171 1234567', '1000 2000 3000 4000 [phone]'],
+  ['10 20 30 40 50 60 415-555-2671', '10 20 30 40 50 60 [phone]'],
+  ['1732796096789 2026-11-28 0171 1234567', '1732796096789 2026-11-28 [phone]'],
+];
+
+test.each(MIXED)('%j with all switches', (given, masked) => {
+  expect(paths.masker.text(given)).toBe(masked);
+  expect(paths.masker.text(`x ${given} y`)).toBe(`x ${masked} y`);
+  expect(paths.masker.text(masked)).toBe(masked);
+  expect(paths.masker.suspicious(JSON.stringify({ a: given }))).toBe(true);
+});
 
 const holds = (masked: string, given: string) => !masked.includes(given);
 
@@ -275,6 +351,12 @@ describe('keys', () => {
     ],
     ['lists', { recipients: ['4915112345678', 4915112345679] }, { recipients: ['[phone]', '[phone]'] }],
     ['groups', { phones: { home: '030 12345', n: 4930123456 } }, { phones: { home: '[phone]', n: '[phone]' } }],
+    ['a caller’s id', { caller: { id: '4155552671', name: 'x' } }, { caller: { id: '[phone]', name: 'x' } }],
+    ...[
+      ...['calling_party', 'calledParty', 'calledPartyNumber', 'aNumber', 'b_number', 'connectedLineNum', 'exten'],
+      ...['sip_from_user', 'sip.to.user', 'callback_number', 'contactNumber', 'customerNumber'],
+    ].map((key): [string, object, object] => [key, { [key]: '4155552671' }, { [key]: '[phone]' }]),
+    ['below a word for times', { time: { caller: '4155552671' } }, { time: { caller: '[phone]' } }],
     ['groups of a party', { to: { number: 49301234567 } }, { to: { number: '[phone]' } }],
     [
       'themselves',
@@ -292,6 +374,9 @@ describe('keys', () => {
   test.each<object>([
     { to: 1795875761607, from: 1795875700000 },
     { from: 0, to: 5_000_000, offset: 123456789012 },
+    { offset: { from: 9876543210, to: 9999999999 }, ranges: { from: '4155552671' } },
+    { automobile: '12345678', microphone: 12345678, headphone: '12345678', fromLine: 12345678 },
+    { customerNumber: '12345678', a: 41555526, party: '12345678', fromUser: 41555526, exten: '1001' },
     { phoneId: '4155552671', phoneVerifiedAt: 1795875761607, phoneCount: 12345678 },
     { phone: 112, extension: 4711, phoneType: 'mobile', phoneChecked: true },
     { version: '1.2.3.4', appVersion: '10.0.0.1' },
@@ -316,8 +401,12 @@ describe('keys', () => {
   });
 
   test('a dead letter stays JSON', () => {
-    for (const fields of [{ to: 4915112345678 }, { a: JSON.stringify({ to: 4915112345678 }) }])
-      expect(() => JSON.parse(paths.all(fields)[3]!)).not.toThrow();
+    for (const to of [4915112345678, [4155552671, 4155552672], ['4155552671', 4155552672, '4155552673']])
+      for (const fields of [{ to }, { phones: to }, { a: JSON.stringify({ to }) }]) {
+        const letter = paths.all(fields)[3]!;
+        expect(() => JSON.parse(letter), letter).not.toThrow();
+        expect(letter).not.toMatch(/\d{10}/);
+      }
   });
 
   test('no field of the catalogue leads to any, so that its records stay on the fast path', () => {
@@ -348,7 +437,7 @@ describe('keys', () => {
 });
 
 describe('one decision on every path', () => {
-  const given = [...PHONES, ...EMAILS, ...IPS].map(([text]) => text);
+  const given = [...PHONES, ...EMAILS, ...IPS, ...MIXED].map(([text]) => text);
   const key = fc.constantFrom(
     ...[
       'phone',
@@ -366,7 +455,22 @@ describe('one decision on every path', () => {
       'callId',
       'message',
     ],
-    ...['call', 'http', 'error', 'callerId', '10.0.0.1', 'x@y.de', 'tel', 'ts'],
+    ...[
+      'call',
+      'http',
+      'error',
+      'callerId',
+      '10.0.0.1',
+      'x@y.de',
+      'tel',
+      'ts',
+      'caller',
+      'id',
+      'offset',
+      'exten',
+      'aNumber',
+      'lat',
+    ],
   );
   const piece = fc.oneof(
     fc.constantFrom(...given, ...INNOCENT),
@@ -409,6 +513,14 @@ describe('one decision on every path', () => {
       ']',
       '\0',
       '//',
+      '4155552671',
+      ', ',
+      ' -> ',
+      '<',
+      'PJSIP/',
+      'from ',
+      'coords ',
+      '_',
     ),
     fc.stringMatching(/^[0-9a-f:.@+ -]{0,12}$/),
   );
@@ -517,6 +629,12 @@ test('costs in step with the length, whatever it is', () => {
     ],
     ...[
       '0171 ',
+      '10.20.30.40 12345678 ',
+      '1234 7777777777777777 ',
+      '+14155552671,',
+      'from 4155552671 to ',
+      '"4155552671" <',
+      'SIP/1234567',
       '+49 ',
       '(030) ',
       'phone 1',
