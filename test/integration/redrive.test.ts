@@ -37,7 +37,7 @@ kafka:
 elasticsearch: { nodes: ['${testEsUrl()}'] }
 http: { port: 0 }
 intake: { sessionTimeoutMs: 2000, heartbeatMs: 500, commitIntervalMs: 100, maxWaitMs: 50 }
-bulk: { maxDelayMs: 100, maxDocuments: 500, maxRejectionsPerMinute: 100000 }
+bulk: { maxDelayMs: 100, maxDocuments: 500 }
 `;
   const file = join(folder, 'logpipe.yml');
   writeFileSync(file, yaml);
