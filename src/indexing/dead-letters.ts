@@ -22,6 +22,7 @@ import {
 import type { Masker } from '../core/secrets/mask.ts';
 import { isObject } from '../parse/json.ts';
 import { defaultPartitioner, isTooLargeForKafka } from '../source/kafka/client.ts';
+import { MAX_DOCUMENT_ID_BYTES } from '../source/kafka/record-batch.ts';
 import { topicMaxBytes } from '../source/kafka/topics.ts';
 import { documentId } from './batch.ts';
 import { createLineFile, persist } from './sinks.ts';
@@ -391,7 +392,7 @@ export function letterOfMessage(message: KafkaMessage, place: string): StoredLet
   const sha256 = header('sha256');
   const origin = header('origin-timestamp');
   return {
-    id: header('event-id') ?? key?.toString() ?? '',
+    id: knownId(header('event-id') ?? key?.toString() ?? ''),
     reason: header('reason') ?? 'unknown',
     detail: header('detail') ?? '',
     writtenMs: Number(timestamp),
@@ -427,7 +428,7 @@ export function letterOfLine(line: string, place: string): StoredLetter | undefi
         ? Buffer.from(value)
         : null;
   return {
-    id: text(id),
+    id: knownId(text(id)),
     reason: text(reason) || 'unknown',
     detail: text(detail),
     writtenMs: undefined,
@@ -460,6 +461,11 @@ function numbers(given: { clockErrorMs: unknown; redriven: unknown }): Pick<Dead
     ...(Number.isSafeInteger(Number(clockErrorMs ?? Number.NaN)) ? { clockErrorMs: Number(clockErrorMs) } : {}),
     ...(Number.isSafeInteger(Number(redriven ?? Number.NaN)) ? { redriven: Number(redriven) } : {}),
   };
+}
+
+/** No document has a longer one, and one request with it would be refused as a whole. */
+function knownId(id: string): string {
+  return Buffer.byteLength(id) > MAX_DOCUMENT_ID_BYTES ? '' : id;
 }
 
 function headerReader({ headers }: KafkaMessage): (name: string) => string | undefined {
