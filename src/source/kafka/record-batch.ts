@@ -515,7 +515,7 @@ class RecordReader {
 
 const EVENT_ID_LENGTH = 26;
 /** The end of the year 9999: producers may claim any 64 bits, and later dates cannot be written. */
-const MAX_TIME_MS = 253_402_300_799_999;
+export const MAX_TIME_MS = 253_402_300_799_999;
 /** Milliseconds since 1970, from 2001 to 2286. */
 const SENT_AT_DIGITS = 13;
 /** Less than this may be the time that a request takes. */
@@ -629,7 +629,7 @@ const FILE_ID = /^(?:[0-9a-f]{20}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-\
  */
 const MAX_AWAY_MS = 180 * 86_400_000;
 /** Far more than `dlq redrive` ever sends. */
-const MAX_TIMES = 1_000;
+export const MAX_RETURNS = 1_000;
 
 /** What a record keeps on its way back: its id, its record time, what was added to its host's times, and how often it came back. */
 export function redrivenHeaders(
@@ -664,7 +664,7 @@ function redrivenOf(
     ...(mayHaveId(documentId, offset, returnedMs, place) ? { documentId } : {}),
     redriven: {
       firstMs: firstMs <= returnedMs && firstMs >= returnedMs - MAX_AWAY_MS ? firstMs : returnedMs,
-      times: Math.min(Math.max(1, whole('redriven', 1)), MAX_TIMES),
+      times: Math.min(Math.max(1, whole('redriven', 1)), MAX_RETURNS),
     },
     ...(clockErrorMs !== 0 && Math.abs(clockErrorMs) <= MAX_CLOCK_ERROR_MS ? { clockErrorMs } : {}),
   };

@@ -20,6 +20,7 @@ import {
   receiptMessage,
   receiptOfLine,
   receiptOfMessage,
+  recordOfLetter,
   type StoredLetter,
 } from '../../../src/indexing/dead-letters.ts';
 import { createParser } from '../../../src/parse/parse.ts';
@@ -211,6 +212,41 @@ describe('through the dead letters and back', () => {
     const record = believed({ 'event-id': id });
     expect(record).not.toHaveProperty('documentId');
     expect(actionOf(record).id).toBe(`logs-2-5-${short(NOON)}`);
+  });
+
+  const letterWith = (headers: Record<string, string>, line: object) => [
+    letterOfMessage(fetched({ value: '{}', headers: { 'origin-offset': '1', ...headers } }, 1, NOON), 'dlq/0/1')!,
+    letterOfLine(JSON.stringify({ id: 'x', value: '{}', ...line }), 'file')!,
+  ];
+
+  test.each([
+    ['Infinity', '+275760-09-13T00:00:00.000Z'],
+    ['1e300', '-000001-01-01T00:00:00.000Z'],
+    ['-5', 'soon'],
+    ['', ''],
+    ['253402300800000', '+010000-01-01T00:00:00.000Z'],
+  ])('a letter of no time that there can be, %j or %j, has none, and matches no condition by that', (ms, time) => {
+    for (const letter of letterWith({ 'origin-timestamp': ms }, { origin: { kind: 'file', offset: 1, time } })) {
+      expect(letter.timeMs).toBeNaN();
+      expect(parser.parse(recordOfLetter(letter)).ok).toBe(true);
+    }
+  });
+
+  test.each([
+    ['1', 1],
+    ['3', 3],
+    ['-3', 1_000],
+    ['0', 1_000],
+    ['', 1_000],
+    ['often', 1_000],
+    ['Infinity', 1_000],
+    ['99999999999999999999', 1_000],
+  ])('a letter that came back %j times is taken to have done so %d times', (redriven, times) => {
+    const letters = letterWith({ redriven }, { origin: { kind: 'file', offset: 1 }, redriven });
+    expect(letters.map((letter) => letter.redriven)).toEqual([times, times]);
+    expect(causeToStay({ ...letters[0]!, id: 'x' }, { again: true, maxBytes: 1_000 })).toBe(
+      times >= MAX_REDRIVES ? 'redriven_too_often' : undefined,
+    );
   });
 
   it('a letter whose id no document can have is no letter', () => {
