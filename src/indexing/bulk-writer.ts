@@ -374,7 +374,8 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
 
   /**
    * Handles a refused document: degrades it ('again': to be sent once more), or buries it, unless there are so many refusals that
-   * the cause lies elsewhere.
+   * the cause lies elsewhere. What came back from the dead letters is buried in any case and says nothing about the index: it was
+   * refused before, and whoever redrives before the repair must not hold up live documents.
    */
   function refuse(entry: Open, reason: DeadLetterReason, detail: string, error?: BulkItemError): 'again' | undefined {
     if (entry.original === undefined && reason === 'document_refused') {
@@ -385,6 +386,11 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
         metrics.degraded.inc();
         return 'again';
       }
+    }
+    if (entry.item.record.mark === 'redriven') {
+      forgetSize(entry);
+      bury(entry, reason, detail);
+      return undefined;
     }
     const index = indexOf(entry);
     const kind = reason === 'too_large' ? reason : refusalKind(error);

@@ -22,6 +22,7 @@ import {
 import type { Masker } from '../core/secrets/mask.ts';
 import { isObject } from '../parse/json.ts';
 import { defaultPartitioner, isTooLargeForKafka } from '../source/kafka/client.ts';
+import { MAX_DOCUMENT_ID_BYTES, MAX_RETURNS, MAX_TIME_MS } from '../source/kafka/record-batch.ts';
 import { topicMaxBytes } from '../source/kafka/topics.ts';
 import { documentId } from './batch.ts';
 import { createLineFile, persist } from './sinks.ts';
@@ -389,9 +390,9 @@ export function letterOfMessage(message: KafkaMessage, place: string): StoredLet
   const { key, value, timestamp } = message;
   const topic = header('origin-topic');
   const sha256 = header('sha256');
-  const origin = header('origin-timestamp');
+  const origin = header('origin-timestamp') ?? '';
   return {
-    id: header('event-id') ?? key?.toString() ?? '',
+    id: knownId(header('event-id') ?? key?.toString() ?? ''),
     reason: header('reason') ?? 'unknown',
     detail: header('detail') ?? '',
     writtenMs: Number(timestamp),
@@ -400,7 +401,7 @@ export function letterOfMessage(message: KafkaMessage, place: string): StoredLet
         ? { kind: 'file', path: header('origin-file') ?? '', identity: header('origin-identity') ?? '' }
         : { kind: 'kafka', topic, partition: Number(header('origin-partition')) },
     offset: Number(header('origin-offset')),
-    timeMs: origin === undefined ? Number.NaN : Number(origin),
+    timeMs: DIGITS.test(origin) ? knownTime(Number(origin)) : Number.NaN,
     bytes: Number(header('original-bytes') ?? value?.length ?? 0),
     ...(sha256 === undefined ? {} : { sha256 }),
     value,
@@ -427,7 +428,7 @@ export function letterOfLine(line: string, place: string): StoredLetter | undefi
         ? Buffer.from(value)
         : null;
   return {
-    id: text(id),
+    id: knownId(text(id)),
     reason: text(reason) || 'unknown',
     detail: text(detail),
     writtenMs: undefined,
@@ -436,7 +437,7 @@ export function letterOfLine(line: string, place: string): StoredLetter | undefi
         ? { kind: 'kafka', topic: text(origin.topic), partition: Number(origin.partition) }
         : { kind: 'file', path: text(origin.path), identity: text(origin.identity) },
     offset: Number(origin.offset),
-    timeMs: Date.parse(text(origin.time)),
+    timeMs: knownTime(Date.parse(text(origin.time))),
     bytes: bytes?.length ?? 0,
     value: bytes,
     ...numbers({ clockErrorMs: found.clockErrorMs, redriven: found.redriven }),
@@ -454,12 +455,27 @@ export function recordOfLetter(letter: StoredLetter): RawRecord {
   };
 }
 
+/** How often it came back is what ends the ways back: what says so and is no number counts as too often. */
 function numbers(given: { clockErrorMs: unknown; redriven: unknown }): Pick<DeadLetter, 'clockErrorMs' | 'redriven'> {
-  const { clockErrorMs, redriven } = given;
+  const clockErrorMs = Number(given.clockErrorMs ?? Number.NaN);
+  const redriven = Number(given.redriven ?? 0);
+  const isCount = Number.isSafeInteger(redriven) && redriven >= 1;
   return {
-    ...(Number.isSafeInteger(Number(clockErrorMs ?? Number.NaN)) ? { clockErrorMs: Number(clockErrorMs) } : {}),
-    ...(Number.isSafeInteger(Number(redriven ?? Number.NaN)) ? { redriven: Number(redriven) } : {}),
+    ...(Number.isSafeInteger(clockErrorMs) ? { clockErrorMs } : {}),
+    ...(given.redriven == null ? {} : { redriven: isCount ? Math.min(redriven, MAX_RETURNS) : MAX_RETURNS }),
   };
+}
+
+const DIGITS = /^\d{1,16}$/;
+
+/** NaN for a time that cannot be written as a date, or not as the day of an index. */
+function knownTime(ms: number): number {
+  return ms >= 0 && ms <= MAX_TIME_MS ? ms : Number.NaN;
+}
+
+/** No document has a longer one, and one request with it would be refused as a whole. */
+function knownId(id: string): string {
+  return Buffer.byteLength(id) > MAX_DOCUMENT_ID_BYTES ? '' : id;
 }
 
 function headerReader({ headers }: KafkaMessage): (name: string) => string | undefined {

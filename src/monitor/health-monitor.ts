@@ -491,21 +491,45 @@ function highs(rows: readonly { partition: number; high: string }[]): ReadonlyMa
   return new Map(rows.map(({ partition, high }) => [partition, Number(high)]));
 }
 
-/** Of new letters no more than this is read, in bytes of their values: what lies behind counts as news. */
+/** Of new letters no more than this is read, in bytes of their values. */
 const MAX_LOOK_BYTES = 16 * 1024 * 1024;
 
 /** Receipts of redrives, and letters of records that died again after one: whoever redrives sees those. */
 async function countNoNews(config: KafkaConfig, ranges: OffsetRanges, signal: AbortSignal, log: Log): Promise<number> {
   const from = new Map([...ranges].filter(([, range]) => range.from < range.to));
+  const look = createLook(from);
+  const options = { topic: config.topics.dlq, purpose: 'monitor', from, follow: false, signal, onRecord: look.take };
+  await readTopic(config, options, log);
+  return look.noNews();
+}
+
+/**
+ * How many of the letters in `ranges` are no news. After 16 MiB (a redrive brings more between two looks) it has seen enough, and
+ * what lies behind counts as being of the same kinds.
+ */
+export function createLook(ranges: OffsetRanges): {
+  /** False once it has seen enough. */
+  take(message: Pick<KafkaMessage, 'offset' | 'headers' | 'value'>, partition: number): boolean;
+  noNews(): number;
+} {
+  let seen = 0;
   let found = 0;
   let bytes = 0;
-  const onRecord = (message: KafkaMessage): boolean => {
-    if (!isNews(message)) found += 1;
-    bytes += message.value?.length ?? 0;
-    return bytes < MAX_LOOK_BYTES;
+  return {
+    take(message, partition) {
+      // What was written meanwhile belongs to the next look.
+      if (Number(message.offset) >= (ranges.get(partition)?.to ?? 0)) return true;
+      seen += 1;
+      if (!isNews(message)) found += 1;
+      bytes += message.value?.length ?? 0;
+      return bytes < MAX_LOOK_BYTES;
+    },
+    noNews() {
+      if (bytes < MAX_LOOK_BYTES) return found;
+      const all = [...ranges.values()].reduce((sum, { from, to }) => sum + to - from, 0);
+      return Math.round((found / seen) * all);
+    },
   };
-  await readTopic(config, { topic: config.topics.dlq, purpose: 'monitor', from, follow: false, signal, onRecord }, log);
-  return found;
 }
 
 // ---- a disk spool ----

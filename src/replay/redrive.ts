@@ -2,11 +2,11 @@
 // Out: their records, back in the log topic (without Kafka: in Elasticsearch, through the same stages), and a receipt for what went back.
 // Guarantee: each letter is sent, skipped or refused for one named cause; a receipt is written only when its letters are durable where
 // they came from, so what a kill repeats is at most one piece, and harmless, because a record keeps its id and its first record time; no
-// letter that was written after the beginning is touched, and none comes back more than MAX_REDRIVES times. Memory grows with the runs
-// of redriven letters, not with the letters.
+// letter that was written after the beginning is touched, and none comes back more than MAX_REDRIVES times. Memory grows with the
+// runs of letters that receipts name: one for all that went back in a row; one per letter where every other letter did.
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import type { KafkaMessage, Message, Producer } from 'kafkajs';
 import type { Clock } from '../core/clock.ts';
 import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
@@ -115,7 +115,9 @@ export async function readLetters(
   // Nothing has been refused yet.
   if (!existsSync(file)) return true;
   let piece: PlacedLetter[] = [];
-  for await (const { value, offset } of linesOf(file, MAX_LINE_BYTES)) {
+  // A pipeline may be writing more of them, and be in the middle of one.
+  const { size } = await stat(file);
+  for await (const { value, offset } of linesOf(file, MAX_LINE_BYTES, size)) {
     const letter = letterOfLine(value!.toString(), `${file}, offset ${offset}`);
     piece.push({ letter, at: offset, next: offset + value!.length + 1 });
     if (piece.length < PIECE) continue;
@@ -226,53 +228,86 @@ interface TimedRun {
 
 /** The union of receipts, in any order and overlapping: what two of them name counts from the first that was added. */
 export function createRedrivenLetters(): RedrivenLetters {
-  /** Of each part: ascending, without overlaps. */
-  const parts = new Map<number, TimedRun[]>();
+  /** Of each part, in the order of adding. */
+  const added = new Map<number, TimedRun[]>();
+  /** Of each part that was asked about since: ascending, without overlaps. */
+  const united = new Map<number, readonly TimedRun[]>();
 
-  /** The first run that ends behind `at`. */
-  function search(runs: readonly TimedRun[], at: number): number {
-    let low = 0;
-    let high = runs.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (runs[middle]!.to > at) high = middle;
-      else low = middle + 1;
-    }
-    return low;
-  }
-
-  function addRun(runs: TimedRun[], [from, to]: Run, ms: number): void {
-    let at = search(runs, from);
-    for (let start = from; start < to; ) {
-      const next = runs[at];
-      const end = Math.min(to, next?.from ?? to);
-      if (start < end) {
-        const before = runs[at - 1];
-        if (before !== undefined && before.to === start && before.ms === ms) before.to = end;
-        else {
-          runs.splice(at, 0, { from: start, to: end, ms });
-          at += 1;
-        }
-      }
-      start = Math.max(end, next?.to ?? to);
-      at += 1;
-    }
+  function runsOfPart(part: number): readonly TimedRun[] {
+    const known = united.get(part) ?? union(added.get(part) ?? []);
+    united.set(part, known);
+    return known;
   }
 
   return {
     add(part, { startedMs, runs }) {
-      const known = parts.get(part) ?? [];
-      parts.set(part, known);
-      for (const run of runs) addRun(known, run, startedMs);
+      const known = added.get(part) ?? [];
+      added.set(part, known);
+      united.delete(part);
+      for (const [from, to] of runs) {
+        const last = known.at(-1);
+        // As one redrive writes them.
+        if (last !== undefined && last.to === from && last.ms === startedMs) last.to = to;
+        else known.push({ from, to, ms: startedMs });
+      }
     },
     when(part, at) {
-      const run = (parts.get(part) ?? [])[search(parts.get(part) ?? [], at)];
+      const runs = runsOfPart(part);
+      const run = runs[firstIndex(runs.length, (i) => runs[i]!.to > at)];
       return run !== undefined && run.from <= at ? run.ms : undefined;
     },
     get runs() {
-      return [...parts.values()].reduce((sum, runs) => sum + runs.length, 0);
+      return [...added.keys()].reduce((sum, part) => sum + runsOfPart(part).length, 0);
     },
   };
+}
+
+/** The first of `length` indices that `holds` is true of, as it is of all behind it; `length` when it is true of none. */
+function firstIndex(length: number, holds: (i: number) => boolean): number {
+  let low = 0;
+  let high = length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (holds(middle)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+/** Ascending and without overlaps: of several runs over one place, the first in `runs` has it. Takes n log n steps. */
+function union(runs: readonly TimedRun[]): TimedRun[] {
+  const ends = Float64Array.from({ length: 2 * runs.length }, (_, i) =>
+    i % 2 ? runs[i >> 1]!.to : runs[i >> 1]!.from,
+  );
+  const bounds = ends.sort().filter((bound, i, all) => i === 0 || bound !== all[i - 1]);
+  /** Whose the stretch is that begins at this bound. */
+  const owners = new Array<TimedRun | undefined>(bounds.length).fill(undefined);
+  /** Where to look for the next stretch that is nobody's; itself, while it is nobody's. */
+  const next = Uint32Array.from(bounds, (_, i) => i);
+  const free = (from: number): number => {
+    let i = from;
+    while (next[i] !== i) {
+      next[i] = next[next[i]!]!;
+      i = next[i]!;
+    }
+    return i;
+  };
+  for (const run of runs) {
+    const first = firstIndex(bounds.length, (i) => bounds[i]! >= run.from);
+    for (let i = free(first); bounds[i]! < run.to; i = free(i)) {
+      owners[i] = run;
+      next[i] = i + 1;
+    }
+  }
+  const found: TimedRun[] = [];
+  for (const [i, owner] of owners.entries()) {
+    if (owner === undefined) continue;
+    const last = found.at(-1);
+    const [from, to, { ms }] = [bounds[i]!, bounds[i + 1]!, owner];
+    if (last !== undefined && last.to === from && last.ms === ms) last.to = to;
+    else found.push({ from, to, ms });
+  }
+  return found;
 }
 
 /** Ascending places as runs. */

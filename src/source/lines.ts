@@ -328,10 +328,16 @@ export function createPipeReader(
 
 const FILE_PIECE_BYTES = 64 * 1024;
 
-/** The lines of a file, plain or gzip. @throws LogpipeError LOGPIPE_SOURCE_FAILED when it cannot be read */
-export async function* linesOf(path: string, maxLineBytes: number): AsyncGenerator<RawRecord> {
+/**
+ * The lines of a file, plain or gzip.
+ * @param endAt read only so many bytes of the file, and no line that has no end among them. Default: all
+ * @throws LogpipeError LOGPIPE_SOURCE_FAILED when it cannot be read
+ */
+export async function* linesOf(path: string, maxLineBytes: number, endAt?: number): AsyncGenerator<RawRecord> {
+  if (endAt === 0) return;
   const splitter = createLineSplitter({ offset: 0, maxLineBytes, onCut() {} });
-  const raw = createReadStream(path, { highWaterMark: FILE_PIECE_BYTES });
+  const end = endAt === undefined ? {} : { end: endAt - 1 };
+  const raw = createReadStream(path, { highWaterMark: FILE_PIECE_BYTES, ...end });
   const content = path.endsWith('.gz') ? raw.pipe(createGunzip()) : raw;
   if (content !== raw) raw.on('error', (error) => content.destroy(error));
   try {
@@ -345,5 +351,5 @@ export async function* linesOf(path: string, maxLineBytes: number): AsyncGenerat
   } finally {
     raw.destroy();
   }
-  yield* splitter.flush(Date.now());
+  if (endAt === undefined) yield* splitter.flush(Date.now());
 }

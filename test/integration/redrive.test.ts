@@ -37,7 +37,7 @@ kafka:
 elasticsearch: { nodes: ['${testEsUrl()}'] }
 http: { port: 0 }
 intake: { sessionTimeoutMs: 2000, heartbeatMs: 500, commitIntervalMs: 100, maxWaitMs: 50 }
-bulk: { maxDelayMs: 100, maxDocuments: 500, maxRejectionsPerMinute: 100000 }
+bulk: { maxDelayMs: 100, maxDocuments: 500 }
 `;
   const file = join(folder, 'logpipe.yml');
   writeFileSync(file, yaml);
@@ -145,22 +145,24 @@ it('what died of a mapping comes back when it is repaired: each id once, on its 
   // Many more of that kind; and some that lay there for two months: too old for now, but not for their own records.
   const oldMs = NOW - 60 * DAY_MS;
   onTestFinished(async () => void (await es('DELETE', `/${indexOf(oldMs)}`)));
+  const former = `${topic}-former`;
+  const idOf = (partition: number, offset: number, ms: number) => `${former}-${partition}-${offset}-${ms.toString(36)}`;
   const many = Array.from({ length: 1_200 }, (_, n): DeadLetter => {
     const timestamp = n % 2 === 0 ? { timestamp: at(eventMs + n) } : {};
     return {
-      ...{ reason: 'document_refused', detail: 'then', offset: 1_000 + n, timeMs: eventMs, id: `many-${n}-${topic}` },
+      ...{ reason: 'document_refused', detail: 'then', offset: n, timeMs: eventMs, id: idOf(n % 4, n, eventMs) },
       value: Buffer.from(
         JSON.stringify({ ...timestamp, level: 'info', message: 'm', service: topic, requestId: `m${n}` }),
       ),
-      origin: { kind: 'kafka', topic, partition: n % 4 },
+      origin: { kind: 'kafka', topic: former, partition: n % 4 },
     };
   });
   const old = Array.from({ length: 20 }, (_, n): DeadLetter => {
     const timestamp = n % 2 === 0 ? { timestamp: at(oldMs - 1_000) } : {};
     return {
-      ...{ reason: 'document_refused', detail: 'then', offset: n, timeMs: oldMs, id: `old-${n}-${topic}` },
+      ...{ reason: 'document_refused', detail: 'then', offset: n, timeMs: oldMs, id: idOf(9, n, oldMs) },
       value: Buffer.from(JSON.stringify({ ...timestamp, level: 'info', message: `old ${n}`, service: topic })),
-      origin: { kind: 'kafka', topic: 'a-former-topic', partition: 9 },
+      origin: { kind: 'kafka', topic: former, partition: 9 },
     };
   });
   await bench.putLetters([...many, ...old]);

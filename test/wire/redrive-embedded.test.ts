@@ -1,5 +1,5 @@
 // `logpipe dlq redrive` without Kafka: letters of the file go into Elasticsearch through the same stages, and receipts lie beside them.
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
@@ -9,6 +9,7 @@ import { silentLog } from '../../src/core/log.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
 import type { DeadLetter } from '../../src/core/record.ts';
 import { createFileDeadLetters } from '../../src/indexing/dead-letters.ts';
+import { readLetters } from '../../src/replay/redrive.ts';
 import { bulkReply, startBulkServer } from '../kit/bulk-server.ts';
 
 const RECORDED = Date.parse('2026-01-02T23:59:00.000Z');
@@ -131,6 +132,39 @@ bulk: { maxDelayMs: 10 }`,
     status: 1,
     summary: { redriven: 0, alreadyRedriven: 1, unknownIds: ['file1-1'] },
   });
+});
+
+it('a letter written after the beginning, or not yet to its end, is left for the next time', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'logpipe-redrive-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const file = join(folder, 'dead.ndjson');
+  const read = async (onFirst: () => unknown = () => {}) => {
+    const ids: string[] = [];
+    const reached = await readLetters(
+      { source: 'files', dlq: { file } },
+      { purpose: 'test' },
+      async (placed) => {
+        if (ids.length === 0) await onFirst();
+        ids.push(...placed.map((one) => one.letter?.id ?? 'none'));
+        return true;
+      },
+      silentLog,
+    );
+    return { reached, count: ids.length, last: ids.at(-1) };
+  };
+  writeFileSync(file, '');
+  expect(await read()).toEqual({ reached: true, count: 0, last: undefined });
+  const some = (from: number, count: number) => Array.from({ length: count }, (_, n) => letter(from + n));
+  await putLetters(file, some(0, 1_200));
+  expect(await read(() => putLetters(file, some(1_200, 700)))).toEqual({
+    ...{ reached: true, count: 1_200, last: 'file1-119900' },
+  });
+  const whole = readFileSync(file);
+  const begun = whole.subarray(0, whole.indexOf('\n'));
+  appendFileSync(file, begun.subarray(0, -20));
+  expect(await read()).toEqual({ reached: true, count: 1_900, last: 'file1-189900' });
+  appendFileSync(file, Buffer.concat([begun.subarray(-20), Buffer.from('\n')]));
+  expect(await read()).toEqual({ reached: true, count: 1_901, last: 'file1-0' });
 });
 
 it('what is asked wrongly is said with the option, the value and the fix', async () => {

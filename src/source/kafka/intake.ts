@@ -493,7 +493,7 @@ export function createKafkaDelivery(
     for await (const messages of unpackAll(batch.messages, first)) {
       if (ended(since)) return;
       const last = Number(messages[messages.length - 1]!.offset);
-      await handParts(partition, toRecords(messages).records, first, last, setBacks(partition, messages));
+      await handParts(partition, toRecords(messages, batch).records, first, last, setBacks(partition, messages));
       first = last + 1;
     }
     const last = Number(batch.lastOffset());
@@ -504,7 +504,7 @@ export function createKafkaDelivery(
     take(batch) {
       const { partition, messages } = batch;
       if (hasPacked(messages)) return takePacked(batch);
-      const { records, bytes } = toRecords(messages);
+      const { records, bytes } = toRecords(messages, batch);
       const first = firstOffsetOf(batch);
       // `lastOffset` includes transaction markers and aborted records after the last record.
       const last = Number(batch.lastOffset());

@@ -515,19 +515,29 @@ class RecordReader {
 
 const EVENT_ID_LENGTH = 26;
 /** The end of the year 9999: producers may claim any 64 bits, and later dates cannot be written. */
-const MAX_TIME_MS = 253_402_300_799_999;
+export const MAX_TIME_MS = 253_402_300_799_999;
 /** Milliseconds since 1970, from 2001 to 2286. */
 const SENT_AT_DIGITS = 13;
 /** Less than this may be the time that a request takes. */
 const LEAST_CLOCK_ERROR_MS = 2_000;
 const MAX_CLOCK_ERROR_MS = 86_400_000;
 
+/** The log that records were read from. */
+interface RecordPlace {
+  readonly topic: string;
+  readonly partition: number;
+}
+
 /**
  * The records of a batch and the sum of their value lengths. An `eventId` header that is not an event id is ignored. What stands
  * for an unreadable batch becomes a record with its refusal, at the batch's first offset. Packed batches must have been unpacked
  * before.
+ * @param place without it, what was redriven keeps no id that names a place
  */
-export function toRecords(messages: readonly KafkaMessage[]): { records: RawRecord[]; bytes: number } {
+export function toRecords(
+  messages: readonly KafkaMessage[],
+  place?: RecordPlace,
+): { records: RawRecord[]; bytes: number } {
   const records = new Array<RawRecord>(messages.length);
   let bytes = 0;
   // Records of one batch usually share their append time, and then the very same string.
@@ -555,7 +565,8 @@ export function toRecords(messages: readonly KafkaMessage[]): { records: RawReco
     }
     const mark = headers === undefined ? undefined : markOf(headers);
     if (mark === 'redriven') {
-      records[i] = { value, offset: Number(offset), timeMs, eventId, mark, ...redrivenOf(headers!, timeMs) };
+      const at = Number(offset);
+      records[i] = { value, offset: at, timeMs, eventId, mark, ...redrivenOf(headers!, at, timeMs, place) };
       continue;
     }
     if (mark === undefined && headers?.sentAt !== undefined && headers.clock === undefined) {
@@ -604,8 +615,21 @@ function clockError(sentAt: unknown, timeMs: number): number {
 // ---- records that come back from the dead letters ----
 
 /** Elasticsearch takes no longer id, in bytes of UTF-8. */
-const MAX_DOCUMENT_ID_BYTES = 512;
+export const MAX_DOCUMENT_ID_BYTES = 512;
 const WHOLE = /^\d{1,16}$/;
+const SIGNED = /^-?\d{1,8}$/;
+/** In base 36. */
+const SHORT_TIME = /^[0-9a-z]{1,10}$/;
+const TOPIC = /^[\w.-]{1,249}$/;
+/** A line of a file (source/files/follower.ts) or of standard input (source/lines.ts). */
+const FILE_ID = /^(?:[0-9a-f]{20}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-\d{1,16}$/;
+/**
+ * How long after its first arrival a record may come back and keep its time: the days for which a log and its dead letters are kept
+ * (docs/operations.md), and room. Without a limit, anybody could have indices made for any day there ever was.
+ */
+const MAX_AWAY_MS = 180 * 86_400_000;
+/** Far more than `dlq redrive` ever sends. */
+export const MAX_RETURNS = 1_000;
 
 /** What a record keeps on its way back: its id, its record time, what was added to its host's times, and how often it came back. */
 export function redrivenHeaders(
@@ -621,10 +645,12 @@ export function redrivenHeaders(
   };
 }
 
-/** The same, read again. A header that cannot be understood is left out, as any producer may write some. */
+/** The same, read again. What cannot be understood or believed is left out, because any producer may write such headers. */
 function redrivenOf(
   headers: NonNullable<KafkaMessage['headers']>,
+  offset: number,
   returnedMs: number,
+  place: RecordPlace | undefined,
 ): Pick<RawRecord, 'documentId' | 'redriven' | 'clockErrorMs'> {
   const text = (name: string): string => {
     const given = headers[name];
@@ -632,17 +658,35 @@ function redrivenOf(
   };
   const whole = (name: string, otherwise: number): number => (WHOLE.test(text(name)) ? Number(text(name)) : otherwise);
   const documentId = text('event-id');
-  const clockErrorMs = Number(text('clock-error').trim() || 0);
+  const firstMs = whole('origin-timestamp', returnedMs);
+  const clockErrorMs = SIGNED.test(text('clock-error')) ? Number(text('clock-error')) : 0;
   return {
-    ...(documentId === '' ? {} : { documentId }),
+    ...(mayHaveId(documentId, offset, returnedMs, place) ? { documentId } : {}),
     redriven: {
-      firstMs: Math.min(whole('origin-timestamp', returnedMs), MAX_TIME_MS),
-      times: Math.max(1, whole('redriven', 1)),
+      firstMs: firstMs <= returnedMs && firstMs >= returnedMs - MAX_AWAY_MS ? firstMs : returnedMs,
+      times: Math.min(Math.max(1, whole('redriven', 1)), MAX_RETURNS),
     },
-    ...(Number.isSafeInteger(clockErrorMs) && clockErrorMs !== 0 && Math.abs(clockErrorMs) <= MAX_CLOCK_ERROR_MS
-      ? { clockErrorMs }
-      : {}),
+    ...(clockErrorMs !== 0 && Math.abs(clockErrorMs) <= MAX_CLOCK_ERROR_MS ? { clockErrorMs } : {}),
   };
+}
+
+/**
+ * May a record come back under this id? Nobody may take the id of another record before that one is indexed, because it would then
+ * pass for a duplicate and be lost. Event ids and ids of files cannot be guessed. The id of a record without an event id
+ * (`documentId` in indexing/batch.ts) can: it is believed of an earlier record of the same partition, which is indexed first and is
+ * where a redrive sends it back to, and of another topic.
+ */
+function mayHaveId(id: string, offset: number, returnedMs: number, place: RecordPlace | undefined): boolean {
+  if (isEventId(id) || FILE_ID.test(id)) return true;
+  if (place === undefined) return false;
+  const parts = id.split('-');
+  const [time = '', idOffset = '', idPartition = ''] = [parts.pop(), parts.pop(), parts.pop()];
+  const topic = parts.join('-');
+  if (!TOPIC.test(topic) || !WHOLE.test(idPartition) || !WHOLE.test(idOffset) || !SHORT_TIME.test(time)) return false;
+  const ms = Number.parseInt(time, 36);
+  if (topic !== place.topic) return ms <= returnedMs;
+  if (Number(idPartition) !== place.partition) return false;
+  return ms < returnedMs || (ms === returnedMs && Number(idOffset) < offset);
 }
 
 /** The first offset in a batch of kafkajs, even where a message stands for several. */

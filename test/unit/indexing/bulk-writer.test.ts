@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Log } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
-import type { Chunk, RawRecord } from '../../../src/core/record.ts';
+import type { Chunk, RawRecord, RecordMark } from '../../../src/core/record.ts';
 import { Batch, type BatchItem } from '../../../src/indexing/batch.ts';
 import { type BulkConfig, createBulkWriter } from '../../../src/indexing/bulk-writer.ts';
 import type { BulkReply } from '../../../src/indexing/elasticsearch.ts';
@@ -92,13 +92,14 @@ function rig(options: Options = {}) {
   );
   let next = 0;
   /** Writes documents for these indices as one batch; `open` is how many of them are not settled. */
-  function write(indices: readonly string[]) {
+  function write(indices: readonly string[], mark?: RecordMark) {
     const batch = new Batch(1_000);
     const records: RawRecord[] = [];
     const chunk: Chunk = { origin: { kind: 'kafka', topic: 't', partition: 0 }, records, bytes: 0, done() {} };
     for (const index of indices) {
       const offset = next++;
-      const record: RawRecord = { value: Buffer.from('{}'), offset, timeMs: 0, eventId: undefined };
+      const plain: RawRecord = { value: Buffer.from('{}'), offset, timeMs: 0, eventId: undefined };
+      const record = mark === undefined ? plain : { ...plain, mark };
       const item: BatchItem = { record, chunk };
       const action = `{"create":{"_index":"${index}","_id":"n${offset}"}}`;
       batch.add(item, action, '{"m":1', true, Buffer.from('}'), 0);
@@ -280,6 +281,30 @@ describe('documents refused in a row', () => {
     write(Array(200).fill(TODAY));
     await clock.advance(0);
     expect([letters.length, writer.trouble()]).toEqual([195 + 200, undefined]);
+  });
+
+  it('what came back from the dead letters and is refused again holds up nothing, and counts towards nothing', async () => {
+    const refused = new Set<string>();
+    const answer = ({ id }: Seen) => (refused.has(id) ? strict : ok);
+    const { write, clock, letters, writer, said } = rig({ answer, config: { maxRejectionsPerMinute: 100 } });
+    for (let n = 0; n < 500; n++) refused.add(`n${n}`);
+    const back = write(Array(500).fill(TODAY), 'redriven');
+    await clock.advance(0);
+    expect([letters.length, back.open, writer.trouble()]).toEqual([500, 0, undefined]);
+    const live = write(Array(500).fill(TODAY));
+    await clock.advance(0);
+    expect([live.written, live.open, said]).toEqual([true, 0, []]);
+    // Of the live ones 50 are letters, as if no other had been refused before them; then the index pauses.
+    for (let n = 1_000; n < 1_060; n++) refused.add(`n${n}`);
+    const bad = write(Array(60).fill(TODAY));
+    await clock.advance(0);
+    expect([letters.length - 500, bad.open]).toEqual([50, 10]);
+    // One that was redriven does not keep the pause up when its turn comes.
+    refused.add('n1060');
+    const late = write([TODAY], 'redriven');
+    for (let n = 1_000; n < 1_060; n++) refused.delete(`n${n}`);
+    await clock.advance(30_000);
+    expect([letters.length - 500, late.open, bad.open, writer.trouble()]).toEqual([51, 0, 0, undefined]);
   });
 
   it('one document refused again and again is one refusal', async () => {

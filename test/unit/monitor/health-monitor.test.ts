@@ -1,7 +1,12 @@
 // When the health monitor runs: at once, then as the cron expression says; never twice at a time, never after its stop.
 import { expect, it, onTestFinished, vi } from 'vitest';
 import { LogpipeError } from '../../../src/core/errors.ts';
-import { createHealthMonitor, type HealthMonitorDeps, type ProbeReading } from '../../../src/monitor/health-monitor.ts';
+import {
+  createHealthMonitor,
+  createLook,
+  type HealthMonitorDeps,
+  type ProbeReading,
+} from '../../../src/monitor/health-monitor.ts';
 
 const lag = (value: number): ProbeReading => ({ measure: 'kafka.lag', labels: {}, value });
 
@@ -112,4 +117,30 @@ it('a look that is due while the process has no processor comes late; it is not 
   expect(runs).toBe(2);
   await vi.advanceTimersByTimeAsync(5 * 60_000);
   expect(runs).toBe(3);
+});
+
+it('of new letters, what is no news is counted once, however far the reading goes and however much there is', () => {
+  const letter = (offset: number, headers: Record<string, Buffer>, bytes = 10) => ({
+    ...{ offset: String(offset), headers, value: Buffer.alloc(bytes) },
+  });
+  const again = { redriven: Buffer.from('1') };
+  const receipt = { kind: Buffer.from('receipt') };
+  const ranges = new Map([
+    [0, { from: 10, to: 14 }],
+    [1, { from: 0, to: 2 }],
+  ]);
+  const look = createLook(ranges);
+  for (const [offset, headers] of [again, {}, receipt, {}, again, receipt].entries()) {
+    // The last two were written after the ends were asked for.
+    expect(look.take(letter(10 + offset, headers), 0)).toBe(true);
+  }
+  expect(look.take(letter(1, again), 1)).toBe(true);
+  expect(look.noNews()).toBe(3);
+
+  // 40,000 letters of 1 KiB, of which every fourth is news: the look ends after 16 MiB, and the rest is taken to be like them.
+  const large = createLook(new Map([[0, { from: 0, to: 40_000 }]]));
+  let offset = 0;
+  while (large.take(letter(offset, offset % 4 === 0 ? {} : again, 1_024), 0)) offset += 1;
+  expect(offset).toBe(16 * 1_024 - 1);
+  expect(large.noNews()).toBe(30_000);
 });

@@ -13,12 +13,14 @@ import { Batch, createDocumentWriter } from '../../../src/indexing/batch.ts';
 import {
   createDeadLetter,
   createKafkaDeadLetters,
+  letterOfLine,
   letterOfMessage,
   type Receipt,
   receiptLine,
   receiptMessage,
   receiptOfLine,
   receiptOfMessage,
+  recordOfLetter,
   type StoredLetter,
 } from '../../../src/indexing/dead-letters.ts';
 import { createParser } from '../../../src/parse/parse.ts';
@@ -35,6 +37,7 @@ import { createTagger } from '../../../src/tag/tag.ts';
 
 const DAY_MS = 86_400_000;
 const NOON = Date.parse('2026-01-02T12:00:00.000Z');
+const PLACE = { topic: 'logs', partition: 2 };
 const masker = createMasker();
 const parser = createParser(
   { maxRecordBytes: 5_000_000, maxAheadMs: 600_000, maxBehindMs: 30 * DAY_MS } as Parameters<typeof createParser>[0],
@@ -142,7 +145,7 @@ describe('through the dead letters and back', () => {
           const back = { value: read.value, headers: redrivenHeaders(read) };
           // What the brokers append: a later offset, and the time of now.
           const returnedMs = NOON + (days + n) * DAY_MS;
-          const { records } = toRecords([fetched(back, 2_000_000 + n, returnedMs)]);
+          const { records } = toRecords([fetched(back, 2_000_000 + n, returnedMs)], PLACE);
           record = records[0]!;
           expect(record).toMatchObject({ mark: 'redriven', timeMs: returnedMs, redriven: { times: n } });
           expect(firstArrivalMs(record)).toBe(first.timeMs);
@@ -155,15 +158,102 @@ describe('through the dead letters and back', () => {
     );
   });
 
+  /** What is believed of these headers, of a record that came back at noon, as offset 5. */
+  function believed(headers: Record<string, string | Buffer>): RawRecord {
+    const record = fetched({ value: '{}', headers: { redriven: '1' } }, 5, NOON);
+    for (const [name, text] of Object.entries(headers)) record.headers![name] = Buffer.from(text);
+    return toRecords([record], PLACE).records[0]!;
+  }
+
   it('headers that nobody can understand are left out, and the record still counts nowhere', () => {
     const headers = { redriven: 'often', 'event-id': 'x'.repeat(600), 'origin-timestamp': '-1', 'clock-error': '1e99' };
-    const { records } = toRecords([fetched({ value: '{}', headers }, 5, NOON)]);
-    expect(records).toEqual([
-      {
-        ...{ value: Buffer.from('{}'), offset: 5, timeMs: NOON, eventId: undefined, mark: 'redriven' },
-        redriven: { firstMs: NOON, times: 1 },
-      },
-    ]);
+    expect(believed(headers)).toEqual({
+      ...{ value: Buffer.from('{}'), offset: 5, timeMs: NOON, eventId: undefined, mark: 'redriven' },
+      redriven: { firstMs: NOON, times: 1 },
+    });
+    expect(believed({ redriven: '9'.repeat(16) }).redriven).toEqual({ firstMs: NOON, times: 1_000 });
+    expect(believed({ 'clock-error': '0x10' })).not.toHaveProperty('clockErrorMs');
+  });
+
+  test.each<[string, number, number]>([
+    ['half a year', NOON - 180 * DAY_MS, NOON - 180 * DAY_MS],
+    ['longer', NOON - 180 * DAY_MS - 1, NOON],
+    ['in 1970', 0, NOON],
+    ['later than it came back', NOON + 1, NOON],
+    ['at the end of time', 253_402_300_799_999, NOON],
+  ])('a first record time, %s, is believed as far as a redrive may reach back', (_name, claimed, firstMs) => {
+    expect(firstArrivalMs(believed({ 'origin-timestamp': String(claimed) }))).toBe(firstMs);
+  });
+
+  const short = (ms: number) => ms.toString(36);
+  test.each<[string, string | Buffer]>([
+    ['an event id', '01KE70Q0VG0000000000000001'],
+    ['a line of a file', `${'0123456789abcdef0123'}-77`],
+    ['a line of standard input', '0b1c2d3e-0000-4000-8000-0123456789ab-77'],
+    ['an earlier record of the partition', `logs-2-4-${short(NOON - 1)}`],
+    ['one of the same millisecond', `logs-2-4-${short(NOON)}`],
+    ['one of the topic of this name that was deleted', `logs-2-9000-${short(NOON - DAY_MS)}`],
+    ['a record of another topic', `my-old.logs-7-9000-${short(NOON - DAY_MS)}`],
+  ])('comes back under its id: %s', (_name, id) => {
+    expect(believed({ 'event-id': id }).documentId).toBe(id);
+  });
+
+  test.each<[string, string | Buffer]>([
+    ['the next record of the partition', `logs-2-6-${short(NOON)}`],
+    ['one to come', `logs-2-6-${short(NOON + 1)}`],
+    ['its own place', `logs-2-5-${short(NOON)}`],
+    ['a record of another partition, which may not be indexed yet', `logs-1-4-${short(NOON - 1)}`],
+    ['one to come in another topic', `other-2-6-${short(NOON + 1)}`],
+    ['no id at all', 'x'],
+    ['a path', '../_doc/1'],
+    ['bytes that are no text, three times as long as text', Buffer.alloc(500, 0xff)],
+    ['an endless topic', `${'a'.repeat(400)}-0-1-${short(NOON - 1)}`],
+  ])('keeps an id of its own when it claims that of %s', (_name, id) => {
+    const record = believed({ 'event-id': id });
+    expect(record).not.toHaveProperty('documentId');
+    expect(actionOf(record).id).toBe(`logs-2-5-${short(NOON)}`);
+  });
+
+  const letterWith = (headers: Record<string, string>, line: object) => [
+    letterOfMessage(fetched({ value: '{}', headers: { 'origin-offset': '1', ...headers } }, 1, NOON), 'dlq/0/1')!,
+    letterOfLine(JSON.stringify({ id: 'x', value: '{}', ...line }), 'file')!,
+  ];
+
+  test.each([
+    ['Infinity', '+275760-09-13T00:00:00.000Z'],
+    ['1e300', '-000001-01-01T00:00:00.000Z'],
+    ['-5', 'soon'],
+    ['', ''],
+    ['253402300800000', '+010000-01-01T00:00:00.000Z'],
+  ])('a letter of no time that there can be, %j or %j, has none, and matches no condition by that', (ms, time) => {
+    for (const letter of letterWith({ 'origin-timestamp': ms }, { origin: { kind: 'file', offset: 1, time } })) {
+      expect(letter.timeMs).toBeNaN();
+      expect(parser.parse(recordOfLetter(letter)).ok).toBe(true);
+    }
+  });
+
+  test.each([
+    ['1', 1],
+    ['3', 3],
+    ['-3', 1_000],
+    ['0', 1_000],
+    ['', 1_000],
+    ['often', 1_000],
+    ['Infinity', 1_000],
+    ['99999999999999999999', 1_000],
+  ])('a letter that came back %j times is taken to have done so %d times', (redriven, times) => {
+    const letters = letterWith({ redriven }, { origin: { kind: 'file', offset: 1 }, redriven });
+    expect(letters.map((letter) => letter.redriven)).toEqual([times, times]);
+    expect(causeToStay({ ...letters[0]!, id: 'x' }, { again: true, maxBytes: 1_000 })).toBe(
+      times >= MAX_REDRIVES ? 'redriven_too_often' : undefined,
+    );
+  });
+
+  it('a letter whose id no document can have is no letter', () => {
+    const { value, headers } = { value: '{}', headers: { 'origin-offset': '1', 'event-id': 'é'.repeat(257) } };
+    expect(letterOfMessage(fetched({ value, headers }, 1, NOON), 'dlq/0/1')!.id).toBe('');
+    const line = { id: 'é'.repeat(257), origin: { kind: 'file', offset: 1 }, value: '{}' };
+    expect(letterOfLine(JSON.stringify(line), 'file')!.id).toBe('');
   });
 });
 
@@ -208,6 +298,21 @@ describe('receipts', () => {
     const redriven = createRedrivenLetters();
     for (let from = 0; from < 100_000; from += 500) redriven.add(0, { startedMs: 1, runs: [[from, from + 500]] });
     expect(redriven.runs).toBe(1);
+  });
+
+  it('of two redrives that took every other letter in turns are read in no time', () => {
+    const redriven = createRedrivenLetters();
+    const before = process.cpuUsage();
+    for (const startedMs of [1, 2]) {
+      for (let from = 0; from < 800_000; from += 1_000) {
+        const runs = Array.from({ length: 250 }, (_, i) => from + 4 * i + 2 * (startedMs - 1));
+        redriven.add(0, { startedMs, runs: runs.map((at) => [at, at + 1] as const) });
+      }
+    }
+    expect([redriven.when(0, 799_996), redriven.when(0, 799_998), redriven.when(0, 5)]).toEqual([1, 2, undefined]);
+    expect(redriven.runs).toBe(400_000);
+    // Microseconds. Inserting them one by one takes minutes.
+    expect(process.cpuUsage(before).user).toBeLessThan(10_000_000);
   });
 
   it('of a newer logpipe are not guessed at; what is none is left out', () => {
