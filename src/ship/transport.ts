@@ -31,7 +31,7 @@ export interface CloseResult {
   dropped: number;
   /** Records left when the deadline passed, without those in the spool. They may or may not be in Kafka. */
   undelivered: number;
-  /** Records in the spool, which the next process sends. Only with a spool. */
+  /** Records in the files of the spool (on their way there when the disk is slow), which the next process sends. Only with a spool. */
   spooled?: number;
 }
 
@@ -124,8 +124,8 @@ export class KafkaTransport extends AttachedTransport {
   #accountedFor = { waiting: 0, dropped: 0 };
   #waitsForExit = false;
   #isClosed = false;
-  /** What was left at the end is in the spool. */
-  #isSaved = false;
+  /** Records in the files of the spool, once that is closed. */
+  #inFile: number | undefined;
   #handed = 0;
   #closing: Promise<CloseResult> | undefined;
 
@@ -267,22 +267,34 @@ export class KafkaTransport extends AttachedTransport {
     await endsWithin(this.#sender.drain(), closeTimeoutMs - saveMs);
     this.#sender.abort();
     const closing = this.#closeSpool();
-    const isSaved = await endsWithin(closing, saveMs);
-    const undelivered = this.#queue.records;
-    const spooled = this.#spool === undefined ? {} : { spooled: this.#spool.records };
+    const isInTime = await endsWithin(closing, saveMs);
+    const { lost: undelivered, inFile } = this.#kept();
+    const spooled = this.#spool === undefined ? {} : { spooled: inFile };
     this.#isClosed = true;
-    if (isSaved) outages.release(this.#holder);
+    const release = () => outages.release(this.#holder, this.#isSaved());
+    if (isInTime) release();
     // A slow disk: should the process end before that, the rest is written then.
-    else void closing.finally(() => outages.release(this.#holder));
+    else void closing.finally(release);
     return { delivered: this.#sender.delivered, dropped: this.#drops.total(), undelivered, ...spooled };
   }
 
   async #closeSpool(): Promise<void> {
     if (this.#spool === undefined) return;
     await this.#sender.save();
-    await this.#spool.close();
+    this.#inFile = await this.#spool.close();
     this.#folders?.close();
-    this.#isSaved = true;
+  }
+
+  /** What is in memory alone, and what the spool has; known for sure when it is closed. */
+  #kept(): { readonly lost: number; readonly inFile: number } {
+    const spooled = this.#spool?.records ?? 0;
+    const inFile = this.#inFile ?? spooled;
+    return { lost: this.#queue.records + spooled - inFile, inFile };
+  }
+
+  /** Nothing can be done any more for what is left. Otherwise the end of the process tries: the disk may have room by then. */
+  #isSaved(): boolean {
+    return this.#spool === undefined || (this.#inFile !== undefined && this.#kept().lost === 0);
   }
 
   #spoolDeps(dir: string, fs?: SpoolFiles): SpoolDeps {
@@ -363,10 +375,7 @@ export class KafkaTransport extends AttachedTransport {
 
   /** What is not delivered when this transport, or the process, ends. */
   #atEnd(): { readonly lost: number; readonly inFile: number } {
-    if (this.#isSaved || this.#spool === undefined) {
-      return { lost: this.#queue.records, inFile: this.#spool?.records ?? 0 };
-    }
-    return this.#sender.saveSync();
+    return this.#isSaved() ? this.#kept() : this.#sender.saveSync();
   }
 
   /** A crashed process has only a few seconds, in which Kafka may be away; standard error is not. */

@@ -301,6 +301,33 @@ test('a full disk: records wait in memory as without a spool, one line says so, 
   expect(told.filter((line) => /cannot be used|is used again/.test(line))).toHaveLength(2);
 });
 
+test('close() on a full disk: what is in memory alone is undelivered; if there is room when the process ends, it is saved', async () => {
+  const dir = folderOfTest();
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
+  await kafka.stop(0);
+  let isFull = false;
+  const error = () => Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+  const write = ((...args: Parameters<typeof fs.write>) => {
+    if (!isFull) return fs.write(...args);
+    setImmediate(args.at(-1) as unknown as (error: Error) => void, error());
+  }) as typeof fs.write;
+  const exits = process.listeners('exit');
+  const { transport, log, told } = driveTransport(
+    kafka,
+    dir,
+    { closeTimeoutMs: 300 },
+    { spoolFiles: { ...fs, write } },
+  );
+  log('before');
+  await until(() => expect(messagesInFiles(dir)).toEqual(['before']));
+  isFull = true;
+  log(...series('full', 100));
+  expect(await transport.close()).toEqual({ delivered: 0, dropped: 0, undelivered: 100, spooled: 1 });
+  for (const listener of process.listeners('exit')) if (!exits.includes(listener)) listener(0);
+  expect(messagesInFiles(dir)).toEqual(['before', ...series('full', 100)]);
+  expect(told.filter((line) => /not delivered|are kept in/.test(line))).toEqual([`101 records are kept in ${dir}`]);
+});
+
 test('a spool that is full loses its oldest records, which are counted and told once', async () => {
   const dir = folderOfTest();
   const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
