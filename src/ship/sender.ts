@@ -238,6 +238,7 @@ export function createSender(
   /** Hands every free broker what is ready for it. */
   function flush(): void {
     if (aborted) return;
+    for (const source of sources.filter(({ records }) => records === 0)) if (source !== spool) closeLeft(source);
     away = isAway();
     const isStale = now() - lookedMs > METADATA_MAX_AGE_MS;
     if (isStale && looking === undefined && !inTrouble()) void look();
@@ -459,7 +460,6 @@ export function createSender(
       if (source !== undefined) copies -= records.length;
     }
     source?.done(places);
-    if (source !== undefined && source !== spool && source.records === 0) closeLeft(source);
   }
 
   const unanswered = ({ number }: PartitionQueue) => new Error(`Kafka's answer leaves out partition ${number}`);
@@ -842,6 +842,7 @@ export function createSender(
     },
     adopt(left) {
       sources.push(left);
+      if (aborted) closeLeft(left);
       flush();
     },
     drain() {
