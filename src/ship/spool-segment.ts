@@ -309,8 +309,9 @@ export const HELD = 1;
 export const HANDED = 2;
 export const PARKED = 3;
 export const DONE = 4;
-export const STATES = [AVAILABLE, HELD, HANDED, PARKED, DONE] as const;
-export type State = (typeof STATES)[number];
+/** In hand, and in no file any more. */
+export const GONE = 5;
+export type State = typeof AVAILABLE | typeof HELD | typeof HANDED | typeof PARKED | typeof DONE | typeof GONE;
 
 /** Why records of a spool are lost: the cap took them, somebody removed the folder, or what was written cannot be read. */
 export type SpoolLoss = 'cap' | 'removed' | 'damaged';
@@ -324,9 +325,9 @@ export interface Segment {
   attempted: Int32Array | undefined;
   count: number;
   /** Number of records in each state. */
-  readonly inState: [number, number, number, number, number];
-  /** The same of all segments of the spool. */
-  totals: number[];
+  readonly inState: [number, number, number, number, number, number];
+  /** The same of all segments there ever were in the spool. */
+  readonly totals: number[];
   /** Bytes of the log, on disk and on their way there. */
   size: number;
   /** Bytes of the log that are on disk. */
@@ -359,7 +360,7 @@ export function newSegment(number: number, totals: number[]): Segment {
     states: new Uint8Array(64),
     attempted: undefined,
     count: 0,
-    inState: [0, 0, 0, 0, 0],
+    inState: [0, 0, 0, 0, 0, 0],
     totals,
     size: 0,
     written: 0,
@@ -420,12 +421,6 @@ export function setAll(segment: Segment, before: State, state: State, end = segm
     changed++;
   }
   return changed;
-}
-
-/** The segment is no longer part of the spool; its records are counted in it alone. */
-export function leaveTotals(segment: Segment): void {
-  for (const state of STATES) segment.totals[state]! -= segment.inState[state];
-  segment.totals = [...segment.inState];
 }
 
 /**
@@ -685,6 +680,47 @@ export function createSlot(fs: SpoolFiles) {
     },
     get file(): number | undefined {
       return open?.file;
+    },
+  };
+}
+
+export type FileSize = readonly [path: string, bytes: number];
+
+/** The files that are to be removed. */
+export function createLeaving(fs: SpoolFiles) {
+  const files = promised(fs);
+  const leaving = new Set<string>();
+  /** Those that could not be removed. They count towards the cap. */
+  const stuck = new Map<string, number>();
+  let bytes = 0;
+  return {
+    add(paths: readonly FileSize[]): void {
+      for (const [path] of paths) leaving.add(path);
+    },
+    /** One after the other, none after one that stays. @returns false when some stay */
+    async unlink(paths: readonly FileSize[]): Promise<boolean> {
+      let hasFailed = false;
+      for (const [path, size] of paths) {
+        const error: unknown = hasFailed ? undefined : await files.unlink(path).catch((reason: unknown) => reason);
+        hasFailed ||= error !== undefined && !isMissing(error);
+        if (hasFailed) stuck.set(path, size);
+        else {
+          stuck.delete(path);
+          leaving.delete(path);
+        }
+      }
+      bytes = 0;
+      for (const its of stuck.values()) bytes += its;
+      return !hasFailed;
+    },
+    /** At the end of a process: whoever adopts the folder would send again what is in them. */
+    unlinkSync(): void {
+      for (const path of leaving) quietly(() => fs.unlinkSync(path));
+    },
+    stuck: (): FileSize[] => [...stuck],
+    /** Of those that could not be removed. */
+    get bytes(): number {
+      return bytes;
     },
   };
 }

@@ -226,6 +226,7 @@ describe('the cap', () => {
     const before = dropped();
     spool.done([held, first!.place]);
     expect(dropped()).toBe(before);
+    expect(spool.has(second!.place)).toBe(false);
     // Whoever gives up a record that the spool no longer has, loses it.
     spool.park([second!.place]);
     expect(dropped()).toBe(before + 1);
@@ -332,6 +333,7 @@ describe('trouble', () => {
     await spool.written();
     expect(told.dropped.reduce((sum, [records]) => sum + records, 0)).toBe(90);
     expect(told.dropped.every(([, why]) => why === 'removed')).toBe(true);
+    expect(held.some(({ place }) => spool.has(place))).toBe(false);
     spool.done(places(held));
     expect(spool.append(record(101))).toBeDefined();
     expect(ids(await spool.next(1e9, 1e9))).toEqual([100, 101]);
@@ -340,6 +342,32 @@ describe('trouble', () => {
     expect([left.records, left.damaged]).toEqual([2, 0]);
     await left.close();
     expect(told.troubles).toEqual([]);
+  });
+
+  test('a folder that was removed while a record of its log was on its way: those in hand are in no file', async () => {
+    let nowMs = 0;
+    const { told, deps } = watched({ now: () => nowMs });
+    const spool = plain(deps);
+    const held = spool.append(record(0), { hold: true, partition: 1 })!;
+    spool.append(record(1));
+    spool.append(record(2));
+    const [handed] = await spool.next(1, 1e9);
+    await spool.written();
+    expect([held, handed!.place].map(spool.has)).toEqual([true, true]);
+    rmSync(folder, { recursive: true });
+    nowMs += 2_000;
+    const later = spool.append(record(3), { hold: true })!;
+    await spool.written();
+    expect([held, handed!.place, later].map(spool.has)).toEqual([false, false, true]);
+    expect([told.dropped, spool.records]).toEqual([[[1, 'removed']], 1]);
+    spool.park([held]);
+    spool.done([handed!.place, later]);
+    expect(told.dropped).toEqual([
+      [1, 'removed'],
+      [1, 'removed'],
+    ]);
+    expect(spool.has(later)).toBe(false);
+    expect(await spool.close()).toBe(0);
   });
 
   test('a folder that another process took over: its records are not lost, and ours go elsewhere', async () => {
