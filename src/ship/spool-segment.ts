@@ -507,6 +507,19 @@ export function createUnwritten() {
     return filling;
   }
 
+  /** The chunks of a segment as new ones: a write that is still under way to its old file knows the old ones. */
+  function renewed(segment: Segment): Chunk[] {
+    const pieces: Chunk[] = [];
+    chunks = chunks.map((chunk) => {
+      if (chunk.segment !== segment) return chunk;
+      const piece = { ...chunk };
+      if (filling === chunk) filling = piece;
+      pieces.push(piece);
+      return piece;
+    });
+    return pieces;
+  }
+
   return {
     /** @param write returns where what it wrote ends */
     add(segment: Segment, size: number, write: (buffer: Buffer, at: number) => number): void {
@@ -518,18 +531,19 @@ export function createUnwritten() {
       chunk.filled = end;
     },
     /**
-     * So much of the first chunk is in the file. False when that is nothing new.
+     * So much of the chunk is in the file. False when that is nothing new, or another file by now.
      * @param isFree nobody reads its buffer any more
      */
     advance(chunk: Chunk, to: number, isFree: boolean): boolean {
       const { segment, buffer } = chunk;
-      // Removed meanwhile, or somebody else was quicker.
-      if (segment.removed || to <= chunk.written) return false;
+      const at = chunks.indexOf(chunk);
+      // Removed or moved meanwhile, or somebody else was quicker.
+      if (at === -1 || to <= chunk.written) return false;
       bytes -= to - chunk.written;
       chunk.written = to;
       segment.written = chunk.position + to;
       if (to < chunk.filled) return true;
-      chunks.shift();
+      chunks.splice(at, 1);
       if (isFree && chunk !== filling && buffer.length === CHUNK_BYTES) spare = buffer;
       return true;
     },
@@ -550,7 +564,7 @@ export function createUnwritten() {
      * @returns the number of frames in the new one; 0 when there is none
      */
     moveToNewFile(segment: Segment): number {
-      const pieces = chunks.filter((chunk) => chunk.segment === segment);
+      const pieces = renewed(segment);
       const [first] = pieces;
       if (first === undefined) return 0;
       if (segment.written < header(segment.firstOrdinal).length) {

@@ -45,7 +45,10 @@ function watched(more: Partial<SpoolDeps> = {}) {
   const told = { dropped: [] as [number, string][], troubles: [] as string[], recovered: 0 };
   let heard = () => {};
   const deps: SpoolDeps = {
-    onDropped: (records, why) => told.dropped.push([records, why]),
+    onDropped(records, why) {
+      told.dropped.push([records, why]);
+      heard();
+    },
     onTrouble(error) {
       told.troubles.push((error as NodeJS.ErrnoException).code ?? String(error));
       heard();
@@ -62,6 +65,18 @@ function watched(more: Partial<SpoolDeps> = {}) {
     while (!holds()) await new Promise<void>((resolve) => (heard = resolve));
   };
   return { told, deps, until };
+}
+
+/** The first write of which this is true waits until it is released. */
+function slowWrites(isSlow: () => boolean) {
+  let held: (() => void) | undefined;
+  const write = (...args: unknown[]) => {
+    const go = () => (nodeFs.write as (...all: unknown[]) => void)(...args);
+    if (held === undefined && isSlow()) held = go;
+    else go();
+  };
+  const release = { isHeld: () => held !== undefined, now: () => held!() };
+  return { fs: { ...nodeFs, write } as unknown as SpoolFiles, release };
 }
 
 const places = (records: readonly SpooledRecord[]) => records.map(({ place }) => place);
@@ -123,19 +138,14 @@ describe('a spool', () => {
   });
 
   test('a write that is still under way after a save writes what it was given', async () => {
-    let release: (() => void) | undefined;
-    const write = (...args: unknown[]) => {
-      const go = () => (nodeFs.write as (...all: unknown[]) => void)(...args);
-      if (release === undefined) release = go;
-      else go();
-    };
-    const { deps } = watched({ fs: { ...nodeFs, write } as unknown as SpoolFiles });
+    const { fs, release } = slowWrites(() => true);
+    const { deps } = watched({ fs });
     const spool = plain(deps);
     for (let i = 0; i < 1_200; i++) spool.append(record(i));
-    while (release === undefined) await new Promise(setImmediate);
+    while (!release.isHeld()) await new Promise(setImmediate);
     expect(spool.saveSync([])).toBe(1_200);
     for (let i = 1_200; i < 3_600; i++) spool.append(record(i));
-    release();
+    release.now();
     expect(await spool.close()).toBe(3_600);
     const left = await openLeftSpool(folder, deps);
     expect([left.records, left.damaged]).toEqual([3_600, 0]);
@@ -368,6 +378,31 @@ describe('trouble', () => {
     ]);
     expect(spool.has(later)).toBe(false);
     expect(await spool.close()).toBe(0);
+  });
+
+  test('a folder that is found removed by its notes while the log is being written', async () => {
+    let isSlow = false;
+    const { fs, release } = slowWrites(() => isSlow);
+    const { told, deps, until } = watched({ fs });
+    const spool = plain(deps);
+    for (let i = 0; i < 10; i++) spool.append(record(i));
+    await spool.written();
+    const got = await spool.next(5, 1e9);
+    isSlow = true;
+    spool.append(record(10));
+    while (!release.isHeld()) await new Promise(setImmediate);
+    rmSync(folder, { recursive: true });
+    void spool.attempting(0, places(got));
+    await until(() => told.dropped.length > 0);
+    release.now();
+    await spool.written();
+    spool.append(record(11));
+    expect(await spool.close()).toBe(2);
+    const left = await openLeftSpool(folder, deps);
+    expect(ids(await left.next(9, 1e9))).toEqual([10, 11]);
+    expect(left.damaged).toBe(0);
+    await left.close();
+    expect(told).toEqual({ dropped: [[5, 'removed']], troubles: [], recovered: 0 });
   });
 
   test('a folder that another process took over: its records are not lost, and ours go elsewhere', async () => {
