@@ -309,8 +309,9 @@ export const HELD = 1;
 export const HANDED = 2;
 export const PARKED = 3;
 export const DONE = 4;
-export const STATES = [AVAILABLE, HELD, HANDED, PARKED, DONE] as const;
-export type State = (typeof STATES)[number];
+/** In hand, and in no file any more. */
+export const GONE = 5;
+export type State = typeof AVAILABLE | typeof HELD | typeof HANDED | typeof PARKED | typeof DONE | typeof GONE;
 
 /** Why records of a spool are lost: the cap took them, somebody removed the folder, or what was written cannot be read. */
 export type SpoolLoss = 'cap' | 'removed' | 'damaged';
@@ -324,9 +325,9 @@ export interface Segment {
   attempted: Int32Array | undefined;
   count: number;
   /** Number of records in each state. */
-  readonly inState: [number, number, number, number, number];
-  /** The same of all segments of the spool. */
-  totals: number[];
+  readonly inState: [number, number, number, number, number, number];
+  /** The same of all segments there ever were in the spool. */
+  readonly totals: number[];
   /** Bytes of the log, on disk and on their way there. */
   size: number;
   /** Bytes of the log that are on disk. */
@@ -359,7 +360,7 @@ export function newSegment(number: number, totals: number[]): Segment {
     states: new Uint8Array(64),
     attempted: undefined,
     count: 0,
-    inState: [0, 0, 0, 0, 0],
+    inState: [0, 0, 0, 0, 0, 0],
     totals,
     size: 0,
     written: 0,
@@ -420,12 +421,6 @@ export function setAll(segment: Segment, before: State, state: State, end = segm
     changed++;
   }
   return changed;
-}
-
-/** The segment is no longer part of the spool; its records are counted in it alone. */
-export function leaveTotals(segment: Segment): void {
-  for (const state of STATES) segment.totals[state]! -= segment.inState[state];
-  segment.totals = [...segment.inState];
 }
 
 /**
@@ -512,6 +507,19 @@ export function createUnwritten() {
     return filling;
   }
 
+  /** The chunks of a segment as new ones: a write that is still under way to its old file knows the old ones. */
+  function renewed(segment: Segment): Chunk[] {
+    const pieces: Chunk[] = [];
+    chunks = chunks.map((chunk) => {
+      if (chunk.segment !== segment) return chunk;
+      const piece = { ...chunk };
+      if (filling === chunk) filling = piece;
+      pieces.push(piece);
+      return piece;
+    });
+    return pieces;
+  }
+
   return {
     /** @param write returns where what it wrote ends */
     add(segment: Segment, size: number, write: (buffer: Buffer, at: number) => number): void {
@@ -523,18 +531,19 @@ export function createUnwritten() {
       chunk.filled = end;
     },
     /**
-     * So much of the first chunk is in the file. False when that is nothing new.
+     * So much of the chunk is in the file. False when that is nothing new, or another file by now.
      * @param isFree nobody reads its buffer any more
      */
     advance(chunk: Chunk, to: number, isFree: boolean): boolean {
       const { segment, buffer } = chunk;
-      // Removed meanwhile, or somebody else was quicker.
-      if (segment.removed || to <= chunk.written) return false;
+      const at = chunks.indexOf(chunk);
+      // Removed or moved meanwhile, or somebody else was quicker.
+      if (at === -1 || to <= chunk.written) return false;
       bytes -= to - chunk.written;
       chunk.written = to;
       segment.written = chunk.position + to;
       if (to < chunk.filled) return true;
-      chunks.shift();
+      chunks.splice(at, 1);
       if (isFree && chunk !== filling && buffer.length === CHUNK_BYTES) spare = buffer;
       return true;
     },
@@ -555,7 +564,7 @@ export function createUnwritten() {
      * @returns the number of frames in the new one; 0 when there is none
      */
     moveToNewFile(segment: Segment): number {
-      const pieces = chunks.filter((chunk) => chunk.segment === segment);
+      const pieces = renewed(segment);
       const [first] = pieces;
       if (first === undefined) return 0;
       if (segment.written < header(segment.firstOrdinal).length) {
@@ -685,6 +694,47 @@ export function createSlot(fs: SpoolFiles) {
     },
     get file(): number | undefined {
       return open?.file;
+    },
+  };
+}
+
+export type FileSize = readonly [path: string, bytes: number];
+
+/** The files that are to be removed. */
+export function createLeaving(fs: SpoolFiles) {
+  const files = promised(fs);
+  const leaving = new Set<string>();
+  /** Those that could not be removed. They count towards the cap. */
+  const stuck = new Map<string, number>();
+  let bytes = 0;
+  return {
+    add(paths: readonly FileSize[]): void {
+      for (const [path] of paths) leaving.add(path);
+    },
+    /** One after the other, none after one that stays. @returns false when some stay */
+    async unlink(paths: readonly FileSize[]): Promise<boolean> {
+      let hasFailed = false;
+      for (const [path, size] of paths) {
+        const error: unknown = hasFailed ? undefined : await files.unlink(path).catch((reason: unknown) => reason);
+        hasFailed ||= error !== undefined && !isMissing(error);
+        if (hasFailed) stuck.set(path, size);
+        else {
+          stuck.delete(path);
+          leaving.delete(path);
+        }
+      }
+      bytes = 0;
+      for (const its of stuck.values()) bytes += its;
+      return !hasFailed;
+    },
+    /** At the end of a process: whoever adopts the folder would send again what is in them. */
+    unlinkSync(): void {
+      for (const path of leaving) quietly(() => fs.unlinkSync(path));
+    },
+    stuck: (): FileSize[] => [...stuck],
+    /** Of those that could not be removed. */
+    get bytes(): number {
+      return bytes;
     },
   };
 }

@@ -19,19 +19,21 @@ import {
   attemptedIn,
   attemptingNote,
   type Chunk,
+  createLeaving,
   createLines,
   createSlot,
   createUnwritten,
   DONE,
+  type FileSize,
   FORMAT,
   frameBytes,
   frameOf,
+  GONE,
   HANDED,
   HELD,
   header,
   isMissing,
   type Lines,
-  leaveTotals,
   MIN_FRAME_BYTES,
   NO_BYTES,
   newSegment,
@@ -83,6 +85,8 @@ export interface SpoolReading {
   park(places: readonly SpoolPlace[]): void;
   /** What is parked can be handed out again, in its old order. */
   rewind(): void;
+  /** False when it is done, or in no file of this spool any more: the cap took it, or its folder has gone. */
+  has(place: SpoolPlace): boolean;
   /** Kept and not done, whoever has them. */
   readonly records: number;
   /** On disk, and on their way there. */
@@ -197,7 +201,7 @@ function createStore(
   /** Those of `segments`, and removed ones of which somebody has records in hand. */
   const byNumber = new Map<number, Segment>();
   /** Records of `segments` in each state. */
-  const totals = [0, 0, 0, 0, 0];
+  const totals = [0, 0, 0, 0, 0, 0];
   let folder: string | undefined;
   let isLeft = false;
   let isClosed = false;
@@ -228,24 +232,34 @@ function createStore(
     yield* found;
   }
 
-  const inHand = (segment: Segment) => segment.inState[HELD] + segment.inState[HANDED];
-  const kept = (segment: Segment) => inHand(segment) + segment.inState[AVAILABLE] + segment.inState[PARKED];
+  const keptOf = (counts: readonly number[]) => counts[AVAILABLE]! + counts[HELD]! + counts[HANDED]! + counts[PARKED]!;
+  const kept = (segment: Segment) => keptOf(segment.inState);
 
   /** Takes a segment out of the spool, with its files. @returns how many of its records nobody has any more */
   function remove(segment: Segment, why: SpoolLoss = 'removed'): number {
     if (segment.removed) return 0;
     forget(segment);
     segment.lostBy = why;
-    const lost = setAll(segment, AVAILABLE, DONE) + setAll(segment, PARKED, DONE);
-    if (inHand(segment) === 0) byNumber.delete(segment.number);
+    const lost = takeFrom(segment, segment.count);
+    forgetNumber(segment);
     if (segment.users === 0) unlinkFiles(segment);
     return lost;
+  }
+
+  /** The records before `end` are in no file any more. @returns how many of them nobody has */
+  function takeFrom(segment: Segment, end: number): number {
+    setAll(segment, HELD, GONE, end);
+    setAll(segment, HANDED, GONE, end);
+    return setAll(segment, AVAILABLE, DONE, end) + setAll(segment, PARKED, DONE, end);
+  }
+
+  function forgetNumber(segment: Segment): void {
+    if (segment.removed && segment.inState[GONE] === 0) byNumber.delete(segment.number);
   }
 
   function forget(segment: Segment): void {
     segment.removed = true;
     segments.splice(segments.indexOf(segment), 1);
-    leaveTotals(segment);
     bytes -= segment.size + segment.notesWritten + unwrittenNotes(segment);
     if (current === segment) current = undefined;
     unwritten.forget(segment);
@@ -278,11 +292,7 @@ function createStore(
   const logs = createSlot(fs);
   const notes = createSlot(fs);
   const reads = createSlot(fs);
-  /** Files that could not be removed, with their sizes. They count towards the cap. */
-  const stuck = new Map<string, number>();
-  let stuckBytes = 0;
-  /** Files that are being removed. */
-  const leaving = new Set<string>();
+  const leaving = createLeaving(fs);
   let atExit = false;
   const inBackground = new Set<Promise<unknown>>();
 
@@ -298,28 +308,16 @@ function createStore(
   function unlinkFiles(segment: Segment): void {
     for (const slot of [logs, notes, reads]) slot.close(segment);
     if (folder === undefined || segment.filesGone) return;
-    const paths: [string, number][] = [
+    const paths: FileSize[] = [
       [pathOf(segment, 'log'), segment.written],
       [pathOf(segment, 'notes'), segment.notesWritten],
     ];
-    for (const [path] of paths) leaving.add(path);
+    leaving.add(paths);
     if (!atExit) background(unlink(paths));
   }
 
-  async function unlink(paths: readonly (readonly [string, number])[]): Promise<void> {
-    let hasFailed = false;
-    for (const [path, size] of paths) {
-      const error: unknown = hasFailed ? undefined : await files.unlink(path).catch((reason: unknown) => reason);
-      hasFailed ||= error !== undefined && !isMissing(error);
-      if (hasFailed) stuck.set(path, size);
-      else {
-        stuck.delete(path);
-        leaving.delete(path);
-      }
-    }
-    stuckBytes = 0;
-    for (const size of stuck.values()) stuckBytes += size;
-    if (hasFailed) retryLater();
+  async function unlink(paths: readonly FileSize[]): Promise<void> {
+    if (!(await leaving.unlink(paths))) retryLater();
   }
 
   /** Opens a file for writing; makes the folder when it is the first one. undefined: it had gone, and another one begins. */
@@ -371,7 +369,7 @@ function createStore(
     retryTimer = undefined;
     void pump();
     void writeNotes();
-    if (stuck.size > 0) background(unlink([...stuck]));
+    if (leaving.stuck().length > 0) background(unlink(leaving.stuck()));
   }
 
   function worked(): void {
@@ -393,9 +391,9 @@ function createStore(
   function put(record: ShipRecord, partition: number | undefined, state: State): SpoolPlace | undefined {
     let frame = frameOf(current === undefined ? 0 : current.firstOrdinal + current.count, record, partition);
     let size = frameBytes(frame);
-    if (HEADER_BYTES + size + stuckBytes > settings.maxBytes) return undefined;
+    if (HEADER_BYTES + size + leaving.bytes > settings.maxBytes) return undefined;
     if (current !== undefined && current.size + size > settings.segmentBytes) current = undefined;
-    while (bytes + stuckBytes + size + HEADER_BYTES > settings.maxBytes && segments.length > 0)
+    while (bytes + leaving.bytes + size + HEADER_BYTES > settings.maxBytes && segments.length > 0)
       lose(remove(segments[0]!, 'cap'), 'cap');
     if (current === undefined) {
       current = addSegment(nextNumber);
@@ -473,8 +471,7 @@ function createStore(
       }
       bytes += segment.size - before;
       Object.assign(segment, { notesWritten: 0, notesUnwritten: undefined, notesNext: '', doneNext: [] });
-      const gone = segment.count - frames;
-      lost += setAll(segment, AVAILABLE, DONE, gone) + setAll(segment, PARKED, DONE, gone);
+      lost += takeFrom(segment, segment.count - frames);
     }
     if (!isTakenOver) lose(lost, 'removed');
   }
@@ -752,11 +749,6 @@ function createStore(
     }
   }
 
-  /** Whoever adopts the folder would send again what is in them. */
-  function removeSync(): void {
-    for (const path of leaving) quietly(() => fs.unlinkSync(path));
-  }
-
   function withFileSync(
     segment: Segment,
     kind: 'log' | 'notes',
@@ -773,7 +765,7 @@ function createStore(
     }
   }
 
-  const records = () => totals[AVAILABLE]! + totals[HELD]! + totals[HANDED]! + totals[PARKED]!;
+  const records = () => keptOf(totals);
 
   async function close(): Promise<number> {
     isClosed = true;
@@ -782,9 +774,9 @@ function createStore(
     await pump();
     await writeNotes();
     while (inBackground.size > 0) await Promise.all(inBackground);
-    if (stuck.size > 0) await unlink([...stuck]);
+    await unlink(leaving.stuck());
     for (const slot of [logs, notes, reads]) slot.close();
-    if (segments.length === 0 && stuck.size === 0 && folder !== undefined) await removeFolder(folder);
+    if (segments.length === 0 && leaving.stuck().length === 0 && folder !== undefined) await removeFolder(folder);
     return records() - unwritten.records();
   }
   let closing: Promise<number> | undefined;
@@ -808,10 +800,10 @@ function createStore(
     async attempting(partition, places) {
       const waits: Promise<void>[] = [];
       for (const [segment, indices] of groups(places)) {
-        const news = indices.filter((index) => attemptedIn(segment, index) !== partition);
+        const isNews = (index: number) => segment.states[index] !== GONE && attemptedIn(segment, index) !== partition;
+        const news = indices.filter(isNews);
         if (news.length === 0) continue;
         for (const index of news) setAttempted(segment, index, partition);
-        if (segment.removed) continue;
         const note = attemptingNote(
           partition,
           news.map((index) => index + segment.firstOrdinal),
@@ -826,10 +818,8 @@ function createStore(
     done(places) {
       for (const [segment, indices] of groups(places)) {
         for (const index of indices) setState(segment, index, DONE);
-        if (segment.removed) {
-          if (inHand(segment) === 0) byNumber.delete(segment.number);
-          continue;
-        }
+        forgetNumber(segment);
+        if (segment.removed) continue;
         const isFinished = kept(segment) === 0;
         if (isFinished) finish(segment);
         if (isFinished && !isLeft) continue;
@@ -839,11 +829,20 @@ function createStore(
     },
     park(places) {
       for (const [segment, indices] of groups(places)) {
-        for (const index of indices) setState(segment, index, segment.removed ? DONE : PARKED);
-        if (!segment.removed) continue;
-        if (inHand(segment) === 0) byNumber.delete(segment.number);
-        lose(indices.length, segment.lostBy);
+        let lost = 0;
+        for (const index of indices) {
+          const isGone = segment.states[index] === GONE;
+          setState(segment, index, isGone ? DONE : PARKED);
+          if (isGone) lost++;
+        }
+        forgetNumber(segment);
+        lose(lost, segment.lostBy);
       }
+    },
+    has({ segment: number, ordinal }) {
+      const segment = byNumber.get(number);
+      const state = segment?.states[ordinal - segment.firstOrdinal] ?? DONE;
+      return state !== DONE && state !== GONE;
     },
     rewind() {
       if (totals[PARKED] === 0) return;
@@ -868,13 +867,13 @@ function createStore(
       for (const { record, partition } of given) put(record, partition, AVAILABLE);
       quietly(saveLogsSync);
       quietly(saveNotesSync);
-      removeSync();
+      leaving.unlinkSync();
       atExit = false;
       return records() - unwritten.records();
     },
     saveNotesSync() {
       quietly(saveNotesSync);
-      removeSync();
+      leaving.unlinkSync();
     },
     load,
     close() {
@@ -885,7 +884,7 @@ function createStore(
       return records();
     },
     get bytes() {
-      return bytes + stuckBytes;
+      return bytes + leaving.bytes;
     },
     get available() {
       return totals[AVAILABLE]!;

@@ -45,7 +45,10 @@ function watched(more: Partial<SpoolDeps> = {}) {
   const told = { dropped: [] as [number, string][], troubles: [] as string[], recovered: 0 };
   let heard = () => {};
   const deps: SpoolDeps = {
-    onDropped: (records, why) => told.dropped.push([records, why]),
+    onDropped(records, why) {
+      told.dropped.push([records, why]);
+      heard();
+    },
     onTrouble(error) {
       told.troubles.push((error as NodeJS.ErrnoException).code ?? String(error));
       heard();
@@ -62,6 +65,18 @@ function watched(more: Partial<SpoolDeps> = {}) {
     while (!holds()) await new Promise<void>((resolve) => (heard = resolve));
   };
   return { told, deps, until };
+}
+
+/** The first write of which this is true waits until it is released. */
+function slowWrites(isSlow: () => boolean) {
+  let held: (() => void) | undefined;
+  const write = (...args: unknown[]) => {
+    const go = () => (nodeFs.write as (...all: unknown[]) => void)(...args);
+    if (held === undefined && isSlow()) held = go;
+    else go();
+  };
+  const release = { isHeld: () => held !== undefined, now: () => held!() };
+  return { fs: { ...nodeFs, write } as unknown as SpoolFiles, release };
 }
 
 const places = (records: readonly SpooledRecord[]) => records.map(({ place }) => place);
@@ -123,19 +138,14 @@ describe('a spool', () => {
   });
 
   test('a write that is still under way after a save writes what it was given', async () => {
-    let release: (() => void) | undefined;
-    const write = (...args: unknown[]) => {
-      const go = () => (nodeFs.write as (...all: unknown[]) => void)(...args);
-      if (release === undefined) release = go;
-      else go();
-    };
-    const { deps } = watched({ fs: { ...nodeFs, write } as unknown as SpoolFiles });
+    const { fs, release } = slowWrites(() => true);
+    const { deps } = watched({ fs });
     const spool = plain(deps);
     for (let i = 0; i < 1_200; i++) spool.append(record(i));
-    while (release === undefined) await new Promise(setImmediate);
+    while (!release.isHeld()) await new Promise(setImmediate);
     expect(spool.saveSync([])).toBe(1_200);
     for (let i = 1_200; i < 3_600; i++) spool.append(record(i));
-    release();
+    release.now();
     expect(await spool.close()).toBe(3_600);
     const left = await openLeftSpool(folder, deps);
     expect([left.records, left.damaged]).toEqual([3_600, 0]);
@@ -226,6 +236,7 @@ describe('the cap', () => {
     const before = dropped();
     spool.done([held, first!.place]);
     expect(dropped()).toBe(before);
+    expect(spool.has(second!.place)).toBe(false);
     // Whoever gives up a record that the spool no longer has, loses it.
     spool.park([second!.place]);
     expect(dropped()).toBe(before + 1);
@@ -332,6 +343,7 @@ describe('trouble', () => {
     await spool.written();
     expect(told.dropped.reduce((sum, [records]) => sum + records, 0)).toBe(90);
     expect(told.dropped.every(([, why]) => why === 'removed')).toBe(true);
+    expect(held.some(({ place }) => spool.has(place))).toBe(false);
     spool.done(places(held));
     expect(spool.append(record(101))).toBeDefined();
     expect(ids(await spool.next(1e9, 1e9))).toEqual([100, 101]);
@@ -340,6 +352,57 @@ describe('trouble', () => {
     expect([left.records, left.damaged]).toEqual([2, 0]);
     await left.close();
     expect(told.troubles).toEqual([]);
+  });
+
+  test('a folder that was removed while a record of its log was on its way: those in hand are in no file', async () => {
+    let nowMs = 0;
+    const { told, deps } = watched({ now: () => nowMs });
+    const spool = plain(deps);
+    const held = spool.append(record(0), { hold: true, partition: 1 })!;
+    spool.append(record(1));
+    spool.append(record(2));
+    const [handed] = await spool.next(1, 1e9);
+    await spool.written();
+    expect([held, handed!.place].map(spool.has)).toEqual([true, true]);
+    rmSync(folder, { recursive: true });
+    nowMs += 2_000;
+    const later = spool.append(record(3), { hold: true })!;
+    await spool.written();
+    expect([held, handed!.place, later].map(spool.has)).toEqual([false, false, true]);
+    expect([told.dropped, spool.records]).toEqual([[[1, 'removed']], 1]);
+    spool.park([held]);
+    spool.done([handed!.place, later]);
+    expect(told.dropped).toEqual([
+      [1, 'removed'],
+      [1, 'removed'],
+    ]);
+    expect(spool.has(later)).toBe(false);
+    expect(await spool.close()).toBe(0);
+  });
+
+  test('a folder that is found removed by its notes while the log is being written', async () => {
+    let isSlow = false;
+    const { fs, release } = slowWrites(() => isSlow);
+    const { told, deps, until } = watched({ fs });
+    const spool = plain(deps);
+    for (let i = 0; i < 10; i++) spool.append(record(i));
+    await spool.written();
+    const got = await spool.next(5, 1e9);
+    isSlow = true;
+    spool.append(record(10));
+    while (!release.isHeld()) await new Promise(setImmediate);
+    rmSync(folder, { recursive: true });
+    void spool.attempting(0, places(got));
+    await until(() => told.dropped.length > 0);
+    release.now();
+    await spool.written();
+    spool.append(record(11));
+    expect(await spool.close()).toBe(2);
+    const left = await openLeftSpool(folder, deps);
+    expect(ids(await left.next(9, 1e9))).toEqual([10, 11]);
+    expect(left.damaged).toBe(0);
+    await left.close();
+    expect(told).toEqual({ dropped: [[5, 'removed']], troubles: [], recovered: 0 });
   });
 
   test('a folder that another process took over: its records are not lost, and ours go elsewhere', async () => {
