@@ -170,7 +170,7 @@ export function createDrops(deps: {
 // key always leads to the same partition.
 
 /** What records are read from: this process's own spool, or one that was left. */
-export type Source = Pick<Spool, 'next' | 'attempting' | 'done' | 'park' | 'rewind' | 'records' | 'available'> &
+export type Source = Pick<Spool, 'next' | 'attempting' | 'done' | 'park' | 'rewind' | 'has' | 'records' | 'available'> &
   Partial<LeftSpool>;
 
 /** A record out of a file, with the partition that it goes to noted there. */
@@ -297,6 +297,79 @@ function howMany(length: number, maxRecords: number, maxBytes: number, bytesOf: 
     if (count > 0 && size > maxBytes) return count;
   }
   return Math.min(length, maxRecords);
+}
+
+// ---- the spool's copies of what was attempted, and what goes there at the end ----
+
+// The cap, or whoever removes the folder, may take the file of a record that is in memory: then memory alone has it.
+
+/** For whoever comes after this process; the records stay in memory, where their numbers are. @returns false: not taken now */
+export function copyInto(spool: Spool, { number }: PartitionQueue, batch: Batch): boolean {
+  if (batch.source !== undefined) return true;
+  const places: SpoolPlace[] = [];
+  for (const record of batch.records) {
+    const place = spool.append(record, { partition: number, hold: true });
+    if (place === undefined) {
+      spool.done(places);
+      return false;
+    }
+    places.push(place);
+  }
+  batch.source = spool;
+  batch.places = places;
+  return true;
+}
+
+/** Where a file has a record of the batch. */
+function copyOf({ source, places }: Batch, n: number): SpoolPlace | undefined {
+  const place = places[n];
+  return place !== undefined && source?.has(place) === true ? place : undefined;
+}
+
+/** Records of the spool that are in this queue too, less those that were read from it and are in no file any more. */
+export function copiesOf({ attempted, drained }: PartitionQueue, spool: Source): number {
+  let count = 0;
+  for (const batch of attempted) {
+    if (batch.source !== spool) continue;
+    for (const place of batch.places) if (spool.has(place) !== batch.isDrained) count += batch.isDrained ? -1 : 1;
+  }
+  for (const { source, record } of drained) if (source === spool && !spool.has(record.place)) count--;
+  return count;
+}
+
+/** The attempted records, each with where a file has it. */
+export function attemptedOnes({ number, attempted }: PartitionQueue) {
+  return attempted.flatMap((batch) =>
+    batch.records.map((record, n) => ({ record, partition: number, copy: copyOf(batch, n) })),
+  );
+}
+
+/** At the end: what came out of a file stays there. The spool counts what is in none any more. */
+export function putBack(partition: PartitionQueue): void {
+  for (const { source, record } of partition.drained.splice(0)) source.park([record.place]);
+  for (const { isDrained, source, places } of partition.attempted) if (isDrained) source?.park(places);
+  partition.attempted = partition.attempted.filter(({ isDrained }) => !isDrained);
+}
+
+/** At the end, after `putBack`: what the spool has, or takes, leaves memory. */
+export function moveInto(spool: Spool, partition: PartitionQueue, queue: ShipQueue): void {
+  const { number, attempted, waiting } = partition;
+  const left: Batch[] = [];
+  for (const batch of attempted) {
+    const rest: ShipRecord[] = [];
+    for (const [n, record] of batch.records.entries()) {
+      const copy = copyOf(batch, n);
+      if (copy !== undefined) spool.park([copy]);
+      // In their order: what follows one that is not taken waits.
+      else if (rest.length > 0 || spool.append(record, { partition: number }) === undefined) rest.push(record);
+      if (rest.at(-1) !== record) queue.release([record]);
+    }
+    if (rest.length > 0) left.push({ ...batch, records: rest, source: undefined, places: [] });
+  }
+  partition.attempted = left;
+  let count = 0;
+  while (count < waiting.length && spool.append(waiting[count]!) !== undefined) count++;
+  queue.release(waiting.splice(0, count));
 }
 
 // ---- which partition takes a record at its first attempt ----
