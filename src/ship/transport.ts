@@ -119,7 +119,10 @@ export class KafkaTransport extends AttachedTransport {
   readonly #spool: Spool | undefined;
   readonly #folders: SpoolFolders | undefined;
   readonly #adoptMs: number;
+  readonly #spoolFiles: SpoolFiles | undefined;
   #adoptTimer: NodeJS.Timeout | undefined;
+  /** Adopted folders that could not be opened; tried again. */
+  readonly #unopened = new Set<string>();
   #droppedBefore = 0;
   #accountedFor = { waiting: 0, dropped: 0 };
   #waitsForExit = false;
@@ -144,6 +147,7 @@ export class KafkaTransport extends AttachedTransport {
     this.#masker = masker;
     this.#settings = settings;
     this.#adoptMs = deps.adoptMs ?? ADOPT_MS;
+    this.#spoolFiles = deps.spoolFiles;
     const warn = (source: 'transport' | 'kafkajs', message: string) =>
       this.#tell('warn', { source, message: masker.text(message) });
     this.#build = createRecordBuilder(settings, deps.now);
@@ -157,10 +161,7 @@ export class KafkaTransport extends AttachedTransport {
       const { dir, maxBytes, segmentBytes } = settings.spool;
       const folders = spoolFolders({ dir, brokers, topic, service }, { warn: (message) => this[SAY](message) });
       this.#folders = folders;
-      this.#spool = createSpool(
-        { folder: () => folders.own(), maxBytes, segmentBytes },
-        this.#spoolDeps(dir, deps.spoolFiles),
-      );
+      this.#spool = createSpool({ folder: () => folders.own(), maxBytes, segmentBytes }, this.#spoolDeps(dir));
     }
     this.#sender = createSender(settings, {
       queue: this.#queue,
@@ -297,7 +298,7 @@ export class KafkaTransport extends AttachedTransport {
     return this.#spool === undefined || (this.#inFile !== undefined && this.#kept().lost === 0);
   }
 
-  #spoolDeps(dir: string, fs?: SpoolFiles): SpoolDeps {
+  #spoolDeps(dir: string): SpoolDeps {
     return {
       onDropped: (records, why) => this.#drops.count(why === 'cap' ? 'spool-full' : 'spool-lost', records),
       onTrouble: (error) =>
@@ -306,7 +307,7 @@ export class KafkaTransport extends AttachedTransport {
             `${this.#settings.queue.maxRecords.toLocaleString('en')} records wait in memory.`,
         ),
       onRecovered: () => this[SAY](`The spool in ${dir} is used again.`),
-      fs,
+      fs: this.#spoolFiles,
     };
   }
 
@@ -323,11 +324,16 @@ export class KafkaTransport extends AttachedTransport {
   async #adopt(): Promise<void> {
     const { spool } = this.#settings;
     if (spool === undefined || this.#sender.away) return;
-    for (const folder of (await this.#folders?.adopt()) ?? []) {
+    const adopted = (await this.#folders?.adopt()) ?? [];
+    for (const folder of [...this.#unopened, ...adopted]) {
       try {
         this.#sender.adopt(await openLeftSpool(folder, this.#spoolDeps(spool.dir)));
+        this.#unopened.delete(folder);
       } catch (error) {
-        this[SAY](`What another process has left in ${folder} cannot be sent: ${errorText(error)}`);
+        if (!this.#unopened.has(folder))
+          this[SAY](`What another process has left in ${folder} cannot be sent: ${errorText(error)}`);
+        if ((error as { code?: unknown }).code === 'LOGPIPE_FORMAT_NEWER') this.#unopened.delete(folder);
+        else this.#unopened.add(folder);
       }
     }
   }

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import winston from 'winston';
@@ -393,6 +393,31 @@ test('Kafka works: no file is made, and records of a queue that is full go there
 });
 
 // ---- processes that end ----
+
+test('what another one left and cannot be opened is said once, tried again, and sent when it can be', async () => {
+  const dir = folderOfTest();
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
+  await kafka.stop(0);
+  const one = driveTransport(kafka, dir, { closeTimeoutMs: 200 });
+  one.log('left');
+  expect(await one.transport.close()).toMatchObject({ spooled: 1 });
+  await kafka.start(0);
+  const log = filesIn(dir).find((file) => file.endsWith('.log'))!;
+  let tries = 0;
+  let isBroken = true;
+  const stat = ((path: string, done: (error: Error | null, stats?: fs.Stats) => void) => {
+    if (!path.endsWith('.log') || !isBroken) return fs.stat(path, done);
+    tries += 1;
+    setImmediate(done, Object.assign(new Error('EIO: i/o error, stat'), { code: 'EIO' }));
+  }) as typeof fs.stat;
+  const { told } = driveTransport(kafka, dir, {}, { adoptMs: 20, spoolFiles: { ...fs, stat } });
+  await until(() => expect(tries).toBeGreaterThan(2));
+  expect(told.filter((line) => /cannot be sent/.test(line))).toHaveLength(1);
+  expect(messagesInFiles(dir)).toEqual(['left']);
+  isBroken = false;
+  await until(() => expect(messagesIn(kafka)).toEqual(['left']));
+  await until(() => expect(filesIn(dir).some((file) => file.endsWith(basename(log)))).toBe(false));
+});
 
 const SHIP = fileURLToPath(new URL('../../dist/src/ship/index.js', import.meta.url));
 
