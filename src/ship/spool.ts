@@ -472,6 +472,7 @@ function createStore(
       bytes += segment.size - before;
       Object.assign(segment, { notesWritten: 0, notesUnwritten: undefined, notesNext: '', doneNext: [] });
       lost += takeFrom(segment, segment.count - frames);
+      noted(segment);
     }
     if (!isTakenOver) lose(lost, 'removed');
   }
@@ -513,13 +514,12 @@ function createStore(
   }
 
   async function writeNotesOf(segment: Segment): Promise<void> {
-    const file = await openToWrite(segment, 'notes');
-    if (file === undefined) return;
-    while (!segment.removed && notes.of(segment) === file && take(segment) !== undefined) {
+    for (let text = take(segment); !segment.removed && text !== undefined; text = take(segment)) {
       const waiters = segment.noteWaiters.splice(0);
       try {
-        const text = segment.notesUnwritten!;
-        for (let at = 0; at < text.length; ) {
+        const file = await openToWrite(segment, 'notes');
+        // Not when the folder has gone meanwhile, and what it had to note.
+        for (let at = 0; file !== undefined && segment.notesUnwritten === text && at < text.length; ) {
           at += await files.write(file, text, at, text.length - at, segment.notesWritten + at);
         }
         if (notesAreWritten(segment, text)) hasWritten = true;
@@ -527,7 +527,7 @@ function createStore(
         for (const resolve of waiters) resolve();
       }
     }
-    if (!segment.removed && unwrittenNotes(segment) + segment.doneNext.length === 0) dirty.delete(segment);
+    dirty.delete(segment);
   }
 
   function take(segment: Segment): Buffer | undefined {
