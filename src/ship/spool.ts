@@ -343,13 +343,13 @@ function createStore(
   // ---- trouble ----
 
   let isTroubled = false;
-  /** Something, since the last failure. */
-  let hasWritten = false;
+  /** Something was written or read since the last failure. */
+  let hasWorked = false;
   let retryAtMs = 0;
   let retryTimer: NodeJS.Timeout | undefined;
 
   function failed(error: unknown): void {
-    hasWritten = false;
+    hasWorked = false;
     retryAtMs = now() + retryMs;
     for (const segment of dirty) noted(segment);
     settle();
@@ -373,7 +373,8 @@ function createStore(
   }
 
   function worked(): void {
-    if (!isTroubled || !hasWritten || unwritten.first !== undefined || dirty.size > 0) return;
+    if (!isTroubled || unwritten.first !== undefined || dirty.size > 0) return;
+    if (!hasWorked && totals[AVAILABLE]! > 0) return;
     isTroubled = false;
     deps.onRecovered();
   }
@@ -433,7 +434,7 @@ function createStore(
       if (file === undefined || (await hasMoved(segment, file)) || segment.removed) return;
       const { buffer, written, filled, position } = chunk;
       const taken = await files.write(file, buffer, written, filled - written, position + written);
-      if (unwritten.advance(chunk, written + taken, true)) hasWritten = true;
+      if (unwritten.advance(chunk, written + taken, true)) hasWorked = true;
     });
   }
 
@@ -485,6 +486,7 @@ function createStore(
 
   function noteLater(segment: Segment): void {
     dirty.add(segment);
+    if (isTroubled) retryLater();
     if (notesScheduled || isTroubled) return;
     notesScheduled = true;
     setImmediate(() => {
@@ -522,7 +524,7 @@ function createStore(
         for (let at = 0; file !== undefined && segment.notesUnwritten === text && at < text.length; ) {
           at += await files.write(file, text, at, text.length - at, segment.notesWritten + at);
         }
-        if (notesAreWritten(segment, text)) hasWritten = true;
+        if (notesAreWritten(segment, text)) hasWorked = true;
       } finally {
         for (const resolve of waiters) resolve();
       }
@@ -602,7 +604,10 @@ function createStore(
   async function readOn({ segment, lines }: Cursor): Promise<void> {
     const { written } = segment;
     try {
-      if ((await lines.load()) || cursor?.lines !== lines || segment.removed) return;
+      const hasRead = await lines.load();
+      hasWorked = true;
+      worked();
+      if (hasRead || cursor?.lines !== lines || segment.removed) return;
       // Shorter than it was.
       if (lines.loaded < written) lines.jump(written);
       else if (lines.loaded >= segment.size) unreadable(segment);

@@ -330,6 +330,42 @@ describe('trouble', () => {
     expect(told.troubles).toHaveLength(1);
   });
 
+  test('reading that fails once: it is over when a read works, and what is done meanwhile is noted', async () => {
+    let fails = false;
+    const open = (path: string, flags: number, mode: number, callback: (error: unknown, file?: number) => void) => {
+      if (!fails || flags !== nodeFs.constants.O_RDONLY) return nodeFs.open(path, flags, mode, callback);
+      fails = false;
+      setImmediate(callback, Object.assign(new Error('EMFILE'), { code: 'EMFILE' }));
+    };
+    let nowMs = 0;
+    const { told, deps, until } = watched({ fs: { ...nodeFs, open } as unknown as SpoolFiles, now: () => nowMs });
+    const spool = plain(deps);
+    for (let i = 0; i < 9; i++) spool.append(record(i));
+    await spool.written();
+    const failOnce = async () => {
+      spool.rewind();
+      fails = true;
+      expect(await spool.next(3, 1e9)).toEqual([]);
+      // Timers of one length keep their order: it was tried again, and nothing was there to be written.
+      await new Promise((resolve) => setTimeout(resolve, deps.retryMs));
+      nowMs += 10;
+    };
+    await failOnce();
+    const some = await spool.next(3, 1e9);
+    expect(ids(some)).toEqual([0, 1, 2]);
+    expect(told).toEqual({ dropped: [], troubles: ['EMFILE'], recovered: 1 });
+    spool.park(places(some.slice(2)));
+    await failOnce();
+    spool.done(places(some.slice(0, 2)));
+    await until(() => told.recovered === 2);
+    expect(readFileSync(join(folder, '00000001.notes'), 'latin1')).toContain('\tD\t0-1\n');
+    expect(spool.append(record(9))).toBeDefined();
+    expect(spool.append(record(10))).toBeDefined();
+    expect(ids(await spool.next(3, 1e9))).toEqual([2, 3, 4]);
+    expect(await spool.close()).toBe(9);
+    expect(told).toEqual({ dropped: [], troubles: ['EMFILE', 'EMFILE'], recovered: 2 });
+  });
+
   test('a folder that was removed: what was in it is counted, another one begins', async () => {
     let nowMs = 0;
     const { told, deps } = watched({ now: () => nowMs });
