@@ -8,12 +8,10 @@
 import * as nodeFs from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { refuseNewer } from '../core/errors.ts';
 import { makePrivateFolder } from '../core/private-files.ts';
 import type { ShipRecord } from './log-record.ts';
 import {
   AVAILABLE,
-  addLoaded,
   addRecord,
   applyNotes,
   attemptedIn,
@@ -25,7 +23,6 @@ import {
   createUnwritten,
   DONE,
   type FileSize,
-  FORMAT,
   frameBytes,
   frameOf,
   GONE,
@@ -33,8 +30,9 @@ import {
   HELD,
   header,
   isMissing,
+  keptOf,
   type Lines,
-  MIN_FRAME_BYTES,
+  loadFrames,
   NO_BYTES,
   newSegment,
   notesAreWritten,
@@ -42,7 +40,6 @@ import {
   promised,
   quietly,
   readFrame,
-  readHeader,
   removeFolder,
   type Segment,
   type SpoolFiles,
@@ -51,6 +48,7 @@ import {
   setAll,
   setAttempted,
   setState,
+  takeFrom,
   takeNotes,
   unwrittenNotes,
   writeFrame,
@@ -111,7 +109,8 @@ export interface Spool extends SpoolReading {
   /** Resolves when everything taken so far is in the file, or cannot be written at present. */
   written(): Promise<void>;
   /**
-   * For the end of the process: writes what is not in the file yet, and these records. Never throws.
+   * For the end of the process: writes what is not in the file yet, and these records. Never throws. What is lost
+   * meanwhile is not told by `onDropped`.
    * @returns how many records are in the file now and not done
    */
   saveSync(records: readonly { record: ShipRecord; partition?: number }[]): number;
@@ -232,7 +231,6 @@ function createStore(
     yield* found;
   }
 
-  const keptOf = (counts: readonly number[]) => counts[AVAILABLE]! + counts[HELD]! + counts[HANDED]! + counts[PARKED]!;
   const kept = (segment: Segment) => keptOf(segment.inState);
 
   /** Takes a segment out of the spool, with its files. @returns how many of its records nobody has any more */
@@ -244,13 +242,6 @@ function createStore(
     forgetNumber(segment);
     if (segment.users === 0) unlinkFiles(segment);
     return lost;
-  }
-
-  /** The records before `end` are in no file any more. @returns how many of them nobody has */
-  function takeFrom(segment: Segment, end: number): number {
-    setAll(segment, HELD, GONE, end);
-    setAll(segment, HANDED, GONE, end);
-    return setAll(segment, AVAILABLE, DONE, end) + setAll(segment, PARKED, DONE, end);
   }
 
   function forgetNumber(segment: Segment): void {
@@ -394,8 +385,9 @@ function createStore(
     let size = frameBytes(frame);
     if (HEADER_BYTES + size + leaving.bytes > settings.maxBytes) return undefined;
     if (current !== undefined && current.size + size > settings.segmentBytes) current = undefined;
+    let lost = 0;
     while (bytes + leaving.bytes + size + HEADER_BYTES > settings.maxBytes && segments.length > 0)
-      lose(remove(segments[0]!, 'cap'), 'cap');
+      lost += remove(segments[0]!, 'cap');
     if (current === undefined) {
       current = addSegment(nextNumber);
       unwritten.add(current, HEADER_BYTES, (buffer, at) => at + buffer.write(header(0), at));
@@ -405,8 +397,10 @@ function createStore(
     }
     unwritten.add(current, size, (buffer, at) => writeFrame(buffer, at, frame));
     bytes += size;
-    const ordinal = current.firstOrdinal + addRecord(current, partition, state);
-    return { segment: current.number, ordinal };
+    const place = { segment: current.number, ordinal: current.firstOrdinal + addRecord(current, partition, state) };
+    // Last of all: whoever hears of it may log.
+    lose(lost, 'cap');
+    return place;
   }
 
   /** Writes what is not written yet, oldest first, one write at a time. */
@@ -631,7 +625,7 @@ function createStore(
   }
 
   function lose(records: number, why: SpoolLoss): void {
-    if (records > 0) deps.onDropped(records, why);
+    if (records > 0 && !atExit) deps.onDropped(records, why);
   }
 
   // ---- what was left ----
@@ -679,27 +673,7 @@ function createStore(
     const size = await sizeOf(path);
     segment.written = size;
     const lines = createLines(from, size, reader(segment));
-    const mostRecords = size / MIN_FRAME_BYTES;
-    let damagedLines = 0;
-    for (;;) {
-      const line = lines.peek();
-      if (line === undefined) {
-        if (!(await lines.load())) break;
-        continue;
-      }
-      if (lines.position === 0) {
-        const head = readHeader(line);
-        refuseNewer(path, head?.newer, FORMAT);
-        segment.firstOrdinal = head?.firstOrdinal ?? 0;
-      } else {
-        const missing = addLoaded(segment, line, mostRecords);
-        damaged += missing ?? 0;
-        // Damaged lines before a whole one are counted by its ordinal.
-        damagedLines = missing === undefined ? damagedLines + 1 : 0;
-      }
-      lines.skip();
-    }
-    damaged += damagedLines;
+    damaged += await loadFrames(segment, lines, path);
     bytes += lines.position - from;
     segment.size = lines.position;
     segment.written = lines.position;

@@ -248,6 +248,37 @@ describe('the cap', () => {
     expect(onDisk).toBeLessThanOrEqual(maxBytes);
   });
 
+  test('a listener that logs when it takes something', async () => {
+    let dropped = 0;
+    let last = 0;
+    const onDropped = (records: number) => {
+      dropped += records;
+      if (last < 1_200) spool.append(record(last++));
+    };
+    const { told, deps } = watched({ onDropped });
+    const spool = plain(deps, { maxBytes: 20_000, segmentBytes: 3_000 });
+    while (last < 1_000) spool.append(record(last++));
+    expect(dropped + spool.records).toBe(last);
+    expect(ids(await spool.next(1e9, 1e9))).toEqual(Array.from({ length: last - dropped }, (_, i) => dropped + i));
+    await spool.close();
+    const left = await openLeftSpool(folder, deps);
+    expect([left.records, left.damaged]).toEqual([last - dropped, 0]);
+    await left.close();
+    expect(told.troubles).toEqual([]);
+  });
+
+  test('what it takes from the last save is not told: it is missing from what is saved', () => {
+    const { told, deps } = watched();
+    const spool = plain(deps, { maxBytes: 3_000 });
+    for (let i = 0; i < 20; i++) spool.append(record(i));
+    expect(told.dropped).toEqual([]);
+    const more = Array.from({ length: 40 }, (_, i) => ({ record: record(20 + i) }));
+    const saved = spool.saveSync(more);
+    expect(saved).toBeGreaterThan(20);
+    expect(saved).toBeLessThan(60);
+    expect(told.dropped).toEqual([]);
+  });
+
   test('a record larger than the cap is not taken, and takes nothing', () => {
     const { told, deps } = watched();
     const spool = plain(deps, { maxBytes: 500, segmentBytes: 8e6 });
