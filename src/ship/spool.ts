@@ -172,7 +172,7 @@ export function createSpool(options: SpoolOptions, deps: SpoolDeps): Spool {
 
 /**
  * Opens the folder of a process that has ended. Records are only read; notes are added.
- * @throws LogpipeError LOGPIPE_FORMAT_NEWER, and the system's error when the folder cannot be read
+ * @throws LogpipeError LOGPIPE_FORMAT_NEWER, and the system's error when the folder, a log or its notes cannot be read
  */
 export async function openLeftSpool(folder: string, deps: SpoolDeps): Promise<LeftSpool> {
   const store = createStore({ pathOf: () => folder, maxBytes: 0, segmentBytes: 0 }, deps);
@@ -646,7 +646,7 @@ function createStore(
     for (const number of numbers.sort((a, b) => a - b)) {
       const segment = addSegment(number);
       await loadRecords(segment);
-      applyNotes(segment, await readFile(pathOf(segment, 'notes')).catch(unread));
+      applyNotes(segment, await readFile(pathOf(segment, 'notes')).catch(noNotes));
       bytes += segment.notesWritten + unwrittenNotes(segment);
     }
     for (const segment of [...segments]) if (kept(segment) === 0) remove(segment);
@@ -660,9 +660,9 @@ function createStore(
     return found?.size ?? 0;
   }
 
-  /** Records without their notes are sent again. */
-  function unread(error: unknown): Buffer {
-    if (!isMissing(error)) failed(error);
+  /** Only when there are none: without its notes a record would be sent again, and they would be overwritten. */
+  function noNotes(error: unknown): Buffer {
+    if (!isMissing(error)) throw error;
     return Buffer.alloc(0);
   }
 

@@ -525,6 +525,27 @@ describe('trouble', () => {
 });
 
 describe('a spool that was left', () => {
+  test('is not opened when its notes cannot be read: it would be sent again as a whole', async () => {
+    const { told, deps } = watched();
+    const spool = plain(deps);
+    for (let i = 0; i < 10; i++) spool.append(record(i));
+    await spool.written();
+    const some = await spool.next(8, 1e9);
+    await spool.attempting(3, places(some));
+    spool.done(places(some.slice(0, 6)));
+    await spool.close();
+    const notes = join(folder, '00000001.notes');
+    renameSync(notes, join(root, 'notes'));
+    mkdirSync(notes);
+    await expect(openLeftSpool(folder, deps)).rejects.toMatchObject({ code: 'EISDIR' });
+    rmSync(notes, { recursive: true });
+    renameSync(join(root, 'notes'), notes);
+    const left = await openLeftSpool(folder, deps);
+    expect((await left.next(9, 1e9)).map(({ partition }) => partition)).toEqual([3, 3, undefined, undefined]);
+    await left.close();
+    expect(told.troubles).toEqual([]);
+  });
+
   test('is not removed while its old owner writes on', async () => {
     const { deps } = watched();
     const spool = plain(deps);
