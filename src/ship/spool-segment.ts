@@ -310,7 +310,10 @@ export const PARKED = 3;
 export const DONE = 4;
 /** In hand, and in no file any more. */
 export const GONE = 5;
-export type State = typeof AVAILABLE | typeof HELD | typeof HANDED | typeof PARKED | typeof DONE | typeof GONE;
+/** In hand, and in a file that another process has taken over. */
+export const TAKEN = 6;
+const STATES = [AVAILABLE, HELD, HANDED, PARKED, DONE, GONE, TAKEN] as const;
+export type State = (typeof STATES)[number];
 
 /** Why records of a spool are lost: the cap took them, somebody removed the folder, or what was written cannot be read. */
 export type SpoolLoss = 'cap' | 'removed' | 'damaged';
@@ -324,7 +327,7 @@ export interface Segment {
   attempted: Int32Array | undefined;
   count: number;
   /** Number of records in each state. */
-  readonly inState: [number, number, number, number, number, number];
+  readonly inState: [number, number, number, number, number, number, number];
   /** The same of all segments there ever were in the spool. */
   readonly totals: number[];
   /** Bytes of the log, on disk and on their way there. */
@@ -359,7 +362,7 @@ export function newSegment(number: number, totals: number[]): Segment {
     states: new Uint8Array(64),
     attempted: undefined,
     count: 0,
-    inState: [0, 0, 0, 0, 0, 0],
+    inState: [0, 0, 0, 0, 0, 0, 0],
     totals,
     size: 0,
     written: 0,
@@ -427,10 +430,16 @@ export function keptOf(counts: readonly number[]): number {
   return counts[AVAILABLE]! + counts[HELD]! + counts[HANDED]! + counts[PARKED]!;
 }
 
-/** The records before `end` are in no file any more. @returns how many of them nobody has */
-export function takeFrom(segment: Segment, end: number): number {
-  setAll(segment, HELD, GONE, end);
-  setAll(segment, HANDED, GONE, end);
+export const isKept = (state: number) => state < DONE;
+
+/**
+ * The records before `end` are in no file of the spool any more.
+ * @param inHand what becomes of those that somebody has
+ * @returns how many nobody has
+ */
+export function takeFrom(segment: Segment, end: number, inHand: State): number {
+  setAll(segment, HELD, inHand, end);
+  setAll(segment, HANDED, inHand, end);
   return setAll(segment, AVAILABLE, DONE, end) + setAll(segment, PARKED, DONE, end);
 }
 

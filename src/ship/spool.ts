@@ -29,6 +29,7 @@ import {
   HANDED,
   HELD,
   header,
+  isKept,
   isMissing,
   keptOf,
   type Lines,
@@ -48,6 +49,7 @@ import {
   setAll,
   setAttempted,
   setState,
+  TAKEN,
   takeFrom,
   takeNotes,
   unwrittenNotes,
@@ -75,7 +77,10 @@ export interface SpoolReading {
    * large, when there is one; empty when there is nothing at present. Never rejects.
    */
   next(maxRecords: number, maxBytes: number): Promise<SpooledRecord[]>;
-  /** To be awaited before the request goes: resolves when it is noted, or cannot be. Never rejects. */
+  /**
+   * To be awaited before the request goes: resolves when it is noted, or cannot be. Never rejects. Asked afterwards, `isTaken` knows
+   * whether another process had the files then.
+   */
   attempting(partition: number, places: readonly SpoolPlace[]): Promise<void>;
   /** Delivered, or refused for good. */
   done(places: readonly SpoolPlace[]): void;
@@ -85,6 +90,8 @@ export interface SpoolReading {
   rewind(): void;
   /** False when it is done, or in no file of this spool any more: the cap took it, or its folder has gone. */
   has(place: SpoolPlace): boolean;
+  /** In a file that another process has taken over, and sends: nobody needs it here. */
+  isTaken(place: SpoolPlace): boolean;
   /** Kept and not done, whoever has them. */
   readonly records: number;
   /** On disk, and on their way there. */
@@ -158,6 +165,7 @@ const NUMBER_DIGITS = 8;
 const HEADER_BYTES = header(0).length;
 const PRIVATE_FILE = 0o600;
 const WRITE = nodeFs.constants.O_RDWR | nodeFs.constants.O_CREAT;
+const NOTHING = Buffer.alloc(0);
 const READ = nodeFs.constants.O_RDONLY;
 
 type Cursor = { readonly segment: Segment; readonly lines: Lines };
@@ -200,7 +208,7 @@ function createStore(
   /** Those of `segments`, and removed ones of which somebody has records in hand. */
   const byNumber = new Map<number, Segment>();
   /** Records of `segments` in each state. */
-  const totals = [0, 0, 0, 0, 0, 0];
+  const totals = [0, 0, 0, 0, 0, 0, 0];
   let folder: string | undefined;
   let isLeft = false;
   let isClosed = false;
@@ -231,21 +239,26 @@ function createStore(
     yield* found;
   }
 
+  function stateOf({ segment: number, ordinal }: SpoolPlace): number {
+    const segment = byNumber.get(number);
+    return segment?.states[ordinal - segment.firstOrdinal] ?? DONE;
+  }
+
   const kept = (segment: Segment) => keptOf(segment.inState);
 
   /** Takes a segment out of the spool, with its files. @returns how many of its records nobody has any more */
-  function remove(segment: Segment, why: SpoolLoss = 'removed'): number {
+  function remove(segment: Segment, why: SpoolLoss = 'removed', inHand: State = GONE): number {
     if (segment.removed) return 0;
     forget(segment);
     segment.lostBy = why;
-    const lost = takeFrom(segment, segment.count);
+    const lost = takeFrom(segment, segment.count, inHand);
     forgetNumber(segment);
     if (segment.users === 0) unlinkFiles(segment);
     return lost;
   }
 
   function forgetNumber(segment: Segment): void {
-    if (segment.removed && segment.inState[GONE] === 0) byNumber.delete(segment.number);
+    if (segment.removed && segment.inState[GONE] + segment.inState[TAKEN] === 0) byNumber.delete(segment.number);
   }
 
   function forget(segment: Segment): void {
@@ -315,14 +328,23 @@ function createStore(
   async function openToWrite(segment: Segment, kind: 'log' | 'notes'): Promise<number | undefined> {
     const slot = kind === 'log' ? logs : notes;
     if (folder === undefined) makeFolder();
+    const since = anewMs;
     try {
-      return await slot.open(segment, pathOf(segment, kind), WRITE);
+      const file = await slot.open(segment, pathOf(segment, kind), WRITE);
+      if (since === anewMs) return file;
+      slot.expire();
     } catch (error) {
-      if (!isMissing(error) || isLeft || now() - anewMs < CHECK_FOLDER_MS) throw error;
-      const mine = logs.file === undefined ? undefined : await files.fstat(logs.file);
-      beginAnew((mine?.nlink ?? 0) > 0);
-      return undefined;
+      if (since === anewMs && (!isMissing(error) || now() - anewMs < CHECK_FOLDER_MS)) throw error;
+      await folderHasGone(since);
     }
+    return undefined;
+  }
+
+  /** @param since somebody else may have found it out since */
+  async function folderHasGone(since: number): Promise<void> {
+    const file = logs.file ?? notes.file ?? reads.file;
+    const mine = file === undefined ? undefined : await files.fstat(file);
+    if (since === anewMs) beginAnew((mine?.nlink ?? 0) > 0);
   }
 
   function makeFolder(): void {
@@ -425,7 +447,7 @@ function createStore(
     const { segment } = chunk;
     return using(segment, async () => {
       const file = await openToWrite(segment, 'log');
-      if (file === undefined || (await hasMoved(segment, file)) || segment.removed) return;
+      if (file === undefined || (await hasMoved(segment, file, 'log')) || segment.removed) return;
       const { buffer, written, filled, position } = chunk;
       const taken = await files.write(file, buffer, written, filled - written, position + written);
       if (unwritten.advance(chunk, written + taken, true)) hasWorked = true;
@@ -437,11 +459,11 @@ function createStore(
   }
 
   /** Somebody may have removed the folder, or taken it over: then another one begins. Writing alone would not show it. */
-  async function hasMoved(segment: Segment, file: number): Promise<boolean> {
+  async function hasMoved(segment: Segment, file: number, kind: 'log' | 'notes'): Promise<boolean> {
     if (now() - checkedMs < CHECK_FOLDER_MS) return false;
     checkedMs = now();
     const mine = await files.fstat(file);
-    const there = await files.stat(pathOf(segment, 'log')).catch((error: unknown) => {
+    const there = await files.stat(pathOf(segment, kind)).catch((error: unknown) => {
       if (!isMissing(error)) throw error;
     });
     if (segment.removed || there?.ino === mine.ino) return false;
@@ -455,18 +477,19 @@ function createStore(
     for (const slot of [logs, notes, reads]) slot.expire();
     folder = undefined;
     cursor = undefined;
+    const inHand = isTakenOver ? TAKEN : GONE;
     let lost = 0;
     for (const segment of [...segments]) {
       const before = segment.size + segment.notesWritten + unwrittenNotes(segment);
       const frames = unwritten.moveToNewFile(segment);
       if (frames === 0) {
         segment.filesGone = true;
-        lost += remove(segment);
+        lost += remove(segment, 'removed', inHand);
         continue;
       }
       bytes += segment.size - before;
       Object.assign(segment, { notesWritten: 0, notesUnwritten: undefined, notesNext: '', doneNext: [] });
-      lost += takeFrom(segment, segment.count - frames);
+      lost += takeFrom(segment, segment.count - frames, inHand);
       noted(segment);
     }
     if (!isTakenOver) lose(lost, 'removed');
@@ -510,12 +533,14 @@ function createStore(
   }
 
   async function writeNotesOf(segment: Segment): Promise<void> {
-    for (let text = take(segment); !segment.removed && text !== undefined; text = take(segment)) {
+    for (;;) {
+      const text = take(segment) ?? NOTHING;
       const waiters = segment.noteWaiters.splice(0);
+      if (segment.removed || text.length + waiters.length === 0) break;
       try {
         const file = await openToWrite(segment, 'notes');
-        // Not when the folder has gone meanwhile, and what it had to note.
-        for (let at = 0; file !== undefined && segment.notesUnwritten === text && at < text.length; ) {
+        if (file === undefined || (await hasMoved(segment, file, 'notes'))) continue;
+        for (let at = 0; segment.notesUnwritten === text && at < text.length; ) {
           at += await files.write(file, text, at, text.length - at, segment.notesWritten + at);
         }
         if (notesAreWritten(segment, text)) hasWorked = true;
@@ -606,10 +631,12 @@ function createStore(
       if (lines.loaded < written) lines.jump(written);
       else if (lines.loaded >= segment.size) unreadable(segment);
     } catch (error) {
-      if (segment.removed) return;
+      if (cursor?.lines !== lines || segment.removed) return;
       segment.readAgainMs = now() + retryMs;
       readAgainMs = Math.min(readAgainMs, segment.readAgainMs);
-      if (isMissing(error) && segment.size === segment.written) {
+      const since = anewMs;
+      if (isMissing(error) && segment.size === segment.written && now() - since >= CHECK_FOLDER_MS) {
+        if ((await files.stat(folder!).catch(() => undefined)) === undefined) return folderHasGone(since);
         segment.filesGone = true;
         lose(remove(segment), 'removed');
       } else failed(error);
@@ -681,6 +708,7 @@ function createStore(
 
   /** Its owner may have come back and written on: what was not read must not be removed. */
   async function finishLeft(segment: Segment): Promise<void> {
+    if (segment.removed) return;
     const size = await sizeOf(pathOf(segment, 'log'));
     if (size > segment.size) await loadRecords(segment);
     if (kept(segment) === 0 && !segment.removed) remove(segment);
@@ -779,16 +807,15 @@ function createStore(
     async attempting(partition, places) {
       const waits: Promise<void>[] = [];
       for (const [segment, indices] of groups(places)) {
-        const isNews = (index: number) => segment.states[index] !== GONE && attemptedIn(segment, index) !== partition;
+        const isNews = (index: number) => isKept(segment.states[index]!) && attemptedIn(segment, index) !== partition;
         const news = indices.filter(isNews);
-        if (news.length === 0) continue;
         for (const index of news) setAttempted(segment, index, partition);
-        const note = attemptingNote(
-          partition,
-          news.map((index) => index + segment.firstOrdinal),
-        );
-        segment.notesNext += note;
-        bytes += note.length;
+        if (news.length > 0) {
+          const ordinals = news.map((index) => index + segment.firstOrdinal);
+          const note = attemptingNote(partition, ordinals);
+          segment.notesNext += note;
+          bytes += note.length;
+        } else if (segment.removed || now() - checkedMs < CHECK_FOLDER_MS) continue;
         noteLater(segment);
         if (!isTroubled) waits.push(new Promise((resolve) => segment.noteWaiters.push(resolve)));
       }
@@ -810,19 +837,16 @@ function createStore(
       for (const [segment, indices] of groups(places)) {
         let lost = 0;
         for (const index of indices) {
-          const isGone = segment.states[index] === GONE;
-          setState(segment, index, isGone ? DONE : PARKED);
-          if (isGone) lost++;
+          const state = segment.states[index]!;
+          setState(segment, index, isKept(state) ? PARKED : DONE);
+          if (state === GONE) lost++;
         }
         forgetNumber(segment);
         lose(lost, segment.lostBy);
       }
     },
-    has({ segment: number, ordinal }) {
-      const segment = byNumber.get(number);
-      const state = segment?.states[ordinal - segment.firstOrdinal] ?? DONE;
-      return state !== DONE && state !== GONE;
-    },
+    has: (place) => isKept(stateOf(place)),
+    isTaken: (place) => stateOf(place) === TAKEN,
     rewind() {
       if (totals[PARKED] === 0) return;
       for (const segment of segments) if (segment.inState[PARKED] > 0) setAll(segment, PARKED, AVAILABLE);

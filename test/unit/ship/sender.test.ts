@@ -79,6 +79,7 @@ function createModel() {
     done: (places) => told(places, 'done'),
     park: (places) => told(places, 'parked'),
     has: ({ ordinal }) => all[ordinal]!.state !== 'done',
+    isTaken: () => false,
     rewind() {
       for (const one of all) if (one.state === 'parked') one.state = 'available';
     },

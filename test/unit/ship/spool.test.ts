@@ -501,6 +501,55 @@ describe('trouble', () => {
     expect(told).toEqual({ dropped: [], troubles: [], recovered: 0 });
   });
 
+  test('a process that was paused while its folders were taken over learns it before it sends from them', async () => {
+    let nowMs = 0;
+    const { told, deps } = watched({ now: () => nowMs });
+    const homes = [join(root, 'first'), join(root, 'second')];
+    const spool = createSpool({ folder: () => homes.shift()!, maxBytes: 1e9, segmentBytes: 200 }, deps);
+    for (let i = 0; i < 10; i++) spool.append(record(i), i < 4 ? { partition: 1 } : {});
+    const left = createSpool({ folder, maxBytes: 1e9, segmentBytes: 1e6 }, deps);
+    for (let i = 0; i < 10; i++) left.append(record(i));
+    await Promise.all([spool.written(), left.close()]);
+    const adopted = await openLeftSpool(folder, deps);
+    for (const one of [spool, adopted]) {
+      const some = await one.next(4, 1e9);
+      await one.attempting(1, places(some.slice(0, 2)));
+      nowMs += 2_000;
+      await one.attempting(1, places(some.slice(0, 2)));
+      expect(places(some).map(one.has)).toEqual([true, true, true, true]);
+      const [from, to] = one === spool ? [join(root, 'first'), join(root, 'moved')] : [folder, join(root, 'left')];
+      renameSync(from, to);
+      const written = () => readdirSync(to).map((name) => [name, readFileSync(join(to, name), 'latin1')]);
+      const before = written();
+      nowMs += 2_000;
+      // Those of the first have all been attempted there: nothing is to be noted.
+      await one.attempting(1, places(some));
+      expect(places(some).map(one.has)).toEqual([false, false, false, false]);
+      expect(places(some).map(one.isTaken)).toEqual([true, true, true, true]);
+      one.park(places(some.slice(0, 2)));
+      one.done(places(some.slice(2)));
+      expect([one.records, written()]).toEqual([0, before]);
+    }
+    expect(await adopted.next(9, 1e9)).toEqual([]);
+    expect(await adopted.close()).toBe(0);
+    spool.append(record(10));
+    expect(await spool.close()).toBe(1);
+    expect(readdirSync(join(root, 'second'))).toHaveLength(1);
+    expect(told).toEqual({ dropped: [], troubles: [], recovered: 0 });
+  });
+
+  test('a folder that is found taken over by reading: what is in it is not lost', async () => {
+    const { told, deps } = watched();
+    const homes = [join(root, 'first'), join(root, 'second')];
+    const spool = createSpool({ folder: () => homes.shift()!, maxBytes: 1e9, segmentBytes: 200 }, deps);
+    for (let i = 0; i < 10; i++) spool.append(record(i));
+    await spool.written();
+    renameSync(join(root, 'first'), join(root, 'adopted'));
+    expect(await spool.next(9, 1e9)).toEqual([]);
+    expect([spool.records, await spool.close()]).toEqual([0, 0]);
+    expect(told).toEqual({ dropped: [], troubles: [], recovered: 0 });
+  });
+
   test('removed before the process ends: what is only in memory is saved in a new one', () => {
     const { deps } = watched();
     const spool = plain(deps);
