@@ -14,10 +14,11 @@ import type * as nodeFs from 'node:fs';
 import { readdir, rmdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { refuseNewer } from '../core/errors.ts';
 import type { ShipRecord } from './log-record.ts';
 
 /** Of the files; a newer number is refused. */
-export const FORMAT = 1;
+const FORMAT = 1;
 const NAME = 'logpipe-spool';
 const CRC_DIGITS = 8;
 /** Where the checksummed part of a line begins. */
@@ -25,7 +26,7 @@ const BODY = CRC_DIGITS + 1;
 /** Where the ordinal begins in it. */
 const ORDINAL = 2;
 /** No frame is shorter: an ordinal that the file has no room for is not believed. */
-export const MIN_FRAME_BYTES = 20;
+const MIN_FRAME_BYTES = 20;
 /** No frame is longer: a record has at most 1,000,000 bytes, and JSON makes six of one at worst. */
 export const MAX_FRAME_BYTES = 8 * 1024 * 1024;
 const TAB = 0x09;
@@ -48,9 +49,7 @@ export function header(firstOrdinal: number): string {
 }
 
 /** undefined when the line is damaged. */
-export function readHeader(
-  line: Buffer,
-): { readonly newer: number | undefined; readonly firstOrdinal: number } | undefined {
+function readHeader(line: Buffer): { readonly newer: number | undefined; readonly firstOrdinal: number } | undefined {
   const body = checkedBody(line);
   const [, version, first = ''] =
     body === undefined ? [] : (/^logpipe-spool (\d{1,9})(?: (\d{1,15}))?/.exec(body) ?? []);
@@ -311,7 +310,10 @@ export const PARKED = 3;
 export const DONE = 4;
 /** In hand, and in no file any more. */
 export const GONE = 5;
-export type State = typeof AVAILABLE | typeof HELD | typeof HANDED | typeof PARKED | typeof DONE | typeof GONE;
+/** In hand, and in a file that another process has taken over. */
+export const TAKEN = 6;
+const STATES = [AVAILABLE, HELD, HANDED, PARKED, DONE, GONE, TAKEN] as const;
+export type State = (typeof STATES)[number];
 
 /** Why records of a spool are lost: the cap took them, somebody removed the folder, or what was written cannot be read. */
 export type SpoolLoss = 'cap' | 'removed' | 'damaged';
@@ -325,7 +327,7 @@ export interface Segment {
   attempted: Int32Array | undefined;
   count: number;
   /** Number of records in each state. */
-  readonly inState: [number, number, number, number, number, number];
+  readonly inState: [number, number, number, number, number, number, number];
   /** The same of all segments there ever were in the spool. */
   readonly totals: number[];
   /** Bytes of the log, on disk and on their way there. */
@@ -360,7 +362,7 @@ export function newSegment(number: number, totals: number[]): Segment {
     states: new Uint8Array(64),
     attempted: undefined,
     count: 0,
-    inState: [0, 0, 0, 0, 0, 0],
+    inState: [0, 0, 0, 0, 0, 0, 0],
     totals,
     size: 0,
     written: 0,
@@ -423,12 +425,59 @@ export function setAll(segment: Segment, before: State, state: State, end = segm
   return changed;
 }
 
+/** Of counts by state: not done, and in a file or on the way there. */
+export function keptOf(counts: readonly number[]): number {
+  return counts[AVAILABLE]! + counts[HELD]! + counts[HANDED]! + counts[PARKED]!;
+}
+
+export const isKept = (state: number) => state < DONE;
+
+/**
+ * The records before `end` are in no file of the spool any more.
+ * @param inHand what becomes of those that somebody has
+ * @returns how many nobody has
+ */
+export function takeFrom(segment: Segment, end: number, inHand: State): number {
+  setAll(segment, HELD, inHand, end);
+  setAll(segment, HANDED, inHand, end);
+  return setAll(segment, AVAILABLE, DONE, end) + setAll(segment, PARKED, DONE, end);
+}
+
+/**
+ * Adds the records of a log, or of the lines that were added to it.
+ * @returns how many of them are damaged
+ * @throws LogpipeError LOGPIPE_FORMAT_NEWER, and what reading throws
+ */
+export async function loadFrames(segment: Segment, lines: Lines, path: string): Promise<number> {
+  const mostRecords = segment.written / MIN_FRAME_BYTES;
+  let damaged = 0;
+  let damagedLines = 0;
+  for (;;) {
+    const line = lines.peek();
+    if (line === undefined) {
+      if (!(await lines.load())) return damaged + damagedLines;
+      continue;
+    }
+    if (lines.position === 0) {
+      const head = readHeader(line);
+      refuseNewer(path, head?.newer, FORMAT);
+      segment.firstOrdinal = head?.firstOrdinal ?? 0;
+    } else {
+      const missing = addLoaded(segment, line, mostRecords);
+      damaged += missing ?? 0;
+      // Damaged lines before a whole one are counted by its ordinal.
+      damagedLines = missing === undefined ? damagedLines + 1 : 0;
+    }
+    lines.skip();
+  }
+}
+
 /**
  * A line that is read from what a process left.
  * @param mostRecords that the file has room for
  * @returns how many records before it were damaged; undefined when it is damaged itself
  */
-export function addLoaded(segment: Segment, line: Buffer, mostRecords: number): number | undefined {
+function addLoaded(segment: Segment, line: Buffer, mostRecords: number): number | undefined {
   const place = readPlace(line);
   const index = (place?.ordinal ?? -1) - segment.firstOrdinal;
   if (place === undefined || !Number.isInteger(index) || index < segment.count || index > mostRecords) return undefined;

@@ -54,13 +54,13 @@ const SEGMENT_RECORDS = 10;
 
 /** A spool as its contract says, in memory. `maxRecords`: the cap. */
 function createModel({ maxRecords = Number.POSITIVE_INFINITY, onDropped = (_records: number) => {} } = {}) {
-  type State = 'available' | 'held' | 'handed' | 'parked' | 'done' | 'gone';
+  type State = 'available' | 'held' | 'handed' | 'parked' | 'done' | 'gone' | 'taken';
   const all: { record: ShipRecord; partition: number | undefined; state: State }[] = [];
   const told = (places: readonly SpoolPlace[], state: State) => {
     for (const { ordinal } of places) if (all[ordinal]!.state !== 'done') all[ordinal]!.state = state;
   };
   const count = (is: (state: State) => boolean) => all.filter(({ state }) => is(state)).length;
-  const isKept = (state: State) => state !== 'done' && state !== 'gone';
+  const isKept = (state: State) => !['done', 'gone', 'taken'].includes(state);
   let isBroken = false;
   let oldest = 0;
   function put(record: ShipRecord, partition: number | undefined, state: State): SpoolPlace {
@@ -93,14 +93,16 @@ function createModel({ maxRecords = Number.POSITIVE_INFINITY, onDropped = (_reco
     done: (places) => told(places, 'done'),
     park(places) {
       const gone = places.filter(({ ordinal }) => all[ordinal]!.state === 'gone');
+      const taken = places.filter(({ ordinal }) => all[ordinal]!.state === 'taken');
       told(places, 'parked');
-      told(gone, 'done');
+      told([...gone, ...taken], 'done');
       onDropped(gone.length);
     },
     rewind() {
       for (const one of all) if (one.state === 'parked') one.state = 'available';
     },
     has: ({ ordinal }) => isKept(all[ordinal]!.state),
+    isTaken: ({ ordinal }) => all[ordinal]!.state === 'taken',
     get records() {
       return count(isKept);
     },
@@ -117,6 +119,13 @@ function createModel({ maxRecords = Number.POSITIVE_INFINITY, onDropped = (_reco
     spool,
     all,
     handed: () => count((state) => state === 'handed'),
+    /** Another process has the files. */
+    takeOver() {
+      for (const one of all) {
+        if (one.state === 'held' || one.state === 'handed') one.state = 'taken';
+        else if (isKept(one.state)) one.state = 'done';
+      }
+    },
     /** For the next process: as it is read from the files. */
     left(): LeftSpool {
       for (const one of all) if (one.state !== 'done') one.state = 'available';
