@@ -166,17 +166,22 @@ export function createDrops(deps: {
 
 // ---- what goes to one partition: live records, and such as come out of a spool's file ----
 
-// A batch is of one kind: live, or out of one file and alike in whether its records were attempted before; the two kinds take turns; a
+// A batch is of one kind: live, or out of one file and alike in whether its records may have been attempted before; the two kinds take turns; a
 // key always leads to the same partition.
 
 /** What records are read from: this process's own spool, or one that was left. */
-export type Source = Pick<Spool, 'next' | 'attempting' | 'done' | 'park' | 'rewind' | 'has' | 'records' | 'available'> &
+export type Source = Pick<
+  Spool,
+  'next' | 'attempting' | 'done' | 'park' | 'rewind' | 'has' | 'isTaken' | 'records' | 'available'
+> &
   Partial<LeftSpool>;
 
 /** A record out of a file, with the partition that it goes to noted there. */
 interface Drained {
   readonly record: SpooledRecord;
   readonly source: Source;
+  /** By the monotonic clock. */
+  readonly notedMs: number;
 }
 
 /** Records that were attempted together. */
@@ -238,6 +243,8 @@ interface Room {
   /** Of them, out of a file. */
   readonly drainedRecords: number;
   readonly bytes: number;
+  /** What was noted earlier may have been sent by another process meanwhile. */
+  readonly notedAfterMs: number;
 }
 
 /** The next batch, now attempted; at least one record, unless only records out of a file wait and there is no room for them. */
@@ -246,7 +253,7 @@ export function nextBatch(partition: PartitionQueue, room: Room): Batch | undefi
   const isDrained = drained.length > 0 && (waiting.length === 0 || !partition.drainedLast);
   if (isDrained ? room.drainedRecords <= 0 : waiting.length === 0) return undefined;
   const batch = isDrained
-    ? firstDrained(partition, Math.max(Math.min(room.records, room.drainedRecords), 1), room.bytes)
+    ? firstDrained(partition, Math.max(Math.min(room.records, room.drainedRecords), 1), room)
     : firstWaiting(partition, Math.max(room.records, 1), room.bytes);
   partition.drainedLast = isDrained;
   partition.attempted.push(batch);
@@ -264,15 +271,19 @@ function firstWaiting(partition: PartitionQueue, maxRecords: number, maxBytes: n
 }
 
 /** Of one source, and alike in whether they were attempted before. */
-function firstDrained(partition: PartitionQueue, maxRecords: number, maxBytes: number): Batch {
-  const { drained } = partition;
-  const { source, record } = drained[0]!;
-  const uncertain = record.partition !== undefined;
-  const other = drained.findIndex((one) => one.source !== source || (one.record.partition !== undefined) !== uncertain);
+function firstDrained(
+  { drained }: PartitionQueue,
+  maxRecords: number,
+  { bytes, notedAfterMs }: Pick<Room, 'bytes' | 'notedAfterMs'>,
+): Batch {
+  const isUncertain = ({ record, notedMs }: Drained) => record.partition !== undefined || notedMs < notedAfterMs;
+  const { source } = drained[0]!;
+  const uncertain = isUncertain(drained[0]!);
+  const other = drained.findIndex((one) => one.source !== source || isUncertain(one) !== uncertain);
   const alike = other < 0 ? drained.length : other;
   const first = drained.splice(
     0,
-    howMany(alike, maxRecords, maxBytes, (n) => drained[n]!.record.bytes),
+    howMany(alike, maxRecords, bytes, (n) => drained[n]!.record.bytes),
   );
   const records = first.map((one) => one.record);
   return { records, source, places: records.map(({ place }) => place), isDrained: true, uncertain };
@@ -320,10 +331,11 @@ export function copyInto(spool: Spool, { number }: PartitionQueue, batch: Batch)
   return true;
 }
 
-/** Where a file has a record of the batch. */
+/** Where a file has a record of the batch; another process may have taken that file over. */
 function copyOf({ source, places }: Batch, n: number): SpoolPlace | undefined {
   const place = places[n];
-  return place !== undefined && source?.has(place) === true ? place : undefined;
+  if (place === undefined || source === undefined) return undefined;
+  return source.has(place) || source.isTaken(place) ? place : undefined;
 }
 
 /** Records of the spool that are in this queue too, less those that were read from it and are in no file any more. */

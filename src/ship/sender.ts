@@ -128,6 +128,8 @@ const METADATA_MAX_AGE_MS = 30_000;
 const OUTAGE_MS = 2_500;
 /** Something that listens but does not answer as a broker is no broker: it may never fail. */
 const UNANSWERED_MS = 5_000;
+/** Whoever was stopped for longer than this may have lost its folder to another process, which sends what was noted there. */
+const OLD_NOTE_MS = 5_000;
 /** Records without a key go to the same partition for this long. */
 const TURN_MS = 1_000;
 /** An idle connection is closed after this; the next record connects again. */
@@ -371,6 +373,7 @@ export function createSender(
     let records = batchLimits.maxRecords;
     let bytes = batchLimits.maxBytes;
     let drainedRecords = records;
+    const notedAfterMs = now() - OLD_NOTE_MS;
     if (group.some(({ waiting }) => waiting.length > 0)) drainedRecords = Math.ceil(records / 2);
     // The first partitions may use up the request, so the order is random.
     group.sort(() => Math.random() - 0.5);
@@ -378,7 +381,7 @@ export function createSender(
       if (leaderOf(partition) !== nodeId || partition.askedOf !== undefined || partition.producer === undefined)
         continue;
       if (taken.length > 0 && (records <= 0 || bytes <= 0)) break;
-      const of = partition.attempted[0] ?? nextBatch(partition, { records, drainedRecords, bytes });
+      const of = partition.attempted[0] ?? nextBatch(partition, { records, drainedRecords, bytes, notedAfterMs });
       if (of === undefined) continue;
       records -= of.records.length;
       if (of.isDrained) drainedRecords -= of.records.length;
@@ -767,9 +770,16 @@ export function createSender(
       else if (groups.has(partition)) groups.get(partition)!.push(record);
       else groups.set(partition, [record]);
     }
+    const notedMs = now();
     const notes = [...groups].map(([{ number }, group]) => source.attempting(number, group.map(placeOf)));
     await Promise.all(notes);
-    for (const [partition, group] of groups) for (const record of group) partition.drained.push({ record, source });
+    for (const [partition, group] of groups) {
+      for (const record of group) {
+        // While this process was stopped: another one sends them.
+        if (source.isTaken(record.place)) source.done([record.place]);
+        else partition.drained.push({ record, source, notedMs });
+      }
+    }
   }
 
   function closeLeft(source: Source): void {
@@ -842,7 +852,7 @@ export function createSender(
       const before = spool.records + rest.length + drops.total();
       let inFile = spool.saveSync(rest);
       // For these the cap may have taken copies of others.
-      const again = attempted.filter(({ copy }) => copy !== undefined && !spool.has(copy));
+      const again = attempted.filter(({ copy }) => copy !== undefined && !spool.has(copy) && !spool.isTaken(copy));
       if (again.length > 0) inFile = spool.saveSync(again);
       return { inFile, lost: Math.max(0, before - inFile - drops.total()) };
     },

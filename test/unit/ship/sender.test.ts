@@ -259,7 +259,9 @@ function createCluster() {
 
 type Cluster = ReturnType<typeof createCluster>;
 
-function setUp(limits: { maxRecords?: number; spool?: Spool; cluster?: Cluster; firstId?: number } = {}) {
+function setUp(
+  limits: { maxRecords?: number; spool?: Spool; cluster?: Cluster; firstId?: number; now?: () => number } = {},
+) {
   const { cluster = createCluster() } = limits;
   const queueLimits = { maxRecords: limits.maxRecords ?? 10_000, maxBytes: 1e9 };
   const queue = createQueue(queueLimits);
@@ -269,7 +271,7 @@ function setUp(limits: { maxRecords?: number; spool?: Spool; cluster?: Cluster; 
   const sender = createSender(
     { batch: { maxRecords: 5, maxBytes: 1_000, maxDelayMs: 10 }, queue: queueLimits },
     {
-      ...{ queue, drops, brokers: cluster.brokers, spool: limits.spool },
+      ...{ queue, drops, brokers: cluster.brokers, spool: limits.spool, now: limits.now },
       onDelivered() {},
       onFailed: (error) => failures.push(String(error)),
       onResumed: (lastedMs) => outagesOver.push(lastedMs),
@@ -541,6 +543,32 @@ test.each(['close', 'exit'])(
       }),
       { numRuns: 60 },
     );
+  },
+);
+
+test.each(['noted', 'about to be sent'])(
+  'another process took the files over while this one was stopped, and records were %s: none is sent from here unmarked, none counted',
+  async (when) => {
+    const dropped: number[] = [];
+    const model = createModel({ onDropped: (records) => dropped.push(...(records > 0 ? [records] : [])) });
+    let nowMs = 0;
+    const { cluster, sender, log } = setUp({ spool: model.spool, now: () => nowMs + performance.now() });
+    cluster.blind(true);
+    for (let n = 0; n < 20; n++) log(keyIn(1));
+    await vi.advanceTimersByTimeAsync(300);
+    expect(model.spool.records).toBe(20);
+    const { attempting } = model.spool;
+    model.spool.attempting = async (...noted) => {
+      await attempting(...noted);
+      nowMs += 60_000;
+      if (when === 'noted') model.takeOver();
+    };
+    cluster.blind(false);
+    await vi.advanceTimersByTimeAsync(60_000);
+    const unmarked = cluster.logs.flat().filter(({ resent }) => !resent);
+    if (when === 'noted') expect(cluster.logs.flat()).toEqual([]);
+    expect([unmarked, dropped, sender.undelivered]).toEqual([[], [], 0]);
+    sender.abort();
   },
 );
 
