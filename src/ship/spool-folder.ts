@@ -244,7 +244,7 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
   async function adoptNow(): Promise<string[]> {
     const adopted: string[] = [];
     if (isClosed || !(await isFolderNow(group))) return adopted;
-    assertOwn(group);
+    assertOwn(group, await lstat(group));
     const names = await readdir(group);
     const present = new Set<string>();
     for (const name of names.sort()) {
@@ -595,8 +595,8 @@ function problemOf(found: Looked | undefined): string | undefined {
 }
 
 /** @throws LogpipeError LOGPIPE_FOLDER_UNUSABLE */
-function assertOwn(path: string): void {
-  const wrong = problemOf(lstatSync(path, { throwIfNoEntry: false }));
+function assertOwn(path: string, found: Looked | undefined = lstatSync(path, { throwIfNoEntry: false })): void {
+  const wrong = problemOf(found);
   if (wrong === undefined) return;
   throw new LogpipeError(
     'LOGPIPE_FOLDER_UNUSABLE',
