@@ -48,8 +48,11 @@ export interface OutageReport {
   ended(of: Holder, lastedMs: number, counts: { readonly waiting: number; readonly dropped: number }): void;
   /** From now on the holder is asked when the process ends. */
   watch(holder: Holder): void;
-  /** The holder is closed: what it has left now is what it will have at the end. Its outage ends without a line. */
-  release(holder: Holder): void;
+  /**
+   * The holder is closed. Its outage ends without a line; what it has left now is what it will have at the end, unless it is not
+   * `final`: then it is asked at the end.
+   */
+  release(holder: Holder, final?: boolean): void;
 }
 
 interface Outage {
@@ -130,8 +133,8 @@ export function createOutageReport(
       holders.add(holder);
       listen();
     },
-    release(holder) {
-      if (holders.delete(holder)) {
+    release(holder, final = true) {
+      if (final && holders.delete(holder)) {
         const left = holder.left();
         if (left.waiting + left.dropped + (left.spooled?.records ?? 0) > 0) leftovers.push(left);
       }

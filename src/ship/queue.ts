@@ -166,17 +166,22 @@ export function createDrops(deps: {
 
 // ---- what goes to one partition: live records, and such as come out of a spool's file ----
 
-// A batch is of one kind: live, or out of one file and alike in whether its records were attempted before; the two kinds take turns; a
+// A batch is of one kind: live, or out of one file and alike in whether its records may have been attempted before; the two kinds take turns; a
 // key always leads to the same partition.
 
 /** What records are read from: this process's own spool, or one that was left. */
-export type Source = Pick<Spool, 'next' | 'attempting' | 'done' | 'park' | 'rewind' | 'records' | 'available'> &
+export type Source = Pick<
+  Spool,
+  'next' | 'attempting' | 'done' | 'park' | 'rewind' | 'has' | 'isTaken' | 'records' | 'available'
+> &
   Partial<LeftSpool>;
 
 /** A record out of a file, with the partition that it goes to noted there. */
 interface Drained {
   readonly record: SpooledRecord;
   readonly source: Source;
+  /** By the monotonic clock. */
+  readonly notedMs: number;
 }
 
 /** Records that were attempted together. */
@@ -238,6 +243,8 @@ interface Room {
   /** Of them, out of a file. */
   readonly drainedRecords: number;
   readonly bytes: number;
+  /** What was noted earlier may have been sent by another process meanwhile. */
+  readonly notedAfterMs: number;
 }
 
 /** The next batch, now attempted; at least one record, unless only records out of a file wait and there is no room for them. */
@@ -246,7 +253,7 @@ export function nextBatch(partition: PartitionQueue, room: Room): Batch | undefi
   const isDrained = drained.length > 0 && (waiting.length === 0 || !partition.drainedLast);
   if (isDrained ? room.drainedRecords <= 0 : waiting.length === 0) return undefined;
   const batch = isDrained
-    ? firstDrained(partition, Math.max(Math.min(room.records, room.drainedRecords), 1), room.bytes)
+    ? firstDrained(partition, Math.max(Math.min(room.records, room.drainedRecords), 1), room)
     : firstWaiting(partition, Math.max(room.records, 1), room.bytes);
   partition.drainedLast = isDrained;
   partition.attempted.push(batch);
@@ -264,15 +271,19 @@ function firstWaiting(partition: PartitionQueue, maxRecords: number, maxBytes: n
 }
 
 /** Of one source, and alike in whether they were attempted before. */
-function firstDrained(partition: PartitionQueue, maxRecords: number, maxBytes: number): Batch {
-  const { drained } = partition;
-  const { source, record } = drained[0]!;
-  const uncertain = record.partition !== undefined;
-  const other = drained.findIndex((one) => one.source !== source || (one.record.partition !== undefined) !== uncertain);
+function firstDrained(
+  { drained }: PartitionQueue,
+  maxRecords: number,
+  { bytes, notedAfterMs }: Pick<Room, 'bytes' | 'notedAfterMs'>,
+): Batch {
+  const isUncertain = ({ record, notedMs }: Drained) => record.partition !== undefined || notedMs < notedAfterMs;
+  const { source } = drained[0]!;
+  const uncertain = isUncertain(drained[0]!);
+  const other = drained.findIndex((one) => one.source !== source || isUncertain(one) !== uncertain);
   const alike = other < 0 ? drained.length : other;
   const first = drained.splice(
     0,
-    howMany(alike, maxRecords, maxBytes, (n) => drained[n]!.record.bytes),
+    howMany(alike, maxRecords, bytes, (n) => drained[n]!.record.bytes),
   );
   const records = first.map((one) => one.record);
   return { records, source, places: records.map(({ place }) => place), isDrained: true, uncertain };
@@ -297,6 +308,80 @@ function howMany(length: number, maxRecords: number, maxBytes: number, bytesOf: 
     if (count > 0 && size > maxBytes) return count;
   }
   return Math.min(length, maxRecords);
+}
+
+// ---- the spool's copies of what was attempted, and what goes there at the end ----
+
+// The cap, or whoever removes the folder, may take the file of a record that is in memory: then memory alone has it.
+
+/** For whoever comes after this process; the records stay in memory, where their numbers are. @returns false: not taken now */
+export function copyInto(spool: Spool, { number }: PartitionQueue, batch: Batch): boolean {
+  if (batch.source !== undefined) return true;
+  const places: SpoolPlace[] = [];
+  for (const record of batch.records) {
+    const place = spool.append(record, { partition: number, hold: true });
+    if (place === undefined) {
+      spool.done(places);
+      return false;
+    }
+    places.push(place);
+  }
+  batch.source = spool;
+  batch.places = places;
+  return true;
+}
+
+/** Where a file has a record of the batch; another process may have taken that file over. */
+function copyOf({ source, places }: Batch, n: number): SpoolPlace | undefined {
+  const place = places[n];
+  if (place === undefined || source === undefined) return undefined;
+  return source.has(place) || source.isTaken(place) ? place : undefined;
+}
+
+/** Records of the spool that are in this queue too, less those that were read from it and are in no file any more. */
+export function copiesOf({ attempted, drained }: PartitionQueue, spool: Source): number {
+  let count = 0;
+  for (const batch of attempted) {
+    if (batch.source !== spool) continue;
+    for (const place of batch.places) if (spool.has(place) !== batch.isDrained) count += batch.isDrained ? -1 : 1;
+  }
+  for (const { source, record } of drained) if (source === spool && !spool.has(record.place)) count--;
+  return count;
+}
+
+/** The attempted records, each with where a file has it. */
+export function attemptedOnes({ number, attempted }: PartitionQueue) {
+  return attempted.flatMap((batch) =>
+    batch.records.map((record, n) => ({ record, partition: number, copy: copyOf(batch, n) })),
+  );
+}
+
+/** At the end: what came out of a file stays there. The spool counts what is in none any more. */
+export function putBack(partition: PartitionQueue): void {
+  for (const { source, record } of partition.drained.splice(0)) source.park([record.place]);
+  for (const { isDrained, source, places } of partition.attempted) if (isDrained) source?.park(places);
+  partition.attempted = partition.attempted.filter(({ isDrained }) => !isDrained);
+}
+
+/** At the end, after `putBack`: what the spool has, or takes, leaves memory. */
+export function moveInto(spool: Spool, partition: PartitionQueue, queue: ShipQueue): void {
+  const { number, attempted, waiting } = partition;
+  const left: Batch[] = [];
+  for (const batch of attempted) {
+    const rest: ShipRecord[] = [];
+    for (const [n, record] of batch.records.entries()) {
+      const copy = copyOf(batch, n);
+      if (copy !== undefined) spool.park([copy]);
+      // In their order: what follows one that is not taken waits.
+      else if (rest.length > 0 || spool.append(record, { partition: number }) === undefined) rest.push(record);
+      if (rest.at(-1) !== record) queue.release([record]);
+    }
+    if (rest.length > 0) left.push({ ...batch, records: rest, source: undefined, places: [] });
+  }
+  partition.attempted = left;
+  let count = 0;
+  while (count < waiting.length && spool.append(waiting[count]!) !== undefined) count++;
+  queue.release(waiting.splice(0, count));
 }
 
 // ---- which partition takes a record at its first attempt ----

@@ -33,18 +33,23 @@ import type { Brokers, PartitionBatch, ProducerId } from './brokers.ts';
 import type { ShipRecord } from './log-record.ts';
 import type { BatchOptions, QueueOptions } from './options.ts';
 import {
+  attemptedOnes,
   type Batch,
   choosePartition,
+  copiesOf,
+  copyInto,
   createPartitionQueue,
   type Drops,
   halves,
+  moveInto,
   nextBatch,
   type PartitionQueue,
+  putBack,
   putInto,
   type ShipQueue,
   type Source,
 } from './queue.ts';
-import type { LeftSpool, Spool, SpooledRecord, SpoolPlace } from './spool.ts';
+import type { LeftSpool, Spool, SpooledRecord } from './spool.ts';
 
 export interface Sender {
   /** To be called after every push; cheap. */
@@ -123,6 +128,8 @@ const METADATA_MAX_AGE_MS = 30_000;
 const OUTAGE_MS = 2_500;
 /** Something that listens but does not answer as a broker is no broker: it may never fail. */
 const UNANSWERED_MS = 5_000;
+/** Whoever was stopped for longer than this may have lost its folder to another process, which sends what was noted there. */
+const OLD_NOTE_MS = 5_000;
 /** Records without a key go to the same partition for this long. */
 const TURN_MS = 1_000;
 /** An idle connection is closed after this; the next record connects again. */
@@ -183,8 +190,6 @@ export function createSender(
   let isLookLate = false;
   /** Being read and on their way to their partitions. */
   let reading = 0;
-  /** Copies in the spool of what is in memory. */
-  let copies = 0;
   let refillTimer: NodeJS.Timeout | undefined;
 
   const full = () => queue.waiting >= batchLimits.maxRecords || queue.waitingBytes >= batchLimits.maxBytes;
@@ -238,6 +243,7 @@ export function createSender(
   /** Hands every free broker what is ready for it. */
   function flush(): void {
     if (aborted) return;
+    for (const source of sources.filter(({ records }) => records === 0)) if (source !== spool) closeLeft(source);
     away = isAway();
     const isStale = now() - lookedMs > METADATA_MAX_AGE_MS;
     if (isStale && looking === undefined && !inTrouble()) void look();
@@ -367,6 +373,7 @@ export function createSender(
     let records = batchLimits.maxRecords;
     let bytes = batchLimits.maxBytes;
     let drainedRecords = records;
+    const notedAfterMs = now() - OLD_NOTE_MS;
     if (group.some(({ waiting }) => waiting.length > 0)) drainedRecords = Math.ceil(records / 2);
     // The first partitions may use up the request, so the order is random.
     group.sort(() => Math.random() - 0.5);
@@ -374,7 +381,7 @@ export function createSender(
       if (leaderOf(partition) !== nodeId || partition.askedOf !== undefined || partition.producer === undefined)
         continue;
       if (taken.length > 0 && (records <= 0 || bytes <= 0)) break;
-      const of = partition.attempted[0] ?? nextBatch(partition, { records, drainedRecords, bytes });
+      const of = partition.attempted[0] ?? nextBatch(partition, { records, drainedRecords, bytes, notedAfterMs });
       if (of === undefined) continue;
       records -= of.records.length;
       if (of.isDrained) drainedRecords -= of.records.length;
@@ -454,12 +461,8 @@ export function createSender(
 
   /** These are in Kafka, or will never be: nobody keeps them any longer. */
   function release({ records, source, places, isDrained }: Batch): void {
-    if (!isDrained) {
-      queue.release(records);
-      if (source !== undefined) copies -= records.length;
-    }
+    if (!isDrained) queue.release(records);
     source?.done(places);
-    if (source !== undefined && source !== spool && source.records === 0) closeLeft(source);
   }
 
   const unanswered = ({ number }: PartitionQueue) => new Error(`Kafka's answer leaves out partition ${number}`);
@@ -658,7 +661,7 @@ export function createSender(
       if (!away && takes(partition)) continue;
       for (const { record, source } of partition.drained.splice(0)) shelve(partition, source, record);
       if (spool === undefined) continue;
-      for (const batch of partition.attempted) if (!copy(spool, partition, batch)) isRest = true;
+      for (const batch of partition.attempted) if (!copyInto(spool, partition, batch)) isRest = true;
       let count = 0;
       while (count < partition.waiting.length && park(partition, partition.waiting[count]!)) count++;
       queue.release(partition.waiting.splice(0, count));
@@ -692,24 +695,6 @@ export function createSender(
     source.park([place]);
     if (key === null && was === undefined) parked = true;
     else partition.parked = true;
-  }
-
-  /** For whoever comes after this process; the records stay in memory, where their numbers are. */
-  function copy(into: Spool, { number }: PartitionQueue, batch: Batch): boolean {
-    if (batch.source !== undefined) return true;
-    const places: SpoolPlace[] = [];
-    for (const record of batch.records) {
-      const place = into.append(record, { partition: number, hold: true });
-      if (place === undefined) {
-        into.done(places);
-        return false;
-      }
-      places.push(place);
-    }
-    batch.source = into;
-    batch.places = places;
-    copies += places.length;
-    return true;
   }
 
   /** What was kept back is read again when whoever it waits for takes records. */
@@ -751,6 +736,7 @@ export function createSender(
     void source
       .next(reading, maxBytes)
       .then((records) => {
+        if (aborted) return source.park(records.map(placeOf));
         if (records.length === 0) readLater(source);
         return hand(source, records);
       })
@@ -784,9 +770,16 @@ export function createSender(
       else if (groups.has(partition)) groups.get(partition)!.push(record);
       else groups.set(partition, [record]);
     }
+    const notedMs = now();
     const notes = [...groups].map(([{ number }, group]) => source.attempting(number, group.map(placeOf)));
     await Promise.all(notes);
-    for (const [partition, group] of groups) for (const record of group) partition.drained.push({ record, source });
+    for (const [partition, group] of groups) {
+      for (const record of group) {
+        // While this process was stopped: another one sends them.
+        if (source.isTaken(record.place)) source.done([record.place]);
+        else partition.drained.push({ record, source, notedMs });
+      }
+    }
   }
 
   function closeLeft(source: Source): void {
@@ -797,37 +790,11 @@ export function createSender(
     closing.push(Promise.resolve(source.close?.()).catch(() => {}));
   }
 
-  function saveWhatFits(): void {
-    if (spool === undefined) return;
-    for (const partition of partitions.values()) {
-      const left: Batch[] = [];
-      for (const batch of partition.attempted) {
-        if (batch.isDrained) continue;
-        if (copy(spool, partition, batch)) {
-          queue.release(batch.records);
-          copies -= batch.records.length;
-        } else left.push(batch);
-      }
-      partition.attempted = left;
-      const { waiting } = partition;
-      let count = 0;
-      while (count < waiting.length && spool.append(waiting[count]!) !== undefined) count++;
-      queue.release(waiting.splice(0, count));
-    }
-    queue.takeWhile((record) => spool.append(record) !== undefined);
-  }
-
-  /** What is in memory alone, oldest first, with where it was attempted. */
-  function inMemory() {
-    const all: { record: ShipRecord; partition?: number }[] = [];
-    for (const { number, attempted } of partitions.values()) {
-      for (const { records, source } of attempted) {
-        if (source === undefined) for (const record of records) all.push({ record, partition: number });
-      }
-    }
-    for (const { waiting } of partitions.values()) for (const record of waiting) all.push({ record });
-    queue.takeWhile((record) => all.push({ record }) > 0);
-    return all;
+  /** Records of the spool that are in memory too, less those that were read from it and are in no file any more. */
+  function inBoth(): number {
+    let count = 0;
+    for (const partition of partitions.values()) if (spool !== undefined) count += copiesOf(partition, spool);
+    return count;
   }
 
   return {
@@ -842,6 +809,7 @@ export function createSender(
     },
     adopt(left) {
       sources.push(left);
+      if (aborted) closeLeft(left);
       flush();
     },
     drain() {
@@ -855,31 +823,44 @@ export function createSender(
       aborted = true;
       for (const timer of [fillTimer, idleTimer, troubleTimer, refillTimer]) clearTimeout(timer);
       brokers.destroy();
+      for (const partition of partitions.values()) putBack(partition);
       for (const resolve of drained.splice(0)) resolve();
     },
     async save() {
       // The spool takes only so much at a time.
-      for (let before = Number.POSITIVE_INFINITY; queue.records > 0 && queue.records < before; ) {
+      for (
+        let before = Number.POSITIVE_INFINITY;
+        spool !== undefined && queue.records > 0 && queue.records < before;
+      ) {
         before = queue.records;
-        saveWhatFits();
-        await spool?.written();
+        for (const partition of partitions.values()) moveInto(spool, partition, queue);
+        queue.takeWhile((record) => spool.append(record) !== undefined);
+        await spool.written();
       }
       for (const source of [...sources]) if (source !== spool) closeLeft(source);
       await Promise.all(closing);
     },
     saveSync() {
       for (const source of sources) if (source !== spool) source.saveNotesSync?.();
-      const rest = inMemory();
+      const all = [...partitions.values()];
+      for (const partition of all) putBack(partition);
+      const attempted = all.flatMap(attemptedOnes);
+      const rest: { record: ShipRecord; partition?: number }[] = attempted.filter(({ copy }) => copy === undefined);
+      for (const { waiting } of all) for (const record of waiting) rest.push({ record });
+      queue.takeWhile((record) => rest.push({ record }) > 0);
       if (spool === undefined || rest.length + spool.records === 0) return { inFile: 0, lost: rest.length };
-      const all = spool.records + rest.length;
-      const inFile = spool.saveSync(rest);
-      return { inFile, lost: Math.max(0, all - inFile) };
+      const before = spool.records + rest.length + drops.total();
+      let inFile = spool.saveSync(rest);
+      // For these the cap may have taken copies of others.
+      const again = attempted.filter(({ copy }) => copy !== undefined && !spool.has(copy) && !spool.isTaken(copy));
+      if (again.length > 0) inFile = spool.saveSync(again);
+      return { inFile, lost: Math.max(0, before - inFile - drops.total()) };
     },
     get delivered() {
       return delivered;
     },
     get undelivered() {
-      return queue.records + Math.max(0, (spool?.records ?? 0) - copies);
+      return queue.records + (spool?.records ?? 0) - inBoth();
     },
     get away() {
       return away;

@@ -13,7 +13,7 @@
 // lockFolder (core/private-files.ts) asks only whether a process of this machine lives, for folders of one machine. A spool may lie on
 // a volume that several containers and machines share, where nobody sees the others' processes: there a heartbeat decides.
 import { createHash, randomBytes } from 'node:crypto';
-import { constants, lstatSync, mkdirSync, readdirSync, readlinkSync, rmdirSync, rmSync } from 'node:fs';
+import { constants, lstatSync, mkdirSync, readdirSync, readlinkSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { type FileHandle, lstat, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
@@ -97,6 +97,7 @@ const QUIET_LOOKS = { silent: 3, always: SILENT_MS / HEARTBEAT_MS };
 /** The number of heartbeats, at the end of owner.json: it moves even where the file system keeps no times. */
 const BEAT_DIGITS = 10;
 const MAX_OWNER_BYTES = 64 * 1024;
+const STICKY = 0o1000;
 
 /** Names that logpipe gives; whatever else lies there is none of its business. */
 const DESTINATION_NAME = /^[0-9a-f]{16}$/;
@@ -133,6 +134,9 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
 
   function makeHome(): string {
     makePrivateFolder(dir, { own: false });
+    sayIfOthers(dir);
+    // Before its mode is changed, which would follow a link; again after it was made, for it may have been made by others.
+    if (lstatSync(group, { throwIfNoEntry: false }) !== undefined) assertOwn(group);
     makePrivateFolder(group, { own: true });
     assertOwn(group);
     const id = newName(clock);
@@ -142,6 +146,15 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
     home = path;
     keepTicking();
     return path;
+  }
+
+  /** Whoever owns a folder can put another one in place of what lies in it, unless it is sticky. */
+  function sayIfOthers(path: string): void {
+    const { uid, mode } = statSync(path);
+    if (uid === 0 || uid === (process.geteuid?.() ?? uid) || (mode & STICKY) !== 0) return;
+    sayOnce(
+      `${SETTING}: ${path} belongs to another user (id ${uid}), who can replace what is in it; name a folder of this user's own`,
+    );
   }
 
   function writeOwner(path: string, id: string, closed: boolean): void {
@@ -231,7 +244,7 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
   async function adoptNow(): Promise<string[]> {
     const adopted: string[] = [];
     if (isClosed || !(await isFolderNow(group))) return adopted;
-    assertOwn(group);
+    assertOwn(group, await lstat(group));
     const names = await readdir(group);
     const present = new Set<string>();
     for (const name of names.sort()) {
@@ -582,8 +595,8 @@ function problemOf(found: Looked | undefined): string | undefined {
 }
 
 /** @throws LogpipeError LOGPIPE_FOLDER_UNUSABLE */
-function assertOwn(path: string): void {
-  const wrong = problemOf(lstatSync(path, { throwIfNoEntry: false }));
+function assertOwn(path: string, found: Looked | undefined = lstatSync(path, { throwIfNoEntry: false })): void {
+  const wrong = problemOf(found);
   if (wrong === undefined) return;
   throw new LogpipeError(
     'LOGPIPE_FOLDER_UNUSABLE',

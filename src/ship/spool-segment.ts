@@ -14,10 +14,11 @@ import type * as nodeFs from 'node:fs';
 import { readdir, rmdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { refuseNewer } from '../core/errors.ts';
 import type { ShipRecord } from './log-record.ts';
 
 /** Of the files; a newer number is refused. */
-export const FORMAT = 1;
+const FORMAT = 1;
 const NAME = 'logpipe-spool';
 const CRC_DIGITS = 8;
 /** Where the checksummed part of a line begins. */
@@ -25,7 +26,7 @@ const BODY = CRC_DIGITS + 1;
 /** Where the ordinal begins in it. */
 const ORDINAL = 2;
 /** No frame is shorter: an ordinal that the file has no room for is not believed. */
-export const MIN_FRAME_BYTES = 20;
+const MIN_FRAME_BYTES = 20;
 /** No frame is longer: a record has at most 1,000,000 bytes, and JSON makes six of one at worst. */
 export const MAX_FRAME_BYTES = 8 * 1024 * 1024;
 const TAB = 0x09;
@@ -48,9 +49,7 @@ export function header(firstOrdinal: number): string {
 }
 
 /** undefined when the line is damaged. */
-export function readHeader(
-  line: Buffer,
-): { readonly newer: number | undefined; readonly firstOrdinal: number } | undefined {
+function readHeader(line: Buffer): { readonly newer: number | undefined; readonly firstOrdinal: number } | undefined {
   const body = checkedBody(line);
   const [, version, first = ''] =
     body === undefined ? [] : (/^logpipe-spool (\d{1,9})(?: (\d{1,15}))?/.exec(body) ?? []);
@@ -309,7 +308,11 @@ export const HELD = 1;
 export const HANDED = 2;
 export const PARKED = 3;
 export const DONE = 4;
-export const STATES = [AVAILABLE, HELD, HANDED, PARKED, DONE] as const;
+/** In hand, and in no file any more. */
+export const GONE = 5;
+/** In hand, and in a file that another process has taken over. */
+export const TAKEN = 6;
+const STATES = [AVAILABLE, HELD, HANDED, PARKED, DONE, GONE, TAKEN] as const;
 export type State = (typeof STATES)[number];
 
 /** Why records of a spool are lost: the cap took them, somebody removed the folder, or what was written cannot be read. */
@@ -324,9 +327,9 @@ export interface Segment {
   attempted: Int32Array | undefined;
   count: number;
   /** Number of records in each state. */
-  readonly inState: [number, number, number, number, number];
-  /** The same of all segments of the spool. */
-  totals: number[];
+  readonly inState: [number, number, number, number, number, number, number];
+  /** The same of all segments there ever were in the spool. */
+  readonly totals: number[];
   /** Bytes of the log, on disk and on their way there. */
   size: number;
   /** Bytes of the log that are on disk. */
@@ -359,7 +362,7 @@ export function newSegment(number: number, totals: number[]): Segment {
     states: new Uint8Array(64),
     attempted: undefined,
     count: 0,
-    inState: [0, 0, 0, 0, 0],
+    inState: [0, 0, 0, 0, 0, 0, 0],
     totals,
     size: 0,
     written: 0,
@@ -422,10 +425,51 @@ export function setAll(segment: Segment, before: State, state: State, end = segm
   return changed;
 }
 
-/** The segment is no longer part of the spool; its records are counted in it alone. */
-export function leaveTotals(segment: Segment): void {
-  for (const state of STATES) segment.totals[state]! -= segment.inState[state];
-  segment.totals = [...segment.inState];
+/** Of counts by state: not done, and in a file or on the way there. */
+export function keptOf(counts: readonly number[]): number {
+  return counts[AVAILABLE]! + counts[HELD]! + counts[HANDED]! + counts[PARKED]!;
+}
+
+export const isKept = (state: number) => state < DONE;
+
+/**
+ * The records before `end` are in no file of the spool any more.
+ * @param inHand what becomes of those that somebody has
+ * @returns how many nobody has
+ */
+export function takeFrom(segment: Segment, end: number, inHand: State): number {
+  setAll(segment, HELD, inHand, end);
+  setAll(segment, HANDED, inHand, end);
+  return setAll(segment, AVAILABLE, DONE, end) + setAll(segment, PARKED, DONE, end);
+}
+
+/**
+ * Adds the records of a log, or of the lines that were added to it.
+ * @returns how many of them are damaged
+ * @throws LogpipeError LOGPIPE_FORMAT_NEWER, and what reading throws
+ */
+export async function loadFrames(segment: Segment, lines: Lines, path: string): Promise<number> {
+  const mostRecords = segment.written / MIN_FRAME_BYTES;
+  let damaged = 0;
+  let damagedLines = 0;
+  for (;;) {
+    const line = lines.peek();
+    if (line === undefined) {
+      if (!(await lines.load())) return damaged + damagedLines;
+      continue;
+    }
+    if (lines.position === 0) {
+      const head = readHeader(line);
+      refuseNewer(path, head?.newer, FORMAT);
+      segment.firstOrdinal = head?.firstOrdinal ?? 0;
+    } else {
+      const missing = addLoaded(segment, line, mostRecords);
+      damaged += missing ?? 0;
+      // Damaged lines before a whole one are counted by its ordinal.
+      damagedLines = missing === undefined ? damagedLines + 1 : 0;
+    }
+    lines.skip();
+  }
 }
 
 /**
@@ -433,7 +477,7 @@ export function leaveTotals(segment: Segment): void {
  * @param mostRecords that the file has room for
  * @returns how many records before it were damaged; undefined when it is damaged itself
  */
-export function addLoaded(segment: Segment, line: Buffer, mostRecords: number): number | undefined {
+function addLoaded(segment: Segment, line: Buffer, mostRecords: number): number | undefined {
   const place = readPlace(line);
   const index = (place?.ordinal ?? -1) - segment.firstOrdinal;
   if (place === undefined || !Number.isInteger(index) || index < segment.count || index > mostRecords) return undefined;
@@ -512,6 +556,19 @@ export function createUnwritten() {
     return filling;
   }
 
+  /** The chunks of a segment as new ones: a write that is still under way to its old file knows the old ones. */
+  function renewed(segment: Segment): Chunk[] {
+    const pieces: Chunk[] = [];
+    chunks = chunks.map((chunk) => {
+      if (chunk.segment !== segment) return chunk;
+      const piece = { ...chunk };
+      if (filling === chunk) filling = piece;
+      pieces.push(piece);
+      return piece;
+    });
+    return pieces;
+  }
+
   return {
     /** @param write returns where what it wrote ends */
     add(segment: Segment, size: number, write: (buffer: Buffer, at: number) => number): void {
@@ -523,18 +580,19 @@ export function createUnwritten() {
       chunk.filled = end;
     },
     /**
-     * So much of the first chunk is in the file. False when that is nothing new.
+     * So much of the chunk is in the file. False when that is nothing new, or another file by now.
      * @param isFree nobody reads its buffer any more
      */
     advance(chunk: Chunk, to: number, isFree: boolean): boolean {
       const { segment, buffer } = chunk;
-      // Removed meanwhile, or somebody else was quicker.
-      if (segment.removed || to <= chunk.written) return false;
+      const at = chunks.indexOf(chunk);
+      // Removed or moved meanwhile, or somebody else was quicker.
+      if (at === -1 || to <= chunk.written) return false;
       bytes -= to - chunk.written;
       chunk.written = to;
       segment.written = chunk.position + to;
       if (to < chunk.filled) return true;
-      chunks.shift();
+      chunks.splice(at, 1);
       if (isFree && chunk !== filling && buffer.length === CHUNK_BYTES) spare = buffer;
       return true;
     },
@@ -555,7 +613,7 @@ export function createUnwritten() {
      * @returns the number of frames in the new one; 0 when there is none
      */
     moveToNewFile(segment: Segment): number {
-      const pieces = chunks.filter((chunk) => chunk.segment === segment);
+      const pieces = renewed(segment);
       const [first] = pieces;
       if (first === undefined) return 0;
       if (segment.written < header(segment.firstOrdinal).length) {
@@ -685,6 +743,47 @@ export function createSlot(fs: SpoolFiles) {
     },
     get file(): number | undefined {
       return open?.file;
+    },
+  };
+}
+
+export type FileSize = readonly [path: string, bytes: number];
+
+/** The files that are to be removed. */
+export function createLeaving(fs: SpoolFiles) {
+  const files = promised(fs);
+  const leaving = new Set<string>();
+  /** Those that could not be removed. They count towards the cap. */
+  const stuck = new Map<string, number>();
+  let bytes = 0;
+  return {
+    add(paths: readonly FileSize[]): void {
+      for (const [path] of paths) leaving.add(path);
+    },
+    /** One after the other, none after one that stays. @returns false when some stay */
+    async unlink(paths: readonly FileSize[]): Promise<boolean> {
+      let hasFailed = false;
+      for (const [path, size] of paths) {
+        const error: unknown = hasFailed ? undefined : await files.unlink(path).catch((reason: unknown) => reason);
+        hasFailed ||= error !== undefined && !isMissing(error);
+        if (hasFailed) stuck.set(path, size);
+        else {
+          stuck.delete(path);
+          leaving.delete(path);
+        }
+      }
+      bytes = 0;
+      for (const its of stuck.values()) bytes += its;
+      return !hasFailed;
+    },
+    /** At the end of a process: whoever adopts the folder would send again what is in them. */
+    unlinkSync(): void {
+      for (const path of leaving) quietly(() => fs.unlinkSync(path));
+    },
+    stuck: (): FileSize[] => [...stuck],
+    /** Of those that could not be removed. */
+    get bytes(): number {
+      return bytes;
     },
   };
 }

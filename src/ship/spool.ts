@@ -8,31 +8,32 @@
 import * as nodeFs from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { refuseNewer } from '../core/errors.ts';
 import { makePrivateFolder } from '../core/private-files.ts';
 import type { ShipRecord } from './log-record.ts';
 import {
   AVAILABLE,
-  addLoaded,
   addRecord,
   applyNotes,
   attemptedIn,
   attemptingNote,
   type Chunk,
+  createLeaving,
   createLines,
   createSlot,
   createUnwritten,
   DONE,
-  FORMAT,
+  type FileSize,
   frameBytes,
   frameOf,
+  GONE,
   HANDED,
   HELD,
   header,
+  isKept,
   isMissing,
+  keptOf,
   type Lines,
-  leaveTotals,
-  MIN_FRAME_BYTES,
+  loadFrames,
   NO_BYTES,
   newSegment,
   notesAreWritten,
@@ -40,7 +41,6 @@ import {
   promised,
   quietly,
   readFrame,
-  readHeader,
   removeFolder,
   type Segment,
   type SpoolFiles,
@@ -49,6 +49,8 @@ import {
   setAll,
   setAttempted,
   setState,
+  TAKEN,
+  takeFrom,
   takeNotes,
   unwrittenNotes,
   writeFrame,
@@ -75,7 +77,10 @@ export interface SpoolReading {
    * large, when there is one; empty when there is nothing at present. Never rejects.
    */
   next(maxRecords: number, maxBytes: number): Promise<SpooledRecord[]>;
-  /** To be awaited before the request goes: resolves when it is noted, or cannot be. Never rejects. */
+  /**
+   * To be awaited before the request goes: resolves when it is noted, or cannot be. Never rejects. Asked afterwards, `isTaken` knows
+   * whether another process had the files then.
+   */
   attempting(partition: number, places: readonly SpoolPlace[]): Promise<void>;
   /** Delivered, or refused for good. */
   done(places: readonly SpoolPlace[]): void;
@@ -83,6 +88,10 @@ export interface SpoolReading {
   park(places: readonly SpoolPlace[]): void;
   /** What is parked can be handed out again, in its old order. */
   rewind(): void;
+  /** False when it is done, or in no file of this spool any more: the cap took it, or its folder has gone. */
+  has(place: SpoolPlace): boolean;
+  /** In a file that another process has taken over, and sends: nobody needs it here. */
+  isTaken(place: SpoolPlace): boolean;
   /** Kept and not done, whoever has them. */
   readonly records: number;
   /** On disk, and on their way there. */
@@ -107,7 +116,8 @@ export interface Spool extends SpoolReading {
   /** Resolves when everything taken so far is in the file, or cannot be written at present. */
   written(): Promise<void>;
   /**
-   * For the end of the process: writes what is not in the file yet, and these records. Never throws.
+   * For the end of the process: writes what is not in the file yet, and these records. Never throws. What is lost
+   * meanwhile is not told by `onDropped`.
    * @returns how many records are in the file now and not done
    */
   saveSync(records: readonly { record: ShipRecord; partition?: number }[]): number;
@@ -155,6 +165,7 @@ const NUMBER_DIGITS = 8;
 const HEADER_BYTES = header(0).length;
 const PRIVATE_FILE = 0o600;
 const WRITE = nodeFs.constants.O_RDWR | nodeFs.constants.O_CREAT;
+const NOTHING = Buffer.alloc(0);
 const READ = nodeFs.constants.O_RDONLY;
 
 type Cursor = { readonly segment: Segment; readonly lines: Lines };
@@ -169,7 +180,7 @@ export function createSpool(options: SpoolOptions, deps: SpoolDeps): Spool {
 
 /**
  * Opens the folder of a process that has ended. Records are only read; notes are added.
- * @throws LogpipeError LOGPIPE_FORMAT_NEWER, and the system's error when the folder cannot be read
+ * @throws LogpipeError LOGPIPE_FORMAT_NEWER, and the system's error when the folder, a log or its notes cannot be read
  */
 export async function openLeftSpool(folder: string, deps: SpoolDeps): Promise<LeftSpool> {
   const store = createStore({ pathOf: () => folder, maxBytes: 0, segmentBytes: 0 }, deps);
@@ -197,7 +208,7 @@ function createStore(
   /** Those of `segments`, and removed ones of which somebody has records in hand. */
   const byNumber = new Map<number, Segment>();
   /** Records of `segments` in each state. */
-  const totals = [0, 0, 0, 0, 0];
+  const totals = [0, 0, 0, 0, 0, 0, 0];
   let folder: string | undefined;
   let isLeft = false;
   let isClosed = false;
@@ -228,24 +239,31 @@ function createStore(
     yield* found;
   }
 
-  const inHand = (segment: Segment) => segment.inState[HELD] + segment.inState[HANDED];
-  const kept = (segment: Segment) => inHand(segment) + segment.inState[AVAILABLE] + segment.inState[PARKED];
+  function stateOf({ segment: number, ordinal }: SpoolPlace): number {
+    const segment = byNumber.get(number);
+    return segment?.states[ordinal - segment.firstOrdinal] ?? DONE;
+  }
+
+  const kept = (segment: Segment) => keptOf(segment.inState);
 
   /** Takes a segment out of the spool, with its files. @returns how many of its records nobody has any more */
-  function remove(segment: Segment, why: SpoolLoss = 'removed'): number {
+  function remove(segment: Segment, why: SpoolLoss = 'removed', inHand: State = GONE): number {
     if (segment.removed) return 0;
     forget(segment);
     segment.lostBy = why;
-    const lost = setAll(segment, AVAILABLE, DONE) + setAll(segment, PARKED, DONE);
-    if (inHand(segment) === 0) byNumber.delete(segment.number);
+    const lost = takeFrom(segment, segment.count, inHand);
+    forgetNumber(segment);
     if (segment.users === 0) unlinkFiles(segment);
     return lost;
+  }
+
+  function forgetNumber(segment: Segment): void {
+    if (segment.removed && segment.inState[GONE] + segment.inState[TAKEN] === 0) byNumber.delete(segment.number);
   }
 
   function forget(segment: Segment): void {
     segment.removed = true;
     segments.splice(segments.indexOf(segment), 1);
-    leaveTotals(segment);
     bytes -= segment.size + segment.notesWritten + unwrittenNotes(segment);
     if (current === segment) current = undefined;
     unwritten.forget(segment);
@@ -278,11 +296,7 @@ function createStore(
   const logs = createSlot(fs);
   const notes = createSlot(fs);
   const reads = createSlot(fs);
-  /** Files that could not be removed, with their sizes. They count towards the cap. */
-  const stuck = new Map<string, number>();
-  let stuckBytes = 0;
-  /** Files that are being removed. */
-  const leaving = new Set<string>();
+  const leaving = createLeaving(fs);
   let atExit = false;
   const inBackground = new Set<Promise<unknown>>();
 
@@ -298,42 +312,39 @@ function createStore(
   function unlinkFiles(segment: Segment): void {
     for (const slot of [logs, notes, reads]) slot.close(segment);
     if (folder === undefined || segment.filesGone) return;
-    const paths: [string, number][] = [
+    const paths: FileSize[] = [
       [pathOf(segment, 'log'), segment.written],
       [pathOf(segment, 'notes'), segment.notesWritten],
     ];
-    for (const [path] of paths) leaving.add(path);
+    leaving.add(paths);
     if (!atExit) background(unlink(paths));
   }
 
-  async function unlink(paths: readonly (readonly [string, number])[]): Promise<void> {
-    let hasFailed = false;
-    for (const [path, size] of paths) {
-      const error: unknown = hasFailed ? undefined : await files.unlink(path).catch((reason: unknown) => reason);
-      hasFailed ||= error !== undefined && !isMissing(error);
-      if (hasFailed) stuck.set(path, size);
-      else {
-        stuck.delete(path);
-        leaving.delete(path);
-      }
-    }
-    stuckBytes = 0;
-    for (const size of stuck.values()) stuckBytes += size;
-    if (hasFailed) retryLater();
+  async function unlink(paths: readonly FileSize[]): Promise<void> {
+    if (!(await leaving.unlink(paths))) retryLater();
   }
 
   /** Opens a file for writing; makes the folder when it is the first one. undefined: it had gone, and another one begins. */
   async function openToWrite(segment: Segment, kind: 'log' | 'notes'): Promise<number | undefined> {
     const slot = kind === 'log' ? logs : notes;
     if (folder === undefined) makeFolder();
+    const since = anewMs;
     try {
-      return await slot.open(segment, pathOf(segment, kind), WRITE);
+      const file = await slot.open(segment, pathOf(segment, kind), WRITE);
+      if (since === anewMs) return file;
+      slot.expire();
     } catch (error) {
-      if (!isMissing(error) || isLeft || now() - anewMs < CHECK_FOLDER_MS) throw error;
-      const mine = logs.file === undefined ? undefined : await files.fstat(logs.file);
-      beginAnew((mine?.nlink ?? 0) > 0);
-      return undefined;
+      if (since === anewMs && (!isMissing(error) || now() - anewMs < CHECK_FOLDER_MS)) throw error;
+      await folderHasGone(since);
     }
+    return undefined;
+  }
+
+  /** @param since somebody else may have found it out since */
+  async function folderHasGone(since: number): Promise<void> {
+    const file = logs.file ?? notes.file ?? reads.file;
+    const mine = file === undefined ? undefined : await files.fstat(file);
+    if (since === anewMs) beginAnew((mine?.nlink ?? 0) > 0);
   }
 
   function makeFolder(): void {
@@ -345,13 +356,13 @@ function createStore(
   // ---- trouble ----
 
   let isTroubled = false;
-  /** Something, since the last failure. */
-  let hasWritten = false;
+  /** Something was written or read since the last failure. */
+  let hasWorked = false;
   let retryAtMs = 0;
   let retryTimer: NodeJS.Timeout | undefined;
 
   function failed(error: unknown): void {
-    hasWritten = false;
+    hasWorked = false;
     retryAtMs = now() + retryMs;
     for (const segment of dirty) noted(segment);
     settle();
@@ -371,11 +382,12 @@ function createStore(
     retryTimer = undefined;
     void pump();
     void writeNotes();
-    if (stuck.size > 0) background(unlink([...stuck]));
+    if (leaving.stuck().length > 0) background(unlink(leaving.stuck()));
   }
 
   function worked(): void {
-    if (!isTroubled || !hasWritten || unwritten.first !== undefined || dirty.size > 0) return;
+    if (!isTroubled || unwritten.first !== undefined || dirty.size > 0) return;
+    if (!hasWorked && totals[AVAILABLE]! > 0) return;
     isTroubled = false;
     deps.onRecovered();
   }
@@ -393,10 +405,11 @@ function createStore(
   function put(record: ShipRecord, partition: number | undefined, state: State): SpoolPlace | undefined {
     let frame = frameOf(current === undefined ? 0 : current.firstOrdinal + current.count, record, partition);
     let size = frameBytes(frame);
-    if (HEADER_BYTES + size + stuckBytes > settings.maxBytes) return undefined;
+    if (HEADER_BYTES + size + leaving.bytes > settings.maxBytes) return undefined;
     if (current !== undefined && current.size + size > settings.segmentBytes) current = undefined;
-    while (bytes + stuckBytes + size + HEADER_BYTES > settings.maxBytes && segments.length > 0)
-      lose(remove(segments[0]!, 'cap'), 'cap');
+    let lost = 0;
+    while (bytes + leaving.bytes + size + HEADER_BYTES > settings.maxBytes && segments.length > 0)
+      lost += remove(segments[0]!, 'cap');
     if (current === undefined) {
       current = addSegment(nextNumber);
       unwritten.add(current, HEADER_BYTES, (buffer, at) => at + buffer.write(header(0), at));
@@ -406,8 +419,10 @@ function createStore(
     }
     unwritten.add(current, size, (buffer, at) => writeFrame(buffer, at, frame));
     bytes += size;
-    const ordinal = current.firstOrdinal + addRecord(current, partition, state);
-    return { segment: current.number, ordinal };
+    const place = { segment: current.number, ordinal: current.firstOrdinal + addRecord(current, partition, state) };
+    // Last of all: whoever hears of it may log.
+    lose(lost, 'cap');
+    return place;
   }
 
   /** Writes what is not written yet, oldest first, one write at a time. */
@@ -432,10 +447,10 @@ function createStore(
     const { segment } = chunk;
     return using(segment, async () => {
       const file = await openToWrite(segment, 'log');
-      if (file === undefined || (await hasMoved(segment, file)) || segment.removed) return;
+      if (file === undefined || (await hasMoved(segment, file, 'log')) || segment.removed) return;
       const { buffer, written, filled, position } = chunk;
       const taken = await files.write(file, buffer, written, filled - written, position + written);
-      if (unwritten.advance(chunk, written + taken, true)) hasWritten = true;
+      if (unwritten.advance(chunk, written + taken, true)) hasWorked = true;
     });
   }
 
@@ -444,11 +459,11 @@ function createStore(
   }
 
   /** Somebody may have removed the folder, or taken it over: then another one begins. Writing alone would not show it. */
-  async function hasMoved(segment: Segment, file: number): Promise<boolean> {
+  async function hasMoved(segment: Segment, file: number, kind: 'log' | 'notes'): Promise<boolean> {
     if (now() - checkedMs < CHECK_FOLDER_MS) return false;
     checkedMs = now();
     const mine = await files.fstat(file);
-    const there = await files.stat(pathOf(segment, 'log')).catch((error: unknown) => {
+    const there = await files.stat(pathOf(segment, kind)).catch((error: unknown) => {
       if (!isMissing(error)) throw error;
     });
     if (segment.removed || there?.ino === mine.ino) return false;
@@ -462,19 +477,20 @@ function createStore(
     for (const slot of [logs, notes, reads]) slot.expire();
     folder = undefined;
     cursor = undefined;
+    const inHand = isTakenOver ? TAKEN : GONE;
     let lost = 0;
     for (const segment of [...segments]) {
       const before = segment.size + segment.notesWritten + unwrittenNotes(segment);
       const frames = unwritten.moveToNewFile(segment);
       if (frames === 0) {
         segment.filesGone = true;
-        lost += remove(segment);
+        lost += remove(segment, 'removed', inHand);
         continue;
       }
       bytes += segment.size - before;
       Object.assign(segment, { notesWritten: 0, notesUnwritten: undefined, notesNext: '', doneNext: [] });
-      const gone = segment.count - frames;
-      lost += setAll(segment, AVAILABLE, DONE, gone) + setAll(segment, PARKED, DONE, gone);
+      lost += takeFrom(segment, segment.count - frames, inHand);
+      noted(segment);
     }
     if (!isTakenOver) lose(lost, 'removed');
   }
@@ -487,6 +503,7 @@ function createStore(
 
   function noteLater(segment: Segment): void {
     dirty.add(segment);
+    if (isTroubled) retryLater();
     if (notesScheduled || isTroubled) return;
     notesScheduled = true;
     setImmediate(() => {
@@ -516,21 +533,22 @@ function createStore(
   }
 
   async function writeNotesOf(segment: Segment): Promise<void> {
-    const file = await openToWrite(segment, 'notes');
-    if (file === undefined) return;
-    while (!segment.removed && notes.of(segment) === file && take(segment) !== undefined) {
+    for (;;) {
+      const text = take(segment) ?? NOTHING;
       const waiters = segment.noteWaiters.splice(0);
+      if (segment.removed || text.length + waiters.length === 0) break;
       try {
-        const text = segment.notesUnwritten!;
-        for (let at = 0; at < text.length; ) {
+        const file = await openToWrite(segment, 'notes');
+        if (file === undefined || (await hasMoved(segment, file, 'notes'))) continue;
+        for (let at = 0; segment.notesUnwritten === text && at < text.length; ) {
           at += await files.write(file, text, at, text.length - at, segment.notesWritten + at);
         }
-        if (notesAreWritten(segment, text)) hasWritten = true;
+        if (notesAreWritten(segment, text)) hasWorked = true;
       } finally {
         for (const resolve of waiters) resolve();
       }
     }
-    if (!segment.removed && unwrittenNotes(segment) + segment.doneNext.length === 0) dirty.delete(segment);
+    dirty.delete(segment);
   }
 
   function take(segment: Segment): Buffer | undefined {
@@ -605,15 +623,20 @@ function createStore(
   async function readOn({ segment, lines }: Cursor): Promise<void> {
     const { written } = segment;
     try {
-      if ((await lines.load()) || cursor?.lines !== lines || segment.removed) return;
+      const hasRead = await lines.load();
+      hasWorked = true;
+      worked();
+      if (hasRead || cursor?.lines !== lines || segment.removed) return;
       // Shorter than it was.
       if (lines.loaded < written) lines.jump(written);
       else if (lines.loaded >= segment.size) unreadable(segment);
     } catch (error) {
-      if (segment.removed) return;
+      if (cursor?.lines !== lines || segment.removed) return;
       segment.readAgainMs = now() + retryMs;
       readAgainMs = Math.min(readAgainMs, segment.readAgainMs);
-      if (isMissing(error) && segment.size === segment.written) {
+      const since = anewMs;
+      if (isMissing(error) && segment.size === segment.written && now() - since >= CHECK_FOLDER_MS) {
+        if ((await files.stat(folder!).catch(() => undefined)) === undefined) return folderHasGone(since);
         segment.filesGone = true;
         lose(remove(segment), 'removed');
       } else failed(error);
@@ -629,7 +652,7 @@ function createStore(
   }
 
   function lose(records: number, why: SpoolLoss): void {
-    if (records > 0) deps.onDropped(records, why);
+    if (records > 0 && !atExit) deps.onDropped(records, why);
   }
 
   // ---- what was left ----
@@ -650,7 +673,7 @@ function createStore(
     for (const number of numbers.sort((a, b) => a - b)) {
       const segment = addSegment(number);
       await loadRecords(segment);
-      applyNotes(segment, await readFile(pathOf(segment, 'notes')).catch(unread));
+      applyNotes(segment, await readFile(pathOf(segment, 'notes')).catch(noNotes));
       bytes += segment.notesWritten + unwrittenNotes(segment);
     }
     for (const segment of [...segments]) if (kept(segment) === 0) remove(segment);
@@ -664,9 +687,9 @@ function createStore(
     return found?.size ?? 0;
   }
 
-  /** Records without their notes are sent again. */
-  function unread(error: unknown): Buffer {
-    if (!isMissing(error)) failed(error);
+  /** Only when there are none: without its notes a record would be sent again, and they would be overwritten. */
+  function noNotes(error: unknown): Buffer {
+    if (!isMissing(error)) throw error;
     return Buffer.alloc(0);
   }
 
@@ -677,27 +700,7 @@ function createStore(
     const size = await sizeOf(path);
     segment.written = size;
     const lines = createLines(from, size, reader(segment));
-    const mostRecords = size / MIN_FRAME_BYTES;
-    let damagedLines = 0;
-    for (;;) {
-      const line = lines.peek();
-      if (line === undefined) {
-        if (!(await lines.load())) break;
-        continue;
-      }
-      if (lines.position === 0) {
-        const head = readHeader(line);
-        refuseNewer(path, head?.newer, FORMAT);
-        segment.firstOrdinal = head?.firstOrdinal ?? 0;
-      } else {
-        const missing = addLoaded(segment, line, mostRecords);
-        damaged += missing ?? 0;
-        // Damaged lines before a whole one are counted by its ordinal.
-        damagedLines = missing === undefined ? damagedLines + 1 : 0;
-      }
-      lines.skip();
-    }
-    damaged += damagedLines;
+    damaged += await loadFrames(segment, lines, path);
     bytes += lines.position - from;
     segment.size = lines.position;
     segment.written = lines.position;
@@ -705,6 +708,7 @@ function createStore(
 
   /** Its owner may have come back and written on: what was not read must not be removed. */
   async function finishLeft(segment: Segment): Promise<void> {
+    if (segment.removed) return;
     const size = await sizeOf(pathOf(segment, 'log'));
     if (size > segment.size) await loadRecords(segment);
     if (kept(segment) === 0 && !segment.removed) remove(segment);
@@ -752,11 +756,6 @@ function createStore(
     }
   }
 
-  /** Whoever adopts the folder would send again what is in them. */
-  function removeSync(): void {
-    for (const path of leaving) quietly(() => fs.unlinkSync(path));
-  }
-
   function withFileSync(
     segment: Segment,
     kind: 'log' | 'notes',
@@ -773,7 +772,7 @@ function createStore(
     }
   }
 
-  const records = () => totals[AVAILABLE]! + totals[HELD]! + totals[HANDED]! + totals[PARKED]!;
+  const records = () => keptOf(totals);
 
   async function close(): Promise<number> {
     isClosed = true;
@@ -782,9 +781,9 @@ function createStore(
     await pump();
     await writeNotes();
     while (inBackground.size > 0) await Promise.all(inBackground);
-    if (stuck.size > 0) await unlink([...stuck]);
+    await unlink(leaving.stuck());
     for (const slot of [logs, notes, reads]) slot.close();
-    if (segments.length === 0 && stuck.size === 0 && folder !== undefined) await removeFolder(folder);
+    if (segments.length === 0 && leaving.stuck().length === 0 && folder !== undefined) await removeFolder(folder);
     return records() - unwritten.records();
   }
   let closing: Promise<number> | undefined;
@@ -808,16 +807,15 @@ function createStore(
     async attempting(partition, places) {
       const waits: Promise<void>[] = [];
       for (const [segment, indices] of groups(places)) {
-        const news = indices.filter((index) => attemptedIn(segment, index) !== partition);
-        if (news.length === 0) continue;
+        const isNews = (index: number) => isKept(segment.states[index]!) && attemptedIn(segment, index) !== partition;
+        const news = indices.filter(isNews);
         for (const index of news) setAttempted(segment, index, partition);
-        if (segment.removed) continue;
-        const note = attemptingNote(
-          partition,
-          news.map((index) => index + segment.firstOrdinal),
-        );
-        segment.notesNext += note;
-        bytes += note.length;
+        if (news.length > 0) {
+          const ordinals = news.map((index) => index + segment.firstOrdinal);
+          const note = attemptingNote(partition, ordinals);
+          segment.notesNext += note;
+          bytes += note.length;
+        } else if (segment.removed || now() - checkedMs < CHECK_FOLDER_MS) continue;
         noteLater(segment);
         if (!isTroubled) waits.push(new Promise((resolve) => segment.noteWaiters.push(resolve)));
       }
@@ -826,10 +824,8 @@ function createStore(
     done(places) {
       for (const [segment, indices] of groups(places)) {
         for (const index of indices) setState(segment, index, DONE);
-        if (segment.removed) {
-          if (inHand(segment) === 0) byNumber.delete(segment.number);
-          continue;
-        }
+        forgetNumber(segment);
+        if (segment.removed) continue;
         const isFinished = kept(segment) === 0;
         if (isFinished) finish(segment);
         if (isFinished && !isLeft) continue;
@@ -839,12 +835,18 @@ function createStore(
     },
     park(places) {
       for (const [segment, indices] of groups(places)) {
-        for (const index of indices) setState(segment, index, segment.removed ? DONE : PARKED);
-        if (!segment.removed) continue;
-        if (inHand(segment) === 0) byNumber.delete(segment.number);
-        lose(indices.length, segment.lostBy);
+        let lost = 0;
+        for (const index of indices) {
+          const state = segment.states[index]!;
+          setState(segment, index, isKept(state) ? PARKED : DONE);
+          if (state === GONE) lost++;
+        }
+        forgetNumber(segment);
+        lose(lost, segment.lostBy);
       }
     },
+    has: (place) => isKept(stateOf(place)),
+    isTaken: (place) => stateOf(place) === TAKEN,
     rewind() {
       if (totals[PARKED] === 0) return;
       for (const segment of segments) if (segment.inState[PARKED] > 0) setAll(segment, PARKED, AVAILABLE);
@@ -868,13 +870,13 @@ function createStore(
       for (const { record, partition } of given) put(record, partition, AVAILABLE);
       quietly(saveLogsSync);
       quietly(saveNotesSync);
-      removeSync();
+      leaving.unlinkSync();
       atExit = false;
       return records() - unwritten.records();
     },
     saveNotesSync() {
       quietly(saveNotesSync);
-      removeSync();
+      leaving.unlinkSync();
     },
     load,
     close() {
@@ -885,7 +887,7 @@ function createStore(
       return records();
     },
     get bytes() {
-      return bytes + stuckBytes;
+      return bytes + leaving.bytes;
     },
     get available() {
       return totals[AVAILABLE]!;

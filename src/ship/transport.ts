@@ -31,7 +31,7 @@ export interface CloseResult {
   dropped: number;
   /** Records left when the deadline passed, without those in the spool. They may or may not be in Kafka. */
   undelivered: number;
-  /** Records in the spool, which the next process sends. Only with a spool. */
+  /** Records in the files of the spool (on their way there when the disk is slow), which the next process sends. Only with a spool. */
   spooled?: number;
 }
 
@@ -119,13 +119,16 @@ export class KafkaTransport extends AttachedTransport {
   readonly #spool: Spool | undefined;
   readonly #folders: SpoolFolders | undefined;
   readonly #adoptMs: number;
+  readonly #spoolFiles: SpoolFiles | undefined;
   #adoptTimer: NodeJS.Timeout | undefined;
+  /** Adopted folders that could not be opened; tried again. */
+  readonly #unopened = new Set<string>();
   #droppedBefore = 0;
   #accountedFor = { waiting: 0, dropped: 0 };
   #waitsForExit = false;
   #isClosed = false;
-  /** What was left at the end is in the spool. */
-  #isSaved = false;
+  /** Records in the files of the spool, once that is closed. */
+  #inFile: number | undefined;
   #handed = 0;
   #closing: Promise<CloseResult> | undefined;
 
@@ -144,6 +147,7 @@ export class KafkaTransport extends AttachedTransport {
     this.#masker = masker;
     this.#settings = settings;
     this.#adoptMs = deps.adoptMs ?? ADOPT_MS;
+    this.#spoolFiles = deps.spoolFiles;
     const warn = (source: 'transport' | 'kafkajs', message: string) =>
       this.#tell('warn', { source, message: masker.text(message) });
     this.#build = createRecordBuilder(settings, deps.now);
@@ -157,10 +161,7 @@ export class KafkaTransport extends AttachedTransport {
       const { dir, maxBytes, segmentBytes } = settings.spool;
       const folders = spoolFolders({ dir, brokers, topic, service }, { warn: (message) => this[SAY](message) });
       this.#folders = folders;
-      this.#spool = createSpool(
-        { folder: () => folders.own(), maxBytes, segmentBytes },
-        this.#spoolDeps(dir, deps.spoolFiles),
-      );
+      this.#spool = createSpool({ folder: () => folders.own(), maxBytes, segmentBytes }, this.#spoolDeps(dir));
     }
     this.#sender = createSender(settings, {
       queue: this.#queue,
@@ -267,25 +268,37 @@ export class KafkaTransport extends AttachedTransport {
     await endsWithin(this.#sender.drain(), closeTimeoutMs - saveMs);
     this.#sender.abort();
     const closing = this.#closeSpool();
-    const isSaved = await endsWithin(closing, saveMs);
-    const undelivered = this.#queue.records;
-    const spooled = this.#spool === undefined ? {} : { spooled: this.#spool.records };
+    const isInTime = await endsWithin(closing, saveMs);
+    const { lost: undelivered, inFile } = this.#kept();
+    const spooled = this.#spool === undefined ? {} : { spooled: inFile };
     this.#isClosed = true;
-    if (isSaved) outages.release(this.#holder);
+    const release = () => outages.release(this.#holder, this.#isSaved());
+    if (isInTime) release();
     // A slow disk: should the process end before that, the rest is written then.
-    else void closing.finally(() => outages.release(this.#holder));
+    else void closing.finally(release);
     return { delivered: this.#sender.delivered, dropped: this.#drops.total(), undelivered, ...spooled };
   }
 
   async #closeSpool(): Promise<void> {
     if (this.#spool === undefined) return;
     await this.#sender.save();
-    await this.#spool.close();
+    this.#inFile = await this.#spool.close();
     this.#folders?.close();
-    this.#isSaved = true;
   }
 
-  #spoolDeps(dir: string, fs?: SpoolFiles): SpoolDeps {
+  /** What is in memory alone, and what the spool has; known for sure when it is closed. */
+  #kept(): { readonly lost: number; readonly inFile: number } {
+    const spooled = this.#spool?.records ?? 0;
+    const inFile = this.#inFile ?? spooled;
+    return { lost: this.#queue.records + spooled - inFile, inFile };
+  }
+
+  /** Nothing can be done any more for what is left. Otherwise the end of the process tries: the disk may have room by then. */
+  #isSaved(): boolean {
+    return this.#spool === undefined || (this.#inFile !== undefined && this.#kept().lost === 0);
+  }
+
+  #spoolDeps(dir: string): SpoolDeps {
     return {
       onDropped: (records, why) => this.#drops.count(why === 'cap' ? 'spool-full' : 'spool-lost', records),
       onTrouble: (error) =>
@@ -294,7 +307,7 @@ export class KafkaTransport extends AttachedTransport {
             `${this.#settings.queue.maxRecords.toLocaleString('en')} records wait in memory.`,
         ),
       onRecovered: () => this[SAY](`The spool in ${dir} is used again.`),
-      fs,
+      fs: this.#spoolFiles,
     };
   }
 
@@ -311,11 +324,16 @@ export class KafkaTransport extends AttachedTransport {
   async #adopt(): Promise<void> {
     const { spool } = this.#settings;
     if (spool === undefined || this.#sender.away) return;
-    for (const folder of (await this.#folders?.adopt()) ?? []) {
+    const adopted = (await this.#folders?.adopt()) ?? [];
+    for (const folder of [...this.#unopened, ...adopted]) {
       try {
         this.#sender.adopt(await openLeftSpool(folder, this.#spoolDeps(spool.dir)));
+        this.#unopened.delete(folder);
       } catch (error) {
-        this[SAY](`What another process has left in ${folder} cannot be sent: ${errorText(error)}`);
+        if (!this.#unopened.has(folder))
+          this[SAY](`What another process has left in ${folder} cannot be sent: ${errorText(error)}`);
+        if ((error as { code?: unknown }).code === 'LOGPIPE_FORMAT_NEWER') this.#unopened.delete(folder);
+        else this.#unopened.add(folder);
       }
     }
   }
@@ -363,10 +381,7 @@ export class KafkaTransport extends AttachedTransport {
 
   /** What is not delivered when this transport, or the process, ends. */
   #atEnd(): { readonly lost: number; readonly inFile: number } {
-    if (this.#isSaved || this.#spool === undefined) {
-      return { lost: this.#queue.records, inFile: this.#spool?.records ?? 0 };
-    }
-    return this.#sender.saveSync();
+    return this.#isSaved() ? this.#kept() : this.#sender.saveSync();
   }
 
   /** A crashed process has only a few seconds, in which Kafka may be away; standard error is not. */

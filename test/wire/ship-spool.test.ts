@@ -115,6 +115,17 @@ test('records go out with id, key and partition, in order; nothing stays, and a 
   expect(await run()).toMatchObject({ status: 0, summary: { sent: 0, left: 0 } });
 });
 
+test('a file without a record in it is cleared away, also while no broker answers', async () => {
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
+  await kafka.stop(0);
+  const folder = await leave(kafka, [recordOf(1)]);
+  for (const name of readdirSync(folder)) writeFileSync(join(folder, name), '');
+  const { status, summary } = await run({}, { timeout: '1s' });
+  expect(summary).toEqual({ dir, sent: 0, refused: 0, lost: 0, left: 0, problems: [], living: 0 });
+  expect(status).toBe(0);
+  expect(rest()).toEqual([]);
+});
+
 test('what was attempted goes to the same partition, marked, so that a reader finds the first copy', async () => {
   const kafka = await startScriptedKafka({ brokers: 1, partitions: 4 });
   await leave(kafka, [recordOf(1), recordOf(2)], { partition: 3 });

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import winston from 'winston';
@@ -301,6 +301,33 @@ test('a full disk: records wait in memory as without a spool, one line says so, 
   expect(told.filter((line) => /cannot be used|is used again/.test(line))).toHaveLength(2);
 });
 
+test('close() on a full disk: what is in memory alone is undelivered; if there is room when the process ends, it is saved', async () => {
+  const dir = folderOfTest();
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
+  await kafka.stop(0);
+  let isFull = false;
+  const error = () => Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+  const write = ((...args: Parameters<typeof fs.write>) => {
+    if (!isFull) return fs.write(...args);
+    setImmediate(args.at(-1) as unknown as (error: Error) => void, error());
+  }) as typeof fs.write;
+  const exits = process.listeners('exit');
+  const { transport, log, told } = driveTransport(
+    kafka,
+    dir,
+    { closeTimeoutMs: 300 },
+    { spoolFiles: { ...fs, write } },
+  );
+  log('before');
+  await until(() => expect(messagesInFiles(dir)).toEqual(['before']));
+  isFull = true;
+  log(...series('full', 100));
+  expect(await transport.close()).toEqual({ delivered: 0, dropped: 0, undelivered: 100, spooled: 1 });
+  for (const listener of process.listeners('exit')) if (!exits.includes(listener)) listener(0);
+  expect(messagesInFiles(dir)).toEqual(['before', ...series('full', 100)]);
+  expect(told.filter((line) => /not delivered|are kept in/.test(line))).toEqual([`101 records are kept in ${dir}`]);
+});
+
 test('a spool that is full loses its oldest records, which are counted and told once', async () => {
   const dir = folderOfTest();
   const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
@@ -366,6 +393,31 @@ test('Kafka works: no file is made, and records of a queue that is full go there
 });
 
 // ---- processes that end ----
+
+test('what another one left and cannot be opened is said once, tried again, and sent when it can be', async () => {
+  const dir = folderOfTest();
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
+  await kafka.stop(0);
+  const one = driveTransport(kafka, dir, { closeTimeoutMs: 200 });
+  one.log('left');
+  expect(await one.transport.close()).toMatchObject({ spooled: 1 });
+  await kafka.start(0);
+  const log = filesIn(dir).find((file) => file.endsWith('.log'))!;
+  let tries = 0;
+  let isBroken = true;
+  const stat = ((path: string, done: (error: Error | null, stats?: fs.Stats) => void) => {
+    if (!path.endsWith('.log') || !isBroken) return fs.stat(path, done);
+    tries += 1;
+    setImmediate(done, Object.assign(new Error('EIO: i/o error, stat'), { code: 'EIO' }));
+  }) as typeof fs.stat;
+  const { told } = driveTransport(kafka, dir, {}, { adoptMs: 20, spoolFiles: { ...fs, stat } });
+  await until(() => expect(tries).toBeGreaterThan(2));
+  expect(told.filter((line) => /cannot be sent/.test(line))).toHaveLength(1);
+  expect(messagesInFiles(dir)).toEqual(['left']);
+  isBroken = false;
+  await until(() => expect(messagesIn(kafka)).toEqual(['left']));
+  await until(() => expect(filesIn(dir).some((file) => file.endsWith(basename(log)))).toBe(false));
+});
 
 const SHIP = fileURLToPath(new URL('../../dist/src/ship/index.js', import.meta.url));
 

@@ -49,20 +49,34 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** A spool as its contract says, in memory. */
-function createModel() {
-  type State = 'available' | 'held' | 'handed' | 'parked' | 'done';
+/** Of a file of the model's. */
+const SEGMENT_RECORDS = 10;
+
+/** A spool as its contract says, in memory. `maxRecords`: the cap. */
+function createModel({ maxRecords = Number.POSITIVE_INFINITY, onDropped = (_records: number) => {} } = {}) {
+  type State = 'available' | 'held' | 'handed' | 'parked' | 'done' | 'gone' | 'taken';
   const all: { record: ShipRecord; partition: number | undefined; state: State }[] = [];
   const told = (places: readonly SpoolPlace[], state: State) => {
     for (const { ordinal } of places) if (all[ordinal]!.state !== 'done') all[ordinal]!.state = state;
   };
   const count = (is: (state: State) => boolean) => all.filter(({ state }) => is(state)).length;
+  const isKept = (state: State) => !['done', 'gone', 'taken'].includes(state);
   let isBroken = false;
+  let oldest = 0;
+  function put(record: ShipRecord, partition: number | undefined, state: State): SpoolPlace {
+    for (; count(isKept) >= maxRecords; oldest += SEGMENT_RECORDS) {
+      const taken = all.slice(oldest, oldest + SEGMENT_RECORDS).filter((one) => isKept(one.state));
+      const inHand = (one: { state: State }) => one.state === 'held' || one.state === 'handed';
+      onDropped(taken.filter((one) => !inHand(one)).length);
+      for (const one of taken) one.state = inHand(one) ? 'gone' : 'done';
+    }
+    all.push({ record, partition, state });
+    return { segment: 1, ordinal: all.length - 1 };
+  }
   const spool: { -readonly [K in keyof Spool]: Spool[K] } = {
     append(record, { partition, hold } = {}) {
       if (isBroken) return undefined;
-      all.push({ record, partition, state: hold === true ? 'held' : 'available' });
-      return { segment: 1, ordinal: all.length - 1 };
+      return put(record, partition, hold === true ? 'held' : 'available');
     },
     async attempting(partition, places) {
       for (const { ordinal } of places) all[ordinal]!.partition = partition;
@@ -77,18 +91,26 @@ function createModel() {
       return found;
     },
     done: (places) => told(places, 'done'),
-    park: (places) => told(places, 'parked'),
+    park(places) {
+      const gone = places.filter(({ ordinal }) => all[ordinal]!.state === 'gone');
+      const taken = places.filter(({ ordinal }) => all[ordinal]!.state === 'taken');
+      told(places, 'parked');
+      told([...gone, ...taken], 'done');
+      onDropped(gone.length);
+    },
     rewind() {
       for (const one of all) if (one.state === 'parked') one.state = 'available';
     },
+    has: ({ ordinal }) => isKept(all[ordinal]!.state),
+    isTaken: ({ ordinal }) => all[ordinal]!.state === 'taken',
     get records() {
-      return count((state) => state !== 'done');
+      return count(isKept);
     },
     get available() {
       return count((state) => state === 'available');
     },
     saveSync(records) {
-      for (const { record, partition } of records) all.push({ record, partition, state: 'available' });
+      for (const { record, partition } of records) put(record, partition, 'available');
       return spool.records;
     },
     ...{ bytes: 0, written: async () => {}, close: async () => 0 },
@@ -97,6 +119,13 @@ function createModel() {
     spool,
     all,
     handed: () => count((state) => state === 'handed'),
+    /** Another process has the files. */
+    takeOver() {
+      for (const one of all) {
+        if (one.state === 'held' || one.state === 'handed') one.state = 'taken';
+        else if (isKept(one.state)) one.state = 'done';
+      }
+    },
     /** For the next process: as it is read from the files. */
     left(): LeftSpool {
       for (const one of all) if (one.state !== 'done') one.state = 'available';
@@ -230,7 +259,9 @@ function createCluster() {
 
 type Cluster = ReturnType<typeof createCluster>;
 
-function setUp(limits: { maxRecords?: number; spool?: Spool; cluster?: Cluster; firstId?: number } = {}) {
+function setUp(
+  limits: { maxRecords?: number; spool?: Spool; cluster?: Cluster; firstId?: number; now?: () => number } = {},
+) {
   const { cluster = createCluster() } = limits;
   const queueLimits = { maxRecords: limits.maxRecords ?? 10_000, maxBytes: 1e9 };
   const queue = createQueue(queueLimits);
@@ -240,7 +271,7 @@ function setUp(limits: { maxRecords?: number; spool?: Spool; cluster?: Cluster; 
   const sender = createSender(
     { batch: { maxRecords: 5, maxBytes: 1_000, maxDelayMs: 10 }, queue: queueLimits },
     {
-      ...{ queue, drops, brokers: cluster.brokers, spool: limits.spool },
+      ...{ queue, drops, brokers: cluster.brokers, spool: limits.spool, now: limits.now },
       onDelivered() {},
       onFailed: (error) => failures.push(String(error)),
       onResumed: (lastedMs) => outagesOver.push(lastedMs),
@@ -466,6 +497,80 @@ test('out of a file: at most two batches at a time, and none while nothing takes
   expect([model.spool.records, most]).toEqual([0, 10]);
   sender.abort();
 });
+
+test.each(['close', 'exit'])(
+  'the cap takes files of what is in memory: at the end, by %s, each record is delivered, in a file, or counted',
+  async (end) => {
+    const step = fc.oneof(
+      {
+        weight: 5,
+        arbitrary: fc.record({ log: fc.integer({ min: 1, max: 12 }), key: fc.option(fc.constantFrom(...KEYS)) }),
+      },
+      {
+        weight: 3,
+        arbitrary: fc.record({
+          node: fc.integer({ min: 0, max: NODES - 1 }),
+          fate: fc.constantFrom('lost', 'hangs', 'timed out', 'no connection' as const),
+        }),
+      },
+      { weight: 2, arbitrary: fc.record({ isBlind: fc.boolean() }) },
+      { weight: 2, arbitrary: fc.record({ isBroken: fc.boolean() }) },
+      { weight: 3, arbitrary: fc.record({ waitMs: fc.constantFrom(1, 20, 300, 3_000) }) },
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 60, size: 'max' }), async (steps) => {
+        const model = createModel({ maxRecords: 40, onDropped: (records) => drops.count('spool-full', records) });
+        const { cluster, sender, queue, drops, log } = setUp({ spool: model.spool });
+        let logged = 0;
+        for (const each of steps) {
+          if ('log' in each) for (let n = 0; n < each.log; n++, logged++) log(each.key);
+          else if ('fate' in each) cluster.fail(each.node, each.fate as Fate);
+          else if ('isBlind' in each) cluster.blind(each.isBlind);
+          else if ('isBroken' in each) model.broken(each.isBroken);
+          else await vi.advanceTimersByTimeAsync(each.waitMs);
+          if ('waitMs' in each) expect(sender.delivered + sender.undelivered + drops.total()).toBe(logged);
+        }
+        if (end === 'exit') {
+          const { lost, inFile } = sender.saveSync();
+          expect(sender.delivered + lost + inFile + drops.total()).toBe(logged);
+          expect([lost, inFile]).toEqual([0, model.spool.records]);
+        } else {
+          sender.abort();
+          await sender.save();
+          expect(sender.delivered + queue.records + model.spool.records + drops.total()).toBe(logged);
+        }
+        sender.abort();
+      }),
+      { numRuns: 60 },
+    );
+  },
+);
+
+test.each(['noted', 'about to be sent'])(
+  'another process took the files over while this one was stopped, and records were %s: none is sent from here unmarked, none counted',
+  async (when) => {
+    const dropped: number[] = [];
+    const model = createModel({ onDropped: (records) => dropped.push(...(records > 0 ? [records] : [])) });
+    let nowMs = 0;
+    const { cluster, sender, log } = setUp({ spool: model.spool, now: () => nowMs + performance.now() });
+    cluster.blind(true);
+    for (let n = 0; n < 20; n++) log(keyIn(1));
+    await vi.advanceTimersByTimeAsync(300);
+    expect(model.spool.records).toBe(20);
+    const { attempting } = model.spool;
+    model.spool.attempting = async (...noted) => {
+      await attempting(...noted);
+      nowMs += 60_000;
+      if (when === 'noted') model.takeOver();
+    };
+    cluster.blind(false);
+    await vi.advanceTimersByTimeAsync(60_000);
+    const unmarked = cluster.logs.flat().filter(({ resent }) => !resent);
+    if (when === 'noted') expect(cluster.logs.flat()).toEqual([]);
+    expect([unmarked, dropped, sender.undelivered]).toEqual([[], [], 0]);
+    sender.abort();
+  },
+);
 
 test('processes that exit or are killed at any time: what is in a file arrives; a second copy is in the same partition, and marked', async () => {
   const fates: Fate[] = ['lost', 'arrives unanswered', 'hangs, arrived', 'timed out, arrived', 'no connection'];

@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process';
 import {
   chmodSync,
+  chownSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -412,6 +413,7 @@ describe('what is not to be touched', () => {
     rmSync(group, { recursive: true });
     const target = join(dirname(dir), 'elsewhere');
     mkdirSync(target);
+    chmodSync(target, 0o755);
     symlinkSync(target, group);
     expect(() => folders().own()).toThrow(
       expect.objectContaining({
@@ -420,6 +422,24 @@ describe('what is not to be touched', () => {
       }),
     );
     expect(readdirSync(target)).toEqual([]);
+    expect(lstatSync(target).mode & 0o777).toBe(0o755);
+  });
+
+  test('a spool.dir that another user could tamper with is said once', () => {
+    mkdirSync(dir);
+    const me = lstatSync(dir).uid;
+    if (me === 0) chownSync(dir, 2, 2);
+    vi.spyOn(process, 'geteuid').mockReturnValue(me + 1);
+    const said: string[] = [];
+    const mine = folders({}, { warn: (message) => said.push(message) });
+    for (let n = 0; n < 2; n++) expect(() => mine.own()).toThrow('another user');
+    expect(said).toEqual([
+      expect.stringMatching(/^spool\.dir: .* belongs to another user \(id \d+\), who can replace/),
+    ]);
+    chmodSync(dir, 0o1777);
+    const other: string[] = [];
+    expect(() => folders({}, { warn: (message) => other.push(message) }).own()).toThrow('another user');
+    expect(other).toEqual([]);
   });
 
   test('a place that cannot be a folder is an error with place and fix, and adopting tells it instead of failing', async () => {

@@ -45,7 +45,10 @@ function watched(more: Partial<SpoolDeps> = {}) {
   const told = { dropped: [] as [number, string][], troubles: [] as string[], recovered: 0 };
   let heard = () => {};
   const deps: SpoolDeps = {
-    onDropped: (records, why) => told.dropped.push([records, why]),
+    onDropped(records, why) {
+      told.dropped.push([records, why]);
+      heard();
+    },
     onTrouble(error) {
       told.troubles.push((error as NodeJS.ErrnoException).code ?? String(error));
       heard();
@@ -62,6 +65,18 @@ function watched(more: Partial<SpoolDeps> = {}) {
     while (!holds()) await new Promise<void>((resolve) => (heard = resolve));
   };
   return { told, deps, until };
+}
+
+/** The first write of which this is true waits until it is released. */
+function slowWrites(isSlow: () => boolean) {
+  let held: (() => void) | undefined;
+  const write = (...args: unknown[]) => {
+    const go = () => (nodeFs.write as (...all: unknown[]) => void)(...args);
+    if (held === undefined && isSlow()) held = go;
+    else go();
+  };
+  const release = { isHeld: () => held !== undefined, now: () => held!() };
+  return { fs: { ...nodeFs, write } as unknown as SpoolFiles, release };
 }
 
 const places = (records: readonly SpooledRecord[]) => records.map(({ place }) => place);
@@ -123,19 +138,14 @@ describe('a spool', () => {
   });
 
   test('a write that is still under way after a save writes what it was given', async () => {
-    let release: (() => void) | undefined;
-    const write = (...args: unknown[]) => {
-      const go = () => (nodeFs.write as (...all: unknown[]) => void)(...args);
-      if (release === undefined) release = go;
-      else go();
-    };
-    const { deps } = watched({ fs: { ...nodeFs, write } as unknown as SpoolFiles });
+    const { fs, release } = slowWrites(() => true);
+    const { deps } = watched({ fs });
     const spool = plain(deps);
     for (let i = 0; i < 1_200; i++) spool.append(record(i));
-    while (release === undefined) await new Promise(setImmediate);
+    while (!release.isHeld()) await new Promise(setImmediate);
     expect(spool.saveSync([])).toBe(1_200);
     for (let i = 1_200; i < 3_600; i++) spool.append(record(i));
-    release();
+    release.now();
     expect(await spool.close()).toBe(3_600);
     const left = await openLeftSpool(folder, deps);
     expect([left.records, left.damaged]).toEqual([3_600, 0]);
@@ -226,6 +236,7 @@ describe('the cap', () => {
     const before = dropped();
     spool.done([held, first!.place]);
     expect(dropped()).toBe(before);
+    expect(spool.has(second!.place)).toBe(false);
     // Whoever gives up a record that the spool no longer has, loses it.
     spool.park([second!.place]);
     expect(dropped()).toBe(before + 1);
@@ -235,6 +246,37 @@ describe('the cap', () => {
     await spool.close();
     const onDisk = readdirSync(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
     expect(onDisk).toBeLessThanOrEqual(maxBytes);
+  });
+
+  test('a listener that logs when it takes something', async () => {
+    let dropped = 0;
+    let last = 0;
+    const onDropped = (records: number) => {
+      dropped += records;
+      if (last < 1_200) spool.append(record(last++));
+    };
+    const { told, deps } = watched({ onDropped });
+    const spool = plain(deps, { maxBytes: 20_000, segmentBytes: 3_000 });
+    while (last < 1_000) spool.append(record(last++));
+    expect(dropped + spool.records).toBe(last);
+    expect(ids(await spool.next(1e9, 1e9))).toEqual(Array.from({ length: last - dropped }, (_, i) => dropped + i));
+    await spool.close();
+    const left = await openLeftSpool(folder, deps);
+    expect([left.records, left.damaged]).toEqual([last - dropped, 0]);
+    await left.close();
+    expect(told.troubles).toEqual([]);
+  });
+
+  test('what it takes from the last save is not told: it is missing from what is saved', () => {
+    const { told, deps } = watched();
+    const spool = plain(deps, { maxBytes: 3_000 });
+    for (let i = 0; i < 20; i++) spool.append(record(i));
+    expect(told.dropped).toEqual([]);
+    const more = Array.from({ length: 40 }, (_, i) => ({ record: record(20 + i) }));
+    const saved = spool.saveSync(more);
+    expect(saved).toBeGreaterThan(20);
+    expect(saved).toBeLessThan(60);
+    expect(told.dropped).toEqual([]);
   });
 
   test('a record larger than the cap is not taken, and takes nothing', () => {
@@ -319,6 +361,42 @@ describe('trouble', () => {
     expect(told.troubles).toHaveLength(1);
   });
 
+  test('reading that fails once: it is over when a read works, and what is done meanwhile is noted', async () => {
+    let fails = false;
+    const open = (path: string, flags: number, mode: number, callback: (error: unknown, file?: number) => void) => {
+      if (!fails || flags !== nodeFs.constants.O_RDONLY) return nodeFs.open(path, flags, mode, callback);
+      fails = false;
+      setImmediate(callback, Object.assign(new Error('EMFILE'), { code: 'EMFILE' }));
+    };
+    let nowMs = 0;
+    const { told, deps, until } = watched({ fs: { ...nodeFs, open } as unknown as SpoolFiles, now: () => nowMs });
+    const spool = plain(deps);
+    for (let i = 0; i < 9; i++) spool.append(record(i));
+    await spool.written();
+    const failOnce = async () => {
+      spool.rewind();
+      fails = true;
+      expect(await spool.next(3, 1e9)).toEqual([]);
+      // Timers of one length keep their order: it was tried again, and nothing was there to be written.
+      await new Promise((resolve) => setTimeout(resolve, deps.retryMs));
+      nowMs += 10;
+    };
+    await failOnce();
+    const some = await spool.next(3, 1e9);
+    expect(ids(some)).toEqual([0, 1, 2]);
+    expect(told).toEqual({ dropped: [], troubles: ['EMFILE'], recovered: 1 });
+    spool.park(places(some.slice(2)));
+    await failOnce();
+    spool.done(places(some.slice(0, 2)));
+    await until(() => told.recovered === 2);
+    expect(readFileSync(join(folder, '00000001.notes'), 'latin1')).toContain('\tD\t0-1\n');
+    expect(spool.append(record(9))).toBeDefined();
+    expect(spool.append(record(10))).toBeDefined();
+    expect(ids(await spool.next(3, 1e9))).toEqual([2, 3, 4]);
+    expect(await spool.close()).toBe(9);
+    expect(told).toEqual({ dropped: [], troubles: ['EMFILE', 'EMFILE'], recovered: 2 });
+  });
+
   test('a folder that was removed: what was in it is counted, another one begins', async () => {
     let nowMs = 0;
     const { told, deps } = watched({ now: () => nowMs });
@@ -332,6 +410,7 @@ describe('trouble', () => {
     await spool.written();
     expect(told.dropped.reduce((sum, [records]) => sum + records, 0)).toBe(90);
     expect(told.dropped.every(([, why]) => why === 'removed')).toBe(true);
+    expect(held.some(({ place }) => spool.has(place))).toBe(false);
     spool.done(places(held));
     expect(spool.append(record(101))).toBeDefined();
     expect(ids(await spool.next(1e9, 1e9))).toEqual([100, 101]);
@@ -340,6 +419,64 @@ describe('trouble', () => {
     expect([left.records, left.damaged]).toEqual([2, 0]);
     await left.close();
     expect(told.troubles).toEqual([]);
+  });
+
+  test('a folder that was removed while a record of its log was on its way: those in hand are in no file', async () => {
+    let nowMs = 0;
+    const { told, deps } = watched({ now: () => nowMs });
+    const spool = plain(deps);
+    const held = spool.append(record(0), { hold: true, partition: 1 })!;
+    spool.append(record(1));
+    spool.append(record(2));
+    const [handed] = await spool.next(1, 1e9);
+    await spool.written();
+    expect([held, handed!.place].map(spool.has)).toEqual([true, true]);
+    rmSync(folder, { recursive: true });
+    nowMs += 2_000;
+    const later = spool.append(record(3), { hold: true })!;
+    await spool.written();
+    expect([held, handed!.place, later].map(spool.has)).toEqual([false, false, true]);
+    expect([told.dropped, spool.records]).toEqual([[[1, 'removed']], 1]);
+    spool.park([held]);
+    spool.done([handed!.place, later]);
+    expect(told.dropped).toEqual([
+      [1, 'removed'],
+      [1, 'removed'],
+    ]);
+    expect(spool.has(later)).toBe(false);
+    expect(await spool.close()).toBe(0);
+  });
+
+  test('a folder that is found removed by its notes while the log is being written', async () => {
+    let isSlow = false;
+    const { fs, release } = slowWrites(() => isSlow);
+    const { told, deps } = watched({ fs });
+    const spool = plain(deps);
+    for (let i = 0; i < 10; i++) spool.append(record(i));
+    await spool.written();
+    const got = await spool.next(5, 1e9);
+    isSlow = true;
+    spool.append(record(10));
+    while (!release.isHeld()) await new Promise(setImmediate);
+    rmSync(folder, { recursive: true });
+    // Nothing to note any more.
+    await spool.attempting(0, places(got));
+    expect(places(got).some(spool.has)).toBe(false);
+    release.now();
+    const again = spool.written();
+    // The notes of what survived are for the new folder.
+    await spool.attempting(1, places(await spool.next(1, 1e9)));
+    await again;
+    spool.append(record(11));
+    expect(await spool.close()).toBe(2);
+    const left = await openLeftSpool(folder, deps);
+    expect((await left.next(9, 1e9)).map(({ eventId, partition }) => [eventId, partition])).toEqual([
+      ['e10', 1],
+      ['e11', undefined],
+    ]);
+    expect(left.damaged).toBe(0);
+    await left.close();
+    expect(told).toEqual({ dropped: [[5, 'removed']], troubles: [], recovered: 0 });
   });
 
   test('a folder that another process took over: its records are not lost, and ours go elsewhere', async () => {
@@ -361,6 +498,55 @@ describe('trouble', () => {
     };
     expect(await read('adopted')).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     expect(await read('second')).toEqual([10]);
+    expect(told).toEqual({ dropped: [], troubles: [], recovered: 0 });
+  });
+
+  test('a process that was paused while its folders were taken over learns it before it sends from them', async () => {
+    let nowMs = 0;
+    const { told, deps } = watched({ now: () => nowMs });
+    const homes = [join(root, 'first'), join(root, 'second')];
+    const spool = createSpool({ folder: () => homes.shift()!, maxBytes: 1e9, segmentBytes: 200 }, deps);
+    for (let i = 0; i < 10; i++) spool.append(record(i), i < 4 ? { partition: 1 } : {});
+    const left = createSpool({ folder, maxBytes: 1e9, segmentBytes: 1e6 }, deps);
+    for (let i = 0; i < 10; i++) left.append(record(i));
+    await Promise.all([spool.written(), left.close()]);
+    const adopted = await openLeftSpool(folder, deps);
+    for (const one of [spool, adopted]) {
+      const some = await one.next(4, 1e9);
+      await one.attempting(1, places(some.slice(0, 2)));
+      nowMs += 2_000;
+      await one.attempting(1, places(some.slice(0, 2)));
+      expect(places(some).map(one.has)).toEqual([true, true, true, true]);
+      const [from, to] = one === spool ? [join(root, 'first'), join(root, 'moved')] : [folder, join(root, 'left')];
+      renameSync(from, to);
+      const written = () => readdirSync(to).map((name) => [name, readFileSync(join(to, name), 'latin1')]);
+      const before = written();
+      nowMs += 2_000;
+      // Those of the first have all been attempted there: nothing is to be noted.
+      await one.attempting(1, places(some));
+      expect(places(some).map(one.has)).toEqual([false, false, false, false]);
+      expect(places(some).map(one.isTaken)).toEqual([true, true, true, true]);
+      one.park(places(some.slice(0, 2)));
+      one.done(places(some.slice(2)));
+      expect([one.records, written()]).toEqual([0, before]);
+    }
+    expect(await adopted.next(9, 1e9)).toEqual([]);
+    expect(await adopted.close()).toBe(0);
+    spool.append(record(10));
+    expect(await spool.close()).toBe(1);
+    expect(readdirSync(join(root, 'second'))).toHaveLength(1);
+    expect(told).toEqual({ dropped: [], troubles: [], recovered: 0 });
+  });
+
+  test('a folder that is found taken over by reading: what is in it is not lost', async () => {
+    const { told, deps } = watched();
+    const homes = [join(root, 'first'), join(root, 'second')];
+    const spool = createSpool({ folder: () => homes.shift()!, maxBytes: 1e9, segmentBytes: 200 }, deps);
+    for (let i = 0; i < 10; i++) spool.append(record(i));
+    await spool.written();
+    renameSync(join(root, 'first'), join(root, 'adopted'));
+    expect(await spool.next(9, 1e9)).toEqual([]);
+    expect([spool.records, await spool.close()]).toEqual([0, 0]);
     expect(told).toEqual({ dropped: [], troubles: [], recovered: 0 });
   });
 
@@ -388,6 +574,27 @@ describe('trouble', () => {
 });
 
 describe('a spool that was left', () => {
+  test('is not opened when its notes cannot be read: it would be sent again as a whole', async () => {
+    const { told, deps } = watched();
+    const spool = plain(deps);
+    for (let i = 0; i < 10; i++) spool.append(record(i));
+    await spool.written();
+    const some = await spool.next(8, 1e9);
+    await spool.attempting(3, places(some));
+    spool.done(places(some.slice(0, 6)));
+    await spool.close();
+    const notes = join(folder, '00000001.notes');
+    renameSync(notes, join(root, 'notes'));
+    mkdirSync(notes);
+    await expect(openLeftSpool(folder, deps)).rejects.toMatchObject({ code: 'EISDIR' });
+    rmSync(notes, { recursive: true });
+    renameSync(join(root, 'notes'), notes);
+    const left = await openLeftSpool(folder, deps);
+    expect((await left.next(9, 1e9)).map(({ partition }) => partition)).toEqual([3, 3, undefined, undefined]);
+    await left.close();
+    expect(told.troubles).toEqual([]);
+  });
+
   test('is not removed while its old owner writes on', async () => {
     const { deps } = watched();
     const spool = plain(deps);
