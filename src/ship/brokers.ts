@@ -11,6 +11,7 @@ import { gzipCodec, lz4Codec, snappyCodec } from '../core/kafka/codecs.ts';
 import { timeOfEventId } from '../core/record.ts';
 import type { ShipRecord } from './log-record.ts';
 import type { Compression, TransportSettings } from './options.ts';
+import type { ProducerId } from './queue.ts';
 
 export interface Brokers extends Pick<BrokerConnections, 'busy' | 'connect' | 'destroy' | 'disconnect' | 'giveUp'> {
   /** Like BrokerConnections.partitions, for the transport's topic. */
@@ -104,13 +105,6 @@ function clearTextBroker({ brokers, sasl, ssl }: TransportSettings): string | un
 
 // https://kafka.apache.org/documentation/#recordbatch (message format 2), https://kafka.apache.org/protocol#The_Messages_Produce
 // kafkajs builds every record from a dozen small buffers, more than half of the CPU time of a log line.
-
-/** The producer in whose name a partition's records are numbered. */
-export interface ProducerId {
-  /** 64 bits, as a decimal text. */
-  readonly id: string;
-  readonly epoch: number;
-}
 
 /** What one request brings to one partition. */
 export interface PartitionBatch {

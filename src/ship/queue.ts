@@ -1,7 +1,6 @@
 // Records between the application and Kafka. In: records, one at a time. Out: batches in the same order; counts of what will not
 // reach Kafka. Guarantee: never holds more than its limits, what is being sent included; refuses records instead of growing.
 
-import type { ProducerId } from './brokers.ts';
 import type { ShipRecord } from './log-record.ts';
 import type { QueueOptions } from './options.ts';
 import type { LeftSpool, Spool, SpooledRecord, SpoolPlace } from './spool.ts';
@@ -168,6 +167,13 @@ export function createDrops(deps: {
 
 // A batch is of one kind: live, or out of one file and alike in whether its records may have been attempted before; the two kinds take turns; a
 // key always leads to the same partition.
+
+/** The producer in whose name a partition's records are numbered. */
+export interface ProducerId {
+  /** 64 bits, as a decimal text. */
+  readonly id: string;
+  readonly epoch: number;
+}
 
 /** What records are read from: this process's own spool, or one that was left. */
 export type Source = Pick<

@@ -29,7 +29,7 @@
 import errors from 'kafkajs/src/protocol/error.js';
 import { backoffMs } from '../core/clock.ts';
 import type { Partition } from '../core/kafka/broker-connections.ts';
-import type { Brokers, PartitionBatch, ProducerId } from './brokers.ts';
+import type { Brokers, PartitionBatch } from './brokers.ts';
 import type { ShipRecord } from './log-record.ts';
 import type { BatchOptions, QueueOptions } from './options.ts';
 import {
@@ -44,6 +44,7 @@ import {
   moveInto,
   nextBatch,
   type PartitionQueue,
+  type ProducerId,
   putBack,
   putInto,
   type ShipQueue,
