@@ -553,7 +553,7 @@ export interface TopDeps {
   readonly clock: Pick<Clock, 'now' | 'monotonicMs'>;
   /** Ends it. */
   readonly stop: AbortSignal;
-  readonly look?: typeof lookAt;
+  readonly look?: (url: string) => Promise<Instance>;
 }
 
 /** Between the two looks that a rate takes. */
@@ -565,7 +565,8 @@ export async function top(urls: readonly string[], options: TopOptions, deps: To
   const { once, json, everyMs } = options;
   const next = createScenes();
   const drawing = !once && !json && out.isTTY === true ? createDrawing(out) : undefined;
-  const scene = async () => next({ instances: await Promise.all(urls.map(look)), atMs: clock.monotonicMs() });
+  const scene = async () =>
+    next({ instances: await Promise.all(urls.map((url) => look(url))), atMs: clock.monotonicMs() });
   const say = (seen: Scene) => {
     if (json) out.write(`${visibleJson(JSON.stringify(sceneJson(seen, clock.now())))}\n`);
     else if (drawing !== undefined) drawing.draw(picture(seen, out.rows ?? DEFAULT_ROWS));

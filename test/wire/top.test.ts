@@ -171,7 +171,10 @@ describe('top', () => {
     indexer.metrics.consumed.inc(5);
     const second = await logpipe(['indexer', 'counter']);
     second.metrics.consumed.inc(7);
-    const scene = createScenes()({ atMs: 0, instances: await Promise.all([indexer.url, second.url].map(lookAt)) });
+    const scene = createScenes()({
+      atMs: 0,
+      instances: await Promise.all([indexer.url, second.url].map((url) => lookAt(url))),
+    });
     expect(scene.totals.read).toBe(12);
     const text = picture(scene, 40).join('\n');
     expect(text).toContain('not in these processes: alerter; name theirs with a further --url');
