@@ -1,13 +1,11 @@
 // What a call costs while Kafka cannot be reached and records go to the spool, beside Winston's own File transport, and how fast a spool is read again. In: nothing; it works in
 // a temporary folder. Out: medians over interleaved rounds.
-import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
-import winston from 'winston';
 import { KafkaTransport } from '../src/ship/index.ts';
 import { openLeftSpool } from '../src/ship/spool.ts';
-import { median, round } from './transport.ts';
+import { fileRound, measure, median, round } from './transport.ts';
 
 export interface SpoolBench {
   /** Whole-process CPU for one call with an unreachable Kafka, until the record was in the file and the transport closed. */
@@ -22,7 +20,6 @@ export interface SpoolBench {
   rounds: number;
 }
 
-const BURST = 20;
 const BATCH_RECORDS = 500;
 const BATCH_BYTES = 1_000_000;
 const quiet = {
@@ -49,7 +46,7 @@ export async function benchSpool({ events = 50_000, rounds = 7 } = {}): Promise<
           spoolRounds.push(await spoolRound(folder, events));
           rates.push(await drainRound(folder, events));
         },
-        async () => fileRounds.push(await fileRound(join(root, `${i}.log`), events)),
+        async () => fileRounds.push((await fileRound(join(root, `${i}.log`), events)).cpu),
       ];
       for (const run of i % 2 === 0 ? both : both.reverse()) await run();
     }
@@ -74,49 +71,9 @@ async function spoolRound(dir: string, events: number): Promise<number> {
   const transport = new KafkaTransport(options);
   // With a listener, the outage is not told on standard error.
   transport.on('send-failed', () => {}).on('warn', () => {});
-  return await measure(transport, events, async () => {
-    const { spooled } = await transport.close();
-    if (spooled !== events) throw new Error(`bench: the spool has ${spooled} of ${events} records`);
-  });
-}
-
-async function fileRound(filename: string, events: number): Promise<number> {
-  const micros = await measure(new winston.transports.File({ filename }), events, async (logger) => {
-    await new Promise<void>((resolve) => {
-      logger.once('finish', resolve);
-      logger.end();
-    });
-  });
-  if (statSync(filename).size < events * 100) throw new Error('bench: the file does not have every record');
-  rmSync(filename);
-  return micros;
-}
-
-async function measure(
-  transport: winston.transport,
-  events: number,
-  finish: (logger: winston.Logger) => Promise<void>,
-): Promise<number> {
-  const { timestamp, json, combine } = winston.format;
-  const logger = winston.createLogger({ level: 'info', format: combine(timestamp(), json()), transports: [transport] });
-  const before = process.cpuUsage();
-  for (let i = 0; i < events; i += BURST) {
-    for (let j = i; j < Math.min(i + BURST, events); j++) {
-      logger.info('request served', {
-        event: 'http.request',
-        requestId: `req-${j}`,
-        callId: `call-${j % 1_000}`,
-        tenantId: 'acme',
-        userId: `u-${j % 50}`,
-        http: { method: 'GET', route: '/api/calls/:id', status: 200, durationMs: 12.5 },
-      });
-    }
-    await turn();
-  }
-  while (logger.writableLength + logger.readableLength + transport.writableLength > 0) await turn();
-  await finish(logger);
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / events;
+  const { cpu, done } = await measure(transport, events, async () => (await transport.close()).spooled ?? 0);
+  if (done !== events) throw new Error(`bench: the spool has ${done} of ${events} records`);
+  return cpu;
 }
 
 /** As after a restart: opened, read, noted before each request and after. */

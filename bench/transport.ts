@@ -97,7 +97,7 @@ async function kafkaRound(brokers: string[], topic: string, compression: Compres
   return result;
 }
 
-async function fileRound(filename: string, events: number): Promise<Round> {
+export async function fileRound(filename: string, events: number): Promise<Round> {
   const transport = new winston.transports.File({ filename });
   const result = await measure(transport, events, async (logger) => {
     await ended(logger);
@@ -109,7 +109,7 @@ async function fileRound(filename: string, events: number): Promise<Round> {
 }
 
 /** Logs `events` times and waits for `finish`; what is logged is what the sample application logs for a request. */
-async function measure(
+export async function measure(
   transport: winston.transport,
   events: number,
   finish: (logger: winston.Logger) => Promise<number>,
