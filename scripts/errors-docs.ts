@@ -72,6 +72,18 @@ const DROPS: Record<DropReason, readonly [meaning: string, advice: string]> = {
     'A compressed rotated file is cut short or cannot be unpacked. Counted once per file.',
     'Lines up to the fault are indexed; logpipe’s log names the file. Look whether the disk was full when it was compressed.',
   ],
+  refused: [
+    '`logpipe ship`: Kafka refused the record for good.',
+    'Compare the topic’s `max.message.bytes` with `ship.maxLineBytes`.',
+  ],
+  spool_full: [
+    '`logpipe ship`: Kafka was away for so long that the spool was full; the oldest records went.',
+    'Raise `ship.spool.maxBytes`.',
+  ],
+  spool_lost: [
+    '`logpipe ship`: files of the spool were removed or damaged before Kafka had their records.',
+    'Find out who removes them; look whether the disk is well.',
+  ],
 };
 
 const FAILURES: Record<FailureReason, readonly [logpipe: string, operator: string]> = {

@@ -24,8 +24,10 @@ import { type NotifyConfig, notifySection } from './notify/notify-config.ts';
 import { type HttpConfig, httpSection } from './ops/http.ts';
 import { type ParseConfig, parseSection } from './parse/parse.ts';
 import { type Pm2Config, pm2Section } from './pm2/watch.ts';
+import { contradictoryInputs, type ShipConfig, shipSection } from './shipping.ts';
 import { type FilesConfig, filesSection } from './source/files/files.ts';
 import { type IntakeConfig, intakeSection, type KafkaConfig, kafkaSection } from './source/kafka/client.ts';
+import type { MultilineRule } from './source/lines.ts';
 
 export const ROLES = ['indexer', 'counter', 'alerter'] as const;
 export type Role = (typeof ROLES)[number];
@@ -37,6 +39,7 @@ export interface Config {
   readonly kafka: KafkaConfig;
   readonly intake: IntakeConfig;
   readonly files: FilesConfig;
+  readonly ship: ShipConfig;
   readonly parse: ParseConfig;
   readonly mask: MaskOptions;
   readonly elasticsearch: ElasticsearchConfig;
@@ -80,6 +83,7 @@ export const CONFIG_SCHEMA = {
     kafka: kafkaSection,
     intake: intakeSection,
     files: filesSection,
+    ship: shipSection,
     parse: parseSection,
     mask: {
       type: 'object',
@@ -167,8 +171,25 @@ export function inspectConfig(text: string, env: Environment, place: string): In
 
 /** What no single value is to blame for, and patterns that may take exponential time. */
 function contradictions(value: unknown): ConfigProblem[] {
-  const { mask, intake, kafka, files, alerts, source } = value as Config;
-  return [...slowPatterns(mask.patterns ?? []), ...limits(), ...sameNames(), ...sameFolder()];
+  const { mask, intake, kafka, files, ship, alerts, source } = value as Config;
+  const { inputs } = ship;
+  return [
+    ...slowPatterns(
+      Object.fromEntries([
+        ...(mask.patterns ?? []).map((pattern, i) => [`mask.patterns.${i}`, pattern]),
+        ...rulesOf('files', files),
+        ...inputs.flatMap((input, i) => rulesOf(`ship.inputs.${i}`, input)),
+      ]),
+    ),
+    ...contradictoryInputs(inputs),
+    ...limits(),
+    ...sameNames(),
+    ...sameFolder(),
+  ];
+
+  function rulesOf(path: string, { multiline = {} }: { readonly multiline?: MultilineRule | undefined }) {
+    return Object.entries(multiline).map(([key, pattern]) => [`${path}.multiline.${key}`, pattern]);
+  }
 
   function limits(): ConfigProblem[] {
     const { heartbeatMs, sessionTimeoutMs } = intake;
@@ -235,12 +256,12 @@ function twice(section: string, names: Readonly<Record<string, string | undefine
 }
 
 /** A pattern that may take exponential time would stop everything at the first text made for it. */
-function slowPatterns(patterns: readonly string[]): ConfigProblem[] {
-  return patterns.flatMap((pattern, i) => {
+function slowPatterns(patterns: Readonly<Record<string, string>>): ConfigProblem[] {
+  return Object.entries(patterns).flatMap(([path, pattern]) => {
     const reason = exponentialReason(pattern);
     if (reason === undefined) return [];
     const fix = 'write what is repeated so that it matches a text in one way only';
     const message = `may take exponential time, since ${reason}`;
-    return [{ path: `mask.patterns.${i}`, value: JSON.stringify(pattern), message, fix }];
+    return [{ path, value: JSON.stringify(pattern), message, fix }];
   });
 }

@@ -182,35 +182,63 @@ Examples:
 
 export function addShipCommand(program: Command, { io, withConfig, load, finish }: CommandKit): void {
   withConfig(program.command('ship'))
-    .description('Send the log records that processes left on disk because Kafka was away when they ended.')
-    .requiredOption('--spool <dir>', 'the folder of the transport’s option spool.dir')
-    .option('--brokers <list>', 'send to these, host:port, comma-separated (default: those the records are for)')
-    .option('--timeout <duration>', 'give up when nothing gets through for so long', '30s')
-    .option('--dry-run', 'list what is there and whose it is; send nothing', false)
+    .description('Send lines of files, of standard input or of syslog to the log topic, or what a spool holds.')
+    .option('--file <pattern...>', 'files, or patterns in quotes such as "/var/log/nginx/*.log"')
+    .option('--stdin', 'standard input, until it ends')
+    .option('--service <name>', 'field service of records that have none')
+    .option('--environment <name>', 'field environment of records that have none')
+    .option('--starts <regex>', 'a line in which this is found begins a record; the others belong to the one before')
+    .addOption(
+      new Option('--continues <regex>', 'a line in which this is found belongs to the record before it').conflicts(
+        'starts',
+      ),
+    )
+    .option('--once', 'end when everything is sent that the files hold now', false)
+    .option('--data-dir <dir>', 'where positions in files are kept (default: ship.dataDir)')
+    .option('--spool <dir>', 'keep streams there while Kafka is away; alone: send what processes left in that folder')
+    .option(
+      '--brokers <list>',
+      'host:port, comma-separated (default: kafka.brokers; with --spool alone, those the records are for)',
+    )
+    .option('--timeout <duration>', 'with --spool alone: give up when nothing gets through for so long', '30s')
+    .option('--dry-run', 'with --spool alone: list what is there and whose it is; send nothing', false)
     .option('--json', JSON_WHERE)
     .option('--no-json', NO_JSON)
     .addHelpText(
       'after',
       `
-An application that runs sends what its predecessors left by itself; this is for
-scripts that run once. Brokers and topic are those of the process that wrote the
-records; TLS and log-in come from the configuration, which must name the same
-brokers. What a living process has there is left alone.
+Without --file, --stdin and --spool it sends what ship.inputs of the
+configuration names, and follows the files until it is told to stop. Where it
+was in a file is noted only when Kafka has the lines; after a crash what is sent
+again is indexed and counted once.
+
+With --spool alone it sends the records that an application's transport left on
+disk because Kafka was away when it ended (its option spool.dir); an application
+that runs sends what its predecessors left by itself. TLS and log-in come from
+the configuration, which must name the same brokers. What a living process has
+there is left alone.
 
 Examples:
+  logpipe ship --file "/var/log/nginx/*.log" --service nginx
+  logpipe ship --file app.log --once --starts "^\\d{4}-\\d\\d-\\d\\d"
+  journalctl -f -o json | logpipe ship --stdin --service journal --spool /var/lib/logpipe/spool
+  logpipe ship --config /etc/logpipe.yml
   logpipe ship --spool /var/lib/import/spool --dry-run
-  logpipe ship --spool /var/lib/import/spool
   logpipe ship --spool /var/lib/import/spool --brokers kafka-1:9092,kafka-2:9092
 
-Exit status: 0 everything is sent, 1 something stays or was refused, 2 wrong
-command line or configuration.`,
+Exit status: 0 everything is sent or kept, 1 something was not or was refused,
+2 wrong command line or configuration.`,
     )
     .action(async (options) => {
-      const { config } = load(options);
-      const { ship } = await import('./ship.ts');
-      const ending = new AbortController();
-      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => ending.abort());
-      return finish(ship(config, options, io, { stop: ending.signal }));
+      const { ship, shipInputs } = await import('./ship.ts');
+      if (options.file === undefined && options.stdin === undefined && options.spool !== undefined) {
+        const { config } = load(options);
+        const ending = new AbortController();
+        for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => ending.abort());
+        return finish(ship(config, options, io, { stop: ending.signal }));
+      }
+      const { config, log } = load(options, 'service');
+      return finish(shipInputs(config, options, io, log));
     });
 }
 

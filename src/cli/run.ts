@@ -85,7 +85,8 @@ async function prepareElasticsearch(config: Config, signal: AbortSignal, log: Lo
   }
 }
 
-function listenForSignals(ending: AbortController, log: Log): { dispose(): void } {
+/** The first signal ends what `ending` ends, the second the process. */
+export function listenForSignals(ending: AbortController, log: Log): { dispose(): void } {
   const onSignal = (signal: NodeJS.Signals) => {
     if (ending.signal.aborted) {
       log.warn(`${signal} again: ending at once; unfinished records will be delivered again`);

@@ -1,15 +1,22 @@
-// `logpipe ship --spool`: what processes that have ended left on disk for Kafka, as one-off scripts do. In: the folder of the
-// transport's option `spool.dir`. Out: their records in the topics they were meant for; what was sent, what stays and why. Guarantee:
-// records go out exactly as the transport would have sent them, with their ids, keys and partitions; what was not sent stays where the
-// next one finds it; what belongs to a living process is left alone; credentials go only to brokers that somebody has named with them.
+// `logpipe ship`: the inputs of the command line or of the configuration (shipping.ts), until they end or it is told to stop. And with
+// `--spool` alone: what processes that have ended left on disk for Kafka, as one-off scripts do. In: the folder of the transport's
+// option `spool.dir`. Out: their records in the topics they were meant for; what was sent, what stays and why. Guarantee: records go
+// out exactly as the transport would have sent them, with their ids, keys and partitions; what was not sent stays where the next one
+// finds it; what belongs to a living process is left alone; credentials go only to brokers that somebody has named with them.
 import { createReadStream, statSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Config } from '../config.ts';
 import { type Clock, durationMs, durationSchema, endsWithin, sleep, systemClock } from '../core/clock.ts';
 import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
 import { explainConnection } from '../core/kafka/broker-connections.ts';
+import type { Log } from '../core/log.ts';
+import { packageVersion } from '../core/package-root.ts';
+import { exponentialReason } from '../core/regex-ambiguity.ts';
 import { visible } from '../core/safe-json.ts';
 import { createMasker, type Masker, type MaskOptions } from '../core/secrets/mask.ts';
+import { createStatusView, type HttpServer, startHttp } from '../ops/http.ts';
+import { createPlatformView } from '../ops/stats.ts';
 import { createBrokers } from '../ship/brokers.ts';
 import { type TransportSettings, transportSettings } from '../ship/options.ts';
 import { createDrops, createQueue } from '../ship/queue.ts';
@@ -17,8 +24,139 @@ import { createSender } from '../ship/sender.ts';
 import { type LeftSpool, openLeftSpool } from '../ship/spool.ts';
 import { listSpools, type SpoolOwner, spoolFolders } from '../ship/spool-folder.ts';
 import { readNotes, readPlace } from '../ship/spool-segment.ts';
+import { type ShipInput, type ShippedSummary, startShipping } from '../shipping.ts';
 import { addressesOf, type KafkaConfig } from '../source/kafka/client.ts';
+import { clearTextWarnings } from './check-config.ts';
 import { type Io, jsonLine, say, wantsJson } from './io.ts';
+import { listenForSignals } from './run.ts';
+
+// ---- logpipe ship --file, --stdin, --syslog, or the inputs of the configuration ----
+
+interface ShipInputsCommand {
+  readonly file?: readonly string[];
+  readonly stdin?: boolean;
+  readonly service?: string;
+  readonly environment?: string;
+  readonly starts?: string;
+  readonly continues?: string;
+  readonly once: boolean;
+  readonly dataDir?: string;
+  readonly spool?: string;
+  readonly brokers?: string;
+  readonly json?: boolean | undefined;
+}
+
+/**
+ * Exit status 0 when Kafka, or the spool, has everything that was read; 1 when not.
+ * @throws LogpipeError LOGPIPE_USAGE, LOGPIPE_SOURCE_FAILED
+ */
+export async function shipInputs(config: Config, options: ShipInputsCommand, io: Io, log: Log): Promise<number> {
+  const wanted = withOptions(config, options);
+  for (const warning of clearTextWarnings(wanted)) log.warn(warning);
+  const ending = new AbortController();
+  const signals = listenForSignals(ending, log);
+  let http: HttpServer | undefined;
+  try {
+    const shipping = await startShipping(wanted, { log });
+    const { metrics, readiness } = shipping;
+    if (wanted.ship.http.enabled && wanted.ship.follow) {
+      const about = { version: packageVersion(), roles: [], source: 'ship', group: null };
+      const deps = { clock: systemClock, readiness };
+      http = await startHttp(
+        { ...wanted.ship.http, allowedHosts: wanted.http.allowedHosts },
+        {
+          ...deps,
+          metrics,
+          platform: createPlatformView(() => undefined, systemClock),
+          status: createStatusView(about, { ...deps, alerting: () => undefined }),
+        },
+      );
+    }
+    log.info('shipping', { inputs: wanted.ship.inputs.length, topic: wanted.kafka.topics.logs, url: http?.url });
+    const stopped = new Promise<void>((resolve) => {
+      if (ending.signal.aborted) resolve();
+      ending.signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    let failure: unknown;
+    await Promise.race([shipping.ended, stopped]).catch((error) => {
+      failure = error;
+    });
+    const kept = await shipping.stop();
+    const summary = shipping.summary();
+    if (wantsJson(io, options.json)) io.out(jsonLine(summary, createMasker(config.mask)));
+    else say(io, shippedText(summary));
+    if (failure !== undefined) throw failure;
+    return kept && summary.dropped === 0 ? 0 : 1;
+  } finally {
+    await http?.close();
+    signals.dispose();
+  }
+}
+
+/** What the command line names takes the place of the configuration's inputs. @throws LogpipeError LOGPIPE_USAGE */
+function withOptions(config: Config, options: ShipInputsCommand): Config {
+  const { file, stdin, service, environment, starts, continues, dataDir, spool, brokers } = options;
+  const kafka = { ...config.kafka, brokers: brokersOf(brokers) ?? config.kafka.brokers };
+  const rule = { ...(starts === undefined ? {} : { starts }), ...(continues === undefined ? {} : { continues }) };
+  for (const [name, pattern] of Object.entries(rule)) checkPattern(`--${name}`, pattern);
+  const fields = {
+    ...(service === undefined ? {} : { service }),
+    ...(environment === undefined ? {} : { environment }),
+    ...(Object.keys(rule).length === 0 ? {} : { multiline: rule }),
+  };
+  const given: ShipInput[] = [
+    ...(file === undefined ? [] : [{ files: file, name: 'files', ...fields }]),
+    ...(stdin === true ? [{ stdin, name: 'stdin', ...fields } as const] : []),
+  ];
+  const inputs = given.length > 0 ? given : config.ship.inputs;
+  if (inputs.length === 0) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      'nothing to send: give --file, --stdin or --spool, or name inputs in ship.inputs of the configuration',
+    );
+  }
+  const unused = given.length === 0 && Object.keys(fields).length > 0;
+  if (unused) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      '--service, --environment, --starts and --continues go with --file or --stdin; in the configuration they are keys of each input',
+    );
+  }
+  const ship = {
+    ...config.ship,
+    inputs,
+    ...(options.once ? { follow: false } : {}),
+    ...(dataDir === undefined ? {} : { dataDir }),
+    ...(spool === undefined ? {} : { spool: { ...config.ship.spool, dir: spool } }),
+  };
+  return { ...config, kafka, ship };
+}
+
+/** @throws LogpipeError LOGPIPE_USAGE */
+function checkPattern(option: string, pattern: string): void {
+  let problem: string | undefined;
+  try {
+    new RegExp(pattern);
+    problem = exponentialReason(pattern);
+    if (problem !== undefined) problem = `it may take exponential time, since ${problem}`;
+  } catch (error) {
+    problem = errorText(error);
+  }
+  if (problem === undefined) return;
+  throw new LogpipeError('LOGPIPE_USAGE', `${option}: ${JSON.stringify(pattern)} cannot be used: ${problem}`);
+}
+
+function shippedText({ sent, dropped, waiting, spooled }: ShippedSummary): string {
+  const count = (records: number) => records.toLocaleString('en');
+  const rest = [
+    waiting > 0 ? `${count(waiting)} not sent; the next run sends those of files` : '',
+    spooled > 0 ? `${count(spooled)} kept in the spool` : '',
+    dropped > 0 ? `${count(dropped)} lost, see the log` : '',
+  ].filter((text) => text !== '');
+  return `${count(sent)} sent${rest.map((text) => `; ${text}`).join('')}`;
+}
+
+// ---- logpipe ship --spool alone ----
 
 interface ShipCommand {
   /** The transport's `spool.dir`. */

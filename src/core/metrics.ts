@@ -44,6 +44,7 @@ export function createMetrics() {
       ['reason'],
     ),
     dropped: counter('logpipe_dropped_total', 'Records lost for good, by reason.', ['reason']),
+    shipped: counter('logpipe_shipped_total', 'Records of `logpipe ship` that Kafka has taken.'),
     fileHoleBytes: counter(
       'logpipe_file_hole_bytes_total',
       'NUL bytes skipped in log files: holes left by truncation under a writer, or by a loss of power.',

@@ -1,11 +1,18 @@
 // The contracts between the stages: what a source delivers, what a sink takes, and how a record is accounted for. Data moves one
 // way (source -> parse -> tag -> indexing); only acknowledgements travel back. Also makes the name of a record, its event id.
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
+import { crc32 } from 'node:zlib';
 
 /** Where the records of a chunk come from. */
 export type ChunkOrigin =
   | { readonly kind: 'kafka'; readonly topic: string; readonly partition: number }
-  | { readonly kind: 'file'; readonly path: string; readonly identity: string };
+  | {
+      readonly kind: 'file';
+      readonly path: string;
+      readonly identity: string;
+      /** A former run may have handed on what begins before this byte, and not have noted it. */
+      readonly knownBelow?: number;
+    };
 
 /** One record as its source delivered it; nothing has been decoded yet. */
 export interface RawRecord {
@@ -24,7 +31,10 @@ export interface RawRecord {
   readonly clockErrorMs?: number;
   /** Set when the record may not be the first of its event. */
   readonly mark?: RecordMark;
-  /** The id its document already has or was to have, when a dead letter or an existing document is read again. */
+  /**
+   * The id its document is to have other than an event id: that of a line that `logpipe ship` read; or the one it already has or was
+   * to have, when a dead letter or an existing document is read again.
+   */
   readonly documentId?: string;
   /** Set when the record came back from the dead letters: `timeMs` is then the time of its return. */
   readonly redriven?: Redriven;
@@ -100,7 +110,7 @@ export const DEAD_LETTER_REASONS = [
 export type DeadLetterReason = (typeof DEAD_LETTER_REASONS)[number];
 
 /** Why a record was dropped for good, on purpose or not. A closed list. */
-export const DROP_REASONS = ['retention', 'file_gone', 'file_damaged'] as const;
+export const DROP_REASONS = ['retention', 'file_gone', 'file_damaged', 'refused', 'spool_full', 'spool_lost'] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 
 export interface DeadLetter {
@@ -200,4 +210,50 @@ export function createEventIds(now: () => number = Date.now): () => string {
       ALPHABET[counter & 31]
     );
   };
+}
+
+// ---- ids of lines ----
+
+// A line of a file that `logpipe ship` sends has no event id, and the same one whenever it is read. It is written as an event id, so
+// that everything that carries these carries it too. It begins with 7, which no event id does before the year 8889, then come 45 bits
+// of the file's identity, the line's place in 40 bits, and 40 bits of its text with its place. The text is part of it because two hosts
+// made from one image may have files of the same identity.
+
+const LINE_MARK = '7';
+const HALF = 2 ** 20;
+const FORTY_BITS = 2 ** 40;
+const PAIRS = Array.from({ length: 1_024 }, (_, i) => ALPHABET[i >> 5]! + ALPHABET[i & 31]!);
+const NEWLINE = 0x0a;
+
+/** The event id in a text, if it is one: undefined for the id of a line, and for any other text. */
+export function eventIdIn(text: string): string | undefined {
+  return isEventId(text) && !text.startsWith(LINE_MARK) ? text : undefined;
+}
+
+/** By what a record is recognised when it comes again: undefined when it has no id apart from its place in the log. */
+export function lastingId({ eventId, documentId }: RawRecord): string | undefined {
+  return eventId ?? documentId;
+}
+
+/** The ids of the lines of one file. @returns a function of a line's byte offset and its bytes */
+export function createLineIds(identity: string): (offset: number, value: Buffer) => string {
+  const hash = createHash('sha256').update(identity).digest();
+  let head = LINE_MARK;
+  for (let i = 0; i < TIME_LENGTH - 1; i++) head += ALPHABET[hash[i]! & 31];
+  const base = hash.readUIntBE(10, 5);
+  const salt = hash[15]!;
+  return (offset, value) => {
+    // Of lines that were joined the first: where a record ends may depend on when it was read.
+    const end = value.indexOf(NEWLINE);
+    const text = crc32(end < 0 ? value : value.subarray(0, end));
+    const mixed = (text ^ Math.imul((offset % HALF) ^ Math.floor(offset / HALF), 0x9e3779b1)) >>> 0;
+    return head + fortyBits((base + offset) % FORTY_BITS) + fortyBits(salt * 2 ** 32 + mixed);
+  };
+}
+
+/** Eight characters. */
+function fortyBits(value: number): string {
+  const high = Math.floor(value / HALF);
+  const low = value % HALF;
+  return PAIRS[high >> 10]! + PAIRS[high & 1_023]! + PAIRS[low >> 10]! + PAIRS[low & 1_023]!;
 }

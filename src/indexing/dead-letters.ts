@@ -15,8 +15,8 @@ import {
   type DeadLetter,
   type DeadLetterReason,
   type DeadLetterSink,
+  eventIdIn,
   firstArrivalMs,
-  isEventId,
   type RawRecord,
 } from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
@@ -449,7 +449,7 @@ export function recordOfLetter(letter: StoredLetter): RawRecord {
   const { value, offset, timeMs, writtenMs, id, clockErrorMs, redriven } = letter;
   const recordMs = Number.isNaN(timeMs) ? (writtenMs ?? 0) : timeMs;
   return {
-    ...{ value, offset, timeMs: recordMs, eventId: isEventId(id) ? id : undefined, documentId: id, mark: 'redriven' },
+    ...{ value, offset, timeMs: recordMs, eventId: eventIdIn(id), documentId: id, mark: 'redriven' },
     ...(clockErrorMs === undefined ? {} : { clockErrorMs }),
     ...(redriven === undefined ? {} : { redriven: { firstMs: recordMs, times: redriven } }),
   };

@@ -8,7 +8,7 @@ import { type Clock, endsWithin, SET_BACK_MS } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
-import type { Chunk, ChunkOrigin, RawRecord } from '../core/record.ts';
+import { type Chunk, type ChunkOrigin, lastingId, type RawRecord } from '../core/record.ts';
 import type { ParsedEvent, Parser } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 import { ArrivalBucket, compileCollect } from './collect.ts';
@@ -147,10 +147,11 @@ export function createCounter(
           continue;
         }
         let repeated: boolean | undefined = false;
-        if (record.mark === 'resent' && record.eventId !== undefined && partition.ids !== undefined) {
-          repeated = partition.ids.seenBefore(record.eventId, record.offset);
+        const id = record.mark === 'resent' ? lastingId(record) : undefined;
+        if (id !== undefined && partition.ids !== undefined) {
+          repeated = partition.ids.seenBefore(id, record.offset);
           if (repeated === undefined) {
-            repeated = await recall(origin, partition.ids, record.eventId, record.offset);
+            repeated = await recall(origin, partition.ids, id, record.offset);
             if (since !== assignment) return;
           }
         }
@@ -177,8 +178,9 @@ export function createCounter(
     if (record.timeMs > partition.newestMs) partition.newestMs = record.timeMs;
     const { mark, eventId } = record;
     const copied = mark === 'redriven' || mark === 'replayed';
+    const id = lastingId(record);
     // Repeated records too, as `recall` does: the answer for a third copy must be the same.
-    if (eventId !== undefined && !copied) partition.ids?.add(eventId, record.offset);
+    if (id !== undefined && !copied) partition.ids?.add(id, record.offset);
     if (copied || repeated) {
       metrics.notCounted.inc({ reason: mark ?? 'resent' });
       return;

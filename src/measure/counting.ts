@@ -4,7 +4,7 @@
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
-import type { Deliver, Source } from '../core/record.ts';
+import { type Deliver, lastingId, type Source } from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import { createParser, type ParseConfig } from '../parse/parse.ts';
 import { createFileSource, type FilesConfig } from '../source/files/files.ts';
@@ -129,9 +129,10 @@ function createKafkaRecall(
         follow: false,
         onRecord(message) {
           const [record] = toRecords([message]).records;
-          const { eventId, offset, mark } = record!;
-          if (eventId === undefined || mark === 'redriven' || mark === 'replayed') return true;
-          onId(eventId, offset);
+          const { offset, mark } = record!;
+          const id = lastingId(record!);
+          if (id === undefined || mark === 'redriven' || mark === 'replayed') return true;
+          onId(id, offset);
           ids += 1;
           return true;
         },

@@ -91,7 +91,8 @@ export function createNormaliser(time: TimeParser, onShape?: (name: string) => v
     for (const { moves } of shapes) for (const from in moves) draft.move(from, moves[from]!);
     draft.close(shapes.length > 0);
     const wrapping = wraps || shapes.some((shape) => isWrapper(shape, draft.doc));
-    return unwrap(draft, context, depth, wrapping);
+    const lendsMessage = !shapes.some(({ lendsNoMessage }) => lendsNoMessage);
+    return unwrap(draft, context, { depth, shaped: wrapping, lendsMessage });
   }
 
   /** The first readable time wins; a group such as `{ epochSecond, nanoOfSecond }` counts as one. */
@@ -144,7 +145,11 @@ export function createNormaliser(time: TimeParser, onShape?: (name: string) => v
   }
 
   /** A JSON document in the message: in a wrapper it becomes the record, in any other record it adds what is missing. */
-  function unwrap(draft: Draft, context: Context, depth: number, shaped: boolean): Draft {
+  function unwrap(
+    draft: Draft,
+    context: Context,
+    { depth, shaped, lendsMessage }: { depth: number; shaped: boolean; lendsMessage: boolean },
+  ): Draft {
     const { message } = draft.doc;
     if (typeof message !== 'string' || depth >= MAX_WRAPPERS) return draft;
     const wrapper = shaped || (draft.doc.level === undefined && !context.hasId);
@@ -155,7 +160,7 @@ export function createNormaliser(time: TimeParser, onShape?: (name: string) => v
     }
     if (inner === undefined && shaped) inner = lineDraft(message.replace(LINE_END, ''), context, depth + 1);
     if (inner === undefined) return draft;
-    if (wrapper) fillGaps(inner, draft, message, time);
+    if (wrapper) fillGaps(inner, draft, lendsMessage ? message : undefined, time);
     else addLacking(draft, inner);
     return wrapper ? inner : draft;
   }
@@ -265,15 +270,18 @@ function placeError(draft: Draft): void {
   if (isObject(doc.error)) for (const [from, to] of ERROR_PARTS) draft.move(`error.${from}`, `error.${to}`);
 }
 
-/** Puts the wrapper's own fields into the record it wraps, or into its `extra` where something stands already. */
-function fillGaps(inner: Draft, wrapper: Draft, message: string, time: TimeParser): void {
+/**
+ * Puts the wrapper's own fields into the record it wraps, or into its `extra` where something stands already.
+ * @param message of the wrapper, for a record that has none
+ */
+function fillGaps(inner: Draft, wrapper: Draft, message: string | undefined, time: TimeParser): void {
   const { doc } = inner;
   if (time.parse(doc.timestamp) === undefined) inner.setAside('timestamp');
   inner.repeated ||= wrapper.repeated;
   inner.exact ||= wrapper.exact;
   for (const key of Object.keys(wrapper.doc)) {
     const value = wrapper.doc[key];
-    if (key === 'message' && typeof doc.message === 'string') continue;
+    if (key === 'message' && (typeof doc.message === 'string' || message === undefined)) continue;
     if (key === 'extra' && isObject(value)) for (const name of Object.keys(value)) inner.aside(name, value[name]);
     else if (FIELD_MAP.get(key) instanceof Map && isObject(value)) {
       for (const part of Object.keys(value)) {

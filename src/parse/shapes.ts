@@ -40,6 +40,8 @@ export interface Shape {
    * gaps. `always`: even when the wrapper has a level, which then says nothing about the message.
    */
   readonly wraps?: 'without a level' | 'always';
+  /** Of a wrapper: a JSON document in it that has no message is left without one. */
+  readonly lendsNoMessage?: true;
   /** Rebuilds the record before anything else is done; returns a new object. */
   readonly rebuild?: (doc: Json) => Json;
 }
@@ -80,6 +82,16 @@ export const SHAPES: readonly Shape[] = [
       isObject(beat),
     moves: { 'host.name': 'host' },
     wraps: 'without a level',
+  },
+  {
+    name: 'A line that `logpipe ship` read',
+    example:
+      '{"shippedLine":"time=2026-11-28T14:22:41.607Z level=error msg=\\"call failed\\" callId=CA1","service":"calls","environment":"production","host":"web1"}',
+    keys: ['shippedLine'],
+    is: (doc) => isText(doc.shippedLine) && !has(doc, 'message', 'msg'),
+    message: ['shippedLine'],
+    wraps: 'always',
+    lendsNoMessage: true,
   },
   {
     name: 'journald (`journalctl -o json`)',

@@ -4,7 +4,7 @@
 // stay, and so does the day, unless the parser reads the time differently; numbers keep their text, even those that JavaScript
 // cannot represent: 9007199254740993, 1e400, -0.
 import { errorText } from '../core/errors.ts';
-import { type Chunk, type ChunkOrigin, type DeadLetterReason, isEventId, type RawRecord } from '../core/record.ts';
+import { type Chunk, type ChunkOrigin, type DeadLetterReason, eventIdIn, type RawRecord } from '../core/record.ts';
 import { toJson } from '../core/safe-json.ts';
 import { MASK, type Masker } from '../core/secrets/mask.ts';
 import { Batch, createDocumentWriter } from '../indexing/batch.ts';
@@ -175,7 +175,7 @@ export function createDocumentReader({ freshTags }: { readonly freshTags: boolea
       value: Buffer.from(storedText(rest)),
       offset: numberAt(kafka, 'offset') ?? 0,
       timeMs: timeMs ?? fallbackMs,
-      eventId: isEventId(id) ? id : undefined,
+      eventId: eventIdIn(id),
       documentId: id,
       mark: 'replayed',
       // The clock of its host was wrong by this much.

@@ -17,6 +17,8 @@ export interface ShipRecord {
   readonly key: string | null;
   /** UTF-8 bytes of `line`. */
   readonly bytes: number;
+  /** An earlier process may have sent it. */
+  readonly resent?: boolean;
 }
 
 export interface RecordBuilder {
@@ -154,7 +156,8 @@ export function readableText(line: string): string {
 }
 
 /** A longer id is cut: the same call still has the same key. */
-function keyOf(callId: unknown): string | null {
+/** Records of one call go to one partition. */
+export function keyOf(callId: unknown): string | null {
   if (typeof callId === 'string' && callId !== '') return callId.slice(0, MAX_KEY_CHARS);
   return typeof callId === 'number' ? String(callId) : null;
 }

@@ -28,7 +28,11 @@ export interface ShipQueue {
 const RECORD_OVERHEAD_BYTES = 100;
 const COMPACT_AFTER = 4_096;
 
-export function createQueue(limits: Required<QueueOptions>): ShipQueue {
+/** @param onReleased is told what has left memory: delivered, given up, or in the spool */
+export function createQueue(
+  limits: Required<QueueOptions>,
+  onReleased: (records: readonly ShipRecord[]) => void = () => {},
+): ShipQueue {
   let entries: (ShipRecord | undefined)[] = [];
   let head = 0;
   let waitingBytes = 0;
@@ -74,15 +78,19 @@ export function createQueue(limits: Required<QueueOptions>): ShipQueue {
       return batch;
     },
     takeWhile(takes) {
+      const taken: ShipRecord[] = [];
       for (; head < entries.length && takes(entries[head]!); head++) {
         waitingBytes -= entries[head]!.bytes + RECORD_OVERHEAD_BYTES;
+        taken.push(entries[head]!);
         entries[head] = undefined;
       }
       compact();
+      onReleased(taken);
     },
     release(batch) {
       sending -= batch.length;
       for (const record of batch) sendingBytes -= record.bytes + RECORD_OVERHEAD_BYTES;
+      onReleased(batch);
     },
     get records() {
       return records();

@@ -395,7 +395,7 @@ export function createSender(
           records: of.records,
           producer: partition.producer,
           sequence: partition.sequence,
-          resent: of.uncertain,
+          resent: of.uncertain || of.records.some(({ resent }) => resent === true),
         },
       });
       of.uncertain = true;

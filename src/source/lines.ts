@@ -1,7 +1,8 @@
-// Bytes in, lines out: the splitter, and the two sources that are only streams, standard input and a named pipe. Guarantee:
-// however the bytes are cut into pieces, the lines and their offsets are the same, and each byte is examined and copied at most a
-// fixed number of times; memory is bounded by `maxLineBytes`; a line is a view of the piece it arrived in, copied only when it
-// spans pieces. What was read from a stream cannot be read again, so nothing is remembered between runs.
+// Bytes in, lines out: the splitter, the joiner of lines that belong together, and the two sources that are only streams, standard
+// input and a named pipe. Guarantee: however the bytes are cut into pieces, the lines and their offsets are the same, and each byte
+// is examined and copied at most a fixed number of times; memory is bounded by `maxLineBytes`; a line is a view of the piece it
+// arrived in, copied only when it spans pieces. What was read from a stream cannot be read again, so nothing is remembered between
+// runs.
 
 import { randomUUID } from 'node:crypto';
 import { constants, createReadStream, open } from 'node:fs';
@@ -15,6 +16,7 @@ import type { Chunk, ChunkOrigin, Deliver, RawRecord, Source } from '../core/rec
 
 const NUL = 0x00;
 const NEWLINE = 0x0a;
+const LINE_BREAK = Buffer.from('\n');
 const RETURN = 0x0d;
 const FIRST_CAPACITY = 4_096;
 
@@ -164,6 +166,161 @@ function endOfCharacter(value: Buffer, end: number): number {
   return end;
 }
 
+// ---- lines that belong together: a stack trace below its message ----
+
+export const multilineSection = {
+  type: 'object',
+  description:
+    'Joins lines that belong together, such as a stack trace and its message: `starts` says how a first line begins, `continues` how any other does. One of them.',
+  additionalProperties: false,
+  minProperties: 1,
+  maxProperties: 1,
+  properties: {
+    starts: {
+      type: 'string',
+      minLength: 1,
+      format: 'regex',
+      description: 'A line in which this regular expression is found begins a record.',
+    },
+    continues: {
+      type: 'string',
+      minLength: 1,
+      format: 'regex',
+      description: 'A line in which this regular expression is found belongs to the record before it.',
+    },
+  },
+} as const;
+
+/** Regular expressions; exactly one of them. */
+export interface MultilineRule {
+  readonly starts?: string;
+  readonly continues?: string;
+}
+
+export interface Joiner {
+  readonly deliver: Deliver;
+  /** Hands on what waits for further lines. */
+  flush(): Promise<void>;
+  /** Forgets what waits, without acknowledging it. */
+  close(): void;
+}
+
+/** How long a record waits for a further line. */
+const JOIN_MS = 1_000;
+const MAX_JOINED_LINES = 1_000;
+/** The rule looks at so much of a line: no line takes long, whatever the expression. */
+const RULE_BYTES = 512;
+
+/** The lines of a record that is not complete yet. */
+interface Open {
+  readonly lines: RawRecord[];
+  bytes: number;
+  /** The chunks they came with. */
+  readonly parts: { readonly done: Chunk['done']; count: number }[];
+  readonly origin: ChunkOrigin;
+  cancel: () => void;
+}
+
+/**
+ * Joins the lines of each file. A record has the place and the time of its first line; its lines are accounted for together. It ends
+ * with the next first line, after a second without any, or when it is `maxBytes` or a thousand lines long.
+ */
+export function createJoiner(
+  rule: MultilineRule,
+  deliver: Deliver,
+  { clock, maxBytes }: { readonly clock: Pick<Clock, 'after'>; readonly maxBytes: number },
+): Joiner {
+  const pattern = new RegExp(rule.starts ?? rule.continues!);
+  const begins = ({ value }: RawRecord) =>
+    pattern.test(value!.toString('utf8', 0, RULE_BYTES)) === (rule.starts !== undefined);
+  const opened = new Map<string, Open>();
+  /** Chunks go on one after the other, also those that a timer hands on. */
+  let last: Promise<void> = Promise.resolve();
+
+  const send = (chunk: Chunk): Promise<void> => {
+    last = last.catch(() => {}).then(() => deliver(chunk));
+    return last;
+  };
+
+  const joined = ({ lines }: Open): RawRecord => {
+    const [first] = lines;
+    if (lines.length === 1) return first!;
+    const values = lines.flatMap(({ value }, i) => (i === 0 ? [value!] : [LINE_BREAK, value!]));
+    return { ...first!, value: Buffer.concat(values) };
+  };
+
+  /** The newest of its lines are views of a whole piece of the file, which must not wait with them. */
+  const keep = ({ lines }: Open, newest: number): void => {
+    for (let i = Math.max(0, lines.length - newest); i < lines.length; i++) {
+      lines[i] = { ...lines[i]!, value: Buffer.from(lines[i]!.value!) };
+    }
+  };
+
+  /** A chunk of whole records: when all of them are accounted for, so are their lines. */
+  const chunkOf = (origin: ChunkOrigin, whole: readonly Open[]): Chunk => {
+    const records = whole.map(joined);
+    let left = records.length;
+    let bytes = 0;
+    for (const { value } of records) bytes += value!.length;
+    return {
+      origin,
+      records,
+      bytes,
+      done(count) {
+        left -= count;
+        if (left > 0) return;
+        for (const { parts } of whole) for (const { done, count: lines } of parts) done(lines);
+      },
+    };
+  };
+
+  const flush = (key: string): Promise<void> => {
+    const open = opened.get(key);
+    if (open === undefined) return Promise.resolve();
+    open.cancel();
+    opened.delete(key);
+    return send(chunkOf(open.origin, [open]));
+  };
+
+  return {
+    deliver(chunk) {
+      const { origin, records } = chunk;
+      const key = origin.kind === 'file' ? origin.identity : `${origin.topic} ${origin.partition}`;
+      let open = opened.get(key);
+      open?.cancel();
+      const whole: Open[] = [];
+      for (const record of records) {
+        const length = record.value?.length ?? 0;
+        const isFull =
+          open !== undefined && (open.lines.length >= MAX_JOINED_LINES || open.bytes + length + 1 > maxBytes);
+        if (open === undefined || isFull || begins(record)) {
+          if (open !== undefined) whole.push(open);
+          open = { lines: [], bytes: 0, parts: [], origin, cancel() {} };
+        }
+        open.lines.push(record);
+        open.bytes += length + 1;
+        const part = open.parts.at(-1);
+        if (part?.done === chunk.done) part.count += 1;
+        else open.parts.push({ done: chunk.done, count: 1 });
+      }
+      if (open !== undefined) {
+        keep(open, records.length);
+        opened.set(key, open);
+        // A failure is that of the next delivery, too.
+        open.cancel = clock.after(JOIN_MS, () => void flush(key).catch(() => {}));
+      }
+      return whole.length === 0 ? last : send(chunkOf(origin, whole));
+    },
+    async flush() {
+      await Promise.all([...opened.keys()].map(flush));
+    },
+    close() {
+      for (const { cancel } of opened.values()) cancel();
+      opened.clear();
+    },
+  };
+}
+
 // ---- standard input as a source: one record per line, until it ends ----
 
 /**
@@ -171,10 +328,10 @@ function endOfCharacter(value: Buffer, end: number): number {
  * LOGPIPE_SOURCE_FAILED when reading fails.
  */
 export function createStdinSource(
-  options: { input: NodeJS.ReadableStream; maxLineBytes: number },
+  options: { input: NodeJS.ReadableStream; maxLineBytes: number; multiline?: MultilineRule | undefined },
   deps: { log: Log; clock: Clock },
 ): Source {
-  const { input, maxLineBytes } = options;
+  const { input, maxLineBytes, multiline } = options;
   const { log, clock } = deps;
   // Every run has an identity of its own: the third line of one run is not the third line of the next.
   const origin: ChunkOrigin = { kind: 'file', path: 'stdin', identity: randomUUID() };
@@ -187,6 +344,8 @@ export function createStdinSource(
   let detail = 'not started';
   let reading = false;
 
+  let joiner: Joiner | undefined;
+
   const run = async (deliver: Deliver) => {
     const take = async (records: RawRecord[]) => {
       if (records.length === 0) return;
@@ -198,7 +357,10 @@ export function createStdinSource(
       if (!reading) return;
       await take(splitter.push(Buffer.isBuffer(piece) ? piece : Buffer.from(piece), clock.now()));
     }
-    if (reading) await take(splitter.flush(clock.now()));
+    if (reading) {
+      await take(splitter.flush(clock.now()));
+      await joiner?.flush();
+    }
     detail = 'standard input has ended';
     reading = false;
     ended.resolve();
@@ -215,7 +377,8 @@ export function createStdinSource(
     async start(deliver) {
       reading = true;
       detail = 'reading standard input';
-      run(deliver).catch((error: unknown) => {
+      joiner = multiline && createJoiner(multiline, deliver, { clock, maxBytes: maxLineBytes });
+      run(joiner?.deliver ?? deliver).catch((error: unknown) => {
         if (!reading) return;
         reading = false;
         detail = errorText(error);

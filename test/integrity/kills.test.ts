@@ -20,18 +20,21 @@ function seeded(seed: number): () => number {
 it(`${KILLS} SIGKILLs at random moments under load`, async () => {
   const ledger = await createLedger();
   const random = seeded(20261124);
-  const finish = ledger.produceContinuously(200);
+  let limit = 0;
+  const finish = ledger.produceContinuously(200, () => limit);
   for (let kill = 0; kill < KILLS; kill++) {
     const process = ledger.start();
     // Counted in documents instead of milliseconds: the moment is random, but there is always work in the middle of it.
-    const before = ledger.produced;
+    limit = ledger.produced + 5_000;
     await process.waitForLine(/"message":"running"/);
-    const wanted = before + 500 + Math.floor(random() * 3_000);
+    limit += 5_000;
+    const wanted = ledger.produced + 500 + Math.floor(random() * 3_000);
     await waitFor(() => ledger.produced >= wanted, { what: `${wanted} events produced`, intervalMs: 5 });
     process.kill('SIGKILL');
     await process.exit;
   }
   const last = ledger.start();
+  limit = Math.max(20_000, ledger.produced);
   await waitFor(() => ledger.produced >= 20_000, { what: 'enough events' });
   await finish();
   await ledger.settled();

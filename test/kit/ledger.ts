@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Kafka, Producer } from 'kafkajs';
 import kafkajs from 'kafkajs';
 import { onTestFinished } from 'vitest';
+import { sleep } from '../../src/core/clock.ts';
 import { createEventIds } from '../../src/core/record.ts';
 import type { LogpipeProcess } from './process.ts';
 import { createTopic, spawnLogpipe, testBrokers, testEsUrl, uniqueName, waitFor } from './servers.ts';
@@ -24,8 +25,11 @@ export interface Ledger {
   readonly produced: number;
   /** Produces `count` further numbered events; every 97th is a tombstone, which belongs in the dead letters. */
   produce(count: number): Promise<void>;
-  /** Produces batches until the returned function is called; that resolves when the last one is acknowledged. */
-  produceContinuously(perBatch: number): () => Promise<void>;
+  /**
+   * Produces batches until the returned function is called; that resolves when the last one is acknowledged. `limit` is asked how far
+   * it may go for now: a slow machine must not meet a backlog without end.
+   */
+  produceContinuously(perBatch: number, limit?: () => number): () => Promise<void>;
   /** Starts `logpipe run` on the ledger's topic. */
   start(overrides?: PipelineOptions): LogpipeProcess;
   /** Offsets the group still has to commit; 0 = all accounted for. */
@@ -106,10 +110,10 @@ export async function createLedger(
       return produced;
     },
     produce,
-    produceContinuously(perBatch) {
+    produceContinuously(perBatch, limit = () => Number.POSITIVE_INFINITY) {
       let going = true;
       const finished = (async () => {
-        while (going) await produce(perBatch);
+        while (going) await (produced < limit() ? produce(perBatch) : sleep(5));
       })();
       return () => {
         going = false;

@@ -38,8 +38,8 @@ const APART: Readonly<Record<string, string>> = {
   'source/files/follower.ts': 'test/unit/source/files-property.test.ts',
   'source/kafka/positions.ts': 'test/unit/source/kafka-positions.test.ts',
 };
-/** It sends what a transport left, with the transport's own sender: a second one could do it differently. */
-const SENDS_AS_TRANSPORT = 'src/cli/ship.ts';
+/** They send what a transport left, and lines, with the transport's own sender: a second one could do it differently. */
+const SEND_AS_TRANSPORT = ['src/cli/ship.ts', 'src/shipping.ts'];
 const root = packageRoot();
 const sources = files('src', /\.ts$/);
 

@@ -1,12 +1,15 @@
 // The content of a file, plain or gzip, and how it is recognised under another name or inode. In: a path. Out: bytes by place;
 // marks, which are hashes of short stretches; for a name, the live files it may have been rotated from, and which of two rotated
-// files is older when their times do not tell; what a folder contains. Guarantee: a compressed file is
+// files is older when their times do not tell; what a folder contains, and what a pattern names. Guarantee: a compressed file is
 // unpacked as it is read, a window at a time; places in it are those of the unpacked text.
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { open, readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import { createGunzip, type Gunzip } from 'node:zlib';
+import picomatch from 'picomatch';
+import { glob, isDynamicPattern } from 'tinyglobby';
 import type { Mark } from './checkpoints.ts';
 
 const MARK_BYTES = 256;
@@ -351,6 +354,43 @@ function read(folder: string, all: readonly string[]): Listing {
     inodes() {
       inodes ??= readInodes();
       return inodes;
+    },
+  };
+}
+
+// ---- which files a pattern names ----
+
+export interface Patterns {
+  /** Absolute paths without wildcards, each once. */
+  readonly literal: readonly string[];
+  readonly hasWildcards: boolean;
+  /** Would a pattern find this path, if there were such a file? */
+  matches(path: string): boolean;
+  /**
+   * The files that are there now and match a pattern, hidden ones left out. Of a file and what was rotated from it, only the file:
+   * the rotated ones are read as part of it.
+   * @param known live paths that need not be there at present
+   */
+  expand(known: ReadonlySet<string>): Promise<string[]>;
+}
+
+/** @param paths relative ones are resolved from the working directory; a file whose name looks like a pattern is that file */
+export function createPatterns(paths: readonly string[]): Patterns {
+  const absolute = [...new Set(paths.map((path) => resolve(path)))];
+  const wild = absolute.filter((path) => isDynamicPattern(path) && !existsSync(path));
+  const literal = absolute.filter((path) => !wild.includes(path));
+  const matches = wild.length === 0 ? () => false : picomatch(wild);
+  return {
+    literal,
+    hasWildcards: wild.length > 0,
+    matches: (path) => matches(path),
+    async expand(known) {
+      if (wild.length === 0) return [];
+      const found = await glob(wild, { absolute: true, expandDirectories: false, onlyFiles: true });
+      const all = new Set([...found.map((path) => resolve(path)), ...known]);
+      const isRotated = (path: string) =>
+        liveNamesOf(basename(path)).some((live) => all.has(join(dirname(path), live)));
+      return found.map((path) => resolve(path)).filter((path) => !isRotated(path));
     },
   };
 }

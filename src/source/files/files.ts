@@ -1,23 +1,26 @@
-// The file source (embedded mode). In: the configured files, followed through rotations. Out: chunks of lines from all files in
+// The file source. In: the configured files, and those that patterns name by and by, followed through rotations. Out: chunks of lines from all files in
 // turn. Guarantee: the journal never runs ahead of what is acknowledged, and only one process at a time uses it; a file that
 // cannot be read holds up no other.
 import { type FSWatcher, watch } from 'node:fs';
-import { basename, dirname, resolve } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { type Clock, deferred, endsWithin, sleep } from '../../core/clock.ts';
-import { errorText, reasonInWords } from '../../core/errors.ts';
+import { errorText, LogpipeError, reasonInWords } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { Metrics } from '../../core/metrics.ts';
 import { lockFolder } from '../../core/private-files.ts';
 import type { Deliver, Source } from '../../core/record.ts';
 import { createOffsetTracker } from '../kafka/offset-tracker.ts';
-import { type FileJournal, type JournalEntry, openJournal } from './checkpoints.ts';
-import { createFolders, liveNamesOf } from './content.ts';
-import { createFileFollower, type DescriptorPool, type FileFollower } from './follower.ts';
+import { createJoiner, type Joiner, type MultilineRule, multilineSection } from '../lines.ts';
+import { type FileJournal, openJournal } from './checkpoints.ts';
+import { createFolders, createPatterns, liveNamesOf } from './content.ts';
+import { createFileFollower, type DescriptorPool, type FileFollower, type FollowerDeps } from './follower.ts';
 
 const CLOSE_MS = 1_000;
 const MAX_OPEN = 256;
-/** Looking at all files takes at most this share of the time. */
+/** Looking at all files takes at most this share of the time, and so does looking for what a pattern names. */
 const LOOK_SHARE = 0.1;
+/** How often new files are looked for, unless their folder announces them. */
+const EXPAND_MS = 5_000;
 /** Files looked at side by side: a slow system call for one must not hold up the others. */
 const LOOKERS = 8;
 
@@ -33,7 +36,7 @@ export const filesSection = {
       minItems: 1,
       uniqueItems: true,
       description:
-        'Files to read. Name a file as its writer does; rotated files are found automatically, see docs/files.md.',
+        'Files to read, or patterns such as `/var/log/nginx/*.log`. Name a file as its writer does; rotated files are found automatically, see docs/files.md.',
       default: ['logs/app.log'],
     },
     follow: {
@@ -69,6 +72,7 @@ export const filesSection = {
         'Longer lines are cut to this many bytes; also for `source: stdin`. Default: the longest record Kafka takes.',
       default: 1_048_588,
     },
+    multiline: multilineSection,
   },
 } as const;
 
@@ -79,6 +83,7 @@ export interface FilesConfig {
   readonly pollIntervalMs: number;
   readonly commitIntervalMs: number;
   readonly maxLineBytes: number;
+  readonly multiline?: MultilineRule;
 }
 
 export interface FileSourceDeps {
@@ -97,9 +102,19 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
   const { log, clock, metrics } = deps;
   const tracker = createOffsetTracker();
   const ended = deferred();
-  const watchers: FSWatcher[] = [];
+  /** Of the folders of all followers, with these by their live names. */
+  const watched = new Map<
+    string,
+    { readonly lives: Map<string, FileFollower>; readonly watcher: FSWatcher | undefined }
+  >();
   const folders = createFolders();
+  const patterns = createPatterns(config.paths);
+  /** Every path that is followed. */
+  const paths = new Set<string>();
   let followers: FileFollower[] = [];
+  let shared: Omit<FollowerDeps, 'entries'> | undefined;
+  let nextExpansionMs = 0;
+  let joiner: Joiner | undefined;
   let journal: FileJournal | undefined;
   let unlock = () => {};
   let partitions = 0;
@@ -130,32 +145,66 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
     return sleep(config.pollIntervalMs, wake.signal);
   };
 
-  const watchFolders = () => {
-    const folders = new Map<string, Map<string, FileFollower>>();
+  const watchFolder = (follower: FileFollower) => {
+    const { path } = follower;
+    const folder = dirname(path);
+    const known = watched.get(folder);
+    const lives = known?.lives ?? new Map<string, FileFollower>();
+    lives.set(basename(path), follower);
+    if (known !== undefined) return;
+    let watcher: FSWatcher | undefined;
+    try {
+      watcher = watch(folder, (_event, name) => {
+        if (name === null) return lookSoon();
+        let isKnown = false;
+        for (const live of [name, ...liveNamesOf(name)]) {
+          const found = lives.get(live);
+          if (!found) continue;
+          isKnown = true;
+          found.hint(name);
+          changed.add(found);
+        }
+        if (!isKnown && patterns.matches(join(folder, name))) {
+          nextExpansionMs = 0;
+          return lookSoon();
+        }
+        if (changed.size > 0) wakeUp();
+      });
+      // The folder was removed, or the system has reached a limit: polling goes on.
+      watcher.on('error', () => watcher?.close());
+    } catch (error) {
+      log.debug('changes are not announced; polling', { folder, error: errorText(error) });
+    }
+    watched.set(folder, { lives, watcher });
+  };
+
+  const followPath = (path: string) => {
+    paths.add(path);
+    const { dataDir: _, follow, maxLineBytes, pollIntervalMs } = config;
+    const entries = [...journal!.entries].filter((entry) => entry.path === path);
+    const options = { path, follow, maxLineBytes, rotationGraceMs: 2 * pollIntervalMs };
+    const follower = createFileFollower(options, { ...shared!, entries });
+    followers.push(follower);
+    if (follow) watchFolder(follower);
+  };
+
+  /** Follows what the patterns name by now, and lets go of what is gone. */
+  const expand = async () => {
+    const startedMs = performance.now();
+    const found = new Set(await patterns.expand(paths));
+    for (const path of found) if (!paths.has(path)) followPath(path);
     for (const follower of followers) {
-      const folder = dirname(follower.path);
-      const lives = folders.get(folder) ?? new Map<string, FileFollower>();
-      folders.set(folder, lives.set(basename(follower.path), follower));
+      const { path } = follower;
+      if (found.has(path) || patterns.literal.includes(path) || !follower.forgotten) continue;
+      paths.delete(path);
+      watched.get(dirname(path))?.lives.delete(basename(path));
+      busy.delete(follower);
+      changed.delete(follower);
+      await follower.close();
     }
-    for (const [folder, lives] of folders) {
-      try {
-        const watcher = watch(folder, (_event, name) => {
-          if (name === null) return lookSoon();
-          for (const live of [name, ...liveNamesOf(name)]) {
-            const follower = lives.get(live);
-            if (!follower) continue;
-            follower.hint(name);
-            changed.add(follower);
-          }
-          if (changed.size > 0) wakeUp();
-        });
-        // The folder was removed, or the system has reached a limit: polling goes on.
-        watcher.on('error', () => watcher.close());
-        watchers.push(watcher);
-      } catch (error) {
-        log.debug('changes are not announced; polling', { folder, error: errorText(error) });
-      }
-    }
+    followers = followers.filter(({ path }) => paths.has(path));
+    const tookMs = performance.now() - startedMs;
+    nextExpansionMs = performance.now() + Math.max(EXPAND_MS, config.pollIntervalMs, tookMs / LOOK_SHARE);
   };
 
   /** A full disk costs positions, never the process: logged once, tried again with every commit. */
@@ -177,8 +226,9 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
   /** Looks at all files when that is due, else at those for which a change was announced. */
   const look = async () => {
     const isRound = isLookDue;
-    const due = isRound ? followers : [...changed];
     isLookDue = false;
+    if (isRound && patterns.hasWildcards && performance.now() >= nextExpansionMs) await expand();
+    const due = isRound ? followers : [...changed];
     changed.clear();
     const startedAt = performance.now();
     folders.nextRound();
@@ -237,7 +287,10 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
       }
       if (busy.size > 0 || mustLook()) continue;
       if (failure !== undefined) throw failure;
-      if (followers.every((follower) => follower.finished)) return ended.resolve();
+      if (followers.every((follower) => follower.finished) && (followers.length > 0 || !config.follow)) {
+        await joiner?.flush();
+        return ended.resolve();
+      }
       await idle();
     }
   };
@@ -255,19 +308,15 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
     });
   };
 
-  const open = () => {
-    const opened = openJournal(config.dataDir);
-    journal = opened;
-    const paths = [...new Set(config.paths.map((path) => resolve(path)))];
-    const entries = new Map<string, JournalEntry[]>(paths.map((path) => [path, []]));
-    for (const entry of opened.entries) entries.get(entry.path)?.push(entry);
-    const shared = {
-      journal: opened,
+  const open = async () => {
+    journal = openJournal(config.dataDir);
+    shared = {
+      journal,
       tracker,
       folders,
       pool: createPool(),
       owners: new Map<string, FileFollower>(),
-      paths: new Set(paths),
+      paths,
       newPartition: () => partitions++,
       wake(follower: FileFollower) {
         busy.add(follower);
@@ -278,12 +327,21 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
       log,
       clock,
     };
-    followers = paths.map((path) =>
-      createFileFollower(
-        { path, follow: config.follow, maxLineBytes: config.maxLineBytes, rotationGraceMs: 2 * config.pollIntervalMs },
-        { ...shared, entries: entries.get(path)! },
-      ),
+    // A file that a former run followed is one even while it is away: what was rotated from it is no file of its own.
+    const former = [...journal.entries].map(({ path }) => path).filter(patterns.matches);
+    for (const path of new Set([...patterns.literal, ...former])) followPath(path);
+    if (!patterns.hasWildcards) return;
+    await expand();
+    if (config.follow || followers.length > 0) return;
+    throw new LogpipeError(
+      'LOGPIPE_SOURCE_FAILED',
+      `files.paths: ${config.paths.join(', ')} matches no file; name existing files`,
     );
+  };
+
+  const letGo = () => {
+    for (const { watcher } of watched.values()) watcher?.close();
+    joiner?.close();
   };
 
   const trouble = () => {
@@ -300,15 +358,16 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
     async start(deliver) {
       unlock = lockFolder(config.dataDir, 'files.dataDir');
       try {
-        open();
+        await open();
       } catch (error) {
+        letGo();
         unlock();
         throw error;
       }
-      if (config.follow) watchFolders();
       started = true;
       scheduleSave();
-      loop = run(deliver).catch((error: Error) => {
+      joiner = config.multiline && createJoiner(config.multiline, deliver, { clock, maxBytes: config.maxLineBytes });
+      loop = run(joiner?.deliver ?? deliver).catch((error: Error) => {
         failed = errorText(error);
         ended.reject(error);
       });
@@ -326,7 +385,7 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
       started = false;
       cancelSave();
       cancelLook();
-      for (const watcher of watchers) watcher.close();
+      letGo();
       if (!wasStarted) return;
       // A chunk that nobody takes any more must not keep the process from ending.
       await endsWithin(loop, CLOSE_MS, clock.after);
@@ -337,7 +396,7 @@ export function createFileSource(config: FilesConfig, deps: FileSourceDeps): Sou
 
     status() {
       const detail = trouble();
-      const { length } = config.paths;
+      const { length } = followers;
       const reading = length > 10 ? `reading ${length} files` : `reading ${config.paths.join(', ')}`;
       return { ready: started && !stopping && detail === undefined, detail: detail ?? reading };
     },

@@ -59,6 +59,8 @@ export interface FileFollower {
   next(): Promise<Chunk | undefined>;
   /** Everything has been read, and nothing is waited for. */
   readonly finished: boolean;
+  /** Nothing of it is there or remembered. */
+  readonly forgotten: boolean;
   /** What cannot be read, in words. */
   trouble(): string | undefined;
   /** Copies into the journal's entries what is accounted for. */
@@ -118,6 +120,8 @@ interface Member {
   /** Closes it for the pool. */
   readonly release: () => Promise<void>;
   readonly partition: number;
+  /** A former run may have handed on what begins before this; undefined when none knew the file. */
+  knownBelow: number | undefined;
   readonly splitter: LineSplitter;
   /** The next byte to read; the splitter holds the bytes before it, from its own position on. */
   readAt: number;
@@ -168,7 +172,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
   let served: Member | undefined;
   let hasEnded = false;
 
-  const createMember = (entry: JournalEntry): Member => {
+  const createMember = (entry: JournalEntry, knownBelow?: number): Member => {
     let hasHole = false;
     const member: Member = {
       entry,
@@ -180,6 +184,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
         await content?.close();
       },
       partition: deps.newPartition(),
+      knownBelow,
       splitter: createLineSplitter({
         offset: entry.position,
         maxLineBytes,
@@ -398,7 +403,10 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
       if (isGzip(sighting.name) ? !isFirst && member.size !== sighting.size : sighting.size < member.readAt) {
         return false;
       }
-      if (isFirst) member.firstSize = sighting.size;
+      if (isFirst) {
+        member.firstSize = sighting.size;
+        if (member.knownBelow !== undefined && !isGzip(sighting.name)) member.knownBelow = sighting.size;
+      }
       if (isFirst || member.size !== sighting.size || member.mtimeMs !== sighting.mtimeMs) {
         try {
           if (!(await holds(member))) return false;
@@ -620,7 +628,9 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     if (records.length === 0) return undefined;
     let bytes = 0;
     for (const { value } of records) bytes += value?.length ?? 0;
-    return { origin: { kind: 'file', path, identity: member.entry.identity }, records, bytes, done: segment.done };
+    const { entry, knownBelow } = member;
+    const known = knownBelow !== undefined && from < knownBelow ? { knownBelow } : {};
+    return { origin: { kind: 'file', path, identity: entry.identity, ...known }, records, bytes, done: segment.done };
   };
 
   /** Nothing more will come: a last line without a line end is delivered. */
@@ -804,6 +814,9 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     get finished() {
       return hasEnded;
     },
+    get forgotten() {
+      return members.length === 0 && pipe === undefined;
+    },
     trouble() {
       const [trouble] = troubles;
       return trouble && `${trouble[0]}: ${trouble[1]}`;
@@ -841,7 +854,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
   };
 
   for (const entry of deps.entries) {
-    members.push(createMember(entry));
+    members.push(createMember(entry, Number.MAX_SAFE_INTEGER));
     owners.set(keyOf(entry), self);
     if (dirname(entry.name) !== dirname(path)) targets.add(entry.name);
     if (!entry.finished) log.info('reading file', { path: entry.name, identity: entry.identity, from: entry.position });

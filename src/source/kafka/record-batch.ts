@@ -10,7 +10,7 @@
 // aborted, kafkajs drops such a message like any record.
 import type { Batch, KafkaMessage } from 'kafkajs';
 import { codecOf, MAX_BATCH_BYTES, oneAtATime, tooLarge, UnreadableBatchError } from '../../core/kafka/codecs.ts';
-import { type DeadLetter, isEventId, type RawRecord, type RecordMark } from '../../core/record.ts';
+import { type DeadLetter, eventIdIn, isEventId, type RawRecord, type RecordMark } from '../../core/record.ts';
 
 const MIB = 1024 * 1024;
 
@@ -529,7 +529,8 @@ interface RecordPlace {
 }
 
 /**
- * The records of a batch and the sum of their value lengths. An `eventId` header that is not an event id is ignored. What stands
+ * The records of a batch and the sum of their value lengths. An `eventId` header that is not an event id is ignored; a line's id
+ * (core/record.ts) is only its document's id, for nothing says that logpipe's transport made the record. What stands
  * for an unreadable batch becomes a record with its refusal, at the batch's first offset. Packed batches must have been unpacked
  * before.
  * @param place without it, what was redriven keeps no id that names a place
@@ -559,9 +560,11 @@ export function toRecords(
     }
     const header = headers?.eventId;
     let eventId: string | undefined;
+    let lineId: string | undefined;
     if (header instanceof Buffer && header.length === EVENT_ID_LENGTH) {
       const text = header.toString('latin1');
-      if (isEventId(text)) eventId = text;
+      eventId = eventIdIn(text);
+      if (eventId === undefined && isEventId(text)) lineId = text;
     }
     const mark = headers === undefined ? undefined : markOf(headers);
     if (mark === 'redriven') {
@@ -575,6 +578,11 @@ export function toRecords(
         records[i] = { value, offset: Number(offset), timeMs, eventId, clockErrorMs };
         continue;
       }
+    }
+    if (lineId !== undefined) {
+      const record = { value, offset: Number(offset), timeMs, eventId, documentId: lineId };
+      records[i] = mark === undefined ? record : { ...record, mark };
+      continue;
     }
     records[i] =
       mark === undefined

@@ -1,0 +1,616 @@
+// The third flow: the lines of hosts and programs that have no transport of their own, to the log topic.
+//
+//   files, standard input, syslog ─▶ line ─▶ record ─▶ queue ─▶ brokers ─▶ acknowledge ─▶ source commits
+//                                                        └─── spool (what cannot be read again)
+//
+// In: `ship.inputs`. Out: records in `kafka.topics.logs`, each with the input's fields that it lacks. Guarantee: a file's position is
+// saved only for lines that Kafka has, so the file itself is the spool; a line has the same id whenever it is read, so what is sent
+// again after a crash is indexed and counted once. What comes from standard input and syslog is read once and cannot be asked for
+// again: while Kafka is away it goes to the spool if there is one, else its sender has to wait. Memory is bounded by
+// `ship.maxInFlightBytes`; nothing is dropped to keep within it.
+
+import { isUtf8 } from 'node:buffer';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { type Clock, endsWithin, systemClock } from './core/clock.ts';
+import type { ConfigProblem } from './core/config-loader.ts';
+import { errorText } from './core/errors.ts';
+import { explainConnection } from './core/kafka/broker-connections.ts';
+import type { Log } from './core/log.ts';
+import { createMetrics, type Metrics } from './core/metrics.ts';
+import { type Chunk, createLineIds, eventIdIn, type RawRecord, type Source } from './core/record.ts';
+import { createMasker, type Masker, type MaskOptions } from './core/secrets/mask.ts';
+import type { Readiness } from './ops/http.ts';
+import { isObject, readObject, writeJson } from './parse/json.ts';
+import { looksLikeObject } from './parse/normalise.ts';
+import { SHAPE_KEYS } from './parse/shapes.ts';
+import { createBrokers } from './ship/brokers.ts';
+import { keyOf, type ShipRecord } from './ship/log-record.ts';
+import { type Compression, transportSettings } from './ship/options.ts';
+import { createDrops, createQueue } from './ship/queue.ts';
+import { createSender } from './ship/sender.ts';
+import { createSpool, openLeftSpool, type SpoolDeps } from './ship/spool.ts';
+import { type SpoolFolders, spoolFolders } from './ship/spool-folder.ts';
+import { createFileSource, filesSection } from './source/files/files.ts';
+import { addressesOf, type KafkaConfig } from './source/kafka/client.ts';
+import { createStdinSource, type MultilineRule, multilineSection } from './source/lines.ts';
+
+const MIB = 1024 * 1024;
+
+const fieldSchema = { type: 'string', minLength: 1, maxLength: 200 } as const;
+
+/** `ship` section, JSON Schema. */
+export const shipSection = {
+  type: 'object',
+  description:
+    'What `logpipe ship` sends to the log topic; it uses `kafka.brokers`, `kafka.ssl`, `kafka.sasl` and `mask`, too.',
+  additionalProperties: false,
+  default: {},
+  properties: {
+    inputs: {
+      type: 'array',
+      default: [],
+      description: 'Where lines come from; each has one of `files`, `stdin` and `syslog`.',
+      items: {
+        type: 'object',
+        additionalProperties: false,
+        oneOf: [{ required: ['files'] }, { required: ['stdin'] }, { required: ['syslog'] }],
+        properties: {
+          files: {
+            type: 'array',
+            items: { type: 'string', minLength: 1 },
+            minItems: 1,
+            uniqueItems: true,
+            description: 'Files or patterns such as `/var/log/nginx/*.log`; rotated files are found automatically.',
+          },
+          stdin: { const: true, description: 'Standard input, until it ends.' },
+          name: {
+            type: 'string',
+            pattern: '^(?!\\.)[A-Za-z0-9._-]{1,100}$',
+            permitted: 'letters, digits, dots, hyphens and underscores, 100 at most',
+            description:
+              'What the input is called; its files’ positions are kept under this. Default: its `service`, else `files`, `stdin` or `syslog`.',
+          },
+          service: { ...fieldSchema, description: 'Field `service` of records that have none.' },
+          environment: { ...fieldSchema, description: 'Field `environment` of records that have none.' },
+          host: { ...fieldSchema, description: 'Field `host` of records that have none. Default: this host’s name.' },
+          multiline: multilineSection,
+        },
+      },
+    },
+    dataDir: {
+      type: 'string',
+      minLength: 1,
+      default: '.logpipe/ship',
+      description: 'Folder that remembers how far each file was sent; one running `logpipe ship` per folder.',
+    },
+    follow: { type: 'boolean', default: true, description: 'Wait for more at the end of a file.' },
+    pollIntervalMs: filesSection.properties.pollIntervalMs,
+    commitIntervalMs: filesSection.properties.commitIntervalMs,
+    maxLineBytes: {
+      type: 'integer',
+      minimum: 1_000,
+      maximum: 900_000,
+      default: 900_000,
+      description: 'Longer lines are cut to this many bytes; a record must fit into `max.message.bytes` of the topic.',
+    },
+    maxInFlightBytes: {
+      type: 'integer',
+      minimum: MIB,
+      maximum: 4_096 * MIB,
+      default: 32 * MIB,
+      description: 'Most bytes of lines read and not yet taken by Kafka; beyond it, reading waits.',
+    },
+    compression: {
+      enum: ['none', 'gzip', 'snappy', 'lz4'],
+      default: 'lz4',
+      description: 'How batches are packed.',
+    },
+    spool: {
+      type: 'object',
+      description: 'Keeps what came from standard input and syslog on disk while Kafka is away; files need none.',
+      additionalProperties: false,
+      required: ['dir'],
+      properties: {
+        dir: { type: 'string', minLength: 1, description: 'A folder on a local disk.' },
+        maxBytes: {
+          type: 'integer',
+          minimum: 4 * MIB,
+          default: 512 * MIB,
+          description: 'Beyond it the oldest records are dropped and counted.',
+        },
+      },
+    },
+    http: {
+      type: 'object',
+      description: 'The HTTP server of `logpipe ship` with /live, /ready and /metrics.',
+      additionalProperties: false,
+      default: {},
+      properties: {
+        enabled: { type: 'boolean', default: true, description: 'Serve HTTP.' },
+        host: { type: 'string', minLength: 1, default: '127.0.0.1', description: 'Address to bind.' },
+        port: {
+          type: 'integer',
+          minimum: 0,
+          maximum: 65_535,
+          default: 8781,
+          description: 'Port to bind; 0 takes a free one, which is logged.',
+        },
+      },
+    },
+  },
+} as const;
+
+/** One of `files`, `stdin` and `syslog`. */
+export interface ShipInput {
+  readonly files?: readonly string[];
+  readonly stdin?: true;
+  readonly name?: string;
+  readonly service?: string;
+  readonly environment?: string;
+  readonly host?: string;
+  readonly multiline?: MultilineRule;
+}
+
+export interface ShipConfig {
+  readonly inputs: readonly ShipInput[];
+  readonly dataDir: string;
+  readonly follow: boolean;
+  readonly pollIntervalMs: number;
+  readonly commitIntervalMs: number;
+  readonly maxLineBytes: number;
+  readonly maxInFlightBytes: number;
+  readonly compression: Compression;
+  readonly spool?: { readonly dir: string; readonly maxBytes?: number };
+  readonly http: { readonly enabled: boolean; readonly host: string; readonly port: number };
+}
+
+interface ShippingConfig {
+  readonly kafka: KafkaConfig;
+  readonly mask?: MaskOptions;
+  readonly ship: ShipConfig;
+  readonly shutdownTimeoutMs: number;
+}
+
+export interface ShippingDeps {
+  readonly log: Log;
+  readonly metrics?: Metrics;
+  readonly clock?: Clock;
+  readonly stdin?: NodeJS.ReadableStream;
+}
+
+export interface Shipping {
+  /** Resolves when every input that can end has ended and all of it is with Kafka; rejects when an input fails. */
+  readonly ended: Promise<void>;
+  readonly metrics: Metrics;
+  readiness(): readonly Readiness[];
+  summary(): ShippedSummary;
+  /** Takes nothing new, then waits for what is under way; true when Kafka, or the spool, has all that was taken. */
+  stop(): Promise<boolean>;
+}
+
+export interface ShippedSummary {
+  /** Records that Kafka has taken. */
+  readonly sent: number;
+  /** Records that Kafka refused for good, or that the spool had no room for. */
+  readonly dropped: number;
+  /** Read and not delivered; lines of files are sent by the next run. */
+  readonly waiting: number;
+  /** In the spool, for the next run. */
+  readonly spooled: number;
+}
+
+/** @throws LogpipeError when an input cannot be opened */
+export async function startShipping(config: ShippingConfig, deps: ShippingDeps): Promise<Shipping> {
+  const { ship } = config;
+  const { log, clock = systemClock, metrics = createMetrics(), stdin = process.stdin } = deps;
+  const masker = createMasker(config.mask);
+  const shared = { log, clock, metrics, masker };
+  const outlets = new Map<Kind, Outlet>();
+  const outletOf = (kind: Kind): Outlet => {
+    const known = outlets.get(kind);
+    if (known !== undefined) return known;
+    const outlet = createOutlet(config, kind === 'stream' ? ship.spool : undefined, shared);
+    outlets.set(kind, outlet);
+    return outlet;
+  };
+  const inputs = ship.inputs.map((input) => {
+    const name = nameOf(input);
+    const outlet = outletOf(kindOf(input));
+    const build = createLineBuilder(input, masker);
+    const source = createInput(input, join(ship.dataDir, name), ship, { log, clock, metrics, stdin });
+    return { name, source, deliver: (chunk: Chunk) => outlet.accept(chunk, build) };
+  });
+
+  const started: Source[] = [];
+  try {
+    for (const { source, deliver } of inputs) {
+      await source.start(deliver);
+      started.push(source);
+    }
+  } catch (error) {
+    for (const source of started) await source.stop();
+    for (const outlet of outlets.values()) await outlet.close();
+    for (const source of started) await source.close();
+    throw error;
+  }
+  const all = [...outlets.values()];
+  const drain = async (deadlineMs: number): Promise<boolean> =>
+    (await Promise.all(all.map((outlet) => outlet.drain(deadlineMs)))).every(Boolean);
+  let stopping = false;
+  const ended = Promise.all(inputs.map(({ source }) => source.ended)).then(async () => {
+    if (!stopping) await drain(Number.POSITIVE_INFINITY);
+  });
+  ended.catch(() => {});
+
+  async function stop(): Promise<boolean> {
+    stopping = true;
+    await Promise.all(inputs.map(({ source }) => source.stop()));
+    await drain(config.shutdownTimeoutMs);
+    const kept = await Promise.all(all.map((outlet) => outlet.close()));
+    for (const { source } of inputs) await source.close();
+    return kept.every(Boolean);
+  }
+  let stopped: Promise<boolean> | undefined;
+
+  return {
+    ended,
+    metrics,
+    readiness: () => [
+      ...inputs.map(({ name, source }) => ({ name, ...source.status() })),
+      { name: 'kafka', ...outletsReady(all) },
+    ],
+    summary() {
+      const sum = (key: keyof ShippedSummary) => all.reduce((total, outlet) => total + outlet.summary()[key], 0);
+      return { sent: sum('sent'), dropped: sum('dropped'), waiting: sum('waiting'), spooled: sum('spooled') };
+    },
+    stop() {
+      stopped ??= stop();
+      return stopped;
+    },
+  };
+}
+
+function outletsReady(outlets: readonly Outlet[]): { readonly ready: boolean; readonly detail: string } {
+  const trouble = outlets.map((outlet) => outlet.trouble()).find((text) => text !== undefined);
+  return { ready: trouble === undefined, detail: trouble ?? 'taking records' };
+}
+
+// ---- inputs ----
+
+/** A file keeps what was not sent; a stream does not. */
+type Kind = 'file' | 'stream';
+
+const kindOf = (input: ShipInput): Kind => (input.files === undefined ? 'stream' : 'file');
+
+const NAME = /^(?!\.)[A-Za-z0-9._-]{1,100}$/;
+
+/** What an input is called: its positions are kept under this. */
+function nameOf({ name, service, files }: ShipInput): string {
+  if (name !== undefined) return name;
+  return service !== undefined && NAME.test(service) ? service : files !== undefined ? 'files' : 'stdin';
+}
+
+/** What no single input is to blame for. */
+export function contradictoryInputs(inputs: readonly ShipInput[]): ConfigProblem[] {
+  const names = inputs.map(nameOf);
+  const found: ConfigProblem[] = [];
+  for (const [i, name] of names.entries()) {
+    const first = names.indexOf(name);
+    if (first < i) {
+      const message = `is called ${name}, as ship.inputs.${first} is, and positions are kept under the name`;
+      found.push({
+        path: `ship.inputs.${i}`,
+        value: JSON.stringify(name),
+        message,
+        fix: 'give it a `name` of its own',
+      });
+    }
+    if (inputs[i]!.stdin && inputs.findIndex(({ stdin }) => stdin) < i) {
+      const message = 'standard input can be read by one of them only';
+      found.push({ path: `ship.inputs.${i}.stdin`, value: 'true', message, fix: 'leave one of them out' });
+    }
+  }
+  return found;
+}
+
+function createInput(
+  input: ShipInput,
+  dataDir: string,
+  ship: ShipConfig,
+  deps: {
+    readonly log: Log;
+    readonly clock: Clock;
+    readonly metrics: Metrics;
+    readonly stdin: NodeJS.ReadableStream;
+  },
+): Source {
+  const { follow, pollIntervalMs, commitIntervalMs, maxLineBytes } = ship;
+  const rule = input.multiline === undefined ? {} : { multiline: input.multiline };
+  if (input.files !== undefined) {
+    const options = { paths: input.files, follow, dataDir, pollIntervalMs, commitIntervalMs, maxLineBytes, ...rule };
+    return createFileSource(options, deps);
+  }
+  return createStdinSource({ input: deps.stdin, maxLineBytes, ...rule }, deps);
+}
+
+// ---- a line as a record ----
+
+/** A record with the chunk that its line came with. */
+interface LineRecord extends ShipRecord {
+  readonly done: Chunk['done'];
+}
+
+type LineBuilder = (record: RawRecord, chunk: Chunk, idOf: ReturnType<typeof createLineIds>) => LineRecord;
+
+/** The topic takes no longer record with its headers. */
+const MAX_RECORD_BYTES = 1_000_000;
+/** Lines of one file go to one partition for so long: it must be the same whenever they are read. */
+const BLOCK_BYTES = MIB;
+const FOREIGN_KEYS: ReadonlySet<string> = new Set(SHAPE_KEYS);
+
+/**
+ * A JSON line becomes the record, with the input's fields in front that it lacks; its own bytes stay as they are. Any other line, and
+ * a foreign logger's, is wrapped, and the parser reads it as it would without (`shippedLine` in parse/shapes.ts).
+ */
+export function createLineBuilder(input: ShipInput, masker: Masker): LineBuilder {
+  const { service, environment, host = hostname() } = input;
+  const given = { service, environment, host };
+  const fields = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const names = Object.keys(fields);
+  const parts = names.map((name) => `${JSON.stringify(name)}:${JSON.stringify(fields[name])},`);
+  const prefixes = Array.from({ length: 1 << names.length }, (_, missing) =>
+    parts.filter((_part, i) => missing & (1 << i)).join(''),
+  );
+
+  /** The line with what it lacks, if its own bytes can stay. */
+  function spliced(text: string, doc: Record<string, unknown>): string | undefined {
+    let isEmpty = true;
+    for (const key in doc) {
+      if (FOREIGN_KEYS.has(key)) return undefined;
+      isEmpty = false;
+    }
+    if (isEmpty) return JSON.stringify(fields);
+    let missing = 0;
+    for (let i = 0; i < names.length; i++) if (doc[names[i]!] === undefined) missing |= 1 << i;
+    return missing === 0 ? text : `{${prefixes[missing]}${text.slice(text.indexOf('{') + 1)}`;
+  }
+
+  function wrapped(text: string, tags: readonly string[]): string {
+    const all = { shippedLine: text, ...fields, ...(tags.length === 0 ? {} : { tags }) };
+    const line = JSON.stringify(all);
+    const bytes = Buffer.byteLength(line);
+    if (bytes <= MAX_RECORD_BYTES) return line;
+    // Six bytes of JSON for one of the line at worst.
+    const kept = Buffer.from(text)
+      .subarray(0, Math.floor(MAX_RECORD_BYTES / 7))
+      .toString()
+      .replace(/\uFFFD+$/, '');
+    return JSON.stringify({ ...all, shippedLine: kept, tags: [...tags, '_truncated'], originalBytes: bytes });
+  }
+
+  /** Without its secrets. */
+  function masked(text: string, doc: Record<string, unknown> | undefined, tags: readonly string[]): string {
+    const all = [...tags, '_masked'];
+    try {
+      // Numbers beside the secret keep their digits.
+      const read = doc === undefined ? undefined : readObject(text);
+      if (read !== undefined && read.repeated.length === 0) return wrapped(writeJson(masker.value(read.value)), all);
+    } catch {
+      // Nested too deep for the stack.
+    }
+    return wrapped(masker.text(text), all);
+  }
+
+  function lineOf(text: string, isWhole: boolean, doc: Record<string, unknown> | undefined): string {
+    const tags = isWhole && (doc !== undefined || !BEGINS_LIKE_JSON.test(text)) ? [] : ['_parse_failed'];
+    if (masker.holdsSecret(text)) return masked(text, doc, tags);
+    const line = doc === undefined || !isWhole ? undefined : spliced(text, doc);
+    return line ?? wrapped(text, tags);
+  }
+
+  return (record, { origin, done }, idOf) => {
+    const value = record.value!;
+    const text = value.toString('utf8', startOf(value)).trimEnd();
+    const isWhole = !text.includes('\uFFFD') || isUtf8(value);
+    const doc = objectIn(text);
+    const own = typeof doc?.eventId === 'string' ? eventIdIn(doc.eventId) : undefined;
+    const line = lineOf(text, isWhole, doc);
+    const { identity = '', knownBelow = 0 } = origin.kind === 'file' ? origin : {};
+    const block = Math.floor(record.offset / BLOCK_BYTES).toString(36);
+    return {
+      line,
+      eventId: own ?? idOf(record.offset, value),
+      key: keyOf(doc?.callId) ?? `${identity.slice(0, 20)} ${block}`,
+      bytes: Buffer.byteLength(line),
+      resent: record.offset < knownBelow,
+      done,
+    };
+  };
+}
+
+/** Behind a byte order mark. */
+function startOf(value: Buffer): number {
+  return value[0] === 0xef && value[1] === 0xbb && value[2] === 0xbf ? 3 : 0;
+}
+
+const BEGINS_LIKE_JSON = /^\s*[{["]/;
+
+function objectIn(text: string): Record<string, unknown> | undefined {
+  if (!looksLikeObject(text)) return undefined;
+  try {
+    const value: unknown = JSON.parse(text);
+    return isObject(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+// ---- the way to Kafka ----
+
+interface Outlet {
+  /** Resolves when there is room for more. */
+  accept(chunk: Chunk, build: LineBuilder): Promise<void>;
+  /** True when Kafka has everything that was accepted. */
+  drain(deadlineMs: number): Promise<boolean>;
+  /** Gives up what is under way; with a spool it goes there. True when nothing is left that nobody has. */
+  close(): Promise<boolean>;
+  summary(): ShippedSummary;
+  trouble(): string | undefined;
+}
+
+/** How often it is asked whether a dead process has left a spool. */
+const ADOPT_MS = 30_000;
+const BATCH = { maxRecords: 5_000, maxBytes: 900_000, maxDelayMs: 50 };
+const MAX_RECORDS = 50_000;
+
+function createOutlet(
+  config: ShippingConfig,
+  spoolConfig: ShipConfig['spool'],
+  deps: { readonly log: Log; readonly clock: Clock; readonly metrics: Metrics; readonly masker: Masker },
+): Outlet {
+  const { log, metrics, masker } = deps;
+  const { ship, kafka } = config;
+  const { brokers, ssl, sasl, clientId } = addressesOf(kafka);
+  const settings = transportSettings({
+    brokers,
+    topic: kafka.topics.logs,
+    service: 'logpipe-ship',
+    clientId,
+    compression: ship.compression,
+    batch: BATCH,
+    // Twice what is let in: a partition that takes nothing may fill half of a queue before records are dropped.
+    queue: { maxRecords: 2 * MAX_RECORDS, maxBytes: 2 * ship.maxInFlightBytes },
+    ...(ssl === false ? {} : { ssl }),
+    ...(sasl === undefined ? {} : { sasl }),
+    ...(spoolConfig === undefined ? {} : { spool: spoolConfig }),
+  });
+  const waiters: (() => void)[] = [];
+  let isClosed = false;
+  const isFull = () => queue.records >= MAX_RECORDS || queue.bytes >= ship.maxInFlightBytes;
+
+  const queue = createQueue(settings.queue, (records) => {
+    // Most of them came with one chunk.
+    let count = 0;
+    for (let i = 0; i < records.length; i++) {
+      const { done } = records[i] as LineRecord;
+      count += 1;
+      if (done === (records[i + 1] as LineRecord | undefined)?.done) continue;
+      done(count);
+      count = 0;
+    }
+    metrics.inFlightBytes.set(queue.bytes);
+    if (queue.relaxed && !isFull()) for (const wake of waiters.splice(0)) wake();
+  });
+  const drops = createDrops({
+    onStart: ({ message }) => log.error(message),
+    onEnd: (reason, dropped) => log.warn('records were dropped; that is over', { reason, dropped }),
+  });
+  const count: typeof drops.count = (reason, records) => {
+    drops.count(reason, records);
+    metrics.dropped.inc({ reason: reason.replace('-', '_') }, records);
+  };
+  let folders: SpoolFolders | undefined;
+  const spoolDeps: SpoolDeps = {
+    onDropped: (records, why) => count(why === 'cap' ? 'spool-full' : 'spool-lost', records),
+    onTrouble: (error) =>
+      log.error('the spool cannot be used; until it can, the senders wait', { error: errorText(error) }),
+    onRecovered: () => log.info('the spool is used again'),
+    fs: undefined,
+  };
+  let spool: ReturnType<typeof createSpool> | undefined;
+  if (settings.spool !== undefined) {
+    const { dir, maxBytes, segmentBytes } = settings.spool;
+    const own = spoolFolders(
+      { dir, brokers, topic: settings.topic, service: settings.service },
+      { warn: (text) => log.warn(text) },
+    );
+    folders = own;
+    spool = createSpool({ folder: () => own.own(), maxBytes, segmentBytes }, spoolDeps);
+  }
+  const sender = createSender(settings, {
+    queue,
+    spool,
+    brokers: createBrokers(settings, {
+      warn: (source, message) => log.debug(masker.text(message), { source }),
+      warnLoudly: (message) => log.warn(masker.text(message)),
+    }),
+    drops: { ...drops, count },
+    onDelivered: ({ records }) => metrics.shipped.inc(records),
+    onFailed: (error) =>
+      log.error('Kafka takes no records; trying again', { reason: masker.text(explainConnection(error)) }),
+    onResumed: (lastedMs) => log.info('Kafka takes records again', { afterMs: Math.round(lastedMs) }),
+  });
+
+  /** Never rejects. */
+  async function adopt(): Promise<void> {
+    for (const folder of (await folders?.adopt()) ?? []) {
+      try {
+        sender.adopt(await openLeftSpool(folder, spoolDeps));
+      } catch (error) {
+        log.error('what another process has left cannot be sent', { folder, error: errorText(error) });
+      }
+    }
+  }
+  let cancelAdopt = () => {};
+  const adoptLater = (ms: number) => {
+    if (folders === undefined || isClosed) return;
+    cancelAdopt = deps.clock.after(ms, () => void adopt().finally(() => adoptLater(ADOPT_MS)));
+  };
+  adoptLater(0);
+  let inFile: number | undefined;
+  let ids = { identity: '', idOf: createLineIds('') };
+
+  return {
+    async accept(chunk, build) {
+      const { origin, records } = chunk;
+      const identity = origin.kind === 'file' ? origin.identity : '';
+      // Chunks of one file mostly follow each other.
+      if (ids.identity !== identity) ids = { identity, idOf: createLineIds(identity) };
+      const { idOf } = ids;
+      for (const record of records) {
+        const line = build(record, chunk, idOf);
+        if (sender.keep(line)) {
+          chunk.done(1);
+          continue;
+        }
+        while (isFull() || !queue.push(line)) {
+          if (isClosed) return;
+          sender.nudge();
+          if (sender.keep(line, true)) {
+            chunk.done(1);
+            break;
+          }
+          await new Promise<void>((resolve) => waiters.push(resolve));
+        }
+      }
+      metrics.inFlightBytes.set(queue.bytes);
+      sender.nudge();
+    },
+    async drain(deadlineMs) {
+      if (sender.undelivered === 0) return true;
+      await (Number.isFinite(deadlineMs) ? endsWithin(sender.drain(), deadlineMs) : sender.drain());
+      return sender.undelivered === 0;
+    },
+    async close() {
+      isClosed = true;
+      cancelAdopt();
+      sender.abort();
+      for (const wake of waiters.splice(0)) wake();
+      await sender.save();
+      inFile = await spool?.close();
+      folders?.close();
+      return queue.records === 0;
+    },
+    summary: () => ({
+      sent: sender.delivered,
+      dropped: drops.total(),
+      waiting: queue.records,
+      spooled: inFile ?? spool?.records ?? 0,
+    }),
+    trouble() {
+      const { trouble } = sender;
+      return trouble === undefined ? undefined : masker.text(explainConnection(trouble));
+    },
+  };
+}
