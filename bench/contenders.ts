@@ -153,8 +153,8 @@ ruleset(name="index" queue.type="FixedArray" queue.size="50000" queue.dequeueBat
   };
 }
 
-const RSYSLOGD = '/usr/sbin/rsyslogd';
-const MODULE_FOLDERS = [
+export const RSYSLOGD = '/usr/sbin/rsyslogd';
+export const MODULE_FOLDERS = [
   '/usr/lib/x86_64-linux-gnu/rsyslog',
   '/usr/lib/aarch64-linux-gnu/rsyslog',
   '/usr/lib64/rsyslog',

@@ -22,6 +22,7 @@ import { createTopics, fill } from './fill.ts';
 import { deleteIndices, type MeasureDeps, measureRound, measureStart, type Round } from './measure.ts';
 import { createCostReader } from './process-cost.ts';
 import { type Line, machine, toJson, toLine, toTable } from './report.ts';
+import { benchShip, type ShipBench, shipPeerInstalled } from './ship.ts';
 import { benchSpool, type SpoolBench } from './spool.ts';
 import { benchTransport, type TransportBench } from './transport.ts';
 
@@ -33,7 +34,7 @@ interface Options {
   variant: string[];
 }
 
-const NAMES = ['raw-bulk', 'logpipe', 'ordinary', 'rsyslog', 'transport', 'spool'];
+const NAMES = ['raw-bulk', 'logpipe', 'ordinary', 'rsyslog', 'transport', 'spool', 'ship'];
 const TOPIC = 'logpipe-bench';
 const HEAP = '2g';
 
@@ -72,6 +73,13 @@ async function bench(options: Options): Promise<void> {
       say('the transport beside the File transport …');
       transport = await benchTransport(kafka.brokers);
     }
+    let ship: ShipBench | undefined;
+    if (wanted('ship')) {
+      if (shipPeerInstalled()) {
+        say('ship beside rsyslog …');
+        ship = await benchShip(kafka.brokers, cost, options);
+      } else notes.push('rsyslog with imfile and omkafka is not installed: ship was not measured');
+    }
     const versions = { kafka: kafka.version, elasticsearch: 'not started' };
     let lines: Line[] = [];
     if (contenders.length > 0) {
@@ -102,9 +110,10 @@ async function bench(options: Options): Promise<void> {
     }
     const about = { events: options.events, rounds: options.rounds, machine: machine(versions) };
     const output = options.json
-      ? JSON.stringify({ ...toJson(lines, transport, about), spool: spool ?? null })
+      ? JSON.stringify({ ...toJson(lines, transport, about), spool: spool ?? null, ship: ship ?? null })
       : toTable(lines, transport, [
           ...(spool === undefined ? [] : [spoolLine(spool)]),
+          ...(ship === undefined ? [] : [shipLine(ship)]),
           ...[...notes, JSON.stringify(about.machine)],
         ]);
     process.stdout.write(`${output}\n`);
@@ -116,6 +125,12 @@ async function bench(options: Options): Promise<void> {
 function spoolLine({ spoolMicrosPerInfo, fileMicrosPerInfo, spoolRatioToFile, drainedPerSecond }: SpoolBench): string {
   const write = `spool ${spoolMicrosPerInfo} µs, File transport ${fileMicrosPerInfo} µs CPU: ratio ${spoolRatioToFile}`;
   return `logger.info: ${write}; drained at ${drainedPerSecond.toLocaleString('en')} records/s`;
+}
+
+function shipLine({ logpipe, rsyslog, cpuRatio, throughputRatio }: ShipBench): string {
+  const of = ({ cpuMicros, linesPerSecond, peakMb }: ShipBench['logpipe']) =>
+    `${cpuMicros} µs CPU, ${linesPerSecond.toLocaleString('en')} lines/s, ${peakMb} MB`;
+  return `ship: ${of(logpipe)}; rsyslog: ${of(rsyslog)}; CPU ratio ${cpuRatio}, throughput ratio ${throughputRatio}`;
 }
 
 /** Interleaves the contenders, so that disturbances of the machine affect all of them. */
@@ -193,6 +208,7 @@ Examples:
   npm run bench -- --events 1000000 --only raw-bulk,logpipe
   npm run bench -- --only logpipe --variant "--max-semi-space-size=32" --variant "bulk.concurrency=4"
   npm run bench -- --only spool
+  npm run bench -- --only ship --events 300000
   npm run bench -- --only raw-bulk --variant "--cpu-prof --cpu-prof-dir=profiles"`,
   )
   .exitOverride();

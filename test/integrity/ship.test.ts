@@ -19,6 +19,11 @@ const FILES = ['web', 'worker', 'plain'] as const;
 /** Lines of a file before it is rotated. */
 const ROTATE_AFTER = 3_000;
 
+async function shipped(url: string): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  return Number(/^logpipe_shipped_total (\d+)/m.exec(text)?.[1] ?? 0);
+}
+
 it(`${KILLS} SIGKILLs while files are written and rotated: every line once, copies marked, in order`, async () => {
   const folder = mkdtempSync(join(tmpdir(), 'logpipe-ship-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
@@ -33,8 +38,8 @@ it(`${KILLS} SIGKILLs while files are written and rotated: every line once, copi
 ship:
   dataDir: ${join(folder, 'data')}
   pollIntervalMs: 50
-  commitIntervalMs: 200
-  http: { enabled: false }
+  commitIntervalMs: 2000
+  http: { port: 0 }
   inputs:
     - files: ['${join(logs, '*.log')}']
       service: shipped
@@ -64,13 +69,17 @@ ship:
       await sleep(10);
     }
   })();
+  onTestFinished(async () => {
+    writing = false;
+    await finished;
+  });
 
   for (let kill = 0; kill < KILLS; kill++) {
     const process = spawnLogpipe(['ship', '--config', file]);
-    await process.waitForLine(/"message":"shipping"/);
-    // Counted in lines instead of milliseconds, so that there is always work in the middle of it.
-    const wanted = written + 1_000 + ((kill * 7_919) % 4_000);
-    await waitFor(() => written >= wanted, { what: `${wanted} lines written`, intervalMs: 5 });
+    const { url } = JSON.parse(await process.waitForLine(/"message":"shipping"/, 60_000)) as { url: string };
+    // Counted in lines instead of milliseconds, so that there is always work in the middle of it; of what was sent last, nothing is noted.
+    const wanted = 500 + ((kill * 7_919) % 4_000);
+    await waitFor(async () => (await shipped(url)) >= wanted, { what: `${wanted} lines sent`, intervalMs: 20 });
     process.kill('SIGKILL');
     await process.exit;
   }
