@@ -20,6 +20,7 @@ import { type ElasticsearchConfig, elasticsearchSection } from './indexing/elast
 import { type SinksConfig, sinksSection } from './indexing/sinks.ts';
 import { type KibanaConfig, kibanaSection } from './kibana/import.ts';
 import { type MonitorConfig, monitorSection } from './monitor/health-monitor.ts';
+import { type RetentionConfig, retentionProblems, retentionSection } from './monitor/retention.ts';
 import { type NotifyConfig, notifySection } from './notify/notify-config.ts';
 import { type HttpConfig, httpSection } from './ops/http.ts';
 import { type ParseConfig, parseSection } from './parse/parse.ts';
@@ -45,6 +46,7 @@ export interface Config {
   readonly dlq: DlqConfig;
   readonly alerts: AlertsConfig;
   readonly monitor: MonitorConfig;
+  readonly retention: RetentionConfig;
   readonly notify: NotifyConfig;
   readonly kibana: KibanaConfig;
   readonly pm2: Pm2Config;
@@ -122,6 +124,7 @@ export const CONFIG_SCHEMA = {
     dlq: dlqSection,
     alerts: alertsSection,
     monitor: monitorSection,
+    retention: retentionSection,
     notify: notifySection,
     kibana: kibanaSection,
     pm2: pm2Section,
@@ -167,8 +170,14 @@ export function inspectConfig(text: string, env: Environment, place: string): In
 
 /** What no single value is to blame for, and patterns that may take exponential time. */
 function contradictions(value: unknown): ConfigProblem[] {
-  const { mask, intake, kafka, files, alerts, source } = value as Config;
-  return [...slowPatterns(mask.patterns ?? []), ...limits(), ...sameNames(), ...sameFolder()];
+  const { mask, intake, kafka, files, alerts, retention, source } = value as Config;
+  return [
+    ...slowPatterns(mask.patterns ?? []),
+    ...limits(),
+    ...sameNames(),
+    ...sameFolder(),
+    ...retentionProblems(retention),
+  ];
 
   function limits(): ConfigProblem[] {
     const { heartbeatMs, sessionTimeoutMs } = intake;
