@@ -224,14 +224,18 @@ export function addRetentionCommand(program: Command, { io, withConfig, load, fi
     .addHelpText(
       'after',
       `
-Only indices of exactly the names that logpipe gives: calling-platform-YYYY.MM.dd (retention.retentionDays), logpipe-alerts-YYYY.MM
-(alertHistoryDays), logpipe-replay-<name>-YYYY.MM.dd (replayDays). A kind without days is kept for ever.
+Only indices of exactly the names that logpipe gives:
+  calling-platform-YYYY.MM.dd         retention.retentionDays
+  logpipe-alerts-YYYY.MM              retention.alertHistoryDays
+  logpipe-replay-<name>-YYYY.MM.dd    retention.replayDays
+A kind without days is kept for ever.
 
 Examples:
   logpipe retention --dry-run
   logpipe retention --dry-run --json | jq '.indices[] | select(.decision == "delete").name'
   logpipe retention
-Exit status: 0 nothing expired is left, 1 something is, or the time is in doubt, 2 wrong command line or configuration.`,
+Exit status: 0 nothing expired is left, 1 something is, or the time is in doubt,
+2 wrong command line or configuration.`,
     )
     .action(async (options: { config?: string; dryRun: boolean; json: boolean }) => {
       const { config } = load(options);

@@ -49,7 +49,7 @@ export const retentionSection = {
     ),
     schedule: {
       type: 'string',
-      minLength: 9,
+      minLength: 1,
       default: '0 3 * * *',
       description:
         'When it runs: a cron expression of five or six fields. It also runs 5 minutes after a leader began.',
