@@ -34,6 +34,7 @@ import { createElasticsearchClient, createSendBulk } from './indexing/elasticsea
 import { type CountingDeps, type CountingSource, startCounting } from './measure/counting.ts';
 import { type Measures, parseMeasures } from './measure/measure-config.ts';
 import { createHealthMonitor, createProbes, healthSummary, SPOOL_MEASURE } from './monitor/health-monitor.ts';
+import { createRetention, retentionIsOn } from './monitor/retention.ts';
 import { createChannels } from './notify/channels.ts';
 import { createDispatcher } from './notify/dispatcher.ts';
 import { createHttpSend } from './notify/http-send.ts';
@@ -90,12 +91,14 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   const counting = (own: Pick<CountingDeps, 'sink' | 'embedded'>) =>
     startCounting({ ...config, measures, dataDir: join(config.files.dataDir, 'counter') }, { ...shared, ...own });
 
-  // Readings that do not come from the log.
+  // Readings that do not come from the log; and what else only the leader does, by schedule.
   const probes = createProbeRounds(config, { ...deps, mask: masker.text });
+  const retention = createRetentionRounds(config, deps);
   const watch = watchClock(clock, {
     onStep(byMs) {
       log.warn('The wall clock was set, or the machine was suspended', { byMs: Math.round(byMs) });
       probes.replan();
+      retention.replan();
     },
     onSlept: (ms) => log.warn('This process was stopped, or had no processor', { ms: Math.round(ms) }),
   });
@@ -126,7 +129,10 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
         { rules: definitions.rules, environment: notify.environment, tickMs: settings.tickMs },
         { ...shared, ...own, channels, history, onTick },
       ),
-    startProbes: probes.start,
+    startProbes(term) {
+      const ends = [probes.start(term), retention.start(term)];
+      return async () => void (await Promise.all(ends.map((end) => end())));
+    },
   };
 
   // Start it: on a journal, with everything in this process, or on Kafka, where this process is one of many.
@@ -223,16 +229,32 @@ function createHistory(config: Config, ends: (() => Promise<unknown>)[], log: Lo
   return { send: createSendBulk(client), prepare: () => installAlertsTemplate(client, log) };
 }
 
-// ---- what does not go through the log: probes, the heartbeat, "blind" ----
+// ---- what does not go through the log: probes, retention, the heartbeat, "blind" ----
 
-interface ProbeRounds {
-  /** Probes as long as the term evaluates, and gives it the readings. The returned function ends that. */
+/** What happens by schedule as long as this instance leads. */
+interface Rounds {
+  /** Begins with the term's evaluations. The returned function ends that. */
   start(term: Term): () => Promise<void>;
   /** Plans the next round again, because the wall clock was set. */
   replan(): void;
 }
 
-function createProbeRounds(config: Config, deps: AlertingDeps & { mask: (text: string) => string }): ProbeRounds {
+function createRetentionRounds(config: Config, deps: AlertingDeps): Rounds {
+  let replan = () => {};
+  return {
+    replan: () => replan(),
+    start(term) {
+      if (!config.sinks.elasticsearch || !retentionIsOn(config.retention)) return async () => {};
+      const retention = createRetention(config, { ...deps, brokersNow: term.now });
+      retention.start();
+      replan = retention.reschedule;
+      return retention.stop;
+    },
+  };
+}
+
+/** The readings go to the term. */
+function createProbeRounds(config: Config, deps: AlertingDeps & { mask: (text: string) => string }): Rounds {
   let replan = () => {};
   return {
     replan: () => replan(),

@@ -20,6 +20,7 @@ import { type ElasticsearchConfig, elasticsearchSection } from './indexing/elast
 import { type SinksConfig, sinksSection } from './indexing/sinks.ts';
 import { type KibanaConfig, kibanaSection } from './kibana/import.ts';
 import { type MonitorConfig, monitorSection } from './monitor/health-monitor.ts';
+import { type RetentionConfig, retentionProblems, retentionSection } from './monitor/retention.ts';
 import { type NotifyConfig, notifySection } from './notify/notify-config.ts';
 import { type HttpConfig, httpSection } from './ops/http.ts';
 import { type ParseConfig, parseSection } from './parse/parse.ts';
@@ -48,6 +49,7 @@ export interface Config {
   readonly dlq: DlqConfig;
   readonly alerts: AlertsConfig;
   readonly monitor: MonitorConfig;
+  readonly retention: RetentionConfig;
   readonly notify: NotifyConfig;
   readonly kibana: KibanaConfig;
   readonly pm2: Pm2Config;
@@ -126,6 +128,7 @@ export const CONFIG_SCHEMA = {
     dlq: dlqSection,
     alerts: alertsSection,
     monitor: monitorSection,
+    retention: retentionSection,
     notify: notifySection,
     kibana: kibanaSection,
     pm2: pm2Section,
@@ -171,7 +174,7 @@ export function inspectConfig(text: string, env: Environment, place: string): In
 
 /** What no single value is to blame for, and patterns that may take exponential time. */
 function contradictions(value: unknown): ConfigProblem[] {
-  const { mask, intake, kafka, files, ship, alerts, source } = value as Config;
+  const { mask, intake, kafka, files, ship, alerts, retention, source } = value as Config;
   const { inputs } = ship;
   return [
     ...slowPatterns(
@@ -185,6 +188,7 @@ function contradictions(value: unknown): ConfigProblem[] {
     ...limits(),
     ...sameNames(),
     ...sameFolder(),
+    ...retentionProblems(retention),
   ];
 
   function rulesOf(path: string, { multiline = {} }: { readonly multiline?: MultilineRule | undefined }) {

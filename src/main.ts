@@ -10,6 +10,7 @@ import {
   addKibanaCommand,
   addPm2Commands,
   addReplayCommand,
+  addRetentionCommand,
   addShipCommand,
   addTopCommand,
 } from './cli/commands.ts';
@@ -200,6 +201,7 @@ Examples:
   addReplayCommand(program, { io, withConfig, load, finish });
   addIncidentCommands(program, { io, withConfig, load, finish });
   addShipCommand(program, { io, withConfig, load, finish });
+  addRetentionCommand(program, { io, withConfig, load, finish });
   addKibanaCommand(program, { io, withConfig, load, finish });
   addPm2Commands(program, { io, withConfig, load, finish });
   addTopCommand(program, { io, withConfig, load, finish });

@@ -376,7 +376,7 @@ export interface TermDeps {
 export interface TermParts {
   readonly createWindows: (coveredFromMs: number, hours: readonly HourRecord[]) => CountedWindows;
   readonly begin: (own: Pick<TermDeps, 'windows' | 'store' | 'results' | 'onLost'>) => Term;
-  /** Called when the term evaluates, so that probes may run. The returned function ends them. */
+  /** Called when the term evaluates, so that probes, and what else only the leader does, may run. The returned function ends them. */
   readonly startProbes: (term: Term) => () => Promise<void>;
 }
 

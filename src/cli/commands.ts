@@ -1,5 +1,5 @@
-// The command line of init, replay, backtest, incident export, ship, kibana import, top, completion and pm2 watch: options, examples, and what they
-// start. In: the program and a kit that loads the configuration. Out: commands registered with it. Guarantee: what
+// The command line of init, replay, backtest, incident export, ship, retention, kibana import, top, completion and pm2 watch: options,
+// examples, and what they start. In: the program and a kit that loads the configuration. Out: commands registered with it. Guarantee: what
 // only Kibana and PM2 need is loaded by their commands alone.
 import { hostname } from 'node:os';
 import { Argument, type Command, Option } from 'commander';
@@ -239,6 +239,38 @@ Exit status: 0 everything is sent or kept, 1 something was not or was refused,
       }
       const { config, log } = load(options, 'service');
       return finish(shipInputs(config, options, io, log));
+    });
+}
+
+// --- logpipe retention ---
+
+export function addRetentionCommand(program: Command, { io, withConfig, load, finish }: CommandKit): void {
+  withConfig(program.command('retention'))
+    .description('Delete indices whose days are over, as the leader does every night; retentionDays says how many.')
+    .option('--dry-run', 'say what would become of each index, and why; change nothing', false)
+    .option('--json', 'one JSON object', false)
+    .addHelpText(
+      'after',
+      `
+Only indices of exactly the names that logpipe gives:
+  calling-platform-YYYY.MM.dd         retention.retentionDays
+  logpipe-alerts-YYYY.MM              retention.alertHistoryDays
+  logpipe-replay-<name>-YYYY.MM.dd    retention.replayDays
+A kind without days is kept for ever.
+
+Examples:
+  logpipe retention --dry-run
+  logpipe retention --dry-run --json | jq '.indices[] | select(.decision == "delete").name'
+  logpipe retention
+Exit status: 0 nothing expired is left, 1 something is, or the time is in doubt,
+2 wrong command line or configuration.`,
+    )
+    .action(async (options: { config?: string; dryRun: boolean; json: boolean }) => {
+      const { config } = load(options);
+      const { retention } = await import('./retention.ts');
+      const ending = new AbortController();
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => ending.abort());
+      return finish(retention(config, options, io, { clock: systemClock, stop: ending.signal }));
     });
 }
 

@@ -104,6 +104,15 @@ export function createMetrics() {
       'Used share of what first-seen rules can remember; at 1, new kinds are no longer reported. Only where alerts are evaluated.',
     ),
     alertsFiring: gauge('logpipe_alerts_firing', 'Alerts that are firing, as the leader sees them.'),
+    retentionDeleted: counter(
+      'logpipe_retention_deleted_total',
+      'Indices deleted because their days were over, by kind.',
+      ['kind'],
+    ),
+    retentionSucceeded: gauge(
+      'logpipe_retention_last_success_timestamp_seconds',
+      'When retention last deleted everything that was expired, Unix time; 0: never by this process.',
+    ),
     bulkSeconds: new Histogram({
       name: 'logpipe_bulk_seconds',
       help: 'Time from sending a bulk request to its answer.',

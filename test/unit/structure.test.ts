@@ -26,6 +26,7 @@ const APART: Readonly<Record<string, string>> = {
   'cli/incident.ts': 'loaded when the command runs',
   'cli/init.ts': 'test/unit/cli/init.test.ts',
   'cli/kibana.ts': 'loaded when the command runs',
+  'cli/retention.ts': 'loaded when the command runs',
   'cli/ship.ts': 'loaded when the command runs',
   'core/secrets/secret-text.ts': 'test/unit/core/mask.test.ts',
   'notify/email.ts': 'test/wire/notify-email.test.ts',
