@@ -130,6 +130,18 @@ export interface DeadLetterSink {
 /** What became of one bulk item; `rejected` is used for a closed list of document errors only. */
 export type ItemOutcome = 'indexed' | 'duplicate' | 'retry' | 'rejected';
 
+// ---- the name of a record ----
+
+/** The document id; also the dead letter's, so that a redrive cannot index a record twice. */
+export function documentId(record: RawRecord, chunk: Pick<Chunk, 'origin'>): string {
+  if (record.documentId !== undefined) return record.documentId;
+  if (record.eventId !== undefined) return record.eventId;
+  const { origin } = chunk;
+  if (origin.kind === 'file') return `${origin.identity}-${record.offset}`;
+  // The record time distinguishes a re-created topic's records from its predecessor's.
+  return `${origin.topic}-${origin.partition}-${record.offset}-${record.timeMs.toString(36)}`;
+}
+
 // ---- event ids ----
 
 // ULIDs (48-bit millisecond time, 80 random bits, Crockford base 32), so they sort by creation time and

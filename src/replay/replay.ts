@@ -5,9 +5,16 @@ import type { Clock } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createMetrics, type Metrics } from '../core/metrics.ts';
-import type { Chunk, ChunkOrigin, DeadLetter, DeadLetterSink, RawRecord } from '../core/record.ts';
+import {
+  type Chunk,
+  type ChunkOrigin,
+  type DeadLetter,
+  type DeadLetterSink,
+  documentId,
+  type RawRecord,
+} from '../core/record.ts';
 import { createMasker } from '../core/secrets/mask.ts';
-import { type DocumentWriter, documentId } from '../indexing/batch.ts';
+import type { DocumentWriter } from '../indexing/batch.ts';
 import { createDegrade } from '../indexing/bulk-writer.ts';
 import { createDeadLetter, createKafkaDeadLetters } from '../indexing/dead-letters.ts';
 import { createIndexer, type Indexer } from '../indexing/indexer.ts';

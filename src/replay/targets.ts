@@ -13,12 +13,12 @@ import { assertAcknowledged } from '../core/kafka/broker-connections.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { makePrivateFolder, openPrivate, unusable, usable } from '../core/private-files.ts';
+import { documentId } from '../core/record.ts';
 import {
   type Batch,
   createDocumentWriter,
   type DocumentOptions,
   type DocumentWriter,
-  documentId,
   INDEX_PATTERN,
   INDEX_PREFIX,
 } from '../indexing/batch.ts';
