@@ -13,7 +13,7 @@ import {
 } from './core/config-loader.ts';
 import { LOG_LEVELS, type LogLevel } from './core/log.ts';
 import { exponentialReason } from './core/regex-ambiguity.ts';
-import type { MaskOptions } from './core/secrets/mask.ts';
+import { createMasker, type MaskOptions } from './core/secrets/mask.ts';
 import { type BulkConfig, bulkSection } from './indexing/bulk-writer.ts';
 import { type DlqConfig, dlqSection } from './indexing/dead-letters.ts';
 import { type ElasticsearchConfig, elasticsearchSection } from './indexing/elasticsearch.ts';
@@ -26,6 +26,7 @@ import { type ParseConfig, parseSection } from './parse/parse.ts';
 import { type Pm2Config, pm2Section } from './pm2/watch.ts';
 import { type FilesConfig, filesSection } from './source/files/files.ts';
 import { type IntakeConfig, intakeSection, type KafkaConfig, kafkaSection } from './source/kafka/client.ts';
+import { type TransformsConfig, transformProblems, transformsSection } from './transform/transform.ts';
 
 export const ROLES = ['indexer', 'counter', 'alerter'] as const;
 export type Role = (typeof ROLES)[number];
@@ -39,6 +40,7 @@ export interface Config {
   readonly files: FilesConfig;
   readonly parse: ParseConfig;
   readonly mask: MaskOptions;
+  readonly transforms: TransformsConfig;
   readonly elasticsearch: ElasticsearchConfig;
   readonly bulk: BulkConfig;
   readonly sinks: SinksConfig;
@@ -116,6 +118,7 @@ export const CONFIG_SCHEMA = {
         },
       },
     },
+    transforms: transformsSection,
     elasticsearch: elasticsearchSection,
     bulk: bulkSection,
     sinks: sinksSection,
@@ -168,7 +171,7 @@ export function inspectConfig(text: string, env: Environment, place: string): In
 /** What no single value is to blame for, and patterns that may take exponential time. */
 function contradictions(value: unknown): ConfigProblem[] {
   const { mask, intake, kafka, files, alerts, source } = value as Config;
-  return [...slowPatterns(mask.patterns ?? []), ...limits(), ...sameNames(), ...sameFolder()];
+  return [...slowPatterns(mask.patterns ?? []), ...limits(), ...sameNames(), ...sameFolder(), ...wrongSteps()];
 
   function limits(): ConfigProblem[] {
     const { heartbeatMs, sessionTimeoutMs } = intake;
@@ -205,6 +208,17 @@ function contradictions(value: unknown): ConfigProblem[] {
         'each role reads at its own pace; give it a group of its own',
       ),
     ];
+  }
+
+  function wrongSteps(): ConfigProblem[] {
+    const { transforms } = value as Config;
+    if (transforms.length === 0) return [];
+    try {
+      return transformProblems(transforms, createMasker(mask));
+    } catch {
+      // They break the schema, or a pattern to mask does, and the schema has told already.
+      return [];
+    }
   }
 
   /** Only one process, and one part of it, can have a folder. */

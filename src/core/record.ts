@@ -99,8 +99,8 @@ export const DEAD_LETTER_REASONS = [
 ] as const;
 export type DeadLetterReason = (typeof DEAD_LETTER_REASONS)[number];
 
-/** Why a record was dropped for good, on purpose or not. A closed list. */
-export const DROP_REASONS = ['retention', 'file_gone', 'file_damaged'] as const;
+/** Why a record was dropped for good; `configured`: on purpose, by a transform. A closed list. */
+export const DROP_REASONS = ['retention', 'file_gone', 'file_damaged', 'configured'] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 
 export interface DeadLetter {
