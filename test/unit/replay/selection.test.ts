@@ -8,6 +8,7 @@ import { createParser } from '../../../src/parse/parse.ts';
 import { byOrigin, createSelector, parseWhere } from '../../../src/replay/sources.ts';
 import { REPLAY_PREFIX, replayTemplate } from '../../../src/replay/targets.ts';
 import { createTagger } from '../../../src/tag/tag.ts';
+import { createTransformingParser } from '../../../src/transform/transform.ts';
 
 const START = Date.parse('2026-01-31T23:59:59.000Z');
 const PARSE = { maxRecordBytes: 5_000_000, maxAheadMs: 600_000, maxBehindMs: 2_592_000_000 };
@@ -50,6 +51,24 @@ describe('what is wanted', () => {
     expect(selector([]).select(poison, FROM)).toMatchObject({ result: { ok: false, reason: 'null_value' } });
     expect(selector(['level=error']).select(poison, FROM)).toBe('unmatched');
     expect(selector([]).select({ ...poison, timeMs: START - 1 }, FROM)).toBe('outside');
+  });
+
+  it('and dropped by a transform reaches the indexer as dropped, tagged for the counts', () => {
+    const steps = [{ where: { level: 'error' }, drop: true }] as const;
+    const parser = createTransformingParser(newParser(), steps, { masker: createMasker() });
+    const chosen = createSelector({
+      parser,
+      tag: createTagger(),
+      range: undefined,
+      matches: parseWhere(['tags=error']),
+    });
+    const one = record({ message: 'call 5 failed' });
+    const selection = chosen.select(one, FROM);
+    expect(selection).toMatchObject({ result: { ok: false, reason: 'configured', counted: true } });
+    if (typeof selection !== 'object') throw new Error('it is wanted');
+    expect(selection.result).toHaveProperty('event.grouping.template');
+    chosen.expect([selection.result], [one]);
+    expect(chosen.parser.parse(one, FROM)).toBe(selection.result);
   });
 
   it('is parsed once, and again only when the server has refused it', () => {
