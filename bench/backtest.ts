@@ -74,6 +74,7 @@ export async function benchBacktest(minutes: number, warmUpMs?: number): Promise
     measures,
     rules,
     parse: parseConfig('', {}, 'defaults').parse,
+    transforms: [],
     fromMs,
     toMs,
     warmUpMs: warm,

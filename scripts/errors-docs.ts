@@ -84,6 +84,10 @@ const DROPS: Record<DropReason, readonly [meaning: string, advice: string]> = {
     '`logpipe ship`: files of the spool were removed or damaged before Kafka had their records.',
     'Find out who removes them; look whether the disk is well.',
   ],
+  configured: [
+    'A step `drop` or `sample` of the configuration keeps the record from the index. It is acknowledged, and no dead letter.',
+    'Nothing: it is what the [transforms](transforms.md) say. `logpipe parse --explain` shows which step it was.',
+  ],
 };
 
 const FAILURES: Record<FailureReason, readonly [logpipe: string, operator: string]> = {
@@ -158,7 +162,7 @@ Codes and reasons are closed lists: they are safe as metric labels and in alert 
       DEAD_LETTER_REASONS.map((reason) => [code(reason), ...DEAD_LETTERS[reason]]),
     ),
     '## Drops',
-    '`logpipe_dropped_total{reason}`. Anything but 0 deserves an alarm.',
+    '`logpipe_dropped_total{reason}`. Anything but 0 deserves an alarm, except `configured`.',
     table(
       ['reason', 'meaning', 'what to do'],
       DROP_REASONS.map((reason) => [code(reason), ...DROPS[reason]]),

@@ -1,13 +1,13 @@
 // Makes docs/events.md, which says what each event feeds, from the events' contract, the shipped measures and the shipped rules.
 // No measure that reads an event, and no rule that reads a measure, can be missing from it.
 import { EVENTS } from '../src/core/catalogue.ts';
+import type { Where } from '../src/core/condition.ts';
 import {
   type CollectedMeasure,
   isCollected,
   type Measure,
   type MeasureReference,
   type Measures,
-  type Where,
 } from '../src/measure/measure-config.ts';
 import type { Rules } from '../src/rules/rule-config.ts';
 import { sourcesOf } from '../src/windows/values.ts';

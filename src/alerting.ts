@@ -1,7 +1,7 @@
 // The second flow of logpipe, from the log to people, in the order data takes. It never waits for the first one (pipeline.ts).
 //
-//   source ─▶ parse ─▶ tag ─▶ counter ─▶ counts topic ─▶ windows ─▶ rules ─▶ alert state ─▶ outbox ─▶ channels
-//                                              readings of probes ──┘
+//   source ─▶ parse ─▶ transform ─▶ tag ─▶ counter ─▶ counts topic ─▶ windows ─▶ rules ─▶ alert state ─▶ outbox ─▶ channels
+//                                                           readings of probes ──┘
 //
 // This file only composes: `startAlerting` hands over every dependency, and the sections below make the larger parts. With Kafka,
 // counter and alerter are roles of any number of processes; without it both run here, and the journal takes the place of the topics.

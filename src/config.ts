@@ -13,7 +13,7 @@ import {
 } from './core/config-loader.ts';
 import { LOG_LEVELS, type LogLevel } from './core/log.ts';
 import { exponentialReason } from './core/regex-ambiguity.ts';
-import type { MaskOptions } from './core/secrets/mask.ts';
+import { createMasker, type MaskOptions } from './core/secrets/mask.ts';
 import { type BulkConfig, bulkSection } from './indexing/bulk-writer.ts';
 import { type DlqConfig, dlqSection } from './indexing/dead-letters.ts';
 import { type ElasticsearchConfig, elasticsearchSection } from './indexing/elasticsearch.ts';
@@ -29,6 +29,7 @@ import { contradictoryInputs, type ShipConfig, shipSection } from './shipping.ts
 import { type FilesConfig, filesSection } from './source/files/files.ts';
 import { type IntakeConfig, intakeSection, type KafkaConfig, kafkaSection } from './source/kafka/client.ts';
 import type { MultilineRule } from './source/lines.ts';
+import { type TransformsConfig, transformProblems, transformsSection } from './transform/transform.ts';
 
 export const ROLES = ['indexer', 'counter', 'alerter'] as const;
 export type Role = (typeof ROLES)[number];
@@ -43,6 +44,7 @@ export interface Config {
   readonly ship: ShipConfig;
   readonly parse: ParseConfig;
   readonly mask: MaskOptions;
+  readonly transforms: TransformsConfig;
   readonly elasticsearch: ElasticsearchConfig;
   readonly bulk: BulkConfig;
   readonly sinks: SinksConfig;
@@ -122,6 +124,7 @@ export const CONFIG_SCHEMA = {
         },
       },
     },
+    transforms: transformsSection,
     elasticsearch: elasticsearchSection,
     bulk: bulkSection,
     sinks: sinksSection,
@@ -189,6 +192,7 @@ function contradictions(value: unknown): ConfigProblem[] {
     ...sameNames(),
     ...sameFolder(),
     ...retentionProblems(retention),
+    ...wrongSteps(),
   ];
 
   function rulesOf(path: string, { multiline = {} }: { readonly multiline?: MultilineRule | undefined }) {
@@ -230,6 +234,17 @@ function contradictions(value: unknown): ConfigProblem[] {
         'each role reads at its own pace; give it a group of its own',
       ),
     ];
+  }
+
+  function wrongSteps(): ConfigProblem[] {
+    const { transforms } = value as Config;
+    if (transforms.length === 0) return [];
+    try {
+      return transformProblems(transforms, createMasker(mask));
+    } catch {
+      // They break the schema, or a pattern to mask does, and the schema has told already.
+      return [];
+    }
   }
 
   /** Only one process, and one part of it, can have a folder. */

@@ -110,9 +110,10 @@ Exit status: 0 fine, 1 a server is not as it should be, 2 something is wrong wit
     .description('Show what lines become: path, tags, index and document. No file, or -, reads standard input.')
     .option('--json', 'one JSON object per line', false)
     .option('--explain', 'show instead what was masked, renamed and moved, and why not the fast path', false)
+    .option('--test <file>', 'run tests instead: lines in, the documents that must come out; repeatable', collect, [])
     .addHelpText(
       'after',
-      '\nExamples:\n  tail -1 logs/app.log | logpipe parse\n  tail -1 logs/app.log | logpipe parse --explain\n  logpipe parse --json logs/app.log',
+      '\nExamples:\n  tail -1 logs/app.log | logpipe parse\n  tail -1 logs/app.log | logpipe parse --explain\n  logpipe parse --json logs/app.log\n  logpipe parse --config my.yml --test my.test.yml',
     )
     .action((files: string[], options) => finish(parse(files, load(options).config, options, io)));
 

@@ -1,7 +1,8 @@
 // The flow of logpipe, in the order data takes. Read this first.
 //
-//   source ─▶ parse ─▶ tag ─▶ indexing (batches) ─▶ sinks ─▶ acknowledge ─▶ source commits
-//                 └── refused ──────────┴── refused ─▶ dead letters ──┘
+//   source ─▶ parse ─▶ transform ─▶ tag ─▶ indexing (batches) ─▶ sinks ─▶ acknowledge ─▶ source commits
+//                 │        └── dropped ──────────│───────────────────────────┤
+//                 └── refused ─────────────────┴── refused ─▶ dead letters ──┘
 //
 // This file only composes; every stage is a factory with its own section of the configuration. The second flow, from the log
 // to alerts, is composed in alerting.ts.
@@ -30,6 +31,7 @@ import { createKafka } from './source/kafka/client.ts';
 import { createKafkaSource } from './source/kafka/intake.ts';
 import { createStdinSource } from './source/lines.ts';
 import { createTagger } from './tag/tag.ts';
+import { createTransformingParser } from './transform/transform.ts';
 
 export interface Pipeline {
   /** Resolves when a source that can end has ended and everything is accounted for; rejects when a part fails. */
@@ -132,7 +134,8 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
   const out = deps.stdout as NodeJS.WriteStream;
   const local = createLocalSinks(wanted, { out, metrics, log });
   const duplicatesRefused = wanted.elasticsearch && local.length === 0;
-  const parser = createParser(config.parse, { masker, duplicatesRefused });
+  const parsed = createParser(config.parse, { masker, duplicatesRefused });
+  const parser = createTransformingParser(parsed, config.transforms, { masker });
   const tag = createTagger();
   const documents = createDocumentWriter(parser.time);
   const deadLetters = createDeadLetterSink(config, deps);

@@ -60,6 +60,7 @@ export function simulateStaged(staged: Staged, { measures, rules }: Shipment): P
     measures,
     rules,
     parse: PARSE,
+    transforms: [],
     partitions: PARTITIONS,
     fromMs,
     toMs,

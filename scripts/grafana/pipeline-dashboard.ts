@@ -182,7 +182,8 @@ function losses(): Row {
       }),
       lines({
         title: 'Dropped',
-        description: 'Records lost for good since logpipe started, by reason. Alert at the first.',
+        description:
+          'Records dropped for good since logpipe started, by reason. Alert at the first, except for `configured`: a transform did it.',
         w: 8,
         unit: Short,
         queries: [{ expr: 'sum by (reason) (logpipe_dropped_total) or vector(0)', legend: '{{reason}}' }],

@@ -64,6 +64,7 @@ export async function runBacktest(
       rules,
       ...(compare === undefined ? {} : { compare }),
       parse: config.parse,
+      transforms: config.transforms,
       masker,
       fromMs,
       toMs,

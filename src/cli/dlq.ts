@@ -32,6 +32,7 @@ import {
 import type { ReplayConfig } from '../replay/request.ts';
 import { createSelector, parseTime, parseWhere } from '../replay/sources.ts';
 import { createTagger } from '../tag/tag.ts';
+import { createTransformingParser } from '../transform/transform.ts';
 import {
   cell,
   column,
@@ -377,14 +378,16 @@ export async function dlqRedrive(
 
 /** As `--where` of a replay: by the document that the letter's record would become. @throws LogpipeError LOGPIPE_USAGE */
 function matchesOf(
-  config: Pick<ReplayConfig, 'parse' | 'mask'>,
+  config: Pick<ReplayConfig, 'parse' | 'mask' | 'transforms'>,
   where: readonly string[] | undefined,
 ): ((letter: StoredLetter) => boolean) | undefined {
   const matches = parseWhere(where);
   if (matches === undefined) return undefined;
-  const parser = createParser(config.parse, { masker: createMasker(config.mask), duplicatesRefused: true });
+  const masker = createMasker(config.mask);
+  const parsed = createParser(config.parse, { masker, duplicatesRefused: true });
+  const parser = createTransformingParser(parsed, config.transforms, { masker });
   const selector = createSelector({ parser, tag: createTagger(), range: undefined, matches });
-  return (letter) => typeof selector.select(recordOfLetter(letter)) === 'object';
+  return (letter) => typeof selector.select(recordOfLetter(letter), letter) === 'object';
 }
 
 const TELL_MS = 5_000;

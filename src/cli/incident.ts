@@ -67,6 +67,7 @@ export async function runIncidentExport(
         measures,
         rules,
         parse: config.parse,
+        transforms: config.transforms,
         topic: config.kafka.topics.logs,
       },
       { masker, history, gaps: arrivals.gaps },

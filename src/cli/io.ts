@@ -1,6 +1,7 @@
 // Where commands write: results to `out`, everything said about them to `err`. In: lines, and pieces of lines in colour. Out: what a
 // terminal of any width shows readably, or plain lines in a file or a pipe. Guarantee: whatever a value holds, printing it does not
 // fail, shows no secret the masker knows, and does nothing to the terminal.
+import { readFileSync } from 'node:fs';
 import { InvalidArgumentError } from 'commander';
 import type { Config } from '../config.ts';
 import { causeChain, errorText, LogpipeError, reasonInWords, systemReason } from '../core/errors.ts';
@@ -134,6 +135,40 @@ export function jsonLine(value: unknown, masker: Masker): string {
 /** Indented, for people. */
 export function jsonBlock(value: unknown, masker: Masker): string {
   return visibleJson(toPrettyJson(shown(value, masker)));
+}
+
+// ---- tests that users write ----
+
+/** @throws LogpipeError LOGPIPE_CONFIG_UNREADABLE */
+export function readYamlFile(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new LogpipeError(
+      'LOGPIPE_CONFIG_UNREADABLE',
+      `${file} cannot be read (${reasonInWords(error)}); name a YAML file`,
+    );
+  }
+}
+
+/** Tells what became of tests, and what does not hold in those that failed. Exit status 1 when one did. */
+export function tellTests(
+  tests: readonly { readonly file: string; readonly name: string; readonly problems: readonly string[] }[],
+  { json }: { readonly json: boolean },
+  io: Io,
+  masker: Masker,
+): number {
+  const failed = tests.filter(({ problems }) => problems.length > 0).length;
+  const passed = tests.length - failed;
+  if (json) io.out(jsonLine({ passed, failed, tests }, masker));
+  else {
+    for (const { name, problems } of tests) {
+      io.out(`${problems.length === 0 ? 'ok    ' : 'FAILED'}  ${visible(name)}`);
+      for (const problem of problems) io.out(`        ${visible(maskedText(problem, masker))}`);
+    }
+    io.out(`${passed} passed, ${failed} failed`);
+  }
+  return failed === 0 ? 0 : 1;
 }
 
 // ---- lines for people: widths, wrapping, colour ----

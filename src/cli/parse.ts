@@ -1,19 +1,21 @@
 // `logpipe parse`: lines in, documents out, with the path each took and its tags; with `--explain`, what was done to each line and
-// why. Touches no server. Guarantee: every line gets an answer, whatever it holds; nothing secret is printed, nothing in a line works
+// why; with `--test`, whether lines become the documents that a file expects. Touches no server. Guarantee: every line gets an answer, whatever it holds; nothing secret is printed, nothing in a line works
 // on the terminal; what is explained was told by the parser while it did it, or is the difference between a step's input and output.
 import { createReadStream } from 'node:fs';
 import type { Config } from '../config.ts';
+import { type Environment, loadYaml, type Schema } from '../core/config-loader.ts';
 import { LogpipeError, reasonInWords } from '../core/errors.ts';
-import { type Chunk, isEventId, type RawRecord } from '../core/record.ts';
+import { type Chunk, DEAD_LETTER_REASONS, isEventId, type RawRecord } from '../core/record.ts';
 import { oneLine, visible } from '../core/safe-json.ts';
 import { createMasker, MASK, type Masker } from '../core/secrets/mask.ts';
 import { EMAIL, IP, PHONE } from '../core/secrets/personal.ts';
 import type { Move } from '../parse/conform.ts';
-import { isObject, writeJson } from '../parse/json.ts';
+import { isObject, valueAt, writeJson } from '../parse/json.ts';
 import type { ParseObserver } from '../parse/parse.ts';
 import { createRecordReader, shownText } from '../replay/record-document.ts';
 import { createLineSplitter } from '../source/lines.ts';
-import { type Io, jsonBlock, jsonLine, shown } from './io.ts';
+import type { DroppedEvent, TransformObserver } from '../transform/transform.ts';
+import { type Io, jsonBlock, jsonLine, readYamlFile, shown, tellTests } from './io.ts';
 
 /** What one line becomes, as the pipeline would have it. */
 export interface ParsedLine {
@@ -23,7 +25,11 @@ export interface ParsedLine {
   readonly document?: Record<string, unknown>;
   readonly reason?: string;
   readonly detail?: string;
+  /** A transform keeps it from the index; the document is what it would have been. */
+  readonly dropped?: Pick<DroppedEvent, 'by' | 'counted'>;
 }
+
+type LineConfig = Pick<Config, 'parse' | 'mask' | 'transforms'>;
 
 /** Characters of a refused line that are shown. */
 const SHOWN = 2_000;
@@ -31,28 +37,36 @@ const ROW = 160;
 
 /** A function from raw records to documents, with the very stages the pipeline uses. Never throws. */
 export function createLineParser(
-  config: Pick<Config, 'parse' | 'mask'>,
-  options: { duplicatesRefused?: boolean; observer?: ParseObserver | undefined } = {},
+  config: LineConfig,
+  options: { duplicatesRefused?: boolean; observer?: (ParseObserver & TransformObserver) | undefined } = {},
 ): (record: RawRecord, origin: Chunk['origin']) => ParsedLine {
-  const read = createRecordReader(config.parse, { masker: createMasker(config.mask), ...options });
+  const read = createRecordReader(config, { masker: createMasker(config.mask), ...options });
   return (record, origin) => {
     const result = read(record, origin);
     if (!result.ok) return { path: 'refused', tags: [], reason: result.reason, detail: result.detail };
-    const { path, tags, index, document } = result;
-    return { path, tags, index, document };
+    const { path, tags, index, document, dropped } = result;
+    return { path, tags, index, document, ...(dropped === undefined ? {} : { dropped }) };
   };
 }
 
 /**
  * Parses files (or stdin for `-` and none) line by line; prints one object or one readable block per line. Exit status 1 when a line
- * was refused. @throws LogpipeError LOGPIPE_SOURCE_FAILED for a file that cannot be read
+ * was refused; with `test`, when a test failed.
+ * @throws LogpipeError LOGPIPE_SOURCE_FAILED for a file that cannot be read; LOGPIPE_CONFIG_UNREADABLE or LOGPIPE_CONFIG_INVALID for
+ *   tests that are none
  */
 export async function parse(
   files: readonly string[],
-  config: Pick<Config, 'parse' | 'mask'>,
-  options: { json: boolean; explain?: boolean },
+  config: LineConfig,
+  options: { json: boolean; explain?: boolean; test?: readonly string[] },
   io: Io,
 ): Promise<number> {
+  const { json, test = [] } = options;
+  if (test.length > 0) {
+    if (files.length > 0)
+      throw new LogpipeError('LOGPIPE_USAGE', '--test: the lines stand in the tests; name no other file');
+    return parseTests(test, config, json, io);
+  }
   const explainer = options.explain === true ? createExplainer() : undefined;
   const parseLine = createLineParser(config, { observer: explainer?.observer });
   const masker = createMasker(config.mask);
@@ -63,9 +77,9 @@ export async function parse(
       const result = parseLine(record, origin);
       if (result.path === 'refused') refused += 1;
       const text = result.path === 'refused' ? { value: shownText(record.value, masker, SHOWN) } : {};
-      const explained = explainer === undefined ? {} : { id: idOf(result), explanation: explainer.take() };
+      const explained = explainer === undefined ? {} : { id: idOf(result), explanation: explainer.take(result.path) };
       const line: Shown = { ...result, ...text, ...explained };
-      io.out(options.json ? jsonLine(line, masker) : readable(shown(line, masker) as Shown, masker));
+      io.out(json ? jsonLine(line, masker) : readable(shown(line, masker) as Shown, masker));
     }
   }
   return refused === 0 ? 0 : 1;
@@ -113,11 +127,12 @@ function readable(result: Shown, masker: Masker): string {
     return `refused  ${result.reason}: ${visible(result.detail ?? '')}${text}`;
   }
   const tags = result.tags.length === 0 ? 'no tags' : result.tags.map(visible).join(' ');
-  const { explanation } = result;
-  if (explanation === undefined)
-    return `${result.path} path  ${result.index}  ${tags}\n${jsonBlock(result.document, masker)}`;
+  const { explanation, dropped } = result;
+  const still = dropped?.counted ? ', still counted' : '';
+  const path = `${result.path} path${dropped === undefined ? '' : `  dropped by ${dropped.by}${still}`}`;
+  if (explanation === undefined) return `${path}  ${result.index}  ${tags}\n${jsonBlock(result.document, masker)}`;
   const id = result.id === null ? 'id: its place in its source' : `id: ${result.id}`;
-  return [`${result.path} path  ${result.index}  ${id}  ${tags}`, ...explanationLines(explanation)].join('\n');
+  return [`${path}  ${result.index}  ${id}  ${tags}`, ...explanationLines(explanation)].join('\n');
 }
 
 // ---- what was done to a line ----
@@ -134,6 +149,8 @@ export interface Explanation {
   readonly set: readonly string[];
   /** To `extra` or `extraRaw`; to the same field when it was converted there. */
   readonly moved: readonly { from: string; to: string; why: string }[];
+  /** What steps of `transforms` did afterwards. */
+  readonly transformed: readonly { step: string; what: string }[];
   /** How many entries were left out of each list. */
   readonly leftOut?: number;
 }
@@ -145,14 +162,19 @@ type MaskedKind = (typeof KINDS)[keyof typeof KINDS];
 const MAX_ENTRIES = 100;
 const MAX_QUOTED = 40;
 
-/** An observer for a parser, and what it was told since it was asked last. */
-function createExplainer(): { readonly observer: ParseObserver; take(): Explanation } {
+/** An observer for a parser and its transforms, and what it was told since it was asked last. */
+function createExplainer(): {
+  readonly observer: ParseObserver & TransformObserver;
+  /** @param path that the line took */
+  take(path: ParsedLine['path']): Explanation;
+} {
   let why: string | undefined;
   let shapes = new Set<string>();
   let masked: Explanation['masked'][number][] = [];
   let renamed: Explanation['renamed'][number][] = [];
   let set: string[] = [];
   let moved: Explanation['moved'][number][] = [];
+  let transformed: Explanation['transformed'][number][] = [];
 
   return {
     observer: {
@@ -170,9 +192,11 @@ function createExplainer(): { readonly observer: ParseObserver; take(): Explanat
         }
       },
       moved: (move) => void moved.push({ from: move.from, to: move.to, why: reasonOf(move) }),
+      transformed: (step, what) => void transformed.push({ step, what }),
     },
-    take() {
-      const lists = [masked, renamed, set, moved];
+    take(path) {
+      if (path === 'slow' && transformed.length > 0) why ??= 'a transform changed it';
+      const lists = [masked, renamed, set, moved, transformed];
       const leftOut = lists.reduce((sum, { length }) => sum + Math.max(0, length - MAX_ENTRIES), 0);
       const taken: Explanation = {
         ...(why === undefined ? {} : { why }),
@@ -181,11 +205,12 @@ function createExplainer(): { readonly observer: ParseObserver; take(): Explanat
         renamed: renamed.slice(0, MAX_ENTRIES),
         set: set.slice(0, MAX_ENTRIES),
         moved: moved.slice(0, MAX_ENTRIES),
+        transformed: transformed.slice(0, MAX_ENTRIES),
         ...(leftOut === 0 ? {} : { leftOut }),
       };
       why = undefined;
       shapes = new Set();
-      [masked, renamed, set, moved] = [[], [], [], []];
+      [masked, renamed, set, moved, transformed] = [[], [], [], [], []];
       return taken;
     },
   };
@@ -307,7 +332,8 @@ function reasonOf({ from, to, why, value, type }: Move): string {
   }
 }
 
-function explanationLines({ why, shapes, masked, renamed, set, moved, leftOut = 0 }: Explanation): string[] {
+function explanationLines(explanation: Explanation): string[] {
+  const { why, shapes, masked, renamed, set, moved, transformed, leftOut = 0 } = explanation;
   const row = (label: string, text: string) => `  ${label.padEnd(8)} ${oneLine(visible(text), ROW)}`;
   return [
     ...(why === undefined ? [] : [row('why', why)]),
@@ -320,6 +346,158 @@ function explanationLines({ why, shapes, masked, renamed, set, moved, leftOut = 
     ...moved.map(({ from, to, why: reason }) =>
       from === to ? row('changed', `${from}: ${reason}`) : row('moved', `${from} → ${to}: ${reason}`),
     ),
+    ...transformed.map(({ step, what }) => row('step', `${step}: ${what}`)),
     ...(leftOut === 0 ? [] : [row('', `and ${leftOut} more`)]),
   ];
+}
+
+// ---- tests, as users write them ----
+
+/** A record without a time of its own arrives at this one. */
+const ARRIVAL_MS = Date.parse('2026-01-05T10:00:00Z');
+/** Compared only where a test names them: most lines differ in them. */
+const TIMES = ['@timestamp', 'timestamp'];
+
+interface WrittenTest {
+  readonly name: string;
+  readonly line?: string;
+  readonly event?: object;
+  readonly eventId?: string;
+  readonly expect: {
+    readonly document?: Readonly<Record<string, unknown>>;
+    readonly fields?: Readonly<Record<string, unknown>>;
+    readonly absent?: readonly string[];
+    readonly tags?: readonly string[];
+    readonly index?: string;
+    readonly dropped?: 'index' | 'everywhere';
+    readonly refused?: string;
+  };
+}
+
+const LINE_TESTS_SCHEMA = {
+  type: 'object',
+  additionalProperties: false,
+  required: ['tests'],
+  properties: {
+    /** Events that several tests refer to by YAML anchors. */
+    events: { type: 'object', additionalProperties: { type: 'object' } },
+    tests: {
+      type: 'array',
+      minItems: 1,
+      items: {
+        type: 'object',
+        additionalProperties: false,
+        required: ['name', 'expect'],
+        properties: {
+          name: { type: 'string', minLength: 1 },
+          /** The record as it is in the log; else `event`, with a time, a level, a message and a service unless it has them. */
+          line: { type: 'string', minLength: 1 },
+          event: { type: 'object' },
+          /** Of the record's header: a sample is decided by it. */
+          eventId: {
+            type: 'string',
+            pattern: '^[0-7][0-9A-HJKMNP-TV-Z]{25}$',
+            permitted: 'a ULID, like 01KE70Q0VG0000000000000001',
+          },
+          expect: {
+            type: 'object',
+            additionalProperties: false,
+            minProperties: 1,
+            properties: {
+              /** All of it; times only where they are named. */
+              document: { type: 'object' },
+              /** Some of its fields, by path. */
+              fields: { type: 'object', minProperties: 1 },
+              absent: { type: 'array', items: { type: 'string' }, minItems: 1 },
+              tags: { type: 'array', items: { type: 'string' } },
+              index: { type: 'string' },
+              /** Default: it is indexed. */
+              dropped: { enum: ['index', 'everywhere'] },
+              refused: { enum: DEAD_LETTER_REASONS },
+            },
+          },
+        },
+      },
+    },
+  },
+} as const satisfies Schema;
+
+function parseTests(files: readonly string[], config: LineConfig, json: boolean, io: Io): number {
+  const results = files.flatMap((file) =>
+    runLineTests(readYamlFile(file), file, config, process.env).map((result) => ({ file, ...result })),
+  );
+  return tellTests(results, { json }, io, createMasker(config.mask));
+}
+
+interface LineTestResult {
+  readonly name: string;
+  /** What does not hold, a sentence each; empty when all does. */
+  readonly problems: readonly string[];
+}
+
+/** All tests of a file, in its order. @param place the file's name @throws LogpipeError LOGPIPE_CONFIG_INVALID */
+export function runLineTests(text: string, place: string, config: LineConfig, env: Environment): LineTestResult[] {
+  const { tests } = loadYaml<{ tests: readonly WrittenTest[] }>(text, LINE_TESTS_SCHEMA, env, place);
+  const parseLine = createLineParser(config);
+  const origin = { kind: 'file', path: place, identity: place } as const;
+  return tests.map(({ name, line, event, eventId, expect }, offset) => {
+    const usual = { timestamp: new Date(ARRIVAL_MS).toISOString(), level: 'info', message: 'test', service: 'test' };
+    const value = Buffer.from(line ?? JSON.stringify({ ...usual, ...event }));
+    const at = (timeMs: number) => parseLine({ value, offset, timeMs, eventId }, origin);
+    // It arrives when it says that it happened, so that old lines are not out of time.
+    const ownMs = Date.parse(String(at(ARRIVAL_MS).document?.timestamp));
+    return { name, problems: compare(expect, at(Number.isFinite(ownMs) ? ownMs : ARRIVAL_MS)) };
+  });
+}
+
+/** What does not hold. */
+function compare(expected: WrittenTest['expect'], found: ParsedLine): string[] {
+  const { dropped, refused } = expected;
+  if (found.path === 'refused') {
+    return refused === found.reason
+      ? []
+      : [`expected ${wanted(expected)}, it is refused: ${found.reason}, ${found.detail}`];
+  }
+  const { document = {}, tags, index } = found;
+  const fate = found.dropped === undefined ? undefined : found.dropped.counted ? 'index' : 'everywhere';
+  if (refused !== undefined || dropped !== fate) {
+    const what = found.dropped === undefined ? 'indexed' : `dropped (${fate}) by ${found.dropped.by}`;
+    return [`expected ${wanted(expected)}, it is ${what}`];
+  }
+  const problems: string[] = [];
+  if (expected.index !== undefined && expected.index !== index) {
+    problems.push(`index: expected ${expected.index}, found ${index}`);
+  }
+  if (expected.tags !== undefined) {
+    problems.push(...difference('tags', [...expected.tags].sort(), [...tags].sort()));
+  }
+  for (const [path, value] of Object.entries(expected.fields ?? {})) {
+    problems.push(...difference(path, value, valueAt(document, path)));
+  }
+  for (const path of expected.absent ?? []) problems.push(...difference(path, undefined, valueAt(document, path)));
+  if (expected.document !== undefined) {
+    const named = expected.document;
+    const compared = Object.fromEntries(
+      Object.entries(document).filter(([name]) => Object.hasOwn(named, name) || !TIMES.includes(name)),
+    );
+    problems.push(...difference('', named, compared));
+  }
+  return problems;
+}
+
+function wanted({ dropped, refused }: WrittenTest['expect']): string {
+  if (refused !== undefined) return `it to be refused (${refused})`;
+  return dropped === undefined ? 'a document' : `it to be dropped (${dropped})`;
+}
+
+/** Field by field, so that a long document shows only what differs. */
+function difference(path: string, expected: unknown, found: unknown): string[] {
+  if (isObject(expected) && isObject(found)) {
+    const names = [...new Set([...Object.keys(expected), ...Object.keys(found)])];
+    return names.flatMap((name) => difference(path === '' ? name : `${path}.${name}`, expected[name], found[name]));
+  }
+  const [want, have] = [expected, found].map((value) => (value === undefined ? undefined : writeJson(value)));
+  if (want === have) return [];
+  if (want === undefined) return [`${path}: not expected, found ${have}`];
+  return [`${path}: expected ${want}, found ${have ?? 'nothing'}`];
 }

@@ -360,11 +360,12 @@ function summaryLines(summary: ReplaySummary, about: About): string[] {
     const names: Record<string, string> = { new: 'written', present: 'already there', moved: 'old copies deleted' };
     lines.push(
       `  ${Object.entries(written)
-        .filter(([, count]) => count > 0)
+        .filter(([name, count]) => count > 0 && name !== 'dropped')
         .map(([name, count]) => `${count} ${names[name] ?? name}`)
         .join(', ')}`,
     );
   }
+  if (written.dropped) lines.push(`dropped: ${written.dropped}, as transforms of the configuration say`);
   for (const [reason, count] of Object.entries(refusals.byReason)) lines.push(`refused: ${count} for ${reason}`);
   for (const { id, detail, origin } of refusals.examples.slice(0, 5)) {
     lines.push(`  ${oneLine(`${origin} ${id}: ${detail}`, DETAIL_CHARACTERS)}`);

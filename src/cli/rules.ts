@@ -1,19 +1,18 @@
 // `logpipe rules check | test | explain`: are the rules fine, do they fire when they should, and why does one fire now, or not? Touches
 // no server but, to explain, a running logpipe.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config.ts';
 import { nearest } from '../core/config-loader.ts';
-import { LogpipeError, reasonInWords } from '../core/errors.ts';
+import { LogpipeError } from '../core/errors.ts';
 import { packageRoot } from '../core/package-root.ts';
 import { visible } from '../core/safe-json.ts';
 import { createMasker } from '../core/secrets/mask.ts';
 import { loadMeasures, type Measures } from '../measure/measure-config.ts';
 import { type MeaningLine, meaningOf, type RuleExplanation, type SetStatus } from '../ops/explain.ts';
-import { maskedText } from '../replay/record-document.ts';
 import { runRuleTests } from '../replay/rule-tests.ts';
 import { loadRules, type Rules } from '../rules/rule-config.ts';
-import { type Io, jsonLine } from './io.ts';
+import { type Io, jsonLine, readYamlFile, tellTests } from './io.ts';
 import { addressesOf, askForRule, reasonOf } from './top.ts';
 
 interface RulesOptions {
@@ -52,37 +51,24 @@ export async function rulesTest(
   io: Io,
 ): Promise<number> {
   const { measures, rules } = load(config, options);
-  const masker = createMasker(config.mask);
   const all = [];
   for (const file of files.length === 0 ? [testsOf(options.rules ?? config.alerts.rulesFile)] : files) {
-    const results = await runRuleTests(read(file), file, { measures, rules, parse: config.parse, env: process.env });
-    for (const result of results) {
-      all.push({ file, ...result });
-      if (options.json) continue;
-      io.out(`${result.problems.length === 0 ? 'ok    ' : 'FAILED'}  ${visible(result.name)}`);
-      for (const problem of result.problems) io.out(`        ${visible(maskedText(problem, masker))}`);
-    }
+    const { parse, transforms } = config;
+    const results = await runRuleTests(readYamlFile(file), file, {
+      measures,
+      rules,
+      parse,
+      transforms,
+      env: process.env,
+    });
+    all.push(...results.map((result) => ({ file, ...result })));
   }
-  const failed = all.filter(({ problems }) => problems.length > 0).length;
-  if (options.json) io.out(jsonLine({ passed: all.length - failed, failed, tests: all }, masker));
-  else io.out(`${all.length - failed} passed, ${failed} failed`);
-  return failed === 0 ? 0 : 1;
+  return tellTests(all, options, io, createMasker(config.mask));
 }
 
 function testsOf(rulesFile: string | undefined): string {
   const beside = rulesFile?.replace(/\.ya?ml$/, '.test.yml');
   return beside !== undefined && existsSync(beside) ? beside : join(packageRoot(), 'config', 'rules.test.yml');
-}
-
-function read(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new LogpipeError(
-      'LOGPIPE_CONFIG_UNREADABLE',
-      `${file} cannot be read (${reasonInWords(error)}); name a YAML file`,
-    );
-  }
 }
 
 // ---- logpipe rules explain ----

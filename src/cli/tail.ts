@@ -48,8 +48,9 @@ type TailConfig =
   | { readonly source: 'kafka'; readonly kafka: KafkaConfig }
   | ({ readonly source: 'files' | 'stdin' } & Pick<Config, 'files' | 'sinks'>);
 
-/** What a record becomes; `reason` when it would go to the dead letters. */
+/** What a record becomes; `reason` when it would go to the dead letters; `dropped` when a transform keeps it from the index. */
 interface TailedRecord {
+  readonly dropped?: object;
   readonly document?: Record<string, unknown>;
   readonly reason?: string;
 }
@@ -85,7 +86,8 @@ export async function tail(config: TailConfig, options: TailOptions, io: Io, dep
 
   let printed = 0;
   /** False when nothing more is wanted. */
-  const take = ({ document, reason }: TailedRecord, place: () => string): boolean => {
+  const take = ({ document, reason, dropped }: TailedRecord, place: () => string): boolean => {
+    if (dropped !== undefined) return true;
     if (document === undefined) {
       // A dead letter has no fields to compare.
       if (matches === undefined) io.err(`${place()}: refused, ${visible(reason ?? 'unknown')}`);

@@ -43,7 +43,11 @@ export function createMetrics() {
       'Records that died once more after a redrive, by reason; not among logpipe_dead_lettered_total.',
       ['reason'],
     ),
-    dropped: counter('logpipe_dropped_total', 'Records lost for good, by reason.', ['reason']),
+    dropped: counter(
+      'logpipe_dropped_total',
+      'Records dropped for good, by reason. All are losses but `configured`: a transform did it.',
+      ['reason'],
+    ),
     shipped: counter('logpipe_shipped_total', 'Records of `logpipe ship` that Kafka has taken.'),
     fileHoleBytes: counter(
       'logpipe_file_hole_bytes_total',

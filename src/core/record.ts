@@ -109,8 +109,16 @@ export const DEAD_LETTER_REASONS = [
 ] as const;
 export type DeadLetterReason = (typeof DEAD_LETTER_REASONS)[number];
 
-/** Why a record was dropped for good, on purpose or not. A closed list. */
-export const DROP_REASONS = ['retention', 'file_gone', 'file_damaged', 'refused', 'spool_full', 'spool_lost'] as const;
+/** Why a record was dropped for good; `configured`: on purpose, by a transform. A closed list. */
+export const DROP_REASONS = [
+  'retention',
+  'file_gone',
+  'file_damaged',
+  'configured',
+  'refused',
+  'spool_full',
+  'spool_lost',
+] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 
 export interface DeadLetter {
@@ -139,6 +147,18 @@ export interface DeadLetterSink {
 
 /** What became of one bulk item; `rejected` is used for a closed list of document errors only. */
 export type ItemOutcome = 'indexed' | 'duplicate' | 'retry' | 'rejected';
+
+// ---- the name of a record ----
+
+/** The document id; also the dead letter's, so that a redrive cannot index a record twice. */
+export function documentId(record: RawRecord, chunk: Pick<Chunk, 'origin'>): string {
+  if (record.documentId !== undefined) return record.documentId;
+  if (record.eventId !== undefined) return record.eventId;
+  const { origin } = chunk;
+  if (origin.kind === 'file') return `${origin.identity}-${record.offset}`;
+  // The record time distinguishes a re-created topic's records from its predecessor's.
+  return `${origin.topic}-${origin.partition}-${record.offset}-${record.timeMs.toString(36)}`;
+}
 
 // ---- event ids ----
 

@@ -4,8 +4,8 @@
 //
 // Read on: machine.ts takes one step of all of them, notices.ts turns what there is to report into messages, records.ts keeps them.
 import { isOver } from '../core/clock.ts';
+import type { Where } from '../core/condition.ts';
 import type { Masker } from '../core/secrets/mask.ts';
-import type { Where } from '../measure/measure-config.ts';
 import { type Observation, PRIORITIES, type Priority, type RuleInfo, type Why } from '../rules/rule-types.ts';
 import { labelTest } from '../windows/series.ts';
 import type { ChannelName, NotifiedAlert, NotifyReason } from './notification.ts';

@@ -1,7 +1,7 @@
 // The unit between assembling and writing. In: tagged events. Out: one NDJSON bulk body and, item by item, the record it came
 // from. Guarantee: the body is written once, by copying the record's own bytes where they can be used; sinks read slices of it;
 // the same record always gets the same id.
-import type { Chunk, RawRecord } from '../core/record.ts';
+import { type Chunk, documentId, type RawRecord } from '../core/record.ts';
 import { documentText } from '../parse/json.ts';
 import type { TimeParser } from '../parse/scalars.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
@@ -175,16 +175,6 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
       ]);
     },
   };
-}
-
-/** The document id; also the dead letter's, so that a redrive cannot index a record twice. */
-export function documentId(record: RawRecord, chunk: Pick<Chunk, 'origin'>): string {
-  if (record.documentId !== undefined) return record.documentId;
-  if (record.eventId !== undefined) return record.eventId;
-  const { origin } = chunk;
-  if (origin.kind === 'file') return `${origin.identity}-${record.offset}`;
-  // The record time distinguishes a re-created topic's records from its predecessor's.
-  return `${origin.topic}-${origin.partition}-${record.offset}-${record.timeMs.toString(36)}`;
 }
 
 /** `{"@timestamp":…,` and what else logpipe adds, each followed by a comma. */

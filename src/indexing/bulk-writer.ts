@@ -12,8 +12,9 @@ import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import type { DeadLetterReason } from '../core/record.ts';
-import type { ParsedEvent, Parser } from '../parse/parse.ts';
+import type { ParsedEvent } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
+import type { TransformingParser } from '../transform/transform.ts';
 import { apart, type Batch, type BatchItem, type DocumentWriter } from './batch.ts';
 import { type BulkReply, isTimeout, type SendBulk } from './elasticsearch.ts';
 import {
@@ -653,13 +654,13 @@ export function createElasticsearchSink(client: Client, writer: BulkWriter): Sin
  * again from the record's bytes, because refusals are rare and parsed documents are not kept.
  */
 export function createDegrade(deps: {
-  parser: Parser;
+  parser: Pick<TransformingParser, 'reparse' | 'degrade'>;
   tag: (event: ParsedEvent) => TaggedEvent;
   documents: DocumentWriter;
 }): (item: BatchItem) => Buffer | undefined {
   return ({ record, chunk }) => {
     try {
-      const result = deps.parser.reparse(record);
+      const result = deps.parser.reparse(record, chunk);
       if (!result.ok) return undefined;
       const event = deps.tag(result.event);
       return deps.documents.rewrite(event, deps.parser.degrade(event.doc), record, chunk);

@@ -15,6 +15,7 @@ import {
   type DeadLetter,
   type DeadLetterReason,
   type DeadLetterSink,
+  documentId,
   eventIdIn,
   firstArrivalMs,
   type RawRecord,
@@ -24,7 +25,6 @@ import { isObject } from '../parse/json.ts';
 import { defaultPartitioner, isTooLargeForKafka } from '../source/kafka/client.ts';
 import { MAX_DOCUMENT_ID_BYTES, MAX_RETURNS, MAX_TIME_MS } from '../source/kafka/record-batch.ts';
 import { topicMaxBytes } from '../source/kafka/topics.ts';
-import { documentId } from './batch.ts';
 import { createLineFile, persist } from './sinks.ts';
 
 export const dlqSection = {

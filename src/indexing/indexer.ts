@@ -8,8 +8,9 @@ import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import type { Chunk, DeadLetter, DeadLetterReason, DeadLetterSink, RawRecord } from '../core/record.ts';
-import type { ParsedEvent, Parser } from '../parse/parse.ts';
+import type { ParsedEvent } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
+import type { TransformingParser } from '../transform/transform.ts';
 import { apart, Batch, type BatchItem, type DocumentWriter, RECORD_OVERHEAD, weightOf } from './batch.ts';
 import type { BulkConfig } from './bulk-writer.ts';
 import { identityOf } from './dead-letters.ts';
@@ -24,7 +25,7 @@ const SET_ASIDE_SHARE = 1 / 4;
 const SET_ASIDE_SPAN_MS = 15 * 60_000;
 
 export interface IndexerDeps {
-  readonly parser: Parser;
+  readonly parser: TransformingParser;
   readonly tag: (event: ParsedEvent) => TaggedEvent;
   /** The event, or one whose new fields are in `extra` (field-budget.ts). */
   readonly admit?: (event: TaggedEvent) => TaggedEvent;
@@ -77,6 +78,9 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
   let inFlight = 0;
   let setAsideBytes = 0;
   let unsettled = 0;
+  /** What steps of the configuration keep from the index, of the chunk that is being accepted. */
+  let dropped = 0;
+  let droppedBytes = 0;
   /** Logged only once until nothing is set aside any more: the limit may be reached again with every chunk. */
   let saidSetAside = false;
   let paused: 'in_flight' | 'set_aside' | undefined;
@@ -89,6 +93,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     for (const record of records) inFlight += weightOf(record);
     unsettled += records.length;
     for (const record of records) process(record, chunk);
+    if (dropped > 0) settleDropped(chunk);
     metrics.inFlightBytes.set(inFlight);
     if (setAside.size > 0 && records.length > 0) {
       const origin = originKey(chunk);
@@ -136,8 +141,13 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
   function process(record: RawRecord, chunk: Chunk): void {
     let event: TaggedEvent;
     try {
-      const result = deps.parser.parse(record);
+      const result = deps.parser.parse(record, chunk);
       if (!result.ok) {
+        if (result.reason === 'configured') {
+          dropped += 1;
+          droppedBytes += weightOf(record);
+          return;
+        }
         startBurying(record, chunk, result.reason, result.detail);
         return;
       }
@@ -165,6 +175,15 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
       const tags = [...event.tags, '_mapping_degraded'];
       deps.documents.append(batch, { ...event, doc, tags, verbatim: false }, record, chunk);
     }
+  }
+
+  /** They are accounted for, and nobody waits for them. */
+  function settleDropped(chunk: Chunk): void {
+    metrics.dropped.inc({ reason: 'configured' }, dropped);
+    acknowledge(chunk, dropped);
+    release(droppedBytes);
+    dropped = 0;
+    droppedBytes = 0;
   }
 
   function countTag(tag: string): void {

@@ -3,8 +3,9 @@
 // adds nothing; never throws for any document; totals are a pure function of the records counted, in their order, in bounded memory.
 //
 // This is a hot path: an event's fields are read once into slots, which conditions and labels then share.
+import { type Condition, compileCondition, type Test, type Where } from '../core/condition.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
-import type { CollectedMeasure, Comparison, Condition, Scalar, Where } from './measure-config.ts';
+import type { CollectedMeasure } from './measure-config.ts';
 import {
   type Bins,
   BUCKET_MS,
@@ -137,18 +138,7 @@ function compileGetter(path: string): Getter {
   };
 }
 
-// ---- conditions of measures.yml, compiled ----
-// A number equals its text, so that labels, which are texts, can be compared.
-
-type Test = (value: unknown) => boolean;
-
-/** Of a field with several values (tags), one that fulfils the condition is enough; for `not`, none of the values may be there. */
-export function compileCondition(condition: Condition): Test {
-  if (typeof condition !== 'object') return equals(condition);
-  if (isList(condition)) return isOneOf(condition);
-  const tests = compare(condition);
-  return tests.length === 1 ? tests[0]! : (value) => tests.every((test) => test(value));
-}
+// ---- conditions on labels ----
 
 /** Do labels, in the order of `by`, fulfil `where`? */
 export function compileLabelTest(where: Where, by: readonly string[]): (labels: readonly string[]) => boolean {
@@ -157,52 +147,6 @@ export function compileLabelTest(where: Where, by: readonly string[]): (labels: 
     test: compileCondition(condition),
   }));
   return (labels) => tests.every(({ at, test }) => test(labels[at]));
-}
-
-function isList(condition: Exclude<Condition, Scalar>): condition is readonly Scalar[] {
-  return Array.isArray(condition);
-}
-
-function compare({ gt, gte, lt, lte, exists, not }: Comparison): Test[] {
-  const tests: Test[] = [];
-  if (gt !== undefined) tests.push((value) => toNumber(value) > gt);
-  if (gte !== undefined) tests.push((value) => toNumber(value) >= gte);
-  if (lt !== undefined) tests.push((value) => toNumber(value) < lt);
-  if (lte !== undefined) tests.push((value) => toNumber(value) <= lte);
-  if (exists !== undefined) tests.push((value) => isPresent(value) === exists);
-  if (not !== undefined) {
-    const among = typeof not === 'object' ? isOneOf(not) : equals(not);
-    tests.push((value) => !among(value));
-  }
-  return tests;
-}
-
-function equals(wanted: Scalar): Test {
-  const text = String(wanted);
-  const one = (value: unknown) =>
-    typeof value === 'string' ? value === text : value === wanted || (isScalar(value) && String(value) === text);
-  return (value) => (typeof value === 'object' && Array.isArray(value) ? value.some(one) : one(value));
-}
-
-function isOneOf(wanted: readonly Scalar[]): Test {
-  const texts = new Set(wanted.map(String));
-  const one = (value: unknown) =>
-    typeof value === 'string' ? texts.has(value) : isScalar(value) && texts.has(String(value));
-  return (value) => (typeof value === 'object' && Array.isArray(value) ? value.some(one) : one(value));
-}
-
-function isScalar(value: unknown): boolean {
-  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean';
-}
-
-function isPresent(value: unknown): boolean {
-  return value !== undefined && value !== null && value !== '';
-}
-
-/** NaN, for which no comparison holds, when the value is not a number. */
-function toNumber(value: unknown): number {
-  if (typeof value === 'number') return value;
-  return typeof value === 'string' && value.trim() !== '' ? Number(value) : Number.NaN;
 }
 
 // ---- the totals of one partition and one arrival bucket, split by event bucket, while they are counted ----

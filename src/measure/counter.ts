@@ -9,8 +9,9 @@ import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { type Chunk, type ChunkOrigin, lastingId, type RawRecord } from '../core/record.ts';
-import type { ParsedEvent, Parser } from '../parse/parse.ts';
+import type { ParsedEvent } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
+import type { TransformingParser } from '../transform/transform.ts';
 import { ArrivalBucket, compileCollect } from './collect.ts';
 import { type CollectedMeasure, collectedOf, type Measures } from './measure-config.ts';
 import { BUCKET_MS, type BucketTotals, type CountsMessage, type CountsSink, type PartitionProgress } from './totals.ts';
@@ -51,7 +52,7 @@ export const COUNTER_DEFAULTS: PublisherOptions = {
 };
 
 export interface CounterDeps {
-  readonly parser: Pick<Parser, 'parse'>;
+  readonly parser: Pick<TransformingParser, 'parse'>;
   readonly tag: (event: ParsedEvent) => TaggedEvent;
   readonly sink: CountsSink;
   readonly metrics: Metrics;
@@ -188,8 +189,10 @@ export function createCounter(
     totals.records += 1;
     counted += 1;
     try {
-      const result = parser.parse(record);
-      if (result.ok) collect(tag(result.event), eventId, Math.max(record.timeMs, totals.arrivalMs), totals);
+      const result = parser.parse(record, chunk);
+      // What a step keeps from the index alone counts.
+      if (result.ok || (result.reason === 'configured' && result.counted))
+        collect(tag(result.event), eventId, Math.max(record.timeMs, totals.arrivalMs), totals);
       else metrics.notCounted.inc({ reason: result.reason });
     } catch (error) {
       metrics.notCounted.inc({ reason: 'processing_failed' });

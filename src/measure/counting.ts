@@ -13,6 +13,7 @@ import { createKafkaSource } from '../source/kafka/intake.ts';
 import { toRecords } from '../source/kafka/record-batch.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
 import { createTagger } from '../tag/tag.ts';
+import { createTransformingParser, type TransformsConfig } from '../transform/transform.ts';
 import { COUNTER_DEFAULTS, type Counter, type CounterDeps, createCounter } from './counter.ts';
 import { createKafkaCounts } from './counts-topic.ts';
 import type { Measures } from './measure-config.ts';
@@ -24,6 +25,7 @@ interface CountingOptions {
   readonly intake: IntakeConfig;
   readonly files: FilesConfig;
   readonly parse: ParseConfig;
+  readonly transforms: TransformsConfig;
   readonly alerts: { readonly publishMs: number };
   readonly measures: Measures;
   /** Where the counter keeps its positions in files, apart from the indexer's. */
@@ -54,7 +56,9 @@ export interface CountingSource {
 export function startCounting(options: CountingOptions, deps: CountingDeps): CountingSource {
   const { kafka, measures } = options;
   const { log, clock, metrics } = deps;
-  const parser = createParser(options.parse, { masker: deps.masker, duplicatesRefused: true });
+  const { masker } = deps;
+  const parsed = createParser(options.parse, { masker, duplicatesRefused: true });
+  const parser = createTransformingParser(parsed, options.transforms, { masker });
   const shared = { ...deps, parser, tag: createTagger() };
   const publishing = { ...COUNTER_DEFAULTS, publishMs: options.alerts.publishMs };
   let source: Source | undefined;

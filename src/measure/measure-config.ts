@@ -4,25 +4,8 @@
 
 import { FIELDS, type FieldGroup, type FieldType } from '../core/catalogue.ts';
 import { durationMs, durationSchema } from '../core/clock.ts';
+import { conditionSchema, type Where } from '../core/condition.ts';
 import { type Environment, invalidConfig, loadYaml, readConfigFile, type Schema } from '../core/config-loader.ts';
-
-export type Scalar = string | number | boolean;
-
-/** All that are given must hold. `not` holds when none of the values is there, so also when the field is missing. */
-export interface Comparison {
-  readonly gt?: number;
-  readonly gte?: number;
-  readonly lt?: number;
-  readonly lte?: number;
-  readonly exists?: boolean;
-  readonly not?: Scalar | readonly Scalar[];
-}
-
-/** A value to equal, a list to be one of, or a comparison. Compiled by collect.ts. */
-export type Condition = Scalar | readonly Scalar[] | Comparison;
-
-/** Field path (of a collected measure) or label (of a reference) -> condition; all must hold. */
-export type Where = Readonly<Record<string, Condition>>;
 
 /** How values are written for people: `ratio` 0.23 as "23.00 %", and `percent` 23 the same. */
 export type Unit = (typeof UNITS)[number];
@@ -207,34 +190,11 @@ const KEYS_OF_KIND: Readonly<Record<Kind, { permitted: readonly string[]; requir
   absence: { permitted: [...COMMON, 'of'], required: ['of'] },
 };
 
-const scalar = { type: ['string', 'number', 'boolean'] };
-const scalars = { type: 'array', items: scalar, minItems: 1, maxItems: 50 };
-
-const condition = {
-  anyOf: [
-    scalar,
-    scalars,
-    {
-      type: 'object',
-      additionalProperties: false,
-      minProperties: 1,
-      properties: {
-        gt: { type: 'number' },
-        gte: { type: 'number' },
-        lt: { type: 'number' },
-        lte: { type: 'number' },
-        exists: { type: 'boolean' },
-        not: { anyOf: [scalar, scalars] },
-      },
-    },
-  ],
-};
-
 const where = {
   type: 'object',
   maxProperties: 10,
   description: 'Conditions that must all hold: a value, a list of values, or gt, gte, lt, lte, exists, not.',
-  additionalProperties: condition,
+  additionalProperties: conditionSchema(),
 };
 
 const referenceSchema = {

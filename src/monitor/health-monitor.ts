@@ -13,6 +13,7 @@ import { type Clock, unlessAborted, within } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
+import type { DropReason } from '../core/record.ts';
 import { isNews } from '../indexing/dead-letters.ts';
 import { createElasticsearchClient, type ElasticsearchConfig } from '../indexing/elasticsearch.ts';
 import { createKafka, type KafkaConfig } from '../source/kafka/client.ts';
@@ -352,14 +353,15 @@ export function createBullProbe(options: { redisUrl: string; prefix: string; tim
 
 // ---- this process ----
 
-/** What was lost for good since the last look, by reason. */
+/** What was lost for good since the last look, by reason; what the configuration drops is no loss. */
 function createDropsProbe(metrics: Pick<Metrics, 'dropped'>): Probe {
   const before = new Map<string, number>();
   return {
     name: 'drops',
     async run() {
       const { values } = await metrics.dropped.get();
-      return values.map(({ labels, value }) => {
+      const lossy = values.filter(({ labels }) => labels.reason !== ('configured' satisfies DropReason));
+      return lossy.map(({ labels, value }) => {
         const reason = `${String(labels.reason)} (this process)`;
         const lost = value - (before.get(reason) ?? 0);
         before.set(reason, value);

@@ -4,9 +4,10 @@
 // Guarantee: pure, and nothing is learned or changed by asking; bounded, the most urgent label sets first.
 import type { TermState } from '../alerter/alerter.ts';
 import type { Clock } from '../core/clock.ts';
+import type { Condition, Where } from '../core/condition.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import { type AlertRecord, agree, alertKey, byUrgency } from '../incidents/incident.ts';
-import type { Condition, Measure, MeasureReference, Measures, Unit, Where } from '../measure/measure-config.ts';
+import type { Measure, MeasureReference, Measures, Unit } from '../measure/measure-config.ts';
 import { OTHER } from '../measure/totals.ts';
 import { type Now, readNow } from '../rules/kinds.ts';
 import {

@@ -36,6 +36,19 @@ export function isObject(value: unknown): value is Json {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof ExactNumber);
 }
 
+/** The value at a dotted path, whether the document nests it or has dots in its keys. */
+export function valueAt(value: unknown, path: string): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+  const fields = value as Record<string, unknown>;
+  if (Object.hasOwn(fields, path)) return fields[path];
+  for (let dot = path.indexOf('.'); dot > 0; dot = path.indexOf('.', dot + 1)) {
+    const head = path.slice(0, dot);
+    const found = Object.hasOwn(fields, head) ? valueAt(fields[head], path.slice(dot + 1)) : undefined;
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
 /** Is the value nested deeper than `limit` objects or lists? Looks no deeper than that. */
 export function tooDeep(value: unknown, limit: number = MAX_DEPTH): boolean {
   if (typeof value !== 'object' || value === null) return false;
@@ -54,6 +67,11 @@ const KEY_END = /(?<!\\)"\s*:/g;
 export function mayRepeatKey(text: string, value: unknown): boolean {
   // KEY_END misses only keys that end with a backslash.
   return text.includes('\\\\"') || (text.match(KEY_END)?.length ?? 0) !== countKeys(value, MAX_DEPTH + 2);
+}
+
+/** Does JSON.parse make of `text` a value that holds all of it: no number changed, no key given twice? May wrongly say no. */
+export function keepsAll(text: string, value: unknown): boolean {
+  return !UNUSUAL_NUMBER.test(text) && !mayRepeatKey(text, value);
 }
 
 /** NaN when nested deeper than `limit`. */
@@ -84,7 +102,7 @@ export function readObject(text: string): ReadObject | undefined {
     return undefined;
   }
   if (!isObject(value)) return undefined;
-  if (!UNUSUAL_NUMBER.test(text) && !mayRepeatKey(text, value)) return { value, repeated: [], exact: false };
+  if (keepsAll(text, value)) return { value, repeated: [], exact: false };
   const read = readJson(text);
   return { value: read.value as Json, repeated: read.repeated, exact: true };
 }

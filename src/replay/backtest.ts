@@ -12,6 +12,7 @@ import type { ParseConfig } from '../parse/parse.ts';
 import type { Rules } from '../rules/rule-config.ts';
 import type { Rule } from '../rules/rule-types.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
+import type { TransformsConfig } from '../transform/transform.ts';
 import { createRuleSet, createStages, type RuleSetStages, type Stages } from './simulate.ts';
 import type { StoredRecord } from './stored.ts';
 import { type Difference, difference, type Timeline, timelineOf } from './timeline.ts';
@@ -22,6 +23,7 @@ export interface BacktestOptions {
   /** A second rule set, judged over the same counts. */
   readonly compare?: Rules;
   readonly parse: ParseConfig;
+  readonly transforms: TransformsConfig;
   readonly masker?: Masker;
   readonly fromMs: number;
   readonly toMs: number;
@@ -59,6 +61,7 @@ export async function backtest(
     measures: options.measures,
     ruleSets: compare === undefined ? [rules] : [rules, compare],
     parse: options.parse,
+    transforms: options.transforms,
     ...(options.masker === undefined ? {} : { masker: options.masker }),
     fromMs: beginMs,
     learnedMs: fromMs,
@@ -101,6 +104,7 @@ interface RunOptions {
   readonly measures: Measures;
   readonly ruleSets: readonly (readonly Rule[])[];
   readonly parse: ParseConfig;
+  readonly transforms: TransformsConfig;
   readonly masker?: Masker;
   /** Learning and judging begin here. */
   readonly fromMs: number;
@@ -123,7 +127,7 @@ interface Run {
 const MAX_CHUNK = 2_000;
 
 function createRun(options: RunOptions): Run {
-  const { measures, parse, fromMs, learnedMs, tickMs } = options;
+  const { measures, parse, transforms, fromMs, learnedMs, tickMs } = options;
   const ruleSets = options.ruleSets.map((rules) => rules.map((rule) => learningUntil(rule, learnedMs - fromMs)));
   let read = 0;
   // Records of all partitions come in one order, so there is one reader, which is never behind.
@@ -131,7 +135,15 @@ function createRun(options: RunOptions): Run {
     { partition: 0, partitions: 1, position: read, end: read, caughtUp: true },
   ];
   const stages = createStages(
-    { measures, ruleSets, parse, fromMs, initial: new Map(), ...(options.masker && { masker: options.masker }) },
+    {
+      measures,
+      ruleSets,
+      parse,
+      transforms,
+      fromMs,
+      initial: new Map(),
+      ...(options.masker && { masker: options.masker }),
+    },
     positions,
   );
   const { clock, counter } = stages;
@@ -169,7 +181,7 @@ function createRun(options: RunOptions): Run {
   }
 
   function take(record: StoredRecord, arrivalMs: number): void {
-    const { value, eventId, mark, clockErrorMs } = record;
+    const { value, eventId, documentId, mark, clockErrorMs } = record;
     let waiting = partitions.get(record.partition);
     if (waiting === undefined) {
       waiting = { offset: 0, records: [], bytes: 0 };
@@ -180,6 +192,8 @@ function createRun(options: RunOptions): Run {
       offset: waiting.offset,
       timeMs: arrivalMs,
       eventId,
+      // What is sampled is decided by it; the offset here is another one.
+      ...(documentId === undefined ? {} : { documentId }),
       ...(mark === undefined ? {} : { mark }),
       ...(clockErrorMs === undefined ? {} : { clockErrorMs }),
     });

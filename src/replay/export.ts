@@ -19,6 +19,7 @@ import { BUCKET_MS, LATE_MS } from '../measure/totals.ts';
 import { hasExactNumbers, toExactNumbers, toPlainNumbers } from '../parse/json.ts';
 import type { ParseConfig } from '../parse/parse.ts';
 import type { Rules } from '../rules/rule-config.ts';
+import type { TransformsConfig } from '../transform/transform.ts';
 import { readMeasure } from '../windows/values.ts';
 import type { WindowStore } from '../windows/windows.ts';
 import { backtest } from './backtest.ts';
@@ -42,6 +43,7 @@ interface ExportOptions {
   readonly measures: Measures;
   readonly rules: Rules;
   readonly parse: ParseConfig;
+  readonly transforms: TransformsConfig;
   readonly topic: string;
 }
 
@@ -69,7 +71,7 @@ export async function exportIncident(
   options: ExportOptions,
   deps: { readonly masker: Masker; readonly history: HistoryResult; readonly gaps: () => readonly string[] },
 ): Promise<ExportSummary> {
-  const { dir, fromMs, toMs, warmUpMs, tickMs, measures, rules, parse } = options;
+  const { dir, fromMs, toMs, warmUpMs, tickMs, measures, rules, parse, transforms } = options;
   const { masker, history } = deps;
   prepare(dir, options.force);
   const logs = begin(
@@ -95,6 +97,7 @@ export async function exportIncident(
       measures,
       rules,
       parse,
+      transforms,
       masker,
       fromMs,
       toMs,
@@ -104,10 +107,10 @@ export async function exportIncident(
       tickMs,
       onTick: (nowMs, { ruleSets }) => rates.look(nowMs, ruleSets[0]!.evaluator.store),
     });
-    const { facts, refused } = await logs.close();
+    const { facts, refused, dropped } = await logs.close();
     const from = new Date(fromMs).toISOString();
     const to = new Date(toMs).toISOString();
-    const gaps = [...deps.gaps(), ...gapOf(refused)].map((gap) => maskedText(gap, masker));
+    const gaps = [...deps.gaps(), ...gapOf(refused), ...gapOfSteps(dropped)].map((gap) => maskedText(gap, masker));
     const where = options.where.map((condition) => maskedText(condition, masker));
     const alerts = {
       source: history.found ? 'history' : 'backtest',
@@ -183,6 +186,11 @@ function gapOf({ count, byReason, written }: RefusedFacts): string[] {
   ];
 }
 
+function gapOfSteps(dropped: number): string[] {
+  if (dropped === 0) return [];
+  return [`transforms of the configuration keep ${dropped} record${dropped === 1 ? '' : 's'} out of logs.ndjson.gz`];
+}
+
 function prepare(dir: string, force: boolean): void {
   const holds = begin(() => {
     makePrivateFolder(dir, { own: false });
@@ -201,6 +209,7 @@ interface LogsOptions {
   readonly path: string;
   readonly topic: string;
   readonly parse: ParseConfig;
+  readonly transforms: TransformsConfig;
   /** By event time. */
   readonly fromMs: number;
   readonly toMs: number;
@@ -211,7 +220,7 @@ interface IncidentLogs {
   /** Resolves when there is room for more. */
   take(record: StoredRecord): Promise<void> | undefined;
   /** Resolves when the file is whole and has its name. */
-  close(): Promise<{ readonly facts: Facts; readonly refused: RefusedFacts }>;
+  close(): Promise<{ readonly facts: Facts; readonly refused: RefusedFacts; readonly dropped: number }>;
   /** Leaves no file behind. */
   abandon(): Promise<void>;
 }
@@ -225,7 +234,10 @@ interface RefusedFacts {
 }
 
 type Document = Record<string, unknown>;
-type Read = { readonly document: Document } | { readonly reason: string; readonly detail: string } | undefined;
+type Read =
+  | { readonly document: Document; readonly dropped?: boolean }
+  | { readonly reason: string; readonly detail: string }
+  | undefined;
 
 const MAX_TEXT = 8_192;
 
@@ -235,6 +247,7 @@ function createLogs(options: LogsOptions, masker: Masker): IncidentLogs {
   const read = createReader(options, masker);
   const facts = createFacts();
   const refused = new Map<string, number>();
+  let dropped = 0;
   const draft = `${path}.part`;
   rmSync(draft, { force: true });
   const gzip = createGzip();
@@ -252,11 +265,15 @@ function createLogs(options: LogsOptions, masker: Masker): IncidentLogs {
     });
   }
 
-  function takeDocument(document: Document): Promise<void> | undefined {
+  function takeDocument(document: Document, isDropped: boolean): Promise<void> | undefined {
     const time = document['@timestamp'];
     const timeMs = typeof time === 'string' || typeof time === 'number' ? Date.parse(String(time)) : Number.NaN;
     if (!(timeMs >= fromMs && timeMs < toMs)) return undefined;
     if (where !== undefined && !where(document)) return undefined;
+    if (isDropped) {
+      dropped += 1;
+      return undefined;
+    }
     facts.add(document, timeMs);
     return write(document);
   }
@@ -282,7 +299,7 @@ function createLogs(options: LogsOptions, masker: Masker): IncidentLogs {
       if (found === undefined) return undefined;
       if ('document' in found) {
         try {
-          return takeDocument(found.document);
+          return takeDocument(found.document, found.dropped === true);
         } catch (error) {
           return takeRefused(record, 'processing_failed', errorText(error));
         }
@@ -295,7 +312,7 @@ function createLogs(options: LogsOptions, masker: Masker): IncidentLogs {
       renameSync(draft, path);
       const byReason = Object.fromEntries([...refused].sort(([a], [b]) => (a < b ? -1 : 1)));
       const count = [...refused.values()].reduce((sum, value) => sum + value, 0);
-      return { facts: facts.result(), refused: { count, byReason, written: where === undefined } };
+      return { dropped, facts: facts.result(), refused: { count, byReason, written: where === undefined } };
     },
     async abandon() {
       gzip.destroy();
@@ -305,8 +322,8 @@ function createLogs(options: LogsOptions, masker: Masker): IncidentLogs {
   };
 }
 
-function createReader({ parse, topic }: LogsOptions, masker: Masker): (record: StoredRecord) => Read {
-  const toDocument = createRecordReader(parse, { masker });
+function createReader({ parse, transforms, topic }: LogsOptions, masker: Masker): (record: StoredRecord) => Read {
+  const toDocument = createRecordReader({ parse, transforms }, { masker });
 
   function parsed({ arrivalMs, partition, offset = 0, value, eventId, mark, clockErrorMs }: StoredRecord): Read {
     // These were counted and indexed when they first arrived.
@@ -314,19 +331,20 @@ function createReader({ parse, topic }: LogsOptions, masker: Masker): (record: S
     const origin = { kind: 'kafka', topic, partition } as const;
     const known = clockErrorMs === undefined ? {} : { clockErrorMs };
     const result = toDocument({ value, offset, timeMs: arrivalMs, eventId, ...known }, origin);
-    return result.ok ? { document: result.document } : { reason: result.reason, detail: result.detail };
+    if (!result.ok) return { reason: result.reason, detail: result.detail };
+    return { document: result.document, dropped: result.dropped !== undefined };
   }
 
   return (record) => {
     const found = record.document === undefined ? parsed(record) : { document: record.document };
     if (found === undefined || !('document' in found)) return found;
     try {
-      const { document } = found;
-      if (!hasExactNumbers(document)) return { document: masker.value(bounded(document)) as Document };
+      const { document, dropped = false } = found;
+      if (!hasExactNumbers(document)) return { dropped, document: masker.value(bounded(document)) as Document };
       // Masking makes a copy, so the texts of numbers have to travel with the values.
       const masked = masker.value(bounded(toExactNumbers(document))) as Document;
       toPlainNumbers(masked);
-      return { document: masked };
+      return { dropped, document: masked };
     } catch (error) {
       return { reason: 'processing_failed', detail: errorText(error) };
     }

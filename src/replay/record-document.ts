@@ -12,6 +12,12 @@ import { hasExactNumbers, isObject, readExact, tooDeep, toPlainNumbers, writeJso
 import { correctionOf, createParser, type ParseConfig, type ParseObserver } from '../parse/parse.ts';
 import { createTimeParser, isErrorLevel } from '../parse/scalars.ts';
 import { createTagger } from '../tag/tag.ts';
+import {
+  createTransformingParser,
+  type DroppedEvent,
+  type TransformObserver,
+  type TransformsConfig,
+} from '../transform/transform.ts';
 
 type RecordDocument =
   | {
@@ -20,26 +26,30 @@ type RecordDocument =
       readonly tags: readonly string[];
       readonly index: string;
       readonly document: Record<string, unknown>;
+      /** Set when a step keeps it from the index: the document is what it would have been. */
+      readonly dropped?: Pick<DroppedEvent, 'by' | 'counted'>;
     }
   | { readonly ok: false; readonly reason: DeadLetterReason; readonly detail: string };
 
 /** For commands that show or export records. */
 export function createRecordReader(
-  config: ParseConfig,
+  config: { readonly parse: ParseConfig; readonly transforms: TransformsConfig },
   deps: {
     readonly masker: Masker;
     readonly duplicatesRefused?: boolean;
-    readonly observer?: ParseObserver | undefined;
+    readonly observer?: (ParseObserver & TransformObserver) | undefined;
   },
 ): (record: RawRecord, origin: Chunk['origin']) => RecordDocument {
-  const parser = createParser(config, deps);
+  const parser = createTransformingParser(createParser(config.parse, deps), config.transforms, deps);
   const tag = createTagger();
   const documents = createDocumentWriter(parser.time);
   const batch = new Batch(64 * 1024);
 
   function read(record: RawRecord, origin: Chunk['origin']): RecordDocument {
-    const result = parser.parse(record);
-    if (!result.ok) return { ok: false, reason: result.reason, detail: result.detail };
+    const result = parser.parse(record, { origin });
+    if (!result.ok && result.reason !== 'configured') {
+      return { ok: false, reason: result.reason, detail: result.detail };
+    }
     let event = tag(result.event);
     const chunk: Chunk = { origin, records: [record], bytes: 0, done() {} };
     batch.clear();
@@ -58,6 +68,7 @@ export function createRecordReader(
       tags: event.tags,
       index: batch.action(0).index,
       document: documentOf(batch.document(0).toString()),
+      ...(result.ok ? {} : { dropped: { by: result.by, counted: result.counted } }),
     };
   }
 

@@ -48,6 +48,7 @@ import { readTopic } from '../source/kafka/topic-reader.ts';
 import { topicMaxBytes, withAdmin } from '../source/kafka/topics.ts';
 import { linesOf } from '../source/lines.ts';
 import { createTagger } from '../tag/tag.ts';
+import { createTransformingParser } from '../transform/transform.ts';
 import { createPace, type Yielding } from './pace.ts';
 import type { ReplayConfig } from './request.ts';
 import { byOrigin } from './sources.ts';
@@ -695,12 +696,13 @@ const SHUTDOWN_MS = 20_000;
  * @throws LogpipeError when Elasticsearch cannot be used
  */
 export async function openElasticsearch(
-  config: Pick<ReplayConfig, 'parse' | 'mask' | 'elasticsearch' | 'bulk' | 'dlq'>,
+  config: Pick<ReplayConfig, 'parse' | 'mask' | 'transforms' | 'elasticsearch' | 'bulk' | 'dlq'>,
   deps: { readonly log: Log; readonly clock: Clock },
 ): Promise<WayBack> {
   const metrics = createMetrics();
   const masker = createMasker(config.mask);
-  const parser = createParser(config.parse, { masker, duplicatesRefused: true });
+  const parsed = createParser(config.parse, { masker, duplicatesRefused: true });
+  const parser = createTransformingParser(parsed, config.transforms, { masker });
   const tag = createTagger();
   let refused: DeadLetter[] = [];
   let indexer: Indexer | undefined;

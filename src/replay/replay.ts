@@ -5,15 +5,23 @@ import type { Clock } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createMetrics, type Metrics } from '../core/metrics.ts';
-import type { Chunk, ChunkOrigin, DeadLetter, DeadLetterSink, RawRecord } from '../core/record.ts';
+import {
+  type Chunk,
+  type ChunkOrigin,
+  type DeadLetter,
+  type DeadLetterSink,
+  documentId,
+  type RawRecord,
+} from '../core/record.ts';
 import { createMasker } from '../core/secrets/mask.ts';
-import { type DocumentWriter, documentId } from '../indexing/batch.ts';
+import type { DocumentWriter } from '../indexing/batch.ts';
 import { createDegrade } from '../indexing/bulk-writer.ts';
 import { createDeadLetter, createKafkaDeadLetters } from '../indexing/dead-letters.ts';
 import { createIndexer, type Indexer } from '../indexing/indexer.ts';
-import { createParser, type ParseResult } from '../parse/parse.ts';
+import { createParser } from '../parse/parse.ts';
 import { createKafka } from '../source/kafka/client.ts';
 import { createTagger, type TaggedEvent } from '../tag/tag.ts';
+import { createTransformingParser, type TransformResult } from '../transform/transform.ts';
 import { createPace, type Yielding } from './pace.ts';
 import {
   createReplayProgress,
@@ -70,8 +78,9 @@ export async function replay(
   const metrics = createMetrics();
   const masker = createMasker(config.mask);
   const toElasticsearch = options.target.kind === 'in-place' || options.target.kind === 'index';
+  const parsed = createParser(config.parse, { masker, duplicatesRefused: toElasticsearch });
   const selector = createSelector({
-    parser: createParser(config.parse, { masker, duplicatesRefused: toElasticsearch }),
+    parser: createTransformingParser(parsed, config.transforms, { masker }),
     tag: createTagger(),
     range,
     matches: options.matches,
@@ -138,13 +147,14 @@ export async function replay(
     await state.save(next);
   };
   const writtenSoFar = async (): Promise<Record<string, number>> => {
-    const values = async (name: 'indexed' | 'duplicates' | 'degraded') =>
+    const values = async (name: 'indexed' | 'duplicates' | 'degraded' | 'dropped') =>
       (await metrics[name].get()).values.reduce((sum, { value }) => sum + value, 0);
     const now: Record<string, number> = {
       new: await values('indexed'),
       present: await values('duplicates'),
       degraded: await values('degraded'),
       refused: refusals.count(),
+      ...(config.transforms.length === 0 ? {} : { dropped: await values('dropped') }),
       ...target.counts(),
     };
     for (const [name, count] of Object.entries(found?.written ?? {})) {
@@ -194,14 +204,14 @@ export async function replay(
       const record = records[i]!;
       tally.read += 1;
       tally.bytes += record.value?.length ?? 0;
-      const selection = selector.select(record);
+      const origin = batch.origin(i);
+      const selection = selector.select(record, { origin });
       if (selection === 'outside') tally.outside += 1;
       else if (selection === 'unmatched') tally.unmatched += 1;
       else {
         tally.matched += 1;
-        const origin = batch.origin(i);
         const { result } = selection;
-        if (result.ok) deps.onEvent?.(result.event as TaggedEvent, record, origin);
+        if (isCounted(result)) deps.onEvent?.(result.event as TaggedEvent, record, origin);
         if (target.has?.(documentId(record, { origin })) !== true) wanted.push({ record, result, origin });
       }
     }
@@ -211,7 +221,7 @@ export async function replay(
   }
 
   async function send(wanted: readonly Wanted[], done: (count: number) => void): Promise<void> {
-    const times = wanted.map(({ record, result }) => (result.ok ? result.event.timeMs : record.timeMs));
+    const times = wanted.map(({ record, result }) => ('event' in result ? result.event.timeMs : record.timeMs));
     for (let from = 0; from < wanted.length; ) {
       const count = pace.fitting(times, from);
       await pace.wait(times[from]!, count, stop.signal);
@@ -307,8 +317,13 @@ export async function replay(
 
 interface Wanted {
   readonly record: RawRecord;
-  readonly result: ParseResult;
+  readonly result: TransformResult;
   readonly origin: ChunkOrigin;
+}
+
+/** As the counter has it. */
+function isCounted(result: TransformResult): result is Extract<TransformResult, { readonly event: unknown }> {
+  return result.ok || (result.reason === 'configured' && result.counted);
 }
 
 // ---- documents that could not be written ----

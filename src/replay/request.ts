@@ -15,6 +15,7 @@ import type { Sink } from '../indexing/sinks.ts';
 import type { ParseConfig } from '../parse/parse.ts';
 import type { TimeParser } from '../parse/scalars.ts';
 import type { KafkaConfig } from '../source/kafka/client.ts';
+import type { TransformsConfig } from '../transform/transform.ts';
 import type { Matches, Position, Positions, SourcePlan, TimeRange } from './sources.ts';
 
 /** The sections of the configuration that a replay uses. */
@@ -24,6 +25,7 @@ export interface ReplayConfig {
   readonly kafka: KafkaConfig;
   readonly parse: ParseConfig;
   readonly mask: MaskOptions;
+  readonly transforms: TransformsConfig;
   readonly elasticsearch: ElasticsearchConfig;
   readonly bulk: BulkConfig;
   readonly dlq: DlqConfig;
@@ -60,7 +62,7 @@ export interface ReplaySummary {
   readonly complete: boolean;
   readonly gaps: readonly string[];
   readonly tally: Tally;
-  /** new, present, refused, degraded, and what the target counts (moved, files). */
+  /** new, present, refused, degraded; with transforms, dropped; and what the target counts (moved, files). */
   readonly written: Readonly<Record<string, number>>;
   readonly plan: SourcePlan;
   /** For a dry run: documents and bytes by index. */

@@ -9,6 +9,7 @@ import { type ChannelName, NOTIFY_REASONS, type NotifyReason } from '../incident
 import type { Measures } from '../measure/measure-config.ts';
 import type { ParseConfig } from '../parse/parse.ts';
 import type { Rules } from '../rules/rule-config.ts';
+import type { TransformsConfig } from '../transform/transform.ts';
 import {
   type Simulated,
   type SimulatedAlert,
@@ -31,6 +32,7 @@ interface RuleTestOptions {
   readonly measures: Measures;
   readonly rules: Rules;
   readonly parse: ParseConfig;
+  readonly transforms: TransformsConfig;
   readonly env: Environment;
 }
 

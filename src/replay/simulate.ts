@@ -21,6 +21,7 @@ import { createParser, type ParseConfig } from '../parse/parse.ts';
 import { type Rules, toDecidingRule } from '../rules/rule-config.ts';
 import { clockErrorOf } from '../source/kafka/record-batch.ts';
 import { createTagger } from '../tag/tag.ts';
+import { createTransformingParser, type TransformsConfig } from '../transform/transform.ts';
 
 export interface SimulatedRecord {
   /** When the broker appended it, ms. */
@@ -45,6 +46,7 @@ export interface SimulationOptions {
   readonly measures: Measures;
   readonly rules: Rules;
   readonly parse: ParseConfig;
+  readonly transforms: TransformsConfig;
   readonly partitions: number;
   readonly fromMs: number;
   readonly toMs: number;
@@ -59,13 +61,13 @@ export interface SimulationOptions {
 
 /** @param records in order of arrival within each partition */
 export async function simulate(records: Iterable<SimulatedRecord>, options: SimulationOptions): Promise<Simulated> {
-  const { measures, rules, parse, fromMs, toMs } = options;
+  const { measures, rules, parse, transforms, fromMs, toMs } = options;
   const { tickMs = 1_000, readableTo = (_, now) => now, initial = new Map() } = options;
   const partitions = Array.from({ length: options.partitions }, (): Partition => ({ queue: [], next: 0, offset: 0 }));
   for (const record of records) partitions[record.partition % partitions.length]!.queue.push(record);
 
   const withoutLog = partitions.every(({ queue }) => queue.length === 0);
-  const stages = createStages({ measures, ruleSets: [rules], parse, fromMs, initial, withoutLog }, () =>
+  const stages = createStages({ measures, ruleSets: [rules], parse, transforms, fromMs, initial, withoutLog }, () =>
     partitions.map(({ queue, next, offset }, partition) => {
       const arrived = queue[next] !== undefined && queue[next]!.arrivalMs <= clock.now();
       const reached = { position: offset, end: offset + (arrived ? 1 : 0), caughtUp: !arrived };
@@ -157,6 +159,7 @@ interface StagesOptions {
   /** Each is judged on its own over the same counts. */
   readonly ruleSets: readonly Rules[];
   readonly parse: ParseConfig;
+  readonly transforms: TransformsConfig;
   readonly fromMs: number;
   /** Records of the alert store to begin with. */
   readonly initial: ReadonlyMap<StateKey, object>;
@@ -181,12 +184,13 @@ const CHANNELS: readonly ChannelName[] = ['slack', 'pagerduty', 'email'];
 
 /** One counter for all rule sets. @param positions where reading stands, as the Kafka source would report it */
 export function createStages(options: StagesOptions, positions: () => readonly SourcePosition[]): Stages {
-  const { measures, parse, fromMs, masker = createMasker() } = options;
+  const { measures, parse, transforms, fromMs, masker = createMasker() } = options;
   const clock = createSimulatedClock(fromMs);
   const ruleSets = options.ruleSets.map((rules) => createRuleSet(rules, options, masker));
+  // Counted records are not written anywhere, so a key that occurs twice in a line need not be looked for.
+  const parsed = createParser(parse, { masker, duplicatesRefused: true });
   const counter = createCounter(measures, {
-    // Counted records are not written anywhere, so a key that occurs twice in a line need not be looked for.
-    parser: createParser(parse, { masker, duplicatesRefused: true }),
+    parser: createTransformingParser(parsed, transforms, { masker }),
     tag: createTagger(),
     metrics: createMetrics(),
     log: silentLog,

@@ -4,11 +4,12 @@
 // the same records.
 
 import { errorText, LogpipeError } from '../core/errors.ts';
-import type { ChunkOrigin, RawRecord } from '../core/record.ts';
+import type { Chunk, ChunkOrigin, RawRecord } from '../core/record.ts';
 import { toJson } from '../core/safe-json.ts';
-import { ExactNumber, hasExactNumbers, toExactNumbers, writeJson } from '../parse/json.ts';
-import type { ParsedEvent, ParseResult, Parser } from '../parse/parse.ts';
+import { ExactNumber, hasExactNumbers, toExactNumbers, valueAt, writeJson } from '../parse/json.ts';
+import type { ParsedEvent } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
+import type { TransformingParser, TransformResult } from '../transform/transform.ts';
 
 /** The log topic, the dead letters, existing indices, NDJSON files. */
 export const SOURCE_KINDS = ['kafka', 'dlq', 'index', 'file'] as const;
@@ -85,35 +86,35 @@ export interface StretchOptions {
 // ---- which records are wanted: those with an event time in the stretch for which all conditions hold ----
 // Records are parsed only once: the indexer's stages get the event that was made here.
 
-type Selection = 'outside' | 'unmatched' | { readonly record: RawRecord; readonly result: ParseResult };
+type Selection = 'outside' | 'unmatched' | { readonly record: RawRecord; readonly result: TransformResult };
 
 interface Selector {
-  select(record: RawRecord): Selection;
+  select(record: RawRecord, from: Pick<Chunk, 'origin'>): Selection;
   /** A parser for the indexer that already has the results for the records announced by `expect`. */
-  readonly parser: Parser;
+  readonly parser: TransformingParser;
   readonly tag: (event: ParsedEvent) => TaggedEvent;
   /** Call it right before the indexer gets these records, in this order. */
-  expect(results: readonly ParseResult[], records: readonly RawRecord[]): void;
+  expect(results: readonly TransformResult[], records: readonly RawRecord[]): void;
 }
 
 export function createSelector(options: {
-  parser: Parser;
+  parser: TransformingParser;
   tag: (event: ParsedEvent) => TaggedEvent;
   range: TimeRange | undefined;
   matches: Matches | undefined;
 }): Selector {
   const { parser, range, matches } = options;
   let records: readonly RawRecord[] = [];
-  let results: readonly ParseResult[] = [];
+  let results: readonly TransformResult[] = [];
   let at = 0;
 
   const isInside = (ms: number) => range === undefined || (ms >= range.fromMs && ms < range.toMs);
   const tag = (event: ParsedEvent): TaggedEvent => ('grouping' in event ? (event as TaggedEvent) : options.tag(event));
 
   return {
-    select(record) {
-      const parsed = parser.parse(record);
-      if (!parsed.ok) {
+    select(record, from) {
+      const parsed = parser.parse(record, from);
+      if (!parsed.ok && parsed.reason !== 'configured') {
         // It has no event time but the record's, and no fields to compare.
         if (!isInside(record.timeMs)) return 'outside';
         return matches === undefined ? { record, result: parsed } : 'unmatched';
@@ -122,7 +123,7 @@ export function createSelector(options: {
       try {
         const event = tag(parsed.event);
         if (matches !== undefined && !matches(viewOf(event))) return 'unmatched';
-        return { record, result: { ok: true, event } };
+        return { record, result: { ...parsed, event } };
       } catch (error) {
         // No record ends a replay: it is refused, and the summary says so.
         return { record, result: { ok: false, reason: 'processing_failed', detail: errorText(error) } };
@@ -132,9 +133,9 @@ export function createSelector(options: {
       time: parser.time,
       degrade: parser.degrade,
       reparse: parser.reparse,
-      parse(record) {
+      parse(record, from) {
         // A record that the server refused is asked for again, and parsed again.
-        if (records[at] !== record) return parser.parse(record);
+        if (records[at] !== record) return parser.parse(record, from);
         const result = results[at]!;
         at += 1;
         return result;
@@ -229,19 +230,6 @@ function textsOf(value: unknown, json: (value: unknown) => string): string[] {
     return Math.abs(value.value) <= Number.MAX_SAFE_INTEGER ? [value.text, String(value.value)] : [value.text];
   }
   return [typeof value === 'object' ? json(value) : String(value)];
-}
-
-/** The value at a dotted path, whether the document nests it or has dots in its keys. */
-function valueAt(value: unknown, path: string): unknown {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
-  const fields = value as Record<string, unknown>;
-  if (Object.hasOwn(fields, path)) return fields[path];
-  for (let dot = path.indexOf('.'); dot > 0; dot = path.indexOf('.', dot + 1)) {
-    const head = path.slice(0, dot);
-    const found = Object.hasOwn(fields, head) ? valueAt(fields[head], path.slice(dot + 1)) : undefined;
-    if (found !== undefined) return found;
-  }
-  return undefined;
 }
 
 // ---- a stretch of time: --from, --to, --time-zone ----

@@ -7,7 +7,7 @@
 // however it is marked.
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import type { RawRecord } from '../core/record.ts';
+import { documentId, type RawRecord } from '../core/record.ts';
 import type { ElasticsearchConfig } from '../indexing/elasticsearch.ts';
 import type { KafkaConfig } from '../source/kafka/client.ts';
 import { createStoredIndex } from './readers/indices.ts';
@@ -70,6 +70,8 @@ export interface StoredRecord {
   readonly partition: number;
   readonly value: Buffer | null;
   readonly eventId?: string | undefined;
+  /** Of a record without an event id. */
+  readonly documentId?: string;
   readonly mark?: RawRecord['mark'] | undefined;
   /** Offset in the log topic. */
   readonly offset?: number;
@@ -158,7 +160,8 @@ function createPart({ kind }: Pick<StoredSource, 'kind'>, maxHeldBytes: number) 
   let goOn: ((more: boolean) => void) | undefined;
 
   function toRecord(batch: StoredBatch, i: number): StoredRecord {
-    const { value, timeMs, eventId, mark, offset, clockErrorMs } = batch.records[i]!;
+    const record = batch.records[i]!;
+    const { value, timeMs, eventId, mark, offset, clockErrorMs } = record;
     const origin = batch.origin(i);
     const arrivalMs = batch.hasTime?.(i) === false ? newestMs : timeMs;
     newestMs = Math.max(newestMs, arrivalMs);
@@ -166,6 +169,7 @@ function createPart({ kind }: Pick<StoredSource, 'kind'>, maxHeldBytes: number) 
       ...{ arrivalMs, partition: origin.kind === 'kafka' ? origin.partition : 0, value, eventId, offset, clockErrorMs },
       mark: kind === 'kafka' ? mark : undefined,
       document: batch.document?.(i),
+      ...(eventId === undefined ? { documentId: documentId(record, { origin }) } : {}),
     };
   }
 

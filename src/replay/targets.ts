@@ -13,12 +13,12 @@ import { assertAcknowledged } from '../core/kafka/broker-connections.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { makePrivateFolder, openPrivate, unusable, usable } from '../core/private-files.ts';
+import { documentId } from '../core/record.ts';
 import {
   type Batch,
   createDocumentWriter,
   type DocumentOptions,
   type DocumentWriter,
-  documentId,
   INDEX_PATTERN,
   INDEX_PREFIX,
 } from '../indexing/batch.ts';
@@ -439,9 +439,10 @@ export function createTopicTarget(
 
 /** Without what logpipe adds: the record's own bytes, or the masked and conformed document when those cannot be used. */
 function plainDocuments(time: TimeParser): DocumentWriter {
+  // logpipe's own tags are added again when the record is read.
+  const tagsOf = (event: TaggedEvent) => event.tags.filter((tag) => !tag.startsWith('_') && tag !== 'error');
   const bytes = (event: TaggedEvent, doc: Record<string, unknown>): Buffer => {
-    // logpipe's own tags are added again when the record is read.
-    const tags = event.tags.filter((tag) => !tag.startsWith('_') && tag !== 'error');
+    const tags = tagsOf(event);
     const plain = tags.length === 0 ? doc : { ...doc, tags };
     return Buffer.from(documentText(plain));
   };
@@ -451,7 +452,10 @@ function plainDocuments(time: TimeParser): DocumentWriter {
         create: { _index: `${INDEX_PREFIX}${time.day(event.timeMs)}`, _id: documentId(record, chunk) },
       });
       const rest = event.verbatim ? record.value! : bytes(event, event.doc);
-      batch.add({ record, chunk }, action, '{', false, rest, 1);
+      // A step of the configuration may have added tags, which stand beside the record's own bytes.
+      const tags = event.verbatim ? tagsOf(event) : [];
+      const head = tags.length === 0 ? '{' : `{"tags":${JSON.stringify(tags)},`;
+      batch.add({ record, chunk }, action, head, false, rest, 1);
     },
     rewrite: (event, doc) => bytes(event, doc),
   };

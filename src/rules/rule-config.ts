@@ -4,10 +4,11 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { type Clock, durationMs } from '../core/clock.ts';
+import type { Where } from '../core/condition.ts';
 import { type Environment, invalidConfig, loadYaml, readConfigFile } from '../core/config-loader.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { isCollected, type Measure, type Measures, type Where } from '../measure/measure-config.ts';
+import { isCollected, type Measure, type Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS } from '../measure/totals.ts';
 import { HOUR_MS, MAX_REACH_MS, type RollupDefinition } from '../windows/series.ts';
 import { FINE_MS } from '../windows/tables.ts';

@@ -2,8 +2,9 @@
 // durations in ms, thresholds in the unit of their measure. Guarantee: everything particular to a kind is here, except how it judges
 // (kinds.ts).
 import { durationMs, durationSchema } from '../core/clock.ts';
+import type { Where } from '../core/condition.ts';
 import type { Schema } from '../core/config-loader.ts';
-import { MEASURES_SCHEMA, type Measure, type Measures, type Unit, type Where } from '../measure/measure-config.ts';
+import { MEASURES_SCHEMA, type Measure, type Measures, type Unit } from '../measure/measure-config.ts';
 import { sourcesOf } from '../windows/values.ts';
 
 // ---- what a rule says of one label set at one evaluation: the contract with incidents; data only ----

@@ -6,7 +6,8 @@
 // `{denominator}`, `{baseline}`, `{basis}`, `{source}`, `{labels}`, and each label of the rule by its name.
 // Metadata is `<what>` or `<what> as <form>`. What: a placeholder's name, `label.<name>`, `source.<label>`, or `measure.<name>`, another
 // measure read for the same label set. Forms: percent (of a ratio), MB (of bytes, 2^20), seconds (of ms), text.
-import type { MeasureReference, Unit, Where } from '../measure/measure-config.ts';
+import type { Where } from '../core/condition.ts';
+import type { MeasureReference, Unit } from '../measure/measure-config.ts';
 import { OTHER } from '../measure/totals.ts';
 import type { EvaluationTimes } from '../windows/progress.ts';
 import type { Labels } from '../windows/series.ts';

@@ -1,7 +1,7 @@
 // The series of one measure: label sets as small numbers, which of them a rule means, and their sums per hour. In: label keys as the
 // counter writes them, and their values. Guarantee: at most `maxSeries` of them at a time; the rest is the one series OTHER. A number
 // is given to another label set only after its own was silent for longer than anything is remembered.
-import type { Condition, Where } from '../measure/measure-config.ts';
+import type { Condition, Where } from '../core/condition.ts';
 import { LABEL_SEPARATOR, OTHER } from '../measure/totals.ts';
 
 export type Labels = Readonly<Record<string, string>>;

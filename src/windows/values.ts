@@ -1,7 +1,8 @@
 // The value of any measure over a window. In: a measure's name, a window, and labels to filter and group by. Out: one reading per
 // group, with what it was made from; and the totals since this process began. Guarantee: no data is `undefined`, never 0; a count is 0
 // only if the measure is known to be counted. Reading changes nothing.
-import type { Measure, MeasureReference, Where } from '../measure/measure-config.ts';
+import type { Where } from '../core/condition.ts';
+import type { Measure, MeasureReference } from '../measure/measure-config.ts';
 import { BUCKET_MS, type GaugeValue } from '../measure/totals.ts';
 import type { Labels, SeriesGroup } from './series.ts';
 import {

@@ -1,7 +1,8 @@
 // What counting must come to, twice: the sum of the messages of a counts topic, and a plain count of the log. The plain count
 // has no buckets in memory, no offsets and no restarts; it shares only parser and tagger with the counter.
+
+import { compileCondition } from '../../src/core/condition.ts';
 import type { RawRecord } from '../../src/core/record.ts';
-import { compileCondition } from '../../src/measure/collect.ts';
 import { SPAN } from '../../src/measure/counter.ts';
 import { type CollectedMeasure, collectedOf, type Measures } from '../../src/measure/measure-config.ts';
 import {

@@ -20,7 +20,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const LOG = incidentLog({ startMs: START, minutes: 8, failing: (minute) => (minute >= 3 && minute < 7 ? 0.6 : 0) });
 /** As the pipeline indexes them. */
 function documents(): string[] {
-  const toDocument = createRecordReader(CONFIG.parse, { masker: createMasker() });
+  const toDocument = createRecordReader(CONFIG, { masker: createMasker() });
   return LOG.map(({ line, eventId, partition, timeMs }, offset) => {
     const origin = { kind: 'kafka', topic: 'logs', partition } as const;
     const result = toDocument({ value: Buffer.from(line), offset, timeMs, eventId }, origin);

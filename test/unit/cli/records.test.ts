@@ -122,7 +122,7 @@ describe('parse --explain', () => {
   it('says that nothing was done to a record of the transport, and its id', async () => {
     const id = '01KB5ZK0V2XJ4M3C8Q9D7E6F5G';
     const line = `{${AT},"level":"info","message":"m","eventId":"${id}"}`;
-    const nothing = { shapes: [], masked: [], renamed: [], set: [], moved: [] };
+    const nothing = { shapes: [], masked: [], renamed: [], set: [], moved: [], transformed: [] };
     expect(await one(line)).toMatchObject({
       path: 'fast',
       tags: [],
@@ -246,6 +246,7 @@ describe('parse --explain', () => {
       ],
       set: ['level'],
       moved: [{ from: 'level', to: 'extra.level', why: 'its field holds another value, or it has none' }],
+      transformed: [],
     });
     const wrapped = await one(
       '{"log":"{\\"level\\":\\"error\\",\\"message\\":\\"inner\\"}\\n","stream":"stderr","time":"2026-01-05T10:00:00.1Z"}',

@@ -17,8 +17,8 @@ const ALL = { phoneNumbers: true, emailAddresses: true, ipAddresses: true };
 
 function createPaths(mask: MaskOptions) {
   const masker = createMasker(mask);
-  const parseLine = createLineParser({ parse: PARSE, mask });
-  const forElasticsearch = createLineParser({ parse: PARSE, mask }, { duplicatesRefused: true });
+  const parseLine = createLineParser({ parse: PARSE, mask, transforms: [] });
+  const forElasticsearch = createLineParser({ parse: PARSE, mask, transforms: [] }, { duplicatesRefused: true });
   const letter = createDeadLetter({ keepRaw: false, file: '' }, masker);
   const build = createRecordBuilder(transportSettings({ brokers: ['b:9092'], service: 's', mask }));
   const recordOf = (line: string) => ({ value: Buffer.from(line), offset: 1, timeMs: RECORD_MS, eventId: undefined });

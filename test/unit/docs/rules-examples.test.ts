@@ -25,7 +25,7 @@ it('shows rules of every kind, all of them fine', () => {
 
 it('shows rule tests that hold', async () => {
   const [tests] = blocks.filter((text) => text.includes('\ntests:\n'));
-  const { parse } = parseConfig('', {}, 'defaults');
-  const results = await runRuleTests(tests!, 'docs/rules.md', { measures, rules, parse, env: {} });
+  const { parse, transforms } = parseConfig('', {}, 'defaults');
+  const results = await runRuleTests(tests!, 'docs/rules.md', { measures, rules, parse, transforms, env: {} });
   expect(results.map(({ problems }) => problems)).toEqual([[], []]);
 });

@@ -1,14 +1,10 @@
 // What one event adds to the measures: kinds, conditions, labels and their bound, event time, and the bound of a bucket.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { type Condition, compileCondition } from '../../../src/core/condition.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
-import { ArrivalBucket, compileCollect, compileCondition, compileLabelTest } from '../../../src/measure/collect.ts';
-import {
-  type CollectedMeasure,
-  type Condition,
-  collectedOf,
-  parseMeasures,
-} from '../../../src/measure/measure-config.ts';
+import { ArrivalBucket, compileCollect, compileLabelTest } from '../../../src/measure/collect.ts';
+import { type CollectedMeasure, collectedOf, parseMeasures } from '../../../src/measure/measure-config.ts';
 import {
   type BucketTotals,
   type CounterValue,

@@ -11,7 +11,7 @@ export const TIME = '2026-11-28T14:22:41.607Z';
 const PARSE = { maxRecordBytes: 50_000_000, maxAheadMs: 600_000, maxBehindMs: 2_592_000_000 };
 const ORIGIN = { kind: 'file', path: 'app.log', identity: 'app.log' } as const;
 
-const parseLine = createLineParser({ parse: PARSE, mask: { keys: [], patterns: [] } });
+const parseLine = createLineParser({ parse: PARSE, mask: { keys: [], patterns: [] }, transforms: [] });
 
 export function recordOf(line: string, eventId?: string): RawRecord {
   return { value: Buffer.from(line), offset: 42, timeMs: RECORD_MS, eventId };

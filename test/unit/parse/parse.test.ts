@@ -7,6 +7,7 @@ const RECORD_MS = Date.parse('2026-11-24T10:00:00.000Z');
 const CONFIG = {
   parse: { maxRecordBytes: 5_000_000, maxAheadMs: 600_000, maxBehindMs: 2_592_000_000 },
   mask: { keys: ['doorCode'], patterns: ['\\bPAT-\\d{6}\\b'] },
+  transforms: [],
 };
 const ORIGIN = { kind: 'kafka', topic: 'calling-platform-logs', partition: 3 } as const;
 

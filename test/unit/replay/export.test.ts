@@ -56,6 +56,7 @@ function run(
       measures: loadMeasures({ file: undefined, env: {} }),
       rules: [],
       parse: CONFIG.parse,
+      transforms: CONFIG.transforms,
       topic: 'logs',
     },
     { masker: createMasker({ keys: ['locker'] }), history: { found: false, reason: 'none' }, gaps: () => [] },

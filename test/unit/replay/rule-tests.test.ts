@@ -23,8 +23,14 @@ const CALL = '{ event: call.ended, tenantId: acme, call: { status: completed } }
 /** The problems of one test, which lasts ten minutes. */
 async function problemsOf(body: string): Promise<readonly string[]> {
   const text = `tests:\n  - name: test\n    for: 10m\n    ${body.trim().replaceAll('\n', '\n    ')}`;
-  const { parse } = parseConfig('', {}, 'defaults');
-  const [result] = await runRuleTests(text, 'my.test.yml', { measures: MEASURES, rules: RULES, parse, env: {} });
+  const { parse, transforms } = parseConfig('', {}, 'defaults');
+  const [result] = await runRuleTests(text, 'my.test.yml', {
+    measures: MEASURES,
+    rules: RULES,
+    parse,
+    transforms,
+    env: {},
+  });
   return result!.problems;
 }
 
@@ -163,10 +169,10 @@ expect: {}`);
     const rules = rulesOf(
       '  red: { title: Red, priority: P2, kind: threshold, measure: elasticsearch.status, atLeast: 2 }',
     );
-    const { parse } = parseConfig('', {}, 'defaults');
+    const { parse, transforms } = parseConfig('', {}, 'defaults');
     const text = `tests: [{ name: one, for: 2m, tick: 30s, readings: [{ at: 40s, measure: elasticsearch.status, value: 2 }],
       expect: { alerts: [{ rule: red, fires: 1m }], messages: [{ at: 40s, title: Red }] } }]`;
-    expect(await runRuleTests(text, 't.yml', { measures: MEASURES, rules, parse, env: {} })).toEqual([
+    expect(await runRuleTests(text, 't.yml', { measures: MEASURES, rules, parse, transforms, env: {} })).toEqual([
       { name: 'one', problems: [], fired: ['red'], silent: [] },
     ]);
   });

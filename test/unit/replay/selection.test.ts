@@ -8,9 +8,11 @@ import { createParser } from '../../../src/parse/parse.ts';
 import { byOrigin, createSelector, parseWhere } from '../../../src/replay/sources.ts';
 import { REPLAY_PREFIX, replayTemplate } from '../../../src/replay/targets.ts';
 import { createTagger } from '../../../src/tag/tag.ts';
+import { createTransformingParser } from '../../../src/transform/transform.ts';
 
 const START = Date.parse('2026-01-31T23:59:59.000Z');
 const PARSE = { maxRecordBytes: 5_000_000, maxAheadMs: 600_000, maxBehindMs: 2_592_000_000 };
+const FROM = { origin: { kind: 'kafka', topic: 'logs', partition: 0 } } as const;
 const newParser = () => createParser(PARSE, { masker: createMasker(), duplicatesRefused: true });
 
 function record(fields: object, extra: Partial<RawRecord> = {}): RawRecord {
@@ -28,7 +30,8 @@ describe('what is wanted', () => {
     });
 
   it('lies in the stretch by event time: the beginning is part of it, the end is not', () => {
-    const at = (ms: number) => selector([]).select(record({ timestamp: new Date(ms).toISOString(), message: 'm' }));
+    const at = (ms: number) =>
+      selector([]).select(record({ timestamp: new Date(ms).toISOString(), message: 'm' }), FROM);
     expect(at(START)).toBeTypeOf('object');
     expect(at(START + 999)).toBeTypeOf('object');
     expect(at(START - 1)).toBe('outside');
@@ -37,15 +40,35 @@ describe('what is wanted', () => {
 
   it('holds every condition, on the document as it will be', () => {
     const event = record({ message: 'Call 4711 failed', call: { status: 'failed' } });
-    expect(selector(['tags=error', 'call.status=failed', 'error.template~failed']).select(event)).toBeTypeOf('object');
-    expect(selector(['tags=error', 'call.status=busy']).select(event)).toBe('unmatched');
+    expect(selector(['tags=error', 'call.status=failed', 'error.template~failed']).select(event, FROM)).toBeTypeOf(
+      'object',
+    );
+    expect(selector(['tags=error', 'call.status=busy']).select(event, FROM)).toBe('unmatched');
   });
 
   it('that no parser takes is wanted by its record time, and by no condition', () => {
     const poison = { ...record({}), value: null };
-    expect(selector([]).select(poison)).toMatchObject({ result: { ok: false, reason: 'null_value' } });
-    expect(selector(['level=error']).select(poison)).toBe('unmatched');
-    expect(selector([]).select({ ...poison, timeMs: START - 1 })).toBe('outside');
+    expect(selector([]).select(poison, FROM)).toMatchObject({ result: { ok: false, reason: 'null_value' } });
+    expect(selector(['level=error']).select(poison, FROM)).toBe('unmatched');
+    expect(selector([]).select({ ...poison, timeMs: START - 1 }, FROM)).toBe('outside');
+  });
+
+  it('and dropped by a transform reaches the indexer as dropped, tagged for the counts', () => {
+    const steps = [{ where: { level: 'error' }, drop: true }] as const;
+    const parser = createTransformingParser(newParser(), steps, { masker: createMasker() });
+    const chosen = createSelector({
+      parser,
+      tag: createTagger(),
+      range: undefined,
+      matches: parseWhere(['tags=error']),
+    });
+    const one = record({ message: 'call 5 failed' });
+    const selection = chosen.select(one, FROM);
+    expect(selection).toMatchObject({ result: { ok: false, reason: 'configured', counted: true } });
+    if (typeof selection !== 'object') throw new Error('it is wanted');
+    expect(selection.result).toHaveProperty('event.grouping.template');
+    chosen.expect([selection.result], [one]);
+    expect(chosen.parser.parse(one, FROM)).toBe(selection.result);
   });
 
   it('is parsed once, and again only when the server has refused it', () => {
@@ -58,12 +81,12 @@ describe('what is wanted', () => {
     const counting = { ...parser, parse };
     const chosen = createSelector({ parser: counting, tag: createTagger(), range: undefined, matches: undefined });
     const one = record({ message: 'm' });
-    const selection = chosen.select(one);
+    const selection = chosen.select(one, FROM);
     if (typeof selection !== 'object') throw new Error('it is wanted');
     chosen.expect([selection.result], [one]);
-    expect(chosen.parser.parse(one)).toBe(selection.result);
+    expect(chosen.parser.parse(one, FROM)).toBe(selection.result);
     expect(parsed).toBe(1);
-    expect(chosen.parser.parse(one)).toMatchObject({ ok: true });
+    expect(chosen.parser.parse(one, FROM)).toMatchObject({ ok: true });
     expect(parsed).toBe(2);
   });
 });

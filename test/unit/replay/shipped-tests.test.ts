@@ -18,7 +18,7 @@ const CLOSE = TESTS.filter(({ expect: { silent } }) => silent.length > 0);
 const ids = RULES.map(({ id }) => id).sort();
 
 const run = (test: (typeof TESTS)[number], rules: readonly Rule[]) =>
-  runRuleTest(test, { measures: MEASURES, rules, parse: parseConfig('', {}, 'defaults').parse });
+  runRuleTest(test, { ...parseConfig('', {}, 'defaults'), measures: MEASURES, rules });
 
 /** How close a silent rule has to be: it fires with bounds that are a seventh tighter, at once, … */
 const MARGIN = 0.15;
