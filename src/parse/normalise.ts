@@ -632,7 +632,8 @@ function syslog5424(text: string): Line | undefined {
     ...writer(syslog, appName === '-' ? undefined : appName, procId === '-' ? undefined : procId),
     level,
     syslog,
-    message: withoutCookie(text.slice(end ?? head.length)),
+    // rsyslog puts the space that ended the tag before the message.
+    message: withoutCookie(text.slice(end ?? head.length).replace(/^ {2}(?! )/, ' ')),
     // Names that anybody may choose become no fields of the index.
     ...(elements === undefined ? {} : { extra: { structuredData: elements } }),
   });
@@ -660,7 +661,7 @@ function endOfStructuredData(text: string, start: number): number | undefined {
   if (text[at] === '-') at += 1;
   else {
     while (text[at] === '[') {
-      const end = endOfElement(text, at);
+      const end = endOfElement(text, at, at === start);
       if (end === undefined) return undefined;
       at = end;
     }
@@ -668,11 +669,16 @@ function endOfStructuredData(text: string, start: number): number | undefined {
   return at > start && (at === text.length || text[at] === ' ') ? at : undefined;
 }
 
-function endOfElement(text: string, start: number, onPair?: (key: string, value: string) => void): number | undefined {
+function endOfElement(
+  text: string,
+  start: number,
+  isFirst: boolean,
+  onPair?: (key: string, value: string) => void,
+): number | undefined {
   let at = endOfName(text, start + 1);
   if (at === start + 1) return undefined;
   // `[error] text` is a message without structured data.
-  let isElement = text.slice(start, at).includes('@');
+  let isElement = !isFirst || text.slice(start, at).includes('@');
   for (;;) {
     const isSpaced = text[at] === ' ';
     while (text[at] === ' ') at += 1;
@@ -703,7 +709,7 @@ function structuredData(text: string): Json | undefined {
   for (let at = 0; at < text.length; ) {
     const pairs: Json = Object.create(null);
     const name = text.slice(at + 1, endOfName(text, at + 1));
-    at = endOfElement(text, at, (key, value) => {
+    at = endOfElement(text, at, at === 0, (key, value) => {
       count += 1;
       addTo(pairs, key, value.replace(/\\(["\\\]])/g, '$1'));
     })!;

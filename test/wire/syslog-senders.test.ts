@@ -50,38 +50,38 @@ async function listen() {
   return { values, documents, port };
 }
 
-test.each([
-  ['--rfc5424', '--octet-count'],
-  ['--rfc5424'],
-  ['--rfc3164', '--octet-count'],
-  ['--rfc3164'],
-])('logger %s %s', async (...options) => {
-  const logger = program('logger', 'bsdutils');
-  const { documents, port } = await listen();
-  const to = ['-n', '127.0.0.1', '-P', port, '-T', ...options, '-t', 'calls', '--id=411', '-p', 'local0.err'];
-  const isNew = options[0] === '--rfc5424';
-  const more = isNew ? ['--msgid', 'ID47', '--sd-id', 'ex@32473', '--sd-param', 'a="b"', '--sd-param', 'c="d e"'] : [];
-  const input = spawn(logger, [...to, ...more], { env, stdio: ['pipe', 'ignore', 'inherit'] });
-  const ended = once(input, 'exit');
-  input.stdin.end('erste Zeile: größer\n{"level":"warn","message":"call failed","callId":"CA1"}\nthird\n');
-  await ended;
-  await until(() => expect(documents).toHaveLength(3));
-  const common = { service: 'calls', pid: 411, host: hostname().split('.')[0] };
-  const syslog = { priority: 131, severity: 3, facility: 16 };
-  for (const [i, fields] of [
-    { level: 'error', message: 'erste Zeile: größer', syslog },
-    { level: 'warn', message: 'call failed', callId: 'CA1', syslog },
-    { level: 'error', message: 'third', syslog },
-  ].entries()) {
-    expect(documents[i]).toMatchObject({ ...common, ...fields });
-    expect((documents[i]!.tags as string[]).filter((tag) => tag !== 'error')).toEqual([]);
-    if (!isNew) continue;
-    expect(documents[i]).toMatchObject({
-      syslog: { msgId: 'ID47' },
-      extra: { structuredData: { 'ex@32473': { a: 'b', c: 'd e' }, timeQuality: { tzKnown: '1' } } },
-    });
-  }
-});
+test.each([['--rfc5424', '--octet-count'], ['--rfc5424'], ['--rfc3164', '--octet-count'], ['--rfc3164']])(
+  'logger %s %s',
+  async (...options) => {
+    const logger = program('logger', 'bsdutils');
+    const { documents, port } = await listen();
+    const to = ['-n', '127.0.0.1', '-P', port, '-T', ...options, '-t', 'calls', '--id=411', '-p', 'local0.err'];
+    const isNew = options[0] === '--rfc5424';
+    const more = isNew
+      ? ['--msgid', 'ID47', '--sd-id', 'ex@32473', '--sd-param', 'a="b"', '--sd-param', 'c="d e"']
+      : [];
+    const input = spawn(logger, [...to, ...more], { env, stdio: ['pipe', 'ignore', 'inherit'] });
+    const ended = once(input, 'exit');
+    input.stdin.end('erste Zeile: größer\n{"level":"warn","message":"call failed","callId":"CA1"}\nthird\n');
+    await ended;
+    await until(() => expect(documents).toHaveLength(3));
+    const common = { service: 'calls', pid: 411, host: hostname().split('.')[0] };
+    const syslog = { priority: 131, severity: 3, facility: 16 };
+    for (const [i, fields] of [
+      { level: 'error', message: 'erste Zeile: größer', syslog },
+      { level: 'warn', message: 'call failed', callId: 'CA1', syslog },
+      { level: 'error', message: 'third', syslog },
+    ].entries()) {
+      expect(documents[i]).toMatchObject({ ...common, ...fields });
+      expect((documents[i]!.tags as string[]).filter((tag) => tag !== 'error')).toEqual([]);
+      if (!isNew) continue;
+      expect(documents[i]).toMatchObject({
+        syslog: { msgId: 'ID47' },
+        extra: { structuredData: { 'ex@32473': { a: 'b', c: 'd e' }, timeQuality: { tzKnown: '1' } } },
+      });
+    }
+  },
+);
 
 test('rsyslog: octet counting, lines, and lines ended by NUL; what it sends as it ends arrives too', async () => {
   const rsyslogd = program('rsyslogd', 'rsyslog');
@@ -94,7 +94,7 @@ test('rsyslog: octet counting, lines, and lines ended by NUL; what it sends as i
     `action(type="omfwd" target="127.0.0.1" port="${port}" protocol="tcp" action.resumeRetryCount="-1" ${options})`;
   writeFileSync(
     join(folder, 'rsyslog.conf'),
-    `global(workDirectory="${folder}" maxMessageSize="64k" internalmsg.ratelimit.burst="0")
+    `global(workDirectory="${folder}" maxMessageSize="64k")
 module(load="imuxsock" sysSock.use="off")
 input(type="imuxsock" socket="${socket}" ratelimit.interval="0")
 if $programname == "calls" then {
@@ -133,7 +133,12 @@ if $programname == "calls" then {
       expect((document.tags as string[]).filter((tag) => tag !== 'error')).toEqual([]);
     }
     expect(three[0]).toMatchObject({ level: 'warning', message: 'größer als [x="y"]' });
-    expect(three[1]).toMatchObject({ level: 'fatal', message: 'call failed', callId: 'CA1', extra: { level: 'error' } });
+    expect(three[1]).toMatchObject({
+      level: 'fatal',
+      message: 'call failed',
+      callId: 'CA1',
+      extra: { level: 'error' },
+    });
     expect(three[2]).toMatchObject({ level: 'info', message: long });
   }
 });

@@ -44,7 +44,7 @@ async function listen(options: Partial<SyslogOptions> = {}, deps: Partial<Syslog
     },
     async count(name: keyof SyslogDeps['metrics'], reason?: string) {
       const { values } = await metrics[name].get();
-      return values.find(({ labels }) => labels.reason === reason)?.value ?? 0;
+      return values.find(({ labels }) => (labels as { reason?: string }).reason === reason)?.value ?? 0;
     },
   };
 }

@@ -82,11 +82,30 @@ const LINES: [string, string, object, string[]?][] = [
     '<13>Nov 8 14:22:41.607 10.0.0.1 docker/calls[a1b2]:',
     { '@timestamp': '2026-11-08T14:22:41.607Z', host: '10.0.0.1', service: 'docker/calls', message: '' },
   ],
-  ['the year of the record', '<13>Nov  8 14:22:41 fe80::1 app: m', { '@timestamp': '2026-11-08T14:22:41.000Z', host: 'fe80::1' }],
+  [
+    'the year of the record',
+    '<13>Nov  8 14:22:41 fe80::1 app: m',
+    { '@timestamp': '2026-11-08T14:22:41.000Z', host: 'fe80::1' },
+  ],
   ['a year of its own', '<13>Nov 28 2026 14:22:41 h app: m', { '@timestamp': SECOND, host: 'h', service: 'app' }],
-  ['no host, as on the host itself', '<13>Nov 28 14:22:41 app[7]: error: m', { service: 'app', pid: 7, message: 'error: m' }, ['host']],
-  ['no host, a tag and a word with a colon', '<13>Nov 28 14:22:41 app: warned: m', { service: 'app', message: 'warned: m' }, ['host']],
-  ['no tag', '<13>Nov 28 14:22:41 the link is down', { '@timestamp': SECOND, message: 'the link is down' }, ['host', 'service']],
+  [
+    'no host, as on the host itself',
+    '<13>Nov 28 14:22:41 app[7]: error: m',
+    { service: 'app', pid: 7, message: 'error: m' },
+    ['host'],
+  ],
+  [
+    'no host, a tag and a word with a colon',
+    '<13>Nov 28 14:22:41 app: warned: m',
+    { service: 'app', message: 'warned: m' },
+    ['host'],
+  ],
+  [
+    'no tag',
+    '<13>Nov 28 14:22:41 the link is down',
+    { '@timestamp': SECOND, message: 'the link is down' },
+    ['host', 'service'],
+  ],
   ['a level in the place of a tag', '<11>Nov 28 14:22:41 error: disk', { message: 'error: disk' }, ['service', 'host']],
   [
     'Cisco IOS with a host and a number',
@@ -112,7 +131,12 @@ const LINES: [string, string, object, string[]?][] = [
     { '@timestamp': RECORD, message: 'Feb 31 14:22:41 h app: m', level: 'notice' },
   ],
   ['an hour that no day has', '<13>Nov 28 99:22:41 h app: m', { message: 'Nov 28 99:22:41 h app: m', level: 'notice' }],
-  ['a priority that none has', '<192>Nov 28 14:22:41 h app: m', { message: '<192>Nov 28 14:22:41 h app: m' }, ['level']],
+  [
+    'a priority that none has',
+    '<192>Nov 28 14:22:41 h app: m',
+    { message: '<192>Nov 28 14:22:41 h app: m' },
+    ['level'],
+  ],
 ];
 
 describe('a syslog line', () => {
@@ -131,11 +155,35 @@ describe('a syslog line', () => {
 
   /** Pieces of syslog; in the place of `w` stands a word of its own each time. */
   const PIECES = [
-    ...['<13>', '<191>', '<3>', '1 ', '- ', '-', 'w', 'w ', ' ', '[w', '[w@1', ']', '[', '="', '"', 'w="w"', ' w="w\\"w"'],
+    ...[
+      '<13>',
+      '<191>',
+      '<3>',
+      '1 ',
+      '- ',
+      '-',
+      'w',
+      'w ',
+      ' ',
+      '[w',
+      '[w@1',
+      ']',
+      '[',
+      '="',
+      '"',
+      'w="w"',
+      ' w="w\\"w"',
+    ],
     ...['\\', ':', ': ', 'w: ', 'w[7]: ', 'w[w]: ', 'Nov 28 14:22:41 ', 'Feb 31 14:22:41 ', 'Nov 28 2026 99:22:41 '],
     ...[`${TIME} `, '2026-13-28T99:22:41Z ', '%', '\uFEFF', '@cee: ', '{"w":"w"}', '{"message":"w', 'w=w level=w '],
   ];
-  const header = fc.constantFrom('', '<13>', `<14>1 ${TIME} w w w w `, '<14>1 w - - - - ', '<13>Nov 28 14:22:41 w w[w]: ');
+  const header = fc.constantFrom(
+    '',
+    '<13>',
+    `<14>1 ${TIME} w w w w `,
+    '<14>1 w - - - - ',
+    '<13>Nov 28 14:22:41 w w[w]: ',
+  );
 
   it('loses no word, however it is broken', () => {
     fc.assert(
