@@ -27,7 +27,7 @@ const run = promisify(execFile);
 const env = { ...process.env, TZ: 'UTC', LC_ALL: 'C' };
 const until = (assertion: () => unknown) => vi.waitFor(assertion, { timeout: 30_000, interval: 20 });
 
-async function listen() {
+async function listen(at = '0') {
   const parse = createLineParser({
     parse: { maxRecordBytes: 1_000_000, maxAheadMs: 600_000, maxBehindMs: 600_000 },
     mask: { keys: [], patterns: [] },
@@ -35,7 +35,7 @@ async function listen() {
   const values: string[] = [];
   const documents: Record<string, unknown>[] = [];
   const source = createSyslogSource(
-    { address: 'tcp://127.0.0.1:0', maxLineBytes: 100_000 },
+    { address: `tcp://127.0.0.1:${at}`, maxLineBytes: 100_000 },
     { log: silentLog, clock: systemClock, metrics: createMetrics() },
   );
   onTestFinished(() => source.close());
@@ -47,7 +47,7 @@ async function listen() {
     }
   });
   const port = /:(\d+),/.exec(source.status().detail)![1]!;
-  return { values, documents, port };
+  return { source, values, documents, port };
 }
 
 test.each([['--rfc5424', '--octet-count'], ['--rfc5424'], ['--rfc3164', '--octet-count'], ['--rfc3164']])(
@@ -83,24 +83,22 @@ test.each([['--rfc5424', '--octet-count'], ['--rfc5424'], ['--rfc3164', '--octet
   },
 );
 
-test('rsyslog: octet counting, lines, and lines ended by NUL; what it sends as it ends arrives too', async () => {
+async function startRsyslog(port: string, actions: readonly string[]) {
   const rsyslogd = program('rsyslogd', 'rsyslog');
   const logger = program('logger', 'bsdutils');
   const folder = mkdtempSync(join(tmpdir(), 'logpipe-rsyslog-'));
   onTestFinished(() => rmSync(folder, { recursive: true }));
-  const { values, documents, port } = await listen();
   const socket = join(folder, 'log');
   const forward = (options: string) =>
-    `action(type="omfwd" target="127.0.0.1" port="${port}" protocol="tcp" action.resumeRetryCount="-1" ${options})`;
+    `action(type="omfwd" target="127.0.0.1" port="${port}" protocol="tcp" action.resumeRetryCount="-1"
+    action.resumeInterval="1" ${options})`;
   writeFileSync(
     join(folder, 'rsyslog.conf'),
     `global(workDirectory="${folder}" maxMessageSize="64k")
 module(load="imuxsock" sysSock.use="off")
 input(type="imuxsock" socket="${socket}" ratelimit.interval="0")
 if $programname == "calls" then {
-  ${forward('TCP_Framing="octet-counted" template="RSYSLOG_SyslogProtocol23Format"')}
-  ${forward('TCP_Framing="traditional" template="RSYSLOG_ForwardFormat"')}
-  ${forward('TCP_Framing="traditional" TCP_FrameDelimiter="0" template="RSYSLOG_TraditionalForwardFormat"')}
+${actions.map(forward).join('\n')}
 }
 `,
   );
@@ -109,19 +107,34 @@ if $programname == "calls" then {
     stdio: ['ignore', 'inherit', 'inherit'],
   });
   const exited = once(daemon, 'exit');
-  onTestFinished(async () => {
+  const end = async () => {
     daemon.kill('SIGTERM');
     await exited;
-  });
+  };
+  onTestFinished(end);
   await until(() => expect(existsSync(socket)).toBe(true));
-  const say = (...texts: string[]) => run(logger, ['-u', socket, '-t', 'calls', '--id=411', ...texts], { env });
+  return {
+    end,
+    say: (...texts: string[]) => run(logger, ['-u', socket, '-t', 'calls', '--id=411', ...texts], { env }),
+    /** One message for each line of a file. */
+    sayFile: (file: string) => run(logger, ['-u', socket, '-t', 'calls', '-f', file], { env }),
+    folder,
+  };
+}
+
+test('rsyslog: octet counting, lines, and lines ended by NUL; what it sends as it ends arrives too', async () => {
+  const { values, documents, port } = await listen();
+  const { say, end } = await startRsyslog(port, [
+    'TCP_Framing="octet-counted" template="RSYSLOG_SyslogProtocol23Format"',
+    'TCP_Framing="traditional" template="RSYSLOG_ForwardFormat"',
+    'TCP_Framing="traditional" TCP_FrameDelimiter="0" template="RSYSLOG_TraditionalForwardFormat"',
+  ]);
   await say('-p', 'local0.warning', 'größer als [x="y"]');
   await until(() => expect(values).toHaveLength(3));
   await say('-p', 'local0.err', '{"level":"fatal","message":"call failed","callId":"CA1"}');
   const long = 'x'.repeat(20_000);
   await say('-p', 'local0.info', '--size', '30000', long);
-  daemon.kill('SIGTERM');
-  await exited;
+  await end();
   await until(() => expect(values).toHaveLength(9));
   const [octets, lines, nuls] = [/^<\d+>1 /, /^<\d+>\d{4}-/, /^<\d+>[A-Z]/].map((start) =>
     documents.filter((_, i) => start.test(values[i]!)),
@@ -141,4 +154,26 @@ if $programname == "calls" then {
     });
     expect(three[2]).toMatchObject({ level: 'info', message: long });
   }
+});
+
+test('rsyslog loses nothing when the receiver is stopped in order and started again', async () => {
+  const first = await listen();
+  const { sayFile, folder } = await startRsyslog(first.port, [
+    'TCP_Framing="octet-counted" template="RSYSLOG_SyslogProtocol23Format"',
+  ]);
+  const lines = (from: number) => Array.from({ length: 2_000 }, (_, i) => `message ${from + i} of many`);
+  const file = join(folder, 'lines');
+  writeFileSync(file, lines(0).join('\n'));
+  const saying = sayFile(file);
+  await until(() => expect(first.values.length).toBeGreaterThan(100));
+  await first.source.stop();
+  await first.source.close();
+  await saying;
+  writeFileSync(file, lines(2_000).join('\n'));
+  await sayFile(file);
+  const second = await listen(first.port);
+  await until(() => expect(second.values.at(-1)).toContain('message 3999 of'));
+  const numbers = [...first.values, ...second.values].map((value) => Number(/message (\d+) of/.exec(value)?.[1]));
+  expect(new Set(numbers).size).toBe(4_000);
+  expect(numbers).toHaveLength(4_000);
 });

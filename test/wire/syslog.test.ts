@@ -2,7 +2,7 @@
 // costs no memory; whoever sends too much, too little or something else is bounded and counted.
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
+import { connect, Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
@@ -344,6 +344,24 @@ describe('TLS', () => {
     await source.stop();
   });
 
+  test('is held up by a pipeline that takes nothing, and ends in order, too', async () => {
+    const { port, texts, held, source } = await listen({ address: 'tls://127.0.0.1:0', tls: tls() }, { isHeld: true });
+    const socket = dialTls(port);
+    socket.write('<13>a\n');
+    await until(() => expect(held).toHaveLength(1));
+    const sent = Array.from({ length: 200 }, (_, i) => `<13>${i}${'x'.repeat(50)}`);
+    const written = new Promise((resolve) => socket.write(sent.map(counted).join(''), resolve));
+    await written;
+    const goodbye = once(socket, 'end');
+    socket.resume();
+    const stopping = source.stop();
+    await goodbye;
+    for (const { release } of held.splice(0)) release();
+    await until(() => expect(held).toHaveLength(1));
+    await stopping;
+    expect(texts()).toEqual(['<13>a', ...sent]);
+  });
+
   test('asks senders for certificates, of all or of those that have one', async () => {
     const required = await listenTls({ caFile: file('ca.pem') });
     const optional = await listenTls({ caFile: file('ca.pem'), clientCertificates: 'optional' });
@@ -401,6 +419,17 @@ test('a port that is taken, and an address that is somebody else’s, are said w
     code: 'LOGPIPE_SOURCE_FAILED',
     message: `syslog tcp://127.0.0.1:${port}: cannot listen there (another program listens at this port already, EADDRINUSE); name another port, or end the program that listens at ${port}`,
   });
+  const listenAsNobody = vi.spyOn(Server.prototype, 'listen').mockImplementation(function (this: Server) {
+    process.nextTick(() => this.emit('error', Object.assign(new Error('listen EACCES'), { code: 'EACCES' })));
+    return this;
+  });
+  await expect(listen({ address: 'tcp://127.0.0.1:514' })).rejects.toMatchObject({
+    code: 'LOGPIPE_SOURCE_FAILED',
+    message: expect.stringMatching(
+      /^syslog tcp:\/\/127\.0\.0\.1:514: .*EACCES.*: ports below 1024 are for root; name one above/,
+    ),
+  });
+  listenAsNobody.mockRestore();
   await expect(listen({ address: 'tcp://192.0.2.1:0' })).rejects.toMatchObject({
     code: 'LOGPIPE_SOURCE_FAILED',
     message: expect.stringMatching(/name an address of this machine, or 0\.0\.0\.0/),

@@ -1,10 +1,18 @@
 // Messages and offsets of a syslog connection do not depend on the pieces its bytes come in, whichever framing each message has.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { silentLog } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
+import { packageRoot } from '../../../src/core/package-root.ts';
 import type { RawRecord } from '../../../src/core/record.ts';
-import { createFrameSplitter, createSyslogSource, type SyslogOptions } from '../../../src/source/syslog.ts';
+import {
+  createFrameSplitter,
+  createSyslogSource,
+  SYSLOG_CLOSE_REASONS,
+  type SyslogOptions,
+} from '../../../src/source/syslog.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
 function split(bytes: Buffer, cuts: readonly number[] = [], maxLineBytes = 1_000) {
@@ -178,6 +186,12 @@ describe('in any pieces', () => {
     for (let i = 0; i < 300; i++) splitter.push(Buffer.alloc(10_000, 'x'), 5);
     expect(splitter.heldBytes).toBe(1_000_000);
   });
+});
+
+it('the documentation has every reason for which a connection is closed', () => {
+  const page = readFileSync(join(packageRoot(), 'docs/syslog.md'), 'utf8');
+  const table = page.slice(page.indexOf('logpipe_syslog_closed_total{reason}'));
+  for (const reason of SYSLOG_CLOSE_REASONS) expect(table).toContain(`\`${reason}\``);
 });
 
 describe('an address', () => {
