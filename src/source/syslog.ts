@@ -281,7 +281,7 @@ const KEEPALIVE_MS = 60_000;
 const TLS_HANDSHAKE = 0x16;
 /** How long senders have after `stop` to end what they are sending, and what silence means that they have. */
 const STOP_MS = 2_000;
-const QUIET_MS = 100;
+const QUIET_MS = 200;
 
 /** One connection, until everything that it brought is delivered. */
 interface Connection {
