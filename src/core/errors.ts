@@ -16,7 +16,7 @@ export const ERROR_CODES = {
   LOGPIPE_KIBANA_REFUSED: 'Kibana answered with an error, or something that is not Kibana answered in its place.',
   LOGPIPE_KIBANA_OBJECTS: 'Saved objects were found to be wrong before anything was sent; every problem is listed.',
   LOGPIPE_SINK_FAILED: 'A file or console sink could not write.',
-  LOGPIPE_SOURCE_FAILED: 'A file or standard input could not be read.',
+  LOGPIPE_SOURCE_FAILED: 'A file or standard input could not be read, or an address could not be listened at.',
   LOGPIPE_FOLDER_UNUSABLE: 'A folder or file that logpipe writes cannot be used.',
   LOGPIPE_FAULT: 'Something failed in a way that logpipe does not know: probably a fault of its own.',
   LOGPIPE_SHUTDOWN_FORCED: 'Shutdown ran into its deadline; unfinished records will be delivered again.',

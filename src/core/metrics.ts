@@ -53,6 +53,18 @@ export function createMetrics() {
       'logpipe_file_hole_bytes_total',
       'NUL bytes skipped in log files: holes left by truncation under a writer, or by a loss of power.',
     ),
+    syslogMessages: counter('logpipe_syslog_messages_total', 'Syslog messages received.'),
+    syslogCut: counter('logpipe_syslog_cut_total', 'Syslog messages that were cut, because they were too long.'),
+    syslogConnections: gauge('logpipe_syslog_connections', 'Open syslog connections.'),
+    syslogRefused: counter(
+      'logpipe_syslog_refused_total',
+      'Syslog connections refused, because as many were open as are allowed.',
+    ),
+    syslogClosed: counter(
+      'logpipe_syslog_closed_total',
+      'Syslog connections that were closed here or ended in the middle of a message, by reason.',
+      ['reason'],
+    ),
     sourceRestarts: counter('logpipe_source_restarts_total', 'Times the Kafka consumer was rebuilt after a crash.'),
     rebalances: counter('logpipe_rebalances_total', 'Consumer group joins (assignment epochs).'),
     counted: counter(

@@ -491,7 +491,9 @@ const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', '
 const CRI = /^(\d{4}-\d\d-\d\dT[\d:.]{8,20}(?:Z|[+-]\d\d:\d\d)) (stdout|stderr) ([FP])(?::\w{1,20}){0,3} /;
 const SYSLOG_5424 = /^<(\d{1,3})>1 (\S{1,64}) (\S{1,255}) (\S{1,128}) (\S{1,128}) (\S{1,128}) /;
 const SYSLOG_3164 =
-  /^(?:<(\d{1,3})>)?(?:([A-Z][a-z]{2}) ([ \d]\d) (\d\d:\d\d:\d\d)|(\d{4}-\d\d-\d\dT[\d:.]{8,20}(?:Z|[+-]\d\d:\d\d))) ([\w.:-]{1,255}) ([^\s:[]{1,128})(?:\[(\d{1,10})\])?: /;
+  /^(?:<(\d{1,3})>)?(?:([A-Z][a-z]{2}) {1,2}(\d{1,2})(?: (\d{4}))? (\d\d:\d\d:\d\d(?:\.\d{1,9})?)|(\d{4}-\d\d-\d\dT[\d:.]{8,20}(?:Z|[+-]\d\d:\d\d))) /;
+const SYSLOG_HOST = /^([\w.:-]{1,255}) /;
+const SYSLOG_TAG = /^([^\s:[]{1,128})(?:\[([^\s\]]{1,128})\])?:(?= |$)/;
 const PRIORITY = /^<(\d{1,3})>/;
 const KLOG = /^([IWEF])(\d\d)(\d\d) (\d\d:\d\d:\d\d\.\d{1,9}) {1,10}\d{1,10} [^\s:\]]{1,255}:\d{1,7}\] /;
 const ACCESS = /^\S{1,255} \S{1,64} \S{1,128} \[(\d\d)\/([A-Z][a-z]{2})\/(\d{4}):(\d\d:\d\d:\d\d) ([+-]\d{4})\] "/;
@@ -626,57 +628,166 @@ function syslog5424(text: string): Line | undefined {
   const match = SYSLOG_5424.exec(text);
   if (match === null || Number(match[1]) > 191) return undefined;
   const [head, priority, timestamp, host, appName, procId, msgId] = match;
-  const end = endOfStructuredData(text, head.length);
-  const given = { appName, procId, msgId, structuredData: text.slice(head.length, end) };
   const { level, syslog } = priorityFields(Number(priority)) as { level: string; syslog: Json };
-  for (const [key, value] of Object.entries(given)) if (value !== '-') syslog[key] = value;
+  const end = endOfStructuredData(text, head.length);
+  const given = end === undefined ? '-' : text.slice(head.length, end);
+  const elements = given === '-' ? undefined : structuredData(given);
+  if (msgId !== '-') syslog.msgId = msgId;
+  if (given !== '-' && elements === undefined) syslog.structuredData = given;
   return wrapping({
     ...(timestamp === '-' ? {} : { timestamp }),
     ...(host === '-' ? {} : { host }),
+    ...writer(syslog, appName === '-' ? undefined : appName, procId === '-' ? undefined : procId),
     level,
     syslog,
-    message: withoutCookie(text.slice(end)),
+    // rsyslog puts the space that ended the tag before the message.
+    message: withoutCookie(text.slice(end ?? head.length).replace(/^ {2}(?! )/, ' ')),
+    // Names that anybody may choose become no fields of the index.
+    ...(elements === undefined ? {} : { extra: { structuredData: elements } }),
   });
 }
 
-/** Structured data consists of elements in brackets, whose quoted values escape `"` and `]`. */
-function endOfStructuredData(text: string, start: number): number {
+/** Service and process of a syslog line. A process that is not named by a number goes to `syslog`. */
+function writer(syslog: Json, service: string | undefined, procId: string | undefined): Json {
+  const found: Json = service === undefined ? {} : { service };
+  const pid = Number(procId);
+  if (String(pid) === procId && Number.isSafeInteger(pid)) found.pid = pid;
+  else if (procId !== undefined) syslog.procId = procId;
+  return found;
+}
+
+/** More, or longer, structured data than this stay text: `extra` is bounded. */
+const MAX_ELEMENTS = 100;
+const MAX_DATA_LENGTH = 4_096;
+
+/**
+ * Structured data are `-`, or elements in brackets, `[name key="value" …]`, whose values escape `"`, `\` and `]`. Undefined when
+ * what stands there is neither: then it belongs to the message.
+ */
+function endOfStructuredData(text: string, start: number): number | undefined {
   let at = start;
-  let quoted = false;
-  let open = false;
-  for (; at < text.length; at++) {
-    const char = text[at];
-    if (quoted) {
-      if (char === '\\') at += 1;
-      else if (char === '"') quoted = false;
-    } else if (char === '"' && open) quoted = true;
-    else if (char === '[') open = true;
-    else if (char === ']') open = false;
-    else if (char === ' ' && !open) return at;
+  if (text[at] === '-') at += 1;
+  else {
+    while (text[at] === '[') {
+      const end = endOfElement(text, at, at === start);
+      if (end === undefined) return undefined;
+      at = end;
+    }
   }
+  return at > start && (at === text.length || text[at] === ' ') ? at : undefined;
+}
+
+function endOfElement(
+  text: string,
+  start: number,
+  isFirst: boolean,
+  onPair?: (key: string, value: string) => void,
+): number | undefined {
+  let at = endOfName(text, start + 1);
+  if (at === start + 1) return undefined;
+  // `[error] text` is a message without structured data.
+  let isElement = !isFirst || text.slice(start, at).includes('@');
+  for (;;) {
+    const isSpaced = text[at] === ' ';
+    while (text[at] === ' ') at += 1;
+    if (text[at] === ']') return isElement ? at + 1 : undefined;
+    if (!isSpaced) return undefined;
+    const nameEnd = endOfName(text, at);
+    if (nameEnd === at || !text.startsWith('="', nameEnd)) return undefined;
+    let end = nameEnd + 2;
+    while (end < text.length && text[end] !== '"') end += text[end] === '\\' ? 2 : 1;
+    if (end >= text.length) return undefined;
+    onPair?.(text.slice(at, nameEnd), text.slice(nameEnd + 2, end));
+    isElement = true;
+    at = end + 1;
+  }
+}
+
+function endOfName(text: string, start: number): number {
+  let at = start;
+  while (at < text.length && !' =]"'.includes(text[at]!)) at += 1;
   return at;
+}
+
+/** The elements by name, each a group of its pairs; a name that comes again makes a list. Undefined when there are too many. */
+function structuredData(text: string): Json | undefined {
+  if (text.length > MAX_DATA_LENGTH) return undefined;
+  const elements: Json = Object.create(null);
+  let count = 0;
+  for (let at = 0; at < text.length; ) {
+    const pairs: Json = Object.create(null);
+    const name = text.slice(at + 1, endOfName(text, at + 1));
+    at = endOfElement(text, at, at === 0, (key, value) => {
+      count += 1;
+      addTo(pairs, key, value.replace(/\\(["\\\]])/g, '$1'));
+    })!;
+    count += 1;
+    addTo(elements, name, pairs);
+  }
+  return count > MAX_ELEMENTS ? undefined : elements;
+}
+
+function addTo(holder: Json, name: string, value: unknown): void {
+  const there = holder[name];
+  if (Array.isArray(there)) there.push(value);
+  else holder[name] = there === undefined ? value : [there, value];
 }
 
 function syslog3164(text: string, recordMs: number): Line | undefined {
   const match = SYSLOG_3164.exec(text);
   if (match === null) return undefined;
-  const [head, priority, monthName, day, clock, iso, host, appName, procId] = match;
-  // "2026-11-28T14:22:41Z ERROR calls: …" looks alike.
-  if (Number(priority ?? 0) > 191 || LEVEL_WORDS.has(host!.toLowerCase())) return undefined;
+  const [head, priority, monthName, day, year, clock, iso] = match;
+  if (Number(priority ?? 0) > 191) return undefined;
   let timestamp = iso;
   if (timestamp === undefined) {
     const month = monthOf(monthName!);
-    if (month === undefined) return undefined;
-    timestamp = withYear(`${month}-${day!.replace(' ', '0')}T${clock}Z`, recordMs);
+    const date = `${month}-${day!.padStart(2, '0')}T${clock}Z`;
+    timestamp = year === undefined ? withYear(date, recordMs) : realTime(`${year}-${date}`);
+    if (month === undefined || timestamp === undefined) return undefined;
   }
+  const { host, appName, procId, message } = sourceOf(text.slice(head.length));
+  // Without a priority, "2026-11-28T14:22:41Z ERROR calls: …" looks alike.
+  if (priority === undefined && host === undefined) return undefined;
   const { level, syslog } = (priority === undefined ? { syslog: {} } : priorityFields(Number(priority))) as {
     level?: string;
     syslog: Json;
   };
-  syslog.appName = appName;
-  if (procId !== undefined) syslog.procId = procId;
-  const message = withoutCookie(text.slice(head.length));
-  return wrapping({ timestamp, host, ...(level === undefined ? {} : { level }), syslog, message });
+  return wrapping({
+    timestamp,
+    ...(host === undefined ? {} : { host }),
+    ...writer(syslog, appName, procId),
+    ...(level === undefined ? {} : { level }),
+    ...(isEmpty(syslog) ? {} : { syslog }),
+    message: withoutCookie(message),
+  });
+}
+
+interface SyslogSender {
+  readonly host?: string | undefined;
+  readonly appName?: string | undefined;
+  readonly procId?: string | undefined;
+  readonly message: string;
+}
+
+/** `host tag[pid]: message`, or `tag: message` as programs write it on their own host; anything else is the message. */
+function sourceOf(text: string): SyslogSender {
+  const host = SYSLOG_HOST.exec(text)?.[1];
+  if (host !== undefined && !/[^:]:$/.test(host) && !LEVEL_WORDS.has(host.toLowerCase())) {
+    const rest = text.slice(host.length + 1);
+    const tagged = withoutTag(rest);
+    if (tagged !== undefined) return { host, ...tagged };
+  }
+  const tagged = withoutTag(text);
+  return tagged === undefined || LEVEL_WORDS.has(tagged.appName?.toLowerCase() ?? '') ? { message: text } : tagged;
+}
+
+function withoutTag(text: string): SyslogSender | undefined {
+  const match = SYSLOG_TAG.exec(text);
+  if (match === null) return undefined;
+  const [tag, appName, procId] = match;
+  // Network devices number their messages, `12345: `, or begin with a code, `%SYS-5-CONFIG_I: `: neither names a program.
+  const isName = /^[^%*\d]|^\d{1,64}[A-Za-z]/.test(appName!);
+  return isName ? { appName, procId, message: text.slice(tag.length) } : { message: text };
 }
 
 /** JSON in syslog may be announced by a word: https://cee.mitre.org */
@@ -700,7 +811,13 @@ function withYear(text: string, recordMs: number): string | undefined {
   const year = new Date(recordMs).getUTCFullYear();
   const distance = (candidate: number) => Math.abs(Date.parse(`${candidate}-${text}`) - recordMs);
   const best = [year, year - 1, year + 1].reduce((a, b) => (distance(b) < distance(a) ? b : a));
-  return Number.isFinite(distance(best)) ? `${best}-${text}` : undefined;
+  return realTime(`${best}-${text}`);
+}
+
+/** The time itself, unless there is no such day or hour: V8 rolls 30 February over to March. */
+function realTime(text: string): string | undefined {
+  const ms = Date.parse(text);
+  return Number.isFinite(ms) && new Date(ms).toISOString().startsWith(text.slice(0, 10)) ? text : undefined;
 }
 
 /** The level, before which such words may stand after a time: `[main]`, `1`, `---`, `name -`. */

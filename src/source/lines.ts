@@ -147,7 +147,7 @@ export function createLineSplitter(options: LineSplitterOptions): LineSplitter {
 }
 
 /** Does it consist of spaces, tabs and the like, or nothing? */
-function isBlank(value: Buffer): boolean {
+export function isBlank(value: Buffer): boolean {
   for (const byte of value) {
     if (byte !== 0x20 && (byte < 0x09 || byte > 0x0d)) return false;
   }
@@ -155,7 +155,7 @@ function isBlank(value: Buffer): boolean {
 }
 
 /** The last place up to `end` that is not inside a UTF-8 character. */
-function endOfCharacter(value: Buffer, end: number): number {
+export function endOfCharacter(value: Buffer, end: number): number {
   for (let at = end; at > end - 4 && at > 0; at--) {
     const lead = value[at - 1]!;
     if (lead < 0x80) return at;

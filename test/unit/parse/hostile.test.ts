@@ -45,6 +45,11 @@ const GROWING: Record<string, (n: number) => string> = {
     `{"resourceLogs":[{"scopeLogs":[{"logRecords":[${many(n, () => '{"severityNumber":9}')}]}]}]}`,
   'many pairs of logfmt': (n) => `level=info ${many(n, (i) => `k${i}=v`).replaceAll(',', ' ')}`,
   'an open quote of logfmt': (n) => `level=info a="${'\\"'.repeat(n)}`,
+  'elements of structured data': (n) => `<11>1 - h a - - ${'[a@1 b="c"]'.repeat(n)} m`,
+  'pairs of structured data': (n) => `<11>1 - h a - - [a ${'b="\\"" '.repeat(n)}] m`,
+  'elements without an end': (n) => `<11>1 - h a - - ${'[a@1 '.repeat(n)}`,
+  'a tag without an end': (n) => `<11>Nov 28 14:22:41 h ${'a'.repeat(n)}`,
+  'a tag of brackets': (n) => `<11>Nov 28 14:22:41 ${'a['.repeat(n)}`,
   'open structured data': (n) => `<11>1 - h a - - [${'x="\\]" '.repeat(n)}`,
   'a message of many fields': (n) =>
     winston('"a":1').replace('"m"', JSON.stringify(`{${many(n, (i) => `"k${i}":1`)}}`)),
