@@ -34,6 +34,7 @@ import { type SpoolFolders, spoolFolders } from './ship/spool-folder.ts';
 import { createFileSource, filesSection } from './source/files/files.ts';
 import { addressesOf, type KafkaConfig } from './source/kafka/client.ts';
 import { createStdinSource, type MultilineRule, multilineSection } from './source/lines.ts';
+import { createSyslogSource, type SyslogTls } from './source/syslog.ts';
 
 const MIB = 1024 * 1024;
 
@@ -64,6 +65,41 @@ export const shipSection = {
             description: 'Files or patterns such as `/var/log/nginx/*.log`; rotated files are found automatically.',
           },
           stdin: { const: true, description: 'Standard input, until it ends.' },
+          syslog: {
+            type: 'string',
+            minLength: 1,
+            description:
+              'Address to listen at for syslog: `tcp://0.0.0.0:6514`, or `tls://…` with `tls`; see docs/syslog.md.',
+          },
+          tls: {
+            type: 'object',
+            description: 'Certificate of a `tls://` address.',
+            additionalProperties: false,
+            required: ['certFile', 'keyFile'],
+            properties: {
+              certFile: {
+                type: 'string',
+                minLength: 1,
+                description: 'PEM file of the certificate and those above it.',
+              },
+              keyFile: { type: 'string', minLength: 1, description: 'PEM file of its private key.' },
+              caFile: {
+                type: 'string',
+                minLength: 1,
+                description: 'PEM file of those who sign senders’ certificates.',
+              },
+              clientCertificates: {
+                enum: ['required', 'optional'],
+                description: 'With `caFile`: whether a sender needs a certificate. Default: `required`.',
+              },
+            },
+          },
+          maxConnections: {
+            type: 'integer',
+            minimum: 1,
+            maximum: 100_000,
+            description: 'Syslog: most connections at a time. Default: 500.',
+          },
           name: {
             type: 'string',
             pattern: '^(?!\\.)[A-Za-z0-9._-]{1,100}$',
@@ -73,7 +109,10 @@ export const shipSection = {
           },
           service: { ...fieldSchema, description: 'Field `service` of records that have none.' },
           environment: { ...fieldSchema, description: 'Field `environment` of records that have none.' },
-          host: { ...fieldSchema, description: 'Field `host` of records that have none. Default: this host’s name.' },
+          host: {
+            ...fieldSchema,
+            description: 'Field `host` of records that have none. Default: this host’s name, for syslog none.',
+          },
           multiline: multilineSection,
         },
       },
@@ -145,6 +184,9 @@ export const shipSection = {
 export interface ShipInput {
   readonly files?: readonly string[];
   readonly stdin?: true;
+  readonly syslog?: string;
+  readonly tls?: SyslogTls;
+  readonly maxConnections?: number;
   readonly name?: string;
   readonly service?: string;
   readonly environment?: string;
@@ -286,9 +328,10 @@ const kindOf = (input: ShipInput): Kind => (input.files === undefined ? 'stream'
 const NAME = /^(?!\.)[A-Za-z0-9._-]{1,100}$/;
 
 /** What an input is called: its positions are kept under this. */
-function nameOf({ name, service, files }: ShipInput): string {
+function nameOf({ name, service, files, syslog }: ShipInput): string {
   if (name !== undefined) return name;
-  return service !== undefined && NAME.test(service) ? service : files !== undefined ? 'files' : 'stdin';
+  if (service !== undefined && NAME.test(service)) return service;
+  return files !== undefined ? 'files' : syslog !== undefined ? 'syslog' : 'stdin';
 }
 
 /** What no single input is to blame for. */
@@ -331,6 +374,11 @@ function createInput(
     const options = { paths: input.files, follow, dataDir, pollIntervalMs, commitIntervalMs, maxLineBytes, ...rule };
     return createFileSource(options, deps);
   }
+  if (input.syslog !== undefined) {
+    const { syslog: address, tls, maxConnections } = input;
+    const more = { ...(tls === undefined ? {} : { tls }), ...(maxConnections === undefined ? {} : { maxConnections }) };
+    return createSyslogSource({ address, maxLineBytes, ...more }, deps);
+  }
   return createStdinSource({ input: deps.stdin, maxLineBytes, ...rule }, deps);
 }
 
@@ -354,7 +402,8 @@ const FOREIGN_KEYS: ReadonlySet<string> = new Set(SHAPE_KEYS);
  * a foreign logger's, is wrapped, and the parser reads it as it would without (`shippedLine` in parse/shapes.ts).
  */
 export function createLineBuilder(input: ShipInput, masker: Masker): LineBuilder {
-  const { service, environment, host = hostname() } = input;
+  // Syslog comes from other hosts, which mostly say who they are.
+  const { service, environment, host = input.syslog === undefined ? hostname() : undefined } = input;
   const given = { service, environment, host };
   const fields = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const names = Object.keys(fields);

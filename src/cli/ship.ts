@@ -35,6 +35,7 @@ import { listenForSignals } from './run.ts';
 interface ShipInputsCommand {
   readonly file?: readonly string[];
   readonly stdin?: boolean;
+  readonly syslog?: string;
   readonly service?: string;
   readonly environment?: string;
   readonly starts?: string;
@@ -95,7 +96,7 @@ export async function shipInputs(config: Config, options: ShipInputsCommand, io:
 
 /** What the command line names takes the place of the configuration's inputs. @throws LogpipeError LOGPIPE_USAGE */
 function withOptions(config: Config, options: ShipInputsCommand): Config {
-  const { file, stdin, service, environment, starts, continues, dataDir, spool, brokers } = options;
+  const { file, stdin, syslog, service, environment, starts, continues, dataDir, spool, brokers } = options;
   const kafka = { ...config.kafka, brokers: brokersOf(brokers) ?? config.kafka.brokers };
   const rule = { ...(starts === undefined ? {} : { starts }), ...(continues === undefined ? {} : { continues }) };
   for (const [name, pattern] of Object.entries(rule)) checkPattern(`--${name}`, pattern);
@@ -107,19 +108,20 @@ function withOptions(config: Config, options: ShipInputsCommand): Config {
   const given: ShipInput[] = [
     ...(file === undefined ? [] : [{ files: file, name: 'files', ...fields }]),
     ...(stdin === true ? [{ stdin, name: 'stdin', ...fields } as const] : []),
+    ...(syslog === undefined ? [] : [{ syslog, name: 'syslog', ...fields }]),
   ];
   const inputs = given.length > 0 ? given : config.ship.inputs;
   if (inputs.length === 0) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
-      'nothing to send: give --file, --stdin or --spool, or name inputs in ship.inputs of the configuration',
+      'nothing to send: give --file, --stdin, --syslog or --spool, or name inputs in ship.inputs of the configuration',
     );
   }
   const unused = given.length === 0 && Object.keys(fields).length > 0;
   if (unused) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
-      '--service, --environment, --starts and --continues go with --file or --stdin; in the configuration they are keys of each input',
+      '--service, --environment, --starts and --continues go with --file, --stdin or --syslog; in the configuration they are keys of each input',
     );
   }
   const ship = {

@@ -1,6 +1,7 @@
 // `logpipe ship` and brokers at the wire: what a record looks like there, that a file's position waits for Kafka, and that streams
 // make their writer wait, or go to the spool.
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -163,6 +164,21 @@ test('a stream with a spool: it is read on while Kafka is away, and the next run
   expect(new Set(kafka.records.map(({ headers }) => headers.eventId)).size).toBe(5_001);
 });
 
+test('syslog: the sender’s own host and service stay, the input’s fill the gaps', async () => {
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
+  const input = { syslog: 'tcp://127.0.0.1:0', environment: 'test' };
+  const shipping = await start(kafka, { inputs: [input] });
+  const port = Number(/:(\d+)/.exec(shipping.readiness()[0]!.detail)![1]);
+  const socket = connect(port, '127.0.0.1');
+  socket.end('<11>1 2026-11-28T14:22:41.607Z web1 calls 411 - - it failed\n');
+  await waitFor(() => kafka.records.length === 1, { what: 'the message' });
+  const { value } = kafka.records[0]!;
+  expect(JSON.parse(value)).toEqual({
+    shippedLine: '<11>1 2026-11-28T14:22:41.607Z web1 calls 411 - - it failed',
+    environment: 'test',
+  });
+});
+
 test('the command: --once ends with its figures; wrong use says what to do', async () => {
   const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
   for (const name of ['a', 'b']) writeFileSync(join(folder, `${name}.log`), `${name}1\n  at ${name}\n${name}2\n`);
@@ -179,7 +195,7 @@ test('the command: --once ends with its figures; wrong use says what to do', asy
     'b2',
   ]);
   await expect(shipInputs(config, { once: true }, io, silentLog)).rejects.toThrow(
-    /nothing to send: give --file, --stdin/,
+    /nothing to send: give --file, --stdin, --syslog/,
   );
   await expect(shipInputs(config, { once: true, file, starts: '(a+)+$' }, io, silentLog)).rejects.toThrow(
     /--starts.*exponential/,

@@ -31,6 +31,7 @@ async function listen(at = '0') {
   const parse = createLineParser({
     parse: { maxRecordBytes: 1_000_000, maxAheadMs: 600_000, maxBehindMs: 600_000 },
     mask: { keys: [], patterns: [] },
+    transforms: [],
   });
   const values: string[] = [];
   const documents: Record<string, unknown>[] = [];
