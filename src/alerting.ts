@@ -35,8 +35,7 @@ import { type CountingDeps, type CountingSource, startCounting } from './measure
 import { type Measures, parseMeasures } from './measure/measure-config.ts';
 import { createHealthMonitor, createProbes, healthSummary, SPOOL_MEASURE } from './monitor/health-monitor.ts';
 import { createRetention, retentionIsOn } from './monitor/retention.ts';
-import { createChannels } from './notify/channels.ts';
-import { createDispatcher } from './notify/dispatcher.ts';
+import { createChannels, createDispatcher } from './notify/dispatcher.ts';
 import { createHttpSend } from './notify/http-send.ts';
 import { channelsFor } from './notify/notify-config.ts';
 import { type AlertingView, createAlertingView } from './ops/explain.ts';

@@ -365,7 +365,7 @@ Examples:
     .addHelpText('after', '\nExample:\n  logpipe notify test --channel slack')
     .action(async (options) => {
       const { config, log } = load(options);
-      const { notifyTest } = await import('./cli/notify.ts');
+      const { notifyTest } = await import('./cli/alerts.ts');
       return finish(notifyTest(config, options, io, log));
     });
 }

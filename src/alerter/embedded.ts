@@ -10,8 +10,7 @@ import { HOUR_MS } from '../windows/series.ts';
 import type { Term, TermParts } from './alerter.ts';
 import { followFolder } from './commands-given.ts';
 import { hoursOf } from './durable-evaluator.ts';
-import type { AlertStore } from './store.ts';
-import { openJournalStore } from './store-journal.ts';
+import { type AlertStore, openJournalStore } from './store.ts';
 
 export interface EmbeddedAlerting {
   readonly term: Term;

@@ -242,7 +242,7 @@ async function routesOf(config: Config, { rules }: Findings): Promise<{ routes: 
       if (channel !== undefined) missing.set(channel, set);
     },
   };
-  const { createChannels } = await import('../notify/channels.ts');
+  const { createChannels } = await import('../notify/dispatcher.ts');
   let present: ReadonlySet<string>;
   try {
     const channels = createChannels(config.notify, {

@@ -13,9 +13,8 @@ import { ARRIVAL_SOURCES } from '../replay/stored.ts';
 import { runBacktest, withShadowAlerts } from './backtest.ts';
 import { clearTextWarnings } from './check-config.ts';
 import type { Shell } from './completion.ts';
-import { runIncidentExport } from './incident.ts';
 import { type Io, type LogKind, toNumber } from './io.ts';
-import { runReplay } from './replay.ts';
+import { runIncidentExport, runReplay } from './replay.ts';
 
 /** What every group of commands is given to register itself with. */
 interface CommandKit {
@@ -270,7 +269,7 @@ Exit status: 0 nothing expired is left, 1 something is, or the time is in doubt,
     )
     .action(async (options: { config?: string; dryRun: boolean; json: boolean }) => {
       const { config } = load(options);
-      const { retention } = await import('./retention.ts');
+      const { retention } = await import('./run.ts');
       const ending = new AbortController();
       for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => ending.abort());
       return finish(retention(config, options, io, { clock: systemClock, stop: ending.signal }));
@@ -389,7 +388,7 @@ async function pm2Watch(config: Config, options: { home?: string }, log: Log): P
   });
   for (const warning of clearTextWarnings(config)) log.warn(warning);
   const [{ createChannels }, { startPm2Watch }] = await Promise.all([
-    import('../notify/channels.ts'),
+    import('../notify/dispatcher.ts'),
     import('../pm2/watch.ts'),
   ]);
   const masker = createMasker(config.mask);

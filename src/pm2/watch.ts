@@ -18,8 +18,16 @@ import type { Channel, ChannelName, Notification, NotifyAction, NotifyReason } f
 import { createDispatcher } from '../notify/dispatcher.ts';
 import { channelsFor } from '../notify/notify-config.ts';
 import type { Severity } from '../rules/rule-types.ts';
-import { followBus, readProcessList } from './bus.ts';
-import { BUS_EVENTS, createLifecycle, DAEMON, type Happening, PM2_KINDS, type Pm2Kind } from './lifecycle.ts';
+import {
+  BUS_EVENTS,
+  createLifecycle,
+  DAEMON,
+  followBus,
+  type Happening,
+  PM2_KINDS,
+  type Pm2Kind,
+  readProcessList,
+} from './lifecycle.ts';
 
 // ---- the `pm2` section: which events are reported, and how urgently ----
 

@@ -48,6 +48,9 @@ interface Application extends LogpipeProcess {
   tell(line: string): void;
 }
 
+/** Becomes the program behind it, which alone sees a file system of 1 MiB at the folder. */
+const MOUNT = 'mount -t tmpfs -o size=1m tmpfs "$0" && exec "$@"';
+
 function spoolFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'logpipe-spool-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
@@ -249,7 +252,11 @@ if (FULL) {
       run,
       'a',
       { spool: { dir }, queue: { maxRecords: 1_000 } },
-      (script, argument) => spawnScript('test/kit/on-small-disk.js', [dir, '1m', script, argument]),
+      // One process from beginning to end: whoever kills it kills the application.
+      (script, argument) =>
+        spawnScript(script, [argument], {
+          through: ['unshare', '--user', '--map-root-user', '--mount', 'sh', '-c', MOUNT, dir],
+        }),
     );
     await delivers(application);
     await awayFor(async () => {

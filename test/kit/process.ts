@@ -7,6 +7,8 @@ import { NODE_FLAGS, packageRoot } from '../../src/core/package-root.ts';
 export interface SpawnOptions {
   env?: Readonly<Record<string, string>>;
   cwd?: string;
+  /** A command that becomes the program: it gets the program's command line behind its own words. */
+  through?: readonly [string, ...string[]];
 }
 
 export interface LogpipeProcess {
@@ -32,15 +34,13 @@ export function startProcess(script: string, args: string[], options: SpawnOptio
     const value = process.env[name];
     return value === undefined ? [] : [[name, value]];
   });
-  const child = spawn(
-    process.execPath,
-    [...(script === 'src/main.js' ? NODE_FLAGS : []), resolve(dist, script), ...args],
-    {
-      cwd: options.cwd ?? packageRoot(),
-      env: { ...Object.fromEntries(inherited), ...options.env },
-      stdio: ['pipe', 'pipe', 'pipe'],
-    },
-  );
+  const words = [process.execPath, ...(script === 'src/main.js' ? NODE_FLAGS : []), resolve(dist, script), ...args];
+  const [command = process.execPath, ...rest] = [...(options.through ?? []), ...words];
+  const child = spawn(command, rest, {
+    cwd: options.cwd ?? packageRoot(),
+    env: { ...Object.fromEntries(inherited), ...options.env },
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
   const output = { stdout: '', stderr: '' };
   const watchers = new Set<() => void>();
   for (const name of ['stdout', 'stderr'] as const) {

@@ -8,7 +8,7 @@ import { systemClock } from '../../src/core/clock.ts';
 import type { Log } from '../../src/core/log.ts';
 import { createMasker } from '../../src/core/secrets/mask.ts';
 import { type Channel, CUT } from '../../src/incidents/notification.ts';
-import { createChannels } from '../../src/notify/channels.ts';
+import { createChannels } from '../../src/notify/dispatcher.ts';
 import type { EmailConfig } from '../../src/notify/notify-config.ts';
 import { type MailReceiver, smtpError, startMailReceiver } from '../kit/mail-receiver.ts';
 import { AT_MS, notification } from '../kit/notifications.ts';

@@ -8,7 +8,7 @@ import { systemClock } from '../../src/core/clock.ts';
 import { createMasker } from '../../src/core/secrets/mask.ts';
 import type { Channel, SendResult } from '../../src/incidents/notification.ts';
 import { importSavedObjects, kibanaTarget } from '../../src/kibana/import.ts';
-import { createChannels } from '../../src/notify/channels.ts';
+import { createChannels } from '../../src/notify/dispatcher.ts';
 import { proxyFor } from '../../src/notify/http-send.ts';
 import { createAuthority } from '../kit/certificates.ts';
 import { notification } from '../kit/notifications.ts';

@@ -15,7 +15,7 @@ import {
   type Notification,
   type SendResult,
 } from '../../src/incidents/notification.ts';
-import { createChannels } from '../../src/notify/channels.ts';
+import { createChannels } from '../../src/notify/dispatcher.ts';
 import { mailContent } from '../../src/notify/email.ts';
 import { channelsFor, type NotifyConfig, notifySection } from '../../src/notify/notify-config.ts';
 import { createFakeClock } from '../kit/fake-clock.ts';

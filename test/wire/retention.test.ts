@@ -3,7 +3,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
-import { retention } from '../../src/cli/retention.ts';
+import { retention } from '../../src/cli/run.ts';
 import { type Clock, deferred } from '../../src/core/clock.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
 import { createRetention, type RetentionConfig, runRetention } from '../../src/monitor/retention.ts';

@@ -4,8 +4,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { LostTermError } from '../../src/alerter/store.ts';
-import { openJournalStore, readJournal } from '../../src/alerter/store-journal.ts';
+import { LostTermError, openJournalStore, readJournal } from '../../src/alerter/store.ts';
 import { type Log, silentLog } from '../../src/core/log.ts';
 import type { StateChange } from '../../src/incidents/records.ts';
 

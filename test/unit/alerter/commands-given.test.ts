@@ -14,7 +14,7 @@ import {
   giveToFolder,
 } from '../../../src/alerter/commands-given.ts';
 import { createCountedWindows } from '../../../src/alerter/counts-follower.ts';
-import { openJournalStore } from '../../../src/alerter/store-journal.ts';
+import { openJournalStore } from '../../../src/alerter/store.ts';
 import { alertsResolve } from '../../../src/cli/alerts.ts';
 import { systemClock } from '../../../src/core/clock.ts';
 import { type Log, silentLog } from '../../../src/core/log.ts';

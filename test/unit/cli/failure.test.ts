@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { errors as clientErrors } from '@elastic/elasticsearch';
 import kafkajs from 'kafkajs';
 import { expect, onTestFinished, test } from 'vitest';
-import { openJournalStore } from '../../../src/alerter/store-journal.ts';
+import { openJournalStore } from '../../../src/alerter/store.ts';
 import { describeFailure } from '../../../src/cli/io.ts';
 import { parseConfig } from '../../../src/config.ts';
 import { LogpipeError } from '../../../src/core/errors.ts';

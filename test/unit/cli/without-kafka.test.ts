@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it, onTestFinished, test } from 'vitest';
-import { openJournalStore } from '../../../src/alerter/store-journal.ts';
+import { openJournalStore } from '../../../src/alerter/store.ts';
 import { alertsList, alertsShow } from '../../../src/cli/alerts.ts';
 import { dlqList, dlqShow, type ListedLetter } from '../../../src/cli/dlq.ts';
 import { type Io, type Piece, widthOf } from '../../../src/cli/io.ts';

@@ -1,7 +1,7 @@
 // The reader of PM2's bus: whatever the pieces the bytes come in, each wanted event once; what is no such message is refused.
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { createBusReader } from '../../../src/pm2/bus.ts';
+import { createBusReader } from '../../../src/pm2/lifecycle.ts';
 
 function frame(...args: readonly (string | Buffer)[]): Buffer {
   const parts = [Buffer.from([0x10 | args.length])];
