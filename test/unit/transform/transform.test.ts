@@ -309,6 +309,7 @@ describe('a sample', () => {
       0.3,
       few.map((eventId) => ({ eventId })),
     );
+    expect(first.filter(Boolean).length).toBeGreaterThan(100);
     expect(
       kept(
         0.3,
@@ -452,6 +453,8 @@ describe('a configuration', () => {
     ['- rename: { a: b, c: a }', 'would be changed again'],
     ['- remove: [b]\n- rename: { a: b }', 'would be changed again'],
     ['- set: { a: 1 }\n- set: { a: 2 }', 'would be changed again'],
+    ['- set: { a: 1 }\n- rename: { a: b }', 'would get it again'],
+    ['- set: { a.b: 1 }\n- remove: [a]', 'would get it again'],
   ])('%s is refused', (yaml, words) => {
     expect(() => steps(yaml)).toThrow(words);
   });
