@@ -682,7 +682,7 @@ type Touch = 'renames' | 'removes' | 'sets';
 
 /**
  * Steps that would change a document again when it is replayed from its index: what an earlier step renames, removes or sets, a later
- * one must not write to. Where the earlier step is for some records only, the later one may be for others.
+ * one must not write to, nor take away what was set. Where the earlier step is for some records only, the later one may be for others.
  */
 function repeats(steps: TransformsConfig): ConfigProblem[] {
   const found: ConfigProblem[] = [];
@@ -690,17 +690,25 @@ function repeats(steps: TransformsConfig): ConfigProblem[] {
   steps.forEach((step, i) => {
     const at = `transforms.${i}`;
     const where = step.where === undefined ? {} : { where: JSON.stringify(step.where) };
+    const isForSame = (other: string | undefined) => other === undefined || other === where.where;
     const check = (key: string, path: string, isSet: boolean) => {
       const before = touched.find(
         (one) =>
           (isWithin(path, one.path) || isWithin(one.path, path)) &&
           // What is removed first is set again each time.
           !(isSet && one.how === 'removes') &&
-          (one.where === undefined || one.where === where.where),
+          isForSame(one.where),
       );
       if (before === undefined) return;
       const message = `${before.step} ${before.how} ${before.path} before, so a document that is replayed would be changed again`;
       const fix = 'let this step come first, or name another field';
+      found.push({ path: `${at}.${key}`, value: JSON.stringify(path), message, fix });
+    };
+    const checkUndone = (key: string, path: string) => {
+      const given = touched.find((one) => one.how === 'sets' && isWithin(one.path, path) && isForSame(one.where));
+      if (given === undefined) return;
+      const message = `${given.step} sets it before, so a document that is replayed would get it again`;
+      const fix = `leave one of the two out, or let ${given.step} set what is meant in the end`;
       found.push({ path: `${at}.${key}`, value: JSON.stringify(path), message, fix });
     };
     const touch = (path: string, how: Touch) => void touched.push({ path, how, step: at, ...where });
@@ -710,9 +718,13 @@ function repeats(steps: TransformsConfig): ConfigProblem[] {
     }
     for (const [from, to] of Object.entries(step.rename ?? {})) {
       check(`rename.${from}`, to, false);
+      checkUndone(`rename.${from}`, from);
       touch(from, 'renames');
     }
-    for (const path of step.remove ?? []) touch(path, 'removes');
+    for (const path of step.remove ?? []) {
+      checkUndone('remove', path);
+      touch(path, 'removes');
+    }
   });
   return found;
 }

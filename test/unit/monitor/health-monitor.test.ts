@@ -1,9 +1,13 @@
 // When the health monitor runs: at once, then as the cron expression says; never twice at a time, never after its stop.
 import { expect, it, onTestFinished, vi } from 'vitest';
+import { parseConfig } from '../../../src/config.ts';
 import { LogpipeError } from '../../../src/core/errors.ts';
+import { silentLog } from '../../../src/core/log.ts';
+import { createMetrics } from '../../../src/core/metrics.ts';
 import {
   createHealthMonitor,
   createLook,
+  createProbes,
   type HealthMonitorDeps,
   type ProbeReading,
 } from '../../../src/monitor/health-monitor.ts';
@@ -143,4 +147,15 @@ it('of new letters, what is no news is counted once, however far the reading goe
   while (large.take(letter(offset, offset % 4 === 0 ? {} : again, 1_024), 0)) offset += 1;
   expect(offset).toBe(16 * 1_024 - 1);
   expect(large.noNews()).toBe(30_000);
+});
+
+it('takes what the configuration drops for no loss', async () => {
+  const metrics = createMetrics();
+  const config = parseConfig('source: stdin\nsinks: { elasticsearch: false }', {}, 'test.yml');
+  const drops = createProbes(config, { log: silentLog, metrics }).find(({ name }) => name === 'drops')!;
+  metrics.dropped.inc({ reason: 'configured' }, 500);
+  metrics.dropped.inc({ reason: 'file_gone' }, 2);
+  expect(await drops.run(AbortSignal.timeout(1_000))).toEqual([
+    { measure: 'logpipe.dropped', labels: { reason: 'file_gone (this process)' }, value: 2 },
+  ]);
 });
