@@ -354,7 +354,8 @@ const ZSTD_STEP_BLOCKS = 32;
 const ZSTD_STEP_BYTES = 16 * 1024;
 const ZSTD_MAX_WINDOW = 64 * MIB;
 const ZSTD_ROOM = 256 * MIB;
-const ZSTD_SHIFTS = 128;
+/** Levels from 20 on cut their blocks to some 50 kB, under a window of 32 MiB and more. */
+const ZSTD_SHIFTS = 1024;
 
 async function* zstdPieces(data: Buffer, maxBytes: number): AsyncGenerator<Buffer> {
   const { Decompress, decompress } = await import('fzstd');

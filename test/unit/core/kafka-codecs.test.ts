@@ -170,6 +170,13 @@ describe('lies', () => {
     await expect(inPieces(zstdCodec, frame)).rejects.toThrow('too many blocks');
   });
 
+  test('honest blocks of 50 kB under a window of 32 MiB, as the highest levels of zstd write them, are read', async () => {
+    const blocks = Array.from({ length: 250 }, (_, i) => ({ repeat: [65 + (i % 26), 50_000] as [number, number] }));
+    const frame = zstdFrame(blocks, Buffer.from([0x00, 0x78]));
+    const plain = Buffer.concat(blocks.map(({ repeat: [byte, times] }) => Buffer.alloc(times, byte)));
+    expect((await zstdCodec.decompress(frame)).equals(plain)).toBe(true);
+  });
+
   test('ten bytes of zstd that claim 98,303 copies of 65,539 bytes each end in seconds, not in hours', async () => {
     // One literal; that many sequences, each with the same code for literals (0), offset (2) and length (52) and no bits.
     const packed = Buffer.from([0x08, 0x61, 255, 0xff, 0xff, 0x54, 0, 2, 52, 1]);
