@@ -3,8 +3,16 @@
 
 import { errorText } from '../../src/core/errors.ts';
 import { packageVersion } from '../../src/core/package-root.ts';
-import { dockerAvailable, fetchLibs, INSTALL_JDK_21, stackRequirements } from '../../stack/index.ts';
-import { missingMonitoring } from './programs.ts';
+import {
+  type DownloadPlan,
+  dockerAvailable,
+  fetchLibs,
+  INSTALL_JDK_21,
+  KAFKA,
+  planDownload,
+  stackRequirements,
+} from '../../stack/index.ts';
+import { missingPrograms } from './programs.ts';
 import { findRedisServer, INSTALL_REDIS } from './redis-server.ts';
 
 const LEAST_NODE = [20, 19] as const;
@@ -13,12 +21,14 @@ process.exitCode = await preflight();
 
 async function preflight(): Promise<number> {
   // Neither Java nor Docker can replace these, because they look at processes of this machine.
-  const missing = [...nodeProblem(), ...missingMonitoring()];
+  const missing = [...nodeProblem(), ...missingPrograms()];
   const docker = await dockerAvailable();
   if (docker) {
+    // The Java client, which the tests of foreign producers run, comes with Kafka's jars.
+    missing.push(...(await stackRequirements('8')).missing);
     if (missing.length > 0) return refuse(missing);
     console.log(`preflight: logpipe ${packageVersion()}, servers as Docker containers (fetched when first used)`);
-    return 0;
+    return fetchAll(planDownload([KAFKA]));
   }
   const found = await stackRequirements('both');
   const redis = findRedisServer() === undefined ? [`redis-server: ${INSTALL_REDIS}`] : [];
@@ -30,7 +40,11 @@ async function preflight(): Promise<number> {
   if (!found.releases.some((release) => release.version.startsWith('9.'))) {
     console.log(`preflight: Elasticsearch 9 is not tested here, only 8: that takes ${INSTALL_JDK_21}`);
   }
-  const wanted = found.downloads.filter((plan) => plan.needed);
+  return fetchAll(found.downloads);
+}
+
+async function fetchAll(plans: readonly DownloadPlan[]): Promise<number> {
+  const wanted = plans.filter((plan) => plan.needed);
   if (wanted.length === 0) return 0;
   const megabytes = wanted.reduce((sum, plan) => sum + plan.release.sizeMb, 0);
   console.log(`preflight: to download once, about ${megabytes} MB in all:`);
@@ -54,7 +68,8 @@ function nodeProblem(): string[] {
 function refuse(missing: readonly string[], dockerWouldDo = false): number {
   console.error('preflight: the tests on real servers need, and this machine lacks:');
   for (const line of missing) console.error(`  - ${line}`);
-  if (dockerWouldDo) console.error('A running Docker daemon replaces Java, Maven and redis-server.');
+  if (dockerWouldDo)
+    console.error('A running Docker daemon replaces redis-server, and any JDK 17 with Maven will do then.');
   console.error('Without them: npm run test:unit');
   return 1;
 }

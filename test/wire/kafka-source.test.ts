@@ -86,3 +86,20 @@ test('what is acknowledged between stop and close is committed before the group 
   expect(chunks).toEqual([]);
   expect(scripted.group.asked).toEqual(['join', 'sync', 'commit 0:3', 'leave']);
 });
+
+test('batches that compaction has emptied: read past and committed, though no record comes of them', async () => {
+  const { scripted, source, write, nextChunk } = await setUp();
+  const { asked } = scripted.group;
+  await write(3);
+  (await nextChunk()).take();
+  scripted.emptyBatches(0);
+  scripted.group.rebalance();
+  await until(() => expect(asked).toContain('commit 0:3'));
+  await until(() => expect(source.positions()).toMatchObject([{ position: 3, end: 3, caughtUp: true }]));
+  await write(1);
+  const next = await nextChunk();
+  expect(next.offsets).toEqual([3]);
+  next.take();
+  next.done();
+  await until(() => expect(asked).toContain('commit 0:4'));
+});

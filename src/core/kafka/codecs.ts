@@ -352,16 +352,18 @@ const ZSTD_MAX_BLOCK = 128 * 1024;
 /** Per step: what unpacks to at most 4 MiB; then other work gets its turn. */
 const ZSTD_STEP_BLOCKS = 32;
 const ZSTD_STEP_BYTES = 16 * 1024;
+const ZSTD_MAX_WINDOW = 64 * MIB;
 const ZSTD_ROOM = 256 * MIB;
-const ZSTD_SHIFTS = 128;
+/** Levels from 20 on cut their blocks to some 50 kB, under a window of 32 MiB and more. */
+const ZSTD_SHIFTS = 1024;
 
 async function* zstdPieces(data: Buffer, maxBytes: number): AsyncGenerator<Buffer> {
   const { Decompress, decompress } = await import('fzstd');
   const within = createWorkLimit('zstd');
   for (const { bytes: frame, content, window, single, steps } of zstdFrames(data)) {
     if ((content ?? 0) > maxBytes) throw tooLarge(maxBytes);
-    // fzstd allocates the window before it has read anything that needs it.
-    if (window > MAX_BATCH_BYTES) throw tooLarge(MAX_BATCH_BYTES);
+    // fzstd allocates the window before it has read anything that needs it, and reads no longer distances rightly.
+    if (window > ZSTD_MAX_WINDOW) throw tooLarge(ZSTD_MAX_WINDOW);
     if (single) {
       // fzstd writes a single segment in place; as a stream it would move all of it once per block.
       const out = await guarded('zstd', () => within(frame.length + content!, () => decompress(frame)));
@@ -450,7 +452,10 @@ interface ZstdFrame {
   readonly steps: readonly number[];
 }
 
-/** https://www.rfc-editor.org/rfc/rfc8878 */
+/**
+ * The frames of https://www.rfc-editor.org/rfc/rfc8878, each with a window no larger than what its blocks can hold: the higher
+ * levels claim up to 128 MiB for a few records, and no distance reaches further back than there is content.
+ */
 function* zstdFrames(data: Buffer): Generator<ZstdFrame> {
   for (let start = 0; start < data.length; ) {
     if (start + 9 > data.length || data.readUInt32LE(start) !== 0xfd2fb528) throw damaged('zstd: this is not a frame');
@@ -464,10 +469,12 @@ function* zstdFrames(data: Buffer): Generator<ZstdFrame> {
       for (let i = 0; i < sizeBytes; i++) content += (data[at + i] ?? 0) * 2 ** (8 * i);
     }
     const base = 2 ** (10 + (data[start + 5]! >> 3));
-    const window = single ? content! : base + (base / 8) * (data[start + 5]! & 7);
+    let window = single ? content! : base + (base / 8) * (data[start + 5]! & 7);
+    if (window > MAX_BATCH_BYTES) throw tooLarge(MAX_BATCH_BYTES);
     at += sizeBytes;
     const steps: number[] = [];
     let blocks = 0;
+    let most = 0;
     let stepStart = start;
     for (let isLast = false; !isLast; ) {
       if (at + 3 > data.length) throw damaged('zstd: the frame is cut off');
@@ -476,6 +483,7 @@ function* zstdFrames(data: Buffer): Generator<ZstdFrame> {
       if (header >> 3 > ZSTD_MAX_BLOCK) throw damaged(`zstd: a block of ${header >> 3} bytes is longer than permitted`);
       // A block of one repeated byte gives its count, not its own length.
       at += 3 + ((header & 6) === 2 ? 1 : header >> 3);
+      most += (header & 6) === 4 ? Math.min(window, ZSTD_MAX_BLOCK) : header >> 3;
       blocks++;
       if (!isLast && (blocks % ZSTD_STEP_BLOCKS === 0 || at - stepStart >= ZSTD_STEP_BYTES)) {
         steps.push(at - start);
@@ -486,9 +494,25 @@ function* zstdFrames(data: Buffer): Generator<ZstdFrame> {
     const end = at + ((flags & 0x04) === 0 ? 0 : 4);
     if (end > data.length) throw damaged('zstd: the frame is cut off');
     steps.push(end - start);
-    yield { bytes: data.subarray(start, end), content, window, single, steps };
+    let bytes = data.subarray(start, end);
+    const [narrow, descriptor] = zstdWindow(most);
+    if (!single && narrow < window) {
+      window = narrow;
+      bytes = Buffer.from(bytes);
+      bytes[5] = descriptor;
+    }
+    yield { bytes, content, window, single, steps };
     start = end;
   }
+}
+
+/** The smallest window of at least so many bytes, and the byte that describes it. */
+function zstdWindow(bytes: number): [bytes: number, descriptor: number] {
+  const exponent = Math.max(10, Math.floor(Math.log2(bytes)));
+  const eighth = 2 ** (exponent - 3);
+  const eighths = Math.max(8, Math.ceil(bytes / eighth));
+  // Sixteen eighths are the next power of two, and its descriptor is the next one.
+  return [eighths * eighth, ((exponent - 10) << 3) + eighths - 8];
 }
 
 // ---- all of them ----

@@ -199,8 +199,13 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
   };
 
   const onEmptyBatch = (partition: number, first: number, last: number) => {
-    // Only if it continues what was read: an old batch must not move the position.
-    if (ready.has(partition) && tracker.position(partition) === first) tracker.open(partition, first, last, 0);
+    const position = tracker.position(partition);
+    // An old batch must not move the position.
+    if (!ready.has(partition) || position === undefined || last < position) return;
+    // Where it was fetched from is not known; if it begins later only because of compaction, it does so again.
+    if (!continuity.continues({ partition, fetchedOffset: String(first) })) return;
+    if (first > position) void positions.gap(partition, position, first);
+    tracker.open(partition, position, last, 0);
   };
 
   const open = (): KafkaSession => {
@@ -356,7 +361,7 @@ function createGate(clock: Clock): Gate {
 
 interface ContinuityCheck {
   /** False: the batch is not to be taken; `seek` has been called. */
-  continues(batch: Batch): boolean;
+  continues(batch: { readonly partition: number; readonly fetchedOffset?: string }): boolean;
   /** A new assignment. */
   reset(): void;
 }
@@ -373,8 +378,7 @@ export function createContinuityCheck(
 ): ContinuityCheck {
   const soughtBack = new Map<number, number>();
   return {
-    continues(batch) {
-      const { partition, fetchedOffset } = batch as Batch & { readonly fetchedOffset?: string };
+    continues({ partition, fetchedOffset }) {
       const expected = tracker.position(partition);
       // Not the first record's offset: compaction and transaction markers leave gaps after a correct position.
       if (expected === undefined || !(Number(fetchedOffset) > expected)) return true;

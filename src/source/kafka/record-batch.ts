@@ -6,8 +6,8 @@
 // - a packed batch: too large to be held unpacked; `unpack` makes slices of it when they are wanted;
 // - an unreadable batch: says what is wrong and which offsets it stands for. `toRecords` makes a refused record of it.
 //
-// Either stands at its last offset, so that kafkajs, which knows nothing of this, reads on after it; if its transaction was
-// aborted, kafkajs drops such a message like any record.
+// Either stands at its last offset, so that kafkajs, which knows nothing of this, reads on after it. Where compaction has removed
+// a batch's last records, or all of them, a control record that no application sees stands there for the same reason.
 import type { Batch, KafkaMessage } from 'kafkajs';
 import { codecOf, MAX_BATCH_BYTES, oneAtATime, tooLarge, UnreadableBatchError } from '../../core/kafka/codecs.ts';
 import { type DeadLetter, eventIdIn, isEventId, type RawRecord, type RecordMark } from '../../core/record.ts';
@@ -73,7 +73,7 @@ const LENGTH_AT = 8;
 const CRC_AT = 17;
 const ATTRIBUTES_AT = 21;
 /** The distance from the first offset to the last. */
-export const LAST_OFFSET_DELTA_AT = 23;
+const LAST_OFFSET_DELTA_AT = 23;
 const COUNT_AT = 57;
 /** Length, attributes, two deltas, no key, no value, no headers. */
 const SHORTEST_RECORD = 7;
@@ -144,7 +144,10 @@ export async function decodeBatch(
     if (context.lastOffsetDelta < 0) throw damaged(`its last offset would be its first ${context.lastOffsetDelta}`);
     let records = batch.subarray(BATCH_HEADER);
     checkCount(count, codec ? MAX_BATCH_BYTES : records.length);
-    if (count === 0) return;
+    if (count === 0) {
+      to.push(endOf(context));
+      return;
+    }
     if (count > left.records || (codec && left.bytes === 0)) return pack(type, count);
     if (codec !== undefined) {
       try {
@@ -163,6 +166,7 @@ export async function decodeBatch(
     reader.take(records);
     reader.decode(to, count);
     if (reader.next < count) throw damaged(`record ${reader.next} of ${count} reaches beyond its batch`);
+    if (reader.lastDelta < context.lastOffsetDelta) to.push(endOf(context));
   }
 
   function pack(codec: number, count: number): void {
@@ -280,19 +284,27 @@ function contextOf(batch: Buffer): BatchContext {
   };
 }
 
-function standIn(context: BatchContext, whole: WholeBatch): FetchedRecord {
+function messageAt(context: BatchContext, lastOffset: number, isControlRecord: boolean): FetchedRecord {
   return {
     magicByte: MAGIC,
     attributes: 0,
     timestamp: context.maxTimestamp,
-    offset: String(whole.lastOffset),
+    offset: String(lastOffset),
     key: null,
     value: null,
     headers: {},
-    isControlRecord: false,
+    isControlRecord,
     batchContext: context,
-    whole,
   };
+}
+
+function standIn(context: BatchContext, whole: WholeBatch): FetchedRecord {
+  return { ...messageAt(context, whole.lastOffset, false), whole };
+}
+
+/** The place of a batch's last offset, of which there is no record any more. */
+function endOf(context: BatchContext): FetchedRecord {
+  return messageAt(context, Number(context.firstOffset) + context.lastOffsetDelta, true);
 }
 
 function unreadable(
@@ -364,7 +376,8 @@ class RecordReader {
   private buffer: Buffer = Buffer.alloc(0);
   private readonly context: BatchContext;
   private readonly count: number;
-  private lastDelta = -1;
+  /** The last record's distance from the first offset of the batch. */
+  lastDelta = -1;
   /** The header names last read, and where: they are nearly always those of the next record too. */
   private names: { readonly text: string; readonly at: number; readonly length: number }[] = [];
 

@@ -15,7 +15,6 @@ import {
 } from '../../core/kafka/broker-connections.ts';
 import type { Log } from '../../core/log.ts';
 import { addressesOf, explainKafkaFailure, failedReading, type KafkaConfig } from './client.ts';
-import { endOfFetched } from './fetch-decoder.ts';
 import { hasPacked, unpackAll, wholeBatchOf } from './record-batch.ts';
 
 const MIB = 1024 * 1024;
@@ -318,11 +317,12 @@ function read(
         else failed(errors.createErrorFromCode(part.errorCode), [range]);
         return;
       }
-      const next = endOfFetched(part.messages);
-      if (next === undefined) {
+      const last = part.messages.at(-1);
+      if (last === undefined) {
         if (range.next >= Number(part.lastStableOffset)) range.atEndMs = askedMs;
         return;
       }
+      const next = Number(last.offset) + 1;
       const atEnd = next >= Number(part.lastStableOffset);
       const done = () => {
         if (atEnd) range.atEndMs = askedMs;

@@ -43,6 +43,11 @@ function zstdFrame(
 }
 /** No length, a window of 2 MiB, as Java writes it. */
 const STREAMED = Buffer.from([0x00, 0x58]);
+/** The same at level 22: a window of 128 MiB, however little there is. */
+const HIGHEST = Buffer.from([0x00, 0x88]);
+// The only block of what `zstd --ultra -22` makes of this text when it comes through a pipe.
+const CALLS = Buffer.from('call ended after 12 ms, call ended after 13 ms, call ended after 12 ms');
+const CALLS_PACKED = Buffer.from('c863616c6c20656e646564206166746572203132206d732c20330300537900c565bd3906', 'hex');
 
 async function inPieces(codec: Codec, bytes: Buffer): Promise<Buffer> {
   const parts: Buffer[] = [];
@@ -66,6 +71,13 @@ const samples: [string, Codec, () => Promise<Buffer>, Buffer][] = [
     zstdCodec,
     async () => zstdFrame([{ raw: ZSTD_TEXT.subarray(0, 100_000) }, { repeat: [120, 90_000] }], STREAMED),
     Buffer.concat([ZSTD_TEXT.subarray(0, 100_000), Buffer.alloc(90_000, 120)]),
+  ],
+  [
+    'zstd at level 22',
+    zstdCodec,
+    async () =>
+      zstdFrame([{ packed: CALLS_PACKED }, { raw: ZSTD_TEXT.subarray(0, 500) }, { repeat: [120, 90] }], HIGHEST),
+    Buffer.concat([CALLS, ZSTD_TEXT.subarray(0, 500), Buffer.alloc(90, 120)]),
   ],
   [
     'zstd with its length',
@@ -139,6 +151,12 @@ describe('lies', () => {
   test('a zstd window of 1 GiB, and a content of 1 GiB', async () => {
     const wide = zstdFrame([{ raw: data.subarray(0, 100) }], Buffer.from([0x00, 0xa0]));
     await expect(zstdCodec.decompress(wide)).rejects.toMatchObject({ reason: 'batch_too_large' });
+    const full = zstdFrame(
+      Array.from({ length: 513 }, () => ({ repeat: [120, 131_072] as [number, number] })),
+      HIGHEST,
+    );
+    // fzstd reads no distances beyond 64 MiB rightly.
+    await expect(zstdCodec.decompress(full)).rejects.toMatchObject({ reason: 'batch_too_large' });
     const long = zstdFrame([{ raw: data.subarray(0, 100) }], Buffer.from([0xa0, 0, 0, 0, 0x40]));
     await expect(zstdCodec.decompress(long)).rejects.toMatchObject({ reason: 'batch_too_large' });
   });
@@ -150,6 +168,13 @@ describe('lies', () => {
     );
     await expect(zstdCodec.decompress(frame)).rejects.toThrow('too many blocks');
     await expect(inPieces(zstdCodec, frame)).rejects.toThrow('too many blocks');
+  });
+
+  test('honest blocks of 50 kB under a window of 32 MiB, as the highest levels of zstd write them, are read', async () => {
+    const blocks = Array.from({ length: 250 }, (_, i) => ({ repeat: [65 + (i % 26), 50_000] as [number, number] }));
+    const frame = zstdFrame(blocks, Buffer.from([0x00, 0x78]));
+    const plain = Buffer.concat(blocks.map(({ repeat: [byte, times] }) => Buffer.alloc(times, byte)));
+    expect((await zstdCodec.decompress(frame)).equals(plain)).toBe(true);
   });
 
   test('ten bytes of zstd that claim 98,303 copies of 65,539 bytes each end in seconds, not in hours', async () => {
