@@ -63,7 +63,7 @@ export function createPersonal(options: PersonalOptions): Personal | undefined {
         const end = digitsEnd(text, i);
         if (ips) {
           const to = ipv4End(text, i, from);
-          if (to > 0 && (loose || !VERSION_BEFORE.test(text.slice(Math.max(0, i - 32), i))))
+          if (to > 0 && (loose || !followsVersionWord(text.slice(Math.max(0, i - 32), i))))
             return { from: i, to, put: IP };
           if (to > 0) {
             i = to - 1;
@@ -128,7 +128,7 @@ export function createPersonal(options: PersonalOptions): Personal | undefined {
     key: (name) => ({
       phone: phones ? phoneKey(name) : undefined,
       part: phones && PARTS.has(keyWords(name).at(-1) ?? ''),
-      version: ips && VERSION_KEY.test(name.slice(-24)),
+      version: ips && isWhole(VERSION_KEY.exec(name.slice(-24))),
       counts: phones && COUNTS.has((keyWords(name).at(-1) ?? '').replace(/s$/, '')),
     }),
     under: (value, key) => (isPhoneUnder(String(value), key) ? PHONE : undefined),
@@ -157,10 +157,22 @@ function digitsEnd(text: string, from: number): number {
 
 // ---- IP addresses ----
 
-/** `Chrome/120.0.0.0` in a browser's name for itself, `version: 1.2.3.4`. */
-const VERSION_BEFORE =
-  /(?:versions?|ver|release|revision|rev|build|firmware)\\?["']?\s?[:=/]?\s?\\?["']?$|(?:chrome|chromium|crios|edg|edga|edgios|opr|opera|safari|firefox|browser|vivaldi|electron|webview)\/$/i;
-const VERSION_KEY = /(?:versions?|ver|release|revision|rev|build|firmware)$/i;
+/** What a version follows, at the end of a text: `version: 1.2.3.4`, `"appVersion":"`. */
+const VERSION_BEFORE = /(versions?|ver|release|revision|rev|build|firmware)\\?["']?\s?[:=/]?\s?\\?["']?$/i;
+const VERSION_KEY = /(versions?|ver|release|revision|rev|build|firmware)$/i;
+/** `HeadlessChrome/120.0.0.0` in a browser's name for itself. */
+const BROWSER_BEFORE =
+  /(?:chrome|chromium|crios|edg|edga|edgios|opr|opera|safari|firefox|browser|vivaldi|electron|webview)\/$/i;
+
+/** Is what was found a word of its own, as in `appVersion`, and not the end of another one, as in `server`, `driver` or `prev`? */
+function isWhole(found: RegExpExecArray | null): boolean {
+  if (found === null) return false;
+  const [, word = ''] = found;
+  return keyWords(found.input.slice(0, found.index + word.length)).at(-1) === word.toLowerCase();
+}
+
+const followsVersionWord = (lead: string) => isWhole(VERSION_BEFORE.exec(lead)) || BROWSER_BEFORE.test(lead);
+
 /** A text that is a version as a whole, when its key says so. */
 export const VERSION_VALUE = /^\d{1,3}(?:\.\d{1,3}){3}$/;
 

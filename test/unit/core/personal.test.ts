@@ -162,6 +162,13 @@ const IPS: readonly (readonly [given: string, masked: string])[] = [
   ['Via: SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bK', 'Via: SIP/2.0/UDP [ip]:5060;branch=z9hG4bK'],
   ['1-12345@10.0.0.1', '1-12345@[ip]'],
   ['%2010.0.0.1%20', '%20[ip]%20'],
+  // They end like words for a version.
+  ['server 10.0.0.1', 'server [ip]'],
+  ['media server: 203.0.113.7:5060', 'media server: [ip]:5060'],
+  ['{"dnsServer":"203.0.113.7"}', '{"dnsServer":"[ip]"}'],
+  ['NAMESERVER=8.8.8.8', 'NAMESERVER=[ip]'],
+  ['driver/10.1.2.3', 'driver/[ip]'],
+  ['prev 10.0.0.1', 'prev [ip]'],
 ];
 
 /** What a calling platform logs besides. */
@@ -204,6 +211,11 @@ const INNOCENT: readonly string[] = [
     'version 1.2.3.4',
     'v1.2.3.4',
     '"appVersion":"1.2.3.4"',
+    'APP_VERSION=1.2.3.4',
+    'agentRev 1.2.3.4',
+    'OSVersion: 1.2.3.4',
+    'Firmware: 1.2.3.4',
+    'HeadlessChrome/120.0.0.0',
     'Chrome/120.0.0.0 Safari/537.36',
     '1.2.3',
     '1.2.3.4.5',
@@ -363,6 +375,11 @@ describe('keys', () => {
       { seen: { '10.0.0.1': 1, 'a@example.com': 2, '10.0.0.2': 3 } },
       { seen: { '[ip]': 1, '[email]': 2, '[ip] 2': 3 } },
     ],
+    [
+      'that end like a word for a version',
+      { server: '10.0.0.1', sip: { receiver: '10.0.0.2' }, dnsServer: '10.0.0.3' },
+      { server: '[ip]', sip: { receiver: '[ip]' }, dnsServer: '[ip]' },
+    ],
     ['JSON in a message', { message: '{"phones":[4915112345678]}' }, { phones: ['[phone]'] }],
   ])('%s', (_, fields, masked) => {
     for (const out of paths.all(fields as Record<string, unknown>).slice(0, 3)) {
@@ -379,7 +396,7 @@ describe('keys', () => {
     { customerNumber: '12345678', a: 41555526, party: '12345678', fromUser: 41555526, exten: '1001' },
     { phoneId: '4155552671', phoneVerifiedAt: 1795875761607, phoneCount: 12345678 },
     { phone: 112, extension: 4711, phoneType: 'mobile', phoneChecked: true },
-    { version: '1.2.3.4', appVersion: '10.0.0.1' },
+    { version: '1.2.3.4', appVersion: '10.0.0.1', os_ver: '10.0.0.2', agentRev: '10.0.0.3' },
     { orderId: '0171 1234567', userId: 4155552671, bytes: 4155552671 },
     { phone: '2026-11-28', to: '2026-11-28T12:00:00.000Z', from: '20261128101500' },
   ])('%j stays', (fields) => {
