@@ -462,10 +462,11 @@ function createStore(
   async function hasMoved(segment: Segment, file: number, kind: 'log' | 'notes'): Promise<boolean> {
     if (now() - checkedMs < CHECK_FOLDER_MS) return false;
     checkedMs = now();
-    const mine = await files.fstat(file);
     const there = await files.stat(pathOf(segment, kind)).catch((error: unknown) => {
       if (!isMissing(error)) throw error;
     });
+    // Second: a file that could not be found because it was removed has no name left by now; one that was taken over still has.
+    const mine = await files.fstat(file);
     if (segment.removed || there?.ino === mine.ino) return false;
     beginAnew(mine.nlink > 0);
     return true;
