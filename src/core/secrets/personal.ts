@@ -18,6 +18,8 @@ export interface PersonalKey {
   readonly phone: PhoneKey | undefined;
   /** It names a part, as `number` does, of what the key above it names. */
   readonly part: boolean;
+  /** It says which phone of several, as `home` does, or is a mere number in a list of them. */
+  readonly which: boolean;
   /** Four numbers with dots between them are a version. */
   readonly version: boolean;
   /** `from` and `to` below it are offsets or times. */
@@ -128,6 +130,7 @@ export function createPersonal(options: PersonalOptions): Personal | undefined {
     key: (name) => ({
       phone: phones ? phoneKey(name) : undefined,
       part: phones && PARTS.has(keyWords(name).at(-1) ?? ''),
+      which: phones && saysWhich(name),
       version: ips && isWhole(VERSION_KEY.exec(name.slice(-24))),
       counts: phones && COUNTS.has((keyWords(name).at(-1) ?? '').replace(/s$/, '')),
     }),
@@ -591,6 +594,20 @@ const PARTIES = new Set(
 const PARTS = new Set(
   'number numbers num nr no value raw e formatted normalized normalised international national'.split(' '),
 );
+
+/** Which phone of somebody it is. */
+const WHICH = new Set(
+  (
+    'home work office business company private personal main primary secondary other alternative alternate default ' +
+    'first second direct day night emergency voice sms old new'
+  ).split(' '),
+);
+
+/** `home`, `workMobile`, `0`; not `price`, `lastSeen`. */
+function saysWhich(name: string): boolean {
+  const last = keyWords(name).at(-1);
+  return last === undefined || WHICH.has(last) || PHONES.has(last);
+}
 
 /** What the last word of a key says when one of these stands before it. */
 const ENDS_OF_A_CALL: Readonly<Record<string, ReadonlySet<string>>> = {

@@ -362,7 +362,12 @@ describe('keys', () => {
       { toNumber: '[phone]', caller_id: '[phone]' },
     ],
     ['lists', { recipients: ['4915112345678', 4915112345679] }, { recipients: ['[phone]', '[phone]'] }],
-    ['groups', { phones: { home: '030 12345', n: 4930123456 } }, { phones: { home: '[phone]', n: '[phone]' } }],
+    ['groups', { phones: { home: '030 12345', n: '4930123456' } }, { phones: { home: '[phone]', n: '[phone]' } }],
+    [
+      'numbers of JSON in groups',
+      { phones: { home: 4930123456, workMobile: 4930123457, 0: 4930123458 }, phone: { national: 4155552671 } },
+      { phones: { home: '[phone]', workMobile: '[phone]', 0: '[phone]' }, phone: { national: '[phone]' } },
+    ],
     ['a caller’s id', { caller: { id: '4155552671', name: 'x' } }, { caller: { id: '[phone]', name: 'x' } }],
     ...[
       ...['calling_party', 'calledParty', 'calledPartyNumber', 'aNumber', 'b_number', 'connectedLineNum', 'exten'],
@@ -396,6 +401,7 @@ describe('keys', () => {
     { customerNumber: '12345678', a: 41555526, party: '12345678', fromUser: 41555526, exten: '1001' },
     { phoneId: '4155552671', phoneVerifiedAt: 1795875761607, phoneCount: 12345678 },
     { phone: 112, extension: 4711, phoneType: 'mobile', phoneChecked: true },
+    { phone: { price: 1234567, lastSeen: 1796000000000, bytes: 12345678 }, mobile: { total: 4155552671 } },
     { version: '1.2.3.4', appVersion: '10.0.0.1', os_ver: '10.0.0.2', agentRev: '10.0.0.3' },
     { orderId: '0171 1234567', userId: 4155552671, bytes: 4155552671 },
     { phone: '2026-11-28', to: '2026-11-28T12:00:00.000Z', from: '20261128101500' },
