@@ -421,16 +421,16 @@ function mayBeWhole(text: string, at: number, end: number): boolean {
   return end - at >= 7 || (isNumber && /^(?:\.\d{1,24})?e/i.test(text.slice(end, end + 27)));
 }
 
+/** Besides ASCII, what `isPhoneUnder` lets stand between digits. */
+const BETWEEN = /[\s\u2010-\u2013]/;
+
 /** How many digits follow within some eighty characters of what stands between a number's groups, escapes included. */
 function digitsNear(text: string, at: number): number {
   let count = 0;
   for (let i = at; i < at + 80; i++) {
     const code = text.charCodeAt(i);
     if (isDigit(code)) count += 1;
-    else if (
-      !(code <= 32 || '()+-./\\tnrbf'.includes(text[i]!) || SPACES.has(code) || (code >= 0x2000 && code < 0x2030))
-    )
-      break;
+    else if (!(code <= 32 || '()+-./\\tnrbf'.includes(text[i]!) || (code > 127 && BETWEEN.test(text[i]!)))) break;
   }
   return count;
 }

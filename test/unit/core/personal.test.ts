@@ -588,6 +588,17 @@ describe('one decision on every path', () => {
     );
   });
 
+  test('any kind of space between the digits of a number', () => {
+    const spaces = Array.from({ length: 65_536 }, (_, code) => String.fromCharCode(code)).filter((one) => /\s/.test(one));
+    const missed = spaces.filter((space) => {
+      const record = { phone: `03${space}1234${space}5678` };
+      const line = JSON.stringify({ ...record, timestamp: TIME, level: 'info', message: 'm' });
+      expect(paths.masker.value(record)).toEqual({ phone: '[phone]' });
+      return paths.parseLine(paths.recordOf(line), ORIGIN).document.phone !== '[phone]';
+    });
+    expect(missed.map((space) => space.charCodeAt(0).toString(16))).toEqual([]);
+  });
+
   test('the transport’s two paths give the same record', () => {
     const builds = switches.map(
       (mask) => () => createRecordBuilder(transportSettings({ brokers: ['b:9092'], service: '10.0.0.1', mask })),
