@@ -337,9 +337,11 @@ const RANGE =
   /(?:\b|_)(?:offset|range|position|sequence|seq|counter|version|block|row|timestamp|size|balance)s?(?: (?:(?:changed|moved|reset|set|advanced|increased) )?(?:from |from \d{1,15} to |to )|\\{0,3}["']\s?:\s?\{[^{}]{0,30}(?:from|to)\\{0,3}["']\s?:\s?)\\{0,3}["']?$/i;
 /** Schemes whose addresses begin with a number. */
 const SCHEME = /(?:^|[^a-z])(?:tel|sips?|callto|sms|smsto|mms|fax|whatsapp)(?::|%3A)(?:\/\/)?(?:\+|%2B)?$/i;
-/** Words before a number that say it is no phone number. */
+/** Words before a number that say it is no phone number, once `callId` is written `call_Id`. */
 const NAMES_AN_ID =
-  /(?:\b|_)(?:ids?|uuid|order|invoice|tracking|trace|ref|reference|sequence|seq|offset|serial|batch|job|ticket|case|build|sku|isbn|account|imei|imsi|iccid|amount|total|bytes|size|length|count|time|timestamp|ts)(?: ?(?:number|num|no\.?|nr\.?))?\\?["']?\s?[:=#]?\s?\\?["']?$|(?:Id|ID)s?\\?["']?\s?[:=]\s?\\?["']?$/i;
+  /(?:\b|_)(?:id|uuid|order|invoice|tracking|trace|ref|reference|sequence|seq|offset|serial|batch|job|ticket|case|build|sku|isbn|account|imei|imsi|iccid|amount|total|bytes|size|length|count|time|timestamp|ts)s?(?:[ _]?(?:number|num|no\.?|nr\.?))?\\?["']?\s?[:=#]?\s?\\?["']?$|ids?\\?["']?\s?[:=]\s?\\?["']?$/i;
+/** The part of a path that ends before a number. */
+const IN_PATH = /([\w.-]{1,40})\\{0,3}\/$/;
 const NUMBER_OF_JSON = /(\\{0,3}")\s?:\s?\[?$/;
 const LIST_OF_JSON = /\[phone\](\\{0,3}")\s?,\s?$/;
 /** Latitude and longitude have a sign too. */
@@ -477,13 +479,20 @@ function phoneAt(text: string, at: number, from: number, loose: boolean, put: st
     if (found !== undefined) return found;
   }
   if (all.total > MAX_DIGITS) return listEnd(text, at);
-  if (!loose && NAMES_AN_ID.test(lead)) return undefined;
+  if (!loose && isId(lead, all.sizes.length === 1)) return undefined;
   if (text.startsWith('00', at)) {
     return text.charCodeAt(at + 2) === 48 || !isDigit(text.charCodeAt(at + 2))
       ? undefined
       : international(text, at + 2, at, 10, from, loose);
   }
   return national(text, at, all, before === 40);
+}
+
+/** Does what stands before a number say that it is an id? One that is masked is lost, so in a path all digits in one run are ids. */
+function isId(lead: string, isOneRun: boolean): boolean {
+  if (NAMES_AN_ID.test(lead.replace(/([a-z])([A-Z])/g, '$1_$2'))) return true;
+  const part = isOneRun ? IN_PATH.exec(lead)?.[1] : undefined;
+  return part !== undefined && phoneKey(part) === undefined;
 }
 
 /**

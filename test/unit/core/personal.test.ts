@@ -86,6 +86,9 @@ const PHONES: readonly (readonly [given: string, masked: string])[] = [
   ['whatsapp:+14155552671', 'whatsapp:[phone]'],
   ['GET /calls?to=%2B4930123456&page=2', 'GET /calls?to=[phone]&page=2'],
   ['/lookup/+4930123456/carrier', '/lookup/[phone]/carrier'],
+  ['/phones/01711234567', '/phones/[phone]'],
+  ['/calls/0171-1234567', '/calls/[phone]'],
+  ['paid 0171 1234567', 'paid [phone]'],
   ['phone: 4930123456', 'phone: [phone]'],
   ['phoneNumber=4155552671 ok', 'phoneNumber=[phone] ok'],
   ['caller 4930123456 hung up', 'caller [phone] hung up'],
@@ -246,6 +249,12 @@ const INNOCENT: readonly string[] = [
   ...[
     'orderId: 01711234567',
     'id=004912345678',
+    'orders 0171-1234567',
+    'callId 0123456789',
+    'jobRefs: 0171 1234567',
+    'orderNumber 0123456789',
+    'GET /calls/0123456789',
+    'https://pbx.example.com/legs/004912345678?x=1',
     'offset 123456789012',
     'from=1795875761607&to=1795875765607',
     'to: 1795875761607',
@@ -589,7 +598,9 @@ describe('one decision on every path', () => {
   });
 
   test('any kind of space between the digits of a number', () => {
-    const spaces = Array.from({ length: 65_536 }, (_, code) => String.fromCharCode(code)).filter((one) => /\s/.test(one));
+    const spaces = Array.from({ length: 65_536 }, (_, code) => String.fromCharCode(code)).filter((one) =>
+      /\s/.test(one),
+    );
     const missed = spaces.filter((space) => {
       const record = { phone: `03${space}1234${space}5678` };
       const line = JSON.stringify({ ...record, timestamp: TIME, level: 'info', message: 'm' });
