@@ -69,8 +69,8 @@ const BY_LINE: readonly (readonly [id: string, what: string, examples: string])[
 
 const PERSONAL: Readonly<Record<(typeof PERSONAL_SWITCHES)[number], readonly [masked: string, stays: string]>> = {
   phoneNumbers: [
-    'international numbers in any grouping (`+49 30 …`, `(+49) …`, `0049…`, `%2B49…`); national ones with a leading zero or as in North America (`(415) 555-…`, `030/…`, `0171 …`); what follows `tel:`, `sip:`, `sms:`, `whatsapp:`; bare digits behind a word such as `phone`, `caller`, `called_number`, `exten`, and under a key that names a phone or a party of a call (`phone`, `callerId`, `caller: { id }`, `calledParty`, `toNumber`, `phones: { home }`), JSON numbers included; from ten digits on behind and under words that say less (`to`, `from`, `destination`, `customerNumber`), behind another number (`… to …`, `… -> …`, lists), in a channel’s name (`PJSIP/…`), and as the name or address of a party (`"…" <sip:…>`, `<…>`)',
-    'fewer than seven digits (extensions, `112`); times, days, durations, amounts, UUIDs, ULIDs, hashes; what follows `id`, `order`, `offset`, `bytes` and the like; under `to` and `from` milliseconds and seconds since 1970, and what an `offset` or `range` goes from and to; rows of numbers of two or of four digits, as of an IBAN; the host of a SIP address',
+    'international numbers in any grouping (`+49 30 …`, `(+49) …`, `0049…`, `%2B49…`); national ones with a leading zero or as in North America (`(415) 555-…`, `030/…`, `0171 …`); what follows `tel:`, `sip:`, `sms:`, `whatsapp:`; bare digits behind a word such as `phone`, `caller`, `called_number`, `exten`, and under a key that names a phone or a party of a call (`phone`, `callerId`, `caller: { id }`, `calledParty`, `toNumber`, `phones: { home }`), JSON numbers included, but in a group of phones only under a name for one (`home`, `work`, `mobile`); from ten digits on behind and under words that say less (`to`, `from`, `destination`, `customerNumber`), behind another number (`… to …`, `… -> …`, lists), in a channel’s name (`PJSIP/…`), and as the name or address of a party (`"…" <sip:…>`, `<…>`)',
+    'fewer than seven digits (extensions, `112`); times, days, durations, amounts, UUIDs, ULIDs, hashes; what follows `id`, `order`, `offset`, `bytes` and the like (`callId`, `orders`), and digits in a path (`/calls/0123456789`); under `to` and `from` milliseconds and seconds since 1970, and what an `offset` or `range` goes from and to; rows of numbers of two or of four digits, as of an IBAN; the host of a SIP address',
   ],
   emailAddresses: [
     'name, `@` or `%40`, and a domain that ends in letters; also as a SIP address (`sip:alice@…`)',
@@ -189,10 +189,10 @@ When in doubt, it is masked. Good to know before you switch it on:
   host’s name and address are written the same way; ten or more digits behind \`from\` or \`to\` that are an account or an amount and do
   not begin with 1; a coordinate with a plus (\`+48.85661400\`) without a word such as \`lat\` or \`coords\` before it.
 - Not found: numbers written in words or in other digits than 0 to 9; addresses in base64, in hexadecimal or in names such as
-  \`ip-10-0-0-1\`; IPv6 addresses whose colons are written \`%3A\`; a bare run of digits in a text whose words do not say that it is
+  \`ip-10-0-0-1\` and \`10.0.0.1_access.log\`; IPv6 addresses whose colons are written \`%3A\`; a bare run of digits in a text whose words do not say that it is
   a phone number (\`customer 4155552671\`, \`leg A 4155552671\`, \`/calls/4155552671\`, \`trunk-4155552671\`, \`4155552671_1.wav\`); bare
   digits of fewer than ten behind another number in a list, or under \`to\` and \`from\`; bare numbers there that begin with 1, except
-  North America’s; national numbers without a leading zero in other groups than North America’s; a second number in pairs of digits
+  North America’s; national numbers without a leading zero in other groups than North America’s (\`(415)5552671\`); a second number in pairs of digits
   behind a first one (\`01 23 45 67 89 06 …\`). \`mask.patterns\` can add what your logs have.
 
 ## Your own keys and patterns

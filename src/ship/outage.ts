@@ -33,10 +33,10 @@ export interface KeptIn {
 /** A transport that may have records which Kafka does not have. */
 export interface Holder {
   /**
-   * What it has lost since it was last asked, without what a listener was told. Asked when it is closed, and when the process
-   * ends: there is time for one synchronous line.
+   * What it has lost since it was last asked, without what a listener was told. Asked when it is closed or has nothing to deliver,
+   * which changes nothing, and when the process ends: there is time for saving what can be saved, and for one line.
    */
-  left(): Left;
+  left(atExit: boolean): Left;
 }
 
 export interface OutageReport {
@@ -49,8 +49,8 @@ export interface OutageReport {
   /** From now on the holder is asked when the process ends. */
   watch(holder: Holder): void;
   /**
-   * The holder is closed. Its outage ends without a line; what it has left now is what it will have at the end, unless it is not
-   * `final`: then it is asked at the end.
+   * The holder is closed, or has nothing to deliver. Its outage ends without a line; what it has left now is what it will have at
+   * the end, unless it is not `final`: then it is asked at the end.
    */
   release(holder: Holder, final?: boolean): void;
 }
@@ -94,7 +94,7 @@ export function createOutageReport(
 
   function atExit(): void {
     try {
-      const line = lastLine([...leftovers, ...[...holders].map((holder) => holder.left())]);
+      const line = lastLine([...leftovers, ...[...holders].map((holder) => holder.left(true))]);
       if (line !== undefined) say(line);
     } catch {
       // The last thing a process does must not fail because of a log.
@@ -135,7 +135,7 @@ export function createOutageReport(
     },
     release(holder, final = true) {
       if (final && holders.delete(holder)) {
-        const left = holder.left();
+        const left = holder.left(false);
         if (left.waiting + left.dropped + (left.spooled?.records ?? 0) > 0) leftovers.push(left);
       }
       for (const outage of outages.values()) {

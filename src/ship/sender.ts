@@ -852,9 +852,13 @@ export function createSender(
       if (spool === undefined || rest.length + spool.records === 0) return { inFile: 0, lost: rest.length };
       const before = spool.records + rest.length + drops.total();
       let inFile = spool.saveSync(rest);
-      // For these the cap may have taken copies of others.
-      const again = attempted.filter(({ copy }) => copy !== undefined && !spool.has(copy) && !spool.isTaken(copy));
-      if (again.length > 0) inFile = spool.saveSync(again);
+      // For these the cap may have taken copies of others, and for those further ones: each of them is saved once more.
+      const isGone = ({ copy }: (typeof attempted)[number]) =>
+        copy !== undefined && !spool.has(copy) && !spool.isTaken(copy);
+      for (let copied = attempted, again = copied.filter(isGone); again.length > 0; again = copied.filter(isGone)) {
+        copied = copied.filter((one) => !isGone(one));
+        inFile = spool.saveSync(again);
+      }
       return { inFile, lost: Math.max(0, before - inFile - drops.total()) };
     },
     get delivered() {

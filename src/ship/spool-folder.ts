@@ -142,7 +142,13 @@ export function spoolFolders(options: SpoolFoldersOptions, deps: SpoolFoldersDep
     const id = newName(clock);
     const path = join(group, id);
     mkdirSync(path, 0o700);
-    writeOwner(path, id, false);
+    try {
+      writeOwner(path, id, false);
+    } catch (error) {
+      // A full disk may have room for a folder, and this is tried again every few seconds.
+      rmSync(path, { recursive: true, force: true });
+      throw error;
+    }
     home = path;
     keepTicking();
     return path;

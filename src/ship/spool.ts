@@ -168,6 +168,11 @@ const WRITE = nodeFs.constants.O_RDWR | nodeFs.constants.O_CREAT;
 const NOTHING = Buffer.alloc(0);
 const READ = nodeFs.constants.O_RDONLY;
 
+/** To be caught: a file that is not there is no failure. */
+function ifMissing(error: unknown): undefined {
+  if (!isMissing(error)) throw error;
+}
+
 type Cursor = { readonly segment: Segment; readonly lines: Lines };
 
 /** @throws nothing; a folder that cannot be used is told by `onTrouble` */
@@ -462,10 +467,9 @@ function createStore(
   async function hasMoved(segment: Segment, file: number, kind: 'log' | 'notes'): Promise<boolean> {
     if (now() - checkedMs < CHECK_FOLDER_MS) return false;
     checkedMs = now();
+    const there = await files.stat(pathOf(segment, kind)).catch(ifMissing);
+    // Second: a file that could not be found because it was removed has no name left by now; one that was taken over still has.
     const mine = await files.fstat(file);
-    const there = await files.stat(pathOf(segment, kind)).catch((error: unknown) => {
-      if (!isMissing(error)) throw error;
-    });
     if (segment.removed || there?.ino === mine.ino) return false;
     beginAnew(mine.nlink > 0);
     return true;
@@ -673,7 +677,8 @@ function createStore(
     for (const number of numbers.sort((a, b) => a - b)) {
       const segment = addSegment(number);
       await loadRecords(segment);
-      applyNotes(segment, await readFile(pathOf(segment, 'notes')).catch(noNotes));
+      // Only when there are none: without its notes a record would be sent again, and they would be overwritten.
+      applyNotes(segment, (await readFile(pathOf(segment, 'notes')).catch(ifMissing)) ?? NOTHING);
       bytes += segment.notesWritten + unwrittenNotes(segment);
     }
     for (const segment of [...segments]) if (kept(segment) === 0) remove(segment);
@@ -681,16 +686,7 @@ function createStore(
   }
 
   async function sizeOf(path: string): Promise<number> {
-    const found = await files.stat(path).catch((error: unknown) => {
-      if (!isMissing(error)) throw error;
-    });
-    return found?.size ?? 0;
-  }
-
-  /** Only when there are none: without its notes a record would be sent again, and they would be overwritten. */
-  function noNotes(error: unknown): Buffer {
-    if (!isMissing(error)) throw error;
-    return Buffer.alloc(0);
+    return (await files.stat(path).catch(ifMissing))?.size ?? 0;
   }
 
   /** Goes on behind what was read of the log before. */

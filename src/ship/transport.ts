@@ -115,7 +115,7 @@ export class KafkaTransport extends AttachedTransport {
   readonly #settings: TransportSettings;
   readonly #masker: Masker;
   /** Asked at the end of the process. */
-  readonly #holder: Holder = { left: () => this.#left() };
+  readonly #holder: Holder = { left: (atExit) => this.#left(atExit) };
   readonly #spool: Spool | undefined;
   readonly #folders: SpoolFolders | undefined;
   readonly #adoptMs: number;
@@ -354,9 +354,9 @@ export class KafkaTransport extends AttachedTransport {
   }
 
   /** What a listener is told of, here or by `dropped`, needs no line of its own. */
-  #left(): Left {
+  #left(atExit: boolean): Left {
     const { brokers, topic, spool } = this.#settings;
-    const { lost, inFile } = this.#atEnd();
+    const { lost, inFile } = atExit ? this.#atExit() : this.#kept();
     const waiting = lost - this.#accountedFor.waiting;
     const dropped = this.#drops.total() - this.#accountedFor.dropped;
     this.#accountedFor = { waiting: lost, dropped: this.#drops.total() };
@@ -379,8 +379,8 @@ export class KafkaTransport extends AttachedTransport {
     };
   }
 
-  /** What is not delivered when this transport, or the process, ends. */
-  #atEnd(): { readonly lost: number; readonly inFile: number } {
+  /** What is not delivered when the process ends. Saving takes the records from the sender, which could not go on after it. */
+  #atExit(): { readonly lost: number; readonly inFile: number } {
     return this.#isSaved() ? this.#kept() : this.#sender.saveSync();
   }
 

@@ -419,6 +419,33 @@ test('what another one left and cannot be opened is said once, tried again, and 
   await until(() => expect(filesIn(dir).some((file) => file.endsWith(basename(log)))).toBe(false));
 });
 
+test('the last logger leaves while what another process left is being sent: all of it arrives once, and so do new records', async () => {
+  const dir = folderOfTest();
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
+  await kafka.stop(0);
+  const one = driveTransport(kafka, dir, { closeTimeoutMs: 200 });
+  const left = series('left', 1_000);
+  one.log(...left);
+  expect(await one.transport.close()).toMatchObject({ spooled: 1_000 });
+  await kafka.start(0);
+  const { transport, logger, log } = driveTransport(kafka, dir, { batch: { maxRecords: 10, maxDelayMs: 5 } });
+  let arrived = Number.POSITIVE_INFINITY;
+  transport.once('delivered', () => {
+    // The next batch arrives, and its answers do not.
+    for (let n = 0; n < 2; n++) kafka.answer(0, NOT_ENOUGH_REPLICAS_AFTER_APPEND, true);
+    arrived = kafka.records.length;
+  });
+  log('first');
+  await until(() => expect(kafka.records.length).toBeGreaterThan(arrived));
+  logger.remove(transport);
+  logger.add(transport);
+  // As many as in that batch: under its sequence numbers they would pass for a copy of it.
+  const live = series('live', 10);
+  log(...live);
+  await until(() => expect(transport.stats()).toMatchObject({ delivered: 1_011, queuedRecords: 0 }));
+  expect(messagesIn(kafka).sort()).toEqual([...left, ...live, 'first'].sort());
+});
+
 const SHIP = fileURLToPath(new URL('../../dist/src/ship/index.js', import.meta.url));
 
 /** Another process with the same destination and folder; `body` uses `logger` and `kafka`, the transport. */

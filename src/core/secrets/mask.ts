@@ -499,7 +499,9 @@ export function createMasker(options: MaskOptions = {}): Masker {
     if (phone === undefined && above !== undefined && key === 'id') phone = personal!.key(`${above}_id`).phone;
     if (phone === undefined && above !== undefined) {
       const owner = facts(above).personal!.phone;
-      if (owner !== undefined && (own.personal!.part || (owner.grouped && !own.names)))
+      // A text there is a number to call, if it looks like one; a number of JSON may just as well be an amount or a time.
+      const isOfOwner = typeof value === 'string' ? !own.names : own.personal!.which;
+      if (owner !== undefined && (own.personal!.part || (owner.grouped && isOfOwner)))
         phone = { ...owner, minDigits: 7, vague: false };
     }
     return phone === undefined ? undefined : personal!.under(plainValue, phone);

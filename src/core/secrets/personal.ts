@@ -18,6 +18,8 @@ export interface PersonalKey {
   readonly phone: PhoneKey | undefined;
   /** It names a part, as `number` does, of what the key above it names. */
   readonly part: boolean;
+  /** It says which phone of several, as `home` does, or is a mere number in a list of them. */
+  readonly which: boolean;
   /** Four numbers with dots between them are a version. */
   readonly version: boolean;
   /** `from` and `to` below it are offsets or times. */
@@ -63,7 +65,7 @@ export function createPersonal(options: PersonalOptions): Personal | undefined {
         const end = digitsEnd(text, i);
         if (ips) {
           const to = ipv4End(text, i, from);
-          if (to > 0 && (loose || !VERSION_BEFORE.test(text.slice(Math.max(0, i - 32), i))))
+          if (to > 0 && (loose || !followsVersionWord(text.slice(Math.max(0, i - 32), i))))
             return { from: i, to, put: IP };
           if (to > 0) {
             i = to - 1;
@@ -128,7 +130,8 @@ export function createPersonal(options: PersonalOptions): Personal | undefined {
     key: (name) => ({
       phone: phones ? phoneKey(name) : undefined,
       part: phones && PARTS.has(keyWords(name).at(-1) ?? ''),
-      version: ips && VERSION_KEY.test(name.slice(-24)),
+      which: phones && saysWhich(name),
+      version: ips && isWhole(VERSION_KEY.exec(name.slice(-24))),
       counts: phones && COUNTS.has((keyWords(name).at(-1) ?? '').replace(/s$/, '')),
     }),
     under: (value, key) => (isPhoneUnder(String(value), key) ? PHONE : undefined),
@@ -157,10 +160,22 @@ function digitsEnd(text: string, from: number): number {
 
 // ---- IP addresses ----
 
-/** `Chrome/120.0.0.0` in a browser's name for itself, `version: 1.2.3.4`. */
-const VERSION_BEFORE =
-  /(?:versions?|ver|release|revision|rev|build|firmware)\\?["']?\s?[:=/]?\s?\\?["']?$|(?:chrome|chromium|crios|edg|edga|edgios|opr|opera|safari|firefox|browser|vivaldi|electron|webview)\/$/i;
-const VERSION_KEY = /(?:versions?|ver|release|revision|rev|build|firmware)$/i;
+/** What a version follows, at the end of a text: `version: 1.2.3.4`, `"appVersion":"`. */
+const VERSION_BEFORE = /(versions?|ver|release|revision|rev|build|firmware)\\?["']?\s?[:=/]?\s?\\?["']?$/i;
+const VERSION_KEY = /(versions?|ver|release|revision|rev|build|firmware)$/i;
+/** `HeadlessChrome/120.0.0.0` in a browser's name for itself. */
+const BROWSER_BEFORE =
+  /(?:chrome|chromium|crios|edg|edga|edgios|opr|opera|safari|firefox|browser|vivaldi|electron|webview)\/$/i;
+
+/** Is what was found a word of its own, as in `appVersion`, and not the end of another one, as in `server`, `driver` or `prev`? */
+function isWhole(found: RegExpExecArray | null): boolean {
+  if (found === null) return false;
+  const [, word = ''] = found;
+  return keyWords(found.input.slice(0, found.index + word.length)).at(-1) === word.toLowerCase();
+}
+
+const followsVersionWord = (lead: string) => isWhole(VERSION_BEFORE.exec(lead)) || BROWSER_BEFORE.test(lead);
+
 /** A text that is a version as a whole, when its key says so. */
 export const VERSION_VALUE = /^\d{1,3}(?:\.\d{1,3}){3}$/;
 
@@ -322,9 +337,11 @@ const RANGE =
   /(?:\b|_)(?:offset|range|position|sequence|seq|counter|version|block|row|timestamp|size|balance)s?(?: (?:(?:changed|moved|reset|set|advanced|increased) )?(?:from |from \d{1,15} to |to )|\\{0,3}["']\s?:\s?\{[^{}]{0,30}(?:from|to)\\{0,3}["']\s?:\s?)\\{0,3}["']?$/i;
 /** Schemes whose addresses begin with a number. */
 const SCHEME = /(?:^|[^a-z])(?:tel|sips?|callto|sms|smsto|mms|fax|whatsapp)(?::|%3A)(?:\/\/)?(?:\+|%2B)?$/i;
-/** Words before a number that say it is no phone number. */
+/** Words before a number that say it is no phone number, once `callId` is written `call_Id`. */
 const NAMES_AN_ID =
-  /(?:\b|_)(?:ids?|uuid|order|invoice|tracking|trace|ref|reference|sequence|seq|offset|serial|batch|job|ticket|case|build|sku|isbn|account|imei|imsi|iccid|amount|total|bytes|size|length|count|time|timestamp|ts)(?: ?(?:number|num|no\.?|nr\.?))?\\?["']?\s?[:=#]?\s?\\?["']?$|(?:Id|ID)s?\\?["']?\s?[:=]\s?\\?["']?$/i;
+  /(?:\b|_)(?:id|uuid|order|invoice|tracking|trace|ref|reference|sequence|seq|offset|serial|batch|job|ticket|case|build|sku|isbn|account|imei|imsi|iccid|amount|total|bytes|size|length|count|time|timestamp|ts)s?(?:[ _]?(?:number|num|no\.?|nr\.?))?\\?["']?\s?[:=#]?\s?\\?["']?$|ids?\\?["']?\s?[:=]\s?\\?["']?$/i;
+/** The part of a path that ends before a number. */
+const IN_PATH = /([\w.-]{1,40})\\{0,3}\/$/;
 const NUMBER_OF_JSON = /(\\{0,3}")\s?:\s?\[?$/;
 const LIST_OF_JSON = /\[phone\](\\{0,3}")\s?,\s?$/;
 /** Latitude and longitude have a sign too. */
@@ -406,16 +423,16 @@ function mayBeWhole(text: string, at: number, end: number): boolean {
   return end - at >= 7 || (isNumber && /^(?:\.\d{1,24})?e/i.test(text.slice(end, end + 27)));
 }
 
+/** Besides ASCII, what `isPhoneUnder` lets stand between digits. */
+const BETWEEN = /[\s\u2010-\u2013]/;
+
 /** How many digits follow within some eighty characters of what stands between a number's groups, escapes included. */
 function digitsNear(text: string, at: number): number {
   let count = 0;
   for (let i = at; i < at + 80; i++) {
     const code = text.charCodeAt(i);
     if (isDigit(code)) count += 1;
-    else if (
-      !(code <= 32 || '()+-./\\tnrbf'.includes(text[i]!) || SPACES.has(code) || (code >= 0x2000 && code < 0x2030))
-    )
-      break;
+    else if (!(code <= 32 || '()+-./\\tnrbf'.includes(text[i]!) || (code > 127 && BETWEEN.test(text[i]!)))) break;
   }
   return count;
 }
@@ -462,13 +479,20 @@ function phoneAt(text: string, at: number, from: number, loose: boolean, put: st
     if (found !== undefined) return found;
   }
   if (all.total > MAX_DIGITS) return listEnd(text, at);
-  if (!loose && NAMES_AN_ID.test(lead)) return undefined;
+  if (!loose && isId(lead, all.sizes.length === 1)) return undefined;
   if (text.startsWith('00', at)) {
     return text.charCodeAt(at + 2) === 48 || !isDigit(text.charCodeAt(at + 2))
       ? undefined
       : international(text, at + 2, at, 10, from, loose);
   }
   return national(text, at, all, before === 40);
+}
+
+/** Does what stands before a number say that it is an id? One that is masked is lost, so in a path all digits in one run are ids. */
+function isId(lead: string, isOneRun: boolean): boolean {
+  if (NAMES_AN_ID.test(lead.replace(/([a-z])([A-Z])/g, '$1_$2'))) return true;
+  const part = isOneRun ? IN_PATH.exec(lead)?.[1] : undefined;
+  return part !== undefined && phoneKey(part) === undefined;
 }
 
 /**
@@ -579,6 +603,20 @@ const PARTIES = new Set(
 const PARTS = new Set(
   'number numbers num nr no value raw e formatted normalized normalised international national'.split(' '),
 );
+
+/** Which phone of somebody it is. */
+const WHICH = new Set(
+  (
+    'home work office business company private personal main primary secondary other alternative alternate default ' +
+    'first second direct day night emergency voice sms old new'
+  ).split(' '),
+);
+
+/** `home`, `workMobile`, `0`; not `price`, `lastSeen`. */
+function saysWhich(name: string): boolean {
+  const last = keyWords(name).at(-1);
+  return last === undefined || WHICH.has(last) || PHONES.has(last);
+}
 
 /** What the last word of a key says when one of these stands before it. */
 const ENDS_OF_A_CALL: Readonly<Record<string, ReadonlySet<string>>> = {

@@ -649,6 +649,11 @@ const FILE_ID = /^(?:[0-9a-f]{20}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-\
  * (docs/operations.md), and room. Without a limit, anybody could have indices made for any day there ever was.
  */
 const MAX_AWAY_MS = 180 * 86_400_000;
+/**
+ * How much later than its return its first arrival may seem: a broker's clock was ahead then and has been set right since. Its own
+ * time is kept all the same, because a copy that comes back on another day must get the same index. More is a clock that nobody relied on.
+ */
+const MAX_AHEAD_MS = MAX_CLOCK_ERROR_MS;
 /** Far more than `dlq redrive` ever sends. */
 export const MAX_RETURNS = 1_000;
 
@@ -684,7 +689,7 @@ function redrivenOf(
   return {
     ...(mayHaveId(documentId, offset, returnedMs, place) ? { documentId } : {}),
     redriven: {
-      firstMs: firstMs <= returnedMs && firstMs >= returnedMs - MAX_AWAY_MS ? firstMs : returnedMs,
+      firstMs: firstMs <= returnedMs + MAX_AHEAD_MS && firstMs >= returnedMs - MAX_AWAY_MS ? firstMs : returnedMs,
       times: Math.min(Math.max(1, whole('redriven', 1)), MAX_RETURNS),
     },
     ...(clockErrorMs !== 0 && Math.abs(clockErrorMs) <= MAX_CLOCK_ERROR_MS ? { clockErrorMs } : {}),
@@ -695,7 +700,9 @@ function redrivenOf(
  * May a record come back under this id? Nobody may take the id of another record before that one is indexed, because it would then
  * pass for a duplicate and be lost. Event ids and ids of files cannot be guessed. The id of a record without an event id
  * (`documentId` in indexing/batch.ts) can: it is believed of an earlier record of the same partition, which is indexed first and is
- * where a redrive sends it back to, and of another topic.
+ * where a redrive sends it back to, and of another topic. Earlier is a lower offset, whatever the time says: a broker's clock may have
+ * been ahead. It is also an earlier time, at any offset: of a topic that was deleted and made anew. Only a record to come in
+ * a topic that will be made anew has a lower offset and a later time: to claim it, one would have to know its millisecond beforehand.
  */
 function mayHaveId(id: string, offset: number, returnedMs: number, place: RecordPlace | undefined): boolean {
   if (isEventId(id) || FILE_ID.test(id)) return true;
@@ -707,7 +714,7 @@ function mayHaveId(id: string, offset: number, returnedMs: number, place: Record
   const ms = Number.parseInt(time, 36);
   if (topic !== place.topic) return ms <= returnedMs;
   if (Number(idPartition) !== place.partition) return false;
-  return ms < returnedMs || (ms === returnedMs && Number(idOffset) < offset);
+  return Number(idOffset) < offset || ms < returnedMs;
 }
 
 /** The first offset in a batch of kafkajs, even where a message stands for several. */

@@ -86,6 +86,9 @@ const PHONES: readonly (readonly [given: string, masked: string])[] = [
   ['whatsapp:+14155552671', 'whatsapp:[phone]'],
   ['GET /calls?to=%2B4930123456&page=2', 'GET /calls?to=[phone]&page=2'],
   ['/lookup/+4930123456/carrier', '/lookup/[phone]/carrier'],
+  ['/phones/01711234567', '/phones/[phone]'],
+  ['/calls/0171-1234567', '/calls/[phone]'],
+  ['paid 0171 1234567', 'paid [phone]'],
   ['phone: 4930123456', 'phone: [phone]'],
   ['phoneNumber=4155552671 ok', 'phoneNumber=[phone] ok'],
   ['caller 4930123456 hung up', 'caller [phone] hung up'],
@@ -162,6 +165,13 @@ const IPS: readonly (readonly [given: string, masked: string])[] = [
   ['Via: SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bK', 'Via: SIP/2.0/UDP [ip]:5060;branch=z9hG4bK'],
   ['1-12345@10.0.0.1', '1-12345@[ip]'],
   ['%2010.0.0.1%20', '%20[ip]%20'],
+  // They end like words for a version.
+  ['server 10.0.0.1', 'server [ip]'],
+  ['media server: 203.0.113.7:5060', 'media server: [ip]:5060'],
+  ['{"dnsServer":"203.0.113.7"}', '{"dnsServer":"[ip]"}'],
+  ['NAMESERVER=8.8.8.8', 'NAMESERVER=[ip]'],
+  ['driver/10.1.2.3', 'driver/[ip]'],
+  ['prev 10.0.0.1', 'prev [ip]'],
 ];
 
 /** What a calling platform logs besides. */
@@ -204,6 +214,11 @@ const INNOCENT: readonly string[] = [
     'version 1.2.3.4',
     'v1.2.3.4',
     '"appVersion":"1.2.3.4"',
+    'APP_VERSION=1.2.3.4',
+    'agentRev 1.2.3.4',
+    'OSVersion: 1.2.3.4',
+    'Firmware: 1.2.3.4',
+    'HeadlessChrome/120.0.0.0',
     'Chrome/120.0.0.0 Safari/537.36',
     '1.2.3',
     '1.2.3.4.5',
@@ -234,6 +249,12 @@ const INNOCENT: readonly string[] = [
   ...[
     'orderId: 01711234567',
     'id=004912345678',
+    'orders 0171-1234567',
+    'callId 0123456789',
+    'jobRefs: 0171 1234567',
+    'orderNumber 0123456789',
+    'GET /calls/0123456789',
+    'https://pbx.example.com/legs/004912345678?x=1',
     'offset 123456789012',
     'from=1795875761607&to=1795875765607',
     'to: 1795875761607',
@@ -350,7 +371,12 @@ describe('keys', () => {
       { toNumber: '[phone]', caller_id: '[phone]' },
     ],
     ['lists', { recipients: ['4915112345678', 4915112345679] }, { recipients: ['[phone]', '[phone]'] }],
-    ['groups', { phones: { home: '030 12345', n: 4930123456 } }, { phones: { home: '[phone]', n: '[phone]' } }],
+    ['groups', { phones: { home: '030 12345', n: '4930123456' } }, { phones: { home: '[phone]', n: '[phone]' } }],
+    [
+      'numbers of JSON in groups',
+      { phones: { home: 4930123456, workMobile: 4930123457, 0: 4930123458 }, phone: { national: 4155552671 } },
+      { phones: { home: '[phone]', workMobile: '[phone]', 0: '[phone]' }, phone: { national: '[phone]' } },
+    ],
     ['a caller’s id', { caller: { id: '4155552671', name: 'x' } }, { caller: { id: '[phone]', name: 'x' } }],
     ...[
       ...['calling_party', 'calledParty', 'calledPartyNumber', 'aNumber', 'b_number', 'connectedLineNum', 'exten'],
@@ -362,6 +388,11 @@ describe('keys', () => {
       'themselves',
       { seen: { '10.0.0.1': 1, 'a@example.com': 2, '10.0.0.2': 3 } },
       { seen: { '[ip]': 1, '[email]': 2, '[ip] 2': 3 } },
+    ],
+    [
+      'that end like a word for a version',
+      { server: '10.0.0.1', sip: { receiver: '10.0.0.2' }, dnsServer: '10.0.0.3' },
+      { server: '[ip]', sip: { receiver: '[ip]' }, dnsServer: '[ip]' },
     ],
     ['JSON in a message', { message: '{"phones":[4915112345678]}' }, { phones: ['[phone]'] }],
   ])('%s', (_, fields, masked) => {
@@ -379,7 +410,8 @@ describe('keys', () => {
     { customerNumber: '12345678', a: 41555526, party: '12345678', fromUser: 41555526, exten: '1001' },
     { phoneId: '4155552671', phoneVerifiedAt: 1795875761607, phoneCount: 12345678 },
     { phone: 112, extension: 4711, phoneType: 'mobile', phoneChecked: true },
-    { version: '1.2.3.4', appVersion: '10.0.0.1' },
+    { phone: { price: 1234567, lastSeen: 1796000000000, bytes: 12345678 }, mobile: { total: 4155552671 } },
+    { version: '1.2.3.4', appVersion: '10.0.0.1', os_ver: '10.0.0.2', agentRev: '10.0.0.3' },
     { orderId: '0171 1234567', userId: 4155552671, bytes: 4155552671 },
     { phone: '2026-11-28', to: '2026-11-28T12:00:00.000Z', from: '20261128101500' },
   ])('%j stays', (fields) => {
@@ -563,6 +595,19 @@ describe('one decision on every path', () => {
       }),
       { numRuns: 1_500 },
     );
+  });
+
+  test('any kind of space between the digits of a number', () => {
+    const spaces = Array.from({ length: 65_536 }, (_, code) => String.fromCharCode(code)).filter((one) =>
+      /\s/.test(one),
+    );
+    const missed = spaces.filter((space) => {
+      const record = { phone: `03${space}1234${space}5678` };
+      const line = JSON.stringify({ ...record, timestamp: TIME, level: 'info', message: 'm' });
+      expect(paths.masker.value(record)).toEqual({ phone: '[phone]' });
+      return paths.parseLine(paths.recordOf(line), ORIGIN).document?.phone !== '[phone]';
+    });
+    expect(missed.map((space) => space.charCodeAt(0).toString(16))).toEqual([]);
   });
 
   test('the transport’s two paths give the same record', () => {

@@ -179,7 +179,8 @@ describe('through the dead letters and back', () => {
     ['half a year', NOON - 180 * DAY_MS, NOON - 180 * DAY_MS],
     ['longer', NOON - 180 * DAY_MS - 1, NOON],
     ['in 1970', 0, NOON],
-    ['later than it came back', NOON + 1, NOON],
+    ['by a clock that was ahead, a day later than it came back', NOON + DAY_MS, NOON + DAY_MS],
+    ['more than a day later than it came back', NOON + DAY_MS + 1, NOON],
     ['at the end of time', 253_402_300_799_999, NOON],
   ])('a first record time, %s, is believed as far as a redrive may reach back', (_name, claimed, firstMs) => {
     expect(firstArrivalMs(believed({ 'origin-timestamp': String(claimed) }))).toBe(firstMs);
@@ -192,6 +193,7 @@ describe('through the dead letters and back', () => {
     ['a line of standard input', '0b1c2d3e-0000-4000-8000-0123456789ab-77'],
     ['an earlier record of the partition', `logs-2-4-${short(NOON - 1)}`],
     ['one of the same millisecond', `logs-2-4-${short(NOON)}`],
+    ['an earlier one that arrived while the broker’s clock was ahead', `logs-2-4-${short(NOON + 400 * DAY_MS)}`],
     ['one of the topic of this name that was deleted', `logs-2-9000-${short(NOON - DAY_MS)}`],
     ['a record of another topic', `my-old.logs-7-9000-${short(NOON - DAY_MS)}`],
   ])('comes back under its id: %s', (_name, id) => {

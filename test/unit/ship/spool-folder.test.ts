@@ -1,6 +1,6 @@
 // Who owns a spool: real folders and real processes. Played are only what one machine cannot show: another host, another boot,
 // another namespace of process ids.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
@@ -168,6 +168,21 @@ describe('the folder of a living owner', () => {
     expect(other.watching).toBe(0);
     owner.kill('SIGCONT');
     expect(await owner.ask('own')).toBe(spool);
+  });
+
+  test('leaves nothing behind when there is no room for its owner.json, however often it is asked for', () => {
+    const mine = folders();
+    // Files of this process can have no more bytes than that.
+    const limitFiles = (bytes: number | 'unlimited') =>
+      execFileSync('prlimit', ['--pid', String(process.pid), `--fsize=${bytes}:`]);
+    try {
+      limitFiles(0);
+      for (let n = 0; n < 3; n++) expect(() => mine.own()).toThrow(/EFBIG|too large/);
+    } finally {
+      limitFiles('unlimited');
+    }
+    expect(tree()).toEqual([expect.stringMatching(/^700 [0-9a-f]{16}$/)]);
+    expect(existsSync(mine.own())).toBe(true);
   });
 
   test('gets its owner.json back when somebody deletes it, and a new folder when all of it is deleted', async () => {

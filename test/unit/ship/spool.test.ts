@@ -421,6 +421,36 @@ describe('trouble', () => {
     expect(told.troubles).toEqual([]);
   });
 
+  test('a folder that is removed while it is looked at: what was in it is counted all the same', async () => {
+    let nowMs = 0;
+    let isDue = false;
+    const thenGone = <T extends (...args: never[]) => void>(real: T): T =>
+      ((...args: unknown[]) => {
+        const done = args.pop() as (...results: unknown[]) => void;
+        (real as unknown as (...all: unknown[]) => void)(...args, (...results: unknown[]) => {
+          if (isDue) rmSync(join(root, 'first'), { recursive: true });
+          isDue = false;
+          done(...results);
+        });
+      }) as unknown as T;
+    const fs: SpoolFiles = { ...nodeFs, stat: thenGone(nodeFs.stat), fstat: thenGone(nodeFs.fstat) };
+    const { told, deps } = watched({ now: () => nowMs, fs });
+    const homes = [join(root, 'first'), join(root, 'second')];
+    const spool = createSpool({ folder: () => homes.shift()!, maxBytes: 1e9, segmentBytes: 1e6 }, deps);
+    for (let i = 0; i < 10; i++) spool.append(record(i));
+    await spool.written();
+    for (const id of [10, 11]) {
+      nowMs += 2_000;
+      isDue = id === 10;
+      spool.append(record(id));
+      await spool.written();
+    }
+    const kept = ids(await spool.next(1e9, 1e9));
+    expect(kept.at(-1)).toBe(11);
+    expect(told).toEqual({ dropped: [[12 - kept.length, 'removed']], troubles: [], recovered: 0 });
+    await spool.close();
+  });
+
   test('a folder that was removed while a record of its log was on its way: those in hand are in no file', async () => {
     let nowMs = 0;
     const { told, deps } = watched({ now: () => nowMs });
