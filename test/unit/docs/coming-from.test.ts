@@ -45,11 +45,12 @@ describe('instead of ElastAlert', () => {
   });
 
   it('they fire when they should', async () => {
-    const { parse } = parseConfig('', {}, 'defaults');
+    const { parse, transforms } = parseConfig('', {}, 'defaults');
     const results = await runRuleTests(textsOf('rules.test.yml')[0]!, 'coming-from.md', {
       measures,
       rules,
       parse,
+      transforms,
       env: {},
     });
     for (const { name, problems } of results) expect({ name, problems }).toEqual({ name, problems: [] });

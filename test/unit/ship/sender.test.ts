@@ -552,7 +552,7 @@ test.each(['close', 'exit'])(
       // Where brokers are asked at random, as here, the saves at the end take from each other in one of some eight runs.
       {
         numRuns: 80,
-        examples: Array.from({ length: 20 }, () => [TAKING_FROM_EACH_OTHER as never]),
+        examples: Array.from({ length: 20 }, (): [never] => [TAKING_FROM_EACH_OTHER as never]),
       },
     );
   },
