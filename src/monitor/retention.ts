@@ -344,7 +344,11 @@ const PATTERNS = Object.values(KINDS)
   .join(',');
 /** Closed and hidden ones too. */
 const EVERY = { expand_wildcards: 'all' } as const;
-const BLOCKS = ['index.blocks.read_only', 'index.blocks.metadata'] as const;
+/** Settings that forbid deleting an index, and how Elasticsearch names them when it refuses. */
+const BLOCKS = {
+  'index.blocks.read_only': 'index read-only (api)',
+  'index.blocks.metadata': 'index metadata (api)',
+} as const;
 
 interface Resolved {
   readonly indices?: readonly { name: string; attributes?: readonly string[]; data_stream?: string }[];
@@ -365,19 +369,31 @@ async function listIndices(client: Client, signal: AbortSignal): Promise<FoundIn
     if (typeof reply === 'object' && reply !== null) return reply;
     throw new LogpipeError('LOGPIPE_ES_INCOMPLETE', `Elasticsearch gave no answer that can be used to GET ${path}`);
   };
+  /** One index whose metadata may not be read refuses them for all: what is only for the list, or a replay's age, is missing then. */
+  const unlessBlocked = <T>(answer: Promise<T>, otherwise: T) =>
+    answer.catch((error) => {
+      if (error instanceof errors.ResponseError && /cluster_block_exception/.test(error.message)) return otherwise;
+      throw error;
+    });
   const [resolved, rows, settings] = await Promise.all([
     // Only this tells indices from aliases and data streams.
     get<Resolved>(`/_resolve/index/${PATTERNS}`, EVERY),
-    get<readonly CatRow[]>(`/_cat/indices/${PATTERNS}`, {
-      ...EVERY,
-      format: 'json',
-      bytes: 'b',
-      h: 'index,docs.count,store.size,creation.date',
-    }),
-    get<Record<string, { settings?: Record<string, unknown> }>>(`/${PATTERNS}/_settings/index.blocks.*`, {
-      ...EVERY,
-      flat_settings: true,
-    }),
+    unlessBlocked(
+      get<readonly CatRow[]>(`/_cat/indices/${PATTERNS}`, {
+        ...EVERY,
+        format: 'json',
+        bytes: 'b',
+        h: 'index,docs.count,store.size,creation.date',
+      }),
+      [],
+    ),
+    unlessBlocked(
+      get<Record<string, { settings?: Record<string, unknown> }>>(`/${PATTERNS}/_settings/index.blocks.*`, {
+        ...EVERY,
+        flat_settings: true,
+      }),
+      {},
+    ),
   ]);
   const byName = new Map([...rows].map((row) => [row.index, row]));
   const found = (resolved.indices ?? []).map(({ name, attributes = [], data_stream: dataStream }): FoundIndex => {
@@ -388,7 +404,7 @@ async function listIndices(client: Client, signal: AbortSignal): Promise<FoundIn
       form: 'index',
       dataStream,
       closed: attributes.includes('closed'),
-      blocks: BLOCKS.filter((block) => String(set[block]) === 'true'),
+      blocks: Object.keys(BLOCKS).filter((block) => String(set[block]) === 'true'),
       createdMs: numberOf(row?.['creation.date']),
       documents: numberOf(row?.['docs.count']),
       bytes: numberOf(row?.['store.size']),
@@ -474,14 +490,16 @@ async function remove(
   const path = `/${encodeURIComponent(name)}`;
   const cleared: string[] = [];
   let answer = await ask('DELETE', path);
-  if (answer.error.type === 'cluster_block_exception' && index.blocks.length > 0) {
-    for (const block of index.blocks) {
+  // By the refusal's own words: the block may be younger than the list, and one of the whole cluster is not ours to lift.
+  const blocks = blocksIn(answer);
+  if (blocks.length > 0) {
+    for (const block of blocks) {
       // One at a time: Elasticsearch lets nothing else pass such a block.
       const change = await ask('PUT', `${path}/_settings`, { [block]: false });
       if (change.acknowledged) cleared.push(block);
       else answer = change;
     }
-    if (cleared.length === index.blocks.length) answer = await ask('DELETE', path);
+    if (cleared.length === blocks.length) answer = await ask('DELETE', path);
   }
   if (answer.acknowledged) return { result: 'deleted' };
   if (isMissing(answer)) return { result: 'gone' };
@@ -490,7 +508,12 @@ async function remove(
     return { result: 'deleted' };
   }
   for (const block of cleared) await ask('PUT', `${path}/_settings`, { [block]: true });
-  return stillThere(answer, index);
+  return stillThere(answer, index, blocks.length > 0);
+}
+
+function blocksIn({ error }: Answer): string[] {
+  if (error.type !== 'cluster_block_exception') return [];
+  return Object.entries(BLOCKS).flatMap(([block, words]) => (error.reason?.includes(words) ? [block] : []));
 }
 
 function isMissing({ status, error }: Answer): boolean {
@@ -506,7 +529,7 @@ async function exists(client: Client, name: string, signal: AbortSignal): Promis
   return reply?.indices?.some((index) => index.name === name) ?? true;
 }
 
-function stillThere({ status, error }: Answer, { name, kind, blocks }: PlannedIndex): Removal {
+function stillThere({ status, error }: Answer, { name, kind }: PlannedIndex, blocked: boolean): Removal {
   const words = (error.type === undefined ? (error.reason ?? '') : errorWords(error)).slice(0, 300);
   const text = `${name}: ${status === 0 ? '' : `HTTP ${status} `}${words}`;
   if (error.type === 'snapshot_in_progress_exception') {
@@ -519,7 +542,7 @@ function stillThere({ status, error }: Answer, { name, kind, blocks }: PlannedIn
     };
   }
   if (status === 401 || status === 403) {
-    const needed = blocks.length > 0 ? 'delete_index and manage' : 'delete_index';
+    const needed = blocked ? 'delete_index and manage' : 'delete_index';
     const fix = `the credentials need the index privilege ${needed} on ${KINDS[kind!].prefix}*`;
     return { result: 'failed', failure: `${text}; ${fix}` };
   }

@@ -71,8 +71,12 @@ async function startServer(
       }
       return ok;
     }
-    if ((index.blocks ?? []).length > 0)
-      return refusal(403, 'cluster_block_exception', 'blocked by: [FORBIDDEN/5/index read-only (api)]');
+    if ((index.blocks ?? []).length > 0) {
+      const words = index.blocks!.map((block) =>
+        block.endsWith('metadata') ? '[FORBIDDEN/9/index metadata (api)]' : '[FORBIDDEN/5/index read-only (api)]',
+      );
+      return refusal(403, 'cluster_block_exception', `index [${name}] blocked by: ${words.join('')};`);
+    }
     indices.delete(name);
     return ok;
   }
@@ -232,6 +236,28 @@ test.each<[string, (indices: Map<string, StoredIndex>) => Reply, string, RegExp 
   // The others go all the same.
   expect(indices.find(({ name }) => name === OLDER)?.result).toBe('deleted');
   expect(server.indices.has(YESTERDAY)).toBe(true);
+});
+
+test('an index whose metadata may not be read hides the details of all, and is deleted all the same', async () => {
+  const blocks = ['index.blocks.read_only', 'index.blocks.metadata'];
+  const server = await startServer({ [OLDER]: { blocks }, [OLD]: {}, [YESTERDAY]: {} }, (method, path) =>
+    method === 'GET' && (path.startsWith('/_cat/indices') || path.includes('/_settings'))
+      ? refusal(403, 'cluster_block_exception', `index [${OLDER}] blocked by: [FORBIDDEN/9/index metadata (api)];`)
+      : undefined,
+  );
+  const { indices } = await run(server);
+  expect(indices.map(({ name, result }) => [name, result])).toEqual([
+    [OLDER, 'deleted'],
+    [OLD, 'deleted'],
+    [YESTERDAY, undefined],
+  ]);
+  expect(server.changes).toEqual([
+    `DELETE /${OLDER}`,
+    `PUT /${OLDER}/_settings {"index.blocks.read_only":false}`,
+    `PUT /${OLDER}/_settings {"index.blocks.metadata":false}`,
+    `DELETE /${OLDER}`,
+    `DELETE /${OLD}`,
+  ]);
 });
 
 test('a block that was lifted is put back when the index stays', async () => {
