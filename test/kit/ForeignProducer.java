@@ -2,6 +2,7 @@
 //   producer <name> <property>=<value>...        a producer; with a transactional.id it is initialised too
 //   send <name> <topic> <partition> <file>       sends the file's records and waits until all are acknowledged
 //   begin <name> | commit <name> | abort <name>  a transaction
+//   close <name>
 // A file has one record per line: key, value, then `name=value` for each header, separated by tabs, in base64; `-` is null.
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
@@ -44,6 +45,7 @@ public class ForeignProducer {
             case "begin" -> producer.beginTransaction();
             case "commit" -> producer.commitTransaction();
             case "abort" -> producer.abortTransaction();
+            case "close" -> producers.remove(words[1]).close();
             default -> throw new IllegalArgumentException(words[0]);
         }
     }
