@@ -549,7 +549,7 @@ test.each(['close', 'exit'])(
         }
         sender.abort();
       }),
-      // Where brokers are asked at random, as here, the saves at the end take from each other in one of some eight runs.
+      // The order of partitions within a request is random: these steps lead there in one of some eight runs.
       {
         numRuns: 80,
         examples: Array.from({ length: 20 }, (): [never] => [TAKING_FROM_EACH_OTHER as never]),
