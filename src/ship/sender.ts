@@ -337,7 +337,11 @@ export function createSender(
     const watch = watchOver(nodeId);
     try {
       await brokers.connect(nodeId);
-      for (const partition of group) partition.producer ??= await producerId();
+      for (const partition of group) {
+        const id = partition.producer ?? (await producerId());
+        // Meanwhile another broker, which leads it by now, may have been sent something under another id.
+        partition.producer ??= id;
+      }
       if (aborted) return;
       sent = takeBatches(nodeId, group);
       if (sent.length === 0) return;

@@ -406,6 +406,29 @@ test('a broker that does not answer: the others’ partitions go on meanwhile, a
   sender.abort();
 });
 
+test('a partition gets another leader while producer ids are awaited: it keeps the first id it gets, and what arrived arrives once', async () => {
+  const { cluster, sender, log, drained } = setUp();
+  const { producerId } = cluster.brokers;
+  let open = () => {};
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  cluster.brokers.producerId = () => opened.then(producerId);
+  log(keyIn(0));
+  log(keyIn(3));
+  await vi.advanceTimersByTimeAsync(1_000);
+  // Broker 0 leads both and is slow by now, so the new leader is found; that one waits for the same id.
+  cluster.leaders[3] = 2;
+  cluster.fail(2, 'arrives unanswered');
+  await vi.advanceTimersByTimeAsync(3_000);
+  open();
+  await drained();
+  expect(cluster.requests).toContain('2: 3');
+  expect(cluster.logs.map((stored) => stored.length)).toEqual([1, 0, 0, 1]);
+  expect(cluster.violations).toEqual([]);
+  sender.abort();
+});
+
 test('at most half of the queue waits for a partition that takes nothing', async () => {
   const { cluster, sender, drops, queue, log } = setUp({ maxRecords: 100 });
   cluster.leaders[1] = -1;
