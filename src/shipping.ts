@@ -33,7 +33,7 @@ import { createSpool, openLeftSpool, type SpoolDeps } from './ship/spool.ts';
 import { type SpoolFolders, spoolFolders } from './ship/spool-folder.ts';
 import { createFileSource, filesSection } from './source/files/files.ts';
 import { addressesOf, type KafkaConfig } from './source/kafka/client.ts';
-import { createStdinSource, type MultilineRule, multilineSection } from './source/lines.ts';
+import { createStdinSource, endOfCharacter, type MultilineRule, multilineSection } from './source/lines.ts';
 import { createSyslogSource, type SyslogTls } from './source/syslog.ts';
 
 const MIB = 1024 * 1024;
@@ -431,10 +431,8 @@ export function createLineBuilder(input: ShipInput, masker: Masker): LineBuilder
     const bytes = Buffer.byteLength(line);
     if (bytes <= MAX_RECORD_BYTES) return line;
     // Six bytes of JSON for one of the line at worst.
-    const kept = Buffer.from(text)
-      .subarray(0, Math.floor(MAX_RECORD_BYTES / 7))
-      .toString()
-      .replace(/\uFFFD+$/, '');
+    const whole = Buffer.from(text);
+    const kept = whole.toString('utf8', 0, endOfCharacter(whole, Math.floor(MAX_RECORD_BYTES / 7)));
     return JSON.stringify({ ...all, shippedLine: kept, tags: [...tags, '_truncated'], originalBytes: bytes });
   }
 

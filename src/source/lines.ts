@@ -209,7 +209,7 @@ export interface Joiner {
 const JOIN_MS = 1_000;
 const MAX_JOINED_LINES = 1_000;
 /** The rule looks at so much of a line: no line takes long, whatever the expression. */
-const RULE_BYTES = 512;
+const RULE_BYTES = 256;
 
 /** The lines of a record that is not complete yet. */
 interface Open {

@@ -61,7 +61,7 @@ const HARMLESS_HEADS: readonly (readonly [head: string, reason: string])[] = [
 const MADE: Readonly<Record<string, readonly [count: number, reason: string]>> = {
   'cli/backtest.ts': [1, OWN],
   'cli/replay.ts': [1, OWN],
-  'cli/ship.ts': [1, OWN],
+  'cli/ship.ts': [2, 'our own; and one that is only compiled'],
   'core/secrets/mask.ts': [
     2,
     'the operator’s own, in windows; letters of keys with at most two characters between them',
@@ -69,6 +69,7 @@ const MADE: Readonly<Record<string, readonly [count: number, reason: string]>> =
   'core/regex-ambiguity.ts': [1, 'only compiled'],
   'core/safe-json.ts': [3, 'one character each'],
   'ship/options.ts': [1, 'only compiled'],
+  'source/lines.ts': [1, 'the operator’s own, for the first 256 bytes of a line'],
 };
 
 interface Literal {

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { CONFIG_SCHEMA, parseConfig } from '../../../src/config.ts';
+import { parseConfig } from '../../../src/config.ts';
 import { packageRoot } from '../../../src/core/package-root.ts';
 import { parseMeasures } from '../../../src/measure/measure-config.ts';
 import { runRuleTests } from '../../../src/replay/rule-tests.ts';
@@ -10,10 +10,10 @@ import { parseRules } from '../../../src/rules/rule-config.ts';
 
 const read = (path: string) => readFileSync(join(packageRoot(), path), 'utf8');
 
-/** The YAML blocks by the name in their first line; `pending` names a key that another change brings. */
-const blocks = [
-  ...read('docs/coming-from.md').matchAll(/(?:<!-- pending: (\w+) -->\n)?```yaml\n# (\S+)[^\n]*\n([\s\S]*?)```/g),
-].map(([, pending, name, text]) => ({ pending, name: name!, text: text! }));
+/** The YAML blocks by the name in their first line. */
+const blocks = [...read('docs/coming-from.md').matchAll(/```yaml\n# (\S+)[^\n]*\n([\s\S]*?)```/g)].map(
+  ([, name, text]) => ({ name: name!, text: text! }),
+);
 const textsOf = (name: string) => blocks.filter((block) => block.name === name).map(({ text }) => text);
 const OTHERS = ['filebeat.yml', 'vector.yaml', 'elastalert:'];
 
@@ -22,15 +22,9 @@ it('names the file of every block, and nothing but files that are checked here o
   expect(blocks).toHaveLength(count);
   const known = ['logpipe.yml', 'ship.yml', 'measures.yml', 'rules.yml', 'rules.test.yml', ...OTHERS];
   expect(blocks.map(({ name }) => name).filter((name) => !known.includes(name))).toEqual([]);
-  const keys = [undefined, 'transforms', 'ship', 'syslog'];
-  expect(blocks.filter(({ pending }) => !keys.includes(pending))).toEqual([]);
 });
 
-/** What is pending is checked as soon as its key exists. */
-const exists = (key: string) => JSON.stringify(CONFIG_SCHEMA).includes(`"${key}":{`);
-const configurations = blocks.filter(
-  ({ name, pending }) => ['logpipe.yml', 'ship.yml'].includes(name) && (pending === undefined || exists(pending)),
-);
+const configurations = blocks.filter(({ name }) => ['logpipe.yml', 'ship.yml'].includes(name));
 it.each(configurations)('takes $text', ({ name, text }) => {
   parseConfig(text, { ES_API_KEY: 'key' }, name);
 });
