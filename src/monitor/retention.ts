@@ -477,9 +477,12 @@ async function remove(
         { meta: true, signal, ignore: ALL_ERRORS },
       );
       const status = statusCode ?? 0;
-      const json = typeof reply === 'object' && reply !== null && headers?.['x-elastic-product'] === 'Elasticsearch';
-      if (!json) return { status: 0, acknowledged: false, error: { reason: `HTTP ${status} from something else` } };
-      const error = typeof reply.error === 'object' && reply.error !== null ? (reply.error as BulkItemError) : {};
+      const json = typeof reply === 'object' && reply !== null;
+      // A refusal by a block comes without the header that every other answer has; it only leads to lifting that block.
+      const isBlock = json && isError(reply.error) && reply.error.type === 'cluster_block_exception';
+      const isTheirs = json && (isBlock || headers?.['x-elastic-product'] === 'Elasticsearch');
+      if (!isTheirs) return { status: 0, acknowledged: false, error: { reason: `HTTP ${status} from something else` } };
+      const error = isError(reply.error) ? reply.error : {};
       return { status, acknowledged: status === 200 && reply.acknowledged === true, error };
     } catch (error) {
       if (signal.aborted || !(error instanceof errors.ElasticsearchClientError)) throw error;
@@ -509,6 +512,10 @@ async function remove(
   }
   for (const block of cleared) await ask('PUT', `${path}/_settings`, { [block]: true });
   return stillThere(answer, index, blocks.length > 0);
+}
+
+function isError(value: unknown): value is BulkItemError {
+  return typeof value === 'object' && value !== null && typeof (value as BulkItemError).type === 'string';
 }
 
 function blocksIn({ error }: Answer): string[] {
