@@ -25,10 +25,10 @@ import { type NotifyConfig, notifySection } from './notify/notify-config.ts';
 import { type HttpConfig, httpSection } from './ops/http.ts';
 import { type ParseConfig, parseSection } from './parse/parse.ts';
 import { type Pm2Config, pm2Section } from './pm2/watch.ts';
-import { contradictoryInputs, type ShipConfig, shipSection } from './shipping.ts';
 import { type FilesConfig, filesSection } from './source/files/files.ts';
 import { type IntakeConfig, intakeSection, type KafkaConfig, kafkaSection } from './source/kafka/client.ts';
-import type { MultilineRule } from './source/lines.ts';
+import { type MultilineRule, multilineSection } from './source/lines.ts';
+import type { SyslogTls } from './source/syslog.ts';
 import { type TransformsConfig, transformProblems, transformsSection } from './transform/transform.ts';
 
 export const ROLES = ['indexer', 'counter', 'alerter'] as const;
@@ -58,6 +58,212 @@ export interface Config {
   readonly http: HttpConfig;
   readonly log: { readonly level: LogLevel; readonly format: 'json' | 'pretty' };
 }
+
+// ---- the `ship` section: here and not beside its code, which only its own command loads ----
+
+const MIB = 1024 * 1024;
+const fieldSchema = { type: 'string', minLength: 1, maxLength: 200 } as const;
+
+/** `ship` section, JSON Schema. */
+export const shipSection = {
+  type: 'object',
+  description:
+    'What `logpipe ship` sends to the log topic; it uses `kafka.brokers`, `kafka.ssl`, `kafka.sasl` and `mask`, too.',
+  additionalProperties: false,
+  default: {},
+  properties: {
+    inputs: {
+      type: 'array',
+      default: [],
+      description: 'Where lines come from; each has one of `files`, `stdin` and `syslog`.',
+      items: {
+        type: 'object',
+        additionalProperties: false,
+        oneOf: [{ required: ['files'] }, { required: ['stdin'] }, { required: ['syslog'] }],
+        properties: {
+          files: {
+            type: 'array',
+            items: { type: 'string', minLength: 1 },
+            minItems: 1,
+            uniqueItems: true,
+            description: 'Files or patterns such as `/var/log/nginx/*.log`; rotated files are found automatically.',
+          },
+          stdin: { const: true, description: 'Standard input, until it ends.' },
+          syslog: {
+            type: 'string',
+            minLength: 1,
+            description:
+              'Address to listen at for syslog: `tcp://0.0.0.0:6514`, or `tls://…` with `tls`; see docs/syslog.md.',
+          },
+          tls: {
+            type: 'object',
+            description: 'Certificate of a `tls://` address.',
+            additionalProperties: false,
+            required: ['certFile', 'keyFile'],
+            properties: {
+              certFile: {
+                type: 'string',
+                minLength: 1,
+                description: 'PEM file of the certificate and those above it.',
+              },
+              keyFile: { type: 'string', minLength: 1, description: 'PEM file of its private key.' },
+              caFile: {
+                type: 'string',
+                minLength: 1,
+                description: 'PEM file of those who sign senders’ certificates.',
+              },
+              clientCertificates: {
+                enum: ['required', 'optional'],
+                description: 'With `caFile`: whether a sender needs a certificate. Default: `required`.',
+              },
+            },
+          },
+          maxConnections: {
+            type: 'integer',
+            minimum: 1,
+            maximum: 100_000,
+            description: 'Syslog: most connections at a time. Default: 500.',
+          },
+          name: {
+            type: 'string',
+            pattern: '^(?!\\.)[A-Za-z0-9._-]{1,100}$',
+            permitted: 'letters, digits, dots, hyphens and underscores, 100 at most',
+            description:
+              'What the input is called; its files’ positions are kept under this. Default: its `service`, else `files`, `stdin` or `syslog`.',
+          },
+          service: { ...fieldSchema, description: 'Field `service` of records that have none.' },
+          environment: { ...fieldSchema, description: 'Field `environment` of records that have none.' },
+          host: {
+            ...fieldSchema,
+            description: 'Field `host` of records that have none. Default: this host’s name, for syslog none.',
+          },
+          multiline: multilineSection,
+        },
+      },
+    },
+    dataDir: {
+      type: 'string',
+      minLength: 1,
+      default: '.logpipe/ship',
+      description: 'Folder that remembers how far each file was sent; one running `logpipe ship` per folder.',
+    },
+    follow: { type: 'boolean', default: true, description: 'Wait for more at the end of a file.' },
+    pollIntervalMs: filesSection.properties.pollIntervalMs,
+    commitIntervalMs: filesSection.properties.commitIntervalMs,
+    maxLineBytes: {
+      type: 'integer',
+      minimum: 1_000,
+      maximum: 900_000,
+      default: 900_000,
+      description: 'Longer lines are cut to this many bytes; a record must fit into `max.message.bytes` of the topic.',
+    },
+    maxInFlightBytes: {
+      type: 'integer',
+      minimum: MIB,
+      maximum: 4_096 * MIB,
+      default: 32 * MIB,
+      description: 'Most bytes of lines read and not yet taken by Kafka; beyond it, reading waits.',
+    },
+    compression: {
+      enum: ['none', 'gzip', 'snappy', 'lz4'],
+      default: 'lz4',
+      description: 'How batches are packed.',
+    },
+    spool: {
+      type: 'object',
+      description: 'Keeps what came from standard input and syslog on disk while Kafka is away; files need none.',
+      additionalProperties: false,
+      required: ['dir'],
+      properties: {
+        dir: { type: 'string', minLength: 1, description: 'A folder on a local disk.' },
+        maxBytes: {
+          type: 'integer',
+          minimum: 4 * MIB,
+          default: 512 * MIB,
+          description: 'Beyond it the oldest records are dropped and counted.',
+        },
+      },
+    },
+    http: {
+      type: 'object',
+      description: 'The HTTP server of `logpipe ship` with /live, /ready and /metrics.',
+      additionalProperties: false,
+      default: {},
+      properties: {
+        enabled: { type: 'boolean', default: true, description: 'Serve HTTP.' },
+        host: { type: 'string', minLength: 1, default: '127.0.0.1', description: 'Address to bind.' },
+        port: {
+          type: 'integer',
+          minimum: 0,
+          maximum: 65_535,
+          default: 8781,
+          description: 'Port to bind; 0 takes a free one, which is logged.',
+        },
+      },
+    },
+  },
+} as const;
+
+/** One of `files`, `stdin` and `syslog`. */
+export interface ShipInput {
+  readonly files?: readonly string[];
+  readonly stdin?: true;
+  readonly syslog?: string;
+  readonly tls?: SyslogTls;
+  readonly maxConnections?: number;
+  readonly name?: string;
+  readonly service?: string;
+  readonly environment?: string;
+  readonly host?: string;
+  readonly multiline?: MultilineRule;
+}
+
+export interface ShipConfig {
+  readonly inputs: readonly ShipInput[];
+  readonly dataDir: string;
+  readonly follow: boolean;
+  readonly pollIntervalMs: number;
+  readonly commitIntervalMs: number;
+  readonly maxLineBytes: number;
+  readonly maxInFlightBytes: number;
+  readonly compression: 'none' | 'gzip' | 'snappy' | 'lz4';
+  readonly spool?: { readonly dir: string; readonly maxBytes?: number };
+  readonly http: { readonly enabled: boolean; readonly host: string; readonly port: number };
+}
+
+const NAME = /^(?!\.)[A-Za-z0-9._-]{1,100}$/;
+
+/** What an input is called: its positions are kept under this. */
+export function nameOf({ name, service, files, syslog }: ShipInput): string {
+  if (name !== undefined) return name;
+  if (service !== undefined && NAME.test(service)) return service;
+  return files !== undefined ? 'files' : syslog !== undefined ? 'syslog' : 'stdin';
+}
+
+/** What no single input is to blame for. */
+export function contradictoryInputs(inputs: readonly ShipInput[]): ConfigProblem[] {
+  const names = inputs.map(nameOf);
+  const found: ConfigProblem[] = [];
+  for (const [i, name] of names.entries()) {
+    const first = names.indexOf(name);
+    if (first < i) {
+      const message = `is called ${name}, as ship.inputs.${first} is, and positions are kept under the name`;
+      found.push({
+        path: `ship.inputs.${i}`,
+        value: JSON.stringify(name),
+        message,
+        fix: 'give it a `name` of its own',
+      });
+    }
+    if (inputs[i]!.stdin && inputs.findIndex(({ stdin }) => stdin) < i) {
+      const message = 'standard input can be read by one of them only';
+      found.push({ path: `ship.inputs.${i}.stdin`, value: 'true', message, fix: 'leave one of them out' });
+    }
+  }
+  return found;
+}
+
+// ---- all of it ----
 
 /** Every permitted key with its type, default and meaning; docs/configuration.md is generated from it. */
 export const CONFIG_SCHEMA = {

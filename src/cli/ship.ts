@@ -6,7 +6,7 @@
 import { createReadStream, statSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Config } from '../config.ts';
+import type { Config, ShipInput } from '../config.ts';
 import { type Clock, durationMs, durationSchema, endsWithin, sleep, systemClock } from '../core/clock.ts';
 import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
 import { explainConnection } from '../core/kafka/broker-connections.ts';
@@ -24,7 +24,7 @@ import { createSender } from '../ship/sender.ts';
 import { type LeftSpool, openLeftSpool } from '../ship/spool.ts';
 import { listSpools, type SpoolOwner, spoolFolders } from '../ship/spool-folder.ts';
 import { readNotes, readPlace } from '../ship/spool-segment.ts';
-import { type ShipInput, type ShippedSummary, startShipping } from '../shipping.ts';
+import { type ShippedSummary, startShipping } from '../shipping.ts';
 import { addressesOf, type KafkaConfig } from '../source/kafka/client.ts';
 import { clearTextWarnings } from './check-config.ts';
 import { type Io, jsonLine, say, wantsJson } from './io.ts';

@@ -122,6 +122,8 @@ export class Batch {
 
 /** Live log indices; retention and data views rely on this exact form. */
 export const INDEX_PREFIX = 'calling-platform-';
+/** Indices that replays make. */
+export const REPLAY_PREFIX = 'logpipe-replay-';
 export const INDEX_PATTERN = /^calling-platform-\d{4}\.\d\d\.\d\d$/;
 
 export interface DocumentWriter {

@@ -21,10 +21,9 @@ import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { HISTORY_PREFIX } from '../incidents/records.ts';
-import { INDEX_PATTERN, INDEX_PREFIX } from '../indexing/batch.ts';
+import { INDEX_PATTERN, INDEX_PREFIX, REPLAY_PREFIX } from '../indexing/batch.ts';
 import { createElasticsearchClient, type ElasticsearchConfig, explainFailure } from '../indexing/elasticsearch.ts';
 import { type BulkItemError, errorWords } from '../indexing/outcome.ts';
-import { REPLAY_PREFIX } from '../replay/targets.ts';
 
 // ---- the `retention` section ----
 

@@ -21,6 +21,7 @@ import {
   type DocumentWriter,
   INDEX_PATTERN,
   INDEX_PREFIX,
+  REPLAY_PREFIX,
 } from '../indexing/batch.ts';
 import {
   type BulkConfig,
@@ -287,7 +288,6 @@ export function createOldCopies(client: Client): OldCopies {
 
 // ---- the index template for replays into indices of their own ----
 
-export const REPLAY_PREFIX = 'logpipe-replay-';
 const REPLAY_TEMPLATE_NAME = 'logpipe-replay';
 /** Different from that of every other template of logpipe: two of equal priority must not match the same index. */
 const PRIORITY = 220;

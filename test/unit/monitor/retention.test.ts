@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { parseConfig } from '../../../src/config.ts';
 import { LogpipeError } from '../../../src/core/errors.ts';
 import { HISTORY_PREFIX } from '../../../src/incidents/records.ts';
-import { INDEX_PREFIX } from '../../../src/indexing/batch.ts';
+import { INDEX_PREFIX, REPLAY_PREFIX } from '../../../src/indexing/batch.ts';
 import {
   agreedTime,
   type FoundIndex,
@@ -13,7 +13,6 @@ import {
   type RetentionConfig,
   retentionIsOn,
 } from '../../../src/monitor/retention.ts';
-import { REPLAY_PREFIX } from '../../../src/replay/targets.ts';
 
 const DAY = 86_400_000;
 const SCHEDULE = { schedule: '0 3 * * *', timeZone: 'UTC' };

@@ -2,11 +2,11 @@ import { describe, expect, it } from 'vitest';
 import { alertsTemplate } from '../../../src/alerter/history.ts';
 import type { RawRecord } from '../../../src/core/record.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
-import { INDEX_PATTERN } from '../../../src/indexing/batch.ts';
+import { INDEX_PATTERN, REPLAY_PREFIX } from '../../../src/indexing/batch.ts';
 import { indexTemplate } from '../../../src/indexing/index-template.ts';
 import { createParser } from '../../../src/parse/parse.ts';
 import { byOrigin, createSelector, parseWhere } from '../../../src/replay/sources.ts';
-import { REPLAY_PREFIX, replayTemplate } from '../../../src/replay/targets.ts';
+import { replayTemplate } from '../../../src/replay/targets.ts';
 import { createTagger } from '../../../src/tag/tag.ts';
 import { createTransformingParser } from '../../../src/transform/transform.ts';
 
