@@ -3,7 +3,7 @@
 // looks for it; the checker (src/kibana/check.ts) holds the rest, because Kibana validates nothing of a chart's state on import.
 
 import { HISTORY_PREFIX } from '../src/incidents/records.ts';
-import { INDEX_PREFIX } from '../src/indexing/batch.ts';
+import { INDEX_PREFIX, REPLAY_PREFIX } from '../src/indexing/batch.ts';
 import {
   CORE_MIGRATION_VERSION,
   type Reference,
@@ -11,7 +11,6 @@ import {
   type SavedObjectType,
   TYPE_MIGRATION_VERSIONS,
 } from '../src/kibana/check.ts';
-import { REPLAY_PREFIX } from '../src/replay/targets.ts';
 
 const DASHBOARD_ID = 'calling-platform-overview';
 
