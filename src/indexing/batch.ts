@@ -122,9 +122,9 @@ export class Batch {
 
 /** Live log indices; retention and data views rely on this exact form. */
 export const INDEX_PREFIX = 'calling-platform-';
+export const INDEX_PATTERN = /^calling-platform-\d{4}\.\d\d\.\d\d$/;
 /** Indices that replays make. */
 export const REPLAY_PREFIX = 'logpipe-replay-';
-export const INDEX_PATTERN = /^calling-platform-\d{4}\.\d\d\.\d\d$/;
 
 export interface DocumentWriter {
   append(batch: Batch, event: TaggedEvent, record: RawRecord, chunk: Chunk): void;

@@ -699,7 +699,7 @@ function redrivenOf(
 /**
  * May a record come back under this id? Nobody may take the id of another record before that one is indexed, because it would then
  * pass for a duplicate and be lost. Event ids and ids of files cannot be guessed. The id of a record without an event id
- * (`documentId` in indexing/batch.ts) can: it is believed of an earlier record of the same partition, which is indexed first and is
+ * (`documentId` in core/record.ts) can: it is believed of an earlier record of the same partition, which is indexed first and is
  * where a redrive sends it back to, and of another topic. Earlier is a lower offset, whatever the time says: a broker's clock may have
  * been ahead. It is also an earlier time, at any offset: of a topic that was deleted and made anew. Only a record to come in
  * a topic that will be made anew has a lower offset and a later time: to claim it, one would have to know its millisecond beforehand.
