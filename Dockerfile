@@ -19,5 +19,5 @@ COPY package.json LICENSE ./
 COPY config ./config
 USER node
 EXPOSE 8780
-ENTRYPOINT ["node", "--max-semi-space-size=8", "/app/dist/src/main.js"]
+ENTRYPOINT ["node", "--max-semi-space-size=16", "/app/dist/src/main.js"]
 CMD ["run"]

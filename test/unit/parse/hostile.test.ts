@@ -80,8 +80,12 @@ describe('work', () => {
 
   it.each(Object.entries(GROWING))('of %s grows with its length', (_, line) => {
     cost(line(SHORT));
+    let best = Number.POSITIVE_INFINITY;
     // Linear is 8, quadratic 64; below a millisecond the clock is all that is measured.
-    expect(cost(line(SHORT * LONGER)) / Math.max(cost(line(SHORT)), 1_000)).toBeLessThan(24);
+    for (let attempt = 0; attempt < 4 && best > 16; attempt++) {
+      best = Math.min(best, cost(line(SHORT * LONGER)) / Math.max(cost(line(SHORT)), 1_000));
+    }
+    expect(best).toBeLessThan(24);
   });
 });
 

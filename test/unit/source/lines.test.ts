@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { RawRecord } from '../../../src/core/record.ts';
 import { createLineSplitter } from '../../../src/source/lines.ts';
+import { GROWTH_LIMIT, growth } from '../../kit/growth.ts';
 
 function split(bytes: Buffer, cuts: readonly number[], maxLineBytes = 1_000, offset = 0) {
   const long: number[] = [];
@@ -72,22 +73,14 @@ it.each([
   ['100 bytes', 100],
   ['single bytes', 1],
 ])('takes time that grows with the length of a line, in pieces of %s', (_, pieceBytes) => {
-  const small = pieceBytes === 1 ? 250_000 : 2_000_000;
-  const measure = (length: number) => {
+  const cost = growth(pieceBytes === 1 ? 40_000 : 250_000, (length) => {
     const bytes = Buffer.alloc(length, 'x');
     const splitter = createLineSplitter({ offset: 0, maxLineBytes: length, onCut() {} });
-    const startedAt = performance.now();
     for (let at = 0; at < length; at += pieceBytes) splitter.push(bytes.subarray(at, at + pieceBytes), 5);
     const [line] = splitter.push(Buffer.from('\n'), 5);
-    const took = performance.now() - startedAt;
     expect(line!.value!.length).toBe(length);
-    return took;
-  };
-  measure(small);
-  let best = Number.POSITIVE_INFINITY;
-  // Quadratic would be 64.
-  for (let attempt = 0; attempt < 6 && best > 16; attempt++) best = Math.min(best, measure(8 * small) / measure(small));
-  expect(best).toBeLessThan(32);
+  });
+  expect(cost).toBeLessThan(GROWTH_LIMIT);
 });
 
 it('cuts over-long lines and says how long they were', () => {

@@ -14,6 +14,7 @@ import {
   type SyslogOptions,
 } from '../../../src/source/syslog.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
+import { GROWTH_LIMIT, growth } from '../../kit/growth.ts';
 
 function split(bytes: Buffer, cuts: readonly number[] = [], maxLineBytes = 1_000) {
   let cut = 0;
@@ -163,20 +164,12 @@ describe('in any pieces', () => {
     ['many counted messages, and no line end', 1_000_000_000, (n: number) => '3 <1>'.repeat(n / 5)],
     ['counted messages of line ends', 1_000_000_000, (n: number) => '9 <1>\n\n\n\n\n\n'.repeat(n / 11)],
   ])('%s takes time in step with its length', (_, pieceBytes, make) => {
-    const cost = (n: number) => {
-      const bytes = Buffer.from(make(n));
+    const cost = growth(25_000, (size) => {
+      const bytes = Buffer.from(make(size));
       const splitter = createFrameSplitter({ maxLineBytes: 99_000_000, onCut() {} });
-      const before = process.cpuUsage();
       for (let at = 0; at < bytes.length; at += pieceBytes) splitter.push(bytes.subarray(at, at + pieceBytes), 5);
-      const { user, system } = process.cpuUsage(before);
-      return user + system;
-    };
-    const small = 100_000;
-    cost(small);
-    let best = Number.POSITIVE_INFINITY;
-    // Quadratic would be 256.
-    for (let i = 0; i < 4 && best > 32; i++) best = Math.min(best, cost(16 * small) / Math.max(cost(small), 2_000));
-    expect(best).toBeLessThan(48);
+    });
+    expect(cost).toBeLessThan(GROWTH_LIMIT);
   });
 
   it('holds no more than what has come, however much was announced', () => {
