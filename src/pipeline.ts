@@ -148,7 +148,9 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
     ...deps,
     parser,
     tag,
-    ...(wanted.elasticsearch ? { admit: (event) => budget!.admit(event) } : {}),
+    ...(wanted.elasticsearch
+      ? { fields: { admits: (event) => budget!.admits(event), move: (event) => budget!.move(event) } }
+      : {}),
     documents,
     sinks,
     deadLetters,

@@ -13,7 +13,7 @@ import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { createExtra, FIELD_MAP, type FieldMap } from '../parse/conform.ts';
-import { isObject } from '../parse/json.ts';
+import { hasExactNumbers, isObject, toExactNumbers, toPlainNumbers } from '../parse/json.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 import { INDEX_PREFIX } from './batch.ts';
 import { NO_PARTIAL, WHOLENESS, whole } from './outcome.ts';
@@ -58,8 +58,10 @@ export interface FieldBudgetDeps {
 }
 
 export interface FieldBudget {
-  /** The event itself, or one whose new fields are in `extra`. */
-  admit(event: TaggedEvent): TaggedEvent;
+  /** Whether the index may take the event's fields; those that are new count as taken. */
+  admits(event: TaggedEvent): boolean;
+  /** For an event that is not admitted, complete: the same with its new fields in `extra`. */
+  move(event: TaggedEvent): TaggedEvent;
   /** What an operator has to know about the newest index, in words; undefined while nothing is left out of it. */
   notice(): string | undefined;
   close(): void;
@@ -99,17 +101,21 @@ export function createFieldBudget(deps: FieldBudgetDeps): FieldBudget {
   let closed = false;
   let saidRefused = false;
 
-  function admit(event: TaggedEvent): TaggedEvent {
-    const day = Math.floor(event.timeMs / DAY_MS);
-    const fields = last !== undefined && last.day === day ? last : open(day, event.timeMs);
+  function fieldsOf({ timeMs }: TaggedEvent): IndexFields {
+    const day = Math.floor(timeMs / DAY_MS);
+    return last !== undefined && last.day === day ? last : open(day, timeMs);
+  }
+
+  function admits(event: TaggedEvent): boolean {
+    const fields = fieldsOf(event);
     fields.active = true;
     // Ends as soon as the number is exceeded; the cost is bounded like the record itself.
     const few = collect(event.doc, fields.root, 1);
-    if (few && fresh.size === 0) return event;
+    if (few && fresh.size === 0) return true;
     const admitted = few && fields.known.size + cost(fields) <= fields.limit - RESERVE;
     if (admitted) for (const path of fresh) add(fields, path);
     fresh.clear();
-    return admitted ? event : move(event, fields);
+    return admitted;
   }
 
   /** Gathers the paths of `source` that are in no mapping yet; false when there are too many of them. */
@@ -159,8 +165,9 @@ export function createFieldBudget(deps: FieldBudgetDeps): FieldBudget {
     return counted.size;
   }
 
-  function move(event: TaggedEvent, fields: IndexFields): TaggedEvent {
-    const doc = moveToExtra(event.doc, fields);
+  function move(event: TaggedEvent): TaggedEvent {
+    const fields = fieldsOf(event);
+    const doc = moveExactly(event.doc, fields);
     fields.moved += 1;
     metrics.fieldsMoved.inc();
     if (!fields.saidMoved) {
@@ -265,7 +272,8 @@ export function createFieldBudget(deps: FieldBudgetDeps): FieldBudget {
   }
 
   return {
-    admit,
+    admits,
+    move,
     notice() {
       if (newest === undefined) return undefined;
       const { name, ignoredFields, moved } = newest;
@@ -322,6 +330,14 @@ function add(fields: Pick<IndexFields, 'root' | 'known'>, path: string): void {
     group = next;
     start = dot + 1;
   }
+}
+
+/** Values that move take their numbers' texts with them. */
+function moveExactly(doc: Json, fields: Pick<IndexFields, 'root' | 'known'>): Json {
+  if (!hasExactNumbers(doc)) return moveToExtra(doc, fields);
+  const moved = moveToExtra(toExactNumbers(doc), fields);
+  toPlainNumbers(moved);
+  return moved;
 }
 
 /** A copy with the paths that are in no mapping moved to `extra`, each under its full name. */

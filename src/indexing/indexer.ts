@@ -8,12 +8,14 @@ import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import type { Chunk, DeadLetter, DeadLetterReason, DeadLetterSink, RawRecord } from '../core/record.ts';
+import { keepsAll } from '../parse/json.ts';
 import type { ParsedEvent } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 import type { TransformingParser } from '../transform/transform.ts';
 import { apart, Batch, type BatchItem, type DocumentWriter, RECORD_OVERHEAD, weightOf } from './batch.ts';
 import type { BulkConfig } from './bulk-writer.ts';
 import { identityOf } from './dead-letters.ts';
+import type { FieldBudget } from './field-budget.ts';
 import type { SetAside, Sink } from './sinks.ts';
 
 const KNOWN_TAGS: ReadonlySet<string> = new Set(TAGS);
@@ -27,8 +29,8 @@ const SET_ASIDE_SPAN_MS = 15 * 60_000;
 export interface IndexerDeps {
   readonly parser: TransformingParser;
   readonly tag: (event: ParsedEvent) => TaggedEvent;
-  /** The event, or one whose new fields are in `extra` (field-budget.ts). */
-  readonly admit?: (event: TaggedEvent) => TaggedEvent;
+  /** How many fields an index may have; absent where nothing limits them. */
+  readonly fields?: Pick<FieldBudget, 'admits' | 'move'>;
   readonly documents: DocumentWriter;
   readonly sinks: readonly Sink[];
   readonly deadLetters: DeadLetterSink;
@@ -138,6 +140,13 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     paused = reason;
   }
 
+  /** A document that is written anew may be less than the record's bytes held: large numbers, keys given twice. */
+  function complete(event: TaggedEvent, record: RawRecord, chunk: Chunk): TaggedEvent {
+    if (!event.verbatim || keepsAll(record.value!.toString(), event.doc)) return event;
+    const again = deps.parser.reparse(record, chunk);
+    return again.ok ? deps.tag(again.event) : event;
+  }
+
   function process(record: RawRecord, chunk: Chunk): void {
     let event: TaggedEvent;
     try {
@@ -152,7 +161,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
         return;
       }
       const tagged = deps.tag(result.event);
-      event = deps.admit === undefined ? tagged : deps.admit(tagged);
+      event = deps.fields?.admits(tagged) === false ? deps.fields.move(complete(tagged, record, chunk)) : tagged;
       current ??= pool.pop() ?? new Batch(FIRST_CAPACITY);
       append(current, event, record, chunk);
     } catch (error) {

@@ -2,10 +2,17 @@
 // what is learnt from the server's mapping.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { silentLog } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
+import { createMasker } from '../../../src/core/secrets/mask.ts';
+import { createDocumentWriter } from '../../../src/indexing/batch.ts';
 import { createFieldBudget, type FieldUse, MAX_NEW_FIELDS } from '../../../src/indexing/field-budget.ts';
+import { createIndexer } from '../../../src/indexing/indexer.ts';
+import type { Sink } from '../../../src/indexing/sinks.ts';
 import { FIELD_MAP, type FieldMap } from '../../../src/parse/conform.ts';
-import type { TaggedEvent } from '../../../src/tag/tag.ts';
+import { createParser } from '../../../src/parse/parse.ts';
+import { createTagger, type TaggedEvent } from '../../../src/tag/tag.ts';
+import { createTransformingParser } from '../../../src/transform/transform.ts';
 import { createFakeClock, settled } from '../../kit/fake-clock.ts';
 
 type Json = Record<string, unknown>;
@@ -40,13 +47,14 @@ function create(server: Record<string, Partial<FieldUse> | Error> = {}) {
   });
   const event = (doc: Json, timeMs = NOW): TaggedEvent =>
     ({ doc, verbatim: true, timeMs, timeText: undefined, tags: [] }) as unknown as TaggedEvent;
-  const admit = (doc: Json, timeMs = NOW) => budget.admit(event(doc, timeMs));
+  const taken = (given: TaggedEvent) => (budget.admits(given) ? given : budget.move(given));
+  const admit = (doc: Json, timeMs = NOW) => taken(event(doc, timeMs));
   /** Fills the budget, as ordinary applications would over a day. */
   const fill = (count: number) => {
     for (let i = 0; i < count; i++) admit({ message: 'm', [`filled${i}`]: 1 });
   };
-  const plain = (doc: Json) => JSON.parse(JSON.stringify(budget.admit(event(doc)).doc)) as Json;
-  return { budget, clock, metrics, said, reads, event, admit, fill, plain };
+  const plain = (doc: Json) => JSON.parse(JSON.stringify(taken(event(doc)).doc)) as Json;
+  return { budget, clock, metrics, said, reads, event, taken, admit, fill, plain };
 }
 
 const many = (count: number, prefix = 'k') =>
@@ -55,7 +63,7 @@ const room = LIMIT - CATALOGUE;
 
 describe('passes as it is', () => {
   test('an event of the catalogue, one with few new fields, and one with the same again', () => {
-    const { budget, event } = create();
+    const { taken, event } = create();
     for (const doc of [
       { timestamp: 't', level: 'info', message: 'm', http: { method: 'GET' } },
       { message: 'm', customer: { tier: 'gold', tags: ['a', 'b'] } },
@@ -63,14 +71,14 @@ describe('passes as it is', () => {
       { message: 'm', extra: many(400), nothing: null, empty: {} },
     ]) {
       const given = event(doc);
-      expect(budget.admit(given)).toBe(given);
-      expect(budget.admit(given)).toBe(given);
+      expect(taken(given)).toBe(given);
+      expect(taken(given)).toBe(given);
     }
   });
 
   test('many that the index has already, however they are written', async () => {
     const paths = Object.keys(many(300)).map((key) => `payload.${key}`);
-    const { admit, event, budget } = create({ 'calling-platform-2026.11.25': { paths: ['payload.', ...paths] } });
+    const { admit, event, taken } = create({ 'calling-platform-2026.11.25': { paths: ['payload.', ...paths] } });
     admit({ message: 'first sight' });
     await settled();
     for (const doc of [
@@ -79,7 +87,7 @@ describe('passes as it is', () => {
       { payload: [many(200), many(300)] },
     ]) {
       const given = event(doc);
-      expect(budget.admit(given)).toBe(given);
+      expect(taken(given)).toBe(given);
     }
   });
 });
@@ -93,7 +101,7 @@ describe('too many at once', () => {
     ['with dots', many(1_500, 'a.b')],
     ['below an object that was empty before', { empty: many(1_500) }],
   ])('%s: none becomes a field, and others still can', (_, doc) => {
-    const { admit, budget, event } = create();
+    const { admit, taken, event } = create();
     admit({ empty: {} });
     const moved = admit(doc);
     expect(moved.verbatim).toBe(false);
@@ -103,7 +111,7 @@ describe('too many at once', () => {
     // Not one of the budget was used: it still takes all there is room for, but for the reserve.
     for (let i = 0; i < room - 55; i++) {
       const given = event({ [`own${i}`]: 'x' });
-      expect(budget.admit(given)).toBe(given);
+      expect(taken(given)).toBe(given);
     }
   });
 
@@ -236,13 +244,13 @@ test('whatever comes, no more than the limit is admitted, nothing disappears, an
   const docs = fc.array(nested(3), { minLength: 1, maxLength: 40 });
   fc.assert(
     fc.property(docs, fc.integer({ min: 0, max: 40 }), (all, left) => {
-      const { budget, event, fill } = create();
+      const { taken, event, fill } = create();
       fill(room - 50 - left);
       const fields = new Set<string>();
       for (const doc of all) {
         const before = JSON.stringify(doc);
         const given = event(doc);
-        const admitted = budget.admit(given);
+        const admitted = taken(given);
         expect(JSON.stringify(doc)).toBe(before);
         if (admitted !== given) expect(admitted.tags).toEqual(['_mapping_degraded']);
         for (const path of serverPaths(admitted.doc)) fields.add(path);
@@ -297,3 +305,44 @@ function isKnown(path: string): boolean {
   for (const name of path.split('.').filter((part) => part !== '')) at = typeof at === 'string' ? at : at?.get(name);
   return at !== undefined;
 }
+
+test('a document written anew keeps every digit, and the first value of a key given twice', async () => {
+  const { budget, clock, metrics, fill } = create();
+  fill(room);
+  const bodies: string[] = [];
+  const sink: Sink = {
+    name: 'kept',
+    async write(batch) {
+      bodies.push(batch.item(0).toString());
+      return undefined;
+    },
+    async close() {},
+  };
+  const masker = createMasker();
+  const parser = createParser(
+    { maxRecordBytes: 5_000_000, maxAheadMs: 600_000, maxBehindMs: 600_000 },
+    { masker, duplicatesRefused: true },
+  );
+  const indexer = createIndexer(
+    {
+      ...{ maxBytes: 1_000_000, maxDocuments: 1, maxDelayMs: 1_000, concurrency: 1, maxInFlightBytes: 1_000_000 },
+      ...{ backoffMs: 1, maxBackoffMs: 1, maxRejectionsPerMinute: 1_000 },
+    },
+    {
+      ...{ parser: createTransformingParser(parser, [], { masker } as never), tag: createTagger(), fields: budget },
+      ...{ documents: createDocumentWriter(parser.time), sinks: [sink], deadLetters: {} as never },
+      ...{ toDeadLetter: () => ({}) as never, metrics, log: silentLog, clock },
+    },
+  );
+  const line = `{"timestamp":"${new Date(NOW).toISOString()}","level":"info","message":"m","order":12345678901234567890,"twice":"first","twice":"last"}`;
+  const records = [{ value: Buffer.from(line), offset: 0, timeMs: NOW, eventId: undefined }];
+  await new Promise<void>((resolve) => {
+    const chunk = { origin: { kind: 'kafka', topic: 't', partition: 0 }, records, bytes: line.length, done: resolve };
+    void indexer.accept(chunk as never);
+  });
+  const [, document = ''] = bodies[0]!.split('\n');
+  expect(document).toContain('12345678901234567890');
+  expect(document).toContain('"first"');
+  expect(document).toContain('"last"');
+  expect(JSON.parse(document).tags).toContain('_mapping_degraded');
+});
