@@ -130,6 +130,9 @@ describe('security, over a TLS front that refuses wrong credentials', () => {
   it('a password from a file, and 401 while running: nothing is lost, and it goes on with the right one', async () => {
     const front = await startTlsFront({ target: testEsUrl(), ...user });
     onTestFinished(front.stop);
+    const administrator = createElasticsearchClient({ ...CONFIG, nodes: [testEsUrl()] });
+    onTestFinished(() => administrator.close());
+    await installTemplate(administrator, silentLog);
     const ledger = await createLedger();
     await ledger.produce(500);
     const folder = mkdtempSync(join(tmpdir(), 'logpipe-secret-'));
