@@ -4,8 +4,7 @@ import { type Config, loadConfig } from '../src/config.ts';
 import { errorText, LogpipeError } from '../src/core/errors.ts';
 import { silentLog } from '../src/core/log.ts';
 import { packageRoot } from '../src/core/package-root.ts';
-import { createElasticsearchClient } from '../src/indexing/elasticsearch.ts';
-import { installTemplate } from '../src/indexing/index-template.ts';
+import { createElasticsearchClient, installTemplate } from '../src/indexing/elasticsearch.ts';
 import { startElasticsearch, startKafka } from '../stack/index.ts';
 import { createCleanUp } from './clean-up.ts';
 import {

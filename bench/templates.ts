@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { packageRoot } from '../src/core/package-root.ts';
-import { errorTemplate } from '../src/tag/error-template.ts';
+import { errorTemplate } from '../src/tag/tag.ts';
 
 export interface LabelledLine {
   readonly system: string;

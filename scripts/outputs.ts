@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { alertsTemplate } from '../src/alerter/history.ts';
 import { CONFIG_SCHEMA } from '../src/config.ts';
 import { packageRoot } from '../src/core/package-root.ts';
-import { indexTemplate } from '../src/indexing/index-template.ts';
+import { indexTemplate } from '../src/indexing/elasticsearch.ts';
 import { checkSavedObjects } from '../src/kibana/check.ts';
 import { parseMeasures } from '../src/measure/measure-config.ts';
 import { replayTemplate } from '../src/replay/targets.ts';

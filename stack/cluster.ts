@@ -180,7 +180,7 @@ function createMember(
   const { port } = layout[kind][number - 1]!;
   const dataDir = mkdtempSync(join(tmpdir(), `logpipe-${name}-`));
   let server: LocalServer | undefined;
-  const own: MemberOptions = { ...rest, dataDir, disposable: true, bootstrap: false };
+  const own: MemberOptions = { ...rest, dataDir, disposable: true, shortLived: true, bootstrap: false };
   if (properties !== undefined) {
     own.properties = typeof properties === 'function' ? properties(number, layout[kind][number - 1]!) : properties;
   }

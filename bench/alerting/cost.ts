@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import kafkajs from 'kafkajs';
 import { sleep } from '../../src/core/clock.ts';
-import { decodeCounts } from '../../src/measure/counts-topic.ts';
+import { decodeCounts } from '../../src/measure/totals.ts';
 import type { KafkaConfig } from '../../src/source/kafka/client.ts';
 import { startProcess } from '../../test/kit/process.ts';
 import { createTopics, fill } from '../fill.ts';

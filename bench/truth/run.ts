@@ -4,7 +4,7 @@ import { packageRoot } from '../../src/core/package-root.ts';
 import { loadMeasures, type Measures } from '../../src/measure/measure-config.ts';
 import { type Simulated, simulate } from '../../src/replay/simulate.ts';
 import { loadRules, type Rules } from '../../src/rules/rule-config.ts';
-import { errorTemplate } from '../../src/tag/error-template.ts';
+import { errorTemplate } from '../../src/tag/tag.ts';
 import { type Judgement, judge, type RuleFacts } from './judge.ts';
 import { createRandom } from './random.ts';
 import type { Scenario, Staged } from './scenario.ts';

@@ -17,9 +17,9 @@ import {
 } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { decodeCounts, isProgress, LIVE, LIVE_READ_MS, openVersion } from '../measure/counts-topic.ts';
 import type { Measures } from '../measure/measure-config.ts';
 import type { BucketTotals, CountsMessage } from '../measure/totals.ts';
+import { decodeCounts, isProgress, LIVE, LIVE_READ_MS, openVersion } from '../measure/totals.ts';
 import { createEvaluator, type EvaluatorDeps, type Tick } from '../rules/evaluator.ts';
 import type { Rules } from '../rules/rule-config.ts';
 import type { KafkaConfig } from '../source/kafka/client.ts';

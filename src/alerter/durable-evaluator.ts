@@ -17,9 +17,9 @@ import {
 } from '../rules/known-sets.ts';
 import { MAX_LOOK_BACK_MS, type Rules } from '../rules/rule-config.ts';
 import type { FirstSeenRule, Observation } from '../rules/rule-types.ts';
-import { ERROR_TEMPLATE_VERSION } from '../tag/error-template.ts';
-import type { ProgressStatus } from '../windows/progress.ts';
+import { ERROR_TEMPLATE_VERSION } from '../tag/tag.ts';
 import { HOUR_MS, type HourRecord, type Labels } from '../windows/series.ts';
+import type { ProgressStatus } from '../windows/windows.ts';
 import { type CountedWindows, type CountedWindowsOptions, createCountedWindows, fullHour } from './counts-follower.ts';
 
 interface Evaluation {

@@ -8,7 +8,7 @@ import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { HISTORY_PREFIX, type HistoryEntry, type OutboxResult } from '../incidents/records.ts';
 import type { BulkReply, SendBulk } from '../indexing/elasticsearch.ts';
-import { type IndexTemplate, installIndexTemplate, type TemplateResult } from '../indexing/index-template.ts';
+import { type IndexTemplate, installIndexTemplate, type TemplateResult } from '../indexing/elasticsearch.ts';
 import { classifyItem, classifyStatus, errorWords } from '../indexing/outcome.ts';
 
 const BATCH = 100;

@@ -8,12 +8,12 @@ import type { Log } from '../core/log.ts';
 import { oneLine, visible } from '../core/safe-json.ts';
 import { createMasker } from '../core/secrets/mask.ts';
 import { loadMeasures } from '../measure/measure-config.ts';
+import type { Difference, Timeline, TimelineAlert } from '../replay/backtest.ts';
 import { type BacktestResult, backtest, createShadowAlerts } from '../replay/backtest.ts';
 import { maskedText } from '../replay/record-document.ts';
 import type { ReplayDeps } from '../replay/replay.ts';
 import { parseTimeRange } from '../replay/sources.ts';
 import { ARRIVAL_SOURCES, type ArrivalSource, openByArrival, type StoredRecord } from '../replay/stored.ts';
-import type { Difference, Timeline, TimelineAlert } from '../replay/timeline.ts';
 import { loadRules, type Rules, reachOf } from '../rules/rule-config.ts';
 import { type Io, jsonBlock, say, shown, wantsJson } from './io.ts';
 

@@ -12,7 +12,6 @@ import { createFirstOf, letterKey, recordOfLetter, type StoredLetter } from '../
 import type { SinksConfig } from '../indexing/sinks.ts';
 import { isObject, readExact, writeJson } from '../parse/json.ts';
 import { createParser } from '../parse/parse.ts';
-import { createYielding, DEFAULT_YIELD_LAG, type Yielding } from '../replay/pace.ts';
 import { maskedText, shownText } from '../replay/record-document.ts';
 import {
   createRedrivenLetters,
@@ -29,6 +28,7 @@ import {
   redrive,
   type WayBack,
 } from '../replay/redrive.ts';
+import { createYielding, DEFAULT_YIELD_LAG, type Yielding } from '../replay/replay.ts';
 import type { ReplayConfig } from '../replay/request.ts';
 import { createSelector, parseTime, parseWhere } from '../replay/sources.ts';
 import { createTagger } from '../tag/tag.ts';

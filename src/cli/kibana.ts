@@ -7,7 +7,7 @@ import type { Config } from '../config.ts';
 import { LogpipeError, listOfProblems, reasonInWords } from '../core/errors.ts';
 import { packageRoot } from '../core/package-root.ts';
 import { oneLine } from '../core/safe-json.ts';
-import { indexTemplate } from '../indexing/index-template.ts';
+import { indexTemplate } from '../indexing/elasticsearch.ts';
 import { checkSavedObjects, type SavedObject } from '../kibana/check.ts';
 import { type ImportFailure, type ImportReply, importSavedObjects, kibanaTarget } from '../kibana/import.ts';
 import { replayTemplate } from '../replay/targets.ts';

@@ -11,9 +11,8 @@ import { createMasker } from '../core/secrets/mask.ts';
 import { createElasticsearchClient } from '../indexing/elasticsearch.ts';
 import { loadMeasures } from '../measure/measure-config.ts';
 import { type ExportSummary, exportIncident, LATENESS_MS, readHistory } from '../replay/export.ts';
-import { createYielding, DEFAULT_YIELD_LAG, parseSpeed } from '../replay/pace.ts';
 import { maskedText } from '../replay/record-document.ts';
-import { type ReplayDeps, replay } from '../replay/replay.ts';
+import { createYielding, DEFAULT_YIELD_LAG, parseSpeed, type ReplayDeps, replay } from '../replay/replay.ts';
 import {
   openState,
   type ReplayConfig,

@@ -5,8 +5,13 @@ import { type Clock, sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { keepHeapSmall } from '../core/package-root.ts';
-import { createElasticsearchClient, explainFailure } from '../indexing/elasticsearch.ts';
-import { installTemplate, TEMPLATE_NAME, TEMPLATE_VERSION } from '../indexing/index-template.ts';
+import {
+  createElasticsearchClient,
+  explainFailure,
+  installTemplate,
+  TEMPLATE_NAME,
+  TEMPLATE_VERSION,
+} from '../indexing/elasticsearch.ts';
 import { type RetentionRow, retentionIsOn, runRetention } from '../monitor/retention.ts';
 import { startPipeline } from '../pipeline.ts';
 import { formatValue } from '../rules/words.ts';

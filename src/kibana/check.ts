@@ -4,7 +4,7 @@
 // overlaps, and fields that exist with a suitable type. A successful import proves none of it: Kibana 8.12 refuses unknown keys
 // of dashboards and searches, but accepts anything at all as the state of a chart.
 import { Ajv, type ErrorObject } from 'ajv';
-import type { IndexTemplate } from '../indexing/index-template.ts';
+import type { IndexTemplate } from '../indexing/elasticsearch.ts';
 
 /**
  * Accepted by every Kibana from 8.9 on. Without a version it runs every old migration, which fail; a version above the server's

@@ -275,7 +275,7 @@ function wasSetBack({ setBack, origin, records }: Chunk, partition: Partition): 
 // ---- publishing: changed totals go to the sink, durable ones are acknowledged ----
 // One publication at a time; one that failed is repeated.
 
-/** An open bucket that does not change is published again after this time; counts-topic.ts says why. */
+/** An open bucket that does not change is published again after this time; totals.ts says why. */
 const REFRESH_MS = 60_000;
 /** At this share of the limits, publishing no longer waits for `publishMs`. */
 const EARLY = 0.25;

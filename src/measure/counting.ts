@@ -15,9 +15,8 @@ import { readTopic } from '../source/kafka/topic-reader.ts';
 import { createTagger } from '../tag/tag.ts';
 import { createTransformingParser, type TransformsConfig } from '../transform/transform.ts';
 import { COUNTER_DEFAULTS, type Counter, type CounterDeps, createCounter } from './counter.ts';
-import { createKafkaCounts } from './counts-topic.ts';
 import type { Measures } from './measure-config.ts';
-import { BUCKET_MS, type CountsSink } from './totals.ts';
+import { BUCKET_MS, type CountsSink, createKafkaCounts } from './totals.ts';
 
 interface CountingOptions {
   readonly source: 'kafka' | 'files' | 'stdin';

@@ -22,9 +22,9 @@ import {
   type RuleKind,
 } from '../rules/rule-types.ts';
 import { formatDuration, formatThreshold, formatValue } from '../rules/words.ts';
-import { isBehind } from '../windows/progress.ts';
 import type { Labels } from '../windows/series.ts';
 import { sourcesOf } from '../windows/values.ts';
+import { isBehind } from '../windows/windows.ts';
 
 // ---- what a rule means, from the files alone ----
 

@@ -22,11 +22,11 @@ import type { Rules } from '../rules/rule-config.ts';
 import type { TransformsConfig } from '../transform/transform.ts';
 import { readMeasure } from '../windows/values.ts';
 import type { WindowStore } from '../windows/windows.ts';
+import type { Timeline } from './backtest.ts';
 import { backtest } from './backtest.ts';
 import { createRecordReader, maskedText, shownText, storedText } from './record-document.ts';
 import type { Matches } from './sources.ts';
 import type { StoredRecord } from './stored.ts';
-import type { Timeline } from './timeline.ts';
 
 interface ExportOptions {
   readonly dir: string;

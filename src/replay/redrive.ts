@@ -49,7 +49,7 @@ import { topicMaxBytes, withAdmin } from '../source/kafka/topics.ts';
 import { linesOf } from '../source/lines.ts';
 import { createTagger } from '../tag/tag.ts';
 import { createTransformingParser } from '../transform/transform.ts';
-import { createPace, type Yielding } from './pace.ts';
+import { createPace, type Yielding } from './replay.ts';
 import type { ReplayConfig } from './request.ts';
 import { byOrigin } from './sources.ts';
 import { createEsTarget } from './targets.ts';

@@ -34,14 +34,12 @@ import {
   createSendBulk,
   type ElasticsearchConfig,
   explainFailure,
-} from '../indexing/elasticsearch.ts';
-import {
   type IndexTemplate,
   indexTemplate,
   installIndexTemplate,
   installTemplate,
   type TemplateResult,
-} from '../indexing/index-template.ts';
+} from '../indexing/elasticsearch.ts';
 import { complete, NO_PARTIAL, refreshed, totalOf, WHOLENESS, whole } from '../indexing/outcome.ts';
 import { createConsoleSink } from '../indexing/sinks.ts';
 import { documentText } from '../parse/json.ts';

@@ -3,18 +3,19 @@
 // became known late never pages; what fires now, or fired in time, is not reported late.
 import type { Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS, type CountsMessage } from '../measure/totals.ts';
+import type { HourRecord, Labels, RollupDefinition } from '../windows/series.ts';
+import type { Layer } from '../windows/tables.ts';
+import { type Reading, readMeasure, sourcesOf, windowTo } from '../windows/values.ts';
 import {
   COMPLETE_MS,
   createProgress,
+  createWindowStore,
   type EvaluationTimes,
   isBehind,
   type Progress,
   type ProgressStatus,
-} from '../windows/progress.ts';
-import type { HourRecord, Labels, RollupDefinition } from '../windows/series.ts';
-import type { Layer } from '../windows/tables.ts';
-import { type Reading, readMeasure, sourcesOf, windowTo } from '../windows/values.ts';
-import { createWindowStore, type WindowStore } from '../windows/windows.ts';
+  type WindowStore,
+} from '../windows/windows.ts';
 import { type JudgeDeps, judge, judgeRules } from './kinds.ts';
 import type { KnownSet, QuietSet } from './known-sets.ts';
 import { longestPercentileMs, type Rules, rollupsOf } from './rule-config.ts';

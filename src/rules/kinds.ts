@@ -5,10 +5,10 @@
 import { isOver } from '../core/clock.ts';
 import type { Measure, MeasureReference } from '../measure/measure-config.ts';
 import { BUCKET_MS, LABEL_SEPARATOR } from '../measure/totals.ts';
-import { type EvaluationTimes, isBehind } from '../windows/progress.ts';
 import { HOUR_MS, type Labels, labelTest } from '../windows/series.ts';
 import { type Query, type Reading, readMeasure, sourcesOf, windowTo } from '../windows/values.ts';
 import type { WindowStore } from '../windows/windows.ts';
+import { type EvaluationTimes, isBehind } from '../windows/windows.ts';
 import type { KnownSet, QuietSet } from './known-sets.ts';
 import type { Rules } from './rule-config.ts';
 import {

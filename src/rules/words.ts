@@ -9,10 +9,9 @@
 import type { Where } from '../core/condition.ts';
 import type { MeasureReference, Unit } from '../measure/measure-config.ts';
 import { OTHER } from '../measure/totals.ts';
-import type { EvaluationTimes } from '../windows/progress.ts';
 import type { Labels } from '../windows/series.ts';
 import { type Query, type Reading, readMeasure, sourcesOf } from '../windows/values.ts';
-import type { WindowStore } from '../windows/windows.ts';
+import type { EvaluationTimes, WindowStore } from '../windows/windows.ts';
 import type { MeasuredRule, Observation, Why } from './rule-types.ts';
 
 /** What is known about a breach. */

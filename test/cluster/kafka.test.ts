@@ -6,7 +6,7 @@
 import { beforeAll, it } from 'vitest';
 import { sleep } from '../../src/core/clock.ts';
 import type { Cluster } from '../../stack/index.ts';
-import { type JudgeOptions, judge } from '../kit/cluster.ts';
+import { type JudgeOptions, judge, sharedCluster } from '../kit/cluster.ts';
 import {
   applicationCutOff,
   brokerDiskFull,
@@ -24,8 +24,6 @@ import {
   reassigned,
   whole,
 } from '../kit/cluster-faults.ts';
-import { planFronts } from '../kit/fronts.ts';
-import { startTestCluster } from '../kit/servers.ts';
 
 const FULL = process.env.LOGPIPE_CLUSTER === 'full';
 const HOUR_MS = 3_600_000;
@@ -36,9 +34,7 @@ let cluster: Cluster;
 let fronts: Place['fronts'];
 
 beforeAll(async () => {
-  const planned = await planFronts(3, ['APPLICATION', 'PROCESS']);
-  fronts = planned.fronts;
-  cluster = await startTestCluster({ brokers: 3, esNodes: 1, properties: planned.properties });
+  ({ cluster, fronts } = await sharedCluster());
 });
 
 /** By the cluster's own addresses, so that no front stands between; one process. */

@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { beforeAll, expect, it, onTestFinished } from 'vitest';
 import { sleep } from '../../src/core/clock.ts';
 import type { Cluster } from '../../stack/index.ts';
-import { type ClusterRun, startClusterRun } from '../kit/cluster.ts';
+import { type ClusterRun, sharedCluster, startClusterRun } from '../kit/cluster.ts';
 import { whole } from '../kit/cluster-faults.ts';
 import type { LogpipeProcess } from '../kit/process.ts';
-import { spawnScript, startTestCluster, waitFor } from '../kit/servers.ts';
+import { spawnScript, waitFor } from '../kit/servers.ts';
 
 const FULL = process.env.LOGPIPE_CLUSTER === 'full';
 const PER_SECOND = 100;
@@ -24,7 +24,7 @@ const MEMORY_BYTES = 60 * 1024 * 1024;
 let cluster: Cluster;
 
 beforeAll(async () => {
-  cluster = await startTestCluster({ brokers: 3, esNodes: 1 });
+  ({ cluster } = await sharedCluster());
 });
 
 interface Stats {

@@ -6,8 +6,13 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { LogpipeError } from '../../src/core/errors.ts';
 import { silentLog } from '../../src/core/log.ts';
 import { packageRoot } from '../../src/core/package-root.ts';
-import { createElasticsearchClient, explainFailure } from '../../src/indexing/elasticsearch.ts';
-import { indexTemplate, installTemplate, TEMPLATE_VERSION } from '../../src/indexing/index-template.ts';
+import {
+  createElasticsearchClient,
+  explainFailure,
+  indexTemplate,
+  installTemplate,
+  TEMPLATE_VERSION,
+} from '../../src/indexing/elasticsearch.ts';
 import { createLedger } from '../kit/ledger.ts';
 import type { LogpipeProcess } from '../kit/process.ts';
 import { spawnLogpipe, startEs, testEsMajors, testEsUrl, testEsUrlOf, waitFor } from '../kit/servers.ts';

@@ -10,7 +10,8 @@ import { kafkaConfig } from '../integration/intake-kit.ts';
 import { createLedger, type Ledger } from '../kit/ledger.ts';
 import { createTopic, spawnLogpipe, uniqueName, waitFor } from '../kit/servers.ts';
 
-const KILLS = process.env.LOGPIPE_INTEGRITY === 'full' ? 20 : 5;
+const FULL = process.env.LOGPIPE_INTEGRITY === 'full';
+const KILLS = FULL ? 20 : 5;
 /** Between two kills each of the four partitions gets at least one piece of 500 settled. */
 const EVENTS = KILLS * 4_000;
 const THROTTLE = 1_800;
@@ -78,36 +79,39 @@ it(`in place: ${KILLS} SIGKILLs, and the ledger is exact`, async () => {
   expect(await ledger.verify()).toEqual([]);
 });
 
-it(`into files: ${KILLS} SIGKILLs, and each event is there once`, async () => {
-  const ledger = await filled();
-  const dir = mkdtempSync(join(tmpdir(), 'logpipe-replayed-'));
-  onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
-  expect(await killedReplay(ledger, ['--to-dir', dir])).toMatchObject({ complete: true, matched: EVENTS });
-  const lines = readdirSync(dir).flatMap((file) => readFileSync(join(dir, file), 'utf8').trimEnd().split('\n'));
-  const found = lines.map((line) => Number(JSON.parse(line).requestId)).sort((a, b) => a - b);
-  expect(found).toEqual(numbers);
-});
+// In short only the target whose documents can be judged in place.
+if (FULL) {
+  it(`into files: ${KILLS} SIGKILLs, and each event is there once`, async () => {
+    const ledger = await filled();
+    const dir = mkdtempSync(join(tmpdir(), 'logpipe-replayed-'));
+    onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
+    expect(await killedReplay(ledger, ['--to-dir', dir])).toMatchObject({ complete: true, matched: EVENTS });
+    const lines = readdirSync(dir).flatMap((file) => readFileSync(join(dir, file), 'utf8').trimEnd().split('\n'));
+    const found = lines.map((line) => Number(JSON.parse(line).requestId)).sort((a, b) => a - b);
+    expect(found).toEqual(numbers);
+  });
 
-it(`into a topic: ${KILLS} SIGKILLs, and each event is there once`, async () => {
-  const ledger = await filled();
-  const topic = uniqueName('replayed');
-  await createTopic(ledger.brokers, topic, { partitions: 3 });
-  expect(await killedReplay(ledger, ['--to-topic', topic])).toMatchObject({ complete: true, matched: EVENTS });
-  const found: number[] = [];
-  await readTopic(
-    kafkaConfig({ topic }),
-    {
-      topic,
-      purpose: 'test',
-      from: 'beginning',
-      follow: false,
-      onRecord({ value, headers }) {
-        expect(String(headers?.replayed)).toBe('killed');
-        found.push(Number(JSON.parse(String(value)).requestId));
-        return true;
+  it(`into a topic: ${KILLS} SIGKILLs, and each event is there once`, async () => {
+    const ledger = await filled();
+    const topic = uniqueName('replayed');
+    await createTopic(ledger.brokers, topic, { partitions: 3 });
+    expect(await killedReplay(ledger, ['--to-topic', topic])).toMatchObject({ complete: true, matched: EVENTS });
+    const found: number[] = [];
+    await readTopic(
+      kafkaConfig({ topic }),
+      {
+        topic,
+        purpose: 'test',
+        from: 'beginning',
+        follow: false,
+        onRecord({ value, headers }) {
+          expect(String(headers?.replayed)).toBe('killed');
+          found.push(Number(JSON.parse(String(value)).requestId));
+          return true;
+        },
       },
-    },
-    silentLog,
-  );
-  expect(found.sort((a, b) => a - b)).toEqual(numbers);
-});
+      silentLog,
+    );
+    expect(found.sort((a, b) => a - b)).toEqual(numbers);
+  });
+}

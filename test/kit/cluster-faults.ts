@@ -4,9 +4,9 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { expect } from 'vitest';
 import { sleep } from '../../src/core/clock.ts';
-import { type Cluster, type ClusterMember, processStart } from '../../stack/index.ts';
-import type { ClusterProcess, ClusterRun } from './cluster.ts';
-import type { Cut, Fronts } from './fronts.ts';
+import { type ClusterMember, processStart } from '../../stack/index.ts';
+import type { ClusterProcess, ClusterRun, SharedCluster } from './cluster.ts';
+import type { Cut } from './fronts.ts';
 import { waitFor } from './servers.ts';
 
 /** The longest time from a broker's last answer to the first record that its partitions' new leaders take. */
@@ -14,13 +14,10 @@ export const LONGEST_PAUSE_MS = 20_000;
 const WHOLE_MS = 180_000;
 
 /** Where a fault happens. */
-export interface Place {
-  readonly cluster: Cluster;
+export interface Place extends SharedCluster {
   readonly run: ClusterRun;
   /** The first one reaches the brokers by the front `PROCESS`. */
   readonly processes: ClusterProcess[];
-  /** The connections to the brokers that can be cut: the application's, and the first process's. */
-  readonly fronts: Readonly<Record<'APPLICATION' | 'PROCESS', Fronts>>;
 }
 
 /** Resolves when all brokers have all of every topic. */

@@ -11,19 +11,20 @@ import { parseConfig } from '../../src/config.ts';
 import { sleep } from '../../src/core/clock.ts';
 import { silentLog } from '../../src/core/log.ts';
 import { packageRoot } from '../../src/core/package-root.ts';
-import { decodeCounts } from '../../src/measure/counts-topic.ts';
 import type { CountsMessage } from '../../src/measure/totals.ts';
+import { decodeCounts } from '../../src/measure/totals.ts';
 import { KafkaTransport, type KafkaTransportOptions, type TransportStats } from '../../src/ship/index.ts';
 import { createKafka } from '../../src/source/kafka/client.ts';
 import { readTopic } from '../../src/source/kafka/topic-reader.ts';
 import { ensureTopics } from '../../src/source/kafka/topics.ts';
-import type { Cluster } from '../../stack/index.ts';
+import { type Cluster, processStart } from '../../stack/index.ts';
 import { call, QUICK_RULES } from './alerting.ts';
 import { sumOfMessages } from './counts.ts';
+import { type Fronts, planFronts } from './fronts.ts';
 import { readDocuments } from './ledger.ts';
 import type { LogpipeProcess } from './process.ts';
 import { startReceiver } from './receiver.ts';
-import { spawnLogpipe, uniqueName, waitFor } from './servers.ts';
+import { spawnLogpipe, startTestCluster, uniqueName, waitFor } from './servers.ts';
 
 const SHIFTED_CLOCK = pathToFileURL(join(packageRoot(), 'dist', 'test', 'kit', 'shifted-clock.js')).href;
 const PER_SECOND = 100;
@@ -75,6 +76,35 @@ export interface JudgeOptions {
   readonly processes?: readonly (readonly string[])[];
   /** The broker addresses the application uses. */
   readonly application?: readonly string[];
+}
+
+export interface SharedCluster {
+  readonly cluster: Cluster;
+  /** The connections to the brokers that can be cut. */
+  readonly fronts: Readonly<Record<'APPLICATION' | 'PROCESS', Fronts>>;
+}
+
+let shared: Promise<SharedCluster> | undefined;
+
+/**
+ * Three brokers and one node, the same for all files of a run, which share this worker; they end with it. A member that a failed test
+ * has left frozen or dead goes on, so that one file's failure is not the next one's. Call it in a hook: nothing ends it with a file.
+ */
+export async function sharedCluster(): Promise<SharedCluster> {
+  shared ??= startShared();
+  const { cluster } = await shared;
+  // All at once: a broker is ready when there is a majority.
+  await Promise.all(
+    [...cluster.kafka, ...cluster.elasticsearch].map((member) =>
+      processStart(member.pid) === undefined ? member.restart() : member.kill('SIGCONT'),
+    ),
+  );
+  return shared;
+}
+
+async function startShared(): Promise<SharedCluster> {
+  const { fronts, properties } = await planFronts(3, ['APPLICATION', 'PROCESS']);
+  return { fronts, cluster: await startTestCluster({ brokers: 3, esNodes: 1, properties }) };
 }
 
 /**

@@ -5,7 +5,7 @@ import kafkajs from 'kafkajs';
 import { inject } from 'vitest';
 import { sleep } from '../../src/core/clock.ts';
 import { errorText } from '../../src/core/errors.ts';
-import { type Cluster, type ClusterOptions, type EsMajor, startCluster } from '../../stack/index.ts';
+import { type Cluster, type ClusterOptions, type EsMajor, recordClasses, startCluster } from '../../stack/index.ts';
 import { atEnd } from './at-end.ts';
 import {
   type Backend,
@@ -81,6 +81,8 @@ export async function startEs(options: TestElasticsearchOptions = {}): Promise<T
 
 /** Several brokers and nodes that this test, or file, may kill and freeze; without Docker everywhere. */
 export async function startTestCluster(options: ClusterOptions = {}): Promise<Cluster> {
+  await recordClasses('kafka');
+  await recordClasses(options.es ?? 'auto');
   return owned(await startCluster(options));
 }
 

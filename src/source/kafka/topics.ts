@@ -64,7 +64,7 @@ export function wantedTopics(topics: KafkaConfig['topics']): WantedTopic[] {
     },
     {
       name: topics.counts,
-      // One for final totals, one for what is published every half second (measure/counts-topic.ts).
+      // One for final totals, one for what is published every half second (measure/totals.ts).
       partitions: COUNTS_PARTITIONS,
       settings: {
         ...common,
@@ -73,7 +73,7 @@ export function wantedTopics(topics: KafkaConfig['topics']): WantedTopic[] {
         'max.message.bytes': String(COUNTS_MAX_BYTES),
         // The totals of one interval are written some twenty times, and only closed segments are compacted.
         'segment.ms': String(10 * MINUTE_MS),
-        // The counter repeats an open interval every minute; nothing newer may be compacted away (measure/counts-topic.ts).
+        // The counter repeats an open interval every minute; nothing newer may be compacted away (measure/totals.ts).
         'min.compaction.lag.ms': String(10 * MINUTE_MS),
         'max.compaction.lag.ms': String(HOUR_MS),
       },

@@ -2,8 +2,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createCatchUp } from '../../../src/alerter/counts-follower.ts';
-import { decodeCounts, encodeCounts, LIVE, recordsOf } from '../../../src/measure/counts-topic.ts';
 import type { BucketTotals, CountsMessage } from '../../../src/measure/totals.ts';
+import { decodeCounts, encodeCounts, LIVE, recordsOf } from '../../../src/measure/totals.ts';
 
 interface Written {
   readonly key: Buffer;

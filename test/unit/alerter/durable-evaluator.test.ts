@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { countsFrom, createStandaloneEvaluator } from '../../../src/alerter/durable-evaluator.ts';
 import type { CountsMessage } from '../../../src/measure/totals.ts';
-import { ERROR_TEMPLATE_VERSION } from '../../../src/tag/error-template.ts';
+import { ERROR_TEMPLATE_VERSION } from '../../../src/tag/tag.ts';
 import { MEASURES, RULES, rulesOf } from '../rules/kit.ts';
 
 const MINUTE = 60_000;

@@ -5,7 +5,7 @@ import { LogpipeError } from '../../../src/core/errors.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import type { HistoryEntry, OutboxResult } from '../../../src/incidents/records.ts';
 import type { BulkReply } from '../../../src/indexing/elasticsearch.ts';
-import { indexTemplate } from '../../../src/indexing/index-template.ts';
+import { indexTemplate } from '../../../src/indexing/elasticsearch.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
 const SECOND = 1_000;

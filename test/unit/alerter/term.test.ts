@@ -9,7 +9,7 @@ import { silentLog } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import type { Channel } from '../../../src/incidents/notification.ts';
-import { ERROR_TEMPLATE_VERSION } from '../../../src/tag/error-template.ts';
+import { ERROR_TEMPLATE_VERSION } from '../../../src/tag/tag.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
 test.each([

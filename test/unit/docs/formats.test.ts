@@ -12,7 +12,7 @@ import { silentLog } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
 import { packageRoot } from '../../../src/core/package-root.ts';
 import { createFileDeadLetters, receiptLine } from '../../../src/indexing/dead-letters.ts';
-import { decodeCounts, encodeCounts } from '../../../src/measure/counts-topic.ts';
+import { decodeCounts, encodeCounts } from '../../../src/measure/totals.ts';
 import { openState } from '../../../src/replay/request.ts';
 import { createSpool, openLeftSpool } from '../../../src/ship/spool.ts';
 import { spoolFolders } from '../../../src/ship/spool-folder.ts';

@@ -1,7 +1,7 @@
 // The checker, proved by mutations: each makes one thing wrong in the shipped objects that Kibana's import would take, and
 // must be refused with words that name the place. Without a mutation nothing is refused.
 import { describe, expect, test } from 'vitest';
-import type { IndexTemplate } from '../../../src/indexing/index-template.ts';
+import type { IndexTemplate } from '../../../src/indexing/elasticsearch.ts';
 import { checkSavedObjects } from '../../../src/kibana/check.ts';
 import { type Loose, OBJECTS, parsed, TEMPLATES, within, written } from './kit.ts';
 

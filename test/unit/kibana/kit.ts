@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../../src/core/package-root.ts';
-import type { IndexTemplate } from '../../../src/indexing/index-template.ts';
+import type { IndexTemplate } from '../../../src/indexing/elasticsearch.ts';
 
 /** Anything in a saved object; a test names what it reaches for, and fails where it is not. */
 // biome-ignore lint/suspicious/noExplicitAny: mutations write what no type permits

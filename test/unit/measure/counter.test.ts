@@ -13,9 +13,9 @@ import {
   type SourcePosition,
   SPAN,
 } from '../../../src/measure/counter.ts';
-import { decodeCounts, encodeCounts } from '../../../src/measure/counts-topic.ts';
 import { parseMeasures } from '../../../src/measure/measure-config.ts';
 import type { BucketTotals, CountsMessage, PartitionProgress } from '../../../src/measure/totals.ts';
+import { decodeCounts, encodeCounts } from '../../../src/measure/totals.ts';
 import { createParser } from '../../../src/parse/parse.ts';
 import { createTagger } from '../../../src/tag/tag.ts';
 import { createFakeClock, settled } from '../../kit/fake-clock.ts';

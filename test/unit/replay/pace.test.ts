@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createGate, createPace, parseSpeed } from '../../../src/replay/pace.ts';
+import { createGate, createPace, parseSpeed } from '../../../src/replay/replay.ts';
 
 describe('--speed', () => {
   it('is a factor or max', () => {

@@ -3,7 +3,7 @@ import { alertsTemplate } from '../../../src/alerter/history.ts';
 import type { RawRecord } from '../../../src/core/record.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { INDEX_PATTERN, REPLAY_PREFIX } from '../../../src/indexing/batch.ts';
-import { indexTemplate } from '../../../src/indexing/index-template.ts';
+import { indexTemplate } from '../../../src/indexing/elasticsearch.ts';
 import { createParser } from '../../../src/parse/parse.ts';
 import { byOrigin, createSelector, parseWhere } from '../../../src/replay/sources.ts';
 import { replayTemplate } from '../../../src/replay/targets.ts';

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { judge, LABELLED_LINES, mean, messageOf, readLabelled, wholeOf } from '../../../bench/templates.ts';
-import { errorTemplate } from '../../../src/tag/error-template.ts';
+import { errorTemplate } from '../../../src/tag/tag.ts';
 
 describe('what varies', () => {
   test.each([

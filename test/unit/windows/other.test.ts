@@ -3,9 +3,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ArrivalBucket, compileCollect } from '../../../src/measure/collect.ts';
-import { decodeCounts, encodeCounts } from '../../../src/measure/counts-topic.ts';
 import { collectedOf, parseMeasures } from '../../../src/measure/measure-config.ts';
-import { type BucketTotals, LABEL_SEPARATOR, OTHER } from '../../../src/measure/totals.ts';
+import { type BucketTotals, decodeCounts, encodeCounts, LABEL_SEPARATOR, OTHER } from '../../../src/measure/totals.ts';
 import { createEvaluator } from '../../../src/rules/evaluator.ts';
 import { totalsOf } from '../../../src/windows/values.ts';
 import { createWindowStore } from '../../../src/windows/windows.ts';

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { PartitionProgress } from '../../../src/measure/totals.ts';
-import { createProgress, isBehind, STALLED_MS } from '../../../src/windows/progress.ts';
+import { createProgress, isBehind, STALLED_MS } from '../../../src/windows/windows.ts';
 import { HOUR, SECOND, T0 } from '../rules/kit.ts';
 
 function read(name: string, overrides: Partial<PartitionProgress> = {}): PartitionProgress {
