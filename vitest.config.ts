@@ -1,12 +1,16 @@
 // Five tiers of tests. unit and wire need nothing but Node; integration and integrity need a real Kafka and a real Elasticsearch,
 // started only when such a file is part of the run, a pair for each worker. Three such files run side by side, of both tiers:
 // they wait more than they work. The files of cluster run one after the other and share a cluster or start their own.
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 import { WORKERS } from './test/kit/global-setup.ts';
 
-/** By default one core is left free, which is half of a small machine. Limits are for a machine that is busy with other things. */
-const NODE_ALONE = { maxWorkers: '100%', testTimeout: 240_000, sequence: { groupOrder: 0 } };
+/**
+ * By default one core is left free, which is half of a small machine. Tests of wire wait about as long as they work, hence one more
+ * than cores. Limits are for a machine that is busy with other things.
+ */
+const NODE_ALONE = { maxWorkers: availableParallelism() + 1, testTimeout: 240_000, sequence: { groupOrder: 0 } };
 
 const REAL_SERVERS = {
   globalSetup: ['test/kit/global-setup.ts'],
@@ -16,10 +20,11 @@ const REAL_SERVERS = {
 };
 
 /**
- * On real servers these take a minute or more, most of it waiting. A fresh clone knows no times and would begin with large files; so
+ * These take longest, on real servers a minute or more, most of it waiting. A fresh clone knows no times and would begin with large files; so
  * the slow ones begin, and no worker is left alone with one at the end. Of cluster those that share one come last, because it stays.
  */
 const SLOW = [
+  ...['kibana-import', 'packages', 'transport-life', 'transport-spool'].map((name) => `wire/${name}`),
   ...['stack', 'nodes', 'frozen-broker', 'kafka'].map((name) => `cluster/${name}`),
   ...['kills', 'alerts', 'clocks', 'counter', 'memory', 'replay'].map((name) => `integrity/${name}`),
   ...['elasticsearch', 'demo', 'foreign-producers', 'backtest', 'replay'].map((name) => `integration/${name}`),
@@ -108,6 +113,13 @@ export default defineConfig({
 
 function tier(name: string, options: object) {
   return {
-    test: { name, include: [`test/${name}/**/*.test.ts`], setupFiles: ['test/kit/fixed-seed.ts'], ...options },
+    test: {
+      name,
+      include: [`test/${name}/**/*.test.ts`],
+      setupFiles: ['test/kit/fixed-seed.ts'],
+      // By default a poll gives up after a second, in which a busy machine may not have begun.
+      expect: { poll: { timeout: 30_000 } },
+      ...options,
+    },
   };
 }
