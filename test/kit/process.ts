@@ -77,7 +77,7 @@ export function startProcess(script: string, args: string[], options: SpawnOptio
       child.kill(signal);
     },
     exit,
-    waitForLine: (pattern, timeoutMs = 20_000) =>
+    waitForLine: (pattern, timeoutMs = 60_000) =>
       new Promise((resolve, reject) => {
         const done = () => {
           clearTimeout(timer);

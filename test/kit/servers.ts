@@ -128,13 +128,13 @@ export async function createTopic(
 
 /**
  * Polls until `condition` gives something truthy, and returns that. An exception counts as "not yet".
- * After `timeoutMs` (default 20,000) fails with `what` and the last exception or value.
+ * After `timeoutMs` (default 60,000) fails with `what` and the last exception or value.
  */
 export async function waitFor<T>(
   condition: () => T | Promise<T>,
   options: { what: string; timeoutMs?: number; intervalMs?: number },
 ): Promise<NonNullable<T>> {
-  const timeoutMs = options.timeoutMs ?? 20_000;
+  const timeoutMs = options.timeoutMs ?? 60_000;
   const deadline = Date.now() + timeoutMs;
   let last = 'nothing yet';
   for (;;) {
