@@ -149,6 +149,136 @@ export interface DeadLetterSink {
 /** What became of one bulk item; `rejected` is used for a closed list of document errors only. */
 export type ItemOutcome = 'indexed' | 'duplicate' | 'retry' | 'rejected';
 
+// ---- the name of a record ----
+
+/** The document id; also the dead letter's, so that a redrive cannot index a record twice. */
+export function documentId(record: RawRecord, chunk: Pick<Chunk, 'origin'>): string {
+  if (record.documentId !== undefined) return record.documentId;
+  if (record.eventId !== undefined) return record.eventId;
+  const { origin } = chunk;
+  if (origin.kind === 'file') return `${origin.identity}-${record.offset}`;
+  // The record time distinguishes a re-created topic's records from its predecessor's.
+  return `${origin.topic}-${origin.partition}-${record.offset}-${record.timeMs.toString(36)}`;
+}
+
+// ---- event ids ----
+
+// ULIDs (48-bit millisecond time, 80 random bits, Crockford base 32), so they sort by creation time and
+// Elasticsearch, which compresses sorted ids well, can use them as document ids. https://github.com/ulid/spec
+
+const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
+const FORMAT = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
+const TIME_LENGTH = 10;
+const RANDOM_LENGTH = 16;
+
+/** True for a canonical (upper case) ULID. */
+export function isEventId(text: string): boolean {
+  return text.length === TIME_LENGTH + RANDOM_LENGTH && FORMAT.test(text);
+}
+
+/** When an event id was made, in ms, by the clock of the host that made it. */
+export function timeOfEventId(eventId: string): number {
+  let ms = 0;
+  for (let i = 0; i < TIME_LENGTH; i++) ms = ms * 32 + ALPHABET.indexOf(eventId[i]!);
+  return ms;
+}
+
+function encodeTime(ms: number): string {
+  let text = '';
+  for (let rest = ms, i = 0; i < TIME_LENGTH; i++) {
+    text = ALPHABET[rest % 32] + text;
+    rest = Math.floor(rest / 32);
+  }
+  return text;
+}
+
+/**
+ * A generator of strictly increasing ids. Within one millisecond the random part counts up by one, as the ULID
+ * specification asks of monotonic factories; a clock that steps back keeps the last time.
+ */
+export function createEventIds(now: () => number = Date.now): () => string {
+  let time = -1;
+  let timeText = '';
+  // The random part as 12 fixed characters and a counter of the last four (20 bits): incrementing touches only those.
+  let head = '';
+  let counter = 0;
+
+  const reseed = () => {
+    const bytes = randomBytes(RANDOM_LENGTH);
+    head = '';
+    for (let i = 0; i < RANDOM_LENGTH - 4; i++) head += ALPHABET[bytes[i]! & 31];
+    // The top bit stays clear so that at least 2^19 ids fit into the millisecond before it has to be left.
+    counter = ((bytes[12]! << 16) | (bytes[13]! << 8) | bytes[14]!) & 0x7ffff;
+  };
+
+  return () => {
+    const ms = now();
+    if (ms > time) {
+      time = ms;
+      timeText = encodeTime(ms);
+      reseed();
+    } else if (++counter > 0xfffff) {
+      time += 1;
+      timeText = encodeTime(time);
+      reseed();
+    }
+    return (
+      timeText +
+      head +
+      ALPHABET[counter >> 15] +
+      ALPHABET[(counter >> 10) & 31] +
+      ALPHABET[(counter >> 5) & 31] +
+      ALPHABET[counter & 31]
+    );
+  };
+}
+
+// ---- ids of lines ----
+
+// A line of a file that `logpipe ship` sends has no event id, and the same one whenever it is read. It is written as an event id, so
+// that everything that carries these carries it too. It begins with 7, which no event id does before the year 8889, then come 45 bits
+// of the file's identity, the line's place in 40 bits, and 40 bits of its text with its place. The text is part of it because two hosts
+// made from one image may have files of the same identity.
+
+const LINE_MARK = '7';
+const HALF = 2 ** 20;
+const FORTY_BITS = 2 ** 40;
+const PAIRS = Array.from({ length: 1_024 }, (_, i) => ALPHABET[i >> 5]! + ALPHABET[i & 31]!);
+const NEWLINE = 0x0a;
+
+/** The event id in a text, if it is one: undefined for the id of a line, and for any other text. */
+export function eventIdIn(text: string): string | undefined {
+  return isEventId(text) && !text.startsWith(LINE_MARK) ? text : undefined;
+}
+
+/** By what a record is recognised when it comes again: undefined when it has no id apart from its place in the log. */
+export function lastingId({ eventId, documentId }: RawRecord): string | undefined {
+  return eventId ?? documentId;
+}
+
+/** The ids of the lines of one file. @returns a function of a line's byte offset and its bytes */
+export function createLineIds(identity: string): (offset: number, value: Buffer) => string {
+  const hash = createHash('sha256').update(identity).digest();
+  let head = LINE_MARK;
+  for (let i = 0; i < TIME_LENGTH - 1; i++) head += ALPHABET[hash[i]! & 31];
+  const base = hash.readUIntBE(10, 5);
+  const salt = hash[15]!;
+  return (offset, value) => {
+    // Of lines that were joined the first: where a record ends may depend on when it was read.
+    const end = value.indexOf(NEWLINE);
+    const text = crc32(end < 0 ? value : value.subarray(0, end));
+    const mixed = (text ^ Math.imul((offset % HALF) ^ Math.floor(offset / HALF), 0x9e3779b1)) >>> 0;
+    return head + fortyBits((base + offset) % FORTY_BITS) + fortyBits(salt * 2 ** 32 + mixed);
+  };
+}
+
+/** Eight characters. */
+function fortyBits(value: number): string {
+  const high = Math.floor(value / HALF);
+  const low = value % HALF;
+  return PAIRS[high >> 10]! + PAIRS[high & 1_023]! + PAIRS[low >> 10]! + PAIRS[low & 1_023]!;
+}
+
 // ---- acknowledgements: which offsets may be committed ----
 // In: segments of consecutive records per partition, and their acknowledgements in any order. Out: for each partition, the offset
 // after the last of its contiguous finished segments. Guarantee: nothing is due beyond an unfinished record; within an assignment the
@@ -295,134 +425,4 @@ export function createOffsetTracker(onStale: (count: number) => void = () => {})
 
     unfinished: () => unfinished,
   };
-}
-
-// ---- the name of a record ----
-
-/** The document id; also the dead letter's, so that a redrive cannot index a record twice. */
-export function documentId(record: RawRecord, chunk: Pick<Chunk, 'origin'>): string {
-  if (record.documentId !== undefined) return record.documentId;
-  if (record.eventId !== undefined) return record.eventId;
-  const { origin } = chunk;
-  if (origin.kind === 'file') return `${origin.identity}-${record.offset}`;
-  // The record time distinguishes a re-created topic's records from its predecessor's.
-  return `${origin.topic}-${origin.partition}-${record.offset}-${record.timeMs.toString(36)}`;
-}
-
-// ---- event ids ----
-
-// ULIDs (48-bit millisecond time, 80 random bits, Crockford base 32), so they sort by creation time and
-// Elasticsearch, which compresses sorted ids well, can use them as document ids. https://github.com/ulid/spec
-
-const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
-const FORMAT = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
-const TIME_LENGTH = 10;
-const RANDOM_LENGTH = 16;
-
-/** True for a canonical (upper case) ULID. */
-export function isEventId(text: string): boolean {
-  return text.length === TIME_LENGTH + RANDOM_LENGTH && FORMAT.test(text);
-}
-
-/** When an event id was made, in ms, by the clock of the host that made it. */
-export function timeOfEventId(eventId: string): number {
-  let ms = 0;
-  for (let i = 0; i < TIME_LENGTH; i++) ms = ms * 32 + ALPHABET.indexOf(eventId[i]!);
-  return ms;
-}
-
-function encodeTime(ms: number): string {
-  let text = '';
-  for (let rest = ms, i = 0; i < TIME_LENGTH; i++) {
-    text = ALPHABET[rest % 32] + text;
-    rest = Math.floor(rest / 32);
-  }
-  return text;
-}
-
-/**
- * A generator of strictly increasing ids. Within one millisecond the random part counts up by one, as the ULID
- * specification asks of monotonic factories; a clock that steps back keeps the last time.
- */
-export function createEventIds(now: () => number = Date.now): () => string {
-  let time = -1;
-  let timeText = '';
-  // The random part as 12 fixed characters and a counter of the last four (20 bits): incrementing touches only those.
-  let head = '';
-  let counter = 0;
-
-  const reseed = () => {
-    const bytes = randomBytes(RANDOM_LENGTH);
-    head = '';
-    for (let i = 0; i < RANDOM_LENGTH - 4; i++) head += ALPHABET[bytes[i]! & 31];
-    // The top bit stays clear so that at least 2^19 ids fit into the millisecond before it has to be left.
-    counter = ((bytes[12]! << 16) | (bytes[13]! << 8) | bytes[14]!) & 0x7ffff;
-  };
-
-  return () => {
-    const ms = now();
-    if (ms > time) {
-      time = ms;
-      timeText = encodeTime(ms);
-      reseed();
-    } else if (++counter > 0xfffff) {
-      time += 1;
-      timeText = encodeTime(time);
-      reseed();
-    }
-    return (
-      timeText +
-      head +
-      ALPHABET[counter >> 15] +
-      ALPHABET[(counter >> 10) & 31] +
-      ALPHABET[(counter >> 5) & 31] +
-      ALPHABET[counter & 31]
-    );
-  };
-}
-
-// ---- ids of lines ----
-
-// A line of a file that `logpipe ship` sends has no event id, and the same one whenever it is read. It is written as an event id, so
-// that everything that carries these carries it too. It begins with 7, which no event id does before the year 8889, then come 45 bits
-// of the file's identity, the line's place in 40 bits, and 40 bits of its text with its place. The text is part of it because two hosts
-// made from one image may have files of the same identity.
-
-const LINE_MARK = '7';
-const HALF = 2 ** 20;
-const FORTY_BITS = 2 ** 40;
-const PAIRS = Array.from({ length: 1_024 }, (_, i) => ALPHABET[i >> 5]! + ALPHABET[i & 31]!);
-const NEWLINE = 0x0a;
-
-/** The event id in a text, if it is one: undefined for the id of a line, and for any other text. */
-export function eventIdIn(text: string): string | undefined {
-  return isEventId(text) && !text.startsWith(LINE_MARK) ? text : undefined;
-}
-
-/** By what a record is recognised when it comes again: undefined when it has no id apart from its place in the log. */
-export function lastingId({ eventId, documentId }: RawRecord): string | undefined {
-  return eventId ?? documentId;
-}
-
-/** The ids of the lines of one file. @returns a function of a line's byte offset and its bytes */
-export function createLineIds(identity: string): (offset: number, value: Buffer) => string {
-  const hash = createHash('sha256').update(identity).digest();
-  let head = LINE_MARK;
-  for (let i = 0; i < TIME_LENGTH - 1; i++) head += ALPHABET[hash[i]! & 31];
-  const base = hash.readUIntBE(10, 5);
-  const salt = hash[15]!;
-  return (offset, value) => {
-    // Of lines that were joined the first: where a record ends may depend on when it was read.
-    const end = value.indexOf(NEWLINE);
-    const text = crc32(end < 0 ? value : value.subarray(0, end));
-    const mixed = (text ^ Math.imul((offset % HALF) ^ Math.floor(offset / HALF), 0x9e3779b1)) >>> 0;
-    return head + fortyBits((base + offset) % FORTY_BITS) + fortyBits(salt * 2 ** 32 + mixed);
-  };
-}
-
-/** Eight characters. */
-function fortyBits(value: number): string {
-  const high = Math.floor(value / HALF);
-  const low = value % HALF;
-  return PAIRS[high >> 10]! + PAIRS[high & 1_023]! + PAIRS[low >> 10]! + PAIRS[low & 1_023]!;
 }
