@@ -9,7 +9,7 @@ import type { Log } from '../../core/log.ts';
 import type { Metrics } from '../../core/metrics.ts';
 import { lockFolder } from '../../core/private-files.ts';
 import type { Deliver, Source } from '../../core/record.ts';
-import { createOffsetTracker } from '../../core/record.ts';
+import { createOffsetTracker } from '../kafka/offset-tracker.ts';
 import { createJoiner, type Joiner, type MultilineRule, multilineSection } from '../lines.ts';
 import { type FileJournal, openJournal } from './checkpoints.ts';
 import { createFolders, createPatterns, liveNamesOf } from './content.ts';

@@ -10,7 +10,8 @@ import { basename, dirname, join } from 'node:path';
 import type { Clock } from '../../core/clock.ts';
 import { errorText, LogpipeError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
-import type { Chunk, DropReason, OffsetTracker, RawRecord } from '../../core/record.ts';
+import type { Chunk, DropReason, RawRecord } from '../../core/record.ts';
+import type { OffsetTracker } from '../kafka/offset-tracker.ts';
 import { createLineSplitter, createPipeReader, type LineSplitter, type PipeReader } from '../lines.ts';
 import type { FileJournal, JournalEntry, Mark } from './checkpoints.ts';
 import {

@@ -8,7 +8,7 @@ import type { Clock } from '../../core/clock.ts';
 import { errorText } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { Metrics } from '../../core/metrics.ts';
-import type { DueOffset, OffsetTracker } from '../../core/record.ts';
+import type { DueOffset, OffsetTracker } from './offset-tracker.ts';
 
 export interface StartPosition {
   readonly partition: number;

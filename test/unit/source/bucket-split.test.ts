@@ -4,8 +4,8 @@ import fc from 'fast-check';
 import type { Batch, KafkaMessage } from 'kafkajs';
 import { expect, test } from 'vitest';
 import type { Chunk } from '../../../src/core/record.ts';
-import { createOffsetTracker } from '../../../src/core/record.ts';
 import { createKafkaDelivery, splitAtBuckets } from '../../../src/source/kafka/intake.ts';
+import { createOffsetTracker } from '../../../src/source/kafka/offset-tracker.ts';
 import { toRecords } from '../../../src/source/kafka/record-batch.ts';
 
 const WIDTH = 10_000;

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { deferred } from '../../../src/core/clock.ts';
 import type { Log } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
-import { createOffsetTracker } from '../../../src/core/record.ts';
+import { createOffsetTracker } from '../../../src/source/kafka/offset-tracker.ts';
 import { createCommitter } from '../../../src/source/kafka/positions.ts';
 import { createFakeClock, settled } from '../../kit/fake-clock.ts';
 

@@ -1,8 +1,8 @@
 // A batch that kafkajs fetched from another position than ours is not taken, unless there is nothing else to be had.
 import type { Batch } from 'kafkajs';
 import { expect, test } from 'vitest';
-import { createOffsetTracker } from '../../../src/core/record.ts';
 import { createContinuityCheck } from '../../../src/source/kafka/intake.ts';
+import { createOffsetTracker } from '../../../src/source/kafka/offset-tracker.ts';
 
 function setUp() {
   const tracker = createOffsetTracker();

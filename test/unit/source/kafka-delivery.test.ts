@@ -5,8 +5,8 @@ import type { Batch, KafkaMessage } from 'kafkajs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { registerCodecs } from '../../../src/core/kafka/codecs.ts';
 import type { Chunk } from '../../../src/core/record.ts';
-import { createOffsetTracker } from '../../../src/core/record.ts';
 import { createKafkaDelivery } from '../../../src/source/kafka/intake.ts';
+import { createOffsetTracker } from '../../../src/source/kafka/offset-tracker.ts';
 import {
   createAllowance,
   decodeBatch,

@@ -1,7 +1,7 @@
 // What may be committed, whatever the order of acknowledgements.
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { createOffsetTracker, type Segment } from '../../../src/core/record.ts';
+import { createOffsetTracker, type Segment } from '../../../src/source/kafka/offset-tracker.ts';
 
 it('commits only past contiguous finished segments', () => {
   const tracker = createOffsetTracker();
