@@ -4,11 +4,14 @@
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Priority, Severity, Why } from '../rules/rule-types.ts';
 
-/** One of CHANNELS (notify/notify-config.ts). Decisions do not depend on which channels there are. */
+/** A destination (oncall/routing.ts): `slack`, or `slack:payments`. Decisions do not depend on which channels there are. */
 export type ChannelName = string;
 
-/** `trigger` opens or updates, `resolve` ends; `acknowledge` is sent when a person has taken the incident. */
-export type NotifyAction = 'trigger' | 'acknowledge' | 'resolve';
+/**
+ * `trigger` opens or updates, `resolve` ends; `acknowledge` is sent when a person has taken the incident. `inform` is about no incident
+ * (the daily mail): it opens nothing, and nothing follows it.
+ */
+export type NotifyAction = 'trigger' | 'acknowledge' | 'resolve' | 'inform';
 
 /** Why a message goes out, or that none does. A closed list: it is a metric label and is written to the history. */
 export const NOTIFY_REASONS = [
@@ -18,6 +21,9 @@ export const NOTIFY_REASONS = [
   'all-resolved',
   'repeat',
   'acknowledged',
+  'escalated',
+  'reopened',
+  'daily',
   'none',
 ] as const;
 
@@ -44,6 +50,30 @@ export interface Notification {
   readonly unnamed?: number;
   /** Names of alerts that joined since the last message. */
   readonly joined: readonly string[];
+  /** Id of the team it is for; absent where there is no routing. */
+  readonly team?: string;
+  /** Whom the message names: the primary, and once it was escalated the secondary. */
+  readonly people?: readonly NamedPerson[];
+  /** Until when somebody is to acknowledge or resolve it, ms; absent when that is done, or nobody is asked to. */
+  readonly answerBy?: number;
+  /** `daily`: what there is to report. */
+  readonly report?: readonly ReportPart[];
+}
+
+/** Somebody on call, as a message names them. */
+export interface NamedPerson {
+  readonly role: 'primary' | 'secondary';
+  readonly id: string;
+  readonly name: string;
+  /** Slack mentions it. */
+  readonly slackId?: string;
+}
+
+/** One part of the daily mail. */
+export interface ReportPart {
+  readonly heading: string;
+  /** Plain text, masked, bounded. */
+  readonly lines: readonly string[];
 }
 
 /** One alert within a message. */
@@ -131,6 +161,7 @@ export function alertName({ title, labels }: Pick<NotifiedAlert, 'title' | 'labe
 export function severityWord({ action, severity }: Pick<Notification, 'action' | 'severity'>): string {
   if (action === 'resolve') return 'RESOLVED';
   if (action === 'acknowledge') return 'ACKNOWLEDGED';
+  if (action === 'inform') return 'DAILY';
   return (severity satisfies Severity).toUpperCase();
 }
 
