@@ -473,7 +473,7 @@ export async function notifyTest(config: Config, options: NotifyTestOptions, io:
   const out = json ? process.stderr : process.stdout;
   // Which ones are not configured stands in the answer.
   const quiet: Log = { ...log, info: log.debug };
-  const channels = createChannels(config.notify, { clock: systemClock, log: quiet, masker, out });
+  const channels = createChannels(config.notify, undefined, { clock: systemClock, log: quiet, masker, out });
   const id = createEventIds()();
   const results: Record<ChannelName, SendResult> = {};
   for (const [name, channel] of channels) {

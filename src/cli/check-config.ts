@@ -245,7 +245,7 @@ async function routesOf(config: Config, { rules }: Findings): Promise<{ routes: 
   const { createChannels } = await import('../notify/dispatcher.ts');
   let present: ReadonlySet<string>;
   try {
-    const channels = createChannels(config.notify, {
+    const channels = createChannels(config.notify, undefined, {
       clock: systemClock,
       log,
       masker: createMasker(config.mask),

@@ -394,7 +394,7 @@ async function pm2Watch(config: Config, options: { home?: string }, log: Log): P
   const masker = createMasker(config.mask);
   const { slack } = config.notify;
   const notify = { ...config.notify, slack: { ...slack, username: slack.username ?? SLACK_USERNAME } };
-  const channels = createChannels(notify, { clock: systemClock, log, masker, out: process.stdout });
+  const channels = createChannels(notify, undefined, { clock: systemClock, log, masker, out: process.stdout });
   const section = options.home === undefined ? config.pm2 : { ...config.pm2, home: options.home };
   const watch = startPm2Watch(
     section,
