@@ -39,6 +39,7 @@ import {
 import { createNotices, type Decision, lastWords, notifyIncidents } from './notices.ts';
 import { BLIND_ENDED, blindNotice, type ChannelName, type Notification, type SendResult } from './notification.ts';
 import {
+  type CommandAnswer,
   createRecords,
   type Draft,
   type HistoryDocument,
@@ -100,6 +101,8 @@ export interface AlertMachine {
   alerts(): AlertRecord[];
   incidents(): IncidentRecord[];
   silences(): SilenceRecord[];
+  /** What became of a command; undefined: nothing yet. */
+  answer(commandId: string): CommandAnswer | undefined;
 }
 
 interface MachineDeps {
@@ -283,6 +286,7 @@ export function createAlertMachine(
     alerts: () => records.draft().values('alert'),
     incidents: () => records.draft().values('incident'),
     silences: () => records.draft().values('silence'),
+    answer: (commandId) => records.draft().get('command', commandId),
   };
 }
 
