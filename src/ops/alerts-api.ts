@@ -32,6 +32,8 @@ import {
   type Via,
 } from '../incidents/incident.ts';
 import { isoTime } from '../incidents/notification.ts';
+import { END_OF_TIME, onCallAt } from '../oncall/rota.ts';
+import type { Routing, Team } from '../oncall/routing.ts';
 import { PRIORITIES, type Priority } from '../rules/rule-types.ts';
 import {
   type AccessConfig,
@@ -59,9 +61,6 @@ const MAX_INCIDENTS = 200;
 const MAX_NEXT = 20;
 const MAX_SILENCE_MS = 366 * 86_400_000;
 
-/** Who is on call, of each team; plain data. */
-export type OnCallView = (atMs: number, next: number) => readonly object[];
-
 interface AlertsApiOptions extends AccessConfig {
   readonly webhookSecrets: readonly string[];
 }
@@ -73,8 +72,8 @@ interface AlertsApiDeps {
   readonly desk: AlertDesk;
   /** Undefined where alerts are not evaluated. */
   readonly alerting: () => AlertingView | undefined;
-  /** Undefined without routing. */
-  readonly onCall: OnCallView | undefined;
+  /** In force; undefined without one. */
+  readonly routing: () => Routing | undefined;
 }
 
 /** The API of a process, with what it asks. */
@@ -93,13 +92,14 @@ export function openAlertsApi(
     readonly log: Log;
     readonly clock: Clock;
     readonly alerting: { own(): OwnAlerts | undefined; view(): AlertingView | undefined } | undefined;
+    readonly routing: () => Routing | undefined;
   },
 ): AlertsApi {
-  const { log, clock, alerting } = deps;
+  const { log, clock, alerting, routing } = deps;
   const desk = createAlertDesk(config, { log, clock, own: () => alerting?.own() });
   const handler = createAlertsApi(
     { ...config.http, webhookSecrets: config.notify.pagerduty.webhookSecrets ?? [] },
-    { log, clock, desk, masker: createMasker(config.mask), alerting: () => alerting?.view(), onCall: undefined },
+    { log, clock, desk, masker: createMasker(config.mask), alerting: () => alerting?.view(), routing },
   );
   return { ...handler, close: desk.close };
 }
@@ -298,8 +298,9 @@ export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps):
     if (!Number.isInteger(next) || next < 0 || next > MAX_NEXT) {
       throw new Refusal(400, `next: found "${shown(c.req.query('next') ?? '')}"; permitted: 0 to ${MAX_NEXT}`);
     }
-    if (deps.onCall === undefined) throw new Refusal(404, 'there is no rota: no routing.yml is in force here');
-    return reply(c, { at: isoTime(atMs), teams: deps.onCall(atMs, next) });
+    const routing = deps.routing();
+    if (routing === undefined) throw new Refusal(404, 'there are no teams: no routing.yml is in force here');
+    return reply(c, { at: isoTime(atMs), teams: routing.teams.map((team) => onCallView(routing, team, atMs, next)) });
   });
 
   app.get('/api/v1/rates', (c) => {
@@ -610,7 +611,7 @@ function parsed(body: Buffer): unknown {
 
 const line = (maxLength: number) => ({ type: 'string', minLength: 1, maxLength }) as const;
 const BY = line(200);
-const ajv = new Ajv({ allErrors: true, strict: true });
+const ajv = new Ajv({ allErrors: true, strict: true, verbose: true });
 ajv.addKeyword('permitted');
 
 interface ByBody {
@@ -853,4 +854,29 @@ function silenceView({
 /** Whoever asks by a name of this machine's own means this machine. */
 function hasLocalName({ headers }: IncomingMessage): boolean {
   return /^(?:localhost\.?|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/i.test(headers.host ?? '');
+}
+
+// ---- who is on call ----
+
+/** Names and ids alone: how people are reached is nobody's business here. */
+function onCallView({ people }: Routing, { id, name, rota }: Team, atMs: number, next: number): object {
+  const person = (who: string | undefined) =>
+    who === undefined ? null : { id: who, name: people.get(who)?.name ?? who };
+  if (rota === undefined) return { team: id, name, now: null, next: [] };
+  const shiftAt = (fromMs: number) => {
+    const { primary, secondary, untilMs, from } = onCallAt(rota, fromMs);
+    const until = untilMs >= END_OF_TIME ? null : isoTime(untilMs);
+    return {
+      untilMs,
+      shown: { from: isoTime(fromMs), until, primary: person(primary), secondary: person(secondary), by: from },
+    };
+  };
+  const now = shiftAt(atMs);
+  const later: object[] = [];
+  for (let fromMs = now.untilMs; later.length < next && fromMs < END_OF_TIME; ) {
+    const { untilMs, shown } = shiftAt(fromMs);
+    later.push(shown);
+    fromMs = untilMs;
+  }
+  return { team: id, name, now: now.shown, next: later };
 }
