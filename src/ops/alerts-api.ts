@@ -5,6 +5,7 @@
 //
 // A command is given once: links and webhooks carry its id, so that whatever is sent again changes nothing.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Socket } from 'node:net';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 import { type Context, Hono } from 'hono';
@@ -17,7 +18,7 @@ import {
   previewSilence,
 } from '../alerter/alert-desk.ts';
 import type { Command } from '../alerter/commands-given.ts';
-import { type Clock, durationMs, durationSchema } from '../core/clock.ts';
+import { type Clock, durationMs, durationSchema, systemClock } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createEventIds } from '../core/record.ts';
@@ -32,8 +33,7 @@ import {
   type Via,
 } from '../incidents/incident.ts';
 import { isoTime } from '../incidents/notification.ts';
-import { END_OF_TIME, onCallAt } from '../oncall/rota.ts';
-import type { Routing, Team } from '../oncall/routing.ts';
+import type { Routing } from '../oncall/routing.ts';
 import { PRIORITIES, type Priority } from '../rules/rule-types.ts';
 import {
   type AccessConfig,
@@ -50,7 +50,7 @@ import {
   type Scope,
   valuesOf,
 } from './access.ts';
-import type { AlertingView } from './explain.ts';
+import { type AlertingView, onCallView } from './explain.ts';
 import { type AlertsHandler, isAlertsPath } from './http.ts';
 import { deadEnd, incidentPage, type LinkState, type Page, refusedPage } from './link-pages.ts';
 
@@ -477,10 +477,7 @@ export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps):
     handle(request, response, next) {
       const target = request.url ?? '';
       const isOwn = isAlertsPath(target);
-      response.once('finish', () => {
-        // What was not read is not wanted.
-        if (isOwn && !request.complete) request.socket.destroySoon();
-      });
+      if (isOwn) closeGently(request, response);
       try {
         if (valuesOf(request, 'host').length !== 1 || !target.startsWith('/')) {
           throw new Refusal(400, 'a request has one Host header, and a path');
@@ -596,6 +593,27 @@ function readBody(request: IncomingMessage, response: ServerResponse): Promise<B
     const cut = () => reject(new Refusal(400, 'the body ended too soon'));
     request.once('error', cut);
     request.once('close', cut);
+  });
+}
+
+const LINGER_MS = 1_000;
+
+/**
+ * What was not read is not wanted, and is not read after the answer either. Closing at once would reset the connection, and the answer
+ * could be lost on its way: the other side gets the end of it first.
+ */
+function closeGently(request: IncomingMessage, response: ServerResponse): void {
+  const { socket } = request;
+  socket.destroySoon = () => {
+    if (request.complete) {
+      Socket.prototype.destroySoon.call(socket);
+      return;
+    }
+    socket.end();
+    systemClock.after(LINGER_MS, () => socket.destroy());
+  };
+  response.once('finish', () => {
+    if (!request.complete) request.pause();
   });
 }
 
@@ -854,29 +872,4 @@ function silenceView({
 /** Whoever asks by a name of this machine's own means this machine. */
 function hasLocalName({ headers }: IncomingMessage): boolean {
   return /^(?:localhost\.?|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/i.test(headers.host ?? '');
-}
-
-// ---- who is on call ----
-
-/** Names and ids alone: how people are reached is nobody's business here. */
-function onCallView({ people }: Routing, { id, name, rota }: Team, atMs: number, next: number): object {
-  const person = (who: string | undefined) =>
-    who === undefined ? null : { id: who, name: people.get(who)?.name ?? who };
-  if (rota === undefined) return { team: id, name, now: null, next: [] };
-  const shiftAt = (fromMs: number) => {
-    const { primary, secondary, untilMs, from } = onCallAt(rota, fromMs);
-    const until = untilMs >= END_OF_TIME ? null : isoTime(untilMs);
-    return {
-      untilMs,
-      shown: { from: isoTime(fromMs), until, primary: person(primary), secondary: person(secondary), by: from },
-    };
-  };
-  const now = shiftAt(atMs);
-  const later: object[] = [];
-  for (let fromMs = now.untilMs; later.length < next && fromMs < END_OF_TIME; ) {
-    const { untilMs, shown } = shiftAt(fromMs);
-    later.push(shown);
-    fromMs = untilMs;
-  }
-  return { team: id, name, now: now.shown, next: later };
 }
