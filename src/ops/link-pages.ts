@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import { oneLine } from '../core/safe-json.ts';
 import type { LinkAction } from './access.ts';
+import type { Refusal } from './requests.ts';
 
 export interface Page {
   readonly html: string;
@@ -75,13 +76,7 @@ export function deadEnd(what: keyof typeof DEAD_ENDS): Page {
   return pageWith(status, heading, [paragraph(text)]);
 }
 
-interface Refused {
-  readonly status: number;
-  readonly message: string;
-  readonly headers: Readonly<Record<string, string>>;
-}
-
-export function refusedPage({ status, message, headers }: Refused): Page {
+export function refusedPage({ status, message, headers }: Refusal): Page {
   const heading = status === 409 ? 'Nothing was changed' : 'That did not work';
   return pageWith(status, heading, [paragraph(`${message.charAt(0).toUpperCase()}${message.slice(1)}.`)], headers);
 }
