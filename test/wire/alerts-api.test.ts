@@ -9,7 +9,7 @@ import { type Clock, systemClock } from '../../src/core/clock.ts';
 import { type Log, silentLog } from '../../src/core/log.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
 import { createMasker } from '../../src/core/secrets/mask.ts';
-import type { Routing } from '../../src/oncall/routing.ts';
+import { parseRouting, type Routing } from '../../src/oncall/routing.ts';
 import { createActionLinks } from '../../src/ops/access.ts';
 import { createAlertsApi } from '../../src/ops/alerts-api.ts';
 import type { AlertingView } from '../../src/ops/explain.ts';
@@ -564,6 +564,51 @@ test('silences: shown before they are set, then set, listed and removed; what is
     'for: permitted: a duration, like 30s, 5m or 2h',
   );
   expect(await details({ priority: 'P5', reason: 'r', for: '1h' })).toBe('priority: permitted: P1, P2, P3, P4');
+});
+
+const ROUTING = `
+hours: { timeZone: Europe/Berlin }
+people:
+  ada: { name: Ada, email: ada@example.org, slackId: U012AB3CD, pagerDutyKey: her-own-key }
+  ben: { name: Ben, email: ben@example.org }
+teams:
+  payments:
+    name: Payments
+    rota:
+      starts: 2026-03-02
+      primary: [ada, ben]
+      secondary: [ben, ada]
+      overrides: [{ from: 2026-03-04, until: 2026-03-05, primary: ben, secondary: ada }]
+`;
+
+test('who is on call now, at a time and next, by name and nothing else; without a rota, that there is none', async () => {
+  const served = await serve({ routing: parseRouting(ROUTING, {}, 'routing.yml', START) });
+  const [ada, ben] = [
+    { id: 'ada', name: 'Ada' },
+    { id: 'ben', name: 'Ben' },
+  ];
+  const { json, text } = await served.get('/api/v1/oncall?next=2');
+  expect(json).toMatchObject({
+    at: new Date(START).toISOString(),
+    teams: [
+      {
+        ...{ team: 'payments', name: 'Payments' },
+        now: { primary: ada, secondary: ben, until: '2026-03-03T23:00:00Z', by: 'rota' },
+        next: [
+          { from: '2026-03-03T23:00:00Z', until: '2026-03-04T23:00:00Z', primary: ben, secondary: ada, by: 'override' },
+          { from: '2026-03-04T23:00:00Z', until: '2026-03-09T08:00:00Z', primary: ada, secondary: ben, by: 'rota' },
+        ],
+      },
+    ],
+  });
+  expect(text).not.toMatch(/example\.org|U012AB3CD|her-own-key/);
+  const later = await served.get('/api/v1/oncall?at=2026-03-10T00:00:00Z');
+  expect(later.json).toMatchObject({ teams: [{ now: { primary: ben }, next: [] }] });
+  for (const query of ['at=yesterday', 'next=-1', 'next=21', 'next=1.5', 'next=x']) {
+    expect((await served.get(`/api/v1/oncall?${query}`)).status, query).toBe(400);
+  }
+  expect((await (await serve()).get('/api/v1/oncall')).status).toBe(404);
+  expect((await served.get('/api/v1/rates')).json.detail).toContain('not evaluated here');
 });
 
 // ---- links ----
