@@ -53,6 +53,10 @@ interface Peak {
   readonly atMs: number;
 }
 
+/** By which way a person gave a command. */
+export const VIAS = ['cli', 'api', 'link', 'pagerduty'] as const;
+export type Via = (typeof VIAS)[number];
+
 /** How a firing alert ended. */
 export type Resolution = 'cleared' | 'unobserved' | 'forgotten' | 'rule removed' | 'rule changed' | 'moved' | 'by hand';
 
@@ -271,7 +275,14 @@ export interface SilenceRecord {
   readonly id: string;
   readonly ruleId?: string;
   readonly group?: string;
+  /** Equal texts. */
   readonly labels?: Readonly<Record<string, string>>;
+  readonly priority?: Priority;
+  readonly environment?: string;
+  /** Wall clock, ms. Absent: from the beginning. */
+  readonly fromMs?: number;
+  /** Wall clock, ms: when it was set. */
+  readonly createdMs?: number;
   /** Wall clock, ms. */
   readonly untilMs: number;
   readonly by: string;
@@ -314,9 +325,18 @@ export function createMuting(rules: readonly RuleInfo[]): (silences: readonly Si
   };
 }
 
+/** What a silence matches. */
+export type SilenceMatch = Pick<SilenceRecord, 'ruleId' | 'group' | 'labels' | 'priority' | 'environment'>;
+
 /** True when the silence names at least one thing to match. */
-export function isSpecific(silence: Pick<SilenceRecord, 'ruleId' | 'group' | 'labels'>): boolean {
-  return silence.ruleId !== undefined || silence.group !== undefined || Object.keys(silence.labels ?? {}).length > 0;
+export function isSpecific({ ruleId, group, labels = {}, priority, environment }: SilenceMatch): boolean {
+  return [ruleId, group, priority, environment].some((part) => part !== undefined) || Object.keys(labels).length > 0;
+}
+
+/** `rule=queue-long tenantId=acme`, for people. */
+export function silenceText({ ruleId, group, labels = {}, priority, environment }: SilenceMatch): string {
+  const parts = Object.entries({ rule: ruleId, group, priority, environment, ...labels });
+  return parts.flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`])).join(' ');
 }
 
 function matches(silence: SilenceRecord, alert: AlertRecord): boolean {
@@ -360,7 +380,34 @@ export interface IncidentRecord {
   readonly reopened: number;
   readonly channels: Readonly<Record<ChannelName, ChannelState>>;
   readonly told?: Told;
-  readonly acknowledged?: { readonly by: string; readonly atMs: number; readonly told: boolean };
+  readonly acknowledged?: {
+    readonly by: string;
+    readonly via?: Via;
+    readonly atMs: number;
+    readonly told: boolean;
+  };
+  /** Whose it is; absent where there is no routing, and in incidents of earlier versions. */
+  readonly team?: string;
+  /** Who was on call when people were last told, person ids. */
+  readonly onCall?: { readonly primary?: string; readonly secondary?: string };
+  /**
+   * As long as nobody has acknowledged: 0 = the primary was told, 1 = the secondary as well, each further number a repetition to both.
+   * `atMs` is when that was decided, or for 0 when people were first told.
+   */
+  readonly escalation?: { readonly level: number; readonly atMs: number };
+  /** Resolved by hand while its condition was true: nobody is told until then, unless it becomes worse than `priority`. */
+  readonly quiet?: {
+    readonly untilMs: number;
+    readonly priority: Priority;
+    readonly by: string;
+    readonly told: boolean;
+  };
+  /** Since when a message has been held until business hours. Stays when it was told, or was over before. */
+  readonly heldFromMs?: number;
+  /** Until when somebody is to acknowledge or resolve it. Absent once somebody has, or once that is over (`missed`). */
+  readonly answerBy?: { readonly atMs: number; readonly priority: Priority };
+  /** The last time that nobody answered in time. */
+  readonly missed?: { readonly atMs: number; readonly priority: Priority };
   readonly ended: readonly EndedAlert[];
   /** Alerts that were named and ended since the last trigger. */
   readonly endedSinceTold: number;

@@ -32,6 +32,7 @@ import {
   type Said,
   type SilenceRecord,
   saidOf,
+  type Via,
   wasReached,
   withPeak,
 } from './incident.ts';
@@ -373,15 +374,20 @@ function reached(
 // Repeating a command changes nothing; one that cannot be obeyed is answered with the reason.
 
 export type AlertCommand =
-  | { readonly kind: 'acknowledge'; readonly incidentId: string; readonly by: string }
+  | { readonly kind: 'acknowledge'; readonly incidentId: string; readonly by: string; readonly via?: Via }
   | {
       readonly kind: 'resolve';
-      /** The alerts, each with its beginning: one that began later is another alert. */
-      readonly alerts: readonly { readonly key: string; readonly startedMs: number }[];
+      /** All alerts of this incident that fire; or else those of `alerts`. */
+      readonly incidentId?: string;
+      /** Each with its beginning: one that began later is another alert. */
+      readonly alerts?: readonly { readonly key: string; readonly startedMs: number }[];
+      /** What is still true does not end: its incident is quiet for a while, and reopens when it is true then. Otherwise it is refused. */
+      readonly evenIfTrue?: true;
       readonly by: string;
+      readonly via?: Via;
     }
-  | { readonly kind: 'silence'; readonly silence: SilenceRecord }
-  | { readonly kind: 'unsilence'; readonly id: string }
+  | { readonly kind: 'silence'; readonly silence: SilenceRecord; readonly via?: Via }
+  | { readonly kind: 'unsilence'; readonly id: string; readonly by: string; readonly via?: Via }
   | {
       /** "Log pipeline blind" was told by an instance that does not decide. */
       readonly kind: 'blind-over';
@@ -431,7 +437,7 @@ function obey(step: Step, command: GivenCommand, isTrue: (key: string) => boolea
     }
     case 'resolve': {
       const kept: string[] = [];
-      for (const { key, startedMs } of command.alerts) {
+      for (const { key, startedMs } of command.alerts ?? []) {
         const alert = draft.get('alert', key);
         if (alert?.phase !== 'firing' || alert.startedMs !== startedMs) continue;
         const silent = rules.get(alert.ruleId)?.endsByEvent === true;

@@ -84,6 +84,9 @@ function notify(
 
   switch (reason) {
     case 'none':
+    case 'daily':
+    case 'escalated':
+    case 'reopened':
       if (incident !== present) draft.put('incident', incident.id, incident);
       return undefined;
     case 'all-resolved': {

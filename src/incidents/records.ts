@@ -13,6 +13,8 @@ import {
   type IncidentRecord,
   type Resolution,
   type SilenceRecord,
+  silenceText,
+  type Via,
   wasReached,
 } from './incident.ts';
 import type { ChannelName, Notification, NotifyAction, NotifyReason, Retry, SendResult } from './notification.ts';
@@ -54,6 +56,8 @@ export interface CommandAnswer {
   readonly atMs: number;
   /** Why it was not obeyed. */
   readonly refused?: string;
+  /** It changed nothing, because what it asks for was so already. */
+  readonly noChange?: true;
 }
 
 type Kind = keyof Kinds;
@@ -351,6 +355,13 @@ const TRANSITIONS = [
   'resolved',
   'reopened',
   'notified',
+  'held',
+  'dropped',
+  'escalated',
+  'unanswered',
+  'quiet',
+  'silence set',
+  'silence removed',
 ] as const;
 
 type TransitionName = (typeof TRANSITIONS)[number];
@@ -361,7 +372,9 @@ interface Transition {
   readonly incident?: IncidentRecord;
   readonly resolution?: Resolution;
   readonly notification?: HistorySource['notification'];
+  readonly silence?: SilenceRecord;
   readonly by?: string;
+  readonly via?: Via;
 }
 
 export const HISTORY_PREFIX = 'logpipe-alerts-';
@@ -400,8 +413,19 @@ export interface HistorySource {
     readonly delivered: boolean;
     readonly failure?: string;
   };
-  /** Who acknowledged or resolved it. */
+  /** A silence that was set or removed. */
+  readonly silence?: {
+    readonly id: string;
+    /** What it matches: `rule=… group=… tenantId=…`. */
+    readonly matches: string;
+    readonly from?: string;
+    readonly until: string;
+    readonly reason: string;
+  };
+  readonly team?: string;
+  /** Who acknowledged, resolved or silenced it, and by which way. */
   readonly by?: string;
+  readonly via?: Via;
 }
 
 /** @param seq number of the outbox entry that carries it, so that two transitions of one millisecond are two documents */
@@ -409,7 +433,7 @@ export function historyDocument(
   transition: Transition,
   context: { readonly wallMs: number; readonly seq: number; readonly environment: string },
 ): HistoryDocument {
-  const { name, alert, incident, resolution, notification, by } = transition;
+  const { name, alert, incident, resolution, notification, silence, by, via } = transition;
   const time = new Date(context.wallMs).toISOString();
   const priority = alert?.priority ?? incident?.told?.priority;
   const group = alert?.group ?? incident?.group;
@@ -429,8 +453,11 @@ export function historyDocument(
             opened: new Date(incident.openedMs).toISOString(),
           },
         }),
+    ...(incident?.team === undefined ? {} : { team: incident.team }),
     ...(notification === undefined ? {} : { notification }),
+    ...(silence === undefined ? {} : { silence: describeSilence(silence) }),
     ...(by === undefined ? {} : { by }),
+    ...(via === undefined ? {} : { via }),
   };
   const subject = [alert?.key, incident?.id, name, notification?.channel, context.wallMs, context.seq];
   return {
@@ -452,6 +479,17 @@ function describe(alert: AlertRecord, resolution: Resolution | undefined): NonNu
     ...(metadata === undefined ? {} : { metadata }),
     ...(why === undefined ? {} : { why }),
     ...(resolution === undefined ? {} : { resolution }),
+  };
+}
+
+function describeSilence(silence: SilenceRecord): NonNullable<HistorySource['silence']> {
+  const { id, fromMs, untilMs, reason } = silence;
+  return {
+    id,
+    matches: silenceText(silence),
+    ...(fromMs === undefined ? {} : { from: new Date(fromMs).toISOString() }),
+    until: new Date(untilMs).toISOString(),
+    reason,
   };
 }
 

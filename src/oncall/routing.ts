@@ -61,8 +61,11 @@ export interface Team {
   readonly rota?: Rota;
   /** Who escalates: this program, or PagerDuty, which then gets no second trigger. */
   readonly escalation: { readonly by: 'logpipe' | 'pagerduty'; readonly afterMs: number; readonly repeatMs: number };
-  /** Local time of the daily mail, in the zone of its hours, as minutes after midnight; and to whom besides the rota's people. */
-  readonly daily: { readonly atMinute: number; readonly to: readonly string[] };
+  /**
+   * Local time of the daily mail, in the zone of its hours, as minutes after midnight. It goes to the team's mail (its own or the common
+   * one), and to those who are on call, come or go that day.
+   */
+  readonly daily: { readonly atMinute: number };
 }
 
 /** A recurring silence: alerts that match are muted for `durationMs` from each time that `cron` names. */

@@ -2,7 +2,7 @@
 // In: what happened, and its rules. Out: plain data with ISO times. Guarantee: the same events give the same bytes; only what falls
 // into the range is included. In a difference, every alert and incident of both is in exactly one place; those that overlap belong
 // together: alerts of one rule and label set, incidents of one group.
-import type { ChannelName, NotifyReason } from '../incidents/notification.ts';
+import type { ChannelName, NotifyAction, NotifyReason } from '../incidents/notification.ts';
 import type { Rules } from '../rules/rule-config.ts';
 import { PRIORITIES, type Priority } from '../rules/rule-types.ts';
 import type { Simulated, SimulatedAlert, SimulatedMessage } from './simulate.ts';
@@ -25,7 +25,7 @@ export interface TimelineAlert {
 
 interface TimelineMessage {
   readonly at: string;
-  readonly action: 'trigger' | 'acknowledge' | 'resolve';
+  readonly action: NotifyAction;
   readonly reason: NotifyReason;
   readonly priority: Priority;
   readonly title: string;

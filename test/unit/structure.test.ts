@@ -17,6 +17,7 @@ const ORDER = [
     'measure',
     'windows',
     'rules',
+    'oncall',
     'incidents',
     'notify',
     'alerter',

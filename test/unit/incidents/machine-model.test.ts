@@ -251,7 +251,7 @@ function commandOf({ command, pick }: Round, current: AlertMachine, wallMs: numb
     }
     case 'unsilence': {
       const [silence] = current.silences();
-      return silence === undefined ? [] : [{ kind: 'unsilence', id: silence.id }];
+      return silence === undefined ? [] : [{ kind: 'unsilence', id: silence.id, by: 'ann' }];
     }
   }
 }

@@ -485,7 +485,7 @@ describe('muted', () => {
         { ...acknowledge, incidentId: 'other' },
         { kind: 'silence', silence: whole },
         { kind: 'silence', silence: { ...whole, ruleId: 'success', untilMs: START } },
-        { kind: 'unsilence', id: 'none' },
+        { kind: 'unsilence', id: 'none', by: 'ann' },
       ],
     });
     expect(plan.refused.map(({ why }) => why)).toEqual([
