@@ -115,7 +115,7 @@ function mentions(notification: Notification): string[] {
   return people === '' ? [] : [[people, answerText(notification) ?? []].flat().join(': ')];
 }
 
-const MAX_PERSON = 100;
+const MAX_PERSON = 60;
 
 /** A name cannot mention anybody; an id can, so it must be one. */
 function mention({ name, slackId = '' }: NamedPerson): string {
