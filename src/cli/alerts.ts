@@ -3,6 +3,7 @@
 // counted and reported, the others are shown.
 import { randomUUID } from 'node:crypto';
 import { hostname, userInfo } from 'node:os';
+import { type AlertState, objectOf, readAlertState } from '../alerter/alert-desk.ts';
 import { type Command, giveToFolder, giveToTopic } from '../alerter/commands-given.ts';
 import { readJournal } from '../alerter/store.ts';
 import type { Config } from '../config.ts';
@@ -12,15 +13,9 @@ import type { Log } from '../core/log.ts';
 import { createEventIds } from '../core/record.ts';
 import { oneLine, toJson, visible } from '../core/safe-json.ts';
 import { createMasker, type Masker } from '../core/secrets/mask.ts';
-import {
-  type AlertRecord,
-  createMuters,
-  type IncidentRecord,
-  type Muting,
-  type SilenceRecord,
-} from '../incidents/incident.ts';
+import { type AlertRecord, createMuters, type IncidentRecord, type Muting } from '../incidents/incident.ts';
 import { type ChannelName, durationText, type Notification, type SendResult } from '../incidents/notification.ts';
-import type { CommandAnswer, StateKey } from '../incidents/records.ts';
+import type { CommandAnswer } from '../incidents/records.ts';
 import { loadMeasures } from '../measure/measure-config.ts';
 import { createChannels } from '../notify/dispatcher.ts';
 import { CHANNELS } from '../notify/notify-config.ts';
@@ -50,14 +45,6 @@ interface AlertsListOptions extends AlertsView {
   readonly all: boolean;
 }
 
-interface State {
-  readonly alerts: readonly AlertRecord[];
-  readonly incidents: readonly IncidentRecord[];
-  readonly silences: readonly SilenceRecord[];
-  /** Records that are no JSON object. */
-  readonly unreadable: number;
-}
-
 function sayUnreadable(count: number, io: Io): void {
   if (count > 0)
     io.err(
@@ -79,7 +66,7 @@ export async function alertsList(
 ): Promise<number> {
   const timeText = createTimeText(options.timeZone);
   const masker = createMasker(config.mask);
-  const state = await readState(config, log, (record) => masked(record, masker));
+  const state = await readAlertState(config, log, (record) => masked(record, masker));
   const { alerts, incidents } = state;
   const shown = incidents.filter((incident) => options.all || incident.state === 'open');
   sayUnreadable(state.unreadable, io);
@@ -152,7 +139,7 @@ function lastedText(ms: number): string {
 }
 
 /** What mutes an alert, as far as the present rules tell; asked for only when one is muted. */
-function createMutingOf(config: Config, { alerts, silences }: State): (alert: AlertRecord) => Muting | undefined {
+function createMutingOf(config: Config, { alerts, silences }: AlertState): (alert: AlertRecord) => Muting | undefined {
   const firing = alerts.filter(
     ({ phase, labels }) => phase === 'firing' && typeof labels === 'object' && labels !== null,
   );
@@ -201,7 +188,7 @@ export async function alertsShow(
   now: () => number = Date.now,
 ): Promise<number> {
   const timeText = createTimeText(options.timeZone);
-  const state = await readState(config, log);
+  const state = await readAlertState(config, log);
   const { alerts, incidents } = state;
   const masker = createMasker(config.mask);
   sayUnreadable(state.unreadable, io);
@@ -346,7 +333,7 @@ export async function alertsResolve(
   if (!(options.waitSeconds >= 0)) {
     throw new LogpipeError('LOGPIPE_USAGE', 'alerts resolve: --wait-seconds takes a number of seconds');
   }
-  const { alerts, incidents } = await readState(config, log);
+  const { alerts, incidents } = await readAlertState(config, log);
   const incident = incidents.find((known) => known.id === id);
   const meant =
     incident === undefined
@@ -455,71 +442,6 @@ async function overFolder(journalDir: string, command: Command, waitMs: number):
 
 function alertsOf(incident: IncidentRecord, alerts: readonly AlertRecord[]): AlertRecord[] {
   return alerts.filter(({ incidentId, phase }) => incidentId === incident.id && phase === 'firing');
-}
-
-async function readState(
-  config: Config,
-  log: Log,
-  view: (record: object) => unknown = (record) => record,
-): Promise<State> {
-  const { records, unreadable } =
-    config.source === 'kafka'
-      ? await fromTopic(config, log)
-      : { records: readJournal(config.alerts.journalDir), unreadable: 0 };
-  let strange = 0;
-  const of = <T>(kind: string, identity: keyof T): T[] =>
-    [...records].flatMap(([key, value]) => {
-      if (!key.startsWith(`${kind}/`)) return [];
-      const record = view(value) as T;
-      if (typeof record?.[identity] === 'string') return [record];
-      strange += 1;
-      return [];
-    });
-  const alerts = of<AlertRecord>('alert', 'key');
-  const incidents = of<IncidentRecord>('incident', 'id').sort((one, other) => one.openedMs - other.openedMs);
-  const silences = of<SilenceRecord>('silence', 'id');
-  return { alerts, incidents, silences, unreadable: unreadable + strange };
-}
-
-async function fromTopic(
-  config: Config,
-  log: Log,
-): Promise<{ readonly records: Map<StateKey, object>; readonly unreadable: number }> {
-  const records = new Map<StateKey, object>();
-  const unreadable = new Set<StateKey>();
-  const options = {
-    topic: config.kafka.topics.alerts,
-    purpose: 'alerts-list',
-    from: 'beginning',
-    follow: false,
-  } as const;
-  await readTopic(
-    config.kafka,
-    {
-      ...options,
-      onRecord({ key, value }) {
-        const name = key?.toString() ?? '';
-        const record = value === null ? null : objectOf(value);
-        if (record === undefined) unreadable.add(name);
-        else unreadable.delete(name);
-        if (record) records.set(name, record);
-        else records.delete(name);
-        return undefined;
-      },
-    },
-    log,
-  );
-  return { records, unreadable: unreadable.size };
-}
-
-/** Whoever may write to the topic can write anything. */
-function objectOf(value: Buffer): object | undefined {
-  try {
-    const parsed: unknown = JSON.parse(value.toString());
-    return typeof parsed === 'object' && parsed !== null ? parsed : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 // `logpipe notify test`: one message to each configured channel, so that a wrong address shows before the first incident.

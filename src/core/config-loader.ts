@@ -11,7 +11,7 @@ import { packageRoot } from './package-root.ts';
 import { visible } from './safe-json.ts';
 import { createMasker, MASK, type Masker } from './secrets/mask.ts';
 
-/** The subset of JSON Schema the sections use; `secret` marks values that also come from `<key>File`. */
+/** The subset of JSON Schema the sections use; `secret` marks values that also come from `<key>File`, a list one a line. */
 export interface Schema {
   readonly type?: string;
   readonly properties?: Readonly<Record<string, Schema>>;
@@ -306,6 +306,7 @@ function split(text: string, schema: Schema | undefined): unknown {
 
 /** Every secret may also be given as `<key>File`. */
 function addFileKeys(schema: Schema): Schema {
+  if (schema.items !== undefined) return { ...schema, items: addFileKeys(schema.items) };
   if (schema.properties === undefined) return schema;
   const properties: Record<string, Schema> = {};
   for (const [key, inner] of Object.entries(schema.properties)) {
@@ -327,12 +328,18 @@ function readSecretFiles(value: Json, schema: Schema, path: string, reading: Rea
       if (typeof file !== 'string') continue;
       if (value[key] !== undefined) add(where, `both ${key} and ${key}File are set`, 'keep one');
       try {
-        value[key] = readFileSync(file, 'utf8').trim();
+        const text = readFileSync(file, 'utf8').trim();
+        value[key] = inner.type === 'array' ? text.split(/\s*\n\s*/).filter((line) => line !== '') : text;
         delete value[`${key}File`];
       } catch (error) {
         const known = systemReason(error);
         const why = known === undefined ? 'unknown' : `${known.words}, ${known.code}`;
         add(`${where}File`, `${fileName(file)} cannot be read (${why})`, 'name a readable file');
+      }
+    } else if (Array.isArray(value[key]) && inner.items?.properties !== undefined) {
+      for (const [i, item] of value[key].entries()) {
+        if (typeof item === 'object' && item !== null)
+          readSecretFiles(item as Json, inner.items, `${where}.${i}`, reading);
       }
     } else if (typeof value[key] === 'object' && value[key] !== null) {
       readSecretFiles(value[key] as Json, inner, where, reading);
