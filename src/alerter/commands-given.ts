@@ -20,7 +20,7 @@ const MAX_ALERTS = 500;
 /** A command that nobody has taken for this long no longer counts. */
 const KEPT_MS = 86_400_000;
 
-export type Command = GivenCommand & { readonly kind: 'resolve' | 'blind-over'; readonly commandId: string };
+export type Command = GivenCommand & { readonly commandId: string };
 
 export interface CommandReader {
   close(): Promise<void>;

@@ -1,26 +1,19 @@
-// `logpipe alerts list | show | resolve`: the alert state, read from its topic or journal, and ending alerts by hand; and `logpipe notify
-// test`. Moves nobody's offsets and decides nothing: a command is obeyed, and answered, by the leader. Guarantee: masked; a record that cannot be read is
-// counted and reported, the others are shown.
-import { randomUUID } from 'node:crypto';
-import { hostname, userInfo } from 'node:os';
-import { type AlertState, objectOf, readAlertState } from '../alerter/alert-desk.ts';
-import { type Command, giveToFolder, giveToTopic } from '../alerter/commands-given.ts';
-import { readJournal } from '../alerter/store.ts';
+// `logpipe alerts list | show`: the alert state, read from its topic or journal; and `logpipe notify test`. Moves nobody's offsets.
+// Guarantee: masked; a record that cannot be read is counted and reported, the others are shown.
+import { type AlertState, readAlertState } from '../alerter/alert-desk.ts';
 import type { Config } from '../config.ts';
-import { sleep, systemClock } from '../core/clock.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { systemClock } from '../core/clock.ts';
+import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createEventIds } from '../core/record.ts';
 import { oneLine, toJson, visible } from '../core/safe-json.ts';
 import { createMasker, type Masker } from '../core/secrets/mask.ts';
 import { type AlertRecord, createMuters, type IncidentRecord, type Muting } from '../incidents/incident.ts';
 import { type ChannelName, durationText, type Notification, type SendResult } from '../incidents/notification.ts';
-import type { CommandAnswer } from '../incidents/records.ts';
 import { loadMeasures } from '../measure/measure-config.ts';
 import { createChannels } from '../notify/dispatcher.ts';
 import { CHANNELS } from '../notify/notify-config.ts';
 import { loadRules } from '../rules/rule-config.ts';
-import { readTopic } from '../source/kafka/topic-reader.ts';
 import {
   column,
   createTimeText,
@@ -33,9 +26,7 @@ import {
   wantsJson,
 } from './io.ts';
 
-const LOOK_MS = 200;
-
-interface AlertsView {
+export interface AlertsView {
   readonly json: boolean;
   /** IANA name, for the times that people read. Default: UTC. */
   readonly timeZone?: string | undefined;
@@ -45,7 +36,7 @@ interface AlertsListOptions extends AlertsView {
   readonly all: boolean;
 }
 
-function sayUnreadable(count: number, io: Io): void {
+export function sayUnreadable(count: number, io: Io): void {
   if (count > 0)
     io.err(
       `${count} record${count === 1 ? '' : 's'} of the alert state cannot be read and ${count === 1 ? 'is' : 'are'} left out`,
@@ -128,7 +119,7 @@ function statusOf({ state, acknowledged }: IncidentRecord): Status {
 }
 
 /** Whoever may write to the topic can write anything, and where a text is expected, too. */
-function text(value: unknown): string {
+export function text(value: unknown): string {
   return visible(typeof value === 'string' ? value : value === undefined ? '' : toJson(value));
 }
 
@@ -311,140 +302,9 @@ function showAlert(record: AlertRecord, { io, masker, timeText, nowMs, mutingOf 
   field(io, 'runbook', text(alert.runbook));
 }
 
-interface AlertsResolveOptions {
-  /** Who commands it; default user and host. */
-  readonly by?: string;
-  /** Longest wait for the answer. */
-  readonly waitSeconds: number;
-  readonly json: boolean;
-}
-
-/**
- * Ends the firing alerts of an incident, a rule or one label set. Exit status 1 when that was refused, or nobody has answered.
- * @throws LogpipeError LOGPIPE_USAGE when nothing of that name fires, LOGPIPE_KAFKA_FAILED
- */
-export async function alertsResolve(
-  id: string,
-  config: Config,
-  options: AlertsResolveOptions,
-  io: Io,
-  log: Log,
-): Promise<number> {
-  if (!(options.waitSeconds >= 0)) {
-    throw new LogpipeError('LOGPIPE_USAGE', 'alerts resolve: --wait-seconds takes a number of seconds');
-  }
-  const { alerts, incidents } = await readAlertState(config, log);
-  const incident = incidents.find((known) => known.id === id);
-  const meant =
-    incident === undefined
-      ? alerts.filter(({ phase, key, ruleId }) => phase === 'firing' && (key === id || ruleId === id))
-      : alertsOf(incident, alerts);
-  if (meant.length === 0) {
-    throw new LogpipeError(
-      'LOGPIPE_USAGE',
-      `alerts resolve: no alert of "${id}" is firing; see logpipe alerts list for incidents, rules and alerts`,
-    );
-  }
-  const command: Command = {
-    kind: 'resolve',
-    commandId: randomUUID(),
-    alerts: meant.map(({ key, startedMs }) => ({ key, startedMs })),
-    by: (options.by ?? `${userName()}@${hostname()}`).slice(0, 200),
-  };
-  const waitMs = options.waitSeconds * 1_000;
-  const answer =
-    config.source === 'kafka'
-      ? await overTopics(config, command, waitMs, log)
-      : await overFolder(config.alerts.journalDir, command, waitMs);
-  const masker = createMasker(config.mask);
-  const resolved = answer !== undefined && answer.refused === undefined;
-  const said = resolved
-    ? `${meant.length} alert${meant.length === 1 ? '' : 's'} resolved`
-    : answer === undefined
-      ? `no answer within ${options.waitSeconds} s; it is carried out as soon as an alerter runs (within a day)`
-      : `refused: ${answer.refused}`;
-  if (options.json) {
-    io.out(jsonLine({ resolved, answered: answer !== undefined, alerts: command.alerts, detail: said }, masker));
-  } else if (resolved) io.out(said);
-  else io.err(masker.text(said));
-  return resolved ? 0 : 1;
-}
-
-/** In a container the user often has no name. */
-function userName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return `uid ${process.getuid?.() ?? '?'}`;
-  }
-}
-
-/** Given as soon as the answer would be seen. */
-async function overTopics(
-  config: Config,
-  command: Command,
-  waitMs: number,
-  log: Log,
-): Promise<CommandAnswer | undefined> {
-  const key = `command/${command.commandId}`;
-  const topic = config.kafka.topics.commands as string;
-  const waiting = new AbortController();
-  let answer: CommandAnswer | undefined;
-  let failure: unknown;
-  const give = async () => {
-    try {
-      await giveToTopic(config.kafka, topic, command, log);
-    } catch (error) {
-      failure = error;
-      waiting.abort();
-      return;
-    }
-    await sleep(waitMs, waiting.signal);
-    waiting.abort();
-  };
-  await readTopic(
-    config.kafka,
-    {
-      topic: config.kafka.topics.alerts,
-      purpose: 'alerts-resolve',
-      from: 'end',
-      follow: true,
-      signal: waiting.signal,
-      onReady: () => void give(),
-      onRecord({ key: name, value }) {
-        if (name?.toString() !== key || value === null) return undefined;
-        answer = objectOf(value) as CommandAnswer | undefined;
-        return answer === undefined ? undefined : false;
-      },
-    },
-    log,
-  );
-  waiting.abort();
-  if (failure !== undefined) {
-    throw new LogpipeError(
-      'LOGPIPE_KAFKA_FAILED',
-      `the command could not be written to topic ${topic} (${errorText(failure)}); logpipe setup creates it`,
-      failure,
-    );
-  }
-  return answer;
-}
-
-async function overFolder(journalDir: string, command: Command, waitMs: number): Promise<CommandAnswer | undefined> {
-  giveToFolder(journalDir, command);
-  for (let waitedMs = 0; waitedMs < waitMs; waitedMs += LOOK_MS) {
-    await sleep(LOOK_MS);
-    const answer = readJournal(journalDir).get(`command/${command.commandId}`);
-    if (answer !== undefined) return answer as CommandAnswer;
-  }
-  return undefined;
-}
-
-function alertsOf(incident: IncidentRecord, alerts: readonly AlertRecord[]): AlertRecord[] {
+export function alertsOf(incident: IncidentRecord, alerts: readonly AlertRecord[]): AlertRecord[] {
   return alerts.filter(({ incidentId, phase }) => incidentId === incident.id && phase === 'firing');
 }
-
-// `logpipe notify test`: one message to each configured channel, so that a wrong address shows before the first incident.
 
 // ---- `logpipe notify test` ----
 

@@ -15,7 +15,7 @@ import {
 } from '../../../src/alerter/commands-given.ts';
 import { createCountedWindows } from '../../../src/alerter/counts-follower.ts';
 import { openJournalStore } from '../../../src/alerter/store.ts';
-import { alertsResolve } from '../../../src/cli/alerts.ts';
+import { alertsResolve } from '../../../src/cli/alert-commands.ts';
 import { systemClock } from '../../../src/core/clock.ts';
 import { type Log, silentLog } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
