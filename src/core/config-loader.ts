@@ -307,7 +307,10 @@ function split(text: string, schema: Schema | undefined): unknown {
 /** Every secret may also be given as `<key>File`. */
 function addFileKeys(schema: Schema): Schema {
   if (schema.items !== undefined) return { ...schema, items: addFileKeys(schema.items) };
-  if (schema.properties === undefined) return schema;
+  if (schema.properties === undefined) {
+    const members = membersOf(schema);
+    return members === undefined ? schema : { ...schema, additionalProperties: addFileKeys(members) };
+  }
   const properties: Record<string, Schema> = {};
   for (const [key, inner] of Object.entries(schema.properties)) {
     properties[key] = addFileKeys(inner);
@@ -318,7 +321,21 @@ function addFileKeys(schema: Schema): Schema {
   return { ...rest, properties };
 }
 
+/** Of a mapping whose keys are names that people choose: the schema of what they stand for. */
+function membersOf({ properties, additionalProperties }: Schema): Schema | undefined {
+  const members = additionalProperties as Schema | undefined;
+  return properties === undefined && members?.properties !== undefined ? members : undefined;
+}
+
 function readSecretFiles(value: Json, schema: Schema, path: string, reading: Reading): void {
+  const members = membersOf(schema);
+  if (members !== undefined) {
+    for (const [name, inner] of Object.entries(value)) {
+      if (typeof inner !== 'object' || inner === null) continue;
+      readSecretFiles(inner as Json, members, path === '' ? name : `${path}.${name}`, reading);
+    }
+    return;
+  }
   const add = (where: string, message: string, fix?: string) =>
     reading.problems.push({ path: where, line: reading.lineOf(where.split('.')), message, fix });
   for (const [key, inner] of Object.entries(schema.properties ?? {})) {
