@@ -51,6 +51,12 @@ export const alertsSection = {
       minLength: 1,
       description: 'File of the rules; without it `config/rules.yml`, else the shipped one.',
     },
+    routingFile: {
+      type: 'string',
+      minLength: 1,
+      description:
+        'File of teams, people and rotas; without it `config/routing.yml`, else everybody is told of everything.',
+    },
     publishMs: {
       type: 'integer',
       minimum: 50,
@@ -103,6 +109,7 @@ export const alertsSection = {
 export interface AlertsConfig {
   readonly measuresFile?: string;
   readonly rulesFile?: string;
+  readonly routingFile?: string;
   readonly publishMs: number;
   readonly tickMs: number;
   readonly blindAfterMs: number;
