@@ -104,7 +104,9 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   ends.push(async () => watch.stop());
 
   // Where messages and transitions go.
-  const channels = alerts ? createChannels(notify, undefined, { clock, log, masker, out: deps.stdout as never }) : new Map();
+  const channels = alerts
+    ? createChannels(notify, undefined, { clock, log, masker, out: deps.stdout as never })
+    : new Map();
   const history = alerts ? createHistory(config, ends, log) : undefined;
 
   // What notices that nothing can be decided.

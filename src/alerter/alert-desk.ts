@@ -118,7 +118,11 @@ export interface SilencePreview {
   readonly lastDay: readonly IncidentRecord['ended'][number][];
 }
 
-export function previewSilence(silence: SilenceRecord, { alerts, incidents }: AlertState, nowMs: number): SilencePreview {
+export function previewSilence(
+  silence: SilenceRecord,
+  { alerts, incidents }: AlertState,
+  nowMs: number,
+): SilencePreview {
   // From when on it holds is not asked: the question is what it is about.
   const { fromMs: _, ...always } = silence;
   const mutes = createMuters([])([{ ...always, untilMs: Number.POSITIVE_INFINITY }]);

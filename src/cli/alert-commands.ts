@@ -59,12 +59,17 @@ export async function alertsAck(
   const incident = incidentOf('ack', id, await readAlertState(config, log));
   const command = { kind: 'acknowledge', incidentId: incident.id, by: nameOf(options), via: 'cli' } as const;
   const answer = await give('ack', command, config, options, log);
-  const { acknowledged } = incident;
   const done =
-    acknowledged === undefined
-      ? `acknowledged: ${incident.told?.title ?? incident.group}, incident ${incident.id}`
-      : `acknowledged already, by ${acknowledged.by}, ${timeText(acknowledged.atMs)}: nothing changes`;
+    answer?.noChange === true
+      ? `${soAlready(incident, timeText)}: nothing changes`
+      : `acknowledged: ${incident.told?.title ?? incident.group}, incident ${incident.id}`;
   return tell('acknowledged', answer, { incidentId: incident.id }, done, { config, options, io });
+}
+
+function soAlready({ acknowledged, quiet }: IncidentRecord, timeText: (ms: number) => string): string {
+  if (acknowledged !== undefined) return `acknowledged already, by ${acknowledged.by}, ${timeText(acknowledged.atMs)}`;
+  if (quiet !== undefined) return `resolved by hand by ${quiet.by}, quiet until ${timeText(quiet.untilMs)}`;
+  return 'somebody was quicker';
 }
 
 /** Named by its id, or by a rule or an alert of it that fires. */
@@ -109,7 +114,8 @@ export async function alertsResolve(
   if (meant.length === 0) throw nothingFires('resolve', id);
   const named = meant.map(({ key, startedMs }) => ({ key, startedMs }));
   const who = { by: nameOf(options), via: 'cli' } as const;
-  const command = { kind: 'resolve', alerts: named, evenIfTrue: true, ...who } as const;
+  const what = incident === undefined ? { alerts: named } : { incidentId: incident.id };
+  const command = { kind: 'resolve', ...what, evenIfTrue: true, ...who } as const;
   const answer = await give('resolve', command, config, options, log);
   // What is durable together with the answer says which of them were still true.
   const left = answer === undefined || answer.refused !== undefined ? undefined : await leftOf(named, config, log);

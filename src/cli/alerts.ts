@@ -88,7 +88,10 @@ export async function alertsList(
     const lasted = lastedText((resolvedMs ?? nowMs) - openedMs);
     const title = text(told?.title ?? '(nobody has been told)');
     row([text(told?.priority ?? '-'), status, lasted, timeText(openedMs), title], STATUS_STYLE[status]);
-    detail(`incident ${text(id)}, group ${text(group)}`);
+    detail(
+      `incident ${text(id)}, group ${text(group)}${incident.team === undefined ? '' : `, team ${text(incident.team)}`}`,
+    );
+    for (const [name, value] of peopleOf(incident, timeText)) detail(`${name} ${value}`);
     for (const alert of alertsOf(incident, alerts)) {
       const muting = mutedText(alert, mutingOf(alert), timeText);
       const notes = [`firing for ${lastedText(nowMs - alert.startedMs)}`, ...(muting === undefined ? [] : [muting])];
@@ -109,13 +112,47 @@ export async function alertsList(
   return 0;
 }
 
-type Status = 'firing' | 'acknowledged' | 'resolved';
+type Status = 'firing' | 'acknowledged' | 'quiet' | 'resolved';
 
-const STATUS_STYLE: Readonly<Record<Status, Style>> = { firing: 'red', acknowledged: 'yellow', resolved: 'green' };
+const STATUS_STYLE: Readonly<Record<Status, Style>> = {
+  firing: 'red',
+  acknowledged: 'yellow',
+  quiet: 'yellow',
+  resolved: 'green',
+};
 
-function statusOf({ state, acknowledged }: IncidentRecord): Status {
+function statusOf({ state, acknowledged, quiet }: IncidentRecord): Status {
   if (state === 'resolved') return 'resolved';
+  if (quiet !== undefined) return 'quiet';
   return acknowledged === undefined ? 'firing' : 'acknowledged';
+}
+
+/** What people have done about an incident, and who is asked to do something; what holds now, by name. */
+function peopleOf(
+  incident: IncidentRecord,
+  timeText: (ms: number) => string,
+): (readonly [name: string, value: string])[] {
+  const { state, acknowledged, quiet, onCall, escalation, answerBy, missed, heldFromMs, told } = incident;
+  const found: (readonly [string, string])[] = [];
+  if (acknowledged !== undefined) {
+    const via = acknowledged.via === undefined ? '' : ` (${text(acknowledged.via)})`;
+    found.push(['acknowledged', `by ${text(acknowledged.by)}${via}, ${timeText(acknowledged.atMs)}`]);
+  }
+  if (state === 'resolved') return found;
+  if (quiet !== undefined)
+    found.push(['quiet', `until ${timeText(quiet.untilMs)}: resolved by hand by ${text(quiet.by)}`]);
+  if (heldFromMs !== undefined && (told === undefined || told.atMs < heldFromMs)) {
+    found.push(['held', `until business hours, since ${timeText(heldFromMs)}`]);
+  }
+  const people = [onCall?.primary, onCall?.secondary].filter((id) => id !== undefined).map(text);
+  if (people.length > 0) found.push(['on call', people.join(', then ')]);
+  if (escalation !== undefined && escalation.level > 0) {
+    const often = escalation.level === 1 ? 'once' : `${escalation.level} times`;
+    found.push(['escalated', `${often}, last ${timeText(escalation.atMs)}`]);
+  }
+  if (answerBy !== undefined) found.push(['answer', `until ${timeText(answerBy.atMs)}`]);
+  else if (missed !== undefined) found.push(['unanswered', `since ${timeText(missed.atMs)}`]);
+  return found;
 }
 
 /** Whoever may write to the topic can write anything, and where a text is expected, too. */
@@ -233,7 +270,7 @@ function field(io: Io, name: string, value: string | undefined, style?: Style): 
 
 function showIncident(record: IncidentRecord, { io, masker, timeText, nowMs }: Shower): void {
   const incident = masked(record, masker) as IncidentRecord;
-  const { id, group, openedMs, resolvedMs, told, acknowledged, channels, ended, reopened } = incident;
+  const { id, group, team, openedMs, resolvedMs, told, channels, ended, reopened } = incident;
   const status = statusOf(incident);
   const lasted = lastedText((resolvedMs ?? nowMs) - openedMs);
   field(io, 'incident', text(id), 'bold');
@@ -242,15 +279,14 @@ function showIncident(record: IncidentRecord, { io, masker, timeText, nowMs }: S
   if (resolvedMs !== undefined) field(io, 'resolved', timeText(resolvedMs));
   if (reopened > 0) field(io, 'reopened', `${reopened} time${reopened === 1 ? '' : 's'}`);
   field(io, 'group', text(group));
+  field(io, 'team', text(team));
   field(
     io,
     'told',
     told === undefined ? 'nobody yet' : `${timeText(told.atMs)}  ${text(told.priority)} ${text(told.title)}`,
   );
   field(io, '', told === undefined ? undefined : text(told.message));
-  if (acknowledged !== undefined) {
-    field(io, 'acknowledged', `by ${text(acknowledged.by)}, ${timeText(acknowledged.atMs)}`);
-  }
+  for (const [name, value] of peopleOf(incident, timeText)) field(io, name, value);
   for (const [name, channel] of Object.entries(channels ?? {})) {
     const { deliveredMs, perhapsMs, failed, resolvedMs: endedMs } = channel ?? {};
     const outcome =

@@ -218,9 +218,14 @@ describe('whom a message names, and why it comes now', () => {
 
   test.each([
     [
-      { reason: 'escalated', people, answerBy: AT_MS + 900_000, waitedMs: 900_000 },
-      '<@U012AB3CD> (primary), Ben (secondary): answer within 15 min',
+      { reason: 'escalated', people: [people[1]!], answerBy: AT_MS, waitedMs: 900_000 },
+      'Ben (secondary): answer now',
       '*Escalated:* nobody has acknowledged for 15 min: to the secondary\n',
+    ],
+    [
+      { reason: 'escalated', people, answerBy: AT_MS + 60_000, waitedMs: 2_700_000 },
+      '<@U012AB3CD> (primary), Ben (secondary): answer within 1 min',
+      '*Escalated:* nobody has acknowledged for 45 min: again, to everybody on call\n',
     ],
     [
       { reason: 'reopened', people: people.slice(0, 1), answerBy: AT_MS, waitedMs: 1_800_000, by: 'Ben' },
@@ -253,13 +258,19 @@ describe('whom a message names, and why it comes now', () => {
     const it = await rig();
     const message = {
       ...plain(),
-      ...{ reason: 'escalated' as const, team: 'calls', people, answerBy: AT_MS + 900_000, waitedMs: 900_000 },
+      ...{
+        reason: 'escalated' as const,
+        team: 'calls',
+        people: [people[1]!],
+        answerBy: AT_MS + 900_000,
+        waitedMs: 900_000,
+      },
     };
     await it.to('email:ben', message);
     const { text, html } = it.mail.mails[0]!.parsed;
     const [why, whom] = [
       'nobody has acknowledged for 15 min: to the secondary',
-      'Ada (primary), Ben (secondary): answer within 15 min',
+      'Ben (secondary): answer within 15 min',
     ];
     expect(text).toContain(`Priority: P1\nEscalated: ${why}\nOn call: ${whom}\nFirst seen:`);
     expect(html).toContain(`<th align="left" valign="top">On call</th><td>${whom}</td>`);
