@@ -3,6 +3,7 @@
 // Guarantee: only the leader evaluates, decides and notifies; the others stand by and follow the counts like the leader, so that a
 // take-over need not read them again. This process has one term at a time, begun only after the former leader was fenced off; once it is
 // lost, nothing more is decided or sent. When Kafka is gone for long, blindness.ts says so directly, because nothing else can.
+
 import { backoffMs, type Clock, deferred, isWorthSaying, SET_BACK_MS, sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -17,6 +18,7 @@ import type { SendBulk } from '../indexing/elasticsearch.ts';
 import type { CountsMessage } from '../measure/totals.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
 import { channelsFor } from '../notify/notify-config.ts';
+import { routesByPriority } from '../oncall/routes.ts';
 import { hashOf, type Rules, toDecidingRule } from '../rules/rule-config.ts';
 import type { Observation } from '../rules/rule-types.ts';
 import type { EvaluationTimes, ProgressStatus } from '../windows/progress.ts';
@@ -427,7 +429,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
   const machine = createAlertMachine(rules.map(toDecidingRule), store.initial, {
     nextId: createEventIds(clock.now),
     environment,
-    channelsFor: (priority) => channelsFor(priority).filter((name) => channels.has(name)),
+    routes: routesByPriority((priority) => channelsFor(priority).filter((name) => channels.has(name))),
     masker: deps.masker,
     history: deps.history !== undefined,
     rulesHash: hashOf(rules),

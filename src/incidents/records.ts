@@ -4,6 +4,7 @@
 // channel that is away for days loses its oldest entries, which is recorded: a trigger goes together with its resolve, and the resolve of
 // a trigger that arrived goes last. A history document gets its id when the decision is taken, so sending it twice leaves one document.
 import { createHash } from 'node:crypto';
+import type { Routes } from '../oncall/routes.ts';
 import type { Priority, Severity, Why } from '../rules/rule-types.ts';
 import {
   type AlertRecord,
@@ -20,8 +21,8 @@ import {
 import type { ChannelName, Notification, NotifyAction, NotifyReason, Retry, SendResult } from './notification.ts';
 
 /**
- * `kind/id`, for example `incident/01J…`. Kinds of the alert machine: alert, incident, outbox, silence, dismissed, command, meta; of
- * others: template, quiet, watched, rollup.
+ * `kind/id`, for example `incident/01J…`. Kinds of the alert machine: alert, incident, outbox, silence, dismissed, command, rules, schedule,
+ * meta; of others: template, quiet, watched, rollup.
  */
 export type StateKey = string;
 
@@ -40,6 +41,8 @@ interface Kinds {
   command: CommandAnswer;
   /** `rules/present`: the rules that decided last. */
   rules: RulesRecord;
+  /** `schedule/daily-<team>`: what was due last, and was done. */
+  schedule: ScheduleRecord;
   /** `meta/outbox`: the last number given to an outbox entry. */
   meta: { readonly seq: number };
 }
@@ -48,6 +51,11 @@ interface RulesRecord {
   readonly hash: string;
   /** Different rules, and since when (wall clock) somebody decides by them; firing alerts are kept for a while. */
   readonly next?: { readonly hash: string; readonly sinceMs: number };
+}
+
+/** When it was due, wall clock, ms. */
+export interface ScheduleRecord {
+  readonly atMs: number;
 }
 
 /** `command/<id>`: what became of a command, for whoever gave it; a repeated command does nothing. */
@@ -70,6 +78,7 @@ const KINDS = [
   'dismissed',
   'command',
   'rules',
+  'schedule',
   'meta',
 ] as const satisfies readonly Kind[];
 
@@ -85,6 +94,7 @@ function newTables(): Tables {
     dismissed: new Map(),
     command: new Map(),
     rules: new Map(),
+    schedule: new Map(),
     meta: new Map(),
   };
 }
@@ -177,6 +187,7 @@ export interface Step {
   /** That of StepInput (machine.ts). */
   readonly skippedMs: (fromMs: number, toMs: number) => number;
   readonly rules: ReadonlyMap<string, AlertRule>;
+  readonly routes: Routes;
 }
 
 // ---- the outbox: one message on its way to one channel, until the channel has taken it ----

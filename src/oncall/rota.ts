@@ -22,8 +22,8 @@ export interface Rota {
 export interface Shift {
   readonly fromMs: number;
   readonly untilMs: number;
-  readonly primary?: string;
-  readonly secondary?: string;
+  readonly primary?: string | undefined;
+  readonly secondary?: string | undefined;
 }
 
 /** Who is on call at a moment, and until when that holds. */

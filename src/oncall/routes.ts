@@ -3,7 +3,18 @@
 // no answer.
 import { compileCondition } from '../core/condition.ts';
 import type { Priority } from '../rules/rule-types.ts';
-import { afterHours, cronTimes, gapsIn, inHours, lastCronMs, localText, onCallAt } from './rota.ts';
+import {
+  afterHours,
+  cronTimes,
+  gapsIn,
+  inHours,
+  lastCronMs,
+  lastDailyMs,
+  localText,
+  onCallAt,
+  type Shift,
+  shifts,
+} from './rota.ts';
 import {
   type AlertMatch,
   DEFAULT_PRIORITIES,
@@ -43,6 +54,14 @@ export interface Routes {
   mailOf(team: Team): readonly Destination[];
   /** Nobody where there is no rota. */
   onCall(team: Team, atMs: number): PeopleOnCall;
+  /** When somebody else comes on call, from after `fromMs` until `untilMs`. */
+  changes(
+    team: Team,
+    fromMs: number,
+    untilMs: number,
+  ): readonly { readonly atMs: number; readonly who: PeopleOnCall }[];
+  /** When the team's daily mail was due last. */
+  dailyDueMs(team: Team, atMs: number): number;
   /** Whether a message of this priority to this team waits for business hours. */
   waits(priority: Priority, team: string | undefined, atMs: number): boolean;
   /** Until when somebody is to answer what was told at a moment; undefined when nobody is asked to. */
@@ -66,6 +85,8 @@ export function routesByPriority(channelsFor: (priority: Priority) => readonly D
     personChannels: () => [],
     mailOf: () => [],
     onCall: () => ({}),
+    changes: () => [],
+    dailyDueMs: (_, atMs) => atMs,
     waits: () => false,
     answerByMs: () => undefined,
     maintenance: () => () => undefined,
@@ -90,10 +111,19 @@ export function createRoutes(
   }));
   const teams = new Map(routing.teams.map((team) => [team.id, team]));
   const teamBy = (id: string | undefined) => teams.get(id ?? '') ?? teams.get(routing.defaultTeam);
-  const present = (names: readonly Destination[]) => names.filter(has);
+  const configured = (names: readonly Destination[]) => names.filter(has);
+
+  function peopleOnCall({ primary, secondary }: Pick<Shift, 'primary' | 'secondary'>): PeopleOnCall {
+    const person = (role: keyof PeopleOnCall, id: string | undefined) => {
+      const found = routing.people.get(id ?? '');
+      return found === undefined ? {} : { [role]: found };
+    };
+    return { ...person('primary', primary), ...person('secondary', secondary) };
+  }
 
   /** Rotas answer until their next change; cron expressions name whole minutes. */
   const held = new Map<string, { readonly fromMs: number; readonly untilMs: number; readonly who: PeopleOnCall }>();
+  const dues = new Map<string, { readonly minute: number; readonly dueMs: number }>();
   let open: { readonly minute: number; readonly windows: typeof windows } | undefined;
 
   return {
@@ -103,28 +133,39 @@ export function createRoutes(
     of: (priority) => routing.priorities[priority],
     channels(priority, id) {
       const team = teamBy(id)?.id;
-      return routing.priorities[priority].to.flatMap((kind) => {
+      const { to, daily } = routing.priorities[priority];
+      return (daily ? [] : to).flatMap((kind) => {
         const own = `${kind}:${team}`;
-        return has(own) ? [own] : present([kind]);
+        return has(own) ? [own] : configured([kind]);
       });
     },
-    personChannels: ({ id }) => present([`email:${id}`, `pagerduty:${id}`]),
+    personChannels: ({ id }) => configured([`email:${id}`, `pagerduty:${id}`]),
     mailOf({ id }) {
       const own = `email:${id}`;
-      return has(own) ? [own] : present(['email']);
+      return has(own) ? [own] : configured(['email']);
     },
     onCall({ id, rota }, atMs) {
       if (rota === undefined) return {};
       const known = held.get(id);
       if (known !== undefined && known.fromMs <= atMs && atMs < known.untilMs) return known.who;
-      const { primary, secondary, untilMs } = onCallAt(rota, atMs);
-      const person = (role: 'primary' | 'secondary', of: string | undefined) => {
-        const found = routing.people.get(of ?? '');
-        return found === undefined ? {} : { [role]: found };
-      };
-      const who: PeopleOnCall = { ...person('primary', primary), ...person('secondary', secondary) };
-      held.set(id, { fromMs: atMs, untilMs, who });
+      const now = onCallAt(rota, atMs);
+      const who = peopleOnCall(now);
+      held.set(id, { fromMs: atMs, untilMs: now.untilMs, who });
       return who;
+    },
+    changes({ rota }, fromMs, untilMs) {
+      if (rota === undefined) return [];
+      return shifts(rota, fromMs, untilMs)
+        .slice(1)
+        .map((shift) => ({ atMs: shift.fromMs, who: peopleOnCall(shift) }));
+    },
+    dailyDueMs({ id, hours, daily }, atMs) {
+      const minute = Math.floor(atMs / 60_000);
+      const known = dues.get(id);
+      if (known?.minute === minute) return known.dueMs;
+      const dueMs = lastDailyMs(hours.timeZone, daily.atMinute, atMs);
+      dues.set(id, { minute, dueMs });
+      return dueMs;
     },
     waits(priority, id, atMs) {
       const team = teamBy(id);

@@ -17,6 +17,7 @@ import { type Counter, createCounter, type SourcePosition } from '../measure/cou
 import type { Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS } from '../measure/totals.ts';
 import { channelsFor } from '../notify/notify-config.ts';
+import { routesByPriority } from '../oncall/routes.ts';
 import { createParser, type ParseConfig } from '../parse/parse.ts';
 import { type Rules, toDecidingRule } from '../rules/rule-config.ts';
 import { clockErrorOf } from '../source/kafka/record-batch.ts';
@@ -229,7 +230,7 @@ export function createRuleSet(
   const machine = createAlertMachine(rules.map(toDecidingRule), initial, {
     nextId: numbered(),
     environment: 'simulation',
-    channelsFor: (priority) => channelsFor(priority).filter((name) => CHANNELS.includes(name)),
+    routes: routesByPriority((priority) => channelsFor(priority).filter((name) => CHANNELS.includes(name))),
     masker,
     history: false,
   });

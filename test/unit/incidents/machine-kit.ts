@@ -1,9 +1,11 @@
 // For the tests of the alert machine: rules, observations, and a machine with a store that is a map.
+
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { type AlertRule, alertKey } from '../../../src/incidents/incident.ts';
 import { type AlertMachine, createAlertMachine, type Plan, type StepInput } from '../../../src/incidents/machine.ts';
 import type { ChannelName, Notification } from '../../../src/incidents/notification.ts';
 import type { OutboxLimits, StateKey } from '../../../src/incidents/records.ts';
+import { routesByPriority } from '../../../src/oncall/routes.ts';
 import type { Observation, Priority } from '../../../src/rules/rule-types.ts';
 
 export const SECOND = 1_000;
@@ -67,7 +69,7 @@ export function rig(
     createAlertMachine(with_, new Map(store), {
       nextId,
       environment: 'test',
-      channelsFor: (priority) => CHANNELS[priority],
+      routes: routesByPriority((priority) => CHANNELS[priority]),
       masker: createMasker(),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
     });
@@ -106,7 +108,9 @@ export function messages(plan: Plan): { id: string; channel: ChannelName; notifi
   );
 }
 
-/** `alert or incident: transition`, in order. */
+/** `alert, incident or silence: transition`, in order. */
 export function transitions(plan: Plan): string[] {
-  return plan.transitions.map(({ source }) => `${source.alert?.key ?? source.incident?.id}: ${source.transition}`);
+  return plan.transitions.map(
+    ({ source }) => `${source.alert?.key ?? source.incident?.id ?? source.silence?.id}: ${source.transition}`,
+  );
 }

@@ -1,5 +1,6 @@
 // The alert machine against a model: random observations, clocks, commands, results of channels and failing commits. Beside
 // it runs a twin that is rebuilt from its records, read in another order, before every step.
+
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
@@ -13,6 +14,7 @@ import {
 } from '../../../src/incidents/machine.ts';
 import type { ChannelName, Notification } from '../../../src/incidents/notification.ts';
 import type { OutboxResult, StateKey } from '../../../src/incidents/records.ts';
+import { routesByPriority } from '../../../src/oncall/routes.ts';
 import { PRIORITIES, type Priority } from '../../../src/rules/rule-types.ts';
 import { MINUTE, messages, rule, SECOND, START, save, seen } from './machine-kit.ts';
 
@@ -85,7 +87,7 @@ function machine(store: ReadonlyMap<StateKey, object>, ids: { next: number }): A
   return createAlertMachine(RULES, store, {
     nextId: () => `incident${String(++ids.next).padStart(4, '0')}`,
     environment: 'test',
-    channelsFor: (priority) => CHANNELS[priority],
+    routes: routesByPriority((priority) => CHANNELS[priority]),
     masker: createMasker(),
   });
 }
