@@ -7,6 +7,7 @@
 // counter and alerter are roles of any number of processes; without it both run here, and the journal takes the place of the topics.
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import type { OwnAlerts } from './alerter/alert-desk.ts';
 import {
   type Alerter,
   type AlerterDeps,
@@ -38,6 +39,7 @@ import { createRetention, retentionIsOn } from './monitor/retention.ts';
 import { createChannels, createDispatcher } from './notify/dispatcher.ts';
 import { createHttpSend } from './notify/http-send.ts';
 import { channelsFor } from './notify/notify-config.ts';
+import { createActionLinks } from './ops/access.ts';
 import { type AlertingView, createAlertingView } from './ops/explain.ts';
 import type { Readiness } from './ops/http.ts';
 import { STATS_ROLLUPS } from './ops/stats.ts';
@@ -55,6 +57,8 @@ export interface Alerting {
   now(): number | undefined;
   /** How rules and alerts stand, in the same process. */
   view(): AlertingView | undefined;
+  /** The alert state, in the same process. */
+  own(): OwnAlerts | undefined;
   /** Counts the chunks of a source that can be read only once (standard input), without acknowledging them. */
   readonly tap: Deliver | undefined;
   /** Two-phase; false when something under way could not be recorded in time and is settled after the next start. */
@@ -104,9 +108,14 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   ends.push(async () => watch.stop());
 
   // Where messages and transitions go.
-  const channels = alerts
-    ? createChannels(notify, undefined, { clock, log, masker, out: deps.stdout as never })
-    : new Map();
+  const { publicUrl, linkSecrets } = config.http;
+  const actionLinks = createActionLinks({ publicUrl, secrets: linkSecrets });
+  const linked = actionLinks === undefined ? {} : { actionLinks };
+  const sending = { clock, log, masker, out: deps.stdout as never, ...linked };
+  const channels = alerts ? createChannels(notify, undefined, sending) : new Map();
+  if (actionLinks === undefined && [...channels.keys()].some(mayHaveLinks)) {
+    log.warn('Messages have no links to acknowledge with: set http.publicUrl and http.linkSecrets (docs/api.md)');
+  }
   const history = alerts ? createHistory(config, ends, log) : undefined;
 
   // What notices that nothing can be decided.
@@ -161,6 +170,11 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     windows: () => term()?.windows,
     now: () => term()?.now(),
     view: createAlertingView(() => term()?.look(), { clock, masker }),
+    own() {
+      const present = term();
+      const state = present?.look();
+      return present && state && { ...state, answer: present.answer };
+    },
     readiness() {
       const states: Readiness[] = [];
       if (counter !== undefined) states.push({ name: 'counter', ...counter.status() });
@@ -219,6 +233,11 @@ function readDefinitions({ alerts }: Config): Definitions {
       };
     },
   };
+}
+
+/** PagerDuty acknowledges by itself, and programs by the API. */
+function mayHaveLinks(channel: string): boolean {
+  return /^(?:slack|email)(?::|$)/.test(channel);
 }
 
 // ---- where transitions go ----

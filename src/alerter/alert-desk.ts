@@ -21,7 +21,7 @@ export interface AlertState {
 }
 
 /** Where the alert state is kept. */
-interface Place {
+export interface Place {
   readonly source: 'kafka' | 'files' | 'stdin';
   readonly kafka: KafkaConfig;
   readonly alerts: { readonly journalDir: string };

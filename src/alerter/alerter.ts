@@ -10,10 +10,10 @@ import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { createEventIds } from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
-import { type AlertRecord, alertKey, type IncidentRecord } from '../incidents/incident.ts';
+import { type AlertRecord, alertKey, type IncidentRecord, type SilenceRecord } from '../incidents/incident.ts';
 import { createAlertMachine, type GivenCommand } from '../incidents/machine.ts';
 import type { Channel, ChannelName } from '../incidents/notification.ts';
-import type { OutboxResult, StateKey } from '../incidents/records.ts';
+import type { CommandAnswer, OutboxResult, StateKey } from '../incidents/records.ts';
 import type { SendBulk } from '../indexing/elasticsearch.ts';
 import type { CountsMessage } from '../measure/totals.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
@@ -404,6 +404,8 @@ export interface Term {
   readonly windows: WindowStore;
   /** How things stand after the last evaluation; undefined before the first one. */
   look(): TermState | undefined;
+  /** What became of a command; undefined: nothing yet. */
+  answer(commandId: string): CommandAnswer | undefined;
   /** Why nothing can be decided now; undefined when all is well. */
   trouble(): string | undefined;
   /** Ends evaluating, then sending. True when what was under way was recorded in time. */
@@ -421,6 +423,7 @@ export interface TermState {
   /** As they were decided, durably. */
   readonly alerts: readonly AlertRecord[];
   readonly incidents: readonly IncidentRecord[];
+  readonly silences: readonly SilenceRecord[];
 }
 
 export function beginTerm(options: TermOptions, deps: TermDeps): Term {
@@ -525,7 +528,8 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
     look() {
       if (last === undefined) return undefined;
       const { store, rules } = windows;
-      return { ...last, store, rules, alerts: machine.alerts(), incidents: machine.incidents() };
+      const decided = { alerts: machine.alerts(), incidents: machine.incidents(), silences: machine.silences() };
+      return { ...last, store, rules, ...decided };
     },
     counts(message, recordMs, live) {
       if (live && brokersClock.saw(recordMs)) {
@@ -542,6 +546,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
       if (problem === undefined) machine.changeRules(next.map(toDecidingRule), hashOf(next));
       return problem;
     },
+    answer: machine.answer,
     command(command, done) {
       commands = [...commands, { command, done }];
     },

@@ -423,7 +423,7 @@ function explain(error: ErrorObject, root: Schema, hidden: Reading): ConfigProbl
     .slice(1)
     .map((key) => key.replaceAll('~1', '/').replaceAll('~0', '~'));
   const schema = (error.parentSchema ?? {}) as Schema;
-  const secret = schema.secret === true || keys.some((key) => hidden.masker.isSecretKey(key));
+  const secret = schema.secret === true || isNamedSecret(keys, root, hidden.masker);
   const key = error.propertyName;
   const value =
     key !== undefined
@@ -620,12 +620,28 @@ export function secretsIn(value: unknown, schema: Schema | undefined, masker: Ma
     for (const [key, next] of Object.entries(inner)) {
       const nextSchema = Array.isArray(inner) ? innerSchema?.items : (innerSchema?.properties?.[key] ?? others);
       // The items of a list have no key of their own, and a switch is not a secret.
-      const named = !Array.isArray(inner) && typeof next !== 'boolean' && masker.isSecretKey(key);
+      const isNamed = !Array.isArray(inner) && typeof next !== 'boolean' && masker.isSecretKey(key);
+      const named = isNamed && !isTable(nextSchema);
       walk(next, nextSchema, secret || nextSchema?.secret === true || named);
     }
   };
   walk(value, schema, false);
   return [...found].filter((secret) => secret !== '');
+}
+
+/** Of a list of mappings, such as `http.tokens`, each key says for itself whether it is a secret. */
+function isTable(schema: Schema | undefined): boolean {
+  return schema?.items?.properties !== undefined;
+}
+
+/** Does one of the keys announce a secret? */
+function isNamedSecret(keys: readonly string[], root: Schema, masker: Masker): boolean {
+  let schema: Schema | undefined = root;
+  for (const key of keys) {
+    schema = schema?.properties?.[key] ?? schema?.items;
+    if (masker.isSecretKey(key) && !isTable(schema)) return true;
+  }
+  return false;
 }
 
 /** The text without credentials in addresses, known secrets, and what the masker recognises as a secret. */
@@ -665,10 +681,11 @@ export function withoutSecrets(value: unknown, schema: Schema | undefined, maske
     if (typeof inner !== 'object' || inner === null) return inner;
     const others = innerSchema?.additionalProperties as Schema | undefined;
     return Object.fromEntries(
-      Object.entries(inner).map(([key, next]) => [
-        nameOf(key, secrets, masker),
-        walk(next, innerSchema?.properties?.[key] ?? others, named || masker.isSecretKey(key)),
-      ]),
+      Object.entries(inner).map(([key, next]) => {
+        const nextSchema = innerSchema?.properties?.[key] ?? others;
+        const isNamed = masker.isSecretKey(key) && !isTable(nextSchema);
+        return [nameOf(key, secrets, masker), walk(next, nextSchema, named || isNamed)];
+      }),
     );
   };
   return walk(value, schema, false);

@@ -6,7 +6,9 @@ import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypt
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../core/clock.ts';
 import type { ConfigProblem } from '../core/config-loader.ts';
+import { oneLine } from '../core/safe-json.ts';
 import { MASK } from '../core/secrets/mask.ts';
+import type { LinkOptions } from '../incidents/notification.ts';
 
 // ---- keys of the `http` section ----
 
@@ -96,6 +98,10 @@ export function accessProblems(
   for (const [i, secret] of linkSecrets.entries()) found.push(...tooShort(`http.linkSecrets.${i}`, secret, MIN_SECRET));
   for (const [i, secret] of webhookSecrets.entries()) {
     found.push(...tooShort(`notify.pagerduty.webhookSecrets.${i}`, secret, MIN_TOKEN));
+  }
+  if (publicUrl !== undefined && !URL.canParse(publicUrl)) {
+    const message = `permitted: ${accessProperties.publicUrl.permitted}`;
+    found.push({ path: 'http.publicUrl', value: JSON.stringify(publicUrl), message });
   }
   if (publicUrl !== undefined && linkSecrets.length === 0) {
     const message = 'links would have no signature, because http.linkSecrets is missing';
@@ -219,7 +225,7 @@ const LINK_MS = 24 * 3_600_000;
 const LINK_VERSION = 1;
 const MAX_PAYLOAD = 800;
 
-export const LINK_ACTIONS = ['acknowledge', 'resolve'] as const;
+const LINK_ACTIONS = ['acknowledge', 'resolve'] as const;
 export type LinkAction = (typeof LINK_ACTIONS)[number];
 
 export interface Link {
@@ -232,11 +238,7 @@ export interface Link {
   readonly id: string;
 }
 
-export type ActionLinks = (
-  incidentId: string,
-  channelName: string,
-  atMs: number,
-) => { readonly acknowledge: string; readonly resolve?: string } | undefined;
+type ActionLinks = NonNullable<LinkOptions['actionLinks']>;
 
 /**
  * Makes the links of a message.
@@ -322,4 +324,43 @@ export function isSignedByPagerDuty(body: Buffer, header: string, secrets: reado
     for (const one of given) isTheirs = same(expected, one) || isTheirs;
   }
   return isTheirs;
+}
+
+const DEDUP = /^logpipe\/([\w-]{1,64})$/;
+const ACTIONS: Readonly<Record<string, LinkAction>> = {
+  'incident.acknowledged': 'acknowledge',
+  'incident.resolved': 'resolve',
+};
+
+export interface PagerDutyEvent {
+  readonly kind: LinkAction;
+  readonly incidentId: string;
+  readonly by: string;
+  readonly occurredMs: number;
+  /** Made of the event's own, which a repeated delivery has too. */
+  readonly id: string;
+}
+
+/** A text says why it is none of our business. */
+export function pagerDutyEvent(payload: unknown): PagerDutyEvent | string {
+  const { event } = (payload ?? {}) as { readonly event?: unknown };
+  const { id, event_type: type, occurred_at: occurredAt, agent, data } = (event ?? {}) as Record<string, unknown>;
+  if (typeof id !== 'string' || id === '' || typeof type !== 'string') return 'there is no event in it';
+  const kind = Object.hasOwn(ACTIONS, type) ? ACTIONS[type] : undefined;
+  // Escalating, and what it takes back, is PagerDuty's own affair.
+  if (kind === undefined) return `events of the type ${oneLine(type, 80)} change nothing here`;
+  // Of our own messages it says the same, with the integration as the agent; and time alone resolves nothing.
+  const { type: agentType, summary } = (agent ?? {}) as Record<string, unknown>;
+  if (agentType !== 'user_reference') return 'no person did that';
+  const { incident_key: key } = (data ?? {}) as Record<string, unknown>;
+  const incidentId = typeof key === 'string' ? DEDUP.exec(key)?.[1] : undefined;
+  if (incidentId === undefined) return 'the incident is not one of logpipe';
+  const occurredMs = typeof occurredAt === 'string' ? Date.parse(occurredAt) : Number.NaN;
+  return {
+    kind,
+    incidentId,
+    by: `${typeof summary === 'string' && summary !== '' ? oneLine(summary, 150) : 'somebody'}, in PagerDuty`,
+    occurredMs: Number.isNaN(occurredMs) ? Number.POSITIVE_INFINITY : occurredMs,
+    id: createHash('sha256').update(id).digest('base64url').slice(0, 32),
+  };
 }

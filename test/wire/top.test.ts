@@ -36,7 +36,15 @@ function evaluated(rules = RULES, more = 0): TermState {
   });
   machine.accept(machine.step({ evalMs: times.evalMs, wallMs: T0, observations }));
   const { store } = stage.evaluator;
-  return { rules, store, times, observations, alerts: machine.alerts(), incidents: machine.incidents() };
+  return {
+    rules,
+    store,
+    times,
+    observations,
+    alerts: machine.alerts(),
+    incidents: machine.incidents(),
+    silences: machine.silences(),
+  };
 }
 
 interface Served {

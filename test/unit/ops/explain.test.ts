@@ -29,7 +29,15 @@ function scene(rules: Rules = RULES, deps: Parameters<typeof createStage>[1] = {
       const { times, observations } = stage.tick(ms, options);
       machine.accept(machine.step({ evalMs: times.evalMs, wallMs: ms, observations }));
       const { store } = stage.evaluator;
-      return { rules, store, times, observations, alerts: machine.alerts(), incidents: machine.incidents() };
+      return {
+        rules,
+        store,
+        times,
+        observations,
+        alerts: machine.alerts(),
+        incidents: machine.incidents(),
+        silences: machine.silences(),
+      };
     },
   };
 }

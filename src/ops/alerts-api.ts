@@ -1,0 +1,875 @@
+// The alerts over HTTP (docs/api.md): who is alerted and on call, acknowledging, resolving and silencing, the links in messages, and what
+// PagerDuty says. In: requests of strangers. Out: answers from the alert desk, and commands to it. Guarantee: nothing changes without a
+// token that may act, a link that we signed, or a webhook that PagerDuty signed; a GET changes nothing; whoever is refused learns why, and
+// nothing else; bodies are bounded, and read only after all that can be refused without them was.
+//
+// A command is given once: links and webhooks carry its id, so that whatever is sent again changes nothing.
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { Socket } from 'node:net';
+import { getRequestListener, type HttpBindings } from '@hono/node-server';
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
+import { type Context, Hono } from 'hono';
+import {
+  type AlertDesk,
+  createAlertDesk,
+  DeskClosedError,
+  type OwnAlerts,
+  type Place,
+  previewSilence,
+} from '../alerter/alert-desk.ts';
+import type { Command } from '../alerter/commands-given.ts';
+import { type Clock, durationMs, durationSchema, systemClock } from '../core/clock.ts';
+import { errorText } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import { createEventIds } from '../core/record.ts';
+import { oneLine, visible } from '../core/safe-json.ts';
+import { createMasker, type Masker, type MaskOptions } from '../core/secrets/mask.ts';
+import {
+  type AlertRecord,
+  byUrgency,
+  type IncidentRecord,
+  isSpecific,
+  type SilenceRecord,
+  type Via,
+} from '../incidents/incident.ts';
+import { isoTime } from '../incidents/notification.ts';
+import type { Routing } from '../oncall/routing.ts';
+import { PRIORITIES, type Priority } from '../rules/rule-types.ts';
+import {
+  type AccessConfig,
+  bearerToken,
+  createFailures,
+  createLinkReader,
+  createTokens,
+  type Holder,
+  isFromHere,
+  isSignedByPagerDuty,
+  type Link,
+  type LinkAction,
+  pagerDutyEvent,
+  type Scope,
+  valuesOf,
+} from './access.ts';
+import { type AlertingView, onCallView } from './explain.ts';
+import { type AlertsHandler, isAlertsPath } from './http.ts';
+import { deadEnd, incidentPage, type LinkState, type Page, refusedPage } from './link-pages.ts';
+
+const MAX_BODY = 64 * 1024;
+/** A command's caller waits no longer. */
+const ANSWER_MS = 2_000;
+const MAX_INCIDENTS = 200;
+const MAX_NEXT = 20;
+const MAX_SILENCE_MS = 366 * 86_400_000;
+
+interface AlertsApiOptions extends AccessConfig {
+  readonly webhookSecrets: readonly string[];
+}
+
+interface AlertsApiDeps {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly masker: Masker;
+  readonly desk: AlertDesk;
+  /** Undefined where alerts are not evaluated. */
+  readonly alerting: () => AlertingView | undefined;
+  /** In force; undefined without one. */
+  readonly routing: () => Routing | undefined;
+}
+
+/** The API of a process, with what it asks. */
+export interface AlertsApi extends AlertsHandler {
+  close(): Promise<void>;
+}
+
+/** @param alerting undefined where alerts are not evaluated */
+export function openAlertsApi(
+  config: Place & {
+    readonly http: AccessConfig;
+    readonly notify: { readonly pagerduty: { readonly webhookSecrets?: readonly string[] } };
+    readonly mask: MaskOptions;
+  },
+  deps: {
+    readonly log: Log;
+    readonly clock: Clock;
+    readonly alerting: { own(): OwnAlerts | undefined; view(): AlertingView | undefined } | undefined;
+    readonly routing: () => Routing | undefined;
+  },
+): AlertsApi {
+  const { log, clock, alerting, routing } = deps;
+  const desk = createAlertDesk(config, { log, clock, own: () => alerting?.own() });
+  const handler = createAlertsApi(
+    { ...config.http, webhookSecrets: config.notify.pagerduty.webhookSecrets ?? [] },
+    { log, clock, desk, masker: createMasker(config.mask), alerting: () => alerting?.view(), routing },
+  );
+  return { ...handler, close: desk.close };
+}
+
+type Ask = Context<{ Bindings: HttpBindings }>;
+
+/**
+ * Answers what is its own. Whatever else comes here, by the public name, goes on to `next` with a token that may read.
+ */
+export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps): AlertsHandler {
+  const { tokens = [], publicUrl, linkSecrets = [], webhookSecrets } = options;
+  const { clock, log, masker, desk } = deps;
+  const holderOf = createTokens(tokens);
+  const failures = createFailures(clock);
+  const linkOf = createLinkReader(linkSecrets, clock);
+  const publicOrigin = publicUrl === undefined ? undefined : new URL(publicUrl).origin;
+  const nextId = createEventIds(clock.now);
+  const app = new Hono<{ Bindings: HttpBindings }>();
+
+  // ---- who asks ----
+
+  function fail(request: IncomingMessage, what: string): void {
+    const address = request.socket.remoteAddress ?? '';
+    if (failures.failed(address)) log.warn('An address has been refused too often, and has to wait', { address, what });
+  }
+
+  function mustWait({ socket }: IncomingMessage): Refusal | undefined {
+    const waitMs = failures.waitMs(socket.remoteAddress ?? '');
+    if (waitMs === 0) return undefined;
+    const seconds = Math.ceil(waitMs / 1_000);
+    return new Refusal(429, `this address has failed too often; try again in ${seconds} s`, {
+      'retry-after': String(seconds),
+    });
+  }
+
+  /** @throws Refusal */
+  function permit(request: IncomingMessage, scope: Scope): Holder | undefined {
+    const [header, second] = valuesOf(request, 'authorization');
+    if (second !== undefined) throw new Refusal(400, 'there are two Authorization headers; send one');
+    if (header === undefined) {
+      if (scope === 'read' && isFromHere(request) && hasLocalName(request)) return undefined;
+      const why =
+        tokens.length === 0
+          ? 'it needs a token, and http.tokens has none'
+          : `it needs a token with the scope "${scope}": Authorization: Bearer …`;
+      throw new Refusal(401, why, CHALLENGE);
+    }
+    const wait = mustWait(request);
+    if (wait !== undefined) throw wait;
+    const token = bearerToken(header);
+    const holder = token === undefined ? undefined : holderOf(token);
+    if (holder === undefined) {
+      fail(request, 'token');
+      throw new Refusal(401, 'the token is not one of http.tokens', CHALLENGE);
+    }
+    if (!holder.scopes.has(scope)) {
+      throw new Refusal(403, `the token ${holder.name} does not have the scope "${scope}"`);
+    }
+    return holder;
+  }
+
+  /** A page of somebody else's must not ask in its reader's name. @throws Refusal */
+  function sameOrigin(request: IncomingMessage, formsToo = false): void {
+    const origins = valuesOf(request, 'origin');
+    const site = request.headers['sec-fetch-site'];
+    const own = [publicOrigin, `http://${request.headers.host}`, `https://${request.headers.host}`];
+    // A form on a page without a referrer sends `null`, its own server included.
+    const isOwn = (origin: string) => own.includes(origin) || (formsToo && origin === 'null');
+    if (origins.length > 1 || !origins.every(isOwn) || site === 'cross-site' || site === 'same-site') {
+      throw new Refusal(403, 'a page of another origin asks; this API is for programs, and for its own pages');
+    }
+  }
+
+  // ---- what is asked ----
+
+  async function body(c: Ask, type: RegExp, typeInWords: string): Promise<Buffer> {
+    const { incoming, outgoing } = c.env;
+    const types = valuesOf(incoming, 'content-type');
+    if (types.length !== 1 || !type.test(types[0]!)) {
+      throw new Refusal(
+        415,
+        `Content-Type: found ${types.length === 0 ? 'none' : 'another'}; permitted: ${typeInWords}`,
+      );
+    }
+    if (incoming.headers['content-encoding'] !== undefined) {
+      throw new Refusal(415, 'Content-Encoding: send the body as it is, not compressed');
+    }
+    return readBody(incoming, outgoing as ServerResponse);
+  }
+
+  async function json<T>(c: Ask, validate: ValidateFunction<T>): Promise<T> {
+    return checked(parsed(await body(c, JSON_TYPE, 'application/json')), validate);
+  }
+
+  function byWhom(holder: Holder | undefined, by: string | undefined): string {
+    const token = `token ${holder?.name ?? ''}`;
+    return by === undefined ? token : `${by}, by ${token}`;
+  }
+
+  // ---- commands ----
+
+  type Given = { readonly id: string; readonly noChange: boolean } & (
+    | { readonly done: true }
+    | { readonly done: false }
+  );
+
+  /** @throws Refusal 409 when the leader refuses, DeskClosedError */
+  async function give(command: Command, sinceMs: number): Promise<Given> {
+    const { commandId: id } = command;
+    const answer = await desk.give(command, sinceMs + ANSWER_MS);
+    const { kind } = command;
+    const by = command.kind === 'silence' ? command.silence.by : command.by;
+    log.info('A command about alerts was given over HTTP', { kind, id, by });
+    if (answer?.refused !== undefined) throw new Refusal(409, `refused: ${answer.refused}`);
+    return { id, done: answer !== undefined, noChange: answer?.noChange === true };
+  }
+
+  /** 200 with what is so now, or 202 with where to look. */
+  async function afterwards(c: Ask, given: Given, now: () => Promise<object>): Promise<Response> {
+    const { id, done, noChange } = given;
+    const location = `/api/v1/commands/${id}`;
+    if (!done) return reply(c, { commandId: id, done: false, location }, 202, { location });
+    return reply(c, { commandId: id, done: true, changed: !noChange, ...(await now()) });
+  }
+
+  const findIncident = async (id: string) => {
+    const state = await desk.state();
+    const incident = state.incidents.find((one) => one.id === id);
+    if (incident === undefined)
+      throw new Refusal(404, `there is no incident ${shown(id)}; it may be older than 30 days`);
+    return { incident, state };
+  };
+  const incidentNow = async (id: string) => {
+    const { incident, state } = await findIncident(id);
+    return { incident: incidentView(incident, state.alerts) };
+  };
+
+  async function changeIncident(c: Ask, kind: LinkAction): Promise<Response> {
+    const holder = permit(c.env.incoming, 'act');
+    const sinceMs = clock.monotonicMs();
+    const { by } = await json(c, byBody);
+    const { incident, state } = await findIncident(c.req.param('id') ?? '');
+    if (isSoAlready(incident, kind)) {
+      return reply(c, { done: true, changed: false, incident: incidentView(incident, state.alerts) });
+    }
+    if (incident.state === 'resolved') throw new Refusal(409, `incident ${incident.id} is resolved`);
+    const command = commandOf(kind, incident.id, { commandId: nextId(), by: byWhom(holder, by), via: 'api' });
+    const given = await give(command, sinceMs);
+    return afterwards(c, given, () => incidentNow(incident.id));
+  }
+
+  const incidentView = (incident: IncidentRecord, alerts: readonly AlertRecord[]) =>
+    // Ids are not masked: somebody has to name them.
+    ({ ...(masker.value(viewOf(incident, alerts, clock.now())) as object), id: incident.id });
+
+  // ---- reading ----
+
+  app.get('/api/v1/alerts', async (c) => {
+    permit(c.env.incoming, 'read');
+    const wanted = c.req.query('state') ?? 'open';
+    if (!(STATES as readonly string[]).includes(wanted)) {
+      throw new Refusal(400, `state: found "${shown(wanted)}"; permitted: ${STATES.join(', ')}`);
+    }
+    const { incidents, alerts } = await desk.state();
+    const nowMs = clock.now();
+    const chosen = incidents.filter((incident) => {
+      const status = statusOf(incident, nowMs);
+      return wanted === 'all' || status === wanted || (wanted === 'open' && status !== 'resolved');
+    });
+    const newest = chosen.slice(-MAX_INCIDENTS).reverse();
+    return reply(c, {
+      timestamp: isoTime(nowMs),
+      incidents: newest.map((incident) => incidentView(incident, alerts)),
+      more: chosen.length - newest.length,
+      pending: alerts.filter(({ phase }) => phase === 'pending').map((alert) => masker.value(alertView(alert))),
+    });
+  });
+
+  app.get('/api/v1/silences', async (c) => {
+    permit(c.env.incoming, 'read');
+    const { silences } = await desk.state();
+    return reply(c, { timestamp: isoTime(clock.now()), silences: silences.map(silenceShown) });
+  });
+  const silenceShown = (silence: SilenceRecord) => ({
+    ...(masker.value(silenceView(silence)) as object),
+    id: silence.id,
+  });
+
+  app.get('/api/v1/oncall', (c) => {
+    permit(c.env.incoming, 'read');
+    const at = c.req.query('at');
+    const atMs = at === undefined ? clock.now() : Date.parse(at);
+    if (Number.isNaN(atMs))
+      throw new Refusal(400, `at: found "${shown(at ?? '')}"; permitted: a time, like 2026-11-30T09:00:00Z`);
+    const next = Number(c.req.query('next') ?? 0);
+    if (!Number.isInteger(next) || next < 0 || next > MAX_NEXT) {
+      throw new Refusal(400, `next: found "${shown(c.req.query('next') ?? '')}"; permitted: 0 to ${MAX_NEXT}`);
+    }
+    const routing = deps.routing();
+    if (routing === undefined) throw new Refusal(404, 'there are no teams: no routing.yml is in force here');
+    return reply(c, { at: isoTime(atMs), teams: routing.teams.map((team) => onCallView(routing, team, atMs, next)) });
+  });
+
+  app.get('/api/v1/rates', (c) => {
+    permit(c.env.incoming, 'read');
+    const view = deps.alerting();
+    if (view === undefined) throw new Refusal(503, 'the alerts are not evaluated here; ask the instance that does');
+    return reply(c, view.rates());
+  });
+
+  app.get('/api/v1/commands/:id', async (c) => {
+    permit(c.env.incoming, 'read');
+    const id = c.req.param('id');
+    if (!/^[\w-]{1,64}$/.test(id)) throw new Refusal(404, 'there is no command of that id');
+    const answer = await desk.answer(id);
+    if (answer === undefined) {
+      return reply(c, { commandId: id, done: false, detail: 'not answered yet, or there is no such command' });
+    }
+    const { atMs, refused } = answer;
+    return reply(c, {
+      commandId: id,
+      done: true,
+      at: isoTime(atMs),
+      changed: refused === undefined && answer.noChange !== true,
+      ...(refused === undefined ? {} : { refused: masker.text(refused) }),
+    });
+  });
+
+  // ---- acting, with a token ----
+
+  app.post('/api/v1/incidents/:id/acknowledge', (c) => changeIncident(c, 'acknowledge'));
+  app.post('/api/v1/incidents/:id/resolve', (c) => changeIncident(c, 'resolve'));
+
+  app.post('/api/v1/silences', async (c) => {
+    const holder = permit(c.env.incoming, 'act');
+    const sinceMs = clock.monotonicMs();
+    const preview = c.req.query('preview') ?? 'false';
+    if (preview !== 'true' && preview !== 'false') {
+      throw new Refusal(400, `preview: found "${shown(preview)}"; permitted: true, false`);
+    }
+    const asked = await json(c, silenceBody);
+    const silence = silenceOf(asked, { id: nextId(), by: byWhom(holder, asked.by), nowMs: clock.now() });
+    if (preview === 'true') {
+      const { now, lastDay } = previewSilence(silence, await desk.state(), clock.now());
+      return reply(c, {
+        preview: masker.value({ now: now.map(alertView), lastDay: lastDay.map(endedView) }) as object,
+      });
+    }
+    const given = await give({ kind: 'silence', commandId: nextId(), silence, via: 'api' }, sinceMs);
+    return afterwards(c, given, async () => ({ silence: silenceShown(silence) }));
+  });
+
+  app.delete('/api/v1/silences/:id', async (c) => {
+    const holder = permit(c.env.incoming, 'act');
+    const sinceMs = clock.monotonicMs();
+    const id = c.req.param('id');
+    const { silences } = await desk.state();
+    if (!silences.some((silence) => silence.id === id)) throw new Refusal(404, `there is no silence ${shown(id)}`);
+    const command: Command = { kind: 'unsilence', commandId: nextId(), id, by: byWhom(holder, undefined), via: 'api' };
+    return afterwards(c, await give(command, sinceMs), async () => ({}));
+  });
+
+  // ---- what PagerDuty says ----
+  // https://developer.pagerduty.com/docs/webhooks-overview. Everything that was signed gets a 2xx: after three refusals in a row
+  // PagerDuty sends nothing more for a day.
+
+  app.post('/api/v1/webhooks/pagerduty', async (c) => {
+    const { incoming } = c.env;
+    if (webhookSecrets.length === 0)
+      throw new Refusal(404, 'no webhook is set up: notify.pagerduty.webhookSecrets is empty');
+    const raw = await body(c, JSON_TYPE, 'application/json');
+    const signatures = valuesOf(incoming, 'x-pagerduty-signature');
+    if (signatures.length !== 1 || !isSignedByPagerDuty(raw, signatures[0]!, webhookSecrets)) {
+      const wait = mustWait(incoming);
+      if (wait !== undefined) throw wait;
+      fail(incoming, 'webhook');
+      throw new Refusal(
+        403,
+        'X-PagerDuty-Signature: none was made of this body with one of notify.pagerduty.webhookSecrets',
+      );
+    }
+    const ignored = (why: string) => reply(c, { ignored: why }, 202);
+    const event = pagerDutyEvent(parsed(raw));
+    if (typeof event === 'string') return ignored(event);
+    const { kind, incidentId, by, occurredMs } = event;
+    const commandId = `pagerduty-${event.id}`;
+    if ((await desk.answer(commandId)) !== undefined) return ignored('this event was dealt with before');
+    const { incidents, alerts } = await desk.state();
+    const incident = incidents.find(({ id }) => id === incidentId);
+    if (incident === undefined) return ignored('there is no such incident');
+    if (incident.state === 'resolved' || isSoAlready(incident, kind)) return ignored('that is so already');
+    // It was delivered late, and speaks of what was before the incident began again.
+    const firing = alertsOf(incident, alerts);
+    if (firing.length > 0 && firing.every(({ startedMs }) => startedMs > occurredMs)) {
+      return ignored('it is about what was before the present alerts began');
+    }
+    // Not waited for: PagerDuty gives an answer five seconds, and asks for 202.
+    await desk.give(commandOf(kind, incidentId, { commandId, by, via: 'pagerduty' }), clock.monotonicMs());
+    log.info('A command about alerts came from PagerDuty', { kind, id: commandId, by });
+    return reply(c, { commandId }, 202);
+  });
+
+  // ---- links in messages ----
+
+  /** @throws Refusal 429 */
+  function linkFor(c: Ask): Link | Page {
+    const link = linkOf(c.req.param('token') ?? '');
+    if (link === 'expired') return deadEnd('expired');
+    if (link !== 'altered') return link;
+    const wait = mustWait(c.env.incoming);
+    if (wait !== undefined) throw wait;
+    fail(c.env.incoming, 'link');
+    return deadEnd('altered');
+  }
+
+  async function aboutLink(
+    link: Link,
+  ): Promise<{ readonly used: boolean; readonly incident: IncidentRecord | undefined }> {
+    const used = (await desk.answer(`link-${link.id}`)) !== undefined;
+    const { incidents } = await desk.state();
+    return { used, incident: incidents.find(({ id }) => id === link.incidentId) };
+  }
+
+  function pageOf(incident: IncidentRecord, { action }: Link, what: LinkState): Page {
+    const { id, told, acknowledged, openedMs } = incident;
+    const { title = 'An incident that nobody was told of yet', priority = '' } = told ?? {};
+    const [what_, by] = masker.value([title, acknowledged?.by]) as [string, string | undefined];
+    const state = statusOf(incident, clock.now());
+    return incidentPage(what, action, { id, title: what_, priority, state, opened: isoTime(openedMs), by });
+  }
+
+  /** Shows what the link would do; nothing else, because whoever previews a message opens its links. */
+  app.get('/a/:token', async (c) => {
+    const link = linkFor(c);
+    if ('html' in link) return html(c, link);
+    const { used, incident } = await aboutLink(link);
+    if (incident === undefined) return html(c, deadEnd('foreign'));
+    const isOver = used || incident.state === 'resolved' || isSoAlready(incident, link.action);
+    return html(c, pageOf(incident, link, isOver ? 'over' : 'ask'));
+  });
+
+  app.post('/a/:token', async (c) => {
+    const sinceMs = clock.monotonicMs();
+    const link = linkFor(c);
+    if ('html' in link) return html(c, link);
+    // The form has no fields: the link says it all.
+    if (valuesOf(c.env.incoming, 'content-type').length > 0) {
+      await body(c, FORM_TYPE, 'application/x-www-form-urlencoded');
+    }
+    const { used, incident } = await aboutLink(link);
+    if (incident === undefined) return html(c, deadEnd('foreign'));
+    if (used || incident.state === 'resolved' || isSoAlready(incident, link.action)) {
+      return html(c, pageOf(incident, link, 'over'));
+    }
+    const who = { commandId: `link-${link.id}`, by: `link from ${link.channel}`, via: 'link' } as const;
+    const { done } = await give(commandOf(link.action, incident.id, who), sinceMs);
+    const { incident: now = incident } = await aboutLink(link);
+    return html(c, pageOf(now, link, done ? 'done' : 'taken'));
+  });
+
+  // ---- refusals ----
+
+  app.notFound(() => problem(new Refusal(404, 'there is nothing at this path; docs/api.md lists what there is')));
+  app.onError((error, c) => {
+    const refusal = refusalOf(error);
+    if (refusal.status === 500)
+      log.error('A request to the API failed', { path: c.req.routePath, error: errorText(error) });
+    return c.req.path.startsWith('/a/') ? html(c, refusedPage(refusal)) : problem(refusal);
+  });
+
+  // Bodies are read here, or not at all.
+  const listener = getRequestListener(app.fetch, { autoCleanupIncoming: false, overrideGlobalObjects: false });
+
+  return {
+    handle(request, response, next) {
+      const target = request.url ?? '';
+      const isOwn = isAlertsPath(target);
+      if (isOwn) closeGently(request, response);
+      try {
+        if (valuesOf(request, 'host').length !== 1 || !target.startsWith('/')) {
+          throw new Refusal(400, 'a request has one Host header, and a path');
+        }
+        // A link is opened from wherever its message is read.
+        const isLink = target.startsWith('/a/');
+        if (!isLink || request.method === 'POST') sameOrigin(request, isLink);
+        if (!isOwn) permit(request, 'read');
+      } catch (error) {
+        send(response, refusalOf(error));
+        return;
+      }
+      if (isOwn) void listener(request, response);
+      else next();
+    },
+  };
+}
+
+// ---- answers ----
+
+const CHALLENGE = { 'www-authenticate': 'Bearer realm="logpipe"' };
+const NOT_KEPT = { 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' };
+const JSON_TYPE = /^application\/json(?:\s*;\s*charset="?utf-8"?)?\s*$/i;
+const FORM_TYPE = /^application\/x-www-form-urlencoded(?:\s*;\s*charset="?utf-8"?)?\s*$/i;
+
+/** Why a request is not obeyed; its text is for whoever asked. */
+class Refusal extends Error {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(status: number, detail: string, headers: Readonly<Record<string, string>> = {}) {
+    super(detail);
+    this.status = status;
+    this.headers = headers;
+  }
+}
+
+function refusalOf(error: unknown): Refusal {
+  if (error instanceof Refusal) return error;
+  if (error instanceof DeskClosedError) return new Refusal(503, error.message, { 'retry-after': '5' });
+  return new Refusal(500, 'the request could not be answered because of a fault of logpipe; its log has more');
+}
+
+const TITLES: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  401: 'Unauthorized',
+  403: 'Forbidden',
+  404: 'Not Found',
+  405: 'Method Not Allowed',
+  408: 'Request Timeout',
+  409: 'Conflict',
+  413: 'Content Too Large',
+  415: 'Unsupported Media Type',
+  429: 'Too Many Requests',
+  500: 'Internal Server Error',
+  503: 'Service Unavailable',
+};
+
+/** RFC 9457. */
+function problemBody({ status, message }: Refusal): string {
+  return `${JSON.stringify({ type: 'about:blank', title: TITLES[status] ?? 'Error', status, detail: message })}\n`;
+}
+
+function problemHeaders({ headers }: Refusal): Record<string, string> {
+  // What the body would have been is not waited for.
+  return { ...NOT_KEPT, 'content-type': 'application/problem+json', connection: 'close', ...headers };
+}
+
+function problem(refusal: Refusal): Response {
+  return new Response(problemBody(refusal), { status: refusal.status, headers: problemHeaders(refusal) });
+}
+
+/** Where there is no router yet. */
+function send(response: ServerResponse, refusal: Refusal): void {
+  response.writeHead(refusal.status, problemHeaders(refusal));
+  response.end(problemBody(refusal));
+}
+
+function reply(
+  c: Ask,
+  value: object,
+  status: 200 | 202 = 200,
+  headers: Readonly<Record<string, string>> = {},
+): Response {
+  return c.json(value, status, { ...NOT_KEPT, ...headers });
+}
+
+function html(c: Ask, { html, status, headers }: Page): Response {
+  return c.body(html, status as 200, { ...NOT_KEPT, ...headers });
+}
+
+// ---- bodies ----
+
+/** @throws Refusal 413 as soon as it is too long, 400 when it is cut off */
+function readBody(request: IncomingMessage, response: ServerResponse): Promise<Buffer> {
+  const tooLong = () => new Refusal(413, `the body is longer than ${MAX_BODY / 1024} KiB`);
+  if (Number(request.headers['content-length'] ?? 0) > MAX_BODY) return Promise.reject(tooLong());
+  if (request.headers.expect !== undefined) response.writeContinue();
+  return new Promise((resolve, reject) => {
+    const pieces: Buffer[] = [];
+    let bytes = 0;
+    request.on('data', (piece: Buffer) => {
+      bytes += piece.length;
+      if (bytes <= MAX_BODY) {
+        pieces.push(piece);
+        return;
+      }
+      request.pause();
+      request.removeAllListeners('data');
+      reject(tooLong());
+    });
+    request.once('end', () => resolve(Buffer.concat(pieces)));
+    const cut = () => reject(new Refusal(400, 'the body ended too soon'));
+    request.once('error', cut);
+    request.once('close', cut);
+  });
+}
+
+const LINGER_MS = 1_000;
+
+/**
+ * What was not read is not wanted, and is not read after the answer either. Closing at once would reset the connection, and the answer
+ * could be lost on its way: the other side gets the end of it first.
+ */
+function closeGently(request: IncomingMessage, response: ServerResponse): void {
+  const { socket } = request;
+  socket.destroySoon = () => {
+    if (request.complete) {
+      Socket.prototype.destroySoon.call(socket);
+      return;
+    }
+    socket.end();
+    systemClock.after(LINGER_MS, () => socket.destroy());
+  };
+  response.once('finish', () => {
+    if (!request.complete) request.pause();
+  });
+}
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true });
+
+function parsed(body: Buffer): unknown {
+  try {
+    return JSON.parse(UTF8.decode(body));
+  } catch {
+    throw new Refusal(400, 'the body is no JSON in UTF-8');
+  }
+}
+
+const line = (maxLength: number) => ({ type: 'string', minLength: 1, maxLength }) as const;
+const BY = line(200);
+const ajv = new Ajv({ allErrors: true, strict: true, verbose: true });
+ajv.addKeyword('permitted');
+
+interface ByBody {
+  readonly by?: string;
+}
+
+const byBody = ajv.compile<ByBody>({ type: 'object', additionalProperties: false, properties: { by: BY } });
+
+interface SilenceBody extends ByBody {
+  readonly rule?: string;
+  readonly group?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly environment?: string;
+  readonly priority?: Priority;
+  readonly from?: string;
+  readonly until?: string;
+  readonly for?: string;
+  readonly reason: string;
+}
+
+const silenceBody = ajv.compile<SilenceBody>({
+  type: 'object',
+  additionalProperties: false,
+  required: ['reason'],
+  properties: {
+    rule: line(200),
+    group: line(200),
+    labels: { type: 'object', maxProperties: 20, propertyNames: line(200), additionalProperties: line(500) },
+    environment: line(200),
+    priority: { enum: PRIORITIES },
+    from: line(40),
+    until: line(40),
+    for: durationSchema,
+    reason: line(1_000),
+    by: BY,
+  },
+});
+
+const MAX_ERRORS = 5;
+
+/** @throws Refusal 400 with all that is wrong */
+function checked<T>(value: unknown, validate: ValidateFunction<T>): T {
+  if (!validate(value)) {
+    const errors = (validate.errors ?? []).slice(0, MAX_ERRORS);
+    throw new Refusal(400, errors.map(wrong).join('; '));
+  }
+  for (const [name, text] of Object.entries(value as object)) {
+    if (typeof text === 'string' && visible(text) !== text) {
+      throw new Refusal(400, `${name}: has characters that cannot be seen`);
+    }
+  }
+  return value;
+}
+
+function wrong({ instancePath, keyword, message = 'not permitted', params, parentSchema }: ErrorObject): string {
+  const path = instancePath.slice(1).replaceAll('/', '.') || 'the body';
+  if (keyword === 'additionalProperties') return `${shown(String(params.additionalProperty))}: unknown`;
+  if (keyword === 'enum') return `${shown(path)}: permitted: ${(params.allowedValues as string[]).join(', ')}`;
+  const permitted = (parentSchema as { permitted?: string } | undefined)?.permitted;
+  return `${shown(path)}: ${permitted === undefined ? message : `permitted: ${permitted}`}`;
+}
+
+function shown(text: string): string {
+  return oneLine(text, 80);
+}
+
+/** @throws Refusal 400 */
+function silenceOf(
+  body: SilenceBody,
+  { id, by, nowMs }: { readonly id: string; readonly by: string; readonly nowMs: number },
+): SilenceRecord {
+  const { rule, group, labels = {}, environment, priority, reason } = body;
+  const time = (name: 'from' | 'until') => {
+    const text = body[name];
+    const ms = text === undefined ? undefined : Date.parse(text);
+    if (Number.isNaN(ms))
+      throw new Refusal(400, `${name}: found "${shown(text ?? '')}"; permitted: a time, like 2026-11-30T09:00:00Z`);
+    return ms;
+  };
+  const fromMs = time('from');
+  const end = time('until');
+  if ((end === undefined) === (body.for === undefined))
+    throw new Refusal(400, 'until, for: give one of them, a time or a duration like 2h');
+  const untilMs = end ?? (fromMs ?? nowMs) + durationMs(body.for ?? '');
+  if (untilMs <= Math.max(nowMs, fromMs ?? nowMs))
+    throw new Refusal(400, 'until: it would end before it begins, or has ended already');
+  if (untilMs - nowMs > MAX_SILENCE_MS) throw new Refusal(400, 'until: at most a year from now');
+  const silence: SilenceRecord = {
+    id,
+    ...(rule === undefined ? {} : { ruleId: rule }),
+    ...(group === undefined ? {} : { group }),
+    ...(Object.keys(labels).length === 0 ? {} : { labels }),
+    ...(environment === undefined ? {} : { environment }),
+    ...(priority === undefined ? {} : { priority }),
+    ...(fromMs === undefined ? {} : { fromMs }),
+    createdMs: nowMs,
+    untilMs,
+    by,
+    reason,
+  };
+  if (!isSpecific(silence)) {
+    throw new Refusal(
+      400,
+      'rule, group, labels, environment, priority: give one at least, so that it does not mute everything',
+    );
+  }
+  return silence;
+}
+
+// ---- commands, and how an incident stands ----
+
+const STATES = ['open', 'firing', 'acknowledged', 'quiet', 'resolved', 'all'] as const;
+type Status = 'firing' | 'acknowledged' | 'quiet' | 'resolved';
+
+function statusOf({ state, acknowledged, quiet }: IncidentRecord, nowMs: number): Status {
+  if (state === 'resolved') return 'resolved';
+  if (quiet !== undefined && quiet.untilMs > nowMs) return 'quiet';
+  return acknowledged === undefined ? 'firing' : 'acknowledged';
+}
+
+function isSoAlready({ state, acknowledged, quiet }: IncidentRecord, kind: LinkAction): boolean {
+  if (kind === 'resolve') return state === 'resolved' || quiet !== undefined;
+  return state === 'open' && acknowledged !== undefined;
+}
+
+interface Who {
+  readonly commandId: string;
+  readonly by: string;
+  readonly via: Via;
+}
+
+function commandOf(kind: LinkAction, incidentId: string, who: Who): Command {
+  return kind === 'acknowledge' ? { kind, incidentId, ...who } : { kind, incidentId, evenIfTrue: true, ...who };
+}
+
+function alertsOf({ id }: IncidentRecord, alerts: readonly AlertRecord[]): AlertRecord[] {
+  return alerts.filter(({ incidentId, phase }) => incidentId === id && phase === 'firing').sort(byUrgency);
+}
+
+function timeOrNull(ms: number | undefined): string | null {
+  return ms === undefined ? null : isoTime(ms);
+}
+
+function viewOf(incident: IncidentRecord, all: readonly AlertRecord[], nowMs: number): object {
+  const { group, team, told, openedMs, resolvedMs, reopened, acknowledged, quiet, onCall, escalation, answerBy } =
+    incident;
+  const alerts = alertsOf(incident, all);
+  const [first] = alerts;
+  return {
+    id: incident.id,
+    state: statusOf(incident, nowMs),
+    priority: told?.priority ?? first?.priority ?? null,
+    title: told?.title ?? first?.title ?? null,
+    message: told?.message ?? first?.message ?? null,
+    group,
+    team: team ?? null,
+    opened: isoTime(openedMs),
+    resolved: timeOrNull(resolvedMs),
+    reopened,
+    acknowledged:
+      acknowledged === undefined
+        ? null
+        : { by: acknowledged.by, via: acknowledged.via ?? null, at: isoTime(acknowledged.atMs) },
+    quietUntil: timeOrNull(quiet?.untilMs),
+    onCall: onCall ?? null,
+    escalation: escalation?.level ?? null,
+    answerBy: timeOrNull(answerBy?.atMs),
+    alerts: alerts.map(alertView),
+  };
+}
+
+function alertView({
+  key,
+  ruleId,
+  title,
+  priority,
+  labels,
+  phase,
+  startedMs,
+  muted,
+  message,
+  why,
+  runbook,
+}: AlertRecord): object {
+  return {
+    key,
+    rule: ruleId,
+    title,
+    priority,
+    labels,
+    phase,
+    since: isoTime(startedMs),
+    muted: muted ?? null,
+    message,
+    value: why?.value ?? null,
+    threshold: why?.threshold ?? null,
+    runbook,
+  };
+}
+
+function endedView({
+  ruleId,
+  title,
+  priority,
+  labels,
+  startedMs,
+  resolvedMs,
+}: IncidentRecord['ended'][number]): object {
+  return { rule: ruleId, title, priority, labels, since: isoTime(startedMs), resolved: timeOrNull(resolvedMs) };
+}
+
+function silenceView({
+  id,
+  ruleId,
+  group,
+  labels,
+  environment,
+  priority,
+  fromMs,
+  untilMs,
+  createdMs,
+  by,
+  reason,
+}: SilenceRecord): object {
+  return {
+    id,
+    rule: ruleId ?? null,
+    group: group ?? null,
+    labels: labels ?? {},
+    environment: environment ?? null,
+    priority: priority ?? null,
+    from: timeOrNull(fromMs),
+    until: isoTime(untilMs),
+    created: timeOrNull(createdMs),
+    by,
+    reason,
+  };
+}
+
+/** Whoever asks by a name of this machine's own means this machine. */
+function hasLocalName({ headers }: IncomingMessage): boolean {
+  return /^(?:localhost\.?|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/i.test(headers.host ?? '');
+}
