@@ -342,8 +342,10 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
 
   const notify = program.command('notify').description('Channels: where alerts are sent.');
   withConfig(notify.command('test'))
-    .description('Send a test message, and its end, through each configured channel.')
-    .option('--channel <name>', 'only this one')
+    .description(
+      'Send a test message, and its end, through each configured channel; to people only where they are named.',
+    )
+    .option('--channel <name>', 'only this one: slack, slack:payments, email:ada')
     .option('--json', 'one JSON object; without it readable lines on a terminal, JSON in a pipe or a file')
     .option('--no-json', 'readable lines in a pipe or a file, too')
     .addHelpText('after', '\nExample:\n  logpipe notify test --channel slack')

@@ -13,6 +13,7 @@ import { type ChannelName, durationText, type Notification, type SendResult } fr
 import { loadMeasures } from '../measure/measure-config.ts';
 import { createChannels } from '../notify/dispatcher.ts';
 import { CHANNELS } from '../notify/notify-config.ts';
+import { loadRouting, type Routing } from '../oncall/routing.ts';
 import { loadRules } from '../rules/rule-config.ts';
 import {
   column,
@@ -356,24 +357,27 @@ export interface NotifyTestOptions {
 
 /** Sends and resolves a test incident. Exit status 1 when a channel refused or did not confirm, 2 when none is configured. @throws LogpipeError LOGPIPE_USAGE */
 export async function notifyTest(config: Config, options: NotifyTestOptions, io: Io, log: Log): Promise<number> {
-  const names = CHANNELS.filter((name) => name !== 'history');
-  if (options.channel !== undefined && !(names as readonly string[]).includes(options.channel)) {
-    throw new LogpipeError(
-      'LOGPIPE_USAGE',
-      `--channel: found ${JSON.stringify(options.channel)}; permitted: ${names.join(', ')}`,
-    );
-  }
   const masker = createMasker(config.mask);
   const json = wantsJson(io, options.json);
   // Standard output belongs to the one object.
   const out = json ? process.stderr : process.stdout;
   // Which ones are not configured stands in the answer.
   const quiet: Log = { ...log, info: log.debug };
-  const channels = createChannels(config.notify, undefined, { clock: systemClock, log: quiet, masker, out });
+  const routing = loadRouting({ file: config.alerts.routingFile, env: process.env, nowMs: Date.now() });
+  const channels = createChannels(config.notify, routing, { clock: systemClock, log: quiet, masker, out });
+  const common: readonly string[] = CHANNELS.filter((name) => name !== 'history');
+  const names = [...new Set([...common, ...channels.keys()])];
+  if (options.channel !== undefined && !names.includes(options.channel)) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `--channel: found ${JSON.stringify(options.channel)}; permitted: ${names.join(', ')}`,
+    );
+  }
   const id = createEventIds()();
   const results: Record<ChannelName, SendResult> = {};
+  const width = Math.max(CHANNEL_WIDTH, ...names.map((name) => name.length));
   for (const [name, channel] of channels) {
-    if (options.channel !== undefined && options.channel !== name) continue;
+    if (options.channel === undefined ? isPersons(name, routing) : options.channel !== name) continue;
     const signal = new AbortController().signal;
     const sent = await channel.send(testNotification(id, 'trigger', config.notify.environment), signal);
     // What rings must not go on ringing.
@@ -385,16 +389,12 @@ export async function notifyTest(config: Config, options: NotifyTestOptions, io:
     results[name] = result;
     if (!json) {
       const outcome = outcomeText(result, (text) => oneLine(masker.text(text), 300));
-      say(
-        io,
-        [{ text: `${column(name, CHANNEL_WIDTH)}  ` }, { text: outcome, style: result.ok ? 'green' : 'red' }],
-        CHANNEL_WIDTH + 2,
-      );
+      say(io, [{ text: `${column(name, width)}  ` }, { text: outcome, style: result.ok ? 'green' : 'red' }], width + 2);
     }
     await channel.close();
   }
   const missing = names.filter((name) => !channels.has(name) && (options.channel ?? name) === name);
-  if (!json) for (const name of missing) say(io, `${column(name, CHANNEL_WIDTH)}  not configured`);
+  if (!json) for (const name of missing) say(io, `${column(name, width)}  not configured`);
   if (json) io.out(jsonLine(results, masker));
   const outcomes = Object.values(results);
   if (outcomes.length === 0) {
@@ -404,6 +404,11 @@ export async function notifyTest(config: Config, options: NotifyTestOptions, io:
     );
   }
   return outcomes.every(({ ok }) => ok) ? 0 : 1;
+}
+
+/** A person's own: only a test that names it rings there. */
+function isPersons(name: ChannelName, routing: Routing | undefined): boolean {
+  return routing?.people.has(name.split(':')[1] ?? '') === true;
 }
 
 function outcomeText(result: SendResult, shown: (text: string) => string): string {

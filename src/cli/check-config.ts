@@ -358,7 +358,7 @@ function onCallInWords(schedules: readonly TeamSchedule[]): string[] {
   };
   return schedules.map(({ team, timeZone, now, next: [next] }) => {
     const head = `${'on call'.padEnd(14)} ${team}: `;
-    if (now === undefined) return `${head}nobody, because it has no rota`;
+    if (now === null) return `${head}nobody, because it has no rota`;
     const until = now.until === null ? '' : ` until ${localText(Date.parse(now.until), timeZone)} (${timeZone})`;
     return `${head}${person(now)}${until}${next === undefined ? '' : `, then ${person(next)}`}`;
   });

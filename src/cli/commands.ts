@@ -528,19 +528,24 @@ async function pm2Watch(config: Config, options: { home?: string }, log: Log): P
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve());
   });
   for (const warning of clearTextWarnings(config)) log.warn(warning);
-  const [{ createChannels }, { startPm2Watch }] = await Promise.all([
+  const [{ createChannels }, { startPm2Watch }, { createRoutes }, { loadRouting }] = await Promise.all([
     import('../notify/dispatcher.ts'),
     import('../pm2/watch.ts'),
+    import('../oncall/routes.ts'),
+    import('../oncall/routing.ts'),
   ]);
   const masker = createMasker(config.mask);
   const { slack } = config.notify;
   const notify = { ...config.notify, slack: { ...slack, username: slack.username ?? SLACK_USERNAME } };
-  const channels = createChannels(notify, undefined, { clock: systemClock, log, masker, out: process.stdout });
+  const routing = loadRouting({ file: config.alerts.routingFile, env: process.env, nowMs: Date.now() });
+  const channels = createChannels(notify, routing, { clock: systemClock, log, masker, out: process.stdout });
+  const routes =
+    routing && createRoutes(routing, { has: (name) => channels.has(name), environment: notify.environment });
   const section = options.home === undefined ? config.pm2 : { ...config.pm2, home: options.home };
   const watch = startPm2Watch(
     section,
     { environment: notify.environment, host: hostname() },
-    { clock: systemClock, log, masker, channels },
+    { clock: systemClock, log, masker, channels, ...(routes === undefined ? {} : { routes }) },
   );
   // The clock's timers keep no process alive, and PM2 may be away.
   const alive = setInterval(() => {}, 60_000);

@@ -46,7 +46,7 @@ export function oncall(config: Config, options: OncallOptions, io: Io, now: () =
   }
   if (options.json) io.out(jsonLine({ at: new Date(atMs).toISOString(), teams: shown }, createMasker(config.mask)));
   else for (const one of shown) showTeam(one, options, io);
-  return shown.every((one) => one.now === undefined || one.now.primary !== null) ? 0 : 1;
+  return shown.every((one) => one.now === null || one.now.primary !== null) ? 0 : 1;
 }
 
 function usage(message: string): LogpipeError {
@@ -61,7 +61,7 @@ function showTeam(schedule: TeamSchedule, { at, timeZone = schedule.timeZone }: 
   const { team, name, now, next } = schedule;
   const own = name === team ? '' : ` (${name})`;
   say(io, [{ text: `${team}${own}`, style: 'bold' }, { text: `, times in ${timeZone}` }], 2);
-  if (now === undefined) {
+  if (now === null) {
     say(io, '  nobody is on call: the team has no rota', 4);
     return;
   }
@@ -69,8 +69,8 @@ function showTeam(schedule: TeamSchedule, { at, timeZone = schedule.timeZone }: 
   const row = (from: string, until: string, primary: string, secondary: string) =>
     `  ${column(from, TIME_WIDTH)}  ${column(until, TIME_WIDTH)}  ${column(primary, NAME_WIDTH)}  ${secondary}`.trimEnd();
   say(io, row('FROM', 'UNTIL', 'PRIMARY', 'SECONDARY'), 4);
-  const line = (from: string, { until, primary, secondary, source }: ScheduledShift) => {
-    const note = source === 'override' ? '  (override)' : '';
+  const line = (from: string, { until, primary, secondary, by }: ScheduledShift) => {
+    const note = by === 'override' ? '  (override)' : '';
     const text = row(
       from,
       until === null ? 'no change this year' : time(until),

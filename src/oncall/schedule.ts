@@ -11,8 +11,8 @@ export interface TeamSchedule {
   readonly name: string;
   /** IANA name: that of the rota, else of the business hours. */
   readonly timeZone: string;
-  /** Undefined where there is no rota. */
-  readonly now?: ScheduledShift;
+  /** Null where there is no rota. */
+  readonly now: ScheduledShift | null;
   /** What follows, in order. */
   readonly next: readonly ScheduledShift[];
 }
@@ -26,7 +26,7 @@ export interface ScheduledShift {
   readonly primary: ScheduledPerson | null;
   readonly secondary: ScheduledPerson | null;
   /** Of the present shift: what says so. */
-  readonly source?: 'rota' | 'override' | 'calendar';
+  readonly by?: 'rota' | 'override' | 'calendar';
 }
 
 export interface ScheduledPerson {
@@ -45,7 +45,7 @@ export function scheduleOf(
     return { id, name: people.get(id)?.name ?? id };
   };
   return teams.map(({ id, name, hours, rota }: Team): TeamSchedule => {
-    if (rota === undefined) return { team: id, name, timeZone: hours.timeZone, next: [] };
+    if (rota === undefined) return { team: id, name, timeZone: hours.timeZone, now: null, next: [] };
     const horizonMs = atMs + AHEAD_MS;
     const [now, ...others] = shifts(rota, atMs, horizonMs).map(
       ({ fromMs, untilMs, primary, secondary }): ScheduledShift => ({
@@ -57,7 +57,7 @@ export function scheduleOf(
     );
     return {
       ...{ team: id, name, timeZone: rota.timeZone },
-      ...(now === undefined ? {} : { now: { ...now, source: onCallAt(rota, atMs).from } }),
+      now: now === undefined ? null : { ...now, by: onCallAt(rota, atMs).from },
       next: others.slice(0, next),
     };
   });

@@ -80,7 +80,7 @@ describe('logpipe oncall', () => {
         {
           ...{ team: 'calls', name: 'Calls', timeZone: 'Europe/Berlin' },
           now: {
-            ...{ from: '2026-03-28T10:00:00.000Z', until: '2026-03-28T11:00:00.000Z', source: 'rota' },
+            ...{ from: '2026-03-28T10:00:00.000Z', until: '2026-03-28T11:00:00.000Z', by: 'rota' },
             primary: { id: 'ada', name: 'Ada Berg' },
             secondary: { id: 'ben', name: 'Ben Holm' },
           },
@@ -92,7 +92,7 @@ describe('logpipe oncall', () => {
             },
           ],
         },
-        { team: 'payments', name: 'payments', timeZone: 'Europe/Berlin', next: [] },
+        { team: 'payments', name: 'payments', timeZone: 'Europe/Berlin', now: null, next: [] },
       ],
     });
     expect(out.join()).not.toMatch(/Key0123|s3cr3t/);
