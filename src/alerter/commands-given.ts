@@ -28,8 +28,6 @@ const MAX_ID = 64;
 const MAX_NAME = 200;
 /** Of rules, groups and label values. */
 const MAX_TEXT = 1_000;
-/** No silence lasts longer. */
-export const MAX_SILENCE_MS = 366 * 86_400_000;
 
 export type Command = GivenCommand & { readonly commandId: string };
 
@@ -64,7 +62,7 @@ export function decodeCommand(value: Buffer | null): Command | undefined {
   const { v, command } = (parsed ?? {}) as { v?: unknown; command?: Given | null };
   if (v !== FORMAT || typeof command !== 'object' || command === null) return undefined;
   const { commandId } = command;
-  if (!isText(commandId, MAX_ID)) return undefined;
+  if (!isText(commandId, MAX_ID) || !/^[\w.:-]+$/.test(commandId)) return undefined;
   const decoded = withoutId(command);
   return decoded === undefined ? undefined : { commandId, ...decoded };
 }
@@ -111,7 +109,8 @@ function resolved({ incidentId, alerts, evenIfTrue }: Given) {
   };
 }
 
-function silenceOf(given: unknown): SilenceRecord | undefined {
+/** Undefined for anything that is no silence. */
+export function silenceOf(given: unknown): SilenceRecord | undefined {
   if (typeof given !== 'object' || given === null) return undefined;
   const { id, ruleId, group, labels, priority, environment, fromMs, createdMs, untilMs, by, reason } = given as Given;
   const texts = [ruleId, group, environment].every((text) => text === undefined || isText(text, MAX_TEXT));
@@ -220,7 +219,7 @@ export function giveToFolder(journalDir: string, command: Command): void {
   const folder = join(journalDir, FOLDER);
   usable('alerts.journalDir', folder, () => {
     makePrivateFolder(folder, { own: true });
-    writePrivateSync(join(folder, `${command.commandId}.json`), encodeCommand(command));
+    writePrivateSync(join(folder, `${command.commandId.replaceAll(/[^\w-]/g, '_')}.json`), encodeCommand(command));
   });
 }
 
