@@ -6,7 +6,7 @@ import type { Producer } from 'kafkajs';
 import { backoffMs, type Clock, endsWithin, sleep, within } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { type AlertRecord, createMuters, type IncidentRecord, type SilenceRecord } from '../incidents/incident.ts';
+import type { AlertRecord, IncidentRecord, SilenceRecord } from '../incidents/incident.ts';
 import type { CommandAnswer, StateKey } from '../incidents/records.ts';
 import { createKafka, defaultPartitioner, explainKafkaFailure, type KafkaConfig } from '../source/kafka/client.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
@@ -105,37 +105,6 @@ export function objectOf(value: Buffer): object | undefined {
   } catch {
     return undefined;
   }
-}
-
-// ---- what a silence would mute ----
-
-const DAY_MS = 86_400_000;
-
-export interface SilencePreview {
-  /** Alerts, pending ones included. */
-  readonly now: readonly AlertRecord[];
-  /** Alerts that ended within the last day, newest first, as far as their incidents remember them. */
-  readonly lastDay: readonly IncidentRecord['ended'][number][];
-}
-
-export function previewSilence(
-  silence: SilenceRecord,
-  { alerts, incidents }: AlertState,
-  nowMs: number,
-): SilencePreview {
-  // From when on it holds is not asked: the question is what it is about.
-  const { fromMs: _, ...always } = silence;
-  const mutes = createMuters([])([{ ...always, untilMs: Number.POSITIVE_INFINITY }]);
-  const isMuted = (alert: AlertRecord) => mutes(alert, [])?.silence !== undefined;
-  const lastDay = incidents.flatMap(({ ended, group }) =>
-    ended.filter(
-      (alert) => nowMs - (alert.resolvedMs ?? nowMs) < DAY_MS && isMuted({ ...alert, group } as unknown as AlertRecord),
-    ),
-  );
-  return {
-    now: alerts.filter(isMuted),
-    lastDay: lastDay.sort((one, other) => (other.resolvedMs ?? 0) - (one.resolvedMs ?? 0)),
-  };
 }
 
 // ---- asked again and again, by a process that runs ----

@@ -9,15 +9,8 @@ import { Socket } from 'node:net';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 import { type Context, Hono } from 'hono';
-import {
-  type AlertDesk,
-  createAlertDesk,
-  DeskClosedError,
-  type OwnAlerts,
-  type Place,
-  previewSilence,
-} from '../alerter/alert-desk.ts';
-import type { Command } from '../alerter/commands-given.ts';
+import { type AlertDesk, createAlertDesk, DeskClosedError, type OwnAlerts, type Place } from '../alerter/alert-desk.ts';
+import { type Command, MAX_SILENCE_MS } from '../alerter/commands-given.ts';
 import { type Clock, durationMs, durationSchema, systemClock } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
@@ -29,6 +22,8 @@ import {
   byUrgency,
   type IncidentRecord,
   isSpecific,
+  previewSilence,
+  type SilencePreview,
   type SilenceRecord,
   type Via,
 } from '../incidents/incident.ts';
@@ -59,10 +54,10 @@ const MAX_BODY = 64 * 1024;
 const ANSWER_MS = 2_000;
 const MAX_INCIDENTS = 200;
 const MAX_NEXT = 20;
-const MAX_SILENCE_MS = 366 * 86_400_000;
 
 interface AlertsApiOptions extends AccessConfig {
   readonly webhookSecrets: readonly string[];
+  readonly environment: string;
 }
 
 interface AlertsApiDeps {
@@ -85,7 +80,10 @@ export interface AlertsApi extends AlertsHandler {
 export function openAlertsApi(
   config: Place & {
     readonly http: AccessConfig;
-    readonly notify: { readonly pagerduty: { readonly webhookSecrets?: readonly string[] } };
+    readonly notify: {
+      readonly environment: string;
+      readonly pagerduty: { readonly webhookSecrets?: readonly string[] };
+    };
     readonly mask: MaskOptions;
   },
   deps: {
@@ -96,9 +94,10 @@ export function openAlertsApi(
   },
 ): AlertsApi {
   const { log, clock, alerting, routing } = deps;
+  const { notify } = config;
   const desk = createAlertDesk(config, { log, clock, own: () => alerting?.own() });
   const handler = createAlertsApi(
-    { ...config.http, webhookSecrets: config.notify.pagerduty.webhookSecrets ?? [] },
+    { ...config.http, environment: notify.environment, webhookSecrets: notify.pagerduty.webhookSecrets ?? [] },
     { log, clock, desk, masker: createMasker(config.mask), alerting: () => alerting?.view(), routing },
   );
   return { ...handler, close: desk.close };
@@ -343,10 +342,11 @@ export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps):
     const asked = await json(c, silenceBody);
     const silence = silenceOf(asked, { id: nextId(), by: byWhom(holder, asked.by), nowMs: clock.now() });
     if (preview === 'true') {
-      const { now, lastDay } = previewSilence(silence, await desk.state(), clock.now());
-      return reply(c, {
-        preview: masker.value({ now: now.map(alertView), lastDay: lastDay.map(endedView) }) as object,
-      });
+      const { alerts, incidents } = await desk.state();
+      const { environment } = options;
+      const { now, lastDay } = previewSilence(silence, alerts, incidents, { nowMs: clock.now(), environment });
+      const preview = { now: now.map(alertView), lastDay: lastDay.map(endedView) };
+      return reply(c, { preview: masker.value(preview) as object });
     }
     const given = await give({ kind: 'silence', commandId: nextId(), silence, via: 'api' }, sinceMs);
     return afterwards(c, given, async () => ({ silence: silenceShown(silence) }));
@@ -752,7 +752,7 @@ function statusOf({ state, acknowledged, quiet }: IncidentRecord, nowMs: number)
 
 function isSoAlready({ state, acknowledged, quiet }: IncidentRecord, kind: LinkAction): boolean {
   if (kind === 'resolve') return state === 'resolved' || quiet !== undefined;
-  return state === 'open' && acknowledged !== undefined;
+  return state === 'open' && (acknowledged !== undefined || quiet !== undefined);
 }
 
 interface Who {
@@ -830,15 +830,10 @@ function alertView({
   };
 }
 
-function endedView({
-  ruleId,
-  title,
-  priority,
-  labels,
-  startedMs,
-  resolvedMs,
-}: IncidentRecord['ended'][number]): object {
-  return { rule: ruleId, title, priority, labels, since: isoTime(startedMs), resolved: timeOrNull(resolvedMs) };
+function endedView({ incidentId, alert }: SilencePreview['lastDay'][number]): object {
+  const { ruleId, title, priority, labels, startedMs, resolvedMs } = alert;
+  const times = { since: isoTime(startedMs), resolved: timeOrNull(resolvedMs) };
+  return { incident: incidentId, rule: ruleId, title, priority, labels, ...times };
 }
 
 function silenceView({
