@@ -174,7 +174,7 @@ describe('alerts silence, silences, unsilence', () => {
     expect(JSON.parse(ended.said[0]!)).toMatchObject({
       match: { priority: 'P2' },
       now: [{ ruleId: 'busy' }],
-      lastDay: [{ ruleId: 'silent' }],
+      lastDay: [{ alert: { ruleId: 'silent' } }],
     });
     const nothing = await run((config, io) => alertsSilences(config, { json: false }, io, silentLog, now));
     expect(nothing.said).toEqual(['! nothing is silenced']);
