@@ -70,6 +70,8 @@ export interface Alerting {
   view(): AlertingView | undefined;
   /** The alert state, in the same process. */
   own(): OwnAlerts | undefined;
+  /** In force here; undefined where there is none, or alerts are not decided. */
+  routing(): Routing | undefined;
   /** Counts the chunks of a source that can be read only once (standard input), without acknowledging them. */
   readonly tap: Deliver | undefined;
   /** Two-phase; false when something under way could not be recorded in time and is settled after the next start. */
@@ -126,7 +128,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   const live = alerts
     ? createLiveChannels(definitions.routing, (routing) => createChannels(notify, routing, sending))
     : undefined;
-  const channels = live?.channels ?? new Map();
+  const channels: ReadonlyMap<ChannelName, Channel> = live?.channels ?? new Map();
   if (actionLinks === undefined && [...channels.keys()].some(mayHaveLinks)) {
     log.warn('Messages have no links to acknowledge with: set http.publicUrl and http.linkSecrets (docs/api.md)');
   }
@@ -197,6 +199,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     windows: () => term()?.windows,
     now: () => term()?.now(),
     view: createAlertingView(() => term()?.look(), { clock, masker }),
+    routing: () => definitions.routing,
     own() {
       const present = term();
       const state = present?.look();

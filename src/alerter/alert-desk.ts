@@ -142,6 +142,7 @@ interface DeskDeps {
 const FRESH_MS = 1_000;
 const READ_MS = 2_000;
 const GIVE_MS = 1_500;
+const CLOSE_MS = 2_000;
 const LOOK_MS = 50;
 /** Nobody has asked for this long: the topic is no longer followed. */
 const IDLE_MS = 60_000;
@@ -205,20 +206,23 @@ function topicDesk(kafka: KafkaConfig, deps: DeskDeps): AlertDesk {
       const producer = createKafka(kafka, log).producer({
         createPartitioner: defaultPartitioner,
         allowAutoTopicCreation: false,
-        // A command that is there twice is carried out once.
+        // Not idempotent: a command that is there twice is carried out once, and after a failure kafkajs would give the next command
+        // the number of the one before, which the broker would then take for that one again.
         retry: { retries: 3, maxRetryTime: 300 },
       });
-      giving = { producer, connected: producer.connect() };
+      const connected = producer.connect();
+      connected.catch(() => {});
+      giving = { producer, connected };
     }
     const { producer, connected } = giving;
-    try {
-      await connected;
-      return producer;
-    } catch (error) {
-      // Never connected: the next command begins anew.
-      giving = undefined;
-      throw error;
-    }
+    await connected;
+    return producer;
+  }
+
+  async function forget(): Promise<void> {
+    const given = giving;
+    giving = undefined;
+    await given?.producer.disconnect().catch(() => {});
   }
 
   async function send(command: Command): Promise<void> {
@@ -236,6 +240,8 @@ function topicDesk(kafka: KafkaConfig, deps: DeskDeps): AlertDesk {
       await within(sent, GIVE_MS, `Kafka has not answered within ${GIVE_MS} ms`, clock.after);
     } catch (error) {
       over = true;
+      // A connection that cannot be made is tried more and more rarely: the next command begins anew.
+      if (!begun) void forget();
       const why = explainKafkaFailure(error);
       log.warn('A command about alerts could not be given', { reason: why, begun });
       throw new DeskClosedError(
@@ -274,8 +280,7 @@ function topicDesk(kafka: KafkaConfig, deps: DeskDeps): AlertDesk {
       closed = true;
       cancelIdle();
       await follower?.close();
-      await giving?.connected.catch(() => {});
-      await giving?.producer.disconnect().catch(() => {});
+      if (giving !== undefined) await endsWithin(forget(), CLOSE_MS, clock.after);
     },
   };
 }

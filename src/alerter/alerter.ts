@@ -575,8 +575,8 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
       if (problem === undefined) machine.changeRules(next.map(toDecidingRule), hashOf(next));
       return problem;
     },
-    answer: machine.answer,
     changeRouting: (next) => machine.changeRoutes(routesOf(next, { channels, environment })),
+    answer: machine.answer,
     command(command, done) {
       commands = [...commands, { command, done }];
     },
