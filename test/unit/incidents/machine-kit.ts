@@ -6,7 +6,7 @@ import { type AlertMachine, createAlertMachine, type Plan, type StepInput } from
 import type { ChannelName, Notification } from '../../../src/incidents/notification.ts';
 import type { OutboxLimits, StateKey } from '../../../src/incidents/records.ts';
 import { createRoutes, type Routes, routesByPriority } from '../../../src/oncall/routes.ts';
-import { parseRouting } from '../../../src/oncall/routing.ts';
+import { parseRouting, type Routing } from '../../../src/oncall/routing.ts';
 import type { Observation, Priority } from '../../../src/rules/rule-types.ts';
 
 export const SECOND = 1_000;
@@ -122,7 +122,11 @@ export function routesFrom(
   options: { nowMs?: number; environment?: string; without?: RegExp } = {},
 ): Routes {
   const { nowMs = START, environment = 'test', without = /^$/ } = options;
-  const routing = parseRouting(yaml, {}, 'routing.yml', nowMs);
+  return routesOfRouting(parseRouting(yaml, {}, 'routing.yml', nowMs), environment, without);
+}
+
+/** The same of a routing that was read before. */
+export function routesOfRouting(routing: Routing, environment = 'test', without = /^$/): Routes {
   const own = routing.teams.flatMap(({ id, slackWebhookUrl, pagerDutyKey, emailTo }) => [
     ...(slackWebhookUrl === undefined ? [] : [`slack:${id}`]),
     ...(pagerDutyKey === undefined ? [] : [`pagerduty:${id}`]),
