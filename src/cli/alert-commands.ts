@@ -7,7 +7,7 @@ import { type AlertState, objectOf, readAlertState } from '../alerter/alert-desk
 import { type Command, giveToFolder, giveToTopic, MAX_SILENCE_MS } from '../alerter/commands-given.ts';
 import { readJournal } from '../alerter/store.ts';
 import type { Config } from '../config.ts';
-import { durationMs, durationSchema, sleep } from '../core/clock.ts';
+import { sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createEventIds } from '../core/record.ts';
@@ -28,7 +28,7 @@ import { parseTime } from '../replay/sources.ts';
 import { PRIORITIES, type Priority } from '../rules/rule-types.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
 import { type AlertsView, alertsOf, sayUnreadable, text } from './alerts.ts';
-import { column, createTimeText, type Io, jsonLine, say } from './io.ts';
+import { column, createTimeText, type Io, jsonLine, say, toDuration } from './io.ts';
 
 const LOOK_MS = 200;
 /** As far as a decoder of commands accepts it. */
@@ -247,18 +247,11 @@ function spanOf(options: SilenceOptions, nowMs: number): { readonly fromMs?: num
   const untilMs =
     options.for === undefined
       ? parseTime(options.until ?? '', { place: '--until', now: nowMs, timeZone, edge: 'end' })
-      : beginsMs + lengthOf(options.for);
+      : beginsMs + toDuration('alerts silence: --for', options.for);
   if (untilMs <= Math.max(beginsMs, nowMs))
     throw usage(`--until: found ${new Date(untilMs).toISOString()}, which is over`);
   if (untilMs - nowMs > MAX_SILENCE_MS) throw usage('a silence lasts a year at most; change the rule instead');
   return { ...(fromMs === undefined ? {} : { fromMs }), untilMs };
-}
-
-function lengthOf(written: string): number {
-  if (!new RegExp(durationSchema.pattern).test(written)) {
-    throw usage(`--for: ${JSON.stringify(written)} is not a duration; write 30m, 2h or 1d`);
-  }
-  return durationMs(written);
 }
 
 function reasonOf(reason: string | undefined): string {

@@ -209,7 +209,7 @@ describe('alerts silence, silences, unsilence', () => {
     [{ for: '1h', reason: 'x' }, /say what to silence: --rule, --group/],
     [{ rule: 'busy', reason: 'x' }, /say how long: either --for/],
     [{ rule: 'busy', for: '1h', until: '2030-01-01', reason: 'x' }, /say how long: either --for/],
-    [{ rule: 'busy', for: 'soon', reason: 'x' }, /--for: "soon" is not a duration; write 30m, 2h or 1d/],
+    [{ rule: 'busy', for: 'soon', reason: 'x' }, /--for: "soon" is not a duration; write 30s, 10m or 2h/],
     [{ rule: 'busy', until: '2020-01-01', reason: 'x' }, /--until: found 2020-01-0\dT.*, which is over/],
     [{ rule: 'busy', until: 'midnight', reason: 'x' }, /--until: "midnight" is not a time/],
     [{ rule: 'busy', for: '500d', reason: 'x' }, /a year at most/],
