@@ -111,7 +111,7 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
     // At the same time: neither flow waits for the other, not even at the end.
     const [indexed, alerted] = await Promise.all([indexing?.stop(), alerting?.stop()]);
     await http?.close();
-    await (await api)?.close();
+    await (await api?.catch(() => undefined))?.close();
     return indexed !== false && alerted !== false;
   }
   let stopped: Promise<boolean> | undefined;

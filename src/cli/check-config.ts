@@ -515,7 +515,7 @@ function shippedFile(): string {
 
 /** One line for each place where a credential would be sent without TLS to another machine; none of them holds an address. */
 export function clearTextWarnings(config: Config): string[] {
-  const { elasticsearch, kibana, kafka, notify, alerts, monitor } = config;
+  const { elasticsearch, kibana, kafka, notify, alerts, monitor, http } = config;
   const found: (readonly [place: string, what: string, fix: string] | undefined)[] = [
     elasticsearch.nodes.some((node) => isClear(node) && (hasLogin(elasticsearch) || hasUserInfo(node)))
       ? ['elasticsearch.nodes', 'API key or password', 'write https:// and, if need be, elasticsearch.caFile']
@@ -532,6 +532,7 @@ export function clearTextWarnings(config: Config): string[] {
     clearUrl('notify.slack.webhookUrl', notify.slack.webhookUrl),
     clearUrl('notify.webhook.url', notify.webhook.url),
     clearUrl('alerts.heartbeatUrl', alerts.heartbeatUrl),
+    clearUrl('http.publicUrl', http.publicUrl),
     isClear(notify.pagerduty.url) && notify.pagerduty.integrationKey !== undefined
       ? ['notify.pagerduty.url', 'integration key', 'write https://']
       : undefined,

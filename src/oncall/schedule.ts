@@ -1,6 +1,6 @@
 // Who is on call at a moment and after it, of every team: for `logpipe oncall` and the API. In: the routing and a moment. Out: plain data.
-// Guarantee: pure; a gap and a team without a rota are said, not left out.
-import { onCallAt, shifts } from './rota.ts';
+// Guarantee: pure; names and ids alone, nothing by which people are reached; a gap and a team without a rota are said, not left out.
+import { type OnCall, onCallAt, shifts } from './rota.ts';
 import type { Routing, Team } from './routing.ts';
 
 /** So far ahead a rota is looked at. */
@@ -25,8 +25,8 @@ export interface ScheduledShift {
   /** Null: nobody. */
   readonly primary: ScheduledPerson | null;
   readonly secondary: ScheduledPerson | null;
-  /** Of the present shift: what says so. */
-  readonly by?: 'rota' | 'override' | 'calendar';
+  /** What says so. */
+  readonly by: OnCall['from'];
 }
 
 export interface ScheduledPerson {
@@ -49,16 +49,21 @@ export function scheduleOf(
     const horizonMs = atMs + AHEAD_MS;
     const [now, ...others] = shifts(rota, atMs, horizonMs).map(
       ({ fromMs, untilMs, primary, secondary }): ScheduledShift => ({
-        from: new Date(fromMs).toISOString(),
-        until: untilMs >= horizonMs ? null : new Date(untilMs).toISOString(),
+        from: iso(fromMs),
+        until: untilMs >= horizonMs ? null : iso(untilMs),
         primary: named(primary),
         secondary: named(secondary),
+        by: onCallAt(rota, fromMs).from,
       }),
     );
     return {
       ...{ team: id, name, timeZone: rota.timeZone },
-      now: now === undefined ? null : { ...now, by: onCallAt(rota, atMs).from },
+      now: now ?? null,
       next: others.slice(0, next),
     };
   });
+}
+
+function iso(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 19)}Z`;
 }

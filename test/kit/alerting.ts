@@ -60,6 +60,8 @@ export interface AlertingOptions {
   readonly brokers?: string[];
   /** More YAML at the end of the configuration. */
   readonly extra?: string;
+  /** More of the section `http`, in braces, after a comma. */
+  readonly http?: string;
   readonly slack?: (request: ReceivedRequest, n: number) => Answer;
   readonly pagerduty?: (request: ReceivedRequest, n: number) => Answer;
 }
@@ -122,7 +124,7 @@ notify:
   environment: test
   slack: { webhookUrl: '${slack.url}/services/T0/B0/s3cr3t', ratePerSecond: 100 }
   pagerduty: { url: '${pagerduty.url}/v2/enqueue', integrationKey: k3yk3yk3y, ratePerSecond: 100 }
-${options.mailPort === undefined ? '' : `  ${mail}\n`}http: { port: 0 }
+${options.mailPort === undefined ? '' : `  ${mail}\n`}http: { port: 0${options.http ?? ''} }
 ${options.extra ?? ''}`;
   writeFileSync(configFile, yaml);
   const { kafka: config } = parseConfig(yaml, {}, configFile);

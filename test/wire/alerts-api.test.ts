@@ -9,7 +9,7 @@ import { type Clock, systemClock } from '../../src/core/clock.ts';
 import { type Log, silentLog } from '../../src/core/log.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
 import { createMasker } from '../../src/core/secrets/mask.ts';
-import type { Routing } from '../../src/oncall/routing.ts';
+import { parseRouting, type Routing } from '../../src/oncall/routing.ts';
 import { createActionLinks } from '../../src/ops/access.ts';
 import { createAlertsApi } from '../../src/ops/alerts-api.ts';
 import type { AlertingView } from '../../src/ops/explain.ts';
@@ -566,6 +566,51 @@ test('silences: shown before they are set, then set, listed and removed; what is
   expect(await details({ priority: 'P5', reason: 'r', for: '1h' })).toBe('priority: permitted: P1, P2, P3, P4');
 });
 
+const ROUTING = `
+hours: { timeZone: Europe/Berlin }
+people:
+  ada: { name: Ada, email: ada@example.org, slackId: U012AB3CD, pagerDutyKey: her-own-key }
+  ben: { name: Ben, email: ben@example.org }
+teams:
+  payments:
+    name: Payments
+    rota:
+      starts: 2026-03-02
+      primary: [ada, ben]
+      secondary: [ben, ada]
+      overrides: [{ from: 2026-03-04, until: 2026-03-05, primary: ben, secondary: ada }]
+`;
+
+test('who is on call now, at a time and next, by name and nothing else; without a rota, that there is none', async () => {
+  const served = await serve({ routing: parseRouting(ROUTING, {}, 'routing.yml', START) });
+  const [ada, ben] = [
+    { id: 'ada', name: 'Ada' },
+    { id: 'ben', name: 'Ben' },
+  ];
+  const { json, text } = await served.get('/api/v1/oncall?next=2');
+  expect(json).toMatchObject({
+    at: new Date(START).toISOString(),
+    teams: [
+      {
+        ...{ team: 'payments', name: 'Payments' },
+        now: { primary: ada, secondary: ben, until: '2026-03-03T23:00:00Z', by: 'rota' },
+        next: [
+          { from: '2026-03-03T23:00:00Z', until: '2026-03-04T23:00:00Z', primary: ben, secondary: ada, by: 'override' },
+          { from: '2026-03-04T23:00:00Z', until: '2026-03-09T08:00:00Z', primary: ada, secondary: ben, by: 'rota' },
+        ],
+      },
+    ],
+  });
+  expect(text).not.toMatch(/example\.org|U012AB3CD|her-own-key/);
+  const later = await served.get('/api/v1/oncall?at=2026-03-10T00:00:00Z');
+  expect(later.json).toMatchObject({ teams: [{ now: { primary: ben }, next: [] }] });
+  for (const query of ['at=yesterday', 'next=-1', 'next=21', 'next=1.5', 'next=x']) {
+    expect((await served.get(`/api/v1/oncall?${query}`)).status, query).toBe(400);
+  }
+  expect((await (await serve()).get('/api/v1/oncall')).status).toBe(404);
+  expect((await served.get('/api/v1/rates')).json.detail).toContain('not evaluated here');
+});
+
 // ---- links ----
 
 function linkOf(options: { secret?: string; atMs?: number; incidentId?: string } = {}) {
@@ -574,6 +619,8 @@ function linkOf(options: { secret?: string; atMs?: number; incidentId?: string }
   const path = (url: string | undefined) => (url ?? '').replace(PUBLIC, '');
   return { acknowledge: path(made?.acknowledge), resolve: path(made?.resolve), url: made?.acknowledge ?? '' };
 }
+
+const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 
 const NULL_ORIGIN = [
   'Host: alerts.example.org',
@@ -631,6 +678,29 @@ test('a link shows what it would do to whoever opens it, and does it when the bu
   expect(served.given).toHaveLength(1);
 });
 
+test('a link that was used stays used when the incident begins again', async () => {
+  const served = await serve();
+  const { acknowledge: path } = linkOf();
+  await served.ask('POST', path, NULL_ORIGIN, '');
+  const labels = { tenantId: 'acme' };
+  served.wallMs += MINUTE;
+  served.r.now = served.wallMs;
+  served.r.go({ observations: [seen('failures', 'clear', labels)] });
+  expect(incidentOf(served).state).toBe('resolved');
+  expect((await served.ask('POST', path, NULL_ORIGIN, '')).text).toContain('Nothing was changed');
+  served.r.go({ observations: [seen('failures', 'breached', labels)] });
+  expect(incidentOf(served)).toMatchObject({ state: 'open', reopened: 1 });
+  expect(incidentOf(served).acknowledged).toBeUndefined();
+  expect((await served.ask('POST', path, NULL_ORIGIN, '')).text).toContain('Nothing was changed');
+  expect(incidentOf(served).acknowledged).toBeUndefined();
+  expect(served.given).toHaveLength(1);
+  // While nobody has answered, the same press is the same command.
+  served.desk = 'slow';
+  const newer = linkOf({ atMs: served.wallMs }).acknowledge;
+  for (let i = 0; i < 2; i++) expect((await served.ask('POST', newer, NULL_ORIGIN, '')).status).toBe(202);
+  expect(served.given[1]?.commandId).toBe(served.given[2]?.commandId);
+});
+
 test('two presses at once are one command', async () => {
   const served = await serve();
   const { acknowledge: path } = linkOf();
@@ -658,10 +728,8 @@ test('expired, altered and foreign links each get a page, and change nothing', a
   });
   for (const altered of [
     ...bits,
-    // The last character's unused bits.
-    ...['A', 'B', 'C', 'D', 'E', 'F'].flatMap((last) =>
-      signature.endsWith(last) ? [] : [`/a/${payload}.${signature.slice(0, -1)}${last}`],
-    ),
+    // The same bytes: of the last character, two bits are not part of the signature.
+    `/a/${payload}.${signature.slice(0, -1)}${ALPHABET[ALPHABET.indexOf(signature.at(-1)!) + 1]}`,
     `/a/${with_({ a: 'resolve' })}.${signature}`,
     `/a/${with_({ i: 'incident2' })}.${signature}`,
     `/a/${with_({ e: START + 1e12 })}.${signature}`,

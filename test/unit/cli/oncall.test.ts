@@ -92,13 +92,13 @@ describe('logpipe oncall', () => {
         {
           ...{ team: 'calls', name: 'Calls', timeZone: 'Europe/Berlin' },
           now: {
-            ...{ from: '2026-03-28T10:00:00.000Z', until: '2026-03-28T11:00:00.000Z', by: 'rota' },
+            ...{ from: '2026-03-28T10:00:00Z', until: '2026-03-28T11:00:00Z', by: 'rota' },
             primary: { id: 'ada', name: 'Ada Berg' },
             secondary: { id: 'ben', name: 'Ben Holm' },
           },
           next: [
             {
-              ...{ from: '2026-03-28T11:00:00.000Z', until: '2026-03-29T10:00:00.000Z' },
+              ...{ from: '2026-03-28T11:00:00Z', until: '2026-03-29T10:00:00Z', by: 'override' },
               primary: { id: 'cid', name: 'Cid\u001b[31m <b>' },
               secondary: { id: 'ben', name: 'Ben Holm' },
             },
