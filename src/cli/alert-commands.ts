@@ -4,7 +4,14 @@
 import { randomUUID } from 'node:crypto';
 import { hostname, userInfo } from 'node:os';
 import { type AlertState, objectOf, readAlertState } from '../alerter/alert-desk.ts';
-import { type Command, giveToFolder, giveToTopic, MAX_SILENCE_MS } from '../alerter/commands-given.ts';
+import {
+  type Command,
+  decodeCommand,
+  encodeCommand,
+  giveToFolder,
+  giveToTopic,
+  MAX_SILENCE_MS,
+} from '../alerter/commands-given.ts';
 import { readJournal } from '../alerter/store.ts';
 import type { Config } from '../config.ts';
 import { sleep } from '../core/clock.ts';
@@ -212,11 +219,13 @@ function matchOf({ rule, group, label, priority, environment }: SilenceOptions):
   const labels: Record<string, string> = {};
   for (const written of label) {
     const at = written.indexOf('=');
-    if (at < 1) throw usage(`--label: found ${JSON.stringify(written)}; write name=value, for example tenantId=acme`);
-    const name = written.slice(0, at).trim();
+    const [name, value] = [written.slice(0, at).trim(), written.slice(at + 1).trim()];
+    if (at < 1 || name === '' || value === '') {
+      throw usage(`--label: found ${JSON.stringify(written)}; write name=value, for example tenantId=acme`);
+    }
     if (Object.hasOwn(labels, name))
       throw usage(`--label: ${name} is given twice; an alert has one value of each label`);
-    labels[name] = written.slice(at + 1).trim();
+    labels[name] = value;
   }
   if (priority !== undefined && !(PRIORITIES as readonly string[]).includes(priority)) {
     throw usage(`--priority: found ${JSON.stringify(priority)}; permitted: ${PRIORITIES.join(', ')}`);
@@ -417,6 +426,13 @@ async function give(
     throw new LogpipeError('LOGPIPE_USAGE', `alerts ${name}: --wait-seconds takes a number of seconds`);
   }
   const command = { ...parts, commandId: randomUUID() } as Command;
+  // What the leader would leave out must not be given: nobody would ever answer it.
+  if (decodeCommand(Buffer.from(encodeCommand(command))) === undefined) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `alerts ${name}: something is empty or too long; a name takes 200 characters, anything else 1000`,
+    );
+  }
   const waitMs = waitSeconds * 1_000;
   return config.source === 'kafka'
     ? overTopics(config, command, waitMs, log)

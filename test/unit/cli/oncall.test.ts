@@ -67,7 +67,7 @@ describe('logpipe oncall', () => {
         'calls (Calls), times in Europe/Berlin',
         '  FROM                  UNTIL                 PRIMARY               SECONDARY',
         '  now                   Sat 2026-03-28 12:00  Ada Berg              Ben Holm',
-        '  Sat 2026-03-28 12:00  Sun 2026-03-29 12:00  Cid\\u001b[31m <b>     Ben Holm',
+        '  Sat 2026-03-28 12:00  Sun 2026-03-29 12:00  Cid\\u001b[31m <b>     Ben Holm  (override)',
         '  Sun 2026-03-29 12:00  Mon 2026-03-30 09:00  Ada Berg              Ben Holm',
         '  Mon 2026-03-30 09:00  Mon 2026-04-06 09:00  Ben Holm              Ada Berg',
         '  Mon 2026-04-06 09:00  Mon 2026-04-13 09:00  Ada Berg              Ben Holm',
