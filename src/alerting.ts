@@ -7,6 +7,7 @@
 // counter and alerter are roles of any number of processes; without it both run here, and the journal takes the place of the topics.
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import type { OwnAlerts } from './alerter/alert-desk.ts';
 import {
   type Alerter,
   type AlerterDeps,
@@ -49,6 +50,7 @@ import { createRetention, retentionIsOn } from './monitor/retention.ts';
 import { createChannels, createDispatcher } from './notify/dispatcher.ts';
 import { createHttpSend } from './notify/http-send.ts';
 import { findRouting, parseRouting, type Routing, watchRoutingFile } from './oncall/routing.ts';
+import { createActionLinks } from './ops/access.ts';
 import { type AlertingView, createAlertingView } from './ops/explain.ts';
 import type { Readiness } from './ops/http.ts';
 import { STATS_ROLLUPS } from './ops/stats.ts';
@@ -66,6 +68,10 @@ export interface Alerting {
   now(): number | undefined;
   /** How rules and alerts stand, in the same process. */
   view(): AlertingView | undefined;
+  /** The alert state, in the same process. */
+  own(): OwnAlerts | undefined;
+  /** In force here; undefined where there is none, or alerts are not decided. */
+  routing(): Routing | undefined;
   /** Counts the chunks of a source that can be read only once (standard input), without acknowledging them. */
   readonly tap: Deliver | undefined;
   /** Two-phase; false when something under way could not be recorded in time and is settled after the next start. */
@@ -115,12 +121,17 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   ends.push(async () => watch.stop());
 
   // Where messages and transitions go.
+  const { publicUrl, linkSecrets } = config.http;
+  const actionLinks = createActionLinks({ publicUrl, secrets: linkSecrets });
+  const linked = actionLinks === undefined ? {} : { actionLinks };
+  const sending = { clock, log, masker, out: deps.stdout as never, ...linked };
   const live = alerts
-    ? createLiveChannels(definitions.routing, (routing) =>
-        createChannels(notify, routing, { clock, log, masker, out: deps.stdout as never }),
-      )
+    ? createLiveChannels(definitions.routing, (routing) => createChannels(notify, routing, sending))
     : undefined;
-  const channels = live?.channels ?? new Map();
+  const channels: ReadonlyMap<ChannelName, Channel> = live?.channels ?? new Map();
+  if (actionLinks === undefined && [...channels.keys()].some(mayHaveLinks)) {
+    log.warn('Messages have no links to acknowledge with: set http.publicUrl and http.linkSecrets (docs/api.md)');
+  }
   const history = alerts ? createHistory(config, ends, log) : undefined;
 
   // What notices that nothing can be decided.
@@ -188,6 +199,12 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     windows: () => term()?.windows,
     now: () => term()?.now(),
     view: createAlertingView(() => term()?.look(), { clock, masker }),
+    routing: () => definitions.routing,
+    own() {
+      const present = term();
+      const state = present?.look();
+      return present && state && { ...state, answer: present.answer };
+    },
     readiness() {
       const states: Readiness[] = [];
       if (counter !== undefined) states.push({ name: 'counter', ...counter.status() });
@@ -325,6 +342,11 @@ function createLiveChannels(
       await Promise.all(closing);
     },
   };
+}
+
+/** PagerDuty acknowledges by itself, and programs by the API. */
+function mayHaveLinks(channel: string): boolean {
+  return /^(?:slack|email)(?::|$)/.test(channel);
 }
 
 // ---- where transitions go ----

@@ -13,7 +13,7 @@ import type { Masker } from '../core/secrets/mask.ts';
 import { type AlertRecord, alertKey, type IncidentRecord, type SilenceRecord } from '../incidents/incident.ts';
 import { createAlertMachine, type GivenCommand } from '../incidents/machine.ts';
 import type { Channel, ChannelName } from '../incidents/notification.ts';
-import type { OutboxResult, StateKey } from '../incidents/records.ts';
+import type { CommandAnswer, OutboxResult, StateKey } from '../incidents/records.ts';
 import type { SendBulk } from '../indexing/elasticsearch.ts';
 import type { CountsMessage } from '../measure/totals.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
@@ -421,6 +421,8 @@ export interface Term {
   readonly windows: WindowStore;
   /** How things stand after the last evaluation; undefined before the first one. */
   look(): TermState | undefined;
+  /** What became of a command; undefined: nothing yet. */
+  answer(commandId: string): CommandAnswer | undefined;
   /** Why nothing can be decided now; undefined when all is well. */
   trouble(): string | undefined;
   /** Ends evaluating, then sending. True when what was under way was recorded in time. */
@@ -574,6 +576,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
       return problem;
     },
     changeRouting: (next) => machine.changeRoutes(routesOf(next, { channels, environment })),
+    answer: machine.answer,
     command(command, done) {
       commands = [...commands, { command, done }];
     },

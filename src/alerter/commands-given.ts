@@ -26,8 +26,12 @@ const MAX_CHANNELS = 500;
 const MAX_LABELS = 20;
 const MAX_ID = 64;
 const MAX_NAME = 200;
+/** A name as somebody gives it, and the token they had. */
+const MAX_BY = 300;
 /** Of rules, groups and label values. */
 const MAX_TEXT = 1_000;
+/** No silence lasts longer. */
+export const MAX_SILENCE_MS = 366 * 86_400_000;
 
 export type Command = GivenCommand & { readonly commandId: string };
 
@@ -75,7 +79,7 @@ function withoutId(command: Given): GivenCommand | undefined {
     const silence = silenceOf(command.silence);
     return silence === undefined ? undefined : { kind, silence, ...way };
   }
-  if (!isText(by, MAX_NAME)) return undefined;
+  if (!isText(by, MAX_BY)) return undefined;
   switch (kind) {
     case 'acknowledge': {
       const { incidentId } = command;
@@ -115,7 +119,7 @@ export function silenceOf(given: unknown): SilenceRecord | undefined {
   const { id, ruleId, group, labels, priority, environment, fromMs, createdMs, untilMs, by, reason } = given as Given;
   const texts = [ruleId, group, environment].every((text) => text === undefined || isText(text, MAX_TEXT));
   const times = [fromMs, createdMs].every((time) => time === undefined || isTime(time));
-  if (!texts || !times || !isText(id, MAX_ID) || !isTime(untilMs) || !isText(by, MAX_NAME)) return undefined;
+  if (!texts || !times || !isText(id, MAX_ID) || !isTime(untilMs) || !isText(by, MAX_BY)) return undefined;
   if (typeof reason !== 'string' || reason.length > MAX_TEXT) return undefined;
   if (priority !== undefined && !PRIORITIES.some((known) => known === priority)) return undefined;
   if (labels !== undefined && !areLabels(labels)) return undefined;

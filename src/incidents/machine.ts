@@ -107,6 +107,8 @@ export interface AlertMachine {
   alerts(): AlertRecord[];
   incidents(): IncidentRecord[];
   silences(): SilenceRecord[];
+  /** What became of a command; undefined: nothing yet. */
+  answer(commandId: string): CommandAnswer | undefined;
 }
 
 interface MachineDeps {
@@ -300,6 +302,7 @@ export function createAlertMachine(
     alerts: () => records.draft().values('alert'),
     incidents: () => records.draft().values('incident'),
     silences: () => records.draft().values('silence'),
+    answer: (commandId) => records.draft().get('command', commandId),
   };
 }
 
