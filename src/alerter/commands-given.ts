@@ -30,6 +30,8 @@ const MAX_NAME = 200;
 const MAX_BY = 300;
 /** Of rules, groups and label values. */
 const MAX_TEXT = 1_000;
+/** No silence lasts longer. */
+export const MAX_SILENCE_MS = 366 * 86_400_000;
 
 export type Command = GivenCommand & { readonly commandId: string };
 

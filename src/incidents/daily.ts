@@ -56,11 +56,10 @@ function mailTo(step: Step, team: Team, span: Span, deps: DailyDeps): Decision |
   );
   const channels = [...new Set([...routes.mailOf(team), ...mail])];
   if (channels.length === 0) return undefined;
-  const { counts, parts } = reportOf(step, team, span);
+  const { incidents, counts, parts } = reportOf(step, team, span);
   if (team.rota === undefined && parts.length === 0) return undefined;
   const onCall = team.rota === undefined ? [] : [handOff(step, team, now, before)];
   const { timeZone } = team.hours;
-  const day = localText(span.dueMs, timeZone).slice(0, -' 09:00'.length);
   const notification: Notification = {
     incidentId: `daily-${team.id}-${localText(span.dueMs, timeZone).split(' ')[1]}`,
     dedupKey: `logpipe/daily-${team.id}-${span.dueMs}`,
@@ -68,7 +67,7 @@ function mailTo(step: Step, team: Team, span: Span, deps: DailyDeps): Decision |
     reason: 'daily',
     severity: severityOf('P4'),
     priority: 'P4',
-    title: `On call for ${team.name}, ${day}`,
+    title: `Daily: ${[team.name, incidents, ...whoIsNext(step, team, now, before)].join(', ')}`,
     message: counts,
     atMs: wallMs,
     environment: deps.environment,
@@ -89,6 +88,16 @@ function handOff({ routes, wallMs }: Step, team: Team, now: PeopleOnCall, before
     lines.push(`from ${localText(atMs, team.hours.timeZone)}: ${namesOf(who)}`);
   }
   return { heading: 'On call', lines };
+}
+
+/** For the title: who has taken over since the last mail, or will within a day; else who is on call. */
+function whoIsNext({ routes, wallMs }: Step, team: Team, now: PeopleOnCall, before: PeopleOnCall): string[] {
+  if (team.rota === undefined) return [];
+  const name = ({ primary }: PeopleOnCall) => primary?.name ?? 'nobody';
+  if (now.primary?.id !== before.primary?.id) return [`hand-off to ${name(now)}`];
+  const [next] = routes.changes(team, wallMs, wallMs + DAY_MS);
+  const comes = next !== undefined && next.who.primary?.id !== now.primary?.id;
+  return [comes ? `hand-off to ${name(next.who)}` : `on call: ${name(now)}`];
 }
 
 function namesOf({ primary, secondary }: PeopleOnCall): string {
@@ -148,13 +157,14 @@ function reportOf({ draft, routes, wallMs }: Step, team: Team, { sinceMs }: Span
       digest.map((one) => incidentLine(one, wallMs, team)),
     ),
   ].flatMap((one) => one ?? []);
+  const incidents = `${told.length === 0 ? 'no' : told.length} ${told.length === 1 ? 'incident' : 'incidents'}`;
   const counts = [
-    `${told.length} ${told.length === 1 ? 'incident' : 'incidents'}`,
+    incidents,
     ...(missed.length === 0 ? [] : [`${missed.length} not answered in time`]),
     ...(held.length === 0 ? [] : [`${held.length} held outside business hours`]),
     ...(digest.length === 0 ? [] : [`${digest.length} in the digest`]),
   ];
-  return { counts: `Since ${localText(sinceMs, team.hours.timeZone)}: ${counts.join(', ')}.`, parts };
+  return { incidents, counts: `Since ${localText(sinceMs, team.hours.timeZone)}: ${counts.join(', ')}.`, parts };
 }
 
 function part(heading: string, lines: readonly string[]): ReportPart | undefined {

@@ -52,7 +52,7 @@ export interface Notification {
   readonly joined: readonly string[];
   /** Id of the team it is for; absent where there is no routing. */
   readonly team?: string;
-  /** Whom the message names: the primary, and once it was escalated the secondary. */
+  /** Whom the message calls by name. */
   readonly people?: readonly NamedPerson[];
   /** Until when somebody is to acknowledge or resolve it, ms; absent when that is done, or nobody is asked to. */
   readonly answerBy?: number;
@@ -379,11 +379,9 @@ function whyNow({
     case 'repeat':
       return ['Reminder', 'still firing, and nobody has acknowledged it'];
     case 'escalated': {
-      const secondary = people.some(({ role }) => role === 'secondary');
-      return [
-        'Escalated',
-        `nobody has acknowledged${long && ` for${long}`}: to ${secondary ? 'the secondary' : 'the people on call again'}`,
-      ];
+      // Where the primary is called too, the secondary has been called before, or there is none.
+      const whom = people.some(({ role }) => role === 'primary') ? 'again, to everybody on call' : 'to the secondary';
+      return ['Escalated', `nobody has acknowledged${long && ` for${long}`}: ${whom}`];
     }
     case 'reopened':
       return ['Reopened', `resolved by hand${whom}, still true${long && ` after${long}`}`];

@@ -115,11 +115,11 @@ function mentions(notification: Notification): string[] {
   return people === '' ? [] : [[people, answerText(notification) ?? []].flat().join(': ')];
 }
 
-const MAX_PERSON = 100;
+const MAX_PERSON = 60;
 
 /** A name cannot mention anybody; an id can, so it must be one. */
 function mention({ name, slackId = '' }: NamedPerson): string {
-  return /^[UW][A-Z0-9]{6,20}$/.test(slackId) ? `<@${slackId}>` : cutEscaped(oneLine(name), MAX_PERSON, escapeSlack);
+  return /^[UW][A-Z0-9]{2,20}$/.test(slackId) ? `<@${slackId}>` : cutEscaped(oneLine(name), MAX_PERSON, escapeSlack);
 }
 
 function headOf({ action, severity }: Notification): string {

@@ -28,6 +28,7 @@ import {
 } from '../incidents/incident.ts';
 import { isoTime } from '../incidents/notification.ts';
 import { loadRouting, type Routing } from '../oncall/routing.ts';
+import { scheduleOf } from '../oncall/schedule.ts';
 import {
   type AccessConfig,
   bearerToken,
@@ -43,7 +44,7 @@ import {
   type Scope,
   valuesOf,
 } from './access.ts';
-import { type AlertingView, onCallView } from './explain.ts';
+import type { AlertingView } from './explain.ts';
 import { type AlertsHandler, isAlertsPath } from './http.ts';
 import {
   byBody,
@@ -342,7 +343,7 @@ export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps):
     }
     const routing = deps.routing();
     if (routing === undefined) throw new Refusal(404, 'there are no teams: no routing.yml is in force here');
-    return reply(c, { at: isoTime(atMs), teams: routing.teams.map((team) => onCallView(routing, team, atMs, next)) });
+    return reply(c, { at: isoTime(atMs), teams: scheduleOf(routing, atMs, next) });
   });
 
   app.get('/api/v1/rates', (c) => {

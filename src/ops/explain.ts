@@ -9,8 +9,6 @@ import type { Masker } from '../core/secrets/mask.ts';
 import { type AlertRecord, agree, alertKey, byUrgency } from '../incidents/incident.ts';
 import type { Measure, MeasureReference, Measures, Unit } from '../measure/measure-config.ts';
 import { OTHER } from '../measure/totals.ts';
-import { END_OF_TIME, onCallAt } from '../oncall/rota.ts';
-import type { Routing, Team } from '../oncall/routing.ts';
 import { type Now, readNow } from '../rules/kinds.ts';
 import {
   type Bound,
@@ -648,29 +646,4 @@ function ratesOf(state: TermState): Rates {
     behind: evalMs > 0 && isBehind(state.times),
     rates,
   };
-}
-
-// ---- who is on call, GET /api/v1/oncall ----
-
-/** Names and ids alone: how people are reached is nobody's business here. */
-export function onCallView({ people }: Routing, { id, name, rota }: Team, atMs: number, next: number): object {
-  const person = (who: string | undefined) =>
-    who === undefined ? null : { id: who, name: people.get(who)?.name ?? who };
-  if (rota === undefined) return { team: id, name, now: null, next: [] };
-  const shiftAt = (fromMs: number) => {
-    const { primary, secondary, untilMs, from } = onCallAt(rota, fromMs);
-    const until = untilMs >= END_OF_TIME ? null : iso(untilMs);
-    return {
-      untilMs,
-      shown: { from: iso(fromMs), until, primary: person(primary), secondary: person(secondary), by: from },
-    };
-  };
-  const now = shiftAt(atMs);
-  const later: object[] = [];
-  for (let fromMs = now.untilMs; later.length < next && fromMs < END_OF_TIME; ) {
-    const { untilMs, shown } = shiftAt(fromMs);
-    later.push(shown);
-    fromMs = untilMs;
-  }
-  return { team: id, name, now: now.shown, next: later };
 }

@@ -29,15 +29,17 @@ type Stage = (typeof ORDER)[number] | 'ship';
 /** A file is one concept; one this long is more than one. */
 const MAX_LINES = 900;
 /** So many files a stranger can still get to know. */
-const MAX_FILES = 170;
+const MAX_FILES = 175;
 
 /** Imported by one file of their own folder alone, and yet files of their own: what judges each of them, or why it stands apart. */
 const APART: Readonly<Record<string, string>> = {
   'alerter/outbox.ts': 'test/unit/alerter/outbox.test.ts',
   'alerting.ts': 'the second flow; the indexer alone does not load it',
+  'cli/alert-commands.ts': 'test/unit/cli/alert-commands.test.ts',
   'cli/completion.ts': 'test/unit/cli/completion.test.ts',
   'cli/connections.ts': 'test/wire/check-connections.test.ts',
   'cli/init.ts': 'test/unit/cli/init.test.ts',
+  'cli/oncall.ts': 'test/unit/cli/oncall.test.ts',
   'cli/kibana.ts': 'loaded when the command runs',
   'cli/ship.ts': 'loaded when the command runs',
   'core/secrets/secret-text.ts': 'test/unit/core/mask.test.ts',

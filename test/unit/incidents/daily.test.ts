@@ -73,7 +73,7 @@ describe('the daily mail', () => {
       reason: 'daily',
       severity: 'info',
       priority: 'P4',
-      title: 'On call for ops, Sun 2026-03-08',
+      title: 'Daily: ops, 1 incident, on call: Cleo',
       message:
         'Since Sat 2026-03-07 09:00: 1 incident, 1 not answered in time, 1 held outside business hours, 1 in the digest.',
       atMs: at('2026-03-08T08:00'),
@@ -101,6 +101,7 @@ describe('the daily mail', () => {
     // The next one has only what is new, or goes on; and on Monday who comes and who goes.
     const monday = mails(go(r, at('2026-03-09T08:00'), ['trend']));
     expect(monday.map(({ channel }) => channel)).toEqual(['email', 'email:ada', 'email:ben', 'email:cleo']);
+    expect(monday[0]!.notification.title).toBe('Daily: ops, no incidents, hand-off to Ada');
     expect(monday[0]!.notification.report).toEqual([
       {
         heading: 'On call',
@@ -114,6 +115,7 @@ describe('the daily mail', () => {
     const overridden = `${ROUTING.trimEnd().slice(0, -1)}, overrides: [{ from: 2026-03-10T18:00, until: 2026-03-11T08:00, primary: ben }] }\n`;
     const r = onCall(at('2026-03-09T12:00'), overridden);
     const [mail] = mails(go(r, at('2026-03-10T08:00')));
+    expect(mail!.notification.title).toBe('Daily: ops, no incidents, hand-off to Ben');
     expect(mail!.notification.report![0]!.lines).toEqual([
       'now: Ada, then Ben',
       'from Tue 2026-03-10 18:00: Ben, then Ben',
