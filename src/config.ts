@@ -22,6 +22,7 @@ import { type KibanaConfig, kibanaSection } from './kibana/import.ts';
 import { type MonitorConfig, monitorSection } from './monitor/health-monitor.ts';
 import { type RetentionConfig, retentionProblems, retentionSection } from './monitor/retention.ts';
 import { type NotifyConfig, notifySection } from './notify/notify-config.ts';
+import { accessProblems } from './ops/access.ts';
 import { type HttpConfig, httpSection } from './ops/http.ts';
 import { type ParseConfig, parseSection } from './parse/parse.ts';
 import { type Pm2Config, pm2Section } from './pm2/watch.ts';
@@ -383,7 +384,7 @@ export function inspectConfig(text: string, env: Environment, place: string): In
 
 /** What no single value is to blame for, and patterns that may take exponential time. */
 function contradictions(value: unknown): ConfigProblem[] {
-  const { mask, intake, kafka, files, ship, alerts, retention, source } = value as Config;
+  const { mask, intake, kafka, files, ship, alerts, retention, notify, http, source } = value as Config;
   const { inputs } = ship;
   return [
     ...slowPatterns(
@@ -394,6 +395,7 @@ function contradictions(value: unknown): ConfigProblem[] {
       ]),
     ),
     ...contradictoryInputs(inputs),
+    ...accessProblems(http, notify.pagerduty.webhookSecrets),
     ...limits(),
     ...sameNames(),
     ...sameFolder(),

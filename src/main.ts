@@ -1,13 +1,15 @@
 #!/usr/bin/env -S node --max-semi-space-size=16
 // The command line: every command, its options and examples. Errors end here: one clear message, one exit status.
 import { Command, CommanderError, Option } from 'commander';
-import { alertsList, alertsResolve, alertsShow } from './cli/alerts.ts';
+import { alertsList, alertsShow } from './cli/alerts.ts';
 import { checkConfig } from './cli/check-config.ts';
 import {
+  addAlertCommands,
   addCompletionCommand,
   addIncidentCommands,
   addInitCommand,
   addKibanaCommand,
+  addOncallCommand,
   addPm2Commands,
   addReplayCommand,
   addRetentionCommand,
@@ -199,6 +201,7 @@ Examples:
     });
 
   addAlerting(program, { io, withConfig, load, finish });
+  addOncallCommand(program, { io, withConfig, load, finish });
   addReplayCommand(program, { io, withConfig, load, finish });
   addIncidentCommands(program, { io, withConfig, load, finish });
   addShipCommand(program, { io, withConfig, load, finish });
@@ -335,31 +338,14 @@ function addAlerting(program: Command, { io, withConfig, load, finish }: Shared)
       const { config, log } = load(options);
       return finish(alertsShow(id, config, options, io, log));
     });
-  withConfig(alerts.command('resolve <id>'))
-    .description('End firing alerts by hand: of an incident, a rule, or one label set.')
-    .option('--by <name>', 'who resolves it (default: user and host)')
-    .option('--wait-seconds <seconds>', 'how long to wait for the answer', toNumber, 30)
-    .option('--json', 'one JSON object', false)
-    .addHelpText(
-      'after',
-      `
-This is for what will never be heard of again, such as a host that was taken
-away. It fires again only after something has arrived from it. An alert whose
-condition is still true cannot be ended by hand: acknowledge or silence it.
-
-Examples:
-  logpipe alerts resolve application-silent
-  logpipe alerts resolve 'host-silent{host="worker-3"}'`,
-    )
-    .action((id: string, options) => {
-      const { config, log } = load(options);
-      return finish(alertsResolve(id, config, options, io, log));
-    });
+  addAlertCommands(alerts, { io, withConfig, load, finish });
 
   const notify = program.command('notify').description('Channels: where alerts are sent.');
   withConfig(notify.command('test'))
-    .description('Send a test message, and its end, through each configured channel.')
-    .option('--channel <name>', 'only this one')
+    .description(
+      'Send a test message, and its end, through each configured channel; to people only where they are named.',
+    )
+    .option('--channel <name>', 'only this one: slack, slack:payments, email:ada')
     .option('--json', 'one JSON object; without it readable lines on a terminal, JSON in a pipe or a file')
     .option('--no-json', 'readable lines in a pipe or a file, too')
     .addHelpText('after', '\nExample:\n  logpipe notify test --channel slack')

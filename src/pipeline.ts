@@ -23,6 +23,7 @@ import { createElasticsearchClient, createSendBulk } from './indexing/elasticsea
 import { createFieldBudget, createFieldReader, type FieldBudget } from './indexing/field-budget.ts';
 import { createIndexer, type Indexer } from './indexing/indexer.ts';
 import { createLocalSinks, type Sink } from './indexing/sinks.ts';
+import type { AlertsApi } from './ops/alerts-api.ts';
 import { createStatusView, type Readiness, startHttp } from './ops/http.ts';
 import { createPlatformView, pm2Readings } from './ops/stats.ts';
 import { createParser } from './parse/parse.ts';
@@ -83,6 +84,9 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   const readiness = () => [...(indexing?.readiness() ?? []), ...(alerting?.readiness() ?? [])];
   const { roles, source } = config;
   const about = { version: packageVersion(), roles, source, group: source === 'kafka' ? config.kafka.group : null };
+  // Loaded by its first request, which the indexer alone seldom has.
+  let api: Promise<AlertsApi> | undefined;
+  const openApi = async () => (await import('./ops/alerts-api.ts')).openAlertsApi(config, { log, clock, alerting });
   const http = config.http.enabled
     ? await startHttp(config.http, {
         metrics,
@@ -90,6 +94,10 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
         readiness,
         platform: createPlatformView(() => alerting?.windows(), brokersTime),
         status: createStatusView(about, { clock, readiness, alerting: () => alerting?.view() }),
+        alerts() {
+          api ??= openApi();
+          return api;
+        },
       })
     : undefined;
 
@@ -103,6 +111,7 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
     // At the same time: neither flow waits for the other, not even at the end.
     const [indexed, alerted] = await Promise.all([indexing?.stop(), alerting?.stop()]);
     await http?.close();
+    await (await api?.catch(() => undefined))?.close();
     return indexed !== false && alerted !== false;
   }
   let stopped: Promise<boolean> | undefined;

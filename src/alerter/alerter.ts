@@ -3,20 +3,23 @@
 // Guarantee: only the leader evaluates, decides and notifies; the others stand by and follow the counts like the leader, so that a
 // take-over need not read them again. This process has one term at a time, begun only after the former leader was fenced off; once it is
 // lost, nothing more is decided or sent. When Kafka is gone for long, blindness.ts says so directly, because nothing else can.
+
 import { backoffMs, type Clock, deferred, isWorthSaying, SET_BACK_MS, sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { createEventIds } from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
-import { type AlertRecord, alertKey, type IncidentRecord } from '../incidents/incident.ts';
+import { type AlertRecord, alertKey, type IncidentRecord, type SilenceRecord } from '../incidents/incident.ts';
 import { createAlertMachine, type GivenCommand } from '../incidents/machine.ts';
 import type { Channel, ChannelName } from '../incidents/notification.ts';
-import type { OutboxResult, StateKey } from '../incidents/records.ts';
+import type { CommandAnswer, OutboxResult, StateKey } from '../incidents/records.ts';
 import type { SendBulk } from '../indexing/elasticsearch.ts';
 import type { CountsMessage } from '../measure/totals.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
 import { channelsFor } from '../notify/notify-config.ts';
+import { createRoutes, type Routes, routesByPriority } from '../oncall/routes.ts';
+import type { Routing } from '../oncall/routing.ts';
 import { hashOf, type Rules, toDecidingRule } from '../rules/rule-config.ts';
 import type { Observation } from '../rules/rule-types.ts';
 import type { HourRecord, Labels } from '../windows/series.ts';
@@ -49,6 +52,12 @@ export const alertsSection = {
       type: 'string',
       minLength: 1,
       description: 'File of the rules; without it `config/rules.yml`, else the shipped one.',
+    },
+    routingFile: {
+      type: 'string',
+      minLength: 1,
+      description:
+        'File that says who is told of what, and who is on call; without it `config/routing.yml` of the working folder, else messages go by their priority alone.',
     },
     publishMs: {
       type: 'integer',
@@ -102,6 +111,7 @@ export const alertsSection = {
 export interface AlertsConfig {
   readonly measuresFile?: string;
   readonly rulesFile?: string;
+  readonly routingFile?: string;
   readonly publishMs: number;
   readonly tickMs: number;
   readonly blindAfterMs: number;
@@ -126,6 +136,8 @@ export interface Alerter {
   term(): Term | undefined;
   /** For the present term and later ones. @returns as Term.changeRules */
   changeRules(rules: Rules): string | undefined;
+  /** For the present term; later ones begin with what is in force then. */
+  changeRouting(routing: Routing | undefined): void;
   status(): { readonly ready: boolean; readonly detail: string };
   /** Why alerts cannot be decided although this instance leads; undefined when they can, or it does not lead. */
   trouble(): string | undefined;
@@ -142,6 +154,8 @@ export interface AlerterDeps extends TermParts {
   readonly blind: Pick<BlindWatch, 'alive' | 'leads' | 'look' | 'silentMs'>;
   /** How far back the rules look, as they are now. */
   readonly reachMs: () => number;
+  /** The silences that the leader has written, as an instance reads them that stands by; again and again. */
+  readonly onSilences?: (silences: readonly SilenceRecord[]) => void;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -304,6 +318,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
 
   function look(): void {
     blind.look();
+    if (standby) void stores.known.then((records) => standby && deps.onSilences?.(silencesIn(records)));
     cancelLook = clock.after(LOOK_MS, look);
   }
 
@@ -318,6 +333,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
     // `current`, not `evaluating`: a term that has not begun to evaluate must follow the change too.
     changeRules: (rules) =>
       current === undefined ? warm?.windows.changeRules(rules) : current.term.changeRules(rules),
+    changeRouting: (routing) => current?.term.changeRouting(routing),
     trouble: () => trouble ?? evaluating?.trouble(),
     status() {
       const silentMs = blind.silentMs();
@@ -341,6 +357,10 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
   };
 }
 
+function silencesIn(records: ReadonlyMap<StateKey, object>): SilenceRecord[] {
+  return [...records].flatMap(([key, value]) => (key.startsWith('silence/') ? [value as SilenceRecord] : []));
+}
+
 // ---- one term: the same with Kafka and in embedded mode ----
 // An evaluation is decided and durable before the next one begins.
 
@@ -349,6 +369,8 @@ const YOUNG_MS = 30_000;
 
 interface TermOptions {
   readonly rules: Rules;
+  /** Undefined: messages go by their priority alone. */
+  readonly routing?: Routing | undefined;
   readonly environment: string;
   readonly tickMs: number;
 }
@@ -367,6 +389,8 @@ export interface TermDeps {
   readonly metrics: Metrics;
   readonly masker: Masker;
   readonly onLost: (error: LostTermError) => void;
+  /** The silences as they are now: at the beginning, and after every change. */
+  readonly onSilences?: (silences: readonly SilenceRecord[]) => void;
   /** An evaluation was decided and is durable. `complete`: its counts of every partition are younger than 30 s. */
   readonly onTick: (complete: boolean) => void;
 }
@@ -387,6 +411,8 @@ export interface Term {
   command(command: GivenCommand, done: () => void): void;
   /** Takes effect at the next evaluation. @returns why that needs a restart; the previous rules stay in force then */
   changeRules(rules: Rules): string | undefined;
+  /** Takes effect at the next evaluation; `channels` has what it names. */
+  changeRouting(routing: Routing | undefined): void;
   /** The time that evaluations go by, ms: the brokers', as far as it is known. */
   now(): number;
   /** Begins to evaluate. Everything known from before must have been given first. */
@@ -394,6 +420,8 @@ export interface Term {
   readonly windows: WindowStore;
   /** How things stand after the last evaluation; undefined before the first one. */
   look(): TermState | undefined;
+  /** What became of a command; undefined: nothing yet. */
+  answer(commandId: string): CommandAnswer | undefined;
   /** Why nothing can be decided now; undefined when all is well. */
   trouble(): string | undefined;
   /** Ends evaluating, then sending. True when what was under way was recorded in time. */
@@ -411,6 +439,18 @@ export interface TermState {
   /** As they were decided, durably. */
   readonly alerts: readonly AlertRecord[];
   readonly incidents: readonly IncidentRecord[];
+  readonly silences: readonly SilenceRecord[];
+}
+
+/** Where messages go, as the routing has it, or without one by priority alone; only to channels that there are. */
+export function routesOf(
+  routing: Routing | undefined,
+  { channels, environment }: { readonly channels: ReadonlyMap<ChannelName, unknown>; readonly environment: string },
+): Routes {
+  const has = (name: ChannelName) => channels.has(name);
+  return routing === undefined
+    ? routesByPriority((priority) => channelsFor(priority).filter(has))
+    : createRoutes(routing, { has, environment });
 }
 
 export function beginTerm(options: TermOptions, deps: TermDeps): Term {
@@ -419,7 +459,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
   const machine = createAlertMachine(rules.map(toDecidingRule), store.initial, {
     nextId: createEventIds(clock.now),
     environment,
-    channelsFor: (priority) => channelsFor(priority).filter((name) => channels.has(name)),
+    routes: routesOf(options.routing, { channels, environment }),
     masker: deps.masker,
     history: deps.history !== undefined,
     rulesHash: hashOf(rules),
@@ -469,7 +509,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
     const given = commands.filter(({ command: { kind } }) => kind !== 'blind-over' || isComplete(progress));
     try {
       // Before anything was counted, rules about logpipe itself are judged by the wall clock.
-      const { refused, remarks } = await outbox.step({
+      const { changes, refused, remarks } = await outbox.step({
         observations,
         evalMs: evalMs === 0 ? wallMs : evalMs,
         wallMs,
@@ -479,6 +519,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
       });
       commands = commands.filter((one) => !given.includes(one));
       for (const { done } of given) done();
+      if (changes.some(({ key }) => key.startsWith('silence/'))) deps.onSilences?.(machine.silences());
       for (const remark of remarks) log.warn(remark);
       for (const { why } of refused) log.warn('A command about alerts was not obeyed', { why });
       format = [];
@@ -515,7 +556,8 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
     look() {
       if (last === undefined) return undefined;
       const { store, rules } = windows;
-      return { ...last, store, rules, alerts: machine.alerts(), incidents: machine.incidents() };
+      const [alerts, incidents, silences] = [machine.alerts(), machine.incidents(), machine.silences()];
+      return { ...last, store, rules, alerts, incidents, silences };
     },
     counts(message, recordMs, live) {
       if (live && brokersClock.saw(recordMs)) {
@@ -532,11 +574,14 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
       if (problem === undefined) machine.changeRules(next.map(toDecidingRule), hashOf(next));
       return problem;
     },
+    changeRouting: (next) => machine.changeRoutes(routesOf(next, { channels, environment })),
+    answer: machine.answer,
     command(command, done) {
       commands = [...commands, { command, done }];
     },
     start() {
       if (stopped) return;
+      deps.onSilences?.(machine.silences());
       outbox.start(dispatcher, history);
       schedule();
     },

@@ -1,5 +1,5 @@
-// How commands reach the leader: by a topic, or in embedded mode by a folder beside the journal. In: commands of `logpipe alerts resolve`,
-// and of instances that were cut off. Out: the same commands, handed to the term. Guarantee: nobody's offsets move; a command is handed
+// How commands reach the leader: by a topic, or in embedded mode by a folder beside the journal. In: commands of people, by the command
+// line, HTTP, a link or PagerDuty, and of instances that were cut off. Out: the same commands, handed to the term. Guarantee: nobody's offsets move; a command is handed
 // over at least once and obeyed once, because the term answers it by its id in the alert state; anything else is logged and left out.
 import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,8 +7,10 @@ import { backoffMs, type Clock, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { makePrivateFolder, usable, writePrivateSync } from '../core/private-files.ts';
+import { isSpecific, type SilenceRecord, VIAS, type Via } from '../incidents/incident.ts';
 import type { GivenCommand } from '../incidents/machine.ts';
-import { CHANNELS } from '../notify/notify-config.ts';
+import { isDestination } from '../oncall/routing.ts';
+import { PRIORITIES } from '../rules/rule-types.ts';
 import { createKafka, defaultPartitioner, type KafkaConfig } from '../source/kafka/client.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
 
@@ -20,7 +22,18 @@ const MAX_ALERTS = 500;
 /** A command that nobody has taken for this long no longer counts. */
 const KEPT_MS = 86_400_000;
 
-export type Command = GivenCommand & { readonly kind: 'resolve' | 'blind-over'; readonly commandId: string };
+const MAX_CHANNELS = 500;
+const MAX_LABELS = 20;
+const MAX_ID = 64;
+const MAX_NAME = 200;
+/** A name as somebody gives it, and the token they had. */
+const MAX_BY = 300;
+/** Of rules, groups and label values. */
+const MAX_TEXT = 1_000;
+/** No silence lasts longer. */
+export const MAX_SILENCE_MS = 366 * 86_400_000;
+
+export type Command = GivenCommand & { readonly commandId: string };
 
 export interface CommandReader {
   close(): Promise<void>;
@@ -39,7 +52,9 @@ export function encodeCommand(command: Command): string {
   return JSON.stringify({ v: FORMAT, command });
 }
 
-/** Undefined for anything that is not a command: whoever may write to the topic can write anything. */
+type Given = { readonly [name: string]: unknown };
+
+/** Undefined for anything that is not a command: whoever may write to the topic can write anything. What it does not know it leaves out. */
 export function decodeCommand(value: Buffer | null): Command | undefined {
   if (value === null || value.length > MAX_BYTES) return undefined;
   let parsed: unknown;
@@ -48,29 +63,89 @@ export function decodeCommand(value: Buffer | null): Command | undefined {
   } catch {
     return undefined;
   }
-  const { v, command } = (parsed ?? {}) as { v?: unknown; command?: { readonly [name: string]: unknown } | null };
+  const { v, command } = (parsed ?? {}) as { v?: unknown; command?: Given | null };
   if (v !== FORMAT || typeof command !== 'object' || command === null) return undefined;
-  const { kind, commandId, by } = command;
-  if (!isText(commandId, 64) || !isText(by, 200)) return undefined;
-  if (kind === 'blind-over') return blindOver(command, commandId, by);
-  const { alerts } = command as { readonly alerts?: readonly { readonly key: string; readonly startedMs: number }[] };
-  if (kind !== 'resolve') return undefined;
-  if (!Array.isArray(alerts) || alerts.length === 0 || alerts.length > MAX_ALERTS) return undefined;
-  if (!alerts.every((alert) => isText(alert?.key, 4_000) && Number.isFinite(alert.startedMs))) return undefined;
-  return { kind, commandId, by, alerts: alerts.map(({ key, startedMs }) => ({ key, startedMs })) };
+  const { commandId } = command;
+  if (!isText(commandId, MAX_ID) || !/^[\w.:-]+$/.test(commandId)) return undefined;
+  const decoded = withoutId(command);
+  return decoded === undefined ? undefined : { commandId, ...decoded };
 }
 
-function blindOver(
-  { incidentId, environment, sinceMs, channels }: { readonly [name: string]: unknown },
-  commandId: string,
-  by: string,
-): Command | undefined {
-  if (!isText(incidentId, 64) || !/^blind-[0-9a-f]{16}$/.test(incidentId) || !isText(environment, 200))
+function withoutId(command: Given): GivenCommand | undefined {
+  const { kind, by, via, id } = command;
+  if (via !== undefined && !VIAS.some((known) => known === via)) return undefined;
+  const way = via === undefined ? {} : { via: via as Via };
+  if (kind === 'silence') {
+    const silence = silenceOf(command.silence);
+    return silence === undefined ? undefined : { kind, silence, ...way };
+  }
+  if (!isText(by, MAX_BY)) return undefined;
+  switch (kind) {
+    case 'acknowledge': {
+      const { incidentId } = command;
+      return isText(incidentId, MAX_ID) ? { kind, incidentId, by, ...way } : undefined;
+    }
+    case 'resolve': {
+      const what = resolved(command);
+      return what === undefined ? undefined : { kind, ...what, by, ...way };
+    }
+    case 'unsilence':
+      return isText(id, MAX_ID) ? { kind, id, by, ...way } : undefined;
+    case 'blind-over':
+      return blindOver(command, by);
+    default:
+      return undefined;
+  }
+}
+
+function resolved({ incidentId, alerts, evenIfTrue }: Given) {
+  if (evenIfTrue !== undefined && typeof evenIfTrue !== 'boolean') return undefined;
+  const quiet = evenIfTrue === true ? ({ evenIfTrue } as const) : {};
+  if (incidentId !== undefined) {
+    return isText(incidentId, MAX_ID) && alerts === undefined ? { incidentId, ...quiet } : undefined;
+  }
+  if (!Array.isArray(alerts) || alerts.length === 0 || alerts.length > MAX_ALERTS) return undefined;
+  const isAlert = (alert: Given | null) => isText(alert?.key, 4_000) && Number.isFinite(alert?.startedMs);
+  if (!alerts.every(isAlert)) return undefined;
+  return {
+    alerts: alerts.map(({ key, startedMs }): { key: string; startedMs: number } => ({ key, startedMs })),
+    ...quiet,
+  };
+}
+
+/** Undefined for anything that is no silence. */
+export function silenceOf(given: unknown): SilenceRecord | undefined {
+  if (typeof given !== 'object' || given === null) return undefined;
+  const { id, ruleId, group, labels, priority, environment, fromMs, createdMs, untilMs, by, reason } = given as Given;
+  const texts = [ruleId, group, environment].every((text) => text === undefined || isText(text, MAX_TEXT));
+  const times = [fromMs, createdMs].every((time) => time === undefined || isTime(time));
+  if (!texts || !times || !isText(id, MAX_ID) || !isTime(untilMs) || !isText(by, MAX_BY)) return undefined;
+  if (typeof reason !== 'string' || reason.length > MAX_TEXT) return undefined;
+  if (priority !== undefined && !PRIORITIES.some((known) => known === priority)) return undefined;
+  if (labels !== undefined && !areLabels(labels)) return undefined;
+  const parts = { ruleId, group, labels, priority, environment, fromMs, createdMs };
+  const given_ = Object.fromEntries(Object.entries(parts).filter(([, part]) => part !== undefined));
+  const silence = { id, ...given_, untilMs, by, reason } as SilenceRecord;
+  return isSpecific(silence) ? silence : undefined;
+}
+
+function areLabels(labels: unknown): boolean {
+  if (typeof labels !== 'object' || labels === null || Array.isArray(labels)) return false;
+  const entries = Object.entries(labels);
+  return entries.length <= MAX_LABELS && entries.every((entry) => entry.every((text) => isText(text, MAX_TEXT)));
+}
+
+function blindOver({ incidentId, environment, sinceMs, channels }: Given, by: string): GivenCommand | undefined {
+  if (!isText(incidentId, MAX_ID) || !/^blind-[0-9a-f]{16}$/.test(incidentId) || !isText(environment, MAX_NAME))
     return undefined;
-  if (typeof sinceMs !== 'number' || !Number.isFinite(sinceMs) || !Array.isArray(channels)) return undefined;
-  const known = CHANNELS.filter((name) => name !== 'history' && channels.includes(name));
+  if (!isTime(sinceMs) || !Array.isArray(channels) || channels.length > MAX_CHANNELS) return undefined;
+  const known = channels.filter((name) => isText(name, MAX_NAME) && isDestination(name));
   if (known.length === 0) return undefined;
-  return { kind: 'blind-over', commandId, by, incidentId, environment, sinceMs, channels: known };
+  return { kind: 'blind-over', by, incidentId, environment, sinceMs, channels: [...new Set(known)] };
+}
+
+function isTime(value: unknown): value is number {
+  return typeof value === 'number' && Number.isFinite(value) && Math.abs(value) <= 8.64e15;
 }
 
 function isText(value: unknown, longest: number): value is string {
@@ -148,7 +223,7 @@ export function giveToFolder(journalDir: string, command: Command): void {
   const folder = join(journalDir, FOLDER);
   usable('alerts.journalDir', folder, () => {
     makePrivateFolder(folder, { own: true });
-    writePrivateSync(join(folder, `${command.commandId}.json`), encodeCommand(command));
+    writePrivateSync(join(folder, `${command.commandId.replaceAll(/[^\w-]/g, '_')}.json`), encodeCommand(command));
   });
 }
 

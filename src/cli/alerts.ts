@@ -1,31 +1,20 @@
-// `logpipe alerts list | show | resolve`: the alert state, read from its topic or journal, and ending alerts by hand; and `logpipe notify
-// test`. Moves nobody's offsets and decides nothing: a command is obeyed, and answered, by the leader. Guarantee: masked; a record that cannot be read is
-// counted and reported, the others are shown.
-import { randomUUID } from 'node:crypto';
-import { hostname, userInfo } from 'node:os';
-import { type Command, giveToFolder, giveToTopic } from '../alerter/commands-given.ts';
-import { readJournal } from '../alerter/store.ts';
+// `logpipe alerts list | show`: the alert state, read from its topic or journal; and `logpipe notify test`. Moves nobody's offsets.
+// Guarantee: masked; a record that cannot be read is counted and reported, the others are shown.
+import { type AlertState, readAlertState } from '../alerter/alert-desk.ts';
 import type { Config } from '../config.ts';
-import { sleep, systemClock } from '../core/clock.ts';
-import { errorText, LogpipeError } from '../core/errors.ts';
+import { systemClock } from '../core/clock.ts';
+import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createEventIds } from '../core/record.ts';
 import { oneLine, toJson, visible } from '../core/safe-json.ts';
 import { createMasker, type Masker } from '../core/secrets/mask.ts';
-import {
-  type AlertRecord,
-  createMuters,
-  type IncidentRecord,
-  type Muting,
-  type SilenceRecord,
-} from '../incidents/incident.ts';
+import { type AlertRecord, createMuters, type IncidentRecord, type Muting } from '../incidents/incident.ts';
 import { type ChannelName, durationText, type Notification, type SendResult } from '../incidents/notification.ts';
-import type { CommandAnswer, StateKey } from '../incidents/records.ts';
 import { loadMeasures } from '../measure/measure-config.ts';
 import { createChannels } from '../notify/dispatcher.ts';
 import { CHANNELS } from '../notify/notify-config.ts';
+import { loadRouting, type Routing } from '../oncall/routing.ts';
 import { loadRules } from '../rules/rule-config.ts';
-import { readTopic } from '../source/kafka/topic-reader.ts';
 import {
   column,
   createTimeText,
@@ -38,9 +27,7 @@ import {
   wantsJson,
 } from './io.ts';
 
-const LOOK_MS = 200;
-
-interface AlertsView {
+export interface AlertsView {
   readonly json: boolean;
   /** IANA name, for the times that people read. Default: UTC. */
   readonly timeZone?: string | undefined;
@@ -50,15 +37,7 @@ interface AlertsListOptions extends AlertsView {
   readonly all: boolean;
 }
 
-interface State {
-  readonly alerts: readonly AlertRecord[];
-  readonly incidents: readonly IncidentRecord[];
-  readonly silences: readonly SilenceRecord[];
-  /** Records that are no JSON object. */
-  readonly unreadable: number;
-}
-
-function sayUnreadable(count: number, io: Io): void {
+export function sayUnreadable(count: number, io: Io): void {
   if (count > 0)
     io.err(
       `${count} record${count === 1 ? '' : 's'} of the alert state cannot be read and ${count === 1 ? 'is' : 'are'} left out`,
@@ -79,7 +58,7 @@ export async function alertsList(
 ): Promise<number> {
   const timeText = createTimeText(options.timeZone);
   const masker = createMasker(config.mask);
-  const state = await readState(config, log, (record) => masked(record, masker));
+  const state = await readAlertState(config, log, (record) => masked(record, masker));
   const { alerts, incidents } = state;
   const shown = incidents.filter((incident) => options.all || incident.state === 'open');
   sayUnreadable(state.unreadable, io);
@@ -110,7 +89,10 @@ export async function alertsList(
     const lasted = lastedText((resolvedMs ?? nowMs) - openedMs);
     const title = text(told?.title ?? '(nobody has been told)');
     row([text(told?.priority ?? '-'), status, lasted, timeText(openedMs), title], STATUS_STYLE[status]);
-    detail(`incident ${text(id)}, group ${text(group)}`);
+    detail(
+      `incident ${text(id)}, group ${text(group)}${incident.team === undefined ? '' : `, team ${text(incident.team)}`}`,
+    );
+    for (const [name, value] of peopleOf(incident, timeText)) detail(`${name} ${value}`);
     for (const alert of alertsOf(incident, alerts)) {
       const muting = mutedText(alert, mutingOf(alert), timeText);
       const notes = [`firing for ${lastedText(nowMs - alert.startedMs)}`, ...(muting === undefined ? [] : [muting])];
@@ -131,17 +113,51 @@ export async function alertsList(
   return 0;
 }
 
-type Status = 'firing' | 'acknowledged' | 'resolved';
+type Status = 'firing' | 'acknowledged' | 'quiet' | 'resolved';
 
-const STATUS_STYLE: Readonly<Record<Status, Style>> = { firing: 'red', acknowledged: 'yellow', resolved: 'green' };
+const STATUS_STYLE: Readonly<Record<Status, Style>> = {
+  firing: 'red',
+  acknowledged: 'yellow',
+  quiet: 'yellow',
+  resolved: 'green',
+};
 
-function statusOf({ state, acknowledged }: IncidentRecord): Status {
+function statusOf({ state, acknowledged, quiet }: IncidentRecord): Status {
   if (state === 'resolved') return 'resolved';
+  if (quiet !== undefined) return 'quiet';
   return acknowledged === undefined ? 'firing' : 'acknowledged';
 }
 
+/** What people have done about an incident, and who is asked to do something; what holds now, by name. */
+function peopleOf(
+  incident: IncidentRecord,
+  timeText: (ms: number) => string,
+): (readonly [name: string, value: string])[] {
+  const { state, acknowledged, quiet, onCall, escalation, answerBy, missed, heldFromMs, told } = incident;
+  const found: (readonly [string, string])[] = [];
+  if (acknowledged !== undefined) {
+    const via = acknowledged.via === undefined ? '' : ` (${text(acknowledged.via)})`;
+    found.push(['acknowledged', `by ${text(acknowledged.by)}${via}, ${timeText(acknowledged.atMs)}`]);
+  }
+  if (state === 'resolved') return found;
+  if (quiet !== undefined)
+    found.push(['quiet', `until ${timeText(quiet.untilMs)}: resolved by hand by ${text(quiet.by)}`]);
+  if (heldFromMs !== undefined && (told === undefined || told.atMs < heldFromMs)) {
+    found.push(['held', `until business hours, since ${timeText(heldFromMs)}`]);
+  }
+  const people = [onCall?.primary, onCall?.secondary].filter((id) => id !== undefined).map(text);
+  if (people.length > 0) found.push(['on call', people.join(', then ')]);
+  if (escalation !== undefined && escalation.level > 0) {
+    const often = escalation.level === 1 ? 'once' : `${escalation.level} times`;
+    found.push(['escalated', `${often}, last ${timeText(escalation.atMs)}`]);
+  }
+  if (answerBy !== undefined) found.push(['answer', `until ${timeText(answerBy.atMs)}`]);
+  else if (missed !== undefined) found.push(['unanswered', `since ${timeText(missed.atMs)}`]);
+  return found;
+}
+
 /** Whoever may write to the topic can write anything, and where a text is expected, too. */
-function text(value: unknown): string {
+export function text(value: unknown): string {
   return visible(typeof value === 'string' ? value : value === undefined ? '' : toJson(value));
 }
 
@@ -152,7 +168,7 @@ function lastedText(ms: number): string {
 }
 
 /** What mutes an alert, as far as the present rules tell; asked for only when one is muted. */
-function createMutingOf(config: Config, { alerts, silences }: State): (alert: AlertRecord) => Muting | undefined {
+function createMutingOf(config: Config, { alerts, silences }: AlertState): (alert: AlertRecord) => Muting | undefined {
   const firing = alerts.filter(
     ({ phase, labels }) => phase === 'firing' && typeof labels === 'object' && labels !== null,
   );
@@ -201,7 +217,7 @@ export async function alertsShow(
   now: () => number = Date.now,
 ): Promise<number> {
   const timeText = createTimeText(options.timeZone);
-  const state = await readState(config, log);
+  const state = await readAlertState(config, log);
   const { alerts, incidents } = state;
   const masker = createMasker(config.mask);
   sayUnreadable(state.unreadable, io);
@@ -255,7 +271,7 @@ function field(io: Io, name: string, value: string | undefined, style?: Style): 
 
 function showIncident(record: IncidentRecord, { io, masker, timeText, nowMs }: Shower): void {
   const incident = masked(record, masker) as IncidentRecord;
-  const { id, group, openedMs, resolvedMs, told, acknowledged, channels, ended, reopened } = incident;
+  const { id, group, team, openedMs, resolvedMs, told, channels, ended, reopened } = incident;
   const status = statusOf(incident);
   const lasted = lastedText((resolvedMs ?? nowMs) - openedMs);
   field(io, 'incident', text(id), 'bold');
@@ -264,15 +280,14 @@ function showIncident(record: IncidentRecord, { io, masker, timeText, nowMs }: S
   if (resolvedMs !== undefined) field(io, 'resolved', timeText(resolvedMs));
   if (reopened > 0) field(io, 'reopened', `${reopened} time${reopened === 1 ? '' : 's'}`);
   field(io, 'group', text(group));
+  field(io, 'team', text(team));
   field(
     io,
     'told',
     told === undefined ? 'nobody yet' : `${timeText(told.atMs)}  ${text(told.priority)} ${text(told.title)}`,
   );
   field(io, '', told === undefined ? undefined : text(told.message));
-  if (acknowledged !== undefined) {
-    field(io, 'acknowledged', `by ${text(acknowledged.by)}, ${timeText(acknowledged.atMs)}`);
-  }
+  for (const [name, value] of peopleOf(incident, timeText)) field(io, name, value);
   for (const [name, channel] of Object.entries(channels ?? {})) {
     const { deliveredMs, perhapsMs, failed, resolvedMs: endedMs } = channel ?? {};
     const outcome =
@@ -324,205 +339,9 @@ function showAlert(record: AlertRecord, { io, masker, timeText, nowMs, mutingOf 
   field(io, 'runbook', text(alert.runbook));
 }
 
-interface AlertsResolveOptions {
-  /** Who commands it; default user and host. */
-  readonly by?: string;
-  /** Longest wait for the answer. */
-  readonly waitSeconds: number;
-  readonly json: boolean;
-}
-
-/**
- * Ends the firing alerts of an incident, a rule or one label set. Exit status 1 when that was refused, or nobody has answered.
- * @throws LogpipeError LOGPIPE_USAGE when nothing of that name fires, LOGPIPE_KAFKA_FAILED
- */
-export async function alertsResolve(
-  id: string,
-  config: Config,
-  options: AlertsResolveOptions,
-  io: Io,
-  log: Log,
-): Promise<number> {
-  if (!(options.waitSeconds >= 0)) {
-    throw new LogpipeError('LOGPIPE_USAGE', 'alerts resolve: --wait-seconds takes a number of seconds');
-  }
-  const { alerts, incidents } = await readState(config, log);
-  const incident = incidents.find((known) => known.id === id);
-  const meant =
-    incident === undefined
-      ? alerts.filter(({ phase, key, ruleId }) => phase === 'firing' && (key === id || ruleId === id))
-      : alertsOf(incident, alerts);
-  if (meant.length === 0) {
-    throw new LogpipeError(
-      'LOGPIPE_USAGE',
-      `alerts resolve: no alert of "${id}" is firing; see logpipe alerts list for incidents, rules and alerts`,
-    );
-  }
-  const command: Command = {
-    kind: 'resolve',
-    commandId: randomUUID(),
-    alerts: meant.map(({ key, startedMs }) => ({ key, startedMs })),
-    by: (options.by ?? `${userName()}@${hostname()}`).slice(0, 200),
-  };
-  const waitMs = options.waitSeconds * 1_000;
-  const answer =
-    config.source === 'kafka'
-      ? await overTopics(config, command, waitMs, log)
-      : await overFolder(config.alerts.journalDir, command, waitMs);
-  const masker = createMasker(config.mask);
-  const resolved = answer !== undefined && answer.refused === undefined;
-  const said = resolved
-    ? `${meant.length} alert${meant.length === 1 ? '' : 's'} resolved`
-    : answer === undefined
-      ? `no answer within ${options.waitSeconds} s; it is carried out as soon as an alerter runs (within a day)`
-      : `refused: ${answer.refused}`;
-  if (options.json) {
-    io.out(jsonLine({ resolved, answered: answer !== undefined, alerts: command.alerts, detail: said }, masker));
-  } else if (resolved) io.out(said);
-  else io.err(masker.text(said));
-  return resolved ? 0 : 1;
-}
-
-/** In a container the user often has no name. */
-function userName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return `uid ${process.getuid?.() ?? '?'}`;
-  }
-}
-
-/** Given as soon as the answer would be seen. */
-async function overTopics(
-  config: Config,
-  command: Command,
-  waitMs: number,
-  log: Log,
-): Promise<CommandAnswer | undefined> {
-  const key = `command/${command.commandId}`;
-  const topic = config.kafka.topics.commands as string;
-  const waiting = new AbortController();
-  let answer: CommandAnswer | undefined;
-  let failure: unknown;
-  const give = async () => {
-    try {
-      await giveToTopic(config.kafka, topic, command, log);
-    } catch (error) {
-      failure = error;
-      waiting.abort();
-      return;
-    }
-    await sleep(waitMs, waiting.signal);
-    waiting.abort();
-  };
-  await readTopic(
-    config.kafka,
-    {
-      topic: config.kafka.topics.alerts,
-      purpose: 'alerts-resolve',
-      from: 'end',
-      follow: true,
-      signal: waiting.signal,
-      onReady: () => void give(),
-      onRecord({ key: name, value }) {
-        if (name?.toString() !== key || value === null) return undefined;
-        answer = objectOf(value) as CommandAnswer | undefined;
-        return answer === undefined ? undefined : false;
-      },
-    },
-    log,
-  );
-  waiting.abort();
-  if (failure !== undefined) {
-    throw new LogpipeError(
-      'LOGPIPE_KAFKA_FAILED',
-      `the command could not be written to topic ${topic} (${errorText(failure)}); logpipe setup creates it`,
-      failure,
-    );
-  }
-  return answer;
-}
-
-async function overFolder(journalDir: string, command: Command, waitMs: number): Promise<CommandAnswer | undefined> {
-  giveToFolder(journalDir, command);
-  for (let waitedMs = 0; waitedMs < waitMs; waitedMs += LOOK_MS) {
-    await sleep(LOOK_MS);
-    const answer = readJournal(journalDir).get(`command/${command.commandId}`);
-    if (answer !== undefined) return answer as CommandAnswer;
-  }
-  return undefined;
-}
-
-function alertsOf(incident: IncidentRecord, alerts: readonly AlertRecord[]): AlertRecord[] {
+export function alertsOf(incident: IncidentRecord, alerts: readonly AlertRecord[]): AlertRecord[] {
   return alerts.filter(({ incidentId, phase }) => incidentId === incident.id && phase === 'firing');
 }
-
-async function readState(
-  config: Config,
-  log: Log,
-  view: (record: object) => unknown = (record) => record,
-): Promise<State> {
-  const { records, unreadable } =
-    config.source === 'kafka'
-      ? await fromTopic(config, log)
-      : { records: readJournal(config.alerts.journalDir), unreadable: 0 };
-  let strange = 0;
-  const of = <T>(kind: string, identity: keyof T): T[] =>
-    [...records].flatMap(([key, value]) => {
-      if (!key.startsWith(`${kind}/`)) return [];
-      const record = view(value) as T;
-      if (typeof record?.[identity] === 'string') return [record];
-      strange += 1;
-      return [];
-    });
-  const alerts = of<AlertRecord>('alert', 'key');
-  const incidents = of<IncidentRecord>('incident', 'id').sort((one, other) => one.openedMs - other.openedMs);
-  const silences = of<SilenceRecord>('silence', 'id');
-  return { alerts, incidents, silences, unreadable: unreadable + strange };
-}
-
-async function fromTopic(
-  config: Config,
-  log: Log,
-): Promise<{ readonly records: Map<StateKey, object>; readonly unreadable: number }> {
-  const records = new Map<StateKey, object>();
-  const unreadable = new Set<StateKey>();
-  const options = {
-    topic: config.kafka.topics.alerts,
-    purpose: 'alerts-list',
-    from: 'beginning',
-    follow: false,
-  } as const;
-  await readTopic(
-    config.kafka,
-    {
-      ...options,
-      onRecord({ key, value }) {
-        const name = key?.toString() ?? '';
-        const record = value === null ? null : objectOf(value);
-        if (record === undefined) unreadable.add(name);
-        else unreadable.delete(name);
-        if (record) records.set(name, record);
-        else records.delete(name);
-        return undefined;
-      },
-    },
-    log,
-  );
-  return { records, unreadable: unreadable.size };
-}
-
-/** Whoever may write to the topic can write anything. */
-function objectOf(value: Buffer): object | undefined {
-  try {
-    const parsed: unknown = JSON.parse(value.toString());
-    return typeof parsed === 'object' && parsed !== null ? parsed : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-// `logpipe notify test`: one message to each configured channel, so that a wrong address shows before the first incident.
 
 // ---- `logpipe notify test` ----
 
@@ -538,24 +357,27 @@ export interface NotifyTestOptions {
 
 /** Sends and resolves a test incident. Exit status 1 when a channel refused or did not confirm, 2 when none is configured. @throws LogpipeError LOGPIPE_USAGE */
 export async function notifyTest(config: Config, options: NotifyTestOptions, io: Io, log: Log): Promise<number> {
-  const names = CHANNELS.filter((name) => name !== 'history');
-  if (options.channel !== undefined && !(names as readonly string[]).includes(options.channel)) {
-    throw new LogpipeError(
-      'LOGPIPE_USAGE',
-      `--channel: found ${JSON.stringify(options.channel)}; permitted: ${names.join(', ')}`,
-    );
-  }
   const masker = createMasker(config.mask);
   const json = wantsJson(io, options.json);
   // Standard output belongs to the one object.
   const out = json ? process.stderr : process.stdout;
   // Which ones are not configured stands in the answer.
   const quiet: Log = { ...log, info: log.debug };
-  const channels = createChannels(config.notify, { clock: systemClock, log: quiet, masker, out });
+  const routing = loadRouting({ file: config.alerts.routingFile, env: process.env, nowMs: Date.now() });
+  const channels = createChannels(config.notify, routing, { clock: systemClock, log: quiet, masker, out });
+  const common: readonly string[] = CHANNELS.filter((name) => name !== 'history');
+  const names = [...new Set([...common, ...channels.keys()])];
+  if (options.channel !== undefined && !names.includes(options.channel)) {
+    throw new LogpipeError(
+      'LOGPIPE_USAGE',
+      `--channel: found ${JSON.stringify(options.channel)}; permitted: ${names.join(', ')}`,
+    );
+  }
   const id = createEventIds()();
   const results: Record<ChannelName, SendResult> = {};
+  const width = Math.max(CHANNEL_WIDTH, ...names.map((name) => name.length));
   for (const [name, channel] of channels) {
-    if (options.channel !== undefined && options.channel !== name) continue;
+    if (options.channel === undefined ? isPersons(name, routing) : options.channel !== name) continue;
     const signal = new AbortController().signal;
     const sent = await channel.send(testNotification(id, 'trigger', config.notify.environment), signal);
     // What rings must not go on ringing.
@@ -567,16 +389,12 @@ export async function notifyTest(config: Config, options: NotifyTestOptions, io:
     results[name] = result;
     if (!json) {
       const outcome = outcomeText(result, (text) => oneLine(masker.text(text), 300));
-      say(
-        io,
-        [{ text: `${column(name, CHANNEL_WIDTH)}  ` }, { text: outcome, style: result.ok ? 'green' : 'red' }],
-        CHANNEL_WIDTH + 2,
-      );
+      say(io, [{ text: `${column(name, width)}  ` }, { text: outcome, style: result.ok ? 'green' : 'red' }], width + 2);
     }
     await channel.close();
   }
   const missing = names.filter((name) => !channels.has(name) && (options.channel ?? name) === name);
-  if (!json) for (const name of missing) say(io, `${column(name, CHANNEL_WIDTH)}  not configured`);
+  if (!json) for (const name of missing) say(io, `${column(name, width)}  not configured`);
   if (json) io.out(jsonLine(results, masker));
   const outcomes = Object.values(results);
   if (outcomes.length === 0) {
@@ -586,6 +404,11 @@ export async function notifyTest(config: Config, options: NotifyTestOptions, io:
     );
   }
   return outcomes.every(({ ok }) => ok) ? 0 : 1;
+}
+
+/** A person's own: only a test that names it rings there. */
+function isPersons(name: ChannelName, routing: Routing | undefined): boolean {
+  return routing?.people.has(name.split(':')[1] ?? '') === true;
 }
 
 function outcomeText(result: SendResult, shown: (text: string) => string): string {

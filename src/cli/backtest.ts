@@ -2,7 +2,6 @@
 // replayed. In: the command line. Out: a timeline, for people or as JSON. Guarantee: reads only: nobody's offsets move,
 // nobody is told anything.
 import type { Config } from '../config.ts';
-import { durationMs, durationSchema } from '../core/clock.ts';
 import { LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { oneLine, visible } from '../core/safe-json.ts';
@@ -15,7 +14,7 @@ import type { ReplayDeps } from '../replay/replay.ts';
 import { parseTimeRange } from '../replay/sources.ts';
 import { ARRIVAL_SOURCES, type ArrivalSource, openByArrival, type StoredRecord } from '../replay/stored.ts';
 import { loadRules, type Rules, reachOf } from '../rules/rule-config.ts';
-import { type Io, jsonBlock, say, shown, wantsJson } from './io.ts';
+import { type Io, jsonBlock, say, shown, toDuration, wantsJson } from './io.ts';
 
 interface BacktestCommand {
   readonly from?: string;
@@ -120,9 +119,7 @@ function tickOf(text: string): number {
 }
 
 function duration(place: string, text: string): number {
-  if (text === '0' || text === '0s') return 0;
-  if (new RegExp(durationSchema.pattern).test(text)) return durationMs(text);
-  throw new LogpipeError('LOGPIPE_USAGE', `${place}: ${JSON.stringify(text)} is not a duration; write 30s, 10m or 2h`);
+  return text === '0' || text === '0s' ? 0 : toDuration(place, text);
 }
 
 function print(result: BacktestResult, source: ArrivalSource, io: Io): void {

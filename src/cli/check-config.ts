@@ -24,8 +24,12 @@ import { visible, visibleJson } from '../core/safe-json.ts';
 import { createMasker, type Masker, secretsOnly } from '../core/secrets/mask.ts';
 import { type Measures, parseMeasures } from '../measure/measure-config.ts';
 import { channelsFor } from '../notify/notify-config.ts';
+import { localText } from '../oncall/rota.ts';
+import { checkRouting, createRoutes } from '../oncall/routes.ts';
+import { findRouting, parseRouting, type Routing } from '../oncall/routing.ts';
+import { type ScheduledShift, scheduleOf, type TeamSchedule } from '../oncall/schedule.ts';
 import { parseRules, type Rules } from '../rules/rule-config.ts';
-import { PRIORITIES } from '../rules/rule-types.ts';
+import { PRIORITIES, type Priority } from '../rules/rule-types.ts';
 import type { Connection } from './connections.ts';
 import type { Io } from './io.ts';
 
@@ -38,7 +42,7 @@ export interface CheckConfigOptions {
 }
 
 interface CheckedFile {
-  readonly kind: 'configuration' | 'measures' | 'rules';
+  readonly kind: 'configuration' | 'measures' | 'rules' | 'routing';
   readonly file: string;
   readonly origin: FileOrigin;
   readonly text: string;
@@ -46,12 +50,16 @@ interface CheckedFile {
 
 /** Whom a priority reaches now. */
 interface Route {
-  readonly priority: string;
+  readonly priority: Priority;
   /** How many rules have it; undefined when the rules could not be read. */
   readonly rules: number | undefined;
   readonly reaches: readonly string[];
   /** Channels it is meant for that are not there, with the key that is missing. */
   readonly missing: readonly { readonly channel: string; readonly set: string }[];
+  /** Teams that other destinations than these stand for. */
+  readonly teams?: Readonly<Record<string, readonly string[]>>;
+  /** When it is sent, if that is not at once, or to whom besides. */
+  readonly when?: 'daily mail' | 'business hours' | 'on call';
 }
 
 type FoundProblem = ConfigProblem & { readonly file: string };
@@ -62,6 +70,7 @@ interface Findings {
   readonly config: Config | undefined;
   readonly measures: Measures | undefined;
   readonly rules: Rules | undefined;
+  readonly routing: Routing | undefined;
 }
 
 /**
@@ -71,23 +80,33 @@ interface Findings {
 export async function checkConfig(
   options: CheckConfigOptions,
   io: Io,
-  deps: { readonly env: Environment; readonly onConfig?: (config: Config, masker: Masker) => void },
+  deps: {
+    readonly env: Environment;
+    readonly onConfig?: (config: Config, masker: Masker) => void;
+    readonly now?: () => number;
+  },
 ): Promise<number> {
   const { env } = deps;
-  const found = inspectFiles(options.config ?? env.LOGPIPE_CONFIG, env);
+  const found = inspectFiles(options.config ?? env.LOGPIPE_CONFIG, env, (deps.now ?? Date.now)());
   const { config, files, problems } = found;
   const masker =
     config === undefined
       ? createMasker()
       : withKnownSecrets(createMasker(secretsOnly(config.mask)), secretsIn(config, CONFIG_SCHEMA));
   if (config !== undefined) deps.onConfig?.(config, masker);
-  const routing = config === undefined ? { routes: [], problems: [] } : await routesOf(config, found);
+  const nowMs = (deps.now ?? Date.now)();
+  const routing = config === undefined ? NO_ROUTES : await routesOf(config, found, nowMs);
   const named = config === undefined ? [] : unusableFiles(config, files[0]?.file ?? '');
   const all = [...problems, ...named, ...routing.problems];
   const warnings = [
     ...(config === undefined
       ? []
-      : [...clearTextWarnings(config), ...doubts(config), ...routeWarnings(config, routing.routes)]),
+      : [
+          ...clearTextWarnings(config),
+          ...doubts(config),
+          ...routeWarnings(config, routing.routes),
+          ...routing.warnings,
+        ]),
     ...unreadVariables(env, files),
   ];
   let connections: readonly Connection[] | undefined;
@@ -106,6 +125,7 @@ export async function checkConfig(
       problems: all,
       warnings,
       routing: routing.routes,
+      onCall: routing.onCall,
       connections,
       configuration,
     };
@@ -113,7 +133,8 @@ export async function checkConfig(
     return status;
   }
   for (const line of filesInWords(found, options.config === undefined)) io.out(line);
-  for (const route of routing.routes) io.out(routeInWords(route));
+  for (const route of routing.routes) for (const line of routeInWords(route)) io.out(line);
+  for (const line of onCallInWords(routing.onCall)) io.out(line);
   if (config?.roles.includes('alerter') === false) {
     io.out(`roles          ${config.roles.join(', ')}: another process evaluates the rules and sends the messages`);
   }
@@ -137,7 +158,7 @@ export async function checkConfig(
 // ---- the files ----
 
 /** The configuration and the files it names, as far as they can be read, with all that is wrong. */
-function inspectFiles(named: string | undefined, env: Environment): Findings {
+function inspectFiles(named: string | undefined, env: Environment, nowMs: number): Findings {
   const files: CheckedFile[] = [];
   const problems: FoundProblem[] = [];
   const read = (kind: CheckedFile['kind'], name: string, wanted: string | undefined): CheckedFile | undefined => {
@@ -163,10 +184,11 @@ function inspectFiles(named: string | undefined, env: Environment): Findings {
   };
 
   const main = read('configuration', 'logpipe.yml', named ?? initialFile());
-  if (main === undefined) return { files, problems, config: undefined, measures: undefined, rules: undefined };
+  const nothing = { config: undefined, measures: undefined, rules: undefined, routing: undefined };
+  if (main === undefined) return { files, problems, ...nothing };
   const { value: config, partial, problems: found } = inspectConfig(main.text, env, main.file);
   problems.push(...found.map((problem) => ({ file: main.file, ...problem })));
-  const { alerts } = partial as { readonly alerts?: { readonly measuresFile?: unknown; readonly rulesFile?: unknown } };
+  const { alerts } = partial as { readonly alerts?: Readonly<Partial<Record<string, unknown>>> };
   const measuresFile = read('measures', 'measures.yml', textOf(alerts?.measuresFile));
   const rulesFile = read('rules', 'rules.yml', textOf(alerts?.rulesFile));
   const measures =
@@ -174,7 +196,13 @@ function inspectFiles(named: string | undefined, env: Environment): Findings {
   // Without the measures nothing can be said of rules but nonsense.
   const rules =
     rulesFile && measures && parsed(rulesFile.file, () => parseRules(rulesFile.text, env, rulesFile.file, measures));
-  return { files, problems, config, measures, rules };
+  const namedRouting = textOf(alerts?.routingFile);
+  // Without one, everybody is told of everything: there is no shipped one that would be used instead.
+  const isThere = namedRouting !== undefined || findRouting(undefined) !== undefined;
+  const routingFile = isThere ? read('routing', 'routing.yml', namedRouting) : undefined;
+  const routing =
+    routingFile && parsed(routingFile.file, () => parseRouting(routingFile.text, env, routingFile.file, nowMs));
+  return { files, problems, config, measures, rules, routing };
 }
 
 /** Certificates and keys, which are read only when a connection is made. */
@@ -204,7 +232,7 @@ function textOf(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined;
 }
 
-function filesInWords({ files, measures, rules, problems }: Findings, mayBeVariable: boolean): string[] {
+function filesInWords({ files, measures, rules, routing, problems }: Findings, mayBeVariable: boolean): string[] {
   return files.map(({ kind, file, origin }) => {
     const how = {
       named:
@@ -220,18 +248,34 @@ function filesInWords({ files, measures, rules, problems }: Findings, mayBeVaria
     const count = kind === 'measures' ? measures?.size : kind === 'rules' ? rules?.length : undefined;
     const what = wrong
       ? '; see below'
-      : count !== undefined
-        ? `; ${count} ${kind}`
-        : kind === 'rules' && rules === undefined
-          ? '; not checked: the measures come first'
-          : '';
+      : kind === 'routing' && routing !== undefined
+        ? `; ${counted(routing.teams.length, 'team', 'teams')}, ${counted(routing.people.size, 'person', 'people')}`
+        : count !== undefined
+          ? `; ${count} ${kind}`
+          : kind === 'rules' && rules === undefined
+            ? '; not checked: the measures come first'
+            : '';
     return `${kind.padEnd(14)} ${visible(file)} (${how}${what})`;
   });
 }
 
-// ---- whom a priority reaches ----
+function counted(count: number, one: string, many: string): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
 
-async function routesOf(config: Config, { rules }: Findings): Promise<{ routes: Route[]; problems: FoundProblem[] }> {
+// ---- whom a priority reaches, and who is on call ----
+
+interface RoutesFound {
+  readonly routes: readonly Route[];
+  readonly problems: readonly FoundProblem[];
+  readonly warnings: readonly string[];
+  /** Empty without routing. */
+  readonly onCall: readonly TeamSchedule[];
+}
+
+const NO_ROUTES: RoutesFound = { routes: [], problems: [], warnings: [], onCall: [] };
+
+async function routesOf(config: Config, { rules, routing, files }: Findings, nowMs: number): Promise<RoutesFound> {
   const missing = new Map<string, string>();
   const log: Log = {
     ...silentLog,
@@ -245,7 +289,7 @@ async function routesOf(config: Config, { rules }: Findings): Promise<{ routes: 
   const { createChannels } = await import('../notify/dispatcher.ts');
   let present: ReadonlySet<string>;
   try {
-    const channels = createChannels(config.notify, {
+    const channels = createChannels(config.notify, routing, {
       clock: systemClock,
       log,
       masker: createMasker(config.mask),
@@ -256,23 +300,95 @@ async function routesOf(config: Config, { rules }: Findings): Promise<{ routes: 
   } catch (error) {
     // An address or a key from a file, which the schema has not seen.
     if (!(error instanceof LogpipeError)) throw error;
-    return { routes: [], problems: [{ file: 'notify', path: 'notify', message: error.message }] };
+    return { ...NO_ROUTES, problems: [{ file: 'notify', path: 'notify', message: error.message }] };
   }
+  const has = (name: string) => present.has(name);
+  const ways = routing && createRoutes(routing, { has, environment: config.notify.environment });
   const routes = PRIORITIES.map((priority): Route => {
-    const wanted = channelsFor(priority).filter((name) => name !== 'history');
+    const wanted: readonly string[] =
+      routing?.priorities[priority].to ?? channelsFor(priority).filter((name) => name !== 'history');
+    const daily = routing?.priorities[priority].daily === true;
+    const reachedBy = (id: string) => {
+      const mailed = daily ? ways?.team(id) : undefined;
+      return (mailed === undefined ? ways?.channels(priority, id) : ways?.mailOf(mailed)) ?? [];
+    };
+    const reaches = routing === undefined ? wanted.filter(has) : reachedBy(routing.defaultTeam);
+    const reached = new Set(reaches.map((name) => name.split(':')[0]));
+    const others = (routing?.teams ?? []).flatMap(({ id }) => {
+      const own = reachedBy(id);
+      return own.join() === reaches.join() ? [] : [[id, own] as const];
+    });
+    const when = routing && whenOf(priority, routing);
     return {
       priority,
       rules: rules?.filter((rule) => rule.priority === priority).length,
-      reaches: wanted.filter((name) => present.has(name)),
-      missing: wanted.filter((name) => missing.has(name)).map((channel) => ({ channel, set: missing.get(channel)! })),
+      reaches,
+      missing: wanted
+        .filter((name) => missing.has(name) && !reached.has(name))
+        .map((channel) => ({ channel, set: missing.get(channel)! })),
+      ...(others.length === 0 ? {} : { teams: Object.fromEntries(others) }),
+      ...(when === undefined ? {} : { when }),
     };
   });
-  return { routes, problems: [] };
+  if (routing === undefined) return { ...NO_ROUTES, routes };
+  // Where nobody is named, there is no more to say than of `notify` itself.
+  const isPlain = routing.people.size === 0 && routing.teams.length === 1;
+  const findings = isPlain ? { problems: [], warnings: [] } : checkRouting(routing, { has, nowMs });
+  const file = files.find(({ kind }) => kind === 'routing')?.file ?? 'routing';
+  return {
+    routes,
+    problems: findings.problems.map((problem) => ({ file, ...pathAndMessage(problem) })),
+    warnings: findings.warnings,
+    onCall: isPlain ? [] : scheduleOf(routing, nowMs, 1),
+  };
 }
 
-function routeInWords({ priority, rules, reaches, missing }: Route): string {
+/** `path: what is wrong` */
+function pathAndMessage(problem: string): { readonly path: string; readonly message: string } {
+  const at = problem.indexOf(': ');
+  return { path: problem.slice(0, at), message: problem.slice(at + 2) };
+}
+
+function whenOf(priority: Priority, { priorities, teams }: Routing): Route['when'] {
+  const { daily, businessHoursOnly, onCall } = priorities[priority];
+  if (daily) return 'daily mail';
+  if (businessHoursOnly) return 'business hours';
+  return onCall && teams.some(({ rota }) => rota !== undefined) ? 'on call' : undefined;
+}
+
+/** Who is on call now and next, or that nobody is. */
+function onCallInWords(schedules: readonly TeamSchedule[]): string[] {
+  const person = (shift: ScheduledShift) => {
+    const { primary, secondary } = shift;
+    const after = secondary === null ? '' : `, secondary ${visible(secondary.name)}`;
+    return primary === null ? 'NOBODY' : `${visible(primary.name)}${after}`;
+  };
+  return schedules.map(({ team, timeZone, now, next: [next] }) => {
+    const head = `${'on call'.padEnd(14)} ${team}: `;
+    if (now === null) return `${head}nobody, because it has no rota`;
+    const until = now.until === null ? '' : ` until ${localText(Date.parse(now.until), timeZone)} (${timeZone})`;
+    return `${head}${person(now)}${until}${next === undefined ? '' : `, then ${person(next)}`}`;
+  });
+}
+
+function routeInWords(route: Route): string[] {
+  const { teams = {} } = route;
+  if (route.when === 'daily mail') return [commonInWords(route)];
+  const own = Object.entries(teams).map(([team, to]) => {
+    return `${' '.repeat(15)}of ${team}: ${to.length === 0 ? 'nobody' : to.join(', ')}`;
+  });
+  return [commonInWords(route), ...own];
+}
+
+function commonInWords({ priority, rules, reaches, missing, when }: Route): string {
   const count = rules === undefined ? '' : ` (${rules} rule${rules === 1 ? '' : 's'})`;
-  const to = reaches.length > 0 ? reaches.join(', ') : 'nobody';
+  if (when === 'daily mail') {
+    const who = reaches.length > 0 ? 'the daily mail' : 'nobody: the daily mail has no recipient';
+    return `${`${priority}${count}`.padEnd(14)} reaches ${who}`;
+  }
+  const at =
+    when === undefined ? '' : { 'business hours': ' in business hours', 'on call': ' and who is on call' }[when];
+  const to = `${reaches.length > 0 ? reaches.join(', ') : 'nobody'}${at}`;
   const lacks = missing.map(({ channel, set }) => `${channel} without ${set}`).join(', ');
   const why =
     missing.length > 0 ? `; not: ${lacks}` : reaches.length === 0 ? ': by design, see `logpipe alerts list`' : '';
@@ -283,7 +399,8 @@ function routeInWords({ priority, rules, reaches, missing }: Route): string {
 function routeWarnings({ roles }: Config, routes: readonly Route[]): string[] {
   if (!roles.includes('alerter')) return [];
   const unheard = routes.filter(
-    ({ rules, reaches, missing }) => rules !== 0 && reaches.length === 0 && missing.length > 0,
+    ({ rules, reaches, missing, when }) =>
+      rules !== 0 && reaches.length === 0 && missing.length > 0 && when !== 'daily mail',
   );
   if (unheard.length === 0) return [];
   const names = unheard.map(({ priority }) => priority).join(', ');
@@ -398,7 +515,7 @@ function shippedFile(): string {
 
 /** One line for each place where a credential would be sent without TLS to another machine; none of them holds an address. */
 export function clearTextWarnings(config: Config): string[] {
-  const { elasticsearch, kibana, kafka, notify, alerts, monitor } = config;
+  const { elasticsearch, kibana, kafka, notify, alerts, monitor, http } = config;
   const found: (readonly [place: string, what: string, fix: string] | undefined)[] = [
     elasticsearch.nodes.some((node) => isClear(node) && (hasLogin(elasticsearch) || hasUserInfo(node)))
       ? ['elasticsearch.nodes', 'API key or password', 'write https:// and, if need be, elasticsearch.caFile']
@@ -415,6 +532,7 @@ export function clearTextWarnings(config: Config): string[] {
     clearUrl('notify.slack.webhookUrl', notify.slack.webhookUrl),
     clearUrl('notify.webhook.url', notify.webhook.url),
     clearUrl('alerts.heartbeatUrl', alerts.heartbeatUrl),
+    clearUrl('http.publicUrl', http.publicUrl),
     isClear(notify.pagerduty.url) && notify.pagerduty.integrationKey !== undefined
       ? ['notify.pagerduty.url', 'integration key', 'write https://']
       : undefined,

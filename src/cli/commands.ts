@@ -1,4 +1,4 @@
-// The command line of init, replay, backtest, incident export, ship, retention, kibana import, top, completion and pm2 watch: options,
+// The command line of init, alerts ack to unsilence, oncall, replay, backtest, incident export, ship, retention, kibana import, top, completion and pm2 watch: options,
 // examples, and what they start. In: the program and a kit that loads the configuration. Out: commands registered with it. Guarantee: what
 // only Kibana and PM2 need is loaded by their commands alone.
 import { hostname } from 'node:os';
@@ -10,6 +10,7 @@ import type { Log } from '../core/log.ts';
 import { createMasker } from '../core/secrets/mask.ts';
 import { SOURCE_KINDS } from '../replay/sources.ts';
 import { ARRIVAL_SOURCES } from '../replay/stored.ts';
+import { PRIORITIES } from '../rules/rule-types.ts';
 import { runBacktest, withShadowAlerts } from './backtest.ts';
 import { clearTextWarnings } from './check-config.ts';
 import type { Shell } from './completion.ts';
@@ -60,6 +61,146 @@ Examples:
       const { init } = await import('./init.ts');
       const keeper = systemd ? 'systemd' : pm2 ? 'pm2' : none ? 'none' : undefined;
       return finish(init({ dir, keeper, force, dryRun, json }, io, { env: process.env }));
+    });
+}
+
+// --- logpipe alerts ack, resolve, silence, silences, unsilence ---
+
+/** @param alerts the command above them */
+export function addAlertCommands(alerts: Command, { io, withConfig, load, finish }: CommandKit): void {
+  const giving = (command: Command, who: string) =>
+    withConfig(command)
+      .option('--by <name>', `who ${who} (default: user and host)`)
+      .option('--wait-seconds <seconds>', 'how long to wait for the answer', toNumber, 30)
+      .option('--json', 'one JSON object', false);
+
+  giving(alerts.command('ack <id>'), 'acknowledges it')
+    .description('Acknowledge an incident, named by its id, or by a rule or alert that fires: you are at it.')
+    .option('--time-zone <zone>', 'of the times shown (default: UTC)')
+    .addHelpText(
+      'after',
+      `
+Reminders and escalation end. They begin again when the incident becomes more
+urgent than what was acknowledged.
+
+Examples:
+  logpipe alerts ack 01KE70Q0VG0000000000000000
+  logpipe alerts ack high-error-rate --by ada
+${GIVEN}`,
+    )
+    .action(async (id: string, options) => {
+      const { config, log } = load(options);
+      const { alertsAck } = await import('./alert-commands.ts');
+      return finish(alertsAck(id, config, options, io, log));
+    });
+
+  giving(alerts.command('resolve <id>'), 'resolves it')
+    .description('End firing alerts by hand: of an incident, a rule, or one label set.')
+    .option('--time-zone <zone>', 'of the times shown (default: UTC)')
+    .addHelpText(
+      'after',
+      `
+What will never be heard of again, such as a host that was taken away, ends; it
+fires again only after something has arrived from it. What is still true goes
+quiet: people are told that it is over, and told again if it is true half an
+hour later (reopenAfter of routing.yml), or at once if it becomes worse.
+
+Examples:
+  logpipe alerts resolve application-silent
+  logpipe alerts resolve 'host-silent{host="worker-3"}'
+${GIVEN}`,
+    )
+    .action(async (id: string, options) => {
+      const { config, log } = load(options);
+      const { alertsResolve } = await import('./alert-commands.ts');
+      return finish(alertsResolve(id, config, options, io, log));
+    });
+
+  giving(alerts.command('silence'), 'silences them')
+    .description('Tell nobody of matching alerts until a time. All that is given must match.')
+    .option('--rule <id>', 'of this rule')
+    .option('--group <name>', 'of this group')
+    .option('--label <name=value>', 'with this label; repeatable', collect, [])
+    .addOption(new Option('--priority <priority>', 'of this priority').choices(PRIORITIES))
+    .option('--environment <name>', 'of this environment (notify.environment)')
+    .option('--for <duration>', 'for so long: 30m, 2h, 1d')
+    .option('--until <time>', 'until then, ISO 8601')
+    .option('--from <time>', 'beginning then (default: now)')
+    .option('--reason <text>', 'why; whoever is on call reads it')
+    .option('--preview', 'say what it would mute now, and would have muted in the last day; set nothing', false)
+    .option('--time-zone <zone>', 'of the times shown, and of times written without an offset (default: UTC)')
+    .addHelpText(
+      'after',
+      `
+When it ends, what still fires is told as it is then: one message for each
+incident, not what was missed. "Log pipeline blind" obeys it too
+(--rule log-pipeline-blind), even while Kafka is away.
+
+Examples:
+  logpipe alerts silence --rule queue-backlog --label queue=scheduled-calls --for 2h --preview
+  logpipe alerts silence --group calls --for 30m --reason 'carrier maintenance'
+  logpipe alerts silence --rule log-pipeline-blind --from 2026-12-01T22:00 --for 2h --time-zone Europe/Berlin --reason 'Kafka upgrade'
+${GIVEN}`,
+    )
+    .action(async (options) => {
+      const { config, log } = load(options);
+      const { alertsSilence } = await import('./alert-commands.ts');
+      return finish(alertsSilence(config, options, io, log));
+    });
+
+  withConfig(alerts.command('silences'))
+    .description('List the silences in force and to come: until when, of what, by whom and why.')
+    .option('--time-zone <zone>', 'of the times shown (default: UTC)')
+    .option('--json', 'NDJSON, one silence per line', false)
+    .addHelpText('after', '\nExample:\n  logpipe alerts silences --time-zone Europe/Berlin')
+    .action(async (options) => {
+      const { config, log } = load(options);
+      const { alertsSilences } = await import('./alert-commands.ts');
+      return finish(alertsSilences(config, options, io, log));
+    });
+
+  giving(alerts.command('unsilence <id>'), 'ends it')
+    .description('End a silence before its time; its id is in logpipe alerts silences.')
+    .addHelpText('after', `\nExample:\n  logpipe alerts unsilence 01KE70Q0VG0000000000000003\n${GIVEN}`)
+    .action(async (id: string, options) => {
+      const { config, log } = load(options);
+      const { alertsUnsilence } = await import('./alert-commands.ts');
+      return finish(alertsUnsilence(id, config, options, io, log));
+    });
+}
+
+const GIVEN = `
+It is done when the leader has made it durable; without an answer it is carried
+out later, within a day.
+Exit status: 0 done, 1 refused or no answer, 2 wrong command line or configuration.`;
+
+// --- logpipe oncall ---
+
+export function addOncallCommand(program: Command, { io, withConfig, load, finish }: CommandKit): void {
+  withConfig(program.command('oncall'))
+    .description('Show who is on call, of each team, and who comes next.')
+    .option('--at <time>', 'at that time instead of now, ISO 8601')
+    .option('--next <count>', 'so many shifts that follow', toNumber, 1)
+    .option('--team <id>', 'only this team')
+    .option('--time-zone <zone>', 'of the times (default: the rota’s; of --at without an offset: UTC)')
+    .option('--json', 'one JSON object', false)
+    .addHelpText(
+      'after',
+      `
+It reads routing.yml and asks no server.
+
+Examples:
+  logpipe oncall
+  logpipe oncall --next 4 --team payments
+  logpipe oncall --at 2026-12-24T20:00 --time-zone Europe/Berlin
+  logpipe oncall --json | jq -r '.teams[].now.primary.name'
+Exit status: 0 somebody is on call, 1 a team with a rota has nobody, 2 wrong
+command line or configuration.`,
+    )
+    .action(async (options) => {
+      const { config } = load(options);
+      const { oncall } = await import('./oncall.ts');
+      return finish(Promise.resolve(oncall(config, options, io)));
     });
 }
 
@@ -387,19 +528,24 @@ async function pm2Watch(config: Config, options: { home?: string }, log: Log): P
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve());
   });
   for (const warning of clearTextWarnings(config)) log.warn(warning);
-  const [{ createChannels }, { startPm2Watch }] = await Promise.all([
+  const [{ createChannels }, { startPm2Watch }, { createRoutes }, { loadRouting }] = await Promise.all([
     import('../notify/dispatcher.ts'),
     import('../pm2/watch.ts'),
+    import('../oncall/routes.ts'),
+    import('../oncall/routing.ts'),
   ]);
   const masker = createMasker(config.mask);
   const { slack } = config.notify;
   const notify = { ...config.notify, slack: { ...slack, username: slack.username ?? SLACK_USERNAME } };
-  const channels = createChannels(notify, { clock: systemClock, log, masker, out: process.stdout });
+  const routing = loadRouting({ file: config.alerts.routingFile, env: process.env, nowMs: Date.now() });
+  const channels = createChannels(notify, routing, { clock: systemClock, log, masker, out: process.stdout });
+  const routes =
+    routing && createRoutes(routing, { has: (name) => channels.has(name), environment: notify.environment });
   const section = options.home === undefined ? config.pm2 : { ...config.pm2, home: options.home };
   const watch = startPm2Watch(
     section,
     { environment: notify.environment, host: hostname() },
-    { clock: systemClock, log, masker, channels },
+    { clock: systemClock, log, masker, channels, ...(routes === undefined ? {} : { routes }) },
   );
   // The clock's timers keep no process alive, and PM2 may be away.
   const alive = setInterval(() => {}, 60_000);

@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { InvalidArgumentError } from 'commander';
 import type { Config } from '../config.ts';
+import { durationMs, durationSchema } from '../core/clock.ts';
 import { causeChain, errorText, LogpipeError, reasonInWords, systemReason } from '../core/errors.ts';
 import { createLog, type Log, type LogLevel } from '../core/log.ts';
 import { bounded, toJson, toPrettyJson, visible, visibleJson, visibleLines } from '../core/safe-json.ts';
@@ -116,6 +117,12 @@ export function toNumber(text: string): number {
   const value = text.trim() === '' ? Number.NaN : Number(text);
   if (Number.isNaN(value)) throw new InvalidArgumentError('A number is needed.');
   return value;
+}
+
+/** An option's duration, ms. @param place the option's name @throws LogpipeError LOGPIPE_USAGE */
+export function toDuration(place: string, text: string): number {
+  if (new RegExp(durationSchema.pattern).test(text)) return durationMs(text);
+  throw new LogpipeError('LOGPIPE_USAGE', `${place}: ${JSON.stringify(text)} is not a duration; write 30s, 10m or 2h`);
 }
 
 /** The value as a command may show it: masked, and cut where it is nested deeper than anybody reads. */

@@ -7,7 +7,7 @@ import { createReadStream, statSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config, ShipInput } from '../config.ts';
-import { type Clock, durationMs, durationSchema, endsWithin, sleep, systemClock } from '../core/clock.ts';
+import { type Clock, endsWithin, sleep, systemClock } from '../core/clock.ts';
 import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
 import { explainConnection } from '../core/kafka/broker-connections.ts';
 import type { Log } from '../core/log.ts';
@@ -27,7 +27,7 @@ import { readNotes, readPlace } from '../ship/spool-segment.ts';
 import { type ShippedSummary, startShipping } from '../shipping.ts';
 import { addressesOf, type KafkaConfig } from '../source/kafka/client.ts';
 import { clearTextWarnings } from './check-config.ts';
-import { type Io, jsonLine, say, wantsJson } from './io.ts';
+import { type Io, jsonLine, say, toDuration, wantsJson } from './io.ts';
 import { listenForSignals } from './run.ts';
 
 // ---- logpipe ship --file, --stdin, --syslog, or the inputs of the configuration ----
@@ -225,7 +225,7 @@ const LOOK_MS = 1_000;
 export async function ship(config: ShipConfig, options: ShipCommand, io: Io, deps: ShipDeps = {}): Promise<number> {
   const dir = options.spool;
   assertFolder(dir);
-  const stallMs = timeoutOf(options.timeout);
+  const stallMs = toDuration('--timeout', options.timeout);
   const override = brokersOf(options.brokers);
   const masker = createMasker(config.mask);
   const problems: string[] = [];
@@ -333,11 +333,6 @@ function brokersOf(text: string | undefined): string[] | undefined {
     'LOGPIPE_USAGE',
     `--brokers: ${JSON.stringify(wrong)} is not host:port; write kafka-1:9092,kafka-2:9092`,
   );
-}
-
-function timeoutOf(text: string): number {
-  if (new RegExp(durationSchema.pattern).test(text)) return durationMs(text);
-  throw new LogpipeError('LOGPIPE_USAGE', `--timeout: ${JSON.stringify(text)} is not a duration; write 30s, 10m or 2h`);
 }
 
 function assertFolder(dir: string): void {

@@ -11,7 +11,7 @@ import { packageRoot } from './package-root.ts';
 import { visible } from './safe-json.ts';
 import { createMasker, MASK, type Masker } from './secrets/mask.ts';
 
-/** The subset of JSON Schema the sections use; `secret` marks values that also come from `<key>File`. */
+/** The subset of JSON Schema the sections use; `secret` marks values that also come from `<key>File`, a list one a line. */
 export interface Schema {
   readonly type?: string;
   readonly properties?: Readonly<Record<string, Schema>>;
@@ -306,7 +306,11 @@ function split(text: string, schema: Schema | undefined): unknown {
 
 /** Every secret may also be given as `<key>File`. */
 function addFileKeys(schema: Schema): Schema {
-  if (schema.properties === undefined) return schema;
+  if (schema.items !== undefined) return { ...schema, items: addFileKeys(schema.items) };
+  if (schema.properties === undefined) {
+    const members = membersOf(schema);
+    return members === undefined ? schema : { ...schema, additionalProperties: addFileKeys(members) };
+  }
   const properties: Record<string, Schema> = {};
   for (const [key, inner] of Object.entries(schema.properties)) {
     properties[key] = addFileKeys(inner);
@@ -317,7 +321,21 @@ function addFileKeys(schema: Schema): Schema {
   return { ...rest, properties };
 }
 
+/** Of a mapping whose keys are names that people choose: the schema of what they stand for. */
+function membersOf({ properties, additionalProperties }: Schema): Schema | undefined {
+  const members = additionalProperties as Schema | undefined;
+  return properties === undefined && members?.properties !== undefined ? members : undefined;
+}
+
 function readSecretFiles(value: Json, schema: Schema, path: string, reading: Reading): void {
+  const members = membersOf(schema);
+  if (members !== undefined) {
+    for (const [name, inner] of Object.entries(value)) {
+      if (typeof inner !== 'object' || inner === null) continue;
+      readSecretFiles(inner as Json, members, path === '' ? name : `${path}.${name}`, reading);
+    }
+    return;
+  }
   const add = (where: string, message: string, fix?: string) =>
     reading.problems.push({ path: where, line: reading.lineOf(where.split('.')), message, fix });
   for (const [key, inner] of Object.entries(schema.properties ?? {})) {
@@ -327,12 +345,18 @@ function readSecretFiles(value: Json, schema: Schema, path: string, reading: Rea
       if (typeof file !== 'string') continue;
       if (value[key] !== undefined) add(where, `both ${key} and ${key}File are set`, 'keep one');
       try {
-        value[key] = readFileSync(file, 'utf8').trim();
+        const text = readFileSync(file, 'utf8').trim();
+        value[key] = inner.type === 'array' ? linesOf(text) : text;
         delete value[`${key}File`];
       } catch (error) {
         const known = systemReason(error);
         const why = known === undefined ? 'unknown' : `${known.words}, ${known.code}`;
         add(`${where}File`, `${fileName(file)} cannot be read (${why})`, 'name a readable file');
+      }
+    } else if (Array.isArray(value[key]) && inner.items?.properties !== undefined) {
+      for (const [i, item] of value[key].entries()) {
+        if (typeof item === 'object' && item !== null)
+          readSecretFiles(item as Json, inner.items, `${where}.${i}`, reading);
       }
     } else if (typeof value[key] === 'object' && value[key] !== null) {
       readSecretFiles(value[key] as Json, inner, where, reading);
@@ -345,6 +369,13 @@ function readSecretFiles(value: Json, schema: Schema, path: string, reading: Rea
       if (value[need] === undefined) add(`${path}.${need}`, `missing, because ${path}.${key} is set`);
     }
   }
+}
+
+function linesOf(text: string): string[] {
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
 }
 
 interface Hidden {
@@ -399,7 +430,7 @@ function explain(error: ErrorObject, root: Schema, hidden: Reading): ConfigProbl
     .slice(1)
     .map((key) => key.replaceAll('~1', '/').replaceAll('~0', '~'));
   const schema = (error.parentSchema ?? {}) as Schema;
-  const secret = schema.secret === true || keys.some((key) => hidden.masker.isSecretKey(key));
+  const secret = schema.secret === true || isNamedSecret(keys, root, hidden.masker);
   const key = error.propertyName;
   const value =
     key !== undefined
@@ -596,12 +627,28 @@ export function secretsIn(value: unknown, schema: Schema | undefined, masker: Ma
     for (const [key, next] of Object.entries(inner)) {
       const nextSchema = Array.isArray(inner) ? innerSchema?.items : (innerSchema?.properties?.[key] ?? others);
       // The items of a list have no key of their own, and a switch is not a secret.
-      const named = !Array.isArray(inner) && typeof next !== 'boolean' && masker.isSecretKey(key);
+      const isNamed = !Array.isArray(inner) && typeof next !== 'boolean' && masker.isSecretKey(key);
+      const named = isNamed && !isTable(nextSchema);
       walk(next, nextSchema, secret || nextSchema?.secret === true || named);
     }
   };
   walk(value, schema, false);
   return [...found].filter((secret) => secret !== '');
+}
+
+/** Of a list of mappings, such as `http.tokens`, each key says for itself whether it is a secret. */
+function isTable(schema: Schema | undefined): boolean {
+  return schema?.items?.properties !== undefined;
+}
+
+/** Does one of the keys announce a secret? */
+function isNamedSecret(keys: readonly string[], root: Schema, masker: Masker): boolean {
+  let schema: Schema | undefined = root;
+  for (const key of keys) {
+    schema = schema?.properties?.[key] ?? schema?.items;
+    if (masker.isSecretKey(key) && !isTable(schema)) return true;
+  }
+  return false;
 }
 
 /** The text without credentials in addresses, known secrets, and what the masker recognises as a secret. */
@@ -641,10 +688,11 @@ export function withoutSecrets(value: unknown, schema: Schema | undefined, maske
     if (typeof inner !== 'object' || inner === null) return inner;
     const others = innerSchema?.additionalProperties as Schema | undefined;
     return Object.fromEntries(
-      Object.entries(inner).map(([key, next]) => [
-        nameOf(key, secrets, masker),
-        walk(next, innerSchema?.properties?.[key] ?? others, named || masker.isSecretKey(key)),
-      ]),
+      Object.entries(inner).map(([key, next]) => {
+        const nextSchema = innerSchema?.properties?.[key] ?? others;
+        const isNamed = masker.isSecretKey(key) && !isTable(nextSchema);
+        return [nameOf(key, secrets, masker), walk(next, nextSchema, named || isNamed)];
+      }),
     );
   };
   return walk(value, schema, false);

@@ -53,6 +53,10 @@ interface Peak {
   readonly atMs: number;
 }
 
+/** By which way a person gave a command. */
+export const VIAS = ['cli', 'api', 'link', 'pagerduty'] as const;
+export type Via = (typeof VIAS)[number];
+
 /** How a firing alert ended. */
 export type Resolution = 'cleared' | 'unobserved' | 'forgotten' | 'rule removed' | 'rule changed' | 'moved' | 'by hand';
 
@@ -271,7 +275,14 @@ export interface SilenceRecord {
   readonly id: string;
   readonly ruleId?: string;
   readonly group?: string;
+  /** Equal texts. */
   readonly labels?: Readonly<Record<string, string>>;
+  readonly priority?: Priority;
+  readonly environment?: string;
+  /** Wall clock, ms. Absent: from the beginning. */
+  readonly fromMs?: number;
+  /** Wall clock, ms: when it was set. */
+  readonly createdMs?: number;
   /** Wall clock, ms. */
   readonly untilMs: number;
   readonly by: string;
@@ -280,51 +291,117 @@ export interface SilenceRecord {
 
 type MutedBy = (alert: AlertRecord, firing: readonly AlertRecord[]) => Muted | undefined;
 
-/** What mutes an alert. A silence takes precedence over an inhibiting alert. */
+/** What mutes an alert. What people decided takes precedence over an inhibiting alert. */
 export interface Muting {
   readonly silence?: SilenceRecord;
+  /** Id of a maintenance window (oncall/routing.ts). */
+  readonly maintenance?: string;
   readonly inhibitor?: AlertRecord;
+}
+
+type MaintenanceOf = (alert: AlertRecord) => string | undefined;
+
+/** The silences that count at a moment in an environment. */
+export function inForce(
+  silences: readonly SilenceRecord[],
+  { nowMs, environment }: { readonly nowMs: number; readonly environment: string },
+): SilenceRecord[] {
+  return silences.filter(
+    ({ fromMs = Number.NEGATIVE_INFINITY, untilMs, environment: of = environment }) =>
+      fromMs <= nowMs && nowMs < untilMs && of === environment,
+  );
 }
 
 /** What mutes each alert, given all that fire and the silences in force; undefined when nothing does. */
 export function createMuters(
   rules: readonly Pick<RuleInfo, 'id' | 'inhibitedBy'>[],
-): (silences: readonly SilenceRecord[]) => (alert: AlertRecord, firing: readonly AlertRecord[]) => Muting | undefined {
+): (
+  silences: readonly SilenceRecord[],
+  maintenanceOf?: MaintenanceOf,
+) => (alert: AlertRecord, firing: readonly AlertRecord[]) => Muting | undefined {
   const inhibitors = withoutCircles(rules);
-  return (silences) => (alert, firing) => {
-    const silence = silences.find((one) => matches(one, alert));
-    if (silence !== undefined) return { silence };
-    const by = inhibitors.get(alert.ruleId);
-    if (by === undefined) return undefined;
-    const inhibitor = firing.find((other) => by.has(other.ruleId) && agree(other.labels, alert.labels));
-    return inhibitor === undefined ? undefined : { inhibitor };
-  };
+  return (silences, maintenanceOf = () => undefined) =>
+    (alert, firing) => {
+      const silence = silences.find((one) => silenceMatches(one, alert));
+      if (silence !== undefined) return { silence };
+      const maintenance = maintenanceOf(alert);
+      if (maintenance !== undefined) return { maintenance };
+      const by = inhibitors.get(alert.ruleId);
+      if (by === undefined) return undefined;
+      const inhibitor = firing.find((other) => by.has(other.ruleId) && agree(other.labels, alert.labels));
+      return inhibitor === undefined ? undefined : { inhibitor };
+    };
 }
 
 /** How each alert stands, given all that fire and the silences in force. */
-export function createMuting(rules: readonly RuleInfo[]): (silences: readonly SilenceRecord[]) => MutedBy {
+export function createMuting(
+  rules: readonly RuleInfo[],
+): (silences: readonly SilenceRecord[], maintenanceOf?: MaintenanceOf) => MutedBy {
   const muters = createMuters(rules);
-  return (silences) => {
-    const mutingOf = muters(silences);
+  return (silences, maintenanceOf) => {
+    const mutingOf = muters(silences, maintenanceOf);
     return (alert, firing) => {
       const muting = mutingOf(alert, firing);
       if (muting === undefined) return undefined;
-      return muting.silence === undefined ? 'inhibited' : 'silenced';
+      return muting.inhibitor === undefined ? 'silenced' : 'inhibited';
     };
   };
 }
 
+/** What a silence matches. */
+export type SilenceMatch = Pick<SilenceRecord, 'ruleId' | 'group' | 'labels' | 'priority' | 'environment'>;
+
 /** True when the silence names at least one thing to match. */
-export function isSpecific(silence: Pick<SilenceRecord, 'ruleId' | 'group' | 'labels'>): boolean {
-  return silence.ruleId !== undefined || silence.group !== undefined || Object.keys(silence.labels ?? {}).length > 0;
+export function isSpecific({ ruleId, group, labels = {}, priority, environment }: SilenceMatch): boolean {
+  return [ruleId, group, priority, environment].some((part) => part !== undefined) || Object.keys(labels).length > 0;
 }
 
-function matches(silence: SilenceRecord, alert: AlertRecord): boolean {
+/** `rule=queue-long tenantId=acme`, for people. */
+export function silenceText({ ruleId, group, labels = {}, priority, environment }: SilenceMatch): string {
+  const parts = Object.entries({ rule: ruleId, group, priority, environment, ...labels });
+  return parts.flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`])).join(' ');
+}
+
+/** Whether an alert is one that the silence is about; not whether the silence is in force. */
+export function silenceMatches(
+  { ruleId, group, priority, labels = {} }: SilenceMatch,
+  alert: Pick<AlertRecord, 'ruleId' | 'group' | 'priority' | 'labels'>,
+): boolean {
   return (
-    (silence.ruleId === undefined || silence.ruleId === alert.ruleId) &&
-    (silence.group === undefined || silence.group === alert.group) &&
-    Object.entries(silence.labels ?? {}).every(([name, value]) => alert.labels[name] === value)
+    (ruleId === undefined || ruleId === alert.ruleId) &&
+    (group === undefined || group === alert.group) &&
+    (priority === undefined || priority === alert.priority) &&
+    Object.entries(labels).every(([name, value]) => alert.labels[name] === value)
   );
+}
+
+/** What a silence is about, before it is set. */
+export interface SilencePreview {
+  /** Alerts that fire now and would be muted, most urgent first. */
+  readonly now: readonly AlertRecord[];
+  /** Alerts of the last day that it would have muted, the newest first; each with its incident. */
+  readonly lastDay: readonly { readonly incidentId: string; readonly alert: NotifiedAlert }[];
+}
+
+const DAY_MS = 86_400_000;
+
+/** @param silence its times do not matter, and another environment than `environment` matches nothing */
+export function previewSilence(
+  silence: SilenceMatch,
+  alerts: readonly AlertRecord[],
+  incidents: readonly IncidentRecord[],
+  { nowMs, environment }: { readonly nowMs: number; readonly environment: string },
+): SilencePreview {
+  if ((silence.environment ?? environment) !== environment) return { now: [], lastDay: [] };
+  const now = alerts.filter((alert) => alert.phase === 'firing' && silenceMatches(silence, alert));
+  const ended = incidents.flatMap(({ id: incidentId, group, ended }) =>
+    ended
+      .filter(({ resolvedMs = 0 }) => nowMs - resolvedMs < DAY_MS)
+      .filter((alert) => silenceMatches(silence, { ...alert, group }))
+      .map(({ untold: _, ...alert }) => ({ incidentId, alert })),
+  );
+  const end = ({ alert }: (typeof ended)[number]) => alert.resolvedMs ?? 0;
+  return { now: now.sort(byUrgency), lastDay: ended.sort((one, other) => end(other) - end(one)) };
 }
 
 /** The same value of every label that both have. */
@@ -360,7 +437,34 @@ export interface IncidentRecord {
   readonly reopened: number;
   readonly channels: Readonly<Record<ChannelName, ChannelState>>;
   readonly told?: Told;
-  readonly acknowledged?: { readonly by: string; readonly atMs: number; readonly told: boolean };
+  readonly acknowledged?: {
+    readonly by: string;
+    readonly via?: Via;
+    readonly atMs: number;
+    readonly told: boolean;
+  };
+  /** Whose it is; absent where there is no routing, and in incidents of earlier versions. */
+  readonly team?: string;
+  /** Who was on call when people were last told, person ids. */
+  readonly onCall?: { readonly primary?: string; readonly secondary?: string };
+  /**
+   * As long as nobody has acknowledged: 0 = the primary was told, 1 = the secondary as well, each further number a repetition to both.
+   * `sinceMs` is when people were first told, `atMs` when that level was reached.
+   */
+  readonly escalation?: { readonly level: number; readonly atMs: number; readonly sinceMs: number };
+  /** Resolved by hand while its condition was true: nobody is told until then, unless it becomes worse than `priority`. */
+  readonly quiet?: {
+    readonly fromMs: number;
+    readonly untilMs: number;
+    readonly priority: Priority;
+    readonly by: string;
+  };
+  /** Since when a message has been held until business hours. Stays when it was told, or was over before. */
+  readonly heldFromMs?: number;
+  /** Until when somebody is to acknowledge or resolve it. Absent once somebody has, or once that is over (`missed`). */
+  readonly answerBy?: { readonly atMs: number; readonly priority: Priority };
+  /** The last time that nobody answered in time. */
+  readonly missed?: { readonly atMs: number; readonly priority: Priority };
   readonly ended: readonly EndedAlert[];
   /** Alerts that were named and ended since the last trigger. */
   readonly endedSinceTold: number;
@@ -395,12 +499,21 @@ type EndedAlert = NotifiedAlert & { readonly untold?: true };
 /** Incidents are kept this long after their end. */
 export const KEEP_INCIDENTS_MS = 30 * 86_400_000;
 
-/** For each group the open incident, else the one that ended last. */
-export function latestByGroup(incidents: Iterable<IncidentRecord>): Map<string, IncidentRecord> {
+/** Alerts of one group are one incident, unless they are of different teams. */
+export function togetherKey(group: string, team: string | undefined): string {
+  return JSON.stringify([group, team ?? '']);
+}
+
+/** For each group and team the open incident, else the one that ended last. @param teamOf of an incident, in today's words */
+export function latestByGroup(
+  incidents: Iterable<IncidentRecord>,
+  teamOf: (incident: IncidentRecord) => string | undefined,
+): Map<string, IncidentRecord> {
   const latest = new Map<string, IncidentRecord>();
   for (const incident of incidents) {
-    const known = latest.get(incident.group);
-    if (known === undefined || endOf(incident) >= endOf(known)) latest.set(incident.group, incident);
+    const key = togetherKey(incident.group, teamOf(incident));
+    const known = latest.get(key);
+    if (known === undefined || endOf(incident) >= endOf(known)) latest.set(key, incident);
   }
   return latest;
 }
@@ -420,7 +533,7 @@ interface Joining {
  */
 export function joinIncident(
   latest: IncidentRecord | undefined,
-  group: string,
+  { group, team }: Pick<IncidentRecord, 'group' | 'team'>,
   cooldownMs: number,
   wallMs: number,
   nextId: () => string,
@@ -434,6 +547,7 @@ export function joinIncident(
   const incident: IncidentRecord = {
     id,
     group,
+    ...(team === undefined ? {} : { team }),
     dedupKey: `logpipe/${id}`,
     state: 'open',
     openedMs: wallMs,
@@ -447,18 +561,28 @@ export function joinIncident(
 
 /**
  * The incident after the clock was set back: a trigger or an end that is ahead of the clock by more than a minute counts as having
- * happened just now. So a step back neither reminds anybody, nor keeps the incident mute until the clock catches up.
+ * happened just now. So a step back neither reminds anybody, nor keeps the incident mute until the clock catches up; the same of an
+ * escalation and of quiet.
  * @returns the same object when nothing is ahead
  */
 export function redated(incident: IncidentRecord, wallMs: number): IncidentRecord {
-  const { told, resolvedMs } = incident;
+  const { told, resolvedMs, escalation, quiet, answerBy } = incident;
   const isTold = told !== undefined && isOver(told.atMs, wallMs);
   const hasEnded = resolvedMs !== undefined && isOver(resolvedMs, wallMs);
-  if (!isTold && !hasEnded) return incident;
+  const hasEscalated = escalation !== undefined && isOver(escalation.atMs, wallMs);
+  const wasQuieted = quiet !== undefined && isOver(quiet.fromMs, wallMs);
+  if (!isTold && !hasEnded && !hasEscalated && !wasQuieted) return incident;
   return {
     ...incident,
     ...(isTold ? { told: { ...told, atMs: wallMs } } : {}),
+    ...(isTold && answerBy !== undefined
+      ? { answerBy: { ...answerBy, atMs: wallMs + Math.max(0, answerBy.atMs - told.atMs) } }
+      : {}),
     ...(hasEnded ? { resolvedMs: wallMs } : {}),
+    ...(hasEscalated
+      ? { escalation: { ...escalation, atMs: wallMs, sinceMs: Math.min(escalation.sinceMs, wallMs) } }
+      : {}),
+    ...(wasQuieted ? { quiet: { ...quiet, fromMs: wallMs, untilMs: wallMs + quiet.untilMs - quiet.fromMs } } : {}),
   };
 }
 
@@ -551,6 +675,10 @@ export interface NotifyFacts {
   readonly cooldownMs: number;
   /** 0 = no reminders. */
   readonly remindMs: number;
+  /** Resolved by hand while true: `over` when the time is over, or something worse is true now. */
+  readonly quiet?: 'on' | 'over';
+  /** Nobody has acknowledged it for so long that the next one is to be told. */
+  readonly escalate?: boolean;
 }
 
 /**
@@ -564,10 +692,14 @@ export function factsOf(
   firing: readonly AlertRecord[],
   rule: Pick<AlertRule, 'cooldownMs' | 'remindMs'> | undefined,
   breached: (alert: AlertRecord) => boolean,
+  wallMs: number,
 ): NotifyFacts {
   const audible = firing.filter(({ muted }) => muted === undefined);
   const current = audible.filter(breached);
+  const { quiet } = incident;
+  const worse = quiet !== undefined && current.some(({ priority }) => outranks(priority, quiet.priority));
   return {
+    ...(quiet === undefined ? {} : { quiet: worse || wallMs >= quiet.untilMs ? 'over' : 'on' }),
     firing: firing.length,
     audible: audible.length,
     joined: current.filter((alert) => alert.announced !== true).length,
@@ -586,9 +718,14 @@ export function factsOf(
 export function decideNotify(facts: NotifyFacts, wallMs: number): NotifyReason {
   // The end is told even when everything is muted: otherwise whoever got the trigger would wait forever.
   if (facts.firing === 0) return facts.open ? 'all-resolved' : 'none';
+  if (facts.quiet !== undefined) {
+    if (facts.open) return 'all-resolved';
+    return facts.quiet === 'over' && facts.breached > 0 ? 'reopened' : 'none';
+  }
   if (facts.acknowledged === 'new' && facts.open) return 'acknowledged';
   if (facts.audible === 0 || facts.priority === undefined) return 'none';
   if (facts.lastTriggerMs === undefined) return facts.joined > 0 ? 'first' : 'none';
+  if (facts.escalate === true) return 'escalated';
   const since = wallMs - facts.lastTriggerMs;
   if (facts.joined > 0 && (since >= facts.cooldownMs || outranks(facts.priority, facts.toldPriority))) {
     return 'new-alerts';

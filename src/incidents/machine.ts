@@ -6,7 +6,9 @@
 // A step goes through results, commands, expired records, changed rules and observations, then notices.ts.
 import { isOver } from '../core/clock.ts';
 import type { Masker } from '../core/secrets/mask.ts';
-import type { Observation, Priority } from '../rules/rule-types.ts';
+import type { Routes } from '../oncall/routes.ts';
+import type { Observation } from '../rules/rule-types.ts';
+import { sendDailyMails } from './daily.ts';
 import {
   type AlertRecord,
   type AlertRule,
@@ -22,6 +24,7 @@ import {
   type Dismissed,
   endAlert,
   type IncidentRecord,
+  inForce,
   isSpecific,
   joinIncident,
   KEEP_INCIDENTS_MS,
@@ -32,12 +35,15 @@ import {
   type Said,
   type SilenceRecord,
   saidOf,
+  togetherKey,
+  type Via,
   wasReached,
   withPeak,
 } from './incident.ts';
 import { createNotices, type Decision, lastWords, notifyIncidents } from './notices.ts';
 import { BLIND_ENDED, blindNotice, type ChannelName, type Notification, type SendResult } from './notification.ts';
 import {
+  type CommandAnswer,
   createRecords,
   type Draft,
   type HistoryDocument,
@@ -94,19 +100,23 @@ export interface AlertMachine {
   accept(plan: Plan): void;
   /** Takes effect at the next step. Alerts that these rules do not know end at once, because they were changed on purpose. */
   changeRules(rules: readonly AlertRule[], hash: string): void;
+  /** Takes effect at the next step. An open incident stays with its team. */
+  changeRoutes(routes: Routes): void;
   /** Entries of the outbox, in the order of their decisions: what a new leader sends first. */
   waiting(): OutboxEntry[];
   alerts(): AlertRecord[];
   incidents(): IncidentRecord[];
   silences(): SilenceRecord[];
+  /** What became of a command; undefined: nothing yet. */
+  answer(commandId: string): CommandAnswer | undefined;
 }
 
 interface MachineDeps {
   /** Unique ids for incidents, sorting by time. */
   readonly nextId: () => string;
   readonly environment: string;
-  /** Where a message of this priority goes; only channels that are configured. */
-  readonly channelsFor: (priority: Priority) => readonly ChannelName[];
+  /** Where messages go, and who is on call; only destinations that are configured. */
+  readonly routes: Routes;
   readonly masker: Masker;
   /** False: no transitions in the outbox, neither new nor old ones, because nobody takes them. Default true. */
   readonly history?: boolean;
@@ -120,6 +130,7 @@ interface MachineDeps {
  * the old and the new rules may take turns.
  */
 const KEEP_FIRING_MS = 5 * 60_000;
+const DAY_MS = 86_400_000;
 
 export function createAlertMachine(
   ruleList: readonly AlertRule[],
@@ -128,7 +139,7 @@ export function createAlertMachine(
 ): AlertMachine {
   let rules = new Map(ruleList.map((rule) => [rule.id, rule]));
   let muting = createMuting(ruleList);
-  let { rulesHash } = deps;
+  let { rulesHash, routes } = deps;
   /** Hash of rules that were given to the running process, rather than found when it started. */
   let givenHash: string | undefined;
   const notices = createNotices(deps);
@@ -193,12 +204,16 @@ export function createAlertMachine(
 
   function join({ draft, outbox, wallMs }: Step, fired: readonly AlertRecord[]): void {
     if (fired.length === 0) return;
-    const latest = latestByGroup(draft.values('incident'));
+    const teamIn = ({ team }: IncidentRecord) => team ?? routes.team(undefined)?.id;
+    const latest = latestByGroup(draft.values('incident'), teamIn);
     for (const alert of fired) {
       const { group } = alert;
+      const team = routes.teamOf(alert);
+      const key = togetherKey(group, team);
       const { cooldownMs } = rules.get(alert.ruleId) as AlertRule;
-      const { incident, how } = joinIncident(latest.get(group), group, cooldownMs, wallMs, deps.nextId);
-      latest.set(group, incident);
+      const of = { group, ...(team === undefined ? {} : { team }) };
+      const { incident, how } = joinIncident(latest.get(key), of, cooldownMs, wallMs, deps.nextId);
+      latest.set(key, incident);
       const joined = { ...alert, incidentId: incident.id };
       draft.put('alert', alert.key, joined);
       if (how !== 'joined') draft.put('incident', incident.id, incident);
@@ -207,8 +222,9 @@ export function createAlertMachine(
     }
   }
 
-  function mute({ draft, outbox }: Step): void {
-    const mutedBy = muting(draft.values('silence'));
+  function mute({ draft, outbox, wallMs }: Step): void {
+    const silences = inForce(draft.values('silence'), { nowMs: wallMs, environment });
+    const mutedBy = muting(silences, routes.maintenance(wallMs));
     const firing = draft.values('alert').filter(({ phase }) => phase === 'firing');
     for (const alert of firing) {
       const muted = mutedBy(alert, firing);
@@ -227,7 +243,7 @@ export function createAlertMachine(
       const { evalMs, wallMs, observations = [], results = [], commands = [], skippedMs = () => 0 } = input;
       const draft = records.draft();
       const outbox = writeOutbox(draft, { wallMs, environment, limits, history });
-      const step: Step = { draft, outbox, evalMs, wallMs, skippedMs, rules };
+      const step: Step = { draft, outbox, evalMs, wallMs, skippedMs, rules, routes };
 
       settleResults(step, results);
       for (const incident of draft.values('incident')) {
@@ -250,7 +266,6 @@ export function createAlertMachine(
       mute(step);
       const decisions = notifyIncidents(step, {
         notices,
-        channelsFor: deps.channelsFor,
         current(alert: AlertRecord): AlertRecord | undefined {
           const observation = seen.get(alert.key);
           const rule = rules.get(alert.ruleId);
@@ -258,6 +273,7 @@ export function createAlertMachine(
           return { ...alert, ...said(observation, rule) };
         },
       });
+      decisions.push(...sendDailyMails(step, deps));
       const { transitions, enqueued, dropped } = outbox.finish();
       const changes = [...draft.changes(), ...(input.records ?? [])];
       const plan: Plan = { changes, transitions, enqueued, dropped, decisions, suppressed, remarks, refused };
@@ -278,10 +294,15 @@ export function createAlertMachine(
       givenHash = hash;
     },
 
+    changeRoutes(next) {
+      routes = next;
+    },
+
     waiting: () => records.draft().values('outbox'),
     alerts: () => records.draft().values('alert'),
     incidents: () => records.draft().values('incident'),
     silences: () => records.draft().values('silence'),
+    answer: (commandId) => records.draft().get('command', commandId),
   };
 }
 
@@ -373,15 +394,20 @@ function reached(
 // Repeating a command changes nothing; one that cannot be obeyed is answered with the reason.
 
 export type AlertCommand =
-  | { readonly kind: 'acknowledge'; readonly incidentId: string; readonly by: string }
+  | { readonly kind: 'acknowledge'; readonly incidentId: string; readonly by: string; readonly via?: Via }
   | {
       readonly kind: 'resolve';
-      /** The alerts, each with its beginning: one that began later is another alert. */
-      readonly alerts: readonly { readonly key: string; readonly startedMs: number }[];
+      /** All alerts of this incident that fire; or else those of `alerts`. */
+      readonly incidentId?: string;
+      /** Each with its beginning: one that began later is another alert. */
+      readonly alerts?: readonly { readonly key: string; readonly startedMs: number }[];
+      /** What is still true does not end: its incident is quiet for a while, and reopens when it is true then. Otherwise it is refused. */
+      readonly evenIfTrue?: true;
       readonly by: string;
+      readonly via?: Via;
     }
-  | { readonly kind: 'silence'; readonly silence: SilenceRecord }
-  | { readonly kind: 'unsilence'; readonly id: string }
+  | { readonly kind: 'silence'; readonly silence: SilenceRecord; readonly via?: Via }
+  | { readonly kind: 'unsilence'; readonly id: string; readonly by: string; readonly via?: Via }
   | {
       /** "Log pipeline blind" was told by an instance that does not decide. */
       readonly kind: 'blind-over';
@@ -402,69 +428,94 @@ interface RefusedCommand {
 }
 
 const MAX_SILENCES = 500;
+/** No silence lasts longer. */
+const MAX_SILENCE_DAYS = 366;
 
 /** @param isTrue whether the condition of an alert is true now */
 function applyCommand(step: Step, command: GivenCommand, isTrue: (key: string) => boolean): RefusedCommand | undefined {
   const { commandId: id } = command;
   const { draft, wallMs } = step;
   if (id !== undefined && draft.get('command', id) !== undefined) return undefined;
-  const refused = obey(step, command, isTrue);
-  if (id !== undefined) {
-    draft.put('command', id, { id, atMs: wallMs, ...(refused === undefined ? {} : { refused: refused.why }) });
-  }
-  return refused;
+  const answer = obey(step, command, isTrue);
+  if (id !== undefined) draft.put('command', id, { id, atMs: wallMs, ...answer });
+  return answer?.refused === undefined ? undefined : { command, why: answer.refused };
 }
 
-function obey(step: Step, command: GivenCommand, isTrue: (key: string) => boolean): RefusedCommand | undefined {
+type Answer = Pick<CommandAnswer, 'refused' | 'noChange'> | undefined;
+
+const SO_ALREADY: Answer = { noChange: true };
+
+function obey(step: Step, command: GivenCommand, isTrue: (key: string) => boolean): Answer {
   const { draft, outbox, wallMs, rules } = step;
-  const refuse = (why: string): RefusedCommand => ({ command, why });
+  const refuse = (refused: string): Answer => ({ refused });
   switch (command.kind) {
     case 'acknowledge': {
+      const { by } = command;
       const incident = draft.get('incident', command.incidentId);
       if (incident === undefined) return refuse(`there is no incident ${command.incidentId}`);
       if (incident.state !== 'open') return refuse(`incident ${incident.id} is resolved`);
-      if (incident.acknowledged !== undefined) return undefined;
-      const next = { ...incident, acknowledged: { by: command.by, atMs: wallMs, told: false } };
+      if (incident.acknowledged !== undefined || incident.quiet !== undefined) return SO_ALREADY;
+      const { escalation: _, answerBy: __, ...rest } = incident;
+      const next = { ...rest, acknowledged: { by, ...viaOf(command), atMs: wallMs, told: false } };
       draft.put('incident', incident.id, next);
-      outbox.record({ name: 'acknowledged', incident: next, by: command.by });
+      outbox.record({ name: 'acknowledged', incident: next, by, ...viaOf(command) });
       return undefined;
     }
     case 'resolve': {
-      const kept: string[] = [];
-      for (const { key, startedMs } of command.alerts) {
+      const { incidentId, by } = command;
+      const incident = draft.get('incident', incidentId ?? '');
+      if (incidentId !== undefined && incident === undefined) return refuse(`there is no incident ${incidentId}`);
+      if (incident?.state === 'resolved' || incident?.quiet !== undefined) return SO_ALREADY;
+      const named = incident === undefined ? command.alerts : draft.values('alert').filter(isOf(incident.id));
+      const kept: AlertRecord[] = [];
+      for (const { key, startedMs } of named ?? []) {
         const alert = draft.get('alert', key);
         if (alert?.phase !== 'firing' || alert.startedMs !== startedMs) continue;
         const silent = rules.get(alert.ruleId)?.endsByEvent === true;
         // It would fire again at once, and page again.
         if (!silent && isTrue(key)) {
-          kept.push(key);
+          kept.push(alert);
           continue;
         }
-        endFiring(step, alert, 'by hand', { by: command.by });
+        endFiring(step, alert, 'by hand', { by, ...viaOf(command) });
         const { ruleId, watches } = alert;
         const what = watches === undefined ? {} : { watches };
         if (silent) draft.put('dismissed', key, { key, ruleId, ...what, atMs: wallMs });
       }
       if (kept.length === 0) return undefined;
-      return refuse(
-        `the condition of ${kept.join(', ')} is true now, or logpipe is behind and cannot tell: acknowledge or silence it instead`,
-      );
+      if (command.evenIfTrue !== true) {
+        return refuse(
+          `the condition of ${kept.map(({ key }) => key).join(', ')} is true now, or logpipe is behind and cannot tell: acknowledge or silence it instead`,
+        );
+      }
+      for (const id of new Set(kept.map((alert) => alert.incidentId ?? ''))) quieten(step, id, command);
+      return undefined;
     }
     case 'silence': {
       const { silence } = command;
-      if (!isSpecific(silence)) return refuse('a silence names a rule, a group or labels');
+      if (!isSpecific(silence)) return refuse('a silence names a rule, a group, labels, a priority or an environment');
       if (silence.untilMs <= wallMs) return refuse('the silence has ended already');
+      if (silence.untilMs - Math.max(wallMs, silence.fromMs ?? wallMs) > MAX_SILENCE_DAYS * DAY_MS) {
+        return refuse(`a silence lasts ${MAX_SILENCE_DAYS} days at most`);
+      }
+      if (silence.fromMs !== undefined && silence.fromMs >= silence.untilMs) {
+        return refuse('the silence ends before it begins');
+      }
       const present = draft.get('silence', silence.id);
       if (present === undefined && draft.values('silence').length >= MAX_SILENCES) {
         return refuse(`there are ${MAX_SILENCES} silences already`);
       }
-      draft.put('silence', silence.id, silence);
+      draft.put('silence', silence.id, { createdMs: wallMs, ...silence });
+      outbox.record({ name: 'silence set', silence, by: silence.by, ...viaOf(command) });
       return undefined;
     }
-    case 'unsilence':
-      if (draft.get('silence', command.id) === undefined) return refuse(`there is no silence ${command.id}`);
+    case 'unsilence': {
+      const silence = draft.get('silence', command.id);
+      if (silence === undefined) return refuse(`there is no silence ${command.id}`);
       draft.remove('silence', command.id);
+      outbox.record({ name: 'silence removed', silence, by: command.by, ...viaOf(command) });
       return undefined;
+    }
     case 'blind-over': {
       const { incidentId, environment, sinceMs, channels } = command;
       outbox.send(
@@ -476,6 +527,30 @@ function obey(step: Step, command: GivenCommand, isTrue: (key: string) => boolea
   }
 }
 
+const isOf = (incidentId: string) => (alert: AlertRecord) =>
+  alert.incidentId === incidentId && alert.phase === 'firing';
+
+function viaOf({ via }: { readonly via?: Via }): { via?: Via } {
+  return via === undefined ? {} : { via };
+}
+
+/** Somebody has resolved what is still true: its channels are told that it is over, and for a while nobody is told more. */
+function quieten(
+  { draft, outbox, wallMs, routes }: Step,
+  incidentId: string,
+  command: { readonly by: string; readonly via?: Via },
+): void {
+  const incident = draft.get('incident', incidentId);
+  const [worst] = draft.values('alert').filter(isOf(incidentId)).sort(byUrgency);
+  if (incident === undefined || worst === undefined || incident.quiet !== undefined) return;
+  const { acknowledged: _, escalation: __, answerBy: ___, ...rest } = incident;
+  const { by } = command;
+  const quiet = { fromMs: wallMs, untilMs: wallMs + routes.reopenAfterMs, priority: worst.priority, by };
+  const next: IncidentRecord = { ...rest, quiet };
+  draft.put('incident', incidentId, next);
+  outbox.record({ name: 'quiet', incident: next, by, ...viaOf(command) });
+}
+
 // ---- records that have expired ----
 
 /** Resolved incidents beyond this number are removed early, oldest first. */
@@ -483,7 +558,7 @@ const MAX_RESOLVED = 2_000;
 /** Dismissed absences beyond this number are removed early, oldest first. */
 const MAX_DISMISSED = 1_000;
 /** Longer than the commands topic keeps commands. */
-const KEEP_ANSWERS_MS = 2 * 86_400_000;
+const KEEP_ANSWERS_MS = 2 * DAY_MS;
 
 /** Removes ended silences, old answers, incidents that ended 30 days ago, and history documents when nobody takes them. */
 function prune(draft: Draft, wallMs: number, history: boolean): void {
@@ -618,7 +693,7 @@ function endFiring(
   { draft, outbox, evalMs }: Step,
   alert: AlertRecord,
   resolution: Resolution,
-  end: { readonly nowText?: string | undefined; readonly by?: string } = {},
+  end: { readonly nowText?: string | undefined; readonly by?: string; readonly via?: Via } = {},
 ): void {
   draft.remove('alert', alert.key);
   const ended: AlertRecord = {
@@ -632,6 +707,7 @@ function endFiring(
     resolution,
     ...(incident === undefined ? {} : { incident }),
     ...(end.by === undefined ? {} : { by: end.by }),
+    ...viaOf(end),
   });
   if (incident === undefined) return;
   draft.put('incident', incident.id, endAlert(incident, alert, notified(ended, evalMs)));

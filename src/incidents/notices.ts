@@ -1,7 +1,9 @@
 // Incidents -> messages. In: the open incidents of a draft. Out: messages in the outbox, and incidents that note what was told.
 // Guarantee: a channel that got a trigger gets exactly one resolve, one that never got it gets none; a message and the note of it
-// are one change. Messages are masked, and bounded in size: one that does not fit into a record would block all that follow.
+// are one change. Nobody is told twice of what escalates, nor of what was held and is over. Messages are masked, and bounded in size: one that does not fit into a record would block all that follow.
 import type { Masker } from '../core/secrets/mask.ts';
+import type { PeopleOnCall, Routes } from '../oncall/routes.ts';
+import type { Team } from '../oncall/routing.ts';
 import type { Priority } from '../rules/rule-types.ts';
 import {
   type AlertRecord,
@@ -23,6 +25,7 @@ import {
   type ChannelName,
   durationText,
   maskNotification,
+  type NamedPerson,
   type Notification,
   type NotifiedAlert,
   type NotifyReason,
@@ -37,7 +40,6 @@ export interface Decision {
 
 interface NotifyDeps {
   readonly notices: Notices;
-  readonly channelsFor: (priority: Priority) => readonly ChannelName[];
   /** The alert with what its rule says now; undefined unless the condition is true. */
   readonly current: (alert: AlertRecord) => AlertRecord | undefined;
 }
@@ -63,18 +65,24 @@ function notify(
   present: IncidentRecord,
   firing: readonly AlertRecord[],
 ): Decision | undefined {
-  const { draft, outbox, wallMs, rules, skippedMs } = step;
+  const { draft, outbox, wallMs, rules, routes } = step;
   const { notices } = deps;
-  const incident: IncidentRecord =
-    firing.length === 0 && present.state === 'open' ? { ...present, state: 'resolved', resolvedMs: wallMs } : present;
   const audible = firing.filter(({ muted }) => muted === undefined);
+  const incident = firing.length === 0 ? closed(step, present) : unanswered(step, present, audible);
   const [lead] = audible;
   const rule = lead === undefined ? undefined : rules.get(lead.ruleId);
   const isTrue = (alert: AlertRecord) => deps.current(alert) !== undefined;
   const { cooldownMs = 0 } = rule ?? {};
-  const facts = factsOf(incident, firing, { cooldownMs, remindMs: remindMs(audible.find(isTrue), rules) }, isTrue);
+  // Whoever is told again and again by an escalation needs no reminder beside it.
+  const escalates = (incident.escalation?.level ?? 0) > 0;
+  const reminder = escalates ? 0 : remindMs(audible.find(isTrue), rules);
+  const facts = {
+    ...factsOf(incident, firing, { cooldownMs, remindMs: reminder }, isTrue, wallMs),
+    escalate: isDue(step, incident, audible),
+  };
   const { lastTriggerMs } = facts;
-  const reason = decideNotify(facts, lastTriggerMs === undefined ? wallMs : wallMs - skippedMs(lastTriggerMs, wallMs));
+  const nowMs = lastTriggerMs === undefined ? wallMs : lastedTo(step, lastTriggerMs);
+  const reason = decideNotify(facts, nowMs);
 
   const say = (notification: Notification, channels: readonly ChannelName[], next: IncidentRecord): Decision => {
     outbox.send(channels, notification);
@@ -84,6 +92,7 @@ function notify(
 
   switch (reason) {
     case 'none':
+    case 'daily':
       if (incident !== present) draft.put('incident', incident.id, incident);
       return undefined;
     case 'all-resolved': {
@@ -95,7 +104,7 @@ function notify(
         ]),
       );
       const next = { ...incident, channels: { ...incident.channels, ...ended }, endedSinceTold: 0 };
-      return say(notices.resolve(incident, wallMs), channels, next);
+      return say(notices.resolve(incident, firing, wallMs), channels, next);
     }
     case 'acknowledged': {
       const { acknowledged } = incident;
@@ -103,20 +112,237 @@ function notify(
         acknowledged === undefined ? incident : { ...incident, acknowledged: { ...acknowledged, told: true } };
       return say(notices.acknowledge(incident, firing, wallMs), informedChannels(incident), next);
     }
+    case 'escalated': {
+      const current = audible.map((alert) => deps.current(alert) ?? alert);
+      const { priority } = current[0]!;
+      const { next, asked } = escalated(step, incident, priority);
+      outbox.record({ name: 'escalated', incident: next });
+      if (decideNotify({ ...facts, escalate: false }, nowMs) !== 'new-alerts') {
+        const channels = withTriggers(incident, asked.channels, wallMs);
+        return say(notices.trigger(incident, current, reason, wallMs, asked), asked.channels, { ...next, channels });
+      }
+      // As after a silence: one message has all the news, for everybody.
+      const all = asking(step, next, priority, false);
+      const channels = dispatched([...all.asked.channels, ...asked.channels]);
+      const { waitedMs } = asked;
+      const notification = notices.trigger(incident, current, reason, wallMs, { ...all.asked, channels, waitedMs });
+      for (const alert of current) draft.put('alert', alert.key, { ...alert, announced: true });
+      return say(notification, channels, triggered(all.next, notification, current[0]?.key, channels, wallMs));
+    }
     case 'first':
     case 'new-alerts':
     case 'some-resolved':
-    case 'repeat': {
+    case 'repeat':
+    case 'reopened': {
       // A reminder is about what is true now: such an alert leads, and decides how urgent the message is.
-      const reminder = reason === 'repeat' || reason === 'some-resolved';
-      const told = reminder ? [...audible.filter(isTrue), ...audible.filter((alert) => !isTrue(alert))] : audible;
+      const aboutTruth = reason !== 'first' && reason !== 'new-alerts';
+      const told = aboutTruth ? [...audible.filter(isTrue), ...audible.filter((alert) => !isTrue(alert))] : audible;
       const current = told.map((alert) => deps.current(alert) ?? alert);
-      const notification = notices.trigger(incident, current, reason, wallMs);
-      const channels = deps.channelsFor(notification.priority).filter((name) => name !== 'history');
+      const { priority } = current[0]!;
+      if (routes.waits(priority, incident.team, wallMs)) {
+        const isNews = reason === 'first' || reason === 'new-alerts' || reason === 'reopened';
+        const next = isNews ? held(step, incident, current[0]!) : incident;
+        if (next !== present) draft.put('incident', next.id, next);
+        return undefined;
+      }
+      const begins = reason === 'reopened' ? reopened(step, incident, current[0]!) : incident;
+      const { next, asked } = asking(step, begins, priority, !facts.open);
+      const notification = notices.trigger(incident, current, reason, wallMs, asked);
       for (const alert of current) draft.put('alert', alert.key, { ...alert, announced: true });
-      return say(notification, channels, triggered(incident, notification, current[0]?.key, channels, wallMs));
+      return say(notification, asked.channels, triggered(next, notification, current[0]?.key, asked.channels, wallMs));
     }
   }
+}
+
+/** How long ago that was by the wall clock, without what it skipped, as a moment after it. */
+function lastedTo({ wallMs, skippedMs }: Step, sinceMs: number): number {
+  return wallMs - skippedMs(sinceMs, wallMs);
+}
+
+/** An incident without firing alerts is over, told or not. */
+function closed({ outbox, wallMs }: Step, incident: IncidentRecord): IncidentRecord {
+  if (incident.state !== 'open') return incident;
+  const { quiet: _, escalation: __, answerBy: ___, ...rest } = incident;
+  const { heldFromMs, told } = incident;
+  const next: IncidentRecord = { ...rest, state: 'resolved', resolvedMs: wallMs };
+  if (heldFromMs !== undefined && isHeld(incident) && openChannels(incident).length === 0) {
+    outbox.record({ name: 'dropped', incident: told === undefined ? next : { ...next, told } });
+  }
+  return next;
+}
+
+// ---- business hours ----
+
+/** Has something been held since people were last told? */
+function isHeld({ heldFromMs, told }: IncidentRecord): boolean {
+  return heldFromMs !== undefined && (told === undefined || told.atMs < heldFromMs);
+}
+
+function held({ outbox, wallMs }: Step, incident: IncidentRecord, alert: AlertRecord): IncidentRecord {
+  if (isHeld(incident)) return incident;
+  const next = { ...incident, heldFromMs: wallMs };
+  outbox.record({ name: 'held', alert, incident: next });
+  return next;
+}
+
+// ---- resolved by hand while it was true ----
+
+function reopened({ outbox }: Step, incident: IncidentRecord, alert: AlertRecord): IncidentRecord {
+  const { quiet: _, ...rest } = incident;
+  const next = { ...rest, reopened: incident.reopened + 1 };
+  outbox.record({ name: 'reopened', alert, incident: next });
+  return next;
+}
+
+// ---- on call: who is asked, and what happens when nobody answers ----
+
+/** Whom a message asks, where it goes, and until when there is to be an answer. */
+interface Asked {
+  readonly team?: string;
+  readonly people: readonly NamedPerson[];
+  readonly channels: readonly ChannelName[];
+  readonly answerBy?: number;
+}
+
+/** A person's own destinations, as far as messages of this priority go to such. */
+function ownChannels(routes: Routes, priority: Priority, person: PeopleOnCall['primary']): readonly ChannelName[] {
+  const kinds: readonly string[] = routes.of(priority).to;
+  if (person === undefined) return [];
+  return routes.personChannels(person).filter((name) => kinds.includes(kindOf(name)));
+}
+
+const kindOf = (name: ChannelName) => name.split(':', 1)[0]!;
+
+function named(role: NamedPerson['role'], person: PeopleOnCall['primary']): readonly NamedPerson[] {
+  if (person === undefined) return [];
+  const { id, name, slackId } = person;
+  return [{ role, id, name, ...(slackId === undefined ? {} : { slackId }) }];
+}
+
+/** @param begins nobody knows of it yet, or it had ended for those who do */
+function asking(
+  { routes, wallMs }: Step,
+  incident: IncidentRecord,
+  priority: Priority,
+  begins: boolean,
+): { readonly next: IncidentRecord; readonly asked: Asked } {
+  const team = routes.team(incident.team);
+  if (team === undefined) {
+    return { next: incident, asked: { people: [], channels: dispatched(routes.channels(priority, incident.team)) } };
+  }
+  const worse = outranks(priority, incident.told?.priority);
+  const { acknowledged } = incident;
+  const answered = acknowledged !== undefined && !worse;
+  const onCall = routes.of(priority).onCall ? routes.onCall(team, wallMs) : {};
+  const { primary, secondary } = onCall;
+  const told = (incident.escalation?.level ?? 0) > 0;
+  const channels = [
+    ...routes.channels(priority, team.id),
+    ...ownChannels(routes, priority, primary),
+    ...(told ? ownChannels(routes, priority, secondary) : []),
+  ];
+  const { escalation: running, answerBy, ...rest } = incident;
+  const started = canEscalate(routes, team, priority) ? { level: 0, atMs: wallMs, sinceMs: wallMs } : undefined;
+  const escalation = running ?? started;
+  const due = routes.answerByMs(priority, team.id, wallMs);
+  // One that is due sooner stays due.
+  const asks =
+    due !== undefined && (begins || worse) ? { atMs: Math.min(due, answerBy?.atMs ?? due), priority } : answerBy;
+  const next: IncidentRecord = {
+    ...rest,
+    ...(answered || escalation === undefined ? {} : { escalation }),
+    ...(answered || asks === undefined ? {} : { answerBy: asks }),
+    ...(primary === undefined && secondary === undefined ? {} : { onCall: idsOf(onCall) }),
+  };
+  const people = [...named('primary', primary), ...(told ? named('secondary', secondary) : [])];
+  const until = next.answerBy?.atMs;
+  return {
+    next,
+    asked: {
+      team: team.id,
+      people,
+      channels: dispatched(channels),
+      ...(until === undefined ? {} : { answerBy: until }),
+    },
+  };
+}
+
+/** The history has a way of its own. */
+function dispatched(channels: readonly ChannelName[]): ChannelName[] {
+  return [...new Set(channels)].filter((name) => name !== 'history');
+}
+
+function idsOf({ primary, secondary }: PeopleOnCall): NonNullable<IncidentRecord['onCall']> {
+  return {
+    ...(primary === undefined ? {} : { primary: primary.id }),
+    ...(secondary === undefined ? {} : { secondary: secondary.id }),
+  };
+}
+
+function canEscalate(routes: Routes, { rota, escalation }: Team, priority: Priority): boolean {
+  return rota !== undefined && escalation.by === 'logpipe' && routes.of(priority).onCall;
+}
+
+/**
+ * Has nobody acknowledged for so long that the next is to be told? Not while all of it is muted, or about to end, nor outside the hours in
+ * which such messages go. An acknowledgement takes the escalation away.
+ */
+function isDue(step: Step, { team: id, escalation }: IncidentRecord, audible: readonly AlertRecord[]): boolean {
+  const team = step.routes.team(id);
+  const [lead] = audible;
+  if (escalation === undefined || team === undefined || lead === undefined) return false;
+  if (!canEscalate(step.routes, team, lead.priority)) return false;
+  if (step.routes.waits(lead.priority, team.id, step.wallMs)) return false;
+  if (audible.every(({ clearSinceMs }) => clearSinceMs !== undefined)) return false;
+  const { afterMs, repeatMs } = team.escalation;
+  return lastedTo(step, escalation.atMs) - escalation.atMs >= (escalation.level === 0 ? afterMs : repeatMs);
+}
+
+/** To the secondary; where there is none, or it was told before, to everybody on call. */
+function escalated(
+  { routes, wallMs }: Step,
+  incident: IncidentRecord,
+  priority: Priority,
+): { readonly next: IncidentRecord; readonly asked: Asked & { readonly waitedMs: number } } {
+  const team = routes.team(incident.team)!;
+  const { level, sinceMs } = incident.escalation!;
+  const onCall = routes.onCall(team, wallMs);
+  const { secondary } = onCall;
+  const primary = level === 0 && secondary !== undefined ? undefined : onCall.primary;
+  const called = [primary, secondary].flatMap((person) => (person === undefined ? [] : [person]));
+  const channels = [
+    // Those in which everybody reads; the team's own mail and PagerDuty have been told.
+    ...routes.channels(priority, team.id).filter((name) => !['email', 'pagerduty'].includes(kindOf(name))),
+    ...called.flatMap((person) => routes.personChannels(person)),
+  ];
+  const until = incident.answerBy?.atMs;
+  return {
+    next: {
+      ...incident,
+      escalation: { level: level + 1, atMs: wallMs, sinceMs },
+      ...(called.length === 0 ? {} : { onCall: idsOf(onCall) }),
+    },
+    asked: {
+      team: team.id,
+      people: [...named('primary', primary), ...named('secondary', secondary)],
+      channels: dispatched(channels),
+      ...(until === undefined ? {} : { answerBy: until }),
+      waitedMs: wallMs - sinceMs,
+    },
+  };
+}
+
+/** Notes once that nobody answered in time. What is muted is in somebody's hands. */
+function unanswered(
+  { outbox, wallMs }: Step,
+  incident: IncidentRecord,
+  audible: readonly AlertRecord[],
+): IncidentRecord {
+  const { answerBy, ...rest } = incident;
+  if (answerBy === undefined || audible.length === 0 || wallMs < answerBy.atMs) return incident;
+  const next = { ...rest, missed: answerBy };
+  outbox.record({ name: 'unanswered', incident: next });
+  return next;
 }
 
 /** The reminder interval of the alert that a reminder would be about; 0 = none. */
@@ -132,19 +358,13 @@ function triggered(
   channels: readonly ChannelName[],
   wallMs: number,
 ): IncidentRecord {
-  const states = channels.map((name) => {
-    const { resolvedMs, failed: _, ...state } = incident.channels[name] ?? { triggeredMs: wallMs };
-    // The incident has begun again: what was delivered before its end says nothing about this trigger.
-    if (resolvedMs !== undefined) return [name, { triggeredMs: wallMs }];
-    return [name, { ...state, triggeredMs: wallMs }];
-  });
   const { acknowledged, ...rest } = incident;
   // Whoever acknowledged a P2 has not acknowledged the P1 it became.
   const keeps = acknowledged !== undefined && !outranks(priority, incident.told?.priority);
   return {
     ...rest,
     ...(keeps ? { acknowledged } : {}),
-    channels: { ...incident.channels, ...Object.fromEntries(states) },
+    channels: withTriggers(incident, channels, wallMs),
     told: {
       ...(key === undefined ? {} : { key }),
       ...{ atMs: wallMs, priority, title, message },
@@ -152,6 +372,20 @@ function triggered(
     },
     endedSinceTold: 0,
   };
+}
+
+function withTriggers(
+  incident: IncidentRecord,
+  channels: readonly ChannelName[],
+  wallMs: number,
+): IncidentRecord['channels'] {
+  const states = channels.map((name) => {
+    const { resolvedMs, failed: _, ...state } = incident.channels[name] ?? { triggeredMs: wallMs };
+    // The incident has begun again: what was delivered before its end says nothing about this trigger.
+    if (resolvedMs !== undefined) return [name, { triggeredMs: wallMs }];
+    return [name, { ...state, triggeredMs: wallMs }];
+  });
+  return { ...incident.channels, ...Object.fromEntries(states) };
 }
 
 // ---- the message for each reason ----
@@ -163,9 +397,11 @@ interface Notices {
     audible: readonly AlertRecord[],
     reason: NotifyReason,
     wallMs: number,
+    asked: Asked & { readonly waitedMs?: number },
   ): Notification;
   acknowledge(incident: IncidentRecord, firing: readonly AlertRecord[], wallMs: number): Notification;
-  resolve(incident: IncidentRecord, wallMs: number): Notification;
+  /** `firing`: what is still true although somebody has resolved it. */
+  resolve(incident: IncidentRecord, firing: readonly AlertRecord[], wallMs: number): Notification;
 }
 
 const MAX_JOINED = 20;
@@ -174,14 +410,21 @@ export function createNotices(deps: { readonly environment: string; readonly mas
   const { environment, masker } = deps;
 
   const build = (
-    parts: Pick<Notification, 'incidentId' | 'dedupKey' | 'action' | 'reason' | 'atMs' | 'alerts'> & {
+    incident: IncidentRecord,
+    parts: Pick<
+      Notification,
+      'action' | 'reason' | 'atMs' | 'alerts' | 'people' | 'answerBy' | 'waitedMs' | 'by' | 'team'
+    > & {
       readonly lead: Omit<Told, 'atMs' | 'why'>;
       readonly joined?: readonly string[];
     },
   ): Notification => {
     const { lead, alerts, joined = [], ...rest } = parts;
     const named = fitting(alerts);
+    const { id: incidentId, dedupKey, team } = incident;
     const notification: Notification = {
+      ...{ incidentId, dedupKey },
+      ...(team === undefined ? {} : { team }),
       ...rest,
       severity: severityOf(lead.priority),
       priority: lead.priority,
@@ -197,11 +440,11 @@ export function createNotices(deps: { readonly environment: string; readonly mas
   };
 
   return {
-    trigger(incident, audible, reason, wallMs) {
+    trigger(incident, audible, reason, wallMs, { people, answerBy, team, waitedMs }) {
       const [lead] = audible as [AlertRecord];
-      return build({
-        incidentId: incident.id,
-        dedupKey: incident.dedupKey,
+      const { quiet } = incident;
+      const waited = reason === 'reopened' && quiet !== undefined ? wallMs - quiet.fromMs : waitedMs;
+      return build(incident, {
         action: 'trigger',
         reason,
         atMs: wallMs,
@@ -209,6 +452,11 @@ export function createNotices(deps: { readonly environment: string; readonly mas
         alerts: everyAlert(incident, audible),
         // In the first message every alert is new, so none has joined.
         joined: reason === 'first' ? [] : audible.filter(({ announced }) => announced !== true).map(alertName),
+        ...(team === undefined ? {} : { team }),
+        ...(people.length === 0 ? {} : { people }),
+        ...(answerBy === undefined ? {} : { answerBy }),
+        ...(waited === undefined ? {} : { waitedMs: waited }),
+        ...(reason === 'reopened' && quiet !== undefined ? { by: quiet.by } : {}),
       });
     },
 
@@ -217,35 +465,40 @@ export function createNotices(deps: { readonly environment: string; readonly mas
       // The alert that was told may be over, and another one goes on.
       const present = firing.find(({ key }) => key === last.key) ?? firing[0];
       const lead = present === undefined || isTold(present, last) ? last : present;
-      return build({
-        incidentId: incident.id,
-        dedupKey: incident.dedupKey,
+      return build(incident, {
         action: 'acknowledge',
         reason: 'acknowledged',
         atMs: wallMs,
         lead,
         alerts: everyAlert(incident, firing),
+        ...(incident.acknowledged === undefined ? {} : { by: incident.acknowledged.by }),
       });
     },
 
-    resolve(incident, wallMs) {
+    resolve(incident, firing, wallMs) {
       const lead = told(incident);
-      const alerts = everyAlert(incident, []);
+      const { quiet } = incident;
+      const alerts = everyAlert(incident, firing);
       const end = alerts.find((alert) => isTold(alert, lead));
       const others = alerts.filter((alert) => alert !== end);
-      return build({
-        incidentId: incident.id,
-        dedupKey: incident.dedupKey,
+      const why = quiet === undefined ? undefined : stillTrue(quiet, lead.message);
+      return build(incident, {
         action: 'resolve',
         reason: 'all-resolved',
         atMs: wallMs,
         // Its last words say how it ended.
-        lead: { ...lead, message: end?.message ?? lead.message },
+        lead: { ...lead, message: why ?? end?.message ?? lead.message },
         // The alert that the message is about comes first: channels take details from it.
         alerts: end === undefined ? others : [end, ...others],
+        ...(quiet === undefined ? {} : { by: quiet.by }),
       });
     },
   };
+}
+
+function stillTrue({ by, fromMs, untilMs }: NonNullable<IncidentRecord['quiet']>, message: string): string {
+  const quiet = durationText(untilMs - fromMs);
+  return `Resolved by hand by ${by}, though it is still true: it is quiet for ${quiet}, and begins again if it is true then or becomes worse. Before: ${message}`;
 }
 
 function told(incident: IncidentRecord): Told {

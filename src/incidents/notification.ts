@@ -4,11 +4,14 @@
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Priority, Severity, Why } from '../rules/rule-types.ts';
 
-/** One of CHANNELS (notify/notify-config.ts). Decisions do not depend on which channels there are. */
+/** A destination (oncall/routing.ts): `slack`, or `slack:payments`. Decisions do not depend on which channels there are. */
 export type ChannelName = string;
 
-/** `trigger` opens or updates, `resolve` ends; `acknowledge` is sent when a person has taken the incident. */
-export type NotifyAction = 'trigger' | 'acknowledge' | 'resolve';
+/**
+ * `trigger` opens or updates, `resolve` ends; `acknowledge` is sent when a person has taken the incident. `inform` is about no incident
+ * (the daily mail): it opens nothing, and nothing follows it.
+ */
+export type NotifyAction = 'trigger' | 'acknowledge' | 'resolve' | 'inform';
 
 /** Why a message goes out, or that none does. A closed list: it is a metric label and is written to the history. */
 export const NOTIFY_REASONS = [
@@ -18,6 +21,9 @@ export const NOTIFY_REASONS = [
   'all-resolved',
   'repeat',
   'acknowledged',
+  'escalated',
+  'reopened',
+  'daily',
   'none',
 ] as const;
 
@@ -44,6 +50,34 @@ export interface Notification {
   readonly unnamed?: number;
   /** Names of alerts that joined since the last message. */
   readonly joined: readonly string[];
+  /** Id of the team it is for; absent where there is no routing. */
+  readonly team?: string;
+  /** Whom the message calls by name. */
+  readonly people?: readonly NamedPerson[];
+  /** Until when somebody is to acknowledge or resolve it, ms; absent when that is done, or nobody is asked to. */
+  readonly answerBy?: number;
+  /** `daily`: what there is to report. */
+  readonly report?: readonly ReportPart[];
+  /** `escalated`: for how long nobody has acknowledged it; `reopened`: for how long it was quiet. */
+  readonly waitedMs?: number;
+  /** Who acknowledged it, or resolved it by hand. */
+  readonly by?: string;
+}
+
+/** Somebody on call, as a message names them. */
+export interface NamedPerson {
+  readonly role: 'primary' | 'secondary';
+  readonly id: string;
+  readonly name: string;
+  /** Slack mentions it. */
+  readonly slackId?: string;
+}
+
+/** One part of the daily mail. */
+export interface ReportPart {
+  readonly heading: string;
+  /** Plain text, masked, bounded. */
+  readonly lines: readonly string[];
 }
 
 /** One alert within a message. */
@@ -127,10 +161,17 @@ export function alertName({ title, labels }: Pick<NotifiedAlert, 'title' | 'labe
   return text.length === 0 ? title : `${title} (${text.join(', ')})`;
 }
 
+/** The headline behind its severity; the daily mail says in its title what it is. */
+export function subject(notification: Notification): string {
+  const { action, title } = notification;
+  return oneLine(action === 'inform' ? title : `${severityWord(notification)}: ${headline(notification)}`);
+}
+
 /** CRITICAL, WARNING or INFO; or what became of the incident. */
-export function severityWord({ action, severity }: Pick<Notification, 'action' | 'severity'>): string {
+function severityWord({ action, severity }: Pick<Notification, 'action' | 'severity'>): string {
   if (action === 'resolve') return 'RESOLVED';
   if (action === 'acknowledge') return 'ACKNOWLEDGED';
+  if (action === 'inform') return 'DAILY';
   return (severity satisfies Severity).toUpperCase();
 }
 
@@ -206,6 +247,8 @@ export function cutEscaped(text: string, max: number, escaped: (text: string) =>
 // It has the same key whoever begins or ends it, so that a service with dedup keys shows one incident.
 
 export const BLIND_TITLE = 'Log pipeline blind';
+/** It is no incident of the alert state. */
+const BLIND_RULE = 'log-pipeline-blind';
 export const BLIND_ENDED = 'Kafka answers again; alerts are evaluated.';
 
 /** @param atMs wall clock, as `sinceMs` */
@@ -223,7 +266,7 @@ export function blindNotice(
   const { incidentId, environment, sinceMs, atMs, message } = about;
   const metadata = about.metadata === undefined ? {} : { metadata: about.metadata };
   const alert = {
-    ruleId: 'log-pipeline-blind',
+    ruleId: BLIND_RULE,
     title: BLIND_TITLE,
     priority: 'P1' as const,
     labels: {},
@@ -258,9 +301,16 @@ export function blindNotice(
 
 const MAX_LIST = 10;
 const MAX_LINE = 300;
+const MAX_PEOPLE = 10;
+/** Of the daily mail. */
+const MAX_SECTIONS = 20;
+const MAX_SECTION = 50;
 const MAX_ADDRESS = 1_000;
 /** How long before an alert without a window the search in Kibana begins. */
 const LOOK_BACK_MS = 15 * 60_000;
+
+/** Label of the fact that names people: Slack mentions them instead. */
+export const ON_CALL = 'On call';
 
 export interface Fact {
   readonly label: string;
@@ -281,9 +331,68 @@ export interface Story {
 export interface LinkOptions {
   readonly kibanaUrl?: string;
   readonly runbookBaseUrl?: string;
+  /** Addresses that act on an incident, made for one channel: whoever has one can use it until it expires. */
+  readonly actionLinks?: (incidentId: string, channelName: ChannelName, atMs: number) => ActionLinks | undefined;
 }
 
-/** Why it fired, since when, what the log shows, what else fires, and where to look next. */
+export interface ActionLinks {
+  readonly acknowledge: string;
+  readonly resolve?: string;
+}
+
+/** What a message links to that acts: nothing once the incident is over, and nothing for what the alert state does not know. */
+export function actionLinks(notification: Notification, channel: ChannelName, { actionLinks }: LinkOptions): Link[] {
+  const { action, incidentId, atMs, alerts } = notification;
+  if (action === 'resolve' || action === 'inform' || alerts[0]?.ruleId === BLIND_RULE) return [];
+  const links = actionLinks?.(incidentId, channel, atMs);
+  if (links === undefined) return [];
+  return [
+    ...(action === 'trigger' ? [{ label: 'Acknowledge', url: links.acknowledge }] : []),
+    ...(links.resolve === undefined ? [] : [{ label: 'Resolve', url: links.resolve }]),
+  ];
+}
+
+/** "Ada (primary), Ben (secondary)". */
+export function peopleText({ people = [] }: Notification, named: (person: NamedPerson) => string): string {
+  return people
+    .slice(0, MAX_PEOPLE)
+    .map((person) => `${named(person)} (${person.role})`)
+    .join(', ');
+}
+
+/** "answer within 15 min"; undefined where nobody is asked for an answer. */
+export function answerText({ action, answerBy, atMs }: Notification): string | undefined {
+  if (action !== 'trigger' || answerBy === undefined) return undefined;
+  return answerBy > atMs ? `answer within ${durationText(answerBy - atMs)}` : 'answer now';
+}
+
+/** Why a message comes now that is neither the first nor news of alerts. */
+function whyNow({
+  reason,
+  people = [],
+  waitedMs,
+  by,
+}: Notification): readonly [label: string, text: string] | undefined {
+  const whom = by === undefined ? '' : ` by ${by}`;
+  const long = waitedMs === undefined ? '' : ` ${durationText(waitedMs)}`;
+  switch (reason) {
+    case 'repeat':
+      return ['Reminder', 'still firing, and nobody has acknowledged it'];
+    case 'escalated': {
+      // Where the primary is called too, the secondary has been called before, or there is none.
+      const whom = people.some(({ role }) => role === 'primary') ? 'again, to everybody on call' : 'to the secondary';
+      return ['Escalated', `nobody has acknowledged${long && ` for${long}`}: ${whom}`];
+    }
+    case 'reopened':
+      return ['Reopened', `resolved by hand${whom}, still true${long && ` after${long}`}`];
+    case 'acknowledged':
+      return by === undefined ? undefined : ['Acknowledged', `by ${by}`];
+    default:
+      return undefined;
+  }
+}
+
+/** Who is meant and why now, why it fired, since when, what the log shows, what else fires, and where to look next. */
 export function tellStory(notification: Notification, options: LinkOptions): Story {
   const facts: Fact[] = [];
   const add = (label: string, lines: readonly string[]) => {
@@ -291,7 +400,18 @@ export function tellStory(notification: Notification, options: LinkOptions): Sto
   };
   const [leading, ...others] = notification.alerts;
   const links: Link[] = [];
-  if (notification.reason === 'repeat') add('Reminder', ['still firing, and nobody has acknowledged it']);
+  for (const { heading, lines } of notification.report?.slice(0, MAX_SECTIONS) ?? []) {
+    facts.push({
+      label: cut(oneLine(heading), MAX_LINE),
+      lines: list(lines.length === 0 ? ['none'] : lines, MAX_SECTION),
+    });
+  }
+  const now = whyNow(notification);
+  if (now !== undefined) add(now[0], [now[1]]);
+  if (notification.action === 'trigger') {
+    const told = [peopleText(notification, ({ name }) => oneLine(name)), answerText(notification) ?? ''];
+    add(ON_CALL, told[0] === '' ? [] : [told.filter((text) => text !== '').join(': ')]);
+  }
   if (leading === undefined) return { facts, links };
 
   const { why } = leading;
@@ -321,9 +441,9 @@ export function tellStory(notification: Notification, options: LinkOptions): Sto
 }
 
 /** One line each, bounded. */
-export function list(lines: readonly string[]): string[] {
-  const shown = lines.slice(0, MAX_LIST).map((line) => cut(oneLine(line), MAX_LINE));
-  if (lines.length > MAX_LIST) shown.push(`and ${lines.length - MAX_LIST} more`);
+export function list(lines: readonly string[], most = MAX_LIST): string[] {
+  const shown = lines.slice(0, most).map((line) => cut(oneLine(line), MAX_LINE));
+  if (lines.length > most) shown.push(`and ${lines.length - most} more`);
   return shown;
 }
 

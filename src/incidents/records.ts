@@ -4,6 +4,7 @@
 // channel that is away for days loses its oldest entries, which is recorded: a trigger goes together with its resolve, and the resolve of
 // a trigger that arrived goes last. A history document gets its id when the decision is taken, so sending it twice leaves one document.
 import { createHash } from 'node:crypto';
+import type { Routes } from '../oncall/routes.ts';
 import type { Priority, Severity, Why } from '../rules/rule-types.ts';
 import {
   type AlertRecord,
@@ -13,13 +14,15 @@ import {
   type IncidentRecord,
   type Resolution,
   type SilenceRecord,
+  silenceText,
+  type Via,
   wasReached,
 } from './incident.ts';
 import type { ChannelName, Notification, NotifyAction, NotifyReason, Retry, SendResult } from './notification.ts';
 
 /**
- * `kind/id`, for example `incident/01J…`. Kinds of the alert machine: alert, incident, outbox, silence, dismissed, command, meta; of
- * others: template, quiet, watched, rollup.
+ * `kind/id`, for example `incident/01J…`. Kinds of the alert machine: alert, incident, outbox, silence, dismissed, command, rules, schedule,
+ * meta; of others: template, quiet, watched, rollup.
  */
 export type StateKey = string;
 
@@ -38,6 +41,8 @@ interface Kinds {
   command: CommandAnswer;
   /** `rules/present`: the rules that decided last. */
   rules: RulesRecord;
+  /** `schedule/daily-<team>`: what was due last, and was done. */
+  schedule: ScheduleRecord;
   /** `meta/outbox`: the last number given to an outbox entry. */
   meta: { readonly seq: number };
 }
@@ -48,12 +53,19 @@ interface RulesRecord {
   readonly next?: { readonly hash: string; readonly sinceMs: number };
 }
 
+/** When it was due, wall clock, ms. */
+export interface ScheduleRecord {
+  readonly atMs: number;
+}
+
 /** `command/<id>`: what became of a command, for whoever gave it; a repeated command does nothing. */
 export interface CommandAnswer {
   readonly id: string;
   readonly atMs: number;
   /** Why it was not obeyed. */
   readonly refused?: string;
+  /** It changed nothing, because what it asks for was so already. */
+  readonly noChange?: true;
 }
 
 type Kind = keyof Kinds;
@@ -66,6 +78,7 @@ const KINDS = [
   'dismissed',
   'command',
   'rules',
+  'schedule',
   'meta',
 ] as const satisfies readonly Kind[];
 
@@ -81,6 +94,7 @@ function newTables(): Tables {
     dismissed: new Map(),
     command: new Map(),
     rules: new Map(),
+    schedule: new Map(),
     meta: new Map(),
   };
 }
@@ -173,6 +187,7 @@ export interface Step {
   /** That of StepInput (machine.ts). */
   readonly skippedMs: (fromMs: number, toMs: number) => number;
   readonly rules: ReadonlyMap<string, AlertRule>;
+  readonly routes: Routes;
 }
 
 // ---- the outbox: one message on its way to one channel, until the channel has taken it ----
@@ -351,6 +366,13 @@ const TRANSITIONS = [
   'resolved',
   'reopened',
   'notified',
+  'held',
+  'dropped',
+  'escalated',
+  'unanswered',
+  'quiet',
+  'silence set',
+  'silence removed',
 ] as const;
 
 type TransitionName = (typeof TRANSITIONS)[number];
@@ -361,7 +383,9 @@ interface Transition {
   readonly incident?: IncidentRecord;
   readonly resolution?: Resolution;
   readonly notification?: HistorySource['notification'];
+  readonly silence?: SilenceRecord;
   readonly by?: string;
+  readonly via?: Via;
 }
 
 export const HISTORY_PREFIX = 'logpipe-alerts-';
@@ -400,8 +424,19 @@ export interface HistorySource {
     readonly delivered: boolean;
     readonly failure?: string;
   };
-  /** Who acknowledged or resolved it. */
+  /** A silence that was set or removed. */
+  readonly silence?: {
+    readonly id: string;
+    /** What it matches: `rule=… group=… tenantId=…`. */
+    readonly matches: string;
+    readonly from?: string;
+    readonly until: string;
+    readonly reason: string;
+  };
+  readonly team?: string;
+  /** Who acknowledged, resolved or silenced it, and by which way. */
   readonly by?: string;
+  readonly via?: Via;
 }
 
 /** @param seq number of the outbox entry that carries it, so that two transitions of one millisecond are two documents */
@@ -409,7 +444,7 @@ export function historyDocument(
   transition: Transition,
   context: { readonly wallMs: number; readonly seq: number; readonly environment: string },
 ): HistoryDocument {
-  const { name, alert, incident, resolution, notification, by } = transition;
+  const { name, alert, incident, resolution, notification, silence, by, via } = transition;
   const time = new Date(context.wallMs).toISOString();
   const priority = alert?.priority ?? incident?.told?.priority;
   const group = alert?.group ?? incident?.group;
@@ -429,8 +464,11 @@ export function historyDocument(
             opened: new Date(incident.openedMs).toISOString(),
           },
         }),
+    ...(incident?.team === undefined ? {} : { team: incident.team }),
     ...(notification === undefined ? {} : { notification }),
+    ...(silence === undefined ? {} : { silence: describeSilence(silence) }),
     ...(by === undefined ? {} : { by }),
+    ...(via === undefined ? {} : { via }),
   };
   const subject = [alert?.key, incident?.id, name, notification?.channel, context.wallMs, context.seq];
   return {
@@ -452,6 +490,17 @@ function describe(alert: AlertRecord, resolution: Resolution | undefined): NonNu
     ...(metadata === undefined ? {} : { metadata }),
     ...(why === undefined ? {} : { why }),
     ...(resolution === undefined ? {} : { resolution }),
+  };
+}
+
+function describeSilence(silence: SilenceRecord): NonNullable<HistorySource['silence']> {
+  const { id, fromMs, untilMs, reason } = silence;
+  return {
+    id,
+    matches: silenceText(silence),
+    ...(fromMs === undefined ? {} : { from: new Date(fromMs).toISOString() }),
+    until: new Date(untilMs).toISOString(),
+    reason,
   };
 }
 

@@ -14,7 +14,6 @@ import {
   type Channel,
   type ChannelName,
   cut,
-  headline,
   isoTime,
   type LinkOptions,
   maskNotification,
@@ -22,11 +21,12 @@ import {
   oneLine,
   type Retry,
   type SendResult,
-  severityWord,
+  subject,
   tellStory,
 } from '../incidents/notification.ts';
-import { createEmail } from './email.ts';
-import { HTTP_CHANNELS, type MakeChannel } from './http-channels.ts';
+import type { Routing } from '../oncall/routing.ts';
+import { createEmail, createMailer, type Mailer } from './email.ts';
+import { type ChannelOf, HTTP_CHANNELS, type MakeChannel } from './http-channels.ts';
 import { errorCode } from './http-send.ts';
 import { CHANNELS, type NotifyConfig } from './notify-config.ts';
 
@@ -158,8 +158,8 @@ const MAX_DOUBTS = 3;
 /** The remaining recipients of a message that others already have are tried this often: for some eight hours. */
 const MAX_ATTEMPTS_FOR_FEW = 100;
 
-/** As the operators' guide writes them in "Failed to send … alert". */
-const LABELS: Readonly<Partial<Record<ChannelName, string>>> = {
+/** As the operators' guide writes them in "Failed to send … alert", by kind. */
+const LABELS: Readonly<Partial<Record<string, string>>> = {
   slack: 'Slack',
   pagerduty: 'PagerDuty',
   email: 'e-mail',
@@ -198,7 +198,10 @@ type Failure = Extract<SendResult, { ok: false }>;
 
 function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQueue {
   const { clock, log, metrics, signal } = deps;
-  const label = LABELS[channel.name] ?? channel.name;
+  const [kind = '', owner] = channel.name.split(':');
+  const label = LABELS[kind] ?? kind;
+  /** Whose channel it is, where there are several of the kind. */
+  const destination = owner === undefined ? {} : { destination: channel.name };
   /** Messages by incident; the first of each is sent next. */
   const incidents = new Map<string, Queued[]>();
   const ids = new Set<string>();
@@ -418,7 +421,7 @@ function createChannelQueue(channel: Channel, deps: ChannelQueueDeps): ChannelQu
 
   function about({ entry, attempts }: Queued) {
     const { incidentId, action, reason, priority } = entry.notification;
-    return { incidentId, action, reason, priority, attempts };
+    return { incidentId, action, reason, priority, attempts, ...destination };
   }
 
   function reasonText(text: string): string {
@@ -445,13 +448,11 @@ function notConfirmed({ reason }: Failure): SendResult {
   return { ok: false, retryable: false, reason: `not confirmed: ${reason}`, doubtful: true };
 }
 
-// The configured channels, among them the console. In: the `notify` section. Out: a channel by name. Guarantee: a channel without
-// configuration is left out, and the log says so once; nothing in a message moves a console reader's cursor.
-
 // ---- the configured channels ----
 
-// The configured channels, among them the console. In: the `notify` section. Out: a channel by name. Guarantee: a channel without
-// configuration is left out, and the log says so once; nothing in a message moves a console reader's cursor.
+// The configured channels, among them the console, and those of teams and people. In: the `notify` section, and the routing. Out: a
+// channel by name. Guarantee: a channel without configuration is left out, and the log says so once; nothing in a message moves a
+// console reader's cursor.
 
 export interface ChannelsDeps {
   readonly clock: Clock;
@@ -459,36 +460,100 @@ export interface ChannelsDeps {
   readonly masker: Masker;
   /** Where the console channel prints. */
   readonly out: Writable;
+  /** Makes the links with which people acknowledge and resolve. */
+  readonly actionLinks?: LinkOptions['actionLinks'];
 }
 
-/** @throws LogpipeError LOGPIPE_CONFIG_INVALID for a secret file that holds no valid address or key. */
-export function createChannels(config: NotifyConfig, deps: ChannelsDeps): ReadonlyMap<ChannelName, Channel> {
+interface Makers {
+  readonly config: NotifyConfig;
+  readonly links: LinkOptions;
+  readonly deps: ChannelsDeps;
+  /** Undefined without a mail server. */
+  readonly mailer: Mailer | undefined;
+}
+
+/**
+ * One channel for each destination: the common ones of `notify`, those of teams (`slack:payments`) and of people (`email:ada`).
+ * @param routing undefined: the common ones alone
+ * @throws LogpipeError LOGPIPE_CONFIG_INVALID for a secret file that holds no valid address or key.
+ */
+export function createChannels(
+  config: NotifyConfig,
+  routing: Pick<Routing, 'teams' | 'people'> | undefined,
+  deps: ChannelsDeps,
+): ReadonlyMap<ChannelName, Channel> {
   const links: LinkOptions = {
     ...(config.kibanaUrl === undefined ? {} : { kibanaUrl: config.kibanaUrl }),
     ...(config.runbookBaseUrl === undefined ? {} : { runbookBaseUrl: config.runbookBaseUrl }),
+    ...(deps.actionLinks === undefined ? {} : { actionLinks: deps.actionLinks }),
   };
+  const { host, from } = config.email;
+  const { timeoutMs } = config;
+  const mailer =
+    host === undefined || from === undefined
+      ? undefined
+      : createMailer({ ...config.email, host, from, timeoutMs, links });
+  const makers: Makers = { config, links, deps, mailer };
   const channels = new Map<ChannelName, Channel>();
   for (const name of CHANNELS) {
     if (name === 'history') continue;
-    const made = MAKERS[name](config, links, deps);
+    const made = name === 'email' ? commonEmail(makers) : MAKERS[name](config, links, deps);
     if (typeof made !== 'string') channels.set(name, made);
     else if (made !== '')
       deps.log.info(`Channel ${name} is not configured: skipped`, { set: `notify.${name}.${made}` });
   }
+  if (routing !== undefined) for (const channel of ownChannels(routing, makers)) channels.set(channel.name, channel);
   if (channels.size === 0) deps.log.warn('No notification channel is configured: alerts are only logged');
   return channels;
 }
 
-const MAKERS: Readonly<Record<Exclude<(typeof CHANNELS)[number], 'history'>, MakeChannel<ChannelsDeps>>> = {
+const MAKERS: Readonly<Record<Exclude<(typeof CHANNELS)[number], 'history' | 'email'>, MakeChannel<ChannelsDeps>>> = {
   ...HTTP_CHANNELS,
-  email({ email, timeoutMs }, links, deps) {
-    const { host, from, to } = email;
-    if (host === undefined || from === undefined || to === undefined) return 'host';
-    return createEmail({ ...email, host, from, to, timeoutMs, links }, deps);
-  },
   // Nobody needs to be told that it is switched off.
   console: (config, links, deps) => (config.console.enabled ? createConsole({ links }, deps) : ''),
 };
+
+function commonEmail({ config, mailer, deps }: Makers): Channel | string {
+  const { to } = config.email;
+  return mailer === undefined || to === undefined ? 'host' : createEmail(mailer, { name: 'email', to }, deps);
+}
+
+/** What teams and people have of their own; each keeps to the limits of its kind. */
+function ownChannels({ teams, people }: Pick<Routing, 'teams' | 'people'>, makers: Makers): Channel[] {
+  const { mailer, deps } = makers;
+  const email = (owner: string, to: readonly string[] | undefined) =>
+    mailer === undefined || to === undefined || to.length === 0
+      ? []
+      : [createEmail(mailer, { name: `email:${owner}`, to }, deps)];
+  return [
+    ...teams.flatMap(({ id, slackWebhookUrl, pagerDutyKey, emailTo }) => [
+      ...ownSlack({ name: `slack:${id}`, place: `teams.${id}.slackWebhookUrl` }, slackWebhookUrl, makers),
+      ...ownPagerDuty({ name: `pagerduty:${id}`, place: `teams.${id}.pagerDutyKey` }, pagerDutyKey, makers),
+      ...email(id, emailTo),
+    ]),
+    ...[...people.values()].flatMap(({ id, pagerDutyKey, email: address }) => [
+      ...ownPagerDuty({ name: `pagerduty:${id}`, place: `people.${id}.pagerDutyKey` }, pagerDutyKey, makers),
+      ...email(id, [address]),
+    ]),
+  ];
+}
+
+function ownSlack(of: ChannelOf, webhookUrl: string | undefined, { config, links, deps }: Makers): Channel[] {
+  if (webhookUrl === undefined) return [];
+  const made = HTTP_CHANNELS.slack({ ...config, slack: { ...config.slack, webhookUrl } }, links, deps, of);
+  return typeof made === 'string' ? [] : [made];
+}
+
+function ownPagerDuty(of: ChannelOf, integrationKey: string | undefined, { config, links, deps }: Makers): Channel[] {
+  if (integrationKey === undefined) return [];
+  const made = HTTP_CHANNELS.pagerduty(
+    { ...config, pagerduty: { ...config.pagerduty, integrationKey } },
+    links,
+    deps,
+    of,
+  );
+  return typeof made === 'string' ? [] : [made];
+}
 
 // ---- messages on standard output: a few lines for people ----
 
@@ -513,7 +578,7 @@ function createConsole(options: { readonly links: LinkOptions }, deps: { out: Wr
 function consoleText(notification: Notification, options: LinkOptions): string {
   const { facts, links } = tellStory(notification, options);
   const lines = [
-    `${isoTime(notification.atMs)} ${severityWord(notification)}: ${headline(notification)}`,
+    `${isoTime(notification.atMs)} ${subject(notification)}`,
     `  ${notification.message}`,
     ...facts.flatMap(({ label, lines: [first = '', ...more] }) => [
       `  ${label}: ${first}`,

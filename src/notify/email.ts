@@ -1,5 +1,5 @@
-// E-mail over SMTP. In: a notification. Out: one message to all recipients, as plain text and as HTML. Guarantee: never
-// throws; each recipient has an outcome of its own, and nobody gets a message again because others did not; no log data reaches
+// E-mail over SMTP. In: a notification. Out: one message to all recipients, as plain text and as HTML; all destinations share a few
+// connections. Guarantee: never throws; each recipient has an outcome of its own, and nobody gets a message again because others did not; no log data reaches
 // a header unescaped; user and password go over TLS only, or stay on this host; no reason quotes the server.
 import { createHash } from 'node:crypto';
 import { domainToASCII } from 'node:url';
@@ -7,18 +7,20 @@ import { createTransport, type NodemailerError } from 'nodemailer';
 import type { Log } from '../core/log.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import {
+  actionLinks,
   type Channel,
+  type ChannelName,
   clean,
   cut,
   escapeHtml,
-  headline,
+  type Fact,
   isoTime,
   type LinkOptions,
   maskNotification,
   type Notification,
   oneLine,
   type SendResult,
-  severityWord,
+  subject,
   tellStory,
 } from '../incidents/notification.ts';
 import { errorCode, isLoopback, withDeadline } from './http-send.ts';
@@ -30,17 +32,37 @@ const MAX_BODY = 20_000;
 const HOPELESS = new Set(['EAUTH', 'ENOAUTH', 'ECONFIG', 'EENVELOPE', 'EMESSAGE', 'EMAXRECIPIENTS', 'EFILEACCESS']);
 const COMMANDS = /^(?:CONN|EHLO|HELO|STARTTLS|AUTH|MAIL FROM|RCPT TO|DATA)/;
 
-export interface EmailOptions extends EmailConfig {
+/** However many destinations there are, the server sees no more connections at a time. */
+const MAX_CONNECTIONS = 3;
+/** A burst of messages shares a connection, and none is left open for long. */
+const IDLE_MS = 5_000;
+
+/** The way to the mail server, for every destination. */
+export interface Mailer {
+  readonly options: MailerOptions;
+  readonly transport: ReturnType<typeof createMailTransport>;
+  /** Each destination that uses it closes it once; the last one closes its connections. */
+  users: number;
+}
+
+interface MailerOptions extends EmailConfig {
   readonly host: string;
   readonly from: string;
-  readonly to: readonly string[];
   readonly timeoutMs: number;
   readonly links: LinkOptions;
 }
 
-export function createEmail(options: EmailOptions, deps: { masker: Masker; log: Log }): Channel {
-  const { host, port, secure, username, password, timeoutMs } = options;
-  const transport = createTransport({
+export function createMailer(options: MailerOptions): Mailer {
+  return { options, transport: createMailTransport(options), users: 0 };
+}
+
+function createMailTransport({ host, port, secure, username, password, timeoutMs }: MailerOptions) {
+  return createTransport({
+    pool: true,
+    maxConnections: MAX_CONNECTIONS,
+    idleTimeout: IDLE_MS,
+    // Only what a connection that was closed meanwhile did not take; everything else is the dispatcher's.
+    maxRequeues: 1,
     host,
     port,
     secure,
@@ -57,6 +79,17 @@ export function createEmail(options: EmailOptions, deps: { masker: Masker; log: 
     disableFileAccess: true,
     disableUrlAccess: true,
   });
+}
+
+/** @param name `email`, or that of a team or a person */
+export function createEmail(
+  mailer: Mailer,
+  { name, to }: { readonly name: ChannelName; readonly to: readonly string[] },
+  deps: { masker: Masker; log: Log },
+): Channel {
+  const { options, transport } = mailer;
+  mailer.users += 1;
+  let closed = false;
 
   async function attempt(
     notification: Notification,
@@ -65,9 +98,9 @@ export function createEmail(options: EmailOptions, deps: { masker: Masker; log: 
   ): Promise<SendResult> {
     const info = await transport.sendMail({
       from: options.from,
-      to: [...options.to],
+      to: [...to],
       envelope: { from: options.from, to: [...recipients] },
-      ...mailContent(maskNotification(notification, deps.masker), options.links),
+      ...mailContent(maskNotification(notification, deps.masker), options.links, name),
       signal,
     });
     return outcome(info.rejectedErrors ?? [], recipients, true);
@@ -81,7 +114,7 @@ export function createEmail(options: EmailOptions, deps: { masker: Masker; log: 
     if (never.length > 0 && (taken || later.length > 0)) {
       deps.log.warn('E-mail: some recipients were refused', {
         refused: never.length,
-        recipients: options.to.length,
+        recipients: to.length,
         replies: [...new Set(never.map(replyText))],
       });
     }
@@ -90,21 +123,20 @@ export function createEmail(options: EmailOptions, deps: { masker: Masker; log: 
     const named = new Set(later.map(({ recipient = '' }) => wireForm(recipient)));
     const left = recipients.filter((address) => named.has(wireForm(address)));
     // The server did not say whom it refused: everybody is tried again, rather twice than never.
-    if (left.length === 0 || left.length === options.to.length)
-      return { ok: false, retryable: true, reason: of(later) };
-    const reason = `${of(later)} for ${left.length} of ${options.to.length} recipients`;
+    if (left.length === 0 || left.length === to.length) return { ok: false, retryable: true, reason: of(later) };
+    const reason = `${of(later)} for ${left.length} of ${to.length} recipients`;
     return { ok: false, retryable: true, reason, left };
   }
 
   return {
-    name: 'email',
+    name,
     ratePerSecond: options.ratePerSecond,
     async send(notification, signal, left) {
       // A recipient that is no longer configured is left out.
-      const recipients = left === undefined ? options.to : options.to.filter((address) => left.includes(address));
+      const recipients = left === undefined ? to : to.filter((address) => left.includes(address));
       if (recipients.length === 0) return { ok: true };
       return withDeadline(
-        timeoutMs,
+        options.timeoutMs,
         signal,
         (either) => attempt(notification, recipients, either),
         (error) => {
@@ -114,7 +146,12 @@ export function createEmail(options: EmailOptions, deps: { masker: Masker; log: 
         },
       );
     },
-    close: async () => transport.close(),
+    async close() {
+      if (closed) return;
+      closed = true;
+      mailer.users -= 1;
+      if (mailer.users === 0) transport.close();
+    },
   };
 }
 
@@ -147,38 +184,26 @@ function replyText({ responseCode, response, command }: NodemailerError): string
 }
 
 /** @param notification already masked */
-export function mailContent(notification: Notification, options: LinkOptions) {
-  const { incidentId, action, reason, atMs, message, metadata, environment, priority } = notification;
-  const heading = oneLine(`${severityWord(notification)}: ${headline(notification)}`);
-  const { facts, links } = tellStory(notification, options);
+export function mailContent(notification: Notification, options: LinkOptions, channel: ChannelName = 'email') {
+  const { incidentId, action, reason, atMs, message } = notification;
+  const heading = subject(notification);
   const body = cut(clean(message), MAX_BODY);
-  const details = metadata === undefined ? undefined : cut(clean(JSON.stringify(metadata, null, 2)), MAX_BODY);
-  const rows = [
-    { label: 'Time', lines: [isoTime(atMs)] },
-    { label: 'Environment', lines: [oneLine(environment)] },
-    { label: 'Priority', lines: [priority] },
-    ...facts,
-  ];
+  const { facts, links } = tellStory(notification, options);
+  const acting = actionLinks(notification, channel, options);
+  const told = action === 'inform' ? reportContent(notification, facts) : alertContent(notification, facts);
   const text = [
-    body,
-    '',
-    ...rows.flatMap(({ label, lines }) =>
-      lines.length === 1 ? [`${label}: ${lines[0]}`] : [`${label}:`, ...lines.map((line) => `  - ${line}`)],
-    ),
-    ...(details === undefined ? [] : ['', 'Metadata:', details]),
-    ...(links.length === 0 ? [] : ['', ...links.map(({ label, url }) => `${label}: ${url}`)]),
+    ...(body === '' ? [] : [body, '']),
+    ...(acting.length === 0 ? [] : [...acting.map(linkText), '']),
+    ...told.text,
+    ...(links.length === 0 ? [] : ['', ...links.map(linkText)]),
     '',
   ].join('\n');
-  const cells = rows.map(
-    ({ label, lines }) =>
-      `<tr><th align="left" valign="top">${escapeHtml(label)}</th><td>${lines.map(escapeHtml).join('<br>')}</td></tr>`,
-  );
   const html = [
     `<h2>${escapeHtml(heading)}</h2>`,
-    `<p>${escapeHtml(body).replaceAll('\n', '<br>')}</p>`,
-    `<table cellpadding="4">${cells.join('')}</table>`,
-    ...(details === undefined ? [] : [`<pre>${escapeHtml(details)}</pre>`]),
-    ...links.map(({ label, url }) => `<p><a href="${escapeHtml(url)}">${escapeHtml(label)}</a></p>`),
+    ...(body === '' ? [] : [`<p>${escapeHtml(body).replaceAll('\n', '<br>')}</p>`]),
+    ...(acting.length === 0 ? [] : [`<p>${acting.map(linkHtml).join(' &middot; ')}</p>`]),
+    ...told.html,
+    ...links.map((link) => `<p>${linkHtml(link)}</p>`),
   ].join('\n');
   return {
     subject: cut(heading, MAX_SUBJECT),
@@ -191,6 +216,64 @@ export function mailContent(notification: Notification, options: LinkOptions) {
     references: `<${hash(incidentId)}@logpipe>`,
     headers: { 'Auto-Submitted': 'auto-generated' },
   };
+}
+
+interface Content {
+  readonly text: readonly string[];
+  readonly html: readonly string[];
+}
+
+function alertContent({ atMs, environment, priority, metadata }: Notification, facts: readonly Fact[]): Content {
+  const details = metadata === undefined ? undefined : cut(clean(JSON.stringify(metadata, null, 2)), MAX_BODY);
+  const rows = [
+    { label: 'Time', lines: [isoTime(atMs)] },
+    { label: 'Environment', lines: [oneLine(environment)] },
+    { label: 'Priority', lines: [priority] },
+    ...facts,
+  ];
+  const cells = rows.map(
+    ({ label, lines }) =>
+      `<tr><th align="left" valign="top">${escapeHtml(label)}</th><td>${lines.map(escapeHtml).join('<br>')}</td></tr>`,
+  );
+  return {
+    text: [
+      ...rows.flatMap(({ label, lines }) =>
+        lines.length === 1 ? [`${label}: ${lines[0]}`] : [`${label}:`, ...lines.map((line) => `  - ${line}`)],
+      ),
+      ...(details === undefined ? [] : ['', 'Metadata:', details]),
+    ],
+    html: [
+      `<table cellpadding="4">${cells.join('')}</table>`,
+      ...(details === undefined ? [] : [`<pre>${escapeHtml(details)}</pre>`]),
+    ],
+  };
+}
+
+/** The daily mail: a heading and a list for each section. */
+function reportContent({ environment }: Notification, sections: readonly Fact[]): Content {
+  return {
+    text: [
+      ...sections.flatMap(({ label, lines }) => [label, ...lines.map((line) => `  - ${line}`), '']),
+      `Environment: ${oneLine(environment)}`,
+    ],
+    html: [
+      ...sections.map(({ label, lines }) => {
+        const items = lines.map((line) => `<li>${escapeHtml(line)}</li>`);
+        return `<h3>${escapeHtml(label)}</h3>\n<ul>${items.join('')}</ul>`;
+      }),
+      `<p>Environment: ${escapeHtml(oneLine(environment))}</p>`,
+    ],
+  };
+}
+
+type MailLink = ReturnType<typeof actionLinks>[number];
+
+function linkText({ label, url }: MailLink): string {
+  return `${label}: ${url}`;
+}
+
+function linkHtml({ label, url }: MailLink): string {
+  return `<a href="${escapeHtml(url)}">${escapeHtml(label)}</a>`;
 }
 
 function hash(text: string): string {

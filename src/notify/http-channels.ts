@@ -3,8 +3,11 @@
 import { createHash } from 'node:crypto';
 import { LogpipeError } from '../core/errors.ts';
 import {
+  actionLinks,
   alertLines,
+  answerText,
   type Channel,
+  type ChannelName,
   CUT,
   clean,
   cut,
@@ -16,8 +19,11 @@ import {
   type LinkOptions,
   list,
   maskNotification,
+  type NamedPerson,
   type Notification,
+  ON_CALL,
   oneLine,
+  peopleText,
   type Story,
   tellStory,
 } from '../incidents/notification.ts';
@@ -34,6 +40,10 @@ const MAX_FIELD = 2_000;
 const MAX_ATTACHMENT = 6_000;
 
 interface SlackOptions {
+  /** `slack`, or that of a team. */
+  readonly name: ChannelName;
+  /** The address's place in the configuration. */
+  readonly place: string;
   readonly webhookUrl: string;
   readonly username?: string;
   readonly ratePerSecond: number;
@@ -45,7 +55,7 @@ export function createSlack(options: SlackOptions, deps: HttpSendDeps): Channel 
   const send = createHttpSend(
     {
       url: options.webhookUrl,
-      place: 'notify.slack.webhookUrl',
+      place: options.place,
       timeoutMs: options.timeoutMs,
       quote: true,
       confirm: isSlacksOwn(options.webhookUrl) ? sayOk : () => undefined,
@@ -53,10 +63,10 @@ export function createSlack(options: SlackOptions, deps: HttpSendDeps): Channel 
     deps,
   );
   return {
-    name: 'slack',
+    name: options.name,
     ratePerSecond: options.ratePerSecond,
     send: async (notification, signal) => {
-      const message = slackMessage(maskNotification(notification, deps.masker), options.links);
+      const message = slackMessage(maskNotification(notification, deps.masker), options.links, options.name);
       return send(options.username === undefined ? message : { username: options.username, ...message }, signal);
     },
     async close() {},
@@ -75,8 +85,8 @@ function sayOk(words: string): string | undefined {
 }
 
 /** The request body. @param notification already masked */
-export function slackMessage(notification: Notification, links: LinkOptions): object {
-  const { message, metadata, atMs, environment } = notification;
+export function slackMessage(notification: Notification, links: LinkOptions, channel: ChannelName = 'slack'): object {
+  const { message, metadata, atMs, environment, action } = notification;
   const color = colorOf(notification);
   const fields = [
     { title: 'Message', value: field(message), short: false },
@@ -87,12 +97,29 @@ export function slackMessage(notification: Notification, links: LinkOptions): ob
     fields.push({ title: 'Metadata', value: field(JSON.stringify(metadata, null, 2)), short: false });
   }
   const attachments: object[] = [{ color, fields }];
-  const text = storyText(tellStory(notification, links));
+  const story = tellStory(notification, links);
+  const text = storyText({
+    facts: story.facts.filter(({ label }) => label !== ON_CALL),
+    links: [...actionLinks(notification, channel, links), ...story.links],
+  });
   if (text !== '') attachments.push({ color, mrkdwn_in: ['text'], text });
-  return {
-    text: cutEscaped(oneLine(`${headOf(notification)}: ${headline(notification)}`), MAX_TEXT, escapeSlack),
-    attachments,
-  };
+  const head = action === 'inform' ? '🗓️ ' : `${headOf(notification)}: `;
+  const first = cutEscaped(oneLine(`${head}${headline(notification)}`), MAX_TEXT, escapeSlack);
+  return { text: [first, ...mentions(notification)].join('\n'), attachments };
+}
+
+/** Slack notifies people who are mentioned in the text itself, not in an attachment. */
+function mentions(notification: Notification): string[] {
+  if (notification.action !== 'trigger') return [];
+  const people = peopleText(notification, mention);
+  return people === '' ? [] : [[people, answerText(notification) ?? []].flat().join(': ')];
+}
+
+const MAX_PERSON = 60;
+
+/** A name cannot mention anybody; an id can, so it must be one. */
+function mention({ name, slackId = '' }: NamedPerson): string {
+  return /^[UW][A-Z0-9]{2,20}$/.test(slackId) ? `<@${slackId}>` : cutEscaped(oneLine(name), MAX_PERSON, escapeSlack);
 }
 
 function headOf({ action, severity }: Notification): string {
@@ -127,8 +154,9 @@ function storyText({ facts, links }: Story): string {
   return lines.join('\n');
 }
 
-function factLines({ label, lines }: Fact): string[] {
-  const [first = '', ...more] = lines.map(escapeSlack);
+function factLines(fact: Fact): string[] {
+  const label = escapeSlack(fact.label);
+  const [first = '', ...more] = fact.lines.map(escapeSlack);
   if (more.length === 0) return [`*${label}:* ${first}`];
   return [`*${label}:*`, ...[first, ...more].map((line) => `• ${line}`)];
 }
@@ -148,6 +176,10 @@ const MAX_METADATA = 50_000;
 const HASH_LENGTH = 64;
 
 interface PagerDutyOptions {
+  /** `pagerduty`, or that of a team or a person. */
+  readonly name: ChannelName;
+  /** The key's place in the configuration. */
+  readonly place: string;
   readonly url: string;
   readonly integrationKey: string;
   readonly ratePerSecond: number;
@@ -158,7 +190,7 @@ interface PagerDutyOptions {
 export function createPagerDuty(options: PagerDutyOptions, deps: HttpSendDeps): Channel {
   const { integrationKey } = options;
   if (integrationKey === '') {
-    throw new LogpipeError('LOGPIPE_CONFIG_INVALID', 'notify.pagerduty.integrationKey: is empty; name the key');
+    throw new LogpipeError('LOGPIPE_CONFIG_INVALID', `${options.place}: is empty; name the key`);
   }
   const send = createHttpSend(
     {
@@ -172,10 +204,15 @@ export function createPagerDuty(options: PagerDutyOptions, deps: HttpSendDeps): 
     deps,
   );
   return {
-    name: 'pagerduty',
+    name: options.name,
     ratePerSecond: options.ratePerSecond,
-    send: async (notification, signal) =>
-      send(pagerDutyEvent(maskNotification(notification, deps.masker), integrationKey), signal),
+    send: async (notification, signal) => {
+      // It would open an incident that nothing ends.
+      if (notification.action === 'inform') {
+        return { ok: false, retryable: false, reason: 'the daily mail never goes to PagerDuty' };
+      }
+      return send(pagerDutyEvent(maskNotification(notification, deps.masker), integrationKey), signal);
+    },
     async close() {},
   };
 }
@@ -262,24 +299,39 @@ export function createWebhook(options: WebhookOptions, deps: HttpSendDeps): Chan
   };
 }
 
+/** What a channel needs besides the section: a name, and for one of a team or a person its own address or key. */
+export interface ChannelOf {
+  readonly name: ChannelName;
+  /** Where its address or key stands. */
+  readonly place: string;
+}
+
 /** Returns a channel, or the key that is missing from its section. */
 export type MakeChannel<Deps = HttpSendDeps> = (
   config: NotifyConfig,
   links: LinkOptions,
   deps: Deps,
+  of?: ChannelOf,
 ) => Channel | string;
 
-/** The channels over HTTP, by name. */
+/** The channels over HTTP, by kind. */
 export const HTTP_CHANNELS = {
-  slack({ slack, timeoutMs }, links, deps) {
+  slack({ slack, timeoutMs }, links, deps, of = { name: 'slack', place: 'notify.slack.webhookUrl' }) {
     const { webhookUrl } = slack;
-    return webhookUrl === undefined ? 'webhookUrl' : createSlack({ ...slack, webhookUrl, timeoutMs, links }, deps);
+    return webhookUrl === undefined
+      ? 'webhookUrl'
+      : createSlack({ ...slack, ...of, webhookUrl, timeoutMs, links }, deps);
   },
-  pagerduty({ pagerduty, timeoutMs }, _links, deps) {
+  pagerduty(
+    { pagerduty, timeoutMs },
+    _links,
+    deps,
+    of = { name: 'pagerduty', place: 'notify.pagerduty.integrationKey' },
+  ) {
     const { integrationKey } = pagerduty;
     return integrationKey === undefined
       ? 'integrationKey'
-      : createPagerDuty({ ...pagerduty, integrationKey, timeoutMs }, deps);
+      : createPagerDuty({ ...pagerduty, ...of, integrationKey, timeoutMs }, deps);
   },
   webhook({ webhook, timeoutMs }, _links, deps) {
     const { url } = webhook;

@@ -94,6 +94,14 @@ export const notifySection = {
           secret: true,
           description: 'Integration key of the service. Also `integrationKeyFile`.',
         },
+        webhookSecrets: {
+          type: 'array',
+          secret: true,
+          minItems: 1,
+          items: { type: 'string', secret: true },
+          description:
+            'Secrets of PagerDuty’s webhook subscriptions (v3), which then acknowledge and resolve here what people acknowledge and resolve there; see docs/api.md. Also `webhookSecretsFile`, one a line.',
+        },
         ratePerSecond: rate(2),
       },
     },
@@ -187,7 +195,12 @@ export interface NotifyConfig {
   readonly environment: string;
   readonly timeoutMs: number;
   readonly slack: { readonly webhookUrl?: string; readonly username?: string; readonly ratePerSecond: number };
-  readonly pagerduty: { readonly url: string; readonly integrationKey?: string; readonly ratePerSecond: number };
+  readonly pagerduty: {
+    readonly url: string;
+    readonly integrationKey?: string;
+    readonly webhookSecrets?: readonly string[];
+    readonly ratePerSecond: number;
+  };
   readonly email: EmailConfig;
   readonly webhook: {
     readonly url?: string;

@@ -522,9 +522,34 @@ export interface RuleExplanation extends RuleStatus {
   readonly meaning: readonly MeaningLine[];
 }
 
+/** What every rule reads now, GET /api/v1/rates. */
+export interface Rates {
+  /** As AlertingStatus. */
+  readonly evaluatedTo: string | null;
+  readonly behind: boolean;
+  readonly rates: readonly RuleRates[];
+}
+
+/** One rule's measure over its window. */
+interface RuleRates {
+  readonly rule: string;
+  readonly measure: string;
+  readonly unit: Unit;
+  readonly windowMs: number;
+  /** One of each label set, the most urgent first; at least one, whose value is null when nothing is known. */
+  readonly sets: readonly RateOfSet[];
+  /** How many more there are. */
+  readonly more: number;
+}
+
+interface RateOfSet extends Pick<SetStatus, 'labels' | 'value' | 'threshold' | 'volume' | 'from' | 'to'> {
+  readonly state: RuleState;
+}
+
 /** What is said of the alerts where they are evaluated. */
 export interface AlertingView {
   status(): AlertingStatus;
+  rates(): Rates;
   /** Undefined: there is no such rule. */
   rule(id: string): RuleExplanation | undefined;
 }
@@ -542,6 +567,7 @@ export function createAlertingView(
   { clock, masker }: { readonly clock: Clock; readonly masker: Masker },
 ): () => AlertingView | undefined {
   let made: { readonly atMs: number; readonly status: AlertingStatus } | undefined;
+  let rated: { readonly atMs: number; readonly rates: Rates } | undefined;
   return () => {
     const state = look();
     if (state === undefined) return undefined;
@@ -552,6 +578,13 @@ export function createAlertingView(
           made = { atMs, status: masker.value(alertingStatus(state)) as AlertingStatus };
         }
         return made.status;
+      },
+      rates() {
+        const atMs = clock.monotonicMs();
+        if (rated === undefined || atMs - rated.atMs >= FRESH_MS) {
+          rated = { atMs, rates: masker.value(ratesOf(state)) as Rates };
+        }
+        return rated.rates;
       },
       rule(id) {
         const rule = state.rules.find((one) => one.id === id);
@@ -587,5 +620,30 @@ function alertingStatus(state: TermState): AlertingStatus {
       message: alert.message.slice(0, MAX_MESSAGE),
     })),
     rules: state.rules.map((rule) => explainRule(rule, state, 1)),
+  };
+}
+
+function ratesOf(state: TermState): Rates {
+  const { evalMs } = state.times;
+  const rates = state.rules.flatMap((rule): RuleRates[] => {
+    if (rule.kind === 'late') return [];
+    const { id, measure, unit, windowMs } = rule;
+    const { sets, more } = explainRule(rule, state, MAX_SETS);
+    const nothing: RateOfSet = {
+      ...{ labels: {}, value: null, threshold: null, volume: 0 },
+      ...{ from: iso(evalMs - windowMs), to: iso(evalMs), state: 'silent' },
+    };
+    const known = sets.map(
+      ({ labels, value, threshold, volume, from, to, state }): RateOfSet => ({
+        ...{ labels, value, threshold, volume },
+        ...{ from, to, state },
+      }),
+    );
+    return [{ rule: id, measure, unit, windowMs, sets: known.length === 0 ? [nothing] : known, more }];
+  });
+  return {
+    evaluatedTo: evalMs > 0 ? new Date(evalMs).toISOString() : null,
+    behind: evalMs > 0 && isBehind(state.times),
+    rates,
   };
 }

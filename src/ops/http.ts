@@ -1,6 +1,8 @@
-// The local HTTP server: liveness, readiness, metrics, health. Answers from memory, never from a dependency, so that a slow
-// Elasticsearch cannot make a probe time out. Guarantee: a web page in somebody's browser cannot read it by making its own name
-// resolve to this machine (DNS rebinding): the Host header is checked, except for the probes /live and /ready.
+// The local HTTP server: liveness, readiness, metrics, health; and where the alerts' API is reached (alerts-api.ts). All but that answers
+// from memory, never from a dependency, so that a slow Elasticsearch cannot make a probe time out. Guarantee: a web page in somebody's
+// browser cannot read it by making its own name resolve to this machine (DNS rebinding): the Host header is checked, except for the
+// probes /live and /ready. Whoever calls by the public name gets nothing but the API without a token. A request that comes too slowly, or
+// with a method that nothing here has, is refused.
 
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -9,6 +11,7 @@ import { Hono } from 'hono';
 import type { Clock } from '../core/clock.ts';
 import { LogpipeError, reasonInWords } from '../core/errors.ts';
 import type { Metrics } from '../core/metrics.ts';
+import { type AccessConfig, accessProperties, isLoopback } from './access.ts';
 import type { AlertingStatus, AlertingView, RuleExplanation } from './explain.ts';
 import { isStatsWindow, PLATFORM_CONTENT_TYPE, type PlatformView, STATS_WINDOWS } from './stats.ts';
 
@@ -79,7 +82,8 @@ export function createStatusView(
 
 export const httpSection = {
   type: 'object',
-  description: 'The local HTTP server with /live, /ready, /metrics, /api/v1/health and /api/v1/status.',
+  description:
+    'The local HTTP server with /live, /ready, /metrics, /api/v1/health and /api/v1/status, and the API of the alerts.',
   additionalProperties: false,
   default: {},
   properties: {
@@ -104,10 +108,11 @@ export const httpSection = {
       description:
         'Names, without a port, under which the server may be called besides `localhost`, `127.0.0.1` and `[::1]`. When it is bound to a loopback address (127.0.0.1, ::1), requests for any other name are refused with status 421; otherwise only if names are listed here. The probes `/live` and `/ready` answer under any name.',
     },
+    ...accessProperties,
   },
 } as const;
 
-export interface HttpConfig {
+export interface HttpConfig extends AccessConfig {
   readonly enabled: boolean;
   readonly host: string;
   readonly port: number;
@@ -120,6 +125,11 @@ export interface HttpServer {
   close(): Promise<void>;
 }
 
+/** The alerts' API (alerts-api.ts), which the indexer alone does not load before it is asked for. */
+export interface AlertsHandler {
+  handle(request: IncomingMessage, response: ServerResponse, next: () => void): void;
+}
+
 /** @throws LogpipeError LOGPIPE_USAGE when the address cannot be bound. */
 export async function startHttp(
   config: HttpConfig,
@@ -129,6 +139,8 @@ export async function startHttp(
     readiness: () => readonly Readiness[];
     platform: PlatformView;
     status: StatusView;
+    /** Loaded by the first request to it; undefined where there are no alerts. */
+    alerts?: () => Promise<AlertsHandler>;
   },
 ): Promise<HttpServer> {
   const app = new Hono();
@@ -185,13 +197,34 @@ export async function startHttp(
 
   const listener = getRequestListener(app.fetch);
   let mayAsk: HostCheck = () => false;
+  const publicName = config.publicUrl === undefined ? undefined : hostName(new URL(config.publicUrl).host);
+
   // When HTTP/1.1's mandatory Host header is missing, Node itself answers 400.
-  const server = createServer((request, response) => {
-    if (!mayAsk(request)) return refuseHost(response);
-    // Nothing depends on the header from here on, and an odd one is no reason to refuse a probe.
-    request.headers.host = 'localhost';
-    void listener(request, response);
-  });
+  function answer(request: IncomingMessage, response: ServerResponse): void {
+    const isPermitted = METHODS.has(request.method ?? '');
+    if (!isPermitted || !mayAsk(request)) {
+      (isPermitted ? refuseHost : refuseMethod)(response);
+      return;
+    }
+    const target = request.url ?? '';
+    const byPublicName = publicName !== undefined && hostName(request.headers.host ?? '') === publicName;
+    const next = () => {
+      // Nothing depends on the header from here on, and an odd one is no reason to refuse a probe.
+      request.headers.host = 'localhost';
+      void listener(request, response);
+    };
+    const guarded = isAlertsPath(target) || (byPublicName && !OPEN.has(pathOf(target)));
+    if (deps.alerts === undefined || !guarded) next();
+    else {
+      deps.alerts().then(
+        (alerts) => alerts.handle(request, response, next),
+        () => response.writeHead(500).end(),
+      );
+    }
+  }
+  const server = createServer(PATIENCE, answer);
+  // Whoever asks before sending a body is told by the same code whether to send it.
+  server.on('checkContinue', answer);
 
   return new Promise((resolve, reject) => {
     server.once('error', (error: Error) =>
@@ -206,7 +239,8 @@ export async function startHttp(
     server.listen(config.port, config.host, () => {
       const { address, port, family } = server.address() as AddressInfo;
       const host = family === 'IPv6' ? `[${address}]` : address;
-      mayAsk = createHostCheck(config.allowedHosts, address, host);
+      const names = publicName === undefined ? config.allowedHosts : [...config.allowedHosts, publicName];
+      mayAsk = createHostCheck(config.allowedHosts, names, address, host);
       resolve({
         url: `http://${host}:${port}`,
         close: () =>
@@ -220,20 +254,52 @@ export async function startHttp(
   });
 }
 
+/** A request whose headers take longer than 5 s, or all of which takes longer than 10 s, gets 408. */
+const PATIENCE = { headersTimeout: 5_000, requestTimeout: 10_000, connectionsCheckingInterval: 1_000 } as const;
+const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'DELETE']);
+
+const ALERTS_PATHS = /^\/(?:api\/v1\/(?:alerts|silences|oncall|rates|incidents|commands|webhooks)(?:[/?]|$)|a\/)/;
+
+/** Whether a request is for the alerts' API. @param target of the request, with its query */
+export function isAlertsPath(target: string): boolean {
+  return ALERTS_PATHS.test(target);
+}
+
+function pathOf(target: string): string {
+  return target.split('?', 1)[0]!;
+}
+
+function refuseMethod(response: ServerResponse): void {
+  const headers = { allow: [...METHODS].join(', '), 'content-type': 'application/problem+json', connection: 'close' };
+  response.writeHead(405, headers);
+  const detail = `permitted here: ${headers.allow}`;
+  response.end(`${JSON.stringify({ type: 'about:blank', title: 'Method Not Allowed', status: 405, detail })}\n`);
+}
+
 type HostCheck = (request: IncomingMessage) => boolean;
 
 const LOOPBACK_NAMES = ['localhost', '127.0.0.1', '[::1]'] as const;
 /** Probes come from orchestrators that call a container by its address, and learn only whether it works. */
 const UNCHECKED = new Set(['/live', '/ready']);
+/** What everybody may ask who reaches this server: it says only whether it works. */
+const OPEN: ReadonlySet<string> = new Set([...UNCHECKED, '/api/v1/health']);
 
-/** @param bound the listening address; `boundHost`: the same as written in a URL */
-function createHostCheck(allowedHosts: readonly string[], bound: string, boundHost: string): HostCheck {
-  if (!isLoopback(bound) && allowedHosts.length === 0) return () => true;
+/**
+ * @param listed `http.allowedHosts`; `allowed`: those, and the public name
+ * @param bound the listening address; `boundHost`: the same as written in a URL
+ */
+function createHostCheck(
+  listed: readonly string[],
+  allowed: readonly string[],
+  bound: string,
+  boundHost: string,
+): HostCheck {
+  if (!isLoopback(bound) && listed.length === 0) return () => true;
   // A stranger's page can make none of these names point to this machine.
-  const names = new Set([...LOOPBACK_NAMES, boundHost, ...allowedHosts].map((name) => name.toLowerCase()));
+  const names = new Set([...LOOPBACK_NAMES, boundHost, ...allowed].map((name) => name.toLowerCase()));
   return (request) => {
     const target = request.url ?? '';
-    if (UNCHECKED.has(target.split('?', 1)[0]!)) return true;
+    if (UNCHECKED.has(pathOf(target))) return true;
     // Of several headers, every reader picks a different one; and a target with a host of its own takes precedence over the
     // header.
     const hosts = request.rawHeaders.filter(
@@ -249,10 +315,6 @@ function createHostCheck(allowedHosts: readonly string[], bound: string, boundHo
 function hostName(header: string): string | undefined {
   const name = /^(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::\d{1,5})?$/i.exec(header)?.[1]?.toLowerCase();
   return name?.endsWith('.') ? name.slice(0, -1) : name;
-}
-
-function isLoopback(address: string): boolean {
-  return address === '::1' || /^(?:::ffff:)?127\./i.test(address);
 }
 
 function refuseHost(response: ServerResponse): void {

@@ -17,6 +17,7 @@ import type { Masker } from '../core/secrets/mask.ts';
 import type { Channel, ChannelName, Notification, NotifyAction, NotifyReason } from '../incidents/notification.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
 import { channelsFor } from '../notify/notify-config.ts';
+import { type Routes, routesByPriority } from '../oncall/routes.ts';
 import type { Severity } from '../rules/rule-types.ts';
 import {
   BUS_EVENTS,
@@ -122,6 +123,8 @@ interface Pm2WatchDeps {
   readonly log: Log;
   readonly masker: Masker;
   readonly channels: ReadonlyMap<ChannelName, Channel>;
+  /** Default: by priority, to the common channels. */
+  readonly routes?: Routes;
 }
 
 export interface Pm2Watch {
@@ -152,6 +155,8 @@ export function startPm2Watch(
   deps: Pm2WatchDeps,
 ): Pm2Watch {
   const { clock, log, channels } = deps;
+  const routes =
+    deps.routes ?? routesByPriority((priority) => channelsFor(priority).filter((name) => channels.has(name)));
   const home = pm2Home(config);
   // A typo must not page anybody: the folder must exist, and PM2 is not missed where it has never run.
   let seen = hasRunIn(home);
@@ -198,7 +203,7 @@ export function startPm2Watch(
     {
       clock,
       log,
-      channelsFor: (priority) => channelsFor(priority).filter((name) => channels.has(name)),
+      whereTo: (notification) => whereTo(notification, routes, clock.now()),
       onBegin: open.began,
       send(notification, names) {
         const { incidentId, action } = notification;
@@ -305,6 +310,31 @@ export function startPm2Watch(
   };
 }
 
+// ---- whom a message reaches ----
+
+interface WhereTo extends Pick<Notification, 'team' | 'people'> {
+  readonly channels: readonly ChannelName[];
+}
+
+/** The team's channels and who is on call, at once: nothing here could hold a message until business hours, or escalate it. */
+export function whereTo({ priority, alerts }: Notification, routes: Routes, atMs: number): WhereTo {
+  const [alert] = alerts;
+  const team = alert && routes.team(routes.teamOf({ ...alert, group: alert.ruleId }));
+  const channels = routes.channels(priority, team?.id);
+  const { to, onCall } = routes.of(priority);
+  const primary = team === undefined || !onCall ? undefined : routes.onCall(team, atMs).primary;
+  if (team === undefined || primary === undefined)
+    return { channels, ...(team === undefined ? {} : { team: team.id }) };
+  const kinds: readonly string[] = to;
+  const own = routes.personChannels(primary).filter((name) => kinds.includes(name.split(':', 1)[0]!));
+  const { id, name, slackId } = primary;
+  return {
+    channels: [...channels, ...own],
+    team: team.id,
+    people: [{ role: 'primary', id, name, ...(slackId === undefined ? {} : { slackId }) }],
+  };
+}
+
 // ---- from happenings to messages ----
 
 interface MessagesOptions extends Pick<Pm2Config, 'cooldownMs' | 'priorities'> {
@@ -317,8 +347,8 @@ interface MessagesDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly send: (notification: Notification, channels: readonly ChannelName[]) => void;
-  /** Channels of a priority, configured ones only. */
-  readonly channelsFor: (priority: 'P1' | 'P2' | 'P3') => readonly ChannelName[];
+  /** Only channels that are configured. */
+  readonly whereTo: (notification: Notification) => WhereTo;
   /** A state was reported; its end will have the same incident. */
   readonly onBegin?: (state: Omit<OpenState, 'channels'>) => void;
 }
@@ -366,7 +396,8 @@ export function createMessages(options: MessagesOptions, deps: MessagesDeps): Me
     else if (priority === 'P1') log.error('CRITICAL ALERT', alert);
     else if (notification.severity === 'warning') log.warn('WARNING ALERT', alert);
     else log.info('INFO ALERT', alert);
-    deps.send(notification, deps.channelsFor(priority));
+    const { channels, ...who } = deps.whereTo(notification);
+    deps.send({ ...notification, ...who }, channels);
   }
 
   function begin(key: string, happening: Happening, reason: NotifyReason, held: number): void {

@@ -4,7 +4,7 @@
 // exactly the records that had arrived by then; memory does not grow with the number of records.
 import type { RawRecord } from '../core/record.ts';
 import { createMasker, type Masker } from '../core/secrets/mask.ts';
-import type { ChannelName, NotifyReason } from '../incidents/notification.ts';
+import type { ChannelName, NotifyAction, NotifyReason } from '../incidents/notification.ts';
 import { ArrivalBucket, compileCollect } from '../measure/collect.ts';
 import type { SourcePosition } from '../measure/counter.ts';
 import { collectedOf, type Measures } from '../measure/measure-config.ts';
@@ -337,7 +337,7 @@ export interface TimelineAlert {
 
 interface TimelineMessage {
   readonly at: string;
-  readonly action: 'trigger' | 'acknowledge' | 'resolve';
+  readonly action: NotifyAction;
   readonly reason: NotifyReason;
   readonly priority: Priority;
   readonly title: string;

@@ -51,9 +51,12 @@ function email(port: number, changes: Partial<EmailConfig> = {}, timeoutMs = 10_
         ...changes,
       },
     },
+    undefined,
     { clock: systemClock, log, masker: createMasker(), out: new PassThrough() },
   );
-  return channels.get('email') as Channel;
+  const channel = channels.get('email') as Channel;
+  open.push(channel.close);
+  return channel;
 }
 
 const KIBANA =

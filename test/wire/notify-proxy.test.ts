@@ -38,6 +38,7 @@ function channel(name: 'slack' | 'pagerduty' | 'webhook', url: string, timeoutMs
       email: { port: 25, secure: false, ratePerSecond: 1 },
       console: { enabled: false },
     },
+    undefined,
     { clock: systemClock, log: quiet, masker: createMasker(), out: new PassThrough() },
   );
   return channels.get(name) as Channel;

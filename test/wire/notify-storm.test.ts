@@ -43,8 +43,32 @@ test('everything reaches Slack in the end, once and in order; PagerDuty notices 
   const deps = { clock: systemClock, masker };
   const common = { ratePerSecond: 1_000, timeoutMs: 10_000 };
   const channels = new Map<ChannelName, Channel>([
-    ['slack', createSlack({ ...common, webhookUrl: `${slack.url}/services/T1/B2/slackSecretXYZ`, links: {} }, deps)],
-    ['pagerduty', createPagerDuty({ ...common, url: pagerduty.url, integrationKey: 'pdIntegrationKey123' }, deps)],
+    [
+      'slack',
+      createSlack(
+        {
+          ...common,
+          name: 'slack',
+          place: 'notify.slack.webhookUrl',
+          webhookUrl: `${slack.url}/services/T1/B2/slackSecretXYZ`,
+          links: {},
+        },
+        deps,
+      ),
+    ],
+    [
+      'pagerduty',
+      createPagerDuty(
+        {
+          ...common,
+          url: pagerduty.url,
+          name: 'pagerduty',
+          place: 'notify.pagerduty.integrationKey',
+          integrationKey: 'pdIntegrationKey123',
+        },
+        deps,
+      ),
+    ],
   ]);
 
   const settledIds: string[] = [];

@@ -45,7 +45,7 @@ function recordingLog(): Log & { lines: string[] } {
 }
 
 function channels(notify: object, more: { log?: Log; out?: PassThrough; clock?: typeof systemClock } = {}) {
-  return createChannels(config(notify), {
+  return createChannels(config(notify), undefined, {
     clock: more.clock ?? systemClock,
     log: more.log ?? recordingLog(),
     masker: createMasker(),
@@ -289,7 +289,7 @@ describe('PagerDuty', () => {
 
   test('a pattern that hits ids masks the message, never the dedup key', async () => {
     const server = await receiver();
-    const channel = createChannels(config({ pagerduty: { url: server.url, integrationKey: KEY } }), {
+    const channel = createChannels(config({ pagerduty: { url: server.url, integrationKey: KEY } }), undefined, {
       clock: systemClock,
       log: recordingLog(),
       masker: createMasker({ patterns: ['01J[A-Z]+'] }),
@@ -556,7 +556,7 @@ describe('secrets', () => {
     );
     const fromFile = { ...config({}), slack: { webhookUrl: 'hooks.slack.com/secretC', ratePerSecond: 1 } };
     const deps = { clock: systemClock, log: recordingLog(), masker: createMasker(), out: new PassThrough() };
-    expect(() => createChannels(fromFile, deps)).toThrow(
+    expect(() => createChannels(fromFile, undefined, deps)).toThrow(
       /^notify\.slack\.webhookUrl: is not an http:\/\/ or https:\/\/ address$/,
     );
   });

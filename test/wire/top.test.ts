@@ -1,4 +1,5 @@
 // `logpipe top` and `logpipe rules explain` against real HTTP servers: logpipe's own, and some that are not logpipe, or not well.
+
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -10,6 +11,7 @@ import { systemClock } from '../../src/core/clock.ts';
 import { createMetrics, type Metrics } from '../../src/core/metrics.ts';
 import { createMasker } from '../../src/core/secrets/mask.ts';
 import { createAlertMachine } from '../../src/incidents/machine.ts';
+import { routesByPriority } from '../../src/oncall/routes.ts';
 import { createAlertingView } from '../../src/ops/explain.ts';
 import { createStatusView, type Readiness, startHttp } from '../../src/ops/http.ts';
 import { toDecidingRule } from '../../src/rules/rule-config.ts';
@@ -29,12 +31,20 @@ function evaluated(rules = RULES, more = 0): TermState {
   const machine = createAlertMachine(rules.map(toDecidingRule), new Map(), {
     nextId: () => 'i1',
     environment: 'test',
-    channelsFor: () => [],
+    routes: routesByPriority(() => []),
     masker: createMasker(),
   });
   machine.accept(machine.step({ evalMs: times.evalMs, wallMs: T0, observations }));
   const { store } = stage.evaluator;
-  return { rules, store, times, observations, alerts: machine.alerts(), incidents: machine.incidents() };
+  return {
+    rules,
+    store,
+    times,
+    observations,
+    alerts: machine.alerts(),
+    incidents: machine.incidents(),
+    silences: machine.silences(),
+  };
 }
 
 interface Served {

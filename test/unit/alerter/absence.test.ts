@@ -1,11 +1,13 @@
 // Absence over days and restarts: evaluator and machine together, on a store that is a map. Nothing but an event, a changed rule, a
 // command or `forgetAfter` ends a silence.
+
 import { describe, expect, test } from 'vitest';
 import { countsFrom, createStandaloneEvaluator } from '../../../src/alerter/durable-evaluator.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { type AlertMachine, createAlertMachine } from '../../../src/incidents/machine.ts';
 import { parseMeasures } from '../../../src/measure/measure-config.ts';
 import type { BucketTotals } from '../../../src/measure/totals.ts';
+import { routesByPriority } from '../../../src/oncall/routes.ts';
 import { parseRules, type Rules, reachOf, toDecidingRule } from '../../../src/rules/rule-config.ts';
 import { messages, save } from '../incidents/machine-kit.ts';
 
@@ -57,7 +59,7 @@ function world(first: Rules) {
       machine = createAlertMachine(next.map(toDecidingRule), initial, {
         nextId: () => `i${++ids}`,
         environment: 'test',
-        channelsFor: () => ['slack'],
+        routes: routesByPriority(() => ['slack']),
         masker: createMasker(),
         history: false,
       });

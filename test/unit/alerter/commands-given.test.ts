@@ -1,11 +1,10 @@
-// `logpipe alerts resolve` without Kafka, from the command to the answer, over the real journal and the real term; and what is no
-// command.
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+// A command as it is written, what is none, and how commands come by the folder. From the command line to the answer:
+// test/unit/cli/alert-commands.test.ts.
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { beginTerm } from '../../../src/alerter/alerter.ts';
 import {
   type Command,
   decodeCommand,
@@ -13,15 +12,9 @@ import {
   followFolder,
   giveToFolder,
 } from '../../../src/alerter/commands-given.ts';
-import { createCountedWindows } from '../../../src/alerter/counts-follower.ts';
-import { openJournalStore } from '../../../src/alerter/store.ts';
-import { alertsResolve } from '../../../src/cli/alerts.ts';
-import { systemClock } from '../../../src/core/clock.ts';
 import { type Log, silentLog } from '../../../src/core/log.ts';
-import { createMetrics } from '../../../src/core/metrics.ts';
-import { createMasker } from '../../../src/core/secrets/mask.ts';
+import type { SilenceRecord } from '../../../src/incidents/incident.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
-import { MEASURES, rulesOf, T0 } from '../rules/kit.ts';
 
 const COMMAND: Command = {
   kind: 'resolve',
@@ -41,9 +34,76 @@ describe('a command as it is written', () => {
     expect(decodeCommand(Buffer.from(encodeCommand(COMMAND)))).toEqual(COMMAND);
   });
 
+  const silence: SilenceRecord = {
+    ...{ id: 's1', ruleId: 'a', group: 'g', labels: { host: 'x' }, priority: 'P2', environment: 'production' },
+    ...{ fromMs: 1, createdMs: 2, untilMs: 5, by: 'ann', reason: '' },
+  };
+  const PEOPLES: readonly Command[] = [
+    { kind: 'acknowledge', commandId: 'c3', incidentId: '01KBG7', by: 'link from #ops', via: 'link' },
+    { kind: 'resolve', commandId: 'c4', incidentId: '01KBG7', evenIfTrue: true, by: 'ann', via: 'api' },
+    { kind: 'resolve', commandId: 'c5', alerts: [{ key: 'a', startedMs: 5 }], evenIfTrue: true, by: 'ann', via: 'cli' },
+    { kind: 'silence', commandId: 'c6', silence, via: 'api' },
+    { kind: 'silence', commandId: 'c7', silence: { id: 's', group: 'g', untilMs: 5, by: 'ann', reason: 'why' } },
+    { kind: 'unsilence', commandId: 'pagerduty:01ABC', id: 's1', by: 'ann', via: 'pagerduty' },
+  ];
+
+  test.each(PEOPLES)('of people: $kind, by topic and by folder', async (command) => {
+    expect(decodeCommand(Buffer.from(encodeCommand(command)))).toEqual(command);
+    const journalDir = folder();
+    giveToFolder(journalDir, command);
+    const given: Command[] = [];
+    const onCommand = (one: Command) => void given.push(one);
+    const reader = followFolder(journalDir, { clock: createFakeClock(Date.now()), log: silentLog, onCommand });
+    expect(given).toEqual([command]);
+    await reader.close();
+  });
+
+  test('of people, altered in any one place: no command', () => {
+    const long = 'x'.repeat(1_001);
+    const wrong: readonly (readonly [number, object])[] = [
+      [0, { incidentId: 7 }],
+      [0, { incidentId: 'x'.repeat(65) }],
+      [0, { by: '' }],
+      [0, { via: 'smoke signals' }],
+      [0, { commandId: '../../etc/passwd' }],
+      [1, { evenIfTrue: 'yes' }],
+      [1, { incidentId: '' }],
+      [1, { alerts: [{ key: 'a', startedMs: 5 }] }],
+      [1, { incidentId: undefined }],
+      [3, { silence: null }],
+      [3, { silence: { ...silence, untilMs: '5' } }],
+      [3, { silence: { ...silence, untilMs: 9e15 } }],
+      [3, { silence: { ...silence, fromMs: null } }],
+      [3, { silence: { ...silence, priority: 'P5' } }],
+      [3, { silence: { ...silence, labels: ['host'] } }],
+      [3, { silence: { ...silence, labels: { host: 7 } } }],
+      [3, { silence: { ...silence, labels: { host: long } } }],
+      [
+        3,
+        { silence: { ...silence, labels: Object.fromEntries(Array.from({ length: 21 }, (_, i) => [`l${i}`, 'x'])) } },
+      ],
+      [3, { silence: { ...silence, group: long } }],
+      [3, { silence: { ...silence, reason: 7 } }],
+      [3, { silence: { ...silence, by: 'x'.repeat(301) } }],
+      [4, { silence: { id: 's', untilMs: 5, by: 'ann', reason: '' } }],
+      [5, { id: '' }],
+      [5, { by: null }],
+    ];
+    for (const [which, change] of wrong) {
+      const value = Buffer.from(JSON.stringify({ v: 1, command: { ...PEOPLES[which], ...change } }));
+      expect(decodeCommand(value), `${which} ${JSON.stringify(change).slice(0, 100)}`).toBeUndefined();
+    }
+    expect(decodeCommand(Buffer.alloc(256 * 1024 + 1, ' '))).toBeUndefined();
+  });
+
+  test('what it does not know is left out, and reaches nobody', () => {
+    const value = { v: 1, command: { ...PEOPLES[4], admin: true, silence: { ...silence, everything: true } } };
+    expect(decodeCommand(Buffer.from(JSON.stringify(value)))).toEqual({ kind: 'silence', commandId: 'c7', silence });
+  });
+
   const blind: Command = {
     ...{ kind: 'blind-over', commandId: 'c2', by: 'host-1', incidentId: 'blind-0123456789abcdef' },
-    ...{ environment: 'production', sinceMs: 5, channels: ['slack', 'pagerduty'] },
+    ...{ environment: 'production', sinceMs: 5, channels: ['slack', 'pagerduty', 'email:ada'] },
   };
 
   test('of an instance that was cut off, too; it can end nothing but what such an instance tells', () => {
@@ -116,67 +176,5 @@ describe('the folder', () => {
     expect(readdirSync(join(journalDir, 'commands'))).toEqual([]);
     expect(given).toHaveLength(1);
     await reader.close();
-  });
-});
-
-describe('logpipe alerts resolve', () => {
-  const RULES = rulesOf(
-    '  silent: { title: Silent, priority: P2, kind: absence, measure: log.silence, above: 2 m }\n' +
-      '  busy: { title: Busy, priority: P2, kind: threshold, measure: elasticsearch.status, atLeast: 2 }',
-  );
-
-  async function embedded() {
-    const journalDir = folder();
-    const store = await openJournalStore({ folder: journalDir }, { log: silentLog });
-    const clock = { ...systemClock, now: () => T0 + Math.round(performance.now()) };
-    const term = beginTerm(
-      { rules: RULES, environment: 'test', tickMs: 20 },
-      {
-        ...{ store, clock, log: silentLog, metrics: createMetrics(), masker: createMasker() },
-        windows: createCountedWindows({ measures: MEASURES, rules: RULES, coveredFromMs: T0 }),
-        ...{ results: new Map(), channels: new Map(), history: undefined, onLost() {} },
-        onTick: () => ticked(),
-      },
-    );
-    let ticked = () => {};
-    const tick = () =>
-      new Promise<void>((resolve) => {
-        ticked = resolve;
-      });
-    // Silent for an hour, and Elasticsearch is red.
-    const at = T0 + Math.round(performance.now()) - 3_600_000;
-    const totals = {
-      ...{ lane: '0', arrivalMs: Math.floor(at / 10_000) * 10_000, upToOffset: 1, records: 1, format: 2 },
-      buckets: [{ eventMs: Math.floor(at / 10_000) * 10_000, series: { 'log.events': { 'info\u001fv1': { n: 1 } } } }],
-    };
-    term.counts({ kind: 'totals', totals }, at, true);
-    const progress = { lane: '0', lanes: 1, position: 1, end: 1, arrivalMs: at, caughtUp: true };
-    term.counts({ kind: 'progress', progress }, clock.now(), true);
-    term.gauge('elasticsearch.status', {}, 2, clock.now());
-    const commands = followFolder(journalDir, { clock: systemClock, log: silentLog, onCommand: term.command });
-    term.start();
-    await tick();
-    onTestFinished(async () => {
-      await commands.close();
-      await term.stop(0);
-      await store.close();
-    });
-    const config = { source: 'files', alerts: { journalDir }, mask: {} } as never;
-    const run = async (id: string) => {
-      const said: string[] = [];
-      const io = { out: (text: string) => void said.push(text), err: (text: string) => void said.push(text) };
-      const status = await alertsResolve(id, config, { by: 'ann', waitSeconds: 20, json: false }, io, silentLog);
-      return { status, said };
-    };
-    return { run, journalDir };
-  }
-
-  test('ends a silence, and says what is true now and is not ended', async () => {
-    const { run, journalDir } = await embedded();
-    expect(await run('silent')).toEqual({ status: 0, said: ['1 alert resolved'] });
-    await expect(run('silent')).rejects.toThrow(/no alert of "silent" is firing/);
-    const { status, said } = await run('busy');
-    expect([status, said[0]]).toEqual([1, expect.stringMatching(/^refused: the condition of busy is true now/)]);
-    expect(existsSync(join(journalDir, 'commands')) && readdirSync(join(journalDir, 'commands'))).toEqual([]);
   });
 });

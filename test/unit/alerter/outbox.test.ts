@@ -1,5 +1,6 @@
 // From decision to delivery, with the real machine and dispatcher, a store that fails on request, and crashes at every point
 // between them.
+
 import { describe, expect, test } from 'vitest';
 import { createOutbox, type Outbox } from '../../../src/alerter/outbox.ts';
 import { type AlertStore, LostTermError } from '../../../src/alerter/store.ts';
@@ -10,6 +11,7 @@ import { createAlertMachine } from '../../../src/incidents/machine.ts';
 import type { Channel, ChannelName, SendResult } from '../../../src/incidents/notification.ts';
 import type { HistoryEntry, OutboxEntry, OutboxResult, StateKey } from '../../../src/incidents/records.ts';
 import { createDispatcher, type Dispatcher } from '../../../src/notify/dispatcher.ts';
+import { routesByPriority } from '../../../src/oncall/routes.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 import { rule, save, seen } from '../incidents/machine-kit.ts';
 
@@ -74,7 +76,7 @@ function world() {
       const machine = createAlertMachine([RULE], store.initial, {
         nextId: () => `incident${++ids}`,
         environment: 'test',
-        channelsFor: () => ['pagerduty', 'slack'],
+        routes: routesByPriority(() => ['pagerduty', 'slack']),
         masker: createMasker(),
       });
       const metrics = createMetrics();

@@ -109,10 +109,12 @@ describe('the documents list exactly', () => {
       'monitor.redisUrl',
       'notify.slack.webhookUrl',
       'notify.pagerduty.integrationKey',
+      'notify.pagerduty.webhookSecrets',
       'notify.email.password',
       'notify.webhook.url',
       'kibana.apiKey',
       'kibana.password',
+      'http.linkSecrets',
     ]);
     for (const [line, path] of secrets) expect(line).toContain(`\`${path!.split('.').at(-1)}File\``);
   });

@@ -1,10 +1,12 @@
 // Rules that change while alerts are open: given to a running process, or found by a successor. What takes effect at once, what is
 // kept for a while, and what reminders rest on.
+
 import { describe, expect, test } from 'vitest';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import type { AlertRule } from '../../../src/incidents/incident.ts';
 import { type AlertMachine, createAlertMachine, type StepInput } from '../../../src/incidents/machine.ts';
 import type { ChannelName } from '../../../src/incidents/notification.ts';
+import { routesByPriority } from '../../../src/oncall/routes.ts';
 import type { Priority } from '../../../src/rules/rule-types.ts';
 import { MINUTE, messages, rig, rule, SECOND, START, save, seen } from './machine-kit.ts';
 
@@ -27,7 +29,7 @@ function holders() {
       return createAlertMachine(rules, new Map(store), {
         nextId: () => `i${++ids}`,
         environment: 'test',
-        channelsFor: (priority) => CHANNELS[priority],
+        routes: routesByPriority((priority) => CHANNELS[priority]),
         masker: createMasker(),
         rulesHash,
       });

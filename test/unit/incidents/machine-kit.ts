@@ -1,9 +1,12 @@
 // For the tests of the alert machine: rules, observations, and a machine with a store that is a map.
+
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { type AlertRule, alertKey } from '../../../src/incidents/incident.ts';
 import { type AlertMachine, createAlertMachine, type Plan, type StepInput } from '../../../src/incidents/machine.ts';
 import type { ChannelName, Notification } from '../../../src/incidents/notification.ts';
 import type { OutboxLimits, StateKey } from '../../../src/incidents/records.ts';
+import { createRoutes, ownDestinations, type Routes, routesByPriority } from '../../../src/oncall/routes.ts';
+import { parseRouting, type Routing } from '../../../src/oncall/routing.ts';
 import type { Observation, Priority } from '../../../src/rules/rule-types.ts';
 
 export const SECOND = 1_000;
@@ -58,7 +61,14 @@ export interface Rig {
 
 export function rig(
   rules: readonly AlertRule[],
-  options: { nextId?: () => string; limits?: OutboxLimits; store?: Map<StateKey, object> } = {},
+  options: {
+    nextId?: () => string;
+    limits?: OutboxLimits;
+    store?: Map<StateKey, object>;
+    /** Default: by priority alone. */
+    routes?: Routes;
+    environment?: string;
+  } = {},
 ): Rig {
   const store = options.store ?? new Map<StateKey, object>();
   let ids = 0;
@@ -66,8 +76,8 @@ export function rig(
   const build = (with_: readonly AlertRule[]) =>
     createAlertMachine(with_, new Map(store), {
       nextId,
-      environment: 'test',
-      channelsFor: (priority) => CHANNELS[priority],
+      environment: options.environment ?? 'test',
+      routes: options.routes ?? routesByPriority((priority) => CHANNELS[priority]),
       masker: createMasker(),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
     });
@@ -106,7 +116,26 @@ export function messages(plan: Plan): { id: string; channel: ChannelName; notifi
   );
 }
 
-/** `alert or incident: transition`, in order. */
+/** Where every channel is configured that the routing names, and the common ones. */
+export function routesFrom(
+  yaml: string,
+  options: { nowMs?: number; environment?: string; without?: RegExp } = {},
+): Routes {
+  const { nowMs = START, environment = 'test', without = /^$/ } = options;
+  return routesOfRouting(parseRouting(yaml, {}, 'routing.yml', nowMs), environment, without);
+}
+
+/** The same of a routing that was read before. */
+export function routesOfRouting(routing: Routing, environment = 'test', without = /^$/): Routes {
+  const all = new Set(
+    ['pagerduty', 'slack', 'email', ...ownDestinations(routing)].filter((name) => !without.test(name)),
+  );
+  return createRoutes(routing, { has: (name) => all.has(name), environment });
+}
+
+/** `alert, incident or silence: transition`, in order. */
 export function transitions(plan: Plan): string[] {
-  return plan.transitions.map(({ source }) => `${source.alert?.key ?? source.incident?.id}: ${source.transition}`);
+  return plan.transitions.map(
+    ({ source }) => `${source.alert?.key ?? source.incident?.id ?? source.silence?.id}: ${source.transition}`,
+  );
 }

@@ -1,5 +1,6 @@
 // The alert machine against a model: random observations, clocks, commands, results of channels and failing commits. Beside
 // it runs a twin that is rebuilt from its records, read in another order, before every step.
+
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
@@ -13,8 +14,10 @@ import {
 } from '../../../src/incidents/machine.ts';
 import type { ChannelName, Notification } from '../../../src/incidents/notification.ts';
 import type { OutboxResult, StateKey } from '../../../src/incidents/records.ts';
+import { routesByPriority } from '../../../src/oncall/routes.ts';
+import { parseRouting } from '../../../src/oncall/routing.ts';
 import { PRIORITIES, type Priority } from '../../../src/rules/rule-types.ts';
-import { MINUTE, messages, rule, SECOND, START, save, seen } from './machine-kit.ts';
+import { MINUTE, messages, routesOfRouting, rule, SECOND, START, save, seen } from './machine-kit.ts';
 
 const RULES: readonly AlertRule[] = [
   rule('p1', { priority: 'P1', group: 'g', cooldownMs: 5 * MINUTE, keepFiringMs: MINUTE, remindMs: 30 * MINUTE }),
@@ -38,7 +41,7 @@ interface Round {
   readonly passedMs: number;
   readonly lagMs: number;
   readonly states: readonly Seen[];
-  readonly command: 'none' | 'acknowledge' | 'resolve' | 'silence' | 'unsilence';
+  readonly command: 'none' | 'acknowledge' | 'resolve' | 'quiet' | 'silence' | 'unsilence';
   /** Picks whom the command is about, and which entries have a result. */
   readonly pick: number;
   readonly result: 'none' | 'ok' | 'failed' | 'retry';
@@ -68,7 +71,13 @@ const round: fc.Arbitrary<Round> = fc.record({
     { weight: 8, arbitrary: fc.constant('none' as const) },
     {
       weight: 1,
-      arbitrary: fc.constantFrom('acknowledge' as const, 'resolve' as const, 'silence' as const, 'unsilence' as const),
+      arbitrary: fc.constantFrom(
+        'acknowledge' as const,
+        'resolve' as const,
+        'quiet' as const,
+        'silence' as const,
+        'unsilence' as const,
+      ),
     },
   ),
   pick: fc.nat(30),
@@ -81,11 +90,36 @@ const rounds = fc
   .array(fc.tuple(round, fc.integer({ min: 1, max: 4 })), { minLength: 1, maxLength: 40 })
   .map((runs) => runs.flatMap(([one, times]) => Array<Round>(times).fill(one)));
 
-function machine(store: ReadonlyMap<StateKey, object>, ids: { next: number }): AlertMachine {
+/** Two teams; P3 waits for an hour of the day that begins half an hour after the start. */
+const ROUTING = parseRouting(
+  `
+hours: { timeZone: Etc/UTC, from: '10:30', until: '11:30' }
+daily: { at: '10:45' }
+reopenAfter: 20m
+people:
+  ada: { name: Ada, email: ada@example.org, pagerDutyKey: key-of-ada }
+  ben: { name: Ben, email: ben@example.org }
+teams:
+  ops: { rota: { primary: [ada, ben], secondary: [ben, ada] }, escalation: { after: 5m, repeat: 10m } }
+  web: { emailTo: [web@example.org] }
+defaultTeam: ops
+routes: [{ match: { labels: { tenantId: b } }, team: web }]
+`,
+  {},
+  'routing.yml',
+  START,
+);
+const WORLDS = {
+  'by priority alone': () => routesByPriority((priority) => CHANNELS[priority]),
+  'on call': () => routesOfRouting(ROUTING),
+} as const;
+type World = keyof typeof WORLDS;
+
+function machine(world: World, store: ReadonlyMap<StateKey, object>, ids: { next: number }): AlertMachine {
   return createAlertMachine(RULES, store, {
     nextId: () => `incident${String(++ids.next).padStart(4, '0')}`,
     environment: 'test',
-    channelsFor: (priority) => CHANNELS[priority],
+    routes: WORLDS[world](),
     masker: createMasker(),
   });
 }
@@ -105,6 +139,11 @@ class Watch {
   /** By message: which incident and channel, and how often it had ended there before. */
   private readonly sent = new Map<string, { readonly key: string; readonly part: string; readonly action: string }>();
   private readonly ends = new Map<string, number>();
+  /** When each incident was last escalated, and the incidents that are over, or that somebody has acknowledged since they were told. */
+  private readonly escalated = new Map<string, number>();
+  private readonly ended = new Set<string>();
+  /** When each team last had its daily mail. */
+  private readonly dailies = new Map<string, number>();
   /** Of each beginning at a channel: triggers without a result, and whether one was taken. */
   private readonly parts = new Map<string, { waiting: number; taken: boolean }>();
 
@@ -148,6 +187,7 @@ class Watch {
   }
 
   private message(channel: ChannelName, { incidentId, action, reason, dedupKey }: Notification): void {
+    if (action === 'inform') return;
     const key = `${incidentId} ${channel}`;
     const open = this.open.get(incidentId) ?? new Set();
     this.open.set(incidentId, open);
@@ -162,11 +202,25 @@ class Watch {
     if (action === 'resolve') open.delete(channel);
   }
 
-  private decision({ incidentId, action, priority, title, atMs }: Notification): void {
-    if (action !== 'trigger') return;
+  private decision(notification: Notification): void {
+    const { incidentId, action, reason, priority, title, atMs } = notification;
+    if (reason === 'daily') {
+      const { team = '' } = notification;
+      expect(atMs - (this.dailies.get(team) ?? 0), `daily mails to ${team}`).toBeGreaterThan(20 * 60 * MINUTE);
+      this.dailies.set(team, atMs);
+    }
+    if (reason === 'escalated') {
+      expect(this.ended.has(incidentId), `${incidentId} escalated though somebody has answered`).toBe(false);
+      const last = this.escalated.get(incidentId) ?? Number.NEGATIVE_INFINITY;
+      expect(atMs - last, `${incidentId} escalated again`).toBeGreaterThanOrEqual(5 * MINUTE);
+      this.escalated.set(incidentId, atMs);
+    } else if (action === 'trigger') this.ended.delete(incidentId);
+    else this.ended.add(incidentId);
+    if (action !== 'trigger' || reason === 'escalated') return;
     const last = this.lastTrigger.get(incidentId);
     const lead = RULES.find((one) => one.title === title) as AlertRule;
-    if (last !== undefined && PRIORITIES.indexOf(priority) >= PRIORITIES.indexOf(last.priority)) {
+    const waits = reason !== 'reopened' && last !== undefined;
+    if (waits && PRIORITIES.indexOf(priority) >= PRIORITIES.indexOf(last.priority)) {
       expect(atMs - last.atMs, `cooldown of ${incidentId}`).toBeGreaterThanOrEqual(lead.cooldownMs);
     }
     this.lastTrigger.set(incidentId, { atMs, priority });
@@ -180,16 +234,15 @@ class Watch {
       const channels = [...(this.open.get(incident.id) ?? [])];
       if (incident.state === 'resolved') {
         expect(channels, `${incident.id} ended without a resolve`).toEqual([]);
-        this.lastResolved.set(
-          incident.group,
-          Math.max(incident.resolvedMs ?? 0, this.lastResolved.get(incident.group) ?? 0),
-        );
+        const together = `${incident.group} ${incident.team}`;
+        this.lastResolved.set(together, Math.max(incident.resolvedMs ?? 0, this.lastResolved.get(together) ?? 0));
         continue;
       }
-      expect(openGroups.has(incident.group)).toBe(false);
-      openGroups.add(incident.group);
+      const together = `${incident.group} ${incident.team}`;
+      expect(openGroups.has(together)).toBe(false);
+      openGroups.add(together);
       if (before.has(key)) continue;
-      const quiet = wallMs - (this.lastResolved.get(incident.group) ?? Number.NEGATIVE_INFINITY);
+      const quiet = wallMs - (this.lastResolved.get(together) ?? Number.NEGATIVE_INFINITY);
       const cooldowns = RULES.filter(({ group }) => group === incident.group).map(({ cooldownMs }) => cooldownMs);
       expect(quiet, `${incident.id} should have reopened the last one`).toBeGreaterThanOrEqual(Math.min(...cooldowns));
     }
@@ -207,6 +260,9 @@ class Watch {
       expect(incident.state).toBe('open');
       const now = states[SLOTS.findIndex((slot) => alertKey(slot.ruleId, slot.labels) === alert.key)];
       if (alert.announced || alert.muted || now !== 'breached' || busy.has(incident.id)) continue;
+      // Somebody has resolved it by hand, or it waits for business hours.
+      if (incident.quiet !== undefined) continue;
+      if ((incident.heldFromMs ?? 0) > (incident.told?.atMs ?? -1)) continue;
       const told = incident.told?.atMs ?? Number.NEGATIVE_INFINITY;
       expect(wallMs - told, `${alert.key} was not told`).toBeLessThan(10 * MINUTE);
     }
@@ -244,6 +300,13 @@ function commandOf({ command, pick }: Round, current: AlertMachine, wallMs: numb
       const alerts = current.alerts().map(({ key, startedMs }) => ({ key, startedMs }));
       return [{ kind: 'resolve', alerts: alerts.slice(0, 1 + (pick % 3)), by: 'ann' }];
     }
+    case 'quiet': {
+      const open = current.incidents().filter((incident) => incident.state === 'open');
+      const incident = open[pick % Math.max(1, open.length)];
+      return incident === undefined
+        ? []
+        : [{ kind: 'resolve', incidentId: incident.id, evenIfTrue: true, by: 'ann', via: 'link' }];
+    }
     case 'silence': {
       const { ruleId, labels } = SLOTS[pick % SLOTS.length] as (typeof SLOTS)[number];
       const untilMs = wallMs + 20 * MINUTE;
@@ -251,7 +314,7 @@ function commandOf({ command, pick }: Round, current: AlertMachine, wallMs: numb
     }
     case 'unsilence': {
       const [silence] = current.silences();
-      return silence === undefined ? [] : [{ kind: 'unsilence', id: silence.id }];
+      return silence === undefined ? [] : [{ kind: 'unsilence', id: silence.id, by: 'ann' }];
     }
   }
 }
@@ -272,59 +335,69 @@ function resultsOf({ result, pick }: Round, current: AlertMachine, wallMs: numbe
 const reversed = (store: ReadonlyMap<StateKey, object>) => new Map([...store].reverse());
 
 describe('whatever happens', () => {
-  test('one first message, one resolve for each trigger, no cooldown broken, no alert forgotten, restarts unnoticed', () => {
-    fc.assert(
-      fc.property(rounds, (all) => {
-        const watch = new Watch();
-        const mine = { next: 0 };
-        const twins = { next: 0 };
-        const one = machine(new Map(), mine);
-        let wallMs = START;
+  test.each<World>(['by priority alone', 'on call'])(
+    '%s: one first message, one resolve for each trigger, no cooldown broken, no alert forgotten, restarts unnoticed',
+    (world) => {
+      fc.assert(
+        fc.property(rounds, (all) => {
+          const watch = new Watch();
+          const mine = { next: 0 };
+          const twins = { next: 0 };
+          const one = machine(world, new Map(), mine);
+          let wallMs = START;
 
-        const run = (input: StepInput, commits: boolean, states: readonly Seen[] | undefined) => {
-          const plan = one.step(input);
-          // The twin has nothing but what was committed.
-          const twin = machine(reversed(watch.store), twins);
-          expect(twin.step(input)).toEqual(plan);
-          if (!commits) return;
-          watch.committed(plan, input, states);
-          one.accept(plan);
-        };
-
-        all.forEach((each, i) => {
-          wallMs += each.passedMs;
-          const observations = SLOTS.flatMap(({ ruleId, labels }, slot) => {
-            const now = each.states[slot] as Seen;
-            return now === 'missing' ? [] : [seen(ruleId, now, labels)];
-          });
-          const input: StepInput = {
-            evalMs: wallMs - each.lagMs,
-            wallMs,
-            observations,
-            commands: commandOf(each, one, wallMs, i),
-            results: resultsOf(each, one, wallMs),
+          const run = (input: StepInput, commits: boolean, states: readonly Seen[] | undefined) => {
+            const plan = one.step(input);
+            // The twin has nothing but what was committed.
+            const twin = machine(world, reversed(watch.store), twins);
+            expect(twin.step(input)).toEqual(plan);
+            if (!commits) return;
+            watch.committed(plan, input, states);
+            one.accept(plan);
           };
-          run(input, each.commits, each.states);
-        });
 
-        // Everything gets well, is held long enough, and is delivered.
-        const quiet = SLOTS.map(({ ruleId, labels }) => seen(ruleId, 'clear', labels));
-        for (let i = 0; i < 3; i++) {
-          wallMs += 3 * MINUTE;
-          run({ evalMs: wallMs, wallMs, observations: quiet }, true, undefined);
-        }
-        expect(one.alerts()).toEqual([]);
-        watch.finished();
-        for (let i = 0; i < 2; i++) {
+          all.forEach((each, i) => {
+            wallMs += each.passedMs;
+            const observations = SLOTS.flatMap(({ ruleId, labels }, slot) => {
+              const now = each.states[slot] as Seen;
+              return now === 'missing' ? [] : [seen(ruleId, now, labels)];
+            });
+            const input: StepInput = {
+              evalMs: wallMs - each.lagMs,
+              wallMs,
+              observations,
+              commands: commandOf(each, one, wallMs, i),
+              results: resultsOf(each, one, wallMs),
+            };
+            run(input, each.commits, each.states);
+          });
+
+          // Everything gets well, is held long enough, and is delivered.
+          const quiet = SLOTS.map(({ ruleId, labels }) => seen(ruleId, 'clear', labels));
+          for (let i = 0; i < 3; i++) {
+            wallMs += 3 * MINUTE;
+            run({ evalMs: wallMs, wallMs, observations: quiet }, true, undefined);
+          }
+          expect(one.alerts()).toEqual([]);
+          watch.finished();
+          for (let i = 0; i < 2; i++) {
+            const results = one.waiting().map(({ id }) => ({ id, result: { ok: true } as const }));
+            run({ evalMs: wallMs, wallMs, results }, true, undefined);
+          }
+          expect(one.waiting()).toEqual([]);
+          wallMs += 30 * 86_400_000;
+          run({ evalMs: wallMs, wallMs }, true, undefined);
           const results = one.waiting().map(({ id }) => ({ id, result: { ok: true } as const }));
           run({ evalMs: wallMs, wallMs, results }, true, undefined);
-        }
-        expect(one.waiting()).toEqual([]);
-        wallMs += 30 * 86_400_000;
-        run({ evalMs: wallMs, wallMs }, true, undefined);
-        expect([...watch.store.keys()].filter((key) => key !== 'meta/outbox')).toEqual([]);
-      }),
-      { numRuns: 400 },
-    );
-  });
+          const documents = one.waiting().map(({ id }) => ({ id, result: { ok: true } as const }));
+          run({ evalMs: wallMs, wallMs, results: documents }, true, undefined);
+          const schedules = ROUTING.teams.map(({ id }) => `schedule/daily-${id}`);
+          expect([...watch.store.keys()].filter((key) => key !== 'meta/outbox').sort()).toEqual(
+            world === 'on call' ? schedules : [],
+          );
+        }),
+        { numRuns: world === 'on call' ? 150 : 300 },
+      );
+    },
+  );
 });

@@ -1,8 +1,10 @@
 // The alert machine by example: what people get to see of pending, firing, flapping, escalation, mutes and ends.
+
 import { describe, expect, test } from 'vitest';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { FORGET_MS, type IncidentRecord } from '../../../src/incidents/incident.ts';
 import { createAlertMachine } from '../../../src/incidents/machine.ts';
+import { routesByPriority } from '../../../src/oncall/routes.ts';
 import type { Why } from '../../../src/rules/rule-types.ts';
 import { MINUTE, messages, type Rig, rig, rule, SECOND, START, seen, transitions } from './machine-kit.ts';
 
@@ -462,7 +464,10 @@ describe('muted', () => {
     r.go({ commands: [silenceOf('s1', 'tenants')] });
     const first = r.go(on);
     expect(r.sent(first)).toEqual(['slack trigger first', 'email trigger first']);
-    expect(transitions(r.go({ commands: [silenceOf('s2', 'success')] }))).toEqual(['success: silenced']);
+    expect(transitions(r.go({ commands: [silenceOf('s2', 'success')] }))).toEqual([
+      's2: silence set',
+      'success: silenced',
+    ]);
     const end = r.go({ observations: [seen('success', 'clear'), seen('tenants', 'breached', tenant('a'))] });
     expect(r.sent(end)).toEqual(['slack resolve all-resolved', 'email resolve all-resolved']);
     r.now = START + 60 * MINUTE;
@@ -485,12 +490,12 @@ describe('muted', () => {
         { ...acknowledge, incidentId: 'other' },
         { kind: 'silence', silence: whole },
         { kind: 'silence', silence: { ...whole, ruleId: 'success', untilMs: START } },
-        { kind: 'unsilence', id: 'none' },
+        { kind: 'unsilence', id: 'none', by: 'ann' },
       ],
     });
     expect(plan.refused.map(({ why }) => why)).toEqual([
       'there is no incident other',
-      'a silence names a rule, a group or labels',
+      'a silence names a rule, a group, labels, a priority or an environment',
       'the silence has ended already',
       'there is no silence none',
     ]);
@@ -707,7 +712,7 @@ describe('the outbox', () => {
     const deps = {
       nextId: () => 'x',
       environment: 'test',
-      channelsFor: () => [],
+      routes: routesByPriority(() => []),
       masker: createMasker(),
       history: false,
     };

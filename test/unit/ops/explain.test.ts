@@ -1,9 +1,11 @@
 // What is said of a rule to people who ask: what it means, and why it fires or not. The evaluator and the alert machine say what is true;
 // the explanation has to say the same, with the numbers people can check, and asking must change nothing.
+
 import { describe, expect, it, test } from 'vitest';
 import type { TermState } from '../../../src/alerter/alerter.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { createAlertMachine } from '../../../src/incidents/machine.ts';
+import { routesByPriority } from '../../../src/oncall/routes.ts';
 import { createAlertingView, explainRule, meaningOf } from '../../../src/ops/explain.ts';
 import { createStatusView } from '../../../src/ops/http.ts';
 import { createKnownSet } from '../../../src/rules/known-sets.ts';
@@ -18,7 +20,7 @@ function scene(rules: Rules = RULES, deps: Parameters<typeof createStage>[1] = {
   const machine = createAlertMachine(rules.map(toDecidingRule), new Map(), {
     nextId: () => `i${++ids}`,
     environment: 'test',
-    channelsFor: () => [],
+    routes: routesByPriority(() => []),
     masker: createMasker(),
   });
   return {
@@ -27,7 +29,15 @@ function scene(rules: Rules = RULES, deps: Parameters<typeof createStage>[1] = {
       const { times, observations } = stage.tick(ms, options);
       machine.accept(machine.step({ evalMs: times.evalMs, wallMs: ms, observations }));
       const { store } = stage.evaluator;
-      return { rules, store, times, observations, alerts: machine.alerts(), incidents: machine.incidents() };
+      return {
+        rules,
+        store,
+        times,
+        observations,
+        alerts: machine.alerts(),
+        incidents: machine.incidents(),
+        silences: machine.silences(),
+      };
     },
   };
 }

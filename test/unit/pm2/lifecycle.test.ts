@@ -181,7 +181,9 @@ describe('messages', () => {
       {
         clock,
         log: silentLog,
-        channelsFor: (priority) => channelsFor(priority).filter((name) => name !== 'webhook' && name !== 'console'),
+        whereTo: ({ priority }) => ({
+          channels: channelsFor(priority).filter((name) => name !== 'webhook' && name !== 'console'),
+        }),
         send: (notification, channels) =>
           sent.push({ at: clock.now() - start, channels: channels.join(), notification }),
       },
