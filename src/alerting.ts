@@ -13,11 +13,20 @@ import {
   type AlerterDeps,
   beginTerm,
   createAlerter,
+  routesOf,
   type Term,
   type TermDeps,
   type TermParts,
 } from './alerter/alerter.ts';
-import { type BlindWatch, blindIncidentId, createBlindWatch, createHeartbeat } from './alerter/blindness.ts';
+import {
+  BLIND_ALERT,
+  type BlindWatch,
+  blindIncidentId,
+  createBlindWatch,
+  createHeartbeat,
+  createKeptSilences,
+  type KeptSilences,
+} from './alerter/blindness.ts';
 import { followTopic, giveToTopic } from './alerter/commands-given.ts';
 import { createCountedWindows, followCounts } from './alerter/counts-follower.ts';
 import { type EmbeddedAlerting, startEmbeddedAlerting } from './alerter/embedded.ts';
@@ -31,6 +40,8 @@ import type { Log } from './core/log.ts';
 import type { Metrics } from './core/metrics.ts';
 import { createEventIds, type Deliver } from './core/record.ts';
 import { createMasker, type Masker } from './core/secrets/mask.ts';
+import { inForce, silenceMatches } from './incidents/incident.ts';
+import type { Channel, ChannelName } from './incidents/notification.ts';
 import { createElasticsearchClient, createSendBulk } from './indexing/elasticsearch.ts';
 import { type CountingDeps, type CountingSource, startCounting } from './measure/counting.ts';
 import { type Measures, parseMeasures } from './measure/measure-config.ts';
@@ -38,7 +49,7 @@ import { createHealthMonitor, createProbes, healthSummary, SPOOL_MEASURE } from 
 import { createRetention, retentionIsOn } from './monitor/retention.ts';
 import { createChannels, createDispatcher } from './notify/dispatcher.ts';
 import { createHttpSend } from './notify/http-send.ts';
-import { channelsFor } from './notify/notify-config.ts';
+import { findRouting, parseRouting, type Routing, watchRoutingFile } from './oncall/routing.ts';
 import { createActionLinks } from './ops/access.ts';
 import { type AlertingView, createAlertingView } from './ops/explain.ts';
 import type { Readiness } from './ops/http.ts';
@@ -59,6 +70,8 @@ export interface Alerting {
   view(): AlertingView | undefined;
   /** The alert state, in the same process. */
   own(): OwnAlerts | undefined;
+  /** In force here; undefined where there is none, or alerts are not decided. */
+  routing(): Routing | undefined;
   /** Counts the chunks of a source that can be read only once (standard input), without acknowledging them. */
   readonly tap: Deliver | undefined;
   /** Two-phase; false when something under way could not be recorded in time and is settled after the next start. */
@@ -81,7 +94,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   const { alerts: settings, notify, kafka } = config;
   const masker = createMasker(config.mask);
   const shared = { ...deps, masker };
-  const definitions = readDefinitions(config);
+  const definitions = readDefinitions(config, clock.now());
   const { measures } = definitions;
   const ends: (() => Promise<unknown>)[] = [];
 
@@ -112,7 +125,10 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   const actionLinks = createActionLinks({ publicUrl, secrets: linkSecrets });
   const linked = actionLinks === undefined ? {} : { actionLinks };
   const sending = { clock, log, masker, out: deps.stdout as never, ...linked };
-  const channels = alerts ? createChannels(notify, undefined, sending) : new Map();
+  const live = alerts
+    ? createLiveChannels(definitions.routing, (routing) => createChannels(notify, routing, sending))
+    : undefined;
+  const channels: ReadonlyMap<ChannelName, Channel> = live?.channels ?? new Map();
   if (actionLinks === undefined && [...channels.keys()].some(mayHaveLinks)) {
     log.warn('Messages have no links to acknowledge with: set http.publicUrl and http.linkSecrets (docs/api.md)');
   }
@@ -121,7 +137,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   // What notices that nothing can be decided.
   const blind =
     config.source === 'kafka' && alerts
-      ? startBlindWatch(config, { ...shared, channels, watch, trouble }, ends)
+      ? startBlindWatch(config, { ...shared, channels, routing: () => definitions.routing, watch, trouble }, ends)
       : undefined;
   const heartbeat = startHeartbeat(config, { ...shared, isBlind: () => blind?.blind() === true });
   const onTick = (complete: boolean) => {
@@ -129,6 +145,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     blind?.evaluated();
     heartbeat?.ticked();
   };
+  const onSilences = blind?.keep ?? (() => {});
 
   // Totals -> windows -> rules -> alert state -> outbox -> channels: the parts of every term, with the rules in force when it begins.
   const terms: TermParts = {
@@ -136,8 +153,13 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
       createCountedWindows({ measures, rules: definitions.rules, rollups: STATS_ROLLUPS, coveredFromMs }, hours),
     begin: (own) =>
       beginTerm(
-        { rules: definitions.rules, environment: notify.environment, tickMs: settings.tickMs },
-        { ...shared, ...own, channels, history, onTick },
+        {
+          rules: definitions.rules,
+          routing: definitions.routing,
+          environment: notify.environment,
+          tickMs: settings.tickMs,
+        },
+        { ...shared, ...own, channels, history, onTick, onSilences },
       ),
     startProbes(term) {
       const ends = [probes.start(term), retention.start(term)];
@@ -152,7 +174,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   } else {
     if (blind !== undefined) {
       const reachMs = () => reachOf(definitions.rules);
-      const parts = { ...terms, ...kafkaParts(config, deps), reachMs, blind, clock, log };
+      const parts = { ...terms, ...kafkaParts(config, deps), reachMs, blind, onSilences, clock, log };
       running.alerter = createAlerter({ group: kafka.alerterGroup }, parts);
       running.alerter.start();
     }
@@ -160,8 +182,15 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   }
   const { counter, alerter, embedded } = running;
   if (alerts || embedded !== undefined) {
-    const changeRules = (next: Rules) => (alerter ?? embedded?.term)?.changeRules(next);
-    ends.push(definitions.watch({ clock, log }, changeRules));
+    const decides = alerter ?? embedded?.term;
+    const takes: Takes = {
+      rules: (next) => decides?.changeRules(next),
+      routing(next) {
+        live?.change(next);
+        decides?.changeRouting(next);
+      },
+    };
+    ends.push(definitions.watch({ clock, log }, takes));
   }
 
   return {
@@ -170,6 +199,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     windows: () => term()?.windows,
     now: () => term()?.now(),
     view: createAlertingView(() => term()?.look(), { clock, masker }),
+    routing: () => definitions.routing,
     own() {
       const present = term();
       const state = present?.look();
@@ -179,6 +209,8 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
       const states: Readiness[] = [];
       if (counter !== undefined) states.push({ name: 'counter', ...counter.status() });
       if (alerter !== undefined) states.push({ name: 'alerter', ...alerter.status() });
+      const refused = definitions.refused();
+      if (refused !== undefined) states.push({ name: 'routing', ready: false, detail: refused });
       return states;
     },
     async stop() {
@@ -187,7 +219,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
       const counted = await (counter?.stop(config.shutdownTimeoutMs) ?? true);
       const recorded = await (alerter ?? embedded)?.stop(config.shutdownTimeoutMs);
       for (const end of ends) await end();
-      for (const channel of channels.values()) await channel.close();
+      await live?.close();
       metrics.alertsFiring.set(0);
       return counted && recorded !== false;
     },
@@ -200,37 +232,114 @@ interface Definitions {
   readonly measures: Measures;
   /** Those in force: the file's when it was last read and accepted. */
   readonly rules: Rules;
-  /**
-   * Checks the rules file every second, and at SIGHUP.
-   * @param take gives changed rules to what runs; returns why they need a restart
-   * @returns a function that ends it
-   */
-  watch(deps: Pick<AlertingDeps, 'clock' | 'log'>, take: (next: Rules) => string | undefined): () => Promise<void>;
+  /** The same; undefined where there is no such file. */
+  readonly routing: Routing | undefined;
+  /** Why the routing file, as it is now, is not in force. */
+  refused(): string | undefined;
+  /** Checks the files every second, and at SIGHUP. @returns a function that ends it */
+  watch(deps: Pick<AlertingDeps, 'clock' | 'log'>, takes: Takes): () => Promise<void>;
 }
 
-function readDefinitions({ alerts }: Config): Definitions {
+/** Gives what has changed to what runs. */
+interface Takes {
+  /** @returns why it needs a restart */
+  rules(next: Rules): string | undefined;
+  routing(next: Routing): void;
+}
+
+function readDefinitions({ alerts, roles, source }: Config, nowMs: number): Definitions {
   const measuresFile = readConfigFile('measures.yml', alerts.measuresFile);
   const measures = parseMeasures(measuresFile.text, process.env, measuresFile.file);
   const rulesFile = readConfigFile('rules.yml', alerts.rulesFile);
   let rules = parseRules(rulesFile.text, process.env, rulesFile.file, measures);
+  // Only who decides needs it.
+  const decides = roles.includes('alerter') || source !== 'kafka';
+  const routingFile = decides ? findRouting(alerts.routingFile) : undefined;
+  let routing = routingFile && parseRouting(routingFile.text, process.env, routingFile.file, nowMs);
+  let refused: () => string | undefined = () => undefined;
   return {
     measures,
     get rules() {
       return rules;
     },
-    watch(deps, take) {
+    get routing() {
+      return routing;
+    },
+    refused: () => refused(),
+    watch(deps, takes) {
+      const env = process.env;
       const onRules = (next: Rules) => {
-        const problem = take(next);
+        const problem = takes.rules(next);
         if (problem === undefined) rules = next;
         return problem;
       };
-      const files = { rules: rulesFile, measures: measuresFile };
-      const watched = watchRulesFile(files, { ...deps, measures, env: process.env, onRules });
-      process.on('SIGHUP', watched.look);
-      return async () => {
-        process.off('SIGHUP', watched.look);
-        watched.close();
+      const onRouting = (next: Routing) => {
+        routing = next;
+        takes.routing(next);
       };
+      const files = { rules: rulesFile, measures: measuresFile };
+      const watched: { look(): void; close(): void }[] = [watchRulesFile(files, { ...deps, measures, env, onRules })];
+      if (routingFile !== undefined && routing !== undefined) {
+        const watch = watchRoutingFile({ ...routingFile, routing }, { ...deps, env, onRouting });
+        watched.push(watch);
+        refused = watch.refused;
+      }
+      const look = () => {
+        for (const one of watched) one.look();
+      };
+      process.on('SIGHUP', look);
+      return async () => {
+        process.off('SIGHUP', look);
+        for (const one of watched) one.close();
+      };
+    },
+  };
+}
+
+// ---- channels that follow the routing ----
+
+interface LiveChannels {
+  /** A channel stays the same one, whatever becomes of its address: whoever has it need not know. */
+  readonly channels: ReadonlyMap<ChannelName, Channel>;
+  change(routing: Routing): void;
+  close(): Promise<void>;
+}
+
+function createLiveChannels(
+  routing: Routing | undefined,
+  make: (routing: Routing | undefined) => ReadonlyMap<ChannelName, Channel>,
+): LiveChannels {
+  let made = make(routing);
+  const channels = new Map<ChannelName, Channel>();
+  const closing: Promise<unknown>[] = [];
+
+  function forward({ name, ratePerSecond }: Channel): Channel {
+    return {
+      name,
+      ratePerSecond,
+      send: async (...message) =>
+        made.get(name)?.send(...message) ?? {
+          ...{ ok: false, retryable: false, reason: 'the channel is no longer configured' },
+        },
+      close: async () => {},
+    };
+  }
+  const closeAll = (all: ReadonlyMap<ChannelName, Channel>) =>
+    closing.push(...[...all.values()].map((channel) => channel.close()));
+  for (const [name, channel] of made) channels.set(name, forward(channel));
+
+  return {
+    channels,
+    change(next) {
+      const before = made;
+      made = make(next);
+      for (const name of channels.keys()) if (!made.has(name)) channels.delete(name);
+      for (const [name, channel] of made) if (!channels.has(name)) channels.set(name, forward(channel));
+      closeAll(before);
+    },
+    async close() {
+      closeAll(made);
+      await Promise.all(closing);
     },
   };
 }
@@ -312,14 +421,15 @@ function startBlindWatch(
   config: Config,
   deps: AlertingDeps & {
     channels: TermDeps['channels'];
+    routing: () => Routing | undefined;
     masker: Masker;
     watch: ClockWatch;
     trouble: () => string | undefined;
   },
   ends: (() => Promise<unknown>)[],
-): BlindWatch {
+): BlindWatch & { readonly keep: KeptSilences['keep'] } {
   const { kafka, notify, alerts } = config;
-  const { channels, watch, trouble } = deps;
+  const { channels, watch, trouble, clock } = deps;
   const direct = createDispatcher(
     {},
     {
@@ -334,19 +444,37 @@ function startBlindWatch(
   const { environment } = notify;
   const pipeline = kafka.topics.alerts;
   const { commands } = kafka.topics;
-  const nextId = createEventIds(deps.clock.now);
+  const nextId = createEventIds(clock.now);
+  const incidentId = blindIncidentId(environment, pipeline);
+  const folder = join(config.files.dataDir, 'alerter');
+  const kept = createKeptSilences(join(folder, `${incidentId}.silences.json`), deps);
+  // Of the routing in force, which may have changed since the last time.
+  const routes = () => routesOf(deps.routing(), { channels, environment });
   const blind = createBlindWatch(
     {
       blindAfterMs: alerts.blindAfterMs,
       brokers: kafka.brokers,
       environment,
       pipeline,
-      noteFile: join(config.files.dataDir, 'alerter', `${blindIncidentId(environment, pipeline)}.json`),
+      noteFile: join(folder, `${incidentId}.json`),
     },
     {
       ...deps,
       awakeMs: watch.awakeMs,
-      channels: channelsFor('P1').filter((name) => channels.has(name)),
+      channels() {
+        const now = routes();
+        const team = now.teamOf(BLIND_ALERT);
+        const of = now.team(team);
+        const { primary } = of === undefined ? {} : now.onCall(of, clock.now());
+        return [...now.channels('P1', team), ...(primary === undefined ? [] : now.personChannels(primary))];
+      },
+      silenced() {
+        const silences = inForce(kept.silences(), { nowMs: clock.now(), environment });
+        const silence = silences.find((one) => silenceMatches(one, BLIND_ALERT));
+        if (silence !== undefined) return `by ${silence.by}: ${silence.reason}`;
+        const maintenance = routes().maintenance(clock.now())(BLIND_ALERT);
+        return maintenance === undefined ? undefined : `maintenance ${maintenance}`;
+      },
       send: direct.add,
       forget: direct.forget,
       ...(commands === undefined
@@ -364,7 +492,7 @@ function startBlindWatch(
     },
   );
   ends.push(() => direct.close());
-  return blind;
+  return { ...blind, keep: kept.keep };
 }
 
 // ---- the alerter on Kafka ----

@@ -86,8 +86,7 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   const about = { version: packageVersion(), roles, source, group: source === 'kafka' ? config.kafka.group : null };
   // Loaded by its first request, which the indexer alone seldom has.
   let api: Promise<AlertsApi> | undefined;
-  const openApi = async () =>
-    (await import('./ops/alerts-api.ts')).openAlertsApi(config, { log, clock, alerting, routing: () => undefined });
+  const openApi = async () => (await import('./ops/alerts-api.ts')).openAlertsApi(config, { log, clock, alerting });
   const http = config.http.enabled
     ? await startHttp(config.http, {
         metrics,

@@ -6,7 +6,7 @@ import type { Producer } from 'kafkajs';
 import { backoffMs, type Clock, endsWithin, sleep, within } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { type AlertRecord, createMuters, type IncidentRecord, type SilenceRecord } from '../incidents/incident.ts';
+import type { AlertRecord, IncidentRecord, SilenceRecord } from '../incidents/incident.ts';
 import type { CommandAnswer, StateKey } from '../incidents/records.ts';
 import { createKafka, defaultPartitioner, explainKafkaFailure, type KafkaConfig } from '../source/kafka/client.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
@@ -107,37 +107,6 @@ export function objectOf(value: Buffer): object | undefined {
   }
 }
 
-// ---- what a silence would mute ----
-
-const DAY_MS = 86_400_000;
-
-export interface SilencePreview {
-  /** Alerts, pending ones included. */
-  readonly now: readonly AlertRecord[];
-  /** Alerts that ended within the last day, newest first, as far as their incidents remember them. */
-  readonly lastDay: readonly IncidentRecord['ended'][number][];
-}
-
-export function previewSilence(
-  silence: SilenceRecord,
-  { alerts, incidents }: AlertState,
-  nowMs: number,
-): SilencePreview {
-  // From when on it holds is not asked: the question is what it is about.
-  const { fromMs: _, ...always } = silence;
-  const mutes = createMuters([])([{ ...always, untilMs: Number.POSITIVE_INFINITY }]);
-  const isMuted = (alert: AlertRecord) => mutes(alert, [])?.silence !== undefined;
-  const lastDay = incidents.flatMap(({ ended, group }) =>
-    ended.filter(
-      (alert) => nowMs - (alert.resolvedMs ?? nowMs) < DAY_MS && isMuted({ ...alert, group } as unknown as AlertRecord),
-    ),
-  );
-  return {
-    now: alerts.filter(isMuted),
-    lastDay: lastDay.sort((one, other) => (other.resolvedMs ?? 0) - (one.resolvedMs ?? 0)),
-  };
-}
-
 // ---- asked again and again, by a process that runs ----
 
 /** The state in the process that decides it. */
@@ -173,6 +142,7 @@ interface DeskDeps {
 const FRESH_MS = 1_000;
 const READ_MS = 2_000;
 const GIVE_MS = 1_500;
+const CLOSE_MS = 2_000;
 const LOOK_MS = 50;
 /** Nobody has asked for this long: the topic is no longer followed. */
 const IDLE_MS = 60_000;
@@ -236,20 +206,23 @@ function topicDesk(kafka: KafkaConfig, deps: DeskDeps): AlertDesk {
       const producer = createKafka(kafka, log).producer({
         createPartitioner: defaultPartitioner,
         allowAutoTopicCreation: false,
-        // A command that is there twice is carried out once.
+        // Not idempotent: a command that is there twice is carried out once, and after a failure kafkajs would give the next command
+        // the number of the one before, which the broker would then take for that one again.
         retry: { retries: 3, maxRetryTime: 300 },
       });
-      giving = { producer, connected: producer.connect() };
+      const connected = producer.connect();
+      connected.catch(() => {});
+      giving = { producer, connected };
     }
     const { producer, connected } = giving;
-    try {
-      await connected;
-      return producer;
-    } catch (error) {
-      // Never connected: the next command begins anew.
-      giving = undefined;
-      throw error;
-    }
+    await connected;
+    return producer;
+  }
+
+  async function forget(): Promise<void> {
+    const given = giving;
+    giving = undefined;
+    await given?.producer.disconnect().catch(() => {});
   }
 
   async function send(command: Command): Promise<void> {
@@ -267,6 +240,8 @@ function topicDesk(kafka: KafkaConfig, deps: DeskDeps): AlertDesk {
       await within(sent, GIVE_MS, `Kafka has not answered within ${GIVE_MS} ms`, clock.after);
     } catch (error) {
       over = true;
+      // A connection that cannot be made is tried more and more rarely: the next command begins anew.
+      if (!begun) void forget();
       const why = explainKafkaFailure(error);
       log.warn('A command about alerts could not be given', { reason: why, begun });
       throw new DeskClosedError(
@@ -305,8 +280,7 @@ function topicDesk(kafka: KafkaConfig, deps: DeskDeps): AlertDesk {
       closed = true;
       cancelIdle();
       await follower?.close();
-      await giving?.connected.catch(() => {});
-      await giving?.producer.disconnect().catch(() => {});
+      if (giving !== undefined) await endsWithin(forget(), CLOSE_MS, clock.after);
     },
   };
 }

@@ -18,7 +18,8 @@ import type { SendBulk } from '../indexing/elasticsearch.ts';
 import type { CountsMessage } from '../measure/totals.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
 import { channelsFor } from '../notify/notify-config.ts';
-import { routesByPriority } from '../oncall/routes.ts';
+import { createRoutes, type Routes, routesByPriority } from '../oncall/routes.ts';
+import type { Routing } from '../oncall/routing.ts';
 import { hashOf, type Rules, toDecidingRule } from '../rules/rule-config.ts';
 import type { Observation } from '../rules/rule-types.ts';
 import type { EvaluationTimes, ProgressStatus } from '../windows/progress.ts';
@@ -57,7 +58,7 @@ export const alertsSection = {
       type: 'string',
       minLength: 1,
       description:
-        'File of teams, people and rotas; without it `config/routing.yml`, else everybody is told of everything.',
+        'File that says who is told of what, and who is on call; without it `config/routing.yml` of the working folder, else messages go by their priority alone.',
     },
     publishMs: {
       type: 'integer',
@@ -136,6 +137,8 @@ export interface Alerter {
   term(): Term | undefined;
   /** For the present term and later ones. @returns as Term.changeRules */
   changeRules(rules: Rules): string | undefined;
+  /** For the present term; later ones begin with what is in force then. */
+  changeRouting(routing: Routing | undefined): void;
   status(): { readonly ready: boolean; readonly detail: string };
   /** Why alerts cannot be decided although this instance leads; undefined when they can, or it does not lead. */
   trouble(): string | undefined;
@@ -152,6 +155,8 @@ export interface AlerterDeps extends TermParts {
   readonly blind: Pick<BlindWatch, 'alive' | 'leads' | 'look' | 'silentMs'>;
   /** How far back the rules look, as they are now. */
   readonly reachMs: () => number;
+  /** The silences that the leader has written, as an instance reads them that stands by; again and again. */
+  readonly onSilences?: (silences: readonly SilenceRecord[]) => void;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -314,6 +319,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
 
   function look(): void {
     blind.look();
+    if (standby) void stores.known.then((records) => standby && deps.onSilences?.(silencesIn(records)));
     cancelLook = clock.after(LOOK_MS, look);
   }
 
@@ -328,6 +334,7 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
     // `current`, not `evaluating`: a term that has not begun to evaluate must follow the change too.
     changeRules: (rules) =>
       current === undefined ? warm?.windows.changeRules(rules) : current.term.changeRules(rules),
+    changeRouting: (routing) => current?.term.changeRouting(routing),
     trouble: () => trouble ?? evaluating?.trouble(),
     status() {
       const silentMs = blind.silentMs();
@@ -351,6 +358,10 @@ export function createAlerter(options: { readonly group: string }, deps: Alerter
   };
 }
 
+function silencesIn(records: ReadonlyMap<StateKey, object>): SilenceRecord[] {
+  return [...records].flatMap(([key, value]) => (key.startsWith('silence/') ? [value as SilenceRecord] : []));
+}
+
 // ---- one term: the same with Kafka and in embedded mode ----
 // An evaluation is decided and durable before the next one begins.
 
@@ -359,6 +370,8 @@ const YOUNG_MS = 30_000;
 
 interface TermOptions {
   readonly rules: Rules;
+  /** Undefined: messages go by their priority alone. */
+  readonly routing?: Routing | undefined;
   readonly environment: string;
   readonly tickMs: number;
 }
@@ -377,6 +390,8 @@ export interface TermDeps {
   readonly metrics: Metrics;
   readonly masker: Masker;
   readonly onLost: (error: LostTermError) => void;
+  /** The silences as they are now: at the beginning, and after every change. */
+  readonly onSilences?: (silences: readonly SilenceRecord[]) => void;
   /** An evaluation was decided and is durable. `complete`: its counts of every partition are younger than 30 s. */
   readonly onTick: (complete: boolean) => void;
 }
@@ -397,6 +412,8 @@ export interface Term {
   command(command: GivenCommand, done: () => void): void;
   /** Takes effect at the next evaluation. @returns why that needs a restart; the previous rules stay in force then */
   changeRules(rules: Rules): string | undefined;
+  /** Takes effect at the next evaluation; `channels` has what it names. */
+  changeRouting(routing: Routing | undefined): void;
   /** The time that evaluations go by, ms: the brokers', as far as it is known. */
   now(): number;
   /** Begins to evaluate. Everything known from before must have been given first. */
@@ -426,13 +443,24 @@ export interface TermState {
   readonly silences: readonly SilenceRecord[];
 }
 
+/** Where messages go, as the routing has it, or without one by priority alone; only to channels that there are. */
+export function routesOf(
+  routing: Routing | undefined,
+  { channels, environment }: { readonly channels: ReadonlyMap<ChannelName, unknown>; readonly environment: string },
+): Routes {
+  const has = (name: ChannelName) => channels.has(name);
+  return routing === undefined
+    ? routesByPriority((priority) => channelsFor(priority).filter(has))
+    : createRoutes(routing, { has, environment });
+}
+
 export function beginTerm(options: TermOptions, deps: TermDeps): Term {
   const { rules, environment, tickMs } = options;
   const { store, windows, channels, clock, log, metrics } = deps;
   const machine = createAlertMachine(rules.map(toDecidingRule), store.initial, {
     nextId: createEventIds(clock.now),
     environment,
-    routes: routesByPriority((priority) => channelsFor(priority).filter((name) => channels.has(name))),
+    routes: routesOf(options.routing, { channels, environment }),
     masker: deps.masker,
     history: deps.history !== undefined,
     rulesHash: hashOf(rules),
@@ -482,7 +510,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
     const given = commands.filter(({ command: { kind } }) => kind !== 'blind-over' || isComplete(progress));
     try {
       // Before anything was counted, rules about logpipe itself are judged by the wall clock.
-      const { refused, remarks } = await outbox.step({
+      const { changes, refused, remarks } = await outbox.step({
         observations,
         evalMs: evalMs === 0 ? wallMs : evalMs,
         wallMs,
@@ -492,6 +520,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
       });
       commands = commands.filter((one) => !given.includes(one));
       for (const { done } of given) done();
+      if (changes.some(({ key }) => key.startsWith('silence/'))) deps.onSilences?.(machine.silences());
       for (const remark of remarks) log.warn(remark);
       for (const { why } of refused) log.warn('A command about alerts was not obeyed', { why });
       format = [];
@@ -528,8 +557,8 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
     look() {
       if (last === undefined) return undefined;
       const { store, rules } = windows;
-      const decided = { alerts: machine.alerts(), incidents: machine.incidents(), silences: machine.silences() };
-      return { ...last, store, rules, ...decided };
+      const [alerts, incidents, silences] = [machine.alerts(), machine.incidents(), machine.silences()];
+      return { ...last, store, rules, alerts, incidents, silences };
     },
     counts(message, recordMs, live) {
       if (live && brokersClock.saw(recordMs)) {
@@ -546,12 +575,14 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
       if (problem === undefined) machine.changeRules(next.map(toDecidingRule), hashOf(next));
       return problem;
     },
+    changeRouting: (next) => machine.changeRoutes(routesOf(next, { channels, environment })),
     answer: machine.answer,
     command(command, done) {
       commands = [...commands, { command, done }];
     },
     start() {
       if (stopped) return;
+      deps.onSilences?.(machine.silences());
       outbox.start(dispatcher, history);
       schedule();
     },

@@ -3,22 +3,25 @@
 // its resolve when alerts are evaluated again; calls of the operator's heartbeat address as long as there are evaluations.
 // Guarantee: one dedup key per environment and pipeline, whoever notifies and however often, so that a service with dedup keys shows one
 // incident; time that this process slept through does not count as silence; an instance remembers over a restart whom it told. The end is
-// told wherever the beginning may have arrived, by the instance that decides: one that stood by hands over to it whom it told.
+// told wherever the beginning may have arrived, by the instance that decides: one that stood by hands over to it whom it told. What people
+// have silenced, as it was last read, tells nobody: neither while Kafka is away, nor after a restart meanwhile.
 //
 // Who notifies whom: every blind instance notifies PagerDuty, which has dedup keys. Other channels would show every message, so they are
 // told by the instance that decided last; one that stood by tells them two minutes later, in case the leader is dead. There may be two then.
 import { createHash } from 'node:crypto';
-import { readFileSync, rmSync } from 'node:fs';
+import { readFileSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Clock, isWorthSaying } from '../core/clock.ts';
 import { errorText, LogpipeError, refuseNewer } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { makePrivateFolder, writePrivateSync } from '../core/private-files.ts';
+import type { SilenceRecord } from '../incidents/incident.ts';
 import { BLIND_ENDED, BLIND_TITLE, blindNotice, type ChannelName } from '../incidents/notification.ts';
 import { type MessageEntry, SEQ_DIGITS } from '../incidents/records.ts';
 import type { HttpSend } from '../notify/http-send.ts';
-import { CHANNELS } from '../notify/notify-config.ts';
+import { type Destination, isDestination } from '../oncall/routing.ts';
+import { silenceOf } from './commands-given.ts';
 
 export interface BlindWatch {
   /** Kafka did something for us: confirmed the membership, took a commit, delivered totals. */
@@ -55,8 +58,10 @@ interface BlindWatchDeps {
   readonly awakeMs: () => number;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** The configured channels of a P1. */
-  readonly channels: readonly ChannelName[];
+  /** Where a P1 goes now; only channels that are configured. */
+  readonly channels: () => readonly ChannelName[];
+  /** Why nobody is to be told now: a silence, or maintenance. Undefined when people are. */
+  readonly silenced?: () => string | undefined;
   /** Sends without the outbox, with the usual retries. */
   readonly send: (entries: readonly MessageEntry[]) => void;
   /** Entries given to `send` that need not be sent any more. */
@@ -76,8 +81,13 @@ export interface BlindTold {
   readonly channels: readonly ChannelName[];
 }
 
-/** Channels that show one incident per dedup key. */
-const KEYED: ReadonlySet<ChannelName> = new Set(['pagerduty']);
+/** Of a channel that shows one incident per dedup key. */
+function isKeyed(name: ChannelName): boolean {
+  return name === 'pagerduty' || name.startsWith('pagerduty:');
+}
+
+/** The alert, as silences, maintenance and routes look at it. The group is that of the rules about logpipe itself. */
+export const BLIND_ALERT = { ruleId: 'log-pipeline-blind', group: 'logpipe', priority: 'P1', labels: {} } as const;
 
 /** Wait before the next attempt to hand over. */
 const HAND_OVER_AGAIN_MS = 5_000;
@@ -160,17 +170,24 @@ export function createBlindWatch(options: BlindWatchOptions, deps: BlindWatchDep
 
   function trigger(why: string): void {
     const awake = awakeMs();
+    const silenced = deps.silenced?.();
     if (blindSinceMs === undefined) {
       blindSinceMs = awake;
       sinceMs ??= clock.now();
       metrics.blind.set(1);
-      log.error('CRITICAL ALERT', { alert: { title: BLIND_TITLE, message: why, metadata: metadataNow() } });
+      const alert = { title: BLIND_TITLE, message: why, metadata: metadataNow() };
+      log.error('CRITICAL ALERT', { alert, ...(silenced === undefined ? {} : { silenced }) });
+    }
+    if (silenced !== undefined) {
+      // Afterwards, an instance that stood by waits for the others as if it began then.
+      blindSinceMs = awake;
+      return;
     }
     const mayNotifyAll = led || awake - blindSinceMs >= standbyWaitMs;
-    const due = deps.channels.filter((name) => !notified.has(name) && (KEYED.has(name) || mayNotifyAll));
+    const due = deps.channels().filter((name) => !notified.has(name) && (isKeyed(name) || mayNotifyAll));
     for (const name of due) notified.add(name);
     if (due.length === 0) return;
-    const again = led || due.every((name) => KEYED.has(name)) ? '' : ' Another instance may have told you already.';
+    const again = led || due.every((name) => isKeyed(name)) ? '' : ' Another instance may have told you already.';
     notify('trigger', due, `${why}: what is logged is not seen, and no other alert can fire.${again}`);
   }
 
@@ -291,7 +308,11 @@ function readNote(file: string): Note | undefined {
     const { v, sinceMs, told, led } = JSON.parse(readFileSync(file, 'utf8')) as Partial<Note> & { v?: unknown };
     refuseNewer(`${file}: the note of who was told that the pipeline is blind`, v, NOTE_FORMAT);
     if (typeof sinceMs !== 'number' || !Array.isArray(told)) return undefined;
-    return { sinceMs, told: CHANNELS.filter((name) => told.includes(name)), led: led === true };
+    return {
+      sinceMs,
+      told: told.filter((name): name is Destination => typeof name === 'string' && isDestination(name)),
+      led: led === true,
+    };
   } catch (error) {
     if (error instanceof LogpipeError) throw error;
     return undefined;
@@ -318,6 +339,55 @@ function removeNote(file: string, log: Log): void {
     rmSync(file, { force: true });
   } catch (error) {
     log.warn('The note of who was told cannot be removed', { file, error: errorText(error) });
+  }
+}
+
+// ---- the silences last read, in a private file beside the note ----
+
+export interface KeptSilences {
+  /** Writes them down, when they are others than before. */
+  keep(silences: readonly SilenceRecord[]): void;
+  /** Those that were kept last; also by a former run. */
+  silences(): readonly SilenceRecord[];
+}
+
+const SILENCES_FORMAT = 1;
+const MAX_KEPT_BYTES = 4 * 1024 * 1024;
+
+/** @throws LogpipeError LOGPIPE_FORMAT_NEWER */
+export function createKeptSilences(file: string, deps: { readonly log: Log }): KeptSilences {
+  let kept = readSilences(file);
+  let written = JSON.stringify(kept);
+  let failed = false;
+  return {
+    silences: () => kept,
+    keep(silences) {
+      const text = JSON.stringify(silences);
+      kept = silences;
+      if (text === written && !failed) return;
+      written = text;
+      try {
+        makePrivateFolder(dirname(file), { own: false });
+        writePrivateSync(file, `${JSON.stringify({ v: SILENCES_FORMAT, silences })}\n`);
+        failed = false;
+      } catch (error) {
+        if (!failed) deps.log.warn('The silences cannot be saved', { file, error: errorText(error) });
+        failed = true;
+      }
+    },
+  };
+}
+
+/** None when the file cannot be read: then people are told rather than not. */
+function readSilences(file: string): readonly SilenceRecord[] {
+  try {
+    if (statSync(file).size > MAX_KEPT_BYTES) return [];
+    const { v, silences } = JSON.parse(readFileSync(file, 'utf8')) as { v?: unknown; silences?: unknown };
+    refuseNewer(`${file}: the silences last read`, v, SILENCES_FORMAT);
+    return Array.isArray(silences) ? silences.flatMap((silence) => silenceOf(silence) ?? []) : [];
+  } catch (error) {
+    if (error instanceof LogpipeError) throw error;
+    return [];
   }
 }
 

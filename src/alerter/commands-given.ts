@@ -26,6 +26,8 @@ const MAX_CHANNELS = 500;
 const MAX_LABELS = 20;
 const MAX_ID = 64;
 const MAX_NAME = 200;
+/** A name as somebody gives it, and the token they had. */
+const MAX_BY = 300;
 /** Of rules, groups and label values. */
 const MAX_TEXT = 1_000;
 /** No silence lasts longer. */
@@ -64,7 +66,7 @@ export function decodeCommand(value: Buffer | null): Command | undefined {
   const { v, command } = (parsed ?? {}) as { v?: unknown; command?: Given | null };
   if (v !== FORMAT || typeof command !== 'object' || command === null) return undefined;
   const { commandId } = command;
-  if (!isText(commandId, MAX_ID)) return undefined;
+  if (!isText(commandId, MAX_ID) || !/^[\w.:-]+$/.test(commandId)) return undefined;
   const decoded = withoutId(command);
   return decoded === undefined ? undefined : { commandId, ...decoded };
 }
@@ -77,7 +79,7 @@ function withoutId(command: Given): GivenCommand | undefined {
     const silence = silenceOf(command.silence);
     return silence === undefined ? undefined : { kind, silence, ...way };
   }
-  if (!isText(by, MAX_NAME)) return undefined;
+  if (!isText(by, MAX_BY)) return undefined;
   switch (kind) {
     case 'acknowledge': {
       const { incidentId } = command;
@@ -111,12 +113,13 @@ function resolved({ incidentId, alerts, evenIfTrue }: Given) {
   };
 }
 
-function silenceOf(given: unknown): SilenceRecord | undefined {
+/** Undefined for anything that is no silence. */
+export function silenceOf(given: unknown): SilenceRecord | undefined {
   if (typeof given !== 'object' || given === null) return undefined;
   const { id, ruleId, group, labels, priority, environment, fromMs, createdMs, untilMs, by, reason } = given as Given;
   const texts = [ruleId, group, environment].every((text) => text === undefined || isText(text, MAX_TEXT));
   const times = [fromMs, createdMs].every((time) => time === undefined || isTime(time));
-  if (!texts || !times || !isText(id, MAX_ID) || !isTime(untilMs) || !isText(by, MAX_NAME)) return undefined;
+  if (!texts || !times || !isText(id, MAX_ID) || !isTime(untilMs) || !isText(by, MAX_BY)) return undefined;
   if (typeof reason !== 'string' || reason.length > MAX_TEXT) return undefined;
   if (priority !== undefined && !PRIORITIES.some((known) => known === priority)) return undefined;
   if (labels !== undefined && !areLabels(labels)) return undefined;
@@ -220,7 +223,7 @@ export function giveToFolder(journalDir: string, command: Command): void {
   const folder = join(journalDir, FOLDER);
   usable('alerts.journalDir', folder, () => {
     makePrivateFolder(folder, { own: true });
-    writePrivateSync(join(folder, `${command.commandId}.json`), encodeCommand(command));
+    writePrivateSync(join(folder, `${command.commandId.replaceAll(/[^\w-]/g, '_')}.json`), encodeCommand(command));
   });
 }
 

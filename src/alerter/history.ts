@@ -174,7 +174,7 @@ function bodyOf(entries: readonly HistoryEntry[]): Buffer {
 
 export const ALERTS_TEMPLATE_NAME = 'logpipe-alerts';
 /** Raise it with every change of the template: a server keeps the highest it has seen. */
-const ALERTS_TEMPLATE_VERSION = 1;
+const ALERTS_TEMPLATE_VERSION = 2;
 /** Different from that of every other template of logpipe: two of equal priority must not match the same index. */
 const PRIORITY = 210;
 
@@ -210,7 +210,10 @@ export function alertsTemplate(): IndexTemplate {
           group: keyword,
           priority: keyword,
           severity: keyword,
+          team: keyword,
           by: keyword,
+          via: keyword,
+          silence: { properties: { id: keyword, matches: keyword, from: date, until: date, reason: text } },
           alert: {
             properties: {
               key: keyword,

@@ -3,8 +3,8 @@
 // and answered, by the leader. Guarantee: "done" is said only of what is durable; a command without an answer is carried out later, once.
 import { randomUUID } from 'node:crypto';
 import { hostname, userInfo } from 'node:os';
-import { type AlertState, objectOf, previewSilence, readAlertState } from '../alerter/alert-desk.ts';
-import { type Command, giveToFolder, giveToTopic } from '../alerter/commands-given.ts';
+import { type AlertState, objectOf, readAlertState } from '../alerter/alert-desk.ts';
+import { type Command, giveToFolder, giveToTopic, MAX_SILENCE_MS } from '../alerter/commands-given.ts';
 import { readJournal } from '../alerter/store.ts';
 import type { Config } from '../config.ts';
 import { durationMs, durationSchema, sleep } from '../core/clock.ts';
@@ -17,6 +17,7 @@ import {
   alertKey,
   type IncidentRecord,
   isSpecific,
+  previewSilence,
   type SilenceMatch,
   type SilenceRecord,
   silenceText,
@@ -173,8 +174,6 @@ export interface SilenceOptions extends GivingOptions {
   readonly timeZone?: string | undefined;
 }
 
-/** Longer is no silence but a rule that nobody wants. */
-const MAX_SILENCE_MS = 366 * 86_400_000;
 const MAX_REASON = 500;
 const MAX_SHOWN = 20;
 
@@ -288,8 +287,9 @@ async function showPreview(
   const state = await readAlertState(config, log);
   sayUnreadable(state.unreadable, io);
   const masker = createMasker(config.mask);
-  const silence = { ...match, id: '', untilMs: nowMs, by: '', reason: '' };
-  const preview = masker.value(previewSilence(silence, state, nowMs)) as ReturnType<typeof previewSilence>;
+  const { environment } = config.notify;
+  const found = previewSilence(match, state.alerts, state.incidents, { nowMs, environment });
+  const preview = masker.value(found) as typeof found;
   if (options.json) {
     io.out(jsonLine({ match, ...preview }, masker));
     return 0;
@@ -304,7 +304,10 @@ async function showPreview(
   };
   say(io, `a silence of ${text(silenceText(match))}`, 2);
   list(preview.now, 'would mute now');
-  list(preview.lastDay, 'would have muted, of what ended in the last 24 hours');
+  list(
+    preview.lastDay.map(({ alert }) => alert),
+    'would have muted, of what ended in the last 24 hours',
+  );
   io.err('nothing was changed; without --preview the silence is set');
   return 0;
 }

@@ -307,10 +307,15 @@ async function routesOf(config: Config, { rules, routing, files }: Findings, now
   const routes = PRIORITIES.map((priority): Route => {
     const wanted: readonly string[] =
       routing?.priorities[priority].to ?? channelsFor(priority).filter((name) => name !== 'history');
-    const reaches = ways?.channels(priority, routing?.defaultTeam) ?? wanted.filter(has);
+    const daily = routing?.priorities[priority].daily === true;
+    const reachedBy = (id: string) => {
+      const mailed = daily ? ways?.team(id) : undefined;
+      return (mailed === undefined ? ways?.channels(priority, id) : ways?.mailOf(mailed)) ?? [];
+    };
+    const reaches = routing === undefined ? wanted.filter(has) : reachedBy(routing.defaultTeam);
     const reached = new Set(reaches.map((name) => name.split(':')[0]));
     const others = (routing?.teams ?? []).flatMap(({ id }) => {
-      const own = ways?.channels(priority, id) ?? [];
+      const own = reachedBy(id);
       return own.join() === reaches.join() ? [] : [[id, own] as const];
     });
     const when = routing && whenOf(priority, routing);
@@ -326,13 +331,15 @@ async function routesOf(config: Config, { rules, routing, files }: Findings, now
     };
   });
   if (routing === undefined) return { ...NO_ROUTES, routes };
-  const findings = checkRouting(routing, { has, nowMs });
+  // Where nobody is named, there is no more to say than of `notify` itself.
+  const isPlain = routing.people.size === 0 && routing.teams.length === 1;
+  const findings = isPlain ? { problems: [], warnings: [] } : checkRouting(routing, { has, nowMs });
   const file = files.find(({ kind }) => kind === 'routing')?.file ?? 'routing';
   return {
     routes,
     problems: findings.problems.map((problem) => ({ file, ...pathAndMessage(problem) })),
     warnings: findings.warnings,
-    onCall: scheduleOf(routing, nowMs, 1),
+    onCall: isPlain ? [] : scheduleOf(routing, nowMs, 1),
   };
 }
 
@@ -366,6 +373,7 @@ function onCallInWords(schedules: readonly TeamSchedule[]): string[] {
 
 function routeInWords(route: Route): string[] {
   const { teams = {} } = route;
+  if (route.when === 'daily mail') return [commonInWords(route)];
   const own = Object.entries(teams).map(([team, to]) => {
     return `${' '.repeat(15)}of ${team}: ${to.length === 0 ? 'nobody' : to.join(', ')}`;
   });
@@ -374,7 +382,10 @@ function routeInWords(route: Route): string[] {
 
 function commonInWords({ priority, rules, reaches, missing, when }: Route): string {
   const count = rules === undefined ? '' : ` (${rules} rule${rules === 1 ? '' : 's'})`;
-  if (when === 'daily mail') return `${`${priority}${count}`.padEnd(14)} reaches the daily mail`;
+  if (when === 'daily mail') {
+    const who = reaches.length > 0 ? 'the daily mail' : 'nobody: the daily mail has no recipient';
+    return `${`${priority}${count}`.padEnd(14)} reaches ${who}`;
+  }
   const at =
     when === undefined ? '' : { 'business hours': ' in business hours', 'on call': ' and who is on call' }[when];
   const to = `${reaches.length > 0 ? reaches.join(', ') : 'nobody'}${at}`;

@@ -346,7 +346,7 @@ function readSecretFiles(value: Json, schema: Schema, path: string, reading: Rea
       if (value[key] !== undefined) add(where, `both ${key} and ${key}File are set`, 'keep one');
       try {
         const text = readFileSync(file, 'utf8').trim();
-        value[key] = inner.type === 'array' ? text.split(/\s*\n\s*/).filter((line) => line !== '') : text;
+        value[key] = inner.type === 'array' ? linesOf(text) : text;
         delete value[`${key}File`];
       } catch (error) {
         const known = systemReason(error);
@@ -369,6 +369,13 @@ function readSecretFiles(value: Json, schema: Schema, path: string, reading: Rea
       if (value[need] === undefined) add(`${path}.${need}`, `missing, because ${path}.${key} is set`);
     }
   }
+}
+
+function linesOf(text: string): string[] {
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
 }
 
 interface Hidden {

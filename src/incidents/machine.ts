@@ -130,6 +130,7 @@ interface MachineDeps {
  * the old and the new rules may take turns.
  */
 const KEEP_FIRING_MS = 5 * 60_000;
+const DAY_MS = 86_400_000;
 
 export function createAlertMachine(
   ruleList: readonly AlertRule[],
@@ -427,6 +428,8 @@ interface RefusedCommand {
 }
 
 const MAX_SILENCES = 500;
+/** No silence lasts longer. */
+const MAX_SILENCE_DAYS = 366;
 
 /** @param isTrue whether the condition of an alert is true now */
 function applyCommand(step: Step, command: GivenCommand, isTrue: (key: string) => boolean): RefusedCommand | undefined {
@@ -492,6 +495,9 @@ function obey(step: Step, command: GivenCommand, isTrue: (key: string) => boolea
       const { silence } = command;
       if (!isSpecific(silence)) return refuse('a silence names a rule, a group, labels, a priority or an environment');
       if (silence.untilMs <= wallMs) return refuse('the silence has ended already');
+      if (silence.untilMs - Math.max(wallMs, silence.fromMs ?? wallMs) > MAX_SILENCE_DAYS * DAY_MS) {
+        return refuse(`a silence lasts ${MAX_SILENCE_DAYS} days at most`);
+      }
       if (silence.fromMs !== undefined && silence.fromMs >= silence.untilMs) {
         return refuse('the silence ends before it begins');
       }
@@ -552,7 +558,7 @@ const MAX_RESOLVED = 2_000;
 /** Dismissed absences beyond this number are removed early, oldest first. */
 const MAX_DISMISSED = 1_000;
 /** Longer than the commands topic keeps commands. */
-const KEEP_ANSWERS_MS = 2 * 86_400_000;
+const KEEP_ANSWERS_MS = 2 * DAY_MS;
 
 /** Removes ended silences, old answers, incidents that ended 30 days ago, and history documents when nobody takes them. */
 function prune(draft: Draft, wallMs: number, history: boolean): void {

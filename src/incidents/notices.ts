@@ -81,7 +81,8 @@ function notify(
     escalate: isDue(step, incident, audible),
   };
   const { lastTriggerMs } = facts;
-  const reason = decideNotify(facts, lastTriggerMs === undefined ? wallMs : lastedTo(step, lastTriggerMs));
+  const nowMs = lastTriggerMs === undefined ? wallMs : lastedTo(step, lastTriggerMs);
+  const reason = decideNotify(facts, nowMs);
 
   const say = (notification: Notification, channels: readonly ChannelName[], next: IncidentRecord): Decision => {
     outbox.send(channels, notification);
@@ -113,13 +114,20 @@ function notify(
     }
     case 'escalated': {
       const current = audible.map((alert) => deps.current(alert) ?? alert);
-      const { next, asked } = escalated(step, incident, current[0]!.priority);
-      const notification = notices.trigger(incident, current, reason, wallMs, asked);
+      const { priority } = current[0]!;
+      const { next, asked } = escalated(step, incident, priority);
       outbox.record({ name: 'escalated', incident: next });
-      return say(notification, asked.channels, {
-        ...next,
-        channels: withTriggers(incident, asked.channels, wallMs),
-      });
+      if (decideNotify({ ...facts, escalate: false }, nowMs) !== 'new-alerts') {
+        const channels = withTriggers(incident, asked.channels, wallMs);
+        return say(notices.trigger(incident, current, reason, wallMs, asked), asked.channels, { ...next, channels });
+      }
+      // As after a silence: one message has all the news, for everybody.
+      const all = asking(step, next, priority, false);
+      const channels = dispatched([...all.asked.channels, ...asked.channels]);
+      const { waitedMs } = asked;
+      const notification = notices.trigger(incident, current, reason, wallMs, { ...all.asked, channels, waitedMs });
+      for (const alert of current) draft.put('alert', alert.key, { ...alert, announced: true });
+      return say(notification, channels, triggered(all.next, notification, current[0]?.key, channels, wallMs));
     }
     case 'first':
     case 'new-alerts':
@@ -285,6 +293,7 @@ function isDue(
   const [lead] = audible;
   if (escalation === undefined || acknowledged !== undefined || team === undefined || lead === undefined) return false;
   if (!canEscalate(step.routes, team, lead.priority)) return false;
+  if (step.routes.waits(lead.priority, team.id, step.wallMs)) return false;
   if (audible.every(({ clearSinceMs }) => clearSinceMs !== undefined)) return false;
   const { afterMs, repeatMs } = team.escalation;
   return lastedTo(step, escalation.atMs) - escalation.atMs >= (escalation.level === 0 ? afterMs : repeatMs);

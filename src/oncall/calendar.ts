@@ -9,9 +9,10 @@ import { isTimeZone, type Shift } from './rota.ts';
 const MAX_BYTES = 1024 * 1024;
 const MAX_EVENTS = 500;
 /** Occurrences that are looked at, of one event and of all. */
-const MAX_OCCURRENCES = 10_000;
+const MAX_OCCURRENCES = 5_000;
 const MAX_STEPS = 50_000;
-const YEAR_MS = 366 * 86_400_000;
+const DAY_MS = 86_400_000;
+const YEAR_MS = 366 * DAY_MS;
 const MAX_YEARS = 5;
 /** What a rule may be made of: with anything else it may have no occurrence at all, and be searched for one without end. */
 const PARTS = ['FREQ', 'INTERVAL', 'UNTIL', 'COUNT', 'BYDAY', 'WKST'];
@@ -80,15 +81,21 @@ function shiftsOf(text: string, options: CalendarOptions, problems: string[]): S
     localise(component, zone);
     for (const other of components) if (overrides(other, component)) localise(other, zone);
     const event = new ICAL.Event(component);
+    // Only without moved occurrences is it certain, before an occurrence is looked at, that it is over.
+    const lastsMs =
+      Object.keys(event.exceptions).length > 0 ? Number.POSITIVE_INFINITY : event.duration.toSeconds() * 1_000;
+    const isPast = ({ year, month, day }: ICAL.Time) =>
+      Date.UTC(year, month - 1, day) + lastsMs + 3 * DAY_MS < options.fromMs;
     const occurrences = event.isRecurring() ? event.iterator() : undefined;
     for (let count = 0; ; count++) {
       if (count >= MAX_OCCURRENCES || steps >= MAX_STEPS) {
         problems.push(`${name} begins too long ago, or recurs too often: let it begin this year`);
-        break;
+        return [];
       }
       steps += 1;
       const next = occurrences === undefined ? (count === 0 ? event.startDate : undefined) : occurrences.next();
       if (next === undefined || next === null) break;
+      if (isPast(next)) continue;
       const { item, startDate, endDate } = event.getOccurrenceDetails(next);
       const own = item.component === component ? zone : zoneOf(item.component, options.timeZone);
       if (own === undefined) {

@@ -3,10 +3,12 @@
 // the sections of `notify` say. routes.ts answers "where does this go now".
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { durationMs, durationSchema } from '../core/clock.ts';
+import { type Clock, durationMs, durationSchema } from '../core/clock.ts';
 import { conditionSchema, type Where } from '../core/condition.ts';
 import { type Environment, invalidConfig, loadYaml, readConfigFile, type Schema } from '../core/config-loader.ts';
-import { reasonInWords } from '../core/errors.ts';
+import { errorText, reasonInWords } from '../core/errors.ts';
+import type { Log } from '../core/log.ts';
+import { createChangedText, LOOK_MS } from '../core/watched-file.ts';
 import { PRIORITIES, type Priority } from '../rules/rule-types.ts';
 import { readCalendar } from './calendar.ts';
 import { type BusinessHours, cronTimes, isTimeZone, localTimeMs, type Rota, type Shift } from './rota.ts';
@@ -19,11 +21,12 @@ export const DESTINATION_KINDS = ['pagerduty', 'slack', 'email', 'webhook', 'con
 export type DestinationKind = (typeof DESTINATION_KINDS)[number];
 
 const ID = '[a-z][a-z0-9-]{0,39}';
-const DESTINATION = new RegExp(`^(?:${DESTINATION_KINDS.join('|')})(?::${ID})?$`);
+const IS_ID = /^[a-z][a-z0-9-]{0,39}$/;
 
 /** True for what can be a destination, whether there is such a team or person or not. */
 export function isDestination(name: string): name is Destination {
-  return DESTINATION.test(name);
+  const [kind, owner, ...rest] = name.split(':');
+  return rest.length === 0 && DESTINATION_KINDS.some((known) => known === kind) && IS_ID.test(owner ?? 'nobody');
 }
 
 export interface Person {
@@ -651,4 +654,90 @@ function maintenanceOf({ maintenance = [], hours }: WrittenRouting, say: Say): r
     if (durationOf > MAX_MAINTENANCE_MS) say(`${path}.duration`, `found ${duration}; at most 7d`);
     return { ...window, timeZone, durationMs: durationOf };
   });
+}
+
+// ---- the file while logpipe runs ----
+// It is checked every second, and on demand, together with the calendars that it names.
+
+export interface RoutingWatch {
+  /** Checks the files at once and logs the result, even when nothing has changed. */
+  look(): void;
+  /** Why the file as it is now is not in force; undefined when it is. */
+  refused(): string | undefined;
+  close(): void;
+}
+
+interface RoutingWatchDeps {
+  readonly env: Environment;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Takes a valid routing. */
+  readonly onRouting: (routing: Routing) => void;
+}
+
+/** @param present the file, its text that is in force, and what was made of it */
+export function watchRoutingFile(
+  present: RoutingFile & { readonly routing: Routing },
+  deps: RoutingWatchDeps,
+): RoutingWatch {
+  const { clock, log, env } = deps;
+  const { file } = present;
+  const changed = createChangedText();
+  /** The last texts that were read, valid or not. */
+  const texts = new Map<string, string>([[file, present.text]]);
+  let calendars = present.routing.calendarFiles;
+  let refused: string | undefined;
+  let away = false;
+  let cancel = () => {};
+
+  function take(text: string): void {
+    try {
+      const routing = parseRouting(text, env, file, clock.now());
+      calendars = routing.calendarFiles;
+      deps.onRouting(routing);
+      refused = undefined;
+      log.info('The routing was read again', { file, teams: routing.teams.length });
+    } catch (error) {
+      refused = errorText(error);
+      log.error('The changed routing file is refused as a whole; the previous routing stays in force', {
+        error: refused,
+      });
+    }
+  }
+
+  function lookAt(now: boolean): void {
+    try {
+      let isNew = false;
+      for (const path of [file, ...calendars]) {
+        const text = changed(path, texts.get(path) ?? '', now);
+        // Of a calendar, the first look is not a change: it was read with the routing.
+        if (text !== undefined && (path === file || texts.has(path))) isNew = true;
+        if (text !== undefined) texts.set(path, text);
+      }
+      if (isNew || (now && refused !== undefined)) take(texts.get(file)!);
+      else if (now) log.info('The routing has not changed', { file });
+      away = false;
+    } catch (error) {
+      if (!away || now)
+        log.warn('The routing file cannot be read; the present routing stays in force', {
+          file,
+          error: errorText(error),
+        });
+      away = true;
+    }
+  }
+
+  function schedule(): void {
+    cancel = clock.after(LOOK_MS, () => {
+      lookAt(false);
+      schedule();
+    });
+  }
+  schedule();
+
+  return {
+    look: () => lookAt(true),
+    refused: () => refused,
+    close: () => cancel(),
+  };
 }

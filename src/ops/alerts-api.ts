@@ -4,37 +4,30 @@
 // nothing else; bodies are bounded, and read only after all that can be refused without them was.
 //
 // A command is given once: links and webhooks carry its id, so that whatever is sent again changes nothing.
+import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { Socket } from 'node:net';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
-import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
+import type { ValidateFunction } from 'ajv';
 import { type Context, Hono } from 'hono';
-import {
-  type AlertDesk,
-  createAlertDesk,
-  DeskClosedError,
-  type OwnAlerts,
-  type Place,
-  previewSilence,
-} from '../alerter/alert-desk.ts';
+import { type AlertDesk, createAlertDesk, type OwnAlerts, type Place } from '../alerter/alert-desk.ts';
 import type { Command } from '../alerter/commands-given.ts';
-import { type Clock, durationMs, durationSchema, systemClock } from '../core/clock.ts';
+import type { Clock } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createEventIds } from '../core/record.ts';
-import { oneLine, visible } from '../core/safe-json.ts';
+import { oneLine } from '../core/safe-json.ts';
 import { createMasker, type Masker, type MaskOptions } from '../core/secrets/mask.ts';
 import {
   type AlertRecord,
   byUrgency,
   type IncidentRecord,
-  isSpecific,
+  previewSilence,
+  type SilencePreview,
   type SilenceRecord,
   type Via,
 } from '../incidents/incident.ts';
 import { isoTime } from '../incidents/notification.ts';
-import type { Routing } from '../oncall/routing.ts';
-import { PRIORITIES, type Priority } from '../rules/rule-types.ts';
+import { loadRouting, type Routing } from '../oncall/routing.ts';
 import {
   type AccessConfig,
   bearerToken,
@@ -52,17 +45,33 @@ import {
 } from './access.ts';
 import { type AlertingView, onCallView } from './explain.ts';
 import { type AlertsHandler, isAlertsPath } from './http.ts';
-import { deadEnd, incidentPage, type LinkState, type Page, refusedPage } from './link-pages.ts';
+import {
+  byBody,
+  CHALLENGE,
+  checked,
+  closeGently,
+  FORM_TYPE,
+  JSON_TYPE,
+  NOT_KEPT,
+  parsed,
+  problem,
+  Refusal,
+  readBody,
+  refusalOf,
+  send,
+  shown,
+  silenceBody,
+  silenceOf,
+} from './requests.ts';
 
-const MAX_BODY = 64 * 1024;
 /** A command's caller waits no longer. */
 const ANSWER_MS = 2_000;
 const MAX_INCIDENTS = 200;
 const MAX_NEXT = 20;
-const MAX_SILENCE_MS = 366 * 86_400_000;
 
 interface AlertsApiOptions extends AccessConfig {
   readonly webhookSecrets: readonly string[];
+  readonly environment: string;
 }
 
 interface AlertsApiDeps {
@@ -81,24 +90,51 @@ export interface AlertsApi extends AlertsHandler {
   close(): Promise<void>;
 }
 
+/** What the process that evaluates alerts knows of them. */
+interface Evaluating {
+  own(): OwnAlerts | undefined;
+  view(): AlertingView | undefined;
+  routing(): Routing | undefined;
+}
+
+const ROUTING_MS = 10_000;
+
+/** The file, read again every 10 s at most: where alerts are not decided, nobody watches it. */
+function readRouting(file: string | undefined, clock: Clock): () => Routing | undefined {
+  let read: { readonly atMs: number; readonly routing: Routing | undefined } | undefined;
+  return () => {
+    const atMs = clock.monotonicMs();
+    if (read === undefined || atMs - read.atMs > ROUTING_MS) {
+      read = { atMs, routing: loadRouting({ file, env: process.env, nowMs: clock.now() }) };
+    }
+    return read.routing;
+  };
+}
+
 /** @param alerting undefined where alerts are not evaluated */
 export function openAlertsApi(
   config: Place & {
+    readonly alerts: { readonly routingFile?: string };
     readonly http: AccessConfig;
-    readonly notify: { readonly pagerduty: { readonly webhookSecrets?: readonly string[] } };
+    readonly notify: {
+      readonly environment: string;
+      readonly pagerduty: { readonly webhookSecrets?: readonly string[] };
+    };
     readonly mask: MaskOptions;
   },
   deps: {
     readonly log: Log;
     readonly clock: Clock;
-    readonly alerting: { own(): OwnAlerts | undefined; view(): AlertingView | undefined } | undefined;
-    readonly routing: () => Routing | undefined;
+    readonly alerting: Evaluating | undefined;
   },
 ): AlertsApi {
-  const { log, clock, alerting, routing } = deps;
+  const { log, clock, alerting } = deps;
+  const elsewhere = readRouting(config.alerts.routingFile, clock);
+  const routing = () => alerting?.routing() ?? elsewhere();
+  const { notify } = config;
   const desk = createAlertDesk(config, { log, clock, own: () => alerting?.own() });
   const handler = createAlertsApi(
-    { ...config.http, webhookSecrets: config.notify.pagerduty.webhookSecrets ?? [] },
+    { ...config.http, environment: notify.environment, webhookSecrets: notify.pagerduty.webhookSecrets ?? [] },
     { log, clock, desk, masker: createMasker(config.mask), alerting: () => alerting?.view(), routing },
   );
   return { ...handler, close: desk.close };
@@ -343,10 +379,11 @@ export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps):
     const asked = await json(c, silenceBody);
     const silence = silenceOf(asked, { id: nextId(), by: byWhom(holder, asked.by), nowMs: clock.now() });
     if (preview === 'true') {
-      const { now, lastDay } = previewSilence(silence, await desk.state(), clock.now());
-      return reply(c, {
-        preview: masker.value({ now: now.map(alertView), lastDay: lastDay.map(endedView) }) as object,
-      });
+      const { alerts, incidents } = await desk.state();
+      const { environment } = options;
+      const { now, lastDay } = previewSilence(silence, alerts, incidents, { nowMs: clock.now(), environment });
+      const preview = { now: now.map(alertView), lastDay: lastDay.map(endedView) };
+      return reply(c, { preview: masker.value(preview) as object });
     }
     const given = await give({ kind: 'silence', commandId: nextId(), silence, via: 'api' }, sinceMs);
     return afterwards(c, given, async () => ({ silence: silenceShown(silence) }));
@@ -498,64 +535,6 @@ export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps):
 
 // ---- answers ----
 
-const CHALLENGE = { 'www-authenticate': 'Bearer realm="logpipe"' };
-const NOT_KEPT = { 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' };
-const JSON_TYPE = /^application\/json(?:\s*;\s*charset="?utf-8"?)?\s*$/i;
-const FORM_TYPE = /^application\/x-www-form-urlencoded(?:\s*;\s*charset="?utf-8"?)?\s*$/i;
-
-/** Why a request is not obeyed; its text is for whoever asked. */
-class Refusal extends Error {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-
-  constructor(status: number, detail: string, headers: Readonly<Record<string, string>> = {}) {
-    super(detail);
-    this.status = status;
-    this.headers = headers;
-  }
-}
-
-function refusalOf(error: unknown): Refusal {
-  if (error instanceof Refusal) return error;
-  if (error instanceof DeskClosedError) return new Refusal(503, error.message, { 'retry-after': '5' });
-  return new Refusal(500, 'the request could not be answered because of a fault of logpipe; its log has more');
-}
-
-const TITLES: Readonly<Record<number, string>> = {
-  400: 'Bad Request',
-  401: 'Unauthorized',
-  403: 'Forbidden',
-  404: 'Not Found',
-  405: 'Method Not Allowed',
-  408: 'Request Timeout',
-  409: 'Conflict',
-  413: 'Content Too Large',
-  415: 'Unsupported Media Type',
-  429: 'Too Many Requests',
-  500: 'Internal Server Error',
-  503: 'Service Unavailable',
-};
-
-/** RFC 9457. */
-function problemBody({ status, message }: Refusal): string {
-  return `${JSON.stringify({ type: 'about:blank', title: TITLES[status] ?? 'Error', status, detail: message })}\n`;
-}
-
-function problemHeaders({ headers }: Refusal): Record<string, string> {
-  // What the body would have been is not waited for.
-  return { ...NOT_KEPT, 'content-type': 'application/problem+json', connection: 'close', ...headers };
-}
-
-function problem(refusal: Refusal): Response {
-  return new Response(problemBody(refusal), { status: refusal.status, headers: problemHeaders(refusal) });
-}
-
-/** Where there is no router yet. */
-function send(response: ServerResponse, refusal: Refusal): void {
-  response.writeHead(refusal.status, problemHeaders(refusal));
-  response.end(problemBody(refusal));
-}
-
 function reply(
   c: Ask,
   value: object,
@@ -567,176 +546,6 @@ function reply(
 
 function html(c: Ask, { html, status, headers }: Page): Response {
   return c.body(html, status as 200, { ...NOT_KEPT, ...headers });
-}
-
-// ---- bodies ----
-
-/** @throws Refusal 413 as soon as it is too long, 400 when it is cut off */
-function readBody(request: IncomingMessage, response: ServerResponse): Promise<Buffer> {
-  const tooLong = () => new Refusal(413, `the body is longer than ${MAX_BODY / 1024} KiB`);
-  if (Number(request.headers['content-length'] ?? 0) > MAX_BODY) return Promise.reject(tooLong());
-  if (request.headers.expect !== undefined) response.writeContinue();
-  return new Promise((resolve, reject) => {
-    const pieces: Buffer[] = [];
-    let bytes = 0;
-    request.on('data', (piece: Buffer) => {
-      bytes += piece.length;
-      if (bytes <= MAX_BODY) {
-        pieces.push(piece);
-        return;
-      }
-      request.pause();
-      request.removeAllListeners('data');
-      reject(tooLong());
-    });
-    request.once('end', () => resolve(Buffer.concat(pieces)));
-    const cut = () => reject(new Refusal(400, 'the body ended too soon'));
-    request.once('error', cut);
-    request.once('close', cut);
-  });
-}
-
-const LINGER_MS = 1_000;
-
-/**
- * What was not read is not wanted, and is not read after the answer either. Closing at once would reset the connection, and the answer
- * could be lost on its way: the other side gets the end of it first.
- */
-function closeGently(request: IncomingMessage, response: ServerResponse): void {
-  const { socket } = request;
-  socket.destroySoon = () => {
-    if (request.complete) {
-      Socket.prototype.destroySoon.call(socket);
-      return;
-    }
-    socket.end();
-    systemClock.after(LINGER_MS, () => socket.destroy());
-  };
-  response.once('finish', () => {
-    if (!request.complete) request.pause();
-  });
-}
-
-const UTF8 = new TextDecoder('utf-8', { fatal: true });
-
-function parsed(body: Buffer): unknown {
-  try {
-    return JSON.parse(UTF8.decode(body));
-  } catch {
-    throw new Refusal(400, 'the body is no JSON in UTF-8');
-  }
-}
-
-const line = (maxLength: number) => ({ type: 'string', minLength: 1, maxLength }) as const;
-const BY = line(200);
-const ajv = new Ajv({ allErrors: true, strict: true, verbose: true });
-ajv.addKeyword('permitted');
-
-interface ByBody {
-  readonly by?: string;
-}
-
-const byBody = ajv.compile<ByBody>({ type: 'object', additionalProperties: false, properties: { by: BY } });
-
-interface SilenceBody extends ByBody {
-  readonly rule?: string;
-  readonly group?: string;
-  readonly labels?: Readonly<Record<string, string>>;
-  readonly environment?: string;
-  readonly priority?: Priority;
-  readonly from?: string;
-  readonly until?: string;
-  readonly for?: string;
-  readonly reason: string;
-}
-
-const silenceBody = ajv.compile<SilenceBody>({
-  type: 'object',
-  additionalProperties: false,
-  required: ['reason'],
-  properties: {
-    rule: line(200),
-    group: line(200),
-    labels: { type: 'object', maxProperties: 20, propertyNames: line(200), additionalProperties: line(500) },
-    environment: line(200),
-    priority: { enum: PRIORITIES },
-    from: line(40),
-    until: line(40),
-    for: durationSchema,
-    reason: line(1_000),
-    by: BY,
-  },
-});
-
-const MAX_ERRORS = 5;
-
-/** @throws Refusal 400 with all that is wrong */
-function checked<T>(value: unknown, validate: ValidateFunction<T>): T {
-  if (!validate(value)) {
-    const errors = (validate.errors ?? []).slice(0, MAX_ERRORS);
-    throw new Refusal(400, errors.map(wrong).join('; '));
-  }
-  for (const [name, text] of Object.entries(value as object)) {
-    if (typeof text === 'string' && visible(text) !== text) {
-      throw new Refusal(400, `${name}: has characters that cannot be seen`);
-    }
-  }
-  return value;
-}
-
-function wrong({ instancePath, keyword, message = 'not permitted', params, parentSchema }: ErrorObject): string {
-  const path = instancePath.slice(1).replaceAll('/', '.') || 'the body';
-  if (keyword === 'additionalProperties') return `${shown(String(params.additionalProperty))}: unknown`;
-  if (keyword === 'enum') return `${shown(path)}: permitted: ${(params.allowedValues as string[]).join(', ')}`;
-  const permitted = (parentSchema as { permitted?: string } | undefined)?.permitted;
-  return `${shown(path)}: ${permitted === undefined ? message : `permitted: ${permitted}`}`;
-}
-
-function shown(text: string): string {
-  return oneLine(text, 80);
-}
-
-/** @throws Refusal 400 */
-function silenceOf(
-  body: SilenceBody,
-  { id, by, nowMs }: { readonly id: string; readonly by: string; readonly nowMs: number },
-): SilenceRecord {
-  const { rule, group, labels = {}, environment, priority, reason } = body;
-  const time = (name: 'from' | 'until') => {
-    const text = body[name];
-    const ms = text === undefined ? undefined : Date.parse(text);
-    if (Number.isNaN(ms))
-      throw new Refusal(400, `${name}: found "${shown(text ?? '')}"; permitted: a time, like 2026-11-30T09:00:00Z`);
-    return ms;
-  };
-  const fromMs = time('from');
-  const end = time('until');
-  if ((end === undefined) === (body.for === undefined))
-    throw new Refusal(400, 'until, for: give one of them, a time or a duration like 2h');
-  const untilMs = end ?? (fromMs ?? nowMs) + durationMs(body.for ?? '');
-  if (untilMs <= Math.max(nowMs, fromMs ?? nowMs))
-    throw new Refusal(400, 'until: it would end before it begins, or has ended already');
-  if (untilMs - nowMs > MAX_SILENCE_MS) throw new Refusal(400, 'until: at most a year from now');
-  const silence: SilenceRecord = {
-    id,
-    ...(rule === undefined ? {} : { ruleId: rule }),
-    ...(group === undefined ? {} : { group }),
-    ...(Object.keys(labels).length === 0 ? {} : { labels }),
-    ...(environment === undefined ? {} : { environment }),
-    ...(priority === undefined ? {} : { priority }),
-    ...(fromMs === undefined ? {} : { fromMs }),
-    createdMs: nowMs,
-    untilMs,
-    by,
-    reason,
-  };
-  if (!isSpecific(silence)) {
-    throw new Refusal(
-      400,
-      'rule, group, labels, environment, priority: give one at least, so that it does not mute everything',
-    );
-  }
-  return silence;
 }
 
 // ---- commands, and how an incident stands ----
@@ -752,7 +561,7 @@ function statusOf({ state, acknowledged, quiet }: IncidentRecord, nowMs: number)
 
 function isSoAlready({ state, acknowledged, quiet }: IncidentRecord, kind: LinkAction): boolean {
   if (kind === 'resolve') return state === 'resolved' || quiet !== undefined;
-  return state === 'open' && acknowledged !== undefined;
+  return state === 'open' && (acknowledged !== undefined || quiet !== undefined);
 }
 
 interface Who {
@@ -830,15 +639,10 @@ function alertView({
   };
 }
 
-function endedView({
-  ruleId,
-  title,
-  priority,
-  labels,
-  startedMs,
-  resolvedMs,
-}: IncidentRecord['ended'][number]): object {
-  return { rule: ruleId, title, priority, labels, since: isoTime(startedMs), resolved: timeOrNull(resolvedMs) };
+function endedView({ incidentId, alert }: SilencePreview['lastDay'][number]): object {
+  const { ruleId, title, priority, labels, startedMs, resolvedMs } = alert;
+  const times = { since: isoTime(startedMs), resolved: timeOrNull(resolvedMs) };
+  return { incident: incidentId, rule: ruleId, title, priority, labels, ...times };
 }
 
 function silenceView({
@@ -872,4 +676,130 @@ function silenceView({
 /** Whoever asks by a name of this machine's own means this machine. */
 function hasLocalName({ headers }: IncomingMessage): boolean {
   return /^(?:localhost\.?|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/i.test(headers.host ?? '');
+}
+
+// ---- the pages of links: no script, nothing from elsewhere, readable by a screen reader and on a telephone ----
+// In nobody's frame or cache, and without a referrer, because the address is the permission. What stands in an alert is shown as text.
+
+interface Page {
+  readonly html: string;
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+const STYLE =
+  'body{font:1.1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}' +
+  'button{font:inherit;padding:.7rem 1.4rem;border:2px solid #0b57d0;border-radius:.4rem;background:#0b57d0;color:#fff;cursor:pointer}' +
+  'button:focus-visible{outline:3px solid #1a1a1a;outline-offset:2px}dt{font-weight:600}dd{margin:0 0 .6rem}';
+const STYLE_HASH = createHash('sha256').update(STYLE).digest('base64');
+const PAGE_HEADERS = {
+  'content-type': 'text/html; charset=utf-8',
+  'content-security-policy': `default-src 'none'; style-src 'sha256-${STYLE_HASH}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'`,
+  'referrer-policy': 'no-referrer',
+  'x-robots-tag': 'noindex',
+};
+
+function pageWith(status: number, heading: string, parts: readonly string[], headers = {}): Page {
+  const html = `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escaped(heading)}</title>
+<style>${STYLE}</style>
+</head>
+<body>
+<main>
+<h1>${escaped(heading)}</h1>
+${parts.join('\n')}
+</main>
+</body>
+</html>
+`;
+  return { html, status, headers: { ...PAGE_HEADERS, ...headers } };
+}
+
+const HTML: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
+
+function escaped(text: string): string {
+  return oneLine(text, 500).replace(/[&<>"']/g, (character) => HTML[character]!);
+}
+
+const paragraph = (text: string) => `<p>${escaped(text)}</p>`;
+
+/** Pages about a link that leads nowhere. */
+const DEAD_ENDS = {
+  expired: [
+    410,
+    'This link has expired',
+    'Links in messages work for a day. The newest message about the incident has a new one.',
+  ],
+  altered: [
+    404,
+    'This link is not valid',
+    'It was not made here, or it was changed on its way. Copy all of it from the message, to its last character.',
+  ],
+  foreign: [
+    404,
+    'This incident is not known here',
+    'It may be older than 30 days, or belong to another installation of logpipe.',
+  ],
+} as const;
+
+function deadEnd(what: keyof typeof DEAD_ENDS): Page {
+  const [status, heading, text] = DEAD_ENDS[what];
+  return pageWith(status, heading, [paragraph(text)]);
+}
+
+function refusedPage({ status, message, headers }: Refusal): Page {
+  const heading = status === 409 ? 'Nothing was changed' : 'That did not work';
+  return pageWith(status, heading, [paragraph(`${message.charAt(0).toUpperCase()}${message.slice(1)}.`)], headers);
+}
+
+/** What a page says of an incident; masked. */
+interface Told {
+  readonly id: string;
+  readonly title: string;
+  readonly priority: string;
+  readonly state: 'firing' | 'acknowledged' | 'quiet' | 'resolved';
+  readonly opened: string;
+  readonly by: string | undefined;
+}
+
+/** `over`: there is nothing to do, or the link was used. `taken`: it will be carried out. */
+type LinkState = 'ask' | 'over' | 'done' | 'taken';
+
+const VERBS: Readonly<Record<LinkAction, readonly [now: string, past: string]>> = {
+  acknowledge: ['Acknowledge', 'acknowledged'],
+  resolve: ['Resolve', 'resolved'],
+};
+
+function incidentPage(what: LinkState, action: LinkAction, told: Told): Page {
+  const [verb, past] = VERBS[action];
+  const { id, title, priority, state, opened, by } = told;
+  const rows = [
+    ['Incident', id],
+    ['What', `${priority} ${title}`.trim()],
+    ['Since', opened],
+    ['State', state === 'acknowledged' && by !== undefined ? `acknowledged by ${by}` : state],
+  ];
+  const facts = `<dl>\n${rows.map(([name, text]) => `<dt>${name}</dt><dd>${escaped(text!)}</dd>`).join('\n')}\n</dl>`;
+  switch (what) {
+    case 'ask':
+      return pageWith(200, `${verb} this incident?`, [facts, `<form method="post"><button>${verb}</button></form>`]);
+    case 'over':
+      return pageWith(200, 'Nothing was changed', [
+        paragraph('It is so already, or this link was used before. This is how things stand:'),
+        facts,
+      ]);
+    case 'done':
+      return pageWith(200, `The incident is ${past}`, [facts]);
+    case 'taken':
+      return pageWith(202, 'Taken, and not carried out yet', [
+        paragraph(
+          'It is carried out as soon as an instance that decides alerts runs, within a day. There is no need to do it again.',
+        ),
+        facts,
+      ]);
+  }
 }

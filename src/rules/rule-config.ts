@@ -2,12 +2,12 @@
 // and what other stages need to know about them. Guarantee: every measure, label and rule a rule refers to exists and is of a fitting
 // kind; all problems are reported at once; a changed file that is wrong changes nothing and is logged once.
 import { createHash } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
 import { type Clock, durationMs } from '../core/clock.ts';
 import type { Where } from '../core/condition.ts';
 import { type Environment, invalidConfig, loadYaml, readConfigFile } from '../core/config-loader.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
+import { createChangedText, LOOK_MS } from '../core/watched-file.ts';
 import { isCollected, type Measure, type Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS } from '../measure/totals.ts';
 import { HOUR_MS, MAX_REACH_MS, type RollupDefinition } from '../windows/series.ts';
@@ -342,10 +342,7 @@ function checkCompanions(rule: WrittenRule, rules: Written, measures: Measures, 
 }
 
 // ---- the rules file while logpipe runs ----
-// It is checked every second, and on demand. A file that is being written, or is missing for a moment, is waited for. Symbolic links
-// are followed, so that a swapped link is a change.
-
-const LOOK_MS = 1_000;
+// It is checked every second, and on demand.
 
 interface RulesFileOptions {
   readonly rules: WatchedFile;
@@ -381,24 +378,9 @@ export function watchRulesFile(options: RulesFileOptions, deps: RulesFileDeps): 
   let seen = options.rules.text;
   let refused = false;
   let measuresText = options.measures.text;
-  const states = new Map<string, string>();
+  const changed = createChangedText();
   let away = false;
   let cancel = () => {};
-
-  /** The text, when it differs from `known` and the file, unless `now`, has not changed for a second. */
-  function changed(path: string, known: string, now: boolean): string | undefined {
-    const { dev, ino, size, mtimeMs, ctimeMs } = statSync(path);
-    const state = [dev, ino, size, mtimeMs, ctimeMs].join();
-    const [before, phase] = (states.get(path) ?? '').split(' ');
-    if (!now && before !== state) {
-      states.set(path, `${state} moving`);
-      return undefined;
-    }
-    if (!now && phase !== 'moving') return undefined;
-    states.set(path, state);
-    const text = readFileSync(path, 'utf8');
-    return text === known ? undefined : text;
-  }
 
   function take(text: string): void {
     seen = text;

@@ -52,6 +52,10 @@ export function groupRules(groups: readonly string[]): string {
 
 export interface AlertingOptions {
   readonly rules?: string;
+  /** Text of routing.yml. */
+  readonly routing?: string;
+  /** Port of a mail server on this host. */
+  readonly mailPort?: number;
   readonly esUrl?: string;
   readonly brokers?: string[];
   /** More YAML at the end of the configuration. */
@@ -96,6 +100,9 @@ export async function createAlerting(options: AlertingOptions = {}): Promise<Ale
   });
   const rulesFile = join(folder, 'rules.yml');
   writeFileSync(rulesFile, options.rules ?? QUICK_RULES);
+  const routingFile = join(folder, 'routing.yml');
+  if (options.routing !== undefined) writeFileSync(routingFile, options.routing);
+  const mail = `email: { host: 127.0.0.1, port: ${options.mailPort}, from: logpipe@calls.example, to: [all@ops.example], ratePerSecond: 100 }`;
   const configFile = join(folder, 'logpipe.yml');
   const yaml = `kafka:
   brokers: [${brokers.map((broker) => `'${broker}'`).join(', ')}]
@@ -107,7 +114,7 @@ elasticsearch: { nodes: ['${options.esUrl ?? testEsUrl()}'] }
 intake: { sessionTimeoutMs: 2000, heartbeatMs: 500, commitIntervalMs: 100, maxWaitMs: 50 }
 alerts:
   rulesFile: ${rulesFile}
-  sessionTimeoutMs: 2000
+${options.routing === undefined ? '' : `  routingFile: ${routingFile}\n`}  sessionTimeoutMs: 2000
   heartbeatUrl: ${heartbeats.url}/alive
   heartbeatMs: 1000
   blindAfterMs: 5000
@@ -115,7 +122,7 @@ notify:
   environment: test
   slack: { webhookUrl: '${slack.url}/services/T0/B0/s3cr3t', ratePerSecond: 100 }
   pagerduty: { url: '${pagerduty.url}/v2/enqueue', integrationKey: k3yk3yk3y, ratePerSecond: 100 }
-http: { port: 0 }
+${options.mailPort === undefined ? '' : `  ${mail}\n`}http: { port: 0 }
 ${options.extra ?? ''}`;
   writeFileSync(configFile, yaml);
   const { kafka: config } = parseConfig(yaml, {}, configFile);

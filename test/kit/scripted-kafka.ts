@@ -242,7 +242,8 @@ export async function startScriptedKafka(size: { brokers: number; partitions: nu
     const scripted = errors.get(partition)?.shift();
     if (scripted !== undefined && !scripted.stored) return scripted.code;
     const numbered = `${batch.producerId}/${partition}`;
-    const next = sequences.get(numbered);
+    // A producer that is not idempotent numbers nothing.
+    const next = BigInt(batch.producerId) < 0n ? undefined : sequences.get(numbered);
     const first = batch.firstSequence;
     if (next === undefined || first === next) {
       sequences.set(numbered, first + batch.records.length);

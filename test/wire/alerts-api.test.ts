@@ -4,7 +4,7 @@ import { createHmac } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
 import { type AlertDesk, DeskClosedError } from '../../src/alerter/alert-desk.ts';
-import type { Command } from '../../src/alerter/commands-given.ts';
+import { type Command, decodeCommand, encodeCommand } from '../../src/alerter/commands-given.ts';
 import { type Clock, systemClock } from '../../src/core/clock.ts';
 import { type Log, silentLog } from '../../src/core/log.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
@@ -77,7 +77,9 @@ async function serve(options: Options = {}): Promise<Served> {
     async give(command) {
       await desk.state();
       given.push(command);
-      const read = command;
+      // As it goes through the topic.
+      const read = decodeCommand(Buffer.from(encodeCommand(command)));
+      if (read === undefined) throw new Error('the command cannot be read again');
       if (served.desk === 'slow') return undefined;
       r.now = served.wallMs;
       r.go({ observations: [seen('failures', 'breached', { tenantId: 'acme' })], commands: [read] });
@@ -91,7 +93,7 @@ async function serve(options: Options = {}): Promise<Served> {
   ];
   const access = { tokens, publicUrl: PUBLIC, linkSecrets: [SECRET, FORMER] };
   const api = createAlertsApi(
-    { ...access, webhookSecrets: [PAGERDUTY, 'another-secret-of-pagerduty'] },
+    { ...access, environment: 'test', webhookSecrets: [PAGERDUTY, 'another-secret-of-pagerduty'] },
     {
       ...{ clock, log, desk, masker: createMasker() },
       alerting: () => options.alerting,
@@ -469,19 +471,20 @@ test('acknowledging: the first wins, the second gets the state; the history says
     more: 0,
     pending: [],
   });
-  const first = await served.post(acknowledge, { by: 'ada' });
+  const by = 'a'.repeat(200);
+  const first = await served.post(acknowledge, { by });
   expect(first.status).toBe(200);
   expect(first.json).toMatchObject({
     done: true,
     changed: true,
-    incident: { id: 'incident1', state: 'acknowledged', acknowledged: { by: 'ada, by token ops', via: 'api' } },
+    incident: { id: 'incident1', state: 'acknowledged', acknowledged: { by: `${by}, by token ops`, via: 'api' } },
   });
-  expect(incidentOf(served).acknowledged).toMatchObject({ by: 'ada, by token ops', via: 'api' });
+  expect(incidentOf(served).acknowledged).toMatchObject({ by: `${by}, by token ops`, via: 'api' });
   const second = await served.post(acknowledge, { by: 'ben' });
   expect(second.json).toMatchObject({
     done: true,
     changed: false,
-    incident: { acknowledged: { by: 'ada, by token ops' } },
+    incident: { acknowledged: { by: `${by}, by token ops` } },
   });
   expect(served.given).toHaveLength(1);
   const command = await served.get(`/api/v1/commands/${first.json.commandId}`);

@@ -43,7 +43,7 @@ function instance(clock: FakeClock = createFakeClock(), { refuse = [] as readonl
       awakeMs: watch.awakeMs,
       log: silentLog,
       metrics,
-      channels: ['pagerduty', 'slack', 'email'],
+      channels: () => ['pagerduty', 'slack', 'email'],
       send(entries) {
         for (const { id, channel, notification } of entries) {
           sent.push(`${notification.action} ${channel}`);

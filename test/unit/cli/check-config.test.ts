@@ -105,12 +105,13 @@ test('what was read, whom each priority reaches, and why not the others', async 
   expect(lines[0]).toBe('configuration  FOLDER/main.yml (named by --config)');
   expect(lines[1]).toMatch(/^measures {7}.*config\/measures\.yml \(.*; \d+ measures\)$/);
   expect(lines[2]).toMatch(/^rules {10}.*config\/rules\.yml \(.*; \d+ rules\)$/);
-  expect(lines[3]).toMatch(
+  expect(lines[3]).toMatch(/^routing {8}.*config\/routing\.yml \(of this folder; 1 team, 0 people\)$/);
+  expect(lines[4]).toMatch(
     /^P1 \(\d+ rules\) +reaches slack, console; not: pagerduty without notify\.pagerduty\.integrationKey, email without notify\.email\.host, webhook without notify\.webhook\.url$/,
   );
-  expect(lines[4]).toMatch(/^P2 \(\d+ rules\) +reaches slack, console; not: email/);
-  expect(lines[6]).toMatch(/^P4 .* reaches nobody: by design/);
-  expect(lines[7]).toBe('the configuration is fine');
+  expect(lines[5]).toMatch(/^P2 \(\d+ rules\) +reaches slack, console; not: email/);
+  expect(lines[7]).toMatch(/^P4 .* reaches nobody: the daily mail has no recipient$/);
+  expect(lines[8]).toBe('the configuration is fine');
 });
 
 test('certificates that are none are found before anybody connects with them', async () => {

@@ -38,6 +38,18 @@ function place(routing: string, more = '') {
   return { folder, file, main };
 }
 
+/** By a calendar in which the week begins on Monday, the 30th. */
+function withGap(): string {
+  const { folder } = place('');
+  const calendar = join(folder, 'rota.ics');
+  const lines = ['BEGIN:VCALENDAR', 'VERSION:2.0', 'PRODID:x', 'BEGIN:VEVENT', 'UID:1', 'SUMMARY:ada'];
+  const times = ['DTSTART:20260330T070000Z', 'DTEND:20260406T070000Z', 'END:VEVENT', 'END:VCALENDAR', ''];
+  writeFileSync(calendar, [...lines, ...times].join('\r\n'));
+  return ROUTING.replace('primary: [ada, ben]', `calendarFile: '${calendar}'`)
+    .replace(/ +secondary: .*\n/, '')
+    .replace(/ +overrides.*\n/, '');
+}
+
 function ask(options: Partial<OncallOptions> = {}, routing = ROUTING) {
   const { file } = place(routing);
   const out: string[] = [];
@@ -105,14 +117,7 @@ describe('logpipe oncall', () => {
     expect(ask({ team: 'calls' }, alone).out[2]).toBe(
       '  now                   no change this year   Ada Berg              Ben Holm',
     );
-    const { folder } = place('');
-    const calendar = join(folder, 'rota.ics');
-    const lines = ['BEGIN:VCALENDAR', 'VERSION:2.0', 'PRODID:x', 'BEGIN:VEVENT', 'UID:1', 'SUMMARY:ada'];
-    const times = ['DTSTART:20260330T070000Z', 'DTEND:20260406T070000Z', 'END:VEVENT', 'END:VCALENDAR', ''];
-    writeFileSync(calendar, [...lines, ...times].join('\r\n'));
-    const gap = ROUTING.replace('primary: [ada, ben]', `calendarFile: '${calendar}'`)
-      .replace(/ +secondary: .*\n/, '')
-      .replace(/ +overrides.*\n/, '');
+    const gap = withGap();
     const { status, out } = ask({ team: 'calls' }, gap);
     expect(status).toBe(1);
     expect(out.slice(2)).toEqual([
@@ -180,6 +185,12 @@ describe('check-config', () => {
       expect.stringMatching(/^warning: people\.ben: has no slackId/),
       expect.stringMatching(/^warning: people\.ben: has no pagerDutyKey/),
     ]);
+    const gap = await check(withGap());
+    expect(gap.status).toBe(2);
+    expect(gap.err.join('\n')).toMatch(
+      /FOLDER\/routing\.yml: 2 problem\(s\)\n.*teams\.calls\.rota: nobody is on call from Sat 2026-03-28 11:00 to Mon 2026-03-30 09:00; fill the gap/,
+    );
+    expect(gap.out.join('\n')).toContain('calls: NOBODY until Mon 2026-03-30 09:00 (Europe/Berlin), then Ada Berg');
     const wrong = await check(ROUTING.replace('primary: [ada, ben]', 'primary: [ada, eve]'));
     expect(wrong.status).toBe(2);
     expect(wrong.err.join('\n')).toMatch(

@@ -158,7 +158,7 @@ describe('refused, by its version', () => {
         awakeMs: clock.monotonicMs,
         log: silentLog,
         metrics: createMetrics(),
-        channels: ['slack'],
+        channels: () => ['slack'],
         send: ([entry]) => entry && blind.onResult(entry.id, true),
         forget: () => {},
         trouble: () => 'no counts are taken',

@@ -5,7 +5,8 @@ import { type AlertRule, alertKey } from '../../../src/incidents/incident.ts';
 import { type AlertMachine, createAlertMachine, type Plan, type StepInput } from '../../../src/incidents/machine.ts';
 import type { ChannelName, Notification } from '../../../src/incidents/notification.ts';
 import type { OutboxLimits, StateKey } from '../../../src/incidents/records.ts';
-import { routesByPriority } from '../../../src/oncall/routes.ts';
+import { createRoutes, type Routes, routesByPriority } from '../../../src/oncall/routes.ts';
+import { parseRouting, type Routing } from '../../../src/oncall/routing.ts';
 import type { Observation, Priority } from '../../../src/rules/rule-types.ts';
 
 export const SECOND = 1_000;
@@ -60,7 +61,14 @@ export interface Rig {
 
 export function rig(
   rules: readonly AlertRule[],
-  options: { nextId?: () => string; limits?: OutboxLimits; store?: Map<StateKey, object> } = {},
+  options: {
+    nextId?: () => string;
+    limits?: OutboxLimits;
+    store?: Map<StateKey, object>;
+    /** Default: by priority alone. */
+    routes?: Routes;
+    environment?: string;
+  } = {},
 ): Rig {
   const store = options.store ?? new Map<StateKey, object>();
   let ids = 0;
@@ -68,8 +76,8 @@ export function rig(
   const build = (with_: readonly AlertRule[]) =>
     createAlertMachine(with_, new Map(store), {
       nextId,
-      environment: 'test',
-      routes: routesByPriority((priority) => CHANNELS[priority]),
+      environment: options.environment ?? 'test',
+      routes: options.routes ?? routesByPriority((priority) => CHANNELS[priority]),
       masker: createMasker(),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
     });
@@ -106,6 +114,30 @@ export function messages(plan: Plan): { id: string; channel: ChannelName; notifi
   return plan.enqueued.flatMap(({ id, channel, notification }) =>
     notification === undefined ? [] : [{ id, channel, notification }],
   );
+}
+
+/** Where every channel is configured that the routing names, and the common ones. */
+export function routesFrom(
+  yaml: string,
+  options: { nowMs?: number; environment?: string; without?: RegExp } = {},
+): Routes {
+  const { nowMs = START, environment = 'test', without = /^$/ } = options;
+  return routesOfRouting(parseRouting(yaml, {}, 'routing.yml', nowMs), environment, without);
+}
+
+/** The same of a routing that was read before. */
+export function routesOfRouting(routing: Routing, environment = 'test', without = /^$/): Routes {
+  const own = routing.teams.flatMap(({ id, slackWebhookUrl, pagerDutyKey, emailTo }) => [
+    ...(slackWebhookUrl === undefined ? [] : [`slack:${id}`]),
+    ...(pagerDutyKey === undefined ? [] : [`pagerduty:${id}`]),
+    ...(emailTo === undefined ? [] : [`email:${id}`]),
+  ]);
+  const people = [...routing.people.values()].flatMap(({ id, pagerDutyKey }) => [
+    `email:${id}`,
+    ...(pagerDutyKey === undefined ? [] : [`pagerduty:${id}`]),
+  ]);
+  const all = new Set(['pagerduty', 'slack', 'email', ...own, ...people].filter((name) => !without.test(name)));
+  return createRoutes(routing, { has: (name) => all.has(name), environment });
 }
 
 /** `alert, incident or silence: transition`, in order. */
