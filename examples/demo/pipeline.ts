@@ -1,10 +1,12 @@
 // logpipe itself as a child: a generated configuration in, its address and its own counts out.
+import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { countsOf } from '../../src/cli/top.ts';
 import { LogpipeError } from '../../src/core/errors.ts';
 import { packageRoot } from '../../src/core/package-root.ts';
+import { freePorts } from '../../stack/index.ts';
 import { endedMessage, until } from './await.ts';
 import { type Child, startChild } from './child.ts';
 import type { Receivers } from './receivers.ts';
@@ -54,8 +56,10 @@ const READY_TIMEOUT_MS = 60_000;
 
 export async function startPipeline(input: PipelineInput, onSpawn: (child: Child) => void): Promise<Pipeline> {
   const file = join(input.workspace.path, 'logpipe.yml');
+  // Links in messages name the port, so it is chosen before.
+  const [port] = (await freePorts(1)) as [number];
   // An outside address may carry a password.
-  writeFileSync(file, stringify(configuration(input)), { mode: 0o600 });
+  writeFileSync(file, stringify(configuration(input, port)), { mode: 0o600 });
   await setUp(file, input);
   let url: string | undefined;
   const child = startChild({
@@ -105,11 +109,13 @@ async function setUp(file: string, { servers, workspace }: PipelineInput): Promi
 }
 
 /** The configuration file as an object. */
-function configuration({ servers, names, workspace, logFile, ndjsonDir, receivers }: PipelineInput): object {
+function configuration(input: PipelineInput, port: number): object {
+  const { servers, names, workspace, logFile, ndjsonDir, receivers } = input;
   const common = {
     alerts: {
       measuresFile: join(packageRoot(), 'config', 'measures.yml'),
       rulesFile: join(packageRoot(), 'examples', 'demo', 'rules.yml'),
+      routingFile: join(packageRoot(), 'examples', 'demo', 'routing.yml'),
       journalDir: workspace.folder('alerts'),
     },
     // The key is none: it only has to be there.
@@ -118,7 +124,10 @@ function configuration({ servers, names, workspace, logFile, ndjsonDir, receiver
       slack: { webhookUrl: receivers.slackUrl },
       pagerduty: { url: receivers.pagerdutyUrl, integrationKey: 'demo' },
     },
-    http: { host: '127.0.0.1', port: 0 },
+    http: {
+      ...{ host: '127.0.0.1', port, publicUrl: `http://127.0.0.1:${port}` },
+      linkSecrets: [randomBytes(32).toString('hex')],
+    },
     log: { level: 'info', format: 'json' },
   };
   if (!servers.addresses) {
@@ -139,7 +148,13 @@ function configuration({ servers, names, workspace, logFile, ndjsonDir, receiver
     source: 'kafka',
     kafka: {
       brokers: [servers.addresses.kafka],
-      topics: { logs: names.logs, dlq: names.dlq, counts: names.counts, alerts: names.alerts },
+      topics: {
+        logs: names.logs,
+        dlq: names.dlq,
+        counts: names.counts,
+        alerts: names.alerts,
+        commands: names.commands,
+      },
       group: names.groups.indexer,
       counterGroup: names.groups.counter,
       alerterGroup: names.groups.alerter,

@@ -2,6 +2,7 @@
 // In: webhooks. Out: each body as it came, for people to see, and a list of what was told.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { createOnCallPeople, type SlackBody } from './on-call.ts';
 
 export interface ReceivedAlert {
   channel: 'slack' | 'pagerduty';
@@ -27,6 +28,7 @@ interface PagerDutyBody {
 /** @param say is told each message as it arrives */
 export async function startReceivers(say: (line: string) => void): Promise<Receivers> {
   const alerts: ReceivedAlert[] = [];
+  const people = createOnCallPeople(say);
   const server = createServer((request, response) => {
     const parts: Buffer[] = [];
     request.on('data', (part: Buffer) => parts.push(part));
@@ -37,6 +39,7 @@ export async function startReceivers(say: (line: string) => void): Promise<Recei
       if (alert !== undefined) {
         alerts.push(alert);
         say(`${channel === 'slack' ? 'Slack' : 'PagerDuty'} would get (${alert.action}):\n${indented(text)}`);
+        if (channel === 'slack') people.read(JSON.parse(text) as SlackBody);
       }
       response.writeHead(channel === 'slack' ? 200 : 202).end(channel === 'slack' ? 'ok' : '{"status":"success"}');
     });
@@ -49,6 +52,7 @@ export async function startReceivers(say: (line: string) => void): Promise<Recei
     alerts,
     stop: () =>
       new Promise((resolve) => {
+        people.stop();
         server.close(() => resolve());
         server.closeAllConnections();
       }),
@@ -61,13 +65,18 @@ function read(channel: ReceivedAlert['channel'], text: string): ReceivedAlert | 
     if (channel === 'slack') {
       const body = JSON.parse(text) as { text?: string };
       const what = body.text ?? '';
-      return { channel, what, action: what.includes('RESOLVED') ? 'resolve' : 'trigger', at };
+      return { channel, what, action: actionIn(what), at };
     }
     const { event_action: action = 'trigger', payload, dedup_key: key = '' } = JSON.parse(text) as PagerDutyBody;
     return { channel, what: payload?.summary ?? key, action, at };
   } catch {
     return undefined;
   }
+}
+
+function actionIn(text: string): ReceivedAlert['action'] {
+  if (text.includes('RESOLVED')) return 'resolve';
+  return text.includes('ACKNOWLEDGED') ? 'acknowledge' : 'trigger';
 }
 
 function indented(json: string): string {

@@ -9,6 +9,7 @@ export interface DemoNames {
   dlq: string;
   counts: string;
   alerts: string;
+  commands: string;
   /** Consumer groups: of the indexer, the counter, the alerter. */
   groups: { indexer: string; counter: string; alerter: string };
 }
@@ -20,6 +21,7 @@ export function demoNames(outside: boolean): DemoNames {
     dlq: `${name}-logs.dlq`,
     counts: `${name}-counts`,
     alerts: `${name}-alerts`,
+    commands: `${name}-alert-commands`,
     groups: { indexer: `${name}-indexer`, counter: `${name}-counter`, alerter: `${name}-alerter` },
   };
 }
@@ -28,7 +30,7 @@ export function demoNames(outside: boolean): DemoNames {
 export async function removeNames(broker: string, names: DemoNames, say: (line: string) => void): Promise<void> {
   const kafka = new kafkajs.Kafka({ clientId: 'logpipe-demo', brokers: [broker], logLevel: kafkajs.logLevel.NOTHING });
   const admin = kafka.admin();
-  const topics = [names.logs, names.dlq, names.counts, names.alerts];
+  const topics = [names.logs, names.dlq, names.counts, names.alerts, names.commands];
   try {
     await admin.connect();
     await admin.deleteTopics({ topics });

@@ -116,7 +116,7 @@ test('outside servers only when named, said first, in topics of its own that are
   expect(topics.filter((topic) => topic.startsWith('logpipe-demo-'))).toEqual([]);
 }, 120_000);
 
-test('an incident pages the local receivers, exact bodies shown, and resolves', async () => {
+test('an incident pages, nobody answers, the secondary is told; acknowledged by the link, nobody is told again; it resolves', async () => {
   const around = await surroundings();
   const [broker] = testBrokers() as [string];
   const servers = ['--kafka', broker, '--elasticsearch', testEsUrl()];
@@ -126,9 +126,11 @@ test('an incident pages the local receivers, exact bodies shown, and resolves', 
   const { alerts } = JSON.parse(demo.stdout()) as DemoReport;
   const of = (channel: string, what: RegExp) =>
     alerts.filter((alert) => alert.channel === channel && what.test(alert.what)).map(({ action }) => action);
-  expect(of('slack', /High Error Rate Detected/)).toEqual(['trigger', 'resolve']);
+  expect(of('slack', /High Error Rate Detected/)).toEqual(['trigger', 'trigger', 'acknowledge', 'resolve']);
+  expect(demo.stderr()).toMatch(/Acknowledged: nobody else is called/);
   expect(alerts.filter(({ channel }) => channel === 'pagerduty').map(({ action }) => action)).toEqual([
     'trigger',
+    'acknowledge',
     'resolve',
   ]);
   expect(demo.stderr()).toMatch(/PagerDuty would get \(trigger\):.*"summary": "High Error Rate Detected"/s);
