@@ -221,12 +221,16 @@ export function encodeRecords(
   );
   const headerBytes = head.length + EVENT_ID_BYTES;
   let capacity = reserve;
-  for (const { key, bytes } of records) capacity += FIXED_BYTES + headerBytes + bytes + (key?.length ?? 0) * 3;
+  for (const record of records) {
+    const keyRoom = record.inPlace?.keyBytes ?? (record.key?.length ?? 0) * 3;
+    capacity += FIXED_BYTES + headerBytes + record.bytes + keyRoom;
+  }
   const out = Buffer.allocUnsafe(capacity);
   let at = reserve;
   for (let offset = 0; offset < records.length; offset++) {
-    const { line, key, bytes, eventId } = records[offset]!;
-    const keyBytes = key === null ? -1 : Buffer.byteLength(key);
+    const record = records[offset]!;
+    const { inPlace, bytes } = record;
+    const keyBytes = inPlace?.keyBytes ?? (record.key === null ? -1 : Buffer.byteLength(record.key));
     const body =
       1 +
       1 +
@@ -241,11 +245,18 @@ export function encodeRecords(
     out[at++] = 0;
     at = varint(out, at, offset);
     at = varint(out, at, keyBytes);
-    if (key !== null) at += out.write(key, at);
+    if (inPlace !== undefined) {
+      at = inPlace.writeKey(out, at);
+      at = inPlace.writeValue(out, varint(out, at, bytes));
+      out.set(head, at);
+      at = inPlace.writeEventId(out, at + head.length);
+      continue;
+    }
+    if (record.key !== null) at += out.write(record.key, at);
     at = varint(out, at, bytes);
-    at += out.write(line, at);
+    at += out.write(record.line, at);
     at += head.copy(out, at);
-    at += out.write(eventId, at, 'latin1');
+    at += out.write(record.eventId, at, 'latin1');
   }
   return out.subarray(0, at);
 }

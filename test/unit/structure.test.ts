@@ -39,6 +39,7 @@ const APART: Readonly<Record<string, string>> = {
   'cli/init.ts': 'test/unit/cli/init.test.ts',
   'cli/kibana.ts': 'loaded when the command runs',
   'cli/ship.ts': 'loaded when the command runs',
+  'core/secrets/anchors.ts': 'test/unit/core/mask.test.ts',
   'core/secrets/secret-text.ts': 'test/unit/core/mask.test.ts',
   'notify/email.ts': 'test/wire/notify-email.test.ts',
   'notify/http-channels.ts': 'test/wire/notify.test.ts',

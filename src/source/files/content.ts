@@ -14,6 +14,8 @@ import type { Mark } from './checkpoints.ts';
 
 const MARK_BYTES = 256;
 const PIECE_BYTES = 64 * 1024;
+/** Behind the last byte, for whoever looks at words. */
+const SLACK_BYTES = 8;
 /** A copy of this length that is the same throughout is no coincidence; a shorter one may be a header that files share. */
 const TELLING_BYTES = 4_096;
 
@@ -46,7 +48,7 @@ export async function openContent(path: string, inode: string): Promise<Content>
   const plain: Content = {
     gzip,
     async read(at, bytes) {
-      const piece = Buffer.allocUnsafeSlow(bytes);
+      const piece = Buffer.allocUnsafeSlow(bytes + SLACK_BYTES);
       let filled = 0;
       while (filled < bytes) {
         const { bytesRead } = await handle.read(piece, filled, bytes - filled, at + filled);

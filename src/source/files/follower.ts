@@ -10,9 +10,17 @@ import { basename, dirname, join } from 'node:path';
 import type { Clock } from '../../core/clock.ts';
 import { errorText, LogpipeError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
-import type { Chunk, DropReason, RawRecord } from '../../core/record.ts';
+import type { Chunk, DropReason, Lines } from '../../core/record.ts';
 import type { OffsetTracker } from '../kafka/offset-tracker.ts';
-import { createLineSplitter, createPipeReader, type LineSplitter, type PipeReader } from '../lines.ts';
+import {
+  chunkOfLines,
+  createLineSplitter,
+  createPipeReader,
+  type LineSplitter,
+  linesApart,
+  type PipeReader,
+  sizeOf,
+} from '../lines.ts';
 import type { FileJournal, JournalEntry, Mark } from './checkpoints.ts';
 import {
   type Content,
@@ -602,7 +610,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     const from = splitter.position;
     const at = member.readAt;
     const tail = member.tail ?? Buffer.alloc(0);
-    const records = splitter.push(piece, clock.now());
+    const lines = splitter.split(piece, clock.now());
     // Marks in memory are made of what was read; those in the journal follow when that is accounted for.
     for (const mark of lastingMarks(tail, piece, at)) recent.push(mark);
     for (let offset = at - (at % DENSE_BYTES) + DENSE_BYTES; offset < at + piece.length; offset += DENSE_BYTES) {
@@ -618,25 +626,25 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
       journal.changed(entry);
     }
     member.isDone = false;
-    return toChunk(member, records, from);
+    return toChunk(member, lines, from);
   };
 
-  const toChunk = (member: Member, records: RawRecord[], from: number): Chunk | undefined => {
+  const toChunk = (member: Member, lines: Lines, from: number): Chunk | undefined => {
     const end = member.splitter.position;
     if (end === from) return undefined;
-    const segment = tracker.open(member.partition, from, end - 1, records.length);
-    if (records.length === 0) return undefined;
-    let bytes = 0;
-    for (const { value } of records) bytes += value?.length ?? 0;
+    const { count, bytes } = sizeOf(lines);
+    const segment = tracker.open(member.partition, from, end - 1, count);
+    if (count === 0) return undefined;
     const { entry, knownBelow } = member;
     const known = knownBelow !== undefined && from < knownBelow ? { knownBelow } : {};
-    return { origin: { kind: 'file', path, identity: entry.identity, ...known }, records, bytes, done: segment.done };
+    const origin = { kind: 'file', path, identity: entry.identity, ...known } as const;
+    return chunkOfLines({ origin, lines, bytes, done: segment.done });
   };
 
   /** Nothing more will come: a last line without a line end is delivered. */
   const finish = async (member: Member): Promise<Chunk | undefined> => {
     const from = member.splitter.position;
-    const chunk = toChunk(member, member.splitter.flush(clock.now()), from);
+    const chunk = toChunk(member, linesApart(member.splitter.flush(clock.now()), clock.now()), from);
     member.isDone = true;
     member.hasPassed = true;
     member.cancelHold?.();
