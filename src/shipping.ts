@@ -323,7 +323,7 @@ interface Outlet {
 /** How often it is asked whether a dead process has left a spool. */
 const ADOPT_MS = 30_000;
 const BATCH = { maxRecords: 5_000, maxBytes: 900_000, maxDelayMs: 50 };
-const MAX_RECORDS = 50_000;
+const MAX_RECORDS = 20_000;
 
 function createOutlet(
   config: ShippingConfig,

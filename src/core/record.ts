@@ -75,6 +75,8 @@ export interface Lines {
   readonly starts: readonly number[];
   readonly ends: readonly number[];
   readonly timeMs: number;
+  /** To be called when nobody needs `bytes` any more: the next read may overwrite them. Not calling it costs memory only. */
+  readonly reuse?: () => void;
 }
 
 /**

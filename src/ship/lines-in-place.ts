@@ -77,6 +77,7 @@ export function createLineReader({ fields, foreignKeys, masker, maxBytes }: Line
         records.push(long({ value, offset: offset + start, timeMs, eventId: undefined }));
       }
     }
+    if (held.left === 0) held.free();
     return { held, records };
   };
 }
@@ -109,6 +110,7 @@ export class HeldRead {
   /** Lines that are under way, and their bytes. */
   left = 0;
   leftBytes = 0;
+  #isFree = false;
   #block = -1;
   #key = Buffer.alloc(0);
   #keyHash = 0;
@@ -164,6 +166,14 @@ export class HeldRead {
     this.left -= 1;
     this.leftBytes -= slots[at + LENGTH]!;
     slots[at + LENGTH] = 0;
+    if (this.left === 0) this.free();
+  }
+
+  /** Nothing needs what was read any more. */
+  free(): void {
+    if (this.#isFree) return;
+    this.#isFree = true;
+    this.read.lines.reuse?.();
   }
 
   /** Frees what is not needed any more, if that is at least half. */
@@ -178,6 +188,7 @@ export class HeldRead {
       end += bytes.copy(rest, end, start, start + slots[at + LENGTH]!);
     }
     this.bytes = rest;
+    this.free();
   }
 }
 

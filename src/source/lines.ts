@@ -155,7 +155,7 @@ export function createLineSplitter(options: LineSplitterOptions): LineSplitter {
     if (nuls === 0 && piece.indexOf(NUL) < 0) return take(piece, timeMs);
     const records: RawRecord[] = [];
     takeWithHoles(piece, timeMs, records);
-    return linesApart(records, timeMs);
+    return linesApart(records);
   };
 
   return {
@@ -202,8 +202,8 @@ export function chunkOfLines(chunk: Omit<Chunk, 'records'> & { readonly lines: L
   };
 }
 
-export function linesApart(records: readonly RawRecord[], timeMs: number): Lines {
-  return { apart: records, bytes: Buffer.alloc(0), offset: 0, starts: [], ends: [], timeMs };
+export function linesApart(records: readonly RawRecord[]): Lines {
+  return { apart: records, bytes: Buffer.alloc(0), offset: 0, starts: [], ends: [], timeMs: 0 };
 }
 
 /** Does it consist of spaces, tabs and the like, or nothing? */

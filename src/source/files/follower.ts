@@ -25,6 +25,7 @@ import type { FileJournal, JournalEntry, Mark } from './checkpoints.ts';
 import {
   type Content,
   compare,
+  createRooms,
   type Folders,
   isCopy,
   isGzip,
@@ -179,6 +180,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
   let looks = 0;
   let served: Member | undefined;
   let hasEnded = false;
+  const rooms = createRooms(READ_BYTES);
 
   const createMember = (entry: JournalEntry, knownBelow?: number): Member => {
     let hasHole = false;
@@ -597,7 +599,11 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     // The bytes before are read too: a file that was emptied may have outgrown its old size since.
     const overlap = member.shortBytes === undefined && tail ? tail.length : 0;
     const wanted = Math.min(READ_BYTES, Math.max(0, found.size - readAt));
-    const piece = await content.read(readAt - overlap, overlap + wanted);
+    const piece = await content.read(
+      readAt - overlap,
+      overlap + wanted,
+      wanted === READ_BYTES ? rooms.take() : undefined,
+    );
     if (tail && !piece.subarray(0, overlap).equals(tail.subarray(0, overlap))) return 'changed';
     if (piece.length > overlap) return piece.subarray(overlap);
     member.size = found.size;
@@ -610,7 +616,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     const from = splitter.position;
     const at = member.readAt;
     const tail = member.tail ?? Buffer.alloc(0);
-    const lines = splitter.split(piece, clock.now());
+    const lines = { ...splitter.split(piece, clock.now()), reuse: () => rooms.give(piece) };
     // Marks in memory are made of what was read; those in the journal follow when that is accounted for.
     for (const mark of lastingMarks(tail, piece, at)) recent.push(mark);
     for (let offset = at - (at % DENSE_BYTES) + DENSE_BYTES; offset < at + piece.length; offset += DENSE_BYTES) {
@@ -644,7 +650,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
   /** Nothing more will come: a last line without a line end is delivered. */
   const finish = async (member: Member): Promise<Chunk | undefined> => {
     const from = member.splitter.position;
-    const chunk = toChunk(member, linesApart(member.splitter.flush(clock.now()), clock.now()), from);
+    const chunk = toChunk(member, linesApart(member.splitter.flush(clock.now())), from);
     member.isDone = true;
     member.hasPassed = true;
     member.cancelHold?.();
