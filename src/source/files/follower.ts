@@ -599,11 +599,8 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     // The bytes before are read too: a file that was emptied may have outgrown its old size since.
     const overlap = member.shortBytes === undefined && tail ? tail.length : 0;
     const wanted = Math.min(READ_BYTES, Math.max(0, found.size - readAt));
-    const piece = await content.read(
-      readAt - overlap,
-      overlap + wanted,
-      wanted === READ_BYTES ? rooms.take() : undefined,
-    );
+    const room = wanted === READ_BYTES ? rooms.take() : undefined;
+    const piece = await content.read(readAt - overlap, overlap + wanted, room);
     if (tail && !piece.subarray(0, overlap).equals(tail.subarray(0, overlap))) return 'changed';
     if (piece.length > overlap) return piece.subarray(overlap);
     member.size = found.size;
