@@ -106,6 +106,9 @@ export class HeldRead {
   readonly read: Read;
   readonly frame: Frame;
   bytes: Buffer;
+  /** What `bytes` lie in, and where: asking them each time takes longer than to copy a line. */
+  memory: ArrayBufferLike;
+  shift: number;
   readonly slots: Int32Array;
   /** Lines that are under way, and their bytes. */
   left = 0;
@@ -119,6 +122,8 @@ export class HeldRead {
     this.read = read;
     this.frame = frame;
     this.bytes = read.lines.bytes;
+    this.memory = this.bytes.buffer;
+    this.shift = this.bytes.byteOffset;
     this.slots = new Int32Array(read.lines.starts.length * SLOTS);
   }
 
@@ -160,6 +165,15 @@ export class HeldRead {
     return this.#key;
   }
 
+  view(from: number, to: number): Uint8Array {
+    return new Uint8Array(this.memory, this.shift + from, to - from);
+  }
+
+  write(out: Buffer, to: number, from: number, end: number): number {
+    out.set(this.view(from, end), to);
+    return to + end - from;
+  }
+
   /** A line is delivered. */
   letGo(at: number): void {
     const { slots } = this;
@@ -188,6 +202,8 @@ export class HeldRead {
       end += bytes.copy(rest, end, start, start + slots[at + LENGTH]!);
     }
     this.bytes = rest;
+    this.memory = rest.buffer;
+    this.shift = rest.byteOffset;
     this.free();
   }
 }
@@ -261,19 +277,20 @@ export class LineInPlace implements LineRecord, InPlace {
   }
 
   writeValue(out: Buffer, to: number): number {
-    const { bytes, slots, frame } = this.held;
+    const { held } = this;
+    const { slots, frame } = held;
     const start = slots[this.at + START]!;
     const end = start + slots[this.at + BODY]!;
     const form = slots[this.at + FORM]!;
-    if (form === 0) return write(out, to, bytes, start, end);
+    if (form === 0) return held.write(out, to, start, end);
     if (form > 0) {
       const prefix = frame.prefixes[form]!;
       out.set(prefix, to);
-      return write(out, to + prefix.length, bytes, start + 1, end);
+      return held.write(out, to + prefix.length, start + 1, end);
     }
     out.set(TEXT_HEAD, to);
     const from = to + TEXT_HEAD.length;
-    const behind = form === TEXT ? writeEscaped(out, from, bytes, start, end) : write(out, from, bytes, start, end);
+    const behind = form === TEXT ? writeEscaped(out, from, held.bytes, start, end) : held.write(out, from, start, end);
     out.set(frame.tail, behind);
     return behind + frame.tail.length;
   }
@@ -283,7 +300,8 @@ export class LineInPlace implements LineRecord, InPlace {
     const start = slots[this.at + START]!;
     const own = slots[this.at + ID_AT]!;
     if (own === NO_ID) {
-      return read.ids.write(out, to, this.offset, viewOf(bytes, start, start + slots[this.at + LENGTH]!));
+      const line = this.held.view(start, start + slots[this.at + LENGTH]!);
+      return read.ids.write(out, to, this.offset, line);
     }
     for (let i = 0; i < EVENT_ID_BYTES; i++) out[to + i] = bytes[start + own + i]!;
     return to + EVENT_ID_BYTES;
@@ -292,16 +310,6 @@ export class LineInPlace implements LineRecord, InPlace {
 
 export function isInPlace(record: LineRecord): record is LineInPlace {
   return record instanceof LineInPlace;
-}
-
-/** Cheaper than `Buffer.subarray`. */
-function viewOf({ buffer, byteOffset }: Buffer, from: number, to: number): Uint8Array {
-  return new Uint8Array(buffer, byteOffset + from, to - from);
-}
-
-function write(out: Buffer, to: number, bytes: Buffer, from: number, end: number): number {
-  out.set(viewOf(bytes, from, end), to);
-  return to + end - from;
 }
 
 /** As `JSON.stringify` does it. */
@@ -382,6 +390,7 @@ interface Pattern {
 }
 
 const PATTERNS = 4;
+const SHORT_NUMBER = 8;
 const MAX_PATTERN_BYTES = 8 * 1024;
 const MAX_VALUES = 256;
 /** In a log of which no line is like another, few are compared. */
@@ -560,7 +569,9 @@ function createScanner(names: readonly string[], foreignKeys: Iterable<string>, 
       if (value === count || at < places[2 * value]!) return false;
       const start = from + places[2 * value]! + shift;
       const end = scalar(bytes, start, value === call ? CALL_ID : value === id ? EVENT_ID : NOTHING, from);
-      if (end < 0 || mayHoldSecret!(bytes, start, end)) return false;
+      // A number is a secret by its length alone.
+      const isShort = end - start < SHORT_NUMBER && bytes[start]! < COLON && bytes[start] !== QUOTE;
+      if (end < 0 || (!isShort && mayHoldSecret!(bytes, start, end))) return false;
       at = places[2 * value + 1]!;
       here = end;
       value += 1;
@@ -613,7 +624,7 @@ function createScanner(names: readonly string[], foreignKeys: Iterable<string>, 
       }
     }
     scanner.body = to - from;
-    return isAscii || isUtf8(viewOf(bytes, from, to));
+    return isAscii || isUtf8(bytes.subarray(from, to));
   }
 
   function plain(bytes: Buffer, from: number, to: number): boolean {
@@ -638,7 +649,7 @@ function createScanner(names: readonly string[], foreignKeys: Iterable<string>, 
     scanner.form = escapes === 0 ? PLAIN_TEXT : TEXT;
     scanner.body = end - from;
     scanner.escapes = escapes;
-    return (ascii || isUtf8(viewOf(bytes, from, to))) && !isSuspicious(bytes, from, to);
+    return (ascii || isUtf8(bytes.subarray(from, to))) && !isSuspicious(bytes, from, to);
   }
 
   function isSuspicious(bytes: Buffer, from: number, to: number): boolean {

@@ -145,9 +145,9 @@ export function createAnchors(literals: readonly string[]): Anchors {
       }
     },
     mayStand(bytes, from, to) {
-      const words = wordsOf(bytes.buffer);
+      const words = wordsOf(bytes);
       const table = seen;
-      const shift = bytes.byteOffset;
+      const shift = viewedFrom;
       const last = (shift + to) >>> 2;
       // The last word is looked at as a whole, so a few bytes have to follow.
       if (last >= words.length) return true;
@@ -168,14 +168,18 @@ export function createAnchors(literals: readonly string[]): Anchors {
   };
 }
 
-/** The last buffer as words: one read is looked at line by line. */
-let viewed: ArrayBufferLike | undefined;
+/** The last bytes as words, from the beginning of the memory they lie in: a read is looked at line by line. */
+let viewed: Buffer | undefined;
+let viewedFrom = 0;
 let view: Uint32Array = new Uint32Array(0);
 
-function wordsOf(buffer: ArrayBufferLike): Uint32Array {
-  if (buffer === viewed) return view;
-  viewed = buffer;
-  view = new Uint32Array(buffer, 0, buffer.byteLength >>> 2);
+function wordsOf(bytes: Buffer): Uint32Array {
+  if (bytes !== viewed) {
+    const { buffer, byteOffset } = bytes;
+    viewed = bytes;
+    viewedFrom = byteOffset;
+    view = new Uint32Array(buffer, 0, buffer.byteLength >>> 2);
+  }
   return view;
 }
 
