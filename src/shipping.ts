@@ -367,19 +367,21 @@ function createOutlet(
       count = 0;
     }
     metrics.inFlightBytes.set(queue.bytes);
-    if (queue.relaxed && !isFull()) for (const wake of waiters.splice(0)) wake();
+    if (queue.relaxed && (!isFull() || compact())) for (const wake of waiters.splice(0)) wake();
   });
   function letGo({ held, at }: LineInPlace): void {
     held.letGo(at);
     if (held.left === 0 && reads.delete(held)) heldBytes -= held.bytes.length;
   }
-  /** The rests of reads that hold more than what waits of them. */
-  function compact(): void {
+  /** Keeps of each read no more than what waits of it. @returns whether that made room */
+  function compact(): boolean {
+    const before = heldBytes;
+    heldBytes = 0;
     for (const held of reads) {
-      heldBytes -= held.bytes.length;
       held.compact();
       heldBytes += held.bytes.length;
     }
+    return heldBytes < before;
   }
   const drops = createDrops({
     onStart: ({ message }) => log.error(message),
@@ -467,7 +469,7 @@ function createOutlet(
         while (isFull() || !queue.push(line)) {
           if (isClosed) return;
           sender.nudge();
-          compact();
+          if (compact()) continue;
           if (sender.keep(line, true)) {
             chunk.done(1);
             break;
