@@ -69,10 +69,9 @@ export function createLineReader({ fields, foreignKeys, masker, maxBytes }: Line
     const records: LineRecord[] = read.lines.apart.map(long);
     for (let i = 0; i < starts.length; i++) {
       const [start, end] = [starts[i]!, ends[i]!];
-      const found = scanner.scan(bytes, start, end);
-      const record = found ? held.add(i, start, end, scanner) : undefined;
-      if (record !== undefined && record.bytes <= maxBytes) records.push(record);
-      else {
+      if (scanner.scan(bytes, start, end) && held.sizeOf(scanner) <= maxBytes) {
+        records.push(held.add(i, start, end, scanner));
+      } else {
         const value = bytes.subarray(start, end);
         records.push(long({ value, offset: offset + start, timeMs, eventId: undefined }));
       }
@@ -129,7 +128,7 @@ export class HeldRead {
 
   /** A record for the line in which this was found. */
   add(index: number, start: number, end: number, found: Found): LineInPlace {
-    const { slots, frame } = this;
+    const { slots } = this;
     const at = index * SLOTS;
     const { form, keyBytes } = found;
     slots[at + START] = start;
@@ -145,12 +144,15 @@ export class HeldRead {
       this.keyFor(start);
       slots[at + KEY_HASH] = this.#keyHash;
     }
-    let bytes = found.body;
-    if (form < 0) bytes += TEXT_HEAD.length + found.escapes + frame.tail.length;
-    else if (form > 0) bytes += frame.prefixes[form]!.length - 1;
     this.left += 1;
     this.leftBytes += end - start;
-    return new LineInPlace(this, at, bytes);
+    return new LineInPlace(this, at, this.sizeOf(found));
+  }
+
+  /** Bytes of the record's value. */
+  sizeOf({ form, body, escapes }: Found): number {
+    if (form < 0) return TEXT_HEAD.length + body + escapes + this.frame.tail.length;
+    return form === 0 ? body : body + this.frame.prefixes[form]!.length - 1;
   }
 
   /** The key of a line that was read at `origin` and has none of its own. */

@@ -198,6 +198,27 @@ test('secrets of every form, each among lines like it', () => {
   }
 });
 
+test('a read may be written over when the last of its lines is delivered, and not before', () => {
+  const masker = createMasker();
+  const build = createLineBuilder(INPUT, masker);
+  // The second would be too long with its escapes; the third holds a secret.
+  const texts = ['{"a":1}', '\x01'.repeat(180_000), `password=${'hunter'}2hunter2`, 'plain'];
+  const bytes = Buffer.from(texts.map((text) => `${text}\n`).join(''));
+  const splitter = createLineSplitter({ offset: 0, maxLineBytes: 1_000_000, onCut() {} });
+  let reused = 0;
+  const lines = { ...splitter.split(piece(bytes, 0, bytes.length), 0), reuse: () => void reused++ };
+  const chunk = { origin: { kind: 'file', path: '/x', identity } as const, records: [], bytes: 0, done() {} };
+  const read = { lines, identity, ids, knownBelow: 0, done() {} };
+  const { held, records } = createReader(INPUT, masker)(read, (record) => build(record, chunk, ids));
+  expect(records.map(isInPlace)).toEqual([true, false, false, true]);
+  expect(records[1]!.bytes).toBeLessThanOrEqual(1_000_000);
+  const [first, last] = records.filter(isInPlace);
+  held.letGo(first!.at);
+  expect([held.left, reused]).toEqual([1, 0]);
+  held.letGo(last!.at);
+  expect([held.left, reused]).toEqual([0, 1]);
+});
+
 test('with what an operator has named, every line is looked at as a whole', () => {
   const named = createWays({ keys: ['door1'], patterns: ['BEGIN.{0,9}END'] });
   const lines = [
