@@ -109,7 +109,13 @@ export async function benchShip(
   }
 
   async function sentTo(topic: string): Promise<number> {
-    return (await admin.fetchTopicOffsets(topic)).reduce((sum, { high }) => sum + Number(high), 0);
+    try {
+      return (await admin.fetchTopicOffsets(topic)).reduce((sum, { high }) => sum + Number(high), 0);
+    } catch (error) {
+      // A new topic's leaders may not know yet that they lead.
+      if ((error as { retriable?: boolean }).retriable === true) return 0;
+      throw error;
+    }
   }
 }
 

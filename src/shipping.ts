@@ -18,14 +18,23 @@ import { errorText } from './core/errors.ts';
 import { explainConnection } from './core/kafka/broker-connections.ts';
 import type { Log } from './core/log.ts';
 import { createMetrics, type Metrics } from './core/metrics.ts';
-import { type Chunk, createLineIds, eventIdIn, type RawRecord, type Source } from './core/record.ts';
+import { type Chunk, createLineIds, eventIdIn, type LineIds, type RawRecord, type Source } from './core/record.ts';
 import { createMasker, type Masker, type MaskOptions } from './core/secrets/mask.ts';
 import type { Readiness } from './ops/http.ts';
 import { isObject, readObject, writeJson } from './parse/json.ts';
 import { looksLikeObject } from './parse/normalise.ts';
 import { SHAPE_KEYS } from './parse/shapes.ts';
 import { createBrokers } from './ship/brokers.ts';
-import { keyOf, type ShipRecord } from './ship/log-record.ts';
+import {
+  blockKey,
+  createLineReader,
+  type HeldRead,
+  isInPlace,
+  type LineInPlace,
+  type LineReader,
+  type LineRecord,
+} from './ship/lines-in-place.ts';
+import { keyOf } from './ship/log-record.ts';
 import { transportSettings } from './ship/options.ts';
 import { createDrops, createQueue } from './ship/queue.ts';
 import { createSender } from './ship/sender.ts';
@@ -35,8 +44,6 @@ import { createFileSource } from './source/files/files.ts';
 import { addressesOf, type KafkaConfig } from './source/kafka/client.ts';
 import { createStdinSource, endOfCharacter } from './source/lines.ts';
 import { createSyslogSource } from './source/syslog.ts';
-
-const MIB = 1024 * 1024;
 
 interface ShippingConfig {
   readonly kafka: KafkaConfig;
@@ -91,8 +98,9 @@ export async function startShipping(config: ShippingConfig, deps: ShippingDeps):
     const name = nameOf(input);
     const outlet = outletOf(kindOf(input));
     const build = createLineBuilder(input, masker);
+    const reader = createReader(input, masker);
     const source = createInput(input, join(ship.dataDir, name), ship, { log, clock, metrics, stdin });
-    return { name, source, deliver: (chunk: Chunk) => outlet.accept(chunk, build) };
+    return { name, source, deliver: (chunk: Chunk) => outlet.accept(chunk, build, reader) };
   });
 
   const started: Source[] = [];
@@ -183,17 +191,10 @@ function createInput(
 
 // ---- a line as a record ----
 
-/** A record with the chunk that its line came with. */
-interface LineRecord extends ShipRecord {
-  readonly done: Chunk['done'];
-}
-
-type LineBuilder = (record: RawRecord, chunk: Chunk, idOf: ReturnType<typeof createLineIds>) => LineRecord;
+type LineBuilder = (record: RawRecord, chunk: Chunk, idOf: LineIds) => LineRecord;
 
 /** The topic takes no longer record with its headers. */
 const MAX_RECORD_BYTES = 1_000_000;
-/** Lines of one file go to one partition for so long: it must be the same whenever they are read. */
-const BLOCK_BYTES = MIB;
 const FOREIGN_KEYS: ReadonlySet<string> = new Set(SHAPE_KEYS);
 
 /**
@@ -201,10 +202,7 @@ const FOREIGN_KEYS: ReadonlySet<string> = new Set(SHAPE_KEYS);
  * a foreign logger's, is wrapped, and the parser reads it as it would without (`shippedLine` in parse/shapes.ts).
  */
 export function createLineBuilder(input: ShipInput, masker: Masker): LineBuilder {
-  // Syslog comes from other hosts, which mostly say who they are.
-  const { service, environment, host = input.syslog === undefined ? hostname() : undefined } = input;
-  const given = { service, environment, host };
-  const fields = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const fields = fieldsOf(input);
   const names = Object.keys(fields);
   const parts = names.map((name) => `${JSON.stringify(name)}:${JSON.stringify(fields[name])},`);
   const prefixes = Array.from({ length: 1 << names.length }, (_, missing) =>
@@ -263,16 +261,33 @@ export function createLineBuilder(input: ShipInput, masker: Masker): LineBuilder
     const own = typeof doc?.eventId === 'string' ? eventIdIn(doc.eventId) : undefined;
     const line = lineOf(text, isWhole, doc);
     const { identity = '', knownBelow = 0 } = origin.kind === 'file' ? origin : {};
-    const block = Math.floor(record.offset / BLOCK_BYTES).toString(36);
     return {
       line,
       eventId: own ?? idOf(record.offset, value),
-      key: keyOf(doc?.callId) ?? `${identity.slice(0, 20)} ${block}`,
+      key: keyOf(doc?.callId) ?? blockKey(identity, record.offset),
       bytes: Buffer.byteLength(line),
       resent: record.offset < knownBelow,
       done,
     };
   };
+}
+
+/** The same for lines that can stay where they were read. */
+export function createReader(input: ShipInput, masker: Masker): LineReader {
+  return createLineReader({
+    fields: fieldsOf(input),
+    foreignKeys: SHAPE_KEYS,
+    masker,
+    maxBytes: MAX_RECORD_BYTES,
+  });
+}
+
+/** What the input knows of its lines. */
+function fieldsOf(input: ShipInput): Record<string, string> {
+  // Syslog comes from other hosts, which mostly say who they are.
+  const { service, environment, host = input.syslog === undefined ? hostname() : undefined } = input;
+  const given = Object.entries({ service, environment, host });
+  return Object.fromEntries(given.filter((entry): entry is [string, string] => entry[1] !== undefined));
 }
 
 /** Behind a byte order mark. */
@@ -296,7 +311,7 @@ function objectIn(text: string): Record<string, unknown> | undefined {
 
 interface Outlet {
   /** Resolves when there is room for more. */
-  accept(chunk: Chunk, build: LineBuilder): Promise<void>;
+  accept(chunk: Chunk, build: LineBuilder, reader: LineReader): Promise<void>;
   /** True when Kafka has everything that was accepted. */
   drain(deadlineMs: number): Promise<boolean>;
   /** Gives up what is under way; with a spool it goes there. True when nothing is left that nobody has. */
@@ -308,7 +323,7 @@ interface Outlet {
 /** How often it is asked whether a dead process has left a spool. */
 const ADOPT_MS = 30_000;
 const BATCH = { maxRecords: 5_000, maxBytes: 900_000, maxDelayMs: 50 };
-const MAX_RECORDS = 50_000;
+const MAX_RECORDS = 20_000;
 
 function createOutlet(
   config: ShippingConfig,
@@ -333,21 +348,41 @@ function createOutlet(
   });
   const waiters: (() => void)[] = [];
   let isClosed = false;
-  const isFull = () => queue.records >= MAX_RECORDS || queue.bytes >= ship.maxInFlightBytes;
+  /** Reads of which lines are under way. */
+  const reads = new Set<HeldRead>();
+  let heldBytes = 0;
+  const isFull = () =>
+    queue.records >= MAX_RECORDS || queue.bytes >= ship.maxInFlightBytes || heldBytes >= ship.maxInFlightBytes;
 
   const queue = createQueue(settings.queue, (records) => {
     // Most of them came with one chunk.
     let count = 0;
     for (let i = 0; i < records.length; i++) {
-      const { done } = records[i] as LineRecord;
+      const record = records[i] as LineRecord;
+      if (isInPlace(record)) letGo(record);
+      const { done } = record;
       count += 1;
       if (done === (records[i + 1] as LineRecord | undefined)?.done) continue;
       done(count);
       count = 0;
     }
     metrics.inFlightBytes.set(queue.bytes);
-    if (queue.relaxed && !isFull()) for (const wake of waiters.splice(0)) wake();
+    if (queue.relaxed && (!isFull() || compact())) for (const wake of waiters.splice(0)) wake();
   });
+  function letGo({ held, at }: LineInPlace): void {
+    held.letGo(at);
+    if (held.left === 0 && reads.delete(held)) heldBytes -= held.bytes.length;
+  }
+  /** Keeps of each read no more than what waits of it. @returns whether that made room */
+  function compact(): boolean {
+    const before = heldBytes;
+    heldBytes = 0;
+    for (const held of reads) {
+      held.compact();
+      heldBytes += held.bytes.length;
+    }
+    return heldBytes < before;
+  }
   const drops = createDrops({
     onStart: ({ message }) => log.error(message),
     onEnd: (reason, dropped) => log.warn('records were dropped; that is over', { reason, dropped }),
@@ -408,14 +443,25 @@ function createOutlet(
   let ids = { identity: '', idOf: createLineIds('') };
 
   return {
-    async accept(chunk, build) {
-      const { origin, records } = chunk;
+    async accept(chunk, build, reader) {
+      const { origin, lines, done } = chunk;
       const identity = origin.kind === 'file' ? origin.identity : '';
       // Chunks of one file mostly follow each other.
       if (ids.identity !== identity) ids = { identity, idOf: createLineIds(identity) };
       const { idOf } = ids;
-      for (const record of records) {
-        const line = build(record, chunk, idOf);
+      const long = (record: RawRecord) => build(record, chunk, idOf);
+      let records: readonly LineRecord[];
+      if (lines === undefined) records = chunk.records.map(long);
+      else {
+        const knownBelow = origin.kind === 'file' ? (origin.knownBelow ?? 0) : 0;
+        const read = reader({ lines, identity, ids: idOf, knownBelow, done }, long);
+        ({ records } = read);
+        if (read.held.left > 0) {
+          reads.add(read.held);
+          heldBytes += read.held.bytes.length;
+        }
+      }
+      for (const line of records) {
         if (sender.keep(line)) {
           chunk.done(1);
           continue;
@@ -423,6 +469,7 @@ function createOutlet(
         while (isFull() || !queue.push(line)) {
           if (isClosed) return;
           sender.nudge();
+          if (compact()) continue;
           if (sender.keep(line, true)) {
             chunk.done(1);
             break;

@@ -64,6 +64,21 @@ export function firstArrivalMs({ redriven, timeMs }: Pick<RawRecord, 'redriven' 
   return redriven === undefined ? timeMs : redriven.firstMs;
 }
 
+/** Lines of one read. Most stay where they lie in it, and have no object of their own until somebody asks for one. */
+export interface Lines {
+  /** Those that do not lie in `bytes` as a whole; they come before all others. */
+  readonly apart: readonly RawRecord[];
+  readonly bytes: Buffer;
+  /** Byte offset in the file of the first of `bytes`. */
+  readonly offset: number;
+  /** Where in `bytes` each line begins, and the byte after its last. */
+  readonly starts: readonly number[];
+  readonly ends: readonly number[];
+  readonly timeMs: number;
+  /** To be called when nobody needs `bytes` any more: the next read may overwrite them. Not calling it costs memory only. */
+  readonly reuse?: () => void;
+}
+
 /**
  * Records of one partition (or file) in offset order, with the means to acknowledge them.
  * Every record is acknowledged exactly once, when it is in its sinks or in the dead letters; the source commits only up
@@ -72,6 +87,8 @@ export function firstArrivalMs({ redriven, timeMs }: Pick<RawRecord, 'redriven' 
 export interface Chunk {
   readonly origin: ChunkOrigin;
   readonly records: readonly RawRecord[];
+  /** The same, as they were read; only from a file. */
+  readonly lines?: Lines;
   /** Sum of the value lengths, for the in-flight limit. */
   readonly bytes: number;
   /** Before the first record the clock of the broker that dated it was set back. Only where chunks end at arrival buckets. */
@@ -166,6 +183,7 @@ export function documentId(record: RawRecord, chunk: Pick<Chunk, 'origin'>): str
 // Elasticsearch, which compresses sorted ids well, can use them as document ids. https://github.com/ulid/spec
 
 const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
+const IN_ALPHABET = Uint8Array.from({ length: 256 }, (_, code) => Number(ALPHABET.includes(String.fromCharCode(code))));
 const FORMAT = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
 const TIME_LENGTH = 10;
 const RANDOM_LENGTH = 16;
@@ -173,6 +191,14 @@ const RANDOM_LENGTH = 16;
 /** True for a canonical (upper case) ULID. */
 export function isEventId(text: string): boolean {
   return text.length === TIME_LENGTH + RANDOM_LENGTH && FORMAT.test(text);
+}
+
+/** Is the text of an event id, and not of a line's id, in these bytes? */
+export function isEventIdAt(bytes: Uint8Array, from: number): boolean {
+  const first = bytes[from]!;
+  if (first < 0x30 || first > 0x36) return false;
+  for (let i = 1; i < TIME_LENGTH + RANDOM_LENGTH; i++) if (IN_ALPHABET[bytes[from + i]!] !== 1) return false;
+  return true;
 }
 
 /** When an event id was made, in ms, by the clock of the host that made it. */
@@ -243,6 +269,7 @@ const LINE_MARK = '7';
 const HALF = 2 ** 20;
 const FORTY_BITS = 2 ** 40;
 const PAIRS = Array.from({ length: 1_024 }, (_, i) => ALPHABET[i >> 5]! + ALPHABET[i & 31]!);
+const CODES = Uint8Array.from(ALPHABET, (char) => char.charCodeAt(0));
 const NEWLINE = 0x0a;
 
 /** The event id in a text, if it is one: undefined for the id of a line, and for any other text. */
@@ -255,20 +282,35 @@ export function lastingId({ eventId, documentId }: RawRecord): string | undefine
   return eventId ?? documentId;
 }
 
-/** The ids of the lines of one file. @returns a function of a line's byte offset and its bytes */
-export function createLineIds(identity: string): (offset: number, value: Buffer) => string {
+/** The ids of the lines of one file, of a line's byte offset and its bytes. */
+export interface LineIds {
+  (offset: number, value: Buffer): string;
+  /** Writes the id of a single line as text. @returns where it ends */
+  write(out: Uint8Array, at: number, offset: number, line: Uint8Array): number;
+}
+
+export function createLineIds(identity: string): LineIds {
   const hash = createHash('sha256').update(identity).digest();
   let head = LINE_MARK;
   for (let i = 0; i < TIME_LENGTH - 1; i++) head += ALPHABET[hash[i]! & 31];
+  const headCodes = Buffer.from(head);
   const base = hash.readUIntBE(10, 5);
   const salt = hash[15]!;
-  return (offset, value) => {
+  const placed = (offset: number) => (base + offset) % FORTY_BITS;
+  const told = (offset: number, line: Uint8Array) =>
+    salt * 2 ** 32 + ((crc32(line) ^ Math.imul((offset % HALF) ^ Math.floor(offset / HALF), 0x9e3779b1)) >>> 0);
+  const idOf = (offset: number, value: Buffer) => {
     // Of lines that were joined the first: where a record ends may depend on when it was read.
     const end = value.indexOf(NEWLINE);
-    const text = crc32(end < 0 ? value : value.subarray(0, end));
-    const mixed = (text ^ Math.imul((offset % HALF) ^ Math.floor(offset / HALF), 0x9e3779b1)) >>> 0;
-    return head + fortyBits((base + offset) % FORTY_BITS) + fortyBits(salt * 2 ** 32 + mixed);
+    return head + fortyBits(placed(offset)) + fortyBits(told(offset, end < 0 ? value : value.subarray(0, end)));
   };
+  return Object.assign(idOf, {
+    write(out: Uint8Array, at: number, offset: number, line: Uint8Array) {
+      out.set(headCodes, at);
+      const next = writeFortyBits(out, at + headCodes.length, placed(offset));
+      return writeFortyBits(out, next, told(offset, line));
+    },
+  });
 }
 
 /** Eight characters. */
@@ -276,4 +318,16 @@ function fortyBits(value: number): string {
   const high = Math.floor(value / HALF);
   const low = value % HALF;
   return PAIRS[high >> 10]! + PAIRS[high & 1_023]! + PAIRS[low >> 10]! + PAIRS[low & 1_023]!;
+}
+
+function writeFortyBits(out: Uint8Array, at: number, value: number): number {
+  let high = Math.floor(value / HALF);
+  let low = value % HALF;
+  for (let i = 3; i >= 0; i--) {
+    out[at + i] = CODES[high & 31]!;
+    out[at + 4 + i] = CODES[low & 31]!;
+    high >>>= 5;
+    low >>>= 5;
+  }
+  return at + 8;
 }

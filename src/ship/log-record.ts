@@ -19,6 +19,18 @@ export interface ShipRecord {
   readonly bytes: number;
   /** An earlier process may have sent it. */
   readonly resent?: boolean;
+  /** Set when nothing of it was made a text yet; the four fields above then make one each time. */
+  readonly inPlace?: InPlace;
+}
+
+/** A record that writes itself; each function returns where it ends. */
+export interface InPlace {
+  readonly keyBytes: number;
+  /** By which a partition is chosen (`murmur2`). */
+  readonly keyHash: number;
+  writeKey(out: Buffer, at: number): number;
+  writeValue(out: Buffer, at: number): number;
+  writeEventId(out: Buffer, at: number): number;
 }
 
 export interface RecordBuilder {

@@ -248,7 +248,7 @@ export function createPartitionQueue(number: number): PartitionQueue {
 
 export function putInto(partition: PartitionQueue, record: ShipRecord): void {
   partition.waiting.push(record);
-  if (record.key === null) partition.mixed = true;
+  if (record.inPlace === undefined && record.key === null) partition.mixed = true;
 }
 
 /** Most of what a batch may hold. */
@@ -401,33 +401,36 @@ export function moveInto(spool: Spool, partition: PartitionQueue, queue: ShipQue
 // ---- which partition takes a record at its first attempt ----
 
 /**
- * The partition's number. Keys are placed as Kafka's Java client places them (murmur2), so that all producers of a call's records
+ * The partition's number. A number is the hash of a key. Keys are placed as Kafka's Java client places them (murmur2), so that all producers of a call's records
  * agree. Records without a key go to one `usable` partition for a while, then to the next, which makes few, large batches.
  */
 export function choosePartition(
   partitions: readonly { readonly partitionId: number }[],
   usable: readonly { readonly partitionId: number }[],
-  key: string | null,
+  key: string | number | null,
   turn: number,
 ): number {
-  if (key !== null) return (murmur2(key) & 0x7fffffff) % partitions.length;
+  if (key !== null) return ((typeof key === 'number' ? key : hashOf(key)) & 0x7fffffff) % partitions.length;
   const choice = usable.length > 0 ? usable : partitions;
   return choice[turn % choice.length]!.partitionId;
 }
 
-/** 32-bit murmur2 with Kafka's seed over the key's UTF-8 bytes. org.apache.kafka.common.utils.Utils#murmur2 */
-function murmur2(key: string): number {
+function hashOf(key: string): number {
   const data = Buffer.from(key);
+  return murmur2(data, 0, data.length);
+}
+
+/** 32-bit murmur2 with Kafka's seed over a key's UTF-8 bytes. org.apache.kafka.common.utils.Utils#murmur2 */
+export function murmur2(data: Uint8Array, from: number, to: number): number {
   const m = 0x5bd1e995;
-  const length = data.length;
-  let h = 0x9747b28c ^ length;
-  let at = 0;
-  for (; at + 4 <= length; at += 4) {
-    let k = Math.imul(data.readInt32LE(at), m);
+  let h = 0x9747b28c ^ (to - from);
+  let at = from;
+  for (; at + 4 <= to; at += 4) {
+    let k = Math.imul(data[at]! | (data[at + 1]! << 8) | (data[at + 2]! << 16) | (data[at + 3]! << 24), m);
     k = Math.imul(k ^ (k >>> 24), m);
     h = Math.imul(h, m) ^ k;
   }
-  const rest = length - at;
+  const rest = to - at;
   if (rest === 3) h ^= data[at + 2]! << 16;
   if (rest >= 2) h ^= data[at + 1]! << 8;
   if (rest >= 1) h = Math.imul(h ^ data[at]!, m);

@@ -291,7 +291,8 @@ export function createSender(
     }
     while (queue.waiting > 0) {
       for (const record of queue.take(batchLimits.maxRecords, batchLimits.maxBytes)) {
-        const partition = queueOf(choosePartition(metadata, choice, record.key, turn));
+        const key = record.inPlace?.keyHash ?? record.key;
+        const partition = queueOf(choosePartition(metadata, choice, key, turn));
         if (usable.has(partition)) putInto(partition, record);
         else if (park(partition, record)) queue.release([record]);
         else if (partition.waiting.length >= maxStuck) giveBack(record);

@@ -12,7 +12,7 @@ import { createGunzip } from 'node:zlib';
 import { type Clock, deferred } from '../core/clock.ts';
 import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import type { Chunk, ChunkOrigin, Deliver, RawRecord, Source } from '../core/record.ts';
+import type { Chunk, ChunkOrigin, Deliver, Lines, RawRecord, Source } from '../core/record.ts';
 
 const NUL = 0x00;
 const NEWLINE = 0x0a;
@@ -23,6 +23,8 @@ const FIRST_CAPACITY = 4_096;
 export interface LineSplitter {
   /** The complete lines of this piece. Lines of nothing but white space are left out. */
   push(piece: Buffer, timeMs: number): RawRecord[];
+  /** The same lines, left where they are. */
+  split(piece: Buffer, timeMs: number): Lines;
   /** The line that has no end yet, as if it had one; empty when there is none. */
   flush(timeMs: number): RawRecord[];
   /** Where the first line that was not returned yet begins; everything before it has been returned or skipped. */
@@ -73,13 +75,10 @@ export function createLineSplitter(options: LineSplitterOptions): LineSplitter {
 
   /** The line under way ends with `last`. */
   const finish = (last: Buffer, timeMs: number, into: RawRecord[]) => {
-    let value = last;
-    if (length > 0) {
-      hold(last);
-      value = held.subarray(0, heldBytes);
-      held = Buffer.alloc(0);
-      heldBytes = 0;
-    } else length = last.length;
+    hold(last);
+    let value = held.subarray(0, heldBytes);
+    held = Buffer.alloc(0);
+    heldBytes = 0;
     if (length > maxLineBytes) {
       onCut(length);
       value = value.subarray(0, endOfCharacter(value, maxLineBytes));
@@ -90,15 +89,40 @@ export function createLineSplitter(options: LineSplitterOptions): LineSplitter {
   };
 
   /** Takes a piece without NULs. */
-  const take = (piece: Buffer, timeMs: number, into: RawRecord[]) => {
+  const take = (piece: Buffer, timeMs: number): Lines => {
+    const apart: RawRecord[] = [];
     let from = 0;
-    for (let at = piece.indexOf(NEWLINE); at >= 0; at = piece.indexOf(NEWLINE, from)) {
-      finish(piece.subarray(from, at), timeMs, into);
-      lineStart += 1;
+    if (length > 0) {
+      // The line under way ends here, or goes on.
+      const at = piece.indexOf(NEWLINE);
+      if (at >= 0) {
+        finish(piece.subarray(0, at), timeMs, apart);
+        lineStart += 1;
+        from = at + 1;
+      } else {
+        hold(piece);
+        from = piece.length;
+      }
+    }
+    const offset = lineStart - from;
+    const starts: number[] = [];
+    const ends: number[] = [];
+    for (let at = piece.indexOf(NEWLINE, from); at >= 0; at = piece.indexOf(NEWLINE, from)) {
+      let end = at;
+      if (at - from > maxLineBytes) {
+        onCut(at - from);
+        end = from + endOfCharacter(piece.subarray(from, at), maxLineBytes);
+      } else if (at > from && piece[at - 1] === RETURN) end -= 1;
+      if (!isBlank(piece, from, end)) {
+        starts.push(from);
+        ends.push(end);
+      }
       from = at + 1;
     }
+    if (length === 0) lineStart = offset + from;
     // A copy, because the start of a line that may stay unfinished for hours would keep the whole piece alive.
     if (from < piece.length) hold(piece.subarray(from));
+    return { apart, bytes: piece, offset, starts, ends, timeMs };
   };
 
   /** Ends the run of NULs that was just seen. */
@@ -122,18 +146,21 @@ export function createLineSplitter(options: LineSplitterOptions): LineSplitter {
       if (nuls > 0) endHole(timeMs, into);
       const next = piece.indexOf(NUL, at);
       const end = next < 0 ? piece.length : next;
-      take(piece.subarray(at, end), timeMs, into);
+      for (const record of recordsOf(take(piece.subarray(at, end), timeMs))) into.push(record);
       at = end;
     }
   };
 
+  const split = (piece: Buffer, timeMs: number): Lines => {
+    if (nuls === 0 && piece.indexOf(NUL) < 0) return take(piece, timeMs);
+    const records: RawRecord[] = [];
+    takeWithHoles(piece, timeMs, records);
+    return linesApart(records);
+  };
+
   return {
-    push(piece, timeMs) {
-      const records: RawRecord[] = [];
-      if (nuls === 0 && piece.indexOf(NUL) < 0) take(piece, timeMs, records);
-      else takeWithHoles(piece, timeMs, records);
-      return records;
-    },
+    push: (piece, timeMs) => recordsOf(split(piece, timeMs)),
+    split,
     flush(timeMs) {
       const records: RawRecord[] = [];
       if (nuls > 0) endHole(timeMs, records);
@@ -146,9 +173,43 @@ export function createLineSplitter(options: LineSplitterOptions): LineSplitter {
   };
 }
 
+/** Each line as a record of its own, a view of what was read. */
+export function recordsOf({ apart, bytes, offset, starts, ends, timeMs }: Lines): RawRecord[] {
+  const records = [...apart];
+  for (let i = 0; i < starts.length; i++) {
+    const start = starts[i]!;
+    records.push({ value: bytes.subarray(start, ends[i]), offset: offset + start, timeMs, eventId: undefined });
+  }
+  return records;
+}
+
+export function sizeOf({ apart, starts, ends }: Lines): { readonly count: number; readonly bytes: number } {
+  let bytes = 0;
+  for (const { value } of apart) bytes += value!.length;
+  for (let i = 0; i < starts.length; i++) bytes += ends[i]! - starts[i]!;
+  return { count: apart.length + starts.length, bytes };
+}
+
+/** Its records come into being when somebody asks for them. */
+export function chunkOfLines(chunk: Omit<Chunk, 'records'> & { readonly lines: Lines }): Chunk {
+  let records: RawRecord[] | undefined;
+  return {
+    ...chunk,
+    get records() {
+      records ??= recordsOf(chunk.lines);
+      return records;
+    },
+  };
+}
+
+export function linesApart(records: readonly RawRecord[]): Lines {
+  return { apart: records, bytes: Buffer.alloc(0), offset: 0, starts: [], ends: [], timeMs: 0 };
+}
+
 /** Does it consist of spaces, tabs and the like, or nothing? */
-export function isBlank(value: Buffer): boolean {
-  for (const byte of value) {
+export function isBlank(value: Buffer, from = 0, to = value.length): boolean {
+  for (let at = from; at < to; at++) {
+    const byte = value[at]!;
     if (byte !== 0x20 && (byte < 0x09 || byte > 0x0d)) return false;
   }
   return true;

@@ -42,6 +42,7 @@ const APART: Readonly<Record<string, string>> = {
   'cli/oncall.ts': 'test/unit/cli/oncall.test.ts',
   'cli/kibana.ts': 'loaded when the command runs',
   'cli/ship.ts': 'loaded when the command runs',
+  'core/secrets/anchors.ts': 'test/unit/core/mask.test.ts',
   'core/secrets/secret-text.ts': 'test/unit/core/mask.test.ts',
   'incidents/daily.ts': 'test/unit/incidents/daily.test.ts',
   'notify/email.ts': 'test/wire/notify-email.test.ts',

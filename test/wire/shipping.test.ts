@@ -1,6 +1,6 @@
 // `logpipe ship` and brokers at the wire: what a record looks like there, that a file's position waits for Kafka, and that streams
 // make their writer wait, or go to the spool.
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,6 +10,7 @@ import { shipInputs } from '../../src/cli/ship.ts';
 import { parseConfig } from '../../src/config.ts';
 import { silentLog } from '../../src/core/log.ts';
 import { isEventId } from '../../src/core/record.ts';
+import { choosePartition } from '../../src/ship/queue.ts';
 import { type Shipping, startShipping } from '../../src/shipping.ts';
 import { startProcess } from '../kit/process.ts';
 import { type ScriptedKafka, startScriptedKafka } from '../kit/scripted-kafka.ts';
@@ -118,6 +119,34 @@ test('what a run that was killed may have sent goes out again under the same ids
     expect([one!.headers.resent, again!.headers.resent]).toEqual([undefined, '1']);
   }
   expect(of('third')[0]!.headers).not.toHaveProperty('resent');
+});
+
+test('lines of a partition without a leader hold up no others, however much is read meanwhile', async () => {
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 2 });
+  kafka.lead(1, -1);
+  const all = [{ partitionId: 0 }, { partitionId: 1 }];
+  const keys: [string[], string[]] = [[], []];
+  for (let n = 0; keys.some(({ length }) => length < 10); n++)
+    keys[choosePartition(all, all, `CA${n}`, 0) as 0 | 1].push(`CA${n}`);
+  // Four times what may be in flight, and something for the partition without a leader in each read.
+  const lines = Array.from({ length: 8_000 }, (_, n) => {
+    const callId = n % 100 === 0 ? keys[1][0] : keys[0][n % 10];
+    return `${JSON.stringify({ level: 'info', message: `line ${n}`.padEnd(450, '.'), callId })}\n`;
+  });
+  const app = join(folder, 'app.log');
+  writeFileSync(app, lines.join(''));
+  await start(kafka, { inputs: [{ files: [app], name: 'files' }], maxInFlightBytes: 1024 * 1024 });
+  await waitFor(() => kafka.records.length === 7_920, { what: 'the others are sent', intervalMs: 5 });
+  expect(position()).toBe(0);
+  kafka.lead(1, 0);
+  await waitFor(() => kafka.records.length === 8_000 && position() === statSync(app).size, {
+    what: 'all are sent and noted',
+    intervalMs: 5,
+  });
+  const order = kafka.records
+    .filter(({ partition }) => partition === 1)
+    .map(({ value }) => /line (\d+)/.exec(value)![1]);
+  expect(order).toEqual(Array.from({ length: 80 }, (_, n) => String(n * 100)));
 });
 
 test('a stream without a spool: its writer waits while Kafka is away, memory is bounded, nothing is lost', async () => {

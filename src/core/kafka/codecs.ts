@@ -201,13 +201,16 @@ async function uncompressBlocks(blocks: readonly SnappyBlock[]): Promise<Buffer[
 
 // ---- lz4 ----
 
+let lz4: typeof import('lz4-napi') | undefined;
+
 /** LZ4 in its frame format, as Kafka uses it since message format 2. */
 export const lz4Codec: Codec = {
   name: 'lz4',
 
   async compress({ buffer }) {
-    const { compressFrame } = await import('lz4-napi');
-    return compressFrame(buffer);
+    // Asking for a package that is there takes longer than a small batch does.
+    lz4 ??= await import('lz4-napi');
+    return lz4.compressFrame(buffer);
   },
 
   async decompress(data, maxBytes = MAX_BATCH_BYTES) {

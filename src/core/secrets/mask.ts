@@ -1,6 +1,7 @@
 // Takes secrets out of log data. In: a serialised line, a text or a JSON value; out: the same with secrets replaced by MASK.
 // Guarantee: linear in what comes in; never throws; masking twice changes nothing more; what holds no secret is returned as it
 // came (same reference), so that a caller detects a hit by comparing. `docs/secrets.md` lists what counts as a secret.
+import { createAnchors, DIGITS, GO_ON, STOP } from './anchors.ts';
 import { createPersonal, type PersonalKey, type PersonalOptions, VERSION_VALUE } from './personal.ts';
 import {
   type Cut,
@@ -25,203 +26,6 @@ import {
   saysNothing,
   WORD_ANCHORS,
 } from './secret-text.ts';
-
-// ---- many literals looked for in one pass ----
-// A table of bits says of any four characters in a row whether a literal may stand there. Each literal is filed under the rarest
-// four it has at an even place and at an odd one, so that only every second place of the text is looked up.
-
-/** What `visit` may answer besides the place to go on from. */
-const GO_ON = -1;
-const STOP = -2;
-
-type Visit = (index: number, start: number, end: number) => number;
-
-interface Anchors {
-  /**
-   * Calls `visit` for each literal (by index) that stands at `text.slice(start, end)`, in any case. `visit` answers `GO_ON`,
-   * `STOP`, or a place further on before which nothing is looked for any more.
-   */
-  scan(text: string, visit: Visit): void;
-}
-
-/** Letters from common to rare in English and in identifiers. */
-const BY_FREQUENCY = 'etaoinsrldcmupghfbywvkxjqz';
-
-interface Candidate {
-  readonly index: number;
-  /** The literal in small letters. */
-  readonly codes: Uint8Array;
-  /** Where in the literal the four characters begin; -1 when one before it is among them. */
-  readonly offset: number;
-}
-
-/** Above the number of any candidate. */
-const PAIR = 65_536;
-const LONG_RUN = 14;
-const CHUNK = 16_384;
-/** Chunks overlap by more than any literal is long. */
-const CHUNK_OVERLAP = 128;
-
-/**
- * Stands for four digits: `visit` gets it instead of a literal's index, at least once for every ten or more in a row, spaces and
- * dashes between them or not.
- */
-const DIGITS = -1;
-
-/** @param literals ASCII, three characters or more; capitals are taken as small letters. */
-function createAnchors(literals: readonly string[]): Anchors {
-  const candidates: Candidate[] = [];
-  /** Pairs of a hash and the number of a candidate whose four characters have it. */
-  const pairs: number[] = [];
-  // Two tables of bits for two hashes: what is in both is almost certainly there, and both stay in the processor's cache.
-  const looks = new Uint32Array(8_192);
-  const looksAgain = new Uint32Array(8_192);
-  literals.forEach((literal, index) => {
-    const codes = Uint8Array.from(Buffer.from(literal.toLowerCase(), 'latin1'));
-    for (const parity of [0, 1]) {
-      const offset = rarest(codes, parity);
-      for (const four of fours(codes, offset)) {
-        const bit = hash(four);
-        pairs.push(bit * PAIR + candidates.length);
-        looks[bit >>> 5]! |= 1 << (bit & 31);
-        const again = hashAgain(four);
-        looksAgain[again >>> 5]! |= 1 << (again & 31);
-      }
-      candidates.push({ index, codes, offset });
-    }
-  });
-  // Sorted by hash, in one array: one list per hash would make some twenty thousand lists.
-  const sorted = Float64Array.from(pairs).sort();
-  const members = Uint16Array.from(sorted, (pair) => pair % PAIR);
-  const hashes = Uint32Array.from(sorted, (pair) => Math.floor(pair / PAIR));
-  if (hashes.length > PAIR) throw new RangeError(`${literals.length} literals are more than the tables hold`);
-  const starts = new Uint16Array(1 << 18);
-  for (let i = hashes.length - 1; i >= 0; i--) starts[hashes[i]!] = i;
-  const buffer = Buffer.alloc(CHUNK + 8);
-  const quads = new Uint32Array(buffer.buffer, buffer.byteOffset, buffer.length / 4);
-
-  function stands(text: string, start: number, { codes }: Candidate): boolean {
-    for (let i = 0; i < codes.length; i++) {
-      const code = text.charCodeAt(start + i);
-      if ((code >= 65 && code <= 90 ? code + 32 : code) !== codes[i]) return false;
-    }
-    return true;
-  }
-
-  /** Asks about every literal that may begin near `at`. Returns where to look on from, or `STOP`. */
-  function look(text: string, visit: Visit, bit: number, four: number, at: number, from: number): number {
-    if (((looks[bit >>> 5]! >>> (bit & 31)) & 1) === 0) return from;
-    const again = hashAgain(four);
-    if (((looksAgain[again >>> 5]! >>> (again & 31)) & 1) === 0) return from;
-    let next = from;
-    for (let c = starts[bit]!; hashes[c] === bit; c++) {
-      const candidate = candidates[members[c]!]!;
-      const start = at - candidate.offset;
-      if (start < next || !stands(text, start, candidate)) continue;
-      const answer = visit(candidate.index, start, start + candidate.codes.length);
-      if (answer === STOP) return STOP;
-      if (answer !== GO_ON) next = answer;
-    }
-    return next;
-  }
-
-  return {
-    scan(text, visit) {
-      let from = 0;
-      for (let base = 0; base < text.length; base += CHUNK - CHUNK_OVERLAP) {
-        // One byte per character: one that does not fit can only look like part of a literal, and `stands` asks the text.
-        const part = base === 0 && text.length <= CHUNK ? text : text.slice(base, base + CHUNK);
-        const written = buffer.write(part, 'latin1');
-        for (let i = written; i < written + 8; i++) buffer[i] = 0;
-        const end = (written >> 2) + 1;
-        let before = 0x20202020;
-        for (let i = 0; i < end; i++) {
-          const quad = (quads[i]! | 0x20202020) & 0x7f7f7f7f;
-          const across = (quad << 16) | (before >>> 16);
-          before = quad;
-          const one = hash(across);
-          const two = hash(quad);
-          const seen = (looks[one >>> 5]! >>> (one & 31)) | (looks[two >>> 5]! >>> (two & 31));
-          if ((seen & 1) === 0 && (quad & 0x70707070) !== 0x30303030) continue;
-          const at = base + i * 4;
-          if (at + 4 < from) continue;
-          if (fourDigits(quad) && at >= from && inLongRun(text, at) && visit(DIGITS, at, at + 4) === STOP) return;
-          from = look(text, visit, one, across, at - 2, from);
-          if (from === STOP) return;
-          from = look(text, visit, two, quad, at, from);
-          if (from === STOP) return;
-        }
-        if (base + written >= text.length) return;
-      }
-    },
-  };
-}
-
-/** 18 bits of a product with the golden ratio. */
-function hash(four: number): number {
-  return Math.imul(four, 0x9e3779b1) >>> 14;
-}
-
-function hashAgain(four: number): number {
-  return Math.imul(four, 0x85ebca6b) >>> 14;
-}
-
-/** A byte as the table sees it: letters in lower case. Some punctuation becomes the same; the comparison tells it apart. */
-const folded = (code: number) => (code | 0x20) & 0x7f;
-
-/** Are all four folded bytes digits? */
-function fourDigits(four: number): boolean {
-  return (four & 0x70707070) === 0x30303030 && ((four + 0x06060606) & 0x40404040) === 0;
-}
-
-/** Do the four stand in a run of digits, spaces and dashes that is longer than a date and hour? */
-function inLongRun(text: string, at: number): boolean {
-  let [from, to] = [at, at + 4];
-  while (to - at < LONG_RUN && parts(text.charCodeAt(to))) to += 1;
-  while (to - from < LONG_RUN && from > 0 && parts(text.charCodeAt(from - 1))) from -= 1;
-  return to - from >= LONG_RUN;
-}
-
-const parts = (code: number) => (code >= 48 && code <= 57) || code === 32 || code === 45;
-
-/** Four bytes as they stand in memory. */
-function packed(four: readonly number[]): number {
-  for (let i = 0; i < 4; i++) FOUR_BYTES[i] = folded(four[i]!);
-  return FOUR[0]!;
-}
-
-const FOUR_BYTES = new Uint8Array(4);
-const FOUR = new Int32Array(FOUR_BYTES.buffer);
-
-/** The best place of one parity for a literal's four characters: all four within the literal if possible, then the rarest. */
-function rarest(codes: Uint8Array, parity: number): number {
-  const rarity = (code: number | undefined) => {
-    if (code === undefined) return -100;
-    return code >= 97 ? BY_FREQUENCY.indexOf(String.fromCharCode(code)) : code >= 48 && code <= 57 ? 2 : 8;
-  };
-  let best = -1;
-  let most = Number.NEGATIVE_INFINITY;
-  for (let offset = parity === 0 ? 0 : -1; offset < codes.length - 1; offset += 2) {
-    const sum = [0, 1, 2, 3].reduce((total, i) => total + rarity(codes[offset + i]), 0);
-    if (sum > most) [most, best] = [sum, offset];
-  }
-  return best;
-}
-
-/** The keys in the table; any character may stand before and after the literal. */
-function fours(codes: Uint8Array, offset: number): number[] {
-  const free = [0, 1, 2, 3].filter((i) => codes[offset + i] === undefined);
-  const four = [0, 1, 2, 3].map((i) => codes[offset + i] ?? 0);
-  if (free.length === 0) return [packed(four)];
-  // Literals have at least three characters, so only one is free.
-  return ANY.map((any) => {
-    four[free[0]!] = any;
-    return packed(four);
-  });
-}
-
-/** One of each character that `folded` tells apart. */
-const ANY = Array.from({ length: 64 }, (_, i) => (i < 32 ? 32 + i : 64 + i));
 
 // ---- masking ----
 
@@ -257,6 +61,11 @@ export interface Masker {
    */
   suspicious(line: string): boolean;
   /**
+   * May these bytes, of valid UTF-8 without NULs and `\u`, hold anything that `suspicious` would look at further? For a part of a line
+   * too. Undefined while what the operator has named takes a look at whole texts.
+   */
+  readonly mayHoldSecret: ((bytes: Buffer, from: number, to: number) => boolean) | undefined;
+  /**
    * Would masking change the line? `suspicious`, and then the masking itself. Also sees the first value of a key that is given
    * twice.
    */
@@ -291,6 +100,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
   const patterns = createPatterns(options.patterns ?? []);
   const personal = createPersonal(options);
   const textRules = createTextRules((name) => custom.has(plain(name)));
+  const isPlain = !patterns.present && customTest === undefined && personal === undefined;
   const table = anchorTable([...FORM_RULES, ...textRules]);
   const cache = new Map<string, KeyFacts>();
   let cachedChars = 0;
@@ -601,6 +411,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
 
   return {
     suspicious,
+    mayHoldSecret: isPlain ? ANCHORS.mayStand : undefined,
     holdsSecret(line) {
       if (!suspicious(line)) return false;
       let parsed: unknown;

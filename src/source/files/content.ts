@@ -14,13 +14,19 @@ import type { Mark } from './checkpoints.ts';
 
 const MARK_BYTES = 256;
 const PIECE_BYTES = 64 * 1024;
+/** Behind the last byte, for whoever looks at words. */
+const SLACK_BYTES = 8;
+const MAX_ROOMS = 16;
 /** A copy of this length that is the same throughout is no coincidence; a shorter one may be a header that files share. */
 const TELLING_BYTES = 4_096;
 
 export interface Content {
   readonly gzip: boolean;
-  /** Up to `bytes` from place `at` on, fewer only at the end. In gzip, only reading forward is cheap. */
-  read(at: number, bytes: number): Promise<Buffer>;
+  /**
+   * Up to `bytes` from place `at` on, fewer only at the end. In gzip, only reading forward is cheap. `room` is what to read into, if
+   * it fits; gzip takes its own.
+   */
+  read(at: number, bytes: number, room?: Buffer): Promise<Buffer>;
   /** Describes the open file, whatever its name leads to by now. */
   stat(): Promise<{ size: number; mtimeMs: number; dev: number; ino: number }>;
   /** The time of birth in nanoseconds; 0 where the system does not tell. */
@@ -45,8 +51,9 @@ export async function openContent(path: string, inode: string): Promise<Content>
   }
   const plain: Content = {
     gzip,
-    async read(at, bytes) {
-      const piece = Buffer.allocUnsafeSlow(bytes);
+    async read(at, bytes, room) {
+      const needed = bytes + SLACK_BYTES;
+      const piece = room?.length === needed ? room : Buffer.allocUnsafeSlow(needed);
       let filled = 0;
       while (filled < bytes) {
         const { bytesRead } = await handle.read(piece, filled, bytes - filled, at + filled);
@@ -63,6 +70,17 @@ export async function openContent(path: string, inode: string): Promise<Content>
     close: () => handle.close(),
   };
   return gzip ? unpacked(plain) : plain;
+}
+
+/** Buffers of full reads that nobody needs any more: where much is to be read, the next read takes one. */
+export function createRooms(bytes: number) {
+  const free: Buffer[] = [];
+  return {
+    take: () => free.pop(),
+    give({ buffer, length }: Buffer) {
+      if (length === bytes && free.length < MAX_ROOMS) free.push(Buffer.from(buffer));
+    },
+  };
 }
 
 async function* piecesOf(content: Content): AsyncGenerator<Buffer> {

@@ -10,13 +10,22 @@ import { basename, dirname, join } from 'node:path';
 import type { Clock } from '../../core/clock.ts';
 import { errorText, LogpipeError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
-import type { Chunk, DropReason, RawRecord } from '../../core/record.ts';
+import type { Chunk, DropReason, Lines } from '../../core/record.ts';
 import type { OffsetTracker } from '../kafka/offset-tracker.ts';
-import { createLineSplitter, createPipeReader, type LineSplitter, type PipeReader } from '../lines.ts';
+import {
+  chunkOfLines,
+  createLineSplitter,
+  createPipeReader,
+  type LineSplitter,
+  linesApart,
+  type PipeReader,
+  sizeOf,
+} from '../lines.ts';
 import type { FileJournal, JournalEntry, Mark } from './checkpoints.ts';
 import {
   type Content,
   compare,
+  createRooms,
   type Folders,
   isCopy,
   isGzip,
@@ -171,6 +180,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
   let looks = 0;
   let served: Member | undefined;
   let hasEnded = false;
+  const rooms = createRooms(READ_BYTES);
 
   const createMember = (entry: JournalEntry, knownBelow?: number): Member => {
     let hasHole = false;
@@ -589,7 +599,8 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     // The bytes before are read too: a file that was emptied may have outgrown its old size since.
     const overlap = member.shortBytes === undefined && tail ? tail.length : 0;
     const wanted = Math.min(READ_BYTES, Math.max(0, found.size - readAt));
-    const piece = await content.read(readAt - overlap, overlap + wanted);
+    const room = wanted === READ_BYTES ? rooms.take() : undefined;
+    const piece = await content.read(readAt - overlap, overlap + wanted, room);
     if (tail && !piece.subarray(0, overlap).equals(tail.subarray(0, overlap))) return 'changed';
     if (piece.length > overlap) return piece.subarray(overlap);
     member.size = found.size;
@@ -602,7 +613,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     const from = splitter.position;
     const at = member.readAt;
     const tail = member.tail ?? Buffer.alloc(0);
-    const records = splitter.push(piece, clock.now());
+    const lines = { ...splitter.split(piece, clock.now()), reuse: () => rooms.give(piece) };
     // Marks in memory are made of what was read; those in the journal follow when that is accounted for.
     for (const mark of lastingMarks(tail, piece, at)) recent.push(mark);
     for (let offset = at - (at % DENSE_BYTES) + DENSE_BYTES; offset < at + piece.length; offset += DENSE_BYTES) {
@@ -618,25 +629,25 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
       journal.changed(entry);
     }
     member.isDone = false;
-    return toChunk(member, records, from);
+    return toChunk(member, lines, from);
   };
 
-  const toChunk = (member: Member, records: RawRecord[], from: number): Chunk | undefined => {
+  const toChunk = (member: Member, lines: Lines, from: number): Chunk | undefined => {
     const end = member.splitter.position;
     if (end === from) return undefined;
-    const segment = tracker.open(member.partition, from, end - 1, records.length);
-    if (records.length === 0) return undefined;
-    let bytes = 0;
-    for (const { value } of records) bytes += value?.length ?? 0;
+    const { count, bytes } = sizeOf(lines);
+    const segment = tracker.open(member.partition, from, end - 1, count);
+    if (count === 0) return undefined;
     const { entry, knownBelow } = member;
     const known = knownBelow !== undefined && from < knownBelow ? { knownBelow } : {};
-    return { origin: { kind: 'file', path, identity: entry.identity, ...known }, records, bytes, done: segment.done };
+    const origin = { kind: 'file', path, identity: entry.identity, ...known } as const;
+    return chunkOfLines({ origin, lines, bytes, done: segment.done });
   };
 
   /** Nothing more will come: a last line without a line end is delivered. */
   const finish = async (member: Member): Promise<Chunk | undefined> => {
     const from = member.splitter.position;
-    const chunk = toChunk(member, member.splitter.flush(clock.now()), from);
+    const chunk = toChunk(member, linesApart(member.splitter.flush(clock.now())), from);
     member.isDone = true;
     member.hasPassed = true;
     member.cancelHold?.();

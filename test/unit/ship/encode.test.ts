@@ -1,8 +1,9 @@
 // Kafka's record format as brokers.ts writes it: the same bytes as kafkajs writes, and kafkajs reads every field back.
 import { createRequire } from 'node:module';
 import fc from 'fast-check';
+import theirCrc32C from 'kafkajs/src/protocol/recordBatch/crc32C/index.js';
 import { expect, test } from 'vitest';
-import { encodeRecords } from '../../../src/ship/brokers.ts';
+import { crc32C, encodeRecords } from '../../../src/ship/brokers.ts';
 import type { ShipRecord } from '../../../src/ship/log-record.ts';
 
 interface Decoder {
@@ -116,4 +117,13 @@ test('the largest batch: offsets across the boundaries too', () => {
     return { line: text, key: n % 3 === 0 ? `CA${n}` : null, eventId: String(n).padStart(26, '0'), bytes: text.length };
   });
   check(records, true);
+});
+
+test('the checksum is kafkajs’s, for any bytes', () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 100 }), (bytes) => {
+      const buffer = Buffer.from(bytes);
+      expect(crc32C(buffer)).toBe(theirCrc32C(buffer));
+    }),
+  );
 });

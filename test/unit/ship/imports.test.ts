@@ -10,6 +10,7 @@ const LAZY_IMPORT = /\bimport\('([^']+)'\)/g;
 const PACKAGES = ['winston', 'winston-transport', 'kafkajs'];
 /** Masking and what it consists of. */
 const MASKING = [
+  'secrets/anchors',
   'secrets/mask',
   'secrets/personal',
   'secrets/secret-forms',
