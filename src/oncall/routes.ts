@@ -192,6 +192,27 @@ export function createRoutes(
   };
 }
 
+/** What teams and people have of their own. For people that supposes that mail can be sent. */
+export function ownDestinations({ teams, people }: Pick<Routing, 'teams' | 'people'>): Destination[] {
+  const own = (id: string, kinds: readonly (readonly [string, unknown])[]) =>
+    kinds.flatMap(([kind, address]) => (address === undefined ? [] : [`${kind}:${id}`]));
+  return [
+    ...teams.flatMap(({ id, slackWebhookUrl, pagerDutyKey, emailTo }) =>
+      own(id, [
+        ['slack', slackWebhookUrl],
+        ['pagerduty', pagerDutyKey],
+        ['email', emailTo],
+      ]),
+    ),
+    ...[...people.values()].flatMap(({ id, email, pagerDutyKey }) =>
+      own(id, [
+        ['email', email],
+        ['pagerduty', pagerDutyKey],
+      ]),
+    ),
+  ];
+}
+
 function matcher({ rule, group, labels = {}, environment }: AlertMatch, here: string): (alert: RoutedAlert) => boolean {
   const tests = Object.entries(labels).map(([name, condition]) => [name, compileCondition(condition)] as const);
   if (environment !== undefined && environment !== here) return () => false;

@@ -9,15 +9,16 @@ import { silentLog } from '../core/log.ts';
 import { createMetrics } from '../core/metrics.ts';
 import type { Chunk, RawRecord } from '../core/record.ts';
 import { createMasker, type Masker } from '../core/secrets/mask.ts';
-import { alertKey } from '../incidents/incident.ts';
-import { type AlertMachine, createAlertMachine } from '../incidents/machine.ts';
+import { alertKey, type IncidentRecord } from '../incidents/incident.ts';
+import { type AlertMachine, createAlertMachine, type GivenCommand } from '../incidents/machine.ts';
 import type { ChannelName, Notification } from '../incidents/notification.ts';
 import type { OutboxResult, StateKey } from '../incidents/records.ts';
 import { type Counter, createCounter, type SourcePosition } from '../measure/counter.ts';
 import type { Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS } from '../measure/totals.ts';
 import { channelsFor } from '../notify/notify-config.ts';
-import { routesByPriority } from '../oncall/routes.ts';
+import { createRoutes, ownDestinations, routesByPriority } from '../oncall/routes.ts';
+import type { Routing } from '../oncall/routing.ts';
 import { createParser, type ParseConfig } from '../parse/parse.ts';
 import { type Rules, toDecidingRule } from '../rules/rule-config.ts';
 import { clockErrorOf } from '../source/kafka/record-batch.ts';
@@ -58,6 +59,11 @@ export interface SimulationOptions {
   readonly readings?: readonly SimulatedReading[];
   /** Records of the alert store to begin with: what was learned before. Default: none, learning begins. */
   readonly initial?: ReadonlyMap<StateKey, object>;
+  /** Who is told; without it messages go by their priority to Slack, PagerDuty and mail. Every destination that it names is there. */
+  readonly routing?: Routing;
+  readonly environment?: string;
+  /** What people do at a moment, given what is open then. */
+  readonly commandsAt?: (nowMs: number, incidents: readonly IncidentRecord[]) => readonly GivenCommand[];
 }
 
 /** @param records in order of arrival within each partition */
@@ -68,7 +74,20 @@ export async function simulate(records: Iterable<SimulatedRecord>, options: Simu
   for (const record of records) partitions[record.partition % partitions.length]!.queue.push(record);
 
   const withoutLog = partitions.every(({ queue }) => queue.length === 0);
-  const stages = createStages({ measures, ruleSets: [rules], parse, transforms, fromMs, initial, withoutLog }, () =>
+  const { routing, environment, commandsAt } = options;
+  const own = {
+    measures,
+    ruleSets: [rules],
+    parse,
+    transforms,
+    fromMs,
+    initial,
+    withoutLog,
+    routing,
+    environment,
+    commandsAt,
+  };
+  const stages = createStages(own, () =>
     partitions.map(({ queue, next, offset }, partition) => {
       const arrived = queue[next] !== undefined && queue[next]!.arrivalMs <= clock.now();
       const reached = { position: offset, end: offset + (arrived ? 1 : 0), caughtUp: !arrived };
@@ -167,6 +186,9 @@ interface StagesOptions {
   readonly masker?: Masker;
   /** See DurableEvaluatorOptions. */
   readonly withoutLog?: boolean;
+  readonly routing?: Routing | undefined;
+  readonly environment?: string | undefined;
+  readonly commandsAt?: SimulationOptions['commandsAt'] | undefined;
 }
 
 export interface Stages {
@@ -224,13 +246,19 @@ export function createRuleSet(
     fromMs,
     initial,
     withoutLog = false,
-  }: Pick<StagesOptions, 'measures' | 'fromMs' | 'initial' | 'withoutLog'>,
+    routing,
+    environment = 'simulation',
+    commandsAt = () => [],
+  }: Pick<StagesOptions, 'measures' | 'fromMs' | 'initial' | 'withoutLog' | 'routing' | 'environment' | 'commandsAt'>,
   masker: Masker,
 ): RuleSetStages & { judge(nowMs: number): void } {
   const machine = createAlertMachine(rules.map(toDecidingRule), initial, {
     nextId: numbered(),
-    environment: 'simulation',
-    routes: routesByPriority((priority) => channelsFor(priority).filter((name) => CHANNELS.includes(name))),
+    environment,
+    routes:
+      routing === undefined
+        ? routesByPriority((priority) => channelsFor(priority).filter((name) => CHANNELS.includes(name)))
+        : createRoutes(routing, { has: isIn([...CHANNELS, ...ownDestinations(routing)]), environment }),
     masker,
     history: false,
   });
@@ -253,7 +281,8 @@ export function createRuleSet(
     evaluator,
     judge(nowMs) {
       const { observations, evalMs, wallMs } = evaluator.evaluate(nowMs);
-      const plan = machine.step({ observations, evalMs: evalMs === 0 ? wallMs : evalMs, wallMs, results });
+      const commands = commandsAt(nowMs, machine.incidents());
+      const plan = machine.step({ observations, evalMs: evalMs === 0 ? wallMs : evalMs, wallMs, results, commands });
       machine.accept(plan);
       evaluator.accepted();
       results = plan.enqueued.map(({ id }) => ({ id, result: { ok: true } }));
@@ -261,6 +290,11 @@ export function createRuleSet(
       seen.look(nowMs);
     },
   };
+}
+
+function isIn(names: readonly ChannelName[]): (name: ChannelName) => boolean {
+  const all = new Set(names);
+  return (name) => all.has(name);
 }
 
 function watchAlerts(machine: AlertMachine) {

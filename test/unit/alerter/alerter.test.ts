@@ -22,6 +22,8 @@ function running() {
   /** Stores that are being opened. */
   const opening: { give(): void; fail(error: Error): void }[] = [];
   const known = deferred();
+  const records = new Map<string, object>();
+  const silences: string[] = [];
   let stores = 0;
   const alerter = createAlerter(
     { group: 'alerter' },
@@ -51,7 +53,7 @@ function running() {
           };
           return store;
         },
-        known: known.promise.then(() => new Map()),
+        known: known.promise.then(() => records),
         close: async () => {},
       }),
       follow(fromMs, own) {
@@ -87,6 +89,7 @@ function running() {
         silentMs: () => silentMs,
       },
       reachMs: () => 60_000,
+      onSilences: (all) => void silences.push(all.map(({ id }) => id).join()),
       followCommands: () => undefined,
       clock,
       log: silentLog,
@@ -110,7 +113,19 @@ function running() {
     silentMs = values.silentMs ?? 0;
     trouble = values.trouble;
   };
-  return { alerter, member, opening, events, followed, clock, set, known, message: () => onMessage! };
+  return {
+    alerter,
+    member,
+    opening,
+    events,
+    followed,
+    clock,
+    set,
+    known,
+    records,
+    silences,
+    message: () => onMessage!,
+  };
 }
 
 test('a term that is lost while its state is opened does not begin, and the next one is the only one', async () => {
@@ -250,4 +265,28 @@ test('a state of a newer logpipe ends the process; it is not tried again, and no
   await settled();
   expect(opening).toHaveLength(1);
   expect(events.filter((event) => event.startsWith('term'))).toEqual([]);
+});
+
+test('an instance that stands by gives the silences that the leader has written, and no others', async () => {
+  const { alerter, member, known, records, silences, clock } = running();
+  alerter.start();
+  member.standsBy();
+  await clock.advance(3_000);
+  // What the leader has written is not known yet.
+  expect(silences).toEqual([]);
+  known.resolve();
+  records.set('alert/a', { id: 'a' });
+  await clock.advance(1_000);
+  records.set('silence/s1', { id: 's1' });
+  await clock.advance(1_000);
+  expect(silences.at(-1)).toBe('s1');
+  records.delete('silence/s1');
+  await clock.advance(1_000);
+  expect(silences.at(-1)).toBe('');
+  // From now on the term gives them.
+  member.leads(1);
+  const before = silences.length;
+  records.set('silence/s2', { id: 's2' });
+  await clock.advance(5_000);
+  expect(silences).toHaveLength(before);
 });

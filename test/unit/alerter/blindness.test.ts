@@ -1,18 +1,25 @@
 // "Log pipeline blind": who is told when, by whom it is taken back, and that a restart forgets nothing. What this process slept
 // through is nobody's silence.
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import { type BlindTold, blindIncidentId, createBlindWatch } from '../../../src/alerter/blindness.ts';
+import {
+  type BlindTold,
+  blindIncidentId,
+  createBlindWatch,
+  createKeptSilences,
+} from '../../../src/alerter/blindness.ts';
 import { watchClock } from '../../../src/core/clock.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
+import type { SilenceRecord } from '../../../src/incidents/incident.ts';
 import type { ChannelName } from '../../../src/incidents/notification.ts';
 import { createFakeClock, type FakeClock } from '../../kit/fake-clock.ts';
 
 const SECOND = 1_000;
 const HOUR = 3_600_000;
+const NAMES: readonly ChannelName[] = ['pagerduty', 'slack', 'email'];
 let folder = '';
 
 beforeEach(() => {
@@ -21,12 +28,20 @@ beforeEach(() => {
 });
 
 /** An instance that is looked at every second; its channels take what they are given, or `later` when the test says what they answer. */
-function instance(clock: FakeClock = createFakeClock(), { refuse = [] as readonly ChannelName[], later = false } = {}) {
+function instance(
+  clock: FakeClock = createFakeClock(),
+  { refuse = [] as readonly ChannelName[], later = false, channels = NAMES } = {},
+) {
   const watch = watchClock(clock);
   const sent: string[] = [];
   const said: string[] = [];
   const keys = new Set<string>();
-  const state = { trouble: undefined as string | undefined, answers: false, commands: true };
+  const state = {
+    trouble: undefined as string | undefined,
+    answers: false,
+    commands: true,
+    silenced: undefined as string | undefined,
+  };
   const waiting = new Map<string, string>();
   const handed: BlindTold[] = [];
   const metrics = createMetrics();
@@ -43,7 +58,8 @@ function instance(clock: FakeClock = createFakeClock(), { refuse = [] as readonl
       awakeMs: watch.awakeMs,
       log: silentLog,
       metrics,
-      channels: () => ['pagerduty', 'slack', 'email'],
+      channels: () => channels,
+      silenced: () => state.silenced,
       send(entries) {
         for (const { id, channel, notification } of entries) {
           sent.push(`${notification.action} ${channel}`);
@@ -284,4 +300,108 @@ test('neither a sleep of an hour nor a clock that is set is Kafka’s silence', 
   expect(sent).toEqual([]);
   await clock.advance(20 * SECOND);
   expect(sent).toEqual(TOLD);
+});
+
+describe('silenced', () => {
+  test('tells nobody while it is, and everybody at its end if it is true then', async () => {
+    const { clock, blind, sent, state, gauge } = instance();
+    blind.leads(true);
+    state.silenced = 'by ann: Kafka is upgraded';
+    await clock.advance(HOUR);
+    expect([sent, blind.blind(), await gauge()]).toEqual([[], true, 1]);
+    state.silenced = undefined;
+    await clock.advance(SECOND);
+    expect(sent).toEqual(TOLD);
+  });
+
+  test('an upgrade that is over within it tells nobody at all', async () => {
+    const planned = instance();
+    planned.blind.leads(true);
+    planned.state.silenced = 'maintenance upgrade';
+    await planned.clock.advance(HOUR);
+    planned.state.answers = true;
+    await planned.clock.advance(2 * SECOND);
+    planned.blind.evaluated();
+    planned.state.silenced = undefined;
+    await planned.clock.advance(HOUR);
+    expect([planned.sent, planned.blind.blind()]).toEqual([[], false]);
+  });
+
+  test('one that stood by leaves it to the others for two minutes after the silence', async () => {
+    const { clock, blind, sent, state } = instance();
+    blind.leads(false);
+    state.silenced = 'by ann';
+    await clock.advance(HOUR);
+    state.silenced = undefined;
+    await clock.advance(119 * SECOND);
+    expect(sent).toEqual(['trigger pagerduty']);
+    await clock.advance(5 * SECOND);
+    expect(sent).toEqual(TOLD);
+  });
+
+  test('what was told before is taken back all the same', async () => {
+    const { clock, blind, sent, state } = instance();
+    blind.leads(true);
+    await clock.advance(HOUR);
+    state.silenced = 'by ann';
+    state.answers = true;
+    await clock.advance(2 * SECOND);
+    blind.evaluated();
+    expect(sent).toEqual([...TOLD, ...TAKEN_BACK]);
+  });
+
+  test('a restart takes back what teams and people were told, each by its own channel', async () => {
+    const own = ['pagerduty:ops', 'slack:ops', 'email:ada'];
+    const before = instance(undefined, { channels: own });
+    before.blind.leads(false);
+    await before.clock.advance(60 * SECOND);
+    // Services with dedup keys at once.
+    expect(before.sent).toEqual(['trigger pagerduty:ops']);
+    await before.clock.advance(3 * 60 * SECOND);
+    before.end();
+    const after = instance(createFakeClock(), { channels: own });
+    after.blind.leads(true);
+    after.state.answers = true;
+    await after.clock.advance(2 * SECOND);
+    after.blind.evaluated();
+    expect(after.sent).toEqual(own.map((name) => `resolve ${name}`));
+  });
+});
+
+describe('the silences last read', () => {
+  const silence: SilenceRecord = { id: 's1', group: 'logpipe', untilMs: 5_000, by: 'ann', reason: 'upgrade' };
+  const file = () => join(folder, 'alerter', 'silences.json');
+
+  test('outlive the process, in a file that only its user reads; it is written when they have changed', () => {
+    const kept = createKeptSilences(file(), { log: silentLog });
+    expect(kept.silences()).toEqual([]);
+    kept.keep([silence]);
+    expect(statSync(file()).mode & 0o777).toBe(0o600);
+    const again = createKeptSilences(file(), { log: silentLog });
+    expect(again.silences()).toEqual([silence]);
+    const { mtimeMs, ino } = statSync(file());
+    again.keep([{ ...silence }]);
+    expect(statSync(file())).toMatchObject({ mtimeMs, ino });
+    again.keep([]);
+    expect(createKeptSilences(file(), { log: silentLog }).silences()).toEqual([]);
+  });
+
+  test('a file that holds none, or none that can be read, silences nothing; a newer one is not touched', () => {
+    createKeptSilences(file(), { log: silentLog }).keep([silence]);
+    for (const text of ['', '{', '[]', '{"v":1}', '{"v":1,"silences":[{"id":"x"},7]}']) {
+      writeFileSync(file(), text);
+      expect(createKeptSilences(file(), { log: silentLog }).silences(), text).toEqual([]);
+    }
+    writeFileSync(file(), '{"v":2,"silences":[]}');
+    expect(() => createKeptSilences(file(), { log: silentLog })).toThrow(/newer/);
+  });
+
+  test('a folder that takes nothing is said once, and what was read counts until the end', () => {
+    const warned: string[] = [];
+    writeFileSync(join(folder, 'alerter'), 'no folder');
+    const kept = createKeptSilences(file(), { log: { ...silentLog, warn: (text) => void warned.push(text) } });
+    kept.keep([silence]);
+    kept.keep([silence]);
+    expect([kept.silences(), warned]).toEqual([[silence], ['The silences cannot be saved']]);
+  });
 });

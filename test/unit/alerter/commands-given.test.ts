@@ -13,6 +13,7 @@ import {
   giveToFolder,
 } from '../../../src/alerter/commands-given.ts';
 import { type Log, silentLog } from '../../../src/core/log.ts';
+import type { SilenceRecord } from '../../../src/incidents/incident.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
 const COMMAND: Command = {
@@ -33,9 +34,76 @@ describe('a command as it is written', () => {
     expect(decodeCommand(Buffer.from(encodeCommand(COMMAND)))).toEqual(COMMAND);
   });
 
+  const silence: SilenceRecord = {
+    ...{ id: 's1', ruleId: 'a', group: 'g', labels: { host: 'x' }, priority: 'P2', environment: 'production' },
+    ...{ fromMs: 1, createdMs: 2, untilMs: 5, by: 'ann', reason: '' },
+  };
+  const PEOPLES: readonly Command[] = [
+    { kind: 'acknowledge', commandId: 'c3', incidentId: '01KBG7', by: 'link from #ops', via: 'link' },
+    { kind: 'resolve', commandId: 'c4', incidentId: '01KBG7', evenIfTrue: true, by: 'ann', via: 'api' },
+    { kind: 'resolve', commandId: 'c5', alerts: [{ key: 'a', startedMs: 5 }], evenIfTrue: true, by: 'ann', via: 'cli' },
+    { kind: 'silence', commandId: 'c6', silence, via: 'api' },
+    { kind: 'silence', commandId: 'c7', silence: { id: 's', group: 'g', untilMs: 5, by: 'ann', reason: 'why' } },
+    { kind: 'unsilence', commandId: 'pagerduty:01ABC', id: 's1', by: 'ann', via: 'pagerduty' },
+  ];
+
+  test.each(PEOPLES)('of people: $kind, by topic and by folder', async (command) => {
+    expect(decodeCommand(Buffer.from(encodeCommand(command)))).toEqual(command);
+    const journalDir = folder();
+    giveToFolder(journalDir, command);
+    const given: Command[] = [];
+    const onCommand = (one: Command) => void given.push(one);
+    const reader = followFolder(journalDir, { clock: createFakeClock(Date.now()), log: silentLog, onCommand });
+    expect(given).toEqual([command]);
+    await reader.close();
+  });
+
+  test('of people, altered in any one place: no command', () => {
+    const long = 'x'.repeat(1_001);
+    const wrong: readonly (readonly [number, object])[] = [
+      [0, { incidentId: 7 }],
+      [0, { incidentId: 'x'.repeat(65) }],
+      [0, { by: '' }],
+      [0, { via: 'smoke signals' }],
+      [0, { commandId: '../../etc/passwd' }],
+      [1, { evenIfTrue: 'yes' }],
+      [1, { incidentId: '' }],
+      [1, { alerts: [{ key: 'a', startedMs: 5 }] }],
+      [1, { incidentId: undefined }],
+      [3, { silence: null }],
+      [3, { silence: { ...silence, untilMs: '5' } }],
+      [3, { silence: { ...silence, untilMs: 9e15 } }],
+      [3, { silence: { ...silence, fromMs: null } }],
+      [3, { silence: { ...silence, priority: 'P5' } }],
+      [3, { silence: { ...silence, labels: ['host'] } }],
+      [3, { silence: { ...silence, labels: { host: 7 } } }],
+      [3, { silence: { ...silence, labels: { host: long } } }],
+      [
+        3,
+        { silence: { ...silence, labels: Object.fromEntries(Array.from({ length: 21 }, (_, i) => [`l${i}`, 'x'])) } },
+      ],
+      [3, { silence: { ...silence, group: long } }],
+      [3, { silence: { ...silence, reason: 7 } }],
+      [3, { silence: { ...silence, by: 'x'.repeat(201) } }],
+      [4, { silence: { id: 's', untilMs: 5, by: 'ann', reason: '' } }],
+      [5, { id: '' }],
+      [5, { by: null }],
+    ];
+    for (const [which, change] of wrong) {
+      const value = Buffer.from(JSON.stringify({ v: 1, command: { ...PEOPLES[which], ...change } }));
+      expect(decodeCommand(value), `${which} ${JSON.stringify(change).slice(0, 100)}`).toBeUndefined();
+    }
+    expect(decodeCommand(Buffer.alloc(256 * 1024 + 1, ' '))).toBeUndefined();
+  });
+
+  test('what it does not know is left out, and reaches nobody', () => {
+    const value = { v: 1, command: { ...PEOPLES[4], admin: true, silence: { ...silence, everything: true } } };
+    expect(decodeCommand(Buffer.from(JSON.stringify(value)))).toEqual({ kind: 'silence', commandId: 'c7', silence });
+  });
+
   const blind: Command = {
     ...{ kind: 'blind-over', commandId: 'c2', by: 'host-1', incidentId: 'blind-0123456789abcdef' },
-    ...{ environment: 'production', sinceMs: 5, channels: ['slack', 'pagerduty'] },
+    ...{ environment: 'production', sinceMs: 5, channels: ['slack', 'pagerduty', 'email:ada'] },
   };
 
   test('of an instance that was cut off, too; it can end nothing but what such an instance tells', () => {

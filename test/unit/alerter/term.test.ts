@@ -2,15 +2,17 @@
 // when first-seen rules know as many kinds as they can, since from then on a new error is no news.
 import { expect, onTestFinished, test } from 'vitest';
 import { beginTerm } from '../../../src/alerter/alerter.ts';
-import { decodeCommand, encodeCommand } from '../../../src/alerter/commands-given.ts';
+import { type Command, decodeCommand, encodeCommand } from '../../../src/alerter/commands-given.ts';
 import { createCountedWindows } from '../../../src/alerter/counts-follower.ts';
-import { LostTermError } from '../../../src/alerter/store.ts';
+import { type AlertStore, LostTermError } from '../../../src/alerter/store.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import type { Channel } from '../../../src/incidents/notification.ts';
+import { parseRouting } from '../../../src/oncall/routing.ts';
 import { ERROR_TEMPLATE_VERSION } from '../../../src/tag/error-template.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
+import { MEASURES, rulesOf } from '../rules/kit.ts';
 
 test.each([
   [0, 0],
@@ -242,3 +244,140 @@ test('the brokers’ clock set back by an hour, with or without this one: evalua
     expect(ticks.slice(-150).every(Boolean)).toBe(true);
   }
 });
+
+test('on call, with terms that end between any two steps: nothing is lost, sent twice, or forgotten', async () => {
+  const stored = new Map<string, object>();
+  const rules = rulesOf(
+    '  busy: { title: Busy, priority: P2, kind: threshold, measure: elasticsearch.status, atLeast: 2, keepFiring: 0s }',
+  );
+  // A Monday at 11:00 in Berlin.
+  const clock = createFakeClock(Date.parse('2026-01-05T10:00:00Z'));
+  const yaml = (primary: string) => `
+hours: { timeZone: Europe/Berlin }
+people:
+  ada: { name: Ada, email: ada@example.org }
+  ben: { name: Ben, email: ben@example.org }
+  cleo: { name: Cleo, email: cleo@example.org }
+teams: { ops: { rota: { primary: [${primary}], secondary: [ben] } } }
+`;
+  const routingOf = (primary: string) => parseRouting(yaml(primary), {}, 'routing.yml', clock.now());
+  let routing = routingOf('ada');
+  const sent: string[] = [];
+  const silences: string[] = [];
+  const channels = new Map<string, Channel>(
+    ['slack', 'email', 'email:ada', 'email:ben', 'email:cleo'].map((name) => [
+      name,
+      {
+        ...{ name, ratePerSecond: 100 },
+        async send({ action, reason }) {
+          sent.push(`${action} ${reason} ${name}`);
+          return { ok: true };
+        },
+        close: async () => {},
+      },
+    ]),
+  );
+  const said = () => sent.splice(0).sort();
+
+  async function lead() {
+    const store: AlertStore = {
+      initial: new Map(stored),
+      async commit(changes) {
+        for (const { key, value } of changes) {
+          if (value === null) stored.delete(key);
+          else stored.set(key, JSON.parse(JSON.stringify(value)));
+        }
+      },
+      confirm: async () => {},
+      close: async () => {},
+    };
+    const term = beginTerm(
+      { rules, routing, environment: 'test', tickMs: 250 },
+      {
+        store,
+        windows: createCountedWindows({ measures: MEASURES, rules, coveredFromMs: 0 }),
+        results: new Map(),
+        channels,
+        history: undefined,
+        clock,
+        log: silentLog,
+        metrics: createMetrics(),
+        masker: createMasker(),
+        onLost: () => {},
+        onTick: () => {},
+        onSilences: (all) => void silences.push(all.map(({ id }) => id).join()),
+      },
+    );
+    term.start();
+    return { term };
+  }
+  let leader = await lead();
+  const endTerm = async () => {
+    const stopped = leader.term.stop(0);
+    await clock.advance(0);
+    await stopped;
+  };
+  onTestFinished(endTerm);
+  const pass = async (ms: number, status: number) => {
+    leader.term.gauge('elasticsearch.status', {}, status, clock.now());
+    await clock.advance(ms + 2_000);
+  };
+  const successor = async () => {
+    await endTerm();
+    leader = await lead();
+  };
+  const command = (given: Command) => {
+    let answered = 0;
+    leader.term.command(given, () => answered++);
+    return () => answered;
+  };
+
+  await pass(1_000, 2);
+  expect(said()).toEqual(['trigger first email', 'trigger first email:ada', 'trigger first slack']);
+  for (let minute = 0; minute < 13; minute++) {
+    if (minute % 3 === 0) await successor();
+    await pass(60_000, 2);
+  }
+  expect(said()).toEqual([]);
+  await pass(120_000, 2);
+  expect(said()).toEqual(['trigger escalated email:ben', 'trigger escalated slack']);
+  await successor();
+  await pass(1_000, 2);
+  expect(said()).toEqual([]);
+
+  const incidentId = leader.term.look()!.incidents[0]!.id;
+  const ack: Command = { kind: 'acknowledge', commandId: 'c1', incidentId, by: 'ben', via: 'cli' };
+  const first = command(ack);
+  await pass(1_000, 2);
+  expect([first(), said()]).toEqual([
+    1,
+    ['email', 'email:ada', 'email:ben', 'slack'].map((name) => `acknowledge acknowledged ${name}`),
+  ]);
+  // The topic is read again by whoever decides next.
+  await successor();
+  const again = command(ack);
+  await pass(60 * 60_000, 2);
+  expect([again(), said()]).toEqual([1, []]);
+
+  await pass(1_000, 0);
+  expect(said()).toEqual(['email', 'email:ada', 'email:ben', 'slack'].map((name) => `resolve all-resolved ${name}`));
+  routing = routingOf('cleo');
+  leader.term.changeRouting(routing);
+  await pass(60 * 60_000, 0);
+  const untilMs = clock.now() + 3_600_000;
+  const silence: Command = {
+    ...{ kind: 'silence', commandId: 'c2', via: 'cli' },
+    silence: { id: 's1', ruleId: 'busy', untilMs, by: 'ben', reason: 'known' },
+  };
+  command(silence);
+  await pass(1_000, 2);
+  await successor();
+  await pass(1_000, 2);
+  expect([said(), silences.at(-1)]).toEqual([[], 's1']);
+  command({ kind: 'unsilence', commandId: 'c3', id: 's1', by: 'ben', via: 'cli' });
+  await pass(1_000, 2);
+  expect([said(), silences.at(-1)]).toEqual([
+    ['trigger first email', 'trigger first email:cleo', 'trigger first slack'],
+    '',
+  ]);
+}, 60_000);

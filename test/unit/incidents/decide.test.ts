@@ -54,6 +54,27 @@ describe('decideNotify', () => {
     ['all resolved, never told', { ...untold, ...gone }, 'none'],
     ['the last audible one muted', { ...told, ...muted }, 'none'],
 
+    ['nobody has acknowledged for too long', { ...told, escalate: true }, 'escalated'],
+    [
+      'the same, with a reminder due and others joined',
+      { ...told, ...reminding, joined: 1, escalate: true },
+      'escalated',
+    ],
+    ['the same, and all of it muted', { ...told, ...muted, escalate: true }, 'none'],
+    ['the same, just acknowledged', { ...told, escalate: true, acknowledged: 'new' }, 'acknowledged'],
+    ['the same, all resolved', { ...told, ...gone, escalate: true }, 'all-resolved'],
+    ['the same, never told', { ...untold, escalate: true }, 'first'],
+
+    ['resolved by hand while true', { ...told, quiet: 'on' }, 'all-resolved'],
+    ['the same, and everything muted', { ...told, ...muted, quiet: 'on' }, 'all-resolved'],
+    ['the same, told', { ...told, quiet: 'on', open: false }, 'none'],
+    ['the same, others joined', { ...told, quiet: 'on', open: false, joined: 1, lastTriggerMs: ago(500) }, 'none'],
+    ['the same, its time over', { ...told, quiet: 'over', open: false }, 'reopened'],
+    ['the same, not true at present', { ...told, quiet: 'over', open: false, breached: 0 }, 'none'],
+    ['the same, muted', { ...told, ...muted, quiet: 'over', open: false }, 'none'],
+    ['the same, all over meanwhile', { ...told, ...gone, quiet: 'over', open: false }, 'none'],
+    ['a channel that took the trigger after all', { ...told, quiet: 'over' }, 'all-resolved'],
+
     ['a reminder is due', { ...told, ...reminding }, 'repeat'],
     ['due, but its condition is not true at present', { ...told, ...reminding, breached: 0 }, 'none'],
     ['the same with some resolved', { ...told, ...reminding, breached: 0, resolved: 1 }, 'none'],

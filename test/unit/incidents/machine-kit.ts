@@ -5,7 +5,7 @@ import { type AlertRule, alertKey } from '../../../src/incidents/incident.ts';
 import { type AlertMachine, createAlertMachine, type Plan, type StepInput } from '../../../src/incidents/machine.ts';
 import type { ChannelName, Notification } from '../../../src/incidents/notification.ts';
 import type { OutboxLimits, StateKey } from '../../../src/incidents/records.ts';
-import { createRoutes, type Routes, routesByPriority } from '../../../src/oncall/routes.ts';
+import { createRoutes, ownDestinations, type Routes, routesByPriority } from '../../../src/oncall/routes.ts';
 import { parseRouting, type Routing } from '../../../src/oncall/routing.ts';
 import type { Observation, Priority } from '../../../src/rules/rule-types.ts';
 
@@ -127,16 +127,9 @@ export function routesFrom(
 
 /** The same of a routing that was read before. */
 export function routesOfRouting(routing: Routing, environment = 'test', without = /^$/): Routes {
-  const own = routing.teams.flatMap(({ id, slackWebhookUrl, pagerDutyKey, emailTo }) => [
-    ...(slackWebhookUrl === undefined ? [] : [`slack:${id}`]),
-    ...(pagerDutyKey === undefined ? [] : [`pagerduty:${id}`]),
-    ...(emailTo === undefined ? [] : [`email:${id}`]),
-  ]);
-  const people = [...routing.people.values()].flatMap(({ id, pagerDutyKey }) => [
-    `email:${id}`,
-    ...(pagerDutyKey === undefined ? [] : [`pagerduty:${id}`]),
-  ]);
-  const all = new Set(['pagerduty', 'slack', 'email', ...own, ...people].filter((name) => !without.test(name)));
+  const all = new Set(
+    ['pagerduty', 'slack', 'email', ...ownDestinations(routing)].filter((name) => !without.test(name)),
+  );
   return createRoutes(routing, { has: (name) => all.has(name), environment });
 }
 
