@@ -260,8 +260,8 @@ function topicDesk(kafka: KafkaConfig, deps: DeskDeps): AlertDesk {
       return stateOf(records, 0);
     },
     async answer(commandId) {
-      const mine = own()?.answer(commandId);
-      if (mine !== undefined) return mine;
+      const mine = own();
+      if (mine !== undefined) return mine.answer(commandId);
       return (await followed().records(READ_MS)).get(`command/${commandId}`) as CommandAnswer | undefined;
     },
     async give(command, untilMs) {

@@ -25,7 +25,6 @@ export const accessProperties = {
     type: 'array',
     description:
       'Who may call the alerts’ API: each with a `name`, which the history of alerts repeats, its `token` (or `tokenFile`), a secret of at least 16 characters, and `scopes`: `read`, `act` or both. See docs/api.md.',
-    default: [],
     items: {
       type: 'object',
       additionalProperties: false,

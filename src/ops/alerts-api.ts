@@ -69,6 +69,7 @@ import {
 const ANSWER_MS = 2_000;
 const MAX_INCIDENTS = 200;
 const MAX_NEXT = 20;
+const MAX_AWAY_MS = 10 * 366 * 86_400_000;
 
 interface AlertsApiOptions extends AccessConfig {
   readonly webhookSecrets: readonly string[];
@@ -142,6 +143,12 @@ export function openAlertsApi(
 }
 
 type Ask = Context<{ Bindings: HttpBindings }>;
+
+interface Given {
+  readonly id: string;
+  readonly done: boolean;
+  readonly noChange: boolean;
+}
 
 /**
  * Answers what is its own. Whatever else comes here, by the public name, goes on to `next` with a token that may read.
@@ -238,19 +245,14 @@ export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps):
 
   // ---- commands ----
 
-  type Given = { readonly id: string; readonly noChange: boolean } & (
-    | { readonly done: true }
-    | { readonly done: false }
-  );
-
-  /** @throws Refusal 409 when the leader refuses, DeskClosedError */
+  /** `done`: it was carried out; otherwise it will be. @throws Refusal 409 when the leader refuses, DeskClosedError */
   async function give(command: Command, sinceMs: number): Promise<Given> {
     const { commandId: id } = command;
     const answer = await desk.give(command, sinceMs + ANSWER_MS);
     const { kind } = command;
     const by = command.kind === 'silence' ? command.silence.by : command.by;
     log.info('A command about alerts was given over HTTP', { kind, id, by });
-    if (answer?.refused !== undefined) throw new Refusal(409, `refused: ${answer.refused}`);
+    if (answer?.refused !== undefined) throw new Refusal(409, `refused: ${masker.text(answer.refused)}`);
     return { id, done: answer !== undefined, noChange: answer?.noChange === true };
   }
 
@@ -259,7 +261,9 @@ export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps):
     const { id, done, noChange } = given;
     const location = `/api/v1/commands/${id}`;
     if (!done) return reply(c, { commandId: id, done: false, location }, 202, { location });
-    return reply(c, { commandId: id, done: true, changed: !noChange, ...(await now()) });
+    // It was carried out, even if nothing more can be read.
+    const state = await now().catch(() => ({}));
+    return reply(c, { commandId: id, done: true, changed: !noChange, ...state });
   }
 
   const findIncident = async (id: string) => {
@@ -329,8 +333,10 @@ export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps):
     permit(c.env.incoming, 'read');
     const at = c.req.query('at');
     const atMs = at === undefined ? clock.now() : Date.parse(at);
-    if (Number.isNaN(atMs))
-      throw new Refusal(400, `at: found "${shown(at ?? '')}"; permitted: a time, like 2026-11-30T09:00:00Z`);
+    if (!(Math.abs(atMs - clock.now()) < MAX_AWAY_MS)) {
+      const permitted = 'a time, like 2026-11-30T09:00:00Z, within 10 years from now';
+      throw new Refusal(400, `at: found "${shown(at ?? '')}"; permitted: ${permitted}`);
+    }
     const next = Number(c.req.query('next') ?? 0);
     if (!Number.isInteger(next) || next < 0 || next > MAX_NEXT) {
       throw new Refusal(400, `next: found "${shown(c.req.query('next') ?? '')}"; permitted: 0 to ${MAX_NEXT}`);
@@ -494,7 +500,7 @@ export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps):
     }
     const who = { commandId: `link-${link.id}`, by: `link from ${link.channel}`, via: 'link' } as const;
     const { done } = await give(commandOf(link.action, incident.id, who), sinceMs);
-    const { incident: now = incident } = await aboutLink(link);
+    const { incident: now = incident } = await aboutLink(link).catch(() => ({ incident }));
     return html(c, pageOf(now, link, done ? 'done' : 'taken'));
   });
 
