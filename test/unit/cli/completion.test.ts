@@ -41,6 +41,16 @@ describe('bash', () => {
     expect(offered('')).toEqual(expect.arrayContaining(['alerts', 'completion', 'init', 'rules', 'run', 'top']));
     expect(offered('ba')).toEqual(['backtest']);
     expect(offered('rules', '')).toEqual(['check', 'explain', 'help', 'test']);
+    expect(offered('alerts', '')).toEqual([
+      'ack',
+      'help',
+      'list',
+      'resolve',
+      'show',
+      'silence',
+      'silences',
+      'unsilence',
+    ]);
     // Options, with and without values, may stand between.
     expect(offered('stack', 'u')).toEqual(['up']);
     expect(offered('incident', 'export', '--from', 'rules', '--so')).toEqual(['--source']);
@@ -56,6 +66,8 @@ describe('bash', () => {
     expect(offered('replay', '--source', '=', 'k')).toEqual(['kafka']);
     expect(offered('replay', '--source', '=', 'kafka', '--to-d')).toEqual(['--to-dir']);
     expect(offered('completion', '')).toEqual(['bash', 'fish', 'zsh']);
+    expect(offered('alerts', 'silence', '--priority', '')).toEqual(['P1', 'P2', 'P3', 'P4']);
+    expect(offered('oncall', '--n')).toEqual(['--next']);
     expect(offered('rules', 'check', '--rules', 'm')).toEqual(['main.log', 'my rules.yml']);
     expect(offered('parse', 'mai')).toEqual(['main.log']);
     expect(offered('replay', '--to-dir', '')).toEqual(['out']);

@@ -6,9 +6,12 @@ import { silentLog } from '../../../src/core/log.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import type { Notification } from '../../../src/incidents/notification.ts';
 import { channelsFor } from '../../../src/notify/notify-config.ts';
+import { createRoutes, routesByPriority } from '../../../src/oncall/routes.ts';
+import { parseRouting } from '../../../src/oncall/routing.ts';
 import { createLifecycle, type Happening, type Lifecycle } from '../../../src/pm2/lifecycle.ts';
-import { createMessages, type Messages } from '../../../src/pm2/watch.ts';
+import { createMessages, type Messages, whereTo } from '../../../src/pm2/watch.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
+import { notification } from '../../kit/notifications.ts';
 
 type Status = 'launching' | 'online' | 'stopping' | 'stopped' | 'errored';
 
@@ -167,6 +170,40 @@ test('whatever comes on the bus, nothing throws and nothing is told', async () =
   }
   lifecycle.flush();
   expect(happenings).toEqual([]);
+});
+
+test('a message goes to the team that its route names, and the urgent ones to who is on call', () => {
+  const routing = parseRouting(
+    `hours: { timeZone: Etc/UTC }
+people:
+  ada: { name: Ada, email: ada@ops.example, slackId: U012AB3CD, pagerDutyKey: adaKey0123456789 }
+teams:
+  web: { rota: { primary: [ada] } }
+  jobs: { emailTo: [jobs@ops.example] }
+defaultTeam: web
+routes: [{ match: { labels: { application: worker } }, team: jobs }]
+`,
+    {},
+    'routing.yml',
+    0,
+  );
+  const there = ['slack', 'pagerduty', 'email', 'email:jobs', 'email:ada', 'pagerduty:ada'];
+  const routes = createRoutes(routing, { has: (name) => there.includes(name), environment: 'test' });
+  const to = (application: string, priority: 'P1' | 'P2' | 'P3') => {
+    const alert = { ...notification().alerts[0]!, ruleId: 'pm2-error', labels: { application, host: 'web-1' } };
+    return whereTo(notification({ priority, alerts: [alert] }), routes, 0);
+  };
+  const people = [{ role: 'primary', id: 'ada', name: 'Ada', slackId: 'U012AB3CD' }];
+  expect(to('api', 'P1')).toEqual({
+    channels: ['pagerduty', 'slack', 'email', 'email:ada', 'pagerduty:ada'],
+    ...{ team: 'web', people },
+  });
+  // A P2 is no call.
+  expect(to('api', 'P2')).toEqual({ channels: ['slack', 'email', 'email:ada'], team: 'web', people });
+  expect(to('api', 'P3')).toEqual({ channels: ['slack'], team: 'web' });
+  expect(to('worker', 'P2')).toEqual({ channels: ['slack', 'email:jobs'], team: 'jobs' });
+  const byPriority = routesByPriority((priority) => channelsFor(priority));
+  expect(whereTo(notification({ priority: 'P3' }), byPriority, 0)).toEqual({ channels: channelsFor('P3') });
 });
 
 describe('messages', () => {
