@@ -283,15 +283,14 @@ function canEscalate(routes: Routes, { rota, escalation }: Team, priority: Prior
   return rota !== undefined && escalation.by === 'logpipe' && routes.of(priority).onCall;
 }
 
-/** Has nobody acknowledged for so long that the next is to be told? Not while all of it is muted, or about to end. */
-function isDue(
-  step: Step,
-  { team: id, escalation, acknowledged }: IncidentRecord,
-  audible: readonly AlertRecord[],
-): boolean {
+/**
+ * Has nobody acknowledged for so long that the next is to be told? Not while all of it is muted, or about to end, nor outside the hours in
+ * which such messages go. An acknowledgement takes the escalation away.
+ */
+function isDue(step: Step, { team: id, escalation }: IncidentRecord, audible: readonly AlertRecord[]): boolean {
   const team = step.routes.team(id);
   const [lead] = audible;
-  if (escalation === undefined || acknowledged !== undefined || team === undefined || lead === undefined) return false;
+  if (escalation === undefined || team === undefined || lead === undefined) return false;
   if (!canEscalate(step.routes, team, lead.priority)) return false;
   if (step.routes.waits(lead.priority, team.id, step.wallMs)) return false;
   if (audible.every(({ clearSinceMs }) => clearSinceMs !== undefined)) return false;

@@ -1,10 +1,10 @@
 // A calendar file as a rota: the events of an iCalendar file (RFC 5545), weekly or single, as shifts. In: the file's text. Out: shifts, or in
 // words why there are none. Guarantee: bounded work, whatever the file says: nothing is expanded that could go on without end, and never
 // more than MAX_STEPS times. Local times go by the zone's present rules (luxon), not by those that the file brings along.
-import ICAL from 'ical.js';
-import { DateTime } from 'luxon';
+import { createRequire } from 'node:module';
+import type ICAL from 'ical.js';
 import { errorText } from '../core/errors.ts';
-import { isTimeZone, type Shift } from './rota.ts';
+import { isTimeZone, luxon, type Shift } from './rota.ts';
 
 const MAX_BYTES = 1024 * 1024;
 const MAX_EVENTS = 500;
@@ -16,6 +16,15 @@ const YEAR_MS = 366 * DAY_MS;
 const MAX_YEARS = 5;
 /** What a rule may be made of: with anything else it may have no occurrence at all, and be searched for one without end. */
 const PARTS = ['FREQ', 'INTERVAL', 'UNTIL', 'COUNT', 'BYDAY', 'WKST'];
+
+const load = createRequire(import.meta.url);
+let loaded: typeof ICAL | undefined;
+
+/** Only who has a calendar loads it. */
+function ical(): typeof ICAL {
+  loaded ??= load('ical.js') as typeof ICAL;
+  return loaded;
+}
 
 export interface CalendarOptions {
   /** What the events' people are on call as. */
@@ -50,7 +59,7 @@ function shiftsOf(text: string, options: CalendarOptions, problems: string[]): S
     problems.push(`has ${text.length} characters; at most ${MAX_BYTES} are read: export fewer events`);
     return [];
   }
-  const calendar = new ICAL.Component(ICAL.parse(text));
+  const calendar = new (ical().Component)(ical().parse(text));
   if (calendar.name !== 'vcalendar') {
     problems.push('has no VCALENDAR; export it as iCalendar (.ics)');
     return [];
@@ -80,7 +89,7 @@ function shiftsOf(text: string, options: CalendarOptions, problems: string[]): S
     }
     localise(component, zone);
     for (const other of components) if (overrides(other, component)) localise(other, zone);
-    const event = new ICAL.Event(component);
+    const event = new (ical().Event)(component);
     // Only without moved occurrences is it certain, before an occurrence is looked at, that it is over.
     const lastsMs =
       Object.keys(event.exceptions).length > 0 ? Number.POSITIVE_INFINITY : event.duration.toSeconds() * 1_000;
@@ -122,7 +131,7 @@ function shiftsOf(text: string, options: CalendarOptions, problems: string[]): S
 
 /** Why an event is not expanded. */
 function unusable(component: ICAL.Component): string | undefined {
-  if (!(component.getFirstPropertyValue('dtstart') instanceof ICAL.Time)) return 'has no beginning (DTSTART)';
+  if (!(component.getFirstPropertyValue('dtstart') instanceof ical().Time)) return 'has no beginning (DTSTART)';
   const rules = component.getAllProperties('rrule');
   if (component.getFirstProperty('exrule') !== null || rules.length > 1) return 'has more than one recurrence rule';
   const rule = rules[0]?.getFirstValue();
@@ -165,13 +174,13 @@ function localise(component: ICAL.Component, zone: string): void {
     }
   }
   const rule = component.getFirstPropertyValue('rrule');
-  if (rule instanceof ICAL.Recur && rule.until !== null) rule.until = localTime(rule.until, zone) as ICAL.Time;
+  if (rule instanceof ical().Recur && rule.until !== null) rule.until = localTime(rule.until, zone) as ICAL.Time;
 }
 
 function localTime(value: unknown, zone: string): never {
-  if (!(value instanceof ICAL.Time) || value.isDate || value.zone?.tzid !== 'UTC') return value as never;
-  const { year, month, day, hour, minute, second } = DateTime.fromMillis(momentOf(value, zone), { zone });
-  return ICAL.Time.fromData({ year, month, day, hour, minute, second, isDate: false }) as never;
+  if (!(value instanceof ical().Time) || value.isDate || value.zone?.tzid !== 'UTC') return value as never;
+  const { year, month, day, hour, minute, second } = luxon().DateTime.fromMillis(momentOf(value, zone), { zone });
+  return ical().Time.fromData({ year, month, day, hour, minute, second, isDate: false }) as never;
 }
 
 function cancelled(component: ICAL.Component): boolean {
@@ -189,5 +198,7 @@ function momentOf(time: ICAL.Time, zone: string): number {
   const { year, month, day, hour, minute, second, isDate } = time;
   const at = isDate ? { year, month, day } : { year, month, day, hour, minute, second };
   const utc = time.zone?.tzid === 'UTC';
-  return DateTime.fromObject(at, { zone: utc ? 'utc' : zone }).toMillis();
+  return luxon()
+    .DateTime.fromObject(at, { zone: utc ? 'utc' : zone })
+    .toMillis();
 }

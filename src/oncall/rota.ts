@@ -1,7 +1,17 @@
 // Who is on call: a weekly order of people, overrides, or the events of a calendar file; and local times, with daylight saving. In: a rota and
 // a time. Out: people. Guarantee: pure; every moment has exactly one answer, and a moment without one is reported before it comes.
-import { DateTime, IANAZone } from 'luxon';
+import { createRequire } from 'node:module';
+import type { DateTime } from 'luxon';
 import cron from 'node-cron';
+
+const load = createRequire(import.meta.url);
+let loaded: typeof import('luxon') | undefined;
+
+/** Only who has a routing loads it: it takes memory that an indexer has better uses for. */
+export function luxon(): typeof import('luxon') {
+  loaded ??= load('luxon') as typeof import('luxon');
+  return loaded;
+}
 
 export interface Rota {
   /** IANA name. */
@@ -79,7 +89,7 @@ function weekAt(rota: Rota, atMs: number): Base {
 
 /** When the week began to which a moment belongs. */
 function weekOf(rota: Rota, atMs: number): DateTime {
-  const monday = DateTime.fromMillis(atMs, { zone: rota.timeZone }).startOf('week');
+  const monday = luxon().DateTime.fromMillis(atMs, { zone: rota.timeZone }).startOf('week');
   const begins = handOffOf(rota, monday, 0);
   return begins.toMillis() <= atMs ? begins : handOffOf(rota, monday, -1);
 }
@@ -148,23 +158,23 @@ export function gapsIn(rota: Rota, fromMs: number, untilMs: number): { fromMs: n
 // A time that the change to summer skips is an hour later on that day; of one that there is twice, the first counts.
 
 export function isTimeZone(name: string): boolean {
-  return IANAZone.isValidZone(name);
+  return luxon().IANAZone.isValidZone(name);
 }
 
 /** The moment of a local date and time, like `2026-12-24T09:00`; undefined when it is none. */
 export function localTimeMs(text: string, timeZone: string): number | undefined {
-  const time = DateTime.fromISO(text, { zone: timeZone });
+  const time = luxon().DateTime.fromISO(text, { zone: timeZone });
   return time.isValid ? time.toMillis() : undefined;
 }
 
 /** `Mon 2026-11-30 09:00`, in the zone. */
 export function localText(atMs: number, timeZone: string): string {
-  return DateTime.fromMillis(atMs, { zone: timeZone, locale: 'en' }).toFormat('ccc yyyy-MM-dd HH:mm');
+  return luxon().DateTime.fromMillis(atMs, { zone: timeZone, locale: 'en' }).toFormat('ccc yyyy-MM-dd HH:mm');
 }
 
 /** The last moment, not after `atMs`, at which it was so many minutes after local midnight: one a day. */
 export function lastDailyMs(timeZone: string, minute: number, atMs: number): number {
-  const today = DateTime.fromMillis(atMs, { zone: timeZone }).startOf('day');
+  const today = luxon().DateTime.fromMillis(atMs, { zone: timeZone }).startOf('day');
   const time = atMinute(today, minute).toMillis();
   return time <= atMs ? time : atMinute(today.minus({ days: 1 }), minute).toMillis();
 }
@@ -196,14 +206,14 @@ export function afterHours(hours: BusinessHours, fromMs: number, lastingMs: numb
       if (open.untilMs - beginsMs >= left) return beginsMs + left;
       left -= open.untilMs - beginsMs;
     }
-    atMs = DateTime.fromMillis(atMs, { zone: hours.timeZone }).startOf('day').plus({ days: 1 }).toMillis();
+    atMs = luxon().DateTime.fromMillis(atMs, { zone: hours.timeZone }).startOf('day').plus({ days: 1 }).toMillis();
   }
   return atMs;
 }
 
 /** The business hours of the local day to which a moment belongs: one stretch, or none. */
 function hoursAt({ timeZone, days, fromMinute, untilMinute }: BusinessHours, atMs: number) {
-  const day = DateTime.fromMillis(atMs, { zone: timeZone }).startOf('day');
+  const day = luxon().DateTime.fromMillis(atMs, { zone: timeZone }).startOf('day');
   if (!days.includes(day.weekday)) return [];
   return [{ fromMs: atMinute(day, fromMinute).toMillis(), untilMs: atMinute(day, untilMinute).toMillis() }];
 }
@@ -250,7 +260,7 @@ export function cronTimes(expression: string): CronTimes | string {
 export function lastCronMs(times: CronTimes, timeZone: string, atMs: number, withinMs: number): number | undefined {
   const { hour, minute, dayOfMonth, month, dayOfWeek } = times;
   const earliest = atMs - withinMs;
-  let day = DateTime.fromMillis(atMs, { zone: timeZone }).startOf('day');
+  let day = luxon().DateTime.fromMillis(atMs, { zone: timeZone }).startOf('day');
   for (; day.endOf('day').toMillis() > earliest; day = day.minus({ days: 1 }).startOf('day')) {
     if (!dayOfMonth.includes(day.day) || !month.includes(day.month) || !dayOfWeek.includes(day.weekday % 7)) continue;
     let last: number | undefined;

@@ -259,6 +259,15 @@ describe('business hours', () => {
     expect(first(plan).alerts.map(({ ruleId }) => ruleId)).toEqual(['errors', 'slow']);
   });
 
+  test('an escalation of what goes in business hours alone waits for them, too', () => {
+    const evening = at('2026-03-03T16:50');
+    const r = onCall(`priorities: { P2: { businessHoursOnly: true } }\n${ROUTING}`, /^$/, evening);
+    expect(told(go(r, evening, ['errors']))).toEqual(['trigger first: slack, email, email:ada']);
+    expect(told(go(r, evening + 20 * MINUTE, ['errors']))).toEqual([]);
+    expect(told(go(r, at('2026-03-04T07:59'), ['errors']))).toEqual([]);
+    expect(told(go(r, at('2026-03-04T08:00'), ['errors']))[0]).toBe('trigger escalated: slack, email:ben');
+  });
+
   test('on a Friday evening it waits until Monday', () => {
     const friday = at('2026-03-27T17:00');
     const r = onCall(ROUTING, /^$/, friday);
