@@ -9,7 +9,7 @@ import { spawnLogpipe, waitFor } from '../kit/servers.ts';
 const RULES = `rules:
   no-calls:
     title: No Calls
-    priority: P3
+    priority: P2
     kind: absence
     measure: call.silence
     above: 5 s
@@ -25,9 +25,9 @@ it('a changed priority pages without a restart, a wrong file changes nothing, an
 
   const rulesFile = join(dirname(kit.configFile), 'rules.yml');
   const text = readFileSync(rulesFile, 'utf8');
-  writeFileSync(rulesFile, text.replace('P3', 'P9'));
+  writeFileSync(rulesFile, text.replace('P2', 'P9'));
   await logpipe.waitForLine(/refused as a whole/, 10_000);
-  writeFileSync(rulesFile, text.replace('P3', 'P1'));
+  writeFileSync(rulesFile, text.replace('P2', 'P1'));
   logpipe.kill('SIGHUP');
   await logpipe.waitForLine(/The rules were read again/, 10_000);
   await kit.pagerduty.received(1);
