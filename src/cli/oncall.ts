@@ -4,8 +4,8 @@ import type { Config } from '../config.ts';
 import { LogpipeError } from '../core/errors.ts';
 import { createMasker } from '../core/secrets/mask.ts';
 import { isTimeZone, localText } from '../oncall/rota.ts';
+import { type ScheduledPerson, type ScheduledShift, scheduleOf, type TeamSchedule } from '../oncall/routes.ts';
 import { loadRouting } from '../oncall/routing.ts';
-import { type ScheduledPerson, type ScheduledShift, scheduleOf, type TeamSchedule } from '../oncall/schedule.ts';
 import { parseTime } from '../replay/sources.ts';
 import { column, type Io, jsonLine, say } from './io.ts';
 
