@@ -17,8 +17,7 @@ import {
 import { errorText, reasonInWords } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { PRIORITIES, type Priority } from '../rules/rule-types.ts';
-import { readCalendar } from './calendar.ts';
-import { type BusinessHours, cronTimes, isTimeZone, localTimeMs, type Rota, type Shift } from './rota.ts';
+import { type BusinessHours, cronTimes, isTimeZone, localTimeMs, type Rota, readCalendar, type Shift } from './rota.ts';
 
 /** `slack`, `pagerduty`, `email`, `webhook`, `console`; of a team or person with its id behind a colon: `slack:payments`, `email:ada`. */
 export type Destination = string;

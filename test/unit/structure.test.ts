@@ -47,7 +47,6 @@ const APART: Readonly<Record<string, string>> = {
   'incidents/daily.ts': 'test/unit/incidents/daily.test.ts',
   'notify/email.ts': 'test/wire/notify-email.test.ts',
   'notify/http-channels.ts': 'test/wire/notify.test.ts',
-  'oncall/calendar.ts': 'test/unit/oncall/calendar.test.ts',
   'ops/requests.ts': 'test/wire/alerts-api.test.ts',
   'pm2/lifecycle.ts': 'test/unit/pm2/lifecycle.test.ts',
   'ship/logger.ts': 'test/wire/logger.test.ts',
