@@ -43,7 +43,7 @@ import { createMasker, type Masker } from './core/secrets/mask.ts';
 import { inForce, silenceMatches } from './incidents/incident.ts';
 import type { Channel, ChannelName } from './incidents/notification.ts';
 import { createElasticsearchClient, createSendBulk } from './indexing/elasticsearch.ts';
-import { type CountingDeps, type CountingSource, startCounting } from './measure/counting.ts';
+import { type CountingDeps, type CountingSource, startCounting } from './measure/counter.ts';
 import { type Measures, parseMeasures } from './measure/measure-config.ts';
 import { createHealthMonitor, createProbes, healthSummary, SPOOL_MEASURE } from './monitor/health-monitor.ts';
 import { createRetention, retentionIsOn } from './monitor/retention.ts';
