@@ -11,11 +11,11 @@ import { createMasker } from '../core/secrets/mask.ts';
 import { SOURCE_KINDS } from '../replay/sources.ts';
 import { ARRIVAL_SOURCES } from '../replay/stored.ts';
 import { PRIORITIES } from '../rules/rule-types.ts';
-import { runBacktest, withShadowAlerts } from './backtest.ts';
 import { clearTextWarnings } from './check-config.ts';
 import type { Shell } from './completion.ts';
 import { type Io, type LogKind, toNumber } from './io.ts';
 import { runIncidentExport, runReplay } from './replay.ts';
+import { runBacktest, withShadowAlerts } from './rules.ts';
 
 /** What every group of commands is given to register itself with. */
 interface CommandKit {
