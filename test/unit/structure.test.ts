@@ -35,11 +35,10 @@ const MAX_FILES = 175;
 const APART: Readonly<Record<string, string>> = {
   'alerter/outbox.ts': 'test/unit/alerter/outbox.test.ts',
   'alerting.ts': 'the second flow; the indexer alone does not load it',
-  'cli/alert-commands.ts': 'test/unit/cli/alert-commands.test.ts',
   'cli/completion.ts': 'test/unit/cli/completion.test.ts',
   'cli/connections.ts': 'test/wire/check-connections.test.ts',
   'cli/init.ts': 'test/unit/cli/init.test.ts',
-  'cli/oncall.ts': 'test/unit/cli/oncall.test.ts',
+  'cli/on-call.ts': 'test/unit/cli/alert-commands.test.ts',
   'cli/kibana.ts': 'loaded when the command runs',
   'cli/ship.ts': 'loaded when the command runs',
   'core/secrets/anchors.ts': 'test/unit/core/mask.test.ts',
