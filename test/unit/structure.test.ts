@@ -49,7 +49,6 @@ const APART: Readonly<Record<string, string>> = {
   'ops/requests.ts': 'test/wire/alerts-api.test.ts',
   'pm2/lifecycle.ts': 'test/unit/pm2/lifecycle.test.ts',
   'ship/logger.ts': 'test/wire/logger.test.ts',
-  'ship/outage.ts': 'test/unit/ship/outage.test.ts',
   'ship/process-stats.ts': 'test/unit/ship/process-stats.test.ts',
   'source/files/follower.ts': 'test/unit/source/files-property.test.ts',
   'source/kafka/fetch-decoder.ts': 'test/unit/source/fetch-decoder.test.ts',
