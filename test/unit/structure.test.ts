@@ -29,7 +29,7 @@ type Stage = (typeof ORDER)[number] | 'ship';
 /** A file is one concept; one this long is more than one. */
 const MAX_LINES = 900;
 /** So many files a stranger can still get to know. */
-const MAX_FILES = 175;
+const MAX_FILES = 160;
 
 /** Imported by one file of their own folder alone, and yet files of their own: what judges each of them, or why it stands apart. */
 const APART: Readonly<Record<string, string>> = {
@@ -43,7 +43,6 @@ const APART: Readonly<Record<string, string>> = {
   'cli/ship.ts': 'loaded when the command runs',
   'core/secrets/anchors.ts': 'test/unit/core/mask.test.ts',
   'core/secrets/secret-text.ts': 'test/unit/core/mask.test.ts',
-  'incidents/daily.ts': 'test/unit/incidents/daily.test.ts',
   'notify/email.ts': 'test/wire/notify-email.test.ts',
   'notify/http-channels.ts': 'test/wire/notify.test.ts',
   'ops/requests.ts': 'test/wire/alerts-api.test.ts',
