@@ -4,7 +4,7 @@
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import type { StateChange, StateKey } from '../incidents/records.ts';
-import type { CountingDeps, CountingSource } from '../measure/counting.ts';
+import type { CountingDeps, CountingSource } from '../measure/counter.ts';
 import type { BucketTotals, CountsMessage, CountsSink } from '../measure/totals.ts';
 import { HOUR_MS } from '../windows/series.ts';
 import type { Term, TermParts } from './alerter.ts';

@@ -1,4 +1,4 @@
-// The thread that keeps the membership: the entry of a worker, run by threaded-leadership.ts and imported by nobody. In: how to reach
+// The thread that keeps the membership: the entry of a worker, run by leadership.ts and imported by nobody. In: how to reach
 // Kafka, questions, signs of life of the main thread. Out: what createLeadership reports, as messages, in the same order.
 // Guarantee: whether this instance leads is answered from what is known when the question is read. No monotonic time crosses threads,
 // because each counts from a moment of its own. When the main thread has hung for long, the group is left, so that another instance
@@ -10,8 +10,13 @@ import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/log.ts';
 import { toJson } from '../core/safe-json.ts';
 import { createKafka } from '../source/kafka/client.ts';
-import { createLeadership, type Leadership } from './leadership.ts';
-import type { FromLeaderThread, LeaderThreadData, ToLeaderThread } from './threaded-leadership.ts';
+import {
+  createLeadership,
+  type FromLeaderThread,
+  type Leadership,
+  type LeaderThreadData,
+  type ToLeaderThread,
+} from './leadership.ts';
 
 /** How many times signs of life are looked for before the main thread counts as hung. */
 const LOOKS = 6;

@@ -25,9 +25,8 @@ import { createMasker, type Masker, secretsOnly } from '../core/secrets/mask.ts'
 import { type Measures, parseMeasures } from '../measure/measure-config.ts';
 import { channelsFor } from '../notify/notify-config.ts';
 import { localText } from '../oncall/rota.ts';
-import { checkRouting, createRoutes } from '../oncall/routes.ts';
+import { checkRouting, createRoutes, type ScheduledShift, scheduleOf, type TeamSchedule } from '../oncall/routes.ts';
 import { findRouting, parseRouting, type Routing } from '../oncall/routing.ts';
-import { type ScheduledShift, scheduleOf, type TeamSchedule } from '../oncall/schedule.ts';
 import { parseRules, type Rules } from '../rules/rule-config.ts';
 import { PRIORITIES, type Priority } from '../rules/rule-types.ts';
 import type { Connection } from './connections.ts';

@@ -11,11 +11,11 @@ import { createMasker } from '../core/secrets/mask.ts';
 import { SOURCE_KINDS } from '../replay/sources.ts';
 import { ARRIVAL_SOURCES } from '../replay/stored.ts';
 import { PRIORITIES } from '../rules/rule-types.ts';
-import { runBacktest, withShadowAlerts } from './backtest.ts';
 import { clearTextWarnings } from './check-config.ts';
 import type { Shell } from './completion.ts';
 import { type Io, type LogKind, toNumber } from './io.ts';
 import { runIncidentExport, runReplay } from './replay.ts';
+import { runBacktest, withShadowAlerts } from './rules.ts';
 
 /** What every group of commands is given to register itself with. */
 interface CommandKit {
@@ -90,7 +90,7 @@ ${GIVEN}`,
     )
     .action(async (id: string, options) => {
       const { config, log } = load(options);
-      const { alertsAck } = await import('./alert-commands.ts');
+      const { alertsAck } = await import('./on-call.ts');
       return finish(alertsAck(id, config, options, io, log));
     });
 
@@ -112,7 +112,7 @@ ${GIVEN}`,
     )
     .action(async (id: string, options) => {
       const { config, log } = load(options);
-      const { alertsResolve } = await import('./alert-commands.ts');
+      const { alertsResolve } = await import('./on-call.ts');
       return finish(alertsResolve(id, config, options, io, log));
     });
 
@@ -144,7 +144,7 @@ ${GIVEN}`,
     )
     .action(async (options) => {
       const { config, log } = load(options);
-      const { alertsSilence } = await import('./alert-commands.ts');
+      const { alertsSilence } = await import('./on-call.ts');
       return finish(alertsSilence(config, options, io, log));
     });
 
@@ -155,7 +155,7 @@ ${GIVEN}`,
     .addHelpText('after', '\nExample:\n  logpipe alerts silences --time-zone Europe/Berlin')
     .action(async (options) => {
       const { config, log } = load(options);
-      const { alertsSilences } = await import('./alert-commands.ts');
+      const { alertsSilences } = await import('./on-call.ts');
       return finish(alertsSilences(config, options, io, log));
     });
 
@@ -164,7 +164,7 @@ ${GIVEN}`,
     .addHelpText('after', `\nExample:\n  logpipe alerts unsilence 01KE70Q0VG0000000000000003\n${GIVEN}`)
     .action(async (id: string, options) => {
       const { config, log } = load(options);
-      const { alertsUnsilence } = await import('./alert-commands.ts');
+      const { alertsUnsilence } = await import('./on-call.ts');
       return finish(alertsUnsilence(id, config, options, io, log));
     });
 }
@@ -199,7 +199,7 @@ command line or configuration.`,
     )
     .action(async (options) => {
       const { config } = load(options);
-      const { oncall } = await import('./oncall.ts');
+      const { oncall } = await import('./on-call.ts');
       return finish(Promise.resolve(oncall(config, options, io)));
     });
 }

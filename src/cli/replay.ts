@@ -32,8 +32,8 @@ import {
 } from '../replay/sources.ts';
 import { openByArrival, openSource } from '../replay/stored.ts';
 import { loadRules, reachOf } from '../rules/rule-config.ts';
-import { sourceOf, withProgress } from './backtest.ts';
 import { type Io, jsonLine, say, wantsJson } from './io.ts';
+import { sourceOf, withProgress } from './rules.ts';
 
 export interface ReplayCommandOptions {
   readonly source?: SourceKind;

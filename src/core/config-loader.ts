@@ -1,7 +1,7 @@
 // A configuration file: which one is meant, and YAML + environment -> validated, frozen configuration. All problems are reported
 // at once, each with its path, the value found and what is permitted. Guarantee: no secret is repeated in a message, wherever in
-// the file it stands; the parser's own messages, which quote the file, are not used.
-import { existsSync, readFileSync } from 'node:fs';
+// the file it stands; the parser's own messages, which quote the file, are not used. And whether a file that is in use has changed.
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { Ajv, type ErrorObject } from 'ajv';
 import formats from 'ajv-formats';
@@ -757,4 +757,33 @@ export function readConfigFile(
       error,
     );
   }
+}
+
+// ---- has a file that is in use changed? ----
+// One that is being written, or is missing for a moment, is waited for; symbolic links are followed, so that a swapped link is a change.
+
+/** How often to look whether a file has changed. */
+export const LOOK_MS = 1_000;
+
+/**
+ * The text, when it differs from `known` and the file, unless `now`, has not changed since the last look. Call it every `LOOK_MS`.
+ * @throws the errors of the file system
+ */
+export type ChangedText = (path: string, known: string, now: boolean) => string | undefined;
+
+export function createChangedText(): ChangedText {
+  const states = new Map<string, string>();
+  return (path, known, now) => {
+    const { dev, ino, size, mtimeMs, ctimeMs } = statSync(path);
+    const state = [dev, ino, size, mtimeMs, ctimeMs].join();
+    const [before, phase] = (states.get(path) ?? '').split(' ');
+    if (!now && before !== state) {
+      states.set(path, `${state} moving`);
+      return undefined;
+    }
+    if (!now && phase !== 'moving') return undefined;
+    states.set(path, state);
+    const text = readFileSync(path, 'utf8');
+    return text === known ? undefined : text;
+  };
 }

@@ -8,7 +8,6 @@ import { isOver } from '../core/clock.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import type { Routes } from '../oncall/routes.ts';
 import type { Observation } from '../rules/rule-types.ts';
-import { sendDailyMails } from './daily.ts';
 import {
   type AlertRecord,
   type AlertRule,
@@ -40,7 +39,7 @@ import {
   wasReached,
   withPeak,
 } from './incident.ts';
-import { createNotices, type Decision, lastWords, notifyIncidents } from './notices.ts';
+import { createNotices, type Decision, lastWords, notifyIncidents, sendDailyMails } from './notices.ts';
 import { BLIND_ENDED, blindNotice, type ChannelName, type Notification, type SendResult } from './notification.ts';
 import {
   type CommandAnswer,

@@ -1,6 +1,6 @@
 // Where a message goes at a moment, and who is on call then. In: the routing, and which destinations can be reached. Out: pure answers.
 // Guarantee: an answer depends on the routing and the moment alone, so that every instance gives the same; what cannot be reached is in
-// no answer.
+// no answer. Below that, for people: who is on call and comes next, and what check-config finds in a routing.
 import { compileCondition } from '../core/condition.ts';
 import type { Priority } from '../rules/rule-types.ts';
 import {
@@ -11,6 +11,7 @@ import {
   lastCronMs,
   lastDailyMs,
   localText,
+  type OnCall,
   onCallAt,
   type Shift,
   shifts,
@@ -220,6 +221,74 @@ function matcher({ rule, group, labels = {}, environment }: AlertMatch, here: st
     (rule === undefined || rule === alert.ruleId) &&
     (group === undefined || group === alert.group) &&
     tests.every(([name, test]) => test(alert.labels[name]));
+}
+
+// ---- who is on call at a moment and after it, of every team; for `logpipe oncall` and the API ----
+// Names and ids alone, nothing by which people are reached; a gap and a team without a rota are said, not left out.
+
+/** So far ahead a rota is looked at. */
+const SCHEDULE_AHEAD_MS = 366 * 86_400_000;
+
+export interface TeamSchedule {
+  readonly team: string;
+  readonly name: string;
+  /** IANA name: that of the rota, else of the business hours. */
+  readonly timeZone: string;
+  /** Null where there is no rota. */
+  readonly now: ScheduledShift | null;
+  /** What follows, in order. */
+  readonly next: readonly ScheduledShift[];
+}
+
+export interface ScheduledShift {
+  /** ISO 8601. */
+  readonly from: string;
+  /** Null: nothing changes within a year. */
+  readonly until: string | null;
+  /** Null: nobody. */
+  readonly primary: ScheduledPerson | null;
+  readonly secondary: ScheduledPerson | null;
+  /** What says so. */
+  readonly by: OnCall['from'];
+}
+
+export interface ScheduledPerson {
+  readonly id: string;
+  readonly name: string;
+}
+
+/** @param next how many shifts that follow are wanted */
+export function scheduleOf(
+  { teams, people }: Pick<Routing, 'teams' | 'people'>,
+  atMs: number,
+  next: number,
+): TeamSchedule[] {
+  const named = (id: string | undefined): ScheduledPerson | null => {
+    if (id === undefined) return null;
+    return { id, name: people.get(id)?.name ?? id };
+  };
+  return teams.map(({ id, name, hours, rota }: Team): TeamSchedule => {
+    if (rota === undefined) return { team: id, name, timeZone: hours.timeZone, now: null, next: [] };
+    const horizonMs = atMs + SCHEDULE_AHEAD_MS;
+    const [now, ...others] = shifts(rota, atMs, horizonMs).map(
+      ({ fromMs, untilMs, primary, secondary }): ScheduledShift => ({
+        from: iso(fromMs),
+        until: untilMs >= horizonMs ? null : iso(untilMs),
+        primary: named(primary),
+        secondary: named(secondary),
+        by: onCallAt(rota, fromMs).from,
+      }),
+    );
+    return {
+      ...{ team: id, name, timeZone: rota.timeZone },
+      now: now ?? null,
+      next: others.slice(0, next),
+    };
+  });
+}
+
+function iso(ms: number): string {
+  return `${new Date(ms).toISOString().slice(0, 19)}Z`;
 }
 
 // ---- what is permitted and hardly meant, or would leave nobody to tell; for `check-config` ----

@@ -5,13 +5,19 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, durationMs, durationSchema } from '../core/clock.ts';
 import { conditionSchema, type Where } from '../core/condition.ts';
-import { type Environment, invalidConfig, loadYaml, readConfigFile, type Schema } from '../core/config-loader.ts';
+import {
+  createChangedText,
+  type Environment,
+  invalidConfig,
+  LOOK_MS,
+  loadYaml,
+  readConfigFile,
+  type Schema,
+} from '../core/config-loader.ts';
 import { errorText, reasonInWords } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { createChangedText, LOOK_MS } from '../core/watched-file.ts';
 import { PRIORITIES, type Priority } from '../rules/rule-types.ts';
-import { readCalendar } from './calendar.ts';
-import { type BusinessHours, cronTimes, isTimeZone, localTimeMs, type Rota, type Shift } from './rota.ts';
+import { type BusinessHours, cronTimes, isTimeZone, localTimeMs, type Rota, readCalendar, type Shift } from './rota.ts';
 
 /** `slack`, `pagerduty`, `email`, `webhook`, `console`; of a team or person with its id behind a colon: `slack:payments`, `email:ada`. */
 export type Destination = string;

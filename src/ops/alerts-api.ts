@@ -27,8 +27,8 @@ import {
   type Via,
 } from '../incidents/incident.ts';
 import { isoTime } from '../incidents/notification.ts';
+import { scheduleOf } from '../oncall/routes.ts';
 import { loadRouting, type Routing } from '../oncall/routing.ts';
-import { scheduleOf } from '../oncall/schedule.ts';
 import {
   type AccessConfig,
   bearerToken,

@@ -4,10 +4,16 @@
 import { createHash } from 'node:crypto';
 import { type Clock, durationMs } from '../core/clock.ts';
 import type { Where } from '../core/condition.ts';
-import { type Environment, invalidConfig, loadYaml, readConfigFile } from '../core/config-loader.ts';
+import {
+  createChangedText,
+  type Environment,
+  invalidConfig,
+  LOOK_MS,
+  loadYaml,
+  readConfigFile,
+} from '../core/config-loader.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { createChangedText, LOOK_MS } from '../core/watched-file.ts';
 import { isCollected, type Measure, type Measures } from '../measure/measure-config.ts';
 import { BUCKET_MS } from '../measure/totals.ts';
 import { HOUR_MS, MAX_REACH_MS, type RollupDefinition } from '../windows/series.ts';

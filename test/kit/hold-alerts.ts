@@ -1,8 +1,9 @@
 // A process that takes over the alert state whenever it leads, and commits: `hold-alerts.js <json>` with { config, counts,
 // alerts, transactionalId, key, sessionTimeoutMs }. Prints one line per event. For tests that stop or kill it.
+
+import { createThreadedLeadership } from '../../src/alerter/leadership.ts';
 import { type AlertStore, LostTermError } from '../../src/alerter/store.ts';
 import { createKafkaStores } from '../../src/alerter/store-kafka.ts';
-import { createThreadedLeadership } from '../../src/alerter/threaded-leadership.ts';
 import { systemClock as clock, sleep } from '../../src/core/clock.ts';
 import { errorText } from '../../src/core/errors.ts';
 import { silentLog as log } from '../../src/core/log.ts';

@@ -29,29 +29,25 @@ type Stage = (typeof ORDER)[number] | 'ship';
 /** A file is one concept; one this long is more than one. */
 const MAX_LINES = 900;
 /** So many files a stranger can still get to know. */
-const MAX_FILES = 175;
+const MAX_FILES = 160;
 
 /** Imported by one file of their own folder alone, and yet files of their own: what judges each of them, or why it stands apart. */
 const APART: Readonly<Record<string, string>> = {
   'alerter/outbox.ts': 'test/unit/alerter/outbox.test.ts',
   'alerting.ts': 'the second flow; the indexer alone does not load it',
-  'cli/alert-commands.ts': 'test/unit/cli/alert-commands.test.ts',
   'cli/completion.ts': 'test/unit/cli/completion.test.ts',
   'cli/connections.ts': 'test/wire/check-connections.test.ts',
   'cli/init.ts': 'test/unit/cli/init.test.ts',
-  'cli/oncall.ts': 'test/unit/cli/oncall.test.ts',
+  'cli/on-call.ts': 'test/unit/cli/alert-commands.test.ts',
   'cli/kibana.ts': 'loaded when the command runs',
   'cli/ship.ts': 'loaded when the command runs',
   'core/secrets/anchors.ts': 'test/unit/core/mask.test.ts',
   'core/secrets/secret-text.ts': 'test/unit/core/mask.test.ts',
-  'incidents/daily.ts': 'test/unit/incidents/daily.test.ts',
   'notify/email.ts': 'test/wire/notify-email.test.ts',
   'notify/http-channels.ts': 'test/wire/notify.test.ts',
-  'oncall/calendar.ts': 'test/unit/oncall/calendar.test.ts',
   'ops/requests.ts': 'test/wire/alerts-api.test.ts',
   'pm2/lifecycle.ts': 'test/unit/pm2/lifecycle.test.ts',
   'ship/logger.ts': 'test/wire/logger.test.ts',
-  'ship/outage.ts': 'test/unit/ship/outage.test.ts',
   'ship/process-stats.ts': 'test/unit/ship/process-stats.test.ts',
   'source/files/follower.ts': 'test/unit/source/files-property.test.ts',
   'source/kafka/fetch-decoder.ts': 'test/unit/source/fetch-decoder.test.ts',

@@ -8,6 +8,7 @@ import { beginTerm } from '../../../src/alerter/alerter.ts';
 import { followFolder } from '../../../src/alerter/commands-given.ts';
 import { createCountedWindows } from '../../../src/alerter/counts-follower.ts';
 import { openJournalStore } from '../../../src/alerter/store.ts';
+import { alertsList } from '../../../src/cli/alerts.ts';
 import {
   alertsAck,
   alertsResolve,
@@ -15,8 +16,7 @@ import {
   alertsSilences,
   alertsUnsilence,
   type SilenceOptions,
-} from '../../../src/cli/alert-commands.ts';
-import { alertsList } from '../../../src/cli/alerts.ts';
+} from '../../../src/cli/on-call.ts';
 import { systemClock } from '../../../src/core/clock.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, expect, it } from 'vitest';
-import { runBacktest } from '../../../src/cli/backtest.ts';
+import { runBacktest } from '../../../src/cli/rules.ts';
 import { parseConfig } from '../../../src/config.ts';
 import { silentLog } from '../../../src/core/log.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';

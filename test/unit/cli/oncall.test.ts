@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { checkConfig } from '../../../src/cli/check-config.ts';
-import { type OncallOptions, oncall } from '../../../src/cli/oncall.ts';
+import { type OncallOptions, oncall } from '../../../src/cli/on-call.ts';
 import { parseConfig } from '../../../src/config.ts';
 
 const ROUTING = `hours: { timeZone: Europe/Berlin }

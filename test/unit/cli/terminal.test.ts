@@ -2,7 +2,6 @@
 // is wanted; where a program reads, JSON.
 import fc from 'fast-check';
 import { describe, expect, it, test, vi } from 'vitest';
-import { withProgress } from '../../../src/cli/backtest.ts';
 import {
   column,
   commandLog,
@@ -14,6 +13,7 @@ import {
   widthOf,
   wrapped,
 } from '../../../src/cli/io.ts';
+import { withProgress } from '../../../src/cli/rules.ts';
 import { setup } from '../../../src/cli/run.ts';
 import { parseConfig } from '../../../src/config.ts';
 import { silentLog } from '../../../src/core/log.ts';

@@ -8,8 +8,8 @@ import { parse } from 'yaml';
 import { parseConfig } from '../../../src/config.ts';
 import { packageRoot } from '../../../src/core/package-root.ts';
 import { loadMeasures } from '../../../src/measure/measure-config.ts';
+import { scheduleOf } from '../../../src/oncall/routes.ts';
 import { parseRouting } from '../../../src/oncall/routing.ts';
-import { scheduleOf } from '../../../src/oncall/schedule.ts';
 import { parseRules } from '../../../src/rules/rule-config.ts';
 import { startProcess } from '../../kit/process.ts';
 

@@ -1,7 +1,7 @@
 // Calendar files as rotas: what people export, and what an attacker writes.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { readCalendar } from '../../../src/oncall/calendar.ts';
+import { readCalendar } from '../../../src/oncall/rota.ts';
 
 const utc = (text: string) => Date.parse(`${text}Z`);
 const PEOPLE: Record<string, string> = { 'ada lovelace': 'ada', 'ada@example.org': 'ada', ben: 'ben' };

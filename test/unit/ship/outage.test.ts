@@ -2,7 +2,7 @@
 // leave the application alone, is in test/wire/transport-life.test.ts.
 import { EventEmitter } from 'node:events';
 import { expect, test } from 'vitest';
-import { createOutageReport, type Left } from '../../../src/ship/outage.ts';
+import { createOutageReport, type Left } from '../../../src/ship/transport.ts';
 
 const TO = { brokers: ['kafka-1:9092'], topic: 'logs' };
 const NOTHING: Left = { destination: TO, waiting: 0, dropped: 0 };

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { createThreadedLeadership } from '../../../src/alerter/threaded-leadership.ts';
+import { createThreadedLeadership } from '../../../src/alerter/leadership.ts';
 import { type Clock, systemClock } from '../../../src/core/clock.ts';
 import type { Log } from '../../../src/core/log.ts';
 import { createMetrics } from '../../../src/core/metrics.ts';

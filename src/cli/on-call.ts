@@ -1,6 +1,7 @@
-// `logpipe alerts ack | resolve | silence | silences | unsilence`: what people do about alerts. In: ids and matchers. Out: commands by the
-// commands topic, or the folder beside the journal, and their answers. Moves nobody's offsets and decides nothing: a command is obeyed,
-// and answered, by the leader. Guarantee: "done" is said only of what is durable; a command without an answer is carried out later, once.
+// What somebody on call does and asks: `logpipe alerts ack | resolve | silence | silences | unsilence`, and `logpipe oncall`. In: ids and
+// matchers; routing.yml. Out: commands by the commands topic, or the folder beside the journal, and their answers; who is on call and comes
+// next. Moves nobody's offsets and decides nothing: a command is obeyed, and answered, by the leader. Guarantee: "done" is said only of what
+// is durable; a command without an answer is carried out later, once; a gap in a rota is shown as one.
 import { randomUUID } from 'node:crypto';
 import { hostname, userInfo } from 'node:os';
 import { type AlertState, objectOf, readAlertState } from '../alerter/alert-desk.ts';
@@ -31,6 +32,9 @@ import {
 } from '../incidents/incident.ts';
 import type { NotifiedAlert } from '../incidents/notification.ts';
 import type { CommandAnswer } from '../incidents/records.ts';
+import { isTimeZone, localText } from '../oncall/rota.ts';
+import { type ScheduledPerson, type ScheduledShift, scheduleOf, type TeamSchedule } from '../oncall/routes.ts';
+import { loadRouting } from '../oncall/routing.ts';
 import { parseTime } from '../replay/sources.ts';
 import { PRIORITIES, type Priority } from '../rules/rule-types.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
@@ -211,24 +215,23 @@ export async function alertsSilence(
   return tell('silenced', answer, { silence }, done, { config, options, io });
 }
 
-function usage(message: string): LogpipeError {
-  return new LogpipeError('LOGPIPE_USAGE', `alerts silence: ${message}`);
-}
-
 function matchOf({ rule, group, label, priority, environment }: SilenceOptions): SilenceMatch {
   const labels: Record<string, string> = {};
   for (const written of label) {
     const at = written.indexOf('=');
     const [name, value] = [written.slice(0, at).trim(), written.slice(at + 1).trim()];
     if (at < 1 || name === '' || value === '') {
-      throw usage(`--label: found ${JSON.stringify(written)}; write name=value, for example tenantId=acme`);
+      throw usage(
+        'alerts silence',
+        `--label: found ${JSON.stringify(written)}; write name=value, for example tenantId=acme`,
+      );
     }
     if (Object.hasOwn(labels, name))
-      throw usage(`--label: ${name} is given twice; an alert has one value of each label`);
+      throw usage('alerts silence', `--label: ${name} is given twice; an alert has one value of each label`);
     labels[name] = value;
   }
   if (priority !== undefined && !(PRIORITIES as readonly string[]).includes(priority)) {
-    throw usage(`--priority: found ${JSON.stringify(priority)}; permitted: ${PRIORITIES.join(', ')}`);
+    throw usage('alerts silence', `--priority: found ${JSON.stringify(priority)}; permitted: ${PRIORITIES.join(', ')}`);
   }
   const match: SilenceMatch = {
     ...(rule === undefined ? {} : { ruleId: rule }),
@@ -239,6 +242,7 @@ function matchOf({ rule, group, label, priority, environment }: SilenceOptions):
   };
   if (!isSpecific(match)) {
     throw usage(
+      'alerts silence',
       'say what to silence: --rule, --group, --label name=value, --priority or --environment; all given must match',
     );
   }
@@ -250,7 +254,7 @@ function spanOf(options: SilenceOptions, nowMs: number): { readonly fromMs?: num
   const fromMs =
     options.from === undefined ? undefined : parseTime(options.from, { place: '--from', now: nowMs, timeZone });
   if ((options.for === undefined) === (options.until === undefined)) {
-    throw usage('say how long: either --for, such as --for 2h, or --until with a time');
+    throw usage('alerts silence', 'say how long: either --for, such as --for 2h, or --until with a time');
   }
   const beginsMs = fromMs ?? nowMs;
   const untilMs =
@@ -258,16 +262,18 @@ function spanOf(options: SilenceOptions, nowMs: number): { readonly fromMs?: num
       ? parseTime(options.until ?? '', { place: '--until', now: nowMs, timeZone, edge: 'end' })
       : beginsMs + toDuration('alerts silence: --for', options.for);
   if (untilMs <= Math.max(beginsMs, nowMs))
-    throw usage(`--until: found ${new Date(untilMs).toISOString()}, which is over`);
-  if (untilMs - nowMs > MAX_SILENCE_MS) throw usage('a silence lasts a year at most; change the rule instead');
+    throw usage('alerts silence', `--until: found ${new Date(untilMs).toISOString()}, which is over`);
+  if (untilMs - nowMs > MAX_SILENCE_MS)
+    throw usage('alerts silence', 'a silence lasts a year at most; change the rule instead');
   return { ...(fromMs === undefined ? {} : { fromMs }), untilMs };
 }
 
 function reasonOf(reason: string | undefined): string {
   const written = reason?.trim() ?? '';
-  if (written === '') throw usage('--reason: missing; whoever is on call reads it at night, so say why');
+  if (written === '')
+    throw usage('alerts silence', '--reason: missing; whoever is on call reads it at night, so say why');
   if (written.length > MAX_REASON)
-    throw usage(`--reason: ${written.length} characters; permitted: ${MAX_REASON} at most`);
+    throw usage('alerts silence', `--reason: ${written.length} characters; permitted: ${MAX_REASON} at most`);
   return written;
 }
 
@@ -498,4 +504,87 @@ async function overFolder(journalDir: string, command: Command, waitMs: number):
     if (answer !== undefined) return answer as CommandAnswer;
   }
   return undefined;
+}
+
+// ---- `logpipe oncall`: reads files alone ----
+
+export interface OncallOptions {
+  /** Default: now. */
+  readonly at?: string | undefined;
+  /** How many shifts after the present one. */
+  readonly next: number;
+  readonly team?: string | undefined;
+  /** IANA name; default: the team's own. */
+  readonly timeZone?: string | undefined;
+  readonly json: boolean;
+}
+
+const MAX_NEXT = 52;
+
+/**
+ * Exit status 1 when a team that has a rota has nobody at that time.
+ * @throws LogpipeError LOGPIPE_USAGE, LOGPIPE_CONFIG_INVALID
+ */
+export function oncall(config: Config, options: OncallOptions, io: Io, now: () => number = Date.now): number {
+  const { next, timeZone, team } = options;
+  if (!Number.isInteger(next) || next < 0 || next > MAX_NEXT)
+    throw usage('oncall', `--next: takes a whole number, 0 to ${MAX_NEXT}`);
+  if (timeZone !== undefined && !isTimeZone(timeZone)) {
+    throw usage('oncall', `--time-zone: found ${JSON.stringify(timeZone)}; permitted: a name like Europe/Berlin`);
+  }
+  const nowMs = now();
+  const routing = loadRouting({ file: config.alerts.routingFile, env: process.env, nowMs });
+  if (routing === undefined) {
+    throw usage(
+      'oncall',
+      'there is no routing.yml, so there is no rota; name it in alerts.routingFile (docs/on-call.md)',
+    );
+  }
+  const atMs = options.at === undefined ? nowMs : parseTime(options.at, { place: '--at', now: nowMs, timeZone });
+  const all = scheduleOf(routing, atMs, next);
+  const shown = team === undefined ? all : all.filter((one) => one.team === team);
+  if (shown.length === 0) {
+    throw usage('oncall', `--team: found ${JSON.stringify(team)}; there is: ${all.map((one) => one.team).join(', ')}`);
+  }
+  if (options.json) io.out(jsonLine({ at: new Date(atMs).toISOString(), teams: shown }, createMasker(config.mask)));
+  else for (const one of shown) showTeam(one, options, io);
+  return shown.every((one) => one.now === null || one.now.primary !== null) ? 0 : 1;
+}
+
+/** `Mon 2026-11-30 09:00` */
+const TIME_WIDTH = 20;
+const NAME_WIDTH = 20;
+
+function showTeam(schedule: TeamSchedule, { at, timeZone = schedule.timeZone }: OncallOptions, io: Io): void {
+  const { team, name, now, next } = schedule;
+  const own = name === team ? '' : ` (${name})`;
+  say(io, [{ text: `${team}${own}`, style: 'bold' }, { text: `, times in ${timeZone}` }], 2);
+  if (now === null) {
+    say(io, '  nobody is on call: the team has no rota', 4);
+    return;
+  }
+  const time = (iso: string) => localText(Date.parse(iso), timeZone);
+  const row = (from: string, until: string, primary: string, secondary: string) =>
+    `  ${column(from, TIME_WIDTH)}  ${column(until, TIME_WIDTH)}  ${column(primary, NAME_WIDTH)}  ${secondary}`.trimEnd();
+  say(io, row('FROM', 'UNTIL', 'PRIMARY', 'SECONDARY'), 4);
+  const line = (from: string, { until, primary, secondary, by }: ScheduledShift) => {
+    const note = by === 'override' ? '  (override)' : '';
+    const text = row(
+      from,
+      until === null ? 'no change this year' : time(until),
+      personText(primary),
+      personText(secondary),
+    );
+    say(io, [{ text: `${text}${note}`, style: primary === null ? 'red' : undefined }], 4);
+  };
+  line(at === undefined ? 'now' : time(now.from), now);
+  for (const shift of next) line(time(shift.from), shift);
+}
+
+function personText(person: ScheduledPerson | null): string {
+  return person === null ? 'nobody' : person.name;
+}
+
+function usage(command: string, message: string): LogpipeError {
+  return new LogpipeError('LOGPIPE_USAGE', `${command}: ${message}`);
 }
