@@ -444,8 +444,8 @@ function createScanner(names: readonly string[], foreignKeys: Iterable<string>, 
       else {
         hasEscape = true;
         at += 1;
-        // `\u` may stand for anything.
-        if (!ESCAPABLE.has(bytes[at]!)) return -1;
+        // `\u` may stand for anything, also where its backslash is itself escaped: masking undoes that too.
+        if (!ESCAPABLE.has(bytes[at]!) || (bytes[at] === BACKSLASH && bytes[at + 1] === SMALL_U)) return -1;
       }
     }
   }

@@ -198,6 +198,21 @@ test('secrets of every form, each among lines like it', () => {
   }
 });
 
+test('what is escaped within a text may be a secret too', () => {
+  // The text of a message that is JSON itself, as a serialiser wrote it: the second backslash stands for the first.
+  for (const text of [
+    '\\u0070assword=Zx1drawn9drawn',
+    '{"\\u0070assword":"Zx1drawn9drawn"}',
+    'a\\\\u0070wd=Zx1drawn9drawn',
+  ]) {
+    const lines = [{ message: 'x' }, { message: text }, { message: [text] }, { [text]: 1 }].map((one) =>
+      JSON.stringify(one),
+    );
+    check(Buffer.from(lines.map((one) => `${one}\n`).join('')));
+    expect(createMasker().text(text)).not.toBe(text);
+  }
+});
+
 test('a read may be written over when the last of its lines is delivered, and not before', () => {
   const masker = createMasker();
   const build = createLineBuilder(INPUT, masker);
