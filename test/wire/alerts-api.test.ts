@@ -337,6 +337,13 @@ test('twenty wrong tokens in a minute, and the address waits, with the right one
   expect((await served.post(acknowledge)).status).toBe(200);
 });
 
+test('twenty altered links or webhooks hold up no token: a proxy on this machine has the address of its programs', async () => {
+  const served = await serve();
+  for (let i = 0; i < 21; i++) expect((await served.ask('GET', '/a/altered')).status).toBe(i < 20 ? 404 : 429);
+  expect((await served.post(acknowledge, {}, 'wrong')).status).toBe(401);
+  expect((await served.post(acknowledge)).status).toBe(200);
+});
+
 test('by the public name, nothing but health is told without a token', async () => {
   const served = await serve();
   const by = (target: string, ...more: string[]) => served.ask('GET', target, ['Host: alerts.example.org', ...more]);
