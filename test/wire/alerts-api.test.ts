@@ -445,6 +445,11 @@ test('only JSON of the right form is understood, and what is wrong is named', as
     'by: must NOT have more than 200 characters',
   );
   expect(await details('{"by":"ada\\u001b[2J"}')).toBe('by: has characters that cannot be seen');
+  for (const labels of [{ 'tenant\u202eId': 'acme' }, { tenantId: 'acme\u001b[2J' }]) {
+    const asked = { labels, for: '1h', reason: 'x' };
+    const { status, json } = await served.post('/api/v1/silences', asked);
+    expect([status, json.detail]).toEqual([400, 'labels: has characters that cannot be seen']);
+  }
   expect(served.given).toEqual([]);
   const invalid = Buffer.concat([Buffer.from('{"by":"'), Buffer.from([0xff, 0xfe]), Buffer.from('"}')]);
   const head = [
