@@ -274,8 +274,9 @@ function readDefinitions({ alerts, roles, source }: Config, nowMs: number): Defi
         return problem;
       };
       const onRouting = (next: Routing) => {
-        routing = next;
+        // First what may refuse it: an address of which no channel can be made.
         takes.routing(next);
+        routing = next;
       };
       const files = { rules: rulesFile, measures: measuresFile };
       const watched: { look(): void; close(): void }[] = [watchRulesFile(files, { ...deps, measures, env, onRules })];

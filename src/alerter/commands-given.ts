@@ -252,13 +252,24 @@ export function followFolder(journalDir: string, deps: CommandReaderDeps): Comma
   }
 
   function look(): void {
+    let failed: { readonly error: unknown } | undefined;
     try {
-      for (const name of namesIn(folder)) if (name.endsWith('.json') && !taken.has(name)) take(name);
-      failing = false;
+      for (const name of namesIn(folder)) {
+        if (!name.endsWith('.json') || taken.has(name)) continue;
+        try {
+          take(name);
+        } catch (error) {
+          // One that cannot be read, such as another user's, holds up nobody else's.
+          failed ??= { error };
+        }
+      }
     } catch (error) {
-      if (!failing) log.warn('Commands cannot be read; trying again', { folder, error: errorText(error) });
-      failing = true;
+      failed = { error };
     }
+    if (failed !== undefined && !failing) {
+      log.warn('Commands cannot be read; trying again', { folder, error: errorText(failed.error) });
+    }
+    failing = failed !== undefined;
     cancel = clock.after(LOOK_MS, look);
   }
   look();

@@ -72,6 +72,8 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
   let lost: LostTermError | undefined;
   let stopped = false;
   let evalMs: number | undefined;
+  /** As the last evaluation knew it: what is decided between two of them goes by the same clock. */
+  let skippedMs: StepInput['skippedMs'];
   let suppressed = false;
   let tail: Promise<unknown> = Promise.resolve();
   let cancelSettling: (() => void) | undefined;
@@ -96,6 +98,7 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
     if (lost !== undefined) throw lost;
     if (stopped) throw new Error('the outbox is stopped');
     evalMs = input.evalMs;
+    skippedMs = input.skippedMs ?? skippedMs;
     const settled = [...results.values()];
     const plan = machine.step({ ...input, results: settled });
     try {
@@ -151,7 +154,7 @@ export function createOutbox(options: OutboxOptions, deps: OutboxDeps): Outbox {
       if (results.size === 0) return;
       const wallMs = clock.now();
       try {
-        await step({ evalMs: evalMs ?? wallMs, wallMs });
+        await step({ evalMs: evalMs ?? wallMs, wallMs, ...(skippedMs === undefined ? {} : { skippedMs }) });
       } catch (error) {
         if (error instanceof LostTermError || stopped) return;
         log.warn('What became of messages could not be written; trying again', { error: errorText(error) });

@@ -99,7 +99,7 @@ export function createDispatcher(options: DispatcherOptions, deps: DispatcherDep
   function queueOf(name: ChannelName): ChannelQueue {
     const known = queues.get(name);
     if (known !== undefined) return known;
-    const created = createChannelQueue(deps.channels.get(name) ?? notConfigured(name), {
+    const created = createChannelQueue(asItIsNow(name, deps.channels), {
       ...deps,
       minBackoffMs: options.minBackoffMs ?? 1_000,
       maxBackoffMs: options.maxBackoffMs ?? 300_000,
@@ -138,6 +138,19 @@ export function createDispatcher(options: DispatcherOptions, deps: DispatcherDep
       end.abort();
       await idle();
     },
+  };
+}
+
+/** The channel of that name at each moment: the routing may take one away while its queue lasts, and bring it back. */
+function asItIsNow(name: ChannelName, channels: DispatcherDeps['channels']): Channel {
+  const now = () => channels.get(name) ?? notConfigured(name);
+  return {
+    name,
+    get ratePerSecond() {
+      return now().ratePerSecond;
+    },
+    send: (...message) => now().send(...message),
+    async close() {},
   };
 }
 

@@ -712,25 +712,31 @@ export function watchRoutingFile(
   }
 
   function lookAt(now: boolean): void {
-    try {
-      let isNew = false;
-      for (const path of [file, ...calendars]) {
+    let isNew = false;
+    let failed: { readonly path: string; readonly error: unknown } | undefined;
+    for (const path of [file, ...calendars]) {
+      try {
         const text = changed(path, texts.get(path) ?? '', now);
         // Of a calendar, the first look is not a change: it was read with the routing.
         if (text !== undefined && (path === file || texts.has(path))) isNew = true;
         if (text !== undefined) texts.set(path, text);
+      } catch (error) {
+        failed ??= { path, error };
       }
-      if (isNew || (now && refused !== undefined)) take(texts.get(file)!);
-      else if (now) log.info('The routing has not changed', { file });
-      away = false;
-    } catch (error) {
-      if (!away || now)
-        log.warn('The routing file cannot be read; the present routing stays in force', {
-          file,
-          error: errorText(error),
-        });
-      away = true;
     }
+    // What was refused for want of a calendar is right when that is back.
+    const isBack = away && failed === undefined && refused !== undefined;
+    if (isNew || isBack || (now && refused !== undefined)) take(texts.get(file)!);
+    else if (now && failed === undefined) log.info('The routing has not changed', { file });
+    // A calendar that is gone may be one that the changed file names no longer.
+    if (failed !== undefined && ![file, ...calendars].includes(failed.path)) failed = undefined;
+    if (failed !== undefined && (!away || now)) {
+      log.warn('The routing file cannot be read; the present routing stays in force', {
+        file: failed.path,
+        error: errorText(failed.error),
+      });
+    }
+    away = failed !== undefined;
   }
 
   function schedule(): void {

@@ -158,6 +158,8 @@ export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps):
   const { clock, log, masker, desk } = deps;
   const holderOf = createTokens(tokens);
   const failures = createFailures(clock);
+  /** Of tokens alone: behind a proxy on this machine, strangers' links have the address of its own programs, and hold up none of them. */
+  const wrongTokens = createFailures(clock);
   const linkOf = createLinkReader(linkSecrets, clock);
   const publicOrigin = publicUrl === undefined ? undefined : new URL(publicUrl).origin;
   const nextId = createEventIds(clock.now);
@@ -165,13 +167,14 @@ export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps):
 
   // ---- who asks ----
 
-  function fail(request: IncomingMessage, what: string): void {
+  function fail(request: IncomingMessage, what: 'token' | 'webhook' | 'link'): void {
     const address = request.socket.remoteAddress ?? '';
+    if (what === 'token') wrongTokens.failed(address);
     if (failures.failed(address)) log.warn('An address has been refused too often, and has to wait', { address, what });
   }
 
-  function mustWait({ socket }: IncomingMessage): Refusal | undefined {
-    const waitMs = failures.waitMs(socket.remoteAddress ?? '');
+  function mustWait({ socket }: IncomingMessage, of = failures): Refusal | undefined {
+    const waitMs = of.waitMs(socket.remoteAddress ?? '');
     if (waitMs === 0) return undefined;
     const seconds = Math.ceil(waitMs / 1_000);
     return new Refusal(429, `this address has failed too often; try again in ${seconds} s`, {
@@ -191,7 +194,7 @@ export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps):
           : `it needs a token with the scope "${scope}": Authorization: Bearer …`;
       throw new Refusal(401, why, CHALLENGE);
     }
-    const wait = mustWait(request);
+    const wait = mustWait(request, wrongTokens);
     if (wait !== undefined) throw wait;
     const token = bearerToken(header);
     const holder = token === undefined ? undefined : holderOf(token);

@@ -184,8 +184,9 @@ export function checked<T>(value: unknown, validate: ValidateFunction<T>): T {
     const errors = (validate.errors ?? []).slice(0, MAX_ERRORS);
     throw new Refusal(400, errors.map(wrong).join('; '));
   }
-  for (const [name, text] of Object.entries(value as object)) {
-    if (typeof text === 'string' && visible(text) !== text) {
+  for (const [name, part] of Object.entries(value as object)) {
+    const texts = typeof part === 'object' && part !== null ? Object.entries(part).flat() : [part];
+    if (texts.some((text) => typeof text === 'string' && visible(text) !== text)) {
       throw new Refusal(400, `${name}: has characters that cannot be seen`);
     }
   }

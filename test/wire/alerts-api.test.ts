@@ -337,6 +337,13 @@ test('twenty wrong tokens in a minute, and the address waits, with the right one
   expect((await served.post(acknowledge)).status).toBe(200);
 });
 
+test('twenty altered links or webhooks hold up no token: a proxy on this machine has the address of its programs', async () => {
+  const served = await serve();
+  for (let i = 0; i < 21; i++) expect((await served.ask('GET', '/a/altered')).status).toBe(i < 20 ? 404 : 429);
+  expect((await served.post(acknowledge, {}, 'wrong')).status).toBe(401);
+  expect((await served.post(acknowledge)).status).toBe(200);
+});
+
 test('by the public name, nothing but health is told without a token', async () => {
   const served = await serve();
   const by = (target: string, ...more: string[]) => served.ask('GET', target, ['Host: alerts.example.org', ...more]);
@@ -438,6 +445,11 @@ test('only JSON of the right form is understood, and what is wrong is named', as
     'by: must NOT have more than 200 characters',
   );
   expect(await details('{"by":"ada\\u001b[2J"}')).toBe('by: has characters that cannot be seen');
+  for (const labels of [{ 'tenant\u202eId': 'acme' }, { tenantId: 'acme\u001b[2J' }]) {
+    const asked = { labels, for: '1h', reason: 'x' };
+    const { status, json } = await served.post('/api/v1/silences', asked);
+    expect([status, json.detail]).toEqual([400, 'labels: has characters that cannot be seen']);
+  }
   expect(served.given).toEqual([]);
   const invalid = Buffer.concat([Buffer.from('{"by":"'), Buffer.from([0xff, 0xfe]), Buffer.from('"}')]);
   const head = [

@@ -154,6 +154,21 @@ describe('a command as it is written', () => {
 });
 
 describe('the folder', () => {
+  test('what cannot be read holds up nothing beside it', async () => {
+    const journalDir = folder();
+    mkdirSync(join(journalDir, 'commands', '0.json'), { recursive: true });
+    giveToFolder(journalDir, COMMAND);
+    const warned: string[] = [];
+    const given: Command[] = [];
+    const clock = createFakeClock(Date.now());
+    const log: Log = { ...silentLog, warn: (text) => void warned.push(text) };
+    const reader = followFolder(journalDir, { clock, log, onCommand: (one) => void given.push(one) });
+    await clock.advance(5_000);
+    expect(given).toEqual([COMMAND]);
+    expect(warned).toEqual(['Commands cannot be read; trying again']);
+    await reader.close();
+  });
+
   test('hands each command over once until it is answered, then it is gone; strange files are said and removed', async () => {
     const journalDir = folder();
     const clock = createFakeClock(Date.now());

@@ -13,7 +13,7 @@ import type { HistoryEntry, OutboxEntry, OutboxResult, StateKey } from '../../..
 import { createDispatcher, type Dispatcher } from '../../../src/notify/dispatcher.ts';
 import { routesByPriority } from '../../../src/oncall/routes.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
-import { rule, save, seen } from '../incidents/machine-kit.ts';
+import { MINUTE, routesFrom, rule, save, seen } from '../incidents/machine-kit.ts';
 
 const RULE = rule('r', { priority: 'P1' });
 const OK: SendResult = { ok: true };
@@ -44,7 +44,7 @@ function world() {
     commits: 0,
 
     /** One term. `results` is shared by the terms of one process. */
-    term(results = new Map<string, OutboxResult>()) {
+    term(results = new Map<string, OutboxResult>(), routes = routesByPriority(() => ['pagerduty', 'slack'])) {
       const self = this;
       let alive = true;
       const lost: LostTermError[] = [];
@@ -76,7 +76,7 @@ function world() {
       const machine = createAlertMachine([RULE], store.initial, {
         nextId: () => `incident${++ids}`,
         environment: 'test',
-        routes: routesByPriority(() => ['pagerduty', 'slack']),
+        routes,
         masker: createMasker(),
       });
       const metrics = createMetrics();
@@ -133,6 +133,23 @@ const waiting = (stored: ReadonlyMap<StateKey, object>) =>
   [...stored.keys()].filter((key) => key.startsWith('outbox/') && !key.endsWith('-history'));
 
 describe('the outbox', () => {
+  test('what the clock skipped hurries no escalation, neither at an evaluation nor between two of them', async () => {
+    const w = world();
+    const routing =
+      'hours: { timeZone: Etc/UTC }\npeople: { ada: { name: Ada, email: a@example.org } }\nteams: { ops: { rota: { primary: [ada] } } }';
+    const t = w.term(new Map(), routesFrom(routing));
+    await t.step('breached');
+    await w.clock.advance(5 * MINUTE);
+    w.clock.setWall(w.clock.now() + 60 * MINUTE);
+    const nowMs = w.clock.now();
+    const observations = [seen('r', 'breached')];
+    await t.outbox.step({ evalMs: nowMs, wallMs: nowMs, observations, skippedMs: () => 60 * MINUTE });
+    void t.outbox.onResult('of another message', OK, undefined);
+    await w.clock.advance(MINUTE);
+    expect(w.received.filter((line) => line.startsWith('slack'))).toEqual(['slack trigger logpipe/incident1']);
+    await t.end();
+  });
+
   test('sends when it is durable, writes down what became of it, and logs what was decided', async () => {
     const w = world();
     const { step, documents, outbox } = w.term();

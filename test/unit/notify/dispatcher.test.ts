@@ -32,6 +32,9 @@ type Answer = (
 interface Rig {
   readonly dispatcher: Dispatcher;
   readonly clock: FakeClock;
+  readonly start: number;
+  /** Of the routing, which may change. */
+  readonly channels: Map<ChannelName, Channel>;
   readonly sent: Sent[];
   readonly results: [id: string, result: SendResult, retry?: Retry][];
   readonly lines: string[];
@@ -71,6 +74,8 @@ function rig(answers: Partial<Record<ChannelName, Answer>>, ratePerSecond = 1_00
   }
   const made: Rig = {
     clock,
+    start,
+    channels,
     sent,
     results,
     lines,
@@ -412,6 +417,25 @@ describe('channels', () => {
     );
     const text = await made.metrics.registry.getSingleMetricAsString('logpipe_notifications_total');
     expect(text).toContain('logpipe_notifications_total{channel="slack",result="retried"} 1');
+  });
+
+  test('a channel that comes back, or comes, while logpipe runs is used from then on', async () => {
+    const made = rig({});
+    made.add({ id: 'gone', channel: 'email:ada' });
+    await made.clock.advance(10);
+    expect(made.results).toEqual([['gone', expect.objectContaining({ ok: false, retryable: false })]]);
+    const back: Channel = {
+      ...{ name: 'email:ada', ratePerSecond: 0.1, close: async () => {} },
+      async send({ incidentId, action }) {
+        made.sent.push({ channel: 'email:ada', incidentId, action, at: made.clock.now() - made.start });
+        return OK;
+      },
+    };
+    made.channels.set('email:ada', back);
+    made.add({ channel: 'email:ada', incident: 'B' }, { channel: 'email:ada', incident: 'C' });
+    await made.clock.advance(20_000);
+    // At its own rate.
+    expect(made.sent.map(brief)).toEqual(['10 email:ada B trigger', '10010 email:ada C trigger']);
   });
 
   test('an entry of a channel that is no longer configured is settled; one it already has is ignored', async () => {

@@ -328,4 +328,25 @@ describe('while logpipe runs', () => {
     watch.look();
     expect(said.at(-1)).toBe('info: The routing has not changed');
   });
+
+  test('a calendar that is gone holds up no change of the file that names it no longer', async () => {
+    const calendar = join(folder, 'a.ics');
+    writeFileSync(
+      calendar,
+      [
+        ...['BEGIN:VCALENDAR', 'BEGIN:VEVENT', 'UID:a', 'SUMMARY:ada', 'DTSTART:20260302T090000', 'DURATION:P1W'],
+        ...['RRULE:FREQ=WEEKLY', 'END:VEVENT', 'END:VCALENDAR', ''],
+      ].join('\r\n'),
+    );
+    const people = PEOPLE.replace(/, pagerDutyKey.*\}/, ' }');
+    const { file, clock, taken, watch } = watching(
+      `${people}teams: { ops: { rota: { calendarFile: ${calendar} } } }\n`,
+    );
+    await clock.advance(5_000);
+    rmSync(calendar);
+    writeFileSync(file, `${people}teams: { ops: { rota: { primary: [ben] } } }\n`);
+    await clock.advance(5_000);
+    expect(taken.map(({ teams }) => teams[0]?.rota?.primary)).toEqual([['ben']]);
+    expect(watch.refused()).toBeUndefined();
+  });
 });
