@@ -178,13 +178,15 @@ const file = fc
 
 test('any file, cut anywhere', () => {
   let inPlace = 0;
+  let files = 0;
   fc.assert(
     fc.property(file, fc.array(fc.nat(2_000), { maxLength: 3 }), (bytes, cuts) => {
+      files++;
       inPlace += check(bytes, cuts);
     }),
     { numRuns: 3_000 },
   );
-  expect(inPlace).toBeGreaterThan(5_000);
+  expect(inPlace).toBeGreaterThan(files);
 });
 
 test('secrets of every form, each among lines like it', () => {
