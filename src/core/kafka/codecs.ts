@@ -297,17 +297,15 @@ function* lz4Blocks(data: Buffer): Generator<Lz4Block> {
  * https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md
  */
 function lz4Block(bytes: Buffer, out: Buffer, start: number, limit: number): number {
+  // No function in here reads on for both lengths: a closure that moves `at` is compiled wrongly by Node 26.12 now and then.
   let to = start;
   let at = 0;
-  const more = (length: number): number => {
-    if (length < 15) return length;
-    let all = length;
-    for (let byte = 255; byte === 255; all += byte) byte = bytes[at++] ?? 0;
-    return all;
-  };
   while (at < bytes.length) {
     const token = bytes[at++]!;
-    const literals = more(token >> 4);
+    let literals = token >> 4;
+    if (literals === 15) {
+      for (let byte = 255; byte === 255; literals += byte) byte = bytes[at++] ?? 0;
+    }
     if (at + literals > bytes.length || to + literals > limit) break;
     bytes.copy(out, to, at, at + literals);
     at += literals;
@@ -315,7 +313,11 @@ function lz4Block(bytes: Buffer, out: Buffer, start: number, limit: number): num
     if (at >= bytes.length) return to;
     const distance = bytes[at]! | ((bytes[at + 1] ?? 0) << 8);
     at += 2;
-    const length = more(token & 15) + 4;
+    let length = token & 15;
+    if (length === 15) {
+      for (let byte = 255; byte === 255; length += byte) byte = bytes[at++] ?? 0;
+    }
+    length += 4;
     if (distance === 0 || distance > to || to + length > limit) break;
     if (distance >= length) out.copyWithin(to, to - distance, to - distance + length);
     else for (const end = to + length; to < end; to++) out[to] = out[to - distance]!;
