@@ -140,9 +140,9 @@ test('after an outage a new record waits for a request or two, however much the 
   const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
   await kafka.stop(0);
   const { transport, log } = driveTransport(kafka, dir, { batch: { maxRecords: 50, maxDelayMs: 5 } });
-  const all = series('away', 5_000);
+  const all = series('away', 20_000);
   log(...all);
-  await until(() => expect(messagesInFiles(dir)).toHaveLength(5_000));
+  await until(() => expect(messagesInFiles(dir)).toHaveLength(20_000));
   await kafka.start(0);
   const live: { message: string; arrivedBefore: number }[] = [];
   await until(() => expect(kafka.records.length).toBeGreaterThan(0));
@@ -157,7 +157,7 @@ test('after an outage a new record waits for a request or two, however much the 
   // What was under way, and what was given to the same request or the one before.
   for (const { message, arrivedBefore } of live)
     expect(order.indexOf(message) - arrivedBefore).toBeLessThanOrEqual(150);
-  await until(() => expect(transport.stats()).toMatchObject({ delivered: 5_020, spooledRecords: 0 }));
+  await until(() => expect(transport.stats()).toMatchObject({ delivered: 20_020, spooledRecords: 0 }));
   expect(messagesIn(kafka).filter((message) => message.startsWith('away'))).toEqual(all);
 });
 
