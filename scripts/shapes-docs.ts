@@ -2,8 +2,8 @@
 // (src/parse/shapes.ts, normalise.ts); the documents are made by that code.
 import { createLineParser } from '../src/cli/parse.ts';
 import { parseConfig } from '../src/config.ts';
+import { LEVEL_SCALES } from '../src/parse/conform.ts';
 import { LINE_FORMATS } from '../src/parse/normalise.ts';
-import { LEVEL_SCALES } from '../src/parse/scalars.ts';
 import { SHAPES, USUAL_NAMES } from '../src/parse/shapes.ts';
 import { code, document, table } from './markdown.ts';
 

@@ -2,8 +2,8 @@
 // from. Guarantee: the body is written once, by copying the record's own bytes where they can be used; sinks read slices of it;
 // the same record always gets the same id.
 import { type Chunk, documentId, type RawRecord } from '../core/record.ts';
+import type { TimeParser } from '../parse/conform.ts';
 import { documentText } from '../parse/json.ts';
-import type { TimeParser } from '../parse/scalars.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 
 export interface BatchItem {

@@ -2,9 +2,8 @@
 // from any producer, or a line of text; out: a new object in the catalogue's vocabulary. Guarantee: nothing is deleted: what has
 // no place in the catalogue stays where it was, what finds its place taken goes to `extra`, and no word of a line is lost.
 // Linear: a group is copied once, however much moves, and only the beginning of a line is examined.
-import { createFreeNames, FIELD_MAP } from './conform.ts';
+import { createFreeNames, FIELD_MAP, LEVEL_SCALES, NORMAL_LEVELS, normaliseLevel, type TimeParser } from './conform.ts';
 import { ExactNumber, isObject, type ReadObject, readObject } from './json.ts';
-import { LEVEL_SCALES, NORMAL_LEVELS, normaliseLevel, type TimeParser } from './scalars.ts';
 import { ERROR_NAMES, SHAPES, type Shape, USUAL_NAMES } from './shapes.ts';
 
 type Json = Record<string, unknown>;

@@ -5,7 +5,19 @@ import { isUtf8 } from 'node:buffer';
 import type { FieldType, Tag } from '../core/catalogue.ts';
 import { type DeadLetterReason, firstArrivalMs, type RawRecord } from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
-import { conform, FIELD_MAP, type FieldMap, fits, MAX_UNKNOWN_KEYS, type Move } from './conform.ts';
+import {
+  conform,
+  createTimeParser,
+  FIELD_MAP,
+  type FieldMap,
+  fits,
+  isCanonical,
+  isErrorLevel,
+  MAX_UNKNOWN_KEYS,
+  type Move,
+  NORMAL_LEVELS,
+  type TimeParser,
+} from './conform.ts';
 import {
   hasExactNumbers,
   isObject,
@@ -17,7 +29,6 @@ import {
   toPlainNumbers,
 } from './json.ts';
 import { createNormaliser, isForeignError, looksLikeObject, type Normalised, setAside } from './normalise.ts';
-import { createTimeParser, isCanonical, isErrorLevel, NORMAL_LEVELS, type TimeParser } from './scalars.ts';
 import { SHAPE_KEYS } from './shapes.ts';
 
 export const parseSection = {

@@ -6,8 +6,8 @@
 // became of the line. A path such as `log.level` finds the nested value as well as the key with a dot in it. No entry can lose a
 // value: what is not moved stays where it was, and what finds its new place taken goes to `extra`.
 import { EVENTS } from '../core/catalogue.ts';
+import type { LevelScaleName } from './conform.ts';
 import { isObject } from './json.ts';
-import type { LevelScaleName } from './scalars.ts';
 
 type Json = Record<string, unknown>;
 
@@ -30,7 +30,7 @@ export interface Shape {
   /** Where the message is when there is no `message`. */
   readonly message?: readonly string[];
   /**
-   * Where the event time is when there is no readable `timestamp` or `@timestamp`; in any form and unit that scalars.ts reads.
+   * Where the event time is when there is no readable `timestamp` or `@timestamp`; in any form and unit that conform.ts reads.
    */
   readonly time?: readonly string[];
   /** Other values: where they are -> where they belong. */

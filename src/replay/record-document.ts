@@ -8,9 +8,9 @@ import { type Chunk, type ChunkOrigin, type DeadLetterReason, eventIdIn, type Ra
 import { toJson } from '../core/safe-json.ts';
 import { MASK, type Masker } from '../core/secrets/mask.ts';
 import { Batch, createDocumentWriter } from '../indexing/batch.ts';
+import { createTimeParser, isErrorLevel } from '../parse/conform.ts';
 import { hasExactNumbers, isObject, readExact, tooDeep, toPlainNumbers, writeJson } from '../parse/json.ts';
 import { correctionOf, createParser, type ParseConfig, type ParseObserver } from '../parse/parse.ts';
-import { createTimeParser, isErrorLevel } from '../parse/scalars.ts';
 import { createTagger } from '../tag/tag.ts';
 import {
   createTransformingParser,

@@ -42,8 +42,8 @@ import {
 } from '../indexing/elasticsearch.ts';
 import { complete, NO_PARTIAL, refreshed, totalOf, WHOLENESS, whole } from '../indexing/outcome.ts';
 import { createConsoleSink } from '../indexing/sinks.ts';
+import type { TimeParser } from '../parse/conform.ts';
 import { documentText } from '../parse/json.ts';
-import type { TimeParser } from '../parse/scalars.ts';
 import { createKafka, defaultPartitioner, failedReading, type KafkaConfig } from '../source/kafka/client.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
 import { withAdmin } from '../source/kafka/topics.ts';

@@ -3,8 +3,8 @@
 import { createHash } from 'node:crypto';
 import { Ajv, type ValidateFunction } from 'ajv';
 import { CALL_STATUSES, EVENTS, FIELDS, type FieldGroup, type FieldType } from '../core/catalogue.ts';
+import { isErrorLevel } from '../parse/conform.ts';
 import type { ParsedEvent } from '../parse/parse.ts';
-import { isErrorLevel } from '../parse/scalars.ts';
 
 export interface TaggedEvent extends ParsedEvent {
   /** What groups events tagged `error`; undefined for others. */

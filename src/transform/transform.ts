@@ -20,7 +20,16 @@ import type { ConfigProblem } from '../core/config-loader.ts';
 import { errorText } from '../core/errors.ts';
 import { type Chunk, documentId, type RawRecord } from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
-import { conform, FIELD_MAP, type FieldMap, fits } from '../parse/conform.ts';
+import {
+  conform,
+  createTimeParser,
+  FIELD_MAP,
+  type FieldMap,
+  fits,
+  NORMAL_LEVELS,
+  normaliseLevel,
+  type TimeParser,
+} from '../parse/conform.ts';
 import {
   ExactNumber,
   hasExactNumbers,
@@ -33,7 +42,6 @@ import {
 } from '../parse/json.ts';
 import { setAside } from '../parse/normalise.ts';
 import type { ParsedEvent, ParseResult, Parser } from '../parse/parse.ts';
-import { createTimeParser, NORMAL_LEVELS, normaliseLevel, type TimeParser } from '../parse/scalars.ts';
 
 const ACTIONS = ['set', 'rename', 'remove', 'tag', 'drop', 'sample'] as const;
 type Action = (typeof ACTIONS)[number];

@@ -11,7 +11,7 @@ import { TAGS } from '../../core/catalogue.ts';
 import { LogpipeError, reasonInWords } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import { type ChunkOrigin, isEventId, type RawRecord } from '../../core/record.ts';
-import { createTimeParser } from '../../parse/scalars.ts';
+import { createTimeParser } from '../../parse/conform.ts';
 import { createLineSplitter } from '../../source/lines.ts';
 import { createDocumentReader, settleStored, storedObject } from '../record-document.ts';
 import type { PlannedPart, StoredSource } from '../sources.ts';
