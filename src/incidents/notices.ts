@@ -68,7 +68,8 @@ function notify(
   const { draft, outbox, wallMs, rules, routes } = step;
   const { notices } = deps;
   const audible = firing.filter(({ muted }) => muted === undefined);
-  const incident = firing.length === 0 ? closed(step, present) : unanswered(step, present, audible);
+  const incident =
+    firing.length === 0 ? closed(step, present) : goesOn(step, unanswered(step, present, audible), audible);
   const [lead] = audible;
   const rule = lead === undefined ? undefined : rules.get(lead.ruleId);
   const isTrue = (alert: AlertRecord) => deps.current(alert) !== undefined;
@@ -281,6 +282,17 @@ function idsOf({ primary, secondary }: PeopleOnCall): NonNullable<IncidentRecord
 
 function canEscalate(routes: Routes, { rota, escalation }: Team, priority: Priority): boolean {
   return rota !== undefined && escalation.by === 'logpipe' && routes.of(priority).onCall;
+}
+
+/** What people were told of before there was a rota, or by a version that knew of none, goes to the secondary, too: counted from now. */
+function goesOn({ routes, wallMs }: Step, incident: IncidentRecord, [lead]: readonly AlertRecord[]): IncidentRecord {
+  const { told, acknowledged, quiet, escalation } = incident;
+  const isTaken = acknowledged !== undefined || quiet !== undefined || escalation !== undefined;
+  const team = routes.team(incident.team);
+  if (told === undefined || lead === undefined || isTaken || team === undefined) return incident;
+  if (openChannels(incident).length === 0) return incident;
+  if (![told, lead].every(({ priority }) => canEscalate(routes, team, priority))) return incident;
+  return { ...incident, escalation: { level: 0, atMs: wallMs, sinceMs: Math.min(told.atMs, wallMs) } };
 }
 
 /**

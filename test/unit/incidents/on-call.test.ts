@@ -183,6 +183,24 @@ describe('nobody answers', () => {
     expect(told(go(r, NIGHT + 56 * MINUTE, ['errors', 'down']))).toEqual(['trigger escalated: slack, email:ben']);
   });
 
+  test('what was told before there was a rota, as by an earlier version, goes on to the secondary all the same', () => {
+    const before = rig(RULES);
+    before.now = NIGHT;
+    before.go({ observations: [seen('errors', 'breached')] });
+    const r = rig(RULES, { routes: routesFrom(ROUTING), store: before.store });
+    expect(told(go(r, NIGHT + HOUR, ['errors']))).toEqual([]);
+    expect(told(go(r, NIGHT + HOUR + 15 * MINUTE - 250, ['errors']))).toEqual([]);
+    const plan = go(r, NIGHT + HOUR + 15 * MINUTE, ['errors']);
+    expect(told(plan)).toEqual(['trigger escalated: slack, email:ben']);
+    expect(first(plan).waitedMs).toBe(75 * MINUTE);
+    // Nobody is asked again about what somebody has taken.
+    const taken = rig(RULES, { store: before.store });
+    const acknowledge = { kind: 'acknowledge', incidentId: 'incident1', by: 'ada' } as const;
+    go(taken, NIGHT + HOUR, ['errors'], [acknowledge]);
+    taken.machine.changeRoutes(routesFrom(ROUTING));
+    for (const minutes of [61, 90, 120]) expect(told(go(taken, NIGHT + minutes * MINUTE, ['errors']))).toEqual([]);
+  });
+
   test('a clock that is set neither hurries nor forgets it', () => {
     const r = onCall();
     go(r, NIGHT, ['errors']);
