@@ -456,7 +456,12 @@ function obey(step: Step, command: GivenCommand, isTrue: (key: string) => boolea
       if (incident.state !== 'open') return refuse(`incident ${incident.id} is resolved`);
       if (incident.acknowledged !== undefined || incident.quiet !== undefined) return SO_ALREADY;
       const { escalation: _, answerBy: __, ...rest } = incident;
-      const next = { ...rest, acknowledged: { by, ...viaOf(command), atMs: wallMs, told: false } };
+      const untold = incident.told === undefined ? draft.values('alert').filter(isOf(incident.id)) : [];
+      const of = untold
+        .sort(byUrgency)
+        .slice(0, 1)
+        .map(({ priority }) => ({ priority }));
+      const next = { ...rest, acknowledged: { by, ...viaOf(command), atMs: wallMs, told: false, ...of[0] } };
       draft.put('incident', incident.id, next);
       outbox.record({ name: 'acknowledged', incident: next, by, ...viaOf(command) });
       return undefined;

@@ -231,7 +231,7 @@ function asking(
   if (team === undefined) {
     return { next: incident, asked: { people: [], channels: dispatched(routes.channels(priority, incident.team)) } };
   }
-  const worse = outranks(priority, incident.told?.priority);
+  const worse = isWorse(incident, priority);
   const { acknowledged } = incident;
   const answered = acknowledged !== undefined && !worse;
   const onCall = routes.of(priority).onCall ? routes.onCall(team, wallMs) : {};
@@ -266,6 +266,11 @@ function asking(
       ...(until === undefined ? {} : { answerBy: until }),
     },
   };
+}
+
+/** More urgent than what people know, or than it was when somebody took it before they knew. */
+function isWorse({ told, acknowledged }: IncidentRecord, priority: Priority): boolean {
+  return outranks(priority, told?.priority ?? acknowledged?.priority);
 }
 
 /** The history has a way of its own. */
@@ -372,7 +377,7 @@ function triggered(
 ): IncidentRecord {
   const { acknowledged, ...rest } = incident;
   // Whoever acknowledged a P2 has not acknowledged the P1 it became.
-  const keeps = acknowledged !== undefined && !outranks(priority, incident.told?.priority);
+  const keeps = acknowledged !== undefined && !isWorse(incident, priority);
   return {
     ...rest,
     ...(keeps ? { acknowledged } : {}),

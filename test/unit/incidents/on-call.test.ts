@@ -201,6 +201,30 @@ describe('nobody answers', () => {
     for (const minutes of [61, 90, 120]) expect(told(go(taken, NIGHT + minutes * MINUTE, ['errors']))).toEqual([]);
   });
 
+  test('what somebody took before anybody was told stays theirs, unless it has become worse', () => {
+    const silence = { id: 's', group: 'calls', untilMs: NIGHT + 30 * MINUTE, by: 'ada', reason: 'known' };
+    const muted = (then: readonly string[]) => {
+      const r = onCall();
+      go(r, NIGHT, [], [{ kind: 'silence', silence }]);
+      go(r, NIGHT + MINUTE, ['errors']);
+      const { id } = incidentOf(r);
+      go(r, NIGHT + 2 * MINUTE, ['errors'], [{ kind: 'acknowledge', incidentId: id, by: 'ada' }]);
+      return [30, 31, 45, 46].map((minutes) => told(go(r, NIGHT + minutes * MINUTE, then)));
+    };
+    expect(muted(['errors'])).toEqual([
+      ['trigger first: slack, email, email:ada'],
+      ['acknowledge acknowledged: slack, email, email:ada'],
+      [],
+      [],
+    ]);
+    expect(muted(['errors', 'down'])).toEqual([
+      ['trigger first: pagerduty, slack, email, email:ada, pagerduty:ada'],
+      [],
+      ['trigger escalated: slack, email:ben'],
+      [],
+    ]);
+  });
+
   test('a clock that is set neither hurries nor forgets it', () => {
     const r = onCall();
     go(r, NIGHT, ['errors']);
