@@ -250,10 +250,15 @@ export function createAlertMachine(
         const present = redated(incident, wallMs);
         if (present !== incident) draft.put('incident', incident.id, present);
       }
-      const isTrue = (key: string) =>
-        observations.some(
-          ({ ruleId, labels, state }) => (state === 'breached' || state === 'held') && alertKey(ruleId, labels) === key,
+      let trueNow: ReadonlySet<string> | undefined;
+      const isTrue = (key: string) => {
+        trueNow ??= new Set(
+          observations
+            .filter(({ state }) => state === 'breached' || state === 'held')
+            .map(({ ruleId, labels }) => alertKey(ruleId, labels)),
         );
+        return trueNow.has(key);
+      };
       const refused = commands.flatMap((command) => applyCommand(step, command, isTrue) ?? []);
       prune(draft, wallMs, history);
       const remarks: string[] = [];

@@ -412,6 +412,33 @@ describe('resolved by hand while it is true', () => {
   });
 });
 
+test('resolving looks at what is true once, not once for every alert that fires', () => {
+  const many = rule('many', { group: 'calls', maxAlerts: 200 });
+  const r = rig([many], { routes: routesFrom(ROUTING) });
+  let looks = 0;
+  const counted = (host: string) =>
+    new Proxy<Record<string, string>>(
+      { host },
+      {
+        ownKeys: (labels) => {
+          looks += 1;
+          return Reflect.ownKeys(labels);
+        },
+      },
+    );
+  const observations = Array.from({ length: 200 }, (_, i) => seen('many', 'breached', { host: `web-${i}` }));
+  r.go({ observations });
+  const again = observations.map((one, i) => ({ ...one, labels: counted(`web-${i}`) }));
+  r.go({ observations: again });
+  const before = looks;
+  r.go({
+    observations: again,
+    commands: [{ kind: 'resolve', incidentId: incidentOf(r).id, evenIfTrue: true, by: 'ada' }],
+  });
+  expect(incidentOf(r).quiet?.by).toBe('ada');
+  expect(looks - before).toBeLessThanOrEqual(before + 400);
+});
+
 describe('teams', () => {
   const TWO = `${ROUTING}  pay:
     slackWebhookUrl: https://hooks.example.org/pay
