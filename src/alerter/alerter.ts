@@ -494,7 +494,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
   let trouble: string | undefined;
   /** Evaluations in a row that could not be decided. */
   let failures = 0;
-  let commands: readonly { readonly command: GivenCommand; readonly done: () => void }[] = [];
+  let commands: { readonly command: GivenCommand; readonly done: () => void }[] = [];
   let format = formatChange(store.initial);
   let last: Pick<TermState, 'times' | 'observations'> | undefined;
 
@@ -517,7 +517,8 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
         records: [...format, ...records],
         commands: given.map(({ command }) => command),
       });
-      commands = commands.filter((one) => !given.includes(one));
+      const taken = new Set(given);
+      commands = commands.filter((one) => !taken.has(one));
       for (const { done } of given) done();
       if (changes.some(({ key }) => key.startsWith('silence/'))) deps.onSilences?.(machine.silences());
       for (const remark of remarks) log.warn(remark);
@@ -577,7 +578,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
     changeRouting: (next) => machine.changeRoutes(routesOf(next, { channels, environment })),
     answer: machine.answer,
     command(command, done) {
-      commands = [...commands, { command, done }];
+      commands.push({ command, done });
     },
     start() {
       if (stopped) return;

@@ -442,6 +442,8 @@ export interface IncidentRecord {
     readonly via?: Via;
     readonly atMs: number;
     readonly told: boolean;
+    /** What it was, when people had not been told of it yet. */
+    readonly priority?: Priority;
   };
   /** Whose it is; absent where there is no routing, and in incidents of earlier versions. */
   readonly team?: string;

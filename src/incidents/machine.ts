@@ -249,10 +249,15 @@ export function createAlertMachine(
         const present = redated(incident, wallMs);
         if (present !== incident) draft.put('incident', incident.id, present);
       }
-      const isTrue = (key: string) =>
-        observations.some(
-          ({ ruleId, labels, state }) => (state === 'breached' || state === 'held') && alertKey(ruleId, labels) === key,
+      let trueNow: ReadonlySet<string> | undefined;
+      const isTrue = (key: string) => {
+        trueNow ??= new Set(
+          observations
+            .filter(({ state }) => state === 'breached' || state === 'held')
+            .map(({ ruleId, labels }) => alertKey(ruleId, labels)),
         );
+        return trueNow.has(key);
+      };
       const refused = commands.flatMap((command) => applyCommand(step, command, isTrue) ?? []);
       prune(draft, wallMs, history);
       const remarks: string[] = [];
@@ -455,7 +460,12 @@ function obey(step: Step, command: GivenCommand, isTrue: (key: string) => boolea
       if (incident.state !== 'open') return refuse(`incident ${incident.id} is resolved`);
       if (incident.acknowledged !== undefined || incident.quiet !== undefined) return SO_ALREADY;
       const { escalation: _, answerBy: __, ...rest } = incident;
-      const next = { ...rest, acknowledged: { by, ...viaOf(command), atMs: wallMs, told: false } };
+      const untold = incident.told === undefined ? draft.values('alert').filter(isOf(incident.id)) : [];
+      const of = untold
+        .sort(byUrgency)
+        .slice(0, 1)
+        .map(({ priority }) => ({ priority }));
+      const next = { ...rest, acknowledged: { by, ...viaOf(command), atMs: wallMs, told: false, ...of[0] } };
       draft.put('incident', incident.id, next);
       outbox.record({ name: 'acknowledged', incident: next, by, ...viaOf(command) });
       return undefined;

@@ -74,7 +74,8 @@ function notify(
   const { draft, outbox, wallMs, rules, routes } = step;
   const { notices } = deps;
   const audible = firing.filter(({ muted }) => muted === undefined);
-  const incident = firing.length === 0 ? closed(step, present) : unanswered(step, present, audible);
+  const incident =
+    firing.length === 0 ? closed(step, present) : goesOn(step, unanswered(step, present, audible), audible);
   const [lead] = audible;
   const rule = lead === undefined ? undefined : rules.get(lead.ruleId);
   const isTrue = (alert: AlertRecord) => deps.current(alert) !== undefined;
@@ -236,7 +237,7 @@ function asking(
   if (team === undefined) {
     return { next: incident, asked: { people: [], channels: dispatched(routes.channels(priority, incident.team)) } };
   }
-  const worse = outranks(priority, incident.told?.priority);
+  const worse = isWorse(incident, priority);
   const { acknowledged } = incident;
   const answered = acknowledged !== undefined && !worse;
   const onCall = routes.of(priority).onCall ? routes.onCall(team, wallMs) : {};
@@ -273,6 +274,11 @@ function asking(
   };
 }
 
+/** More urgent than what people know, or than it was when somebody took it before they knew. */
+function isWorse({ told, acknowledged }: IncidentRecord, priority: Priority): boolean {
+  return outranks(priority, told?.priority ?? acknowledged?.priority);
+}
+
 /** The history has a way of its own. */
 function dispatched(channels: readonly ChannelName[]): ChannelName[] {
   return [...new Set(channels)].filter((name) => name !== 'history');
@@ -287,6 +293,17 @@ function idsOf({ primary, secondary }: PeopleOnCall): NonNullable<IncidentRecord
 
 function canEscalate(routes: Routes, { rota, escalation }: Team, priority: Priority): boolean {
   return rota !== undefined && escalation.by === 'logpipe' && routes.of(priority).onCall;
+}
+
+/** What people were told of before there was a rota, or by a version that knew of none, goes to the secondary, too: counted from now. */
+function goesOn({ routes, wallMs }: Step, incident: IncidentRecord, [lead]: readonly AlertRecord[]): IncidentRecord {
+  const { told, acknowledged, quiet, escalation } = incident;
+  const isTaken = acknowledged !== undefined || quiet !== undefined || escalation !== undefined;
+  const team = routes.team(incident.team);
+  if (told === undefined || lead === undefined || isTaken || team === undefined) return incident;
+  if (openChannels(incident).length === 0) return incident;
+  if (![told, lead].every(({ priority }) => canEscalate(routes, team, priority))) return incident;
+  return { ...incident, escalation: { level: 0, atMs: wallMs, sinceMs: Math.min(told.atMs, wallMs) } };
 }
 
 /**
@@ -366,7 +383,7 @@ function triggered(
 ): IncidentRecord {
   const { acknowledged, ...rest } = incident;
   // Whoever acknowledged a P2 has not acknowledged the P1 it became.
-  const keeps = acknowledged !== undefined && !outranks(priority, incident.told?.priority);
+  const keeps = acknowledged !== undefined && !isWorse(incident, priority);
   return {
     ...rest,
     ...(keeps ? { acknowledged } : {}),

@@ -85,6 +85,9 @@ function nextEdge({ fromMs, untilMs }: Shift, atMs: number): number {
 type Base = Pick<OnCall, 'primary' | 'secondary' | 'untilMs'>;
 
 function weekAt(rota: Rota, atMs: number): Base {
+  if (rota.primary.length <= 1 && rota.secondary.length <= 1) {
+    return { primary: rota.primary[0], secondary: rota.secondary[0], untilMs: END_OF_TIME };
+  }
   const begins = weekOf(rota, atMs);
   const first = weekOf(rota, rota.startsMs);
   const start = first.toMillis() < rota.startsMs ? handOffOf(rota, first, 1) : first;
@@ -132,10 +135,14 @@ function calendarAt(calendar: readonly Shift[], atMs: number): Base {
 /** No list of shifts is longer. */
 const MAX_SHIFTS = 5_000;
 
-/** Who is on call from `fromMs` until `untilMs`, in order and without holes; a gap is a shift without primary. */
-export function shifts(rota: Rota, fromMs: number, untilMs: number): Shift[] {
+/**
+ * Who is on call from `fromMs` until `untilMs`, in order and without holes; a gap is a shift without primary.
+ * @param most no more than the first so many
+ */
+export function shifts(rota: Rota, fromMs: number, untilMs: number, most = MAX_SHIFTS): Shift[] {
   const found: { -readonly [K in keyof Shift]: Shift[K] }[] = [];
-  for (let atMs = fromMs; atMs < untilMs && found.length < MAX_SHIFTS; ) {
+  // When the next one has begun, it is known how long those before it last.
+  for (let atMs = fromMs; atMs < untilMs && found.length <= most; ) {
     const { primary, secondary, untilMs: endsMs } = onCallAt(rota, atMs);
     const last = found.at(-1);
     const end = Math.min(endsMs, untilMs);
@@ -149,7 +156,7 @@ export function shifts(rota: Rota, fromMs: number, untilMs: number): Shift[] {
     }
     atMs = end;
   }
-  return found;
+  return found.slice(0, most);
 }
 
 /** When nobody is on call as primary. */

@@ -270,7 +270,7 @@ export function scheduleOf(
   return teams.map(({ id, name, hours, rota }: Team): TeamSchedule => {
     if (rota === undefined) return { team: id, name, timeZone: hours.timeZone, now: null, next: [] };
     const horizonMs = atMs + SCHEDULE_AHEAD_MS;
-    const [now, ...others] = shifts(rota, atMs, horizonMs).map(
+    const [now, ...others] = shifts(rota, atMs, horizonMs, next + 1).map(
       ({ fromMs, untilMs, primary, secondary }): ScheduledShift => ({
         from: iso(fromMs),
         until: untilMs >= horizonMs ? null : iso(untilMs),
@@ -282,7 +282,7 @@ export function scheduleOf(
     return {
       ...{ team: id, name, timeZone: rota.timeZone },
       now: now ?? null,
-      next: others.slice(0, next),
+      next: others,
     };
   });
 }

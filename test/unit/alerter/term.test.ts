@@ -381,3 +381,25 @@ teams: { ops: { rota: { primary: [${primary}], secondary: [ben] } } }
     '',
   ]);
 }, 60_000);
+
+test('a day of commands, read at a take-over, takes a time that grows with their number', async () => {
+  const took = async (count: number) => {
+    const { term, clock, kept } = begun();
+    term.start();
+    const before = process.cpuUsage();
+    for (let i = 0; i < count; i++) {
+      term.command({ kind: 'acknowledge', commandId: `c${i}`, incidentId: 'none', by: 'ada' }, () => {});
+    }
+    await clock.advance(250);
+    const { user, system } = process.cpuUsage(before);
+    expect([...kept.keys()].filter((key) => key.startsWith('command/'))).toHaveLength(count);
+    return user + system;
+  };
+  await took(1_000);
+  let best = Number.POSITIVE_INFINITY;
+  // Processor time: linear is 8, quadratic 64.
+  for (let attempt = 0; attempt < 3 && best > 16; attempt++) {
+    best = Math.min(best, (await took(40_000)) / (await took(5_000)));
+  }
+  expect(best).toBeLessThan(24);
+});

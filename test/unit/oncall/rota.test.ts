@@ -18,6 +18,8 @@ import {
   type Shift,
   shifts,
 } from '../../../src/oncall/rota.ts';
+import type { Team } from '../../../src/oncall/routing.ts';
+import { scheduleOf } from '../../../src/oncall/schedule.ts';
 
 const utc = (text: string) => Date.parse(`${text}Z`);
 const MINUTE = 60_000;
@@ -119,6 +121,26 @@ describe('a weekly order', () => {
       ),
       { numRuns: 200 },
     );
+  });
+});
+
+describe('a schedule', () => {
+  test('looks no further ahead than what it shows, for every caller waits for it, and so do the pages', () => {
+    const asked = (lists: Pick<Rota, 'primary' | 'secondary'>, next: number) => {
+      let looks = 0;
+      const rota: Rota = {
+        ...{ ...BERLIN, ...lists },
+        get overrides() {
+          looks += 1;
+          return [];
+        },
+      };
+      const team = { id: 'ops', name: 'Ops', rota } as unknown as Team;
+      const [shown] = scheduleOf({ teams: [team], people: new Map() }, utc('2026-01-06T12:00'), next);
+      return { looks, until: [shown!.now!, ...shown!.next].map(({ until }) => until) };
+    };
+    expect(asked(BERLIN, 1)).toEqual({ looks: 5, until: ['2026-01-12T08:00:00Z', '2026-01-19T08:00:00Z'] });
+    expect(asked({ primary: ['ada'], secondary: [] }, 3)).toEqual({ looks: 2, until: [null] });
   });
 });
 
