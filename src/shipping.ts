@@ -351,8 +351,9 @@ function createOutlet(
   /** Reads of which lines are under way. */
   const reads = new Set<HeldRead>();
   let heldBytes = 0;
-  const isFull = () =>
-    queue.records >= MAX_RECORDS || queue.bytes >= ship.maxInFlightBytes || heldBytes >= ship.maxInFlightBytes;
+  const isFull = () => queue.records >= MAX_RECORDS || queue.bytes >= ship.maxInFlightBytes;
+  /** Then no further read is let in. Lines of one that was let in are not held up by it: they alone make room again. */
+  const holdsMuch = () => heldBytes >= ship.maxInFlightBytes;
 
   const queue = createQueue(settings.queue, (records) => {
     // Most of them came with one chunk.
@@ -367,7 +368,7 @@ function createOutlet(
       count = 0;
     }
     metrics.inFlightBytes.set(queue.bytes);
-    if (queue.relaxed && (!isFull() || compact())) for (const wake of waiters.splice(0)) wake();
+    if (queue.relaxed) for (const wake of waiters.splice(0)) wake();
   });
   function letGo({ held, at }: LineInPlace): void {
     held.letGo(at);
@@ -457,6 +458,12 @@ function createOutlet(
         const read = reader({ lines, identity, ids: idOf, knownBelow, done }, long);
         ({ records } = read);
         if (read.held.left > 0) {
+          while (holdsMuch()) {
+            if (compact()) continue;
+            if (isClosed) return;
+            sender.nudge();
+            await new Promise<void>((resolve) => waiters.push(resolve));
+          }
           reads.add(read.held);
           heldBytes += read.held.bytes.length;
         }
@@ -469,7 +476,6 @@ function createOutlet(
         while (isFull() || !queue.push(line)) {
           if (isClosed) return;
           sender.nudge();
-          if (compact()) continue;
           if (sender.keep(line, true)) {
             chunk.done(1);
             break;

@@ -102,7 +102,10 @@ const NO_ID = -1;
 
 /** A read, as long as lines of it are under way. */
 export class HeldRead {
-  readonly read: Read;
+  /** Without its lines: they would keep alive what was read after `compact` has copied the rest. */
+  readonly read: Omit<Read, 'lines'>;
+  /** Of the first byte that was read. */
+  readonly offset: number;
   readonly frame: Frame;
   bytes: Buffer;
   /** What `bytes` lie in, and where: asking them each time takes longer than to copy a line. */
@@ -112,18 +115,20 @@ export class HeldRead {
   /** Lines that are under way, and their bytes. */
   left = 0;
   leftBytes = 0;
-  #isFree = false;
+  #reuse: Lines['reuse'];
   #block = -1;
   #key = Buffer.alloc(0);
   #keyHash = 0;
 
-  constructor(read: Read, frame: Frame) {
+  constructor({ lines, ...read }: Read, frame: Frame) {
     this.read = read;
+    this.offset = lines.offset;
     this.frame = frame;
-    this.bytes = read.lines.bytes;
+    this.#reuse = lines.reuse;
+    this.bytes = lines.bytes;
     this.memory = this.bytes.buffer;
     this.shift = this.bytes.byteOffset;
-    this.slots = new Int32Array(read.lines.starts.length * SLOTS);
+    this.slots = new Int32Array(lines.starts.length * SLOTS);
   }
 
   /** A record for the line in which this was found. */
@@ -157,7 +162,7 @@ export class HeldRead {
 
   /** The key of a line that was read at `origin` and has none of its own. */
   keyFor(origin: number): Buffer {
-    const offset = this.read.lines.offset + origin;
+    const offset = this.offset + origin;
     const block = Math.floor(offset / BLOCK_BYTES);
     if (block !== this.#block) {
       this.#block = block;
@@ -187,9 +192,8 @@ export class HeldRead {
 
   /** Nothing needs what was read any more. */
   free(): void {
-    if (this.#isFree) return;
-    this.#isFree = true;
-    this.read.lines.reuse?.();
+    this.#reuse?.();
+    this.#reuse = undefined;
   }
 
   /** Frees what is not needed any more, if that is at least half. */
@@ -235,7 +239,7 @@ export class LineInPlace implements LineRecord, InPlace {
   }
 
   get offset(): number {
-    return this.held.read.lines.offset + this.held.slots[this.at + ORIGIN]!;
+    return this.held.offset + this.held.slots[this.at + ORIGIN]!;
   }
 
   get keyHash(): number {

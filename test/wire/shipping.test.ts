@@ -149,6 +149,21 @@ test('lines of a partition without a leader hold up no others, however much is r
   expect(order).toEqual(Array.from({ length: 80 }, (_, n) => String(n * 100)));
 });
 
+test('many inputs, each with a read that waits to be let in, do not hold up each other', async () => {
+  const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
+  kafka.freeze(0);
+  const names = [...'abcdefgh'];
+  const inputs = names.map((name) => {
+    const path = join(folder, `${name}.log`);
+    writeFileSync(path, `${JSON.stringify({ level: 'info', message: name.repeat(950) })}\n`.repeat(800));
+    return { files: [path], name };
+  });
+  const shipping = await start(kafka, { inputs, maxInFlightBytes: 1024 * 1024 });
+  await waitFor(() => shipping.summary().waiting > 800, { what: 'no more is let in', intervalMs: 5 });
+  kafka.thaw(0);
+  await waitFor(() => kafka.records.length === 800 * names.length, { what: 'all are sent', intervalMs: 5 });
+});
+
 test('a stream without a spool: its writer waits while Kafka is away, memory is bounded, nothing is lost', async () => {
   const kafka = await startScriptedKafka({ brokers: 1, partitions: 1 });
   await kafka.stop(0);

@@ -72,7 +72,10 @@ export async function openContent(path: string, inode: string): Promise<Content>
   return gzip ? unpacked(plain) : plain;
 }
 
-/** Buffers of full reads that nobody needs any more: where much is to be read, the next read takes one. */
+/**
+ * Buffers of full reads that nobody needs any more: where much is to be read, the next read takes one. Made once for all files: a few
+ * for each of hundreds that were once far behind would stay for ever.
+ */
 export function createRooms(bytes: number) {
   const free: Buffer[] = [];
   return {

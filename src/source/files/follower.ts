@@ -41,6 +41,7 @@ import {
 } from './content.ts';
 
 const READ_BYTES = 256 * 1024;
+const ROOMS = createRooms(READ_BYTES);
 const MARK_BYTES = 256;
 /** How many extra looks one reading may ask for. */
 const MAX_LOOKS = 3;
@@ -180,7 +181,6 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
   let looks = 0;
   let served: Member | undefined;
   let hasEnded = false;
-  const rooms = createRooms(READ_BYTES);
 
   const createMember = (entry: JournalEntry, knownBelow?: number): Member => {
     let hasHole = false;
@@ -599,7 +599,7 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
     // The bytes before are read too: a file that was emptied may have outgrown its old size since.
     const overlap = member.shortBytes === undefined && tail ? tail.length : 0;
     const wanted = Math.min(READ_BYTES, Math.max(0, found.size - readAt));
-    const room = wanted === READ_BYTES ? rooms.take() : undefined;
+    const room = wanted === READ_BYTES ? ROOMS.take() : undefined;
     const piece = await content.read(readAt - overlap, overlap + wanted, room);
     if (tail && !piece.subarray(0, overlap).equals(tail.subarray(0, overlap))) return 'changed';
     if (piece.length > overlap) return piece.subarray(overlap);
@@ -609,11 +609,12 @@ export function createFileFollower(options: FollowerOptions, deps: FollowerDeps)
   };
 
   const take = (member: Member, piece: Buffer): Chunk | undefined => {
-    const { entry, splitter, recent } = member;
+    const { entry, splitter, recent, readAt: at } = member;
     const from = splitter.position;
-    const at = member.readAt;
     const tail = member.tail ?? Buffer.alloc(0);
-    const lines = { ...splitter.split(piece, clock.now()), reuse: () => rooms.give(piece) };
+    const split = splitter.split(piece, clock.now());
+    // What was unpacked is not the reader's own: what comes next in the file lies behind it.
+    const lines = isGzip(entry.name) ? split : { ...split, reuse: () => ROOMS.give(piece) };
     // Marks in memory are made of what was read; those in the journal follow when that is accounted for.
     for (const mark of lastingMarks(tail, piece, at)) recent.push(mark);
     for (let offset = at - (at % DENSE_BYTES) + DENSE_BYTES; offset < at + piece.length; offset += DENSE_BYTES) {

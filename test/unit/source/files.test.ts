@@ -2,6 +2,7 @@
 import { appendFileSync, renameSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../../src/core/clock.ts';
 import { silentLog } from '../../../src/core/log.ts';
@@ -63,6 +64,44 @@ describe('following', () => {
     await until('both lines', () => taken.records.length === 2);
     expect(taken.records[0]!.value).toHaveLength(1_000);
     expect(taken.records[1]!.offset).toBe(700_001);
+  });
+});
+
+describe('reading much', () => {
+  /** Each read whose lines are delivered at once. */
+  async function memoryOf(config: Parameters<typeof createFileSource>[0], count: number) {
+    const seen: ArrayBufferLike[] = [];
+    let records = 0;
+    const source = createFileSource({ ...config, follow: false }, deps);
+    await source.start(async ({ lines: read, done }) => {
+      const { apart, bytes, starts, reuse } = read!;
+      if (reuse !== undefined) seen.push(bytes.buffer);
+      records += apart.length + starts.length;
+      done(apart.length + starts.length);
+      reuse?.();
+    });
+    await source.ended;
+    await source.close();
+    expect(records).toBe(count);
+    return seen;
+  }
+  const much = text(lines(0, 150_000));
+
+  it('all files share the buffers that are free', async () => {
+    const { log, config } = newFolder();
+    const paths = ['a', 'b', 'c'].map((name) => `${log}-${name}`);
+    for (const path of paths) writeFileSync(path, much);
+    const seen = await memoryOf({ ...config, paths }, 3 * 150_000);
+    // Of each file the first read and the last one have lengths of their own.
+    expect(seen.length).toBeGreaterThan(3 * 5);
+    expect(new Set(seen).size).toBeLessThanOrEqual(2 * 3 + 1);
+  });
+
+  it('what was unpacked is not read over: the rest of it may lie there', async () => {
+    const { log, config } = newFolder();
+    const path = `${log}.gz`;
+    writeFileSync(path, gzipSync(much));
+    expect(await memoryOf({ ...config, paths: [path] }, 150_000)).toHaveLength(0);
   });
 });
 
