@@ -19,7 +19,7 @@ import {
   shifts,
 } from '../../../src/oncall/rota.ts';
 import type { Team } from '../../../src/oncall/routing.ts';
-import { scheduleOf } from '../../../src/oncall/schedule.ts';
+import { scheduleOf } from '../../../src/oncall/routes.ts';
 
 const utc = (text: string) => Date.parse(`${text}Z`);
 const MINUTE = 60_000;
