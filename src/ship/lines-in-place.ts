@@ -111,7 +111,9 @@ export class HeldRead {
   /** What `bytes` lie in, and where: asking them each time takes longer than to copy a line. */
   memory: ArrayBufferLike;
   shift: number;
-  readonly slots: Int32Array;
+  slots: Int32Array;
+  /** Those of them that were delivered, too, until `compact`. */
+  #records: LineInPlace[] = [];
   /** Lines that are under way, and their bytes. */
   left = 0;
   leftBytes = 0;
@@ -151,7 +153,9 @@ export class HeldRead {
     }
     this.left += 1;
     this.leftBytes += end - start;
-    return new LineInPlace(this, at, this.sizeOf(found));
+    const record = new LineInPlace(this, at, this.sizeOf(found));
+    this.#records.push(record);
+    return record;
   }
 
   /** Bytes of the record's value. */
@@ -201,12 +205,19 @@ export class HeldRead {
     const { bytes, slots } = this;
     if (2 * this.leftBytes > bytes.length) return;
     const rest = Buffer.allocUnsafeSlow(this.leftBytes);
+    const records = this.#records.filter(({ at }) => slots[at + LENGTH]! > 0);
+    const known = new Int32Array(records.length * SLOTS);
     let end = 0;
-    for (let at = 0; at < slots.length; at += SLOTS) {
+    for (const [n, record] of records.entries()) {
+      const { at } = record;
       const start = slots[at + START]!;
-      slots[at + START] = end;
+      record.at = n * SLOTS;
+      known.set(slots.subarray(at, at + SLOTS), record.at);
+      known[record.at + START] = end;
       end += bytes.copy(rest, end, start, start + slots[at + LENGTH]!);
     }
+    this.#records = records;
+    this.slots = known;
     this.bytes = rest;
     this.memory = rest.buffer;
     this.shift = rest.byteOffset;
@@ -216,8 +227,8 @@ export class HeldRead {
 
 export class LineInPlace implements LineRecord, InPlace {
   readonly held: HeldRead;
-  /** Of its slots. */
-  readonly at: number;
+  /** Of its slots, which `compact` moves. */
+  at: number;
   readonly bytes: number;
 
   constructor(held: HeldRead, at: number, bytes: number) {

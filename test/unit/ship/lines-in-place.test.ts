@@ -270,6 +270,26 @@ test('what was read leaves memory when the lines that still wait have been copie
   expect(left.line).toContain('"a":1}');
 });
 
+test('one line that still waits does not keep what is known of the others', () => {
+  const masker = createMasker();
+  const bytes = Buffer.from(Array.from({ length: 1_000 }, (_, n) => `{"n":${n}}\n`).join(''));
+  const lines = createLineSplitter({ offset: 0, maxLineBytes: 5_000, onCut() {} }).split(
+    piece(bytes, 0, bytes.length),
+    0,
+  );
+  const read = { lines, identity, ids, knownBelow: 0, done() {} };
+  const { held, records } = createReader(INPUT, masker)(read, () => expect.fail('all stay in place'));
+  const all = records.filter(isInPlace);
+  const left = all[500]!;
+  const before = fieldsOf(left);
+  for (const record of all) if (record !== left) held.letGo(record.at);
+  held.compact();
+  expect(fieldsOf(left)).toEqual(before);
+  expect(held.slots.byteLength).toBeLessThan(100);
+  held.letGo(left.at);
+  expect([held.left, held.leftBytes]).toEqual([0, 0]);
+});
+
 test('with what an operator has named, every line is looked at as a whole', () => {
   const named = createWays({ keys: ['door1'], patterns: ['BEGIN.{0,9}END'] });
   const lines = [
