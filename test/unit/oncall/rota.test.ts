@@ -18,8 +18,8 @@ import {
   type Shift,
   shifts,
 } from '../../../src/oncall/rota.ts';
-import type { Team } from '../../../src/oncall/routing.ts';
 import { scheduleOf } from '../../../src/oncall/routes.ts';
+import type { Team } from '../../../src/oncall/routing.ts';
 
 const utc = (text: string) => Date.parse(`${text}Z`);
 const MINUTE = 60_000;
