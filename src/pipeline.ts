@@ -23,7 +23,7 @@ import { createElasticsearchClient, createSendBulk } from './indexing/elasticsea
 import { createFieldBudget, createFieldReader, type FieldBudget } from './indexing/field-budget.ts';
 import { createIndexer, type Indexer } from './indexing/indexer.ts';
 import { createLocalSinks, type Sink } from './indexing/sinks.ts';
-import type { AlertsApi } from './ops/alerts-api.ts';
+import type { Api } from './ops/api.ts';
 import { createStatusView, type Readiness, startHttp } from './ops/http.ts';
 import { createPlatformView, pm2Readings } from './ops/stats.ts';
 import { createParser } from './parse/parse.ts';
@@ -85,8 +85,8 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   const { roles, source } = config;
   const about = { version: packageVersion(), roles, source, group: source === 'kafka' ? config.kafka.group : null };
   // Loaded by its first request, which the indexer alone seldom has.
-  let api: Promise<AlertsApi> | undefined;
-  const openApi = async () => (await import('./ops/alerts-api.ts')).openAlertsApi(config, { log, clock, alerting });
+  let api: Promise<Api> | undefined;
+  const openApi = async () => (await import('./ops/api.ts')).openApi(config, { log, clock, alerting });
   const http = config.http.enabled
     ? await startHttp(config.http, {
         metrics,
@@ -94,7 +94,7 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
         readiness,
         platform: createPlatformView(() => alerting?.windows(), brokersTime),
         status: createStatusView(about, { clock, readiness, alerting: () => alerting?.view() }),
-        alerts() {
+        api() {
           api ??= openApi();
           return api;
         },

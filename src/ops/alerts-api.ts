@@ -5,18 +5,14 @@
 //
 // A command is given once: links and webhooks carry its id, so that whatever is sent again changes nothing.
 import { createHash } from 'node:crypto';
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import { getRequestListener, type HttpBindings } from '@hono/node-server';
-import type { ValidateFunction } from 'ajv';
-import { type Context, Hono } from 'hono';
-import { type AlertDesk, createAlertDesk, type OwnAlerts, type Place } from '../alerter/alert-desk.ts';
+import type { AlertDesk } from '../alerter/alert-desk.ts';
 import type { Command } from '../alerter/commands-given.ts';
 import type { Clock } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { createEventIds } from '../core/record.ts';
 import { oneLine } from '../core/safe-json.ts';
-import { createMasker, type Masker, type MaskOptions } from '../core/secrets/mask.ts';
+import type { Masker } from '../core/secrets/mask.ts';
 import {
   type AlertRecord,
   byUrgency,
@@ -28,38 +24,25 @@ import {
 } from '../incidents/incident.ts';
 import { isoTime } from '../incidents/notification.ts';
 import { scheduleOf } from '../oncall/routes.ts';
-import { loadRouting, type Routing } from '../oncall/routing.ts';
+import type { Routing } from '../oncall/routing.ts';
 import {
-  type AccessConfig,
-  bearerToken,
-  createFailures,
   createLinkReader,
-  createTokens,
-  type Holder,
-  isFromHere,
   isSignedByPagerDuty,
   type Link,
   type LinkAction,
   pagerDutyEvent,
-  type Scope,
   valuesOf,
 } from './access.ts';
 import type { AlertingView } from './explain.ts';
-import { type AlertsHandler, isAlertsPath } from './http.ts';
+import { type ApiApp, type ApiPart, type Ask, byWhom, type Guard, reply } from './guard.ts';
 import {
   byBody,
-  CHALLENGE,
-  checked,
-  closeGently,
   FORM_TYPE,
   JSON_TYPE,
   NOT_KEPT,
   parsed,
-  problem,
   Refusal,
-  readBody,
   refusalOf,
-  send,
   shown,
   silenceBody,
   silenceOf,
@@ -71,12 +54,14 @@ const MAX_INCIDENTS = 200;
 const MAX_NEXT = 20;
 const MAX_AWAY_MS = 10 * 366 * 86_400_000;
 
-interface AlertsApiOptions extends AccessConfig {
+interface AlertRoutesOptions {
+  /** Any of them may have signed a link. */
+  readonly linkSecrets: readonly string[];
   readonly webhookSecrets: readonly string[];
   readonly environment: string;
 }
 
-interface AlertsApiDeps {
+interface AlertRoutesDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly masker: Masker;
@@ -87,164 +72,22 @@ interface AlertsApiDeps {
   readonly routing: () => Routing | undefined;
 }
 
-/** The API of a process, with what it asks. */
-export interface AlertsApi extends AlertsHandler {
-  close(): Promise<void>;
-}
-
-/** What the process that evaluates alerts knows of them. */
-interface Evaluating {
-  own(): OwnAlerts | undefined;
-  view(): AlertingView | undefined;
-  routing(): Routing | undefined;
-}
-
-const ROUTING_MS = 10_000;
-
-/** The file, read again every 10 s at most: where alerts are not decided, nobody watches it. */
-function readRouting(file: string | undefined, clock: Clock): () => Routing | undefined {
-  let read: { readonly atMs: number; readonly routing: Routing | undefined } | undefined;
-  return () => {
-    const atMs = clock.monotonicMs();
-    if (read === undefined || atMs - read.atMs > ROUTING_MS) {
-      read = { atMs, routing: loadRouting({ file, env: process.env, nowMs: clock.now() }) };
-    }
-    return read.routing;
-  };
-}
-
-/** @param alerting undefined where alerts are not evaluated */
-export function openAlertsApi(
-  config: Place & {
-    readonly alerts: { readonly routingFile?: string };
-    readonly http: AccessConfig;
-    readonly notify: {
-      readonly environment: string;
-      readonly pagerduty: { readonly webhookSecrets?: readonly string[] };
-    };
-    readonly mask: MaskOptions;
-  },
-  deps: {
-    readonly log: Log;
-    readonly clock: Clock;
-    readonly alerting: Evaluating | undefined;
-  },
-): AlertsApi {
-  const { log, clock, alerting } = deps;
-  const elsewhere = readRouting(config.alerts.routingFile, clock);
-  const routing = () => alerting?.routing() ?? elsewhere();
-  const { notify } = config;
-  const desk = createAlertDesk(config, { log, clock, own: () => alerting?.own() });
-  const handler = createAlertsApi(
-    { ...config.http, environment: notify.environment, webhookSecrets: notify.pagerduty.webhookSecrets ?? [] },
-    { log, clock, desk, masker: createMasker(config.mask), alerting: () => alerting?.view(), routing },
-  );
-  return { ...handler, close: desk.close };
-}
-
-type Ask = Context<{ Bindings: HttpBindings }>;
-
 interface Given {
   readonly id: string;
   readonly done: boolean;
   readonly noChange: boolean;
 }
 
-/**
- * Answers what is its own. Whatever else comes here, by the public name, goes on to `next` with a token that may read.
- */
-export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps): AlertsHandler {
-  const { tokens = [], publicUrl, linkSecrets = [], webhookSecrets } = options;
+export function alertRoutes(options: AlertRoutesOptions, deps: AlertRoutesDeps): ApiPart {
+  return (app, guard) => addAlertRoutes(app, guard, options, deps);
+}
+
+function addAlertRoutes(app: ApiApp, guard: Guard, options: AlertRoutesOptions, deps: AlertRoutesDeps): void {
+  const { linkSecrets, webhookSecrets } = options;
   const { clock, log, masker, desk } = deps;
-  const holderOf = createTokens(tokens);
-  const failures = createFailures(clock);
-  /** Of tokens alone: behind a proxy on this machine, strangers' links have the address of its own programs, and hold up none of them. */
-  const wrongTokens = createFailures(clock);
+  const { permit, mustWait, fail, body, json } = guard;
   const linkOf = createLinkReader(linkSecrets, clock);
-  const publicOrigin = publicUrl === undefined ? undefined : new URL(publicUrl).origin;
   const nextId = createEventIds(clock.now);
-  const app = new Hono<{ Bindings: HttpBindings }>();
-
-  // ---- who asks ----
-
-  function fail(request: IncomingMessage, what: 'token' | 'webhook' | 'link'): void {
-    const address = request.socket.remoteAddress ?? '';
-    if (what === 'token') wrongTokens.failed(address);
-    if (failures.failed(address)) log.warn('An address has been refused too often, and has to wait', { address, what });
-  }
-
-  function mustWait({ socket }: IncomingMessage, of = failures): Refusal | undefined {
-    const waitMs = of.waitMs(socket.remoteAddress ?? '');
-    if (waitMs === 0) return undefined;
-    const seconds = Math.ceil(waitMs / 1_000);
-    return new Refusal(429, `this address has failed too often; try again in ${seconds} s`, {
-      'retry-after': String(seconds),
-    });
-  }
-
-  /** @throws Refusal */
-  function permit(request: IncomingMessage, scope: Scope): Holder | undefined {
-    const [header, second] = valuesOf(request, 'authorization');
-    if (second !== undefined) throw new Refusal(400, 'there are two Authorization headers; send one');
-    if (header === undefined) {
-      if (scope === 'read' && isFromHere(request) && hasLocalName(request)) return undefined;
-      const why =
-        tokens.length === 0
-          ? 'it needs a token, and http.tokens has none'
-          : `it needs a token with the scope "${scope}": Authorization: Bearer …`;
-      throw new Refusal(401, why, CHALLENGE);
-    }
-    const wait = mustWait(request, wrongTokens);
-    if (wait !== undefined) throw wait;
-    const token = bearerToken(header);
-    const holder = token === undefined ? undefined : holderOf(token);
-    if (holder === undefined) {
-      fail(request, 'token');
-      throw new Refusal(401, 'the token is not one of http.tokens', CHALLENGE);
-    }
-    if (!holder.scopes.has(scope)) {
-      throw new Refusal(403, `the token ${holder.name} does not have the scope "${scope}"`);
-    }
-    return holder;
-  }
-
-  /** A page of somebody else's must not ask in its reader's name. @throws Refusal */
-  function sameOrigin(request: IncomingMessage, formsToo = false): void {
-    const origins = valuesOf(request, 'origin');
-    const site = request.headers['sec-fetch-site'];
-    const own = [publicOrigin, `http://${request.headers.host}`, `https://${request.headers.host}`];
-    // A form on a page without a referrer sends `null`, its own server included.
-    const isOwn = (origin: string) => own.includes(origin) || (formsToo && origin === 'null');
-    if (origins.length > 1 || !origins.every(isOwn) || site === 'cross-site' || site === 'same-site') {
-      throw new Refusal(403, 'a page of another origin asks; this API is for programs, and for its own pages');
-    }
-  }
-
-  // ---- what is asked ----
-
-  async function body(c: Ask, type: RegExp, typeInWords: string): Promise<Buffer> {
-    const { incoming, outgoing } = c.env;
-    const types = valuesOf(incoming, 'content-type');
-    if (types.length !== 1 || !type.test(types[0]!)) {
-      throw new Refusal(
-        415,
-        `Content-Type: found ${types.length === 0 ? 'none' : 'another'}; permitted: ${typeInWords}`,
-      );
-    }
-    if (incoming.headers['content-encoding'] !== undefined) {
-      throw new Refusal(415, 'Content-Encoding: send the body as it is, not compressed');
-    }
-    return readBody(incoming, outgoing as ServerResponse);
-  }
-
-  async function json<T>(c: Ask, validate: ValidateFunction<T>): Promise<T> {
-    return checked(parsed(await body(c, JSON_TYPE, 'application/json')), validate);
-  }
-
-  function byWhom(holder: Holder | undefined, by: string | undefined): string {
-    const token = `token ${holder?.name ?? ''}`;
-    return by === undefined ? token : `${by}, by ${token}`;
-  }
 
   // ---- commands ----
 
@@ -478,84 +321,50 @@ export function createAlertsApi(options: AlertsApiOptions, deps: AlertsApiDeps):
     return incidentPage(what, action, { id, title: what_, priority, state, opened: isoTime(openedMs), by });
   }
 
-  /** Shows what the link would do; nothing else, because whoever previews a message opens its links. */
-  app.get('/a/:token', async (c) => {
-    const link = linkFor(c);
-    if ('html' in link) return html(c, link);
-    const { used, incident } = await aboutLink(link);
-    if (incident === undefined) return html(c, deadEnd('foreign'));
-    const isOver = used || incident.state === 'resolved' || isSoAlready(incident, link.action);
-    return html(c, pageOf(incident, link, isOver ? 'over' : 'ask'));
-  });
-
-  app.post('/a/:token', async (c) => {
-    const sinceMs = clock.monotonicMs();
-    const link = linkFor(c);
-    if ('html' in link) return html(c, link);
-    // The form has no fields: the link says it all.
-    if (valuesOf(c.env.incoming, 'content-type').length > 0) {
-      await body(c, FORM_TYPE, 'application/x-www-form-urlencoded');
-    }
-    const { used, incident } = await aboutLink(link);
-    if (incident === undefined) return html(c, deadEnd('foreign'));
-    if (used || incident.state === 'resolved' || isSoAlready(incident, link.action)) {
-      return html(c, pageOf(incident, link, 'over'));
-    }
-    const who = { commandId: `link-${link.id}`, by: `link from ${link.channel}`, via: 'link' } as const;
-    const { done } = await give(commandOf(link.action, incident.id, who), sinceMs);
-    const { incident: now = incident } = await aboutLink(link).catch(() => ({ incident }));
-    return html(c, pageOf(now, link, done ? 'done' : 'taken'));
-  });
-
-  // ---- refusals ----
-
-  app.notFound(() => problem(new Refusal(404, 'there is nothing at this path; docs/api.md lists what there is')));
-  app.onError((error, c) => {
-    const refusal = refusalOf(error);
-    if (refusal.status === 500)
-      log.error('A request to the API failed', { path: c.req.routePath, error: errorText(error) });
-    return c.req.path.startsWith('/a/') ? html(c, refusedPage(refusal)) : problem(refusal);
-  });
-
-  // Bodies are read here, or not at all.
-  const listener = getRequestListener(app.fetch, { autoCleanupIncoming: false, overrideGlobalObjects: false });
-
-  return {
-    handle(request, response, next) {
-      const target = request.url ?? '';
-      const isOwn = isAlertsPath(target);
-      if (isOwn) closeGently(request, response);
-      try {
-        if (valuesOf(request, 'host').length !== 1 || !target.startsWith('/')) {
-          throw new Refusal(400, 'a request has one Host header, and a path');
-        }
-        // A link is opened from wherever its message is read.
-        const isLink = target.startsWith('/a/');
-        if (!isLink || request.method === 'POST') sameOrigin(request, isLink);
-        if (!isOwn) permit(request, 'read');
-      } catch (error) {
-        send(response, refusalOf(error));
-        return;
-      }
-      if (isOwn) void listener(request, response);
-      else next();
-    },
+  /** What a link leads to is read by people, refusals too. */
+  const asPage = (answer: (c: Ask) => Promise<Page>) => async (c: Ask) => {
+    const page = await answer(c).catch((error) => {
+      const refusal = refusalOf(error);
+      if (refusal.status === 500) log.error('A link could not be answered', { error: errorText(error) });
+      return refusedPage(refusal);
+    });
+    return c.body(page.html, page.status as 200, { ...NOT_KEPT, ...page.headers });
   };
-}
 
-// ---- answers ----
+  /** Shows what the link would do; nothing else, because whoever previews a message opens its links. */
+  app.get(
+    '/a/:token',
+    asPage(async (c) => {
+      const link = linkFor(c);
+      if ('html' in link) return link;
+      const { used, incident } = await aboutLink(link);
+      if (incident === undefined) return deadEnd('foreign');
+      const isOver = used || incident.state === 'resolved' || isSoAlready(incident, link.action);
+      return pageOf(incident, link, isOver ? 'over' : 'ask');
+    }),
+  );
 
-function reply(
-  c: Ask,
-  value: object,
-  status: 200 | 202 = 200,
-  headers: Readonly<Record<string, string>> = {},
-): Response {
-  return c.json(value, status, { ...NOT_KEPT, ...headers });
-}
-
-function html(c: Ask, { html, status, headers }: Page): Response {
-  return c.body(html, status as 200, { ...NOT_KEPT, ...headers });
+  app.post(
+    '/a/:token',
+    asPage(async (c) => {
+      const sinceMs = clock.monotonicMs();
+      const link = linkFor(c);
+      if ('html' in link) return link;
+      // The form has no fields: the link says it all.
+      if (valuesOf(c.env.incoming, 'content-type').length > 0) {
+        await body(c, FORM_TYPE, 'application/x-www-form-urlencoded');
+      }
+      const { used, incident } = await aboutLink(link);
+      if (incident === undefined) return deadEnd('foreign');
+      if (used || incident.state === 'resolved' || isSoAlready(incident, link.action)) {
+        return pageOf(incident, link, 'over');
+      }
+      const who = { commandId: `link-${link.id}`, by: `link from ${link.channel}`, via: 'link' } as const;
+      const { done } = await give(commandOf(link.action, incident.id, who), sinceMs);
+      const { incident: now = incident } = await aboutLink(link).catch(() => ({ incident }));
+      return pageOf(now, link, done ? 'done' : 'taken');
+    }),
+  );
 }
 
 // ---- commands, and how an incident stands ----
@@ -681,11 +490,6 @@ function silenceView({
     by,
     reason,
   };
-}
-
-/** Whoever asks by a name of this machine's own means this machine. */
-function hasLocalName({ headers }: IncomingMessage): boolean {
-  return /^(?:localhost\.?|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/i.test(headers.host ?? '');
 }
 
 // ---- the pages of links: no script, nothing from elsewhere, readable by a screen reader and on a telephone ----

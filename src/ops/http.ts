@@ -1,4 +1,4 @@
-// The local HTTP server: liveness, readiness, metrics, health; and where the alerts' API is reached (alerts-api.ts). All but that answers
+// The local HTTP server: liveness, readiness, metrics, health; and where the alerts' API is reached (api.ts). All but that answers
 // from memory, never from a dependency, so that a slow Elasticsearch cannot make a probe time out. Guarantee: a web page in somebody's
 // browser cannot read it by making its own name resolve to this machine (DNS rebinding): the Host header is checked, except for the
 // probes /live and /ready. Whoever calls by the public name gets nothing but the API without a token. A request that comes too slowly, or
@@ -125,8 +125,8 @@ export interface HttpServer {
   close(): Promise<void>;
 }
 
-/** The alerts' API (alerts-api.ts), which the indexer alone does not load before it is asked for. */
-export interface AlertsHandler {
+/** The API (api.ts), which the indexer alone does not load before it is asked for. */
+export interface ApiHandler {
   handle(request: IncomingMessage, response: ServerResponse, next: () => void): void;
 }
 
@@ -139,8 +139,8 @@ export async function startHttp(
     readiness: () => readonly Readiness[];
     platform: PlatformView;
     status: StatusView;
-    /** Loaded by the first request to it; undefined where there are no alerts. */
-    alerts?: () => Promise<AlertsHandler>;
+    /** Loaded by the first request to it. */
+    api?: () => Promise<ApiHandler>;
   },
 ): Promise<HttpServer> {
   const app = new Hono();
@@ -213,11 +213,11 @@ export async function startHttp(
       request.headers.host = 'localhost';
       void listener(request, response);
     };
-    const guarded = isAlertsPath(target) || (byPublicName && !OPEN.has(pathOf(target)));
-    if (deps.alerts === undefined || !guarded) next();
+    const guarded = isApiPath(target) || (byPublicName && !OPEN.has(pathOf(target)));
+    if (deps.api === undefined || !guarded) next();
     else {
-      deps.alerts().then(
-        (alerts) => alerts.handle(request, response, next),
+      deps.api().then(
+        (api) => api.handle(request, response, next),
         () => response.writeHead(500).end(),
       );
     }
@@ -258,11 +258,12 @@ export async function startHttp(
 const PATIENCE = { headersTimeout: 5_000, requestTimeout: 10_000, connectionsCheckingInterval: 1_000 } as const;
 const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'DELETE']);
 
-const ALERTS_PATHS = /^\/(?:api\/v1\/(?:alerts|silences|oncall|rates|incidents|commands|webhooks)(?:[/?]|$)|a\/)/;
+const API_PATHS =
+  /^\/(?:api\/v1\/(?:alerts|silences|oncall|rates|incidents|commands|webhooks|session|live|figures|series|search|charts|events|jobs)(?:[/?]|$)|a\/)/;
 
-/** Whether a request is for the alerts' API. @param target of the request, with its query */
-export function isAlertsPath(target: string): boolean {
-  return ALERTS_PATHS.test(target);
+/** Whether a request is for the API. @param target of the request, with its query */
+export function isApiPath(target: string): boolean {
+  return API_PATHS.test(target);
 }
 
 function pathOf(target: string): string {

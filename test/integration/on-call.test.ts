@@ -16,7 +16,8 @@ import { createMasker } from '../../src/core/secrets/mask.ts';
 import { createChannels } from '../../src/notify/dispatcher.ts';
 import { parseRouting } from '../../src/oncall/routing.ts';
 import { createActionLinks } from '../../src/ops/access.ts';
-import { createAlertsApi } from '../../src/ops/alerts-api.ts';
+import { alertRoutes } from '../../src/ops/alerts-api.ts';
+import { createApi } from '../../src/ops/guard.ts';
 import { startHttp } from '../../src/ops/http.ts';
 import { createKafka } from '../../src/source/kafka/client.ts';
 import { ensureTopics } from '../../src/source/kafka/topics.ts';
@@ -72,12 +73,14 @@ http: { port: 0, linkSecrets: ['${SECRET}'] }
 
   // Another instance, which decides nothing, serves the links.
   const desk = createAlertDesk(config, { clock: systemClock, log: silentLog, own: () => undefined });
-  const api = createAlertsApi(
-    { tokens: [], publicUrl: 'http://127.0.0.1', linkSecrets: [SECRET], environment: 'production', webhookSecrets: [] },
-    { log: silentLog, clock: dated, desk, masker, alerting: () => undefined, routing: () => routing },
-  );
+  const api = createApi({ publicUrl: 'http://127.0.0.1' }, { log: silentLog, clock: dated }, [
+    alertRoutes(
+      { linkSecrets: [SECRET], environment: 'production', webhookSecrets: [] },
+      { log: silentLog, clock: dated, desk, masker, alerting: () => undefined, routing: () => routing },
+    ),
+  ]);
   const server = await startHttp(config.http, {
-    ...{ metrics, clock: dated, readiness: () => [], alerts: async () => api },
+    ...{ metrics, clock: dated, readiness: () => [], api: async () => api },
     platform: { metrics: () => undefined, stats: () => undefined },
     status: { status: () => ({}) as never, rule: () => 'elsewhere' },
   });

@@ -29,7 +29,7 @@ type Stage = (typeof ORDER)[number] | 'ship';
 /** A file is one concept; one this long is more than one. */
 const MAX_LINES = 900;
 /** So many files a stranger can still get to know. */
-const MAX_FILES = 160;
+const MAX_FILES = 175;
 
 /** Imported by one file of their own folder alone, and yet files of their own: what judges each of them, or why it stands apart. */
 const APART: Readonly<Record<string, string>> = {
@@ -45,7 +45,7 @@ const APART: Readonly<Record<string, string>> = {
   'core/secrets/secret-text.ts': 'test/unit/core/mask.test.ts',
   'notify/email.ts': 'test/wire/notify-email.test.ts',
   'notify/http-channels.ts': 'test/wire/notify.test.ts',
-  'ops/requests.ts': 'test/wire/alerts-api.test.ts',
+  'ops/alerts-api.ts': 'test/wire/alerts-api.test.ts',
   'pm2/lifecycle.ts': 'test/unit/pm2/lifecycle.test.ts',
   'ship/logger.ts': 'test/wire/logger.test.ts',
   'ship/process-stats.ts': 'test/unit/ship/process-stats.test.ts',

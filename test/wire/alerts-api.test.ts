@@ -11,8 +11,9 @@ import { createMetrics } from '../../src/core/metrics.ts';
 import { createMasker } from '../../src/core/secrets/mask.ts';
 import { parseRouting, type Routing } from '../../src/oncall/routing.ts';
 import { createActionLinks } from '../../src/ops/access.ts';
-import { createAlertsApi } from '../../src/ops/alerts-api.ts';
+import { alertRoutes } from '../../src/ops/alerts-api.ts';
 import type { AlertingView } from '../../src/ops/explain.ts';
+import { createApi } from '../../src/ops/guard.ts';
 import { createStatusView, startHttp } from '../../src/ops/http.ts';
 import { MINUTE, type Rig, rig, rule, START, seen } from '../unit/incidents/machine-kit.ts';
 
@@ -51,7 +52,7 @@ interface Served {
 interface Options {
   readonly host?: string;
   readonly allowedHosts?: readonly string[];
-  readonly tokens?: Parameters<typeof createAlertsApi>[0]['tokens'];
+  readonly tokens?: Parameters<typeof createApi>[0]['tokens'];
   readonly routing?: Routing;
   readonly alerting?: AlertingView;
 }
@@ -92,14 +93,17 @@ async function serve(options: Options = {}): Promise<Served> {
     { name: 'wall', token: READ, scopes: ['read'] },
   ];
   const access = { tokens, publicUrl: PUBLIC, linkSecrets: [SECRET, FORMER] };
-  const api = createAlertsApi(
-    { ...access, environment: 'test', webhookSecrets: [PAGERDUTY, 'another-secret-of-pagerduty'] },
-    {
-      ...{ clock, log, desk, masker: createMasker() },
-      alerting: () => options.alerting,
-      routing: () => options.routing,
-    },
-  );
+  const webhookSecrets = [PAGERDUTY, 'another-secret-of-pagerduty'];
+  const api = createApi(access, { clock, log }, [
+    alertRoutes(
+      { linkSecrets: access.linkSecrets, webhookSecrets, environment: 'test' },
+      {
+        ...{ clock, log, desk, masker: createMasker() },
+        alerting: () => options.alerting,
+        routing: () => options.routing,
+      },
+    ),
+  ]);
   const { host = '127.0.0.1', allowedHosts = [] } = options;
   const server = await startHttp(
     { enabled: true, host, port: 0, allowedHosts, ...access },
@@ -112,7 +116,7 @@ async function serve(options: Options = {}): Promise<Served> {
         { version: '1', roles: ['alerter'], source: 'kafka', group: 'g' },
         { clock: systemClock, readiness: () => [], alerting: () => undefined },
       ),
-      alerts: async () => api,
+      api: async () => api,
     },
   );
   onTestFinished(() => server.close());
