@@ -151,10 +151,10 @@ test('on a terminal long reading says every five seconds how far it is, and hand
   }
   let records = 0;
   const io: Io = { out: () => {}, err: (line) => void said.push(line) };
-  for await (const _ of withProgress(batches(), io, () => nowMs));
+  for await (const _ of withProgress(batches(), io, undefined, () => nowMs));
   expect(said).toEqual([]);
   const terminal: Io = { ...io, isTTY: true };
-  for await (const batch of withProgress(batches(), terminal, () => nowMs)) records += batch.length;
+  for await (const batch of withProgress(batches(), terminal, undefined, () => nowMs)) records += batch.length;
   expect(records).toBe(15);
   expect(said).toEqual(['read 9 records, up to 2026-01-05T10:02:00Z', 'read 15 records, up to 2026-01-05T10:05:00Z']);
 });
