@@ -172,7 +172,7 @@ export function createJobs(options: JobsOptions, deps: JobsDeps): Jobs {
           ? replayPlan(checked(body, replayBody), options, clock.now())
           : await backtestPlan(checked(body, backtestBody), options, clock.now());
       const job = start(plan, byWhom(holder, body.by));
-      return reply(c, job, 202, { location: `api/v1/jobs/${job.id}` });
+      return reply(c, job, 202, { location: `/api/v1/jobs/${job.id}` });
     });
 
     app.get('/api/v1/jobs', (c) => {
@@ -506,7 +506,8 @@ function startCommand(args: readonly string[], onProgress: (share: number | null
   child.stdout.on('data', (piece: Buffer) => {
     bytes += piece.length;
     if (bytes <= MAX_OUTPUT) output.push(piece);
-    else output.length = 0;
+    // Neither a summary nor a timeline is that long, and nobody would read on.
+    else child.kill('SIGKILL');
   });
   let words = '';
   const say = (text: string) => {
