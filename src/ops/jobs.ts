@@ -177,7 +177,7 @@ export function createJobs(options: JobsOptions, deps: JobsDeps): Jobs {
 
     app.get('/api/v1/jobs', (c) => {
       permit(c.env.incoming, 'read');
-      return reply(c, { jobs: kept.map(({ job }) => ({ ...job, result: null })) });
+      return reply(c, { jobs: kept.map(({ job }) => job) });
     });
 
     app.get('/api/v1/jobs/:id', (c) => {
@@ -601,21 +601,24 @@ function lastSentence(words: string): string {
   return oneLine(text.trim(), 1_000);
 }
 
-/** Of what a backtest would have sent, the page shows what calls somebody; a what-if is named as the page names it. */
+/**
+ * Of what a backtest would have sent, the page shows what calls somebody. A what-if is two backtests of the same records: with the rules in
+ * force, and with the other threshold.
+ */
 function forThePage(found: Record<string, unknown>, isWhatIf: boolean): Record<string, unknown> {
-  const { timeline, compared, ...rest } = found;
+  const { timeline, compared, difference, ...facts } = found;
   if (timeline === undefined) return found;
-  const pagesOnly = (given: unknown): unknown => {
+  const pagesOnly = (given: unknown): object => {
     const { messages, ...others } = given as { messages: { action: string; channels: unknown[] }[] };
     const pages = messages.filter(({ action, channels }) => action === 'trigger' && channels.length > 0);
-    return { ...others, messages: pages };
+    return { ...facts, timeline: { ...others, messages: pages } };
   };
+  if (!isWhatIf) return pagesOnly(timeline) as Record<string, unknown>;
   // biome-ignore lint/suspicious/noThenProperty: not a function, so no promise; it is the word of the contract with the page
-  if (isWhatIf) return { ...rest, now: pagesOnly(compared), then: pagesOnly(timeline) };
-  return { ...rest, timeline: pagesOnly(timeline) };
+  return { now: pagesOnly(compared), then: pagesOnly(timeline), difference };
 }
 
-const MAX_RESULT = 1_048_576;
+const MAX_RESULT = 262_144;
 const MAX_ITEMS = 500;
 const MAX_TEXT = 1_000;
 
@@ -641,7 +644,7 @@ function shortened(value: unknown, most: number, path: string, cuts: string[]): 
   return Array.isArray(value) ? kept.map(([, part]) => part) : Object.fromEntries(kept);
 }
 
-const MAX_RESULTS = 4 * MAX_RESULT;
+const MAX_RESULTS = 8 * MAX_RESULT;
 
 /** The newest results are kept. */
 function forgetOldResults(kept: readonly Kept[]): void {

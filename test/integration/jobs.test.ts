@@ -163,7 +163,12 @@ it('a backtest says when rules would have paged, and a what-if what another thre
   expect(timeline.messages).toHaveLength(timeline.pages.total);
   const rule = 'high-error-rate';
   const fired = timeline.alerts.find((alert: { rule: string }) => alert.rule === rule);
-  expect(fired).toMatchObject({ labels: {}, priority: 'P1', fired: /^2025-03-21T09:1/, resolved: /^2025-03-21T09:2/ });
+  expect(fired).toMatchObject({
+    labels: {},
+    priority: 'P1',
+    fired: expect.stringMatching(/^2025-03-21T09:1/),
+    resolved: expect.stringMatching(/^2025-03-21T09:2/),
+  });
 
   const one = await ended(await start({ ...backtest, rule }));
   expect(one.result.timeline.alerts).toEqual([fired]);
@@ -171,10 +176,10 @@ it('a backtest says when rules would have paged, and a what-if what another thre
   const higher = await ended(await start({ ...backtest, rule, threshold: 0.9 }));
   expect(higher).toMatchObject({ state: 'done', error: null, request: { rule, threshold: 0.9 } });
   // The rules in force are those of the backtest.
-  expect(higher.result.now).toEqual(timeline);
+  expect(higher.result.now).toEqual({ ...all.result, cut: undefined });
   expect(higher.result.difference.alerts).toMatchObject({ only: [], onlyCompared: [fired], moved: [] });
   expect(higher.result.difference.pages.total).toBeLessThan(0);
-  expect(higher.result.then.pages.total).toBe(timeline.pages.total + higher.result.difference.pages.total);
+  expect(higher.result.then.timeline.pages.total).toBe(timeline.pages.total + higher.result.difference.pages.total);
 
   const lower = await ended(await start({ ...backtest, rule, threshold: 0.05 }));
   const [moved] = lower.result.difference.alerts.moved;

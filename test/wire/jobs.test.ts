@@ -162,7 +162,7 @@ test('a replay is started with the command line one would write, watched, and ke
     ],
   ]);
   const { json: list } = await ask('GET', '/api/v1/jobs');
-  expect(list.jobs).toEqual([{ ...job, result: null }]);
+  expect(list.jobs).toEqual([job]);
   expect(logged).toEqual([
     expect.stringMatching(/^A job was started .*"by":"ada, by token ops".*"incident-7"/),
     expect.stringMatching(/^A job has ended .*"state":"done"/),
@@ -303,7 +303,11 @@ test('one that does not end when it is told to is killed', async () => {
   const { json } = await post(doing('stubborn'));
   await expect.poll(async () => (await ask('GET', `/api/v1/jobs/${json.id}`)).json.share).toBe(0.25);
   await ask('DELETE', `/api/v1/jobs/${json.id}`);
-  expect(await ended(json.id)).toMatchObject({ state: 'canceled', result: null, error: /was killed/ });
+  expect(await ended(json.id)).toMatchObject({
+    state: 'canceled',
+    result: null,
+    error: expect.stringMatching(/was killed/),
+  });
 });
 
 test.each([
