@@ -12,6 +12,7 @@ import { createMasker } from '../../src/core/secrets/mask.ts';
 import { createApi } from '../../src/ops/guard.ts';
 import { createStatusView, startHttp } from '../../src/ops/http.ts';
 import { createJobs, type JobsDeps, type JobsOptions } from '../../src/ops/jobs.ts';
+import { incidentLog } from '../kit/incident-log.ts';
 import { startProcess } from '../kit/process.ts';
 
 const ACT = 'a-token-that-may-act-0123456789';
@@ -261,8 +262,7 @@ test('what this process has not is said, and what can be read instead is read', 
   const fromIndex = await serve({ options: embedded });
   await fromIndex.ended((await fromIndex.post(index)).json.id);
   expect(fromIndex.started()[0]!.args).toContain('--source=index');
-  const folder = mkdtempSync(join(tmpdir(), 'logpipe-jobs-'));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const folder = ownFolder();
   const file = join(folder, '--app.log');
   writeFileSync(file, '');
   const paths = [join(folder, '*.log'), join(folder, 'none.log')];
@@ -342,34 +342,82 @@ test('when the process ends, so do its children; and none is started any more', 
   expect((await post(IN_PLACE)).status).toBe(503);
 });
 
+/** `logpipe run` with this configuration, and what it answers. */
+async function running(folder: string, config: object) {
+  const file = join(folder, 'logpipe.yml');
+  const http = { port: 0, tokens: [{ name: 'ops', token: ACT, scopes: ['read', 'act'] }] };
+  writeFileSync(file, JSON.stringify({ http, roles: ['indexer'], ...config }));
+  const child = startProcess('src/main.js', ['run', '--config', file], { cwd: folder });
+  onTestFinished(async () => {
+    child.kill('SIGKILL');
+    await child.exit;
+  });
+  const url = /http:\/\/127\.0\.0\.1:\d+/.exec(await child.waitForLine(/"url":"http/))![0];
+  const headers = { authorization: `Bearer ${ACT}`, 'content-type': 'application/json' };
+  return {
+    ...{ child, file },
+    async ask(path: string, body?: object) {
+      const post = body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) };
+      const reply = await fetch(`${url}/api/v1/jobs${path}`, { headers, ...post });
+      return { status: reply.status, json: (await reply.json()) as Answer['json'] };
+    },
+  };
+}
+
+function ownFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'logpipe-jobs-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+test('without Kafka and Elasticsearch, what would be paged is read from the files', async () => {
+  const folder = ownFolder();
+  const startMs = Date.parse('2025-03-22T09:00:00.000Z');
+  const log = incidentLog({ startMs, minutes: 20, failing: (minute) => (minute >= 12 ? 0.5 : 0) });
+  writeFileSync(join(folder, 'app.log'), log.map(({ line }) => `${line}\n`).join(''));
+  const rule = { title: 'Failing', priority: 'P1', kind: 'ratio', measure: 'call.failure_ratio', above: '20 %' };
+  // An alias ties the two together, and yet only one of them gets another threshold.
+  writeFileSync(
+    join(folder, 'rules.yml'),
+    `rules:\n  one: &rule\n${Object.entries(rule)
+      .map(([key, value]) => `    ${key}: ${value}\n`)
+      .join('')}  two: *rule\n`,
+  );
+  const { ask } = await running(folder, {
+    source: 'files',
+    files: { paths: ['*.log'] },
+    sinks: { elasticsearch: false, ndjson: { enabled: true } },
+    alerts: { rulesFile: 'rules.yml' },
+  });
+  const stretch = { from: '2025-03-22T09:00', to: '2025-03-22T09:20' };
+  const { status, json } = await ask('', { kind: 'backtest', ...stretch, rule: 'one', threshold: 0.9 });
+  expect({ status, detail: json.detail }).toEqual({ status: 202, detail: undefined });
+  const job = async () => (await ask(`/${json.id}`)).json;
+  await expect.poll(async () => (await job()).state).not.toBe('running');
+  const { state, result, error } = await job();
+  expect({ state, error }).toEqual({ state: 'done', error: null });
+  expect(result.now).toMatchObject({ source: 'file', records: log.length });
+  const rulesOf = ({ timeline }: { timeline: { alerts: { rule: string }[] } }) =>
+    timeline.alerts.map(({ rule }) => rule);
+  expect(rulesOf(result.now)).toEqual(['one', 'two']);
+  expect(rulesOf(result.then)).toEqual(['two']);
+  expect(result.difference.pages.total).toBe(-1);
+});
+
 test('a pipeline that is killed leaves no command behind', async () => {
   // Takes connections, and never answers: the command waits for it.
   const silent = createServer((socket) => socket.on('error', () => {}));
   await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => void silent.close());
   const { port } = silent.address() as { port: number };
-  const folder = mkdtempSync(join(tmpdir(), 'logpipe-jobs-'));
-  onTestFinished(() => {
-    silent.close();
-    rmSync(folder, { recursive: true, force: true });
-  });
-  const config = join(folder, 'logpipe.yml');
-  const http = { port: 0, tokens: [{ name: 'ops', token: ACT, scopes: ['read', 'act'] }] };
   const elasticsearch = { nodes: ['http://127.0.0.1:1'] };
   const kafka = { brokers: [`127.0.0.1:${port}`], requestTimeoutMs: 60_000 };
-  writeFileSync(config, JSON.stringify({ kafka, elasticsearch, http, roles: ['indexer'] }));
-  const parent = startProcess('src/main.js', ['run', '--config', config]);
-  onTestFinished(() => parent.kill('SIGKILL'));
-  const url = /http:\/\/127\.0\.0\.1:\d+/.exec(await parent.waitForLine(/"url":"http/))![0];
-  const reply = await fetch(`${url}/api/v1/jobs`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${ACT}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ ...IN_PLACE, from: '-1h', to: 'now', dryRun: true }),
-  });
-  expect(reply.status).toBe(202);
-  const childrenOf = (pid: number) => readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ');
-  const [child] = childrenOf(parent.pid);
+  const { child: parent, file, ask } = await running(ownFolder(), { kafka, elasticsearch });
+  const { status } = await ask('', { ...IN_PLACE, from: '-1h', to: 'now', dryRun: true });
+  expect(status).toBe(202);
+  const [child] = readFileSync(`/proc/${parent.pid}/task/${parent.pid}/children`, 'utf8').trim().split(' ');
   const commandOf = () => readFileSync(`/proc/${child}/cmdline`, 'utf8').split('\0');
-  await expect.poll(commandOf).toEqual(expect.arrayContaining(['replay', `--config=${config}`, '--dry-run']));
+  await expect.poll(commandOf).toEqual(expect.arrayContaining(['replay', `--config=${file}`, '--dry-run']));
   expect(commandOf().join(' ')).not.toContain(ACT);
   parent.kill('SIGKILL');
   await parent.exit;
