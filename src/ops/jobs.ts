@@ -102,12 +102,16 @@ export function createJobs(options: JobsOptions, deps: JobsDeps): Jobs {
     }
     const [name = '', ...rest] = args;
     const written = files === undefined ? undefined : writeFiles(files);
-    const run = startCommand(
-      [...command, name, ...(configArgs ?? []), ...(written?.args ?? []), ...rest],
-      (share, text) => {
+    const line = [...command, name, ...(configArgs ?? []), ...(written?.args ?? []), ...rest];
+    let run: CommandRun;
+    try {
+      run = startCommand(line, (share, text) => {
         if (entry.job.state === 'running') entry.job = { ...entry.job, share, progress: masker.text(text) };
-      },
-    );
+      });
+    } catch (error) {
+      written?.remove();
+      throw error;
+    }
     const entry: Kept = {
       job: {
         id: nextId(),
@@ -125,7 +129,8 @@ export function createJobs(options: JobsOptions, deps: JobsDeps): Jobs {
       run,
       told: undefined,
     };
-    kept = [entry, ...kept].slice(0, MAX_KEPT);
+    // One that runs is never forgotten: somebody may want to end it.
+    kept = [entry, ...kept].filter(({ job }, i) => i < MAX_KEPT || job.state === 'running');
     log.info('A job was started', { job: entry.job.id, by, request: entry.job.request });
     const waitNoLonger = clock.after(MAX_RUN_MS, () => tell(entry, 'took too long'));
     void run.ended.then((ended) => {
@@ -452,12 +457,24 @@ function rulesInForce({ measuresFile, rulesFile }: JobsOptions['alerts']) {
 
 function writeFiles(files: Readonly<Record<string, string>>): { readonly args: readonly string[]; remove(): void } {
   const folder = mkdtempSync(join(tmpdir(), 'logpipe-job-'));
-  const args = Object.entries(files).map(([option, text]) => {
-    const path = join(folder, `${option}.yml`);
-    writePrivateSync(path, text);
-    return `--${option}=${path}`;
-  });
-  return { args, remove: () => rmSync(folder, { recursive: true, force: true }) };
+  const remove = () => {
+    try {
+      rmSync(folder, { recursive: true, force: true });
+    } catch {
+      // Rules that lie in the system's folder for temporary files harm nobody.
+    }
+  };
+  try {
+    const args = Object.entries(files).map(([option, text]) => {
+      const path = join(folder, `${option}.yml`);
+      writePrivateSync(path, text);
+      return `--${option}=${path}`;
+    });
+    return { args, remove };
+  } catch (error) {
+    remove();
+    throw error;
+  }
 }
 
 // ---- a command as a child process ----
@@ -500,15 +517,8 @@ function startCommand(args: readonly string[], onProgress: (share: number | null
   } catch {
     // It has ended already, or the system does not let us.
   }
-  child.stdin.on('error', () => {});
   const output: Buffer[] = [];
   let bytes = 0;
-  child.stdout.on('data', (piece: Buffer) => {
-    bytes += piece.length;
-    if (bytes <= MAX_OUTPUT) output.push(piece);
-    // Neither a summary nor a timeline is that long, and nobody would read on.
-    else child.kill('SIGKILL');
-  });
   let words = '';
   const say = (text: string) => {
     words = `${words}${text}\n`.slice(-MAX_WORDS);
@@ -518,7 +528,6 @@ function startCommand(args: readonly string[], onProgress: (share: number | null
     if (progress === undefined) say(text);
     else onProgress(progress.share, progress.text);
   });
-  child.stderr.setEncoding('utf8').on('data', take);
   const ended = new Promise<CommandEnd>((resolve) => {
     const end = (status: number | null, signal: NodeJS.Signals | null) => {
       take('\n');
@@ -526,12 +535,21 @@ function startCommand(args: readonly string[], onProgress: (share: number | null
       resolve({ status, signal, output: text, lastWords: words });
     };
     child.once('close', end);
-    child.once('error', (error) => {
+    child.on('error', (error) => {
       say(`the command could not be started: ${errorText(error)}`);
       // With a process there is a close of its own.
       if (child.pid === undefined) end(null, null);
     });
   });
+  // Without a process, for want of file descriptors, there are no pipes either.
+  child.stdin?.on('error', () => {});
+  child.stdout?.on('data', (piece: Buffer) => {
+    bytes += piece.length;
+    if (bytes <= MAX_OUTPUT) output.push(piece);
+    // Neither a summary nor a timeline is that long, and nobody would read on.
+    else child.kill('SIGKILL');
+  });
+  child.stderr?.setEncoding('utf8').on('data', take);
   return { interrupt: () => void child.kill('SIGINT'), kill: () => void child.kill('SIGKILL'), ended };
 }
 

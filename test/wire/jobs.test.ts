@@ -288,13 +288,18 @@ test('one of each kind runs at a time; canceled, it says what it had written', a
     expect.stringContaining('"by":"token ops"'),
   ]);
   await ended(other.json.id);
-  const third = await post(IN_PLACE);
-  expect(third.status).toBe(202);
-  await ended(third.json.id);
-  for (let n = 0; n < 19; n++) await ended((await post(IN_PLACE)).json.id);
-  const { jobs } = (await ask('GET', '/api/v1/jobs')).json;
-  expect(jobs).toHaveLength(20);
-  expect(jobs.at(-1).id).toBe(third.json.id);
+  // One that runs is kept, however many came after it.
+  const { json: third } = await post(doing('wait'));
+  for (let n = 0; n < 20; n++) await ended((await post({ kind: 'backtest', ...RANGE })).json.id);
+  expect((await post(IN_PLACE)).status).toBe(409);
+  const kept = async () => (await ask('GET', '/api/v1/jobs')).json.jobs.map(({ id }: { id: string }) => id);
+  expect(await kept()).toHaveLength(21);
+  expect((await kept()).at(-1)).toBe(third.id);
+  await ask('DELETE', `/api/v1/jobs/${third.id}`);
+  await ended(third.id);
+  await ended((await post(IN_PLACE)).json.id);
+  expect(await kept()).toHaveLength(20);
+  expect(await kept()).not.toContain(third.id);
 });
 
 test('one that does not end when it is told to is killed', async () => {
