@@ -550,7 +550,11 @@ function startCommand(args: readonly string[], onProgress: (share: number | null
     else child.kill('SIGKILL');
   });
   child.stderr?.setEncoding('utf8').on('data', take);
-  return { interrupt: () => void child.kill('SIGINT'), kill: () => void child.kill('SIGKILL'), ended };
+  // Without a process, Node would send the signal to this process's whole group.
+  const send = (signal: NodeJS.Signals) => {
+    if (child.pid !== undefined) child.kill(signal);
+  };
+  return { interrupt: () => send('SIGINT'), kill: () => send('SIGKILL'), ended };
 }
 
 /** Whole lines; of one that is too long, only its begin. */
