@@ -3,13 +3,16 @@
 import { createAlertDesk, type OwnAlerts, type Place } from '../alerter/alert-desk.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
+import { packageVersion } from '../core/package-root.ts';
 import { createMasker, type MaskOptions } from '../core/secrets/mask.ts';
 import { loadRouting, type Routing } from '../oncall/routing.ts';
 import type { AccessConfig } from './access.ts';
 import { alertRoutes } from './alerts-api.ts';
 import type { AlertingView } from './explain.ts';
+import { createFigures, type FiguresDeps, figureRoutes } from './figures.ts';
 import { createApi } from './guard.ts';
 import type { ApiHandler } from './http.ts';
+import { incidentRoutes } from './incident-detail.ts';
 
 /** The API of a process, with what it asks. */
 export interface Api extends ApiHandler {
@@ -17,7 +20,7 @@ export interface Api extends ApiHandler {
 }
 
 /** What the process that evaluates alerts knows of them. */
-interface Evaluating {
+interface Evaluating extends Pick<FiguresDeps, 'term'> {
   own(): OwnAlerts | undefined;
   view(): AlertingView | undefined;
   routing(): Routing | undefined;
@@ -40,6 +43,7 @@ function readRouting(file: string | undefined, clock: Clock): () => Routing | un
 /** @param alerting undefined where alerts are not evaluated */
 export function openApi(
   config: Place & {
+    readonly roles: readonly string[];
     readonly alerts: { readonly routingFile?: string };
     readonly http: AccessConfig;
     readonly notify: {
@@ -52,6 +56,8 @@ export function openApi(
     readonly log: Log;
     readonly clock: Clock;
     readonly alerting: Evaluating | undefined;
+    /** What this process knows of its own flow. */
+    readonly flow: Pick<FiguresDeps, 'startedMs' | 'metrics' | 'readiness' | 'lastError'>;
   },
 ): Api {
   const { log, clock, alerting } = deps;
@@ -62,11 +68,25 @@ export function openApi(
   const masker = createMasker(config.mask);
   const { linkSecrets = [] } = config.http;
   const webhookSecrets = notify.pagerduty.webhookSecrets ?? [];
+  const { roles, source } = config;
+  const term = () => alerting?.term();
+  const figures = createFigures({
+    ...{ ...deps.flow, roles, source, term, clock, masker },
+    ...{ version: packageVersion(), environment: notify.environment },
+  });
   const handler = createApi(config.http, { log, clock }, [
     alertRoutes(
       { linkSecrets, webhookSecrets, environment: notify.environment },
       { log, clock, desk, masker, alerting: () => alerting?.view(), routing },
     ),
+    incidentRoutes({ clock, masker, desk, look: () => term()?.look() }),
+    figureRoutes(figures),
   ]);
-  return { ...handler, close: desk.close };
+  return {
+    ...handler,
+    async close() {
+      figures.close();
+      await desk.close();
+    },
+  };
 }
