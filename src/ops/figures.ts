@@ -17,7 +17,7 @@ import { formatThreshold, formatValue } from '../rules/words.ts';
 import { type Query, readMeasure, windowTo } from '../windows/values.ts';
 import { isBehind, type WindowStore } from '../windows/windows.ts';
 import { statusOf } from './alerts-api.ts';
-import { countOf, createMeter, flowOf, grouped, type Meter, type StageLogs } from './flow.ts';
+import { countOf, createMeter, flowOf, grouped, type Meter, type Sample, type StageLogs } from './flow.ts';
 import { type ApiPart, reply } from './guard.ts';
 import type { Readiness } from './http.ts';
 import type { AlertSpan, AlertsNow, Figure, FigureHistory, FigureId, ThresholdLine, Tick } from './page-data.ts';
@@ -391,7 +391,9 @@ function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
   /** Up to which slot the windows were read. */
   let readTo: number | undefined;
   let filling: Promise<void> = Promise.resolve();
-  let last: { readonly consumed: number; readonly counted: number; readonly deadLettered: number } | undefined;
+  let last: { readonly slot: number; readonly sample: Sample } | undefined;
+  const isIndexer = roles.includes('indexer');
+  const isRead = isIndexer || roles.includes('counter');
   let closed = false;
 
   /** Its own clock is another one than the brokers'. */
@@ -403,6 +405,7 @@ function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
     if (state === undefined || state.times.evalMs === 0) return;
     const { store, times } = state;
     const end = slotOf(times.completeMs);
+    if (end === readTo) return;
     const begin = Math.max(end - POINTS, readTo === undefined ? 0 : Math.min(readTo, end) - AGAIN);
     let sinceMs = clock.monotonicMs();
     for (let slot = begin; slot < end && !closed; slot++) {
@@ -422,30 +425,36 @@ function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
     const slot = slotOf(nowMs()) - 1;
     await meter.take();
     const sample = meter.newest();
-    if (sample === undefined || closed) return;
-    const isRead = roles.includes('indexer') || roles.includes('counter');
-    // Where there are windows, they know the whole platform's events, and those of before this process began.
-    if (last !== undefined && isRead && term() === undefined) {
-      const what = roles.includes('indexer') ? 'consumed' : 'counted';
-      points.get('events')!.set(slot, ((sample[what] - last[what]) * 1_000) / BUCKET_MS);
-    }
-    if (last !== undefined && roles.includes('indexer')) {
-      points.get('deadLetters')!.set(slot, ((sample.deadLettered - last.deadLettered) * 60_000) / BUCKET_MS);
+    if (sample === undefined || closed || slot === last?.slot) return;
+    if (last !== undefined && sample.atMs > last.sample.atMs) {
+      const { sample: before } = last;
+      const per = (what: 'consumed' | 'counted' | 'deadLettered', ms: number) =>
+        ((sample[what] - before[what]) * ms) / (sample.atMs - before.atMs);
+      // Where there are windows, they know the whole platform's events, and those of before this process began.
+      if (isRead && term() === undefined)
+        points.get('events')!.set(slot, per(isIndexer ? 'consumed' : 'counted', 1_000));
+      if (isIndexer) points.get('deadLetters')!.set(slot, per('deadLettered', 60_000));
     }
     if (deps.source === 'kafka' && sample.lag !== undefined) points.get('lag')!.set(slot, sample.lag);
-    last = sample;
+    last = { slot, sample };
+  }
+
+  /** One after the other; a failure is told to whoever waits, and not to those after. */
+  function catchUp(first?: Promise<void>): Promise<void> {
+    filling = Promise.all([filling.catch(() => {}), first]).then(fill);
+    filling.catch(() => {});
+    return filling;
   }
 
   function round(): void {
-    filling = Promise.all([filling, look()]).then(fill);
-    filling.catch(() => {});
+    catchUp(look());
     cancel = clock.after(toNextSlot(nowMs()), round);
   }
   let cancel = () => {};
   round();
 
   async function fine(fromMs: number, toMs: number): Promise<FigureHistory['series']> {
-    await filling;
+    await catchUp();
     const [first, end] = [slotOf(fromMs), slotOf(toMs)];
     return Object.fromEntries(
       DEFINITIONS.map(({ id }) => {
@@ -476,8 +485,10 @@ function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
       const asked = rangeOf(from, to, nowMs());
       const isFine = asked.toMs - asked.fromMs <= HOUR_MS && asked.fromMs >= slotOf(nowMs()) * BUCKET_MS - HOUR_MS;
       const step = isFine ? BUCKET_MS : COARSE_STEP_MS;
-      const fromMs = Math.floor(Math.max(asked.fromMs, nowMs() - DAY_MS) / step) * step;
-      const toMs = Math.max(fromMs, Math.ceil(asked.toMs / step) * step);
+      const endMs = Math.ceil(asked.toMs / step) * step;
+      const beginMs = Math.floor(Math.max(asked.fromMs, nowMs() - DAY_MS) / step) * step;
+      const fromMs = isFine ? Math.max(beginMs, endMs - HOUR_MS) : beginMs;
+      const toMs = Math.max(fromMs, endMs);
       const series = await (isFine ? fine : coarse)(fromMs, toMs);
       const state = term()?.look();
       return {
@@ -487,7 +498,7 @@ function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
         series,
         thresholds: state === undefined ? [] : thresholdLines(state.rules),
         alerts: state === undefined ? [] : spansOf(state, fromMs, toMs, masker),
-        note: noteOf({ isFine, isCut: fromMs > asked.fromMs, state, roles }),
+        note: noteOf({ isFine, isCut: asked.fromMs < nowMs() - DAY_MS, state, roles }),
       };
     },
     close() {
