@@ -324,6 +324,8 @@ function textOf({ id, unit }: Definition, value: number, meter: Meter): string {
       return countOf(value, 'record');
     case 'deadLetters':
       return `${grouped(value)}/min, ${grouped(meter.newest()?.deadLettered ?? 0)} since the start`;
+    case 'p95':
+      return formatValue(Math.round(value), unit);
     default:
       return formatValue(value, unit);
   }
@@ -388,6 +390,7 @@ interface Past extends Pick<Figures, 'history' | 'close'> {}
 function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
   const { clock, term, roles, meter, masker } = deps;
   const points = new Map<FigureId, Points>(DEFINITIONS.map(({ id }) => [id, createPoints()]));
+  const begunMs = term()?.now() ?? clock.now();
   /** Up to which slot the windows were read. */
   let readTo: number | undefined;
   let filling: Promise<void> = Promise.resolve();
@@ -498,7 +501,7 @@ function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
         series,
         thresholds: state === undefined ? [] : thresholdLines(state.rules),
         alerts: state === undefined ? [] : spansOf(state, fromMs, toMs, masker),
-        note: noteOf({ isFine, isCut: asked.fromMs < nowMs() - DAY_MS, state, roles }),
+        note: noteOf({ isFine, isCut: asked.fromMs < nowMs() - DAY_MS, isYoung: fromMs < begunMs, state }),
       };
     },
     close() {
@@ -573,19 +576,21 @@ function rangeOf(from: string | undefined, to: string | undefined, nowMs: number
 function noteOf(about: {
   readonly isFine: boolean;
   readonly isCut: boolean;
+  /** Some of it is from before the first page asked. */
+  readonly isYoung: boolean;
   readonly state: TermState | undefined;
-  readonly roles: readonly string[];
-}): string {
+}): string | null {
+  const { isFine, isCut, isYoung, state } = about;
   const notes: string[] = [];
-  if (about.state === undefined)
-    notes.push('the alerts are not evaluated here: only what this process counts is shown');
-  if (about.isCut) notes.push('nothing is kept for longer than a day');
-  if (!about.isFine) notes.push('of more than an hour ago only events, error rate and call success are known');
-  else
+  if (state === undefined) notes.push('the alerts are not evaluated here: only what this process counts is shown');
+  if (isCut) notes.push('nothing is kept for longer than a day');
+  if (!isFine) notes.push('of more than an hour only events, error rate and call success are known');
+  else if (isYoung) {
     notes.push(
-      'lag and dead letters are known since this process was first asked, response times of the last quarter of an hour before',
+      'lag and dead letters are kept since this process was first asked, and response times since 15 minutes before',
     );
-  return notes.join('; ');
+  }
+  return notes.length === 0 ? null : notes.join('; ');
 }
 
 function thresholdLines(rules: Rules): ThresholdLine[] {

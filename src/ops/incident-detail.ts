@@ -102,9 +102,9 @@ function historyOf(
     add(resolvedMs, `The end was sent to ${name}`);
   }
   if (escalation !== undefined && escalation.level > 0) {
-    const again = escalation.level > 1 ? `, for the ${escalation.level - 1}. time again` : '';
     const waited = durationText(Math.max(0, escalation.atMs - escalation.sinceMs));
-    add(escalation.atMs, `Nobody had acknowledged it for ${waited}: the secondary was told as well${again}`);
+    const whom = escalation.level === 1 ? 'the secondary was told as well' : 'both were told again';
+    add(escalation.atMs, `Nobody had acknowledged it for ${waited}: ${whom}`);
   }
   if (acknowledged !== undefined)
     add(acknowledged.atMs, `Acknowledged by ${acknowledged.by}${viaText(acknowledged.via)}`);
@@ -217,10 +217,10 @@ function chartPoints(
   else if (windowMs !== wanted) notes.push(`over ${durationText(windowMs)}; the rule looks at ${durationText(wanted)}`);
   const nowMs = Math.max(times.evalMs, BUCKET_MS);
   const endMs = Math.min(ceil(nowMs), ceil((alert.resolvedMs ?? nowMs) + AFTER_MS));
-  const oldestMs = ceil(oldestOf(store, shownMeasure, nowMs) + windowMs);
+  const oldestMs = ceil(oldestOf(store, shownMeasure, windowMs, nowMs));
   const askedMs = floor(alert.startedMs - BEFORE_MS);
   const beginMs = Math.max(askedMs, oldestMs);
-  if (beginMs > askedMs) notes.push(`the windows reach back to ${isoTime(beginMs)}`);
+  if (beginMs > askedMs) notes.push(`nothing is known from before ${isoTime(beginMs)}`);
   const stepMs = Math.max(1, Math.ceil((endMs - beginMs) / BUCKET_MS / MAX_POINTS)) * BUCKET_MS;
   const where = whereOf(isAbsence ? measure.of.where : {}, rule, alert.labels);
   const over = rule !== undefined && 'over' in rule && rule.over !== 'newest' ? { over: rule.over } : {};
@@ -234,10 +234,10 @@ function chartPoints(
   return { measure: shownMeasure, fromMs: beginMs, stepMs, points, note: notes.length === 0 ? null : notes.join('; ') };
 }
 
-/** What is older is not held, or only in part. */
-function oldestOf(store: WindowStore, { kind }: Measure, nowMs: number): number {
+/** The first point: of what is no longer held whole windows, and of what was just begun all that rules have gone by. */
+function oldestOf(store: WindowStore, { kind }: Measure, windowMs: number, nowMs: number): number {
   const reachMs = kind === 'percentile' ? store.binsMs : FINE_MS;
-  return Math.max(nowMs - reachMs, store.sinceMs() ?? nowMs, store.coveredFromMs());
+  return Math.max(nowMs - reachMs + windowMs, (store.sinceMs() ?? nowMs) + BUCKET_MS);
 }
 
 function whereOf(reference: Where, rule: MeasuredRule | undefined, labels: Labels): Where {

@@ -63,10 +63,10 @@ describe('the chart of an alert', () => {
     kit.at(T0 + 6 * MINUTE + 30 * SECOND);
     kit.at(T0 + 40 * MINUTE);
     const [chart] = (await detail(kit)).charts;
-    // First counted six minutes before, and a window takes five.
+    // First counted six minutes before.
     expect(chart).toMatchObject({
-      ...{ from: '2026-11-24T11:59:00.000Z', resolvedAt: expect.stringMatching(/^2026-11-24T12:06/) },
-      note: 'the windows reach back to 2026-11-24T11:59:00.000Z',
+      ...{ from: '2026-11-24T11:54:10.000Z', resolvedAt: expect.stringMatching(/^2026-11-24T12:06/) },
+      note: 'nothing is known from before 2026-11-24T11:54:10.000Z',
     });
     const end = Date.parse(chart!.from) + (chart!.points.length - 1) * chart!.step * SECOND;
     expect(end).toBeLessThanOrEqual(T0 + 12 * MINUTE);
@@ -74,7 +74,7 @@ describe('the chart of an alert', () => {
     kit.at(T0 + 3 * HOUR);
     const [late] = (await detail(kit)).charts;
     expect(late!.points).toEqual([]);
-    expect(late!.note).toMatch(/^the windows reach back to /);
+    expect(late!.note).toMatch(/^nothing is known from before /);
   });
 
   it('of a silence shows what came before it', async () => {
