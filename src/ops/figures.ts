@@ -111,6 +111,7 @@ export function createFigures(deps: FiguresDeps): Figures {
   const revision = createRevision(deps);
   return {
     tick() {
+      past.begin();
       void meter.take();
       const present = term();
       const state = present?.look();
@@ -385,12 +386,15 @@ const SLICE_MS = 4;
 const AGAIN = 3;
 const MAX_SPANS = 200;
 
-interface Past extends Pick<Figures, 'history' | 'close'> {}
+interface Past extends Pick<Figures, 'history' | 'close'> {
+  /** From now on counters are looked at; before the first page nobody needs them. */
+  begin(): void;
+}
 
 function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
   const { clock, term, roles, meter, masker } = deps;
   const points = new Map<FigureId, Points>(DEFINITIONS.map(({ id }) => [id, createPoints()]));
-  const begunMs = term()?.now() ?? clock.now();
+  let begunMs: number | undefined;
   /** Up to which slot the windows were read. */
   let readTo: number | undefined;
   let filling: Promise<void> = Promise.resolve();
@@ -454,7 +458,11 @@ function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
     cancel = clock.after(toNextSlot(nowMs()), round);
   }
   let cancel = () => {};
-  round();
+  function begin(): void {
+    if (begunMs !== undefined || closed) return;
+    begunMs = nowMs();
+    round();
+  }
 
   async function fine(fromMs: number, toMs: number): Promise<FigureHistory['series']> {
     await catchUp();
@@ -484,7 +492,9 @@ function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
   }
 
   return {
+    begin,
     async history(from, to) {
+      begin();
       const asked = rangeOf(from, to, nowMs());
       const isFine = asked.toMs - asked.fromMs <= HOUR_MS && asked.fromMs >= slotOf(nowMs()) * BUCKET_MS - HOUR_MS;
       const step = isFine ? BUCKET_MS : COARSE_STEP_MS;
@@ -501,7 +511,7 @@ function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
         series,
         thresholds: state === undefined ? [] : thresholdLines(state.rules),
         alerts: state === undefined ? [] : spansOf(state, fromMs, toMs, masker),
-        note: noteOf({ isFine, isCut: asked.fromMs < nowMs() - DAY_MS, isYoung: fromMs < begunMs, state }),
+        note: noteOf({ isFine, isCut: asked.fromMs < nowMs() - DAY_MS, isYoung: fromMs < (begunMs ?? 0), state }),
       };
     },
     close() {

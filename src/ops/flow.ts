@@ -209,6 +209,8 @@ export function flowOf(view: FlowView): Flow {
   const others = dependencies.filter(
     ({ name }) => ![source, 'indexer', 'counter', 'alerter', 'routing'].includes(name),
   );
+  // Another instance decides, and this one stands by.
+  const decides = evaluates && (view.waiting !== undefined || !isOwn('alerter').some(({ ready }) => ready));
   const some = (n: number | undefined, one: string) => (n === undefined || n <= 0 ? null : countOf(n, one));
 
   function stage(
@@ -263,13 +265,13 @@ export function flowOf(view: FlowView): Flow {
         waits: some(sample?.countsWaiting, 'interval'),
         needs: isOwn('counter'),
       }),
-      stage('rules', 'Rules', evaluates, {
+      stage('rules', 'Rules', decides, {
         rate: meter.perSecond('evaluations'),
         waits: lagsBehind ? `${grouped(evaluationLagMs / 1_000)} s behind` : null,
         needs: isOwn('alerter'),
         isWaiting: view.isBehind,
       }),
-      stage('messages', 'Messages', evaluates, {
+      stage('messages', 'Messages', decides, {
         rate: meter.perSecond('sent'),
         waits: some(waiting, 'message'),
         needs: isOwn('routing'),

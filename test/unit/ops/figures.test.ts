@@ -365,6 +365,15 @@ describe('the flow', () => {
     expect(stages.slice(4).every(({ perSecond, backlog }) => perSecond === null && backlog === null)).toBe(true);
   });
 
+  test('an instance that stands by decides nothing, and one that cannot decide fails', async () => {
+    const alerter = async (ready: boolean, detail: string) => {
+      const own = { term: () => undefined, readiness: () => [{ name: 'alerter', ready, detail }] };
+      return (await rig(own).tick()).flow.stages.find(({ id }) => id === 'rules')!;
+    };
+    expect(await alerter(true, 'standing by: another instance decides')).toMatchObject({ state: 'elsewhere' });
+    expect(await alerter(false, 'taking over')).toMatchObject({ state: 'failing', trouble: 'taking over' });
+  });
+
   test('messages that no channel has taken wait', async () => {
     const kit = termKit();
     calls(kit.stage, T0, { failed: 30, ok: 10 });
