@@ -7,7 +7,7 @@ import type { Term, TermState } from '../alerter/alerter.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Metrics } from '../core/metrics.ts';
 import type { Masker } from '../core/secrets/mask.ts';
-import { type AlertRecord, alertKey, type IncidentRecord, inForce } from '../incidents/incident.ts';
+import { type AlertRecord, type IncidentRecord, inForce } from '../incidents/incident.ts';
 import { isoTime } from '../incidents/notification.ts';
 import type { Unit } from '../measure/measure-config.ts';
 import { BUCKET_MS } from '../measure/totals.ts';
@@ -115,6 +115,7 @@ export function createFigures(deps: FiguresDeps): Figures {
       void meter.take();
       const present = term();
       const state = present?.look();
+      const firing = state === undefined ? new Set() : firingFigures(state);
       const dependencies = deps.readiness();
       const known = state !== undefined && state.times.evalMs > 0;
       const { version, source, lastError } = deps;
@@ -123,7 +124,9 @@ export function createFigures(deps: FiguresDeps): Figures {
         ...{ version, roles },
         uptimeSeconds: Math.round((clock.monotonicMs() - deps.startedMs) / 1_000),
         ready: dependencies.every(({ ready }) => ready),
-        figures: DEFINITIONS.map((definition) => figureOf(definition, state, { ...deps, meter })),
+        figures: DEFINITIONS.map((definition) =>
+          figureOf(definition, state, firing.has(definition.id), { ...deps, meter }),
+        ),
         flow: flowOf({
           ...{ roles, source, dependencies, lastError, meter },
           evaluationLagMs: known ? Math.max(0, state.times.wallMs - state.times.evalMs) : undefined,
@@ -159,7 +162,7 @@ interface Known {
 
 type Source = Pick<FiguresDeps, 'roles' | 'source'> & { readonly meter: Meter };
 
-function figureOf(definition: Definition, state: TermState | undefined, source: Source): Figure {
+function figureOf(definition: Definition, state: TermState | undefined, isFiring: boolean, source: Source): Figure {
   const { id, label, target } = definition;
   const rules = state === undefined ? [] : boundsOf(definition, state.rules);
   const known = nowOf(definition, state, source);
@@ -167,19 +170,14 @@ function figureOf(definition: Definition, state: TermState | undefined, source: 
     ...{ id, label, target: target === undefined ? null : targetText(definition) },
     threshold: thresholdText(definition, rules),
   };
-  // An alert may be about a part that this figure does not show apart.
-  const isFiring = state?.alerts.some((alert) => {
-    const rule = state.rules.find((one) => one.id === alert.ruleId);
-    return alert.phase === 'firing' && alert.priority !== 'P4' && figureOfRule(rule)?.id === id;
-  });
   if (typeof known === 'string') {
-    return { ...about, value: null, text: '–', state: isFiring === true ? 'bad' : 'unknown', note: known };
+    return { ...about, value: null, text: '–', state: isFiring ? 'bad' : 'unknown', note: known };
   }
   const { value } = known;
   return {
     ...about,
     ...{ value, text: textOf(definition, value, source.meter) },
-    ...judged(definition, known, rules, isFiring === true),
+    ...judged(definition, known, rules, isFiring),
   };
 }
 
@@ -330,6 +328,13 @@ function textOf({ id, unit }: Definition, value: number, meter: Meter): string {
     default:
       return formatValue(value, unit);
   }
+}
+
+/** Those that an alert is about; it may be about a part that the figure does not show apart. */
+function firingFigures({ alerts, rules }: TermState): Set<FigureId> {
+  const firing = alerts.filter(({ phase, priority }) => phase === 'firing' && priority !== 'P4');
+  const ids = new Set(firing.map(({ ruleId }) => ruleId));
+  return new Set(rules.filter(({ id }) => ids.has(id)).flatMap((rule) => figureOfRule(rule)?.id ?? []));
 }
 
 /** In whose chart the alerts of a rule are marked. */
@@ -631,15 +636,8 @@ function spansOf(
       ...{ from: isoTime(startedMs), to: endedMs === undefined ? null : isoTime(endedMs) },
     },
   });
-  const firing = new Set(alerts.filter(({ phase }) => phase === 'firing').map(({ key }) => key));
   const ended = incidents.flatMap(({ id, ended }: IncidentRecord) =>
-    ended
-      // One that fires again is open, and its earlier end is shown as well.
-      .filter(({ ruleId, labels, startedMs }) => {
-        const key = alertKey(ruleId, labels);
-        return !firing.has(key) || !alerts.some((alert) => alert.key === key && alert.startedMs === startedMs);
-      })
-      .map((alert) => span(alert, id, alert.resolvedMs ?? alert.startedMs)),
+    ended.map((alert) => span(alert, id, alert.resolvedMs ?? alert.startedMs)),
   );
   const open = alerts
     .filter(({ phase }) => phase === 'firing')
