@@ -333,6 +333,5 @@ const KEYWORDS = /^(?:and|or|not|true|false|null)$/i;
 function quoted(value: Scalar): string {
   if (typeof value !== 'string') return String(value);
   if (/^[A-Za-z][\w-]{0,63}$/.test(value) && !KEYWORDS.test(value)) return value;
-  const escapes: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
-  return `"${value.replace(/[\\"]/g, '\\$&').replace(/[\n\r\t]/g, (character) => escapes[character]!)}"`;
+  return `"${value.replace(/[\\"]/g, '\\$&')}"`;
 }

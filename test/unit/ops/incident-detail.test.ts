@@ -116,7 +116,7 @@ describe('the query line', () => {
     ['NOT', '"NOT"'],
     ['*', '"*"'],
     ['two words (and more)', '"two words (and more)"'],
-    ['line\nbreak', '"line\\nbreak"'],
+    ['line\nbreak', '"line\nbreak"'],
     ['42', '"42"'],
   ])('quotes a tenant named %j', async (tenant, quoted) => {
     const yaml =
