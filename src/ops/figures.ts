@@ -419,15 +419,13 @@ function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
     const end = slotOf(times.completeMs);
     if (end === readTo) return;
     const begin = Math.max(end - POINTS, readTo === undefined ? 0 : Math.min(readTo, end) - AGAIN);
-    let sinceMs = clock.monotonicMs();
+    const pause = createPause(clock);
     for (let slot = begin; slot < end && !closed; slot++) {
+      await pause();
       for (const definition of DEFINITIONS) {
         const value = pastValue(definition, store, slot * BUCKET_MS + BUCKET_MS, BUCKET_MS, times.evalMs);
         if (value !== undefined) points.get(definition.id)!.set(slot, value);
       }
-      if (clock.monotonicMs() - sinceMs < SLICE_MS) continue;
-      await new Promise((resolve) => setImmediate(resolve));
-      sinceMs = clock.monotonicMs();
     }
     readTo = end;
   }
@@ -485,13 +483,16 @@ function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
     const steps = Array.from({ length: (toMs - fromMs) / COARSE_STEP_MS }, (_, i) => fromMs + (i + 1) * COARSE_STEP_MS);
     const series: Partial<Record<FigureId, (number | null)[]>> = {};
     if (state === undefined) return series;
+    const pause = createPause(clock);
     for (const definition of DEFINITIONS) {
       // Histograms and readings do not reach further back than the fine points.
       if (definition.unit !== 'ratio' && definition.id !== 'events') continue;
-      series[definition.id] = steps.map(
-        (endMs) => pastValue(definition, state.store, endMs, COARSE_STEP_MS, state.times.evalMs) ?? null,
-      );
-      await new Promise((resolve) => setImmediate(resolve));
+      const values: (number | null)[] = [];
+      for (const endMs of steps) {
+        await pause();
+        values.push(pastValue(definition, state.store, endMs, COARSE_STEP_MS, state.times.evalMs) ?? null);
+      }
+      series[definition.id] = values;
     }
     return series;
   }
@@ -539,11 +540,23 @@ function pastValue(
   if (of === undefined || !store.measures.has(of) || endMs <= knownFromMs) return undefined;
   const windowMs = id === 'events' ? stepMs : Math.max(stepMs, WINDOW_MS);
   const fromMs = endMs - windowMs;
+  // Events of half a step are no rate.
+  if (id === 'events' && (fromMs < knownFromMs || endMs > evalMs)) return undefined;
   // A histogram that reaches back only in part would say something else.
   if (unit === 'ms' && fromMs < evalMs - store.binsMs) return undefined;
   const known = readAt(store, { measure: of, by }, { fromMs, toMs: endMs, nowMs: endMs });
   if (known === undefined) return undefined;
   return id === 'events' ? (known.value * 1_000) / stepMs : known.value;
+}
+
+/** Lets others run whenever this has had its slice. */
+function createPause(clock: Pick<Clock, 'monotonicMs'>): () => Promise<void> {
+  let sinceMs = clock.monotonicMs();
+  return async () => {
+    if (clock.monotonicMs() - sinceMs < SLICE_MS) return;
+    await new Promise((resolve) => setImmediate(resolve));
+    sinceMs = clock.monotonicMs();
+  };
 }
 
 /** Points of 10 s, the newest hour of them. */

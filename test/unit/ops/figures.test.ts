@@ -261,6 +261,8 @@ describe('the last hour', () => {
     expect([step, from]).toEqual([300, '2026-11-24T08:00:00.000Z']);
     expect(series.errors!.slice(11, 14)).toEqual([null, 30 / 540, 0]);
     expect(series.events!.slice(12, 14)).toEqual([540 / 300, 1]);
+    // The present five minutes are not over.
+    expect(series.events!.slice(-2)).toEqual([1, null]);
     expect(series.p95).toBeUndefined();
     expect(note).toContain('only events, error rate and call success');
     expect((await figures.history('2020-01-01T00:00:00Z', undefined)).series.errors!.length).toBeLessThanOrEqual(289);
