@@ -6,6 +6,7 @@ import { delimiter, join } from 'node:path';
 const MONITORING = {
   prometheus: 'prometheus',
   promtool: 'prometheus',
+  'prometheus-alertmanager': 'prometheus-alertmanager',
   'prometheus-node-exporter': 'prometheus-node-exporter',
   'prometheus-redis-exporter': 'prometheus-redis-exporter',
 } as const;
