@@ -132,7 +132,8 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   const { publicUrl, linkSecrets } = config.http;
   const actionLinks = createActionLinks({ publicUrl, secrets: linkSecrets });
   const linked = actionLinks === undefined ? {} : { actionLinks };
-  const sending = { clock, log: logOf('messages'), masker, out: deps.stdout as never, ...linked };
+  const standing = () => term()?.look();
+  const sending = { clock, log: logOf('messages'), masker, out: deps.stdout as never, standing, ...linked };
   const live = alerts
     ? createLiveChannels(definitions.routing, (routing) => createChannels(notify, routing, sending))
     : undefined;

@@ -43,6 +43,7 @@ const APART: Readonly<Record<string, string>> = {
   'cli/ship.ts': 'loaded when the command runs',
   'core/secrets/anchors.ts': 'test/unit/core/mask.test.ts',
   'core/secrets/secret-text.ts': 'test/unit/core/mask.test.ts',
+  'notify/alertmanager.ts': 'test/wire/alertmanager.test.ts',
   'notify/email.ts': 'test/wire/notify-email.test.ts',
   'notify/http-channels.ts': 'test/wire/notify.test.ts',
   'ops/figures.ts': 'test/unit/ops/figures.test.ts',
