@@ -4,12 +4,15 @@ import { createAlertDesk, type OwnAlerts, type Place } from '../alerter/alert-de
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import { createMasker, type MaskOptions } from '../core/secrets/mask.ts';
+import type { ElasticsearchConfig } from '../indexing/elasticsearch.ts';
+import type { SinksConfig } from '../indexing/sinks.ts';
 import { loadRouting, type Routing } from '../oncall/routing.ts';
 import type { AccessConfig } from './access.ts';
 import { alertRoutes } from './alerts-api.ts';
 import type { AlertingView } from './explain.ts';
 import { createApi } from './guard.ts';
 import type { ApiHandler } from './http.ts';
+import { searchRoutes } from './search.ts';
 
 /** The API of a process, with what it asks. */
 export interface Api extends ApiHandler {
@@ -47,6 +50,8 @@ export function openApi(
       readonly pagerduty: { readonly webhookSecrets?: readonly string[] };
     };
     readonly mask: MaskOptions;
+    readonly sinks: SinksConfig;
+    readonly elasticsearch: ElasticsearchConfig;
   },
   deps: {
     readonly log: Log;
@@ -62,11 +67,18 @@ export function openApi(
   const masker = createMasker(config.mask);
   const { linkSecrets = [] } = config.http;
   const webhookSecrets = notify.pagerduty.webhookSecrets ?? [];
+  const search = searchRoutes({ sinks: config.sinks, elasticsearch: config.elasticsearch }, { log, clock, masker });
   const handler = createApi(config.http, { log, clock }, [
     alertRoutes(
       { linkSecrets, webhookSecrets, environment: notify.environment },
       { log, clock, desk, masker, alerting: () => alerting?.view(), routing },
     ),
+    search.routes,
   ]);
-  return { ...handler, close: desk.close };
+  return {
+    ...handler,
+    async close() {
+      await Promise.all([desk.close(), search.close()]);
+    },
+  };
 }

@@ -220,6 +220,7 @@ export interface Cursor {
 }
 
 const MAX_CURSOR = 300;
+const LAST_MS = Date.parse('9999-12-31T23:59:59.999Z');
 
 export function writeCursor(source: LogStore['source'], { fromMs, toMs, order, place }: Cursor): string {
   return Buffer.from(JSON.stringify([source, order, fromMs, toMs, ...place])).toString('base64url');
@@ -233,7 +234,8 @@ export function readCursor(text: string, store: Pick<LogStore, 'source' | 'place
     source !== store.source ||
     (order !== 'asc' && order !== 'desc') ||
     !numbers.every((number) => Number.isSafeInteger(number)) ||
-    place.length !== store.placeLength
+    place.length !== store.placeLength ||
+    !(fromMs! >= 0 && fromMs! < toMs! && toMs! <= LAST_MS)
   ) {
     throw new Refusal(400, 'after: is not what a search has answered; leave it out to begin anew');
   }
