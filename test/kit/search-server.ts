@@ -68,8 +68,9 @@ export async function serveSearch(
 }
 
 function queryOf(parameters: Parameters): string {
-  const pairs = Object.entries(parameters).flatMap(([name, values]) =>
-    [values].flat().map((value) => [name, value as string]),
-  );
-  return new URLSearchParams(pairs as string[][]).toString();
+  const query = new URLSearchParams();
+  for (const [name, values] of Object.entries(parameters)) {
+    for (const value of [values].flat()) query.append(name, value as string);
+  }
+  return query.toString();
 }
