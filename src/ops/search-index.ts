@@ -360,8 +360,9 @@ function refusalFor(error: unknown): Refusal {
     const most = `${MAX_ANSWER_BYTES / 1024 / 1024} MiB`;
     return new Refusal(503, `the answer of Elasticsearch is longer than ${most}; ask for fewer lines at a time`);
   }
-  if (error instanceof errors.ProductNotSupportedError || error instanceof errors.DeserializationError)
-    return foreign();
+  // A text that is no JSON, by its beginning or its end.
+  const unread = error instanceof errors.DeserializationError || error instanceof SyntaxError;
+  if (unread || error instanceof errors.ProductNotSupportedError) return foreign();
   if (!(error instanceof errors.ResponseError)) return new Refusal(503, AWAY, { 'retry-after': '5' });
   switch (error.statusCode) {
     case 400:

@@ -286,7 +286,7 @@ describe('answers that are none', () => {
       /does not let logpipe read/,
     ],
     ['a fault', (_, response) => json(response, { error: { type: 'x', reason: 'node 10.1.2.3' } }, 500), AWAY],
-    ['a gateway without a server', (_, response) => json(response, 'bad gateway', 502), AWAY],
+    ['a gateway without a server', (_, response) => json(response, 'bad gateway', 502), FOREIGN],
     [
       'a redirect',
       (_, response) =>
