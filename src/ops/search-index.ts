@@ -229,7 +229,14 @@ export function createIndexStore(config: ElasticsearchConfig, { log, clock, mask
         query: queryFor(query),
         aggs: {
           // What arrives meanwhile must not make a million of them.
-          bars: { histogram: { field: DURATION_FIELD, interval: barMs, min_doc_count: 0, hard_bounds: { min, max } } },
+          bars: {
+            histogram: {
+              field: DURATION_FIELD,
+              interval: barMs,
+              min_doc_count: 0,
+              hard_bounds: { min: min - barMs, max: max + barMs },
+            },
+          },
         },
       },
       signal,

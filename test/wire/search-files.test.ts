@@ -39,14 +39,14 @@ async function serve(dir: string): Promise<SearchServer> {
 /** Through the parser, the tagger and the sink, as the pipeline does it. */
 async function write(dir: string, logs: readonly object[]): Promise<void> {
   const masker = createMasker();
-  const parser = createParser(parseConfig('', {}, 'test').parse);
+  const parser = createParser(parseConfig('', {}, 'test').parse, { masker });
   const tag = createTagger();
   const writer = createDocumentWriter(parser.time);
   const batch = new Batch(64 * 1024);
   const origin = { kind: 'file', path: 'app.log', identity: 'app.log' } as const;
   logs.forEach((log, offset) => {
     const record = { value: Buffer.from(JSON.stringify(log)), offset, timeMs: NOW, eventId: undefined };
-    const parsed = parser.parse(record, { origin });
+    const parsed = parser.parse(record);
     if (!parsed.ok) throw new Error(parsed.reason);
     writer.append(batch, tag(parsed.event), record, { origin, records: [record], bytes: 0, done() {} });
   });
