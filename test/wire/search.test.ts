@@ -3,7 +3,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { deferred, systemClock } from '../../src/core/clock.ts';
+import { type Clock, deferred, systemClock } from '../../src/core/clock.ts';
 import { type Log, silentLog } from '../../src/core/log.ts';
 import { serveSearch } from '../kit/search-server.ts';
 
@@ -31,7 +31,7 @@ function json(response: ServerResponse, value: unknown, status = 200, product = 
   response.end(typeof value === 'string' ? value : JSON.stringify(value));
 }
 
-async function rig(behave: Behaviour = (_, response) => json(response, EMPTY)) {
+async function rig(behave: Behaviour = (_, response) => json(response, EMPTY), clock: Partial<Clock> = {}) {
   const asked: Asked[] = [];
   const server = createServer((request, response) => {
     const parts: Buffer[] = [];
@@ -62,7 +62,7 @@ async function rig(behave: Behaviour = (_, response) => json(response, EMPTY)) {
         installTemplate: false,
       },
     },
-    { clock: { ...systemClock, now: () => NOW }, log },
+    { clock: { ...systemClock, now: () => NOW, ...clock }, log },
   );
   const close = async () => {
     server.closeAllConnections();
@@ -158,6 +158,23 @@ describe('what Elasticsearch is asked', () => {
     expect(asked[1]!.body.search_after).toEqual([1_796_212_740_000, 0, 7, 3]);
     expect(asked[1]!.body.query).toEqual(asked[0]!.body.query);
     expect(JSON.stringify(asked[1]!.body.query)).toContain(`"gte":${NOW - 7_200_000},"lt":${NOW - 3_600_000}`);
+  });
+
+  test('a page does not end between two lines of one place; if it has to, that is said', async () => {
+    const hits = [1, 2, 3].map((n) => ({ ...HIT, _id: `h${n}`, sort: ['1796212740000', 0, 7, n === 1 ? 4 : 3] }));
+    const { page } = await rig(({ body }, response) => {
+      const shown = body.search_after === undefined ? hits : hits.slice(1);
+      json(response, {
+        ...EMPTY,
+        hits: { total: { value: 3, relation: 'eq' }, hits: shown.slice(0, body.size as number) },
+      });
+    });
+    const first = await page.search({ size: '2' });
+    expect(first.json.lines.map(({ id }) => id)).toEqual(['h1']);
+    const rest = await page.search({ size: '2', after: first.json.after! });
+    expect(rest.json).toMatchObject({ lines: [{ id: 'h2' }, { id: 'h3' }], after: null, note: null });
+    const narrow = await page.search({ size: '1', after: first.json.after! });
+    expect(narrow.json.note).toMatch(/choose a larger size/);
   });
 
   test('one event: a path of its index and id alone', async () => {
@@ -315,6 +332,26 @@ describe('answers that are none', () => {
     const said = answer.text + charts.text + logged.join('\n');
     expect(said).not.toContain('the-password-of-elasticsearch');
     expect(answer.text + charts.text).not.toMatch(new RegExp(`127\\.0\\.0\\.1|10\\.1\\.2\\.3|${port}`));
+  });
+
+  test('no answer in time: given up, and Elasticsearch is told so', async () => {
+    const giveUp = deferred();
+    const ended = deferred();
+    const after: Clock['after'] = (ms, fn) => {
+      expect(ms).toBe(12_000);
+      void giveUp.promise.then(fn);
+      return () => undefined;
+    };
+    const { page } = await rig(
+      (_, response) => {
+        response.once('close', ended.resolve);
+        giveUp.resolve();
+      },
+      { after },
+    );
+    const { status, json: said } = await page.search({});
+    expect([status, said.detail]).toEqual([503, expect.stringContaining('has not answered within 10 s')]);
+    await ended.promise;
   });
 
   test('nobody there: said to people without an address, and once to the log with it', async () => {

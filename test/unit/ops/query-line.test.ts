@@ -1,7 +1,10 @@
 // The query line: what it takes, what it refuses and with which words, what becomes of it, and that its two meanings say the same of
 // documents written by hand; test/integration/search.test.ts compares them with a real Elasticsearch.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { packageRoot } from '../../../src/core/package-root.ts';
 import {
   MAX_CHARACTERS,
   parseQueryLine,
@@ -112,6 +115,15 @@ describe('what is refused, and how', () => {
     expect((thrown as QueryLineError).message).toMatch(words);
     expect((thrown as QueryLineError).column).toBe(column);
   });
+});
+
+test('docs/api.md shows lines that are understood', () => {
+  const docs = readFileSync(join(packageRoot(), 'docs/api.md'), 'utf8');
+  const rows = docs.slice(docs.indexOf('### The query line')).matchAll(/^\| (`.+?`) \| .*$/gm);
+  const lines = [...rows].flatMap(([, cell]) => [...cell!.matchAll(/`([^`]+)`/g)].map(([, line]) => line!));
+  const shown = lines.filter((line) => !['and', 'or', 'not', '( … )'].includes(line));
+  expect(shown.length).toBeGreaterThan(8);
+  for (const line of shown) expect(parse(line).kind, line).not.toBe('all');
 });
 
 describe('of any text', () => {
