@@ -245,14 +245,14 @@ describe('answers that are none', () => {
   test.each<[string, Behaviour, RegExp]>([
     [
       'cut off',
-      (_, response) =>
-        void response
-          .writeHead(200, {
-            'content-type': 'application/json',
-            'content-length': '100',
-            'x-elastic-product': 'Elasticsearch',
-          })
-          .end('{"hits"'),
+      (_, response) => {
+        const head = {
+          'content-type': 'application/json',
+          'content-length': '100',
+          'x-elastic-product': 'Elasticsearch',
+        };
+        response.writeHead(200, head).write('{"hits"', () => response.destroy());
+      },
       AWAY,
     ],
     ['half a text', (_, response) => json(response, '{"hits":{"total"'), FOREIGN],
