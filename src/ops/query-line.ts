@@ -699,14 +699,28 @@ const SEGMENTS = new Intl.Segmenter('en', { granularity: 'word' });
 /** Elasticsearch cuts a word that is longer. */
 const MAX_WORD = 255;
 
+/** The same for ASCII, a hundred times as fast: what joins letters, and what joins digits. */
+const ASCII_WORD = /(?:[A-Za-z0-9_]|(?<=[A-Za-z])[:.'](?=[A-Za-z])|(?<=\d)[,;.'](?=\d))+/g;
+
 /** As Elasticsearch's standard analyzer does it: by the word boundaries of Unicode, in small letters. */
-function wordsOf(text: string): string[] {
+export function wordsOf(text: string): string[] {
   const words: string[] = [];
-  for (const { segment, isWordLike } of SEGMENTS.segment(text)) {
-    if (isWordLike !== true) continue;
-    for (let at = 0; at < segment.length; at += MAX_WORD) words.push(segment.slice(at, at + MAX_WORD).toLowerCase());
+  for (const word of isAscii(text) ? asciiWords(text) : unicodeWords(text)) {
+    for (let at = 0; at < word.length; at += MAX_WORD) words.push(word.slice(at, at + MAX_WORD).toLowerCase());
   }
   return words;
+}
+
+function isAscii(text: string): boolean {
+  return !/[\u0080-\uffff]/.test(text);
+}
+
+function asciiWords(text: string): string[] {
+  return (text.match(ASCII_WORD) ?? []).filter((word) => word !== '_');
+}
+
+function unicodeWords(text: string): string[] {
+  return [...SEGMENTS.segment(text)].flatMap(({ segment, isWordLike }) => (isWordLike === true ? [segment] : []));
 }
 
 /** Each word between two characters that no word has. */

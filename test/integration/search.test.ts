@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/core/log.ts';
 import { createElasticsearchClient, installTemplate } from '../../src/indexing/elasticsearch.ts';
 import type { LogLine } from '../../src/ops/page-data.ts';
-import { printQueryLine, toElasticsearch, toPredicate } from '../../src/ops/query-line.ts';
+import { printQueryLine, toElasticsearch, toPredicate, wordsOf } from '../../src/ops/query-line.ts';
 import '../kit/fixed-seed.ts';
 import { queryNodes, searchedDocuments } from '../kit/query-nodes.ts';
 import { type SearchServer, serveSearch } from '../kit/search-server.ts';
@@ -215,6 +215,16 @@ describe.each(testEsMajors())('on Elasticsearch %s', (major) => {
       'calling-platform-x,.security',
     ]) {
       expect((await server.event(index, 'early')).status, index).toBe(404);
+    }
+  });
+
+  it('words begin and end there where they do in a document in hand', async () => {
+    const letter = fc.constantFrom(...'aZ09_.,;:\'"-/ @éß\u00a0'.split(''));
+    const texts = fc.sample(fc.string({ unit: letter, minLength: 1, maxLength: 40 }), 400);
+    texts.push('x'.repeat(600), 'it_is_1.5,000:ms', "o'clock don't 10.0.0.1:9092 a.b.c 1.a a.1 _ __ _a_", 'ÄÖ straße');
+    for (const text of texts) {
+      const { tokens = [] } = await client.indices.analyze({ analyzer: 'standard', text });
+      expect(wordsOf(text), JSON.stringify(text)).toEqual(tokens.map(({ token }) => token));
     }
   });
 
