@@ -706,6 +706,8 @@ const ASCII_WORD = /(?:[A-Za-z0-9_]|(?<=[A-Za-z])[:.'](?=[A-Za-z])|(?<=\d)[,;.']
 export function wordsOf(text: string): string[] {
   const words: string[] = [];
   for (const word of isAscii(text) ? asciiWords(text) : unicodeWords(text)) {
+    // Only letters and digits make a word.
+    if (!/[\p{L}\p{N}]/u.test(word)) continue;
     for (let at = 0; at < word.length; at += MAX_WORD) words.push(word.slice(at, at + MAX_WORD).toLowerCase());
   }
   return words;
@@ -716,7 +718,7 @@ function isAscii(text: string): boolean {
 }
 
 function asciiWords(text: string): string[] {
-  return (text.match(ASCII_WORD) ?? []).filter((word) => word !== '_');
+  return text.match(ASCII_WORD) ?? [];
 }
 
 function unicodeWords(text: string): string[] {
