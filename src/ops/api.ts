@@ -12,7 +12,8 @@ import { alertRoutes } from './alerts-api.ts';
 import type { AlertingView } from './explain.ts';
 import { createApi } from './guard.ts';
 import type { ApiHandler } from './http.ts';
-import { searchRoutes } from './search.ts';
+import { createJobs, type JobsOptions } from './jobs.ts';
+import { createSearch } from './search.ts';
 
 /** The API of a process, with what it asks. */
 export interface Api extends ApiHandler {
@@ -42,24 +43,27 @@ function readRouting(file: string | undefined, clock: Clock): () => Routing | un
 
 /** @param alerting undefined where alerts are not evaluated */
 export function openApi(
-  config: Place & {
-    readonly alerts: { readonly routingFile?: string };
-    readonly http: AccessConfig;
-    readonly notify: {
-      readonly environment: string;
-      readonly pagerduty: { readonly webhookSecrets?: readonly string[] };
-    };
-    readonly mask: MaskOptions;
-    readonly sinks: SinksConfig;
-    readonly elasticsearch: ElasticsearchConfig;
-  },
+  config: Place &
+    JobsOptions & {
+      readonly alerts: JobsOptions['alerts'] & { readonly routingFile?: string };
+      readonly http: AccessConfig;
+      readonly notify: {
+        readonly environment: string;
+        readonly pagerduty: { readonly webhookSecrets?: readonly string[] };
+      };
+      readonly mask: MaskOptions;
+      readonly sinks: SinksConfig;
+      readonly elasticsearch: ElasticsearchConfig;
+    },
   deps: {
     readonly log: Log;
     readonly clock: Clock;
     readonly alerting: Evaluating | undefined;
+    /** See jobs.ts. */
+    readonly configArgs: readonly string[] | undefined;
   },
 ): Api {
-  const { log, clock, alerting } = deps;
+  const { log, clock, alerting, configArgs } = deps;
   const elsewhere = readRouting(config.alerts.routingFile, clock);
   const routing = () => alerting?.routing() ?? elsewhere();
   const { notify } = config;
@@ -67,18 +71,20 @@ export function openApi(
   const masker = createMasker(config.mask);
   const { linkSecrets = [] } = config.http;
   const webhookSecrets = notify.pagerduty.webhookSecrets ?? [];
-  const search = searchRoutes({ sinks: config.sinks, elasticsearch: config.elasticsearch }, { log, clock, masker });
+  const jobs = createJobs(config, { log, clock, masker, configArgs });
+  const search = createSearch({ sinks: config.sinks, elasticsearch: config.elasticsearch }, { log, clock, masker });
   const handler = createApi(config.http, { log, clock }, [
     alertRoutes(
       { linkSecrets, webhookSecrets, environment: notify.environment },
       { log, clock, desk, masker, alerting: () => alerting?.view(), routing },
     ),
+    jobs.routes,
     search.routes,
   ]);
   return {
     ...handler,
     async close() {
-      await Promise.all([desk.close(), search.close()]);
+      await Promise.all([desk.close(), jobs.close(), search.close()]);
     },
   };
 }

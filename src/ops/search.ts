@@ -43,7 +43,7 @@ interface SearchDeps {
 }
 
 /** The part, and how to close what it has opened. */
-export function searchRoutes(options: SearchOptions, deps: SearchDeps): { routes: ApiPart; close(): Promise<void> } {
+export function createSearch(options: SearchOptions, deps: SearchDeps): { routes: ApiPart; close(): Promise<void> } {
   const store = storeFor(options, deps);
   const { clock } = deps;
   let underWay = 0;

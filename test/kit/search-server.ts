@@ -7,7 +7,7 @@ import { type Log, silentLog } from '../../src/core/log.ts';
 import { createMasker } from '../../src/core/secrets/mask.ts';
 import { createApi } from '../../src/ops/guard.ts';
 import type { Charts, EventDetail, SearchAnswer } from '../../src/ops/page-data.ts';
-import { searchRoutes } from '../../src/ops/search.ts';
+import { createSearch } from '../../src/ops/search.ts';
 
 type Parameters = Readonly<Record<string, string | readonly string[]>>;
 
@@ -27,10 +27,10 @@ export interface SearchServer {
 }
 
 export async function serveSearch(
-  options: Partial<globalThis.Parameters<typeof searchRoutes>[0]>,
+  options: Partial<globalThis.Parameters<typeof createSearch>[0]>,
   { clock = systemClock, log = silentLog }: { readonly clock?: Clock; readonly log?: Log } = {},
 ): Promise<SearchServer> {
-  const { routes, close } = searchRoutes(
+  const { routes, close } = createSearch(
     {
       sinks: options.sinks ?? { elasticsearch: true, ndjson: { enabled: false, dir: 'none' } },
       elasticsearch: options.elasticsearch ?? {

@@ -49,6 +49,7 @@ const APART: Readonly<Record<string, string>> = {
   'ops/search.ts': 'test/wire/search.test.ts',
   'ops/search-files.ts': 'test/wire/search-files.test.ts',
   'ops/search-index.ts': 'test/integration/search.test.ts',
+  'ops/jobs.ts': 'test/wire/jobs.test.ts',
   'pm2/lifecycle.ts': 'test/unit/pm2/lifecycle.test.ts',
   'ship/logger.ts': 'test/wire/logger.test.ts',
   'ship/process-stats.ts': 'test/unit/ship/process-stats.test.ts',
