@@ -5,6 +5,8 @@ import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
 import { packageVersion } from '../core/package-root.ts';
 import { createMasker, type MaskOptions } from '../core/secrets/mask.ts';
+import type { ElasticsearchConfig } from '../indexing/elasticsearch.ts';
+import type { SinksConfig } from '../indexing/sinks.ts';
 import { loadRouting, type Routing } from '../oncall/routing.ts';
 import type { AccessConfig } from './access.ts';
 import { alertRoutes } from './alerts-api.ts';
@@ -14,6 +16,7 @@ import { createApi } from './guard.ts';
 import type { ApiHandler } from './http.ts';
 import { incidentRoutes } from './incident-detail.ts';
 import { createJobs, type JobsOptions } from './jobs.ts';
+import { createSearch } from './logs/search.ts';
 
 /** The API of a process, with what it asks. */
 export interface Api extends ApiHandler {
@@ -53,6 +56,8 @@ export function openApi(
         readonly pagerduty: { readonly webhookSecrets?: readonly string[] };
       };
       readonly mask: MaskOptions;
+      readonly sinks: SinksConfig;
+      readonly elasticsearch: ElasticsearchConfig;
     },
   deps: {
     readonly log: Log;
@@ -79,6 +84,7 @@ export function openApi(
     ...{ ...deps.flow, roles, source, term, clock, masker },
     ...{ version: packageVersion(), environment: notify.environment },
   });
+  const search = createSearch({ sinks: config.sinks, elasticsearch: config.elasticsearch }, { log, clock, masker });
   const handler = createApi(config.http, { log, clock }, [
     alertRoutes(
       { linkSecrets, webhookSecrets, environment: notify.environment },
@@ -87,12 +93,13 @@ export function openApi(
     jobs.routes,
     incidentRoutes({ clock, masker, desk, look: () => term()?.look() }),
     figureRoutes(figures),
+    search.routes,
   ]);
   return {
     ...handler,
     async close() {
       figures.close();
-      await Promise.all([desk.close(), jobs.close()]);
+      await Promise.all([desk.close(), jobs.close(), search.close()]);
     },
   };
 }

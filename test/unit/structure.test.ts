@@ -48,6 +48,8 @@ const APART: Readonly<Record<string, string>> = {
   'notify/http-channels.ts': 'test/wire/notify.test.ts',
   'ops/figures.ts': 'test/unit/ops/figures.test.ts',
   'ops/incident-detail.ts': 'test/unit/ops/incident-detail.test.ts',
+  'ops/logs/search-files.ts': 'test/wire/search-files.test.ts',
+  'ops/logs/search-index.ts': 'test/integration/search.test.ts',
   'ops/jobs.ts': 'test/wire/jobs.test.ts',
   'pm2/lifecycle.ts': 'test/unit/pm2/lifecycle.test.ts',
   'ship/logger.ts': 'test/wire/logger.test.ts',
