@@ -1,0 +1,234 @@
+// The frame of the page: what stands around every view. In: app.ts. Out: the header with the name, the environment and the state of the
+// connection, the way between the views, the field for a token. Guarantee: changes of alerts are told to screen readers, ticks are not; the
+// title says which view it is and how many alerts fire.
+import { effect } from '@preact/signals';
+import { type ComponentType, render } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { VIEWS, type View } from './address.ts';
+import { address, connection, nowMs, retry, session, start, tick } from './app.ts';
+import { duration, plural } from './format.ts';
+import { Link, sentence } from './parts.tsx';
+import { Alerts } from './views/alerts.tsx';
+import { Logs } from './views/logs.tsx';
+import { Now } from './views/now.tsx';
+import { OnCall } from './views/on-call.tsx';
+import { Pipeline } from './views/pipeline.tsx';
+import { Replay } from './views/replay.tsx';
+
+const PAGES: Readonly<Record<View, { readonly title: string; readonly show: ComponentType }>> = {
+  now: { title: 'Now', show: Now },
+  alerts: { title: 'Alerts', show: Alerts },
+  logs: { title: 'Logs', show: Logs },
+  pipeline: { title: 'Pipeline', show: Pipeline },
+  replay: { title: 'Replay', show: Replay },
+  'on-call': { title: 'On call', show: OnCall },
+};
+
+function Page() {
+  const view = address.view.value;
+  const main = useRef<HTMLElement>(null);
+  const before = useRef(view);
+  // Who changes the view by keyboard goes on in it, not at the end of the header.
+  useEffect(() => {
+    if (before.current !== view) main.current?.focus({ preventScroll: true });
+    if (before.current !== view) scrollTo(0, 0);
+    before.current = view;
+  }, [view]);
+  const { show: Shown } = PAGES[view];
+  const skip = (event: Event) => {
+    event.preventDefault();
+    main.current?.focus();
+  };
+  return (
+    <>
+      {/* biome-ignore lint/a11y/useValidAnchor: it leads to a place in the page; the address keeps its parameters */}
+      <a class="skip" href="#main" onClick={skip}>
+        Skip to the content
+      </a>
+      <Header view={view} />
+      <main id="main" tabIndex={-1} ref={main} data-view={view}>
+        <TokenField />
+        <Shown />
+      </main>
+      <Footer />
+      <Announcer />
+    </>
+  );
+}
+
+function Header({ view }: { view: View }) {
+  const environment = session.session.value?.environment;
+  const firing = tick.value?.alerts?.firing ?? 0;
+  return (
+    <header class="top">
+      <div class="top-row">
+        <p class="brand">
+          <Link to="now">logpipe</Link>
+          {environment !== undefined && environment !== '' && <span class="environment">{environment}</span>}
+        </p>
+        <ConnectionState />
+      </div>
+      <nav aria-label="Views">
+        <ul>
+          {VIEWS.map((to) => (
+            <li key={to}>
+              <Link to={to} current={to === view}>
+                {PAGES[to].title}
+                {to === 'alerts' && firing > 0 && (
+                  <span class="firing-count">
+                    {firing}
+                    <span class="unseen"> firing</span>
+                  </span>
+                )}
+              </Link>
+            </li>
+          ))}
+        </ul>
+      </nav>
+    </header>
+  );
+}
+
+function ConnectionState() {
+  const now = connection.value;
+  const [tone, text] = inWords();
+  return (
+    <p class={`connection ${tone}`} data-state={now.state}>
+      <span class="dot" aria-hidden="true" />
+      <span>{text}</span>
+      {now.state === 'waiting' && (
+        <button type="button" class="quiet" onClick={retry} title={sentence(now.why)}>
+          Try now
+        </button>
+      )}
+    </p>
+  );
+
+  function inWords(): readonly [tone: string, text: string] {
+    switch (now.state) {
+      case 'connecting':
+        return ['quiet', 'Connecting'];
+      case 'live':
+        return ['good', 'Live'];
+      case 'silent':
+        return ['warn', tick.value === null ? 'Nothing heard yet' : `Silent since ${agoOf(tick.value.at)}`];
+      case 'paused':
+        return ['quiet', 'Paused'];
+      case 'refused':
+        return ['warn', 'Needs a token'];
+      case 'waiting':
+        return ['bad', `Not reached, again in ${duration(Math.max(0, now.retryAtMs - nowMs.value))}`];
+    }
+  }
+}
+
+const agoOf = (at: string) => duration(nowMs.value - Date.parse(at));
+
+function TokenField() {
+  const [text, setText] = useState('');
+  const [isTrying, setTrying] = useState(false);
+  const field = useRef<HTMLInputElement>(null);
+  const trouble = session.trouble.value;
+  if (!session.isWanted.value) {
+    if (trouble === null) return null;
+    return (
+      <div class="notice warn" role="status">
+        <p>The link’s token was not taken: {sentence(trouble)} Reading works without one.</p>
+      </div>
+    );
+  }
+  const submit = async (event: Event) => {
+    event.preventDefault();
+    setTrying(true);
+    await session.enter(text.trim());
+    setTrying(false);
+    if (session.trouble.peek() === null) setText('');
+    else field.current?.focus();
+  };
+  return (
+    <form class="token" onSubmit={submit}>
+      <h2>This page needs a token</h2>
+      <p id="token-help">
+        It is one of <code>http.tokens</code> in the configuration. On the pipeline’s machine, <code>logpipe page</code>{' '}
+        prints an address that brings its own. The token stays in this tab.
+      </p>
+      <div class="token-row">
+        <label for="token">Token</label>
+        <input
+          id="token"
+          ref={field}
+          type="password"
+          autoComplete="off"
+          required
+          value={text}
+          onInput={(event) => setText(event.currentTarget.value)}
+          aria-describedby={trouble === null ? 'token-help' : 'token-help token-trouble'}
+          aria-invalid={trouble !== null}
+        />
+        <button type="submit" class="primary" disabled={isTrying}>
+          {isTrying ? 'Trying …' : 'Use it'}
+        </button>
+      </div>
+      {trouble !== null && (
+        <p id="token-trouble" class="field-problem" role="alert">
+          {sentence(trouble)}
+        </p>
+      )}
+    </form>
+  );
+}
+
+function Footer() {
+  const last = tick.value;
+  const who = session.session.value;
+  return (
+    <footer class="bottom">
+      {last !== null && (
+        <p>
+          logpipe {last.version}, {last.roles.join(' and ')}, up {duration(last.uptimeSeconds * 1_000)}
+        </p>
+      )}
+      {who !== null && (
+        <p>
+          {who.name === null ? 'Reading from this machine, without a token' : `Token ${who.name}`}
+          {who.mayAct ? '' : ', read-only'}
+          {who.name !== null && (
+            <button type="button" class="quiet" onClick={session.forget}>
+              Forget it
+            </button>
+          )}
+        </p>
+      )}
+    </footer>
+  );
+}
+
+/** Says when alerts begin and end, once each. */
+function Announcer() {
+  const firing = tick.value?.alerts?.firing;
+  const before = useRef<number>(undefined);
+  const [said, say] = useState('');
+  useEffect(() => {
+    if (firing === undefined) return;
+    const was = before.current;
+    before.current = firing;
+    if (was !== undefined && was !== firing) say(firing === 0 ? 'No alert fires any more' : firingText(firing));
+  }, [firing]);
+  return (
+    <div class="unseen" aria-live="polite" data-testid="announcer">
+      {said}
+    </div>
+  );
+}
+
+function firingText(firing: number): string {
+  return `${plural(firing, 'alert')} ${firing === 1 ? 'fires' : 'fire'}`;
+}
+
+effect(() => {
+  const firing = tick.value?.alerts?.firing ?? 0;
+  document.title = `${firing > 0 ? `(${firing} firing) ` : ''}${PAGES[address.view.value].title} – logpipe`;
+});
+
+void start();
+render(<Page />, document.getElementById('page')!);
