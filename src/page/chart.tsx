@@ -94,7 +94,7 @@ export function Chart(props: ChartProps) {
       {spans.length > 0 && (
         <ul class="chart-spans" aria-label={`Marked in ${title}`}>
           {spans.map((span) => (
-            <li key={span.key} class={span.tone}>
+            <li key={span.key} class={`span ${span.tone}`}>
               <SpanText {...span} />
             </li>
           ))}
@@ -396,7 +396,7 @@ function drawSpans(self: uPlot, { spans = [], fromMs: start, toMs: end }: ChartP
     if (to <= from) continue;
     const left = self.valToPos(from / 1_000, 'x', true);
     const width = Math.max(2, self.valToPos(to / 1_000, 'x', true) - left);
-    ctx.fillStyle = `${colours.tone[tone]}26`;
+    ctx.fillStyle = `${colours.tone[tone]}1f`;
     ctx.fillRect(left, bbox.top, width, bbox.height);
     ctx.fillStyle = colours.tone[tone];
     ctx.fillRect(left, bbox.top, width, 3 * devicePixelRatio);

@@ -8,7 +8,7 @@ import { address, get, nowMs, tick, useAnswer } from '../app.ts';
 import { Chart, type ChartSpan, type ChartThreshold } from '../chart.tsx';
 import { count, milliseconds, percent, plural } from '../format.ts';
 import { type IncidentView, STATE_WORDS, toneOfPriority, useIncidents } from '../incidents.ts';
-import { Badge, Choice, Empty, Link, Loading, Problem, sentence, Time, type Tone } from '../parts.tsx';
+import { Badge, begun, Choice, Empty, Link, Loading, Problem, sentence, Time, type Tone } from '../parts.tsx';
 
 const RANGES = ['15m', '1h', '3h'] as const;
 const DEFAULT_RANGE = '1h';
@@ -104,7 +104,7 @@ function OpenIncident({ id, priority, title, message, state, opened, team, ackno
       <p class="open-facts">
         <Badge tone={tone}>{acknowledged === null ? text : `${text} by ${acknowledged.by}`}</Badge>
         <span>
-          Open for <Time at={opened} />
+          Opened <Time at={opened} />
         </span>
         {team !== null && <span>Team {team}</span>}
       </p>
@@ -148,13 +148,12 @@ function Tile({ id, label, text, target, threshold, state, note }: Figure) {
   return (
     <div class={`tile ${tone}`} data-figure={id} data-state={state}>
       <h3>{label}</h3>
-      <p class="tile-value">{text}</p>
-      <p class="tile-state">
+      <p class="tile-main">
+        <span class="tile-value">{text}</span>
         <Badge tone={tone}>{words}</Badge>
       </p>
-      <p class="tile-target">
-        {[target === null ? [] : `Target ${target}`, threshold ?? []].flat().join('; ') || 'No target'}
-      </p>
+      {target !== null && <p class="tile-target">Target: {target}</p>}
+      {threshold !== null && <p class="tile-target">{begun(threshold)}</p>}
       {note !== null && <p class="tile-note">{sentence(note)}</p>}
     </div>
   );

@@ -79,7 +79,7 @@ export function OnCall() {
 
 function TeamCard({ name, timeZone, now, next }: TeamOnCall) {
   return (
-    <Section title={name} aside={<span class="dim">{timeZone}</span>}>
+    <Section title={name} aside={<span class="dim">Rota in {timeZone}</span>}>
       {now === null ? (
         <Empty title="This team has no rota">Its messages go to the channels that its routes name.</Empty>
       ) : (
@@ -189,7 +189,7 @@ function Incidents({ list, caption }: { list: readonly IncidentView[]; caption: 
             return (
               <>
                 <Badge tone={tone}>{text}</Badge>
-                {acknowledged !== null && <> by {acknowledged.by}</>}
+                {acknowledged !== null && ` ${state === 'resolved' ? 'taken ' : ''}by ${acknowledged.by}`}
               </>
             );
           },
@@ -235,7 +235,7 @@ function summaryOf(open: readonly IncidentView[], ended: readonly IncidentView[]
 function asText(open: readonly IncidentView[], ended: readonly IncidentView[], teams: readonly TeamOnCall[]): string {
   const line = (incident: IncidentView) => {
     const { priority, title, id, state, acknowledged, opened } = incident;
-    const who = acknowledged === null ? '' : ` by ${acknowledged.by}`;
+    const who = acknowledged === null ? '' : `, taken by ${acknowledged.by}`;
     return `- ${priority ?? ''} ${title ?? id} (${STATE_WORDS[state][0]}${who}), began ${opened}, ${lengthOf(incident)}`;
   };
   const person = ({ name, now }: TeamOnCall) => `- ${name}: ${now?.primary?.name ?? 'nobody'}`;

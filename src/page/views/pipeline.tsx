@@ -16,8 +16,8 @@ const STATES: Readonly<Record<Stage['state'], readonly [text: string, tone: Tone
 const COMES_FROM: Readonly<Partial<Record<StageId, readonly [from: StageId, what: string]>>> = {
   parse: ['source', 'records'],
   index: ['parse', 'documents'],
-  deadLetters: ['index', 'what was refused'],
-  count: ['parse', 'every event'],
+  deadLetters: ['index', 'refused'],
+  count: ['parse', 'events'],
   rules: ['count', 'counts'],
   messages: ['rules', 'alerts'],
 };
@@ -43,15 +43,16 @@ function Picture({ stages }: Flow) {
   return (
     <Section title="From a line of a log to a message">
       <ol class="flow">
-        {stages.map((stage) => {
+        {stages.map((stage, i) => {
           const [from, what] = COMES_FROM[stage.id] ?? [];
+          const isNext = stages[i - 1]?.id === from;
           const giver = from === undefined ? undefined : labels.get(from);
           return (
             <li key={stage.id} data-stage={stage.id} data-state={stage.state} class={STATES[stage.state][1]}>
               {giver !== undefined && (
                 <p class="flow-arrow">
-                  <span class="unseen">From {giver}: </span>
                   {what}
+                  <span class={isNext ? 'unseen' : undefined}> from {giver}</span>
                 </p>
               )}
               <StageBox {...stage} />
