@@ -247,7 +247,7 @@ function FigureChart({ id, title, format, history, height }: Drawn & { history: 
 const tickNote = (id: FigureId) => tick.peek()?.figures.find((figure) => figure.id === id)?.note;
 
 function showErrors(fromMs: number, toMs: number): void {
-  address.open('logs', { from: iso(fromMs), to: iso(toMs), q: 'tags:error' });
+  address.open('logs', { mode: 'history', from: iso(fromMs), to: iso(toMs), q: 'tags: "error"' });
 }
 
 const iso = (ms: number) => new Date(ms).toISOString();
