@@ -74,7 +74,13 @@ export async function start(): Promise<void> {
   effect(() => {
     const wanted = wantedTail.value;
     void session.token.value;
+    // The same token, entered again, is a reason to try again.
+    void session.session.value;
     stream.open(apiPath('live', wanted === null ? {} : { tail: '1', ...wanted.params }));
+  });
+  effect(() => {
+    const isHere = connection.value.state === 'live';
+    if (isHere && session.session.peek() === null && !session.isWanted.peek()) void session.start();
   });
   setInterval(() => {
     if (document.visibilityState === 'visible') nowMs.value = Date.now();

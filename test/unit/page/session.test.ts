@@ -63,6 +63,16 @@ describe('a one-time token', () => {
     expect(session.session.value).toEqual(READER);
   });
 
+  test('that got no answer is tried again', async () => {
+    const { session, steps, asked } = browserWith('#once=abc', ['gone', [200, { ...HOLDER, token: 'long' }]]);
+    await session.start();
+    expect([session.session.value, session.isWanted.value]).toEqual([null, false]);
+    await session.start();
+    expect(asked.map(({ body }) => body)).toEqual([{ once: 'abc' }, { once: 'abc' }]);
+    expect(steps.filter((step) => step.startsWith('GET'))).toEqual([]);
+    expect(session.token.value).toBe('long');
+  });
+
   test('is in the fragment alone: nothing is posted for an address without one', async () => {
     for (const hash of ['', '#', '#once=', '#main', '#notonce=1']) {
       const { session, steps } = browserWith(hash, [[200, READER]]);
