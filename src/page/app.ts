@@ -10,7 +10,7 @@ import { createStream } from './stream.ts';
 
 const fetchHere = (path: string, init: RequestInit) => fetch(path, init);
 
-export const session = createSession({ location, history, sessionStorage, fetch: fetchHere });
+export const session = createSession({ location, history, storage: () => sessionStorage, fetch: fetchHere });
 export const address = createAddress(window);
 
 const token = () => session.token.peek();

@@ -30,23 +30,35 @@ export interface Access {
 export interface SessionBrowser {
   readonly location: { readonly hash: string; readonly pathname: string; readonly search: string };
   readonly history: Pick<History, 'replaceState'>;
-  readonly sessionStorage: Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>;
+  /** Throws in a browser that keeps nothing. */
+  storage(): Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>;
   fetch(path: string, init: RequestInit): Promise<Response>;
 }
 
 export function createSession(browser: SessionBrowser): Access {
-  const { sessionStorage: storage } = browser;
-  const token = signal(storage.getItem(KEY));
+  const token = signal(kept());
   const session = signal<Session | null>(null);
   const isWanted = signal(false);
   const trouble = signal<string | null>(null);
   /** Not yet answered. */
   let once: string | undefined;
 
+  function kept(): string | null {
+    try {
+      return browser.storage().getItem(KEY);
+    } catch {
+      return null;
+    }
+  }
+
   function keep(next: string | null): void {
-    if (next === null) storage.removeItem(KEY);
-    else storage.setItem(KEY, next);
     token.value = next;
+    try {
+      if (next === null) browser.storage().removeItem(KEY);
+      else browser.storage().setItem(KEY, next);
+    } catch {
+      // It is kept until the page is loaded anew.
+    }
   }
 
   /** @returns undefined when the server refuses */

@@ -14,11 +14,11 @@ function browserWith(hash: string, answers: readonly Answer[], kept?: string) {
     history: {
       replaceState: (_, __, url) => void steps.push(`address ${url}`),
     },
-    sessionStorage: {
+    storage: () => ({
       getItem: (key) => storage.get(key) ?? null,
       setItem: (key, value) => void storage.set(key, value),
       removeItem: (key) => void storage.delete(key),
-    },
+    }),
     async fetch(path, init) {
       steps.push(`${init.method} ${path}`);
       const token = new Headers(init.headers).get('authorization');
@@ -123,6 +123,19 @@ describe('a token that somebody enters', () => {
     await session.start();
     expect([session.isWanted.value, session.trouble.value]).toEqual([true, 'the token has expired']);
   });
+});
+
+test('a browser that keeps nothing shows the page all the same', async () => {
+  const session = createSession({
+    location: { hash: '#once=abc', pathname: '/', search: '' },
+    history: { replaceState: () => {} },
+    storage: () => {
+      throw new DOMException('The operation is insecure.', 'SecurityError');
+    },
+    fetch: async () => Response.json({ ...HOLDER, token: 'long' }),
+  });
+  await session.start();
+  expect([session.token.value, session.session.value?.mayAct]).toEqual(['long', true]);
 });
 
 describe('the API', () => {
