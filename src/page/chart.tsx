@@ -372,7 +372,7 @@ function heightsOf(props: ChartProps, least: number | null, most: number | null)
     return [low - spare, high + spare];
   }
   const top = Math.max(most ?? 0, lines.length === 0 ? 0 : Math.min(...lines));
-  const highest = Math.max(top, ...lines.filter((value) => value <= 2 * top));
+  const highest = Math.max(top, ...lines.filter((value) => value <= 3 * top));
   return [0, highest > 0 ? highest * 1.12 : 1];
 }
 

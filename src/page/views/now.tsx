@@ -152,7 +152,7 @@ function Tile({ id, label, text, target, threshold, state, note }: Figure) {
       <p class="tile-main">
         <span class="tile-value">
           {main}
-          {more.length > 0 && <span class="tile-more">, {more.join(', ')}</span>}
+          {more.length > 0 && <span class="tile-more"> {more.join(', ')}</span>}
         </span>
         <Badge tone={tone}>{words}</Badge>
       </p>
