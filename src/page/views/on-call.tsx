@@ -90,7 +90,7 @@ export function OnCall() {
 
 function TeamCard({ name, timeZone, now, next }: TeamOnCall) {
   return (
-    <Section title={name} aside={<span class="dim">Rota in {timeZone}</span>}>
+    <Section title={name} aside={now !== null && <span class="dim">Rota in {timeZone}</span>}>
       {now === null ? (
         <Empty title="This team has no rota">Its messages go to the channels that its routes name.</Empty>
       ) : (
