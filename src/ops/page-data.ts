@@ -1,6 +1,8 @@
 // What the page (src/page) is told, as JSON: the contract between it and the server; see docs/page.md. Types only. Guarantee: what is not
 // known is null, never 0; times are ISO 8601; everything that came from a log is masked, and still a stranger's text.
-import type { Priority } from '../rules/rule-types.ts';
+
+/** As the rules have it. Nothing is imported here, because the page's type check has a browser around it instead of Node. */
+export type Priority = 'P1' | 'P2' | 'P3' | 'P4';
 
 // ---- GET /api/v1/live: server-sent events ----
 

@@ -61,7 +61,8 @@ const APART: Readonly<Record<string, string>> = {
 /** They send what a transport left, and lines, with the transport's own sender: a second one could do it differently. */
 const SEND_AS_TRANSPORT = ['src/cli/ship.ts', 'src/shipping.ts'];
 const root = packageRoot();
-const sources = files('src', /\.ts$/);
+/** The page is a program of its own, for browsers: test/unit/page/page-structure.test.ts. */
+const sources = files('src', /\.ts$/).filter((file) => !file.startsWith('src/page/'));
 
 function files(folder: string, name: RegExp): string[] {
   const path = join(root, folder);
