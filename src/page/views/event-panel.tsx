@@ -34,7 +34,6 @@ export function EventPanel({ name, onClose }: { name: string; onClose: () => voi
     onClose();
   };
   return (
-    // biome-ignore lint/a11y/noNoninteractiveElementInteractions: Escape closes what has a button to close it as well
     <aside class="panel" aria-label="Event" onKeyDown={close}>
       <div class="panel-head">
         <h2 tabIndex={-1} ref={heading}>

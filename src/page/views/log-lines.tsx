@@ -18,42 +18,56 @@ export function here(changes: Params): Params {
   return { ...Object.fromEntries(all), ...changes };
 }
 
-/** @param box where they scroll; its label is said when the focus comes in */
-export function LogLines({
-  lines,
-  label,
-  box,
-}: {
-  lines: readonly LogLine[];
-  label: string;
-  box?: Ref<HTMLDivElement> | undefined;
-}) {
+interface LogLinesProps {
+  readonly lines: readonly LogLine[];
+  /** Said when the focus comes in. */
+  readonly label: string;
+  /** Where they scroll. */
+  readonly box?: Ref<HTMLDivElement> | undefined;
+  /** Of the view Logs, for an event; where it is not the view that is shown. */
+  readonly paramsOf?: (event: string) => Params;
+}
+
+export function LogLines({ lines, label, box, paramsOf }: LogLinesProps) {
   const open = address.text('event');
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keyboard
     // biome-ignore lint/a11y/useSemanticElements: a section would be one of the page's parts
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by keyboard
     <div class="lines" ref={box ?? null} role="region" aria-label={label} tabIndex={0}>
       <ol>
         {lines.map((line) => {
           const name = eventName(line);
-          return <Line key={name} line={line} name={name} isOpen={name === open} />;
+          return <Line key={name} line={line} name={name} isOpen={name === open} paramsOf={paramsOf} />;
         })}
       </ol>
     </div>
   );
 }
 
-function Line({ line, name, isOpen }: { line: LogLine; name: string; isOpen: boolean }) {
+interface LineProps {
+  line: LogLine;
+  name: string;
+  isOpen: boolean;
+  paramsOf: LogLinesProps['paramsOf'];
+}
+
+function Line({ line, name, isOpen, paramsOf }: LineProps) {
   const { at, level, service, message, isError } = line;
   const atMs = Date.parse(at);
+  const params = paramsOf?.(name);
   const follow = (event: MouseEvent) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.button !== 0) return;
     event.preventDefault();
-    address.set({ event: name });
+    if (params === undefined) address.set({ event: name });
+    else address.open('logs', params);
   };
   return (
     <li class={isError ? 'line is-error' : 'line'}>
-      <a href={hrefOf('logs', here({ event: name }))} onClick={follow} aria-current={isOpen ? 'true' : undefined}>
+      <a
+        href={hrefOf('logs', params ?? here({ event: name }))}
+        onClick={follow}
+        aria-current={isOpen ? 'true' : undefined}
+      >
         {/* Not its signal: a line does not change with every second. */}
         <time dateTime={at} title={fullTime(atMs)}>
           {clockTime(atMs, nowMs.peek(), true)}
