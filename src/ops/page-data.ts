@@ -156,6 +156,8 @@ export interface IncidentDetail {
   readonly incident: Readonly<Record<string, unknown>>;
   /** What was decided and done, oldest first. */
   readonly history: readonly { readonly at: string; readonly text: string }[];
+  /** What of it is not kept. */
+  readonly note: string | null;
   /** A chart for each alert, at most five. */
   readonly charts: readonly AlertChart[];
   /** A query line that finds the events behind it, for the search. */

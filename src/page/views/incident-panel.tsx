@@ -59,6 +59,7 @@ export function IncidentPanel({ id, onClose, onChanged }: { id: string; onClose:
                 </li>
               ))}
             </ol>
+            {value.note !== null && <p class="dim">{sentence(value.note)}</p>}
           </Section>
         </>
       )}

@@ -26,36 +26,47 @@ export interface TimelineIncident {
   readonly pages: number;
 }
 
-export interface BacktestResult {
+export interface TimelineOf {
+  readonly alerts: readonly TimelineAlert[];
+  readonly incidents: readonly TimelineIncident[];
+  readonly pages: { readonly total: number };
+}
+
+/** What was read; the same for both timelines of a what-if. */
+export interface Tested {
   readonly from: string;
   readonly to: string;
   readonly records: number;
-  readonly timeline: {
-    readonly alerts: readonly TimelineAlert[];
-    readonly incidents: readonly TimelineIncident[];
-    readonly pages: { readonly total: number };
-  };
   readonly gaps?: readonly string[];
 }
 
-export interface WhatIfResult {
-  readonly before: BacktestResult;
-  readonly after: BacktestResult;
+export function testedOf(result: unknown): Tested | undefined {
+  const given = result as Tested | null | undefined;
+  return typeof given?.from === 'string' && typeof given.to === 'string' ? given : undefined;
 }
 
-export function backtestResult(result: unknown): BacktestResult | undefined {
-  const given = result as BacktestResult | null | undefined;
-  const { alerts, incidents, pages } = given?.timeline ?? {};
-  return Array.isArray(alerts) && Array.isArray(incidents) && typeof pages?.total === 'number' ? given! : undefined;
+function timelineOf(given: unknown): TimelineOf | undefined {
+  const { alerts, incidents, pages } = (given ?? {}) as Partial<TimelineOf>;
+  const isOne = Array.isArray(alerts) && Array.isArray(incidents) && typeof pages?.total === 'number';
+  return isOne ? (given as TimelineOf) : undefined;
 }
 
-/** Of `{ now, then }`. */
-export function whatIfResult(result: unknown): WhatIfResult | undefined {
+export function backtestOf(result: unknown): TimelineOf | undefined {
+  return timelineOf((result as { readonly timeline?: unknown } | null | undefined)?.timeline);
+}
+
+/** Of a result with `now` and `then`. */
+export function whatIfOf(result: unknown): { readonly before: TimelineOf; readonly after: TimelineOf } | undefined {
   const given = result as { readonly now?: unknown; readonly then?: unknown } | null | undefined;
-  const before = backtestResult(given?.now);
-  const after = backtestResult(given?.then);
-  // Both read the same records, and only one may say which.
-  return before === undefined || after === undefined ? undefined : { before, after: { ...before, ...after } };
+  const before = timelineOf(given?.now);
+  const after = timelineOf(given?.then);
+  return before === undefined || after === undefined ? undefined : { before, after };
+}
+
+/** Lists that were too long to keep: `cut` names them. */
+export function isCut(result: unknown): boolean {
+  const cut = (result as { readonly cut?: unknown } | null | undefined)?.cut;
+  return Array.isArray(cut) && cut.length > 0;
 }
 
 /** "would have paged 3 times instead of 2" */

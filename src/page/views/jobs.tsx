@@ -3,20 +3,24 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Job, JobRequest } from '../../ops/page-data.ts';
 import { ApiError } from '../api.ts';
-import { del, get, mayAct, post } from '../app.ts';
+import { del, get, mayAct, post, useAnswer } from '../app.ts';
 import { duration, fullTime, plural } from '../format.ts';
-import { Badge, Problem, sentence, Time, type Tone } from '../parts.tsx';
+import { Badge, Loading, Problem, sentence, Time, type Tone } from '../parts.tsx';
+import { byWhom } from './acting.tsx';
 import { priorityTone } from './alert-data.ts';
 import {
-  type BacktestResult,
-  backtestResult,
+  backtestOf,
+  isCut,
   jobTitle,
   pagesText,
+  type ReplayResult,
   replayLines,
   replayResult,
+  type Tested,
   type TimelineIncident,
-  type WhatIfResult,
-  whatIfResult,
+  type TimelineOf,
+  testedOf,
+  whatIfOf,
 } from './job-data.ts';
 import { Timeline } from './timeline.tsx';
 
@@ -79,7 +83,7 @@ export function useJob(onChange: () => void): Running {
       setError(undefined);
       setJob(undefined);
       try {
-        setJob(await post<Job>('jobs', request));
+        setJob(await post<Job>('jobs', { ...request, ...byWhom() }));
         changed.current();
       } catch (reason) {
         setError(errorText(reason));
@@ -171,26 +175,33 @@ export function Progress({ job: { state, progress, share, started, ended } }: { 
 
 // ---- what came of it ----
 
-export function Result({ job }: { job: Job }) {
-  const { request, result } = job;
-  if (request.kind === 'replay') {
-    const replayed = replayResult(result);
-    if (replayed === undefined) return <Unreadable />;
-    return (
-      <>
-        <ul class="plain-list result-lines">
-          {replayLines(replayed).map((line) => (
-            <li key={line}>{sentence(line)}</li>
-          ))}
-        </ul>
-        <Gaps gaps={replayed.gaps} />
-      </>
-    );
-  }
-  const whatIf = whatIfResult(result);
-  if (whatIf !== undefined) return <WhatIfShown result={whatIf} />;
-  const tested = backtestResult(result);
-  return tested === undefined ? <Unreadable /> : <BacktestShown result={tested} />;
+export function Result({ job: { request, result } }: { job: Job }) {
+  const replayed = request.kind === 'replay' ? replayResult(result) : undefined;
+  const read = testedOf(result);
+  const whatIf = whatIfOf(result);
+  const timeline = backtestOf(result);
+  return (
+    <>
+      {replayed !== undefined && <Replayed result={replayed} />}
+      {read !== undefined && whatIf !== undefined && <WhatIf read={read} {...whatIf} />}
+      {read !== undefined && timeline !== undefined && <Backtest read={read} timeline={timeline} />}
+      {replayed === undefined && (read === undefined || (whatIf ?? timeline) === undefined) && <Unreadable />}
+      {isCut(result) && <p class="dim">It is longer than what is kept: the ends of its lists were left out.</p>}
+    </>
+  );
+}
+
+function Replayed({ result }: { result: ReplayResult }) {
+  return (
+    <>
+      <ul class="plain-list result-lines">
+        {replayLines(result).map((line) => (
+          <li key={line}>{sentence(line)}</li>
+        ))}
+      </ul>
+      <Gaps gaps={result.gaps} />
+    </>
+  );
 }
 
 function Unreadable() {
@@ -208,54 +219,48 @@ function Gaps({ gaps = [] }: { gaps?: readonly string[] | undefined }) {
   );
 }
 
-function BacktestShown({ result }: { result: BacktestResult }) {
-  const { timeline, from, to, records, gaps } = result;
+function Backtest({ read, timeline }: { read: Tested; timeline: TimelineOf }) {
   const { alerts, incidents, pages } = timeline;
   return (
     <>
       <p>
-        Over {plural(records, 'record')}: <strong>{plural(alerts.length, 'alert')}</strong>,{' '}
+        Over {plural(read.records, 'record')}: <strong>{plural(alerts.length, 'alert')}</strong>,{' '}
         {plural(incidents.length, 'incident')}, <strong>{plural(pages.total, 'page')}</strong>.
       </p>
-      <Gaps gaps={gaps} />
-      {alerts.length === 0 ? (
-        <p class="dim">Nothing would have fired.</p>
-      ) : (
-        <Timeline alerts={alerts} from={from} to={to} title="What would have fired" />
-      )}
-      <Paged incidents={incidents} title="Who was called" />
+      <Gaps gaps={read.gaps} />
+      <Fired timeline={timeline} read={read} title="What would have fired" paged="Who would have been called" />
     </>
   );
 }
 
-function WhatIfShown({ result: { before, after } }: { result: WhatIfResult }) {
+function WhatIf({ read, before, after }: { read: Tested; before: TimelineOf; after: TimelineOf }) {
   return (
     <>
       <p>
-        <strong data-testid="what-if">It {pagesText(after.timeline.pages.total, before.timeline.pages.total)}.</strong>
+        <strong>It {pagesText(after.pages.total, before.pages.total)}.</strong>
       </p>
-      <Gaps gaps={before.gaps} />
-      <div class="two-up">
-        <div>
-          <h3>With the new threshold</h3>
-          <Fired result={after} title="Alerts with the new threshold" />
-        </div>
-        <div>
-          <h3>As it is now</h3>
-          <Fired result={before} title="Alerts as it is now" />
-        </div>
-      </div>
+      <Gaps gaps={read.gaps} />
+      <h3>With the new threshold: {plural(after.pages.total, 'page')}</h3>
+      <Fired timeline={after} read={read} title="Alerts with the new threshold" paged="Pages with the new threshold" />
+      <h3>As it is now: {plural(before.pages.total, 'page')}</h3>
+      <Fired timeline={before} read={read} title="Alerts as it is now" paged="Pages as it is now" />
     </>
   );
 }
 
-function Fired({ result: { timeline, from, to }, title }: { result: BacktestResult; title: string }) {
-  const { alerts, incidents } = timeline;
+interface FiredProps {
+  timeline: TimelineOf;
+  read: Tested;
+  title: string;
+  paged: string;
+}
+
+function Fired({ timeline: { alerts, incidents }, read: { from, to }, title, paged }: FiredProps) {
+  if (alerts.length + incidents.length === 0) return <p class="dim">Nothing would have fired.</p>;
   return (
     <>
-      {alerts.length === 0 && <p class="dim">Nothing would have fired.</p>}
       <Timeline alerts={alerts} from={from} to={to} title={title} />
-      <Paged incidents={incidents} title="Pages" />
+      <Paged incidents={incidents} title={paged} />
     </>
   );
 }
@@ -267,7 +272,7 @@ function Paged({ incidents, title }: { incidents: readonly TimelineIncident[]; t
   if (paged.length === 0) return null;
   return (
     <>
-      <h4>{title}</h4>
+      <p class="list-title">{title}</p>
       <ul class="plain-list" aria-label={title}>
         {paged.slice(0, MOST_PAGED).map(({ group, first, priority, title: what, pages }) => (
           <li key={`${group} ${first}`}>
@@ -279,6 +284,20 @@ function Paged({ incidents, title }: { incidents: readonly TimelineIncident[]; t
         ))}
       </ul>
       {paged.length > MOST_PAGED && <p class="dim">And {paged.length - MOST_PAGED} more.</p>}
+    </>
+  );
+}
+
+/** The list leaves results out, because they may be long. */
+function Fetched({ id }: { id: string }) {
+  const { value, error, isLoading, again } = useAnswer(id, (signal) =>
+    get<Job>(`jobs/${encodeURIComponent(id)}`, {}, signal),
+  );
+  return (
+    <>
+      <Problem text={error} again={again} />
+      {value === undefined && isLoading && <Loading what="the result" />}
+      {value !== undefined && <Result job={value} />}
     </>
   );
 }
@@ -320,7 +339,7 @@ export function JobItem({ job, onChanged }: { job: Job; onChanged: () => void })
           <summary>
             What came of it<span class="unseen">: {jobTitle(job)}</span>
           </summary>
-          {isOpen && <Result job={job} />}
+          {isOpen && <Fetched id={job.id} />}
         </details>
       )}
     </li>

@@ -114,7 +114,7 @@ function QueryLine({ query, error, onSame }: { query: string; error: string | un
             // The place is in the words as well.
             <pre aria-hidden="true">{`${query}\n${' '.repeat(Math.min(column, query.length + 1) - 1)}^`}</pre>
           )}
-          <p>{sentence(error)}</p>
+          <p>{sentence(error.replace(/^q: /, ''))}</p>
         </div>
       )}
       <p id={`${id}help`} class="dim query-help">

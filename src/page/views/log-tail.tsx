@@ -4,11 +4,11 @@
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { LogLine, TailLines } from '../../ops/page-data.ts';
 import type { Params } from '../address.ts';
-import { connection, tail } from '../app.ts';
+import { connection, nowMs, tail } from '../app.ts';
 import { count, plural } from '../format.ts';
 import { Empty } from '../parts.tsx';
 import { eventName, LogLines } from './log-lines.tsx';
-import { createTailRate, type TailRate, tailWords } from './tail-rate.ts';
+import { createRateMeter, tailWords } from './tail-rate.ts';
 
 const MOST = 500;
 /** So close to the edge, in pixels, nobody has scrolled. */
@@ -26,9 +26,10 @@ const NOTHING: Shown = { lines: [], waiting: [], held: 0 };
 
 export function LogTail({ filter, isNewestLast }: { filter: Params; isNewestLast: boolean }) {
   const [shown, setShown] = useState(NOTHING);
-  const [rate, setRate] = useState<TailRate | null>(null);
+  const [hasHeard, setHeard] = useState(false);
   const [away, setAway] = useState<string | null>(null);
   const [isPaused, setPaused] = useState(false);
+  const meter = useRef(createRateMeter(() => performance.now()));
   const box = useRef<HTMLDivElement>(null);
   const paused = useRef(false);
   const isReading = useRef(false);
@@ -37,12 +38,13 @@ export function LogTail({ filter, isNewestLast }: { filter: Params; isNewestLast
   const key = JSON.stringify(filter);
   useEffect(() => {
     setShown(NOTHING);
-    setRate(null);
+    setHeard(false);
     setAway(null);
-    const rateOf = createTailRate(() => performance.now());
+    const own = createRateMeter(() => performance.now());
+    meter.current = own;
     const onLines = (event: TailLines) => {
-      setRate(rateOf(event));
-      setAway(null);
+      own.add(event);
+      setHeard(true);
       isReading.current = reads(box.current, isNewestLast);
       const isHeld = paused.current || isReading.current;
       if (event.lines.length > 0)
@@ -65,6 +67,7 @@ export function LogTail({ filter, isNewestLast }: { filter: Params; isNewestLast
     if (isNewestLast && !isReading.current && box.current !== null) box.current.scrollTop = box.current.scrollHeight;
   }, [shown.lines, isNewestLast]);
 
+  const hasFilter = Object.values(filter).flat().some(Boolean);
   const { lines, held: waits } = shown;
   const state = connection.value.state;
   return (
@@ -92,12 +95,14 @@ export function LogTail({ filter, isNewestLast }: { filter: Params; isNewestLast
 
   function rateText(): string {
     if (state !== 'live') return 'The pipeline is not heard: no new lines come.';
-    return rate === null ? 'Waiting for the first lines.' : tailWords(rate, Object.values(filter).flat().some(Boolean));
+    // Counted anew with every second, so that it falls when nothing comes.
+    void nowMs.value;
+    return hasHeard ? tailWords(meter.current.rate(), hasFilter) : 'Waiting for the first lines.';
   }
 
   function emptyTitle(): string {
-    if (rate === null) return 'Waiting for lines';
-    return rate.passed === 0 ? 'Nothing is being logged' : 'Nothing matches the filter';
+    if (!hasHeard) return 'Waiting for lines';
+    return hasFilter ? 'Nothing matches the filter' : 'Nothing is being logged';
   }
 }
 

@@ -6,7 +6,7 @@ import type { Job, JobRequest } from '../../ops/page-data.ts';
 import { rangeOf } from '../address.ts';
 import { address, get, mayAct, useAnswer } from '../app.ts';
 import { Choice, Loading, Problem, Section } from '../parts.tsx';
-import { NeedsToken } from './acting.tsx';
+import { NameField, NeedsToken } from './acting.tsx';
 import { replayResult } from './job-data.ts';
 import { JobHere, JobItem, useJob } from './jobs.tsx';
 import { pipelineNow, RangeFields, timesOf } from './range-fields.tsx';
@@ -33,6 +33,7 @@ export function Replay() {
     <div class="replay">
       <div class="view-head">
         <h1>Replay</h1>
+        <NameField />
       </div>
       <NeedsToken what="start a job" />
       <Section title="Time" class="replay-time">

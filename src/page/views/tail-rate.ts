@@ -1,8 +1,10 @@
-// How much of the log the tail shows. In: the numbers of each event of the stream. Out: numbers per second over the last few seconds, and
-// words. Guarantee: pure but for the clock it is given; what was not looked at is said, and never counted as not matching.
+// How much of the log the tail shows. In: the numbers of each event of the stream, which come once or several times a second, or not at all
+// while nothing is logged. Out: numbers per second over the last few seconds, and words. Guarantee: pure but for the clock it is given; what
+// was not looked at is said, and never counted as not matching.
 import type { TailLines } from '../../ops/page-data.ts';
 
 const WINDOW_MS = 5_000;
+const LEAST_MS = 1_000;
 
 /** Each per second. */
 export interface TailRate {
@@ -12,21 +14,34 @@ export interface TailRate {
   readonly matched: number;
 }
 
-export function createTailRate(nowMs: () => number): (event: TailLines) => TailRate {
+interface RateMeter {
+  add(event: TailLines): void;
+  rate(): TailRate;
+}
+
+export function createRateMeter(nowMs: () => number): RateMeter {
+  const startMs = nowMs();
   let events: { readonly atMs: number; readonly event: TailLines }[] = [];
-  return (event) => {
-    const atMs = nowMs();
-    events = [...events.filter((one) => atMs - one.atMs < WINDOW_MS), { atMs, event }];
-    // Each event speaks of the second before it.
-    const seconds = Math.max(1, Math.round((atMs - events[0]!.atMs) / 1_000) + 1);
-    const perSecond = (of: (event: TailLines) => number) =>
-      Math.round(events.reduce((sum, one) => sum + of(one.event), 0) / seconds);
-    return {
-      shown: perSecond(({ lines }) => lines.length),
-      passed: perSecond(({ passed }) => passed),
-      looked: perSecond(({ looked }) => looked),
-      matched: perSecond(({ matched }) => matched),
-    };
+  const keepNew = () => {
+    events = events.filter(({ atMs }) => nowMs() - atMs < WINDOW_MS);
+  };
+  return {
+    add(event) {
+      keepNew();
+      events.push({ atMs: nowMs(), event });
+    },
+    rate() {
+      keepNew();
+      const seconds = Math.min(WINDOW_MS, Math.max(LEAST_MS, nowMs() - startMs)) / 1_000;
+      const perSecond = (of: (event: TailLines) => number) =>
+        Math.round(events.reduce((sum, { event }) => sum + of(event), 0) / seconds);
+      return {
+        shown: perSecond(({ lines }) => lines.length),
+        passed: perSecond(({ passed }) => passed),
+        looked: perSecond(({ looked }) => looked),
+        matched: perSecond(({ matched }) => matched),
+      };
+    },
   };
 }
 
