@@ -48,7 +48,8 @@ export function createApi({ fetch, token, refused }: ApiDeps): Api {
       });
       if (response.status === 401) refused();
       if (!response.ok) throw new ApiError(response.status, await detailOf(response));
-      return (await response.json()) as T;
+      const text = await response.text();
+      return parsed(text) as T;
     } catch (error) {
       if (error instanceof ApiError || signal?.aborted) throw error;
       const slow = `the pipeline has not answered within ${LIMIT_MS / 1_000} s`;
@@ -80,6 +81,14 @@ export function apiPath(path: string, params: Params = {}): string {
   }
   const text = query.toString();
   return `./api/v1/${path}${text === '' ? '' : `?${text}`}`;
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new ApiError(0, 'the answer is not JSON');
+  }
 }
 
 /** What a problem (RFC 9457) says, or else its status. */

@@ -25,7 +25,7 @@ const lastTick = signal<Tick | null>(null);
 /** What the pipeline said last; null before it has said anything. Once a second while it is reached. */
 export const tick: ReadonlySignal<Tick | null> = lastTick;
 
-/** The reader's clock, for what is told as "3 min ago". */
+/** The reader's clock, for what is told as "3 min ago". It stands still while nobody looks. */
 export const nowMs = signal(Date.now());
 
 /** Changes with everything that a list of alerts shows. */
@@ -77,7 +77,7 @@ export async function start(): Promise<void> {
     stream.open(apiPath('live', wanted === null ? {} : { tail: '1', ...wanted.params }));
   });
   setInterval(() => {
-    nowMs.value = Date.now();
+    if (document.visibilityState === 'visible') nowMs.value = Date.now();
   }, 1_000);
 }
 

@@ -5,8 +5,8 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useId, useMemo, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
 import type { Params, View } from './address.ts';
-import { nowMs } from './app.ts';
-import { clockTime, plural, UNKNOWN } from './format.ts';
+import { address, nowMs } from './app.ts';
+import { clockTime, plural } from './format.ts';
 import { Link, Table, type Tone } from './parts.tsx';
 
 export interface ChartSeries {
@@ -46,6 +46,8 @@ export interface ChartProps {
   readonly format: (value: number | null) => string;
   readonly thresholds?: readonly ChartThreshold[];
   readonly spans?: readonly ChartSpan[];
+  /** By default true. False: a figure like a success rate is looked at closely. */
+  readonly fromZero?: boolean;
   /** Of the picture, in px. */
   readonly height?: number;
   /** Beside the title. */
@@ -92,7 +94,7 @@ export function Chart(props: ChartProps) {
       {spans.length > 0 && (
         <ul class="chart-spans" aria-label={`Marked in ${title}`}>
           {spans.map((span) => (
-            <li key={span.key} class={span.tone}>
+            <li key={span.key} class={`span ${span.tone}`}>
               <SpanText {...span} />
             </li>
           ))}
@@ -312,7 +314,7 @@ function optionsOf(
     },
     scales: {
       x: { time: true, range: () => [newest.current.fromMs / 1_000, newest.current.toMs / 1_000] },
-      y: { range: (_, __, most) => [0, highestOf(newest.current, most)] },
+      y: { range: (_, least, most) => heightsOf(newest.current, least, most) },
     },
     axes: [
       {
@@ -363,19 +365,26 @@ function optionsOf(
   };
 }
 
-/** The lowest threshold is always seen; a higher one only where it does not press the line flat. */
-function highestOf({ thresholds = [] }: ChartProps, most: number | null): number {
-  const lines = thresholds.map(({ value }) => value).sort((one, other) => one - other);
-  const top = Math.max(most ?? 0, lines[0] ?? 0);
-  const seen = lines.filter((value) => value <= 2 * top);
-  const highest = Math.max(top, ...seen);
-  return highest > 0 ? highest * 1.12 : 1;
+/** The nearest threshold is always seen; others only where they do not press the line flat. */
+function heightsOf(props: ChartProps, least: number | null, most: number | null): [number, number] {
+  const lines = (props.thresholds ?? []).map(({ value }) => value);
+  if (props.fromZero === false) {
+    const all = [...lines, least ?? 0, most ?? 1];
+    const low = Math.min(...all);
+    const high = Math.max(...all);
+    const spare = (high - low) * 0.1 || Math.abs(high) * 0.05 || 1;
+    return [low - spare, high + spare];
+  }
+  const top = Math.max(most ?? 0, lines.length === 0 ? 0 : Math.min(...lines));
+  const highest = Math.max(top, ...lines.filter((value) => value <= 2 * top));
+  return [0, highest > 0 ? highest * 1.12 : 1];
 }
 
 function openAt(self: uPlot, { spans = [] }: ChartProps): void {
   const atMs = self.posToVal(self.cursor.left ?? -1, 'x') * 1_000;
   const hit = spans.find(({ fromMs, toMs }) => fromMs <= atMs && atMs <= (toMs ?? Number.POSITIVE_INFINITY));
-  hit?.onOpen?.();
+  if (hit?.link !== undefined) address.open(hit.link.to, hit.link.params);
+  else hit?.onOpen?.();
 }
 
 function drawSpans(self: uPlot, { spans = [], fromMs: start, toMs: end }: ChartProps, colours: Colours): void {
@@ -387,7 +396,7 @@ function drawSpans(self: uPlot, { spans = [], fromMs: start, toMs: end }: ChartP
     if (to <= from) continue;
     const left = self.valToPos(from / 1_000, 'x', true);
     const width = Math.max(2, self.valToPos(to / 1_000, 'x', true) - left);
-    ctx.fillStyle = `${colours.tone[tone]}26`;
+    ctx.fillStyle = `${colours.tone[tone]}1f`;
     ctx.fillRect(left, bbox.top, width, bbox.height);
     ctx.fillStyle = colours.tone[tone];
     ctx.fillRect(left, bbox.top, width, 3 * devicePixelRatio);
@@ -410,10 +419,4 @@ function drawThresholds(self: uPlot, { thresholds = [] }: ChartProps, colours: C
     ctx.stroke();
   }
   ctx.restore();
-}
-
-/** For a chart of which nothing is known. */
-export function latest(points: readonly (number | null)[], format: (value: number | null) => string): string {
-  const last = points.findLast((value) => value !== null);
-  return last === undefined ? UNKNOWN : format(last);
 }

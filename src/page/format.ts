@@ -4,11 +4,11 @@
 /** What stands for a value that is not known. */
 export const UNKNOWN = '–';
 
-/** A ratio from 0 to 1. */
+/** A ratio from 0 to 1, closely where it is near either of them. */
 export function percent(value: number | null | undefined): string {
   if (!isKnown(value)) return UNKNOWN;
   const whole = value * 100;
-  return `${trimmed(whole, Math.abs(whole) < 10 ? 2 : 1)} %`;
+  return `${trimmed(whole, whole < 1 || whole >= 99 ? 2 : 1)} %`;
 }
 
 /** At most three digits after the point of a small number, none of a large one: 0.25, 12.3, 1,204. */

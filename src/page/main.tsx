@@ -6,7 +6,7 @@ import { type ComponentType, render } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { VIEWS, type View } from './address.ts';
 import { address, connection, nowMs, retry, session, start, tick } from './app.ts';
-import { duration, plural } from './format.ts';
+import { clockTime, duration, plural } from './format.ts';
 import { Link, sentence } from './parts.tsx';
 import { Alerts } from './views/alerts.tsx';
 import { Logs } from './views/logs.tsx';
@@ -35,6 +35,7 @@ function Page() {
     before.current = view;
   }, [view]);
   const { show: Shown } = PAGES[view];
+  const isLocked = session.isWanted.value && session.session.value === null;
   const skip = (event: Event) => {
     event.preventDefault();
     main.current?.focus();
@@ -47,8 +48,14 @@ function Page() {
       </a>
       <Header view={view} />
       <main id="main" tabIndex={-1} ref={main} data-view={view}>
-        <TokenField />
-        <Shown />
+        {session.isWanted.value && <TokenField isAll={isLocked} />}
+        {isLocked ? null : (
+          <>
+            <LinkTrouble />
+            <Stale />
+            <Shown />
+          </>
+        )}
       </main>
       <Footer />
       <Announcer />
@@ -124,19 +131,38 @@ function ConnectionState() {
 
 const agoOf = (at: string) => duration(nowMs.value - Date.parse(at));
 
-function TokenField() {
+/** What stands on the page is old: it must not look like now. */
+function Stale() {
+  const { state } = connection.value;
+  const last = tick.value;
+  if (last === null || state === 'live' || state === 'connecting') return null;
+  const atMs = Date.parse(last.at);
+  return (
+    <div class="notice warn" role="status">
+      <p>
+        <strong>Not live.</strong> What you see is how things stood at {clockTime(atMs, nowMs.value, true)}.
+      </p>
+    </div>
+  );
+}
+
+function LinkTrouble() {
+  const trouble = session.trouble.value;
+  if (trouble === null || session.isWanted.value) return null;
+  return (
+    <div class="notice warn" role="status">
+      <p>The address brought a token that was not taken: {sentence(trouble)} You can read, and change nothing.</p>
+    </div>
+  );
+}
+
+function TokenField({ isAll }: { isAll: boolean }) {
   const [text, setText] = useState('');
   const [isTrying, setTrying] = useState(false);
   const field = useRef<HTMLInputElement>(null);
   const trouble = session.trouble.value;
-  if (!session.isWanted.value) {
-    if (trouble === null) return null;
-    return (
-      <div class="notice warn" role="status">
-        <p>The link’s token was not taken: {sentence(trouble)} Reading works without one.</p>
-      </div>
-    );
-  }
+  useEffect(() => field.current?.focus(), []);
+  const Heading = isAll ? 'h1' : 'h2';
   const submit = async (event: Event) => {
     event.preventDefault();
     setTrying(true);
@@ -147,7 +173,7 @@ function TokenField() {
   };
   return (
     <form class="token" onSubmit={submit}>
-      <h2>This page needs a token</h2>
+      <Heading>{isAll ? 'This page needs a token' : 'This needs a token'}</Heading>
       <p id="token-help">
         It is one of <code>http.tokens</code> in the configuration. On the pipeline’s machine, <code>logpipe page</code>{' '}
         prints an address that brings its own. The token stays in this tab.
@@ -168,6 +194,11 @@ function TokenField() {
         <button type="submit" class="primary" disabled={isTrying}>
           {isTrying ? 'Trying …' : 'Use it'}
         </button>
+        {!isAll && (
+          <button type="button" onClick={() => session.want(false)}>
+            Cancel
+          </button>
+        )}
       </div>
       {trouble !== null && (
         <p id="token-trouble" class="field-problem" role="alert">
@@ -192,6 +223,11 @@ function Footer() {
         <p>
           {who.name === null ? 'Reading from this machine, without a token' : `Token ${who.name}`}
           {who.mayAct ? '' : ', read-only'}
+          {!who.mayAct && (
+            <button type="button" class="quiet" onClick={() => session.want(true)}>
+              Enter a token
+            </button>
+          )}
           {who.name !== null && (
             <button type="button" class="quiet" onClick={session.forget}>
               Forget it

@@ -192,7 +192,7 @@ export function Table<Row>({
                 </th>
               ) : (
                 <td key={title} data-title={title} class={isNumber ? 'number' : undefined}>
-                  {cell(row)}
+                  <div>{cell(row)}</div>
                 </td>
               ),
             )}
@@ -205,6 +205,9 @@ export function Table<Row>({
 
 /** As a sentence: begins large and ends with a point. */
 export function sentence(text: string): string {
-  const begun = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?…]$/.test(begun) ? begun : `${begun}.`;
+  return /[.!?…]$/.test(text) ? begun(text) : `${begun(text)}.`;
+}
+
+export function begun(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -12,7 +12,7 @@ export interface Access {
   readonly token: ReadonlySignal<string | null>;
   /** Null until the server has said it. */
   readonly session: ReadonlySignal<Session | null>;
-  /** The server wants a token, and has none that it takes. */
+  /** The server wants a token and was sent none that it takes, or somebody wants to enter one. */
   readonly isWanted: ReadonlySignal<boolean>;
   /** Why a token was not taken, in words; null: none was refused. */
   readonly trouble: ReadonlySignal<string | null>;
@@ -22,6 +22,8 @@ export interface Access {
   enter(token: string): Promise<void>;
   /** The server no longer takes what it was sent. */
   refused(): void;
+  /** Somebody wants to do what needs a token, or not after all. */
+  want(isWanted: boolean): void;
   forget(): void;
 }
 
@@ -109,6 +111,10 @@ export function createSession(browser: SessionBrowser): Access {
     },
     refused() {
       isWanted.value = true;
+    },
+    want(next) {
+      isWanted.value = next;
+      trouble.value = null;
     },
     forget() {
       keep(null);
