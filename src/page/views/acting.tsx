@@ -59,8 +59,8 @@ export function NameField() {
 export function NeedsToken({ what }: { what: string }) {
   if (mayAct.value) return null;
   const ask = () => {
-    session.refused();
-    requestAnimationFrame(() => document.getElementById('token')?.focus());
+    session.want(true);
+    scrollTo(0, 0);
   };
   return (
     <div class="notice needs-token">

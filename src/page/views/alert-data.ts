@@ -1,52 +1,9 @@
-// What GET /api/v1/alerts and /silences answer, as far as the page shows it; see docs/api.md. Types, and the words for them.
-import type { Priority } from '../../ops/page-data.ts';
+// Alerts, incidents and silences in words, and what the API says of silences; see docs/api.md.
 import type { Params } from '../address.ts';
-import type { Tone } from '../parts.tsx';
+import type { AlertView, IncidentView } from '../incidents.ts';
 
 export const STATES = ['open', 'firing', 'acknowledged', 'quiet', 'resolved', 'all'] as const;
 export type AlertsState = (typeof STATES)[number];
-
-export interface AlertsAnswer {
-  readonly incidents: readonly IncidentView[];
-  /** So many more are left out. */
-  readonly more: number;
-  readonly pending: readonly AlertView[];
-}
-
-export interface IncidentView {
-  readonly id: string;
-  readonly state: 'firing' | 'acknowledged' | 'quiet' | 'resolved';
-  readonly priority: Priority | null;
-  readonly title: string | null;
-  readonly message: string | null;
-  readonly group: string;
-  readonly team: string | null;
-  readonly opened: string;
-  readonly resolved: string | null;
-  readonly reopened: number;
-  readonly acknowledged: { readonly by: string; readonly via: string | null; readonly at: string } | null;
-  readonly quietUntil: string | null;
-  readonly onCall: string | null;
-  readonly escalation: number | null;
-  readonly answerBy: string | null;
-  /** Those that fire. */
-  readonly alerts: readonly AlertView[];
-}
-
-export interface AlertView {
-  readonly key: string;
-  readonly rule: string;
-  readonly title: string;
-  readonly priority: Priority;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly phase: 'pending' | 'firing';
-  readonly since: string;
-  readonly muted: 'silenced' | 'inhibited' | null;
-  readonly message: string;
-  readonly value: number | null;
-  readonly threshold: number | null;
-  readonly runbook: string;
-}
 
 export interface SilencesAnswer {
   readonly silences: readonly SilenceView[];
@@ -79,18 +36,6 @@ export interface PreviewAnswer {
   };
 }
 
-export function priorityTone(priority: string | null): Tone {
-  if (priority === 'P1' || priority === 'P2') return 'bad';
-  return priority === 'P3' ? 'warn' : 'quiet';
-}
-
-export const STATE_TONES: Readonly<Record<IncidentView['state'], Tone>> = {
-  firing: 'bad',
-  acknowledged: 'warn',
-  quiet: 'quiet',
-  resolved: 'good',
-};
-
 export function titleOf({ title }: Pick<IncidentView, 'title'>): string {
   return title ?? 'An incident that nobody was told of yet';
 }
@@ -100,6 +45,13 @@ export function labelsText(labels: Readonly<Record<string, string>>): string {
   return Object.entries(labels)
     .map(([name, value]) => `${name}=${value}`)
     .join(', ');
+}
+
+/** "ada, then grace"; null: nobody is known to be. */
+export function onCallText(onCall: unknown): string | null {
+  const { primary, secondary } = (onCall ?? {}) as { readonly primary?: unknown; readonly secondary?: unknown };
+  const names = [primary, secondary].filter((name) => typeof name === 'string');
+  return names.length === 0 ? null : names.join(', then ');
 }
 
 /** "rule queue-backlog, queue.name=retries" */

@@ -2,21 +2,25 @@
 // incident; GET /api/v1/alerts and /silences. Out: lists that follow the pipeline. Guarantee: asked again only when something has changed.
 import { useRef } from 'preact/hooks';
 import { hrefOf } from '../address.ts';
-import { address, alertsRevision, del, get, mayAct, useAnswer } from '../app.ts';
+import { address, alertsRevision, del, get, mayAct, nowMs, useAnswer } from '../app.ts';
 import { plural } from '../format.ts';
+import {
+  type AlertView,
+  type IncidentList,
+  type IncidentView,
+  STATE_WORDS,
+  toneOfPriority,
+  useIncidents,
+} from '../incidents.ts';
 import { Badge, Empty, Link, Loading, Problem, Section, Time } from '../parts.tsx';
 import { type CommandAnswer, NameField, OutcomeLine, useActing } from './acting.tsx';
 import {
-  type AlertsAnswer,
   type AlertsState,
-  type AlertView,
-  type IncidentView,
   incidentParams,
   labelsText,
-  priorityTone,
+  onCallText,
   type SilencesAnswer,
   type SilenceView,
-  STATE_TONES,
   STATES,
   silencedText,
   titleOf,
@@ -37,7 +41,7 @@ export function Alerts() {
   const state = STATES.find((one) => one === asked) ?? 'open';
   const open = address.text('incident');
   const revision = alertsRevision.value;
-  const alerts = useAnswer(`${state} ${revision}`, (signal) => get<AlertsAnswer>('alerts', { state }, signal));
+  const alerts = useIncidents(state);
   const silences = useAnswer(revision, (signal) => get<SilencesAnswer>('silences', {}, signal));
   const last = useRef(open);
   if (open !== '') last.current = open;
@@ -92,7 +96,7 @@ function Incidents({
   state,
   open,
 }: {
-  answer: AlertsAnswer;
+  answer: IncidentList;
   state: AlertsState;
   open: string;
 }) {
@@ -116,7 +120,9 @@ function Incidents({
 }
 
 function Incident({ incident, state, isOpen }: { incident: IncidentView; state: AlertsState; isOpen: boolean }) {
-  const { id, priority, state: own, opened, resolved, alerts, acknowledged, onCall } = incident;
+  const { id, priority, state: own, opened, resolved, alerts, acknowledged } = incident;
+  const [stateText, stateTone] = STATE_WORDS[own];
+  const onCall = onCallText(incident.onCall);
   const follow = (event: MouseEvent) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.button !== 0) return;
     event.preventDefault();
@@ -132,8 +138,8 @@ function Incident({ incident, state, isOpen }: { incident: IncidentView; state: 
         aria-current={isOpen ? 'true' : undefined}
       >
         <span class="badges">
-          <Badge tone={priorityTone(priority)}>{priority ?? '–'}</Badge>
-          <Badge tone={STATE_TONES[own]}>{own}</Badge>
+          <Badge tone={toneOfPriority(priority)}>{priority ?? '–'}</Badge>
+          <Badge tone={stateTone}>{stateText}</Badge>
         </span>
         <span class="incident-title">{titleOf(incident)}</span>
         <span class="dim">
@@ -147,12 +153,18 @@ function Incident({ incident, state, isOpen }: { incident: IncidentView; state: 
             </>
           )}
           {alerts.length > 1 && `, ${plural(alerts.length, 'alert')}`}
-          {acknowledged !== null && `, ${acknowledged.by} has it`}
-          {acknowledged === null &&
-            own === 'firing' &&
-            (onCall === null ? ', nobody has it' : `, nobody has it, ${onCall} is on call`)}
+          {acknowledged !== null && (
+            <>
+              , <bdi>{acknowledged.by}</bdi> has it
+            </>
+          )}
+          {acknowledged === null && own === 'firing' && onCall !== null && (
+            <>
+              , on call: <bdi>{onCall}</bdi>
+            </>
+          )}
         </span>
-        {labels.length > 0 && <span class="dim incident-labels">{labels.slice(0, 3).join(' · ')}</span>}
+        {labels.length > 0 && <bdi class="dim incident-labels">{labels.slice(0, 3).join(' · ')}</bdi>}
       </a>
     </li>
   );
@@ -165,9 +177,9 @@ function Pending({ alerts }: { alerts: readonly AlertView[] }) {
       <ul class="plain-list">
         {alerts.map((alert) => (
           <li key={alert.key}>
-            <Badge tone={priorityTone(alert.priority)}>{alert.priority}</Badge> {alert.title}{' '}
+            <Badge tone={toneOfPriority(alert.priority)}>{alert.priority}</Badge> <bdi>{alert.title}</bdi>{' '}
             <span class="dim">
-              {labelsText(alert.labels)} true since <Time at={alert.since} />
+              <bdi>{labelsText(alert.labels)}</bdi> true since <Time at={alert.since} />
             </span>
           </li>
         ))}
@@ -208,12 +220,12 @@ function Silences({ silences, error, again, onChanged }: SilencesProps) {
                   <strong>{silencedText(silence)}</strong>
                 </p>
                 <p class="dim">
-                  {silence.from !== null && Date.parse(silence.from) > Date.now() && (
+                  {silence.from !== null && Date.parse(silence.from) > nowMs.value && (
                     <>
                       begins <Time at={silence.from} />,{' '}
                     </>
                   )}
-                  ends <Time at={silence.until} />; {silence.by}: {silence.reason}
+                  ends <Time at={silence.until} />; <bdi>{silence.by}</bdi>: <bdi>{silence.reason}</bdi>
                 </p>
               </div>
               {mayAct.value && (

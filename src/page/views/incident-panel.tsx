@@ -1,14 +1,16 @@
 // One incident: why it is there, how its measure went, examples from the log, what was done, and what can be done. In: its id. Out: words,
 // charts, links, and commands to the pipeline. Guarantee: what stands in an alert is text; a runbook is a link only where it leads to a page.
+import type { ComponentChildren } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { AlertChart, IncidentDetail, SearchAnswer } from '../../ops/page-data.ts';
 import type { Params } from '../address.ts';
 import { address, alertsRevision, get, mayAct, nowMs, post, useAnswer } from '../app.ts';
 import { Chart } from '../chart.tsx';
-import { clockTime, duration, plural } from '../format.ts';
+import { clockTime, count, duration, plural } from '../format.ts';
+import { type AlertView, type IncidentView, STATE_WORDS, toneOfPriority } from '../incidents.ts';
 import { Badge, Link, Loading, Problem, Section, sentence, Time } from '../parts.tsx';
 import { byWhom, type CommandAnswer, NeedsToken, OutcomeLine, useActing } from './acting.tsx';
-import { type AlertView, type IncidentView, labelsText, priorityTone, STATE_TONES, titleOf } from './alert-data.ts';
+import { labelsText, onCallText, titleOf } from './alert-data.ts';
 import { LogLines } from './log-lines.tsx';
 import { measureText } from './measure-text.ts';
 import { runbookAddress } from './query-text.ts';
@@ -68,51 +70,65 @@ export function IncidentPanel({ id, onClose, onChanged }: { id: string; onClose:
 }
 
 function Facts({ incident }: { incident: IncidentView }) {
-  const { state, priority, opened, resolved, group, team, acknowledged, quietUntil, onCall, reopened, answerBy } =
-    incident;
-  const lasted = resolved === null ? undefined : Date.parse(resolved) - Date.parse(opened);
-  const facts: [name: string, shown: preact.ComponentChildren][] = [
-    ['Since', <Time key="t" at={opened} both />],
-    ...(resolved === null
-      ? []
-      : [
-          [
-            'Resolved',
-            <span key="r">
-              <Time at={resolved} both />, after {duration(lasted ?? 0)}
-            </span>,
-          ] as [string, preact.ComponentChildren],
-        ]),
-  ];
-  if (acknowledged !== null) {
-    facts.push([
-      'Taken by',
-      <span key="a">
-        {acknowledged.by}, <Time at={acknowledged.at} />
-      </span>,
-    ]);
-  } else if (state === 'firing') facts.push(['Taken by', 'nobody yet']);
-  if (quietUntil !== null) facts.push(['Quiet until', <Time key="q" at={quietUntil} both />]);
-  if (onCall !== null) facts.push(['On call', team === null ? onCall : `${onCall} (${team})`]);
-  if (answerBy !== null && state === 'firing') facts.push(['Next one is called', <Time key="n" at={answerBy} />]);
-  if (reopened > 0) facts.push(['Reopened', reopened === 1 ? 'once' : `${reopened} times`]);
-  facts.push(['Group', group]);
+  const { state, priority, opened, resolved, group, team, acknowledged, quietUntil, reopened, answerBy } = incident;
+  const onCall = onCallText(incident.onCall);
+  const [stateText, stateTone] = STATE_WORDS[state];
   return (
     <>
       <p class="badges">
-        <Badge tone={priorityTone(priority)}>{priority ?? 'no priority'}</Badge>
-        <Badge tone={STATE_TONES[state]}>{state}</Badge>
+        <Badge tone={toneOfPriority(priority)}>{priority ?? 'no priority'}</Badge>
+        <Badge tone={stateTone}>{stateText}</Badge>
       </p>
       {incident.message !== null && <p class="incident-message">{incident.message}</p>}
       <dl class="facts">
-        {facts.map(([name, shown]) => (
-          <div key={name}>
-            <dt>{name}</dt>
-            <dd>{shown}</dd>
-          </div>
-        ))}
+        <Fact name="Since">
+          <Time at={opened} both />
+        </Fact>
+        {resolved !== null && (
+          <Fact name="Resolved">
+            <Time at={resolved} both />, after {duration(Date.parse(resolved) - Date.parse(opened))}
+          </Fact>
+        )}
+        {acknowledged !== null && (
+          <Fact name="Taken by">
+            <bdi>{acknowledged.by}</bdi>, <Time at={acknowledged.at} />
+          </Fact>
+        )}
+        {quietUntil !== null && (
+          <Fact name="Quiet until">
+            <Time at={quietUntil} both />
+          </Fact>
+        )}
+        {onCall !== null && (
+          <Fact name="On call">
+            <bdi>{onCall}</bdi>
+          </Fact>
+        )}
+        {answerBy !== null && state === 'firing' && (
+          <Fact name="Answer expected">
+            <Time at={answerBy} />
+          </Fact>
+        )}
+        {reopened > 0 && <Fact name="Reopened">{reopened === 1 ? 'once' : `${count(reopened)} times`}</Fact>}
+        <Fact name="Group">
+          <bdi>{group}</bdi>
+          {team !== null && (
+            <>
+              , team <bdi>{team}</bdi>
+            </>
+          )}
+        </Fact>
       </dl>
     </>
+  );
+}
+
+function Fact({ name, children }: { name: string; children: ComponentChildren }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </div>
   );
 }
 
@@ -201,7 +217,10 @@ function Why({ incident: { alerts }, charts }: { incident: IncidentView; charts:
         {alerts.map((alert) => (
           <li key={alert.key}>
             <p class="why-title">
-              <Badge tone={priorityTone(alert.priority)}>{alert.priority}</Badge> <strong>{alert.title}</strong>
+              <Badge tone={toneOfPriority(alert.priority)}>{alert.priority}</Badge>{' '}
+              <strong>
+                <bdi>{alert.title}</bdi>
+              </strong>
             </p>
             <p>
               {whyText(
@@ -211,10 +230,10 @@ function Why({ incident: { alerts }, charts }: { incident: IncidentView; charts:
             </p>
             {Object.keys(alert.labels).length > 0 && <p class="dim">{labelsText(alert.labels)}</p>}
             <p class="dim">
-              Rule {alert.rule}, since <Time at={alert.since} />
+              Rule <bdi>{alert.rule}</bdi>, since <Time at={alert.since} />
               {alert.muted !== null && `; ${alert.muted === 'silenced' ? 'silenced' : 'muted by another alert'}`}
             </p>
-            <Runbook text={alert.runbook} />
+            <Runbook text={alert.runbook ?? ''} />
           </li>
         ))}
       </ul>
@@ -227,7 +246,7 @@ function whyText({ message, value, threshold }: AlertView, chart: AlertChart | u
   const unit = chart?.unit ?? 'count';
   // Without its measure the unit is not known, and the message has it.
   if (chart === undefined) return sentence(message);
-  return `${sentence(message)} ${chart.measure} is ${measureText(value, unit)}, and the rule says ${chart.thresholdText ?? measureText(threshold, unit)}.`;
+  return `${sentence(message)} ${chart.measure} is ${measureText(value, unit)}; its threshold is ${chart.thresholdText ?? measureText(threshold, unit)}.`;
 }
 
 function Runbook({ text }: { text: string }) {
@@ -273,7 +292,7 @@ function MeasureChart({ chart, query }: { chart: AlertChart; query: string | nul
           : [
               {
                 value: threshold,
-                text: `alert ${thresholdText ?? `at ${measureText(threshold, unit)}`}`,
+                text: `threshold ${thresholdText ?? measureText(threshold, unit)}`,
                 tone: 'bad' as const,
               },
             ],

@@ -26,57 +26,52 @@ export interface TimelineIncident {
   readonly pages: number;
 }
 
-export interface TimelineOf {
-  readonly alerts: readonly TimelineAlert[];
-  readonly incidents: readonly TimelineIncident[];
-  readonly pages: { readonly total: number };
-}
-
-/** What was read; the same for both timelines of a what-if. */
-export interface Tested {
+export interface Backtested {
   readonly from: string;
   readonly to: string;
   readonly records: number;
   readonly gaps?: readonly string[];
+  readonly timeline: {
+    readonly alerts: readonly TimelineAlert[];
+    readonly incidents: readonly TimelineIncident[];
+    readonly pages: { readonly total: number };
+  };
 }
 
-export function testedOf(result: unknown): Tested | undefined {
-  const given = result as Tested | null | undefined;
-  return typeof given?.from === 'string' && typeof given.to === 'string' ? given : undefined;
-}
-
-function timelineOf(given: unknown): TimelineOf | undefined {
-  const { alerts, incidents, pages } = (given ?? {}) as Partial<TimelineOf>;
-  const isOne = Array.isArray(alerts) && Array.isArray(incidents) && typeof pages?.total === 'number';
-  return isOne ? (given as TimelineOf) : undefined;
-}
-
-export function backtestOf(result: unknown): TimelineOf | undefined {
-  return timelineOf((result as { readonly timeline?: unknown } | null | undefined)?.timeline);
+export function backtestOf(result: unknown): Backtested | undefined {
+  const { from, to, timeline } = (result ?? {}) as Partial<Backtested>;
+  const { alerts, incidents, pages } = (timeline ?? {}) as Partial<Backtested['timeline']>;
+  const isOne =
+    typeof from === 'string' &&
+    typeof to === 'string' &&
+    Array.isArray(alerts) &&
+    Array.isArray(incidents) &&
+    typeof pages?.total === 'number';
+  return isOne ? (result as Backtested) : undefined;
 }
 
 /** Of a result with `now` and `then`. */
-export function whatIfOf(result: unknown): { readonly before: TimelineOf; readonly after: TimelineOf } | undefined {
+export function whatIfOf(result: unknown): { readonly before: Backtested; readonly after: Backtested } | undefined {
   const given = result as { readonly now?: unknown; readonly then?: unknown } | null | undefined;
-  const before = timelineOf(given?.now);
-  const after = timelineOf(given?.then);
+  const before = backtestOf(given?.now);
+  const after = backtestOf(given?.then);
   return before === undefined || after === undefined ? undefined : { before, after };
 }
 
-/** Lists that were too long to keep: `cut` names them. */
-export function isCut(result: unknown): boolean {
+/** What was too long to keep, as the server names it. */
+export function cutOf(result: unknown): string | undefined {
   const cut = (result as { readonly cut?: unknown } | null | undefined)?.cut;
-  return Array.isArray(cut) && cut.length > 0;
+  return typeof cut === 'string' ? cut : undefined;
 }
 
 /** "would have paged 3 times instead of 2" */
 export function pagesText(then: number, now: number): string {
-  const times = (pages: number) => (pages === 1 ? 'once' : `${count(pages)} times`);
+  const times = then === 1 ? 'once' : `${count(then)} times`;
   if (then === now)
-    return now === 0 ? 'would have paged nobody, as it is now' : `would have paged ${times(then)}, as it is now`;
+    return then === 0 ? 'would have paged nobody, as it is now' : `would have paged ${times}, as it is now`;
   return then === 0
-    ? `would have paged nobody, instead of ${times(now)}`
-    : `would have paged ${times(then)} instead of ${now === 0 ? 'not at all' : times(now)}`;
+    ? `would have paged nobody, instead of ${plural(now, 'time')}`
+    : `would have paged ${times} instead of ${count(now)}`;
 }
 
 // ---- replays ----

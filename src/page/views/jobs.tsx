@@ -5,21 +5,19 @@ import type { Job, JobRequest } from '../../ops/page-data.ts';
 import { ApiError } from '../api.ts';
 import { del, get, mayAct, post, useAnswer } from '../app.ts';
 import { duration, fullTime, plural } from '../format.ts';
+import { toneOfPriority } from '../incidents.ts';
 import { Badge, Loading, Problem, sentence, Time, type Tone } from '../parts.tsx';
 import { byWhom } from './acting.tsx';
-import { priorityTone } from './alert-data.ts';
 import {
+  type Backtested,
   backtestOf,
-  isCut,
+  cutOf,
   jobTitle,
   pagesText,
   type ReplayResult,
   replayLines,
   replayResult,
-  type Tested,
   type TimelineIncident,
-  type TimelineOf,
-  testedOf,
   whatIfOf,
 } from './job-data.ts';
 import { Timeline } from './timeline.tsx';
@@ -130,7 +128,7 @@ export function JobState({ state }: Pick<Job, 'state'>) {
 }
 
 /** Of a job that was started in a form: its progress, and then its result. */
-export function JobHere({ running, children }: { running: Running; children?: preact.ComponentChildren }) {
+export function JobHere({ running }: { running: Running }) {
   const { job, error, isStarting } = running;
   return (
     <div class="job-here">
@@ -151,7 +149,7 @@ export function JobHere({ running, children }: { running: Running; children?: pr
             )}
           </div>
           {job.error !== null && <Problem text={job.error} />}
-          {job.state === 'done' && (children ?? <Result job={job} />)}
+          {job.result !== null && <Result job={job} />}
         </>
       )}
     </div>
@@ -166,7 +164,7 @@ export function Progress({ job: { state, progress, share, started, ended } }: { 
         <progress aria-label="Progress" {...(share === null ? {} : { value: Math.min(1, share), max: 1 })} />
       )}
       <span class="dim">
-        {progress ?? (state === 'running' ? 'it has said nothing yet' : '')}
+        {<bdi>{progress ?? (state === 'running' ? 'it has said nothing yet' : '')}</bdi>}
         {endMs !== undefined && ` took ${duration(endMs - Date.parse(started))}`}
       </span>
     </div>
@@ -177,16 +175,16 @@ export function Progress({ job: { state, progress, share, started, ended } }: { 
 
 export function Result({ job: { request, result } }: { job: Job }) {
   const replayed = request.kind === 'replay' ? replayResult(result) : undefined;
-  const read = testedOf(result);
   const whatIf = whatIfOf(result);
-  const timeline = backtestOf(result);
+  const tested = backtestOf(result);
+  const cut = cutOf(result);
   return (
     <>
       {replayed !== undefined && <Replayed result={replayed} />}
-      {read !== undefined && whatIf !== undefined && <WhatIf read={read} {...whatIf} />}
-      {read !== undefined && timeline !== undefined && <Backtest read={read} timeline={timeline} />}
-      {replayed === undefined && (read === undefined || (whatIf ?? timeline) === undefined) && <Unreadable />}
-      {isCut(result) && <p class="dim">It is longer than what is kept: the ends of its lists were left out.</p>}
+      {whatIf !== undefined && <WhatIf {...whatIf} />}
+      {tested !== undefined && <Backtest result={tested} />}
+      {(replayed ?? whatIf ?? tested) === undefined && <Unreadable />}
+      {cut !== undefined && <p class="dim">It is longer than what is kept. Left out: {cut}.</p>}
     </>
   );
 }
@@ -196,7 +194,7 @@ function Replayed({ result }: { result: ReplayResult }) {
     <>
       <ul class="plain-list result-lines">
         {replayLines(result).map((line) => (
-          <li key={line}>{sentence(line)}</li>
+          <li key={line}>{line}</li>
         ))}
       </ul>
       <Gaps gaps={result.gaps} />
@@ -219,43 +217,45 @@ function Gaps({ gaps = [] }: { gaps?: readonly string[] | undefined }) {
   );
 }
 
-function Backtest({ read, timeline }: { read: Tested; timeline: TimelineOf }) {
+function Backtest({ result }: { result: Backtested }) {
+  const { records, gaps, timeline } = result;
   const { alerts, incidents, pages } = timeline;
   return (
     <>
       <p>
-        Over {plural(read.records, 'record')}: <strong>{plural(alerts.length, 'alert')}</strong>,{' '}
+        Over {plural(records, 'record')}: <strong>{plural(alerts.length, 'alert')}</strong>,{' '}
         {plural(incidents.length, 'incident')}, <strong>{plural(pages.total, 'page')}</strong>.
       </p>
-      <Gaps gaps={read.gaps} />
-      <Fired timeline={timeline} read={read} title="What would have fired" paged="Who would have been called" />
+      <Gaps gaps={gaps} />
+      <Fired result={result} title="What would have fired" paged="Who would have been called" />
     </>
   );
 }
 
-function WhatIf({ read, before, after }: { read: Tested; before: TimelineOf; after: TimelineOf }) {
+function WhatIf({ before, after }: { before: Backtested; after: Backtested }) {
+  const [now, then] = [before.timeline.pages.total, after.timeline.pages.total];
   return (
     <>
       <p>
-        <strong>It {pagesText(after.pages.total, before.pages.total)}.</strong>
+        <strong>It {pagesText(then, now)}.</strong>
       </p>
-      <Gaps gaps={read.gaps} />
-      <h3>With the new threshold: {plural(after.pages.total, 'page')}</h3>
-      <Fired timeline={after} read={read} title="Alerts with the new threshold" paged="Pages with the new threshold" />
-      <h3>As it is now: {plural(before.pages.total, 'page')}</h3>
-      <Fired timeline={before} read={read} title="Alerts as it is now" paged="Pages as it is now" />
+      <Gaps gaps={before.gaps} />
+      <h3>With the new threshold: {plural(then, 'page')}</h3>
+      <Fired result={after} title="Alerts with the new threshold" paged="Pages with the new threshold" />
+      <h3>As it is now: {plural(now, 'page')}</h3>
+      <Fired result={before} title="Alerts as it is now" paged="Pages as it is now" />
     </>
   );
 }
 
 interface FiredProps {
-  timeline: TimelineOf;
-  read: Tested;
+  result: Backtested;
   title: string;
   paged: string;
 }
 
-function Fired({ timeline: { alerts, incidents }, read: { from, to }, title, paged }: FiredProps) {
+function Fired({ result: { timeline, from, to }, title, paged }: FiredProps) {
+  const { alerts, incidents } = timeline;
   if (alerts.length + incidents.length === 0) return <p class="dim">Nothing would have fired.</p>;
   return (
     <>
@@ -276,7 +276,7 @@ function Paged({ incidents, title }: { incidents: readonly TimelineIncident[]; t
       <ul class="plain-list" aria-label={title}>
         {paged.slice(0, MOST_PAGED).map(({ group, first, priority, title: what, pages }) => (
           <li key={`${group} ${first}`}>
-            <Badge tone={priorityTone(priority)}>{priority}</Badge> {what}{' '}
+            <Badge tone={toneOfPriority(priority)}>{priority}</Badge> <bdi>{what}</bdi>{' '}
             <span class="dim">
               {fullTime(Date.parse(first)).slice(0, 19)}, {plural(pages, 'page')}
             </span>
@@ -297,7 +297,8 @@ function Fetched({ id }: { id: string }) {
     <>
       <Problem text={error} again={again} />
       {value === undefined && isLoading && <Loading what="the result" />}
-      {value !== undefined && <Result job={value} />}
+      {value !== undefined &&
+        (value.result === null ? <p class="dim">Nothing is kept of it.</p> : <Result job={value} />)}
     </>
   );
 }
@@ -316,7 +317,9 @@ export function JobItem({ job, onChanged }: { job: Job; onChanged: () => void })
     <li class="job">
       <div class="job-line">
         <JobState state={job.state} />
-        <strong>{jobTitle(job)}</strong>
+        <strong>
+          <bdi>{jobTitle(job)}</bdi>
+        </strong>
         {job.state === 'running' && mayAct.value && (
           <button type="button" onClick={cancel}>
             Cancel<span class="unseen"> {jobTitle(job)}</span>
@@ -329,12 +332,12 @@ export function JobItem({ job, onChanged }: { job: Job; onChanged: () => void })
           request.where !== undefined &&
           request.where.length > 0 &&
           `, where ${request.where.join(' and ')}`}
-        ; started <Time at={job.started} /> by {job.by}
+        ; started <Time at={job.started} /> by <bdi>{job.by}</bdi>
       </p>
       <Progress job={job} />
       {job.error !== null && <Problem text={job.error} />}
       <Problem text={error} />
-      {job.state === 'done' && (
+      {job.state !== 'running' && (
         <details onToggle={(event) => setOpen(event.currentTarget.open)}>
           <summary>
             What came of it<span class="unseen">: {jobTitle(job)}</span>

@@ -264,6 +264,7 @@ function ErrorRate({ charts: { errorRate, from, step } }: { charts: Charts }) {
         series={series}
         format={percent}
         height={150}
+        level={2}
         onRange={(from, to) => address.set({ range: null, ...timesOf(from, to), event: null })}
         rangeAction="Show the logs of"
         aside={
@@ -302,7 +303,7 @@ function Bars({ title, buckets, query, none }: BarsProps) {
   const longest = Math.max(1, ...buckets.map((bucket) => bucket.count));
   return (
     <section class="chart-card" aria-labelledby={id}>
-      <h3 id={id}>{title}</h3>
+      <h2 id={id}>{title}</h2>
       {buckets.length === 0 ? (
         <p class="dim">{none}</p>
       ) : (

@@ -26,9 +26,9 @@ export function term(field: string, value: unknown): string | null {
 export function both(query: string, added: string): string {
   const before = query.trim();
   if (before === '' || before === added) return added;
-  if (before.endsWith(` and ${added}`)) return before;
   // `or` binds less than `and`: without parentheses the added part would belong to its last part only.
-  return `${/\bor\b/i.test(before) ? `(${before})` : before} and ${added}`;
+  if (/\bor\b/i.test(before)) return `(${before}) and ${added}`;
+  return before.endsWith(` and ${added}`) ? before : `${before} and ${added}`;
 }
 
 // ---- a document as a table ----
@@ -70,10 +70,19 @@ function addRows(rows: FieldRow[], prefix: string, value: unknown, depth: number
   }
   const isText = typeof value === 'string';
   const plain = Array.isArray(value) && value.every((one) => typeof one === 'string');
-  const text = isText ? value : plain ? value.join(', ') : JSON.stringify(value, undefined, isObject ? 2 : 0);
+  const text = isText ? value : plain ? value.join(', ') : json(value, isObject ? 2 : 0);
   // One of several values is enough to find the others.
   const sought = plain ? value[0] : value;
-  rows.push({ name: prefix, text: text ?? '', query: KEPT_ONLY.test(prefix) ? null : term(prefix, sought) });
+  rows.push({ name: prefix, text, query: KEPT_ONLY.test(prefix) ? null : term(prefix, sought) });
+}
+
+/** Whatever is nested deeper than a text of it can be made. */
+function json(value: unknown, indent: number): string {
+  try {
+    return JSON.stringify(value, undefined, indent) ?? '';
+  } catch {
+    return '(nested too deeply to be shown)';
+  }
 }
 
 // ---- addresses that stand in rules ----

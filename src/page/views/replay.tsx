@@ -15,12 +15,12 @@ const RANGE = '1h';
 const DAY_MS = 86_400_000;
 const ASK_EVERY_MS = 1_000;
 
-interface JobsAnswer {
+interface JobList {
   readonly jobs: readonly Job[];
 }
 
 export function Replay() {
-  const jobs = useAnswer('jobs', (signal) => get<JobsAnswer>('jobs', {}, signal));
+  const jobs = useAnswer('jobs', (signal) => get<JobList>('jobs', {}, signal));
   const isRunning = jobs.value?.jobs.some(({ state }) => state === 'running') === true;
   const again = useRef(jobs.again);
   again.current = jobs.again;
@@ -36,11 +36,9 @@ export function Replay() {
         <NameField />
       </div>
       <NeedsToken what="start a job" />
-      <Section title="Time" class="replay-time">
-        <div class="filters">
-          <RangeFields fallback={RANGE} />
-        </div>
-      </Section>
+      <div class="filters">
+        <RangeFields fallback={RANGE} />
+      </div>
       <div class="cards">
         <ReplayCard onChange={jobs.again} />
         <BacktestCard onChange={jobs.again} />

@@ -3,9 +3,10 @@
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import { post, useAnswer } from '../app.ts';
 import { plural } from '../format.ts';
+import { type IncidentView, toneOfPriority } from '../incidents.ts';
 import { Badge, Problem, Time } from '../parts.tsx';
 import { byWhom, type CommandAnswer, OutcomeLine, useActing } from './acting.tsx';
-import { type IncidentView, labelsText, type PreviewAnswer, priorityTone } from './alert-data.ts';
+import { labelsText, type PreviewAnswer } from './alert-data.ts';
 
 const DURATIONS = [
   ['30m', '30 minutes'],
@@ -158,9 +159,9 @@ function Preview({ answer, isLoading }: { answer: PreviewAnswer | undefined; isL
         <ul class="muted-list">
           {[...now, ...lastDay].slice(0, SHOWN).map((alert, i) => (
             <li key={i}>
-              <Badge tone={priorityTone(alert.priority)}>{alert.priority}</Badge> {alert.title}{' '}
+              <Badge tone={toneOfPriority(alert.priority)}>{alert.priority}</Badge> <bdi>{alert.title}</bdi>{' '}
               <span class="dim">
-                {labelsText(alert.labels)} <Time at={alert.since} />
+                <bdi>{labelsText(alert.labels)}</bdi> <Time at={alert.since} />
               </span>
             </li>
           ))}

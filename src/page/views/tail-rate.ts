@@ -23,7 +23,7 @@ export function createRateMeter(nowMs: () => number): RateMeter {
   const startMs = nowMs();
   let events: { readonly atMs: number; readonly event: TailLines }[] = [];
   const keepNew = () => {
-    events = events.filter(({ atMs }) => nowMs() - atMs < WINDOW_MS);
+    events = events.filter(({ atMs }) => nowMs() - atMs <= WINDOW_MS);
   };
   return {
     add(event) {

@@ -2,8 +2,9 @@
 // for all. Guarantee: whatever the picture shows stands in the table.
 import { useId } from 'preact/hooks';
 import { clockTime, duration, fullTime } from '../format.ts';
+import { toneOfPriority } from '../incidents.ts';
 import { Badge, Table } from '../parts.tsx';
-import { labelsText, priorityTone } from './alert-data.ts';
+import { labelsText } from './alert-data.ts';
 import type { TimelineAlert } from './job-data.ts';
 import { type Span, timelineRows, timeMarks } from './timeline-layout.ts';
 
@@ -47,7 +48,7 @@ export function Timeline({
               {bars.map(({ span: { alert }, left, width, lane }) => (
                 <rect
                   key={`${alert.fired} ${lane}`}
-                  class={`bar-${alert.muted ? 'muted' : priorityTone(alert.priority)}`}
+                  class={`bar-${alert.muted ? 'muted' : toneOfPriority(alert.priority)}`}
                   x={`${left * 100}%`}
                   width={`${width * 100}%`}
                   y={lane * LANE_PX + 2}
@@ -100,7 +101,8 @@ export function Timeline({
 function Named({ alert: { priority, title, labels, muted } }: { alert: TimelineAlert }) {
   return (
     <>
-      <Badge tone={priorityTone(priority)}>{priority}</Badge> {title} <span class="dim">{labelsText(labels)}</span>
+      <Badge tone={toneOfPriority(priority)}>{priority}</Badge> <bdi>{title}</bdi>{' '}
+      <bdi class="dim">{labelsText(labels)}</bdi>
       {muted && <span class="dim"> (muted by another alert)</span>}
     </>
   );
