@@ -195,7 +195,7 @@ function Actions({
           Silence …
         </button>
       </div>
-      <OutcomeLine outcome={acting.outcome ?? (isSet ? { tone: 'good', text: 'The silence is set' } : null)} />
+      <OutcomeLine outcome={isSet ? { tone: 'good', text: 'The silence is set' } : acting.outcome} />
       {isSilencing && (
         <SilenceDialog
           incident={incident}
