@@ -10,7 +10,7 @@ import { createStream } from './stream.ts';
 
 const fetchHere = (path: string, init: RequestInit) => fetch(path, init);
 
-export const session = createSession({ location, history, sessionStorage, fetch: fetchHere });
+export const session = createSession({ location, history, storage: () => sessionStorage, fetch: fetchHere });
 export const address = createAddress(window);
 
 const token = () => session.token.peek();
@@ -74,7 +74,13 @@ export async function start(): Promise<void> {
   effect(() => {
     const wanted = wantedTail.value;
     void session.token.value;
+    // The same token, entered again, is a reason to try again.
+    void session.session.value;
     stream.open(apiPath('live', wanted === null ? {} : { tail: '1', ...wanted.params }));
+  });
+  effect(() => {
+    const isHere = connection.value.state === 'live';
+    if (isHere && session.session.peek() === null && !session.isWanted.peek()) void session.start();
   });
   setInterval(() => {
     if (document.visibilityState === 'visible') nowMs.value = Date.now();

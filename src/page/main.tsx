@@ -239,17 +239,17 @@ function Footer() {
   );
 }
 
-/** Says when alerts begin and end, once each. */
+/** Says when incidents begin, are acknowledged and end, once each. */
 function Announcer() {
-  const firing = tick.value?.alerts?.firing;
-  const before = useRef<number>(undefined);
+  const alerts = tick.value?.alerts;
+  const text = alerts === null || alerts === undefined ? undefined : alertsInWords(alerts.firing, alerts.acknowledged);
+  const before = useRef<string>(undefined);
   const [said, say] = useState('');
   useEffect(() => {
-    if (firing === undefined) return;
-    const was = before.current;
-    before.current = firing;
-    if (was !== undefined && was !== firing) say(firing === 0 ? 'No alert fires any more' : firingText(firing));
-  }, [firing]);
+    if (text === undefined) return;
+    if (before.current !== undefined && before.current !== text) say(text);
+    before.current = text;
+  }, [text]);
   return (
     <div class="unseen" aria-live="polite" data-testid="announcer">
       {said}
@@ -257,8 +257,9 @@ function Announcer() {
   );
 }
 
-function firingText(firing: number): string {
-  return `${plural(firing, 'alert')} ${firing === 1 ? 'fires' : 'fire'}`;
+function alertsInWords(firing: number, acknowledged: number): string {
+  if (firing + acknowledged === 0) return 'No incident is open any more';
+  return `${plural(firing, 'incident')} firing, ${acknowledged} acknowledged`;
 }
 
 effect(() => {

@@ -1,7 +1,7 @@
 // Who the reader is to the pipeline. In: the one-time token that an address carries in its fragment, or a token that somebody types. Out: a
 // bearer token for api.ts and stream.ts, and what it permits. Guarantee: the fragment leaves the address before anything else happens; the
 // token is kept for this tab alone, and goes nowhere but to this page's own server.
-import { type ReadonlySignal, signal } from '@preact/signals';
+import { batch, type ReadonlySignal, signal } from '@preact/signals';
 import type { Session } from '../ops/page-data.ts';
 
 const KEY = 'logpipe-token';
@@ -16,7 +16,7 @@ export interface Access {
   readonly isWanted: ReadonlySignal<boolean>;
   /** Why a token was not taken, in words; null: none was refused. */
   readonly trouble: ReadonlySignal<string | null>;
-  /** Takes the one-time token out of the address, and asks who the reader is. */
+  /** Takes the one-time token out of the address, and asks who the reader is. Once more after a time without an answer. */
   start(): Promise<void>;
   /** Tries a token that somebody typed, and keeps it if it works. */
   enter(token: string): Promise<void>;
@@ -30,21 +30,35 @@ export interface Access {
 export interface SessionBrowser {
   readonly location: { readonly hash: string; readonly pathname: string; readonly search: string };
   readonly history: Pick<History, 'replaceState'>;
-  readonly sessionStorage: Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>;
+  /** Throws in a browser that keeps nothing. */
+  storage(): Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>;
   fetch(path: string, init: RequestInit): Promise<Response>;
 }
 
 export function createSession(browser: SessionBrowser): Access {
-  const { sessionStorage: storage } = browser;
-  const token = signal(storage.getItem(KEY));
+  const token = signal(kept());
   const session = signal<Session | null>(null);
   const isWanted = signal(false);
   const trouble = signal<string | null>(null);
+  /** Not yet answered. */
+  let once: string | undefined;
+
+  function kept(): string | null {
+    try {
+      return browser.storage().getItem(KEY);
+    } catch {
+      return null;
+    }
+  }
 
   function keep(next: string | null): void {
-    if (next === null) storage.removeItem(KEY);
-    else storage.setItem(KEY, next);
     token.value = next;
+    try {
+      if (next === null) browser.storage().removeItem(KEY);
+      else browser.storage().setItem(KEY, next);
+    } catch {
+      // It is kept until the page is loaded anew.
+    }
   }
 
   /** @returns undefined when the server refuses */
@@ -63,12 +77,15 @@ export function createSession(browser: SessionBrowser): Access {
     trouble.value = null;
   }
 
-  async function exchange(once: string): Promise<void> {
+  async function exchange(): Promise<void> {
     const body = JSON.stringify({ once });
     const next = await ask({ method: 'POST', headers: { 'content-type': 'application/json' }, body }, null);
+    once = undefined;
     if (next === undefined) return;
-    if (next.token !== undefined) keep(next.token);
-    known(next);
+    batch(() => {
+      if (next.token !== undefined) keep(next.token);
+      known(next);
+    });
   }
 
   async function whoAmI(): Promise<void> {
@@ -90,11 +107,15 @@ export function createSession(browser: SessionBrowser): Access {
     isWanted,
     trouble,
     async start() {
-      const once = ONCE.exec(browser.location.hash)?.[1];
-      if (once !== undefined) {
+      const found = ONCE.exec(browser.location.hash)?.[1];
+      if (found !== undefined) {
+        once = found;
         browser.history.replaceState(null, '', browser.location.pathname + browser.location.search);
-        await exchange(once).catch(silent);
-        if (session.peek() !== null) return;
+      }
+      if (once !== undefined) {
+        await exchange().catch(silent);
+        // Without an answer nothing is known of the token: neither that it is good, nor that it is spent.
+        if (once !== undefined || session.peek() !== null) return;
       }
       await whoAmI().catch(silent);
     },
@@ -103,8 +124,10 @@ export function createSession(browser: SessionBrowser): Access {
       try {
         const next = await ask({ method: 'GET' }, typed);
         if (next === undefined) return;
-        keep(typed);
-        known(next);
+        batch(() => {
+          keep(typed);
+          known(next);
+        });
       } catch {
         trouble.value = 'the pipeline does not answer';
       }

@@ -138,7 +138,8 @@ export function createStream(deps: StreamDeps): Stream {
     if (path === undefined) return;
     const own = new AbortController();
     current = own;
-    if (failures === 0) connection.value = { state: 'connecting' };
+    // Until something is heard again, what was said of the connection holds.
+    if (['live', 'refused'].includes(connection.peek().state)) connection.value = { state: 'connecting' };
     silentTimer = setTimeout(() => own.abort(), DEAD_MS);
     read(path, own).then(
       (refusal) => {

@@ -45,7 +45,7 @@ function Verdict({ now: { alerts, ready, flow } }: { now: Tick }) {
   const { value, error, again } = useIncidents('open');
   const open = [...(value?.incidents ?? [])].sort(byUrgency);
   const failing = flow.dependencies.filter((dependency) => !dependency.ready);
-  const [tone, text] = verdictOf(alerts, open, ready);
+  const [tone, text] = verdictOf(alerts, ready);
   return (
     <section class={`verdict ${tone}`} aria-labelledby="verdict">
       <h2 id="verdict">{text}</h2>
@@ -73,20 +73,19 @@ function Verdict({ now: { alerts, ready, flow } }: { now: Tick }) {
   );
 }
 
-function verdictOf(alerts: Tick['alerts'], open: readonly IncidentView[], ready: boolean): readonly [Tone, string] {
-  if (alerts !== null && alerts.firing > 0) {
-    const taken = open.length > 0 && open.every(({ state }) => state !== 'firing');
-    return [
-      taken ? 'warn' : 'bad',
-      `${plural(alerts.firing, 'alert')} ${alerts.firing === 1 ? 'is' : 'are'} firing${taken ? ', and somebody has taken it' : ''}`,
-    ];
+/** What fires and nobody has taken comes first. */
+function verdictOf(alerts: Tick['alerts'], ready: boolean): readonly [Tone, string] {
+  if (alerts === null) {
+    return ready ? ['quiet', 'Alerts are not evaluated in this process'] : ['bad', 'The pipeline is not ready'];
   }
-  if (open.length > 0) return ['warn', `${plural(open.length, 'incident')} open`];
+  const { firing, acknowledged, pending } = alerts;
+  if (firing > 0) {
+    const others = acknowledged === 0 ? '' : `, ${count(acknowledged)} acknowledged`;
+    return ['bad', `${plural(firing, 'incident')} firing${others}`];
+  }
+  if (acknowledged > 0) return ['warn', `${plural(acknowledged, 'incident')} open, acknowledged`];
   if (!ready) return ['bad', 'No alert fires, but the pipeline is not ready'];
-  if (alerts === null) return ['quiet', 'Alerts are not evaluated in this process'];
-  if (alerts.pending > 0) {
-    return ['warn', `No alert fires; ${plural(alerts.pending, 'condition')} may become one`];
-  }
+  if (pending > 0) return ['warn', `No alert fires, but ${plural(pending, 'condition')} may become one`];
   return ['good', 'All is well: no alert fires'];
 }
 
@@ -145,11 +144,16 @@ function Tiles({ figures }: { figures: readonly Figure[] }) {
 
 function Tile({ id, label, text, target, threshold, state, note }: Figure) {
   const [words, tone] = STATES[state];
+  // "3/min, 12 since the start": what comes first is what counts.
+  const [main, ...more] = text.split(', ');
   return (
     <div class={`tile ${tone}`} data-figure={id} data-state={state}>
       <h3>{label}</h3>
       <p class="tile-main">
-        <span class="tile-value">{text}</span>
+        <span class="tile-value">
+          {main}
+          {more.length > 0 && <span class="tile-more">, {more.join(', ')}</span>}
+        </span>
         <Badge tone={tone}>{words}</Badge>
       </p>
       {target !== null && <p class="tile-target">Target: {target}</p>}
@@ -174,7 +178,7 @@ const OTHERS: readonly Drawn[] = [
   { id: 'calls', title: 'Call success', format: percent },
   { id: 'queues', title: 'Queue size', format: count },
   { id: 'lag', title: 'Lag', format: count },
-  { id: 'deadLetters', title: 'Dead letters', format: count },
+  { id: 'deadLetters', title: 'Dead letters per minute', format: count },
 ];
 
 /** So often the history is asked for; between, it goes on with the ticks. */

@@ -14,11 +14,11 @@ function browserWith(hash: string, answers: readonly Answer[], kept?: string) {
     history: {
       replaceState: (_, __, url) => void steps.push(`address ${url}`),
     },
-    sessionStorage: {
+    storage: () => ({
       getItem: (key) => storage.get(key) ?? null,
       setItem: (key, value) => void storage.set(key, value),
       removeItem: (key) => void storage.delete(key),
-    },
+    }),
     async fetch(path, init) {
       steps.push(`${init.method} ${path}`);
       const token = new Headers(init.headers).get('authorization');
@@ -61,6 +61,16 @@ describe('a one-time token', () => {
     expect(session.trouble.value).toBe('the token was used before');
     expect(session.isWanted.value).toBe(false);
     expect(session.session.value).toEqual(READER);
+  });
+
+  test('that got no answer is tried again', async () => {
+    const { session, steps, asked } = browserWith('#once=abc', ['gone', [200, { ...HOLDER, token: 'long' }]]);
+    await session.start();
+    expect([session.session.value, session.isWanted.value]).toEqual([null, false]);
+    await session.start();
+    expect(asked.map(({ body }) => body)).toEqual([{ once: 'abc' }, { once: 'abc' }]);
+    expect(steps.filter((step) => step.startsWith('GET'))).toEqual([]);
+    expect(session.token.value).toBe('long');
   });
 
   test('is in the fragment alone: nothing is posted for an address without one', async () => {
@@ -113,6 +123,19 @@ describe('a token that somebody enters', () => {
     await session.start();
     expect([session.isWanted.value, session.trouble.value]).toEqual([true, 'the token has expired']);
   });
+});
+
+test('a browser that keeps nothing shows the page all the same', async () => {
+  const session = createSession({
+    location: { hash: '#once=abc', pathname: '/', search: '' },
+    history: { replaceState: () => {} },
+    storage: () => {
+      throw new DOMException('The operation is insecure.', 'SecurityError');
+    },
+    fetch: async () => Response.json({ ...HOLDER, token: 'long' }),
+  });
+  await session.start();
+  expect([session.token.value, session.session.value?.mayAct]).toEqual(['long', true]);
 });
 
 describe('the API', () => {
