@@ -1,14 +1,14 @@
 // Query lines in Kibana's syntax, made of fields and values. In: names and values of documents, which are strangers' text, and what
 // somebody has typed. Out: query lines, and the rows of a document's table. Guarantee: pure; a value is found as it is, whatever stands in
-// it: quotes, backslashes and line breaks are escaped, and no value becomes an operator.
+// it: quotes and backslashes are escaped, and no value becomes an operator.
 
 /** Longer texts are not indexed whole, so that nothing would be found. */
 const MAX_VALUE = 1_024;
-/** An input of one line takes no line breaks; Kibana reads these escapes. */
-const ESCAPES: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+/** Its words are searched, so that a line break is as good as a space. */
+const TEXT_FIELD = /^(?:message|error\.(?:message|stack))$/;
 
 export function quoted(value: string): string {
-  return `"${value.replace(/["\\]/g, '\\$&').replace(/[\n\r\t]/g, (char) => ESCAPES[char]!)}"`;
+  return `"${value.replace(/["\\]/g, '\\$&')}"`;
 }
 
 /** Other names cannot be written in a query line. */
@@ -19,6 +19,9 @@ export function term(field: string, value: unknown): string | null {
   if (!FIELD.test(field) || /^(?:and|or|not)$/i.test(field)) return null;
   if (typeof value === 'number' || typeof value === 'boolean') return `${field}: ${value}`;
   if (typeof value !== 'string' || value === '' || value.length > MAX_VALUE) return null;
+  // An input of one line would drop them.
+  if (/[\n\r]/.test(value))
+    return TEXT_FIELD.test(field) ? `${field}: ${quoted(value.replace(/[\n\r]+/g, ' '))}` : null;
   return `${field}: ${quoted(value)}`;
 }
 

@@ -15,15 +15,11 @@ import { createRateMeter, tailWords } from '../../../src/page/views/tail-rate.ts
 import { timelineRows, timeMarks } from '../../../src/page/views/timeline-layout.ts';
 
 describe('query lines', () => {
-  /** What Kibana reads between the quotes. */
-  const read = (text: string) =>
-    /^"((?:\\.|[^"\\\n\r])*)"$/
-      .exec(text)?.[1]
-      ?.replace(/\\(.)/g, (_, char: string) => ({ n: '\n', r: '\r', t: '\t' })[char] ?? char);
+  /** What the search and Kibana read between the quotes. */
+  const read = (text: string) => /^"((?:\\.|[^"\\])*)"$/s.exec(text)?.[1]?.replace(/\\(.)/gs, '$1');
 
   test('a value is found as it is, and never ends its quotes', () => {
     expect(quoted('a "b" \\ c')).toBe('"a \\"b\\" \\\\ c"');
-    expect(quoted('one\ntwo')).toBe('"one\\ntwo"');
     const hostile = fc
       .array(fc.constantFrom('"', '\\', '\n', '\t', ' or ', ')', '*', 'x', 'é'))
       .map((all) => all.join(''));
@@ -33,6 +29,8 @@ describe('query lines', () => {
   test('only what can be searched gets a query', () => {
     expect(term('callId', 'c-1')).toBe('callId: "c-1"');
     expect(term('call.attempt', 3)).toBe('call.attempt: 3');
+    expect(term('message', 'one\r\ntwo')).toBe('message: "one two"');
+    expect(term('tenantId', 'one\ntwo')).toBeNull();
     expect(term('call.voicemail', false)).toBe('call.voicemail: false');
     for (const value of ['', null, undefined, {}, ['a'], 'x'.repeat(1_025)]) expect(term('callId', value)).toBeNull();
     for (const field of ['a b', 'a: "x" or b', '*', '', 'NOT', 'a)']) expect(term(field, 'x')).toBeNull();
