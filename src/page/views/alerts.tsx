@@ -1,8 +1,9 @@
 // Alerts: incidents by state, one of them in full, what is about to fire, and the silences. In: the address, which has the state and the
-// incident; GET /api/v1/alerts and /silences. Out: lists that follow the pipeline. Guarantee: asked again only when something has changed.
-import { useRef } from 'preact/hooks';
+// incident; GET /api/v1/alerts and /silences. Out: lists that follow the pipeline. Guarantee: asked again when something has changed, and now and
+// then where nobody says so.
+import { useEffect, useRef } from 'preact/hooks';
 import { hrefOf } from '../address.ts';
-import { address, alertsRevision, del, get, mayAct, nowMs, useAnswer } from '../app.ts';
+import { address, alertsRevision, del, get, mayAct, nowMs, tick, useAnswer } from '../app.ts';
 import { plural } from '../format.ts';
 import {
   type AlertView,
@@ -36,6 +37,8 @@ const NAMES: Readonly<Record<AlertsState, string>> = {
   all: 'All',
 };
 
+const UNTOLD_MS = 15_000;
+
 export function Alerts() {
   const asked = address.text('state');
   const state = STATES.find((one) => one === asked) ?? 'open';
@@ -43,12 +46,21 @@ export function Alerts() {
   const revision = alertsRevision.value;
   const alerts = useIncidents(state);
   const silences = useAnswer(revision, (signal) => get<SilencesAnswer>('silences', {}, signal));
-  const last = useRef(open);
-  if (open !== '') last.current = open;
   const changed = () => {
     alerts.again();
     silences.again();
   };
+  // Where alerts are evaluated by another process, no tick says that something has changed.
+  const isUntold = tick.value !== null && tick.value.alerts === null;
+  const newest = useRef(changed);
+  newest.current = changed;
+  useEffect(() => {
+    if (!isUntold) return;
+    const timer = setInterval(() => newest.current(), UNTOLD_MS);
+    return () => clearInterval(timer);
+  }, [isUntold]);
+  const last = useRef(open);
+  if (open !== '') last.current = open;
   // Whoever closes the incident goes on where it stands in the list.
   const close = () => {
     address.set({ incident: null });

@@ -28,9 +28,11 @@ export function LogHistory({ filter }: { filter: Params }) {
     const { fromMs, toMs } = rangeOf(written, HISTORY_RANGE, pipelineNow());
     return { ...timesOf(fromMs, toMs), q: query, ...filter };
   });
-  const found = useAnswer(`${key} ${order}`, (signal) =>
-    get<SearchAnswer>('search', { ...asked, order, size: String(PAGE) }, signal),
-  );
+  // What was asked stays with its answer, which is shown while the next one is awaited.
+  const found = useAnswer(`${key} ${order}`, async (signal): Promise<Answered> => {
+    const params = { ...asked, order, size: String(PAGE) };
+    return { asked: params, first: await get<SearchAnswer>('search', params, signal) };
+  });
   const charts = useAnswer(key, (signal) => get<Charts>('charts', asked, signal));
   const isQueryWrong = found.error !== undefined && query !== '' && isAboutQuery(found.error);
 
@@ -58,7 +60,7 @@ export function LogHistory({ filter }: { filter: Params }) {
       {!isQueryWrong && <Problem text={found.error} again={found.again} />}
       {found.value === undefined && found.isLoading && <Loading what="events" />}
       {found.value !== undefined && !isQueryWrong && (
-        <Found key={`${key} ${order}`} first={found.value} asked={{ ...asked, order }} isLoading={found.isLoading} />
+        <Found key={JSON.stringify(found.value.asked)} {...found.value} isLoading={found.isLoading} />
       )}
     </>
   );
@@ -127,6 +129,11 @@ function QueryLine({ query, error, onSame }: { query: string; error: string | un
 
 // ---- what was found ----
 
+interface Answered {
+  readonly asked: Params;
+  readonly first: SearchAnswer;
+}
+
 interface More {
   readonly lines: readonly LogLine[];
   readonly after: string | null;
@@ -134,11 +141,11 @@ interface More {
   readonly isLoading: boolean;
 }
 
-function Found({ first, asked, isLoading }: { first: SearchAnswer; asked: Params; isLoading: boolean }) {
+function Found({ first, asked, isLoading }: Answered & { isLoading: boolean }) {
   const [more, setMore] = useState<More>({ lines: [], after: first.after, error: undefined, isLoading: false });
   const isGone = useRef(new AbortController());
   useEffect(() => () => isGone.current.abort(), []);
-  // The answer may be that of the question before while the next one is awaited.
+  // The same was asked again.
   const base = useRef(first);
   if (base.current !== first) {
     base.current = first;
@@ -153,7 +160,7 @@ function Found({ first, asked, isLoading }: { first: SearchAnswer; asked: Params
     const { after } = more;
     setMore((before) => ({ ...before, isLoading: true, error: undefined }));
     try {
-      const next = await get<SearchAnswer>('search', { ...asked, size: String(PAGE), after }, signal);
+      const next = await get<SearchAnswer>('search', { ...asked, after }, signal);
       setMore((before) => ({
         lines: [...before.lines, ...next.lines],
         after: next.after,

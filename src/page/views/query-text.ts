@@ -29,9 +29,13 @@ export function term(field: string, value: unknown): string | null {
 export function both(query: string, added: string): string {
   const before = query.trim();
   if (before === '' || before === added) return added;
-  // `or` binds less than `and`: without parentheses the added part would belong to its last part only.
-  if (/\bor\b/i.test(before)) return `(${before}) and ${added}`;
-  return before.endsWith(` and ${added}`) ? before : `${before} and ${added}`;
+  if (before.endsWith(` and ${added}`) && !hasOr(before)) return before;
+  // `or` binds less than `and`.
+  return [before, added].map((part) => (hasOr(part) ? `(${part})` : part)).join(' and ');
+}
+
+function hasOr(query: string): boolean {
+  return /\bor\b/i.test(query);
 }
 
 // ---- a document as a table ----

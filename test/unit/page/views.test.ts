@@ -42,6 +42,7 @@ describe('query lines', () => {
     expect(both('a: 1', 'b: 2')).toBe('a: 1 and b: 2');
     expect(both('a: 1 and b: 2', 'b: 2')).toBe('a: 1 and b: 2');
     expect(both('a: 1 or b: 2', 'c: 3')).toBe('(a: 1 or b: 2) and c: 3');
+    expect(both('a: 1', 'b: 2 or c: 3')).toBe('a: 1 and (b: 2 or c: 3)');
     expect(both('a: 1 or c: 3 and b: 2', 'b: 2')).toBe('(a: 1 or c: 3 and b: 2) and b: 2');
   });
 
