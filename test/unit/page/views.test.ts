@@ -206,7 +206,16 @@ describe('jobs', () => {
     ]);
 
   test('a result of another shape is none, and no fault', () => {
-    for (const odd of [null, undefined, 3, 'x', [], {}, { timeline: 3 }, { from: 'x', to: 'y', timeline: {} }]) {
+    for (const odd of [
+      null,
+      undefined,
+      3,
+      'x',
+      [],
+      {},
+      { timeline: 3 },
+      { from: 'x', to: 'y', timeline: { alerts: [], incidents: [], pages: {} } },
+    ]) {
       expect(backtestOf(odd)).toBeUndefined();
       expect(whatIfOf(whatIf(odd, tested))).toBeUndefined();
       expect(whatIfOf(whatIf(tested, odd))).toBeUndefined();
@@ -265,4 +274,5 @@ test('measures are told in their unit', () => {
   expect(measureText(7, 'parsecs')).toBe('7');
   for (const value of [null, undefined, Number.NaN, Number.POSITIVE_INFINITY])
     expect(measureText(value, 'ratio')).toBe('–');
+  expect(measureText(Number.NaN, 'bytes')).toBe('–');
 });
