@@ -76,6 +76,11 @@ export function pagesText(then: number, now: number): string {
 
 // ---- replays ----
 
+/** Conditions with spaces between; those inside of quotes belong to the value. */
+export function conditionsOf(text: string): string[] {
+  return [...text.matchAll(/(?:[^\s"]|"[^"]*")+/g)].map(([part]) => part.replaceAll('"', ''));
+}
+
 export interface ReplayResult {
   readonly dryRun: boolean;
   readonly complete: boolean;

@@ -7,7 +7,7 @@ import { rangeOf } from '../address.ts';
 import { address, get, mayAct, useAnswer } from '../app.ts';
 import { Choice, Loading, Problem, Section } from '../parts.tsx';
 import { NameField, NeedsToken } from './acting.tsx';
-import { replayResult } from './job-data.ts';
+import { conditionsOf, replayResult } from './job-data.ts';
 import { JobHere, JobItem, useJob } from './jobs.tsx';
 import { pipelineNow, RangeFields, timesOf } from './range-fields.tsx';
 
@@ -133,7 +133,7 @@ function ReplayCard({ onChange }: { onChange: () => void }) {
           />
           <p class="dim" id={`${id}help`}>
             <code>field=value</code>, <code>field!=value</code> or <code>field~text</code>, with spaces between; all
-            must hold.
+            must hold. A value with spaces stands in quotes.
           </p>
         </div>
         <div class="field">
@@ -190,11 +190,6 @@ function ReplayCard({ onChange }: { onChange: () => void }) {
       <JobHere running={run} />
     </Section>
   );
-}
-
-/** Spaces inside of quotes belong to the value. */
-function conditionsOf(text: string): string[] {
-  return [...text.matchAll(/[^\s"]+(?:"[^"]*"[^\s"]*)*/g)].map(([part]) => part.replaceAll('"', ''));
 }
 
 // ---- rules ----

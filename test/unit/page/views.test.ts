@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
   backtestOf,
+  conditionsOf,
   jobTitle,
   pagesText,
   replayLines,
@@ -249,6 +250,13 @@ describe('jobs', () => {
       refused: { byReason: { mapping: 2 } },
     });
     expect(lines.slice(1)).toEqual(['100 written, 5 already there', '2 refused: mapping', 'It ended early']);
+  });
+
+  test('conditions have spaces between them, and in quotes', () => {
+    expect(conditionsOf(' level=error  tenantId!=t-7 ')).toEqual(['level=error', 'tenantId!=t-7']);
+    expect(conditionsOf('message~"two words" a=b')).toEqual(['message~two words', 'a=b']);
+    expect(conditionsOf('"a b=c d" e="f')).toEqual(['a b=c d', 'e=', 'f']);
+    expect(conditionsOf('')).toEqual([]);
   });
 
   test('a job has a title', () => {
