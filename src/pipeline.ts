@@ -51,6 +51,8 @@ export interface PipelineDeps {
   readonly prepared?: Promise<void>;
   readonly stdin?: NodeJS.ReadableStream;
   readonly stdout?: NodeJS.WritableStream;
+  /** Options with which another command finds this configuration; undefined: none can, and the API starts no jobs. */
+  readonly configArgs?: readonly string[];
 }
 
 interface StageDeps {
@@ -66,7 +68,7 @@ interface StageDeps {
 export async function startPipeline(config: Config, options: PipelineDeps): Promise<Pipeline> {
   const metrics = createMetrics();
   const { log, clock = systemClock, prepared = Promise.resolve() } = options;
-  const { stdin = process.stdin, stdout = process.stdout } = options;
+  const { stdin = process.stdin, stdout = process.stdout, configArgs } = options;
   const deps: StageDeps = { log, clock, metrics, prepared, stdin, stdout };
   if (config.source === 'stdin' && !config.roles.includes('indexer')) {
     throw new LogpipeError(
@@ -86,7 +88,7 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   const about = { version: packageVersion(), roles, source, group: source === 'kafka' ? config.kafka.group : null };
   // Loaded by its first request, which the indexer alone seldom has.
   let api: Promise<Api> | undefined;
-  const openApi = async () => (await import('./ops/api.ts')).openApi(config, { log, clock, alerting });
+  const openApi = async () => (await import('./ops/api.ts')).openApi(config, { log, clock, alerting, configArgs });
   const http = config.http.enabled
     ? await startHttp(config.http, {
         metrics,

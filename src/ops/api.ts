@@ -10,6 +10,7 @@ import { alertRoutes } from './alerts-api.ts';
 import type { AlertingView } from './explain.ts';
 import { createApi } from './guard.ts';
 import type { ApiHandler } from './http.ts';
+import { createJobs, type JobsOptions } from './jobs.ts';
 
 /** The API of a process, with what it asks. */
 export interface Api extends ApiHandler {
@@ -39,22 +40,25 @@ function readRouting(file: string | undefined, clock: Clock): () => Routing | un
 
 /** @param alerting undefined where alerts are not evaluated */
 export function openApi(
-  config: Place & {
-    readonly alerts: { readonly routingFile?: string };
-    readonly http: AccessConfig;
-    readonly notify: {
-      readonly environment: string;
-      readonly pagerduty: { readonly webhookSecrets?: readonly string[] };
-    };
-    readonly mask: MaskOptions;
-  },
+  config: Place &
+    JobsOptions & {
+      readonly alerts: JobsOptions['alerts'] & { readonly routingFile?: string };
+      readonly http: AccessConfig;
+      readonly notify: {
+        readonly environment: string;
+        readonly pagerduty: { readonly webhookSecrets?: readonly string[] };
+      };
+      readonly mask: MaskOptions;
+    },
   deps: {
     readonly log: Log;
     readonly clock: Clock;
     readonly alerting: Evaluating | undefined;
+    /** See jobs.ts. */
+    readonly configArgs: readonly string[] | undefined;
   },
 ): Api {
-  const { log, clock, alerting } = deps;
+  const { log, clock, alerting, configArgs } = deps;
   const elsewhere = readRouting(config.alerts.routingFile, clock);
   const routing = () => alerting?.routing() ?? elsewhere();
   const { notify } = config;
@@ -62,11 +66,18 @@ export function openApi(
   const masker = createMasker(config.mask);
   const { linkSecrets = [] } = config.http;
   const webhookSecrets = notify.pagerduty.webhookSecrets ?? [];
+  const jobs = createJobs(config, { log, clock, masker, configArgs });
   const handler = createApi(config.http, { log, clock }, [
     alertRoutes(
       { linkSecrets, webhookSecrets, environment: notify.environment },
       { log, clock, desk, masker, alerting: () => alerting?.view(), routing },
     ),
+    jobs.routes,
   ]);
-  return { ...handler, close: desk.close };
+  return {
+    ...handler,
+    async close() {
+      await Promise.all([desk.close(), jobs.close()]);
+    },
+  };
 }

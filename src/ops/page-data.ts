@@ -234,7 +234,7 @@ export interface Bucket {
 
 // ---- /api/v1/jobs: replays and backtests that the page starts ----
 
-/** POST /api/v1/jobs */
+/** POST /api/v1/jobs; times as the commands take them. Beside it there may be `by`, a name for the record. */
 export type JobRequest =
   | {
       readonly kind: 'replay';
@@ -258,6 +258,7 @@ export type JobRequest =
 
 export interface Job {
   readonly id: string;
+  /** With absolute times, masked. */
   readonly request: JobRequest;
   readonly by: string;
   readonly started: string;
@@ -267,9 +268,18 @@ export interface Job {
   readonly progress: string | null;
   /** From 0 to 1; null: not known. */
   readonly share: number | null;
-  /** The summary that the command prints with --json; of a what-if `{ now, then, difference }`. */
+  /**
+   * What the command prints with --json, 256 KiB at most; `cut` says what is left out of it, null: nothing. Of a backtest's messages only
+   * the pages. Of a what-if `{ now, then, difference, cut }`: two backtests, with the rules in force and with the other threshold, and what
+   * the second has more (positive) or less. Null: there is none, or it is no longer kept.
+   */
   readonly result: unknown;
   readonly error: string | null;
+}
+
+/** GET /api/v1/jobs: the newest first, 20 at most. GET and DELETE /api/v1/jobs/ID answer with one `Job`. */
+export interface JobsAnswer {
+  readonly jobs: readonly Job[];
 }
 
 // ---- /api/v1/session: who the page is ----

@@ -284,6 +284,9 @@ function Picture(props: ChartProps & { onPoint: (i: number | null) => void }) {
   return <div class="chart-picture" ref={box} aria-hidden="true" />;
 }
 
+/** In px; less is a click. */
+const MIN_DRAG = 4;
+
 const FONT = '12px system-ui, sans-serif';
 
 function optionsOf(
@@ -303,14 +306,6 @@ function optionsOf(
       y: false,
       points: { size: 7 },
       drag: { x: newest.current.onRange !== undefined, y: false, setScale: false },
-      bind: {
-        // A click on a stretch opens it; the end of dragging over one does not.
-        click: (self) => (event) => {
-          if (self.select.width === 0) openAt(self, newest.current);
-          void event;
-          return null;
-        },
-      },
     },
     scales: {
       x: { time: true, range: () => [newest.current.fromMs / 1_000, newest.current.toMs / 1_000] },
@@ -348,13 +343,14 @@ function optionsOf(
       }),
     ],
     hooks: {
+      ready: [(self) => openOnClick(self, newest)],
       drawClear: [(self) => drawSpans(self, newest.current, colours)],
       draw: [(self) => drawThresholds(self, newest.current, colours)],
       setCursor: [(self) => newest.current.onPoint(self.cursor.idx ?? null)],
       setSelect: [
         (self) => {
           const { left, width: long } = self.select;
-          if (long < 3) return;
+          if (long < MIN_DRAG) return;
           const from = self.posToVal(left, 'x') * 1_000;
           const to = self.posToVal(left + long, 'x') * 1_000;
           self.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
@@ -376,15 +372,24 @@ function heightsOf(props: ChartProps, least: number | null, most: number | null)
     return [low - spare, high + spare];
   }
   const top = Math.max(most ?? 0, lines.length === 0 ? 0 : Math.min(...lines));
-  const highest = Math.max(top, ...lines.filter((value) => value <= 2 * top));
+  const highest = Math.max(top, ...lines.filter((value) => value <= 3 * top));
   return [0, highest > 0 ? highest * 1.12 : 1];
 }
 
-function openAt(self: uPlot, { spans = [] }: ChartProps): void {
-  const atMs = self.posToVal(self.cursor.left ?? -1, 'x') * 1_000;
-  const hit = spans.find(({ fromMs, toMs }) => fromMs <= atMs && atMs <= (toMs ?? Number.POSITIVE_INFINITY));
-  if (hit?.link !== undefined) address.open(hit.link.to, hit.link.params);
-  else hit?.onOpen?.();
+/** A click on a stretch opens it; the end of dragging over one does not. */
+function openOnClick(self: uPlot, newest: { readonly current: ChartProps }): void {
+  let downX = 0;
+  self.over.addEventListener('mousedown', (event) => {
+    downX = event.clientX;
+  });
+  self.over.addEventListener('click', (event) => {
+    if (Math.abs(event.clientX - downX) >= MIN_DRAG) return;
+    const atMs = self.posToVal(event.clientX - self.over.getBoundingClientRect().left, 'x') * 1_000;
+    const { spans = [] } = newest.current;
+    const hit = spans.findLast(({ fromMs, toMs }) => fromMs <= atMs && atMs <= (toMs ?? Number.POSITIVE_INFINITY));
+    if (hit?.link !== undefined) address.open(hit.link.to, hit.link.params);
+    else hit?.onOpen?.();
+  });
 }
 
 function drawSpans(self: uPlot, { spans = [], fromMs: start, toMs: end }: ChartProps, colours: Colours): void {

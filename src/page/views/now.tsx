@@ -7,6 +7,7 @@ import { rangeOf } from '../address.ts';
 import { address, get, nowMs, tick, useAnswer } from '../app.ts';
 import { Chart, type ChartSpan, type ChartThreshold } from '../chart.tsx';
 import { count, milliseconds, percent, plural } from '../format.ts';
+import { type Gone, goneOn, type Recent } from '../history.ts';
 import { type IncidentView, STATE_WORDS, toneOfPriority, useIncidents } from '../incidents.ts';
 import { Badge, begun, Choice, Empty, Link, Loading, Problem, sentence, Time, type Tone } from '../parts.tsx';
 
@@ -152,7 +153,7 @@ function Tile({ id, label, text, target, threshold, state, note }: Figure) {
       <p class="tile-main">
         <span class="tile-value">
           {main}
-          {more.length > 0 && <span class="tile-more">, {more.join(', ')}</span>}
+          {more.length > 0 && <span class="tile-more"> {more.join(', ')}</span>}
         </span>
         <Badge tone={tone}>{words}</Badge>
       </p>
@@ -183,6 +184,7 @@ const OTHERS: readonly Drawn[] = [
 
 /** So often the history is asked for; between, it goes on with the ticks. */
 const REFRESH_MS = 15_000;
+/** Of more there is no need: by then the history has come anew. */
 const MAX_TICKS = 60;
 
 function Charts({ range }: { range: string }) {
@@ -193,10 +195,11 @@ function Charts({ range }: { range: string }) {
   });
   const recent = useRecentTicks();
   const history = useMemo(() => (value === undefined ? undefined : goneOn(value, recent)), [value, recent]);
-  if (history === undefined) {
+  if (value === undefined || history === undefined) {
     return isLoading ? <Loading what="the charts" /> : <Problem text={error} again={again} />;
   }
-  const shown = OTHERS.filter(({ id }) => history.series[id]?.some((point) => point !== null));
+  // Of a long time the server may not know a figure; what the ticks add would be a dot at its end.
+  const shown = OTHERS.filter(({ id }) => value.series[id]?.some((point) => point !== null));
   return (
     <section class="charts" aria-labelledby="charts">
       <h2 id="charts" class="unseen">
@@ -283,8 +286,6 @@ function spansOf(id: FigureId, alerts: readonly AlertSpan[], startMs: number, en
 
 // ---- on with the ticks ----
 
-type Recent = readonly { readonly atMs: number; readonly figures: readonly Figure[] }[];
-
 function useRecentTicks(): Recent {
   const kept = useRef<Recent>([]);
   const [recent, setRecent] = useState<Recent>([]);
@@ -295,32 +296,4 @@ function useRecentTicks(): Recent {
     setRecent(kept.current);
   }, [now]);
   return recent;
-}
-
-interface Gone extends Omit<FigureHistory, 'from' | 'to'> {
-  readonly fromMs: number;
-  readonly toMs: number;
-}
-
-/** The history and what the ticks have said since: of each step the last. A long gap, as after a night asleep, waits for the next answer. */
-function goneOn({ from, to, ...history }: FigureHistory, recent: Recent): Gone {
-  const fromMs = Date.parse(from);
-  const stepMs = history.step * 1_000;
-  const newestMs = recent.at(-1)?.atMs ?? 0;
-  const toMs = Math.max(Date.parse(to), newestMs);
-  const long = Math.max(0, ...Object.values(history.series).map(({ length }) => length));
-  const added = Math.min(MAX_TICKS, Math.floor((toMs - fromMs) / stepMs) + 1 - long);
-  const ids = [ERRORS, ...OTHERS].map(({ id }) => id).filter((id) => history.series[id] !== undefined || added > 0);
-  const series = Object.fromEntries(
-    ids.map((id) => {
-      const points = [...(history.series[id] ?? Array.from({ length: long }, () => null))];
-      for (let i = long; i < long + added; i++) {
-        const begins = fromMs + i * stepMs;
-        const last = recent.findLast(({ atMs }) => begins <= atMs && atMs < begins + stepMs);
-        points.push(last?.figures.find((figure) => figure.id === id)?.value ?? null);
-      }
-      return [id, points];
-    }),
-  );
-  return { ...history, series, fromMs, toMs };
 }

@@ -1,6 +1,7 @@
 // Who is on call, and what they take over. In: GET /api/v1/oncall and the incidents. Out: each team's people now and next, and a summary for
 // the hand-off that can be copied. Guarantee: a gap is said to be one; times are the reader's own.
 import { useState } from 'preact/hooks';
+import { ApiError } from '../api.ts';
 import { address, get, nowMs, useAnswer } from '../app.ts';
 import { clockTime, duration, plural } from '../format.ts';
 import { type IncidentList, type IncidentView, STATE_WORDS, toneOfPriority, useIncidents } from '../incidents.ts';
@@ -27,6 +28,16 @@ interface TeamOnCall {
   readonly next: readonly Shift[];
 }
 
+interface OnCallAnswer {
+  readonly teams: readonly TeamOnCall[];
+}
+
+/** Where no routing.yml is in force, nothing is wrong. */
+function noTeams(error: unknown): OnCallAnswer {
+  if (error instanceof ApiError && error.status === 404) return { teams: [] };
+  throw error;
+}
+
 const DAY_MS = 86_400_000;
 const MINUTE_MS = 60_000;
 const ALL = 'all teams';
@@ -35,7 +46,7 @@ export function OnCall() {
   // Shifts change by the clock, so it is asked again every minute.
   const round = Math.floor(nowMs.value / MINUTE_MS);
   const { value, error, isLoading, again } = useAnswer(`oncall ${round}`, (signal) =>
-    get<{ readonly teams: readonly TeamOnCall[] }>('oncall', { next: '4' }, signal),
+    get<OnCallAnswer>('oncall', { next: '4' }, signal).catch(noTeams),
   );
   const incidents = useIncidents('all');
   const teams = value?.teams ?? [];
@@ -58,7 +69,7 @@ export function OnCall() {
       <Problem text={error} again={again} />
       {value === undefined && isLoading && <Loading what="the rota" />}
       {value !== undefined && teams.length === 0 && (
-        <Empty title="There are no teams">They are written in routing.yml.</Empty>
+        <Empty title="There are no teams yet">A routing.yml says who is on call; docs/on-call.md shows how.</Empty>
       )}
       <div class="teams">
         {mine.map((team) => (
@@ -79,7 +90,7 @@ export function OnCall() {
 
 function TeamCard({ name, timeZone, now, next }: TeamOnCall) {
   return (
-    <Section title={name} aside={<span class="dim">Rota in {timeZone}</span>}>
+    <Section title={name} aside={now !== null && <span class="dim">Rota in {timeZone}</span>}>
       {now === null ? (
         <Empty title="This team has no rota">Its messages go to the channels that its routes name.</Empty>
       ) : (
