@@ -2,7 +2,7 @@
 // range, the conditions, the target and the rule; /api/v1/jobs. Out: jobs, and what came of them. Guarantee: a replay is started only as it
 // was planned; whatever changes in its form makes the plan void.
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
-import type { Job, JobRequest } from '../../ops/page-data.ts';
+import type { JobRequest, JobsAnswer } from '../../ops/page-data.ts';
 import { rangeOf } from '../address.ts';
 import { address, get, mayAct, useAnswer } from '../app.ts';
 import { Choice, Loading, Problem, Section } from '../parts.tsx';
@@ -15,12 +15,8 @@ const RANGE = '1h';
 const DAY_MS = 86_400_000;
 const ASK_EVERY_MS = 1_000;
 
-interface JobList {
-  readonly jobs: readonly Job[];
-}
-
 export function Replay() {
-  const jobs = useAnswer('jobs', (signal) => get<JobList>('jobs', {}, signal));
+  const jobs = useAnswer('jobs', (signal) => get<JobsAnswer>('jobs', {}, signal));
   const isRunning = jobs.value?.jobs.some(({ state }) => state === 'running') === true;
   const again = useRef(jobs.again);
   again.current = jobs.again;
