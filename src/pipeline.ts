@@ -24,6 +24,7 @@ import { createFieldBudget, createFieldReader, type FieldBudget } from './indexi
 import { createIndexer, type Indexer } from './indexing/indexer.ts';
 import { createLocalSinks, type Sink } from './indexing/sinks.ts';
 import type { Api } from './ops/api.ts';
+import { createStageLogs, type StageLogs } from './ops/flow.ts';
 import { createStatusView, type Readiness, startHttp } from './ops/http.ts';
 import { createPlatformView, pm2Readings } from './ops/stats.ts';
 import { createParser } from './parse/parse.ts';
@@ -57,6 +58,8 @@ export interface PipelineDeps {
 
 interface StageDeps {
   readonly log: Log;
+  /** `log`, as it is handed to one stage. */
+  readonly logOf: StageLogs['of'];
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly prepared: Promise<void>;
@@ -69,7 +72,8 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   const metrics = createMetrics();
   const { log, clock = systemClock, prepared = Promise.resolve() } = options;
   const { stdin = process.stdin, stdout = process.stdout, configArgs } = options;
-  const deps: StageDeps = { log, clock, metrics, prepared, stdin, stdout };
+  const logs = createStageLogs(log, { clock, masker: createMasker(config.mask) });
+  const deps: StageDeps = { log, logOf: logs.of, clock, metrics, prepared, stdin, stdout };
   if (config.source === 'stdin' && !config.roles.includes('indexer')) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
@@ -83,12 +87,16 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   // Counts are in the brokers' time; this machine's clock may be wrong by hours.
   const brokersTime = { ...clock, now: () => alerting?.now() ?? clock.now() };
   const indexing = config.roles.includes('indexer') ? startIndexing(config, deps, alerting?.tap) : undefined;
+  const startedMs = clock.monotonicMs();
   const readiness = () => [...(indexing?.readiness() ?? []), ...(alerting?.readiness() ?? [])];
   const { roles, source } = config;
   const about = { version: packageVersion(), roles, source, group: source === 'kafka' ? config.kafka.group : null };
   // Loaded by its first request, which the indexer alone seldom has.
   let api: Promise<Api> | undefined;
-  const openApi = async () => (await import('./ops/api.ts')).openApi(config, { log, clock, alerting, configArgs });
+  const openApi = async () => {
+    const flow = { startedMs, metrics, readiness, lastError: logs.lastError };
+    return (await import('./ops/api.ts')).openApi(config, { log, clock, alerting, configArgs, flow });
+  };
   const http = config.http.enabled
     ? await startHttp(config.http, {
         metrics,
@@ -137,10 +145,11 @@ interface Indexing {
 
 /** @param tap sees every chunk first: for the counter, when it cannot read the source itself */
 function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined): Indexing {
-  const { log, metrics } = deps;
+  const { metrics, logOf } = deps;
+  const log = logOf('index');
   const masker = createMasker(config.mask);
 
-  const source = createSource(config, deps);
+  const source = createSource(config, { ...deps, log: logOf('source') });
   const { sinks: wanted } = config;
   const out = deps.stdout as NodeJS.WriteStream;
   const local = createLocalSinks(wanted, { out, metrics, log });
@@ -149,7 +158,7 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
   const parser = createTransformingParser(parsed, config.transforms, { masker });
   const tag = createTagger();
   const documents = createDocumentWriter(parser.time);
-  const deadLetters = createDeadLetterSink(config, deps);
+  const deadLetters = createDeadLetterSink(config, { metrics, log: logOf('deadLetters') });
   const toDeadLetter = createDeadLetter(config.dlq, masker);
 
   // The array is filled after the indexer exists, because the bulk writer buries through it; no record flows before that.
@@ -157,6 +166,7 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
   let budget: FieldBudget | undefined;
   const indexer: Indexer = createIndexer(config.bulk, {
     ...deps,
+    log,
     parser,
     tag,
     ...(wanted.elasticsearch
@@ -168,16 +178,17 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
     toDeadLetter,
   });
   if (wanted.elasticsearch) {
-    const client = createElasticsearchClient(config.elasticsearch, { log: deps.log });
+    const client = createElasticsearchClient(config.elasticsearch, { log });
     const writer = createBulkWriter(config.bulk, {
       ...deps,
+      log,
       send: createSendBulk(client),
       degrade: createDegrade({ parser, tag, documents }),
       deadLetter: ({ record, chunk }, reason, detail, signal) => indexer.bury(record, chunk, reason, detail, signal),
       random: Math.random,
     });
     sinks.push(createElasticsearchSink(client, writer));
-    budget = createFieldBudget({ ...deps, read: createFieldReader(client), day: parser.time.day });
+    budget = createFieldBudget({ ...deps, log, read: createFieldReader(client), day: parser.time.day });
   }
   sinks.push(...local);
 

@@ -3,13 +3,16 @@
 import { createAlertDesk, type OwnAlerts, type Place } from '../alerter/alert-desk.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
+import { packageVersion } from '../core/package-root.ts';
 import { createMasker, type MaskOptions } from '../core/secrets/mask.ts';
 import { loadRouting, type Routing } from '../oncall/routing.ts';
 import type { AccessConfig } from './access.ts';
 import { alertRoutes } from './alerts-api.ts';
 import type { AlertingView } from './explain.ts';
+import { createFigures, type FiguresDeps, figureRoutes } from './figures.ts';
 import { createApi } from './guard.ts';
 import type { ApiHandler } from './http.ts';
+import { incidentRoutes } from './incident-detail.ts';
 import { createJobs, type JobsOptions } from './jobs.ts';
 
 /** The API of a process, with what it asks. */
@@ -18,7 +21,7 @@ export interface Api extends ApiHandler {
 }
 
 /** What the process that evaluates alerts knows of them. */
-interface Evaluating {
+interface Evaluating extends Pick<FiguresDeps, 'term'> {
   own(): OwnAlerts | undefined;
   view(): AlertingView | undefined;
   routing(): Routing | undefined;
@@ -42,6 +45,7 @@ function readRouting(file: string | undefined, clock: Clock): () => Routing | un
 export function openApi(
   config: Place &
     JobsOptions & {
+      readonly roles: readonly string[];
       readonly alerts: JobsOptions['alerts'] & { readonly routingFile?: string };
       readonly http: AccessConfig;
       readonly notify: {
@@ -56,6 +60,8 @@ export function openApi(
     readonly alerting: Evaluating | undefined;
     /** See jobs.ts. */
     readonly configArgs: readonly string[] | undefined;
+    /** What this process knows of its own flow. */
+    readonly flow: Pick<FiguresDeps, 'startedMs' | 'metrics' | 'readiness' | 'lastError'>;
   },
 ): Api {
   const { log, clock, alerting, configArgs } = deps;
@@ -67,16 +73,25 @@ export function openApi(
   const { linkSecrets = [] } = config.http;
   const webhookSecrets = notify.pagerduty.webhookSecrets ?? [];
   const jobs = createJobs(config, { log, clock, masker, configArgs });
+  const { roles, source } = config;
+  const term = () => alerting?.term();
+  const figures = createFigures({
+    ...{ ...deps.flow, roles, source, term, clock, masker },
+    ...{ version: packageVersion(), environment: notify.environment },
+  });
   const handler = createApi(config.http, { log, clock }, [
     alertRoutes(
       { linkSecrets, webhookSecrets, environment: notify.environment },
       { log, clock, desk, masker, alerting: () => alerting?.view(), routing },
     ),
     jobs.routes,
+    incidentRoutes({ clock, masker, desk, look: () => term()?.look() }),
+    figureRoutes(figures),
   ]);
   return {
     ...handler,
     async close() {
+      figures.close();
       await Promise.all([desk.close(), jobs.close()]);
     },
   };

@@ -28,7 +28,7 @@ export type FigureId = (typeof FIGURES)[number];
 export interface Figure {
   readonly id: FigureId;
   readonly label: string;
-  /** In the unit of its measure: a ratio from 0 to 1, ms, or a number. */
+  /** In the unit of its measure: a ratio from 0 to 1, ms, or a number; events per second, dead letters per minute. */
   readonly value: number | null;
   /** For people: "2.1 %". Of an unknown value "–". */
   readonly text: string;
@@ -37,7 +37,7 @@ export interface Figure {
   /** "alert above 5 %"; null where no rule reads it. */
   readonly threshold: string | null;
   readonly state: 'good' | 'warn' | 'bad' | 'unknown';
-  /** Why there is no value: the role that knows it runs elsewhere, or nothing was counted yet. */
+  /** Why there is no value: the role that knows it runs elsewhere, or nothing was counted yet. Beside a value: why it is not judged. */
   readonly note: string | null;
 }
 
@@ -53,7 +53,7 @@ export type StageId = 'source' | 'parse' | 'index' | 'deadLetters' | 'count' | '
 export interface Stage {
   readonly id: StageId;
   readonly label: string;
-  /** Records (or messages) per second; null: not known here. */
+  /** Records per second; of the rules evaluations, of the last stage messages. Null: not known here. */
   readonly perSecond: number | null;
   /** What waits here, for people: "1,204 records", "3 MB"; null: nothing, or not known here. */
   readonly backlog: string | null;
@@ -65,8 +65,11 @@ export interface Stage {
 }
 
 export interface AlertsNow {
+  /** Open incidents that nobody has acknowledged or made quiet. */
   readonly firing: number;
+  /** Alerts whose condition has not held for long enough yet. */
   readonly pending: number;
+  /** Open incidents that somebody has acknowledged. */
   readonly acknowledged: number;
   /** Changes with everything that a list of alerts shows: then it is worth asking again. */
   readonly revision: string;
@@ -166,6 +169,7 @@ export interface IncidentDetail {
 
 /** The measure of an alert around its time; in `IncidentDetail`. */
 export interface AlertChart {
+  /** Its key: rule and labels. */
   readonly alert: string;
   readonly rule: string;
   readonly measure: string;
