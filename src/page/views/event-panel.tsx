@@ -109,7 +109,7 @@ function FilterBy({ row, query, atMs }: { row: FieldRow; query: string; atMs: nu
   const range: Params = hasRange || Number.isNaN(atMs) ? {} : timesOf(atMs - AROUND_MS, atMs + AROUND_MS);
   const before = isHistory ? address.text('q') : '';
   return (
-    <Link to="logs" params={here({ mode: 'history', text: null, ...range, q: both(before, query) })}>
+    <Link to="logs" params={here({ mode: 'history', text: null, event: null, ...range, q: both(before, query) })}>
       Filter<span class="unseen"> by this {row.name}</span>
     </Link>
   );
