@@ -24,7 +24,7 @@ import { createFieldBudget, createFieldReader, type FieldBudget } from './indexi
 import { createIndexer, type Indexer } from './indexing/indexer.ts';
 import { createLocalSinks, type Sink } from './indexing/sinks.ts';
 import type { Api } from './ops/api.ts';
-import { createStatusView, type Readiness, startHttp } from './ops/http.ts';
+import { createStatusView, type PageFiles, type Readiness, startHttp } from './ops/http.ts';
 import { createPlatformView, pm2Readings } from './ops/stats.ts';
 import { createParser } from './parse/parse.ts';
 import { createFileSource } from './source/files/files.ts';
@@ -86,6 +86,7 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   const about = { version: packageVersion(), roles, source, group: source === 'kafka' ? config.kafka.group : null };
   // Loaded by its first request, which the indexer alone seldom has.
   let api: Promise<Api> | undefined;
+  let page: Promise<PageFiles> | undefined;
   const openApi = async () => (await import('./ops/api.ts')).openApi(config, { log, clock, alerting });
   const http = config.http.enabled
     ? await startHttp(config.http, {
@@ -98,6 +99,12 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
           api ??= openApi();
           return api;
         },
+        page: config.http.page
+          ? () => {
+              page ??= import('./ops/page.ts').then(({ createPage }) => createPage());
+              return page;
+            }
+          : undefined,
       })
     : undefined;
 

@@ -10,6 +10,7 @@ import { alertRoutes } from './alerts-api.ts';
 import type { AlertingView } from './explain.ts';
 import { createApi } from './guard.ts';
 import type { ApiHandler } from './http.ts';
+import { sessionRoutes } from './page.ts';
 
 /** The API of a process, with what it asks. */
 export interface Api extends ApiHandler {
@@ -67,6 +68,7 @@ export function openApi(
       { linkSecrets, webhookSecrets, environment: notify.environment },
       { log, clock, desk, masker, alerting: () => alerting?.view(), routing },
     ),
+    sessionRoutes({ linkSecrets, environment: notify.environment }, { clock }),
   ]);
   return { ...handler, close: desk.close };
 }
