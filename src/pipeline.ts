@@ -87,14 +87,18 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   // Loaded by its first request, which the indexer alone seldom has.
   let api: Promise<Api> | undefined;
   let page: Promise<PageFiles> | undefined;
-  const openApi = async () => (await import('./ops/api.ts')).openApi(config, { log, clock, alerting });
+  const status = createStatusView(about, { clock, readiness, alerting: () => alerting?.view() });
+  const openApi = async () =>
+    (await import('./ops/api.ts')).openApi(config, {
+      ...{ log, clock, metrics, alerting, status: status.status, showTo: indexing?.showTo },
+    });
   const http = config.http.enabled
     ? await startHttp(config.http, {
         metrics,
         clock,
         readiness,
         platform: createPlatformView(() => alerting?.windows(), brokersTime),
-        status: createStatusView(about, { clock, readiness, alerting: () => alerting?.view() }),
+        status,
         api() {
           api ??= openApi();
           return api;
@@ -117,8 +121,9 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
     endPm2();
     // At the same time: neither flow waits for the other, not even at the end.
     const [indexed, alerted] = await Promise.all([indexing?.stop(), alerting?.stop()]);
-    await http?.close();
+    // First, so that what pages read ends, instead of breaking off.
     await (await api?.catch(() => undefined))?.close();
+    await http?.close();
     return indexed !== false && alerted !== false;
   }
   let stopped: Promise<boolean> | undefined;
@@ -136,6 +141,7 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
 
 interface Indexing {
   readonly ended: Promise<void>;
+  readonly showTo: Indexer['showTo'];
   readiness(): readonly Readiness[];
   stop(): Promise<boolean>;
 }
@@ -205,6 +211,7 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
     ended: Promise.all([started, source.ended]).then(async () => {
       if (!stopping) await indexer.drain(Number.POSITIVE_INFINITY);
     }),
+    showTo: indexer.showTo,
     readiness() {
       const dependencies: Readiness[] = [{ name: config.source, ...source.status() }];
       const add = (name: string, trouble: string | undefined, well: string) =>

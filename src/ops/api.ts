@@ -3,14 +3,19 @@
 import { createAlertDesk, type OwnAlerts, type Place } from '../alerter/alert-desk.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
+import type { Metrics } from '../core/metrics.ts';
 import { createMasker, type MaskOptions } from '../core/secrets/mask.ts';
+import type { Indexer } from '../indexing/indexer.ts';
 import { loadRouting, type Routing } from '../oncall/routing.ts';
 import type { AccessConfig } from './access.ts';
 import { alertRoutes } from './alerts-api.ts';
 import type { AlertingView } from './explain.ts';
 import { createApi } from './guard.ts';
-import type { ApiHandler } from './http.ts';
+import type { ApiHandler, Status } from './http.ts';
+import { createLive } from './live.ts';
+import { createLiveTail } from './live-tail.ts';
 import { sessionRoutes } from './page.ts';
+import type { Tick } from './page-data.ts';
 
 /** The API of a process, with what it asks. */
 export interface Api extends ApiHandler {
@@ -52,10 +57,14 @@ export function openApi(
   deps: {
     readonly log: Log;
     readonly clock: Clock;
+    readonly metrics: Metrics;
     readonly alerting: Evaluating | undefined;
+    readonly status: () => Status;
+    /** Of the indexer; undefined where nothing is indexed. */
+    readonly showTo: Indexer['showTo'] | undefined;
   },
 ): Api {
-  const { log, clock, alerting } = deps;
+  const { log, clock, metrics, alerting, status, showTo } = deps;
   const elsewhere = readRouting(config.alerts.routingFile, clock);
   const routing = () => alerting?.routing() ?? elsewhere();
   const { notify } = config;
@@ -63,12 +72,26 @@ export function openApi(
   const masker = createMasker(config.mask);
   const { linkSecrets = [] } = config.http;
   const webhookSecrets = notify.pagerduty.webhookSecrets ?? [];
+  const tick = (): Tick => {
+    const { timestamp: at, version, roles, uptimeSeconds, ready, dependencies } = status();
+    const known = { at, version, roles, uptimeSeconds, ready, figures: [], alerts: null };
+    return { ...known, flow: { stages: [], dependencies } };
+  };
+  const tail = showTo && createLiveTail(showTo, { clock });
+  const live = createLive({ log, clock, metrics, tick, tail });
   const handler = createApi(config.http, { log, clock }, [
     alertRoutes(
       { linkSecrets, webhookSecrets, environment: notify.environment },
       { log, clock, desk, masker, alerting: () => alerting?.view(), routing },
     ),
     sessionRoutes({ linkSecrets, environment: notify.environment }, { clock }),
+    live.routes,
   ]);
-  return { ...handler, close: desk.close };
+  return {
+    ...handler,
+    async close() {
+      live.close();
+      await desk.close();
+    },
+  };
 }

@@ -46,6 +46,7 @@ const APART: Readonly<Record<string, string>> = {
   'notify/email.ts': 'test/wire/notify-email.test.ts',
   'notify/http-channels.ts': 'test/wire/notify.test.ts',
   'ops/alerts-api.ts': 'test/wire/alerts-api.test.ts',
+  'ops/live.ts': 'test/wire/live.test.ts',
   'pm2/lifecycle.ts': 'test/unit/pm2/lifecycle.test.ts',
   'ship/logger.ts': 'test/wire/logger.test.ts',
   'ship/process-stats.ts': 'test/unit/ship/process-stats.test.ts',
