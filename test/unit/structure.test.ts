@@ -40,6 +40,7 @@ const APART: Readonly<Record<string, string>> = {
   'cli/init.ts': 'test/unit/cli/init.test.ts',
   'cli/on-call.ts': 'test/unit/cli/alert-commands.test.ts',
   'cli/kibana.ts': 'loaded when the command runs',
+  'cli/page-address.ts': 'test/unit/cli/page-address.test.ts',
   'cli/ship.ts': 'loaded when the command runs',
   'core/secrets/anchors.ts': 'test/unit/core/mask.test.ts',
   'core/secrets/secret-text.ts': 'test/unit/core/mask.test.ts',
