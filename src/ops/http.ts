@@ -209,7 +209,8 @@ export async function startHttp(
     ),
   );
 
-  const listener = getRequestListener(app.fetch);
+  // Hono's own Response in the global one's place would be taken by what is loaded later, and live.ts needs the real one.
+  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
   let mayAsk: HostCheck = () => false;
   const publicName = config.publicUrl === undefined ? undefined : hostName(new URL(config.publicUrl).host);
 
