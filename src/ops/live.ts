@@ -31,7 +31,7 @@ const AWAY: Away = {
 };
 
 /** Where a page's bytes go. */
-export type Stream = Pick<ServerResponse, 'write' | 'end' | 'destroy' | 'writableLength' | 'once'>;
+export type Stream = Pick<ServerResponse, 'write' | 'end' | 'destroy' | 'destroyed' | 'writableLength' | 'once'>;
 
 export interface Live {
   readonly routes: ApiPart;
@@ -120,7 +120,9 @@ export function createLive({ clock, log, metrics, tick, tail }: LiveDeps): Live 
     const { stream } = page;
     const nowMs = clock.monotonicMs();
     if (stream.writableLength === 0) page.emptyMs = nowMs;
-    if (stream.writableLength > MAX_WAITING || nowMs - page.emptyMs > MAX_WAITING_MS) {
+    // It may have gone before it was listened to.
+    if (stream.destroyed) leave(page);
+    else if (stream.writableLength > MAX_WAITING || nowMs - page.emptyMs > MAX_WAITING_MS) {
       metrics.pagesDropped.inc();
       log.debug('A page did not take what it was sent, and was dropped', { bytes: stream.writableLength });
       leave(page);

@@ -336,11 +336,16 @@ test('little that waits for ten seconds is too long as well', async () => {
   stalled.writableLength = 10;
   for (let i = 0; i < 12; i++) {
     slow.writableLength = i % 5 === 0 ? 0 : 1_000;
-    if (i === 10) expect(stalled.isDestroyed).toBe(false);
+    if (i === 10) expect(stalled.destroyed).toBe(false);
     await s.clock.advance(SECOND);
   }
-  expect([stalled.isDestroyed, slow.isDestroyed]).toEqual([true, false]);
+  expect([stalled.destroyed, slow.destroyed]).toEqual([true, false]);
   expect(await s.metric('pages_dropped_total')).toBe(1);
+  // One that was gone before anybody listened to it.
+  slow.writableLength = 0;
+  slow.destroyed = true;
+  await s.clock.advance(SECOND);
+  expect([await s.metric('pages'), await s.metric('pages_dropped_total'), s.clock.timers()]).toEqual([0, 1, 0]);
 });
 
 test('when logpipe stops, pages end at once and in order', async () => {
@@ -388,9 +393,9 @@ function idleStream() {
     writableLength: 0,
     write: () => true,
     end: () => stream,
-    isDestroyed: false,
+    destroyed: false,
     destroy() {
-      stream.isDestroyed = true;
+      stream.destroyed = true;
       return stream;
     },
     once(name: string, listener: () => void) {

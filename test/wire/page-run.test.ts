@@ -20,6 +20,7 @@ bulk: { maxDelayMs: 20 }
 sinks: { elasticsearch: false, ndjson: { enabled: true, dir: ${file('indexed')} } }
 dlq: { file: ${file('dead.ndjson')} }`,
     {},
+    'test',
   );
   const stdin = new PassThrough();
   const pipeline = await startPipeline(config, { log: silentLog, stdin });
