@@ -283,6 +283,8 @@ test('so many pages, and so many filters, and no more', async () => {
   expect(same.response.statusCode).toBe(200);
   for (const page of [...watching, same]) page.leave();
   await expect.poll(() => s.metric('pages')).toBe(479);
+  // Their filters are free again.
+  for (let i = 20; i < 40; i++) expect((await s.open(`?tail=1&text=t${i}`)).response.statusCode).toBe(200);
 });
 
 test('figures that cannot be put together end no page', async () => {
@@ -328,7 +330,7 @@ test('a page that does not read is dropped and counted, and the others go on', a
   expect(page.isOver()).toBe(false);
 });
 
-test('little that waits for ten seconds is too long as well', async () => {
+test('what waits for ten seconds is too long, and more than 256 KiB is too much', async () => {
   const s = await serve();
   const stalled = idleStream();
   const slow = idleStream();
@@ -341,11 +343,20 @@ test('little that waits for ten seconds is too long as well', async () => {
   }
   expect([stalled.destroyed, slow.destroyed]).toEqual([true, false]);
   expect(await s.metric('pages_dropped_total')).toBe(1);
+  // More than may wait is too much at once.
+  const full = idleStream();
+  s.live.open(full, undefined);
+  full.writableLength = 256 * 1024;
+  await s.clock.advance(SECOND);
+  expect(full.destroyed).toBe(false);
+  full.writableLength += 1;
+  await s.clock.advance(SECOND);
+  expect([full.destroyed, await s.metric('pages_dropped_total')]).toEqual([true, 2]);
   // One that was gone before anybody listened to it.
   slow.writableLength = 0;
   slow.destroyed = true;
   await s.clock.advance(SECOND);
-  expect([await s.metric('pages'), await s.metric('pages_dropped_total'), s.clock.timers()]).toEqual([0, 1, 0]);
+  expect([await s.metric('pages'), await s.metric('pages_dropped_total'), s.clock.timers()]).toEqual([0, 2, 0]);
 });
 
 test('when logpipe stops, pages end at once and in order', async () => {
