@@ -129,7 +129,9 @@ test('a tick at once, and one each second; none while no page is open', async ()
     'cache-control': 'no-store',
     'x-accel-buffering': 'no',
     'x-content-type-options': 'nosniff',
+    connection: 'close',
   });
+  expect(page.response.headers).not.toHaveProperty('transfer-encoding');
   expect(await page.until('tick', 1)).toEqual([TICK]);
   for (let i = 2; i <= 5; i++) {
     await s.clock.advance(SECOND);
