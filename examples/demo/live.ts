@@ -27,6 +27,8 @@ const EVERY_MS = 1000;
 /** Calm first, so that the incident is seen to begin. */
 const INCIDENT_AFTER_MS = 15_000;
 const INCIDENT_SECONDS = 60;
+/** Without an end somebody opens the page first, and looks around. */
+const OPEN_END = { afterMs: 30_000, seconds: 180 };
 /** Of a demo with an end: short enough to see the alert resolve. */
 const INCIDENT_SHARE = 6;
 
@@ -78,9 +80,11 @@ export function totals(produced: number, dropped: number, counts: PipelineCounts
 }
 
 function plan(kind: IncidentKind, begin: number, forMs: number | undefined) {
-  const from = begin + Math.min(INCIDENT_AFTER_MS, (forMs ?? Number.POSITIVE_INFINITY) / 3);
-  const share = Math.round((forMs ?? Number.POSITIVE_INFINITY) / INCIDENT_SHARE / 1000);
-  const seconds = Math.max(1, Math.min(INCIDENT_SECONDS, share));
+  const from = begin + (forMs === undefined ? OPEN_END.afterMs : Math.min(INCIDENT_AFTER_MS, forMs / 3));
+  const seconds =
+    forMs === undefined
+      ? OPEN_END.seconds
+      : Math.max(1, Math.min(INCIDENT_SECONDS, Math.round(forMs / INCIDENT_SHARE / 1000)));
   const until = from + seconds * 1000;
   let started = false;
   return {

@@ -1,11 +1,12 @@
 // Ada, who is on call and does not answer, and Ben, who is told after her and acknowledges by the link in Slack's message. In: the messages
-// that Slack would get. Out: one request, as a browser would send it; that ends the escalation.
+// that Slack would get. Out: one request, as a browser would send it; that ends the escalation. Where somebody watches, Ben leaves it to
+// them for a while.
 import { errorText } from '../../src/core/errors.ts';
 
 /** As in routing.yml. */
 const BEN = '<@U0DEMOBEN>';
-/** So long he reads. */
-const READS_MS = 2_000;
+/** So long he reads; `watched`: whoever watches has so long to be quicker. */
+const READS_MS = { alone: 2_000, watched: 60_000 };
 
 export interface SlackBody {
   readonly text?: string;
@@ -19,7 +20,7 @@ export interface OnCallPeople {
 }
 
 /** @param say is told what they do */
-export function createOnCallPeople(say: (line: string) => void): OnCallPeople {
+export function createOnCallPeople(say: (line: string) => void, watched: boolean): OnCallPeople {
   const timers = new Set<NodeJS.Timeout>();
   const seen = new Set<string>();
   return {
@@ -28,11 +29,17 @@ export function createOnCallPeople(say: (line: string) => void): OnCallPeople {
       const link = attachments.flatMap((part) => acknowledgeLink(part.text ?? '') ?? [])[0];
       if (link === undefined || seen.has(link)) return;
       seen.add(link);
-      say('Ada has not answered for 8 s, so Ben is told; he reads it, and acknowledges by the link');
-      const timer = setTimeout(() => {
-        timers.delete(timer);
-        void acknowledge(link).then(say, (error) => say(`The link could not be called: ${errorText(error)}`));
-      }, READS_MS);
+      const what = watched
+        ? 'leaves it to you for a minute: acknowledge it on the page'
+        : 'reads it, and acknowledges by the link';
+      say(`Ada has not answered for 8 s, so Ben is told; he ${what}`);
+      const timer = setTimeout(
+        () => {
+          timers.delete(timer);
+          void acknowledge(link).then(say, (error) => say(`The link could not be called: ${errorText(error)}`));
+        },
+        READS_MS[watched ? 'watched' : 'alone'],
+      );
       timers.add(timer);
     },
     stop() {

@@ -17,6 +17,8 @@ export interface DemoOptions {
   /** Events per second. */
   rate: number;
   incident: IncidentKind | undefined;
+  /** Somebody watches, who may want to answer the incident: nobody in the demo is quicker. */
+  watched: boolean;
   /** Folder of the NDJSON files of the embedded mode, kept; undefined: a temporary one. */
   keep: string | undefined;
 }
@@ -30,15 +32,16 @@ interface Flags {
   docker: boolean;
   es: EsChoice;
   rate: number;
-  incident?: IncidentKind | true;
+  incident?: IncidentKind | boolean;
   keep?: string;
 }
 
 const EXAMPLES = `
 Examples:
-  npm run demo                                  until Ctrl-C
+  npm run demo                                  until Ctrl-C; an incident begins after half a minute
+  npm run demo -- --no-incident                 the same, and nothing goes wrong
   npm run demo -- --for 60s                     one minute, then a summary
-  npm run demo -- --for 60s --incident          the telephone provider fails after a while
+  npm run demo -- --for 60s --incident          the telephone provider fails, and somebody answers the alert
   npm run demo -- --for 20s --json              one JSON object; progress goes to standard error
   npm run demo -- --embedded                    no servers: log file in, NDJSON files out
   npm run demo -- --kafka kafka-1:9092 --elasticsearch http://es-1:9200
@@ -59,10 +62,12 @@ export function demoCommand(action: (options: DemoOptions) => Promise<void>): Co
     .option('--json', 'print one final JSON object on standard output', false)
     .option('--rate <number>', 'events per second', rate, 300)
     .addOption(
-      new Option('--incident [kind]', 'stage an incident after a while (default kind: provider-outage)').choices(
-        INCIDENT_KINDS,
-      ),
+      new Option(
+        '--incident [kind]',
+        'stage an incident after a while; without --for there is one anyway (default kind: provider-outage)',
+      ).choices(INCIDENT_KINDS),
     )
+    .option('--no-incident', 'stage none')
     .addOption(new Option('--es <major>', 'release line of Elasticsearch').choices(['8', '9', 'auto']).default('auto'))
     .option('--no-docker', 'do not use Docker even when a daemon answers')
     .option('--embedded', 'use no servers at all', false)
@@ -97,9 +102,16 @@ function demoOptions(flags: Flags): DemoOptions {
     docker: flags.docker,
     es: flags.es,
     rate: flags.rate,
-    incident: flags.incident === true ? 'provider-outage' : flags.incident,
+    incident: incidentOf(flags),
+    watched: flags.for === undefined,
     keep: flags.keep === undefined ? undefined : resolve(flags.keep),
   };
+}
+
+function incidentOf({ incident, for: forMs }: Flags): IncidentKind | undefined {
+  const isAsked = incident ?? forMs === undefined;
+  if (isAsked === false) return undefined;
+  return isAsked === true ? INCIDENT_KINDS[0] : isAsked;
 }
 
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };

@@ -26,9 +26,9 @@ interface PagerDutyBody {
 }
 
 /** @param say is told each message as it arrives */
-export async function startReceivers(say: (line: string) => void): Promise<Receivers> {
+export async function startReceivers(say: (line: string) => void, watched: boolean): Promise<Receivers> {
   const alerts: ReceivedAlert[] = [];
-  const people = createOnCallPeople(say);
+  const people = createOnCallPeople(say, watched);
   const server = createServer((request, response) => {
     const parts: Buffer[] = [];
     request.on('data', (part: Buffer) => parts.push(part));

@@ -55,7 +55,7 @@ async function demo(
   const { addresses } = servers;
   if (addresses && servers.mode === 'outside') undo.push(() => removeNames(addresses.kafka, names, screen.step));
 
-  const receivers = await startReceivers(screen.step);
+  const receivers = await startReceivers(screen.step, options.watched);
   undo.push(() => receivers.stop());
   const logFile = join(workspace.folder('logs'), 'app.log');
   const ndjsonDir = options.keep ?? workspace.folder('ndjson');

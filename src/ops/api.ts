@@ -3,19 +3,21 @@
 import { createAlertDesk, type OwnAlerts, type Place } from '../alerter/alert-desk.ts';
 import type { Clock } from '../core/clock.ts';
 import type { Log } from '../core/log.ts';
-import type { Metrics } from '../core/metrics.ts';
+import { packageVersion } from '../core/package-root.ts';
 import { createMasker, type MaskOptions } from '../core/secrets/mask.ts';
 import type { Indexer } from '../indexing/indexer.ts';
 import { loadRouting, type Routing } from '../oncall/routing.ts';
 import type { AccessConfig } from './access.ts';
 import { alertRoutes } from './alerts-api.ts';
 import type { AlertingView } from './explain.ts';
+import { createFigures, type FiguresDeps, figureRoutes } from './figures.ts';
 import { createApi } from './guard.ts';
-import type { ApiHandler, Status } from './http.ts';
+import type { ApiHandler } from './http.ts';
+import { incidentRoutes } from './incident-detail.ts';
+import { createJobs, type JobsOptions } from './jobs.ts';
 import { createLive } from './live.ts';
 import { createLiveTail } from './live-tail.ts';
 import { sessionRoutes } from './page.ts';
-import type { Tick } from './page-data.ts';
 
 /** The API of a process, with what it asks. */
 export interface Api extends ApiHandler {
@@ -23,7 +25,7 @@ export interface Api extends ApiHandler {
 }
 
 /** What the process that evaluates alerts knows of them. */
-interface Evaluating {
+interface Evaluating extends Pick<FiguresDeps, 'term'> {
   own(): OwnAlerts | undefined;
   view(): AlertingView | undefined;
   routing(): Routing | undefined;
@@ -45,26 +47,30 @@ function readRouting(file: string | undefined, clock: Clock): () => Routing | un
 
 /** @param alerting undefined where alerts are not evaluated */
 export function openApi(
-  config: Place & {
-    readonly alerts: { readonly routingFile?: string };
-    readonly http: AccessConfig;
-    readonly notify: {
-      readonly environment: string;
-      readonly pagerduty: { readonly webhookSecrets?: readonly string[] };
-    };
-    readonly mask: MaskOptions;
-  },
+  config: Place &
+    JobsOptions & {
+      readonly roles: readonly string[];
+      readonly alerts: JobsOptions['alerts'] & { readonly routingFile?: string };
+      readonly http: AccessConfig;
+      readonly notify: {
+        readonly environment: string;
+        readonly pagerduty: { readonly webhookSecrets?: readonly string[] };
+      };
+      readonly mask: MaskOptions;
+    },
   deps: {
     readonly log: Log;
     readonly clock: Clock;
-    readonly metrics: Metrics;
     readonly alerting: Evaluating | undefined;
-    readonly status: () => Status;
+    /** See jobs.ts. */
+    readonly configArgs: readonly string[] | undefined;
+    /** What this process knows of its own flow. */
+    readonly flow: Pick<FiguresDeps, 'startedMs' | 'metrics' | 'readiness' | 'lastError'>;
     /** Of the indexer; undefined where nothing is indexed. */
     readonly showTo: Indexer['showTo'] | undefined;
   },
 ): Api {
-  const { log, clock, metrics, alerting, status, showTo } = deps;
+  const { log, clock, alerting, configArgs, showTo } = deps;
   const elsewhere = readRouting(config.alerts.routingFile, clock);
   const routing = () => alerting?.routing() ?? elsewhere();
   const { notify } = config;
@@ -72,13 +78,15 @@ export function openApi(
   const masker = createMasker(config.mask);
   const { linkSecrets = [] } = config.http;
   const webhookSecrets = notify.pagerduty.webhookSecrets ?? [];
-  const tick = (): Tick => {
-    const { timestamp: at, version, roles, uptimeSeconds, ready, dependencies } = status();
-    const known = { at, version, roles, uptimeSeconds, ready, figures: [], alerts: null };
-    return { ...known, flow: { stages: [], dependencies } };
-  };
+  const jobs = createJobs(config, { log, clock, masker, configArgs });
+  const { roles, source } = config;
+  const term = () => alerting?.term();
+  const figures = createFigures({
+    ...{ ...deps.flow, roles, source, term, clock, masker },
+    ...{ version: packageVersion(), environment: notify.environment },
+  });
   const tail = showTo && createLiveTail(showTo, { clock });
-  const live = createLive({ log, clock, metrics, tick, tail });
+  const live = createLive({ log, clock, metrics: deps.flow.metrics, tick: figures.tick, tail });
   const handler = createApi(config.http, { log, clock }, [
     alertRoutes(
       { linkSecrets, webhookSecrets, environment: notify.environment },
@@ -86,12 +94,16 @@ export function openApi(
     ),
     sessionRoutes({ linkSecrets, environment: notify.environment }, { clock }),
     live.routes,
+    jobs.routes,
+    incidentRoutes({ clock, masker, desk, look: () => term()?.look() }),
+    figureRoutes(figures),
   ]);
   return {
     ...handler,
     async close() {
       live.close();
-      await desk.close();
+      figures.close();
+      await Promise.all([desk.close(), jobs.close()]);
     },
   };
 }

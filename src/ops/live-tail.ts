@@ -24,6 +24,8 @@ export interface TailWatch {
 const SECOND_MS = 1_000;
 const MAX_LINES = 50;
 const MAX_PARSED = 400;
+/** A filter that everything matches needs no more than are shown, and some to choose from. */
+const EASY_COST = 4;
 const MAX_PARSED_BYTES = 2 << 20;
 const MAX_SCANNED_BYTES = 8 << 20;
 /** Longer ones are not looked at. */
@@ -72,10 +74,15 @@ export function createLiveTail(
   function offer(batch: Indexed): void {
     for (const watched of watches) watched.passed += batch.count;
     const { errors, others } = candidates(batch);
-    const most = Math.min(parsed.left(), errors.length + others.length);
+    const isEasy = [...watches].every(({ filter, needles }) => needles.length === 0 && filter.level.length === 0);
+    const cost = isEasy ? EASY_COST : 1;
+    const most = Math.min(Math.floor(parsed.left() / cost), errors.length + others.length);
     const [ofErrors, ofOthers] = shares(most, errors.length, others.length);
     const picked = [...spread(errors, ofErrors), ...spread(others, ofOthers)].sort((a, b) => a.index - b.index);
-    for (const { index, wanted } of picked) look(batch, index, wanted);
+    for (const { index, wanted } of picked) {
+      parsed.take(cost);
+      look(batch, index, wanted);
+    }
   }
 
   /** What is not one of these was read through and matches nothing, or is not looked at. */
@@ -113,7 +120,6 @@ export function createLiveTail(
   function look(batch: Indexed, index: number, wanted: readonly Watched[]): void {
     const bytes = batch.document(index);
     if (parsedBytes.left() < bytes.length) return;
-    parsed.take(1);
     parsedBytes.take(bytes.length);
     const doc = documentOf(bytes);
     if (doc === undefined) return;

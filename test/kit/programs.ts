@@ -16,6 +16,9 @@ const PRODUCERS = { kcat: 'kcat', rsyslogd: 'rsyslog' } as const;
 /** rsyslog's module for Kafka is a package of its own. */
 const OMKAFKA = { file: 'omkafka.so', package: 'rsyslog-kafka' };
 
+/** The page is looked at in a real browser; other systems than Debian name it otherwise. */
+const BROWSERS = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'] as const;
+
 export type MonitoringProgram = keyof typeof MONITORING;
 export type ProducerProgram = keyof typeof PRODUCERS;
 
@@ -38,12 +41,20 @@ export function producerProgram(name: ProducerProgram): string {
   return installed(name, PRODUCERS[name]);
 }
 
+/** @throws Error that says how to install it */
+export function browserProgram(): string {
+  const path = BROWSERS.map(findProgram).find((found) => found !== undefined);
+  if (path === undefined) throw new Error(`chromium is not installed: ${installLine(['chromium'])}`);
+  return path;
+}
+
 /** One line for everything that is missing; none when nothing is. */
 export function missingPrograms(): string[] {
   const missing: [string, string][] = Object.entries({ ...MONITORING, ...PRODUCERS }).filter(
     ([name]) => findProgram(name) === undefined,
   );
   if (!hasOmkafka()) missing.push([OMKAFKA.file, OMKAFKA.package]);
+  if (BROWSERS.every((name) => findProgram(name) === undefined)) missing.push(['chromium', 'chromium']);
   if (missing.length === 0) return [];
   const packages = [...new Set(missing.map(([, name]) => name))];
   return [`${missing.map(([name]) => name).join(', ')}: ${installLine(packages)}`];

@@ -31,7 +31,10 @@ test('the command line: defaults, times, incidents, and outside servers only in 
   });
   expect(await optionsOf('--for', '1.5m', '--json', '--no-docker')).toMatchObject({ forMs: 90_000, docker: false });
   expect((await optionsOf('--for', '8')).forMs).toBe(8000);
-  expect((await optionsOf('--incident')).incident).toBe('provider-outage');
+  expect(await optionsOf()).toMatchObject({ incident: 'provider-outage', watched: true });
+  expect((await optionsOf('--no-incident')).incident).toBeUndefined();
+  expect(await optionsOf('--for', '8')).toMatchObject({ incident: undefined, watched: false });
+  expect((await optionsOf('--for', '8', '--incident')).incident).toBe('provider-outage');
   expect((await optionsOf('--incident', 'queue-stuck')).incident).toBe('queue-stuck');
   const outside = await optionsOf('--kafka', 'k:9092', '--elasticsearch', 'https://es:9200');
   expect(outside.outside).toEqual({ kafka: 'k:9092', elasticsearch: 'https://es:9200' });
