@@ -34,6 +34,7 @@ const MAX_MESSAGE = 500;
 const MAX_FIELD = 200;
 /** The tags stand at the beginning of a document. */
 const HEAD_BYTES = 160;
+const BACKSLASH = 0x5c;
 const ERROR_TAG = Buffer.from('"error"');
 
 interface Shown {
@@ -43,8 +44,8 @@ interface Shown {
 
 interface Watched {
   readonly filter: LogFilter;
-  /** What the bytes of a matching document hold, or an escape instead; folded. */
-  readonly needles: readonly string[];
+  /** What the bytes of a matching document hold, or an escape instead; the text folded. */
+  readonly needles: readonly (Buffer | string)[];
   readonly text: string | undefined;
   passed: number;
   looked: number;
@@ -106,12 +107,17 @@ export function createLiveTail(
 
   function mayMatch(document: Buffer, narrow: readonly Watched[]): Watched[] {
     scanned.take(document.length * narrow.length);
-    const text = folded(document);
+    let text: string | undefined;
     let hasEscapes: boolean | undefined;
+    const has = (needle: Buffer | string) => {
+      if (typeof needle !== 'string') return document.includes(needle);
+      text ??= folded(document);
+      return text.includes(needle);
+    };
     return narrow.filter((watched) => {
-      if (watched.needles.every((needle) => text.includes(needle))) return true;
+      if (watched.needles.every(has)) return true;
       // A producer may write any character as an escape.
-      hasEscapes ??= text.includes('\\u') || text.includes('\\/');
+      hasEscapes ??= document.includes(BACKSLASH) && (document.includes('\\u') || document.includes('\\/'));
       if (!hasEscapes) watched.looked += 1;
       return hasEscapes;
     });
@@ -216,12 +222,12 @@ function documentOf(bytes: Buffer): Record<string, unknown> | undefined {
   }
 }
 
-function needlesOf({ level, environment, service, text }: LogFilter): string[] {
-  const needles = [environment, service]
-    .filter((value) => value !== null)
-    .map((value) => folded(Buffer.from(JSON.stringify(value))));
+/** Those that say most, and cost least, first. */
+function needlesOf({ level, environment, service, text }: LogFilter): (Buffer | string)[] {
   // Of several levels, any may be there.
-  if (level.length === 1) needles.push(folded(Buffer.from(JSON.stringify(level[0]))));
+  const needles: (Buffer | string)[] = [level.length === 1 ? level[0]! : null, service, environment]
+    .filter((value) => value !== null)
+    .map((value) => Buffer.from(JSON.stringify(value)));
   if (text !== null) needles.push(folded(Buffer.from(JSON.stringify(text).slice(1, -1))));
   return needles;
 }
