@@ -10,6 +10,7 @@ import {
   addInitCommand,
   addKibanaCommand,
   addOncallCommand,
+  addPageCommand,
   addPm2Commands,
   addReplayCommand,
   addRetentionCommand,
@@ -236,6 +237,7 @@ Examples:
   addKibanaCommand(program, { io, withConfig, load, finish });
   addPm2Commands(program, { io, withConfig, load, finish });
   addTopCommand(program, { io, withConfig, load, finish });
+  addPageCommand(program, { io, withConfig, load, finish });
   addCompletionCommand(program, { io, withConfig, load, finish });
 
   const stack = program.command('stack').description('Local Kafka and Elasticsearch for development, without Docker.');

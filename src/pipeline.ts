@@ -25,7 +25,7 @@ import { createIndexer, type Indexer } from './indexing/indexer.ts';
 import { createLocalSinks, type Sink } from './indexing/sinks.ts';
 import type { Api } from './ops/api.ts';
 import { createStageLogs, type StageLogs } from './ops/flow.ts';
-import { createStatusView, type Readiness, startHttp } from './ops/http.ts';
+import { createStatusView, type PageFiles, type Readiness, startHttp } from './ops/http.ts';
 import { createPlatformView, pm2Readings } from './ops/stats.ts';
 import { createParser } from './parse/parse.ts';
 import { createFileSource } from './source/files/files.ts';
@@ -93,9 +93,11 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   const about = { version: packageVersion(), roles, source, group: source === 'kafka' ? config.kafka.group : null };
   // Loaded by its first request, which the indexer alone seldom has.
   let api: Promise<Api> | undefined;
+  let page: Promise<PageFiles> | undefined;
   const openApi = async () => {
     const flow = { startedMs, metrics, readiness, lastError: logs.lastError };
-    return (await import('./ops/api.ts')).openApi(config, { log, clock, alerting, configArgs, flow });
+    const showTo = indexing?.showTo;
+    return (await import('./ops/api.ts')).openApi(config, { log, clock, alerting, configArgs, flow, showTo });
   };
   const http = config.http.enabled
     ? await startHttp(config.http, {
@@ -108,6 +110,12 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
           api ??= openApi();
           return api;
         },
+        page: config.http.page
+          ? () => {
+              page ??= import('./ops/page.ts').then(({ createPage }) => createPage());
+              return page;
+            }
+          : undefined,
       })
     : undefined;
 
@@ -120,8 +128,9 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
     endPm2();
     // At the same time: neither flow waits for the other, not even at the end.
     const [indexed, alerted] = await Promise.all([indexing?.stop(), alerting?.stop()]);
-    await http?.close();
+    // First, so that what pages read ends, instead of breaking off.
     await (await api?.catch(() => undefined))?.close();
+    await http?.close();
     return indexed !== false && alerted !== false;
   }
   let stopped: Promise<boolean> | undefined;
@@ -139,6 +148,7 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
 
 interface Indexing {
   readonly ended: Promise<void>;
+  readonly showTo: Indexer['showTo'];
   readiness(): readonly Readiness[];
   stop(): Promise<boolean>;
 }
@@ -211,6 +221,7 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
     ended: Promise.all([started, source.ended]).then(async () => {
       if (!stopping) await indexer.drain(Number.POSITIVE_INFINITY);
     }),
+    showTo: indexer.showTo,
     readiness() {
       const dependencies: Readiness[] = [{ name: config.source, ...source.status() }];
       const add = (name: string, trouble: string | undefined, well: string) =>

@@ -1,4 +1,4 @@
-// The command line of init, alerts ack to unsilence, oncall, replay, backtest, incident export, ship, retention, kibana import, top, completion and pm2 watch: options,
+// The command line of init, alerts ack to unsilence, oncall, replay, backtest, incident export, ship, retention, kibana import, top, page, completion and pm2 watch: options,
 // examples, and what they start. In: the program and a kit that loads the configuration. Out: commands registered with it. Guarantee: what
 // only Kibana and PM2 need is loaded by their commands alone.
 import { hostname } from 'node:os';
@@ -493,6 +493,32 @@ Examples:
       for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => ending.abort());
       const deps = { out: process.stdout, clock: systemClock, stop: ending.signal };
       return finish(top(urls, { once, json, everyMs: every * 1_000 }, deps));
+    });
+}
+
+// --- logpipe page ---
+
+export function addPageCommand(program: Command, { io, withConfig, load, finish }: CommandKit): void {
+  withConfig(program.command('page'))
+    .description('Print the address of the page, which opens a session when it is first used.')
+    .option('--read-only', 'a session that cannot acknowledge, silence or replay', false)
+    .option('--local', 'the address on this machine, though http.publicUrl is set', false)
+    .option('--json', 'one JSON object: url, and when it expires', false)
+    .addHelpText(
+      'after',
+      `
+The address works once, within 15 minutes, with every instance that has the same http.linkSecrets; its session ends after twelve hours.
+It is as good as a password until then. Without http.linkSecrets, the page can be read on this machine, and nothing changed.
+
+Examples:
+  logpipe page
+  logpipe page --read-only
+  xdg-open "$(logpipe page --local)"
+Exit status: 0 printed, 2 there is no page, or a wrong command line or configuration.`,
+    )
+    .action(async (options: { config?: string; readOnly: boolean; local: boolean; json: boolean }) => {
+      const { page } = await import('./page-address.ts');
+      return finish(Promise.resolve(page(load(options).config, options, io, systemClock)));
     });
 }
 

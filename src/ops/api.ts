@@ -6,6 +6,7 @@ import type { Log } from '../core/log.ts';
 import { packageVersion } from '../core/package-root.ts';
 import { createMasker, type MaskOptions } from '../core/secrets/mask.ts';
 import type { ElasticsearchConfig } from '../indexing/elasticsearch.ts';
+import type { Indexer } from '../indexing/indexer.ts';
 import type { SinksConfig } from '../indexing/sinks.ts';
 import { loadRouting, type Routing } from '../oncall/routing.ts';
 import type { AccessConfig } from './access.ts';
@@ -16,7 +17,10 @@ import { createApi } from './guard.ts';
 import type { ApiHandler } from './http.ts';
 import { incidentRoutes } from './incident-detail.ts';
 import { createJobs, type JobsOptions } from './jobs.ts';
+import { createLive } from './live.ts';
+import { createLiveTail } from './live-tail.ts';
 import { createSearch } from './logs/search.ts';
+import { sessionRoutes } from './page.ts';
 
 /** The API of a process, with what it asks. */
 export interface Api extends ApiHandler {
@@ -67,9 +71,11 @@ export function openApi(
     readonly configArgs: readonly string[] | undefined;
     /** What this process knows of its own flow. */
     readonly flow: Pick<FiguresDeps, 'startedMs' | 'metrics' | 'readiness' | 'lastError'>;
+    /** Of the indexer; undefined where nothing is indexed. */
+    readonly showTo: Indexer['showTo'] | undefined;
   },
 ): Api {
-  const { log, clock, alerting, configArgs } = deps;
+  const { log, clock, alerting, configArgs, showTo } = deps;
   const elsewhere = readRouting(config.alerts.routingFile, clock);
   const routing = () => alerting?.routing() ?? elsewhere();
   const { notify } = config;
@@ -85,11 +91,15 @@ export function openApi(
     ...{ version: packageVersion(), environment: notify.environment },
   });
   const search = createSearch({ sinks: config.sinks, elasticsearch: config.elasticsearch }, { log, clock, masker });
+  const tail = showTo && createLiveTail(showTo, { clock });
+  const live = createLive({ log, clock, metrics: deps.flow.metrics, tick: figures.tick, tail });
   const handler = createApi(config.http, { log, clock }, [
     alertRoutes(
       { linkSecrets, webhookSecrets, environment: notify.environment },
       { log, clock, desk, masker, alerting: () => alerting?.view(), routing },
     ),
+    sessionRoutes({ linkSecrets, environment: notify.environment }, { clock }),
+    live.routes,
     jobs.routes,
     incidentRoutes({ clock, masker, desk, look: () => term()?.look() }),
     figureRoutes(figures),
@@ -98,6 +108,7 @@ export function openApi(
   return {
     ...handler,
     async close() {
+      live.close();
       figures.close();
       await Promise.all([desk.close(), jobs.close(), search.close()]);
     },

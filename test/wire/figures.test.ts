@@ -46,6 +46,7 @@ async function serve(kit = termKit(RULES), roles: readonly string[] = ['indexer'
         routing: () => undefined,
       },
       configArgs: undefined,
+      showTo: undefined,
       flow: { startedMs: 0, metrics, readiness: () => [], lastError: () => null },
     },
   );
