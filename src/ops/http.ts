@@ -288,7 +288,7 @@ export function isApiPath(target: string): boolean {
   return API_PATHS.test(target);
 }
 
-const PAGE_PATHS = /^\/(?:index\.html|favicon\.ico|assets\/.*)?$/;
+const PAGE_PATHS = /^\/(?:index\.html|favicon\.ico|assets\/.*|docs\/.*)?$/;
 
 function isPagePath(target: string): boolean {
   return PAGE_PATHS.test(pathOf(target));

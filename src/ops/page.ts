@@ -39,6 +39,8 @@ const TYPES: Readonly<Record<string, string>> = {
   '.png': 'image/png',
   '.ico': 'image/x-icon',
   '.webmanifest': 'application/manifest+json',
+  // Readable as they are.
+  '.md': 'text/plain; charset=utf-8',
 };
 
 /** As esbuild writes it: a name with a hash never has another content. */
@@ -56,9 +58,15 @@ interface PageFile {
   readonly gzip: Body | undefined;
 }
 
-/** @param folder with index.html and assets/; default: the package's own */
-export function createPage(folder = join(packageRoot(), 'dist', 'page')): PageFiles {
-  const files = readFiles(folder);
+/**
+ * @param folder with index.html and assets/; default: the package's own
+ * @param runbooks the folder of those that rules name; default: the package's own
+ */
+export function createPage(
+  folder = join(packageRoot(), 'dist', 'page'),
+  runbooks = join(packageRoot(), 'docs', 'runbooks'),
+): PageFiles {
+  const files = readFiles(folder, runbooks);
   return {
     handle(request, response) {
       if (request.method !== 'GET' && request.method !== 'HEAD') {
@@ -76,16 +84,17 @@ export function createPage(folder = join(packageRoot(), 'dist', 'page')): PageFi
 }
 
 /** By the path under which each is asked for. */
-function readFiles(folder: string): ReadonlyMap<string, PageFile> {
+function readFiles(folder: string, runbooks: string): ReadonlyMap<string, PageFile> {
   const files = new Map<string, PageFile>();
   const index = join(folder, 'index.html');
   if (!existsSync(index)) return files;
   const page = fileOf(index);
   files.set('/', page).set('/index.html', page);
   const assets = join(folder, 'assets');
-  for (const entry of existsSync(assets) ? readdirSync(assets, { withFileTypes: true }) : []) {
-    if (entry.isFile()) files.set(`/assets/${entry.name}`, fileOf(join(assets, entry.name)));
-  }
+  const filesIn = (where: string) =>
+    existsSync(where) ? readdirSync(where, { withFileTypes: true }).filter((entry) => entry.isFile()) : [];
+  for (const { name } of filesIn(assets)) files.set(`/assets/${name}`, fileOf(join(assets, name)));
+  for (const { name } of filesIn(runbooks)) files.set(`/docs/runbooks/${name}`, fileOf(join(runbooks, name)));
   // Browsers ask for it, whatever the page says of its icon.
   const icon = files.get('/assets/icon.svg');
   if (icon !== undefined) files.set('/favicon.ico', icon);
