@@ -133,7 +133,9 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   const actionLinks = createActionLinks({ publicUrl, secrets: linkSecrets });
   const linked = actionLinks === undefined ? {} : { actionLinks };
   const standing = () => term()?.look();
-  const sending = { clock, log: logOf('messages'), masker, out: deps.stdout as never, standing, ...linked };
+  const isBlind = () => blind?.blind() === true;
+  const told = { standing, isBlind };
+  const sending = { clock, log: logOf('messages'), masker, out: deps.stdout as never, ...told, ...linked };
   const live = alerts
     ? createLiveChannels(definitions.routing, (routing) => createChannels(notify, routing, sending))
     : undefined;
@@ -148,7 +150,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     config.source === 'kafka' && alerts
       ? startBlindWatch(config, { ...shared, channels, routing: () => definitions.routing, watch, trouble }, ends)
       : undefined;
-  const heartbeat = startHeartbeat(config, { ...shared, isBlind: () => blind?.blind() === true });
+  const heartbeat = startHeartbeat(config, { ...shared, isBlind });
   const onTick = (complete: boolean) => {
     if (!complete) return;
     blind?.evaluated();

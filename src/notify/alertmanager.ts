@@ -4,6 +4,7 @@
 // of the list is told, because they do not tell each other.
 // https://prometheus.io/docs/alerting/latest/alerts_api/
 import { createHash } from 'node:crypto';
+import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import { type AlertRecord, type IncidentRecord, informedChannels, notified } from '../incidents/incident.ts';
 import {
@@ -71,6 +72,8 @@ interface AlertmanagerDeps extends HttpSendDeps {
   readonly environment: string;
   /** Undefined where alerts are not decided, or not yet. */
   readonly standing: () => Standing | undefined;
+  /** Whether this process still says itself what the alert state does not know. Once it does not, another one may have ended that. */
+  readonly isBlind: () => boolean;
 }
 
 /** A message about what the alert state does not know. */
@@ -116,8 +119,9 @@ export function createAlertmanager(options: AlertmanagerOptions, deps: Alertmana
 
   async function resend(): Promise<void> {
     const standing = deps.standing();
+    const isBlind = deps.isBlind();
     for (const [id, { sinceMs }] of remembered) {
-      if (clock.monotonicMs() - sinceMs > REMEMBER_MS) remembered.delete(id);
+      if (!isBlind || clock.monotonicMs() - sinceMs > REMEMBER_MS) remembered.delete(id);
     }
     const body = [
       ...(standing === undefined ? [] : standingBody(standing, options, deps)),
@@ -125,8 +129,10 @@ export function createAlertmanager(options: AlertmanagerOptions, deps: Alertmana
     ];
     if (body.length === 0) return;
     const result = await post(body, everybody, end.signal);
-    if (end.signal.aborted) return;
-    const reason = result.ok ? undefined : result.reason;
+    if (!end.signal.aborted) saySo(result.ok ? undefined : result.reason);
+  }
+
+  function saySo(reason: string | undefined): void {
     if (reason !== failing) {
       if (reason === undefined) log.info('Alertmanager takes alerts again');
       else log.warn('Alerts could not be sent to Alertmanager again; they end there if that lasts', { reason });
@@ -136,9 +142,12 @@ export function createAlertmanager(options: AlertmanagerOptions, deps: Alertmana
 
   const plan = () => {
     cancel = clock.after(resendMs, () => {
-      round = resend().finally(() => {
-        if (!end.signal.aborted) plan();
-      });
+      round = resend()
+        // What cannot be put together must not end the process, nor the rounds after it.
+        .catch((error: unknown) => saySo(errorText(error)))
+        .then(() => {
+          if (!end.signal.aborted) plan();
+        });
     });
   };
   plan();
@@ -258,8 +267,11 @@ function standingBody(
       .filter((incident) => informedChannels(incident).includes(ALERTMANAGER))
       .map((incident) => [incident.id, incident]),
   );
-  const post = (alert: NotifiedAlert, { id: incidentId, team }: IncidentRecord) =>
-    postedAlert(masker.value(alert) as NotifiedAlert, { incidentId, team, environment }, endsMs, links);
+  const post = (alert: NotifiedAlert, { id: incidentId, team }: IncidentRecord) => {
+    // As in a message: a label that is masked in one of the two would make it another alert.
+    const masked = masker.value({ team, alerts: [alert] }) as { team: string | undefined; alerts: [NotifiedAlert] };
+    return postedAlert(masked.alerts[0], { incidentId, team: masked.team, environment }, endsMs, links);
+  };
   const firing = alerts.flatMap((alert) => {
     const incident = told.get(alert.incidentId ?? '');
     // What no message has named yet, because it joined within the cooldown, is named by the next one.

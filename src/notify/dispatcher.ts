@@ -478,6 +478,8 @@ export interface ChannelsDeps {
   readonly actionLinks?: LinkOptions['actionLinks'];
   /** How alerts stand; returns undefined where they are not decided, or not yet. */
   readonly standing?: () => Standing | undefined;
+  /** Whether this process says that the pipeline is blind; default: what was said is so until its end is said. */
+  readonly isBlind?: () => boolean;
 }
 
 interface Makers {
@@ -527,10 +529,10 @@ const MAKERS: Readonly<Record<Exclude<(typeof CHANNELS)[number], 'history' | 'em
   ...HTTP_CHANNELS,
   alertmanager({ alertmanager, timeoutMs, environment }, links, deps) {
     const { urls } = alertmanager;
-    const { standing = () => undefined } = deps;
+    const { standing = () => undefined, isBlind = () => true } = deps;
     return urls === undefined
       ? 'urls'
-      : createAlertmanager({ ...alertmanager, urls, timeoutMs, links }, { ...deps, environment, standing });
+      : createAlertmanager({ ...alertmanager, urls, timeoutMs, links }, { ...deps, environment, standing, isBlind });
   },
   // Nobody needs to be told that it is switched off.
   console: (config, links, deps) => (config.console.enabled ? createConsole({ links }, deps) : ''),

@@ -19,8 +19,11 @@ import { messages, rig, rule, seen } from '../unit/incidents/machine-kit.ts';
 
 const never = new AbortController().signal;
 
-function channel(urls: readonly string[], more: { standing?: () => Standing | undefined; resendMs?: number } = {}) {
-  const { standing, resendMs = 1_000 } = more;
+function channel(
+  urls: readonly string[],
+  more: { standing?: () => Standing | undefined; isBlind?: () => boolean; resendMs?: number } = {},
+) {
+  const { resendMs = 1_000, ...ways } = more;
   const schema = { type: 'object', properties: { notify: notifySection } } as const;
   const text = JSON.stringify({ notify: { environment: 'test', alertmanager: { urls, resendMs }, timeoutMs: 2_000 } });
   const { notify } = loadYaml<{ notify: NotifyConfig }>(text, schema, {}, 'test.yml');
@@ -28,7 +31,7 @@ function channel(urls: readonly string[], more: { standing?: () => Standing | un
   const say = (message: string) => void said.push(message);
   const log: Log = { error: say, warn: say, info: say, debug: () => {} };
   const deps = { clock: systemClock, log, masker: createMasker(), out: new PassThrough() };
-  const made = createChannels(notify, undefined, { ...deps, ...(standing === undefined ? {} : { standing }) });
+  const made = createChannels(notify, undefined, { ...deps, ...ways });
   const found = made.get('alertmanager') as Channel;
   onTestFinished(() => found.close());
   return { channel: found, said };
@@ -157,4 +160,62 @@ test('one of two is away, or something else answers in its place: it alone is as
   const refuses = await startReceiver(() => ({ status: 400, body: '"bad labels"' }));
   onTestFinished(() => refuses.close());
   expect(await channel([refuses.url]).channel.send(now(), never)).toMatchObject({ ok: false, retryable: false });
+});
+
+test('no longer blind: another instance says when that is over, and nothing is said from memory', async () => {
+  const it = await startReceiver(() => ({ status: 200, body: '' }));
+  onTestFinished(() => it.close());
+  let blind = true;
+  const { channel: to } = channel([it.url], { isBlind: () => blind, resendMs: 1_000 });
+  const { channel: other } = channel([it.url]);
+  const about = (title: string) => now({ incidentId: title, alerts: [{ ...now().alerts[0]!, title }] });
+  const titles = () =>
+    it.requests.map(({ body }) => (body as unknown as [{ annotations: { incident: string } }])[0].annotations.incident);
+  await to.send(about('first'), never);
+  await it.received(2);
+  expect(titles()).toEqual(['first', 'first']);
+  blind = false;
+  // Rounds of the one go on beside those of the other.
+  await other.send(about('second'), never);
+  await it.received(6);
+  expect(titles().slice(2)).toEqual(['second', 'second', 'second', 'second']);
+});
+
+test('how alerts stand cannot be told: that is said, and ends neither the process nor the rounds', async () => {
+  const it = await startReceiver(() => ({ status: 200, body: '' }));
+  onTestFinished(() => it.close());
+  let damaged = false;
+  const standing = () => {
+    if (damaged) throw new RangeError('Invalid time value');
+    return undefined;
+  };
+  const { channel: to, said } = channel([it.url], { standing });
+  await to.send(now(), never);
+  damaged = true;
+  await waitFor(() => said.some((line) => line.includes('could not be sent to Alertmanager again')), {
+    what: 'a word about it',
+    timeoutMs: 20_000,
+  });
+  damaged = false;
+  await it.received(it.requests.length + 1, 20_000);
+});
+
+test('a label has the same mask in a message and when it is sent again: it is the same alert', async () => {
+  const it = await startReceiver(() => ({ status: 200, body: '' }));
+  onTestFinished(() => it.close());
+  const routes = routesByPriority(() => ['alertmanager']);
+  const r = rig([rule('failures')], { routes, environment: 'test' });
+  r.now = Date.now();
+  const team = 'password=hunter22';
+  const standing = () => ({
+    alerts: r.machine.alerts(),
+    incidents: r.machine.incidents().map((one) => ({ ...one, team })),
+  });
+  const { channel: to } = channel([it.url], { standing });
+  const plan = r.go({ observations: [seen('failures', 'breached', { host: 'token=abcdefgh12345678', token: 'x1' })] });
+  for (const { notification: message } of messages(plan)) await to.send({ ...message, team }, never);
+  await it.received(2, 20_000);
+  const labels = it.requests.map(({ body }) => (body as unknown as [{ labels: object }])[0].labels);
+  expect(labels[1]).toEqual(labels[0]);
+  expect(JSON.stringify(labels)).not.toMatch(/hunter22|abcdefgh1234/);
 });

@@ -537,18 +537,22 @@ export type Predicate = (document: Readonly<Record<string, unknown>>) => boolean
 
 /** What Elasticsearch would say of the document, under logpipe's index template. */
 export function toPredicate(node: QueryNode): Predicate {
+  return predicateOf(node, createWordReader());
+}
+
+function predicateOf(node: QueryNode, read: WordReader): Predicate {
   switch (node.kind) {
     case 'all':
       return () => true;
     case 'and':
     case 'or': {
-      const parts = node.parts.map(toPredicate);
+      const parts = node.parts.map((part) => predicateOf(part, read));
       return node.kind === 'and'
         ? (document) => parts.every((part) => part(document))
         : (document) => parts.some((part) => part(document));
     }
     case 'not': {
-      const part = toPredicate(node.part);
+      const part = predicateOf(node.part, read);
       return (document) => !part(document);
     }
     case 'exists':
@@ -556,12 +560,12 @@ export function toPredicate(node: QueryNode): Predicate {
     case 'is':
       return anyValue(
         node.field === undefined ? WORD_FIELDS : [node.field],
-        isTest(node.field ?? WORD_FIELDS[0], node.text),
+        isTest(node.field ?? WORD_FIELDS[0], node.text, read),
       );
     case 'like':
       return anyValue(
         node.field === undefined ? WORD_FIELDS : [node.field],
-        likeTest(node.field ?? WORD_FIELDS[0], node.pieces),
+        likeTest(node.field ?? WORD_FIELDS[0], node.pieces, read),
       );
     case 'range':
       return anyValue([node.field], rangeTest(node.field, node.comparison, node.text));
@@ -616,13 +620,14 @@ function someLeaf(value: unknown, wanted: Wanted, from: number, depth = 0): bool
   return test(value as Leaf);
 }
 
-function isTest(field: string, text: string): Test {
+function isTest(field: string, text: string, read: WordReader): Test {
   switch (typeOf(field)) {
     case 'text': {
       const wanted = wordsOf(text);
       if (wanted.length === 0) return () => false;
+      const phrase = phraseOf(wanted);
       // Finding the boundaries of words takes a microsecond a character.
-      return (value) => mayHold(value, wanted) && phraseOf(wordsOf(String(value))).includes(phraseOf(wanted));
+      return (value) => mayHold(value, wanted) && read(String(value)).phrase.includes(phrase);
     }
     case 'number': {
       const hold = held(field);
@@ -641,10 +646,10 @@ function isTest(field: string, text: string): Test {
   }
 }
 
-function likeTest(field: string, pieces: readonly string[]): Test {
+function likeTest(field: string, pieces: readonly string[], read: WordReader): Test {
   const wanted = pieces.map((piece) => cased(field, piece));
   if (typeOf(field) === 'text') {
-    return (value) => mayHold(value, wanted) && wordsOf(String(value)).some((word) => isLike(word, wanted));
+    return (value) => mayHold(value, wanted) && read(String(value)).words.some((word) => isLike(word, wanted));
   }
   return (value) => isLike(String(value), wanted);
 }
@@ -721,8 +726,36 @@ function asciiWords(text: string): string[] {
   return text.match(ASCII_WORD) ?? [];
 }
 
+/** The segmenter takes as long as the square of the text: it gets what stands between two blanks, where no word goes on, and only so much. */
 function unicodeWords(text: string): string[] {
+  return (text.match(/[^ \t\r\n]+/g) ?? []).flatMap((run) =>
+    isAscii(run) ? asciiWords(run) : (run.match(PIECE) ?? []).flatMap(segmented),
+  );
+}
+
+/** Longer than any word; never half a character. */
+const PIECE = /[\s\S]{1,1000}/gu;
+
+function segmented(text: string): string[] {
   return [...SEGMENTS.segment(text)].flatMap(({ segment, isWordLike }) => (isWordLike === true ? [segment] : []));
+}
+
+/** The words of a text, and all of them as one phrase. */
+type WordReader = (text: string) => { readonly words: readonly string[]; readonly phrase: string };
+
+/** The terms of a query ask for the same texts, one after the other: those of WORD_FIELDS, and one more. */
+const READ_TEXTS = WORD_FIELDS.length + 1;
+
+function createWordReader(): WordReader {
+  let known: (ReturnType<WordReader> & { readonly text: string })[] = [];
+  return (text) => {
+    const found = known.find((one) => one.text === text);
+    if (found !== undefined) return found;
+    const words = wordsOf(text);
+    const made = { text, words, phrase: phraseOf(words) };
+    known = [made, ...known].slice(0, READ_TEXTS);
+    return made;
+  };
 }
 
 /** Each word between two characters that no word has. */

@@ -232,6 +232,20 @@ describe('of any text', () => {
     expect(growth(small, work)).toBeLessThan(GROWTH_LIMIT);
   });
 
+  test.each<[string, string]>([
+    ['words with blanks between them', 'größte abc '],
+    ['one word without end', '電話が切れました'],
+  ])('a long text that is not ASCII costs as much as its length, whatever the number of terms: %s', (_, part) => {
+    // None of them is a word of the text, and all of them are in it.
+    const line = Array.from({ length: 50 }, (__, i) => (i % 2 === 0 ? 'ab' : 'れ')).join(' or ');
+    const holds = toPredicate(parse(line));
+    const run = (size: number) => {
+      const message = `größte${'ab'.repeat(4)} ${part.repeat(size)}`;
+      holds({ message });
+    };
+    expect(growth(200, run)).toBeLessThan(GROWTH_LIMIT);
+  });
+
   test('a document that almost matches costs as much as its length', () => {
     const matches = toPredicate(parse('message: "a a a a a a a a b" and service: a*a*a*b'));
     const work = (size: number) =>
