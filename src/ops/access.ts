@@ -160,6 +160,8 @@ export const PAGE_NAME = 'page';
 export type PassKind = 'once' | 'session';
 const PASS_MS: Readonly<Record<PassKind, number>> = { once: 15 * 60_000, session: 12 * 3_600_000 };
 const PASS_VERSION = 1;
+/** Clocks of two machines differ. What ends later still was signed while a clock was wrong, and would hold for as long as it was. */
+const PASS_AHEAD_MS = 3_600_000;
 
 export interface Pass {
   readonly scopes: readonly Scope[];
@@ -189,7 +191,8 @@ export function createPassReader(
     const payload = signedPayload(`page ${kind}`, token, secrets);
     const pass = payload === undefined ? undefined : passOf(payload);
     if (pass === undefined) return 'altered';
-    return clock.now() >= pass.expiresMs ? 'expired' : pass;
+    const leftMs = pass.expiresMs - clock.now();
+    return leftMs > 0 && leftMs <= PASS_MS[kind] + PASS_AHEAD_MS ? pass : 'expired';
   };
 }
 

@@ -66,7 +66,9 @@ interface Group {
 interface Page {
   readonly stream: Stream;
   readonly group: Group | undefined;
+  /** When its session ends, by the wall clock and by the monotonic one, because the former may be set back. */
   readonly expiresMs: number;
+  readonly endsMs: number;
   /** When it had last taken everything. */
   emptyMs: number;
 }
@@ -127,7 +129,7 @@ export function createLive({ clock, log, metrics, tick, tail }: LiveDeps): Live 
       log.debug('A page did not take what it was sent, and was dropped', { bytes: stream.writableLength });
       leave(page);
       stream.destroy();
-    } else if (clock.now() >= page.expiresMs) finish(page);
+    } else if (clock.now() >= page.expiresMs || nowMs >= page.endsMs) finish(page);
     else if (bytes !== undefined) stream.write(bytes);
   }
 
@@ -154,7 +156,8 @@ export function createLive({ clock, log, metrics, tick, tail }: LiveDeps): Live 
   }
 
   function add(stream: Stream, group: Group | undefined, filter: LogFilter | undefined, expiresMs: number): void {
-    const page: Page = { stream, group, expiresMs, emptyMs: clock.monotonicMs() };
+    const nowMs = clock.monotonicMs();
+    const page: Page = { stream, group, expiresMs, endsMs: nowMs + expiresMs - clock.now(), emptyMs: nowMs };
     pages.add(page);
     group?.pages.add(page);
     if (group !== undefined) tailing += 1;
@@ -188,6 +191,8 @@ export function createLive({ clock, log, metrics, tick, tail }: LiveDeps): Live 
   function finish(page: Page): void {
     leave(page);
     page.stream.end();
+    // Whoever takes nothing would keep the connection.
+    clock.after(MAX_WAITING_MS, () => page.stream.destroy());
   }
 
   function open(stream: Stream, filter: LogFilter | undefined, expiresMs = Number.POSITIVE_INFINITY): void {

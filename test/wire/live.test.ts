@@ -266,6 +266,21 @@ test('a page ends with its session', async () => {
   expect([other.isOver(), await s.metric('pages')]).toEqual([false, 1]);
 });
 
+test('a wall clock that is set back lengthens no session', async () => {
+  const s = await serve();
+  const { token } = signPass('session', SECRET, {
+    scopes: ['read'],
+    nowMs: s.clock.now() - 12 * 3_600 * SECOND + 3 * SECOND,
+  });
+  const page = await s.open('', { host: 'logs.example.org', authorization: `Bearer ${token}` });
+  await page.until('tick', 1);
+  s.clock.setWall(s.clock.now() - 24 * 3_600 * SECOND);
+  await s.clock.advance(2 * SECOND);
+  expect(page.isOver()).toBe(false);
+  await s.clock.advance(SECOND);
+  await expect.poll(page.isOver).toBe(true);
+});
+
 test('so many pages, and so many filters, and no more', async () => {
   const s = await serve();
   const streams = Array.from({ length: 480 }, () => idleStream());

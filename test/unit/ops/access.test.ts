@@ -5,7 +5,14 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { CONFIG_SCHEMA, inspectConfig } from '../../../src/config.ts';
 import { problemText, withoutSecrets } from '../../../src/core/config-loader.ts';
-import { createActionLinks, createFailures, createLinkReader, createTokens } from '../../../src/ops/access.ts';
+import {
+  createActionLinks,
+  createFailures,
+  createLinkReader,
+  createPassReader,
+  createTokens,
+  signPass,
+} from '../../../src/ops/access.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
 
 const SECRET = 'x'.repeat(32);
@@ -145,4 +152,14 @@ test('there are links only with an address and a secret; they expire a day after
   expect(read(token)).toBe('expired');
   expect(createLinkReader([], clock)(token)).toBe('altered');
   expect(links?.('i'.repeat(2_000), 'slack', clock.now())).toBeUndefined();
+});
+
+test('a session of a time when the clock was wrong is none once it is right; clocks may differ by a little', () => {
+  const nowMs = Date.parse('2026-11-29T12:00:00Z');
+  const read = createPassReader('session', [SECRET], { now: () => nowMs });
+  const signedAt = (ms: number) => read(signPass('session', SECRET, { scopes: ['read'], nowMs: ms }).token);
+  expect(signedAt(nowMs + 24 * 3_600_000)).toBe('expired');
+  expect(signedAt(nowMs + 60_000)).toMatchObject({ scopes: ['read'] });
+  expect(signedAt(nowMs - 12 * 3_600_000 + 1)).toMatchObject({ scopes: ['read'] });
+  expect(signedAt(nowMs - 12 * 3_600_000)).toBe('expired');
 });
