@@ -1,6 +1,6 @@
 // The page's search where there is no Elasticsearch: over the files that the NDJSON sink itself writes. Pages, filters, charts, events; what
 // is too old, too much, half written or broken.
-import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -142,6 +142,18 @@ test('half a line, other files, and lines that are no documents are passed over;
   expect((await there.search({})).json.lines.map(({ message }) => message)).toEqual(['whole', 'x']);
   appendFileSync(join(dir, 'calling-platform-2026.11.29.ndjson'), '\n');
   expect((await there.search({})).json.total).toBe(3);
+});
+
+test('a file that retention deletes while a search begins is no failure', async () => {
+  const dir = folder();
+  const there = await serve(dir);
+  writeFileSync(
+    join(dir, 'calling-platform-2026.11.29.ndjson'),
+    '{"@timestamp":"2026-11-29T11:59:00.000Z","message":"kept"}\n',
+  );
+  // Listed, and not there when it is opened.
+  symlinkSync(join(dir, 'gone'), join(dir, 'calling-platform-2026.11.28.ndjson'));
+  expect((await there.search({ from: '-23h' })).json).toMatchObject({ total: 1, note: NOTE });
 });
 
 test('what is too much is left out, the oldest first, and said', async () => {

@@ -69,12 +69,13 @@ export function createFileStore(
     const notes = ['without Elasticsearch, the NDJSON files of the last day are searched'];
     let left = maxRead;
     for (const index of await indices(fromMs, query.toMs)) {
-      const { read, unread } = await within(index, async (file) => {
+      const done = await within(index, async (file) => {
         const { size } = await file.stat();
         const start = Math.max(0, size - left);
         await readLines(file, index, start, size, signal, (line) => judge(line, fromMs, query.toMs, matches, take));
         return { read: size - start, unread: start };
       });
+      const { read, unread } = done ?? { read: 0, unread: 0 };
       left -= read;
       if (unread > 0)
         notes.push(
@@ -99,12 +100,14 @@ export function createFileStore(
       .reverse();
   }
 
-  async function within<T>(index: string, work: (file: FileHandle) => Promise<T>): Promise<T> {
+  /** Undefined: it is gone, as retention deletes it whenever its time has come. */
+  async function within<T>(index: string, work: (file: FileHandle) => Promise<T>): Promise<T | undefined> {
     let file: FileHandle | undefined;
     try {
       file = await open(join(dir, `${index}${ENDING}`), 'r');
       return await work(file);
     } catch (error) {
+      if (systemReason(error)?.code === 'ENOENT') return undefined;
       throw error instanceof Refusal ? error : unreadable(error);
     } finally {
       await file?.close();
