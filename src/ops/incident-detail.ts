@@ -1,7 +1,7 @@
 // One incident with all that is known of it, GET /api/v1/incidents/ID. In: the alert state, and the windows of the term that evaluates here,
 // where there is one. Out: the incident as the list shows it, its history in words, a chart of each alert's measure around its time, and a
 // query line that finds the events behind it. Guarantee: only what the records say is said; a point that the windows do not reach is null;
-// bounded to five charts of 120 points; masked; what an event says cannot change what the query line means.
+// bounded to 200 lines and five charts of 120 points; masked; what an event says cannot change what the query line means.
 
 import type { AlertDesk } from '../alerter/alert-desk.ts';
 import type { TermState } from '../alerter/alerter.ts';
@@ -41,9 +41,11 @@ export function incidentRoutes({ clock, masker, desk, look }: IncidentRoutesDeps
       const told = incidentAlerts(incident, alerts);
       const charted = told.slice(0, MAX_CHARTS);
       const state = look();
+      const history = historyOf(incident, told, nowMs);
+      const older = history.length - MAX_LINES;
       const detail: Omit<IncidentDetail, 'incident'> = {
-        history: historyOf(incident, told, nowMs),
-        note: 'Of messages, acknowledgements and escalations the last one is known. With Elasticsearch, logpipe-alerts-* has all of them.',
+        history: history.slice(-MAX_LINES),
+        note: `${older > 0 ? `${older} older lines are left out. ` : ''}${NOTE}`,
         charts: charted.flatMap((alert) => chartOf(alert, state) ?? []),
         query: state === undefined ? null : queryOf(charted, state),
       };
@@ -72,6 +74,10 @@ function endOf({ startedMs, resolvedMs }: NotifiedAlert): number {
 // ---- what was decided and done ----
 
 const MAX_TEXT = 500;
+/** An alert with a thousand label sets has as many beginnings. */
+const MAX_LINES = 200;
+const NOTE =
+  'Of messages, acknowledgements and escalations the last one is known. With Elasticsearch, logpipe-alerts-* has all of them.';
 
 function historyOf(
   incident: IncidentRecord,

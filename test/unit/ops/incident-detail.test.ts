@@ -186,6 +186,27 @@ describe('the history', () => {
     expect(note).toContain('the last one is known');
   });
 
+  test('of very many lines the newest, and how many are left out', async () => {
+    const kit = termKit(TENANTS);
+    calls(kit.stage, T0, { failed: 50 });
+    kit.at(T0 + SECOND);
+    const state = async () => {
+      const { alerts, ...others } = await kit.desk.state();
+      const many = (_: unknown, i: number) => ({
+        ...alerts[0]!,
+        labels: { tenantId: `t${i}` },
+        startedMs: T0 - 1_000 + i,
+      });
+      return { ...others, alerts: Array.from({ length: 1_000 }, many) };
+    };
+    const { history, note } = await detail(kit, { desk: { ...kit.desk, state } });
+    expect(history).toHaveLength(200);
+    // Its opening, and what was told.
+    const others = history.filter(({ text }) => !text.includes('tenantId=')).length;
+    expect(note).toContain(`${1_000 + others - 200} older lines are left out`);
+    expect(JSON.stringify(history)).toContain('tenantId=t999');
+  });
+
   test('nothing that came from a log breaks a line or shows a secret', async () => {
     const kit = termKit(TENANTS);
     calls(kit.stage, T0, { failed: 50, tenant: 'x\u202e\npassword=hunter2secret' });
