@@ -403,6 +403,7 @@ function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
   /** Up to which slot the windows were read. */
   let readTo: number | undefined;
   let filling: Promise<void> = Promise.resolve();
+  let reading: Promise<unknown> = Promise.resolve();
   let last: { readonly slot: number; readonly sample: Sample } | undefined;
   const isIndexer = roles.includes('indexer');
   const isRead = isIndexer || roles.includes('counter');
@@ -467,6 +468,13 @@ function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
     round();
   }
 
+  /** Each has a slice of its own, so that many at once would hold up the present after all. */
+  function inTurn<T>(read: () => Promise<T>): Promise<T> {
+    const mine = reading.then(read);
+    reading = mine.catch(() => {});
+    return mine;
+  }
+
   async function fine(fromMs: number, toMs: number): Promise<FigureHistory['series']> {
     await catchUp();
     const [first, end] = [slotOf(fromMs), slotOf(toMs)];
@@ -508,7 +516,7 @@ function createPast(deps: FiguresDeps & { readonly meter: Meter }): Past {
       const beginMs = Math.floor(Math.max(asked.fromMs, nowMs() - DAY_MS) / step) * step;
       const fromMs = isFine ? Math.max(beginMs, endMs - HOUR_MS) : beginMs;
       const toMs = Math.max(fromMs, endMs);
-      const series = await (isFine ? fine : coarse)(fromMs, toMs);
+      const series = await (isFine ? fine(fromMs, toMs) : inTurn(() => coarse(fromMs, toMs)));
       const state = term()?.look();
       return {
         from: isoTime(fromMs),
