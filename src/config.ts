@@ -76,11 +76,11 @@ export const shipSection = {
     inputs: {
       type: 'array',
       default: [],
-      description: 'Where lines come from; each has one of `files`, `stdin` and `syslog`.',
+      description: 'Where lines come from; each has one of `files`, `stdin`, `syslog` and `otlp`.',
       items: {
         type: 'object',
         additionalProperties: false,
-        oneOf: [{ required: ['files'] }, { required: ['stdin'] }, { required: ['syslog'] }],
+        oneOf: [{ required: ['files'] }, { required: ['stdin'] }, { required: ['syslog'] }, { required: ['otlp'] }],
         properties: {
           files: {
             type: 'array',
@@ -125,18 +125,33 @@ export const shipSection = {
             maximum: 100_000,
             description: 'Syslog: most connections at a time. Default: 500.',
           },
+          otlp: {
+            type: 'string',
+            minLength: 1,
+            description:
+              'Address to listen at for OpenTelemetry’s logs over HTTP, such as `http://127.0.0.1:4318`; see docs/otlp.md.',
+          },
+          tokens: {
+            type: 'array',
+            secret: true,
+            minItems: 1,
+            items: { type: 'string', secret: true, minLength: 16, maxLength: 512 },
+            description:
+              'OpenTelemetry: who may send, `Authorization: Bearer …`; each has at least 16 characters. Default: everybody who reaches the port.',
+          },
           name: {
             type: 'string',
             pattern: '^(?!\\.)[A-Za-z0-9._-]{1,100}$',
             permitted: 'letters, digits, dots, hyphens and underscores, 100 at most',
             description:
-              'What the input is called; its files’ positions are kept under this. Default: its `service`, else `files`, `stdin` or `syslog`.',
+              'What the input is called; its files’ positions are kept under this. Default: its `service`, else `files`, `stdin`, `syslog` or `otlp`.',
           },
           service: { ...fieldSchema, description: 'Field `service` of records that have none.' },
           environment: { ...fieldSchema, description: 'Field `environment` of records that have none.' },
           host: {
             ...fieldSchema,
-            description: 'Field `host` of records that have none. Default: this host’s name, for syslog none.',
+            description:
+              'Field `host` of records that have none. Default: this host’s name, for syslog and OpenTelemetry none.',
           },
           multiline: multilineSection,
         },
@@ -172,7 +187,8 @@ export const shipSection = {
     },
     spool: {
       type: 'object',
-      description: 'Keeps what came from standard input and syslog on disk while Kafka is away; files need none.',
+      description:
+        'Keeps what came from standard input and syslog on disk while Kafka is away; files need none, and OpenTelemetry’s exporters wait for their answer.',
       additionalProperties: false,
       required: ['dir'],
       properties: {
@@ -205,13 +221,15 @@ export const shipSection = {
   },
 } as const;
 
-/** One of `files`, `stdin` and `syslog`. */
+/** One of `files`, `stdin`, `syslog` and `otlp`. */
 export interface ShipInput {
   readonly files?: readonly string[];
   readonly stdin?: true;
   readonly syslog?: string;
   readonly tls?: SyslogTls;
   readonly maxConnections?: number;
+  readonly otlp?: string;
+  readonly tokens?: readonly string[];
   readonly name?: string;
   readonly service?: string;
   readonly environment?: string;
@@ -235,10 +253,11 @@ export interface ShipConfig {
 const NAME = /^(?!\.)[A-Za-z0-9._-]{1,100}$/;
 
 /** What an input is called: its positions are kept under this. */
-export function nameOf({ name, service, files, syslog }: ShipInput): string {
+export function nameOf({ name, service, files, syslog, otlp }: ShipInput): string {
   if (name !== undefined) return name;
   if (service !== undefined && NAME.test(service)) return service;
-  return files !== undefined ? 'files' : syslog !== undefined ? 'syslog' : 'stdin';
+  if (files !== undefined) return 'files';
+  return syslog !== undefined ? 'syslog' : otlp !== undefined ? 'otlp' : 'stdin';
 }
 
 /** What no single input is to blame for. */
