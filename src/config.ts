@@ -29,6 +29,7 @@ import { type Pm2Config, pm2Section } from './pm2/watch.ts';
 import { type FilesConfig, filesSection } from './source/files/files.ts';
 import { type IntakeConfig, intakeSection, type KafkaConfig, kafkaSection } from './source/kafka/client.ts';
 import { type MultilineRule, multilineSection } from './source/lines.ts';
+import { type OtlpConfig, otlpSection } from './source/otlp.ts';
 import type { SyslogTls } from './source/syslog.ts';
 import { type TransformsConfig, transformProblems, transformsSection } from './transform/transform.ts';
 
@@ -37,11 +38,12 @@ export type Role = (typeof ROLES)[number];
 
 export interface Config {
   readonly roles: readonly Role[];
-  readonly source: 'kafka' | 'files' | 'stdin';
+  readonly source: 'kafka' | 'files' | 'stdin' | 'otlp';
   readonly shutdownTimeoutMs: number;
   readonly kafka: KafkaConfig;
   readonly intake: IntakeConfig;
   readonly files: FilesConfig;
+  readonly otlp: OtlpConfig;
   readonly ship: ShipConfig;
   readonly parse: ParseConfig;
   readonly mask: MaskOptions;
@@ -131,14 +133,7 @@ export const shipSection = {
             description:
               'Address to listen at for OpenTelemetry’s logs over HTTP, such as `http://127.0.0.1:4318`; see docs/otlp.md.',
           },
-          tokens: {
-            type: 'array',
-            secret: true,
-            minItems: 1,
-            items: { type: 'string', secret: true, minLength: 16, maxLength: 512 },
-            description:
-              'OpenTelemetry: who may send, `Authorization: Bearer …`; each has at least 16 characters. Default: everybody who reaches the port.',
-          },
+          tokens: otlpSection.properties.tokens,
           name: {
             type: 'string',
             pattern: '^(?!\\.)[A-Za-z0-9._-]{1,100}$',
@@ -299,9 +294,9 @@ export const CONFIG_SCHEMA = {
       description: 'What this process does; `--roles` on the command line wins.',
     },
     source: {
-      enum: ['kafka', 'files', 'stdin'],
+      enum: ['kafka', 'files', 'stdin', 'otlp'],
       default: 'kafka',
-      description: 'Where records come from; `files` and `stdin` need no Kafka (embedded mode).',
+      description: 'Where records come from; `files`, `stdin` and `otlp` need no Kafka (embedded mode).',
     },
     shutdownTimeoutMs: {
       type: 'integer',
@@ -313,6 +308,7 @@ export const CONFIG_SCHEMA = {
     kafka: kafkaSection,
     intake: intakeSection,
     files: filesSection,
+    otlp: otlpSection,
     ship: shipSection,
     parse: parseSection,
     mask: {

@@ -31,6 +31,7 @@ import { createFileSource } from './source/files/files.ts';
 import { createKafka } from './source/kafka/client.ts';
 import { createKafkaSource } from './source/kafka/intake.ts';
 import { createStdinSource } from './source/lines.ts';
+import { createOtlpSource } from './source/otlp.ts';
 import { createTagger } from './tag/tag.ts';
 import { createTransformingParser } from './transform/transform.ts';
 
@@ -68,10 +69,10 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   const { log, clock = systemClock, prepared = Promise.resolve() } = options;
   const { stdin = process.stdin, stdout = process.stdout } = options;
   const deps: StageDeps = { log, clock, metrics, prepared, stdin, stdout };
-  if (config.source === 'stdin' && !config.roles.includes('indexer')) {
+  if ((config.source === 'stdin' || config.source === 'otlp') && !config.roles.includes('indexer')) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
-      'roles: standard input is read by the indexer; add that role, or use another source',
+      `roles: \`source: ${config.source}\` is read by the indexer; add that role, or use another source`,
     );
   }
 
@@ -236,6 +237,8 @@ function createSource(config: Config, deps: StageDeps): Source {
       return createFileSource(config.files, deps);
     case 'stdin':
       return createStdinSource({ input: deps.stdin, maxLineBytes: config.files.maxLineBytes }, deps);
+    case 'otlp':
+      return createOtlpSource({ ...config.otlp, maxLineBytes: config.files.maxLineBytes }, deps);
   }
 }
 

@@ -32,6 +32,38 @@ import {
   readOtlp,
 } from './otlp-records.ts';
 
+/** Where it listens when nobody says where: the port that OpenTelemetry's exporters use. */
+export const OTLP_ADDRESS = '127.0.0.1:4318';
+
+/** `otlp` section, JSON Schema; `ship.inputs` has the same keys. */
+export const otlpSection = {
+  type: 'object',
+  description: 'For `source: otlp`: OpenTelemetry’s logs over HTTP; see docs/otlp.md.',
+  additionalProperties: false,
+  default: {},
+  properties: {
+    address: {
+      type: 'string',
+      minLength: 1,
+      default: OTLP_ADDRESS,
+      description: 'Address to listen at, `host:port`; port 0 takes a free one, which /ready tells.',
+    },
+    tokens: {
+      type: 'array',
+      secret: true,
+      minItems: 1,
+      items: { type: 'string', secret: true, minLength: 16, maxLength: 512 },
+      description:
+        'Who may send OpenTelemetry’s logs: `Authorization: Bearer …`, each of at least 16 characters. Default: everybody who reaches the port.',
+    },
+  },
+} as const;
+
+export interface OtlpConfig {
+  readonly address: string;
+  readonly tokens?: readonly string[];
+}
+
 export interface OtlpOptions {
   /** `host:port` or `http://host:port`, an IPv6 address in brackets; port 0 takes a free one. */
   readonly address: string;
@@ -52,9 +84,6 @@ export interface OtlpDeps {
   readonly clock: Clock;
   readonly metrics: Pick<Metrics, 'otlpRequests' | 'otlpRecords' | 'otlpRejected'>;
 }
-
-/** Where it listens when nobody says where: the port that OpenTelemetry's exporters use. */
-export const OTLP_ADDRESS = '127.0.0.1:4318';
 
 const MIB = 1024 * 1024;
 const MAX_BODY = 4 * MIB;

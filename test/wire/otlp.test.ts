@@ -11,8 +11,10 @@ import { systemClock } from '../../src/core/clock.ts';
 import { silentLog } from '../../src/core/log.ts';
 import { createMetrics } from '../../src/core/metrics.ts';
 import type { Chunk, RawRecord } from '../../src/core/record.ts';
+import { startPipeline } from '../../src/pipeline.ts';
 import { startShipping } from '../../src/shipping.ts';
 import { createOtlpSource, type OtlpOptions } from '../../src/source/otlp.ts';
+import { bulkReply, startBulkServer } from '../kit/bulk-server.ts';
 import { startScriptedKafka } from '../kit/scripted-kafka.ts';
 import { waitFor } from '../kit/servers.ts';
 
@@ -272,7 +274,7 @@ test('a length that is not announced is bounded too, and so is what gzip hides; 
   expect(said.toString()).toMatch(/^HTTP\/1\.1 413 /);
   socket.destroy();
   // A gibibyte in a mebibyte.
-  const bomb = Buffer.concat(Array.from({ length: 16 }, () => gzipSync(Buffer.alloc(64 * MIB))));
+  const bomb = Buffer.concat(new Array<Buffer>(16).fill(gzipSync(Buffer.alloc(64 * MIB))));
   const before = process.memoryUsage().rss;
   const started = performance.now();
   const { status } = await ask(port, bomb, { headers: packed });
@@ -281,6 +283,21 @@ test('a length that is not announced is bounded too, and so is what gzip hides; 
   expect(process.memoryUsage().rss - before).toBeLessThan(200 * MIB);
   expect(chunks).toHaveLength(0);
 });
+
+test('who takes too long to send ends with 408', async () => {
+  const { port, chunks, count } = await listen();
+  const head = 'POST /v1/logs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n';
+  const answers = [head, `${head}\r\n{"resourceLogs":`].map(async (begun) => {
+    const socket = connect(port, '127.0.0.1');
+    onTestFinished(() => void socket.destroy());
+    socket.write(begun);
+    const [said] = (await once(socket, 'data')) as [Buffer];
+    return said.toString();
+  });
+  for (const said of await Promise.all(answers)) expect(said).toMatch(/^HTTP\/1\.1 408 /);
+  await waitFor(async () => (await count('otlpRequests', 'gone')) === 1, { what: 'the one that had begun is counted' });
+  expect(chunks).toHaveLength(0);
+}, 30_000);
 
 test('more requests, or more bytes, than may be under way are told to come again; the places of those that end are free', async () => {
   const few = await listen({ maxRequests: 2 });
@@ -447,4 +464,48 @@ test('what Kafka refuses for good is told to the sender, and the rest of its req
   expect(JSON.parse(body.toString()).partialSuccess).toMatchObject({ rejectedLogRecords: '1' });
   expect((await ask(port, logs(1))).body.toString()).toBe('{}');
   expect(shipping.summary()).toMatchObject({ sent: 1, dropped: 1 });
+});
+
+test('without Kafka a request waits for Elasticsearch, and is indexed under the same ids when it comes again', async () => {
+  let isOpen = false;
+  const indexed: string[][] = [];
+  const server = await startBulkServer(({ ids }) => {
+    if (!isOpen) return { status: 503, body: {} };
+    if (ids.length > 0) indexed.push([...ids]);
+    return bulkReply(ids.map(() => ({ status: 201 })));
+  });
+  onTestFinished(() => server.close());
+  const start = async () => {
+    const given = {
+      ...{ source: 'otlp', otlp: { address: '127.0.0.1:0' }, roles: ['indexer'], http: { port: 0 } },
+      ...{ elasticsearch: { nodes: [server.url], installTemplate: false }, bulk: { maxDelayMs: 10 } },
+    };
+    const pipeline = await startPipeline(parseConfig(JSON.stringify(given), {}, 'test'), { log: silentLog });
+    onTestFinished(async () => void (await pipeline.stop()));
+    const port = await waitFor(
+      async () =>
+        Number(/listening at 127\.0\.0\.1:(\d+)/.exec(await (await fetch(`${pipeline.url}/ready`)).text())?.[1]),
+      { what: 'it listens' },
+    );
+    return { pipeline, port };
+  };
+  const first = await start();
+  let isAnswered = false;
+  const body = logs(3);
+  const asking = ask(first.port, body).then((answer) => {
+    isAnswered = true;
+    return answer;
+  });
+  await waitFor(() => server.requests.some(({ ids }) => ids.length === 3), {
+    what: 'the records are at Elasticsearch',
+  });
+  expect(isAnswered).toBe(false);
+  isOpen = true;
+  expect((await asking).status).toBe(200);
+  expect((await ask(first.port, body)).status).toBe(200);
+  expect(indexed.flat()).toHaveLength(3);
+  await first.pipeline.stop();
+  const second = await start();
+  expect((await ask(second.port, body)).status).toBe(200);
+  expect(indexed[1]).toEqual(indexed[0]);
 });
