@@ -29,7 +29,6 @@ import { type Pm2Config, pm2Section } from './pm2/watch.ts';
 import { type FilesConfig, filesSection } from './source/files/files.ts';
 import { type IntakeConfig, intakeSection, type KafkaConfig, kafkaSection } from './source/kafka/client.ts';
 import { type MultilineRule, multilineSection } from './source/lines.ts';
-import { type OtlpConfig, otlpSection } from './source/otlp.ts';
 import type { SyslogTls } from './source/syslog.ts';
 import { type TransformsConfig, transformProblems, transformsSection } from './transform/transform.ts';
 
@@ -60,6 +59,40 @@ export interface Config {
   readonly pm2: Pm2Config;
   readonly http: HttpConfig;
   readonly log: { readonly level: LogLevel; readonly format: 'json' | 'pretty' };
+}
+
+// ---- the `otlp` section: here and not beside its code, which is only loaded where it is wanted ----
+
+/** Where it listens when nobody says where: the port that OpenTelemetry's exporters use. */
+export const OTLP_ADDRESS = '127.0.0.1:4318';
+
+/** `otlp` section, JSON Schema; `ship.inputs` has the same keys. */
+export const otlpSection = {
+  type: 'object',
+  description: 'For `source: otlp`: OpenTelemetry’s logs over HTTP; see docs/otlp.md.',
+  additionalProperties: false,
+  default: {},
+  properties: {
+    address: {
+      type: 'string',
+      minLength: 1,
+      default: OTLP_ADDRESS,
+      description: 'Address to listen at, `host:port`; port 0 takes a free one, which /ready tells.',
+    },
+    tokens: {
+      type: 'array',
+      secret: true,
+      minItems: 1,
+      items: { type: 'string', secret: true, minLength: 16, maxLength: 512 },
+      description:
+        'Who may send OpenTelemetry’s logs: `Authorization: Bearer …`, each of at least 16 characters. Also `tokensFile`, one a line. Default: everybody who reaches the port.',
+    },
+  },
+} as const;
+
+interface OtlpConfig {
+  readonly address: string;
+  readonly tokens?: readonly string[];
 }
 
 // ---- the `ship` section: here and not beside its code, which only its own command loads ----

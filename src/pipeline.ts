@@ -31,7 +31,7 @@ import { createFileSource } from './source/files/files.ts';
 import { createKafka } from './source/kafka/client.ts';
 import { createKafkaSource } from './source/kafka/intake.ts';
 import { createStdinSource } from './source/lines.ts';
-import { createOtlpSource } from './source/otlp.ts';
+import type { createOtlpSource } from './source/otlp.ts';
 import { createTagger } from './tag/tag.ts';
 import { createTransformingParser } from './transform/transform.ts';
 
@@ -61,6 +61,8 @@ interface StageDeps {
   readonly prepared: Promise<void>;
   readonly stdin: NodeJS.ReadableStream;
   readonly stdout: NodeJS.WritableStream;
+  /** Loaded only where it is wanted, with what reads protobuf. */
+  readonly createOtlpSource?: typeof createOtlpSource;
 }
 
 /** Builds what this process's roles ask for and starts the flow. @throws LogpipeError when a stage cannot start. */
@@ -68,7 +70,8 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   const metrics = createMetrics();
   const { log, clock = systemClock, prepared = Promise.resolve() } = options;
   const { stdin = process.stdin, stdout = process.stdout } = options;
-  const deps: StageDeps = { log, clock, metrics, prepared, stdin, stdout };
+  const otlp = config.source === 'otlp' ? await import('./source/otlp.ts') : undefined;
+  const deps: StageDeps = { log, clock, metrics, prepared, stdin, stdout, ...otlp };
   if ((config.source === 'stdin' || config.source === 'otlp') && !config.roles.includes('indexer')) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
@@ -238,7 +241,7 @@ function createSource(config: Config, deps: StageDeps): Source {
     case 'stdin':
       return createStdinSource({ input: deps.stdin, maxLineBytes: config.files.maxLineBytes }, deps);
     case 'otlp':
-      return createOtlpSource({ ...config.otlp, maxLineBytes: config.files.maxLineBytes }, deps);
+      return deps.createOtlpSource!({ ...config.otlp, maxLineBytes: config.files.maxLineBytes }, deps);
   }
 }
 

@@ -44,7 +44,7 @@ import { type SpoolFolders, spoolFolders } from './ship/spool-folder.ts';
 import { createFileSource } from './source/files/files.ts';
 import { addressesOf, type KafkaConfig } from './source/kafka/client.ts';
 import { createStdinSource, endOfCharacter } from './source/lines.ts';
-import { createOtlpSource } from './source/otlp.ts';
+import type { createOtlpSource } from './source/otlp.ts';
 import { createSyslogSource } from './source/syslog.ts';
 
 interface ShippingConfig {
@@ -96,12 +96,14 @@ export async function startShipping(config: ShippingConfig, deps: ShippingDeps):
     outlets.set(kind, outlet);
     return outlet;
   };
+  // Loaded only where it is wanted, with what reads protobuf.
+  const otlp = ship.inputs.some((input) => input.otlp !== undefined) ? await import('./source/otlp.ts') : undefined;
   const inputs = ship.inputs.map((input) => {
     const name = nameOf(input);
     const outlet = outletOf(kindOf(input));
     const build = createLineBuilder(input, masker);
     const reader = createReader(input, masker);
-    const source = createInput(input, join(ship.dataDir, name), ship, { log, clock, metrics, stdin });
+    const source = createInput(input, join(ship.dataDir, name), ship, { log, clock, metrics, stdin, ...otlp });
     return { name, source, deliver: (chunk: Chunk) => outlet.accept(chunk, build, reader) };
   });
 
@@ -180,6 +182,7 @@ function createInput(
     readonly clock: Clock;
     readonly metrics: Metrics;
     readonly stdin: NodeJS.ReadableStream;
+    readonly createOtlpSource?: typeof createOtlpSource;
   },
 ): Source {
   const { follow, pollIntervalMs, commitIntervalMs, maxLineBytes } = ship;
@@ -195,7 +198,7 @@ function createInput(
   }
   if (input.otlp !== undefined) {
     const { otlp: address, tokens } = input;
-    return createOtlpSource({ address, maxLineBytes, ...(tokens === undefined ? {} : { tokens }) }, deps);
+    return deps.createOtlpSource!({ address, maxLineBytes, ...(tokens === undefined ? {} : { tokens }) }, deps);
   }
   return createStdinSource({ input: deps.stdin, maxLineBytes, ...rule }, deps);
 }

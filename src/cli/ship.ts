@@ -6,7 +6,7 @@
 import { createReadStream, statSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Config, ShipInput } from '../config.ts';
+import { type Config, OTLP_ADDRESS, type ShipInput } from '../config.ts';
 import { type Clock, endsWithin, sleep, systemClock } from '../core/clock.ts';
 import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
 import { explainConnection } from '../core/kafka/broker-connections.ts';
@@ -26,7 +26,6 @@ import { listSpools, type SpoolOwner, spoolFolders } from '../ship/spool-folder.
 import { readNotes, readPlace } from '../ship/spool-segment.ts';
 import { type ShippedSummary, startShipping } from '../shipping.ts';
 import { addressesOf, type KafkaConfig } from '../source/kafka/client.ts';
-import { OTLP_ADDRESS } from '../source/otlp.ts';
 import { clearTextWarnings } from './check-config.ts';
 import { type Io, jsonLine, say, toDuration, wantsJson } from './io.ts';
 import { listenForSignals } from './run.ts';

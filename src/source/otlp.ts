@@ -32,38 +32,6 @@ import {
   readOtlp,
 } from './otlp-records.ts';
 
-/** Where it listens when nobody says where: the port that OpenTelemetry's exporters use. */
-export const OTLP_ADDRESS = '127.0.0.1:4318';
-
-/** `otlp` section, JSON Schema; `ship.inputs` has the same keys. */
-export const otlpSection = {
-  type: 'object',
-  description: 'For `source: otlp`: OpenTelemetry’s logs over HTTP; see docs/otlp.md.',
-  additionalProperties: false,
-  default: {},
-  properties: {
-    address: {
-      type: 'string',
-      minLength: 1,
-      default: OTLP_ADDRESS,
-      description: 'Address to listen at, `host:port`; port 0 takes a free one, which /ready tells.',
-    },
-    tokens: {
-      type: 'array',
-      secret: true,
-      minItems: 1,
-      items: { type: 'string', secret: true, minLength: 16, maxLength: 512 },
-      description:
-        'Who may send OpenTelemetry’s logs: `Authorization: Bearer …`, each of at least 16 characters. Default: everybody who reaches the port.',
-    },
-  },
-} as const;
-
-export interface OtlpConfig {
-  readonly address: string;
-  readonly tokens?: readonly string[];
-}
-
 export interface OtlpOptions {
   /** `host:port` or `http://host:port`, an IPv6 address in brackets; port 0 takes a free one. */
   readonly address: string;
@@ -329,7 +297,8 @@ export function createOtlpSource(options: OtlpOptions, deps: OtlpDeps): Source {
       else if (allTimed) remember(digest, taken);
     });
     delivering = delivering
-      .then(() => deliver(chunk))
+      // What has to wait beyond the end is told to come again.
+      .then(() => (state === 'stopped' ? undefined : deliver(chunk)))
       .catch((error: unknown) => {
         fail(error);
         taken.settled.resolve();
@@ -537,7 +506,7 @@ function parseAddress(text: string): Address {
   const match = ADDRESS.exec(text);
   const port = Number(match?.[3]);
   if (match === null || port > 65_535) {
-    const example = `http://0.0.0.0:4318, ${OTLP_ADDRESS} or the like`;
+    const example = 'http://0.0.0.0:4318, 127.0.0.1:4318 or the like';
     throw new LogpipeError(
       'LOGPIPE_USAGE',
       `otlp: ${JSON.stringify(text)} is not an address to listen at; write ${example}; for TLS, put a proxy in front`,
