@@ -7,7 +7,8 @@ RUN npm ci --ignore-scripts
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
 COPY stack ./stack
-RUN node node_modules/typescript/bin/tsc -p tsconfig.build.json && npm prune --omit=dev --ignore-scripts
+COPY scripts/page.ts ./scripts/
+RUN node node_modules/typescript/bin/tsc -p tsconfig.build.json && node dist/scripts/page.js && npm prune --omit=dev --ignore-scripts
 
 FROM node:24.12.0-bookworm-slim
 ENV NODE_ENV=production

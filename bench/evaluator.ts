@@ -1,9 +1,13 @@
 // The evaluator alone: time of a tick with 1,000 series and 100 rules, and of the rebuild from six hours of four partitions' totals.
 // In: nothing; out: milliseconds. No Kafka: reading the topic comes on top, parsing its JSON is included.
 import { pathToFileURL } from 'node:url';
+import { systemClock } from '../src/core/clock.ts';
+import { createMetrics } from '../src/core/metrics.ts';
 import { packageRoot } from '../src/core/package-root.ts';
+import { createMasker } from '../src/core/secrets/mask.ts';
 import { loadMeasures, type Measures } from '../src/measure/measure-config.ts';
 import { BUCKET_MS, type BucketTotals, binOf, LABEL_SEPARATOR, type SeriesOfMeasure } from '../src/measure/totals.ts';
+import { createFigures } from '../src/ops/figures.ts';
 import { createEvaluator, type Evaluator } from '../src/rules/evaluator.ts';
 import { loadRules, parseRules, type Rules } from '../src/rules/rule-config.ts';
 
@@ -20,6 +24,14 @@ export interface EvaluatorBench {
   readonly tickMs: { readonly p50: number; readonly p99: number; readonly max: number; readonly meanCpu: number };
   /** Taking in the new totals of all partitions before each evaluation. */
   readonly applyMs: { readonly p50: number; readonly p99: number };
+  /** What a page asks: a tick a second; and the last hour, of which the first page has all read and later ones nothing. */
+  readonly page: {
+    readonly tickMs: { readonly p50: number; readonly p99: number; readonly max: number };
+    readonly firstHourMs: number;
+    /** For so long at a time nothing else could run meanwhile. */
+    readonly longestSliceMs: number;
+    readonly nextHourMs: number;
+  };
   readonly rebuild: readonly {
     readonly name: string;
     readonly megabytes: number;
@@ -146,7 +158,7 @@ function rebuild(name: string, text: string, options: { measures: Measures; rule
   };
 }
 
-export function benchEvaluator(): EvaluatorBench {
+export async function benchEvaluator(): Promise<EvaluatorBench> {
   const options = configuration();
   const small = rebuild('ordinary', bucketText(0.05), options).result;
   const text = bucketText(1);
@@ -172,6 +184,13 @@ export function benchEvaluator(): EvaluatorBench {
     const { user, system } = process.cpuUsage(cpu);
     cpuMicros += user + system;
   }
+  const page = await benchPage(evaluator, options.rules, (i) => {
+    wall += 500;
+    const at = Math.floor(wall / BUCKET_MS) * BUCKET_MS;
+    for (let lane = 0; lane < LANES; lane++) apply(evaluator, text, lane, at, 2_000_000 + i * LANES + lane);
+    progress(evaluator, wall);
+    return evaluator.tick(wall);
+  });
   const breached = evaluator.tick(wall).observations.filter(({ state }) => state === 'breached').length;
   if (breached > RULES) throw new Error('the measurement has come to measure alerts');
   return {
@@ -184,10 +203,57 @@ export function benchEvaluator(): EvaluatorBench {
       meanCpu: cpuMicros / 1_000 / ticks.length,
     },
     applyMs: { p50: quantile(applies, 0.5), p99: quantile(applies, 0.99) },
+    page,
     rebuild: [small, large],
   };
 }
 
+/** @param next takes in what half a second brings, and evaluates it */
+async function benchPage(
+  evaluator: Evaluator,
+  rules: Rules,
+  next: (i: number) => ReturnType<Evaluator['tick']>,
+): Promise<EvaluatorBench['page']> {
+  let { times, observations } = next(0);
+  const none = { alerts: [], incidents: [], silences: [] };
+  const figures = createFigures({
+    ...{ version: '1', roles: ['indexer', 'counter', 'alerter'], source: 'kafka', startedMs: 0, environment: 'bench' },
+    ...{ clock: systemClock, metrics: createMetrics(), masker: createMasker() },
+    readiness: () => [],
+    lastError: () => null,
+    term: () => ({
+      look: () => ({ ...{ rules, store: evaluator.store, times, observations }, ...none }),
+      now: () => times.wallMs,
+      waiting: () => 0,
+    }),
+  });
+  let longest = 0;
+  let before = performance.now();
+  let watching = true;
+  const look = () => {
+    longest = Math.max(longest, performance.now() - before);
+    before = performance.now();
+    if (watching) setImmediate(look);
+  };
+  setImmediate(look);
+  const began = performance.now();
+  await figures.history(undefined, undefined);
+  const firstHourMs = performance.now() - began;
+  watching = false;
+  const ticks: number[] = [];
+  for (let i = 1; i <= 240; i++) {
+    ({ times, observations } = next(i));
+    ticks.push(timed(() => void figures.tick()));
+    await Promise.resolve();
+  }
+  const again = performance.now();
+  await figures.history(undefined, undefined);
+  const nextHourMs = performance.now() - again;
+  figures.close();
+  const tickMs = { p50: quantile(ticks, 0.5), p99: quantile(ticks, 0.99), max: Math.max(...ticks) };
+  return { tickMs, firstHourMs, longestSliceMs: longest, nextHourMs };
+}
+
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  process.stdout.write(`${JSON.stringify(benchEvaluator(), null, 2)}\n`);
+  process.stdout.write(`${JSON.stringify(await benchEvaluator(), null, 2)}\n`);
 }

@@ -53,6 +53,7 @@ import { findRouting, parseRouting, type Routing, watchRoutingFile } from './onc
 import { createActionLinks } from './ops/access.ts';
 import { type AlertingView, createAlertingView } from './ops/explain.ts';
 import type { Readiness } from './ops/http.ts';
+import type { StageId } from './ops/page-data.ts';
 import { STATS_ROLLUPS } from './ops/stats.ts';
 import { parseRules, type Rules, reachOf, watchRulesFile } from './rules/rule-config.ts';
 import { createKafka } from './source/kafka/client.ts';
@@ -66,6 +67,8 @@ export interface Alerting {
   windows(): WindowStore | undefined;
   /** The time that evaluations go by, ms: the brokers'; undefined in other processes. */
   now(): number | undefined;
+  /** The term that evaluates, in the same process. */
+  term(): Pick<Term, 'look' | 'now' | 'waiting'> | undefined;
   /** How rules and alerts stand, in the same process. */
   view(): AlertingView | undefined;
   /** The alert state, in the same process. */
@@ -83,6 +86,8 @@ export interface AlertingDeps {
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly stdout: NodeJS.WritableStream;
+  /** `log`, as it is handed to one stage. Default: the same for all. */
+  readonly logOf?: (stage: StageId) => Log;
 }
 
 /** Undefined when this process has neither role. @throws LogpipeError for invalid measures, rules or channels */
@@ -90,7 +95,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   const counts = config.roles.includes('counter');
   const alerts = config.roles.includes('alerter');
   if (!counts && !alerts) return undefined;
-  const { log, clock, metrics } = deps;
+  const { log, clock, metrics, logOf = () => log } = deps;
   const { alerts: settings, notify, kafka } = config;
   const masker = createMasker(config.mask);
   const shared = { ...deps, masker };
@@ -105,7 +110,10 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
 
   // The log -> totals.
   const counting = (own: Pick<CountingDeps, 'sink' | 'embedded'>) =>
-    startCounting({ ...config, measures, dataDir: join(config.files.dataDir, 'counter') }, { ...shared, ...own });
+    startCounting(
+      { ...config, measures, dataDir: join(config.files.dataDir, 'counter') },
+      { ...shared, log: logOf('count'), ...own },
+    );
 
   // Readings that do not come from the log; and what else only the leader does, by schedule.
   const probes = createProbeRounds(config, { ...deps, mask: masker.text });
@@ -124,7 +132,8 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   const { publicUrl, linkSecrets } = config.http;
   const actionLinks = createActionLinks({ publicUrl, secrets: linkSecrets });
   const linked = actionLinks === undefined ? {} : { actionLinks };
-  const sending = { clock, log, masker, out: deps.stdout as never, ...linked };
+  const standing = () => term()?.look();
+  const sending = { clock, log: logOf('messages'), masker, out: deps.stdout as never, standing, ...linked };
   const live = alerts
     ? createLiveChannels(definitions.routing, (routing) => createChannels(notify, routing, sending))
     : undefined;
@@ -132,7 +141,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
   if (actionLinks === undefined && [...channels.keys()].some(mayHaveLinks)) {
     log.warn('Messages have no links to acknowledge with: set http.publicUrl and http.linkSecrets (docs/api.md)');
   }
-  const history = alerts ? createHistory(config, ends, log) : undefined;
+  const history = alerts ? createHistory(config, ends, logOf('messages')) : undefined;
 
   // What notices that nothing can be decided.
   const blind =
@@ -159,7 +168,10 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
           environment: notify.environment,
           tickMs: settings.tickMs,
         },
-        { ...shared, ...own, channels, history, onTick, onSilences },
+        {
+          ...{ ...shared, log: logOf('rules'), messageLog: logOf('messages') },
+          ...{ ...own, channels, history, onTick, onSilences },
+        },
       ),
     startProbes(term) {
       const ends = [probes.start(term), retention.start(term)];
@@ -169,12 +181,13 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
 
   // Start it: on a journal, with everything in this process, or on Kafka, where this process is one of many.
   if (config.source !== 'kafka') {
-    running.embedded = await startEmbeddedAlerting(settings, { ...terms, clock, log, counting });
+    running.embedded = await startEmbeddedAlerting(settings, { ...terms, clock, log: logOf('rules'), counting });
     running.counter = running.embedded.counter;
   } else {
     if (blind !== undefined) {
       const reachMs = () => reachOf(definitions.rules);
-      const parts = { ...terms, ...kafkaParts(config, deps), reachMs, blind, onSilences, clock, log };
+      const log = logOf('rules');
+      const parts = { ...terms, ...kafkaParts(config, { ...deps, log }), reachMs, blind, onSilences, clock, log };
       running.alerter = createAlerter({ group: kafka.alerterGroup }, parts);
       running.alerter.start();
     }
@@ -198,6 +211,7 @@ export async function startAlerting(config: Config, deps: AlertingDeps): Promise
     tap: counter?.tap,
     windows: () => term()?.windows,
     now: () => term()?.now(),
+    term,
     view: createAlertingView(() => term()?.look(), { clock, masker }),
     routing: () => definitions.routing,
     own() {

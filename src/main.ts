@@ -10,6 +10,7 @@ import {
   addInitCommand,
   addKibanaCommand,
   addOncallCommand,
+  addPageCommand,
   addPm2Commands,
   addReplayCommand,
   addRetentionCommand,
@@ -31,6 +32,7 @@ import { rulesCheck, rulesExplain, rulesTest } from './cli/rules.ts';
 import { parseRoles, run, setup } from './cli/run.ts';
 import { runStack, stackNumber } from './cli/stack.ts';
 import { tail } from './cli/tail.ts';
+import { trace } from './cli/trace.ts';
 import { CONFIG_SCHEMA, type Config, loadConfig } from './config.ts';
 import { secretsIn, withKnownSecrets } from './core/config-loader.ts';
 import type { Log } from './core/log.ts';
@@ -153,6 +155,32 @@ Examples:
       );
     });
 
+  withConfig(program.command('trace <id> [files...]'))
+    .description('Everything about one call, request or trace, in the order of its time, across days.')
+    .option('--source <source>', 'index, kafka or file (default: the indices, if there are any)')
+    .option('--from <time>', 'only from then on: -2h, now, ISO 8601 (default: all; of the topic the last day)')
+    .option('--to <time>', 'only until then (default: now)')
+    .option('--time-zone <zone>', 'of the times shown, and of times written without an offset (default: UTC)')
+    .option('--gap <duration>', 'mark a longer silence (default: 1m)')
+    .option('--limit <count>', 'at most this many events (default: 5000)', toNumber)
+    .option('--json', 'one JSON object: the events, and what is odd about them', false)
+    .addHelpText(
+      'after',
+      `
+The id is that of a call, a request or a trace: callId, requestId or traceId. Marked are errors, gaps, a call
+that has no beginning or no end, and what could not be read. Exit status 1 when nothing was found.
+
+Examples:
+  logpipe trace CA123
+  logpipe trace CA123 --gap 10s --time-zone Europe/Berlin
+  logpipe trace req-42 --source kafka --from -3h
+  logpipe trace CA123 --json logs/app.log`,
+    )
+    .action((id: string, files: string[], options) => {
+      const { config, log } = load(options);
+      return finish(trace(id, files, config, options, io, { log }));
+    });
+
   const dlq = program.command('dlq').description('Dead letters: records that could not be indexed.');
   withConfig(dlq.command('show <id>'))
     .description('Show one dead letter whole: reason, origin and value, stack traces unfolded.')
@@ -209,6 +237,7 @@ Examples:
   addKibanaCommand(program, { io, withConfig, load, finish });
   addPm2Commands(program, { io, withConfig, load, finish });
   addTopCommand(program, { io, withConfig, load, finish });
+  addPageCommand(program, { io, withConfig, load, finish });
   addCompletionCommand(program, { io, withConfig, load, finish });
 
   const stack = program.command('stack').description('Local Kafka and Elasticsearch for development, without Docker.');

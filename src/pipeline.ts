@@ -24,7 +24,8 @@ import { createFieldBudget, createFieldReader, type FieldBudget } from './indexi
 import { createIndexer, type Indexer } from './indexing/indexer.ts';
 import { createLocalSinks, type Sink } from './indexing/sinks.ts';
 import type { Api } from './ops/api.ts';
-import { createStatusView, type Readiness, startHttp } from './ops/http.ts';
+import { createStageLogs, type StageLogs } from './ops/flow.ts';
+import { createStatusView, type PageFiles, type Readiness, startHttp } from './ops/http.ts';
 import { createPlatformView, pm2Readings } from './ops/stats.ts';
 import { createParser } from './parse/parse.ts';
 import { createFileSource } from './source/files/files.ts';
@@ -52,10 +53,14 @@ export interface PipelineDeps {
   readonly prepared?: Promise<void>;
   readonly stdin?: NodeJS.ReadableStream;
   readonly stdout?: NodeJS.WritableStream;
+  /** Options with which another command finds this configuration; undefined: none can, and the API starts no jobs. */
+  readonly configArgs?: readonly string[];
 }
 
 interface StageDeps {
   readonly log: Log;
+  /** `log`, as it is handed to one stage. */
+  readonly logOf: StageLogs['of'];
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly prepared: Promise<void>;
@@ -69,9 +74,10 @@ interface StageDeps {
 export async function startPipeline(config: Config, options: PipelineDeps): Promise<Pipeline> {
   const metrics = createMetrics();
   const { log, clock = systemClock, prepared = Promise.resolve() } = options;
-  const { stdin = process.stdin, stdout = process.stdout } = options;
+  const { stdin = process.stdin, stdout = process.stdout, configArgs } = options;
+  const logs = createStageLogs(log, { clock, masker: createMasker(config.mask) });
   const otlp = config.source === 'otlp' ? await import('./source/otlp.ts') : undefined;
-  const deps: StageDeps = { log, clock, metrics, prepared, stdin, stdout, ...otlp };
+  const deps: StageDeps = { log, logOf: logs.of, clock, metrics, prepared, stdin, stdout, ...otlp };
   if ((config.source === 'stdin' || config.source === 'otlp') && !config.roles.includes('indexer')) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
@@ -85,12 +91,18 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   // Counts are in the brokers' time; this machine's clock may be wrong by hours.
   const brokersTime = { ...clock, now: () => alerting?.now() ?? clock.now() };
   const indexing = config.roles.includes('indexer') ? startIndexing(config, deps, alerting?.tap) : undefined;
+  const startedMs = clock.monotonicMs();
   const readiness = () => [...(indexing?.readiness() ?? []), ...(alerting?.readiness() ?? [])];
   const { roles, source } = config;
   const about = { version: packageVersion(), roles, source, group: source === 'kafka' ? config.kafka.group : null };
   // Loaded by its first request, which the indexer alone seldom has.
   let api: Promise<Api> | undefined;
-  const openApi = async () => (await import('./ops/api.ts')).openApi(config, { log, clock, alerting });
+  let page: Promise<PageFiles> | undefined;
+  const openApi = async () => {
+    const flow = { startedMs, metrics, readiness, lastError: logs.lastError };
+    const showTo = indexing?.showTo;
+    return (await import('./ops/api.ts')).openApi(config, { log, clock, alerting, configArgs, flow, showTo });
+  };
   const http = config.http.enabled
     ? await startHttp(config.http, {
         metrics,
@@ -102,6 +114,12 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
           api ??= openApi();
           return api;
         },
+        page: config.http.page
+          ? () => {
+              page ??= import('./ops/page.ts').then(({ createPage }) => createPage());
+              return page;
+            }
+          : undefined,
       })
     : undefined;
 
@@ -114,8 +132,9 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
     endPm2();
     // At the same time: neither flow waits for the other, not even at the end.
     const [indexed, alerted] = await Promise.all([indexing?.stop(), alerting?.stop()]);
-    await http?.close();
+    // First, so that what pages read ends, instead of breaking off.
     await (await api?.catch(() => undefined))?.close();
+    await http?.close();
     return indexed !== false && alerted !== false;
   }
   let stopped: Promise<boolean> | undefined;
@@ -133,16 +152,18 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
 
 interface Indexing {
   readonly ended: Promise<void>;
+  readonly showTo: Indexer['showTo'];
   readiness(): readonly Readiness[];
   stop(): Promise<boolean>;
 }
 
 /** @param tap sees every chunk first: for the counter, when it cannot read the source itself */
 function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined): Indexing {
-  const { log, metrics } = deps;
+  const { metrics, logOf } = deps;
+  const log = logOf('index');
   const masker = createMasker(config.mask);
 
-  const source = createSource(config, deps);
+  const source = createSource(config, { ...deps, log: logOf('source') });
   const { sinks: wanted } = config;
   const out = deps.stdout as NodeJS.WriteStream;
   const local = createLocalSinks(wanted, { out, metrics, log });
@@ -151,7 +172,7 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
   const parser = createTransformingParser(parsed, config.transforms, { masker });
   const tag = createTagger();
   const documents = createDocumentWriter(parser.time);
-  const deadLetters = createDeadLetterSink(config, deps);
+  const deadLetters = createDeadLetterSink(config, { metrics, log: logOf('deadLetters') });
   const toDeadLetter = createDeadLetter(config.dlq, masker);
 
   // The array is filled after the indexer exists, because the bulk writer buries through it; no record flows before that.
@@ -159,6 +180,7 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
   let budget: FieldBudget | undefined;
   const indexer: Indexer = createIndexer(config.bulk, {
     ...deps,
+    log,
     parser,
     tag,
     ...(wanted.elasticsearch
@@ -170,16 +192,17 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
     toDeadLetter,
   });
   if (wanted.elasticsearch) {
-    const client = createElasticsearchClient(config.elasticsearch, { log: deps.log });
+    const client = createElasticsearchClient(config.elasticsearch, { log });
     const writer = createBulkWriter(config.bulk, {
       ...deps,
+      log,
       send: createSendBulk(client),
       degrade: createDegrade({ parser, tag, documents }),
       deadLetter: ({ record, chunk }, reason, detail, signal) => indexer.bury(record, chunk, reason, detail, signal),
       random: Math.random,
     });
     sinks.push(createElasticsearchSink(client, writer));
-    budget = createFieldBudget({ ...deps, read: createFieldReader(client), day: parser.time.day });
+    budget = createFieldBudget({ ...deps, log, read: createFieldReader(client), day: parser.time.day });
   }
   sinks.push(...local);
 
@@ -202,6 +225,7 @@ function startIndexing(config: Config, deps: StageDeps, tap: Deliver | undefined
     ended: Promise.all([started, source.ended]).then(async () => {
       if (!stopping) await indexer.drain(Number.POSITIVE_INFINITY);
     }),
+    showTo: indexer.showTo,
     readiness() {
       const dependencies: Readiness[] = [{ name: config.source, ...source.status() }];
       const add = (name: string, trouble: string | undefined, well: string) =>

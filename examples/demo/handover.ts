@@ -26,6 +26,7 @@ export function whileItRuns({ results, url, applicationUrl, configFile, incident
       ? [['incident', `curl -s ${applicationUrl}/admin/incident -H 'content-type: application/json' -d ${body}`]]
       : [];
   return [
+    ['page', `npx logpipe page --config ${configFile}`],
     ...results.hints().map((hint) => ['search', hint] as const),
     ['metrics', `curl -s ${url}/metrics`],
     ['figures', `curl -s '${url}/api/v1/stats?window=5m'`],

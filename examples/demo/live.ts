@@ -19,6 +19,8 @@ export interface LiveInput {
   pipeline: Pipeline;
   results: ResultsReader;
   latest: readonly string[];
+  /** The page's address, to copy. */
+  page: string;
   /** Commands to copy. */
   hints: readonly string[];
 }
@@ -65,6 +67,7 @@ export async function showLive(input: LiveInput, screen: Screen, stop: AbortSign
       firing: counts.firing,
       results: seen,
       latest: input.latest,
+      page: input.page,
       hints: input.hints,
       incident: incident?.state(at),
     });

@@ -6,6 +6,7 @@ import { stringify } from 'yaml';
 import { countsOf } from '../../src/cli/top.ts';
 import { LogpipeError } from '../../src/core/errors.ts';
 import { packageRoot } from '../../src/core/package-root.ts';
+import { SCOPES, signPass } from '../../src/ops/access.ts';
 import { freePorts } from '../../stack/index.ts';
 import { endedMessage, until } from './await.ts';
 import { type Child, startChild } from './child.ts';
@@ -31,6 +32,8 @@ export interface Pipeline {
   child: Child;
   /** Where it serves /metrics and /ready. */
   url: string;
+  /** Where a browser opens the page, with a token that works once. */
+  pageUrl: string;
   /** Its configuration, for other commands. */
   configFile: string;
   counts(): Promise<PipelineCounts>;
@@ -58,8 +61,9 @@ export async function startPipeline(input: PipelineInput, onSpawn: (child: Child
   const file = join(input.workspace.path, 'logpipe.yml');
   // Links in messages name the port, so it is chosen before.
   const [port] = (await freePorts(1)) as [number];
+  const linkSecret = randomBytes(32).toString('hex');
   // An outside address may carry a password.
-  writeFileSync(file, stringify(configuration(input, port)), { mode: 0o600 });
+  writeFileSync(file, stringify(configuration(input, port, linkSecret)), { mode: 0o600 });
   await setUp(file, input);
   let url: string | undefined;
   const child = startChild({
@@ -84,6 +88,7 @@ export async function startPipeline(input: PipelineInput, onSpawn: (child: Child
   return {
     child,
     url: address,
+    pageUrl: `${address}/#once=${signPass('once', linkSecret, { scopes: SCOPES, nowMs: Date.now() }).token}`,
     configFile: file,
     async counts() {
       if (child.exited()) throw new Error(endedMessage(child));
@@ -109,7 +114,7 @@ async function setUp(file: string, { servers, workspace }: PipelineInput): Promi
 }
 
 /** The configuration file as an object. */
-function configuration(input: PipelineInput, port: number): object {
+function configuration(input: PipelineInput, port: number, linkSecret: string): object {
   const { servers, names, workspace, logFile, ndjsonDir, receivers } = input;
   const common = {
     alerts: {
@@ -126,7 +131,7 @@ function configuration(input: PipelineInput, port: number): object {
     },
     http: {
       ...{ host: '127.0.0.1', port, publicUrl: `http://127.0.0.1:${port}` },
-      linkSecrets: [randomBytes(32).toString('hex')],
+      linkSecrets: [linkSecret],
     },
     log: { level: 'info', format: 'json' },
   };

@@ -71,7 +71,7 @@ async function demo(
     ),
     stop,
   );
-  screen.step(`The pipeline is ready, its metrics on ${pipeline.url}/metrics`);
+  screen.step('The pipeline is ready');
   const kafka = addresses ? { broker: addresses.kafka, topic: names.logs } : undefined;
   const application = await unlessInterrupted(
     startApplication({ kafka, logFile, rate: options.rate, cwd: workspace.path }, started('The application', 5000)),
@@ -81,12 +81,13 @@ async function demo(
 
   const results = resultsOf(servers, names.logs, ndjsonDir);
   const { forMs, incident } = options;
-  const { url, configFile } = pipeline;
+  const { url, pageUrl, configFile } = pipeline;
   const handover = whileItRuns({ results, url, applicationUrl: application.url, configFile, incident });
+  screen.note(['', 'Open this in a browser (it works once, within 15 minutes):', '', `  ${pageUrl}`]);
   screen.note(handoverLines('While it runs, in another terminal:', handover));
   const hints = handover.map(([, command]) => command);
   const view = { title: servers.description, kafka: !!addresses, fresh: servers.mode !== 'outside', forMs, incident };
-  await showLive({ ...view, application, pipeline, results, latest, hints }, screen, stop);
+  await showLive({ ...view, application, pipeline, results, latest, page: pageUrl, hints }, screen, stop);
   screen.leave();
   const report = await sumUp({ application, pipeline, results, receivers }, screen);
   screen.note(handoverLines('What comes next:', whatComesNext(servers, results, options.keep)));

@@ -31,6 +31,8 @@ export interface View {
   results: Results | undefined;
   /** Newest documents as lines; empty with Elasticsearch. */
   latest: readonly string[];
+  /** The page's address to copy. */
+  page?: string;
   /** Commands to copy: uncut, over as many rows as they take. */
   hints: readonly string[];
   incident: string | undefined;
@@ -63,7 +65,10 @@ export function createScreen(out: Terminal, now: () => number): Screen {
     show(view) {
       if (out.isTTY === true) {
         const hints = view.hints.map((hint) => `    ${hint}`);
-        const whole = hints.length > 0 ? ['  in another terminal', ...hints] : [];
+        const whole = [
+          ...(view.page === undefined ? [] : ['  in a browser', `    ${view.page}`]),
+          ...(hints.length > 0 ? ['  in another terminal', ...hints] : []),
+        ];
         return drawing.draw(picture(view), { whole, last: LAST_LINES });
       }
       if (now() - lastPlain < PLAIN_EVERY_MS) return;

@@ -13,7 +13,7 @@ import type { Masker } from '../core/secrets/mask.ts';
 import { type AlertRecord, alertKey, type IncidentRecord, type SilenceRecord } from '../incidents/incident.ts';
 import { createAlertMachine, type GivenCommand } from '../incidents/machine.ts';
 import type { Channel, ChannelName } from '../incidents/notification.ts';
-import type { CommandAnswer, OutboxResult, StateKey } from '../incidents/records.ts';
+import { type CommandAnswer, isMessage, type OutboxResult, type StateKey } from '../incidents/records.ts';
 import type { SendBulk } from '../indexing/elasticsearch.ts';
 import type { CountsMessage } from '../measure/totals.ts';
 import { createDispatcher } from '../notify/dispatcher.ts';
@@ -386,6 +386,8 @@ export interface TermDeps {
   readonly history: { readonly send: SendBulk; readonly prepare: () => Promise<unknown> } | undefined;
   readonly clock: Clock;
   readonly log: Log;
+  /** Of what becomes of messages. Default: `log`. */
+  readonly messageLog?: Log;
   readonly metrics: Metrics;
   readonly masker: Masker;
   readonly onLost: (error: LostTermError) => void;
@@ -420,6 +422,8 @@ export interface Term {
   readonly windows: WindowStore;
   /** How things stand after the last evaluation; undefined before the first one. */
   look(): TermState | undefined;
+  /** Messages that no channel has taken yet. */
+  waiting(): number;
   /** What became of a command; undefined: nothing yet. */
   answer(commandId: string): CommandAnswer | undefined;
   /** Why nothing can be decided now; undefined when all is well. */
@@ -455,7 +459,7 @@ export function routesOf(
 
 export function beginTerm(options: TermOptions, deps: TermDeps): Term {
   const { rules, environment, tickMs } = options;
-  const { store, windows, channels, clock, log, metrics } = deps;
+  const { store, windows, channels, clock, log, messageLog = log, metrics } = deps;
   const machine = createAlertMachine(rules.map(toDecidingRule), store.initial, {
     nextId: createEventIds(clock.now),
     environment,
@@ -485,9 +489,10 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
   const outbox = createOutbox({}, { ...deps, machine, clock: { ...clock, now: brokersClock.now } });
   const dispatcher = createDispatcher(
     {},
-    { ...deps, random: Math.random, mayISend: outbox.mayISend, onResult: outbox.onResult },
+    { ...deps, log: messageLog, random: Math.random, mayISend: outbox.mayISend, onResult: outbox.onResult },
   );
-  const history = deps.history && createHistorySender({ ...deps.history, onResults: outbox.onResults, clock, log });
+  const history =
+    deps.history && createHistorySender({ ...deps.history, onResults: outbox.onResults, clock, log: messageLog });
   let cancelTick = () => {};
   let ticking: Promise<void> = Promise.resolve();
   let stopped = false;
@@ -576,6 +581,7 @@ export function beginTerm(options: TermOptions, deps: TermDeps): Term {
       return problem;
     },
     changeRouting: (next) => machine.changeRoutes(routesOf(next, { channels, environment })),
+    waiting: () => machine.waiting().filter(isMessage).length,
     answer: machine.answer,
     command(command, done) {
       commands.push({ command, done });

@@ -529,6 +529,9 @@ export function clearTextWarnings(config: Config): string[] {
       : undefined,
     // Mail needs no warning: user and password are only sent over TLS, or to this host (notify/email.ts).
     clearUrl('notify.slack.webhookUrl', notify.slack.webhookUrl),
+    notify.alertmanager.headers !== undefined && (notify.alertmanager.urls ?? []).some(isClear)
+      ? ['notify.alertmanager.urls', 'headers', 'write https://']
+      : undefined,
     clearUrl('notify.webhook.url', notify.webhook.url),
     clearUrl('alerts.heartbeatUrl', alerts.heartbeatUrl),
     clearUrl('http.publicUrl', http.publicUrl),

@@ -1,4 +1,4 @@
-// The command line of init, alerts ack to unsilence, oncall, replay, backtest, incident export, ship, retention, kibana import, top, completion and pm2 watch: options,
+// The command line of init, alerts ack to unsilence, oncall, replay, backtest, incident export, ship, retention, kibana import, top, page, completion and pm2 watch: options,
 // examples, and what they start. In: the program and a kit that loads the configuration. Out: commands registered with it. Guarantee: what
 // only Kibana and PM2 need is loaded by their commands alone.
 import { hostname } from 'node:os';
@@ -13,7 +13,7 @@ import { ARRIVAL_SOURCES } from '../replay/stored.ts';
 import { PRIORITIES } from '../rules/rule-types.ts';
 import { clearTextWarnings } from './check-config.ts';
 import type { Shell } from './completion.ts';
-import { type Io, type LogKind, toNumber } from './io.ts';
+import { endWithParent, type Io, type LogKind, toNumber } from './io.ts';
 import { runIncidentExport, runReplay } from './replay.ts';
 import { runBacktest, withShadowAlerts } from './rules.ts';
 
@@ -29,6 +29,18 @@ interface CommandKit {
 
 function collect(value: string, all: string[]): string[] {
   return [...all, value];
+}
+
+/** For who starts a command and waits for it: a program, or the API (ops/jobs.ts). */
+function forPrograms(command: Command): Command {
+  return command
+    .addOption(
+      new Option(
+        '--progress <form>',
+        'json: every second one JSON object on standard error, with how far it is',
+      ).choices(['text', 'json']),
+    )
+    .addOption(new Option('--exit-with-parent', 'end when standard input closes').default(false));
 }
 
 const JSON_WHERE = 'one JSON object; without it readable lines on a terminal, JSON in a pipe or a file';
@@ -207,7 +219,7 @@ command line or configuration.`,
 // --- logpipe replay ---
 
 export function addReplayCommand(program: Command, { io, withConfig, load, finish }: CommandKit): void {
-  withConfig(program.command('replay [files...]'))
+  forPrograms(withConfig(program.command('replay [files...]')))
     .description('Bring a stretch of logs back, by event time. Moves nobody’s offsets, raises no alert.')
     .option('--from <time>', 'where the stretch begins: -2h, -30m or ISO 8601')
     .option('--to <time>', 'where it ends, exclusive (default: now)')
@@ -254,7 +266,8 @@ Examples:
     )
     .action((files: string[], options) => {
       const { config, log } = load(options);
-      const { alerts, ...rest } = options;
+      const { alerts, exitWithParent, ...rest } = options;
+      if (exitWithParent) endWithParent();
       if (alerts !== 'shadow') return finish(runReplay(files, config, rest, io, { log }));
       return finish(withShadowAlerts(config, io, (onEvent) => runReplay(files, config, rest, io, { log, onEvent })));
     });
@@ -271,7 +284,7 @@ export function addIncidentCommands(program: Command, { io, withConfig, load, fi
       .option('--measures <file>', 'measures to use instead of the configured ones')
       .option('--rules <file>', 'rules to use instead of the configured ones');
 
-  stretch(program.command('backtest [files...]'))
+  forPrograms(stretch(program.command('backtest [files...]')))
     .description(
       'Show what rules would have done over recorded logs; nobody is notified. Files, plain or gzip, need --source file.',
     )
@@ -294,6 +307,7 @@ Examples:
     )
     .action((files: string[], options) => {
       const { config, log } = load(options);
+      if (options.exitWithParent) endWithParent();
       return finish(runBacktest(files, config, options, io, { log }));
     });
 
@@ -483,6 +497,32 @@ Examples:
       for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => ending.abort());
       const deps = { out: process.stdout, clock: systemClock, stop: ending.signal };
       return finish(top(urls, { once, json, everyMs: every * 1_000 }, deps));
+    });
+}
+
+// --- logpipe page ---
+
+export function addPageCommand(program: Command, { io, withConfig, load, finish }: CommandKit): void {
+  withConfig(program.command('page'))
+    .description('Print the address of the page, which opens a session when it is first used.')
+    .option('--read-only', 'a session that cannot acknowledge, silence or replay', false)
+    .option('--local', 'the address on this machine, though http.publicUrl is set', false)
+    .option('--json', 'one JSON object: url, and when it expires', false)
+    .addHelpText(
+      'after',
+      `
+The address works once, within 15 minutes, with every instance that has the same http.linkSecrets; its session ends after twelve hours.
+It is as good as a password until then. Without http.linkSecrets, the page can be read on this machine, and nothing changed.
+
+Examples:
+  logpipe page
+  logpipe page --read-only
+  xdg-open "$(logpipe page --local)"
+Exit status: 0 printed, 2 there is no page, or a wrong command line or configuration.`,
+    )
+    .action(async (options: { config?: string; readOnly: boolean; local: boolean; json: boolean }) => {
+      const { page } = await import('./page-address.ts');
+      return finish(Promise.resolve(page(load(options).config, options, io, systemClock)));
     });
 }
 

@@ -108,6 +108,7 @@ function attemptsOf(config: Config, { env }: ConnectionsDeps): Attempt[] {
   const addresses: readonly (readonly [string, string | undefined])[] = [
     ['notify.slack.webhookUrl', notify.slack.webhookUrl],
     ['notify.pagerduty.url', notify.pagerduty.integrationKey === undefined ? undefined : notify.pagerduty.url],
+    ...(notify.alertmanager.urls ?? []).map((url, i) => [`notify.alertmanager.urls.${i}`, url] as const),
     ['notify.webhook.url', notify.webhook.url],
     ['alerts.heartbeatUrl', alerts.heartbeatUrl],
   ];

@@ -354,6 +354,27 @@ export function createTimeText(timeZone = 'UTC'): (ms: number, precision?: 's' |
   };
 }
 
+// ---- the end of the process, with its parent's or after its own work ----
+
+/** Calls `end` when standard input closes, which it does however the process ends that holds its other end. */
+export function onParentsEnd(end: () => void): void {
+  process.stdin.resume();
+  process.stdin.once('end', end);
+  process.stdin.once('error', end);
+  // The pipe alone must not keep the process alive once its work is done.
+  (process.stdin as { unref?: () => void }).unref?.();
+}
+
+const LAST_MS = 10_000;
+
+/** For a command that works for its parent alone: ends as by SIGTERM, and without mercy where that does not help. */
+export function endWithParent(): void {
+  onParentsEnd(() => {
+    setTimeout(() => process.exit(1), LAST_MS).unref();
+    process.kill(process.pid, 'SIGTERM');
+  });
+}
+
 // The end of the process after the end of the work. In: a command that is done. Out: an end of the process, also when a library
 // has left something open. Guarantee: a process that can end by itself does so at once, with the same status.
 

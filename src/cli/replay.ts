@@ -33,7 +33,7 @@ import {
 import { openByArrival, openSource } from '../replay/stored.ts';
 import { loadRules, reachOf } from '../rules/rule-config.ts';
 import { type Io, jsonLine, say, wantsJson } from './io.ts';
-import { sourceOf, withProgress } from './rules.ts';
+import { type ProgressForm, progressLine, sourceOf, withProgress } from './rules.ts';
 
 export interface ReplayCommandOptions {
   readonly source?: SourceKind;
@@ -57,6 +57,8 @@ export interface ReplayCommandOptions {
   readonly deadLetters?: boolean;
   readonly dryRun?: boolean;
   readonly json?: boolean;
+  /** `json`: for programs, see `progressLine`. */
+  readonly progress?: ProgressForm;
   /** Ends it; otherwise SIGINT and SIGTERM do. */
   readonly signal?: AbortSignal;
 }
@@ -114,7 +116,7 @@ export async function runReplay(
       !run.dryRun &&
       target.kind !== 'console' &&
       target.kind !== 'dir';
-    const progress = createProgressLine(io);
+    const progress = createProgressLine(io, options.progress);
     const source = chosenSource(files, config, options, range, log);
     const summary = await replay(
       config,
@@ -131,7 +133,8 @@ export async function runReplay(
         ...(deps.onEvent === undefined ? {} : { onEvent: deps.onEvent }),
         onPlan: (plan) => {
           progress.expect(plan);
-          if (!options.json || run.dryRun) for (const line of planLines(plan, range)) io.err(line);
+          if ((!options.json || run.dryRun) && options.progress !== 'json')
+            for (const line of planLines(plan, range)) io.err(line);
         },
         onProgress: progress.tell,
       },
@@ -302,7 +305,10 @@ function place(from: unknown, to: unknown): string {
   return typeof from === 'number' && typeof to === 'number' ? ` from offset ${from} to ${to}` : '';
 }
 
-function createProgressLine(io: Io): {
+function createProgressLine(
+  io: Io,
+  form: ProgressForm = 'text',
+): {
   expect(plan: SourcePlan): void;
   tell(tally: Tally, held: boolean): void;
 } {
@@ -316,16 +322,17 @@ function createProgressLine(io: Io): {
     tell(tally, held) {
       const at = performance.now();
       first ??= { at, read: tally.read };
-      if (at - last < TELL_MS) return;
+      if (form === 'text' && at - last < TELL_MS) return;
       last = at;
       const rate = ((tally.read - first.read) * 1_000) / Math.max(1, at - first.at);
       const left = total === undefined || rate < 1 ? undefined : Math.max(0, total - tally.read) / rate;
       const of = total === undefined ? '' : ` of at most ${total}`;
-      io.err(
+      const text =
         `read ${tally.read}${of}, to write ${tally.matched}; ${Math.round(rate)} per second` +
-          (left === undefined ? '' : `, ${Math.ceil(left)} s left`) +
-          (held ? '; waiting for live indexing' : ''),
-      );
+        (left === undefined ? '' : `, ${Math.ceil(left)} s left`) +
+        (held ? '; waiting for live indexing' : '');
+      const share = total === undefined ? null : Math.min(1, tally.read / Math.max(1, total));
+      io.err(form === 'text' ? text : progressLine({ share, read: tally.read, matched: tally.matched, text }));
     },
   };
 }

@@ -18,7 +18,7 @@ import { type BacktestResult, backtest, createShadowAlerts } from '../replay/bac
 import { maskedText } from '../replay/record-document.ts';
 import type { ReplayDeps } from '../replay/replay.ts';
 import { runRuleTests } from '../replay/rule-tests.ts';
-import { parseTimeRange } from '../replay/sources.ts';
+import { parseTimeRange, type TimeRange } from '../replay/sources.ts';
 import { ARRIVAL_SOURCES, type ArrivalSource, openByArrival, type StoredRecord } from '../replay/stored.ts';
 import { loadRules, type Rules, reachOf } from '../rules/rule-config.ts';
 import { type Io, jsonBlock, jsonLine, readYamlFile, say, shown, tellTests, toDuration, wantsJson } from './io.ts';
@@ -188,6 +188,7 @@ interface BacktestCommand {
   readonly measures?: string;
   readonly warmUp?: string;
   readonly tick: string;
+  readonly progress?: ProgressForm;
   /** Default: readable lines on a terminal, JSON elsewhere. */
   readonly json?: boolean | undefined;
 }
@@ -218,7 +219,8 @@ export async function runBacktest(
   const masker = createMasker(config.mask);
   let result: BacktestResult;
   try {
-    result = await backtest(withProgress(arrivals.batches, io), {
+    const batches = withProgress(arrivals.batches, io, options.progress === 'json' ? range : undefined);
+    result = await backtest(batches, {
       measures,
       rules,
       ...(compare === undefined ? {} : { compare }),
@@ -241,22 +243,46 @@ export async function runBacktest(
 }
 
 const TELL_MS = 5_000;
+const TELL_PROGRAMS_MS = 1_000;
 
-/** The same batches; on a terminal a line says every five seconds how far they reach, because a day of logs takes minutes. */
+/** How a command says how far it is. */
+export type ProgressForm = 'text' | 'json';
+
+/** One line for programs, beside whatever else is on standard error. `share`: from 0 to 1, null when it is not known. */
+export function progressLine(progress: {
+  readonly share: number | null;
+  readonly read: number;
+  readonly matched?: number;
+  readonly text: string;
+}): string {
+  return JSON.stringify({ type: 'progress', ...progress });
+}
+
+/**
+ * The same batches; on a terminal a line says every five seconds how far they reach, because a day of logs takes minutes.
+ * @param range for programs: of the batches by arrival; they get a line every second, wherever standard output goes
+ */
 export async function* withProgress(
   batches: AsyncIterable<readonly StoredRecord[]>,
   io: Io,
+  range?: TimeRange,
   nowMs: () => number = () => performance.now(),
 ): AsyncGenerator<readonly StoredRecord[]> {
   let records = 0;
   let lastMs = nowMs();
+  const everyMs = range === undefined ? TELL_MS : TELL_PROGRAMS_MS;
   for await (const batch of batches) {
     yield batch;
     records += batch.length;
     const newest = batch.at(-1);
-    if (io.isTTY !== true || newest === undefined || nowMs() - lastMs < TELL_MS) continue;
+    if ((io.isTTY !== true && range === undefined) || newest === undefined || nowMs() - lastMs < everyMs) continue;
     lastMs = nowMs();
-    io.err(`read ${records} records, up to ${clock(new Date(newest.arrivalMs).toISOString())}`);
+    const text = `read ${records} records, up to ${clock(new Date(newest.arrivalMs).toISOString())}`;
+    if (range === undefined) io.err(text);
+    else {
+      const share = (newest.arrivalMs - range.fromMs) / Math.max(1, range.toMs - range.fromMs);
+      io.err(progressLine({ share: Math.min(1, Math.max(0, share)), read: records, text }));
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 // `logpipe run`, and what is done once: `logpipe setup`, `logpipe retention`. Running: the first signal drains, the second forces; the exit status tells the truth.
+import { resolve } from 'node:path';
 import { ALERTS_TEMPLATE_NAME, installAlertsTemplate } from '../alerter/history.ts';
 import { type Config, ROLES, type Role } from '../config.ts';
 import { type Clock, sleep } from '../core/clock.ts';
@@ -18,9 +19,11 @@ import { formatValue } from '../rules/words.ts';
 import { createKafka } from '../source/kafka/client.ts';
 import { ensureTopics } from '../source/kafka/topics.ts';
 import { clearTextWarnings } from './check-config.ts';
-import { column, type Io, say, wantsJson, widthOf } from './io.ts';
+import { column, type Io, onParentsEnd, say, wantsJson, widthOf } from './io.ts';
 
 interface RunOptions {
+  /** The configuration's file, as it was named. */
+  readonly config?: string;
   /** End when standard input closes: for a parent that must not leave this process behind. */
   readonly exitWithParent: boolean;
 }
@@ -33,13 +36,14 @@ export async function run(config: Config, options: RunOptions, log: Log): Promis
   for (const warning of clearTextWarnings(config)) log.warn(warning);
   const ending = new AbortController();
   const signals = listenForSignals(ending, log);
-  if (options.exitWithParent) endWithParent(ending);
+  if (options.exitWithParent) onParentsEnd(() => ending.abort());
   try {
     const { sinks, elasticsearch, roles } = config;
     const installs = sinks.elasticsearch && elasticsearch.installTemplate && roles.includes('indexer');
     // Not awaited: alerts never wait for Elasticsearch, not even at the start.
     const prepared = installs ? prepareElasticsearch(config, ending.signal, log) : Promise.resolve();
-    const pipeline = await startPipeline(config, { log, prepared });
+    const configArgs = options.config === undefined ? [] : [`--config=${resolve(options.config)}`];
+    const pipeline = await startPipeline(config, { log, prepared, configArgs });
     log.info('running', { source: config.source, roles: config.roles, url: pipeline.url });
     const stopped = new Promise<'stopped'>((resolve) => {
       if (ending.signal.aborted) resolve('stopped');
@@ -114,14 +118,6 @@ export function listenForSignals(ending: AbortController, log: Log): { dispose()
       process.off('SIGHUP', onHangUp);
     },
   };
-}
-
-function endWithParent(ending: AbortController): void {
-  process.stdin.resume();
-  process.stdin.once('end', () => ending.abort());
-  process.stdin.once('error', () => ending.abort());
-  // The pipe alone must not keep the process alive once the pipeline has ended.
-  (process.stdin as { unref?: () => void }).unref?.();
 }
 
 /** The roles named on the command line. @throws LogpipeError LOGPIPE_USAGE for an unknown one. */

@@ -130,6 +130,8 @@ export function createMetrics() {
       'logpipe_first_seen_used_ratio',
       'Used share of what first-seen rules can remember; at 1, new kinds are no longer reported. Only where alerts are evaluated.',
     ),
+    pages: gauge('logpipe_pages', 'Open pages that are told what is new.'),
+    pagesDropped: counter('logpipe_pages_dropped_total', 'Open pages dropped, because they did not take what was new.'),
     alertsFiring: gauge('logpipe_alerts_firing', 'Alerts that are firing, as the leader sees them.'),
     retentionDeleted: counter(
       'logpipe_retention_deleted_total',

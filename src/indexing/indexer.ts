@@ -51,6 +51,8 @@ export interface Indexer {
    */
   drain(deadlineMs: number): Promise<boolean>;
   inFlightBytes(): number;
+  /** Shows each batch once the sinks are done with it; undefined: to nobody. What is shown may be read during the call alone. */
+  showTo(watcher: ((batch: Batch) => void) | undefined): void;
   /** What it waits for, in words, as far as the sinks do not report it; undefined while all is well. */
   trouble(): string | undefined;
 }
@@ -86,6 +88,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
   /** Logged only once until nothing is set aside any more: the limit may be reached again with every chunk. */
   let saidSetAside = false;
   let paused: 'in_flight' | 'set_aside' | undefined;
+  let watcher: ((batch: Batch) => void) | undefined;
 
   async function accept(chunk: Chunk): Promise<void> {
     const { records } = chunk;
@@ -228,6 +231,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
         batch,
         parts.flatMap((part) => part ?? []),
       );
+      if (watcher !== undefined) show(batch, watcher);
       if (pool.length <= config.concurrency) {
         batch.clear();
         pool.push(batch);
@@ -238,6 +242,16 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     } finally {
       active -= 1;
       next();
+    }
+  }
+
+  function show(batch: Batch, to: (batch: Batch) => void): void {
+    try {
+      to(batch);
+    } catch (error) {
+      if (watcher !== to) return;
+      watcher = undefined;
+      log.error('Who watches what is indexed has failed, and is shown no more', { reason: wordsOf(error) });
     }
   }
 
@@ -385,6 +399,9 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     accept,
     bury,
     inFlightBytes: () => inFlight,
+    showTo(next) {
+      watcher = next;
+    },
     trouble() {
       if (failingSinks > 0) return sinkTrouble;
       return paused === 'set_aside' ? 'the intake pauses: too much waits to be indexed or buried' : undefined;

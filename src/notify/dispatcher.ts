@@ -25,6 +25,7 @@ import {
   tellStory,
 } from '../incidents/notification.ts';
 import type { Routing } from '../oncall/routing.ts';
+import { createAlertmanager, type Standing } from './alertmanager.ts';
 import { createEmail, createMailer, type Mailer } from './email.ts';
 import { type ChannelOf, HTTP_CHANNELS, type MakeChannel } from './http-channels.ts';
 import { errorCode } from './http-send.ts';
@@ -475,6 +476,8 @@ export interface ChannelsDeps {
   readonly out: Writable;
   /** Makes the links with which people acknowledge and resolve. */
   readonly actionLinks?: LinkOptions['actionLinks'];
+  /** How alerts stand; returns undefined where they are not decided, or not yet. */
+  readonly standing?: () => Standing | undefined;
 }
 
 interface Makers {
@@ -522,6 +525,13 @@ export function createChannels(
 
 const MAKERS: Readonly<Record<Exclude<(typeof CHANNELS)[number], 'history' | 'email'>, MakeChannel<ChannelsDeps>>> = {
   ...HTTP_CHANNELS,
+  alertmanager({ alertmanager, timeoutMs, environment }, links, deps) {
+    const { urls } = alertmanager;
+    const { standing = () => undefined } = deps;
+    return urls === undefined
+      ? 'urls'
+      : createAlertmanager({ ...alertmanager, urls, timeoutMs, links }, { ...deps, environment, standing });
+  },
   // Nobody needs to be told that it is switched off.
   console: (config, links, deps) => (config.console.enabled ? createConsole({ links }, deps) : ''),
 };

@@ -5,9 +5,9 @@ import type { ChannelName } from '../incidents/notification.ts';
 import type { Priority } from '../rules/rule-types.ts';
 
 /** Every channel. `history`, the index of transitions, has no section: it exists when Elasticsearch is configured. */
-export const CHANNELS = ['slack', 'pagerduty', 'email', 'webhook', 'console', 'history'] as const;
+export const CHANNELS = ['slack', 'pagerduty', 'email', 'alertmanager', 'webhook', 'console', 'history'] as const;
 
-const EVERY_MESSAGE = ['webhook', 'console'] as const;
+const EVERY_MESSAGE = ['alertmanager', 'webhook', 'console'] as const;
 const BY_PRIORITY: Readonly<Record<Priority, readonly (typeof CHANNELS)[number][]>> = {
   P1: ['pagerduty', 'slack', 'email', ...EVERY_MESSAGE],
   P2: ['slack', 'email', ...EVERY_MESSAGE],
@@ -142,6 +142,41 @@ export const notifySection = {
         ratePerSecond: rate(1),
       },
     },
+    alertmanager: {
+      type: 'object',
+      description:
+        'Prometheus’ Alertmanager, for teams that route there already: alerts are sent again before they expire, for as long as they fire.',
+      additionalProperties: false,
+      default: {},
+      properties: {
+        urls: {
+          type: 'array',
+          minItems: 1,
+          items: { type: 'string', pattern: ADDRESS, permitted: AN_ADDRESS },
+          description: 'Its address, like http://alertmanager:9093; of a cluster all of them, because each is told.',
+        },
+        headers: {
+          type: 'object',
+          description: 'Headers sent along, such as `Authorization`.',
+          propertyNames: { pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", permitted: 'names of headers, like X-Token' },
+          additionalProperties: {
+            type: 'string',
+            pattern: '^[\\t\\x20-\\x7e]*$',
+            permitted: 'ASCII on one line',
+            secret: true,
+          },
+        },
+        resendMs: {
+          type: 'integer',
+          minimum: 1_000,
+          maximum: 3_600_000,
+          default: 60_000,
+          description:
+            'What fires is sent again this often. It ends by itself after four times as long without a word.',
+        },
+        ratePerSecond: rate(10),
+      },
+    },
     webhook: {
       type: 'object',
       description: 'A receiver of your own: each message is sent to it as JSON, by POST.',
@@ -202,6 +237,12 @@ export interface NotifyConfig {
     readonly ratePerSecond: number;
   };
   readonly email: EmailConfig;
+  readonly alertmanager: {
+    readonly urls?: readonly string[];
+    readonly headers?: Readonly<Record<string, string>>;
+    readonly resendMs: number;
+    readonly ratePerSecond: number;
+  };
   readonly webhook: {
     readonly url?: string;
     readonly headers?: Readonly<Record<string, string>>;

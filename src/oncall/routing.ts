@@ -23,7 +23,7 @@ import { type BusinessHours, cronTimes, isTimeZone, localTimeMs, type Rota, read
 export type Destination = string;
 
 /** The kinds of destination that a priority can name. */
-export const DESTINATION_KINDS = ['pagerduty', 'slack', 'email', 'webhook', 'console'] as const;
+export const DESTINATION_KINDS = ['pagerduty', 'slack', 'email', 'alertmanager', 'webhook', 'console'] as const;
 export type DestinationKind = (typeof DESTINATION_KINDS)[number];
 
 const ID = '[a-z][a-z0-9-]{0,39}';
@@ -433,11 +433,13 @@ interface WrittenRouting {
 
 // ---- a written file -> Routing ----
 
-/** As the operators' guide has them; a receiver of one's own and the console get every message that is sent. */
+const EVERY_MESSAGE = ['alertmanager', 'webhook', 'console'] as const;
+
+/** As the operators' guide has them; Alertmanager, a receiver of one's own and the console get every message that is sent. */
 export const DEFAULT_PRIORITIES: Routing['priorities'] = {
-  P1: route(['pagerduty', 'slack', 'email', 'webhook', 'console'], '15m', { onCall: true }),
-  P2: route(['slack', 'email', 'webhook', 'console'], '1h', { onCall: true }),
-  P3: route(['slack', 'webhook', 'console'], '4h', { businessHoursOnly: true }),
+  P1: route(['pagerduty', 'slack', 'email', ...EVERY_MESSAGE], '15m', { onCall: true }),
+  P2: route(['slack', 'email', ...EVERY_MESSAGE], '1h', { onCall: true }),
+  P3: route(['slack', ...EVERY_MESSAGE], '4h', { businessHoursOnly: true }),
   P4: route([], '1d', { daily: true }),
 };
 

@@ -1,5 +1,5 @@
-// Who may read and change alerts over HTTP: bearer tokens and what each may do, links that act once for whoever got them, signatures of
-// PagerDuty's webhooks, and how often an address may be wrong. In: the `http` section and what a request carries. Out: who it is, or why
+// Who may read and change alerts over HTTP: bearer tokens and what each may do, sessions of the page, links that act once for whoever got
+// them, signatures of PagerDuty's webhooks, and how often an address may be wrong. In: the `http` section and what a request carries. Out: who it is, or why
 // not. Guarantee: secrets are compared in constant time and are in no message; what is altered by one bit is refused; memory is bounded,
 // however many addresses try.
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
@@ -78,6 +78,10 @@ export function accessProblems(
   const found: ConfigProblem[] = [];
   const names = tokens.map(({ name }) => name);
   for (const [i, { name, token }] of tokens.entries()) {
+    if (name === PAGE_NAME) {
+      const message = 'is what the history calls the sessions of the page';
+      found.push({ path: `http.tokens.${i}.name`, value: JSON.stringify(name), message, fix: 'give it another' });
+    }
     if (names.indexOf(name) < i) {
       const message = `is the name of http.tokens.${names.indexOf(name)} too, and the history names tokens`;
       found.push({ path: `http.tokens.${i}.name`, value: JSON.stringify(name), message, fix: 'give it another' });
@@ -121,6 +125,8 @@ function tooShort(path: string, secret: unknown, least: number): ConfigProblem[]
 export interface Holder {
   readonly name: string;
   readonly scopes: ReadonlySet<Scope>;
+  /** Of a session, by the wall clock. */
+  readonly expiresMs?: number;
 }
 
 /** Whose token it is; takes as long for any text of the same length. */
@@ -143,6 +149,58 @@ export function createTokens(tokens: readonly TokenConfig[]): (presented: string
 /** The token of an Authorization header; undefined for any other form. */
 export function bearerToken(header: string): string | undefined {
   return header.length > MAX_TOKEN + 100 ? undefined : /^Bearer +([\w.~+/=-]+) *$/i.exec(header)?.[1];
+}
+
+// ---- tokens of the page: one that opens a session, once, and the session's own ----
+// Signed, not stored: every instance with the same secrets takes them, after a restart too.
+
+/** The name of the page's tokens in the history of alerts. */
+export const PAGE_NAME = 'page';
+
+export type PassKind = 'once' | 'session';
+const PASS_MS: Readonly<Record<PassKind, number>> = { once: 15 * 60_000, session: 12 * 3_600_000 };
+const PASS_VERSION = 1;
+
+export interface Pass {
+  readonly scopes: readonly Scope[];
+  readonly expiresMs: number;
+  readonly id: string;
+}
+
+/** @param nowMs by the wall clock, from which it holds for 15 minutes, or 12 hours */
+export function signPass(
+  kind: PassKind,
+  secret: string,
+  { scopes, nowMs }: { readonly scopes: readonly Scope[]; readonly nowMs: number },
+): { readonly token: string; readonly expiresMs: number } {
+  const expiresMs = nowMs + PASS_MS[kind];
+  const content = { v: PASS_VERSION, s: scopes, e: expiresMs, i: randomBytes(12).toString('base64url') };
+  const payload = Buffer.from(JSON.stringify(content)).toString('base64url');
+  return { token: `${payload}.${signatureOf(`page ${kind}`, payload, secret)}`, expiresMs };
+}
+
+/** @param secrets any of them may have signed */
+export function createPassReader(
+  kind: PassKind,
+  secrets: readonly string[],
+  clock: Pick<Clock, 'now'>,
+): (token: string) => Pass | 'altered' | 'expired' {
+  return (token) => {
+    const payload = signedPayload(`page ${kind}`, token, secrets);
+    const pass = payload === undefined ? undefined : passOf(payload);
+    if (pass === undefined) return 'altered';
+    return clock.now() >= pass.expiresMs ? 'expired' : pass;
+  };
+}
+
+function passOf(payload: string): Pass | undefined {
+  try {
+    const { v, s, e, i } = JSON.parse(Buffer.from(payload, 'base64url').toString()) as Record<string, unknown>;
+    if (v !== PASS_VERSION || !Array.isArray(s) || typeof e !== 'number' || typeof i !== 'string') return undefined;
+    return { scopes: SCOPES.filter((scope) => s.includes(scope)), expiresMs: e, id: i };
+  } catch {
+    return undefined;
+  }
 }
 
 // ---- failures, by address ----
@@ -258,7 +316,7 @@ export function createActionLinks({
     const linkTo = (action: LinkAction) => {
       const content = { v: LINK_VERSION, a: action, i: incidentId, c: channelName, e: atMs + LINK_MS };
       const payload = Buffer.from(JSON.stringify(content)).toString('base64url');
-      return payload.length > MAX_PAYLOAD ? undefined : `${base}/a/${payload}.${signatureOf(payload, secret)}`;
+      return payload.length > MAX_PAYLOAD ? undefined : `${base}/a/${payload}.${signatureOf('link', payload, secret)}`;
     };
     const acknowledge = linkTo('acknowledge');
     const resolve = linkTo('resolve');
@@ -275,20 +333,28 @@ export function createLinkReader(
   clock: Pick<Clock, 'now'>,
 ): (token: string) => LinkReading {
   return (token) => {
-    const [, payload, signature] = /^([\w-]{1,800})\.([\w-]{43})$/.exec(token) ?? [];
-    if (payload === undefined || signature === undefined) return 'altered';
-    let isOurs = false;
-    // As texts: of the last character, some bits are not part of the signature.
-    for (const secret of secrets) isOurs = same(signatureOf(payload, secret), signature) || isOurs;
-    const link = isOurs ? contentOf(payload) : undefined;
+    const payload = signedPayload('link', token, secrets);
+    const link = payload === undefined ? undefined : contentOf(payload);
     if (link === undefined) return 'altered';
     return clock.now() >= link.expiresMs ? 'expired' : link;
   };
 }
 
-/** The purpose is signed too: what another part signs with the same secret is no link. */
-function signatureOf(payload: string, secret: string): string {
-  return createHmac('sha256', secret).update(`logpipe link ${payload}`).digest('base64url');
+type Purpose = 'link' | `page ${PassKind}`;
+
+/** The purpose is signed too: what is signed for one cannot be used as another. */
+function signatureOf(purpose: Purpose, payload: string, secret: string): string {
+  return createHmac('sha256', secret).update(`logpipe ${purpose} ${payload}`).digest('base64url');
+}
+
+/** What was signed, if one of the secrets signed it for this purpose. */
+function signedPayload(purpose: Purpose, token: string, secrets: readonly string[]): string | undefined {
+  const [, payload, signature] = /^([\w-]{1,800})\.([\w-]{43})$/.exec(token) ?? [];
+  if (payload === undefined || signature === undefined) return undefined;
+  let isOurs = false;
+  // As texts: of the last character, some bits are not part of the signature.
+  for (const secret of secrets) isOurs = same(signatureOf(purpose, payload, secret), signature) || isOurs;
+  return isOurs ? payload : undefined;
 }
 
 function contentOf(payload: string): Link | undefined {

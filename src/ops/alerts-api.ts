@@ -78,6 +78,23 @@ interface Given {
   readonly noChange: boolean;
 }
 
+/** An incident as every answer shows it, masked. */
+export function incidentShown(
+  incident: IncidentRecord,
+  alerts: readonly AlertRecord[],
+  { masker, nowMs }: { readonly masker: Masker; readonly nowMs: number },
+): Readonly<Record<string, unknown>> {
+  // Ids are not masked: somebody has to name them.
+  return { ...(masker.value(viewOf(incident, alerts, nowMs)) as object), id: incident.id };
+}
+
+/** @throws Refusal 404 */
+export function incidentOf(id: string, incidents: readonly IncidentRecord[]): IncidentRecord {
+  const incident = incidents.find((one) => one.id === id);
+  if (incident === undefined) throw new Refusal(404, `there is no incident ${shown(id)}; it may be older than 30 days`);
+  return incident;
+}
+
 export function alertRoutes(options: AlertRoutesOptions, deps: AlertRoutesDeps): ApiPart {
   return (app, guard) => addAlertRoutes(app, guard, options, deps);
 }
@@ -114,10 +131,7 @@ function addAlertRoutes(app: ApiApp, guard: Guard, options: AlertRoutesOptions, 
 
   const findIncident = async (id: string) => {
     const state = await desk.state();
-    const incident = state.incidents.find((one) => one.id === id);
-    if (incident === undefined)
-      throw new Refusal(404, `there is no incident ${shown(id)}; it may be older than 30 days`);
-    return { incident, state };
+    return { incident: incidentOf(id, state.incidents), state };
   };
   const incidentNow = async (id: string) => {
     const { incident, state } = await findIncident(id);
@@ -139,8 +153,7 @@ function addAlertRoutes(app: ApiApp, guard: Guard, options: AlertRoutesOptions, 
   }
 
   const incidentView = (incident: IncidentRecord, alerts: readonly AlertRecord[]) =>
-    // Ids are not masked: somebody has to name them.
-    ({ ...(masker.value(viewOf(incident, alerts, clock.now())) as object), id: incident.id });
+    incidentShown(incident, alerts, { masker, nowMs: clock.now() });
 
   // ---- reading ----
 
@@ -372,7 +385,7 @@ function addAlertRoutes(app: ApiApp, guard: Guard, options: AlertRoutesOptions, 
 const STATES = ['open', 'firing', 'acknowledged', 'quiet', 'resolved', 'all'] as const;
 type Status = 'firing' | 'acknowledged' | 'quiet' | 'resolved';
 
-function statusOf({ state, acknowledged, quiet }: IncidentRecord, nowMs: number): Status {
+export function statusOf({ state, acknowledged, quiet }: IncidentRecord, nowMs: number): Status {
   if (state === 'resolved') return 'resolved';
   if (quiet !== undefined && quiet.untilMs > nowMs) return 'quiet';
   return acknowledged === undefined ? 'firing' : 'acknowledged';
@@ -393,7 +406,7 @@ function commandOf(kind: LinkAction, incidentId: string, who: Who): Command {
   return kind === 'acknowledge' ? { kind, incidentId, ...who } : { kind, incidentId, evenIfTrue: true, ...who };
 }
 
-function alertsOf({ id }: IncidentRecord, alerts: readonly AlertRecord[]): AlertRecord[] {
+export function alertsOf({ id }: IncidentRecord, alerts: readonly AlertRecord[]): AlertRecord[] {
   return alerts.filter(({ incidentId, phase }) => incidentId === id && phase === 'firing').sort(byUrgency);
 }
 

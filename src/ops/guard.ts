@@ -12,9 +12,11 @@ import {
   type AccessConfig,
   bearerToken,
   createFailures,
+  createPassReader,
   createTokens,
   type Holder,
   isFromHere,
+  PAGE_NAME,
   type Scope,
   valuesOf,
 } from './access.ts';
@@ -62,11 +64,12 @@ export interface Guard {
  * Answers what is its own. Whatever else comes here, by the public name, goes on to `next` with a token that may read.
  */
 export function createApi(
-  { tokens = [], publicUrl }: AccessConfig,
+  { tokens = [], publicUrl, linkSecrets = [] }: AccessConfig,
   { clock, log }: { readonly clock: Clock; readonly log: Log },
   parts: readonly ApiPart[],
 ): ApiHandler {
   const holderOf = createTokens(tokens);
+  const sessionOf = createPassReader('session', linkSecrets, clock);
   const failures = createFailures(clock);
   /** Of tokens alone: behind a proxy on this machine, strangers' links have the address of its own programs, and hold up none of them. */
   const wrongTokens = createFailures(clock);
@@ -96,23 +99,36 @@ export function createApi(
     if (header === undefined) {
       if (scope === 'read' && isFromHere(request) && hasLocalName(request)) return undefined;
       const why =
-        tokens.length === 0
+        tokens.length === 0 && linkSecrets.length === 0
           ? 'it needs a token, and http.tokens has none'
           : `it needs a token with the scope "${scope}": Authorization: Bearer …`;
       throw new Refusal(401, why, CHALLENGE);
     }
-    const wait = mustWait(request, wrongTokens);
-    if (wait !== undefined) throw wait;
     const token = bearerToken(header);
-    const holder = token === undefined ? undefined : holderOf(token);
-    if (holder === undefined) {
-      fail(request, 'token');
-      throw new Refusal(401, 'the token is not one of http.tokens', CHALLENGE);
-    }
+    // Nobody can guess what is signed: a session does not wait for the failures of others.
+    const holder = (token === undefined ? undefined : sessionHolder(token)) ?? namedHolder(request, token);
     if (!holder.scopes.has(scope)) {
       throw new Refusal(403, `the token ${holder.name} does not have the scope "${scope}"`);
     }
     return holder;
+  }
+
+  /** @throws Refusal 401 */
+  function sessionHolder(token: string): Holder | undefined {
+    const pass = sessionOf(token);
+    if (pass === 'altered') return undefined;
+    if (pass === 'expired') throw new Refusal(401, 'the session has ended; logpipe page opens a new one', CHALLENGE);
+    return { name: PAGE_NAME, scopes: new Set(pass.scopes), expiresMs: pass.expiresMs };
+  }
+
+  /** @throws Refusal 401, 429 */
+  function namedHolder(request: IncomingMessage, token: string | undefined): Holder {
+    const wait = mustWait(request, wrongTokens);
+    if (wait !== undefined) throw wait;
+    const holder = token === undefined ? undefined : holderOf(token);
+    if (holder !== undefined) return holder;
+    fail(request, 'token');
+    throw new Refusal(401, 'the token is not one of http.tokens', CHALLENGE);
   }
 
   /** A page of somebody else's must not ask in its reader's name. @throws Refusal */

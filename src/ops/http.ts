@@ -1,7 +1,7 @@
-// The local HTTP server: liveness, readiness, metrics, health; and where the alerts' API is reached (api.ts). All but that answers
+// The local HTTP server: liveness, readiness, metrics, health; and where the page (page.ts) and the API (api.ts) are reached. All but the API answers
 // from memory, never from a dependency, so that a slow Elasticsearch cannot make a probe time out. Guarantee: a web page in somebody's
 // browser cannot read it by making its own name resolve to this machine (DNS rebinding): the Host header is checked, except for the
-// probes /live and /ready. Whoever calls by the public name gets nothing but the API without a token. A request that comes too slowly, or
+// probes /live and /ready. Whoever calls by the public name gets nothing but the page's files without a token: those are everybody's anyway. A request that comes too slowly, or
 // with a method that nothing here has, is refused.
 
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -83,7 +83,7 @@ export function createStatusView(
 export const httpSection = {
   type: 'object',
   description:
-    'The local HTTP server with /live, /ready, /metrics, /api/v1/health and /api/v1/status, and the API of the alerts.',
+    'The local HTTP server with /live, /ready, /metrics, /api/v1/health and /api/v1/status, the page at /, and the API of both.',
   additionalProperties: false,
   default: {},
   properties: {
@@ -95,6 +95,12 @@ export const httpSection = {
       maximum: 65_535,
       default: 8780,
       description: 'Port to bind; 0 takes a free one, which is logged.',
+    },
+    page: {
+      type: 'boolean',
+      default: true,
+      description:
+        'Serve the page at `/`. Its files are open to whoever reaches the server; what it shows is not: docs/api.md, "Who may do what".',
     },
     allowedHosts: {
       type: 'array',
@@ -116,6 +122,7 @@ export interface HttpConfig extends AccessConfig {
   readonly enabled: boolean;
   readonly host: string;
   readonly port: number;
+  readonly page: boolean;
   readonly allowedHosts: readonly string[];
 }
 
@@ -130,9 +137,14 @@ export interface ApiHandler {
   handle(request: IncomingMessage, response: ServerResponse, next: () => void): void;
 }
 
+/** The page's files (page.ts). */
+export interface PageFiles {
+  handle(request: IncomingMessage, response: ServerResponse): void;
+}
+
 /** @throws LogpipeError LOGPIPE_USAGE when the address cannot be bound. */
 export async function startHttp(
-  config: HttpConfig,
+  config: Omit<HttpConfig, 'page'>,
   deps: {
     metrics: Metrics;
     clock: Clock;
@@ -141,6 +153,8 @@ export async function startHttp(
     status: StatusView;
     /** Loaded by the first request to it. */
     api?: () => Promise<ApiHandler>;
+    /** So is this; absent where there is no page. */
+    page?: (() => Promise<PageFiles>) | undefined;
   },
 ): Promise<HttpServer> {
   const app = new Hono();
@@ -189,13 +203,14 @@ export async function startHttp(
   app.notFound((c) =>
     c.json(
       {
-        error: `${c.req.path} is not served; try /live, /ready, /metrics, /metrics/platform, /api/v1/stats or /api/v1/status`,
+        error: `${c.req.path} is not served; try ${deps.page === undefined ? '' : '/, '}/live, /ready, /metrics, /metrics/platform, /api/v1/stats or /api/v1/status`,
       },
       404,
     ),
   );
 
-  const listener = getRequestListener(app.fetch);
+  // Hono's own Response in the global one's place would be taken by what is loaded later, and live.ts needs the real one.
+  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
   let mayAsk: HostCheck = () => false;
   const publicName = config.publicUrl === undefined ? undefined : hostName(new URL(config.publicUrl).host);
 
@@ -213,6 +228,13 @@ export async function startHttp(
       request.headers.host = 'localhost';
       void listener(request, response);
     };
+    if (deps.page !== undefined && isPagePath(target)) {
+      deps.page().then(
+        (page) => page.handle(request, response),
+        () => response.writeHead(500).end(),
+      );
+      return;
+    }
     const guarded = isApiPath(target) || (byPublicName && !OPEN.has(pathOf(target)));
     if (deps.api === undefined || !guarded) next();
     else {
@@ -264,6 +286,12 @@ const API_PATHS =
 /** Whether a request is for the API. @param target of the request, with its query */
 export function isApiPath(target: string): boolean {
   return API_PATHS.test(target);
+}
+
+const PAGE_PATHS = /^\/(?:index\.html|favicon\.ico|assets\/.*|docs\/.*)?$/;
+
+function isPagePath(target: string): boolean {
+  return PAGE_PATHS.test(pathOf(target));
 }
 
 function pathOf(target: string): string {

@@ -1,6 +1,8 @@
 // What the page (src/page) is told, as JSON: the contract between it and the server; see docs/page.md. Types only. Guarantee: what is not
 // known is null, never 0; times are ISO 8601; everything that came from a log is masked, and still a stranger's text.
-import type { Priority } from '../rules/rule-types.ts';
+
+/** As the rules have it. Nothing is imported here, because the page's type check has a browser around it instead of Node. */
+export type Priority = 'P1' | 'P2' | 'P3' | 'P4';
 
 // ---- GET /api/v1/live: server-sent events ----
 
@@ -26,7 +28,7 @@ export type FigureId = (typeof FIGURES)[number];
 export interface Figure {
   readonly id: FigureId;
   readonly label: string;
-  /** In the unit of its measure: a ratio from 0 to 1, ms, or a number. */
+  /** In the unit of its measure: a ratio from 0 to 1, ms, or a number; events per second, dead letters per minute. */
   readonly value: number | null;
   /** For people: "2.1 %". Of an unknown value "–". */
   readonly text: string;
@@ -35,7 +37,7 @@ export interface Figure {
   /** "alert above 5 %"; null where no rule reads it. */
   readonly threshold: string | null;
   readonly state: 'good' | 'warn' | 'bad' | 'unknown';
-  /** Why there is no value: the role that knows it runs elsewhere, or nothing was counted yet. */
+  /** Why there is no value: the role that knows it runs elsewhere, or nothing was counted yet. Beside a value: why it is not judged. */
   readonly note: string | null;
 }
 
@@ -51,7 +53,7 @@ export type StageId = 'source' | 'parse' | 'index' | 'deadLetters' | 'count' | '
 export interface Stage {
   readonly id: StageId;
   readonly label: string;
-  /** Records (or messages) per second; null: not known here. */
+  /** Records per second; of the rules evaluations, of the last stage messages. Null: not known here. */
   readonly perSecond: number | null;
   /** What waits here, for people: "1,204 records", "3 MB"; null: nothing, or not known here. */
   readonly backlog: string | null;
@@ -63,8 +65,11 @@ export interface Stage {
 }
 
 export interface AlertsNow {
+  /** Open incidents that nobody has acknowledged or made quiet. */
   readonly firing: number;
+  /** Alerts whose condition has not held for long enough yet. */
   readonly pending: number;
+  /** Open incidents that somebody has acknowledged. */
   readonly acknowledged: number;
   /** Changes with everything that a list of alerts shows: then it is worth asking again. */
   readonly revision: string;
@@ -154,6 +159,8 @@ export interface IncidentDetail {
   readonly incident: Readonly<Record<string, unknown>>;
   /** What was decided and done, oldest first. */
   readonly history: readonly { readonly at: string; readonly text: string }[];
+  /** What of it is not kept. */
+  readonly note: string | null;
   /** A chart for each alert, at most five. */
   readonly charts: readonly AlertChart[];
   /** A query line that finds the events behind it, for the search. */
@@ -162,6 +169,7 @@ export interface IncidentDetail {
 
 /** The measure of an alert around its time; in `IncidentDetail`. */
 export interface AlertChart {
+  /** Its key: rule and labels. */
   readonly alert: string;
   readonly rule: string;
   readonly measure: string;
@@ -230,7 +238,7 @@ export interface Bucket {
 
 // ---- /api/v1/jobs: replays and backtests that the page starts ----
 
-/** POST /api/v1/jobs */
+/** POST /api/v1/jobs; times as the commands take them. Beside it there may be `by`, a name for the record. */
 export type JobRequest =
   | {
       readonly kind: 'replay';
@@ -254,6 +262,7 @@ export type JobRequest =
 
 export interface Job {
   readonly id: string;
+  /** With absolute times, masked. */
   readonly request: JobRequest;
   readonly by: string;
   readonly started: string;
@@ -263,9 +272,18 @@ export interface Job {
   readonly progress: string | null;
   /** From 0 to 1; null: not known. */
   readonly share: number | null;
-  /** The summary that the command prints with --json; of a what-if `{ now, then, difference }`. */
+  /**
+   * What the command prints with --json, 256 KiB at most; `cut` says what is left out of it, null: nothing. Of a backtest's messages only
+   * the pages. Of a what-if `{ now, then, difference, cut }`: two backtests, with the rules in force and with the other threshold, and what
+   * the second has more (positive) or less. Null: there is none, or it is no longer kept.
+   */
   readonly result: unknown;
   readonly error: string | null;
+}
+
+/** GET /api/v1/jobs: the newest first, 20 at most. GET and DELETE /api/v1/jobs/ID answer with one `Job`. */
+export interface JobsAnswer {
+  readonly jobs: readonly Job[];
 }
 
 // ---- /api/v1/session: who the page is ----

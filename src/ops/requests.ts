@@ -146,6 +146,13 @@ interface ByBody {
 
 export const byBody = ajv.compile<ByBody>({ type: 'object', additionalProperties: false, properties: { by: BY } });
 
+export const onceBody = ajv.compile<{ readonly once: string }>({
+  type: 'object',
+  additionalProperties: false,
+  required: ['once'],
+  properties: { once: line(900) },
+});
+
 interface SilenceBody extends ByBody {
   readonly rule?: string;
   readonly group?: string;

@@ -26,6 +26,8 @@ interface SourceOptions extends StretchOptions {
   readonly files: readonly string[];
   /** For `index`. Default: the live log indices. */
   readonly indexPattern?: string | undefined;
+  /** For `index`: a query that documents have to match, so that finding a few does not mean reading all. */
+  readonly only?: object;
   /** For documents: tags that the present stages can judge anew are left to them. */
   readonly freshTags: boolean;
   /** `arrival`: as `inOrderOfArrival` needs it; `time`: by event time as far as the source can; `any`: as fast as it can. */
@@ -36,7 +38,7 @@ const INDEX_ORDER = { any: 'slices', time: 'time', arrival: 'log' } as const;
 
 /** @throws LogpipeError LOGPIPE_USAGE; what cannot be read shows only when the source is read */
 export function openSource(kind: SourceKind, config: StoresConfig, options: SourceOptions, log: Log): StoredSource {
-  const { files, range, indexPattern, freshTags, order } = options;
+  const { files, range, indexPattern, only, freshTags, order } = options;
   switch (kind) {
     case 'kafka':
       return createStoredTopic(config.kafka, options, log);
@@ -47,6 +49,7 @@ export function openSource(kind: SourceKind, config: StoresConfig, options: Sour
       return createStoredIndex(config.elasticsearch, {
         ...{ range, freshTags, order: INDEX_ORDER[order] },
         ...(indexPattern === undefined ? {} : { pattern: indexPattern }),
+        ...(only === undefined ? {} : { only }),
       });
     case 'file':
       if (files.length === 0) throw new LogpipeError('LOGPIPE_USAGE', '--source file: name at least one file to read');

@@ -13,6 +13,7 @@ import { packageRoot } from '../../src/core/package-root.ts';
 import { createElasticsearchClient, installTemplate } from '../../src/indexing/elasticsearch.ts';
 import type { SavedObject } from '../../src/kibana/check.ts';
 import { kqlQuery, type LensContext, type LensLayer, OTHER, type Row, runLensLayer } from '../kit/lens-query.ts';
+import { type SearchServer, serveSearch } from '../kit/search-server.ts';
 import { testEsMajors, testEsUrlOf } from '../kit/servers.ts';
 
 const BUCKET_MS = 15 * 60_000;
@@ -100,13 +101,12 @@ const OBJECTS = new Map(
 
 describe.each(testEsMajors())('on Elasticsearch %s', (major) => {
   let client: Client;
+  let page: SearchServer;
 
   beforeAll(async () => {
-    client = createElasticsearchClient({
-      nodes: [await testEsUrlOf(major)],
-      requestTimeoutMs: 30_000,
-      installTemplate: true,
-    });
+    const config = { nodes: [await testEsUrlOf(major)], requestTimeoutMs: 30_000, installTemplate: true };
+    client = createElasticsearchClient(config);
+    page = await serveSearch({ elasticsearch: config });
     await installTemplate(client, silentLog);
     await installAlertsTemplate(client, silentLog);
     await client.indices.delete({ index: [...INDICES, ALERT_INDEX], ignore_unavailable: true });
@@ -128,17 +128,23 @@ describe.each(testEsMajors())('on Elasticsearch %s', (major) => {
 
   afterAll(async () => {
     await client.indices.delete({ index: [...INDICES, ALERT_INDEX], ignore_unavailable: true });
+    await page.close();
     await client.close();
   });
 
   /** Rows of one layer of a shipped chart, under what is chosen in the dashboard's controls. */
-  async function rows(chart: string, layerId: string, chosen: Readonly<Record<string, string>> = {}): Promise<Row[]> {
+  async function rows(
+    chart: string,
+    layerId: string,
+    chosen: Readonly<Record<string, string>> = {},
+    widths = { timeBucketMs: BUCKET_MS, numberBucket: BAR_MS },
+  ): Promise<Row[]> {
     const lens = OBJECTS.get(`calling-platform-${chart}`)!;
     const { state } = lens.attributes as { state: { query: { query: string }; datasourceStates: FormBased } };
     const view = OBJECTS.get(lens.references.find(({ name }) => name.endsWith(`-layer-${layerId}`))!.id)!.attributes;
     const context: LensContext = {
       ...{ client, index: view.title as string, timeField: view.timeFieldName as string },
-      ...{ fromMs: FROM_MS, toMs: TO_MS, timeBucketMs: BUCKET_MS, numberBucket: BAR_MS },
+      ...{ fromMs: FROM_MS, toMs: TO_MS, ...widths },
       filters: [kqlQuery(state.query.query), ...controlFilters(chosen)],
     };
     return runLensLayer(state.datasourceStates.formBased.layers[layerId]!, context);
@@ -218,6 +224,44 @@ describe.each(testEsMajors())('on Elasticsearch %s', (major) => {
         const value = lines![`p${percent}`] as number;
         expect(value, `p${percent}`).toBeGreaterThanOrEqual(at(percent / 100 - 0.02));
         expect(value, `p${percent}`).toBeLessThanOrEqual(at(percent / 100 + 0.02));
+      }
+    });
+
+    it('the page has the same numbers, and each part of a chart the logs it counted', async () => {
+      const stretch = { from: new Date(FROM_MS).toISOString(), to: new Date(TO_MS).toISOString() };
+      const { json: charts } = await page.charts({ ...stretch, ...chosen });
+      const bars = charts.responseTimes;
+      const widths = {
+        timeBucketMs: charts.step * 1_000,
+        numberBucket: bars[1]!.fromMs - bars[0]!.fromMs,
+      };
+      expect(charts.errorRate.map(({ at, rate, total, errors }) => [Date.parse(at), errors, total, rate])).toEqual(
+        (await rows('error-rate', 'rate', chosen, widths)).map(({ time, rateX0, rateX1, rate }) => [
+          time,
+          rateX0,
+          rateX1,
+          rate,
+        ]),
+      );
+      expect(new Set(charts.errorRate.map(({ rate }) => rate)).size).toBeGreaterThan(3);
+      const names = ({ label, count }: { label: string; count: number }) => [
+        label === 'all other messages' ? OTHER : label,
+        count,
+      ];
+      expect(Object.fromEntries(charts.topErrors.map(names))).toEqual(
+        Object.fromEntries(
+          (await rows('top-errors', 'errors', chosen)).map(({ template, count }) => [template, count]),
+        ),
+      );
+      expect(Object.fromEntries(charts.callStatus.map(names))).toEqual(
+        Object.fromEntries((await rows('call-status', 'calls', chosen)).map(({ status, count }) => [status, count])),
+      );
+      expect(bars.map(({ fromMs, count }) => [fromMs, count])).toEqual(
+        (await rows('response-time', 'requests', chosen, widths)).map(({ duration, count }) => [duration, count]),
+      );
+      expect(bars.length).toBeGreaterThan(10);
+      for (const { query, count, label } of [...charts.topErrors, ...charts.callStatus, ...bars]) {
+        expect((await page.search({ ...stretch, ...chosen, q: query })).json.total, `${label}: ${query}`).toBe(count);
       }
     });
 

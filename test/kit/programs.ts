@@ -6,6 +6,7 @@ import { delimiter, join } from 'node:path';
 const MONITORING = {
   prometheus: 'prometheus',
   promtool: 'prometheus',
+  'prometheus-alertmanager': 'prometheus-alertmanager',
   'prometheus-node-exporter': 'prometheus-node-exporter',
   'prometheus-redis-exporter': 'prometheus-redis-exporter',
 } as const;
@@ -18,6 +19,9 @@ const OMKAFKA = { file: 'omkafka.so', package: 'rsyslog-kafka' };
 
 /** The page is looked at in a real browser; other systems than Debian name it otherwise. */
 const BROWSERS = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'] as const;
+
+/** What reads the files for those who run it: each program, with the Debian package that has it. */
+const ESTATE = { kubectl: 'kubernetes-client', 'systemd-analyze': 'systemd' } as const;
 
 export type MonitoringProgram = keyof typeof MONITORING;
 export type ProducerProgram = keyof typeof PRODUCERS;
@@ -42,6 +46,11 @@ export function producerProgram(name: ProducerProgram): string {
 }
 
 /** @throws Error that says how to install it */
+export function estateProgram(name: keyof typeof ESTATE): string {
+  return installed(name, ESTATE[name]);
+}
+
+/** @throws Error that says how to install it */
 export function browserProgram(): string {
   const path = BROWSERS.map(findProgram).find((found) => found !== undefined);
   if (path === undefined) throw new Error(`chromium is not installed: ${installLine(['chromium'])}`);
@@ -50,7 +59,7 @@ export function browserProgram(): string {
 
 /** One line for everything that is missing; none when nothing is. */
 export function missingPrograms(): string[] {
-  const missing: [string, string][] = Object.entries({ ...MONITORING, ...PRODUCERS }).filter(
+  const missing: [string, string][] = Object.entries({ ...MONITORING, ...PRODUCERS, ...ESTATE }).filter(
     ([name]) => findProgram(name) === undefined,
   );
   if (!hasOmkafka()) missing.push([OMKAFKA.file, OMKAFKA.package]);

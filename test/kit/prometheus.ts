@@ -90,6 +90,39 @@ export async function startPrometheus(config: PrometheusConfig): Promise<Prometh
   };
 }
 
+export interface AlertmanagerAlert {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly startsAt: string;
+  readonly endsAt: string;
+  readonly updatedAt: string;
+}
+
+/** A real Alertmanager by itself, which sends nothing to anybody. @param port that of one that has ended, to start it again */
+export async function startAlertmanager(
+  port?: number,
+): Promise<RunningProgram & { alerts(): Promise<AlertmanagerAlert[]> }> {
+  const folder = mkdtempSync(join(tmpdir(), 'logpipe-alertmanager-'));
+  const file = join(folder, 'alertmanager.yml');
+  writeFileSync(file, stringify({ route: { receiver: 'nobody' }, receivers: [{ name: 'nobody' }] }));
+  const args = (address: string) => [
+    `--config.file=${file}`,
+    `--storage.path=${join(folder, 'data')}`,
+    `--web.listen-address=${address}`,
+    '--cluster.listen-address=',
+    '--log.level=warn',
+  ];
+  const { url, stop } = await start('prometheus-alertmanager', '/-/ready', args, port);
+  return {
+    url,
+    alerts: async () => (await (await fetch(`${url}/api/v2/alerts`)).json()) as AlertmanagerAlert[],
+    async stop() {
+      await stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
 /** For this machine. */
 export function startNodeExporter(): Promise<RunningProgram> {
   return start('prometheus-node-exporter', '/metrics', (address) => [
@@ -120,8 +153,9 @@ async function start(
   program: MonitoringProgram,
   readyPath: string,
   argsFor: (address: string) => string[],
+  wanted?: number,
 ): Promise<RunningProgram> {
-  const [port] = (await freePorts(1)) as [number];
+  const port = wanted ?? (await freePorts(1))[0]!;
   const address = `127.0.0.1:${port}`;
   const url = `http://${address}`;
   const child = spawn(monitoringProgram(program), argsFor(address), { stdio: ['ignore', 'ignore', 'pipe'] });

@@ -43,6 +43,7 @@ const HARMLESS: readonly (readonly [RegExp, reason: string])[] = [
   [/^[-_.]+[\dTZWw:+_.-]*$/, 'sees the name of a file'],
   [/^[\d_-]{6,}-(?=[^\d])(.+)$/, 'sees the name of a file'],
   [/^(?:\d+|[0-9a-f]{8}-[0-9a-f-]{27}|(?=.*\d)[0-9a-f]{12,})$/, LINEAR],
+  [/(?:[A-Za-z0-9_]|(?<=[A-Za-z])[:.'](?=[A-Za-z])|(?<=\d)[,;.'](?=\d))+/, LINEAR],
   [/(?<!\\)"\s*:/, 'blanks follow a quote and hold none: linear'],
   [
     /[:[,]\s*(?:-0|-?\d(?:[\d.]{0,14}[eE]|[\d.]{15}))/,

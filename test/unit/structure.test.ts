@@ -40,12 +40,19 @@ const APART: Readonly<Record<string, string>> = {
   'cli/init.ts': 'test/unit/cli/init.test.ts',
   'cli/on-call.ts': 'test/unit/cli/alert-commands.test.ts',
   'cli/kibana.ts': 'loaded when the command runs',
+  'cli/page-address.ts': 'test/unit/cli/page-address.test.ts',
   'cli/ship.ts': 'loaded when the command runs',
   'core/secrets/anchors.ts': 'test/unit/core/mask.test.ts',
   'core/secrets/secret-text.ts': 'test/unit/core/mask.test.ts',
+  'notify/alertmanager.ts': 'test/wire/alertmanager.test.ts',
   'notify/email.ts': 'test/wire/notify-email.test.ts',
   'notify/http-channels.ts': 'test/wire/notify.test.ts',
-  'ops/alerts-api.ts': 'test/wire/alerts-api.test.ts',
+  'ops/figures.ts': 'test/unit/ops/figures.test.ts',
+  'ops/incident-detail.ts': 'test/unit/ops/incident-detail.test.ts',
+  'ops/logs/search-files.ts': 'test/wire/search-files.test.ts',
+  'ops/logs/search-index.ts': 'test/integration/search.test.ts',
+  'ops/jobs.ts': 'test/wire/jobs.test.ts',
+  'ops/live.ts': 'test/wire/live.test.ts',
   'pm2/lifecycle.ts': 'test/unit/pm2/lifecycle.test.ts',
   'ship/logger.ts': 'test/wire/logger.test.ts',
   'ship/process-stats.ts': 'test/unit/ship/process-stats.test.ts',
@@ -57,7 +64,8 @@ const APART: Readonly<Record<string, string>> = {
 /** They send what a transport left, and lines, with the transport's own sender: a second one could do it differently. */
 const SEND_AS_TRANSPORT = ['src/cli/ship.ts', 'src/shipping.ts'];
 const root = packageRoot();
-const sources = files('src', /\.ts$/);
+/** The page is a program of its own, for browsers: test/unit/page/page-structure.test.ts. */
+const sources = files('src', /\.ts$/).filter((file) => !file.startsWith('src/page/'));
 
 function files(folder: string, name: RegExp): string[] {
   const path = join(root, folder);

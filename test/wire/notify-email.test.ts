@@ -37,6 +37,7 @@ function email(port: number, changes: Partial<EmailConfig> = {}, timeoutMs = 10_
       timeoutMs,
       slack: { ratePerSecond: 1 },
       pagerduty: { url: 'https://x.example', ratePerSecond: 1 },
+      alertmanager: { resendMs: 60_000, ratePerSecond: 1 },
       webhook: { ratePerSecond: 1 },
       console: { enabled: false },
       kibanaUrl: 'https://kibana.example',

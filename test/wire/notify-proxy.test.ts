@@ -34,6 +34,7 @@ function channel(name: 'slack' | 'pagerduty' | 'webhook', url: string, timeoutMs
       timeoutMs,
       slack: { ratePerSecond: 1, ...(name === 'slack' ? { webhookUrl: url } : {}) },
       pagerduty: { ratePerSecond: 1, url, ...(name === 'pagerduty' ? { integrationKey: 'k'.repeat(32) } : {}) },
+      alertmanager: { resendMs: 60_000, ratePerSecond: 1 },
       webhook: { ratePerSecond: 1, ...(name === 'webhook' ? { url } : {}) },
       email: { port: 25, secure: false, ratePerSecond: 1 },
       console: { enabled: false },

@@ -300,7 +300,7 @@ describe('top', () => {
 test('the address: as given, or that of the configuration, or why there is none', () => {
   const config = (http: object) => () => ({
     ...loadConfig({ env: {} }),
-    http: { enabled: true, host: '127.0.0.1', port: 8780, allowedHosts: [], ...http },
+    http: { enabled: true, host: '127.0.0.1', port: 8780, page: true, allowedHosts: [], ...http },
   });
   expect(addressesOf([], config({}))).toEqual(['http://127.0.0.1:8780']);
   expect(addressesOf([], config({ host: '0.0.0.0' }))).toEqual(['http://127.0.0.1:8780']);

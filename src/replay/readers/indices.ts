@@ -28,6 +28,8 @@ interface StoredIndexOptions {
   readonly range: TimeRange;
   /** Default: the live log indices. */
   readonly pattern?: string;
+  /** A query that the documents have to match. */
+  readonly only?: object;
   /** Tags that the present stages can judge anew are left to them. */
   readonly freshTags?: boolean;
   /**
@@ -52,9 +54,13 @@ interface Hit {
 }
 
 export function createStoredIndex(config: ElasticsearchConfig, options: StoredIndexOptions): StoredSource {
-  const { pattern = `${INDEX_PREFIX}*`, range, freshTags = false, order = 'slices', pageSize = PAGE } = options;
+  const { pattern = `${INDEX_PREFIX}*`, range, only, freshTags = false, order = 'slices', pageSize = PAGE } = options;
   const sort = [BY_TIME, ...(order === 'log' ? BY_PLACE : []), '_shard_doc'];
   const toRecord = createDocumentReader({ freshTags });
+  const inRange = (fromMs: number, toMs: number): object => {
+    const range = { range: { '@timestamp': { gte: fromMs, lt: toMs, format: 'epoch_millis' } } };
+    return only === undefined ? range : { bool: { filter: [range, only] } };
+  };
   const what = `the search in ${pattern}`;
   /** How many documents the stretch had when it was planned. */
   let counted: number | undefined;
@@ -266,10 +272,6 @@ function sliceName(fromMs: number, toMs: number): string {
 
 function fileOrigin(index: string): ChunkOrigin {
   return { kind: 'file', path: index, identity: index };
-}
-
-function inRange(fromMs: number, toMs: number): object {
-  return { range: { '@timestamp': { gte: fromMs, lt: toMs, format: 'epoch_millis' } } };
 }
 
 /** Sentences about closed indices of a pattern; none when asking is not permitted. */

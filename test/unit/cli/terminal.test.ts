@@ -151,10 +151,20 @@ test('on a terminal long reading says every five seconds how far it is, and hand
   }
   let records = 0;
   const io: Io = { out: () => {}, err: (line) => void said.push(line) };
-  for await (const _ of withProgress(batches(), io, () => nowMs));
+  for await (const _ of withProgress(batches(), io, undefined, () => nowMs));
   expect(said).toEqual([]);
   const terminal: Io = { ...io, isTTY: true };
-  for await (const batch of withProgress(batches(), terminal, () => nowMs)) records += batch.length;
+  for await (const batch of withProgress(batches(), terminal, undefined, () => nowMs)) records += batch.length;
   expect(records).toBe(15);
   expect(said).toEqual(['read 9 records, up to 2026-01-05T10:02:00Z', 'read 15 records, up to 2026-01-05T10:05:00Z']);
+
+  // A program is told every second, wherever standard output goes, and how much of the stretch is read.
+  said.length = 0;
+  const range = { fromMs: Date.parse('2026-01-05T10:00:00Z'), toMs: Date.parse('2026-01-05T10:10:00Z') };
+  for await (const _ of withProgress(batches(), io, range, () => nowMs));
+  expect(said.map((line) => JSON.parse(line).share)).toEqual([0, 0.1, 0.2, 0.3, 0.5]);
+  expect(JSON.parse(said.at(-1)!)).toEqual({
+    ...{ type: 'progress', share: 0.5, read: 15 },
+    text: 'read 15 records, up to 2026-01-05T10:05:00Z',
+  });
 });

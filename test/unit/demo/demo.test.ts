@@ -202,6 +202,7 @@ test('the handover: search, metrics, log, alerts and an incident, with real addr
   expect(lines).toEqual([
     '',
     'Now:',
+    '  page      npx logpipe page --config /d/logpipe.yml',
     "  search    curl -s 'http://127.0.0.1:29200/calling-platform-*/_search'",
     '  metrics   curl -s http://127.0.0.1:4/metrics',
     "  figures   curl -s 'http://127.0.0.1:4/api/v1/stats?window=5m'",

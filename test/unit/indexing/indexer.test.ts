@@ -47,6 +47,7 @@ function rig(options: Options = {}) {
   const clock = createFakeClock();
   const metrics = createMetrics();
   const letters: DeadLetter[] = [];
+  const logged: string[] = [];
   const kindOf = (record: RawRecord) => record.value?.toString().charAt(0);
   const hostile = Object.create(null) as unknown;
   const deps: IndexerDeps = {
@@ -96,7 +97,7 @@ function rig(options: Options = {}) {
       };
     },
     metrics,
-    log: silentLog,
+    log: { ...silentLog, error: (text) => void logged.push(text) },
     clock,
   };
   const indexer = createIndexer({ ...CONFIG, ...options.config }, deps);
@@ -127,7 +128,7 @@ function rig(options: Options = {}) {
     });
     return Object.assign(state, { taken });
   }
-  return { indexer, clock, metrics, letters, deliver };
+  return { indexer, clock, metrics, letters, logged, deliver };
 }
 
 it('what dies again after a redrive counts apart, and a letter without its value knows it too', async () => {
@@ -387,4 +388,35 @@ it('a source that refuses an acknowledgement is told of no other record twice', 
   await indexer.accept({ origin, records, bytes: 2, done });
   await clock.advance(CONFIG.maxDelayMs);
   expect([calls, indexer.inFlightBytes()]).toEqual([1, 0]);
+});
+
+it('who watches is shown each batch when the sinks are done with it, and cannot disturb it', async () => {
+  const late = lateSink('late');
+  const { indexer, clock, deliver, logged } = rig({ sinks: [late.sink] });
+  const shown: number[] = [];
+  const look = (batch: { readonly count: number }) => void shown.push(batch.count);
+  const deliverAndWrite = async () => {
+    const state = deliver(['good', 'good']);
+    await clock.advance(CONFIG.maxDelayMs);
+    const before = shown.length;
+    await settled();
+    expect(shown).toHaveLength(before);
+    late.writes.pop()!.end([]);
+    await settled();
+    expect(state.acknowledged).toBe(2);
+  };
+  indexer.showTo(look);
+  await deliverAndWrite();
+  expect(shown).toEqual([2]);
+  indexer.showTo(() => {
+    throw new Error('cannot look');
+  });
+  await deliverAndWrite();
+  await deliverAndWrite();
+  expect(logged).toEqual(['Who watches what is indexed has failed, and is shown no more']);
+  indexer.showTo(look);
+  await deliverAndWrite();
+  indexer.showTo(undefined);
+  await deliverAndWrite();
+  expect(shown).toEqual([2, 2]);
 });

@@ -57,15 +57,15 @@ describe('what it says', () => {
     expect(routing.priorities).toEqual(DEFAULT_PRIORITIES);
     expect(routing.priorities).toEqual({
       P1: {
-        to: ['pagerduty', 'slack', 'email', 'webhook', 'console'],
+        to: ['pagerduty', 'slack', 'email', 'alertmanager', 'webhook', 'console'],
         ...{ daily: false, businessHoursOnly: false, onCall: true, answerWithinMs: 15 * MINUTE },
       },
       P2: {
-        to: ['slack', 'email', 'webhook', 'console'],
+        to: ['slack', 'email', 'alertmanager', 'webhook', 'console'],
         ...{ daily: false, businessHoursOnly: false, onCall: true, answerWithinMs: 60 * MINUTE },
       },
       P3: {
-        to: ['slack', 'webhook', 'console'],
+        to: ['slack', 'alertmanager', 'webhook', 'console'],
         ...{ daily: false, businessHoursOnly: true, onCall: false, answerWithinMs: 240 * MINUTE },
       },
       P4: { to: [], daily: true, businessHoursOnly: false, onCall: false, answerWithinMs: 1_440 * MINUTE },

@@ -78,6 +78,10 @@ http:
   expect(problems('http: { publicUrl: https://alerts.example.org }')).toEqual([
     expect.stringContaining('http.linkSecrets is missing'),
   ]);
+  // The history would not tell it from the sessions of the page.
+  expect(problems('http: { tokens: [{ name: page, token: long-enough-for-a-token }] }')).toEqual([
+    expect.stringContaining('http.tokens.0.name: found "page"; is what the history calls the sessions of the page'),
+  ]);
   for (const url of ['alerts.example.org', 'ftp://x', 'https://user@x', 'https://x?y', 'https://x#y', 'https://[']) {
     expect(problems(`http: { publicUrl: "${url}", linkSecrets: ${SECRET} }`), url).toHaveLength(1);
   }

@@ -219,7 +219,7 @@ describe('messages', () => {
         clock,
         log: silentLog,
         whereTo: ({ priority }) => ({
-          channels: channelsFor(priority).filter((name) => name !== 'webhook' && name !== 'console'),
+          channels: channelsFor(priority).filter((name) => !['alertmanager', 'webhook', 'console'].includes(name)),
         }),
         send: (notification, channels) =>
           sent.push({ at: clock.now() - start, channels: channels.join(), notification }),
