@@ -21,7 +21,7 @@ const VIEWS = ['now', 'alerts', 'logs', 'pipeline', 'replay', 'on-call'] as cons
 const pictures = process.env.LOGPIPE_PICTURES;
 
 async function picture(page: Page, name: string): Promise<void> {
-  if (pictures !== undefined) await page.screenshot({ path: join(pictures, `page-${name}.png`) });
+  if (pictures !== undefined) await page.screenshot({ path: join(pictures, `page-${name}.png`), fullPage: true });
 }
 
 /** As people get there: by the navigation. */
