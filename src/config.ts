@@ -37,11 +37,12 @@ export type Role = (typeof ROLES)[number];
 
 export interface Config {
   readonly roles: readonly Role[];
-  readonly source: 'kafka' | 'files' | 'stdin';
+  readonly source: 'kafka' | 'files' | 'stdin' | 'otlp';
   readonly shutdownTimeoutMs: number;
   readonly kafka: KafkaConfig;
   readonly intake: IntakeConfig;
   readonly files: FilesConfig;
+  readonly otlp: OtlpConfig;
   readonly ship: ShipConfig;
   readonly parse: ParseConfig;
   readonly mask: MaskOptions;
@@ -60,6 +61,40 @@ export interface Config {
   readonly log: { readonly level: LogLevel; readonly format: 'json' | 'pretty' };
 }
 
+// ---- the `otlp` section: here and not beside its code, which is only loaded where it is wanted ----
+
+/** Where it listens when nobody says where: the port that OpenTelemetry's exporters use. */
+export const OTLP_ADDRESS = '127.0.0.1:4318';
+
+/** `otlp` section, JSON Schema; `ship.inputs` has the same keys. */
+export const otlpSection = {
+  type: 'object',
+  description: 'For `source: otlp`: OpenTelemetry’s logs over HTTP; see docs/otlp.md.',
+  additionalProperties: false,
+  default: {},
+  properties: {
+    address: {
+      type: 'string',
+      minLength: 1,
+      default: OTLP_ADDRESS,
+      description: 'Address to listen at, `host:port`; port 0 takes a free one, which /ready tells.',
+    },
+    tokens: {
+      type: 'array',
+      secret: true,
+      minItems: 1,
+      items: { type: 'string', secret: true, minLength: 16, maxLength: 512 },
+      description:
+        'Who may send OpenTelemetry’s logs: `Authorization: Bearer …`, each of at least 16 characters. Also `tokensFile`, one a line. Default: everybody who reaches the port.',
+    },
+  },
+} as const;
+
+interface OtlpConfig {
+  readonly address: string;
+  readonly tokens?: readonly string[];
+}
+
 // ---- the `ship` section: here and not beside its code, which only its own command loads ----
 
 const MIB = 1024 * 1024;
@@ -76,11 +111,11 @@ export const shipSection = {
     inputs: {
       type: 'array',
       default: [],
-      description: 'Where lines come from; each has one of `files`, `stdin` and `syslog`.',
+      description: 'Where lines come from; each has one of `files`, `stdin`, `syslog` and `otlp`.',
       items: {
         type: 'object',
         additionalProperties: false,
-        oneOf: [{ required: ['files'] }, { required: ['stdin'] }, { required: ['syslog'] }],
+        oneOf: [{ required: ['files'] }, { required: ['stdin'] }, { required: ['syslog'] }, { required: ['otlp'] }],
         properties: {
           files: {
             type: 'array',
@@ -125,18 +160,26 @@ export const shipSection = {
             maximum: 100_000,
             description: 'Syslog: most connections at a time. Default: 500.',
           },
+          otlp: {
+            type: 'string',
+            minLength: 1,
+            description:
+              'Address to listen at for OpenTelemetry’s logs over HTTP, such as `http://127.0.0.1:4318`; see docs/otlp.md.',
+          },
+          tokens: otlpSection.properties.tokens,
           name: {
             type: 'string',
             pattern: '^(?!\\.)[A-Za-z0-9._-]{1,100}$',
             permitted: 'letters, digits, dots, hyphens and underscores, 100 at most',
             description:
-              'What the input is called; its files’ positions are kept under this. Default: its `service`, else `files`, `stdin` or `syslog`.',
+              'What the input is called; its files’ positions are kept under this. Default: its `service`, else `files`, `stdin`, `syslog` or `otlp`.',
           },
           service: { ...fieldSchema, description: 'Field `service` of records that have none.' },
           environment: { ...fieldSchema, description: 'Field `environment` of records that have none.' },
           host: {
             ...fieldSchema,
-            description: 'Field `host` of records that have none. Default: this host’s name, for syslog none.',
+            description:
+              'Field `host` of records that have none. Default: this host’s name, for syslog and OpenTelemetry none.',
           },
           multiline: multilineSection,
         },
@@ -172,7 +215,8 @@ export const shipSection = {
     },
     spool: {
       type: 'object',
-      description: 'Keeps what came from standard input and syslog on disk while Kafka is away; files need none.',
+      description:
+        'Keeps what came from standard input and syslog on disk while Kafka is away; files need none, and OpenTelemetry’s exporters wait for their answer.',
       additionalProperties: false,
       required: ['dir'],
       properties: {
@@ -205,13 +249,15 @@ export const shipSection = {
   },
 } as const;
 
-/** One of `files`, `stdin` and `syslog`. */
+/** One of `files`, `stdin`, `syslog` and `otlp`. */
 export interface ShipInput {
   readonly files?: readonly string[];
   readonly stdin?: true;
   readonly syslog?: string;
   readonly tls?: SyslogTls;
   readonly maxConnections?: number;
+  readonly otlp?: string;
+  readonly tokens?: readonly string[];
   readonly name?: string;
   readonly service?: string;
   readonly environment?: string;
@@ -235,10 +281,11 @@ export interface ShipConfig {
 const NAME = /^(?!\.)[A-Za-z0-9._-]{1,100}$/;
 
 /** What an input is called: its positions are kept under this. */
-export function nameOf({ name, service, files, syslog }: ShipInput): string {
+export function nameOf({ name, service, files, syslog, otlp }: ShipInput): string {
   if (name !== undefined) return name;
   if (service !== undefined && NAME.test(service)) return service;
-  return files !== undefined ? 'files' : syslog !== undefined ? 'syslog' : 'stdin';
+  if (files !== undefined) return 'files';
+  return syslog !== undefined ? 'syslog' : otlp !== undefined ? 'otlp' : 'stdin';
 }
 
 /** What no single input is to blame for. */
@@ -280,9 +327,9 @@ export const CONFIG_SCHEMA = {
       description: 'What this process does; `--roles` on the command line wins.',
     },
     source: {
-      enum: ['kafka', 'files', 'stdin'],
+      enum: ['kafka', 'files', 'stdin', 'otlp'],
       default: 'kafka',
-      description: 'Where records come from; `files` and `stdin` need no Kafka (embedded mode).',
+      description: 'Where records come from; `files`, `stdin` and `otlp` need no Kafka (embedded mode).',
     },
     shutdownTimeoutMs: {
       type: 'integer',
@@ -294,6 +341,7 @@ export const CONFIG_SCHEMA = {
     kafka: kafkaSection,
     intake: intakeSection,
     files: filesSection,
+    otlp: otlpSection,
     ship: shipSection,
     parse: parseSection,
     mask: {

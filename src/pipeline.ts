@@ -32,6 +32,7 @@ import { createFileSource } from './source/files/files.ts';
 import { createKafka } from './source/kafka/client.ts';
 import { createKafkaSource } from './source/kafka/intake.ts';
 import { createStdinSource } from './source/lines.ts';
+import type { createOtlpSource } from './source/otlp.ts';
 import { createTagger } from './tag/tag.ts';
 import { createTransformingParser } from './transform/transform.ts';
 
@@ -65,6 +66,8 @@ interface StageDeps {
   readonly prepared: Promise<void>;
   readonly stdin: NodeJS.ReadableStream;
   readonly stdout: NodeJS.WritableStream;
+  /** Loaded only where it is wanted, with what reads protobuf. */
+  readonly createOtlpSource?: typeof createOtlpSource;
 }
 
 /** Builds what this process's roles ask for and starts the flow. @throws LogpipeError when a stage cannot start. */
@@ -73,11 +76,12 @@ export async function startPipeline(config: Config, options: PipelineDeps): Prom
   const { log, clock = systemClock, prepared = Promise.resolve() } = options;
   const { stdin = process.stdin, stdout = process.stdout, configArgs } = options;
   const logs = createStageLogs(log, { clock, masker: createMasker(config.mask) });
-  const deps: StageDeps = { log, logOf: logs.of, clock, metrics, prepared, stdin, stdout };
-  if (config.source === 'stdin' && !config.roles.includes('indexer')) {
+  const otlp = config.source === 'otlp' ? await import('./source/otlp.ts') : undefined;
+  const deps: StageDeps = { log, logOf: logs.of, clock, metrics, prepared, stdin, stdout, ...otlp };
+  if ((config.source === 'stdin' || config.source === 'otlp') && !config.roles.includes('indexer')) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
-      'roles: standard input is read by the indexer; add that role, or use another source',
+      `roles: \`source: ${config.source}\` is read by the indexer; add that role, or use another source`,
     );
   }
 
@@ -260,6 +264,8 @@ function createSource(config: Config, deps: StageDeps): Source {
       return createFileSource(config.files, deps);
     case 'stdin':
       return createStdinSource({ input: deps.stdin, maxLineBytes: config.files.maxLineBytes }, deps);
+    case 'otlp':
+      return deps.createOtlpSource!({ ...config.otlp, maxLineBytes: config.files.maxLineBytes }, deps);
   }
 }
 

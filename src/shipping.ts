@@ -1,10 +1,11 @@
 // The third flow: the lines of hosts and programs that have no transport of their own, to the log topic.
 //
-//   files, standard input, syslog ─▶ line ─▶ record ─▶ queue ─▶ brokers ─▶ acknowledge ─▶ source commits
+//   files, standard input, syslog, OpenTelemetry ─▶ line ─▶ record ─▶ queue ─▶ brokers ─▶ acknowledge ─▶ source commits
 //                                                        └─── spool (what cannot be read again)
 //
 // In: `ship.inputs`. Out: records in `kafka.topics.logs`, each with the input's fields that it lacks. Guarantee: a file's position is
-// saved only for lines that Kafka has, so the file itself is the spool; a line has the same id whenever it is read, so what is sent
+// saved only for lines that Kafka has, so the file itself is the spool; OpenTelemetry's exporters are answered only when Kafka has all of
+// their request; a line has the same id whenever it is read, so what is sent
 // again after a crash is indexed and counted once. What comes from standard input and syslog is read once and cannot be asked for
 // again: while Kafka is away it goes to the spool if there is one, else its sender has to wait. Memory is bounded by
 // `ship.maxInFlightBytes`; nothing is dropped to keep within it.
@@ -43,6 +44,7 @@ import { type SpoolFolders, spoolFolders } from './ship/spool-folder.ts';
 import { createFileSource } from './source/files/files.ts';
 import { addressesOf, type KafkaConfig } from './source/kafka/client.ts';
 import { createStdinSource, endOfCharacter } from './source/lines.ts';
+import type { createOtlpSource } from './source/otlp.ts';
 import { createSyslogSource } from './source/syslog.ts';
 
 interface ShippingConfig {
@@ -94,12 +96,14 @@ export async function startShipping(config: ShippingConfig, deps: ShippingDeps):
     outlets.set(kind, outlet);
     return outlet;
   };
+  // Loaded only where it is wanted, with what reads protobuf.
+  const otlp = ship.inputs.some((input) => input.otlp !== undefined) ? await import('./source/otlp.ts') : undefined;
   const inputs = ship.inputs.map((input) => {
     const name = nameOf(input);
     const outlet = outletOf(kindOf(input));
     const build = createLineBuilder(input, masker);
     const reader = createReader(input, masker);
-    const source = createInput(input, join(ship.dataDir, name), ship, { log, clock, metrics, stdin });
+    const source = createInput(input, join(ship.dataDir, name), ship, { log, clock, metrics, stdin, ...otlp });
     return { name, source, deliver: (chunk: Chunk) => outlet.accept(chunk, build, reader) };
   });
 
@@ -159,10 +163,15 @@ function outletsReady(outlets: readonly Outlet[]): { readonly ready: boolean; re
 
 // ---- inputs ----
 
-/** A file keeps what was not sent; a stream does not. */
-type Kind = 'file' | 'stream';
+/**
+ * A file keeps what was not sent, and so does whoever waits for an answer; a stream does not. Each has a queue of its own: a long file
+ * holds up nobody who waits.
+ */
+type Kind = 'file' | 'request' | 'stream';
 
-const kindOf = (input: ShipInput): Kind => (input.files === undefined ? 'stream' : 'file');
+function kindOf({ files, otlp }: ShipInput): Kind {
+  return files !== undefined ? 'file' : otlp !== undefined ? 'request' : 'stream';
+}
 
 function createInput(
   input: ShipInput,
@@ -173,6 +182,7 @@ function createInput(
     readonly clock: Clock;
     readonly metrics: Metrics;
     readonly stdin: NodeJS.ReadableStream;
+    readonly createOtlpSource?: typeof createOtlpSource;
   },
 ): Source {
   const { follow, pollIntervalMs, commitIntervalMs, maxLineBytes } = ship;
@@ -185,6 +195,10 @@ function createInput(
     const { syslog: address, tls, maxConnections } = input;
     const more = { ...(tls === undefined ? {} : { tls }), ...(maxConnections === undefined ? {} : { maxConnections }) };
     return createSyslogSource({ address, maxLineBytes, ...more }, deps);
+  }
+  if (input.otlp !== undefined) {
+    const { otlp: address, tokens } = input;
+    return deps.createOtlpSource!({ address, maxLineBytes, ...(tokens === undefined ? {} : { tokens }) }, deps);
   }
   return createStdinSource({ input: deps.stdin, maxLineBytes, ...rule }, deps);
 }
@@ -253,7 +267,7 @@ export function createLineBuilder(input: ShipInput, masker: Masker): LineBuilder
     return line ?? wrapped(text, tags);
   }
 
-  return (record, { origin, done }, idOf) => {
+  return (record, { origin, done, refused }, idOf) => {
     const value = record.value!;
     const text = value.toString('utf8', startOf(value)).trimEnd();
     const isWhole = !text.includes('\uFFFD') || isUtf8(value);
@@ -263,11 +277,13 @@ export function createLineBuilder(input: ShipInput, masker: Masker): LineBuilder
     const { identity = '', knownBelow = 0 } = origin.kind === 'file' ? origin : {};
     return {
       line,
-      eventId: own ?? idOf(record.offset, value),
-      key: keyOf(doc?.callId) ?? blockKey(identity, record.offset),
+      eventId: own ?? record.documentId ?? idOf(record.offset, value),
+      // What is named by what it is, and not by where it was, goes to the same partition when it comes again.
+      key: keyOf(doc?.callId) ?? record.documentId?.slice(0, 10) ?? blockKey(identity, record.offset),
       bytes: Buffer.byteLength(line),
       resent: record.offset < knownBelow,
       done,
+      ...(refused === undefined ? {} : { refused }),
     };
   };
 }
@@ -284,8 +300,9 @@ export function createReader(input: ShipInput, masker: Masker): LineReader {
 
 /** What the input knows of its lines. */
 function fieldsOf(input: ShipInput): Record<string, string> {
-  // Syslog comes from other hosts, which mostly say who they are.
-  const { service, environment, host = input.syslog === undefined ? hostname() : undefined } = input;
+  // What comes over the network comes from other hosts, which mostly say who they are.
+  const isFromHere = input.syslog === undefined && input.otlp === undefined;
+  const { service, environment, host = isFromHere ? hostname() : undefined } = input;
   const given = Object.entries({ service, environment, host });
   return Object.fromEntries(given.filter((entry): entry is [string, string] => entry[1] !== undefined));
 }
@@ -351,6 +368,8 @@ function createOutlet(
   /** Reads of which lines are under way. */
   const reads = new Set<HeldRead>();
   let heldBytes = 0;
+  /** What leaves the queue next was just dropped. */
+  let areLost = false;
   const isFull = () => queue.records >= MAX_RECORDS || queue.bytes >= ship.maxInFlightBytes;
   /** Then no further read is let in. Lines of one that was let in are not held up by it: they alone make room again. */
   const holdsMuch = () => heldBytes >= ship.maxInFlightBytes;
@@ -361,12 +380,14 @@ function createOutlet(
     for (let i = 0; i < records.length; i++) {
       const record = records[i] as LineRecord;
       if (isInPlace(record)) letGo(record);
+      else if (areLost) record.refused?.(1);
       const { done } = record;
       count += 1;
       if (done === (records[i + 1] as LineRecord | undefined)?.done) continue;
       done(count);
       count = 0;
     }
+    areLost = false;
     metrics.inFlightBytes.set(queue.bytes);
     if (queue.relaxed) for (const wake of waiters.splice(0)) wake();
   });
@@ -390,6 +411,7 @@ function createOutlet(
   });
   const count: typeof drops.count = (reason, records) => {
     drops.count(reason, records);
+    areLost ||= reason === 'refused' || reason === 'queue-full';
     metrics.dropped.inc({ reason: reason.replace('-', '_') }, records);
   };
   let folders: SpoolFolders | undefined;

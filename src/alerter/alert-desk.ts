@@ -22,7 +22,7 @@ export interface AlertState {
 
 /** Where the alert state is kept. */
 export interface Place {
-  readonly source: 'kafka' | 'files' | 'stdin';
+  readonly source: 'kafka' | 'files' | 'stdin' | 'otlp';
   readonly kafka: KafkaConfig;
   readonly alerts: { readonly journalDir: string };
 }

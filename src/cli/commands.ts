@@ -336,10 +336,13 @@ Examples:
 
 export function addShipCommand(program: Command, { io, withConfig, load, finish }: CommandKit): void {
   withConfig(program.command('ship'))
-    .description('Send lines of files, of standard input or of syslog to the log topic, or what a spool holds.')
+    .description(
+      'Send lines of files, standard input and syslog, and OpenTelemetry’s logs, to the log topic, or what a spool holds.',
+    )
     .option('--file <pattern...>', 'files, or patterns in quotes such as "/var/log/nginx/*.log"')
     .option('--stdin', 'standard input, until it ends')
     .option('--syslog <address>', 'what senders of syslog bring to tcp://host:port')
+    .option('--otlp [address]', 'what OpenTelemetry’s exporters bring to host:port (default: 127.0.0.1:4318)')
     .option('--service <name>', 'field service of records that have none')
     .option('--environment <name>', 'field environment of records that have none')
     .option('--starts <regex>', 'a line in which this is found begins a record; the others belong to the one before')
@@ -362,8 +365,8 @@ export function addShipCommand(program: Command, { io, withConfig, load, finish 
     .addHelpText(
       'after',
       `
-Without --file, --stdin, --syslog and --spool it sends what ship.inputs of the
-configuration names, and follows the files until it is told to stop. Where it
+Without --file, --stdin, --syslog, --otlp and --spool it sends what ship.inputs
+of the configuration names, and follows the files until it is told to stop. Where it
 was in a file is noted only when Kafka has the lines; after a crash what is sent
 again is indexed and counted once.
 
@@ -378,6 +381,7 @@ Examples:
   logpipe ship --file app.log --once --starts "^\\d{4}-\\d\\d-\\d\\d"
   journalctl -f -o json | logpipe ship --stdin --service journal --spool /var/lib/logpipe/spool
   logpipe ship --syslog tcp://0.0.0.0:6514 --spool /var/lib/logpipe/spool
+  logpipe ship --otlp 0.0.0.0:4318
   logpipe ship --config /etc/logpipe.yml
   logpipe ship --spool /var/lib/import/spool --dry-run
   logpipe ship --spool /var/lib/import/spool --brokers kafka-1:9092,kafka-2:9092
@@ -387,7 +391,7 @@ Exit status: 0 everything is sent or kept, 1 something was not or was refused,
     )
     .action(async (options) => {
       const { ship, shipInputs } = await import('./ship.ts');
-      const hasInput = [options.file, options.stdin, options.syslog].some((given) => given !== undefined);
+      const hasInput = [options.file, options.stdin, options.syslog, options.otlp].some((given) => given !== undefined);
       if (!hasInput && options.spool !== undefined) {
         const { config } = load(options);
         const ending = new AbortController();

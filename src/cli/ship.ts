@@ -6,7 +6,7 @@
 import { createReadStream, statSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Config, ShipInput } from '../config.ts';
+import { type Config, OTLP_ADDRESS, type ShipInput } from '../config.ts';
 import { type Clock, endsWithin, sleep, systemClock } from '../core/clock.ts';
 import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
 import { explainConnection } from '../core/kafka/broker-connections.ts';
@@ -30,12 +30,14 @@ import { clearTextWarnings } from './check-config.ts';
 import { type Io, jsonLine, say, toDuration, wantsJson } from './io.ts';
 import { listenForSignals } from './run.ts';
 
-// ---- logpipe ship --file, --stdin, --syslog, or the inputs of the configuration ----
+// ---- logpipe ship --file, --stdin, --syslog, --otlp, or the inputs of the configuration ----
 
 interface ShipInputsCommand {
   readonly file?: readonly string[];
   readonly stdin?: boolean;
   readonly syslog?: string;
+  /** `true` when no address was given. */
+  readonly otlp?: string | true;
   readonly service?: string;
   readonly environment?: string;
   readonly starts?: string;
@@ -97,7 +99,7 @@ export async function shipInputs(config: Config, options: ShipInputsCommand, io:
 
 /** What the command line names takes the place of the configuration's inputs. @throws LogpipeError LOGPIPE_USAGE */
 function withOptions(config: Config, options: ShipInputsCommand): Config {
-  const { file, stdin, syslog, service, environment, starts, continues, dataDir, spool, brokers } = options;
+  const { file, stdin, syslog, otlp, service, environment, starts, continues, dataDir, spool, brokers } = options;
   const kafka = { ...config.kafka, brokers: brokersOf(brokers) ?? config.kafka.brokers };
   const rule = { ...(starts === undefined ? {} : { starts }), ...(continues === undefined ? {} : { continues }) };
   for (const [name, pattern] of Object.entries(rule)) checkPattern(`--${name}`, pattern);
@@ -110,19 +112,20 @@ function withOptions(config: Config, options: ShipInputsCommand): Config {
     ...(file === undefined ? [] : [{ files: file, name: 'files', ...fields }]),
     ...(stdin === true ? [{ stdin, name: 'stdin', ...fields } as const] : []),
     ...(syslog === undefined ? [] : [{ syslog, name: 'syslog', ...fields }]),
+    ...(otlp === undefined ? [] : [{ otlp: otlp === true ? OTLP_ADDRESS : otlp, name: 'otlp', ...fields }]),
   ];
   const inputs = given.length > 0 ? given : config.ship.inputs;
   if (inputs.length === 0) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
-      'nothing to send: give --file, --stdin, --syslog or --spool, or name inputs in ship.inputs of the configuration',
+      'nothing to send: give --file, --stdin, --syslog, --otlp or --spool, or name inputs in ship.inputs of the configuration',
     );
   }
   const unused = given.length === 0 && Object.keys(fields).length > 0;
   if (unused) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
-      '--service, --environment, --starts and --continues go with --file, --stdin or --syslog; in the configuration they are keys of each input',
+      '--service, --environment, --starts and --continues go with --file, --stdin, --syslog or --otlp; in the configuration they are keys of each input',
     );
   }
   const ship = {

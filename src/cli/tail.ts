@@ -46,7 +46,7 @@ export interface TailOptions {
 /** Where the log is. */
 type TailConfig =
   | { readonly source: 'kafka'; readonly kafka: KafkaConfig }
-  | ({ readonly source: 'files' | 'stdin' } & Pick<Config, 'files' | 'sinks'>);
+  | ({ readonly source: 'files' | 'stdin' | 'otlp' } & Pick<Config, 'files' | 'sinks'>);
 
 /** What a record becomes; `reason` when it would go to the dead letters; `dropped` when a transform keeps it from the index. */
 interface TailedRecord {
@@ -139,17 +139,17 @@ async function tailTopic(config: KafkaConfig, sinceMs: number | undefined, readi
   );
 }
 
-/** The watched files; of standard input, which only logpipe can read, what the NDJSON sink made of it. */
+/** The watched files; of standard input and OpenTelemetry, which only logpipe can read, what the NDJSON sink made of it. */
 async function tailFiles(
-  { source, files, sinks }: Extract<TailConfig, { source: 'files' | 'stdin' }>,
+  { source, files, sinks }: Exclude<TailConfig, { source: 'kafka' }>,
   sinceMs: number | undefined,
   { io, deps, signal, take }: Reading,
 ): Promise<void> {
   const { dir } = sinks.ndjson;
-  if (source === 'stdin' && !sinks.ndjson.enabled) {
+  if (source !== 'files' && !sinks.ndjson.enabled) {
     throw new LogpipeError(
       'LOGPIPE_USAGE',
-      'tail: with `source: stdin` only logpipe run reads the log; switch on sinks.ndjson.enabled to follow what it writes',
+      `tail: with \`source: ${source}\` only logpipe run reads the log; switch on sinks.ndjson.enabled to follow what it writes`,
     );
   }
   const what = source === 'files' ? files.paths.join(', ') : dir;

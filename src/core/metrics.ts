@@ -65,6 +65,17 @@ export function createMetrics() {
       'Syslog connections that were closed here or ended in the middle of a message, by reason.',
       ['reason'],
     ),
+    otlpRequests: counter(
+      'logpipe_otlp_requests_total',
+      'Requests of OpenTelemetry’s exporters, by the status of their answer; `gone`: the sender left, or was too slow.',
+      ['status'],
+    ),
+    otlpRecords: counter('logpipe_otlp_records_total', 'Log records of OpenTelemetry that are safe.'),
+    otlpRejected: counter(
+      'logpipe_otlp_rejected_total',
+      'Log records of OpenTelemetry that were not taken, as their senders were told, by reason.',
+      ['reason'],
+    ),
     sourceRestarts: counter('logpipe_source_restarts_total', 'Times the Kafka consumer was rebuilt after a crash.'),
     rebalances: counter('logpipe_rebalances_total', 'Consumer group joins (assignment epochs).'),
     counted: counter(

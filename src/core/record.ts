@@ -93,6 +93,8 @@ export interface Chunk {
   readonly bytes: number;
   /** Before the first record the clock of the broker that dated it was set back. Only where chunks end at arrival buckets. */
   readonly setBack?: true;
+  /** Before `done`: `count` of the records it is about to be called for were refused for good, and are nowhere. */
+  refused?(count: number): void;
   /** `count` more records of this chunk are accounted for; their order within the chunk does not matter. */
   done(count: number): void;
 }

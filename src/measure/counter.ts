@@ -730,11 +730,11 @@ const VALUES = Uint8Array.from({ length: 128 }, (_, code) =>
 );
 
 // ---- the counter at work: its own source, the counter, and the sink its totals go to ----
-// Counting never waits for Elasticsearch, because its source is read apart from the indexer's; standard input, which cannot be read twice,
-// is tapped instead.
+// Counting never waits for Elasticsearch, because its source is read apart from the indexer's; standard input and OpenTelemetry, which cannot be read twice,
+// are tapped instead.
 
 interface CountingOptions {
-  readonly source: 'kafka' | 'files' | 'stdin';
+  readonly source: 'kafka' | 'files' | 'stdin' | 'otlp';
   readonly kafka: KafkaConfig;
   readonly intake: IntakeConfig;
   readonly files: FilesConfig;
@@ -758,7 +758,7 @@ export interface CountingDeps {
 
 export interface CountingSource {
   readonly ended: Promise<void>;
-  /** Standard input only: takes chunks to count; does not acknowledge them. */
+  /** Standard input and OpenTelemetry only: takes chunks to count; does not acknowledge them. */
   readonly tap: Deliver | undefined;
   status(): { readonly ready: boolean; readonly detail: string };
   /** Why nothing can be published; undefined when it can. */

@@ -83,7 +83,7 @@ const EVENTS = 'log.events';
 export interface FiguresDeps {
   readonly version: string;
   readonly roles: readonly string[];
-  readonly source: 'kafka' | 'files' | 'stdin';
+  readonly source: 'kafka' | 'files' | 'stdin' | 'otlp';
   /** Monotonic. */
   readonly startedMs: number;
   readonly environment: string;

@@ -182,7 +182,7 @@ function sum({ values }: { readonly values: readonly { readonly value: number }[
 /** What this process is, and does. */
 export interface FlowView {
   readonly roles: readonly string[];
-  readonly source: 'kafka' | 'files' | 'stdin';
+  readonly source: 'kafka' | 'files' | 'stdin' | 'otlp';
   readonly dependencies: readonly Readiness[];
   readonly lastError: StageLogs['lastError'];
   readonly meter: Pick<Meter, 'newest' | 'perSecond'>;
@@ -194,7 +194,7 @@ export interface FlowView {
   readonly waiting: number | undefined;
 }
 
-const SOURCES = { kafka: 'Kafka', files: 'Log files', stdin: 'Standard input' } as const;
+const SOURCES = { kafka: 'Kafka', files: 'Log files', stdin: 'Standard input', otlp: 'OpenTelemetry' } as const;
 /** Evaluation is always behind by some seconds. */
 const USUAL_LAG_MS = 15_000;
 

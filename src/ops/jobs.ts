@@ -28,7 +28,7 @@ import type { Job, JobRequest } from './page-data.ts';
 import { checked, Refusal, shown } from './requests.ts';
 
 export interface JobsOptions {
-  readonly source: 'kafka' | 'files' | 'stdin';
+  readonly source: 'kafka' | 'files' | 'stdin' | 'otlp';
   readonly sinks: { readonly elasticsearch: boolean };
   readonly kafka: { readonly topics: Readonly<Record<string, unknown>> };
   readonly files: { readonly paths: readonly string[] };
@@ -375,10 +375,10 @@ async function backtestPlan(request: WithBy<BacktestJob>, options: JobsOptions, 
 async function storedIn({ source, sinks, files }: JobsOptions): Promise<string[]> {
   if (source === 'kafka') return ['--source=kafka'];
   if (sinks.elasticsearch) return ['--source=index'];
-  if (source === 'stdin') {
+  if (source !== 'files') {
     throw new Refusal(
       409,
-      'a backtest reads what is stored, and of standard input nothing is: Elasticsearch is switched off',
+      'a backtest reads what is stored, and of what only `logpipe run` reads nothing is: Elasticsearch is switched off',
     );
   }
   const { literal, expand } = createPatterns(files.paths);

@@ -16,8 +16,11 @@ export interface LiveTail {
 }
 
 export interface TailWatch {
-  /** What came since the last one; undefined: nothing that is worth saying yet. */
-  take(): TailLines | undefined;
+  /**
+   * What came since the last one; undefined: nothing that is worth saying yet.
+   * @param perSecond so many lines at most; default: 50
+   */
+  take(perSecond?: number): TailLines | undefined;
   close(): void;
 }
 
@@ -155,12 +158,12 @@ export function createLiveTail(
       let takenMs = Number.NEGATIVE_INFINITY;
       let saidMs = Number.NEGATIVE_INFINITY;
       return {
-        take() {
+        take(perSecond = MAX_LINES) {
           const nowMs = now();
           given = given.filter(({ atMs }) => nowMs - atMs < SECOND_MS);
-          const left = MAX_LINES - given.reduce((sum, { lines }) => sum + lines, 0);
+          const left = perSecond - given.reduce((sum, { lines }) => sum + lines, 0);
           // Evenly over the second, so that a reader can follow.
-          const most = Math.min(left, Math.ceil((MAX_LINES * (nowMs - takenMs)) / SECOND_MS));
+          const most = Math.min(Math.max(0, left), Math.ceil((perSecond * (nowMs - takenMs)) / SECOND_MS));
           takenMs = nowMs;
           const { errors, others, passed, looked, matched } = watched;
           const [ofErrors, ofOthers] = shares(most, errors.length, others.length);

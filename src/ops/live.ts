@@ -14,10 +14,11 @@ import type { Away, LogFilter, Tick } from './page-data.ts';
 import { NOT_KEPT, Refusal, shown } from './requests.ts';
 
 const TICK_MS = 1_000;
-/** Lines come four times a second, while there are few that read them: each write costs a system call. */
+/** Lines come four times a second, while there are few that read them: each write costs a system call, and each line its bytes. */
 const TAIL_BEATS = 4;
 const FEW_PAGES = 50;
 const MANY_PAGES = 100;
+const LINES = { toFew: 50, toMore: 25, toMany: 10 } as const;
 
 const MAX_PAGES = 500;
 const MAX_FILTERS = 20;
@@ -104,10 +105,11 @@ export function createLive({ clock, log, metrics, tick, tail }: LiveDeps): Live 
 
   function beat(): void {
     beats = tailing === 0 ? 0 : (beats + 1) % TAIL_BEATS;
-    const every = tailing <= FEW_PAGES ? 1 : tailing <= MANY_PAGES ? 2 : TAIL_BEATS;
+    const [every, most] =
+      tailing <= FEW_PAGES ? [1, LINES.toFew] : tailing <= MANY_PAGES ? [2, LINES.toMore] : [TAIL_BEATS, LINES.toMany];
     const bytes = beats === 0 ? tickBytes() : undefined;
     for (const group of groups.values()) {
-      const lines = beats % every === 0 ? group.watch.take() : undefined;
+      const lines = beats % every === 0 ? group.watch.take(most) : undefined;
       group.bytes = joined(bytes, lines === undefined ? undefined : eventOf('lines', lines));
     }
     for (const page of pages) give(page, page.group === undefined ? bytes : page.group.bytes);

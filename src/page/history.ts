@@ -29,5 +29,26 @@ export function goneOn({ from, to, ...history }: FigureHistory, recent: Recent):
     }
     all[id] = points;
   }
-  return { ...history, series: all, fromMs, toMs };
+  return begun({ ...history, series: all, fromMs, toMs });
+}
+
+/** Shorter than this nothing is seen on a chart. */
+const SHORTEST_MS = 5 * 60_000;
+/** Nothing of so small a part is left out. */
+const WORTH = 0.25;
+
+/** Without the time before anything was known, of which a chart would show nothing but emptiness. */
+function begun(history: Gone): Gone {
+  const { series, fromMs, toMs } = history;
+  const stepMs = history.step * 1_000;
+  const begins = Object.values(series).flatMap((points) => {
+    const first = points.findIndex((point) => point !== null);
+    return first < 0 ? [] : [first];
+  });
+  const latestMs = toMs - SHORTEST_MS;
+  const known = begins.length === 0 ? 0 : Math.min(...begins);
+  const skipped = Math.floor(Math.min(known * stepMs, latestMs - fromMs) / stepMs);
+  if (skipped * stepMs < WORTH * (toMs - fromMs)) return history;
+  const left = Object.entries(series).map(([id, points]) => [id, points.slice(skipped)]);
+  return { ...history, series: Object.fromEntries(left), fromMs: fromMs + skipped * stepMs };
 }

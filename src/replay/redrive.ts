@@ -59,7 +59,7 @@ import { createEsTarget } from './targets.ts';
 /** Where letters are: the dead-letter topic or, without Kafka, a file. */
 export type LettersConfig =
   | { readonly source: 'kafka'; readonly kafka: KafkaConfig }
-  | { readonly source: 'files' | 'stdin'; readonly dlq: Pick<DlqConfig, 'file'> };
+  | { readonly source: 'files' | 'stdin' | 'otlp'; readonly dlq: Pick<DlqConfig, 'file'> };
 
 /** A letter and its place: an offset of a partition, or a byte of the file. */
 export interface PlacedLetter {

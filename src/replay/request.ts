@@ -21,7 +21,7 @@ import type { Matches, Position, Positions, SourcePlan, TimeRange } from './sour
 /** The sections of the configuration that a replay uses. */
 export interface ReplayConfig {
   /** The live pipeline's source; without Kafka there is no lag to watch. */
-  readonly source: 'kafka' | 'files' | 'stdin';
+  readonly source: 'kafka' | 'files' | 'stdin' | 'otlp';
   readonly kafka: KafkaConfig;
   readonly parse: ParseConfig;
   readonly mask: MaskOptions;

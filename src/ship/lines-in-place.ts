@@ -25,6 +25,7 @@ export function blockKey(identity: string, offset: number): string {
 export interface LineRecord extends ShipRecord {
   /** Of the chunk that the line came with. */
   done(count: number): void;
+  refused?(count: number): void;
 }
 
 /** One read of a file, and what all of its lines have in common. */

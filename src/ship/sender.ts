@@ -327,8 +327,8 @@ export function createSender(
 
   /** Drops a record whose partition takes nothing and has used up its share of the queue. */
   function giveBack(record: ShipRecord): void {
-    queue.release([record]);
     drops.count('queue-full', 1);
+    queue.release([record]);
   }
 
   async function send(nodeId: number, group: PartitionQueue[]): Promise<void> {
@@ -489,8 +489,8 @@ export function createSender(
   function refused(partition: PartitionQueue, batch: Batch): void {
     done(partition);
     if (batch.records.length === 1) {
-      release(batch);
       drops.count('refused', 1);
+      release(batch);
       endDrain();
       return;
     }

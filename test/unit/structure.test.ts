@@ -59,6 +59,7 @@ const APART: Readonly<Record<string, string>> = {
   'source/files/follower.ts': 'test/unit/source/files-property.test.ts',
   'source/kafka/fetch-decoder.ts': 'test/unit/source/fetch-decoder.test.ts',
   'source/kafka/positions.ts': 'test/unit/source/kafka-positions.test.ts',
+  'source/otlp-records.ts': 'test/unit/source/otlp-records.test.ts',
 };
 /** They send what a transport left, and lines, with the transport's own sender: a second one could do it differently. */
 const SEND_AS_TRANSPORT = ['src/cli/ship.ts', 'src/shipping.ts'];

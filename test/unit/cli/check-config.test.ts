@@ -50,7 +50,7 @@ test('all problems of all files in one go: line, place, what was found and from 
   expect(status).toBe(2);
   const lines = [
     /FOLDER\/main\.yml: 7 problem\(s\)/,
-    /line 1, source: found "kafak"; permitted: "kafka", "files", "stdin"; did you mean "kafka"\?/,
+    /line 1, source: found "kafak"; permitted: "kafka", "files", "stdin", "otlp"; did you mean "kafka"\?/,
     /line 3, kafka\.broker: unknown key; did you mean brokers\?/,
     /line 4, kafka\.topics\.minInsyncReplicas: found 2; .*kafka\.topics\.replicationFactor = 1/,
     /line 6, intake\.heartbeatMs: found 10000; .*intake\.sessionTimeoutMs is 10000/,
@@ -91,7 +91,7 @@ test('--json has the same problems, each in parts', async () => {
     path: 'source',
     line: 1,
     value: '"kafak"',
-    message: 'permitted: "kafka", "files", "stdin"',
+    message: 'permitted: "kafka", "files", "stdin", "otlp"',
     fix: 'did you mean "kafka"?',
   });
 });

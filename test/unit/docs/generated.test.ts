@@ -103,6 +103,7 @@ describe('the documents list exactly', () => {
     const secrets = [...read('docs/configuration.md').matchAll(/^\| `([\w.]+)` 🔒 .*$/gm)];
     expect(secrets.map(([, path]) => path)).toEqual([
       'kafka.sasl.password',
+      'otlp.tokens',
       'elasticsearch.apiKey',
       'elasticsearch.password',
       'alerts.heartbeatUrl',

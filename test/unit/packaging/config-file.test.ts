@@ -101,7 +101,7 @@ bulk: { maxDocuments: many }
 http: { port: 70000 }
 colour: red
 `);
-    expect(message).toMatch(/line 2, source: found "rabbit"; permitted: "kafka", "files", "stdin"/);
+    expect(message).toMatch(/line 2, source: found "rabbit"; permitted: "kafka", "files", "stdin", "otlp"/);
     expect(message).toMatch(/shutdownTimeoutMs: found -1; must be >= 0/);
     expect(message).toMatch(/kafka\.brokers\.0: found "localhost"; permitted: host and port, like/);
     expect(message).toMatch(/line 4, kafka\.brokerz: unknown key; did you mean brokers\? permitted here: .*brokers/);

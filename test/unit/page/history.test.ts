@@ -41,3 +41,18 @@ test('ticks from before the end of the history, and a long sleep, add no more th
   const { series } = goneOn(HISTORY, ticks([31, 0.4], [86_400, 0.9]));
   expect(series.errors).toEqual([0.1, null, 0.3, 0.4, null]);
 });
+
+test('the time before anything was known is left out, but for five minutes in all', () => {
+  const hour = (known: number): FigureHistory => {
+    const errors = Array.from({ length: 360 }, (_, i) => (i < 360 - known ? null : 0.1));
+    return { ...HISTORY, from: iso(0), to: iso(3_600), series: { errors, lag: errors.map(() => null) } };
+  };
+  const minutes = ({ series, fromMs, toMs }: ReturnType<typeof goneOn>) => {
+    expect(series.errors!.length * 10_000).toBe(toMs - fromMs);
+    expect(series.lag).toHaveLength(series.errors!.length);
+    expect(series.errors!.at(-1)).toBe(0.1);
+    return (toMs - fromMs) / 60_000;
+  };
+  expect([1, 6, 60, 180, 300].map((known) => minutes(goneOn(hour(known), [])))).toEqual([5, 5, 10, 30, 60]);
+  expect(goneOn({ ...hour(0), series: {} }, []).fromMs).toBe(START);
+});
