@@ -32,7 +32,11 @@ async function serve(kit = termKit(RULES), roles: readonly string[] = ['indexer'
     {
       ...{ roles, source: 'files', kafka: {} as never, alerts: { journalDir: 'nowhere' } },
       ...{ http, notify: { environment: 'test', pagerduty: {} }, mask: {} as never },
-      ...{ files: {} as never, sinks: {} as never, elasticsearch: {} as never },
+      ...{
+        files: {} as never,
+        sinks: { elasticsearch: false, ndjson: { enabled: false } } as never,
+        elasticsearch: {} as never,
+      },
     },
     {
       ...{ log: silentLog, clock },
