@@ -203,7 +203,7 @@ describe('a batch that cannot be read', () => {
     expect(bad!.whole?.failure?.detail).toContain('checksum matches');
     expect(bad!.whole?.failure?.detail).toContain('hurt/0, offsets 1000 to ');
     expect(others.map(({ offset }) => offset)).toEqual(['1010', '1011', '1012']);
-    const { records } = toRecords([bad as never]);
+    const records = toRecords([bad as never]);
     expect(records).toMatchObject([{ offset: 1_000, value: null, refusal: { reason: 'batch_undecodable' } }]);
     // Damaged on its way or on a disk: nothing behind it is trusted until the broker says where it begins.
     const damaged = await harmed(harm, false);
