@@ -129,9 +129,8 @@ async function decodeBatches(
     if (end > bytes.length) break;
     const where = { place: `${topic}/${partition}`, end: Number(highWatermark), isFirst };
     const before = records.length;
-    const placed = places?.length ?? 0;
     const goOn = await decodeBatch(bytes.subarray(start, end), where, left, records, places);
-    if (hideAborted?.(records, before)) places?.truncate(placed);
+    hideAborted?.(records, before);
     if (!goOn || length === undefined) break;
     start = end;
   }
@@ -147,10 +146,10 @@ function createAbortFilter(aborted: readonly AbortedTransaction[]) {
   const inOrder = [...aborted].sort((a, b) => Number(a.firstOffset) - Number(b.firstOffset));
   let begun = 0;
   const open = new Set<string>();
-  /** @param records those from `from` on are one batch's; batches come in order. @returns whether they were hidden */
-  return (records: FetchedRecord[], from: number): boolean => {
+  /** @param records those from `from` on are one batch's; batches come in order */
+  return (records: FetchedRecord[], from: number): void => {
     const last = records.at(-1);
-    if (last === undefined || records.length === from) return false;
+    if (last === undefined || records.length === from) return;
     const { producerId, inTransaction, isControlBatch } = last.batchContext;
     while (begun < inOrder.length && Number(inOrder[begun]!.firstOffset) <= Number(last.offset)) {
       open.add(inOrder[begun++]!.producerId);
@@ -160,9 +159,7 @@ function createAbortFilter(aborted: readonly AbortedTransaction[]) {
     } else if (inTransaction && open.has(producerId)) {
       // One by one, so that an empty batch of kafkajs begins where it did.
       for (const record of takenOut(records.splice(from))) records.push({ ...record, isControlRecord: true });
-      return true;
     }
-    return false;
   };
 }
 

@@ -106,14 +106,6 @@ export class FetchedPlaces {
     this.odd.set(at, record);
   }
 
-  /** Takes back everything from `length` on. */
-  truncate(length: number): void {
-    for (const map of [this.odd, this.clockErrors]) {
-      for (const at of map?.keys() ?? []) if (at >= length) map!.delete(at);
-    }
-    this.length = length;
-  }
-
   record(at: number): RawRecord {
     return (this.flags[at]! & ODD) === 0 ? new FetchedRecord(this, at) : this.odd!.get(at)!;
   }
