@@ -1,7 +1,7 @@
 // The unit between assembling and writing. In: tagged events. Out: one NDJSON bulk body and, item by item, the record it came
 // from. Guarantee: the body is written once, by copying the record's own bytes where they can be used; sinks read slices of it;
 // the same record always gets the same id.
-import { type Chunk, detached, documentId, lengthOf, type RawRecord } from '../core/record.ts';
+import { type Chunk, detached, documentId, isEventId, lengthOf, type RawRecord } from '../core/record.ts';
 import type { TimeParser } from '../parse/conform.ts';
 import { documentText } from '../parse/json.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
@@ -26,6 +26,8 @@ export function apart({ record, chunk }: BatchItem): BatchItem {
 }
 
 const NEWLINE = 10;
+/** More than the rest of a head needs: braces and names, a time, an offset. */
+const PLAIN_HEAD = 128;
 
 /** A growing bulk body. A class, because one is filled per few thousand records on the hot path. */
 export class Batch {
@@ -41,6 +43,9 @@ export class Batch {
   private readonly documents: number[] = [];
   /** Bytes of the records as consumed, for the in-flight limit: its filler's to count. */
   consumedBytes = 0;
+  /** Where the item that is being written ends so far, and where its document line begins. */
+  private end = 0;
+  private documentStart = 0;
 
   constructor(capacity: number) {
     this.buffer = Buffer.allocUnsafeSlow(capacity);
@@ -54,33 +59,46 @@ export class Batch {
    * Appends one item, made of the record at `position` of the chunk.
    * @param action the action line without its newline
    * @param head the beginning of the document, `{"@timestamp":…,`
-   * @param ascii true when action and head hold no character above 0x7f
-   * @param rest the remaining bytes of the document, from `restStart` to `restEnd`
+   * @param rest the remaining bytes of the document, after the first
    */
-  add(
-    chunk: Chunk,
-    position: number,
-    action: string,
-    head: string,
-    ascii: boolean,
-    rest: Buffer,
-    restStart: number,
-    restEnd = rest.length,
-  ): void {
-    const most = (action.length + head.length) * (ascii ? 1 : 3) + (restEnd - restStart) + 2;
-    if (this.length + most > this.buffer.length) this.grow(this.length + most);
+  add(chunk: Chunk, position: number, action: string, head: string, rest: Buffer): void {
+    this.begin((action.length + head.length) * 3 + rest.length);
+    this.end += this.buffer.write(action, this.end);
+    this.endAction();
+    this.end += this.buffer.write(head, this.end);
+    this.finish(chunk, position, rest, 1, rest.length);
+  }
+
+  // An item written piece by piece, as most are: `begin`, the action line by `put`, `endAction`, the beginning of the document by
+  // `put`, `finish`.
+
+  /** @param most what the pieces may need, in bytes */
+  begin(most: number): void {
+    const needed = this.length + most + 2;
+    if (needed > this.buffer.length) this.grow(needed);
+    this.end = this.length;
+  }
+
+  /** A text without characters above 0x7f. Byte by byte: for so few, a call out of JavaScript costs several times as much. */
+  put(text: string): void {
     const { buffer } = this;
-    const start = this.length;
-    let end = start;
-    // One call for both: a call costs as much as the characters it writes.
-    const document = end + (ascii ? action.length : Buffer.byteLength(action)) + 1;
-    end += buffer.write(`${action}\n${head}`, end, ascii ? 'latin1' : 'utf8');
-    end += rest.copy(buffer, end, restStart, restEnd);
-    buffer[end++] = NEWLINE;
-    // Only now, so that a failure leaves no half-written item.
-    this.starts.push(start);
-    this.documents.push(document);
-    this.length = end;
+    let { end } = this;
+    for (let i = 0; i < text.length; i++) buffer[end++] = text.charCodeAt(i);
+    this.end = end;
+  }
+
+  endAction(): void {
+    this.buffer[this.end++] = NEWLINE;
+    this.documentStart = this.end;
+  }
+
+  /** With the remaining bytes of the document. The item is in the batch only now: a failure leaves no half of one. */
+  finish(chunk: Chunk, position: number, rest: Buffer, restStart: number, restEnd: number): void {
+    this.end += rest.copy(this.buffer, this.end, restStart, restEnd);
+    this.buffer[this.end++] = NEWLINE;
+    this.starts.push(this.length);
+    this.documents.push(this.documentStart);
+    this.length = this.end;
     this.chunks.push(chunk);
     this.positions.push(position);
   }
@@ -162,6 +180,11 @@ export interface DocumentOptions {
 export function createDocumentWriter(time: TimeParser, options: DocumentOptions = {}): DocumentWriter {
   const { prefix = INDEX_PREFIX, action = 'create' } = options;
   const head = `{"${action}":{"_index":"${prefix}`;
+  /** The parts of a head that records share, as the last ones had them. */
+  let lastDay = '';
+  let actionHead = '';
+  let lastOrigin: Chunk['origin'] | undefined;
+  let origin = '';
 
   function actionLine(event: TaggedEvent, record: RawRecord, chunk: Chunk): string {
     // Only an id that somebody else chose may need escaping.
@@ -170,22 +193,52 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
     return `${head}${time.day(event.timeMs)}","_id":${id}}}`;
   }
 
+  /** The same as by `actionLine` and `openDocument`, for the most common case, and without making those texts. */
+  function appendPlain(batch: Batch, event: TaggedEvent, record: RawRecord, chunk: Chunk, position: number): void {
+    const day = time.day(event.timeMs);
+    if (day !== lastDay) {
+      lastDay = day;
+      actionHead = `${head}${day}","_id":"`;
+    }
+    if (chunk.origin !== lastOrigin) {
+      lastOrigin = chunk.origin;
+      origin = originField(chunk.origin);
+    }
+    const bytes = record.bytes ?? record.value!;
+    const { start = 0, end = bytes.length } = record;
+    const id = documentId(record, chunk);
+    batch.begin(actionHead.length + id.length + origin.length + PLAIN_HEAD + (end - start));
+    batch.put(actionHead);
+    batch.put(id);
+    batch.put('"}}');
+    batch.endAction();
+    batch.put('{"@timestamp":"');
+    batch.put(event.timeText ?? time.iso(event.timeMs));
+    batch.put('",');
+    if (origin !== '') {
+      batch.put(origin);
+      batch.put(String(record.offset));
+      batch.put('},');
+    }
+    batch.finish(chunk, position, bytes, start + 1, end);
+  }
+
   return {
     append(batch, event, record, chunk, position) {
+      const { tags, grouping } = event;
+      // Tags and templates may hold any character, and so may an id that somebody else chose; everything else here is ASCII.
+      const isPlain = tags.length === 0 && grouping === undefined && isPlainId(record.documentId);
+      if (event.verbatim && isPlain) return appendPlain(batch, event, record, chunk, position);
       const action = actionLine(event, record, chunk);
       // An event with an error group of its own has to be serialised, because the template goes into that group.
-      const ownError = event.grouping !== undefined && event.doc.error !== undefined;
+      const ownError = grouping !== undefined && event.doc.error !== undefined;
       if (event.verbatim && !ownError) {
-        const head = openDocument(event, record, chunk, time, event.grouping !== undefined);
-        // Tags and templates may hold any character; without them everything here is ASCII.
-        const ascii = event.tags.length === 0;
-        const bytes = record.bytes ?? record.value!;
-        const { start = 0, end = bytes.length } = record;
-        batch.add(chunk, position, action, head, ascii, bytes, start + 1, end);
+        const opening = openDocument(event, record, chunk, time, grouping !== undefined);
+        batch.add(chunk, position, action, opening, record.value!);
       } else {
         const rest = serialise(withGrouping(event, event.doc));
-        const head = openDocument(event, record, chunk, time, false);
-        batch.add(chunk, position, action, joinHead(head, rest), false, rest, 1);
+        const opening = openDocument(event, record, chunk, time, false);
+        batch.add(chunk, position, action, joinHead(opening, rest), rest);
       }
     },
     rewrite(event, doc, record, chunk) {
@@ -212,11 +265,18 @@ function openDocument(
   let head = `{"@timestamp":"${event.timeText ?? time.iso(event.timeMs)}",`;
   if (event.tags.length > 0) head += `"tags":${JSON.stringify(event.tags)},`;
   if (withError) head += `"error":${JSON.stringify(event.grouping)},`;
-  const { origin } = chunk;
-  if (origin.kind === 'kafka') {
-    head += `"kafka":{"topic":"${origin.topic}","partition":${origin.partition},"offset":${record.offset}},`;
-  }
-  return head;
+  const origin = originField(chunk.origin);
+  return origin === '' ? head : `${head}${origin}${record.offset}},`;
+}
+
+/** All but the offset. */
+function originField(origin: Chunk['origin']): string {
+  return origin.kind === 'kafka' ? `"kafka":{"topic":"${origin.topic}","partition":${origin.partition},"offset":` : '';
+}
+
+/** Is it undefined, or the id of a line? */
+function isPlainId(documentId: string | undefined): boolean {
+  return documentId === undefined || isEventId(documentId);
 }
 
 /** In an empty document nothing follows the comma. */
