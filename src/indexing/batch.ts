@@ -1,7 +1,7 @@
 // The unit between assembling and writing. In: tagged events. Out: one NDJSON bulk body and, item by item, the record it came
 // from. Guarantee: the body is written once, by copying the record's own bytes where they can be used; sinks read slices of it;
 // the same record always gets the same id.
-import { type Chunk, detached, documentId, isEventId, lengthOf, type RawRecord } from '../core/record.ts';
+import { type Chunk, detached, documentId, ID_LENGTH, isEventId, lengthOf, type RawRecord } from '../core/record.ts';
 import type { TimeParser } from '../parse/conform.ts';
 import { documentText } from '../parse/json.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
@@ -26,7 +26,11 @@ export function apart({ record, chunk }: BatchItem): BatchItem {
 }
 
 const NEWLINE = 10;
-/** More than the rest of a head needs: braces and names, a time, an offset. */
+const ACTION_END = Buffer.from('"}}');
+const TIME_START = Buffer.from('{"@timestamp":"');
+const TIME_END = Buffer.from('",');
+const ORIGIN_END = Buffer.from('},');
+/** More than the rest of a head needs: braces and names, an id, a time, an offset. */
 const PLAIN_HEAD = 128;
 
 /** A growing bulk body. A class, because one is filled per few thousand records on the hot path. */
@@ -79,8 +83,17 @@ export class Batch {
     this.end = this.length;
   }
 
-  /** A text without characters above 0x7f. Byte by byte: for so few, a call out of JavaScript costs several times as much. */
-  put(text: string): void {
+  // Byte by byte: for so few of them, a call out of JavaScript costs several times as much.
+
+  put(bytes: Uint8Array, from = 0, to = bytes.length): void {
+    const { buffer } = this;
+    let { end } = this;
+    for (let i = from; i < to; i++) buffer[end++] = bytes[i]!;
+    this.end = end;
+  }
+
+  /** A text without characters above 0x7f. */
+  putText(text: string): void {
     const { buffer } = this;
     let { end } = this;
     for (let i = 0; i < text.length; i++) buffer[end++] = text.charCodeAt(i);
@@ -182,9 +195,9 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
   const head = `{"${action}":{"_index":"${prefix}`;
   /** The parts of a head that records share, as the last ones had them. */
   let lastDay = '';
-  let actionHead = '';
+  let actionHead = Buffer.alloc(0);
   let lastOrigin: Chunk['origin'] | undefined;
-  let origin = '';
+  let origin = Buffer.alloc(0);
 
   function actionLine(event: TaggedEvent, record: RawRecord, chunk: Chunk): string {
     // Only an id that somebody else chose may need escaping.
@@ -198,27 +211,28 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
     const day = time.day(event.timeMs);
     if (day !== lastDay) {
       lastDay = day;
-      actionHead = `${head}${day}","_id":"`;
+      actionHead = Buffer.from(`${head}${day}","_id":"`);
     }
     if (chunk.origin !== lastOrigin) {
       lastOrigin = chunk.origin;
-      origin = originField(chunk.origin);
+      origin = Buffer.from(originField(chunk.origin));
     }
     const bytes = record.bytes ?? record.value!;
-    const { start = 0, end = bytes.length } = record;
-    const id = documentId(record, chunk);
+    const { start = 0, end = bytes.length, idAt = -1 } = record;
+    const id = idAt < 0 ? documentId(record, chunk) : '';
     batch.begin(actionHead.length + id.length + origin.length + PLAIN_HEAD + (end - start));
     batch.put(actionHead);
-    batch.put(id);
-    batch.put('"}}');
+    if (idAt < 0) batch.putText(id);
+    else batch.put(bytes, idAt, idAt + ID_LENGTH);
+    batch.put(ACTION_END);
     batch.endAction();
-    batch.put('{"@timestamp":"');
-    batch.put(event.timeText ?? time.iso(event.timeMs));
-    batch.put('",');
-    if (origin !== '') {
+    batch.put(TIME_START);
+    batch.putText(event.timeText ?? time.iso(event.timeMs));
+    batch.put(TIME_END);
+    if (origin.length > 0) {
       batch.put(origin);
-      batch.put(String(record.offset));
-      batch.put('},');
+      batch.putText(String(record.offset));
+      batch.put(ORIGIN_END);
     }
     batch.finish(chunk, position, bytes, start + 1, end);
   }
@@ -227,7 +241,7 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
     append(batch, event, record, chunk, position) {
       const { tags, grouping } = event;
       // Tags and templates may hold any character, and so may an id that somebody else chose; everything else here is ASCII.
-      const isPlain = tags.length === 0 && grouping === undefined && isPlainId(record.documentId);
+      const isPlain = tags.length === 0 && grouping === undefined && hasPlainId(record);
       if (event.verbatim && isPlain) return appendPlain(batch, event, record, chunk, position);
       const action = actionLine(event, record, chunk);
       // An event with an error group of its own has to be serialised, because the template goes into that group.
@@ -274,9 +288,9 @@ function originField(origin: Chunk['origin']): string {
   return origin.kind === 'kafka' ? `"kafka":{"topic":"${origin.topic}","partition":${origin.partition},"offset":` : '';
 }
 
-/** Is it undefined, or the id of a line? */
-function isPlainId(documentId: string | undefined): boolean {
-  return documentId === undefined || isEventId(documentId);
+/** Is the id of its document an event id, a line's, or made here? */
+function hasPlainId(record: RawRecord): boolean {
+  return (record.idAt ?? -1) >= 0 || record.documentId === undefined || isEventId(record.documentId);
 }
 
 /** In an empty document nothing follows the comma. */
