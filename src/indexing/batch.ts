@@ -107,6 +107,9 @@ export class Batch {
 
   /** With the remaining bytes of the document. The item is in the batch only now: a failure leaves no half of one. */
   finish(chunk: Chunk, position: number, rest: Buffer, restStart: number, restEnd: number): void {
+    const needed = this.end + (restEnd - restStart) + 1;
+    // What does not fit would be left out in silence.
+    if (needed > this.buffer.length) throw new RangeError(`an item of ${needed - this.length} bytes has no room`);
     this.end += rest.copy(this.buffer, this.end, restStart, restEnd);
     this.buffer[this.end++] = NEWLINE;
     this.starts.push(this.length);

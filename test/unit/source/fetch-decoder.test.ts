@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import kafkajs, { type Batch as KafkaJsBatch } from 'kafkajs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { registerCodecs } from '../../../src/core/kafka/codecs.ts';
-import { createDecode, installFetchDecoder } from '../../../src/source/kafka/fetch-decoder.ts';
+import { createDecode, installFetchDecoder, leaveInPlace } from '../../../src/source/kafka/fetch-decoder.ts';
 import { toRecords, unpackAll } from '../../../src/source/kafka/record-batch.ts';
 import { type Batch, encodeBatch, frame, type Record, seal } from './batches.ts';
 
@@ -131,6 +131,26 @@ describe('fetch decoder', () => {
       response.decode = own;
     }
   });
+});
+
+test('a topic is left in place while somebody reads it so, and no other', async () => {
+  const own = response.decode;
+  try {
+    installFetchDecoder();
+    const body = await encodeBatch({ ...SHARED, compression: 0, records: plain(3) });
+    const raw = frame(['read', 'other'].map((name) => ({ name, partitions: [{ body, aborted: [] }] })));
+    const counts = async () =>
+      ((await response.decode(raw)) as Answer).responses.map(({ partitions }) => partitions[0]!.messages.length);
+    const [end, endToo] = [leaveInPlace('read'), leaveInPlace('read')];
+    expect(await counts()).toEqual([1, 3]);
+    end();
+    end();
+    expect(await counts()).toEqual([1, 3]);
+    endToo();
+    expect(await counts()).toEqual([3, 3]);
+  } finally {
+    response.decode = own;
+  }
 });
 
 const SHARED = {

@@ -327,25 +327,28 @@ test('the bulk body is the same, whether records are in place or apart', async (
       });
       const { responses } = await inPlace(frame([{ name: 'log', partitions: [{ body, aborted: [] }] }]));
       const fetched = recordsOf(responses[0]!.partitions[0]!.messages as never, { topic: 'log', partition: 3 });
+      // One body, used again, with records of several partitions.
+      const batch = new Batch(16);
       const written = [fetched, Array.from(fetched, detached)].map((from) => {
-        const batch = new Batch(16);
-        const chunk: Chunk = {
-          ...{ origin: { kind: 'kafka', topic: 'log', partition: 3 }, records: from, bytes: 0, done() {} },
-        };
+        const elsewhere = { kind: 'kafka', topic: 'log', partition: 9 } as const;
+        batch.add({ origin: elsewhere, records: [], bytes: 0, done() {} }, 99, '{}', '{', Buffer.from('{}'));
+        batch.clear();
         for (let i = 0; i < from.length; i++) {
+          const origin = { kind: 'kafka', topic: 'log', partition: i % 3 } as const;
+          const chunk: Chunk = { origin, records: from, bytes: 0, done() {} };
           const result = parser.parse(from.at(i)!);
           if (result.ok) documents.append(batch, tag(result.event), from.at(i)!, chunk, i);
         }
-        const places = Array.from({ length: batch.count }, (_, i) => [
-          batch.action(i),
-          JSON.parse(batch.document(i).toString()),
-          batch.source(i).record.offset,
-        ]);
+        const places = Array.from({ length: batch.count }, (_, i) => ({
+          action: batch.action(i),
+          kafka: (JSON.parse(batch.document(i).toString()) as { kafka: object }).kafka,
+          offset: batch.source(i).record.offset,
+        }));
         return { body: batch.body().toString(), places };
       });
       expect(written[0]).toEqual(written[1]);
-      for (const [, document, offset] of written[0]!.places) {
-        expect(document.kafka).toEqual({ topic: 'log', partition: 3, offset });
+      for (const { kafka, offset } of written[0]!.places) {
+        expect(kafka).toEqual({ topic: 'log', partition: (offset - 7) % 3, offset });
       }
     }),
     { numRuns: 200 },
