@@ -252,18 +252,17 @@ export function createParser(
   }
 
   function parse(record: RawRecord, mayBeFast: boolean): ParseResult {
-    const { value } = record;
     if (record.refusal !== undefined) return { ok: false, ...record.refusal };
-    if (value === null) return refusal('null_value', 'the record has no value (a tombstone)');
-    if (value.length > config.maxRecordBytes) {
-      return refusal(
-        'too_large',
-        `${value.length} bytes, the limit is ${config.maxRecordBytes} (parse.maxRecordBytes)`,
-      );
+    const bytes = record.bytes ?? record.value;
+    if (bytes === null) return refusal('null_value', 'the record has no value (a tombstone)');
+    const { start = 0, end = bytes.length } = record;
+    const length = end - start;
+    if (length > config.maxRecordBytes) {
+      return refusal('too_large', `${length} bytes, the limit is ${config.maxRecordBytes} (parse.maxRecordBytes)`);
     }
-    const text = value.toString();
+    const text = bytes.toString('utf8', start, end);
     // U+FFFD stands for every undecodable byte; in the one-byte strings that ASCII decodes to, looking for it costs nothing.
-    const valid = !text.includes('\uFFFD') || isUtf8(value);
+    const valid = !text.includes('\uFFFD') || isUtf8(bytes.subarray(start, end));
     if (!valid) observer?.slow('it is no UTF-8');
     try {
       if (valid && mayBeFast) {
@@ -274,7 +273,7 @@ export function createParser(
       // Not JSON: the slow path finds out what it is.
       observer?.slow('it is no JSON');
     }
-    if (text.trim() === '') return refusal('empty_value', `the record holds ${value.length} blank bytes`);
+    if (text.trim() === '') return refusal('empty_value', `the record holds ${length} blank bytes`);
     try {
       return { ok: true, event: slow(record, text, valid) };
     } catch (error) {
