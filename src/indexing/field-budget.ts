@@ -14,6 +14,7 @@ import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { createExtra, FIELD_MAP, type FieldMap } from '../parse/conform.ts';
 import { hasExactNumbers, isObject, toExactNumbers, toPlainNumbers } from '../parse/json.ts';
+import { ScannedEvent } from '../parse/scan/scanned-event.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 import { INDEX_PREFIX } from './batch.ts';
 import { NO_PARTIAL, WHOLENESS, whole } from './outcome.ts';
@@ -109,6 +110,8 @@ export function createFieldBudget(deps: FieldBudgetDeps): FieldBudget {
   function admits(event: TaggedEvent): boolean {
     const fields = fieldsOf(event);
     fields.active = true;
+    // Every index has the catalogue's fields.
+    if (event instanceof ScannedEvent && event.scan?.ownKeys === 0) return true;
     // Ends as soon as the number is exceeded; the cost is bounded like the record itself.
     const few = collect(event.doc, fields.root, 1);
     if (few && fresh.size === 0) return true;

@@ -1,6 +1,7 @@
-// Raw record -> parsed event. Fast path: the raw bytes go into the document unchanged, after one JSON.parse and one look at the
-// top-level keys. Everything else takes the slow path: re-shaped, masked, conformed, re-serialised. Guarantee: never throws,
-// whatever the bytes; the result is an event, or a refusal with a reason from a closed list.
+// Raw record -> parsed event. Fast path: the raw bytes go into the document unchanged. One look at them is mostly enough to know that
+// they may (the folder scan/); where it is not, one JSON.parse and one look at the top-level keys are. Everything else takes the slow
+// path: re-shaped, masked, conformed, re-serialised. Guarantee: never throws, whatever the bytes; the result is an event, the same by
+// whichever path, or a refusal with a reason from a closed list.
 import { isUtf8 } from 'node:buffer';
 import type { FieldType, Tag } from '../core/catalogue.ts';
 import { type DeadLetterReason, firstArrivalMs, type RawRecord } from '../core/record.ts';
@@ -29,7 +30,9 @@ import {
   toPlainNumbers,
 } from './json.ts';
 import { createNormaliser, isForeignError, looksLikeObject, type Normalised, setAside } from './normalise.ts';
-import { SHAPE_KEYS } from './shapes.ts';
+import { fieldNumber, isPlainKey, SLOW_KEYS } from './scan/key-tree.ts';
+import { ScannedEvent } from './scan/scanned-event.ts';
+import { createScanner } from './scan/scanner.ts';
 
 export const parseSection = {
   type: 'object',
@@ -68,7 +71,10 @@ export interface ParseConfig {
 }
 
 export interface ParsedEvent {
-  /** The document in the catalogue's vocabulary, without what logpipe adds. Read-only. */
+  /**
+   * The document in the catalogue's vocabulary, without what logpipe adds. Read-only. Of a line that was only scanned it is made when it
+   * is asked for.
+   */
   readonly doc: Record<string, unknown>;
   /** True when the record's own bytes are a valid document body, so that they need not be serialised again. */
   readonly verbatim: boolean;
@@ -86,6 +92,8 @@ export type ParseResult =
 
 type Json = Record<string, unknown>;
 
+const EVENT_ID = fieldNumber('eventId');
+const TIMESTAMP = fieldNumber('timestamp');
 const NO_TAGS: readonly string[] = Object.freeze([]);
 const CORRECTED: readonly Tag[] = Object.freeze(['_clock_corrected']);
 /** From the event to the sending of its record; the transport states no time of sending for records that waited longer. */
@@ -126,6 +134,8 @@ export function createParser(
   const time = createTimeParser();
   const normaliser = createNormaliser(time, observer?.shape);
   const isVerbatim = createVerbatimCheck(masker, time, { duplicatesRefused, observer });
+  // It has no words for what it finds.
+  const scanned = observer === undefined ? createScannedWay() : undefined;
 
   /** Leaves the fast path. */
   function leave(why: () => string): undefined {
@@ -139,6 +149,30 @@ export function createParser(
 
   function inRange(ms: number, recordMs: number): boolean {
     return ms <= recordMs + config.maxAheadMs && ms >= recordMs - config.maxBehindMs;
+  }
+
+  /** The fast path without a look at the text; undefined when that is not enough. */
+  function createScannedWay(): ((record: RawRecord, value: Buffer) => ParsedEvent | undefined) | undefined {
+    const scanner = createScanner({ masker, time });
+    if (scanner === undefined) return undefined;
+    /** What the last value lies in: records of one fetch lie in one. */
+    let memory: ArrayBufferLike | undefined;
+    let bytes: Buffer = Buffer.alloc(0);
+
+    return (record, value) => {
+      const { buffer, byteOffset } = value;
+      if (buffer !== memory) {
+        memory = buffer;
+        bytes = Buffer.from(buffer);
+      }
+      if (!scanner.scan(bytes, byteOffset, byteOffset + value.length)) return undefined;
+      if (record.eventId !== undefined && !scanner.isText(EVENT_ID, record.eventId)) return undefined;
+      const ownMs = scanner.timeMs;
+      const ms = corrected(ownMs, record);
+      if (!inRange(ms, firstArrivalMs(record))) return undefined;
+      const at = scanner.isCanonical && ms === ownMs ? scanner.places[2 * TIMESTAMP]! + 1 - byteOffset : -1;
+      return new ScannedEvent(scanner, value, { ms, at }, ms === ownMs ? NO_TAGS : CORRECTED);
+    };
   }
 
   function fast(record: RawRecord, text: string): ParsedEvent | undefined {
@@ -261,6 +295,8 @@ export function createParser(
         `${value.length} bytes, the limit is ${config.maxRecordBytes} (parse.maxRecordBytes)`,
       );
     }
+    const event = mayBeFast ? scanned?.(record, value) : undefined;
+    if (event !== undefined) return { ok: true, event };
     const text = value.toString();
     // U+FFFD stands for every undecodable byte; in the one-byte strings that ASCII decodes to, looking for it costs nothing.
     const valid = !text.includes('\uFFFD') || isUtf8(value);
@@ -345,9 +381,6 @@ function takeTags(doc: Json, aside: (doc: Json, name: string, value: unknown) =>
 // ---- may a record's own bytes go into the document? ----
 
 // Only when every key is plain, every value fits its catalogue type, and nothing in it looks secret.
-
-/** Keys that logpipe adds, or that mark a foreign shape: with one of them, the raw bytes cannot be used. */
-const SLOW_KEYS = new Set<string>(['@timestamp', 'tags', 'kafka', 'extra', 'extraRaw', ...SHAPE_KEYS]);
 
 const TO_BE_MASKED = 'something in it is to be masked';
 
@@ -510,9 +543,4 @@ function createVerbatimCheck(
   }
 
   return isVerbatim;
-}
-
-/** May the fast path leave this key alone: no dots to resolve, not blank, nothing that could be a prototype? */
-function isPlainKey(key: string): boolean {
-  return key !== '' && !key.includes('.') && key.charCodeAt(0) !== 95 && key.length <= 256 && key.trim() !== '';
 }

@@ -5,6 +5,9 @@ import { Ajv, type ValidateFunction } from 'ajv';
 import { CALL_STATUSES, EVENTS, FIELDS, type FieldGroup, type FieldType } from '../core/catalogue.ts';
 import { isErrorLevel } from '../parse/conform.ts';
 import type { ParsedEvent } from '../parse/parse.ts';
+import { fieldNumber } from '../parse/scan/key-tree.ts';
+import { ScannedEvent } from '../parse/scan/scanned-event.ts';
+import type { Scan } from '../parse/scan/scanner.ts';
 
 export interface TaggedEvent extends ParsedEvent {
   /** What groups events tagged `error`; undefined for others. */
@@ -14,9 +17,11 @@ export interface TaggedEvent extends ParsedEvent {
 /** The returned function tags one event. Pure apart from bounded caches. */
 export function createTagger(): (event: ParsedEvent) => TaggedEvent {
   const keepsContract = createEventCheck();
+  const keepsContractAt = createScannedCheck();
   const groupError = createErrorGrouping();
 
   return (event) => {
+    if (event instanceof ScannedEvent && needsNothing(event)) return event.tagged();
     const { doc } = event;
     const isError = isErrorLevel(doc.level);
     const invalid = doc.event !== undefined && !keepsContract(doc);
@@ -30,6 +35,11 @@ export function createTagger(): (event: ParsedEvent) => TaggedEvent {
       grouping: isError ? grouping(doc) : undefined,
     };
   };
+
+  /** Can it be told without the document that no tag is added? */
+  function needsNothing({ scan }: ScannedEvent): boolean {
+    return scan !== undefined && !scan.isError && (!scan.has(EVENT) || keepsContractAt(scan));
+  }
 
   function grouping(doc: Record<string, unknown>): ErrorGrouping {
     const error = typeof doc.error === 'object' && doc.error !== null ? (doc.error as Record<string, unknown>) : {};
@@ -93,6 +103,40 @@ export function createEventCheck(): (doc: Record<string, unknown>) => boolean {
   );
   return (doc) => checks.get(doc.event)?.(doc) ?? true;
 }
+
+const EVENT = fieldNumber('event');
+
+/** The same for a line that was scanned. False when the document has to be asked. */
+function createScannedCheck(): (scan: Scan) => boolean {
+  const contracts = Object.entries(EVENTS).map(([name, { required }]) => ({
+    name,
+    fields: required.map((path) => {
+      const [head, leaf] = path.split('.') as [string, string | undefined];
+      const field = (FIELDS as FieldGroup)[head]!;
+      const type = (leaf === undefined ? field : (field as FieldGroup)[leaf]) as FieldType;
+      return { number: fieldNumber(path), type, statuses: path === 'call.status' ? CALL_STATUSES : undefined };
+    }),
+  }));
+
+  return (scan) => {
+    const contract = contracts.find(({ name }) => scan.isText(EVENT, name));
+    if (contract === undefined) return true;
+    return contract.fields.every(({ number, type, statuses }) => {
+      if (!scan.has(number)) return false;
+      if (statuses !== undefined) return statuses.some((status) => scan.isText(number, status));
+      const { bytes, places } = scan;
+      const [from, to] = [places[2 * number]!, places[2 * number + 1]!];
+      const first = bytes[from]!;
+      if (type === 'keyword' || type === 'text') return first === QUOTE && to - from > 2;
+      if (type === 'boolean') return first === SMALL_T || first === SMALL_F;
+      const isNumber = first === MINUS || (first >= ZERO && first <= NINE);
+      // Of an integer only that all are digits is certain.
+      return isNumber && (type !== 'short' || !bytes.subarray(from, to).includes(DOT));
+    });
+  };
+}
+
+const [QUOTE, MINUS, DOT, ZERO, NINE, SMALL_F, SMALL_T] = [34, 45, 46, 48, 57, 102, 116];
 
 // ---- error templates: the message with what varies replaced, so that one fault is one line in a chart ----
 // In: an error text of any length; out: at most 256 characters, and a fingerprint of 16 hex digits. `npm run bench:templates`

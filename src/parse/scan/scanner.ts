@@ -1,0 +1,415 @@
+// One look at a line's bytes, in place of an object made of it. In: a line of JSON where it was fetched. Out: whether its own bytes may be
+// the document, and if so where each field of the catalogue stands. Guarantee: what is taken is valid JSON in valid UTF-8, has the
+// catalogue's shape and types, no key given twice, and nothing that masking would change; the parser beside this folder (parse.ts) makes
+// the same event of it by its own means, and of everything in doubt. Linear in the line, without recursion; nothing is allocated, except
+// for what is seen for the first time and for the odd value that takes a closer look.
+//
+// Bytes above 0x7f are only noted on the way: a line that has any is checked as a whole. Texts are looked at for secrets where they lie;
+// a short one that is the same as in the line before has been looked at already.
+import { isUtf8 } from 'node:buffer';
+import type { Masker } from '../../core/secrets/mask.ts';
+import {
+  isCanonical,
+  isErrorLevel,
+  isServerDate,
+  MAX_UNKNOWN_KEYS,
+  NORMAL_LEVELS,
+  type TimeParser,
+} from '../conform.ts';
+import { MAX_DEPTH } from '../json.ts';
+import { looksLikeObject } from '../normalise.ts';
+import {
+  ANYTHING,
+  BOOLEAN,
+  catalogueLeads,
+  createKeyTree,
+  FIELD_PATHS,
+  FLOAT,
+  fieldNumber,
+  GROUP,
+  type Key,
+  LONG,
+  NOTHING,
+  SCALAR,
+  SHORT,
+  type Spot,
+  TEXT,
+  VALUE_ROOM,
+} from './key-tree.ts';
+
+/** What became of the last line. All of it holds until the next one is scanned. */
+export interface Scan {
+  /** Counts the lines. */
+  readonly line: number;
+  /** The bytes in which it lies, and where in them it begins. */
+  readonly bytes: Buffer;
+  readonly start: number;
+  /** Where the value of field n begins and ends, quotes included: 2n and 2n + 1. Only of those that `has` knows. */
+  readonly places: Int32Array;
+  /** Its own time. */
+  readonly timeMs: number;
+  /** Is it written as logpipe writes times? */
+  readonly isCanonical: boolean;
+  readonly isError: boolean;
+  /** How many keys it has, at any depth, that are none of the catalogue's. */
+  readonly ownKeys: number;
+  /** Does it have a value, null included? */
+  has(field: number): boolean;
+  /** Is it this text, of plain ASCII? */
+  isText(field: number, text: string): boolean;
+}
+
+export interface Scanner extends Scan {
+  /** False for a line that has to go the slow way. */
+  scan(bytes: Buffer, from: number, to: number): boolean;
+}
+
+const [QUOTE, PLUS, COMMA, MINUS, DOT, ZERO, COLON] = [34, 43, 44, 45, 46, 48, 58];
+const [OPEN_LIST, BACKSLASH, CLOSE_LIST, SMALL_E, SMALL_U, OPEN, CLOSE] = [91, 92, 93, 101, 117, 123, 125];
+
+/** Bytes within a text: 0 is like any other, the others are looked at. */
+const [CONTROL, SPECIAL, NOT_ASCII] = [1, 2, 3];
+const KINDS = Uint8Array.from({ length: 256 }, (_, byte) => {
+  if (byte < 0x20) return CONTROL;
+  if (byte === QUOTE || byte === BACKSLASH) return SPECIAL;
+  return byte >= 0x80 ? NOT_ASCII : 0;
+});
+/** Behind a backslash. Not `\/` and `\u`, which may hide what a text says. */
+const ESCAPABLE = Uint8Array.from({ length: 256 }, (_, byte) => Number('"\\bfnrt'.includes(String.fromCharCode(byte))));
+const [TRUE, FALSE, NULL] = ['true', 'false', 'null'].map((word) => Buffer.from(word)) as [Buffer, Buffer, Buffer];
+/** The record itself, a value of its own, and what that may hold. */
+const MAX_OPEN = MAX_DEPTH + 1;
+/** Any number of so many digits fits the type. */
+const [LONG_DIGITS, SHORT_DIGITS, FLOAT_DIGITS] = [15, 4, 38];
+/** Quotes included. No literal that leads to a secret is shorter. */
+const LEAST_SECRET = 5;
+const CANONICAL_LENGTH = 26;
+const MINUTE_LENGTH = 16;
+const MINUTE_MS = 60_000;
+/** Then counting begins anew. */
+const MAX_LINE = 2 ** 30;
+
+const [TIMESTAMP, LEVEL, MESSAGE] = ['timestamp', 'level', 'message'].map(fieldNumber) as [number, number, number];
+
+const LEVELS = Array.from({ length: 16 }, (_, length) =>
+  [...NORMAL_LEVELS]
+    .filter((level) => level.length === length)
+    .map((level) => ({ codes: Buffer.from(level), isError: isErrorLevel(level) })),
+);
+
+/** Undefined while the operator has named secrets of his own: no bytes lead to those. */
+export function createScanner({ masker, time }: { masker: Masker; time: TimeParser }): Scanner | undefined {
+  const { mayHoldSecret } = masker;
+  if (mayHoldSecret === undefined || catalogueLeads(masker)) return undefined;
+  const tree = createKeyTree(masker);
+  const { pool } = tree;
+  const poolView = new DataView(pool.buffer, pool.byteOffset, pool.length);
+  const places = new Int32Array(2 * FIELD_PATHS.length);
+  /** The line in which a field stood last. */
+  const seen = new Int32Array(FIELD_PATHS.length);
+  /** Whose value is open at each depth. */
+  const keys: (Key | undefined)[] = new Array(MAX_OPEN + 1).fill(undefined);
+  const isList = new Uint8Array(MAX_OPEN + 1);
+  const minute = Buffer.alloc(MINUTE_LENGTH);
+  const minuteView = new DataView(minute.buffer, minute.byteOffset, minute.length);
+  let minuteMs = 0;
+  let view: DataView = new DataView(new ArrayBuffer(0));
+  let isAscii = true;
+  /** How many digits the last number had before its dot; more than fit anything when it has an exponent. */
+  let digitCount = 0;
+
+  /** Do `length` bytes of the line and of `other` agree? */
+  function same(at: number, to: number, other: DataView, from: number, length: number): boolean {
+    if (at + length > to) return false;
+    let i = 0;
+    for (; i + 4 <= length; i += 4) if (view.getInt32(at + i, true) !== other.getInt32(from + i, true)) return false;
+    for (; i < length; i++) if (view.getUint8(at + i) !== other.getUint8(from + i)) return false;
+    return true;
+  }
+
+  /** From a text's opening quote to behind its closing one; -1 when that is not certain. */
+  function text(bytes: Buffer, from: number, to: number): number {
+    // Before a colon, the opening quote looks like the end of a key to whoever counts those.
+    const first = bytes[from + 1]!;
+    if (first === COLON || ((first <= 0x20 || first >= 0x80) && /^\s*:/.test(bytes.toString('utf8', from + 1, to))))
+      return -1;
+    for (let at = from + 1; at < to; at++) {
+      const kind = KINDS[bytes[at]!];
+      if (kind === 0) continue;
+      if (kind === NOT_ASCII) isAscii = false;
+      else if (kind !== SPECIAL) return -1;
+      else if (bytes[at] === QUOTE) return at + 1;
+      else {
+        at += 1;
+        const escaped = bytes[at]!;
+        if (ESCAPABLE[escaped] === 0) return -1;
+        if (escaped !== BACKSLASH) continue;
+        // `\\u` may be read as an escape, and `\\"` as the end of a key.
+        const next = bytes[at + 1];
+        if (next === SMALL_U || next === QUOTE || (next === BACKSLASH && bytes[at + 2] === QUOTE)) return -1;
+      }
+    }
+    return -1;
+  }
+
+  /** Behind the number that begins at `from`; -1 when there is none. */
+  function number(bytes: Buffer, from: number): number {
+    const first = bytes[from] === MINUS ? from + 1 : from;
+    let at = digits(bytes, first);
+    digitCount = at - first;
+    if (digitCount === 0 || (bytes[first] === ZERO && digitCount > 1)) return -1;
+    if (bytes[at] === DOT) {
+      const behind = digits(bytes, at + 1);
+      if (behind === at + 1) return -1;
+      at = behind;
+    }
+    if ((bytes[at]! | 0x20) === SMALL_E) {
+      digitCount = FLOAT_DIGITS + 1;
+      at += bytes[at + 1] === PLUS || bytes[at + 1] === MINUS ? 2 : 1;
+      const behind = digits(bytes, at);
+      if (behind === at) return -1;
+      at = behind;
+    }
+    return at;
+  }
+
+  function mayBeSecret(bytes: Buffer, at: number, end: number): boolean {
+    return (
+      end - at >= LEAST_SECRET && mayHoldSecret!(bytes, at, end) && masker.suspicious(bytes.toString('utf8', at, end))
+    );
+  }
+
+  /** A text that is the value of `key`. */
+  function textValue(key: Key, bytes: Buffer, at: number, to: number): number {
+    const { field, takes, valueLength } = key;
+    if (field === TIMESTAMP) return timestamp(bytes, at, to);
+    const room = key.at + key.length;
+    if (valueLength > 0 && same(at, to, poolView, room, valueLength)) {
+      if (key.worth < 16) key.worth += 1;
+      return at + valueLength;
+    }
+    if (takes !== SCALAR && takes !== TEXT && takes !== ANYTHING) return -1;
+    const wasAscii = isAscii;
+    isAscii = true;
+    const end = text(bytes, at, to);
+    if (end < 0 || mayBeSecret(bytes, at, end)) return -1;
+    if (key.worth > 0) {
+      key.worth -= 1;
+      // Escapes may stand in it: the same bytes are the same text.
+      const isShort = isAscii && end - at <= VALUE_ROOM;
+      key.valueLength = isShort ? end - at : 0;
+      if (isShort) for (let i = at; i < end; i++) pool[room + i - at] = bytes[i]!;
+    } else key.valueLength = 0;
+    isAscii &&= wasAscii;
+    return end;
+  }
+
+  function timestamp(bytes: Buffer, at: number, to: number): number {
+    const from = at + 1;
+    if (at + CANONICAL_LENGTH <= to && same(from, to, minuteView, 0, MINUTE_LENGTH)) {
+      const seconds = pair(bytes, from + 17);
+      const millis = 10 * pair(bytes, from + 20) + bytes[from + 22]! - ZERO;
+      const isWritten = bytes[from + 16] === COLON && bytes[from + 19] === DOT && bytes[from + 23] === 90;
+      if (isWritten && seconds < 60 && isDigit(bytes[from + 22]!) && millis < 1_000 && bytes[from + 24] === QUOTE) {
+        scanner.timeMs = minuteMs + seconds * 1_000 + millis;
+        scanner.isCanonical = true;
+        return at + CANONICAL_LENGTH;
+      }
+    }
+    const end = text(bytes, at, to);
+    // An escape is no part of a time.
+    const written = end < 0 ? '' : bytes.toString('latin1', from, end - 1);
+    const ms = time.parse(written);
+    if (ms === undefined) return -1;
+    scanner.timeMs = ms;
+    scanner.isCanonical = isCanonical(written);
+    if (!scanner.isCanonical) return isServerDate(written) && !mayBeSecret(bytes, at, end) ? end : -1;
+    minute.write(written.slice(0, MINUTE_LENGTH), 'latin1');
+    minuteMs = Math.floor(ms / MINUTE_MS) * MINUTE_MS;
+    return end;
+  }
+
+  /** What is neither text, object nor list; -1 when it is nothing, or does not fit. */
+  function plainValue(takes: number, bytes: Buffer, at: number): number {
+    const first = bytes[at]!;
+    if (first < COLON) {
+      const end = number(bytes, at);
+      if (takes === ANYTHING || takes === SCALAR) return end;
+      if (takes === LONG) return digitCount <= LONG_DIGITS ? end : -1;
+      if (takes === FLOAT) return digitCount <= FLOAT_DIGITS ? end : -1;
+      return takes === SHORT && digitCount <= SHORT_DIGITS ? end : -1;
+    }
+    if (takes === TEXT) return -1;
+    if (first === 110) return word(bytes, at, NULL);
+    if (takes !== ANYTHING && takes !== SCALAR && takes !== BOOLEAN) return -1;
+    return word(bytes, at, first === 116 ? TRUE : FALSE);
+  }
+
+  /** All keys and values. Each turn takes a value; in an object its key comes before it. */
+  function object(bytes: Buffer, from: number, to: number): boolean {
+    const { line } = scanner;
+    let spot: Spot = tree.root;
+    let key: Key | undefined;
+    let depth = 1;
+    let ownKeys = 0;
+    let topKeys = 0;
+    let at = blank(bytes, from + 1);
+    isList[1] = 0;
+    for (;;) {
+      if (isList[depth] === 0) {
+        key = spot.guess;
+        if (key === undefined || !same(at, to, poolView, key.at, key.length)) {
+          key = tree.find(spot, bytes, at, to);
+          if (key === undefined) return false;
+          spot.guess = key;
+        }
+        if (key.takes === NOTHING) return false;
+        at += key.length;
+        if (bytes[at] !== COLON) {
+          at = blank(bytes, at);
+          if (bytes[at] !== COLON) return false;
+        }
+        at += 1;
+        if (key.takes === ANYTHING) {
+          ownKeys += 1;
+          if (depth === 1) topKeys += 1;
+        }
+      }
+      if (bytes[at]! <= 0x20) at = blank(bytes, at);
+      const byte = bytes[at]!;
+      const start = at;
+      const { takes, field } = key!;
+      if (byte === QUOTE) {
+        at = textValue(key!, bytes, at, to);
+        if (at < 0) return false;
+      } else if (byte === OPEN || byte === OPEN_LIST) {
+        const list = byte === OPEN_LIST;
+        if (depth === MAX_OPEN || (takes !== ANYTHING && (takes !== GROUP || list))) return false;
+        at = blank(bytes, at + 1);
+        if (bytes[at] !== (list ? CLOSE_LIST : CLOSE)) {
+          depth += 1;
+          isList[depth] = list ? 1 : 0;
+          keys[depth] = key;
+          spot = key!.inside;
+          continue;
+        }
+        at += 1;
+      } else {
+        at = plainValue(takes, bytes, at);
+        if (at < 0) return false;
+      }
+      if (field >= 0) {
+        seen[field] = line;
+        places[2 * field] = start;
+        places[2 * field + 1] = at;
+      }
+      // Behind a value: whatever it ends, then the next.
+      let behind: Key = key!;
+      for (;;) {
+        if (bytes[at]! <= 0x20) at = blank(bytes, at);
+        const next = bytes[at];
+        at += 1;
+        const list = isList[depth] === 1;
+        if (next === COMMA) {
+          if (!list) spot = behind.after;
+          break;
+        }
+        if (next !== (list ? CLOSE_LIST : CLOSE)) return false;
+        if (depth === 1) {
+          scanner.ownKeys = ownKeys;
+          return blank(bytes, at) === to && topKeys <= MAX_UNKNOWN_KEYS;
+        }
+        behind = keys[depth]!;
+        depth -= 1;
+        key = behind;
+      }
+      if (bytes[at]! <= 0x20) at = blank(bytes, at);
+    }
+  }
+
+  /** May the level and the message stand as they are? */
+  function isNormal(bytes: Buffer): boolean {
+    const { line } = scanner;
+    if (seen[TIMESTAMP] !== line || seen[LEVEL] !== line || seen[MESSAGE] !== line) return false;
+    const first = bytes[places[2 * MESSAGE]! + 1]!;
+    if (first === OPEN || first === BACKSLASH) return false;
+    if (first <= 0x20 || first >= 0x80) {
+      if (looksLikeObject(bytes.toString('utf8', places[2 * MESSAGE]! + 1, places[2 * MESSAGE + 1]! - 1))) return false;
+    }
+    const from = places[2 * LEVEL]! + 1;
+    const known = LEVELS[places[2 * LEVEL + 1]! - 1 - from];
+    if (known === undefined) return false;
+    for (let i = 0; i < known.length; i++) {
+      const { codes, isError } = known[i]!;
+      if (!standsAt(bytes, from, codes)) continue;
+      scanner.isError = isError;
+      return true;
+    }
+    return false;
+  }
+
+  const none: Buffer = Buffer.alloc(0);
+  const scanner = {
+    ...{ line: 0, bytes: none, start: 0, places, timeMs: 0, isCanonical: false, isError: false, ownKeys: 0 },
+    has: (field: number) => seen[field] === scanner.line,
+    isText(field: number, given: string) {
+      const { bytes, line } = scanner;
+      const from = places[2 * field]! + 1;
+      if (seen[field] !== line || places[2 * field + 1]! - 1 - from !== given.length || bytes[from - 1] !== QUOTE)
+        return false;
+      for (let i = 0; i < given.length; i++) if (bytes[from + i] !== given.charCodeAt(i)) return false;
+      return true;
+    },
+    scan(bytes: Buffer, from: number, to: number) {
+      if (scanner.bytes !== bytes) {
+        scanner.bytes = bytes;
+        view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+      }
+      scanner.line += 1;
+      if (scanner.line === MAX_LINE) {
+        scanner.line = 1;
+        seen.fill(0);
+      }
+      scanner.start = from;
+      isAscii = true;
+      tree.tidy();
+      return (
+        bytes[from] === OPEN &&
+        object(bytes, from, to) &&
+        isNormal(bytes) &&
+        (isAscii || isUtf8(bytes.subarray(from, to)))
+      );
+    },
+  };
+  return scanner;
+}
+
+function word(bytes: Buffer, at: number, codes: Buffer): number {
+  return standsAt(bytes, at, codes) ? at + codes.length : -1;
+}
+
+function standsAt(bytes: Buffer, at: number, codes: Buffer): boolean {
+  for (let i = 0; i < codes.length; i++) if (bytes[at + i] !== codes[i]) return false;
+  return true;
+}
+
+function digits(bytes: Buffer, from: number): number {
+  let at = from;
+  while (isDigit(bytes[at]!)) at += 1;
+  return at;
+}
+
+const isDigit = (byte: number) => byte >= 48 && byte <= 57;
+
+/** Two digits; more than any two give when there are none. */
+function pair(bytes: Buffer, at: number): number {
+  const [tens, ones] = [bytes[at]!, bytes[at + 1]!];
+  return isDigit(tens) && isDigit(ones) ? 10 * (tens - ZERO) + ones - ZERO : 1_000;
+}
+
+/** Behind spaces and tabs. */
+function blank(bytes: Buffer, from: number): number {
+  let at = from;
+  while (bytes[at] === 0x20 || bytes[at] === 9) at += 1;
+  return at;
+}
