@@ -1,7 +1,7 @@
 // The unit between assembling and writing. In: tagged events. Out: one NDJSON bulk body and, item by item, the record it came
 // from. Guarantee: the body is written once, by copying the record's own bytes where they can be used; sinks read slices of it;
 // the same record always gets the same id.
-import { type Chunk, documentId, type RawRecord } from '../core/record.ts';
+import { type Chunk, detached, documentId, lengthOf, type RawRecord } from '../core/record.ts';
 import type { TimeParser } from '../parse/conform.ts';
 import { documentText } from '../parse/json.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
@@ -16,17 +16,13 @@ export const RECORD_OVERHEAD = 256;
 
 /** What a record counts against the in-flight limit, in bytes. */
 export function weightOf(record: RawRecord): number {
-  return (record.value?.length ?? 0) + RECORD_OVERHEAD;
+  return lengthOf(record) + RECORD_OVERHEAD;
 }
 
-/**
- * The item with its own copy of the bytes. A record is a slice of everything that was fetched with it, so one record kept for
- * minutes would keep megabytes.
- */
+/** The item, to be kept while the batch and the chunk are let go. */
 export function apart({ record, chunk }: BatchItem): BatchItem {
-  const value = record.value === null ? null : Buffer.from(record.value);
   const { origin, done } = chunk;
-  return { record: { ...record, value }, chunk: { origin, records: [], bytes: 0, done } };
+  return { record: detached(record), chunk: { origin, records: [], bytes: 0, done } };
 }
 
 const NEWLINE = 10;
@@ -36,12 +32,14 @@ export class Batch {
   /** Action line and document line per item, each ended by a newline. Valid up to `length`. */
   buffer: Buffer;
   length = 0;
-  readonly items: BatchItem[] = [];
+  /** The chunk of item i, and the position of its record there: the record becomes an object only for whoever asks. */
+  private readonly chunks: Chunk[] = [];
+  private readonly positions: number[] = [];
   /** Where item i begins (its action line). */
   private readonly starts: number[] = [];
   /** Where the document line of item i begins. */
   private readonly documents: number[] = [];
-  /** Bytes of the records as consumed, for the in-flight limit. */
+  /** Bytes of the records as consumed, for the in-flight limit: its filler's to count. */
   consumedBytes = 0;
 
   constructor(capacity: number) {
@@ -49,33 +47,53 @@ export class Batch {
   }
 
   get count(): number {
-    return this.items.length;
+    return this.chunks.length;
   }
 
   /**
-   * Appends one item.
+   * Appends one item, made of the record at `position` of the chunk.
    * @param action the action line without its newline
    * @param head the beginning of the document, `{"@timestamp":…,`
    * @param ascii true when action and head hold no character above 0x7f
-   * @param rest the remaining bytes of the document, from `restStart` on
+   * @param rest the remaining bytes of the document, from `restStart` to `restEnd`
    */
-  add(item: BatchItem, action: string, head: string, ascii: boolean, rest: Buffer, restStart: number): void {
-    const most = (action.length + head.length) * (ascii ? 1 : 3) + rest.length + 2;
+  add(
+    chunk: Chunk,
+    position: number,
+    action: string,
+    head: string,
+    ascii: boolean,
+    rest: Buffer,
+    restStart: number,
+    restEnd = rest.length,
+  ): void {
+    const most = (action.length + head.length) * (ascii ? 1 : 3) + (restEnd - restStart) + 2;
     if (this.length + most > this.buffer.length) this.grow(this.length + most);
     const { buffer } = this;
     const start = this.length;
-    let position = start;
+    let end = start;
     // One call for both: a call costs as much as the characters it writes.
-    const document = position + (ascii ? action.length : Buffer.byteLength(action)) + 1;
-    position += buffer.write(`${action}\n${head}`, position, ascii ? 'latin1' : 'utf8');
-    position += rest.copy(buffer, position, restStart);
-    buffer[position++] = NEWLINE;
+    const document = end + (ascii ? action.length : Buffer.byteLength(action)) + 1;
+    end += buffer.write(`${action}\n${head}`, end, ascii ? 'latin1' : 'utf8');
+    end += rest.copy(buffer, end, restStart, restEnd);
+    buffer[end++] = NEWLINE;
     // Only now, so that a failure leaves no half-written item.
     this.starts.push(start);
     this.documents.push(document);
-    this.length = position;
-    this.items.push(item);
-    this.consumedBytes += item.record.value?.length ?? 0;
+    this.length = end;
+    this.chunks.push(chunk);
+    this.positions.push(position);
+  }
+
+  /** The chunk that item `index` came with. */
+  chunk(index: number): Chunk {
+    return this.chunks[index]!;
+  }
+
+  /** What item `index` was made of. */
+  source(index: number): BatchItem {
+    const chunk = this.chunks[index]!;
+    return { record: chunk.records.at(this.positions[index]!)!, chunk };
   }
 
   /** The whole body. */
@@ -103,7 +121,8 @@ export class Batch {
   /** Empties the batch for reuse; its buffer must no longer be read by anyone. */
   clear(): void {
     this.length = 0;
-    this.items.length = 0;
+    this.chunks.length = 0;
+    this.positions.length = 0;
     this.starts.length = 0;
     this.documents.length = 0;
     this.consumedBytes = 0;
@@ -127,7 +146,8 @@ export const INDEX_PATTERN = /^calling-platform-\d{4}\.\d\d\.\d\d$/;
 export const REPLAY_PREFIX = 'logpipe-replay-';
 
 export interface DocumentWriter {
-  append(batch: Batch, event: TaggedEvent, record: RawRecord, chunk: Chunk): void;
+  /** @param position of the record in the chunk */
+  append(batch: Batch, event: TaggedEvent, record: RawRecord, chunk: Chunk, position: number): void;
   /** The same item with another document body, to be sent after the server refused the first. */
   rewrite(event: TaggedEvent, doc: Record<string, unknown>, record: RawRecord, chunk: Chunk): Buffer;
 }
@@ -151,7 +171,7 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
   }
 
   return {
-    append(batch, event, record, chunk) {
+    append(batch, event, record, chunk, position) {
       const action = actionLine(event, record, chunk);
       // An event with an error group of its own has to be serialised, because the template goes into that group.
       const ownError = event.grouping !== undefined && event.doc.error !== undefined;
@@ -159,11 +179,13 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
         const head = openDocument(event, record, chunk, time, event.grouping !== undefined);
         // Tags and templates may hold any character; without them everything here is ASCII.
         const ascii = event.tags.length === 0;
-        batch.add({ record, chunk }, action, head, ascii, record.value!, 1);
+        const bytes = record.bytes ?? record.value!;
+        const { start = 0, end = bytes.length } = record;
+        batch.add(chunk, position, action, head, ascii, bytes, start + 1, end);
       } else {
         const rest = serialise(withGrouping(event, event.doc));
         const head = openDocument(event, record, chunk, time, false);
-        batch.add({ record, chunk }, action, joinHead(head, rest), false, rest, 1);
+        batch.add(chunk, position, action, joinHead(head, rest), false, rest, 1);
       }
     },
     rewrite(event, doc, record, chunk) {

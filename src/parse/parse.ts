@@ -93,7 +93,6 @@ export type ParseResult =
 type Json = Record<string, unknown>;
 
 const EVENT_ID = fieldNumber('eventId');
-const TIMESTAMP = fieldNumber('timestamp');
 const NO_TAGS: readonly string[] = Object.freeze([]);
 const CORRECTED: readonly Tag[] = Object.freeze(['_clock_corrected']);
 /** From the event to the sending of its record; the transport states no time of sending for records that waited longer. */
@@ -152,26 +151,24 @@ export function createParser(
   }
 
   /** The fast path without a look at the text; undefined when that is not enough. */
-  function createScannedWay(): ((record: RawRecord, value: Buffer) => ParsedEvent | undefined) | undefined {
+  function createScannedWay(): ((record: RawRecord, ...place: Place) => ParsedEvent | undefined) | undefined {
     const scanner = createScanner({ masker, time });
     if (scanner === undefined) return undefined;
-    /** What the last value lies in: records of one fetch lie in one. */
-    let memory: ArrayBufferLike | undefined;
-    let bytes: Buffer = Buffer.alloc(0);
+    const memoryOf = createMemory();
 
-    return (record, value) => {
-      const { buffer, byteOffset } = value;
-      if (buffer !== memory) {
-        memory = buffer;
-        bytes = Buffer.from(buffer);
+    return (record, value, from, to) => {
+      let [bytes, start, end] = [value, from, to];
+      if (record.bytes === undefined) {
+        bytes = memoryOf(value);
+        start += value.byteOffset;
+        end += value.byteOffset;
       }
-      if (!scanner.scan(bytes, byteOffset, byteOffset + value.length)) return undefined;
+      if (!scanner.scan(bytes, start, end)) return undefined;
       if (record.eventId !== undefined && !scanner.isText(EVENT_ID, record.eventId)) return undefined;
       const ownMs = scanner.timeMs;
       const ms = corrected(ownMs, record);
       if (!inRange(ms, firstArrivalMs(record))) return undefined;
-      const at = scanner.isCanonical && ms === ownMs ? scanner.places[2 * TIMESTAMP]! + 1 - byteOffset : -1;
-      return new ScannedEvent(scanner, value, { ms, at }, ms === ownMs ? NO_TAGS : CORRECTED);
+      return new ScannedEvent(scanner, end, ms, ms === ownMs, ms === ownMs ? NO_TAGS : CORRECTED);
     };
   }
 
@@ -286,20 +283,19 @@ export function createParser(
   }
 
   function parse(record: RawRecord, mayBeFast: boolean): ParseResult {
-    const { value } = record;
     if (record.refusal !== undefined) return { ok: false, ...record.refusal };
-    if (value === null) return refusal('null_value', 'the record has no value (a tombstone)');
-    if (value.length > config.maxRecordBytes) {
-      return refusal(
-        'too_large',
-        `${value.length} bytes, the limit is ${config.maxRecordBytes} (parse.maxRecordBytes)`,
-      );
+    const bytes = record.bytes ?? record.value;
+    if (bytes === null) return refusal('null_value', 'the record has no value (a tombstone)');
+    const { start = 0, end = bytes.length } = record;
+    const length = end - start;
+    if (length > config.maxRecordBytes) {
+      return refusal('too_large', `${length} bytes, the limit is ${config.maxRecordBytes} (parse.maxRecordBytes)`);
     }
-    const event = mayBeFast ? scanned?.(record, value) : undefined;
+    const event = mayBeFast ? scanned?.(record, bytes, start, end) : undefined;
     if (event !== undefined) return { ok: true, event };
-    const text = value.toString();
+    const text = bytes.toString('utf8', start, end);
     // U+FFFD stands for every undecodable byte; in the one-byte strings that ASCII decodes to, looking for it costs nothing.
-    const valid = !text.includes('\uFFFD') || isUtf8(value);
+    const valid = !text.includes('\uFFFD') || isUtf8(bytes.subarray(start, end));
     if (!valid) observer?.slow('it is no UTF-8');
     try {
       if (valid && mayBeFast) {
@@ -310,7 +306,7 @@ export function createParser(
       // Not JSON: the slow path finds out what it is.
       observer?.slow('it is no JSON');
     }
-    if (text.trim() === '') return refusal('empty_value', `the record holds ${value.length} blank bytes`);
+    if (text.trim() === '') return refusal('empty_value', `the record holds ${length} blank bytes`);
     try {
       return { ok: true, event: slow(record, text, valid) };
     } catch (error) {
@@ -329,6 +325,21 @@ export function createParser(
       toPlainNumbers(conformed.doc);
       return conformed.doc;
     },
+  };
+}
+
+type Place = readonly [bytes: Buffer, start: number, end: number];
+
+/** What a Buffer lies in, as one: those of one fetch or read lie in one, and whoever looks at many keeps what it knows of it. */
+function createMemory(): (part: Buffer) => Buffer {
+  let memory: ArrayBufferLike | undefined;
+  let whole: Buffer = Buffer.alloc(0);
+  return ({ buffer }) => {
+    if (buffer !== memory) {
+      memory = buffer;
+      whole = Buffer.from(buffer);
+    }
+    return whole;
   };
 }
 

@@ -50,7 +50,6 @@ const APART: Readonly<Record<string, string>> = {
   'ship/logger.ts': 'test/wire/logger.test.ts',
   'ship/process-stats.ts': 'test/unit/ship/process-stats.test.ts',
   'source/files/follower.ts': 'test/unit/source/files-property.test.ts',
-  'source/kafka/fetch-decoder.ts': 'test/unit/source/fetch-decoder.test.ts',
   'source/kafka/positions.ts': 'test/unit/source/kafka-positions.test.ts',
 };
 /** They send what a transport left, and lines, with the transport's own sender: a second one could do it differently. */

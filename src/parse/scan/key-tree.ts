@@ -76,8 +76,8 @@ const MAX_SIBLINGS = 48;
 const POOL_BYTES = 1 << 18;
 /** Behind the place of a key: for the value that it had last, quotes included. */
 export const VALUE_ROOM = 34;
-/** A tree that is full is begun anew when so many lines had a key that it does not know. */
-const MAX_REFUSED = 10_000;
+/** A tree that is full is begun anew when more keys were not learnt than it would cost to learn all of it again. */
+const LEAST_REFUSED = 64;
 
 /** Where in an object a key may stand: behind the same keys as before. */
 export class Spot {
@@ -224,7 +224,7 @@ export function createKeyTree(masker: Pick<Masker, 'leads'>): KeyTree {
     pool,
     find,
     tidy() {
-      if (refused < MAX_REFUSED) return;
+      if (refused < LEAST_REFUSED + 2 * count) return;
       tree.root = new Spot(TOP, undefined);
       used = 0;
       count = 0;

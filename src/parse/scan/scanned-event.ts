@@ -1,7 +1,11 @@
 // The event of a line that was scanned and not parsed. In: what the scanner found in it. Out: the same as the parser's event, the document
 // included, which is made of the line when somebody asks for it. Guarantee: whatever was asked or not, it stays the same event; where
 // its fields stand is known only until the next line is scanned, and then nobody is told.
+import { fieldNumber } from './key-tree.ts';
 import type { Scan } from './scanner.ts';
+
+const TIMESTAMP = fieldNumber('timestamp');
+const TIME_LENGTH = 24;
 
 /** A class, because one is made per line on the hot path. */
 export class ScannedEvent {
@@ -10,31 +14,36 @@ export class ScannedEvent {
   readonly tags: readonly string[];
   /** Only of a tagged event. One that needs a group is read as a document. */
   declare grouping?: undefined;
-  readonly #value: Buffer;
-  /** Where the text of `timeMs` stands in the line; -1 for nowhere. */
+  /** The line, whose bytes stay as they are for as long as the event is used. */
+  readonly #bytes: Buffer;
+  readonly #start: number;
+  readonly #end: number;
+  /** Where the text of `timeMs` stands; -1 for nowhere. */
   readonly #timeAt: number;
   readonly #scan: Scan;
   readonly #line: number;
   #doc: Record<string, unknown> | undefined = undefined;
 
-  /** @param value the line, whose bytes stay as they are for as long as the event is used */
-  constructor(scan: Scan, value: Buffer, time: { ms: number; at: number }, tags: readonly string[]) {
+  /** @param end where the line that was scanned last ends. @param isOwnTime `timeMs` is what it says */
+  constructor(scan: Scan, end: number, timeMs: number, isOwnTime: boolean, tags: readonly string[]) {
+    this.timeMs = timeMs;
+    this.tags = tags;
+    this.#bytes = scan.bytes;
+    this.#start = scan.start;
+    this.#end = end;
+    this.#timeAt = isOwnTime && scan.isCanonical ? scan.places[2 * TIMESTAMP]! + 1 : -1;
     this.#scan = scan;
     this.#line = scan.line;
-    this.#value = value;
-    this.timeMs = time.ms;
-    this.#timeAt = time.at;
-    this.tags = tags;
   }
 
   get doc(): Record<string, unknown> {
-    this.#doc ??= JSON.parse(this.#value.toString()) as Record<string, unknown>;
+    this.#doc ??= JSON.parse(this.#bytes.toString('utf8', this.#start, this.#end)) as Record<string, unknown>;
     return this.#doc;
   }
 
   get timeText(): string | undefined {
     const at = this.#timeAt;
-    return at < 0 ? undefined : this.#value.toString('latin1', at, at + TIME_LENGTH);
+    return at < 0 ? undefined : this.#bytes.toString('latin1', at, at + TIME_LENGTH);
   }
 
   /** The same event, which needs no tags: tagging a line should not cost an object. */
@@ -48,5 +57,3 @@ export class ScannedEvent {
     return this.#scan.line === this.#line ? this.#scan : undefined;
   }
 }
-
-const TIME_LENGTH = 24;

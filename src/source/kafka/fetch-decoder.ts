@@ -2,11 +2,15 @@
 // kafkajs makes of them, but for aborted transactions: their records are control records here, which no application sees, and
 // the list of them is empty. https://kafka.apache.org/protocol#The_Messages_Fetch
 //
+// Of topics that were asked to be left in place, one message stands for each record batch, at its last offset, and kafkajs, which
+// only filters and counts messages, takes it for one; `recordsOf` and `takenOut` (record-batch.ts) know better.
+//
 // kafkajs reads each record through a dozen small objects and two big integers, which costs more than all of logpipe's parsing.
 // Everything around it (connections, groups, sessions, transactions) stays kafkajs's. kafkajs looks the decoder up for every
 // request, so replacing one function is enough. Installed only into the version it was compared with
 // (test/unit/source/fetch-decoder.test.ts); message formats older than 2 go to kafkajs's own decoder.
 import { createRequire } from 'node:module';
+import { FetchedPlaces } from './fetched-records.ts';
 import {
   type Allowance,
   BATCH_HEADER,
@@ -17,6 +21,7 @@ import {
   int64,
   MAGIC,
   MAGIC_AT,
+  takenOut,
 } from './record-batch.ts';
 
 const KAFKAJS_VERSION = '2.2.4';
@@ -53,27 +58,35 @@ class FetchResponseError extends Error {
   override readonly name = 'FetchResponseError';
 }
 
+/** Topics whose records are left where they were fetched; for the whole process, as the decoder is. */
+const leftInPlace = new Set<string>();
+
+/** Asks for that, before the topic is read. */
+export function leaveInPlace(topic: string): void {
+  leftInPlace.add(topic);
+}
+
 /** Replaces kafkajs's decoder for the whole process; false when this is another kafkajs and nothing was replaced. */
 export function installFetchDecoder(): boolean {
   const require = createRequire(import.meta.url);
   const { version } = require('kafkajs/package.json') as { version: string };
   if (version !== KAFKAJS_VERSION) return false;
   const response = require(RESPONSE) as { decode: Decode };
-  if (response.decode.name !== decodeFetch.name) response.decode = createDecode(response.decode);
+  if (response.decode.name !== decodeFetch.name) response.decode = createDecode(response.decode, leftInPlace);
   return true;
 }
 
 /** `original` decodes what this decoder does not know. */
-export function createDecode(original: Decode): Decode {
+export function createDecode(original: Decode, inPlace: ReadonlySet<string> = new Set()): Decode {
   return async function decodeFetch(bytes) {
-    return (await decode(new Reader(bytes))) ?? original(bytes);
+    return (await decode(new Reader(bytes), inPlace)) ?? original(bytes);
   };
 }
 
 /** Only its name is used: to recognise a decoder that is already in place. */
 function decodeFetch(): void {}
 
-async function decode(reader: Reader): Promise<FetchResponse | undefined> {
+async function decode(reader: Reader, inPlace: ReadonlySet<string>): Promise<FetchResponse | undefined> {
   const clientSideThrottleTime = reader.int32();
   const errorCode = reader.int16();
   const sessionId = reader.int32();
@@ -85,7 +98,9 @@ async function decode(reader: Reader): Promise<FetchResponse | undefined> {
     for (let count = reader.count('partitions', PARTITION_BYTES); count > 0; count--) {
       const { partition, aborted } = reader.partition();
       const bytes = reader.bytes(Math.max(reader.int32(), 0));
-      const records = await decodeBatches(bytes, { topic: topicName, ...partition, aborted }, left);
+      const place = { topic: topicName, partition: partition.partition };
+      const places = inPlace.has(topicName) ? new FetchedPlaces(place) : undefined;
+      const records = await decodeBatches(bytes, { topic: topicName, ...partition, aborted }, left, places);
       if (records === undefined) return undefined;
       partition.messages = records;
       partitions.push(partition);
@@ -101,6 +116,7 @@ async function decodeBatches(
   bytes: Buffer,
   { topic, partition, highWatermark, aborted }: FetchedPartition & { topic: string; aborted: AbortedTransaction[] },
   left: Allowance,
+  places: FetchedPlaces | undefined,
 ): Promise<FetchedRecord[] | undefined> {
   const records: FetchedRecord[] = [];
   const hideAborted = aborted.length === 0 ? undefined : createAbortFilter(aborted);
@@ -113,8 +129,9 @@ async function decodeBatches(
     if (end > bytes.length) break;
     const where = { place: `${topic}/${partition}`, end: Number(highWatermark), isFirst };
     const before = records.length;
-    const goOn = await decodeBatch(bytes.subarray(start, end), where, left, records);
-    hideAborted?.(records, before);
+    const placed = places?.length ?? 0;
+    const goOn = await decodeBatch(bytes.subarray(start, end), where, left, records, places);
+    if (hideAborted?.(records, before)) places?.truncate(placed);
     if (!goOn || length === undefined) break;
     start = end;
   }
@@ -130,10 +147,10 @@ function createAbortFilter(aborted: readonly AbortedTransaction[]) {
   const inOrder = [...aborted].sort((a, b) => Number(a.firstOffset) - Number(b.firstOffset));
   let begun = 0;
   const open = new Set<string>();
-  /** @param records those from `from` on are one batch's; batches come in order */
-  return (records: FetchedRecord[], from: number): void => {
+  /** @param records those from `from` on are one batch's; batches come in order. @returns whether they were hidden */
+  return (records: FetchedRecord[], from: number): boolean => {
     const last = records.at(-1);
-    if (last === undefined || records.length === from) return;
+    if (last === undefined || records.length === from) return false;
     const { producerId, inTransaction, isControlBatch } = last.batchContext;
     while (begun < inOrder.length && Number(inOrder[begun]!.firstOffset) <= Number(last.offset)) {
       open.add(inOrder[begun++]!.producerId);
@@ -141,8 +158,11 @@ function createAbortFilter(aborted: readonly AbortedTransaction[]) {
     if (isControlBatch) {
       if (last.key?.equals(ABORT) === true) open.delete(producerId);
     } else if (inTransaction && open.has(producerId)) {
-      for (let i = from; i < records.length; i++) records[i] = { ...records[i]!, isControlRecord: true };
+      // One by one, so that an empty batch of kafkajs begins where it did.
+      for (const record of takenOut(records.splice(from))) records.push({ ...record, isControlRecord: true });
+      return true;
     }
+    return false;
   };
 }
 

@@ -46,7 +46,7 @@ function createJudge(duplicatesRefused: boolean, mask = {}) {
     const { event } = result;
     const tagged: TaggedEvent = tag(event);
     batch.clear();
-    documents.append(batch, tagged, record, CHUNK);
+    documents.append(batch, tagged, record, CHUNK, 0);
     return { event, tagged, item: batch.item(0).toString('latin1') };
   }
 
@@ -96,7 +96,9 @@ function fetched(given: readonly Given[]): RawRecord[] {
     at += i % 6;
     const value = memory.subarray(at, at + values[i]!.length);
     at += value.length;
-    return { ...rest, value, offset: 40 + i };
+    // As Kafka's records do, and as others.
+    const place = i % 2 === 0 ? {} : { bytes: memory, start: at - value.length, end: at };
+    return { ...rest, ...place, value, offset: 40 + i };
   });
 }
 
@@ -558,7 +560,7 @@ describe('a line that is scanned', () => {
       const { check, counts } = createJudge(refused);
       fc.assert(fc.property(fc.array(given, { minLength: 1, maxLength: LINES_PER_RUN }), check), { numRuns: RUNS });
       // Else this would say nothing.
-      expect(counts.scanned / counts.lines).toBeGreaterThan(0.2);
+      expect(counts.scanned / counts.lines).toBeGreaterThan(0.15);
     },
   );
 
@@ -611,16 +613,17 @@ describe('a line that is scanned', () => {
       );
       check([...odd, line]);
     }
-    // The usual line each time, and of the others some: first, and again when what was learnt is forgotten.
-    expect(counts.scanned).toBeGreaterThan(100);
-    expect(counts.scanned).toBeLessThan(1_000);
+    // Of the odd lines some: first, and again when what was learnt is forgotten.
+    expect(counts.scanned).toBeGreaterThan(1_000);
+    expect(counts.scanned).toBeLessThan(8_000);
   });
 
   it('leaves no object behind', () => {
     const scanner = createScanner({ masker: createMasker(), time: createTimeParser() })!;
     const lines = Array.from(
       { length: 500 },
-      (_, i) => `{${HEAD},"eventId":"${newId()}","service":"calls","call":{"durationMs":${i},"x":[{"a":"${i}"}]}}`,
+      (_, i) =>
+        `{${HEAD},"eventId":"01KB9Z6V5R${1_000_000 + i}","service":"calls","call":{"durationMs":${i},"x":[{"a":"${i}"}]}}`,
     );
     const bytes = Buffer.from(lines.join('\n'));
     const ends = lines.map((_, i) => Buffer.byteLength(lines.slice(0, i + 1).join('\n')));
