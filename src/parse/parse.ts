@@ -30,7 +30,7 @@ import {
   toPlainNumbers,
 } from './json.ts';
 import { createNormaliser, isForeignError, looksLikeObject, type Normalised, setAside } from './normalise.ts';
-import { fieldNumber, isPlainKey, SLOW_KEYS } from './scan/key-tree.ts';
+import { isPlainKey, SLOW_KEYS } from './scan/key-tree.ts';
 import { ScannedEvent } from './scan/scanned-event.ts';
 import { createScanner } from './scan/scanner.ts';
 
@@ -92,7 +92,6 @@ export type ParseResult =
 
 type Json = Record<string, unknown>;
 
-const EVENT_ID = fieldNumber('eventId');
 const NO_TAGS: readonly string[] = Object.freeze([]);
 const CORRECTED: readonly Tag[] = Object.freeze(['_clock_corrected']);
 /** From the event to the sending of its record; the transport states no time of sending for records that waited longer. */
@@ -163,8 +162,7 @@ export function createParser(
         start += value.byteOffset;
         end += value.byteOffset;
       }
-      if (!scanner.scan(bytes, start, end)) return undefined;
-      if (record.eventId !== undefined && !scanner.isText(EVENT_ID, record.eventId)) return undefined;
+      if (!scanner.scan(bytes, start, end, record.eventId)) return undefined;
       const ownMs = scanner.timeMs;
       const ms = corrected(ownMs, record);
       if (!inRange(ms, firstArrivalMs(record))) return undefined;

@@ -110,7 +110,7 @@ const EVENT = fieldNumber('event');
 function createScannedCheck(): (scan: Scan) => boolean {
   const contracts = Object.entries(EVENTS).map(([name, { required }]) => ({
     name,
-    fields: required.map((path) => {
+    fields: required.map((path): Required => {
       const [head, leaf] = path.split('.') as [string, string | undefined];
       const field = (FIELDS as FieldGroup)[head]!;
       const type = (leaf === undefined ? field : (field as FieldGroup)[leaf]) as FieldType;
@@ -118,22 +118,42 @@ function createScannedCheck(): (scan: Scan) => boolean {
     }),
   }));
 
+  /** Of the last event that has one: it mostly comes again soon. */
+  let last = contracts[0]!;
+
   return (scan) => {
-    const contract = contracts.find(({ name }) => scan.isText(EVENT, name));
-    if (contract === undefined) return true;
-    return contract.fields.every(({ number, type, statuses }) => {
-      if (!scan.has(number)) return false;
-      if (statuses !== undefined) return statuses.some((status) => scan.isText(number, status));
-      const { bytes, places } = scan;
-      const [from, to] = [places[2 * number]!, places[2 * number + 1]!];
-      const first = bytes[from]!;
-      if (type === 'keyword' || type === 'text') return first === QUOTE && to - from > 2;
-      if (type === 'boolean') return first === SMALL_T || first === SMALL_F;
-      const isNumber = first === MINUS || (first >= ZERO && first <= NINE);
-      // Of an integer only that all are digits is certain.
-      return isNumber && (type !== 'short' || !bytes.subarray(from, to).includes(DOT));
-    });
+    if (!scan.isText(EVENT, last.name)) {
+      const contract = contracts.find(({ name }) => scan.isText(EVENT, name));
+      if (contract === undefined) return true;
+      last = contract;
+    }
+    const { fields } = last;
+    for (let i = 0; i < fields.length; i++) if (!keeps(scan, fields[i]!)) return false;
+    return true;
   };
+}
+
+function keeps(scan: Scan, { number, type, statuses }: Required): boolean {
+  if (!scan.has(number)) return false;
+  if (statuses !== undefined) {
+    for (let i = 0; i < statuses.length; i++) if (scan.isText(number, statuses[i]!)) return true;
+    return false;
+  }
+  const { bytes, places } = scan;
+  const from = places[2 * number]!;
+  const first = bytes[from]!;
+  if (type === 'keyword' || type === 'text') return first === QUOTE && bytes[from + 1] !== QUOTE;
+  if (type === 'boolean') return first === SMALL_T || first === SMALL_F;
+  if (first !== MINUS && !(first >= ZERO && first <= NINE)) return false;
+  // Of an integer only that all are digits is certain.
+  return type !== 'short' || !bytes.subarray(from, places[2 * number + 1]).includes(DOT);
+}
+
+interface Required {
+  readonly number: number;
+  readonly type: FieldType;
+  /** All that it may be. */
+  readonly statuses: readonly string[] | undefined;
 }
 
 const [QUOTE, MINUS, DOT, ZERO, NINE, SMALL_F, SMALL_T] = [34, 45, 46, 48, 57, 102, 116];

@@ -60,8 +60,11 @@ export interface Scan {
 }
 
 export interface Scanner extends Scan {
-  /** False for a line that has to go the slow way. */
-  scan(bytes: Buffer, from: number, to: number): boolean;
+  /**
+   * False for a line that has to go the slow way.
+   * @param eventId what its `eventId` must be, if anything: then it has been looked at already
+   */
+  scan(bytes: Buffer, from: number, to: number, eventId: string | undefined): boolean;
 }
 
 const [QUOTE, PLUS, COMMA, MINUS, DOT, ZERO, COLON] = [34, 43, 44, 45, 46, 48, 58];
@@ -89,7 +92,10 @@ const MINUTE_MS = 60_000;
 /** Then counting begins anew. */
 const MAX_LINE = 2 ** 30;
 
-const [TIMESTAMP, LEVEL, MESSAGE] = ['timestamp', 'level', 'message'].map(fieldNumber) as [number, number, number];
+const TIMESTAMP = fieldNumber('timestamp');
+const LEVEL = fieldNumber('level');
+const MESSAGE = fieldNumber('message');
+const EVENT_ID = fieldNumber('eventId');
 
 const LEVELS = Array.from({ length: 16 }, (_, length) =>
   [...NORMAL_LEVELS]
@@ -118,36 +124,33 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
   /** How many digits the last number had before its dot; more than fit anything when it has an exponent. */
   let digitCount = 0;
 
-  /** Do `length` bytes of the line and of `other` agree? */
-  function same(at: number, to: number, other: DataView, from: number, length: number): boolean {
-    if (at + length > to) return false;
-    let i = 0;
-    for (; i + 4 <= length; i += 4) if (view.getInt32(at + i, true) !== other.getInt32(from + i, true)) return false;
-    for (; i < length; i++) if (view.getUint8(at + i) !== other.getUint8(from + i)) return false;
-    return true;
-  }
-
   /** From a text's opening quote to behind its closing one; -1 when that is not certain. */
   function text(bytes: Buffer, from: number, to: number): number {
     // Before a colon, the opening quote looks like the end of a key to whoever counts those.
     const first = bytes[from + 1]!;
     if (first === COLON || ((first <= 0x20 || first >= 0x80) && /^\s*:/.test(bytes.toString('utf8', from + 1, to))))
       return -1;
-    for (let at = from + 1; at < to; at++) {
-      const kind = KINDS[bytes[at]!];
-      if (kind === 0) continue;
-      if (kind === NOT_ASCII) isAscii = false;
-      else if (kind !== SPECIAL) return -1;
-      else if (bytes[at] === QUOTE) return at + 1;
-      else {
-        at += 1;
-        const escaped = bytes[at]!;
-        if (ESCAPABLE[escaped] === 0) return -1;
-        if (escaped !== BACKSLASH) continue;
-        // `\\u` may be read as an escape, and `\\"` as the end of a key.
-        const next = bytes[at + 1];
-        if (next === SMALL_U || next === QUOTE || (next === BACKSLASH && bytes[at + 2] === QUOTE)) return -1;
+    const lineView = view;
+    let at = from + 1;
+    while (at < to) {
+      // Four at once, as long as none of them is anything but itself.
+      while (at + 4 <= to && isOrdinary(lineView.getInt32(at, true))) at += 4;
+      for (; at < to; at++) {
+        const kind = KINDS[bytes[at]!];
+        if (kind === 0) continue;
+        if (kind === NOT_ASCII) isAscii = false;
+        else if (kind !== SPECIAL) return -1;
+        else if (bytes[at] === QUOTE) return at + 1;
+        else break;
       }
+      const escaped = bytes[at + 1]!;
+      if (ESCAPABLE[escaped] === 0) return -1;
+      if (escaped === BACKSLASH) {
+        // `\\u` may be read as an escape, and `\\"` as the end of a key.
+        const next = bytes[at + 2];
+        if (next === SMALL_U || next === QUOTE || (next === BACKSLASH && bytes[at + 3] === QUOTE)) return -1;
+      }
+      at += 2;
     }
     return -1;
   }
@@ -183,8 +186,10 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
   function textValue(key: Key, bytes: Buffer, at: number, to: number): number {
     const { field, takes, valueLength } = key;
     if (field === TIMESTAMP) return timestamp(bytes, at, to);
+    // Another one in each line, and looked at when it is known to be no record's own (`hasId`).
+    if (field === EVENT_ID) return text(bytes, at, to);
     const room = key.at + key.length;
-    if (valueLength > 0 && same(at, to, poolView, room, valueLength)) {
+    if (valueLength > 0 && at + valueLength <= to && same(view, at, poolView, room, valueLength)) {
       if (key.worth < 16) key.worth += 1;
       return at + valueLength;
     }
@@ -206,7 +211,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
 
   function timestamp(bytes: Buffer, at: number, to: number): number {
     const from = at + 1;
-    if (at + CANONICAL_LENGTH <= to && same(from, to, minuteView, 0, MINUTE_LENGTH)) {
+    if (at + CANONICAL_LENGTH <= to && same(view, from, minuteView, 0, MINUTE_LENGTH)) {
       const seconds = pair(bytes, from + 17);
       const millis = 10 * pair(bytes, from + 20) + bytes[from + 22]! - ZERO;
       const isWritten = bytes[from + 16] === COLON && bytes[from + 19] === DOT && bytes[from + 23] === 90;
@@ -248,6 +253,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
   /** All keys and values. Each turn takes a value; in an object its key comes before it. */
   function object(bytes: Buffer, from: number, to: number): boolean {
     const { line } = scanner;
+    const lineView = view;
     let spot: Spot = tree.root;
     let key: Key | undefined;
     let depth = 1;
@@ -258,7 +264,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     for (;;) {
       if (isList[depth] === 0) {
         key = spot.guess;
-        if (key === undefined || !same(at, to, poolView, key.at, key.length)) {
+        if (key === undefined || at + key.length > to || !same(lineView, at, poolView, key.at, key.length)) {
           key = tree.find(spot, bytes, at, to);
           if (key === undefined) return false;
           spot.guess = key;
@@ -348,6 +354,12 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     return false;
   }
 
+  function hasId(bytes: Buffer, eventId: string | undefined): boolean {
+    if (eventId !== undefined) return scanner.isText(EVENT_ID, eventId);
+    if (seen[EVENT_ID] !== scanner.line || bytes[places[2 * EVENT_ID]!] !== QUOTE) return true;
+    return !mayBeSecret(bytes, places[2 * EVENT_ID]!, places[2 * EVENT_ID + 1]!);
+  }
+
   const none: Buffer = Buffer.alloc(0);
   const scanner = {
     ...{ line: 0, bytes: none, start: 0, places, timeMs: 0, isCanonical: false, isError: false, ownKeys: 0 },
@@ -360,7 +372,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
       for (let i = 0; i < given.length; i++) if (bytes[from + i] !== given.charCodeAt(i)) return false;
       return true;
     },
-    scan(bytes: Buffer, from: number, to: number) {
+    scan(bytes: Buffer, from: number, to: number, eventId: string | undefined) {
       if (scanner.bytes !== bytes) {
         scanner.bytes = bytes;
         view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -377,11 +389,39 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
         bytes[from] === OPEN &&
         object(bytes, from, to) &&
         isNormal(bytes) &&
+        hasId(bytes, eventId) &&
         (isAscii || isUtf8(bytes.subarray(from, to)))
       );
     },
   };
   return scanner;
+}
+
+/** Is each of four bytes a sign of ASCII that says nothing but itself: no quote, no backslash, no control character? */
+function isOrdinary(four: number): boolean {
+  // A byte that is subtracted from below itself, or that is zero before, shows in its uppermost bit.
+  const odd = four | (four - 0x20202020) | ((four ^ 0x22222222) - 0x01010101) | ((four ^ 0x5c5c5c5c) - 0x01010101);
+  return (odd & 0x80808080) === 0;
+}
+
+/** Do `length` bytes from here and from there on agree? */
+function same(view: DataView, at: number, other: DataView, from: number, length: number): boolean {
+  if (length < 4) {
+    for (let i = 0; i < length; i++) if (view.getUint8(at + i) !== other.getUint8(from + i)) return false;
+    return true;
+  }
+  if (length < 8) {
+    const rest = length - 4;
+    return (
+      view.getInt32(at, true) === other.getInt32(from, true) &&
+      view.getInt32(at + rest, true) === other.getInt32(from + rest, true)
+    );
+  }
+  // Eight at once, the last ones perhaps twice. As numbers, equal ones have equal bytes, but for zero, of which no text is made.
+  const last = length - 8;
+  for (let i = 0; i < last; i += 8)
+    if (view.getFloat64(at + i, true) !== other.getFloat64(from + i, true)) return false;
+  return view.getFloat64(at + last, true) === other.getFloat64(from + last, true);
 }
 
 function word(bytes: Buffer, at: number, codes: Buffer): number {
@@ -403,8 +443,9 @@ const isDigit = (byte: number) => byte >= 48 && byte <= 57;
 
 /** Two digits; more than any two give when there are none. */
 function pair(bytes: Buffer, at: number): number {
-  const [tens, ones] = [bytes[at]!, bytes[at + 1]!];
-  return isDigit(tens) && isDigit(ones) ? 10 * (tens - ZERO) + ones - ZERO : 1_000;
+  const tens = bytes[at]! - ZERO;
+  const ones = bytes[at + 1]! - ZERO;
+  return tens >= 0 && tens < 10 && ones >= 0 && ones < 10 ? 10 * tens + ones : 1_000;
 }
 
 /** Behind spaces and tabs. */

@@ -627,7 +627,7 @@ describe('a line that is scanned', () => {
     );
     const bytes = Buffer.from(lines.join('\n'));
     const ends = lines.map((_, i) => Buffer.byteLength(lines.slice(0, i + 1).join('\n')));
-    const all = () => ends.every((end, i) => scanner.scan(bytes, i === 0 ? 0 : ends[i - 1]! + 1, end));
+    const all = () => ends.every((end, i) => scanner.scan(bytes, i === 0 ? 0 : ends[i - 1]! + 1, end, undefined));
     for (let i = 0; i < 40; i++) expect(all()).toBe(true);
     const before = process.memoryUsage().heapUsed;
     for (let i = 0; i < 40; i++) all();
