@@ -7,7 +7,7 @@
 // Bytes above 0x7f are only noted on the way: a line that has any is checked as a whole. Texts are looked at for secrets where they lie;
 // a short one that is the same as in the line before has been looked at already.
 import { isUtf8 } from 'node:buffer';
-import type { Masker } from '../../core/secrets/mask.ts';
+import { isPairName, type Masker } from '../../core/secrets/mask.ts';
 import {
   isCanonical,
   isErrorLevel,
@@ -97,6 +97,9 @@ const LEVEL = fieldNumber('level');
 const MESSAGE = fieldNumber('message');
 const EVENT_ID = fieldNumber('eventId');
 
+/** `name` and the like: with what stands beside them they may make a pair. */
+const IS_NAME = Uint8Array.from(FIELD_PATHS, (path) => Number(isPairName(path.slice(path.lastIndexOf('.') + 1))));
+
 const LEVELS = Array.from({ length: 16 }, (_, length) =>
   [...NORMAL_LEVELS]
     .filter((level) => level.length === length)
@@ -176,10 +179,15 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     return at;
   }
 
-  function mayBeSecret(bytes: Buffer, at: number, end: number): boolean {
-    return (
-      end - at >= LEAST_SECRET && mayHoldSecret!(bytes, at, end) && masker.suspicious(bytes.toString('utf8', at, end))
-    );
+  /** Is the text at `at` to be masked, or may it make another one secret? */
+  function mayBeSecret(bytes: Buffer, at: number, end: number, field: number): boolean {
+    if (end - at < LEAST_SECRET || !mayHoldSecret!(bytes, at, end)) return false;
+    const written = bytes.toString('utf8', at, end);
+    if (!masker.suspicious(written)) return false;
+    // A field's text is nothing but itself, whatever stands beside it; only a name may say what its neighbour is.
+    if (field < 0 || IS_NAME[field] === 1) return true;
+    const said = JSON.parse(written) as string;
+    return masker.text(said) !== said;
   }
 
   /** A text that is the value of `key`. */
@@ -197,7 +205,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     const wasAscii = isAscii;
     isAscii = true;
     const end = text(bytes, at, to);
-    if (end < 0 || mayBeSecret(bytes, at, end)) return -1;
+    if (end < 0 || mayBeSecret(bytes, at, end, field)) return -1;
     if (key.worth > 0) {
       key.worth -= 1;
       // Escapes may stand in it: the same bytes are the same text.
@@ -228,7 +236,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     if (ms === undefined) return -1;
     scanner.timeMs = ms;
     scanner.isCanonical = isCanonical(written);
-    if (!scanner.isCanonical) return isServerDate(written) && !mayBeSecret(bytes, at, end) ? end : -1;
+    if (!scanner.isCanonical) return isServerDate(written) && !mayBeSecret(bytes, at, end, TIMESTAMP) ? end : -1;
     minute.write(written.slice(0, MINUTE_LENGTH), 'latin1');
     minuteMs = Math.floor(ms / MINUTE_MS) * MINUTE_MS;
     return end;
@@ -357,7 +365,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
   function hasId(bytes: Buffer, eventId: string | undefined): boolean {
     if (eventId !== undefined) return scanner.isText(EVENT_ID, eventId);
     if (seen[EVENT_ID] !== scanner.line || bytes[places[2 * EVENT_ID]!] !== QUOTE) return true;
-    return !mayBeSecret(bytes, places[2 * EVENT_ID]!, places[2 * EVENT_ID + 1]!);
+    return !mayBeSecret(bytes, places[2 * EVENT_ID]!, places[2 * EVENT_ID + 1]!, EVENT_ID);
   }
 
   const none: Buffer = Buffer.alloc(0);
