@@ -149,8 +149,10 @@ export function createParser(
     return ms <= recordMs + config.maxAheadMs && ms >= recordMs - config.maxBehindMs;
   }
 
-  /** The fast path without a look at the text; undefined when that is not enough. */
-  function createScannedWay(): ((record: RawRecord, ...place: Place) => ParsedEvent | undefined) | undefined {
+  /** The fast path without a look at the text; undefined when that is not enough, `masked` for what has to take the slow one. */
+  function createScannedWay():
+    | ((record: RawRecord, ...place: Place) => ParsedEvent | 'masked' | undefined)
+    | undefined {
     const scanner = createScanner({ masker, time });
     if (scanner === undefined) return undefined;
     const memoryOf = createMemory();
@@ -162,7 +164,7 @@ export function createParser(
         start += value.byteOffset;
         end += value.byteOffset;
       }
-      if (!scanner.scan(bytes, start, end, record.eventId)) return undefined;
+      if (!scanner.scan(bytes, start, end, record.eventId)) return scanner.isToBeMasked ? 'masked' : undefined;
       const ownMs = scanner.timeMs;
       const ms = corrected(ownMs, record);
       if (!inRange(ms, firstArrivalMs(record))) return undefined;
@@ -290,13 +292,13 @@ export function createParser(
       return refusal('too_large', `${length} bytes, the limit is ${config.maxRecordBytes} (parse.maxRecordBytes)`);
     }
     const event = mayBeFast ? scanned?.(record, bytes, start, end) : undefined;
-    if (event !== undefined) return { ok: true, event };
+    if (typeof event === 'object') return { ok: true, event };
     const text = bytes.toString('utf8', start, end);
     // U+FFFD stands for every undecodable byte; in the one-byte strings that ASCII decodes to, looking for it costs nothing.
     const valid = !text.includes('\uFFFD') || isUtf8(bytes.subarray(start, end));
     if (!valid) observer?.slow('it is no UTF-8');
     try {
-      if (valid && mayBeFast) {
+      if (valid && mayBeFast && event !== 'masked') {
         const event = fast(record, text);
         if (event !== undefined) return { ok: true, event };
       }

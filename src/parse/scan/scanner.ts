@@ -65,6 +65,8 @@ export interface Scanner extends Scan {
    * @param eventId what its `eventId` must be, if anything: then it has been looked at already
    */
   scan(bytes: Buffer, from: number, to: number, eventId: string | undefined): boolean;
+  /** The last line was fit in all but this: a text of its fields is to be masked. */
+  readonly isToBeMasked: boolean;
 }
 
 const [QUOTE, PLUS, COMMA, MINUS, DOT, ZERO, COLON] = [34, 43, 44, 45, 46, 48, 58];
@@ -124,6 +126,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
   let minuteMs = 0;
   let view: DataView = new DataView(new ArrayBuffer(0));
   let isAscii = true;
+  let holdsSecret = false;
   /** How many digits the last number had before its dot; more than fit anything when it has an exponent. */
   let digitCount = 0;
 
@@ -179,13 +182,17 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     return at;
   }
 
+  /** Is such a text looked at by itself? A field's is, whatever stands beside it; but a name may say what its neighbour is. */
+  function standsAlone(field: number): boolean {
+    return field >= 0 && IS_NAME[field] === 0;
+  }
+
   /** Is the text at `at` to be masked, or may it make another one secret? */
   function mayBeSecret(bytes: Buffer, at: number, end: number, field: number): boolean {
     if (end - at < LEAST_SECRET || !mayHoldSecret!(bytes, at, end)) return false;
     const written = bytes.toString('utf8', at, end);
     if (!masker.suspicious(written)) return false;
-    // A field's text is nothing but itself, whatever stands beside it; only a name may say what its neighbour is.
-    if (field < 0 || IS_NAME[field] === 1) return true;
+    if (!standsAlone(field)) return true;
     const said = JSON.parse(written) as string;
     return masker.text(said) !== said;
   }
@@ -205,7 +212,13 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     const wasAscii = isAscii;
     isAscii = true;
     const end = text(bytes, at, to);
-    if (end < 0 || mayBeSecret(bytes, at, end, field)) return -1;
+    if (end < 0) return -1;
+    if (mayBeSecret(bytes, at, end, field)) {
+      // What is the producer's own may be innocent, after all.
+      if (!standsAlone(field)) return -1;
+      holdsSecret = true;
+      return end;
+    }
     if (key.worth > 0) {
       key.worth -= 1;
       // Escapes may stand in it: the same bytes are the same text.
@@ -370,7 +383,17 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
 
   const none: Buffer = Buffer.alloc(0);
   const scanner = {
-    ...{ line: 0, bytes: none, start: 0, places, timeMs: 0, isCanonical: false, isError: false, ownKeys: 0 },
+    ...{
+      line: 0,
+      bytes: none,
+      start: 0,
+      places,
+      timeMs: 0,
+      isCanonical: false,
+      isError: false,
+      ownKeys: 0,
+      isToBeMasked: false,
+    },
     has: (field: number) => seen[field] === scanner.line,
     isText(field: number, given: string) {
       const { bytes, line } = scanner;
@@ -391,15 +414,17 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
         seen.fill(0);
       }
       scanner.start = from;
+      holdsSecret = false;
       isAscii = true;
       tree.tidy();
-      return (
+      const isFit =
         bytes[from] === OPEN &&
         object(bytes, from, to) &&
         isNormal(bytes) &&
         hasId(bytes, eventId) &&
-        (isAscii || isUtf8(bytes.subarray(from, to)))
-      );
+        (isAscii || isUtf8(bytes.subarray(from, to)));
+      scanner.isToBeMasked = isFit && holdsSecret;
+      return isFit && !holdsSecret;
     },
   };
   return scanner;
