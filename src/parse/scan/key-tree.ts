@@ -102,6 +102,8 @@ export class Key {
   readonly takes: number;
   /** Of the catalogue; -1 for another. */
   readonly field: number;
+  /** No other key has it, not even of a tree that was forgotten. */
+  readonly id: number;
   readonly from: Spot;
   readonly after: Spot;
   readonly inside: Spot;
@@ -112,9 +114,10 @@ export class Key {
 
   constructor(
     from: Spot,
-    place: { at: number; length: number },
+    place: { id: number; at: number; length: number },
     means: { takes: number; field: number; inside: Holder },
   ) {
+    this.id = place.id;
     this.at = place.at;
     this.length = place.length;
     this.takes = means.takes;
@@ -158,6 +161,7 @@ export function createKeyTree(masker: Pick<Masker, 'leads'>): KeyTree {
   let used = 0;
   let count = 0;
   let refused = 0;
+  let lastId = 0;
 
   function find(spot: Spot, bytes: Buffer, at: number, to: number): Key | undefined {
     const { keys } = spot;
@@ -187,7 +191,7 @@ export function createKeyTree(masker: Pick<Masker, 'leads'>): KeyTree {
       return undefined;
     }
     const name = bytes.toString('latin1', at + 1, end - 1);
-    const place = { at: used, length };
+    const place = { id: ++lastId, at: used, length };
     bytes.copy(pool, used, at, end);
     const key = new Key(spot, place, isGivenTwice(spot, place) ? UNFIT : meaningOf(spot.holder, name));
     used += length + VALUE_ROOM;

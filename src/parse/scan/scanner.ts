@@ -51,8 +51,12 @@ export interface Scan {
   /** Is it written as logpipe writes times? */
   readonly isCanonical: boolean;
   readonly isError: boolean;
-  /** How many keys it has, at any depth, that are none of the catalogue's. */
-  readonly ownKeys: number;
+  /**
+   * What it has at any depth that is none of the catalogue's: a number for each place with a value, another one for each place with an
+   * object, the same in every line. As many as `ownCount` says, which is -1 when there are too many.
+   */
+  readonly ownPlaces: Int32Array;
+  readonly ownCount: number;
   /** Does it have a value, null included? */
   has(field: number): boolean;
   /** Is it this text, of plain ASCII? */
@@ -70,7 +74,9 @@ export interface Scanner extends Scan {
 }
 
 const [QUOTE, PLUS, COMMA, MINUS, DOT, ZERO, COLON] = [34, 43, 44, 45, 46, 48, 58];
-const [OPEN_LIST, BACKSLASH, CLOSE_LIST, SMALL_E, SMALL_U, OPEN, CLOSE] = [91, 92, 93, 101, 117, 123, 125];
+const [OPEN_LIST, BACKSLASH, CLOSE_LIST, SMALL_E, SMALL_N, SMALL_U, OPEN, CLOSE] = [
+  91, 92, 93, 101, 110, 117, 123, 125,
+];
 
 /** Bytes within a text: 0 is like any other, the others are looked at. */
 const [CONTROL, SPECIAL, NOT_ASCII] = [1, 2, 3];
@@ -89,6 +95,7 @@ const [LONG_DIGITS, SHORT_DIGITS, FLOAT_DIGITS] = [15, 4, 38];
 /** Quotes included. No literal that leads to a secret is shorter. */
 const LEAST_SECRET = 5;
 const CANONICAL_LENGTH = 26;
+const MAX_OWN = 256;
 const MINUTE_LENGTH = 16;
 const MINUTE_MS = 60_000;
 /** Then counting begins anew. */
@@ -118,6 +125,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
   const places = new Int32Array(2 * FIELD_PATHS.length);
   /** The line in which a field stood last. */
   const seen = new Int32Array(FIELD_PATHS.length);
+  const ownPlaces = new Int32Array(MAX_OWN);
   /** Whose value is open at each depth. */
   const keys: (Key | undefined)[] = new Array(MAX_OPEN + 1).fill(undefined);
   const isList = new Uint8Array(MAX_OPEN + 1);
@@ -127,6 +135,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
   let view: DataView = new DataView(new ArrayBuffer(0));
   let isAscii = true;
   let holdsSecret = false;
+  let ownCount = 0;
   /** How many digits the last number had before its dot; more than fit anything when it has an exponent. */
   let digitCount = 0;
 
@@ -266,9 +275,16 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
       return takes === SHORT && digitCount <= SHORT_DIGITS ? end : -1;
     }
     if (takes === TEXT) return -1;
-    if (first === 110) return word(bytes, at, NULL);
+    if (first === SMALL_N) return word(bytes, at, NULL);
     if (takes !== ANYTHING && takes !== SCALAR && takes !== BOOLEAN) return -1;
     return word(bytes, at, first === 116 ? TRUE : FALSE);
+  }
+
+  function addOwn(place: number): void {
+    // Of a list all items have one place.
+    if (ownCount > 0 && ownPlaces[ownCount - 1] === place) return;
+    if (ownCount < MAX_OWN) ownPlaces[ownCount] = place;
+    ownCount = Math.min(ownCount + 1, MAX_OWN + 1);
   }
 
   /** All keys and values. Each turn takes a value; in an object its key comes before it. */
@@ -278,7 +294,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     let spot: Spot = tree.root;
     let key: Key | undefined;
     let depth = 1;
-    let ownKeys = 0;
+    ownCount = 0;
     let topKeys = 0;
     let at = blank(bytes, from + 1);
     isList[1] = 0;
@@ -297,10 +313,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
           if (bytes[at] !== COLON) return false;
         }
         at += 1;
-        if (key.takes === ANYTHING) {
-          ownKeys += 1;
-          if (depth === 1) topKeys += 1;
-        }
+        if (depth === 1 && key.takes === ANYTHING) topKeys += 1;
       }
       if (bytes[at]! <= 0x20) at = blank(bytes, at);
       const byte = bytes[at]!;
@@ -309,8 +322,10 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
       if (byte === QUOTE) {
         at = textValue(key!, bytes, at, to);
         if (at < 0) return false;
+        if (takes === ANYTHING) addOwn(2 * key!.id);
       } else if (byte === OPEN || byte === OPEN_LIST) {
         const list = byte === OPEN_LIST;
+        if (takes === ANYTHING && !list) addOwn(2 * key!.id + 1);
         if (depth === MAX_OPEN || (takes !== ANYTHING && (takes !== GROUP || list))) return false;
         at = blank(bytes, at + 1);
         if (bytes[at] !== (list ? CLOSE_LIST : CLOSE)) {
@@ -324,6 +339,8 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
       } else {
         at = plainValue(takes, bytes, at);
         if (at < 0) return false;
+        // Without a value it becomes no field of an index.
+        if (takes === ANYTHING && byte !== SMALL_N) addOwn(2 * key!.id);
       }
       if (field >= 0) {
         seen[field] = line;
@@ -343,7 +360,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
         }
         if (next !== (list ? CLOSE_LIST : CLOSE)) return false;
         if (depth === 1) {
-          scanner.ownKeys = ownKeys;
+          scanner.ownCount = ownCount <= MAX_OWN ? ownCount : -1;
           return blank(bytes, at) === to && topKeys <= MAX_UNKNOWN_KEYS;
         }
         behind = keys[depth]!;
@@ -391,7 +408,8 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
       timeMs: 0,
       isCanonical: false,
       isError: false,
-      ownKeys: 0,
+      ownPlaces,
+      ownCount: 0,
       isToBeMasked: false,
     },
     has: (field: number) => seen[field] === scanner.line,
