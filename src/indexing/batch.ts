@@ -4,6 +4,7 @@
 import { type Chunk, detached, documentId, lengthOf, type RawRecord } from '../core/record.ts';
 import type { TimeParser } from '../parse/conform.ts';
 import { documentText } from '../parse/json.ts';
+import { ScannedEvent } from '../parse/scan/scanned-event.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 
 export interface BatchItem {
@@ -26,6 +27,7 @@ export function apart({ record, chunk }: BatchItem): BatchItem {
 }
 
 const NEWLINE = 10;
+const OPEN = 123;
 
 /** A growing bulk body. A class, because one is filled per few thousand records on the hot path. */
 export class Batch {
@@ -56,6 +58,7 @@ export class Batch {
    * @param head the beginning of the document, `{"@timestamp":…,`
    * @param ascii true when action and head hold no character above 0x7f
    * @param rest the remaining bytes of the document, from `restStart` to `restEnd`
+   * @param put what to write in between, before the byte at `at`
    */
   add(
     chunk: Chunk,
@@ -66,8 +69,10 @@ export class Batch {
     rest: Buffer,
     restStart: number,
     restEnd = rest.length,
+    put?: { readonly at: number; readonly text: string },
   ): void {
-    const most = (action.length + head.length) * (ascii ? 1 : 3) + (restEnd - restStart) + 2;
+    const added = action.length + head.length + (put?.text.length ?? 0);
+    const most = added * (ascii ? 1 : 3) + (restEnd - restStart) + 2;
     if (this.length + most > this.buffer.length) this.grow(this.length + most);
     const { buffer } = this;
     const start = this.length;
@@ -75,7 +80,11 @@ export class Batch {
     // One call for both: a call costs as much as the characters it writes.
     const document = end + (ascii ? action.length : Buffer.byteLength(action)) + 1;
     end += buffer.write(`${action}\n${head}`, end, ascii ? 'latin1' : 'utf8');
-    end += rest.copy(buffer, end, restStart, restEnd);
+    if (put !== undefined) {
+      end += rest.copy(buffer, end, restStart, put.at);
+      end += buffer.write(put.text, end);
+    }
+    end += rest.copy(buffer, end, put?.at ?? restStart, restEnd);
     buffer[end++] = NEWLINE;
     // Only now, so that a failure leaves no half-written item.
     this.starts.push(start);
@@ -173,15 +182,21 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
   return {
     append(batch, event, record, chunk, position) {
       const action = actionLine(event, record, chunk);
-      // An event with an error group of its own has to be serialised, because the template goes into that group.
-      const ownError = event.grouping !== undefined && event.doc.error !== undefined;
-      if (event.verbatim && !ownError) {
-        const head = openDocument(event, record, chunk, time, event.grouping !== undefined);
+      const { grouping } = event;
+      const scanned = event instanceof ScannedEvent ? event : undefined;
+      const errorEnd = scanned?.errorEnd;
+      // The template goes into an error group that the event has. Where that ends is known of a line that was scanned; any other has to
+      // be serialised.
+      const ownError =
+        grouping !== undefined && (scanned === undefined ? event.doc.error !== undefined : errorEnd !== undefined);
+      if (event.verbatim && (!ownError || errorEnd !== undefined)) {
+        const head = openDocument(event, record, chunk, time, grouping !== undefined && !ownError);
         // Tags and templates may hold any character; without them everything here is ASCII.
         const ascii = event.tags.length === 0;
         const bytes = record.bytes ?? record.value!;
         const { start = 0, end = bytes.length } = record;
-        batch.add(chunk, position, action, head, ascii, bytes, start + 1, end);
+        const put = errorEnd === undefined ? undefined : joint(bytes, start + errorEnd - 1, grouping!);
+        batch.add(chunk, position, action, head, ascii, bytes, start + 1, end, put);
       } else {
         const rest = serialise(withGrouping(event, event.doc));
         const head = openDocument(event, record, chunk, time, false);
@@ -217,6 +232,14 @@ function openDocument(
     head += `"kafka":{"topic":"${origin.topic}","partition":${origin.partition},"offset":${record.offset}},`;
   }
   return head;
+}
+
+/** Adds the members of an object before the brace at `at`, behind those that are there. */
+function joint(bytes: Buffer, at: number, added: object): { at: number; text: string } {
+  let last = at - 1;
+  while (bytes[last] === 0x20 || bytes[last] === 9) last -= 1;
+  const members = JSON.stringify(added).slice(1, -1);
+  return { at, text: bytes[last] === OPEN ? members : `,${members}` };
 }
 
 /** In an empty document nothing follows the comma. */

@@ -21,7 +21,14 @@ export function createTagger(): (event: ParsedEvent) => TaggedEvent {
   const groupError = createErrorGrouping();
 
   return (event) => {
-    if (event instanceof ScannedEvent && needsNothing(event)) return event.tagged();
+    const scan = event instanceof ScannedEvent ? event.scan : undefined;
+    // Whether a contract was broken, and how, is for the document to say.
+    if (scan !== undefined && (!scan.has(EVENT) || keepsContractAt(scan))) {
+      const scanned = event as ScannedEvent;
+      if (!scan.isError) return scanned.tagged();
+      if (!scan.has(ERROR) || scan.bytes[scan.places[2 * ERROR]!] === OPEN)
+        return scanned.grouped(addTags(event.tags, true, false), groupingAt(scan));
+    }
     const { doc } = event;
     const isError = isErrorLevel(doc.level);
     const invalid = doc.event !== undefined && !keepsContract(doc);
@@ -36,15 +43,23 @@ export function createTagger(): (event: ParsedEvent) => TaggedEvent {
     };
   };
 
-  /** Can it be told without the document that no tag is added? */
-  function needsNothing({ scan }: ScannedEvent): boolean {
-    return scan !== undefined && !scan.isError && (!scan.has(EVENT) || keepsContractAt(scan));
-  }
-
   function grouping(doc: Record<string, unknown>): ErrorGrouping {
     const error = typeof doc.error === 'object' && doc.error !== null ? (doc.error as Record<string, unknown>) : {};
+    return groupingOf(doc.message, error);
+  }
+
+  function groupingAt(scan: Scan): ErrorGrouping {
+    const name = scan.valueOf(ERROR_NAME);
+    return groupingOf(scan.valueOf(MESSAGE), {
+      name,
+      code: scan.valueOf(ERROR_CODE),
+      message: scan.valueOf(ERROR_MESSAGE),
+    });
+  }
+
+  function groupingOf(message: unknown, error: Record<string, unknown>): ErrorGrouping {
     // The log message says what failed for the caller; the error's own text is used when there is no message.
-    const text = firstText(doc.message, error.message, error.name) ?? 'unknown error';
+    const text = firstText(message, error.message, error.name) ?? 'unknown error';
     return groupError(text, String(error.name ?? ''), String(error.code ?? ''));
   }
 }
@@ -105,6 +120,11 @@ export function createEventCheck(): (doc: Record<string, unknown>) => boolean {
 }
 
 const EVENT = fieldNumber('event');
+const MESSAGE = fieldNumber('message');
+const ERROR = fieldNumber('error');
+const ERROR_NAME = fieldNumber('error.name');
+const ERROR_CODE = fieldNumber('error.code');
+const ERROR_MESSAGE = fieldNumber('error.message');
 
 /** The same for a line that was scanned. False when the document has to be asked. */
 function createScannedCheck(): (scan: Scan) => boolean {
@@ -156,7 +176,7 @@ interface Required {
   readonly statuses: readonly string[] | undefined;
 }
 
-const [QUOTE, MINUS, DOT, ZERO, NINE, SMALL_F, SMALL_T] = [34, 45, 46, 48, 57, 102, 116];
+const [QUOTE, MINUS, DOT, ZERO, NINE, SMALL_F, SMALL_T, OPEN] = [34, 45, 46, 48, 57, 102, 116, 123];
 
 // ---- error templates: the message with what varies replaced, so that one fault is one line in a chart ----
 // In: an error text of any length; out: at most 256 characters, and a fingerprint of 16 hex digits. `npm run bench:templates`

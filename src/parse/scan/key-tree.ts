@@ -36,9 +36,14 @@ function pathsOf(group: FieldGroup, above: string): string[] {
   );
 }
 
-const NUMBERS = new Map(FIELD_PATHS.map((path, number) => [path, number]));
+const GROUP_NAMES = Object.entries(FIELDS as FieldGroup).flatMap(([name, type]) =>
+  typeof type === 'string' ? [] : [name],
+);
+const NUMBERS = new Map([...FIELD_PATHS, ...GROUP_NAMES].map((path, number) => [path, number]));
+/** So many numbers there are. */
+export const FIELD_COUNT = NUMBERS.size;
 
-/** @throws RangeError for a path that the catalogue does not have. */
+/** Of a field, or of a group. @throws RangeError for a path that the catalogue does not have. */
 export function fieldNumber(path: string): number {
   const number = NUMBERS.get(path);
   if (number === undefined) throw new RangeError(`${path} is no field of the catalogue`);
@@ -211,7 +216,7 @@ export function createKeyTree(masker: Pick<Masker, 'leads'>): KeyTree {
     const isTop = fields === FIELDS;
     if (isTop && SLOW_KEYS.has(name)) return UNFIT;
     const type = fields !== undefined && Object.hasOwn(fields, name) ? fields[name] : undefined;
-    if (typeof type === 'object') return { takes: GROUP, field: -1, inside: GROUPS.get(name)! };
+    if (typeof type === 'object') return { takes: GROUP, field: fieldNumber(name), inside: GROUPS.get(name)! };
     // Names that others give to the parts of an error, and what logpipe writes itself.
     if (path === 'error.' && (isForeignError({ [name]: '' }) || name === 'template' || name === 'fingerprint'))
       return UNFIT;

@@ -5,15 +5,24 @@ import { fieldNumber } from './key-tree.ts';
 import type { Scan } from './scanner.ts';
 
 const TIMESTAMP = fieldNumber('timestamp');
+const ERROR = fieldNumber('error');
 const TIME_LENGTH = 24;
+
+/** What groups errors. */
+interface Group {
+  readonly template: string;
+  readonly fingerprint: string;
+}
 
 /** A class, because one is made per line on the hot path. */
 export class ScannedEvent {
   readonly verbatim = true;
   readonly timeMs: number;
   readonly tags: readonly string[];
-  /** Only of a tagged event. One that needs a group is read as a document. */
-  declare grouping?: undefined;
+  /** Only of a tagged event. */
+  declare grouping?: Group | undefined;
+  /** Where in the line its own error ends, in a tagged event that has a group and such an error. */
+  declare errorEnd?: number;
   /** The line, whose bytes stay as they are for as long as the event is used. */
   readonly #bytes: Buffer;
   readonly #start: number;
@@ -50,6 +59,15 @@ export class ScannedEvent {
   tagged(): ScannedEvent & { readonly grouping: undefined } {
     this.grouping = undefined;
     return this as ScannedEvent & { readonly grouping: undefined };
+  }
+
+  /** The event with these tags and this group. Before another line is scanned. */
+  grouped<G extends Group>(tags: readonly string[], grouping: G): ScannedEvent & { readonly grouping: G } {
+    const scan = this.#scan;
+    const event = new ScannedEvent(scan, this.#end, this.timeMs, this.#timeAt >= 0, tags);
+    event.grouping = grouping;
+    if (scan.has(ERROR)) event.errorEnd = scan.places[2 * ERROR + 1]! - this.#start;
+    return event as ScannedEvent & { readonly grouping: G };
   }
 
   /** Where its fields stand; undefined once another line was scanned. */

@@ -23,6 +23,7 @@ import {
   BOOLEAN,
   catalogueLeads,
   createKeyTree,
+  FIELD_COUNT,
   FIELD_PATHS,
   FLOAT,
   fieldNumber,
@@ -44,7 +45,7 @@ export interface Scan {
   /** The bytes in which it lies, and where in them it begins. */
   readonly bytes: Buffer;
   readonly start: number;
-  /** Where the value of field n begins and ends, quotes included: 2n and 2n + 1. Only of those that `has` knows. */
+  /** Where the value of field or group n begins and ends, quotes included: 2n and 2n + 1. Only of those that `has` knows. */
   readonly places: Int32Array;
   /** Its own time. */
   readonly timeMs: number;
@@ -59,6 +60,8 @@ export interface Scan {
   readonly ownCount: number;
   /** Does it have a value, null included? */
   has(field: number): boolean;
+  /** What is it? Undefined when it is missing; not for groups. */
+  valueOf(field: number): unknown;
   /** Is it this text, of plain ASCII? */
   isText(field: number, text: string): boolean;
 }
@@ -122,9 +125,9 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
   const tree = createKeyTree(masker);
   const { pool } = tree;
   const poolView = new DataView(pool.buffer, pool.byteOffset, pool.length);
-  const places = new Int32Array(2 * FIELD_PATHS.length);
+  const places = new Int32Array(2 * FIELD_COUNT);
   /** The line in which a field stood last. */
-  const seen = new Int32Array(FIELD_PATHS.length);
+  const seen = new Int32Array(FIELD_COUNT);
   const ownPlaces = new Int32Array(MAX_OWN);
   /** Whose value is open at each depth. */
   const keys: (Key | undefined)[] = new Array(MAX_OPEN + 1).fill(undefined);
@@ -202,8 +205,12 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     const written = bytes.toString('utf8', at, end);
     if (!masker.suspicious(written)) return false;
     if (!standsAlone(field)) return true;
-    const said = JSON.parse(written) as string;
-    return masker.text(said) !== said;
+    // Under its name, which may say that long digits are an id.
+    const value = FIELD_PATHS[field]!.split('.').reduceRight<unknown>(
+      (inner, name) => ({ [name]: inner }),
+      JSON.parse(written),
+    );
+    return masker.value(value) !== value;
   }
 
   /** A text that is the value of `key`. */
@@ -329,6 +336,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
         if (depth === MAX_OPEN || (takes !== ANYTHING && (takes !== GROUP || list))) return false;
         at = blank(bytes, at + 1);
         if (bytes[at] !== (list ? CLOSE_LIST : CLOSE)) {
+          if (field >= 0) places[2 * field] = start;
           depth += 1;
           isList[depth] = list ? 1 : 0;
           keys[depth] = key;
@@ -366,6 +374,10 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
         behind = keys[depth]!;
         depth -= 1;
         key = behind;
+        if (!list && behind.takes === GROUP) {
+          seen[behind.field] = line;
+          places[2 * behind.field + 1] = at;
+        }
       }
       if (bytes[at]! <= 0x20) at = blank(bytes, at);
     }
@@ -413,6 +425,11 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
       isToBeMasked: false,
     },
     has: (field: number) => seen[field] === scanner.line,
+    valueOf(field: number): unknown {
+      if (seen[field] !== scanner.line) return undefined;
+      const written = scanner.bytes.toString('utf8', places[2 * field], places[2 * field + 1]);
+      return JSON.parse(written);
+    },
     isText(field: number, given: string) {
       const { bytes, line } = scanner;
       const from = places[2 * field]! + 1;

@@ -47,7 +47,10 @@ function createJudge(duplicatesRefused: boolean, mask = {}) {
     const tagged: TaggedEvent = tag(event);
     batch.clear();
     documents.append(batch, tagged, record, CHUNK, 0);
-    return { event, tagged, item: batch.item(0).toString('latin1') };
+    const item = batch.item(0).toString('latin1');
+    // A parsed line whose error gets a group is serialised anew, a scanned one is not.
+    const isAnew = tagged.grouping !== undefined && event.doc.error !== undefined;
+    return { event, tagged, item: isAnew ? item.split('\n').map(readAgain) : item };
   }
 
   return {
@@ -84,6 +87,8 @@ function createJudge(duplicatesRefused: boolean, mask = {}) {
     };
   }
 }
+
+const readAgain = (line: string) => (line === '' ? '' : JSON.stringify(JSON.parse(line)));
 
 /** Whatever the prototypes are. */
 const plain = (doc: object) => JSON.stringify(doc);
@@ -576,6 +581,44 @@ describe('a line that is scanned', () => {
     check(lines.map(plainly));
     check(lines.map((line) => plainly(Buffer.from(line, 'latin1'))));
     expect(counts.scanned).toBeGreaterThan(200);
+  });
+
+  it('that is an error gets its group where a serialiser would put it', () => {
+    const errors = [
+      '{}',
+      '{"name":"TypeError","stack":"a\\nb"}',
+      '{"message":"m","code":17}',
+      '{"own":{"a":[]}}',
+      '{"name":null}',
+      'null',
+      '"text"',
+    ];
+    const lines = errors.flatMap((error) => [
+      `{${HEAD},"error":${error}}`,
+      `{"error":${error},${HEAD},"service":"x"}`,
+      `{${HEAD},"pid":5,"error":${error},"x":{"error":{}}}`,
+    ]);
+    const way = (more: object) => {
+      const parser = createParser(PARSE, { masker: createMasker(), duplicatesRefused: true, ...more });
+      const tag = createTagger();
+      const documents = createDocumentWriter(parser.time);
+      return (line: string, place: object) => {
+        const batch = new Batch(10);
+        const record = { ...plainly(line), value: Buffer.from(line), offset: 0, ...place };
+        const result = parser.parse(record);
+        if (result.ok) documents.append(batch, tag(result.event), record, CHUNK, 0);
+        return batch.item(0).toString();
+      };
+    };
+    const [fast, slow] = [way({}), way({ observer: nobody })];
+    for (const line of lines.map((one) => one.replace('"info"', '"error"').replace('"m"', '"boom ü"'))) {
+      const bytes = Buffer.from(`[${line}]`);
+      expect(fast(line, {})).toBe(slow(line, {}));
+      expect(fast(line, { bytes, start: 1, end: bytes.length - 1 })).toBe(slow(line, {}));
+    }
+    // What a serialiser would change stays.
+    const item = fast(lines[0]!.replace('"info"', '"error"').replace('{}', '{ "own" : 1.50 }'), {});
+    expect(item).toMatch(/"error":\{ "own" : 1\.50 ,"template":"m","fingerprint":"[0-9a-f]{16}"\}\}\n$/);
   });
 
   it('is nested no deeper than the parser leaves it', () => {
