@@ -149,10 +149,8 @@ export function createParser(
     return ms <= recordMs + config.maxAheadMs && ms >= recordMs - config.maxBehindMs;
   }
 
-  /** The fast path without a look at the text; undefined when that is not enough, `masked` for what has to take the slow one. */
-  function createScannedWay():
-    | ((record: RawRecord, ...place: Place) => ParsedEvent | 'masked' | undefined)
-    | undefined {
+  /** The fast path without a look at the text; undefined when that is not enough, `slow` for what has to take the slow one. */
+  function createScannedWay(): ((record: RawRecord, ...place: Place) => ParsedEvent | 'slow' | undefined) | undefined {
     const scanner = createScanner({ masker, time });
     if (scanner === undefined) return undefined;
     const memoryOf = createMemory();
@@ -164,7 +162,7 @@ export function createParser(
         start += value.byteOffset;
         end += value.byteOffset;
       }
-      if (!scanner.scan(bytes, start, end, record.eventId)) return scanner.isToBeMasked ? 'masked' : undefined;
+      if (!scanner.scan(bytes, start, end, record.eventId)) return scanner.isHopeless ? 'slow' : undefined;
       const ownMs = scanner.timeMs;
       const ms = corrected(ownMs, record);
       if (!inRange(ms, firstArrivalMs(record))) return undefined;
@@ -298,7 +296,7 @@ export function createParser(
     const valid = !text.includes('\uFFFD') || isUtf8(bytes.subarray(start, end));
     if (!valid) observer?.slow('it is no UTF-8');
     try {
-      if (valid && mayBeFast && event !== 'masked') {
+      if (valid && mayBeFast && event !== 'slow') {
         const event = fast(record, text);
         if (event !== undefined) return { ok: true, event };
       }

@@ -60,8 +60,10 @@ export const SHORT = 4;
 export const FLOAT = 5;
 export const BOOLEAN = 6;
 export const GROUP = 7;
-/** Lines with this key go the slow way. */
+/** A line with this key may have to take the slow path. */
 export const NOTHING = 8;
+/** A line with this key has to take the slow path. */
+export const FOREIGN = 9;
 
 /** Without them a line has another shape. */
 const REQUIRED = new Set(['timestamp', 'level', 'message']);
@@ -214,7 +216,7 @@ export function createKeyTree(masker: Pick<Masker, 'leads'>): KeyTree {
 
   function meaningOf({ path, fields }: Holder, name: string) {
     const isTop = fields === FIELDS;
-    if (isTop && SLOW_KEYS.has(name)) return UNFIT;
+    if (isTop && SLOW_KEYS.has(name)) return STRANGE;
     const type = fields !== undefined && Object.hasOwn(fields, name) ? fields[name] : undefined;
     if (typeof type === 'object') return { takes: GROUP, field: fieldNumber(name), inside: GROUPS.get(name)! };
     // Names that others give to the parts of an error, and what logpipe writes itself.
@@ -244,6 +246,7 @@ export function createKeyTree(masker: Pick<Masker, 'leads'>): KeyTree {
 }
 
 const UNFIT = { takes: NOTHING, field: -1, inside: OWN };
+const STRANGE = { takes: FOREIGN, field: -1, inside: OWN };
 
 /** Do names of catalogue fields lead to secrets? The operator's keys may make them. */
 export function catalogueLeads(masker: Pick<Masker, 'leads'>): boolean {

@@ -26,6 +26,7 @@ import {
   FIELD_COUNT,
   FIELD_PATHS,
   FLOAT,
+  FOREIGN,
   fieldNumber,
   GROUP,
   type Key,
@@ -72,8 +73,11 @@ export interface Scanner extends Scan {
    * @param eventId what its `eventId` must be, if anything: then it has been looked at already
    */
   scan(bytes: Buffer, from: number, to: number, eventId: string | undefined): boolean;
-  /** The last line was fit in all but this: a text of its fields is to be masked. */
-  readonly isToBeMasked: boolean;
+  /**
+   * Nobody else need look whether the bytes of the last line may stay as they are: it has a key of another logger's, or is fit in all
+   * but this, that a text of its fields is to be masked.
+   */
+  readonly isHopeless: boolean;
 }
 
 const [QUOTE, PLUS, COMMA, MINUS, DOT, ZERO, COLON] = [34, 43, 44, 45, 46, 48, 58];
@@ -138,6 +142,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
   let view: DataView = new DataView(new ArrayBuffer(0));
   let isAscii = true;
   let holdsSecret = false;
+  let isForeign = false;
   let ownCount = 0;
   /** How many digits the last number had before its dot; more than fit anything when it has an exponent. */
   let digitCount = 0;
@@ -313,7 +318,10 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
           if (key === undefined) return false;
           spot.guess = key;
         }
-        if (key.takes === NOTHING) return false;
+        if (key.takes >= NOTHING) {
+          isForeign = key.takes === FOREIGN;
+          return false;
+        }
         at += key.length;
         if (bytes[at] !== COLON) {
           at = blank(bytes, at);
@@ -422,7 +430,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
       isError: false,
       ownPlaces,
       ownCount: 0,
-      isToBeMasked: false,
+      isHopeless: false,
     },
     has: (field: number) => seen[field] === scanner.line,
     valueOf(field: number): unknown {
@@ -450,6 +458,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
       }
       scanner.start = from;
       holdsSecret = false;
+      isForeign = false;
       isAscii = true;
       tree.tidy();
       const isFit =
@@ -458,7 +467,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
         isNormal(bytes) &&
         hasId(bytes, eventId) &&
         (isAscii || isUtf8(bytes.subarray(from, to)));
-      scanner.isToBeMasked = isFit && holdsSecret;
+      scanner.isHopeless = isForeign || (isFit && holdsSecret);
       return isFit && !holdsSecret;
     },
   };

@@ -583,6 +583,77 @@ describe('a line that is scanned', () => {
     expect(counts.scanned).toBeGreaterThan(200);
   });
 
+  it('has no byte in a text or key that JSON does not allow there', () => {
+    const { check, counts } = createJudge(true);
+    for (let byte = 0; byte < 256; byte++) {
+      const lines = Array.from({ length: 10 }, (_, at) => {
+        const text = [Buffer.from('abcdefghi'.slice(0, at)), Buffer.from([byte]), Buffer.from('abcdefghij'.slice(at))];
+        const around = [`{${HEAD},"custom":"`, '"}', `{${HEAD},"host":"`, '","version":"1"}', `{${HEAD},"`, '":1}'];
+        return [0, 2, 4].map((i) => Buffer.concat([Buffer.from(around[i]!), ...text, Buffer.from(around[i + 1]!)]));
+      });
+      check(lines.flat().map(plainly));
+    }
+    // All letters of ASCII but two, and for keys also what may not stand first or at all.
+    expect(counts.scanned / counts.lines).toBeGreaterThan(0.25);
+  });
+
+  it('has numbers that fit their fields', () => {
+    const { check, counts } = createJudge(true);
+    const nines = (n: number) => '9'.repeat(n);
+    const numbers = [
+      ...[
+        '0',
+        '-0',
+        '1.50',
+        '200',
+        '9999',
+        '32767',
+        '32767.5',
+        '32768',
+        '99999',
+        '-32768',
+        '-32769',
+        '2e2',
+        '2e9',
+        '1e-7',
+        '70000.0',
+      ],
+      ...[
+        nines(15),
+        `${nines(15)}.5`,
+        nines(16),
+        '9007199254740991',
+        '9007199254740992',
+        '-9007199254740993',
+        '1e15',
+        '1e16',
+        nines(20),
+      ],
+      ...[
+        nines(38),
+        nines(39),
+        `3${nines(38)}`,
+        '3.4e38',
+        '3.5e38',
+        '1e308',
+        '1e309',
+        `0.${nines(60)}`,
+        `-${nines(39)}.1`,
+      ],
+    ];
+    const fields = [
+      '"pid":#',
+      '"activeCalls":#',
+      '"http":{"status":#}',
+      '"http":{"durationMs":#}',
+      '"call":{"attempt":#,"voicemail":#}',
+      '"host":#',
+      '"own":#',
+    ];
+    check(numbers.flatMap((number) => fields.map((field) => plainly(`{${HEAD},${field.replaceAll('#', number)}}`))));
+    expect(counts.scanned / counts.lines).toBeGreaterThan(0.4);
+  });
+
   it('that is an error gets its group where a serialiser would put it', () => {
     const errors = [
       '{}',
