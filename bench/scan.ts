@@ -113,7 +113,7 @@ function main(): void {
         for (const record of records) alone.parse(record);
       },
       () => {
-        for (const { bytes, start, end, eventId } of records) scanner.scan(bytes!, start!, end!, eventId);
+        for (const { bytes, start, end, eventId } of records) scanner.scan(bytes!, start!, end!, eventId, -1);
       },
       () => {
         scanned = 0;

@@ -22,6 +22,8 @@ export interface RawRecord {
   readonly bytes?: Buffer | undefined;
   readonly start?: number;
   readonly end?: number;
+  /** Where in `bytes` the text of its `eventId`, or of its `documentId`, lies, if it does; else -1. */
+  readonly idAt?: number;
   /** Kafka offset, or byte offset of the line in its file. */
   readonly offset: number;
   /** Record time in ms: the broker's append time, or the time the line was read. */
@@ -221,10 +223,12 @@ const IN_ALPHABET = Uint8Array.from({ length: 256 }, (_, code) => Number(ALPHABE
 const FORMAT = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
 const TIME_LENGTH = 10;
 const RANDOM_LENGTH = 16;
+/** Of an event id, or of a line's, in characters and in bytes. */
+export const ID_LENGTH = TIME_LENGTH + RANDOM_LENGTH;
 
 /** True for a canonical (upper case) ULID. */
 export function isEventId(text: string): boolean {
-  return text.length === TIME_LENGTH + RANDOM_LENGTH && FORMAT.test(text);
+  return text.length === ID_LENGTH && FORMAT.test(text);
 }
 
 /** Is the text of an event id, and not of a line's id, in these bytes? */
@@ -240,7 +244,7 @@ export function isLineIdAt(bytes: Uint8Array, from: number): boolean {
 
 /** But for its first character. */
 function isIdAt(bytes: Uint8Array, from: number): boolean {
-  for (let i = 1; i < TIME_LENGTH + RANDOM_LENGTH; i++) if (IN_ALPHABET[bytes[from + i]!] !== 1) return false;
+  for (let i = 1; i < ID_LENGTH; i++) if (IN_ALPHABET[bytes[from + i]!] !== 1) return false;
   return true;
 }
 

@@ -1,7 +1,7 @@
 // The unit between assembling and writing. In: tagged events. Out: one NDJSON bulk body and, item by item, the record it came
 // from. Guarantee: the body is written once, by copying the record's own bytes where they can be used; sinks read slices of it;
 // the same record always gets the same id.
-import { type Chunk, detached, documentId, lengthOf, type RawRecord } from '../core/record.ts';
+import { type Chunk, detached, documentId, ID_LENGTH, isEventId, lengthOf, type RawRecord } from '../core/record.ts';
 import type { TimeParser } from '../parse/conform.ts';
 import { documentText } from '../parse/json.ts';
 import { ScannedEvent } from '../parse/scan/scanned-event.ts';
@@ -27,7 +27,13 @@ export function apart({ record, chunk }: BatchItem): BatchItem {
 }
 
 const NEWLINE = 10;
-const OPEN = 123;
+const [TAB, SPACE, OPEN] = [9, 32, 123];
+const ACTION_END = Buffer.from('"}}');
+const TIME_START = Buffer.from('{"@timestamp":"');
+const TIME_END = Buffer.from('",');
+const ORIGIN_END = Buffer.from('},');
+/** More than the rest of a head needs: braces and names, an id, a time, an offset. */
+const PLAIN_HEAD = 128;
 
 /** A growing bulk body. A class, because one is filled per few thousand records on the hot path. */
 export class Batch {
@@ -43,6 +49,9 @@ export class Batch {
   private readonly documents: number[] = [];
   /** Bytes of the records as consumed, for the in-flight limit: its filler's to count. */
   consumedBytes = 0;
+  /** Where the item that is being written ends so far, and where its document line begins. */
+  private end = 0;
+  private documentStart = 0;
 
   constructor(capacity: number) {
     this.buffer = Buffer.allocUnsafeSlow(capacity);
@@ -56,40 +65,65 @@ export class Batch {
    * Appends one item, made of the record at `position` of the chunk.
    * @param action the action line without its newline
    * @param head the beginning of the document, `{"@timestamp":…,`
-   * @param ascii true when action and head hold no character above 0x7f
-   * @param rest the remaining bytes of the document, from `restStart` to `restEnd`
-   * @param put what to write in between, before the byte at `at`
+   * @param rest the remaining bytes of the document, after the first
    */
-  add(
-    chunk: Chunk,
-    position: number,
-    action: string,
-    head: string,
-    ascii: boolean,
-    rest: Buffer,
-    restStart: number,
-    restEnd = rest.length,
-    put?: { readonly at: number; readonly text: string },
-  ): void {
-    const added = action.length + head.length + (put?.text.length ?? 0);
-    const most = added * (ascii ? 1 : 3) + (restEnd - restStart) + 2;
-    if (this.length + most > this.buffer.length) this.grow(this.length + most);
+  add(chunk: Chunk, position: number, action: string, head: string, rest: Buffer): void {
+    this.begin((action.length + head.length) * 3 + rest.length);
+    this.write(action);
+    this.endAction();
+    this.write(head);
+    this.finish(chunk, position, rest, 1, rest.length);
+  }
+
+  // An item written piece by piece, as most are: `begin`, the action line by `put`, `endAction`, the beginning of the document by
+  // `put`, `finish`.
+
+  /** @param most what the pieces may need, in bytes */
+  begin(most: number): void {
+    const needed = this.length + most + 2;
+    if (needed > this.buffer.length) this.grow(needed);
+    this.end = this.length;
+  }
+
+  // Byte by byte: for so few of them, a call out of JavaScript costs several times as much.
+
+  put(bytes: Uint8Array, from = 0, to = bytes.length): void {
     const { buffer } = this;
-    const start = this.length;
-    let end = start;
-    // One call for both: a call costs as much as the characters it writes.
-    const document = end + (ascii ? action.length : Buffer.byteLength(action)) + 1;
-    end += buffer.write(`${action}\n${head}`, end, ascii ? 'latin1' : 'utf8');
-    if (put !== undefined) {
-      end += rest.copy(buffer, end, restStart, put.at);
-      end += buffer.write(put.text, end);
-    }
-    end += rest.copy(buffer, end, put?.at ?? restStart, restEnd);
-    buffer[end++] = NEWLINE;
-    // Only now, so that a failure leaves no half-written item.
-    this.starts.push(start);
-    this.documents.push(document);
-    this.length = end;
+    let { end } = this;
+    for (let i = from; i < to; i++) buffer[end++] = bytes[i]!;
+    this.end = end;
+  }
+
+  /** A text without characters above 0x7f. */
+  putText(text: string): void {
+    const { buffer } = this;
+    let { end } = this;
+    for (let i = 0; i < text.length; i++) buffer[end++] = text.charCodeAt(i);
+    this.end = end;
+  }
+
+  /** Any text. */
+  write(text: string): void {
+    this.end += this.buffer.write(text, this.end);
+  }
+
+  /** Many bytes. */
+  copy(bytes: Buffer, from: number, to: number): void {
+    this.end += bytes.copy(this.buffer, this.end, from, to);
+  }
+
+  endAction(): void {
+    this.buffer[this.end++] = NEWLINE;
+    this.documentStart = this.end;
+  }
+
+  /** With the remaining bytes of the document. The item is in the batch only now: a failure leaves no half of one. */
+  finish(chunk: Chunk, position: number, rest: Buffer, restStart: number, restEnd: number): void {
+    this.end += rest.copy(this.buffer, this.end, restStart, restEnd);
+    this.buffer[this.end++] = NEWLINE;
+    this.starts.push(this.length);
+    this.documents.push(this.documentStart);
+    this.length = this.end;
     this.chunks.push(chunk);
     this.positions.push(position);
   }
@@ -171,6 +205,11 @@ export interface DocumentOptions {
 export function createDocumentWriter(time: TimeParser, options: DocumentOptions = {}): DocumentWriter {
   const { prefix = INDEX_PREFIX, action = 'create' } = options;
   const head = `{"${action}":{"_index":"${prefix}`;
+  /** The parts of a head that records share, as the last ones had them. */
+  let lastDay = '';
+  let actionHead = Buffer.alloc(0);
+  let lastOrigin: Chunk['origin'] | undefined;
+  let origin = Buffer.alloc(0);
 
   function actionLine(event: TaggedEvent, record: RawRecord, chunk: Chunk): string {
     // Only an id that somebody else chose may need escaping.
@@ -179,28 +218,81 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
     return `${head}${time.day(event.timeMs)}","_id":${id}}}`;
   }
 
+  /** The same as by `actionLine` and `openDocument`, for the most common case, and without making those texts. */
+  function appendPlain(batch: Batch, event: TaggedEvent, record: RawRecord, chunk: Chunk, position: number): void {
+    const day = time.day(event.timeMs);
+    if (day !== lastDay) {
+      lastDay = day;
+      actionHead = Buffer.from(`${head}${day}","_id":"`);
+    }
+    if (chunk.origin !== lastOrigin) {
+      lastOrigin = chunk.origin;
+      origin = Buffer.from(originField(chunk.origin));
+    }
+    const bytes = record.bytes ?? record.value!;
+    const { start = 0, end = bytes.length, idAt = -1 } = record;
+    const id = idAt < 0 ? documentId(record, chunk) : '';
+    batch.begin(actionHead.length + id.length + origin.length + PLAIN_HEAD + (end - start));
+    batch.put(actionHead);
+    if (idAt < 0) batch.putText(id);
+    else batch.put(bytes, idAt, idAt + ID_LENGTH);
+    batch.put(ACTION_END);
+    batch.endAction();
+    batch.put(TIME_START);
+    batch.putText(event.timeText ?? time.iso(event.timeMs));
+    batch.put(TIME_END);
+    if (origin.length > 0) {
+      batch.put(origin);
+      batch.putText(String(record.offset));
+      batch.put(ORIGIN_END);
+    }
+    batch.finish(chunk, position, bytes, start + 1, end);
+  }
+
+  /** A scanned line with an error group of its own, into which the template goes. */
+  function appendGrouped(
+    batch: Batch,
+    { event, errorEnd }: { event: TaggedEvent; errorEnd: number },
+    record: RawRecord,
+    chunk: Chunk,
+    position: number,
+  ): void {
+    const bytes = record.bytes ?? record.value!;
+    const { start = 0, end = bytes.length } = record;
+    const action = actionLine(event, record, chunk);
+    const opening = openDocument(event, record, chunk, time, false);
+    const close = start + errorEnd - 1;
+    let last = close - 1;
+    while (bytes[last] === SPACE || bytes[last] === TAB) last -= 1;
+    const members = JSON.stringify(event.grouping).slice(1, -1);
+    const added = bytes[last] === OPEN ? members : `,${members}`;
+    batch.begin((action.length + opening.length + added.length) * 3 + (end - start));
+    batch.write(action);
+    batch.endAction();
+    batch.write(opening);
+    batch.copy(bytes, start + 1, close);
+    batch.write(added);
+    batch.finish(chunk, position, bytes, close, end);
+  }
+
   return {
     append(batch, event, record, chunk, position) {
+      const { tags, grouping } = event;
+      // Tags and templates may hold any character, and so may an id that somebody else chose; everything else here is ASCII.
+      const isPlain = tags.length === 0 && grouping === undefined && hasPlainId(record);
+      if (event.verbatim && isPlain) return appendPlain(batch, event, record, chunk, position);
+      const errorEnd = event instanceof ScannedEvent ? event.errorEnd : undefined;
+      if (errorEnd !== undefined) return appendGrouped(batch, { event, errorEnd }, record, chunk, position);
       const action = actionLine(event, record, chunk);
-      const { grouping } = event;
-      const scanned = event instanceof ScannedEvent ? event : undefined;
-      const errorEnd = scanned?.errorEnd;
-      // The template goes into an error group that the event has. Where that ends is known of a line that was scanned; any other has to
-      // be serialised.
-      const ownError =
-        grouping !== undefined && (scanned === undefined ? event.doc.error !== undefined : errorEnd !== undefined);
-      if (event.verbatim && (!ownError || errorEnd !== undefined)) {
-        const head = openDocument(event, record, chunk, time, grouping !== undefined && !ownError);
-        // Tags and templates may hold any character; without them everything here is ASCII.
-        const ascii = event.tags.length === 0;
-        const bytes = record.bytes ?? record.value!;
-        const { start = 0, end = bytes.length } = record;
-        const put = errorEnd === undefined ? undefined : joint(bytes, start + errorEnd - 1, grouping!);
-        batch.add(chunk, position, action, head, ascii, bytes, start + 1, end, put);
+      // Any other event with an error group of its own has to be serialised, because the template goes into that group.
+      const ownError = grouping !== undefined && !(event instanceof ScannedEvent) && event.doc.error !== undefined;
+      if (event.verbatim && !ownError) {
+        const opening = openDocument(event, record, chunk, time, grouping !== undefined);
+        batch.add(chunk, position, action, opening, record.value!);
       } else {
         const rest = serialise(withGrouping(event, event.doc));
-        const head = openDocument(event, record, chunk, time, false);
-        batch.add(chunk, position, action, joinHead(head, rest), false, rest, 1);
+        const opening = openDocument(event, record, chunk, time, false);
+        batch.add(chunk, position, action, joinHead(opening, rest), rest);
       }
     },
     rewrite(event, doc, record, chunk) {
@@ -227,19 +319,18 @@ function openDocument(
   let head = `{"@timestamp":"${event.timeText ?? time.iso(event.timeMs)}",`;
   if (event.tags.length > 0) head += `"tags":${JSON.stringify(event.tags)},`;
   if (withError) head += `"error":${JSON.stringify(event.grouping)},`;
-  const { origin } = chunk;
-  if (origin.kind === 'kafka') {
-    head += `"kafka":{"topic":"${origin.topic}","partition":${origin.partition},"offset":${record.offset}},`;
-  }
-  return head;
+  const origin = originField(chunk.origin);
+  return origin === '' ? head : `${head}${origin}${record.offset}},`;
 }
 
-/** Adds the members of an object before the brace at `at`, behind those that are there. */
-function joint(bytes: Buffer, at: number, added: object): { at: number; text: string } {
-  let last = at - 1;
-  while (bytes[last] === 0x20 || bytes[last] === 9) last -= 1;
-  const members = JSON.stringify(added).slice(1, -1);
-  return { at, text: bytes[last] === OPEN ? members : `,${members}` };
+/** All but the offset. */
+function originField(origin: Chunk['origin']): string {
+  return origin.kind === 'kafka' ? `"kafka":{"topic":"${origin.topic}","partition":${origin.partition},"offset":` : '';
+}
+
+/** Is the id of its document an event id, a line's, or made here? */
+function hasPlainId(record: RawRecord): boolean {
+  return (record.idAt ?? -1) >= 0 || record.documentId === undefined || isEventId(record.documentId);
 }
 
 /** In an empty document nothing follows the comma. */

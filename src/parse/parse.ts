@@ -4,7 +4,7 @@
 // whichever path, or a refusal with a reason from a closed list.
 import { isUtf8 } from 'node:buffer';
 import type { FieldType, Tag } from '../core/catalogue.ts';
-import { type DeadLetterReason, firstArrivalMs, type RawRecord } from '../core/record.ts';
+import { type DeadLetterReason, firstArrivalMs, isEventIdAt, type RawRecord } from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import {
   conform,
@@ -162,7 +162,9 @@ export function createParser(
         start += value.byteOffset;
         end += value.byteOffset;
       }
-      if (!scanner.scan(bytes, start, end, record.eventId)) return scanner.isHopeless ? 'slow' : undefined;
+      const idAt = eventIdAt(record);
+      const id = idAt < 0 ? record.eventId : undefined;
+      if (!scanner.scan(bytes, start, end, id, idAt)) return scanner.isHopeless ? 'slow' : undefined;
       const ownMs = scanner.timeMs;
       const ms = corrected(ownMs, record);
       if (!inRange(ms, firstArrivalMs(record))) return undefined;
@@ -324,6 +326,11 @@ export function createParser(
       return conformed.doc;
     },
   };
+}
+
+/** Where in its bytes the event id of its header stands; -1 when it has none, or not there. */
+function eventIdAt({ bytes, idAt = -1 }: RawRecord): number {
+  return idAt >= 0 && isEventIdAt(bytes!, idAt) ? idAt : -1;
 }
 
 type Place = readonly [bytes: Buffer, start: number, end: number];

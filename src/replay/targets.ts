@@ -454,7 +454,7 @@ function plainDocuments(time: TimeParser): DocumentWriter {
       // A step of the configuration may have added tags, which stand beside the record's own bytes.
       const tags = event.verbatim ? tagsOf(event) : [];
       const head = tags.length === 0 ? '{' : `{"tags":${JSON.stringify(tags)},`;
-      batch.add(chunk, position, action, head, false, rest, 1);
+      batch.add(chunk, position, action, head, rest);
     },
     rewrite: (event, doc) => bytes(event, doc),
   };

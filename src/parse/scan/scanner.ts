@@ -7,6 +7,7 @@
 // Bytes above 0x7f are only noted on the way: a line that has any is checked as a whole. Texts are looked at for secrets where they lie;
 // a short one that is the same as in the line before has been looked at already.
 import { isUtf8 } from 'node:buffer';
+import { ID_LENGTH } from '../../core/record.ts';
 import { isPairName, type Masker } from '../../core/secrets/mask.ts';
 import {
   isCanonical,
@@ -71,8 +72,9 @@ export interface Scanner extends Scan {
   /**
    * False for a line that has to go the slow way.
    * @param eventId what its `eventId` must be, if anything: then it has been looked at already
+   * @param idAt the same, where it stands in these bytes; -1 without one
    */
-  scan(bytes: Buffer, from: number, to: number, eventId: string | undefined): boolean;
+  scan(bytes: Buffer, from: number, to: number, eventId: string | undefined, idAt: number): boolean;
   /**
    * Nobody else need look whether the bytes of the last line may stay as they are: it has a key of another logger's, or is fit in all
    * but this, that a text of its fields is to be masked.
@@ -412,7 +414,12 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     return false;
   }
 
-  function hasId(bytes: Buffer, eventId: string | undefined): boolean {
+  function hasId(bytes: Buffer, eventId: string | undefined, idAt: number): boolean {
+    if (idAt >= 0) {
+      const isText = seen[EVENT_ID] === scanner.line && bytes[places[2 * EVENT_ID]!] === QUOTE;
+      const length = places[2 * EVENT_ID + 1]! - places[2 * EVENT_ID]! - 2;
+      return isText && length === ID_LENGTH && same(view, places[2 * EVENT_ID]! + 1, view, idAt, ID_LENGTH);
+    }
     if (eventId !== undefined) return scanner.isText(EVENT_ID, eventId);
     if (seen[EVENT_ID] !== scanner.line || bytes[places[2 * EVENT_ID]!] !== QUOTE) return true;
     return !mayBeSecret(bytes, places[2 * EVENT_ID]!, places[2 * EVENT_ID + 1]!, EVENT_ID);
@@ -446,7 +453,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
       for (let i = 0; i < given.length; i++) if (bytes[from + i] !== given.charCodeAt(i)) return false;
       return true;
     },
-    scan(bytes: Buffer, from: number, to: number, eventId: string | undefined) {
+    scan(bytes: Buffer, from: number, to: number, eventId: string | undefined, idAt: number) {
       if (scanner.bytes !== bytes) {
         scanner.bytes = bytes;
         view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -465,7 +472,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
         bytes[from] === OPEN &&
         object(bytes, from, to) &&
         isNormal(bytes) &&
-        hasId(bytes, eventId) &&
+        hasId(bytes, eventId, idAt) &&
         (isAscii || isUtf8(bytes.subarray(from, to)));
       scanner.isHopeless = isForeign || (isFit && holdsSecret);
       return isFit && !holdsSecret;

@@ -28,6 +28,7 @@ const KAFKAJS_VERSION = '2.2.4';
 const RESPONSE = 'kafkajs/src/protocol/requests/fetch/v11/response.js';
 
 type Decode = (bytes: Buffer) => Promise<FetchResponse>;
+type Topics = { has(topic: string): boolean };
 
 interface FetchResponse {
   readonly throttleTime: number;
@@ -58,12 +59,23 @@ class FetchResponseError extends Error {
   override readonly name = 'FetchResponseError';
 }
 
-/** Topics whose records are left where they were fetched; for the whole process, as the decoder is. */
-const leftInPlace = new Set<string>();
+/** Who reads a topic in place; for the whole process, as the decoder is. */
+const readers = new Map<string, number>();
 
-/** Asks for that, before the topic is read. */
-export function leaveInPlace(topic: string): void {
-  leftInPlace.add(topic);
+/**
+ * Leaves the records of a topic where they are fetched, until the returned function is called. Whoever else reads the topic in this
+ * process meanwhile has to take them out.
+ */
+export function leaveInPlace(topic: string): () => void {
+  readers.set(topic, (readers.get(topic) ?? 0) + 1);
+  let ended = false;
+  return () => {
+    if (ended) return;
+    ended = true;
+    const left = readers.get(topic)! - 1;
+    if (left > 0) readers.set(topic, left);
+    else readers.delete(topic);
+  };
 }
 
 /** Replaces kafkajs's decoder for the whole process; false when this is another kafkajs and nothing was replaced. */
@@ -72,12 +84,12 @@ export function installFetchDecoder(): boolean {
   const { version } = require('kafkajs/package.json') as { version: string };
   if (version !== KAFKAJS_VERSION) return false;
   const response = require(RESPONSE) as { decode: Decode };
-  if (response.decode.name !== decodeFetch.name) response.decode = createDecode(response.decode, leftInPlace);
+  if (response.decode.name !== decodeFetch.name) response.decode = createDecode(response.decode, readers);
   return true;
 }
 
 /** `original` decodes what this decoder does not know. */
-export function createDecode(original: Decode, inPlace: ReadonlySet<string> = new Set()): Decode {
+export function createDecode(original: Decode, inPlace: Topics = new Set()): Decode {
   return async function decodeFetch(bytes) {
     return (await decode(new Reader(bytes), inPlace)) ?? original(bytes);
   };
@@ -86,7 +98,7 @@ export function createDecode(original: Decode, inPlace: ReadonlySet<string> = ne
 /** Only its name is used: to recognise a decoder that is already in place. */
 function decodeFetch(): void {}
 
-async function decode(reader: Reader, inPlace: ReadonlySet<string>): Promise<FetchResponse | undefined> {
+async function decode(reader: Reader, inPlace: Topics): Promise<FetchResponse | undefined> {
   const clientSideThrottleTime = reader.int32();
   const errorCode = reader.int16();
   const sessionId = reader.int32();
@@ -129,9 +141,8 @@ async function decodeBatches(
     if (end > bytes.length) break;
     const where = { place: `${topic}/${partition}`, end: Number(highWatermark), isFirst };
     const before = records.length;
-    const placed = places?.length ?? 0;
     const goOn = await decodeBatch(bytes.subarray(start, end), where, left, records, places);
-    if (hideAborted?.(records, before)) places?.truncate(placed);
+    hideAborted?.(records, before);
     if (!goOn || length === undefined) break;
     start = end;
   }
@@ -147,10 +158,10 @@ function createAbortFilter(aborted: readonly AbortedTransaction[]) {
   const inOrder = [...aborted].sort((a, b) => Number(a.firstOffset) - Number(b.firstOffset));
   let begun = 0;
   const open = new Set<string>();
-  /** @param records those from `from` on are one batch's; batches come in order. @returns whether they were hidden */
-  return (records: FetchedRecord[], from: number): boolean => {
+  /** @param records those from `from` on are one batch's; batches come in order */
+  return (records: FetchedRecord[], from: number): void => {
     const last = records.at(-1);
-    if (last === undefined || records.length === from) return false;
+    if (last === undefined || records.length === from) return;
     const { producerId, inTransaction, isControlBatch } = last.batchContext;
     while (begun < inOrder.length && Number(inOrder[begun]!.firstOffset) <= Number(last.offset)) {
       open.add(inOrder[begun++]!.producerId);
@@ -160,9 +171,7 @@ function createAbortFilter(aborted: readonly AbortedTransaction[]) {
     } else if (inTransaction && open.has(producerId)) {
       // One by one, so that an empty batch of kafkajs begins where it did.
       for (const record of takenOut(records.splice(from))) records.push({ ...record, isControlRecord: true });
-      return true;
     }
-    return false;
   };
 }
 

@@ -4,8 +4,8 @@
 //
 // Thousands of records come in one answer, and an object for each of them, with Buffers for its value and its headers, costs more
 // than reading it: numbers in a few arrays cost next to nothing, and no garbage collection looks at them.
-import type { RawRecord, RecordMark, Records } from '../../core/record.ts';
-import { EVENT_ID_LENGTH, type HeaderNotes, type RecordPlace } from './record-headers.ts';
+import { ID_LENGTH, type RawRecord, type RecordMark, type Records } from '../../core/record.ts';
+import type { HeaderNotes, RecordPlace } from './record-headers.ts';
 
 const RESENT = 1;
 const REPLAYED = 2;
@@ -14,7 +14,6 @@ const APPEND_TIME = 8;
 /** It needs more than the arrays hold, and is an object. */
 const ODD = 16;
 
-const NO_BYTES = Buffer.alloc(0);
 /** Bytes of one record in all arrays. */
 const WIDTH = 8 + 8 + 4 + 4 + 4 + 4 + 1;
 
@@ -106,14 +105,6 @@ export class FetchedPlaces {
     this.odd.set(at, record);
   }
 
-  /** Takes back everything from `length` on. */
-  truncate(length: number): void {
-    for (const map of [this.odd, this.clockErrors]) {
-      for (const at of map?.keys() ?? []) if (at >= length) map!.delete(at);
-    }
-    this.length = length;
-  }
-
   record(at: number): RawRecord {
     return (this.flags[at]! & ODD) === 0 ? new FetchedRecord(this, at) : this.odd!.get(at)!;
   }
@@ -176,6 +167,7 @@ class FetchedRecord implements RawRecord {
   readonly bytes: Buffer | undefined;
   readonly start: number;
   readonly end: number;
+  readonly idAt: number;
   private readonly places: FetchedPlaces;
   private readonly place: number;
   private id: string | undefined;
@@ -187,6 +179,7 @@ class FetchedRecord implements RawRecord {
     this.bytes = length < 0 ? undefined : places.pieces[places.pieceOf[at]!];
     this.start = places.starts[at]!;
     this.end = this.start + length;
+    this.idAt = places.ids[at]!;
     this.places = places;
     this.place = at;
     this.id = undefined;
@@ -217,10 +210,9 @@ class FetchedRecord implements RawRecord {
   }
 
   private headerId(): string | undefined {
-    const at = this.places.ids[this.place]!;
-    if (at < 0) return undefined;
-    const bytes = this.places.pieces[this.places.pieceOf[this.place]!] ?? NO_BYTES;
-    this.id ??= bytes.toString('latin1', at, at + EVENT_ID_LENGTH);
+    const { idAt, places, place } = this;
+    if (idAt < 0) return undefined;
+    this.id ??= places.pieces[places.pieceOf[place]!]!.toString('latin1', idAt, idAt + ID_LENGTH);
     return this.id;
   }
 }

@@ -76,7 +76,6 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
     );
   }
 
-  leaveInPlace(topic);
   const events = new EventEmitter<KafkaSourceEvents>();
   const gate = createGate(clock);
   /** Aborts at the end: nothing is waited for any more. */
@@ -116,6 +115,7 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
   let joined = false;
   let stopping = false;
   let detail = 'not started';
+  let endInPlace = () => {};
 
   const started = deferred();
   const ended = deferred();
@@ -275,6 +275,7 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
 
     start(sink) {
       deliver = sink;
+      endInPlace = leaveInPlace(topic);
       detail = 'connecting';
       supervisor.run().catch((error: Error) => {
         detail = errorText(error);
@@ -296,6 +297,7 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
       await committer.flush();
       committer.stop();
       await session?.close();
+      endInPlace();
       await positions.close();
     },
 

@@ -148,7 +148,6 @@ export async function decodeBatch(
   } catch (error) {
     if (!(error instanceof UnreadableBatchError)) throw error;
     to.length = before;
-    places?.truncate(placed);
     const intact = checksumMatches(batch);
     if (intact || partition.isFirst) to.push(unreadable(batch, partition, context, error, intact));
     return intact;

@@ -5,6 +5,7 @@ import type { KafkaMessage } from 'kafkajs';
 import {
   type DeadLetter,
   eventIdIn,
+  ID_LENGTH,
   isEventId,
   isEventIdAt,
   isLineIdAt,
@@ -12,8 +13,6 @@ import {
   type RecordMark,
 } from '../../core/record.ts';
 
-/** In bytes, and in characters. */
-export const EVENT_ID_LENGTH = 26;
 /** The end of the year 9999: producers may claim any 64 bits, and later dates cannot be written. */
 export const MAX_TIME_MS = 253_402_300_799_999;
 /** Milliseconds since 1970, from 2001 to 2286. */
@@ -38,7 +37,7 @@ export function recordOf(message: KafkaMessage, place?: RecordPlace): RawRecord 
   const offset = Number(message.offset);
   const timeMs = timeWithin(Number(message.timestamp));
   const header = headers.eventId;
-  const id = header instanceof Buffer && header.length === EVENT_ID_LENGTH ? header.toString('latin1') : '';
+  const id = header instanceof Buffer && header.length === ID_LENGTH ? header.toString('latin1') : '';
   const eventId = eventIdIn(id);
   const mark = markOf(headers);
   const record = { value, offset, timeMs, eventId };
@@ -263,7 +262,7 @@ export class HeaderNotes {
   /** All have been taken. A header that comes twice says nothing. */
   settle(bytes: Uint8Array, timeMs: number): void {
     if (this.idAt >= 0) {
-      const fits = this.ids === 1 && this.idLength === EVENT_ID_LENGTH;
+      const fits = this.ids === 1 && this.idLength === ID_LENGTH;
       this.isLineId = fits && isLineIdAt(bytes, this.idAt);
       if (!fits || !(this.isLineId || isEventIdAt(bytes, this.idAt))) this.idAt = -1;
     }

@@ -101,7 +101,7 @@ function rig(options: Options = {}) {
       const plain: RawRecord = { value: Buffer.from('{}'), offset, timeMs: 0, eventId: undefined };
       const record = mark === undefined ? plain : { ...plain, mark };
       const action = `{"create":{"_index":"${index}","_id":"n${offset}"}}`;
-      batch.add(chunk, records.push(record) - 1, action, '{"m":1', true, Buffer.from('}'), 0);
+      batch.add(chunk, records.push(record) - 1, action, '{"m":1', Buffer.from('{}'));
     }
     const state = { written: false, open: indices.length };
     void writer.write(batch, stop.signal).then(

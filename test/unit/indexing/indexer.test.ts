@@ -76,7 +76,7 @@ function rig(options: Options = {}) {
     documents: {
       append(batch, _, record, chunk, position) {
         if (kindOf(record) === KINDS.documentThrows) throw new RangeError('Maximum call stack');
-        batch.add(chunk, position, '{"create":{"_index":"i","_id":"x"}}', '{"m":', true, Buffer.from('1}'), 0);
+        batch.add(chunk, position, '{"create":{"_index":"i","_id":"x"}}', '{"m":', Buffer.from('{1}'));
       },
       rewrite: () => Buffer.alloc(0),
     },

@@ -161,7 +161,7 @@ function batchOf(items: readonly [index: string, document: string][]): Batch {
   const chunk = { origin: { kind: 'file', path: 'p', identity: 'i' } as const, records: [], bytes: 0, done() {} };
   items.forEach(([index, document], offset) => {
     const action = `{"create":{"_index":"${index}","_id":"n${offset}"}}`;
-    batch.add(chunk, 0, action, '{', true, Buffer.from(document), 1);
+    batch.add(chunk, 0, action, '{', Buffer.from(document));
   });
   return batch;
 }

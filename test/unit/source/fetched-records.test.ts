@@ -7,10 +7,14 @@ import type { Batch as KafkaJsBatch } from 'kafkajs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { registerCodecs } from '../../../src/core/kafka/codecs.ts';
 import { type Chunk, createEventIds, createLineIds, detached, type RawRecord } from '../../../src/core/record.ts';
+import { createMasker } from '../../../src/core/secrets/mask.ts';
+import { Batch, createDocumentWriter } from '../../../src/indexing/batch.ts';
+import { createParser } from '../../../src/parse/parse.ts';
 import { createDecode } from '../../../src/source/kafka/fetch-decoder.ts';
 import { createKafkaDelivery } from '../../../src/source/kafka/intake.ts';
 import { createOffsetTracker } from '../../../src/source/kafka/offset-tracker.ts';
-import { firstOffsetOf, takenOut, toRecords, wholeBatchOf } from '../../../src/source/kafka/record-batch.ts';
+import { firstOffsetOf, recordsOf, takenOut, toRecords, wholeBatchOf } from '../../../src/source/kafka/record-batch.ts';
+import { createTagger } from '../../../src/tag/tag.ts';
 import { encodeBatch, frame, type Record, seal } from './batches.ts';
 
 const require = createRequire(import.meta.url);
@@ -60,10 +64,8 @@ const header = fc.oneof(
   fc.tuple(fc.constant('event-id'), fc.constant(Buffer.from('log-0-1-zz'))),
   fc.tuple(fc.constantFrom('event', 'eventIds', 'clocks', 'é', 'constructor'), other),
   // A name given twice.
-  fc.tuple(
-    fc.constantFrom('eventId', 'sentAt', 'resent'),
-    fc.tuple(other, other).map((both) => [...both]),
-  ),
+  fc.nat().map(() => ['eventId', [Buffer.from(eventId()), Buffer.from(eventId())]]),
+  fc.nat(9).map((ms) => ['sentAt', [Buffer.from(`${NOW - 300_000}`), Buffer.from(`${NOW - 300_000 - ms}`)]]),
 ) as fc.Arbitrary<[string, Buffer | Buffer[]]>;
 
 const record = fc.record({
@@ -81,6 +83,8 @@ const step = fc.record({
   /** Removed by compaction behind the last record. */
   tail: fc.constantFrom(0, 0, 0, 3),
   appendTime: fc.boolean(),
+  /** The clock is set back by an hour. */
+  back: fc.constantFrom(false, false, true),
   compression: fc.constantFrom(0, 0, 1, 3),
 });
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
@@ -98,7 +102,7 @@ async function logOf(steps: readonly Step[]): Promise<Log> {
   let next = 100;
 
   async function put(one: Step, { transactional = false, control = false } = {}) {
-    const { records, tail, appendTime, compression, producer } = one;
+    const { records, tail, appendTime, back, compression, producer } = one;
     let delta = 0;
     const placed = records.map(({ skipped, ...rest }, i): Record => {
       delta += i === 0 ? skipped : skipped + 1;
@@ -106,8 +110,8 @@ async function logOf(steps: readonly Step[]): Promise<Log> {
     });
     const producerId = transactional ? producer : -1;
     const bytes = await encodeBatch({
-      ...{ firstOffset: next, firstTimestamp: NOW, producerId, transactional, control },
-      ...{ appendTime, compression, records: placed },
+      ...{ firstOffset: next, firstTimestamp: back ? NOW - 3_600_000 : NOW, producerId },
+      ...{ transactional, control, appendTime, compression, records: placed },
     });
     bytes.writeInt32BE(delta + tail, 23);
     seal(bytes);
@@ -275,4 +279,75 @@ describe('one batch', () => {
       [103, 'value 3'],
     ]);
   });
+});
+
+test('the bulk body is the same, whether records are in place or apart', async () => {
+  const parser = createParser(
+    { maxRecordBytes: 1e6, maxAheadMs: 6e5, maxBehindMs: 2.6e9 },
+    { masker: createMasker(), duplicatesRefused: true },
+  );
+  const tag = createTagger();
+  const documents = createDocumentWriter(parser.time);
+  const line = fc.record(
+    {
+      timestamp: fc.constantFrom(new Date(NOW).toISOString(), new Date(NOW - 86_400_000).toISOString(), NOW, 'never'),
+      level: fc.constantFrom('info', 'info', 'warn', 'error', 'ERROR', 30),
+      message: fc.constantFrom('all is well', 'Grüße aus Köln', 'failed for ☎ +49 30 1234567', ''),
+      service: fc.constantFrom('a', 'b'),
+      tags: fc.constantFrom(['mine'], ['häßlich']),
+      error: fc.constant({
+        name: 'TypeError',
+        message: 'x is not a function',
+        stack: 'TypeError: x\n at y (z.js:1:2)',
+      }),
+      note: fc.string(),
+    },
+    { requiredKeys: ['timestamp', 'level', 'message'] },
+  );
+  const one = fc.record({
+    value: fc.oneof(
+      line.map((fields) => JSON.stringify(fields)),
+      line.map((fields) => JSON.stringify(fields)),
+      fc.constantFrom(
+        'no JSON',
+        '{"a":1}',
+        '{"timestamp":"2026-11-24T10:00:00.000Z","level":"info","message":"x","a":1,"a":2}',
+      ),
+    ),
+    headers: fc.array(header, { maxLength: 2 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(one, { minLength: 1, maxLength: 20 }), async (lines) => {
+      const records = lines.map(({ value, headers }, offsetDelta): Record => {
+        return { offsetDelta, timestampDelta: 0, key: null, value: Buffer.from(value), headers };
+      });
+      const body = await encodeBatch({
+        ...{ firstOffset: 7, firstTimestamp: NOW, producerId: -1, transactional: false, control: false },
+        ...{ appendTime: false, compression: 0, records },
+      });
+      const { responses } = await inPlace(frame([{ name: 'log', partitions: [{ body, aborted: [] }] }]));
+      const fetched = recordsOf(responses[0]!.partitions[0]!.messages as never, { topic: 'log', partition: 3 });
+      const written = [fetched, Array.from(fetched, detached)].map((from) => {
+        const batch = new Batch(16);
+        const chunk: Chunk = {
+          ...{ origin: { kind: 'kafka', topic: 'log', partition: 3 }, records: from, bytes: 0, done() {} },
+        };
+        for (let i = 0; i < from.length; i++) {
+          const result = parser.parse(from.at(i)!);
+          if (result.ok) documents.append(batch, tag(result.event), from.at(i)!, chunk, i);
+        }
+        const places = Array.from({ length: batch.count }, (_, i) => [
+          batch.action(i),
+          JSON.parse(batch.document(i).toString()),
+          batch.source(i).record.offset,
+        ]);
+        return { body: batch.body().toString(), places };
+      });
+      expect(written[0]).toEqual(written[1]);
+      for (const [, document, offset] of written[0]!.places) {
+        expect(document.kafka).toEqual({ topic: 'log', partition: 3, offset });
+      }
+    }),
+    { numRuns: 200 },
+  );
 });
