@@ -7,6 +7,29 @@
 // Bytes above 0x7f are only noted on the way: a line that has any is checked as a whole. Texts are looked at for secrets where they lie;
 // a short one that is the same as in the line before has been looked at already.
 import { isUtf8 } from 'node:buffer';
+import {
+  BACKSLASH,
+  blankEnd,
+  CLOSE,
+  CLOSE_LIST,
+  COLON,
+  COMMA,
+  DOT,
+  digitsEnd,
+  KINDS,
+  MINUS,
+  NOT_ASCII,
+  numberEnd,
+  OPEN,
+  OPEN_LIST,
+  QUOTE,
+  SMALL_N,
+  SMALL_U,
+  SPECIAL,
+  standsAt,
+  wordEnd,
+  ZERO,
+} from '../../core/json-bytes.ts';
 import { ID_LENGTH } from '../../core/record.ts';
 import { isPairName, type Masker } from '../../core/secrets/mask.ts';
 import {
@@ -82,21 +105,8 @@ export interface Scanner extends Scan {
   readonly isHopeless: boolean;
 }
 
-const [QUOTE, PLUS, COMMA, MINUS, DOT, ZERO, COLON] = [34, 43, 44, 45, 46, 48, 58];
-const [OPEN_LIST, BACKSLASH, CLOSE_LIST, SMALL_E, SMALL_N, SMALL_U, OPEN, CLOSE] = [
-  91, 92, 93, 101, 110, 117, 123, 125,
-];
-
-/** Bytes within a text: 0 is like any other, the others are looked at. */
-const [CONTROL, SPECIAL, NOT_ASCII] = [1, 2, 3];
-const KINDS = Uint8Array.from({ length: 256 }, (_, byte) => {
-  if (byte < 0x20) return CONTROL;
-  if (byte === QUOTE || byte === BACKSLASH) return SPECIAL;
-  return byte >= 0x80 ? NOT_ASCII : 0;
-});
 /** Behind a backslash. Not `\/` and `\u`, which may hide what a text says. */
 const ESCAPABLE = Uint8Array.from({ length: 256 }, (_, byte) => Number('"\\bfnrt'.includes(String.fromCharCode(byte))));
-const [TRUE, FALSE, NULL] = ['true', 'false', 'null'].map((word) => Buffer.from(word)) as [Buffer, Buffer, Buffer];
 /** The record itself, a value of its own, and what that may hold. */
 const MAX_OPEN = MAX_DEPTH + 1;
 /** Any number of so many digits fits the type. */
@@ -146,8 +156,6 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
   let holdsSecret = false;
   let isForeign = false;
   let ownCount = 0;
-  /** How many digits the last number had before its dot; more than fit anything when it has an exponent. */
-  let digitCount = 0;
 
   /** From a text's opening quote to behind its closing one; -1 when that is not certain. */
   function text(bytes: Buffer, from: number, to: number): number {
@@ -178,27 +186,6 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
       at += 2;
     }
     return -1;
-  }
-
-  /** Behind the number that begins at `from`; -1 when there is none. */
-  function number(bytes: Buffer, from: number): number {
-    const first = bytes[from] === MINUS ? from + 1 : from;
-    let at = digits(bytes, first);
-    digitCount = at - first;
-    if (digitCount === 0 || (bytes[first] === ZERO && digitCount > 1)) return -1;
-    if (bytes[at] === DOT) {
-      const behind = digits(bytes, at + 1);
-      if (behind === at + 1) return -1;
-      at = behind;
-    }
-    if ((bytes[at]! | 0x20) === SMALL_E) {
-      digitCount = FLOAT_DIGITS + 1;
-      at += bytes[at + 1] === PLUS || bytes[at + 1] === MINUS ? 2 : 1;
-      const behind = digits(bytes, at);
-      if (behind === at) return -1;
-      at = behind;
-    }
-    return at;
   }
 
   /** Is such a text looked at by itself? A field's is, whatever stands beside it; but a name may say what its neighbour is. */
@@ -257,9 +244,10 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     const from = at + 1;
     if (at + CANONICAL_LENGTH <= to && same(view, from, minuteView, 0, MINUTE_LENGTH)) {
       const seconds = pair(bytes, from + 17);
-      const millis = 10 * pair(bytes, from + 20) + bytes[from + 22]! - ZERO;
+      const last = bytes[from + 22]! - ZERO;
+      const millis = last >= 0 && last < 10 ? 10 * pair(bytes, from + 20) + last : 1_000;
       const isWritten = bytes[from + 16] === COLON && bytes[from + 19] === DOT && bytes[from + 23] === 90;
-      if (isWritten && seconds < 60 && isDigit(bytes[from + 22]!) && millis < 1_000 && bytes[from + 24] === QUOTE) {
+      if (isWritten && seconds < 60 && millis < 1_000 && bytes[from + 24] === QUOTE) {
         scanner.timeMs = minuteMs + seconds * 1_000 + millis;
         scanner.isCanonical = true;
         return at + CANONICAL_LENGTH;
@@ -282,16 +270,15 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
   function plainValue(takes: number, bytes: Buffer, at: number): number {
     const first = bytes[at]!;
     if (first < COLON) {
-      const end = number(bytes, at);
+      const end = numberEnd(bytes, at);
       if (takes === ANYTHING || takes === SCALAR) return end;
-      if (takes === LONG) return digitCount <= LONG_DIGITS ? end : -1;
-      if (takes === FLOAT) return digitCount <= FLOAT_DIGITS ? end : -1;
-      return takes === SHORT && digitCount <= SHORT_DIGITS ? end : -1;
+      if (takes === LONG) return hasDigits(bytes, at, end, LONG_DIGITS) ? end : -1;
+      if (takes === FLOAT) return hasDigits(bytes, at, end, FLOAT_DIGITS) ? end : -1;
+      return takes === SHORT && hasDigits(bytes, at, end, SHORT_DIGITS) ? end : -1;
     }
     if (takes === TEXT) return -1;
-    if (first === SMALL_N) return word(bytes, at, NULL);
-    if (takes !== ANYTHING && takes !== SCALAR && takes !== BOOLEAN) return -1;
-    return word(bytes, at, first === 116 ? TRUE : FALSE);
+    if (first !== SMALL_N && takes !== ANYTHING && takes !== SCALAR && takes !== BOOLEAN) return -1;
+    return wordEnd(bytes, at);
   }
 
   function addOwn(place: number): void {
@@ -310,7 +297,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     let depth = 1;
     ownCount = 0;
     let topKeys = 0;
-    let at = blank(bytes, from + 1);
+    let at = blankEnd(bytes, from + 1);
     isList[1] = 0;
     for (;;) {
       if (isList[depth] === 0) {
@@ -326,13 +313,13 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
         }
         at += key.length;
         if (bytes[at] !== COLON) {
-          at = blank(bytes, at);
+          at = blankEnd(bytes, at);
           if (bytes[at] !== COLON) return false;
         }
         at += 1;
         if (depth === 1 && key.takes === ANYTHING) topKeys += 1;
       }
-      if (bytes[at]! <= 0x20) at = blank(bytes, at);
+      if (bytes[at]! <= 0x20) at = blankEnd(bytes, at);
       const byte = bytes[at]!;
       const start = at;
       const { takes, field } = key!;
@@ -344,7 +331,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
         const list = byte === OPEN_LIST;
         if (takes === ANYTHING && !list) addOwn(2 * key!.id + 1);
         if (depth === MAX_OPEN || (takes !== ANYTHING && (takes !== GROUP || list))) return false;
-        at = blank(bytes, at + 1);
+        at = blankEnd(bytes, at + 1);
         if (bytes[at] !== (list ? CLOSE_LIST : CLOSE)) {
           if (field >= 0) places[2 * field] = start;
           depth += 1;
@@ -368,7 +355,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
       // Behind a value: whatever it ends, then the next.
       let behind: Key = key!;
       for (;;) {
-        if (bytes[at]! <= 0x20) at = blank(bytes, at);
+        if (bytes[at]! <= 0x20) at = blankEnd(bytes, at);
         const next = bytes[at];
         at += 1;
         const list = isList[depth] === 1;
@@ -379,7 +366,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
         if (next !== (list ? CLOSE_LIST : CLOSE)) return false;
         if (depth === 1) {
           scanner.ownCount = ownCount <= MAX_OWN ? ownCount : -1;
-          return blank(bytes, at) === to && topKeys <= MAX_UNKNOWN_KEYS;
+          return blankEnd(bytes, at) === to && topKeys <= MAX_UNKNOWN_KEYS;
         }
         behind = keys[depth]!;
         depth -= 1;
@@ -389,7 +376,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
           places[2 * behind.field + 1] = at;
         }
       }
-      if (bytes[at]! <= 0x20) at = blank(bytes, at);
+      if (bytes[at]! <= 0x20) at = blankEnd(bytes, at);
     }
   }
 
@@ -508,33 +495,16 @@ function same(view: DataView, at: number, other: DataView, from: number, length:
   return view.getFloat64(at + last, true) === other.getFloat64(from + last, true);
 }
 
-function word(bytes: Buffer, at: number, codes: Buffer): number {
-  return standsAt(bytes, at, codes) ? at + codes.length : -1;
+/** Does a number have so many digits before its dot, at most, and no exponent? */
+function hasDigits(bytes: Buffer, from: number, end: number, most: number): boolean {
+  const first = bytes[from] === MINUS ? from + 1 : from;
+  const whole = digitsEnd(bytes, first);
+  return whole - first <= most && end === (bytes[whole] === DOT ? digitsEnd(bytes, whole + 1) : whole);
 }
-
-function standsAt(bytes: Buffer, at: number, codes: Buffer): boolean {
-  for (let i = 0; i < codes.length; i++) if (bytes[at + i] !== codes[i]) return false;
-  return true;
-}
-
-function digits(bytes: Buffer, from: number): number {
-  let at = from;
-  while (isDigit(bytes[at]!)) at += 1;
-  return at;
-}
-
-const isDigit = (byte: number) => byte >= 48 && byte <= 57;
 
 /** Two digits; more than any two give when there are none. */
 function pair(bytes: Buffer, at: number): number {
   const tens = bytes[at]! - ZERO;
   const ones = bytes[at + 1]! - ZERO;
   return tens >= 0 && tens < 10 && ones >= 0 && ones < 10 ? 10 * tens + ones : 1_000;
-}
-
-/** Behind spaces and tabs. */
-function blank(bytes: Buffer, from: number): number {
-  let at = from;
-  while (bytes[at] === 0x20 || bytes[at] === 9) at += 1;
-  return at;
 }

@@ -17,7 +17,7 @@ import { createScanner } from '../../../src/parse/scan/scanner.ts';
 import { SHAPE_KEYS, SHAPES, USUAL_NAMES } from '../../../src/parse/shapes.ts';
 import { createTagger, type TaggedEvent } from '../../../src/tag/tag.ts';
 import { createFakeClock } from '../../kit/fake-clock.ts';
-import { INNOCENT, SECRETS } from '../core/mask-cases.ts';
+import { drawn, INNOCENT, SECRETS } from '../core/mask-cases.ts';
 
 const TIME_MS = Date.parse('2026-11-28T14:22:41.607Z');
 const PARSE = { maxRecordBytes: 200_000, maxAheadMs: 600_000, maxBehindMs: 2_592_000_000 };
@@ -600,6 +600,49 @@ describe('a line that is scanned', () => {
     expect(counts.scanned / counts.lines).toBeGreaterThan(0.25);
   });
 
+  it('has a time, a level and a message that are texts', () => {
+    const given = [
+      '1795875761607',
+      '17',
+      'true',
+      'null',
+      '{}',
+      '["x"]',
+      '""',
+      '":"',
+      '" : x"',
+      '"\u00a0:x"',
+      '"{}"',
+      '" {}"',
+      '"\u00a0{}"',
+      '"x"',
+    ];
+    const usual = { timestamp: '"2026-11-28T14:22:41.607Z"', level: '"info"', message: '"m"', host: '"web1"' };
+    const lines = Object.keys(usual).flatMap((key) =>
+      given.map(
+        (value) =>
+          `{${Object.entries({ ...usual, [key]: value })
+            .map(([name, one]) => `"${name}":${one}`)
+            .join()}}`,
+      ),
+    );
+    for (const refused of [true, false])
+      createJudge(refused).check([`{${HEAD}}`, ...lines, '{":x":1,', `{${HEAD},":x":1}`].map(plainly));
+  });
+
+  it('ends where its bytes end', () => {
+    const scanner = createScanner({ masker: createMasker(), time: createTimeParser() })!;
+    const line = `{${HEAD},"service":"calls","pid":12,"own":[true]}`;
+    const whole = Buffer.from(line);
+    expect(scanner.scan(whole, 0, whole.length, undefined, -1)).toBe(true);
+    for (let end = 0; end < line.length; end++) {
+      // Nothing lies behind it; and then what would complete it.
+      const cut = Buffer.from(new Uint8Array(whole.subarray(0, end)).buffer);
+      expect(scanner.scan(cut, 0, end, undefined, -1)).toBe(false);
+      expect(scanner.scan(whole, 0, end, undefined, -1)).toBe(false);
+    }
+  });
+
   it('has numbers that fit their fields', () => {
     const { check, counts } = createJudge(true);
     const nines = (n: number) => '9'.repeat(n);
@@ -832,7 +875,15 @@ describe('a line that is scanned', () => {
     const innocent = INNOCENT.map((one) =>
       JSON.stringify({ timestamp: '2026-11-28T14:22:41.607Z', level: 'info', message: 'm', ...one }),
     );
-    check([...others, ...SECRETS.map(({ line }) => line), ...innocent, ...innocent].map(plainly));
+    // A text that says what the one beside it is, in places of its own and in a field.
+    const pairs = ['queue', 'error', 'own'].flatMap((group) =>
+      [
+        `{"name":"X-Api-Key","value":"${drawn(20)}"}`,
+        `{"name":"password","data":"${drawn(9)}"}`,
+        '{"name":"token"}',
+      ].map((value) => `{${HEAD},"${group}":${value}}`),
+    );
+    check([...others, ...SECRETS.map(({ line }) => line), ...innocent, ...innocent, ...pairs].map(plainly));
     expect(counts.scanned).toBeGreaterThan(innocent.length / 5);
   });
 });
