@@ -627,7 +627,9 @@ describe('a line that is scanned', () => {
       ),
     );
     for (const refused of [true, false])
-      createJudge(refused).check([`{${HEAD}}`, ...lines, '{":x":1,', `{${HEAD},":x":1}`].map(plainly));
+      createJudge(refused).check(
+        [`{${HEAD}}`, ...lines, '{":x":1,', `{${HEAD},":x":1}`, `{${HEAD},"a\\/b":1,"a/b":2}`].map(plainly),
+      );
   });
 
   it('ends where its bytes end', () => {
