@@ -591,7 +591,14 @@ describe('a line that is scanned', () => {
     for (let byte = 0; byte < 256; byte++) {
       const lines = Array.from({ length: 10 }, (_, at) => {
         const text = [Buffer.from('abcdefghi'.slice(0, at)), Buffer.from([byte]), Buffer.from('abcdefghij'.slice(at))];
-        const around = [`{${HEAD},"custom":"`, '"}', `{${HEAD},"host":"`, '","version":"1"}', `{${HEAD},"`, '":1}'];
+        const around = [
+          `{${HEAD},"custom":"`,
+          '"}',
+          `{${HEAD},"host":"`,
+          `","version":"${byte}.${at}"}`,
+          `{${HEAD},"`,
+          '":1}',
+        ];
         return [0, 2, 4].map((i) => Buffer.concat([Buffer.from(around[i]!), ...text, Buffer.from(around[i + 1]!)]));
       });
       check(lines.flat().map(plainly));
