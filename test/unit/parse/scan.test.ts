@@ -639,6 +639,22 @@ describe('a line that is scanned', () => {
       );
   });
 
+  it('has groups with names that their place takes', () => {
+    const { check } = createJudge(true);
+    const names = ['a.b', '', ' ', 'type', 'kind', 'class', 'stack_trace', 'template', 'fingerprint', '_x', 'own'];
+    const groups = ['error', 'call', 'own'].flatMap((group) => names.map((name) => `"${group}":{"${name}":"x"}`));
+    check(groups.map((group) => plainly(`{${HEAD},${group}}`)));
+  });
+
+  it('is known by its places until another one is scanned', () => {
+    const parser = createParser(PARSE, { masker: createMasker(), duplicatesRefused: true });
+    const [one, other] = fetched([plainly(`{${HEAD}}`), plainly(`{${HEAD}}`)]).map((record) => parser.parse(record));
+    expect([one, other].map((result) => result?.ok && (result.event as ScannedEvent).scan !== undefined)).toEqual([
+      false,
+      true,
+    ]);
+  });
+
   it('ends where its bytes end', () => {
     const scanner = createScanner({ masker: createMasker(), time: createTimeParser() })!;
     const line = `{${HEAD},"service":"calls","pid":12,"own":[true]}`;
