@@ -4,6 +4,7 @@
 import { type Chunk, detached, documentId, ID_LENGTH, isEventId, lengthOf, type RawRecord } from '../core/record.ts';
 import type { TimeParser } from '../parse/conform.ts';
 import { documentText } from '../parse/json.ts';
+import { ScannedEvent } from '../parse/scan/scanned-event.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 
 export interface BatchItem {
@@ -26,6 +27,7 @@ export function apart({ record, chunk }: BatchItem): BatchItem {
 }
 
 const NEWLINE = 10;
+const [TAB, SPACE, OPEN] = [9, 32, 123];
 const ACTION_END = Buffer.from('"}}');
 const TIME_START = Buffer.from('{"@timestamp":"');
 const TIME_END = Buffer.from('",');
@@ -67,9 +69,9 @@ export class Batch {
    */
   add(chunk: Chunk, position: number, action: string, head: string, rest: Buffer): void {
     this.begin((action.length + head.length) * 3 + rest.length);
-    this.end += this.buffer.write(action, this.end);
+    this.write(action);
     this.endAction();
-    this.end += this.buffer.write(head, this.end);
+    this.write(head);
     this.finish(chunk, position, rest, 1, rest.length);
   }
 
@@ -98,6 +100,16 @@ export class Batch {
     let { end } = this;
     for (let i = 0; i < text.length; i++) buffer[end++] = text.charCodeAt(i);
     this.end = end;
+  }
+
+  /** Any text. */
+  write(text: string): void {
+    this.end += this.buffer.write(text, this.end);
+  }
+
+  /** Many bytes. */
+  copy(bytes: Buffer, from: number, to: number): void {
+    this.end += bytes.copy(this.buffer, this.end, from, to);
   }
 
   endAction(): void {
@@ -240,15 +252,43 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
     batch.finish(chunk, position, bytes, start + 1, end);
   }
 
+  /** A scanned line with an error group of its own, into which the template goes. */
+  function appendGrouped(
+    batch: Batch,
+    { event, errorEnd }: { event: TaggedEvent; errorEnd: number },
+    record: RawRecord,
+    chunk: Chunk,
+    position: number,
+  ): void {
+    const bytes = record.bytes ?? record.value!;
+    const { start = 0, end = bytes.length } = record;
+    const action = actionLine(event, record, chunk);
+    const opening = openDocument(event, record, chunk, time, false);
+    const close = start + errorEnd - 1;
+    let last = close - 1;
+    while (bytes[last] === SPACE || bytes[last] === TAB) last -= 1;
+    const members = JSON.stringify(event.grouping).slice(1, -1);
+    const added = bytes[last] === OPEN ? members : `,${members}`;
+    batch.begin((action.length + opening.length + added.length) * 3 + (end - start));
+    batch.write(action);
+    batch.endAction();
+    batch.write(opening);
+    batch.copy(bytes, start + 1, close);
+    batch.write(added);
+    batch.finish(chunk, position, bytes, close, end);
+  }
+
   return {
     append(batch, event, record, chunk, position) {
       const { tags, grouping } = event;
       // Tags and templates may hold any character, and so may an id that somebody else chose; everything else here is ASCII.
       const isPlain = tags.length === 0 && grouping === undefined && hasPlainId(record);
       if (event.verbatim && isPlain) return appendPlain(batch, event, record, chunk, position);
+      const errorEnd = event instanceof ScannedEvent ? event.errorEnd : undefined;
+      if (errorEnd !== undefined) return appendGrouped(batch, { event, errorEnd }, record, chunk, position);
       const action = actionLine(event, record, chunk);
-      // An event with an error group of its own has to be serialised, because the template goes into that group.
-      const ownError = grouping !== undefined && event.doc.error !== undefined;
+      // Any other event with an error group of its own has to be serialised, because the template goes into that group.
+      const ownError = grouping !== undefined && !(event instanceof ScannedEvent) && event.doc.error !== undefined;
       if (event.verbatim && !ownError) {
         const opening = openDocument(event, record, chunk, time, grouping !== undefined);
         batch.add(chunk, position, action, opening, record.value!);
