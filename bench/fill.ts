@@ -54,11 +54,13 @@ export async function fill(
     const part = records.slice(sent, sent + PER_REQUEST);
     const messages = part.map((r) => ({ value: r.value, partition, headers: { eventId: r.eventId! } }));
     await producer.send({ topic, messages });
-    for (const record of part) bytes += record.value!.length;
+    let partBytes = 0;
+    for (const record of part) partBytes += record.value!.length;
+    bytes += partBytes;
     const placed: RawRecord[] = part.map((record, i) => ({ ...record, offset: offsets[partition]! + i }));
     offsets[partition]! += part.length;
     const origin: Chunk['origin'] = { kind: 'kafka', topic, partition };
-    await indexer.accept({ origin, records: placed, bytes: 0, done() {} });
+    await indexer.accept({ origin, records: placed, bytes: partBytes, done() {} });
   }
   await indexer.drain(60_000);
   await producer.disconnect();

@@ -474,7 +474,7 @@ function createOutlet(
       const { idOf } = ids;
       const long = (record: RawRecord) => build(record, chunk, idOf);
       let records: readonly LineRecord[];
-      if (lines === undefined) records = chunk.records.map(long);
+      if (lines === undefined) records = Array.from(chunk.records, long);
       else {
         const knownBelow = origin.kind === 'file' ? (origin.knownBelow ?? 0) : 0;
         const read = reader({ lines, identity, ids: idOf, knownBelow, done }, long);

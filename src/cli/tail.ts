@@ -128,7 +128,7 @@ async function tailTopic(config: KafkaConfig, sinceMs: number | undefined, readi
       signal,
       onReady: () => io.err(`following ${topic}; Ctrl-C ends`),
       onRecord(message, partition) {
-        const record = toRecords([message]).records[0]!;
+        const record = toRecords([message])[0]!;
         return take(
           deps.parse(record, { kind: 'kafka', topic, partition }),
           () => `${topic}/${partition}@${record.offset}`,

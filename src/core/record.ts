@@ -18,6 +18,12 @@ export type ChunkOrigin =
 export interface RawRecord {
   /** The bytes as stored; null for a Kafka tombstone. */
   readonly value: Buffer | null;
+  /** Where `value` lies in what was fetched with it, for whoever can do without a Buffer of its own. All three, or none. */
+  readonly bytes?: Buffer | undefined;
+  readonly start?: number;
+  readonly end?: number;
+  /** Where in `bytes` the text of its `eventId`, or of its `documentId`, lies, if it does; else -1. */
+  readonly idAt?: number;
   /** Kafka offset, or byte offset of the line in its file. */
   readonly offset: number;
   /** Record time in ms: the broker's append time, or the time the line was read. */
@@ -26,16 +32,16 @@ export interface RawRecord {
   readonly eventId: string | undefined;
   /**
    * What to add to times of the host that sent the record, in ms, when its clock is known to be wrong and that matters: see
-   * `toRecords` in source/kafka/record-batch.ts.
+   * source/kafka/record-headers.ts.
    */
-  readonly clockErrorMs?: number;
+  readonly clockErrorMs?: number | undefined;
   /** Set when the record may not be the first of its event. */
-  readonly mark?: RecordMark;
+  readonly mark?: RecordMark | undefined;
   /**
    * The id its document is to have other than an event id: that of a line that `logpipe ship` read; or the one it already has or was
    * to have, when a dead letter or an existing document is read again.
    */
-  readonly documentId?: string;
+  readonly documentId?: string | undefined;
   /** Set when the record came back from the dead letters: `timeMs` is then the time of its return. */
   readonly redriven?: Redriven;
   /** Why there is nothing to parse: the record stands for a batch that cannot be read. */
@@ -64,6 +70,36 @@ export function firstArrivalMs({ redriven, timeMs }: Pick<RawRecord, 'redriven' 
   return redriven === undefined ? timeMs : redriven.firstMs;
 }
 
+/** The length of its value in bytes. */
+export function lengthOf({ start, end, bytes, value }: RawRecord): number {
+  return bytes === undefined ? (value?.length ?? 0) : end! - start!;
+}
+
+/**
+ * The record with its own copy of the bytes. A record is a part of everything that was fetched with it, so one record kept for
+ * minutes would keep megabytes.
+ */
+export function detached(record: RawRecord): RawRecord {
+  const { value, offset, timeMs, eventId, clockErrorMs, mark, documentId, redriven, refusal } = record;
+  return {
+    ...{ value: value === null ? null : Buffer.from(value), offset, timeMs, eventId },
+    ...(clockErrorMs === undefined ? {} : { clockErrorMs }),
+    ...(mark === undefined ? {} : { mark }),
+    ...(documentId === undefined ? {} : { documentId }),
+    ...(redriven === undefined ? {} : { redriven }),
+    ...(refusal === undefined ? {} : { refusal }),
+  };
+}
+
+/**
+ * The records of a chunk, by their position in it. A list is one; what was fetched from Kafka stays where it was fetched, and a
+ * record of it becomes an object when somebody asks for it (source/kafka/fetched-records.ts).
+ */
+export interface Records extends Iterable<RawRecord> {
+  readonly length: number;
+  at(position: number): RawRecord | undefined;
+}
+
 /** Lines of one read. Most stay where they lie in it, and have no object of their own until somebody asks for one. */
 export interface Lines {
   /** Those that do not lie in `bytes` as a whole; they come before all others. */
@@ -86,7 +122,7 @@ export interface Lines {
  */
 export interface Chunk {
   readonly origin: ChunkOrigin;
-  readonly records: readonly RawRecord[];
+  readonly records: Records;
   /** The same, as they were read; only from a file. */
   readonly lines?: Lines;
   /** Sum of the value lengths, for the in-flight limit. */
@@ -189,17 +225,28 @@ const IN_ALPHABET = Uint8Array.from({ length: 256 }, (_, code) => Number(ALPHABE
 const FORMAT = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
 const TIME_LENGTH = 10;
 const RANDOM_LENGTH = 16;
+/** Of an event id, or of a line's, in characters and in bytes. */
+export const ID_LENGTH = TIME_LENGTH + RANDOM_LENGTH;
 
 /** True for a canonical (upper case) ULID. */
 export function isEventId(text: string): boolean {
-  return text.length === TIME_LENGTH + RANDOM_LENGTH && FORMAT.test(text);
+  return text.length === ID_LENGTH && FORMAT.test(text);
 }
 
 /** Is the text of an event id, and not of a line's id, in these bytes? */
 export function isEventIdAt(bytes: Uint8Array, from: number): boolean {
   const first = bytes[from]!;
-  if (first < 0x30 || first > 0x36) return false;
-  for (let i = 1; i < TIME_LENGTH + RANDOM_LENGTH; i++) if (IN_ALPHABET[bytes[from + i]!] !== 1) return false;
+  return first >= 0x30 && first <= 0x36 && isIdAt(bytes, from);
+}
+
+/** Is the id of a line? */
+export function isLineIdAt(bytes: Uint8Array, from: number): boolean {
+  return bytes[from] === LINE_MARK.charCodeAt(0) && isIdAt(bytes, from);
+}
+
+/** But for its first character. */
+function isIdAt(bytes: Uint8Array, from: number): boolean {
+  for (let i = 1; i < ID_LENGTH; i++) if (IN_ALPHABET[bytes[from + i]!] !== 1) return false;
   return true;
 }
 

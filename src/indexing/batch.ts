@@ -1,9 +1,10 @@
 // The unit between assembling and writing. In: tagged events. Out: one NDJSON bulk body and, item by item, the record it came
 // from. Guarantee: the body is written once, by copying the record's own bytes where they can be used; sinks read slices of it;
 // the same record always gets the same id.
-import { type Chunk, documentId, type RawRecord } from '../core/record.ts';
+import { type Chunk, detached, documentId, ID_LENGTH, isEventId, lengthOf, type RawRecord } from '../core/record.ts';
 import type { TimeParser } from '../parse/conform.ts';
 import { documentText } from '../parse/json.ts';
+import { ScannedEvent } from '../parse/scan/scanned-event.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 
 export interface BatchItem {
@@ -16,66 +17,129 @@ export const RECORD_OVERHEAD = 256;
 
 /** What a record counts against the in-flight limit, in bytes. */
 export function weightOf(record: RawRecord): number {
-  return (record.value?.length ?? 0) + RECORD_OVERHEAD;
+  return lengthOf(record) + RECORD_OVERHEAD;
 }
 
-/**
- * The item with its own copy of the bytes. A record is a slice of everything that was fetched with it, so one record kept for
- * minutes would keep megabytes.
- */
+/** The item, to be kept while the batch and the chunk are let go. */
 export function apart({ record, chunk }: BatchItem): BatchItem {
-  const value = record.value === null ? null : Buffer.from(record.value);
   const { origin, done } = chunk;
-  return { record: { ...record, value }, chunk: { origin, records: [], bytes: 0, done } };
+  return { record: detached(record), chunk: { origin, records: [], bytes: 0, done } };
 }
 
 const NEWLINE = 10;
+const [TAB, SPACE, OPEN] = [9, 32, 123];
+const ACTION_END = Buffer.from('"}}');
+const TIME_START = Buffer.from('{"@timestamp":"');
+const TIME_END = Buffer.from('",');
+const ORIGIN_END = Buffer.from('},');
+/** More than the rest of a head needs: braces and names, an id, a time, an offset. */
+const PLAIN_HEAD = 128;
 
 /** A growing bulk body. A class, because one is filled per few thousand records on the hot path. */
 export class Batch {
   /** Action line and document line per item, each ended by a newline. Valid up to `length`. */
   buffer: Buffer;
   length = 0;
-  readonly items: BatchItem[] = [];
+  /** The chunk of item i, and the position of its record there: the record becomes an object only for whoever asks. */
+  private readonly chunks: Chunk[] = [];
+  private readonly positions: number[] = [];
   /** Where item i begins (its action line). */
   private readonly starts: number[] = [];
   /** Where the document line of item i begins. */
   private readonly documents: number[] = [];
-  /** Bytes of the records as consumed, for the in-flight limit. */
+  /** Bytes of the records as consumed, for the in-flight limit: its filler's to count. */
   consumedBytes = 0;
+  /** Where the item that is being written ends so far, and where its document line begins. */
+  private end = 0;
+  private documentStart = 0;
 
   constructor(capacity: number) {
     this.buffer = Buffer.allocUnsafeSlow(capacity);
   }
 
   get count(): number {
-    return this.items.length;
+    return this.chunks.length;
   }
 
   /**
-   * Appends one item.
+   * Appends one item, made of the record at `position` of the chunk.
    * @param action the action line without its newline
    * @param head the beginning of the document, `{"@timestamp":…,`
-   * @param ascii true when action and head hold no character above 0x7f
-   * @param rest the remaining bytes of the document, from `restStart` on
+   * @param rest the remaining bytes of the document, after the first
    */
-  add(item: BatchItem, action: string, head: string, ascii: boolean, rest: Buffer, restStart: number): void {
-    const most = (action.length + head.length) * (ascii ? 1 : 3) + rest.length + 2;
-    if (this.length + most > this.buffer.length) this.grow(this.length + most);
+  add(chunk: Chunk, position: number, action: string, head: string, rest: Buffer): void {
+    this.begin((action.length + head.length) * 3 + rest.length);
+    this.write(action);
+    this.endAction();
+    this.write(head);
+    this.finish(chunk, position, rest, 1, rest.length);
+  }
+
+  // An item written piece by piece, as most are: `begin`, the action line by `put`, `endAction`, the beginning of the document by
+  // `put`, `finish`.
+
+  /** @param most what the pieces may need, in bytes */
+  begin(most: number): void {
+    const needed = this.length + most + 2;
+    if (needed > this.buffer.length) this.grow(needed);
+    this.end = this.length;
+  }
+
+  // Byte by byte: for so few of them, a call out of JavaScript costs several times as much.
+
+  put(bytes: Uint8Array, from = 0, to = bytes.length): void {
     const { buffer } = this;
-    const start = this.length;
-    let position = start;
-    // One call for both: a call costs as much as the characters it writes.
-    const document = position + (ascii ? action.length : Buffer.byteLength(action)) + 1;
-    position += buffer.write(`${action}\n${head}`, position, ascii ? 'latin1' : 'utf8');
-    position += rest.copy(buffer, position, restStart);
-    buffer[position++] = NEWLINE;
-    // Only now, so that a failure leaves no half-written item.
-    this.starts.push(start);
-    this.documents.push(document);
-    this.length = position;
-    this.items.push(item);
-    this.consumedBytes += item.record.value?.length ?? 0;
+    let { end } = this;
+    for (let i = from; i < to; i++) buffer[end++] = bytes[i]!;
+    this.end = end;
+  }
+
+  /** A text without characters above 0x7f. */
+  putText(text: string): void {
+    const { buffer } = this;
+    let { end } = this;
+    for (let i = 0; i < text.length; i++) buffer[end++] = text.charCodeAt(i);
+    this.end = end;
+  }
+
+  /** Any text. */
+  write(text: string): void {
+    this.end += this.buffer.write(text, this.end);
+  }
+
+  /** Many bytes. */
+  copy(bytes: Buffer, from: number, to: number): void {
+    this.end += bytes.copy(this.buffer, this.end, from, to);
+  }
+
+  endAction(): void {
+    this.buffer[this.end++] = NEWLINE;
+    this.documentStart = this.end;
+  }
+
+  /** With the remaining bytes of the document. The item is in the batch only now: a failure leaves no half of one. */
+  finish(chunk: Chunk, position: number, rest: Buffer, restStart: number, restEnd: number): void {
+    const needed = this.end + (restEnd - restStart) + 1;
+    // What does not fit would be left out in silence.
+    if (needed > this.buffer.length) throw new RangeError(`an item of ${needed - this.length} bytes has no room`);
+    this.end += rest.copy(this.buffer, this.end, restStart, restEnd);
+    this.buffer[this.end++] = NEWLINE;
+    this.starts.push(this.length);
+    this.documents.push(this.documentStart);
+    this.length = this.end;
+    this.chunks.push(chunk);
+    this.positions.push(position);
+  }
+
+  /** The chunk that item `index` came with. */
+  chunk(index: number): Chunk {
+    return this.chunks[index]!;
+  }
+
+  /** What item `index` was made of. */
+  source(index: number): BatchItem {
+    const chunk = this.chunks[index]!;
+    return { record: chunk.records.at(this.positions[index]!)!, chunk };
   }
 
   /** The whole body. */
@@ -103,7 +167,8 @@ export class Batch {
   /** Empties the batch for reuse; its buffer must no longer be read by anyone. */
   clear(): void {
     this.length = 0;
-    this.items.length = 0;
+    this.chunks.length = 0;
+    this.positions.length = 0;
     this.starts.length = 0;
     this.documents.length = 0;
     this.consumedBytes = 0;
@@ -127,7 +192,8 @@ export const INDEX_PATTERN = /^calling-platform-\d{4}\.\d\d\.\d\d$/;
 export const REPLAY_PREFIX = 'logpipe-replay-';
 
 export interface DocumentWriter {
-  append(batch: Batch, event: TaggedEvent, record: RawRecord, chunk: Chunk): void;
+  /** @param position of the record in the chunk */
+  append(batch: Batch, event: TaggedEvent, record: RawRecord, chunk: Chunk, position: number): void;
   /** The same item with another document body, to be sent after the server refused the first. */
   rewrite(event: TaggedEvent, doc: Record<string, unknown>, record: RawRecord, chunk: Chunk): Buffer;
 }
@@ -142,6 +208,11 @@ export interface DocumentOptions {
 export function createDocumentWriter(time: TimeParser, options: DocumentOptions = {}): DocumentWriter {
   const { prefix = INDEX_PREFIX, action = 'create' } = options;
   const head = `{"${action}":{"_index":"${prefix}`;
+  /** The parts of a head that records share, as the last ones had them. */
+  let lastDay = '';
+  let actionHead = Buffer.alloc(0);
+  let lastOrigin: Chunk['origin'] | undefined;
+  let origin = Buffer.alloc(0);
 
   function actionLine(event: TaggedEvent, record: RawRecord, chunk: Chunk): string {
     // Only an id that somebody else chose may need escaping.
@@ -150,20 +221,81 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
     return `${head}${time.day(event.timeMs)}","_id":${id}}}`;
   }
 
+  /** The same as by `actionLine` and `openDocument`, for the most common case, and without making those texts. */
+  function appendPlain(batch: Batch, event: TaggedEvent, record: RawRecord, chunk: Chunk, position: number): void {
+    const day = time.day(event.timeMs);
+    if (day !== lastDay) {
+      lastDay = day;
+      actionHead = Buffer.from(`${head}${day}","_id":"`);
+    }
+    if (chunk.origin !== lastOrigin) {
+      lastOrigin = chunk.origin;
+      origin = Buffer.from(originField(chunk.origin));
+    }
+    const bytes = record.bytes ?? record.value!;
+    const { start = 0, end = bytes.length, idAt = -1 } = record;
+    const id = idAt < 0 ? documentId(record, chunk) : '';
+    batch.begin(actionHead.length + id.length + origin.length + PLAIN_HEAD + (end - start));
+    batch.put(actionHead);
+    if (idAt < 0) batch.putText(id);
+    else batch.put(bytes, idAt, idAt + ID_LENGTH);
+    batch.put(ACTION_END);
+    batch.endAction();
+    batch.put(TIME_START);
+    batch.putText(event.timeText ?? time.iso(event.timeMs));
+    batch.put(TIME_END);
+    if (origin.length > 0) {
+      batch.put(origin);
+      batch.putText(String(record.offset));
+      batch.put(ORIGIN_END);
+    }
+    batch.finish(chunk, position, bytes, start + 1, end);
+  }
+
+  /** A scanned line with an error group of its own, into which the template goes. */
+  function appendGrouped(
+    batch: Batch,
+    { event, errorEnd }: { event: TaggedEvent; errorEnd: number },
+    record: RawRecord,
+    chunk: Chunk,
+    position: number,
+  ): void {
+    const bytes = record.bytes ?? record.value!;
+    const { start = 0, end = bytes.length } = record;
+    const action = actionLine(event, record, chunk);
+    const opening = openDocument(event, record, chunk, time, false);
+    const close = start + errorEnd - 1;
+    let last = close - 1;
+    while (bytes[last] === SPACE || bytes[last] === TAB) last -= 1;
+    const members = JSON.stringify(event.grouping).slice(1, -1);
+    const added = bytes[last] === OPEN ? members : `,${members}`;
+    batch.begin((action.length + opening.length + added.length) * 3 + (end - start));
+    batch.write(action);
+    batch.endAction();
+    batch.write(opening);
+    batch.copy(bytes, start + 1, close);
+    batch.write(added);
+    batch.finish(chunk, position, bytes, close, end);
+  }
+
   return {
-    append(batch, event, record, chunk) {
+    append(batch, event, record, chunk, position) {
+      const { tags, grouping } = event;
+      // Tags and templates may hold any character, and so may an id that somebody else chose; everything else here is ASCII.
+      const isPlain = tags.length === 0 && grouping === undefined && hasPlainId(record);
+      if (event.verbatim && isPlain) return appendPlain(batch, event, record, chunk, position);
+      const errorEnd = event instanceof ScannedEvent ? event.errorEnd : undefined;
+      if (errorEnd !== undefined) return appendGrouped(batch, { event, errorEnd }, record, chunk, position);
       const action = actionLine(event, record, chunk);
-      // An event with an error group of its own has to be serialised, because the template goes into that group.
-      const ownError = event.grouping !== undefined && event.doc.error !== undefined;
+      // Any other event with an error group of its own has to be serialised, because the template goes into that group.
+      const ownError = grouping !== undefined && !(event instanceof ScannedEvent) && event.doc.error !== undefined;
       if (event.verbatim && !ownError) {
-        const head = openDocument(event, record, chunk, time, event.grouping !== undefined);
-        // Tags and templates may hold any character; without them everything here is ASCII.
-        const ascii = event.tags.length === 0;
-        batch.add({ record, chunk }, action, head, ascii, record.value!, 1);
+        const opening = openDocument(event, record, chunk, time, grouping !== undefined);
+        batch.add(chunk, position, action, opening, record.value!);
       } else {
         const rest = serialise(withGrouping(event, event.doc));
-        const head = openDocument(event, record, chunk, time, false);
-        batch.add({ record, chunk }, action, joinHead(head, rest), false, rest, 1);
+        const opening = openDocument(event, record, chunk, time, false);
+        batch.add(chunk, position, action, joinHead(opening, rest), rest);
       }
     },
     rewrite(event, doc, record, chunk) {
@@ -190,11 +322,18 @@ function openDocument(
   let head = `{"@timestamp":"${event.timeText ?? time.iso(event.timeMs)}",`;
   if (event.tags.length > 0) head += `"tags":${JSON.stringify(event.tags)},`;
   if (withError) head += `"error":${JSON.stringify(event.grouping)},`;
-  const { origin } = chunk;
-  if (origin.kind === 'kafka') {
-    head += `"kafka":{"topic":"${origin.topic}","partition":${origin.partition},"offset":${record.offset}},`;
-  }
-  return head;
+  const origin = originField(chunk.origin);
+  return origin === '' ? head : `${head}${origin}${record.offset}},`;
+}
+
+/** All but the offset. */
+function originField(origin: Chunk['origin']): string {
+  return origin.kind === 'kafka' ? `"kafka":{"topic":"${origin.topic}","partition":${origin.partition},"offset":` : '';
+}
+
+/** Is the id of its document an event id, a line's, or made here? */
+function hasPlainId(record: RawRecord): boolean {
+  return (record.idAt ?? -1) >= 0 || record.documentId === undefined || isEventId(record.documentId);
 }
 
 /** In an empty document nothing follows the comma. */

@@ -222,7 +222,9 @@ export function createBulkWriter(config: BulkConfig, deps: BulkWriterDeps): Bulk
   async function write(batch: Batch, signal: AbortSignal): Promise<readonly SetAside[]> {
     const job: Job = { signal, setAside: [] };
     const all = (): Open[] =>
-      batch.items.map((item, position) => ({ job, position, item, bytes: batch.item(position) }));
+      Array.from({ length: batch.count }, (_, position) => {
+        return { job, position, item: batch.source(position), bytes: batch.item(position) };
+      });
     if (isHolding()) {
       const open = all().filter((entry) => !hold(entry));
       if (open.length > 0) await deliver(open.length, bodyOf(open), () => open, signal);

@@ -23,7 +23,7 @@ import {
 import type { Masker } from '../core/secrets/mask.ts';
 import { isObject } from '../parse/json.ts';
 import { defaultPartitioner, isTooLargeForKafka } from '../source/kafka/client.ts';
-import { MAX_DOCUMENT_ID_BYTES, MAX_RETURNS, MAX_TIME_MS } from '../source/kafka/record-batch.ts';
+import { MAX_DOCUMENT_ID_BYTES, MAX_RETURNS, MAX_TIME_MS } from '../source/kafka/record-headers.ts';
 import { topicMaxBytes } from '../source/kafka/topics.ts';
 import { createLineFile, persist } from './sinks.ts';
 

@@ -14,6 +14,8 @@ import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
 import { createExtra, FIELD_MAP, type FieldMap } from '../parse/conform.ts';
 import { hasExactNumbers, isObject, toExactNumbers, toPlainNumbers } from '../parse/json.ts';
+import { ScannedEvent } from '../parse/scan/scanned-event.ts';
+import type { Scan } from '../parse/scan/scanner.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 import { INDEX_PREFIX } from './batch.ts';
 import { NO_PARTIAL, WHOLENESS, whole } from './outcome.ts';
@@ -33,6 +35,8 @@ const MAX_PATH_LENGTH = 512;
 const MAX_INDICES = 40;
 const REFRESH_MS = 60_000;
 const DAY_MS = 86_400_000;
+/** Many times the fields that an index has. */
+const MAX_SCANNED = 20_000;
 const MAX_IGNORED_NAMES = 500;
 /** More than `extra` and `extraRaw` can hold, however short they are: any further ones would be cut anyway. */
 const MAX_MOVED = 2_500;
@@ -79,6 +83,8 @@ interface IndexFields {
   root: Group;
   /** Every path by its full name, whether it was written with dots or nested. */
   known: Set<string>;
+  /** Places in scanned lines (parse/scan/scanner.ts) whose paths are known. */
+  readonly scanned: Set<number>;
   limit: number;
   /** Written to since the last look. */
   active: boolean;
@@ -109,13 +115,27 @@ export function createFieldBudget(deps: FieldBudgetDeps): FieldBudget {
   function admits(event: TaggedEvent): boolean {
     const fields = fieldsOf(event);
     fields.active = true;
+    const scan = event instanceof ScannedEvent ? event.scan : undefined;
+    if (scan !== undefined && isKnown(fields, scan)) return true;
     // Ends as soon as the number is exceeded; the cost is bounded like the record itself.
     const few = collect(event.doc, fields.root, 1);
-    if (few && fresh.size === 0) return true;
-    const admitted = few && fields.known.size + cost(fields) <= fields.limit - RESERVE;
+    const isOld = few && fresh.size === 0;
+    const admitted = isOld || (few && fields.known.size + cost(fields) <= fields.limit - RESERVE);
+    if (admitted && scan !== undefined) note(fields, scan);
     if (admitted) for (const path of fresh) add(fields, path);
     fresh.clear();
     return admitted;
+  }
+
+  /** Are all its fields in the index, the catalogue's anyway and its own since an earlier line had them in the same places? */
+  function isKnown({ scanned }: IndexFields, { ownPlaces, ownCount }: Scan): boolean {
+    for (let i = 0; i < ownCount; i++) if (!scanned.has(ownPlaces[i]!)) return false;
+    return ownCount >= 0;
+  }
+
+  function note({ scanned }: IndexFields, { ownPlaces, ownCount }: Scan): void {
+    if (scanned.size > MAX_SCANNED) scanned.clear();
+    for (let i = 0; i < ownCount; i++) scanned.add(ownPlaces[i]!);
   }
 
   /** Gathers the paths of `source` that are in no mapping yet; false when there are too many of them. */
@@ -190,6 +210,7 @@ export function createFieldBudget(deps: FieldBudgetDeps): FieldBudget {
         name: INDEX_PREFIX + deps.day(timeMs),
         day,
         ...catalogueFields(),
+        scanned: new Set(),
         limit: DEFAULT_LIMIT,
         active: true,
         ...{ moved: 0, ignoredFields: 0, ignoredDocuments: 0 },
@@ -252,6 +273,7 @@ export function createFieldBudget(deps: FieldBudgetDeps): FieldBudget {
   /** The server's view replaces ours: fields that we admitted for a document that was then refused are not there. */
   function learn(fields: IndexFields, use: FieldUse): void {
     Object.assign(fields, catalogueFields());
+    fields.scanned.clear();
     for (const path of use.paths) if (path.length <= MAX_PATH_LENGTH) add(fields, path);
     fields.limit = use.limit ?? DEFAULT_LIMIT;
     fields.ignoredDocuments = use.ignoredDocuments;

@@ -7,7 +7,14 @@ import { type Clock, endsWithin, sleep } from '../core/clock.ts';
 import { errorText } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
 import type { Metrics } from '../core/metrics.ts';
-import type { Chunk, DeadLetter, DeadLetterReason, DeadLetterSink, RawRecord } from '../core/record.ts';
+import {
+  type Chunk,
+  type DeadLetter,
+  type DeadLetterReason,
+  type DeadLetterSink,
+  lengthOf,
+  type RawRecord,
+} from '../core/record.ts';
 import { keepsAll } from '../parse/json.ts';
 import type { ParsedEvent } from '../parse/parse.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
@@ -95,14 +102,14 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     metrics.consumed.inc(records.length);
     metrics.consumedBytes.inc(chunk.bytes);
     // Counted all together first: a record may be settled before the next one is processed.
-    for (const record of records) inFlight += weightOf(record);
+    inFlight += chunk.bytes + records.length * RECORD_OVERHEAD;
     unsettled += records.length;
-    for (const record of records) process(record, chunk);
+    for (let i = 0; i < records.length; i++) process(records.at(i)!, chunk, i);
     if (dropped > 0) settleDropped(chunk);
     metrics.inFlightBytes.set(inFlight);
     if (setAside.size > 0 && records.length > 0) {
       const origin = originKey(chunk);
-      newest.set(origin, Math.max(newest.get(origin) ?? 0, records[records.length - 1]!.timeMs));
+      newest.set(origin, Math.max(newest.get(origin) ?? 0, records.at(records.length - 1)!.timeMs));
     }
     if (limitReached() !== undefined) await untilBelowLimits();
   }
@@ -150,7 +157,7 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     return again.ok ? deps.tag(again.event) : event;
   }
 
-  function process(record: RawRecord, chunk: Chunk): void {
+  function process(record: RawRecord, chunk: Chunk, position: number): void {
     let event: TaggedEvent;
     try {
       const result = deps.parser.parse(record, chunk);
@@ -166,26 +173,27 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
       const tagged = deps.tag(result.event);
       event = deps.fields?.admits(tagged) === false ? deps.fields.move(complete(tagged, record, chunk)) : tagged;
       current ??= pool.pop() ?? new Batch(FIRST_CAPACITY);
-      append(current, event, record, chunk);
+      append(current, event, record, chunk, position);
     } catch (error) {
       startBurying(record, chunk, 'processing_failed', wordsOf(error));
       return;
     }
     const batch = current;
+    batch.consumedBytes += lengthOf(record);
     // The timer starts with the first item: an empty batch is never late.
     if (batch.count === 1) cancelTimer = clock.after(config.maxDelayMs, flush);
     if (event.tags.length > 0) for (const tag of event.tags) countTag(tag);
     if (batch.length >= config.maxBytes || batch.count >= config.maxDocuments) flush();
   }
 
-  function append(batch: Batch, event: TaggedEvent, record: RawRecord, chunk: Chunk): void {
+  function append(batch: Batch, event: TaggedEvent, record: RawRecord, chunk: Chunk, position: number): void {
     try {
-      deps.documents.append(batch, event, record, chunk);
+      deps.documents.append(batch, event, record, chunk, position);
     } catch {
       // Nested deeper than can be serialised: only fields of the catalogue can stay in place.
       const doc = deps.parser.degrade(event.doc);
       const tags = [...event.tags, '_mapping_degraded'];
-      deps.documents.append(batch, { ...event, doc, tags, verbatim: false }, record, chunk);
+      deps.documents.append(batch, { ...event, doc, tags, verbatim: false }, record, chunk, position);
     }
   }
 
@@ -280,13 +288,13 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
 
   /** The batch is written, except for what was set aside. */
   function settle(batch: Batch, waiting: readonly SetAside[]): void {
-    const { items } = batch;
-    let bytes = batch.consumedBytes + batch.count * RECORD_OVERHEAD;
+    const { count } = batch;
+    let bytes = batch.consumedBytes + count * RECORD_OVERHEAD;
     if (waiting.length === 0) {
-      for (let start = 0; start < items.length; ) {
-        const { chunk } = items[start]!;
+      for (let start = 0; start < count; ) {
+        const chunk = batch.chunk(start);
         let end = start + 1;
-        while (end < items.length && items[end]!.chunk === chunk) end += 1;
+        while (end < count && batch.chunk(end) === chunk) end += 1;
         acknowledge(chunk, end - start);
         start = end;
       }
@@ -295,11 +303,11 @@ export function createIndexer(config: BulkConfig, deps: IndexerDeps): Indexer {
     }
     const byPosition = new Map<number, SetAside[]>();
     for (const one of waiting) byPosition.set(one.position, [...(byPosition.get(one.position) ?? []), one]);
-    for (const [position, { chunk, record }] of items.entries()) {
+    for (let position = 0; position < count; position++) {
       const entries = byPosition.get(position);
-      if (entries === undefined) acknowledge(chunk, 1);
+      if (entries === undefined) acknowledge(batch.chunk(position), 1);
       else {
-        bytes -= weightOf(record);
+        bytes -= weightOf(entries[0]!.item.record);
         keep(entries[0]!.item, Promise.all(entries.map(({ settled }) => settled)));
       }
     }

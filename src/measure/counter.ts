@@ -150,11 +150,13 @@ export function createCounter(
     accepting += 1;
     if (wasSetBack(chunk, partition)) beginAnew(partition, publisher.add);
     try {
-      if (partition.next < 0 && records.length > 0) {
-        partition.ids?.resume(records[0]!.offset);
-        partition.next = records[0]!.offset;
+      const first = records.at(0);
+      if (partition.next < 0 && first !== undefined) {
+        partition.ids?.resume(first.offset);
+        partition.next = first.offset;
       }
-      for (const record of records) {
+      for (let i = 0; i < records.length; i++) {
+        const record = records.at(i)!;
         if (record.offset <= resumeAt) {
           partition.next = record.offset + 1;
           chunk.done(1);
@@ -280,7 +282,7 @@ export function createCounter(
 
 /** The clock that dates the chunk's records: a broker's, which the source watches, or that of this machine. */
 function wasSetBack({ setBack, origin, records }: Chunk, partition: Partition): boolean {
-  const [first] = records;
+  const first = records.at(0);
   if (first === undefined || first.offset < partition.next) return false;
   return setBack ?? (origin.kind !== 'kafka' && partition.newestMs - first.timeMs > SET_BACK_MS);
 }
@@ -843,7 +845,7 @@ function createKafkaRecall(config: KafkaConfig, log: Log): Recall {
         from: new Map([[partition, { from, to }]]),
         follow: false,
         onRecord(message) {
-          const [record] = toRecords([message]).records;
+          const [record] = toRecords([message]);
           const { offset, mark } = record!;
           const id = lastingId(record!);
           if (id === undefined || mark === 'redriven' || mark === 'replayed') return true;

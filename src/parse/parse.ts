@@ -1,9 +1,10 @@
-// Raw record -> parsed event. Fast path: the raw bytes go into the document unchanged, after one JSON.parse and one look at the
-// top-level keys. Everything else takes the slow path: re-shaped, masked, conformed, re-serialised. Guarantee: never throws,
-// whatever the bytes; the result is an event, or a refusal with a reason from a closed list.
+// Raw record -> parsed event. Fast path: the raw bytes go into the document unchanged. One look at them is mostly enough to know that
+// they may (the folder scan/); where it is not, one JSON.parse and one look at the top-level keys are. Everything else takes the slow
+// path: re-shaped, masked, conformed, re-serialised. Guarantee: never throws, whatever the bytes; the result is an event, the same by
+// whichever path, or a refusal with a reason from a closed list.
 import { isUtf8 } from 'node:buffer';
 import type { FieldType, Tag } from '../core/catalogue.ts';
-import { type DeadLetterReason, firstArrivalMs, type RawRecord } from '../core/record.ts';
+import { type DeadLetterReason, firstArrivalMs, isEventIdAt, type RawRecord } from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import {
   conform,
@@ -29,7 +30,9 @@ import {
   toPlainNumbers,
 } from './json.ts';
 import { createNormaliser, isForeignError, looksLikeObject, type Normalised, setAside } from './normalise.ts';
-import { SHAPE_KEYS } from './shapes.ts';
+import { isPlainKey, SLOW_KEYS } from './scan/key-tree.ts';
+import { ScannedEvent } from './scan/scanned-event.ts';
+import { createScanner } from './scan/scanner.ts';
 
 export const parseSection = {
   type: 'object',
@@ -68,7 +71,10 @@ export interface ParseConfig {
 }
 
 export interface ParsedEvent {
-  /** The document in the catalogue's vocabulary, without what logpipe adds. Read-only. */
+  /**
+   * The document in the catalogue's vocabulary, without what logpipe adds. Read-only. Of a line that was only scanned it is made when it
+   * is asked for.
+   */
   readonly doc: Record<string, unknown>;
   /** True when the record's own bytes are a valid document body, so that they need not be serialised again. */
   readonly verbatim: boolean;
@@ -126,6 +132,8 @@ export function createParser(
   const time = createTimeParser();
   const normaliser = createNormaliser(time, observer?.shape);
   const isVerbatim = createVerbatimCheck(masker, time, { duplicatesRefused, observer });
+  // It has no words for what it finds.
+  const scanned = observer === undefined ? createScannedWay() : undefined;
 
   /** Leaves the fast path. */
   function leave(why: () => string): undefined {
@@ -139,6 +147,29 @@ export function createParser(
 
   function inRange(ms: number, recordMs: number): boolean {
     return ms <= recordMs + config.maxAheadMs && ms >= recordMs - config.maxBehindMs;
+  }
+
+  /** The fast path without a look at the text; undefined when that is not enough, `slow` for what has to take the slow one. */
+  function createScannedWay(): ((record: RawRecord, ...place: Place) => ParsedEvent | 'slow' | undefined) | undefined {
+    const scanner = createScanner({ masker, time });
+    if (scanner === undefined) return undefined;
+    const memoryOf = createMemory();
+
+    return (record, value, from, to) => {
+      let [bytes, start, end] = [value, from, to];
+      if (record.bytes === undefined) {
+        bytes = memoryOf(value);
+        start += value.byteOffset;
+        end += value.byteOffset;
+      }
+      const idAt = eventIdAt(record);
+      const id = idAt < 0 ? record.eventId : undefined;
+      if (!scanner.scan(bytes, start, end, id, idAt)) return scanner.isHopeless ? 'slow' : undefined;
+      const ownMs = scanner.timeMs;
+      const ms = corrected(ownMs, record);
+      if (!inRange(ms, firstArrivalMs(record))) return undefined;
+      return new ScannedEvent(scanner, end, ms, ms === ownMs, ms === ownMs ? NO_TAGS : CORRECTED);
+    };
   }
 
   function fast(record: RawRecord, text: string): ParsedEvent | undefined {
@@ -252,21 +283,22 @@ export function createParser(
   }
 
   function parse(record: RawRecord, mayBeFast: boolean): ParseResult {
-    const { value } = record;
     if (record.refusal !== undefined) return { ok: false, ...record.refusal };
-    if (value === null) return refusal('null_value', 'the record has no value (a tombstone)');
-    if (value.length > config.maxRecordBytes) {
-      return refusal(
-        'too_large',
-        `${value.length} bytes, the limit is ${config.maxRecordBytes} (parse.maxRecordBytes)`,
-      );
+    const bytes = record.bytes ?? record.value;
+    if (bytes === null) return refusal('null_value', 'the record has no value (a tombstone)');
+    const { start = 0, end = bytes.length } = record;
+    const length = end - start;
+    if (length > config.maxRecordBytes) {
+      return refusal('too_large', `${length} bytes, the limit is ${config.maxRecordBytes} (parse.maxRecordBytes)`);
     }
-    const text = value.toString();
+    const event = mayBeFast ? scanned?.(record, bytes, start, end) : undefined;
+    if (typeof event === 'object') return { ok: true, event };
+    const text = bytes.toString('utf8', start, end);
     // U+FFFD stands for every undecodable byte; in the one-byte strings that ASCII decodes to, looking for it costs nothing.
-    const valid = !text.includes('\uFFFD') || isUtf8(value);
+    const valid = !text.includes('\uFFFD') || isUtf8(bytes.subarray(start, end));
     if (!valid) observer?.slow('it is no UTF-8');
     try {
-      if (valid && mayBeFast) {
+      if (valid && mayBeFast && event !== 'slow') {
         const event = fast(record, text);
         if (event !== undefined) return { ok: true, event };
       }
@@ -274,7 +306,7 @@ export function createParser(
       // Not JSON: the slow path finds out what it is.
       observer?.slow('it is no JSON');
     }
-    if (text.trim() === '') return refusal('empty_value', `the record holds ${value.length} blank bytes`);
+    if (text.trim() === '') return refusal('empty_value', `the record holds ${length} blank bytes`);
     try {
       return { ok: true, event: slow(record, text, valid) };
     } catch (error) {
@@ -293,6 +325,26 @@ export function createParser(
       toPlainNumbers(conformed.doc);
       return conformed.doc;
     },
+  };
+}
+
+/** Where in its bytes the event id of its header stands; -1 when it has none, or not there. */
+function eventIdAt({ bytes, idAt = -1 }: RawRecord): number {
+  return idAt >= 0 && isEventIdAt(bytes!, idAt) ? idAt : -1;
+}
+
+type Place = readonly [bytes: Buffer, start: number, end: number];
+
+/** What a Buffer lies in, as one: those of one fetch or read lie in one, and whoever looks at many keeps what it knows of it. */
+function createMemory(): (part: Buffer) => Buffer {
+  let memory: ArrayBufferLike | undefined;
+  let whole: Buffer = Buffer.alloc(0);
+  return ({ buffer }) => {
+    if (buffer !== memory) {
+      memory = buffer;
+      whole = Buffer.from(buffer);
+    }
+    return whole;
   };
 }
 
@@ -345,9 +397,6 @@ function takeTags(doc: Json, aside: (doc: Json, name: string, value: unknown) =>
 // ---- may a record's own bytes go into the document? ----
 
 // Only when every key is plain, every value fits its catalogue type, and nothing in it looks secret.
-
-/** Keys that logpipe adds, or that mark a foreign shape: with one of them, the raw bytes cannot be used. */
-const SLOW_KEYS = new Set<string>(['@timestamp', 'tags', 'kafka', 'extra', 'extraRaw', ...SHAPE_KEYS]);
 
 const TO_BE_MASKED = 'something in it is to be masked';
 
@@ -510,9 +559,4 @@ function createVerbatimCheck(
   }
 
   return isVerbatim;
-}
-
-/** May the fast path leave this key alone: no dots to resolve, not blank, nothing that could be a prototype? */
-function isPlainKey(key: string): boolean {
-  return key !== '' && !key.includes('.') && key.charCodeAt(0) !== 95 && key.length <= 256 && key.trim() !== '';
 }

@@ -54,13 +54,13 @@ export function createRecordReader(
     const chunk: Chunk = { origin, records: [record], bytes: 0, done() {} };
     batch.clear();
     try {
-      documents.append(batch, event, record, chunk);
+      documents.append(batch, event, record, chunk, 0);
     } catch {
       // As in the indexer: what is nested too deeply to be serialised is moved.
       batch.clear();
       const tags = [...event.tags, '_mapping_degraded'];
       event = { ...event, doc: parser.degrade(event.doc), tags, verbatim: false };
-      documents.append(batch, event, record, chunk);
+      documents.append(batch, event, record, chunk, 0);
     }
     return {
       ok: true,

@@ -43,7 +43,7 @@ import {
   isTooLargeForKafka,
   type KafkaConfig,
 } from '../source/kafka/client.ts';
-import { redrivenHeaders } from '../source/kafka/record-batch.ts';
+import { redrivenHeaders } from '../source/kafka/record-headers.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
 import { topicMaxBytes, withAdmin } from '../source/kafka/topics.ts';
 import { linesOf } from '../source/lines.ts';

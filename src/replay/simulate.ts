@@ -21,7 +21,7 @@ import { createRoutes, ownDestinations, routesByPriority } from '../oncall/route
 import type { Routing } from '../oncall/routing.ts';
 import { createParser, type ParseConfig } from '../parse/parse.ts';
 import { type Rules, toDecidingRule } from '../rules/rule-config.ts';
-import { clockErrorOf } from '../source/kafka/record-batch.ts';
+import { clockErrorOf } from '../source/kafka/record-headers.ts';
 import { createTagger } from '../tag/tag.ts';
 import { createTransformingParser, type TransformsConfig } from '../transform/transform.ts';
 

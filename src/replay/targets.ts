@@ -397,7 +397,8 @@ export function createTopicTarget(
     sink: {
       name: 'topic',
       async write(batch) {
-        const messages: Message[] = batch.items.map(({ record, chunk }, i) => {
+        const messages: Message[] = Array.from({ length: batch.count }, (_, i) => {
+          const { record, chunk } = batch.source(i);
           const { origin } = chunk;
           const place = origin.kind === 'kafka' ? origin.partition : 0;
           return {
@@ -445,7 +446,7 @@ function plainDocuments(time: TimeParser): DocumentWriter {
     return Buffer.from(documentText(plain));
   };
   return {
-    append(batch, event, record, chunk) {
+    append(batch, event, record, chunk, position) {
       const action = JSON.stringify({
         create: { _index: `${INDEX_PREFIX}${time.day(event.timeMs)}`, _id: documentId(record, chunk) },
       });
@@ -453,7 +454,7 @@ function plainDocuments(time: TimeParser): DocumentWriter {
       // A step of the configuration may have added tags, which stand beside the record's own bytes.
       const tags = event.verbatim ? tagsOf(event) : [];
       const head = tags.length === 0 ? '{' : `{"tags":${JSON.stringify(tags)},`;
-      batch.add({ record, chunk }, action, head, false, rest, 1);
+      batch.add(chunk, position, action, head, rest);
     },
     rewrite: (event, doc) => bytes(event, doc),
   };

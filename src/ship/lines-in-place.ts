@@ -9,6 +9,23 @@
 // A read stays in memory until its last line is delivered. Where lines of one partition wait while those of others go, `compact`
 // copies the rest together, so that what is held stays in proportion to what waits.
 import { isUtf8 } from 'node:buffer';
+import {
+  BACKSLASH,
+  blankEnd,
+  CLOSE,
+  CLOSE_LIST,
+  COLON,
+  COMMA,
+  KINDS,
+  NOT_ASCII,
+  numberEnd,
+  OPEN,
+  OPEN_LIST,
+  QUOTE,
+  SMALL_U,
+  SPECIAL,
+  wordEnd,
+} from '../core/json-bytes.ts';
 import { isEventIdAt, type LineIds, type Lines, type RawRecord } from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import type { InPlace, ShipRecord } from './log-record.ts';
@@ -372,18 +389,7 @@ const EVENT_ID_BYTES = 26;
 const MAX_KEY_BYTES = 256;
 const MAX_DEPTH = 60;
 
-const [QUOTE, PLUS, COMMA, MINUS, DOT, COLON] = [34, 43, 44, 45, 46, 58];
-const [OPEN_LIST, BACKSLASH, CLOSE_LIST, SMALL_E, SMALL_U, OPEN, CLOSE] = [91, 92, 93, 101, 117, 123, 125];
-
-/** Bytes within a text: 0 is like any other, the others are looked at. */
-const [CONTROL, SPECIAL, NOT_ASCII] = [1, 2, 3];
-const KINDS = Uint8Array.from({ length: 256 }, (_, byte) => {
-  if (byte < 0x20) return CONTROL;
-  if (byte === QUOTE || byte === BACKSLASH) return SPECIAL;
-  return byte >= 0x80 ? NOT_ASCII : 0;
-});
 const ESCAPABLE = new Set(Buffer.from('"\\/bfnrt'));
-const LITERALS = new Map(['true', 'false', 'null'].map((word) => [word.charCodeAt(0), Buffer.from(word)]));
 
 /** What a top-level key means. The bits of the input's fields are positive. */
 const [NOTHING, FOREIGN, CALL_ID, EVENT_ID] = [0, -1, -2, -3];
@@ -473,7 +479,7 @@ function createScanner(names: readonly string[], foreignKeys: Iterable<string>, 
       // A key that is no text takes the long way; an id is a text or none.
       if (meaning === CALL_ID) return -1;
       if (meaning === EVENT_ID) scanner.idAt = NO_ID;
-      return first < COLON ? number(bytes, at) : word(bytes, at);
+      return first < COLON ? numberEnd(bytes, at) : wordEnd(bytes, at);
     }
     const [outerAscii, outerEscape] = [isAscii, hasEscape];
     isAscii = true;
@@ -504,7 +510,7 @@ function createScanner(names: readonly string[], foreignKeys: Iterable<string>, 
     for (;;) {
       let meaning = NOTHING;
       if (depth > 0 && isList[depth] === 0) {
-        at = blank(bytes, at);
+        at = blankEnd(bytes, at);
         if (bytes[at] !== QUOTE) return false;
         hasEscape = false;
         const end = text(bytes, at + 1);
@@ -515,16 +521,16 @@ function createScanner(names: readonly string[], foreignKeys: Iterable<string>, 
           if (meaning === FOREIGN) return false;
           if (meaning > 0) missing &= ~meaning;
         }
-        at = blank(bytes, end + 1);
+        at = blankEnd(bytes, end + 1);
         if (bytes[at] !== COLON) return false;
         at += 1;
       }
-      at = blank(bytes, at);
+      at = blankEnd(bytes, at);
       const byte = bytes[at]!;
       if (byte === OPEN || byte === OPEN_LIST) {
         if (depth === MAX_DEPTH || meaning < 0) return false;
         const list = byte === OPEN_LIST;
-        at = blank(bytes, at + 1);
+        at = blankEnd(bytes, at + 1);
         if (bytes[at] !== (list ? CLOSE_LIST : CLOSE)) {
           depth += 1;
           isList[depth] = list ? 1 : 0;
@@ -552,7 +558,7 @@ function createScanner(names: readonly string[], foreignKeys: Iterable<string>, 
       }
       // Behind a value: whatever it ends, then the next.
       for (;;) {
-        at = blank(bytes, at);
+        at = blankEnd(bytes, at);
         const next = bytes[at];
         at += 1;
         if (next === COMMA) break;
@@ -703,44 +709,6 @@ function equalBytes(pattern: Pattern, at: number, view: DataView, here: number, 
   while (count + 8 <= most && view.getFloat64(here + count, true) === other.getFloat64(at + count, true)) count += 8;
   while (count < most && view.getUint8(here + count) === other.getUint8(at + count)) count += 1;
   return count;
-}
-
-function number(bytes: Buffer, from: number): number {
-  const first = bytes[from] === MINUS ? from + 1 : from;
-  let at = digits(bytes, first);
-  if (at === first || (bytes[first] === 48 && at > first + 1)) return -1;
-  if (bytes[at] === DOT) {
-    const behind = digits(bytes, at + 1);
-    if (behind === at + 1) return -1;
-    at = behind;
-  }
-  if ((bytes[at]! | 0x20) === SMALL_E) {
-    at += bytes[at + 1] === PLUS || bytes[at + 1] === MINUS ? 2 : 1;
-    const behind = digits(bytes, at);
-    if (behind === at) return -1;
-    at = behind;
-  }
-  return at;
-}
-
-function word(bytes: Buffer, from: number): number {
-  const codes = LITERALS.get(bytes[from]!);
-  if (codes === undefined) return -1;
-  for (let i = 1; i < codes.length; i++) if (bytes[from + i] !== codes[i]) return -1;
-  return from + codes.length;
-}
-
-function digits(bytes: Buffer, from: number): number {
-  let at = from;
-  while (bytes[at]! >= 48 && bytes[at]! <= 57) at += 1;
-  return at;
-}
-
-/** Behind spaces and tabs. */
-function blank(bytes: Buffer, from: number): number {
-  let at = from;
-  while (bytes[at] === 0x20 || bytes[at] === 9) at += 1;
-  return at;
 }
 
 function headOf(length: number, first: number): number {

@@ -5,6 +5,9 @@ import { Ajv, type ValidateFunction } from 'ajv';
 import { CALL_STATUSES, EVENTS, FIELDS, type FieldGroup, type FieldType } from '../core/catalogue.ts';
 import { isErrorLevel } from '../parse/conform.ts';
 import type { ParsedEvent } from '../parse/parse.ts';
+import { fieldNumber } from '../parse/scan/key-tree.ts';
+import { ScannedEvent } from '../parse/scan/scanned-event.ts';
+import type { Scan } from '../parse/scan/scanner.ts';
 
 export interface TaggedEvent extends ParsedEvent {
   /** What groups events tagged `error`; undefined for others. */
@@ -14,9 +17,18 @@ export interface TaggedEvent extends ParsedEvent {
 /** The returned function tags one event. Pure apart from bounded caches. */
 export function createTagger(): (event: ParsedEvent) => TaggedEvent {
   const keepsContract = createEventCheck();
+  const keepsContractAt = createScannedCheck();
   const groupError = createErrorGrouping();
 
   return (event) => {
+    const scan = event instanceof ScannedEvent ? event.scan : undefined;
+    // Whether a contract was broken, and how, is for the document to say.
+    if (scan !== undefined && (!scan.has(EVENT) || keepsContractAt(scan))) {
+      const scanned = event as ScannedEvent;
+      if (!scan.isError) return scanned.tagged();
+      if (!scan.has(ERROR) || scan.bytes[scan.places[2 * ERROR]!] === OPEN)
+        return scanned.grouped(addTags(event.tags, true, false), groupingAt(scan));
+    }
     const { doc } = event;
     const isError = isErrorLevel(doc.level);
     const invalid = doc.event !== undefined && !keepsContract(doc);
@@ -33,8 +45,21 @@ export function createTagger(): (event: ParsedEvent) => TaggedEvent {
 
   function grouping(doc: Record<string, unknown>): ErrorGrouping {
     const error = typeof doc.error === 'object' && doc.error !== null ? (doc.error as Record<string, unknown>) : {};
+    return groupingOf(doc.message, error);
+  }
+
+  function groupingAt(scan: Scan): ErrorGrouping {
+    const name = scan.valueOf(ERROR_NAME);
+    return groupingOf(scan.valueOf(MESSAGE), {
+      name,
+      code: scan.valueOf(ERROR_CODE),
+      message: scan.valueOf(ERROR_MESSAGE),
+    });
+  }
+
+  function groupingOf(message: unknown, error: Record<string, unknown>): ErrorGrouping {
     // The log message says what failed for the caller; the error's own text is used when there is no message.
-    const text = firstText(doc.message, error.message, error.name) ?? 'unknown error';
+    const text = firstText(message, error.message, error.name) ?? 'unknown error';
     return groupError(text, String(error.name ?? ''), String(error.code ?? ''));
   }
 }
@@ -93,6 +118,65 @@ export function createEventCheck(): (doc: Record<string, unknown>) => boolean {
   );
   return (doc) => checks.get(doc.event)?.(doc) ?? true;
 }
+
+const EVENT = fieldNumber('event');
+const MESSAGE = fieldNumber('message');
+const ERROR = fieldNumber('error');
+const ERROR_NAME = fieldNumber('error.name');
+const ERROR_CODE = fieldNumber('error.code');
+const ERROR_MESSAGE = fieldNumber('error.message');
+
+/** The same for a line that was scanned. False when the document has to be asked. */
+function createScannedCheck(): (scan: Scan) => boolean {
+  const contracts = Object.entries(EVENTS).map(([name, { required }]) => ({
+    name,
+    fields: required.map((path): Required => {
+      const [head, leaf] = path.split('.') as [string, string | undefined];
+      const field = (FIELDS as FieldGroup)[head]!;
+      const type = (leaf === undefined ? field : (field as FieldGroup)[leaf]) as FieldType;
+      return { number: fieldNumber(path), type, statuses: path === 'call.status' ? CALL_STATUSES : undefined };
+    }),
+  }));
+
+  /** Of the last event that has one: it mostly comes again soon. */
+  let last = contracts[0]!;
+
+  return (scan) => {
+    if (!scan.isText(EVENT, last.name)) {
+      const contract = contracts.find(({ name }) => scan.isText(EVENT, name));
+      if (contract === undefined) return true;
+      last = contract;
+    }
+    const { fields } = last;
+    for (let i = 0; i < fields.length; i++) if (!keeps(scan, fields[i]!)) return false;
+    return true;
+  };
+}
+
+function keeps(scan: Scan, { number, type, statuses }: Required): boolean {
+  if (!scan.has(number)) return false;
+  if (statuses !== undefined) {
+    for (let i = 0; i < statuses.length; i++) if (scan.isText(number, statuses[i]!)) return true;
+    return false;
+  }
+  const { bytes, places } = scan;
+  const from = places[2 * number]!;
+  const first = bytes[from]!;
+  if (type === 'keyword' || type === 'text') return first === QUOTE && bytes[from + 1] !== QUOTE;
+  if (type === 'boolean') return first === SMALL_T || first === SMALL_F;
+  if (first !== MINUS && !(first >= ZERO && first <= NINE)) return false;
+  // Of an integer only that all are digits is certain.
+  return type !== 'short' || !bytes.subarray(from, places[2 * number + 1]).includes(DOT);
+}
+
+interface Required {
+  readonly number: number;
+  readonly type: FieldType;
+  /** All that it may be. */
+  readonly statuses: readonly string[] | undefined;
+}
+
+const [QUOTE, MINUS, DOT, ZERO, NINE, SMALL_F, SMALL_T, OPEN] = [34, 45, 46, 48, 57, 102, 116, 123];
 
 // ---- error templates: the message with what varies replaced, so that one fault is one line in a chart ----
 // In: an error text of any length; out: at most 256 characters, and a fingerprint of 16 hex digits. `npm run bench:templates`

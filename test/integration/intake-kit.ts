@@ -7,7 +7,7 @@ import { onTestFinished } from 'vitest';
 import { systemClock } from '../../src/core/clock.ts';
 import { type Log, silentLog } from '../../src/core/log.ts';
 import { createMetrics, type Metrics } from '../../src/core/metrics.ts';
-import type { Chunk, RawRecord } from '../../src/core/record.ts';
+import { type Chunk, detached, type RawRecord } from '../../src/core/record.ts';
 import { createKafka, type IntakeConfig, type KafkaConfig } from '../../src/source/kafka/client.ts';
 import { createKafkaSource } from '../../src/source/kafka/intake.ts';
 import { testBrokers, waitFor } from '../kit/servers.ts';
@@ -165,7 +165,7 @@ export async function openSource(
   taken.starting = source.start(async (chunk) => {
     chunks.push(chunk);
     const partition = taken.partitionOf(chunk);
-    for (const record of chunk.records) records.push({ ...record, partition });
+    for (const record of chunk.records) records.push({ ...detached(record), partition });
     if (taken.auto) chunk.done(chunk.records.length);
     await blocked;
   });

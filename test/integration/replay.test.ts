@@ -285,7 +285,7 @@ describe('--to-topic', () => {
     await first.prepare(undefined);
     const saved = await first.checkpoint();
     const batch = new Batch(1_000);
-    for (const item of lanes) batch.add(item, '{}', '{', true, item.record.value!, 1);
+    for (const { record, chunk } of lanes) batch.add(chunk, 0, '{}', '{', record.value!);
     await first.sink.write(batch, new AbortController().signal);
     await first.sink.close();
 

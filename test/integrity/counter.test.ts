@@ -189,7 +189,7 @@ http: { enabled: false }
           from: 'beginning',
           follow: false,
           onRecord(message, partition) {
-            lanes[partition]!.push(...toRecords([message]).records);
+            lanes[partition]!.push(...toRecords([message]));
             return true;
           },
         },

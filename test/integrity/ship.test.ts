@@ -100,7 +100,7 @@ ship:
     {
       ...{ topic, purpose: 'test', from: 'beginning', follow: false },
       onRecord(message, partition) {
-        check(toRecords([message]).records[0]!, partition);
+        check(toRecords([message])[0]!, partition);
         return true;
       },
     },

@@ -29,7 +29,7 @@ type Stage = (typeof ORDER)[number] | 'ship';
 /** A file is one concept; one this long is more than one. */
 const MAX_LINES = 900;
 /** So many files a stranger can still get to know. */
-const MAX_FILES = 175;
+const MAX_FILES = 185;
 
 /** Imported by one file of their own folder alone, and yet files of their own: what judges each of them, or why it stands apart. */
 const APART: Readonly<Record<string, string>> = {
@@ -57,7 +57,6 @@ const APART: Readonly<Record<string, string>> = {
   'ship/logger.ts': 'test/wire/logger.test.ts',
   'ship/process-stats.ts': 'test/unit/ship/process-stats.test.ts',
   'source/files/follower.ts': 'test/unit/source/files-property.test.ts',
-  'source/kafka/fetch-decoder.ts': 'test/unit/source/fetch-decoder.test.ts',
   'source/kafka/positions.ts': 'test/unit/source/kafka-positions.test.ts',
   'source/otlp-records.ts': 'test/unit/source/otlp-records.test.ts',
 };

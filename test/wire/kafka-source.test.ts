@@ -35,7 +35,7 @@ async function setUp() {
   const nextChunk = async () => {
     await until(() => expect(chunks).not.toEqual([]));
     const { chunk, take } = chunks.shift()!;
-    const offsets = chunk.records.map(({ offset }) => offset);
+    const offsets = [...chunk.records].map(({ offset }) => offset);
     return { offsets, take, done: () => chunk.done(offsets.length) };
   };
   const stale = async () => (await metrics.staleAcks.get()).values[0]?.value ?? 0;

@@ -113,7 +113,7 @@ test('answers are byte for byte those of the protocol, in the encoding of the re
     return answer;
   });
   const first = await chunk();
-  expect(first.records.map(textOf)).toEqual([
+  expect([...first.records].map(textOf)).toEqual([
     { timestamp: expect.stringMatching(/^2026-11-28T14:22:41\.\d{3}Z$/), level: 'info', message: 'record 0' },
     expect.objectContaining({ message: 'record 1' }),
   ]);
@@ -140,7 +140,7 @@ test('what is too long or refused by Kafka is told as partial success, in both e
   body.resourceLogs[0].scopeLogs[0].logRecords.unshift(long);
   const asking = ask(port, JSON.stringify(body));
   const first = await chunk();
-  expect(first.records.map((record) => textOf(record).message)).toEqual(['record 0', 'record 1']);
+  expect([...first.records].map((record) => textOf(record).message)).toEqual(['record 0', 'record 1']);
   first.refused!(1);
   first.done(2);
   const { status, body: said } = await asking;
@@ -179,7 +179,7 @@ test('what is not safe in time gets 503; the same request again waits for the sa
   // One that only looks alike.
   void ask(port, body.replace('record 0', 'record O')).catch(() => {});
   const other = await chunk(1);
-  expect(other.records[0]!.documentId).not.toBe(first.records[0]!.documentId);
+  expect(other.records.at(0)!.documentId).not.toBe(first.records.at(0)!.documentId);
 });
 
 test('a sender that leaves takes nothing away; its request is known when it comes again', async () => {
@@ -216,7 +216,7 @@ test('records without any time may be meant twice, and are taken twice; all othe
   const third = await listen();
   const asking = ask(third.port, timed);
   const chunk = await third.chunk();
-  expect(chunk.records.map(({ documentId }) => documentId)).toEqual(seen[2]!.map(({ documentId }) => documentId));
+  expect([...chunk.records].map(({ documentId }) => documentId)).toEqual(seen[2]!.map(({ documentId }) => documentId));
   expect(new Set(seen[2]!.map(({ documentId }) => documentId)).size).toBe(2);
   chunk.done(2);
   await asking;

@@ -48,7 +48,7 @@ async function write(dir: string, logs: readonly object[]): Promise<void> {
     const record = { value: Buffer.from(JSON.stringify(log)), offset, timeMs: NOW, eventId: undefined };
     const parsed = parser.parse(record);
     if (!parsed.ok) throw new Error(parsed.reason);
-    writer.append(batch, tag(parsed.event), record, { origin, records: [record], bytes: 0, done() {} });
+    writer.append(batch, tag(parsed.event), record, { origin, records: [record], bytes: 0, done() {} }, 0);
   });
   const sink = createNdjsonSink(dir, { metrics: createMetrics(), log: silentLog });
   await sink.write(batch, new AbortController().signal);

@@ -37,7 +37,7 @@ async function listen(options: Partial<SyslogOptions> = {}, deps: Partial<Syslog
   const port = Number(/:(\d+),/.exec(source.status().detail)?.[1]);
   return {
     ...{ source, metrics, chunks, held, port },
-    texts: () => chunks.flatMap(({ records }) => records.map(({ value }) => String(value))),
+    texts: () => chunks.flatMap(({ records }) => [...records].map(({ value }) => String(value))),
     releaseAll() {
       state.isHeld = false;
       for (const { release } of held.splice(0)) release();
@@ -88,10 +88,10 @@ describe('messages', () => {
     expect([...identities].every(isEventId)).toBe(true);
     const [first] = chunks;
     expect(first).toMatchObject({ origin: { kind: 'file', path: `syslog tcp://127.0.0.1:${port}` } });
-    expect(first!.bytes).toBe(first!.records.reduce((sum, { value }) => sum + value!.length, 0));
-    const offsets = new Set(chunks.flatMap(({ records }) => records.map(({ offset }) => offset)));
+    expect(first!.bytes).toBe([...first!.records].reduce((sum, { value }) => sum + value!.length, 0));
+    const offsets = new Set(chunks.flatMap(({ records }) => [...records].map(({ offset }) => offset)));
     expect([...offsets].sort((a, b) => a - b)).toEqual([0, 27, 58, 67, 77]);
-    expect(Math.abs(first!.records[0]!.timeMs - Date.now())).toBeLessThan(60_000);
+    expect(Math.abs(first!.records.at(0)!.timeMs - Date.now())).toBeLessThan(60_000);
     await until(() => expect(source.status().detail).toBe(`listening at tcp://127.0.0.1:${port}, 0 connections`));
     expect(await count('syslogConnections')).toBe(0);
   });

@@ -477,6 +477,11 @@ const PAIR_VALUES = new Set([
   'to',
 ]);
 
+/** May a text under this key say what the value beside it is, as in `{ name: 'X-Api-Key', value: … }`? */
+export function isPairName(key: string): boolean {
+  return (PAIR_NAMES as readonly string[]).includes(key);
+}
+
 /** The kind of a key or of the one above it, whichever is stricter. */
 function stricter(own: KeyKind | undefined, above: KeyKind): KeyKind {
   return own === 'password' || own === 'code' ? own : above;

@@ -22,7 +22,7 @@ const PIECE = 500;
 export function createStoredTopic(config: KafkaConfig, options: StretchOptions, log: Log): StoredSource {
   const topic = config.topics.logs;
   return readingTopic('kafka', config, { ...options, topic }, log, (messages, partition) => {
-    const { records } = toRecords(messages, { topic, partition });
+    const records = toRecords(messages, { topic, partition });
     const origin: ChunkOrigin = { kind: 'kafka', topic, partition };
     return { records, origin: () => origin, next: records.at(-1)!.offset + 1 };
   });

@@ -2,11 +2,15 @@
 // kafkajs makes of them, but for aborted transactions: their records are control records here, which no application sees, and
 // the list of them is empty. https://kafka.apache.org/protocol#The_Messages_Fetch
 //
+// Of topics that were asked to be left in place, one message stands for each record batch, at its last offset, and kafkajs, which
+// only filters and counts messages, takes it for one; `recordsOf` and `takenOut` (record-batch.ts) know better.
+//
 // kafkajs reads each record through a dozen small objects and two big integers, which costs more than all of logpipe's parsing.
 // Everything around it (connections, groups, sessions, transactions) stays kafkajs's. kafkajs looks the decoder up for every
 // request, so replacing one function is enough. Installed only into the version it was compared with
 // (test/unit/source/fetch-decoder.test.ts); message formats older than 2 go to kafkajs's own decoder.
 import { createRequire } from 'node:module';
+import { FetchedPlaces } from './fetched-records.ts';
 import {
   type Allowance,
   BATCH_HEADER,
@@ -17,12 +21,14 @@ import {
   int64,
   MAGIC,
   MAGIC_AT,
+  takenOut,
 } from './record-batch.ts';
 
 const KAFKAJS_VERSION = '2.2.4';
 const RESPONSE = 'kafkajs/src/protocol/requests/fetch/v11/response.js';
 
 type Decode = (bytes: Buffer) => Promise<FetchResponse>;
+type Topics = { has(topic: string): boolean };
 
 interface FetchResponse {
   readonly throttleTime: number;
@@ -53,27 +59,46 @@ class FetchResponseError extends Error {
   override readonly name = 'FetchResponseError';
 }
 
+/** Who reads a topic in place; for the whole process, as the decoder is. */
+const readers = new Map<string, number>();
+
+/**
+ * Leaves the records of a topic where they are fetched, until the returned function is called. Whoever else reads the topic in this
+ * process meanwhile has to take them out.
+ */
+export function leaveInPlace(topic: string): () => void {
+  readers.set(topic, (readers.get(topic) ?? 0) + 1);
+  let ended = false;
+  return () => {
+    if (ended) return;
+    ended = true;
+    const left = readers.get(topic)! - 1;
+    if (left > 0) readers.set(topic, left);
+    else readers.delete(topic);
+  };
+}
+
 /** Replaces kafkajs's decoder for the whole process; false when this is another kafkajs and nothing was replaced. */
 export function installFetchDecoder(): boolean {
   const require = createRequire(import.meta.url);
   const { version } = require('kafkajs/package.json') as { version: string };
   if (version !== KAFKAJS_VERSION) return false;
   const response = require(RESPONSE) as { decode: Decode };
-  if (response.decode.name !== decodeFetch.name) response.decode = createDecode(response.decode);
+  if (response.decode.name !== decodeFetch.name) response.decode = createDecode(response.decode, readers);
   return true;
 }
 
 /** `original` decodes what this decoder does not know. */
-export function createDecode(original: Decode): Decode {
+export function createDecode(original: Decode, inPlace: Topics = new Set()): Decode {
   return async function decodeFetch(bytes) {
-    return (await decode(new Reader(bytes))) ?? original(bytes);
+    return (await decode(new Reader(bytes), inPlace)) ?? original(bytes);
   };
 }
 
 /** Only its name is used: to recognise a decoder that is already in place. */
 function decodeFetch(): void {}
 
-async function decode(reader: Reader): Promise<FetchResponse | undefined> {
+async function decode(reader: Reader, inPlace: Topics): Promise<FetchResponse | undefined> {
   const clientSideThrottleTime = reader.int32();
   const errorCode = reader.int16();
   const sessionId = reader.int32();
@@ -85,7 +110,9 @@ async function decode(reader: Reader): Promise<FetchResponse | undefined> {
     for (let count = reader.count('partitions', PARTITION_BYTES); count > 0; count--) {
       const { partition, aborted } = reader.partition();
       const bytes = reader.bytes(Math.max(reader.int32(), 0));
-      const records = await decodeBatches(bytes, { topic: topicName, ...partition, aborted }, left);
+      const place = { topic: topicName, partition: partition.partition };
+      const places = inPlace.has(topicName) ? new FetchedPlaces(place) : undefined;
+      const records = await decodeBatches(bytes, { topic: topicName, ...partition, aborted }, left, places);
       if (records === undefined) return undefined;
       partition.messages = records;
       partitions.push(partition);
@@ -101,6 +128,7 @@ async function decodeBatches(
   bytes: Buffer,
   { topic, partition, highWatermark, aborted }: FetchedPartition & { topic: string; aborted: AbortedTransaction[] },
   left: Allowance,
+  places: FetchedPlaces | undefined,
 ): Promise<FetchedRecord[] | undefined> {
   const records: FetchedRecord[] = [];
   const hideAborted = aborted.length === 0 ? undefined : createAbortFilter(aborted);
@@ -113,7 +141,7 @@ async function decodeBatches(
     if (end > bytes.length) break;
     const where = { place: `${topic}/${partition}`, end: Number(highWatermark), isFirst };
     const before = records.length;
-    const goOn = await decodeBatch(bytes.subarray(start, end), where, left, records);
+    const goOn = await decodeBatch(bytes.subarray(start, end), where, left, records, places);
     hideAborted?.(records, before);
     if (!goOn || length === undefined) break;
     start = end;
@@ -141,7 +169,8 @@ function createAbortFilter(aborted: readonly AbortedTransaction[]) {
     if (isControlBatch) {
       if (last.key?.equals(ABORT) === true) open.delete(producerId);
     } else if (inTransaction && open.has(producerId)) {
-      for (let i = from; i < records.length; i++) records[i] = { ...records[i]!, isControlRecord: true };
+      // One by one, so that an empty batch of kafkajs begins where it did.
+      for (const record of takenOut(records.splice(from))) records.push({ ...record, isControlRecord: true });
     }
   };
 }

@@ -1,5 +1,5 @@
 // The Kafka source: a batch's way from kafkajs to the pipeline. In: the log topic, as one member of a consumer group. Out: chunks
-// of raw records, and committed offsets. Guarantee: an offset is committed only when it and everything before it has been
+// of records, left where they were fetched, and committed offsets. Guarantee: an offset is committed only when it and everything before it has been
 // acknowledged within the present assignment; nothing is skipped because kafkajs read on from a position other than ours; chunks
 // of a partition are delivered one after the other, none of an assignment that has ended; whatever ends the consumer, it is
 // rebuilt or `ended` rejects.
@@ -8,16 +8,18 @@
 // each with its segment of the offset tracker). positions.ts commits what is acknowledged.
 
 import { EventEmitter } from 'node:events';
-import type { Batch, EachBatchPayload, Kafka, KafkaMessage } from 'kafkajs';
+import type { Batch, EachBatchPayload, Kafka } from 'kafkajs';
 import { type Clock, certainAgeMs, deferred, type Moment, momentOf, SET_BACK_MS, sleep } from '../../core/clock.ts';
 import { errorText, LogpipeError } from '../../core/errors.ts';
 import type { Log } from '../../core/log.ts';
 import type { Metrics } from '../../core/metrics.ts';
-import type { ChunkOrigin, Deliver, RawRecord, Source } from '../../core/record.ts';
+import type { ChunkOrigin, Deliver, Source } from '../../core/record.ts';
 import type { IntakeConfig, KafkaConfig } from './client.ts';
+import { leaveInPlace } from './fetch-decoder.ts';
+import type { FetchedRecords } from './fetched-records.ts';
 import { createOffsetTracker, type OffsetTracker } from './offset-tracker.ts';
 import { createCommitter, createKafkaPositions, type PartitionPosition, type StartPosition } from './positions.ts';
-import { firstOffsetOf, hasPacked, isAppendTime, toRecords, unpackAll } from './record-batch.ts';
+import { firstOffsetOf, hasPacked, recordsOf, unpackAll } from './record-batch.ts';
 import { createSupervisor, HEALTHY_MS, type KafkaSession, openKafkaSession } from './session.ts';
 
 const LAG_INTERVAL_MS = 10_000;
@@ -113,6 +115,7 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
   let joined = false;
   let stopping = false;
   let detail = 'not started';
+  let endInPlace = () => {};
 
   const started = deferred();
   const ended = deferred();
@@ -272,6 +275,7 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
 
     start(sink) {
       deliver = sink;
+      endInPlace = leaveInPlace(topic);
       detail = 'connecting';
       supervisor.run().catch((error: Error) => {
         detail = errorText(error);
@@ -293,6 +297,7 @@ export function createKafkaSource(options: KafkaSourceOptions): KafkaSource {
       await committer.flush();
       committer.stop();
       await session?.close();
+      endInPlace();
       await positions.close();
     },
 
@@ -422,16 +427,12 @@ export function createKafkaDelivery(
   const ended = (since: number) => since !== tracker.epoch || isStopping();
 
   /** Delivers records as one chunk that covers the offsets `first` to `last`. */
-  const hand = (
-    partition: number,
-    records: readonly RawRecord[],
-    bytes: number,
-    first: number,
-    last: number,
-    setBack = false,
-  ) => {
+  const hand = async (partition: number, records: FetchedRecords, first: number, last: number, setBack = false) => {
     const { done } = tracker.open(partition, first, last, records.length);
-    return deliver({ origin: originOf(partition), records, bytes, done, ...(setBack && { setBack }) });
+    // Compaction has left nothing of them.
+    if (records.length === 0) return;
+    const chunk = { origin: originOf(partition), records, bytes: records.bytes(), done };
+    await deliver(setBack ? { ...chunk, setBack } : chunk);
   };
 
   /** The newest time that a broker gave in this assignment, by partition. */
@@ -442,20 +443,15 @@ export function createKafkaDelivery(
    * Indexes of records before which the clock was set back. Producers' times do not show that: they go back whenever hosts
    * differ.
    */
-  const setBacks = (partition: number, messages: readonly KafkaMessage[]): ReadonlySet<number> => {
+  const setBacks = (partition: number, records: FetchedRecords): ReadonlySet<number> => {
     const found = new Set<number>();
     if (splitMs === undefined) return found;
     if (newestEpoch !== tracker.epoch) newest.clear();
     newestEpoch = tracker.epoch;
     let newestMs = newest.get(partition) ?? 0;
-    let text = '';
-    for (let i = 0; i < messages.length; i++) {
-      const message = messages[i]!;
-      // All records of a batch share the same string.
-      if (message.timestamp === text) continue;
-      text = message.timestamp;
-      if (!isAppendTime(message)) continue;
-      const timeMs = Number(text);
+    for (let i = 0; i < records.length; i++) {
+      if (!records.isAppendTimeAt(i)) continue;
+      const timeMs = records.timeAt(i);
       if (newestMs - timeMs > SET_BACK_MS) {
         found.add(i);
         newestMs = timeMs;
@@ -469,7 +465,7 @@ export function createKafkaDelivery(
   /** What an ended assignment did not deliver is read again in the next one. */
   const handParts = async (
     partition: number,
-    records: readonly RawRecord[],
+    records: FetchedRecords,
     first: number,
     last: number,
     backs: ReadonlySet<number>,
@@ -479,12 +475,9 @@ export function createKafkaDelivery(
     let from = first;
     for (let i = 0; i + 1 < cuts.length; i++) {
       if (ended(since)) return;
-      const part = records.slice(cuts[i], cuts[i + 1]);
-      const next = records[cuts[i + 1]!];
-      const to = next === undefined ? last : next.offset - 1;
-      let bytes = 0;
-      for (const { value } of part) bytes += value?.length ?? 0;
-      await hand(partition, part, bytes, from, to, backs.has(cuts[i]!));
+      const end = cuts[i + 1]!;
+      const to = end === records.length ? last : records.offsetAt(end) - 1;
+      await hand(partition, records.slice(cuts[i]!, end), from, to, backs.has(cuts[i]!));
       from = to + 1;
     }
   };
@@ -497,7 +490,8 @@ export function createKafkaDelivery(
     for await (const messages of unpackAll(batch.messages, first)) {
       if (ended(since)) return;
       const last = Number(messages[messages.length - 1]!.offset);
-      await handParts(partition, toRecords(messages, batch).records, first, last, setBacks(partition, messages));
+      const records = recordsOf(messages, batch);
+      await handParts(partition, records, first, last, setBacks(partition, records));
       first = last + 1;
     }
     const last = Number(batch.lastOffset());
@@ -508,24 +502,20 @@ export function createKafkaDelivery(
     take(batch) {
       const { partition, messages } = batch;
       if (hasPacked(messages)) return takePacked(batch);
-      const { records, bytes } = toRecords(messages, batch);
+      const records = recordsOf(messages, batch);
       const first = firstOffsetOf(batch);
       // `lastOffset` includes transaction markers and aborted records after the last record.
       const last = Number(batch.lastOffset());
-      const backs = setBacks(partition, messages);
+      const backs = setBacks(partition, records);
       if (splitMs !== undefined && (backs.size > 0 || splitAtBuckets(records, splitMs).length > 2)) {
         return handParts(partition, records, first, last, backs);
       }
-      return hand(partition, records, bytes, first, last);
+      return hand(partition, records, first, last);
     },
   };
 }
 
-function cutsOf(
-  records: readonly RawRecord[],
-  splitMs: number | undefined,
-  backs: ReadonlySet<number>,
-): readonly number[] {
+function cutsOf(records: FetchedRecords, splitMs: number | undefined, backs: ReadonlySet<number>): readonly number[] {
   if (splitMs === undefined) return [0, records.length];
   if (backs.size === 0) return splitAtBuckets(records, splitMs);
   // Each stretch is split on its own: what lies before must not make its buckets late.
@@ -549,11 +539,11 @@ function cutsOf(
  * @returns indexes of `records` between which the parts lie, the first and the last included. How far the partition had got
  * before need not be known: one cut too many does no harm.
  */
-export function splitAtBuckets(records: readonly RawRecord[], widthMs: number): number[] {
+export function splitAtBuckets(records: Pick<FetchedRecords, 'length' | 'timeAt'>, widthMs: number): number[] {
   const cuts = [0];
   let endMs = Number.NEGATIVE_INFINITY;
   for (let i = 0; i < records.length; i++) {
-    const { timeMs } = records[i]!;
+    const timeMs = records.timeAt(i);
     if (timeMs < endMs) continue;
     if (i > 0) cuts.push(i);
     endMs = Math.floor(timeMs / widthMs) * widthMs + widthMs;

@@ -1,16 +1,19 @@
-// One record batch of Kafka's message format 2. In: its bytes as a broker sent them. Out: kafkajs's messages, and raw records
-// made from those. https://kafka.apache.org/documentation/#recordbatch
+// One record batch of Kafka's message format 2. In: its bytes as a broker sent them. Out: kafkajs's messages, or the places of its
+// records in what it was unpacked into; and raw records of either. https://kafka.apache.org/documentation/#recordbatch
 //
 // Guarantee: linear in the bytes, whatever they are; nothing is read past them, and no memory is allocated just because they
 // claim a length. A batch becomes its records or, as ONE message in place of all of them,
+// - a batch left in place: where each of its records lies (fetched-records.ts), for the topics that are read by `recordsOf`;
 // - a packed batch: too large to be held unpacked; `unpack` makes slices of it when they are wanted;
-// - an unreadable batch: says what is wrong and which offsets it stands for. `toRecords` makes a refused record of it.
+// - an unreadable batch: says what is wrong and which offsets it stands for. `recordsOf` makes a refused record of it.
 //
-// Either stands at its last offset, so that kafkajs, which knows nothing of this, reads on after it. Where compaction has removed
+// Each of them stands at its last offset, so that kafkajs, which knows nothing of this, reads on after it. Where compaction has removed
 // a batch's last records, or all of them, a control record that no application sees stands there for the same reason.
 import type { Batch, KafkaMessage } from 'kafkajs';
 import { codecOf, MAX_BATCH_BYTES, oneAtATime, tooLarge, UnreadableBatchError } from '../../core/kafka/codecs.ts';
-import { type DeadLetter, eventIdIn, isEventId, type RawRecord, type RecordMark } from '../../core/record.ts';
+import type { RawRecord } from '../../core/record.ts';
+import { FetchedPlaces, FetchedRecords } from './fetched-records.ts';
+import { HeaderNotes, headerAt, type RecordPlace, recordOf, timeWithin } from './record-headers.ts';
 
 const MIB = 1024 * 1024;
 
@@ -51,6 +54,17 @@ interface WholeBatch {
   readonly failure?: { readonly reason: UnreadableBatchError['reason']; readonly detail: string };
   /** It is to be unpacked. */
   readonly packed?: PackedBatch;
+  /** Its records were left in place. */
+  readonly inPlace?: BatchInPlace;
+}
+
+/** Its records are `from` to `to` of `places`; they can be read from `bytes` again. */
+interface BatchInPlace {
+  readonly places: FetchedPlaces;
+  readonly from: number;
+  readonly to: number;
+  readonly count: number;
+  readonly bytes: Buffer;
 }
 
 interface PackedBatch {
@@ -99,7 +113,7 @@ export function batchLength(bytes: Buffer, start: number): number | undefined {
 }
 
 /** Is the record's time the broker's, not its producer's? */
-export function isAppendTime(message: object): boolean {
+function isAppendTime(message: object): boolean {
   return (message as Partial<FetchedRecord>).batchContext?.timestampType === LOG_APPEND_TIME;
 }
 
@@ -115,6 +129,7 @@ export function wholeBatchOf(message: object | undefined): WholeBatch | undefine
  * @param partition what the answer says about the partition
  * @param isFirst a damaged batch is judged only when it is the first of an answer, because the broker's index vouches for where
  * it begins
+ * @param places takes the records, unless no application may see them; then one message stands for all
  * @throws Error for faults of the process, never for what the batch holds
  */
 export async function decodeBatch(
@@ -122,9 +137,11 @@ export async function decodeBatch(
   partition: { readonly place: string; readonly end: number; readonly isFirst: boolean },
   left: Allowance,
   to: FetchedRecord[],
+  places?: FetchedPlaces,
 ): Promise<boolean> {
   const context = contextOf(batch);
   const before = to.length;
+  const placed = places?.length ?? 0;
   try {
     await decode();
     return true;
@@ -164,9 +181,16 @@ export async function decodeBatch(
     left.records -= count;
     const reader = new RecordReader(context, count);
     reader.take(records);
-    reader.decode(to, count);
+    const leave = context.isControlBatch ? undefined : places;
+    leave?.begin(records);
+    leave?.reserve(count);
+    reader.decode(leave ?? to, count);
     if (reader.next < count) throw damaged(`record ${reader.next} of ${count} reaches beyond its batch`);
-    if (reader.lastDelta < context.lastOffsetDelta) to.push(endOf(context));
+    if (leave !== undefined) {
+      const inPlace = { places: leave, from: placed, to: leave.length, count, bytes: records };
+      const lastOffset = Number(context.firstOffset) + context.lastOffsetDelta;
+      to.push(standIn(context, { firstOffset: leave.offsets[placed]!, lastOffset, inPlace }));
+    } else if (reader.lastDelta < context.lastOffsetDelta) to.push(endOf(context));
   }
 
   function pack(codec: number, count: number): void {
@@ -175,6 +199,25 @@ export async function decodeBatch(
     const firstOffset = Number(context.firstOffset);
     to.push(standIn(context, { firstOffset, lastOffset: firstOffset + context.lastOffsetDelta, packed }));
   }
+}
+
+/** The messages, with those of batches that were left in place. */
+export function takenOut<T extends object>(messages: readonly T[]): readonly T[] {
+  if (!messages.some((message) => wholeBatchOf(message)?.inPlace !== undefined)) return messages;
+  return (messages as readonly object[] as FetchedRecord[]).flatMap(outOfPlace) as readonly object[] as T[];
+}
+
+/** The last of them stands for what compaction has removed behind it. */
+function outOfPlace(message: FetchedRecord): FetchedRecord[] {
+  const { batchContext: context, whole } = message;
+  if (whole?.inPlace === undefined) return [message];
+  const { count, bytes } = whole.inPlace;
+  const records: FetchedRecord[] = [];
+  const reader = new RecordReader(context, count);
+  reader.take(bytes);
+  reader.decode(records, count);
+  if (reader.lastDelta < context.lastOffsetDelta) records.push(endOf(context));
+  return records;
 }
 
 /** The messages, with packed batches replaced by their records from offset `from` on. See `unpack`. */
@@ -380,6 +423,7 @@ class RecordReader {
   lastDelta = -1;
   /** The header names last read, and where: they are nearly always those of the next record too. */
   private names: { readonly text: string; readonly at: number; readonly length: number }[] = [];
+  private readonly notes = new HeaderNotes();
 
   constructor(context: BatchContext, count: number) {
     this.context = context;
@@ -405,12 +449,15 @@ class RecordReader {
   }
 
   /** Appends at most `most` records to `to`, as far as they are complete. @throws UnreadableBatchError */
-  decode(to: FetchedRecord[], most: number): void {
+  decode(to: FetchedRecord[] | FetchedPlaces, most: number): void {
     const { buffer, context, count } = this;
     const { isControlBatch, maxTimestamp, lastOffsetDelta } = context;
     const appendTime = context.timestampType === LOG_APPEND_TIME;
     const firstOffset = Number(context.firstOffset);
     const firstTimestamp = Number(context.firstTimestamp);
+    const appendMs = timeWithin(Number(maxTimestamp));
+    const places = to instanceof FetchedPlaces ? to : undefined;
+    const messages = to instanceof FetchedPlaces ? undefined : to;
     const stop = Math.min(count, this.next + most);
     for (; this.next < stop; this.next++) {
       const start = this.at;
@@ -430,23 +477,55 @@ class RecordReader {
         throw damaged(`record ${this.next} of ${count} has the offset ${firstOffset + delta}`);
       }
       this.lastDelta = delta;
-      const key = this.nullable();
-      const value = this.nullable();
+      const keyLength = this.varint();
+      const keyAt = this.skip(keyLength);
+      const valueLength = this.varint();
+      const valueAt = this.skip(valueLength);
+      const headersAt = this.at;
+      const offset = firstOffset + delta;
+      if (places !== undefined) {
+        const timeMs = appendTime ? appendMs : timeWithin(firstTimestamp + timestampDelta);
+        if (this.note(end, timeMs)) {
+          places.add(valueAt, valueLength < 0 ? -1 : valueLength, offset, timeMs, appendTime, this.notes);
+          this.at = end;
+          continue;
+        }
+        this.at = headersAt;
+      }
       const headers = this.headers(end);
       if (this.at > end) throw damaged(`record ${this.next} of ${count} reaches beyond its end`);
-      to.push({
+      const message = {
         magicByte: MAGIC,
         attributes,
         timestamp: appendTime ? maxTimestamp : String(firstTimestamp + timestampDelta),
-        offset: String(firstOffset + delta),
-        key,
-        value,
+        offset: String(offset),
+        key: this.part(keyAt, keyLength),
+        value: this.part(valueAt, valueLength),
         headers,
         isControlRecord: isControlBatch,
         batchContext: context,
-      });
+      };
+      places?.addObject(recordOf(message as KafkaMessage, places.log), appendTime);
+      messages?.push(message);
       this.at = end;
     }
+  }
+
+  /** Reads the headers into `notes`. False: they say more than that, and have to be read again as they are. */
+  private note(end: number, timeMs: number): boolean {
+    const { buffer, notes } = this;
+    notes.clear();
+    for (let left = this.headerCount(end); left > 0; left--) {
+      const nameLength = this.headerNameLength(end);
+      const nameAt = this.skip(nameLength);
+      const length = this.varint();
+      const at = this.skip(length);
+      const kind = headerAt(buffer, nameAt, nameLength);
+      if (kind !== 0) notes.take(kind, at, length);
+    }
+    if (this.at > end) throw damaged(`record ${this.next} of ${this.count} reaches beyond its end`);
+    notes.settle(buffer, timeMs);
+    return !notes.redriven;
   }
 
   /** Zigzag, 32 bits, in at most 5 bytes. */
@@ -475,24 +554,42 @@ class RecordReader {
     return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
   }
 
+  /** @returns where the part begins; a negative length stands for null */
+  private skip(length: number): number {
+    const from = this.at;
+    if (length > 0) this.at += length;
+    return from;
+  }
+
+  private part(at: number, length: number): Buffer | null {
+    return length < 0 ? null : this.buffer.subarray(at, at + length);
+  }
+
   private nullable(): Buffer | null {
     const length = this.varint();
-    if (length < 0) return null;
-    this.at += length;
-    return this.buffer.subarray(this.at - length, this.at);
+    return this.part(this.skip(length), length);
+  }
+
+  private headerCount(end: number): number {
+    const count = this.varint();
+    // Each takes two bytes or more.
+    if (count > (end - this.at) / 2) throw damaged(`record ${this.next} of ${this.count} cannot hold ${count} headers`);
+    return count;
+  }
+
+  private headerNameLength(end: number): number {
+    const length = this.varint();
+    if (length < 0 || this.at + length > end) {
+      throw damaged(`record ${this.next} of ${this.count} has a header name of ${length} bytes`);
+    }
+    return length;
   }
 
   private headers(end: number): Headers {
     const headers: Headers = {};
-    const count = this.varint();
-    // Each takes two bytes or more.
-    if (count > (end - this.at) / 2) throw damaged(`record ${this.next} of ${this.count} cannot hold ${count} headers`);
+    const count = this.headerCount(end);
     for (let i = 0; i < count; i++) {
-      const length = this.varint();
-      if (length < 0 || this.at + length > end) {
-        throw damaged(`record ${this.next} of ${this.count} has a header name of ${length} bytes`);
-      }
-      const name = this.headerName(i, length);
+      const name = this.headerName(i, this.headerNameLength(end));
       const value = this.nullable();
       const before = Object.hasOwn(headers, name) ? headers[name] : undefined;
       if (Array.isArray(before)) {
@@ -524,197 +621,59 @@ class RecordReader {
   }
 }
 
-// ---- messages -> raw records: the hot path, one object per record and nothing else ----
-
-const EVENT_ID_LENGTH = 26;
-/** The end of the year 9999: producers may claim any 64 bits, and later dates cannot be written. */
-export const MAX_TIME_MS = 253_402_300_799_999;
-/** Milliseconds since 1970, from 2001 to 2286. */
-const SENT_AT_DIGITS = 13;
-/** Less than this may be the time that a request takes. */
-const LEAST_CLOCK_ERROR_MS = 2_000;
-const MAX_CLOCK_ERROR_MS = 86_400_000;
-
-/** The log that records were read from. */
-interface RecordPlace {
-  readonly topic: string;
-  readonly partition: number;
-}
+// ---- messages -> raw records ----
 
 /**
- * The records of a batch and the sum of their value lengths. An `eventId` header that is not an event id is ignored; a line's id
- * (core/record.ts) is only its document's id, for nothing says that logpipe's transport made the record. What stands
- * for an unreadable batch becomes a record with its refusal, at the batch's first offset. Packed batches must have been unpacked
- * before.
- * @param place without it, what was redriven keeps no id that names a place
+ * The records of a batch of kafkajs from the offset on that it was fetched from. What stands for an unreadable batch becomes a record
+ * with its refusal, at the batch's first offset. Packed batches must have been unpacked before.
  */
-export function toRecords(
+export function recordsOf(
   messages: readonly KafkaMessage[],
-  place?: RecordPlace,
-): { records: RawRecord[]; bytes: number } {
-  const records = new Array<RawRecord>(messages.length);
-  let bytes = 0;
-  // Records of one batch usually share their append time, and then the very same string.
-  let timeText = '';
-  let timeMs = 0;
-  for (let i = 0; i < messages.length; i++) {
-    const { value, offset, timestamp, headers } = messages[i]!;
-    if (timestamp !== timeText) {
-      timeText = timestamp;
-      timeMs = Math.min(Math.max(Number(timestamp), 0), MAX_TIME_MS);
+  { topic, partition, fetchedOffset }: RecordPlace & { readonly fetchedOffset?: string },
+): FetchedRecords {
+  const from = Number(fetchedOffset ?? 0);
+  const first = wholeBatchOf(messages[0])?.inPlace;
+  if (first !== undefined) {
+    let { to } = first;
+    let next = 1;
+    for (; next < messages.length; next++) {
+      const inPlace = wholeBatchOf(messages[next])?.inPlace;
+      if (inPlace?.places !== first.places || inPlace.from !== to) break;
+      to = inPlace.to;
     }
-    if (value !== null) bytes += value.length;
-    else {
-      const whole = wholeBatchOf(messages[i]);
-      if (whole?.failure !== undefined) {
-        records[i] = { value, offset: whole.firstOffset, timeMs, eventId: undefined, refusal: whole.failure };
-        continue;
-      }
+    if (next === messages.length) {
+      const records = new FetchedRecords(first.places, first.from, to);
+      let read = 0;
+      while (read < records.length && records.offsetAt(read) < from) read++;
+      return records.slice(read);
     }
-    const header = headers?.eventId;
-    let eventId: string | undefined;
-    let lineId: string | undefined;
-    if (header instanceof Buffer && header.length === EVENT_ID_LENGTH) {
-      const text = header.toString('latin1');
-      eventId = eventIdIn(text);
-      if (eventId === undefined && isEventId(text)) lineId = text;
-    }
-    const mark = headers === undefined ? undefined : markOf(headers);
-    if (mark === 'redriven') {
-      const at = Number(offset);
-      records[i] = { value, offset: at, timeMs, eventId, mark, ...redrivenOf(headers!, at, timeMs, place) };
-      continue;
-    }
-    if (mark === undefined && headers?.sentAt !== undefined && headers.clock === undefined) {
-      const clockErrorMs = clockError(headers.sentAt, timeMs);
-      if (clockErrorMs !== 0) {
-        records[i] = { value, offset: Number(offset), timeMs, eventId, clockErrorMs };
-        continue;
-      }
-    }
-    if (lineId !== undefined) {
-      const record = { value, offset: Number(offset), timeMs, eventId, documentId: lineId };
-      records[i] = mark === undefined ? record : { ...record, mark };
-      continue;
-    }
-    records[i] =
-      mark === undefined
-        ? { value, offset: Number(offset), timeMs, eventId }
-        : { value, offset: Number(offset), timeMs, eventId, mark };
   }
-  return { records, bytes };
-}
-
-/**
- * The clock error of a host whose record left at `sentMs` by its own clock and arrived at `arrivedMs` by the broker's; 0 when it
- * does not matter.
- */
-export function clockErrorOf(sentMs: number, arrivedMs: number): number {
-  const error = arrivedMs - sentMs;
-  const size = Math.abs(error);
-  return size >= LEAST_CLOCK_ERROR_MS && size <= MAX_CLOCK_ERROR_MS ? error : 0;
-}
-
-/**
- * The transport writes the time of sending into the header `sentAt`, and the broker stores the time of arrival as the record's
- * time: the difference is the error of that host's clock, plus the time on the way. Less than two seconds proves nothing; more
- * than a day means a clock that nobody relied on. A host that knows its clock to be right says so in the header `clock`
- * (ship/brokers.ts). Nothing is remembered from record to record: the same record must always get the same time, and with it the
- * same index and the same totals, whoever reads it again.
- */
-function clockError(sentAt: unknown, timeMs: number): number {
-  if (!(sentAt instanceof Buffer) || sentAt.length !== SENT_AT_DIGITS) return 0;
-  let sentMs = 0;
-  for (let i = 0; i < SENT_AT_DIGITS; i++) {
-    const digit = sentAt[i]! - 48;
-    if (digit < 0 || digit > 9) return 0;
-    sentMs = sentMs * 10 + digit;
+  const places = new FetchedPlaces({ topic, partition });
+  for (const message of messages) {
+    const inPlace = wholeBatchOf(message)?.inPlace;
+    const records = inPlace && new FetchedRecords(inPlace.places, inPlace.from, inPlace.to);
+    for (const record of records ?? toRecords([message], { topic, partition })) {
+      if (records !== undefined && record.offset < from) continue;
+      places.addObject(record, isAppendTime(message));
+    }
   }
-  return clockErrorOf(sentMs, timeMs);
+  return new FetchedRecords(places);
 }
 
-// ---- records that come back from the dead letters ----
-
-/** Elasticsearch takes no longer id, in bytes of UTF-8. */
-export const MAX_DOCUMENT_ID_BYTES = 512;
-const WHOLE = /^\d{1,16}$/;
-const SIGNED = /^-?\d{1,8}$/;
-/** In base 36. */
-const SHORT_TIME = /^[0-9a-z]{1,10}$/;
-const TOPIC = /^[\w.-]{1,249}$/;
-/** A line of a file (source/files/follower.ts) or of standard input (source/lines.ts). */
-const FILE_ID = /^(?:[0-9a-f]{20}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-\d{1,16}$/;
-/**
- * How long after its first arrival a record may come back and keep its time: the days for which a log and its dead letters are kept
- * (docs/operations.md), and room. Without a limit, anybody could have indices made for any day there ever was.
- */
-const MAX_AWAY_MS = 180 * 86_400_000;
-/**
- * How much later than its return its first arrival may seem: a broker's clock was ahead then and has been set right since. Its own
- * time is kept all the same, because a copy that comes back on another day must get the same index. More is a clock that nobody relied on.
- */
-const MAX_AHEAD_MS = MAX_CLOCK_ERROR_MS;
-/** Far more than `dlq redrive` ever sends. */
-export const MAX_RETURNS = 1_000;
-
-/** What a record keeps on its way back: its id, its record time, what was added to its host's times, and how often it came back. */
-export function redrivenHeaders(
-  letter: Pick<DeadLetter, 'id' | 'timeMs' | 'clockErrorMs' | 'redriven'>,
-): Record<string, string> {
-  const { id, timeMs, clockErrorMs, redriven = 0 } = letter;
-  return {
-    ...(isEventId(id) ? { eventId: id } : {}),
-    'event-id': id,
-    'origin-timestamp': String(timeMs),
-    ...(clockErrorMs === undefined ? {} : { 'clock-error': String(clockErrorMs) }),
-    redriven: String(redriven + 1),
-  };
-}
-
-/** The same, read again. What cannot be understood or believed is left out, because any producer may write such headers. */
-function redrivenOf(
-  headers: NonNullable<KafkaMessage['headers']>,
-  offset: number,
-  returnedMs: number,
-  place: RecordPlace | undefined,
-): Pick<RawRecord, 'documentId' | 'redriven' | 'clockErrorMs'> {
-  const text = (name: string): string => {
-    const given = headers[name];
-    return given instanceof Buffer && given.length <= MAX_DOCUMENT_ID_BYTES ? given.toString() : '';
-  };
-  const whole = (name: string, otherwise: number): number => (WHOLE.test(text(name)) ? Number(text(name)) : otherwise);
-  const documentId = text('event-id');
-  const firstMs = whole('origin-timestamp', returnedMs);
-  const clockErrorMs = SIGNED.test(text('clock-error')) ? Number(text('clock-error')) : 0;
-  return {
-    ...(mayHaveId(documentId, offset, returnedMs, place) ? { documentId } : {}),
-    redriven: {
-      firstMs: firstMs <= returnedMs + MAX_AHEAD_MS && firstMs >= returnedMs - MAX_AWAY_MS ? firstMs : returnedMs,
-      times: Math.min(Math.max(1, whole('redriven', 1)), MAX_RETURNS),
-    },
-    ...(clockErrorMs !== 0 && Math.abs(clockErrorMs) <= MAX_CLOCK_ERROR_MS ? { clockErrorMs } : {}),
-  };
-}
-
-/**
- * May a record come back under this id? Nobody may take the id of another record before that one is indexed, because it would then
- * pass for a duplicate and be lost. Event ids and ids of files cannot be guessed. The id of a record without an event id
- * (`documentId` in core/record.ts) can: it is believed of an earlier record of the same partition, which is indexed first and is
- * where a redrive sends it back to, and of another topic. Earlier is a lower offset, whatever the time says: a broker's clock may have
- * been ahead. It is also an earlier time, at any offset: of a topic that was deleted and made anew. Only a record to come in
- * a topic that will be made anew has a lower offset and a later time: to claim it, one would have to know its millisecond beforehand.
- */
-function mayHaveId(id: string, offset: number, returnedMs: number, place: RecordPlace | undefined): boolean {
-  if (isEventId(id) || FILE_ID.test(id)) return true;
-  if (place === undefined) return false;
-  const parts = id.split('-');
-  const [time = '', idOffset = '', idPartition = ''] = [parts.pop(), parts.pop(), parts.pop()];
-  const topic = parts.join('-');
-  if (!TOPIC.test(topic) || !WHOLE.test(idPartition) || !WHOLE.test(idOffset) || !SHORT_TIME.test(time)) return false;
-  const ms = Number.parseInt(time, 36);
-  if (topic !== place.topic) return ms <= returnedMs;
-  if (Number(idPartition) !== place.partition) return false;
-  return Number(idOffset) < offset || ms < returnedMs;
+/** Messages as raw records, none of which stand for batches left in place. @param place see `recordOf` */
+export function toRecords(messages: readonly KafkaMessage[], place?: RecordPlace): RawRecord[] {
+  return messages.map((message) => {
+    const record = recordOf(message, place);
+    const whole = wholeBatchOf(message);
+    if (whole?.failure === undefined) return record;
+    return {
+      value: null,
+      offset: whole.firstOffset,
+      timeMs: record.timeMs,
+      eventId: undefined,
+      refusal: whole.failure,
+    };
+  });
 }
 
 /** The first offset in a batch of kafkajs, even where a message stands for several. */
@@ -723,13 +682,11 @@ export function firstOffsetOf(batch: Batch): number {
   const whole = wholeBatchOf(batch.messages[0]);
   if (whole === undefined || whole.lastOffset !== first) return first;
   // Its beginning may have been read before.
-  const { fetchedOffset } = batch as Batch & { readonly fetchedOffset?: string };
-  return Math.max(whole.firstOffset, Number(fetchedOffset ?? whole.firstOffset));
-}
-
-/** Marks of records that are not counted at all come first. */
-function markOf(headers: NonNullable<KafkaMessage['headers']>): RecordMark | undefined {
-  if (headers.redriven !== undefined) return 'redriven';
-  if (headers.replayed !== undefined) return 'replayed';
-  return headers.resent !== undefined ? 'resent' : undefined;
+  const { fetchedOffset = whole.firstOffset } = batch as Batch & { readonly fetchedOffset?: string };
+  const from = Math.max(whole.firstOffset, Number(fetchedOffset));
+  if (whole.inPlace === undefined) return from;
+  const { places, from: start, to } = whole.inPlace;
+  let at = start;
+  while (at < to && places.offsets[at]! < from) at++;
+  return at < to ? places.offsets[at]! : whole.lastOffset;
 }

@@ -15,7 +15,7 @@ import {
 } from '../../core/kafka/broker-connections.ts';
 import type { Log } from '../../core/log.ts';
 import { addressesOf, explainKafkaFailure, failedReading, type KafkaConfig } from './client.ts';
-import { hasPacked, unpackAll, wholeBatchOf } from './record-batch.ts';
+import { hasPacked, takenOut, unpackAll, wholeBatchOf } from './record-batch.ts';
 
 const MIB = 1024 * 1024;
 /** How long a broker holds a fetch for which it has no records yet. */
@@ -328,7 +328,9 @@ function read(
         if (atEnd) range.atEndMs = askedMs;
         taken(range, next);
       };
-      const messages = filterAborted(part).filter(({ isControlRecord }) => isControlRecord !== true);
+      const messages = filterAborted({ ...part, messages: [...takenOut(part.messages)] }).filter(
+        ({ isControlRecord }) => isControlRecord !== true,
+      );
       range.busy = true;
       const handed = hand(range, messages);
       if (handed === undefined) done();

@@ -107,7 +107,7 @@ test('what was read, whom each priority reaches, and why not the others', async 
   expect(lines[2]).toMatch(/^rules {10}.*config\/rules\.yml \(.*; \d+ rules\)$/);
   expect(lines[3]).toMatch(/^routing {8}.*config\/routing\.yml \(of this folder; 1 team, 0 people\)$/);
   expect(lines[4]).toMatch(
-    /^P1 \(\d+ rules\) +reaches slack, console; not: pagerduty without notify\.pagerduty\.integrationKey, email without notify\.email\.host, webhook without notify\.webhook\.url$/,
+    /^P1 \(\d+ rules\) +reaches slack, console; not: pagerduty without notify\.pagerduty\.integrationKey, email without notify\.email\.host, alertmanager without notify\.alertmanager\.urls, webhook without notify\.webhook\.url$/,
   );
   expect(lines[5]).toMatch(/^P2 \(\d+ rules\) +reaches slack, console; not: email/);
   expect(lines[7]).toMatch(/^P4 .* reaches nobody: the daily mail has no recipient$/);

@@ -50,7 +50,7 @@ test('no event id is taken for a line’s, and none of a line’s for an event�
     ...{ key: null, value: Buffer.from('{}'), offset: '4', timestamp: '1795875761607', attributes: 0 },
     headers: { eventId: Buffer.from(eventId), resent: Buffer.from('1') },
   });
-  const { records } = toRecords([message(line), message(event)]);
+  const records = toRecords([message(line), message(event)]);
   expect(records).toMatchObject([
     { eventId: undefined, documentId: line, mark: 'resent' },
     { eventId: event, mark: 'resent' },

@@ -100,9 +100,8 @@ function rig(options: Options = {}) {
       const offset = next++;
       const plain: RawRecord = { value: Buffer.from('{}'), offset, timeMs: 0, eventId: undefined };
       const record = mark === undefined ? plain : { ...plain, mark };
-      const item: BatchItem = { record, chunk };
       const action = `{"create":{"_index":"${index}","_id":"n${offset}"}}`;
-      batch.add(item, action, '{"m":1', true, Buffer.from('}'), 0);
+      batch.add(chunk, records.push(record) - 1, action, '{"m":1', Buffer.from('{}'));
     }
     const state = { written: false, open: indices.length };
     void writer.write(batch, stop.signal).then(

@@ -75,9 +75,9 @@ function rig(options: Options = {}) {
       return event as TaggedEvent;
     },
     documents: {
-      append(batch, _, record, chunk) {
+      append(batch, _, record, chunk, position) {
         if (kindOf(record) === KINDS.documentThrows) throw new RangeError('Maximum call stack');
-        batch.add({ record, chunk }, '{"create":{"_index":"i","_id":"x"}}', '{"m":', true, Buffer.from('1}'), 0);
+        batch.add(chunk, position, '{"create":{"_index":"i","_id":"x"}}', '{"m":', Buffer.from('{1}'));
       },
       rewrite: () => Buffer.alloc(0),
     },
@@ -167,7 +167,7 @@ function lateSink(name: string) {
             const ends: (() => void)[] = [];
             const waiting: SetAside[] = positions.map((position) => ({
               position,
-              item: apart(batch.items[position]!),
+              item: apart(batch.source(position)),
               settled: new Promise((settle) => ends.push(settle)),
             }));
             resolve(waiting);

@@ -160,9 +160,8 @@ function batchOf(items: readonly [index: string, document: string][]): Batch {
   const batch = new Batch(1_000);
   const chunk = { origin: { kind: 'file', path: 'p', identity: 'i' } as const, records: [], bytes: 0, done() {} };
   items.forEach(([index, document], offset) => {
-    const record = { value: Buffer.from(document), offset, timeMs: 0, eventId: undefined };
     const action = `{"create":{"_index":"${index}","_id":"n${offset}"}}`;
-    batch.add({ record, chunk }, action, '{', true, record.value, 1);
+    batch.add(chunk, 0, action, '{', Buffer.from(document));
   });
   return batch;
 }

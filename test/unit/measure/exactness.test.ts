@@ -165,7 +165,7 @@ function createOwner(cluster: Cluster) {
         async close() {},
       },
       async recall(partition, from, to, onId) {
-        for (const { offset, eventId, mark } of toRecords(cluster.log[partition] as never).records) {
+        for (const { offset, eventId, mark } of toRecords(cluster.log[partition] as never)) {
           if (offset < from || offset >= to || mark === 'redriven' || mark === 'replayed') continue;
           if (eventId !== undefined) onId(eventId, offset);
         }
@@ -307,7 +307,7 @@ test('the sums of the counts topic are a plain count of the log', async () => {
         }
         for (const batch of cluster.limbo) cluster.topic.push(...batch);
 
-        const partitions: RawRecord[][] = cluster.log.map((messages) => toRecords(messages as never).records);
+        const partitions: RawRecord[][] = cluster.log.map((messages) => toRecords(messages as never));
         const expected = plainCount(measures, partitions, { parser, tag });
         expect(sumOfMessages(cluster.topic.map(({ message }) => message))).toEqual(expected);
 

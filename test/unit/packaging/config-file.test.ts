@@ -76,7 +76,7 @@ describe('the shipped file', () => {
     expect(config.kafka.topics.replicationFactor).toBe(3);
     expect(config.elasticsearch.nodes).toEqual(['https://es-1:9200', 'https://es-2:9200']);
     expect(config.elasticsearch.apiKey).toBe('from-a-file');
-    expect(config.http).toEqual({ enabled: true, host: '0.0.0.0', port: 9999, allowedHosts: [] });
+    expect(config.http).toEqual({ enabled: true, host: '0.0.0.0', port: 9999, allowedHosts: [], page: true });
     expect(config.files.paths).toEqual(['a.log', 'b.log']);
     expect(config.source).toBe('files');
     expect(config.log.level).toBe('debug');

@@ -29,7 +29,7 @@ export function itemOf(line: string, eventId?: string): string {
   const result = parser.parse(record);
   if (!result.ok) throw new Error(result.reason);
   const chunk = { origin: ORIGIN, records: [record], bytes: 0, done() {} };
-  createDocumentWriter(parser.time).append(batch, createTagger()(result.event), record, chunk);
+  createDocumentWriter(parser.time).append(batch, createTagger()(result.event), record, chunk, 0);
   return batch.item(0).toString();
 }
 

@@ -27,7 +27,7 @@ describe('a document that is read again', () => {
     if (!result.ok) throw new Error(result.detail);
     const batch = new Batch(1_024);
     const chunk = { origin: place, records: [from], bytes: 0, done() {} };
-    createDocumentWriter(parser.time).append(batch, tag(result.event), from, chunk);
+    createDocumentWriter(parser.time).append(batch, tag(result.event), from, chunk, 0);
     return { ...batch.action(0), source: JSON.parse(batch.document(0).toString()) as Record<string, unknown> };
   }
 

@@ -32,7 +32,8 @@ import {
   type RedriveOptions,
   redrive,
 } from '../../../src/replay/redrive.ts';
-import { redrivenHeaders, toRecords } from '../../../src/source/kafka/record-batch.ts';
+import { toRecords } from '../../../src/source/kafka/record-batch.ts';
+import { redrivenHeaders } from '../../../src/source/kafka/record-headers.ts';
 import { createTagger } from '../../../src/tag/tag.ts';
 
 const DAY_MS = 86_400_000;
@@ -94,7 +95,7 @@ function actionOf(record: RawRecord): { index: string; id: string } {
   const origin = { kind: 'kafka', topic: 'logs', partition: 2 } as const;
   const chunk = { origin, records: [record], bytes: 0, done() {} };
   const batch = new Batch(1_024);
-  documents.append(batch, tag(result.event), record, chunk);
+  documents.append(batch, tag(result.event), record, chunk, 0);
   const { index, id } = batch.action(0);
   return { index, id };
 }
@@ -145,7 +146,7 @@ describe('through the dead letters and back', () => {
           const back = { value: read.value, headers: redrivenHeaders(read) };
           // What the brokers append: a later offset, and the time of now.
           const returnedMs = NOON + (days + n) * DAY_MS;
-          const { records } = toRecords([fetched(back, 2_000_000 + n, returnedMs)], PLACE);
+          const records = toRecords([fetched(back, 2_000_000 + n, returnedMs)], PLACE);
           record = records[0]!;
           expect(record).toMatchObject({ mark: 'redriven', timeMs: returnedMs, redriven: { times: n } });
           expect(firstArrivalMs(record)).toBe(first.timeMs);
@@ -162,7 +163,7 @@ describe('through the dead letters and back', () => {
   function believed(headers: Record<string, string | Buffer>): RawRecord {
     const record = fetched({ value: '{}', headers: { redriven: '1' } }, 5, NOON);
     for (const [name, text] of Object.entries(headers)) record.headers![name] = Buffer.from(text);
-    return toRecords([record], PLACE).records[0]!;
+    return toRecords([record], PLACE)[0]!;
   }
 
   it('headers that nobody can understand are left out, and the record still counts nowhere', () => {

@@ -52,6 +52,28 @@ export async function encodeBatch(batch: Batch): Promise<Buffer> {
   return Buffer.from(buffer);
 }
 
+/** An answer to a fetch, version 11, with these batches. */
+export function frame(
+  topics: readonly { name: string; partitions: readonly { body: Buffer; aborted: [number, number][] }[] }[],
+): Buffer {
+  const out = new EncoderClass().writeInt32(7).writeInt16(0).writeInt32(42).writeInt32(topics.length);
+  for (const { name, partitions } of topics) {
+    out.writeString(name).writeInt32(partitions.length);
+    for (const [i, { body, aborted }] of partitions.entries()) {
+      out
+        .writeInt32(i)
+        .writeInt16(0)
+        .writeInt64(2 ** 40)
+        .writeInt64(2 ** 40 - 1)
+        .writeInt64(0);
+      out.writeInt32(aborted.length);
+      for (const [producer, first] of aborted) out.writeInt64(producer).writeInt64(first);
+      out.writeInt32(-1).writeInt32(body.length).writeBuffer(body);
+    }
+  }
+  return out.buffer;
+}
+
 /** Gives a batch the checksum of its bytes. */
 export function seal(batch: Buffer): void {
   batch.writeInt32BE(crc32c(batch.subarray(21)), 17);

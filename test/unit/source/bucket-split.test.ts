@@ -9,7 +9,6 @@ import { createOffsetTracker } from '../../../src/source/kafka/offset-tracker.ts
 import { toRecords } from '../../../src/source/kafka/record-batch.ts';
 
 const WIDTH = 10_000;
-const at = (timeMs: number, offset = 0) => ({ value: null, offset, timeMs, eventId: undefined });
 
 test.each([
   [[], [0]],
@@ -24,12 +23,7 @@ test.each([
     [0, 4, 5],
   ],
 ])('times %j are cut at %j', (times, cuts) => {
-  expect(
-    splitAtBuckets(
-      times.map((timeMs) => at(timeMs)),
-      WIDTH,
-    ),
-  ).toEqual(cuts);
+  expect(splitAtBuckets({ length: times.length, timeAt: (i) => times[i]! }, WIDTH)).toEqual(cuts);
 });
 
 const message = (offset: number, timeMs: number, headers: KafkaMessage['headers'] = {}) =>
@@ -131,7 +125,7 @@ test('parts that are left when the assignment ends are not delivered', async () 
   const taken: number[] = [];
   let goOn = () => {};
   const deliver = (chunk: Chunk) => {
-    taken.push(chunk.records[0]!.offset);
+    taken.push(chunk.records.at(0)!.offset);
     return new Promise<void>((resolve) => {
       goOn = resolve;
     });
@@ -155,7 +149,7 @@ test('marks come from the headers; what counts nowhere wins', () => {
     { resent: one, replayed: one },
     { resent: one, redriven: one },
   ];
-  const { records } = toRecords(headers.map((header, i) => message(i, 0, header)));
+  const records = toRecords(headers.map((header, i) => message(i, 0, header)));
   expect(records.map(({ mark }) => mark)).toEqual([
     undefined,
     'resent',

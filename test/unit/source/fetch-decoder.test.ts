@@ -5,9 +5,9 @@ import fc from 'fast-check';
 import kafkajs, { type Batch as KafkaJsBatch } from 'kafkajs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { registerCodecs } from '../../../src/core/kafka/codecs.ts';
-import { createDecode, installFetchDecoder } from '../../../src/source/kafka/fetch-decoder.ts';
+import { createDecode, installFetchDecoder, leaveInPlace } from '../../../src/source/kafka/fetch-decoder.ts';
 import { toRecords, unpackAll } from '../../../src/source/kafka/record-batch.ts';
-import { type Batch, EncoderClass, encodeBatch, type Record, seal } from './batches.ts';
+import { type Batch, encodeBatch, frame, type Record, seal } from './batches.ts';
 
 type Decode = (bytes: Buffer) => Promise<object>;
 const require = createRequire(import.meta.url);
@@ -133,6 +133,26 @@ describe('fetch decoder', () => {
   });
 });
 
+test('a topic is left in place while somebody reads it so, and no other', async () => {
+  const own = response.decode;
+  try {
+    installFetchDecoder();
+    const body = await encodeBatch({ ...SHARED, compression: 0, records: plain(3) });
+    const raw = frame(['read', 'other'].map((name) => ({ name, partitions: [{ body, aborted: [] }] })));
+    const counts = async () =>
+      ((await response.decode(raw)) as Answer).responses.map(({ partitions }) => partitions[0]!.messages.length);
+    const [end, endToo] = [leaveInPlace('read'), leaveInPlace('read')];
+    expect(await counts()).toEqual([1, 3]);
+    end();
+    end();
+    expect(await counts()).toEqual([1, 3]);
+    endToo();
+    expect(await counts()).toEqual([3, 3]);
+  } finally {
+    response.decode = own;
+  }
+});
+
 const SHARED = {
   firstOffset: 1_000,
   firstTimestamp: 7e11,
@@ -203,7 +223,7 @@ describe('a batch that cannot be read', () => {
     expect(bad!.whole?.failure?.detail).toContain('checksum matches');
     expect(bad!.whole?.failure?.detail).toContain('hurt/0, offsets 1000 to ');
     expect(others.map(({ offset }) => offset)).toEqual(['1010', '1011', '1012']);
-    const { records } = toRecords([bad as never]);
+    const records = toRecords([bad as never]);
     expect(records).toMatchObject([{ offset: 1_000, value: null, refusal: { reason: 'batch_undecodable' } }]);
     // Damaged on its way or on a disk: nothing behind it is trusted until the broker says where it begins.
     const damaged = await harmed(harm, false);
@@ -528,25 +548,4 @@ async function encodeAnswer(
     encoded.push({ name, partitions: bodies });
   }
   return frame(encoded);
-}
-
-function frame(
-  topics: readonly { name: string; partitions: readonly { body: Buffer; aborted: [number, number][] }[] }[],
-): Buffer {
-  const out = new EncoderClass().writeInt32(7).writeInt16(0).writeInt32(42).writeInt32(topics.length);
-  for (const { name, partitions } of topics) {
-    out.writeString(name).writeInt32(partitions.length);
-    for (const [i, { body, aborted }] of partitions.entries()) {
-      out
-        .writeInt32(i)
-        .writeInt16(0)
-        .writeInt64(2 ** 40)
-        .writeInt64(2 ** 40 - 1)
-        .writeInt64(0);
-      out.writeInt32(aborted.length);
-      for (const [producer, first] of aborted) out.writeInt64(producer).writeInt64(first);
-      out.writeInt32(-1).writeInt32(body.length).writeBuffer(body);
-    }
-  }
-  return out.buffer;
 }

@@ -29,7 +29,7 @@ function join(rule: MultilineRule, maxBytes = 10_000) {
       },
     });
   };
-  const texts = () => taken.flatMap(({ records }) => records.map(({ value }) => String(value)));
+  const texts = () => taken.flatMap(({ records }) => [...records].map(({ value }) => String(value)));
   return { clock, joiner, taken, done, give, texts };
 }
 
@@ -38,7 +38,7 @@ test('a stack belongs to its message, across chunks; the last record waits for a
   await give(['Error: a', '  at b', 'ok', 'Error: c']);
   await give(['  at d']);
   expect(texts()).toEqual(['Error: a\n  at b', 'ok']);
-  expect(taken[0]!.records.map(({ offset }) => offset)).toEqual([0, 16]);
+  expect([...taken[0]!.records].map(({ offset }) => offset)).toEqual([0, 16]);
   taken[0]!.done(2);
   expect(done).toEqual([3, 0]);
   await clock.advance(1_000);
@@ -97,7 +97,7 @@ test('whatever the lines and chunks, no line is lost or moved, and all are accou
         for (const identity of ['f', 'g']) {
           const given = chunks.flatMap(([lines, of]) => (of === identity ? lines : []));
           const records = taken.flatMap(({ origin, records }) =>
-            origin.kind === 'file' && origin.identity === identity ? records : [],
+            origin.kind === 'file' && origin.identity === identity ? [...records] : [],
           );
           expect(records.flatMap(({ value }) => String(value).split('\n'))).toEqual(given);
           expect(records.map(({ offset }) => offset)).toEqual(

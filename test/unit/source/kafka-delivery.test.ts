@@ -104,7 +104,7 @@ describe('a packed batch between others', () => {
       const chunk = chunks.at(-1)!;
       expect(chunk.bytes).toBeLessThanOrEqual(4 * MIB);
       for (const { offset } of chunk.records) expect(offset).toBe(100 + seen++);
-      expect(tracker.committable(0) ?? 100).toBe(chunk.records[0]!.offset);
+      expect(tracker.committable(0) ?? 100).toBe(chunk.records.at(0)!.offset);
       chunk.done(chunk.records.length);
       waiting.pop()!();
     }
@@ -119,7 +119,7 @@ describe('a packed batch between others', () => {
     expect(firstOffsetOf(batch)).toBe(117);
     const taken = delivery.take(batch);
     await until(() => chunks.length === 1);
-    expect(chunks[0]!.records[0]!.offset).toBe(117);
+    expect(chunks[0]!.records.at(0)!.offset).toBe(117);
     tracker.reset(2);
     waiting.pop()!();
     await taken;
@@ -136,9 +136,9 @@ describe('a packed batch between others', () => {
       waiting.pop()?.();
     }
     for (const { records } of chunks) {
-      expect(new Set(records.map(({ timeMs }) => Math.floor(timeMs / 10_000))).size).toBe(1);
+      expect(new Set([...records].map(({ timeMs }) => Math.floor(timeMs / 10_000))).size).toBe(1);
     }
-    expect(chunks.flatMap(({ records }) => records)).toHaveLength(30);
+    expect(chunks.flatMap(({ records }) => [...records])).toHaveLength(30);
   });
 
   test('of an aborted transaction is dropped with it', async () => {
@@ -153,9 +153,12 @@ describe('a batch that cannot be read', () => {
     const { tracker, chunks, waiting, delivery } = setUp();
     const taken = delivery.take(await batchOf([await small(90, 10), await broken(100, 50), await small(150, 1)], 90));
     const [chunk] = chunks;
-    expect(chunk!.records.map(({ offset }) => offset)).toEqual([...Array.from({ length: 11 }, (_, i) => 90 + i), 150]);
-    expect(chunk!.records[10]).toMatchObject({ value: null, refusal: { reason: 'batch_undecodable' } });
-    expect(chunk!.records[10]!.refusal!.detail).toContain('t/0, offsets 100 to 149');
+    expect([...chunk!.records].map(({ offset }) => offset)).toEqual([
+      ...Array.from({ length: 11 }, (_, i) => 90 + i),
+      150,
+    ]);
+    expect(chunk!.records.at(10)).toMatchObject({ value: null, refusal: { reason: 'batch_undecodable' } });
+    expect(chunk!.records.at(10)!.refusal!.detail).toContain('t/0, offsets 100 to 149');
     chunk!.done(11);
     expect(tracker.committable(0)).toBeUndefined();
     chunk!.done(1);
@@ -180,7 +183,7 @@ describe('a batch that cannot be read', () => {
       chunks.at(-1)!.done(chunks.at(-1)!.records.length);
       waiting.pop()!();
     }
-    const records = chunks.flatMap((chunk) => chunk.records);
+    const records = chunks.flatMap((chunk) => [...chunk.records]);
     expect(records.map(({ offset, refusal }) => [offset, refusal?.reason])).toEqual([
       [100, 'batch_undecodable'],
       [130, undefined],
@@ -196,7 +199,7 @@ test('a record time that no date can hold is brought into range', async () => {
     (timestamp) =>
       ({ offset: '1', timestamp, value: Buffer.from('x'), key: null, headers: {} }) as unknown as KafkaMessage,
   );
-  const { records } = toRecords(times);
+  const records = toRecords(times);
   expect(records.map(({ timeMs }) => new Date(timeMs).toISOString().slice(0, 4))).toEqual(['1970', '9999', '2023']);
 });
 
@@ -223,7 +226,7 @@ describe('the brokers’ clock set back by an hour', () => {
       }
       fetched += bodies.length * 2;
     }
-    return chunks.map(({ records, setBack }) => `${records[0]!.offset}${setBack ? ' set back' : ''}`);
+    return chunks.map(({ records, setBack }) => `${records.at(0)!.offset}${setBack ? ' set back' : ''}`);
   };
 
   test('begins a chunk that says so, within a fetch and between two', async () => {

@@ -15,7 +15,7 @@ function clockErrorMs(headers: Record<string, unknown>): number | undefined {
     ...{ key: null, value: Buffer.from('{}'), offset: '7', attributes: 0 },
     ...{ timestamp: String(ARRIVED_MS), headers: Object.fromEntries(buffers) },
   } as unknown as KafkaMessage;
-  return toRecords([message]).records[0]!.clockErrorMs;
+  return toRecords([message])[0]!.clockErrorMs;
 }
 
 test.each([

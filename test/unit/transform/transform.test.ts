@@ -371,7 +371,8 @@ describe('in the roles', () => {
     const done = (count: number) => {
       acknowledged += count;
     };
-    await indexer.accept({ origin: ORIGIN, records, bytes: 0, done });
+    const bytes = records.reduce((sum, { value }) => sum + value!.length, 0);
+    await indexer.accept({ origin: ORIGIN, records, bytes, done });
     expect(acknowledged).toBe(3);
     expect(await indexer.drain(1_000)).toBe(true);
     expect(acknowledged).toBe(5);
