@@ -317,7 +317,15 @@ function optionsOf(
         grid: { show: false },
         size: 26,
         space: isSmall ? 70 : 60,
-        values: (_, splits) => splits.map((at) => clockTime(at * 1_000, at * 1_000)),
+        // Of marks within a minute the seconds tell which is which.
+        values: (_, splits) =>
+          splits.map((at) =>
+            clockTime(
+              at * 1_000,
+              at * 1_000,
+              splits.some((one) => one % 60 !== 0),
+            ),
+          ),
       },
       {
         ...axis,

@@ -73,7 +73,6 @@ test('the demo’s incident is seen at once, acknowledged there, read and replay
   await page.locator('[data-figure="errors"][data-state="bad"]').waitFor();
   await page.locator('[data-chart="Error rate"]').getByText('High Error Rate Detected').first().waitFor();
   await expectSound(desk, 'now');
-  await picture(page, 'now');
 
   // Its logs: as they come, then those of before.
   await goTo(page, 'logs');
@@ -148,6 +147,10 @@ test('the demo’s incident is seen at once, acknowledged there, read and replay
   expect([...desk.problems, ...phone.problems]).toEqual([]);
 
   // Nobody was told after that: acknowledged in time, the secondary never heard of it.
+  await demo.waitForLine(/PagerDuty would get \(resolve\)/, 120_000);
+  await goTo(page, 'now');
+  await page.locator('[data-chart="Error rate"]').getByText('High Error Rate Detected').first().waitFor();
+  await picture(page, 'now');
   demo.kill('SIGINT');
   await demo.exit;
   const { alerts } = JSON.parse(demo.stdout()) as DemoReport;

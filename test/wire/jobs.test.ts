@@ -254,7 +254,7 @@ test('what this process has not is said, and what can be read instead is read', 
   expect(await refused(embedded, IN_PLACE)).toMatch(/409 .*choose an index/);
   expect(await refused(embedded, topic)).toMatch(/409 .*no Kafka here/);
   expect(await refused(bare, index)).toMatch(/409 .*Elasticsearch is switched off/);
-  expect(await refused(bare, backtest)).toMatch(/409 .*standard input/);
+  expect(await refused(bare, backtest)).toMatch(/409 .*of what only `logpipe run` reads/);
   expect(await refused({ ...embedded, sinks: bare.sinks, files: { paths: ['/none/*.log'] } }, backtest)).toMatch(/409/);
   const noConfig = await serve({ deps: { configArgs: undefined } });
   expect(await noConfig.post(IN_PLACE)).toMatchObject({ status: 503 });

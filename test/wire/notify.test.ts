@@ -571,6 +571,7 @@ describe('channels', () => {
     expect(log.lines).toEqual([
       'info Channel pagerduty is not configured: skipped {"set":"notify.pagerduty.integrationKey"}',
       'info Channel email is not configured: skipped {"set":"notify.email.host"}',
+      'info Channel alertmanager is not configured: skipped {"set":"notify.alertmanager.urls"}',
       'info Channel webhook is not configured: skipped {"set":"notify.webhook.url"}',
     ]);
     const nothing = recordingLog();
@@ -582,9 +583,9 @@ describe('channels', () => {
     const sent: Record<string, readonly ChannelName[]> = {};
     for (const priority of ['P1', 'P2', 'P3', 'P4'] as const) sent[priority] = channelsFor(priority);
     expect(sent).toEqual({
-      P1: ['pagerduty', 'slack', 'email', 'webhook', 'console'],
-      P2: ['slack', 'email', 'webhook', 'console'],
-      P3: ['slack', 'webhook', 'console'],
+      P1: ['pagerduty', 'slack', 'email', 'alertmanager', 'webhook', 'console'],
+      P2: ['slack', 'email', 'alertmanager', 'webhook', 'console'],
+      P3: ['slack', 'alertmanager', 'webhook', 'console'],
       P4: [],
     });
   });

@@ -157,11 +157,11 @@ describe('check-config', () => {
     expect([status, err]).toEqual([0, ['']]);
     expect(out[3]).toBe('routing        FOLDER/routing.yml (named by the configuration; 2 teams, 3 people)');
     expect(out.slice(4).map((line) => line.replace(/ \(\d+ rules\)/, ''))).toEqual([
-      'P1  reaches pagerduty, slack, email and who is on call; not: webhook without notify.webhook.url',
+      'P1  reaches pagerduty, slack, email and who is on call; not: alertmanager without notify.alertmanager.urls, webhook without notify.webhook.url',
       '               of payments: pagerduty, slack:payments, email:payments',
-      'P2  reaches slack, email and who is on call; not: webhook without notify.webhook.url',
+      'P2  reaches slack, email and who is on call; not: alertmanager without notify.alertmanager.urls, webhook without notify.webhook.url',
       '               of payments: slack:payments, email:payments',
-      'P3  reaches slack in business hours; not: webhook without notify.webhook.url',
+      'P3  reaches slack in business hours; not: alertmanager without notify.alertmanager.urls, webhook without notify.webhook.url',
       '               of payments: slack:payments',
       'P4   reaches the daily mail',
       'on call        calls: Ada Berg, secondary Ben Holm until Sat 2026-03-28 12:00 (Europe/Berlin), then Cid\\u001b[31m <b>, secondary Ben Holm',
