@@ -6,8 +6,8 @@ import { systemClock } from '../../src/core/clock.ts';
 import { type Log, silentLog } from '../../src/core/log.ts';
 import { createMasker } from '../../src/core/secrets/mask.ts';
 import { createApi } from '../../src/ops/guard.ts';
-import type { Charts, EventDetail, SearchAnswer } from '../../src/ops/page-data.ts';
 import { createSearch } from '../../src/ops/logs/search.ts';
+import type { Charts, EventDetail, SearchAnswer } from '../../src/ops/page-data.ts';
 
 type Parameters = Readonly<Record<string, string | readonly string[]>>;
 
