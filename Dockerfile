@@ -18,6 +18,8 @@ COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY package.json LICENSE ./
 COPY config ./config
+# The page leads to them.
+COPY docs/runbooks ./docs/runbooks
 USER node
 EXPOSE 8780
 ENTRYPOINT ["node", "--max-semi-space-size=16", "/app/dist/src/main.js"]
