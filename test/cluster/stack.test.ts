@@ -73,6 +73,8 @@ test('stack up starts three of each, replaces a dead one, and down leaves nothin
   await withClient(elasticsearch.urls[0]!, (client) =>
     client.indices.create({ index, settings: { number_of_shards: 3, number_of_replicas: 1 } }),
   );
+  // A node that is killed before there are copies takes its shards along for good.
+  await waitFor(async () => (await health(elasticsearch.urls[0]!)).status === 'green', { what: 'copies of the index' });
 
   // What runs is never silently something else than asked for.
   const bigger = await stack.run('up', { brokers: 2, esNodes: 3 });
@@ -110,7 +112,18 @@ test('stack up starts three of each, replaces a dead one, and down leaves nothin
   process.kill(second.pid, 'SIGKILL');
   await waitFor(() => processStart(second.pid) === undefined, { what: 'dead' });
   rmSync(join(stack.folder, 'kafka-2'), { recursive: true });
-  expect((await stack.run('up')).exit).toBe(0);
+  // A voter that comes back without its disk while the others still take it for their leader ends with a fault of Kafka's.
+  await withAdmin([kafka.brokers[0]!, kafka.brokers[2]!], (admin) =>
+    waitFor(
+      async () => {
+        const [metadata] = (await admin.fetchTopicMetadata({ topics: [topic] })).topics;
+        return metadata!.partitions.every(({ leader }) => leader !== 2 && leader > 0);
+      },
+      { what: 'the others have elected new leaders', timeoutMs: 120_000 },
+    ),
+  );
+  const third = await stack.run('up');
+  expect([third.exit, third.answer.error]).toEqual([0, undefined]);
   await withAdmin(kafka.brokers, (admin) =>
     waitFor(
       async () => {
