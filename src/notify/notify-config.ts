@@ -33,6 +33,18 @@ const rate = (value: number) =>
     description: 'At most this many messages per second, on average.',
   }) as const;
 
+const headers = {
+  type: 'object',
+  description: 'Headers sent along, such as `Authorization`.',
+  propertyNames: { pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", permitted: 'names of headers, like X-Token' },
+  additionalProperties: {
+    type: 'string',
+    pattern: '^[\\t\\x20-\\x7e]*$',
+    permitted: 'ASCII on one line',
+    secret: true,
+  },
+} as const;
+
 export const notifySection = {
   type: 'object',
   description: 'Where alerts are sent. A channel without its address or key is skipped.',
@@ -155,17 +167,7 @@ export const notifySection = {
           items: { type: 'string', pattern: ADDRESS, permitted: AN_ADDRESS },
           description: 'Its address, like http://alertmanager:9093; of a cluster all of them, because each is told.',
         },
-        headers: {
-          type: 'object',
-          description: 'Headers sent along, such as `Authorization`.',
-          propertyNames: { pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", permitted: 'names of headers, like X-Token' },
-          additionalProperties: {
-            type: 'string',
-            pattern: '^[\\t\\x20-\\x7e]*$',
-            permitted: 'ASCII on one line',
-            secret: true,
-          },
-        },
+        headers,
         resendMs: {
           type: 'integer',
           minimum: 1_000,
@@ -190,17 +192,7 @@ export const notifySection = {
           secret: true,
           description: 'Its address, a secret because it may hold a token. Also `urlFile`.',
         },
-        headers: {
-          type: 'object',
-          description: 'Headers sent along, such as `Authorization`.',
-          propertyNames: { pattern: "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", permitted: 'names of headers, like X-Token' },
-          additionalProperties: {
-            type: 'string',
-            pattern: '^[\\t\\x20-\\x7e]*$',
-            permitted: 'ASCII on one line',
-            secret: true,
-          },
-        },
+        headers,
         ratePerSecond: rate(5),
       },
     },

@@ -21,6 +21,7 @@ import { readMeasure } from '../windows/values.ts';
 import type { WindowStore } from '../windows/windows.ts';
 import { alertsOf, incidentOf, incidentShown } from './alerts-api.ts';
 import { type ApiPart, reply } from './guard.ts';
+import { quoted } from './logs/query-line.ts';
 import type { AlertChart, IncidentDetail } from './page-data.ts';
 
 interface IncidentRoutesDeps {
@@ -312,7 +313,7 @@ function queryParts(where: Where): string[] {
 }
 
 function conditionParts(path: string, condition: Condition): string[] {
-  if (typeof condition !== 'object') return [`${path}: ${quoted(condition)}`];
+  if (typeof condition !== 'object') return [`${path}: ${valueText(condition)}`];
   if (isList(condition)) return [`${path}: ${anyOf(condition)}`];
   const { gt, gte, lt, lte, exists, not } = condition;
   return [
@@ -321,7 +322,7 @@ function conditionParts(path: string, condition: Condition): string[] {
     ...(lt === undefined ? [] : [`${path} < ${lt}`]),
     ...(lte === undefined ? [] : [`${path} <= ${lte}`]),
     ...(exists === undefined ? [] : [exists ? `${path}: *` : `not ${path}: *`]),
-    ...(not === undefined ? [] : [`not ${path}: ${typeof not === 'object' ? anyOf(not) : quoted(not)}`]),
+    ...(not === undefined ? [] : [`not ${path}: ${typeof not === 'object' ? anyOf(not) : valueText(not)}`]),
   ];
 }
 
@@ -330,14 +331,14 @@ function isList(condition: Condition): condition is readonly Scalar[] {
 }
 
 function anyOf(values: readonly Scalar[]): string {
-  return values.length === 1 ? quoted(values[0]!) : `(${values.map(quoted).join(' or ')})`;
+  return values.length === 1 ? valueText(values[0]!) : `(${values.map(valueText).join(' or ')})`;
 }
 
 /** Words of the language itself, whatever their case. */
 const KEYWORDS = /^(?:and|or|not|true|false|null)$/i;
 
-function quoted(value: Scalar): string {
+function valueText(value: Scalar): string {
   if (typeof value !== 'string') return String(value);
   if (/^[A-Za-z][\w-]{0,63}$/.test(value) && !KEYWORDS.test(value)) return value;
-  return `"${value.replace(/[\\"]/g, '\\$&')}"`;
+  return quoted(value);
 }
