@@ -8,10 +8,12 @@ export const [OPEN_LIST, BACKSLASH, CLOSE_LIST, SMALL_E, SMALL_N, SMALL_U, OPEN,
 
 /** Bytes within a text: 0 is like any other, the others are looked at. */
 export const [CONTROL, SPECIAL, NOT_ASCII] = [1, 2, 3];
+/** The first byte that is no sign of ASCII. */
+export const NOT_ASCII_FROM = 0x80;
 export const KINDS = Uint8Array.from({ length: 256 }, (_, byte) => {
   if (byte < 0x20) return CONTROL;
   if (byte === QUOTE || byte === BACKSLASH) return SPECIAL;
-  return byte >= 0x80 ? NOT_ASCII : 0;
+  return byte >= NOT_ASCII_FROM ? NOT_ASCII : 0;
 });
 
 const WORDS = ['true', 'false', 'null'].map((word) => Buffer.from(word));

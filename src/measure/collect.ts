@@ -2,8 +2,14 @@
 // its totals as JSON. Guarantee: an event touches only the measures that ask for its `event`; a missing field, or one of another type,
 // adds nothing; never throws for any document; totals are a pure function of the records counted, in their order, in bounded memory.
 //
-// This is a hot path: an event's fields are read once into slots, which conditions and labels then share.
+// This is a hot path: an event's fields are read once into slots, which conditions and labels then share. Of a line that was only scanned
+// they are read where they stand.
 import { type Condition, compileCondition, type Test, type Where } from '../core/condition.ts';
+import type { RawRecord } from '../core/record.ts';
+import { createFieldValue } from '../parse/scan/field-values.ts';
+import { knownField } from '../parse/scan/key-tree.ts';
+import { ScannedEvent } from '../parse/scan/scanned-event.ts';
+import type { Scan } from '../parse/scan/scanner.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 import type { CollectedMeasure } from './measure-config.ts';
 import {
@@ -20,16 +26,28 @@ import {
 } from './totals.ts';
 
 /** Counts one event into the bucket it arrived in. `arrivalMs` is the record time, not before the bucket's start. */
-type Collect = (event: TaggedEvent, eventId: string | undefined, arrivalMs: number, bucket: ArrivalBucket) => void;
-
-type Getter = (event: TaggedEvent) => unknown;
-type CountStep = (
-  slots: readonly unknown[],
+type Collect = (
+  event: TaggedEvent,
+  record: Pick<RawRecord, 'eventId'>,
+  arrivalMs: number,
   bucket: ArrivalBucket,
-  events: EventCells,
-  at: number,
-  eventId: string | undefined,
 ) => void;
+
+/** The event that is being counted: one object for all of them, one after the other. */
+interface Counted {
+  event: TaggedEvent;
+  record: Pick<RawRecord, 'eventId'>;
+  /** When it happened, ms. */
+  at: number;
+  readonly slots: unknown[];
+}
+
+interface Getter {
+  of(event: TaggedEvent): unknown;
+  /** The same of a line that was scanned last; undefined when only its document knows. */
+  readonly at: ((scan: Scan, event: TaggedEvent) => unknown) | undefined;
+}
+type CountStep = (counted: Counted, bucket: ArrivalBucket, events: EventCells) => void;
 
 /** All that events of one name add to. */
 interface EventPlan {
@@ -39,20 +57,36 @@ interface EventPlan {
 
 /** @param measures in the order in which the buckets number them */
 export function compileCollect(measures: readonly CollectedMeasure[]): Collect {
-  const plans = new Map(namedEvents(measures).map((name) => [name, compilePlan(measures, name)] as const));
-  const otherwise = compilePlan(measures, undefined);
-  const slots: unknown[] = [];
+  const getters = new Map<string, Getter>();
+  const getterOf = (path: string) => {
+    const known = getters.get(path);
+    if (known !== undefined) return known;
+    const getter = compileGetter(path);
+    getters.set(path, getter);
+    return getter;
+  };
+  const plans = new Map(namedEvents(measures).map((name) => [name, compilePlan(measures, name, getterOf)] as const));
+  const otherwise = compilePlan(measures, undefined, getterOf);
+  const eventName = getterOf('event');
+  const counted = { slots: [] } as unknown as Counted;
 
-  return (event, eventId, arrivalMs, bucket) => {
-    const { getters, steps } = plans.get(event.doc.event as string) ?? otherwise;
+  return (event, record, arrivalMs, bucket) => {
+    const scan = event instanceof ScannedEvent ? event.scan : undefined;
+    const name = scan === undefined ? eventName.of(event) : eventName.at!(scan, event);
+    const { getters, steps } = plans.get(name as string) ?? otherwise;
     if (steps.length === 0) return;
-    for (let i = 0; i < getters.length; i++) slots[i] = getters[i]!(event);
+    const { slots } = counted;
+    for (let i = 0; i < getters.length; i++) {
+      const getter = getters[i]!;
+      slots[i] = scan === undefined || getter.at === undefined ? getter.of(event) : getter.at(scan, event);
+    }
     // A host whose clock is ahead must not count in buckets that have not begun.
     const at = event.timeMs > arrivalMs + MAX_AHEAD_MS ? arrivalMs : event.timeMs;
     const events = bucket.at(arrivalMs - at <= MAX_AGE_MS ? at - (at % BUCKET_MS) : OLDER_MS);
-    const id = eventId ?? event.doc.eventId;
-    const example = typeof id === 'string' ? id : undefined;
-    for (let i = 0; i < steps.length; i++) steps[i]!(slots, bucket, events, at, example);
+    counted.event = event;
+    counted.record = record;
+    counted.at = at;
+    for (let i = 0; i < steps.length; i++) steps[i]!(counted, bucket, events);
   };
 }
 
@@ -68,7 +102,11 @@ function eventsOf(condition: Condition | undefined): readonly string[] | undefin
   return condition.map(String);
 }
 
-function compilePlan(measures: readonly CollectedMeasure[], eventName: string | undefined): EventPlan {
+function compilePlan(
+  measures: readonly CollectedMeasure[],
+  eventName: string | undefined,
+  getterOf: (path: string) => Getter,
+): EventPlan {
   const paths: string[] = [];
   const slotOf = (path: string) => {
     const known = paths.indexOf(path);
@@ -85,16 +123,16 @@ function compilePlan(measures: readonly CollectedMeasure[], eventName: string | 
     const step = compileStep(measure, number, by, slotOf);
     steps.push(conditions.length === 0 ? step : guarded(step, conditions));
   });
-  return { getters: paths.map(compileGetter), steps };
+  return { getters: paths.map(getterOf), steps };
 }
 
 function guarded(step: CountStep, conditions: readonly { slot: number; test: Test }[]): CountStep {
-  return (slots, bucket, events, at, eventId) => {
+  return (counted, bucket, events) => {
     for (let i = 0; i < conditions.length; i++) {
       const { slot, test } = conditions[i]!;
-      if (!test(slots[slot])) return;
+      if (!test(counted.slots[slot])) return;
     }
-    step(slots, bucket, events, at, eventId);
+    step(counted, bucket, events);
   };
 }
 
@@ -106,20 +144,22 @@ function compileStep(
 ): CountStep {
   const { examples } = measure;
   if (measure.kind === 'counter') {
-    if (examples === 0) return (slots, bucket, events) => void bucket.count(number, slots, by, events);
-    return (slots, bucket, events, _at, eventId) => {
+    if (examples === 0) return ({ slots }, bucket, events) => void bucket.count(number, slots, by, events);
+    return ({ slots, event, record }, bucket, events) => {
       const cell = bucket.count(number, slots, by, events);
-      if (eventId !== undefined && cell.n <= examples) bucket.example(cell, eventId, examples);
+      if (cell.n > examples) return;
+      const id = record.eventId ?? event.doc.eventId;
+      if (typeof id === 'string') bucket.example(cell, id, examples);
     };
   }
   const field = slotOf(measure.field);
   if (measure.kind === 'distribution') {
-    return (slots, bucket, events) => {
+    return ({ slots }, bucket, events) => {
       const value = slots[field];
       if (typeof value === 'number' && Number.isFinite(value)) bucket.observe(number, slots, by, events, value);
     };
   }
-  return (slots, bucket, events, at) => {
+  return ({ slots, at }, bucket, events) => {
     const value = slots[field];
     if (typeof value === 'number' && Number.isFinite(value)) bucket.set(number, slots, by, events, value, at);
   };
@@ -127,15 +167,24 @@ function compileStep(
 
 /** Tags, template and fingerprint are logpipe's own and stand beside the document. */
 function compileGetter(path: string): Getter {
-  if (path === 'tags') return (event) => event.tags;
-  if (path === 'error.template') return (event) => event.grouping?.template;
-  if (path === 'error.fingerprint') return (event) => event.grouping?.fingerprint;
+  if (path === 'tags') return beside((event) => event.tags);
+  if (path === 'error.template') return beside((event) => event.grouping?.template);
+  if (path === 'error.fingerprint') return beside((event) => event.grouping?.fingerprint);
+  const field = knownField(path);
+  const at = field === undefined ? undefined : createFieldValue(field);
   const [head, leaf] = path.split('.') as [string, string | undefined];
-  if (leaf === undefined) return (event) => event.doc[head];
-  return (event) => {
-    const group = event.doc[head];
-    return typeof group === 'object' && group !== null ? (group as Record<string, unknown>)[leaf] : undefined;
+  if (leaf === undefined) return { of: (event) => event.doc[head], at };
+  return {
+    of(event) {
+      const group = event.doc[head];
+      return typeof group === 'object' && group !== null ? (group as Record<string, unknown>)[leaf] : undefined;
+    },
+    at,
   };
+}
+
+function beside(of: (event: TaggedEvent) => unknown): Getter {
+  return { of, at: (_scan, event) => of(event) };
 }
 
 // ---- conditions on labels ----

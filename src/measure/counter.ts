@@ -192,11 +192,10 @@ export function createCounter(
     partition.next = record.offset + 1;
     totals.upToOffset = record.offset;
     if (record.timeMs > partition.newestMs) partition.newestMs = record.timeMs;
-    const { mark, eventId } = record;
+    const { mark } = record;
     const copied = mark === 'redriven' || mark === 'replayed';
-    const id = lastingId(record);
     // Repeated records too, as `recall` does: the answer for a third copy must be the same.
-    if (id !== undefined && !copied) partition.ids?.add(id, record.offset);
+    if (!copied) partition.ids?.addOf(record);
     if (copied || repeated) {
       metrics.notCounted.inc({ reason: mark ?? 'resent' });
       return;
@@ -207,7 +206,7 @@ export function createCounter(
       const result = parser.parse(record, chunk);
       // What a step keeps from the index alone counts.
       if (result.ok || (result.reason === 'configured' && result.counted))
-        collect(tag(result.event), eventId, Math.max(record.timeMs, totals.arrivalMs), totals);
+        collect(tag(result.event), record, Math.max(record.timeMs, totals.arrivalMs), totals);
       else metrics.notCounted.inc({ reason: result.reason });
     } catch (error) {
       metrics.notCounted.inc({ reason: 'processing_failed' });
@@ -595,6 +594,8 @@ interface RecentIds {
   /** Reading goes on at `offset`, which need not be where it stopped. */
   resume(offset: number): void;
   add(eventId: string, offset: number): void;
+  /** The id of a record, if it has a lasting one, at its offset. */
+  addOf(record: RawRecord): void;
   /** Did an earlier record carry the id? `undefined`: ask again when the ids of `missing(offset)` have been added. */
   seenBefore(eventId: string, offset: number): boolean | undefined;
   /** The offsets [from, to) whose ids are still needed to answer for a record at `offset`. */
@@ -618,6 +619,10 @@ export function createRecentIds(): RecentIds {
     }
     return number === current.number ? current : number === former.number ? former : undefined;
   };
+  const addKey = (key: number, offset: number) => {
+    if (offset >= to) to = offset + 1;
+    spanOf(offset)?.add(key, offset);
+  };
   const wantedFrom = (offset: number) => Math.max(0, (Math.floor(offset / SPAN) - 1) * SPAN);
 
   return {
@@ -633,9 +638,12 @@ export function createRecentIds(): RecentIds {
       from = offset;
       to = offset;
     },
-    add(eventId, offset) {
-      if (offset >= to) to = offset + 1;
-      spanOf(offset)?.add(eventId, offset);
+    add: (eventId, offset) => addKey(keyOf(eventId), offset),
+    addOf(record) {
+      const { bytes, idAt = -1, offset } = record;
+      if (bytes !== undefined && idAt >= 0) return addKey(keyAt(bytes, idAt), offset);
+      const id = lastingId(record);
+      if (id !== undefined) addKey(keyOf(id), offset);
     },
     seenBefore(eventId, offset) {
       const span = spanOf(offset);
@@ -666,9 +674,9 @@ class Span {
   }
 
   /** For an id that occurs twice, the first offset is kept. */
-  add(eventId: string, offset: number): void {
+  add(key: number, offset: number): void {
     if (this.size * 2 >= this.keys.length) this.grow();
-    this.insert(keyOf(eventId), offset - this.start);
+    this.insert(key, offset - this.start);
   }
 
   offsetOf(eventId: string): number {
@@ -716,14 +724,25 @@ function keyOf(eventId: string): number {
   let high = 0;
   let low = 0;
   for (let i = 16; i < 21; i++) {
-    high = (high << 5) | (valueOfCharacter(eventId, i) ^ valueOfCharacter(eventId, i - 11));
-    low = (low << 5) | valueOfCharacter(eventId, i + 5);
+    high = (high << 5) | (digitOf(eventId.charCodeAt(i)) ^ digitOf(eventId.charCodeAt(i - 11)));
+    low = (low << 5) | digitOf(eventId.charCodeAt(i + 5));
   }
   return high * LOW + low + 1;
 }
 
-function valueOfCharacter(text: string, at: number): number {
-  return VALUES[text.charCodeAt(at) & 127]!;
+/** The same of its bytes, where they lie. */
+function keyAt(bytes: Uint8Array, at: number): number {
+  let high = 0;
+  let low = 0;
+  for (let i = at + 16; i < at + 21; i++) {
+    high = (high << 5) | (digitOf(bytes[i]!) ^ digitOf(bytes[i - 11]!));
+    low = (low << 5) | digitOf(bytes[i + 5]!);
+  }
+  return high * LOW + low + 1;
+}
+
+function digitOf(code: number): number {
+  return VALUES[code & 127]!;
 }
 
 /** Crockford's base 32, as event ids are written (core/record.ts). */

@@ -298,12 +298,12 @@ export function createShadowAlerts(rules: Rules, measures: Measures, masker: Mas
   }
 
   return {
-    see(event, { eventId, mark }, arrivalMs) {
-      if (mark === 'redriven' || mark === 'replayed') return;
+    see(event, record, arrivalMs) {
+      if (record.mark === 'redriven' || record.mark === 'replayed') return;
       const bucket = bucketAt(arrivalMs);
       bucket.records += 1;
       bucket.upToOffset += 1;
-      collect(event, eventId, Math.max(arrivalMs, bucket.arrivalMs), bucket);
+      collect(event, record, Math.max(arrivalMs, bucket.arrivalMs), bucket);
     },
     finish() {
       if (buckets.size === 0 && ruleSet === undefined) {

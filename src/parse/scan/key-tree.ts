@@ -43,6 +43,12 @@ const NUMBERS = new Map([...FIELD_PATHS, ...GROUP_NAMES].map((path, number) => [
 /** So many numbers there are. */
 export const FIELD_COUNT = NUMBERS.size;
 
+/** Of a field that is no group; undefined for what the catalogue does not have, or what no line may hold. */
+export function knownField(path: string): number | undefined {
+  const number = NUMBERS.get(path);
+  return number !== undefined && number < FIELD_PATHS.length ? number : undefined;
+}
+
 /** Of a field, or of a group. @throws RangeError for a path that the catalogue does not have. */
 export function fieldNumber(path: string): number {
   const number = NUMBERS.get(path);

@@ -38,7 +38,7 @@ const measuresOf = (yaml: string) => collectedOf(parseMeasures(`measures:\n${yam
 function fill(measures: readonly CollectedMeasure[], events: readonly TaggedEvent[], maxBytes?: number): ArrivalBucket {
   const collect = compileCollect(measures);
   const bucket = new ArrivalBucket('0', BUCKET, measures, maxBytes);
-  for (const event of events) collect(event, undefined, ARRIVAL, bucket);
+  for (const event of events) collect(event, { eventId: undefined }, ARRIVAL, bucket);
   return bucket;
 }
 

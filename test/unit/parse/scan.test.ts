@@ -9,9 +9,13 @@ import { createEventIds, type RawRecord } from '../../../src/core/record.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { Batch, createDocumentWriter } from '../../../src/indexing/batch.ts';
 import { createFieldBudget } from '../../../src/indexing/field-budget.ts';
+import { ArrivalBucket, compileCollect } from '../../../src/measure/collect.ts';
+import { collectedOf, loadMeasures, parseMeasures } from '../../../src/measure/measure-config.ts';
 import { createTimeParser, NORMAL_LEVELS } from '../../../src/parse/conform.ts';
 import { LINE_FORMATS } from '../../../src/parse/normalise.ts';
 import { createParser, type Parser } from '../../../src/parse/parse.ts';
+import { createFieldValue } from '../../../src/parse/scan/field-values.ts';
+import { FIELD_PATHS } from '../../../src/parse/scan/key-tree.ts';
 import { ScannedEvent } from '../../../src/parse/scan/scanned-event.ts';
 import { createScanner } from '../../../src/parse/scan/scanner.ts';
 import { SHAPE_KEYS, SHAPES, USUAL_NAMES } from '../../../src/parse/shapes.ts';
@@ -27,6 +31,22 @@ const nobody = { slow() {}, shape() {}, step() {}, moved() {} };
 
 type Given = Omit<RawRecord, 'value' | 'offset'> & { readonly line: string | Buffer };
 
+/** Fields as they are counted. */
+const FIELDS = FIELD_PATHS.map((path, field) => ({ path: path.split('.'), at: createFieldValue(field) }));
+const MEASURES = [
+  ...collectedOf(loadMeasures({ env: {} })),
+  ...collectedOf(
+    parseMeasures(
+      `measures:
+  odd.count: { kind: counter, where: { requestId: { exists: true } }, by: [event, error.name, call.status, pid], examples: 2 }
+  odd.duration: { kind: distribution, field: call.durationMs, by: [callId] }
+  odd.gauge: { kind: gauge, field: process.heapUsedBytes, by: [host, kafka.topic] }`,
+      {},
+      'odd.yml',
+    ),
+  ),
+];
+
 /** Scans lines, keeps what it learns from one to the next, and compares. */
 function createJudge(duplicatesRefused: boolean, mask = {}) {
   const masker = createMasker(mask);
@@ -37,20 +57,25 @@ function createJudge(duplicatesRefused: boolean, mask = {}) {
     tag: createTagger(),
     documents: createDocumentWriter(parser.time),
     batch: new Batch(1 << 16),
+    collect: compileCollect(MEASURES),
   }));
   const counts = { lines: 0, scanned: 0 };
 
-  function run({ parser, tag, documents, batch }: (typeof ways)[number], record: RawRecord) {
+  function run({ parser, tag, documents, batch, collect }: (typeof ways)[number], record: RawRecord) {
     const result = (parser as Parser).parse(record);
     if (!result.ok) return { refused: result };
     const { event } = result;
     const tagged: TaggedEvent = tag(event);
+    const scan = tagged instanceof ScannedEvent ? tagged.scan : undefined;
+    const values = FIELDS.map(({ path, at }) => (scan === undefined ? valueAt(tagged.doc, path) : at(scan)));
+    const bucket = new ArrivalBucket('3', TIME_MS - (TIME_MS % 10_000), MEASURES);
+    collect(tagged, record, record.timeMs, bucket);
     batch.clear();
     documents.append(batch, tagged, record, CHUNK, 0);
     const item = batch.item(0).toString('latin1');
     // A parsed line whose error gets a group is serialised anew, a scanned one is not.
     const isAnew = tagged.grouping !== undefined && event.doc.error !== undefined;
-    return { event, tagged, item: isAnew ? item.split('\n').map(readAgain) : item };
+    return { event, tagged, values, totals: bucket.toJson(), item: isAnew ? item.split('\n').map(readAgain) : item };
   }
 
   return {
@@ -71,7 +96,7 @@ function createJudge(duplicatesRefused: boolean, mask = {}) {
     },
   };
 
-  function seen({ refused, event, tagged, item }: ReturnType<typeof run>) {
+  function seen({ refused, event, tagged, item, values, totals }: ReturnType<typeof run>) {
     if (event === undefined || tagged === undefined) return { refused };
     const { verbatim, timeMs, timeText, tags } = event;
     const { grouping } = tagged;
@@ -82,10 +107,18 @@ function createJudge(duplicatesRefused: boolean, mask = {}) {
       timeText,
       tags,
       item,
+      values,
+      totals,
       docs,
       tagged: { tags: tagged.tags, grouping, verbatim: tagged.verbatim },
     };
   }
+}
+
+function valueAt(doc: Record<string, unknown>, [head, leaf]: string[]): unknown {
+  const value = doc[head!];
+  if (leaf === undefined || typeof value !== 'object' || value === null) return leaf === undefined ? value : undefined;
+  return (value as Record<string, unknown>)[leaf];
 }
 
 const readAgain = (line: string) => (line === '' ? '' : JSON.stringify(JSON.parse(line)));

@@ -27,7 +27,7 @@ function counted(pairs: readonly (readonly [host: string, queue: string])[]): Bu
   const collect = compileCollect(collectedOf(MEASURES));
   for (const [host, name] of pairs) {
     const doc = { event: 'fault', host, queue: { name } };
-    collect({ doc, tags: [], timeMs: T0 } as never, undefined, T0, bucket);
+    collect({ doc, tags: [], timeMs: T0 } as never, { eventId: undefined }, T0, bucket);
   }
   bucket.records = pairs.length;
   bucket.upToOffset = pairs.length;
