@@ -444,14 +444,28 @@ class SeriesTable {
   private readonly numbers = new Map<string, number>();
   private kept = 0;
   private otherNumber = -1;
+  /** What was found last, which is often looked for next. */
+  private readonly last: unknown[];
+  private lastNumber = -1;
 
   constructor(width: number, maxSeries: number) {
     this.width = width;
     this.maxSeries = maxSeries;
+    this.last = new Array(width).fill(undefined);
   }
 
   /** The number of the label set whose values are in `slots` at the places `by`. */
   find(slots: readonly unknown[], by: readonly number[]): number {
+    const { last, width } = this;
+    let same = this.lastNumber >= 0;
+    for (let i = 0; same && i < width; i++) same = last[i] === slots[by[i]!];
+    if (same) return this.lastNumber;
+    this.lastNumber = this.look(slots, by);
+    for (let i = 0; i < width; i++) last[i] = slots[by[i]!];
+    return this.lastNumber;
+  }
+
+  private look(slots: readonly unknown[], by: readonly number[]): number {
     const { width } = this;
     if (width === 0) return this.keys.length > 0 ? 0 : this.keep('');
     let node = this.tree;

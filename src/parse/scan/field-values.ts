@@ -17,10 +17,13 @@ const MAX_DIGITS = 15;
 export function createFieldValue(field: number): (scan: Scan) => unknown {
   /** By what their bytes add up to: of two that add up to the same, the later one. */
   const known: (string | undefined)[] = new Array(SLOTS).fill(undefined);
+  /** Many a field hardly ever changes. */
+  let last = '';
 
   function text(scan: Scan, from: number, to: number): unknown {
-    const { bytes } = scan;
+    if (scan.isText(field, last)) return last;
     if (to - from > MAX_KNOWN) return scan.valueOf(field);
+    const { bytes } = scan;
     let sum = to - from;
     for (let at = from; at < to; at++) {
       const byte = bytes[at]!;
@@ -29,10 +32,12 @@ export function createFieldValue(field: number): (scan: Scan) => unknown {
     }
     const slot = (sum ^ (sum >>> 9)) & (SLOTS - 1);
     const candidate = known[slot];
-    if (candidate !== undefined && scan.isText(field, candidate)) return candidate;
-    const fresh = bytes.toString('latin1', from, to);
-    known[slot] = fresh;
-    return fresh;
+    if (candidate !== undefined && scan.isText(field, candidate)) last = candidate;
+    else {
+      last = bytes.toString('latin1', from, to);
+      known[slot] = last;
+    }
+    return last;
   }
 
   return (scan) => {
