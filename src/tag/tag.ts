@@ -110,13 +110,26 @@ export function eventSchema(required: readonly string[]): object {
   return root;
 }
 
+const CONTRACTS = new Map<unknown, readonly string[]>(
+  Object.entries(EVENTS).map(([name, { required }]) => [name, required]),
+);
+
 /** True when the document keeps its event's contract, or declares no known event. */
 export function createEventCheck(): (doc: Record<string, unknown>) => boolean {
-  const ajv = new Ajv({ strict: true, allErrors: false });
-  const checks = new Map<unknown, ValidateFunction>(
-    Object.entries(EVENTS).map(([name, event]) => [name, ajv.compile(eventSchema(event.required))] as const),
-  );
-  return (doc) => checks.get(doc.event)?.(doc) ?? true;
+  const checks = new Map<unknown, ValidateFunction>();
+  // Most events are judged where their lines lie: what is not asked for need not be compiled at each start.
+  let ajv: Ajv | undefined;
+  return (doc) => {
+    let check = checks.get(doc.event);
+    if (check === undefined) {
+      const required = CONTRACTS.get(doc.event);
+      if (required === undefined) return true;
+      ajv ??= new Ajv({ strict: true, allErrors: false });
+      check = ajv.compile(eventSchema(required));
+      checks.set(doc.event, check);
+    }
+    return check(doc);
+  };
 }
 
 const EVENT = fieldNumber('event');
