@@ -6,7 +6,7 @@ import kafkajs from 'kafkajs';
 import { sleep } from '../src/core/clock.ts';
 import { LogpipeError } from '../src/core/errors.ts';
 import { silentLog } from '../src/core/log.ts';
-import { createKafka, type KafkaConfig } from '../src/source/kafka/client.ts';
+import { createKafka } from '../src/source/kafka/client.ts';
 import { ensureTopics } from '../src/source/kafka/topics.ts';
 import { endProcess } from '../stack/index.ts';
 import type { Bench, Contender, Launch } from './contenders.ts';
@@ -37,7 +37,8 @@ export interface MeasureDeps {
 export async function measureRound(contender: Contender, id: string, deps: MeasureDeps): Promise<Round> {
   const { bench, events, cost } = deps;
   const launch = contender.launch(bench, deps.topic, id);
-  const counter = launch.counter && (await startFollowing(launch.counter));
+  await prepare(launch);
+  const counter = launch.counter && (await followCounter(launch.counter));
   const running = start(launch, contender.name);
   try {
     if (contender.kind === 'prompted') {
@@ -72,9 +73,9 @@ export async function measureRound(contender: Contender, id: string, deps: Measu
   }
 }
 
-async function startFollowing(kafka: KafkaConfig) {
-  await ensureTopics(createKafka(kafka, silentLog), kafka, silentLog);
-  return followCounter(kafka);
+/** Topics of its own, which logpipe does not create. */
+async function prepare({ counter: kafka }: Launch): Promise<void> {
+  if (kafka !== undefined) await ensureTopics(createKafka(kafka, silentLog), kafka, silentLog);
 }
 
 /**
@@ -84,6 +85,7 @@ async function startFollowing(kafka: KafkaConfig) {
 export async function measureStart(contender: Contender, id: string, deps: MeasureDeps): Promise<number> {
   const { bench } = deps;
   const launch = contender.launch(bench, `${deps.topic}-empty`, id);
+  await prepare(launch);
   const running = start(launch, contender.name);
   try {
     if (contender.kind === 'prompted') await running.line;
