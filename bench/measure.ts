@@ -14,6 +14,8 @@ import { followCounter } from './counter-progress.ts';
 import type { CostReader } from './process-cost.ts';
 
 const POLL_MS = 20;
+/** What contenders write into. */
+const INDICES = 'calling-platform-*,ordinary-*';
 const STALL_MS = 60_000;
 /** Characters; more than what logpipe says while it starts. */
 const OUTPUT_KEPT = 20_000;
@@ -106,20 +108,20 @@ export async function measureStart(contender: Contender, id: string, deps: Measu
 
 /** Documents indexed so far; unlike a search it needs no refresh. */
 export async function indexedCount(node: string): Promise<number> {
-  const path = 'calling-platform-*/_stats/indexing?filter_path=_all.primaries.indexing.index_total';
+  const path = `${INDICES}/_stats/indexing?filter_path=_all.primaries.indexing.index_total`;
   const reply = await fetch(`${node}/${path}`);
   const body = (await reply.json()) as { _all?: { primaries?: { indexing?: { index_total?: number } } } };
   return body._all?.primaries?.indexing?.index_total ?? 0;
 }
 
 async function searchableCount(node: string): Promise<number> {
-  await fetch(`${node}/calling-platform-*/_refresh`, { method: 'POST' });
-  return ((await (await fetch(`${node}/calling-platform-*/_count`)).json()) as { count: number }).count;
+  await fetch(`${node}/${INDICES}/_refresh`, { method: 'POST' });
+  return ((await (await fetch(`${node}/${INDICES}/_count`)).json()) as { count: number }).count;
 }
 
 /** Removes the indices of the previous round: every round writes into new ones. `node` is the bench's own server. */
 export async function deleteIndices(node: string): Promise<void> {
-  const reply = await fetch(`${node}/_cat/indices/calling-platform-*?format=json&h=index`);
+  const reply = await fetch(`${node}/_cat/indices/${INDICES}?format=json&h=index`);
   if (!reply.ok) throw new Error(`listing indices: ${reply.status} ${await reply.text()}`);
   for (const { index } of (await reply.json()) as { index: string }[]) {
     await fetch(`${node}/${index}`, { method: 'DELETE' });

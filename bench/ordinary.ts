@@ -21,18 +21,32 @@ export type Shape = 'winston' | 'ecs' | 'pino';
 type Document = Record<string, unknown> & { eventId?: string; tags?: string[] };
 
 interface Reading {
+  /** Other loggers' documents do not fit the template's types, and go where none applies. */
+  readonly index: string;
   readonly time: (doc: Document) => string;
   readonly isError: (doc: Document) => boolean;
 }
 
 const READING: Readonly<Record<Shape, Reading>> = {
-  winston: { time: (doc) => doc.timestamp as string, isError: (doc) => doc.level === 'error' },
-  ecs: { time: (doc) => doc['@timestamp'] as string, isError: (doc) => doc['log.level'] === 'error' },
-  pino: { time: (doc) => new Date(doc.time as number).toISOString(), isError: (doc) => (doc.level as number) >= 50 },
+  winston: {
+    index: 'calling-platform',
+    time: (doc) => doc.timestamp as string,
+    isError: (doc) => doc.level === 'error',
+  },
+  ecs: {
+    index: 'ordinary',
+    time: (doc) => doc['@timestamp'] as string,
+    isError: (doc) => doc['log.level'] === 'error',
+  },
+  pino: {
+    index: 'ordinary',
+    time: (doc) => new Date(doc.time as number).toISOString(),
+    isError: (doc) => (doc.level as number) >= 50,
+  },
 };
 
 const options = JSON.parse(readFileSync(process.argv[2]!, 'utf8')) as OrdinaryOptions;
-const { time, isError } = READING[options.shape];
+const { index, time, isError } = READING[options.shape];
 const client = new Client({ node: options.node });
 const kafka = new kafkajs.Kafka({ brokers: [...options.brokers], logLevel: kafkajs.logLevel.ERROR });
 const consumer = kafka.consumer({
@@ -86,7 +100,7 @@ await consumer.run({
       doc.kafka = { topic, partition, offset: Number(message.offset) };
       const day = timestamp.slice(0, 10).replaceAll('-', '.');
       const _id = doc.eventId ?? `${topic}-${partition}-${message.offset}`;
-      operations.push({ create: { _index: `calling-platform-${day}`, _id } }, doc);
+      operations.push({ create: { _index: `${index}-${day}`, _id } }, doc);
       offsets.set(partition, String(Number(message.offset) + 1));
       if (operations.length >= options.documents * 2) await flush();
     }
