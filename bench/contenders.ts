@@ -16,7 +16,8 @@ export interface Bench {
   readonly node: string;
   /** A folder of this run. */
   readonly folder: string;
-  readonly bodies: { readonly file: string; readonly lengths: readonly number[] };
+  /** For raw bulk. */
+  readonly bodies?: { readonly file: string; readonly lengths: readonly number[] };
 }
 
 export interface Launch {
@@ -104,7 +105,7 @@ export const rawBulk: Contender = {
   kind: 'prompted',
   indexes: true,
   launch(bench, _topic, id) {
-    const { file, lengths } = bench.bodies;
+    const { file, lengths } = bench.bodies!;
     const options: RawBulkOptions = { node: bench.node, bodiesFile: file, lengths, concurrency: BULK.concurrency };
     return script('raw-bulk.js', toFile(bench, id, 'json', options), []);
   },

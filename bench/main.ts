@@ -13,6 +13,7 @@ import { startElasticsearch, startKafka } from '../stack/index.ts';
 import { measureEvaluator, measureRebuild } from './alerting/evaluator.ts';
 import { createCleanUp } from './clean-up.ts';
 import {
+  type Bench,
   type Contender,
   logpipe,
   ordinary,
@@ -24,7 +25,7 @@ import {
 } from './contenders.ts';
 import { createTopics, fill } from './fill.ts';
 import { KINDS } from './lines.ts';
-import { createCostReader } from './process-cost.ts';
+import { type CostReader, createCostReader } from './process-cost.ts';
 import { LINE_KINDS, type LineKind, machine, type Results, toJson, toTable } from './report.ts';
 import { benchScaling } from './scaling.ts';
 import { benchShip, shipPeerInstalled } from './ship.ts';
@@ -57,16 +58,26 @@ const HEAP = '2g';
 
 const say = (line: string) => process.stderr.write(`${line}\n`);
 
+/** What all parts share. */
+interface Run {
+  readonly options: Options;
+  readonly wanted: (name: string) => boolean;
+  readonly results: Results;
+  readonly notes: string[];
+  readonly cost: CostReader;
+  readonly folder: string;
+}
+
 async function bench(options: Options): Promise<void> {
-  const { events, rounds } = options;
   const chosen = options.only ?? NAMES.filter((name) => name !== 'scaling' || options.all);
   const wanted = (name: string) => chosen.includes(name);
-  const notes: string[] = [];
   const results: Results = { lines: [], kinds: {}, transports: [] };
+  const notes: string[] = [];
   const versions = { kafka: 'not started', elasticsearch: 'not started' };
-  const cost = createCostReader();
   const [loadBefore] = loadavg();
+  const cost = createCostReader();
   const { folder, cleanUp, stop } = createCleanUp();
+  const run: Run = { options, wanted, results, notes, cost, folder };
   try {
     if (wanted('spool')) {
       say('the spool beside the File transport …');
@@ -76,65 +87,22 @@ async function bench(options: Options): Promise<void> {
       say('the evaluator alone …');
       results.evaluator = await measureEvaluator();
     }
-    const contenders = contendersOf(options, wanted, notes);
+    const contenders = contendersOf(run);
     if (contenders.length > 0 || chosen.some((name) => !ALONE.includes(name))) {
-      say('starting Kafka and Elasticsearch …');
-      const { brokers, version, stop: stopKafka } = await startKafka({ onProgress: say });
-      cleanUp.push(stopKafka);
-      versions.kafka = version;
-      if (wanted('transport')) {
-        for (const compression of COMPRESSIONS) {
-          say(`the transport beside the File transport, compression ${compression} …`);
-          results.transports.push(await benchTransport(brokers, { compression }));
-        }
-      }
-      if (wanted('ship')) {
-        if (shipPeerInstalled()) {
-          say('ship beside rsyslog …');
-          results.ship = await benchShip(brokers, cost, options);
-        } else notes.push('rsyslog with imfile and omkafka is not installed: ship was not measured');
-      }
-      if (wanted('take-over')) {
-        const servers = { brokers, kafkaVersion: version, elasticsearch: undefined, folder };
-        const run = `bench-${randomBytes(3).toString('hex')}`;
-        results.takeOver = await measureRebuild(TAKE_OVERS, { servers, cost, say, run });
-      }
+      say('starting Kafka …');
+      const kafka = await startKafka({ onProgress: say });
+      cleanUp.push(kafka.stop);
+      versions.kafka = kafka.version;
+      await measureOnKafka(run, kafka);
       if (contenders.length > 0 || wanted('lines') || wanted('scaling')) {
+        say('starting Elasticsearch …');
         const elasticsearch = await startElasticsearch({ heap: HEAP, onProgress: say });
         cleanUp.push(elasticsearch.stop);
         versions.elasticsearch = elasticsearch.version;
-        const config: Config = loadConfig({
-          // The shipped one, not one in the current folder.
-          file: join(packageRoot(), 'config', 'logpipe.yml'),
-          env: { KAFKA_BROKERS: brokers[0], ELASTICSEARCH_URL: elasticsearch.url },
-        });
-        const client = createElasticsearchClient(config.elasticsearch);
-        await installTemplate(client, silentLog);
-        await client.close();
-        const place = { brokers, node: elasticsearch.url, folder };
-        const deps: KindDeps = {
-          bench: { ...place, bodies: { file: '', lengths: [] } },
-          cost,
-          starts: new Map(),
-          say,
-        };
-        if (contenders.length > 0) {
-          await createTopics(config.kafka, TOPIC);
-          say(`filling ${events} records …`);
-          const file = join(folder, 'bodies.ndjson');
-          const { bodies, bytesPerLine } = await fill(config.kafka, { topic: TOPIC, events, bodiesFile: file });
-          notes.push(`${events} lines of ${Math.round(bytesPerLine)} bytes, ${rounds} rounds, medians`);
-          const whole = { ...deps, bench: { ...place, bodies: { file, lengths: bodies } }, events, topic: TOPIC };
-          results.lines = await sideBySide(contenders, rounds, whole);
-        }
-        if (wanted('lines')) await measureKinds(options, results, config, deps);
-        if (wanted('scaling')) {
-          const work = { events: Math.ceil(events / SCALING_SHARE), rounds: Math.min(rounds, SCALING_ROUNDS) };
-          notes.push(`scaling: ${work.events} lines, ${work.rounds} rounds`);
-          results.scaling = await benchScaling(work, { ...place, cost, say });
-        }
+        await measureOnBoth(run, contenders, { brokers: kafka.brokers, node: elasticsearch.url, folder });
       }
     }
+    const { events, rounds } = options;
     const about = { events, rounds, machine: { ...machine(versions), loadBefore } };
     const output = options.json
       ? JSON.stringify(toJson(results, { ...about, notes }))
@@ -145,12 +113,68 @@ async function bench(options: Options): Promise<void> {
   }
 }
 
+async function measureOnKafka(
+  { options, wanted, results, notes, cost, folder }: Run,
+  { brokers, version }: { readonly brokers: string[]; readonly version: string },
+): Promise<void> {
+  if (wanted('transport')) {
+    for (const compression of COMPRESSIONS) {
+      say(`the transport beside the File transport, compression ${compression} …`);
+      results.transports.push(await benchTransport(brokers, { compression }));
+    }
+  }
+  if (wanted('ship')) {
+    if (shipPeerInstalled()) {
+      say('ship beside rsyslog …');
+      results.ship = await benchShip(brokers, cost, options);
+    } else notes.push('rsyslog with imfile and omkafka is not installed: ship was not measured');
+  }
+  if (wanted('take-over')) {
+    const servers = { brokers, kafkaVersion: version, elasticsearch: undefined, folder };
+    const run = `bench-${randomBytes(3).toString('hex')}`;
+    results.takeOver = await measureRebuild(TAKE_OVERS, { servers, cost, say, run });
+  }
+}
+
+async function measureOnBoth(
+  { options, wanted, results, notes, cost, folder }: Run,
+  contenders: readonly Contender[],
+  place: Bench,
+): Promise<void> {
+  const { events, rounds } = options;
+  const config: Config = loadConfig({
+    // The shipped one, not one in the current folder.
+    file: join(packageRoot(), 'config', 'logpipe.yml'),
+    env: { KAFKA_BROKERS: place.brokers[0], ELASTICSEARCH_URL: place.node },
+  });
+  const client = createElasticsearchClient(config.elasticsearch);
+  await installTemplate(client, silentLog);
+  await client.close();
+  const deps: KindDeps = { bench: place, cost, starts: new Map(), say };
+  if (contenders.length > 0) {
+    await createTopics(config.kafka, TOPIC);
+    say(`filling ${events} records …`);
+    const file = join(folder, 'bodies.ndjson');
+    const filled = await fill(config.kafka, { topic: TOPIC, events, bodiesFile: file });
+    notes.push(`${events} lines of ${Math.round(filled.bytesPerLine)} bytes, ${rounds} rounds, medians`);
+    const bench: Bench = { ...place, bodies: { file, lengths: filled.bodies } };
+    results.lines = await sideBySide(contenders, rounds, { ...deps, bench, events, topic: TOPIC });
+  }
+  if (wanted('lines')) await measureKinds(options, results, config, deps);
+  if (wanted('scaling')) {
+    const work = { events: Math.ceil(events / SCALING_SHARE), rounds: Math.min(rounds, SCALING_ROUNDS) };
+    say(`scaling, ${work.events} records …`);
+    notes.push(`scaling: ${work.events} lines, ${work.rounds} rounds`);
+    results.scaling = await benchScaling(work, { ...place, cost, say });
+  }
+}
+
 /** Raw bulk first: it warms Elasticsearch up. */
-function contendersOf({ variant: variants }: Options, wanted: (name: string) => boolean, notes: string[]): Contender[] {
+function contendersOf({ options, wanted, notes }: Run): Contender[] {
   const contenders: Contender[] = [];
   if (wanted('raw-bulk')) contenders.push(rawBulk);
   if (wanted('logpipe')) contenders.push(logpipe('logpipe'));
-  contenders.push(...variants.map(variant));
+  contenders.push(...options.variant.map(variant));
   if (wanted('ordinary')) contenders.push(ordinary());
   if (wanted('rsyslog')) {
     if (rsyslogInstalled()) contenders.push(rsyslog, rsyslogText);
