@@ -1,11 +1,13 @@
 // The contenders, and how each is started as a process of its own. In: where the servers and files are; out: command lines. All of
-// them get the same documents, the same bulk size and the same number of bulks at a time.
+// them get the same lines, the same bulk size and the same number of bulks at a time.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseConfig } from '../src/config.ts';
 import { NODE_FLAGS } from '../src/core/package-root.ts';
+import type { KafkaConfig } from '../src/source/kafka/client.ts';
 import { BULK } from './fill.ts';
-import type { OrdinaryOptions } from './ordinary.ts';
+import type { OrdinaryOptions, Shape } from './ordinary.ts';
 import type { RawBulkOptions } from './raw-bulk.ts';
 
 export interface Bench {
@@ -14,36 +16,57 @@ export interface Bench {
   readonly node: string;
   /** A folder of this run. */
   readonly folder: string;
-  readonly bodies: { readonly file: string; readonly lengths: readonly number[] };
+  /** For raw bulk. */
+  readonly bodies?: { readonly file: string; readonly lengths: readonly number[] };
 }
 
 export interface Launch {
   readonly command: string;
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Consumer groups it joins. */
+  readonly groups: readonly string[];
+  /** With the topic in which its counter, if it has one, says how far it has come. */
+  readonly counter?: KafkaConfig;
 }
 
 export interface Contender {
   readonly name: string;
   /** Joins a consumer group (its start is measured on an empty topic), or waits for a line on standard input. */
   readonly kind: 'consumer' | 'prompted';
+  /** False for one that only counts. */
+  readonly indexes: boolean;
+  /** What it says once it works, where joining its groups is not enough. */
+  readonly ready?: RegExp;
   /** `id` is new in every round: the name of the consumer group and of files. */
   launch(bench: Bench, topic: string, id: string): Launch;
 }
 
-/** logpipe's indexer as in production, with everything switched on. `settings` are paths of its configuration. */
+/** logpipe as in production, with everything switched on and no channel to notify. `settings` are paths of its configuration. */
 export function logpipe(
   name: string,
-  flags: readonly string[] = [],
-  settings: Record<string, unknown> = {},
+  roles: readonly ('indexer' | 'counter' | 'alerter')[] = ['indexer'],
+  { flags = [], settings = {} }: { flags?: readonly string[]; settings?: Record<string, unknown> } = {},
 ): Contender {
+  const indexes = roles.includes('indexer');
   return {
     name,
     kind: 'consumer',
+    indexes,
+    ...(roles.includes('alerter') ? { ready: /alerts are evaluated here/ } : {}),
     launch(bench, topic, id) {
+      const topics = { logs: topic, dlq: `${topic}.dlq` };
+      const own = { counts: `${id}-counts`, alerts: `${id}-alerts`, commands: `${id}-commands` };
+      const groups = { indexer: id, counter: `${id}-counter`, alerter: `${id}-alerter` };
       const config: Record<string, Record<string, unknown>> = {
-        kafka: { brokers: bench.brokers, group: id, topics: { logs: topic, dlq: `${topic}.dlq` } },
-        elasticsearch: { nodes: [bench.node] },
+        kafka: {
+          brokers: bench.brokers,
+          topics: { ...topics, ...own },
+          group: groups.indexer,
+          counterGroup: groups.counter,
+          alerterGroup: groups.alerter,
+        },
+        ...(indexes ? { elasticsearch: { nodes: [bench.node] } } : { sinks: { elasticsearch: false } }),
         bulk: { maxDocuments: BULK.documents, concurrency: BULK.concurrency },
         http: { port: 0 },
       };
@@ -53,8 +76,13 @@ export function logpipe(
       }
       const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
       const file = toFile(bench, id, 'yml', config);
-      const args = [...NODE_FLAGS, ...flags, main, 'run', '--roles', 'indexer', '--config', file, '--exit-with-parent'];
-      return { command: process.execPath, args };
+      const run = ['run', '--roles', roles.join(','), '--config', file, '--exit-with-parent'];
+      return {
+        command: process.execPath,
+        args: [...NODE_FLAGS, ...flags, main, ...run],
+        groups: roles.map((role) => groups[role]),
+        ...(roles.includes('counter') ? { counter: parseConfig(JSON.stringify(config), {}, file).kafka } : {}),
+      };
     },
   };
 }
@@ -69,28 +97,33 @@ export function variant(text: string): Contender {
       const at = word.indexOf('=');
       return [word.slice(0, at), JSON.parse(word.slice(at + 1))] as const;
     });
-  return logpipe(`logpipe ${text}`, flags, Object.fromEntries(settings));
+  return logpipe(`logpipe ${text}`, ['indexer'], { flags, settings: Object.fromEntries(settings) });
 }
 
 export const rawBulk: Contender = {
   name: 'raw bulk',
   kind: 'prompted',
+  indexes: true,
   launch(bench, _topic, id) {
-    const { file, lengths } = bench.bodies;
+    const { file, lengths } = bench.bodies!;
     const options: RawBulkOptions = { node: bench.node, bodiesFile: file, lengths, concurrency: BULK.concurrency };
-    return script('raw-bulk.js', toFile(bench, id, 'json', options));
+    return script('raw-bulk.js', toFile(bench, id, 'json', options), []);
   },
 };
 
-export const ordinary: Contender = {
-  name: 'ordinary',
-  kind: 'consumer',
-  launch(bench, topic, id) {
-    const { brokers, node } = bench;
-    const options: OrdinaryOptions = { node, brokers, topic, group: id, ...BULK };
-    return script('ordinary.js', toFile(bench, id, 'json', options));
-  },
-};
+/** A plain indexer for lines of that logger. */
+export function ordinary(shape: Shape = 'winston'): Contender {
+  return {
+    name: 'ordinary',
+    kind: 'consumer',
+    indexes: true,
+    launch(bench, topic, id) {
+      const { brokers, node } = bench;
+      const options: OrdinaryOptions = { node, brokers, topic, group: id, shape, ...BULK };
+      return script('ordinary.js', toFile(bench, id, 'json', options), [id]);
+    },
+  };
+}
 
 /** rsyslog making the same document: parsed, with `@timestamp` and the day's index from the event, its id and the error tag. */
 export const rsyslog: Contender = createRsyslog('rsyslog', {
@@ -125,6 +158,7 @@ function createRsyslog(
   return {
     name,
     kind: 'consumer',
+    indexes: true,
     launch(bench, topic, id) {
       const folder = join(bench.folder, id);
       mkdirSync(folder);
@@ -148,7 +182,7 @@ ruleset(name="index" queue.type="FixedArray" queue.size="50000" queue.dequeueBat
 }
 `,
       );
-      return { command: RSYSLOGD, args: ['-n', '-f', file, '-i', join(folder, 'pid')] };
+      return { command: RSYSLOGD, args: ['-n', '-f', file, '-i', join(folder, 'pid')], groups: [id] };
     },
   };
 }
@@ -166,8 +200,8 @@ export function rsyslogInstalled(): boolean {
   return existsSync(RSYSLOGD) && has('imkafka.so') && has('omelasticsearch.so');
 }
 
-function script(name: string, file: string): Launch {
-  return { command: process.execPath, args: [fileURLToPath(new URL(name, import.meta.url)), file] };
+function script(name: string, file: string, groups: readonly string[]): Launch {
+  return { command: process.execPath, args: [fileURLToPath(new URL(name, import.meta.url)), file], groups };
 }
 
 function toFile(bench: Bench, id: string, ending: string, content: unknown): string {

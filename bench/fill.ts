@@ -1,5 +1,5 @@
-// The work every contender gets: a topic filled once, and the bulk bodies that the same records become.
-// Guarantee: every record has an event id of its own, so no document is a duplicate of another.
+// The work every contender gets: a topic filled once, and the bulk bodies that the same records become, where they are asked for.
+// Guarantee: records that have event ids have each their own, so no document is a duplicate of another.
 import { createWriteStream } from 'node:fs';
 import { finished } from 'node:stream/promises';
 import { systemClock } from '../src/core/clock.ts';
@@ -12,7 +12,7 @@ import { createIndexer } from '../src/indexing/indexer.ts';
 import { createParser } from '../src/parse/parse.ts';
 import { createKafka, defaultPartitioner, type KafkaConfig } from '../src/source/kafka/client.ts';
 import { createTagger } from '../src/tag/tag.ts';
-import { sampleRecords } from './lines.ts';
+import { type LineOf, sampleRecords } from './lines.ts';
 
 export const PARTITIONS = 4;
 /** Documents per bulk and bulks at a time, of every contender. */
@@ -20,11 +20,11 @@ export const BULK = { documents: 2_000, concurrency: 3 };
 const PER_REQUEST = 1_000;
 
 /** Creates `topic`, and `${topic}-empty` for measuring what a start costs. */
-export async function createTopics(config: KafkaConfig, topic: string): Promise<void> {
+export async function createTopics(config: KafkaConfig, topic: string, partitions = PARTITIONS): Promise<void> {
   const admin = createKafka(config, silentLog).admin();
   await admin.connect();
   const configEntries = [{ name: 'message.timestamp.type', value: 'LogAppendTime' }];
-  const topics = [topic, `${topic}-empty`].map((name) => ({ topic: name, numPartitions: PARTITIONS, configEntries }));
+  const topics = [topic, `${topic}-empty`].map((name) => ({ topic: name, numPartitions: partitions, configEntries }));
   await admin.createTopics({ topics, waitForLeaders: true });
   await admin.disconnect();
 }
@@ -35,38 +35,53 @@ export async function createTopics(config: KafkaConfig, topic: string): Promise<
  */
 export async function fill(
   config: KafkaConfig,
-  options: { topic: string; events: number; bodiesFile: string },
+  options: { topic: string; events: number; bodiesFile?: string; line?: LineOf; partitions?: number },
 ): Promise<{ bodies: number[]; bytesPerLine: number }> {
-  const { topic, events } = options;
+  const { topic, events, bodiesFile, line, partitions = PARTITIONS } = options;
   const producer = createKafka(config, silentLog).producer({ createPartitioner: defaultPartitioner });
   await producer.connect();
-  const records = sampleRecords(events, Date.now() - events);
-  const out = createWriteStream(options.bodiesFile);
-  const bodies: number[] = [];
-  const indexer = bodyBuilder((body) => {
-    bodies.push(body.length);
-    out.write(Buffer.from(body));
-  });
-  const offsets = new Array<number>(PARTITIONS).fill(0);
+  const startMs = Date.now() - events;
+  const bodies = bodiesFile === undefined ? undefined : bodiesWriter(bodiesFile, topic, partitions);
   let bytes = 0;
   for (let sent = 0; sent < events; sent += PER_REQUEST) {
-    const partition = (sent / PER_REQUEST) % PARTITIONS;
-    const part = records.slice(sent, sent + PER_REQUEST);
-    const messages = part.map((r) => ({ value: r.value, partition, headers: { eventId: r.eventId! } }));
+    const partition = (sent / PER_REQUEST) % partitions;
+    const part = sampleRecords(Math.min(PER_REQUEST, events - sent), startMs + sent, line, sent);
+    const messages = part.map(({ value, eventId }) => ({
+      ...{ value, partition },
+      ...(eventId === undefined ? {} : { headers: { eventId } }),
+    }));
     await producer.send({ topic, messages });
-    let partBytes = 0;
-    for (const record of part) partBytes += record.value!.length;
-    bytes += partBytes;
-    const placed: RawRecord[] = part.map((record, i) => ({ ...record, offset: offsets[partition]! + i }));
-    offsets[partition]! += part.length;
-    const origin: Chunk['origin'] = { kind: 'kafka', topic, partition };
-    await indexer.accept({ origin, records: placed, bytes: partBytes, done() {} });
+    for (const record of part) bytes += record.value!.length;
+    await bodies?.add(part, partition);
   }
-  await indexer.drain(60_000);
   await producer.disconnect();
-  out.end();
-  await finished(out);
-  return { bodies, bytesPerLine: bytes / events };
+  return { bodies: (await bodies?.end()) ?? [], bytesPerLine: bytes / events };
+}
+
+function bodiesWriter(file: string, topic: string, partitions: number) {
+  const out = createWriteStream(file);
+  const lengths: number[] = [];
+  const offsets = new Array<number>(partitions).fill(0);
+  const indexer = bodyBuilder((body) => {
+    lengths.push(body.length);
+    out.write(Buffer.from(body));
+  });
+  return {
+    async add(records: readonly RawRecord[], partition: number): Promise<void> {
+      const placed = records.map((record, i): RawRecord => ({ ...record, offset: offsets[partition]! + i }));
+      offsets[partition]! += records.length;
+      const bytes = records.reduce((sum, { value }) => sum + value!.length, 0);
+      const origin: Chunk['origin'] = { kind: 'kafka', topic, partition };
+      await indexer.accept({ origin, records: placed, bytes, done() {} });
+    },
+    /** Lengths of the bodies, in order. */
+    async end(): Promise<number[]> {
+      await indexer.drain(60_000);
+      out.end();
+      await finished(out);
+      return lengths;
+    },
+  };
 }
 
 /** logpipe's own stages in front of a sink that keeps the bodies. */

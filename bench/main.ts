@@ -1,13 +1,19 @@
+// `npm run bench`: everything side by side, on servers it starts itself. In: options. Out: a table, or one object with --json; progress
+// on standard error. What it measures is beside it, one file each.
+import { randomBytes } from 'node:crypto';
+import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { type Config, loadConfig } from '../src/config.ts';
-import { errorText, LogpipeError } from '../src/core/errors.ts';
+import { LogpipeError } from '../src/core/errors.ts';
 import { silentLog } from '../src/core/log.ts';
 import { packageRoot } from '../src/core/package-root.ts';
 import { createElasticsearchClient, installTemplate } from '../src/indexing/elasticsearch.ts';
 import { startElasticsearch, startKafka } from '../stack/index.ts';
+import { measureEvaluator, measureRebuild } from './alerting/evaluator.ts';
 import { createCleanUp } from './clean-up.ts';
 import {
+  type Bench,
   type Contender,
   logpipe,
   ordinary,
@@ -18,159 +24,186 @@ import {
   variant,
 } from './contenders.ts';
 import { createTopics, fill } from './fill.ts';
-import { deleteIndices, type MeasureDeps, measureRound, measureStart, type Round } from './measure.ts';
-import { createCostReader } from './process-cost.ts';
-import { type Line, machine, toJson, toLine, toTable } from './report.ts';
-import { benchShip, type ShipBench, shipPeerInstalled } from './ship.ts';
-import { benchSpool, type SpoolBench } from './spool.ts';
-import { benchTransport, type TransportBench } from './transport.ts';
+import { KINDS } from './lines.ts';
+import { type CostReader, createCostReader } from './process-cost.ts';
+import { LINE_KINDS, type LineKind, machine, type Results, toJson, toTable } from './report.ts';
+import { benchScaling } from './scaling.ts';
+import { benchShip, shipPeerInstalled } from './ship.ts';
+import { type SideBySideDeps, sideBySide } from './side-by-side.ts';
+import { benchSpool } from './spool.ts';
+import { benchTransport } from './transport.ts';
 
 interface Options {
   json: boolean;
   events: number;
   rounds: number;
   only?: string[];
+  all: boolean;
   variant: string[];
 }
 
-const NAMES = ['raw-bulk', 'logpipe', 'ordinary', 'rsyslog', 'transport', 'spool', 'ship'];
+const CONTENDERS = ['raw-bulk', 'logpipe', 'ordinary', 'rsyslog', 'counter', 'all-roles'];
+/** Names for --only; the last one is run without it only by --all. */
+const NAMES = [...CONTENDERS, 'lines', 'transport', 'spool', 'ship', 'take-over', 'ticks', 'scaling'];
+const ALONE = ['spool', 'ticks'];
+const COMPRESSIONS = ['none', 'gzip', 'lz4'] as const;
+const TAKE_OVERS = 3;
+/** Kinds of lines: ratios of CPU need fewer events and rounds than rates. */
+const KIND_SHARE = 4;
+const KIND_ROUNDS = 3;
+const SCALING_SHARE = 4;
+const SCALING_ROUNDS = 3;
 const TOPIC = 'logpipe-bench';
 const HEAP = '2g';
 
 const say = (line: string) => process.stderr.write(`${line}\n`);
 
+/** What all parts share. */
+interface Run {
+  readonly options: Options;
+  readonly wanted: (name: string) => boolean;
+  readonly results: Results;
+  readonly notes: string[];
+  readonly cost: CostReader;
+  readonly folder: string;
+}
+
 async function bench(options: Options): Promise<void> {
-  const wanted = (name: string) => options.only === undefined || options.only.includes(name);
+  const chosen = options.only ?? NAMES.filter((name) => name !== 'scaling' || options.all);
+  const wanted = (name: string) => chosen.includes(name);
+  const results: Results = { lines: [], kinds: {}, transports: [] };
   const notes: string[] = [];
-  const contenders: Contender[] = [];
-  if (wanted('raw-bulk')) contenders.push(rawBulk);
-  if (wanted('logpipe')) contenders.push(logpipe('logpipe'));
-  contenders.push(...options.variant.map(variant));
-  if (wanted('ordinary')) contenders.push(ordinary);
-  if (wanted('rsyslog')) {
-    if (rsyslogInstalled()) contenders.push(rsyslog, rsyslogText);
-    else notes.push('rsyslog with imkafka and omelasticsearch is not installed: not in this table');
-  }
+  const versions = { kafka: 'not started', elasticsearch: 'not started' };
+  const [loadBefore] = loadavg();
   const cost = createCostReader();
   const { folder, cleanUp, stop } = createCleanUp();
+  const run: Run = { options, wanted, results, notes, cost, folder };
   try {
-    let spool: SpoolBench | undefined;
     if (wanted('spool')) {
       say('the spool beside the File transport …');
-      spool = await benchSpool();
+      results.spool = await benchSpool();
     }
-    if (options.only?.every((name) => name === 'spool') && contenders.length === 0) {
-      const about = machine({ kafka: 'not started', elasticsearch: 'not started' });
-      process.stdout.write(`${options.json ? JSON.stringify({ spool, machine: about }) : spoolLine(spool!)}\n`);
-      return;
+    if (wanted('ticks')) {
+      say('the evaluator alone …');
+      results.evaluator = await measureEvaluator();
     }
-    say('starting Kafka and Elasticsearch …');
-    const kafka = await startKafka({ onProgress: say });
-    cleanUp.push(kafka.stop);
-    let transport: TransportBench | undefined;
-    if (wanted('transport')) {
-      say('the transport beside the File transport …');
-      transport = await benchTransport(kafka.brokers);
+    const contenders = contendersOf(run);
+    if (contenders.length > 0 || chosen.some((name) => !ALONE.includes(name))) {
+      say('starting Kafka …');
+      const kafka = await startKafka({ onProgress: say });
+      cleanUp.push(kafka.stop);
+      versions.kafka = kafka.version;
+      await measureOnKafka(run, kafka);
+      if (contenders.length > 0 || wanted('lines') || wanted('scaling')) {
+        say('starting Elasticsearch …');
+        const elasticsearch = await startElasticsearch({ heap: HEAP, onProgress: say });
+        cleanUp.push(elasticsearch.stop);
+        versions.elasticsearch = elasticsearch.version;
+        await measureOnBoth(run, contenders, { brokers: kafka.brokers, node: elasticsearch.url, folder });
+      }
     }
-    let ship: ShipBench | undefined;
-    if (wanted('ship')) {
-      if (shipPeerInstalled()) {
-        say('ship beside rsyslog …');
-        ship = await benchShip(kafka.brokers, cost, options);
-      } else notes.push('rsyslog with imfile and omkafka is not installed: ship was not measured');
-    }
-    const versions = { kafka: kafka.version, elasticsearch: 'not started' };
-    let lines: Line[] = [];
-    if (contenders.length > 0) {
-      const elasticsearch = await startElasticsearch({ heap: HEAP, onProgress: say });
-      cleanUp.push(elasticsearch.stop);
-      versions.elasticsearch = elasticsearch.version;
-      const config: Config = loadConfig({
-        // The shipped one, not one in the current folder.
-        file: join(packageRoot(), 'config', 'logpipe.yml'),
-        env: { KAFKA_BROKERS: kafka.brokers[0], ELASTICSEARCH_URL: elasticsearch.url },
-      });
-      const client = createElasticsearchClient(config.elasticsearch);
-      await installTemplate(client, silentLog);
-      await client.close();
-      await createTopics(config.kafka, TOPIC);
-      say(`filling ${options.events} records …`);
-      const file = join(folder, 'bodies.ndjson');
-      const filled = await fill(config.kafka, { topic: TOPIC, events: options.events, bodiesFile: file });
-      notes.push(
-        `${options.events} lines of ${Math.round(filled.bytesPerLine)} bytes, ${options.rounds} rounds, medians`,
-      );
-      lines = await measure(contenders, options.rounds, {
-        bench: { brokers: kafka.brokers, node: elasticsearch.url, folder, bodies: { file, lengths: filled.bodies } },
-        events: options.events,
-        topic: TOPIC,
-        cost,
-      });
-    }
-    const about = { events: options.events, rounds: options.rounds, machine: machine(versions) };
+    const { events, rounds } = options;
+    const about = { events, rounds, machine: { ...machine(versions), loadBefore } };
     const output = options.json
-      ? JSON.stringify({ ...toJson(lines, transport, about), spool: spool ?? null, ship: ship ?? null })
-      : toTable(lines, transport, [
-          ...(spool === undefined ? [] : [spoolLine(spool)]),
-          ...(ship === undefined ? [] : [shipLine(ship)]),
-          ...[...notes, JSON.stringify(about.machine)],
-        ]);
+      ? JSON.stringify(toJson(results, { ...about, notes }))
+      : toTable(results, [...notes, JSON.stringify(about.machine)]);
     process.stdout.write(`${output}\n`);
   } finally {
     await stop();
   }
 }
 
-function spoolLine({ spoolMicrosPerInfo, fileMicrosPerInfo, spoolRatioToFile, drainedPerSecond }: SpoolBench): string {
-  const write = `spool ${spoolMicrosPerInfo} µs, File transport ${fileMicrosPerInfo} µs CPU: ratio ${spoolRatioToFile}`;
-  return `logger.info: ${write}; drained at ${drainedPerSecond.toLocaleString('en')} records/s`;
-}
-
-function shipLine({ logpipe, rsyslog, cpuRatio, throughputRatio }: ShipBench): string {
-  const of = ({ cpuMicros, linesPerSecond, peakMb }: ShipBench['logpipe']) =>
-    `${cpuMicros} µs CPU, ${linesPerSecond.toLocaleString('en')} lines/s, ${peakMb} MB`;
-  return `ship: ${of(logpipe)}; rsyslog: ${of(rsyslog)}; CPU ratio ${cpuRatio}, throughput ratio ${throughputRatio}`;
-}
-
-/** Interleaves the contenders, so that disturbances of the machine affect all of them. */
-async function measure(contenders: readonly Contender[], rounds: number, deps: MeasureDeps): Promise<Line[]> {
-  const { node } = deps.bench;
-  const starts = new Map<string, number>();
-  for (const [i, contender] of contenders.entries()) {
-    const micros = await measureStart(contender, `start-${i}`, deps);
-    say(`${contender.name}: a start costs ${Math.round(micros / 1_000)} ms of CPU`);
-    starts.set(contender.name, micros);
-  }
-  // Elasticsearch compiles and grows in its first seconds, which no contender should pay for.
-  await measureRound(rawBulk, 'warm-up', deps);
-  const results = new Map<string, Round[]>(contenders.map(({ name }) => [name, []]));
-  for (let round = 1; round <= rounds; round++) {
-    // Each round begins with a different contender, so that none always follows the same one.
-    const order = contenders.map((_, i) => contenders[(i + round) % contenders.length]!);
-    for (const contender of order) {
-      const id = `round-${round}-${contenders.indexOf(contender)}`;
-      const result = await surviving(contender, id, deps);
-      results.get(contender.name)!.push(result);
-      const { eventsPerSecond, wholeCpuMicros } = result;
-      say(
-        `round ${round}: ${contender.name} ${Math.round(eventsPerSecond)} events/s, ${wholeCpuMicros.toFixed(1)} µs with start`,
-      );
+async function measureOnKafka(
+  { options, wanted, results, notes, cost, folder }: Run,
+  { brokers, version }: { readonly brokers: string[]; readonly version: string },
+): Promise<void> {
+  if (wanted('transport')) {
+    for (const compression of COMPRESSIONS) {
+      say(`the transport beside the File transport, compression ${compression} …`);
+      results.transports.push(await benchTransport(brokers, { compression }));
     }
   }
-  await deleteIndices(node);
-  return contenders.map(({ name }) => toLine(name, results.get(name)!, starts.get(name)!, deps.events));
+  if (wanted('ship')) {
+    if (shipPeerInstalled()) {
+      say('ship beside rsyslog …');
+      results.ship = await benchShip(brokers, cost, options);
+    } else notes.push('rsyslog with imfile and omkafka is not installed: ship was not measured');
+  }
+  if (wanted('take-over')) {
+    const servers = { brokers, kafkaVersion: version, elasticsearch: undefined, folder };
+    const run = `bench-${randomBytes(3).toString('hex')}`;
+    results.takeOver = await measureRebuild(TAKE_OVERS, { servers, cost, say, run });
+  }
 }
 
-/** A contender without retries may not survive a single 429: its round is repeated, and the report says so. */
-async function surviving(contender: Contender, id: string, deps: MeasureDeps): Promise<Round> {
-  for (let attempt = 1; ; attempt++) {
-    await deleteIndices(deps.bench.node);
-    try {
-      return await measureRound(contender, `${id}-${attempt}`, deps);
-    } catch (error) {
-      if (attempt === 3) throw error;
-      say(`${errorText(error)}\nonce more`);
-    }
+async function measureOnBoth(
+  { options, wanted, results, notes, cost, folder }: Run,
+  contenders: readonly Contender[],
+  place: Bench,
+): Promise<void> {
+  const { events, rounds } = options;
+  const config: Config = loadConfig({
+    // The shipped one, not one in the current folder.
+    file: join(packageRoot(), 'config', 'logpipe.yml'),
+    env: { KAFKA_BROKERS: place.brokers[0], ELASTICSEARCH_URL: place.node },
+  });
+  const client = createElasticsearchClient(config.elasticsearch);
+  await installTemplate(client, silentLog);
+  await client.close();
+  const deps: KindDeps = { bench: place, cost, starts: new Map(), say };
+  if (contenders.length > 0) {
+    await createTopics(config.kafka, TOPIC);
+    say(`filling ${events} records …`);
+    const file = join(folder, 'bodies.ndjson');
+    const filled = await fill(config.kafka, { topic: TOPIC, events, bodiesFile: file });
+    notes.push(`${events} lines of ${Math.round(filled.bytesPerLine)} bytes, ${rounds} rounds, medians`);
+    const bench: Bench = { ...place, bodies: { file, lengths: filled.bodies } };
+    results.lines = await sideBySide(contenders, rounds, { ...deps, bench, events, topic: TOPIC });
+  }
+  if (wanted('lines')) await measureKinds(options, results, config, deps);
+  if (wanted('scaling')) {
+    const work = { events: Math.ceil(events / SCALING_SHARE), rounds: Math.min(rounds, SCALING_ROUNDS) };
+    say(`scaling, ${work.events} records …`);
+    notes.push(`scaling: ${work.events} lines, ${work.rounds} rounds`);
+    results.scaling = await benchScaling(work, { ...place, cost, say });
+  }
+}
+
+/** Raw bulk first: it warms Elasticsearch up. */
+function contendersOf({ options, wanted, notes }: Run): Contender[] {
+  const contenders: Contender[] = [];
+  if (wanted('raw-bulk')) contenders.push(rawBulk);
+  if (wanted('logpipe')) contenders.push(logpipe('logpipe'));
+  contenders.push(...options.variant.map(variant));
+  if (wanted('ordinary')) contenders.push(ordinary());
+  if (wanted('rsyslog')) {
+    if (rsyslogInstalled()) contenders.push(rsyslog, rsyslogText);
+    else notes.push('rsyslog with imkafka and omelasticsearch is not installed: not in this table');
+  }
+  if (wanted('counter')) contenders.push(logpipe('counter', ['counter']));
+  if (wanted('all-roles')) contenders.push(logpipe('all roles', ['indexer', 'counter', 'alerter']));
+  return contenders;
+}
+
+type KindDeps = Omit<SideBySideDeps, 'events' | 'topic'>;
+
+/** Each kind of lines has a topic of its own, which the indexer and the ordinary way read. */
+async function measureKinds(
+  options: Pick<Options, 'events' | 'rounds'>,
+  results: Results,
+  { kafka }: Config,
+  deps: KindDeps,
+): Promise<void> {
+  const events = Math.ceil(options.events / KIND_SHARE);
+  const rounds = Math.min(options.rounds, KIND_ROUNDS);
+  for (const kind of Object.keys(LINE_KINDS) as LineKind[]) {
+    const { lines, shape } = LINE_KINDS[kind];
+    say(`${lines} …`);
+    const topic = `${TOPIC}-${kind}`;
+    await createTopics(kafka, topic);
+    const { bytesPerLine } = await fill(kafka, { topic, events, line: KINDS[lines] });
+    const both = await sideBySide([logpipe('logpipe'), ordinary(shape)], rounds, { ...deps, events, topic });
+    results.kinds[kind] = { events, rounds, bytesPerLine: Math.round(bytesPerLine), lines: both };
   }
 }
 
@@ -187,11 +220,14 @@ const names = (text: string) => {
 };
 
 const program = new Command('bench')
-  .description('Measures logpipe beside a raw bulk, a plain indexer and rsyslog, on servers it starts itself.')
+  .description(
+    'Measures logpipe beside a raw bulk, a plain indexer and rsyslog, each number with its aim, on servers it starts itself.',
+  )
   .option('--json', 'one JSON object on standard output', false)
-  .option('--events <count>', 'records per round', number, 600_000)
-  .option('--rounds <count>', 'rounds; medians are shown', number, 3)
+  .option('--events <count>', 'records per round', number, 800_000)
+  .option('--rounds <count>', 'rounds; medians are shown', number, 5)
   .option('--only <names>', `only these: ${NAMES.join(', ')}`, names)
+  .option('--all', 'scaling too, which is otherwise a command of its own', false)
   .option(
     '--variant <text>',
     'logpipe once more with Node flags and settings; repeatable',
@@ -201,11 +237,15 @@ const program = new Command('bench')
   .addHelpText(
     'after',
     `
+Other kinds of lines (errors, ECS, Pino, masked) and scaling get a quarter of the events and at most 3 rounds.
+Everything but scaling takes about half an hour on two cores; scaling, also \`npm run bench:scaling\`, ten minutes more.
+
 Examples:
   npm run bench
-  npm run bench -- --json > bench.json
+  npm run bench -- --all --json > bench.json
   npm run bench -- --events 1000000 --only raw-bulk,logpipe
   npm run bench -- --only logpipe --variant "--max-semi-space-size=32" --variant "bulk.concurrency=4"
+  npm run bench -- --only lines,take-over,ticks
   npm run bench -- --only spool
   npm run bench -- --only ship --events 300000
   npm run bench -- --only raw-bulk --variant "--cpu-prof --cpu-prof-dir=profiles"`,

@@ -12,11 +12,41 @@ export interface OrdinaryOptions {
   readonly group: string;
   readonly documents: number;
   readonly concurrency: number;
+  readonly shape: Shape;
 }
 
-type Document = Record<string, unknown> & { timestamp: string; level: string; eventId: string; tags?: string[] };
+/** Whose lines: a plain indexer is written for one logger. */
+export type Shape = 'winston' | 'ecs' | 'pino';
+
+type Document = Record<string, unknown> & { eventId?: string; tags?: string[] };
+
+interface Reading {
+  /** Other loggers' documents do not fit the template's types, and go where none applies. */
+  readonly index: string;
+  readonly time: (doc: Document) => string;
+  readonly isError: (doc: Document) => boolean;
+}
+
+const READING: Readonly<Record<Shape, Reading>> = {
+  winston: {
+    index: 'calling-platform',
+    time: (doc) => doc.timestamp as string,
+    isError: (doc) => doc.level === 'error',
+  },
+  ecs: {
+    index: 'ordinary',
+    time: (doc) => doc['@timestamp'] as string,
+    isError: (doc) => doc['log.level'] === 'error',
+  },
+  pino: {
+    index: 'ordinary',
+    time: (doc) => new Date(doc.time as number).toISOString(),
+    isError: (doc) => (doc.level as number) >= 50,
+  },
+};
 
 const options = JSON.parse(readFileSync(process.argv[2]!, 'utf8')) as OrdinaryOptions;
+const { index, time, isError } = READING[options.shape];
 const client = new Client({ node: options.node });
 const kafka = new kafkajs.Kafka({ brokers: [...options.brokers], logLevel: kafkajs.logLevel.ERROR });
 const consumer = kafka.consumer({
@@ -64,11 +94,13 @@ await consumer.run({
     const { topic, partition } = batch;
     for (const message of batch.messages) {
       const doc = JSON.parse(message.value!.toString()) as Document;
-      doc['@timestamp'] = doc.timestamp;
-      if (doc.level === 'error') doc.tags = ['error'];
+      const timestamp = time(doc);
+      doc['@timestamp'] = timestamp;
+      if (isError(doc)) doc.tags = ['error'];
       doc.kafka = { topic, partition, offset: Number(message.offset) };
-      const day = doc.timestamp.slice(0, 10).replaceAll('-', '.');
-      operations.push({ create: { _index: `calling-platform-${day}`, _id: doc.eventId } }, doc);
+      const day = timestamp.slice(0, 10).replaceAll('-', '.');
+      const _id = doc.eventId ?? `${topic}-${partition}-${message.offset}`;
+      operations.push({ create: { _index: `${index}-${day}`, _id } }, doc);
       offsets.set(partition, String(Number(message.offset) + 1));
       if (operations.length >= options.documents * 2) await flush();
     }

@@ -8,70 +8,14 @@ import { createParser } from '../src/parse/parse.ts';
 import { ScannedEvent } from '../src/parse/scan/scanned-event.ts';
 import { createScanner } from '../src/parse/scan/scanner.ts';
 import { createTagger } from '../src/tag/tag.ts';
-import { sampleLine } from './lines.ts';
+import { KINDS, type LineOf } from './lines.ts';
 
 const LINES = 10_000;
 const ROUNDS = 15;
 const PARSE = { maxRecordBytes: 5e6, maxAheadMs: 6e5, maxBehindMs: 2.6e9 };
 
-type Line = (i: number, time: string, eventId: string) => object;
-
-const STACK = `TypeError: Cannot read properties of undefined (reading 'status')\n${Array.from({ length: 8 }, (_, i) => `    at step${i} (/srv/calls/dist/worker-${i}.js:${100 + i}:17)`).join('\n')}`;
-
-function winston(i: number, time: string, eventId: string): Record<string, unknown> {
-  return JSON.parse(sampleLine(i % 50 === 0 ? i + 1 : i, Date.parse(time), eventId)) as Record<string, unknown>;
-}
-
-const KINDS: Readonly<Record<string, Line>> = {
-  'Winston lines': (i, time, id) => ({
-    ...winston(i, time, id),
-    requestId: `req-${i * 7}`,
-    traceId: `4bf92f3577b34da6${i}`,
-  }),
-  'fields of their own': (i, time, id) => ({
-    ...winston(i, time, id),
-    job: { step: i % 9, parts: [i, 'x'] },
-    durationMs: i * 1.5,
-  }),
-  'twenty kinds of lines': (i, time, id) => ({
-    ...winston(i, time, id),
-    [`field${i % 20}`]: i,
-    message: `step ${i % 20} done`,
-  }),
-  'other letters': (i, time, id) => ({ ...winston(i, time, id), message: `Anruf für Bérénice № ${i} beendet` }),
-  'every second an error': (i, time, id) =>
-    i % 2 === 0
-      ? winston(i, time, id)
-      : {
-          ...winston(i, time, id),
-          level: 'error',
-          message: `Call to +4930${1_000_000 + (i % 9_000)} failed: provider timeout`,
-          error: { name: 'TypeError', message: 'no status', stack: STACK },
-        },
-  'something to mask': (i, time, id) => ({
-    ...winston(i, time, id),
-    message: `login with password=hunter${i}x2 failed`,
-  }),
-  'ECS lines': (i, time) => ({
-    '@timestamp': time,
-    'log.level': 'info',
-    message: `call ${i} ended`,
-    ecs: { version: '8.10.0' },
-    service: { name: 'calls', version: '1.4.2' },
-    http: { request: { method: 'POST' }, response: { status_code: 200 } },
-  }),
-  'Pino lines': (i, time) => ({
-    level: 30,
-    time: Date.parse(time),
-    pid: 12,
-    hostname: 'web1',
-    msg: `call ${i} ended`,
-    callId: `CA${i}`,
-  }),
-};
-
 /** As they were fetched: one behind the other. */
-function recordsOf(line: Line): RawRecord[] {
+function recordsOf(line: LineOf): RawRecord[] {
   const ids = createEventIds();
   const startMs = Date.now();
   const given = Array.from({ length: LINES }, (_, i) => {
@@ -79,7 +23,7 @@ function recordsOf(line: Line): RawRecord[] {
     return {
       eventId,
       timeMs: startMs + i,
-      text: JSON.stringify(line(i, new Date(startMs + i).toISOString(), eventId)),
+      text: line(i, startMs + i, eventId),
     };
   });
   const bytes = Buffer.from(given.map(({ text }) => text).join('\n'));

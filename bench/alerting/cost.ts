@@ -5,9 +5,9 @@
 import { join } from 'node:path';
 import kafkajs from 'kafkajs';
 import { sleep } from '../../src/core/clock.ts';
-import { decodeCounts } from '../../src/measure/totals.ts';
 import type { KafkaConfig } from '../../src/source/kafka/client.ts';
 import { startProcess } from '../../test/kit/process.ts';
+import { followCounter } from '../counter-progress.ts';
 import { createTopics, fill } from '../fill.ts';
 import type { IntakeResult } from '../intake.ts';
 import { deleteIndices, indexedCount } from '../measure.ts';
@@ -115,7 +115,7 @@ async function measureRound(
 ): Promise<RoleRound> {
   const { servers, cost, run } = deps;
   const rig = await createRig({ name: `${run}-cost-${roles.replaceAll(',', '-')}-${number}`, logs: topic }, servers);
-  const counted = roles.includes('counter') ? await followProgress(rig.config.kafka) : undefined;
+  const counted = roles.includes('counter') ? await followCounter(rig.config.kafka) : undefined;
   const node = roles.includes('indexer') ? servers.elasticsearch!.url : undefined;
   try {
     if (node !== undefined) await deleteIndices(node);
@@ -176,37 +176,6 @@ async function read(options: ReaderOptions): Promise<IntakeResult> {
   child.kill('SIGKILL');
   await child.exit;
   return JSON.parse(line) as IntakeResult;
-}
-
-interface Progress {
-  /** Records that the counter says it has counted. */
-  readonly position: number;
-  /** Every partition it has reported was read to its end. */
-  readonly caughtUp: boolean;
-}
-
-async function followProgress(kafka: KafkaConfig): Promise<{ progress(): Progress; end(): Promise<void> }> {
-  const client = new kafkajs.Kafka({ brokers: [...kafka.brokers], logLevel: kafkajs.logLevel.NOTHING });
-  const consumer = client.consumer({ groupId: `${kafka.counterGroup}-watch`, maxWaitTimeInMs: 50 });
-  const lanes = new Map<string, Progress>();
-  await consumer.connect();
-  await consumer.subscribe({ topics: [kafka.topics.counts], fromBeginning: true });
-  await consumer.run({
-    eachMessage: async ({ message }) => {
-      // Totals are long, and not needed here.
-      if (message.key?.toString().startsWith('progress/') !== true) return;
-      const counts = decodeCounts(message.value);
-      if (counts?.kind === 'progress') lanes.set(counts.progress.lane, counts.progress);
-    },
-  });
-  return {
-    progress() {
-      const all = [...lanes.values()];
-      const position = all.reduce((sum, one) => sum + one.position, 0);
-      return { position, caughtUp: all.every(({ caughtUp }) => caughtUp) };
-    },
-    end: () => consumer.disconnect(),
-  };
 }
 
 async function deleteTopics(kafka: KafkaConfig, topics: string[]): Promise<void> {

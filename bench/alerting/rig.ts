@@ -170,8 +170,8 @@ export async function addressOf(child: LogpipeProcess): Promise<string> {
   return (JSON.parse(line) as { url: string }).url;
 }
 
-/** Resolves when the rules are evaluated in this process. */
-export async function evaluates(child: LogpipeProcess): Promise<{ rebuiltMs: number }> {
+/** Resolves when the rules are evaluated in this process; with the time since it leads. */
+export async function evaluates(child: LogpipeProcess): Promise<{ caughtUpMs: number }> {
   const line = await child.waitForLine(/alerts are evaluated here/, WAIT_MS);
-  return { rebuiltMs: (JSON.parse(line) as { rebuiltMs: number }).rebuiltMs };
+  return { caughtUpMs: (JSON.parse(line) as { caughtUpMs: number }).caughtUpMs };
 }
