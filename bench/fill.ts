@@ -12,7 +12,7 @@ import { createIndexer } from '../src/indexing/indexer.ts';
 import { createParser } from '../src/parse/parse.ts';
 import { createKafka, defaultPartitioner, type KafkaConfig } from '../src/source/kafka/client.ts';
 import { createTagger } from '../src/tag/tag.ts';
-import { type LineOf, sampleRecords } from './lines.ts';
+import { EVENTS_PER_SECOND, type LineOf, sampleRecords } from './lines.ts';
 
 export const PARTITIONS = 4;
 /** Documents per bulk and bulks at a time, of every contender. */
@@ -23,7 +23,8 @@ const PER_REQUEST = 1_000;
 export async function createTopics(config: KafkaConfig, topic: string, partitions = PARTITIONS): Promise<void> {
   const admin = createKafka(config, silentLog).admin();
   await admin.connect();
-  const configEntries = [{ name: 'message.timestamp.type', value: 'LogAppendTime' }];
+  // As if it had been written while it happened, not within a few seconds.
+  const configEntries = [{ name: 'message.timestamp.type', value: 'CreateTime' }];
   const topics = [topic, `${topic}-empty`].map((name) => ({ topic: name, numPartitions: partitions, configEntries }));
   await admin.createTopics({ topics, waitForLeaders: true });
   await admin.disconnect();
@@ -40,14 +41,14 @@ export async function fill(
   const { topic, events, bodiesFile, line, partitions = PARTITIONS } = options;
   const producer = createKafka(config, silentLog).producer({ createPartitioner: defaultPartitioner });
   await producer.connect();
-  const startMs = Date.now() - events;
+  const startMs = Date.now() - Math.ceil((events * 1_000) / EVENTS_PER_SECOND);
   const bodies = bodiesFile === undefined ? undefined : bodiesWriter(bodiesFile, topic, partitions);
   let bytes = 0;
   for (let sent = 0; sent < events; sent += PER_REQUEST) {
     const partition = (sent / PER_REQUEST) % partitions;
-    const part = sampleRecords(Math.min(PER_REQUEST, events - sent), startMs + sent, line, sent);
-    const messages = part.map(({ value, eventId }) => ({
-      ...{ value, partition },
+    const part = sampleRecords(Math.min(PER_REQUEST, events - sent), startMs, line, sent);
+    const messages = part.map(({ value, eventId, timeMs }) => ({
+      ...{ value, partition, timestamp: String(timeMs) },
       ...(eventId === undefined ? {} : { headers: { eventId } }),
     }));
     await producer.send({ topic, messages });

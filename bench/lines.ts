@@ -96,14 +96,18 @@ export const KINDS = Object.fromEntries(
   ]),
 ) as Readonly<Record<Kind, LineOf>>;
 
+/** What a platform logs in a busy second: of how many events a bucket of ten seconds is made decides what counting costs. */
+export const EVENTS_PER_SECOND = 5_000;
+
 /**
  * `count` raw records as a source would deliver them, from the line `from` on, with event ids in the header where the line has one of its
- * own, as only the transport sends it.
+ * own, as only the transport sends it. Each is dated when it happened.
+ * @param startMs when line 0 was logged
  */
 export function sampleRecords(count: number, startMs: number, line: LineOf = sampleLine, from = 0): RawRecord[] {
   const ids = createEventIds();
   return Array.from({ length: count }, (_, i) => {
-    const timeMs = startMs + i;
+    const timeMs = startMs + Math.floor(((from + i) * 1_000) / EVENTS_PER_SECOND);
     const id = ids();
     const text = line(from + i, timeMs, id);
     return { value: Buffer.from(text), offset: i, timeMs, eventId: text.includes(id) ? id : undefined };

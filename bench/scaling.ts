@@ -38,7 +38,8 @@ const LAYOUTS = {
 type Layout = keyof typeof LAYOUTS;
 
 const PARTITIONS = [1, 4, 16];
-const LOOK_MS = 50;
+/** Answering costs the process half a millisecond. */
+const LOOK_MS = 250;
 const PATIENCE_MS = 300_000;
 
 const say = (text: string) => process.stderr.write(`${text}\n`);
