@@ -69,6 +69,11 @@ export function mayRepeatKey(text: string, value: unknown): boolean {
   return text.includes('\\\\"') || (text.match(KEY_END)?.length ?? 0) !== countKeys(value, MAX_DEPTH + 2);
 }
 
+/** May `text` have a number that JavaScript would change? */
+export function mayHoldUnusualNumber(text: string): boolean {
+  return UNUSUAL_NUMBER.test(text);
+}
+
 /** Does JSON.parse make of `text` a value that holds all of it: no number changed, no key given twice? May wrongly say no. */
 export function keepsAll(text: string, value: unknown): boolean {
   return !UNUSUAL_NUMBER.test(text) && !mayRepeatKey(text, value);

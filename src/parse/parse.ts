@@ -23,6 +23,7 @@ import {
   hasExactNumbers,
   isObject,
   MAX_DEPTH,
+  mayHoldUnusualNumber,
   mayRepeatKey,
   type ReadObject,
   readObject,
@@ -30,9 +31,9 @@ import {
   toPlainNumbers,
 } from './json.ts';
 import { createNormaliser, isForeignError, looksLikeObject, type Normalised, setAside } from './normalise.ts';
-import { isPlainKey, SLOW_KEYS } from './scan/key-tree.ts';
+import { FIELD_PATHS, isPlainKey, SLOW_KEYS } from './scan/key-tree.ts';
 import { ScannedEvent } from './scan/scanned-event.ts';
-import { createScanner } from './scan/scanner.ts';
+import { createScanner, type Scanner } from './scan/scanner.ts';
 
 export const parseSection = {
   type: 'object',
@@ -94,6 +95,8 @@ type Json = Record<string, unknown>;
 
 const NO_TAGS: readonly string[] = Object.freeze([]);
 const CORRECTED: readonly Tag[] = Object.freeze(['_clock_corrected']);
+const MASKED: readonly Tag[] = Object.freeze(['_masked']);
+const MASKED_AND_CORRECTED: readonly Tag[] = Object.freeze([...MASKED, ...CORRECTED]);
 /** From the event to the sending of its record; the transport states no time of sending for records that waited longer. */
 const MAX_WAIT_MS = 120_000;
 const MAX_PRODUCER_TAGS = 20;
@@ -164,10 +167,12 @@ export function createParser(
       }
       const idAt = eventIdAt(record);
       const id = idAt < 0 ? record.eventId : undefined;
-      if (!scanner.scan(bytes, start, end, id, idAt)) return scanner.isHopeless ? 'slow' : undefined;
+      const isFit = scanner.scan(bytes, start, end, id, idAt);
+      if (!isFit && scanner.masked.length === 0) return scanner.isForeign ? 'slow' : undefined;
       const ownMs = scanner.timeMs;
       const ms = corrected(ownMs, record);
-      if (!inRange(ms, firstArrivalMs(record))) return undefined;
+      if (!inRange(ms, firstArrivalMs(record))) return isFit ? undefined : 'slow';
+      if (!isFit) return maskedEvent(bytes.toString('utf8', start, end), scanner, ms) ?? 'slow';
       return new ScannedEvent(scanner, end, ms, ms === ownMs, ms === ownMs ? NO_TAGS : CORRECTED);
     };
   }
@@ -223,7 +228,11 @@ export function createParser(
       }
     }
 
-    const timeMs = eventTime(doc.timestamp, record, tag);
+    const { timestamp } = doc;
+    const ownMs = time.parse(timestamp);
+    const timeMs = eventTime(ownMs, record, tag);
+    const isCanonicalText = typeof timestamp === 'string' && isCanonical(timestamp);
+    const timeText = isCanonicalText && timeMs === ownMs ? timestamp : undefined;
     const producerTags = takeTags(doc, aside);
     // These fields are logpipe's own to write.
     if (doc.kafka !== undefined) {
@@ -245,7 +254,7 @@ export function createParser(
     if (normalised.exact) toPlainNumbers(conformed.doc);
     if (conformed.degraded) tag('_mapping_degraded');
     for (const name of producerTags) tags.add(name);
-    return { doc: conformed.doc, verbatim: false, timeMs, timeText: undefined, tags: [...tags] };
+    return { doc: conformed.doc, verbatim: false, timeMs, timeText, tags: [...tags] };
   }
 
   function read(record: RawRecord, text: string, tag: (name: Tag) => void): Normalised {
@@ -267,8 +276,7 @@ export function createParser(
   }
 
   /** The record time stands in for an event time that is missing or out of range. */
-  function eventTime(timestamp: unknown, record: RawRecord, tag: (name: Tag) => void): number {
-    const ownMs = time.parse(timestamp);
+  function eventTime(ownMs: number | undefined, record: RawRecord, tag: (name: Tag) => void): number {
     if (ownMs === undefined) {
       tag('_time_missing');
       return firstArrivalMs(record);
@@ -331,6 +339,26 @@ export function createParser(
 /** Where in its bytes the event id of its header stands; -1 when it has none, or not there. */
 function eventIdAt({ bytes, idAt = -1 }: RawRecord): number {
   return idAt >= 0 && isEventIdAt(bytes!, idAt) ? idAt : -1;
+}
+
+/** What the slow path makes of a line that is fit but for texts to be masked. Undefined when its numbers have to keep their texts. */
+function maskedEvent(text: string, scan: Scanner, timeMs: number): ParsedEvent | undefined {
+  if (mayHoldUnusualNumber(text)) return undefined;
+  const doc = JSON.parse(text) as Json;
+  for (const { field, text } of scan.masked) {
+    const path = FIELD_PATHS[field]!;
+    const dot = path.indexOf('.');
+    if (dot < 0) doc[path] = text;
+    else (doc[path.slice(0, dot)] as Json)[path.slice(dot + 1)] = text;
+  }
+  const isOwnTime = timeMs === scan.timeMs;
+  return {
+    doc,
+    verbatim: false,
+    timeMs,
+    timeText: scan.isCanonical && isOwnTime ? (doc.timestamp as string) : undefined,
+    tags: isOwnTime ? MASKED : MASKED_AND_CORRECTED,
+  };
 }
 
 type Place = readonly [bytes: Buffer, start: number, end: number];
