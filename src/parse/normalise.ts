@@ -2,7 +2,15 @@
 // from any producer, or a line of text; out: a new object in the catalogue's vocabulary. Guarantee: nothing is deleted: what has
 // no place in the catalogue stays where it was, what finds its place taken goes to `extra`, and no word of a line is lost.
 // Linear: a group is copied once, however much moves, and only the beginning of a line is examined.
-import { createFreeNames, FIELD_MAP, LEVEL_SCALES, NORMAL_LEVELS, normaliseLevel, type TimeParser } from './conform.ts';
+import {
+  createFreeNames,
+  FIELD_MAP,
+  LEVEL_SCALES,
+  type LevelScaleName,
+  NORMAL_LEVELS,
+  normaliseLevel,
+  type TimeParser,
+} from './conform.ts';
 import { ExactNumber, isObject, type ReadObject, readObject } from './json.ts';
 import { ERROR_NAMES, SHAPES, type Shape, USUAL_NAMES } from './shapes.ts';
 
@@ -14,6 +22,8 @@ const MAX_WRAPPERS = 4;
 const MAX_DOTTED = 256;
 /** The year 2000: an earlier value under a time's name is something else. */
 const LEAST_MS = 946_684_800_000;
+const MAX_PLANS = 256;
+const NO_SHAPES: Shape[] = [];
 const LINE_END = /\r?\n$/;
 
 /**
@@ -69,53 +79,122 @@ for (const shape of SHAPES) {
   for (const key of shape.keys) SHAPES_BY_KEY.set(key, [...(SHAPES_BY_KEY.get(key) ?? []), shape]);
 }
 
+/** A dotted path, taken apart once. */
+interface Path {
+  readonly text: string;
+  /** Its first name and what follows; empty and undefined without a dot. */
+  readonly head: string;
+  readonly rest: Path | undefined;
+}
+
+function toPath(text: string): Path {
+  const dot = text.indexOf('.');
+  return dot <= 0
+    ? { text, head: '', rest: undefined }
+    : { text, head: text.slice(0, dot), rest: toPath(text.slice(dot + 1)) };
+}
+
+const OWN_LEVEL = [toPath('level')];
+const TIMES = { timestamp: toPath('timestamp'), '@timestamp': toPath('@timestamp') };
+const TIMESTAMP_PARTS = { seconds: toPath('timestampSeconds'), nanos: toPath('timestampNanos') };
+
+/** What the shapes of a record say together. */
+interface Plan {
+  readonly shapes: readonly Shape[];
+  readonly unfold: readonly string[];
+  /** Where the level may be, best first; and the message, and the time. */
+  readonly level: readonly Path[];
+  readonly message: readonly Path[];
+  readonly time: readonly Path[];
+  readonly scale: LevelScaleName | undefined;
+  readonly silent: string | undefined;
+  readonly moves: readonly (readonly [from: Path, to: string])[];
+  readonly lendsMessage: boolean;
+}
+
+function planOf(shapes: readonly Shape[]): Plan {
+  const paths = (list: readonly string[]) => [...new Set(list)].map(toPath);
+  return {
+    shapes,
+    unfold: [...new Set(shapes.flatMap(({ unfold }) => unfold ?? []))],
+    level: paths([...shapes.flatMap(({ level }) => level ?? []), 'level', ...USUAL_NAMES.level]),
+    message: paths([...shapes.flatMap(({ message }) => message ?? []), ...USUAL_NAMES.message]),
+    time: paths(['timestamp', '@timestamp', ...shapes.flatMap(({ time }) => time ?? []), ...USUAL_NAMES.time]),
+    scale: shapes.find(({ scale }) => scale !== undefined)?.scale,
+    silent: shapes.find(({ silent }) => silent !== undefined)?.silent,
+    moves: shapes.flatMap(({ moves = {} }) => Object.entries(moves).map(([from, to]) => [toPath(from), to] as const)),
+    lendsMessage: !shapes.some(({ lendsNoMessage }) => lendsNoMessage),
+  };
+}
+
+/** Plans by the shapes they are of: producers have few. */
+function createPlans(): (shapes: readonly Shape[]) => Plan {
+  const none = planOf([]);
+  const single = new Map(SHAPES.map((shape) => [shape, planOf([shape])]));
+  const several = new Map<string, Plan>();
+  return (shapes) => {
+    if (shapes.length === 0) return none;
+    if (shapes.length === 1) return single.get(shapes[0]!)!;
+    const key = shapes.map((shape) => SHAPES.indexOf(shape)).join();
+    let plan = several.get(key);
+    if (plan === undefined) {
+      if (several.size >= MAX_PLANS) several.clear();
+      plan = planOf(shapes);
+      several.set(key, plan);
+    }
+    return plan;
+  };
+}
+
 /** @param onShape is told the name of each shape or format that is recognised */
 export function createNormaliser(time: TimeParser, onShape?: (name: string) => void): Normaliser {
+  const plan = createPlans();
+
   function normalise(input: ReadObject, context: Context, depth: number, wraps: boolean): Draft {
     let source = input.value;
-    const shapes = shapesOf(source);
+    const said = plan(shapesOf(source));
+    const { shapes } = said;
     if (onShape !== undefined) for (const { name } of shapes) onShape(name);
     for (const { rebuild } of shapes) if (rebuild !== undefined) source = rebuild(source);
-    const draft = createDraft(
-      source,
-      shapes.flatMap(({ unfold }) => unfold ?? []),
-    );
+    const draft = createDraft(source, said.unfold);
     for (const [path, value] of input.repeated) draft.aside(path, value);
     draft.repeated = input.repeated.length > 0;
     draft.exact = input.exact;
-    placeLevel(draft, shapes);
-    placeMessage(draft, shapes);
-    placeTime(draft, shapes);
+    placeLevel(draft, said);
+    placeMessage(draft, said);
+    placeTime(draft, said);
     placeError(draft);
-    for (const { moves } of shapes) for (const from in moves) draft.move(from, moves[from]!);
+    for (const [from, to] of said.moves) draft.move(from, to);
     draft.close(shapes.length > 0);
     const wrapping = wraps || shapes.some((shape) => isWrapper(shape, draft.doc));
-    const lendsMessage = !shapes.some(({ lendsNoMessage }) => lendsNoMessage);
-    return unwrap(draft, context, { depth, shaped: wrapping, lendsMessage });
+    return unwrap(draft, context, { depth, shaped: wrapping, lendsMessage: said.lendsMessage });
   }
 
   /** The first readable time wins; a group such as `{ epochSecond, nanoOfSecond }` counts as one. */
-  function placeTime(draft: Draft, shapes: readonly Shape[]): void {
+  function placeTime(draft: Draft, plan: Plan): void {
     const { doc } = draft;
-    const own = time.parse(doc.timestamp) === undefined ? '@timestamp' : 'timestamp';
+    const { timestamp, '@timestamp': atTimestamp } = TIMES;
+    const own = time.parse(doc.timestamp) === undefined ? atTimestamp : timestamp;
     if (time.parse(draft.find(own)) !== undefined) {
-      const other = own === 'timestamp' ? '@timestamp' : 'timestamp';
-      const rest = draft.take(other);
+      const rest = draft.take(own === timestamp ? atTimestamp : timestamp);
       // Left alone where it already stands: both paths write the fields in the same order.
-      if (own === '@timestamp') doc.timestamp = draft.take(own);
-      if (rest !== undefined && rest !== doc.timestamp) draft.aside(other, rest);
+      if (own === atTimestamp) doc.timestamp = draft.take(own);
+      if (rest !== undefined && rest !== doc.timestamp)
+        draft.aside(own === timestamp ? '@timestamp' : 'timestamp', rest);
       return;
     }
-    const paths = [...shapes.flatMap((shape) => shape.time ?? []), ...USUAL_NAMES.time];
-    for (const path of ['timestamp', '@timestamp', ...paths]) {
+    for (const path of plan.time) {
       const value = draft.find(path);
+      if (value === undefined) continue;
       const ms = isObject(value) ? fromParts(value) : isDay(value) ? undefined : time.parse(value);
       // A smaller number is a duration.
       if (ms === undefined || ms < LEAST_MS) continue;
-      for (const name of ['timestamp', '@timestamp']) if (name !== path) draft.setAside(name);
+      const { text } = path;
+      if (text !== 'timestamp') draft.setAside(timestamp);
+      if (text !== '@timestamp') draft.setAside(atTimestamp);
       // Kept unchanged where the field can hold it; conform.ts writes any other form canonically and keeps the original.
       if (isObject(value)) {
-        if (path === 'timestamp' || path === '@timestamp') draft.setAside(path);
+        if (text === 'timestamp' || text === '@timestamp') draft.setAside(path);
         doc.timestamp = time.iso(ms);
       } else {
         draft.take(path);
@@ -124,15 +203,17 @@ export function createNormaliser(time: TimeParser, onShape?: (name: string) => v
       return;
     }
     // Google Cloud's other form: two fields of the record itself, which stay where they are.
-    const apart = fromParts({ seconds: draft.find('timestampSeconds'), nanos: draft.find('timestampNanos') });
+    const { seconds, nanos } = TIMESTAMP_PARTS;
+    const apart = fromParts({ seconds: draft.find(seconds), nanos: draft.find(nanos) });
     if (apart !== undefined && apart >= LEAST_MS) {
-      for (const name of ['timestamp', '@timestamp']) draft.setAside(name);
+      draft.setAside(timestamp);
+      draft.setAside(atTimestamp);
       doc.timestamp = time.iso(apart);
       return;
     }
     // There is none: conform.ts will find that what stands there is not a time.
-    if (doc.timestamp === undefined) doc.timestamp = draft.take('@timestamp');
-    else draft.setAside('@timestamp');
+    if (doc.timestamp === undefined) doc.timestamp = draft.take(atTimestamp);
+    else draft.setAside(atTimestamp);
     if (doc.timestamp === undefined) delete doc.timestamp;
   }
 
@@ -180,11 +261,19 @@ export function looksLikeObject(text: string): boolean {
   return text.charCodeAt(0) === 123 || text.trimStart().charCodeAt(0) === 123;
 }
 
+/** In the order in which they are applied. */
 function shapesOf(doc: Json): readonly Shape[] {
-  const candidates = new Set<Shape>();
-  for (const key in doc) for (const shape of SHAPES_BY_KEY.get(key) ?? []) candidates.add(shape);
-  if (candidates.size === 0) return [];
-  return SHAPES.filter((shape) => candidates.has(shape) && (shape.is === undefined || shape.is(doc)));
+  let found: Shape[] = NO_SHAPES;
+  for (const key in doc) {
+    const shapes = SHAPES_BY_KEY.get(key);
+    if (shapes === undefined) continue;
+    for (const shape of shapes) {
+      if (found.includes(shape) || (shape.is !== undefined && !shape.is(doc))) continue;
+      if (found.length === 0) found = [shape];
+      else found.push(shape);
+    }
+  }
+  return found.length < 2 ? found : found.sort((a, b) => SHAPES.indexOf(a) - SHAPES.indexOf(b));
 }
 
 function isWrapper({ wraps }: Shape, doc: Json): boolean {
@@ -196,13 +285,11 @@ function isDay(value: unknown): boolean {
 }
 
 /** Takes the first name that holds a level; the original is kept if it was written differently. */
-function placeLevel(draft: Draft, shapes: readonly Shape[]): void {
-  const scale = shapes.find((shape) => shape.scale !== undefined)?.scale;
+function placeLevel(draft: Draft, { level, scale, silent }: Plan): void {
   const own = normaliseLevel(draft.doc.level, scale);
-  const others = [...shapes.flatMap(({ level }) => level ?? []), 'level', ...USUAL_NAMES.level];
-  const paths = own !== undefined && typeof draft.doc.level === 'string' && NORMAL_LEVELS.has(own) ? ['level'] : others;
-  let found: { path: string; name: string } | undefined;
-  for (const path of paths) {
+  const isOwn = own !== undefined && typeof draft.doc.level === 'string' && NORMAL_LEVELS.has(own);
+  let found: { path: Path; name: string } | undefined;
+  for (const path of isOwn ? OWN_LEVEL : level) {
     const value = draft.find(path);
     const name = normaliseLevel(value, scale);
     if (name === undefined) continue;
@@ -215,32 +302,32 @@ function placeLevel(draft: Draft, shapes: readonly Shape[]): void {
   }
   const { doc } = draft;
   if (found === undefined) {
-    const silent = shapes.find((shape) => shape.silent !== undefined)?.silent;
     if (silent !== undefined && doc.level === undefined) doc.level = silent;
     return;
   }
   const { path, name } = found;
-  const original = path === 'level' ? doc.level : draft.take(path);
-  if (path !== 'level' && doc.level !== undefined && doc.level !== null) draft.aside('level', doc.level);
+  const isMoved = path.text !== 'level';
+  const original = isMoved ? draft.take(path) : doc.level;
+  if (isMoved && doc.level !== undefined && doc.level !== null) draft.aside('level', doc.level);
   doc.level = name;
-  if (original !== name) draft.aside(path, original);
+  if (original !== name) draft.aside(path.text, original);
 }
 
-function placeMessage(draft: Draft, shapes: readonly Shape[]): void {
+function placeMessage(draft: Draft, plan: Plan): void {
   const { doc } = draft;
   if (doc.message !== undefined && doc.message !== null) return;
-  for (const path of [...shapes.flatMap(({ message }) => message ?? []), ...USUAL_NAMES.message]) {
+  for (const path of plan.message) {
     const value = draft.find(path);
     if (typeof value !== 'string' || value === '') continue;
     draft.take(path);
     // Docker and the like keep the end of each line.
-    doc.message = path === 'log' ? value.replace(LINE_END, '') : value;
+    doc.message = path.text === 'log' ? value.replace(LINE_END, '') : value;
     return;
   }
 }
 
 /** Names that others give to the parts of an error. */
-const ERROR_PARTS: readonly [from: string, to: string][] = [
+const ERROR_PARTS: readonly (readonly [from: string, to: string])[] = [
   ['type', 'name'],
   ['kind', 'name'],
   ['class', 'name'],
@@ -249,6 +336,8 @@ const ERROR_PARTS: readonly [from: string, to: string][] = [
   ['stacktrace', 'stack'],
   ['stackTrace', 'stack'],
 ];
+
+const ERROR_MOVES = ERROR_PARTS.map(([from, to]) => [toPath(`error.${from}`), `error.${to}`] as const);
 
 /** Would this `error` group be changed here? */
 export function isForeignError(error: Json): boolean {
@@ -266,7 +355,7 @@ function placeError(draft: Draft): void {
     delete doc[name];
   }
   if (typeof doc.error === 'string') doc.error = { message: doc.error };
-  if (isObject(doc.error)) for (const [from, to] of ERROR_PARTS) draft.move(`error.${from}`, `error.${to}`);
+  if (isObject(doc.error)) for (const [from, to] of ERROR_MOVES) draft.move(from, to);
 }
 
 /**
@@ -275,7 +364,7 @@ function placeError(draft: Draft): void {
  */
 function fillGaps(inner: Draft, wrapper: Draft, message: string | undefined, time: TimeParser): void {
   const { doc } = inner;
-  if (time.parse(doc.timestamp) === undefined) inner.setAside('timestamp');
+  if (time.parse(doc.timestamp) === undefined) inner.setAside(TIMES.timestamp);
   inner.repeated ||= wrapper.repeated;
   inner.exact ||= wrapper.exact;
   for (const key of Object.keys(wrapper.doc)) {
@@ -326,6 +415,7 @@ function createDraft(source: Json, unfold: readonly string[]) {
   const owned = new Set<object>();
   const names = createFreeNames();
   let ownsExtra = false;
+  let hasMisfits = false;
 
   function aside(name: string, value: unknown): void {
     if (!ownsExtra && isObject(doc.extra)) doc.extra = copy(doc.extra);
@@ -347,35 +437,29 @@ function createDraft(source: Json, unfold: readonly string[]) {
     return own;
   }
 
-  /** A path's first name and the rest; undefined when there is no group of that name. */
-  function step(holder: Json, path: string): [key: string, rest: string] | undefined {
-    const dot = path.indexOf('.');
-    const key = path.slice(0, dot);
-    return dot > 0 && Object.hasOwn(holder, key) && isObject(holder[key]) ? [key, path.slice(dot + 1)] : undefined;
+  function findIn(holder: Json, path: Path): unknown {
+    const { text, head, rest } = path;
+    if (Object.hasOwn(holder, text)) return holder[text];
+    return rest !== undefined && hasGroup(holder, head) ? findIn(holder[head] as Json, rest) : undefined;
   }
 
-  function findIn(holder: Json, path: string): unknown {
-    if (Object.hasOwn(holder, path)) return holder[path];
-    const inside = step(holder, path);
-    return inside && findIn(holder[inside[0]] as Json, inside[1]);
-  }
-
-  function takeFrom(holder: Json, path: string): unknown {
-    if (Object.hasOwn(holder, path)) {
-      const value = holder[path];
-      delete holder[path];
+  function takeFrom(holder: Json, path: Path): unknown {
+    const { text, head, rest } = path;
+    if (Object.hasOwn(holder, text)) {
+      const value = holder[text];
+      delete holder[text];
       return value;
     }
-    const inside = step(holder, path);
-    if (inside === undefined || findIn(holder[inside[0]] as Json, inside[1]) === undefined) return undefined;
-    const group = own(holder, inside[0]);
-    const value = takeFrom(group, inside[1]);
-    if (isEmpty(group)) delete holder[inside[0]];
+    if (rest === undefined || !hasGroup(holder, head) || findIn(holder[head] as Json, rest) === undefined)
+      return undefined;
+    const group = own(holder, head);
+    const value = takeFrom(group, rest);
+    if (isEmpty(group)) delete holder[head];
     return value;
   }
 
-  const find = (path: string): unknown => findIn(doc, path) ?? findIn(misfits, path);
-  const take = (path: string): unknown => takeFrom(doc, path) ?? takeFrom(misfits, path);
+  const find = (path: Path): unknown => findIn(doc, path) ?? (hasMisfits ? findIn(misfits, path) : undefined);
+  const take = (path: Path): unknown => takeFrom(doc, path) ?? (hasMisfits ? takeFrom(misfits, path) : undefined);
 
   /** False when the place is taken. */
   function put(path: string, value: unknown): boolean {
@@ -400,14 +484,19 @@ function createDraft(source: Json, unfold: readonly string[]) {
   }
 
   function add(key: string, value: unknown): void {
-    if (isObject(value) && isText(key)) misfits[key] = value;
-    else doc[key] = value;
+    if (isObject(value) && isText(key)) {
+      misfits[key] = value;
+      hasMisfits = true;
+    } else doc[key] = value;
   }
 
-  const keys = Object.keys(source);
-  const groups = new Set(unfold.filter((name) => Object.hasOwn(source, name) && isObject(source[name])));
-  for (const key of keys) if (!key.includes('.') && !groups.has(key)) add(key, source[key]);
-  for (const key of keys) if (key.includes('.') && !nest(key, source[key])) doc[key] = source[key];
+  const groups = unfold.filter((name) => Object.hasOwn(source, name) && isObject(source[name]));
+  const dotted: string[] = [];
+  for (const key of Object.keys(source)) {
+    if (key.includes('.')) dotted.push(key);
+    else if (!groups.includes(key)) add(key, source[key]);
+  }
+  for (const key of dotted) if (!nest(key, source[key])) doc[key] = source[key];
   for (const name of groups) {
     const group = source[name] as Json;
     for (const key of Object.keys(group)) {
@@ -428,12 +517,12 @@ function createDraft(source: Json, unfold: readonly string[]) {
     take,
     put,
     /** Moves the value to `extra`, if there is one. */
-    setAside(path: string): void {
+    setAside(path: Path): void {
       const value = take(path);
-      if (value !== undefined) aside(path, value);
+      if (value !== undefined) aside(path.text, value);
     },
     /** Moves a plain value when its place is free; it stays otherwise. */
-    move(from: string, to: string): void {
+    move(from: Path, to: string): void {
       const value = find(from);
       if (value === undefined || (typeof value === 'object' && !isNumber(value))) return;
       if (to.startsWith('extra.')) aside(to.slice('extra.'.length), take(from));
@@ -448,6 +537,11 @@ function createDraft(source: Json, unfold: readonly string[]) {
       }
     },
   };
+}
+
+/** Is there a group of that name? */
+function hasGroup(holder: Json, name: string): boolean {
+  return Object.hasOwn(holder, name) && isObject(holder[name]);
 }
 
 function isEmpty(group: Json): boolean {
