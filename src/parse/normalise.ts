@@ -450,8 +450,15 @@ function createDraft(source: Json, unfold: readonly string[]) {
       delete holder[text];
       return value;
     }
-    if (rest === undefined || !hasGroup(holder, head) || findIn(holder[head] as Json, rest) === undefined)
-      return undefined;
+    if (rest === undefined || !hasGroup(holder, head)) return undefined;
+    const given = holder[head] as Json;
+    const found = findIn(given, rest);
+    if (found === undefined) return undefined;
+    // Then there is no need to copy it.
+    if (holdsOnly(given, rest.text)) {
+      delete holder[head];
+      return found;
+    }
     const group = own(holder, head);
     const value = takeFrom(group, rest);
     if (isEmpty(group)) delete holder[head];
@@ -542,6 +549,11 @@ function createDraft(source: Json, unfold: readonly string[]) {
 /** Is there a group of that name? */
 function hasGroup(holder: Json, name: string): boolean {
   return Object.hasOwn(holder, name) && isObject(holder[name]);
+}
+
+function holdsOnly(group: Json, name: string): boolean {
+  for (const key in group) if (key !== name) return false;
+  return Object.hasOwn(group, name);
 }
 
 function isEmpty(group: Json): boolean {
