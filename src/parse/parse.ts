@@ -219,7 +219,7 @@ export function createParser(
     if (normalised.repeated) tag('_mapping_degraded');
 
     let { doc } = normalised;
-    if (masker.suspicious(text) || text.includes('\\u') || !valid) {
+    if (!valid || mayHoldSecret(record, text)) {
       const masked = masker.value(doc) as Json;
       if (masked !== doc) {
         observer?.step('masked', doc, masked);
@@ -255,6 +255,14 @@ export function createParser(
     if (conformed.degraded) tag('_mapping_degraded');
     for (const name of producerTags) tags.add(name);
     return { doc: conformed.doc, verbatim: false, timeMs, timeText, tags: [...tags] };
+  }
+
+  /** Never false when masking would change something in the record, whose bytes are valid. */
+  function mayHoldSecret({ bytes, start, end }: RawRecord, text: string): boolean {
+    if (text.includes('\\u') || text.includes('\0')) return true;
+    // Bytes are looked at more quickly, when many records lie in the same.
+    if (bytes !== undefined && masker.mayHoldSecret?.(bytes, start!, end!) === false) return false;
+    return masker.suspicious(text);
   }
 
   function read(record: RawRecord, text: string, tag: (name: Tag) => void): Normalised {

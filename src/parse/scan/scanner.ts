@@ -98,7 +98,10 @@ export interface Scanner extends Scan {
    * @param idAt the same, where it stands in these bytes; -1 without one
    */
   scan(bytes: Buffer, from: number, to: number, eventId: string | undefined, idAt: number): boolean;
-  /** Nobody else need look whether the bytes of the last line may stay as they are: it has a key of another logger's. */
+  /**
+   * Nobody else need look whether the bytes of the last line may stay as they are: it has a key of another logger's, or something else
+   * than a text where each line of ours has one.
+   */
   readonly isForeign: boolean;
   /**
    * The texts of its fields that are to be masked, if the last line is fit in all but this. Then the document is what the line holds, with
@@ -362,7 +365,11 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
         at += 1;
       } else {
         at = plainValue(takes, bytes, at);
-        if (at < 0) return false;
+        if (at < 0) {
+          // Numbers for levels, and times for machines.
+          isForeign = takes === TEXT;
+          return false;
+        }
         // Without a value it becomes no field of an index.
         if (takes === ANYTHING && byte !== SMALL_N) addOwn(2 * key!.id);
       }
