@@ -417,6 +417,9 @@ export interface TimeParser {
 export function createTimeParser(): TimeParser {
   let minuteText = '';
   let minuteMs = 0;
+  /** One time is asked for several times. */
+  let lastText = '';
+  let lastMs = 0;
   let isoMinute = Number.NaN;
   let isoText = '';
   let dayNumber = Number.NaN;
@@ -424,6 +427,7 @@ export function createTimeParser(): TimeParser {
 
   /** The form of every Winston timestamp: 24 characters, milliseconds, Z. */
   function canonical(text: string): number | undefined {
+    if (text === lastText) return lastMs;
     const seconds = digits(text, 17, 2);
     const millis = digits(text, 20, 3);
     if (seconds < 0 || seconds > 59 || millis < 0) return undefined;
@@ -436,7 +440,9 @@ export function createTimeParser(): TimeParser {
       minuteText = minute;
       minuteMs = ms;
     }
-    return minuteMs + seconds * 1000 + millis;
+    lastText = text;
+    lastMs = minuteMs + seconds * 1000 + millis;
+    return lastMs;
   }
 
   function lenient(text: string): number | undefined {
@@ -497,7 +503,7 @@ export function isCanonical(text: string): boolean {
 /** For a value that `parse` accepted: will Elasticsearch accept it too (`strict_date_optional_time||epoch_millis`)? */
 export function isServerDate(value: unknown): boolean {
   if (typeof value === 'number') return Number.isInteger(value) && value >= LEAST_MILLIS && value <= MAX_MS;
-  return SERVER_DATE.test(value as string);
+  return isCanonical(value as string) || SERVER_DATE.test(value as string);
 }
 
 function padded(number: number, digits: number): string {

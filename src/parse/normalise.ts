@@ -108,9 +108,17 @@ interface Plan {
   readonly time: readonly Path[];
   readonly scale: LevelScaleName | undefined;
   readonly silent: string | undefined;
-  readonly moves: readonly (readonly [from: Path, to: string])[];
+  readonly moves: readonly PathMove[];
   readonly lendsMessage: boolean;
 }
+
+interface PathMove {
+  readonly from: Path;
+  /** The names of which the new path consists. */
+  readonly to: readonly string[];
+}
+
+const toMove = ([from, to]: readonly [string, string]): PathMove => ({ from: toPath(from), to: to.split('.') });
 
 function planOf(shapes: readonly Shape[]): Plan {
   const paths = (list: readonly string[]) => [...new Set(list)].map(toPath);
@@ -122,7 +130,7 @@ function planOf(shapes: readonly Shape[]): Plan {
     time: paths(['timestamp', '@timestamp', ...shapes.flatMap(({ time }) => time ?? []), ...USUAL_NAMES.time]),
     scale: shapes.find(({ scale }) => scale !== undefined)?.scale,
     silent: shapes.find(({ silent }) => silent !== undefined)?.silent,
-    moves: shapes.flatMap(({ moves = {} }) => Object.entries(moves).map(([from, to]) => [toPath(from), to] as const)),
+    moves: shapes.flatMap(({ moves = {} }) => Object.entries(moves).map(toMove)),
     lendsMessage: !shapes.some(({ lendsNoMessage }) => lendsNoMessage),
   };
 }
@@ -164,7 +172,7 @@ export function createNormaliser(time: TimeParser, onShape?: (name: string) => v
     placeMessage(draft, said);
     placeTime(draft, said);
     placeError(draft);
-    for (const [from, to] of said.moves) draft.move(from, to);
+    for (const move of said.moves) draft.move(move);
     draft.close(shapes.length > 0);
     const wrapping = wraps || shapes.some((shape) => isWrapper(shape, draft.doc));
     return unwrap(draft, context, { depth, shaped: wrapping, lendsMessage: said.lendsMessage });
@@ -337,7 +345,7 @@ const ERROR_PARTS: readonly (readonly [from: string, to: string])[] = [
   ['stackTrace', 'stack'],
 ];
 
-const ERROR_MOVES = ERROR_PARTS.map(([from, to]) => [toPath(`error.${from}`), `error.${to}`] as const);
+const ERROR_MOVES = ERROR_PARTS.map(([from, to]) => toMove([`error.${from}`, `error.${to}`]));
 
 /** Would this `error` group be changed here? */
 export function isForeignError(error: Json): boolean {
@@ -355,7 +363,7 @@ function placeError(draft: Draft): void {
     delete doc[name];
   }
   if (typeof doc.error === 'string') doc.error = { message: doc.error };
-  if (isObject(doc.error)) for (const [from, to] of ERROR_MOVES) draft.move(from, to);
+  if (isObject(doc.error)) for (const move of ERROR_MOVES) draft.move(move);
 }
 
 /**
@@ -373,7 +381,7 @@ function fillGaps(inner: Draft, wrapper: Draft, message: string | undefined, tim
     if (key === 'extra' && isObject(value)) for (const name of Object.keys(value)) inner.aside(name, value[name]);
     else if (FIELD_MAP.get(key) instanceof Map && isObject(value)) {
       for (const part of Object.keys(value)) {
-        if (!inner.put(`${key}.${part}`, value[part])) inner.aside(`${key}.${part}`, value[part]);
+        if (!inner.put([key, ...part.split('.')], value[part])) inner.aside(`${key}.${part}`, value[part]);
       }
     } else if (doc[key] === undefined) doc[key] = key === 'message' ? message : value;
     else if (doc[key] !== value) inner.aside(key, value);
@@ -461,7 +469,7 @@ function createDraft(source: Json, unfold: readonly string[]) {
     }
     const group = own(holder, head);
     const value = takeFrom(group, rest);
-    if (isEmpty(group)) delete holder[head];
+    if (rest.rest !== undefined && isEmpty(group)) delete holder[head];
     return value;
   }
 
@@ -469,16 +477,17 @@ function createDraft(source: Json, unfold: readonly string[]) {
   const take = (path: Path): unknown => takeFrom(doc, path) ?? (hasMisfits ? takeFrom(misfits, path) : undefined);
 
   /** False when the place is taken. */
-  function put(path: string, value: unknown): boolean {
-    const parts = path.split('.');
-    const last = parts.pop()!;
+  function put(path: readonly string[], value: unknown): boolean {
+    const end = path.length - 1;
     let holder = doc;
-    for (const part of parts) {
+    for (let i = 0; i < end; i++) {
+      const part = path[i]!;
       if (part === '') return false;
       if (!Object.hasOwn(holder, part) || holder[part] === null) holder[part] = copy({});
       else if (!isObject(holder[part])) return false;
       holder = own(holder, part);
     }
+    const last = path[end]!;
     if (last === '' || (Object.hasOwn(holder, last) && holder[last] !== null)) return false;
     holder[last] = value;
     return true;
@@ -487,7 +496,7 @@ function createDraft(source: Json, unfold: readonly string[]) {
   /** `"call.status": x` becomes nested, so that every later stage sees one shape. */
   function nest(key: string, value: unknown): boolean {
     const head = key.slice(0, key.indexOf('.'));
-    return FIELD_MAP.get(head) instanceof Map && key.length <= MAX_DOTTED && put(key, value);
+    return FIELD_MAP.get(head) instanceof Map && key.length <= MAX_DOTTED && put(key.split('.'), value);
   }
 
   function add(key: string, value: unknown): void {
@@ -529,10 +538,10 @@ function createDraft(source: Json, unfold: readonly string[]) {
       if (value !== undefined) aside(path.text, value);
     },
     /** Moves a plain value when its place is free; it stays otherwise. */
-    move(from: Path, to: string): void {
+    move({ from, to }: PathMove): void {
       const value = find(from);
       if (value === undefined || (typeof value === 'object' && !isNumber(value))) return;
-      if (to.startsWith('extra.')) aside(to.slice('extra.'.length), take(from));
+      if (to[0] === 'extra') aside(to.slice(1).join('.'), take(from));
       else if (put(to, value)) take(from);
     },
     /** Groups in the place of a text go to `extra` when there is a text too, or when a known shape has them. */
