@@ -108,7 +108,7 @@ interface Plan {
   readonly time: readonly Path[];
   readonly scale: LevelScaleName | undefined;
   readonly silent: string | undefined;
-  readonly moves: readonly PathMove[];
+  readonly moves: readonly GroupMoves[];
   readonly lendsMessage: boolean;
 }
 
@@ -118,7 +118,22 @@ interface PathMove {
   readonly to: readonly string[];
 }
 
-const toMove = ([from, to]: readonly [string, string]): PathMove => ({ from: toPath(from), to: to.split('.') });
+/** Moves in a row from within one group, or of one name. */
+interface GroupMoves {
+  readonly head: string;
+  readonly moves: PathMove[];
+}
+
+function groupMoves(moves: readonly (readonly [from: string, to: string])[]): readonly GroupMoves[] {
+  const groups: GroupMoves[] = [];
+  for (const [name, to] of moves) {
+    const from = toPath(name);
+    const head = from.head === '' ? name : from.head;
+    if (groups.at(-1)?.head !== head) groups.push({ head, moves: [] });
+    groups.at(-1)!.moves.push({ from, to: to.split('.') });
+  }
+  return groups;
+}
 
 function planOf(shapes: readonly Shape[]): Plan {
   const paths = (list: readonly string[]) => [...new Set(list)].map(toPath);
@@ -130,7 +145,7 @@ function planOf(shapes: readonly Shape[]): Plan {
     time: paths(['timestamp', '@timestamp', ...shapes.flatMap(({ time }) => time ?? []), ...USUAL_NAMES.time]),
     scale: shapes.find(({ scale }) => scale !== undefined)?.scale,
     silent: shapes.find(({ silent }) => silent !== undefined)?.silent,
-    moves: shapes.flatMap(({ moves = {} }) => Object.entries(moves).map(toMove)),
+    moves: groupMoves(shapes.flatMap(({ moves = {} }) => Object.entries(moves))),
     lendsMessage: !shapes.some(({ lendsNoMessage }) => lendsNoMessage),
   };
 }
@@ -164,7 +179,7 @@ export function createNormaliser(time: TimeParser, onShape?: (name: string) => v
     const { shapes } = said;
     if (onShape !== undefined) for (const { name } of shapes) onShape(name);
     for (const { rebuild } of shapes) if (rebuild !== undefined) source = rebuild(source);
-    const draft = createDraft(source, said.unfold);
+    const draft = new Draft(source, said.unfold);
     for (const [path, value] of input.repeated) draft.aside(path, value);
     draft.repeated = input.repeated.length > 0;
     draft.exact = input.exact;
@@ -345,7 +360,7 @@ const ERROR_PARTS: readonly (readonly [from: string, to: string])[] = [
   ['stackTrace', 'stack'],
 ];
 
-const ERROR_MOVES = ERROR_PARTS.map(([from, to]) => toMove([`error.${from}`, `error.${to}`]));
+const ERROR_MOVES = groupMoves(ERROR_PARTS.map(([from, to]) => [`error.${from}`, `error.${to}`]));
 
 /** Would this `error` group be changed here? */
 export function isForeignError(error: Json): boolean {
@@ -410,48 +425,127 @@ export function setAside(doc: Json, name: string, value: unknown, names = create
   return free;
 }
 
-type Draft = ReturnType<typeof createDraft>;
-
 /**
- * A record whose values can be moved: a shallow copy, in which a group is copied when it is first written to. `unfold` names
- * groups whose contents belong to the top level.
+ * A record whose values can be moved: a shallow copy, in which a group is copied when it is first written to. A class, because one is made
+ * for each line.
  */
-function createDraft(source: Json, unfold: readonly string[]) {
-  const doc: Json = Object.create(null);
+class Draft {
+  readonly doc: Json = Object.create(null);
+  repeated = false;
+  exact = false;
   /** Groups where the catalogue has a text: `service`, `host` and `event` in the Elastic Common Schema. */
-  const misfits: Json = Object.create(null);
-  const owned = new Set<object>();
-  const names = createFreeNames();
-  let ownsExtra = false;
-  let hasMisfits = false;
+  private misfits: Json | undefined = undefined;
+  private readonly owned = new Set<object>();
+  private readonly names = createFreeNames();
+  private ownsExtra = false;
+  /** Its keys with dots that belong to no group of the catalogue. */
+  private readonly dotted: string[] = [];
 
-  function aside(name: string, value: unknown): void {
-    if (!ownsExtra && isObject(doc.extra)) doc.extra = copy(doc.extra);
-    ownsExtra = true;
-    setAside(doc, name, value, names);
+  /** @param unfold names groups whose contents belong to the top level */
+  constructor(source: Json, unfold: readonly string[]) {
+    const { doc } = this;
+    const groups = unfold.filter((name) => Object.hasOwn(source, name) && isObject(source[name]));
+    const dotted: string[] = [];
+    for (const key of Object.keys(source)) {
+      if (key.includes('.')) dotted.push(key);
+      else if (!groups.includes(key)) this.add(key, source[key]);
+    }
+    for (const key of dotted) {
+      if (this.nest(key, source[key])) continue;
+      doc[key] = source[key];
+      this.dotted.push(key);
+    }
+    for (const name of groups) {
+      const group = source[name] as Json;
+      for (const key of Object.keys(group)) {
+        const taken = Object.hasOwn(doc, key) || this.misfits?.[key] !== undefined;
+        if (taken || (key.includes('.') && !this.nest(key, group[key]))) this.aside(`${name}.${key}`, group[key]);
+        else if (!key.includes('.')) this.add(key, group[key]);
+      }
+    }
   }
 
-  function copy(group: object): Json {
-    const own: Json = Object.assign(Object.create(null), group);
-    owned.add(own);
-    return own;
+  /** Puts a value into `extra`. */
+  aside(name: string, value: unknown): void {
+    const { doc } = this;
+    if (!this.ownsExtra && isObject(doc.extra)) doc.extra = this.copy(doc.extra);
+    this.ownsExtra = true;
+    setAside(doc, name, value, this.names);
   }
 
-  function own(holder: Json, key: string): Json {
-    const group = holder[key] as Json;
-    if (owned.has(group)) return group;
-    const own = copy(group);
-    holder[key] = own;
-    return own;
+  /** The value at a path, or under that literal name; undefined when there is none. */
+  find(path: Path): unknown {
+    return findIn(this.doc, path) ?? (this.misfits === undefined ? undefined : findIn(this.misfits, path));
   }
 
-  function findIn(holder: Json, path: Path): unknown {
-    const { text, head, rest } = path;
-    if (Object.hasOwn(holder, text)) return holder[text];
-    return rest !== undefined && hasGroup(holder, head) ? findIn(holder[head] as Json, rest) : undefined;
+  /** The same, removed together with every group that this leaves empty. */
+  take(path: Path): unknown {
+    return (
+      this.takeFrom(this.doc, path) ?? (this.misfits === undefined ? undefined : this.takeFrom(this.misfits, path))
+    );
   }
 
-  function takeFrom(holder: Json, path: Path): unknown {
+  /** False when the place is taken. */
+  put(path: readonly string[], value: unknown): boolean {
+    const end = path.length - 1;
+    let holder = this.doc;
+    for (let i = 0; i < end; i++) {
+      const part = path[i]!;
+      if (part === '') return false;
+      if (!Object.hasOwn(holder, part) || holder[part] === null) holder[part] = this.copy({});
+      else if (!isObject(holder[part])) return false;
+      holder = this.own(holder, part);
+    }
+    const last = path[end]!;
+    if (last === '' || (Object.hasOwn(holder, last) && holder[last] !== null)) return false;
+    holder[last] = value;
+    return true;
+  }
+
+  /** Moves the value to `extra`, if there is one. */
+  setAside(path: Path): void {
+    const value = this.take(path);
+    if (value !== undefined) this.aside(path.text, value);
+  }
+
+  /** Moves plain values, each when its place is free; they stay otherwise. */
+  move({ head, moves }: GroupMoves): void {
+    const { doc, misfits, dotted } = this;
+    const isThere = doc[head] !== undefined || misfits?.[head] !== undefined;
+    if (!isThere && !dotted.some((key) => key.startsWith(head))) return;
+    for (const { from, to } of moves) {
+      const value = this.find(from);
+      if (value === undefined || (typeof value === 'object' && !isNumber(value))) continue;
+      if (to[0] === 'extra') this.aside(to.slice(1).join('.'), this.take(from));
+      else if (this.put(to, value)) this.take(from);
+    }
+  }
+
+  /** Groups in the place of a text go to `extra` when there is a text too, or when a known shape has them. */
+  close(foreign: boolean): void {
+    const { doc, misfits } = this;
+    if (misfits === undefined) return;
+    for (const name of Object.keys(misfits)) {
+      const group = misfits[name] as Json;
+      if (!foreign && doc[name] === undefined) doc[name] = group;
+      else for (const key of Object.keys(group)) this.aside(`${name}.${key}`, group[key]);
+    }
+  }
+
+  private add(key: string, value: unknown): void {
+    if (isObject(value) && isText(key)) {
+      this.misfits ??= Object.create(null) as Json;
+      this.misfits[key] = value;
+    } else this.doc[key] = value;
+  }
+
+  /** `"call.status": x` becomes nested, so that every later stage sees one shape. */
+  private nest(key: string, value: unknown): boolean {
+    const head = key.slice(0, key.indexOf('.'));
+    return FIELD_MAP.get(head) instanceof Map && key.length <= MAX_DOTTED && this.put(key.split('.'), value);
+  }
+
+  private takeFrom(holder: Json, path: Path): unknown {
     const { text, head, rest } = path;
     if (Object.hasOwn(holder, text)) {
       const value = holder[text];
@@ -467,92 +561,30 @@ function createDraft(source: Json, unfold: readonly string[]) {
       delete holder[head];
       return found;
     }
-    const group = own(holder, head);
-    const value = takeFrom(group, rest);
+    const group = this.own(holder, head);
+    const value = this.takeFrom(group, rest);
     if (rest.rest !== undefined && isEmpty(group)) delete holder[head];
     return value;
   }
 
-  const find = (path: Path): unknown => findIn(doc, path) ?? (hasMisfits ? findIn(misfits, path) : undefined);
-  const take = (path: Path): unknown => takeFrom(doc, path) ?? (hasMisfits ? takeFrom(misfits, path) : undefined);
-
-  /** False when the place is taken. */
-  function put(path: readonly string[], value: unknown): boolean {
-    const end = path.length - 1;
-    let holder = doc;
-    for (let i = 0; i < end; i++) {
-      const part = path[i]!;
-      if (part === '') return false;
-      if (!Object.hasOwn(holder, part) || holder[part] === null) holder[part] = copy({});
-      else if (!isObject(holder[part])) return false;
-      holder = own(holder, part);
-    }
-    const last = path[end]!;
-    if (last === '' || (Object.hasOwn(holder, last) && holder[last] !== null)) return false;
-    holder[last] = value;
-    return true;
+  private own(holder: Json, key: string): Json {
+    const group = holder[key] as Json;
+    if (this.owned.has(group)) return group;
+    const own = this.copy(group);
+    holder[key] = own;
+    return own;
   }
 
-  /** `"call.status": x` becomes nested, so that every later stage sees one shape. */
-  function nest(key: string, value: unknown): boolean {
-    const head = key.slice(0, key.indexOf('.'));
-    return FIELD_MAP.get(head) instanceof Map && key.length <= MAX_DOTTED && put(key.split('.'), value);
+  private copy(group: object): Json {
+    const own: Json = Object.assign(Object.create(null), group);
+    this.owned.add(own);
+    return own;
   }
+}
 
-  function add(key: string, value: unknown): void {
-    if (isObject(value) && isText(key)) {
-      misfits[key] = value;
-      hasMisfits = true;
-    } else doc[key] = value;
-  }
-
-  const groups = unfold.filter((name) => Object.hasOwn(source, name) && isObject(source[name]));
-  const dotted: string[] = [];
-  for (const key of Object.keys(source)) {
-    if (key.includes('.')) dotted.push(key);
-    else if (!groups.includes(key)) add(key, source[key]);
-  }
-  for (const key of dotted) if (!nest(key, source[key])) doc[key] = source[key];
-  for (const name of groups) {
-    const group = source[name] as Json;
-    for (const key of Object.keys(group)) {
-      const taken = Object.hasOwn(doc, key) || Object.hasOwn(misfits, key);
-      if (taken || (key.includes('.') && !nest(key, group[key]))) aside(`${name}.${key}`, group[key]);
-      else if (!key.includes('.')) add(key, group[key]);
-    }
-  }
-
-  return {
-    doc,
-    repeated: false,
-    exact: false,
-    aside,
-    /** The value at a path, or under that literal name; undefined when there is none. */
-    find,
-    /** The same, removed together with every group that this leaves empty. */
-    take,
-    put,
-    /** Moves the value to `extra`, if there is one. */
-    setAside(path: Path): void {
-      const value = take(path);
-      if (value !== undefined) aside(path.text, value);
-    },
-    /** Moves a plain value when its place is free; it stays otherwise. */
-    move({ from, to }: PathMove): void {
-      const value = find(from);
-      if (value === undefined || (typeof value === 'object' && !isNumber(value))) return;
-      if (to[0] === 'extra') aside(to.slice(1).join('.'), take(from));
-      else if (put(to, value)) take(from);
-    },
-    /** Groups in the place of a text go to `extra` when there is a text too, or when a known shape has them. */
-    close(foreign: boolean): void {
-      for (const name of Object.keys(misfits)) {
-        const group = misfits[name] as Json;
-        if (!foreign && doc[name] === undefined) doc[name] = group;
-        else for (const key of Object.keys(group)) aside(`${name}.${key}`, group[key]);
-      }
-    },
-  };
+function findIn(holder: Json, { text, head, rest }: Path): unknown {
+  if (Object.hasOwn(holder, text)) return holder[text];
+  return rest !== undefined && hasGroup(holder, head) ? findIn(holder[head] as Json, rest) : undefined;
 }
 
 /** Is there a group of that name? */
