@@ -22,6 +22,7 @@ import {
 import {
   hasExactNumbers,
   isObject,
+  keepsAll,
   MAX_DEPTH,
   mayHoldUnusualNumber,
   mayRepeatKey,
@@ -96,6 +97,7 @@ type Json = Record<string, unknown>;
 const NO_TAGS: readonly string[] = Object.freeze([]);
 const CORRECTED: readonly Tag[] = Object.freeze(['_clock_corrected']);
 const MASKED: readonly Tag[] = Object.freeze(['_masked']);
+const DEGRADED: Tag = '_mapping_degraded';
 const MASKED_AND_CORRECTED: readonly Tag[] = Object.freeze([...MASKED, ...CORRECTED]);
 /** From the event to the sending of its record; the transport states no time of sending for records that waited longer. */
 const MAX_WAIT_MS = 120_000;
@@ -134,7 +136,7 @@ export function createParser(
   const { masker, duplicatesRefused = false, observer } = deps;
   const time = createTimeParser();
   const normaliser = createNormaliser(time, observer?.shape);
-  const isVerbatim = createVerbatimCheck(masker, time, { duplicatesRefused, observer });
+  const leftVerbatim = createVerbatimCheck(masker, time, { duplicatesRefused, observer });
   // It has no words for what it finds.
   const scanned = observer === undefined ? createScannedWay() : undefined;
 
@@ -201,13 +203,20 @@ export function createParser(
       return leave(() => 'timestamp is too far from the time of the record');
     const canonical = isCanonical(timestamp);
     const seen = { canonicalTime: canonical, eventId: record.eventId !== undefined };
-    if (!isVerbatim(text, doc, seen)) return undefined;
+    const left = leftVerbatim(text, doc, seen);
+    const timeText = canonical && timeMs === ownMs ? timestamp : undefined;
+    if (left === doc) return { doc, verbatim: true, timeMs, timeText, tags: timeMs === ownMs ? NO_TAGS : CORRECTED };
+    // What has been looked at must have stayed, and what it is masked with may not fit where it stands.
+    const stays = left?.timestamp === timestamp && left.level === level && left.eventId === eventId;
+    if (left === undefined || !stays || !keepsAll(text, doc)) return undefined;
+    const conformed = conform(left, false, time);
+    const tags = timeMs === ownMs ? MASKED : MASKED_AND_CORRECTED;
     return {
-      doc,
-      verbatim: true,
+      doc: conformed.doc,
+      verbatim: false,
       timeMs,
-      timeText: canonical && timeMs === ownMs ? timestamp : undefined,
-      tags: timeMs === ownMs ? NO_TAGS : CORRECTED,
+      timeText,
+      tags: conformed.degraded ? [...tags, DEGRADED] : tags,
     };
   }
 
@@ -461,7 +470,8 @@ const MAX_REMEMBERED_LENGTH = 32;
 const MAX_REMEMBERED = 64;
 
 /**
- * `text` is what `doc` was parsed from. A key given twice is in the text but not in the object: such a line is left to the slow
+ * What is left of a plain document when it is masked: the same, when its own bytes may go into the index. Undefined when the slow path has
+ * to be taken. `text` is what `doc` was parsed from. A key given twice is in the text but not in the object: such a line is left to the slow
  * path, which keeps both values. With `duplicatesRefused` this is not checked: the sink refuses such a text, and is then sent
  * what the slow path makes of it (Parser.reparse).
  */
@@ -469,7 +479,7 @@ function createVerbatimCheck(
   masker: Masker,
   time: TimeParser,
   options: { duplicatesRefused: boolean; observer: ParseObserver | undefined },
-): (text: string, doc: Json, seen: Seen) => boolean {
+): (text: string, doc: Json, seen: Seen) => Json | undefined {
   const { duplicatesRefused, observer } = options;
   /** Do names of catalogue fields lead to secrets? The operator's keys may make them. */
   let ledByCatalogue = false;
@@ -498,18 +508,27 @@ function createVerbatimCheck(
     return copied;
   }
 
-  function isVerbatim(text: string, doc: Json, seen: Seen): boolean {
+  function left(text: string, doc: Json, seen: Seen): Json | undefined {
     texts = '';
     led = ledByCatalogue;
     if (fresh.length > 0) fresh = [];
-    if (!isPlain(doc, seen)) return false;
+    if (!isPlain(doc, seen)) return undefined;
     if (!duplicatesRefused) {
-      if (mayRepeatKey(text, doc)) return leave(() => 'a key may be given twice');
-      return !masker.holdsSecret(text) || leave(() => TO_BE_MASKED);
+      if (mayRepeatKey(text, doc)) leave(() => 'a key may be given twice');
+      else if (masker.holdsSecret(text)) leave(() => TO_BE_MASKED);
+      else return doc;
+      return undefined;
     }
-    if ((led || masker.suspicious(texts)) && masker.value(doc) !== doc) return leave(() => TO_BE_MASKED);
+    if (led || masker.suspicious(texts)) {
+      const masked = masker.value(doc) as Json;
+      if (masked !== doc) {
+        leave(() => TO_BE_MASKED);
+        // Whoever watches is told by the slow path what becomes of it.
+        return observer === undefined ? masked : undefined;
+      }
+    }
     for (const field of fresh) remember(field);
-    return true;
+    return doc;
   }
 
   function leave(why: () => string): false {
@@ -594,5 +613,5 @@ function createVerbatimCheck(
     return true;
   }
 
-  return isVerbatim;
+  return left;
 }

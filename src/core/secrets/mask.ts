@@ -271,8 +271,9 @@ export function createMasker(options: MaskOptions = {}): Masker {
     }
     if (changed === undefined && !renamed) return value;
     return rebuilt(
-      keys.map((key) => facts(key).shown),
+      renamed ? keys.map((key) => facts(key).shown) : keys,
       changed ?? keys.map((name) => source[name]),
+      renamed,
     );
   }
 
@@ -374,7 +375,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
     );
     const renamed = shown.some((key, i) => key !== keys[i]);
     if (renamed) renamedAny = true;
-    return !renamed && after.every((item, i) => item === before[i]) ? value : rebuilt(shown, after);
+    return !renamed && after.every((item, i) => item === before[i]) ? value : rebuilt(shown, after, renamed);
   }
 
   /** `{ name: 'X-Api-Key', value: … }`, `{ op: 'replace', path: '/password', value: … }`: the kind of the named key. */
@@ -508,20 +509,20 @@ function numberOf(value: object | null): unknown {
 }
 
 /** An object with these keys; one that is there already gets a number, so that nothing is lost. */
-function rebuilt(keys: readonly string[], values: readonly unknown[]): Record<string, unknown> {
+function rebuilt(keys: readonly string[], values: readonly unknown[], renamed: boolean): Record<string, unknown> {
   const made: Record<string, unknown> = {};
-  const seen = new Map<string, number>();
-  keys.forEach((key, i) => {
-    const times = (seen.get(key) ?? 0) + 1;
-    seen.set(key, times);
-    // Plain assignment to `__proto__` would replace the prototype instead of the field.
-    Object.defineProperty(made, times === 1 ? key : `${key} ${times}`, {
-      value: values[i],
-      enumerable: true,
-      configurable: true,
-      writable: true,
-    });
-  });
+  const seen = renamed ? new Map<string, number>() : undefined;
+  for (let i = 0; i < keys.length; i++) {
+    const key = keys[i]!;
+    const times = (seen?.get(key) ?? 0) + 1;
+    seen?.set(key, times);
+    const name = times === 1 ? key : `${key} ${times}`;
+    const value = values[i];
+    // Plain assignment would replace the prototype instead of the field.
+    if (name === '__proto__')
+      Object.defineProperty(made, name, { value, enumerable: true, configurable: true, writable: true });
+    else made[name] = value;
+  }
   return made;
 }
 

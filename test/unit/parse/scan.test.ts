@@ -214,6 +214,10 @@ const ownKey = fc.oneof(
     'é',
     'token',
     'sessionId',
+    'password',
+    'apiKey',
+    'headers',
+    'value',
     'x'.repeat(257),
   ),
   fc.constantFrom(
@@ -609,6 +613,29 @@ describe('a line that is scanned', () => {
       return scanner.masked.length > 0;
     });
     expect(found.length).toBeGreaterThan(lines.length / 4);
+  });
+
+  it('is masked where its own keys or the operator’s say so, and fits its fields then', () => {
+    const masks = [{}, { keys: ['pid', 'host'] }, { keys: ['level'] }, { keys: ['eventId', 'timestamp'] }];
+    const owns = [
+      `"password":"${drawn(9)}"`,
+      `"headers":{"authorization":"Bearer ${drawn(20)}","accept":"*/*"}`,
+      `"params":[{"name":"X-Api-Key","value":"${drawn(20)}"}]`,
+      `"token":null,"pin":1234,"secret":9007199254740993`,
+      `"call":{"apiKey":"${drawn(12)}","durationMs":1.5}`,
+      `"password":"${drawn(9)}","password":"${drawn(9)}"`,
+      `"error":{"message":"x","password":"${drawn(9)}"}`,
+      `"a password=${drawn(9)}":1`,
+      '"x":1',
+    ];
+    for (const mask of masks) {
+      const { check, counts } = createJudge(true, mask);
+      const lines = owns.map((own) => `{${HEAD},"pid":5,"host":"web1","eventId":"${ID}",${own}}`);
+      const errors = lines.map((line) => line.replace('"info"', '"error"'));
+      check([...lines, ...errors].map(plainly));
+      check(lines.map((line) => ({ ...plainly(line), eventId: ID, clockErrorMs: 50 })));
+      expect(counts.masked).toBeGreaterThan(15);
+    }
   });
 
   it('is valid JSON', () => {
