@@ -187,6 +187,15 @@ export function createFreeNames() {
   };
 }
 
+/** Puts a value into the document's `extra`, overwriting nothing. Returns its name there. */
+export function setAside(doc: Json, name: string, value: unknown, names = createFreeNames()): string {
+  if (!isObject(doc.extra)) doc.extra = doc.extra === undefined ? Object.create(null) : { extra: doc.extra };
+  const extra = doc.extra as Json;
+  const free = names.free(extra, name);
+  extra[free] = value;
+  return free;
+}
+
 // ---- does a value fit the type its field is mapped to? ----
 
 // Checked before sending, so that a conflict costs no round trip and harms no other document.

@@ -6,52 +6,43 @@ import {
   createFreeNames,
   FIELD_MAP,
   LEVEL_SCALES,
-  type LevelScaleName,
   NORMAL_LEVELS,
   normaliseLevel,
+  setAside,
   type TimeParser,
 } from './conform.ts';
 import { ExactNumber, isObject, type ReadObject, readObject } from './json.ts';
-import { ERROR_NAMES, SHAPES, type Shape, USUAL_NAMES } from './shapes.ts';
+import {
+  createPlans,
+  ERROR_MOVES,
+  ERROR_NAMES,
+  type GroupMoves,
+  isWrapper,
+  type Path,
+  type Plan,
+  toPath,
+} from './shapes.ts';
 
 type Json = Record<string, unknown>;
 
-/** A record inside a message inside a record …: no shipper nests deeper. */
-const MAX_WRAPPERS = 4;
 /** A longer dotted name is not a path into one of the catalogue's groups. */
 const MAX_DOTTED = 256;
+/** A record inside a message inside a record …: no shipper nests deeper. */
+const MAX_WRAPPERS = 4;
 /** The year 2000: an earlier value under a time's name is something else. */
 const LEAST_MS = 946_684_800_000;
-const MAX_PLANS = 256;
-const NO_SHAPES: Shape[] = [];
 const LINE_END = /\r?\n$/;
 
 /**
  * Fields that a JSON document in the message cannot set when the record is not a wrapper, so that a logged text forges nothing. A
  * record always has a `message`, and `kafka` is not the producer's to set.
  */
-const NOT_FROM_A_MESSAGE: ReadonlySet<string> = new Set([
-  'level',
-  'severity',
-  'timestamp',
-  'time',
-  'tags',
-  'service',
-  'environment',
-  'host',
-  'tenantId',
-  'eventId',
-  'event',
-  'error',
-  'call',
-  'http',
-  'queue',
-  'db',
-  'process',
-  'system',
-  'message',
-  'kafka',
-]);
+const NOT_FROM_A_MESSAGE: ReadonlySet<string> = new Set(
+  (
+    'level severity timestamp time tags service environment host tenantId eventId event error call http queue db process ' +
+    'system message kafka'
+  ).split(' '),
+);
 
 interface Context {
   /** The record's header carries an event id: logpipe's own transport sent it, so nothing wraps it. */
@@ -74,100 +65,9 @@ interface Normaliser {
   line(text: string, context: Context): Normalised | undefined;
 }
 
-const SHAPES_BY_KEY = new Map<string, Shape[]>();
-for (const shape of SHAPES) {
-  for (const key of shape.keys) SHAPES_BY_KEY.set(key, [...(SHAPES_BY_KEY.get(key) ?? []), shape]);
-}
-
-/** A dotted path, taken apart once. */
-interface Path {
-  readonly text: string;
-  /** Its first name and what follows; empty and undefined without a dot. */
-  readonly head: string;
-  readonly rest: Path | undefined;
-}
-
-function toPath(text: string): Path {
-  const dot = text.indexOf('.');
-  return dot <= 0
-    ? { text, head: '', rest: undefined }
-    : { text, head: text.slice(0, dot), rest: toPath(text.slice(dot + 1)) };
-}
-
 const OWN_LEVEL = [toPath('level')];
 const TIMES = { timestamp: toPath('timestamp'), '@timestamp': toPath('@timestamp') };
 const TIMESTAMP_PARTS = { seconds: toPath('timestampSeconds'), nanos: toPath('timestampNanos') };
-
-/** What the shapes of a record say together. */
-interface Plan {
-  readonly shapes: readonly Shape[];
-  readonly unfold: readonly string[];
-  /** Where the level may be, best first; and the message, and the time. */
-  readonly level: readonly Path[];
-  readonly message: readonly Path[];
-  readonly time: readonly Path[];
-  readonly scale: LevelScaleName | undefined;
-  readonly silent: string | undefined;
-  readonly moves: readonly GroupMoves[];
-  readonly lendsMessage: boolean;
-}
-
-interface PathMove {
-  readonly from: Path;
-  /** The names of which the new path consists. */
-  readonly to: readonly string[];
-}
-
-/** Moves in a row from within one group, or of one name. */
-interface GroupMoves {
-  readonly head: string;
-  readonly moves: PathMove[];
-}
-
-function groupMoves(moves: readonly (readonly [from: string, to: string])[]): readonly GroupMoves[] {
-  const groups: GroupMoves[] = [];
-  for (const [name, to] of moves) {
-    const from = toPath(name);
-    const head = from.head === '' ? name : from.head;
-    if (groups.at(-1)?.head !== head) groups.push({ head, moves: [] });
-    groups.at(-1)!.moves.push({ from, to: to.split('.') });
-  }
-  return groups;
-}
-
-function planOf(shapes: readonly Shape[]): Plan {
-  const paths = (list: readonly string[]) => [...new Set(list)].map(toPath);
-  return {
-    shapes,
-    unfold: [...new Set(shapes.flatMap(({ unfold }) => unfold ?? []))],
-    level: paths([...shapes.flatMap(({ level }) => level ?? []), 'level', ...USUAL_NAMES.level]),
-    message: paths([...shapes.flatMap(({ message }) => message ?? []), ...USUAL_NAMES.message]),
-    time: paths(['timestamp', '@timestamp', ...shapes.flatMap(({ time }) => time ?? []), ...USUAL_NAMES.time]),
-    scale: shapes.find(({ scale }) => scale !== undefined)?.scale,
-    silent: shapes.find(({ silent }) => silent !== undefined)?.silent,
-    moves: groupMoves(shapes.flatMap(({ moves = {} }) => Object.entries(moves))),
-    lendsMessage: !shapes.some(({ lendsNoMessage }) => lendsNoMessage),
-  };
-}
-
-/** Plans by the shapes they are of: producers have few. */
-function createPlans(): (shapes: readonly Shape[]) => Plan {
-  const none = planOf([]);
-  const single = new Map(SHAPES.map((shape) => [shape, planOf([shape])]));
-  const several = new Map<string, Plan>();
-  return (shapes) => {
-    if (shapes.length === 0) return none;
-    if (shapes.length === 1) return single.get(shapes[0]!)!;
-    const key = shapes.map((shape) => SHAPES.indexOf(shape)).join();
-    let plan = several.get(key);
-    if (plan === undefined) {
-      if (several.size >= MAX_PLANS) several.clear();
-      plan = planOf(shapes);
-      several.set(key, plan);
-    }
-    return plan;
-  };
-}
 
 /** @param onShape is told the name of each shape or format that is recognised */
 export function createNormaliser(time: TimeParser, onShape?: (name: string) => void): Normaliser {
@@ -175,7 +75,7 @@ export function createNormaliser(time: TimeParser, onShape?: (name: string) => v
 
   function normalise(input: ReadObject, context: Context, depth: number, wraps: boolean): Draft {
     let source = input.value;
-    const said = plan(shapesOf(source));
+    const said = plan(source);
     const { shapes } = said;
     if (onShape !== undefined) for (const { name } of shapes) onShape(name);
     for (const { rebuild } of shapes) if (rebuild !== undefined) source = rebuild(source);
@@ -284,25 +184,6 @@ export function looksLikeObject(text: string): boolean {
   return text.charCodeAt(0) === 123 || text.trimStart().charCodeAt(0) === 123;
 }
 
-/** In the order in which they are applied. */
-function shapesOf(doc: Json): readonly Shape[] {
-  let found: Shape[] = NO_SHAPES;
-  for (const key in doc) {
-    const shapes = SHAPES_BY_KEY.get(key);
-    if (shapes === undefined) continue;
-    for (const shape of shapes) {
-      if (found.includes(shape) || (shape.is !== undefined && !shape.is(doc))) continue;
-      if (found.length === 0) found = [shape];
-      else found.push(shape);
-    }
-  }
-  return found.length < 2 ? found : found.sort((a, b) => SHAPES.indexOf(a) - SHAPES.indexOf(b));
-}
-
-function isWrapper({ wraps }: Shape, doc: Json): boolean {
-  return wraps === 'always' || (wraps !== undefined && doc.level === undefined);
-}
-
 function isDay(value: unknown): boolean {
   return typeof value === 'string' && value.length <= 10 && value.includes('-');
 }
@@ -347,24 +228,6 @@ function placeMessage(draft: Draft, plan: Plan): void {
     doc.message = path.text === 'log' ? value.replace(LINE_END, '') : value;
     return;
   }
-}
-
-/** Names that others give to the parts of an error. */
-const ERROR_PARTS: readonly (readonly [from: string, to: string])[] = [
-  ['type', 'name'],
-  ['kind', 'name'],
-  ['class', 'name'],
-  ['className', 'name'],
-  ['stack_trace', 'stack'],
-  ['stacktrace', 'stack'],
-  ['stackTrace', 'stack'],
-];
-
-const ERROR_MOVES = groupMoves(ERROR_PARTS.map(([from, to]) => [`error.${from}`, `error.${to}`]));
-
-/** Would this `error` group be changed here? */
-export function isForeignError(error: Json): boolean {
-  return ERROR_PARTS.some(([from, to]) => error[from] !== undefined && error[to] === undefined);
 }
 
 /** `err`, `exception`, or an error given as text: all become the `error` group. */
@@ -414,15 +277,6 @@ function addLacking(draft: Draft, inner: Draft): void {
     else if (NOT_FROM_A_MESSAGE.has(key) || key.includes('.') || doc[key] !== undefined) draft.aside(key, value);
     else doc[key] = value;
   }
-}
-
-/** Puts a value into the document's `extra`, overwriting nothing. Returns its name there. */
-export function setAside(doc: Json, name: string, value: unknown, names = createFreeNames()): string {
-  if (!isObject(doc.extra)) doc.extra = doc.extra === undefined ? Object.create(null) : { extra: doc.extra };
-  const extra = doc.extra as Json;
-  const free = names.free(extra, name);
-  extra[free] = value;
-  return free;
 }
 
 /**
@@ -515,7 +369,7 @@ class Draft {
     if (!isThere && !dotted.some((key) => key.startsWith(head))) return;
     for (const { from, to } of moves) {
       const value = this.find(from);
-      if (value === undefined || (typeof value === 'object' && !isNumber(value))) continue;
+      if (value === undefined || (typeof value === 'object' && !(value instanceof ExactNumber))) continue;
       if (to[0] === 'extra') this.aside(to.slice(1).join('.'), this.take(from));
       else if (this.put(to, value)) this.take(from);
     }
@@ -606,10 +460,6 @@ function isEmpty(group: Json): boolean {
 function isText(key: string): boolean {
   const type = FIELD_MAP.get(key);
   return typeof type === 'string' && type !== 'flattened' && type !== 'raw';
-}
-
-function isNumber(value: object | null): boolean {
-  return value instanceof ExactNumber;
 }
 
 // ---- lines that are not JSON: Kubernetes (CRI), syslog, logfmt, and the usual beginnings of text logs ----

@@ -1,7 +1,8 @@
 // Raw record -> parsed event. Fast path: the raw bytes go into the document unchanged. One look at them is mostly enough to know that
-// they may (the folder scan/); where it is not, one JSON.parse and one look at the top-level keys are. Everything else takes the slow
-// path: re-shaped, masked, conformed, re-serialised. Guarantee: never throws, whatever the bytes; the result is an event, the same by
-// whichever path, or a refusal with a reason from a closed list.
+// they may (the folder scan/); where it is not, one JSON.parse and one look at the top-level keys are. If nothing but secrets is in the
+// way, the document is what was looked at, masked. Everything else takes the slow path: re-shaped, masked, conformed, re-serialised.
+// Guarantee: never throws, whatever the bytes; the result is an event, the same by whichever path, or a refusal with a reason from a
+// closed list.
 import { isUtf8 } from 'node:buffer';
 import type { FieldType, Tag } from '../core/catalogue.ts';
 import { type DeadLetterReason, firstArrivalMs, isEventIdAt, type RawRecord } from '../core/record.ts';
@@ -17,8 +18,10 @@ import {
   MAX_UNKNOWN_KEYS,
   type Move,
   NORMAL_LEVELS,
+  setAside,
   type TimeParser,
 } from './conform.ts';
+
 import {
   hasExactNumbers,
   isObject,
@@ -31,10 +34,11 @@ import {
   toExactNumbers,
   toPlainNumbers,
 } from './json.ts';
-import { createNormaliser, isForeignError, looksLikeObject, type Normalised, setAside } from './normalise.ts';
+import { createNormaliser, looksLikeObject, type Normalised } from './normalise.ts';
 import { FIELD_PATHS, isPlainKey, SLOW_KEYS } from './scan/key-tree.ts';
 import { ScannedEvent } from './scan/scanned-event.ts';
 import { createScanner, type Scanner } from './scan/scanner.ts';
+import { isForeignError } from './shapes.ts';
 
 export const parseSection = {
   type: 'object',
