@@ -3,7 +3,7 @@
 // Guarantee: every value is in the new object, or the document is marked as degraded; linear, whatever the nesting. Below that: what becomes
 // of a single level or time, whatever producers call it and however they write it.
 import { FIELDS, type FieldGroup, type FieldType } from '../core/catalogue.ts';
-import { ExactNumber, isObject, tooDeep, writeJson } from './json.ts';
+import { ExactNumber, Fields, isObject, tooDeep, writeJson } from './json.ts';
 
 type Json = Record<string, unknown>;
 
@@ -43,17 +43,17 @@ type OnMove = (move: Move) => void;
  */
 export function conform(source: Json, strict: boolean, time: TimeParser, onMove?: OnMove): Conformed {
   const extra = createExtra(onMove);
-  let unknown = 0;
-  for (const key of Object.keys(source)) if (!FIELD_MAP.has(key)) unknown += 1;
-  const moveUnknown = strict || unknown > MAX_UNKNOWN_KEYS;
-
+  const moveUnknown = strict || hasManyUnknown(Object.keys(source));
   const doc = pick(source, FIELD_MAP, '', moveUnknown, extra, time);
   return { doc: extra.mergeInto(doc), degraded: extra.moved() };
 }
 
+function hasManyUnknown(keys: readonly string[]): boolean {
+  return keys.length > MAX_UNKNOWN_KEYS && keys.filter((key) => !FIELD_MAP.has(key)).length > MAX_UNKNOWN_KEYS;
+}
+
 function pick(source: Json, known: FieldMap, path: string, moveUnknown: boolean, extra: Extra, time: TimeParser): Json {
-  // A null prototype makes `__proto__` an ordinary key.
-  const kept: Json = Object.create(null);
+  const kept: Json = new Fields();
   for (const key of Object.keys(source)) {
     const value = source[key];
     const type = known.get(key);
@@ -112,8 +112,8 @@ type Extra = ReturnType<typeof createExtra>;
 
 /** Gathers what goes to `extra`, and what does not fit even there, which goes to `extraRaw`. */
 export function createExtra(onMove?: OnMove) {
-  const fields: Json = Object.create(null);
-  const overflow: Json = Object.create(null);
+  const fields: Json = new Fields();
+  const overflow: Json = new Fields();
   const names = createFreeNames();
   let leaves = 0;
   let moved = false;
@@ -170,10 +170,11 @@ export function createExtra(onMove?: OnMove) {
 
 /** Names that overwrite nothing: `a`, then `a_2`, `a_3`. Constant work per name, however often it recurs. */
 export function createFreeNames() {
-  const last = new Map<string, number>();
+  let last: Map<string, number> | undefined;
   return {
     free(holder: Json, name: string): string {
       if (!Object.hasOwn(holder, name)) return name;
+      last ??= new Map();
       let number = last.get(name) ?? 1;
       let free: string;
       do {
@@ -184,6 +185,15 @@ export function createFreeNames() {
       return free;
     },
   };
+}
+
+/** Puts a value into the document's `extra`, overwriting nothing. Returns its name there. */
+export function setAside(doc: Json, name: string, value: unknown, names = createFreeNames()): string {
+  if (!isObject(doc.extra)) doc.extra = doc.extra === undefined ? Object.create(null) : { extra: doc.extra };
+  const extra = doc.extra as Json;
+  const free = names.free(extra, name);
+  extra[free] = value;
+  return free;
 }
 
 // ---- does a value fit the type its field is mapped to? ----
@@ -382,6 +392,7 @@ export const NORMAL_LEVELS: ReadonlySet<string> = new Set([
 
 // ---- times: ISO dates and epochs ----
 
+const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
 /** First and last millisecond that ISO 8601 writes with four year digits, which is all Elasticsearch's date takes. */
 const MIN_MS = Date.parse('0000-01-01T00:00:00.000Z');
@@ -415,11 +426,17 @@ export interface TimeParser {
 export function createTimeParser(): TimeParser {
   let minuteText = '';
   let minuteMs = 0;
+  /** One time is asked for several times. */
+  let lastText = '';
+  let lastMs = 0;
+  let isoMinute = Number.NaN;
+  let isoText = '';
   let dayNumber = Number.NaN;
   let dayText = '';
 
   /** The form of every Winston timestamp: 24 characters, milliseconds, Z. */
   function canonical(text: string): number | undefined {
+    if (text === lastText) return lastMs;
     const seconds = digits(text, 17, 2);
     const millis = digits(text, 20, 3);
     if (seconds < 0 || seconds > 59 || millis < 0) return undefined;
@@ -432,7 +449,9 @@ export function createTimeParser(): TimeParser {
       minuteText = minute;
       minuteMs = ms;
     }
-    return minuteMs + seconds * 1000 + millis;
+    lastText = text;
+    lastMs = minuteMs + seconds * 1000 + millis;
+    return lastMs;
   }
 
   function lenient(text: string): number | undefined {
@@ -457,7 +476,16 @@ export function createTimeParser(): TimeParser {
       if (value instanceof ExactNumber) return fromNumber(value.value);
       return typeof value === 'number' ? fromNumber(value) : undefined;
     },
-    iso: (ms) => new Date(ms).toISOString(),
+    iso(ms) {
+      const minute = Math.floor(ms / MINUTE_MS);
+      if (minute !== isoMinute) {
+        isoText = new Date(minute * MINUTE_MS).toISOString().slice(0, -7);
+        isoMinute = minute;
+      }
+      const rest = Math.floor(ms - minute * MINUTE_MS);
+      const seconds = Math.floor(rest / 1_000);
+      return `${isoText}${padded(seconds, 2)}.${padded(rest - seconds * 1_000, 3)}Z`;
+    },
     day(ms) {
       const number = Math.floor(ms / DAY_MS);
       if (number !== dayNumber) {
@@ -484,7 +512,11 @@ export function isCanonical(text: string): boolean {
 /** For a value that `parse` accepted: will Elasticsearch accept it too (`strict_date_optional_time||epoch_millis`)? */
 export function isServerDate(value: unknown): boolean {
   if (typeof value === 'number') return Number.isInteger(value) && value >= LEAST_MILLIS && value <= MAX_MS;
-  return SERVER_DATE.test(value as string);
+  return isCanonical(value as string) || SERVER_DATE.test(value as string);
+}
+
+function padded(number: number, digits: number): string {
+  return String(number).padStart(digits, '0');
 }
 
 function digits(text: string, start: number, count: number): number {

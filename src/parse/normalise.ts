@@ -2,16 +2,33 @@
 // from any producer, or a line of text; out: a new object in the catalogue's vocabulary. Guarantee: nothing is deleted: what has
 // no place in the catalogue stays where it was, what finds its place taken goes to `extra`, and no word of a line is lost.
 // Linear: a group is copied once, however much moves, and only the beginning of a line is examined.
-import { createFreeNames, FIELD_MAP, LEVEL_SCALES, NORMAL_LEVELS, normaliseLevel, type TimeParser } from './conform.ts';
+import {
+  createFreeNames,
+  FIELD_MAP,
+  LEVEL_SCALES,
+  NORMAL_LEVELS,
+  normaliseLevel,
+  setAside,
+  type TimeParser,
+} from './conform.ts';
 import { ExactNumber, isObject, type ReadObject, readObject } from './json.ts';
-import { ERROR_NAMES, SHAPES, type Shape, USUAL_NAMES } from './shapes.ts';
+import {
+  createPlans,
+  ERROR_MOVES,
+  ERROR_NAMES,
+  type GroupMoves,
+  isWrapper,
+  type Path,
+  type Plan,
+  toPath,
+} from './shapes.ts';
 
 type Json = Record<string, unknown>;
 
-/** A record inside a message inside a record …: no shipper nests deeper. */
-const MAX_WRAPPERS = 4;
 /** A longer dotted name is not a path into one of the catalogue's groups. */
 const MAX_DOTTED = 256;
+/** A record inside a message inside a record …: no shipper nests deeper. */
+const MAX_WRAPPERS = 4;
 /** The year 2000: an earlier value under a time's name is something else. */
 const LEAST_MS = 946_684_800_000;
 const LINE_END = /\r?\n$/;
@@ -20,28 +37,12 @@ const LINE_END = /\r?\n$/;
  * Fields that a JSON document in the message cannot set when the record is not a wrapper, so that a logged text forges nothing. A
  * record always has a `message`, and `kafka` is not the producer's to set.
  */
-const NOT_FROM_A_MESSAGE: ReadonlySet<string> = new Set([
-  'level',
-  'severity',
-  'timestamp',
-  'time',
-  'tags',
-  'service',
-  'environment',
-  'host',
-  'tenantId',
-  'eventId',
-  'event',
-  'error',
-  'call',
-  'http',
-  'queue',
-  'db',
-  'process',
-  'system',
-  'message',
-  'kafka',
-]);
+const NOT_FROM_A_MESSAGE: ReadonlySet<string> = new Set(
+  (
+    'level severity timestamp time tags service environment host tenantId eventId event error call http queue db process ' +
+    'system message kafka'
+  ).split(' '),
+);
 
 interface Context {
   /** The record's header carries an event id: logpipe's own transport sent it, so nothing wraps it. */
@@ -64,58 +65,59 @@ interface Normaliser {
   line(text: string, context: Context): Normalised | undefined;
 }
 
-const SHAPES_BY_KEY = new Map<string, Shape[]>();
-for (const shape of SHAPES) {
-  for (const key of shape.keys) SHAPES_BY_KEY.set(key, [...(SHAPES_BY_KEY.get(key) ?? []), shape]);
-}
+const OWN_LEVEL = [toPath('level')];
+const TIMES = { timestamp: toPath('timestamp'), '@timestamp': toPath('@timestamp') };
+const TIMESTAMP_PARTS = { seconds: toPath('timestampSeconds'), nanos: toPath('timestampNanos') };
 
 /** @param onShape is told the name of each shape or format that is recognised */
 export function createNormaliser(time: TimeParser, onShape?: (name: string) => void): Normaliser {
+  const plan = createPlans();
+
   function normalise(input: ReadObject, context: Context, depth: number, wraps: boolean): Draft {
     let source = input.value;
-    const shapes = shapesOf(source);
+    const said = plan(source);
+    const { shapes } = said;
     if (onShape !== undefined) for (const { name } of shapes) onShape(name);
     for (const { rebuild } of shapes) if (rebuild !== undefined) source = rebuild(source);
-    const draft = createDraft(
-      source,
-      shapes.flatMap(({ unfold }) => unfold ?? []),
-    );
+    const draft = new Draft(source, said.unfold);
     for (const [path, value] of input.repeated) draft.aside(path, value);
     draft.repeated = input.repeated.length > 0;
     draft.exact = input.exact;
-    placeLevel(draft, shapes);
-    placeMessage(draft, shapes);
-    placeTime(draft, shapes);
+    placeLevel(draft, said);
+    placeMessage(draft, said);
+    placeTime(draft, said);
     placeError(draft);
-    for (const { moves } of shapes) for (const from in moves) draft.move(from, moves[from]!);
+    for (const move of said.moves) draft.move(move);
     draft.close(shapes.length > 0);
     const wrapping = wraps || shapes.some((shape) => isWrapper(shape, draft.doc));
-    const lendsMessage = !shapes.some(({ lendsNoMessage }) => lendsNoMessage);
-    return unwrap(draft, context, { depth, shaped: wrapping, lendsMessage });
+    return unwrap(draft, context, { depth, shaped: wrapping, lendsMessage: said.lendsMessage });
   }
 
   /** The first readable time wins; a group such as `{ epochSecond, nanoOfSecond }` counts as one. */
-  function placeTime(draft: Draft, shapes: readonly Shape[]): void {
+  function placeTime(draft: Draft, plan: Plan): void {
     const { doc } = draft;
-    const own = time.parse(doc.timestamp) === undefined ? '@timestamp' : 'timestamp';
+    const { timestamp, '@timestamp': atTimestamp } = TIMES;
+    const own = time.parse(doc.timestamp) === undefined ? atTimestamp : timestamp;
     if (time.parse(draft.find(own)) !== undefined) {
-      const other = own === 'timestamp' ? '@timestamp' : 'timestamp';
-      const rest = draft.take(other);
+      const rest = draft.take(own === timestamp ? atTimestamp : timestamp);
       // Left alone where it already stands: both paths write the fields in the same order.
-      if (own === '@timestamp') doc.timestamp = draft.take(own);
-      if (rest !== undefined && rest !== doc.timestamp) draft.aside(other, rest);
+      if (own === atTimestamp) doc.timestamp = draft.take(own);
+      if (rest !== undefined && rest !== doc.timestamp)
+        draft.aside(own === timestamp ? '@timestamp' : 'timestamp', rest);
       return;
     }
-    const paths = [...shapes.flatMap((shape) => shape.time ?? []), ...USUAL_NAMES.time];
-    for (const path of ['timestamp', '@timestamp', ...paths]) {
+    for (const path of plan.time) {
       const value = draft.find(path);
+      if (value === undefined) continue;
       const ms = isObject(value) ? fromParts(value) : isDay(value) ? undefined : time.parse(value);
       // A smaller number is a duration.
       if (ms === undefined || ms < LEAST_MS) continue;
-      for (const name of ['timestamp', '@timestamp']) if (name !== path) draft.setAside(name);
+      const { text } = path;
+      if (text !== 'timestamp') draft.setAside(timestamp);
+      if (text !== '@timestamp') draft.setAside(atTimestamp);
       // Kept unchanged where the field can hold it; conform.ts writes any other form canonically and keeps the original.
       if (isObject(value)) {
-        if (path === 'timestamp' || path === '@timestamp') draft.setAside(path);
+        if (text === 'timestamp' || text === '@timestamp') draft.setAside(path);
         doc.timestamp = time.iso(ms);
       } else {
         draft.take(path);
@@ -124,15 +126,17 @@ export function createNormaliser(time: TimeParser, onShape?: (name: string) => v
       return;
     }
     // Google Cloud's other form: two fields of the record itself, which stay where they are.
-    const apart = fromParts({ seconds: draft.find('timestampSeconds'), nanos: draft.find('timestampNanos') });
+    const { seconds, nanos } = TIMESTAMP_PARTS;
+    const apart = fromParts({ seconds: draft.find(seconds), nanos: draft.find(nanos) });
     if (apart !== undefined && apart >= LEAST_MS) {
-      for (const name of ['timestamp', '@timestamp']) draft.setAside(name);
+      draft.setAside(timestamp);
+      draft.setAside(atTimestamp);
       doc.timestamp = time.iso(apart);
       return;
     }
     // There is none: conform.ts will find that what stands there is not a time.
-    if (doc.timestamp === undefined) doc.timestamp = draft.take('@timestamp');
-    else draft.setAside('@timestamp');
+    if (doc.timestamp === undefined) doc.timestamp = draft.take(atTimestamp);
+    else draft.setAside(atTimestamp);
     if (doc.timestamp === undefined) delete doc.timestamp;
   }
 
@@ -180,29 +184,16 @@ export function looksLikeObject(text: string): boolean {
   return text.charCodeAt(0) === 123 || text.trimStart().charCodeAt(0) === 123;
 }
 
-function shapesOf(doc: Json): readonly Shape[] {
-  const candidates = new Set<Shape>();
-  for (const key in doc) for (const shape of SHAPES_BY_KEY.get(key) ?? []) candidates.add(shape);
-  if (candidates.size === 0) return [];
-  return SHAPES.filter((shape) => candidates.has(shape) && (shape.is === undefined || shape.is(doc)));
-}
-
-function isWrapper({ wraps }: Shape, doc: Json): boolean {
-  return wraps === 'always' || (wraps !== undefined && doc.level === undefined);
-}
-
 function isDay(value: unknown): boolean {
   return typeof value === 'string' && value.length <= 10 && value.includes('-');
 }
 
 /** Takes the first name that holds a level; the original is kept if it was written differently. */
-function placeLevel(draft: Draft, shapes: readonly Shape[]): void {
-  const scale = shapes.find((shape) => shape.scale !== undefined)?.scale;
+function placeLevel(draft: Draft, { level, scale, silent }: Plan): void {
   const own = normaliseLevel(draft.doc.level, scale);
-  const others = [...shapes.flatMap(({ level }) => level ?? []), 'level', ...USUAL_NAMES.level];
-  const paths = own !== undefined && typeof draft.doc.level === 'string' && NORMAL_LEVELS.has(own) ? ['level'] : others;
-  let found: { path: string; name: string } | undefined;
-  for (const path of paths) {
+  const isOwn = own !== undefined && typeof draft.doc.level === 'string' && NORMAL_LEVELS.has(own);
+  let found: { path: Path; name: string } | undefined;
+  for (const path of isOwn ? OWN_LEVEL : level) {
     const value = draft.find(path);
     const name = normaliseLevel(value, scale);
     if (name === undefined) continue;
@@ -215,44 +206,28 @@ function placeLevel(draft: Draft, shapes: readonly Shape[]): void {
   }
   const { doc } = draft;
   if (found === undefined) {
-    const silent = shapes.find((shape) => shape.silent !== undefined)?.silent;
     if (silent !== undefined && doc.level === undefined) doc.level = silent;
     return;
   }
   const { path, name } = found;
-  const original = path === 'level' ? doc.level : draft.take(path);
-  if (path !== 'level' && doc.level !== undefined && doc.level !== null) draft.aside('level', doc.level);
+  const isMoved = path.text !== 'level';
+  const original = isMoved ? draft.take(path) : doc.level;
+  if (isMoved && doc.level !== undefined && doc.level !== null) draft.aside('level', doc.level);
   doc.level = name;
-  if (original !== name) draft.aside(path, original);
+  if (original !== name) draft.aside(path.text, original);
 }
 
-function placeMessage(draft: Draft, shapes: readonly Shape[]): void {
+function placeMessage(draft: Draft, plan: Plan): void {
   const { doc } = draft;
   if (doc.message !== undefined && doc.message !== null) return;
-  for (const path of [...shapes.flatMap(({ message }) => message ?? []), ...USUAL_NAMES.message]) {
+  for (const path of plan.message) {
     const value = draft.find(path);
     if (typeof value !== 'string' || value === '') continue;
     draft.take(path);
     // Docker and the like keep the end of each line.
-    doc.message = path === 'log' ? value.replace(LINE_END, '') : value;
+    doc.message = path.text === 'log' ? value.replace(LINE_END, '') : value;
     return;
   }
-}
-
-/** Names that others give to the parts of an error. */
-const ERROR_PARTS: readonly [from: string, to: string][] = [
-  ['type', 'name'],
-  ['kind', 'name'],
-  ['class', 'name'],
-  ['className', 'name'],
-  ['stack_trace', 'stack'],
-  ['stacktrace', 'stack'],
-  ['stackTrace', 'stack'],
-];
-
-/** Would this `error` group be changed here? */
-export function isForeignError(error: Json): boolean {
-  return ERROR_PARTS.some(([from, to]) => error[from] !== undefined && error[to] === undefined);
 }
 
 /** `err`, `exception`, or an error given as text: all become the `error` group. */
@@ -266,7 +241,7 @@ function placeError(draft: Draft): void {
     delete doc[name];
   }
   if (typeof doc.error === 'string') doc.error = { message: doc.error };
-  if (isObject(doc.error)) for (const [from, to] of ERROR_PARTS) draft.move(`error.${from}`, `error.${to}`);
+  if (isObject(doc.error)) for (const move of ERROR_MOVES) draft.move(move);
 }
 
 /**
@@ -275,7 +250,7 @@ function placeError(draft: Draft): void {
  */
 function fillGaps(inner: Draft, wrapper: Draft, message: string | undefined, time: TimeParser): void {
   const { doc } = inner;
-  if (time.parse(doc.timestamp) === undefined) inner.setAside('timestamp');
+  if (time.parse(doc.timestamp) === undefined) inner.setAside(TIMES.timestamp);
   inner.repeated ||= wrapper.repeated;
   inner.exact ||= wrapper.exact;
   for (const key of Object.keys(wrapper.doc)) {
@@ -284,7 +259,7 @@ function fillGaps(inner: Draft, wrapper: Draft, message: string | undefined, tim
     if (key === 'extra' && isObject(value)) for (const name of Object.keys(value)) inner.aside(name, value[name]);
     else if (FIELD_MAP.get(key) instanceof Map && isObject(value)) {
       for (const part of Object.keys(value)) {
-        if (!inner.put(`${key}.${part}`, value[part])) inner.aside(`${key}.${part}`, value[part]);
+        if (!inner.put([key, ...part.split('.')], value[part])) inner.aside(`${key}.${part}`, value[part]);
       }
     } else if (doc[key] === undefined) doc[key] = key === 'message' ? message : value;
     else if (doc[key] !== value) inner.aside(key, value);
@@ -304,150 +279,176 @@ function addLacking(draft: Draft, inner: Draft): void {
   }
 }
 
-/** Puts a value into the document's `extra`, overwriting nothing. Returns its name there. */
-export function setAside(doc: Json, name: string, value: unknown, names = createFreeNames()): string {
-  if (!isObject(doc.extra)) doc.extra = doc.extra === undefined ? Object.create(null) : { extra: doc.extra };
-  const extra = doc.extra as Json;
-  const free = names.free(extra, name);
-  extra[free] = value;
-  return free;
-}
-
-type Draft = ReturnType<typeof createDraft>;
-
 /**
- * A record whose values can be moved: a shallow copy, in which a group is copied when it is first written to. `unfold` names
- * groups whose contents belong to the top level.
+ * A record whose values can be moved: a shallow copy, in which a group is copied when it is first written to. A class, because one is made
+ * for each line.
  */
-function createDraft(source: Json, unfold: readonly string[]) {
-  const doc: Json = Object.create(null);
+class Draft {
+  readonly doc: Json = Object.create(null);
+  repeated = false;
+  exact = false;
   /** Groups where the catalogue has a text: `service`, `host` and `event` in the Elastic Common Schema. */
-  const misfits: Json = Object.create(null);
-  const owned = new Set<object>();
-  const names = createFreeNames();
-  let ownsExtra = false;
+  private misfits: Json | undefined = undefined;
+  private readonly owned = new Set<object>();
+  private readonly names = createFreeNames();
+  private ownsExtra = false;
+  /** Its keys with dots that belong to no group of the catalogue. */
+  private readonly dotted: string[] = [];
 
-  function aside(name: string, value: unknown): void {
-    if (!ownsExtra && isObject(doc.extra)) doc.extra = copy(doc.extra);
-    ownsExtra = true;
-    setAside(doc, name, value, names);
-  }
-
-  function copy(group: object): Json {
-    const own: Json = Object.assign(Object.create(null), group);
-    owned.add(own);
-    return own;
-  }
-
-  function own(holder: Json, key: string): Json {
-    const group = holder[key] as Json;
-    if (owned.has(group)) return group;
-    const own = copy(group);
-    holder[key] = own;
-    return own;
-  }
-
-  /** A path's first name and the rest; undefined when there is no group of that name. */
-  function step(holder: Json, path: string): [key: string, rest: string] | undefined {
-    const dot = path.indexOf('.');
-    const key = path.slice(0, dot);
-    return dot > 0 && Object.hasOwn(holder, key) && isObject(holder[key]) ? [key, path.slice(dot + 1)] : undefined;
-  }
-
-  function findIn(holder: Json, path: string): unknown {
-    if (Object.hasOwn(holder, path)) return holder[path];
-    const inside = step(holder, path);
-    return inside && findIn(holder[inside[0]] as Json, inside[1]);
-  }
-
-  function takeFrom(holder: Json, path: string): unknown {
-    if (Object.hasOwn(holder, path)) {
-      const value = holder[path];
-      delete holder[path];
-      return value;
+  /** @param unfold names groups whose contents belong to the top level */
+  constructor(source: Json, unfold: readonly string[]) {
+    const { doc } = this;
+    const groups = unfold.filter((name) => Object.hasOwn(source, name) && isObject(source[name]));
+    const dotted: string[] = [];
+    for (const key of Object.keys(source)) {
+      if (key.includes('.')) dotted.push(key);
+      else if (!groups.includes(key)) this.add(key, source[key]);
     }
-    const inside = step(holder, path);
-    if (inside === undefined || findIn(holder[inside[0]] as Json, inside[1]) === undefined) return undefined;
-    const group = own(holder, inside[0]);
-    const value = takeFrom(group, inside[1]);
-    if (isEmpty(group)) delete holder[inside[0]];
-    return value;
+    for (const key of dotted) {
+      if (this.nest(key, source[key])) continue;
+      doc[key] = source[key];
+      this.dotted.push(key);
+    }
+    for (const name of groups) {
+      const group = source[name] as Json;
+      for (const key of Object.keys(group)) {
+        const taken = Object.hasOwn(doc, key) || this.misfits?.[key] !== undefined;
+        if (taken || (key.includes('.') && !this.nest(key, group[key]))) this.aside(`${name}.${key}`, group[key]);
+        else if (!key.includes('.')) this.add(key, group[key]);
+      }
+    }
   }
 
-  const find = (path: string): unknown => findIn(doc, path) ?? findIn(misfits, path);
-  const take = (path: string): unknown => takeFrom(doc, path) ?? takeFrom(misfits, path);
+  /** Puts a value into `extra`. */
+  aside(name: string, value: unknown): void {
+    const { doc } = this;
+    if (!this.ownsExtra && isObject(doc.extra)) doc.extra = this.copy(doc.extra);
+    this.ownsExtra = true;
+    setAside(doc, name, value, this.names);
+  }
+
+  /** The value at a path, or under that literal name; undefined when there is none. */
+  find(path: Path): unknown {
+    return findIn(this.doc, path) ?? (this.misfits === undefined ? undefined : findIn(this.misfits, path));
+  }
+
+  /** The same, removed together with every group that this leaves empty. */
+  take(path: Path): unknown {
+    return (
+      this.takeFrom(this.doc, path) ?? (this.misfits === undefined ? undefined : this.takeFrom(this.misfits, path))
+    );
+  }
 
   /** False when the place is taken. */
-  function put(path: string, value: unknown): boolean {
-    const parts = path.split('.');
-    const last = parts.pop()!;
-    let holder = doc;
-    for (const part of parts) {
+  put(path: readonly string[], value: unknown): boolean {
+    const end = path.length - 1;
+    let holder = this.doc;
+    for (let i = 0; i < end; i++) {
+      const part = path[i]!;
       if (part === '') return false;
-      if (!Object.hasOwn(holder, part) || holder[part] === null) holder[part] = copy({});
+      if (!Object.hasOwn(holder, part) || holder[part] === null) holder[part] = this.copy({});
       else if (!isObject(holder[part])) return false;
-      holder = own(holder, part);
+      holder = this.own(holder, part);
     }
+    const last = path[end]!;
     if (last === '' || (Object.hasOwn(holder, last) && holder[last] !== null)) return false;
     holder[last] = value;
     return true;
   }
 
-  /** `"call.status": x` becomes nested, so that every later stage sees one shape. */
-  function nest(key: string, value: unknown): boolean {
-    const head = key.slice(0, key.indexOf('.'));
-    return FIELD_MAP.get(head) instanceof Map && key.length <= MAX_DOTTED && put(key, value);
+  /** Moves the value to `extra`, if there is one. */
+  setAside(path: Path): void {
+    const value = this.take(path);
+    if (value !== undefined) this.aside(path.text, value);
   }
 
-  function add(key: string, value: unknown): void {
-    if (isObject(value) && isText(key)) misfits[key] = value;
-    else doc[key] = value;
-  }
-
-  const keys = Object.keys(source);
-  const groups = new Set(unfold.filter((name) => Object.hasOwn(source, name) && isObject(source[name])));
-  for (const key of keys) if (!key.includes('.') && !groups.has(key)) add(key, source[key]);
-  for (const key of keys) if (key.includes('.') && !nest(key, source[key])) doc[key] = source[key];
-  for (const name of groups) {
-    const group = source[name] as Json;
-    for (const key of Object.keys(group)) {
-      const taken = Object.hasOwn(doc, key) || Object.hasOwn(misfits, key);
-      if (taken || (key.includes('.') && !nest(key, group[key]))) aside(`${name}.${key}`, group[key]);
-      else if (!key.includes('.')) add(key, group[key]);
+  /** Moves plain values, each when its place is free; they stay otherwise. */
+  move({ head, moves }: GroupMoves): void {
+    const { doc, misfits, dotted } = this;
+    const isThere = doc[head] !== undefined || misfits?.[head] !== undefined;
+    if (!isThere && !dotted.some((key) => key.startsWith(head))) return;
+    for (const { from, to } of moves) {
+      const value = this.find(from);
+      if (value === undefined || (typeof value === 'object' && !(value instanceof ExactNumber))) continue;
+      if (to[0] === 'extra') this.aside(to.slice(1).join('.'), this.take(from));
+      else if (this.put(to, value)) this.take(from);
     }
   }
 
-  return {
-    doc,
-    repeated: false,
-    exact: false,
-    aside,
-    /** The value at a path, or under that literal name; undefined when there is none. */
-    find,
-    /** The same, removed together with every group that this leaves empty. */
-    take,
-    put,
-    /** Moves the value to `extra`, if there is one. */
-    setAside(path: string): void {
-      const value = take(path);
-      if (value !== undefined) aside(path, value);
-    },
-    /** Moves a plain value when its place is free; it stays otherwise. */
-    move(from: string, to: string): void {
-      const value = find(from);
-      if (value === undefined || (typeof value === 'object' && !isNumber(value))) return;
-      if (to.startsWith('extra.')) aside(to.slice('extra.'.length), take(from));
-      else if (put(to, value)) take(from);
-    },
-    /** Groups in the place of a text go to `extra` when there is a text too, or when a known shape has them. */
-    close(foreign: boolean): void {
-      for (const name of Object.keys(misfits)) {
-        const group = misfits[name] as Json;
-        if (!foreign && doc[name] === undefined) doc[name] = group;
-        else for (const key of Object.keys(group)) aside(`${name}.${key}`, group[key]);
-      }
-    },
-  };
+  /** Groups in the place of a text go to `extra` when there is a text too, or when a known shape has them. */
+  close(foreign: boolean): void {
+    const { doc, misfits } = this;
+    if (misfits === undefined) return;
+    for (const name of Object.keys(misfits)) {
+      const group = misfits[name] as Json;
+      if (!foreign && doc[name] === undefined) doc[name] = group;
+      else for (const key of Object.keys(group)) this.aside(`${name}.${key}`, group[key]);
+    }
+  }
+
+  private add(key: string, value: unknown): void {
+    if (isObject(value) && isText(key)) {
+      this.misfits ??= Object.create(null) as Json;
+      this.misfits[key] = value;
+    } else this.doc[key] = value;
+  }
+
+  /** `"call.status": x` becomes nested, so that every later stage sees one shape. */
+  private nest(key: string, value: unknown): boolean {
+    const head = key.slice(0, key.indexOf('.'));
+    return FIELD_MAP.get(head) instanceof Map && key.length <= MAX_DOTTED && this.put(key.split('.'), value);
+  }
+
+  private takeFrom(holder: Json, path: Path): unknown {
+    const { text, head, rest } = path;
+    if (Object.hasOwn(holder, text)) {
+      const value = holder[text];
+      delete holder[text];
+      return value;
+    }
+    if (rest === undefined || !hasGroup(holder, head)) return undefined;
+    const given = holder[head] as Json;
+    const found = findIn(given, rest);
+    if (found === undefined) return undefined;
+    // Then there is no need to copy it.
+    if (holdsOnly(given, rest.text)) {
+      delete holder[head];
+      return found;
+    }
+    const group = this.own(holder, head);
+    const value = this.takeFrom(group, rest);
+    if (rest.rest !== undefined && isEmpty(group)) delete holder[head];
+    return value;
+  }
+
+  private own(holder: Json, key: string): Json {
+    const group = holder[key] as Json;
+    if (this.owned.has(group)) return group;
+    const own = this.copy(group);
+    holder[key] = own;
+    return own;
+  }
+
+  private copy(group: object): Json {
+    const own: Json = Object.assign(Object.create(null), group);
+    this.owned.add(own);
+    return own;
+  }
+}
+
+function findIn(holder: Json, { text, head, rest }: Path): unknown {
+  if (Object.hasOwn(holder, text)) return holder[text];
+  return rest !== undefined && hasGroup(holder, head) ? findIn(holder[head] as Json, rest) : undefined;
+}
+
+/** Is there a group of that name? */
+function hasGroup(holder: Json, name: string): boolean {
+  return Object.hasOwn(holder, name) && isObject(holder[name]);
+}
+
+function holdsOnly(group: Json, name: string): boolean {
+  for (const key in group) if (key !== name) return false;
+  return Object.hasOwn(group, name);
 }
 
 function isEmpty(group: Json): boolean {
@@ -459,10 +460,6 @@ function isEmpty(group: Json): boolean {
 function isText(key: string): boolean {
   const type = FIELD_MAP.get(key);
   return typeof type === 'string' && type !== 'flattened' && type !== 'raw';
-}
-
-function isNumber(value: object | null): boolean {
-  return value instanceof ExactNumber;
 }
 
 // ---- lines that are not JSON: Kubernetes (CRI), syslog, logfmt, and the usual beginnings of text logs ----

@@ -1,7 +1,8 @@
 // Raw record -> parsed event. Fast path: the raw bytes go into the document unchanged. One look at them is mostly enough to know that
-// they may (the folder scan/); where it is not, one JSON.parse and one look at the top-level keys are. Everything else takes the slow
-// path: re-shaped, masked, conformed, re-serialised. Guarantee: never throws, whatever the bytes; the result is an event, the same by
-// whichever path, or a refusal with a reason from a closed list.
+// they may (the folder scan/); where it is not, one JSON.parse and one look at the top-level keys are. If nothing but secrets is in the
+// way, the document is what was looked at, masked. Everything else takes the slow path: re-shaped, masked, conformed, re-serialised.
+// Guarantee: never throws, whatever the bytes; the result is an event, the same by whichever path, or a refusal with a reason from a
+// closed list.
 import { isUtf8 } from 'node:buffer';
 import type { FieldType, Tag } from '../core/catalogue.ts';
 import { type DeadLetterReason, firstArrivalMs, isEventIdAt, type RawRecord } from '../core/record.ts';
@@ -17,22 +18,27 @@ import {
   MAX_UNKNOWN_KEYS,
   type Move,
   NORMAL_LEVELS,
+  setAside,
   type TimeParser,
 } from './conform.ts';
+
 import {
   hasExactNumbers,
   isObject,
+  keepsAll,
   MAX_DEPTH,
+  mayHoldUnusualNumber,
   mayRepeatKey,
   type ReadObject,
   readObject,
   toExactNumbers,
   toPlainNumbers,
 } from './json.ts';
-import { createNormaliser, isForeignError, looksLikeObject, type Normalised, setAside } from './normalise.ts';
-import { isPlainKey, SLOW_KEYS } from './scan/key-tree.ts';
+import { createNormaliser, looksLikeObject, type Normalised } from './normalise.ts';
+import { FIELD_PATHS, isPlainKey, SLOW_KEYS } from './scan/key-tree.ts';
 import { ScannedEvent } from './scan/scanned-event.ts';
-import { createScanner } from './scan/scanner.ts';
+import { createScanner, type Scanner } from './scan/scanner.ts';
+import { isForeignError } from './shapes.ts';
 
 export const parseSection = {
   type: 'object',
@@ -94,6 +100,9 @@ type Json = Record<string, unknown>;
 
 const NO_TAGS: readonly string[] = Object.freeze([]);
 const CORRECTED: readonly Tag[] = Object.freeze(['_clock_corrected']);
+const MASKED: readonly Tag[] = Object.freeze(['_masked']);
+const DEGRADED: Tag = '_mapping_degraded';
+const MASKED_AND_CORRECTED: readonly Tag[] = Object.freeze([...MASKED, ...CORRECTED]);
 /** From the event to the sending of its record; the transport states no time of sending for records that waited longer. */
 const MAX_WAIT_MS = 120_000;
 const MAX_PRODUCER_TAGS = 20;
@@ -131,7 +140,7 @@ export function createParser(
   const { masker, duplicatesRefused = false, observer } = deps;
   const time = createTimeParser();
   const normaliser = createNormaliser(time, observer?.shape);
-  const isVerbatim = createVerbatimCheck(masker, time, { duplicatesRefused, observer });
+  const leftVerbatim = createVerbatimCheck(masker, time, { duplicatesRefused, observer });
   // It has no words for what it finds.
   const scanned = observer === undefined ? createScannedWay() : undefined;
 
@@ -164,10 +173,12 @@ export function createParser(
       }
       const idAt = eventIdAt(record);
       const id = idAt < 0 ? record.eventId : undefined;
-      if (!scanner.scan(bytes, start, end, id, idAt)) return scanner.isHopeless ? 'slow' : undefined;
+      const isFit = scanner.scan(bytes, start, end, id, idAt);
+      if (!isFit && scanner.masked.length === 0) return scanner.isForeign ? 'slow' : undefined;
       const ownMs = scanner.timeMs;
       const ms = corrected(ownMs, record);
-      if (!inRange(ms, firstArrivalMs(record))) return undefined;
+      if (!inRange(ms, firstArrivalMs(record))) return isFit ? undefined : 'slow';
+      if (!isFit) return maskedEvent(bytes.toString('utf8', start, end), scanner, ms) ?? 'slow';
       return new ScannedEvent(scanner, end, ms, ms === ownMs, ms === ownMs ? NO_TAGS : CORRECTED);
     };
   }
@@ -196,13 +207,20 @@ export function createParser(
       return leave(() => 'timestamp is too far from the time of the record');
     const canonical = isCanonical(timestamp);
     const seen = { canonicalTime: canonical, eventId: record.eventId !== undefined };
-    if (!isVerbatim(text, doc, seen)) return undefined;
+    const left = leftVerbatim(text, doc, seen);
+    const timeText = canonical && timeMs === ownMs ? timestamp : undefined;
+    if (left === doc) return { doc, verbatim: true, timeMs, timeText, tags: timeMs === ownMs ? NO_TAGS : CORRECTED };
+    // What has been looked at must have stayed, and what it is masked with may not fit where it stands.
+    const stays = left?.timestamp === timestamp && left.level === level && left.eventId === eventId;
+    if (left === undefined || !stays || !keepsAll(text, doc)) return undefined;
+    const conformed = conform(left, false, time);
+    const tags = timeMs === ownMs ? MASKED : MASKED_AND_CORRECTED;
     return {
-      doc,
-      verbatim: true,
+      doc: conformed.doc,
+      verbatim: false,
       timeMs,
-      timeText: canonical && timeMs === ownMs ? timestamp : undefined,
-      tags: timeMs === ownMs ? NO_TAGS : CORRECTED,
+      timeText,
+      tags: conformed.degraded ? [...tags, DEGRADED] : tags,
     };
   }
 
@@ -214,7 +232,7 @@ export function createParser(
     if (normalised.repeated) tag('_mapping_degraded');
 
     let { doc } = normalised;
-    if (masker.suspicious(text) || text.includes('\\u') || !valid) {
+    if (!valid || mayHoldSecret(record, text)) {
       const masked = masker.value(doc) as Json;
       if (masked !== doc) {
         observer?.step('masked', doc, masked);
@@ -223,7 +241,11 @@ export function createParser(
       }
     }
 
-    const timeMs = eventTime(doc.timestamp, record, tag);
+    const { timestamp } = doc;
+    const ownMs = time.parse(timestamp);
+    const timeMs = eventTime(ownMs, record, tag);
+    const isCanonicalText = typeof timestamp === 'string' && isCanonical(timestamp);
+    const timeText = isCanonicalText && timeMs === ownMs ? timestamp : undefined;
     const producerTags = takeTags(doc, aside);
     // These fields are logpipe's own to write.
     if (doc.kafka !== undefined) {
@@ -245,7 +267,15 @@ export function createParser(
     if (normalised.exact) toPlainNumbers(conformed.doc);
     if (conformed.degraded) tag('_mapping_degraded');
     for (const name of producerTags) tags.add(name);
-    return { doc: conformed.doc, verbatim: false, timeMs, timeText: undefined, tags: [...tags] };
+    return { doc: conformed.doc, verbatim: false, timeMs, timeText, tags: [...tags] };
+  }
+
+  /** Never false when masking would change something in the record, whose bytes are valid. */
+  function mayHoldSecret({ bytes, start, end }: RawRecord, text: string): boolean {
+    if (text.includes('\\u') || text.includes('\0')) return true;
+    // Bytes are looked at more quickly, when many records lie in the same.
+    if (bytes !== undefined && masker.mayHoldSecret?.(bytes, start!, end!) === false) return false;
+    return masker.suspicious(text);
   }
 
   function read(record: RawRecord, text: string, tag: (name: Tag) => void): Normalised {
@@ -267,8 +297,7 @@ export function createParser(
   }
 
   /** The record time stands in for an event time that is missing or out of range. */
-  function eventTime(timestamp: unknown, record: RawRecord, tag: (name: Tag) => void): number {
-    const ownMs = time.parse(timestamp);
+  function eventTime(ownMs: number | undefined, record: RawRecord, tag: (name: Tag) => void): number {
     if (ownMs === undefined) {
       tag('_time_missing');
       return firstArrivalMs(record);
@@ -331,6 +360,26 @@ export function createParser(
 /** Where in its bytes the event id of its header stands; -1 when it has none, or not there. */
 function eventIdAt({ bytes, idAt = -1 }: RawRecord): number {
   return idAt >= 0 && isEventIdAt(bytes!, idAt) ? idAt : -1;
+}
+
+/** What the slow path makes of a line that is fit but for texts to be masked. Undefined when its numbers have to keep their texts. */
+function maskedEvent(text: string, scan: Scanner, timeMs: number): ParsedEvent | undefined {
+  if (mayHoldUnusualNumber(text)) return undefined;
+  const doc = JSON.parse(text) as Json;
+  for (const { field, text } of scan.masked) {
+    const path = FIELD_PATHS[field]!;
+    const dot = path.indexOf('.');
+    if (dot < 0) doc[path] = text;
+    else (doc[path.slice(0, dot)] as Json)[path.slice(dot + 1)] = text;
+  }
+  const isOwnTime = timeMs === scan.timeMs;
+  return {
+    doc,
+    verbatim: false,
+    timeMs,
+    timeText: scan.isCanonical && isOwnTime ? (doc.timestamp as string) : undefined,
+    tags: isOwnTime ? MASKED : MASKED_AND_CORRECTED,
+  };
 }
 
 type Place = readonly [bytes: Buffer, start: number, end: number];
@@ -425,7 +474,8 @@ const MAX_REMEMBERED_LENGTH = 32;
 const MAX_REMEMBERED = 64;
 
 /**
- * `text` is what `doc` was parsed from. A key given twice is in the text but not in the object: such a line is left to the slow
+ * What is left of a plain document when it is masked: the same, when its own bytes may go into the index. Undefined when the slow path has
+ * to be taken. `text` is what `doc` was parsed from. A key given twice is in the text but not in the object: such a line is left to the slow
  * path, which keeps both values. With `duplicatesRefused` this is not checked: the sink refuses such a text, and is then sent
  * what the slow path makes of it (Parser.reparse).
  */
@@ -433,7 +483,7 @@ function createVerbatimCheck(
   masker: Masker,
   time: TimeParser,
   options: { duplicatesRefused: boolean; observer: ParseObserver | undefined },
-): (text: string, doc: Json, seen: Seen) => boolean {
+): (text: string, doc: Json, seen: Seen) => Json | undefined {
   const { duplicatesRefused, observer } = options;
   /** Do names of catalogue fields lead to secrets? The operator's keys may make them. */
   let ledByCatalogue = false;
@@ -462,18 +512,27 @@ function createVerbatimCheck(
     return copied;
   }
 
-  function isVerbatim(text: string, doc: Json, seen: Seen): boolean {
+  function left(text: string, doc: Json, seen: Seen): Json | undefined {
     texts = '';
     led = ledByCatalogue;
     if (fresh.length > 0) fresh = [];
-    if (!isPlain(doc, seen)) return false;
+    if (!isPlain(doc, seen)) return undefined;
     if (!duplicatesRefused) {
-      if (mayRepeatKey(text, doc)) return leave(() => 'a key may be given twice');
-      return !masker.holdsSecret(text) || leave(() => TO_BE_MASKED);
+      if (mayRepeatKey(text, doc)) leave(() => 'a key may be given twice');
+      else if (masker.holdsSecret(text)) leave(() => TO_BE_MASKED);
+      else return doc;
+      return undefined;
     }
-    if ((led || masker.suspicious(texts)) && masker.value(doc) !== doc) return leave(() => TO_BE_MASKED);
+    if (led || masker.suspicious(texts)) {
+      const masked = masker.value(doc) as Json;
+      if (masked !== doc) {
+        leave(() => TO_BE_MASKED);
+        // Whoever watches is told by the slow path what becomes of it.
+        return observer === undefined ? masked : undefined;
+      }
+    }
     for (const field of fresh) remember(field);
-    return true;
+    return doc;
   }
 
   function leave(why: () => string): false {
@@ -558,5 +617,5 @@ function createVerbatimCheck(
     return true;
   }
 
-  return isVerbatim;
+  return left;
 }

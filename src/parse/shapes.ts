@@ -581,3 +581,133 @@ function plainAttributes(list: readonly unknown[]): unknown {
   }
   return plain;
 }
+
+// ---- the shapes that a record has, and what they say of it ----
+
+const MAX_PLANS = 256;
+const NO_SHAPES: Shape[] = [];
+
+const SHAPES_BY_KEY = new Map<string, Shape[]>();
+for (const shape of SHAPES) {
+  for (const key of shape.keys) SHAPES_BY_KEY.set(key, [...(SHAPES_BY_KEY.get(key) ?? []), shape]);
+}
+
+/** A dotted path, taken apart once. */
+export interface Path {
+  readonly text: string;
+  /** Its first name and what follows; empty and undefined without a dot. */
+  readonly head: string;
+  readonly rest: Path | undefined;
+}
+
+export function toPath(text: string): Path {
+  const dot = text.indexOf('.');
+  return dot <= 0
+    ? { text, head: '', rest: undefined }
+    : { text, head: text.slice(0, dot), rest: toPath(text.slice(dot + 1)) };
+}
+
+interface PathMove {
+  readonly from: Path;
+  /** The names of which the new path consists. */
+  readonly to: readonly string[];
+}
+
+/** Moves in a row from within one group, or of one name. */
+export interface GroupMoves {
+  readonly head: string;
+  readonly moves: PathMove[];
+}
+
+function groupMoves(moves: readonly (readonly [from: string, to: string])[]): readonly GroupMoves[] {
+  const groups: GroupMoves[] = [];
+  for (const [name, to] of moves) {
+    const from = toPath(name);
+    const head = from.head === '' ? name : from.head;
+    if (groups.at(-1)?.head !== head) groups.push({ head, moves: [] });
+    groups.at(-1)!.moves.push({ from, to: to.split('.') });
+  }
+  return groups;
+}
+
+/** What the shapes of a record say together. */
+export interface Plan {
+  readonly shapes: readonly Shape[];
+  readonly unfold: readonly string[];
+  /** Where the level may be, best first; and the message, and the time. */
+  readonly level: readonly Path[];
+  readonly message: readonly Path[];
+  readonly time: readonly Path[];
+  readonly scale: LevelScaleName | undefined;
+  readonly silent: string | undefined;
+  readonly moves: readonly GroupMoves[];
+  readonly lendsMessage: boolean;
+}
+
+function planOf(shapes: readonly Shape[]): Plan {
+  const paths = (list: readonly string[]) => [...new Set(list)].map(toPath);
+  return {
+    shapes,
+    unfold: [...new Set(shapes.flatMap(({ unfold }) => unfold ?? []))],
+    level: paths([...shapes.flatMap(({ level }) => level ?? []), 'level', ...USUAL_NAMES.level]),
+    message: paths([...shapes.flatMap(({ message }) => message ?? []), ...USUAL_NAMES.message]),
+    time: paths(['timestamp', '@timestamp', ...shapes.flatMap(({ time }) => time ?? []), ...USUAL_NAMES.time]),
+    scale: shapes.find(({ scale }) => scale !== undefined)?.scale,
+    silent: shapes.find(({ silent }) => silent !== undefined)?.silent,
+    moves: groupMoves(shapes.flatMap(({ moves = {} }) => Object.entries(moves))),
+    lendsMessage: !shapes.some(({ lendsNoMessage }) => lendsNoMessage),
+  };
+}
+
+/** Plans by the shapes they are of: producers have few. */
+export function createPlans(): (doc: Json) => Plan {
+  const plans = new Map<Shape | string | undefined, Plan>();
+  return (doc) => {
+    const shapes = shapesOf(doc);
+    const key = shapes.length < 2 ? shapes[0] : shapes.map((shape) => SHAPES.indexOf(shape)).join();
+    const known = plans.get(key);
+    if (known !== undefined) return known;
+    if (plans.size >= MAX_PLANS) plans.clear();
+    const made = planOf(shapes);
+    plans.set(key, made);
+    return made;
+  };
+}
+
+/** In the order in which they are applied. */
+function shapesOf(doc: Json): readonly Shape[] {
+  let found: Shape[] = NO_SHAPES;
+  for (const key in doc) {
+    const shapes = SHAPES_BY_KEY.get(key);
+    if (shapes === undefined) continue;
+    for (const shape of shapes) {
+      if (found.includes(shape) || (shape.is !== undefined && !shape.is(doc))) continue;
+      if (found.length === 0) found = [shape];
+      else found.push(shape);
+    }
+  }
+  return found.length < 2 ? found : found.sort((a, b) => SHAPES.indexOf(a) - SHAPES.indexOf(b));
+}
+
+/** Does it wrap another record, as far as is known by now? */
+export function isWrapper({ wraps }: Shape, doc: Json): boolean {
+  return wraps === 'always' || (wraps !== undefined && doc.level === undefined);
+}
+
+/** Names that others give to the parts of an error. */
+const ERROR_PARTS: readonly (readonly [from: string, to: string])[] = [
+  ['type', 'name'],
+  ['kind', 'name'],
+  ['class', 'name'],
+  ['className', 'name'],
+  ['stack_trace', 'stack'],
+  ['stacktrace', 'stack'],
+  ['stackTrace', 'stack'],
+];
+
+export const ERROR_MOVES = groupMoves(ERROR_PARTS.map(([from, to]) => [`error.${from}`, `error.${to}`]));
+
+/** Would this `error` group be changed here? */
+export function isForeignError(error: Json): boolean {
+  return ERROR_PARTS.some(([from, to]) => error[from] !== undefined && error[to] === undefined);
+}

@@ -28,6 +28,7 @@ import {
   fits,
   NORMAL_LEVELS,
   normaliseLevel,
+  setAside,
   type TimeParser,
 } from '../parse/conform.ts';
 import {
@@ -40,7 +41,6 @@ import {
   valueAt,
   writeJson,
 } from '../parse/json.ts';
-import { setAside } from '../parse/normalise.ts';
 import type { ParsedEvent, ParseResult, Parser } from '../parse/parse.ts';
 
 const ACTIONS = ['set', 'rename', 'remove', 'tag', 'drop', 'sample'] as const;

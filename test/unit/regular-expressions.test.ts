@@ -44,7 +44,6 @@ const HARMLESS: readonly (readonly [RegExp, reason: string])[] = [
   [/^[\d_-]{6,}-(?=[^\d])(.+)$/, 'sees the name of a file'],
   [/^(?:\d+|[0-9a-f]{8}-[0-9a-f-]{27}|(?=.*\d)[0-9a-f]{12,})$/, LINEAR],
   [/(?:[A-Za-z0-9_]|(?<=[A-Za-z])[:.'](?=[A-Za-z])|(?<=\d)[,;.'](?=\d))+/, LINEAR],
-  [/(?<!\\)"\s*:/, 'blanks follow a quote and hold none: linear'],
   [
     /[:[,]\s*(?:-0|-?\d(?:[\d.]{0,14}[eE]|[\d.]{15}))/,
     'blanks and at most 16 digits follow a sign and hold none: linear',

@@ -36,6 +36,8 @@ const TOO_DEEP = '[nested too deeply]';
 /** Keys longer than this are not remembered. */
 const MAX_CACHED_KEY = 64;
 const MAX_CACHE_CHARS = 131_072;
+const MAX_SETTLED_LENGTH = 256;
+const MAX_SETTLED = 512;
 /** Rounds before a text is masked as a whole: cutting one secret may reveal another, but not for ever. */
 const MAX_ROUNDS = 4;
 /** JSON texts within JSON texts: deeper ones are masked by their words alone. */
@@ -75,6 +77,8 @@ export interface Masker {
   leads(key: string): boolean;
   /** The text with secrets masked; the same string when there were none. */
   text(value: string): string;
+  /** The same for a text that stands under this key in a value, unless the key leads to secrets or personal data. */
+  textUnder(key: string, value: string): string;
   /** The JSON value with secrets masked and nesting below 64 levels cut; the same reference when nothing was changed. */
   value(value: unknown): unknown;
 }
@@ -104,6 +108,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
   const table = anchorTable([...FORM_RULES, ...textRules]);
   const cache = new Map<string, KeyFacts>();
   let cachedChars = 0;
+  const settled = createSettled();
   let embedded = 0;
   let renamedAny = false;
 
@@ -153,8 +158,13 @@ export function createMasker(options: MaskOptions = {}): Masker {
       if (!suspicious(value)) return value;
       let masked = value;
       for (let round = 0; round < MAX_ROUNDS; round++) {
+        if (settled.has(masked)) return masked;
         const again = once(masked);
-        if (again === masked) return masked;
+        if (again === masked) {
+          // Of a text within another one, a part may have been too deep to be looked at.
+          if (embedded === 0) settled.add(masked);
+          return masked;
+        }
         masked = again;
       }
       return MASK;
@@ -261,8 +271,9 @@ export function createMasker(options: MaskOptions = {}): Masker {
     }
     if (changed === undefined && !renamed) return value;
     return rebuilt(
-      keys.map((key) => facts(key).shown),
+      renamed ? keys.map((key) => facts(key).shown) : keys,
       changed ?? keys.map((name) => source[name]),
+      renamed,
     );
   }
 
@@ -288,11 +299,15 @@ export function createMasker(options: MaskOptions = {}): Masker {
     if (kind === undefined) {
       const said = personal === undefined ? undefined : personally(value, key, above);
       if (said !== undefined) return said;
-      if (typeof value === 'string' && known.names && /^[\d -]+$/.test(value.slice(0, 40)) && value.length <= 40)
-        return patterns.mask(value);
+      if (typeof value === 'string') return textNamed(known, value);
       return walk(value, depth + 1, key.length <= MAX_CACHED_KEY ? key : undefined);
     }
     return hidden(value, kind, key, depth + 1);
+  }
+
+  /** Long digits may be an id, when their key says so. */
+  function textNamed(known: KeyFacts, value: string): string {
+    return known.names && value.length <= 40 && /^[\d -]+$/.test(value) ? patterns.mask(value) : text(value);
   }
 
   /** A text or number whose key says whether it is personal; undefined when that is for its form to say. */
@@ -360,7 +375,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
     );
     const renamed = shown.some((key, i) => key !== keys[i]);
     if (renamed) renamedAny = true;
-    return !renamed && after.every((item, i) => item === before[i]) ? value : rebuilt(shown, after);
+    return !renamed && after.every((item, i) => item === before[i]) ? value : rebuilt(shown, after, renamed);
   }
 
   /** `{ name: 'X-Api-Key', value: … }`, `{ op: 'replace', path: '/password', value: … }`: the kind of the named key. */
@@ -426,6 +441,7 @@ export function createMasker(options: MaskOptions = {}): Masker {
     isSecretKey: (key) => facts(key).kind !== undefined,
     leads: (key) => facts(key).leads || facts(key).leadsToPersonal || patterns.present,
     text,
+    textUnder: (key, value) => textNamed(facts(key), value),
     value(value) {
       let masked = walk(value, 0, undefined);
       // A key that was masked may have decided what stands below it.
@@ -493,20 +509,20 @@ function numberOf(value: object | null): unknown {
 }
 
 /** An object with these keys; one that is there already gets a number, so that nothing is lost. */
-function rebuilt(keys: readonly string[], values: readonly unknown[]): Record<string, unknown> {
+function rebuilt(keys: readonly string[], values: readonly unknown[], renamed: boolean): Record<string, unknown> {
   const made: Record<string, unknown> = {};
-  const seen = new Map<string, number>();
-  keys.forEach((key, i) => {
-    const times = (seen.get(key) ?? 0) + 1;
-    seen.set(key, times);
-    // Plain assignment to `__proto__` would replace the prototype instead of the field.
-    Object.defineProperty(made, times === 1 ? key : `${key} ${times}`, {
-      value: values[i],
-      enumerable: true,
-      configurable: true,
-      writable: true,
-    });
-  });
+  const seen = renamed ? new Map<string, number>() : undefined;
+  for (let i = 0; i < keys.length; i++) {
+    const key = keys[i]!;
+    const times = (seen?.get(key) ?? 0) + 1;
+    seen?.set(key, times);
+    const name = times === 1 ? key : `${key} ${times}`;
+    const value = values[i];
+    // Plain assignment would replace the prototype instead of the field.
+    if (name === '__proto__')
+      Object.defineProperty(made, name, { value, enumerable: true, configurable: true, writable: true });
+    else made[name] = value;
+  }
   return made;
 }
 
@@ -546,6 +562,20 @@ function countMembers(value: unknown, depth: number): number {
   let count = Array.isArray(value) ? 0 : inner.length;
   for (const item of inner) count += countMembers(item, depth + 1);
   return count;
+}
+
+/** Remembers texts that masking leaves as they are: masked ones look alike, and so does much that only looks like a secret. */
+function createSettled() {
+  const texts = new Set<string>();
+  return {
+    has: (text: string) => text.length <= MAX_SETTLED_LENGTH && texts.has(text),
+    add(text: string): void {
+      if (text.length > MAX_SETTLED_LENGTH) return;
+      if (texts.size >= MAX_SETTLED) texts.clear();
+      // As a text of its own, not as a part of one that may be longer.
+      texts.add(` ${text}`.slice(1));
+    },
+  };
 }
 
 function plain(key: string): string {

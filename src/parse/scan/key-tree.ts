@@ -7,8 +7,7 @@
 // comparison. That is how V8 finds the properties of objects, too.
 import { FIELDS, type FieldGroup, type FieldType } from '../../core/catalogue.ts';
 import type { Masker } from '../../core/secrets/mask.ts';
-import { isForeignError } from '../normalise.ts';
-import { SHAPE_KEYS } from '../shapes.ts';
+import { isForeignError, SHAPE_KEYS } from '../shapes.ts';
 
 /** Top-level keys that logpipe adds, or that mark a foreign shape: with one of them, a record's own bytes cannot be the document. */
 export const SLOW_KEYS: ReadonlySet<string> = new Set([

@@ -99,10 +99,22 @@ export interface Scanner extends Scan {
    */
   scan(bytes: Buffer, from: number, to: number, eventId: string | undefined, idAt: number): boolean;
   /**
-   * Nobody else need look whether the bytes of the last line may stay as they are: it has a key of another logger's, or is fit in all
-   * but this, that a text of its fields is to be masked.
+   * Nobody else need look whether the bytes of the last line may stay as they are: it has a key of another logger's, or something else
+   * than a text where each line of ours has one.
    */
-  readonly isHopeless: boolean;
+  readonly isForeign: boolean;
+  /**
+   * The texts of its fields that are to be masked, if the last line is fit in all but this. Then the document is what the line holds, with
+   * these instead of its own.
+   */
+  readonly masked: readonly MaskedText[];
+}
+
+export interface MaskedText {
+  /** Of the field, as `fieldNumber` says. */
+  readonly field: number;
+  /** What is left of it. */
+  readonly text: string;
 }
 
 /** Behind a backslash. Not `\/` and `\u`, which may hide what a text says. */
@@ -125,8 +137,12 @@ const LEVEL = fieldNumber('level');
 const MESSAGE = fieldNumber('message');
 const EVENT_ID = fieldNumber('eventId');
 
+/** The last names of their paths: what masking knows them by. */
+const FIELD_NAMES = FIELD_PATHS.map((path) => path.slice(path.lastIndexOf('.') + 1));
 /** `name` and the like: with what stands beside them they may make a pair. */
-const IS_NAME = Uint8Array.from(FIELD_PATHS, (path) => Number(isPairName(path.slice(path.lastIndexOf('.') + 1))));
+const IS_NAME = Uint8Array.from(FIELD_NAMES, (name) => Number(isPairName(name)));
+
+const NONE_MASKED: readonly MaskedText[] = [];
 
 const LEVELS = Array.from({ length: 16 }, (_, length) =>
   [...NORMAL_LEVELS]
@@ -153,7 +169,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
   let minuteMs = 0;
   let view: DataView = new DataView(new ArrayBuffer(0));
   let isAscii = true;
-  let holdsSecret = false;
+  let masked = NONE_MASKED;
   let isForeign = false;
   let ownCount = 0;
 
@@ -193,18 +209,17 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     return field >= 0 && IS_NAME[field] === 0;
   }
 
-  /** Is the text at `at` to be masked, or may it make another one secret? */
-  function mayBeSecret(bytes: Buffer, at: number, end: number, field: number): boolean {
-    if (end - at < LEAST_SECRET || !mayHoldSecret!(bytes, at, end)) return false;
-    const written = bytes.toString('utf8', at, end);
-    if (!masker.suspicious(written)) return false;
-    if (!standsAlone(field)) return true;
-    // Under its name, which may say that long digits are an id.
-    const value = FIELD_PATHS[field]!.split('.').reduceRight<unknown>(
-      (inner, name) => ({ [name]: inner }),
-      JSON.parse(written),
-    );
-    return masker.value(value) !== value;
+  /** May the text at `at` hold a secret, or make another one secret? Cheap, and mostly enough. */
+  function mayBeSecret(bytes: Buffer, at: number, end: number): boolean {
+    return end - at >= LEAST_SECRET && mayHoldSecret!(bytes, at, end);
+  }
+
+  /** What masking leaves of the text of a field that stands alone; undefined when it changes nothing. */
+  function maskedText(bytes: Buffer, at: number, end: number, field: number): string | undefined {
+    const inside = bytes.toString('utf8', at + 1, end - 1);
+    const given = inside.includes('\\') ? (JSON.parse(`"${inside}"`) as string) : inside;
+    const left = masker.textUnder(FIELD_NAMES[field]!, given);
+    return left === given ? undefined : left;
   }
 
   /** A text that is the value of `key`. */
@@ -223,11 +238,18 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     isAscii = true;
     const end = text(bytes, at, to);
     if (end < 0) return -1;
-    if (mayBeSecret(bytes, at, end, field)) {
-      // What is the producer's own may be innocent, after all.
-      if (!standsAlone(field)) return -1;
-      holdsSecret = true;
-      return end;
+    if (mayBeSecret(bytes, at, end)) {
+      if (!standsAlone(field)) {
+        // What is the producer's own may be innocent, after all.
+        if (masker.suspicious(bytes.toString('utf8', at, end))) return -1;
+      } else {
+        const left = maskedText(bytes, at, end, field);
+        if (left !== undefined) {
+          masked = [...masked, { field, text: left }];
+          isAscii &&= wasAscii;
+          return end;
+        }
+      }
     }
     if (key.worth > 0) {
       key.worth -= 1;
@@ -260,7 +282,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     if (ms === undefined) return -1;
     scanner.timeMs = ms;
     scanner.isCanonical = isCanonical(written);
-    if (!scanner.isCanonical) return isServerDate(written) && !mayBeSecret(bytes, at, end, TIMESTAMP) ? end : -1;
+    if (!scanner.isCanonical) return isServerDate(written) && !mayBeSecret(bytes, at, end) ? end : -1;
     minute.write(written.slice(0, MINUTE_LENGTH), 'latin1');
     minuteMs = Math.floor(ms / MINUTE_MS) * MINUTE_MS;
     return end;
@@ -343,7 +365,11 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
         at += 1;
       } else {
         at = plainValue(takes, bytes, at);
-        if (at < 0) return false;
+        if (at < 0) {
+          // Numbers for levels, and times for machines.
+          isForeign = takes === TEXT;
+          return false;
+        }
         // Without a value it becomes no field of an index.
         if (takes === ANYTHING && byte !== SMALL_N) addOwn(2 * key!.id);
       }
@@ -409,7 +435,8 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     }
     if (eventId !== undefined) return scanner.isText(EVENT_ID, eventId);
     if (seen[EVENT_ID] !== scanner.line || bytes[places[2 * EVENT_ID]!] !== QUOTE) return true;
-    return !mayBeSecret(bytes, places[2 * EVENT_ID]!, places[2 * EVENT_ID + 1]!, EVENT_ID);
+    const [at, end] = [places[2 * EVENT_ID]!, places[2 * EVENT_ID + 1]!];
+    return !mayBeSecret(bytes, at, end) || maskedText(bytes, at, end, EVENT_ID) === undefined;
   }
 
   const none: Buffer = Buffer.alloc(0);
@@ -424,7 +451,8 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
       isError: false,
       ownPlaces,
       ownCount: 0,
-      isHopeless: false,
+      isForeign: false,
+      masked: NONE_MASKED,
     },
     has: (field: number) => seen[field] === scanner.line,
     valueOf(field: number): unknown {
@@ -451,7 +479,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
         seen.fill(0);
       }
       scanner.start = from;
-      holdsSecret = false;
+      masked = NONE_MASKED;
       isForeign = false;
       isAscii = true;
       tree.tidy();
@@ -461,8 +489,9 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
         isNormal(bytes) &&
         hasId(bytes, eventId, idAt) &&
         (isAscii || isUtf8(bytes.subarray(from, to)));
-      scanner.isHopeless = isForeign || (isFit && holdsSecret);
-      return isFit && !holdsSecret;
+      scanner.isForeign = isForeign;
+      scanner.masked = isFit ? masked : NONE_MASKED;
+      return isFit && masked.length === 0;
     },
   };
   return scanner;

@@ -423,3 +423,28 @@ test('what is remembered of keys does not grow with them', () => {
   // All of them would be more than 180 MB.
   expect(held() - before).toBeLessThan(20_000_000);
 });
+
+describe('a text that was left alone once', () => {
+  test('is masked where it can be looked at more deeply', () => {
+    const masker = createMasker();
+    // Its words alone do not give it away.
+    const said = JSON.stringify({ path: '/dbPassword', op: 'replace', value: 'hunter2' });
+    const wrap = (text: string, times: number): string =>
+      times === 0 ? text : wrap(JSON.stringify([text]), times - 1);
+    expect(masker.text(wrap(said, 4))).toContain('hunter2');
+    expect(masker.text(said)).not.toContain('hunter2');
+  });
+
+  test('is remembered as a text of its own, not as a part of a long one', () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const masker = createMasker();
+    const held = () => {
+      collect();
+      return process.memoryUsage().heapUsed;
+    };
+    const before = held();
+    for (let i = 0; i < 200; i++) masker.text(`${'x'.repeat(500_000)}${i} token refreshed`.slice(-40));
+    expect(held() - before).toBeLessThan(20_000_000);
+  });
+});

@@ -59,7 +59,7 @@ function createJudge(duplicatesRefused: boolean, mask = {}) {
     batch: new Batch(1 << 16),
     collect: compileCollect(MEASURES),
   }));
-  const counts = { lines: 0, scanned: 0 };
+  const counts = { lines: 0, scanned: 0, masked: 0 };
 
   function run({ parser, tag, documents, batch, collect }: (typeof ways)[number], record: RawRecord) {
     const result = (parser as Parser).parse(record);
@@ -89,6 +89,7 @@ function createJudge(duplicatesRefused: boolean, mask = {}) {
       for (const [i, [fast, slow]] of made.entries()) {
         counts.lines += 1;
         if (fast!.event instanceof ScannedEvent) counts.scanned += 1;
+        if (fast!.event?.tags.includes('_masked')) counts.masked += 1;
         const [one, other] = [seen(fast!), seen(slow!)];
         if (!isDeepStrictEqual(one, other))
           expect({ line: String(given[i]!.line), ...one }).toEqual({ line: String(given[i]!.line), ...other });
@@ -147,6 +148,18 @@ const plainly = (line: string | Buffer): Given => ({ line, timeMs: TIME_MS + 900
 
 // ---- lines ----
 
+/** Secrets of every kind: what stands in a text, and what a key says, written as a text. */
+const SECRET_TEXTS = SECRETS.flatMap(({ line }) => {
+  if (typeof line !== 'string' || !line.startsWith('{')) return [String(line)];
+  try {
+    const { timestamp: _, level: __, message, ...rest } = JSON.parse(line) as Record<string, unknown>;
+    const said = Object.entries(rest).map(([key, value]) => `${key}=${String(value)}`);
+    return [...(typeof message === 'string' && message !== 'x' ? [message] : [line, JSON.stringify(rest)]), ...said];
+  } catch {
+    return [line];
+  }
+});
+
 const newId = createEventIds(() => TIME_MS);
 const ID = newId();
 
@@ -173,6 +186,7 @@ const text = fc.oneof(
     'password=hunter2hunter2',
     'Bearer Zx1drawn9drawn',
   ),
+  { weight: 2, arbitrary: fc.constantFrom(...SECRET_TEXTS) },
   fc.constantFrom('shipping', 'tokens', 'author', 'pinned', '4111 1111 1111 1111', 'MTIzNDU2Nzg5MDEyMzQ1Njc4.AbCdEf.x'),
 );
 const numberText = fc.oneof(
@@ -233,6 +247,10 @@ const ownKey = fc.oneof(
     'é',
     'token',
     'sessionId',
+    'password',
+    'apiKey',
+    'headers',
+    'value',
     'x'.repeat(257),
   ),
   fc.constantFrom(
@@ -358,6 +376,7 @@ const tame: fc.Arbitrary<readonly [string, string]> = fc.oneof(
     fc.oneof(
       fc.constantFrom('"calls"', '"1.4.2"', '"say \\"x\\": y"', 'null', '"ü"', '17'),
       fc.string({ maxLength: 20 }).map(written),
+      fc.constantFrom(...SECRET_TEXTS).map(written),
     ),
   ),
   fc.tuple(fc.constantFrom('pid', 'activeCalls', 'shards'), fc.integer().map(String)),
@@ -602,8 +621,55 @@ describe('a line that is scanned', () => {
       fc.assert(fc.property(fc.array(given, { minLength: 1, maxLength: LINES_PER_RUN }), check), { numRuns: RUNS });
       // Else this would say nothing.
       expect(counts.scanned / counts.lines).toBeGreaterThan(0.15);
+      expect(counts.masked / counts.lines).toBeGreaterThan(0.15);
     },
   );
+
+  it('says which texts of its fields are to be masked, whatever secrets they hold', () => {
+    const scanner = createScanner({ masker: createMasker(), time: createTimeParser() })!;
+    const { check } = createJudge(true);
+    const texts = SECRET_TEXTS.filter((_, i) => RUNS > 500 || i % 6 === 0);
+    const lines = texts.flatMap((secret, i) => {
+      const [one, other] = [secret, SECRET_TEXTS[(i * 7 + 3) % SECRET_TEXTS.length]!].map(written);
+      return [
+        `{"timestamp":"2026-11-28T14:22:41.607Z","level":"error","message":${one}}`,
+        `{${HEAD},"service":${one},"own":[1,"é"],"error":{"stack":${other},"code":"x"},"host":"ü","n":1.${i % 10}e1}`,
+        `{${HEAD},"call":{"status":${one},"from":${other},"own":"x"},"durationMs":1.50,"eventId":"${ID}"}`,
+        `{${HEAD},"error":{"name":${one},"message":${other}}}`,
+      ];
+    });
+    check(lines.map(plainly));
+    check(lines.map((line, i) => ({ ...plainly(line), eventId: i % 2 === 0 ? ID : undefined, clockErrorMs: 50 })));
+    const found = lines.filter((line) => {
+      const bytes = Buffer.from(line);
+      expect(scanner.scan(bytes, 0, bytes.length, undefined, -1) && scanner.masked.length > 0).toBe(false);
+      return scanner.masked.length > 0;
+    });
+    expect(found.length).toBeGreaterThan(lines.length / 4);
+  });
+
+  it('is masked where its own keys or the operator’s say so, and fits its fields then', () => {
+    const masks = [{}, { keys: ['pid', 'host'] }, { keys: ['level'] }, { keys: ['eventId', 'timestamp'] }];
+    const owns = [
+      `"password":"${drawn(9)}"`,
+      `"headers":{"authorization":"Bearer ${drawn(20)}","accept":"*/*"}`,
+      `"params":[{"name":"X-Api-Key","value":"${drawn(20)}"}]`,
+      `"token":null,"pin":1234,"secret":9007199254740993`,
+      `"call":{"apiKey":"${drawn(12)}","durationMs":1.5}`,
+      `"password":"${drawn(9)}","password":"${drawn(9)}"`,
+      `"error":{"message":"x","password":"${drawn(9)}"}`,
+      `"a password=${drawn(9)}":1`,
+      '"x":1',
+    ];
+    for (const mask of masks) {
+      const { check, counts } = createJudge(true, mask);
+      const lines = owns.map((own) => `{${HEAD},"pid":5,"host":"web1","eventId":"${ID}",${own}}`);
+      const errors = lines.map((line) => line.replace('"info"', '"error"'));
+      check([...lines, ...errors].map(plainly));
+      check(lines.map((line) => ({ ...plainly(line), eventId: ID, clockErrorMs: 50 })));
+      expect(counts.masked).toBeGreaterThan(15);
+    }
+  });
 
   it('is valid JSON', () => {
     const { check, counts } = createJudge(true);
