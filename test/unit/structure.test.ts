@@ -29,7 +29,7 @@ type Stage = (typeof ORDER)[number] | 'ship';
 /** A file is one concept; one this long is more than one. */
 const MAX_LINES = 900;
 /** So many files a stranger can still get to know. */
-const MAX_FILES = 185;
+const MAX_FILES = 186;
 
 /** Imported by one file of their own folder alone, and yet files of their own: what judges each of them, or why it stands apart. */
 const APART: Readonly<Record<string, string>> = {
