@@ -28,6 +28,7 @@ export function apart({ record, chunk }: BatchItem): BatchItem {
 
 const NEWLINE = 10;
 const [TAB, SPACE, OPEN] = [9, 32, 123];
+const EMPTY_LENGTH = '{}'.length;
 const ACTION_END = Buffer.from('"}}');
 const TIME_START = Buffer.from('{"@timestamp":"');
 const TIME_END = Buffer.from('",');
@@ -119,16 +120,32 @@ export class Batch {
 
   /** With the remaining bytes of the document. The item is in the batch only now: a failure leaves no half of one. */
   finish(chunk: Chunk, position: number, rest: Buffer, restStart: number, restEnd: number): void {
-    const needed = this.end + (restEnd - restStart) + 1;
-    // What does not fit would be left out in silence.
-    if (needed > this.buffer.length) throw new RangeError(`an item of ${needed - this.length} bytes has no room`);
+    this.check(this.end + (restEnd - restStart) + 1);
     this.end += rest.copy(this.buffer, this.end, restStart, restEnd);
+    this.settle(chunk, position);
+  }
+
+  /** What does not fit would be left out in silence. */
+  private check(needed: number): void {
+    if (needed > this.buffer.length) throw new RangeError(`an item of ${needed - this.length} bytes has no room`);
+  }
+
+  private settle(chunk: Chunk, position: number): void {
     this.buffer[this.end++] = NEWLINE;
     this.starts.push(this.length);
     this.documents.push(this.documentStart);
     this.length = this.end;
     this.chunks.push(chunk);
     this.positions.push(position);
+  }
+
+  /** The same with the document's own text, braces included. @param length in bytes */
+  finishText(chunk: Chunk, position: number, text: string, length: number): void {
+    this.check(this.end + length);
+    // In an empty document nothing follows the comma.
+    if (length === EMPTY_LENGTH) this.end -= 1;
+    this.write(text.slice(1));
+    this.settle(chunk, position);
   }
 
   /** The chunk that item `index` came with. */
@@ -214,15 +231,12 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
   let lastOrigin: Chunk['origin'] | undefined;
   let origin = Buffer.alloc(0);
 
-  function actionLine(event: TaggedEvent, record: RawRecord, chunk: Chunk): string {
-    // Only an id that somebody else chose may need escaping.
-    const id =
-      record.documentId === undefined ? `"${documentId(record, chunk)}"` : asciiJson(documentId(record, chunk));
-    return `${head}${time.day(event.timeMs)}","_id":${id}}}`;
-  }
-
-  /** The same as by `actionLine` and `openDocument`, for the most common case, and without making those texts. */
-  function appendPlain(batch: Batch, event: TaggedEvent, record: RawRecord, chunk: Chunk, position: number): void {
+  /**
+   * Begins an item: its action line, and the document as far as logpipe's own fields go, each followed by a comma. Hardly a text is made for
+   * it.
+   * @param most what follows may need, in bytes
+   */
+  function openItem(batch: Batch, event: TaggedEvent, record: RawRecord, chunk: Chunk, most: number): void {
     const day = time.day(event.timeMs);
     if (day !== lastDay) {
       lastDay = day;
@@ -232,24 +246,26 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
       lastOrigin = chunk.origin;
       origin = Buffer.from(originField(chunk.origin));
     }
-    const bytes = record.bytes ?? record.value!;
-    const { start = 0, end = bytes.length, idAt = -1 } = record;
-    const id = idAt < 0 ? documentId(record, chunk) : '';
-    batch.begin(actionHead.length + id.length + origin.length + PLAIN_HEAD + (end - start));
+    const { bytes, idAt = -1 } = record;
+    const id =
+      idAt >= 0 ? '' : hasPlainId(record) ? documentId(record, chunk) : asciiJson(record.documentId!).slice(1, -1);
+    // Tags may hold any character.
+    const tags = event.tags.length === 0 ? '' : `"tags":${JSON.stringify(event.tags)},`;
+    batch.begin(actionHead.length + id.length + 3 * tags.length + origin.length + PLAIN_HEAD + most);
     batch.put(actionHead);
     if (idAt < 0) batch.putText(id);
-    else batch.put(bytes, idAt, idAt + ID_LENGTH);
+    else batch.put(bytes!, idAt, idAt + ID_LENGTH);
     batch.put(ACTION_END);
     batch.endAction();
     batch.put(TIME_START);
     batch.putText(event.timeText ?? time.iso(event.timeMs));
     batch.put(TIME_END);
+    if (tags !== '') batch.write(tags);
     if (origin.length > 0) {
       batch.put(origin);
       batch.putText(String(record.offset));
       batch.put(ORIGIN_END);
     }
-    batch.finish(chunk, position, bytes, start + 1, end);
   }
 
   /** A scanned line with an error group of its own, into which the template goes. */
@@ -262,68 +278,54 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
   ): void {
     const bytes = record.bytes ?? record.value!;
     const { start = 0, end = bytes.length } = record;
-    const action = actionLine(event, record, chunk);
-    const opening = openDocument(event, record, chunk, time, false);
     const close = start + errorEnd - 1;
     let last = close - 1;
     while (bytes[last] === SPACE || bytes[last] === TAB) last -= 1;
     const members = JSON.stringify(event.grouping).slice(1, -1);
     const added = bytes[last] === OPEN ? members : `,${members}`;
-    batch.begin((action.length + opening.length + added.length) * 3 + (end - start));
-    batch.write(action);
-    batch.endAction();
-    batch.write(opening);
+    openItem(batch, event, record, chunk, 3 * added.length + (end - start));
     batch.copy(bytes, start + 1, close);
     batch.write(added);
     batch.finish(chunk, position, bytes, close, end);
   }
 
+  function appendText(
+    batch: Batch,
+    event: TaggedEvent,
+    doc: Record<string, unknown>,
+    record: RawRecord,
+    chunk: Chunk,
+    position: number,
+  ): void {
+    const text = documentText(doc);
+    const length = Buffer.byteLength(text);
+    openItem(batch, event, record, chunk, length);
+    batch.finishText(chunk, position, text, length);
+  }
+
   return {
     append(batch, event, record, chunk, position) {
-      const { tags, grouping } = event;
-      // Tags and templates may hold any character, and so may an id that somebody else chose; everything else here is ASCII.
-      const isPlain = tags.length === 0 && grouping === undefined && hasPlainId(record);
-      if (event.verbatim && isPlain) return appendPlain(batch, event, record, chunk, position);
+      const { grouping } = event;
       const errorEnd = event instanceof ScannedEvent ? event.errorEnd : undefined;
       if (errorEnd !== undefined) return appendGrouped(batch, { event, errorEnd }, record, chunk, position);
-      const action = actionLine(event, record, chunk);
       // Any other event with an error group of its own has to be serialised, because the template goes into that group.
       const ownError = grouping !== undefined && !(event instanceof ScannedEvent) && event.doc.error !== undefined;
       if (event.verbatim && !ownError) {
-        const opening = openDocument(event, record, chunk, time, grouping !== undefined);
-        batch.add(chunk, position, action, opening, record.value!);
-      } else {
-        const rest = serialise(withGrouping(event, event.doc));
-        const opening = openDocument(event, record, chunk, time, false);
-        batch.add(chunk, position, action, joinHead(opening, rest), rest);
-      }
+        const bytes = record.bytes ?? record.value!;
+        const { start = 0, end = bytes.length } = record;
+        const error = grouping === undefined ? '' : `"error":${JSON.stringify(grouping)},`;
+        openItem(batch, event, record, chunk, 3 * error.length + (end - start));
+        if (error !== '') batch.write(error);
+        batch.finish(chunk, position, bytes, start + 1, end);
+      } else appendText(batch, event, withGrouping(event, event.doc), record, chunk, position);
     },
     rewrite(event, doc, record, chunk) {
       const tags = event.tags.includes('_mapping_degraded') ? event.tags : [...event.tags, '_mapping_degraded'];
-      const rest = serialise(withGrouping(event, doc));
-      const head = joinHead(openDocument({ ...event, tags }, record, chunk, time, false), rest);
-      return Buffer.concat([
-        Buffer.from(`${actionLine(event, record, chunk)}\n${head}`),
-        rest.subarray(1),
-        Buffer.from('\n'),
-      ]);
+      const alone = new Batch(0);
+      appendText(alone, { ...event, tags }, withGrouping(event, doc), record, chunk, 0);
+      return alone.item(0);
     },
   };
-}
-
-/** `{"@timestamp":…,` and what else logpipe adds, each followed by a comma. */
-function openDocument(
-  event: TaggedEvent,
-  record: RawRecord,
-  chunk: Chunk,
-  time: TimeParser,
-  withError: boolean,
-): string {
-  let head = `{"@timestamp":"${event.timeText ?? time.iso(event.timeMs)}",`;
-  if (event.tags.length > 0) head += `"tags":${JSON.stringify(event.tags)},`;
-  if (withError) head += `"error":${JSON.stringify(event.grouping)},`;
-  const origin = originField(chunk.origin);
-  return origin === '' ? head : `${head}${origin}${record.offset}},`;
 }
 
 /** All but the offset. */
@@ -336,22 +338,13 @@ function hasPlainId(record: RawRecord): boolean {
   return (record.idAt ?? -1) >= 0 || record.documentId === undefined || isEventId(record.documentId);
 }
 
-/** In an empty document nothing follows the comma. */
-function joinHead(head: string, rest: Buffer): string {
-  return rest.length > 2 ? head : head.slice(0, -1);
-}
-
 function withGrouping(event: TaggedEvent, doc: Record<string, unknown>): Record<string, unknown> {
   if (event.grouping === undefined) return doc;
   const error = typeof doc.error === 'object' && doc.error !== null ? doc.error : {};
   return { ...doc, error: { ...error, ...event.grouping } };
 }
 
-/** Action lines are written as ASCII. */
+/** JSON in ASCII, as action lines are written. */
 function asciiJson(text: string): string {
   return JSON.stringify(text).replace(/[\u007f-\uffff]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
-}
-
-function serialise(doc: Record<string, unknown>): Buffer {
-  return Buffer.from(documentText(doc));
 }
