@@ -24,7 +24,7 @@ export interface ScenarioResult extends Judgement {
   readonly cpuSeconds: number;
 }
 
-const PARSE = { maxRecordBytes: 5_000_000, maxAheadMs: 600_000, maxBehindMs: 2_592_000_000 };
+export const PARSE = { maxRecordBytes: 5_000_000, maxAheadMs: 600_000, maxBehindMs: 2_592_000_000 };
 const NEAR_MS = 90_000;
 const WATCHED_MS = 7 * 86_400_000;
 
