@@ -87,7 +87,8 @@ async function installTemplate(url: string): Promise<void> {
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(indexTemplate()),
   });
-  if (!response.ok) throw new Error(`Elasticsearch refused the index template: ${response.status} ${await response.text()}`);
+  if (!response.ok)
+    throw new Error(`Elasticsearch refused the index template: ${response.status} ${await response.text()}`);
 }
 
 // ---- the documents, as logpipe's indexer would make them, each with the time from which a search finds it ----

@@ -170,7 +170,11 @@ function countersOf(event: Occurrence): Sample[] {
 function observe(to: Sample[], name: string, labels: Named['labels'], seconds: number, buckets: readonly number[]) {
   for (const le of buckets) {
     const value = seconds <= le ? 1 : 0;
-    to.push({ name: `${name}_bucket`, labels: { ...labels, le: le === Number.POSITIVE_INFINITY ? '+Inf' : String(le) }, value });
+    to.push({
+      name: `${name}_bucket`,
+      labels: { ...labels, le: le === Number.POSITIVE_INFINITY ? '+Inf' : String(le) },
+      value,
+    });
   }
   to.push({ name: `${name}_count`, labels, value: 1 });
 }

@@ -30,7 +30,12 @@ const READY_MS = 20_000;
 const FOLDER = join('bench', 'truth', 'peers', 'prometheus');
 
 /** Our labels under the names that the rules of logpipe use. */
-const LABELS: Readonly<Record<string, string>> = { host: 'host', queue: 'queue.name', system: 'db.system', tenant: 'tenantId' };
+const LABELS: Readonly<Record<string, string>> = {
+  host: 'host',
+  queue: 'queue.name',
+  system: 'db.system',
+  tenant: 'tenantId',
+};
 
 interface Firing {
   readonly labels: Readonly<Record<string, string>>;
@@ -59,7 +64,9 @@ export async function createPrometheusPeer(): Promise<PrometheusPeer> {
   const own = join(packageRoot(), FOLDER);
   const folder = mkdtempSync(join(tmpdir(), 'logpipe-peers-'));
   cpSync(join(own, 'alerts.yml'), join(folder, 'alerts.yml'));
-  const { groups } = parse(readFileSync(join(own, 'alerts.yml'), 'utf8')) as { groups: { rules: { alert?: string }[] }[] };
+  const { groups } = parse(readFileSync(join(own, 'alerts.yml'), 'utf8')) as {
+    groups: { rules: { alert?: string }[] }[];
+  };
   const fired = new Map<string, { staged: Staged; firing: Firing[] }>();
 
   return {
@@ -158,7 +165,9 @@ export function firingsOf(output: string, startMs: number): Firing[] {
     if (time !== undefined) ms = startMs + promDuration(time);
     if (!/^ +got: /.test(line)) continue;
     for (const [, text] of line.matchAll(/\{([^}]*)\}/g)) {
-      const labels = Object.fromEntries([...text!.matchAll(/(\w+)="([^"]*)"/g)].map(([, name, value]) => [name!, value!]));
+      const labels = Object.fromEntries(
+        [...text!.matchAll(/(\w+)="([^"]*)"/g)].map(([, name, value]) => [name!, value!]),
+      );
       delete labels.__name__;
       delete labels.alertstate;
       const key = JSON.stringify(labels);
@@ -195,7 +204,9 @@ async function notify(
   );
   if (runs.length === 0) return told;
   const longestMs = Math.max(...runs.map(({ fromMs, toMs }) => toMs - fromMs));
-  onProgress(`Alertmanager: ${runs.length} scenarios at ${SPEED} times the speed, ${Math.ceil(longestMs / SPEED / 1_000)} s`);
+  onProgress(
+    `Alertmanager: ${runs.length} scenarios at ${SPEED} times the speed, ${Math.ceil(longestMs / SPEED / 1_000)} s`,
+  );
 
   let beganMs = 0;
   const elapsed = () => (performance.now() - beganMs) * SPEED;
@@ -329,7 +340,8 @@ function hastened(value: unknown, receiver: string, key = ''): unknown {
   if (typeof value === 'object' && value !== null) {
     return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, hastened(item, receiver, name)]));
   }
-  if (/^(group_wait|group_interval|repeat_interval)$/.test(key)) return `${Math.round(durationMs(String(value)) / SPEED)}ms`;
+  if (/^(group_wait|group_interval|repeat_interval)$/.test(key))
+    return `${Math.round(durationMs(String(value)) / SPEED)}ms`;
   return key === 'url' ? String(value).replace('http://127.0.0.1:0', receiver) : value;
 }
 

@@ -63,6 +63,17 @@ def use_own_clock():
     sys.modules['bench.truth'] = module
 
 
+def keep_no_runs():
+    """After each run of each rule it notes how far it has come, for its next start, which there is none of here."""
+    write = elastalert.ElastAlerter.writeback
+
+    def writeback(self, doc_type, *rest, **named):
+        if doc_type != 'elastalert_status':
+            return write(self, doc_type, *rest, **named)
+
+    elastalert.ElastAlerter.writeback = writeback
+
+
 def use_version(version):
     # The Elasticsearch of this project's stack answers everything but GET /, where the client asks for its version.
     ElasticSearchClient.es_version = property(lambda self: version)
@@ -143,6 +154,7 @@ def main():
     logging.getLogger('elastalert').setLevel(logging.ERROR)
     url, config, version = sys.argv[1:4]
     use_own_clock()
+    keep_no_runs()
     use_version(version)
     host, port = url.removeprefix('http://').split(':')
     connection = build_es_conn_config({'es_host': host, 'es_port': int(port)})
