@@ -8,8 +8,8 @@ import { field } from '../truth.ts';
 export const SCRAPE_MS = 15_000;
 /** A process that has logged nothing for this long before the end was stopped; each reports every 15 s. */
 const GONE_MS = 30_000;
-/** Records that come this late were held back: their host could not be reached. */
-const CUT_OFF_MS = 60_000;
+/** Records that come later than this were held back: their host could not be reached. Slow shipping takes up to a minute. */
+const CUT_OFF_MS = 65_000;
 
 export interface Series {
   readonly name: string;
@@ -134,17 +134,13 @@ interface Arrival {
 function cutOff(records: readonly Arrival[]): (host: string, ms: number) => boolean {
   const spans = new Map<string, { fromMs: number; toMs: number }>();
   for (const { arrivalMs, of } of records) {
-    if (of === undefined || arrivalMs - of.trueMs <= CUT_OFF_MS + 5_000) continue;
-    const span = spans.get(of.host);
-    if (span === undefined) spans.set(of.host, { fromMs: of.trueMs, toMs: arrivalMs });
-    else {
-      span.fromMs = Math.min(span.fromMs, of.trueMs);
-      span.toMs = Math.max(span.toMs, of.trueMs);
-    }
+    if (of === undefined || arrivalMs - of.trueMs <= CUT_OFF_MS) continue;
+    // They all come when it can be reached again, the first of them just then.
+    if (!spans.has(of.host)) spans.set(of.host, { fromMs: of.trueMs, toMs: arrivalMs });
   }
   return (host, ms) => {
     const span = spans.get(host);
-    return span !== undefined && ms >= span.fromMs && ms <= span.toMs;
+    return span !== undefined && ms >= span.fromMs && ms < span.toMs;
   };
 }
 

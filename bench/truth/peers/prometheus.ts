@@ -124,7 +124,7 @@ async function evaluate(promtool: string, folder: string, name: string, staged: 
   const output = await outputOf(promtool, ['test', 'rules', file], folder);
   if (!/SUCCESS|FAILED/.test(output)) throw new Error(`promtool test rules ${file}: ${output.slice(0, 2_000)}`);
   if (/could not|error parsing|unexpected/i.test(output)) throw new Error(`promtool: ${output.slice(0, 2_000)}`);
-  return firingsOf(output, staged.fromMs);
+  return firingsOf(output, staged.fromMs, (ticks - 1) * SCRAPE_MS + staged.fromMs);
 }
 
 /** What it prints, whatever its exit status. */
@@ -154,11 +154,16 @@ function valuesOf({ values }: Series): string {
     .join(' ');
 }
 
-export function firingsOf(output: string, startMs: number): Firing[] {
+/** @param endMs the last evaluation: what fires then goes on */
+export function firingsOf(output: string, startMs: number, endMs: number): Firing[] {
   const open = new Map<string, { labels: Record<string, string>; fromMs: number; lastMs: number }>();
   const firings: Firing[] = [];
   const end = (one: { labels: Record<string, string>; fromMs: number; lastMs: number }) =>
-    firings.push({ labels: one.labels, fromMs: one.fromMs, toMs: one.lastMs + SCRAPE_MS });
+    firings.push({
+      labels: one.labels,
+      fromMs: one.fromMs,
+      toMs: one.lastMs === endMs ? Number.POSITIVE_INFINITY : one.lastMs + SCRAPE_MS,
+    });
   let ms = startMs;
   for (const line of output.split('\n')) {
     const time = /^ +expr: .*, time: ([0-9hms]+),$/.exec(line)?.[1];

@@ -139,7 +139,8 @@ def run(scenario, url, connection, config):
     alerter = elastalert.ElastAlerter(['--config', config])
     alerter.scheduler.remove_all_jobs()
     step = int(alerter.run_every.total_seconds() * 1000)
-    while now_ms <= scenario['toMs']:
+    # Once more after the end, for what happened since the last run.
+    while now_ms < scenario['toMs'] + step:
         documents.index_until(now_ms)
         for rule in alerter.rules:
             alerter.handle_rule_execution(rule)
