@@ -27,9 +27,9 @@ import { createRecordReader } from '../../../src/replay/record-document.ts';
 import { clockErrorOf } from '../../../src/source/kafka/record-headers.ts';
 import { errorTemplate } from '../../../src/tag/tag.ts';
 import { startElasticsearch } from '../../../stack/index.ts';
+import { findProgram } from '../../../test/kit/programs.ts';
 import { PARSE } from '../run.ts';
 import type { Staged } from '../scenario.ts';
-import { findProgram } from './programs.ts';
 import type { Told, ToldMessage } from './told.ts';
 
 const FOLDER = join('bench', 'truth', 'peers', 'elastalert');
@@ -155,6 +155,10 @@ function reading({ readableTo }: Staged): (record: Staged['records'][number]) =>
 
 // ---- the driver: a scenario goes in as a line of JSON, its messages come back ----
 
+function compareRules({ alerts: [one] }: ToldMessage, { alerts: [other] }: ToldMessage): number {
+  return one!.rule < other!.rule ? -1 : 1;
+}
+
 interface DriverLine {
   readonly done?: string;
   readonly atMs: number;
@@ -182,7 +186,10 @@ function startDriver(python: string, args: readonly string[]) {
         const { value, done } = await lines.next();
         if (done) throw new Error(`ElastAlert's driver ended: ${errors}`);
         const line = JSON.parse(value) as DriverLine;
-        if (line.done !== undefined) return messages;
+        if (line.done !== undefined) {
+          // Rules run side by side, so those of one moment come in any order.
+          return messages.sort((one, other) => one.atMs - other.atMs || compareRules(one, other));
+        }
         const { atMs, rule, labels } = line;
         messages.push({ atMs, kind: 'call', alerts: [{ rule, labels, firedMs: atMs }] });
       }

@@ -4,19 +4,18 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { parse, stringify } from 'yaml';
 import { durationMs, sleep } from '../../../src/core/clock.ts';
-import { LogpipeError } from '../../../src/core/errors.ts';
+import { errorText, LogpipeError } from '../../../src/core/errors.ts';
 import { packageRoot } from '../../../src/core/package-root.ts';
 import { freePorts } from '../../../stack/ports.ts';
+import { findProgram, monitoringProgram } from '../../../test/kit/programs.ts';
+import { startReceiver } from '../../../test/kit/receiver.ts';
 import type { Staged } from '../scenario.ts';
 import { expose, SCRAPE_MS, type Series } from './exposition.ts';
-import { findProgram } from './programs.ts';
 import type { Told, ToldAlert, ToldMessage } from './told.ts';
 
 /** Alertmanager runs this much faster than time does. */
@@ -58,8 +57,8 @@ export interface PrometheusPeer {
 /** @throws LogpipeError when a program is missing */
 export async function createPrometheusPeer(): Promise<PrometheusPeer> {
   const programs = {
-    promtool: required('promtool', 'prometheus'),
-    alertmanager: required('prometheus-alertmanager', 'prometheus-alertmanager', 'alertmanager'),
+    promtool: required('promtool'),
+    alertmanager: required('prometheus-alertmanager', 'alertmanager'),
   };
   const own = join(packageRoot(), FOLDER);
   const folder = mkdtempSync(join(tmpdir(), 'logpipe-peers-'));
@@ -83,13 +82,13 @@ export async function createPrometheusPeer(): Promise<PrometheusPeer> {
   };
 }
 
-function required(name: string, debianPackage: string, otherName = name): string {
-  const path = findProgram(name) ?? findProgram(otherName);
-  if (path !== undefined) return path;
-  throw new LogpipeError(
-    'LOGPIPE_USAGE',
-    `bench:truth: --peers needs ${name}: apt-get install --no-install-recommends ${debianPackage}`,
-  );
+function required(name: 'promtool' | 'prometheus-alertmanager', otherName = name as string): string {
+  try {
+    // Debian calls Alertmanager's program otherwise than everybody else.
+    return findProgram(otherName) ?? monitoringProgram(name);
+  } catch (error) {
+    throw new LogpipeError('LOGPIPE_USAGE', `bench:truth: --peers: ${errorText(error)}`, { cause: error });
+  }
 }
 
 async function versionOf(program: string, name: string): Promise<string> {
@@ -213,24 +212,12 @@ async function notify(
     `Alertmanager: ${runs.length} scenarios at ${SPEED} times the speed, ${Math.ceil(longestMs / SPEED / 1_000)} s`,
   );
 
-  let beganMs = 0;
-  const elapsed = () => (performance.now() - beganMs) * SPEED;
-  const receiver = await startReceiver((body) => {
-    const run = runs.find(({ name }) => name === body.groupLabels.scenario);
-    if (run === undefined) return;
-    const atMs = Math.round(run.fromMs + elapsed());
-    const wallToVirtual = (iso: string) => Math.round(run.fromMs + (Date.parse(iso) - wallBeganMs) * SPEED);
-    const alerts = body.alerts
-      .filter(({ status }) => body.status === 'resolved' || status === 'firing')
-      .map((alert): ToldAlert => ({ ...ruleOf(alert.labels), firedMs: wallToVirtual(alert.startsAt) }));
-    told.get(run.name)!.messages.push({ atMs, kind: body.status === 'firing' ? 'call' : 'end', alerts });
-  });
+  const receiver = await startReceiver();
   const alertmanager = await startAlertmanager(program, folder, receiver.url);
-  let wallBeganMs = 0;
+  const began = { wallMs: Date.now(), ms: performance.now() };
+  const elapsed = () => (performance.now() - began.ms) * SPEED;
   try {
-    beganMs = performance.now();
-    wallBeganMs = Date.now();
-    const wall = (virtualMs: number) => new Date(wallBeganMs + virtualMs / SPEED).toISOString();
+    const wall = (virtualMs: number) => new Date(began.wallMs + virtualMs / SPEED).toISOString();
     for (let tick = 0; tick * SCRAPE_MS <= longestMs; tick++) {
       const sinceMs = tick * SCRAPE_MS;
       await sleep(Math.max(0, (sinceMs - elapsed()) / SPEED));
@@ -249,7 +236,16 @@ async function notify(
     }
   } finally {
     await alertmanager.stop();
-    await receiver.stop();
+    await receiver.close();
+  }
+  for (const { body: sent, atMs } of receiver.requests) {
+    const body = sent as unknown as WebhookBody;
+    const { name, fromMs } = runs.find((run) => run.name === body.groupLabels.scenario)!;
+    const virtual = (wallMs: number) => Math.round(fromMs + (wallMs - began.wallMs) * SPEED);
+    const alerts = body.alerts
+      .filter(({ status }) => body.status === 'resolved' || status === 'firing')
+      .map((alert): ToldAlert => ({ ...ruleOf(alert.labels), firedMs: virtual(Date.parse(alert.startsAt)) }));
+    told.get(name)!.messages.push({ atMs: virtual(atMs), kind: body.status === 'firing' ? 'call' : 'end', alerts });
   }
   return told;
 }
@@ -270,27 +266,6 @@ interface WebhookBody {
     readonly labels: Readonly<Record<string, string>>;
     readonly startsAt: string;
   }[];
-}
-
-async function startReceiver(onBody: (body: WebhookBody) => void) {
-  const server = createServer((request, response) => {
-    const parts: Buffer[] = [];
-    request.on('data', (part: Buffer) => parts.push(part));
-    request.on('end', () => {
-      onBody(JSON.parse(Buffer.concat(parts).toString()) as WebhookBody);
-      response.end();
-    });
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    async stop() {
-      server.closeAllConnections();
-      server.close();
-      await once(server, 'close');
-    },
-  };
 }
 
 async function startAlertmanager(program: string, folder: string, receiver: string) {
