@@ -74,6 +74,8 @@ const QUEUES = ['scheduled-calls', 'webhooks'];
 const SHORT_MS = 10_000;
 /** A value at its bound is seen above or below it by chance; tools look every 15 s to a minute. */
 const NEAR_MS = 60_000;
+/** Another tool's window may show earlier what is about to be true by ours: early is not false. */
+const EARLY_MS = 10 * 60_000;
 /** A summary may come this late. */
 const SUMMARY_MS = 15 * 60_000;
 /** People who were called this long ago, and were not told that it is over, are on it. */
@@ -113,7 +115,7 @@ export interface Reality {
   readonly expected: readonly Expected[];
   /** Groups in which something is wrong, each one incident. */
   readonly incidents: readonly string[];
-  /** Whether something of this group was wrong at about this moment. */
+  /** Whether something of this group was wrong at about this moment, or soon would be. */
   wrong(group: string, ms: number): boolean;
 }
 
@@ -159,7 +161,8 @@ export function realityOf(staged: Staged, rules: ReadonlyMap<string, Facts>): Re
     ),
     ...expected.filter((one) => one.group === group),
   ];
-  const near = (ms: number) => (interval: Interval) => ms >= interval.fromMs - NEAR_MS && ms <= interval.toMs + NEAR_MS;
+  const near = (ms: number) => (interval: Interval) =>
+    ms >= interval.fromMs - EARLY_MS && ms <= interval.toMs + NEAR_MS;
   return {
     expected,
     incidents: [

@@ -99,7 +99,7 @@ describe('the judge', () => {
     const { expected, wrong } = realityOf({ ...stage, must, incidents: [{ group: 'calls' }] }, FACTS);
     expect(expected).toHaveLength(1);
     expect(expected[0]!.fromMs).toBeLessThan(T0 + 9 * MINUTE);
-    expect([wrong('calls', T0 + 3 * MINUTE), wrong('calls', T0 + 9 * MINUTE)]).toEqual([false, true]);
+    expect([wrong('calls', T0 - 5 * MINUTE), wrong('calls', T0 + 9 * MINUTE)]).toEqual([false, true]);
     expect(wrong('disks', T0 + 9 * MINUTE)).toBe(false);
   });
 
