@@ -127,14 +127,16 @@ function livesOf(occurrences: readonly Occurrence[], fromMs: number, toMs: numbe
 
 interface Arrival {
   readonly arrivalMs: number;
+  readonly mark?: string;
   readonly of?: Occurrence;
 }
 
 /** Whether a host could not be reached at a moment: what it logged then came much later. */
 function cutOff(records: readonly Arrival[]): (host: string, ms: number) => boolean {
   const spans = new Map<string, { fromMs: number; toMs: number }>();
-  for (const { arrivalMs, of } of records) {
-    if (of === undefined || arrivalMs - of.trueMs <= CUT_OFF_MS) continue;
+  for (const { arrivalMs, mark, of } of records) {
+    // A copy says nothing of how the first one came.
+    if (of === undefined || mark !== undefined || arrivalMs - of.trueMs <= CUT_OFF_MS) continue;
     // They all come when it can be reached again, the first of them just then.
     if (!spans.has(of.host)) spans.set(of.host, { fromMs: of.trueMs, toMs: arrivalMs });
   }
