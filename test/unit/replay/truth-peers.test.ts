@@ -69,6 +69,8 @@ describe('the judge', () => {
     const calls = reality([['elevated-error-rate'], ['low-call-success']], ['calls']);
     const urgent = compare({ messages: [message(10.5, 'high-error-rate')] }, calls, FACTS);
     expect(urgent.detections).toEqual([30, 'missed']);
+    const silent = compare({ messages: [message(10.5, 'application-silent')] }, calls, FACTS);
+    expect(silent.detections).toEqual(['missed', 'missed']);
     const early = compare({ messages: [message(8.5, 'high-error-rate')] }, calls, FACTS);
     expect(early.detections).toEqual(['still', 'still']);
     // The end was told: nobody is on it.
