@@ -74,6 +74,8 @@ const QUEUES = ['scheduled-calls', 'webhooks'];
 const SHORT_MS = 10_000;
 /** A value at its bound is seen above or below it by chance; tools look every 15 s to a minute. */
 const NEAR_MS = 60_000;
+/** An alert that is held for two minutes may still be told then. */
+const HELD_MS = NEAR_MS + 120_000;
 /** Another tool's window may show earlier what is about to be true by ours: early is not false. */
 const EARLY_MS = 10 * 60_000;
 /** A summary may come this late. */
@@ -204,7 +206,7 @@ export function compare({ messages }: Told, reality: Reality, rules: ReadonlyMap
       // "Nothing is logged any more" says nothing of the calls.
       (facts?.mutedBy.includes(rule) === true && groupOf(rule) === one.group);
     const first = calls.find(
-      ({ atMs, alerts }) => atMs >= one.fromMs - NEAR_MS && atMs <= one.toMs + NEAR_MS && alerts.some(says),
+      ({ atMs, alerts }) => atMs >= one.fromMs - NEAR_MS && atMs <= one.toMs + HELD_MS && alerts.some(says),
     );
     const before = calls.findLast(({ atMs, alerts }) => atMs < one.fromMs - NEAR_MS && alerts.some(says));
     // What was told a moment ago is not told again for a while, by any of them.
