@@ -1,8 +1,10 @@
 // `npm run bench:truth`: does logpipe report what is wrong, soon, once, and nothing else? Generated, labelled scenarios go through
-// the real stages on a clock of their own. Needs no server. Exit status 0 whatever the outcome: it measures, tests judge.
+// the real stages on a clock of their own. Needs no server, but with
+// --peers. Exit status 0 whatever the outcome: it measures, tests judge.
 import { Command, CommanderError } from 'commander';
 import { LogpipeError } from '../../src/core/errors.ts';
 import { benchTruth, SEED } from './bench.ts';
+import { benchPeers, PEERS, type PeerName, peerNames, toPeersTable } from './peers/peers.ts';
 import { toTable } from './report.ts';
 import { SCENARIOS } from './scenarios/all.ts';
 
@@ -10,11 +12,17 @@ interface Options {
   json: boolean;
   seed: number;
   only?: string[];
+  peers?: PeerName[] | true;
 }
 
 const say = (line: string) => process.stderr.write(`${line}\n`);
 
-async function main({ json, seed, only }: Options): Promise<void> {
+async function main({ json, seed, only, peers }: Options): Promise<void> {
+  if (peers !== undefined) {
+    const report = await benchPeers({ seed, only, peers: peers === true ? PEERS : peers, onProgress: say });
+    process.stdout.write(`${json ? JSON.stringify(report) : toPeersTable(report)}\n`);
+    return;
+  }
   const report = await benchTruth({ seed, only, onProgress: say });
   process.stdout.write(`${json ? JSON.stringify(report) : toTable(report)}\n`);
 }
@@ -39,6 +47,7 @@ const program = new Command('bench:truth')
   .option('--json', 'one JSON object on standard output', false)
   .option('--seed <number>', 'of everything that is left to chance', number, SEED)
   .option('--only <names>', 'only these scenarios, comma-separated', names)
+  .option('--peers [names]', `beside logpipe also ${PEERS.join(', ')}, or some of them, comma-separated`, peerNames)
   .addHelpText(
     'after',
     `
@@ -46,8 +55,14 @@ Time to detect is counted from the second in which the rule's condition, its "fo
 the plain events without logpipe, to the page; of an alert that joins an incident people were called for already, to its firing.
 Windows are cut at full 10 s: a share may be seen some seconds earlier than over the exact five minutes.
 
+--peers runs the same events through ElastAlert 2, on an Elasticsearch of its own, and through Prometheus and Alertmanager, all
+of them the real programs, and judges everybody by the messages that people get. It needs prometheus, prometheus-alertmanager
+and Python 3.11 with venv; ElastAlert is taken from the PATH or from the Python that LOGPIPE_ELASTALERT names, else installed
+into .logpipe/elastalert. All scenarios take 20 to 40 minutes on two cores.
+
 Examples:
   npm run bench:truth
+  npm run bench:truth -- --peers --only sharp-outage,silence
   npm run bench:truth -- --json > truth.json
   npm run bench:truth -- --only sharp-outage,slow-burn --seed 7`,
   )

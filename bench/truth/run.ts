@@ -4,7 +4,7 @@ import { packageRoot } from '../../src/core/package-root.ts';
 import { loadMeasures, type Measures } from '../../src/measure/measure-config.ts';
 import { type Simulated, simulate } from '../../src/replay/simulate.ts';
 import { loadRules, type Rules } from '../../src/rules/rule-config.ts';
-import { errorTemplate } from '../../src/tag/tag.ts';
+import { ERROR_TEMPLATE_VERSION, errorTemplate } from '../../src/tag/tag.ts';
 import { type Judgement, judge, type RuleFacts } from './judge.ts';
 import { createRandom } from './random.ts';
 import type { Scenario, Staged } from './scenario.ts';
@@ -24,7 +24,7 @@ export interface ScenarioResult extends Judgement {
   readonly cpuSeconds: number;
 }
 
-const PARSE = { maxRecordBytes: 5_000_000, maxAheadMs: 600_000, maxBehindMs: 2_592_000_000 };
+export const PARSE = { maxRecordBytes: 5_000_000, maxAheadMs: 600_000, maxBehindMs: 2_592_000_000 };
 const NEAR_MS = 90_000;
 const WATCHED_MS = 7 * 86_400_000;
 
@@ -80,12 +80,13 @@ function pace({ must, may = [] }: Staged): (nowMs: number) => number {
 /** Records of an alert store that has watched this platform before. */
 function learned({ fromMs, occurrences, unknown, watchedMs = WATCHED_MS }: Staged): Map<string, object> {
   const sinceMs = fromMs - watchedMs;
-  const records = new Map<string, object>([['known/since', { sinceMs }]]);
+  const templates = ERROR_TEMPLATE_VERSION;
+  const records = new Map<string, object>([['known/since', { sinceMs, templates }]]);
   for (const { doc } of occurrences) {
     const message = String(doc.message);
     if (doc.level !== 'error' || unknown?.test(message)) continue;
     const key = `error.templates/${errorTemplate(message)}`;
-    records.set(`template/${key}`, { key, firstMs: sinceMs, quiet: true });
+    records.set(`template/${key}`, { key, firstMs: sinceMs, quiet: true, templates });
   }
   return records;
 }
