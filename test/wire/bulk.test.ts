@@ -137,7 +137,7 @@ describe('on the wire', () => {
         `{"create":{"_index":"calling-platform-2026.11.24","_id":"${id(0)}"}}`,
         '{"@timestamp":"2026-11-24T09:59:59.000Z","kafka":{"topic":"t","partition":0,"offset":0},"timestamp":"2026-11-24T09:59:59.000Z","level":"info","message":"n0"}',
         `{"create":{"_index":"calling-platform-2026.11.24","_id":"${id(1)}"}}`,
-        '{"@timestamp":"2026-11-24T09:59:59.000Z","tags":["error"],"error":{"template":"käse <quoted> <n>","fingerprint":"a91059a67017d0a3"},"kafka":{"topic":"t","partition":0,"offset":1},"timestamp":"2026-11-24T09:59:59.000Z","level":"error","message":"käse \\"x\\" 42"}',
+        '{"@timestamp":"2026-11-24T09:59:59.000Z","tags":["error"],"kafka":{"topic":"t","partition":0,"offset":1},"error":{"template":"käse <quoted> <n>","fingerprint":"a91059a67017d0a3"},"timestamp":"2026-11-24T09:59:59.000Z","level":"error","message":"käse \\"x\\" 42"}',
         `{"create":{"_index":"calling-platform-2026.11.23","_id":"${id(2)}"}}`,
         '{"@timestamp":"2026-11-23T00:00:00.000Z","kafka":{"topic":"t","partition":0,"offset":2},"timestamp":"2026-11-23T00:00:00.000Z","level":"info","message":"pretty"}',
         `{"create":{"_index":"calling-platform-2026.11.24","_id":"${id(3)}"}}`,
