@@ -58,7 +58,7 @@ Windows are cut at full 10 s: a share may be seen some seconds earlier than over
 --peers runs the same events through ElastAlert 2, on an Elasticsearch of its own, and through Prometheus and Alertmanager, all
 of them the real programs, and judges everybody by the messages that people get. It needs prometheus, prometheus-alertmanager
 and Python 3.11 with venv; ElastAlert is taken from the PATH or from the Python that LOGPIPE_ELASTALERT names, else installed
-into .logpipe/elastalert. All scenarios take 20 to 40 minutes on two cores.
+into .logpipe/elastalert. All scenarios take a quarter of an hour on two cores.
 
 Examples:
   npm run bench:truth
