@@ -234,7 +234,7 @@ const program = new Command('bench')
     'after',
     `
 Scaling gets half of the events and at most 3 rounds.
-Everything but scaling takes about three quarters of an hour on two cores; scaling, also \`npm run bench:scaling\`, ten minutes more.
+Everything but scaling takes about half an hour on two cores; scaling, also \`npm run bench:scaling\`, ten minutes more.
 
 Examples:
   npm run bench
