@@ -151,7 +151,10 @@ describe('alerts resolve', () => {
     expect(list.said.join('\n')).toMatch(/P2 +quiet [\s\S]*quiet until 20\d\d-.*: resolved by hand by ann/);
     const ack = await run((config, io) => alertsAck(incidentId, config, GIVEN, io, silentLog));
     expect(ack.said[0]).toMatch(/^resolved by hand by ann, quiet until .*: nothing changes$/);
-    expect(existsSync(join(journalDir, 'commands')) && readdirSync(join(journalDir, 'commands'))).toEqual([]);
+    // What was answered is removed a moment later.
+    await expect
+      .poll(() => existsSync(join(journalDir, 'commands')) && readdirSync(join(journalDir, 'commands')))
+      .toEqual([]);
   });
 });
 
