@@ -1,17 +1,15 @@
 // A real Prometheus for one test, and the real exporters for node and Redis, on free ports of 127.0.0.1, with nothing kept on disk.
 // They answer when the promise resolves, and end with the test, or in a hook by whoever started them. Also promtool.
-import { execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { stringify } from 'yaml';
-import { sleep } from '../../src/core/clock.ts';
-import { freePorts } from '../../stack/ports.ts';
 import { atEnd } from './at-end.ts';
 import { type MonitoringProgram, monitoringProgram } from './programs.ts';
 import type { PrometheusConfig } from './prometheus-config.ts';
+import { alertmanagerArgs, type RunningProgram, startProgram } from './running-program.ts';
 
 export interface Sample {
   readonly labels: Readonly<Record<string, string>>;
@@ -24,11 +22,6 @@ export interface Series {
   readonly points: readonly (readonly [number, number])[];
 }
 
-export interface RunningProgram {
-  readonly url: string;
-  stop(): Promise<void>;
-}
-
 export interface Prometheus extends RunningProgram {
   /** An instant query. @throws Error with what Prometheus says of a wrong one */
   query(expr: string, atSeconds?: number): Promise<Sample[]>;
@@ -37,8 +30,6 @@ export interface Prometheus extends RunningProgram {
   /** Health and last error of each target of a job. */
   targets(job: string): Promise<{ health: string; lastError: string; scrapeUrl: string }[]>;
 }
-
-const READY_MS = 20_000;
 
 export async function startPrometheus(config: PrometheusConfig): Promise<Prometheus> {
   const folder = mkdtempSync(join(tmpdir(), 'logpipe-prometheus-'));
@@ -105,13 +96,7 @@ export async function startAlertmanager(
   const folder = mkdtempSync(join(tmpdir(), 'logpipe-alertmanager-'));
   const file = join(folder, 'alertmanager.yml');
   writeFileSync(file, stringify({ route: { receiver: 'nobody' }, receivers: [{ name: 'nobody' }] }));
-  const args = (address: string) => [
-    `--config.file=${file}`,
-    `--storage.path=${join(folder, 'data')}`,
-    `--web.listen-address=${address}`,
-    '--cluster.listen-address=',
-    '--log.level=warn',
-  ];
+  const args = (address: string) => alertmanagerArgs(file, join(folder, 'data'), address);
   const { url, stop } = await start('prometheus-alertmanager', '/-/ready', args, port);
   return {
     url,
@@ -153,37 +138,9 @@ async function start(
   program: MonitoringProgram,
   readyPath: string,
   argsFor: (address: string) => string[],
-  wanted?: number,
+  port?: number,
 ): Promise<RunningProgram> {
-  const port = wanted ?? (await freePorts(1))[0]!;
-  const address = `127.0.0.1:${port}`;
-  const url = `http://${address}`;
-  const child = spawn(monitoringProgram(program), argsFor(address), { stdio: ['ignore', 'ignore', 'pipe'] });
-  let output = '';
-  let ended = false;
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    output = (output + text).slice(-4000);
-  });
-  const exited = once(child, 'exit').finally(() => {
-    ended = true;
-  });
-  const killAtExit = () => child.kill('SIGKILL');
-  process.once('exit', killAtExit);
-  const stop = async () => {
-    process.off('exit', killAtExit);
-    if (!ended) child.kill();
-    await exited;
-  };
-  for (const deadline = Date.now() + READY_MS; ; ) {
-    const answer = await fetch(url + readyPath).catch(() => undefined);
-    await answer?.arrayBuffer();
-    if (answer?.ok) break;
-    if (ended || Date.now() > deadline) {
-      await stop();
-      throw new Error(`${program} ${ended ? 'ended' : 'is not ready'}: ${output}`);
-    }
-    await sleep(50);
-  }
-  atEnd(stop);
-  return { url, stop };
+  const running = await startProgram(monitoringProgram(program), readyPath, argsFor, port);
+  atEnd(running.stop);
+  return running;
 }

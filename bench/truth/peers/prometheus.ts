@@ -1,8 +1,7 @@
 // Prometheus and Alertmanager over the events of scenarios. In: scenarios. Out: what a person would have been sent. Guarantee: the
 // rules are evaluated by Prometheus's own code (promtool, on a clock of its own), and a real Alertmanager groups, mutes, repeats and
 // sends, at a multiple of the real speed; between the two, alerts are handed over as Prometheus does it.
-import { execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,9 +10,9 @@ import { parse, stringify } from 'yaml';
 import { durationMs, sleep } from '../../../src/core/clock.ts';
 import { errorText, LogpipeError } from '../../../src/core/errors.ts';
 import { packageRoot } from '../../../src/core/package-root.ts';
-import { freePorts } from '../../../stack/ports.ts';
 import { findProgram, monitoringProgram } from '../../../test/kit/programs.ts';
 import { startReceiver } from '../../../test/kit/receiver.ts';
+import { alertmanagerArgs, startProgram } from '../../../test/kit/running-program.ts';
 import type { Staged } from '../scenario.ts';
 import { expose, SCRAPE_MS, type Series } from './exposition.ts';
 import type { Told, ToldAlert, ToldMessage } from './told.ts';
@@ -25,7 +24,6 @@ const RESEND_MS = 60_000;
 const VALID_MS = 4 * RESEND_MS;
 /** After the end of a scenario, for messages that are still to come. */
 const AFTER_MS = 60_000;
-const READY_MS = 20_000;
 const FOLDER = join('bench', 'truth', 'peers', 'prometheus');
 
 /** Our labels under the names that the rules of logpipe use. */
@@ -274,44 +272,7 @@ async function startAlertmanager(program: string, folder: string, receiver: stri
   writeFileSync(file, stringify(hastened(config, receiver)));
   const data = join(folder, 'alertmanager');
   mkdirSync(data, { recursive: true });
-  const [port] = await freePorts(1);
-  const url = `http://127.0.0.1:${port}`;
-  const child = spawn(
-    program,
-    [
-      `--config.file=${file}`,
-      `--storage.path=${data}`,
-      `--web.listen-address=127.0.0.1:${port}`,
-      '--cluster.listen-address=',
-      '--log.level=warn',
-    ],
-    { stdio: ['ignore', 'ignore', 'pipe'] },
-  );
-  let output = '';
-  let ended = false;
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    output = (output + text).slice(-4_000);
-  });
-  const exited = once(child, 'exit').finally(() => {
-    ended = true;
-  });
-  const killAtExit = () => child.kill('SIGKILL');
-  process.once('exit', killAtExit);
-  const stop = async () => {
-    process.off('exit', killAtExit);
-    if (!ended) child.kill();
-    await exited;
-  };
-  for (const deadline = performance.now() + READY_MS; ; ) {
-    const answer = await fetch(`${url}/-/ready`).catch(() => undefined);
-    await answer?.arrayBuffer();
-    if (answer?.ok) return { url, stop };
-    if (ended || performance.now() > deadline) {
-      await stop();
-      throw new Error(`Alertmanager ${ended ? 'ended' : 'is not ready'}: ${output}`);
-    }
-    await sleep(50);
-  }
+  return startProgram(program, '/-/ready', (address) => alertmanagerArgs(file, data, address));
 }
 
 /** The same configuration with its times divided, for our receiver. */
