@@ -5,7 +5,7 @@ import { readdir, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Client } from '@elastic/elasticsearch';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import type { Admin, Kafka, KafkaMessage } from 'kafkajs';
 import type { ScheduledTask } from 'node-cron';
 import cron from 'node-cron';
@@ -298,18 +298,29 @@ const MAX_SCANS = 1_000;
  */
 export function createBullProbe(options: { redisUrl: string; prefix: string; timeoutMs: number }): Probe {
   const { prefix } = options;
-  const redis = new Redis(options.redisUrl, {
-    lazyConnect: true,
-    maxRetriesPerRequest: 1,
-    enableOfflineQueue: false,
-    connectTimeout: options.timeoutMs,
-    // One attempt per run: the next run is the retry.
-    retryStrategy: () => null,
-  });
-  // The message may contain the address; the failing run logs what matters.
-  redis.on('error', () => {});
+  let redis: Redis | undefined;
 
-  async function queueNames(signal: AbortSignal): Promise<string[]> {
+  async function connected(): Promise<Redis> {
+    if (redis === undefined) {
+      // Loaded only here. It has a class that extends String, and then V8 looks up every method of a text anew: an indexer with this client
+      // in it costs a tenth more.
+      const { Redis } = await import('ioredis');
+      redis = new Redis(options.redisUrl, {
+        lazyConnect: true,
+        maxRetriesPerRequest: 1,
+        enableOfflineQueue: false,
+        connectTimeout: options.timeoutMs,
+        // One attempt per run: the next run is the retry.
+        retryStrategy: () => null,
+      });
+      // The message may contain the address; the failing run logs what matters.
+      redis.on('error', () => {});
+    }
+    if (redis.status !== 'ready') await redis.connect();
+    return redis;
+  }
+
+  async function queueNames(redis: Redis, signal: AbortSignal): Promise<string[]> {
     const names = new Set<string>();
     // BullMQ keeps `meta` and Bull `id` per queue.
     for (const ending of ['meta', 'id']) {
@@ -332,9 +343,9 @@ export function createBullProbe(options: { redisUrl: string; prefix: string; tim
   return {
     name: 'redis',
     async run(signal) {
-      if (redis.status !== 'ready') await redis.connect();
+      const redis = await connected();
       const readings: ProbeReading[] = [];
-      for (const name of await queueNames(signal)) {
+      for (const name of await queueNames(redis, signal)) {
         signal.throwIfAborted();
         const key = (part: string) => `${prefix}:${name}:${part}`;
         const replies = await redis.pipeline().llen(key('wait')).llen(key('paused')).zcard(key('prioritized')).exec();
@@ -346,7 +357,7 @@ export function createBullProbe(options: { redisUrl: string; prefix: string; tim
       return readings;
     },
     async close() {
-      redis.disconnect();
+      redis?.disconnect();
     },
   };
 }
