@@ -4,7 +4,7 @@
 import { type Chunk, detached, documentId, ID_LENGTH, isEventId, lengthOf, type RawRecord } from '../core/record.ts';
 import type { TimeParser } from '../parse/conform.ts';
 import { documentText } from '../parse/json.ts';
-import { ScannedEvent } from '../parse/scan/scanned-event.ts';
+import { ScannedEvent, TIME_LENGTH } from '../parse/scan/scanned-event.ts';
 import type { TaggedEvent } from '../tag/tag.ts';
 
 export interface BatchItem {
@@ -29,12 +29,16 @@ export function apart({ record, chunk }: BatchItem): BatchItem {
 const NEWLINE = 10;
 const [TAB, SPACE, OPEN] = [9, 32, 123];
 const EMPTY_LENGTH = '{}'.length;
-const ACTION_END = Buffer.from('"}}');
-const TIME_START = Buffer.from('{"@timestamp":"');
-const TIME_END = Buffer.from('",');
-const ORIGIN_END = Buffer.from('},');
+const ACTION_END = pieceOf('"}}');
+const TIME_START = pieceOf('{"@timestamp":"');
+const TIME_END = pieceOf('",');
+const ORIGIN_END = pieceOf('},');
 /** More than the rest of a head needs: braces and names, an id, a time, an offset. */
 const PLAIN_HEAD = 128;
+/** Up to so many bytes, moving them here costs less than a call out of JavaScript. */
+const FEW_BYTES = 1_024;
+/** A digit of a number below this costs a division of small integers. */
+const SMALL_NUMBERS = 2 ** 30;
 
 /** A growing bulk body. A class, because one is filled per few thousand records on the hot path. */
 export class Batch {
@@ -48,6 +52,9 @@ export class Batch {
   private readonly starts: number[] = [];
   /** Where the document line of item i begins. */
   private readonly documents: number[] = [];
+  private view: DataView;
+  /** What was moved from last. */
+  private last: Piece = ACTION_END;
   /** Bytes of the records as consumed, for the in-flight limit: its filler's to count. */
   consumedBytes = 0;
   /** Where the item that is being written ends so far, and where its document line begins. */
@@ -56,6 +63,7 @@ export class Batch {
 
   constructor(capacity: number) {
     this.buffer = Buffer.allocUnsafeSlow(capacity);
+    this.view = viewOf(this.buffer);
   }
 
   get count(): number {
@@ -86,13 +94,11 @@ export class Batch {
     this.end = this.length;
   }
 
-  // Byte by byte: for so few of them, a call out of JavaScript costs several times as much.
+  // Here, and not by a call out of JavaScript, which costs several times as much for so few bytes.
 
-  put(bytes: Uint8Array, from = 0, to = bytes.length): void {
-    const { buffer } = this;
-    let { end } = this;
-    for (let i = from; i < to; i++) buffer[end++] = bytes[i]!;
-    this.end = end;
+  /** These are for `put`: what many items have. */
+  put({ bytes, view }: Piece): void {
+    this.move(view, 0, bytes.length);
   }
 
   /** A text without characters above 0x7f. */
@@ -103,14 +109,47 @@ export class Batch {
     this.end = end;
   }
 
+  /** A whole number, not negative. */
+  putNumber(number: number): void {
+    if (number >= SMALL_NUMBERS) return this.putText(String(number));
+    const { buffer } = this;
+    let rest = number | 0;
+    let length = 1;
+    for (let limit = 10; rest >= limit; limit *= 10) length += 1;
+    this.end += length;
+    for (let at = this.end - 1, i = 0; i < length; at--, i++) {
+      buffer[at] = 48 + (rest % 10);
+      rest = (rest / 10) | 0;
+    }
+  }
+
   /** Any text. */
   write(text: string): void {
     this.end += this.buffer.write(text, this.end);
   }
 
-  /** Many bytes. */
+  /** A part of valid UTF-8. */
   copy(bytes: Buffer, from: number, to: number): void {
-    this.end += bytes.copy(this.buffer, this.end, from, to);
+    if (to - from > FEW_BYTES) {
+      this.end += bytes.copy(this.buffer, this.end, from, to);
+      return;
+    }
+    if (this.last.bytes !== bytes) this.last = { bytes, view: viewOf(bytes) };
+    this.move(this.last.view, from, to);
+  }
+
+  private move(from: DataView, start: number, stop: number): void {
+    const { view, end } = this;
+    const length = stop - start;
+    this.end = end + length;
+    if (length < 8) {
+      for (let i = 0; i < length; i++) view.setUint8(end + i, from.getUint8(start + i));
+      return;
+    }
+    // Eight at once, the last ones perhaps twice. As numbers they stay what they are: UTF-8 has no eight bytes that are none.
+    const last = length - 8;
+    for (let i = 0; i < last; i += 8) view.setFloat64(end + i, from.getFloat64(start + i, true), true);
+    view.setFloat64(end + last, from.getFloat64(start + last, true), true);
   }
 
   endAction(): void {
@@ -121,7 +160,7 @@ export class Batch {
   /** With the remaining bytes of the document. The item is in the batch only now: a failure leaves no half of one. */
   finish(chunk: Chunk, position: number, rest: Buffer, restStart: number, restEnd: number): void {
     this.check(this.end + (restEnd - restStart) + 1);
-    this.end += rest.copy(this.buffer, this.end, restStart, restEnd);
+    this.copy(rest, restStart, restEnd);
     this.settle(chunk, position);
   }
 
@@ -195,7 +234,23 @@ export class Batch {
     const larger = Buffer.allocUnsafeSlow(Math.max(needed, this.buffer.length * 2));
     this.buffer.copy(larger, 0, 0, this.length);
     this.buffer = larger;
+    this.view = viewOf(larger);
   }
+}
+
+/** Bytes that are moved more than once. */
+interface Piece {
+  readonly bytes: Buffer;
+  readonly view: DataView;
+}
+
+function pieceOf(text: string): Piece {
+  const bytes = Buffer.from(text);
+  return { bytes, view: viewOf(bytes) };
+}
+
+function viewOf({ buffer, byteOffset, length }: Buffer): DataView {
+  return new DataView(buffer, byteOffset, length);
 }
 
 // ---- one item: what is added to a record's bytes ----
@@ -227,9 +282,9 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
   const head = `{"${action}":{"_index":"${prefix}`;
   /** The parts of a head that records share, as the last ones had them. */
   let lastDay = '';
-  let actionHead = Buffer.alloc(0);
+  let actionHead = pieceOf('');
   let lastOrigin: Chunk['origin'] | undefined;
-  let origin = Buffer.alloc(0);
+  let origin = pieceOf('');
 
   /**
    * Begins an item: its action line, and the document as far as logpipe's own fields go, each followed by a comma. Hardly a text is made for
@@ -240,30 +295,32 @@ export function createDocumentWriter(time: TimeParser, options: DocumentOptions 
     const day = time.day(event.timeMs);
     if (day !== lastDay) {
       lastDay = day;
-      actionHead = Buffer.from(`${head}${day}","_id":"`);
+      actionHead = pieceOf(`${head}${day}","_id":"`);
     }
     if (chunk.origin !== lastOrigin) {
       lastOrigin = chunk.origin;
-      origin = Buffer.from(originField(chunk.origin));
+      origin = pieceOf(originField(chunk.origin));
     }
     const { bytes, idAt = -1 } = record;
     const id =
       idAt >= 0 ? '' : hasPlainId(record) ? documentId(record, chunk) : asciiJson(record.documentId!).slice(1, -1);
     // Tags may hold any character.
     const tags = event.tags.length === 0 ? '' : `"tags":${JSON.stringify(event.tags)},`;
-    batch.begin(actionHead.length + id.length + 3 * tags.length + origin.length + PLAIN_HEAD + most);
+    batch.begin(actionHead.bytes.length + id.length + 3 * tags.length + origin.bytes.length + PLAIN_HEAD + most);
     batch.put(actionHead);
     if (idAt < 0) batch.putText(id);
-    else batch.put(bytes!, idAt, idAt + ID_LENGTH);
+    else batch.copy(bytes!, idAt, idAt + ID_LENGTH);
     batch.put(ACTION_END);
     batch.endAction();
     batch.put(TIME_START);
-    batch.putText(event.timeText ?? time.iso(event.timeMs));
+    if (event instanceof ScannedEvent && event.timeAt >= 0)
+      batch.copy(event.bytes, event.timeAt, event.timeAt + TIME_LENGTH);
+    else batch.putText(event.timeText ?? time.iso(event.timeMs));
     batch.put(TIME_END);
     if (tags !== '') batch.write(tags);
-    if (origin.length > 0) {
+    if (origin.bytes.length > 0) {
       batch.put(origin);
-      batch.putText(String(record.offset));
+      batch.putNumber(record.offset);
       batch.put(ORIGIN_END);
     }
   }

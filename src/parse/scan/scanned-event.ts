@@ -6,7 +6,8 @@ import type { Scan } from './scanner.ts';
 
 const TIMESTAMP = fieldNumber('timestamp');
 const ERROR = fieldNumber('error');
-const TIME_LENGTH = 24;
+/** Of a time as logpipe writes it. */
+export const TIME_LENGTH = 24;
 
 /** What groups errors. */
 interface Group {
@@ -23,12 +24,12 @@ export class ScannedEvent {
   declare grouping?: Group | undefined;
   /** Where in the line its own error ends, in a tagged event that has a group and such an error. */
   declare errorEnd?: number;
-  /** The line, whose bytes stay as they are for as long as the event is used. */
-  readonly #bytes: Buffer;
+  /** Those the line lies in, which stay as they are for as long as the event is used. */
+  readonly bytes: Buffer;
   readonly #start: number;
   readonly #end: number;
-  /** Where the text of `timeMs` stands; -1 for nowhere. */
-  readonly #timeAt: number;
+  /** Where in them the text of `timeMs` stands, as logpipe writes it; -1 for nowhere. */
+  readonly timeAt: number;
   readonly #scan: Scan;
   readonly #line: number;
   #doc: Record<string, unknown> | undefined = undefined;
@@ -37,22 +38,22 @@ export class ScannedEvent {
   constructor(scan: Scan, end: number, timeMs: number, isOwnTime: boolean, tags: readonly string[]) {
     this.timeMs = timeMs;
     this.tags = tags;
-    this.#bytes = scan.bytes;
+    this.bytes = scan.bytes;
     this.#start = scan.start;
     this.#end = end;
-    this.#timeAt = isOwnTime && scan.isCanonical ? scan.places[2 * TIMESTAMP]! + 1 : -1;
+    this.timeAt = isOwnTime && scan.isCanonical ? scan.places[2 * TIMESTAMP]! + 1 : -1;
     this.#scan = scan;
     this.#line = scan.line;
   }
 
   get doc(): Record<string, unknown> {
-    this.#doc ??= JSON.parse(this.#bytes.toString('utf8', this.#start, this.#end)) as Record<string, unknown>;
+    this.#doc ??= JSON.parse(this.bytes.toString('utf8', this.#start, this.#end)) as Record<string, unknown>;
     return this.#doc;
   }
 
   get timeText(): string | undefined {
-    const at = this.#timeAt;
-    return at < 0 ? undefined : this.#bytes.toString('latin1', at, at + TIME_LENGTH);
+    const at = this.timeAt;
+    return at < 0 ? undefined : this.bytes.toString('latin1', at, at + TIME_LENGTH);
   }
 
   /** The same event, which needs no tags: tagging a line should not cost an object. */
@@ -64,7 +65,7 @@ export class ScannedEvent {
   /** The event with these tags and this group. Before another line is scanned. */
   grouped<G extends Group>(tags: readonly string[], grouping: G): ScannedEvent & { readonly grouping: G } {
     const scan = this.#scan;
-    const event = new ScannedEvent(scan, this.#end, this.timeMs, this.#timeAt >= 0, tags);
+    const event = new ScannedEvent(scan, this.#end, this.timeMs, this.timeAt >= 0, tags);
     event.grouping = grouping;
     if (scan.has(ERROR)) event.errorEnd = scan.places[2 * ERROR + 1]! - this.#start;
     return event as ScannedEvent & { readonly grouping: G };
