@@ -120,7 +120,9 @@ export function createElasticsearchClient(config: ElasticsearchConfig, deps: Ela
       );
     }
   }
-  return new Client(options);
+  const client = new Client(options);
+  rememberCleanAnswer(client);
+  return client;
 }
 
 /**
@@ -136,6 +138,25 @@ class TransportWithRetries extends SniffingTransport {
   constructor(options: ConstructorParameters<typeof SniffingTransport>[0]) {
     super({ ...options, retryOnTimeout: true });
   }
+}
+
+/**
+ * Clean bulks of as many documents have the same answer, byte by byte: it is read once, and one reply shared by all. Whoever gets it only
+ * reads it.
+ */
+function rememberCleanAnswer({ serializer }: Client): void {
+  const read = serializer.deserialize.bind(serializer);
+  let last = '';
+  let said: unknown;
+  serializer.deserialize = <T>(text: string): T => {
+    if (text === last) return said as T;
+    const body = read(text) as T;
+    if (text.startsWith(CLEAN)) {
+      last = text;
+      said = body;
+    }
+    return body;
+  };
 }
 
 /** An answer to a bulk request: item by item, or a status for the whole. */
@@ -154,6 +175,8 @@ export type SendBulk = (body: Buffer, signal: AbortSignal) => Promise<BulkReply>
 
 /** Only what the outcome needs: the reply of a clean bulk shrinks to some 25 bytes per item. */
 const FILTER = 'errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by';
+/** How the answer begins when no item failed. */
+const CLEAN = '{"errors":false,"items":';
 /**
  * How long Elasticsearch waits for a missing shard. Its default of a minute exceeds our own patience: the whole request would
  * fail because of one index, instead of that index's items.
