@@ -71,8 +71,9 @@ export function firstArrivalMs({ redriven, timeMs }: Pick<RawRecord, 'redriven' 
 }
 
 /** The length of its value in bytes. */
-export function lengthOf({ start, end, bytes, value }: RawRecord): number {
-  return bytes === undefined ? (value?.length ?? 0) : end! - start!;
+export function lengthOf(record: RawRecord): number {
+  // Where there are `bytes`, reading `value` would make a Buffer.
+  return record.bytes === undefined ? (record.value?.length ?? 0) : record.end! - record.start!;
 }
 
 /**
@@ -241,7 +242,12 @@ export function isEventIdAt(bytes: Uint8Array, from: number): boolean {
 
 /** Is the id of a line? */
 export function isLineIdAt(bytes: Uint8Array, from: number): boolean {
-  return bytes[from] === LINE_MARK.charCodeAt(0) && isIdAt(bytes, from);
+  return beginsLineId(bytes, from) && isIdAt(bytes, from);
+}
+
+/** Of an id that was looked at before: is it a line's? */
+export function beginsLineId(bytes: Uint8Array, from: number): boolean {
+  return bytes[from] === LINE_MARK_CODE;
 }
 
 /** But for its first character. */
@@ -315,6 +321,7 @@ export function createEventIds(now: () => number = Date.now): () => string {
 // made from one image may have files of the same identity.
 
 const LINE_MARK = '7';
+const LINE_MARK_CODE = LINE_MARK.charCodeAt(0);
 const HALF = 2 ** 20;
 const FORTY_BITS = 2 ** 40;
 const PAIRS = Array.from({ length: 1_024 }, (_, i) => ALPHABET[i >> 5]! + ALPHABET[i & 31]!);

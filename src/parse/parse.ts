@@ -5,7 +5,7 @@
 // closed list.
 import { isUtf8 } from 'node:buffer';
 import type { FieldType, Tag } from '../core/catalogue.ts';
-import { type DeadLetterReason, firstArrivalMs, isEventIdAt, type RawRecord } from '../core/record.ts';
+import { beginsLineId, type DeadLetterReason, firstArrivalMs, type RawRecord } from '../core/record.ts';
 import type { Masker } from '../core/secrets/mask.ts';
 import {
   conform,
@@ -359,7 +359,7 @@ export function createParser(
 
 /** Where in its bytes the event id of its header stands; -1 when it has none, or not there. */
 function eventIdAt({ bytes, idAt = -1 }: RawRecord): number {
-  return idAt >= 0 && isEventIdAt(bytes!, idAt) ? idAt : -1;
+  return idAt >= 0 && !beginsLineId(bytes!, idAt) ? idAt : -1;
 }
 
 /** What the slow path makes of a line that is fit but for texts to be masked. Undefined when its numbers have to keep their texts. */
