@@ -111,7 +111,10 @@ export class Batch {
 
   /** A whole number, not negative. */
   putNumber(number: number): void {
-    if (number >= SMALL_NUMBERS) return this.putText(String(number));
+    if (number >= SMALL_NUMBERS) {
+      this.putText(String(number));
+      return;
+    }
     const { buffer } = this;
     let rest = number | 0;
     let length = 1;
