@@ -22,5 +22,5 @@ COPY config ./config
 COPY docs/runbooks ./docs/runbooks
 USER node
 EXPOSE 8780
-ENTRYPOINT ["node", "--max-semi-space-size=16", "/app/dist/src/main.js"]
+ENTRYPOINT ["node", "--max-semi-space-size=16", "--v8-pool-size=2", "/app/dist/src/main.js"]
 CMD ["run"]

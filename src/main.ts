@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=16
+#!/usr/bin/env -S node --max-semi-space-size=16 --v8-pool-size=2
 // The command line: every command, its options and examples. Errors end here: one clear message, one exit status.
 import { Command, CommanderError, Option } from 'commander';
 import { alertsList, alertsShow } from './cli/alerts.ts';

@@ -24,7 +24,7 @@ const logpipe = (name, args) => ({
   name,
   script: join(root, 'dist/src/main.js'),
   args,
-  interpreter_args: '--max-semi-space-size=16',
+  interpreter_args: '--max-semi-space-size=16 --v8-pool-size=2',
   // Instances share the work through Kafka, not through a port: never cluster mode.
   exec_mode: 'fork',
   instances: 1,

@@ -5,7 +5,7 @@ import { type Config, ROLES, type Role } from '../config.ts';
 import { type Clock, sleep } from '../core/clock.ts';
 import { errorText, LogpipeError } from '../core/errors.ts';
 import type { Log } from '../core/log.ts';
-import { keepHeapSmall } from '../core/package-root.ts';
+import { settleV8 } from '../core/package-root.ts';
 import {
   createElasticsearchClient,
   explainFailure,
@@ -32,7 +32,7 @@ const TEMPLATE_RETRY_MS = 2_000;
 
 /** Runs until a signal or the source's end. Resolves with the exit status: 0 only if every record was accounted for. */
 export async function run(config: Config, options: RunOptions, log: Log): Promise<number> {
-  keepHeapSmall();
+  settleV8();
   for (const warning of clearTextWarnings(config)) log.warn(warning);
   const ending = new AbortController();
   const signals = listenForSignals(ending, log);
