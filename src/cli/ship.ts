@@ -11,7 +11,7 @@ import { type Clock, endsWithin, sleep, systemClock } from '../core/clock.ts';
 import { errorText, LogpipeError, reasonInWords } from '../core/errors.ts';
 import { explainConnection } from '../core/kafka/broker-connections.ts';
 import type { Log } from '../core/log.ts';
-import { settleV8, packageVersion } from '../core/package-root.ts';
+import { packageVersion, settleV8 } from '../core/package-root.ts';
 import { exponentialReason } from '../core/regex-ambiguity.ts';
 import { visible } from '../core/safe-json.ts';
 import { createMasker, type Masker, type MaskOptions } from '../core/secrets/mask.ts';

@@ -4,13 +4,14 @@
 //
 // This is a hot path: an event's fields are read once into slots, which conditions and labels then share. Of a line that was only scanned
 // they are read where they stand.
+import type { Tag } from '../core/catalogue.ts';
 import { type Condition, compileCondition, type Test, type Where } from '../core/condition.ts';
 import type { RawRecord } from '../core/record.ts';
 import { createFieldValue } from '../parse/scan/field-values.ts';
 import { knownField } from '../parse/scan/key-tree.ts';
 import { ScannedEvent } from '../parse/scan/scanned-event.ts';
 import type { Scan } from '../parse/scan/scanner.ts';
-import type { TaggedEvent } from '../tag/tag.ts';
+import { TAGGED_BY, type TaggedEvent } from '../tag/tag.ts';
 import type { CollectedMeasure } from './measure-config.ts';
 import {
   type Bins,
@@ -90,13 +91,35 @@ export function compileCollect(measures: readonly CollectedMeasure[]): Collect {
   };
 }
 
-/** Event names that some measure asks for. */
-function namedEvents(measures: readonly CollectedMeasure[]): string[] {
-  return [...new Set(measures.flatMap(({ where }) => eventsOf(where.event) ?? []))];
+/**
+ * The fields that are read to tag and to count an event, by number; undefined when all may be: a measure asks for one that is not the
+ * catalogue's, or whether something was masked.
+ */
+export function fieldsRead(measures: readonly CollectedMeasure[]): ReadonlySet<number> | undefined {
+  const read = new Set(TAGGED_BY);
+  for (const measure of measures) {
+    const { tags, ...where } = measure.where;
+    if (tags !== undefined && !(namesIn(tags)?.every((tag) => tag !== MASKED) ?? false)) return undefined;
+    const values = measure.kind === 'counter' ? [] : [measure.field];
+    for (const path of [...Object.keys(where), ...measure.by, ...values]) {
+      if (OF_ERRORS.has(path)) continue;
+      const field = knownField(path);
+      if (field === undefined) return undefined;
+      read.add(field);
+    }
+  }
+  return read;
 }
 
-/** The events a condition on `event` lists; undefined when it is not a list of names. */
-function eventsOf(condition: Condition | undefined): readonly string[] | undefined {
+const MASKED: Tag = '_masked';
+
+/** Event names that some measure asks for. */
+function namedEvents(measures: readonly CollectedMeasure[]): string[] {
+  return [...new Set(measures.flatMap(({ where }) => namesIn(where.event) ?? []))];
+}
+
+/** The names that a condition on `event` or `tags` lists; undefined when it is no list. */
+function namesIn(condition: Condition | undefined): readonly string[] | undefined {
   if (typeof condition === 'string') return [condition];
   if (!Array.isArray(condition)) return undefined;
   return condition.map(String);
@@ -114,7 +137,7 @@ function compilePlan(
   };
   const steps: CountStep[] = [];
   measures.forEach((measure, number) => {
-    const names = eventsOf(measure.where.event);
+    const names = namesIn(measure.where.event);
     if (names !== undefined && (eventName === undefined || !names.includes(eventName))) return;
     const conditions = Object.entries(measure.where)
       .filter(([path]) => names === undefined || path !== 'event')
@@ -164,6 +187,9 @@ function compileStep(
     if (typeof value === 'number' && Number.isFinite(value)) bucket.set(number, slots, by, events, value, at);
   };
 }
+
+/** What stands beside the document of an error. */
+const OF_ERRORS: ReadonlySet<string> = new Set(['error.template', 'error.fingerprint']);
 
 /** Tags, template and fingerprint are logpipe's own and stand beside the document. */
 function compileGetter(path: string): Getter {

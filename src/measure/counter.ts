@@ -18,7 +18,7 @@ import { toRecords } from '../source/kafka/record-batch.ts';
 import { readTopic } from '../source/kafka/topic-reader.ts';
 import { createTagger, type TaggedEvent } from '../tag/tag.ts';
 import { createTransformingParser, type TransformingParser, type TransformsConfig } from '../transform/transform.ts';
-import { ArrivalBucket, compileCollect } from './collect.ts';
+import { ArrivalBucket, compileCollect, fieldsRead } from './collect.ts';
 import { type CollectedMeasure, collectedOf, type Measures } from './measure-config.ts';
 import {
   BUCKET_MS,
@@ -791,7 +791,9 @@ export interface CountingSource {
 export function startCounting(options: CountingOptions, deps: CountingDeps): CountingSource {
   const { kafka, measures } = options;
   const { log, clock, metrics, masker } = deps;
-  const parsed = createParser(options.parse, { masker, duplicatesRefused: true });
+  // What a step of the configuration reads is not known.
+  const read = options.transforms.length === 0 ? fieldsRead(collectedOf(measures)) : undefined;
+  const parsed = createParser(options.parse, { masker, duplicatesRefused: true, read });
   const parser = createTransformingParser(parsed, options.transforms, { masker });
   const shared = { ...deps, parser, tag: createTagger() };
   const publishing = { ...COUNTER_DEFAULTS, publishMs: options.alerts.publishMs };

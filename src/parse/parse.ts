@@ -132,11 +132,19 @@ export interface ParseObserver {
   readonly moved: (move: Move) => void;
 }
 
-/** `duplicatesRefused`: records go only to Elasticsearch, which refuses JSON with a key given twice. */
-export function createParser(
-  config: ParseConfig,
-  deps: { masker: Masker; duplicatesRefused?: boolean; observer?: ParseObserver | undefined },
-): Parser {
+interface ParserDeps {
+  readonly masker: Masker;
+  /** Records go only to Elasticsearch, which refuses JSON with a key given twice. */
+  readonly duplicatesRefused?: boolean;
+  readonly observer?: ParseObserver | undefined;
+  /**
+   * For who counts: of no event anything is read but these fields of the catalogue, by number, and logpipe's tags for errors. What else a
+   * line holds may then be a secret that was not looked for.
+   */
+  readonly read?: ReadonlySet<number> | undefined;
+}
+
+export function createParser(config: ParseConfig, deps: ParserDeps): Parser {
   const { masker, duplicatesRefused = false, observer } = deps;
   const time = createTimeParser();
   const normaliser = createNormaliser(time, observer?.shape);
@@ -160,7 +168,7 @@ export function createParser(
 
   /** The fast path without a look at the text; undefined when that is not enough, `slow` for what has to take the slow one. */
   function createScannedWay(): ((record: RawRecord, ...place: Place) => ParsedEvent | 'slow' | undefined) | undefined {
-    const scanner = createScanner({ masker, time });
+    const scanner = createScanner({ masker, time, read: deps.read });
     if (scanner === undefined) return undefined;
     const memoryOf = createMemory();
 

@@ -138,6 +138,8 @@ const ERROR = fieldNumber('error');
 const ERROR_NAME = fieldNumber('error.name');
 const ERROR_CODE = fieldNumber('error.code');
 const ERROR_MESSAGE = fieldNumber('error.message');
+/** Those whose texts tagging reads, by number. */
+export const TAGGED_BY: readonly number[] = [EVENT, MESSAGE, ERROR_NAME, ERROR_CODE, ERROR_MESSAGE];
 
 /** The same for a line that was scanned. False when the document has to be asked. */
 function createScannedCheck(): (scan: Scan) => boolean {

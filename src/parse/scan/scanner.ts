@@ -150,13 +150,21 @@ const LEVELS = Array.from({ length: 16 }, (_, length) =>
     .map((level) => ({ codes: Buffer.from(level), isError: isErrorLevel(level) })),
 );
 
+interface ScannerDeps {
+  readonly masker: Masker;
+  readonly time: TimeParser;
+  /** The only fields whose texts anybody will read, by number: in others secrets are not looked for. Default: all, and a line's own. */
+  readonly read?: ReadonlySet<number> | undefined;
+}
+
 /** Undefined while the operator has named secrets of his own: no bytes lead to those. */
-export function createScanner({ masker, time }: { masker: Masker; time: TimeParser }): Scanner | undefined {
+export function createScanner({ masker, time, read }: ScannerDeps): Scanner | undefined {
   const { mayHoldSecret } = masker;
   if (mayHoldSecret === undefined || catalogueLeads(masker)) return undefined;
   const tree = createKeyTree(masker);
   const { pool } = tree;
   const poolView = new DataView(pool.buffer, pool.byteOffset, pool.length);
+  const isRead = Uint8Array.from({ length: FIELD_COUNT }, (_, field) => Number(read?.has(field) ?? true));
   const places = new Int32Array(2 * FIELD_COUNT);
   /** The line in which a field stood last. */
   const seen = new Int32Array(FIELD_COUNT);
@@ -238,7 +246,7 @@ export function createScanner({ masker, time }: { masker: Masker; time: TimePars
     isAscii = true;
     const end = text(bytes, at, to);
     if (end < 0) return -1;
-    if (mayBeSecret(bytes, at, end)) {
+    if ((field < 0 ? read === undefined : isRead[field] === 1) && mayBeSecret(bytes, at, end)) {
       if (!standsAlone(field)) {
         // What is the producer's own may be innocent, after all.
         if (masker.suspicious(bytes.toString('utf8', at, end))) return -1;

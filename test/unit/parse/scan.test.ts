@@ -9,7 +9,7 @@ import { createEventIds, type RawRecord } from '../../../src/core/record.ts';
 import { createMasker } from '../../../src/core/secrets/mask.ts';
 import { Batch, createDocumentWriter } from '../../../src/indexing/batch.ts';
 import { createFieldBudget } from '../../../src/indexing/field-budget.ts';
-import { ArrivalBucket, compileCollect } from '../../../src/measure/collect.ts';
+import { ArrivalBucket, compileCollect, fieldsRead } from '../../../src/measure/collect.ts';
 import { collectedOf, loadMeasures, parseMeasures } from '../../../src/measure/measure-config.ts';
 import { createTimeParser, NORMAL_LEVELS } from '../../../src/parse/conform.ts';
 import { LINE_FORMATS } from '../../../src/parse/normalise.ts';
@@ -47,6 +47,9 @@ const MEASURES = [
   ),
 ];
 
+/** None of them asks for anything else than fields of the catalogue. */
+const PLAIN_MEASURES = MEASURES.filter(({ by }) => !by.includes('kafka.topic'));
+
 /** Scans lines, keeps what it learns from one to the next, and compares. */
 function createJudge(duplicatesRefused: boolean, mask = {}) {
   const masker = createMasker(mask);
@@ -59,7 +62,23 @@ function createJudge(duplicatesRefused: boolean, mask = {}) {
     batch: new Batch(1 << 16),
     collect: compileCollect(MEASURES),
   }));
-  const counts = { lines: 0, scanned: 0, masked: 0 };
+  const counts = { lines: 0, scanned: 0, masked: 0, countedScanned: 0 };
+  // Who only counts looks for secrets in what is counted alone.
+  const read = fieldsRead(PLAIN_MEASURES)!;
+  const counters = [createParser(PARSE, { masker, duplicatesRefused, read }), judge].map((parser) => ({
+    parser,
+    tag: createTagger(),
+    collect: compileCollect(PLAIN_MEASURES),
+  }));
+
+  function count({ parser, tag, collect }: (typeof counters)[number], record: RawRecord) {
+    const result = parser.parse(record);
+    if (!result.ok) return 'refused';
+    if (result.event instanceof ScannedEvent) counts.countedScanned += 1;
+    const bucket = new ArrivalBucket('3', TIME_MS - (TIME_MS % 10_000), PLAIN_MEASURES);
+    collect(tag(result.event), record, record.timeMs, bucket);
+    return bucket.toJson();
+  }
 
   function run({ parser, tag, documents, batch, collect }: (typeof ways)[number], record: RawRecord) {
     const result = (parser as Parser).parse(record);
@@ -85,6 +104,10 @@ function createJudge(duplicatesRefused: boolean, mask = {}) {
       // Close together, as they were fetched: what stands before and behind a line is not part of it.
       const records = fetched(given);
       const made = records.map((record) => ways.map((way) => run(way, record)));
+      for (const [i, record] of records.entries()) {
+        const [some, all] = counters.map((counter) => count(counter, record));
+        if (some !== all) expect({ line: String(given[i]!.line), totals: some }).toEqual({ totals: all });
+      }
       // Documents are looked at only now, when other lines have been scanned.
       for (const [i, [fast, slow]] of made.entries()) {
         counts.lines += 1;
@@ -1009,5 +1032,10 @@ describe('a line that is scanned', () => {
     );
     check([...others, ...SECRETS.map(({ line }) => line), ...innocent, ...innocent, ...pairs].map(plainly));
     expect(counts.scanned).toBeGreaterThan(innocent.length / 5);
+    // A secret where nobody counts keeps no line from being scanned; one that would be counted does.
+    const before = { ...counts };
+    const header = `Authorization: Bearer ${drawn(30)}`;
+    check([`{${HEAD},"own":"${header}"}`, `{${HEAD},"tenantId":"${header}"}`].map(plainly));
+    expect([counts.scanned - before.scanned, counts.countedScanned - before.countedScanned]).toEqual([0, 1]);
   });
 });
