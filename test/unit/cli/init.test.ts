@@ -157,7 +157,9 @@ test('PM2 where it is used, else systemd where it runs, else neither; what is as
   await run(dir, { keeper: 'systemd' });
   const unit = read(dir, 'logpipe.service');
   expect(unit).toContain(`\nWorkingDirectory=${dir}\n`);
-  expect(unit).toMatch(/\nExecStart="\/[^"]+" --max-semi-space-size=16 --v8-pool-size=2 "\/[^"]+\/dist\/src\/main\.js" run\n/);
+  expect(unit).toMatch(
+    /\nExecStart="\/[^"]+" --max-semi-space-size=16 --v8-pool-size=2 "\/[^"]+\/dist\/src\/main\.js" run\n/,
+  );
   await run(dir, { keeper: 'pm2' });
   const { apps } = createRequire(import.meta.url)(join(dir, 'logpipe.config.cjs')) as { apps: object[] };
   expect(apps).toEqual([
