@@ -32,7 +32,7 @@ const TEMPLATE_RETRY_MS = 2_000;
 
 /** Runs until a signal or the source's end. Resolves with the exit status: 0 only if every record was accounted for. */
 export async function run(config: Config, options: RunOptions, log: Log): Promise<number> {
-  settleV8();
+  settleV8(config.roles.length);
   for (const warning of clearTextWarnings(config)) log.warn(warning);
   const ending = new AbortController();
   const signals = listenForSignals(ending, log);
