@@ -96,7 +96,7 @@ export class Batch {
 
   // Here, and not by a call out of JavaScript, which costs several times as much for so few bytes.
 
-  /** These are for `put`: what many items have. */
+  /** What many items have. */
   put({ bytes, view }: Piece): void {
     this.move(view, 0, bytes.length);
   }
@@ -149,7 +149,8 @@ export class Batch {
       for (let i = 0; i < length; i++) view.setUint8(end + i, from.getUint8(start + i));
       return;
     }
-    // Eight at once, the last ones perhaps twice. As numbers they stay what they are: UTF-8 has no eight bytes that are none.
+    // Eight at once, the last ones perhaps twice. As numbers they stay what they are: no eight bytes of UTF-8
+    // are one of those that are no number, whose bits may change.
     const last = length - 8;
     for (let i = 0; i < last; i += 8) view.setFloat64(end + i, from.getFloat64(start + i, true), true);
     view.setFloat64(end + last, from.getFloat64(start + last, true), true);
@@ -231,6 +232,8 @@ export class Batch {
     this.starts.length = 0;
     this.documents.length = 0;
     this.consumedBytes = 0;
+    // Not to keep what was fetched.
+    this.last = ACTION_END;
   }
 
   private grow(needed: number): void {

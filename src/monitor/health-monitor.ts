@@ -300,11 +300,13 @@ export function createBullProbe(options: { redisUrl: string; prefix: string; tim
   const { prefix } = options;
   let redis: Redis | undefined;
 
-  async function connected(): Promise<Redis> {
+  async function connected(signal: AbortSignal): Promise<Redis> {
     if (redis === undefined) {
       // Loaded only here. It has a class that extends String, and then V8 looks up every method of a text anew: an indexer with this client
       // in it costs a tenth more.
       const { Redis } = await import('ioredis');
+      // Who closed the probe meanwhile found nothing to close.
+      signal.throwIfAborted();
       redis = new Redis(options.redisUrl, {
         lazyConnect: true,
         maxRetriesPerRequest: 1,
@@ -343,7 +345,7 @@ export function createBullProbe(options: { redisUrl: string; prefix: string; tim
   return {
     name: 'redis',
     async run(signal) {
-      const redis = await connected();
+      const redis = await connected(signal);
       const readings: ProbeReading[] = [];
       for (const name of await queueNames(redis, signal)) {
         signal.throwIfAborted();
