@@ -2,8 +2,7 @@
 // Guarantee: records that have event ids have each their own, so no document is a duplicate of another.
 import { createWriteStream } from 'node:fs';
 import { finished } from 'node:stream/promises';
-import type { Admin, ITopicConfig } from 'kafkajs';
-import { sleep, systemClock } from '../src/core/clock.ts';
+import { systemClock } from '../src/core/clock.ts';
 import { silentLog } from '../src/core/log.ts';
 import { createMetrics } from '../src/core/metrics.ts';
 import type { Chunk, RawRecord } from '../src/core/record.ts';
@@ -12,6 +11,7 @@ import { createDocumentWriter } from '../src/indexing/batch.ts';
 import { createIndexer } from '../src/indexing/indexer.ts';
 import { createParser } from '../src/parse/parse.ts';
 import { createKafka, defaultPartitioner, type KafkaConfig } from '../src/source/kafka/client.ts';
+import { createUsable } from '../src/source/kafka/topics.ts';
 import { createTagger } from '../src/tag/tag.ts';
 import { EVENTS_PER_SECOND, type LineOf, sampleRecords } from './lines.ts';
 
@@ -20,37 +20,14 @@ export const PARTITIONS = 4;
 export const BULK = { documents: 2_000, concurrency: 3 };
 const PER_REQUEST = 1_000;
 
-/**
- * Resolves when every partition has a leader. kafkajs waits for leaders too, but gives up when the broker it asks has not heard of a topic
- * yet.
- */
-export async function createUsable(admin: Admin, topics: ITopicConfig[]): Promise<void> {
-  await admin.createTopics({ topics, waitForLeaders: false });
-  const names = topics.map(({ topic }) => topic);
-  const deadline = performance.now() + LEADERS_MS;
-  for (;;) {
-    try {
-      const { topics: found } = await admin.fetchTopicMetadata({ topics: names });
-      if (found.every(({ partitions }) => partitions.length > 0 && partitions.every(({ leader }) => leader >= 0)))
-        return;
-      if (performance.now() > deadline) throw new Error(`${names.join(', ')}: partitions without a leader`);
-    } catch (error) {
-      if (performance.now() > deadline) throw error;
-    }
-    await sleep(50);
-  }
-}
-
-const LEADERS_MS = 30_000;
-
 /** Creates `topic`, and `${topic}-empty` for measuring what a start costs. */
 export async function createTopics(config: KafkaConfig, topic: string, partitions = PARTITIONS): Promise<void> {
   const admin = createKafka(config, silentLog).admin();
   await admin.connect();
   // As if it had been written while it happened, not within a few seconds.
   const configEntries = [{ name: 'message.timestamp.type', value: 'CreateTime' }];
-  const topics = [topic, `${topic}-empty`].map((name) => ({ topic: name, numPartitions: partitions, configEntries }));
-  await createUsable(admin, topics);
+  for (const name of [topic, `${topic}-empty`])
+    await createUsable(admin, { topic: name, numPartitions: partitions, configEntries });
   await admin.disconnect();
 }
 

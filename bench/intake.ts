@@ -7,7 +7,7 @@ import { silentLog } from '../src/core/log.ts';
 import { createMetrics } from '../src/core/metrics.ts';
 import { createKafka, defaultPartitioner, type KafkaConfig } from '../src/source/kafka/client.ts';
 import { createKafkaSource } from '../src/source/kafka/intake.ts';
-import { createUsable } from './fill.ts';
+import { createUsable } from '../src/source/kafka/topics.ts';
 import { sampleRecords } from './lines.ts';
 
 const PARTITIONS = 4;
@@ -85,7 +85,7 @@ export async function fillTopic(config: KafkaConfig, events: number): Promise<st
   const admin = kafka.admin();
   await admin.connect();
   const configEntries = [{ name: 'message.timestamp.type', value: 'LogAppendTime' }];
-  await createUsable(admin, [{ topic, numPartitions: PARTITIONS, configEntries }]);
+  await createUsable(admin, { topic, numPartitions: PARTITIONS, configEntries });
   await admin.disconnect();
   const producer = kafka.producer({ createPartitioner: defaultPartitioner });
   await producer.connect();

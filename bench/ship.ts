@@ -10,8 +10,8 @@ import kafkajs from 'kafkajs';
 import { sleep } from '../src/core/clock.ts';
 import { NODE_FLAGS } from '../src/core/package-root.ts';
 import { createEventIds } from '../src/core/record.ts';
+import { createUsable } from '../src/source/kafka/topics.ts';
 import { MODULE_FOLDERS, RSYSLOGD } from './contenders.ts';
-import { createUsable } from './fill.ts';
 import { sampleLine } from './lines.ts';
 import type { CostReader } from './process-cost.ts';
 import { median, round } from './transport.ts';
@@ -85,7 +85,7 @@ export async function benchShip(
   async function run(name: Name, file: string, lines: number, id: string): Promise<ShipCost> {
     const topic = `bench-ship-${name}-${id}`;
     const configEntries = [{ name: 'message.timestamp.type', value: 'LogAppendTime' }];
-    await createUsable(admin, [{ topic, numPartitions: PARTITIONS, configEntries }]);
+    await createUsable(admin, { topic, numPartitions: PARTITIONS, configEntries });
     const home = join(folder, topic);
     mkdirSync(home);
     const { command, args } = (name === 'logpipe' ? logpipeShip : rsyslogShip)({ brokers, topic, file, home });

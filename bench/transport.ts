@@ -10,7 +10,7 @@ import winston from 'winston';
 import { sleep } from '../src/core/clock.ts';
 import { KafkaTransport } from '../src/ship/index.ts';
 import type { Compression } from '../src/ship/options.ts';
-import { createUsable } from './fill.ts';
+import { createUsable } from '../src/source/kafka/topics.ts';
 
 export interface TransportBench {
   /** Whole-process CPU per call, until Kafka had everything. */
@@ -53,7 +53,7 @@ export async function benchTransport(brokers: string[], options: TransportBenchO
   const admin = new kafkajs.Kafka({ clientId: 'logpipe-bench', brokers, logLevel: kafkajs.logLevel.NOTHING }).admin();
   await admin.connect();
   try {
-    await createUsable(admin, [{ topic, numPartitions: 4 }]);
+    await createUsable(admin, { topic, numPartitions: 4 });
     const kafkaRounds: Round[] = [];
     const fileRounds: Round[] = [];
     for (let i = 0; i <= rounds; i++) {

@@ -2,7 +2,7 @@
 // would set are reported. Guarantee: an existing topic is never altered; a connection opened for a question is closed again; an
 // election in progress delays an answer but does not fail it.
 
-import type { Admin, Kafka } from 'kafkajs';
+import type { Admin, ITopicConfig, Kafka } from 'kafkajs';
 import kafkajs from 'kafkajs';
 import { sleep } from '../../core/clock.ts';
 import { causeChain, errorText, LogpipeError } from '../../core/errors.ts';
@@ -141,27 +141,30 @@ export async function ensureTopics(kafka: Kafka, config: KafkaConfig, log: Log):
   return report;
 }
 
-/** False when somebody else created it in the meantime. Resolves when every partition can be used. */
-async function create(admin: Admin, topic: WantedTopic, replicationFactor: number): Promise<boolean> {
+/** False when somebody else created it in the meantime. */
+function create(admin: Admin, topic: WantedTopic, replicationFactor: number): Promise<boolean> {
+  return createUsable(admin, {
+    topic: topic.name,
+    numPartitions: topic.partitions,
+    replicationFactor,
+    configEntries: Object.entries(topic.settings).map(([name, value]) => ({ name, value })),
+  });
+}
+
+/** False when the topic was there already. Resolves when every partition can be used. */
+export async function createUsable(admin: Admin, wanted: ITopicConfig): Promise<boolean> {
   const created = await admin.createTopics({
     // kafkajs waits for leaders too, but gives up when the broker it asks has not heard of the topic yet.
     waitForLeaders: false,
-    topics: [
-      {
-        topic: topic.name,
-        numPartitions: topic.partitions,
-        replicationFactor,
-        configEntries: Object.entries(topic.settings).map(([name, value]) => ({ name, value })),
-      },
-    ],
+    topics: [wanted],
   });
   const deadline = performance.now() + LEADERS_MS;
   for (;;) {
     try {
-      const { topics } = await admin.fetchTopicMetadata({ topics: [topic.name] });
+      const { topics } = await admin.fetchTopicMetadata({ topics: [wanted.topic] });
       const partitions = topics.flatMap((row) => row.partitions);
       if (partitions.length > 0 && partitions.every(({ leader }) => leader >= 0)) return created;
-      if (performance.now() > deadline) throw new Error(`${topic.name} has partitions without a leader`);
+      if (performance.now() > deadline) throw new Error(`${wanted.topic} has partitions without a leader`);
     } catch (error) {
       if (performance.now() > deadline) throw error;
     }
